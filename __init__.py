@@ -1,0 +1,17 @@
+"""Longtake: streaming autoregressive video generation for ComfyUI, and the plain-PyTorch engine under it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .nodes import LongtakeExtension
+
+WEB_DIRECTORY = "./web"
+
+
+async def comfy_entrypoint() -> LongtakeExtension:
+    """Hand ComfyUI the node list; imported lazily so that importing `longtake` touches nothing."""
+    from .nodes import LongtakeExtension
+
+    return LongtakeExtension()
