@@ -1,0 +1,58 @@
+"""Wan's 3-D rotary position embedding, computed for any position and never tabulated.
+
+The head dimension d is split into temporal, row and column parts of d - 4(d//6), 2(d//6), 2(d//6)
+(44/42/42 at 128), each with its own frequency base 10000^(-2j/part); pairs are adjacent elements.
+Angles are float64, so a position of a million is as exact as position 0 (Wan-Video/Wan2.1
+`wan/modules/model.py`, whose table ends at 1024).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+THETA = 10_000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """Cosine and sine of every token's angles, (s, 1, d/2) float32, tokens in (f, h, w) order."""
+
+    cos: Tensor
+    sin: Tensor
+
+
+def rotation(
+    frames: Sequence[int],
+    rows: int,
+    columns: int,
+    head_dim: int,
+    device: torch.device | str = "cpu",
+) -> Rotation:
+    """The rotation of tokens at latent-frame positions `frames` on a grid of `rows` x `columns`
+    tokens.
+    """
+    t_part, s_part = head_dim - 4 * (head_dim // 6), 2 * (head_dim // 6)
+    f = _angles(torch.tensor(list(frames), dtype=torch.float64), t_part).view(-1, 1, 1, t_part // 2)
+    h = _angles(torch.arange(rows, dtype=torch.float64), s_part).view(1, -1, 1, s_part // 2)
+    w = _angles(torch.arange(columns, dtype=torch.float64), s_part).view(1, 1, -1, s_part // 2)
+    grid = (len(frames), rows, columns)
+    parts = [part.expand(*grid, -1) for part in (f, h, w)]
+    angles = torch.cat(parts, -1).reshape(-1, 1, head_dim // 2)  # (s, 1, d/2)
+    return Rotation(angles.cos().float().to(device), angles.sin().float().to(device))
+
+
+def rotate(x: Tensor, by: Rotation) -> Tensor:
+    """Rotate x (b, s, n, d); computed in float32, returned in x's dtype."""
+    x32 = x.float()
+    a, b = x32[..., 0::2], x32[..., 1::2]  # each (b, s, n, d/2)
+    turned = torch.stack([a * by.cos - b * by.sin, a * by.sin + b * by.cos], -1)
+    return turned.flatten(-2).to(x.dtype)
+
+
+def _angles(positions: Tensor, part: int) -> Tensor:
+    frequencies = THETA ** (-torch.arange(0, part, 2, dtype=torch.float64) / part)
+    return torch.outer(positions, frequencies)  # (p, part/2)

@@ -1,0 +1,180 @@
+"""The cache's arithmetic against a plain list of frames; laws 2, 3 and 4."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from longtake.attention.dense import attend
+from longtake.attention.kv_cache import CachePolicy, CacheShape, FullHistory, KVCache, WindowSink
+from longtake.attention.rope import rotate, rotation
+from longtake.tests.laws import examples
+from longtake.tests.tiny_model import randn
+from torch import Tensor
+
+SHAPE = CacheShape(layers=2, batch=1, heads=2, head_dim=12, rows=1, columns=3, chunk_frames=3)
+TOKENS = SHAPE.frame_tokens
+
+
+def frame_kv(frame: int) -> list[tuple[Tensor, Tensor]]:
+    """Keys and values of one latent frame in every layer, each frame's its own."""
+    seeds = (4 * frame + 2 * layer for layer in range(SHAPE.layers))
+    return [(randn(1, TOKENS, 2, 12, seed=s), randn(1, TOKENS, 2, 12, seed=s + 1)) for s in seeds]
+
+
+def chunk_kv(frames: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+    """The same for several latent frames in a row."""
+    parts = [frame_kv(frame) for frame in frames]
+    return [
+        (torch.cat([p[layer][0] for p in parts], 1), torch.cat([p[layer][1] for p in parts], 1))
+        for layer in range(SHAPE.layers)
+    ]
+
+
+def fill(cache: KVCache, frames: int, chunk: int = 1) -> None:
+    """Commit `frames` latent frames in chunks."""
+    for first in range(0, frames, chunk):
+        cache.commit(chunk_kv(range(first, min(first + chunk, frames))))
+
+
+def listed(policy: CachePolicy, frames: int) -> list[int]:
+    """The latent frames held after `frames` commits, kept the naive way."""
+    held: list[int] = []
+    for frame in range(frames):
+        held.append(frame)
+        if isinstance(policy, WindowSink) and len(held) > policy.window_frames:
+            del held[policy.sink_frames]
+    return held
+
+
+@st.composite
+def policies(draw: st.DrawFn) -> CachePolicy:
+    """Any policy: full, or a window with or without a sink."""
+    window = draw(st.integers(1, 9))
+    sink = draw(st.integers(0, window - 1))
+    return FullHistory() if draw(st.booleans()) else WindowSink(window, sink)
+
+
+@examples(60)
+@given(
+    policy=policies(),
+    chunks=st.lists(st.integers(1, 3), max_size=9),
+    planned=st.booleans(),
+    hold=st.booleans(),
+)
+def test_ring_slots_equal_a_list_of_frames(
+    policy: CachePolicy, chunks: list[int], planned: bool, hold: bool
+) -> None:
+    frames = sum(chunks)
+    shape = dataclasses.replace(SHAPE, hold_rotated=hold)
+    cache = KVCache(shape, policy, max(frames, 1) if planned else None)
+    q, k, v = (randn(1, 2 * TOKENS, 2, 12, seed=900 + i) for i in range(3))
+    first = 0
+    for count in chunks:
+        cache.commit(chunk_kv(range(first, first + count)))
+        first += count
+        expected = naive_attention(listed(policy, first), q, k, v)
+        for layer in range(SHAPE.layers):
+            out = cache.attention(2)(layer, q, k, v)
+            torch.testing.assert_close(out, expected[layer], rtol=1e-5, atol=1e-6)
+    held = listed(policy, frames)
+    assert sorted(cache.held) == held
+    assert [held[position] for position in cache.positions] == cache.held
+
+
+def naive_attention(held: list[int], q: Tensor, k: Tensor, v: Tensor) -> list[Tensor]:
+    """Two active frames over the held ones, laid end to end in order of time."""
+    by = rotation(range(len(held) + 2), SHAPE.rows, SHAPE.columns, SHAPE.head_dim)
+    now = rotation(range(len(held), len(held) + 2), SHAPE.rows, SHAPE.columns, SHAPE.head_dim)
+    history = chunk_kv(held) if held else [(k[:, :0], v[:, :0])] * SHAPE.layers
+    return [
+        attend(rotate(q, now), rotate(torch.cat([past_k, k], 1), by), torch.cat([past_v, v], 1))
+        for past_k, past_v in history
+    ]
+
+
+@pytest.mark.parametrize("hold", [True, False])
+def test_denoising_only_reads_the_history(*, hold: bool) -> None:
+    cache = KVCache(dataclasses.replace(SHAPE, hold_rotated=hold), WindowSink(4, 1), 20)
+    fill(cache, 6)
+    before = [(k.clone(), v.clone()) for k, v in map(cache.history, range(SHAPE.layers))]
+    held, committed = list(cache.held), cache.committed
+    for noisy_pass in range(5):
+        attention = cache.attention(3)
+        for layer in range(SHAPE.layers):
+            x = randn(1, 3 * TOKENS, 2, 12, seed=noisy_pass)
+            attention(layer, x, x + 1, x + 2)
+    for layer, (k, v) in enumerate(before):
+        assert torch.equal(cache.history(layer)[0], k)
+        assert torch.equal(cache.history(layer)[1], v)
+    assert (cache.held, cache.committed) == (held, committed)
+
+
+def test_keys_are_stored_as_they_were_given() -> None:
+    cache = KVCache(SHAPE, FullHistory(), 4)
+    fill(cache, 4)
+    for layer, (k, v) in enumerate(chunk_kv(range(4))):
+        assert torch.equal(cache.history(layer)[0], k)
+        assert torch.equal(cache.history(layer)[1], v)
+
+
+def test_sink_frames_are_never_evicted() -> None:
+    cache = KVCache(SHAPE, WindowSink(5, 2))
+    fill(cache, 40, chunk=3)
+    assert sorted(cache.held) == [0, 1, 37, 38, 39]
+    sink_k, sink_v = chunk_kv([0, 1])[1]
+    assert torch.equal(cache.history(1)[0][:, : 2 * TOKENS], sink_k)
+    assert torch.equal(cache.history(1)[1][:, : 2 * TOKENS], sink_v)
+
+
+def test_a_window_of_everything_is_full_history_bit_for_bit() -> None:
+    full, window = KVCache(SHAPE, FullHistory(), 9), KVCache(SHAPE, WindowSink(9), 9)
+    q, k, v = (randn(1, 3 * TOKENS, 2, 12, seed=i) for i in range(3))
+    for first in range(0, 9, 3):
+        for layer in range(SHAPE.layers):
+            ours, theirs = (c.attention(3)(layer, q, k, v) for c in (window, full))
+            assert torch.equal(ours, theirs)
+        for cache in (full, window):
+            cache.commit(chunk_kv(range(first, first + 3)))
+
+
+@examples(40)
+@given(
+    policy=policies(),
+    length=st.none() | st.integers(1, 20),
+    hold=st.booleans(),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16]),
+)
+def test_bytes_are_exactly_as_planned_and_stay_so(
+    policy: CachePolicy, length: int | None, hold: bool, dtype: torch.dtype
+) -> None:
+    shape = dataclasses.replace(SHAPE, hold_rotated=hold, dtype=dtype)
+    cache = KVCache(shape, policy, length)
+    planned = shape.planned_bytes(policy, length)
+    assert cache.bytes == planned
+    fill(cache, length or 20)
+    assert cache.bytes == planned
+
+
+def test_a_full_history_without_an_end_grows_and_keeps_everything() -> None:
+    cache = KVCache(SHAPE, FullHistory())
+    start = cache.bytes
+    fill(cache, 70, chunk=3)
+    assert cache.held == list(range(70))
+    assert torch.equal(cache.history(0)[0], chunk_kv(range(70))[0][0])
+    assert cache.bytes > start
+
+
+def test_more_active_frames_than_planned_are_refused() -> None:
+    with pytest.raises(ValueError, match="at most 3 latent frames"):
+        KVCache(SHAPE, FullHistory(), 4).attention(4)
+
+
+@pytest.mark.parametrize(("window", "sink"), [(0, 0), (-1, 0), (3, 3), (3, -1)])
+def test_a_window_has_room_beyond_its_sink(window: int, sink: int) -> None:
+    with pytest.raises(ValueError, match="_frames must be"):
+        WindowSink(window, sink)
