@@ -1,0 +1,60 @@
+"""The shape of a Wan-family DiT, as one frozen value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..errors import BadInput
+
+PATCH = 2  # rows and columns per token; one latent frame deep
+FREQ_DIM = 256
+EPS = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class DiTConfig:
+    """Sizes of the transformer.
+
+    Everything else in the family is fixed (patch 1x2x2, qk-norm, eps 1e-6).
+    """
+
+    dim: int
+    ffn_dim: int
+    num_heads: int
+    num_layers: int
+    text_dim: int
+    in_channels: int = 16
+    out_channels: int = 16
+
+    def __post_init__(self) -> None:
+        if self.num_heads < 1 or self.dim % self.num_heads or self.head_dim % 2:
+            raise BadInput(
+                "dim must split into heads of even size; "
+                f"got dim {self.dim} and {self.num_heads} heads."
+            )
+
+    @property
+    def head_dim(self) -> int:
+        """Channels per attention head."""
+        return self.dim // self.num_heads
+
+
+def config_from_shapes(state: Mapping[str, Tensor], num_heads: int | None = None) -> DiTConfig:
+    """Read the sizes off official Wan tensors.
+
+    Heads are dim / 128 unless the file's header says otherwise.
+    """
+    dim = state["head.modulation"].shape[-1]
+    layers = 1 + max(int(key.split(".")[1]) for key in state if key.startswith("blocks."))
+    return DiTConfig(
+        dim=dim,
+        ffn_dim=state["blocks.0.ffn.0.weight"].shape[0],
+        num_heads=num_heads or dim // 128,
+        num_layers=layers,
+        text_dim=state["text_embedding.0.weight"].shape[1],
+        in_channels=state["patch_embedding.weight"].shape[1],
+        out_channels=state["head.head.weight"].shape[0] // PATCH**2,
+    )

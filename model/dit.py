@@ -1,0 +1,220 @@
+"""The causal Wan-family transformer, written for streaming.
+
+`predict` is a function over a module tree with the official Wan 2.1 names: headless the tree is
+`WanDiT`, on the canvas it is the one inside the host's own Wan MODEL. Only the current chunk is
+projected; what it may look at is decided by the `attention` value it is given, which makes the
+cache, a mask or a sparse pattern interchangeable.
+
+Equations: Wan-Video/Wan2.1 `wan/modules/model.py`; a timestep per latent frame as in CausVid and
+Self-Forcing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from ..attention.dense import attend
+from .config import EPS, FREQ_DIM, PATCH, DiTConfig
+
+SelfAttention = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+"""(layer, q, k, v) -> out, all (b, s, n, d) and un-rotated: what the current tokens may look at."""
+
+KeysValues = tuple[Tensor, Tensor]
+"""Un-rotated keys and values of one layer, each (b, s, n, d)."""
+
+Cast = Callable[[Tensor], Tensor]
+"""Fetches a bare parameter for use (the host may keep it elsewhere or in another dtype)."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextKV:
+    """Cross-attention keys and values per layer, each (b, p, l, n, d).
+
+    p is 1 when all latent frames share the prompt, else the number of latent frames.
+    """
+
+    layers: tuple[KeysValues, ...]
+
+    def pick(self, batch: Tensor, frames: Tensor) -> TextKV:
+        """One prompt per latent frame: prompt `frames` (b, f) of row `batch` (b,)."""
+        row = batch[:, None]
+        return TextKV(tuple((k[row, frames], v[row, frames]) for k, v in self.layers))
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Flow velocity (noise minus clean) like x, and un-rotated keys and values if kept."""
+
+    velocity: Tensor
+    keys_values: tuple[KeysValues, ...]
+
+
+class WanAttention(nn.Module):
+    """Projections and full-width RMS norms of one attention; the arithmetic is in `predict`."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.q, self.k, self.v, self.o = (nn.Linear(dim, dim) for _ in range(4))
+        self.norm_q, self.norm_k = nn.RMSNorm(dim, eps=EPS), nn.RMSNorm(dim, eps=EPS)
+
+
+class WanBlock(nn.Module):
+    """One transformer block."""
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(config.dim, eps=EPS, elementwise_affine=False)
+        self.self_attn = WanAttention(config.dim)
+        self.norm3 = nn.LayerNorm(config.dim, eps=EPS)
+        self.cross_attn = WanAttention(config.dim)
+        self.norm2 = nn.LayerNorm(config.dim, eps=EPS, elementwise_affine=False)
+        self.ffn = nn.Sequential(
+            nn.Linear(config.dim, config.ffn_dim),
+            nn.GELU(approximate="tanh"),
+            nn.Linear(config.ffn_dim, config.dim),
+        )
+        self.modulation = nn.Parameter(torch.zeros(1, 6, config.dim))
+
+
+class WanHead(nn.Module):
+    """The output projection."""
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(config.dim, eps=EPS, elementwise_affine=False)
+        self.head = nn.Linear(config.dim, PATCH**2 * config.out_channels)
+        self.modulation = nn.Parameter(torch.zeros(1, 2, config.dim))
+
+
+class WanDiT(nn.Module):
+    """The module tree with exactly the official names; call `predict`, not this."""
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        dim = config.dim
+        self.dim, self.num_heads = dim, config.num_heads
+        self.patch_embedding = nn.Conv3d(
+            config.in_channels, dim, (1, PATCH, PATCH), (1, PATCH, PATCH)
+        )
+        self.text_embedding = nn.Sequential(
+            nn.Linear(config.text_dim, dim), nn.GELU(approximate="tanh"), nn.Linear(dim, dim)
+        )
+        self.time_embedding = nn.Sequential(
+            nn.Linear(FREQ_DIM, dim), nn.SiLU(), nn.Linear(dim, dim)
+        )
+        self.time_projection = nn.Sequential(nn.SiLU(), nn.Linear(dim, 6 * dim))
+        self.blocks = nn.ModuleList(WanBlock(config) for _ in range(config.num_layers))
+        self.head = WanHead(config)
+
+
+def project_text(tree: Any, context: Tensor) -> TextKV:
+    """Cross-attention keys and values of text embeddings `context` (b, p, l, text_dim).
+
+    The context is padded to the family's text length with zeros already; padding takes part in
+    attention, unmasked.
+    """
+    text = tree.text_embedding(context)
+    heads = tree.num_heads
+    layers = []
+    for block in tree.blocks:
+        attention = block.cross_attn
+        k = attention.norm_k(attention.k(text)).unflatten(-1, (heads, -1))
+        layers.append((k, attention.v(text).unflatten(-1, (heads, -1))))  # (b, p, l, n, d)
+    return TextKV(tuple(layers))
+
+
+def predict(  # noqa: PLR0913
+    tree: Any,
+    x: Tensor,
+    t: Tensor,
+    text: TextKV,
+    attention: SelfAttention,
+    *,
+    keep: bool = False,
+    cast: Cast | None = None,
+) -> Prediction:
+    """The flow velocity of latents x (b, f, c, h, w) at timesteps t (b, f) in 0..1000.
+
+    `keep` returns the new keys and values of every layer (for a commit); otherwise they are dropped
+    layer by layer.
+    """
+    fetch = cast or _as_is
+    rows, columns = x.shape[-2] // PATCH, x.shape[-1] // PATCH
+    tokens = tree.patch_embedding(x.transpose(1, 2).float()).to(x.dtype)
+    tokens = rearrange(tokens, "b c f h w -> b f (h w) c")
+    e = tree.time_embedding(_sinusoid(t).to(x))  # (b, f, c)
+    e0 = tree.time_projection(e).float().unflatten(-1, (6, -1))  # (b, f, 6, c)
+    kept: list[KeysValues] = []
+    for index, block in enumerate(tree.blocks):
+        m = (fetch(block.modulation).float().unsqueeze(1) + e0).unsqueeze(3)  # (b, f, 6, 1, c)
+        tokens, keys_values = _block(
+            block, tokens, m.unbind(2), text.layers[index], partial(attention, index)
+        )
+        if keep:
+            kept.append(keys_values)
+    m = (fetch(tree.head.modulation).float().unsqueeze(1) + e.float().unsqueeze(2)).unsqueeze(3)
+    shift, scale = m.unbind(2)  # (b, f, 1, c)
+    out = tree.head.head(_modulate(tree.head.norm(tokens), shift, scale))
+    velocity = rearrange(
+        out, "b f (h w) (p q c) -> b f c (h p) (w q)", h=rows, w=columns, p=PATCH, q=PATCH
+    )
+    return Prediction(velocity, tuple(kept))
+
+
+def _block(
+    block: Any,
+    x: Tensor,
+    m: tuple[Tensor, ...],
+    text: KeysValues,
+    attention: Callable[[Tensor, Tensor, Tensor], Tensor],
+) -> tuple[Tensor, KeysValues]:
+    """One block on tokens x (b, f, s, c); m is shift, scale, gate of attention, then of the MLP."""
+    sa, heads = block.self_attn, text[0].shape[-2]
+    y = _modulate(block.norm1(x), m[0], m[1]).flatten(1, 2)  # (b, f s, c)
+    q = sa.norm_q(sa.q(y)).unflatten(-1, (heads, -1))
+    k = sa.norm_k(sa.k(y)).unflatten(-1, (heads, -1))
+    v = sa.v(y).unflatten(-1, (heads, -1))
+    y = sa.o(attention(q, k, v).flatten(-2)).view_as(x)
+    x = _gated(x, y, m[2])
+    x = x + _cross_attention(block.cross_attn, block.norm3(x), text)
+    y = block.ffn(_modulate(block.norm2(x), m[3], m[4]))
+    return _gated(x, y, m[5]), (k, v)
+
+
+def _cross_attention(ca: Any, x: Tensor, text: KeysValues) -> Tensor:
+    """Attend x (b, f, s, c) to its prompt: one for all latent frames, or one each."""
+    k, v = text  # (b, p, l, n, d)
+    q = ca.norm_q(ca.q(x)).unflatten(-1, (k.shape[-2], -1))  # (b, f, s, n, d)
+    per_frame = k.shape[1] > 1
+    if per_frame:
+        out = attend(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1))
+    else:
+        out = attend(q.flatten(1, 2), k[:, 0], v[:, 0])
+    return ca.o(out.reshape(x.shape))  # type: ignore[no-any-return]
+
+
+def _modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    return (x.float() * (1 + scale) + shift).to(x.dtype)
+
+
+def _gated(x: Tensor, y: Tensor, gate: Tensor) -> Tensor:
+    return (x.float() + y.float() * gate).to(x.dtype)
+
+
+def _sinusoid(t: Tensor) -> Tensor:
+    """Timesteps (b, f) to cosines then sines (b, f, FREQ_DIM), angles in float64 on the CPU."""
+    half = FREQ_DIM // 2
+    frequencies = 10_000.0 ** (-torch.arange(half, dtype=torch.float64) / half)
+    angles = t.cpu().double().unsqueeze(-1) * frequencies
+    return torch.cat([angles.cos(), angles.sin()], -1).float()
+
+
+def _as_is(parameter: Tensor) -> Tensor:
+    return parameter

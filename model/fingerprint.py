@@ -1,0 +1,33 @@
+"""What a model is, in one short string: names, shapes, dtypes and sampled values of its weights."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+SAMPLED_TENSORS = 64
+SLICE_VALUES = 16
+
+
+def fingerprint(weights: Mapping[str, Tensor]) -> str:
+    """A hash that two sets of weights share only if names, shapes, dtypes and 64 sampled slices
+    agree.
+
+    Reading 64 slices is instant for a file of any size, and any training or merging step moves all
+    weights.
+    """
+    digest = hashlib.sha256()
+    names = sorted(weights)
+    for name in names:
+        tensor = weights[name]
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype};".encode())
+    spaced = names[:: max(1, len(names) // SAMPLED_TENSORS)][:SAMPLED_TENSORS]
+    for name in spaced:
+        flat = weights[name].detach().reshape(-1)
+        middle = len(flat) // 2
+        values = flat[middle : middle + SLICE_VALUES].to("cpu", torch.float32)
+        digest.update(values.contiguous().numpy().tobytes())
+    return digest.hexdigest()[:32]

@@ -1,0 +1,71 @@
+"""The demo's text encoder: a word table and one small mixer, padded with zeros to the family's text
+length.
+
+Words it does not know are reported, not guessed; an empty prompt is all zeros, which is also the
+negative prompt.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_WORD = re.compile(r"[a-z]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A prompt's embedding (text_len, text_dim), the words that were not known, and those past the
+    text length.
+    """
+
+    embedding: Tensor
+    unknown: tuple[str, ...]
+    dropped: tuple[str, ...]
+
+
+class TextEncoder(nn.Module):
+    """Word ids to embeddings; id 0 is padding and always encodes to zero."""
+
+    def __init__(self, vocabulary: Sequence[str], text_dim: int, text_len: int) -> None:
+        super().__init__()
+        self.vocabulary = tuple(vocabulary)
+        self.text_len = text_len
+        self.words = nn.Embedding(len(self.vocabulary) + 1, text_dim)
+        self.mixer = nn.Linear(2 * text_dim, 2 * text_dim)
+        self.out = nn.Linear(2 * text_dim, text_dim)
+        self._ids = {word: index + 1 for index, word in enumerate(self.vocabulary)}
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """ids (..., text_len) long to embeddings (..., text_len, text_dim)."""
+        present = (ids > 0).unsqueeze(-1)
+        word = self.words(ids) * present
+        mean = word.sum(-2, keepdim=True) / present.sum(-2, keepdim=True).clamp(min=1)
+        mixed = self.out(F.gelu(self.mixer(torch.cat([word, mean.expand_as(word)], -1))))
+        return (word + mixed) * present  # type: ignore[no-any-return]
+
+    def ids(self, prompt: str) -> tuple[list[int], tuple[str, ...]]:
+        """Ids of the known words of `prompt` in order, and the unknown words."""
+        words = words_of(prompt)
+        unknown = tuple(dict.fromkeys(word for word in words if word not in self._ids))
+        return [self._ids[word] for word in words if word in self._ids], unknown
+
+    @torch.no_grad()
+    def encode(self, prompt: str) -> Encoded:
+        """Encode one prompt; never fails, whatever the text."""
+        ids, unknown = self.ids(prompt)
+        kept, rest = ids[: self.text_len], ids[self.text_len :]
+        padded = torch.tensor(
+            kept + [0] * (self.text_len - len(kept)), device=self.words.weight.device
+        )
+        return Encoded(self(padded), unknown, tuple(self.vocabulary[i - 1] for i in rest))
+
+
+def words_of(text: str) -> list[str]:
+    """Lower-cased words of `text`, punctuation dropped."""
+    return _WORD.findall(text.lower())

@@ -1,0 +1,164 @@
+"""A tiny causal video VAE: 2-D convolutions plus "memory" blocks that see the previous frame's
+feature.
+
+The layout follows TAEHV (madebyollin/taehv, MIT): spatial 8x8, temporal 4x, one remembered feature
+map per memory block. Parallel and streaming use are the same function, so they agree by
+construction. Frames follow Wan's 1 + 4k convention: the first latent stands for one frame, encoded
+as four copies and decoded with the first three dropped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from .latent_format import FRAMES_PER_LATENT, LATENT_CHANNELS
+
+Memory = list[Tensor | None]
+"""One remembered input frame (b, c, h, w) per memory block, None before the first frame."""
+
+
+@dataclass(frozen=True, slots=True)
+class TinyVAEConfig:
+    """Channel widths at 1/2 (encoder only), 1/4 and 1/8 resolution."""
+
+    encoder_widths: tuple[int, int, int] = (24, 48, 96)
+    decoder_widths: tuple[int, int, int] = (40, 64, 128)
+
+
+class Conv(nn.Conv2d):
+    """A 3x3 convolution on every frame of (b, t, c, h, w); `stride` 2 halves the picture."""
+
+    def __init__(self, inputs: int, outputs: int, *, stride: int = 1) -> None:
+        super().__init__(inputs, outputs, 3, stride=stride, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = super().forward(x.flatten(0, 1))
+        return y.view(*x.shape[:2], *y.shape[1:])
+
+
+class MemoryBlock(nn.Module):
+    """A residual block on each frame joined with the previous frame's input to the same block."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.join = Conv(2 * width, width)
+        self.middle = Conv(width, width)
+        self.out = Conv(width, width)
+
+    def forward(self, x: Tensor, past: Tensor | None) -> Tensor:
+        """x (b, t, c, h, w); past (b, c, h, w) or None at the start, where the past is zero."""
+        first = torch.zeros_like(x[:, :1]) if past is None else past.unsqueeze(1)
+        before = torch.cat([first, x[:, :-1]], 1)
+        y = F.relu(self.join(torch.cat([x, before], 2)))
+        y = self.out(F.relu(self.middle(y)))
+        return F.relu(x + y)
+
+
+class Pool(nn.Module):
+    """Two frames become one."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.mix = nn.Conv2d(2 * width, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pairs = rearrange(x, "b (t k) c h w -> (b t) (k c) h w", k=2)
+        y: Tensor = self.mix(pairs)
+        return rearrange(y, "(b t) c h w -> b t c h w", b=len(x))
+
+
+class Grow(nn.Module):
+    """One frame becomes two, each twice as large."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.split = nn.Conv2d(width, 2 * width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.split(x.flatten(0, 1))
+        y = rearrange(y, "t (k c) h w -> (t k) c h w", k=2)
+        y = F.interpolate(y, scale_factor=2.0, mode="nearest")
+        return rearrange(y, "(b t) c h w -> b t c h w", b=len(x))
+
+
+class TinyVAE(nn.Module):
+    """Encoder and decoder; latents here are normalised, frames are RGB in [0, 1]."""
+
+    def __init__(self, config: TinyVAEConfig) -> None:
+        super().__init__()
+        e, d = config.encoder_widths, config.decoder_widths
+        self.encoder = nn.ModuleList([
+            Conv(12, e[0]), nn.ReLU(),
+            Conv(e[0], e[1], stride=2), nn.ReLU(), Pool(e[1]), MemoryBlock(e[1]),
+            Conv(e[1], e[2], stride=2), nn.ReLU(), Pool(e[2]), MemoryBlock(e[2]), MemoryBlock(e[2]),
+            Conv(e[2], LATENT_CHANNELS),
+        ])  # fmt: skip
+        self.decoder = nn.ModuleList([
+            Conv(LATENT_CHANNELS, d[2]), nn.ReLU(),
+            MemoryBlock(d[2]), MemoryBlock(d[2]), Grow(d[2]),
+            Conv(d[2], d[1]), nn.ReLU(), MemoryBlock(d[1]), MemoryBlock(d[1]), Grow(d[1]),
+            Conv(d[1], d[0]), nn.ReLU(), MemoryBlock(d[0]), Conv(d[0], 12),
+        ])  # fmt: skip
+
+    def encode_groups(self, frames: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """Frames (b, 4n, 3, H, W) to latents (b, n, 16, H/8, W/8) and the memory after them."""
+        return _run(self.encoder, F.pixel_unshuffle(frames, 2), memory)
+
+    def decode_groups(self, latents: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """Latents (b, n, 16, h, w) to frames (b, 4n, 3, 8h, 8w), unclamped, and the memory after
+        them.
+        """
+        squashed = torch.tanh(latents / 3) * 3  # an outlier latent must not blow up a whole picture
+        features, memory = _run(self.decoder, squashed, memory)
+        return F.pixel_shuffle(features, 2), memory
+
+    @property
+    def decoder_reach(self) -> int:
+        """How many earlier latents a decoded frame can depend on.
+
+        Every memory block looks one of its frames back.
+        """
+        reach, frames = 0.0, 1
+        for layer in self.decoder:
+            frames *= 2 if isinstance(layer, Grow) else 1
+            reach += 1 / frames if isinstance(layer, MemoryBlock) else 0
+        return math.ceil(reach)
+
+    def start(self, layers: nn.ModuleList) -> Memory:
+        """An empty memory for `layers` (`self.encoder` or `self.decoder`)."""
+        return [None for layer in layers if isinstance(layer, MemoryBlock)]
+
+
+def encode_all(vae: TinyVAE, frames: Tensor) -> Tensor:
+    """Frames (b, 1 + 4k, 3, H, W) in [0, 1] to normalised latents (b, 1 + k, 16, H/8, W/8), all at
+    once.
+    """
+    lead = frames[:, :1].expand(-1, FRAMES_PER_LATENT - 1, -1, -1, -1)
+    return vae.encode_groups(torch.cat([lead, frames], 1), vae.start(vae.encoder))[0]
+
+
+def decode_all(vae: TinyVAE, latents: Tensor) -> Tensor:
+    """Normalised latents (b, 1 + k, 16, h, w) to frames (b, 1 + 4k, 3, 8h, 8w), unclamped, all at
+    once.
+    """
+    return vae.decode_groups(latents, vae.start(vae.decoder))[0][:, FRAMES_PER_LATENT - 1 :]
+
+
+def _run(layers: nn.ModuleList, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+    pasts: Iterator[Tensor | None] = iter(memory)
+    after: Memory = []
+    for layer in layers:
+        if isinstance(layer, MemoryBlock):
+            past = next(pasts)
+            after.append(x[:, -1].clone())
+            x = layer(x, past)
+        else:
+            x = layer(x)
+    return x, after
