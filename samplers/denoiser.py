@@ -1,0 +1,38 @@
+"""What the sampling loop needs of a model, wherever the model lives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..model.config import DiTConfig
+from ..model.dit import Cast
+
+
+def _nothing() -> None:
+    """The check of a host that cannot interrupt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Denoiser:
+    """A model to evaluate.
+
+    `claim(kv_bytes)` is called at the start of every chunk and returns the module tree, loaded and
+    with this model's own patches applied; `check` is called before every evaluation and raises when
+    the host wants to stop.
+    """
+
+    claim: Callable[[int], Any]
+    config: DiTConfig
+    device: torch.device = torch.device("cpu")
+    dtype: torch.dtype = torch.float32
+    cast: Cast | None = None
+    check: Callable[[], None] = _nothing
+
+
+def local_denoiser(tree: Any, config: DiTConfig) -> Denoiser:
+    """A model that is simply there: our own tree on the CPU."""
+    return Denoiser(claim=lambda _: tree, config=config)

@@ -1,0 +1,62 @@
+"""Prompts at times: which text embedding is in force for which latent frame."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import BadInput
+
+
+@dataclass(frozen=True, slots=True)
+class TimedPrompt:
+    """A prompt that holds from latent frame `start_frame` on.
+
+    `embedding` (l, text_dim), padded with zeros.
+    """
+
+    start_frame: int
+    embedding: Tensor
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptTimeline:
+    """Prompts in order of time, the first from latent frame 0, and the negative prompt's embedding
+    (l, text_dim).
+    """
+
+    entries: tuple[TimedPrompt, ...]
+    negative: Tensor
+
+    def __post_init__(self) -> None:
+        starts = [entry.start_frame for entry in self.entries]
+        if not starts or starts[0] != 0:
+            raise BadInput("the first prompt must hold from the start; give a line with time 0.")
+        if any(b <= a for a, b in zip(starts, starts[1:], strict=False)):
+            raise BadInput(f"prompt times must increase; got latent frames {starts}.")
+
+    def at(self, latent_frame: int) -> TimedPrompt:
+        """The prompt in force at `latent_frame`."""
+        return [entry for entry in self.entries if entry.start_frame <= latent_frame][-1]
+
+
+def fit_length(embedding: Tensor, text_len: int) -> Tensor:
+    """Pad (l, text_dim) with zeros, or cut it, to the family's text length."""
+    missing = text_len - embedding.shape[0]
+    return F.pad(embedding, (0, 0, 0, missing)) if missing >= 0 else embedding[:text_len]
+
+
+def chunk_start(latent_frame: float, chunk_frames: int) -> int:
+    """The chunk boundary nearest to a (fractional) latent frame: prompts change between chunks."""
+    return round(latent_frame / chunk_frames) * chunk_frames
+
+
+def embedding_digest(embedding: Tensor) -> str:
+    """A short hash of an embedding's values, for the chain of chunk keys."""
+    values = embedding.detach().to("cpu", torch.float32).contiguous().numpy().tobytes()
+    return hashlib.sha256(values).hexdigest()[:16]
