@@ -1,0 +1,181 @@
+"""Training batches for the DiT: what a sample is, who sees whom, and how noisy everything is.
+
+Each sample is [clean copy | noisy copy] of a clip's latents under one mask: a noisy chunk sees
+itself and the clean history in its window; the clean copy is block-causal with the same window,
+exactly like the commit passes that fill a cache.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..model.config import PATCH
+from .clips import random_shot, reversal_shot
+from .dataset import Maker, Pool, PoolSpec
+
+TEXT_DROPOUT = 0.1
+EDGE_COLUMNS, EDGE_WEIGHT = 2, 4.0  # latent columns at either side; their weight in memory tasks
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One kind of batch: `batch` clips of `context` latent frames, of which `noisy` are denoised.
+
+    `windows` are the lengths of history, in latent frames, that a batch may be limited to.
+    """
+
+    pool: PoolSpec
+    batch: int
+    context: int
+    noisy: int
+    windows: tuple[int, ...]
+
+
+TASKS: Mapping[str, Task] = {
+    "narrow": Task(PoolSpec(800, 20, 64, random_shot), 10, 15, 15, (8, 12, 15)),
+    "wide": Task(PoolSpec(600, 20, 96, random_shot), 7, 15, 15, (8, 12, 15)),
+    "memory": Task(PoolSpec(160, 80, 96, reversal_shot), 2, 63, 15, (32, 48, 63)),
+    "memory narrow": Task(PoolSpec(160, 80, 64, reversal_shot), 3, 63, 15, (32, 48, 63)),
+}
+
+
+def task_at(share: float, rng: random.Random) -> str:
+    """The task for a step at `share` of the run: narrow pictures first, then width and memory."""
+    weights = (0.8, 0.0, 0.0, 0.2) if share < 0.3 else (0.2, 0.35, 0.25, 0.2)
+    return rng.choices(list(TASKS), weights)[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Inputs and target of one forward pass; f counts the clean, then the m noisy latent frames.
+
+    Latents x (b, f, c, h, w) at noise levels (b, f); the target velocity of the noisy copy
+    (b, m, c, h, w); word ids of captions (b, k, l) and which of them each frame has (b, f);
+    positions in the clip (f,); the attention mask over tokens (s, s); loss weight per column (w,).
+    """
+
+    x: Tensor
+    levels: Tensor
+    target: Tensor
+    captions: Tensor
+    which: Tensor
+    positions: list[int]
+    mask: Tensor
+    weight: Tensor
+
+
+class Feed:
+    """Batches of any task; a task's pool is made when first needed and renewed as it is used."""
+
+    def __init__(self, maker: Maker, tasks: Mapping[str, Task]) -> None:
+        self.maker = maker
+        self.tasks = tasks
+        self.pools: dict[str, Pool] = {}
+
+    def draw(self, name: str) -> Batch:
+        """A batch of task `name`; about a tenth of a run's time goes into new clips."""
+        task, rng = self.tasks[name], self.maker.rng
+        if name not in self.pools:
+            self.pools[name] = self.maker.fill(task.pool)
+        if rng.random() < 8 / task.pool.latent_frames:
+            self.maker.refresh(self.pools[name], task.pool, 1)
+        return make_batch(self.pools[name], task, rng)
+
+
+def make_batch(pool: Pool, task: Task, rng: random.Random) -> Batch:
+    """Draw clips, cut them, and lay out clean and noisy copies."""
+    chunk = rng.choice([1, 3, 3])
+    window = rng.choice(task.windows)
+    opening = rng.random() < 0.5
+    noisy = noisy_frames(task, chunk, rng, opening=opening)
+    rows = torch.tensor(rng.sample(range(task.pool.clips), task.batch))
+    start = 0 if opening else rng.randrange(1, task.pool.latent_frames - task.context + 1)
+    clean = pool.latents[rows, start : start + task.context].float()
+    which = pool.which[rows, start : start + task.context]
+    memory = task.noisy < task.context
+    history = history_levels(rng, task.batch, task.context, memory=memory)
+    levels = torch.cat([history, noisy_levels(rng, task.batch, len(noisy), chunk)], 1)
+    latents = torch.cat([clean, clean[:, noisy]], 1)
+    noise = torch.randn_like(latents)
+    level = levels[:, :, None, None, None]
+    keep = torch.tensor([[[0 if rng.random() < TEXT_DROPOUT else 1]] for _ in range(task.batch)])
+    return Batch(
+        x=(1 - level) * latents + level * noise,
+        levels=levels,
+        target=(noise - latents)[:, task.context :],
+        captions=pool.captions[rows] * keep,
+        which=torch.cat([which, which[:, noisy]], 1),
+        positions=[*range(task.context), *noisy],
+        mask=token_mask(frame_mask(task.context, noisy, chunk, window), clean),
+        weight=column_weight(clean.shape[-1], memory=memory),
+    )
+
+
+def column_weight(columns: int, *, memory: bool) -> Tensor:
+    """Loss weight of each latent column (w,), mean 1.
+
+    Where the history is long, what matters is the edges: scenery seen before re-enters there.
+    """
+    weight = torch.ones(columns)
+    if memory:
+        weight[:EDGE_COLUMNS] = weight[-EDGE_COLUMNS:] = EDGE_WEIGHT
+    return weight / weight.mean()
+
+
+def frame_mask(context: int, noisy: Sequence[int], chunk: int, window: int) -> Tensor:
+    """Who sees whom among [clean frames 0..context | noisy copies of frames `noisy`].
+
+    (f, f) bool, True where the row's frame may look at the column's.
+    """
+    frame = torch.tensor([*range(context), *noisy])
+    start = frame // chunk * chunk  # first frame of each frame's chunk
+    is_noisy = torch.arange(len(frame)) >= context
+    in_window = (frame[None] < start[:, None]) & (frame[None] >= start[:, None] - window)
+    same_chunk = frame[None] // chunk == frame[:, None] // chunk
+    same_copy = is_noisy[None] == is_noisy[:, None]
+    return in_window & ~is_noisy[None] | same_chunk & same_copy
+
+
+def token_mask(frames: Tensor, latents: Tensor) -> Tensor:
+    """A mask over frames (f, f) as one over the tokens of `latents` (b, f, c, h, w): (s, s)."""
+    tokens = latents.shape[-1] * latents.shape[-2] // PATCH**2
+    return frames.repeat_interleave(tokens, 0).repeat_interleave(tokens, 1)
+
+
+def noisy_frames(task: Task, chunk: int, rng: random.Random, *, opening: bool) -> list[int]:
+    """The latent frames that get a noisy copy: all, or whole chunks of the later three quarters.
+
+    A cut that is not the opening of its clip has no noisy first chunk: without a history only a
+    clip's true first latent, which stands for one frame, is ever generated.
+    """
+    chunks = task.context // chunk
+    if task.noisy >= task.context:
+        return list(range(0 if opening else chunk, chunks * chunk))
+    picked = sorted(rng.sample(range(chunks // 4, chunks), task.noisy // chunk))
+    return [c * chunk + i for c in picked for i in range(chunk)]
+
+
+def history_levels(rng: random.Random, batch: int, frames: int, *, memory: bool) -> Tensor:
+    """Noise level of each clean frame (b, f): mostly little, sometimes any, sometimes all noise."""
+    return torch.stack([_history_row(rng, frames, memory=memory) for _ in range(batch)])
+
+
+def _history_row(rng: random.Random, frames: int, *, memory: bool) -> Tensor:
+    kind = rng.random()
+    if kind < (0.85 if memory else 0.65):
+        exact = rng.random() < 0.3
+        return torch.zeros(frames) if exact else rng.uniform(0, 0.25) * torch.rand(frames)
+    return torch.rand(frames) if kind < 0.9 else torch.ones(frames)
+
+
+def noisy_levels(rng: random.Random, batch: int, frames: int, chunk: int) -> Tensor:
+    """Noise level of each noisy frame (b, f): its own, or in half of the rows its chunk's."""
+    level = torch.sigmoid(1.2 * torch.randn(batch, frames) + 0.2)
+    shared = level[:, ::chunk].repeat_interleave(chunk, 1)[:, :frames]
+    row = torch.tensor([[rng.random() < 0.5] for _ in range(batch)])
+    return torch.where(row, shared, level)

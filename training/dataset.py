@@ -1,0 +1,105 @@
+"""Pools of encoded clips for training the DiT: rendered, encoded to latents, and captioned."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from ..model.text import TextEncoder
+from ..model.vae.latent_format import FRAMES_PER_LATENT, frame_count
+from ..model.vae.tiny import TinyVAE
+from .attributes import caption
+from .clips import latent_start
+from .renderer import render
+from .world import Shot, scene
+
+Script = Callable[[random.Random, int], Shot]
+MOST_CAPTIONS = 12  # one per camera reversal and the first
+HEIGHT = 64
+RENDERED_LATENTS = 12  # rendered and encoded together, which bounds memory
+
+
+@dataclass(slots=True)
+class Pool:
+    """Clips as the DiT sees them.
+
+    `latents` (n, f, 16, h, w) fp16; `captions` (n, MOST_CAPTIONS, text_len) word ids; `which`
+    (n, f): the caption in force at each latent frame.
+    """
+
+    latents: Tensor
+    captions: Tensor
+    which: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSpec:
+    """What a pool holds: how many clips of which length, width in pixels and script."""
+
+    clips: int
+    latent_frames: int
+    width: int
+    script: Script
+
+
+@dataclass(frozen=True, slots=True)
+class Maker:
+    """Makes clips: the frozen VAE, the words' ids, and the source of randomness."""
+
+    vae: TinyVAE
+    text: TextEncoder
+    rng: random.Random
+
+    def fill(self, spec: PoolSpec) -> Pool:
+        """A whole pool."""
+        parts = [self._clips(spec, min(16, spec.clips - at)) for at in range(0, spec.clips, 16)]
+        return Pool(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+    def refresh(self, pool: Pool, spec: PoolSpec, count: int) -> None:
+        """Replace `count` clips of `pool` in place."""
+        at = self.rng.randrange(spec.clips - count + 1)
+        new = self._clips(spec, count)
+        for column, value in zip((pool.latents, pool.captions, pool.which), new, strict=True):
+            column[at : at + count] = value
+
+    def _clips(self, spec: PoolSpec, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        shots = [spec.script(self.rng, spec.latent_frames) for _ in range(count)]
+        ids, which = caption_rows(self.text, shots, spec.latent_frames, self.rng)
+        return encode_shots(self.vae, shots, spec.latent_frames, spec.width).half(), ids, which
+
+
+@torch.no_grad()
+def encode_shots(vae: TinyVAE, shots: Sequence[Shot], latent_frames: int, width: int) -> Tensor:
+    """Render and encode `shots` piece by piece: (n, latent_frames, 16, 8, width / 8)."""
+    frames = frame_count(latent_frames)
+    batch = scene(shots, frames)
+    inner = range(latent_start(RENDERED_LATENTS), frames, FRAMES_PER_LATENT * RENDERED_LATENTS)
+    memory, parts = vae.start(vae.encoder), []
+    for first, stop in pairwise([0, *inner, frames]):
+        pictures = render(batch.frames(first, stop), HEIGHT, width)
+        if first == 0:  # the first latent stands for one frame, encoded as four copies
+            copies = pictures[:, :1].expand(-1, FRAMES_PER_LATENT - 1, -1, -1, -1)
+            pictures = torch.cat([copies, pictures], 1)
+        latents, memory = vae.encode_groups(pictures, memory)
+        parts.append(latents)
+    return torch.cat(parts, 1)
+
+
+def caption_rows(
+    text: TextEncoder, shots: Sequence[Shot], latent_frames: int, rng: random.Random
+) -> tuple[Tensor, Tensor]:
+    """Word ids of every caption of every shot, and which caption holds at each latent frame."""
+    ids = torch.zeros(len(shots), MOST_CAPTIONS, text.text_len, dtype=torch.long)
+    which = torch.zeros(len(shots), latent_frames, dtype=torch.long)
+    starts = torch.tensor([latent_start(i) for i in range(latent_frames)])
+    for row, shot in enumerate(shots):
+        for index, (start, values) in enumerate(shot.values[:MOST_CAPTIONS]):
+            words, _ = text.ids(caption(values, rng))
+            ids[row, index, : len(words)] = torch.tensor(words)
+            which[row, starts >= start] = index
+    return ids, which

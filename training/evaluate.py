@@ -1,0 +1,153 @@
+"""Measure the demo model on held-out seeds and write its card.
+
+`python -m longtake.training.evaluate`. Everything is generated through the engine at the demo's
+default settings and read back from pixels by the shipped oracle. `--quick` is a smoke test with few
+clips; its figures mean little and no card is written.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import click
+
+from ..model.preset import DEMO, DEMO_FOLDER
+from . import measures
+from .attributes import ATTRIBUTES
+from .card import Results, card
+from .command import FILE, FOLDER, reporting
+from .estimate import estimate
+from .kit import Recipe, load_kit
+from .measures import Rows, spread
+
+logger = logging.getLogger("longtake")
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How many clips each measurement takes."""
+
+    reconstruction: int = 32
+    adherence: int = 256
+    unseen: int = 128
+    switch: int = 96
+    drift: int = 16
+    drift_latents: int = 1000
+    revisit: int = 48
+
+
+QUICK = Sizes(4, 8, 4, 4, 2, 120, 4)
+WINDOWS = (8, 16, 32, 64)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is measured, with how many clips, from which seed on, and by how many processes."""
+
+    folder: Path
+    sizes: Sizes
+    workers: int
+    recipe: Recipe
+    seed: int = 0
+    full_precision: Path | None = None
+
+    def clips(self, count: int) -> range:
+        """The seeds of `count` clips."""
+        return range(self.seed, self.seed + count)
+
+
+def measure(job: Job) -> Results:
+    """All measurements; logs each as it is done."""
+    results: Results = {}
+    for parts in (_of_the_vae(job), _of_prompts(job), _of_long_rollouts(job)):
+        for name, rows in parts:
+            results[name] = {key: estimate(values) for key, values in rows.items()}
+            logger.info("%s %s", name, {key: str(value) for key, value in results[name].items()})
+    return results
+
+
+def _of_the_vae(job: Job) -> Iterator[tuple[str, Rows]]:
+    kit = load_kit(job.folder)
+    for width in (DEMO.width, 64):
+        rows = measures.reconstruction(kit, job.seed, job.sizes.reconstruction, width)
+        yield f"reconstruction {width}x{DEMO.height}, dB", rows
+    if job.full_precision is not None:
+        loss = measures.half_precision_loss(kit, job.full_precision, job.seed, 8)
+        yield "fp16 file below fp32, dB", {"loss": loss}
+
+
+def _of_prompts(job: Job) -> Iterator[tuple[str, Rows]]:
+    for name, count, held_out in (
+        ("adherence", job.sizes.adherence, False),
+        ("unseen wordings", job.sizes.unseen, True),
+    ):
+        one = partial(measures.adherence, recipe=job.recipe, held_out=held_out)
+        clips = spread(one, job.clips(count), job.folder, job.workers)
+        yield name, {key: [clip[key] for clip in clips] for key in ATTRIBUTES}
+    switch = partial(measures.switch, recipe=job.recipe)
+    after = zip(*spread(switch, job.clips(job.sizes.switch), job.folder, job.workers), strict=True)
+    yield (
+        "after a prompt switch",
+        {f"{i} latent frames": list(values) for i, values in enumerate(after)},
+    )
+
+
+def _of_long_rollouts(job: Job) -> Iterator[tuple[str, Rows]]:
+    recipe = replace(job.recipe, length=job.sizes.drift_latents)
+    drift = partial(measures.drift, recipe=recipe)
+    drifts = spread(drift, job.clips(job.sizes.drift), job.folder, job.workers)
+    yield (
+        f"drift over {recipe.length} latent frames",
+        {key: [clip[key] for clip in drifts] for key in drifts[0]},
+    )
+    revisit = partial(measures.revisit, recipe=job.recipe, windows=WINDOWS)
+    visits = spread(revisit, job.clips(job.sizes.revisit), job.folder, job.workers)
+    yield "revisit agreement", {f"window {w}": [clip[w] for clip in visits] for w in WINDOWS}
+
+
+def write_card(results: Results, job: Job, out: Path, elapsed_s: float) -> None:
+    """Write `card.md`, and the same figures as `card.json`, into the folder `out`."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "card.md").write_text(card(results, job.folder, elapsed_s), encoding="utf-8")
+    figures = {
+        name: {key: asdict(value) for key, value in rows.items()} for name, rows in results.items()
+    }
+    (out / "card.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+
+
+@click.command(help=__doc__)
+@click.option("--folder", type=FOLDER, default=DEMO_FOLDER, help="The weights to measure.")
+@click.option("--out", type=FOLDER, help="Folder for the card; --folder unless given.")
+@click.option("--steps", type=click.IntRange(1), default=DEMO.steps, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True, help="The first clip's.")
+@click.option("--workers", type=click.IntRange(1), default=os.cpu_count() or 1)
+@click.option("--full-precision", type=FILE, help="fp32 VAE, to measure what fp16 loses.")
+@click.option("--quick", is_flag=True, help="A smoke test: few clips, no card.")
+def main(  # noqa: PLR0913  # one parameter per option
+    folder: Path,
+    out: Path | None,
+    steps: int,
+    seed: int,
+    workers: int,
+    full_precision: Path | None,
+    quick: bool,
+) -> None:
+    """Command line."""
+    sizes = QUICK if quick else Sizes()
+    job = Job(folder, sizes, workers, Recipe(steps=steps), seed, full_precision)
+    began = time.monotonic()
+    with reporting():
+        results = measure(job)
+        if not quick:
+            write_card(results, job, out or folder, time.monotonic() - began)
+
+
+if __name__ == "__main__":
+    main()

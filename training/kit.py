@@ -1,0 +1,93 @@
+"""The demo's networks together, and the one way to sample from them: through the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..attention.kv_cache import WindowSink
+from ..model.checkpoint import load_dit, load_text_encoder, load_tiny_vae, read
+from ..model.config import DiTConfig, config_from_shapes
+from ..model.dit import WanDiT
+from ..model.preset import DEMO
+from ..model.text import TextEncoder
+from ..model.vae.latent_format import SPATIAL_FACTOR
+from ..model.vae.streaming import StreamingDecoder
+from ..model.vae.tiny import TinyVAE
+from ..samplers.denoiser import local_denoiser
+from ..samplers.guidance import cfg
+from ..samplers.prompts import PromptTimeline, TimedPrompt
+from ..samplers.rollout import Chunk, RolloutSettings, generate
+from ..samplers.schedule import CausalChunks, flow_ladder
+from .oracle import Oracle, load_oracle
+
+
+@dataclass(frozen=True, slots=True)
+class Kit:
+    """The demo's networks."""
+
+    dit: WanDiT
+    config: DiTConfig
+    vae: TinyVAE
+    text: TextEncoder
+    oracle: Oracle
+
+
+def load_kit(folder: Path) -> Kit:
+    """Load everything that `model/demo` ships."""
+    dit = load_dit(folder / "dit.safetensors")
+    return Kit(
+        dit=dit,
+        config=config_from_shapes(read(folder / "dit.safetensors")[0], dit.num_heads),
+        vae=load_tiny_vae(folder / "vae.safetensors"),
+        text=load_text_encoder(folder / "text.safetensors"),
+        oracle=load_oracle(folder / "oracle.safetensors"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a measurement samples: the demo's defaults unless a field says otherwise.
+
+    `length` and `window` count latent frames, `columns` the latent picture's; 42 latent frames
+    are 10.3 s at 16 frames a second and a whole number of chunks.
+    """
+
+    length: int = 42
+    columns: int = DEMO.width // SPATIAL_FACTOR
+    window: int = DEMO.window_frames
+    steps: int = DEMO.steps
+    scale: float = DEMO.guidance_scale
+
+
+def sample(
+    kit: Kit,
+    recipe: Recipe,
+    prompts: Sequence[tuple[int, str]],
+    seed: int,
+    history: Sequence[Chunk] = (),
+) -> Iterator[Chunk]:
+    """Chunks of one rollout after `history`; prompts are (latent frame, text)."""
+    entries = tuple(TimedPrompt(at, kit.text.encode(text).embedding, text) for at, text in prompts)
+    settings = RolloutSettings(
+        prompts=PromptTimeline(entries, kit.text.encode("").embedding),
+        rows=DEMO.height // SPATIAL_FACTOR,
+        columns=recipe.columns,
+        schedule=CausalChunks(flow_ladder(recipe.steps, DEMO.shift), DEMO.chunk_frames),
+        length=recipe.length,
+        seed=seed,
+        guidance=cfg(recipe.scale),
+        cache=WindowSink(recipe.window),
+        context_noise=DEMO.context_noise,
+    )
+    return generate(settings, local_denoiser(kit.dit, kit.config), history)
+
+
+def decode(kit: Kit, chunks: Iterable[Chunk]) -> Tensor:
+    """All frames (t, 3, H, W) in [0, 1] of a rollout."""
+    decoder = StreamingDecoder(kit.vae)
+    return torch.cat([decoder.feed(chunk.latents) for chunk in chunks])

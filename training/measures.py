@@ -1,0 +1,183 @@
+"""What the model card reports: each a function of the demo's networks, a recipe and a clip's seed.
+
+A measure looks at one clip, so that clips can be spread over worker processes of one thread each.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..model.checkpoint import load_tiny_vae
+from ..model.preset import DEMO
+from ..model.vae.latent_format import frame_count
+from ..model.vae.streaming import StreamingDecoder
+from ..model.vae.tiny import decode_all, encode_all
+from ..samplers.rollout import Chunk
+from .attributes import ATTRIBUTES, caption, changed_values, random_values
+from .clips import latent_start, random_shot
+from .dataset import encode_shots
+from .kit import Kit, Recipe, decode, load_kit, sample
+from .oracle import read_attributes
+from .renderer import render
+from .train_vae import psnr
+from .world import Shot, scene
+
+HELD_OUT_SEED = 30_000_001
+TURN = 30  # the latent frame at which the camera turns back
+SWITCH, AFTER_SWITCH = 12, 12  # latent frames before and after a prompt switch
+
+T = TypeVar("T")
+Rows = dict[str, list[float]]
+"""A quantity's name -> its value for each clip."""
+
+
+def spread(
+    measure: Callable[[Kit, int], T], seeds: Sequence[int], folder: Path, workers: int
+) -> list[T]:
+    """`measure(kit, seed)` for every seed, over `workers` processes of one thread."""
+    one = partial(_measure_one, measure, folder)
+    with ProcessPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        return list(pool.map(one, seeds))
+
+
+def _measure_one(measure: Callable[[Kit, int], T], folder: Path, seed: int) -> T:
+    with torch.inference_mode():
+        return measure(load_kit(folder), seed)
+
+
+def adherence(kit: Kit, seed: int, recipe: Recipe, *, held_out: bool) -> dict[str, float]:
+    """Share of right readings of each attribute, every eight frames, for one random prompt."""
+    rng = random.Random(HELD_OUT_SEED + seed)
+    values = random_values(rng)
+    prompts = [(0, caption(values, rng, held_out=held_out))]
+    video = decode(kit, sample(kit, recipe, prompts, seed))
+    readings = right_readings(kit, video, range(0, len(video) - 8, 8), values)
+    return {name: float(np.mean(flags)) for name, flags in readings.items()}
+
+
+def switch(kit: Kit, seed: int, recipe: Recipe) -> list[float]:
+    """Mean adherence per latent frame after a prompt switch that changes every attribute."""
+    rng = random.Random(HELD_OUT_SEED + 500_000 + seed)
+    first = random_values(rng)
+    second = changed_values(first, rng, list(ATTRIBUTES))
+    prompts = [(0, caption(first, rng)), (SWITCH, caption(second, rng))]
+    length = SWITCH + AFTER_SWITCH + DEMO.chunk_frames
+    video = decode(kit, sample(kit, replace(recipe, length=length), prompts, seed))
+    at = [latent_start(SWITCH + i) for i in range(AFTER_SWITCH)]
+    readings = right_readings(kit, video, at, second)
+    return [float(np.mean(flags)) for flags in zip(*readings.values(), strict=True)]
+
+
+def drift(kit: Kit, seed: int, recipe: Recipe) -> dict[str, float]:
+    """Adherence and latent spread: early (latent frames 8 to 40) and in the last tenth."""
+    rng = random.Random(HELD_OUT_SEED + 600_000 + seed)
+    values = random_values(rng)
+    prompts = [(0, caption(values, rng))]
+    rows: Rows = {"right early": [], "right late": [], "std early": [], "std late": []}
+    decoder = StreamingDecoder(kit.vae)
+    for chunk in sample(kit, recipe, prompts, seed):
+        frames = decoder.feed(chunk.latents)
+        part = _part(chunk.first_frame, recipe.length)
+        if part and len(frames) >= 12:
+            readings = right_readings(kit, frames, [0], values)
+            rows[f"right {part}"].append(float(np.mean(list(readings.values()))))
+            rows[f"std {part}"].append(float(chunk.latents.std()))
+    return {name: float(np.mean(row)) for name, row in rows.items()}
+
+
+def _part(latent_frame: int, length: int) -> str:
+    if 8 <= latent_frame < 40:
+        return "early"
+    return "late" if latent_frame >= 0.9 * length else ""
+
+
+def revisit(kit: Kit, seed: int, recipe: Recipe, *, windows: Sequence[int]) -> dict[int, float]:
+    """Agreement with rendered truth when the camera turns back, per window length.
+
+    The history is a true clip whose camera panned one way for 30 latent frames; the model goes on
+    with the opposite pan. Compared is the tree band of the third that scenery re-enters from, once
+    the ramp is over and what returns was last seen at least 8 latent frames ago.
+    """
+    rng = random.Random(HELD_OUT_SEED + 700_000 + seed)
+    away = {**random_values(rng), "pan": "left", "weather": "clear"}
+    back = {**away, "pan": "right"}
+    shot = Shot(((0, away), (latent_start(TURN), back)), rng.randrange(2**31))
+    prompts = [(0, caption(away, rng)), (TURN, caption(back, rng))]
+    recipe = replace(recipe, length=2 * TURN)
+    truth = render(scene([shot], frame_count(recipe.length)), DEMO.height, DEMO.width)[0]
+    history = _chunks(encode_shots(kit.vae, [shot], TURN, DEMO.width)[0])
+    found = {}
+    for window in windows:
+        chunks = sample(kit, replace(recipe, window=window), prompts, seed, history)
+        video = decode(kit, [*history, *chunks])
+        at = range(latent_start(TURN) + latent_start(4), len(video), 4)
+        found[window] = float(np.mean([band_agreement(video[t], truth[t]) for t in at]))
+    return found
+
+
+def _chunks(latents: Tensor) -> list[Chunk]:
+    """Latents (f, c, h, w) cut as if they had been generated."""
+    parts = latents.split(DEMO.chunk_frames)
+    return [Chunk(i, DEMO.chunk_frames * i, part) for i, part in enumerate(parts)]
+
+
+def band_agreement(picture: Tensor, truth: Tensor) -> float:
+    """Best correlation of the tree band's right third within three pixels of shift.
+
+    Both pictures are (3, H, W); row means are removed, so what counts is what changes sideways.
+    """
+    width = truth.shape[-1]
+    left, right = 2 * width // 3, width - 3
+    a = _without_row_means(truth[:, 16:46, left:right])
+    best = -1.0
+    for shift in range(-3, 4):
+        b = _without_row_means(picture[:, 16:46, left + shift : right + shift])
+        best = max(best, float((a * b).sum() / (a.norm() * b.norm() + 1e-8)))
+    return best
+
+
+def _without_row_means(band: Tensor) -> Tensor:
+    return band - band.mean(-1, keepdim=True)
+
+
+def right_readings(
+    kit: Kit, video: Tensor, at: Sequence[int], values: dict[str, str]
+) -> dict[str, list[bool]]:
+    """Per attribute, whether the oracle reads the wanted value at each frame in `at`."""
+    found = read_attributes(kit.oracle, video, torch.tensor(at))
+    return {
+        name: (found[name] == known.index(values[name])).tolist()
+        for name, known in ATTRIBUTES.items()
+    }
+
+
+@torch.no_grad()
+def reconstruction(kit: Kit, seed: int, clips: int, width: int) -> Rows:
+    """PSNR in dB of held-out clips: all frames, the first, and each frame of a group of four."""
+    rng = random.Random(HELD_OUT_SEED + 800_000 + seed)
+    rows: Rows = {name: [] for name in ("all", "first", *(f"frame {i} of 4" for i in range(1, 5)))}
+    for _ in range(clips):
+        video = render(scene([random_shot(rng, 12)], frame_count(12)), DEMO.height, width)
+        out = decode_all(kit.vae, encode_all(kit.vae, video))
+        rows["all"].append(psnr(out, video))
+        rows["first"].append(psnr(out[:, :1], video[:, :1]))
+        for i in range(1, 5):
+            rows[f"frame {i} of 4"].append(psnr(out[:, i::4], video[:, i::4]))
+    return rows
+
+
+def half_precision_loss(kit: Kit, full_precision: Path, seed: int, clips: int) -> list[float]:
+    """How many dB of each clip the fp16 file loses against the weights it was made from."""
+    full = replace(kit, vae=load_tiny_vae(full_precision))
+    best, shipped = (reconstruction(k, seed, clips, DEMO.width)["all"] for k in (full, kit))
+    return [a - b for a, b in zip(best, shipped, strict=True)]

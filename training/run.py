@@ -1,0 +1,141 @@
+"""A training run: descent along a learning-rate curve, and a file from which it can be resumed.
+
+A run that stops for any reason goes on from its last save when the same command is given again.
+Its random numbers are then drawn afresh, seeded by the seed and the step, so a resumed run is as
+reproducible as an uninterrupted one, though not the same.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ..errors import BadInput
+from .muon import Muon
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Linear warm-up, flat, then linear decay to zero over the last `decay_share` of `steps`."""
+
+    steps: int
+    warmup: int = 30
+    decay_share: float = 0.4
+
+    def at(self, step: int) -> float:
+        """The share (0 to 1) of its peak that a learning rate has at `step`."""
+        left = (self.steps - step) / (self.decay_share * self.steps)
+        return min(1.0, (step + 1) / self.warmup, max(0.0, left))
+
+
+class Descent:
+    """Optimisers that step together; the rates they are given are the peaks of one curve.
+
+    The gradients of `clipped` parameters are clipped together to a norm of 1.
+    """
+
+    def __init__(
+        self,
+        optimizers: Sequence[torch.optim.Optimizer],
+        curve: Curve,
+        clipped: Sequence[nn.Parameter] = (),
+    ) -> None:
+        self.optimizers = optimizers
+        self.curve = curve
+        self.clipped = clipped
+        self.peaks = [float(optimizer.param_groups[0]["lr"]) for optimizer in optimizers]
+
+    def step(self, loss: Tensor, step: int) -> None:
+        """Follow the gradient of `loss` as step number `step`, changing parameters in place."""
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        if self.clipped:
+            nn.utils.clip_grad_norm_(self.clipped, 1.0)
+        for optimizer, peak in zip(self.optimizers, self.peaks, strict=True):
+            optimizer.param_groups[0]["lr"] = peak * self.curve.at(step)
+            optimizer.step()
+
+
+def matrix_descent(
+    parameters: Sequence[nn.Parameter], curve: Curve, *, muon: float, adamw: float
+) -> Descent:
+    """Muon at peak rate `muon` for matrices and kernels, AdamW at `adamw` for vectors."""
+    matrices = [p for p in parameters if p.ndim > 1]
+    vectors = [p for p in parameters if p.ndim <= 1]
+    rest = torch.optim.AdamW(vectors, adamw, weight_decay=0.0)
+    return Descent([Muon(matrices, muon), rest], curve)
+
+
+@dataclass(slots=True)
+class Run:
+    """What is trained, the file that remembers it, and how many steps are done.
+
+    `averaged` is a running mean of the weights, for runs that keep one.
+    """
+
+    file: Path
+    model: nn.Module
+    descent: Descent
+    averaged: dict[str, Tensor] = field(default_factory=dict)
+    done: int = 0
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since this process began or resumed the run."""
+        return time.monotonic() - self.began
+
+    def is_due(self, every: int) -> bool:
+        """True after each `every` steps and after the last."""
+        return self.done % every == 0 or self.done == self.descent.curve.steps
+
+    def descend(self, loss: Tensor) -> None:
+        """One step."""
+        self.descent.step(loss, self.done)
+        self.done += 1
+
+    def resume(self, rng: random.Random, seed: int) -> None:
+        """Continue from `file` if it is there; then reseed `rng` and torch by `seed` and step."""
+        if not self.file.exists():
+            return
+        state = torch.load(self.file, weights_only=True)
+        try:
+            self.model.load_state_dict(state["model"])
+        except RuntimeError as error:
+            raise BadInput(
+                f"{self.file} is the state of a model of another shape; give another --out."
+            ) from error
+        for optimizer, saved in zip(self.descent.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        self.averaged = state.get("averaged", {})
+        self.done = state["step"]
+        rng.seed(seed + self.done)
+        torch.manual_seed(seed + self.done)
+
+    def save(self) -> None:
+        """Write the state to `file`, atomically."""
+        state = {
+            "model": self.model.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.descent.optimizers],
+            "step": self.done,
+            **({"averaged": self.averaged} if self.averaged else {}),
+        }
+        partial = self.file.with_suffix(".partial")
+        torch.save(state, partial)
+        partial.replace(self.file)
+
+
+def save_half(
+    weights: Mapping[str, Tensor], file: Path, header: Mapping[str, str] | None = None
+) -> None:
+    """Write `weights` in fp16 as safetensors."""
+    half = {key: value.half().contiguous() for key, value in weights.items()}
+    save_file(half, file, None if header is None else dict(header))

@@ -1,0 +1,202 @@
+"""Train the demo's DiT and text encoder by diffusion forcing.
+
+`python -m longtake.training.train_dit --vae FILE --out DIR`. Noise is independent per latent frame,
+and the clean copy is itself a little noisy most of the time and pure noise sometimes, so that a
+cache of any quality, or none, is familiar. Clips with camera reversals and a long history teach
+memory; there the noisy copy covers only a few chunks. Give the same command again to resume.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import click
+import torch
+from torch import Tensor, nn
+
+from ..attention.dense import WholeSequence
+from ..attention.rope import rotation
+from ..model.checkpoint import load_tiny_vae
+from ..model.config import PATCH, DiTConfig
+from ..model.dit import WanDiT, predict, project_text
+from ..model.text import TextEncoder
+from ..model.vae.tiny import TinyVAE
+from .attributes import vocabulary
+from .batches import TASKS, Batch, Feed, Task, frame_mask, make_batch, task_at, token_mask
+from .command import FILE, FOLDER, keep_freed_memory, reporting
+from .dataset import Maker
+from .muon import Muon
+from .run import Curve, Descent, Run, save_half
+
+CONFIG = DiTConfig(dim=192, ffn_dim=512, num_heads=4, num_layers=6, text_dim=64)
+TEXT_LEN = 24
+EMA = 0.998
+HELD_OUT_SEED = 10_000_019
+PROBE = replace(
+    TASKS["memory narrow"], pool=replace(TASKS["memory narrow"].pool, clips=8), batch=8, noisy=12
+)
+PROBE_WINDOWS = (8, 16, 32, 63)
+ZERO_AT_START = (
+    ".self_attn.o.weight", ".cross_attn.o.weight", ".ffn.2.weight", "head.head.weight",
+)  # fmt: skip
+
+logger = logging.getLogger("longtake")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How long and how large a run is."""
+
+    steps: int = 2400
+    seed: int = 0
+    config: DiTConfig = CONFIG
+    tasks: Mapping[str, Task] = field(default_factory=lambda: TASKS)
+    probe: Task = PROBE
+    report_every: int = 50
+    save_every: int = 250
+
+
+class Networks(nn.Module):
+    """The DiT and the text encoder that learn together."""
+
+    def __init__(self, dit: WanDiT, text: TextEncoder) -> None:
+        super().__init__()
+        self.dit = dit
+        self.text = text
+
+    def forward(self, batch: Batch) -> Tensor:
+        """The velocity of the noisy copy (b, m, c, h, w)."""
+        clips = torch.arange(len(batch.x))
+        prompts = project_text(self.dit, self.text(batch.captions)).pick(clips, batch.which)
+        rows, columns = batch.x.shape[-2] // PATCH, batch.x.shape[-1] // PATCH
+        turn = rotation(batch.positions, rows, columns, self.dit.dim // self.dit.num_heads)
+        attention = WholeSequence(turn, batch.mask)
+        velocity = predict(self.dit, batch.x, 1000 * batch.levels, prompts, attention).velocity
+        return velocity[:, -batch.target.shape[1] :]
+
+
+def loss_of(networks: Networks, batch: Batch) -> Tensor:
+    """Mean squared error of the velocity, columns weighted."""
+    error: Tensor = networks(batch) - batch.target
+    return (error.square() * batch.weight).mean()
+
+
+def build(config: DiTConfig) -> Networks:
+    """Freshly initialised networks; every residual branch starts at zero."""
+    dit, text = WanDiT(config), TextEncoder(vocabulary(), config.text_dim, TEXT_LEN)
+    for module in dit.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            nn.init.zeros_(module.bias)
+    for name, parameter in dit.named_parameters():
+        if name.endswith(ZERO_AT_START):
+            nn.init.zeros_(parameter)
+        elif name.startswith("time_embedding.") and name.endswith(".weight"):
+            nn.init.normal_(parameter, std=0.02)
+    nn.init.normal_(text.words.weight, std=0.5)
+    return Networks(dit, text)
+
+
+def descent_of(networks: Networks, curve: Curve) -> Descent:
+    """Muon for the matrices inside blocks, AdamW for everything else."""
+    inside = {id(p) for p in networks.dit.blocks.parameters() if p.ndim == 2}
+    everything = list(networks.parameters())
+    matrices = [p for p in everything if id(p) in inside]
+    rest = [p for p in everything if id(p) not in inside]
+    adamw = torch.optim.AdamW(rest, 3e-3, betas=(0.9, 0.98), weight_decay=0.0)
+    return Descent([Muon(matrices, 0.02), adamw], curve, clipped=everything)
+
+
+def train(vae_file: Path, out: Path, settings: Settings) -> None:
+    """Run or resume training and write the averaged weights into `out`."""
+    out.mkdir(parents=True, exist_ok=True)
+    vae, rng = load_tiny_vae(vae_file), random.Random(settings.seed)
+    torch.manual_seed(settings.seed)
+    with torch.random.fork_rng(devices=[]):
+        networks = build(settings.config)
+    curve = Curve(settings.steps, warmup=60, decay_share=0.45)
+    run = Run(out / "dit.pt", networks, descent_of(networks, curve), copy_of(networks))
+    run.resume(rng, settings.seed)
+    feed = Feed(Maker(vae, networks.text, rng), settings.tasks)
+    probe = memory_probe(vae, networks.text, settings.probe)
+    recent: dict[str, float] = {}
+    for step in range(run.done, settings.steps):
+        name = task_at(step / settings.steps, rng)
+        loss = loss_of(networks, feed.draw(name))
+        run.descend(loss)
+        average(run.averaged, networks, 1 - min(EMA, (1 + step) / (10 + step)))
+        value = float(loss.detach())
+        recent[name] = 0.97 * recent.get(name, value) + 0.03 * value
+        if run.is_due(settings.report_every):
+            losses = " ".join(f"{task} {value:.4f}" for task, value in recent.items())
+            logger.info("step %d/%d %.0fs %s", run.done, settings.steps, run.elapsed_s, losses)
+        if run.is_due(settings.save_every):
+            run.save()
+            save(out, run.averaged, networks)
+            logger.info("  held-out loss by window: %s", describe(networks, probe))
+
+
+def copy_of(networks: Networks) -> dict[str, Tensor]:
+    """The weights as they are now."""
+    return {key: value.detach().clone() for key, value in networks.state_dict().items()}
+
+
+@torch.no_grad()
+def average(averaged: dict[str, Tensor], networks: Networks, share: float) -> None:
+    """Move `averaged` towards the weights by `share`, in place."""
+    for key, value in networks.state_dict().items():
+        averaged[key].lerp_(value, share)
+
+
+def save(out: Path, averaged: Mapping[str, Tensor], networks: Networks) -> None:
+    """Write `dit.safetensors` (a genuine Wan 2.1 file) and `text.safetensors`, both fp16."""
+    dit = {k.removeprefix("dit."): v for k, v in averaged.items() if k.startswith("dit.")}
+    words = {k.removeprefix("text."): v for k, v in averaged.items() if k.startswith("text.")}
+    shape = {
+        "causal_ar": True,
+        "num_heads": networks.dit.num_heads,
+        "text_dim": networks.text.words.embedding_dim,
+    }
+    config = json.dumps({"transformer": shape})
+    save_half(dit, out / "dit.safetensors", {"config": config, "format": "pt"})
+    known = json.dumps(networks.text.vocabulary)
+    header = {"vocabulary": known, "text_len": str(networks.text.text_len), "format": "pt"}
+    save_half(words, out / "text.safetensors", header)
+
+
+def memory_probe(vae: TinyVAE, text: TextEncoder, task: Task) -> list[tuple[int, Batch]]:
+    """One held-out batch of camera reversals under each window: same noise, same targets."""
+    rng = random.Random(HELD_OUT_SEED)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(HELD_OUT_SEED)
+        batch = make_batch(Maker(vae, text, rng).fill(task.pool), task, rng)
+    noisy = batch.positions[task.context :]
+    masks = [(window, frame_mask(task.context, noisy, 1, window)) for window in PROBE_WINDOWS]
+    return [(window, replace(batch, mask=token_mask(mask, batch.x))) for window, mask in masks]
+
+
+@torch.no_grad()
+def describe(networks: Networks, probe: list[tuple[int, Batch]]) -> str:
+    """The loss under each window; memory shows as a fall from the first to the last."""
+    return " ".join(f"{window}: {loss_of(networks, batch):.4f}" for window, batch in probe)
+
+
+@click.command(help=__doc__)
+@click.option("--vae", type=FILE, required=True, help="The vae.safetensors to learn latents of.")
+@click.option("--out", type=FOLDER, required=True, help="Folder for the weights and the state.")
+@click.option("--steps", type=click.IntRange(1), default=Settings().steps, show_default=True)
+@click.option("--seed", type=int, default=Settings().seed, show_default=True)
+def main(vae: Path, out: Path, steps: int, seed: int) -> None:
+    """Command line."""
+    with reporting():
+        train(vae, out, Settings(steps=steps, seed=seed))
+
+
+if __name__ == "__main__":
+    keep_freed_memory()
+    main()

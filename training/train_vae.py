@@ -1,0 +1,130 @@
+"""Train the demo's VAE on rendered clips: `python -m longtake.training.train_vae --out DIR`.
+
+The latent is normalised by an affine-free batch norm: unit variance by construction and no KL
+term. The norm is folded into the last encoder convolution before saving, because its running
+variance exceeds what fp16 can hold. Give the same command again to resume.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..model.vae.latent_format import LATENT_CHANNELS
+from ..model.vae.tiny import Conv, TinyVAE, TinyVAEConfig, decode_all, encode_all
+from .command import FOLDER, keep_freed_memory, reporting
+from .picture_pool import PicturePool, PictureSpec, held_out_clips
+from .run import Curve, Run, matrix_descent, save_half
+
+LATENT_NOISE = 0.1
+
+logger = logging.getLogger("longtake")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How long and how large a run is."""
+
+    steps: int = 2500
+    seed: int = 0
+    batch: int = 6
+    pictures: PictureSpec = PictureSpec(clips=160)
+    widths: TinyVAEConfig = TinyVAEConfig()
+    save_every: int = 100
+
+
+class TrainedVAE(nn.Module):
+    """The VAE with the batch norm that training puts between its halves."""
+
+    def __init__(self, widths: TinyVAEConfig) -> None:
+        super().__init__()
+        self.vae = TinyVAE(widths)
+        self.norm = nn.BatchNorm3d(LATENT_CHANNELS, affine=False, momentum=0.02)
+
+    def encode(self, frames: Tensor) -> Tensor:
+        """Frames (b, 1 + 4k, 3, H, W) to normalised latents (b, 1 + k, 16, h, w)."""
+        latents: Tensor = self.norm(encode_all(self.vae, frames).transpose(1, 2))
+        return latents.transpose(1, 2)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Frames, encoded and decoded from slightly noisy latents."""
+        latents = self.encode(frames)
+        return decode_all(self.vae, latents + LATENT_NOISE * torch.randn_like(latents))
+
+
+def loss_of(output: Tensor, target: Tensor) -> Tensor:
+    """L1 for sharpness plus MSE for PSNR."""
+    return F.l1_loss(output, target) + 2 * F.mse_loss(output, target)
+
+
+def psnr(output: Tensor, target: Tensor) -> float:
+    """Peak signal-to-noise ratio in dB, output clamped to the displayable range."""
+    return float(-10 * torch.log10(F.mse_loss(output.clamp(0, 1), target)))
+
+
+def fold_norm(model: TrainedVAE) -> TinyVAE:
+    """The VAE alone, its batch norm folded (in place) into the last encoder convolution."""
+    mean, variance, last = model.norm.running_mean, model.norm.running_var, model.vae.encoder[-1]
+    assert mean is not None and variance is not None
+    assert isinstance(last, Conv) and last.bias is not None
+    scale = (variance + model.norm.eps).rsqrt()
+    last.weight.data.mul_(scale.view(-1, 1, 1, 1))
+    last.bias.data.sub_(mean).mul_(scale)
+    return model.vae
+
+
+def train(out: Path, settings: Settings) -> None:
+    """Run or resume training and write `vae.safetensors` (fp16) into `out`."""
+    out.mkdir(parents=True, exist_ok=True)
+    rng = random.Random(settings.seed)
+    torch.manual_seed(settings.seed)
+    model = TrainedVAE(settings.widths)
+    curve = Curve(settings.steps, decay_share=0.65)
+    descent = matrix_descent(list(model.parameters()), curve, muon=0.02, adamw=2e-3)
+    run = Run(out / "vae.pt", model, descent)
+    run.resume(rng, settings.seed)
+    pool = PicturePool(settings.pictures, rng)
+    held_out = held_out_clips(settings.pictures)
+    for step in range(run.done, settings.steps):
+        pictures = pool.draw(step, settings.batch)
+        loss = loss_of(model(pictures), pictures)
+        run.descend(loss)
+        if run.is_due(settings.save_every):
+            quality = describe(model, held_out)
+            logger.info("step %d loss %.4f %s %.0fs", run.done, loss.item(), quality, run.elapsed_s)
+            run.save()
+    save_half(fold_norm(model.eval()).state_dict(), out / "vae.safetensors")
+
+
+@torch.no_grad()
+def describe(model: TrainedVAE, held_out: Tensor) -> str:
+    """Held-out PSNR: of all frames, of the first, and of each of the four frames of a latent."""
+    model.eval()
+    decoded = decode_all(model.vae, model.encode(held_out))
+    model.train()
+    groups = " ".join(f"{psnr(decoded[:, i::4], held_out[:, i::4]):.1f}" for i in range(1, 5))
+    first = psnr(decoded[:, :1], held_out[:, :1])
+    return f"psnr {psnr(decoded, held_out):.2f} first {first:.1f} sub-frames {groups}"
+
+
+@click.command(help=__doc__)
+@click.option("--out", type=FOLDER, required=True, help="Folder for the weights and the state.")
+@click.option("--steps", type=click.IntRange(1), default=Settings().steps, show_default=True)
+@click.option("--seed", type=int, default=Settings().seed, show_default=True)
+@click.option("--batch", type=click.IntRange(1), default=Settings().batch, show_default=True)
+def main(out: Path, steps: int, seed: int, batch: int) -> None:
+    """Command line."""
+    with reporting():
+        train(out, Settings(steps=steps, seed=seed, batch=batch))
+
+
+if __name__ == "__main__":
+    keep_freed_memory()
+    main()
