@@ -1,0 +1,36 @@
+"""The canvas: V3 nodes for ComfyUI."""
+
+from __future__ import annotations
+
+from comfy_api.latest import ComfyExtension, io
+
+from .collect import CollectFrames, CollectLatents, FramesToVideo
+from .load_demo import LoadDemoModel
+from .outputs import SaveVideo, StreamingPreview
+from .prompts import PromptTimeline
+from .sampler import DiffusionForcingSampler
+from .settings import DiffusionForcingSchedule, KVCacheSettings
+from .vae import VAEDecodeStream, VAEEncodeStream
+
+NODES: tuple[type[io.ComfyNode], ...] = (
+    LoadDemoModel,
+    PromptTimeline,
+    KVCacheSettings,
+    DiffusionForcingSchedule,
+    DiffusionForcingSampler,
+    VAEDecodeStream,
+    VAEEncodeStream,
+    StreamingPreview,
+    SaveVideo,
+    CollectFrames,
+    FramesToVideo,
+    CollectLatents,
+)
+
+
+class LongtakeExtension(ComfyExtension):
+    """The node list."""
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        """Every node of this pack, in the order of a workflow."""
+        return list(NODES)

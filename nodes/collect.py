@@ -1,0 +1,131 @@
+"""Collect Frames, Frames to VIDEO, Collect Latents: a whole stream as one value of the host's."""
+
+from __future__ import annotations
+
+import torch
+from comfy_api.latest import InputImpl, io
+from torch import Tensor
+
+from ..errors import BadInput
+from ..stream.video import FragmentedMP4, VideoSpec, open_video
+from . import host, sockets
+from .plan import gigabytes
+from .streams import HostFrames, HostRollout
+from .vae import to_latent
+
+WHOLE = "Takes the whole stream before what follows runs."
+
+
+class CollectFrames(io.ComfyNode):
+    """FRAMES to IMAGE."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The node's definition."""
+        return io.Schema(
+            node_id="LongtakeCollectFrames",
+            display_name="Collect Frames",
+            category=sockets.CATEGORY,
+            description=f"All frames as one IMAGE batch in memory, for any other node. {WHOLE} Not "
+            "for long shots: it refuses what does not fit into memory.",
+            inputs=[sockets.Frames.Input("frames", tooltip="From VAE Decode (Stream).")],
+            outputs=[io.Image.Output(display_name="images")],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    async def execute(cls, frames: HostFrames) -> io.NodeOutput:
+        """Fill one tensor (f, H, W, 3), allocated once."""
+        images = _allocate(frames, cls.hidden.unique_id)
+        progress = host.Progress(cls.hidden.unique_id, frames.rollout.chunk_count or 0)
+        async for chunk in frames.chunks.subscribe():
+            stop = chunk.first_frame + len(chunk.frames)
+            images[chunk.first_frame : stop] = chunk.frames.movedim(1, -1)
+            progress.advance(chunk.index + 1)
+        return io.NodeOutput(images)
+
+
+class FramesToVideo(io.ComfyNode):
+    """FRAMES to the host's VIDEO."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The node's definition."""
+        return io.Schema(
+            node_id="LongtakeFramesToVideo",
+            display_name="Frames to VIDEO",
+            category=sockets.CATEGORY,
+            description="All frames as the host's VIDEO, for its own video nodes; kept as a file, "
+            f"not in memory. {WHOLE}",
+            inputs=[
+                sockets.Frames.Input("frames", tooltip="From VAE Decode (Stream)."),
+                io.Int.Input(
+                    "crf",
+                    default=12,
+                    min=0,
+                    max=51,
+                    tooltip="Quality of the temporary h264 file, 0 (best) to 51. Raise it only if "
+                    "the temp folder is small.",
+                ),
+            ],
+            outputs=[io.Video.Output(display_name="video")],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    async def execute(cls, frames: HostFrames, crf: int) -> io.NodeOutput:
+        """Write a temporary file and hand it over."""
+        file = host.output_file("longtake_video", ".mp4", temporary=True)
+        progress = host.Progress(cls.hidden.unique_id, frames.rollout.chunk_count or 0)
+        reader = frames.chunks.subscribe()
+        with open_video(
+            file.path, VideoSpec(frames.width, frames.height, frames.fps, FragmentedMP4(crf))
+        ) as video:
+            async for chunk in reader:
+                video.write(chunk.frames)
+                progress.advance(chunk.index + 1)
+        return io.NodeOutput(InputImpl.VideoFromFile(str(file.path)))
+
+
+class CollectLatents(io.ComfyNode):
+    """ROLLOUT to LATENT."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The node's definition."""
+        return io.Schema(
+            node_id="LongtakeCollectLatents",
+            display_name="Collect Latents",
+            category=sockets.CATEGORY,
+            description="All latent frames as one video LATENT, for the host's own VAE Decode and "
+            f"latent nodes. {WHOLE}",
+            inputs=[
+                sockets.Rollout.Input("rollout", tooltip="From the Diffusion-Forcing Sampler.")
+            ],
+            outputs=[io.Latent.Output(display_name="latent")],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    async def execute(cls, rollout: HostRollout) -> io.NodeOutput:
+        """Join the chunks' latents."""
+        progress = host.Progress(cls.hidden.unique_id, rollout.chunk_count or 0)
+        latents = []
+        async for chunk in rollout.chunks.subscribe():
+            latents.append(chunk.latents)
+            progress.advance(chunk.index + 1)
+        return io.NodeOutput({"samples": to_latent(torch.cat(latents))})
+
+
+def _allocate(frames: HostFrames, node_id: str | None) -> Tensor:
+    """Room for all frames (f, H, W, 3); says how much that is, and refuses what does not fit."""
+    shape = torch.Size((frames.rollout.frames or 0, frames.height, frames.width, 3))
+    needed = shape.numel() * torch.float32.itemsize
+    free = host.usable_memory_bytes(torch.device("cpu"))
+    size = f"{shape[0]} frames of {frames.width}x{frames.height} take {gigabytes(needed)}"
+    if needed > free:
+        raise BadInput(
+            f"{size} and {gigabytes(free)} are free; use Save Video (Stream), or a shorter length."
+        )
+    host.say(node_id, f"{size}.")
+    return torch.empty(shape, device=host.runtime_device())

@@ -1,0 +1,227 @@
+"""ComfyUI behind small functions: the only module that imports `comfy*`, `folder_paths`, `server`.
+
+Everything used of the host, which is also all that the stand-in (`headless/stand_in`) must provide:
+    comfy.model_management    cast_to, get_free_memory(device), get_total_memory(device),
+                              intermediate_device, vae_device, vae_offload_device,
+                              load_models_gpu(patchers, memory_required=),
+                              throw_exception_if_processing_interrupted
+    comfy.model_patcher       CoreModelPatcher(module, load_device=, offload_device=), which has
+                              .model and .load_device
+    comfy.sd                  load_diffusion_model(path) -> MODEL
+    comfy.utils               ProgressBar(total, node_id=)
+                              .update_absolute(value, total, ("JPEG", picture, size) | None)
+    comfy_execution.progress  get_progress_state().finish_progress(node_id)
+    folder_paths              get_output_directory, get_temp_directory,
+                              get_save_image_path(prefix, folder)
+    server                    PromptServer.instance: client_id, send_sync(event, payload, sid),
+                              send_progress_text(text, node_id, sid=)
+    of a MODEL                model.diffusion_model, model.get_dtype_inference(), load_device,
+                              model_options, wrappers, object_patches, injections, patches_uuid,
+                              get_key_patches(prefix) -> {name: [(weight, _), *patches]}
+Node files import schema and types themselves, from `comfy_api.latest`: ComfyExtension;
+InputImpl.VideoFromFile; io.{ComfyNode, Schema, NodeOutput, Hidden, FolderType, Custom, MultiType,
+Int, Float, String, Combo, Boolean, ControlAfterGenerate, Model, Clip, Vae, Conditioning, Latent,
+Image, Video}; ui.{PreviewVideo, SavedImages, SavedResult}.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management
+import comfy.model_patcher
+import comfy.sd
+import comfy.utils
+import folder_paths
+import torch
+from comfy_execution.progress import get_progress_state
+from PIL import Image
+from server import PromptServer
+from torch import Tensor, nn
+
+from ..errors import BadInput, StorageError
+
+logger = logging.getLogger("longtake")
+
+WAN_MODULES = ("patch_embedding", "text_embedding", "time_embedding", "time_projection", "blocks")
+PREVIEW_PIXELS = 512  # longest side of a preview picture, the host's own default
+
+
+# Progress and messages
+
+
+class Progress:
+    """The progress bar of one node; every advance is an interrupt check too, and may raise."""
+
+    def __init__(self, node_id: str, total: int) -> None:
+        self.node_id = node_id
+        self.total = total
+        self._bar = comfy.utils.ProgressBar(total, node_id=node_id)
+
+    def advance(self, done: int, picture: Tensor | None = None) -> None:
+        """Show `done` of the total, and on the node itself `picture` (3, H, W) in [0, 1]."""
+        preview = None if picture is None else ("JPEG", to_image(picture), PREVIEW_PIXELS)
+        self._bar.update_absolute(done, self.total, preview)
+
+    def finish(self) -> None:
+        """Mark the node as done again (work for it may run after the node itself has returned)."""
+        get_progress_state().finish_progress(self.node_id)
+
+
+def check_interrupted() -> None:
+    """Raise the host's interrupt exception if the user pressed Cancel."""
+    comfy.model_management.throw_exception_if_processing_interrupted()
+
+
+def say(node_id: str | None, text: str) -> None:
+    """Write one line to the log and under the node."""
+    logger.info("%s", text)
+    _show(node_id, text)
+
+
+def warn(node_id: str | None, text: str) -> None:
+    """Like `say`, as a warning."""
+    logger.warning("%s", text)
+    _show(node_id, f"Warning: {text}")
+
+
+def _show(node_id: str | None, text: str) -> None:
+    server = PromptServer.instance
+    if node_id is not None and server.client_id is not None:
+        server.send_progress_text(text, node_id, sid=server.client_id)
+
+
+def emit(event: str, payload: Mapping[str, object]) -> None:
+    """Send a JSON event to whoever queued the running prompt; nobody listening is fine."""
+    server = PromptServer.instance
+    server.send_sync(event, dict(payload), server.client_id)
+
+
+def to_image(picture: Tensor) -> Image.Image:
+    """A picture (3, H, W) in [0, 1] as an 8-bit RGB image."""
+    pixels = (picture.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0)
+    return Image.fromarray(pixels.cpu().contiguous().numpy())
+
+
+# Models
+
+
+def load_diffusion_model(path: Path) -> Any:
+    """A MODEL from a diffusion model file, built by the host's own loader."""
+    try:
+        return comfy.sd.load_diffusion_model(str(path))
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise BadInput(
+            f"{path} cannot be loaded as a diffusion model ({reason}); it may be cut short."
+        ) from error
+
+
+def manage(module: nn.Module) -> Any:
+    """A patcher for `claim`: the module under the host's memory management, as its own VAEs are."""
+    return comfy.model_patcher.CoreModelPatcher(
+        module,
+        load_device=comfy.model_management.vae_device(),
+        offload_device=comfy.model_management.vae_offload_device(),
+    )
+
+
+def claim(patchers: Sequence[Any], planned_bytes: int) -> None:
+    """Ask for all `patchers` on their devices, their own patches applied, with room beside them.
+
+    To be called before each chunk: another node may have used the same weights with another LoRA
+    since the last one, or taken the memory. One call, because two calls evict each other on a small
+    card.
+    """
+    comfy.model_management.load_models_gpu(list(patchers), memory_required=planned_bytes)
+
+
+def module_tree(model: Any) -> nn.Module:
+    """The diffusion model inside a MODEL, as modules with the official Wan names, or a refusal."""
+    tree = model.model.diffusion_model
+    named = all(hasattr(tree, name) for name in WAN_MODULES)
+    if not named or not hasattr(tree.blocks[0], "cross_attn"):
+        raise BadInput(
+            f"The model is a {type(tree).__name__}, which is not of the Wan family; connect Load "
+            "Demo Model or a Wan 2.1 text-to-video model to `model`."
+        )
+    return tree
+
+
+def compute_place(model: Any) -> tuple[torch.device, torch.dtype]:
+    """Where a MODEL computes and in which dtype, wherever its weights are kept."""
+    return model.load_device, model.model.get_dtype_inference()
+
+
+def cast(parameter: Tensor, device: torch.device) -> Tensor:
+    """A bare parameter in float32 on `device`; modules fetch their own weights when called."""
+    return comfy.model_management.cast_to(parameter, dtype=torch.float32, device=device)
+
+
+def weights_and_patches(model: Any) -> dict[str, list[Any]]:
+    """For each tensor of the diffusion model: its unpatched value, then the patches (LoRA) on
+    it.
+    """
+    stacks = model.get_key_patches("diffusion_model.")
+    return {name: [stack[0][0], *stack[1:]] for name, stack in stacks.items()}
+
+
+def session_token(model: Any) -> str:
+    """Names a MODEL's patches for as long as the host keeps it."""
+    return str(model.patches_uuid)
+
+
+def runtime_device() -> torch.device:
+    """Where the host keeps LATENT and IMAGE tensors between nodes."""
+    return comfy.model_management.intermediate_device()
+
+
+def usable_memory_bytes(device: torch.device) -> int:
+    """What may be asked for: free main memory, or all of a card's, which the host can empty."""
+    if device.type == "cpu":
+        return int(comfy.model_management.get_free_memory(device))
+    return int(comfy.model_management.get_total_memory(device))
+
+
+# Folders
+
+
+@dataclass(frozen=True, slots=True)
+class OutputFile:
+    """A file below the host's output or temp folder, and how the host names it to the browser."""
+
+    path: Path
+    subfolder: str
+
+    @property
+    def name(self) -> str:
+        """The file's own name."""
+        return self.path.name
+
+
+def output_file(prefix: str, suffix: str, *, temporary: bool = False) -> OutputFile:
+    """The next free `prefix_00001_suffix` in the output (or temp) folder, and nowhere else."""
+    folder = folder_paths.get_temp_directory() if temporary else folder_paths.get_output_directory()
+    root = Path(folder).resolve()
+    named = Path(prefix).name and "\0" not in prefix
+    if not named or not (root / prefix).resolve().is_relative_to(root):
+        raise BadInput(
+            f"filename_prefix {prefix!r} is not a file name inside the output folder {root}; use a "
+            "name such as longtake/clip."
+        )
+    try:
+        parent, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, str(root))
+    except OSError as error:
+        raise StorageError(
+            f"The output folder {root} cannot be used ({error}); choose one that can be written."
+        ) from error
+    return OutputFile(Path(parent) / f"{name}_{counter:05}_{suffix}", subfolder)
+
+
+def rollout_folder() -> Path:
+    """Where finished chunks are kept, so that an interrupted run can go on."""
+    return Path(folder_paths.get_output_directory()) / "longtake" / "rollouts"

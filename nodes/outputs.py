@@ -1,0 +1,156 @@
+"""Save Video (Stream) and Streaming Preview: terminal outputs, side by side, chunk by chunk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from comfy_api.latest import io, ui
+
+from ..stream.contact_sheet import ContactSheet
+from ..stream.video import Container, FragmentedMP4, LosslessMKV, PNGFrames, VideoSpec, open_video
+from . import host, sockets
+from .streams import HostFrames
+
+FILE_EVENT = "longtake.file"
+MP4, MKV, PNG = "mp4 (h264)", "mkv (lossless)", "png frames"
+SUFFIX = {MP4: ".mp4", MKV: ".mkv", PNG: "frames"}
+
+
+class SaveVideo(io.ComfyNode):
+    """Frames into a file that grows while they are made."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The node's definition."""
+        return io.Schema(
+            node_id="LongtakeSaveVideo",
+            display_name="Save Video (Stream)",
+            category=sockets.CATEGORY,
+            description="Writes frames to a video file as they are made. The file can be watched "
+            "while it grows, and whatever stops the run, it is whole up to there.",
+            search_aliases=["export video", "video combine", "mp4"],
+            is_output_node=True,
+            inputs=[
+                sockets.Frames.Input("frames", tooltip="From VAE Decode (Stream)."),
+                io.String.Input(
+                    "filename_prefix",
+                    default="longtake/clip",
+                    tooltip="Name in the output folder, subfolders allowed; a number is added. "
+                    "Change it to sort your shots.",
+                ),
+                io.Combo.Input(
+                    "format",
+                    options=[MP4, MKV, PNG],
+                    default=MP4,
+                    tooltip="`mp4` plays everywhere; `mkv` keeps every pixel (FFV1, about ten "
+                    "times the size); `png frames` is a folder of pictures.",
+                ),
+                io.Int.Input(
+                    "crf",
+                    default=18,
+                    min=0,
+                    max=51,
+                    tooltip="Quality of mp4, 0 (best, largest) to 51. 18 looks like the source; "
+                    "raise it for smaller files.",
+                ),
+                io.Boolean.Input(
+                    "sheet_and_report",
+                    default=True,
+                    tooltip="Also write a contact sheet (PNG) and the measurements of the run "
+                    "(JSON) beside the video.",
+                ),
+            ],
+            outputs=[],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    async def execute(
+        cls, frames: HostFrames, filename_prefix: str, format: str, crf: int, sheet_and_report: bool
+    ) -> io.NodeOutput:
+        """Write until the stream ends; the file is closed in every case."""
+        file = host.output_file(filename_prefix, SUFFIX[format])
+        progress = host.Progress(cls.hidden.unique_id, frames.rollout.chunk_count or 0)
+        sheet = ContactSheet(fps=frames.fps)
+        spec = VideoSpec(frames.width, frames.height, frames.fps, _container(format, crf))
+        reader = frames.chunks.subscribe()
+        with open_video(file.path, spec) as video:
+            _tell("frames" if format == PNG else "video", file)
+            async for chunk in reader:
+                video.write(chunk.frames)
+                sheet.add(chunk.frames)
+                progress.advance(chunk.index + 1)
+        if sheet_and_report:
+            _write_beside(file, frames, sheet)
+        if format == PNG:
+            return io.NodeOutput()
+        return io.NodeOutput(
+            ui=ui.PreviewVideo([ui.SavedResult(file.name, file.subfolder, io.FolderType.output)])
+        )
+
+
+class StreamingPreview(io.ComfyNode):
+    """Watch the frames in the node."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The node's definition."""
+        return io.Schema(
+            node_id="LongtakePreview",
+            display_name="Streaming Preview",
+            category=sockets.CATEGORY,
+            description="Shows the last picture of every chunk as soon as it is made, and a "
+            "contact sheet at the end.",
+            search_aliases=["preview video", "watch", "live"],
+            is_output_node=True,
+            inputs=[sockets.Frames.Input("frames", tooltip="From VAE Decode (Stream).")],
+            outputs=[],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    async def execute(cls, frames: HostFrames) -> io.NodeOutput:
+        """One picture per chunk through the host's progress."""
+        progress = host.Progress(cls.hidden.unique_id, frames.rollout.chunk_count or 0)
+        sheet = ContactSheet(fps=frames.fps)
+        async for chunk in frames.chunks.subscribe():
+            sheet.add(chunk.frames)
+            progress.advance(chunk.index + 1, chunk.frames[-1])
+        file = host.output_file("longtake_preview", "sheet.png", temporary=True)
+        sheet.save(file.path)
+        host.say(cls.hidden.unique_id, _summary(frames))
+        return io.NodeOutput(
+            ui=ui.SavedImages([ui.SavedResult(file.name, file.subfolder, io.FolderType.temp)])
+        )
+
+
+def _summary(frames: HostFrames) -> str:
+    """How fast it went, in one line."""
+    facts = frames.report([])
+    rate = "" if facts.frames_per_s is None else f" at {facts.frames_per_s:.1f} a second"
+    first = "" if facts.first_frame_s is None else f", the first after {facts.first_frame_s:.1f} s"
+    return f"{facts.frames} frames{rate}{first}."
+
+
+def _container(format: str, crf: int) -> Container:
+    lossless: dict[str, Container] = {MKV: LosslessMKV(), PNG: PNGFrames()}
+    return lossless.get(format, FragmentedMP4(crf))
+
+
+def _write_beside(video: host.OutputFile, frames: HostFrames, sheet: ContactSheet) -> None:
+    """The contact sheet and the report, named after the video."""
+    picture = _beside(video, "sheet.png")
+    sheet.save(picture.path)
+    _tell("contact_sheet", picture)
+    facts = _beside(video, "report.json")
+    frames.report([str(path) for path in (video.path, picture.path, facts.path)]).save(facts.path)
+    _tell("report", facts)
+
+
+def _beside(video: host.OutputFile, ending: str) -> host.OutputFile:
+    return host.OutputFile(Path(f"{video.path.with_suffix('')}{ending}"), video.subfolder)
+
+
+def _tell(role: str, file: host.OutputFile) -> None:
+    place = {"type": "output", "subfolder": file.subfolder, "filename": file.name}
+    host.emit(FILE_EVENT, {"role": role, **place})

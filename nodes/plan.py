@@ -1,0 +1,163 @@
+"""From what a user sets to what the engine runs; every refusal is one sentence."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import BadInput
+from ..model.config import PATCH, DiTConfig
+from ..model.vae.latent_format import (
+    FRAMES_PER_LATENT,
+    LATENT_CHANNELS,
+    SPATIAL_FACTOR,
+    frame_count,
+    latent_frame_count,
+)
+from ..samplers.prompts import PromptTimeline, TimedPrompt, chunk_start, fit_length
+from .timeline import TimedEmbedding, Timeline
+
+SIZE_STEP = PATCH * SPATIAL_FACTOR
+LONGEST_SIDE = 16384
+LONGEST_SECONDS = 86_400  # a day
+TEXT_LEN = 512  # of the Wan family; shorter embeddings are the whole of what their encoder gives
+SECONDS, FRAMES = "seconds", "frames"
+OTHER_CONDITIONS = (  # what the host's nodes hang on a prompt, and its own sampler would act on
+    "area", "mask", "strength", "start_percent", "end_percent", "hooks", "control",
+    "concat_latent_image", "clip_vision_output", "reference_latents",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Length:
+    """A length in latent frames, snapped up to whole chunks, and what was asked for in frames."""
+
+    latent_frames: int
+    chunk_frames: int
+    asked_frames: int
+    fps: float
+
+    @property
+    def frames(self) -> int:
+        """Frames of video."""
+        return frame_count(self.latent_frames)
+
+    def __str__(self) -> str:
+        chunks = self.latent_frames // self.chunk_frames
+        made = f"{self.frames} frames ({self.frames / self.fps:.1f} s) in {chunks} chunks"
+        if self.frames == self.asked_frames:
+            return made
+        asked = f"{self.asked_frames} asked for ({self.asked_frames / self.fps:.1f} s)"
+        return f"{made}: the {asked}, up to a whole chunk"
+
+
+def snapped_length(length: float, unit: str, fps: float, chunk_frames: int) -> Length:
+    """`length` seconds or frames as whole chunks, never shorter than asked."""
+    seconds = length if unit == SECONDS else length / fps
+    if not math.isfinite(length) or not 0 < seconds <= LONGEST_SECONDS:
+        raise BadInput(
+            f"length is {length:g} {unit}; give more than 0 and at most {LONGEST_SECONDS} seconds "
+            f"({round(LONGEST_SECONDS * fps)} frames)."
+        )
+    asked = max(1, round(seconds * fps))
+    chunks = -(-latent_frame_count(asked) // chunk_frames)
+    return Length(chunks * chunk_frames, chunk_frames, asked, fps)
+
+
+def latent_size(width: int, height: int) -> tuple[int, int]:
+    """Latent rows and columns of a picture of `width` x `height` pixels."""
+    for name, side in (("width", width), ("height", height)):
+        if not SIZE_STEP <= side <= LONGEST_SIDE:
+            raise BadInput(
+                f"{name} is {side}; give a multiple of {SIZE_STEP} from {SIZE_STEP} to "
+                f"{LONGEST_SIDE}."
+            )
+        if side % SIZE_STEP:
+            below = side - side % SIZE_STEP
+            raise BadInput(
+                f"{name} is {side}, not a multiple of {SIZE_STEP}; use {below} or "
+                f"{below + SIZE_STEP}."
+            )
+    return height // SPATIAL_FACTOR, width // SPATIAL_FACTOR
+
+
+def check_memory(kv_bytes: int, free_bytes: int) -> None:
+    """Refuse a KV cache that cannot fit."""
+    if kv_bytes > free_bytes:
+        raise BadInput(
+            f"The KV cache of this rollout takes {gigabytes(kv_bytes)} and {gigabytes(free_bytes)} "
+            "are free; lower width, height or window_frames, or choose `window + sink`."
+        )
+
+
+def gigabytes(count: int) -> str:
+    """Bytes for people."""
+    return f"{count / 2**30:.1f} GB" if count >= 2**29 else f"{count / 2**20:.1f} MB"
+
+
+def prompt_timeline(
+    prompts: Timeline | list[Any], config: DiTConfig, length: Length
+) -> PromptTimeline:
+    """A timeline, or the host's CONDITIONING, with prompts at the chunks nearest to their times."""
+    timeline = prompts if isinstance(prompts, Timeline) else _from_conditioning(prompts)
+    text_len = min(TEXT_LEN, max(len(one.embedding) for one in timeline.entries))
+    entries: list[TimedPrompt] = []
+    for one in timeline.entries:
+        width = one.embedding.shape[-1]
+        if width != config.text_dim:
+            raise BadInput(
+                f"The prompts are {width} wide and the model takes {config.text_dim}; encode them "
+                "with the text encoder that belongs to the model."
+            )
+        start = _start(one, length)
+        if entries and entries[-1].start_frame >= start:
+            chunk_s = length.chunk_frames * FRAMES_PER_LATENT / length.fps
+            raise BadInput(
+                f"The prompts before and at {one.start_s:g} s fall on the same chunk; leave at "
+                f"least {chunk_s:.2f} s between two prompts."
+            )
+        entries.append(TimedPrompt(start, fit_length(one.embedding, text_len), one.text))
+    return PromptTimeline(tuple(entries), fit_length(timeline.negative, text_len))
+
+
+def check_channels(config: DiTConfig) -> None:
+    """Only models from latents to latents of the same kind can be rolled out."""
+    if config.in_channels != LATENT_CHANNELS or config.out_channels != LATENT_CHANNELS:
+        raise BadInput(
+            f"The model takes {config.in_channels} channels and gives {config.out_channels}; use a "
+            f"Wan 2.1 text-to-video model, which takes and gives {LATENT_CHANNELS}."
+        )
+
+
+def _start(prompt: TimedEmbedding, length: Length) -> int:
+    """First latent frame of the chunk nearest to the prompt's time; latent frame k ends at 4 k."""
+    if prompt.start_s == 0:
+        return 0
+    latent_frame = (prompt.start_s * length.fps + FRAMES_PER_LATENT - 1) / FRAMES_PER_LATENT
+    return chunk_start(latent_frame, length.chunk_frames)
+
+
+def _from_conditioning(conditioning: list[Any]) -> Timeline:
+    if len(conditioning) != 1:
+        raise BadInput(
+            f"The conditioning has {len(conditioning)} parts (from Conditioning Combine or a node "
+            "like it); the sampler takes one prompt at a time: use Prompt Timeline."
+        )
+    embedding: Tensor
+    embedding, options = conditioning[0]
+    unused = [name for name in OTHER_CONDITIONS if options.get(name) is not None]
+    if unused:
+        raise BadInput(
+            f"The conditioning carries {', '.join(unused)}, which the sampler cannot use; connect "
+            "the output of CLIP Text Encode directly."
+        )
+    if embedding.shape[0] != 1:
+        raise BadInput(
+            f"The conditioning is a batch of {embedding.shape[0]}; the sampler takes one prompt at "
+            "a time."
+        )
+    return Timeline((TimedEmbedding(0.0, embedding[0], ""),), torch.zeros_like(embedding[0]))

@@ -1,0 +1,72 @@
+"""Prompt Timeline: what the shot shows, and from when."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+from torch import Tensor
+
+from . import host, sockets
+from .demo_objects import DemoCLIP, problems
+from .timeline import TimedEmbedding, Timeline, parse
+
+EXAMPLE = """0: a red ball bouncing over green hills by day, clear sky, the camera pans left
+5: a blue ball bouncing over green hills at night, clear sky, the camera pans left"""
+
+
+class PromptTimeline(io.ComfyNode):
+    """Lines of text with times, encoded."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The node's definition."""
+        return io.Schema(
+            node_id="LongtakePromptTimeline",
+            display_name="Prompt Timeline",
+            category=sockets.CATEGORY,
+            description="Changes the prompt while the shot goes on: one line per prompt, each with "
+            "the second it starts at.",
+            search_aliases=["prompt schedule", "prompt travel", "multi prompt"],
+            inputs=[
+                io.Clip.Input("clip", tooltip="The text encoder that belongs to the model."),
+                io.String.Input(
+                    "text",
+                    multiline=True,
+                    default=EXAMPLE,
+                    tooltip="Lines `SECONDS: prompt` or `MINUTES:SECONDS: prompt`, the first at 0. "
+                    "A prompt takes over with the chunk that starts nearest to its time. A line "
+                    "without a time goes on with the prompt above it.",
+                ),
+                io.String.Input(
+                    "negative",
+                    default="",
+                    tooltip="What the pictures should not show; used when cfg is not 1. Leave it "
+                    "empty for the demo model.",
+                ),
+            ],
+            outputs=[sockets.Timeline.Output(display_name="prompts")],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, clip: Any, text: str, negative: str) -> io.NodeOutput:
+        """Encode every line."""
+        node_id = cls.hidden.unique_id
+        entries = [
+            TimedEmbedding(line.start_s, embed(clip, line.text, node_id), line.text)
+            for line in parse(text)
+        ]
+        return io.NodeOutput(Timeline(tuple(entries), embed(clip, negative, node_id)))
+
+
+def embed(clip: Any, text: str, node_id: str | None) -> Tensor:
+    """The embedding (l, c) of a prompt by any of the host's text encoders; words not understood are
+    named.
+    """
+    if not isinstance(clip, DemoCLIP):
+        return clip.encode_from_tokens_scheduled(clip.tokenize(text))[0][0][0]
+    encoded = clip.encode_prompt(text)
+    for problem in problems(encoded):
+        host.warn(node_id, problem)
+    return encoded.embedding

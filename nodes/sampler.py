@@ -1,0 +1,166 @@
+"""Diffusion-Forcing Sampler: gives a ROLLOUT at once; chunks are made when outputs ask for them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..attention.kv_cache import CachePolicy, WindowSink
+from ..model.preset import DEMO
+from ..samplers.guidance import cfg as guidance_by
+from ..samplers.rollout import RolloutSettings
+from . import host, plan, sockets
+from .patches import without_effect
+from .settings import ScheduleSettings
+from .streams import HostRollout, denoiser, open_rollout
+from .timeline import Timeline
+
+LARGEST_SEED = 2**64 - 1
+NAMES_SHOWN = 6
+
+
+class DiffusionForcingSampler(io.ComfyNode):
+    """The node that generates."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The node's definition."""
+        return io.Schema(
+            node_id="LongtakeSampler",
+            display_name="Diffusion-Forcing Sampler",
+            category=sockets.CATEGORY,
+            description="Generates a shot of any length chunk by chunk. Finished chunks are kept "
+            "on disk: run again after a cancel or a crash and it goes on from there; with other "
+            "settings it starts anew.",
+            search_aliases=["ksampler", "self forcing", "causal", "autoregressive", "streaming"],
+            inputs=[*_models(), *_shot()],
+            outputs=[sockets.Rollout.Output(display_name="rollout")],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(  # noqa: PLR0913
+        cls,
+        model: Any,
+        prompts: Timeline | list[Any],
+        schedule: ScheduleSettings,
+        seed: int,
+        width: int,
+        height: int,
+        length: float,
+        length_unit: str,
+        cfg: float,
+        kv_cache: CachePolicy | None = None,
+    ) -> io.NodeOutput:
+        """Plan the rollout and say what will be made; nothing is generated yet."""
+        engine = denoiser(model)
+        rows, columns = plan.latent_size(width, height)
+        planned = plan.snapped_length(length, length_unit, DEMO.fps, schedule.chunk_frames)
+        settings = RolloutSettings(
+            plan.prompt_timeline(prompts, engine.config, planned), rows, columns, schedule.schedule,
+            length=planned.latent_frames, seed=seed, solver=schedule.solver,
+            guidance=guidance_by(cfg), context_noise=schedule.context_noise,
+            cache=kv_cache or WindowSink(DEMO.window_frames, DEMO.sink_frames),
+        )  # fmt: skip
+        rollout = open_rollout(model, engine, settings, cls.hidden.unique_id)
+        plan.check_memory(rollout.kv_bytes_planned, host.usable_memory_bytes(engine.device))
+        memory = plan.gigabytes(rollout.kv_bytes_planned)
+        host.say(rollout.node_id, f"{planned}; KV cache {memory}.")
+        for problem in _problems(rollout, model):
+            host.warn(rollout.node_id, problem)
+        return io.NodeOutput(rollout)
+
+
+def _problems(rollout: HostRollout, model: Any) -> list[str]:
+    """What of the user's graph has no effect, one sentence each."""
+    found = []
+    names = without_effect(model)
+    if names:
+        more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+        shown = ", ".join(names[:NAMES_SHOWN])
+        found.append(f"These patches on the model have no effect here: {shown}{more}.")
+    length = rollout.settings.length or 0
+    late = [e.text for e in rollout.settings.prompts.entries if e.start_frame >= length]
+    if late:
+        found.append(f"The shot ends before the prompt {late[0]!r} starts.")
+    if rollout.session_only:
+        found.append(
+            f"Finished chunks can be used again only until ComfyUI is restarted: "
+            f"{rollout.session_only}."
+        )
+    return found
+
+
+def _models() -> list[io.Input]:
+    return [
+        io.Model.Input("model", tooltip="The demo model, or a causal Wan 2.1 text-to-video model."),
+        io.MultiType.Input(
+            "prompts",
+            [sockets.Timeline, io.Conditioning],
+            tooltip="What the shot shows: a Prompt Timeline, or the conditioning of CLIP Text "
+            "Encode for one prompt throughout.",
+        ),
+        sockets.Schedule.Input(
+            "schedule", tooltip="Chunk size, steps and noise levels: Diffusion-Forcing Schedule."
+        ),
+    ]
+
+
+def _shot() -> list[io.Input]:
+    return [
+        io.Int.Input(
+            "seed",
+            default=0,
+            min=0,
+            max=LARGEST_SEED,
+            control_after_generate=io.ControlAfterGenerate.fixed,
+            tooltip="The same seed gives the same shot. Keep it fixed to go on after a cancel; "
+            "change it for another shot.",
+        ),
+        _side("width", DEMO.width),
+        _side("height", DEMO.height),
+        io.Float.Input(
+            "length",
+            default=10.0,
+            min=0.01,
+            max=float(plan.LONGEST_SECONDS * DEMO.fps),
+            step=0.01,
+            tooltip="How long the shot is, in the unit below; it becomes whole chunks, never "
+            "shorter. Making it longer later keeps what is there.",
+        ),
+        io.Combo.Input(
+            "length_unit",
+            options=[plan.SECONDS, plan.FRAMES],
+            default=plan.SECONDS,
+            tooltip=f"Seconds, or frames of video ({DEMO.fps:g} a second).",
+        ),
+        io.Float.Input(
+            "cfg",
+            default=DEMO.guidance_scale,
+            min=0.0,
+            max=30.0,
+            step=0.1,
+            tooltip="How strongly to follow the prompt (no unit). 1 evaluates the model half as "
+            "often: use it with distilled models. About 2 for the demo, 4 to 6 for other "
+            "undistilled models.",
+        ),
+        sockets.KVCache.Input(
+            "kv_cache",
+            optional=True,
+            tooltip="How much of the past the model sees. Without it: a window of "
+            f"{DEMO.window_frames} latent frames.",
+        ),
+    ]
+
+
+def _side(name: str, default: int) -> io.Input:
+    return io.Int.Input(
+        name,
+        default=default,
+        min=plan.SIZE_STEP,
+        max=plan.LONGEST_SIDE,
+        step=plan.SIZE_STEP,
+        tooltip=f"Pixels, a multiple of {plan.SIZE_STEP}. The size the model was trained at is "
+        "best.",
+    )

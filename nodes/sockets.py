@@ -1,0 +1,13 @@
+"""The socket types that are our own. Their values: see the module named after each."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+Rollout = io.Custom("ROLLOUT")  # stream/rollout_stream.py
+Frames = io.Custom("FRAMES")  # stream/rollout_stream.py
+KVCache = io.Custom("KV_CACHE")  # attention/kv_cache.py
+Schedule = io.Custom("NOISE_SCHEDULE")  # nodes/settings.py
+Timeline = io.Custom("PROMPT_TIMELINE")  # nodes/timeline.py
+
+CATEGORY = "longtake"

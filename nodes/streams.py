@@ -1,0 +1,190 @@
+"""Streams inside the host: models claimed before each chunk, progress, news of every chunk."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..model.config import config_from_shapes
+from ..model.preset import DEMO
+from ..model.vae.latent_format import frame_count
+from ..model.vae.streaming import StreamingDecoder
+from ..samplers.denoiser import Denoiser
+from ..samplers.rollout import Chunk, RolloutSettings, cache_shape
+from ..stream.contact_sheet import time_label
+from ..stream.frames import FrameChunk
+from ..stream.journal import Journal
+from ..stream.metrics import Meter, Report
+from ..stream.rollout_stream import FrameStream, Rollout
+from . import host
+from .demo_objects import DemoVAE
+from .identity import identity
+from .plan import check_channels
+
+CHUNK_EVENT = "longtake.chunk"
+
+
+class Claim:
+    """Asks the host, before each chunk, for its model and every decoder of it, in one call."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.decoders: weakref.WeakSet[HostDecoder] = weakref.WeakSet()
+        self.count = 0
+
+    def __call__(self, kv_bytes: int) -> nn.Module:
+        """The module tree, ready, with room for `kv_bytes` and the decoders' state."""
+        self.count += 1
+        planned = kv_bytes + sum(decoder.state_bytes for decoder in self.decoders)
+        host.claim([self.model, *(decoder.patcher for decoder in self.decoders)], planned)
+        return host.module_tree(self.model)
+
+
+class HostRollout(Rollout):
+    """A rollout of one of the host's models, made by the node `node_id`."""
+
+    node_id: str | None = None
+    session_only: str | None = None  # why its chunks are of no use after a restart, if so
+
+    def get_models(self) -> list[Any]:
+        """The host asks this of a socket's value: models to keep while the prompt runs."""
+        return [self.claim.model]
+
+    @property
+    def claim(self) -> Claim:
+        """How this rollout asks for its model."""
+        return self.model.claim  # type: ignore[return-value]  # set by `open_rollout`
+
+    @property
+    def kv_bytes_planned(self) -> int:
+        """Bytes of the KV cache while chunks are made."""
+        shape = cache_shape(self.settings, self.model.config, self.model.dtype)
+        return shape.planned_bytes(self.settings.cache, self.settings.length)
+
+    def _produce(self, first: int) -> Iterator[Chunk]:
+        """The chunks from `first` on, each shown on the sampler's progress bar."""
+        if first:
+            time = time_label(frame_count(self.span(first).first) / DEMO.fps)
+            host.say(self.node_id, f"Going on at {time}, after {first} finished chunks.")
+        progress = host.Progress(self.node_id, self.chunk_count or 0)
+        try:
+            for chunk in super()._produce(first):
+                progress.advance(chunk.index + 1)
+                yield chunk
+        finally:
+            progress.finish()
+
+
+def denoiser(model: Any) -> Denoiser:
+    """The engine's view of a MODEL; one that is no Wan text-to-video model is refused."""
+    tree = host.module_tree(model)
+    config = config_from_shapes(dict(tree.named_parameters()), tree.num_heads)
+    check_channels(config)
+    device, dtype = host.compute_place(model)
+    return Denoiser(
+        Claim(model),
+        config,
+        device,
+        dtype,
+        partial(host.cast, device=device),
+        host.check_interrupted,
+    )
+
+
+def open_rollout(
+    model: Any, engine: Denoiser, settings: RolloutSettings, node_id: str | None
+) -> HostRollout:
+    """The rollout of a MODEL, over the host's journal."""
+    name, session_only = identity(model)
+    rollout = HostRollout(settings, engine, name, Journal(host.rollout_folder()))
+    rollout.node_id, rollout.session_only = node_id, session_only
+    return rollout
+
+
+class HostDecoder:
+    """A streaming decoder whose VAE is claimed together with the model that makes the chunks."""
+
+    def __init__(self, vae: DemoVAE, claim: Claim) -> None:
+        self.patcher = vae.patcher
+        self._decoder = StreamingDecoder(vae.first_stage_model)
+        self._claim = claim
+        self._claims_seen = claim.count
+        claim.decoders.add(self)
+
+    @property
+    def overlap_frames(self) -> int:
+        """Latent frames to decode again before a frame in mid-stream is exact."""
+        return self._decoder.overlap_frames
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of the features kept from chunk to chunk."""
+        return self._decoder.state_bytes
+
+    def feed(self, latents: Tensor) -> Tensor:
+        """Decode the next latents."""
+        if self._claims_seen == self._claim.count:  # from the journal: nobody has claimed for them
+            host.claim([self.patcher], self.state_bytes)
+        self._claims_seen = self._claim.count
+        return self._decoder.feed(latents.to(self.patcher.load_device))
+
+
+class HostFrames(FrameStream):
+    """The pictures of a rollout; tells whoever watches about every chunk, and measures."""
+
+    vae: DemoVAE
+    meter: Meter | None = None
+    model_evals: int = 0
+
+    def get_models(self) -> list[Any]:
+        """The host asks this of a socket's value: models to keep while the prompt runs."""
+        return [self.rollout.claim.model, self.vae.patcher]
+
+    def report(self, output_files: list[str]) -> Report:
+        """The facts about the run so far."""
+        rollout = self.rollout
+        known = Report(
+            rollout_id=rollout.id,
+            width=self.width,
+            height=self.height,
+            fps_target=self.fps,
+            kv_bytes=rollout.kv_bytes,
+            kv_bytes_planned=rollout.kv_bytes_planned,
+            model_evals=self.model_evals,
+            resumed_from_chunk=rollout.resumed_from,
+            edits=[],
+            output_files=output_files,
+        )
+        return (self.meter or Meter()).report(known)
+
+    def _decode(self, first: int) -> Iterator[FrameChunk]:
+        self.meter, self.model_evals = Meter(), 0
+        chunks, frames = self.rollout.chunk_count, self.rollout.frames
+        for chunk in super()._decode(first):
+            self.meter.chunk_done(
+                frames=len(chunk.frames), latent_frames=len(chunk.latents.latents)
+            )
+            self.model_evals += chunk.latents.model_evals
+            news = {
+                "chunk": chunk.index,
+                "chunks": chunks,
+                "frames": chunk.first_frame + len(chunk.frames),
+                "frames_total": frames,
+                "first_frame_s": self.meter.first_frame_s,
+                "frames_per_s": self.meter.frames_per_s,
+                "eta_s": None if frames is None else self.meter.eta_s(frames),
+                "resumed_from_chunk": self.rollout.resumed_from,
+            }
+            host.emit(CHUNK_EVENT, news)
+            yield chunk
+
+
+def open_frames(rollout: HostRollout, vae: DemoVAE, fps: float) -> HostFrames:
+    """The frames of `rollout` as `vae` decodes them."""
+    frames = HostFrames(rollout, partial(HostDecoder, vae, rollout.claim), fps)
+    frames.vae = vae
+    return frames

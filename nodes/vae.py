@@ -1,0 +1,117 @@
+"""VAE Decode (Stream) and VAE Encode (Stream): between latents and pictures, a chunk at a time."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import torch
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..errors import BadInput
+from ..model.preset import DEMO
+from ..model.vae.latent_format import SPATIAL_FACTOR, denormalise
+from ..model.vae.streaming import StreamingEncoder
+from . import host, sockets
+from .demo_objects import DemoVAE
+from .streams import HostFrames, HostRollout, open_frames
+
+PIECE_FRAMES = 16
+
+
+class VAEDecodeStream(io.ComfyNode):
+    """ROLLOUT to FRAMES."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The node's definition."""
+        return io.Schema(
+            node_id="LongtakeVAEDecode",
+            display_name="VAE Decode (Stream)",
+            category=sockets.CATEGORY,
+            description="Turns each chunk into pictures as soon as it is made. Several outputs can "
+            "take the same frames; each chunk is made and decoded once.",
+            inputs=[
+                sockets.Rollout.Input("rollout", tooltip="From the Diffusion-Forcing Sampler."),
+                io.Vae.Input("vae", tooltip="The VAE that belongs to the model."),
+            ],
+            outputs=[sockets.Frames.Output(display_name="frames")],
+        )
+
+    @classmethod
+    def execute(cls, rollout: HostRollout, vae: Any) -> io.NodeOutput:
+        """Nothing is decoded yet."""
+        return io.NodeOutput(open_frames(rollout, streaming_vae(vae), DEMO.fps))
+
+
+class VAEEncodeStream(io.ComfyNode):
+    """IMAGE or FRAMES to LATENT."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The node's definition."""
+        return io.Schema(
+            node_id="LongtakeVAEEncode",
+            display_name="VAE Encode (Stream)",
+            category=sockets.CATEGORY,
+            description="Encodes pictures of any number into one video latent with constant "
+            "memory. Takes the whole stream before what follows runs.",
+            inputs=[
+                io.MultiType.Input(
+                    "pixels",
+                    [io.Image, sockets.Frames],
+                    tooltip="Pictures in order, or frames; width and height multiples of "
+                    f"{SPATIAL_FACTOR}. The last 1 to 3 are completed by repeating the last "
+                    "picture: a latent frame is 4 pictures, the first one.",
+                ),
+                io.Vae.Input("vae", tooltip="The VAE that belongs to the model."),
+            ],
+            outputs=[io.Latent.Output(display_name="latent")],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    async def execute(cls, pixels: Tensor | HostFrames, vae: Any) -> io.NodeOutput:
+        """Encode piece by piece."""
+        vae = streaming_vae(vae)
+        encoder = StreamingEncoder(vae.first_stage_model)
+        latents = []
+        async for piece in _pieces(pixels):
+            host.check_interrupted()
+            host.claim([vae.patcher], encoder.state_bytes)
+            latents.append(encoder.feed(piece.to(vae.device, vae.vae_dtype)).cpu())
+        rest = encoder.drain()
+        latents += [] if rest is None else [rest.cpu()]
+        return io.NodeOutput({"samples": to_latent(torch.cat(latents))})
+
+
+def streaming_vae(vae: Any) -> DemoVAE:
+    """The VAE, if it can stream."""
+    if not isinstance(vae, DemoVAE):
+        raise BadInput(
+            f"The VAE is a {type(vae).__name__}, which Longtake cannot stream yet; connect the VAE "
+            "of Load Demo Model."
+        )
+    return vae
+
+
+def to_latent(latents: Tensor) -> Tensor:
+    """Normalised latents (f, c, h, w) as the host's raw LATENT samples (1, c, f, h, w)."""
+    return denormalise(latents).transpose(0, 1).unsqueeze(0).to(host.runtime_device())
+
+
+async def _pieces(pixels: Tensor | HostFrames) -> AsyncIterator[Tensor]:
+    """Pictures (n, 3, H, W), a few at a time."""
+    if isinstance(pixels, HostFrames):
+        async for chunk in pixels.chunks.subscribe():
+            yield chunk.frames
+        return
+    height, width = pixels.shape[1:3]
+    if height % SPATIAL_FACTOR or width % SPATIAL_FACTOR:
+        raise BadInput(
+            f"The pictures are {width}x{height}; scale or crop them to multiples of "
+            f"{SPATIAL_FACTOR}."
+        )
+    for piece in pixels[..., :3].split(PIECE_FRAMES):
+        yield piece.movedim(-1, 1)

@@ -1,0 +1,1 @@
+"""Tests that run inside or against a real ComfyUI core."""

@@ -1,0 +1,135 @@
+"""Tests inside or against a real ComfyUI core, whose Python and working folder they need:
+
+    cd COMFYUI && venv/bin/python -m pytest -c PACK/pyproject.toml --rootdir PACK PACK/tests/in_core
+
+Anywhere else they are skipped.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .client import Client
+
+ROOT = Path(__file__).resolve().parents[2]
+DEMO = ROOT / "model" / "demo"
+START_LIMIT_S = 900
+FAILING_PACK = Path(__file__).parent / "failing_pack.py"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The core's Python may lack pytest-timeout, which our settings name."""
+    if importlib.util.find_spec("pytest_timeout") is None:
+        parser.addini("timeout", "seconds per test, not watched here")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark everything here `comfy`, and skip it without a core or without the demo's weights."""
+    here = Path(__file__).parent
+    has_core = importlib.util.find_spec("comfy") is not None and Path("main.py").is_file()
+    for item in items:
+        if here not in item.path.parents:
+            continue
+        item.add_marker(pytest.mark.comfy)
+        item.add_marker(pytest.mark.filterwarnings("default"))
+        if not has_core:
+            item.add_marker(
+                pytest.mark.skip(
+                    reason="needs a ComfyUI checkout as working folder, and its Python"
+                )
+            )
+        elif not (DEMO / "dit.safetensors").is_file():
+            item.add_marker(pytest.mark.skip(reason="needs the demo's weights in model/demo"))
+
+
+def random_lora() -> dict[str, Tensor]:
+    """A LoRA for one layer of the demo model, in the host's own key names."""
+    seeded = torch.Generator().manual_seed(1)
+    layer = "diffusion_model.blocks.0.self_attn.q"
+    up, down = torch.randn(192, 4, generator=seeded), torch.randn(4, 192, generator=seeded)
+    return {f"{layer}.lora_up.weight": up, f"{layer}.lora_down.weight": down}
+
+
+@pytest.fixture(scope="session")
+def core() -> Any:
+    """The core's `comfy` package in this process, on the CPU."""
+    from comfy.cli_args import args
+
+    args.cpu = True
+    import comfy.sd
+
+    return comfy
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh ComfyUI base folder with this pack and its DiT file in the usual places."""
+    folder = tmp_path_factory.mktemp("comfyui")
+    for name in (
+        "custom_nodes",
+        "models/diffusion_models",
+        "models/loras",
+        "input",
+        "output",
+        "temp",
+    ):
+        (folder / name).mkdir(parents=True)
+    (folder / "custom_nodes" / "longtake").symlink_to(ROOT, target_is_directory=True)
+    (folder / "custom_nodes" / "failing_pack.py").symlink_to(FAILING_PACK)
+    (folder / "models" / "diffusion_models" / "demo.safetensors").symlink_to(
+        DEMO / "dit.safetensors"
+    )
+    save_file(random_lora(), folder / "models" / "loras" / "random.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def client(base: Path) -> Iterator[Client]:
+    """A running server and a client connected to it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = base / "server.log"
+    command = [
+        sys.executable,
+        "main.py",
+        "--cpu",
+        "--listen",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--disable-api-nodes",
+    ]
+    command += ["--database-url", "sqlite:///:memory:", "--base-directory", str(base)]
+    with (
+        log.open("w") as stream,
+        subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT) as server,
+    ):
+        try:
+            _wait_for(port, server, log)
+            yield Client(f"http://127.0.0.1:{port}", base, log)
+        finally:
+            server.terminate()
+
+
+def _wait_for(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
+    limit = time.monotonic() + START_LIMIT_S
+    while True:
+        assert server.poll() is None and time.monotonic() < limit, log.read_text()
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            time.sleep(0.2)

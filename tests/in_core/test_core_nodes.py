@@ -1,0 +1,150 @@
+"""The demo's objects with the host's own nodes, and ours with theirs, through POST /prompt."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from .client import Client, Run, Workflow
+from .test_core_server import (
+    DECODE,
+    LOAD,
+    PREVIEW,
+    SAMPLER,
+    SAVE,
+    TIMELINE,
+    example,
+    frame_count,
+    node,
+    saved,
+)
+
+
+def with_inputs(made: dict[str, Any], **inputs: Any) -> dict[str, Any]:
+    """A node with more inputs."""
+    return {**made, "inputs": {**made["inputs"], **inputs}}
+
+
+def pictures(client: Client, run: Run, at: str) -> list[np.ndarray]:
+    """The pictures that the host's Save Image wrote."""
+    files = [
+        client.base / entry["type"] / entry["subfolder"] / entry["filename"]
+        for entry in run.outputs[at]["images"]
+    ]
+    return [np.asarray(Image.open(file)).astype(np.int16) for file in files]
+
+
+def test_the_browser_gets_nodes_help_pages_and_examples(client: Client) -> None:
+    ours = [name for name in json.loads(client.get("/object_info")) if name.startswith("Longtake")]
+    assert len(ours) >= 12
+    for name in ours:
+        assert client.get(f"/extensions/longtake/docs/{name}.md").startswith("# ")
+    examples = json.loads(client.get("/workflow_templates"))
+    assert "text_to_stream" in examples["longtake"]
+    canvas = json.loads(client.get("/api/workflow_templates/longtake/text_to_stream.json"))
+    assert {node["type"] for node in canvas["nodes"]} <= set(ours)
+
+
+def test_a_link_of_the_wrong_type_is_refused_before_anything_runs(client: Client) -> None:
+    workflow = example(seed=20)
+    workflow[DECODE]["inputs"]["rollout"] = [LOAD, 0]
+    details = client.refusal(workflow)["node_errors"][DECODE]["errors"][0]
+    assert details["type"] == "return_type_mismatch"
+
+
+def test_the_hosts_own_loader_and_ar_sampler_run_the_same_file(client: Client) -> None:
+    workflow: Workflow = {
+        LOAD: node("LongtakeLoadDemoModel"),
+        "2": node("UNETLoader", unet_name="demo.safetensors", weight_dtype="default"),
+        "3": node("CLIPTextEncode", clip=[LOAD, 1], text="a red ball over green hills"),
+        "4": node("EmptyARVideoLatent", width=96, height=64, length=21, batch_size=1),
+        "5": node("SamplerARVideo", num_frame_per_block=3),
+        "6": node("BasicScheduler", model=["2", 0], scheduler="simple", steps=4, denoise=1.0),
+        "7": node("SamplerCustom", model=["2", 0], add_noise=True, noise_seed=1, cfg=1.0,
+                  positive=["3", 0], negative=["3", 0], sampler=["5", 0], sigmas=["6", 0],
+                  latent_image=["4", 0]),
+        "8": node("VAEDecode", samples=["7", 0], vae=[LOAD, 2]),
+        "9": node("SaveImage", images=["8", 0], filename_prefix="core/ar"),
+    }  # fmt: skip
+    run = client.run(workflow)
+    assert run.end[0] == "execution_success", run.end
+    made = pictures(client, run, "9")
+    assert len(made) == 21 and made[0].shape == (64, 96, 3) and made[20].std() > 1
+
+
+def test_clip_text_encode_drives_our_sampler_and_save_image_takes_our_frames(
+    client: Client,
+) -> None:
+    workflow = example(seed=21)
+    del workflow[SAVE], workflow[TIMELINE]
+    workflow["20"] = node("CLIPTextEncode", clip=[LOAD, 1], text="a red ball over green hills")
+    workflow[SAMPLER]["inputs"]["prompts"] = ["20", 0]
+    workflow["21"] = node("LongtakeCollectFrames", frames=[DECODE, 0])
+    workflow["22"] = node("SaveImage", images=["21", 0], filename_prefix="core/collected")
+    run = client.run(workflow)
+    assert run.end[0] == "execution_success", run.end
+    assert len(pictures(client, run, "22")) == 69
+    assert run.values(PREVIEW) == run.values("21") == [1, 2, 3, 4, 5, 6]
+
+
+def test_collected_latents_decode_in_the_hosts_vae_decode_to_the_same_frames(
+    client: Client,
+) -> None:
+    workflow = example(seed=22)
+    del workflow[SAVE], workflow[PREVIEW]
+    workflow["20"] = node("LongtakeCollectLatents", rollout=[SAMPLER, 0])
+    workflow["21"] = node("VAEDecode", samples=["20", 0], vae=[LOAD, 2])
+    workflow["22"] = node("SaveImage", images=["21", 0], filename_prefix="core/theirs")
+    workflow["23"] = node("LongtakeCollectFrames", frames=[DECODE, 0])
+    workflow["24"] = node("SaveImage", images=["23", 0], filename_prefix="core/ours")
+    run = client.run(workflow)
+    assert run.end[0] == "execution_success", run.end
+    theirs, ours = pictures(client, run, "22"), pictures(client, run, "24")
+    assert len(theirs) == len(ours) == 69
+    assert max(int(np.abs(a - b).max()) for a, b in zip(theirs, ours, strict=True)) <= 1
+
+
+def test_frames_to_video_is_the_hosts_video(client: Client) -> None:
+    workflow = example(seed=23)
+    workflow["20"] = node("LongtakeFramesToVideo", frames=[DECODE, 0], crf=12)
+    workflow["21"] = node(
+        "SaveVideo", video=["20", 0], filename_prefix="core/video", format="mp4", codec="h264"
+    )
+    run = client.run(workflow)
+    assert run.end[0] == "execution_success", run.end
+    assert frame_count(saved(client, run, "21")) == frame_count(saved(client, run)) == 69
+
+
+@pytest.mark.parametrize(
+    ("encoder", "decoder"),
+    [
+        (node("VAEEncode"), node("VAEDecode")),
+        (
+            node("LongtakeVAEEncode"),
+            node("VAEDecodeTiled", tile_size=64, overlap=0, temporal_size=8, temporal_overlap=4),
+        ),
+    ],
+    ids=["theirs", "ours"],
+)
+def test_pictures_encode_and_decode_again(
+    client: Client, encoder: dict[str, Any], decoder: dict[str, Any]
+) -> None:
+    grey = Image.new("RGB", (64, 64), (90, 120, 150))
+    grey.save(client.base / "input" / "grey.png")
+    workflow: Workflow = {
+        LOAD: node("LongtakeLoadDemoModel"),
+        "2": node("LoadImage", image="grey.png"),
+        "3": node("RepeatImageBatch", image=["2", 0], amount=7),
+        "4": with_inputs(encoder, pixels=["3", 0], vae=[LOAD, 2]),
+        "5": with_inputs(decoder, samples=["4", 0], vae=[LOAD, 2]),
+        "6": node("SaveImage", images=["5", 0], filename_prefix="core/again"),
+    }
+    run = client.run(workflow)
+    assert run.end[0] == "execution_success", run.end
+    assert (
+        len(pictures(client, run, "6")) == 9
+    )  # 7 pictures are 3 latent frames, the last one completed

@@ -1,0 +1,305 @@
+"""Our nodes under the stand-in host, on a tiny random model: what they hand on, claim, tell and
+refuse.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+import torch
+from longtake.errors import BadInput
+from longtake.headless.events import BarMoved, ChunkDone, Event, FileSaved
+from longtake.headless.stand_in import installed
+from longtake.headless.stand_in.modules import HostState, InterruptProcessingException
+from longtake.model.config import DiTConfig
+from longtake.model.text import TextEncoder
+from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig
+from longtake.tests.tiny_model import random_dit, randomise
+from safetensors.torch import save_file
+
+CONFIG = DiTConfig(dim=24, ffn_dim=32, num_heads=2, num_layers=1, text_dim=8)
+WORDS = ("a", "ball", "blue", "red")
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's three files, tiny and random."""
+    folder = tmp_path_factory.mktemp("demo")
+    header = {"transformer": {"causal_ar": True, "num_heads": 2, "text_dim": 8}}
+    vae = TinyVAE(TinyVAEConfig((4, 4, 4), (4, 4, 4)))
+    encoder = TextEncoder(WORDS, 8, 6)
+    randomise(vae, 1)
+    randomise(encoder, 2)
+    words = {"vocabulary": json.dumps(WORDS), "text_len": "6"}
+    for name, module, meta in (
+        ("dit", random_dit(CONFIG), {"config": json.dumps(header)}),
+        ("vae", vae, {"format": "pt"}),
+        ("text", encoder, words),
+    ):
+        save_file(dict(module.state_dict()), folder / f"{name}.safetensors", metadata=meta)
+    return folder
+
+
+class Bench:
+    """The host of one test: its nodes, and everything it was told."""
+
+    def __init__(self, state: HostState, events: list[Event]) -> None:
+        self.state = state
+        self.events = events
+
+    def run(self, node: str, **inputs: Any) -> Any:
+        """Execute one node by its id and give its outputs."""
+        return asyncio.run(self.side_by_side((node, inputs)))[0]
+
+    async def side_by_side(self, *calls: tuple[str, dict[str, Any]]) -> list[Any]:
+        """Execute nodes together, the way the host does with asynchronous ones."""
+        return await asyncio.gather(*(self._call(*call) for call in calls))
+
+    async def _call(self, node: str, inputs: dict[str, Any]) -> Any:
+        from longtake.headless.stand_in.io_types import HiddenHolder
+        from longtake.nodes import NODES
+
+        [base] = [n for n in NODES if n.define_schema().node_id == node]
+        prepared = type(base.__name__, (base,), {"hidden": HiddenHolder(unique_id=node)})
+        defaults = {i.id: i.default for i in base.define_schema().inputs if hasattr(i, "default")}
+        made = prepared.execute(**{**defaults, **inputs})
+        output = await made if asyncio.iscoroutine(made) else made
+        return output.args
+
+    def bar(self, node: str) -> list[int]:
+        """How the progress bar of a node moved."""
+        return [e.done for e in self.events if isinstance(e, BarMoved) and e.node_id == node]
+
+    def rollout(
+        self, *, text: str = "0: a red ball\n1: a blue ball", **inputs: Any
+    ) -> tuple[Any, Any]:
+        """A rollout of 33 frames in three chunks, and the VAE."""
+        model, clip, vae = self.run("LongtakeLoadDemoModel")
+        [prompts] = self.run("LongtakePromptTimeline", clip=clip, text=text)
+        [schedule] = self.run("LongtakeSchedule", steps=1)
+        shot = {"width": 32, "height": 32, "length": 33.0, "length_unit": "frames", **inputs}
+        [rollout] = self.run(
+            "LongtakeSampler", model=model, prompts=prompts, schedule=schedule, **shot
+        )
+        return rollout, vae
+
+    def frames(self, **inputs: Any) -> Any:
+        """The frames of `rollout`."""
+        rollout, vae = self.rollout(**inputs)
+        return self.run("LongtakeVAEDecode", rollout=rollout, vae=vae)[0]
+
+
+@pytest.fixture
+def bench(tmp_path: Path, demo: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    events: list[Event] = []
+    with installed(tmp_path, events.append) as state, torch.inference_mode():
+        from longtake.nodes import load_demo
+
+        monkeypatch.setattr(load_demo, "DEMO_FOLDER", demo)
+        yield Bench(state, events)
+
+
+def test_preview_and_save_advance_together_and_progress_is_the_samplers(bench: Bench) -> None:
+    frames = bench.frames()
+    calls = [("LongtakePreview", {"frames": frames}), ("LongtakeSaveVideo", {"frames": frames})]
+    asyncio.run(bench.side_by_side(*calls))
+    outputs = [
+        e.node_id
+        for e in bench.events
+        if isinstance(e, BarMoved) and e.node_id != "LongtakeSampler"
+    ]
+    assert all(
+        {*pair} == {"LongtakePreview", "LongtakeSaveVideo"}
+        for pair in zip(outputs[::2], outputs[1::2], strict=True)
+    )
+    assert bench.bar("LongtakeSampler") == bench.bar("LongtakePreview") == [1, 2, 3]
+    assert [e.chunk for e in bench.events if isinstance(e, ChunkDone)] == [0, 1, 2]
+
+
+def test_save_writes_video_sheet_and_report_under_one_name(bench: Bench) -> None:
+    bench.run("LongtakeSaveVideo", frames=bench.frames(), filename_prefix="shots/one")
+    files = {e.role: e.path for e in bench.events if isinstance(e, FileSaved)}
+    assert {path.name for path in files.values()} == {
+        "one_00001_.mp4", "one_00001_sheet.png", "one_00001_report.json",
+    }  # fmt: skip
+    report = json.loads(files["report"].read_text())
+    assert report["frames"] == 33 and report["latent_frames"] == 9
+    assert report["width"] == report["height"] == 32 and report["fps_target"] == 16
+    assert report["kv_bytes"] == report["kv_bytes_planned"] > 0
+    assert report["model_evals"] == 2 * (3 + 2)  # guidance branches of three steps, two commits
+    assert len(report["output_files"]) == 3
+
+
+def test_each_chunk_claims_model_and_vae_in_one_call(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two calls would evict each other on a small card."""
+    from longtake.nodes import host
+
+    claims: list[tuple[int, int]] = []
+    load = host.claim
+    monkeypatch.setattr(host, "claim", lambda p, n: claims.append((len(p), n)) or load(p, n))
+    frames = bench.frames()
+    bench.run("LongtakePreview", frames=frames)
+    assert [count for count, _ in claims] == [2, 2, 2]
+    assert all(planned >= frames.rollout.kv_bytes_planned for _, planned in claims)
+    claims.clear()
+    bench.run("LongtakePreview", frames=frames)  # from the journal: only the VAE is needed
+    assert [count for count, _ in claims] == [1, 1, 1]
+
+
+def test_the_host_learns_which_models_a_stream_needs(bench: Bench) -> None:
+    frames = bench.frames()
+    assert frames.get_models() == [*frames.rollout.get_models(), frames.vae.patcher]
+
+
+def test_a_cancelled_run_goes_on_after_its_last_whole_chunk(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "longtake")
+    first = bench.frames()
+    whole = bench.run("LongtakeCollectFrames", frames=bench.frames(seed=1))[0]
+    tell = bench.state.listener
+
+    def cancel_after_two(event: Event) -> None:
+        tell(event)
+        if isinstance(event, ChunkDone) and event.chunk == 1:
+            bench.state.interrupt()
+
+    bench.state.listener = cancel_after_two
+    with pytest.raises(InterruptProcessingException):
+        bench.run("LongtakeCollectFrames", frames=first)
+    bench.state.listener = tell
+    bench.events.clear()
+    again = bench.run("LongtakeCollectFrames", frames=first)[0]
+    assert bench.bar("LongtakeSampler") == [3]
+    assert "Going on at 0:01.3, after 2 finished chunks." in caplog.text
+    assert again.shape == whole.shape == (33, 32, 32, 3)
+
+
+def test_collected_latents_are_raw_and_decode_to_the_collected_frames(bench: Bench) -> None:
+    rollout, vae = bench.rollout()
+    [latent] = bench.run("LongtakeCollectLatents", rollout=rollout)
+    [frames] = bench.run("LongtakeVAEDecode", rollout=rollout, vae=vae)
+    [images] = bench.run("LongtakeCollectFrames", frames=frames)
+    assert latent["samples"].shape == (1, 16, 9, 4, 4)
+    torch.testing.assert_close(vae.decode(latent["samples"])[0], images, atol=1e-5, rtol=0)
+
+
+def test_pictures_and_frames_encode_alike(bench: Bench) -> None:
+    frames = bench.frames()
+    [images] = bench.run("LongtakeCollectFrames", frames=frames)
+    [a] = bench.run("LongtakeVAEEncode", pixels=images, vae=frames.vae)
+    [b] = bench.run("LongtakeVAEEncode", pixels=frames, vae=frames.vae)
+    assert a["samples"].shape == (1, 16, 9, 4, 4)
+    torch.testing.assert_close(a["samples"], b["samples"])
+    torch.testing.assert_close(a["samples"], frames.vae.encode(images))
+
+
+def test_frames_to_video_keeps_pictures_in_a_temporary_file(bench: Bench) -> None:
+    [video] = bench.run("LongtakeFramesToVideo", frames=bench.frames())
+    with av.open(video.get_stream_source()) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 33
+    assert Path(video.get_stream_source()).is_relative_to(bench.state.folders["temp"])
+
+
+def test_unknown_words_are_named_and_left_out(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    known, _ = bench.rollout(text="a red ball")
+    more, _ = bench.rollout(text="a red quantum ball")
+    assert "does not know 'quantum'" in caplog.text
+    assert known.key(0) == more.key(0)
+
+
+def test_the_snap_and_the_memory_are_said(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "longtake")
+    bench.rollout(length=1.0, length_unit="seconds")
+    assert "21 frames (1.3 s) in 2 chunks: the 16 asked for (1.0 s), up to a whole" in caplog.text
+    assert "KV cache" in caplog.text
+
+
+def test_a_prompt_after_the_end_is_pointed_out(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.rollout(text="0: a red ball\n60: a blue ball")
+    assert "The shot ends before the prompt 'a blue ball' starts." in caplog.text
+
+
+def test_plain_conditioning_goes_straight_into_the_sampler(bench: Bench) -> None:
+    model, clip, _ = bench.run("LongtakeLoadDemoModel")
+    [schedule] = bench.run("LongtakeSchedule")
+    conditioning = clip.encode_from_tokens_scheduled(clip.tokenize("a red ball"))
+    [rollout] = bench.run("LongtakeSampler", model=model, prompts=conditioning, schedule=schedule)
+    timeline, _ = bench.rollout(text="a red ball")
+    same = rollout.settings.prompts.entries[0].embedding
+    torch.testing.assert_close(same, timeline.settings.prompts.entries[0].embedding)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"width": 40}, "width is 40, not a multiple of 16"),
+        ({"cfg": float("nan")}, "guidance scale must be a number"),
+        ({"length": float("nan")}, "length is nan frames"),
+    ],
+)
+def test_bad_values_of_the_sampler_are_one_sentence(
+    bench: Bench, change: dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(BadInput, match=complaint):
+        bench.rollout(**change)
+
+
+def test_a_rollout_that_cannot_fit_is_refused(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from longtake.nodes import host
+
+    monkeypatch.setattr(host, "usable_memory_bytes", lambda device: 1000)
+    with pytest.raises(BadInput, match="The KV cache of this rollout takes .* MB and 0.0 MB are"):
+        bench.rollout()
+
+
+@pytest.mark.parametrize("prefix", ["../out", "/out", "", "a/../../out", "nul\0"])
+def test_files_stay_in_the_output_folder(bench: Bench, prefix: str, tmp_path: Path) -> None:
+    before = sorted(tmp_path.parent.iterdir())
+    with pytest.raises(BadInput, match="not a file name inside the output folder"):
+        bench.run("LongtakeSaveVideo", frames=bench.frames(), filename_prefix=prefix)
+    assert sorted(tmp_path.parent.iterdir()) == before
+
+
+def test_another_vae_is_refused_by_name(bench: Bench) -> None:
+    rollout, _ = bench.rollout()
+    with pytest.raises(BadInput, match="The VAE is a object, which Longtake cannot stream yet"):
+        bench.run("LongtakeVAEDecode", rollout=rollout, vae=object())
+
+
+def test_collect_refuses_what_does_not_fit(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    from longtake.nodes import host
+
+    frames = bench.frames()
+    monkeypatch.setattr(host, "usable_memory_bytes", lambda device: 1000)
+    with pytest.raises(BadInput, match="33 frames of 32x32 take 0.4 MB and 0.0 MB are free"):
+        bench.run("LongtakeCollectFrames", frames=frames)
+
+
+def test_truncated_weights_are_refused(
+    bench: Bench, demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from longtake.nodes import load_demo
+
+    for name in ("vae", "text", "dit"):
+        content = (demo / f"{name}.safetensors").read_bytes()
+        cut = content[: len(content) // 2] if name == "dit" else content
+        (tmp_path / f"{name}.safetensors").write_bytes(cut)
+    monkeypatch.setattr(load_demo, "DEMO_FOLDER", tmp_path)
+    with pytest.raises(BadInput, match="cut short"):
+        bench.run("LongtakeLoadDemoModel")

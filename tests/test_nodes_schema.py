@@ -1,0 +1,106 @@
+"""What every node promises its users: a permanent id, few inputs, help on each of them, a page."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from longtake.headless.stand_in import installed
+
+ROOT = Path(__file__).resolve().parents[1]
+PERMANENT_IDS = {
+    "LongtakeLoadDemoModel",
+    "LongtakePromptTimeline",
+    "LongtakeKVCacheSettings",
+    "LongtakeSchedule",
+    "LongtakeSampler",
+    "LongtakeVAEDecode",
+    "LongtakeVAEEncode",
+    "LongtakePreview",
+    "LongtakeSaveVideo",
+    "LongtakeCollectFrames",
+    "LongtakeFramesToVideo",
+    "LongtakeCollectLatents",
+}
+
+
+@pytest.fixture
+def nodes(tmp_path: Path) -> Iterator[list[Any]]:
+    with installed(tmp_path, lambda event: None):
+        from longtake.nodes import NODES
+
+        yield list(NODES)
+
+
+def test_ids_are_permanent(nodes: list[Any]) -> None:
+    assert {node.define_schema().node_id for node in nodes} >= PERMANENT_IDS
+
+
+def test_inputs_are_few_and_explained(nodes: list[Any]) -> None:
+    for schema in (node.define_schema() for node in nodes):
+        assert len(schema.inputs) <= 10, schema.node_id
+        assert schema.description, schema.node_id
+        for one in schema.inputs:
+            assert one.tooltip, f"{schema.node_id}.{one.id}"
+
+
+def test_every_node_has_a_page(nodes: list[Any]) -> None:
+    pages = {page.stem for page in (ROOT / "web" / "docs").glob("*.md")}
+    assert pages == {node.define_schema().node_id for node in nodes}
+
+
+def test_seeds_stay_fixed(nodes: list[Any]) -> None:
+    seeds = [i for node in nodes for i in node.define_schema().inputs if i.id == "seed"]
+    assert seeds and all(seed.control_after_generate == "fixed" for seed in seeds)
+
+
+def test_outputs_are_terminal_and_wait_side_by_side(nodes: list[Any]) -> None:
+    """A pass-through output would be skipped as cached; a synchronous one would block the
+    others.
+    """
+    takes_stream = [
+        n for n in nodes if {"frames", "rollout"} & {i.id for i in n.define_schema().inputs}
+    ]
+    for node in takes_stream:
+        schema = node.define_schema()
+        if schema.node_id != "LongtakeVAEDecode":
+            assert inspect.iscoroutinefunction(node.execute), schema.node_id
+        if schema.is_output_node:
+            assert schema.outputs == []
+        elif schema.node_id.startswith("LongtakeCollect"):
+            assert "whole stream before what follows runs" in schema.description
+
+
+def to_api(canvas: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
+    """The API form of a canvas workflow, as the front end makes it."""
+    sources = {link[0]: [str(link[1]), link[2]] for link in canvas["links"]}
+    prompt = {}
+    for node in canvas["nodes"]:
+        values = iter(node["widgets_values"])
+        sockets = {i["name"]: i["link"] for i in node["inputs"] if i["link"] is not None}
+        inputs = {}
+        for one in schemas[node["type"]].inputs:
+            if one.id in sockets:
+                inputs[one.id] = sources[sockets[one.id]]
+            else:
+                inputs[one.id] = next(values)
+                if one.id == "seed":
+                    assert next(values) == "fixed"  # the widget that the host puts after a seed
+        assert next(values, None) is None, node["type"]
+        prompt[str(node["id"])] = {"class_type": node["type"], "inputs": inputs}
+    return prompt
+
+
+def test_the_canvas_and_the_api_form_of_an_example_say_the_same(nodes: list[Any]) -> None:
+    schemas = {schema.node_id: schema for schema in (node.define_schema() for node in nodes)}
+    examples = ROOT / "example_workflows"
+    for path in examples.glob("*.json"):
+        api = json.loads((examples / "api" / path.name).read_text(encoding="utf-8"))
+        plain = {
+            number: {k: node[k] for k in ("class_type", "inputs")} for number, node in api.items()
+        }
+        assert to_api(json.loads(path.read_text(encoding="utf-8")), schemas) == plain
