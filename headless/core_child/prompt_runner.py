@@ -1,0 +1,267 @@
+"""Runs workflows inside a real ComfyUI core, without its web server: started by `real_core` with
+ComfyUI's own Python, so it uses the standard library and the core only, and nothing of ours.
+
+It speaks JSON lines: requests on stdin (`class_types`, `prompt`, `interrupt`), messages on the
+stdout it was started with. Whatever the core prints goes to stderr. End of stdin means stop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import queue
+import sys
+import threading
+from pathlib import Path
+from typing import Any, TextIO
+
+FORWARDED = ("longtake.chunk", "longtake.file")
+Request = dict[str, Any]
+
+
+class Channel:
+    """The line to the parent; safe from any thread."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+
+    def send(self, **message: Any) -> None:
+        """Write one message."""
+        with self._lock:
+            self._stream.write(json.dumps(message, default=str) + "\n")
+            self._stream.flush()
+
+
+class Routes:
+    """Swallows route decorators of packs: there is no web server."""
+
+    def __getattr__(self, method: str) -> Any:
+        return lambda *_, **__: lambda handler: handler
+
+
+class Server:
+    """The part of PromptServer that the executor and nodes use."""
+
+    client_id: str | None = "longtake"
+    last_node_id: str | None = None
+    last_prompt_id: str | None = None
+
+    def __init__(self, channel: Channel) -> None:
+        self.routes = Routes()
+        self.sockets_metadata: dict[str, Any] = {}
+        self._channel = channel
+
+    def send_sync(self, event: Any, data: Any, sid: str | None = None) -> None:
+        """Forward our own events and the ui results of finished nodes."""
+        if event in FORWARDED:
+            self._channel.send(event=event, data=data)
+        elif event == "executed" and data.get("output"):
+            self._channel.send(event="ui", data=data["output"])
+
+    def send_progress_text(self, text: str, node_id: str, sid: str | None = None) -> None:
+        """Text under a node: shown in a browser only; nodes log it too."""
+
+
+class Notices(logging.Handler):
+    """Forwards what our pack logs for the user."""
+
+    def __init__(self, channel: Channel) -> None:
+        super().__init__(logging.INFO)
+        self._channel = channel
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send one line."""
+        self._channel.send(event="notice", data=record.getMessage())
+
+
+class LastWarning(logging.Handler):
+    """Keeps the core's last warning: the only place where it says why a pack did not load."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.text = "no reason given"
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the line."""
+        self.text = record.getMessage()
+
+
+class Core:
+    """The core's modules, imported once, with our pack loaded."""
+
+    def __init__(self, checkout: Path, pack: Path, channel: Channel) -> None:
+        import comfy.options as options  # the core reads sys.argv only after this
+
+        options.enable_args_parsing()
+        import comfy.model_management as management
+        import comfy.utils
+        import execution
+        import nodes
+        import server
+
+        self.channel = channel
+        self.management, self.nodes, self.execution = management, nodes, execution
+        self.server = Server(channel)
+        server.PromptServer.instance = self.server
+        comfy.utils.set_progress_bar_global_hook(self._progress)
+        _load_extra_model_paths(checkout)
+        self.foreign = set(nodes.NODE_CLASS_MAPPINGS)
+        warning = LastWarning()
+        logging.getLogger().addHandler(warning)
+        if not asyncio.run(nodes.load_custom_node(str(pack))):
+            raise RuntimeError(f"ComfyUI could not load the Longtake nodes: {warning.text}")
+        self.ours = set(nodes.NODE_CLASS_MAPPINGS) - self.foreign
+        logging.getLogger("longtake").addHandler(Notices(channel))
+        logging.getLogger("longtake").setLevel(logging.INFO)
+        self._executor = execution.PromptExecutor(
+            self.server,
+            cache_type=execution.CacheType.CLASSIC,
+            cache_args={"lru": 0, "ram": 2.0, "ram_inactive": 2.0},
+        )
+
+    def interrupt(self) -> None:
+        """Set the flag that the next check raises on."""
+        self.management.interrupt_current_processing(True)
+
+    def specs(self, class_types: list[str]) -> list[dict[str, Any]]:
+        """Describe the node types; other packs are loaded only when one of them is needed."""
+        known = self.nodes.NODE_CLASS_MAPPINGS
+        for load in ("init_builtin_extra_nodes", "init_external_custom_nodes"):
+            if any(name not in known for name in class_types):
+                asyncio.run(getattr(self.nodes, load)())
+        wanted = {*class_types, *self.ours}
+        return [self._spec(name, known[name]) for name in sorted(wanted) if name in known]
+
+    def run(self, prompt: dict[str, Any], out: str) -> None:
+        """Run one prompt and say how it ended."""
+        import folder_paths
+
+        folder_paths.set_output_directory(out)
+        prompt_id = os.urandom(8).hex()
+        valid = asyncio.run(self.execution.validate_prompt(prompt_id, prompt, None))
+        if not valid[0]:
+            self.channel.send(event="failed", data=_refusal(valid[1], valid[3]), traceback="")
+            return
+        self.server.last_prompt_id = prompt_id
+        self._executor.execute(prompt, prompt_id, {"client_id": self.server.client_id}, valid[2])
+        self._tell_end()
+
+    def _tell_end(self) -> None:
+        ends = {
+            name: data
+            for name, data in self._executor.status_messages
+            if name != "execution_cached"
+        }
+        if "execution_interrupted" in ends:
+            self.channel.send(event="interrupted", data="")
+        elif "execution_error" in ends:
+            error = ends["execution_error"]
+            self.channel.send(
+                event="failed", data=_failure(error), traceback="".join(error["traceback"])
+            )
+        else:
+            self.channel.send(event="done", data="")
+
+    def _progress(
+        self, value: float, total: float, preview: Any, prompt_id: Any = None, node_id: Any = None
+    ) -> None:
+        self.management.throw_exception_if_processing_interrupted()
+        self.channel.send(event="bar", data=[str(node_id or ""), int(value), int(total)])
+
+    def _spec(self, name: str, node: Any) -> dict[str, Any]:
+        declared = node.INPUT_TYPES()
+        return {
+            "class_type": name,
+            "inputs": [
+                _input_spec(input_name, info, required=section == "required")
+                for section in ("required", "optional")
+                for input_name, info in declared.get(section, {}).items()
+            ],
+            "outputs": [
+                "COMBO" if isinstance(one, list) else str(one) for one in node.RETURN_TYPES
+            ],
+            "is_output": bool(getattr(node, "OUTPUT_NODE", False)),
+            "foreign": name not in self.ours,
+        }
+
+
+def _input_spec(name: str, info: Any, *, required: bool) -> dict[str, Any]:
+    kind, options = info[0], (info[1] if len(info) > 1 else {})
+    choices = kind if isinstance(kind, list) else options.get("options") or []
+    return {
+        "name": name,
+        "type": "COMBO" if isinstance(kind, list) else str(kind),
+        "required": required,
+        "default": options.get("default"),
+        "minimum": options.get("min"),
+        "maximum": options.get("max"),
+        "options": [one for one in choices if isinstance(one, str | int | float)],
+    }
+
+
+def _refusal(error: dict[str, Any], node_errors: dict[str, Any]) -> str:
+    for node_id, found in node_errors.items():
+        first = found["errors"][0]
+        return f"node {node_id} ({found['class_type']}): {first['message']}: {first['details']}"
+    return f"{error['message']} {error['details']}".strip()
+
+
+def _failure(error: dict[str, Any]) -> str:
+    label = f"node {error['node_id']} ({error['node_type']})"
+    kind, message = error["exception_type"], error["exception_message"].strip()
+    ours = ".errors." in kind
+    return f"{label}: {message}" if ours else f"{label} failed with {kind}: {message}"
+
+
+def _load_extra_model_paths(checkout: Path) -> None:
+    config = checkout / "extra_model_paths.yaml"
+    if config.is_file():
+        from utils.extra_config import load_extra_path_config
+
+        load_extra_path_config(str(config))
+
+
+def _device_flags() -> list[str]:
+    import torch
+
+    accelerated = torch.cuda.is_available() or torch.backends.mps.is_available()
+    return [] if accelerated else ["--cpu"]
+
+
+def _read_requests(requests: queue.Queue[Request], core: Core) -> None:
+    for line in sys.stdin:
+        request: Request = json.loads(line)
+        if "interrupt" in request:
+            core.interrupt()
+        else:
+            requests.put(request)
+    core.interrupt()
+    requests.put({})
+
+
+def main() -> None:
+    """Serve requests until stdin ends."""
+    channel = Channel(os.fdopen(os.dup(1), "w", encoding="utf-8"))
+    os.dup2(2, 1)
+    checkout, pack = (Path(one) for one in sys.argv[1:3])
+    sys.argv = ["main.py", *_device_flags()]
+    try:
+        core = Core(checkout, pack, channel)
+    except Exception as error:
+        channel.send(event="failed", data=f"{type(error).__name__}: {error}", traceback="")
+        raise
+    requests: queue.Queue[Request] = queue.Queue()
+    reader = threading.Thread(target=_read_requests, args=(requests, core), daemon=True)
+    reader.start()
+    while request := requests.get():
+        if "class_types" in request:
+            channel.send(event="specs", data=core.specs(request["class_types"]))
+        else:
+            core.run(request["prompt"], request["out"])
+
+
+if __name__ == "__main__":
+    main()

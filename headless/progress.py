@@ -1,0 +1,109 @@
+"""The progress line: chunk, frames per second, time to first frame, time left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.text import Text
+
+from .events import BarMoved, ChunkDone, Event, FileSaved, Notice
+
+PLAIN_INTERVAL_S = 5.0  # between lines where the output is not a terminal
+
+
+def describe(chunk: ChunkDone) -> str:
+    """One line on how far a run is, leaving out what is not known."""
+    of = f"/{chunk.chunks}" if chunk.chunks else ""
+    left = [f"{clock(chunk.eta_s)} left"] if chunk.eta_s is not None else []
+    return " · ".join([f"chunk {chunk.chunk + 1}{of}", *_facts(chunk), *left])
+
+
+def summary(last: ChunkDone) -> str:
+    """What a finished run reached, from its last chunk."""
+    chunks = last.chunk + 1
+    resumed = (
+        [f"of which {last.resumed_from_chunk} were there already"]
+        if last.resumed_from_chunk
+        else []
+    )
+    return ", ".join([f"{chunks} chunks", *resumed, *_facts(last)])
+
+
+def _facts(chunk: ChunkDone) -> list[str]:
+    facts = [f"{chunk.frames} frames"] if chunk.frames else []
+    if chunk.frames_per_s is not None:
+        facts.append(f"{chunk.frames_per_s:.1f} frames/s")
+    if chunk.first_frame_s is not None:
+        facts.append(f"first frame after {chunk.first_frame_s:.2f} s")
+    return facts
+
+
+def clock(seconds: float) -> str:
+    """Seconds as M:SS or H:MM:SS."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+@dataclass(slots=True)
+class Progress:
+    """Turns events into the line; without chunk events it estimates from the progress bars."""
+
+    console: Console
+    show: Callable[[str], None]
+    now: Callable[[], float] = time.monotonic
+    _bars: dict[str, tuple[int, float]] = field(default_factory=dict, init=False)
+    _chunks_reported: bool = field(default=False, init=False)
+    _announced: set[Path] = field(default_factory=set, init=False)
+
+    def handle(self, event: Event) -> None:
+        """Show one event."""
+        match event:
+            case ChunkDone():
+                self._chunks_reported = True
+                self.show(describe(event))
+            case BarMoved() if not self._chunks_reported:
+                self.show(describe(self._from_bar(event)))
+            case FileSaved(role="video") if event.path not in self._announced:
+                self._announced.add(event.path)
+                self.console.print(
+                    f"Writing {escape(str(event.path))} (playable while it grows)", highlight=False
+                )
+            case Notice():
+                self.console.print(escape(event.text), highlight=False)
+
+    def _from_bar(self, bar: BarMoved) -> ChunkDone:
+        first_done, first_time = self._bars.setdefault(bar.node_id, (bar.done, self.now()))
+        known = ChunkDone(chunk=bar.done - 1, chunks=bar.total)
+        if bar.done <= first_done:
+            return known
+        rate = (bar.done - first_done) / max(self.now() - first_time, 1e-6)
+        return replace(known, eta_s=(bar.total - bar.done) / rate)
+
+
+@contextmanager
+def progress_line(console: Console) -> Iterator[Progress]:
+    """A line that redraws itself on a terminal; elsewhere a plain line every few seconds."""
+    if not console.is_terminal:
+        yield Progress(console, _PlainLines(console).show)
+        return
+    with Live(Text("starting ..."), console=console, refresh_per_second=8, transient=True) as live:
+        yield Progress(console, lambda text: live.update(Text(text)))
+
+
+class _PlainLines:
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._last = float("-inf")
+
+    def show(self, text: str) -> None:
+        if time.monotonic() - self._last >= PLAIN_INTERVAL_S:
+            self._last = time.monotonic()
+            self._console.print(text, highlight=False)

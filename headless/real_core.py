@@ -1,0 +1,182 @@
+"""Run workflows with a real ComfyUI checkout: its core in a child process, under its own Python.
+
+The child (`core_child/prompt_runner.py`) has the core in process without the web server; here is
+the other end of its pipe. A process of its own because the core needs packages, a module search
+path and a main thread that are not ours.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, cast
+
+from ..errors import BadInput, LongtakeError
+from .events import BarMoved, Listener, Notice, from_message, from_ui
+from .node_spec import NodeSpec, node_from_json
+from .workflow import Workflow
+
+MINIMUM_VERSION = (0, 21)  # the first core with interrupts as BaseException and causal Wan models
+CORE_PACKAGES = ("torchsde", "aiohttp", "transformers")
+PACK = Path(__file__).resolve().parents[1]
+CHILD = PACK / "headless" / "core_child" / "prompt_runner.py"
+
+
+class CoreHost:
+    """A started child; use `started`."""
+
+    unknown_remedy = "install the pack that has it into custom_nodes of that ComfyUI"
+
+    def __init__(self, process: subprocess.Popen[str], listener: Listener, log: Path) -> None:
+        self._process = process
+        self._listener = listener
+        self._log = log
+
+    def specs(self, class_types: Sequence[str]) -> dict[str, NodeSpec]:
+        """The node types that the workflow names, and all of this pack's."""
+        self._send({"class_types": list(class_types)})
+        for message in self._messages():
+            if message["event"] == "specs":
+                return {record["class_type"]: node_from_json(record) for record in message["data"]}
+        raise self._died()
+
+    def run(self, workflow: Workflow, out_dir: Path) -> None:
+        """Run to the end; KeyboardInterrupt when `interrupt` was called and obeyed."""
+        self._send({"prompt": workflow.to_prompt(), "out": str(out_dir)})
+        for message in self._messages():
+            match message["event"]:
+                case "done":
+                    return
+                case "interrupted":
+                    raise KeyboardInterrupt
+                case _:
+                    self._pass_on(message, {"output": out_dir})
+        raise self._died()
+
+    def interrupt(self) -> None:
+        """Ask the running workflow to stop at its next check; safe in a signal handler."""
+        os.write(cast("IO[str]", self._process.stdin).fileno(), b'{"interrupt": true}\n')
+
+    def _send(self, request: Mapping[str, object]) -> None:
+        stdin = cast("IO[str]", self._process.stdin)
+        try:
+            stdin.write(json.dumps(request) + "\n")
+            stdin.flush()
+        except OSError as error:
+            raise self._died() from error
+
+    def _messages(self) -> Iterator[dict[str, Any]]:
+        for line in cast("IO[str]", self._process.stdout):
+            message: dict[str, Any] = json.loads(line)
+            if message["event"] == "failed":
+                raise LongtakeError(message["data"]) from _CoreTraceback.of(message["traceback"])
+            yield message
+
+    def _pass_on(self, message: Mapping[str, Any], folders: Mapping[str, Path]) -> None:
+        data = message["data"]
+        match message["event"]:
+            case "bar":
+                self._listener(BarMoved(*data))
+            case "notice":
+                self._listener(Notice(data))
+            case "ui":
+                for saved in from_ui(data, folders):
+                    self._listener(saved)
+            case name:
+                event = from_message(name, data, folders)
+                if event is not None:
+                    self._listener(event)
+
+    def _died(self) -> LongtakeError:
+        code = self._process.wait()
+        lines = self._log.read_text(errors="replace").strip().splitlines()
+        last = lines[-1] if lines else "it said nothing"
+        return LongtakeError(
+            f"ComfyUI ended unexpectedly (exit code {code}): {last}; its log is {self._log}."
+        )
+
+
+class _CoreTraceback(Exception):
+    """The traceback from the child, to be shown with --debug as the cause."""
+
+    @classmethod
+    def of(cls, text: str) -> _CoreTraceback | None:
+        return cls(f"in ComfyUI:\n{text}") if text else None
+
+
+@contextmanager
+def started(comfy: Path, out_dir: Path, listener: Listener) -> Iterator[CoreHost]:
+    """Start the core of the checkout `comfy`, its log in `out_dir`; the block's end stops it."""
+    check_checkout(comfy)
+    log = out_dir / ".longtake" / "comfyui.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w") as log_file:
+        process = subprocess.Popen(
+            [str(core_python(comfy)), str(CHILD), str(comfy.resolve()), str(PACK)],
+            cwd=comfy,
+            env={**os.environ, "PYTHONPATH": str(comfy.resolve())},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log_file,
+            text=True,
+            encoding="utf-8",
+            **_own_group(),
+        )
+    with process:
+        try:
+            yield CoreHost(process, listener, log)
+        finally:
+            process.kill()
+
+
+def _own_group() -> dict[str, Any]:
+    """Ctrl-C in the terminal must reach us only; the child is asked through its pipe."""
+    if sys.platform == "win32":
+        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+    return {"start_new_session": True}
+
+
+def check_checkout(comfy: Path) -> str:
+    """The version of the ComfyUI in `comfy`, or `BadInput`."""
+    if not (comfy / "nodes.py").is_file() or not (comfy / "comfy_api").is_dir():
+        raise BadInput(
+            f"--comfy {comfy} is not a ComfyUI checkout (it lacks nodes.py or comfy_api); "
+            "check the path."
+        )
+    version_file = comfy / "comfyui_version.py"
+    text = version_file.read_text() if version_file.is_file() else ""
+    version = text.partition('__version__ = "')[2].partition('"')[0] or "0"
+    if tuple(int(part) for part in version.split(".")[:2]) < MINIMUM_VERSION:
+        need = ".".join(map(str, MINIMUM_VERSION))
+        raise BadInput(
+            f"ComfyUI in {comfy} is version {version}; update it, Longtake needs {need} or newer."
+        )
+    return version
+
+
+def core_python(comfy: Path) -> Path:
+    """The Python that has the core's packages: this one, else the checkout's own environment."""
+    if all(importlib.util.find_spec(name) for name in CORE_PACKAGES):
+        return Path(sys.executable)
+    places = (
+        "venv/bin/python",
+        ".venv/bin/python",
+        "venv/Scripts/python.exe",
+        ".venv/Scripts/python.exe",
+    )
+    for candidate in [
+        *(comfy / place for place in places),
+        comfy.parent / "python_embeded/python.exe",
+    ]:
+        if candidate.is_file():
+            return candidate.absolute()
+    raise BadInput(
+        f"no Python with ComfyUI's packages was found for {comfy} (looked in its venv and .venv); "
+        "install longtake into the Python that runs ComfyUI and start it from there."
+    )

@@ -1,0 +1,85 @@
+"""Run one workflow on either host: node types, overrides, checks, then the run itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from ..errors import StorageError
+from .events import Listener
+from .interrupt import two_stage_interrupt
+from .node_spec import NodeSpec
+from .overrides import Override, apply
+from .real_core import started
+from .validation import check
+from .workflow import Workflow, load
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A workflow file to run, with changes to it, and where its files go."""
+
+    workflow: Path
+    overrides: tuple[Override, ...]
+    out_dir: Path
+
+    def __str__(self) -> str:
+        return " ".join([self.workflow.name, *map(str, self.overrides)])
+
+
+class Host(Protocol):
+    """What can run a workflow."""
+
+    unknown_remedy: str
+
+    def specs(self, class_types: Sequence[str]) -> Mapping[str, NodeSpec]:
+        """Node types by name, at least those asked for that exist."""
+
+    def run(self, workflow: Workflow, out_dir: Path) -> None:
+        """Run a checked workflow, files to `out_dir`; KeyboardInterrupt when interrupted."""
+
+    def interrupt(self) -> None:
+        """Ask the running workflow to stop soon."""
+
+
+@contextmanager
+def open_host(comfy: Path | None, out_dir: Path, listener: Listener) -> Iterator[Host]:
+    """The real core when a checkout is given, else the stand-in; files go to `out_dir`."""
+    prepare_folder(out_dir)
+    if comfy is not None:
+        with started(comfy, out_dir, listener) as core:
+            yield core
+        return
+    # Imported here because it loads torch, which the real core's side does not need.
+    from .stand_in import StandInHost, installed, our_extension
+
+    with installed(out_dir.resolve(), listener) as state:
+        yield StandInHost(state, our_extension())
+
+
+def run_workflow(host: Host, job: Job) -> None:
+    """Check and run; Ctrl-C asks for a stop first and forces one when repeated."""
+    workflow = load(job.workflow)
+    specs = host.specs([node.class_type for node in workflow.nodes.values()])
+    checked = check(apply(workflow, job.overrides, specs), specs, host.unknown_remedy)
+    prepare_folder(job.out_dir)
+    with two_stage_interrupt(host.interrupt):
+        host.run(checked, job.out_dir.resolve())
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make `folder` and prove that it can be written, before any work is done."""
+    probe = folder / f".longtake-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise StorageError(
+            f"cannot write into the output folder {folder} ({error.strerror}); "
+            "choose another with --out."
+        ) from error

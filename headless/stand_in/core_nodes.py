@@ -1,0 +1,62 @@
+"""The few nodes of the core that the example workflows use, working as the core's do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from . import io_types as io
+from .modules import HostState, get_save_image_path
+from .ui_types import SavedImages, SavedResult, save_images
+
+
+class CLIPTextEncode(io.ComfyNode):
+    """Text to CONDITIONING, through whatever object the CLIP socket holds."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """A text and a CLIP."""
+        return io.Schema(
+            node_id="CLIPTextEncode",
+            display_name="CLIP Text Encode (Prompt)",
+            inputs=[io.String.Input("text", multiline=True), io.Clip.Input("clip")],
+            outputs=[io.Conditioning.Output()],
+        )
+
+    @classmethod
+    def execute(cls, text: str, clip: Any) -> io.NodeOutput:
+        """Encode as the core does."""
+        return io.NodeOutput(clip.encode_from_tokens_scheduled(clip.tokenize(text)))
+
+
+def save_image_node(state: HostState) -> type[io.ComfyNode]:
+    """Save Image, writing into the output folder of `state`."""
+
+    class SaveImage(io.ComfyNode):
+        """IMAGE to numbered PNG files."""
+
+        @classmethod
+        def define_schema(cls) -> io.Schema:
+            """Pictures and a file name prefix."""
+            return io.Schema(
+                node_id="SaveImage",
+                display_name="Save Image",
+                inputs=[
+                    io.Image.Input("images"),
+                    io.String.Input("filename_prefix", default="ComfyUI"),
+                ],
+                is_output_node=True,
+            )
+
+        @classmethod
+        def execute(cls, images: Tensor, filename_prefix: str) -> io.NodeOutput:
+            """Write the files."""
+            root = str(state.folders["output"])
+            folder, name, first, subfolder, _ = get_save_image_path(filename_prefix, root)
+            names = save_images(images, Path(folder), name, first)
+            results = [SavedResult(one, subfolder, io.FolderType.output) for one in names]
+            return io.NodeOutput(ui=SavedImages(results))
+
+    return SaveImage

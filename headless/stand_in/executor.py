@@ -1,0 +1,188 @@
+"""Run a checked workflow with the stand-in, the way the core's prompt thread does.
+
+One thread, inside inference mode, with an event loop of its own: nodes run as soon as their inputs
+are there; async nodes are awaited side by side, so outputs of one stream advance together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import inspect
+from collections.abc import Awaitable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from ...errors import BadInput, LongtakeError
+from ..events import from_ui
+from ..node_spec import InputSpec, NodeSpec
+from ..workflow import Link, Node, Workflow
+from . import core_nodes
+from .io_types import ComfyNode, HiddenHolder, Input, NodeOutput, WidgetInput
+from .modules import ComfyExtension, HostState, InterruptProcessingException
+
+NodeTable = Mapping[str, type[ComfyNode]]
+
+
+class NodeFailed(LongtakeError):
+    """A node raised something that is not one of our sentences."""
+
+
+class StandInHost:
+    """The stand-in as a host for the command line; needs `modules.installed` around it."""
+
+    unknown_remedy = (
+        "without ComfyUI only Longtake's own nodes, CLIPTextEncode and SaveImage can run; "
+        "give --comfy DIR (a ComfyUI checkout) to use others"
+    )
+
+    def __init__(self, state: HostState, extension: ComfyExtension) -> None:
+        self._state = state
+        self._nodes = _node_table(state, extension)
+
+    def specs(self, class_types: Sequence[str]) -> dict[str, NodeSpec]:
+        """Every node type there is; `class_types` matters to hosts that load on demand."""
+        return {name: _spec(node) for name, node in self._nodes.items()}
+
+    def run(self, workflow: Workflow, out_dir: Path) -> None:
+        """Run to the end; KeyboardInterrupt when `interrupt` was called and obeyed."""
+        self._state.folders["output"] = out_dir
+        try:
+            execute(workflow, self._nodes, self._state)
+        except InterruptProcessingException as stop:
+            raise KeyboardInterrupt from stop
+
+    def interrupt(self) -> None:
+        """Ask the running workflow to stop at its next check."""
+        self._state.interrupt()
+
+
+def execute(workflow: Workflow, nodes: NodeTable, state: HostState) -> None:
+    """Run every node of a workflow that `validation.check` has passed."""
+    with torch.inference_mode():
+        asyncio.run(_Execution(workflow, nodes, state).run())
+
+
+class _Execution:
+    """One run: which nodes wait, which are awaited, and what the finished ones gave."""
+
+    def __init__(self, workflow: Workflow, nodes: NodeTable, state: HostState) -> None:
+        self._prompt = workflow.to_prompt()
+        self._nodes = nodes
+        self._state = state
+        self._waiting = dict(workflow.nodes)
+        self._running: dict[asyncio.Task[NodeOutput], Node] = {}
+        self._results: dict[str, tuple[Any, ...]] = {}
+
+    async def run(self) -> None:
+        """Start what is ready, await what runs, until all is done; the first failure stops all."""
+        try:
+            while self._waiting or self._running:
+                ready = [node for node in self._waiting.values() if self._is_ready(node)]
+                for node in ready:
+                    self._start(node)
+                if not ready:
+                    await self._await_one()
+        finally:
+            await self._cancel_running()
+
+    def _is_ready(self, node: Node) -> bool:
+        return all(link.node_id in self._results for link in node.links.values())
+
+    def _start(self, node: Node) -> None:
+        self._state.check_interrupted()
+        del self._waiting[node.id]
+        node_class = self._prepare(node)
+        inputs = {name: self._value(value) for name, value in node.inputs.items()}
+        if inspect.iscoroutinefunction(node_class.execute):
+            call = cast("Awaitable[NodeOutput]", node_class.execute(**inputs))
+            self._running[asyncio.ensure_future(_blame(node, call))] = node
+        else:
+            try:
+                self._finish(node, cast("NodeOutput", node_class.execute(**inputs)))
+            except Exception as error:
+                raise _failure(node, error) from error
+
+    def _prepare(self, node: Node) -> type[ComfyNode]:
+        base = self._nodes[node.class_type]
+        hidden = HiddenHolder(unique_id=node.id, prompt=self._prompt, extra_pnginfo={})
+        return cast("type[ComfyNode]", type(base.__name__, (base,), {"hidden": hidden}))
+
+    def _value(self, value: object) -> object:
+        return self._results[value.node_id][value.slot] if isinstance(value, Link) else value
+
+    def _finish(self, node: Node, output: NodeOutput | None) -> None:
+        output = output or NodeOutput()
+        self._results[node.id] = output.args
+        ui = output.ui if isinstance(output.ui, dict) or output.ui is None else output.ui.as_dict()
+        for saved in from_ui(ui or {}, self._state.folders):
+            self._state.tell(saved)
+
+    async def _await_one(self) -> None:
+        done, _ = await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            self._finish(self._running.pop(task), task.result())
+
+    async def _cancel_running(self) -> None:
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+
+async def _blame(node: Node, call: Awaitable[NodeOutput]) -> NodeOutput:
+    try:
+        return await call
+    except Exception as error:
+        raise _failure(node, error) from error
+
+
+def _failure(node: Node, error: Exception) -> LongtakeError:
+    if isinstance(error, BadInput):
+        return BadInput(f"{node.label}: {error}")
+    if isinstance(error, LongtakeError):
+        return NodeFailed(f"{node.label}: {error}")
+    reason = str(error) or "no reason given"
+    return NodeFailed(f"{node.label} failed with {type(error).__name__}: {reason}")
+
+
+def our_extension() -> ComfyExtension:
+    """This pack; imported only now, since its nodes import the host's modules."""
+    return cast(
+        "ComfyExtension", importlib.import_module("...nodes", __package__).LongtakeExtension()
+    )
+
+
+def _node_table(state: HostState, extension: ComfyExtension) -> dict[str, type[ComfyNode]]:
+    listed = asyncio.run(_load(extension))
+    listed += [core_nodes.CLIPTextEncode, core_nodes.save_image_node(state)]
+    return {node.GET_SCHEMA().node_id: node for node in listed}
+
+
+async def _load(extension: ComfyExtension) -> list[type[ComfyNode]]:
+    await extension.on_load()
+    return list(await extension.get_node_list())
+
+
+def _spec(node: type[ComfyNode]) -> NodeSpec:
+    schema = node.GET_SCHEMA()
+    return NodeSpec(
+        class_type=schema.node_id,
+        inputs=tuple(_input_spec(one) for one in schema.inputs),
+        outputs=tuple(one.get_io_type() for one in schema.outputs),
+        is_output=schema.is_output_node,
+    )
+
+
+def _input_spec(declared: Input) -> InputSpec:
+    widget = declared if isinstance(declared, WidgetInput) else None
+    return InputSpec(
+        name=declared.id,
+        type=declared.get_io_type(),
+        required=not declared.optional,
+        default=widget.default if widget else None,
+        minimum=vars(declared).get("min"),
+        maximum=vars(declared).get("max"),
+        options=tuple(vars(declared).get("options", ())),
+    )

@@ -1,0 +1,60 @@
+"""MODEL in the stand-in: our own DiT behind the part of the host's ModelPatcher that nodes use."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ...model.checkpoint import load_dit
+
+
+def compute_device() -> torch.device:
+    """CUDA where there is some, else the CPU."""
+    return torch.device("cuda") if torch.cuda.is_available() else torch.device("cpu")
+
+
+def load_diffusion_model(path: str) -> Patcher:
+    """A Wan-family file as MODEL, in float32."""
+    model = BaseModel(load_dit(Path(path))).eval()
+    return Patcher(model, load_device=compute_device(), offload_device=torch.device("cpu"))
+
+
+class Patcher:
+    """A module with the device it computes on: what nodes use of the host's ModelPatcher."""
+
+    def __init__(
+        self, model: nn.Module, *, load_device: torch.device, offload_device: torch.device
+    ) -> None:
+        self.model: Any = model
+        self.load_device = load_device
+        self.offload_device = offload_device
+        self.model_options: dict[str, Any] = {"transformer_options": {}}
+        self.wrappers: dict[str, Any] = {}
+        self.object_patches: dict[str, Any] = {}
+        self.injections: dict[str, Any] = {}
+        self.patches_uuid = uuid.uuid4()
+
+    def clone(self) -> Patcher:
+        """Another handle on the same weights."""
+        return Patcher(self.model, load_device=self.load_device, offload_device=self.offload_device)
+
+    def get_key_patches(self, prefix: str = "") -> dict[str, list[Any]]:
+        """For each tensor below `prefix`: its value; nothing is ever patched here."""
+        state = self.model.state_dict()
+        return {name: [(value, None)] for name, value in state.items() if name.startswith(prefix)}
+
+
+class BaseModel(nn.Module):
+    """What the host wraps a diffusion model in."""
+
+    def __init__(self, diffusion_model: nn.Module) -> None:
+        super().__init__()
+        self.diffusion_model = diffusion_model
+
+    def get_dtype_inference(self) -> torch.dtype:
+        """The dtype it computes in."""
+        return next(self.parameters()).dtype

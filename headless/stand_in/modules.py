@@ -1,0 +1,248 @@
+"""The fake host modules, and putting them under the host's names for the length of a `with`.
+
+`HostState` is the whole state behind them; one instance per `installed` block.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import torch
+from torch import Tensor
+
+from ...errors import BadInput
+from ..events import BarMoved, Event, Listener, from_message
+from ..machine import free_memory_bytes, total_memory_bytes
+from . import io_types, ui_types
+from .models import Patcher, compute_device, load_diffusion_model
+
+
+class InterruptProcessingException(BaseException):
+    """The host's way to stop a run; not an `Exception`, so that no node swallows it."""
+
+
+@dataclass(slots=True)
+class HostState:
+    """Folders, where events go, and the interrupt flag of one stand-in."""
+
+    folders: dict[str, Path]
+    listener: Listener
+    interrupted: bool = field(default=False, init=False)
+
+    def interrupt(self) -> None:
+        """Make the next check raise."""
+        self.interrupted = True
+
+    def check_interrupted(self) -> None:
+        """Raise once if `interrupt` was called."""
+        if self.interrupted:
+            self.interrupted = False
+            raise InterruptProcessingException
+
+    def tell(self, event: Event | None) -> None:
+        """Pass an event on to the command line."""
+        if event is not None:
+            self.listener(event)
+
+
+class ProgressBar:
+    """The host's progress bar; every update is also an interrupt check."""
+
+    def __init__(self, state: HostState, total: int, node_id: str | None = None) -> None:
+        self._state = state
+        self.total = total
+        self.current = 0
+        self.node_id = node_id or ""
+
+    def update_absolute(self, value: int, total: int | None = None, preview: object = None) -> None:
+        """Set how much is done."""
+        self.total = self.total if total is None else total
+        self.current = min(value, self.total)
+        self._state.check_interrupted()
+        self._state.tell(BarMoved(self.node_id, self.current, self.total))
+
+    def update(self, value: int) -> None:
+        """Add to what is done."""
+        self.update_absolute(self.current + value)
+
+
+@contextmanager
+def installed(out_dir: Path, listener: Listener) -> Iterator[HostState]:
+    """Provide the host's module names; on leaving, they and our nodes are unloaded."""
+    present = next(
+        (name for name in ("comfy", "folder_paths", "server") if name in sys.modules), None
+    )
+    if present is not None:
+        raise BadInput(
+            f"a ComfyUI is already loaded here (module {present}); "
+            "run the stand-in in a process of its own."
+        )
+    hidden = out_dir / ".longtake"
+    folders = {"output": out_dir, **{name: hidden / name for name in ("temp", "user", "input")}}
+    state = HostState(folders, listener)
+    fakes = _modules(state)
+    sys.modules.update(fakes)
+    try:
+        yield state
+    finally:
+        nodes = f"{__name__.split('.')[0]}.nodes"
+        for name in [*fakes, *(n for n in sys.modules if n == nodes or n.startswith(f"{nodes}."))]:
+            sys.modules.pop(name, None)
+
+
+def _modules(state: HostState) -> dict[str, ModuleType]:
+    latest = _module(
+        "comfy_api.latest",
+        io=io_types,
+        ui=ui_types,
+        ComfyExtension=ComfyExtension,
+        InputImpl=SimpleNamespace(VideoFromFile=VideoFromFile),
+    )
+    progress = _module("comfy_execution.progress", get_progress_state=_ProgressState)
+    management = _model_management(state)
+    patcher = _module("comfy.model_patcher", CoreModelPatcher=Patcher, ModelPatcher=Patcher)
+    sd = _module("comfy.sd", load_diffusion_model=load_diffusion_model)
+    utils = _module(
+        "comfy.utils", ProgressBar=lambda total, node_id=None: ProgressBar(state, total, node_id)
+    )
+    modules = [
+        _module("comfy", model_management=management, model_patcher=patcher, sd=sd, utils=utils),
+        *(management, patcher, sd, utils),
+        _module("comfy_api", latest=latest),
+        latest,
+        _module("comfy_execution", progress=progress),
+        progress,
+        _folder_paths(state),
+        _module("server", PromptServer=SimpleNamespace(instance=_Server(state))),
+    ]
+    return {module.__name__: module for module in modules}
+
+
+def _module(name: str, **contents: object) -> ModuleType:
+    module = ModuleType(name)
+    module.__dict__.update(contents)
+    return module
+
+
+class ComfyExtension:
+    """Base class of a pack."""
+
+    async def on_load(self) -> None:
+        """Called once when the pack is loaded."""
+
+    async def get_node_list(self) -> list[type[io_types.ComfyNode]]:
+        """The pack's nodes."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class VideoFromFile:
+    """The host's VIDEO value for a file."""
+
+    file: str
+
+    def get_stream_source(self) -> str:
+        """The path."""
+        return self.file
+
+
+class _ProgressState:
+    """Node states for the browser; nothing to do here."""
+
+    def finish_progress(self, node_id: str) -> None:
+        """Mark a node as done."""
+
+
+class _Server:
+    """The web server's sending half. No browser is connected, hence no client."""
+
+    client_id: str | None = None
+
+    def __init__(self, state: HostState) -> None:
+        self._state = state
+
+    def send_sync(self, event: str, data: dict[str, object], sid: str | None = None) -> None:
+        """Pass on what the command line understands."""
+        self._state.tell(from_message(event, data, self._state.folders))
+
+    def send_progress_text(self, text: str, node_id: str, sid: str | None = None) -> None:
+        """Text under a node: shown in a browser only; nodes log it too."""
+
+
+def _model_management(state: HostState) -> ModuleType:
+    compute, cpu = compute_device(), torch.device("cpu")
+
+    def cast_to(
+        weight: Tensor, dtype: torch.dtype | None = None, device: torch.device | None = None
+    ) -> Tensor:
+        return weight.to(device=device, dtype=dtype)
+
+    def load_models_gpu(models: Sequence[Patcher], memory_required: int = 0) -> None:
+        for patcher in models:
+            patcher.model.to(patcher.load_device)
+
+    def get_free_memory(device: torch.device | None = None) -> int:
+        on_gpu = (device or compute).type == "cuda"
+        return torch.cuda.mem_get_info(device)[0] if on_gpu else free_memory_bytes()
+
+    def get_total_memory(device: torch.device | None = None) -> int:
+        on_gpu = (device or compute).type == "cuda"
+        return torch.cuda.mem_get_info(device)[1] if on_gpu else total_memory_bytes()
+
+    return _module(
+        "comfy.model_management",
+        InterruptProcessingException=InterruptProcessingException,
+        throw_exception_if_processing_interrupted=state.check_interrupted,
+        get_torch_device=lambda: compute,
+        unet_offload_device=lambda: cpu,
+        intermediate_device=lambda: cpu,
+        vae_device=lambda: compute,
+        vae_offload_device=lambda: cpu,
+        cast_to=cast_to,
+        load_models_gpu=load_models_gpu,
+        get_free_memory=get_free_memory,
+        get_total_memory=get_total_memory,
+    )
+
+
+def _folder_paths(state: HostState) -> ModuleType:
+    def folder(name: str) -> Callable[[], str]:
+        def get() -> str:
+            state.folders[name].mkdir(parents=True, exist_ok=True)
+            return str(state.folders[name])
+
+        return get
+
+    return _module(
+        "folder_paths",
+        get_output_directory=folder("output"),
+        get_temp_directory=folder("temp"),
+        get_user_directory=folder("user"),
+        get_input_directory=folder("input"),
+        get_save_image_path=get_save_image_path,
+    )
+
+
+def get_save_image_path(
+    filename_prefix: str, output_dir: str, image_width: int = 0, image_height: int = 0
+) -> tuple[str, str, int, str, str]:
+    """Folder, name, next free number, subfolder and prefix, as the core gives them."""
+    sized = filename_prefix.replace("%width%", str(image_width)).replace(
+        "%height%", str(image_height)
+    )
+    prefix = Path(sized)
+    root, folder = Path(output_dir).resolve(), (Path(output_dir) / prefix.parent).resolve()
+    if not folder.is_relative_to(root):
+        raise BadInput(
+            f"filename_prefix {filename_prefix!r} leaves the folder {root}; use a plain name."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    rests = [path.name[len(prefix.name) + 1 :] for path in folder.glob(f"{prefix.name}_*")]
+    numbers = [int(rest.split(".")[0].split("_")[0]) for rest in rests if rest[:1].isdigit()]
+    subfolder = "" if prefix.parent == Path() else str(prefix.parent)
+    return str(folder), prefix.name, max(numbers, default=0) + 1, subfolder, sized

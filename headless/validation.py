@@ -1,0 +1,206 @@
+"""Hold a workflow against the node types of a host: the first fault becomes one sentence.
+
+Only the output nodes and what they depend on are checked, as the host itself does; every sentence
+names node, input, value and remedy.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+from ..errors import BadInput
+from .node_spec import InputSpec, NodeSpec
+from .workflow import Link, Node, Workflow
+
+
+def check(workflow: Workflow, specs: Mapping[str, NodeSpec], unknown_remedy: str) -> Workflow:
+    """The workflow with values converted to their input's type, cut down to the nodes that run.
+
+    `unknown_remedy` says what to do about a node type that is not in `specs`.
+    """
+    for node in workflow.nodes.values():
+        if node.class_type not in specs:
+            raise BadInput(_unknown_type(node, specs, unknown_remedy))
+    order = run_order(workflow, specs)
+    checked = {node_id: _check_node(workflow, workflow.nodes[node_id], specs) for node_id in order}
+    return workflow.with_nodes(checked)
+
+
+def run_order(workflow: Workflow, specs: Mapping[str, NodeSpec]) -> list[str]:
+    """Ids of the output nodes and all they depend on, dependencies first."""
+    outputs = [node.id for node in workflow.nodes.values() if specs[node.class_type].is_output]
+    if not outputs:
+        raise BadInput(
+            f"{workflow.name} has no output node, so nothing would run; add one that saves or "
+            "shows something, for example Save Video (Stream)."
+        )
+    order: list[str] = []
+    for node_id in outputs:
+        _visit(workflow, node_id, path=[], order=order)
+    return order
+
+
+def _visit(workflow: Workflow, node_id: str, *, path: list[str], order: list[str]) -> None:
+    if node_id in order:
+        return
+    if node_id in path:
+        cycle = " -> ".join([*path[path.index(node_id) :], node_id])
+        raise BadInput(f"nodes {cycle} feed one another in a cycle; remove one of these links.")
+    node = workflow.nodes[node_id]
+    for name, link in node.links.items():
+        if link.node_id not in workflow.nodes:
+            raise BadInput(
+                f"{node.label}, input {name}: links to node {link.node_id}, which is not in the "
+                "workflow; connect it to a node that is."
+            )
+        _visit(workflow, link.node_id, path=[*path, node_id], order=order)
+    order.append(node_id)
+
+
+def _check_node(workflow: Workflow, node: Node, specs: Mapping[str, NodeSpec]) -> Node:
+    spec = specs[node.class_type]
+    for wanted in spec.inputs:
+        if wanted.required and wanted.name not in node.inputs:
+            raise BadInput(f"{node.label}: input {wanted.name} is missing; {_supply(wanted)}.")
+    values: dict[str, object] = {}
+    for name, value in node.inputs.items():
+        known = spec.input(name)
+        if known is None:
+            values[name] = _check_unlisted(node, name, value, spec)
+        elif isinstance(value, Link):
+            values[name] = _check_link(workflow, node, known, value, specs)
+        else:
+            values[name] = convert(
+                f"{node.label}, input {name}", known, value, foreign=spec.foreign
+            )
+    return replace(node, inputs=values)
+
+
+def _check_unlisted(node: Node, name: str, value: object, spec: NodeSpec) -> object:
+    if not spec.foreign:
+        names = [known.name for known in spec.inputs]
+        raise BadInput(f"{node.label} has no input {name}{_did_you_mean(name, names)}; remove it.")
+    return value
+
+
+def _check_link(
+    workflow: Workflow, node: Node, wanted: InputSpec, link: Link, specs: Mapping[str, NodeSpec]
+) -> Link:
+    source = workflow.nodes[link.node_id]
+    outputs = specs[source.class_type].outputs
+    where = f"{node.label}, input {wanted.name}"
+    if link.slot >= len(outputs):
+        raise BadInput(
+            f"{where}: links to output {link.slot} of {source.label}, which has {len(outputs)}; "
+            "use a lower number."
+        )
+    given = outputs[link.slot]
+    if not wanted.accepts(given):
+        raise BadInput(
+            f"{where}: takes {wanted.type}, but output {link.slot} of {source.label} gives "
+            f"{given}; connect a {wanted.type} output."
+        )
+    return link
+
+
+def convert(where: str, spec: InputSpec, value: object, *, foreign: bool = False) -> object:
+    """`value` as the input's type, or `BadInput`; the text "5" is read as the number."""
+    match spec.type:
+        case "INT":
+            return _in_range(where, spec, _whole(where, value))
+        case "FLOAT":
+            return _in_range(where, spec, _number(where, value))
+        case "BOOLEAN":
+            return _boolean(where, value)
+        case "STRING":
+            return _text(where, value)
+        case "COMBO":
+            return _option(where, spec, value)
+    if foreign or spec.type == "*":
+        return value
+    raise BadInput(f"{where}: must be linked to a {spec.type} output; got the value {value!r}.")
+
+
+def _whole(where: str, value: object) -> int:
+    number = _number(where, value)
+    if number != int(number):
+        raise BadInput(f"{where}: must be a whole number; got {value!r}.")
+    return (
+        int(value)
+        if isinstance(value, int | str) and str(value).strip("+-").isdigit()
+        else int(number)
+    )
+
+
+def _number(where: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise BadInput(f"{where}: must be a number; got {value!r}.")
+    try:
+        number = float(value)
+    except (ValueError, OverflowError) as error:
+        raise BadInput(f"{where}: must be a number; got {_short(value)}.") from error
+    if not math.isfinite(number):
+        raise BadInput(f"{where}: must be a finite number; got {value!r}.")
+    return number
+
+
+def _in_range(where: str, spec: InputSpec, number: float) -> float:
+    if spec.minimum is not None and number < spec.minimum:
+        raise BadInput(f"{where}: must be at least {spec.minimum:g}; got {number:g}.")
+    if spec.maximum is not None and number > spec.maximum:
+        raise BadInput(f"{where}: must be at most {spec.maximum:g}; got {number:g}.")
+    return number
+
+
+def _boolean(where: str, value: object) -> bool:
+    words = {"true": True, "false": False}
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in words:
+        return words[value.lower()]
+    raise BadInput(f"{where}: must be true or false; got {value!r}.")
+
+
+def _text(where: str, value: object) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int | float):
+        return str(value)
+    raise BadInput(f"{where}: must be text; got {value!r}.")
+
+
+def _option(where: str, spec: InputSpec, value: object) -> object:
+    for option in spec.options:
+        if value == option or str(value) == str(option):
+            return option
+    shown = ", ".join(str(option) for option in spec.options[:12]) or "nothing here"
+    more = ", ..." if len(spec.options) > 12 else ""
+    raise BadInput(f"{where}: {value!r} is not one of its choices ({shown}{more}).")
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _supply(wanted: InputSpec) -> str:
+    if wanted.is_widget:
+        return (
+            f"give it a value (usual: {wanted.default!r})"
+            if wanted.default is not None
+            else "give it a value"
+        )
+    return f"connect a {wanted.type} output"
+
+
+def _unknown_type(node: Node, specs: Mapping[str, NodeSpec], remedy: str) -> str:
+    hint = _did_you_mean(node.class_type, list(specs))
+    return f"node {node.id}: {node.class_type!r} is not a known node type{hint}; {remedy}."
+
+
+def _did_you_mean(word: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.8)
+    return f" (did you mean {near[0]}?)" if near else ""

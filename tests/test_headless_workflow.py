@@ -1,0 +1,247 @@
+"""Loading, changing and checking workflows: every fault is one sentence with a remedy."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from longtake.errors import BadInput
+from longtake.headless.node_spec import InputSpec, NodeSpec
+from longtake.headless.overrides import Override, apply, grid, parse_override
+from longtake.headless.validation import check
+from longtake.headless.workflow import Link, load, parse
+
+SPECS = {
+    spec.class_type: spec
+    for spec in (
+        NodeSpec("Load", outputs=("MODEL", "VAE")),
+        NodeSpec(
+            "Sample",
+            inputs=(
+                InputSpec("model", "MODEL"),
+                InputSpec("steps", "INT", default=4, minimum=1, maximum=100),
+                InputSpec("scale", "FLOAT", required=False, minimum=0.0),
+                InputSpec("kind", "COMBO", required=False, options=("euler", "renoise")),
+                InputSpec("text", "STRING", required=False),
+                InputSpec("loop", "BOOLEAN", required=False),
+                InputSpec("rollout", "ROLLOUT", required=False),
+            ),
+            outputs=("ROLLOUT",),
+        ),
+        NodeSpec("Save", inputs=(InputSpec("rollout", "ROLLOUT,LATENT"),), is_output=True),
+        NodeSpec("Other", foreign=True, is_output=True),
+    )
+}
+
+
+def good() -> dict[str, dict[str, object]]:
+    return {
+        "1": {"class_type": "Load", "inputs": {}},
+        "2": {"class_type": "Sample", "inputs": {"model": ["1", 0], "steps": 4}},
+        "3": {"class_type": "Save", "inputs": {"rollout": ["2", 0]}, "_meta": {"title": "Keep"}},
+    }
+
+
+def test_a_good_workflow_passes_unchanged_in_dependency_order() -> None:
+    checked = check(parse(dict(reversed(good().items())), "w.json"), SPECS, "")
+    assert list(checked.nodes) == ["1", "2", "3"]
+    assert checked.nodes["2"].inputs == {"model": Link("1", 0), "steps": 4}
+
+
+def test_nodes_that_feed_no_output_are_neither_checked_nor_run() -> None:
+    content = {**good(), "9": {"class_type": "Sample", "inputs": {}}}
+    assert "9" not in check(parse(content, "w.json"), SPECS, "").nodes
+
+
+@pytest.mark.parametrize(
+    ("inputs", "sentence"),
+    [
+        ({"steps": 0}, ", input steps: must be at least 1; got 0."),
+        ({"steps": 10**9}, ", input steps: must be at most 100; got 1e+09."),
+        ({"steps": 2.5}, ", input steps: must be a whole number; got 2.5."),
+        ({"steps": True}, ", input steps: must be a number; got True."),
+        ({"scale": float("nan")}, ", input scale: must be a finite number; got nan."),
+        ({"scale": 1e999}, ", input scale: must be a finite number; got inf."),
+        ({"scale": -1}, ", input scale: must be at least 0; got -1."),
+        ({"scale": "much"}, ", input scale: must be a number; got 'much'."),
+        ({"kind": "heun"}, ", input kind: 'heun' is not one of its choices (euler, renoise)."),
+        ({"text": None}, ", input text: must be text; got None."),
+        ({"loop": "yes"}, ", input loop: must be true or false; got 'yes'."),
+        ({"sed": 3}, " has no input sed; remove it."),
+        ({"step": 3}, " has no input step (did you mean steps?); remove it."),
+        ({"model": 7}, ", input model: must be linked to a MODEL output; got the value 7."),
+        (
+            {"model": ["1"]},
+            """, input model: a list must be a link ["node id", output number]; got ['1'].""",
+        ),
+        (
+            {"model": ["8", 0]},
+            ", input model: links to node 8, which is not in the workflow; "
+            "connect it to a node that is.",
+        ),
+        (
+            {"model": ["1", 2]},
+            ", input model: links to output 2 of node 1 (Load), which has 2; use a lower number.",
+        ),
+        (
+            {"model": ["1", 1]},
+            ", input model: takes MODEL, but output 1 of node 1 (Load) gives VAE; "
+            "connect a MODEL output.",
+        ),
+    ],
+)
+def test_a_bad_input_is_one_sentence(inputs: dict[str, object], sentence: str) -> None:
+    content = good()
+    content["2"]["inputs"] = {"model": ["1", 0], "steps": 4, **inputs}
+    with pytest.raises(BadInput) as caught:
+        check(parse(content, "w.json"), SPECS, "")
+    assert str(caught.value) == "node 2 (Sample)" + sentence
+
+
+def test_a_node_that_feeds_itself_is_a_cycle() -> None:
+    content = good()
+    content["2"]["inputs"] = {"model": ["1", 0], "steps": 4, "rollout": ["2", 0]}
+    with pytest.raises(BadInput, match="nodes 2 -> 2 feed one another in a cycle; remove one"):
+        check(parse(content, "w.json"), SPECS, "")
+
+
+def test_a_missing_required_input_says_how_to_supply_it() -> None:
+    content = good()
+    content["2"]["inputs"] = {"model": ["1", 0]}
+    with pytest.raises(
+        BadInput, match=r"node 2 \(Sample\): input steps is missing; give it a value \(usual: 4\)\."
+    ):
+        check(parse(content, "w.json"), SPECS, "")
+
+
+def test_an_unknown_node_type_gets_the_hosts_remedy_and_a_near_name() -> None:
+    content = {**good(), "4": {"class_type": "Sampl", "inputs": {}}}
+    with pytest.raises(BadInput) as caught:
+        check(parse(content, "w.json"), SPECS, "install the pack")
+    assert (
+        str(caught.value)
+        == "node 4: 'Sampl' is not a known node type (did you mean Sample?); install the pack."
+    )
+
+
+def test_a_workflow_without_output_is_refused() -> None:
+    content = {"1": {"class_type": "Load", "inputs": {}}}
+    with pytest.raises(BadInput, match="w.json has no output node"):
+        check(parse(content, "w.json"), SPECS, "")
+
+
+def test_a_longer_cycle_names_its_nodes() -> None:
+    content = good()
+    content["4"] = {
+        "class_type": "Sample",
+        "inputs": {"model": ["1", 0], "steps": 4, "rollout": ["2", 0]},
+    }
+    content["2"]["inputs"] = {"model": ["1", 0], "steps": 4, "rollout": ["4", 0]}
+    with pytest.raises(BadInput, match="nodes 2 -> 4 -> 2 feed one another in a cycle"):
+        check(parse(content, "w.json"), SPECS, "")
+
+
+def test_values_are_converted_to_the_inputs_type() -> None:
+    content = good()
+    content["2"]["inputs"] = {
+        "model": ["1", 0],
+        "steps": "7",
+        "loop": "False",
+        "scale": 2,
+        "text": 5,
+    }
+    inputs = check(parse(content, "w.json"), SPECS, "").nodes["2"].inputs
+    assert (inputs["steps"], inputs["loop"], inputs["scale"], inputs["text"]) == (
+        7,
+        False,
+        2.0,
+        "5",
+    )
+
+
+def test_a_seed_of_64_bits_keeps_every_bit() -> None:
+    specs = {
+        **SPECS,
+        "Sample": NodeSpec("Sample", (InputSpec("seed", "INT", maximum=2**64 - 1),), ("ROLLOUT",)),
+    }
+    content = good()
+    content["2"]["inputs"] = {"seed": 2**63 + 1}
+    assert check(parse(content, "w.json"), specs, "").nodes["2"].inputs["seed"] == 2**63 + 1
+
+
+def test_foreign_nodes_may_have_inputs_that_their_table_does_not_list() -> None:
+    content = {**good(), "4": {"class_type": "Other", "inputs": {"upload": "image"}}}
+    assert check(parse(content, "w.json"), SPECS, "").nodes["4"].inputs == {"upload": "image"}
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("{", "is not valid JSON"),
+        ("[]", "holds no nodes"),
+        ("{}", "holds no nodes"),
+        (json.dumps({"nodes": [], "links": []}), "is in the canvas format"),
+        (json.dumps({"1": {"inputs": {}}}), "node 1 in"),
+        (json.dumps({"1": {"class_type": "Load", "inputs": []}}), "inputs must be an object"),
+    ],
+)
+def test_a_file_of_another_kind_says_how_to_export(
+    tmp_path: Path, text: str, sentence: str
+) -> None:
+    path = tmp_path / "w.json"
+    path.write_text(text)
+    with pytest.raises(BadInput) as caught:
+        load(path)
+    assert sentence in str(caught.value) and "Workflow > Export (API)" in str(caught.value)
+
+
+def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(
+        BadInput, match=r"cannot read workflow .*: No such file or directory; check the path\."
+    ):
+        load(tmp_path / "none.json")
+
+
+def test_parsing_and_writing_back_gives_the_same_prompt() -> None:
+    prompt = parse(good(), "w.json").to_prompt()
+    assert parse(prompt, "w.json").to_prompt() == prompt
+    assert prompt["3"] == {
+        "class_type": "Save",
+        "inputs": {"rollout": ["2", 0]},
+        "_meta": {"title": "Keep"},
+    }
+
+
+@pytest.mark.parametrize("node", ["2", "Sample"])
+def test_set_finds_the_node_by_id_or_type(node: str) -> None:
+    changed = apply(parse(good(), "w.json"), [Override(node, "steps", "9")], SPECS)
+    assert changed.nodes["2"].inputs["steps"] == 9
+
+
+def test_set_keeps_dots_and_equal_signs_in_the_value() -> None:
+    assert parse_override("2.text=a.b=c") == Override("2", "text", "a.b=c")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("steps=3", "is not NODE.INPUT=VALUE"),
+        ("2.steps", "is not NODE.INPUT=VALUE"),
+        ("7.steps=3", "no node is called '7'; use one of the ids 1 (Load), 2 (Sample), 3 (Save)."),
+        ("2.stesp=3", "node 2 (Sample) has no input 'stesp', only model, steps,"),
+        ("2.steps=many", "--set 2.steps=many: must be a number; got 'many'."),
+        ("2.steps=0", "must be at least 1; got 0."),
+    ],
+)
+def test_a_bad_set_is_one_sentence(text: str, sentence: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        apply(parse(good(), "w.json"), [parse_override(text)], SPECS)
+    assert sentence in str(caught.value)
+
+
+def test_values_for_one_input_are_alternatives_of_a_grid() -> None:
+    values = [parse_override(text) for text in ("2.steps=1", "2.steps=2", "2.text=a")]
+    texts = [[str(one) for one in combination] for combination in grid(values)]
+    assert texts == [["2.steps=1", "2.text=a"], ["2.steps=2", "2.text=a"]]
