@@ -1,0 +1,38 @@
+"""Peak memory of a case, each in a fresh process: allocators give little back.
+
+The figure is the highest resident size while the case was set up and run, above that of the process
+with torch imported. On Linux it is VmHWM, because `ru_maxrss` there starts at the parent's peak.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from ..stream.metrics import peak_rss_bytes
+from ._paired import Prepare
+
+STATUS = Path("/proc/self/status")
+
+
+def peak_bytes(build: Callable[[str, int], Prepare], name: str, count: int) -> int | None:
+    """The peak of case `build(name, count)`, a module-level function; None where nothing tells."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
+        return pool.submit(_measure, build, name, count).result()
+
+
+def _measure(build: Callable[[str, int], Prepare], name: str, count: int) -> int | None:
+    before = _peak()
+    build(name, count)()()
+    after = _peak()
+    return None if before is None or after is None else after - before
+
+
+def _peak() -> int | None:
+    if not STATUS.exists():
+        return peak_rss_bytes()
+    fields = dict(line.split(":", 1) for line in STATUS.read_text().splitlines() if ":" in line)
+    return int(fields["VmHWM"].split()[0]) * 1024

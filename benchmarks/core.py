@@ -1,0 +1,99 @@
+"""`longtake bench core`: is the cache flat and fast, the streaming VAE free, the engine thin?
+
+history     a chunk after 4 to 256 latent frames: recomputed, from the full cache, from a window
+vae         streaming decode and encode against all at once
+overhead    a whole headless run; what is neither model, VAE nor encoding
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from . import _history, _overhead, _vae
+from ._history import cache_bytes, history_case, history_once
+from ._memory import peak_bytes
+from ._paired import median_interval, paired_seconds, ratio_interval
+from ._report import Results
+from ._vae import vae_case
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much to measure. `memory` starts a process for each case."""
+
+    histories: tuple[int, ...] = (4, 16, 64, 256)
+    rounds: int = 20
+    budget_s: float = 600.0
+    vae_latent_frames: int = 64
+    chunks: int = 41
+    memory: bool = True
+
+
+def main(json_path: Path | None) -> None:
+    """Run the suite, show it, and write it to `json_path` when there is one."""
+    results = measure(Plan())
+    results.show(Console(soft_wrap=True))
+    if json_path is not None:
+        results.save(json_path)
+
+
+def measure(plan: Plan) -> Results:
+    """All three parts."""
+    results = Results("core")
+    measure_history(plan, results)
+    measure_vae(plan, results)
+    measure_overhead(plan, results)
+    return results
+
+
+def measure_history(plan: Plan, results: Results) -> None:
+    """Time and memory of a chunk by length of history; claims at the longest."""
+    keys = [(name, history) for history in plan.histories for name in _history.CASES]
+    labels = {key: f"{key[0]}, history {key[1]}" for key in keys}
+    cases = {labels[key]: history_case(*key) for key in keys}
+    seconds = paired_seconds(cases, rounds=plan.rounds, budget_s=plan.budget_s)
+    results.samples |= seconds
+    results.figures |= {label: median_interval(values) for label, values in seconds.items()}
+    for key, label in labels.items():
+        if key[0] != "recompute":
+            results.bytes[f"KV cache: {label}"] = cache_bytes(*key)
+        if plan.memory:
+            results.bytes[f"peak: {label}"] = peak_bytes(history_once, *key)
+    *_, before, last = plan.histories
+    windowed, earlier = (seconds[labels["cached, window", h]] for h in (last, before))
+    faster = ratio_interval(seconds[labels["recompute", last]], windowed)
+    grown = ratio_interval(windowed, earlier)
+    results.figures[f"recompute / cached, window, history {last}"] = faster
+    results.figures[f"cached, window, history {last} / {before}"] = grown
+    held = cache_bytes("cached, window", last) / cache_bytes("cached, window", before)
+    results.at_most(f"a windowed cache holds the same bytes after {last} as {before}", held, 1.0)
+    results.at_least(f"a windowed cache is 10x faster at {last} latent frames", faster.low, 10)
+    results.at_most(f"a windowed chunk costs the same after {last} as {before}", grown.high, 1.1)
+
+
+def measure_vae(plan: Plan, results: Results) -> None:
+    """What streaming costs or saves."""
+    cases = {name: vae_case(name, plan.vae_latent_frames) for name in _vae.CASES}
+    seconds = paired_seconds(cases, rounds=plan.rounds, budget_s=plan.budget_s)
+    results.samples |= seconds
+    results.figures |= {name: median_interval(values) for name, values in seconds.items()}
+    for way in ("decode", "encode"):
+        ratio = ratio_interval(seconds[f"{way}, streaming"], seconds[f"{way}, all at once"])
+        results.figures[f"{way}, streaming / all at once"] = ratio
+    if plan.memory:
+        for name in _vae.CASES:
+            results.bytes[f"peak: {name}"] = peak_bytes(vae_case, name, plan.vae_latent_frames)
+
+
+def measure_overhead(plan: Plan, results: Results) -> None:
+    """The engine's share of every chunk's wall time."""
+    times = _overhead.chunk_times(plan.chunks)
+    results.samples |= {f"run: {name}": values for name, values in times.items()}
+    walls = [sum(parts) for parts in zip(*times.values(), strict=True)]
+    for name, values in times.items():
+        results.figures[f"run: share of {name}"] = ratio_interval(values, walls)
+    share = results.figures["run: share of engine"]
+    results.at_most("the engine takes less than 5 % of a run", share.high, 0.05)
