@@ -1,4 +1,4 @@
-"""Longtake: streaming autoregressive video generation for ComfyUI, and the plain-PyTorch engine under it."""
+"""Longtake: streaming autoregressive video for ComfyUI, and the PyTorch engine under it."""
 
 from __future__ import annotations
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
+
 from longtake.attention.kv_cache import FullHistory
 from longtake.benchmarks import core
 from longtake.benchmarks._history import HistoryBench, cache_bytes
@@ -17,7 +19,6 @@ from longtake.benchmarks._paired import Prepare, median_interval, paired_seconds
 from longtake.benchmarks._report import Results
 from longtake.benchmarks.core import Plan
 from longtake.tests.tiny_model import randn
-from rich.console import Console
 
 SMALL = Plan(histories=(1, 4), rounds=1, vae_latent_frames=2, chunks=2, memory=False)
 

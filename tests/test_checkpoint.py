@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
 from longtake.errors import BadInput
 from longtake.model.checkpoint import load_dit, load_text_encoder, load_tiny_vae
 from longtake.model.config import DiTConfig
 from longtake.model.text import TextEncoder
 from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig
 from longtake.tests.tiny_model import TINY, random_dit, randomise
-from safetensors.torch import save_file
-from torch import Tensor
 
 HEADER = {"config": json.dumps({"transformer": {"causal_ar": True, "num_heads": TINY.num_heads}})}
 Loader = Callable[[Path], object]

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
 from longtake.attention.dense import WholeSequence, attend, block_causal_mask
 from longtake.attention.rope import rotate, rotation
 from longtake.tests.laws import examples

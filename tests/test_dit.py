@@ -6,12 +6,13 @@ import dataclasses
 
 import pytest
 import torch
+from torch import Tensor
+
 from longtake.attention.dense import WholeSequence, block_causal_mask
 from longtake.attention.kv_cache import CachePolicy, CacheShape, FullHistory, KVCache, WindowSink
 from longtake.attention.rope import rotation
 from longtake.model.dit import KeysValues, TextKV, WanDiT, predict, project_text
 from longtake.tests.tiny_model import TINY, embedding, randn, random_dit
-from torch import Tensor
 
 ROWS, COLUMNS = 3, 5  # tokens: an odd grid
 

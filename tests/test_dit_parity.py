@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from longtake.attention.dense import WholeSequence
 from longtake.attention.kv_cache import CacheShape, FullHistory, KVCache
 from longtake.attention.rope import rotation
 from longtake.model.config import DiTConfig
 from longtake.model.dit import WanDiT, predict, project_text
 from longtake.tests.tiny_model import randn, random_dit
-from torch import Tensor, nn
 
 diffusers = pytest.importorskip("diffusers")
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
 from longtake.errors import BadInput
 from longtake.samplers.guidance import Branch, Guidance, cfg
 from longtake.samplers.solvers import Euler, ReNoise, Solver

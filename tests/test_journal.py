@@ -15,11 +15,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
+
 from longtake.errors import BadInput, StorageError
 from longtake.stream import journal as journal_module
 from longtake.stream import lock as lock_module
 from longtake.stream.journal import Journal, next_key, root_key
-from torch import Tensor
 
 ROOT = Path(__file__).resolve().parents[1]
 META = {"device": "cpu", "torch": "2"}

@@ -9,12 +9,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
+
 from longtake.attention.dense import attend
 from longtake.attention.kv_cache import CachePolicy, CacheShape, FullHistory, KVCache, WindowSink
 from longtake.attention.rope import rotate, rotation
 from longtake.tests.laws import examples
 from longtake.tests.tiny_model import randn
-from torch import Tensor
 
 SHAPE = CacheShape(layers=2, batch=1, heads=2, head_dim=12, rows=1, columns=3, chunk_frames=3)
 TOKENS = SHAPE.frame_tokens

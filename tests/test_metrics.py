@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from longtake.errors import StorageError
 from longtake.stream.metrics import Meter, Report, peak_rss_bytes, percentile, versions
 

@@ -14,6 +14,8 @@ from typing import Any
 import av
 import pytest
 import torch
+from safetensors.torch import save_file
+
 from longtake.errors import BadInput
 from longtake.headless.events import BarMoved, ChunkDone, Event, FileSaved
 from longtake.headless.stand_in import installed
@@ -22,7 +24,6 @@ from longtake.model.config import DiTConfig
 from longtake.model.text import TextEncoder
 from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig
 from longtake.tests.tiny_model import random_dit, randomise
-from safetensors.torch import save_file
 
 CONFIG = DiTConfig(dim=24, ffn_dim=32, num_heads=2, num_layers=1, text_dim=8)
 WORDS = ("a", "ball", "blue", "red")

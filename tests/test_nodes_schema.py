@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from longtake.headless.stand_in import installed
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from longtake.errors import BadInput
 from longtake.headless.stand_in import installed
 from longtake.model.config import DiTConfig

@@ -9,6 +9,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+
 from longtake.samplers.noise import addressed_noise, frame_noise
 
 SHAPE = (4, 6, 10)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
 from longtake.errors import BadInput
 from longtake.samplers.prompts import chunk_start, embedding_digest, fit_length
 from longtake.tests.laws import examples

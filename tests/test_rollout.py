@@ -11,6 +11,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
+
 from longtake.attention.kv_cache import CachedAttention, FullHistory, KVCache, WindowSink
 from longtake.errors import BadInput, NotFinite
 from longtake.model.dit import Prediction, TextKV, predict, project_text
@@ -31,7 +33,6 @@ from longtake.samplers.solvers import Euler, ReNoise, Solver
 from longtake.tests.laws import examples
 from longtake.tests.test_schedule import matrices
 from longtake.tests.tiny_model import TINY, randn, random_dit, settings, timeline
-from torch import Tensor
 
 LADDER = flow_ladder(2, 3.0)
 MODEL = local_denoiser(random_dit(), TINY)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
+
 from longtake.attention.dense import attend
 from longtake.attention.rope import rotate, rotation
 from longtake.tests.tiny_model import randn
-from torch import Tensor
 
 
 def official(x: Tensor, first: int, grid: tuple[int, int, int]) -> Tensor:

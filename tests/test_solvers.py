@@ -6,11 +6,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
+
 from longtake.samplers.schedule import few_step_ladder
 from longtake.samplers.solvers import Euler, ReNoise, Solver
 from longtake.tests.laws import examples
 from longtake.tests.tiny_model import randn
-from torch import Tensor
 
 SHAPE = (3, 4, 2, 2)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from longtake.stream.stream import Stream, Subscription
 
 LENGTH = 6

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
 from longtake.model.text import TextEncoder, words_of
 from longtake.tests.laws import examples
 from longtake.tests.tiny_model import randomise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
+
 from longtake.model.text import words_of
 from longtake.training.attributes import (
     ATTRIBUTES,

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+
 from longtake.attention.dense import block_causal_mask
 from longtake.model.text import TextEncoder
 from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig, encode_all

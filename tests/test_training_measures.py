@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from longtake.tests.tiny_model import randn
 from longtake.training.attributes import vocabulary
 from longtake.training.card import card

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
+from safetensors.torch import save_file
+
 from longtake.model.checkpoint import load_dit, load_text_encoder, load_tiny_vae
 from longtake.model.config import DiTConfig
 from longtake.model.vae.tiny import Conv, TinyVAE, TinyVAEConfig, decode_all, encode_all
@@ -19,7 +21,6 @@ from longtake.training.batches import TASKS
 from longtake.training.picture_pool import PicturePool, PictureSpec, held_out_clips
 from longtake.training.train_vae import TrainedVAE, fold_norm, psnr
 from longtake.training.world import ATTRIBUTE_SIZE
-from safetensors.torch import save_file
 
 WIDTHS = TinyVAEConfig((4, 4, 8), (4, 6, 8))
 PICTURES = PictureSpec(clips=8, held_out=1, height=16, width=16)

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from longtake.errors import BadInput
 from longtake.training.muon import Muon, orthogonalise
 from longtake.training.run import Curve, Descent, Run, matrix_descent
-from torch import Tensor, nn
 
 
 def make_run(file: Path, seed: int = 0, widths: tuple[int, int] = (5, 3)) -> Run:

@@ -6,6 +6,7 @@ import random
 
 import pytest
 import torch
+
 from longtake.training.attributes import ATTRIBUTES, random_values
 from longtake.training.clips import latent_start, random_shot, reversal_shot
 from longtake.training.renderer import render

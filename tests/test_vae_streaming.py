@@ -6,6 +6,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
+
 from longtake.model.vae.latent_format import (
     denormalise,
     frame_count,
@@ -16,7 +18,6 @@ from longtake.model.vae.streaming import StreamingDecoder, StreamingEncoder
 from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig, decode_all, encode_all
 from longtake.tests.laws import examples
 from longtake.tests.tiny_model import randn, randomise
-from torch import Tensor
 
 ROWS, COLUMNS = 2, 3  # of the latents: an odd size
 

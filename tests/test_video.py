@@ -14,6 +14,10 @@ import av
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
 from longtake.errors import BadInput, LongtakeError, StorageError
 from longtake.stream import video as video_module
 from longtake.stream.contact_sheet import ContactSheet, time_label
@@ -25,9 +29,6 @@ from longtake.stream.video import (
     VideoSpec,
     open_video,
 )
-from numpy.typing import NDArray
-from PIL import Image
-from torch import Tensor
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = [(FragmentedMP4(), "video.mp4"), (LosslessMKV(), "video.mkv")]

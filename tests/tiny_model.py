@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+
 from longtake.model.config import DiTConfig
 from longtake.model.dit import WanDiT
 from longtake.samplers.prompts import PromptTimeline, TimedPrompt
 from longtake.samplers.rollout import RolloutSettings
 from longtake.samplers.schedule import CausalChunks, NoiseSchedule, flow_ladder
-from torch import Tensor, nn
 
 TINY = DiTConfig(
     dim=24, ffn_dim=32, num_heads=2, num_layers=2, text_dim=8, in_channels=4, out_channels=4

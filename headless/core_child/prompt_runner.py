@@ -99,8 +99,9 @@ class Core:
         import comfy.model_management as management
         import comfy.utils
         import execution
-        import nodes
         import server
+
+        import nodes
 
         self.channel = channel
         self.management, self.nodes, self.execution = management, nodes, execution

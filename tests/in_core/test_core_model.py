@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+
 from longtake.attention.dense import WholeSequence
 from longtake.attention.rope import rotation
 from longtake.errors import BadInput
 from longtake.model.checkpoint import load_dit
 from longtake.model.dit import predict, project_text
-from torch import Tensor
 
 from .conftest import DEMO, random_lora
 
