@@ -52,7 +52,7 @@ logger = logging.getLogger("longtake")
 class Settings:
     """How long and how large a run is."""
 
-    steps: int = 2400
+    steps: int = 3000
     seed: int = 0
     config: DiTConfig = CONFIG
     tasks: Mapping[str, Task] = field(default_factory=lambda: TASKS)

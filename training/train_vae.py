@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..model.vae.latent_format import LATENT_CHANNELS
@@ -81,7 +82,7 @@ def fold_norm(model: TrainedVAE) -> TinyVAE:
 
 
 def train(out: Path, settings: Settings) -> None:
-    """Run or resume training and write `vae.safetensors` (fp16) into `out`."""
+    """Run or resume; write `vae.safetensors` (fp16) and `vae_fp32.safetensors` into `out`."""
     out.mkdir(parents=True, exist_ok=True)
     rng = random.Random(settings.seed)
     torch.manual_seed(settings.seed)
@@ -100,7 +101,9 @@ def train(out: Path, settings: Settings) -> None:
             quality = describe(model, held_out)
             logger.info("step %d loss %.4f %s %.0fs", run.done, loss.item(), quality, run.elapsed_s)
             run.save()
-    save_half(fold_norm(model.eval()).state_dict(), out / "vae.safetensors")
+    weights = fold_norm(model.eval()).state_dict()
+    save_half(weights, out / "vae.safetensors")
+    save_file(weights, out / "vae_fp32.safetensors")  # what the fp16 file is measured against
 
 
 @torch.no_grad()
