@@ -26,6 +26,6 @@ class Preset:
 
 
 DEMO = Preset(
-    chunk_frames=3, steps=4, shift=2.0, guidance_scale=2.0,
+    chunk_frames=3, steps=4, shift=2.0, guidance_scale=2.5,
     window_frames=21, sink_frames=0, context_noise=0.0, text_len=24, fps=16.0, width=96, height=64,
 )  # fmt: skip

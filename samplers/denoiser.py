@@ -21,8 +21,9 @@ class Denoiser:
     """A model to evaluate.
 
     `claim(kv_bytes)` is called at the start of every chunk and returns the module tree, loaded and
-    with this model's own patches applied; `check` is called before every evaluation and raises when
-    the host wants to stop.
+    with this model's own patches applied; `kv_bytes` is what will be allocated next, so 0 once the
+    KV cache is there. `check` is called before every evaluation and raises when the host wants to
+    stop.
     """
 
     claim: Callable[[int], Any]

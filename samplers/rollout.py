@@ -134,9 +134,7 @@ class _Rollout:
 
     def __init__(self, settings: RolloutSettings, model: Denoiser) -> None:
         self.settings, self.model = settings, model
-        shape = cache_shape(settings, model.config, model.dtype)
-        self.kv_bytes = shape.planned_bytes(settings.cache, settings.length)
-        self.cache = KVCache(shape, settings.cache, settings.length, model.device)
+        self._cache: KVCache | None = None
         self.tree: Any = None
         self.text: TextKV | None = None
         self.text_start = -1
@@ -170,12 +168,18 @@ class _Rollout:
 
         The commit still belongs to the old prompt; then the new one is projected, if it changed.
         """
-        self.tree = self.model.claim(self.kv_bytes)
+        self._claim()
         if done is not None:
             self.commit(*done)
         prompt = self.settings.prompts.at(first)
         if prompt.start_frame != self.text_start:
             self.text, self.text_start = self._projected(prompt.embedding), prompt.start_frame
+
+    @property
+    def cache(self) -> KVCache:
+        """The history; it exists from the first claim on."""
+        assert self._cache is not None
+        return self._cache
 
     def step(self, row: Row, x: Tensor) -> Tensor:
         """One row: x (active before, c, h, w) float32 to all its frames at their next level."""
@@ -220,6 +224,16 @@ class _Rollout:
             f"{next(bad, 'its output')}, in {self.model.dtype}; earlier chunks are kept: "
             "try float32 or bfloat16 weights, or a lower guidance scale."
         )
+
+    def _claim(self) -> None:
+        """Claim the model; the first time with the KV cache's bytes, which are allocated then."""
+        if self._cache is not None:
+            self.tree = self.model.claim(0)
+            return
+        s = self.settings
+        shape = cache_shape(s, self.model.config, self.model.dtype)
+        self.tree = self.model.claim(shape.planned_bytes(s.cache, s.length))
+        self._cache = KVCache(shape, s.cache, s.length, self.model.device)
 
     @torch.no_grad()
     def _projected(self, positive: Tensor) -> TextKV:

@@ -53,11 +53,10 @@ def spans(schedule: NoiseSchedule, length: int | None) -> Iterator[Span]:
 
 @dataclass(slots=True)
 class Rollout:
-    """One generation. Nothing runs until someone reads `chunks`; the same object may be read again
-    and again.
+    """One generation; nothing runs until someone reads `chunks`, as often as they like.
 
-    `identity` is the model's fingerprint; `resumed_from` tells which chunk the last production
-    began at.
+    `identity` is the model's fingerprint; `chunk_count` is None when it runs until stopped;
+    `resumed_from` tells which chunk the last production began at.
     """
 
     settings: RolloutSettings
@@ -65,6 +64,7 @@ class Rollout:
     identity: str
     journal: Journal
     chunks: Stream[Chunk] = field(init=False)
+    chunk_count: int | None = field(init=False, default=None)
     resumed_from: int | None = field(init=False, default=None)
     kv_bytes: int | None = field(init=False, default=None)
     _keys: list[str] = field(init=False)
@@ -73,7 +73,10 @@ class Rollout:
 
     def __post_init__(self) -> None:
         self._keys = [root_key(self._root_fields())]
-        self._more_spans = spans(self.settings.schedule, self.settings.length)
+        length = self.settings.length
+        self._more_spans = spans(self.settings.schedule, length)
+        if length is not None:
+            self.chunk_count = sum(1 for _ in spans(self.settings.schedule, length))
         self.chunks = Stream(self._produce, stored=self.stored, length=self.chunk_count)
 
     @property
@@ -84,13 +87,6 @@ class Rollout:
             for entry in self.settings.prompts.entries
         ]
         return next_key(self._keys[0], {"prompts": prompts})[:16]
-
-    @property
-    def chunk_count(self) -> int | None:
-        """How many chunks there will be; None when it runs until stopped."""
-        if self.settings.length is None:
-            return None
-        return sum(1 for _ in spans(self.settings.schedule, self.settings.length))
 
     @property
     def frames(self) -> int | None:

@@ -38,9 +38,9 @@ class Sizes:
     adherence: int = 256
     unseen: int = 128
     switch: int = 96
-    drift: int = 16
+    drift: int = 12
     drift_latents: int = 1000
-    revisit: int = 48
+    revisit: int = 32
 
 
 QUICK = Sizes(4, 8, 4, 4, 2, 120, 4)
