@@ -26,7 +26,7 @@ class Plan:
 
     histories: tuple[int, ...] = (4, 16, 64, 256)
     rounds: int = 20
-    budget_s: float = 600.0
+    budget_s: float = 300.0
     vae_latent_frames: int = 64
     chunks: int = 41
     memory: bool = True
