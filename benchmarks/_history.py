@@ -25,25 +25,25 @@ CASES = ("recompute", "cached, full", "cached, window")
 
 def history_case(name: str, history: int) -> Prepare:
     """The case `name` with `history` latent frames before the chunk, in the demo's sizes."""
-    bench = HistoryBench()
+    bench, x = HistoryBench(), random_latents(history + CHUNK)[None]
     if name == "recompute":
-        return lambda: lambda: bench.recompute(history)
+        return lambda: lambda: bench.recompute(x)
     cache = bench.filled(bench.policy(name), history)
 
     def prepare() -> Callable[[], object]:
         own = copy.deepcopy(cache)
-        return lambda: bench.cached(own)
+        return lambda: bench.cached(own, x[:, -CHUNK:])
 
     return prepare
 
 
 def history_once(name: str, history: int) -> Prepare:
     """The same case to be run a single time, without a second cache to copy from."""
-    bench = HistoryBench()
+    bench, x = HistoryBench(), random_latents(history + CHUNK)[None]
     if name == "recompute":
-        return lambda: lambda: bench.recompute(history)
+        return lambda: lambda: bench.recompute(x)
     cache = bench.filled(bench.policy(name), history)
-    return lambda: lambda: bench.cached(cache)
+    return lambda: lambda: bench.cached(cache, x[:, -CHUNK:])
 
 
 def cache_bytes(name: str, history: int) -> int:
@@ -68,20 +68,19 @@ class HistoryBench:
         """What the case's cache keeps."""
         return FullHistory() if name == "cached, full" else WindowSink(DEMO.window_frames)
 
-    def recompute(self, history: int) -> Tensor:
-        """All steps of the chunk, every one of them over the whole history."""
-        frames, tokens = history + CHUNK, GRID[0] * GRID[1]
+    def recompute(self, x: Tensor) -> Tensor:
+        """All steps of the last chunk of x (1, f, c, h, w), every one over the whole history."""
+        frames, tokens = x.shape[1], GRID[0] * GRID[1]
         missing = -frames % CHUNK  # the first chunk is the short one, so that the last is whole
         mask = block_causal_mask(missing + frames, tokens, CHUNK)
         mask = mask[missing * tokens :, missing * tokens :]
         attention = WholeSequence(rotation(range(frames), *GRID, self.shape.head_dim), mask)
-        return self._denoised(random_latents(frames)[None], lambda: attention)
+        return self._denoised(x, lambda: attention)
 
     @torch.no_grad()
-    def cached(self, cache: KVCache) -> Tensor:
-        """All steps of the chunk over the cache, and the commit."""
-        frames = cache.committed + CHUNK
-        x = self._denoised(random_latents(frames)[None, -CHUNK:], lambda: cache.attention(CHUNK))
+    def cached(self, cache: KVCache, x: Tensor) -> Tensor:
+        """All steps of the chunk x (1, f, c, h, w) over the cache, and the commit."""
+        x = self._denoised(x, lambda: cache.attention(CHUNK))
         self._commit(cache, x)
         return x
 

@@ -14,7 +14,8 @@ from rich.console import Console
 
 from longtake.attention.kv_cache import FullHistory
 from longtake.benchmarks import core
-from longtake.benchmarks._history import HistoryBench, cache_bytes
+from longtake.benchmarks._demo import random_latents
+from longtake.benchmarks._history import CHUNK, HistoryBench, cache_bytes
 from longtake.benchmarks._paired import Prepare, median_interval, paired_seconds, ratio_interval
 from longtake.benchmarks._report import Results
 from longtake.benchmarks.core import Plan
@@ -68,8 +69,9 @@ def test_a_spent_budget_ends_the_rounds_but_not_before_three() -> None:
 @pytest.mark.parametrize("history", [1, 4])
 def test_recomputing_and_the_full_cache_make_the_same_chunk(history: int) -> None:
     bench = HistoryBench()
-    cached = bench.cached(bench.filled(FullHistory(), history))
-    torch.testing.assert_close(cached, bench.recompute(history), rtol=1e-4, atol=1e-4)
+    x = random_latents(history + CHUNK)[None]
+    cached = bench.cached(bench.filled(FullHistory(), history), x[:, -CHUNK:])
+    torch.testing.assert_close(cached, bench.recompute(x), rtol=1e-4, atol=1e-4)
 
 
 def test_a_windowed_cache_stops_growing() -> None:
