@@ -11,3 +11,6 @@ spec = importlib.util.spec_from_file_location(
 assert spec is not None and spec.loader is not None
 sys.modules["longtake"] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(sys.modules["longtake"])
+
+# These run under ComfyUI's own Python (.ci/run starts them there), not under ours.
+collect_ignore = [] if importlib.util.find_spec("comfy_api") else ["in_core"]
