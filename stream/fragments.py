@@ -68,7 +68,9 @@ class MP4Fragments:
 
     def _add_stream(self, container: OutputContainer, pictures: Pictures) -> VideoStream:
         # No B frames: they would give a piece negative times. One key frame, at its beginning.
+        # No look-ahead: with it the same pictures do not always give the same bytes.
         options = {"crf": str(self._crf), "preset": "veryfast", "bf": "0", "sc_threshold": "0"}
+        options |= {"x264-params": "mbtree=0:rc-lookahead=0"}
         stream = container.add_stream("libx264", rate=self._fps, options=options)
         _, height, width, _ = pictures.shape
         stream.width, stream.height = width + width % 2, height + height % 2
