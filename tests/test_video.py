@@ -20,7 +20,6 @@ from torch import Tensor
 
 from longtake.errors import BadInput, LongtakeError, StorageError
 from longtake.stream import video as video_module
-from longtake.stream.contact_sheet import ContactSheet, time_label
 from longtake.stream.video import (
     Container,
     FragmentedMP4,
@@ -360,56 +359,3 @@ def test_a_torn_last_piece_costs_only_that_piece(
             except av.FFmpegError:
                 assert count >= 12
         assert 12 <= count <= 18
-
-
-def test_a_contact_sheet_keeps_no_frame_alive() -> None:
-    sheet = ContactSheet(fps=16, columns=4, rows=2, tile_width=96)
-    total, alive = 1000, weakref.WeakSet[Tensor]()
-    for first in range(0, total, 10):
-        level = torch.arange(first, first + 10).div(total).view(10, 1, 1, 1)
-        chunk = level.expand(10, 3, 32, 48)
-        alive.add(chunk)
-        sheet.add(chunk)
-        del chunk
-    assert len(alive) == 0
-
-
-def test_a_contact_sheet_shows_the_whole_video_in_order(tmp_path: Path) -> None:
-    sheet, total = ContactSheet(fps=16, columns=4, rows=2, tile_width=96), 1000
-    for first in range(0, total, 10):
-        level = torch.arange(first, first + 10).div(total).view(10, 1, 1, 1)
-        sheet.add(level.expand(10, 3, 32, 48))
-    sheet.save(tmp_path / "new" / "sheet.png")
-    picture = read_picture(tmp_path / "new" / "sheet.png")
-    assert picture.shape == (2 * (64 + 4) + 4, 4 * (96 + 4) + 4, 3)
-    corners = picture[[[64], [132]], [94, 194, 294, 394], 0].flatten().astype(int)
-    steps = np.diff(corners)
-    assert corners[0] == 0 and corners[-1] > 0.85 * 255
-    assert steps.min() > 0 and steps.max() <= 2 * steps.min()
-
-
-@pytest.mark.parametrize("total", [1, 3, 8, 9, 15, 16, 17])
-def test_a_contact_sheet_of_a_short_video(tmp_path: Path, total: int) -> None:
-    sheet = ContactSheet(fps=16, columns=4, rows=2, tile_width=32)
-    sheet.add(torch.rand(total, 3, 8, 16))
-    sheet.save(tmp_path / "sheet.png")
-    rows, columns = -(-min(total, 8) // 4), min(total, 4)
-    assert read_picture(tmp_path / "sheet.png").shape == (rows * 20 + 4, columns * 36 + 4, 3)
-    assert [path.name for path in tmp_path.iterdir()] == ["sheet.png"]
-
-
-def test_a_contact_sheet_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    sheet = ContactSheet(fps=16)
-    with pytest.raises(ValueError, match="at least one frame"):
-        sheet.save(tmp_path / "sheet.png")
-    sheet.add(torch.rand(1, 3, 8, 16))
-    with pytest.raises(StorageError, match="sheet.png cannot be written"):
-        sheet.save(tmp_path / "file" / "sheet.png")
-
-
-@pytest.mark.parametrize(
-    ("seconds", "label"), [(0, "0:00.0"), (59.96, "1:00.0"), (62.5, "1:02.5"), (3600, "60:00.0")]
-)
-def test_time_labels(seconds: float, label: str) -> None:
-    assert time_label(seconds) == label
