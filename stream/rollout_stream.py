@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from ..model.vae.latent_format import SPATIAL_FACTOR, frame_count
@@ -143,6 +144,8 @@ class Rollout:
                     "index": str(chunk.index),
                     "prompt": chunk.prompt,
                     "dtype": str(self.model.dtype),
+                    "device": str(self.model.device),
+                    "torch": torch.__version__,
                 }
                 self.journal.write(self.key(chunk.index), {"latents": chunk.latents}, meta)
                 self.kv_bytes = chunk.kv_bytes

@@ -1,0 +1,94 @@
+"""Laws of ROLLOUT and FRAMES: content addresses, going on from the journal, decoding mid-stream."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from longtake.attention.kv_cache import FullHistory, WindowSink
+from longtake.errors import BadInput
+from longtake.model.vae.streaming import StreamingDecoder
+from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig
+from longtake.samplers.denoiser import local_denoiser
+from longtake.samplers.guidance import cfg
+from longtake.samplers.solvers import ReNoise
+from longtake.stream.journal import Journal
+from longtake.stream.rollout_stream import FrameStream, Rollout
+
+from .tiny_model import CHUNKS, TINY, random_dit, settings, timeline
+
+MODEL = local_denoiser(random_dit(), TINY)
+
+
+def rollout(folder: Path, identity: str = "model", **changes: Any) -> Rollout:
+    return Rollout(settings(**changes), MODEL, identity, Journal(folder))
+
+
+@pytest.mark.parametrize(("length", "chunks"), [(1, 1), (3, 1), (7, 3), (9, 3), (None, None)])
+def test_a_rollout_knows_its_chunks(tmp_path: Path, length: int | None, chunks: int | None) -> None:
+    assert rollout(tmp_path, length=length).chunk_count == chunks
+
+
+def test_a_longer_rollout_has_the_same_name_and_goes_on(tmp_path: Path) -> None:
+    short = rollout(tmp_path, length=6)
+    made = list(short.chunks)
+    longer = rollout(tmp_path, length=9)
+    assert longer.id == short.id and longer.stored_chunks() == 2
+    chunks = list(longer.chunks)
+    assert longer.resumed_from == 2
+    assert all(torch.equal(a.latents, b.latents) for a, b in zip(chunks, made, strict=False))
+    whole = list(rollout(tmp_path / "anew", length=9).chunks)
+    assert all(torch.equal(a.latents, b.latents) for a, b in zip(chunks, whole, strict=True))
+
+
+def test_a_changed_later_prompt_shares_what_came_before(tmp_path: Path) -> None:
+    one, other = rollout(tmp_path), rollout(tmp_path, prompts=timeline(0, 6))
+    assert one.key(0) == other.key(0) and one.key(1) != other.key(1) and one.id != other.id
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"identity": "other"}, {"seed": 6}, {"rows": 8}, {"columns": 4}, {"solver": ReNoise()},
+        {"guidance": cfg(2.0)}, {"cache": FullHistory()}, {"cache": WindowSink(4)},
+        {"context_noise": 0.1}, {"schedule": dataclasses.replace(CHUNKS, chunk_frames=1)},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_everything_that_makes_a_chunk_is_in_its_key(tmp_path: Path, change: Any) -> None:
+    assert rollout(tmp_path, **change).key(0) != rollout(tmp_path).key(0)
+
+
+def test_every_chunk_says_what_it_was_made_with(tmp_path: Path) -> None:
+    one = rollout(tmp_path)
+    next(iter(one.chunks))
+    meta = one.journal.read_meta(one.key(0)) or {}
+    assert meta["device"] == "cpu" and meta["torch"] == torch.__version__
+
+
+def test_the_same_rollout_is_not_made_twice_at_a_time(tmp_path: Path) -> None:
+    first = iter(rollout(tmp_path).chunks)
+    next(first)
+    with pytest.raises(BadInput, match="already running"):
+        list(rollout(tmp_path).chunks)
+    assert len(list(first)) == 2
+
+
+def test_frames_read_from_the_middle_equal_those_read_from_the_start(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    vae = TinyVAE(TinyVAEConfig((4, 4, 4), (4, 4, 4))).eval()
+    model = dataclasses.replace(TINY, in_channels=16, out_channels=16)
+    source = Rollout(
+        settings(length=12), local_denoiser(random_dit(model), model), "wide", Journal(tmp_path)
+    )
+    whole = list(FrameStream(source, lambda: StreamingDecoder(vae), 16).chunks)
+    assert [chunk.first_frame for chunk in whole] == [0, 9, 21, 33]
+    for index in range(4):
+        chunk = next(
+            FrameStream(source, lambda: StreamingDecoder(vae), 16).chunks.open(index)  # anew
+        )
+        torch.testing.assert_close(chunk.frames, whole[index].frames, rtol=0, atol=1e-6)
