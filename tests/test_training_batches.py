@@ -16,6 +16,7 @@ from longtake.training.batches import (
     TASKS,
     Feed,
     Task,
+    column_weight,
     frame_mask,
     history_levels,
     make_batch,
@@ -174,3 +175,10 @@ def test_a_feed_makes_a_pool_when_its_task_is_first_drawn() -> None:
     feed = Feed(Maker(tiny_vae(), TextEncoder(vocabulary(), 4, 24), random.Random(0)), tasks)
     assert feed.draw("one").x.shape[2:] == (16, 8, 2)
     assert set(feed.pools) == {"one"}
+
+
+def test_edges_count_more_only_where_the_history_is_long() -> None:
+    assert torch.equal(column_weight(8, memory=False), torch.ones(8))
+    weight = column_weight(12, memory=True)
+    torch.testing.assert_close(weight.mean(), torch.tensor(1.0))
+    assert torch.equal(weight, weight.flip(0)) and weight[1] == 4 * weight[2]
