@@ -59,8 +59,8 @@ class KVCacheSettings(io.ComfyNode):
                     min=1,
                     max=4096,
                     tooltip="Latent frames kept, sink included (one is 4 frames of video). Raise "
-                    "it when the camera returns to places it has shown; lower it for speed and "
-                    "memory. Not used by `full`.",
+                    "it for models that remember far back; lower it for speed and memory. The demo "
+                    "model gains nothing above the default. Not used by `full`.",
                 ),
                 io.Int.Input(
                     "sink_frames",
