@@ -10,7 +10,7 @@ reads the cache.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,6 +81,10 @@ class Chunk:
     kv_bytes: int = 0
 
 
+SettingsAt = Callable[[int], RolloutSettings]
+"""What is in force for the chunk that begins at a latent frame."""
+
+
 def cache_shape(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> CacheShape:
     """The shape of this rollout's KV cache."""
     return CacheShape(
@@ -97,14 +101,19 @@ def cache_shape(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype
 
 
 def generate(
-    settings: RolloutSettings, model: Denoiser, finished: Iterable[Chunk] = ()
+    settings: RolloutSettings,
+    model: Denoiser,
+    finished: Iterable[Chunk] = (),
+    settings_at: SettingsAt | None = None,
 ) -> Iterator[Chunk]:
     """Yield chunks, continuing after `finished` ones by replaying their commits (same bits).
 
     A chunk is yielded as soon as it is clean and committed only when the next one begins. Where the
     schedule lets chunks overlap, finished ones that overlap with unfinished ones are made again.
+    `settings_at(first)` is asked as each chunk begins, replayed or new, and may change the prompts
+    and the guidance weights in force from latent frame `first` on: live edits.
     """
-    state = _Rollout(settings, model)
+    state = _Rollout(settings, model, settings_at)
     chunks, frames, redo = state.replay(finished)
     known = chunks + redo
     x = state.nothing()
@@ -122,9 +131,8 @@ def generate(
         state.check_finite(clean, row.first)
         done = (row.first, clean)
         if chunks >= known:
-            prompt = settings.prompts.at(row.first).text
             made, seconds = state.evals - evals, time.perf_counter() - began
-            latents = clean.float().cpu()
+            latents, prompt = clean.float().cpu(), state.prompt.text
             yield Chunk(chunks, row.first, latents, prompt, made, seconds, state.cache.bytes)
         chunks += 1
 
@@ -132,12 +140,15 @@ def generate(
 class _Rollout:
     """The loop's state while it is hot: KV cache, claimed module tree, the prompt's projection."""
 
-    def __init__(self, settings: RolloutSettings, model: Denoiser) -> None:
+    def __init__(
+        self, settings: RolloutSettings, model: Denoiser, settings_at: SettingsAt | None
+    ) -> None:
         self.settings, self.model = settings, model
+        self.settings_at: SettingsAt = settings_at or (lambda _: settings)
         self._cache: KVCache | None = None
         self.tree: Any = None
         self.text: TextKV | None = None
-        self.text_start = -1
+        self.prompt = settings.prompts.entries[0]
         self.evals = 0
 
     def replay(self, finished: Iterable[Chunk]) -> tuple[int, int, int]:
@@ -171,9 +182,10 @@ class _Rollout:
         self._claim()
         if done is not None:
             self.commit(*done)
+        self.settings = self.settings_at(first)
         prompt = self.settings.prompts.at(first)
-        if prompt.start_frame != self.text_start:
-            self.text, self.text_start = self._projected(prompt.embedding), prompt.start_frame
+        if self.text is None or prompt is not self.prompt:
+            self.text, self.prompt = self._projected(prompt.embedding), prompt
 
     @property
     def cache(self) -> KVCache:

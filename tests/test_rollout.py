@@ -203,6 +203,18 @@ def test_a_new_prompt_changes_nothing_before_its_chunk() -> None:
     assert [chunk.prompt for chunk in two] == ["prompt 0", "prompt 3", "prompt 3"]
 
 
+def test_a_live_edit_equals_the_same_edit_in_the_timeline() -> None:
+    before = settings(prompts=timeline(0), length=9, guidance=GUIDANCE)
+    after = dataclasses.replace(before, prompts=timeline(0, 3))
+
+    def settings_at(first: int) -> RolloutSettings:
+        return after if first >= 3 else before
+
+    planned = made(after)
+    assert_same_bits(list(generate(before, MODEL, settings_at=settings_at)), planned)
+    assert_same_bits(list(generate(before, MODEL, planned[:2], settings_at)), planned[2:])
+
+
 def test_a_prompt_is_projected_once(monkeypatch: pytest.MonkeyPatch) -> None:
     projected: list[Tensor] = []
 
