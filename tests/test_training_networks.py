@@ -16,7 +16,7 @@ from longtake.model.checkpoint import load_dit, load_text_encoder, load_tiny_vae
 from longtake.model.config import DiTConfig
 from longtake.model.vae.tiny import Conv, TinyVAE, TinyVAEConfig, decode_all, encode_all
 from longtake.tests.tiny_model import randn, randomise
-from longtake.training import oracle, refine_decoder, train_dit, train_vae
+from longtake.training import oracle, refine_vae, train_dit, train_vae
 from longtake.training.batches import TASKS
 from longtake.training.picture_pool import PicturePool, PictureSpec, held_out_clips
 from longtake.training.train_vae import TrainedVAE, fold_norm, psnr
@@ -25,7 +25,7 @@ from longtake.training.world import ATTRIBUTE_SIZE
 WIDTHS = TinyVAEConfig((4, 4, 8), (4, 6, 8))
 PICTURES = PictureSpec(clips=8, held_out=1, height=16, width=16)
 DIT = DiTConfig(dim=24, ffn_dim=32, num_heads=2, num_layers=1, text_dim=8)
-COMMANDS = ("train_vae", "refine_decoder", "train_dit", "oracle", "evaluate")
+COMMANDS = ("train_vae", "refine_vae", "train_dit", "oracle", "evaluate")
 
 
 @pytest.fixture
@@ -38,8 +38,9 @@ def vae_file(tmp_path: Path) -> Path:
 
 
 def test_folding_the_norm_keeps_the_function() -> None:
-    model = TrainedVAE(WIDTHS)
+    model = TrainedVAE(TinyVAE(WIDTHS))
     randomise(model, 1)
+    assert isinstance(model.norm, torch.nn.BatchNorm3d)
     assert model.norm.running_mean is not None and model.norm.running_var is not None
     model.norm.running_mean.copy_(randn(16, seed=2))
     model.norm.running_var.copy_(randn(16, seed=3).square() + 0.1)
@@ -55,7 +56,7 @@ def test_folding_the_norm_keeps_the_function() -> None:
 def test_a_widened_decoder_computes_the_same_function(widths: tuple[int, int, int]) -> None:
     vae = TinyVAE(WIDTHS)
     randomise(vae, 1)
-    wide = refine_decoder.widened(vae, widths)
+    wide = refine_vae.widened(vae, widths)
     frames, latents = randn(1, 5, 3, 16, 8).sigmoid(), randn(1, 2, 16, 2, 1)
     with torch.no_grad():
         assert torch.equal(encode_all(vae, frames), encode_all(wide, frames))
@@ -94,8 +95,8 @@ def test_a_stopped_vae_run_goes_on(tmp_path: Path) -> None:
 
 
 def test_refining_trains_the_decoder_only(tmp_path: Path, vae_file: Path) -> None:
-    settings = refine_decoder.Settings(1, batch=1, pictures=PICTURES, widths=(5, 6, 8))
-    refine_decoder.refine(vae_file, tmp_path / "out", settings)
+    settings = refine_vae.Settings(1, batch=1, pictures=PICTURES, widths=(5, 6, 8))
+    refine_vae.refine(vae_file, tmp_path / "out", settings)
     old = load_tiny_vae(vae_file).state_dict()
     new = load_tiny_vae(tmp_path / "out" / "vae_fp32.safetensors").state_dict()
     encoder = [key for key in old if key.startswith("encoder.")]
@@ -182,7 +183,7 @@ def test_a_wrong_file_is_one_sentence(tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.safetensors"
     save_file({"x": torch.zeros(1)}, wrong)
     options = ["--vae", str(wrong), "--out", str(tmp_path / "out")]
-    result = CliRunner().invoke(refine_decoder.main, options)
+    result = CliRunner().invoke(refine_vae.main, options)
     assert result.exit_code == 1
     assert "is not the demo's VAE" in result.output
     assert "Traceback" not in result.output

@@ -44,10 +44,10 @@ class Settings:
 class TrainedVAE(nn.Module):
     """The VAE with the batch norm that training puts between its halves."""
 
-    def __init__(self, widths: TinyVAEConfig) -> None:
+    def __init__(self, vae: TinyVAE) -> None:
         super().__init__()
-        self.vae = TinyVAE(widths)
-        self.norm = nn.BatchNorm3d(LATENT_CHANNELS, affine=False, momentum=0.02)
+        self.vae = vae
+        self.norm: nn.Module = nn.BatchNorm3d(LATENT_CHANNELS, affine=False, momentum=0.02)
 
     def encode(self, frames: Tensor) -> Tensor:
         """Frames (b, 1 + 4k, 3, H, W) to normalised latents (b, 1 + k, 16, h, w)."""
@@ -71,7 +71,9 @@ def psnr(output: Tensor, target: Tensor) -> float:
 
 
 def fold_norm(model: TrainedVAE) -> TinyVAE:
-    """The VAE alone, its batch norm folded (in place) into the last encoder convolution."""
+    """The VAE alone, its norm, if any, folded (in place) into the last encoder convolution."""
+    if not isinstance(model.norm, nn.BatchNorm3d):
+        return model.vae
     mean, variance, last = model.norm.running_mean, model.norm.running_var, model.vae.encoder[-1]
     assert mean is not None and variance is not None
     assert isinstance(last, Conv) and last.bias is not None
@@ -86,7 +88,7 @@ def train(out: Path, settings: Settings) -> None:
     out.mkdir(parents=True, exist_ok=True)
     rng = random.Random(settings.seed)
     torch.manual_seed(settings.seed)
-    model = TrainedVAE(settings.widths)
+    model = TrainedVAE(TinyVAE(settings.widths))
     curve = Curve(settings.steps, decay_share=0.65)
     descent = matrix_descent(list(model.parameters()), curve, muon=0.02, adamw=2e-3)
     run = Run(out / "vae.pt", model, descent)
