@@ -18,14 +18,13 @@ from longtake.training.batches import (
     Task,
     column_weight,
     frame_mask,
-    history_levels,
     make_batch,
     noisy_frames,
-    noisy_levels,
     task_at,
 )
 from longtake.training.clips import random_shot
 from longtake.training.dataset import Maker, Pool, PoolSpec, caption_rows, encode_shots
+from longtake.training.recipes import RECIPES, history_levels, noisy_levels
 from longtake.training.renderer import render
 from longtake.training.world import scene
 
@@ -182,3 +181,23 @@ def test_edges_count_more_only_where_the_history_is_long() -> None:
     weight = column_weight(12, memory=True)
     torch.testing.assert_close(weight.mean(), torch.tensor(1.0))
     assert torch.equal(weight, weight.flip(0)) and weight[1] == 4 * weight[2]
+
+
+def test_the_teacher_forced_twin_never_sees_a_noisy_history() -> None:
+    batch = make_batch(random_pool(), TASK, random.Random(1), RECIPES["teacher-forcing"])
+    assert (batch.levels[:, : TASK.context] == 0).all()
+    assert (batch.levels[:, TASK.context :] > 0).all()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_full_sequence_twin_has_one_level_and_one_chunk(seed: int) -> None:
+    batch = make_batch(random_pool(), TASK, random.Random(seed), RECIPES["full-sequence"])
+    assert batch.target.shape[1] == TASK.noisy
+    assert all(len(set(row)) == 1 for row in batch.levels.tolist())
+    noisy = batch.mask[-len(batch.target[0]) * 2 :, -len(batch.target[0]) * 2 :]
+    assert noisy.all()  # every frame that is denoised sees every other, later ones too
+
+
+def test_diffusion_forcing_gives_frames_of_a_clip_different_levels() -> None:
+    batch = make_batch(random_pool(), TASK, random.Random(1), RECIPES["diffusion-forcing"])
+    assert all(len(set(row)) > 2 for row in batch.levels.tolist())

@@ -17,6 +17,7 @@ from torch import Tensor
 from ..model.config import PATCH
 from .clips import random_shot, reversal_shot
 from .dataset import Maker, Pool, PoolSpec
+from .recipes import DIFFUSION_FORCING, Layout, Recipe
 
 TEXT_DROPOUT = 0.1
 EDGE_COLUMNS, EDGE_WEIGHT = 2, 4.0  # latent columns at either side; their weight in memory tasks
@@ -72,9 +73,12 @@ class Batch:
 class Feed:
     """Batches of any task; a task's pool is made when first needed and renewed as it is used."""
 
-    def __init__(self, maker: Maker, tasks: Mapping[str, Task]) -> None:
+    def __init__(
+        self, maker: Maker, tasks: Mapping[str, Task], recipe: Recipe = DIFFUSION_FORCING
+    ) -> None:
         self.maker = maker
         self.tasks = tasks
+        self.recipe = recipe
         self.pools: dict[str, Pool] = {}
 
     def draw(self, name: str) -> Batch:
@@ -84,22 +88,24 @@ class Feed:
             self.pools[name] = self.maker.fill(task.pool)
         if rng.random() < 8 / task.pool.latent_frames:
             self.maker.refresh(self.pools[name], task.pool, 1)
-        return make_batch(self.pools[name], task, rng)
+        return make_batch(self.pools[name], task, rng, self.recipe)
 
 
-def make_batch(pool: Pool, task: Task, rng: random.Random) -> Batch:
+def make_batch(
+    pool: Pool, task: Task, rng: random.Random, recipe: Recipe = DIFFUSION_FORCING
+) -> Batch:
     """Draw clips, cut them, and lay out clean and noisy copies."""
-    chunk = rng.choice([1, 3, 3])
+    chunk = rng.choice(recipe.chunk_sizes or (task.noisy,))
     window = rng.choice(task.windows)
-    opening = rng.random() < 0.5
+    opening = rng.random() < 0.5 or chunk == task.context  # one chunk: it is the opening
     noisy = noisy_frames(task, chunk, rng, opening=opening)
     rows = torch.tensor(rng.sample(range(task.pool.clips), task.batch))
     start = 0 if opening else rng.randrange(1, task.pool.latent_frames - task.context + 1)
     clean = pool.latents[rows, start : start + task.context].float()
     which = pool.which[rows, start : start + task.context]
     memory = task.noisy < task.context
-    history = history_levels(rng, task.batch, task.context, memory=memory)
-    levels = torch.cat([history, noisy_levels(rng, task.batch, len(noisy), chunk)], 1)
+    shape = Layout(task.batch, task.context, len(noisy), chunk, memory=memory)
+    levels = recipe.levels(rng, shape)
     latents = torch.cat([clean, clean[:, noisy]], 1)
     noise = torch.randn_like(latents)
     level = levels[:, :, None, None, None]
@@ -158,24 +164,3 @@ def noisy_frames(task: Task, chunk: int, rng: random.Random, *, opening: bool) -
         return list(range(0 if opening else chunk, chunks * chunk))
     picked = sorted(rng.sample(range(chunks // 4, chunks), task.noisy // chunk))
     return [c * chunk + i for c in picked for i in range(chunk)]
-
-
-def history_levels(rng: random.Random, batch: int, frames: int, *, memory: bool) -> Tensor:
-    """Noise level of each clean frame (b, f): mostly little, sometimes any, sometimes all noise."""
-    return torch.stack([_history_row(rng, frames, memory=memory) for _ in range(batch)])
-
-
-def _history_row(rng: random.Random, frames: int, *, memory: bool) -> Tensor:
-    kind = rng.random()
-    if kind < (0.85 if memory else 0.65):
-        exact = rng.random() < 0.3
-        return torch.zeros(frames) if exact else rng.uniform(0, 0.25) * torch.rand(frames)
-    return torch.rand(frames) if kind < 0.9 else torch.ones(frames)
-
-
-def noisy_levels(rng: random.Random, batch: int, frames: int, chunk: int) -> Tensor:
-    """Noise level of each noisy frame (b, f): its own, or in half of the rows its chunk's."""
-    level = torch.sigmoid(1.2 * torch.randn(batch, frames) + 0.2)
-    shared = level[:, ::chunk].repeat_interleave(chunk, 1)[:, :frames]
-    row = torch.tensor([[rng.random() < 0.5] for _ in range(batch)])
-    return torch.where(row, shared, level)

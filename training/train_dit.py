@@ -31,6 +31,7 @@ from .batches import TASKS, Batch, Feed, Task, frame_mask, make_batch, task_at, 
 from .command import FILE, FOLDER, keep_freed_memory, reporting
 from .dataset import Maker
 from .muon import Muon
+from .recipes import RECIPES
 from .run import Curve, Descent, Run, save_half
 
 CONFIG = DiTConfig(dim=192, ffn_dim=512, num_heads=4, num_layers=6, text_dim=64)
@@ -57,6 +58,7 @@ class Settings:
     config: DiTConfig = CONFIG
     tasks: Mapping[str, Task] = field(default_factory=lambda: TASKS)
     probe: Task = PROBE
+    recipe: str = "diffusion-forcing"
     report_every: int = 50
     save_every: int = 250
 
@@ -122,7 +124,7 @@ def train(vae_file: Path, out: Path, settings: Settings) -> None:
     curve = Curve(settings.steps, warmup=60, decay_share=0.45)
     run = Run(out / "dit.pt", networks, descent_of(networks, curve), copy_of(networks))
     run.resume(rng, settings.seed)
-    feed = Feed(Maker(vae, networks.text, rng), settings.tasks)
+    feed = Feed(Maker(vae, networks.text, rng), settings.tasks, RECIPES[settings.recipe])
     probe = memory_probe(vae, networks.text, settings.probe)
     recent: dict[str, float] = {}
     for step in range(run.done, settings.steps):
@@ -191,10 +193,17 @@ def describe(networks: Networks, probe: list[tuple[int, Batch]]) -> str:
 @click.option("--out", type=FOLDER, required=True, help="Folder for the weights and the state.")
 @click.option("--steps", type=click.IntRange(1), default=Settings().steps, show_default=True)
 @click.option("--seed", type=int, default=Settings().seed, show_default=True)
-def main(vae: Path, out: Path, steps: int, seed: int) -> None:
+@click.option(
+    "--recipe",
+    type=click.Choice(list(RECIPES)),
+    default=Settings().recipe,
+    show_default=True,
+    help="The other two are twins to compare Diffusion Forcing with; they are not shipped.",
+)
+def main(vae: Path, out: Path, steps: int, seed: int, recipe: str) -> None:
     """Command line."""
     with reporting():
-        train(vae, out, Settings(steps=steps, seed=seed))
+        train(vae, out, Settings(steps=steps, seed=seed, recipe=recipe))
 
 
 if __name__ == "__main__":
