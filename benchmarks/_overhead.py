@@ -17,11 +17,11 @@ from unittest import mock
 from ..model.dit import predict, project_text
 from ..model.preset import DEMO
 from ..model.vae.streaming import StreamingDecoder
-from ..samplers import rollout
+from ..samplers import branches
 from ..samplers.denoiser import local_denoiser
 from ..samplers.guidance import cfg
-from ..samplers.rollout import RolloutSettings
 from ..samplers.schedule import CausalChunks, flow_ladder
+from ..samplers.settings import RolloutSettings
 from ..stream.journal import Journal
 from ..stream.rollout_stream import FrameStream, Rollout
 from ..stream.video import VideoSpec, open_video
@@ -102,7 +102,7 @@ def _frames(folder: Path, chunks: int, vae_clock: Clock) -> FrameStream:
 def _timed_model(clock: Clock) -> Iterator[None]:
     """Count every evaluation of the model and projection of the prompt as the model's time."""
     with (
-        mock.patch.object(rollout, "predict", clock.timed(predict)),
-        mock.patch.object(rollout, "project_text", clock.timed(project_text)),
+        mock.patch.object(branches, "predict", clock.timed(predict)),
+        mock.patch.object(branches, "project_text", clock.timed(project_text)),
     ):
         yield

@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from ..attention.kv_cache import CachePolicy, WindowSink
 from ..model.preset import DEMO
 from ..samplers.guidance import cfg as guidance_by
-from ..samplers.rollout import RolloutSettings
+from ..samplers.settings import RolloutSettings
 from . import host, plan, sockets
 from .patches import without_effect
 from .settings import ScheduleSettings

@@ -13,8 +13,10 @@ from ..model.config import config_from_shapes
 from ..model.preset import DEMO
 from ..model.vae.latent_format import frame_count
 from ..model.vae.streaming import StreamingDecoder
+from ..samplers.branches import cache_shape
 from ..samplers.denoiser import Denoiser
-from ..samplers.rollout import Chunk, RolloutSettings, cache_shape
+from ..samplers.rollout import Chunk
+from ..samplers.settings import RolloutSettings
 from ..stream.contact_sheet import time_label
 from ..stream.frames import FrameChunk
 from ..stream.journal import Journal

@@ -18,8 +18,9 @@ from torch import Tensor
 from ..model.vae.latent_format import SPATIAL_FACTOR, frame_count
 from ..samplers.denoiser import Denoiser
 from ..samplers.prompts import embedding_digest
-from ..samplers.rollout import Chunk, RolloutSettings, generate
+from ..samplers.rollout import Chunk, generate
 from ..samplers.schedule import NoiseSchedule
+from ..samplers.settings import RolloutSettings
 from .frames import FrameChunk
 from .journal import Journal, next_key, root_key
 from .stream import Stream

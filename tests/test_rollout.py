@@ -16,11 +16,11 @@ from torch import Tensor
 from longtake.attention.kv_cache import CachedAttention, FullHistory, KVCache, WindowSink
 from longtake.errors import BadInput, NotFinite
 from longtake.model.dit import Prediction, TextKV, predict, project_text
-from longtake.samplers import rollout
+from longtake.samplers import branches
 from longtake.samplers.denoiser import Denoiser, local_denoiser
 from longtake.samplers.guidance import cfg
 from longtake.samplers.noise import frame_noise
-from longtake.samplers.rollout import Chunk, RolloutSettings, generate
+from longtake.samplers.rollout import Chunk, generate
 from longtake.samplers.schedule import (
     CausalChunks,
     Matrix,
@@ -29,6 +29,7 @@ from longtake.samplers.schedule import (
     full_sequence,
     pyramid,
 )
+from longtake.samplers.settings import RolloutSettings
 from longtake.samplers.solvers import Euler, ReNoise, Solver
 from longtake.tests.laws import examples
 from longtake.tests.test_schedule import matrices
@@ -95,7 +96,7 @@ class PerfectModel:
 def perfect(monkeypatch: pytest.MonkeyPatch) -> PerfectModel:
     """A loop whose model is never wrong."""
     model = PerfectModel(7)
-    monkeypatch.setattr(rollout, "predict", model)
+    monkeypatch.setattr(branches, "predict", model)
     return model
 
 
@@ -114,7 +115,7 @@ def test_a_perfect_model_gives_the_clean_latents_on_any_matrix(schedule: Matrix)
     frames = len(schedule.indices[0])
     model = PerfectModel(frames)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rollout, "predict", model)
+        patch.setattr(branches, "predict", model)
         ours = joined(made(settings(schedule, frames, prompts=timeline(0))))
     torch.testing.assert_close(ours, model.clean, rtol=1e-4, atol=1e-4)
 
@@ -175,13 +176,13 @@ def test_rotated_keys_may_be_held_or_made_anew() -> None:
     assert_same_bits(made(settings(hold_rotated=False)), made(settings(hold_rotated=True)))
 
 
-@pytest.mark.parametrize(("scale", "branches"), [(1.0, 1), (0.0, 1), (2.0, 2)])
-def test_each_branch_costs_its_evaluations_and_no_more(scale: float, branches: int) -> None:
+@pytest.mark.parametrize(("scale", "count"), [(1.0, 1), (0.0, 1), (2.0, 2)])
+def test_each_branch_costs_its_evaluations_and_no_more(scale: float, count: int) -> None:
     passes: list[None] = []
     model = dataclasses.replace(MODEL, check=lambda: passes.append(None))
     chunks = made(settings(guidance=cfg(scale)), model)
     # Two steps a chunk, then the commit of the one before; the last chunk is never committed.
-    assert [chunk.model_evals for chunk in chunks] == [2 * branches, 3 * branches, 3 * branches]
+    assert [chunk.model_evals for chunk in chunks] == [2 * count, 3 * count, 3 * count]
     assert len(passes) == 8  # branches share a pass
 
 
@@ -222,7 +223,7 @@ def test_a_prompt_is_projected_once(monkeypatch: pytest.MonkeyPatch) -> None:
         projected.append(context)
         return project_text(tree, context)
 
-    monkeypatch.setattr(rollout, "project_text", spy)
+    monkeypatch.setattr(branches, "project_text", spy)
     made(settings(length=12, prompts=timeline(0, 6), guidance=GUIDANCE))
     assert [tuple(context.shape) for context in projected] == [(2, 1, 5, TINY.text_dim)] * 2
 
@@ -237,7 +238,7 @@ def test_the_model_is_claimed_once_a_chunk_first_with_the_planned_bytes() -> Non
 
     s = settings(cache=WINDOW, guidance=GUIDANCE)
     made(s, Denoiser(claim, TINY))
-    shape = rollout.cache_shape(s, TINY, torch.float32)
+    shape = branches.cache_shape(s, TINY, torch.float32)
     assert claimed == [shape.planned_bytes(WINDOW, 7), 0, 0]
     assert claimed[0] == KVCache(shape, WINDOW, 7).bytes
 
@@ -252,7 +253,7 @@ def test_context_noise_is_told_to_the_model_and_really_there(
             commits.append(arguments[1:3])
         return perfect(*arguments, **options)
 
-    monkeypatch.setattr(rollout, "predict", spy)
+    monkeypatch.setattr(branches, "predict", spy)
     made(settings(context_noise=0.25))
     x, t = commits[1]  # frames 3 to 5
     assert torch.equal(t, torch.full((1, 3), 250.0, dtype=torch.float64))
@@ -282,7 +283,7 @@ def test_values_that_are_not_finite_stop_before_the_commit(monkeypatch: pytest.M
         genuine(self, keys_values)
 
     monkeypatch.setattr(KVCache, "commit", commit)
-    monkeypatch.setattr(rollout, "predict", poisoned(3))
+    monkeypatch.setattr(branches, "predict", poisoned(3))
     kept: list[Chunk] = []
     with pytest.raises(NotFinite, match=r"latent frame 3, .* its output, in torch.float32"):
         for chunk in generate(settings(), MODEL):

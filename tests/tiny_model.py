@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from longtake.model.config import DiTConfig
 from longtake.model.dit import WanDiT
 from longtake.samplers.prompts import PromptTimeline, TimedPrompt
-from longtake.samplers.rollout import RolloutSettings
 from longtake.samplers.schedule import CausalChunks, NoiseSchedule, flow_ladder
+from longtake.samplers.settings import RolloutSettings
 
 TINY = DiTConfig(
     dim=24, ffn_dim=32, num_heads=2, num_layers=2, text_dim=8, in_channels=4, out_channels=4

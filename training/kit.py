@@ -21,8 +21,9 @@ from ..model.vae.tiny import TinyVAE
 from ..samplers.denoiser import local_denoiser
 from ..samplers.guidance import cfg
 from ..samplers.prompts import PromptTimeline, TimedPrompt
-from ..samplers.rollout import Chunk, RolloutSettings, generate
+from ..samplers.rollout import Chunk, generate
 from ..samplers.schedule import CausalChunks, flow_ladder
+from ..samplers.settings import RolloutSettings
 from .oracle import Oracle, load_oracle
 
 

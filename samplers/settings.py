@@ -1,0 +1,48 @@
+"""The settings of a rollout: everything that decides what is generated, except the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..attention.kv_cache import CachePolicy, WindowSink
+from ..errors import BadInput
+from ..model.config import PATCH
+from .guidance import Guidance
+from .prompts import PromptTimeline
+from .schedule import NoiseSchedule
+from .solvers import Euler, Solver
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutSettings:
+    """Everything that decides what is generated, except the model.
+
+    `rows` and `columns` are the latent picture's; `length` counts latent frames, None runs until
+    stopped; `context_noise` is the noise level (0..1) at which finished frames enter the history,
+    with noise to match.
+    """
+
+    prompts: PromptTimeline
+    rows: int
+    columns: int
+    schedule: NoiseSchedule
+    length: int | None = None
+    seed: int = 0
+    solver: Solver = field(default_factory=Euler)
+    guidance: Guidance = field(default_factory=Guidance)
+    cache: CachePolicy = field(default_factory=lambda: WindowSink(window_frames=21))
+    context_noise: float = 0.0
+    hold_rotated: bool = True
+
+    def __post_init__(self) -> None:
+        if min(self.rows, self.columns) < PATCH or self.rows % PATCH or self.columns % PATCH:
+            raise BadInput(
+                "latent rows and columns must be even and at least 2; "
+                f"got {self.rows} x {self.columns}."
+            )
+        if self.length is not None and self.length < 1:
+            raise BadInput(f"a rollout needs at least one latent frame; got {self.length}.")
+        if not 0 <= self.context_noise < 1:
+            raise BadInput(
+                f"context_noise must be at least 0 and below 1; got {self.context_noise}."
+            )
