@@ -10,6 +10,7 @@ from ..errors import BadInput
 from ..stream.video import FragmentedMP4, VideoSpec, open_video
 from . import host, sockets
 from .plan import gigabytes
+from .schema import build
 from .streams import HostFrames, HostRollout
 from .vae import to_latent
 
@@ -22,12 +23,14 @@ class CollectFrames(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """The node's definition."""
-        return io.Schema(
+        return build(
+            io.Schema,
             node_id="LongtakeCollectFrames",
             display_name="Collect Frames",
             category=sockets.CATEGORY,
             description=f"All frames as one IMAGE batch in memory, for any other node. {WHOLE} Not "
             "for long shots: it refuses what does not fit into memory.",
+            search_aliases=["frames to images", "image batch", "stream to image"],
             inputs=[sockets.Frames.Input("frames", tooltip="From VAE Decode (Stream).")],
             outputs=[io.Image.Output(display_name="images")],
             hidden=[io.Hidden.unique_id],
@@ -51,12 +54,14 @@ class FramesToVideo(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """The node's definition."""
-        return io.Schema(
+        return build(
+            io.Schema,
             node_id="LongtakeFramesToVideo",
             display_name="Frames to VIDEO",
             category=sockets.CATEGORY,
             description="All frames as the host's VIDEO, for its own video nodes; kept as a file, "
             f"not in memory. {WHOLE}",
+            search_aliases=["create video", "stream to video"],
             inputs=[
                 sockets.Frames.Input("frames", tooltip="From VAE Decode (Stream)."),
                 io.Int.Input(
@@ -93,12 +98,14 @@ class CollectLatents(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """The node's definition."""
-        return io.Schema(
+        return build(
+            io.Schema,
             node_id="LongtakeCollectLatents",
             display_name="Collect Latents",
             category=sockets.CATEGORY,
             description="All latent frames as one video LATENT, for the host's own VAE Decode and "
             f"latent nodes. {WHOLE}",
+            search_aliases=["rollout to latent", "stream to latent", "latent batch"],
             inputs=[
                 sockets.Rollout.Input("rollout", tooltip="From the Diffusion-Forcing Sampler.")
             ],

@@ -8,6 +8,7 @@ from ..model.checkpoint import load_text_encoder, load_tiny_vae
 from ..model.preset import DEMO_FOLDER
 from . import host, sockets
 from .demo_objects import DemoCLIP, DemoVAE
+from .schema import build
 
 
 class LoadDemoModel(io.ComfyNode):
@@ -16,7 +17,8 @@ class LoadDemoModel(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """The node's definition."""
-        return io.Schema(
+        return build(
+            io.Schema,
             node_id="LongtakeLoadDemoModel",
             display_name="Load Demo Model",
             category=sockets.CATEGORY,

@@ -9,6 +9,7 @@ from comfy_api.latest import io, ui
 from ..stream.contact_sheet import ContactSheet
 from ..stream.video import Container, FragmentedMP4, LosslessMKV, PNGFrames, VideoSpec, open_video
 from . import host, sockets
+from .schema import build
 from .streams import HostFrames
 
 FILE_EVENT = "longtake.file"
@@ -22,7 +23,8 @@ class SaveVideo(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """The node's definition."""
-        return io.Schema(
+        return build(
+            io.Schema,
             node_id="LongtakeSaveVideo",
             display_name="Save Video (Stream)",
             category=sockets.CATEGORY,
@@ -95,7 +97,8 @@ class StreamingPreview(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """The node's definition."""
-        return io.Schema(
+        return build(
+            io.Schema,
             node_id="LongtakePreview",
             display_name="Streaming Preview",
             category=sockets.CATEGORY,

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from . import host, sockets
 from .demo_objects import DemoCLIP, problems
+from .schema import build
 from .timeline import TimedEmbedding, Timeline, parse
 
 EXAMPLE = """0: a red ball bouncing over green hills by day, clear sky, the camera pans left
@@ -21,7 +22,8 @@ class PromptTimeline(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """The node's definition."""
-        return io.Schema(
+        return build(
+            io.Schema,
             node_id="LongtakePromptTimeline",
             display_name="Prompt Timeline",
             category=sockets.CATEGORY,

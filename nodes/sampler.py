@@ -12,11 +12,13 @@ from ..samplers.guidance import cfg as guidance_by
 from ..samplers.settings import RolloutSettings
 from . import host, plan, sockets
 from .patches import without_effect
+from .schema import build
 from .settings import ScheduleSettings
 from .streams import HostRollout, denoiser, open_rollout
 from .timeline import Timeline
 
 LARGEST_SEED = 2**64 - 1
+LONGEST_FRAMES = float(plan.LONGEST_SECONDS * DEMO.fps)
 NAMES_SHOWN = 6
 
 
@@ -26,7 +28,8 @@ class DiffusionForcingSampler(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """The node's definition."""
-        return io.Schema(
+        return build(
+            io.Schema,
             node_id="LongtakeSampler",
             display_name="Diffusion-Forcing Sampler",
             category=sockets.CATEGORY,
@@ -116,7 +119,7 @@ def _shot() -> list[io.Input]:
             max=LARGEST_SEED,
             control_after_generate=io.ControlAfterGenerate.fixed,
             tooltip="The same seed gives the same shot. Keep it fixed to go on after a cancel; "
-            "change it for another shot.",
+            "change it for another shot. A whole number, 0 to 2^64 - 1.",
         ),
         _side("width", DEMO.width),
         _side("height", DEMO.height),
@@ -124,10 +127,11 @@ def _shot() -> list[io.Input]:
             "length",
             default=10.0,
             min=0.01,
-            max=float(plan.LONGEST_SECONDS * DEMO.fps),
+            max=LONGEST_FRAMES,
             step=0.01,
             tooltip="How long the shot is, in the unit below; it becomes whole chunks, never "
-            "shorter. Making it longer later keeps what is there.",
+            "shorter. Making it longer later keeps what is there. From 0.01 to a day "
+            f"({LONGEST_FRAMES:,.0f} frames).",
         ),
         io.Combo.Input(
             "length_unit",
@@ -141,8 +145,8 @@ def _shot() -> list[io.Input]:
             min=0.0,
             max=30.0,
             step=0.1,
-            tooltip="How strongly to follow the prompt (no unit). 1 evaluates the model half as "
-            "often: use it with distilled models. About 2 for the demo, 4 to 6 for other "
+            tooltip="How strongly to follow the prompt (no unit, 0 to 30). 1 evaluates the model "
+            "half as often: use it with distilled models. About 2 for the demo, 4 to 6 for other "
             "undistilled models.",
         ),
         sockets.KVCache.Input(
@@ -161,6 +165,6 @@ def _side(name: str, default: int) -> io.Input:
         min=plan.SIZE_STEP,
         max=plan.LONGEST_SIDE,
         step=plan.SIZE_STEP,
-        tooltip=f"Pixels, a multiple of {plan.SIZE_STEP}. The size the model was trained at is "
-        "best.",
+        tooltip=f"Pixels, a multiple of {plan.SIZE_STEP} from {plan.SIZE_STEP} to "
+        f"{plan.LONGEST_SIDE}. The size the model was trained at is best.",
     )

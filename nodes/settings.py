@@ -14,6 +14,7 @@ from ..model.preset import DEMO
 from ..samplers.schedule import CausalChunks, NoiseSchedule, flow_ladder
 from ..samplers.solvers import Euler, ReNoise, Solver
 from . import sockets
+from .schema import build
 
 WINDOW, FULL = "window + sink", "full"
 EULER, RENOISE = "euler", "re-noise"
@@ -39,12 +40,14 @@ class KVCacheSettings(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """The node's definition."""
-        return io.Schema(
+        return build(
+            io.Schema,
             node_id="LongtakeKVCacheSettings",
             display_name="KV Cache Settings",
             category=sockets.CATEGORY,
             description="How much of the past the model sees. A longer window remembers more and "
             "costs memory and time.",
+            search_aliases=["window", "sink", "context length", "memory"],
             inputs=[
                 io.Combo.Input(
                     "policy",
@@ -58,18 +61,18 @@ class KVCacheSettings(io.ComfyNode):
                     default=DEMO.window_frames,
                     min=1,
                     max=4096,
-                    tooltip="Latent frames kept, sink included (one is 4 frames of video). Raise "
-                    "it for models that remember far back; lower it for speed and memory. The demo "
-                    "model gains nothing above the default. Not used by `full`.",
+                    tooltip="Latent frames kept, 1 to 4096, sink included (one is 4 frames of "
+                    "video). Raise it for models that remember far back; lower it for speed and "
+                    "memory. The demo model gains nothing above the default. Not used by `full`.",
                 ),
                 io.Int.Input(
                     "sink_frames",
                     default=DEMO.sink_frames,
                     min=0,
                     max=4095,
-                    tooltip="How many of the very first latent frames are never dropped. 1 to 3 "
-                    "can steady long shots of distilled models; 0 for the demo. Not used by "
-                    "`full`.",
+                    tooltip="How many of the very first latent frames are never dropped, 0 to "
+                    "4095. 1 to 3 can steady long shots of distilled models; 0 for the demo. Not "
+                    "used by `full`.",
                 ),
             ],
             outputs=[sockets.KVCache.Output(display_name="kv_cache")],
@@ -94,7 +97,8 @@ class DiffusionForcingSchedule(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """The node's definition."""
-        return io.Schema(
+        return build(
+            io.Schema,
             node_id="LongtakeSchedule",
             display_name="Diffusion-Forcing Schedule",
             category=sockets.CATEGORY,
@@ -107,17 +111,17 @@ class DiffusionForcingSchedule(io.ComfyNode):
                     default=DEMO.chunk_frames,
                     min=1,
                     max=8,
-                    tooltip="Latent frames made together (one is 4 frames of video). Must suit the "
-                    "model: the demo knows 1 and 3. Fewer show up sooner and react to a prompt "
-                    "sooner.",
+                    tooltip="Latent frames made together, 1 to 8 (one is 4 frames of video). Must "
+                    "suit the model: the demo knows 1 and 3. Fewer show up sooner and react to a "
+                    "prompt sooner.",
                 ),
                 io.Int.Input(
                     "steps",
                     default=DEMO.steps,
                     min=1,
                     max=100,
-                    tooltip="Model evaluations per chunk. 4 is enough for the demo and for "
-                    "distilled models; undistilled ones want 20 to 50.",
+                    tooltip="Model evaluations per chunk, 1 to 100. 4 is enough for the demo and "
+                    "for distilled models; undistilled ones want 20 to 50.",
                 ),
                 io.Float.Input(
                     "shift",
@@ -125,8 +129,8 @@ class DiffusionForcingSchedule(io.ComfyNode):
                     min=0.01,
                     max=100.0,
                     step=0.1,
-                    tooltip="How much of the steps goes to high noise (no unit; 1 is even). Demo "
-                    "2; Wan-sized pictures 5 to 8.",
+                    tooltip="How much of the steps goes to high noise (no unit, 0.01 to 100; 1 is "
+                    "even). Demo 2; Wan-sized pictures 5 to 8.",
                 ),
                 io.Combo.Input(
                     "solver",

@@ -15,6 +15,7 @@ from ..model.vae.latent_format import SPATIAL_FACTOR, denormalise
 from ..model.vae.streaming import StreamingEncoder
 from . import host, sockets
 from .demo_objects import DemoVAE
+from .schema import build
 from .streams import HostFrames, HostRollout, open_frames
 
 PIECE_FRAMES = 16
@@ -26,12 +27,14 @@ class VAEDecodeStream(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """The node's definition."""
-        return io.Schema(
+        return build(
+            io.Schema,
             node_id="LongtakeVAEDecode",
             display_name="VAE Decode (Stream)",
             category=sockets.CATEGORY,
             description="Turns each chunk into pictures as soon as it is made. Several outputs can "
             "take the same frames; each chunk is made and decoded once.",
+            search_aliases=["latent to frames", "decode video", "streaming vae"],
             inputs=[
                 sockets.Rollout.Input("rollout", tooltip="From the Diffusion-Forcing Sampler."),
                 io.Vae.Input("vae", tooltip="The VAE that belongs to the model."),
@@ -51,12 +54,14 @@ class VAEEncodeStream(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """The node's definition."""
-        return io.Schema(
+        return build(
+            io.Schema,
             node_id="LongtakeVAEEncode",
             display_name="VAE Encode (Stream)",
             category=sockets.CATEGORY,
             description="Encodes pictures of any number into one video latent with constant "
             "memory. Takes the whole stream before what follows runs.",
+            search_aliases=["encode video", "image to latent", "video to latent"],
             inputs=[
                 io.MultiType.Input(
                     "pixels",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,7 @@ PERMANENT_IDS = {
     "LongtakeFramesToVideo",
     "LongtakeCollectLatents",
 }
+UNITS = r"(?i)pixel|frame|second|step|evaluation|level|number|quality|\bMB\b|no unit"
 
 
 @pytest.fixture
@@ -47,6 +51,68 @@ def test_inputs_are_few_and_explained(nodes: list[Any]) -> None:
         assert schema.description, schema.node_id
         for one in schema.inputs:
             assert one.tooltip, f"{schema.node_id}.{one.id}"
+
+
+def widgets(nodes: list[Any], *kinds: str) -> Iterator[tuple[str, Any]]:
+    """Every widget of one of these kinds, with its name."""
+    for schema in (node.define_schema() for node in nodes):
+        for one in schema.inputs:
+            if one.get_io_type() in kinds:
+                yield f"{schema.node_id}.{one.id}", one
+
+
+def written(number: float) -> set[str]:
+    """The ways to write a bound in a tooltip."""
+    return {f"{number:g}", f"{int(number)}", f"2^{int(number).bit_length()} - 1"}
+
+
+def test_numbers_say_their_range_and_their_unit(nodes: list[Any]) -> None:
+    for name, one in widgets(nodes, "INT", "FLOAT"):
+        plain = one.tooltip.replace(",", "")
+        for bound in (one.min, one.max):
+            said = any(re.search(rf"(?<![\d.]){re.escape(w)}(?!\d)", plain) for w in written(bound))
+            assert said, f"{name}: the tooltip should name the bound {bound}"
+        assert re.search(UNITS, plain), f"{name}: the tooltip should name the unit (or `no unit`)"
+
+
+def test_choices_are_each_explained(nodes: list[Any]) -> None:
+    for name, one in widgets(nodes, "COMBO"):
+        for option in one.options:
+            assert option.split(" ")[0].lower() in one.tooltip.lower(), f"{name}: {option}"
+
+
+def test_nodes_are_found_by_name_category_and_other_words(nodes: list[Any]) -> None:
+    schemas = [node.define_schema() for node in nodes]
+    assert len({schema.display_name for schema in schemas}) == len(schemas)
+    for schema in schemas:
+        assert schema.display_name and schema.category.split("/")[0] == "longtake", schema.node_id
+        assert schema.search_aliases, schema.node_id
+        assert schema.display_name.lower() not in schema.search_aliases, schema.node_id
+
+
+def test_every_definition_can_be_read_by_older_cores() -> None:
+    """`build` leaves out what a core does not know; a schema made without it may not load there."""
+    for path in (ROOT / "nodes").glob("*.py"):
+        made = [ast.unparse(n.func) for n in ast.walk(ast.parse(path.read_text()))
+                if isinstance(n, ast.Call)]  # fmt: skip
+        assert "io.Schema" not in made, f"{path.name}: use build(io.Schema, ...) of nodes/schema.py"
+
+
+@dataclass
+class OldSchema:
+    """What a core without aliases and experimental nodes knows of a node."""
+
+    node_id: str
+    inputs: list[str]
+
+
+def test_what_is_only_for_show_is_left_out_where_a_core_lacks_it(nodes: list[Any]) -> None:
+    from longtake.nodes.schema import build
+
+    made = build(OldSchema, "A", inputs=["x"], search_aliases=["b"], is_experimental=True)
+    assert made == OldSchema("A", ["x"])
+    with pytest.raises(TypeError, match="is_output_node"):
+        build(OldSchema, "A", inputs=[], is_output_node=True)
 
 
 def test_every_node_has_a_page(nodes: list[Any]) -> None:
