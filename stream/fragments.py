@@ -20,11 +20,9 @@ import numpy as np
 from av.container import OutputContainer
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from av.video.stream import VideoStream
-from numpy.typing import NDArray
 
 from ..errors import BadInput
-
-Pictures = NDArray[np.uint8]  # (n, H, W, 3), RGB
+from .frames import Pictures
 
 BT709 = 1  # ITU-T H.273, for primaries, transfer and matrix alike
 MATROSKA_CLUSTER = b"\x1f\x43\xb6\x75"

@@ -23,12 +23,12 @@ from types import TracebackType
 from typing import Protocol
 
 import av
-import torch
 from PIL import Image
 from torch import Tensor
 
 from ..errors import BadInput, LongtakeError, StorageError
-from .fragments import MatroskaClusters, MP4Fragments, Pictures, require_encoder
+from .fragments import MatroskaClusters, MP4Fragments, require_encoder
+from .frames import Pictures, to_pictures
 
 WAITING_CHUNKS = 2
 LARGEST_SIDE = 16384  # what h264 and FFV1 can describe, and more than anyone can generate
@@ -170,7 +170,7 @@ class VideoWriter:
             self._error = self._error or error
 
     def _append(self, frames: Tensor) -> None:
-        self.bytes_written += self._target.append(_to_pictures(frames))
+        self.bytes_written += self._target.append(to_pictures(frames))
         self.frames_written += len(frames)
 
 
@@ -268,14 +268,6 @@ def _open_target(path: Path, spec: VideoSpec) -> _Target:
             return _GrowingFile(path, MatroskaClusters(spec.rate))
         case PNGFrames():
             return _PNGFolder(path)
-
-
-def _to_pictures(frames: Tensor) -> Pictures:
-    """(n, 3, H, W) in [0, 1] to 8 bits, (n, H, W, 3)."""
-    with torch.inference_mode():  # a thread of its own is not in the host's
-        scaled = frames.float().clamp(0, 1).mul(255).round().to(torch.uint8)
-        pictures: Pictures = scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy()  # (n, H, W, 3)
-    return pictures
 
 
 def _cannot_write(path: Path, error: OSError) -> StorageError:

@@ -261,7 +261,7 @@ def test_an_error_that_nobody_saw_is_raised_by_close(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     video = open_video(tmp_path / "x.mp4", VideoSpec(48, 32, 16))
-    monkeypatch.setattr(video_module, "_to_pictures", lambda frames: 1 / 0)
+    monkeypatch.setattr(video_module, "to_pictures", lambda frames: 1 / 0)
     video.write(moving_frames(0, 1))
     with pytest.raises(ZeroDivisionError):
         video.close()

@@ -1,0 +1,41 @@
+"""Frames that can be told apart by their pixels, also after JPEG and video encoding.
+
+Frame i: the upper two thirds are one of 27 colours (`colour(i)`, channels 40, 128 or 216), the
+lower third is a barcode of 16 cells side by side, white for 1 and black for 0, the most significant
+bit of i first. In a browser: read a pixel in the middle of each cell, 1 where it is above 128.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+BITS = 16
+LEVELS = (40, 128, 216)
+
+
+def colour(index: int) -> tuple[int, int, int]:
+    """The colour of frame `index`; neighbours differ."""
+    return LEVELS[index % 3], LEVELS[index // 3 % 3], LEVELS[index // 9 % 3]
+
+
+def numbered_frames(first: int, count: int, width: int, height: int) -> Tensor:
+    """Frames first to first + count, (count, 3, height, width) in [0, 1]."""
+    frames = np.empty((count, height, width, 3), np.uint8)
+    split = height * 2 // 3
+    for place, index in enumerate(range(first, first + count)):
+        frames[place, :split] = colour(index)
+        for column in range(width):
+            bit = BITS - 1 - column * BITS // width
+            frames[place, split:, column] = 255 * (index >> bit & 1)
+    return torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
+
+
+def number_of(picture: npt.NDArray[np.uint8]) -> int:
+    """The index drawn into a picture (H, W, 3), of any size."""
+    height, width = picture.shape[:2]
+    row = picture[height * 5 // 6, :, 1]
+    cells = [row[int((cell + 0.5) * width / BITS)] > 128 for cell in range(BITS)]
+    return sum(int(on) << (BITS - 1 - cell) for cell, on in enumerate(cells))
