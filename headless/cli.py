@@ -7,6 +7,7 @@ Exit codes: 0 done, 1 failed (one line says why; --debug adds the traceback), 2 
 from __future__ import annotations
 
 import importlib
+import json
 import pkgutil
 import shutil
 import time
@@ -22,7 +23,8 @@ from rich.markup import escape
 
 from ..errors import BadInput, LongtakeError
 from . import batch as batches
-from . import checkpoint_header, doctor
+from . import doctor
+from . import inspect as inspection
 from .events import Made
 from .overrides import Override, parse_override
 from .progress import summary
@@ -134,12 +136,23 @@ def batch(
 
 @main.command()
 @click.argument("file", type=FILE)
-def inspect(file: Path) -> None:
-    """Say what a weights file is, from its header."""
+@click.option("--json", "as_json", is_flag=True, help="Print everything known as JSON.")
+@click.option("--debug", is_flag=True, help="Show the traceback of a failure.")
+def inspect(file: Path, as_json: bool, debug: bool) -> None:
+    """Say what a weights file is, how it runs and what it needs, from its header.
+
+    Exit code 1 when Longtake cannot run it.
+    """
     console = Console(soft_wrap=True)
-    with reported(console, Made(), debug=False):
-        for line in checkpoint_header.describe(checkpoint_header.read_header(file)):
-            console.print(escape(line), highlight=False)
+    with reported(console, Made(), debug=debug):
+        found = inspection.inspect(file)
+        if as_json:
+            click.echo(json.dumps(found, indent=1))
+        else:
+            for line in inspection.lines(found):
+                console.print(escape(line), highlight=False)
+    if "refusal" in found:
+        raise SystemExit(1)
 
 
 @main.command(name="doctor")

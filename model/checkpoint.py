@@ -1,27 +1,30 @@
-"""Load weights strictly.
+"""Load weights strictly: the right tensors, all of them; anything else is one clear sentence.
 
-The right tensors, all of them, in safetensors; anything else is one clear sentence.
+`open_checkpoint` takes a diffusion model in any container that `files` reads and under any names
+that `families` knows; the demo's VAE and text encoder are safetensors of our own.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ..errors import BadInput
-from .config import config_from_shapes
 from .dit import WanDiT
+from .families.recognise import AUTO, Recognised, recognise
+from .families.tensors import QUANTISED
+from .files.weights import Weights, open_weights
 from .text import TextEncoder
 from .vae.tiny import TinyVAE, TinyVAEConfig
 
-WAN_KEYS = (
-    "head.modulation", "head.head.weight", "blocks.0.self_attn.q.weight", "blocks.0.ffn.0.weight",
-    "text_embedding.0.weight", "patch_embedding.weight",
-)  # fmt: skip
+FPS = ("fps_embedding.", "fps_projection.")
+SCALES = (".scale_weight", ".weight_scale")
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -39,24 +42,89 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         ) from error
 
 
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A recognised model file whose tensors are read when asked for."""
+
+    found: Recognised
+    weights: Weights
+
+    def read(self, name: str) -> Tensor:
+        """One tensor by its official name, mapped from disk."""
+        return self.weights.read(self.found.copy.names[name])
+
+    def state(self, fps: float | None = None) -> dict[str, Tensor]:
+        """Every tensor that the host's Wan model takes, by official name, scales of quantised
+        layers included. SkyReels' embedding of the frame rate (16 or 24, by default its preset's)
+        is a constant that is added to the time projection's output: it goes into its bias.
+        """
+        unused = set(self.found.unused)
+        names = [n for n in self.found.copy.names if n not in unused and not n.startswith(FPS)]
+        state = {name: self.read(name) for name in names}
+        if self.found.family.shape == "t2v-fps":
+            bias = state["time_projection.1.bias"]
+            shift = self._fps_shift(fps or self.found.family.preset.fps)
+            state["time_projection.1.bias"] = (bias.float() + shift).to(bias.dtype)
+        return state
+
+    def _fps_shift(self, fps: float) -> Tensor:
+        """SkyReels-V2 `modules/transformer.py`: index 0 is 16 fps, 1 is 24; two linear layers."""
+
+        def linear(name: str, x: Tensor) -> Tensor:
+            weight, bias = self.read(f"{name}.weight"), self.read(f"{name}.bias")
+            return functional.linear(x, weight.float(), bias.float())
+
+        row = self.read("fps_embedding.weight")[0 if fps == 16 else 1].float()
+        return linear("fps_projection.2", functional.silu(linear("fps_projection.0", row)))
+
+
+def open_checkpoint(path: Path, family: str = AUTO, copy: str = AUTO) -> Checkpoint:
+    """Recognise a model file; nothing of its weights is read yet."""
+    weights = open_weights(path)
+    return Checkpoint(recognise(weights.header, family, copy), weights)
+
+
 def load_dit(path: Path) -> WanDiT:
-    """A Wan-family DiT in float32, ready to evaluate."""
-    state, metadata = read(path)
-    missing = [key for key in WAN_KEYS if key not in state]
-    if missing:
+    """A Wan-family DiT in float32, ready to evaluate; text to video only."""
+    checkpoint = open_checkpoint(path)
+    found = checkpoint.found
+    if found.family.shape not in ("t2v", "t2v-fps") or found.header.container == "GGUF":
         raise BadInput(
-            f"{path} is not a Wan-family diffusion model (it has no {missing[0]}); "
-            "choose a Wan 2.1 text-to-video file."
+            f"{path} is {found.family.title}, which needs ComfyUI; without it, use a text-to-video "
+            "model that is not quantised."
         )
-    try:
-        config = config_from_shapes(state, _header_heads(metadata))
-    except (BadInput, ValueError, IndexError, TypeError, AttributeError) as error:
+    if found.unused:
         raise BadInput(
-            f"{path} does not describe a Wan-family model ({error}); use the unmodified file."
-        ) from error
-    dit = WanDiT(config)
+            f"{path} holds {found.unused[0]}, which no model of this kind has; use the unmodified "
+            "file."
+        )
+    state = dequantised(checkpoint.state(), path)
+    finite(state, path)
+    dit = WanDiT(found.config)
     _load(dit, state, path)
     return dit
+
+
+def dequantised(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Scaled fp8 weights multiplied out; other packed formats need the host."""
+    packed = [name for name in state if name.endswith(".comfy_quant")]
+    if packed:
+        raise BadInput(
+            f"{path} is quantised in a way that needs ComfyUI ({packed[0]}); use an fp16, bf16 or "
+            "scaled fp8 file."
+        )
+    scales = {n.rpartition(".")[0]: s for n, s in state.items() if n.endswith(SCALES)}
+    plain = {n: t for n, t in state.items() if n.rpartition(".")[2] not in QUANTISED}
+    for layer, scale in scales.items():
+        plain[f"{layer}.weight"] = plain[f"{layer}.weight"].float() * scale.float()
+    return plain
+
+
+def finite(state: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse weights that hold NaN or infinity, by the name of the first such tensor."""
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and not tensor.float().isfinite().all():
+            raise BadInput(f"{path} has NaN or infinity in {name}; download it again.")
 
 
 def load_tiny_vae(path: Path) -> TinyVAE:
@@ -93,12 +161,6 @@ def load_text_encoder(path: Path) -> TextEncoder:
     encoder = TextEncoder(words, state["words.weight"].shape[1], text_len)
     _load(encoder, state, path)
     return encoder
-
-
-def _header_heads(metadata: Mapping[str, str]) -> int | None:
-    """The number of heads from the header that the host's loader reads too; None without one."""
-    heads = json.loads(metadata.get("config", "{}")).get("transformer", {}).get("num_heads")
-    return None if heads is None else int(heads)
 
 
 def _load(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:

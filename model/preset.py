@@ -6,11 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DEMO_FOLDER = Path(__file__).parent / "demo"
+EULER, RENOISE = "euler", "re-noise"
 
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """Defaults of schedule, cache, guidance and picture; latent frames unless said otherwise."""
+    """Defaults of schedule, cache, guidance and picture; latent frames unless said otherwise.
+
+    `timesteps` is a distilled model's list (1000 to 0, before the shift), `first_timesteps` another
+    one for the first chunk alone; `shift_timesteps` is False where the list is final already.
+    `window_frames` counts the sink and not the chunk in work, 0 stands for all of the past;
+    `sink_decay` is the share of a sink that averages what is evicted into itself (0: it stays as it
+    is). `rolling_chunks` are denoised together at rising noise (0: one after another).
+    """
 
     chunk_frames: int
     steps: int
@@ -23,6 +31,13 @@ class Preset:
     fps: float
     width: int
     height: int
+    timesteps: tuple[float, ...] = ()
+    first_timesteps: tuple[float, ...] = ()
+    shift_timesteps: bool = True
+    solver: str = EULER
+    sink_decay: float = 0.0
+    rolling_chunks: int = 0
+    note: str = ""
 
 
 DEMO = Preset(

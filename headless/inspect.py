@@ -1,0 +1,122 @@
+"""`longtake inspect`: what a weights file is and needs, from its header; nothing else is read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..errors import BadInput
+from ..model.families.memory import MemoryPlan, memory_plan
+from ..model.families.recognise import Recognised, recognise
+from ..model.files.header import Header, main_dtype
+from ..model.files.weights import open_weights
+
+PICTURES = {"480p": (832, 480), "720p": (1280, 720)}
+
+
+def inspect(path: Path) -> dict[str, Any]:
+    """Everything known of a file, for people (`lines`) and for programs."""
+    header = open_weights(path).header
+    found: dict[str, Any] = {
+        "file": str(path),
+        "container": header.container,
+        "tensors": len(header.tensors),
+        "numbers": sum(tensor.count for tensor in header.tensors.values()),
+        "stored_bytes": header.stored_bytes,
+        "dtype": main_dtype(header.tensors),
+        "dtypes": dict(Counter(t.dtype for t in header.tensors.values()).most_common()),
+        "metadata": {key: _short(value) for key, value in header.metadata.items()},
+    }
+    try:
+        model = recognise(header)
+    except BadInput as error:
+        return found | {"refusal": str(error)}
+    return found | _model(model, header)
+
+
+def lines(found: dict[str, Any]) -> list[str]:
+    """The same as text, the most important first."""
+    dtypes = ", ".join(f"{name} x {count}" for name, count in found["dtypes"].items())
+    numbers = f"{found['numbers'] / 1e6:,.2f} M numbers"
+    told = [
+        f"file        {found['file']} ({found['container']}, {_size(found['stored_bytes'])})",
+        f"tensors     {found['tensors']} ({dtypes}), {numbers}",
+    ]
+    if "refusal" in found:
+        return [*told, f"refused     {found['refusal']}"]
+    told += [
+        f"family      {found['family']} ({found['key']})",
+        f"sizes       {_sizes(found['sizes'])}",
+        f"preset      {_preset(found['preset'])}",
+        *(f"note        {note}" for note in (found["preset"]["note"],) if note),
+        *(f"memory      {_memory(name, plan)}" for name, plan in found["memory"].items()),
+        f"licence     {found['licence']}",
+        f"source      {found['source']}",
+        *(f"because     {reason}" for reason in found["reasons"]),
+    ]
+    if found["unused"]:
+        examples = ", ".join(found["unused"][:3])
+        told.append(f"unused      {len(found['unused'])} tensors, for example {examples}")
+    return told + [f"metadata    {key}: {value}" for key, value in found["metadata"].items()]
+
+
+def _model(model: Recognised, header: Header) -> dict[str, Any]:
+    scaled = any(name.endswith(("scale_weight", "weight_scale")) for name in header.tensors)
+    return {
+        "family": model.family.title,
+        "key": model.family.key,
+        "causal": model.family.causal,
+        "layout": model.copy.layout,
+        "copy": model.copy.prefix,
+        "quantised": scaled or header.container == "GGUF",
+        "sizes": asdict(model.config),
+        "preset": asdict(model.family.preset),
+        "memory": {name: asdict(memory_plan(model, *size)) for name, size in PICTURES.items()},
+        "licence": model.family.licence,
+        "source": model.family.source,
+        "reasons": list(model.reasons),
+        "unused": list(model.unused),
+    }
+
+
+def _sizes(sizes: dict[str, int]) -> str:
+    return (
+        f"dim {sizes['dim']}, ffn {sizes['ffn_dim']}, {sizes['num_heads']} heads, "
+        f"{sizes['num_layers']} layers, {sizes['in_channels']} channels in, "
+        f"{sizes['out_channels']} out, text {sizes['text_dim']}"
+    )
+
+
+def _preset(preset: dict[str, Any]) -> str:
+    window = preset["window_frames"]
+    past = f"window {window} + sink {preset['sink_frames']}" if window else "all of the past"
+    levels = " ".join(f"{t:g}" for t in preset["timesteps"]) or f"{preset['steps']} even"
+    first = " ".join(f"{t:g}" for t in preset["first_timesteps"])
+    shift = f"shift {preset['shift']:g}" if preset["shift_timesteps"] else "already shifted"
+    guidance = preset["guidance_scale"]
+    return (
+        f"chunks of {preset['chunk_frames']}, steps {levels} ({preset['solver']}, {shift})"
+        + (f", first chunk {first}" if first else "")
+        + f", {past}, "
+        + (f"CFG {guidance:g}" if guidance != 1 else "no CFG")
+        + f", {preset['width']}x{preset['height']} at {preset['fps']:g} fps"
+    )
+
+
+def _memory(name: str, plan: dict[str, Any]) -> str:
+    p = MemoryPlan(**plan)
+    return (
+        f"{name} ({p.width}x{p.height}): weights {_size(p.weight_bytes)}, KV cache "
+        f"{_size(p.kv_bytes)} ({_size(p.kv_frame_bytes)} a latent frame)"
+        + (f", VAE {_size(p.vae_bytes)}" if p.vae_bytes else "")
+    )
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:.2f} GB" if count >= 2**29 else f"{count / 2**20:.1f} MB"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 120 else f"{text[:117]}..."

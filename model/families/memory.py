@@ -1,0 +1,74 @@
+"""How much memory a recognised model takes at a picture size: weights, KV cache, VAE state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from ...attention.kv_cache import CachePolicy, CacheShape, FullHistory, WindowSink
+from ..config import PATCH
+from ..files.header import ITEM_BYTES
+from ..preset import DEMO
+from ..vae.wan_state import decoder_state_values
+from .recognise import Recognised
+
+COMPUTE = torch.bfloat16  # what the host computes in on a GPU, whatever the file stores
+FULL_LENGTH = 21  # latent frames of Wan's 81, for a model that keeps all of them
+FIVE_B = "ti2v-5b"
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPlan:
+    """Bytes at one picture size; the KV cache without guidance, which doubles it."""
+
+    width: int
+    height: int
+    frame_tokens: int
+    weight_bytes: int
+    kv_frame_bytes: int
+    kv_bytes: int
+    vae_bytes: int
+
+
+def memory_plan(model: Recognised, width: int, height: int) -> MemoryPlan:
+    """The plan for pictures of about `width` x `height`, snapped to the model's own grid."""
+    latent_pixels = 16 if model.family.shape == FIVE_B else 8
+    step = latent_pixels * PATCH
+    width, height = width // step * step, height // step * step
+    rows, columns = height // step, width // step
+    config, preset = model.config, model.family.preset
+    shape = CacheShape(
+        layers=config.num_layers, batch=1, heads=config.num_heads, head_dim=config.head_dim,
+        rows=rows, columns=columns, chunk_frames=preset.chunk_frames, dtype=COMPUTE,
+    )  # fmt: skip
+    policy: CachePolicy = FullHistory()
+    if preset.window_frames:
+        policy = WindowSink(preset.window_frames, preset.sink_frames)
+    return MemoryPlan(
+        width,
+        height,
+        rows * columns,
+        weight_bytes(model),
+        2 * config.num_layers * rows * columns * config.dim * COMPUTE.itemsize,
+        shape.planned_bytes(policy, None if preset.window_frames else FULL_LENGTH),
+        _vae_bytes(model, (height // latent_pixels) * (width // latent_pixels)),
+    )
+
+
+def weight_bytes(model: Recognised) -> int:
+    """Bytes of the weights once loaded: wide floats are kept in the compute dtype."""
+    return sum(
+        tensor.count * COMPUTE.itemsize
+        if ITEM_BYTES.get(tensor.dtype, 0) > COMPUTE.itemsize
+        else tensor.stored_bytes
+        for tensor in model.tensors.values()
+    )
+
+
+def _vae_bytes(model: Recognised, latent_area: int) -> int:
+    """The state of the Wan VAE's streaming decoder; the demo's own VAE keeps next to nothing."""
+    if model.family.preset == DEMO:
+        return 0
+    values = decoder_state_values(five_b=model.family.shape == FIVE_B)
+    return values * latent_area * COMPUTE.itemsize

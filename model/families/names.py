@@ -1,0 +1,115 @@
+"""From a stored tensor name to the official Wan 2.1 one, whatever wrapped it.
+
+Trainers leave their wrappers in names at any depth (FSDP, torch.compile, activation checkpoints)
+and put the model behind prefixes (`generator_ema.model.`, `model.diffusion_model.`); diffusers has
+names of its own. Prefixes are not listed here: they are whatever stands before a name that every
+Wan model has.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+_WRAPPER = re.compile(
+    r"(?:(?<=\.)|^)(?:_fsdp_wrapped_module|_orig_mod|_checkpoint_wrapped_module|module)\."
+)
+_ANCHOR = re.compile(r"((?:.*\.)?)blocks\.0\.(self_attn\.q|attn1\.to_q)\.weight")
+# Not weights of the generator: tables that are computed, and the trainers' critic branches.
+_DROPPED = re.compile(
+    r"freqs|rope_embedder\.|_cls_pred_branch|_register_tokens|_gan_ca_blocks|.*\.inv_freq"
+)
+_CRITIC = re.compile(r"critic|fake_score|real_score|discriminator|teacher")
+
+_FROM_DIFFUSERS = tuple(
+    (re.compile(pattern), official)
+    for pattern, official in (
+        (r"condition_embedder\.time_embedder\.linear_1\.", "time_embedding.0."),
+        (r"condition_embedder\.time_embedder\.linear_2\.", "time_embedding.2."),
+        (r"condition_embedder\.text_embedder\.linear_1\.", "text_embedding.0."),
+        (r"condition_embedder\.text_embedder\.linear_2\.", "text_embedding.2."),
+        (r"condition_embedder\.time_proj\.", "time_projection.1."),
+        (r"condition_embedder\.image_embedder\.norm1\.", "img_emb.proj.0."),
+        (r"condition_embedder\.image_embedder\.ff\.net\.0\.proj\.", "img_emb.proj.1."),
+        (r"condition_embedder\.image_embedder\.ff\.net\.2\.", "img_emb.proj.3."),
+        (r"condition_embedder\.image_embedder\.norm2\.", "img_emb.proj.4."),
+        (r"condition_embedder\.image_embedder\.pos_embed$", "img_emb.emb_pos"),
+        (r"fps_projection\.net\.0\.proj\.", "fps_projection.0."),
+        (r"fps_projection\.net\.2\.", "fps_projection.2."),
+        (r"^(blocks\.\d+)\.attn1\.to_out\.0\.", r"\1.self_attn.o."),
+        (r"^(blocks\.\d+)\.attn2\.to_out\.0\.", r"\1.cross_attn.o."),
+        (r"^(blocks\.\d+)\.attn1\.to_([qkv])\.", r"\1.self_attn.\2."),
+        (r"^(blocks\.\d+)\.attn2\.to_([qkv])\.", r"\1.cross_attn.\2."),
+        (r"^(blocks\.\d+)\.attn2\.add_([kv])_proj\.", r"\1.cross_attn.\2_img."),
+        (r"^(blocks\.\d+)\.attn2\.norm_added_k\.", r"\1.cross_attn.norm_k_img."),
+        (r"^(blocks\.\d+)\.attn1\.norm_", r"\1.self_attn.norm_"),
+        (r"^(blocks\.\d+)\.attn2\.norm_", r"\1.cross_attn.norm_"),
+        (r"^(blocks\.\d+)\.ffn\.net\.0\.proj\.", r"\1.ffn.0."),
+        (r"^(blocks\.\d+)\.ffn\.net\.2\.", r"\1.ffn.2."),
+        (r"^(blocks\.\d+)\.norm2\.", r"\1.norm3."),  # the affine one; the other two have no weights
+        (r"^(blocks\.\d+)\.scale_shift_table$", r"\1.modulation"),
+        (r"^scale_shift_table$", "head.modulation"),
+        (r"^proj_out\.", "head.head."),
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """One copy of a model within a file: official name to stored name.
+
+    `prefix` is what stood before the names (`generator_ema.model.`); `layout` is official or
+    diffusers.
+    """
+
+    prefix: str
+    layout: str
+    names: Mapping[str, str]
+
+    @property
+    def is_ema(self) -> bool:
+        """Whether these are averaged weights."""
+        return "ema" in re.split(r"[._]", self.prefix)
+
+
+def copies(stored: Iterable[str]) -> list[Copy]:
+    """Every copy of a Wan-like transformer among the stored names; critics are left out."""
+    plain = {unwrapped(name): name for name in stored}
+    anchors = [match for name in plain if (match := _ANCHOR.fullmatch(name))]
+    return [
+        Copy(
+            anchor[1],
+            "diffusers" if anchor[2] == "attn1.to_q" else "official",
+            _below(anchor[1], plain, diffusers=anchor[2] == "attn1.to_q"),
+        )
+        for anchor in sorted(anchors, key=lambda match: match[1])
+        if not _CRITIC.search(anchor[1])
+    ]
+
+
+def unwrapped(name: str) -> str:
+    """A stored name without the wrappers of trainers, wherever in it they stand."""
+    return _WRAPPER.sub("", name)
+
+
+def from_diffusers(name: str) -> str:
+    """The official name of a tensor, or of anything below one, that diffusers names."""
+    for pattern, official in _FROM_DIFFUSERS:
+        name, found = pattern.subn(official, name)
+        if found:
+            break
+    return name
+
+
+def _below(prefix: str, plain: Mapping[str, str], *, diffusers: bool) -> dict[str, str]:
+    inside = {
+        name.removeprefix(prefix): stored
+        for name, stored in plain.items()
+        if name.startswith(prefix)
+    }
+    return {
+        from_diffusers(name) if diffusers else name: stored
+        for name, stored in inside.items()
+        if not _DROPPED.match(name)
+    }

@@ -1,0 +1,93 @@
+"""Files that are recognised and refused: what each is, told by a name it holds, and what to do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from .names import unwrapped
+
+
+@dataclass(frozen=True, slots=True)
+class Other:
+    """A kind of file that is no causal Wan model: `named` is searched for in tensor names."""
+
+    title: str
+    named: str
+    remedy: str
+
+
+OTHERS = (
+    Other(
+        "a LoRA", r"\.lora_[AB]\.|\.lora_(up|down)\.|\.lora\.(up|down)\.|\.lokr_|\.hada_",
+        "load the model it was made for, and this file with Load LoRA (Causal Video)",
+    ),
+    Other(
+        "MAGI-1", r"videodit_blocks\.",
+        "its architecture is not Wan's and Longtake cannot run it; use a causal Wan model such as "
+        "Self-Forcing",
+    ),
+    Other(
+        "Helios", r"(^|\.)patch_(short|mid|long)\.",
+        "it takes its history as extra tokens instead of a KV cache, which Longtake cannot; use a "
+        "causal Wan model such as Krea Realtime",
+    ),
+    Other(
+        "Matrix-Game-2", r"\.action_model\.",
+        "it is steered by keys and mouse, which Longtake does not feed yet; use a text-to-video "
+        "model",
+    ),
+    Other(
+        "Wan VACE", r"(^|\.)vace_(patch_embedding|blocks)\.",
+        "its control branch is not causal; use the plain Wan 2.1 or a causal model",
+    ),
+    Other(
+        "a Wan control, audio or character model",
+        r"control_adapter\.|audio_proj\.|casual_audio_encoder\.|face_adapter\.|motion_encoder\."
+        r"|patch_embedding_(pose|mask|global)\.|(^|\.)ref_conv\.|(q|k|v)_loras\.",
+        "its extra inputs are not supported; use a Wan 2.1 text-to-video or image-to-video model",
+    ),
+    Other(
+        "the Wan 2.2 VAE", r"decoder\.upsamples\.0\.upsamples\.0\.residual\.",
+        "load it with Load VAE, and a diffusion model here",
+    ),
+    Other(
+        "a Wan VAE", r"(decoder|encoder)\.middle\.0\.residual\.|decoder\.mid_block\.resnets\.0\.",
+        "load it with Load VAE, and a diffusion model here",
+    ),
+    Other(
+        "a tiny VAE (TAEHV or lighttae)", r"^decoder\.\d+\.conv\.\d\.weight",
+        "load it with Load VAE, and a diffusion model here",
+    ),
+    Other(
+        "the demo's VAE", r"^decoder\.\d+\.(join|middle)\.weight",
+        "use Load Demo Model, and a diffusion model here",
+    ),
+    Other(
+        "a text encoder",
+        r"^(shared|token_embedding|words)\.weight|encoder\.block\.0\.layer\.|spiece_model",
+        "load it with Load CLIP of type `wan`, and a diffusion model here",
+    ),
+    Other(
+        "a CLIP vision model", r"vision_model\.|visual\.(transformer|blocks)\.",
+        "load it with Load CLIP Vision, and a diffusion model here",
+    ),
+    Other(
+        "HunyuanVideo or Flux", r"(^|\.)(double_blocks|single_transformer_blocks)\.",
+        "Longtake runs the Wan family; use a causal Wan model",
+    ),
+    Other(
+        "LTX-Video", r"(^|\.)transformer_blocks\.\d+\.scale_shift_table",
+        "Longtake runs the Wan family; use a causal Wan model",
+    ),
+)  # fmt: skip
+
+
+def other(stored: Iterable[str]) -> Other | None:
+    """What a file is that holds tensors of these names, if it is one of the kinds above."""
+    names = [unwrapped(name) for name in stored]
+    for one in OTHERS:
+        if any(re.search(one.named, name) for name in names):
+            return one
+    return None

@@ -1,0 +1,210 @@
+"""What a weights file is, from its header alone: architecture, family, which copy to take, and why.
+
+`recognise` never guesses in silence: `reasons` says what each conclusion rests on, and a file that
+cannot be run is refused with a sentence that says what to do instead.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...errors import BadInput
+from ..config import PATCH, DiTConfig
+from ..files.header import Header, TensorInfo
+from .names import Copy, copies
+from .others import other
+from .table import BY_KEY, FAMILIES, Family
+from .tensors import QUANTISED, expected, wrong
+
+AUTO, EMA, RAW = "auto", "ema", "raw"
+HEAD_DIM = 128  # of every Wan model; a smaller one says its number of heads in its header
+METADATA_KEY = "longtake"
+
+
+@dataclass(frozen=True, slots=True)
+class Recognised:
+    """A model that can be run: its family, sizes, the copy to take, and the reasons."""
+
+    family: Family
+    config: DiTConfig
+    copy: Copy
+    header: Header
+    reasons: tuple[str, ...]
+    unused: tuple[str, ...]
+
+    @property
+    def tensors(self) -> dict[str, TensorInfo]:
+        """The copy's tensors by official name."""
+        return {name: self.header.tensors[stored] for name, stored in self.copy.names.items()}
+
+
+def recognise(header: Header, family: str = AUTO, copy: str = AUTO) -> Recognised:
+    """Say what the file is; `family` and `copy` (ema or raw) override what it would be taken
+    for.
+    """
+    found = copies(header.tensors)
+    if not found:
+        raise BadInput(_not_a_model(header))
+    config_json = _transformer_config(header)
+    first = {name: header.tensors[stored].shape for name, stored in found[0].names.items()}
+    kind = other(found[0].names)
+    if kind is not None:
+        raise BadInput(f"{header.path} is {kind.title}: {kind.remedy}.")
+    try:
+        config = _config(first, config_json)
+        shape = architecture(first)
+    except (BadInput, KeyError, ValueError, IndexError, TypeError) as error:
+        reason = str(error).removesuffix(".")
+        raise BadInput(
+            f"{header.path} does not describe a Wan-family model ({reason}); use the unmodified "
+            "file."
+        ) from error
+    row, why = _family(header, shape, config, config_json, family)
+    if row.refusal:
+        raise BadInput(f"{header.path} is {row.title}: {row.refusal}.")
+    taken, which = _pick(found, copy, row)
+    unused = _check(header, taken, config, shape)
+    reasons = (_why_shape(shape, config), why, which)
+    return Recognised(row, config, taken, header, tuple(r for r in reasons if r), unused)
+
+
+def architecture(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """The word that the table's rows use: t2v, t2v-fps, i2v, i2v-no-clip, ti2v-5b."""
+    inputs = shapes["patch_embedding.weight"][1]
+    outputs = shapes["head.head.bias"][0] // PATCH**2
+    clip = "blocks.0.cross_attn.k_img.weight" in shapes
+    known = {(16, 16, False): "t2v", (36, 16, True): "i2v", (36, 16, False): "i2v-no-clip",
+             (48, 48, False): "ti2v-5b"}  # fmt: skip
+    name = known.get((inputs, outputs, clip))
+    if name is None:
+        raise ValueError(f"no known model takes {inputs} channels and gives {outputs}")
+    return "t2v-fps" if name == "t2v" and "fps_embedding.weight" in shapes else name
+
+
+def _config(shapes: Mapping[str, tuple[int, ...]], said: Mapping[str, Any]) -> DiTConfig:
+    dim = shapes["head.modulation"][-1]
+    layers = {int(name.split(".")[1]) for name in shapes if name.startswith("blocks.")}
+    return DiTConfig(
+        dim=dim,
+        ffn_dim=shapes["blocks.0.ffn.0.bias"][0],
+        num_heads=int(said.get("num_heads", dim // HEAD_DIM)),
+        num_layers=1 + max(layers),
+        text_dim=shapes["text_embedding.0.weight"][1],
+        in_channels=shapes["patch_embedding.weight"][1],
+        out_channels=shapes["head.head.bias"][0] // PATCH**2,
+    )
+
+
+def _family(
+    header: Header, shape: str, config: DiTConfig, said: Mapping[str, Any], wanted: str
+) -> tuple[Family, str]:
+    """The row, and why this one."""
+    if wanted != AUTO:
+        if wanted not in BY_KEY or BY_KEY[wanted].shape != shape:
+            keys = ", ".join(row.key for row in FAMILIES if row.shape == shape)
+            raise BadInput(
+                f"{header.path} cannot be {wanted!r}: its tensors are those of {shape}; choose "
+                f"auto or one of {keys}."
+            )
+        return BY_KEY[wanted], "family: as chosen"
+    noted = _noted(header)
+    if noted in BY_KEY and BY_KEY[noted].shape == shape:
+        return BY_KEY[noted], "family: its metadata says so"
+    if said.get("causal_ar") and config.text_dim == 64:
+        return BY_KEY["demo"], "family: its header is the demo's"
+    named = _by_name(plain_name(header.path), shape)
+    if named is not None:
+        return named
+    if shape == "t2v":
+        if said.get("causal_ar"):
+            return BY_KEY["causal-ar"], "family: its header says causal, not which kind"
+        return BY_KEY["wan21-t2v"], "family: assumed, since nothing in file or name says causal"
+    row = [row for row in FAMILIES if row.shape == shape][-1]
+    return row, "family: by its tensors"
+
+
+def _by_name(plain: str, shape: str) -> tuple[Family, str] | None:
+    """The row named latest in a path (files decide before folders), else the first in the
+    table.
+    """
+    found: tuple[Family, re.Match[str]] | None = None
+    for row in FAMILIES:
+        for match in re.finditer(row.named, plain) if row.named and row.shape == shape else ():
+            if found is None or match.end() > found[1].end():
+                found = row, match
+    if found is None:
+        return None
+    return found[0], f"family: its name has {found[1][0]!r} (weights do not tell)"
+
+
+def plain_name(path: Path) -> str:
+    """The names of a file and its folder, lower case, words joined by single underscores."""
+    return re.sub(r"[^a-z0-9]+", "_", f"{path.parent.name}/{path.name}".lower())
+
+
+def _pick(found: list[Copy], wanted: str, row: Family) -> tuple[Copy, str]:
+    """The copy to take of several, and why."""
+    if len(found) == 1:
+        return found[0], f"copy: the only one, at {found[0].prefix!r}" if found[0].prefix else ""
+    want = row.copy if wanted == AUTO else wanted
+    chosen = next((one for one in found if one.is_ema == (want == EMA)), found[0])
+    others = ", ".join(one.prefix for one in found if one is not chosen)
+    return chosen, f"copy: {want}, at {chosen.prefix!r} (also there: {others})"
+
+
+def _check(header: Header, taken: Copy, config: DiTConfig, shape: str) -> tuple[str, ...]:
+    """Refuse a copy that is not whole; the names that the model has no use for."""
+    shapes = {name: header.tensors[stored].shape for name, stored in taken.names.items()}
+    needed = expected(config, image=shape == "i2v", fps=shape == "t2v-fps")
+    problem = wrong(shapes, needed)
+    if problem:
+        raise BadInput(
+            f"{header.path} is no whole {config.num_layers}-layer Wan model: {problem}; use the "
+            "unmodified file."
+        )
+    known = {*needed, "img_emb.emb_pos"}
+    return tuple(n for n in shapes if n not in known and n.rpartition(".")[2] not in QUANTISED)
+
+
+def _why_shape(shape: str, config: DiTConfig) -> str:
+    return (
+        f"architecture: {shape}, since it takes {config.in_channels} channels and gives "
+        f"{config.out_channels}"
+        + (", with CLIP image layers" if shape == "i2v" else "")
+        + (", with an fps embedding" if shape == "t2v-fps" else "")
+    )
+
+
+def _noted(header: Header) -> str:
+    """The family that `longtake convert` wrote down."""
+    try:
+        return str(json.loads(header.metadata.get(METADATA_KEY, "{}")).get("family", ""))
+    except (ValueError, AttributeError, RecursionError):
+        return ""
+
+
+def _transformer_config(header: Header) -> Mapping[str, Any]:
+    """What the header says of the transformer, the way the host reads it."""
+    try:
+        said = json.loads(header.metadata.get("config", "{}")).get("transformer", {})
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise BadInput(
+            f"{header.path}: its `config` metadata is not the JSON object it should be; repair it."
+        ) from error
+    return said if isinstance(said, dict) else {}
+
+
+def _not_a_model(header: Header) -> str:
+    kind = other(header.tensors)
+    if kind is not None:
+        return f"{header.path} is {kind.title}: {kind.remedy}."
+    examples = ", ".join(list(header.tensors)[:3]) or "none"
+    return (
+        f"{header.path} is no Wan-family model (its tensors: {examples}); choose a Wan 2.1 or a "
+        "causal Wan file."
+    )

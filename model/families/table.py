@@ -1,0 +1,196 @@
+"""Every family that Longtake knows, one row each: what it is told by, how it runs, its licence.
+
+Causal and plain Wan files hold the same tensors, so what tensors cannot tell comes from the file's
+metadata, from its name (`named`), or from the user. Sources are repositories on GitHub at the
+commits read, file and line where a figure is not in the configuration file itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from ..preset import DEMO, EULER, RENOISE, Preset
+
+FOUR = (1000.0, 750.0, 500.0, 250.0)
+WAN_TEXT = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One family. `shape` is the architecture that its tensors show, see `recognise`.
+
+    `named` is searched for in the file's name and its folder's, lower case, with every run of other
+    characters as one `_`. `copy` says which weights to take of a file with both; `causal` whether
+    they were trained to look only back.
+    """
+
+    key: str
+    title: str
+    shape: str
+    licence: str
+    source: str
+    preset: Preset
+    named: str = ""
+    copy: str = "ema"
+    causal: bool = True
+    refusal: str = field(default="", kw_only=True)
+
+
+FEW_STEP = Preset(
+    chunk_frames=3, steps=4, shift=5.0, guidance_scale=1.0, window_frames=18, sink_frames=0,
+    context_noise=0.0, text_len=WAN_TEXT, fps=16.0, width=832, height=480,
+    timesteps=FOUR, solver=RENOISE,
+)  # fmt: skip
+PLAIN = Preset(
+    chunk_frames=21, steps=50, shift=5.0, guidance_scale=5.0, window_frames=0, sink_frames=0,
+    context_noise=0.0, text_len=WAN_TEXT, fps=16.0, width=832, height=480, solver=EULER,
+    note="not causal: it wants the full-sequence schedule, and long shots in windows",
+)  # fmt: skip
+FRAMEWISE = replace(FEW_STEP, chunk_frames=1, window_frames=20)
+SKYREELS = replace(
+    PLAIN, chunk_frames=5, steps=30, shift=8.0, guidance_scale=6.0, window_frames=20,
+    context_noise=0.02, fps=24.0, width=960, height=544,
+    note="trained by Diffusion Forcing: any schedule fits",
+)  # fmt: skip
+
+APACHE = "Apache-2.0"
+NON_COMMERCIAL = "CC-BY-NC-SA-4.0: no commercial use"
+WAN = "Apache-2.0 (Wan 2.1)"
+SKYWORK = "Skywork community licence: commercial use under its terms"
+
+FAMILIES: tuple[Family, ...] = (
+    Family(
+        "demo", "Longtake demo", "t2v", APACHE, "model/demo/card.md", DEMO,
+    ),
+    Family(
+        "causvid", "CausVid", "t2v", NON_COMMERCIAL,
+        "tianweiy/CausVid ca21150 configs/wan_causal_dmd.yaml",
+        replace(FEW_STEP, steps=3, shift=8.0, timesteps=(1000.0, 757.0, 522.0),
+                shift_timesteps=False),
+        r"causvid|autoregressive_checkpoint|wan_causal_ode",
+    ),
+    Family(
+        "rolling-forcing", "Rolling Forcing", "t2v",
+        "Tencent: academic use only, no commercial or production use",
+        "TencentARC/RollingForcing a1477d0 configs/rolling_forcing_dmd.yaml",
+        replace(FEW_STEP, steps=5, window_frames=6, sink_frames=3, rolling_chunks=5,
+                timesteps=(1000.0, 800.0, 600.0, 400.0, 200.0)),
+        r"rolling_?forcing",
+    ),
+    Family(
+        "causal-forcing-1step", "Causal Forcing++ framewise, 1 step", "t2v", APACHE,
+        "thu-ml/Causal-Forcing 1fc7bbc pipeline/causal_inference.py:35-44",
+        replace(FRAMEWISE, steps=1, timesteps=(1000.0,), first_timesteps=FOUR),
+        r"(causal_?forcing.*)?framewise_1_?step",
+    ),
+    Family(
+        "causal-forcing-2step", "Causal Forcing++ framewise, 2 steps", "t2v", APACHE,
+        "thu-ml/Causal-Forcing 1fc7bbc pipeline/causal_inference.py:35-44",
+        replace(FRAMEWISE, steps=2, timesteps=(1000.0, 500.0), first_timesteps=FOUR),
+        r"(causal_?forcing.*)?framewise_2_?step",
+    ),
+    Family(
+        "causal-forcing-framewise", "Causal Forcing framewise", "t2v", APACHE,
+        "thu-ml/Causal-Forcing 1fc7bbc configs/causal_forcing_dmd_framewise.yaml", FRAMEWISE,
+        r"causal_?forcing.*framewise|framewise.*(causal_?forcing|ar_diffusion)",
+    ),
+    Family(
+        "causal-forcing", "Causal Forcing chunkwise", "t2v", APACHE,
+        "thu-ml/Causal-Forcing 1fc7bbc configs/causal_forcing_dmd_chunkwise.yaml; README: the raw "
+        "copy", FEW_STEP,
+        r"causal_?forcing|chunkwise_(longvideo|ar_diffusion)", copy="raw",
+    ),
+    Family(
+        "longlive2", "LongLive 2.0", "ti2v-5b", APACHE,
+        "NVlabs/LongLive 7860ad9 (2.0) configs",
+        replace(FEW_STEP, chunk_frames=8, window_frames=24, sink_frames=8, fps=24.0, width=1280,
+                height=704),
+        r"long_?live",
+    ),
+    Family(
+        "longlive-infinity", "LongLive infinity", "t2v", APACHE,
+        "NVlabs/LongLive branch v1.0 configs/longlive_inference_infinity.yaml",
+        replace(FEW_STEP, window_frames=9, sink_frames=3), r"long_?live.*infinity",
+    ),
+    Family(
+        "longlive", "LongLive 1.0", "t2v", APACHE,
+        "NVlabs/LongLive branch v1.0 configs/longlive_inference.yaml",
+        replace(FEW_STEP, window_frames=9, sink_frames=3,
+                note="made to run with its own LoRA at strength 1 (models/lora.pt)"),
+        r"long_?live",
+    ),
+    Family(
+        "memflow", "MemFlow", "t2v", "see KlingTeam/MemFlow (none stated)",
+        "KlingTeam/MemFlow b3a4736 configs/interactive_inference.yaml",
+        replace(FEW_STEP, window_frames=9, sink_frames=3,
+                note="its memory bank is not in Longtake: the sink stands in for it"),
+        r"mem_?flow", copy="raw",
+    ),
+    Family(
+        "krea-realtime", "Krea Realtime", "t2v", NON_COMMERCIAL,
+        "krea-ai/realtime-video acf4b7b release_server.py, configs/self_forcing_server_14b.yaml",
+        replace(FEW_STEP, window_frames=3, sink_frames=0, shift_timesteps=False,
+                timesteps=(1000.0, 937.0, 833.0, 625.0),
+                note="Krea rebuilds its cache of 3 latent frames before each chunk"),
+        r"krea",
+    ),
+    Family(
+        "reward-forcing", "Reward Forcing", "t2v", APACHE,
+        "JaydenLyh/Reward-Forcing configs/reward_forcing.yaml",
+        replace(FEW_STEP, window_frames=6, sink_frames=3, sink_decay=0.999),
+        r"reward_?forcing",
+    ),
+    Family(
+        "streamdiffusionv2", "StreamDiffusionV2", "t2v", "see chenfengxu714/StreamDiffusionV2",
+        "chenfengxu714/StreamDiffusionV2 020df41 configs/wan_causal_dmd_v2v.yaml",
+        replace(FEW_STEP, chunk_frames=1, steps=2, shift=8.0, window_frames=5, sink_frames=3,
+                timesteps=(700.0, 500.0), shift_timesteps=False,
+                note="video to video: it starts at noise level 0.7 of a given video"),
+        r"stream_?diffusion_?v2|wan_causal_dmd_v2v",
+    ),
+    Family(
+        "self-forcing", "Self-Forcing", "t2v", APACHE,
+        "guandeh17/Self-Forcing 33593df configs/self_forcing_dmd.yaml", FEW_STEP,
+        r"self_?forcing|ode_init",
+    ),
+    Family(
+        "skyreels-df", "SkyReels-V2 Diffusion Forcing", "t2v-fps", SKYWORK,
+        "SkyworkAI/SkyReels-V2 abed76f generate_video_df.py", SKYREELS, r"",
+    ),
+    Family(
+        "skyreels-df-14b", "SkyReels-V2 Diffusion Forcing", "t2v", SKYWORK,
+        "SkyworkAI/SkyReels-V2 abed76f generate_video_df.py", SKYREELS,
+        r"sky_?reels.*(df|diffusion_?forcing)",
+    ),
+    Family(
+        "causal-ar", "a causal Wan model", "t2v", "see where you got it",
+        "ComfyUI comfy_extras/nodes_ar_video.py: the header says `causal_ar`", FRAMEWISE,
+    ),
+    Family(
+        "wan22-expert", "Wan 2.2 A14B", "t2v", APACHE, "Wan-Video/Wan2.2 42bf4cf", PLAIN,
+        r"wan_?2_?2.*(high|low)|(high|low)_noise", causal=False,
+        refusal="it is one of Wan 2.2's two experts, which take turns within one video, and "
+        "Longtake runs one model; use a Wan 2.1 model",
+    ),
+    Family(
+        "wan21-t2v", "Wan 2.1 text to video", "t2v", WAN,
+        "Wan-Video/Wan2.1 9737cba wan/configs", PLAIN, causal=False,
+    ),
+    Family(
+        "wan21-i2v", "Wan 2.1 image to video", "i2v", WAN,
+        "Wan-Video/Wan2.1 9737cba wan/configs", replace(PLAIN, steps=40, shift=3.0), causal=False,
+    ),
+    Family(
+        "wan22-i2v-expert", "Wan 2.2 A14B image to video", "i2v-no-clip", APACHE,
+        "Wan-Video/Wan2.2 42bf4cf", PLAIN, causal=False,
+        refusal="it is one of Wan 2.2's two experts, which take turns within one video, and "
+        "Longtake runs one model; use a Wan 2.1 model",
+    ),
+    Family(
+        "wan22-ti2v-5b", "Wan 2.2 5B", "ti2v-5b", APACHE,
+        "Wan-Video/Wan2.2 42bf4cf wan/configs/wan_ti2v_5B.py",
+        replace(PLAIN, fps=24.0, width=1280, height=704), causal=False,
+    ),
+)  # fmt: skip
+
+BY_KEY = {family.key: family for family in FAMILIES}

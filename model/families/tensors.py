@@ -1,0 +1,92 @@
+"""The tensors that a Wan model of given sizes must have.
+
+Source: Wan-Video/Wan2.1 `wan/modules/model.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..config import FREQ_DIM, PATCH, DiTConfig
+
+Shapes = dict[str, tuple[int, ...]]
+CLIP_DIM = 1280  # of the CLIP vision features that image-to-video models take
+# What quantised files hold beside a layer's weight: scales, and the name of the format.
+QUANTISED = (
+    "scale_weight", "scale_input", "weight_scale", "weight_scale_2", "input_scale", "comfy_quant",
+    "scaled_fp8",
+)  # fmt: skip
+
+
+def expected(config: DiTConfig, *, image: bool = False, fps: bool = False) -> Shapes:
+    """Official name to shape; `image` for the CLIP branch, `fps` for SkyReels' embedding."""
+    dim = config.dim
+    shapes: Shapes = {
+        "patch_embedding.weight": (dim, config.in_channels, 1, PATCH, PATCH),
+        "patch_embedding.bias": (dim,),
+        "head.modulation": (1, 2, dim),
+        **_linear("head.head", dim, PATCH**2 * config.out_channels),
+        **_linear("text_embedding.0", config.text_dim, dim),
+        **_linear("text_embedding.2", dim, dim),
+        **_linear("time_embedding.0", FREQ_DIM, dim),
+        **_linear("time_embedding.2", dim, dim),
+        **_linear("time_projection.1", dim, 6 * dim),
+    }
+    for layer in range(config.num_layers):
+        shapes.update(_block(f"blocks.{layer}", config, image=image))
+    if image:
+        shapes.update(_image_embedding(dim))
+    if fps:
+        shapes["fps_embedding.weight"] = (2, dim)
+        shapes.update(_linear("fps_projection.0", dim, dim))
+        shapes.update(_linear("fps_projection.2", dim, 6 * dim))
+    return shapes
+
+
+def _block(prefix: str, config: DiTConfig, *, image: bool) -> Shapes:
+    dim = config.dim
+    shapes: Shapes = {
+        f"{prefix}.modulation": (1, 6, dim),
+        f"{prefix}.norm3.weight": (dim,),
+        f"{prefix}.norm3.bias": (dim,),
+        **_linear(f"{prefix}.ffn.0", dim, config.ffn_dim),
+        **_linear(f"{prefix}.ffn.2", config.ffn_dim, dim),
+    }
+    for attention in ("self_attn", "cross_attn"):
+        for name in "qkvo":
+            shapes.update(_linear(f"{prefix}.{attention}.{name}", dim, dim))
+        for name in "qk":
+            shapes[f"{prefix}.{attention}.norm_{name}.weight"] = (dim,)
+    if image:
+        for name in ("k_img", "v_img"):
+            shapes.update(_linear(f"{prefix}.cross_attn.{name}", dim, dim))
+        shapes[f"{prefix}.cross_attn.norm_k_img.weight"] = (dim,)
+    return shapes
+
+
+def _image_embedding(dim: int) -> Shapes:
+    return {
+        "img_emb.proj.0.weight": (CLIP_DIM,),
+        "img_emb.proj.0.bias": (CLIP_DIM,),
+        **_linear("img_emb.proj.1", CLIP_DIM, CLIP_DIM),
+        **_linear("img_emb.proj.3", CLIP_DIM, dim),
+        "img_emb.proj.4.weight": (dim,),
+        "img_emb.proj.4.bias": (dim,),
+    }
+
+
+def _linear(name: str, inputs: int, outputs: int) -> Shapes:
+    return {f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)}
+
+
+def wrong(shapes: Mapping[str, tuple[int, ...]], needed: Shapes) -> str | None:
+    """What is missing or misshapen, as half a sentence; packed weights of quantised layers pass."""
+    missing = [name for name in needed if name not in shapes]
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        return f"it has no {missing[0]}{more}"
+    packed = {name.rpartition(".")[0] for name in shapes if name.rpartition(".")[2] in QUANTISED}
+    for name, shape in needed.items():
+        if shapes[name] != shape and name.rpartition(".")[0] not in packed:
+            return f"{name} is {list(shapes[name])} where the other tensors ask for {list(shape)}"
+    return None

@@ -1,0 +1,94 @@
+"""PyTorch's `.pt` and `.pth`: only the zip form, only plain tensors, mapped from disk.
+
+Nothing in such a file is ever executed: `torch.load` runs with `weights_only`, and there is no
+other way in. Before it runs, the zip's own directory is checked, since a compressed entry can
+unpack to any size; PyTorch writes none.
+"""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ...errors import BadInput
+from .header import Header, TensorInfo, damaged
+
+LARGEST_PICKLE_BYTES = 50_000_000  # names and shapes only; a 14B model's is 0.3 MB
+MOST_DICTIONARIES = 1000  # within one another; a training state has a few dozen
+
+DTYPES = {
+    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
+    torch.float8_e4m3fn: "F8_E4M3", torch.float8_e5m2: "F8_E5M2", torch.int64: "I64",
+    torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
+}  # fmt: skip
+
+
+def open_pickled(path: Path) -> tuple[Header, dict[str, Tensor]]:
+    """Header and tensors of a file; nested dictionaries become dotted names."""
+    _check_zip(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # an unpickler meets anything at all in a file made to harm
+        raise BadInput(_refusal(path, str(error))) from error
+    tensors = dict(_flat(content, "", set()))
+    if not tensors:
+        raise BadInput(f"{path} holds no tensors; give a file of model weights.")
+    infos = {name: _info(name, tensor) for name, tensor in tensors.items()}
+    return Header(path, "pickle", infos), tensors
+
+
+def _check_zip(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            if file.read(4) != b"PK\x03\x04":
+                raise BadInput(
+                    f"{path} is not in PyTorch's zip format; Longtake opens no other pickles: "
+                    "re-save it as safetensors."
+                )
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise BadInput(
+            f"{path} cannot be read as a PyTorch file ({error}); it may be cut short: download it "
+            "again."
+        ) from error
+    for entry in entries:
+        if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > path.stat().st_size:
+            raise BadInput(
+                f"{path} has a compressed entry, which PyTorch never writes; get the file from "
+                "its author."
+            )
+        if entry.filename.endswith(".pkl") and entry.file_size > LARGEST_PICKLE_BYTES:
+            raise damaged(path, "its list of tensors is far too long for a model")
+
+
+def _refusal(path: Path, reason: str) -> str:
+    code = re.search(r"GLOBAL ([\w.]+)", reason)
+    if code:
+        return (
+            f"{path} holds {code[1]}, which is code and not weights; nothing of it was run: use a "
+            ".safetensors file."
+        )
+    short = " ".join(reason.split())[:120]
+    return f"{path} cannot be read as plain weights ({short}); download it again."
+
+
+def _flat(content: object, prefix: str, seen: set[int]) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor below `content` with its dotted name."""
+    if isinstance(content, Tensor):
+        yield prefix.removesuffix("."), content.detach()
+    elif isinstance(content, dict) and id(content) not in seen and len(seen) < MOST_DICTIONARIES:
+        seen.add(id(content))
+        for key, value in content.items():
+            if isinstance(key, str):
+                yield from _flat(value, f"{prefix}{key}.", seen)
+
+
+def _info(name: str, tensor: Tensor) -> TensorInfo:
+    dtype = DTYPES.get(tensor.dtype, str(tensor.dtype).removeprefix("torch."))
+    return TensorInfo(name, dtype, tuple(tensor.shape), tensor.numel() * tensor.element_size())

@@ -1,0 +1,137 @@
+"""Safetensors: header and tensors of one file, or of the shards that an index names."""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from ...errors import BadInput
+from .header import ITEM_BYTES, Header, TensorInfo, damaged
+
+LARGEST_HEADER_BYTES = 25_000_000  # a 14B model's is 0.2 MB
+INDEX_SUFFIX = ".safetensors.index.json"
+_SHARD = re.compile(r"(.*-)(\d{5})-of-(\d{5})(\.safetensors)")
+
+
+def read_header(path: Path) -> Header:
+    """The checked header of one file; one that is cut short is refused, naming the missing
+    bytes.
+    """
+    content, start = _header_json(path)
+    metadata = content.pop("__metadata__", {})
+    try:
+        tensors = {name: _info(path, name, one) for name, one in content.items()}
+        end = start + max((one["data_offsets"][1] for one in content.values()), default=0)
+        texts = {str(key): str(value) for key, value in metadata.items()}
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
+        raise damaged(path, "its header does not describe tensors") from error
+    missing = end - path.stat().st_size
+    if missing > 0:
+        raise BadInput(f"{path} is cut short by {missing:,} bytes; download it again.")
+    return Header(path, "safetensors", tensors, texts)
+
+
+def read_index(path: Path) -> tuple[Header, dict[str, Path]]:
+    """The header of all shards of an index together, and the file that each tensor is in."""
+    try:
+        names = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
+        shards = sorted({str(shard) for shard in names.values()})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise damaged(path, "it is no index of safetensors shards") from error
+    header, places = _joined(path, [_beside(path, shard) for shard in shards])
+    absent = [name for name in names if name not in places]
+    if absent:
+        raise damaged(path, f"no shard holds {absent[0]}")
+    return header, places
+
+
+def read_shards(path: Path) -> tuple[Header, dict[str, Path]]:
+    """The same for one file, or for all the shards beside it if it is one of several."""
+    shard = _SHARD.fullmatch(path.name)
+    if shard is None:
+        header = read_header(path)
+        return header, dict.fromkeys(header.tensors, path)
+    count = int(shard[3])
+    names = [f"{shard[1]}{i:05}-of-{shard[3]}{shard[4]}" for i in range(1, count + 1)]
+    return _joined(path, [_beside(path, name) for name in names])
+
+
+class SafetensorsReader:
+    """Tensors by stored name, mapped from disk when asked for."""
+
+    def __init__(self, places: Mapping[str, Path]) -> None:
+        self._places = places
+        self._open: dict[Path, Any] = {}
+
+    def __call__(self, name: str) -> Tensor:
+        """One tensor as stored."""
+        path = self._places[name]
+        try:
+            if path not in self._open:
+                self._open[path] = safe_open(path, "pt")
+            tensor: Tensor = self._open[path].get_tensor(name)
+        except (SafetensorError, OSError, AttributeError) as error:
+            raise damaged(path, str(error)) from error
+        return tensor
+
+
+def _header_json(path: Path) -> tuple[dict[str, Any], int]:
+    """The header as JSON, and where the data begins."""
+    try:
+        with path.open("rb") as file:
+            field = file.read(8)
+            size = struct.unpack("<Q", field)[0] if len(field) == 8 else 0
+            if not 2 <= size <= LARGEST_HEADER_BYTES:
+                raise BadInput(
+                    f"{path} is not a safetensors file; give the unmodified .safetensors file."
+                )
+            text = file.read(size)
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror}; check the path.") from error
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise damaged(path, "it has no readable safetensors header") from error
+    if not isinstance(content, dict):
+        raise damaged(path, "it has no readable safetensors header")
+    return content, 8 + size
+
+
+def _info(path: Path, name: str, one: Mapping[str, Any]) -> TensorInfo:
+    shape, (begin, end) = tuple(int(n) for n in one["shape"]), one["data_offsets"]
+    info = TensorInfo(name, str(one["dtype"]), shape, int(end) - int(begin))
+    item = ITEM_BYTES.get(info.dtype)
+    if begin < 0 or any(n < 0 for n in shape) or info.stored_bytes < 0:
+        raise damaged(path, f"{name} has a negative size")
+    if item is not None and info.count * item != info.stored_bytes:
+        raise damaged(path, f"{name} holds {info.stored_bytes} bytes, its shape {shape} does not")
+    return info
+
+
+def _joined(path: Path, shards: list[Path]) -> tuple[Header, dict[str, Path]]:
+    tensors: dict[str, TensorInfo] = {}
+    places: dict[str, Path] = {}
+    metadata: dict[str, str] = {}
+    for shard in shards:
+        header = read_header(shard)
+        tensors.update(header.tensors)
+        metadata.update(header.metadata)
+        places.update(dict.fromkeys(header.tensors, shard))
+    return Header(path, "safetensors", tensors, metadata), places
+
+
+def _beside(path: Path, name: str) -> Path:
+    """A shard in the folder of `path`; an index may not lead elsewhere."""
+    if Path(name).name != name:
+        raise BadInput(f"{path} names the shard {name!r} outside its folder; use its own files.")
+    shard = path.parent / name
+    if not shard.is_file():
+        raise BadInput(f"{path} belongs with {name}, which is not beside it; download all shards.")
+    return shard

@@ -1,0 +1,64 @@
+"""Open a weights file of any container: its header at once, each tensor when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from ...errors import BadInput
+from . import gguf_header, pickle_file, safetensors_file
+from .header import Header
+from .safetensors_file import INDEX_SUFFIX, SafetensorsReader
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """A header, and `read`: stored name to tensor, mapped from disk and not copied."""
+
+    header: Header
+    read: Callable[[str], Tensor]
+
+
+def open_weights(path: Path) -> Weights:
+    """The weights in `path`: a file, an index, or the folder of one sharded model."""
+    if path.is_dir():
+        path = _inside(path)
+    if not path.is_file():
+        raise BadInput(f"{path} is not there; give the path of a weights file.")
+    if path.name.endswith(INDEX_SUFFIX):
+        header, places = safetensors_file.read_index(path)
+        return Weights(header, SafetensorsReader(places))
+    if path.suffix == ".gguf":
+        return Weights(gguf_header.read_header(path), lambda name: _no_gguf(path))
+    if path.suffix in (".pt", ".pth"):
+        header, tensors = pickle_file.open_pickled(path)
+        return Weights(header, tensors.__getitem__)
+    if path.suffix not in (".safetensors", ".sft"):
+        raise BadInput(
+            f"{path} is no weights file that Longtake opens; give .safetensors, its .index.json, "
+            ".pt, .pth or .gguf."
+        )
+    header, places = safetensors_file.read_shards(path)
+    return Weights(header, SafetensorsReader(places))
+
+
+def _inside(folder: Path) -> Path:
+    """The one model in a folder: its index, else its first file."""
+    files = sorted(folder.glob("*.safetensors"))
+    found = sorted(folder.glob(f"*{INDEX_SUFFIX}")) or files
+    if len(found) != 1 and not (found and "-00001-of-" in found[0].name):
+        raise BadInput(
+            f"{folder} holds {len(found)} models; give the .safetensors file or the .index.json "
+            "itself."
+        )
+    return found[0]
+
+
+def _no_gguf(path: Path) -> Tensor:
+    raise BadInput(
+        f"{path} is quantised as GGUF; load it with the Unet Loader (GGUF) node and connect its "
+        "MODEL."
+    )
