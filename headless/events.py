@@ -96,15 +96,17 @@ def from_ui(ui: Mapping[str, object], folders: Mapping[str, Path]) -> list[FileS
         for values in ui.values()
         if isinstance(values, list | tuple)
         for entry in values
-        if isinstance(entry, Mapping) and entry.get("type") == "output"
+        if isinstance(entry, Mapping) and entry.get("type") == "output" and "filename" in entry
     ]
-    return [FileSaved(_role(str(entry["filename"])), _path(entry, folders)) for entry in entries]
+    return [FileSaved(role_of(entry), _path(entry, folders)) for entry in entries]
+
+
+def role_of(entry: Mapping[str, object]) -> str:
+    """What a listed file is: what its node says, else by the ending of its name."""
+    roles = {".mp4": "video", ".mkv": "video", ".webm": "video", ".json": "report"}
+    ending = Path(str(entry["filename"])).suffix.lower()
+    return str(entry.get("role") or roles.get(ending, "frames"))
 
 
 def _path(entry: Mapping[str, object], folders: Mapping[str, Path]) -> Path:
     return folders[str(entry["type"])] / str(entry.get("subfolder", "")) / str(entry["filename"])
-
-
-def _role(filename: str) -> str:
-    roles = {".mp4": "video", ".mkv": "video", ".json": "report"}
-    return roles.get(Path(filename).suffix.lower(), "frames")

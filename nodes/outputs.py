@@ -7,7 +7,16 @@ from pathlib import Path
 from comfy_api.latest import io, ui
 
 from ..stream.contact_sheet import ContactSheet
-from ..stream.video import Container, FragmentedMP4, LosslessMKV, PNGFrames, VideoSpec, open_video
+from ..stream.metrics import Report
+from ..stream.video import (
+    FRAME_NAME,
+    Container,
+    FragmentedMP4,
+    LosslessMKV,
+    PNGFrames,
+    VideoSpec,
+    open_video,
+)
 from . import host, sockets
 from .schema import build
 from .streams import HostFrames
@@ -82,13 +91,13 @@ class SaveVideo(io.ComfyNode):
                 video.write(chunk.frames)
                 sheet.add(chunk.frames)
                 progress.advance(chunk.index + 1)
+        beside = _save_sheet(file, sheet) if sheet_and_report else {}
+        report = frames.report([str(one.path) for one in (file, *beside.values())])
         if sheet_and_report:
-            _write_beside(file, frames, sheet)
-        if format == PNG:
-            return io.NodeOutput()
-        return io.NodeOutput(
-            ui=ui.PreviewVideo([ui.SavedResult(file.name, file.subfolder, io.FolderType.output)])
-        )
+            report.save(beside["report"].path)
+            _tell("report", beside["report"])
+        shown = _folder(file, video.frames_written) if format == PNG else _playable(file)
+        return io.NodeOutput(ui={**shown, **_further(beside, report)})
 
 
 class StreamingPreview(io.ComfyNode):
@@ -140,20 +149,50 @@ def _container(format: str, crf: int) -> Container:
     return lossless.get(format, FragmentedMP4(crf))
 
 
-def _write_beside(video: host.OutputFile, frames: HostFrames, sheet: ContactSheet) -> None:
-    """The contact sheet and the report, named after the video."""
-    picture = _beside(video, "sheet.png")
-    sheet.save(picture.path)
-    _tell("contact_sheet", picture)
-    facts = _beside(video, "report.json")
-    frames.report([str(path) for path in (video.path, picture.path, facts.path)]).save(facts.path)
-    _tell("report", facts)
+def _save_sheet(video: host.OutputFile, sheet: ContactSheet) -> dict[str, host.OutputFile]:
+    """Write the contact sheet; what lies beside the video and is named after it, by role."""
+    beside = {
+        "contact_sheet": _beside(video, "sheet.png"),
+        "report": _beside(video, "report.json"),
+    }
+    sheet.save(beside["contact_sheet"].path)
+    _tell("contact_sheet", beside["contact_sheet"])
+    return beside
+
+
+def _playable(video: host.OutputFile) -> dict[str, object]:
+    """The video as the host's own nodes list one, so that the browser plays it in the node."""
+    return {"images": [_entry("video", video)], "animated": (True,)}
+
+
+def _folder(frames: host.OutputFile, count: int) -> dict[str, object]:
+    """A folder of frames as one entry: an hour of video is 57,600 files."""
+    folder = f"{frames.subfolder}/{frames.name}".removeprefix("/")
+    names = {"subfolder": folder, "pattern": FRAME_NAME, "count": count}
+    return {"longtake_frames": [{"role": "frames", "type": "output", **names}]}
+
+
+def _further(beside: dict[str, host.OutputFile], report: Report) -> dict[str, object]:
+    """What lies beside the video, and the report itself (as text: the host counts every record in
+    a list as one more output file).
+    """
+    files = [_entry(role, file) for role, file in beside.items()]
+    return {"longtake_files": files, "longtake_report": [report.to_json()]}
 
 
 def _beside(video: host.OutputFile, ending: str) -> host.OutputFile:
     return host.OutputFile(Path(f"{video.path.with_suffix('')}{ending}"), video.subfolder)
 
 
+def _entry(role: str, file: host.OutputFile) -> dict[str, str]:
+    """A file in the output folder, as the host's /view takes it."""
+    return {
+        "role": role,
+        "filename": file.name,
+        "subfolder": file.subfolder,
+        "type": "output",
+    }
+
+
 def _tell(role: str, file: host.OutputFile) -> None:
-    place = {"type": "output", "subfolder": file.subfolder, "filename": file.name}
-    host.emit(FILE_EVENT, {"role": role, **place})
+    host.emit(FILE_EVENT, _entry(role, file))

@@ -30,6 +30,7 @@ from ..errors import BadInput, LongtakeError, StorageError
 from .fragments import MatroskaClusters, MP4Fragments, require_encoder
 from .frames import Pictures, to_pictures
 
+FRAME_NAME = "frame_%06d.png"
 WAITING_CHUNKS = 2
 LARGEST_SIDE = 16384  # what h264 and FFV1 can describe, and more than anyone can generate
 
@@ -52,7 +53,7 @@ class LosslessMKV:
 
 @dataclass(frozen=True, slots=True)
 class PNGFrames:
-    """A folder of numbered PNG files."""
+    """A folder of numbered PNG files, named by `FRAME_NAME`."""
 
 
 Container = FragmentedMP4 | LosslessMKV | PNGFrames
@@ -251,11 +252,11 @@ class _PNGFolder:
         temporary = self._folder / "frame.tmp"
         try:
             image.save(temporary, format="PNG", compress_level=1)
-            os.replace(temporary, self._folder / f"frame_{self._frames:06d}.png")
+            os.replace(temporary, self._folder / (FRAME_NAME % self._frames))
         except OSError as error:
             raise _cannot_write(self._folder, error) from error
         self._frames += 1
-        return (self._folder / f"frame_{self._frames - 1:06d}.png").stat().st_size
+        return (self._folder / (FRAME_NAME % (self._frames - 1))).stat().st_size
 
 
 def _open_target(path: Path, spec: VideoSpec) -> _Target:

@@ -63,7 +63,14 @@ class Bench:
         """Execute nodes together, the way the host does with asynchronous ones."""
         return await asyncio.gather(*(self._call(*call) for call in calls))
 
+    def shown(self, node: str, **inputs: Any) -> Any:
+        """Execute one output node by its id and give what the host puts into its history."""
+        return asyncio.run(self._execute(node, inputs)).ui
+
     async def _call(self, node: str, inputs: dict[str, Any]) -> Any:
+        return (await self._execute(node, inputs)).args
+
+    async def _execute(self, node: str, inputs: dict[str, Any]) -> Any:
         from longtake.headless.stand_in.io_types import HiddenHolder
         from longtake.nodes import NODES
 
@@ -71,8 +78,7 @@ class Bench:
         prepared = type(base.__name__, (base,), {"hidden": HiddenHolder(unique_id=node)})
         defaults = {i.id: i.default for i in base.define_schema().inputs if hasattr(i, "default")}
         made = prepared.execute(**{**defaults, **inputs})
-        output = await made if asyncio.iscoroutine(made) else made
-        return output.args
+        return await made if asyncio.iscoroutine(made) else made
 
     def bar(self, node: str) -> list[int]:
         """How the progress bar of a node moved."""
@@ -136,6 +142,31 @@ def test_save_writes_video_sheet_and_report_under_one_name(bench: Bench) -> None
     assert report["kv_bytes"] == report["kv_bytes_planned"] > 0
     assert report["model_evals"] == 2 * (3 + 2)  # guidance branches of three steps, two commits
     assert len(report["output_files"]) == 3
+
+
+def test_the_history_lists_every_file_of_save_video_and_the_report(bench: Bench) -> None:
+    shown = bench.shown("LongtakeSaveVideo", frames=bench.frames(), filename_prefix="shots/one")
+    place = {"subfolder": "shots", "type": "output"}
+    video = {"role": "video", "filename": "one_00001_.mp4", **place}
+    assert shown["images"] == [video] and shown["animated"] == (True,)
+    assert [file["filename"] for file in shown["longtake_files"]] == [
+        "one_00001_sheet.png", "one_00001_report.json",
+    ]  # fmt: skip
+    [report] = shown["longtake_report"]
+    beside = bench.state.folders["output"] / "shots" / "one_00001_report.json"
+    assert report == beside.read_text() and json.loads(report)["frames"] == 33
+
+
+def test_a_folder_of_frames_is_one_entry_that_names_them_all(bench: Bench) -> None:
+    shown = bench.shown(
+        "LongtakeSaveVideo", frames=bench.frames(), format="png frames", sheet_and_report=False
+    )
+    [entry] = shown["longtake_frames"]
+    folder = bench.state.folders["output"] / entry["subfolder"]
+    names = {entry["pattern"] % number for number in range(entry["count"])}
+    assert {path.name for path in folder.iterdir()} == names and len(names) == 33
+    [report] = shown["longtake_report"]
+    assert json.loads(report)["output_files"] == [str(folder)] and "images" not in shown
 
 
 def test_each_chunk_claims_model_and_vae_in_one_call(
