@@ -1,7 +1,7 @@
 """What a node type takes and gives, in one form for both hosts.
 
-The stand-in derives it from our V3 schemas, the real core's child process from the core's own node
-table; validation and `--set` work on this form only.
+The stand-in derives it from our V3 schemas; a real core, in a child process or behind its server,
+gives it as the records of /object_info. Validation and `--set` work on this form only.
 """
 
 from __future__ import annotations
@@ -52,25 +52,40 @@ class NodeSpec:
         return next((spec for spec in self.inputs if spec.name == name), None)
 
 
-def node_from_json(record: Mapping[str, object]) -> NodeSpec:
-    """Read what `core_child` writes: the fields of `NodeSpec`, inputs as records."""
-    inputs = cast("list[dict[str, object]]", record["inputs"])
+def node_from_object_info(
+    class_type: str, record: Mapping[str, object], *, foreign: bool
+) -> NodeSpec:
+    """Read a node type as ComfyUI's /object_info gives it."""
+    inputs = cast("Mapping[str, Mapping[str, list[object]]]", record["input"])
     return NodeSpec(
-        class_type=str(record["class_type"]),
-        inputs=tuple(_input_from_json(one) for one in inputs),
-        outputs=tuple(cast("list[str]", record["outputs"])),
-        is_output=bool(record["is_output"]),
-        foreign=bool(record["foreign"]),
+        class_type=class_type,
+        inputs=tuple(
+            _input(name, declared, required=section == "required")
+            for section in ("required", "optional")
+            for name, declared in inputs.get(section, {}).items()
+        ),
+        outputs=tuple(
+            "COMBO" if isinstance(one, list) else str(one)
+            for one in cast("list[object]", record["output"])
+        ),
+        is_output=bool(record["output_node"]),
+        foreign=foreign,
     )
 
 
-def _input_from_json(record: Mapping[str, object]) -> InputSpec:
+def _input(name: str, declared: list[object], *, required: bool) -> InputSpec:
+    """`declared` is the type and then, if any, a record of options; choices may stand as type."""
+    kind = declared[0]
+    options = cast("Mapping[str, object]", declared[1] if len(declared) > 1 else {})
+    choices = kind if isinstance(kind, list) else options.get("options") or []
     return InputSpec(
-        name=str(record["name"]),
-        type=str(record["type"]),
-        required=bool(record["required"]),
-        default=record["default"],
-        minimum=cast("float | None", record["minimum"]),
-        maximum=cast("float | None", record["maximum"]),
-        options=tuple(cast("list[object]", record["options"])),
+        name=name,
+        type="COMBO" if isinstance(kind, list) else str(kind),
+        required=required,
+        default=options.get("default"),
+        minimum=cast("float | None", options.get("min")),
+        maximum=cast("float | None", options.get("max")),
+        options=tuple(
+            one for one in cast("list[object]", choices) if isinstance(one, str | int | float)
+        ),
     )

@@ -1,4 +1,4 @@
-"""`--set NODE.INPUT=VALUE`: change one input of a workflow from the command line.
+"""`--set NODE.INPUT=VALUE`, and cells of a table of rows: change one input of a workflow.
 
 NODE is the node's id, or its title or type where only one node has it.
 """
@@ -10,30 +10,42 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..errors import BadInput
-from .node_spec import NodeSpec
+from .node_spec import InputSpec, NodeSpec
 from .validation import convert
 from .workflow import Node, Workflow
 
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """One `--set`, as written."""
+    """One input and its new value, as written; `origin` says where it was written."""
 
     node: str
     input: str
-    text: str
+    value: object
+    origin: str = "--set"
+
+    @property
+    def target(self) -> str:
+        """NODE.INPUT."""
+        return f"{self.node}.{self.input}"
 
     def __str__(self) -> str:
-        return f"{self.node}.{self.input}={self.text}"
+        return f"{self.target}={self.value}"
 
 
 def parse_override(text: str) -> Override:
     """Split NODE.INPUT=VALUE; the value may hold dots and equal signs."""
     target, equals, value = text.partition("=")
-    node, dot, name = target.rpartition(".")
-    if not (equals and dot and node and name):
+    split = split_target(target)
+    if not (equals and split):
         raise BadInput(f"--set {text!r} is not NODE.INPUT=VALUE, for example --set 4.seed=7.")
-    return Override(node.strip(), name.strip(), value)
+    return Override(*split, value)
+
+
+def split_target(target: str) -> tuple[str, str] | None:
+    """NODE and INPUT of NODE.INPUT; None where that is not its form."""
+    node, _, name = (part.strip() for part in target.rpartition("."))
+    return (node, name) if node and name else None
 
 
 def grid(overrides: Sequence[Override]) -> list[tuple[Override, ...]]:
@@ -49,30 +61,36 @@ def apply(
 ) -> Workflow:
     """The workflow with the overrides, each converted to its input's type."""
     for override in overrides:
-        node = _find(workflow, override)
+        node = find_node(workflow, override.node, f"{override.origin} {override}")
         workflow = workflow.with_input(node.id, override.input, _value(node, override, specs))
     return workflow
 
 
-def _find(workflow: Workflow, override: Override) -> Node:
-    if override.node in workflow.nodes:
-        return workflow.nodes[override.node]
-    named = [n for n in workflow.nodes.values() if override.node in (n.title, n.class_type)]
+def find_node(workflow: Workflow, name: str, where: str) -> Node:
+    """The node with that id, or the only one with that title or type; BadInput names `where`."""
+    if name in workflow.nodes:
+        return workflow.nodes[name]
+    named = [node for node in workflow.nodes.values() if name in (node.title, node.class_type)]
     if len(named) == 1:
         return named[0]
     have = ", ".join(f"{node.id} ({node.class_type})" for node in named or workflow.nodes.values())
     problem = "several nodes are called" if named else "no node is called"
-    raise BadInput(f"--set {override}: {problem} {override.node!r}; use one of the ids {have}.")
+    raise BadInput(f"{where}: {problem} {name!r}; use one of the ids {have}.")
+
+
+def find_input(node: Node, name: str, spec: NodeSpec, where: str) -> InputSpec:
+    """The input of a node called `name`; BadInput names `where`."""
+    known = spec.input(name)
+    if known is None:
+        names = ", ".join(one.name for one in spec.inputs)
+        raise BadInput(f"{where}: {node.label} has no input {name!r}, only {names}.")
+    return known
 
 
 def _value(node: Node, override: Override, specs: Mapping[str, NodeSpec]) -> object:
     spec = specs.get(node.class_type)
     if spec is None:
-        return override.text  # an unknown node type: the check that follows says so
-    known = spec.input(override.input)
-    if known is None:
-        names = ", ".join(one.name for one in spec.inputs)
-        raise BadInput(
-            f"--set {override}: {node.label} has no input {override.input!r}, only {names}."
-        )
-    return convert(f"--set {override}", known, override.text, foreign=spec.foreign)
+        return override.value  # an unknown node type: the check that follows says so
+    where = f"{override.origin} {override}"
+    known = find_input(node, override.input, spec, where)
+    return convert(where, known, override.value, foreign=spec.foreign)

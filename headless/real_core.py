@@ -19,7 +19,7 @@ from typing import IO, Any, cast
 
 from ..errors import BadInput, LongtakeError
 from .events import BarMoved, Listener, Notice, from_message, from_ui
-from .node_spec import NodeSpec, node_from_json
+from .node_spec import NodeSpec, node_from_object_info
 from .workflow import Workflow
 
 MINIMUM_VERSION = (0, 21)  # the first core with interrupts as BaseException and causal Wan models
@@ -43,7 +43,12 @@ class CoreHost:
         self._send({"class_types": list(class_types)})
         for message in self._messages():
             if message["event"] == "specs":
-                return {record["class_type"]: node_from_json(record) for record in message["data"]}
+                return {
+                    record["class_type"]: node_from_object_info(
+                        record["class_type"], record, foreign=record["foreign"]
+                    )
+                    for record in message["data"]
+                }
         raise self._died()
 
     def run(self, workflow: Workflow, out_dir: Path) -> None:

@@ -177,18 +177,26 @@ def test_batch_runs_the_grid_and_goes_on_after_a_failure(tmp_path: Path) -> None
     )
     result = invoke("batch", workflow(tmp_path), *values, "--out", tmp_path / "o")
     assert result.exit_code == 1 and "2 done, 2 failed" in result.output
-    summary = json.loads((tmp_path / "o" / "batch.json").read_text())
-    assert [record["set"][0] for record in summary] == [
-        "1.name=a",
-        "1.name=a",
-        "1.name=broken",
-        "1.name=broken",
-    ]
-    assert [record["error"] is None for record in summary] == [True, True, False, False]
+    rows = json.loads((tmp_path / "o" / "batch.json").read_text())["rows"]
+    assert [row["values"]["1.name"] for row in rows] == ["a", "a", "broken", "broken"]
+    assert [row["state"] for row in rows] == ["done", "done", "failed", "failed"]
+    assert (tmp_path / "o" / "results.html").read_text().count("count_00001_.txt</a>") == 2
     assert (tmp_path / "o" / "002-counting" / "sub" / "count_00001_.txt").read_text().split() == [
         "1",
         "2",
     ]
+
+
+def test_a_table_of_rows_runs_here_too(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("1.name,1.steps\na,2\nb,\n")
+    command = ("batch", workflow(tmp_path), "--params", tmp_path / "rows.csv")
+    result = invoke(*command, "--out", tmp_path / "o")
+    assert result.exit_code == 0, result.output
+    made = [tmp_path / "o" / f"00{n}-counting" / "sub" / "count_00001_.txt" for n in (1, 2)]
+    assert [path.read_text().split() for path in made] == [["1", "2"], ["1", "2", "3"]]
+    (tmp_path / "rows.csv").write_text("1.steps\nx\n")
+    result = invoke(*command, "--out", tmp_path / "p")
+    assert result.exit_code == 1 and "rows.csv row 1, 1.steps=x: must be a number" in result.output
 
 
 MAIN = f"""

@@ -173,34 +173,14 @@ class Core:
         self.channel.send(event="bar", data=[str(node_id or ""), int(value), int(total)])
 
     def _spec(self, name: str, node: Any) -> dict[str, Any]:
-        declared = node.INPUT_TYPES()
+        """The node type as /object_info has it, as far as the parent reads that."""
         return {
             "class_type": name,
-            "inputs": [
-                _input_spec(input_name, info, required=section == "required")
-                for section in ("required", "optional")
-                for input_name, info in declared.get(section, {}).items()
-            ],
-            "outputs": [
-                "COMBO" if isinstance(one, list) else str(one) for one in node.RETURN_TYPES
-            ],
-            "is_output": bool(getattr(node, "OUTPUT_NODE", False)),
+            "input": node.INPUT_TYPES(),
+            "output": list(node.RETURN_TYPES),
+            "output_node": bool(getattr(node, "OUTPUT_NODE", False)),
             "foreign": name not in self.ours,
         }
-
-
-def _input_spec(name: str, info: Any, *, required: bool) -> dict[str, Any]:
-    kind, options = info[0], (info[1] if len(info) > 1 else {})
-    choices = kind if isinstance(kind, list) else options.get("options") or []
-    return {
-        "name": name,
-        "type": "COMBO" if isinstance(kind, list) else str(kind),
-        "required": required,
-        "default": options.get("default"),
-        "minimum": options.get("min"),
-        "maximum": options.get("max"),
-        "options": [one for one in choices if isinstance(one, str | int | float)],
-    }
 
 
 def _refusal(error: dict[str, Any], node_errors: dict[str, Any]) -> str:

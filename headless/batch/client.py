@@ -1,0 +1,202 @@
+"""A ComfyUI server behind the few requests that a batch needs.
+
+`ServerLost` means that nothing is known of what the server does: ask again once it answers.
+Everything else it says is final, and one sentence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import quote
+
+import aiohttp
+from yarl import URL
+
+from ...errors import BadInput, LongtakeError, StorageError
+from ..node_spec import NodeSpec, node_from_object_info
+
+TIMEOUT = aiohttp.ClientTimeout(total=None, connect=10, sock_read=60)
+GATEWAY_ERRORS = (502, 503, 504)  # from a proxy whose server is away
+LARGEST_MESSAGE_BYTES = 1 << 26
+PIECE_BYTES = 1 << 18
+OUR_NODES = "Longtake"  # every node id of this pack begins with it
+TEXT = aiohttp.WSMsgType.TEXT
+
+
+class ServerLost(Exception):
+    """The server does not answer."""
+
+
+class Refused(LongtakeError):
+    """The server answered that it will not do this."""
+
+
+def server_url(text: str) -> URL:
+    """The address of a server as a user writes it, `host:port` included."""
+    try:
+        url = URL(text if "://" in text else f"http://{text}")
+        valid = url.scheme in ("http", "https") and url.host
+    except ValueError:
+        valid = False
+    if not valid:
+        raise BadInput(f"--server {text!r} is not an address such as http://127.0.0.1:8188.")
+    return url.with_query(None).with_fragment(None)
+
+
+class Client:
+    """One server. `name` is its address without the password."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: URL, client_id: str) -> None:
+        self.name = str(url.with_user(None)).rstrip("/")
+        self._session = session
+        self._url = url
+        self._client_id = client_id
+
+    async def greet(self) -> None:
+        """Return if a ComfyUI answers; `BadInput` when something else does."""
+        status, text = await self._ask("GET", "system_stats")
+        if status in (401, 403):
+            raise BadInput(
+                f"{self.name} asks for a password ({status}); give it as http://USER:PASSWORD@HOST."
+            )
+        if status != 200 or not isinstance(_decoded(text), dict) or "system" not in _decoded(text):
+            raise BadInput(
+                f"{self.name} is not a ComfyUI server (its /system_stats answers {status} "
+                f"{_short(text)!r}); check --server."
+            )
+
+    async def specs(self, class_types: Iterable[str]) -> dict[str, NodeSpec]:
+        """Those of the node types that the server has."""
+        found = {}
+        for name in dict.fromkeys(class_types):
+            answer = await self._json("GET", "object_info", quote(name, safe=""))
+            if name in answer:
+                foreign = not name.startswith(OUR_NODES)
+                found[name] = node_from_object_info(name, answer[name], foreign=foreign)
+        return found
+
+    async def queue(self, prompt: Mapping[str, object], prompt_id: str) -> None:
+        """Queue a workflow under an id of ours; `Refused` says what the server found wrong."""
+        body = {"prompt": prompt, "prompt_id": prompt_id, "client_id": self._client_id}
+        status, text = await self._ask("POST", "prompt", body=body)
+        answer = _decoded(text)
+        if status == 400 and isinstance(answer, dict):
+            raise Refused(f"{self.name} refuses it: {_node_errors(answer, prompt)}.")
+        if status != 200 or not isinstance(answer, dict):
+            raise Refused(f"{self.name} answers {status} to POST /prompt: {_short(text)}.")
+        if answer.get("prompt_id") != prompt_id:
+            raise Refused(
+                f"{self.name} gives prompts ids of its own; update its ComfyUI to 0.21 or newer."
+            )
+
+    async def place(self, prompt_id: str) -> str | None:
+        """`running`, `pending`, or None when the prompt is not in the queue."""
+        answer = await self._json("GET", "queue")
+        for place in ("running", "pending"):
+            if any(item[1] == prompt_id for item in answer[f"queue_{place}"]):
+                return place
+        return None
+
+    async def finished(self, prompt_id: str) -> dict[str, Any] | None:
+        """The prompt's entry in the history, once it has ended."""
+        answer = await self._json("GET", "history", prompt_id)
+        return cast("dict[str, Any] | None", answer.get(prompt_id))
+
+    async def drop(self, prompt_ids: Iterable[str]) -> None:
+        """Take prompts off the queue, and stop them where they run."""
+        for prompt_id in prompt_ids:
+            await self._ask("POST", "queue", body={"delete": [prompt_id]})
+            await self._ask("POST", "interrupt", body={"prompt_id": prompt_id})
+
+    async def download(self, place: Mapping[str, str], target: Path) -> None:
+        """Copy one output file; it appears under its name when it is whole."""
+        part = target.with_name(f"{target.name}.part")
+        async with self._open("GET", self._url / "view", params=dict(place)) as answer:
+            if answer.status != 200:
+                raise Refused(
+                    f"{self.name} no longer has the file {place['filename']} "
+                    f"(/view answers {answer.status})."
+                )
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with part.open("wb") as file:
+                    async for piece in answer.content.iter_chunked(PIECE_BYTES):
+                        file.write(piece)
+                part.replace(target)
+            except (aiohttp.ClientError, asyncio.TimeoutError):
+                raise
+            except OSError as error:
+                raise StorageError(
+                    f"{target} cannot be written ({error.strerror}); free some space."
+                ) from error
+
+    async def listen(self, tell: Callable[[Mapping[str, Any]], None]) -> None:
+        """Pass on the server's messages to us until the connection ends."""
+        url = (self._url / "ws").with_query(clientId=self._client_id)
+        try:
+            async with self._session.ws_connect(
+                url, heartbeat=30, max_msg_size=LARGEST_MESSAGE_BYTES
+            ) as socket:
+                async for message in socket:
+                    content = _decoded(message.data) if message.type == TEXT else None
+                    if isinstance(content, dict):
+                        tell(content)
+        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+            raise ServerLost(str(error)) from error
+
+    async def _json(self, method: str, *path: str) -> dict[str, Any]:
+        status, text = await self._ask(method, *path)
+        answer = _decoded(text)
+        if status != 200 or not isinstance(answer, dict):
+            raise Refused(f"{self.name} answers {status} to /{path[0]}: {_short(text)}.")
+        return answer
+
+    async def _ask(self, method: str, *path: str, body: object = None) -> tuple[int, str]:
+        url = self._url.joinpath(*path, encoded=True)
+        async with self._open(method, url, json=body) as answer:
+            return answer.status, await answer.text(errors="replace")
+
+    @asynccontextmanager
+    async def _open(
+        self, method: str, url: URL, **options: Any
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        try:
+            async with self._session.request(method, url, **options) as answer:
+                if answer.status in GATEWAY_ERRORS:
+                    raise ServerLost(f"a gateway answers {answer.status}")
+                yield answer
+        except (aiohttp.ClientError, asyncio.TimeoutError, ConnectionError) as error:
+            raise ServerLost(str(error) or type(error).__name__) from error
+
+
+def _decoded(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 120 else f"{line[:117]}..."
+
+
+def _node_errors(answer: Mapping[str, Any], prompt: Mapping[str, Any]) -> str:
+    """The first fault of each node, in words, from the answer to a refused prompt."""
+    found = []
+    for node_id, record in (answer.get("node_errors") or {}).items():
+        kind = record.get("class_type") or prompt.get(node_id, {}).get("class_type", "unknown")
+        for fault in record.get("errors", [])[:1]:
+            details = f": {fault['details']}" if fault.get("details") else ""
+            found.append(f"node {node_id} ({kind}): {fault.get('message', 'invalid')}{details}")
+    if found:
+        return "; ".join(found)
+    error = answer.get("error")
+    if isinstance(error, dict):
+        return f"{error.get('message', 'no reason given')} {error.get('details') or ''}".strip()
+    return str(error or "no reason given")

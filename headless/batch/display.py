@@ -1,0 +1,132 @@
+"""What the terminal shows of a batch on servers: rows at work with their bars, and counts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from ..progress import clock
+from .record import DONE, FAILED, Record
+from .row import Row
+
+
+@dataclass(slots=True)
+class Lane:
+    """A row at work: where it is in its server's queue, and how far."""
+
+    record: Record
+    place: str = "queued"
+    done: int = 0
+    total: int = 0
+    began: tuple[int, float] | None = None
+
+    def eta_s(self, now: float) -> float | None:
+        """Seconds left at the rate since its first bar."""
+        if self.began is None or self.done <= self.began[0]:
+            return None
+        rate = (self.done - self.began[0]) / max(now - self.began[1], 1e-6)
+        return (self.total - self.done) / rate
+
+
+@dataclass(slots=True)
+class Display:
+    """Told by the workers; `refresh` is called after every change."""
+
+    console: Console
+    records: Sequence[Record]
+    now: Callable[[], float] = time.monotonic
+    refresh: Callable[[], None] = lambda: None
+    lanes: dict[int, Lane] = field(default_factory=dict)
+    away: set[str] = field(default_factory=set)
+    began: float = field(default=0.0, init=False)
+    _done_before: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        self.began, self._done_before = self.now(), self._ended
+        if self._ended:
+            self._say(f"{self._ended} of {len(self.records)} rows were there already.")
+
+    def placed(self, row: Row, place: str) -> None:
+        """A row waits in its server's queue (pending) or runs."""
+        lane = self.lanes.setdefault(row.record.number, Lane(row.record))
+        lane.place = place
+        self.away.discard(row.record.server or "")
+        self.refresh()
+
+    def bar(self, row: Row, done: int, total: int) -> None:
+        """A row has done so many chunks (or steps of a node) of so many."""
+        lane = self.lanes.setdefault(row.record.number, Lane(row.record))
+        if lane.total != total or done < lane.done:
+            lane.began = None
+        lane.place, lane.done, lane.total = "running", done, total
+        lane.began = lane.began or (done, self.now())
+        self.refresh()
+
+    def ended(self, record: Record) -> None:
+        """A row is done or failed: one line that stays."""
+        self.lanes.pop(record.number, None)
+        count = f"[{self._ended}/{len(self.records)}]"
+        if record.state == FAILED:
+            self._say(f"{count} {record.label} failed: {record.error}", "red")
+        else:
+            took = f" in {clock(record.seconds)}" if record.seconds is not None else ""
+            self._say(f"{count} {record.label} done{took} on {record.server}")
+        self.refresh()
+
+    def lost(self, server: str, reason: str) -> None:
+        """A server has not answered for long: said once until it is back."""
+        if server not in self.away:
+            self.away.add(server)
+            self._say(f"{server} does not answer ({reason}); trying on.", "yellow")
+
+    def render(self) -> Group:
+        """The part that redraws itself."""
+        grid = Table.grid(padding=(0, 2))
+        for lane in sorted(self.lanes.values(), key=lambda lane: lane.record.number):
+            eta = lane.eta_s(self.now())
+            grid.add_row(
+                Text(lane.record.label, no_wrap=True, overflow="ellipsis"),
+                Text(lane.place),
+                Text(f"{lane.done}/{lane.total}" if lane.total else ""),
+                Text(f"{clock(eta)} left" if eta is not None else ""),
+                Text(lane.record.server or "", style="dim"),
+            )
+        return Group(grid, Text(self.summary(), style="bold"))
+
+    def summary(self) -> str:
+        """Counts of the rows, and the time left for all of them."""
+        states = [record.state for record in self.records]
+        failed = f", {states.count(FAILED)} failed" if FAILED in states else ""
+        line = f"{states.count(DONE)} of {len(states)} done{failed}"
+        made = self._ended - self._done_before
+        if not made or self._ended == len(states):
+            return line
+        left_s = (self.now() - self.began) / made * (len(states) - self._ended)
+        return f"{line}, about {clock(left_s)} left"
+
+    @property
+    def _ended(self) -> int:
+        return sum(record.state in (DONE, FAILED) for record in self.records)
+
+    def _say(self, text: str, style: str = "") -> None:
+        self.console.print(escape(text), style=style, highlight=False)
+
+
+@contextmanager
+def shown(console: Console, records: Sequence[Record]) -> Iterator[Display]:
+    """A display that redraws itself on a terminal; elsewhere only the lines that stay."""
+    display = Display(console, records)
+    if not console.is_terminal:
+        yield display
+        return
+    with Live(console=console, refresh_per_second=4, transient=True) as live:
+        display.refresh = lambda: live.update(display.render())
+        yield display

@@ -1,0 +1,113 @@
+"""results.html: the rows of a batch with pictures, in one file without scripts.
+
+Every text on it is escaped, whoever wrote it; pictures are inside the page, files are linked.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator, Sequence
+from html import escape
+from pathlib import Path
+from urllib.parse import quote
+
+import av
+from PIL import Image, UnidentifiedImageError
+
+from ..progress import clock
+from .record import DONE, FAILED, Record
+from .tables import columns
+
+PICTURE_PIXELS = 320
+PICTURE_ROLES = ("contact_sheet", "frames", "video")  # the best first
+FRAMES_LINKED = 3
+STYLE = """
+:root{color-scheme:light dark}body{font:14px/1.4 system-ui,sans-serif;margin:2em}
+table{border-collapse:collapse}th,td{padding:.4em .8em;text-align:left;vertical-align:top;
+border-bottom:1px solid #8884}img{max-width:320px;display:block}td{max-width:28em;
+overflow-wrap:anywhere}.failed{color:#c33}thead th{position:sticky;top:0;background:Canvas}
+"""
+
+
+def to_page(records: Sequence[Record], out: Path) -> str:
+    """The whole page; `out` is the folder that the records' files are in."""
+    names = columns(records)
+    head = ["row", "", *names, "state", "time", "frames", "frames/s", "server", "files"]
+    cells = "".join(f"<th>{escape(name)}</th>" for name in head)
+    rows = "\n".join(_row(record, names, out) for record in records)
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
+        f"<title>{escape(out.name)}: {_counts(records)}</title><style>{STYLE}</style></head>\n"
+        f"<body><h1>{escape(out.name)}</h1><p>{_counts(records)}</p>\n"
+        f"<table><thead><tr>{cells}</tr></thead><tbody>\n{rows}\n</tbody></table>"
+        "</body></html>\n"
+    )
+
+
+def _counts(records: Sequence[Record]) -> str:
+    states = [record.state for record in records]
+    done, failed = states.count(DONE), states.count(FAILED)
+    left = len(states) - done - failed
+    waiting = f", {left} not run yet" if left else ""
+    return f"{done} of {len(states)} done, {failed} failed{waiting}"
+
+
+def _row(record: Record, names: Sequence[str], out: Path) -> str:
+    rate = record.report.get("frames_per_s")
+    texts = [
+        *(record.values.get(name, "") for name in names),
+        record.state,
+        clock(record.seconds) if record.seconds is not None else "",
+        record.report.get("frames") or "",
+        f"{rate:.1f}" if isinstance(rate, float) else "",
+        record.server or "",
+    ]
+    cells = "".join(f"<td>{escape(str(text))}</td>" for text in texts)
+    problem = f'<div class="failed">{escape(record.error)}</div>' if record.error else ""
+    links = "<br>".join(_links(record))
+    return (
+        f"<tr><td>{record.number}</td><td>{_picture(record, out)}</td>"
+        f"{cells}<td>{problem}{links}</td></tr>"
+    )
+
+
+def _links(record: Record) -> Iterator[str]:
+    frames = [file for file in record.files if file.role == "frames"]
+    for file in [*(file for file in record.files if file not in frames), *frames[:FRAMES_LINKED]]:
+        name = escape(file.path.rpartition("/")[2])
+        yield f'<a href="{escape(quote(file.path))}">{name}</a>'
+    if len(frames) > FRAMES_LINKED:
+        yield f"and {len(frames) - FRAMES_LINKED} more frames"
+
+
+def _picture(record: Record, out: Path) -> str:
+    """The row's picture as an image tag that holds it; nothing where no file can be shown."""
+    for role in PICTURE_ROLES:
+        for file in record.files:
+            if file.role != role:
+                continue
+            image = _open(out / file.path)
+            if image is not None:
+                return f'<img alt="row {record.number}" src="{_embedded(image)}">'
+    return ""
+
+
+def _open(path: Path) -> Image.Image | None:
+    """The picture in a file, or a video's first; None where there is none."""
+    try:
+        if path.suffix.lower() in (".mp4", ".mkv", ".webm"):
+            with av.open(str(path)) as container:
+                image: Image.Image = next(container.decode(video=0)).to_image()
+                return image
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except (OSError, UnidentifiedImageError, av.FFmpegError, IndexError, StopIteration):
+        return None
+
+
+def _embedded(image: Image.Image) -> str:
+    image.thumbnail((PICTURE_PIXELS, PICTURE_PIXELS))
+    content = io.BytesIO()
+    image.save(content, format="JPEG", quality=80)
+    return f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode('ascii')}"

@@ -1,0 +1,133 @@
+"""A table of rows: each column is an input, NODE.INPUT, and each row one run.
+
+CSV (with comma, semicolon or tab), JSON (a list of objects) or JSON Lines. An empty cell, or null,
+leaves the workflow's own value.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...errors import BadInput
+from ..node_spec import NodeSpec
+from ..overrides import Override, find_input, find_node, split_target
+from ..workflow import Workflow
+
+EXAMPLE = "for example 5.seed"
+Cells = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The rows of a file, each as the values to set; `columns` are (node, input)."""
+
+    name: str
+    columns: tuple[tuple[str, str], ...]
+    rows: tuple[tuple[Override, ...], ...]
+
+    def check(self, workflow: Workflow, specs: Mapping[str, NodeSpec]) -> None:
+        """Refuse a column that names no input of the workflow, whether or not a row fills it."""
+        for name, input_name in self.columns:
+            where = f"{self.name}, column {name}.{input_name}"
+            node = find_node(workflow, name, where)
+            if node.class_type in specs:
+                find_input(node, input_name, specs[node.class_type], where)
+
+
+def read_table(path: Path) -> Table:
+    """Read a file of rows; raises `BadInput` with one sentence."""
+    readers = {".csv": _csv, ".tsv": _csv, ".json": _json, ".jsonl": _json_lines}
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise BadInput(f"--params {path}: give a .csv, .tsv, .json or .jsonl file.")
+    rows = reader(path, _text(path))
+    if not rows:
+        raise BadInput(f"{path} holds no rows, so nothing would run; add at least one.")
+    columns = {name: _column(path, name) for row in rows for name in row}
+    if not columns:
+        raise BadInput(f"{path} names no input; call each column NODE.INPUT, {EXAMPLE}.")
+    return Table(
+        path.name,
+        tuple(columns.values()),
+        tuple(
+            tuple(
+                Override(*columns[name], value, f"{path.name} row {number},")
+                for name, value in row.items()
+                if value not in (None, "")
+            )
+            for number, row in enumerate(rows, 1)
+        ),
+    )
+
+
+def _column(path: Path, name: str) -> tuple[str, str]:
+    target = split_target(name)
+    if target is None:
+        raise BadInput(f"{path}: column {name!r} is not NODE.INPUT, {EXAMPLE}.")
+    return target
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise BadInput(f"cannot read --params {path}: {reason}; check the path.") from error
+
+
+def _csv(path: Path, text: str) -> list[Cells]:
+    head = text.partition("\n")[0]
+    delimiter = max(",;\t", key=head.count)  # spreadsheets of many countries write semicolons
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        lines = [line for line in reader if any(cell.strip() for cell in line)]
+    except csv.Error as error:
+        raise BadInput(f"{path} line {reader.line_num} is not valid CSV ({error}).") from error
+    columns = [name.strip() for name in lines[0]] if lines else []
+    doubled = sorted({name for name in columns if columns.count(name) > 1})
+    if doubled:
+        raise BadInput(f"{path}: the column {doubled[0]!r} is there twice; keep one.")
+    for number, line in enumerate(lines[1:], 1):
+        if len(line) != len(columns):
+            raise BadInput(
+                f"{path} row {number} has {len(line)} cells and the head has {len(columns)}; "
+                "put text that holds a delimiter into double quotes."
+            )
+    return [dict(zip(columns, line, strict=True)) for line in lines[1:]]
+
+
+def _json(path: Path, text: str) -> list[Cells]:
+    content = _decode(path, text)
+    if not isinstance(content, list):
+        raise BadInput(f'{path} must be a list of objects such as [{{"5.seed": 1}}].')
+    return [_cells(path, number, row) for number, row in enumerate(content, 1)]
+
+
+def _json_lines(path: Path, text: str) -> list[Cells]:
+    lines = [line for line in text.splitlines() if line.strip()]
+    return [_cells(path, number, _decode(path, line)) for number, line in enumerate(lines, 1)]
+
+
+def _decode(path: Path, text: str) -> object:
+    try:
+        content: object = json.loads(text)
+    except ValueError as error:
+        raise BadInput(f"{path} is not valid JSON ({error}).") from error
+    return content
+
+
+def _cells(path: Path, number: int, row: object) -> Cells:
+    if not isinstance(row, dict):
+        raise BadInput(f'{path} row {number} must be an object such as {{"5.seed": 1}}.')
+    for name, value in row.items():
+        if not isinstance(value, str | int | float | bool | None):
+            raise BadInput(
+                f"{path} row {number}, {name}: must be text, a number, true or false; got "
+                f"a {type(value).__name__}."
+            )
+    return row

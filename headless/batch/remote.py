@@ -1,0 +1,69 @@
+"""A batch on ComfyUI servers, from the first greeting to the last file."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+import aiohttp
+from rich.console import Console
+from yarl import URL
+
+from ...errors import LongtakeError
+from ..node_spec import NodeSpec
+from ..workflow import Workflow, load
+from .client import TIMEOUT, Client, ServerLost
+from .display import shown
+from .pool import Pool
+from .record import Records
+from .row import Order, build_rows
+from .worker import Worker
+
+GREETINGS, GREETING_PAUSE_S = 3, 1.0
+
+
+async def run_on_servers(
+    order: Order, urls: Sequence[URL], patience_s: float, records: Records, console: Console
+) -> None:
+    """Run all rows; `records` says how each stands, at every moment.
+
+    A server that does not answer for `patience_s` is left out.
+    """
+    workflows = [load(path) for path in order.workflows]
+    async with _clients(urls, records.batch_id) as clients:
+        specs = await _specs(clients, workflows)
+        rows = list(build_rows(workflows, order, specs))
+        records.go_on(row.record for row in rows)
+        pool = Pool(rows, records, [client.name for client in clients])
+        with shown(console, records.rows) as display:
+            workers = [Worker(client, pool, records, display, patience_s) for client in clients]
+            await asyncio.gather(*(worker.run() for worker in workers))
+
+
+@asynccontextmanager
+async def _clients(urls: Sequence[URL], batch_id: str) -> AsyncIterator[list[Client]]:
+    async with aiohttp.ClientSession(timeout=TIMEOUT) as session:
+        clients = {client.name: client for client in (Client(session, u, batch_id) for u in urls)}
+        yield list(clients.values())
+
+
+async def _specs(
+    clients: Sequence[Client], workflows: Sequence[Workflow]
+) -> Mapping[str, NodeSpec]:
+    """The workflows' node types, of the first server that answers; all must be ComfyUI."""
+    lost: dict[str, str] = {}
+    for _ in range(GREETINGS):
+        for client in clients:
+            try:
+                await client.greet()
+                lost.pop(client.name, None)
+            except ServerLost as error:
+                lost[client.name] = str(error)
+        answering = [client for client in clients if client.name not in lost]
+        if answering:
+            types = [node.class_type for one in workflows for node in one.nodes.values()]
+            return await answering[0].specs(types)
+        await asyncio.sleep(GREETING_PAUSE_S)
+    names = ", ".join(f"{name} ({reason})" for name, reason in lost.items())
+    raise LongtakeError(f"no server answers: {names}; start ComfyUI there or check --server.")

@@ -1,0 +1,77 @@
+"""How far a server's prompts are: its websocket's messages, without which the queue is polled."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from .client import Client, ServerLost
+
+POLL_S, POLL_WITH_SOCKET_S = 1.0, 10.0
+RECONNECT_S = 5.0
+ENDS = ("execution_success", "execution_error", "execution_interrupted")
+SAMPLER = "LongtakeSampler"
+
+Bar = tuple[int, int]
+
+
+class Watch:
+    """Listens to one server; `bar` is told (prompt id, done, total) as a prompt goes on."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._connected = False
+        self._ended: dict[str, asyncio.Event] = {}
+        self._rows: dict[str, tuple[Mapping[str, Any], Callable[[int, int], None]]] = {}
+
+    async def run(self) -> None:
+        """Keep a connection open; to be cancelled."""
+        while True:
+            with suppress(ServerLost):
+                await self._client.listen(self._heard)
+            self._connected = False
+            await asyncio.sleep(RECONNECT_S)
+
+    def follow(
+        self, prompt_id: str, prompt: Mapping[str, Any], tell: Callable[[int, int], None]
+    ) -> None:
+        """Tell (done, total) of a prompt, chunks where it has our sampler."""
+        self._ended[prompt_id] = asyncio.Event()
+        self._rows[prompt_id] = prompt, tell
+
+    def forget(self, prompt_id: str) -> None:
+        """The end of `follow`."""
+        del self._ended[prompt_id], self._rows[prompt_id]
+
+    async def wait(self, prompt_id: str) -> None:
+        """Return when the prompt may have ended."""
+        limit = POLL_WITH_SOCKET_S if self._connected else POLL_S
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._ended[prompt_id].wait(), limit)
+
+    def _heard(self, message: Mapping[str, Any]) -> None:
+        self._connected = True
+        name, content = message.get("type"), message.get("data")
+        prompt_id = content.get("prompt_id") if isinstance(content, dict) else None
+        if prompt_id not in self._rows or not isinstance(content, dict):
+            return
+        if name in ENDS:
+            self._ended[prompt_id].set()
+        elif name == "progress_state":
+            prompt, tell = self._rows[prompt_id]
+            bar = _bar(content.get("nodes", {}), prompt)
+            if bar is not None:
+                tell(*bar)
+
+
+def _bar(nodes: Mapping[str, Any], prompt: Mapping[str, Any]) -> Bar | None:
+    """The bar that counts chunks, else that of a node at work."""
+    samplers = [n for n, node in prompt.items() if node.get("class_type") == SAMPLER]
+    working = [n for n, node in nodes.items() if node.get("state") == "running"]
+    for name in (*samplers, *working):
+        node = nodes.get(name)
+        if node is not None and node.get("max", 0) > 1:
+            return int(node["value"]), int(node["max"])
+    return None

@@ -1,0 +1,137 @@
+"""One server at work on a batch: rows queued, followed and fetched; lost and found again."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...errors import BadInput
+from .client import Client, Refused, ServerLost
+from .display import Display
+from .outputs import fetch, outcome
+from .pool import MOST_LOSSES, Pool
+from .record import DONE, FAILED, QUEUED, Record, Records
+from .row import Row
+from .watch import Watch
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 15.0
+LOST_AFTER_S = 10.0
+
+
+class Vanished(Exception):
+    """The server answers, and knows nothing of the prompt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """Works on one server until all rows have ended, or it stayed away for `patience_s`."""
+
+    client: Client
+    pool: Pool
+    records: Records
+    display: Display
+    patience_s: float
+    _order: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def run(self) -> None:
+        """Serve, and on a loss wait for the server to come back."""
+        while self.pool.unfinished and await self._is_back():
+            with suppress(ServerLost):
+                await self._serve()
+
+    async def _is_back(self) -> bool:
+        """Wait for the server with growing pauses; False once patience has run out."""
+        since, pause = time.monotonic(), FIRST_PAUSE_S
+        while self.pool.unfinished:
+            try:
+                await self.client.greet()
+                await self.client.drop(await self.pool.find(self.client.name))
+                return True
+            except (ServerLost, BadInput) as error:
+                away_s = time.monotonic() - since
+                if away_s >= LOST_AFTER_S:
+                    await self.pool.lose(self.client.name)
+                    self.display.lost(self.client.name, str(error))
+                if away_s >= self.patience_s:
+                    return False
+            await asyncio.sleep(min(pause, self.patience_s))
+            pause = min(pause * 2, LONGEST_PAUSE_S)
+        return False
+
+    async def _serve(self) -> None:
+        """Two lanes: one row runs while the next waits in the server's own queue."""
+        watch = Watch(self.client)
+        listener = asyncio.create_task(watch.run())
+        lanes = [asyncio.create_task(self._lane(watch, ahead=ahead)) for ahead in (False, True)]
+        try:
+            await asyncio.gather(*lanes)
+        finally:
+            for task in (listener, *lanes):
+                task.cancel()
+            await asyncio.gather(listener, *lanes, return_exceptions=True)
+
+    async def _lane(self, watch: Watch, *, ahead: bool) -> None:
+        while (row := await self.pool.take(self.client.name, ahead=ahead)) is not None:
+            try:
+                await self._run(row, watch)
+            except Vanished:
+                await self.pool.give_back(row)
+                continue
+            except (ServerLost, asyncio.CancelledError):
+                await self.pool.give_back(row)
+                raise
+            except Refused as error:
+                self._fail(row.record, str(error))
+            await self.pool.end(row)
+            self.display.ended(row.record)
+
+    async def _run(self, row: Row, watch: Watch) -> None:
+        record = row.record
+        async with self._order:  # the lane that took its row first queues it first
+            prompt_id = await self._queued(row)
+        watch.follow(prompt_id, row.prompt, lambda done, total: self.display.bar(row, done, total))
+        try:
+            entry = await self._end_of(prompt_id, row, watch)
+        finally:
+            watch.forget(prompt_id)
+        record.seconds, record.report, problem = outcome(entry)
+        if problem is not None:
+            self._fail(record, problem)
+            return
+        record.files = await fetch(self.client, entry, self.records.out, record.folder)
+        record.state, record.error = DONE, None
+
+    async def _queued(self, row: Row) -> str:
+        """The id of the row's prompt: of the one that is there already, else of a new one."""
+        record = row.record
+        if record.server == self.client.name and record.attempt:
+            prompt_id = self.records.prompt_id(record)
+            if await self.client.finished(prompt_id) or await self.client.place(prompt_id):
+                return prompt_id
+            record.losses += record.state == QUEUED
+        if record.losses >= MOST_LOSSES:
+            raise Refused(f"it was lost with its server {record.losses} times")
+        record.attempt += 1
+        record.server, record.state = self.client.name, QUEUED
+        self.records.save()  # before it is queued: a kill in between costs one look, never a run
+        prompt_id = self.records.prompt_id(record)
+        await self.client.queue(row.prompt, prompt_id)
+        return prompt_id
+
+    async def _end_of(self, prompt_id: str, row: Row, watch: Watch) -> dict[str, Any]:
+        while (entry := await self.client.finished(prompt_id)) is None:
+            place = await self.client.place(prompt_id)
+            if place is None:  # or it ended between the two questions
+                entry = await self.client.finished(prompt_id)
+                if entry is None:
+                    raise Vanished
+                break
+            self.display.placed(row, place)
+            await watch.wait(prompt_id)
+        return entry
+
+    def _fail(self, record: Record, problem: str) -> None:
+        record.state, record.error = FAILED, problem

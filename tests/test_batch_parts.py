@@ -1,0 +1,260 @@
+"""The parts of a batch that need no server, or only a websocket: table files, page, bars, state."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession, WSMsgType, web
+from PIL import Image
+from rich.console import Console
+
+from longtake.errors import BadInput
+from longtake.headless.batch.client import Client, server_url
+from longtake.headless.batch.display import Display
+from longtake.headless.batch.outputs import fetch
+from longtake.headless.batch.page import to_page
+from longtake.headless.batch.params import read_table
+from longtake.headless.batch.record import DONE, FAILED, QUEUED, Record, Records, SavedFile
+from longtake.headless.batch.row import Row
+from longtake.headless.batch.tables import to_csv
+from longtake.headless.batch.watch import Watch
+
+
+def record(number: int = 1, **known: Any) -> Record:
+    values = {"1.text": "a"}
+    return Record(number, f"key{number}", "w.json", values, f"00{number}-w", **known)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("t.csv", '5.seed,2.text\n7,"a, ""b""\n"\n\n,c\n'),
+        ("t.csv", '\ufeff5.seed;2.text\r\n7;"a, ""b""\n"\r\n;c\r\n'),
+        ("t.tsv", '5.seed\t2.text\n7\t"a, ""b""\n"\n\tc\n'),
+        ("t.json", '[{"5.seed": 7, "2.text": "a, \\"b\\"\\n"}, {"5.seed": null, "2.text": "c"}]'),
+        ("t.jsonl", '{"5.seed": 7, "2.text": "a, \\"b\\"\\n"}\n\n{"2.text": "c"}\n'),
+    ],
+)
+def test_every_kind_of_table_gives_the_same_rows(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_bytes(text.encode())
+    table = read_table(tmp_path / name)
+    assert table.columns == (("5", "seed"), ("2", "text"))
+    found = [[(cell.target, str(cell.value)) for cell in row] for row in table.rows]
+    assert found == [[("5.seed", "7"), ("2.text", 'a, "b"\n')], [("2.text", "c")]]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "sentence"),
+    [
+        ("t.xlsx", "", "give a .csv, .tsv, .json or .jsonl file"),
+        ("t.json", "{}", "must be a list of objects"),
+        ("t.json", "[3]", "row 1 must be an object"),
+        ("t.json", "[{}]", "names no input"),
+        ("t.json", '[{"1.a": [1]}]', "row 1, 1.a: must be text, a number, true or false; got a"),
+        ("t.jsonl", "{", "is not valid JSON"),
+        ("t.csv", "\xff", "it is not UTF-8 text"),
+    ],
+)
+def test_another_file_is_refused_in_one_sentence(
+    tmp_path: Path, name: str, text: str, sentence: str
+) -> None:
+    (tmp_path / name).write_bytes(text.encode("latin-1"))
+    with pytest.raises(BadInput, match=sentence):
+        read_table(tmp_path / name)
+
+
+class Tags(HTMLParser):
+    """Every tag of a page with its attributes, and its text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_no_text_of_a_row_becomes_a_tag_of_the_page(tmp_path: Path) -> None:
+    evil = "<script>alert(1)</script>\"'><img src=x onerror=y>"
+    bad = record(state=FAILED, error=evil, server=evil)
+    bad.values = {evil: evil}
+    bad.files = [SavedFile("frames", f"001-w/{evil}")]
+    bad.report = {"frames": evil}
+    page = Tags(to_page([bad], tmp_path))
+    assert {tag for tag, _ in page.tags} <= {
+        "html", "head", "meta", "title", "style", "body", "h1", "p", "table", "thead", "tbody",
+        "tr", "th", "td", "div", "a",
+    }  # fmt: skip
+    assert page.text.count("alert(1)") >= 4
+    assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
+
+
+def test_the_page_shows_the_contact_sheet_and_links_every_file(tmp_path: Path) -> None:
+    (tmp_path / "001-w").mkdir()
+    Image.new("RGB", (900, 600), "red").save(tmp_path / "001-w" / "a sheet.png")
+    (tmp_path / "001-w" / "clip.mp4").write_bytes(b"not a video")
+    done = record(state=DONE)
+    done.files = [
+        SavedFile("video", "001-w/clip.mp4"),
+        SavedFile("contact_sheet", "001-w/a sheet.png"),
+    ]
+    page = Tags(to_page([done], tmp_path))
+    [picture] = [attributes["src"] for tag, attributes in page.tags if tag == "img"]
+    assert picture is not None and picture.startswith("data:image/jpeg;base64,")
+    links = [attributes["href"] for tag, attributes in page.tags if tag == "a"]
+    assert links == ["001-w/clip.mp4", "001-w/a%20sheet.png"]
+    (tmp_path / "001-w" / "a sheet.png").unlink()
+    assert "<img" not in to_page([done], tmp_path)  # a file that is no picture is only linked
+
+
+def test_a_spreadsheet_runs_no_cell_as_a_formula() -> None:
+    row = record()
+    row.values = {"1.a": "=HYPERLINK(1)", "1.b": "-2.5", "1.c": "@x", "1.d": "-x"}
+    cells = to_csv([row]).splitlines()[1].split(",")[2:6]
+    assert cells == ["'=HYPERLINK(1)", "-2.5", "'@x", "'-x"]
+
+
+def test_the_state_file_is_never_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = Records(tmp_path)
+    records.start([record()])
+    before = (tmp_path / "batch.json").read_bytes()
+    records.rows[0].state = QUEUED
+
+    def fail(_: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("longtake.headless.batch.record.os.fsync", fail)
+    with pytest.raises(KeyboardInterrupt):
+        records.save()
+    assert (tmp_path / "batch.json").read_bytes() == before
+    again = Records(tmp_path)
+    again.resume()
+    assert again.batch_id == records.batch_id and again.rows == [record()]
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"rows": []}', '{"rows": [{}], "batch_id": "x"}'])
+def test_a_foreign_state_file_is_one_sentence(tmp_path: Path, text: str) -> None:
+    (tmp_path / "batch.json").write_text(text)
+    with pytest.raises(BadInput, match="is not what `longtake batch` writes; move it away"):
+        Records(tmp_path).resume()
+
+
+def test_the_time_left_comes_from_the_rate_of_the_chunks() -> None:
+    now = [100.0]
+    display = Display(Console(file=None, quiet=True), [record(1), record(2)], lambda: now[0])
+    row = Row(display.records[0], {})
+    display.bar(row, 1, 6)
+    now[0] = 104.0
+    display.bar(row, 3, 6)
+    assert display.lanes[1].eta_s(now[0]) == 6.0
+    row.record.state, row.record.seconds = DONE, 4.0
+    display.ended(row.record)
+    assert display.summary() == "1 of 2 done, about 0:04 left" and not display.lanes
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1:8188", "http://127.0.0.1:8188/?x#y"])
+def test_addresses_are_taken_as_users_write_them(text: str) -> None:
+    assert str(server_url(text)).rstrip("/") == "http://127.0.0.1:8188"
+
+
+async def served(routes: list[web.RouteDef]) -> tuple[web.AppRunner, str]:
+    """A server of one test, and its address."""
+    application = web.Application()
+    application.add_routes(routes)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    return runner, f"http://127.0.0.1:{runner.addresses[0][1]}"
+
+
+def progress(prompt_id: str, **nodes: tuple[int, int]) -> str:
+    listed = {
+        name: {"value": value, "max": total, "state": "running"}
+        for name, (value, total) in nodes.items()
+    }
+    return json.dumps({"type": "progress_state", "data": {"prompt_id": prompt_id, "nodes": listed}})
+
+
+async def watched(prompt: dict[str, Any], messages: list[str | bytes]) -> list[tuple[int, int]]:
+    """The bars told for prompt `p` of a server that sends these messages, then its end."""
+
+    async def socket(request: web.Request) -> web.WebSocketResponse:
+        assert request.query["clientId"] == "me"
+        answer = web.WebSocketResponse()
+        await answer.prepare(request)
+        for message in messages:
+            await (answer.send_str if isinstance(message, str) else answer.send_bytes)(message)
+        await answer.send_str('{"type": "execution_success", "data": {"prompt_id": "p"}}')
+        async for message in answer:
+            assert message.type == WSMsgType.TEXT
+        return answer
+
+    runner, url = await served([web.get("/ws", socket)])
+    bars: list[tuple[int, int]] = []
+    async with ClientSession() as session:
+        watch = Watch(Client(session, server_url(url), "me"))
+        watch.follow("p", prompt, lambda done, total: bars.append((done, total)))
+        listener = asyncio.create_task(watch.run())
+        await asyncio.wait_for(watch.wait("p"), 30)
+        listener.cancel()
+        await asyncio.gather(listener, return_exceptions=True)
+    await runner.cleanup()
+    return bars
+
+
+def test_the_samplers_chunks_are_the_bar_whatever_else_moves() -> None:
+    prompt = {"5": {"class_type": "LongtakeSampler"}, "8": {"class_type": "LongtakeSaveVideo"}}
+    messages = [
+        b"\0\0\0\1 a picture",
+        "no json",
+        '{"type": "status", "data": {}}',
+        progress("other", **{"5": (9, 9)}),
+        progress("p", **{"8": (4, 6), "5": (1, 6)}),
+        progress("p", **{"5": (2, 6)}),
+        progress("p", **{"8": (1, 1)}),
+    ]
+    assert asyncio.run(watched(prompt, messages)) == [(1, 6), (2, 6)]
+    alone = {"3": {"class_type": "KSampler"}}
+    assert asyncio.run(watched(alone, [progress("p", **{"3": (7, 20)})])) == [(7, 20)]
+
+
+def test_no_file_of_a_server_lands_outside_the_rows_folder(tmp_path: Path) -> None:
+    """Names are the server's word only: they may climb, repeat, or list a folder of frames."""
+
+    async def view(request: web.Request) -> web.Response:
+        return web.Response(text=request.query["filename"])
+
+    names = ["../../evil.png", "a/b.png", "c\\b.png", "..", "/etc/passwd"]
+    listed: list[dict[str, object]] = [
+        {"filename": name, "subfolder": "", "type": "output"} for name in names
+    ]
+    frames = {"type": "output", "subfolder": "x/../y_frames", "pattern": "f_%02d.png", "count": 2}
+    entry = {"outputs": {"2": {"images": listed, "longtake_frames": [frames]}}}
+
+    async def main() -> list[SavedFile]:
+        runner, url = await served([web.get("/view", view)])
+        async with ClientSession() as session:
+            client = Client(session, server_url(url), "me")
+            files = await fetch(client, entry, tmp_path / "out", "001-w")
+        await runner.cleanup()
+        return files
+
+    files = [file.path for file in asyncio.run(main())]
+    assert files == [
+        "001-w/evil.png", "001-w/b.png", "001-w/b-2.png", "001-w/file", "001-w/passwd",
+        "001-w/y_frames/f_00.png", "001-w/y_frames/f_01.png",
+    ]  # fmt: skip
+    there = {path for path in tmp_path.rglob("*") if path.is_file()}
+    assert there == {tmp_path / "out" / file for file in files}
