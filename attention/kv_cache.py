@@ -135,13 +135,16 @@ class KVCache:
         order = {frame: rank for rank, frame in enumerate(sorted(self.held))}
         return [order[frame] for frame in self.held]
 
-    def attention(self, frames: int) -> CachedAttention:
-        """What `frames` active latent frames may look at: the history and themselves."""
+    def attention(self, frames: int, visible: Sequence[int] = ()) -> CachedAttention:
+        """What `frames` active latent frames may look at: the history and themselves.
+
+        `visible`: how many of the active ones, from the front, each may look at; without it, all.
+        """
         if frames > self.shape.chunk_frames:
             raise ValueError(
                 f"at most {self.shape.chunk_frames} latent frames may be active; got {frames}"
             )
-        return CachedAttention(self, frames)
+        return CachedAttention(self, visible or (frames,) * frames)
 
     def history(self, layer: int) -> tuple[Tensor, Tensor]:
         """Un-rotated keys and values (b, s, n, d) held for `layer`, in slot order."""
@@ -225,14 +228,20 @@ class KVCache:
 class CachedAttention:
     """Self-attention of the active latent frames over the history and themselves.
 
-    Valid until the next commit.
+    Active frame i sees the first `visible[i]` active ones. Frames that see as many in a row are one
+    call over a slice of the keys, so no mask is ever made. Valid until the next commit.
     """
 
-    def __init__(self, cache: KVCache, frames: int) -> None:
+    def __init__(self, cache: KVCache, visible: Sequence[int]) -> None:
         self.cache = cache
-        held = len(cache.held)
+        held, frames, tokens = len(cache.held), len(visible), cache.shape.frame_tokens
         self._now = cache.rotation(range(held, held + frames))
-        self._past_tokens = held * cache.shape.frame_tokens
+        self._past_tokens = held * tokens
+        starts = [i for i in range(frames) if i == 0 or visible[i] != visible[i - 1]]
+        self._parts = [  # queries, and how many keys they see
+            (slice(a * tokens, b * tokens), (held + visible[a]) * tokens)
+            for a, b in zip(starts, [*starts[1:], frames], strict=True)
+        ]
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend un-rotated q, k, v (b, s, n, d) of the active frames."""
@@ -240,4 +249,6 @@ class CachedAttention:
         keys, values = self.cache.workspace(layer)
         keys[:, self._past_tokens : stop] = rotate(k, self._now)
         values[:, self._past_tokens : stop] = v
-        return attend(rotate(q, self._now), keys[:, :stop], values[:, :stop])
+        q = rotate(q, self._now)
+        seen = [attend(q[:, at], keys[:, :n], values[:, :n]) for at, n in self._parts]
+        return seen[0] if len(seen) == 1 else torch.cat(seen, 1)

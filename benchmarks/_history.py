@@ -14,7 +14,7 @@ from ..attention.rope import rotation
 from ..model.config import PATCH
 from ..model.dit import SelfAttention, TextKV, predict, project_text
 from ..model.preset import DEMO
-from ..samplers.schedule import flow_ladder
+from ..samplers.ladder import flow_ladder
 from ._demo import COLUMNS, ROWS, demo_dit, one_prompt, random_latents
 from ._paired import Prepare
 

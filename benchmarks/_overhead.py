@@ -20,7 +20,8 @@ from ..model.vae.streaming import StreamingDecoder
 from ..samplers import branches
 from ..samplers.denoiser import local_denoiser
 from ..samplers.guidance import cfg
-from ..samplers.schedule import CausalChunks, flow_ladder
+from ..samplers.ladder import flow_ladder
+from ..samplers.schedule import causal_chunks
 from ..samplers.settings import RolloutSettings
 from ..stream.journal import Journal
 from ..stream.rollout_stream import FrameStream, Rollout
@@ -83,7 +84,7 @@ def _frames(folder: Path, chunks: int, vae_clock: Clock) -> FrameStream:
         prompts=one_prompt(sizes.text_dim),
         rows=ROWS,
         columns=COLUMNS,
-        schedule=CausalChunks(flow_ladder(DEMO.steps, DEMO.shift), DEMO.chunk_frames),
+        schedule=causal_chunks(flow_ladder(DEMO.steps, DEMO.shift), DEMO.chunk_frames),
         length=chunks * DEMO.chunk_frames,
         guidance=cfg(DEMO.guidance_scale),
     )

@@ -11,7 +11,8 @@ from comfy_api.latest import io
 from ..attention.kv_cache import FullHistory, WindowSink
 from ..errors import BadInput
 from ..model.preset import DEMO
-from ..samplers.schedule import CausalChunks, NoiseSchedule, flow_ladder
+from ..samplers.ladder import flow_ladder
+from ..samplers.schedule import NoiseSchedule, causal_chunks
 from ..samplers.solvers import Euler, ReNoise, Solver
 from . import sockets
 from .schema import build
@@ -31,7 +32,7 @@ class ScheduleSettings:
     @property
     def chunk_frames(self) -> int:
         """Latent frames that are made together."""
-        return self.schedule.active_frames
+        return self.schedule.chunk_frames
 
 
 class KVCacheSettings(io.ComfyNode):
@@ -159,7 +160,7 @@ class DiffusionForcingSchedule(io.ComfyNode):
         """The schedule, its solver and the context noise."""
         if not 0 <= context_noise < 1:
             raise BadInput(f"context_noise is {context_noise}; it must be from 0 to 0.9.")
-        schedule = CausalChunks(flow_ladder(steps, shift), chunk_frames)
+        schedule = causal_chunks(flow_ladder(steps, shift), chunk_frames)
         made = ScheduleSettings(
             schedule, ReNoise() if solver == RENOISE else Euler(), context_noise
         )

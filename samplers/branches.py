@@ -31,7 +31,7 @@ def cache_shape(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype
         head_dim=config.head_dim,
         rows=settings.rows // PATCH,
         columns=settings.columns // PATCH,
-        chunk_frames=settings.schedule.active_frames,
+        chunk_frames=settings.active_frames,
         dtype=dtype,
         hold_rotated=settings.hold_rotated,
     )
@@ -70,9 +70,11 @@ class Branches:
         if self._text is None or prompt is not self.prompt:
             self._text, self.prompt = self._projected(prompt.embedding), prompt
 
-    def velocity(self, x: Tensor, levels: tuple[float, ...]) -> Tensor:
-        """The composed velocity of active latents x (f, c, h, w) at `levels`, in float32."""
-        predictions = self._evaluate(x.to(self.model.dtype), levels, keep=False).velocity
+    def velocity(self, frames: range, x: Tensor, levels: tuple[float, ...]) -> Tensor:
+        """The composed velocity of the active latent `frames` x (f, c, h, w) at `levels`, in
+        float32.
+        """
+        predictions = self._evaluate(frames, x.to(self.model.dtype), levels, keep=False).velocity
         return self.settings.guidance.combine(predictions.float())
 
     def commit(self, first: int, clean: Tensor) -> None:
@@ -81,18 +83,20 @@ class Branches:
         Every branch stores the same composed latents: guidance and solver never see this pass.
         """
         level, clean = self.settings.context_noise, clean.to(self.model.dtype)
+        frames = range(first, first + len(clean))
         if level > 0:
-            noise = self.noise(range(first, first + len(clean)), 0, "context")
+            noise = self.noise(frames, 0, "context")
             clean = (1 - level) * clean + level * noise.to(clean.dtype)
-        prediction = self._evaluate(clean, (level,) * len(clean), keep=True)
+        prediction = self._evaluate(frames, clean, (level,) * len(clean), keep=True)
         self.cache.commit(prediction.keys_values)
 
     def check_finite(self, latents: Tensor, first: int) -> None:
         """Raise NotFinite, naming the layer, unless the latents from frame `first` are finite."""
         if torch.isfinite(latents).all():
             return
-        noise = self.noise(range(first, first + len(latents)), 0, "start").to(self.model.dtype)
-        layers = self._evaluate(noise, (1.0,) * len(latents), keep=True).keys_values
+        frames = range(first, first + len(latents))
+        noise = self.noise(frames, 0, "start").to(self.model.dtype)
+        layers = self._evaluate(frames, noise, (1.0,) * len(latents), keep=True).keys_values
         bad = (
             f"layer {i}" for i, kv in enumerate(layers) if not all(x.isfinite().all() for x in kv)
         )
@@ -121,12 +125,14 @@ class Branches:
         return project_text(self._tree, context.to(self.model.device, self.model.dtype))
 
     @torch.no_grad()
-    def _evaluate(self, x: Tensor, levels: tuple[float, ...], *, keep: bool) -> Prediction:
+    def _evaluate(
+        self, frames: range, x: Tensor, levels: tuple[float, ...], *, keep: bool
+    ) -> Prediction:
         self.model.check()
         assert self._text is not None
         branches = len(self.settings.guidance.branches)
         t = 1000 * torch.tensor(levels, dtype=torch.float64).expand(branches, -1)
-        attention = self.cache.attention(len(x))
+        attention = self.cache.attention(len(frames), self.settings.visible(frames))
         self.evals += branches
         return predict(
             self._tree,

@@ -20,6 +20,7 @@ from .branches import Branches
 from .denoiser import Denoiser
 from .schedule import Row
 from .settings import RolloutSettings
+from .solvers import Move, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,9 @@ class Chunk:
     """Latent frames that finished together: latents (f, c, h, w) float32 on the CPU, normalised.
 
     `first_frame` is the first latent frame's index in the rollout; `seconds` is the time it took to
-    make, `kv_bytes` what the KV cache holds after it (0 when it was read back).
+    make, `kv_bytes` what the KV cache holds after it (0 when it was read back). `in_flight` is the
+    state of the latent frames after it that were active when it finished (f, ...): their latents,
+    then what the solver remembers of them.
     """
 
     index: int
@@ -37,6 +40,7 @@ class Chunk:
     model_evals: int = 0
     seconds: float = 0.0
     kv_bytes: int = 0
+    in_flight: State = ()
 
 
 SettingsAt = Callable[[int], RolloutSettings]
@@ -52,33 +56,38 @@ def generate(
     """Yield chunks, continuing after `finished` ones by replaying their commits (same bits).
 
     A chunk is yielded as soon as it is clean and committed only when the next one begins. Where the
-    schedule lets chunks overlap, finished ones that overlap with unfinished ones are made again.
+    schedule lets chunks overlap, the last finished one brings the state of those in flight.
     `settings_at(first)` is asked as each chunk begins, replayed or new, and may change the prompts
     and the guidance weights in force from latent frame `first` on: live edits.
     """
     state = _Rollout(settings, model, settings_at)
-    chunks, frames, redo = state.replay(finished)
-    known = chunks + redo
-    x = state.branches.nothing()
+    index, first, active = state.replay(finished)
     done: tuple[int, Tensor] | None = None
-    starting = True
-    for row in settings.schedule.rows(frames, settings.length):
-        if starting:
-            began, evals = time.perf_counter(), state.branches.evals
-            state.begin(row.first, done)
-        x = state.step(row, x)
-        starting = row.finished > 0
-        if not starting:
-            continue
-        clean, x = x[: row.finished], x[row.finished :]
-        state.branches.check_finite(clean, row.first)
-        done = (row.first, clean)
-        if chunks >= known:
-            made, seconds = state.branches.evals - evals, time.perf_counter() - began
-            latents, prompt = clean.float().cpu(), state.branches.prompt.text
-            kv_bytes = state.branches.cache.bytes
-            yield Chunk(chunks, row.first, latents, prompt, made, seconds, kv_bytes)
-        chunks += 1
+    for rows in by_chunk(settings.noise_rows(first)):
+        began, evals = time.perf_counter(), state.branches.evals
+        state.begin(rows[0].first, done)
+        for row in rows:
+            active = state.step(row, active)
+        count, first = rows[-1].finished, rows[-1].first
+        clean, active = active[0][:count], tuple(part[count:] for part in active)
+        state.branches.check_finite(clean, first)
+        done = (first, clean)
+        made, seconds = state.branches.evals - evals, time.perf_counter() - began
+        latents, prompt = clean.float().cpu(), state.branches.prompt.text
+        in_flight = tuple(part.cpu() for part in active) if len(active[0]) else ()
+        kv_bytes = state.branches.cache.bytes
+        yield Chunk(index, first, latents, prompt, made, seconds, kv_bytes, in_flight)
+        index += 1
+
+
+def by_chunk(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """The rows up to and with each one that finishes latent frames."""
+    gathered: list[Row] = []
+    for row in rows:
+        gathered.append(row)
+        if row.finished:
+            yield gathered
+            gathered = []
 
 
 class _Rollout:
@@ -91,23 +100,19 @@ class _Rollout:
         self.settings_at: SettingsAt = settings_at or (lambda _: settings)
         self.branches = Branches(settings, model)
 
-    def replay(self, finished: Iterable[Chunk]) -> tuple[int, int, int]:
-        """Commit `finished` chunks again; gives how many chunks and latent frames that was, and the
-        chunks left over.
-
-        A chunk is left over when frames after it were active before it was clean: their state is
-        gone.
+    def replay(self, finished: Iterable[Chunk]) -> tuple[int, int, State]:
+        """Commit `finished` chunks again; gives the next chunk's index and first latent frame, and
+        what is in flight.
         """
-        chunks, frames, waiting = 0, 0, list[Chunk]()
+        index, first, in_flight = 0, 0, State()
         for chunk in finished:
-            waiting.append(chunk)
-            end = chunk.first_frame + len(chunk.latents)
-            if self.settings.schedule.can_start(end):
-                for ready in waiting:
-                    self.begin(ready.first_frame)
-                    self.branches.commit(ready.first_frame, ready.latents.to(self.device))
-                chunks, frames, waiting = chunks + len(waiting), end, []
-        return chunks, frames, len(waiting)
+            self.begin(chunk.first_frame)
+            self.branches.commit(chunk.first_frame, chunk.latents.to(self.device))
+            index, first = index + 1, chunk.first_frame + len(chunk.latents)
+            in_flight = chunk.in_flight
+        nothing = self.branches.nothing()
+        active = tuple(part.to(self.device) for part in in_flight)
+        return index, first, active or (nothing, *self.settings.solver.start(nothing))
 
     def begin(self, first: int, done: tuple[int, Tensor] | None = None) -> None:
         """Claim the model for a chunk from frame `first`, commit the one that is `done` before it.
@@ -120,21 +125,36 @@ class _Rollout:
         self.settings = self.settings_at(first)
         self.branches.use(self.settings, self.settings.prompts.at(first))
 
-    def step(self, row: Row, x: Tensor) -> Tensor:
-        """One row: x (active before, c, h, w) float32 to all its frames at their next level."""
-        frames = range(row.first, row.first + len(row.now))
-        if len(x) < len(frames):
-            x = torch.cat([x, self.branches.noise(frames[len(x) :], 0, "start")])
+    def step(self, row: Row, active: State) -> State:
+        """One row: latents (f, c, h, w) float32 of the frames that were active before, and what the
+        solver remembers of them, to those of all the row's frames at their next level.
+        """
+        solver = self.settings.solver
+        x, *memory = self._joined(row, active)
         now, after = (
             torch.tensor(levels, device=x.device).view(-1, 1, 1, 1)
             for levels in (row.now, row.after)
         )
-        v = self.branches.velocity(x, row.now)
-        noise = None
-        if self.settings.solver.stochastic:
-            addresses = zip(frames, row.steps, strict=True)
-            parts = [
-                self.branches.noise(range(f, f + 1), step + 1, "renoise") for f, step in addresses
-            ]
-            noise = torch.cat(parts)
-        return self.settings.solver.step(x, v, now, after, noise)
+        v = self.branches.velocity(row.frames, x, row.now)
+        noise = self._fresh_noise(row) if solver.stochastic else None
+        x, state = solver.step(x, v, Move(now, after, noise), tuple(memory))
+        return x, *state
+
+    def _joined(self, row: Row, active: State) -> State:
+        """The state of the active frames, those that join them in this row behind."""
+        held = len(active[0])
+        if held == len(row.frames):
+            return active
+        if any(row.steps[held:]):
+            raise ValueError(
+                f"latent frame {row.frames[held]} is in the middle of its steps, but the chunk "
+                "before it did not bring its state"
+            )
+        x = self.branches.noise(row.frames[held:], 0, "start")
+        joining = (x, *self.settings.solver.start(x))
+        return tuple(torch.cat(parts) for parts in zip(active, joining, strict=True))
+
+    def _fresh_noise(self, row: Row) -> Tensor:
+        addresses = zip(row.frames, row.steps, strict=True)
+        parts = [self.branches.noise(range(f, f + 1), step + 1, "renoise") for f, step in addresses]
+        return torch.cat(parts)

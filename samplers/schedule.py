@@ -1,24 +1,29 @@
 """Noise-level schedules as data: rows of (which latent frames are active, their level now, their
 level next).
 
-A level is the flow noise fraction sigma in [0, 1]: x = (1 - sigma) clean + sigma noise. Causal
-chunks, pyramid and full sequence differ only in their rows (Diffusion Forcing, arXiv 2407.01392,
-scheduling matrices K); one sampling loop serves them all.
+Latent frames come in chunks; each chunk goes down a ladder of levels, one step a row, and starts
+`lag` rows after the chunk before it. That one number makes causal chunks, pyramid, trapezoid and
+full sequence (Diffusion Forcing, arXiv 2407.01392), the asynchronous matrix (SkyReels-V2, arXiv
+2504.13074), the joint window (Rolling Forcing, arXiv 2509.25161) and the chunk pipeline (MAGI-1,
+arXiv 2505.13211). One sampling loop serves them all.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from ..errors import BadInput
+from .ladder import Ladder, check_ladder
 
-Ladder = tuple[float, ...]
-"""Levels from 1 (pure noise) down to 0 (clean), strictly decreasing.
+Within = Literal["bidirectional", "block-causal"]
+"""What active latent frames see of one another: all, or their own and earlier chunks."""
 
-One more than the number of steps.
-"""
+MOST_CHUNK_FRAMES = 8
+SMALLEST_LAG = 0.01
+ROUNDING = 1e-9  # 3 x (5 / 3) is 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,161 +40,193 @@ class Row:
     steps: tuple[int, ...]
 
     @property
+    def frames(self) -> range:
+        """The active latent frames."""
+        return range(self.first, self.first + len(self.now))
+
+    @property
     def finished(self) -> int:
         """How many frames at the front are clean after this row, and so leave the active set."""
         return next((i for i, level in enumerate(self.after) if level > 0), len(self.after))
 
 
 class NoiseSchedule(Protocol):
-    """What the sampling loop needs of a schedule."""
+    """What the sampling loop needs of a schedule.
+
+    Latent frames before `origin` are given, not made: chunks are counted from it.
+    """
 
     @property
-    def active_frames(self) -> int:
+    def chunk_frames(self) -> int:
+        """Latent frames that start, and finish, together."""
+
+    def active_frames(self, length: int | None, origin: int = 0) -> int:
         """The most latent frames that are active at once."""
 
-    def rows(self, first: int, length: int | None) -> Iterator[Row]:
-        """Rows from latent frame `first`, where one `can_start`, to `length` (None: for ever)."""
+    def rows(self, first: int, length: int | None, origin: int = 0) -> Iterator[Row]:
+        """The rows in which `first` or a later frame is the first that is not clean, to `length`
+        (None: for ever).
+        """
 
-    def can_start(self, frame: int) -> bool:
-        """Whether all latent frames before `frame` are clean when it becomes active."""
-
-
-def shifted(sigma: float, shift: float) -> float:
-    """The flow time shift: s sigma / (1 + (s - 1) sigma)."""
-    return shift * sigma / (shift * sigma + (1 - sigma))  # written so that 1 stays exactly 1
-
-
-def flow_ladder(steps: int, shift: float) -> Ladder:
-    """`steps` equal steps from 1 to 0, then shifted."""
-    if steps < 1:
-        raise BadInput(f"steps must be at least 1; got {steps}.")
-    if not 0 < shift < float("inf"):
-        raise BadInput(f"shift must be a positive number; got {shift}.")
-    return tuple(shifted(1 - i / steps, shift) for i in range(steps + 1))
-
-
-def few_step_ladder(timesteps: tuple[float, ...], shift: float) -> Ladder:
-    """The distilled family's list of un-warped timesteps (1000, 750, ...) as levels, shifted, with
-    the final 0.
-    """
-    return (*(shifted(t / 1000, shift) for t in timesteps), 0.0)
+    def visible(self, frames: range, origin: int = 0) -> tuple[int, ...]:
+        """How many of these active frames, from the front, each of them may look at."""
 
 
 @dataclass(frozen=True, slots=True)
-class CausalChunks:
-    """Chunks one after another, all latent frames of a chunk at one level.
+class Staggered:
+    """Every chunk starts `lag` rows after the one before it, at the latest when that is clean.
 
-    `chunk_frames` = 1 is autoregressive.
+    `lag` 0 makes everything together; `mirrored` starts at both ends and works inwards. With
+    `first_ladder` the very first chunk, which has no history, takes its own steps.
     """
 
     ladder: Ladder
     chunk_frames: int = 3
+    lag: float = math.inf
+    first_ladder: Ladder = ()
+    mirrored: bool = False
+    within: Within = "bidirectional"
 
     def __post_init__(self) -> None:
-        check_ladder(self.ladder)
-        if not 1 <= self.chunk_frames <= 8:
+        for ladder in (self.ladder, self.first_ladder or self.ladder):
+            check_ladder(ladder)
+        if not 1 <= self.chunk_frames <= MOST_CHUNK_FRAMES:
             raise BadInput(
-                f"chunk_frames must be from 1 to 8 latent frames; got {self.chunk_frames}."
+                f"chunk_frames must be from 1 to {MOST_CHUNK_FRAMES} latent frames; "
+                f"got {self.chunk_frames}."
+            )
+        if not (self.lag == 0 or self.lag >= SMALLEST_LAG):
+            raise BadInput(
+                f"a chunk must start together with the one before it (0) or {SMALLEST_LAG} or more "
+                f"steps after it; got {self.lag}."
+            )
+        object.__setattr__(self, "lag", min(self.lag, len(self.ladder) - 1.0))
+
+    def active_frames(self, length: int | None, origin: int = 0) -> int:
+        """Those of all chunks that start before the first one is clean."""
+        if length is not None and (self.mirrored or self.lag == 0):
+            return length - origin
+        self._check_length(length)
+        frames = math.ceil((len(self.ladder) - 1 - ROUNDING) / self.lag) * self.chunk_frames
+        return frames if length is None else min(frames, length - origin)
+
+    def rows(self, first: int, length: int | None, origin: int = 0) -> Iterator[Row]:
+        """One step a row for every chunk that has started and is not clean."""
+        self._check_length(length)
+        timing = _Timing(self, origin, length)
+        front, row = 0, 0
+        while timing.exists(front):
+            row = max(row, timing.start(front))
+            if origin + front * self.chunk_frames >= first:
+                yield timing.row(front, row)
+            row += 1
+            while timing.exists(front) and timing.end(front) <= row:
+                front += 1
+
+    def visible(self, frames: range, origin: int = 0) -> tuple[int, ...]:
+        """All of them, or those of their own and earlier chunks."""
+        if self.within == "bidirectional":
+            return (len(frames),) * len(frames)
+        chunk = self.chunk_frames
+        ends = ((f - origin) // chunk * chunk + chunk + origin for f in frames)
+        return tuple(min(end, frames.stop) - frames.start for end in ends)
+
+    def lagged(self, chunks: int) -> int:
+        """Rows between the starts of the first chunk and of the one `chunks` after it."""
+        return int(chunks * self.lag + ROUNDING)
+
+    def _check_length(self, length: int | None) -> None:
+        if length is None and (self.mirrored or self.lag == 0):
+            raise BadInput(
+                "This schedule makes all latent frames together, so it cannot run without an end; "
+                "give the shot a length, or choose another schedule."
             )
 
-    @property
-    def active_frames(self) -> int:
-        """One chunk."""
-        return self.chunk_frames
 
-    def can_start(self, frame: int) -> bool:
-        """Chunks never overlap, so at every chunk's first frame."""
-        return True
+class _Timing:
+    """When each chunk of one rollout starts and ends, in rows."""
 
-    def rows(self, first: int, length: int | None) -> Iterator[Row]:
-        """Rows of every chunk from the one that starts at `first`.
+    def __init__(self, schedule: Staggered, origin: int, length: int | None) -> None:
+        self.schedule, self.origin, self.length = schedule, origin, length
+        self.opening = schedule.first_ladder if schedule.first_ladder and not origin else ()
+        frames = None if length is None else length - origin
+        self.chunks = None if frames is None else -(-frames // schedule.chunk_frames)
 
-        The last chunk may be shorter.
-        """
-        while length is None or first < length:
-            count = self.chunk_frames if length is None else min(self.chunk_frames, length - first)
-            for step, (now, after) in enumerate(zip(self.ladder, self.ladder[1:], strict=False)):
-                yield Row(first, (now,) * count, (after,) * count, (step,) * count)
-            first += count
+    def exists(self, chunk: int) -> bool:
+        return self.chunks is None or chunk < self.chunks
+
+    def ladder(self, chunk: int) -> Ladder:
+        return self.opening if self.opening and chunk == 0 else self.schedule.ladder
+
+    def start(self, chunk: int) -> int:
+        if self.schedule.mirrored and self.chunks is not None:
+            chunk = min(chunk, self.chunks - 1 - chunk)
+        if not self.opening or chunk == 0:
+            return self.schedule.lagged(chunk)
+        longer = len(self.opening) - len(self.schedule.ladder)
+        return self.schedule.lagged(chunk) + max(longer, -self.schedule.lagged(1))
+
+    def end(self, chunk: int) -> int:
+        """The row after which the chunk is clean, plus one."""
+        return self.start(chunk) + len(self.ladder(chunk)) - 1
+
+    def row(self, front: int, row: int) -> Row:
+        """Row number `row`, in which chunk `front` is the first that is not clean."""
+        last = front
+        while self.exists(last + 1) and (self.schedule.mirrored or self.start(last + 1) <= row):
+            last += 1
+        now, after, steps = list[float](), list[float](), list[int]()
+        size = self.schedule.chunk_frames
+        for chunk in range(front, last + 1):
+            ladder, taken = self.ladder(chunk), row - self.start(chunk)
+            step = min(max(taken, 0), len(ladder) - 1)
+            below = min(max(taken + 1, 0), len(ladder) - 1)
+            left = size if self.length is None else self.length - self.origin - chunk * size
+            frames = min(size, left)
+            now += [ladder[step]] * frames
+            after += [ladder[below]] * frames
+            steps += [step] * frames
+        return Row(self.origin + front * size, tuple(now), tuple(after), tuple(steps))
 
 
-@dataclass(frozen=True, slots=True)
-class Matrix:
-    """A finite schedule given whole.
+def causal_chunks(ladder: Ladder, chunk_frames: int = 3, first_ladder: Ladder = ()) -> Staggered:
+    """Chunks one after another; `chunk_frames` = 1 is frame by frame."""
+    return Staggered(ladder, chunk_frames, first_ladder=first_ladder)
 
-    `indices[m][t]` is how many steps frame t still has to go before row m.
+
+def full_sequence(ladder: Ladder) -> Staggered:
+    """All latent frames together: K[m, t] = S - m."""
+    return Staggered(ladder, 1, lag=0)
+
+
+def pyramid(ladder: Ladder, uncertainty: float = 1.0) -> Staggered:
+    """Later frames lag behind: K[m, t] = clip(S + int(t u) - m, 0, S); u = S is frame by frame."""
+    return Staggered(ladder, 1, uncertainty)
+
+
+def trapezoid(ladder: Ladder, uncertainty: float = 1.0) -> Staggered:
+    """Both ends first: K[m, t] = K[m, -1 - t] = clip(S + int(t u) - m, 0, S).
+
+    The published code mirrors to column -t, which fills column 0 twice, and ends a row early.
     """
-
-    ladder: Ladder
-    indices: tuple[tuple[int, ...], ...]
-
-    def __post_init__(self) -> None:
-        check_ladder(self.ladder)
-        steps = len(self.ladder) - 1
-        if any(index != 0 for index in self.indices[-1]) or any(
-            index != steps for index in self.indices[0][-1:]
-        ):
-            raise ValueError(
-                "a noise-level matrix starts at pure noise and ends with every latent frame clean"
-            )
-        for before, after in zip(self.indices, self.indices[1:], strict=False):
-            if any(not 0 <= b - a <= 1 for b, a in zip(before, after, strict=True)):
-                raise ValueError(
-                    "a latent frame takes at most one step a row, and never goes back to more noise"
-                )
-
-    @property
-    def active_frames(self) -> int:
-        """The widest row."""
-        return max(len(row.now) for row in self.rows(0, len(self.indices[0])))
-
-    def can_start(self, frame: int) -> bool:
-        """Whether no row has active frames on both sides of `frame`."""
-        return not any(row.first < frame < row.first + len(row.now) for row in self.rows(0, None))
-
-    def rows(self, first: int, length: int | None) -> Iterator[Row]:
-        """Rows that still change a frame at or after `first`; `length` must be the matrix's own."""
-        frames, steps = len(self.indices[0]), len(self.ladder) - 1
-        if length not in (None, frames):
-            raise BadInput(
-                f"this schedule is made for {frames} latent frames; got a length of {length}."
-            )
-        for before, after in zip(self.indices, self.indices[1:], strict=False):
-            changing = [t for t in range(first, frames) if before[t] != after[t]]
-            if not changing:
-                continue
-            low = min(t for t in range(first, frames) if before[t] > 0)
-            started = [t for t in range(low, frames) if after[t] < steps]
-            part = range(low, started[-1] + 1)
-            yield Row(
-                low,
-                tuple(self.ladder[steps - before[t]] for t in part),
-                tuple(self.ladder[steps - after[t]] for t in part),
-                tuple(steps - before[t] for t in part),
-            )
+    return Staggered(ladder, 1, uncertainty, mirrored=True)
 
 
-def full_sequence(ladder: Ladder, frames: int) -> Matrix:
-    """All latent frames together, K[m, t] = S - m."""
-    steps = len(ladder) - 1
-    return Matrix(ladder, tuple((steps - m,) * frames for m in range(steps + 1)))
+def asynchronous(ladder: Ladder, chunk_frames: int, ar_step: int) -> Staggered:
+    """SkyReels-V2's matrix: every causal block lags `ar_step` steps behind its left neighbour."""
+    return Staggered(ladder, chunk_frames, ar_step, within="block-causal")
 
 
-def pyramid(ladder: Ladder, frames: int, uncertainty: float = 1.0) -> Matrix:
-    """Later frames lag behind: K[m, t] = clip(S + int(t u) - m, 0, S); u = S is frame-by-frame."""
-    steps = len(ladder) - 1
-    rows = steps + int((frames - 1) * uncertainty) + 1
-    return Matrix(
-        ladder,
-        tuple(
-            tuple(min(max(steps + int(t * uncertainty) - m, 0), steps) for t in range(frames))
-            for m in range(rows)
-        ),
-    )
+def rolling(ladder: Ladder, chunk_frames: int = 3) -> Staggered:
+    """Rolling Forcing's joint window: as many chunks as steps, each one step apart."""
+    return Staggered(ladder, chunk_frames, 1)
 
 
-def check_ladder(ladder: Ladder) -> None:
-    """A ladder falls strictly from 1 to 0."""
-    falling = all(b < a for a, b in zip(ladder, ladder[1:], strict=False))
-    if len(ladder) < 2 or ladder[0] != 1.0 or ladder[-1] != 0.0 or not falling:
-        raise BadInput(f"noise levels must fall strictly from 1 to 0; got {ladder}.")
+def pipeline(ladder: Ladder, chunk_frames: int, in_flight: int) -> Staggered:
+    """MAGI-1's pipeline: `in_flight` chunks at once, spread evenly over the steps."""
+    if not 1 <= in_flight <= len(ladder) - 1:
+        raise BadInput(
+            f"From 1 to {len(ladder) - 1} chunks can be in flight, as many as there are steps; "
+            f"got {in_flight}."
+        )
+    return Staggered(ladder, chunk_frames, (len(ladder) - 1) / in_flight, within="block-causal")

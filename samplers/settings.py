@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ..attention.kv_cache import CachePolicy, WindowSink
@@ -9,7 +10,7 @@ from ..errors import BadInput
 from ..model.config import PATCH
 from .guidance import Guidance
 from .prompts import PromptTimeline
-from .schedule import NoiseSchedule
+from .schedule import NoiseSchedule, Row
 from .solvers import Euler, Solver
 
 
@@ -46,3 +47,16 @@ class RolloutSettings:
             raise BadInput(
                 f"context_noise must be at least 0 and below 1; got {self.context_noise}."
             )
+
+    @property
+    def active_frames(self) -> int:
+        """The most latent frames that are active at once."""
+        return self.schedule.active_frames(self.length)
+
+    def noise_rows(self, first: int = 0) -> Iterator[Row]:
+        """The rows of the schedule from the one in which latent frame `first` leads."""
+        return self.schedule.rows(first, self.length)
+
+    def visible(self, frames: range) -> tuple[int, ...]:
+        """How many of the active `frames`, from the front, each of them may look at."""
+        return self.schedule.visible(frames)

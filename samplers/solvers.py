@@ -1,41 +1,75 @@
-"""Solvers: from a predicted velocity to the latents at the next level.
+"""Solvers: from a model's prediction to the latents at the next level.
 
-Flow matching: x_s = (1 - s) x0 + s eps, v = eps - x0, so x0 = x - s v.
+Every latent frame is at a level of its own and owns the state that a solver keeps from step to
+step: state is a tuple of tensors (f, ...), one row per active latent frame, handed in and given
+back. Flow matching: x_s = (1 - s) x0 + s eps, v = eps - x0, so x0 = x - s v.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
+
+from .process import Flow, NoiseProcess
+
+State = tuple[Tensor, ...]
+"""What a solver remembers of each active latent frame, each (f, ...)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Where each latent frame goes: levels now and after it (f, 1, 1, 1), and noise like x for a
+    stochastic solver.
+    """
+
+    now: Tensor
+    after: Tensor
+    noise: Tensor | None = None
 
 
 class Solver(Protocol):
     """One step for several latent frames, each with its own levels."""
 
     @property
+    def process(self) -> NoiseProcess:
+        """How noise is mixed in, and what the model is told of it."""
+
+    @property
     def stochastic(self) -> bool:
         """Whether `step` uses noise."""
 
-    def step(
-        self, x: Tensor, v: Tensor, now: Tensor, after: Tensor, noise: Tensor | None
-    ) -> Tensor:
-        """x, v, noise (f, c, h, w); levels now and after (f, 1, 1, 1)."""
+    def start(self, x: Tensor) -> State:
+        """The state of latent frames x (f, c, h, w) that have taken no step."""
+
+    def step(self, x: Tensor, v: Tensor, move: Move, state: State) -> tuple[Tensor, State]:
+        """x and the prediction v (f, c, h, w) to the next level, and the state there.
+
+        A frame whose level does not change stays as it is, and so does its state.
+        """
+
+
+def wide(x: Tensor) -> Tensor:
+    """x in float64, where there is such a thing."""
+    return x.to(torch.float32 if x.device.type == "mps" else torch.float64)  # MPS has no float64
 
 
 @dataclass(frozen=True, slots=True)
 class Euler:
     """The probability-flow ODE by Euler: x + (s' - s) v."""
 
+    process: Flow = Flow()
     stochastic: bool = False
 
-    def step(
-        self, x: Tensor, v: Tensor, now: Tensor, after: Tensor, noise: Tensor | None
-    ) -> Tensor:
+    def start(self, x: Tensor) -> State:
+        """Nothing is remembered."""
+        return ()
+
+    def step(self, x: Tensor, v: Tensor, move: Move, state: State) -> tuple[Tensor, State]:
         """Move along the velocity."""
-        return x + (after - now) * v
+        return x + (move.after - move.now) * v, state
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +81,58 @@ class ReNoise:
     `pipeline/causal_inference.py`).
     """
 
+    process: Flow = Flow()
     stochastic: bool = True
 
-    def step(
-        self, x: Tensor, v: Tensor, now: Tensor, after: Tensor, noise: Tensor | None
-    ) -> Tensor:
-        """Estimate and re-noise; without a change of level the frame stays as it is."""
-        assert noise is not None
-        wide = torch.float32 if x.device.type == "mps" else torch.float64  # MPS has no float64
-        clean = (x.to(wide) - now.to(wide) * v.to(wide)).to(x.dtype)
-        return ((1 - after) * clean + after * noise).where(now != after, x)
+    def start(self, x: Tensor) -> State:
+        """Nothing is remembered."""
+        return ()
+
+    def step(self, x: Tensor, v: Tensor, move: Move, state: State) -> tuple[Tensor, State]:
+        """Estimate and re-noise."""
+        assert move.noise is not None
+        clean = (wide(x) - wide(move.now) * wide(v)).to(x.dtype)
+        noised = (1 - move.after) * clean + move.after * move.noise
+        return noised.where(move.now != move.after, x), state
+
+
+@dataclass(frozen=True, slots=True)
+class DDIM:
+    """DDIM (arXiv 2010.02502, eq. 12 and 16) for any process and kind of prediction.
+
+    `eta` 0 is deterministic (on a flow: Euler), 1 is ancestral: DDPM's own posterior, of variance
+    eta^2 (s'/s)^2 (s^2 - (a/a')^2 s'^2) for signal a and noise s.
+    """
+
+    process: NoiseProcess = Flow()
+    prediction: Literal["flow", "epsilon", "v"] = "flow"
+    eta: float = 0.0
+
+    @property
+    def stochastic(self) -> bool:
+        """Unless eta is 0."""
+        return self.eta > 0
+
+    def start(self, x: Tensor) -> State:
+        """Nothing is remembered."""
+        return ()
+
+    def step(self, x: Tensor, v: Tensor, move: Move, state: State) -> tuple[Tensor, State]:
+        """Estimate clean latents and noise, and mix them anew for the next level."""
+        (a, s), (a2, s2) = (self.process.coefficients(wide(t)) for t in (move.now, move.after))
+        clean, noise = self._split(wide(x), wide(v), a, s)
+        fresh = self.eta * s2 / s * (s**2 - (a / a2) ** 2 * s2**2).clamp(min=0).sqrt()
+        moved = a2 * clean + (s2**2 - fresh**2).clamp(min=0).sqrt() * noise
+        if move.noise is not None:
+            moved = moved + fresh * wide(move.noise)
+        return moved.to(x.dtype).where(move.now != move.after, x), state
+
+    def _split(self, x: Tensor, v: Tensor, a: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        """Clean latents and noise in x = a clean + s noise, from the prediction v."""
+        match self.prediction:
+            case "flow":  # noise - clean
+                return (x - s * v) / (a + s), (x + a * v) / (a + s)
+            case "epsilon":  # noise
+                return (x - s * v) / a, v
+            case "v":  # a noise - s clean
+                return a * x - s * v, s * x + a * v

@@ -19,7 +19,6 @@ from ..model.vae.latent_format import SPATIAL_FACTOR, frame_count
 from ..samplers.denoiser import Denoiser
 from ..samplers.prompts import embedding_digest
 from ..samplers.rollout import Chunk, generate
-from ..samplers.schedule import NoiseSchedule
 from ..samplers.settings import RolloutSettings
 from .frames import FrameChunk
 from .journal import Journal, next_key, root_key
@@ -42,15 +41,22 @@ class Decoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The latent frames [first, first + count) of one chunk."""
+    """The latent frames [first, first + count) of one chunk; none from `until` on was active before
+    it finished.
+    """
 
     first: int
     count: int
+    until: int
 
 
-def spans(schedule: NoiseSchedule, length: int | None) -> Iterator[Span]:
-    """The chunks that `schedule` finishes, in order."""
-    return (Span(row.first, row.finished) for row in schedule.rows(0, length) if row.finished)
+def spans(settings: RolloutSettings) -> Iterator[Span]:
+    """The chunks that a rollout finishes, in order."""
+    until = 0
+    for row in settings.noise_rows():
+        until = max(until, row.frames.stop)
+        if row.finished:
+            yield Span(row.first, row.finished, until)
 
 
 @dataclass(slots=True)
@@ -75,10 +81,9 @@ class Rollout:
 
     def __post_init__(self) -> None:
         self._keys = [root_key(self._root_fields())]
-        length = self.settings.length
-        self._more_spans = spans(self.settings.schedule, length)
-        if length is not None:
-            self.chunk_count = sum(1 for _ in spans(self.settings.schedule, length))
+        self._more_spans = spans(self.settings)
+        if self.settings.length is not None:
+            self.chunk_count = sum(1 for _ in spans(self.settings))
         self.chunks = Stream(self._produce, stored=self.stored, length=self.chunk_count)
 
     @property
@@ -103,7 +108,11 @@ class Rollout:
         while len(self._keys) <= index + 1:
             span = self.span(len(self._keys) - 1)
             prompt = self.settings.prompts.at(span.first)
-            in_force = {"frames": span.count, "prompt": embedding_digest(prompt.embedding)}
+            in_force = {
+                "frames": span.count,
+                "until": span.until,
+                "prompt": embedding_digest(prompt.embedding),
+            }
             self._keys.append(next_key(self._keys[-1], in_force))
         return self._keys[index + 1]
 
@@ -119,10 +128,10 @@ class Rollout:
         tensors = self.journal.read(key)
         if tensors is None:
             return None
-        span = self.span(index)
-        return Chunk(
-            index, span.first, tensors["latents"], self.settings.prompts.at(span.first).text
-        )
+        first = self.span(index).first
+        prompt = self.settings.prompts.at(first).text
+        in_flight = (tensors[f"in_flight.{i}"] for i in range(len(tensors) - 1))
+        return Chunk(index, first, tensors["latents"], prompt, in_flight=tuple(in_flight))
 
     def stored_chunks(self) -> int:
         """How many chunks from the start are in the journal already."""
@@ -148,7 +157,9 @@ class Rollout:
                     "device": str(self.model.device),
                     "torch": torch.__version__,
                 }
-                self.journal.write(self.key(chunk.index), {"latents": chunk.latents}, meta)
+                in_flight = {f"in_flight.{i}": part for i, part in enumerate(chunk.in_flight)}
+                tensors = {"latents": chunk.latents, **in_flight}
+                self.journal.write(self.key(chunk.index), tensors, meta)
                 self.kv_bytes = chunk.kv_bytes
                 yield chunk
         finally:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from longtake.errors import BadInput
 from longtake.samplers.guidance import Branch, Guidance, cfg
-from longtake.samplers.solvers import Euler, ReNoise, Solver
+from longtake.samplers.solvers import Euler, Move, ReNoise, Solver
 from longtake.tests.laws import examples
 from longtake.tests.tiny_model import randn
 
@@ -48,9 +48,9 @@ def test_combining_velocities_is_combining_clean_estimates(solver: Solver) -> No
     x, v, noise = randn(*SHAPE), randn(2, *SHAPE, seed=1), randn(*SHAPE, seed=2)
     now, after = (torch.tensor(s).view(-1, 1, 1, 1) for s in ((1.0, 0.9, 0.6), (0.9, 0.6, 0.0)))
     guidance = cfg(3.0)
-    ours = solver.step(x, guidance.combine(v), now, after, noise)
+    ours = solver.step(x, guidance.combine(v), Move(now, after, noise), ())[0]
     clean = guidance.combine(x - now * v)
-    theirs = solver.step(x, (x - clean) / now, now, after, noise)
+    theirs = solver.step(x, (x - clean) / now, Move(now, after, noise), ())[0]
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 

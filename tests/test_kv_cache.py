@@ -115,6 +115,31 @@ def test_denoising_only_reads_the_history(*, hold: bool) -> None:
     assert (cache.held, cache.committed) == (held, committed)
 
 
+@examples(40)
+@given(
+    held=st.integers(0, 3),
+    visible=st.lists(st.integers(1, 3), min_size=3, max_size=3),
+)
+def test_active_frames_see_the_history_and_as_many_of_one_another_as_told(
+    held: int, visible: list[int]
+) -> None:
+    """Slices of the keys equal a mask over all of them."""
+    cache = KVCache(SHAPE, FullHistory(), 9)
+    fill(cache, held)
+    q, k, v = (randn(1, 3 * TOKENS, 2, 12, seed=900 + i) for i in range(3))
+    by = rotation(range(held + 3), SHAPE.rows, SHAPE.columns, SHAPE.head_dim)
+    now = rotation(range(held, held + 3), SHAPE.rows, SHAPE.columns, SHAPE.head_dim)
+    past_k, past_v = chunk_kv(range(held))[1] if held else (k[:, :0], v[:, :0])
+    frame = torch.arange(held + 3).repeat_interleave(TOKENS)
+    mask = frame[None] < held + torch.tensor(visible).repeat_interleave(TOKENS)[:, None]
+    expected = attend(
+        rotate(q, now), rotate(torch.cat([past_k, k], 1), by), torch.cat([past_v, v], 1), mask
+    )
+    torch.testing.assert_close(
+        cache.attention(3, visible)(1, q, k, v), expected, rtol=1e-5, atol=1e-6
+    )
+
+
 def test_keys_are_stored_as_they_were_given() -> None:
     cache = KVCache(SHAPE, FullHistory(), 4)
     fill(cache, 4)

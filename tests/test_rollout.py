@@ -19,20 +19,24 @@ from longtake.model.dit import Prediction, TextKV, predict, project_text
 from longtake.samplers import branches
 from longtake.samplers.denoiser import Denoiser, local_denoiser
 from longtake.samplers.guidance import cfg
+from longtake.samplers.ladder import flow_ladder
+from longtake.samplers.multistep import DPMSolverPP2M, UniPC2
 from longtake.samplers.noise import frame_noise
 from longtake.samplers.rollout import Chunk, generate
 from longtake.samplers.schedule import (
-    CausalChunks,
-    Matrix,
     NoiseSchedule,
-    flow_ladder,
+    asynchronous,
+    causal_chunks,
     full_sequence,
+    pipeline,
     pyramid,
+    rolling,
+    trapezoid,
 )
 from longtake.samplers.settings import RolloutSettings
-from longtake.samplers.solvers import Euler, ReNoise, Solver
+from longtake.samplers.solvers import DDIM, Euler, ReNoise, Solver
 from longtake.tests.laws import examples
-from longtake.tests.test_schedule import matrices
+from longtake.tests.matrix_schedule import MatrixSchedule, matrices
 from longtake.tests.tiny_model import TINY, randn, random_dit, settings, timeline
 
 LADDER = flow_ladder(2, 3.0)
@@ -40,22 +44,20 @@ MODEL = local_denoiser(random_dit(), TINY)
 WINDOW, GUIDANCE = WindowSink(4, 1), cfg(2.0)
 
 
-def trapezoid(ladder: tuple[float, ...], frames: int) -> Matrix:
-    """Both ends first: K[m, t] = K[m, -1-t] (Diffusion Forcing, its published indexing mended)."""
-    steps, half = len(ladder) - 1, (frames + 1) // 2
-    lag = [min(t, frames - 1 - t) for t in range(frames)]
-    rows = (tuple(min(max(steps + t - m, 0), steps) for t in lag) for m in range(steps + half))
-    return Matrix(ladder, tuple(rows))
-
-
 SCHEDULES: dict[str, NoiseSchedule] = {
-    "frames": CausalChunks(LADDER, 1),
-    "chunks": CausalChunks(LADDER, 3),
-    "autoregressive": pyramid(LADDER, 7, 2.0),
-    "pyramid": pyramid(LADDER, 7, 1.0),
-    "half pyramid": pyramid(LADDER, 7, 0.5),
-    "full sequence": full_sequence(LADDER, 7),
+    "frames": causal_chunks(LADDER, 1),
+    "chunks": causal_chunks(LADDER, 3),
+    "longer first chunk": causal_chunks(LADDER, 3, flow_ladder(3, 1.0)),
+    "autoregressive": pyramid(LADDER, 2.0),
+    "pyramid": pyramid(LADDER, 1.0),
+    "half pyramid": pyramid(LADDER, 0.5),
+    "trapezoid": trapezoid(LADDER, 1.0),
+    "full sequence": full_sequence(LADDER),
+    "asynchronous": asynchronous(LADDER, 2, 1),
+    "rolling": rolling(flow_ladder(3, 3.0), 2),
+    "pipeline": pipeline(flow_ladder(4, 3.0), 2, 2),
 }
+SOLVERS: list[Solver] = [Euler(), ReNoise(), UniPC2(), DPMSolverPP2M(), DDIM(eta=1.0)]
 
 
 def made(given_settings: RolloutSettings, model: Denoiser = MODEL) -> list[Chunk]:
@@ -100,18 +102,20 @@ def perfect(monkeypatch: pytest.MonkeyPatch) -> PerfectModel:
     return model
 
 
-@pytest.mark.parametrize("solver", [Euler(), ReNoise()])
-@pytest.mark.parametrize("schedule", [*SCHEDULES.values(), trapezoid(LADDER, 7)])
+@pytest.mark.parametrize(
+    ("name", "solver"),
+    [*((name, Euler()) for name in SCHEDULES), *(("rolling", solver) for solver in SOLVERS[1:])],
+)
 def test_a_perfect_model_gives_the_clean_latents_on_every_schedule(
-    perfect: PerfectModel, schedule: NoiseSchedule, solver: Solver
+    perfect: PerfectModel, name: str, solver: Solver
 ) -> None:
-    ours = joined(made(settings(schedule, solver=solver, guidance=GUIDANCE)))
+    ours = joined(made(settings(SCHEDULES[name], solver=solver, guidance=GUIDANCE)))
     torch.testing.assert_close(ours, perfect.clean, rtol=1e-4, atol=1e-4)
 
 
 @examples(25)
 @given(schedule=matrices())
-def test_a_perfect_model_gives_the_clean_latents_on_any_matrix(schedule: Matrix) -> None:
+def test_a_perfect_model_gives_the_clean_latents_on_any_matrix(schedule: MatrixSchedule) -> None:
     frames = len(schedule.indices[0])
     model = PerfectModel(frames)
     with pytest.MonkeyPatch.context() as patch:
@@ -123,13 +127,17 @@ def test_a_perfect_model_gives_the_clean_latents_on_any_matrix(schedule: Matrix)
 @pytest.mark.parametrize("name", ["autoregressive", "full sequence"])
 def test_schedules_with_the_same_rows_give_the_same_video(name: str) -> None:
     chunk_frames = {"autoregressive": 1, "full sequence": 7}[name]
-    causal = settings(CausalChunks(LADDER, chunk_frames), cache=WINDOW)
+    causal = settings(causal_chunks(LADDER, chunk_frames), cache=WINDOW)
     assert_same_bits(made(settings(SCHEDULES[name], cache=WINDOW)), made(causal))
 
 
-@pytest.mark.parametrize("solver", [Euler(), ReNoise()])
-@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize(
+    ("name", "solver"),
+    [*((name, ReNoise()) for name in SCHEDULES), ("rolling", UniPC2()), ("chunks", UniPC2()),
+     ("rolling", DPMSolverPP2M()), ("pipeline", DDIM(eta=1.0))],
+)  # fmt: skip
 def test_replay_continues_bit_for_bit_from_every_chunk(name: str, solver: Solver) -> None:
+    """Also with several chunks in flight, and whatever the solver remembers of them."""
     s = settings(SCHEDULES[name], cache=WINDOW, guidance=GUIDANCE, solver=solver, context_noise=0.1)
     whole = made(s)
     for finished in range(len(whole) + 1):
@@ -138,10 +146,38 @@ def test_replay_continues_bit_for_bit_from_every_chunk(name: str, solver: Solver
 
 @examples(6)
 @given(schedule=matrices(), finished=st.integers(0, 4))
-def test_replay_continues_bit_for_bit_on_any_matrix(schedule: Matrix, finished: int) -> None:
+def test_replay_continues_bit_for_bit_on_any_matrix(
+    schedule: MatrixSchedule, finished: int
+) -> None:
     s = settings(schedule, len(schedule.indices[0]), prompts=timeline(0))
     whole = made(s)
     assert_same_bits(list(generate(s, MODEL, whole[:finished])), whole[finished:])
+
+
+def test_a_chunk_brings_what_is_in_flight_and_no_more() -> None:
+    """The latents and the solver's memory of the frames after it; nothing where none is active."""
+    flying = made(settings(SCHEDULES["rolling"], solver=DPMSolverPP2M()))
+    assert [[len(part) for part in chunk.in_flight] for chunk in flying] == [
+        [4, 4, 4, 4], [3, 3, 3, 3], [1, 1, 1, 1], []
+    ]  # fmt: skip
+    assert not any(chunk.in_flight for chunk in made(settings(SCHEDULES["chunks"])))
+
+
+def test_going_on_without_what_was_in_flight_is_refused() -> None:
+    s = settings(SCHEDULES["rolling"])
+    bare = dataclasses.replace(made(s)[0], in_flight=())
+    with pytest.raises(ValueError, match="latent frame 2 is in the middle of its steps"):
+        next(generate(s, MODEL, [bare]))
+
+
+@pytest.mark.parametrize("name", ["rolling", "pipeline", "asynchronous", "pyramid"])
+def test_schedules_with_chunks_in_flight_stream_for_ever(name: str) -> None:
+    schedule = SCHEDULES[name]
+    most = schedule.active_frames(None)
+    endless = generate(settings(schedule, None, cache=WINDOW), MODEL)
+    first = list(itertools.islice(endless, 3))
+    longer = made(settings(schedule, first[-1].first_frame + most + 4, cache=WINDOW))
+    assert_same_bits(first, longer[:3])
 
 
 def test_an_interrupt_loses_only_the_chunk_in_work() -> None:

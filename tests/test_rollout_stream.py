@@ -15,6 +15,9 @@ from longtake.model.vae.streaming import StreamingDecoder
 from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import cfg
+from longtake.samplers.ladder import flow_ladder
+from longtake.samplers.multistep import UniPC2
+from longtake.samplers.schedule import rolling
 from longtake.samplers.solvers import ReNoise
 from longtake.stream.journal import Journal
 from longtake.stream.rollout_stream import FrameStream, Rollout
@@ -43,6 +46,30 @@ def test_a_longer_rollout_has_the_same_name_and_goes_on(tmp_path: Path) -> None:
     assert all(torch.equal(a.latents, b.latents) for a, b in zip(chunks, made, strict=False))
     whole = list(rollout(tmp_path / "anew", length=9).chunks)
     assert all(torch.equal(a.latents, b.latents) for a, b in zip(chunks, whole, strict=True))
+
+
+def test_chunks_in_flight_go_on_from_the_journal(tmp_path: Path) -> None:
+    """Rolling Forcing's window: bit for bit, and without making anything again."""
+    shot = {"schedule": rolling(flow_ladder(3, 2.0), 2), "solver": UniPC2(), "length": 10}
+    first = rollout(tmp_path, **shot)
+    whole = list(first.chunks)
+    for index in (2, 3, 4):
+        (tmp_path / f"{first.key(index)}.safetensors").unlink()
+    again = rollout(tmp_path, **shot)
+    chunks = list(again.chunks)
+    assert again.resumed_from == 2
+    assert all(torch.equal(a.latents, b.latents) for a, b in zip(chunks, whole, strict=True))
+    assert chunks[3].model_evals == whole[3].model_evals
+
+
+def test_a_longer_rollout_shares_only_what_the_end_did_not_touch(tmp_path: Path) -> None:
+    """In a joint window the last chunks are made without the ones that would follow."""
+    schedule = rolling(flow_ladder(3, 2.0), 2)
+    short, longer = (rollout(tmp_path, schedule=schedule, length=n) for n in (8, 12))
+    same = [short.key(i) == longer.key(i) for i in range(4)]
+    assert same == [True, True, False, False]
+    a, b = list(short.chunks), list(rollout(tmp_path / "anew", schedule=schedule, length=12).chunks)
+    assert same == [torch.equal(a[i].latents, b[i].latents) for i in range(4)]
 
 
 def test_a_changed_later_prompt_shares_what_came_before(tmp_path: Path) -> None:

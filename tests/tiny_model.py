@@ -9,15 +9,16 @@ from torch import Tensor, nn
 
 from longtake.model.config import DiTConfig
 from longtake.model.dit import WanDiT
+from longtake.samplers.ladder import flow_ladder
 from longtake.samplers.prompts import PromptTimeline, TimedPrompt
-from longtake.samplers.schedule import CausalChunks, NoiseSchedule, flow_ladder
+from longtake.samplers.schedule import NoiseSchedule, causal_chunks
 from longtake.samplers.settings import RolloutSettings
 
 TINY = DiTConfig(
     dim=24, ffn_dim=32, num_heads=2, num_layers=2, text_dim=8, in_channels=4, out_channels=4
 )
 TEXT_LEN = 5
-CHUNKS = CausalChunks(flow_ladder(2, 3.0), 3)
+CHUNKS = causal_chunks(flow_ladder(2, 3.0), 3)
 
 
 def random_dit(config: DiTConfig = TINY, seed: int = 0) -> WanDiT:

@@ -20,9 +20,10 @@ from ..model.vae.streaming import StreamingDecoder
 from ..model.vae.tiny import TinyVAE
 from ..samplers.denoiser import local_denoiser
 from ..samplers.guidance import cfg
+from ..samplers.ladder import flow_ladder
 from ..samplers.prompts import PromptTimeline, TimedPrompt
 from ..samplers.rollout import Chunk, generate
-from ..samplers.schedule import CausalChunks, flow_ladder
+from ..samplers.schedule import causal_chunks
 from ..samplers.settings import RolloutSettings
 from .oracle import Oracle, load_oracle
 
@@ -78,7 +79,7 @@ def sample(
         prompts=PromptTimeline(entries, kit.text.encode("").embedding),
         rows=DEMO.height // SPATIAL_FACTOR,
         columns=recipe.columns,
-        schedule=CausalChunks(flow_ladder(recipe.steps, DEMO.shift), DEMO.chunk_frames),
+        schedule=causal_chunks(flow_ladder(recipe.steps, DEMO.shift), DEMO.chunk_frames),
         length=recipe.length,
         seed=seed,
         guidance=cfg(recipe.scale),

@@ -1,0 +1,89 @@
+"""Ladders: the noise levels that a latent frame goes down, from pure noise to clean.
+
+A level is the noise fraction sigma in [0, 1] of the flow, x = (1 - sigma) clean + sigma noise.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+from ..errors import BadInput
+
+Ladder = tuple[float, ...]
+"""Levels from 1 (pure noise) down to 0 (clean), strictly decreasing.
+
+One more than the number of steps.
+"""
+
+TIMESTEPS = 1000
+_SEPARATOR = re.compile(r"[,\s]+")
+
+
+def shifted(sigma: float, shift: float) -> float:
+    """The flow time shift: s sigma / (1 + (s - 1) sigma)."""
+    return shift * sigma / (shift * sigma + (1 - sigma))  # written so that 1 stays exactly 1
+
+
+def flow_ladder(steps: int, shift: float) -> Ladder:
+    """`steps` equal steps from 1 to 0, then shifted."""
+    if steps < 1:
+        raise BadInput(f"steps must be at least 1; got {steps}.")
+    _check_shift(shift)
+    return tuple(shifted(1 - i / steps, shift) for i in range(steps + 1))
+
+
+def few_step_ladder(timesteps: tuple[float, ...], shift: float) -> Ladder:
+    """The distilled family's list of un-warped timesteps (1000, 750, ...) as levels, shifted, with
+    the final 0.
+    """
+    _check_shift(shift)
+    return (*(shifted(t / TIMESTEPS, shift) for t in timesteps), 0.0)
+
+
+def parse_steps(written: str, shift: float) -> tuple[Ladder, Ladder]:
+    """A list such as `1000, 750, 500, 250`, or `FIRST | REST` where the first chunk has its own.
+
+    Gives the ladder of every chunk and that of the first one, empty where it is no other.
+    """
+    parts = [_timesteps(part, written) for part in written.split("|")]
+    if len(parts) > 2:
+        raise BadInput(
+            f"The list of steps {written!r} has {len(parts)} parts; give one list, or two with `|` "
+            "between them: the first chunk's and the other chunks'."
+        )
+    ladders = [few_step_ladder(part, shift) for part in parts]
+    for ladder in ladders:
+        check_ladder(ladder)
+    return ladders[-1], ladders[0] if len(ladders) == 2 else ()
+
+
+def check_ladder(ladder: Ladder) -> None:
+    """A ladder falls strictly from 1 to 0."""
+    falling = all(b < a for a, b in zip(ladder, ladder[1:], strict=False))
+    if len(ladder) < 2 or ladder[0] != 1.0 or ladder[-1] != 0.0 or not falling:
+        raise BadInput(f"noise levels must fall strictly from 1 to 0; got {ladder}.")
+
+
+def _timesteps(part: str, written: str) -> tuple[float, ...]:
+    words = [word for word in _SEPARATOR.split(part.strip()) if word]
+    try:
+        timesteps = tuple(float(word) for word in words)
+    except ValueError as error:
+        raise BadInput(
+            f"The list of steps {written!r} is not made of numbers; write timesteps such as "
+            "`1000, 750, 500, 250`."
+        ) from error
+    inside = all(0 < t <= TIMESTEPS for t in timesteps)
+    falling = all(b < a for a, b in zip(timesteps, timesteps[1:], strict=False))
+    if not timesteps or timesteps[0] != TIMESTEPS or not inside or not falling:
+        raise BadInput(
+            f"The list of steps {written!r} must begin with {TIMESTEPS} and fall, staying above 0; "
+            "the last step always ends at 0, which is not written."
+        )
+    return timesteps
+
+
+def _check_shift(shift: float) -> None:
+    if not 0 < shift < math.inf:
+        raise BadInput(f"shift must be a positive number; got {shift}.")

@@ -1,0 +1,100 @@
+"""Noise processes: how much of the clean latents and of the noise there is at a level.
+
+x = alpha(level) clean + sigma(level) noise. What the model is told of a level, and what it is
+given, both come from here, so that label and data agree.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+TIMESTEPS = 1000
+
+
+class NoiseProcess(Protocol):
+    """Levels run from 0, clean, to 1, pure noise."""
+
+    def coefficients(self, level: Tensor) -> tuple[Tensor, Tensor]:
+        """alpha and sigma, like `level`."""
+
+    def timestep(self, level: float) -> float:
+        """What the model is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Rectified flow: x = (1 - level) clean + level noise, timesteps 0..1000."""
+
+    def coefficients(self, level: Tensor) -> tuple[Tensor, Tensor]:
+        """1 - level and level."""
+        return 1 - level, level
+
+    def timestep(self, level: float) -> float:
+        """1000 times the level."""
+        return TIMESTEPS * level
+
+
+@dataclass(frozen=True, slots=True)
+class VariancePreserving:
+    """Diffusion in 1000 timesteps, alpha^2 + sigma^2 = 1; level (k + 1) / 1000 is timestep k.
+
+    `betas`: `linear` and `scaled linear` (DDPM, arXiv 2006.11239, and latent diffusion), `cosine`
+    (arXiv 2102.09672), `sigmoid` (arXiv 2212.11972; Diffusion Forcing's video models). Level 0 is
+    clean, as Diffusion Forcing's timestep -1; the model is told 0.
+    """
+
+    betas: Literal["linear", "scaled linear", "cosine", "sigmoid"] = "linear"
+
+    def coefficients(self, level: Tensor) -> tuple[Tensor, Tensor]:
+        """The square roots of the signal's and the noise's share of the variance."""
+        table = torch.tensor(_signal(self.betas), dtype=level.dtype, device=level.device)
+        signal = table[(TIMESTEPS * level).round().long()]
+        return signal.sqrt(), (1 - signal).sqrt()
+
+    def timestep(self, level: float) -> float:
+        """The timestep's number, 0..999."""
+        return max(0, round(TIMESTEPS * level) - 1)
+
+
+def mixed(process: NoiseProcess, clean: Tensor, noise: Tensor, level: Tensor) -> Tensor:
+    """Clean latents at `level`, with noise to match."""
+    alpha, sigma = process.coefficients(level)
+    return alpha * clean + sigma * noise
+
+
+@lru_cache
+def _signal(betas: str) -> tuple[float, ...]:
+    """The signal's share of the variance at levels 0, 1/1000, ... 1."""
+    steps = range(TIMESTEPS)
+    if betas in ("cosine", "sigmoid"):
+        curve = _cosine if betas == "cosine" else _sigmoid
+        share = [curve(k / TIMESTEPS) / curve(0) for k in range(TIMESTEPS + 1)]
+        kept = [max(b / a, 0.001) for a, b in zip(share, share[1:], strict=False)]
+    elif betas == "linear":
+        kept = [1 - (1e-4 + (0.02 - 1e-4) * k / (TIMESTEPS - 1)) for k in steps]
+    else:
+        low, high = 0.00085**0.5, 0.012**0.5
+        kept = [1 - (low + (high - low) * k / (TIMESTEPS - 1)) ** 2 for k in steps]
+    signal = [1.0]
+    for share_kept in kept:
+        signal.append(signal[-1] * share_kept)
+    return tuple(signal)
+
+
+def _cosine(t: float) -> float:
+    return math.cos((t + 0.008) / 1.008 * math.pi / 2) ** 2
+
+
+def _sigmoid(t: float) -> float:
+    """The sigmoid schedule from -3 to 3 with temperature 1, falling from 1 to 0."""
+
+    def squashed(x: float) -> float:
+        return 1 / (1 + math.exp(-x))
+
+    return (squashed(3) - squashed(6 * t - 3)) / (squashed(3) - squashed(-3))
