@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -18,6 +20,29 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tenso
         q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=mask
     )
     return out.transpose(1, 2)  # (b, s, n, d)
+
+
+Parts = tuple[tuple[slice, int], ...]
+"""Queries in a row, and how many keys from the front they see."""
+
+
+def parts(visible: Sequence[int], past_frames: int, frame_tokens: int) -> Parts:
+    """What active frames see: `past_frames` of history and the first `visible[i]` active ones.
+
+    Frames that see as many in a row are one part, so no mask is ever made.
+    """
+    frames = len(visible)
+    starts = [i for i in range(frames) if i == 0 or visible[i] != visible[i - 1]]
+    return tuple(
+        (slice(a * frame_tokens, b * frame_tokens), (past_frames + visible[a]) * frame_tokens)
+        for a, b in zip(starts, [*starts[1:], frames], strict=True)
+    )
+
+
+def attend_in_parts(q: Tensor, k: Tensor, v: Tensor, seen: Parts) -> Tensor:
+    """Softmax attention of q (b, s, n, d), each part over its first k, v (b, t, n, d)."""
+    made = [attend(q[:, at], k[:, :count], v[:, :count]) for at, count in seen]
+    return made[0] if len(made) == 1 else torch.cat(made, 1)
 
 
 class WholeSequence:

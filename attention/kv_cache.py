@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .dense import attend
+from .dense import attend_in_parts, parts
 from .rope import Rotation, rotate, rotation
 
 
@@ -91,19 +91,9 @@ class CacheShape:
         """What `KVCache.bytes` will be, exactly; an unbounded full history only starts there."""
         slots = policy.capacity(length)
         copies = self.layers if self.hold_rotated else 1
-        tensors = (
-            self.layers * slots
-            + self.layers * (slots + self.chunk_frames)
-            + copies * (slots + self.chunk_frames)
-        )
-        return (
-            tensors
-            * self.batch
-            * self.frame_tokens
-            * self.heads
-            * self.head_dim
-            * self.dtype.itemsize
-        )
+        tensors = self.layers * slots + (self.layers + copies) * (slots + self.chunk_frames)
+        width = self.batch * self.heads * self.head_dim
+        return tensors * width * self.frame_tokens * self.dtype.itemsize
 
 
 class KVCache:
@@ -135,16 +125,26 @@ class KVCache:
         order = {frame: rank for rank, frame in enumerate(sorted(self.held))}
         return [order[frame] for frame in self.held]
 
-    def attention(self, frames: int, visible: Sequence[int] = ()) -> CachedAttention:
+    def attention(
+        self,
+        frames: int,
+        visible: Sequence[int] = (),
+        *,
+        rows: slice = slice(None),
+        at: int | None = None,
+    ) -> CachedAttention:
         """What `frames` active latent frames may look at: the history and themselves.
 
         `visible`: how many of the active ones, from the front, each may look at; without it, all.
+        `rows` are the batch rows that attend; `at` is the active frames' position where it is not
+        right after the history.
         """
         if frames > self.shape.chunk_frames:
             raise ValueError(
                 f"at most {self.shape.chunk_frames} latent frames may be active; got {frames}"
             )
-        return CachedAttention(self, visible or (frames,) * frames)
+        visible = visible or (frames,) * frames
+        return CachedAttention(self, visible, rows, len(self.held) if at is None else at)
 
     def history(self, layer: int) -> tuple[Tensor, Tensor]:
         """Un-rotated keys and values (b, s, n, d) held for `layer`, in slot order."""
@@ -157,8 +157,10 @@ class KVCache:
             positions, self.shape.rows, self.shape.columns, self.shape.head_dim, self.device
         )
 
-    def workspace(self, layer: int) -> tuple[Tensor, Tensor]:
+    def workspace(self, layer: int, rows: slice = slice(None)) -> tuple[Tensor, Tensor]:
         """Rotated keys and values of `layer`: history in front, scratch for active frames behind.
+
+        Views of the batch `rows`.
 
         With `hold_rotated` the history is rotated once between two commits, else at every call.
         """
@@ -166,10 +168,11 @@ class KVCache:
             self._past = self.rotation(self.positions)
         if layer not in self._turned:
             past, _ = self.history(layer)
-            self._rotated[layer][:, : past.shape[1]] = rotate(past, self._past)
+            wanted = slice(None) if self.shape.hold_rotated else rows
+            self._rotated[layer][wanted, : past.shape[1]] = rotate(past[wanted], self._past)
             if self.shape.hold_rotated:
                 self._turned.add(layer)
-        return self._rotated[layer], self._values[layer]
+        return self._rotated[layer][rows], self._values[layer][rows]
 
     def commit(self, keys_values: Sequence[tuple[Tensor, Tensor]]) -> None:
         """Append finished latent frames, evicting as the policy says.
@@ -181,15 +184,21 @@ class KVCache:
         self._reserve(self.committed + count)
         for i in range(count):
             slot = self.policy.slot(self.committed)
-            into, source = (
-                slice(slot * tokens, (slot + 1) * tokens),
-                slice(i * tokens, (i + 1) * tokens),
-            )
+            into, source = (slice(n * tokens, (n + 1) * tokens) for n in (slot, i))
             for layer, (k, v) in enumerate(keys_values):
                 self._keys[layer][:, into] = k[:, source]
                 self._values[layer][:, into] = v[:, source]
             self.held[slot : slot + 1] = [self.committed]
             self.committed += 1
+        self._forget_rotated()
+
+    def clear(self) -> None:
+        """Forget the history; the next commit is of frame 0 again."""
+        self.committed = 0
+        self.held.clear()
+        self._forget_rotated()
+
+    def _forget_rotated(self) -> None:
         self._past = None
         self._turned.clear()
 
@@ -198,14 +207,8 @@ class KVCache:
         self._slots = slots
 
         def empty(frames: int) -> Tensor:
-            return torch.zeros(
-                s.batch,
-                frames * s.frame_tokens,
-                s.heads,
-                s.head_dim,
-                dtype=s.dtype,
-                device=self.device,
-            )
+            shape = s.batch, frames * s.frame_tokens, s.heads, s.head_dim
+            return torch.zeros(shape, dtype=s.dtype, device=self.device)
 
         self._keys = [empty(slots) for _ in range(s.layers)]
         self._values = [empty(slots + s.chunk_frames) for _ in range(s.layers)]
@@ -232,23 +235,17 @@ class CachedAttention:
     call over a slice of the keys, so no mask is ever made. Valid until the next commit.
     """
 
-    def __init__(self, cache: KVCache, visible: Sequence[int]) -> None:
-        self.cache = cache
-        held, frames, tokens = len(cache.held), len(visible), cache.shape.frame_tokens
-        self._now = cache.rotation(range(held, held + frames))
-        self._past_tokens = held * tokens
-        starts = [i for i in range(frames) if i == 0 or visible[i] != visible[i - 1]]
-        self._parts = [  # queries, and how many keys they see
-            (slice(a * tokens, b * tokens), (held + visible[a]) * tokens)
-            for a, b in zip(starts, [*starts[1:], frames], strict=True)
-        ]
+    def __init__(self, cache: KVCache, visible: Sequence[int], rows: slice, at: int) -> None:
+        self.cache, self.rows = cache, rows
+        tokens = cache.shape.frame_tokens
+        self._now = cache.rotation(range(at, at + len(visible)))
+        self._past_tokens = len(cache.held) * tokens
+        self._parts = parts(visible, len(cache.held), tokens)
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend un-rotated q, k, v (b, s, n, d) of the active frames."""
         stop = self._past_tokens + k.shape[1]
-        keys, values = self.cache.workspace(layer)
+        keys, values = self.cache.workspace(layer, self.rows)
         keys[:, self._past_tokens : stop] = rotate(k, self._now)
         values[:, self._past_tokens : stop] = v
-        q = rotate(q, self._now)
-        seen = [attend(q[:, at], keys[:, :n], values[:, :n]) for at, n in self._parts]
-        return seen[0] if len(seen) == 1 else torch.cat(seen, 1)
+        return attend_in_parts(rotate(q, self._now), keys, values, self._parts)

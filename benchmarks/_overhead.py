@@ -17,7 +17,7 @@ from unittest import mock
 from ..model.dit import predict, project_text
 from ..model.preset import DEMO
 from ..model.vae.streaming import StreamingDecoder
-from ..samplers import branches
+from ..samplers import evaluator
 from ..samplers.denoiser import local_denoiser
 from ..samplers.guidance import cfg
 from ..samplers.ladder import flow_ladder
@@ -103,7 +103,7 @@ def _frames(folder: Path, chunks: int, vae_clock: Clock) -> FrameStream:
 def _timed_model(clock: Clock) -> Iterator[None]:
     """Count every evaluation of the model and projection of the prompt as the model's time."""
     with (
-        mock.patch.object(branches, "predict", clock.timed(predict)),
-        mock.patch.object(branches, "project_text", clock.timed(project_text)),
+        mock.patch.object(evaluator, "predict", clock.timed(predict)),
+        mock.patch.object(evaluator, "project_text", clock.timed(project_text)),
     ):
         yield

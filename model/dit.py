@@ -11,7 +11,7 @@ Self-Forcing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -41,6 +41,16 @@ class TextKV:
     """
 
     layers: tuple[KeysValues, ...]
+
+    def rows(self, indices: Sequence[int]) -> TextKV:
+        """Row `indices` in this order; one row for all is not copied."""
+        if len(set(indices)) == 1:
+            one, count = slice(indices[0], indices[0] + 1), len(indices)
+            return TextKV(
+                tuple((_repeat(k[one], count), _repeat(v[one], count)) for k, v in self.layers)
+            )
+        picked = [*indices]
+        return TextKV(tuple((k[picked], v[picked]) for k, v in self.layers))
 
     def pick(self, batch: Tensor, frames: Tensor) -> TextKV:
         """One prompt per latent frame: prompt `frames` (b, f) of row `batch` (b,)."""
@@ -218,3 +228,7 @@ def _sinusoid(t: Tensor) -> Tensor:
 
 def _as_is(parameter: Tensor) -> Tensor:
     return parameter
+
+
+def _repeat(row: Tensor, count: int) -> Tensor:
+    return row.expand(count, -1, -1, -1, -1)

@@ -8,6 +8,7 @@ from comfy_api.latest import io
 
 from ..attention.kv_cache import CachePolicy, WindowSink
 from ..model.preset import DEMO
+from ..samplers.context_noise import ContextNoise
 from ..samplers.guidance import cfg as guidance_by
 from ..samplers.settings import RolloutSettings
 from . import host, plan, sockets
@@ -63,7 +64,7 @@ class DiffusionForcingSampler(io.ComfyNode):
         settings = RolloutSettings(
             plan.prompt_timeline(prompts, engine.config, planned), rows, columns, schedule.schedule,
             length=planned.latent_frames, seed=seed, solver=schedule.solver,
-            guidance=guidance_by(cfg), context_noise=schedule.context_noise,
+            guidance=guidance_by(cfg), context_noise=ContextNoise(schedule.context_noise),
             cache=kv_cache or WindowSink(DEMO.window_frames, DEMO.sink_frames),
         )  # fmt: skip
         rollout = open_rollout(model, engine, settings, cls.hidden.unique_id)

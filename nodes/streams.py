@@ -13,7 +13,7 @@ from ..model.config import config_from_shapes
 from ..model.preset import DEMO
 from ..model.vae.latent_format import frame_count
 from ..model.vae.streaming import StreamingDecoder
-from ..samplers.branches import cache_shape
+from ..samplers.cache_plan import planned_bytes
 from ..samplers.denoiser import Denoiser
 from ..samplers.rollout import Chunk
 from ..samplers.settings import RolloutSettings
@@ -64,8 +64,7 @@ class HostRollout(Rollout):
     @property
     def kv_bytes_planned(self) -> int:
         """Bytes of the KV cache while chunks are made."""
-        shape = cache_shape(self.settings, self.model.config, self.model.dtype)
-        return shape.planned_bytes(self.settings.cache, self.settings.length)
+        return planned_bytes(self.settings, self.model.config, self.model.dtype)
 
     def _produce(self, first: int) -> Iterator[Chunk]:
         """The chunks from `first` on, each shown on the sampler's progress bar."""

@@ -1,40 +1,29 @@
-"""The branches of a rollout while it is hot: the claimed module tree, the KV cache they see the
-past through, their projected prompts, and the one evaluation that serves them all.
+"""The branches of a rollout while it is hot: from active latents to one composed velocity.
 
-Denoising only reads the cache; `commit` alone writes to it, and every branch stores the same
+Denoising only reads the histories; `commit` alone writes to them, and every branch stores the same
 composed latents.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from ..attention.kv_cache import CacheShape, KVCache
-from ..errors import NotFinite
-from ..model.config import PATCH, DiTConfig
-from ..model.dit import Prediction, TextKV, predict, project_text
+from ..attention.kv_view import PartOfHistory, SideBySide
+from ..errors import BadInput, NotFinite
+from ..model.dit import SelfAttention
+from .cache_plan import planned_bytes
 from .denoiser import Denoiser
+from .evaluator import Evaluator
+from .guidance import Branch, Prompt, View
+from .guidance.combine import combine, limited
+from .histories import Histories, Place
 from .noise import frame_noise
 from .prompts import TimedPrompt
+from .schedule import Row
 from .settings import RolloutSettings
-
-
-def cache_shape(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> CacheShape:
-    """The shape of this rollout's KV cache."""
-    return CacheShape(
-        layers=config.num_layers,
-        batch=len(settings.guidance.branches),
-        heads=config.num_heads,
-        head_dim=config.head_dim,
-        rows=settings.rows // PATCH,
-        columns=settings.columns // PATCH,
-        chunk_frames=settings.active_frames,
-        dtype=dtype,
-        hold_rotated=settings.hold_rotated,
-    )
 
 
 class Branches:
@@ -43,60 +32,84 @@ class Branches:
     def __init__(self, settings: RolloutSettings, model: Denoiser) -> None:
         self.settings, self.model = settings, model
         self.prompt = settings.prompts.entries[0]
-        self.evals = 0
-        self._tree: Any = None
-        self._cache: KVCache | None = None
-        self._text: TextKV | None = None
+        self._planned = _views(settings)
+        self._prompts = settings.guidance.prompts
+        self._evaluator = Evaluator(model, settings.solver.process)
+        self._histories: Histories | None = None
 
     @property
-    def cache(self) -> KVCache:
-        """The history; it exists from the first claim on."""
-        assert self._cache is not None
-        return self._cache
+    def evals(self) -> int:
+        """Evaluations of the model so far: each branch of each pass is one."""
+        return self._evaluator.evals
+
+    @property
+    def histories(self) -> Histories:
+        """The KV caches; they exist from the first claim on."""
+        assert self._histories is not None
+        return self._histories
 
     def claim(self) -> None:
-        """Claim the model; the first time with the KV cache's bytes, which are allocated then."""
-        if self._cache is not None:
-            self._tree = self.model.claim(0)
+        """Claim the model; the first time with the KV caches' bytes, which are allocated then."""
+        if self._histories is not None:
+            self._evaluator.claim(0)
             return
-        s = self.settings
-        shape = cache_shape(s, self.model.config, self.model.dtype)
-        self._tree = self.model.claim(shape.planned_bytes(s.cache, s.length))
-        self._cache = KVCache(shape, s.cache, s.length, self.model.device)
+        config, dtype = self.model.config, self.model.dtype
+        self._evaluator.claim(planned_bytes(self.settings, config, dtype))
+        self._histories = Histories(self.settings, self._evaluator)
 
     def use(self, settings: RolloutSettings, prompt: TimedPrompt) -> None:
         """Put `settings` in force, and `prompt`, which is projected if it is another one."""
-        self.settings = settings
-        if self._text is None or prompt is not self.prompt:
-            self._text, self.prompt = self._projected(prompt.embedding), prompt
+        if not _views(settings) <= self._planned:
+            raise BadInput(
+                "while a rollout runs its guidance may get other weights, not other branches; stop "
+                "it and start again."
+            )
+        self.settings = self.histories.settings = settings
+        if not self._evaluator.projected or prompt is not self.prompt:
+            texts = {"positive": prompt.embedding, "negative": settings.prompts.negative}
+            self._evaluator.project({name: texts[name] for name in self._prompts})
+            self.histories.prompts_changed()
+            self.prompt = prompt
 
-    def velocity(self, frames: range, x: Tensor, levels: tuple[float, ...]) -> Tensor:
-        """The composed velocity of the active latent `frames` x (f, c, h, w) at `levels`, in
-        float32.
+    def velocity(self, x: Tensor, row: Row) -> Tensor:
+        """The composed velocity of the row's active latents x (f, c, h, w), in float32."""
+        guidance, started = self.settings.guidance, self.histories.committed > 0
+        steps = list(zip(row.now, row.steps, strict=True))
+        weights = [guidance.weights(level, step, started=started) for level, step in steps]
+        sums = self._weighted_places(weights)
+        order = sorted(sums, key=lambda p: (p.cache, p.slots or (), p.row, p.prompt))
+        predictions = self._predictions(x, row, order).float()
+        v = combine(predictions, [sums[place] for place in order])
+        if guidance.limits.need_base:
+            v = limited(v, predictions[order.index(self._base_place())], guidance.limits)
+        levels = torch.tensor(row.now, device=v.device).view(-1, 1, 1, 1)
+        factors = [guidance.factor(level, step, started=started) for level, step in steps]
+        if any(factors):
+            factor = v.new_tensor(factors).view(-1, 1, 1, 1)
+            for pull in guidance.pulls:
+                v = v - factor * pull.on(x - levels * v, row.first)
+        return v
+
+    def commit(self, first: int, clean: Tensor, given: Sequence[bool] = ()) -> None:
+        """Pass finished latents (f, c, h, w) once more and store what every branch will see.
+
+        Every history gets the same composed latents: guidance and solver never see this pass.
+        `given` says which frames are known ones, not generated; none unless told.
         """
-        predictions = self._evaluate(frames, x.to(self.model.dtype), levels, keep=False).velocity
-        return self.settings.guidance.combine(predictions.float())
-
-    def commit(self, first: int, clean: Tensor) -> None:
-        """Pass finished latents (f, c, h, w) once more, at the context noise level, and store them.
-
-        Every branch stores the same composed latents: guidance and solver never see this pass.
-        """
-        level, clean = self.settings.context_noise, clean.to(self.model.dtype)
-        frames = range(first, first + len(clean))
-        if level > 0:
-            noise = self.noise(frames, 0, "context")
-            clean = (1 - level) * clean + level * noise.to(clean.dtype)
-        prediction = self._evaluate(frames, clean, (level,) * len(clean), keep=True)
-        self.cache.commit(prediction.keys_values)
+        self.histories.commit(first, clean, given or [False] * len(clean))
 
     def check_finite(self, latents: Tensor, first: int) -> None:
         """Raise NotFinite, naming the layer, unless the latents from frame `first` are finite."""
         if torch.isfinite(latents).all():
             return
-        frames = range(first, first + len(latents))
-        noise = self.noise(frames, 0, "start").to(self.model.dtype)
-        layers = self._evaluate(frames, noise, (1.0,) * len(latents), keep=True).keys_values
+        noise = self.noise(range(first, first + len(latents)), 0, "start")
+        layers = self._evaluator.evaluate(
+            noise.unsqueeze(0),
+            [[1.0] * len(latents)],
+            [self.histories.plans[0].rows[0].prompt],
+            self.histories.caches[0].attention(len(latents), rows=slice(0, 1)),
+            keep=True,
+        ).keys_values
         bad = (
             f"layer {i}" for i, kv in enumerate(layers) if not all(x.isfinite().all() for x in kv)
         )
@@ -117,29 +130,58 @@ class Branches:
         shape = (self.model.config.out_channels, s.rows, s.columns)
         return frame_noise(s.seed, frames, step, purpose, shape).to(self.model.device)
 
-    @torch.no_grad()
-    def _projected(self, positive: Tensor) -> TextKV:
-        texts = {"positive": positive, "negative": self.settings.prompts.negative}
-        rows = [texts[branch.prompt] for branch in self.settings.guidance.branches]
-        context = torch.stack(rows).unsqueeze(1)  # (b, 1, l, c)
-        return project_text(self._tree, context.to(self.model.device, self.model.dtype))
+    def _weighted_places(self, weights: Sequence[Sequence[float]]) -> dict[Place, list[float]]:
+        """What is evaluated and each frame's weight for it; weights (f, branches).
 
-    @torch.no_grad()
-    def _evaluate(
-        self, frames: range, x: Tensor, levels: tuple[float, ...], *, keep: bool
-    ) -> Prediction:
-        self.model.check()
-        assert self._text is not None
-        branches = len(self.settings.guidance.branches)
-        t = 1000 * torch.tensor(levels, dtype=torch.float64).expand(branches, -1)
-        attention = self.cache.attention(len(frames), self.settings.visible(frames))
-        self.evals += branches
-        return predict(
-            self._tree,
-            x.expand(branches, -1, -1, -1, -1),
-            t,
-            self._text,
-            attention,
-            keep=keep,
-            cast=self.model.cast,
-        )
+        Branches that see the same at this moment are one: with no history yet, all of a prompt.
+        """
+        guidance = self.settings.guidance
+        sums: dict[Place, list[float]] = {}
+        by_branch = zip(*weights, strict=True)
+        for branch, of_branch in zip(guidance.all_branches, by_branch, strict=True):
+            if any(of_branch):
+                into = sums.setdefault(self.histories.place(branch), [0.0] * len(of_branch))
+                into[:] = [a + b for a, b in zip(into, of_branch, strict=True)]
+        sums = {place: w for place, w in sums.items() if any(abs(one) > 1e-9 for one in w)}
+        if guidance.limits.need_base:
+            sums.setdefault(self._base_place(), [0.0] * len(weights))
+        return sums
+
+    def _base_place(self) -> Place:
+        return self.histories.place(Branch(0.0, self.settings.guidance.base))
+
+    def _predictions(self, x: Tensor, row: Row, places: list[Place]) -> Tensor:
+        """Velocities (b, f, c, h, w) of all places: in one pass, or one after another."""
+        passes = [places] if self.settings.branches_at_once else [[place] for place in places]
+        made = [
+            self._evaluator.evaluate(
+                x.expand(len(part), -1, -1, -1, -1),
+                [row.now] * len(part),
+                [place.prompt for place in part],
+                self._attention(part, self.settings.visible(row.frames)),
+            ).velocity
+            for part in passes
+        ]
+        return torch.cat(made)
+
+    def _attention(self, places: Sequence[Place], visible: Sequence[int]) -> SelfAttention:
+        """What all `places` look at in one pass, neighbouring cache rows together."""
+        runs: list[list[Place]] = []
+        for place in places:
+            if runs and place.follows(runs[-1][-1]):
+                runs[-1].append(place)
+            else:
+                runs.append([place])
+        parts = [(len(run), self._attention_of(run, visible)) for run in runs]
+        return parts[0][1] if len(parts) == 1 else SideBySide(parts)
+
+    def _attention_of(self, run: Sequence[Place], visible: Sequence[int]) -> SelfAttention:
+        first = run[0]
+        cache, rows = self.histories.caches[first.cache], slice(first.row, first.row + len(run))
+        if first.slots is None:
+            return cache.attention(len(visible), visible, rows=rows, at=first.at)
+        return PartOfHistory(cache, visible, rows, first.slots, first.at)
+
+
+def _views(settings: RolloutSettings) -> set[tuple[Prompt, View]]:
+    return {(branch.prompt, branch.view) for branch in settings.guidance.all_branches}

@@ -75,7 +75,7 @@ def generate(
         made, seconds = state.branches.evals - evals, time.perf_counter() - began
         latents, prompt = clean.float().cpu(), state.branches.prompt.text
         in_flight = tuple(part.cpu() for part in active) if len(active[0]) else ()
-        kv_bytes = state.branches.cache.bytes
+        kv_bytes = state.branches.histories.bytes
         yield Chunk(index, first, latents, prompt, made, seconds, kv_bytes, in_flight)
         index += 1
 
@@ -135,7 +135,7 @@ class _Rollout:
             torch.tensor(levels, device=x.device).view(-1, 1, 1, 1)
             for levels in (row.now, row.after)
         )
-        v = self.branches.velocity(row.frames, x, row.now)
+        v = self.branches.velocity(x, row)
         noise = self._fresh_noise(row) if solver.stochastic else None
         x, state = solver.step(x, v, Move(now, after, noise), tuple(memory))
         return x, *state

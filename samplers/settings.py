@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from ..attention.kv_cache import CachePolicy, WindowSink
 from ..errors import BadInput
 from ..model.config import PATCH
+from .context_noise import ContextNoise
 from .guidance import Guidance
 from .prompts import PromptTimeline
 from .schedule import NoiseSchedule, Row
@@ -19,8 +20,8 @@ class RolloutSettings:
     """Everything that decides what is generated, except the model.
 
     `rows` and `columns` are the latent picture's; `length` counts latent frames, None runs until
-    stopped; `context_noise` is the noise level (0..1) at which finished frames enter the history,
-    with noise to match.
+    stopped; `branches_at_once` evaluates guidance branches in one pass, which takes more memory
+    than one after another and gives the same.
     """
 
     prompts: PromptTimeline
@@ -32,8 +33,9 @@ class RolloutSettings:
     solver: Solver = field(default_factory=Euler)
     guidance: Guidance = field(default_factory=Guidance)
     cache: CachePolicy = field(default_factory=lambda: WindowSink(window_frames=21))
-    context_noise: float = 0.0
+    context_noise: ContextNoise = ContextNoise()
     hold_rotated: bool = True
+    branches_at_once: bool = True
 
     def __post_init__(self) -> None:
         if min(self.rows, self.columns) < PATCH or self.rows % PATCH or self.columns % PATCH:
@@ -43,10 +45,6 @@ class RolloutSettings:
             )
         if self.length is not None and self.length < 1:
             raise BadInput(f"a rollout needs at least one latent frame; got {self.length}.")
-        if not 0 <= self.context_noise < 1:
-            raise BadInput(
-                f"context_noise must be at least 0 and below 1; got {self.context_noise}."
-            )
 
     @property
     def active_frames(self) -> int:

@@ -18,6 +18,7 @@ from ..model.text import TextEncoder
 from ..model.vae.latent_format import SPATIAL_FACTOR
 from ..model.vae.streaming import StreamingDecoder
 from ..model.vae.tiny import TinyVAE
+from ..samplers.context_noise import ContextNoise
 from ..samplers.denoiser import local_denoiser
 from ..samplers.guidance import cfg
 from ..samplers.ladder import flow_ladder
@@ -84,7 +85,7 @@ def sample(
         seed=seed,
         guidance=cfg(recipe.scale),
         cache=WindowSink(recipe.window),
-        context_noise=DEMO.context_noise,
+        context_noise=ContextNoise(DEMO.context_noise),
     )
     return generate(settings, local_denoiser(kit.dit, kit.config), history)
 

@@ -1,0 +1,114 @@
+"""Which KV caches a rollout needs, known before anything runs: bytes are planned exactly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from ..attention.kv_cache import CachePolicy, CacheShape, FullHistory, WindowSink
+from ..model.config import PATCH, DiTConfig
+from .guidance import ALL, Ages, All, Branch, Nothing, Prompt, Seen, Sink, View
+from .settings import RolloutSettings
+
+Filled = Literal["by commits", "anew", "with noise"]
+"""How a cache comes by its content: each chunk is committed once; or what it shows is committed
+again before each chunk; or it holds pure noise, made once per prompt.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class CacheRow:
+    """One batch row of a cache: the prompt it is committed with, and the noise level."""
+
+    prompt: Prompt
+    level: float
+
+
+@dataclass(frozen=True, slots=True)
+class CachePlan:
+    """One KV cache: `seen` is what part of the history it holds."""
+
+    filled: Filled
+    seen: Seen
+    rows: tuple[CacheRow, ...]
+    shape: CacheShape
+    policy: CachePolicy
+
+
+def cache_plans(
+    settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype
+) -> tuple[CachePlan, ...]:
+    """The caches of a rollout; the first is that of the whole history, seen as it is."""
+    wanted: dict[tuple[Filled, Seen], list[CacheRow]] = {}
+    for branch in settings.guidance.all_branches:
+        if not isinstance(branch.view.seen, Nothing):
+            rows = wanted.setdefault(source(branch.view, settings), [])
+            row = row_of(branch)
+            if row not in rows:
+                rows.append(row)
+    base = source(ALL, settings)
+    wanted.setdefault(base, [CacheRow(settings.guidance.base, 0.0)])
+    order = [base, *(key for key in wanted if key != base)]
+    return tuple(_plan(*key, tuple(wanted[key]), settings, config, dtype) for key in order)
+
+
+def planned_bytes(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> int:
+    """Bytes of all KV caches, exactly; an unbounded full history only starts there."""
+    plans = cache_plans(settings, config, dtype)
+    return sum(plan.shape.planned_bytes(plan.policy, settings.length) for plan in plans)
+
+
+def row_of(branch: Branch) -> CacheRow:
+    """The cache row that a branch reads."""
+    return CacheRow(branch.view.committed_with or branch.prompt, branch.view.level)
+
+
+def source(view: View, settings: RolloutSettings) -> tuple[Filled, Seen]:
+    """The cache a view reads: how it is filled, and with what part of the history."""
+    if view.pure_noise:
+        return "with noise", All()
+    if view.rebuilt:
+        return "anew", view.seen
+    return "anew" if settings.context_noise.recommits else "by commits", All()
+
+
+def sink_frames(policy: CachePolicy) -> int:
+    """How many of the first latent frames are never evicted."""
+    return policy.sink_frames if isinstance(policy, WindowSink) else 0
+
+
+def _plan(  # noqa: PLR0913
+    filled: Filled,
+    seen: Seen,
+    rows: tuple[CacheRow, ...],
+    settings: RolloutSettings,
+    config: DiTConfig,
+    dtype: torch.dtype,
+) -> CachePlan:
+    shape = CacheShape(
+        layers=config.num_layers,
+        batch=len(rows),
+        heads=config.num_heads,
+        head_dim=config.head_dim,
+        rows=settings.rows // PATCH,
+        columns=settings.columns // PATCH,
+        chunk_frames=settings.active_frames,
+        dtype=dtype,
+        hold_rotated=settings.hold_rotated,
+    )
+    return CachePlan(filled, seen, rows, shape, _policy(seen, settings.cache))
+
+
+def _policy(seen: Seen, whole: CachePolicy) -> CachePolicy:
+    """What a cache of a part of the history keeps: never more than the whole one does."""
+    match seen:
+        case Ages():
+            count = seen.oldest - seen.newest + 1
+            most = count if isinstance(whole, FullHistory) else whole.window_frames
+            return WindowSink(min(count, most))
+        case Sink():
+            return WindowSink(max(1, sink_frames(whole)))
+        case _:
+            return whole

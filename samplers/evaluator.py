@@ -1,0 +1,83 @@
+"""The model while it is claimed: projected prompts, and evaluations of a batch of branches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..model.dit import Prediction, SelfAttention, TextKV, predict, project_text
+from .denoiser import Denoiser
+from .guidance import Prompt
+from .process import NoiseProcess
+
+
+class Evaluator:
+    """Evaluates a model under one of several prompts per batch row; `evals` counts rows.
+
+    `process` says what the model is told of a noise level.
+    """
+
+    def __init__(self, model: Denoiser, process: NoiseProcess) -> None:
+        self.model, self.process = model, process
+        self.evals = 0
+        self._tree: Any = None
+        self._prompts: tuple[Prompt, ...] = ()
+        self._text: TextKV | None = None
+        self._rows: dict[tuple[int, ...], TextKV] = {}
+
+    def claim(self, kv_bytes: int) -> None:
+        """Claim the model for a chunk, `kv_bytes` being about to be allocated."""
+        self._tree = self.model.claim(kv_bytes)
+
+    @torch.no_grad()
+    def project(self, embeddings: Mapping[Prompt, Tensor]) -> None:
+        """Put prompts in force: embeddings (l, text_dim) by name."""
+        self._prompts = tuple(embeddings)
+        context = torch.stack([*embeddings.values()]).unsqueeze(1)  # (b, 1, l, c)
+        self._text = project_text(self._tree, context.to(self.model.device, self.model.dtype))
+        self._rows.clear()
+
+    @property
+    def projected(self) -> bool:
+        """Whether there are prompts in force."""
+        return self._text is not None
+
+    @torch.no_grad()
+    def evaluate(
+        self,
+        x: Tensor,
+        levels: Sequence[Sequence[float]],
+        prompts: Sequence[Prompt],
+        attention: SelfAttention,
+        *,
+        keep: bool = False,
+    ) -> Prediction:
+        """Predict for x (b, f, c, h, w) at noise `levels` (b, f), a prompt per row.
+
+        `keep` returns keys and values of every layer, for a commit.
+        """
+        self.model.check()
+        self.evals += len(x)
+        told = [[self.process.timestep(level) for level in of_row] for of_row in levels]
+        t = torch.tensor(told, dtype=torch.float64)
+        return predict(
+            self._tree,
+            x.to(self.model.dtype),
+            t,
+            self._text_rows(prompts),
+            attention,
+            keep=keep,
+            cast=self.model.cast,
+        )
+
+    def _text_rows(self, prompts: Sequence[Prompt]) -> TextKV:
+        assert self._text is not None
+        indices = tuple(self._prompts.index(prompt) for prompt in prompts)
+        if indices == tuple(range(len(self._prompts))):
+            return self._text
+        if indices not in self._rows:
+            self._rows[indices] = self._text.rows(indices)
+        return self._rows[indices]

@@ -1,0 +1,38 @@
+"""History Guidance: weighted sums of model evaluations that differ in prompt and in the history
+they see (DFoT, arXiv 2502.06764).
+"""
+
+from .presets import cfg, extended, fractional, magi, stabilised, temporal, vanilla
+from .score import Pull, Score
+from .terms import Branch, Guidance, Limits, When, merged
+from .views import ALL, DROP, NOISE, SINK, Ages, All, Nothing, Prompt, Seen, Sink, View, last, noisy
+
+__all__ = [
+    "ALL",
+    "Ages",
+    "All",
+    "Branch",
+    "DROP",
+    "Guidance",
+    "Limits",
+    "NOISE",
+    "Nothing",
+    "Prompt",
+    "Pull",
+    "SINK",
+    "Score",
+    "Seen",
+    "Sink",
+    "View",
+    "When",
+    "cfg",
+    "extended",
+    "fractional",
+    "last",
+    "magi",
+    "merged",
+    "noisy",
+    "stabilised",
+    "temporal",
+    "vanilla",
+]

@@ -1,0 +1,105 @@
+"""Guidance by name: the published sums, and how they add up.
+
+Scale convention throughout: w = 1 is the conditional branch alone, bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from ...errors import BadInput
+from .terms import Branch, Guidance, When, merged
+from .views import ALL, DROP, NOISE, View, last, noisy
+
+MAGI_INTERVAL = (0.7, 1.0)  # MAGI-1 guides while its t, the clean share, is below 0.3
+
+
+def cfg(scale: float) -> Guidance:
+    """Classifier-free guidance.
+
+    Scale times the prompt's prediction, 1 - scale times the negative prompt's.
+    """
+    return _guidance(scale, Branch(scale), Branch(1 - scale, "negative"))
+
+
+def vanilla(scale: float, none: View = NOISE, *, drop_prompt: bool = False) -> Guidance:
+    """HG-v: scale times the whole history, 1 - scale times none.
+
+    `drop_prompt` gives the branch without history the negative prompt, as DFoT drops its other
+    conditions there: history and text guided by one scale at the price of one.
+    """
+    without = Branch(1 - scale, "negative" if drop_prompt else "positive", none)
+    return _guidance(scale, Branch(scale), without)
+
+
+def temporal(short_weight: float, short: View | None = None, *, scale: float = 1.0,
+             none: View = NOISE) -> Guidance:  # fmt: skip
+    """HG-t: long and short history, `1 - short_weight` and `short_weight` of `scale` together.
+
+    With `scale` 1 there is no branch without history: a mean of two, which cannot overshoot
+    (DFoT's Minecraft setting is half and half, short = 4 latent frames).
+    """
+    return _guidance(
+        scale,
+        Branch(scale * (1 - short_weight)),
+        Branch(scale * short_weight, view=short or last(4)),
+        Branch(1 - scale, view=none),
+    )
+
+
+def fractional(scale: float, level: float, none: View = NOISE) -> Guidance:
+    """HG-f: the whole history + (scale - 1) (history at noise `level` - none).
+
+    Level 0 is HG-v; level 1 is the whole history alone.
+    """
+    masked = none if level == 1 else noisy(level)
+    return _guidance(
+        scale, Branch(1.0), Branch(scale - 1, view=masked), Branch(1 - scale, view=none)
+    )
+
+
+def magi(history: float = 1.5, text: float = 7.5, none: View = DROP) -> Guidance:
+    """MAGI-1's three branches: (1 - a) none + (a - w) history + w (history and text).
+
+    All read one history, committed without text. Acts while the noise level is above 0.7; below it
+    the base, history without text, is alone.
+    """
+    textless = View(committed_with="negative")
+    sums = _guidance(
+        history + text,
+        Branch(1 - history, "negative", none),
+        Branch(history - text, "negative"),
+        Branch(text, "positive", textless),
+    )
+    return replace(sums, base="negative", when=When(MAGI_INTERVAL))
+
+
+def stabilised(guidance: Guidance, level: float) -> Guidance:
+    """Generated latent frames are seen at a small noise level, with noise to match; given ones stay
+    clean. DFoT uses 0.02 on its own schedule.
+    """
+    return replace(guidance, stabilise=level)
+
+
+def extended(guidance: Guidance, addition: Guidance) -> Guidance:
+    """`guidance` plus what `addition` does beyond its base: weights still sum to 1.
+
+    Settings of `guidance` that `addition` leaves at their defaults stay.
+    """
+    beyond = (*addition.branches, Branch(-1.0, addition.base, ALL))
+    plain = Guidance()
+    return replace(
+        guidance,
+        branches=merged((*guidance.branches, *beyond)),
+        when=guidance.when if addition.when == plain.when else addition.when,
+        limits=guidance.limits if addition.limits == plain.limits else addition.limits,
+        stabilise=max(guidance.stabilise, addition.stabilise),
+        pulls=(*guidance.pulls, *addition.pulls),
+    )
+
+
+def _guidance(scale: float, *branches: Branch) -> Guidance:
+    if not math.isfinite(scale) or not all(math.isfinite(b.weight) for b in branches):
+        raise BadInput(f"the guidance scale must be a number; got {scale}.")
+    return Guidance(merged(branches))

@@ -1,0 +1,79 @@
+"""Score guidance: a differentiable wish pulls the video its way (Bayes: grad log p(x | y) =
+grad log p(x) + grad log p(y | x)).
+
+The gradient is taken with respect to the predicted clean latents only, never through the DiT: the
+clean estimate is detached, scored, and the gradient added to the velocity. A solver that integrates
+the velocity from level 1 to 0 thereby moves the clean latents by weight times the gradient.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ...errors import BadInput, NotFinite
+
+
+class Score(Protocol):
+    """How well clean latents fit a wish.
+
+    A frozen dataclass with `eq=False`; its fields (numbers, strings, tensors, dataclasses) name it
+    in the chunks' keys. Tensors and modules it holds must be made by `outside_inference`.
+    """
+
+    def __call__(self, latents: Tensor, first: int) -> Tensor:
+        """log p(wish | latents) up to a constant: a scalar, more is better, differentiable in
+        latents (f, c, h, w), normalised, float32; `first` is the first one's number in the rollout.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """A score and how strongly it pulls.
+
+    `limit` bounds what it adds to the velocity: root mean square per latent frame, in standard
+    deviations of the latents.
+    """
+
+    score: Score
+    weight: float = 1.0
+    limit: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.weight) or not 0 < self.limit < math.inf:
+            raise BadInput(
+                f"a score needs a weight that is a number and a limit above 0; got {self.weight} "
+                f"and {self.limit}."
+            )
+
+    def on(self, clean: Tensor, first: int) -> Tensor:
+        """What it adds to the clean latents (f, c, h, w), bounded."""
+        pull = self.weight * gradient(self.score, clean, first)
+        size = pull.square().mean((1, 2, 3), keepdim=True).sqrt()
+        return pull * (self.limit / size.clamp(min=self.limit))
+
+
+def gradient(score: Score, clean: Tensor, first: int) -> Tensor:
+    """The score's gradient with respect to clean latents (f, c, h, w), like them.
+
+    Leaves the host's inference mode for this one computation.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        latents = clean.detach().float().clone().requires_grad_()
+        (slope,) = torch.autograd.grad(score(latents, first), latents)
+    if not torch.isfinite(slope).all():
+        raise NotFinite(
+            f"the score {type(score).__name__} gave a gradient that is not finite at latent frame "
+            f"{first}; lower its weight or check its picture."
+        )
+    return slope.to(clean)
+
+
+def outside_inference(tensor: Tensor) -> Tensor:
+    """A copy that autograd may use, whatever mode the original was made in."""
+    with torch.inference_mode(False):
+        return tensor.detach().clone()

@@ -1,0 +1,153 @@
+"""Guidance as a weighted sum of branches: v = sum_i w_i v_i with sum_i w_i = 1.
+
+Branches differ in their prompt and in the history they see. Because the weights sum to 1, combining
+velocities, clean estimates, noise or scores is the same; predictions are combined before any
+stochastic update. What the whole sum is compared with is its base, the whole history under one
+prompt: at strength 0 guidance is the base alone, at 1 it is as set.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from ...errors import BadInput
+from .score import Pull
+from .views import ALL, Prompt, View
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """One model evaluation of the sum."""
+
+    weight: float
+    prompt: Prompt = "positive"
+    view: View = ALL
+
+
+@dataclass(frozen=True, slots=True)
+class When:
+    """Where along the way guidance has which strength.
+
+    `interval` is the noise levels (0..1, both included) at which it acts; `per_step` factors for
+    the steps of a chunk, the last one holding on; `first_chunk` a factor while there is no history.
+    """
+
+    interval: tuple[float, float] = (0.0, 1.0)
+    per_step: tuple[float, ...] = ()
+    first_chunk: float = 1.0
+
+    def __post_init__(self) -> None:
+        low, high = self.interval
+        if not 0 <= low <= high <= 1:
+            raise BadInput(
+                f"the guidance interval goes from a lower to a higher noise level, 0 to 1; got "
+                f"{low} to {high}."
+            )
+        if not all(math.isfinite(factor) for factor in (*self.per_step, self.first_chunk)):
+            raise BadInput("guidance strengths per step and of the first chunk must be numbers.")
+
+    def factor(self, level: float, step: int, *, started: bool) -> float:
+        """The factor on the strength at a noise level and step; `started`: there is a history."""
+        low, high = self.interval
+        if not low <= level <= high:
+            return 0.0
+        of_step = self.per_step[min(step, len(self.per_step) - 1)] if self.per_step else 1.0
+        return of_step if started else of_step * self.first_chunk
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on the sum, off by default. They are not linear: with one on, it matters that
+    velocities are combined and not something else.
+
+    `rescale` (0..1) brings the sum's standard deviation per latent frame towards the base's (Lin et
+    al., arXiv 2305.08891); `norm_cap` bounds each token's velocity to so many times the base's.
+    """
+
+    rescale: float = 0.0
+    norm_cap: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rescale <= 1:
+            raise BadInput(f"guidance rescale is from 0 to 1; got {self.rescale}.")
+        if self.norm_cap is not None and not 0 < self.norm_cap < math.inf:
+            raise BadInput(f"the guidance norm cap must be above 0; got {self.norm_cap}.")
+
+    @property
+    def need_base(self) -> bool:
+        """Whether the base is compared with, and so must be evaluated."""
+        return self.rescale > 0 or self.norm_cap is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Guidance:
+    """The branches that are evaluated, none twice; weights sum to 1 and none is 0.
+
+    `base` is the prompt of the base branch; `stabilise` the noise level at which generated (not
+    given) latent frames are seen by views of level 0; `pulls` are scores with weights.
+    """
+
+    branches: tuple[Branch, ...] = (Branch(1.0),)
+    base: Prompt = "positive"
+    strength: float = 1.0
+    when: When = When()
+    limits: Limits = Limits()
+    stabilise: float = 0.0
+    pulls: tuple[Pull, ...] = ()
+
+    def __post_init__(self) -> None:
+        total = sum(branch.weight for branch in self.branches)
+        if not math.isclose(total, 1.0, abs_tol=1e-6):
+            raise BadInput(f"guidance weights must sum to 1; got {total}.")
+        if any(branch.weight == 0 for branch in self.branches):
+            raise BadInput("a guidance branch of weight 0 must be left out.")
+        if len({(b.prompt, b.view) for b in self.branches}) < len(self.branches):
+            raise BadInput("guidance branches of equal prompt and view must be merged into one.")
+        if not math.isfinite(self.strength):
+            raise BadInput(f"the guidance strength must be a number; got {self.strength}.")
+        if not 0 <= self.stabilise < 1:
+            raise BadInput(f"stabilise is a noise level from 0 to below 1; got {self.stabilise}.")
+
+    @property
+    def all_branches(self) -> tuple[Branch, ...]:
+        """The branches, and the base with weight 0 if it is needed and not among them."""
+        known = any(b.prompt == self.base and b.view == ALL for b in self.branches)
+        always = self.strength == 1 and self.when == When() and not self.limits.need_base
+        return self.branches if known or always else (*self.branches, Branch(0.0, self.base))
+
+    @property
+    def prompts(self) -> tuple[Prompt, ...]:
+        """The prompts it needs, the histories' included."""
+        used = {b.prompt for b in self.all_branches}
+        used |= {b.view.committed_with for b in self.branches if b.view.committed_with}
+        return tuple(sorted(used, reverse=True))
+
+    def scaled(self, strength: float) -> Guidance:
+        """The same branches with other weights: 0 is the base alone, 1 as first set."""
+        return replace(self, strength=strength)
+
+    def factor(self, level: float, step: int, *, started: bool) -> float:
+        """The strength at a noise level and step of the chunk; `started`: there is a history."""
+        return self.strength * self.when.factor(level, step, started=started)
+
+    def weights(self, level: float, step: int, *, started: bool) -> tuple[float, ...]:
+        """The weight of each of `all_branches` at a noise level and step of the chunk."""
+        strength = self.factor(level, step, started=started)
+        if strength == 1:
+            return tuple(branch.weight for branch in self.all_branches)
+        base = [float(b.prompt == self.base and b.view == ALL) for b in self.all_branches]
+        return tuple(
+            one + strength * (branch.weight - one)
+            for one, branch in zip(base, self.all_branches, strict=True)
+        )
+
+
+def merged(branches: Iterable[Branch]) -> tuple[Branch, ...]:
+    """Equal branches as one with their weights summed, those of weight 0 left out."""
+    sums: dict[tuple[Prompt, View], float] = {}
+    for branch in branches:
+        key = branch.prompt, branch.view
+        sums[key] = sums.get(key, 0.0) + branch.weight
+    return tuple(Branch(w, *key) for key, w in sums.items() if abs(w) > 1e-9)

@@ -1,0 +1,143 @@
+"""History views: what of the past a branch sees, and how noisy.
+
+A view is (which latent frames, at which noise level): DFoT's H_i and k_i (arXiv 2502.06764, section
+4). Noise is a mask: level 1 is pure noise, the trained way to see nothing. Levels are flow noise
+fractions sigma, not indices of another model's schedule.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ...errors import BadInput
+
+Prompt = Literal["positive", "negative"]
+
+
+@dataclass(frozen=True, slots=True)
+class All:
+    """Every finished latent frame that the KV cache holds."""
+
+    def ranks(self, held: int, sink: int) -> range:
+        """All of `held` frames, oldest first."""
+        return range(held)
+
+    def __str__(self) -> str:
+        return "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Ages:
+    """The frames from `newest` to `oldest` back, both included; 1 is the newest finished one."""
+
+    newest: int
+    oldest: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.newest <= self.oldest:
+            raise BadInput(
+                "a range of the history counts latent frames back from 1, the newest; got "
+                f"{self.newest} to {self.oldest}."
+            )
+
+    def ranks(self, held: int, sink: int) -> range:
+        """Those of `held` frames, oldest first, whose age is in the range."""
+        return range(max(held - self.oldest, 0), max(held - self.newest + 1, 0))
+
+    def __str__(self) -> str:
+        return f"{self.newest} to {self.oldest} back" if self.newest > 1 else f"last {self.oldest}"
+
+
+@dataclass(frozen=True, slots=True)
+class Sink:
+    """The first latent frames of the rollout, which the KV cache never evicts."""
+
+    def ranks(self, held: int, sink: int) -> range:
+        """The first `sink` of `held` frames."""
+        return range(min(held, sink))
+
+    def __str__(self) -> str:
+        return "sink"
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """No frame: the query attends to the active frames alone, as a first chunk does."""
+
+    def ranks(self, held: int, sink: int) -> range:
+        """None of them."""
+        return range(0)
+
+    def __str__(self) -> str:
+        return "nothing"
+
+
+Seen = All | Ages | Sink | Nothing
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a branch sees of the history.
+
+    `level` is the noise on it: 0 is the history as it is committed, 1 pure noise, between the two
+    it has a KV cache of its own. A part of the history that is cut out of a longer cache still
+    remembers the rest, because deep keys do; `exact` passes that part alone through the model
+    before each chunk. `committed_with` is the prompt the history was committed with, when that is
+    not the branch's own: branches then share a cache.
+    """
+
+    seen: Seen = All()
+    level: float = 0.0
+    exact: bool = False
+    committed_with: Prompt | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.level <= 1:
+            raise BadInput(f"the noise level of a history view is from 0 to 1; got {self.level}.")
+
+    @property
+    def pure_noise(self) -> bool:
+        """Whether nothing of the history's content is left."""
+        return self.level == 1
+
+    @property
+    def rebuilt(self) -> bool:
+        """Whether the view has a cache that is made anew before each chunk."""
+        return self.exact and not self.pure_noise and not isinstance(self.seen, Nothing)
+
+    def __str__(self) -> str:
+        """For people: `last 4, exact`."""
+        noise = f" at noise {self.level:g}" if 0 < self.level < 1 else ""
+        name = "pure noise" if self.pure_noise else f"{self.seen}{noise}"
+        return f"{name}, exact" if self.rebuilt else name
+
+
+ALL = View()
+"""The whole history: the conditional branch."""
+
+NOISE = View(level=1.0)
+"""No history as Diffusion Forcing knows it: as many latent frames of pure noise, at t = 1000. They
+do not depend on the video, so their keys are made once per prompt. For models trained with
+independent noise levels.
+"""
+
+SINK = View(Sink())
+"""Only the sink: keeps the scene and spares the model the belief that it makes a first chunk. For
+the Self-Forcing family, which never saw noisy history.
+"""
+
+DROP = View(Nothing())
+"""No history at all: exact and free, but the model believes that it makes the first chunk and gives
+its frames a first chunk's statistics (MAGI-1 was trained for it).
+"""
+
+
+def last(frames: int, *, exact: bool = False) -> View:
+    """The newest `frames` latent frames."""
+    return View(Ages(1, frames), exact=exact)
+
+
+def noisy(level: float) -> View:
+    """The whole history at a noise level: fractional history guidance."""
+    return View(level=level)

@@ -1,0 +1,203 @@
+"""The histories of a rollout: the KV caches that its branches read, and how they are filled.
+
+Finished latents are kept beside the caches as long as some view is made anew before each chunk.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..attention.kv_cache import FullHistory, KVCache, WindowSink
+from .cache_plan import CachePlan, CacheRow, cache_plans, row_of, sink_frames, source
+from .evaluator import Evaluator
+from .guidance import All, Branch, Prompt
+from .noise import frame_noise
+from .process import mixed
+from .settings import RolloutSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A finished latent frame: its number, the first of those committed with it, whether it was
+    given, and its clean latents (c, h, w) if they may be needed again.
+    """
+
+    frame: int
+    group: int
+    given: bool
+    latents: Tensor | None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a branch reads: a row of a cache and, if not all of it, which slots.
+
+    Branches of equal place are one evaluation. `at` is the active frames' position.
+    """
+
+    prompt: Prompt
+    cache: int
+    row: int
+    slots: tuple[int, ...] | None
+    at: int
+
+    def follows(self, before: Place) -> bool:
+        """Whether one attention can serve both: neighbouring rows, or no history at all."""
+        same = (self.cache, self.slots, self.at) == (before.cache, before.slots, before.at)
+        return same and (self.slots == () or self.row == before.row + 1)
+
+
+class Histories:
+    """The caches of one rollout while it is hot."""
+
+    def __init__(self, settings: RolloutSettings, evaluator: Evaluator) -> None:
+        self.settings, self.evaluator = settings, evaluator
+        model = evaluator.model
+        self.plans = cache_plans(settings, model.config, model.dtype)
+        self.caches = [
+            KVCache(plan.shape, plan.policy, settings.length, model.device) for plan in self.plans
+        ]
+        self.held: list[Held] = []
+        self.committed = 0
+        self._stale = {i for i, plan in enumerate(self.plans) if plan.filled != "by commits"}
+        self._changing = frozenset(self._stale)
+        self._keep_latents = any(plan.filled == "anew" for plan in self.plans)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all caches."""
+        return sum(cache.bytes for cache in self.caches)
+
+    def commit(self, first: int, clean: Tensor, given: Sequence[bool]) -> None:
+        """Take finished latents (f, c, h, w) from frame `first` into every history."""
+        for i, one in enumerate(given):
+            latents = clean[i].clone() if self._keep_latents else None
+            self.held.append(Held(first + i, first, one, latents))
+        for plan, cache in zip(self.plans, self.caches, strict=True):
+            if plan.filled == "by commits":
+                self._pass(plan, cache, self.held[-len(clean) :], clean)
+        self.committed += len(clean)
+        self._evict()
+        self._stale |= self._changing
+
+    def prompts_changed(self) -> None:
+        """What is made for one prompt must be made again."""
+        for i, plan in enumerate(self.plans):
+            if plan.filled == "with noise":
+                self.caches[i].clear()
+        self._stale |= self._changing
+
+    def place(self, branch: Branch) -> Place:
+        """Where a branch finds what it sees, in its simplest form; its cache is made ready."""
+        held = len(self.held)
+        ranks = branch.view.seen.ranks(held, sink_frames(self.settings.cache))
+        if not ranks:
+            return Place(branch.prompt, 0, 0, (), held)
+        index = self._cache_of(branch, whole=len(ranks) == self.committed)
+        plan, cache = self.plans[index], self.caches[index]
+        self._make_ready(index)
+        row = plan.rows.index(row_of(branch))
+        if not isinstance(plan.seen, All):  # a cache of just this part
+            return Place(branch.prompt, index, row, None, held - ranks.start)
+        if len(ranks) == len(cache.held):
+            return Place(branch.prompt, index, row, None, held)
+        slot_of = {rank: slot for slot, rank in enumerate(cache.positions)}
+        return Place(branch.prompt, index, row, tuple(slot_of[r] for r in ranks), held)
+
+    def _cache_of(self, branch: Branch, *, whole: bool) -> int:
+        """The cache a branch reads; where nothing is left out, a cut is exact."""
+        base = self.plans[0]
+        if branch.view.rebuilt and whole and row_of(branch) in base.rows:
+            return 0
+        wanted = source(branch.view, self.settings)
+        return next(i for i, plan in enumerate(self.plans) if (plan.filled, plan.seen) == wanted)
+
+    def _make_ready(self, index: int) -> None:
+        """Bring a cache that is not filled by commits up to date."""
+        if index not in self._stale:
+            return
+        plan, cache = self.plans[index], self.caches[index]
+        if plan.filled == "with noise":
+            self._fill_with_noise(plan, cache)
+        else:
+            self._make_anew(plan, cache)
+        self._stale.remove(index)
+
+    def _make_anew(self, plan: CachePlan, cache: KVCache) -> None:
+        cache.clear()
+        held = len(self.held)
+        chosen = [self.held[r] for r in plan.seen.ranks(held, sink_frames(self.settings.cache))]
+        for group in sorted({one.group for one in chosen}):
+            frames = [one for one in chosen if one.group == group]
+            latents = [one.latents for one in frames if one.latents is not None]
+            self._pass(plan, cache, frames, torch.stack(latents))
+
+    def _pass(self, plan: CachePlan, cache: KVCache, frames: Sequence[Held], clean: Tensor) -> None:
+        """Commit clean latents (f, c, h, w) to a cache, each row at its own noise levels."""
+        levels = [[self._level(row, one) for one in frames] for row in plan.rows]
+        x = torch.stack([self._noised(row, frames, clean, levels[i])
+                         for i, row in enumerate(plan.rows)])  # fmt: skip
+        self._commit(plan, cache, frames[0].frame, x, levels)
+
+    def _fill_with_noise(self, plan: CachePlan, cache: KVCache) -> None:
+        """Chunks of pure noise, as many latent frames as the history has; independent of it."""
+        endless = isinstance(self.settings.cache, FullHistory) and self.settings.length is None
+        most = math.inf if endless else self.settings.cache.capacity(self.settings.length)
+        while len(cache.held) < len(self.held):
+            first = len(cache.held)
+            frames = range(first, int(min(first + self.settings.schedule.chunk_frames, most)))
+            x = self._noise(frames, 0, "masked history").expand(len(plan.rows), -1, -1, -1, -1)
+            self._commit(plan, cache, first, x, [[1.0] * len(frames)] * len(plan.rows))
+
+    def _commit(
+        self,
+        plan: CachePlan,
+        cache: KVCache,
+        first: int,
+        x: Tensor,
+        levels: Sequence[Sequence[float]],
+    ) -> None:
+        """Pass x (b, f, c, h, w), the latent frames from `first` on, and keep keys and values."""
+        prompts = [row.prompt for row in plan.rows]
+        visible = self.settings.visible(range(first, first + x.shape[1]))
+        attention = cache.attention(len(visible), visible)
+        kept = self.evaluator.evaluate(x, levels, prompts, attention, keep=True)
+        cache.commit(kept.keys_values)
+
+    def _level(self, row: CacheRow, one: Held) -> float:
+        """The noise level at which a cache row shows a frame."""
+        if row.level > 0:
+            return row.level
+        age = self.held[-1].frame + 1 - one.frame
+        stable = 0.0 if one.given else self.settings.guidance.stabilise
+        return max(self.settings.context_noise.at(age), stable)
+
+    def _noised(
+        self, row: CacheRow, frames: Sequence[Held], clean: Tensor, levels: Sequence[float]
+    ) -> Tensor:
+        """Clean latents (f, c, h, w) with noise to match their levels."""
+        if not any(levels):
+            return clean
+        draw = self.committed if self.settings.context_noise.fresh and row.level == 0 else 0
+        purpose = "fractional history" if row.level > 0 else "context"
+        noise = torch.cat([
+            self._noise(range(one.frame, one.frame + 1), draw, purpose) for one in frames
+        ])  # fmt: skip
+        level = clean.new_tensor(levels).view(-1, 1, 1, 1)
+        return mixed(self.evaluator.process, clean, noise, level)
+
+    def _noise(self, frames: range, step: int, purpose: str) -> Tensor:
+        s, model = self.settings, self.evaluator.model
+        shape = (model.config.out_channels, s.rows, s.columns)
+        return frame_noise(s.seed, frames, step, purpose, shape).to(model.device)
+
+    def _evict(self) -> None:
+        policy = self.settings.cache
+        if isinstance(policy, WindowSink):
+            too_many = max(0, len(self.held) - policy.window_frames)
+            del self.held[policy.sink_frames : policy.sink_frames + too_many]

@@ -1,0 +1,313 @@
+"""History Guidance on a cache equals the papers' formulas without one (T8, T10, T13; laws 1, 5)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from longtake.attention.kv_cache import FullHistory, WindowSink
+from longtake.errors import BadInput
+from longtake.samplers import evaluator
+from longtake.samplers.branches import Branches
+from longtake.samplers.cache_plan import planned_bytes
+from longtake.samplers.context_noise import ContextNoise
+from longtake.samplers.denoiser import local_denoiser
+from longtake.samplers.evaluator import Evaluator
+from longtake.samplers.guidance import (
+    DROP,
+    SINK,
+    Ages,
+    Guidance,
+    View,
+    cfg,
+    extended,
+    fractional,
+    last,
+    magi,
+    stabilised,
+    temporal,
+    vanilla,
+)
+from longtake.samplers.histories import Histories
+from longtake.samplers.noise import frame_noise
+from longtake.samplers.rollout import Chunk, generate
+from longtake.samplers.settings import RolloutSettings
+from longtake.tests.brute_force import CHUNK, Term, rollout
+from longtake.tests.tiny_model import CHUNKS, TINY, randn, random_dit, settings, timeline
+
+DIT = random_dit()
+MODEL = local_denoiser(DIT, TINY)
+PROMPTS = timeline(0, 3, 9)
+LENGTH, DTYPE = 12, torch.float32
+CLOSE = {"rtol": 1e-5, "atol": 1e-5}
+SINK_WINDOW = WindowSink(LENGTH, CHUNK)
+
+Terms = Callable[[int], list[Term]]
+"""The reference's terms of the chunk that begins at a latent frame."""
+
+
+def ours(guidance: Guidance, **changes: object) -> Tensor:
+    """The engine's rollout."""
+    return joined(list(generate(of(guidance, **changes), MODEL)))
+
+
+def of(guidance: Guidance, **changes: object) -> RolloutSettings:
+    """Settings of the reference's rollout."""
+    chosen = {"prompts": PROMPTS, "cache": FullHistory(), "length": LENGTH, **changes}
+    return settings(guidance=guidance, **chosen)  # type: ignore[arg-type]
+
+
+def joined(chunks: list[Chunk]) -> Tensor:
+    """All latent frames."""
+    return torch.cat([chunk.latents for chunk in chunks])
+
+
+def reference(terms: Terms) -> Tensor:
+    """The same without a cache."""
+    ladder = CHUNKS.ladder
+    starts = range(0, LENGTH, CHUNK)
+    return rollout(DIT, PROMPTS, ladder, LENGTH, [terms(first) for first in starts])
+
+
+def whole(weight: float, **other: object) -> Terms:
+    """The whole history."""
+    return lambda first: [Term(weight, range(first), **other)]  # type: ignore[arg-type]
+
+
+def masked(weight: float) -> Terms:
+    """Pure noise in place of the whole history, under the prompt in force."""
+    return whole(weight, level=1.0, recommitted=True)
+
+
+def cut(weight: float, newest: int, oldest: int, *, exact: bool) -> Terms:
+    """Some ages, the rest being there for the history's own pass unless the view is exact."""
+
+    def terms(first: int) -> list[Term]:
+        visible = range(max(first - oldest, 0), max(first - newest + 1, 0))
+        kept = () if exact else range(first)
+        nothing_left_out = len(visible) == first  # then it is the cache itself
+        return [Term(weight, visible, kept, recommitted=exact and not nothing_left_out)]
+
+    return terms
+
+
+def scene(weight: float) -> Terms:
+    """The first chunk alone."""
+    return lambda first: [Term(weight, range(min(first, CHUNK)), recommitted=True)]
+
+
+def both(*parts: Terms) -> Terms:
+    """Sums of terms."""
+    return lambda first: [term for part in parts for term in part(first)]
+
+
+NEGATIVE = {"negative": True, "history_negative": True}
+CASES: dict[str, tuple[Guidance, Terms]] = {
+    "cfg": (cfg(2.0), both(whole(2.0), whole(-1.0, **NEGATIVE))),
+    "vanilla, noise": (vanilla(1.5), both(whole(1.5), masked(-0.5))),
+    "vanilla, drop": (vanilla(1.5, DROP), both(whole(1.5), lambda _: [Term(-0.5, ())])),
+    "vanilla, text dropped too": (
+        vanilla(1.5, DROP, drop_prompt=True),
+        both(whole(1.5), lambda _: [Term(-0.5, (), negative=True)]),
+    ),
+    "temporal, exact": (
+        temporal(0.5, last(4, exact=True)),
+        both(whole(0.5), cut(0.5, 1, 4, exact=True)),
+    ),
+    "temporal, cut": (temporal(0.4, last(4)), both(whole(0.6), cut(0.4, 1, 4, exact=False))),
+    "temporal with none": (
+        temporal(0.5, last(3, exact=True), scale=2.0),
+        both(whole(1.0), cut(1.0, 1, 3, exact=True), masked(-1.0)),
+    ),
+    "a range with a gap, exact": (
+        temporal(0.5, View(Ages(3, 6), exact=True)),
+        both(whole(0.5), cut(0.5, 3, 6, exact=True)),
+    ),
+    "a range with a gap, cut": (
+        temporal(0.5, View(Ages(3, 6))),
+        both(whole(0.5), cut(0.5, 3, 6, exact=False)),
+    ),
+    "fractional": (
+        fractional(1.5, 0.6),
+        both(whole(1.0), whole(0.5, level=0.6), masked(-0.5)),
+    ),
+    "two levels": (
+        extended(fractional(1.5, 0.6, DROP), fractional(1.5, 0.3, DROP)),
+        both(whole(1.0), whole(0.5, level=0.6), whole(0.5, level=0.3), lambda _: [Term(-1.0, ())]),
+    ),
+    "cfg and vanilla": (
+        extended(cfg(2.0), vanilla(1.5)),
+        both(whole(2.5), whole(-1.0, **NEGATIVE), masked(-0.5)),
+    ),
+    "three branches, text-free history": (
+        dataclasses.replace(magi(1.5, 3.0), when=cfg(1.0).when),
+        both(
+            lambda _: [Term(-0.5, (), negative=True)],
+            whole(-1.5, **NEGATIVE),
+            whole(3.0, history_negative=True),
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_guidance_on_a_cache_equals_the_whole_sequence_each_time(name: str) -> None:
+    guidance, terms = CASES[name]
+    torch.testing.assert_close(ours(guidance), reference(terms), **CLOSE)
+
+
+def test_the_exact_sink_is_the_first_chunk_alone_and_so_is_a_cut_of_whole_chunks() -> None:
+    one_prompt = {"prompts": timeline(0), "cache": SINK_WINDOW}
+    exact = ours(vanilla(1.5, dataclasses.replace(SINK, exact=True)), **one_prompt)
+    torch.testing.assert_close(ours(vanilla(1.5, SINK), **one_prompt), exact, **CLOSE)
+
+
+def test_an_exact_sink_equals_the_whole_sequence() -> None:
+    sink = dataclasses.replace(SINK, exact=True)
+
+    def terms(first: int) -> list[Term]:
+        history = range(min(first, CHUNK))
+        return [*whole(1.5)(first), Term(-0.5, history, recommitted=first > CHUNK)]
+
+    guided = ours(vanilla(1.5, sink), cache=SINK_WINDOW)
+    torch.testing.assert_close(guided, reference(terms), **CLOSE)
+
+
+def test_an_exact_part_does_not_remember_what_the_window_evicted() -> None:
+    short = temporal(1.0, last(4, exact=True))
+    terms = cut(1.0, 1, 4, exact=True)
+    torch.testing.assert_close(ours(short, cache=WindowSink(6)), reference(terms), **CLOSE)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_branches_at_once_or_one_after_another_are_the_same(name: str) -> None:
+    guidance, _ = CASES[name]
+    alone = ours(guidance, branches_at_once=False)
+    torch.testing.assert_close(ours(guidance), alone, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_order_of_branches_changes_nothing(name: str) -> None:
+    guidance, _ = CASES[name]
+    turned = dataclasses.replace(guidance, branches=guidance.branches[::-1])
+    torch.testing.assert_close(ours(turned), ours(guidance), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_replay_continues_bit_for_bit_with_every_history(name: str) -> None:
+    s = of(CASES[name][0], cache=WindowSink(5, 1))
+    made = list(generate(s, MODEL))
+    for finished in (1, 3):
+        again = joined(list(generate(s, MODEL, made[:finished])))
+        assert torch.equal(again, joined(made[finished:]))
+
+
+@pytest.mark.parametrize("cache", [FullHistory(), WindowSink(5, 1), WindowSink(4)])
+@pytest.mark.parametrize("hold_rotated", [True, False])
+@pytest.mark.parametrize("name", CASES)
+def test_bytes_of_all_histories_are_planned(
+    name: str, cache: FullHistory | WindowSink, hold_rotated: bool
+) -> None:
+    s = of(CASES[name][0], cache=cache, hold_rotated=hold_rotated, length=6)
+    model = dataclasses.replace(MODEL, dtype=torch.bfloat16)
+    histories = Histories(s, Evaluator(model, s.solver.process))
+    assert histories.bytes == planned_bytes(s, TINY, torch.bfloat16)
+    assert {chunk.kv_bytes for chunk in generate(s, MODEL)} == {planned_bytes(s, TINY, DTYPE)}
+
+
+def ages(of_level: Callable[[int], float], *, draw: bool = False) -> Terms:
+    """The whole history committed again before each chunk, each age at its own level."""
+
+    def terms(first: int) -> list[Term]:
+        context = lambda frame: of_level(first - frame)  # noqa: E731
+        one = Term(1.0, range(first), context=context, draw=first if draw else 0)
+        return [dataclasses.replace(one, recommitted=True)]
+
+    return terms
+
+
+@pytest.mark.parametrize(
+    ("noise", "terms"),
+    [
+        (ContextNoise(0.2), whole(1.0, context=lambda _: 0.2)),
+        (ContextNoise(0.4, ramp_frames=8), ages(lambda age: 0.4 * min(1, age / 8))),
+        (ContextNoise(0.2, fresh=True), ages(lambda _: 0.2, draw=True)),
+    ],
+)
+def test_context_noise_on_a_cache_equals_the_whole_sequence(
+    noise: ContextNoise, terms: Terms
+) -> None:
+    guided = ours(Guidance(), context_noise=noise)
+    torch.testing.assert_close(guided, reference(terms), **CLOSE)
+
+
+def test_stabilising_is_context_noise_on_what_was_generated() -> None:
+    noise = ours(Guidance(), context_noise=ContextNoise(0.05))
+    assert torch.equal(ours(stabilised(Guidance(), 0.05)), noise)
+
+
+def test_stabilising_leaves_given_frames_clean() -> None:
+    seen: list[Tensor] = []
+    model = dataclasses.replace(MODEL, check=lambda: None)
+    branches = Branches(of(stabilised(Guidance(), 0.3)), model)
+    branches.claim()
+    branches.use(branches.settings, PROMPTS.at(0))
+    clean = randn(2, TINY.out_channels, 4, 6)
+    with pytest.MonkeyPatch.context() as patch:
+        genuine = evaluator.predict
+
+        def spy(tree: object, x: Tensor, t: Tensor, *rest: object, **options: object) -> object:
+            seen.extend((x, t))
+            return genuine(tree, x, t, *rest, **options)  # type: ignore[arg-type]
+
+        patch.setattr(evaluator, "predict", spy)
+        branches.commit(0, clean, given=[True, False])
+    x, t = seen
+    assert t.tolist() == [[0.0, 300.0]]
+    assert torch.equal(x[0, 0], clean[0])
+    noise = frame_noise(5, range(1, 2), 0, "context", (TINY.out_channels, 4, 6))
+    torch.testing.assert_close(x[0, 1], 0.7 * clean[1] + 0.3 * noise[0])
+
+
+def test_recommitting_under_the_same_prompt_is_the_cache_there_was() -> None:
+    s = {"prompts": timeline(0), "cache": FullHistory()}
+    barely = ContextNoise(1e-9, ramp_frames=1)  # noise too small to matter, committed anew
+    cached = ours(Guidance(), **s)
+    torch.testing.assert_close(ours(Guidance(), **s, context_noise=barely), cached, **CLOSE)
+
+
+def test_another_prompt_for_a_recommitted_history_changes_nothing_before_it() -> None:
+    s = {"context_noise": ContextNoise(0.1, fresh=True)}
+    one = ours(Guidance(), prompts=timeline(0), **s)
+    two = ours(Guidance(), prompts=timeline(0, 6), **s)
+    assert torch.equal(one[:6], two[:6])
+    assert not torch.allclose(one[6:], two[6:])
+
+
+def test_noisy_passes_leave_the_histories_as_they_are() -> None:
+    """T5: denoising any number of times, then committing, is committing."""
+    quiet, busy = (Branches(of(fractional(1.5, 0.6)), MODEL) for _ in range(2))
+    row = next(of(Guidance()).noise_rows())
+    for branches in (quiet, busy):
+        branches.claim()
+        for first in (0, 3, 6):
+            branches.use(branches.settings, PROMPTS.at(first))
+            for _ in range(3 if branches is busy else 1):
+                branches.velocity(randn(3, TINY.out_channels, 4, 6, seed=first), row)
+            branches.commit(first, randn(3, TINY.out_channels, 4, 6, seed=50 + first))
+    for one, other in zip(quiet.histories.caches, busy.histories.caches, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one.history(1), other.history(1), strict=True))
+
+
+def test_weights_may_change_while_it_runs_and_branches_may_not() -> None:
+    weak, strong = of(vanilla(1.5)), of(vanilla(1.5).scaled(3.0))
+    made = joined(list(generate(weak, MODEL, settings_at=lambda f: strong if f >= 6 else weak)))
+    assert torch.equal(made[:6], ours(vanilla(1.5))[:6])
+    later = list(generate(of(vanilla(2.5)), MODEL, list(generate(weak, MODEL))[:2]))
+    torch.testing.assert_close(made[6:], joined(later), **CLOSE)
+    with pytest.raises(BadInput, match="other weights, not other branches"):
+        list(generate(weak, MODEL, settings_at=lambda _: of(cfg(2.0))))
