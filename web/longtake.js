@@ -1,0 +1,28 @@
+// @ts-check
+/** Longtake in ComfyUI's page: registers the extension. Everything else is in player/. */
+import { app } from "../../scripts/app.js";
+import { api } from "../../scripts/api.js";
+
+const MODULES = [
+  "bitmaps", "bytes", "clock", "deck", "dom", "edits", "fetcher", "format", "graph", "host", "hover",
+  "keys", "library", "live", "overlay", "picker", "player", "reel", "screen", "scrub", "strip",
+  "style", "tabs", "take", "timeline", "transport", "wire",
+];
+
+/** ComfyUI forbids browsers to keep .js files but says nothing about .mjs: ask for each once, so that
+ * an updated pack never runs with half of the old modules. */
+async function freshHost() {
+  const urls = MODULES.map((name) => new URL(`./player/${name}.mjs`, import.meta.url));
+  await Promise.all(urls.map((url) => fetch(url, { cache: "no-cache" })));
+  return import("./player/host.mjs");
+}
+
+const { Host } = await freshHost();
+const host = new Host(app, api);
+
+app.registerExtension({
+  name: "longtake.preview",
+  setup: () => host.connect(),
+  nodeCreated: (/** @type {any} */ node) => host.furnish(node),
+  afterConfigureGraph: () => host.bind(),
+});

@@ -1,0 +1,165 @@
+// @ts-check
+/** The player inside ComfyUI. The only module that knows the host's `app` and `api`. */
+import { nodeAt, upstream, widgetOf } from "./graph.mjs";
+import { CHUNK_EVENT, Library, TAKE_EVENT } from "./library.mjs";
+import { Player } from "./player.mjs";
+import { loadStyle } from "./style.mjs";
+import { sharedWithTabs } from "./tabs.mjs";
+import { withLine } from "./timeline.mjs";
+
+const NODE = "LongtakePreview";
+const TIMELINE = "LongtakePromptTimeline";
+const WIDGET_TYPE = "LONGTAKE_PLAYER"; // not in the host's registry of widgets, so it stays ours
+const FIRST_SIZE = [400, 460];
+
+/** @typedef {import("./take.mjs").Take} Take */
+
+/** Everything that the extension keeps for the life of the page. */
+export class Host {
+  /** Players by the node they are in. @type {Map<any, Player>} */
+  #players = new Map();
+  #bindAsked = false;
+
+  /** @param {any} app @param {any} api */
+  constructor(app, api) {
+    this.app = app;
+    this.api = api;
+    this.server = {
+      request: (/** @type {string} */ path, /** @type {RequestInit|undefined} */ init) =>
+        api.fetchApi(path, init),
+      fileUrl: (/** @type {import("./types.mjs").SavedFile} */ file) =>
+        api.apiURL(`/view?${new URLSearchParams({ ...file })}`),
+    };
+    this.library = new Library(this.server);
+    this.library.listen(() => this.bind());
+  }
+
+  /** Hear the server; to be called once, before any run. */
+  connect() {
+    loadStyle();
+    const hear = sharedWithTabs(this.library);
+    for (const type of [TAKE_EVENT, CHUNK_EVENT]) {
+      this.api.addEventListener(type, (/** @type {CustomEvent} */ event) => hear(type, event.detail));
+    }
+    this.api.addEventListener("reconnected", () => this.library.catchUp());
+    this.#attachOnce();
+  }
+
+  /** The client id comes with the first status message. */
+  #attachOnce() {
+    const attach = () => {
+      if (!this.api.clientId) return;
+      this.api.removeEventListener("status", attach);
+      this.library.attach(this.api.clientId);
+    };
+    this.api.addEventListener("status", attach);
+    attach();
+  }
+
+  /** Put a player into a new preview node. @param {any} node */
+  furnish(node) {
+    if (node.comfyClass !== NODE) return;
+    const player = new Player(this.server, {
+      emptyHint: () => hint(node),
+      keepLine: (take, line) => this.#keepLine(take, line),
+    });
+    this.#players.set(node, player);
+    const widget = node.addDOMWidget("player", WIDGET_TYPE, player.element, {
+      serialize: false, // not in the prompt
+      hideOnZoom: false,
+      hideInPanel: true, // an element can be in one place only
+      getValue: () => "",
+      setValue: () => {},
+    });
+    widget.serialize = false; // not in the workflow
+    node.setSize([Math.max(node.size[0], FIRST_SIZE[0]), Math.max(node.size[1], FIRST_SIZE[1])]);
+    this.#chain(node, "onRemoved", () => this.#remove(node));
+    this.#chain(node, "onExecuted", (output) => this.#executed(node, output));
+    this.#chain(node, "onConnectionsChange", () => player.refresh());
+    this.bind(); // the node gets its id after this
+  }
+
+  /** @param {any} node @param {string} name @param {(...given: any[]) => void} ours */
+  #chain(node, name, ours) {
+    const before = node[name];
+    node[name] = function (/** @type {any[]} */ ...given) {
+      const result = before?.apply(this, given);
+      ours(...given);
+      return result;
+    };
+  }
+
+  /** @param {any} node */
+  #remove(node) {
+    this.#players.get(node)?.dispose();
+    this.#players.delete(node);
+  }
+
+  /** A run has ended, or needed nothing because all was there. @param {any} node
+   * @param {{longtake?: {take: string}[]}} output */
+  #executed(node, output) {
+    for (const { take } of output?.longtake ?? []) {
+      this.library.show(take, { workflow_id: this.#workflow });
+    }
+    this.#players.get(node)?.refresh();
+  }
+
+  get #root() {
+    return this.app.rootGraph ?? this.app.graph;
+  }
+
+  /** @returns {string|null} */
+  get #workflow() {
+    return this.#root?.id ?? null;
+  }
+
+  /** Give every player the newest take of its node, once the graph stands. */
+  bind() {
+    if (this.#bindAsked) return;
+    this.#bindAsked = true;
+    queueMicrotask(() => {
+      this.#bindAsked = false;
+      this.#bindNow();
+    });
+  }
+
+  #bindNow() {
+    /** @type {Map<any, import("./library.mjs").Session[]>} */
+    const found = new Map();
+    for (const session of this.library.newest(this.#workflow)) {
+      const { node_id: own, display_node_id: shown } = session.take.info;
+      const node = nodeAt(this.#root, own) ?? nodeAt(this.#root, shown);
+      found.set(node, [...(found.get(node) ?? []), session]);
+    }
+    for (const [node, player] of this.#players) {
+      const sessions = found.get(node) ?? [];
+      player.show(sessions.at(-1) ?? null, sessions);
+    }
+  }
+
+  /**
+   * Write an edit into the Prompt Timeline that the take was made from.
+   * @param {Take} take @param {string} line @returns {string|null} why not, or null
+   */
+  #keepLine(take, line) {
+    const id = take.info.node_id ?? "";
+    const found = upstream(this.#root, id, (node) => node.comfyClass === TIMELINE);
+    if (!found) return `No Prompt Timeline is wired to this preview; add: ${line}`;
+    const widget = widgetOf(this.#root, found.path, found.node, "text");
+    if (!widget) return `Another node feeds the Prompt Timeline's text; add there: ${line}`;
+    const { graph } = found.node;
+    graph?.beforeChange?.();
+    widget.value = withLine(String(widget.value ?? ""), line);
+    widget.callback?.(widget.value);
+    graph?.afterChange?.();
+    this.app.canvas?.setDirty?.(true, true);
+    return null;
+  }
+}
+
+/** What to do about an empty player. @param {any} node */
+function hint(node) {
+  const wired = node.inputs?.some((/** @type {any} */ input) => input.link != null);
+  if (!wired) return "Connect `frames` from VAE Decode (Stream), then press Run.";
+  return "Press Run: the video appears here while it is made.";
+}

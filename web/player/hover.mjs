@@ -1,0 +1,61 @@
+// @ts-check
+/** @import { Reel } from "./reel.mjs" */
+import { Bitmaps } from "./bitmaps.mjs";
+import { element } from "./dom.mjs";
+import { time } from "./format.mjs";
+
+const BITMAPS = 4;
+const [WIDTH, MARGIN] = [128, 2];
+
+/** What is under the pointer on the scrub bar: the time, the prompt, the picture if it is here. */
+export class Hover {
+  #frame = -1;
+
+  /** @param {Reel} reel */
+  constructor(reel) {
+    this.reel = reel;
+    this.bitmaps = new Bitmaps(BITMAPS, (frame) => reel.jpeg(frame), () => this.#draw());
+    /** @type {HTMLCanvasElement} */
+    this.canvas = element("canvas", { width: WIDTH });
+    this.words = element("div", { class: "lt-hover-words" });
+    this.prompt = element("div", { class: "lt-hover-prompt" });
+    /** @type {HTMLElement} */
+    this.element = element(
+      "div", { class: "lt-hover", hidden: true, "aria-hidden": "true" },
+      this.canvas, this.words, this.prompt,
+    );
+  }
+
+  /** @param {number} frame @param {number} fraction where along the bar */
+  show(frame, fraction) {
+    const { take, fps } = this.reel;
+    if (!take) return;
+    this.element.hidden = false;
+    const room = (this.element.parentElement?.clientWidth ?? 0) - this.element.offsetWidth;
+    const left = fraction * (room + this.element.offsetWidth) - this.element.offsetWidth / 2;
+    this.element.style.left = `${Math.max(MARGIN, Math.min(left, room - MARGIN))}px`;
+    if (frame === this.#frame) return;
+    this.#frame = frame;
+    const chunk = take.chunks[take.indexAt(frame)];
+    const which = chunk ? ` · chunk ${chunk.seq}${chunk.bytes ? "" : " (dropped)"}` : "";
+    this.words.textContent = `${time(frame / fps)} · frame ${frame}${which}`;
+    this.prompt.textContent = take.promptAt(frame)?.text ?? "";
+    this.bitmaps.want([frame]);
+    this.#draw();
+  }
+
+  hide() {
+    this.element.hidden = true;
+    this.#frame = -1;
+    this.bitmaps.clear();
+  }
+
+  #draw() {
+    const bitmap = this.bitmaps.get(this.#frame);
+    this.canvas.hidden = !bitmap;
+    if (!bitmap) return;
+    const height = Math.round((WIDTH * bitmap.height) / bitmap.width);
+    if (this.canvas.height !== height) this.canvas.height = height;
+    this.canvas.getContext("2d")?.drawImage(bitmap, 0, 0, WIDTH, height);
+  }
+}

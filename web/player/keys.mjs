@@ -1,0 +1,45 @@
+// @ts-check
+/** @import { Player } from "./player.mjs" */
+
+const TYPING = "input, textarea, select, video";
+const PRESSING = "button, a";
+
+/**
+ * The player's keys, wherever in it the focus is; keys that it uses go no further.
+ * @param {Player} player
+ * @returns {(event: KeyboardEvent) => void}
+ */
+export function playerKeys(player) {
+  return (event) => {
+    const target = /** @type {Element} */ (event.target);
+    if (event.ctrlKey || event.metaKey || event.altKey || target.closest(TYPING)) return;
+    if (target.closest(PRESSING) && (event.key === " " || event.key === "Enter")) {
+      return event.stopPropagation(); // presses the button, and nothing on the page around
+    }
+    const action = player.reel.frames ? actionOf(player, event) : null;
+    if (!action) return;
+    event.preventDefault();
+    event.stopPropagation();
+    action();
+  };
+}
+
+/** @param {Player} player @param {KeyboardEvent} event @returns {(() => void)|null} */
+function actionOf(player, { key, shiftKey }) {
+  const { reel } = player;
+  const second = Math.round(reel.fps);
+  switch (key.toLowerCase()) {
+    case " ": return () => reel.toggle();
+    case "arrowleft": return () => reel.step(shiftKey ? -second : -1);
+    case "arrowright": return () => reel.step(shiftKey ? second : 1);
+    case "pageup": return () => reel.stepChunk(1);
+    case "pagedown": return () => reel.stepChunk(-1);
+    case "home": return () => reel.seek(0);
+    case "end": return () => reel.seek(reel.frames - 1);
+    case "l": return () => reel.goLive();
+    case "o": return () => reel.set({ loop: !reel.head.loop });
+    case "s": return () => player.saveFrame();
+    case "f": return () => void player.toggleFullscreen();
+    default: return null;
+  }
+}

@@ -1,0 +1,125 @@
+// @ts-check
+/** @import { ChunkInfo, Server, TakeInfo } from "./types.mjs" */
+import { ByteStore } from "./bytes.mjs";
+import { Fetcher } from "./fetcher.mjs";
+import { Take } from "./take.mjs";
+import { Transport } from "./transport.mjs";
+
+const STORE_BYTES = 256 * 2 ** 20; // 10 minutes of 832x480 at 16 fps are two to three times that
+const MOST_TAKES = 24;
+export const TAKE_EVENT = "longtake.take";
+export const CHUNK_EVENT = "longtake.take.chunk";
+
+/** @typedef {{take: Take, transport: Transport, fetcher: Fetcher}} Session */
+
+/** Every take this page has heard of. Outlives nodes, workflow tabs and connections. */
+export class Library {
+  /** @type {Map<string, Session>} the newest last */
+  #sessions = new Map();
+  /** @type {Set<() => void>} */
+  #listeners = new Set();
+
+  /** @param {Server} server @param {number} [storeBytes] */
+  constructor(server, storeBytes = STORE_BYTES) {
+    this.server = server;
+    this.store = new ByteStore(storeBytes);
+  }
+
+  /** The newest take of each node of a workflow, the newest last.
+   * @param {string|null} workflow null: of any workflow @returns {Session[]} */
+  newest(workflow) {
+    /** @type {Map<string, Session>} */
+    const found = new Map();
+    for (const session of this.#sessions.values()) {
+      const { workflow_id: id, node_id: node, display_node_id: shown } = session.take.info;
+      if (id !== null && workflow !== null && id !== workflow) continue;
+      const key = shown ?? node ?? "";
+      found.delete(key);
+      found.set(key, session);
+    }
+    return [...found.values()];
+  }
+
+  /** @param {string} token @returns {Session} */
+  open(token) {
+    const known = this.#sessions.get(token);
+    if (known) return known;
+    const take = new Take(token);
+    const transport = new Transport(this.server, take);
+    const session = { take, transport, fetcher: new Fetcher(take, transport, this.store) };
+    this.#sessions.set(token, session);
+    const [oldest] = this.#sessions.keys();
+    if (this.#sessions.size > MOST_TAKES) this.#sessions.delete(oldest);
+    return session;
+  }
+
+  /** A message from the server, or passed on by another tab.
+   * @param {string} type @param {TakeInfo & ChunkInfo} said */
+  hear(type, said) {
+    const known = this.#sessions.has(said.take);
+    const session = this.open(said.take);
+    const { seq, first_frame, count, bytes, stats, ...names } = said;
+    if (type === CHUNK_EVENT) session.take.add(said);
+    else session.take.hear(said);
+    if (!known) {
+      session.take.update(type === CHUNK_EVENT ? names : {});
+      this.#tell();
+    }
+    if (!known || !session.take.complete) this.#refresh(session);
+  }
+
+  /** A node says that it shows this take (also when it was not run again).
+   * @param {string} token @param {Partial<TakeInfo>} names */
+  async show(token, names) {
+    const session = this.open(token);
+    this.#sessions.delete(token);
+    this.#sessions.set(token, session);
+    session.take.update(names);
+    this.#tell();
+    if (!session.take.frames || session.take.growing) await this.#refresh(session);
+  }
+
+  /** Find the takes that were made for this page before it was reloaded. @param {string} clientId */
+  async attach(clientId) {
+    const answer = await this.server.request("/longtake/attach", {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ client_id: clientId }),
+    });
+    if (!answer.ok) return;
+    const { takes } = await answer.json();
+    const sessions = takes.map((/** @type {TakeInfo} */ names) => {
+      const session = this.open(names.take);
+      session.take.update(names);
+      return session;
+    });
+    await Promise.all(sessions.map((/** @type {Session} */ session) => this.#refresh(session)));
+    this.#tell();
+  }
+
+  /** After the connection was lost: ask again about everything that may have gone on. */
+  async catchUp() {
+    const growing = [...this.#sessions.values()].filter(({ take }) => take.growing);
+    await Promise.all(growing.map((session) => this.#refresh(session)));
+  }
+
+  /** Be told when a node has another take to show; returns the function that ends it.
+   * @param {() => void} listener */
+  listen(listener) {
+    this.#listeners.add(listener);
+    return () => void this.#listeners.delete(listener);
+  }
+
+  #tell() {
+    for (const listener of this.#listeners) listener();
+  }
+
+  /** @param {Session} session */
+  async #refresh({ transport }) {
+    try {
+      await transport.refresh();
+    } catch (error) {
+      console.warn("Longtake: a take could not be read; the next message asks again.", error);
+    }
+  }
+}

@@ -1,0 +1,143 @@
+// @ts-check
+/** @import { Reel } from "./reel.mjs" */
+/** @import { Edit } from "./types.mjs" */
+import { element, textButton } from "./dom.mjs";
+import { EditList } from "./edits.mjs";
+
+const LONG_PAUSE_S = 60; // after it the server moves the KV cache to main memory
+
+/** The controls of the run itself: pause, resume, stop, another prompt, guidance. */
+export class LiveControls {
+  #longPause = 0;
+  #pausedLong = false;
+
+  /** @param {Reel} reel */
+  constructor(reel) {
+    this.reel = reel;
+    this.pause = textButton("Pause run", () => this.#togglePause());
+    this.stop = textButton("Stop", () => this.#send("stop"));
+    this.stop.title = "Finish this chunk, keep what exists and go on with the workflow";
+    this.edit = textButton("Edit prompt", () => this.#toggleForm());
+    this.edit.setAttribute("aria-expanded", "false");
+    const row = element("div", { class: "lt-run" }, this.pause, this.stop, this.edit);
+    this.wait = this.#waitNotice();
+    this.error = element("p", { class: "lt-bad", role: "alert", hidden: true });
+    const keydown = (/** @type {KeyboardEvent} */ event) => this.#keys(event);
+    /** @type {HTMLTextAreaElement} */
+    this.prompt = element("textarea", {
+      rows: 3, "aria-label": "Prompt from the next chunk on", "data-capture-wheel": "true", keydown,
+    });
+    /** @type {HTMLInputElement} */
+    this.guidance = element("input", {
+      type: "number", step: 0.1, min: 0, max: 100, placeholder: "same", keydown,
+    });
+    this.form = this.#form();
+    this.edits = new EditList(reel);
+    /** @type {HTMLElement} */
+    this.element = element(
+      "div", { class: "lt-run-panel", role: "group", "aria-label": "The run" },
+      row, this.wait, this.error, this.form, this.edits.element,
+    );
+  }
+
+  #waitNotice() {
+    const words =
+      "Paused for over a minute. ComfyUI's queue waits, and the model stays in memory. Stopping " +
+      "keeps every frame; queue the workflow again to go on.";
+    const free = textButton("Stop and free the queue", () => this.#send("stop"), "lt-primary");
+    return element("div", { class: "lt-wait", role: "status", hidden: true }, words, " ", free);
+  }
+
+  #form() {
+    const guidance = element("label", {}, "Guidance ", this.guidance);
+    const apply = textButton("Apply", () => this.#apply(), "lt-primary");
+    apply.title = "From the next chunk on (Ctrl+Enter)";
+    const row = element("div", { class: "lt-form-row" }, guidance, apply);
+    return element("div", { class: "lt-form", hidden: true }, this.prompt, row);
+  }
+
+  /** @param {KeyboardEvent} event */
+  #keys(event) {
+    event.stopPropagation(); // letters typed here are nobody's shortcuts
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+      event.preventDefault();
+      this.#apply();
+    } else if (event.key === "Escape") {
+      this.#toggleForm();
+      this.edit.focus();
+    }
+  }
+
+  #toggleForm() {
+    this.form.hidden = !this.form.hidden;
+    this.edit.setAttribute("aria-expanded", String(!this.form.hidden));
+    if (this.form.hidden) return;
+    if (!this.prompt.value) {
+      this.prompt.value = this.reel.take?.promptAt(this.reel.frames)?.text ?? "";
+    }
+    this.prompt.focus();
+  }
+
+  #togglePause() {
+    const paused = this.reel.take?.info.state === "paused";
+    this.#send(paused ? "resume" : "pause");
+  }
+
+  #apply() {
+    const text = this.prompt.value.trim();
+    const now = this.reel.take?.promptAt(this.reel.frames)?.text;
+    if (text && text !== now) this.#send("prompt", { text });
+    const strength = this.guidance.valueAsNumber;
+    if (!Number.isNaN(strength)) this.#send("guidance", { guidance: strength });
+  }
+
+  /** @param {"pause"|"resume"|"stop"|"prompt"|"guidance"} op
+   * @param {{text?: string, guidance?: number}} [fields] */
+  async #send(op, fields) {
+    
+    this.error.hidden = true;
+    try {
+      await this.reel.session?.transport.control(op, fields);
+    } catch (error) {
+      this.error.textContent = error instanceof Error ? error.message : String(error);
+      this.error.hidden = false;
+    }
+  }
+
+  update() {
+    const { take } = this.reel;
+    const state = take?.info.state ?? "waiting";
+    const active = !!take?.growing;
+    const running = active && state !== "waiting";
+    this.element.hidden = !active && !take?.info.edits.length;
+    this.pause.hidden = this.stop.hidden = this.edit.hidden = !active;
+    if (!active) this.form.hidden = true;
+    this.pause.textContent = state === "paused" ? "Resume run" : "Pause run";
+    this.pause.disabled = this.stop.disabled = !running || state === "stopping";
+    this.edit.disabled = !running || state === "stopping";
+    this.#watchPause(state === "paused", take?.info.stats.paused_s ?? 0);
+    this.wait.hidden = !this.#pausedLong;
+    this.edits.update();
+  }
+
+  /** Offer to free the queue once a pause is long. @param {boolean} paused @param {number} sinceS */
+  #watchPause(paused, sinceS) {
+    if (!paused) {
+      clearTimeout(this.#longPause);
+      this.#longPause = 0;
+      this.#pausedLong = false;
+    } else if (sinceS >= LONG_PAUSE_S) {
+      this.#pausedLong = true;
+    } else if (!this.#longPause) {
+      const left = (LONG_PAUSE_S - sinceS) * 1000;
+      this.#longPause = window.setTimeout(() => {
+        this.#pausedLong = true;
+        this.reel.onChange();
+      }, left);
+    }
+  }
+
+  dispose() {
+    clearTimeout(this.#longPause);
+  }
+}

@@ -1,0 +1,101 @@
+// @ts-check
+/** @import { Reel } from "./reel.mjs" */
+/** @import { Take } from "./take.mjs" */
+import { element } from "./dom.mjs";
+import { duration, megabytes, time } from "./format.mjs";
+
+/** Words over the picture: what to do while there is none, and how the run ended. */
+export class Overlay {
+  #said = "";
+
+  /** @param {Reel} reel */
+  constructor(reel) {
+    this.reel = reel;
+    /** @type {HTMLElement} */
+    this.card = element("div", { class: "lt-card" });
+    /** @type {HTMLElement} */
+    this.banner = element("div", { class: "lt-banner", role: "status", hidden: true });
+    this.state = element("div", { class: "lt-state", "aria-hidden": "true" });
+  }
+
+  update() {
+    const { take } = this.reel;
+    const words = card(this.reel);
+    const banner = take && take.frames > 0 ? this.#banner(take) : null;
+    const state = take && take.frames > 0 ? stateWord(take, this.reel) : "";
+    const said = JSON.stringify([words, banner, state]);
+    if (said === this.#said) return;
+    this.#said = said;
+    this.card.hidden = words === null;
+    if (words) this.card.replaceChildren(...cardParts(words));
+    this.banner.hidden = banner === null;
+    this.banner.textContent = banner ?? "";
+    this.state.hidden = state === "";
+    this.state.textContent = state;
+  }
+
+  /** @param {Take} take */
+  #banner(take) {
+    const { state, resume_at_s: at, message } = take.info;
+    if (this.reel.inGap) return "This part is no longer kept by the server.";
+    if (state === "error") return message ?? "The run failed; the console says why.";
+    if (state === "interrupted") return resumeWords(at);
+    return null;
+  }
+}
+
+/** @param {number|null} at */
+function resumeWords(at) {
+  if (at == null) return "Cancelled. What was made is kept.";
+  return `Cancelled. Press Run to resume at ${time(at).padStart(5, "0")}.`;
+}
+
+/** @param {Take} take @param {Reel} reel */
+function stateWord(take, { head }) {
+  if (take.info.state === "paused") return "Run paused";
+  if (take.info.state === "stopping") return "Stopping";
+  if (!take.growing) return "";
+  return head.following ? "" : "Still generating";
+}
+
+/** @typedef {{title: string, text: string, facts?: [string, string][], bad?: boolean}} Words */
+
+/** What stands there as long as there is no picture. @param {Reel} reel @returns {Words|null} */
+function card({ take, place }) {
+  if (!take) return { title: "No video yet", text: place.emptyHint() };
+  if (take.frames > 0) return null;
+  const { state, message, resume_at_s: at, plan } = take.info;
+  if (state === "error") return { title: "The run failed", text: message ?? "", bad: true };
+  if (plan && !take.growing) return planWords(plan);
+  if (state === "interrupted") return { title: "Cancelled", text: resumeWords(at) };
+  if (!take.growing) return { title: "No frames", text: message ?? "The run made no frames." };
+  if (plan) return { ...planWords(plan), title: "Waiting for the first chunk" };
+  return { title: "Waiting for the first chunk", text: message ?? "The video appears as it is made." };
+}
+
+/** @param {import("./types.mjs").Plan} plan @returns {Words} */
+function planWords(plan) {
+  /** @type {[string, string][]} */
+  const chunks = plan.chunks == null ? [] : [["chunks", String(plan.chunks)]];
+  const length = plan.seconds == null ? "" : ` (${duration(plan.seconds)})`;
+  return {
+    title: plan.fits ? "Plan" : "Plan: it does not fit",
+    text: plan.text,
+    bad: !plan.fits,
+    facts: [
+      ["frames", `${plan.frames ?? "until Stop"}${length}`],
+      ...chunks,
+      ["KV cache", megabytes(plan.kv_bytes)],
+      ["free", megabytes(plan.free_bytes)],
+    ],
+  };
+}
+
+/** @param {Words} words */
+function cardParts({ title, text, facts = [], bad = false }) {
+  const rows = facts.map(([name, value]) =>
+    element("div", {}, element("dt", {}, name), element("dd", {}, value)),
+  );
+  const heading = element("strong", { class: bad ? "lt-bad" : "" }, title);
+  return [heading, element("p", {}, text), ...(rows.length ? [element("dl", {}, ...rows)] : [])];
+}

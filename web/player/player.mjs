@@ -1,0 +1,133 @@
+// @ts-check
+/** @import { Place, Server } from "./types.mjs" */
+/** @import { Session } from "./library.mjs" */
+import { Deck } from "./deck.mjs";
+import { element } from "./dom.mjs";
+import { playerKeys } from "./keys.mjs";
+import { LiveControls } from "./live.mjs";
+import { Overlay } from "./overlay.mjs";
+import { TakePicker } from "./picker.mjs";
+import { Reel } from "./reel.mjs";
+import { ScrubBar } from "./scrub.mjs";
+import { Strip } from "./strip.mjs";
+
+/** One player on the page: a reel, and everything around its picture. */
+export class Player {
+  #asked = 0; // the animation frame asked for; -1 once disposed
+  #visible = true;
+  #resized = new ResizeObserver(() => this.refresh());
+  #seen = new IntersectionObserver((entries) => {
+    this.#visible = entries[entries.length - 1].isIntersecting;
+    this.refresh();
+  });
+  #onFullscreen = () => this.refresh();
+
+  /** @param {Server} server @param {Place} place */
+  constructor(server, place) {
+    this.reel = new Reel(server, place, () => this.refresh());
+    this.overlay = new Overlay(this.reel);
+    this.picker = new TakePicker(this.reel);
+    this.scrub = new ScrubBar(this.reel);
+    this.deck = new Deck(this);
+    this.live = new LiveControls(this.reel);
+    this.strip = new Strip(this.reel);
+    this.element = this.#assemble();
+    this.#resized.observe(this.element);
+    this.#seen.observe(this.element);
+    document.addEventListener("fullscreenchange", this.#onFullscreen);
+    this.refresh();
+  }
+
+  /** @returns {HTMLElement} */
+  #assemble() {
+    const { overlay, scrub, deck, live, strip, picker } = this;
+    const stage = element(
+      "div",
+      { class: "lt-stage", tabindex: 0, role: "group", "aria-label": "Picture; Space plays or pauses",
+        dblclick: () => this.toggleFullscreen() },
+      this.reel.screen.element, overlay.card, overlay.banner, overlay.state,
+    );
+    return element(
+      "div",
+      { class: "longtake-player", role: "region", "aria-label": "Streaming preview",
+        "data-longtake-player": true, keydown: playerKeys(this) },
+      picker.element, stage, scrub.element, deck.element, live.element, strip.element,
+    );
+  }
+
+  /** Show a take out of several that belong here. @param {Session|null} session
+   * @param {Session[]} [choices] */
+  show(session, choices = []) {
+    this.picker.offer(choices);
+    this.scrub.hover.hide();
+    this.reel.load(session);
+  }
+
+  /** Free everything; the player is not used again. */
+  dispose() {
+    this.show(null);
+    this.live.dispose();
+    this.#resized.disconnect();
+    this.#seen.disconnect();
+    document.removeEventListener("fullscreenchange", this.#onFullscreen);
+    cancelAnimationFrame(this.#asked);
+    this.#asked = -1;
+    this.element.remove();
+  }
+
+  /** Look at everything again before the next paint. */
+  refresh() {
+    if (this.#asked === 0) this.#asked = requestAnimationFrame((now) => this.#tick(now));
+  }
+
+  /** @param {number} now milliseconds */
+  #tick(now) {
+    this.#asked = 0;
+    const running = this.reel.tick(now, this.#visible);
+    const { overlay, picker, scrub, deck, live, strip } = this;
+    for (const view of [overlay, picker, scrub, deck, live, strip]) view.update();
+    this.#report();
+    if (running && this.#visible) this.refresh();
+  }
+
+  /** What tests and style sheets read. */
+  #report() {
+    const { take, head, frames, screen, bitmaps, inGap } = this.reel;
+    const { state = "empty", node_id: node = "" } = take?.info ?? {};
+    const said = {
+      frames, chunks: take?.chunks.length ?? 0, shown: screen.shown, state, node, take: take?.token ?? "", gap: inGap,
+      following: head.following, playing: head.playing,
+      bitmaps: bitmaps.count + this.scrub.hover.bitmaps.count,
+    };
+    for (const [name, value] of Object.entries(said)) this.element.dataset[name] = String(value);
+  }
+
+  isFullscreen() {
+    return document.fullscreenElement === this.element;
+  }
+
+  async toggleFullscreen() {
+    if (this.isFullscreen()) await document.exitFullscreen();
+    else await this.element.requestFullscreen();
+  }
+
+  saveFrame() {
+    const { screen } = this.reel;
+    if (screen.shown >= 0) screen.save(`longtake_frame_${String(screen.shown).padStart(6, "0")}.png`);
+  }
+
+  /** The video file that this run has written, if it is one that browsers play. */
+  savedVideo() {
+    return this.reel.take?.info.files.find((file) => file.filename.endsWith(".mp4")) ?? null;
+  }
+
+  /** The saved video in place of the frames, or the frames again. */
+  toggleVideo() {
+    const { screen, server } = this.reel;
+    const file = this.savedVideo();
+    const url = file && server.fileUrl(file);
+    if (screen.video || !file || !url) screen.closeVideo();
+    else screen.openVideo(url, file);
+    this.refresh();
+  }
+}

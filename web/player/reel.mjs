@@ -1,0 +1,157 @@
+// @ts-check
+/** @import { Place, Server } from "./types.mjs" */
+/** @import { Session } from "./library.mjs" */
+import { Bitmaps } from "./bitmaps.mjs";
+import { Playhead } from "./clock.mjs";
+import { Screen } from "./screen.mjs";
+
+const BITMAPS = 28; // decoded frames alive; 4 more belong to the hover picture
+const DECODE_AHEAD = 8; // frames
+const FETCH_AHEAD = 8; // chunks
+
+/** One take under a playhead: what is on the screen, what comes next, and how to move. */
+export class Reel {
+  /** @type {Session|null} */
+  session = null;
+  head = new Playhead();
+  screen = new Screen();
+  /** Whether it stands at frames that the server has dropped. */
+  inGap = false;
+  #last = 0; // milliseconds; the last tick while time passed, else 0
+  #unlisten = () => {};
+
+  /** @param {Server} server @param {Place} place @param {() => void} onChange */
+  constructor(server, place, onChange) {
+    this.server = server;
+    this.place = place;
+    this.onChange = onChange;
+    this.bitmaps = new Bitmaps(BITMAPS, (frame) => this.jpeg(frame), onChange);
+  }
+
+  get take() { return this.session?.take ?? null; }
+  get frames() { return this.take?.frames ?? 0; }
+  get length() { return this.take?.length ?? 0; }
+  get fps() { return this.take?.info.fps || 16; }
+  get frame() { return this.head.frame(this.frames); }
+  get growing() { return !!this.take?.growing; }
+
+  /** Put another take in, or none: live if it grows, else at its start. @param {Session|null} session */
+  load(session) {
+    if (session === this.session) return;
+    this.#unlisten();
+    this.session?.fetcher.release(this);
+    this.bitmaps.clear();
+    this.screen.clear();
+    this.#last = 0;
+    this.session = session;
+    const { loop, speed } = this.head;
+    this.head = Object.assign(new Playhead(), { loop, speed });
+    this.#unlisten = session?.take.listen(this.onChange) ?? (() => {});
+    if (this.growing) this.goLive();
+    else this.head.playing = this.frames === 0;
+    this.onChange();
+  }
+
+  /** The bytes of a frame's picture, or null if they are not on this page. @param {number} frame */
+  jpeg(frame) {
+    const chunk = this.take?.chunks[this.take.indexAt(frame)];
+    if (!chunk) return null;
+    return this.session?.fetcher.get(chunk.seq)?.jpegs[frame - chunk.first_frame] ?? null;
+  }
+
+  /**
+   * Let time pass, ask for what is needed, draw; returns whether time goes on passing.
+   * @param {number} now milliseconds @param {boolean} visible
+   */
+  tick(now, visible) {
+    if (this.take) {
+      this.#pass(now);
+      this.#fetch();
+      if (visible && !this.screen.video) this.#draw();
+    }
+    const running = !this.screen.video && this.head.running(this.frames);
+    this.#last = running && (visible || this.#last) ? now : 0;
+    return running;
+  }
+
+  /** Nothing passes while the bytes of the place where we stand are on their way.
+   * @param {number} now */
+  #pass(now) {
+    const [take, fetcher] = [this.take, this.session?.fetcher];
+    const index = take?.indexAt(this.frame) ?? -1;
+    const chunk = take?.chunks[index];
+    if (!take || !chunk) return;
+    const here = fetcher?.has(chunk.seq);
+    this.inGap = !here && chunk.bytes === 0;
+    if (this.inGap && this.head.playing) this.#leap(index);
+    if (!this.#last || !here || this.screen.video) return;
+    this.head.advance((now - this.#last) / 1000, take.frames, this.fps, take.growing);
+  }
+
+  /** Go on behind a gap. @param {number} index of a chunk that is gone */
+  #leap(index) {
+    const next = this.take?.chunks.slice(index).find((chunk) => chunk.bytes > 0);
+    if (next) this.head.position = next.first_frame;
+    else this.head.position = this.frames;
+  }
+
+  #fetch() {
+    const { take, frame } = this;
+    const index = Math.max(0, take?.indexAt(frame) ?? 0);
+    const near = take?.chunks.slice(index, index + FETCH_AHEAD) ?? [];
+    this.session?.fetcher.want(this, near.map((chunk) => chunk.seq));
+  }
+
+  /** Draw the frame we stand at, or, while it is decoded, the newest on the way to it. */
+  #draw() {
+    const { frame, screen, bitmaps, take } = this;
+    const ahead = this.head.playing ? Math.min(DECODE_AHEAD, this.frames - frame) : 1;
+    bitmaps.want(Array.from({ length: Math.max(0, ahead) }, (_, step) => frame + step));
+    if (frame === screen.shown || !take) return;
+    const found = bitmaps.get(frame) ? frame : bitmaps.newest(screen.shown, frame);
+    const bitmap = found < 0 ? undefined : bitmaps.get(found);
+    if (bitmap) screen.draw(found, bitmap, take.info.width, take.info.height);
+  }
+
+  /** Do something with the playhead, on the frames and not on a saved video.
+   * @param {(head: Playhead) => void} action */
+  move(action) {
+    this.screen.closeVideo();
+    action(this.head);
+    this.onChange();
+  }
+
+  /** @param {{loop?: boolean, speed?: number}} how to play */
+  set(how) {
+    Object.assign(this.head, how);
+    this.onChange();
+  }
+
+  /** @param {number} frame */
+  seek(frame) {
+    this.move((head) => head.seek(frame, this.frames));
+  }
+
+  /** @param {number} by */
+  step(by) {
+    this.move((head) => head.step(by, this.frames));
+  }
+
+  /** To the start of the next chunk, or of this one, or of the one before. @param {1|-1} by */
+  stepChunk(by) {
+    const { take, frame } = this;
+    if (!take?.frames) return;
+    const index = take.indexAt(frame);
+    const target = by < 0 && frame > take.chunks[index].first_frame ? index : index + by;
+    this.seek(take.chunks[Math.max(0, Math.min(target, take.chunks.length - 1))].first_frame);
+  }
+
+  toggle() {
+    this.move((head) => head.toggle(this.frames, this.growing));
+  }
+
+  /** Go along with the run, from its newest chunk on. */
+  goLive() {
+    this.move((head) => head.goLive(this.take?.chunks.at(-1)?.first_frame ?? 0));
+  }
+}

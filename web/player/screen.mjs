@@ -1,0 +1,66 @@
+// @ts-check
+/** @import { SavedFile } from "./types.mjs" */
+import { element } from "./dom.mjs";
+
+/** Where frames are drawn; a saved video can take its place. */
+export class Screen {
+  /** The frame on the canvas, -1 before the first. */
+  shown = -1;
+
+  constructor() {
+    /** @type {HTMLCanvasElement} */
+    this.canvas = element("canvas", { class: "lt-canvas", role: "img", "aria-label": "Video" });
+    /** @type {HTMLVideoElement|null} */
+    this.video = null;
+    /** @type {HTMLElement} */
+    this.element = element("div", { class: "lt-screen" }, this.canvas);
+  }
+
+  /**
+   * Draw one frame at the size of the take (the pictures themselves may be half of it).
+   * @param {number} frame @param {ImageBitmap} bitmap @param {number} width @param {number} height
+   */
+  draw(frame, bitmap, width, height) {
+    const [w, h] = [width || bitmap.width, height || bitmap.height];
+    if (this.canvas.width !== w || this.canvas.height !== h) {
+      Object.assign(this.canvas, { width: w, height: h });
+    }
+    this.canvas.getContext("2d")?.drawImage(bitmap, 0, 0, w, h);
+    this.shown = frame;
+  }
+
+  clear() {
+    this.shown = -1;
+    this.canvas.width = this.canvas.width; // setting it wipes the canvas
+    this.closeVideo();
+  }
+
+  /** @param {string} url @param {SavedFile} file */
+  openVideo(url, file) {
+    this.closeVideo();
+    const name = `Saved video ${file.filename}`;
+    const video = element("video", { class: "lt-video", controls: true, "aria-label": name });
+    video.src = url;
+    this.element.append(video);
+    this.video = video;
+    video.play().catch(() => undefined); // a browser may want a press first; the controls are there
+  }
+
+  closeVideo() {
+    if (!this.video) return;
+    this.video.pause();
+    this.video.removeAttribute("src");
+    this.video.load(); // lets go of the connection
+    this.video.remove();
+    this.video = null;
+  }
+
+  /** The frame on the canvas as a PNG file offered for download. @param {string} name */
+  async save(name) {
+    const blob = await new Promise((resolve) => this.canvas.toBlob(resolve, "image/png"));
+    if (!blob) throw new Error("The browser could not make a PNG of this frame.");
+    const url = URL.createObjectURL(/** @type {Blob} */ (blob));
+    element("a", { href: url, download: name }).click();
+    setTimeout(() => URL.revokeObjectURL(url), 10_000); // once the download has surely begun
+  }
+}

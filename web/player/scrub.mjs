@@ -1,0 +1,149 @@
+// @ts-check
+/** @import { Reel } from "./reel.mjs" */
+/** @import { Take } from "./take.mjs" */
+import { element } from "./dom.mjs";
+import { time } from "./format.mjs";
+import { Hover } from "./hover.mjs";
+
+const HEIGHT = 22;
+const [TRACK_TOP, TRACK_HEIGHT] = [10, 6];
+const KNOB = 5; // radius; the track ends that far from the edges
+const TICK_SPACING = 4; // chunks closer than this many pixels are not told apart
+
+/** The bar under the picture: what exists, chunk boundaries, prompt changes, where we stand. */
+export class ScrubBar {
+  #dragging = false;
+
+  /** @param {Reel} reel */
+  constructor(reel) {
+    this.reel = reel;
+    /** @type {HTMLCanvasElement} */
+    this.canvas = element("canvas", { "aria-hidden": "true" });
+    this.hover = new Hover(reel);
+    /** @type {HTMLElement} */
+    this.element = element(
+      "div",
+      {
+        class: "lt-scrub", role: "slider", tabindex: 0, "aria-label": "Position in the shot",
+        "data-capture-wheel": "true",
+        pointerdown: (/** @type {PointerEvent} */ event) => this.#press(event),
+        pointermove: (/** @type {PointerEvent} */ event) => this.#move(event),
+        pointerup: () => (this.#dragging = false),
+        pointercancel: () => (this.#dragging = false),
+        pointerleave: () => this.hover.hide(),
+      },
+      this.canvas,
+      this.hover.element,
+    );
+  }
+
+  /** @param {PointerEvent} event */
+  #press(event) {
+    if (event.button !== 0 || this.reel.frames === 0) return;
+    this.#dragging = true;
+    this.element.setPointerCapture(event.pointerId);
+    this.reel.seek(this.#frameAt(event));
+  }
+
+  /** @param {PointerEvent} event */
+  #move(event) {
+    if (this.reel.frames === 0) return;
+    const frame = this.#frameAt(event);
+    if (this.#dragging) this.reel.seek(frame);
+    this.hover.show(frame, this.#fraction(event));
+  }
+
+  /** @param {PointerEvent} event */
+  #fraction(event) {
+    const { left, width } = this.element.getBoundingClientRect(); // scaled with the canvas' zoom
+    const inset = (KNOB * width) / this.element.clientWidth;
+    return Math.max(0, Math.min(1, (event.clientX - left - inset) / (width - 2 * inset)));
+  }
+
+  /** @param {PointerEvent} event */
+  #frameAt(event) {
+    const frame = Math.floor(this.#fraction(event) * this.reel.length);
+    return Math.min(frame, this.reel.frames - 1);
+  }
+
+  update() {
+    const { take, frame, frames, fps } = this.reel;
+    const at = frames ? `${time(frame / fps)} of ${time(frames / fps)}, frame ${frame}` : "No frames";
+    const values = { valuemin: 0, valuemax: Math.max(0, frames - 1), valuenow: frame, valuetext: at };
+    for (const [name, value] of Object.entries(values)) {
+      this.element.setAttribute(`aria-${name}`, String(value));
+    }
+    this.element.setAttribute("aria-disabled", String(frames === 0));
+    this.element.dataset.prompts = String(take?.info.prompt_changes.length ?? 0);
+    if (this.element.clientWidth) this.#draw(take);
+  }
+
+  /** @param {Take|null} take */
+  #draw(take) {
+    const width = this.element.clientWidth;
+    const scale = window.devicePixelRatio || 1;
+    const [w, h] = [Math.round(width * scale), Math.round(HEIGHT * scale)];
+    if (this.canvas.width !== w || this.canvas.height !== h) {
+      Object.assign(this.canvas, { width: w, height: h });
+    }
+    const context = /** @type {CanvasRenderingContext2D} */ (this.canvas.getContext("2d"));
+    context.setTransform(scale, 0, 0, scale, 0, 0);
+    context.clearRect(0, 0, width, HEIGHT);
+    const style = getComputedStyle(this.element);
+    const color = (/** @type {string} */ name) => style.getPropertyValue(`--lt-${name}`).trim();
+    const x = (/** @type {number} */ frame) =>
+      KNOB + (frame / Math.max(1, this.reel.length)) * (width - 2 * KNOB);
+    const bar = (/** @type {number} */ from, /** @type {number} */ to, /** @type {string} */ name) => {
+      context.fillStyle = color(name);
+      context.fillRect(x(from), TRACK_TOP, x(to) - x(from), TRACK_HEIGHT);
+    };
+    bar(0, this.reel.length, "track");
+    bar(0, this.reel.frames, "made");
+    if (!take || !take.frames) return;
+    bar(0, this.reel.frame + 1, "played");
+    drawChunks(context, take, x, color);
+    drawPrompts(context, take, x, color);
+    drawKnob(context, x(this.reel.frame + 0.5), color("fg"));
+  }
+}
+
+/** Boundaries, and what the server has dropped. @param {CanvasRenderingContext2D} context
+ * @param {Take} take @param {(frame: number) => number} x @param {(name: string) => string} color */
+function drawChunks(context, take, x, color) {
+  let last = 0;
+  for (const { first_frame, count, bytes } of take.chunks) {
+    const left = x(first_frame);
+    if (bytes === 0) {
+      context.fillStyle = color("gap");
+      context.fillRect(left, TRACK_TOP + 2, x(first_frame + count) - left, TRACK_HEIGHT - 4);
+    }
+    if (left - last < TICK_SPACING) continue;
+    context.clearRect(Math.round(left) - 0.5, TRACK_TOP, 1, TRACK_HEIGHT);
+    last = left;
+  }
+}
+
+/** A flag where the prompt changes: a triangle from the timeline, a diamond from a live edit.
+ * @param {CanvasRenderingContext2D} context @param {Take} take
+ * @param {(frame: number) => number} x @param {(name: string) => string} color */
+function drawPrompts(context, take, x, color) {
+  for (const { frame, edited } of take.info.prompt_changes.filter((each) => each.frame > 0)) {
+    const [at, bottom] = [x(frame), TRACK_TOP - 1];
+    context.fillStyle = color(edited ? "edit" : "prompt");
+    context.beginPath();
+    context.moveTo(at, bottom);
+    if (edited) context.lineTo(at - 4, bottom - 4);
+    context.lineTo(edited ? at : at - 4, bottom - 8);
+    context.lineTo(at + 4, edited ? bottom - 4 : bottom - 8);
+    context.fill();
+    context.fillRect(at - 0.5, bottom, 1, TRACK_HEIGHT + 2);
+  }
+}
+
+/** @param {CanvasRenderingContext2D} context @param {number} at @param {string} color */
+function drawKnob(context, at, color) {
+  context.fillStyle = color;
+  context.beginPath();
+  context.arc(at, TRACK_TOP + TRACK_HEIGHT / 2, KNOB, 0, 2 * Math.PI);
+  context.fill();
+}

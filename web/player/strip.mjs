@@ -1,0 +1,83 @@
+// @ts-check
+/** @import { Reel } from "./reel.mjs" */
+/** @import { TakeInfo } from "./types.mjs" */
+import { element } from "./dom.mjs";
+import { duration, megabytes, time } from "./format.mjs";
+
+/** The measurements of the run, and what the viewer should know about them. */
+export class Strip {
+  #said = "";
+
+  /** @param {Reel} reel */
+  constructor(reel) {
+    this.reel = reel;
+    this.facts = element("dl", { class: "lt-facts", "aria-label": "Measurements" });
+    this.notices = element("ul", { class: "lt-notices", role: "status" });
+    /** @type {HTMLElement} */
+    this.element = element("div", { class: "lt-strip" }, this.facts, this.notices);
+  }
+
+  update() {
+    const { take } = this.reel;
+    const shown = take && (take.frames > 0 || take.info.stats.resumed_from_s != null);
+    const facts = shown ? measurements(take.info, take.growing) : [];
+    const notices = take ? remarks(take.info, take.known) : [];
+    const said = JSON.stringify([facts, notices]);
+    if (said === this.#said) return; // so that a screen reader hears only what is new
+    this.#said = said;
+    this.facts.replaceChildren(...facts.map(([name, value, meaning]) => fact(name, value, meaning)));
+    this.notices.replaceChildren(...notices.map((words) => element("li", {}, words)));
+    this.element.hidden = facts.length + notices.length === 0;
+  }
+}
+
+/** @param {string} name @param {string} value @param {string} meaning */
+function fact(name, value, meaning) {
+  return element("div", { title: meaning }, element("dt", {}, name), element("dd", {}, value));
+}
+
+/** @param {TakeInfo} info @param {boolean} growing @returns {[string, string, string][]} */
+function measurements({ stats, state }, growing) {
+  /** @type {[string, string, string][]} */
+  const found = [];
+  const add = (/** @type {string} */ name, /** @type {string|null} */ value, meaning = "") => {
+    if (value !== null) found.push([name, value, meaning]);
+  };
+  const known = (/** @type {number|null|undefined} */ value, /** @type {(v: number) => string} */ say) =>
+    value == null ? null : say(value);
+  add("first frame", known(stats.first_frame_s, duration), "From the start of the run to the first frame");
+  add("speed", known(stats.frames_per_s, (rate) => `${rate.toFixed(1)} fps`), "Frames made per second");
+  if (growing && state !== "paused") add("left", known(stats.eta_s, duration), "Estimated time left");
+  add("chunk p95", known(stats.chunk_p95_s, duration), "95 % of the chunks took at most this long");
+  add("KV", memory(stats.kv_bytes, stats.kv_bytes_planned), "KV cache: real size of planned size");
+  return found;
+}
+
+/** @param {number|null} [bytes] @param {number|null} [planned] */
+function memory(bytes, planned) {
+  if (bytes == null && planned == null) return null;
+  if (bytes == null) return `${megabytes(planned ?? 0)} planned`;
+  return planned == null ? megabytes(bytes) : `${megabytes(bytes)} of ${megabytes(planned)}`;
+}
+
+/** @param {TakeInfo} info @param {boolean} known */
+function remarks({ stats, message, plan, state }, known) {
+  const found = [];
+  if (!known) found.push("The server keeps this take no longer; press Run to make it again.");
+  if (message && state !== "error" && !plan) found.push(message);
+  if (stats.resumed_from_s) {
+    found.push(`Resumed at ${time(stats.resumed_from_s)}; what is before came from disk.`);
+  }
+  if (stats.drift) found.push(driftWords(stats.drift));
+  if (stats.dense_fallbacks) {
+    found.push(`Sparse attention fell back to dense ${stats.dense_fallbacks} times.`);
+  }
+  if (stats.kv_on_host) found.push("The KV cache is in main memory while the run is paused.");
+  return found;
+}
+
+/** @param {number|string} drift */
+function driftWords(drift) {
+  if (typeof drift === "string") return drift;
+  return `The picture drifts from how the shot began (${drift.toFixed(2)}).`;
+}

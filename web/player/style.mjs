@@ -1,0 +1,8 @@
+// @ts-check
+
+/** Bring the player's style sheet into the page, once. */
+export function loadStyle() {
+  const href = new URL("./player.css", import.meta.url).href;
+  if (document.querySelector(`link[href="${href}"]`)) return;
+  document.head.append(Object.assign(document.createElement("link"), { rel: "stylesheet", href }));
+}

@@ -1,0 +1,31 @@
+// @ts-check
+/**
+ * The server's words, as JSON (docs/preview.md says what each field means).
+ *
+ * @typedef {"waiting"|"running"|"paused"|"stopping"|"stopped"|"done"|"interrupted"|"error"} State
+ * @typedef {{seq: number, first_frame: number, count: number, bytes: number,
+ *   prompt?: number|null}} ChunkInfo  `prompt` is an index into `prompt_changes`
+ * @typedef {{frame: number, text: string, edited: boolean}} PromptChange
+ * @typedef {{status: "queued"|"encoding"|"applied"|"failed", text: string|null,
+ *   guidance: number|null, first_frame: number|null, start_s: number|null, line: string|null,
+ *   error: string|null}} Edit
+ * @typedef {{first_frame_s?: number|null, frames_per_s?: number|null, eta_s?: number|null,
+ *   chunk_p95_s?: number|null, kv_bytes?: number|null, kv_bytes_planned?: number|null,
+ *   drift?: number|string|null, resumed_from_s?: number|null, dense_fallbacks?: number|null,
+ *   paused_s?: number|null, kv_on_host?: boolean}} Stats
+ * @typedef {{frames: number|null, seconds: number|null, chunks: number|null, kv_bytes: number,
+ *   free_bytes: number, fits: boolean, text: string}} Plan
+ * @typedef {{filename: string, subfolder: string, type: string, role: string}} SavedFile
+ * @typedef {{take: string, node_id: string|null, display_node_id: string|null,
+ *   prompt_id: string|null, workflow_id: string|null, control_rev: number, state: State,
+ *   fps: number, width: number, height: number, total_frames: number|null,
+ *   prompt_changes: PromptChange[], edits: Edit[], stats: Stats, resume_at_s: number|null,
+ *   message: string|null, plan: Plan|null, files: SavedFile[]}} TakeInfo
+ *
+ * @typedef {{request: (path: string, init?: RequestInit) => Promise<Response>,
+ *   fileUrl: (file: SavedFile) => string|null}} Server  how a page reaches the routes
+ * @typedef {{emptyHint: () => string, keepLine: ((take: import("./take.mjs").Take, line: string)
+ *   => string|null)|null}} Place  what only the page around a player knows; `keepLine` returns why
+ *   it could not, or null
+ */
+export {};
