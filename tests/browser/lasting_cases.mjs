@@ -1,0 +1,133 @@
+// @ts-check
+/** What the player outlives, and what it must not keep. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { PlayerPage, onPage, useBrowser } from "./harness.mjs";
+
+useBrowser();
+const RUN = { frames: 120, chunk_s: 0.3 };
+
+test("a reload in mid-run finds the take again and goes on live", onPage(async (player) => {
+  const take = await player.start(RUN);
+  await player.until(({ frames }) => Number(frames) >= 24);
+  await player.page.reload();
+  const data = await player.until(({ shown }) => Number(shown) >= 12);
+  assert.deepEqual([data.take, data.following], [take, "true"]);
+  await player.until(({ state, frames }) => state === "done" && frames === "120");
+  await player.slider.press("ArrowRight");
+  await player.slider.press("Home");
+  await player.sees(0);
+}));
+
+/** Puts our hands on the page's websocket. @param {import("playwright-core").Page} page */
+async function tap(page) {
+  /** @type {{socket: any, drop: (text: string) => boolean}} */
+  const hands = { socket: null, drop: () => false };
+  await page.routeWebSocket(/\/ws/, (socket) => {
+    const server = socket.connectToServer();
+    hands.socket = socket;
+    server.onMessage((text) => void (hands.drop(String(text)) || socket.send(text)));
+  });
+  return hands;
+}
+
+/** @type {Awaited<ReturnType<typeof tap>>} */
+let hands;
+const tapped = { prepare: async (/** @type {any} */ page) => void (hands = await tap(page)) };
+
+test("a lost connection costs no frame", onPage(async (player) => {
+  await player.start(RUN);
+  await player.until(({ frames }) => Number(frames) >= 24);
+  await hands.socket.close();
+  await player.until(({ state, frames }) => state === "done" && frames === "120");
+}, tapped));
+
+test("a message that was lost is made up for by the next", onPage(async (player) => {
+  hands.drop = (text) => text.includes('"seq": 2,');
+  await player.start(RUN);
+  await player.until(({ frames, chunks }) => Number(frames) >= 48 && Number(chunks) === Number(frames) / 12);
+}, tapped));
+
+test("another tab of the same browser shows the run too", onPage(async (player) => {
+  const other = new PlayerPage(await player.page.context().newPage());
+  await other.open();
+  const take = await player.start(RUN);
+  const data = await other.until(({ shown }) => Number(shown) >= 12);
+  assert.equal(data.take, take);
+}));
+
+test("a take that the server no longer has can still be watched, and is said to be gone", onPage(async (player) => {
+  await player.start({ frames: 120, chunk_s: 0.5 });
+  await player.until(({ frames, shown }) => Number(frames) >= 24 && Number(shown) > 12);
+  await player.page.route(/takes\/[^/]+$/, (route) => route.fulfill({ status: 404, json: { error: "gone" } }));
+  hands.drop = () => true;
+  await hands.socket.close();
+  await player.root.getByText("The server keeps this take no longer").waitFor();
+  await player.slider.press("ArrowRight");
+  await player.slider.press("Home");
+  await player.sees(0);
+}, { ...tapped, errors: /404/ }));
+
+/** Counts the bitmaps that are alive. @param {import("playwright-core").Page} page */
+async function countBitmaps(page) {
+  await page.addInitScript(() => {
+    const counts = { alive: 0, most: 0 };
+    Object.assign(window, { counts });
+    const make = window.createImageBitmap;
+    const close = ImageBitmap.prototype.close;
+    ImageBitmap.prototype.close = function () {
+      counts.alive--;
+      close.call(this);
+    };
+    window.createImageBitmap = async (/** @type {[any]} */ ...given) => {
+      const bitmap = await make(...given);
+      counts.most = Math.max(counts.most, ++counts.alive);
+      return bitmap;
+    };
+  });
+}
+
+/** @param {import("playwright-core").Page} page @returns {Promise<{alive: number, most: number}>} */
+const bitmaps = (page) => page.evaluate(() => /** @type {any} */ (window).counts);
+
+test("over 2,000 frames few bitmaps are alive and the heap stays flat", onPage(async (player) => {
+  const session = await player.page.context().newCDPSession(player.page);
+  const heap = async () => {
+    await session.send("HeapProfiler.collectGarbage");
+    return (await session.send("Runtime.getHeapUsage")).usedSize;
+  };
+  await player.start({ frames: 2400, chunk_frames: 12, width: 96, height: 64, fps: 240, first_s: 0, chunk_s: 0.02 });
+  await player.until(({ shown }) => Number(shown) >= 400);
+  const before = await heap();
+  await player.until(({ shown }) => Number(shown) >= 2399);
+  const grown = (await heap()) - before;
+  assert.ok(grown < 2 ** 20, `${grown} bytes more`);
+  const { most } = await bitmaps(player.page);
+  assert.ok(most <= 32 + 8, `${most} bitmaps at once`); // 32 kept, up to 8 being decoded
+  assert.ok(Number((await player.data()).bitmaps) <= 32);
+}, { prepare: countBitmaps }));
+
+test("a player that is taken away leaves nothing behind", onPage(async (player) => {
+  await player.finished({ frames: 48 });
+  await player.until(({ playing }) => playing === "false");
+  const left = await player.page.evaluate(async () => {
+    const from = (/** @type {string} */ name) => import(`/web/player/${name}.mjs`);
+    const [{ Player }, { Library }] = [await from("player"), await from("library")];
+    const token = /** @type {HTMLElement} */ (document.querySelector("[data-longtake-player]")).dataset.take;
+    const server = { request: fetch.bind(window), fileUrl: () => null };
+    const library = new Library(server);
+    const before = /** @type {any} */ (window).counts.alive;
+    const made = new Player(server, { emptyHint: () => "", keepLine: null });
+    document.body.append(made.element);
+    await library.show(token, {});
+    made.show(library.open(token));
+    made.reel.toggle();
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+    const alive = /** @type {any} */ (window).counts.alive - before;
+    made.dispose();
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    return { alive, after: /** @type {any} */ (window).counts.alive - before, attached: made.element.isConnected };
+  });
+  assert.ok(left.alive > 0);
+  assert.deepEqual([left.after, left.attached], [0, false]);
+}, { prepare: countBitmaps }));

@@ -1,0 +1,245 @@
+// @ts-check
+/** The player's arithmetic, in Node alone. */
+import assert from "node:assert/strict";
+import { readFileSync, readdirSync } from "node:fs";
+import { test } from "node:test";
+import { ByteStore } from "../../web/player/bytes.mjs";
+import { Playhead } from "../../web/player/clock.mjs";
+import { Fetcher } from "../../web/player/fetcher.mjs";
+import { nodeAt, upstream, widgetOf } from "../../web/player/graph.mjs";
+import { Library } from "../../web/player/library.mjs";
+import { Take } from "../../web/player/take.mjs";
+import { withLine } from "../../web/player/timeline.mjs";
+import { unpack } from "../../web/player/wire.mjs";
+
+/** @param {number[]} sizes */
+function packed(sizes) {
+  const buffer = new ArrayBuffer(12 + 4 * sizes.length + sizes.reduce((a, b) => a + b, 0));
+  const head = new DataView(buffer);
+  head.setUint32(0, 0x4c544631);
+  head.setUint16(4, 832);
+  head.setUint16(6, 480);
+  head.setUint32(8, sizes.length);
+  sizes.forEach((size, index) => head.setUint32(12 + 4 * index, size));
+  return buffer;
+}
+
+const WEB = new URL("../../web/", import.meta.url);
+
+/** Files that a module needs, itself included. @param {string} name @returns {Set<string>} */
+function needed(name, found = new Set([name])) {
+  const text = readFileSync(new URL(`player/${name}.mjs`, WEB), "utf8");
+  for (const [, other] of text.matchAll(/^import .* from "\.\/(\w+)\.mjs";$/gm)) {
+    if (!found.has(other)) needed(other, found.add(other));
+  }
+  return found;
+}
+
+test("the extension asks anew for every module that it loads, and for no other", () => {
+  const entry = readFileSync(new URL("longtake.js", WEB), "utf8");
+  const listed = [...(/MODULES = \[(.*?)\]/s.exec(entry)?.[1] ?? "").matchAll(/"(\w+)"/g)].map(([, name]) => name);
+  assert.deepEqual(listed, [...needed("host")].sort());
+});
+
+test("ComfyUI finds one script to import, since it runs every .js below web/", () => {
+  const scripts = readdirSync(WEB, { recursive: true }).filter((name) => String(name).endsWith(".js"));
+  assert.deepEqual(scripts, ["longtake.js"]);
+});
+
+test("a packed chunk is cut into its pictures without copying", () => {
+  const buffer = packed([3, 0, 7]);
+  const { width, height, bytes, jpegs } = unpack(buffer);
+  assert.deepEqual([width, height, bytes], [832, 480, buffer.byteLength]);
+  assert.deepEqual(jpegs.map((jpeg) => [jpeg.byteOffset, jpeg.length]), [[24, 3], [27, 0], [27, 7]]);
+  assert.ok(jpegs.every((jpeg) => jpeg.buffer === buffer));
+});
+
+test("what is no whole chunk is refused", () => {
+  assert.throws(() => unpack(new ArrayBuffer(4)), /not a chunk/);
+  assert.throws(() => unpack(new TextEncoder().encode("<html>no such page").buffer), /not a chunk/);
+  assert.throws(() => unpack(packed([5]).slice(0, -1)));
+});
+
+test("time moves the playhead at the take's rate and no further than its frames", () => {
+  const head = new Playhead();
+  head.advance(0.5, 100, 16, true);
+  assert.equal(head.frame(100), 8);
+  head.advance(60, 12, 16, true);
+  assert.deepEqual([head.frame(12), head.running(12), head.running(24), head.playing], [11, false, true, true]);
+  assert.equal(head.frame(24), 12, "the next chunk goes on with its own first frame");
+});
+
+test("a finished take ends or loops; a growing one is waited for even with loop on", () => {
+  const head = new Playhead();
+  head.loop = true;
+  head.advance(1, 12, 16, true);
+  assert.equal(head.frame(12), 11);
+  head.position = 0;
+  head.advance(1, 12, 16, false);
+  assert.equal(head.frame(12), 4);
+  head.loop = false;
+  head.advance(1, 12, 16, false);
+  assert.deepEqual([head.playing, head.frame(12)], [false, 11]);
+  head.toggle(12, false);
+  assert.deepEqual([head.playing, head.frame(12)], [true, 0]);
+});
+
+test("scrubbing, stepping and pausing leave the live edge; going live returns", () => {
+  const head = new Playhead();
+  const leaves = [() => head.seek(3, 12), () => head.step(1, 12), () => head.toggle(12, true)];
+  for (const leave of leaves) {
+    head.goLive(4);
+    assert.equal(head.following, true);
+    leave();
+    assert.equal(head.following, false);
+  }
+});
+
+test("a frame's chunk is found, also when messages came in another order", () => {
+  const take = new Take("t");
+  take.update({ prompt_changes: [{ frame: 0, text: "a", edited: false }, { frame: 9, text: "b", edited: true }] });
+  for (const seq of [2, 0, 1]) take.add({ seq, first_frame: 9 * seq, count: 9, bytes: 5 });
+  assert.deepEqual([0, 8, 9, 26, 27].map((frame) => take.indexAt(frame)), [0, 0, 1, 2, -1]);
+  assert.deepEqual([8, 9].map((frame) => take.promptAt(frame)?.text), ["a", "b"]);
+  assert.equal(take.frames, 27);
+});
+
+test("the store drops what was used least recently, and never what just came", () => {
+  const store = new ByteStore(10);
+  const chunk = (/** @type {number} */ bytes) => ({ width: 1, height: 1, bytes, jpegs: [] });
+  store.put("a", chunk(4));
+  store.put("b", chunk(4));
+  store.get("a");
+  store.put("c", chunk(4));
+  assert.deepEqual(["a", "b", "c"].map((key) => store.has(key)), [true, false, true]);
+  store.put("huge", chunk(99));
+  assert.deepEqual([store.has("huge"), store.has("a"), store.bytes], [true, false, 99]);
+});
+
+/** A fetcher over chunks of one byte; `fetched` lists what was asked for. @param {number} cap */
+function fetcher(cap) {
+  const take = new Take("t");
+  for (let seq = 0; seq < 6; seq++) take.add({ seq, first_frame: seq, count: 1, bytes: 1 });
+  /** @type {number[]} */
+  const fetched = [];
+  let [open, most] = [0, 0];
+  const chunk = async (/** @type {number} */ seq) => {
+    fetched.push(seq);
+    most = Math.max(most, ++open);
+    await null;
+    open--;
+    return seq === 4 ? null : { width: 1, height: 1, bytes: 1, jpegs: [new Uint8Array(1)] };
+  };
+  const made = new Fetcher(take, /** @type {any} */ ({ chunk }), new ByteStore(cap));
+  return { made, take, fetched, most: () => most };
+}
+
+/** Everything above waits for nothing but other promises, so a turn of the loop is enough. */
+const settled = () => new Promise((resolve) => setTimeout(resolve));
+
+test("chunks near the playhead come first, then the others, newest first, one at a time", async () => {
+  const { made, fetched, most } = fetcher(100);
+  made.want({}, [2, 3]);
+  await settled();
+  assert.deepEqual([fetched, most()], [[2, 3, 5, 4, 1, 0], 1]);
+});
+
+test("nothing is dropped for chunks that nobody looks at, and dropped ones come again", async () => {
+  const { made, fetched } = fetcher(4);
+  const owner = {};
+  made.want(owner, [0, 1, 2, 3]);
+  await settled();
+  assert.deepEqual(fetched, [0, 5, 4, 3, 2], "one urgent, then as many as fit");
+  made.want(owner, [1]);
+  await settled();
+  assert.deepEqual([made.has(0), made.has(1)], [false, true]);
+  made.want(owner, [0]);
+  await settled();
+  assert.deepEqual(fetched, [0, 5, 4, 3, 2, 1, 0]);
+});
+
+test("a chunk that the server has no more is a gap and is not asked for again", async () => {
+  const { made, take, fetched } = fetcher(100);
+  made.want({}, [4]);
+  await settled();
+  made.want({}, [4]);
+  await settled();
+  assert.equal(take.chunks[4].bytes, 0);
+  assert.equal(fetched.filter((seq) => seq === 4).length, 1);
+});
+
+test("of several takes of a node the newest counts, and only those of this workflow", () => {
+  const library = new Library(/** @type {any} */ ({ request: async () => new Response(null, { status: 404 }) }));
+  const hear = (/** @type {string} */ take, /** @type {string} */ node_id, /** @type {string} */ workflow_id) =>
+    library.hear("longtake.take", /** @type {any} */ ({ take, node_id, workflow_id }));
+  hear("1", "7", "A");
+  hear("2", "7", "B");
+  hear("3", "12:7", "A");
+  hear("4", "7", "A");
+  assert.deepEqual(library.newest("A").map(({ take }) => take.token), ["3", "4"]);
+  assert.deepEqual(library.newest("B").map(({ take }) => take.token), ["2"]);
+});
+
+test("a manifest never overwrites what a message said while it was under way", async () => {
+  /** @type {(answer: Response) => void} */
+  let answer = () => {};
+  const request = () => new Promise((resolve) => (answer = resolve));
+  const library = new Library(/** @type {any} */ ({ request }));
+  const say = (/** @type {string} */ event, /** @type {object} */ said) =>
+    library.hear(event, /** @type {any} */ ({ take: "t", node_id: "7", ...said }));
+  say("longtake.take", { state: "running" });
+  say("longtake.take.chunk", { seq: 0, first_frame: 0, count: 3, bytes: 9 });
+  say("longtake.take.chunk", { seq: 1, first_frame: 3, count: 3, bytes: 9 });
+  say("longtake.take", { state: "done" });
+  answer(Response.json({ state: "running", fps: 24, chunks: [{ seq: 0, first_frame: 0, count: 3, bytes: 0 }] }));
+  const { take } = library.open("t");
+  await new Promise((resolve) => take.listen(() => resolve(null)));
+  assert.deepEqual([take.info.state, take.frames, take.chunks[0].bytes], ["done", 6, 0]);
+});
+
+test("a kept edit is appended to the timeline, or takes the place of what began then", () => {
+  assert.equal(withLine("0: a ball\n5: a cube\n", "2.5: a cat"), "0: a ball\n5: a cube\n2.5: a cat");
+  assert.equal(withLine("0: a ball\n0:05: a cube,\nspinning\n9: a", "5: a cat"), "0: a ball\n9: a\n5: a cat");
+  assert.equal(withLine("a ball\nwithout a time\n5: b", "0: a cat"), "5: b\n0: a cat");
+  assert.equal(withLine("", "0: a cat"), "0: a cat");
+});
+
+/** Timeline 1 -> sampler 2 (in subgraph 12, whose border takes the timeline's text) -> preview 3. */
+function graphs() {
+  const inner = {
+    nodes: {
+      1: { id: 1, comfyClass: "Timeline", inputs: [{ name: "text", link: 9 }] },
+      2: { id: 2, comfyClass: "Sampler", inputs: [{ name: "prompts", link: 8 }] },
+    },
+    links: { 8: { origin_id: 1, origin_slot: 0 }, 9: { origin_id: -10, origin_slot: 0 } },
+    outputs: [{ linkIds: [7] }],
+  };
+  const deep = { ...inner, links: { ...inner.links, 7: { origin_id: 2, origin_slot: 0 } } };
+  const host = { id: 12, subgraph: graph(deep), inputs: [{ name: "words", link: null }], widgets: [{ name: "words", value: "0: a" }] };
+  return graph({
+    nodes: { 12: host, 3: { id: 3, inputs: [{ name: "frames", link: 5 }] } },
+    links: { 5: { origin_id: 12, origin_slot: 0 } },
+  });
+}
+
+/** @param {any} parts */
+function graph({ nodes, ...rest }) {
+  return { ...rest, getNodeById: (/** @type {number} */ id) => nodes[id] ?? null };
+}
+
+test("the Prompt Timeline is found through the borders of subgraphs, and so is its text", () => {
+  const root = graphs();
+  assert.equal(nodeAt(root, "12:1")?.comfyClass, "Timeline");
+  assert.equal(nodeAt(root, "13:1"), null);
+  const found = upstream(root, "3", (node) => node.comfyClass === "Timeline");
+  assert.deepEqual(found?.path, ["12"]);
+  assert.equal(widgetOf(root, ["12"], found?.node, "text").value, "0: a");
+});
+
+test("text that another node makes has no widget to write into", () => {
+  const root = graph({
+    nodes: { 1: { id: 1, inputs: [{ name: "text", link: 4 }], widgets: [{ name: "text" }] }, 2: { id: 2 } },
+    links: { 4: { origin_id: 2, origin_slot: 0 } },
+  });
+  assert.equal(widgetOf(root, [], nodeAt(root, "1"), "text"), null);
+});

@@ -1,0 +1,99 @@
+"""Runs files of `node:test` cases and says how each case went; starts the server they look at."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+CASE = re.compile(r"^test\(\"(.+?)\"", re.MULTILINE)
+# tests/conftest.py binds the checkout, whatever its folder is called, to the package's name
+SERVE = """
+import runpy
+runpy.run_path("tests/conftest.py")
+from longtake.tests.player_server import main
+main()
+"""
+START_LIMIT_S = 60
+FILE_LIMIT_S = 900
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+def browser() -> str | None:
+    """The path of a Chromium."""
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+def lacking() -> str | None:
+    """What a browser test needs and this machine lacks, as a sentence; None when all is there."""
+    if shutil.which("node") is None:
+        return "the player was not tried in a browser: there is no Node.js here"
+    if browser() is None:
+        return "the player was not tried in a browser: there is no Chromium here"
+    if not (HERE / "node_modules" / "playwright-core").is_dir():
+        return "the player was not tried in a browser: run `npm ci` in tests/browser first"
+    return None
+
+
+def cases(file: str) -> list[str]:
+    """The names of a file's cases."""
+    return CASE.findall((HERE / file).read_text())
+
+
+def run_cases(file: str, **variables: str) -> dict[str, str | None]:
+    """Run a file of cases: for each its failure, or None where it passed."""
+    reporter = f"--test-reporter={HERE / 'reporter.mjs'}"
+    done = subprocess.run(
+        ["node", "--test", reporter, str(HERE / file)],
+        env={**os.environ, "LONGTAKE_CHROMIUM": browser() or "", **variables},
+        capture_output=True,
+        text=True,
+        timeout=FILE_LIMIT_S,
+    )
+    said = [json.loads(line) for line in done.stdout.splitlines()]
+    if not said:
+        raise RuntimeError(f"{file} did not run: {done.stderr}")
+    return {each["case"]: each["failure"] for each in said}
+
+
+@contextmanager
+def player_server(log: Path) -> Iterator[str]:
+    """The plain page over numbered frames, in a process of its own; gives its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with (
+        log.open("w") as output,
+        subprocess.Popen(
+            [sys.executable, "-c", SERVE, "--port", str(port)],
+            cwd=ROOT,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        ) as server,
+    ):
+        try:
+            _wait_for(port, server, log)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.terminate()
+
+
+def _wait_for(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
+    limit = time.monotonic() + START_LIMIT_S
+    while True:
+        assert server.poll() is None and time.monotonic() < limit, log.read_text()
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            time.sleep(0.2)

@@ -1,0 +1,158 @@
+// @ts-check
+/** Frames reach the canvas, in time, and the viewer moves among them. */
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { test } from "node:test";
+import { onPage, placeOf, useBrowser } from "./harness.mjs";
+
+useBrowser();
+
+test("every picture on the canvas is the frame that it says", onPage(async (player) => {
+  await player.start({ frames: 48, chunk_s: 0.3 });
+  const seen = new Set();
+  for (let data = await player.data(); data.state !== "done" || data.playing === "true"; ) {
+    const { number, shown } = await player.picture();
+    if (shown >= 0) assert.equal(number, shown);
+    seen.add(shown);
+    data = await player.data();
+  }
+  await player.sees(47);
+  assert.ok(seen.size > 6, `only ${[...seen]}`);
+}));
+
+test("the first chunk is shown while the second is being made", onPage(async (player) => {
+  await player.start({ frames: 24, chunk_s: 60 });
+  const data = await player.until(({ shown }) => Number(shown) > 0);
+  assert.deepEqual([data.frames, data.state], ["12", "running"]);
+}));
+
+test("at the newest frame it waits, and goes on when the next chunk comes", onPage(async (player) => {
+  await player.start({ frames: 36, chunk_s: 1.5, fps: 60 });
+  await player.until(({ shown, state }) => shown === "11" && state === "running");
+  await player.sees(23);
+  assert.equal((await player.data()).following, "true");
+}));
+
+/** Frames shown after one second, on a clock of our own. @param {string} speed
+ * @param {number} expected */
+function oneSecond(speed, expected) {
+  return onPage(async (player) => {
+    await player.finished({ frames: 120 });
+    await player.slider.press("ArrowRight"); // stepping stops the playing
+    await player.root.getByLabel("Playback speed").selectOption(speed);
+    await player.slider.press("Home");
+    await player.sees(0);
+    await player.page.clock.install();
+    await player.page.clock.pauseAt(Date.now() + 10_000);
+    await player.button(/^Play/).click();
+    await player.page.clock.runFor(1020); // the first animation frame starts the clock
+    const position = Number(await player.slider.getAttribute("aria-valuenow"));
+    assert.ok(Math.abs(position - expected) <= 2, `at frame ${position}`);
+  });
+}
+
+test("one second shows 16 frames of a 16 fps take", oneSecond("1", 16));
+test("one second at four times the speed shows 64 of them", oneSecond("4", 64));
+
+test("scrubbing leaves the live edge and LIVE goes back to it", onPage(async (player) => {
+  await player.start({ frames: 120, chunk_s: 0.4 });
+  await player.until(({ frames }) => Number(frames) >= 24);
+  await player.scrubTo(5, 120);
+  assert.equal((await player.until(({ following }) => following === "false")).following, "false");
+  await player.button("LIVE").click();
+  await player.until(({ following, shown, frames }) => following === "true" && Number(shown) >= Number(frames) - 12);
+}));
+
+test("the bar is scrubbed by dragging", onPage(async (player) => {
+  await player.finished({ frames: 48 });
+  const box = await player.slider.boundingBox();
+  assert.ok(box);
+  await player.page.mouse.move(box.x + 2, box.y + 12);
+  await player.page.mouse.down();
+  await player.page.mouse.move(box.x + box.width * 0.5, box.y + 12, { steps: 4 });
+  await player.until(({ shown }) => Number(shown) >= 22 && Number(shown) < 30);
+  await player.page.mouse.up();
+}));
+
+test("buttons and arrow keys step by one frame, page keys by one chunk", onPage(async (player) => {
+  await player.finished({ frames: 48 });
+  await player.slider.press("Home");
+  await player.button(/One frame on/).click();
+  const here = await player.shown();
+  await player.slider.press("ArrowRight");
+  await player.sees(here + 1);
+  await player.slider.press("ArrowLeft");
+  await player.button(/One frame back/).click();
+  await player.sees(here - 1);
+  await player.slider.press("End");
+  await player.sees(47);
+  await player.slider.press("PageDown");
+  await player.sees(36);
+  await player.slider.press("PageDown");
+  await player.sees(24);
+  await player.slider.press("PageUp");
+  await player.sees(36);
+}));
+
+test("it stops at the end, plays again from the start, and loops when told", onPage(async (player) => {
+  await player.finished({ frames: 24, fps: 30 });
+  await player.until(({ playing, shown }) => playing === "false" && shown === "23");
+  await player.button("Loop (O)").click();
+  await player.button(/Play again/).click();
+  await player.until(({ shown }) => Number(shown) >= 20);
+  await player.until(({ shown, playing }) => Number(shown) <= 12 && playing === "true");
+}));
+
+test("a chunk that the server dropped is a gap that playing skips", onPage(async (player) => {
+  await player.page.route("**/chunks/1", (route) => route.fulfill({ status: 410, json: { error: "gone" } }));
+  await player.finished({ frames: 48, fps: 30 });
+  await player.until(({ playing, shown }) => playing === "false" && shown === "47");
+  await player.slider.press("Home");
+  for (let press = 0; press < 12; press++) await player.slider.press("ArrowRight");
+  await player.until(({ gap }) => gap === "true");
+  await player.root.getByText("This part is no longer kept").waitFor();
+  await player.slider.press(" ");
+  await player.until(({ shown }) => Number(shown) >= 24);
+}, { errors: /410/ }));
+
+test("pictures of half the size fill the same canvas", onPage(async (player) => {
+  await player.finished({ frames: 12, width: 832, height: 480 });
+  await player.slider.press("End");
+  await player.sees(11);
+  const { width, height } = await player.picture();
+  assert.deepEqual([width, height], [832, 480]);
+}));
+
+test("the current frame is saved as a PNG of the video's size", onPage(async (player) => {
+  await player.finished({ frames: 24 });
+  await player.slider.press("End");
+  await player.sees(23);
+  const download = player.page.waitForEvent("download");
+  await player.button(/Save this frame/).click();
+  const file = await download;
+  assert.equal(file.suggestedFilename(), "longtake_frame_000023.png");
+  const png = await readFile(await file.path());
+  assert.equal(png.toString("latin1", 1, 4), "PNG");
+  assert.deepEqual([png.readUInt32BE(16), png.readUInt32BE(20)], [192, 128]);
+}));
+
+test("the button makes it fullscreen and back", onPage(async (player) => {
+  await player.finished({ frames: 12 });
+  const full = () => player.root.evaluate((root) => document.fullscreenElement === root);
+  await player.button(/Fullscreen/).click();
+  await player.page.waitForFunction(() => document.fullscreenElement);
+  assert.equal(await full(), true);
+  await player.button(/Fullscreen/).click();
+  await player.page.waitForFunction(() => !document.fullscreenElement);
+}));
+
+test("hovering the bar shows the time, the prompt and the picture there", onPage(async (player) => {
+  await player.finished({ frames: 48, prompts: [[0, "a red ball"], [24, "a blue ball"]] });
+  const box = await player.slider.boundingBox();
+  assert.ok(box);
+  await player.slider.hover({ position: { x: placeOf(box.width, 36, 48), y: 12 } });
+  const hover = player.root.locator(".lt-hover");
+  await hover.getByText("0:02 · frame 36 · chunk 3").waitFor();
+  await hover.getByText("a blue ball").waitFor();
+  await hover.locator("canvas").waitFor();
+}));

@@ -1,0 +1,113 @@
+// @ts-check
+/** The controls of the run itself. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { onPage, useBrowser } from "./harness.mjs";
+
+useBrowser();
+const SLOW = { frames: 600, chunk_s: 0.3, prompts: [[0, "a red ball"]] };
+
+test("pausing the run stops its frames and resuming brings more", onPage(async (player) => {
+  await player.start(SLOW);
+  await player.until(({ frames }) => Number(frames) >= 12);
+  await player.button("Pause run").click();
+  await player.until(({ state }) => state === "paused");
+  await player.page.waitForTimeout(600);
+  const { frames } = await player.data();
+  await player.page.waitForTimeout(900);
+  assert.equal((await player.data()).frames, frames);
+  await player.button("Resume run").click();
+  await player.until((data) => data.state === "running" && Number(data.frames) > Number(frames));
+}));
+
+test("stop keeps what exists and ends the run", onPage(async (player) => {
+  await player.start(SLOW);
+  await player.until(({ frames }) => Number(frames) >= 12);
+  await player.button("Stop").click();
+  const { frames } = await player.until(({ state }) => state === "stopped");
+  assert.ok(Number(frames) < 600);
+  assert.equal(await player.button("Pause run").isVisible(), false);
+  await player.slider.press("ArrowLeft"); // stands still
+  await player.slider.press("Home");
+  await player.sees(0);
+}));
+
+test("an edited prompt goes from queued to applied at its time, and is marked on the bar", onPage(async (player) => {
+  await player.start({ ...SLOW, chunk_s: 1 });
+  await player.until(({ frames }) => Number(frames) >= 12);
+  await player.button("Edit prompt").click();
+  const text = player.root.getByLabel("Prompt from the next chunk on");
+  assert.equal(await text.inputValue(), "a red ball");
+  await text.fill("a blue ball");
+  await player.button("Apply").click();
+  const edits = player.root.getByRole("log", { name: "Edits" });
+  await edits.getByText("queued").waitFor();
+  await edits.getByText(/applied at 0:0\d/).waitFor();
+  await edits.getByText("a blue ball").waitFor();
+  assert.equal(await player.root.locator(".lt-scrub").getAttribute("data-prompts"), "2");
+}));
+
+test("typing in the prompt is no shortcut, and Ctrl+Enter applies it", onPage(async (player) => {
+  await player.start(SLOW);
+  await player.until(({ frames }) => Number(frames) >= 12);
+  await player.button("Edit prompt").click();
+  const text = player.root.getByLabel("Prompt from the next chunk on");
+  await text.fill("");
+  await text.pressSequentially("loop sofa ");
+  const { playing, following } = await player.data();
+  assert.deepEqual([playing, following], ["true", "true"]);
+  assert.equal(await player.button("Loop (O)").getAttribute("aria-pressed"), "false");
+  await text.press("Control+Enter");
+  await player.root.getByRole("log").getByText("loop sofa").waitFor();
+}));
+
+test("guidance alone can be changed", onPage(async (player) => {
+  await player.start(SLOW);
+  await player.until(({ frames }) => Number(frames) >= 12);
+  await player.button("Edit prompt").click();
+  await player.root.getByLabel("Guidance").fill("3.5");
+  await player.button("Apply").click();
+  await player.root.getByRole("log").getByText("guidance 3.5").waitFor();
+  assert.equal(await player.root.getByRole("log").getByRole("listitem").count(), 1);
+}));
+
+test("a page whose count fell behind another's is still obeyed", onPage(async (player) => {
+  const take = await player.start(SLOW);
+  await player.until(({ frames }) => Number(frames) >= 12);
+  await player.page.evaluate(async (path) => {
+    const body = JSON.stringify({ op: "guidance", guidance: 2, rev: 50 });
+    await fetch(path, { method: "POST", headers: { "Content-Type": "application/json" }, body });
+  }, `/longtake/takes/${take}/control`);
+  await player.button("Pause run").click();
+  await player.until(({ state }) => state === "paused");
+}, { errors: /409/ }));
+
+test("a refusal is shown as the words that it is", onPage(async (player) => {
+  const error = "<b>no</b> & no";
+  await player.page.route("**/control", (route) => route.fulfill({ status: 400, json: { error } }));
+  await player.start(SLOW);
+  await player.until(({ frames }) => Number(frames) >= 12);
+  await player.button("Stop").click();
+  assert.equal(await player.root.getByRole("alert").textContent(), error);
+}, { errors: /400/ }));
+
+test("after a minute's pause it offers to stop and free the queue", onPage(async (player) => {
+  await player.page.clock.install();
+  await player.start(SLOW);
+  await player.until(({ frames }) => Number(frames) >= 12);
+  await player.button("Pause run").click();
+  await player.until(({ state }) => state === "paused");
+  const free = player.button("Stop and free the queue");
+  await player.page.clock.runFor(30_000);
+  assert.equal(await free.isVisible(), false);
+  await player.page.clock.runFor(35_000);
+  await free.click();
+  await player.until(({ state }) => state === "stopped");
+}));
+
+test("after a cancel it says where Run resumes, and a failure says why", onPage(async (player) => {
+  await player.start({ frames: 96, chunk_frames: 96, fps: 16, end: "interrupted", node_id: "8", chunk_s: 0 });
+  await player.root.getByText("Cancelled. Press Run to resume at 00:06.").waitFor();
+  await player.start({ frames: 24, end: "error", node_id: "9", chunk_s: 0 });
+  await player.root.getByText("The model produced NaN in layer 3.").waitFor();
+}));

@@ -1,0 +1,50 @@
+"""The player's modules alone, and the player in Chromium against our own routes, without ComfyUI.
+
+The cases are in the `*_cases.mjs` files beside this one; each of them is a test here.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+
+import pytest
+
+from .node import HERE, cases, lacking, player_server, run_cases
+
+MODULES = "module_cases.mjs"
+PAGES = ["playback_cases.mjs", "run_cases.mjs", "lasting_cases.mjs", "looks_cases.mjs"]
+needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="there is no Node.js here")
+run_once = cache(run_cases)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a page with the player."""
+    with player_server(tmp_path_factory.mktemp("player") / "server.log") as address:
+        yield address
+
+
+@needs_node
+@pytest.mark.parametrize("case", cases(MODULES))
+def test_module(case: str) -> None:
+    assert run_once(MODULES)[case] is None, run_once(MODULES)[case]
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(lacking() is not None, reason=lacking() or "")
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize(("file", "case"), [(file, case) for file in PAGES for case in cases(file)])
+def test_page(server: str, file: str, case: str) -> None:
+    failure = run_once(file, LONGTAKE_URL=server)[case]
+    assert failure is None, failure
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(not (HERE / "node_modules" / "typescript").is_dir(), reason="run `npm ci`")
+def test_the_modules_agree_with_their_types() -> None:
+    compiler = HERE / "node_modules" / ".bin" / "tsc"
+    done = subprocess.run([compiler, "-p", HERE], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
