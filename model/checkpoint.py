@@ -16,13 +16,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import BadInput
+from .config import DiTConfig
 from .dit import WanDiT
-from .families.recognise import AUTO, Recognised, recognise
+from .families.recognise import AUTO, HEAD_DIM, Recognised, recognise
 from .families.tensors import QUANTISED
 from .files.weights import Weights, open_weights
 from .text import TextEncoder
 from .vae.tiny import TinyVAE, TinyVAEConfig
 
+TEXT_TO_VIDEO = ("t2v", "t2v-fps")
+WAN_TEXT_DIM = 4096
+QUANTISATION = "_quantization_metadata"  # the host's name
 FPS = ("fps_embedding.", "fps_projection.")
 SCALES = (".scale_weight", ".weight_scale")
 
@@ -67,6 +71,31 @@ class Checkpoint:
             state["time_projection.1.bias"] = (bias.float() + shift).to(bias.dtype)
         return state
 
+    def metadata(self) -> dict[str, str]:
+        """The header that the host's loader reads: causal or not, odd sizes, quantised layers."""
+        said = json.loads(self.found.header.metadata.get("config", "{}")).get("transformer", {})
+        transformer = dict(said)
+        transformer.pop("causal_ar", None)
+        config = self.found.config
+        if config.text_dim != WAN_TEXT_DIM:
+            transformer["text_dim"] = config.text_dim
+        if config.head_dim != HEAD_DIM:
+            transformer["num_heads"] = config.num_heads
+        if self.found.family.causal and self.found.family.shape in TEXT_TO_VIDEO:
+            transformer["causal_ar"] = True
+        made = {"config": json.dumps({"transformer": transformer})} if transformer else {}
+        quantised = self.found.header.metadata.get(QUANTISATION)
+        return made | ({QUANTISATION: self._renamed_layers(quantised)} if quantised else {})
+
+    def _renamed_layers(self, quantised: str) -> str:
+        """The host's list of quantised layers, by official names."""
+        official = {stored: name for name, stored in self.found.copy.names.items()}
+        layers = {
+            official.get(f"{layer}.weight", f"{layer}.weight").removesuffix(".weight"): form
+            for layer, form in json.loads(quantised)["layers"].items()
+        }
+        return json.dumps({**json.loads(quantised), "layers": layers})
+
     def _fps_shift(self, fps: float) -> Tensor:
         """SkyReels-V2 `modules/transformer.py`: index 0 is 16 fps, 1 is 24; two linear layers."""
 
@@ -88,7 +117,7 @@ def load_dit(path: Path) -> WanDiT:
     """A Wan-family DiT in float32, ready to evaluate; text to video only."""
     checkpoint = open_checkpoint(path)
     found = checkpoint.found
-    if found.family.shape not in ("t2v", "t2v-fps") or found.header.container == "GGUF":
+    if found.family.shape not in TEXT_TO_VIDEO or found.header.container == "GGUF":
         raise BadInput(
             f"{path} is {found.family.title}, which needs ComfyUI; without it, use a text-to-video "
             "model that is not quantised."
@@ -98,10 +127,15 @@ def load_dit(path: Path) -> WanDiT:
             f"{path} holds {found.unused[0]}, which no model of this kind has; use the unmodified "
             "file."
         )
-    state = dequantised(checkpoint.state(), path)
-    finite(state, path)
-    dit = WanDiT(found.config)
-    _load(dit, state, path)
+    return build_dit(checkpoint.state(), found.config, path)
+
+
+def build_dit(state: Mapping[str, Tensor], config: DiTConfig, path: Path) -> WanDiT:
+    """Our own module tree with the weights `state`, in float32; `path` is for refusals."""
+    plain = dequantised(state, path)
+    finite(plain, path)
+    dit = WanDiT(config)
+    _load(dit, plain, path)
     return dit
 
 

@@ -37,10 +37,16 @@ Cast = Callable[[Tensor], Tensor]
 class TextKV:
     """Cross-attention keys and values per layer, each (b, p, l, n, d).
 
-    p is 1 when all latent frames share the prompt, else the number of latent frames.
+    p is 1 when all latent frames share the prompt, else the number of latent frames. `image` holds
+    those of a reference picture, which image-to-video models attend to beside the prompt.
     """
 
     layers: tuple[KeysValues, ...]
+    image: tuple[KeysValues, ...] = ()
+
+    def of(self, layer: int) -> tuple[KeysValues, ...]:
+        """The prompt's keys and values in one layer, then the picture's if there is one."""
+        return (self.layers[layer], *self.image[layer : layer + 1])
 
     def rows(self, indices: Sequence[int]) -> TextKV:
         """Row `indices` in this order; one row for all is not copied."""
@@ -55,7 +61,8 @@ class TextKV:
     def pick(self, batch: Tensor, frames: Tensor) -> TextKV:
         """One prompt per latent frame: prompt `frames` (b, f) of row `batch` (b,)."""
         row = batch[:, None]
-        return TextKV(tuple((k[row, frames], v[row, frames]) for k, v in self.layers))
+        picked = tuple((k[row, frames], v[row, frames]) for k, v in self.layers)
+        return TextKV(picked, self.image)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +131,12 @@ class WanDiT(nn.Module):
         self.head = WanHead(config)
 
 
-def project_text(tree: Any, context: Tensor) -> TextKV:
+def project_text(tree: Any, context: Tensor, picture: Tensor | None = None) -> TextKV:
     """Cross-attention keys and values of text embeddings `context` (b, p, l, text_dim).
 
     The context is padded to the family's text length with zeros already; padding takes part in
-    attention, unmasked.
+    attention, unmasked. `picture` (b, 257, 1280) are CLIP vision features of the first frame, for
+    models with an image branch.
     """
     text = tree.text_embedding(context)
     heads = tree.num_heads
@@ -137,7 +145,19 @@ def project_text(tree: Any, context: Tensor) -> TextKV:
         attention = block.cross_attn
         k = attention.norm_k(attention.k(text)).unflatten(-1, (heads, -1))
         layers.append((k, attention.v(text).unflatten(-1, (heads, -1))))  # (b, p, l, n, d)
-    return TextKV(tuple(layers))
+    return TextKV(tuple(layers), () if picture is None else _project_picture(tree, picture))
+
+
+def _project_picture(tree: Any, picture: Tensor) -> tuple[KeysValues, ...]:
+    """Keys and values (b, 1, s, n, d) of a picture's features, for every layer."""
+    features, heads = tree.img_emb(picture).unsqueeze(1), tree.num_heads
+    return tuple(
+        (
+            ca.norm_k_img(ca.k_img(features)).unflatten(-1, (heads, -1)),
+            ca.v_img(features).unflatten(-1, (heads, -1)),
+        )
+        for ca in (block.cross_attn for block in tree.blocks)
+    )
 
 
 def predict(  # noqa: PLR0913
@@ -165,7 +185,7 @@ def predict(  # noqa: PLR0913
     for index, block in enumerate(tree.blocks):
         m = (fetch(block.modulation).float().unsqueeze(1) + e0).unsqueeze(3)  # (b, f, 6, 1, c)
         tokens, keys_values = _block(
-            block, tokens, m.unbind(2), text.layers[index], partial(attention, index)
+            block, tokens, m.unbind(2), text.of(index), partial(attention, index)
         )
         if keep:
             kept.append(keys_values)
@@ -182,11 +202,11 @@ def _block(
     block: Any,
     x: Tensor,
     m: tuple[Tensor, ...],
-    text: KeysValues,
+    text: tuple[KeysValues, ...],
     attention: Callable[[Tensor, Tensor, Tensor], Tensor],
 ) -> tuple[Tensor, KeysValues]:
     """One block on tokens x (b, f, s, c); m is shift, scale, gate of attention, then of the MLP."""
-    sa, heads = block.self_attn, text[0].shape[-2]
+    sa, heads = block.self_attn, text[0][0].shape[-2]
     y = _modulate(block.norm1(x), m[0], m[1]).flatten(1, 2)  # (b, f s, c)
     q = sa.norm_q(sa.q(y)).unflatten(-1, (heads, -1))
     k = sa.norm_k(sa.k(y)).unflatten(-1, (heads, -1))
@@ -198,16 +218,20 @@ def _block(
     return _gated(x, y, m[5]), (k, v)
 
 
-def _cross_attention(ca: Any, x: Tensor, text: KeysValues) -> Tensor:
-    """Attend x (b, f, s, c) to its prompt: one for all latent frames, or one each."""
-    k, v = text  # (b, p, l, n, d)
-    q = ca.norm_q(ca.q(x)).unflatten(-1, (k.shape[-2], -1))  # (b, f, s, n, d)
-    per_frame = k.shape[1] > 1
-    if per_frame:
-        out = attend(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1))
-    else:
-        out = attend(q.flatten(1, 2), k[:, 0], v[:, 0])
-    return ca.o(out.reshape(x.shape))  # type: ignore[no-any-return]
+def _cross_attention(ca: Any, x: Tensor, sources: tuple[KeysValues, ...]) -> Tensor:
+    """Attend x (b, f, s, c) to its prompt, one for all latent frames or one each, and to the
+    picture, on its own.
+    """
+    q = ca.norm_q(ca.q(x)).unflatten(-1, (sources[0][0].shape[-2], -1))  # (b, f, s, n, d)
+    out = sum(_attend_each(q, k, v).reshape(x.shape) for k, v in sources)
+    return ca.o(out)  # type: ignore[no-any-return]
+
+
+def _attend_each(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """q (b, f, s, n, d) to k and v (b, p, l, n, d), where p is 1 or f."""
+    if k.shape[1] > 1:
+        return attend(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1))
+    return attend(q.flatten(1, 2), k[:, 0], v[:, 0])
 
 
 def _modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:

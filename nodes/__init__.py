@@ -6,6 +6,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from .collect import CollectFrames, CollectLatents, FramesToVideo
 from .load_demo import LoadDemoModel
+from .load_model import LoadCausalVideoModel
 from .outputs import SaveVideo, StreamingPreview
 from .prompts import PromptTimeline
 from .sampler import DiffusionForcingSampler
@@ -14,6 +15,7 @@ from .vae import VAEDecodeStream, VAEEncodeStream
 
 NODES: tuple[type[io.ComfyNode], ...] = (
     LoadDemoModel,
+    LoadCausalVideoModel,
     PromptTimeline,
     KVCacheSettings,
     DiffusionForcingSchedule,

@@ -7,17 +7,20 @@ Everything used of the host, which is also all that the stand-in (`headless/stan
                               throw_exception_if_processing_interrupted
     comfy.model_patcher       CoreModelPatcher(module, load_device=, offload_device=), which has
                               .model and .load_device
-    comfy.sd                  load_diffusion_model(path) -> MODEL
+    comfy.sd                  load_diffusion_model(path) -> MODEL;
+                              load_diffusion_model_state_dict(state, model_options=, metadata=)
     comfy.utils               ProgressBar(total, node_id=)
                               .update_absolute(value, total, ("JPEG", picture, size) | None)
     comfy_execution.progress  get_progress_state().finish_progress(node_id)
     folder_paths              get_output_directory, get_temp_directory,
-                              get_save_image_path(prefix, folder)
+                              get_save_image_path(prefix, folder), get_filename_list(folder),
+                              get_full_path_or_raise(folder, name)
     server                    PromptServer.instance: client_id, send_sync(event, payload, sid),
                               send_progress_text(text, node_id, sid=)
     of a MODEL                model.diffusion_model, model.get_dtype_inference(), load_device,
                               model_options, wrappers, object_patches, injections, patches_uuid,
-                              get_key_patches(prefix) -> {name: [(weight, _), *patches]}
+                              get_key_patches(prefix) -> {name: [(weight, _), *patches]},
+                              attachments, set_attachments(key, value), cached_patcher_init
 Node files import schema and types themselves, from `comfy_api.latest`: ComfyExtension;
 InputImpl.VideoFromFile; io.{ComfyNode, Schema, NodeOutput, Hidden, FolderType, Custom, MultiType,
 Int, Float, String, Combo, Boolean, ControlAfterGenerate, Model, Clip, Vae, Conditioning, Latent,
@@ -27,7 +30,7 @@ Image, Video}; ui.{PreviewVideo, SavedImages, SavedResult}.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -225,3 +228,51 @@ def output_file(prefix: str, suffix: str, *, temporary: bool = False) -> OutputF
 def rollout_folder() -> Path:
     """Where finished chunks are kept, so that an interrupted run can go on."""
     return Path(folder_paths.get_output_directory()) / "longtake" / "rollouts"
+
+
+# Model files
+
+
+def model_files(folder: str) -> list[str]:
+    """Names of the files in one of the host's model folders."""
+    return list(folder_paths.get_filename_list(folder))
+
+
+def model_file(folder: str, name: str) -> Path:
+    """Where a file that `model_files` names is."""
+    try:
+        return Path(folder_paths.get_full_path_or_raise(folder, name))
+    except FileNotFoundError as error:
+        raise BadInput(
+            f"{name!r} is not in the {folder} folder any more; choose another file."
+        ) from error
+
+
+def build_diffusion_model(
+    read: Callable[[], dict[str, Tensor]], metadata: Mapping[str, str], dtype: torch.dtype | None
+) -> Any:
+    """A MODEL from weights by official names; the host may ask for them again later."""
+
+    def build(**options: Any) -> Any:
+        chosen = {} if dtype is None else {"dtype": dtype}
+        model = comfy.sd.load_diffusion_model_state_dict(
+            read(), model_options=chosen, metadata=dict(metadata), **options
+        )
+        if model is None:
+            raise BadInput(
+                "This ComfyUI does not know the architecture of these weights; update ComfyUI."
+            )
+        model.cached_patcher_init = (build, ())
+        return model
+
+    return build()
+
+
+def attach(model: Any, key: str, value: object) -> None:
+    """Let a MODEL carry a value; its clones carry it too."""
+    model.set_attachments(key, value)
+
+
+def attached(model: Any, key: str) -> Any:
+    """What `attach` put there, or None."""
+    return model.attachments.get(key)

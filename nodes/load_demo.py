@@ -35,8 +35,5 @@ class LoadDemoModel(io.ComfyNode):
         """Read the three files."""
         vae = load_tiny_vae(DEMO_FOLDER / "vae.safetensors")
         encoder = load_text_encoder(DEMO_FOLDER / "text.safetensors")
-        return io.NodeOutput(
-            host.load_diffusion_model(DEMO_FOLDER / "dit.safetensors"),
-            DemoCLIP(encoder),
-            DemoVAE(vae),
-        )
+        model = host.load_diffusion_model(DEMO_FOLDER / "dit.safetensors")
+        return io.NodeOutput(model, DemoCLIP(encoder), DemoVAE(vae))

@@ -18,6 +18,7 @@ from longtake.headless.stand_in import installed
 ROOT = Path(__file__).resolve().parents[1]
 PERMANENT_IDS = {
     "LongtakeLoadDemoModel",
+    "LongtakeLoadModel",
     "LongtakePromptTimeline",
     "LongtakeKVCacheSettings",
     "LongtakeSchedule",

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from ...model.checkpoint import load_dit
+from ...errors import BadInput
+from ...model.checkpoint import build_dit, load_dit
+from ...model.config import config_from_shapes
 
 
 def compute_device() -> torch.device:
@@ -19,7 +23,24 @@ def compute_device() -> torch.device:
 
 def load_diffusion_model(path: str) -> Patcher:
     """A Wan-family file as MODEL, in float32."""
-    model = BaseModel(load_dit(Path(path))).eval()
+    return _patcher(load_dit(Path(path)))
+
+
+def load_diffusion_model_state_dict(
+    sd: dict[str, Tensor],
+    model_options: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> Patcher:
+    """Wan weights as MODEL, in float32 whatever `model_options` ask for; text to video only."""
+    said = json.loads((metadata or {}).get("config", "{}")).get("transformer", {})
+    config = config_from_shapes(sd, said.get("num_heads"))
+    if config.in_channels != config.out_channels or "img_emb.proj.0.weight" in sd:
+        raise BadInput("Image-to-video models need ComfyUI; give --comfy DIR.")
+    return _patcher(build_dit(sd, config, Path("the model file")))
+
+
+def _patcher(dit: nn.Module) -> Patcher:
+    model = BaseModel(dit).eval()
     return Patcher(model, load_device=compute_device(), offload_device=torch.device("cpu"))
 
 
@@ -36,11 +57,19 @@ class Patcher:
         self.wrappers: dict[str, Any] = {}
         self.object_patches: dict[str, Any] = {}
         self.injections: dict[str, Any] = {}
+        self.attachments: dict[str, Any] = {}
+        self.cached_patcher_init: Any = None
         self.patches_uuid = uuid.uuid4()
+
+    def set_attachments(self, key: str, attachment: Any) -> None:
+        """Carry a value."""
+        self.attachments[key] = attachment
 
     def clone(self) -> Patcher:
         """Another handle on the same weights."""
-        return Patcher(self.model, load_device=self.load_device, offload_device=self.offload_device)
+        twin = Patcher(self.model, load_device=self.load_device, offload_device=self.offload_device)
+        twin.attachments = dict(self.attachments)
+        return twin
 
     def get_key_patches(self, prefix: str = "") -> dict[str, list[Any]]:
         """For each tensor below `prefix`: its value; nothing is ever patched here."""

@@ -19,7 +19,12 @@ from ...errors import BadInput
 from ..events import BarMoved, Event, Listener, from_message
 from ..machine import free_memory_bytes, total_memory_bytes
 from . import io_types, ui_types
-from .models import Patcher, compute_device, load_diffusion_model
+from .models import (
+    Patcher,
+    compute_device,
+    load_diffusion_model,
+    load_diffusion_model_state_dict,
+)
 
 
 class InterruptProcessingException(BaseException):
@@ -106,7 +111,11 @@ def _modules(state: HostState) -> dict[str, ModuleType]:
     progress = _module("comfy_execution.progress", get_progress_state=_ProgressState)
     management = _model_management(state)
     patcher = _module("comfy.model_patcher", CoreModelPatcher=Patcher, ModelPatcher=Patcher)
-    sd = _module("comfy.sd", load_diffusion_model=load_diffusion_model)
+    sd = _module(
+        "comfy.sd",
+        load_diffusion_model=load_diffusion_model,
+        load_diffusion_model_state_dict=load_diffusion_model_state_dict,
+    )
     utils = _module(
         "comfy.utils", ProgressBar=lambda total, node_id=None: ProgressBar(state, total, node_id)
     )
@@ -225,7 +234,28 @@ def _folder_paths(state: HostState) -> ModuleType:
         get_user_directory=folder("user"),
         get_input_directory=folder("input"),
         get_save_image_path=get_save_image_path,
+        get_filename_list=get_filename_list,
+        get_full_path_or_raise=get_full_path_or_raise,
     )
+
+
+MODELS = Path("models")  # below the working folder, as in a ComfyUI checkout
+MODEL_SUFFIXES = (".safetensors", ".sft", ".pt", ".pth", ".bin", ".ckpt")
+
+
+def get_filename_list(folder_name: str) -> list[str]:
+    """Names of the model files in `models/FOLDER_NAME`, those in its subfolders too."""
+    folder = MODELS / folder_name
+    files = (path for path in folder.rglob("*") if path.suffix in MODEL_SUFFIXES)
+    return sorted(path.relative_to(folder).as_posix() for path in files)
+
+
+def get_full_path_or_raise(folder_name: str, filename: str) -> str:
+    """Where one of them is."""
+    path = MODELS / folder_name / filename
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is not there")
+    return str(path)
 
 
 def get_save_image_path(

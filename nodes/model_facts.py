@@ -1,0 +1,44 @@
+"""What a MODEL carries about itself: its family and the preset that `from model` stands for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..model.families.recognise import Recognised
+from ..model.families.table import BY_KEY, Family
+from ..model.preset import Preset
+from . import host
+
+KEY = "longtake.facts"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """The family of a MODEL and what that rests on, one sentence."""
+
+    family: Family
+    why: str
+
+    @property
+    def preset(self) -> Preset:
+        """What the family was trained to run with."""
+        return self.family.preset
+
+
+def remember(model: Any, found: Recognised) -> None:
+    """Let a MODEL and all its clones carry what its file was found to be."""
+    why = next(reason for reason in found.reasons if reason.startswith("family: "))
+    host.attach(model, KEY, ModelFacts(found.family, why.removeprefix("family: ")))
+
+
+def facts(model: Any) -> ModelFacts:
+    """What a MODEL is; one that another loader made is taken for what its tensors show."""
+    carried = host.attached(model, KEY)
+    if carried is not None:
+        return carried
+    tree = host.module_tree(model)
+    key = "causal-ar" if hasattr(tree, "forward_block") else "wan21-t2v"
+    if tree.text_embedding[0].in_features == 64:
+        key = "demo"
+    return ModelFacts(BY_KEY[key], "assumed, since another loader made the model")

@@ -1,0 +1,223 @@
+"""Community files in the real core: each container and naming gives the host's own MODEL, whose
+own forward and ours over its modules agree.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from longtake.attention.dense import WholeSequence
+from longtake.attention.rope import rotation
+from longtake.model.checkpoint import Checkpoint, open_checkpoint
+from longtake.model.config import DiTConfig
+from longtake.model.dit import predict, project_text
+from longtake.tests.family_files import (
+    SMALL,
+    State,
+    block_fsdp,
+    fps_state,
+    image_shapes,
+    prefixed,
+    renamed,
+    state,
+)
+
+FRAMES, ROWS, COLUMNS = 3, 8, 12
+
+
+@pytest.fixture(scope="module")
+def host(core: Any) -> Any:
+    from longtake.nodes import host
+
+    return host
+
+
+def built(host: Any, checkpoint: Checkpoint, dtype: torch.dtype | None = None) -> Any:
+    model = host.build_diffusion_model(checkpoint.state, checkpoint.metadata(), dtype)
+    host.claim([model], 0)
+    return model
+
+
+def to_diffusers(name: str) -> str:
+    """An official name in diffusers' words, by the table of the format (not by our code)."""
+    for official, theirs in {
+        "time_embedding.0": "condition_embedder.time_embedder.linear_1",
+        "time_embedding.2": "condition_embedder.time_embedder.linear_2",
+        "text_embedding.0": "condition_embedder.text_embedder.linear_1",
+        "text_embedding.2": "condition_embedder.text_embedder.linear_2",
+        "time_projection.1": "condition_embedder.time_proj",
+        ".self_attn.o": ".attn1.to_out.0",
+        ".self_attn.norm_": ".attn1.norm_",
+        ".self_attn.": ".attn1.to_",
+        ".cross_attn.o": ".attn2.to_out.0",
+        ".cross_attn.norm_": ".attn2.norm_",
+        ".cross_attn.": ".attn2.to_",
+        ".ffn.0": ".ffn.net.0.proj",
+        ".ffn.2": ".ffn.net.2",
+        ".norm3": ".norm2",
+        "head.modulation": "scale_shift_table",
+        "head.head": "proj_out",
+        ".modulation": ".scale_shift_table",
+    }.items():
+        if official in name:
+            return name.replace(official, theirs)
+    return name
+
+
+def inputs(channels: int = 16) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    seeded = torch.Generator().manual_seed(0)
+    x = torch.randn(1, channels, FRAMES, ROWS, COLUMNS, generator=seeded)
+    context = torch.randn(1, 9, SMALL.text_dim, generator=seeded)
+    picture = torch.randn(1, 257, 1280, generator=seeded)
+    return x, torch.tensor([[900.0, 500.0, 20.0]]), context, picture
+
+
+@torch.inference_mode()
+def ours(tree: Any, x: Tensor, t: Tensor, context: Tensor, picture: Tensor | None = None) -> Tensor:
+    attention = WholeSequence(rotation(range(FRAMES), ROWS // 2, COLUMNS // 2, SMALL.head_dim))
+    text = project_text(tree, context.unsqueeze(1), picture)
+    return predict(tree, x.transpose(1, 2), t, text, attention).velocity.transpose(1, 2)
+
+
+def apart(one: Tensor, other: Tensor) -> float:
+    return float((one.float() - other.float()).norm() / other.float().norm())
+
+
+LAYOUTS: list[tuple[str, Callable[[State], object]]] = [
+    ("self_forcing.safetensors", lambda w: w),
+    ("krea.safetensors", lambda w: renamed(w, prefixed("model."))),
+    ("causvid.safetensors", lambda w: renamed(w, prefixed("model.diffusion_model."))),
+    ("wan-diffusers.safetensors", lambda w: renamed(w, to_diffusers)),
+    ("rolling_forcing.pt", lambda w: {"generator_ema": renamed(w, block_fsdp)}),
+    ("rewardforcing.pth", lambda w: renamed(w, prefixed("model."))),
+]
+
+
+@pytest.mark.parametrize(("name", "laid_out"), LAYOUTS, ids=[name for name, _ in LAYOUTS])
+@torch.inference_mode()
+def test_every_layout_gives_the_hosts_model_and_the_same_forward(
+    host: Any, tmp_path: Path, name: str, laid_out: Callable[[State], Any]
+) -> None:
+    content = laid_out(state())
+    path = tmp_path / name
+    torch.save(content, path) if path.suffix != ".safetensors" else save_file(content, path)
+    checkpoint = open_checkpoint(path)
+    model = built(host, checkpoint)
+    causal = checkpoint.found.family.causal
+    assert type(model.model).__name__ == ("WAN21_CausalAR" if causal else "WAN21")
+    x, t, context, _ = inputs()
+    tree = host.module_tree(model)
+    theirs = tree(x, t, context=context)
+    assert apart(ours(tree, x, t, context), theirs) < 1e-4
+    from longtake.tests.tiny_model import random_dit
+
+    assert apart(ours(random_dit(SMALL), x, t, context), theirs) < 1e-4  # the very same weights
+
+
+def image_state() -> State:
+    """A small image-to-video model: 36 channels in, a CLIP branch."""
+    config = DiTConfig(SMALL.dim, SMALL.ffn_dim, SMALL.num_heads, 2, SMALL.text_dim, 36, 16)
+    seeded = torch.Generator().manual_seed(5)
+    extra = {
+        name: torch.randn(shape, generator=seeded) / shape[-1] ** 0.5
+        for name, shape in image_shapes(SMALL.dim, 2).items()
+    }
+    return state(config) | extra
+
+
+@torch.inference_mode()
+def test_an_image_to_video_model_and_its_clip_branch(host: Any, tmp_path: Path) -> None:
+    path = tmp_path / "Wan2_1-I2V.safetensors"
+    save_file(image_state(), path)
+    checkpoint = open_checkpoint(path)
+    assert checkpoint.found.family.key == "wan21-i2v"
+    model = built(host, checkpoint)
+    x, t, context, picture = inputs(36)
+    tree = host.module_tree(model)
+    theirs = tree(x, t, context=context, clip_fea=picture)
+    assert apart(ours(tree, x, t, context, picture), theirs) < 1e-4
+    assert apart(ours(tree, x, t, context), theirs) > 1e-2  # the branch matters
+
+
+@torch.inference_mode()
+def test_skyreels_fps_embedding_reaches_the_hosts_model(host: Any, tmp_path: Path) -> None:
+    path = tmp_path / "skyreels.safetensors"
+    save_file(state() | fps_state(SMALL.dim), path)
+    checkpoint = open_checkpoint(path)
+    x, t, context, _ = inputs()
+    outs = []
+    for fps in (16.0, 24.0):
+        model = host.build_diffusion_model(
+            lambda fps=fps: checkpoint.state(fps), checkpoint.metadata(), None
+        )
+        host.claim([model], 0)
+        tree = host.module_tree(model)
+        outs.append(tree(x, t, context=context))
+        assert apart(ours(tree, x, t, context), outs[-1]) < 1e-4
+    assert apart(*outs) > 1e-3
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("form", ["scale_weight", "quantization metadata"])
+def test_scaled_fp8_is_computed_by_the_hosts_own_layers(
+    host: Any, tmp_path: Path, form: str
+) -> None:
+    """Both forms of the same file: with a marker tensor, and with the list in the header."""
+    weights, metadata, layers = state(), {}, {}
+    for name in [n for n in weights if ".self_attn.q.weight" in n or ".ffn.0.weight" in n]:
+        scale = weights[name].abs().max() / 448
+        weights[name] = (weights[name] / scale).to(torch.float8_e4m3fn)
+        layer = name.removesuffix(".weight")
+        if form == "scale_weight":
+            weights[f"{layer}.scale_weight"] = scale.reshape(1)
+        else:
+            weights[f"{layer}.weight_scale"] = scale
+            layers[f"model.{layer}"] = {"format": "float8_e4m3fn"}
+    if form == "scale_weight":
+        weights["scaled_fp8"] = torch.zeros(2, dtype=torch.float8_e4m3fn)
+    else:
+        metadata["_quantization_metadata"] = json.dumps({"layers": layers})
+    path = tmp_path / "self_forcing_fp8_scaled.safetensors"
+    save_file(renamed(weights, prefixed("model.")), path, metadata)
+    model = built(host, open_checkpoint(path))
+    tree = host.module_tree(model)
+    x, t, context, _ = inputs()
+    from longtake.model.checkpoint import load_dit
+
+    mine = ours(tree, x, t, context)
+    assert apart(mine, tree(x, t, context=context)) < 2e-2  # the host computes in half precision
+    if form == "scale_weight":
+        assert apart(mine, ours(load_dit(path), x, t, context)) < 2e-2
+
+
+@torch.inference_mode()
+def test_fp8_storage_is_the_hosts_and_lora_and_reload_work(
+    core: Any, host: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "self_forcing.safetensors"
+    save_file(state(), path)
+    checkpoint = open_checkpoint(path)
+    model = built(host, checkpoint, torch.float8_e4m3fn)
+    weight = host.module_tree(model).blocks[0].ffn[0].weight
+    assert weight.dtype == torch.float8_e4m3fn
+    model = built(host, checkpoint)
+    layer = "diffusion_model.blocks.1.ffn.0"
+    lora = {f"{layer}.lora_up.weight": torch.ones(SMALL.ffn_dim, 2),
+            f"{layer}.lora_down.weight": 0.1 * torch.ones(2, SMALL.dim)}  # fmt: skip
+    patched = core.sd.load_lora_for_models(model, None, lora, 1.0, 0)[0]
+    x, t, context, _ = inputs()
+    plain = ours(host.module_tree(model), x, t, context)
+    host.claim([patched], 0)
+    assert apart(ours(host.module_tree(patched), x, t, context), plain) > 1e-3
+    factory, arguments = model.cached_patcher_init
+    again = factory(*arguments, disable_dynamic=True)  # how the host makes another one
+    host.claim([again], 0)
+    assert torch.equal(ours(host.module_tree(again), x, t, context), plain)
