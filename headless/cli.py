@@ -16,8 +16,12 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import Progress
 
 from ..errors import BadInput
+from ..model.checkpoint import open_checkpoint
+from ..model.families.recognise import AUTO, EMA, RAW
+from . import convert as converting
 from . import doctor
 from . import inspect as inspection
 from .batch.command import batch
@@ -81,6 +85,45 @@ def inspect(file: Path, as_json: bool, debug: bool) -> None:
                 console.print(escape(line), highlight=False)
     if "refusal" in found:
         raise SystemExit(1)
+
+
+@main.command()
+@click.argument("file", type=FILE)
+@click.argument("out", type=FILE)
+@click.option(
+    "--dtype",
+    type=click.Choice(list(converting.DTYPES)),
+    default=converting.KEEP,
+    show_default=True,
+    help="Change wide floats to this; quantised weights stay.",
+)
+@click.option("--family", default=AUTO, show_default=True, help="How the model was made.")
+@click.option(
+    "--weights",
+    type=click.Choice([AUTO, EMA, RAW]),
+    default=AUTO,
+    show_default=True,
+    help="Which copy, if the file has two.",
+)
+@click.option("--fps", type=click.Choice(["16", "24"]), help="SkyReels-V2 DF 1.3B: its frame rate.")
+@click.option("--debug", is_flag=True, help="Show the traceback of a failure.")
+def convert(  # noqa: PLR0913
+    file: Path, out: Path, dtype: str, family: str, weights: str, fps: str | None, debug: bool
+) -> None:
+    """Write a clean OUT.safetensors from any weights file that Longtake reads.
+
+    One copy, official names, and a header that ComfyUI and Longtake understand.
+    """
+    console = Console(soft_wrap=True)
+    with reported(console, Made(), debug=debug), Progress(console=console) as bar:
+        checkpoint = open_checkpoint(file, family, weights)
+        task = bar.add_task("tensors", total=None)
+        how = converting.Conversion(dtype, None if fps is None else float(fps))
+        size = converting.convert(
+            checkpoint, out, how, lambda done, all_: bar.update(task, completed=done, total=all_)
+        )
+        title = escape(checkpoint.found.family.title)
+        console.print(f"{title}: {escape(str(out))} ({size / 1e6:,.1f} MB)", highlight=False)
 
 
 @main.command(name="doctor")

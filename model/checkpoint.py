@@ -7,7 +7,7 @@ that `families` knows; the demo's VAE and text encoder are safetensors of our ow
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,19 +57,30 @@ class Checkpoint:
         """One tensor by its official name, mapped from disk."""
         return self.weights.read(self.found.copy.names[name])
 
-    def state(self, fps: float | None = None) -> dict[str, Tensor]:
-        """Every tensor that the host's Wan model takes, by official name, scales of quantised
-        layers included. SkyReels' embedding of the frame rate (16 or 24, by default its preset's)
-        is a constant that is added to the time projection's output: it goes into its bias.
+    @property
+    def names(self) -> list[str]:
+        """Official names of every tensor that the host's Wan model takes, scales of quantised
+        layers included.
         """
         unused = set(self.found.unused)
-        names = [n for n in self.found.copy.names if n not in unused and not n.startswith(FPS)]
-        state = {name: self.read(name) for name in names}
-        if self.found.family.shape == "t2v-fps":
-            bias = state["time_projection.1.bias"]
-            shift = self._fps_shift(fps or self.found.family.preset.fps)
-            state["time_projection.1.bias"] = (bias.float() + shift).to(bias.dtype)
-        return state
+        return [n for n in self.found.copy.names if n not in unused and not n.startswith(FPS)]
+
+    def tensors(self, fps: float | None = None) -> Iterator[tuple[str, Tensor]]:
+        """Those tensors, one after another.
+
+        SkyReels' embedding of the frame rate (16 or 24, by default its preset's) is a constant that
+        is added to the time projection's output: it goes into its bias.
+        """
+        for name in self.names:
+            tensor = self.read(name)
+            if name == "time_projection.1.bias" and self.found.family.shape == "t2v-fps":
+                shift = self._fps_shift(fps or self.found.family.preset.fps)
+                tensor = (tensor.float() + shift).to(tensor.dtype)
+            yield name, tensor
+
+    def state(self, fps: float | None = None) -> dict[str, Tensor]:
+        """All of `tensors` together."""
+        return dict(self.tensors(fps))
 
     def metadata(self) -> dict[str, str]:
         """The header that the host's loader reads: causal or not, odd sizes, quantised layers."""

@@ -108,7 +108,7 @@ FLAT = [  # file, size, prefix, metadata, family
     ("Wan2_1-I2V-14B-480P.safetensors", "I2V-14B", "model.diffusion_model.", {}, "wan21-i2v"),
     ("wan2.2_ti2v_5B_fp16.safetensors", "5B", "", {}, "wan22-ti2v-5b"),
     ("LongLive-2.0-5B/model_bf16.safetensors", "5B", "generator_ema.model.", {}, "longlive2"),
-    ("Wan2_1-SkyReels-V2-DF-14B-540P.safetensors", "14B", "", {}, "skyreels-df-14b"),
+    ("Wan2_1-SkyReels-V2-DF-14B-540P.safetensors", "14B", "", {}, "skyreels-df"),
 ]  # fmt: skip
 
 
@@ -125,7 +125,7 @@ def test_a_published_safetensors_file_is_recognised_at_its_real_size(
 def test_the_small_skyreels_is_known_by_its_fps_embedding(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     save_file(state() | fps_state(SMALL.dim), path)
-    assert found_in(path).family.key == "skyreels-df"
+    assert found_in(path).family.key == "skyreels-df-fps"
 
 
 def test_shards_are_one_model_by_index_by_folder_and_by_any_of_them(tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_shards_are_one_model_by_index_by_folder_and_by_any_of_them(tmp_path: Pa
     index.write_text(json.dumps({"weight_map": place}))
     for path in (index, folder, folder / names[1]):
         opened = open_checkpoint(path)
-        assert opened.found.family.key == "skyreels-df-14b"
+        assert opened.found.family.key == "skyreels-df"
         assert all(torch.equal(opened.read(name), value) for name, value in weights.items())
     (folder / names[2]).unlink()
     for path in (index, folder / names[0]):

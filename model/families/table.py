@@ -154,11 +154,11 @@ FAMILIES: tuple[Family, ...] = (
         r"self_?forcing|ode_init",
     ),
     Family(
-        "skyreels-df", "SkyReels-V2 Diffusion Forcing", "t2v-fps", SKYWORK,
+        "skyreels-df-fps", "SkyReels-V2 Diffusion Forcing 1.3B", "t2v-fps", SKYWORK,
         "SkyworkAI/SkyReels-V2 abed76f generate_video_df.py", SKYREELS, r"",
     ),
     Family(
-        "skyreels-df-14b", "SkyReels-V2 Diffusion Forcing", "t2v", SKYWORK,
+        "skyreels-df", "SkyReels-V2 Diffusion Forcing", "t2v", SKYWORK,
         "SkyworkAI/SkyReels-V2 abed76f generate_video_df.py", SKYREELS,
         r"sky_?reels.*(df|diffusion_?forcing)",
     ),

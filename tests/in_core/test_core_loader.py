@@ -221,3 +221,21 @@ def test_fp8_storage_is_the_hosts_and_lora_and_reload_work(
     again = factory(*arguments, disable_dynamic=True)  # how the host makes another one
     host.claim([again], 0)
     assert torch.equal(ours(host.module_tree(again), x, t, context), plain)
+
+
+@torch.inference_mode()
+def test_a_converted_file_needs_no_longtake_in_the_core(host: Any, tmp_path: Path) -> None:
+    from longtake.headless.convert import Conversion, convert
+
+    source, out = tmp_path / "framewise" / "causal_forcing.pt", tmp_path / "clean.safetensors"
+    source.parent.mkdir()
+    torch.save({"generator_ema": renamed(state(), block_fsdp)}, source)
+    convert(open_checkpoint(source), out, Conversion(), lambda done, all_: None)
+    model = host.load_diffusion_model(out)  # the host's own loader, and nothing of ours
+    assert type(model.model).__name__ == "WAN21_CausalAR"
+    host.claim([model], 0)
+    x, t, context, _ = inputs()
+    direct = built(host, open_checkpoint(source))
+    assert torch.equal(
+        ours(host.module_tree(model), x, t, context), ours(host.module_tree(direct), x, t, context)
+    )

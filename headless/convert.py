@@ -1,0 +1,85 @@
+"""`longtake convert`: any file that Longtake reads as one clean safetensors file.
+
+One copy of the weights, official names, and a header from which ComfyUI's own loader builds the
+right model and Longtake knows the family; constant memory.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import Tensor
+
+from ..errors import BadInput
+from ..model.checkpoint import Checkpoint
+from ..model.families.recognise import METADATA_KEY
+from ..model.files.header import TensorInfo
+from ..model.files.safetensors_writer import write
+
+KEEP = "keep"
+WIDE = ("F32", "F16", "BF16", "F64")  # what --dtype changes; quantised tensors stay as they are
+DTYPES = {KEEP: None, "bf16": "BF16", "fp16": "F16", "fp32": "F32"}
+FOLDED = {"skyreels-df-fps": "skyreels-df"}  # the fps embedding has become a bias
+
+Advance = Callable[[int, int], None]
+"""Told how many tensors are written, and of how many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """What to make of a checkpoint."""
+
+    dtype: str = KEEP
+    fps: float | None = None
+
+
+def convert(checkpoint: Checkpoint, out: Path, how: Conversion, advance: Advance) -> int:
+    """Write `out` and return its size in bytes."""
+    source = checkpoint.found.header
+    if out.suffix != ".safetensors":
+        raise BadInput(f"{out} must end in .safetensors.")
+    if out.exists():
+        raise BadInput(f"{out} is there already; remove it or give another name.")
+    if source.container == "GGUF":
+        raise BadInput(f"{source.path} is GGUF, whose weights only its own loader unpacks.")
+    if not out.parent.is_dir():
+        raise BadInput(f"the folder {out.parent} is not there; make it first.")
+    infos = [_planned(checkpoint, name, how.dtype) for name in checkpoint.names]
+    tensors = _told(checkpoint, how.fps, len(infos), advance)
+    return write(out, infos, tensors, _metadata(checkpoint))
+
+
+def _planned(checkpoint: Checkpoint, name: str, dtype: str) -> TensorInfo:
+    """One tensor as it will be: its official name, and another dtype where one was asked for."""
+    info = checkpoint.found.tensors[name]
+    wanted = DTYPES[dtype] if info.dtype in WIDE and not _is_scale(name) else None
+    return replace(info, name=name, dtype=wanted or info.dtype)
+
+
+def _is_scale(name: str) -> bool:
+    return not name.endswith((".weight", ".bias", "modulation", "emb_pos"))
+
+
+def _told(
+    checkpoint: Checkpoint, fps: float | None, count: int, advance: Advance
+) -> Iterator[tuple[str, Tensor]]:
+    for number, (name, tensor) in enumerate(checkpoint.tensors(fps), 1):
+        if tensor.is_floating_point() and not tensor.float().isfinite().all():
+            path = checkpoint.found.header.path
+            raise BadInput(f"{path} has NaN or infinity in {name}; download it again.")
+        yield name, tensor
+        advance(number, count)
+
+
+def _metadata(checkpoint: Checkpoint) -> dict[str, str]:
+    found = checkpoint.found
+    noted = {
+        "family": FOLDED.get(found.family.key, found.family.key),
+        "copy": found.copy.prefix,
+        "from": found.header.path.name,
+        "licence": found.family.licence,
+    }
+    return {"format": "pt", **checkpoint.metadata(), METADATA_KEY: json.dumps(noted)}
