@@ -7,8 +7,10 @@ from comfy_api.latest import ComfyExtension, io
 from .collect import CollectFrames, CollectLatents, FramesToVideo
 from .load_demo import LoadDemoModel
 from .load_model import LoadCausalVideoModel
-from .outputs import SaveVideo, StreamingPreview
+from .outputs import SaveVideo
+from .preview import StreamingPreview
 from .prompts import PromptTimeline
+from .routes import open_to_browsers
 from .sampler import DiffusionForcingSampler
 from .settings import DiffusionForcingSchedule, KVCacheSettings
 from .vae import VAEDecodeStream, VAEEncodeStream
@@ -31,7 +33,11 @@ NODES: tuple[type[io.ComfyNode], ...] = (
 
 
 class LongtakeExtension(ComfyExtension):
-    """The node list."""
+    """The node list, and what the pack adds to the web server."""
+
+    async def on_load(self) -> None:
+        """Called once, before the host's web server takes its routes."""
+        open_to_browsers()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """Every node of this pack, in the order of a workflow."""

@@ -10,13 +10,14 @@ Everything used of the host, which is also all that the stand-in (`headless/stan
     comfy.sd                  load_diffusion_model(path) -> MODEL;
                               load_diffusion_model_state_dict(state, model_options=, metadata=)
     comfy.utils               ProgressBar(total, node_id=)
-                              .update_absolute(value, total, ("JPEG", picture, size) | None)
-    comfy_execution.progress  get_progress_state().finish_progress(node_id)
+                              .update_absolute(value, total)
+    comfy_execution.progress  get_progress_state(): finish_progress(node_id), prompt_id,
+                              dynprompt.get_display_node_id(node_id)
     folder_paths              get_output_directory, get_temp_directory,
                               get_save_image_path(prefix, folder), get_filename_list(folder),
                               get_full_path_or_raise(folder, name)
     server                    PromptServer.instance: client_id, send_sync(event, payload, sid),
-                              send_progress_text(text, node_id, sid=)
+                              send_progress_text(text, node_id, sid=), routes (None: no web server)
     of a MODEL                model.diffusion_model, model.get_dtype_inference(), load_device,
                               model_options, wrappers, object_patches, injections, patches_uuid,
                               get_key_patches(prefix) -> {name: [(weight, _), *patches]},
@@ -30,7 +31,7 @@ Image, Video}; ui.{PreviewVideo, SavedImages, SavedResult}.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,16 +43,15 @@ import comfy.utils
 import folder_paths
 import torch
 from comfy_execution.progress import get_progress_state
-from PIL import Image
 from server import PromptServer
 from torch import Tensor, nn
 
 from ..errors import BadInput, StorageError
+from ..stream.take_record import Emit, Origin, Record
 
 logger = logging.getLogger("longtake")
 
 WAN_MODULES = ("patch_embedding", "text_embedding", "time_embedding", "time_projection", "blocks")
-PREVIEW_PIXELS = 512  # longest side of a preview picture, the host's own default
 
 
 # Progress and messages
@@ -65,10 +65,9 @@ class Progress:
         self.total = total
         self._bar = comfy.utils.ProgressBar(total, node_id=node_id)
 
-    def advance(self, done: int, picture: Tensor | None = None) -> None:
-        """Show `done` of the total, and on the node itself `picture` (3, H, W) in [0, 1]."""
-        preview = None if picture is None else ("JPEG", to_image(picture), PREVIEW_PIXELS)
-        self._bar.update_absolute(done, self.total, preview)
+    def advance(self, done: int) -> None:
+        """Show `done` of the total."""
+        self._bar.update_absolute(done, self.total)
 
     def finish(self) -> None:
         """Mark the node as done again (work for it may run after the node itself has returned)."""
@@ -104,10 +103,47 @@ def emit(event: str, payload: Mapping[str, object]) -> None:
     server.send_sync(event, dict(payload), server.client_id)
 
 
-def to_image(picture: Tensor) -> Image.Image:
-    """A picture (3, H, W) in [0, 1] as an 8-bit RGB image."""
-    pixels = (picture.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0)
-    return Image.fromarray(pixels.cpu().contiguous().numpy())
+def messenger() -> Emit:
+    """Sends JSON events to the page that queued the running prompt, also when it is over.
+
+    On any thread. Nobody hears them if no page did: what is told may open a take.
+    """
+    server, page = PromptServer.instance, PromptServer.instance.client_id
+
+    def send(event: str, payload: Record) -> None:
+        if page is not None:
+            server.send_sync(event, payload, page)
+
+    return send
+
+
+def prompt_id() -> str:
+    """Which prompt is running."""
+    return str(get_progress_state().prompt_id)
+
+
+def origin(node_id: str | None, canvas: Mapping[str, Any] | None) -> Origin:
+    """Where a node of the running prompt is; `canvas` is what it was told of the workflow."""
+    named = node_id or ""
+    return Origin(
+        named,
+        get_progress_state().dynprompt.get_display_node_id(named),
+        prompt_id(),
+        ((canvas or {}).get("workflow") or {}).get("id"),
+        PromptServer.instance.client_id,
+    )
+
+
+def has_web_server() -> bool:
+    """Whether routes can be added."""
+    return getattr(getattr(PromptServer, "instance", None), "routes", None) is not None
+
+
+def serve(routes: Iterable[Any]) -> None:
+    """Add aiohttp routes to the host's web server; in time only while packs are loaded."""
+    for route in routes:
+        add = PromptServer.instance.routes.route(route.method, route.path, **route.kwargs)
+        add(route.handler)
 
 
 # Models
@@ -223,6 +259,11 @@ def output_file(prefix: str, suffix: str, *, temporary: bool = False) -> OutputF
             f"The output folder {root} cannot be used ({error}); choose one that can be written."
         ) from error
     return OutputFile(Path(parent) / f"{name}_{counter:05}_{suffix}", subfolder)
+
+
+def temp_folder() -> Path:
+    """What lies here the host may delete when it starts and ends."""
+    return Path(folder_paths.get_temp_directory())
 
 
 def rollout_folder() -> Path:

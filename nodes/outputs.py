@@ -1,10 +1,10 @@
-"""Save Video (Stream) and Streaming Preview: terminal outputs, side by side, chunk by chunk."""
+"""Save Video (Stream): a terminal output beside others, chunk by chunk."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from ..stream.contact_sheet import ContactSheet
 from ..stream.metrics import Report
@@ -23,6 +23,7 @@ from .streams import HostFrames
 
 FILE_EVENT = "longtake.file"
 MP4, MKV, PNG = "mp4 (h264)", "mkv (lossless)", "png frames"
+ROLE = {PNG: "frames"}
 SUFFIX = {MP4: ".mp4", MKV: ".mkv", PNG: "frames"}
 
 
@@ -80,13 +81,13 @@ class SaveVideo(io.ComfyNode):
         cls, frames: HostFrames, filename_prefix: str, format: str, crf: int, sheet_and_report: bool
     ) -> io.NodeOutput:
         """Write until the stream ends; the file is closed in every case."""
-        file = host.output_file(filename_prefix, SUFFIX[format])
+        file, role = host.output_file(filename_prefix, SUFFIX[format]), ROLE.get(format, "video")
         progress = host.Progress(cls.hidden.unique_id, frames.rollout.chunk_count or 0)
         sheet = ContactSheet(fps=frames.fps)
         spec = VideoSpec(frames.width, frames.height, frames.fps, _container(format, crf))
         reader = frames.chunks.subscribe()
         with open_video(file.path, spec) as video:
-            _tell("frames" if format == PNG else "video", file)
+            _tell(role, file)
             async for chunk in reader:
                 video.write(chunk.frames)
                 sheet.add(chunk.frames)
@@ -96,52 +97,9 @@ class SaveVideo(io.ComfyNode):
         if sheet_and_report:
             report.save(beside["report"].path)
             _tell("report", beside["report"])
+        frames.saved(file, role)
         shown = _folder(file, video.frames_written) if format == PNG else _playable(file)
         return io.NodeOutput(ui={**shown, **_further(beside, report)})
-
-
-class StreamingPreview(io.ComfyNode):
-    """Watch the frames in the node."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        """The node's definition."""
-        return build(
-            io.Schema,
-            node_id="LongtakePreview",
-            display_name="Streaming Preview",
-            category=sockets.CATEGORY,
-            description="Shows the last picture of every chunk as soon as it is made, and a "
-            "contact sheet at the end.",
-            search_aliases=["preview video", "watch", "live"],
-            is_output_node=True,
-            inputs=[sockets.Frames.Input("frames", tooltip="From VAE Decode (Stream).")],
-            outputs=[],
-            hidden=[io.Hidden.unique_id],
-        )
-
-    @classmethod
-    async def execute(cls, frames: HostFrames) -> io.NodeOutput:
-        """One picture per chunk through the host's progress."""
-        progress = host.Progress(cls.hidden.unique_id, frames.rollout.chunk_count or 0)
-        sheet = ContactSheet(fps=frames.fps)
-        async for chunk in frames.chunks.subscribe():
-            sheet.add(chunk.frames)
-            progress.advance(chunk.index + 1, chunk.frames[-1])
-        file = host.output_file("longtake_preview", "sheet.png", temporary=True)
-        sheet.save(file.path)
-        host.say(cls.hidden.unique_id, _summary(frames))
-        return io.NodeOutput(
-            ui=ui.SavedImages([ui.SavedResult(file.name, file.subfolder, io.FolderType.temp)])
-        )
-
-
-def _summary(frames: HostFrames) -> str:
-    """How fast it went, in one line."""
-    facts = frames.report([])
-    rate = "" if facts.frames_per_s is None else f" at {facts.frames_per_s:.1f} a second"
-    first = "" if facts.first_frame_s is None else f", the first after {facts.first_frame_s:.1f} s"
-    return f"{facts.frames} frames{rate}{first}."
 
 
 def _container(format: str, crf: int) -> Container:

@@ -17,11 +17,13 @@ from ..samplers.cache_plan import planned_bytes
 from ..samplers.denoiser import Denoiser
 from ..samplers.rollout import Chunk
 from ..samplers.settings import RolloutSettings
+from ..stream.album import Album
 from ..stream.contact_sheet import time_label
 from ..stream.frames import FrameChunk
 from ..stream.journal import Journal
 from ..stream.metrics import Meter, Report
 from ..stream.rollout_stream import FrameStream, Rollout
+from ..stream.take_record import TakeFile
 from . import host
 from .demo_objects import DemoVAE
 from .identity import identity
@@ -138,12 +140,17 @@ class HostFrames(FrameStream):
     """The pictures of a rollout; tells whoever watches about every chunk, and measures."""
 
     vae: DemoVAE
+    album: Album
     meter: Meter | None = None
     model_evals: int = 0
 
     def get_models(self) -> list[Any]:
         """The host asks this of a socket's value: models to keep while the prompt runs."""
         return [self.rollout.claim.model, self.vae.patcher]
+
+    def saved(self, file: host.OutputFile, role: str) -> None:
+        """Tell whoever shows these frames of a finished file of them."""
+        self.album.saved(TakeFile(file.name, file.subfolder, "output", role), host.prompt_id())
 
     def report(self, output_files: list[str]) -> Report:
         """The facts about the run so far."""
@@ -187,5 +194,5 @@ class HostFrames(FrameStream):
 def open_frames(rollout: HostRollout, vae: DemoVAE, fps: float) -> HostFrames:
     """The frames of `rollout` as `vae` decodes them."""
     frames = HostFrames(rollout, partial(HostDecoder, vae, rollout.claim), fps)
-    frames.vae = vae
+    frames.vae, frames.album = vae, Album()
     return frames

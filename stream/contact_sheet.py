@@ -40,6 +40,11 @@ class ContactSheet:
         self._frames = 0
         self._kept: list[tuple[int, Image.Image]] = []
 
+    @property
+    def frames(self) -> int:
+        """How many it has seen."""
+        return self._frames
+
     def add(self, frames: Tensor) -> None:
         """Look at the next frames `(n, 3, H, W)`, RGB in [0, 1]; nothing of them is kept alive."""
         for frame in frames:

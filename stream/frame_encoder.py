@@ -1,8 +1,8 @@
 """Encodes chunks of frames on a thread of its own, in order, for a caller that never waits.
 
-When it falls behind, pictures get smaller; none is left out. Every two chunks that wait halve the
-sides of the next one, so all that waits is never more than 8/3 of one chunk's pixels
-(2 + 2/4 + 2/16 + ...), down to pictures too small to count.
+When it falls behind, pictures get smaller; none is left out. What waits has a room: when half of it
+is full, the sides of the next chunk are halved, in the next quarter twice, in the next eighth three
+times. So the room is never exceeded by more than one chunk, down to pictures too small to count.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from torch.nn import functional
 from .frames import Pictures, to_pictures
 from .jpeg import pack_frames
 
-CHUNKS_PER_HALVING = 2
+ROOM_BYTES = 256 * 2**20  # of frames in float32: four chunks of 12 at 832x480
+ROOM_CHUNKS = 4  # but at least for so many
 SMALLEST_SIDE = 16
 
 Job = Callable[[], None]
@@ -31,20 +32,22 @@ class FrameEncoder:
         on_error: Callable[[BaseException], None],
         *,
         encode: Callable[[Pictures], bytes] = pack_frames,
+        room_bytes: int = ROOM_BYTES,
     ) -> None:
         self._encode = encode
         self._on_error = on_error
+        self._room_bytes = room_bytes
         self._error: BaseException | None = None
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._waiting = 0
+        self._waiting_bytes = 0
         self._lock = threading.Lock()
         self._worker = threading.Thread(target=self._work, name="longtake preview", daemon=True)
         self._worker.start()
 
     @property
-    def waiting(self) -> int:
-        """Chunks handed over and not delivered yet."""
-        return self._waiting
+    def waiting_bytes(self) -> int:
+        """Bytes of frames handed over and not delivered yet."""
+        return self._waiting_bytes
 
     def put(self, frames: Tensor, deliver: Callable[[bytes], None]) -> None:
         """Encode frames (n, 3, H, W) in [0, 1], not to be changed afterwards, then call `deliver`.
@@ -53,9 +56,10 @@ class FrameEncoder:
         """
         if self._error is not None:
             raise self._error
-        frames = halved(frames, self._waiting // CHUNKS_PER_HALVING)
+        room = max(self._room_bytes, ROOM_CHUNKS * frames.nbytes)
+        frames = halved(frames, halvings(self._waiting_bytes, room))
         with self._lock:
-            self._waiting += 1
+            self._waiting_bytes += frames.nbytes
         self._jobs.put(lambda: self._encode_one(frames, deliver))
 
     def close(self, last: Job) -> None:
@@ -73,7 +77,7 @@ class FrameEncoder:
                 deliver(self._encode(to_pictures(frames)))
         finally:
             with self._lock:
-                self._waiting -= 1
+                self._waiting_bytes -= frames.nbytes
 
     def _work(self) -> None:
         """After a failure only empty the queue."""
@@ -84,6 +88,14 @@ class FrameEncoder:
                 self._error = self._error or error
                 self._on_error(error)
             del job  # before waiting for the next
+
+
+def halvings(waiting: int, room: int) -> int:
+    """How often to halve the next chunk: k while less than 1 - 2^-(k+1) of the room is taken."""
+    left, times = room - waiting, 0
+    while left << (times + 1) < room and times < room.bit_length():
+        times += 1
+    return times
 
 
 def halved(frames: Tensor, times: int) -> Tensor:

@@ -13,13 +13,12 @@ from pathlib import Path
 from torch import Tensor
 
 from .blobs import Blob, BlobStore
+from .controls import Controls, Edit
 from .frame_encoder import FrameEncoder
 from .frames import Pictures
 from .take_record import (
     CHUNK_EVENT,
     TAKE_EVENT,
-    Controls,
-    Edit,
     Emit,
     Ending,
     Origin,
@@ -69,7 +68,8 @@ class Take:
         self._lock = threading.Lock()  # of the records below
         self._telling = threading.Lock()  # so that the newest state is told last
         self._record = TakeRecord(secrets.token_urlsafe(16), shot, origin)
-        self._edits: tuple[Edit, ...] = ()  # once it is over
+        self._edits: tuple[Edit, ...] = ()  # once it is over, as the next
+        self._last_message: str | None = None
         self._chunks: list[Entry] = []
         self._dropped = False
         self._closing = False
@@ -107,9 +107,9 @@ class Take:
         self.announce()
 
     @property
-    def waiting(self) -> int:
-        """Chunks that are not encoded yet."""
-        return self._encoder.waiting
+    def waiting(self) -> bool:
+        """Whether some frames are not encoded yet."""
+        return self._encoder.waiting_bytes > 0
 
     def join(self) -> None:
         """Wait until everything is encoded, after `finish`."""
@@ -169,7 +169,8 @@ class Take:
             known = self._record.to_json(state, edits)
             frames = sum(entry.count for entry in self._chunks)
             gone = sum(entry.count for entry in self._chunks if entry.blob.gone)
-        message = known["message"] or (self._what_is_gone(gone) if gone else None)
+        said = controls.message if controls else self._last_message
+        message = known["message"] or said or (self._what_is_gone(gone) if gone else None)
         return {**known, "frames": frames, "message": message}
 
     def announce(self) -> None:
@@ -206,7 +207,8 @@ class Take:
             self.announce()
 
     def _finish(self, ending: Ending) -> None:
-        self._edits = self._controls.edits if self._controls else ()
+        if self._controls is not None:
+            self._edits, self._last_message = self._controls.edits, self._controls.message
         with self._lock:
             self._record.ending = self._record.ending or ending
         if self._stop_listening is not None:

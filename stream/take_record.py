@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
+
+from .controls import Edit
 
 VERSION = 1
 TAKE_EVENT = "longtake.take"
@@ -14,48 +16,6 @@ CHUNK_EVENT = "longtake.take.chunk"
 End = Literal["done", "stopped", "interrupted", "error"]
 Record = dict[str, Any]  # a JSON object
 Emit = Callable[[str, Record], None]
-
-
-class Edit(Protocol):
-    """A live change of prompt or guidance, asked for while the rollout runs."""
-
-    status: str
-    text: str | None
-    guidance: float | None
-    first_frame: int | None
-    start_s: float | None
-    line: str | None
-    error: str | None
-
-
-class Controls(Protocol):
-    """The running rollout's controls: asked on any thread, obeyed at the next chunk."""
-
-    @property
-    def state(self) -> str:
-        """running, paused, stopping, stopped or done."""
-
-    @property
-    def edits(self) -> tuple[Edit, ...]:
-        """All edits so far."""
-
-    def pause(self) -> None:
-        """Wait after the chunk in progress."""
-
-    def resume(self) -> None:
-        """Go on."""
-
-    def stop(self) -> None:
-        """Finish after the chunk in progress."""
-
-    def set_prompt(self, text: str) -> None:
-        """Use another prompt from the next chunk on."""
-
-    def set_guidance(self, strength: float) -> None:
-        """Use another guidance strength from the next chunk on."""
-
-    def listen(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Call `callback`, on any thread, at every change until the function returned is called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +49,7 @@ class Origin:
     node_id: str
     display_node_id: str
     prompt_id: str
+    workflow_id: str | None = None  # of the canvas; node ids are unique within one only
     client_id: str | None = None
 
 
@@ -165,6 +126,7 @@ class TakeRecord:
             "node_id": self.origin.node_id,
             "display_node_id": self.origin.display_node_id,
             "prompt_id": self.origin.prompt_id,
+            "workflow_id": self.origin.workflow_id,
         }
 
     def to_json(self, state: str, edits: Sequence[Edit]) -> Record:
@@ -179,7 +141,7 @@ class TakeRecord:
             "height": self.shot.height,
             "total_frames": self.shot.total_frames,
             "prompt_changes": [_change_json(change, edits) for change in self.prompts],
-            "edits": [_edit_json(edit) for edit in edits],
+            "edits": [asdict(edit) for edit in edits],
             "stats": self.stats.to_json(),
             "resume_at_s": ending.resume_at_s,
             "message": ending.message,
@@ -191,7 +153,3 @@ class TakeRecord:
 def _change_json(change: PromptChange, edits: Sequence[Edit]) -> Record:
     edited = any(edit.text is not None and edit.first_frame == change.frame for edit in edits)
     return {"frame": change.frame, "text": change.text, "edited": edited}
-
-
-def _edit_json(edit: Edit) -> Record:
-    return {name: getattr(edit, name) for name in Edit.__annotations__}

@@ -7,11 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
-from .take_record import Controls
+from .controls import STRONGEST_GUIDANCE, Controls
 
 LONGEST_PROMPT = 8192  # characters
 LONGEST_CLIENT_ID = 256
-STRONGEST_GUIDANCE = 30.0  # as the sampler's own widget allows
 LARGEST_REV = 2**53 - 1  # the largest whole number that every JSON reader keeps
 
 Command = Callable[[Controls], None]

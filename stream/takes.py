@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .blobs import BlobStore
+from .controls import Controls
 from .frames import Pictures
 from .jpeg import pack_frames
 from .take import Shelf, Take
-from .take_record import Controls, Emit, Ending, Origin, Shot
+from .take_record import Emit, Ending, Origin, Shot
 
 
 @dataclass(frozen=True, slots=True)

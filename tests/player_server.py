@@ -12,14 +12,14 @@ import json
 import tempfile
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
 from longtake.headless.player_page import Sockets, application
+from longtake.stream.controls import Controls
 from longtake.stream.take import Take
 from longtake.stream.take_record import Ending, Origin, Shot, TakeStats
 from longtake.stream.takes import Limits, Takes
@@ -35,6 +35,7 @@ class FakeRun:
     client_id: str
     node_id: str = "7"
     prompt_id: str = "fake"
+    workflow_id: str | None = None
     frames: int = 48
     chunk_frames: int = 12
     fps: float = 16.0
@@ -47,82 +48,25 @@ class FakeRun:
     prompts: tuple[tuple[int, str], ...] = ((0, "a red ball"),)  # (from frame, text)
 
 
-@dataclass(frozen=True)
-class FakeEdit:
-    """A live edit."""
-
-    status: str = "queued"
-    text: str | None = None
-    guidance: float | None = None
-    first_frame: int | None = None
-    start_s: float | None = None
-    line: str | None = None
-    error: str | None = None
-
-
-@dataclass
-class FakeControls:
-    """Obeyed by `_produce` at the next chunk."""
-
-    state: str = "running"
-    edits: tuple[FakeEdit, ...] = ()
-    _listeners: list[Callable[[], None]] = field(default_factory=list)
-
-    def pause(self) -> None:
-        self._become("paused")
-
-    def resume(self) -> None:
-        self._become("running")
-
-    def stop(self) -> None:
-        self._become("stopping")
-
-    def set_prompt(self, text: str) -> None:
-        self.edits += (FakeEdit(text=text),)
-        self.changed()
-
-    def set_guidance(self, strength: float) -> None:
-        self.edits += (FakeEdit(guidance=strength),)
-        self.changed()
-
-    def listen(self, callback: Callable[[], None]) -> Callable[[], None]:
-        self._listeners.append(callback)
-        return lambda: self._listeners.remove(callback)
+class FakeControls(Controls):
+    """Real controls, with edits applied as a rollout does it."""
 
     def apply(self, first_frame: int, fps: float) -> str | None:
-        """Apply what is queued from this frame on; gives the new prompt, if there is one."""
-        queued = [edit for edit in self.edits if edit.status == "queued"]
-        if not queued:
+        """Put what is queued in force from this frame on; gives the new prompt, if there is one."""
+        edit = self.take_edit()
+        if edit is None:
             return None
         start_s = first_frame / fps
-        self.edits = tuple(
-            replace(
-                edit,
-                status="applied",
-                first_frame=first_frame,
-                start_s=start_s,
-                line=f"{start_s:.3f}: {edit.text}" if edit.text else None,
-            )
-            if edit in queued
-            else edit
-            for edit in self.edits
-        )
-        self.changed()
-        return next((edit.text for edit in reversed(queued) if edit.text), None)
-
-    def changed(self) -> None:
-        for listener in list(self._listeners):
-            listener()
-
-    def _become(self, state: str) -> None:
-        self.state = state
-        self.changed()
+        line = f"{start_s:.3f}: {edit.text}" if edit.text else None
+        self.apply_edit(edit, first_frame, start_s, line)
+        return edit.text
 
 
 def start(takes: Takes, sockets: Sockets, run: FakeRun) -> Take:
     """Begin a fake rollout on a thread of its own."""
     shot = Shot(run.fps, run.width, run.height, None if run.endless else run.frames)
-    origin = Origin(run.node_id, run.node_id.split(".")[0], run.prompt_id, run.client_id)
+    shown_at = run.node_id.split(".")[0]
+    origin = Origin(run.node_id, shown_at, run.prompt_id, run.workflow_id, run.client_id)
     controls = FakeControls()
     take = takes.create(shot, origin, sockets.emitter(run.client_id), controls)
     threading.Thread(target=_produce, args=(take, controls, run), daemon=True).start()
@@ -130,13 +74,10 @@ def start(takes: Takes, sockets: Sockets, run: FakeRun) -> Take:
 
 
 def _produce(take: Take, controls: FakeControls, run: FakeRun) -> None:
-    began, paused_s = time.monotonic(), 0.0
-    text = ""
+    began, text = time.monotonic(), ""
     for first in range(0, run.frames, run.chunk_frames):
         time.sleep(run.chunk_s if first else run.first_s)
-        while controls.state == "paused":
-            time.sleep(0.02)
-            paused_s += 0.02
+        controls.wait_while_paused(lambda: None, lambda: None)
         if controls.state == "stopping":
             break
         text = next((new for start, new in reversed(run.prompts) if start == first), text)
@@ -144,15 +85,21 @@ def _produce(take: Take, controls: FakeControls, run: FakeRun) -> None:
         count = min(run.chunk_frames, run.frames - first)
         rate = (first + count) / max(time.monotonic() - began, 1e-3)
         stats = TakeStats(
-            first_frame_s=run.first_s, frames_per_s=rate, eta_s=(run.frames - first - count) / rate,
-            chunk_p95_s=run.chunk_s, kv_bytes=7 << 20, kv_bytes_planned=8 << 20, paused_s=paused_s,
-        )  # fmt: skip
+            first_frame_s=run.first_s,
+            frames_per_s=rate,
+            eta_s=(run.frames - first - count) / rate,
+            chunk_p95_s=run.chunk_s,
+            kv_bytes=7 << 20,
+            kv_bytes_planned=8 << 20,
+            paused_s=controls.paused_s,
+        )
         take.show(numbered_frames(first, count, run.width, run.height), first, text, stats)
+    controls.end(stopped=controls.state == "stopping")
     take.finish(_ending(controls, run))
 
 
 def _ending(controls: FakeControls, run: FakeRun) -> Ending:
-    if controls.state == "stopping":
+    if controls.state == "stopped":
         return Ending("stopped")
     if run.end == "interrupted":
         return Ending("interrupted", None, run.frames / run.fps)

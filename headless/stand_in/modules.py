@@ -96,6 +96,8 @@ def installed(out_dir: Path, listener: Listener) -> Iterator[HostState]:
         yield state
     finally:
         nodes = f"{__name__.split('.')[0]}.nodes"
+        if f"{nodes}.session" in sys.modules:
+            sys.modules[f"{nodes}.session"].session.reset()
         for name in [*fakes, *(n for n in sys.modules if n == nodes or n.startswith(f"{nodes}."))]:
             sys.modules.pop(name, None)
 
@@ -161,16 +163,20 @@ class VideoFromFile:
 
 
 class _ProgressState:
-    """Node states for the browser; nothing to do here."""
+    """Node states for the browser; nothing to do here. Nodes are not expanded into others."""
+
+    prompt_id = ""
+    dynprompt = SimpleNamespace(get_display_node_id=lambda node_id: node_id)
 
     def finish_progress(self, node_id: str) -> None:
         """Mark a node as done."""
 
 
 class _Server:
-    """The web server's sending half. No browser is connected, hence no client."""
+    """The web server's sending half. No browser is connected, hence no client and no routes."""
 
     client_id: str | None = None
+    routes = None
 
     def __init__(self, state: HostState) -> None:
         self._state = state

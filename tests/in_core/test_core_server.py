@@ -88,7 +88,7 @@ def test_the_example_makes_a_video_a_sheet_and_a_report(client: Client) -> None:
     assert report["frames"] == 69 and report["kv_bytes_planned"] > 0
     # Progress belongs to the sampler, which has long returned; the core may leave steps out.
     assert run.values(SAMPLER)[-1] == CHUNKS[-1] and set(run.values(SAMPLER)) <= set(CHUNKS)
-    assert run.pictures(PREVIEW) == 6 and run.pictures(SAMPLER) == 0
+    assert run.pictures(PREVIEW) == run.pictures(SAMPLER) == 0  # the player has its own way
     assert chunks_made(run) == [0, 1, 2, 3, 4, 5]
 
 

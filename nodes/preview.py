@@ -1,0 +1,148 @@
+"""Streaming Preview: the shot in the node, growing while it is made. The player is in web/."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+from comfy_api.latest import io, ui
+
+from ..errors import LongtakeError
+from ..model.vae.latent_format import frame_count
+from ..stream.contact_sheet import ContactSheet
+from ..stream.frames import FrameChunk
+from ..stream.metrics import Meter
+from ..stream.take_record import Ending, Shot, TakeStats
+from . import host, sockets
+from .schema import build
+from .session import session
+from .streams import HostFrames
+
+
+class StreamingPreview(io.ComfyNode):
+    """Watch the frames in the node."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The node's definition."""
+        return build(
+            io.Schema,
+            node_id="LongtakePreview",
+            display_name="Streaming Preview",
+            category=sockets.CATEGORY,
+            description="Plays the shot while it is made; pause it, change its prompt, stop it. "
+            "Run again after a cancel to go on.",
+            search_aliases=["preview video", "watch", "live", "player"],
+            is_output_node=True,
+            inputs=[sockets.Frames.Input("frames", tooltip="From VAE Decode (Stream).")],
+            outputs=[],
+            hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
+        )
+
+    @classmethod
+    async def execute(cls, frames: HostFrames) -> io.NodeOutput:
+        """Hand every chunk to the player's store; a contact sheet is left where there is none."""
+        node_id = cls.hidden.unique_id
+        progress = host.Progress(node_id, frames.rollout.chunk_count or 0)
+        sheet = ContactSheet(fps=frames.fps)
+        reader = frames.chunks.subscribe()
+        with _Showing(frames, node_id, cls.hidden.extra_pnginfo) as showing:
+            async for chunk in reader:
+                showing.add(chunk)
+                sheet.add(chunk.frames)
+                progress.advance(chunk.index + 1)
+        host.say(node_id, _summary(frames))
+        return io.NodeOutput(ui={"longtake": [{"take": showing.token}], **_saved(sheet)})
+
+
+class _Showing:
+    """A take of a stream; however the stream ends, the take says so and can still be watched."""
+
+    def __init__(
+        self, frames: HostFrames, node_id: str | None, canvas: dict[str, Any] | None
+    ) -> None:
+        shot = Shot(frames.fps, frames.width, frames.height, frames.rollout.frames)
+        self._frames = frames
+        self._take = session.takes.create(shot, host.origin(node_id, canvas), host.messenger())
+        frames.album.show_in(self._take)
+
+    @property
+    def token(self) -> str:
+        """By which the page asks for the take."""
+        return self._take.token
+
+    def add(self, chunk: FrameChunk) -> None:
+        """Show the next chunk."""
+        self._take.show(chunk.frames, chunk.first_frame, chunk.latents.prompt, _stats(self._frames))
+
+    def __enter__(self) -> _Showing:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._take.finish(_ending(self._frames, error))
+
+
+def _ending(frames: HostFrames, error: BaseException | None) -> Ending:
+    """How a stream ended: by itself, by a failure, or by the host (Cancel)."""
+    if error is None:
+        return Ending("done")
+    going_on_at_s = _resume_at_s(frames)
+    if not isinstance(error, Exception):  # the host's interrupt is none, nor a cancelled task's
+        return Ending("interrupted", None, going_on_at_s)
+    sentence = (
+        str(error) if isinstance(error, LongtakeError) else f"{type(error).__name__}: {error}"
+    )
+    return Ending("error", sentence, going_on_at_s)
+
+
+def _resume_at_s(frames: HostFrames) -> float | None:
+    """The second of video at which the next run goes on; None if it begins anew or has nothing
+    to do.
+    """
+    done = frames.rollout.stored_chunks()
+    if done in (0, frames.rollout.chunk_count):
+        return None
+    return _seconds(frames, done)
+
+
+def _seconds(frames: HostFrames, chunk: int) -> float:
+    """Where a chunk begins in the video."""
+    return frame_count(frames.rollout.span(chunk).first) / frames.fps
+
+
+def _stats(frames: HostFrames) -> TakeStats:
+    """How it goes, for the strip below the player."""
+    rollout, meter = frames.rollout, frames.meter or Meter()
+    resumed = rollout.resumed_from
+    return TakeStats(
+        first_frame_s=meter.first_frame_s,
+        frames_per_s=meter.frames_per_s,
+        eta_s=meter.eta_s(rollout.frames) if rollout.frames else None,
+        chunk_p95_s=meter.chunk_interval_p95_s,
+        kv_bytes=rollout.kv_bytes,
+        kv_bytes_planned=rollout.kv_bytes_planned,
+        resumed_from_s=_seconds(frames, resumed) if resumed else None,
+    )
+
+
+def _saved(sheet: ContactSheet) -> dict[str, Any]:
+    """The contact sheet, for pages and clients that know nothing of takes."""
+    if not sheet.frames:
+        return {}
+    file = host.output_file("longtake_preview", "sheet.png", temporary=True)
+    sheet.save(file.path)
+    saved = ui.SavedResult(file.name, file.subfolder, io.FolderType.temp)
+    return ui.SavedImages([saved]).as_dict()
+
+
+def _summary(frames: HostFrames) -> str:
+    """How fast it went, in one line."""
+    facts = frames.report([])
+    rate = "" if facts.frames_per_s is None else f" at {facts.frames_per_s:.1f} a second"
+    first = "" if facts.first_frame_s is None else f", the first after {facts.first_frame_s:.1f} s"
+    return f"{facts.frames} frames{rate}{first}."

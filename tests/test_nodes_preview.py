@@ -1,0 +1,158 @@
+"""Streaming Preview under the stand-in host: its take holds the run's frames, however the run
+ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from longtake.errors import BadInput
+from longtake.headless.events import ChunkDone, Event
+from longtake.headless.stand_in.modules import InterruptProcessingException
+from longtake.stream.take import Take
+from longtake.tests.node_bench import Bench
+
+
+def takes(bench: Bench) -> list[Take]:
+    """Every take there is, oldest first, all encoded."""
+    from longtake.nodes.session import session
+
+    kept = list(session.takes._takes.values())
+    for take in kept:
+        take.join()
+    return kept
+
+
+def pictures(take: Take) -> torch.Tensor:
+    """All frames of a take, (n, H, W, 3) in [0, 1], read the way the player does."""
+    found = []
+    for chunk in take.manifest()["chunks"]:
+        blob = take.blob(chunk["seq"])
+        packed = (blob and blob.read()) or b""
+        count = struct.unpack(">I", packed[8:12])[0]
+        place = 12 + 4 * count
+        for size in struct.unpack(f">{count}I", packed[12:place]):
+            found.append(np.array(Image.open(io.BytesIO(packed[place : place + size]))))
+            place += size
+    return torch.from_numpy(np.stack(found)).float() / 255
+
+
+def as_jpeg(image: torch.Tensor) -> torch.Tensor:
+    """(H, W, 3) as a JPEG of quality 85 keeps it."""
+    file = io.BytesIO()
+    Image.fromarray((image * 255).round().byte().numpy()).save(file, format="JPEG", quality=85)
+    return torch.from_numpy(np.array(Image.open(file))).float() / 255
+
+
+def cancel_after(bench: Bench, chunk: int) -> None:
+    """Press Cancel when this chunk is done."""
+    tell = bench.state.listener
+
+    def listen(event: Event) -> None:
+        tell(event)
+        if isinstance(event, ChunkDone) and event.chunk == chunk:
+            bench.state.listener = tell
+            bench.state.interrupt()
+
+    bench.state.listener = listen
+
+
+def test_a_take_holds_the_frames_of_the_run(bench: Bench) -> None:
+    frames = bench.frames()
+    bench.run("LongtakePreview", frames=frames)
+    [take] = takes(bench)
+    known = take.manifest()
+    assert known["state"] == "done" and known["frames"] == known["total_frames"] == 33
+    assert (known["width"], known["height"], known["fps"]) == (32, 32, 16)
+    assert [change["text"] for change in known["prompt_changes"]] == ["a red ball", "a blue ball"]
+    assert known["stats"]["kv_bytes"] == known["stats"]["kv_bytes_planned"] > 0
+    assert known["stats"]["first_frame_s"] > 0 and known["stats"]["eta_s"] == 0
+    [images] = bench.run("LongtakeCollectFrames", frames=frames)
+    assert torch.equal(pictures(take), torch.stack([as_jpeg(image) for image in images]))
+
+
+def test_its_result_names_the_take_and_a_sheet_for_other_clients(bench: Bench) -> None:
+    shown = bench.shown("LongtakePreview", frames=bench.frames())
+    [take] = takes(bench)
+    assert shown["longtake"] == [{"take": take.token}]
+    [sheet] = shown["images"]
+    folder = bench.state.folders[sheet["type"]] / sheet["subfolder"]
+    with Image.open(folder / sheet["filename"]) as picture:
+        assert picture.width > 0
+
+
+def test_after_a_cancel_it_stays_and_says_where_the_next_run_goes_on(bench: Bench) -> None:
+    frames = bench.frames()
+    cancel_after(bench, 1)
+    with pytest.raises(InterruptProcessingException):
+        bench.run("LongtakePreview", frames=frames)
+    [take] = takes(bench)
+    known = take.manifest()
+    assert known["state"] == "interrupted" and known["message"] is None
+    assert known["resume_at_s"] == 21 / 16 and known["frames"] in (9, 21)
+    bench.run("LongtakePreview", frames=frames)
+    assert takes(bench)[-1].manifest()["stats"]["resumed_from_s"] == 21 / 16
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (BadInput("The disk is full; free some."), "The disk is full; free some."),
+        (ValueError("no"), "ValueError: no"),
+    ],
+)
+def test_a_failure_is_one_sentence_in_the_take(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
+) -> None:
+    from longtake.nodes import preview
+
+    def fail(self: Any, frames: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(preview.ContactSheet, "add", fail)
+    with pytest.raises(type(error)):
+        bench.run("LongtakePreview", frames=bench.frames())
+    known = takes(bench)[0].manifest()
+    assert (known["state"], known["message"]) == ("error", message)
+
+
+def test_a_file_saved_from_the_same_frames_is_named(bench: Bench) -> None:
+    frames = bench.frames()
+    calls = [("LongtakePreview", {"frames": frames}), ("LongtakeSaveVideo", {"frames": frames})]
+    asyncio.run(bench.side_by_side(*calls))
+    assert takes(bench)[0].manifest()["files"] == [
+        {"filename": "clip_00001_.mp4", "subfolder": "longtake", "type": "output", "role": "video"}
+    ]
+
+
+def test_two_previews_show_the_same(bench: Bench) -> None:
+    frames = bench.frames()
+    asyncio.run(bench.side_by_side(*[("LongtakePreview", {"frames": frames})] * 2))
+    one, other = takes(bench)
+    assert torch.equal(pictures(one), pictures(other)) and one.token != other.token
+
+
+def test_nothing_is_left_in_the_temp_folder_when_the_host_ends(
+    tmp_path: Path, tiny_demo_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from longtake.stream.takes import Limits
+    from longtake.tests.node_bench import node_bench
+
+    with node_bench(tmp_path, tiny_demo_folder, monkeypatch) as bench:
+        from longtake.nodes.session import session
+
+        monkeypatch.setattr(session.takes._store, "_budgets", (1, Limits().disk_bytes))
+        bench.run("LongtakePreview", frames=bench.frames())
+        takes(bench)
+        temp = bench.state.folders["temp"]
+        assert len(list(temp.rglob("*.jpegs"))) == 3
+    assert not list(temp.rglob("*.jpegs"))
