@@ -12,7 +12,8 @@ from .preview import StreamingPreview
 from .prompts import PromptTimeline
 from .routes import open_to_browsers
 from .sampler import DiffusionForcingSampler
-from .settings import DiffusionForcingSchedule, KVCacheSettings
+from .schedule import DiffusionForcingSchedule
+from .settings import KVCacheSettings
 from .vae import VAEDecodeStream, VAEEncodeStream
 
 NODES: tuple[type[io.ComfyNode], ...] = (

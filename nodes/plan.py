@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -19,6 +20,8 @@ from ..model.vae.latent_format import (
     latent_frame_count,
 )
 from ..samplers.prompts import PromptTimeline, TimedPrompt, chunk_start, fit_length
+from ..samplers.settings import RolloutSettings
+from ..stream.rollout_stream import spans
 from .timeline import TimedEmbedding, Timeline
 
 SIZE_STEP = PATCH * SPATIAL_FACTOR
@@ -122,6 +125,16 @@ def prompt_timeline(
             )
         entries.append(TimedPrompt(start, fit_length(one.embedding, text_len), one.text))
     return PromptTimeline(tuple(entries), fit_length(timeline.negative, text_len))
+
+
+def unheard_prompts(settings: RolloutSettings) -> list[str]:
+    """Prompts within the shot under which no chunk begins."""
+    entries = settings.prompts.entries
+    starts = (span.first for span in spans(settings)) if len(entries) > 1 else ()
+    upto = takewhile(lambda first: first <= entries[-1].start_frame, starts)
+    heard = {0, *(settings.prompts.at(first).start_frame for first in upto)}
+    within = (e for e in entries if settings.length is None or e.start_frame < settings.length)
+    return [entry.text for entry in within if entry.start_frame not in heard]
 
 
 def check_channels(config: DiTConfig) -> None:

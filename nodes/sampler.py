@@ -13,8 +13,8 @@ from ..samplers.guidance import cfg as guidance_by
 from ..samplers.settings import RolloutSettings
 from . import host, plan, sockets
 from .patches import without_effect
+from .schedule import ScheduleSettings
 from .schema import build
-from .settings import ScheduleSettings
 from .streams import HostRollout, denoiser, open_rollout
 from .timeline import Timeline
 
@@ -88,6 +88,11 @@ def _problems(rollout: HostRollout, model: Any) -> list[str]:
     late = [e.text for e in rollout.settings.prompts.entries if e.start_frame >= length]
     if late:
         found.append(f"The shot ends before the prompt {late[0]!r} starts.")
+    found += [
+        f"The prompt {text!r} has no effect: this schedule makes its part of the shot together "
+        "with what comes before."
+        for text in plan.unheard_prompts(rollout.settings)
+    ]
     if rollout.session_only:
         found.append(
             f"Finished chunks can be used again only until ComfyUI is restarted: "

@@ -244,3 +244,48 @@ def test_truncated_weights_are_refused(
     monkeypatch.setattr(load_demo, "DEMO_FOLDER", tmp_path)
     with pytest.raises(BadInput, match="cut short"):
         bench.run("LongtakeLoadDemoModel")
+
+
+def test_the_schedule_node_shows_its_noise_levels(bench: Bench) -> None:
+    from longtake.nodes.schedule import DiffusionForcingSchedule
+
+    shown = DiffusionForcingSchedule.execute(
+        3, 4, 2.0, "unipc 2", 0.0, "rolling window (Rolling Forcing)"
+    )
+    [picture] = shown.ui.as_dict()["images"]
+    assert picture["type"] == "temp"
+    assert (bench.state.folders["temp"] / picture["filename"]).read_bytes()[1:4] == b"PNG"
+
+
+def test_a_pipelined_shot_is_whole_and_goes_on_after_a_cancel(bench: Bench) -> None:
+    """Several chunks in flight, a solver with a memory: run again, the same frames."""
+    model, clip, vae = bench.run("LongtakeLoadDemoModel")
+    [prompts] = bench.run("LongtakePromptTimeline", clip=clip, text="a red ball")
+    [schedule] = bench.run(
+        "LongtakeSchedule", schedule="rolling window (Rolling Forcing)", solver="unipc 2", steps=2
+    )
+    shot = {"width": 32, "height": 32, "length": 33.0, "length_unit": "frames"}
+    wired = {"model": model, "prompts": prompts, "schedule": schedule, **shot}
+    [rollout] = bench.run("LongtakeSampler", **wired)
+    [frames] = bench.run("LongtakeVAEDecode", rollout=rollout, vae=vae)
+    [whole] = bench.run("LongtakeCollectFrames", frames=frames)
+    assert whole.shape == (33, 32, 32, 3)
+    newest = rollout.journal.folder / f"{rollout.key(2)}.safetensors"
+    newest.unlink()
+    [again] = bench.run("LongtakeSampler", **wired)
+    [frames] = bench.run("LongtakeVAEDecode", rollout=again, vae=vae)
+    assert torch.equal(bench.run("LongtakeCollectFrames", frames=frames)[0], whole)
+    assert again.resumed_from == 2
+
+
+def test_a_prompt_that_no_chunk_begins_under_is_pointed_out(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    model, clip, _ = bench.run("LongtakeLoadDemoModel")
+    text = "0: a red ball\n1: a blue ball"
+    [prompts] = bench.run("LongtakePromptTimeline", clip=clip, text=text)
+    for kind, told in (("full sequence", True), ("pyramid", False)):
+        caplog.clear()
+        [schedule] = bench.run("LongtakeSchedule", schedule=kind)
+        bench.run("LongtakeSampler", model=model, prompts=prompts, schedule=schedule, length=2.0)
+        assert ("The prompt 'a blue ball' has no effect" in caplog.text) == told

@@ -1,0 +1,90 @@
+"""`longtake schedule`: what the Diffusion-Forcing Schedule node would make, in words and as a
+picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.markup import escape
+
+from ..errors import BadInput
+from ..samplers.schedule import NoiseSchedule
+from ..samplers.schedule_options import ATTENTION, KINDS, OWN_STEPS, STEP_PRESETS, ScheduleOptions
+from ..samplers.schedule_picture import draw_schedule, telling_frames
+from .events import Made
+from .options import FILE
+from .reporting import reported
+
+USUAL = ScheduleOptions()
+PRESETS = (OWN_STEPS, *STEP_PRESETS)
+
+
+def beginning_of(choices: Collection[str]) -> Callable[..., str]:
+    """An option's callback: the one of some long names that begins so."""
+
+    def full_name(ctx: click.Context, param: click.Parameter, value: str) -> str:
+        found = [choice for choice in choices if choice.startswith(value)]
+        if value in found:
+            return value
+        if len(found) != 1:
+            names = ", ".join(repr(choice) for choice in found or choices)
+            raise click.BadParameter(f"{value!r} is not the beginning of one of {names}")
+        return found[0]
+
+    return full_name
+
+
+@click.command()
+@click.option(
+    "--schedule", "kind", callback=beginning_of(KINDS), default=USUAL.kind, metavar="NAME",
+    help=f"One of {', '.join(KINDS)}; its beginning is enough.",
+)  # fmt: skip
+@click.option(
+    "--chunk-frames", type=int, default=USUAL.chunk_frames, help="Latent frames made together."
+)
+@click.option("--steps", type=int, default=USUAL.steps, help="Model evaluations per chunk.")
+@click.option("--shift", type=float, default=USUAL.shift, help="Weight of high noise; 1 is even.")
+@click.option(
+    "--stagger", type=float, default=USUAL.stagger,
+    help="Steps between neighbours; of a pipeline, chunks in flight.",
+)  # fmt: skip
+@click.option(
+    "--attention", type=click.Choice(list(ATTENTION)), default=USUAL.attention,
+    help="What frames in the making see of one another.",
+)  # fmt: skip
+@click.option(
+    "--step-preset", callback=beginning_of(PRESETS), default=OWN_STEPS, metavar="NAME",
+    help=f"One of {', '.join(PRESETS)}; its beginning is enough.",
+)  # fmt: skip
+@click.option("--step-list", default="", metavar="LIST", help="Such as `1000, 750, 500, 250`.")
+@click.option("--frames", type=click.IntRange(1, 1000), help="Latent frames to look at.")
+@click.option("--png", type=FILE, metavar="FILE", help="Draw the noise levels into FILE.")
+@click.option("--debug", is_flag=True, help="Show the traceback of a failure.")
+def schedule(frames: int | None, png: Path | None, debug: bool, **chosen: object) -> None:
+    """Show a noise schedule; the options are those of the Diffusion-Forcing Schedule node."""
+    console = Console(soft_wrap=True)
+    with reported(console, Made(), debug=debug):
+        options = ScheduleOptions(**chosen)  # type: ignore[arg-type]  # click has checked them
+        made = options.schedule()
+        count = frames or telling_frames(made)
+        console.print(escape(f"{options.kind}: {facts(made, count)}"), highlight=False)
+        if png is not None:
+            if png.suffix.lower() != ".png":
+                raise BadInput(f"--png writes a PNG file; {png} must end with .png.")
+            draw_schedule(made, png, count)
+            console.print(f"picture: {escape(str(png))}", highlight=False)
+
+
+def facts(made: NoiseSchedule, frames: int) -> str:
+    """How much work the first latent frames are, and when the first ones are there."""
+    rows = list(made.rows(0, frames))
+    first = next(number for number, row in enumerate(rows, 1) if row.finished)
+    return (
+        f"{len(rows)} evaluations for {frames} latent frames, at most "
+        f"{max(len(row.frames) for row in rows)} active at once; the first "
+        f"{rows[first - 1].finished} are clean after {first}."
+    )

@@ -1,0 +1,190 @@
+"""Diffusion-Forcing Schedule: which latent frames are made together, and how their noise falls."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from comfy_api.latest import io, ui
+
+from ..errors import BadInput
+from ..model.preset import DEMO
+from ..samplers.schedule import NoiseSchedule
+from ..samplers.schedule_options import (
+    ATTENTION,
+    CHUNKS,
+    KINDS,
+    OWN_STEPS,
+    SOLVERS,
+    STEP_PRESETS,
+    ScheduleOptions,
+    solver_named,
+)
+from ..samplers.schedule_picture import draw_schedule
+from ..samplers.solvers import Solver
+from . import host, sockets
+from .schema import build
+
+USUAL = ScheduleOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleSettings:
+    """The value of a NOISE_SCHEDULE socket."""
+
+    schedule: NoiseSchedule
+    solver: Solver
+    context_noise: float
+
+    @property
+    def chunk_frames(self) -> int:
+        """Latent frames that are made together."""
+        return self.schedule.chunk_frames
+
+
+class DiffusionForcingSchedule(io.ComfyNode):
+    """Chunks, steps and noise levels."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The node's definition."""
+        return build(
+            io.Schema,
+            node_id="LongtakeSchedule",
+            display_name="Diffusion-Forcing Schedule",
+            category=sockets.CATEGORY,
+            description="Which latent frames are made together, and by which steps their noise "
+            "falls. The node shows it: time to the right, steps downwards, dark is noise.",
+            search_aliases=["sigmas", "scheduler", "shift", "steps", "pyramid", "rolling forcing"],
+            inputs=[*_steps(), *_kind()],
+            outputs=[sockets.Schedule.Output(display_name="schedule")],
+        )
+
+    @classmethod
+    def execute(  # noqa: PLR0913
+        cls,
+        chunk_frames: int,
+        steps: int,
+        shift: float,
+        solver: str,
+        context_noise: float,
+        schedule: str = CHUNKS,
+        stagger: float = USUAL.stagger,
+        attention: str = USUAL.attention,
+        step_preset: str = OWN_STEPS,
+        step_list: str = "",
+    ) -> io.NodeOutput:
+        """The schedule, its solver and the context noise; and a picture of it."""
+        if not 0 <= context_noise < 1:
+            raise BadInput(f"context_noise is {context_noise}; it must be from 0 to 0.9.")
+        options = ScheduleOptions(
+            schedule, chunk_frames, steps, shift, stagger, attention, step_preset, step_list
+        )
+        made = ScheduleSettings(options.schedule(), solver_named(solver), context_noise)
+        file = host.output_file("longtake_schedule", "levels.png", temporary=True)
+        draw_schedule(made.schedule, file.path)
+        picture = ui.SavedResult(file.name, file.subfolder, io.FolderType.temp)
+        return io.NodeOutput(made, ui=ui.SavedImages([picture]))
+
+
+def _steps() -> list[io.Input]:
+    return [
+        io.Int.Input(
+            "chunk_frames",
+            default=DEMO.chunk_frames,
+            min=1,
+            max=8,
+            tooltip="Latent frames made together, 1 to 8 (one is 4 frames of video). Must "
+            "suit the model: the demo knows 1 and 3. Fewer show up sooner and react to a "
+            "prompt sooner.",
+        ),
+        io.Int.Input(
+            "steps",
+            default=DEMO.steps,
+            min=1,
+            max=100,
+            tooltip="Model evaluations per chunk, 1 to 100. 4 is enough for the demo and "
+            "for distilled models; undistilled ones want 20 to 50.",
+        ),
+        io.Float.Input(
+            "shift",
+            default=DEMO.shift,
+            min=0.01,
+            max=100.0,
+            step=0.1,
+            tooltip="How much of the steps goes to high noise (no unit, 0.01 to 100; 1 is "
+            "even). Demo 2; Wan-sized pictures 5 to 8.",
+        ),
+        io.Combo.Input(
+            "solver",
+            options=list(SOLVERS),
+            default="euler",
+            tooltip="`euler` for the demo and undistilled models; `re-noise` for few-step "
+            "distilled models (Self-Forcing, Causal-Forcing, LongLive); `unipc 2` and `dpm++ 2m` "
+            "reach the same with fewer steps, from about 8 on (SkyReels-V2 uses unipc); "
+            "`ancestral` adds fresh noise at every step.",
+        ),
+        io.Float.Input(
+            "context_noise",
+            default=DEMO.context_noise,
+            min=0.0,
+            max=0.9,
+            step=0.01,
+            tooltip="Noise level, 0 to 0.9, at which finished frames enter the history. A "
+            "little (0.05) can keep a model that was trained for it from drifting.",
+        ),
+    ]
+
+
+def _kind() -> list[io.Input]:
+    return [
+        io.Combo.Input(
+            "schedule",
+            optional=True,
+            options=list(KINDS),
+            default=CHUNKS,
+            tooltip="How chunks follow one another. `causal chunks` finishes one before the next; "
+            "`frame by frame` is the same with chunks of 1; `pyramid` and `trapezoid` let latent "
+            "frames lag behind one another, the trapezoid from both ends; `full sequence` makes "
+            "everything together; `asynchronous`, `rolling window` and `pipeline` keep several "
+            "chunks in flight.",
+        ),
+        io.Float.Input(
+            "stagger",
+            optional=True,
+            default=USUAL.stagger,
+            min=0.0,
+            max=100.0,
+            step=0.5,
+            tooltip="0 to 100. `pyramid` and `trapezoid`: steps that a latent frame lags behind "
+            "its neighbour. `asynchronous`: steps that a chunk lags behind the one before it, a "
+            "whole number (SkyReels-V2: 5). `pipeline`: chunks in flight, a whole number up to the "
+            "steps (MAGI-1: 4). Others do not use it.",
+        ),
+        io.Combo.Input(
+            "attention",
+            optional=True,
+            options=list(ATTENTION),
+            default=USUAL.attention,
+            tooltip="What latent frames in the making see of one another. `bidirectional`: all; "
+            "`block-causal`: those of their own and earlier chunks; `as usual`: what the schedule "
+            "was published with (block-causal for asynchronous and pipeline).",
+        ),
+        io.Combo.Input(
+            "step_preset",
+            optional=True,
+            options=[OWN_STEPS, *STEP_PRESETS],
+            default=OWN_STEPS,
+            tooltip="Steps by kind of model. `steps and shift`: as set above; `diffusion`: not "
+            "made for few steps; `flow`: Wan and the demo; `distilled`: the lists that few-step "
+            "models were trained with, at shift 5. `4, then 2`: the first chunk, without a past, "
+            "takes more. All but the first replace `steps`.",
+        ),
+        io.String.Input(
+            "step_list",
+            optional=True,
+            default="",
+            tooltip="Timesteps of your own, 1000 to 1, falling: `1000, 750, 500, 250`. With `|` "
+            "the first chunk has its own: `1000, 750, 500, 250 | 1000, 500`. Overrides steps and "
+            "preset when not empty; shift applies (1 to take them as they are).",
+        ),
+    ]

@@ -1,0 +1,166 @@
+"""What a user chooses becomes the schedule it names, and a picture of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from longtake.errors import BadInput, StorageError
+from longtake.headless.cli import main
+from longtake.samplers.ladder import few_step_ladder, flow_ladder
+from longtake.samplers.schedule import (
+    Row,
+    Staggered,
+    asynchronous,
+    causal_chunks,
+    full_sequence,
+    pipeline,
+    pyramid,
+    rolling,
+    trapezoid,
+)
+from longtake.samplers.schedule_options import (
+    KINDS,
+    SOLVERS,
+    STEP_PRESETS,
+    ScheduleOptions,
+    solver_named,
+)
+from longtake.samplers.schedule_picture import (
+    CLEAN,
+    HISTORY,
+    LEFT,
+    NOISE,
+    TOP,
+    WAITING,
+    WIDTH,
+    cells,
+    draw_schedule,
+    level_colour,
+    picture_of,
+)
+
+LADDER = flow_ladder(4, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "made"),
+    [
+        ("causal chunks", causal_chunks(LADDER, 3)),
+        ("frame by frame", causal_chunks(LADDER, 1)),
+        ("pyramid", pyramid(LADDER, 2.0)),
+        ("trapezoid", trapezoid(LADDER, 2.0)),
+        ("full sequence", full_sequence(LADDER)),
+        ("asynchronous (SkyReels-V2)", asynchronous(LADDER, 3, 2)),
+        ("rolling window (Rolling Forcing)", rolling(LADDER, 3)),
+        ("pipeline (MAGI-1)", pipeline(LADDER, 3, 2)),
+    ],
+)
+def test_every_kind_is_the_schedule_of_its_name(kind: str, made: Staggered) -> None:
+    assert ScheduleOptions(kind).schedule() == made
+    causal = ScheduleOptions(kind, attention="block-causal").schedule()
+    assert (causal.within, causal.lag) == ("block-causal", made.lag)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("preset", STEP_PRESETS)
+def test_every_kind_takes_every_preset(kind: str, preset: str) -> None:
+    schedule = ScheduleOptions(kind, stagger=1, step_preset=preset).schedule()
+    assert set(list(schedule.rows(0, 7))[-1].after) == {0.0}
+
+
+def test_every_solver_has_a_name() -> None:
+    assert all(solver_named(name) is solver for name, solver in SOLVERS.items())
+
+
+def test_a_list_goes_before_a_preset_and_a_preset_before_steps() -> None:
+    preset = "distilled 4, then 2 (Causal-Forcing)"
+    chosen = ScheduleOptions(steps=9, shift=5.0, step_preset=preset).schedule()
+    assert chosen.ladder == few_step_ladder((1000, 500), 5.0)
+    assert chosen.first_ladder == few_step_ladder((1000, 750, 500, 250), 5.0)
+    own = ScheduleOptions(step_preset=preset, step_list=" 1000, 600 ", shift=1.0).schedule()
+    assert (own.ladder, own.first_ladder) == ((1.0, 0.6, 0.0), ())
+    assert len(ScheduleOptions(step_preset="diffusion 20 steps").schedule().ladder) == 21
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"kind": "spiral"}, "schedule is 'spiral'; choose one of causal chunks, "),
+        ({"attention": "none"}, "attention is 'none'; choose one of as usual, "),
+        ({"step_preset": "fast"}, "step_preset is 'fast'; choose one of steps and shift, "),
+        ({"kind": "pipeline (MAGI-1)", "stagger": 1.5}, "stagger is 1.5; here it counts chunks"),
+        ({"kind": "asynchronous (SkyReels-V2)", "stagger": float("nan")}, "must be whole"),
+        ({"kind": "pipeline (MAGI-1)", "stagger": 9}, "From 1 to 4 chunks can be in flight"),
+        ({"step_list": "1000, quick"}, "not made of numbers"),
+    ],
+)
+def test_a_choice_that_cannot_be_run_is_one_sentence(
+    change: dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(BadInput, match=complaint):
+        ScheduleOptions(**change).schedule()
+    with pytest.raises(BadInput, match="solver is 'heun'; choose one of euler, "):
+        solver_named("heun")
+
+
+def test_cells_are_history_then_levels_then_waiting() -> None:
+    row = Row(2, (0.0, 0.5, 1.0), (0.0, 0.0, 0.5), (4, 2, 0))
+    assert cells(row, 7) == [
+        HISTORY, HISTORY, CLEAN, level_colour(0.5), NOISE, WAITING, WAITING,
+    ]  # fmt: skip
+    assert cells(row, 3) == [HISTORY, HISTORY, CLEAN]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("frames", [1, 13, 400])
+def test_the_picture_has_a_cell_for_every_frame_and_evaluation(kind: str, frames: int) -> None:
+    schedule = ScheduleOptions(kind).schedule()
+    picture = picture_of(schedule, frames)
+    assert picture.width < 2 * WIDTH + 300
+    assert picture.height < 700
+    rows = list(schedule.rows(0, frames))
+    cell = max(2, WIDTH // frames)
+    for t in (0, frames // 2, frames - 1):
+        at = (LEFT + t * cell, TOP)
+        assert picture.getpixel(at) == cells(rows[0], frames)[t]
+
+
+def test_a_picture_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="cannot be written"):
+        draw_schedule(rolling(LADDER), tmp_path / "file" / "levels.png")
+
+
+def test_the_command_tells_and_draws(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "levels.png"
+    options = ["--schedule", "asyn", "--chunk-frames", "5", "--steps", "30", "--stagger", "5"]
+    result = CliRunner().invoke(
+        main, ["schedule", *options, "--frames", "25", "--png", str(target)]
+    )
+    assert result.exit_code == 0, result.output
+    assert result.output.splitlines() == [
+        "asynchronous (SkyReels-V2): 50 evaluations for 25 latent frames, at most 25 active at "
+        "once; the first 5 are clean after 30.",
+        f"picture: {target}",
+    ]
+    with Image.open(target) as picture:
+        assert picture.format == "PNG"
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "complaint"),
+    [
+        (["--schedule", "spiral"], 2, "'spiral' is not the beginning of one of"),
+        (["--schedule", "p"], 2, "'p' is not the beginning of one of 'pyramid', 'pipeline"),
+        (["--png", "levels.jpg"], 1, "levels.jpg must end with .png"),
+        (["--step-list", "500"], 1, "must begin with 1000"),
+    ],
+)
+def test_the_command_refuses_in_one_line(options: list[str], code: int, complaint: str) -> None:
+    result = CliRunner().invoke(main, ["schedule", *options])
+    assert (result.exit_code, complaint in " ".join(result.output.split())) == (code, True)
