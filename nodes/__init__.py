@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from .collect import CollectFrames, CollectLatents, FramesToVideo
+from .doctor import Doctor
 from .load_demo import LoadDemoModel
 from .load_model import LoadCausalVideoModel
 from .outputs import SaveVideo
@@ -14,6 +15,7 @@ from .routes import open_to_browsers
 from .sampler import DiffusionForcingSampler
 from .schedule import DiffusionForcingSchedule
 from .settings import KVCacheSettings
+from .upscale import UpscaleStream
 from .vae import VAEDecodeStream, VAEEncodeStream
 
 NODES: tuple[type[io.ComfyNode], ...] = (
@@ -25,11 +27,13 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     DiffusionForcingSampler,
     VAEDecodeStream,
     VAEEncodeStream,
+    UpscaleStream,
     StreamingPreview,
     SaveVideo,
     CollectFrames,
     FramesToVideo,
     CollectLatents,
+    Doctor,
 )
 
 

@@ -2,15 +2,19 @@
 
 Everything used of the host, which is also all that the stand-in (`headless/stand_in`) must provide:
     comfy.model_management    cast_to, get_free_memory(device), get_total_memory(device),
-                              intermediate_device, vae_device, vae_offload_device,
-                              load_models_gpu(patchers, memory_required=),
+                              get_torch_device, intermediate_device, vae_device,
+                              vae_offload_device,
+                              load_models_gpu(patchers, memory_required=, force_full_load=),
                               throw_exception_if_processing_interrupted
     comfy.model_patcher       CoreModelPatcher(module, load_device=, offload_device=), which has
                               .model and .load_device
     comfy.sd                  load_diffusion_model(path) -> MODEL;
                               load_diffusion_model_state_dict(state, model_options=, metadata=)
     comfy.utils               ProgressBar(total, node_id=)
-                              .update_absolute(value, total)
+                              .update_absolute(value, total);
+                              tiled_scale(pictures, function, tile_x, tile_y, overlap=,
+                              upscale_amount=, output_device=)
+    comfyui_version           __version__
     comfy_execution.progress  get_progress_state(): finish_progress(node_id), prompt_id,
                               dynprompt.get_display_node_id(node_id)
     folder_paths              get_output_directory, get_temp_directory,
@@ -22,10 +26,11 @@ Everything used of the host, which is also all that the stand-in (`headless/stan
                               model_options, wrappers, object_patches, injections, patches_uuid,
                               get_key_patches(prefix) -> {name: [(weight, _), *patches]},
                               attachments, set_attachments(key, value), cached_patcher_init
+    of an UPSCALE_MODEL       scale, model, called with pictures; newer cores: patcher
 Node files import schema and types themselves, from `comfy_api.latest`: ComfyExtension;
 InputImpl.VideoFromFile; io.{ComfyNode, Schema, NodeOutput, Hidden, FolderType, Custom, MultiType,
 Int, Float, String, Combo, Boolean, ControlAfterGenerate, Model, Clip, Vae, Conditioning, Latent,
-Image, Video}; ui.{PreviewVideo, SavedImages, SavedResult}.
+Image, Video, UpscaleModel}; ui.{PreviewText, PreviewVideo, SavedImages, SavedResult}.
 """
 
 from __future__ import annotations
@@ -40,6 +45,7 @@ import comfy.model_management
 import comfy.model_patcher
 import comfy.sd
 import comfy.utils
+import comfyui_version
 import folder_paths
 import torch
 from comfy_execution.progress import get_progress_state
@@ -52,6 +58,8 @@ from ..stream.take_record import Emit, Origin, Record
 logger = logging.getLogger("longtake")
 
 WAN_MODULES = ("patch_embedding", "text_embedding", "time_embedding", "time_projection", "blocks")
+UPSCALE_FACTOR = 384  # activations per byte of a picture, the host's own estimate
+TILE_OVERLAP = 32  # pixels, as in the host's own upscaling node
 
 
 # Progress and messages
@@ -179,6 +187,36 @@ def claim(patchers: Sequence[Any], planned_bytes: int) -> None:
     comfy.model_management.load_models_gpu(list(patchers), memory_required=planned_bytes)
 
 
+def claim_whole(patcher: Any, working_bytes: int) -> None:
+    """Ask for one model whose modules cannot be fetched piece by piece, and room to work."""
+    comfy.model_management.load_models_gpu(
+        [patcher], memory_required=working_bytes, force_full_load=True
+    )
+
+
+def upscaler_patcher(model: Any) -> Any:
+    """The patcher of an UPSCALE_MODEL; older cores give none."""
+    return getattr(model, "patcher", None) or manage(model.model)
+
+
+def upscaling_bytes(model: Any, tile: int) -> int:
+    """What the host reckons that an upscale model takes for one tile."""
+    return int(tile * tile * 3 * torch.float32.itemsize * max(model.scale, 1) * UPSCALE_FACTOR)
+
+
+def upscale_tiled(model: Any, pictures: Tensor, tile: int) -> Tensor:
+    """Pictures (n, 3, H, W) enlarged by `model.scale`, in blended tiles; on the CPU."""
+    return comfy.utils.tiled_scale(
+        pictures,
+        lambda part: model(part.float()),
+        tile_x=tile,
+        tile_y=tile,
+        overlap=TILE_OVERLAP,
+        upscale_amount=model.scale,
+        output_device="cpu",
+    )
+
+
 def module_tree(model: Any) -> nn.Module:
     """The diffusion model inside a MODEL, as modules with the official Wan names, or a refusal."""
     tree = model.model.diffusion_model
@@ -226,6 +264,21 @@ def usable_memory_bytes(device: torch.device) -> int:
     return int(comfy.model_management.get_total_memory(device))
 
 
+def free_memory_bytes() -> int:
+    """Free main memory."""
+    return int(comfy.model_management.get_free_memory(torch.device("cpu")))
+
+
+def compute_device() -> torch.device:
+    """Where the host runs models."""
+    return comfy.model_management.get_torch_device()
+
+
+def core_version() -> str:
+    """The host's version."""
+    return str(comfyui_version.__version__)
+
+
 # Folders
 
 
@@ -264,6 +317,17 @@ def output_file(prefix: str, suffix: str, *, temporary: bool = False) -> OutputF
 def temp_folder() -> Path:
     """What lies here the host may delete when it starts and ends."""
     return Path(folder_paths.get_temp_directory())
+
+
+def folders() -> dict[str, Path]:
+    """The host's folders that are written to, by their names."""
+    found = {
+        "output": folder_paths.get_output_directory(),
+        "temp": folder_paths.get_temp_directory(),
+    }
+    for path in found.values():
+        Path(path).mkdir(parents=True, exist_ok=True)  # the host makes them when it needs them
+    return {name: Path(path) for name, path in found.items()}
 
 
 def rollout_folder() -> Path:

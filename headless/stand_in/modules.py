@@ -25,6 +25,7 @@ from .models import (
     load_diffusion_model,
     load_diffusion_model_state_dict,
 )
+from .tiles import tiled_scale
 
 
 class InterruptProcessingException(BaseException):
@@ -119,13 +120,16 @@ def _modules(state: HostState) -> dict[str, ModuleType]:
         load_diffusion_model_state_dict=load_diffusion_model_state_dict,
     )
     utils = _module(
-        "comfy.utils", ProgressBar=lambda total, node_id=None: ProgressBar(state, total, node_id)
+        "comfy.utils",
+        ProgressBar=lambda total, node_id=None: ProgressBar(state, total, node_id),
+        tiled_scale=tiled_scale,
     )
     modules = [
         _module("comfy", model_management=management, model_patcher=patcher, sd=sd, utils=utils),
         *(management, patcher, sd, utils),
         _module("comfy_api", latest=latest),
         latest,
+        _module("comfyui_version", __version__="none (the stand-in of Longtake)"),
         _module("comfy_execution", progress=progress),
         progress,
         _folder_paths(state),
@@ -197,7 +201,9 @@ def _model_management(state: HostState) -> ModuleType:
     ) -> Tensor:
         return weight.to(device=device, dtype=dtype)
 
-    def load_models_gpu(models: Sequence[Patcher], memory_required: int = 0) -> None:
+    def load_models_gpu(
+        models: Sequence[Patcher], memory_required: int = 0, force_full_load: bool = False
+    ) -> None:
         for patcher in models:
             patcher.model.to(patcher.load_device)
 

@@ -1,0 +1,84 @@
+"""Which attention backends this machine can use, and why not the others. Nothing is installed.
+
+The kernels of PyTorch's scaled_dot_product_attention are tried on a small tensor; FlexAttention and
+packages are looked for, not run (compiling takes long).
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import shutil
+import sys
+import warnings
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import scaled_dot_product_attention
+
+SDPA_KERNELS = {
+    "flash": SDPBackend.FLASH_ATTENTION,
+    "memory-efficient": SDPBackend.EFFICIENT_ATTENTION,
+    "cuDNN": SDPBackend.CUDNN_ATTENTION,
+    "math": SDPBackend.MATH,
+}
+PACKAGES = {"sageattention": "sageattention", "flash-attn": "flash_attn", "xformers": "xformers"}
+COMPILERS = ("cl",) if sys.platform == "win32" else ("c++", "g++", "clang++")
+FLEX_SINCE = (2, 6)
+
+
+def usable_backends(device: torch.device) -> dict[str, str | None]:
+    """For each backend on `device`: the reason why it cannot be used, or None."""
+    sdpa = {f"SDPA {name}": _sdpa_reason(kernel, device) for name, kernel in SDPA_KERNELS.items()}
+    packages = {name: _package_reason(module, device) for name, module in PACKAGES.items()}
+    return {**sdpa, "FlexAttention": _flex_reason(device), **packages}
+
+
+def version_of(package: str) -> str | None:
+    """The installed version of a package, or None."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _sdpa_reason(kernel: SDPBackend, device: torch.device) -> str | None:
+    dtype = torch.float32 if device.type == "cpu" else torch.float16
+    query = torch.zeros(1, 2, 64, 64, device=device, dtype=dtype)
+    with warnings.catch_warnings(record=True) as told, sdpa_kernel(kernel):
+        warnings.simplefilter("always")
+        try:
+            scaled_dot_product_attention(query, query, query)
+        except RuntimeError as error:
+            general = f"PyTorch has none for {device.type} ({str(error).splitlines()[0]})"
+            return first_reason([str(one.message) for one in told]) or general
+    return None
+
+
+def first_reason(warned: list[str]) -> str | None:
+    """Of what PyTorch warned about all its kernels, why the only one allowed was not taken.
+
+    It says "Flash attention kernel not used because:", then the reason in a warning of its own; of
+    the kernels that were not allowed, that they are "runtime disabled".
+    """
+    passed_over = ("because:", "runtime disabled")
+    lines = [line.split(" (Triggered")[0].strip() for line in warned]
+    return next((one for one in lines if not any(word in one for word in passed_over)), None)
+
+
+def _flex_reason(device: torch.device) -> str | None:
+    if tuple(int(part) for part in torch.__version__.split(".")[:2]) < FLEX_SINCE:
+        return f"needs torch {FLEX_SINCE[0]}.{FLEX_SINCE[1]} or newer"
+    if device.type == "cuda":
+        found = importlib.util.find_spec("triton") is not None
+        return None if found else "triton, which compiles it, is not installed"
+    if device.type == "cpu":
+        found = any(shutil.which(name) for name in COMPILERS)
+        return None if found else f"no C++ compiler ({' or '.join(COMPILERS)}) on the PATH"
+    return f"cannot be compiled for {device.type}"
+
+
+def _package_reason(module: str, device: torch.device) -> str | None:
+    if importlib.util.find_spec(module) is None:
+        return "not installed"
+    return None if device.type == "cuda" else f"needs an NVIDIA GPU, not {device.type}"

@@ -1,0 +1,141 @@
+"""What is installed on this machine and what of it Longtake can use: for both doctors.
+
+`longtake doctor` shows these findings in the terminal, the Doctor node on the canvas. They only
+look; nothing is installed or changed, except that folders are tried by writing a small file.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from .attention.backends import usable_backends, version_of
+
+REQUIRED = ("numpy", "safetensors", "einops", "av", "pillow")
+ENCODERS = {"h264": "MP4 video", "ffv1": "lossless MKV video"}
+EXTRAS = {
+    "aiohttp": "the web server's library, in ComfyUI only",
+    "spandrel": "models for Upscale (Stream)",
+    "faiss": "approximate search in long histories",
+}
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+LOW_BYTES = 1 << 30
+ROOT = Path(__file__).parent
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line: state is ok, note (works without) or bad."""
+
+    state: str
+    subject: str
+    text: str
+
+
+def software() -> Iterator[Finding]:
+    """Python, this pack, and the packages that it needs."""
+    system = f"{platform.python_version()} on {platform.platform(terse=True)} ({sys.executable})"
+    yield Finding("ok", "longtake", pack_version())
+    yield Finding("ok", "python", system)
+    yield Finding("ok", "torch", str(torch.__version__))
+    for name in REQUIRED:
+        version = version_of(name)
+        missing = f"not installed; run: {Path(sys.executable).name} -m pip install {name}"
+        yield Finding("ok" if version else "bad", name, version or missing)
+    yield from _encoders()
+
+
+def devices(free_bytes: int) -> Iterator[Finding]:
+    """The main memory, `free_bytes` of it free, and every accelerator."""
+    cores = f"{torch.get_num_threads()} threads of {os.cpu_count()} cores"
+    state = "ok" if free_bytes > LOW_BYTES else "note"
+    yield Finding("ok", "processor", f"{platform.machine()}, {cores}")
+    yield Finding(state, "memory", f"{_gigabytes(free_bytes)} free")
+    for number in range(torch.cuda.device_count()):
+        free, total = torch.cuda.mem_get_info(number)
+        sizes = f"{_gigabytes(free)} of {_gigabytes(total)} free"
+        yield Finding("ok", "device", f"{torch.cuda.get_device_name(number)}, {sizes}")
+    if torch.backends.mps.is_available():
+        yield Finding("ok", "device", "Apple GPU (MPS), which shares the main memory")
+
+
+def attention(device: torch.device) -> Iterator[Finding]:
+    """Which attention backends can be used on `device`, and why not the others."""
+    for name, reason in usable_backends(device).items():
+        good = "works" if name.startswith("SDPA") else "found, not tried"
+        text = f"{name} on {device.type}: {reason or good}"
+        yield Finding("ok" if reason is None else "note", "attention", text)
+    triton = version_of("triton") or version_of("triton-windows")
+    yield _optional("triton", triton, "compiled kernels for NVIDIA GPUs")
+
+
+def extras() -> Iterator[Finding]:
+    """What some features or tests use, if it is there."""
+    for name, use in EXTRAS.items():
+        found = importlib.util.find_spec(name) is not None
+        version = version_of("faiss-cpu" if name == "faiss" else name)
+        yield _optional(name, (version or "installed") if found else None, use)
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    yield _optional("chromium", browser, "the tests of the player")
+
+
+def folder(subject: str, path: Path) -> Finding:
+    """Whether files can be written into `path`, and how much room is left."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=path, prefix=".longtake"):
+            free = shutil.disk_usage(path).free
+    except OSError as error:
+        reason = error.strerror or error
+        return Finding("bad", subject, f"{path} cannot be written ({reason}); choose another.")
+    state = "ok" if free > LOW_BYTES else "note"
+    return Finding(state, subject, f"{path}, {_gigabytes(free)} free")
+
+
+def summary(findings: Sequence[Finding]) -> str:
+    """All findings in one sentence."""
+    bad = [finding.subject for finding in findings if finding.state == "bad"]
+    if bad:
+        return f"Longtake cannot work here yet: see {', '.join(bad)}."
+    notes = sum(finding.state == "note" for finding in findings)
+    return f"All that Longtake needs is here; {notes} optional things are not."
+
+
+def pack_version() -> str:
+    """This pack's version: in a ComfyUI folder from pyproject.toml, else from the wheel."""
+    project = ROOT / "pyproject.toml"
+    text = project.read_text(encoding="utf-8") if project.is_file() else ""
+    written = re.search(r'^version = "(.+)"$', text, re.MULTILINE)
+    return written[1] if written else version_of("longtake") or "unknown version"
+
+
+def _encoders() -> Iterator[Finding]:
+    if importlib.util.find_spec("av") is None:
+        return  # said already
+    import av
+
+    for codec, use in ENCODERS.items():
+        names = {codec, f"lib{codec.replace('h', 'x')}"}
+        if names & set(av.codecs_available):
+            yield Finding("ok", "encoder", f"{codec} ({use})")
+        else:
+            text = f"{codec} is missing ({use}); reinstall av from its wheel"
+            yield Finding("bad", "encoder", text)
+
+
+def _optional(subject: str, found: str | None, use: str) -> Finding:
+    text = f"{found} ({use})" if found else f"not installed ({use})"
+    return Finding("ok" if found else "note", subject, text)
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 2**30:.1f} GB"

@@ -1,0 +1,63 @@
+"""Doctor: what is installed here and what of it Longtake can use, as text in the node."""
+
+from __future__ import annotations
+
+import time
+
+from comfy_api.latest import io, ui
+
+from .. import installation
+from ..installation import Finding
+from . import host, sockets
+from .schema import build
+
+MARKS = {"ok": "OK", "note": "–", "bad": "MISSING"}
+
+
+class Doctor(io.ComfyNode):
+    """The findings of `longtake doctor`, seen from within ComfyUI."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The node's definition."""
+        return build(
+            io.Schema,
+            node_id="LongtakeDoctor",
+            display_name="Longtake Doctor",
+            category=sockets.CATEGORY,
+            description="Says what is installed, which device is used, how much memory is free, "
+            "which attention backends work and why not the others. Changes nothing. Put its text "
+            "into a report when something fails.",
+            search_aliases=["diagnose", "versions", "environment", "troubleshoot", "check install"],
+            is_output_node=True,
+            inputs=[],
+            outputs=[io.String.Output(display_name="text")],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls) -> float:
+        """Never the same: what is installed and free changes without the graph changing."""
+        return time.monotonic()
+
+    @classmethod
+    def execute(cls) -> io.NodeOutput:
+        """Look around; takes a moment."""
+        findings = examine()
+        lines = [f"{MARKS[one.state]} {one.subject}: {one.text}" for one in findings]
+        text = "\n".join([installation.summary(findings), *lines])
+        host.say(cls.hidden.unique_id, text)
+        return io.NodeOutput(text, ui=ui.PreviewText(text))
+
+
+def examine() -> list[Finding]:
+    """All findings for this ComfyUI, its device and its folders."""
+    device = host.compute_device()
+    return [
+        Finding("ok", "ComfyUI", f"{host.core_version()}, computing on {device}"),
+        *installation.software(),
+        *installation.devices(host.free_memory_bytes()),
+        *installation.attention(device),
+        *(installation.folder(name, path) for name, path in host.folders().items()),
+        *installation.extras(),
+    ]
