@@ -8,6 +8,7 @@ Anywhere else they are skipped.
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import socket
 import subprocess
 import sys
@@ -20,6 +21,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
+
+from longtake.tools import archive
 
 from .client import Client
 
@@ -86,13 +89,23 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "temp",
     ):
         (folder / name).mkdir(parents=True)
-    (folder / "custom_nodes" / "longtake").symlink_to(ROOT, target_is_directory=True)
+    _install(folder / "custom_nodes" / "longtake")
     (folder / "custom_nodes" / "failing_pack.py").symlink_to(FAILING_PACK)
     (folder / "models" / "diffusion_models" / "demo.safetensors").symlink_to(
         DEMO / "dit.safetensors"
     )
     save_file(random_lora(), folder / "models" / "loras" / "random.safetensors")
     return folder
+
+
+def _install(target: Path) -> None:
+    """The pack as the registry's archive unpacks it; where there is no git, as it lies here."""
+    if not (ROOT / ".git").exists():
+        target.symlink_to(ROOT, target_is_directory=True)
+        return
+    for path in archive.members(untracked=True):
+        (target / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / path, target / path)
 
 
 @pytest.fixture(scope="session")

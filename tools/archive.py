@@ -1,0 +1,42 @@
+"""The archive that the ComfyUI registry gets: what git tracks, less what .comfyignore names.
+
+python -m longtake.tools.archive longtake.zip      # the same files as `comfy node publish` takes
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+IGNORE = "--exclude-from=.comfyignore"
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def members(*, untracked: bool = False) -> list[str]:
+    """Paths in the archive, relative to the repository's root; `untracked` adds new files."""
+    left_out = set(_git("ls-files", "--cached", "--ignored", IGNORE))
+    found = [path for path in _git("ls-files", "--cached") if path not in left_out]
+    more = _git("ls-files", "--others", "--exclude-standard", IGNORE) if untracked else []
+    return [path for path in found + more if (ROOT / path).is_file()]
+
+
+def write(target: Path) -> int:
+    """Write the archive; gives its size in bytes."""
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in members():
+            archive.write(ROOT / path, path)
+    return target.stat().st_size
+
+
+def _git(*command: str) -> list[str]:
+    done = subprocess.run(
+        ["git", *command, "-z"], cwd=ROOT, capture_output=True, check=True, text=True
+    )
+    return [path for path in done.stdout.split("\0") if path]
+
+
+if __name__ == "__main__":
+    size = write(Path(sys.argv[1]))
+    sys.stdout.write(f"{sys.argv[1]}: {len(members())} files, {size / 2**20:.1f} MB\n")
