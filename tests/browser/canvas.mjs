@@ -1,0 +1,165 @@
+// @ts-check
+/**
+ * Drives ComfyUI's own front end: `node canvas.mjs URL < JOB.json > RESULT.json`.
+ * A job is a list of steps, each {do: NAME, ...}; the result is the list of what they gave.
+ */
+import { text } from "node:stream/consumers";
+import { chromium } from "playwright-core";
+
+const LIMIT_MS = 120_000;
+const SETTINGS = {
+  "Comfy.TutorialCompleted": true,
+  "Comfy.Workflow.ShowMissingNodesWarning": true,
+  "Comfy.Graph.CanvasMenu": false,
+  "Comfy.Minimap.Visible": false,
+  "Comfy.Workflow.Persist": false,
+};
+
+/** @typedef {import("playwright-core").Page} Page */
+/** @typedef {Record<string, [number, number, number, number]>} Places x, y, width, height by id */
+
+const STEPS = { example, prompt, blueprint, picture, saysIn };
+
+const [url] = process.argv.slice(2);
+const job = JSON.parse(await text(process.stdin));
+const browser = await chromium.launch({
+  executablePath: process.env.LONGTAKE_CHROMIUM ?? "/usr/bin/chromium",
+  args: ["--no-sandbox", "--disable-dev-shm-usage"],
+});
+try {
+  const page = await open();
+  const results = [];
+  for (const { do: name, ...given } of job) {
+    results.push(await STEPS[/** @type {keyof typeof STEPS} */ (name)](page, given));
+  }
+  process.stdout.write(JSON.stringify(results));
+} finally {
+  await browser.close();
+}
+
+/** The front end, ready, with an empty graph. @returns {Promise<Page>} */
+async function open() {
+  const page = await browser.newPage({ viewport: { width: 1600, height: 1000 } });
+  page.setDefaultTimeout(LIMIT_MS);
+  await page.addInitScript(() => localStorage.setItem("Comfy.userId", "default"));
+  await page.goto(url);
+  await ready(page);
+  await page.evaluate(async (settings) => {
+    for (const [id, value] of Object.entries(settings)) {
+      await app.extensionManager.setting.set(id, value);
+    }
+  }, SETTINGS);
+  return page;
+}
+
+/** @param {Page} page */
+async function ready(page) {
+  await page.waitForFunction(() => window.app?.extensionManager && app.graph && app.canvas?.ctx);
+  await page.waitForFunction(() => window.LiteGraph?.registered_node_types?.LongtakeSampler);
+}
+
+/**
+ * An API-form workflow as the front end saves it, both ways.
+ * @param {Page} page
+ * @param {{api: object, places: Places, groups: {title: string, bounding: number[]}[]}} given
+ */
+async function example(page, given) {
+  await load(page, given);
+  return await page.evaluate(async () => ({
+    canvas: app.graph.serialize(),
+    api: (await app.graphToPrompt()).output,
+  }));
+}
+
+/** Load an API-form workflow and put its nodes where they belong. @param {Page} page */
+async function load(page, { api, places, groups = [] }) {
+  await page.evaluate(async ({ api, places, groups }) => {
+    await app.loadApiJson(api, "longtake");
+    for (const node of app.graph.nodes) {
+      const [x, y, width, height] = places[node.id];
+      node.pos = [x, y];
+      node.setSize([width, Math.max(height, node.computeSize()[1])]);
+    }
+    for (const { title, bounding } of groups) {
+      const group = new LiteGraph.LGraphGroup(title);
+      group.configure({ id: -1, title, bounding, color: "#3f789e", font_size: 24, flags: {} });
+      app.graph.add(group);
+    }
+  }, { api, places, groups });
+}
+
+/** The API form of a canvas workflow. @param {Page} page @param {{canvas: object}} given */
+async function prompt(page, { canvas }) {
+  return await page.evaluate(async (canvas) => {
+    await app.loadGraphData(canvas);
+    return (await app.graphToPrompt()).output;
+  }, canvas);
+}
+
+/**
+ * Some nodes of a workflow turned into one subgraph, as a blueprint file.
+ * @param {Page} page
+ * @param {{api: object, places: Places, inside: string[], title: string}} given
+ */
+async function blueprint(page, given) {
+  await load(page, given);
+  return await page.evaluate(({ inside, title }) => {
+    const chosen = new Set(app.graph.nodes.filter((node) => inside.includes(String(node.id))));
+    const { node, subgraph } = app.graph.convertToSubgraph(chosen);
+    subgraph.name = node.title = title;
+    for (const other of [...app.graph.nodes]) {
+      if (other !== node) app.graph.remove(other);
+    }
+    node.pos = [0, 0];
+    return app.graph.serialize();
+  }, given);
+}
+
+/**
+ * A PNG of one node alone, in base64.
+ * @param {Page} page
+ * @param {{type: string, width: number, vue?: boolean}} given
+ */
+async function picture(page, { type, width, vue = false }) {
+  await page.evaluate(async ({ type, width, vue }) => {
+    await app.extensionManager.setting.set("Comfy.VueNodes.Enabled", vue);
+    app.graph.clear();
+    const node = LiteGraph.createNode(type);
+    app.graph.add(node);
+    node.pos = [0, 0];
+    node.setSize([width, node.computeSize()[1]]);
+    app.canvas.ds.scale = 1;
+    app.canvas.ds.offset = [200, 160];
+    app.canvas.deselectAll?.();
+    app.canvas.setDirty(true, true);
+  }, { type, width, vue });
+  await page.waitForTimeout(400);
+  const box = await page.evaluate(() => {
+    const [node] = app.graph.nodes;
+    const rect = app.canvas.canvas.getBoundingClientRect();
+    const [x, y, w, h] = node.boundingRect ?? node.getBounding();
+    const [dx, dy] = app.canvas.ds.offset;
+    return { x: rect.x + x + dx - 12, y: rect.y + y + dy - 12, width: w + 24, height: h + 24 };
+  });
+  const png = await page.screenshot({ clip: box });
+  return { png: png.toString("base64"), ...box };
+}
+
+/**
+ * What a node says in a language: its title and its widgets' labels.
+ * @param {Page} page
+ * @param {{locale: string, type: string}} given
+ */
+async function saysIn(page, { locale, type }) {
+  await page.evaluate((locale) => app.extensionManager.setting.set("Comfy.Locale", locale), locale);
+  await page.reload();
+  await ready(page);
+  return await page.evaluate((type) => {
+    const node = LiteGraph.createNode(type);
+    return {
+      title: node.title,
+      inputs: node.inputs.map((/** @type {any} */ one) => one.label ?? one.localized_name),
+      widgets: node.widgets.map((/** @type {any} */ one) => one.label ?? one.name),
+    };
+  }, type);
+}
