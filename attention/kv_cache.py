@@ -62,6 +62,11 @@ class WindowSink:
 CachePolicy = FullHistory | WindowSink
 
 
+def sink_frames(policy: CachePolicy) -> int:
+    """How many of the first latent frames are never evicted."""
+    return policy.sink_frames if isinstance(policy, WindowSink) else 0
+
+
 @dataclass(frozen=True, slots=True)
 class CacheShape:
     """Everything that decides how many bytes a cache takes, but for the policy.

@@ -6,6 +6,8 @@ from comfy_api.latest import ComfyExtension, io
 
 from .collect import CollectFrames, CollectLatents, FramesToVideo
 from .doctor import Doctor
+from .guidance import HistoryGuidance
+from .guidance_parts import GuidanceOptions, GuidanceTerm
 from .load_demo import LoadDemoModel
 from .load_model import LoadCausalVideoModel
 from .outputs import SaveVideo
@@ -24,6 +26,9 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     PromptTimeline,
     KVCacheSettings,
     DiffusionForcingSchedule,
+    HistoryGuidance,
+    GuidanceTerm,
+    GuidanceOptions,
     DiffusionForcingSampler,
     VAEDecodeStream,
     VAEEncodeStream,

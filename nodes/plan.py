@@ -19,6 +19,8 @@ from ..model.vae.latent_format import (
     frame_count,
     latent_frame_count,
 )
+from ..samplers.cost import cost, without_guidance
+from ..samplers.denoiser import Denoiser
 from ..samplers.prompts import PromptTimeline, TimedPrompt, chunk_start, fit_length
 from ..samplers.settings import RolloutSettings
 from ..stream.rollout_stream import spans
@@ -95,6 +97,21 @@ def check_memory(kv_bytes: int, free_bytes: int) -> None:
             f"The KV cache of this rollout takes {gigabytes(kv_bytes)} and {gigabytes(free_bytes)} "
             "are free; lower width, height or window_frames, or choose `window + sink`."
         )
+
+
+def cost_line(settings: RolloutSettings, model: Denoiser) -> str:
+    """Memory, and what guidance adds to a chunk that has a history."""
+    config, dtype = model.config, model.dtype
+    made = cost(settings, config, dtype)
+    plain = cost(without_guidance(settings), config, dtype)
+    memory = f"KV cache {gigabytes(made.kv_bytes)}"
+    if made == plain:
+        return f"{memory}."
+    more = gigabytes(made.kv_bytes - plain.kv_bytes)
+    return (
+        f"{memory}, {more} of it for guidance; {made.evaluations} model evaluations a chunk "
+        f"instead of {plain.evaluations}."
+    )
 
 
 def gigabytes(count: int) -> str:

@@ -9,6 +9,7 @@ from comfy_api.latest import io
 from ..attention.kv_cache import CachePolicy, WindowSink
 from ..model.preset import DEMO
 from ..samplers.context_noise import ContextNoise
+from ..samplers.guidance import Guidance
 from ..samplers.guidance import cfg as guidance_by
 from ..samplers.settings import RolloutSettings
 from . import host, plan, sockets
@@ -56,6 +57,7 @@ class DiffusionForcingSampler(io.ComfyNode):
         length_unit: str,
         cfg: float,
         kv_cache: CachePolicy | None = None,
+        guidance: Guidance | None = None,
     ) -> io.NodeOutput:
         """Plan the rollout and say what will be made; nothing is generated yet."""
         engine = denoiser(model)
@@ -64,13 +66,13 @@ class DiffusionForcingSampler(io.ComfyNode):
         settings = RolloutSettings(
             plan.prompt_timeline(prompts, engine.config, planned), rows, columns, schedule.schedule,
             length=planned.latent_frames, seed=seed, solver=schedule.solver,
-            guidance=guidance_by(cfg), context_noise=ContextNoise(schedule.context_noise),
             cache=kv_cache or WindowSink(DEMO.window_frames, DEMO.sink_frames),
+            context_noise=ContextNoise(schedule.context_noise),
+            guidance=guidance or guidance_by(cfg),
         )  # fmt: skip
         rollout = open_rollout(model, engine, settings, cls.hidden.unique_id)
         plan.check_memory(rollout.kv_bytes_planned, host.usable_memory_bytes(engine.device))
-        memory = plan.gigabytes(rollout.kv_bytes_planned)
-        host.say(rollout.node_id, f"{planned}; KV cache {memory}.")
+        host.say(rollout.node_id, f"{planned}; {plan.cost_line(settings, engine)}")
         for problem in _problems(rollout, model):
             host.warn(rollout.node_id, problem)
         return io.NodeOutput(rollout)
@@ -153,13 +155,19 @@ def _shot() -> list[io.Input]:
             step=0.1,
             tooltip="How strongly to follow the prompt (no unit, 0 to 30). 1 evaluates the model "
             "half as often: use it with distilled models. About 2 for the demo, 4 to 6 for other "
-            "undistilled models.",
+            "undistilled models. Not used when a guidance is connected.",
         ),
         sockets.KVCache.Input(
             "kv_cache",
             optional=True,
             tooltip="How much of the past the model sees. Without it: a window of "
             f"{DEMO.window_frames} latent frames.",
+        ),
+        sockets.Guidance.Input(
+            "guidance",
+            optional=True,
+            tooltip="History Guidance, with text guidance of its own: the cfg above is not used "
+            "then.",
         ),
     ]
 

@@ -7,6 +7,7 @@ from comfy_api.latest import io
 Rollout = io.Custom("ROLLOUT")  # stream/rollout_stream.py
 Frames = io.Custom("FRAMES")  # stream/rollout_stream.py
 KVCache = io.Custom("KV_CACHE")  # attention/kv_cache.py
+Guidance = io.Custom("GUIDANCE")  # samplers/guidance/terms.py
 Schedule = io.Custom("NOISE_SCHEDULE")  # nodes/settings.py
 Timeline = io.Custom("PROMPT_TIMELINE")  # nodes/timeline.py
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,7 @@ from ..model.preset import DEMO
 from ..model.vae.latent_format import frame_count
 from ..model.vae.streaming import StreamingDecoder
 from ..samplers.cache_plan import planned_bytes
+from ..samplers.cost import histories_used
 from ..samplers.denoiser import Denoiser
 from ..samplers.rollout import Chunk
 from ..samplers.settings import RolloutSettings
@@ -167,7 +169,9 @@ class HostFrames(FrameStream):
             edits=[],
             output_files=output_files,
         )
-        return (self.meter or Meter()).report(known)
+        report = (self.meter or Meter()).report(known)
+        used = histories_used(rollout.settings)
+        return replace(report, versions={**(report.versions or {}), "guidance": used})
 
     def _decode(self, first: int) -> Iterator[FrameChunk]:
         self.meter, self.model_evals = Meter(), 0

@@ -152,7 +152,7 @@ class Branches:
 
     def _predictions(self, x: Tensor, row: Row, places: list[Place]) -> Tensor:
         """Velocities (b, f, c, h, w) of all places: in one pass, or one after another."""
-        passes = [places] if self.settings.branches_at_once else [[place] for place in places]
+        passes = [places] if self.settings.guidance.at_once else [[place] for place in places]
         made = [
             self._evaluator.evaluate(
                 x.expand(len(part), -1, -1, -1, -1),

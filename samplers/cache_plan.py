@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 
-from ..attention.kv_cache import CachePolicy, CacheShape, FullHistory, WindowSink
+from ..attention.kv_cache import CachePolicy, CacheShape, FullHistory, WindowSink, sink_frames
 from ..model.config import PATCH, DiTConfig
 from .guidance import ALL, Ages, All, Branch, Nothing, Prompt, Seen, Sink, View
 from .settings import RolloutSettings
@@ -72,11 +72,6 @@ def source(view: View, settings: RolloutSettings) -> tuple[Filled, Seen]:
     if view.rebuilt:
         return "anew", view.seen
     return "anew" if settings.context_noise.recommits else "by commits", All()
-
-
-def sink_frames(policy: CachePolicy) -> int:
-    """How many of the first latent frames are never evicted."""
-    return policy.sink_frames if isinstance(policy, WindowSink) else 0
 
 
 def _plan(  # noqa: PLR0913

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..attention.kv_cache import FullHistory, KVCache, WindowSink
-from .cache_plan import CachePlan, CacheRow, cache_plans, row_of, sink_frames, source
+from ..attention.kv_cache import FullHistory, KVCache, WindowSink, sink_frames
+from .cache_plan import CachePlan, CacheRow, cache_plans, row_of, source
 from .evaluator import Evaluator
 from .guidance import All, Branch, Prompt
 from .noise import frame_noise

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from ..attention.kv_cache import CachePolicy, WindowSink
+from ..attention.kv_cache import CachePolicy, WindowSink, sink_frames
 from ..errors import BadInput
 from ..model.config import PATCH
 from .context_noise import ContextNoise
-from .guidance import Guidance
+from .guidance import Guidance, Sink
+from .process import Flow
 from .prompts import PromptTimeline
 from .schedule import NoiseSchedule, Row
 from .solvers import Euler, Solver
@@ -20,8 +21,7 @@ class RolloutSettings:
     """Everything that decides what is generated, except the model.
 
     `rows` and `columns` are the latent picture's; `length` counts latent frames, None runs until
-    stopped; `branches_at_once` evaluates guidance branches in one pass, which takes more memory
-    than one after another and gives the same.
+    stopped.
     """
 
     prompts: PromptTimeline
@@ -35,7 +35,6 @@ class RolloutSettings:
     cache: CachePolicy = field(default_factory=lambda: WindowSink(window_frames=21))
     context_noise: ContextNoise = ContextNoise()
     hold_rotated: bool = True
-    branches_at_once: bool = True
 
     def __post_init__(self) -> None:
         if min(self.rows, self.columns) < PATCH or self.rows % PATCH or self.columns % PATCH:
@@ -45,6 +44,7 @@ class RolloutSettings:
             )
         if self.length is not None and self.length < 1:
             raise BadInput(f"a rollout needs at least one latent frame; got {self.length}.")
+        self._check_guidance()
 
     @property
     def active_frames(self) -> int:
@@ -58,3 +58,17 @@ class RolloutSettings:
     def visible(self, frames: range) -> tuple[int, ...]:
         """How many of the active `frames`, from the front, each of them may look at."""
         return self.schedule.visible(frames)
+
+    def _check_guidance(self) -> None:
+        """Refuse guidance that this cache or solver cannot serve."""
+        views = {type(branch.view.seen) for branch in self.guidance.branches}
+        if Sink in views and sink_frames(self.cache) == 0:
+            raise BadInput(
+                "the guidance looks at the sink and the KV cache has none; set sink_frames in KV "
+                "Cache Settings, or choose another view for no history."
+            )
+        if self.guidance.pulls and not isinstance(self.solver.process, Flow):
+            raise BadInput(
+                f"scores need a flow model's solver, not {type(self.solver).__name__} on "
+                f"{type(self.solver.process).__name__}; choose another solver or leave them out."
+            )

@@ -186,7 +186,7 @@ def test_an_exact_part_does_not_remember_what_the_window_evicted() -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_branches_at_once_or_one_after_another_are_the_same(name: str) -> None:
     guidance, _ = CASES[name]
-    alone = ours(guidance, branches_at_once=False)
+    alone = ours(dataclasses.replace(guidance, at_once=False))
     torch.testing.assert_close(ours(guidance), alone, rtol=1e-4, atol=1e-5)
 
 

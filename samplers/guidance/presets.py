@@ -96,6 +96,7 @@ def extended(guidance: Guidance, addition: Guidance) -> Guidance:
         limits=guidance.limits if addition.limits == plain.limits else addition.limits,
         stabilise=max(guidance.stabilise, addition.stabilise),
         pulls=(*guidance.pulls, *addition.pulls),
+        at_once=guidance.at_once and addition.at_once,
     )
 
 

@@ -86,7 +86,8 @@ class Guidance:
     """The branches that are evaluated, none twice; weights sum to 1 and none is 0.
 
     `base` is the prompt of the base branch; `stabilise` the noise level at which generated (not
-    given) latent frames are seen by views of level 0; `pulls` are scores with weights.
+    given) latent frames are seen by views of level 0; `pulls` are scores with weights; `at_once`
+    evaluates branches in one pass, which takes more memory than one by one and gives the same.
     """
 
     branches: tuple[Branch, ...] = (Branch(1.0),)
@@ -96,6 +97,7 @@ class Guidance:
     limits: Limits = Limits()
     stabilise: float = 0.0
     pulls: tuple[Pull, ...] = ()
+    at_once: bool = True
 
     def __post_init__(self) -> None:
         total = sum(branch.weight for branch in self.branches)
@@ -113,9 +115,13 @@ class Guidance:
     @property
     def all_branches(self) -> tuple[Branch, ...]:
         """The branches, and the base with weight 0 if it is needed and not among them."""
-        known = any(b.prompt == self.base and b.view == ALL for b in self.branches)
+        known = any(map(self.is_base, self.branches))
         always = self.strength == 1 and self.when == When() and not self.limits.need_base
         return self.branches if known or always else (*self.branches, Branch(0.0, self.base))
+
+    def is_base(self, branch: Branch) -> bool:
+        """Whether a branch sees the whole history under the base's prompt."""
+        return branch.prompt == self.base and branch.view == ALL
 
     @property
     def prompts(self) -> tuple[Prompt, ...]:
@@ -137,7 +143,7 @@ class Guidance:
         strength = self.factor(level, step, started=started)
         if strength == 1:
             return tuple(branch.weight for branch in self.all_branches)
-        base = [float(b.prompt == self.base and b.view == ALL) for b in self.all_branches]
+        base = [float(self.is_base(branch)) for branch in self.all_branches]
         return tuple(
             one + strength * (branch.weight - one)
             for one, branch in zip(base, self.all_branches, strict=True)
