@@ -125,6 +125,11 @@ class KVCache:
         return sum(t.numel() * t.element_size() for t in tensors.values())
 
     @property
+    def dropped(self) -> bool:
+        """Whether the memory was given back; the history must then be committed again, anew."""
+        return not self._values
+
+    @property
     def positions(self) -> list[int]:
         """Window-relative position of the frame in each slot: its rank among the frames held."""
         order = {frame: rank for rank, frame in enumerate(sorted(self.held))}
@@ -206,6 +211,23 @@ class KVCache:
     def _forget_rotated(self) -> None:
         self._past = None
         self._turned.clear()
+
+    def move(self, device: torch.device | str) -> None:
+        """Take all tensors to `device`, bit for bit; compute only where the model is."""
+        self.device = torch.device(device)
+        self._past = None
+        moved: dict[int, Tensor] = {}
+        for tensors in (self._keys, self._values, self._rotated):
+            for layer, tensor in enumerate(tensors):
+                if id(tensor) not in moved:  # one rotated buffer may serve all layers
+                    moved[id(tensor)] = tensor.to(self.device)
+                tensors[layer] = moved[id(tensor)]
+
+    def drop(self) -> None:
+        """Give all memory back."""
+        for tensors in (self._keys, self._values, self._rotated):
+            tensors.clear()
+        self._past = None
 
     def _allocate(self, slots: int) -> None:
         s = self.shape

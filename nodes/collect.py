@@ -15,6 +15,7 @@ from .streams import HostFrames, HostRollout
 from .vae import to_latent
 
 WHOLE = "Takes the whole stream before what follows runs."
+PLANNED = "Nothing is collected, since the sampler only plans:"
 
 
 class CollectFrames(io.ComfyNode):
@@ -39,13 +40,17 @@ class CollectFrames(io.ComfyNode):
     @classmethod
     async def execute(cls, frames: HostFrames) -> io.NodeOutput:
         """Fill one tensor (f, H, W, 3), allocated once."""
+        if frames.rollout.plan_only:
+            host.say(cls.hidden.unique_id, f"{PLANNED} {frames.plan.text}")
+            return io.NodeOutput(host.nothing_to_give())
         images = _allocate(frames, cls.hidden.unique_id)
+        stop = 0
         progress = host.Progress(cls.hidden.unique_id, frames.rollout.chunk_count or 0)
         async for chunk in frames.chunks.subscribe():
             stop = chunk.first_frame + len(chunk.frames)
             images[chunk.first_frame : stop] = chunk.frames.movedim(1, -1)
             progress.advance(chunk.index + 1)
-        return io.NodeOutput(images)
+        return io.NodeOutput(images[:stop])
 
 
 class FramesToVideo(io.ComfyNode):
@@ -80,6 +85,9 @@ class FramesToVideo(io.ComfyNode):
     @classmethod
     async def execute(cls, frames: HostFrames, crf: int) -> io.NodeOutput:
         """Write a temporary file and hand it over."""
+        if frames.rollout.plan_only:
+            host.say(cls.hidden.unique_id, f"{PLANNED} {frames.plan.text}")
+            return io.NodeOutput(host.nothing_to_give())
         file = host.output_file("longtake_video", ".mp4", temporary=True)
         progress = host.Progress(cls.hidden.unique_id, frames.rollout.chunk_count or 0)
         reader = frames.chunks.subscribe()
@@ -116,6 +124,9 @@ class CollectLatents(io.ComfyNode):
     @classmethod
     async def execute(cls, rollout: HostRollout) -> io.NodeOutput:
         """Join the chunks' latents."""
+        if rollout.plan_only:
+            host.say(cls.hidden.unique_id, f"{PLANNED} {rollout.plan.text}")
+            return io.NodeOutput(host.nothing_to_give())
         progress = host.Progress(cls.hidden.unique_id, rollout.chunk_count or 0)
         latents = []
         async for chunk in rollout.chunks.subscribe():
@@ -126,7 +137,12 @@ class CollectLatents(io.ComfyNode):
 
 def _allocate(frames: HostFrames, node_id: str | None) -> Tensor:
     """Room for all frames (f, H, W, 3); says how much that is, and refuses what does not fit."""
-    shape = torch.Size((frames.rollout.frames or 0, frames.height, frames.width, 3))
+    if frames.rollout.frames is None:
+        raise BadInput(
+            "The shot has no end (length is 0), so its frames cannot be collected; give it a "
+            "length, or use Save Video (Stream)."
+        )
+    shape = torch.Size((frames.rollout.frames, frames.height, frames.width, 3))
     needed = shape.numel() * torch.float32.itemsize
     free = host.usable_memory_bytes(torch.device("cpu"))
     size = f"{shape[0]} frames of {frames.width}x{frames.height} take {gigabytes(needed)}"

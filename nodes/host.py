@@ -7,7 +7,7 @@ Everything used of the host, which is also all that the stand-in (`headless/stan
                               load_models_gpu(patchers, memory_required=, force_full_load=),
                               throw_exception_if_processing_interrupted
     comfy.model_patcher       CoreModelPatcher(module, load_device=, offload_device=), which has
-                              .model and .load_device
+                              .model and .load_device; ModelPatcher, likewise, to be derived from
     comfy.sd                  load_diffusion_model(path) -> MODEL;
                               load_diffusion_model_state_dict(state, model_options=, metadata=)
     comfy.utils               ProgressBar(total, node_id=)
@@ -15,13 +15,18 @@ Everything used of the host, which is also all that the stand-in (`headless/stan
                               tiled_scale(pictures, function, tile_x, tile_y, overlap=,
                               upscale_amount=, output_device=)
     comfyui_version           __version__
-    comfy_execution.progress  get_progress_state(): finish_progress(node_id), prompt_id,
+    comfy_execution.graph_utils  ExecutionBlocker(None)
+    comfy_execution.progress  get_progress_state(), another object for every prompt:
+                              finish_progress(node_id), prompt_id,
                               dynprompt.get_display_node_id(node_id)
     folder_paths              get_output_directory, get_temp_directory,
                               get_save_image_path(prefix, folder), get_filename_list(folder),
                               get_full_path_or_raise(folder, name)
     server                    PromptServer.instance: client_id, send_sync(event, payload, sid),
                               send_progress_text(text, node_id, sid=), routes (None: no web server)
+    of a CLIP                 tokenize(text), encode_from_tokens_scheduled(tokens), clone(),
+                              cond_stage_model, and mostly a patcher: load_device, offload_device,
+                              model_size(), loaded_size(), is_dynamic()
     of a MODEL                model.diffusion_model, model.get_dtype_inference(), load_device,
                               model_options, wrappers, object_patches, injections, patches_uuid,
                               get_key_patches(prefix) -> {name: [(weight, _), *patches]},
@@ -48,12 +53,16 @@ import comfy.utils
 import comfyui_version
 import folder_paths
 import torch
+from comfy.model_patcher import ModelPatcher
+from comfy_execution.graph_utils import ExecutionBlocker
 from comfy_execution.progress import get_progress_state
 from server import PromptServer
 from torch import Tensor, nn
 
 from ..errors import BadInput, StorageError
 from ..stream.take_record import Emit, Origin, Record
+
+__all__ = ["ModelPatcher"]
 
 logger = logging.getLogger("longtake")
 
@@ -66,7 +75,10 @@ TILE_OVERLAP = 32  # pixels, as in the host's own upscaling node
 
 
 class Progress:
-    """The progress bar of one node; every advance is an interrupt check too, and may raise."""
+    """The progress bar of one node; every advance is an interrupt check too, and may raise.
+
+    A total of 0 is not known: the bar stays short of full.
+    """
 
     def __init__(self, node_id: str, total: int) -> None:
         self.node_id = node_id
@@ -75,7 +87,7 @@ class Progress:
 
     def advance(self, done: int) -> None:
         """Show `done` of the total."""
-        self._bar.update_absolute(done, self.total)
+        self._bar.update_absolute(done, self.total or done + 1)
 
     def finish(self) -> None:
         """Mark the node as done again (work for it may run after the node itself has returned)."""
@@ -85,6 +97,16 @@ class Progress:
 def check_interrupted() -> None:
     """Raise the host's interrupt exception if the user pressed Cancel."""
     comfy.model_management.throw_exception_if_processing_interrupted()
+
+
+def running_prompt() -> object:
+    """Stands for the prompt that runs, or ran last: another one is another object."""
+    return get_progress_state()
+
+
+def nothing_to_give() -> object:
+    """The value of an output that has none: what is connected to it is not run."""
+    return ExecutionBlocker(None)
 
 
 def say(node_id: str | None, text: str) -> None:
@@ -215,6 +237,22 @@ def upscale_tiled(model: Any, pictures: Tensor, tile: int) -> Tensor:
         upscale_amount=model.scale,
         output_device="cpu",
     )
+
+
+def encoder_beside_models(clip: Any) -> Any:
+    """`clip`, or the same text encoder on the CPU where loading it would push models off the card.
+
+    As the host's own Select CLIP Device does it.
+    """
+    patcher = getattr(clip, "patcher", None)
+    if patcher is None or patcher.load_device.type == "cpu":
+        return clip
+    missing = patcher.model_size() - patcher.loaded_size()
+    if missing <= comfy.model_management.get_free_memory(patcher.load_device):
+        return clip
+    beside = clip.clone(disable_dynamic=True) if patcher.is_dynamic() else clip.clone()
+    beside.patcher.load_device = beside.patcher.offload_device = torch.device("cpu")
+    return beside
 
 
 def module_tree(model: Any) -> nn.Module:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..attention.kv_cache import CachePolicy, FullHistory
 from ..errors import BadInput
 from ..model.config import PATCH, DiTConfig
 from ..model.vae.latent_format import (
@@ -21,9 +23,11 @@ from ..model.vae.latent_format import (
 )
 from ..samplers.cost import cost, without_guidance
 from ..samplers.denoiser import Denoiser
+from ..samplers.guidance import Guidance
 from ..samplers.prompts import PromptTimeline, TimedPrompt, chunk_start, fit_length
-from ..samplers.settings import RolloutSettings
-from ..stream.rollout_stream import spans
+from ..samplers.settings import RolloutSettings, TimedGuidance
+from ..stream.chain import spans
+from ..stream.take_record import Plan
 from .timeline import TimedEmbedding, Timeline
 
 SIZE_STEP = PATCH * SPATIAL_FACTOR
@@ -39,21 +43,36 @@ OTHER_CONDITIONS = (  # what the host's nodes hang on a prompt, and its own samp
 
 @dataclass(frozen=True, slots=True)
 class Length:
-    """A length in latent frames, snapped up to whole chunks, and what was asked for in frames."""
+    """A length in latent frames, snapped up to whole chunks, and what was asked for in frames.
 
-    latent_frames: int
+    Without an end `latent_frames` is None.
+    """
+
+    latent_frames: int | None
     chunk_frames: int
     asked_frames: int
     fps: float
 
     @property
-    def frames(self) -> int:
+    def frames(self) -> int | None:
         """Frames of video."""
-        return frame_count(self.latent_frames)
+        return None if self.latent_frames is None else frame_count(self.latent_frames)
+
+    @property
+    def seconds(self) -> float | None:
+        """Seconds of video."""
+        return None if self.frames is None else self.frames / self.fps
+
+    @property
+    def chunks(self) -> int | None:
+        """How many chunks that is."""
+        return None if self.latent_frames is None else self.latent_frames // self.chunk_frames
 
     def __str__(self) -> str:
-        chunks = self.latent_frames // self.chunk_frames
-        made = f"{self.frames} frames ({self.frames / self.fps:.1f} s) in {chunks} chunks"
+        if self.frames is None:
+            chunk_s = self.chunk_frames * FRAMES_PER_LATENT / self.fps
+            return f"Frames until Stop, in chunks of {chunk_s:.2f} s"
+        made = f"{self.frames} frames ({self.seconds:.1f} s) in {self.chunks} chunks"
         if self.frames == self.asked_frames:
             return made
         asked = f"{self.asked_frames} asked for ({self.asked_frames / self.fps:.1f} s)"
@@ -61,13 +80,15 @@ class Length:
 
 
 def snapped_length(length: float, unit: str, fps: float, chunk_frames: int) -> Length:
-    """`length` seconds or frames as whole chunks, never shorter than asked."""
+    """`length` seconds or frames as whole chunks, never shorter than asked; 0 has no end."""
     seconds = length if unit == SECONDS else length / fps
-    if not math.isfinite(length) or not 0 < seconds <= LONGEST_SECONDS:
+    if not math.isfinite(length) or not 0 <= seconds <= LONGEST_SECONDS:
         raise BadInput(
-            f"length is {length:g} {unit}; give more than 0 and at most {LONGEST_SECONDS} seconds "
-            f"({round(LONGEST_SECONDS * fps)} frames)."
+            f"length is {length:g} {unit}; give at most {LONGEST_SECONDS} seconds "
+            f"({round(LONGEST_SECONDS * fps)} frames), or 0 to go on until Stop."
         )
+    if length == 0:
+        return Length(None, chunk_frames, 0, fps)
     asked = max(1, round(seconds * fps))
     chunks = -(-latent_frame_count(asked) // chunk_frames)
     return Length(chunks * chunk_frames, chunk_frames, asked, fps)
@@ -90,12 +111,26 @@ def latent_size(width: int, height: int) -> tuple[int, int]:
     return height // SPATIAL_FACTOR, width // SPATIAL_FACTOR
 
 
-def check_memory(kv_bytes: int, free_bytes: int) -> None:
-    """Refuse a KV cache that cannot fit."""
+def plan(length: Length, costs: str, kv_bytes: int, free_bytes: int) -> Plan:
+    """What will be made at what `costs`, and whether its KV cache can fit."""
+    text = f"{length}; {costs}"
     if kv_bytes > free_bytes:
-        raise BadInput(
+        text = (
             f"The KV cache of this rollout takes {gigabytes(kv_bytes)} and {gigabytes(free_bytes)} "
             "are free; lower width, height or window_frames, or choose `window + sink`."
+        )
+    return Plan(
+        length.frames, length.seconds, length.chunks,
+        kv_bytes, free_bytes, kv_bytes <= free_bytes, text,
+    )  # fmt: skip
+
+
+def check_endless(length: Length, cache: CachePolicy) -> None:
+    """Refuse a history that grows for ever."""
+    if length.latent_frames is None and isinstance(cache, FullHistory):
+        raise BadInput(
+            "length is 0 (until Stop) and the KV cache keeps the full history, which would fill "
+            "the memory; choose `window + sink`, or give a length."
         )
 
 
@@ -125,7 +160,7 @@ def prompt_timeline(
     """A timeline, or the host's CONDITIONING, with prompts at the chunks nearest to their times."""
     timeline = prompts if isinstance(prompts, Timeline) else _from_conditioning(prompts)
     text_len = min(TEXT_LEN, max(len(one.embedding) for one in timeline.entries))
-    entries: list[TimedPrompt] = []
+    entries: dict[int, TimedPrompt] = {}  # by first latent frame; the last one written counts
     for one in timeline.entries:
         width = one.embedding.shape[-1]
         if width != config.text_dim:
@@ -134,14 +169,42 @@ def prompt_timeline(
                 "with the text encoder that belongs to the model."
             )
         start = _start(one, length)
-        if entries and entries[-1].start_frame >= start:
-            chunk_s = length.chunk_frames * FRAMES_PER_LATENT / length.fps
-            raise BadInput(
-                f"The prompts before and at {one.start_s:g} s fall on the same chunk; leave at "
-                f"least {chunk_s:.2f} s between two prompts."
+        entries[start] = TimedPrompt(start, fit_length(one.embedding, text_len), one.text)
+    in_order = tuple(entries[start] for start in sorted(entries))
+    return PromptTimeline(in_order, fit_length(timeline.negative, text_len))
+
+
+def guidance_changes(
+    prompts: Timeline | list[Any], length: Length, guided: Callable[[float], Guidance]
+) -> tuple[TimedGuidance, ...]:
+    """The guidance strengths of a timeline's lines, from the chunks nearest to their times."""
+    if not isinstance(prompts, Timeline):
+        return ()
+    changes = {
+        _start(one, length): guided(one.guidance)
+        for one in prompts.entries
+        if one.guidance is not None
+    }
+    return tuple(TimedGuidance(start, changes[start]) for start in sorted(changes))
+
+
+def never_shown(prompts: Timeline | list[Any], length: Length) -> list[str]:
+    """Prompts of a timeline that another one replaces, or that the end comes before; a sentence
+    each.
+    """
+    if not isinstance(prompts, Timeline):
+        return []
+    starts = [_start(one, length) for one in prompts.entries]
+    found = []
+    for number, (one, start) in enumerate(zip(prompts.entries, starts, strict=True)):
+        if start in starts[number + 1 :]:
+            found.append(
+                f"The prompt {one.text!r} at {one.start_s:g} s is replaced by a lower line of the "
+                "same chunk."
             )
-        entries.append(TimedPrompt(start, fit_length(one.embedding, text_len), one.text))
-    return PromptTimeline(tuple(entries), fit_length(timeline.negative, text_len))
+        elif length.latent_frames is not None and start >= length.latent_frames:
+            found.append(f"The shot ends before the prompt {one.text!r} starts.")
+    return found
 
 
 def unheard_prompts(settings: RolloutSettings) -> list[str]:

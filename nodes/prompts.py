@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from comfy_api.latest import io
@@ -10,7 +11,8 @@ from torch import Tensor
 from . import host, sockets
 from .demo_objects import DemoCLIP, problems
 from .schema import build
-from .timeline import TimedEmbedding, Timeline, parse
+from .session import session
+from .timeline import TimedEmbedding, TimedText, Timeline, parse, written
 
 EXAMPLE = """0: a red ball bouncing over green hills by day, clear sky, the camera pans left
 5: a blue ball bouncing over green hills at night, clear sky, the camera pans left"""
@@ -37,8 +39,10 @@ class PromptTimeline(io.ComfyNode):
                     multiline=True,
                     default=EXAMPLE,
                     tooltip="Lines `SECONDS: prompt` or `MINUTES:SECONDS: prompt`, the first at 0. "
-                    "A prompt takes over with the chunk that starts nearest to its time. A line "
-                    "without a time goes on with the prompt above it.",
+                    "A prompt takes over with the chunk that starts nearest to its time; of two "
+                    "on one chunk the lower line counts. `12.5 (guidance 3): prompt` changes the "
+                    "sampler's cfg too, 0 to 30, until another line does. A line without a time "
+                    "goes on with the prompt above it.",
                 ),
                 io.String.Input(
                     "negative",
@@ -56,16 +60,40 @@ class PromptTimeline(io.ComfyNode):
         """Encode every line."""
         node_id = cls.hidden.unique_id
         entries = [
-            TimedEmbedding(line.start_s, embed(clip, line.text, node_id), line.text)
+            TimedEmbedding(line.start_s, embed(clip, line.text, node_id), line.text, line.guidance)
             for line in parse(text)
         ]
-        return io.NodeOutput(Timeline(tuple(entries), embed(clip, negative, node_id)))
+        prompter = CLIPPrompter(clip, node_id)
+        return io.NodeOutput(Timeline(tuple(entries), embed(clip, negative, node_id), prompter))
+
+
+@dataclass(frozen=True, slots=True)
+class CLIPPrompter:
+    """What live edits need of a Prompt Timeline: its text encoder, and how its lines look."""
+
+    clip: Any
+    node_id: str | None
+
+    def encode(self, text: str) -> Tensor:
+        """The embedding (l, c) of a prompt, made without pushing models off the card."""
+        beside = host.encoder_beside_models(self.clip)
+        embedding = embed(beside, text, self.node_id)
+        if beside is not self.clip:
+            session.remember(self.clip, text, embedding)
+        return embedding
+
+    def line(self, start_s: float, text: str, guidance: float | None) -> str:
+        """The timeline's line for this prompt."""
+        return written(TimedText(start_s, text, guidance))
 
 
 def embed(clip: Any, text: str, node_id: str | None) -> Tensor:
     """The embedding (l, c) of a prompt by any of the host's text encoders; words not understood are
     named.
     """
+    remembered = session.embedding(clip, text)
+    if remembered is not None:
+        return remembered
     if not isinstance(clip, DemoCLIP):
         return clip.encode_from_tokens_scheduled(clip.tokenize(text))[0][0][0]
     encoded = clip.encode_prompt(text)

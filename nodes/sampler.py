@@ -7,15 +7,18 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..attention.kv_cache import CachePolicy, WindowSink
+from ..errors import BadInput
 from ..model.preset import DEMO
 from ..samplers.context_noise import ContextNoise
 from ..samplers.guidance import Guidance
 from ..samplers.guidance import cfg as guidance_by
 from ..samplers.settings import RolloutSettings
+from ..stream.disk_cap import DISK_CAP_BYTES
 from . import host, plan, sockets
 from .patches import without_effect
 from .schedule import ScheduleSettings
 from .schema import build
+from .session import session
 from .streams import HostRollout, denoiser, open_rollout
 from .timeline import Timeline
 
@@ -58,24 +61,48 @@ class DiffusionForcingSampler(io.ComfyNode):
         cfg: float,
         kv_cache: CachePolicy | None = None,
         guidance: Guidance | None = None,
+        plan_only: bool = False,
     ) -> io.NodeOutput:
         """Plan the rollout and say what will be made; nothing is generated yet."""
         engine = denoiser(model)
         rows, columns = plan.latent_size(width, height)
         planned = plan.snapped_length(length, length_unit, DEMO.fps, schedule.chunk_frames)
+        cache = kv_cache or WindowSink(DEMO.window_frames, DEMO.sink_frames)
+        plan.check_endless(planned, cache)
+        guided = guidance.scaled if guidance else guidance_by
         settings = RolloutSettings(
             plan.prompt_timeline(prompts, engine.config, planned), rows, columns, schedule.schedule,
             length=planned.latent_frames, seed=seed, solver=schedule.solver,
-            cache=kv_cache or WindowSink(DEMO.window_frames, DEMO.sink_frames),
-            context_noise=ContextNoise(schedule.context_noise),
+            cache=cache, context_noise=ContextNoise(schedule.context_noise),
             guidance=guidance or guidance_by(cfg),
+            guidance_changes=plan.guidance_changes(prompts, planned, guided),
         )  # fmt: skip
-        rollout = open_rollout(model, engine, settings, cls.hidden.unique_id)
-        plan.check_memory(rollout.kv_bytes_planned, host.usable_memory_bytes(engine.device))
-        host.say(rollout.node_id, f"{planned}; {plan.cost_line(settings, engine)}")
-        for problem in _problems(rollout, model):
+        prompter = prompts.prompter if isinstance(prompts, Timeline) else None
+        rollout = open_rollout(model, engine, settings, prompter, guided, plan_only=plan_only)
+        rollout.node_id = cls.hidden.unique_id
+        _say_plan(rollout, planned)
+        for problem in [*_problems(rollout, model), *plan.never_shown(prompts, planned)]:
             host.warn(rollout.node_id, problem)
         return io.NodeOutput(rollout)
+
+    @classmethod
+    def fingerprint_inputs(cls, **widgets: Any) -> int:
+        """Another number makes the host run this again: after a stop, to go on; after live edits,
+        since the widgets alone give another video.
+        """
+        return session.times_altered(cls.hidden.unique_id)
+
+
+def _say_plan(rollout: HostRollout, length: plan.Length) -> None:
+    """Keep the plan with the rollout and say it; refuse what cannot fit, unless only planning."""
+    free = host.usable_memory_bytes(rollout.model.device)
+    costs = plan.cost_line(rollout.settings, rollout.model)
+    rollout.plan = plan.plan(length, costs, rollout.kv_bytes_planned, free)
+    if not rollout.plan.fits and not rollout.plan_only:
+        raise BadInput(rollout.plan.text)
+    host.say(
+        rollout.node_id, f"Plan: {rollout.plan.text}" if rollout.plan_only else rollout.plan.text
+    )
 
 
 def _problems(rollout: HostRollout, model: Any) -> list[str]:
@@ -86,10 +113,6 @@ def _problems(rollout: HostRollout, model: Any) -> list[str]:
         more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
         shown = ", ".join(names[:NAMES_SHOWN])
         found.append(f"These patches on the model have no effect here: {shown}{more}.")
-    length = rollout.settings.length or 0
-    late = [e.text for e in rollout.settings.prompts.entries if e.start_frame >= length]
-    if late:
-        found.append(f"The shot ends before the prompt {late[0]!r} starts.")
     found += [
         f"The prompt {text!r} has no effect: this schedule makes its part of the shot together "
         "with what comes before."
@@ -134,12 +157,13 @@ def _shot() -> list[io.Input]:
         io.Float.Input(
             "length",
             default=10.0,
-            min=0.01,
+            min=0.0,
             max=LONGEST_FRAMES,
             step=0.01,
             tooltip="How long the shot is, in the unit below; it becomes whole chunks, never "
             "shorter. Making it longer later keeps what is there. From 0.01 to a day "
-            f"({LONGEST_FRAMES:,.0f} frames).",
+            f"({LONGEST_FRAMES:,.0f} frames). 0 goes on until Stop in the Streaming Preview, or "
+            f"until the shot fills {DISK_CAP_BYTES / 2**30:.0f} GB of disk.",
         ),
         io.Combo.Input(
             "length_unit",
@@ -168,6 +192,13 @@ def _shot() -> list[io.Input]:
             optional=True,
             tooltip="History Guidance, with text guidance of its own: the cfg above is not used "
             "then.",
+        ),
+        io.Boolean.Input(
+            "plan_only",
+            default=False,
+            optional=True,
+            tooltip="Say what would be made (frames, chunks, memory) and make nothing: true or "
+            "false. Outputs end at once, without files.",
         ),
     ]
 

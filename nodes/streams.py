@@ -2,52 +2,36 @@
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..model.config import config_from_shapes
 from ..model.preset import DEMO
-from ..model.vae.latent_format import frame_count
 from ..model.vae.streaming import StreamingDecoder
 from ..samplers.cache_plan import planned_bytes
 from ..samplers.cost import histories_used
 from ..samplers.denoiser import Denoiser
-from ..samplers.rollout import Chunk
+from ..samplers.guidance import Guidance
 from ..samplers.settings import RolloutSettings
 from ..stream.album import Album
-from ..stream.contact_sheet import time_label
 from ..stream.frames import FrameChunk
 from ..stream.journal import Journal
 from ..stream.metrics import Meter, Report
 from ..stream.rollout_stream import FrameStream, Rollout
-from ..stream.take_record import TakeFile
+from ..stream.run import Prompter
+from ..stream.take_record import Plan, TakeFile
 from . import host
+from .claim import Claim
 from .demo_objects import DemoVAE
 from .identity import identity
 from .plan import check_channels
+from .run import HostRun
 
 CHUNK_EVENT = "longtake.chunk"
-
-
-class Claim:
-    """Asks the host, before each chunk, for its model and every decoder of it, in one call."""
-
-    def __init__(self, model: Any) -> None:
-        self.model = model
-        self.decoders: weakref.WeakSet[HostDecoder] = weakref.WeakSet()
-        self.count = 0
-
-    def __call__(self, kv_bytes: int) -> nn.Module:
-        """The module tree, ready, with room for `kv_bytes` and the decoders' state."""
-        self.count += 1
-        planned = kv_bytes + sum(decoder.state_bytes for decoder in self.decoders)
-        host.claim([self.model, *(decoder.patcher for decoder in self.decoders)], planned)
-        return host.module_tree(self.model)
 
 
 class HostRollout(Rollout):
@@ -55,6 +39,11 @@ class HostRollout(Rollout):
 
     node_id: str | None = None
     session_only: str | None = None  # why its chunks are of no use after a restart, if so
+    plan: Plan
+
+    def new_run(self) -> HostRun:
+        """A run that is shown in the host."""
+        return HostRun(self)
 
     def get_models(self) -> list[Any]:
         """The host asks this of a socket's value: models to keep while the prompt runs."""
@@ -66,22 +55,16 @@ class HostRollout(Rollout):
         return self.model.claim  # type: ignore[return-value]  # set by `open_rollout`
 
     @property
-    def kv_bytes_planned(self) -> int:
-        """Bytes of the KV cache while chunks are made."""
-        return planned_bytes(self.settings, self.model.config, self.model.dtype)
+    def kv_on_host(self) -> bool:
+        """Whether the KV cache waits in main memory, because of a long pause or of other models."""
+        return self.claim.memory.on_host
 
-    def _produce(self, first: int) -> Iterator[Chunk]:
-        """The chunks from `first` on, each shown on the sampler's progress bar."""
-        if first:
-            time = time_label(frame_count(self.span(first).first) / DEMO.fps)
-            host.say(self.node_id, f"Going on at {time}, after {first} finished chunks.")
-        progress = host.Progress(self.node_id, self.chunk_count or 0)
-        try:
-            for chunk in super()._produce(first):
-                progress.advance(chunk.index + 1)
-                yield chunk
-        finally:
-            progress.finish()
+    @property
+    def kv_bytes_planned(self) -> int:
+        """Bytes of the KV cache while chunks are made, at most."""
+        s, config, dtype = self.settings, self.model.config, self.model.dtype
+        in_force = [s, *(s.at(change.start_frame) for change in s.guidance_changes)]
+        return max(planned_bytes(one, config, dtype) for one in in_force)
 
 
 def denoiser(model: Any) -> Denoiser:
@@ -90,23 +73,35 @@ def denoiser(model: Any) -> Denoiser:
     config = config_from_shapes(dict(tree.named_parameters()), tree.num_heads)
     check_channels(config)
     device, dtype = host.compute_place(model)
+    claim = Claim(model, device)
     return Denoiser(
-        Claim(model),
+        claim,
         config,
         device,
         dtype,
         partial(host.cast, device=device),
         host.check_interrupted,
+        claim.hold,
+        claim.release,
     )
 
 
 def open_rollout(
-    model: Any, engine: Denoiser, settings: RolloutSettings, node_id: str | None
+    model: Any,
+    engine: Denoiser,
+    settings: RolloutSettings,
+    prompter: Prompter | None,
+    guided: Callable[[float], Guidance],
+    *,
+    plan_only: bool = False,
 ) -> HostRollout:
     """The rollout of a MODEL, over the host's journal."""
     name, session_only = identity(model)
-    rollout = HostRollout(settings, engine, name, Journal(host.rollout_folder()))
-    rollout.node_id, rollout.session_only = node_id, session_only
+    rollout = HostRollout(
+        settings, engine, name, Journal(host.rollout_folder()), prompter, guided,
+        fps=DEMO.fps, scope=host.running_prompt, plan_only=plan_only,
+    )  # fmt: skip
+    rollout.session_only = session_only
     return rollout
 
 
@@ -141,10 +136,21 @@ class HostDecoder:
 class HostFrames(FrameStream):
     """The pictures of a rollout; tells whoever watches about every chunk, and measures."""
 
+    rollout: HostRollout
     vae: DemoVAE
     album: Album
     meter: Meter | None = None
     model_evals: int = 0
+
+    @property
+    def plan(self) -> Plan:
+        """What was to be expected before the run."""
+        return self.rollout.plan
+
+    @property
+    def resume_at_s(self) -> float | None:
+        """Where in the video the next run goes on, in seconds."""
+        return self.rollout.resume_at_s
 
     def get_models(self) -> list[Any]:
         """The host asks this of a socket's value: models to keep while the prompt runs."""
@@ -164,9 +170,11 @@ class HostFrames(FrameStream):
             fps_target=self.fps,
             kv_bytes=rollout.kv_bytes,
             kv_bytes_planned=rollout.kv_bytes_planned,
+            model_load_s=rollout.claim.load_s,
             model_evals=self.model_evals,
+            drift=rollout.run.drift.largest,
             resumed_from_chunk=rollout.resumed_from,
-            edits=[],
+            edits=[edit.line or str(edit.guidance) for edit in self.controls.edits if edit.applied],
             output_files=output_files,
         )
         report = (self.meter or Meter()).report(known)

@@ -8,12 +8,17 @@ from typing import Any
 
 import torch
 
+from ..attention.kv_cache import KVCache
 from ..model.config import DiTConfig
 from ..model.dit import Cast
 
 
 def _nothing() -> None:
-    """The check of a host that cannot interrupt."""
+    """The check of a host that cannot interrupt, and the release of one that needs no memory."""
+
+
+def _not_managed(cache: KVCache) -> None:
+    """A host that does not look after KV caches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +28,8 @@ class Denoiser:
     `claim(kv_bytes)` is called at the start of every chunk and returns the module tree, loaded and
     with this model's own patches applied; `kv_bytes` is what will be allocated next, so 0 once the
     KV cache is there. `check` is called before every evaluation and raises when the host wants to
-    stop.
+    stop. `hold` is told of every KV cache once it is allocated; the host may move it away between
+    chunks, and has it back by the next claim. `release` asks it to do so now.
     """
 
     claim: Callable[[int], Any]
@@ -32,6 +38,8 @@ class Denoiser:
     dtype: torch.dtype = torch.float32
     cast: Cast | None = None
     check: Callable[[], None] = _nothing
+    hold: Callable[[KVCache], None] = _not_managed
+    release: Callable[[], None] = _nothing
 
 
 def local_denoiser(tree: Any, config: DiTConfig) -> Denoiser:

@@ -62,6 +62,8 @@ class Histories:
         self.caches = [
             KVCache(plan.shape, plan.policy, settings.length, model.device) for plan in self.plans
         ]
+        for cache in self.caches:
+            model.hold(cache)
         self.held: list[Held] = []
         self.committed = 0
         self._stale = {i for i, plan in enumerate(self.plans) if plan.filled != "by commits"}

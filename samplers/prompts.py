@@ -44,6 +44,12 @@ class PromptTimeline:
         """The prompt in force at `latent_frame`."""
         return [entry for entry in self.entries if entry.start_frame <= latent_frame][-1]
 
+    def with_prompt(self, prompt: TimedPrompt) -> PromptTimeline:
+        """The same timeline with `prompt` in it, in place of one that starts at the same frame."""
+        others = (one for one in self.entries if one.start_frame != prompt.start_frame)
+        entries = sorted([*others, prompt], key=lambda one: one.start_frame)
+        return PromptTimeline(tuple(entries), self.negative)
+
 
 def fit_length(embedding: Tensor, text_len: int) -> Tensor:
     """Pad (l, text_dim) with zeros, or cut it, to the family's text length."""

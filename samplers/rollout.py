@@ -97,7 +97,7 @@ class _Rollout:
         self, settings: RolloutSettings, model: Denoiser, settings_at: SettingsAt | None
     ) -> None:
         self.settings, self.device = settings, model.device
-        self.settings_at: SettingsAt = settings_at or (lambda _: settings)
+        self.settings_at: SettingsAt = settings_at or settings.at
         self.branches = Branches(settings, model)
 
     def replay(self, finished: Iterable[Chunk]) -> tuple[int, int, State]:

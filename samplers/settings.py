@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..attention.kv_cache import CachePolicy, WindowSink, sink_frames
 from ..errors import BadInput
@@ -17,11 +17,19 @@ from .solvers import Euler, Solver
 
 
 @dataclass(frozen=True, slots=True)
+class TimedGuidance:
+    """Guidance that holds from latent frame `start_frame` on."""
+
+    start_frame: int
+    guidance: Guidance
+
+
+@dataclass(frozen=True, slots=True)
 class RolloutSettings:
     """Everything that decides what is generated, except the model.
 
     `rows` and `columns` are the latent picture's; `length` counts latent frames, None runs until
-    stopped.
+    stopped. `guidance` holds until the first of `guidance_changes`.
     """
 
     prompts: PromptTimeline
@@ -35,6 +43,7 @@ class RolloutSettings:
     cache: CachePolicy = field(default_factory=lambda: WindowSink(window_frames=21))
     context_noise: ContextNoise = ContextNoise()
     hold_rotated: bool = True
+    guidance_changes: tuple[TimedGuidance, ...] = ()
 
     def __post_init__(self) -> None:
         if min(self.rows, self.columns) < PATCH or self.rows % PATCH or self.columns % PATCH:
@@ -44,7 +53,11 @@ class RolloutSettings:
             )
         if self.length is not None and self.length < 1:
             raise BadInput(f"a rollout needs at least one latent frame; got {self.length}.")
-        self._check_guidance()
+        starts = [change.start_frame for change in self.guidance_changes]
+        if any(b <= a for a, b in zip(starts, starts[1:], strict=False)):
+            raise BadInput(f"guidance times must increase; got latent frames {starts}.")
+        for guidance in (self.guidance, *(change.guidance for change in self.guidance_changes)):
+            self._check_guidance(guidance)
 
     @property
     def active_frames(self) -> int:
@@ -59,15 +72,26 @@ class RolloutSettings:
         """How many of the active `frames`, from the front, each of them may look at."""
         return self.schedule.visible(frames)
 
-    def _check_guidance(self) -> None:
+    def at(self, latent_frame: int) -> RolloutSettings:
+        """The settings with the guidance that is in force at `latent_frame`."""
+        past = [c.guidance for c in self.guidance_changes if c.start_frame <= latent_frame]
+        return replace(self, guidance=past[-1], guidance_changes=()) if past else self
+
+    def with_guidance(self, change: TimedGuidance) -> RolloutSettings:
+        """The same settings with `change`, in place of one that starts at the same frame."""
+        others = (c for c in self.guidance_changes if c.start_frame != change.start_frame)
+        changes = sorted([*others, change], key=lambda one: one.start_frame)
+        return replace(self, guidance_changes=tuple(changes))
+
+    def _check_guidance(self, guidance: Guidance) -> None:
         """Refuse guidance that this cache or solver cannot serve."""
-        views = {type(branch.view.seen) for branch in self.guidance.branches}
+        views = {type(branch.view.seen) for branch in guidance.branches}
         if Sink in views and sink_frames(self.cache) == 0:
             raise BadInput(
                 "the guidance looks at the sink and the KV cache has none; set sink_frames in KV "
                 "Cache Settings, or choose another view for no history."
             )
-        if self.guidance.pulls and not isinstance(self.solver.process, Flow):
+        if guidance.pulls and not isinstance(self.solver.process, Flow):
             raise BadInput(
                 f"scores need a flow model's solver, not {type(self.solver).__name__} on "
                 f"{type(self.solver.process).__name__}; choose another solver or leave them out."

@@ -22,6 +22,7 @@ EditStatus = Literal["queued", "encoding", "applied", "failed"]
 POLL_S = 0.1  # how often a paused run looks whether the host wants to end it
 LONG_PAUSE_S = 60.0  # a longer pause gives the KV cache's memory back
 STRONGEST_GUIDANCE = 30.0  # as the sampler's own widget
+STRENGTH_DIGITS = 4  # decimals that a strength is kept with, and written with in a timeline
 ENDED = "The shot has ended; change the Prompt Timeline and run again."
 TOO_LATE = "The shot ended before this edit could take effect; run again to make it."
 
@@ -41,6 +42,11 @@ class Edit:
     start_s: float | None = None
     line: str | None = None
     error: str | None = None
+
+    @property
+    def applied(self) -> bool:
+        """Whether it is in force."""
+        return self.status == "applied"
 
 
 class Controls:
@@ -133,7 +139,7 @@ class Controls:
             raise BadInput(
                 f"guidance is {strength:g}; give a number from 0 to {STRONGEST_GUIDANCE:g}."
             )
-        self._ask(Edit(guidance=float(strength)))
+        self._ask(Edit(guidance=round(float(strength), STRENGTH_DIGITS)))
 
     # What the producing thread does
 

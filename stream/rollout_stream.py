@@ -8,21 +8,25 @@ in the middle decodes a short proven overlap first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from ..model.vae.latent_format import SPATIAL_FACTOR, frame_count
 from ..samplers.denoiser import Denoiser
-from ..samplers.prompts import embedding_digest
-from ..samplers.rollout import Chunk, generate
+from ..samplers.guidance import Guidance, cfg
+from ..samplers.rollout import Chunk
 from ..samplers.settings import RolloutSettings
+from .chain import Chain, Span, spans
+from .controls import Controls
 from .frames import FrameChunk
-from .journal import Journal, next_key, root_key
+from .journal import Journal
+from .run import Prompter, Run
 from .stream import Stream
+
+WAN_FPS = 16.0
 
 
 class Decoder(Protocol):
@@ -39,99 +43,101 @@ class Decoder(Protocol):
         """Latent frames that must be decoded again before a frame in mid-stream is exact."""
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
-    """The latent frames [first, first + count) of one chunk; none from `until` on was active before
-    it finished.
-    """
-
-    first: int
-    count: int
-    until: int
-
-
-def spans(settings: RolloutSettings) -> Iterator[Span]:
-    """The chunks that a rollout finishes, in order."""
-    until = 0
-    for row in settings.noise_rows():
-        until = max(until, row.frames.stop)
-        if row.finished:
-            yield Span(row.first, row.finished, until)
+def _one_run() -> None:
+    """The scope of runs without a host: there is one."""
 
 
 @dataclass(slots=True)
 class Rollout:
     """One generation; nothing runs until someone reads `chunks`, as often as they like.
 
-    `identity` is the model's fingerprint; `chunk_count` is None when it runs until stopped;
-    `resumed_from` tells which chunk the last production began at.
+    `identity` is the model's fingerprint. Live edits go through `prompter` and `guided`, which
+    turns a strength into guidance. All readers within one `scope` (a host's running prompt) share a
+    run; another scope starts a new one, without the edits of the last. `chunk_count` is None when
+    it runs until stopped, and 0 when it is only planned.
     """
 
     settings: RolloutSettings
     model: Denoiser
     identity: str
     journal: Journal
-    chunks: Stream[Chunk] = field(init=False)
+    prompter: Prompter | None = None
+    guided: Callable[[float], Guidance] = cfg
+    fps: float = WAN_FPS
+    scope: Callable[[], object] = _one_run
+    plan_only: bool = False
+    chain: Chain = field(init=False)
     chunk_count: int | None = field(init=False, default=None)
-    resumed_from: int | None = field(init=False, default=None)
-    kv_bytes: int | None = field(init=False, default=None)
-    _keys: list[str] = field(init=False)
-    _spans: list[Span] = field(init=False, default_factory=list)
-    _more_spans: Iterator[Span] = field(init=False)
+    _run: Run | None = field(init=False, default=None)
+    _run_scope: object = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        self._keys = [root_key(self._root_fields())]
-        self._more_spans = spans(self.settings)
-        if self.settings.length is not None:
+        self.chain = Chain(self.settings, self.identity)
+        if self.plan_only:
+            self.chunk_count = 0
+        elif self.settings.length is not None:
             self.chunk_count = sum(1 for _ in spans(self.settings))
-        self.chunks = Stream(self._produce, stored=self.stored, length=self.chunk_count)
+
+    @property
+    def run(self) -> Run:
+        """The run in progress, or the one that the next reader starts."""
+        scope = self.scope()
+        if self._run is None or self._run_scope is not scope:
+            self._run, self._run_scope = self.new_run(), scope
+        return self._run
+
+    def new_run(self) -> Run:
+        """A run that nobody has read from yet; hosts make their own kind."""
+        return Run(self)
+
+    @property
+    def chunks(self) -> Stream[Chunk]:
+        """The chunks of the run in progress."""
+        return self.run.chunks
+
+    @property
+    def controls(self) -> Controls:
+        """The live controls of the run in progress."""
+        return self.run.controls
 
     @property
     def id(self) -> str:
         """Names this rollout for locks and reports: everything but its length."""
-        prompts = [
-            (entry.start_frame, embedding_digest(entry.embedding))
-            for entry in self.settings.prompts.entries
-        ]
-        return next_key(self._keys[0], {"prompts": prompts})[:16]
+        return self.chain.id
 
     @property
     def frames(self) -> int | None:
         """How many pixel frames there will be."""
         return None if self.settings.length is None else frame_count(self.settings.length)
 
-    def key(self, index: int) -> str:
-        """The content address of chunk `index`.
+    @property
+    def resumed_from(self) -> int | None:
+        """The chunk that the run's last production began at, None if that was the first."""
+        return self.run.resumed_from
 
-        A hash over the chain of everything in force so far.
+    @property
+    def kv_bytes(self) -> int | None:
+        """Bytes of the KV cache, once there is one."""
+        return self.run.kv_bytes
+
+    @property
+    def resume_at_s(self) -> float | None:
+        """Where in the video the next run goes on, in seconds: the first chunk that is missing.
+
+        None where nothing is kept yet, or nothing is missing.
         """
-        while len(self._keys) <= index + 1:
-            span = self.span(len(self._keys) - 1)
-            prompt = self.settings.prompts.at(span.first)
-            in_force = {
-                "frames": span.count,
-                "until": span.until,
-                "prompt": embedding_digest(prompt.embedding),
-            }
-            self._keys.append(next_key(self._keys[-1], in_force))
-        return self._keys[index + 1]
+        stored = self.stored_chunks()
+        if not stored or stored == self.chunk_count:
+            return None
+        return frame_count(self.span(stored).first) / self.fps
+
+    def key(self, index: int) -> str:
+        """The content address of chunk `index` as the settings alone make it."""
+        return self.chain.key(index)
 
     def span(self, index: int) -> Span:
         """The latent frames of chunk `index`."""
-        while len(self._spans) <= index:
-            self._spans.append(next(self._more_spans))
-        return self._spans[index]
-
-    def stored(self, index: int) -> Chunk | None:
-        """Chunk `index` read back from the journal, or None."""
-        key = self.key(index)
-        tensors = self.journal.read(key)
-        if tensors is None:
-            return None
-        first = self.span(index).first
-        prompt = self.settings.prompts.at(first).text
-        in_flight = (tensors[f"in_flight.{i}"] for i in range(len(tensors) - 1))
-        return Chunk(index, first, tensors["latents"], prompt, in_flight=tuple(in_flight))
+        return self.chain.span(index)
 
     def stored_chunks(self) -> int:
         """How many chunks from the start are in the journal already."""
@@ -140,48 +146,6 @@ class Rollout:
         while (limit is None or count < limit) and self.key(count) in self.journal:
             count += 1
         return count
-
-    def _produce(self, first: int) -> Iterator[Chunk]:
-        """Make chunks from `first` on, each in the journal before it is handed out.
-
-        One process at a time.
-        """
-        lock = self.journal.lock(self.id)
-        try:
-            self.resumed_from = first or None
-            for chunk in generate(self.settings, self.model, self._replayed(first)):
-                meta = {
-                    "index": str(chunk.index),
-                    "prompt": chunk.prompt,
-                    "dtype": str(self.model.dtype),
-                    "device": str(self.model.device),
-                    "torch": torch.__version__,
-                }
-                in_flight = {f"in_flight.{i}": part for i, part in enumerate(chunk.in_flight)}
-                tensors = {"latents": chunk.latents, **in_flight}
-                self.journal.write(self.key(chunk.index), tensors, meta)
-                self.kv_bytes = chunk.kv_bytes
-                yield chunk
-        finally:
-            lock.release()
-
-    def _replayed(self, stop: int) -> Iterator[Chunk]:
-        for index in range(stop):
-            chunk = self.stored(index)
-            if chunk is None:
-                raise LookupError(
-                    f"chunk {index} of rollout {self.id} left the journal while it was replayed"
-                )
-            yield chunk
-
-    def _root_fields(self) -> Mapping[str, object]:
-        s = self.settings
-        return {
-            "model": self.identity, "seed": s.seed, "rows": s.rows, "columns": s.columns,
-            "schedule": s.schedule, "solver": s.solver, "guidance": s.guidance,
-            "cache": s.cache, "context_noise": s.context_noise,
-            "negative": embedding_digest(s.prompts.negative),
-        }  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -197,6 +161,11 @@ class FrameStream:
 
     def __post_init__(self) -> None:
         self.chunks = Stream(self._decode, length=self.rollout.chunk_count)
+
+    @property
+    def controls(self) -> Controls:
+        """The live controls of the run in progress."""
+        return self.rollout.controls
 
     @property
     def width(self) -> int:

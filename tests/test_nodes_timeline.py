@@ -8,10 +8,14 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
+from longtake.attention.kv_cache import FullHistory, WindowSink
 from longtake.errors import BadInput
 from longtake.headless.stand_in import installed
 from longtake.model.config import DiTConfig
+from longtake.tests.laws import examples
 
 CONFIG = DiTConfig(dim=24, ffn_dim=32, num_heads=2, num_layers=1, text_dim=8)
 
@@ -34,7 +38,8 @@ def parsed(text: str) -> list[tuple[float, str]]:
         ("a ball", [(0, "a ball")]),
         ("", [(0, "")]),
         ("0: a\n5.5: b", [(0, "a"), (5.5, "b")]),
-        ("5: b\n0: a", [(0, "a"), (5, "b")]),
+        ("5: b\n0: a", [(5, "b"), (0, "a")]),
+        ("0: a\n0.0: b", [(0, "a"), (0, "b")]),
         ("0: a\n1:05: b", [(0, "a"), (65, "b")]),
         ("0: a\n5s: b", [(0, "a"), (5, "b")]),
         ("0: a, which\n  goes on\n4:", [(0, "a, which goes on"), (4, "")]),
@@ -50,7 +55,6 @@ def test_lines_are_read(text: str, expected: list[tuple[float, str]]) -> None:
     ("text", "complaint"),
     [
         ("5: a", "first prompt starts at 5 s"),
-        ("0: a\n0.0: b", "Two prompts start at 0 s"),
         ("0: a\n-1: b", "Line 2 starts with '-1'"),
         ("0: a\nnan: b", "Line 2 starts with 'nan'"),
         ("0: a\ninf: b", "Line 2 starts with 'inf'"),
@@ -83,9 +87,77 @@ def test_prompts_start_with_the_nearest_chunk() -> None:
     ]  # 16 and 80 frames: latent frames 4.75, 20.75
 
 
-def test_two_prompts_on_one_chunk_are_refused() -> None:
-    with pytest.raises(BadInput, match="at 5.1 s fall on the same chunk; leave at least 0.75 s"):
-        in_latent_frames(0, 5.0, 5.1)
+def of_two_on_one_chunk(first_s: float, second_s: float) -> Any:
+    """What becomes of two lines that fall on the chunk at 5.06 s, in the order they are written."""
+    from longtake.nodes import plan
+    from longtake.nodes.timeline import TimedEmbedding, Timeline
+    from longtake.samplers.guidance import cfg
+
+    lines = [(0.0, "start", None), (first_s, "upper", 3.0), (second_s, "lower", None)]
+    entries = tuple(TimedEmbedding(s, torch.zeros(5, 8), text, g) for s, text, g in lines)
+    timeline = Timeline(entries, torch.zeros(5, 8))
+    length = plan.snapped_length(10.0, plan.SECONDS, 16.0, 3)
+    made = plan.prompt_timeline(timeline, CONFIG, length)
+    changes = plan.guidance_changes(timeline, length, cfg)
+    said = plan.never_shown(timeline, length)
+    return made.entries, [(c.start_frame, c.guidance) for c in changes], said
+
+
+@pytest.mark.parametrize("times", [(5.0, 5.1), (5.1, 5.0), (5.0, 5.0)])
+def test_of_two_prompts_on_one_chunk_the_lower_line_counts(times: tuple[float, float]) -> None:
+    """A kept edit is a line at the end, whatever the lines above it say of the same chunk."""
+    from longtake.samplers.guidance import cfg
+
+    entries, changes, said = of_two_on_one_chunk(*times)
+    assert [(entry.start_frame, entry.text) for entry in entries] == [(0, "start"), (21, "lower")]
+    assert changes == [(21, cfg(3.0))]  # the lower line does not say otherwise
+    assert said == [
+        f"The prompt 'upper' at {times[0]:g} s is replaced by a lower line of the same chunk."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0 (guidance 3): a", [(0, "a", 3.0)]),
+        ("a\n1:02.5s ( Guidance 2.25 ) : b: c", [(0, "a", None), (62.5, "b: c", 2.25)]),
+        ("0: a\n3 (three) balls: bounce", [(0, "a 3 (three) balls: bounce", None)]),
+    ],
+)
+def test_a_line_may_change_the_guidance(text: str, expected: list[Any]) -> None:
+    from longtake.nodes.timeline import parse
+
+    assert [(one.start_s, one.text, one.guidance) for one in parse(text)] == expected
+
+
+@pytest.mark.parametrize(
+    "option", ["guidance", "guidance x", "guidance 31", "guidance -1", "cfg 3"]
+)
+def test_what_is_no_guidance_is_named(option: str) -> None:
+    with pytest.raises(BadInput, match=f"Line 2 has .{option}. before its colon; write"):
+        parsed(f"0: a\n5 ({option}): b")
+
+
+@examples(300)
+@given(
+    st.floats(0, 1e6), st.text(), st.none() | st.floats(0, 30), st.sampled_from(["a", "0: a\n9: b"])
+)
+def test_a_kept_edit_is_read_back_as_it_was_applied(
+    start_s: float, typed: str, strength: float | None, before: str
+) -> None:
+    """For whatever is typed into the live edit: `written`, appended to a timeline, then `parse`."""
+    from longtake.nodes.timeline import TimedText, parse, written
+    from longtake.stream.controls import Controls
+
+    controls = Controls()
+    controls.set_prompt(typed)
+    if strength is not None:
+        controls.set_guidance(strength)
+    [edit] = controls.edits
+    line = written(TimedText(start_s, edit.text or "", edit.guidance))
+    *_, read = parse(f"{before}\n{line}")
+    assert (read.text, read.guidance) == (edit.text, edit.guidance)
+    assert abs(read.start_s - start_s) <= 5e-5 and "\n" not in line
 
 
 def test_prompts_of_another_text_encoder_are_refused() -> None:
@@ -130,7 +202,7 @@ def test_length_becomes_whole_chunks_never_shorter(
     assert ("asked for" in str(snapped)) == (frames != length)
 
 
-@pytest.mark.parametrize("length", [0.0, -1.0, float("nan"), float("inf"), 1e9])
+@pytest.mark.parametrize("length", [-1.0, float("nan"), float("inf"), 1e9])
 def test_impossible_lengths_are_refused(length: float) -> None:
     from longtake.nodes import plan
 
@@ -150,9 +222,23 @@ def test_impossible_sizes_are_refused(width: int, height: int, complaint: str) -
         plan.latent_size(width, height)
 
 
-def test_a_kv_cache_that_cannot_fit_is_refused() -> None:
+def test_a_length_of_0_has_no_end() -> None:
     from longtake.nodes import plan
 
-    plan.check_memory(2**30, 2**31)
-    with pytest.raises(BadInput, match="takes 8.0 GB and 2.0 GB are free"):
-        plan.check_memory(2**33, 2**31)
+    endless = plan.snapped_length(0.0, plan.SECONDS, 16.0, 3)
+    assert (endless.latent_frames, endless.frames, endless.chunks) == (None, None, None)
+    assert str(endless) == "Frames until Stop, in chunks of 0.75 s"
+    plan.check_endless(endless, WindowSink(12))
+    with pytest.raises(BadInput, match="keeps the full history, which would fill the memory"):
+        plan.check_endless(endless, FullHistory())
+
+
+def test_a_plan_says_what_will_be_made_and_whether_it_fits() -> None:
+    from longtake.nodes import plan
+
+    length = plan.snapped_length(33.0, plan.FRAMES, 16.0, 3)
+    fits = plan.plan(length, "KV cache 1.0 GB.", 2**30, 2**31)
+    assert (fits.frames, fits.seconds, fits.chunks, fits.fits) == (33, 33 / 16, 3, True)
+    assert fits.text == "33 frames (2.1 s) in 3 chunks; KV cache 1.0 GB."
+    too_much = plan.plan(length, "KV cache 8.0 GB.", 2**33, 2**31)
+    assert not too_much.fits and "takes 8.0 GB and 2.0 GB are free" in too_much.text

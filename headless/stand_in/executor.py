@@ -21,7 +21,12 @@ from ..node_spec import InputSpec, NodeSpec
 from ..workflow import Link, Node, Workflow
 from . import core_nodes
 from .io_types import ComfyNode, HiddenHolder, Input, NodeOutput, WidgetInput
-from .modules import ComfyExtension, HostState, InterruptProcessingException
+from .modules import (
+    ComfyExtension,
+    ExecutionBlocker,
+    HostState,
+    InterruptProcessingException,
+)
 
 NodeTable = Mapping[str, type[ComfyNode]]
 
@@ -61,6 +66,7 @@ class StandInHost:
 
 def execute(workflow: Workflow, nodes: NodeTable, state: HostState) -> None:
     """Run every node of a workflow that `validation.check` has passed."""
+    state.start_prompt()
     with torch.inference_mode():
         asyncio.run(_Execution(workflow, nodes, state).run())
 
@@ -88,12 +94,22 @@ class _Execution:
         finally:
             await self._cancel_running()
 
+    def _is_blocked(self, node: Node) -> bool:
+        values = (self._value(link) for link in node.links.values())
+        return any(isinstance(value, ExecutionBlocker) for value in values)
+
     def _is_ready(self, node: Node) -> bool:
         return all(link.node_id in self._results for link in node.links.values())
 
     def _start(self, node: Node) -> None:
         self._state.check_interrupted()
         del self._waiting[node.id]
+        if self._is_blocked(node):
+            blocked = ExecutionBlocker(None)
+            self._results[node.id] = (blocked,) * len(
+                self._nodes[node.class_type].GET_SCHEMA().outputs
+            )
+            return
         node_class = self._prepare(node)
         inputs = {name: self._value(value) for name, value in node.inputs.items()}
         if inspect.iscoroutinefunction(node_class.execute):

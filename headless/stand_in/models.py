@@ -65,6 +65,11 @@ class Patcher:
         """Carry a value."""
         self.attachments[key] = attachment
 
+    def partially_load(self, device_to: torch.device) -> int:
+        """Bring the module to `device_to`."""
+        self.model.to(device_to)
+        return 0
+
     def clone(self) -> Patcher:
         """Another handle on the same weights."""
         twin = Patcher(self.model, load_device=self.load_device, offload_device=self.offload_device)

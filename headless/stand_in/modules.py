@@ -39,6 +39,14 @@ class HostState:
     folders: dict[str, Path]
     listener: Listener
     interrupted: bool = field(default=False, init=False)
+    prompt: _ProgressState = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.start_prompt()
+
+    def start_prompt(self) -> None:
+        """What runs from now on is another prompt."""
+        self.prompt = _ProgressState()
 
     def interrupt(self) -> None:
         """Make the next check raise."""
@@ -111,7 +119,8 @@ def _modules(state: HostState) -> dict[str, ModuleType]:
         ComfyExtension=ComfyExtension,
         InputImpl=SimpleNamespace(VideoFromFile=VideoFromFile),
     )
-    progress = _module("comfy_execution.progress", get_progress_state=_ProgressState)
+    progress = _module("comfy_execution.progress", get_progress_state=lambda: state.prompt)
+    graph = _module("comfy_execution.graph_utils", ExecutionBlocker=ExecutionBlocker)
     management = _model_management(state)
     patcher = _module("comfy.model_patcher", CoreModelPatcher=Patcher, ModelPatcher=Patcher)
     sd = _module(
@@ -130,8 +139,8 @@ def _modules(state: HostState) -> dict[str, ModuleType]:
         _module("comfy_api", latest=latest),
         latest,
         _module("comfyui_version", __version__="none (the stand-in of Longtake)"),
-        _module("comfy_execution", progress=progress),
-        progress,
+        _module("comfy_execution", progress=progress, graph_utils=graph),
+        *(progress, graph),
         _folder_paths(state),
         _module("server", PromptServer=SimpleNamespace(instance=_Server(state))),
     ]
@@ -153,6 +162,13 @@ class ComfyExtension:
     async def get_node_list(self) -> list[type[io_types.ComfyNode]]:
         """The pack's nodes."""
         raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionBlocker:
+    """A value that keeps nodes from being run; with a message it is an error too."""
+
+    message: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +221,7 @@ def _model_management(state: HostState) -> ModuleType:
         models: Sequence[Patcher], memory_required: int = 0, force_full_load: bool = False
     ) -> None:
         for patcher in models:
-            patcher.model.to(patcher.load_device)
+            patcher.partially_load(patcher.load_device)
 
     def get_free_memory(device: torch.device | None = None) -> int:
         on_gpu = (device or compute).type == "cuda"

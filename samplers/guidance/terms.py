@@ -130,6 +130,12 @@ class Guidance:
         used |= {b.view.committed_with for b in self.branches if b.view.committed_with}
         return tuple(sorted(used, reverse=True))
 
+    @property
+    def inputs(self) -> tuple[object, ...]:
+        """What is evaluated and seen, weights aside: while that stays, the KV caches serve on."""
+        seen = tuple((branch.prompt, branch.view) for branch in self.all_branches)
+        return self.base, self.stabilise, seen
+
     def scaled(self, strength: float) -> Guidance:
         """The same branches with other weights: 0 is the base alone, 1 as first set."""
         return replace(self, strength=strength)

@@ -1,0 +1,55 @@
+"""The host's memory for a rollout: its model, its decoders and its KV caches, in one request."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from ..attention.kv_cache import KVCache
+from . import host
+from .kv_memory import KVMemory
+
+
+class Decoder(Protocol):
+    """A decoder that is claimed with the model."""
+
+    patcher: Any
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of the features kept from chunk to chunk."""
+
+
+class Claim:
+    """Asks the host, before each chunk, for its model and everything beside it, in one call."""
+
+    def __init__(self, model: Any, device: torch.device) -> None:
+        self.model = model
+        self.memory = KVMemory(device)
+        self.decoders: weakref.WeakSet[Decoder] = weakref.WeakSet()
+        self.count = 0
+        self.load_s: float | None = None  # what the first claim of a run took
+
+    def __call__(self, kv_bytes: int) -> nn.Module:
+        """The module tree, ready, with room for `kv_bytes` and the decoders' state."""
+        began = time.perf_counter()
+        self.count += 1
+        planned = kv_bytes + sum(decoder.state_bytes for decoder in self.decoders)
+        caches = [self.memory] if self.memory.in_use else []
+        patchers = [self.model, *(decoder.patcher for decoder in self.decoders), *caches]
+        host.claim(patchers, planned)
+        if self.load_s is None:
+            self.load_s = time.perf_counter() - began
+        return host.module_tree(self.model)
+
+    def hold(self, cache: KVCache) -> None:
+        """Look after a KV cache that was made for this model."""
+        self.memory.caches.add(cache)
+
+    def release(self) -> None:
+        """Give the KV caches' memory on an accelerator back until the next claim."""
+        self.memory.to_host()

@@ -1,0 +1,87 @@
+"""The chain of a rollout's chunks: the latent frames of each, and its content address."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..samplers.prompts import embedding_digest
+from ..samplers.settings import RolloutSettings
+from .journal import next_key, root_key
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The latent frames [first, first + count) of one chunk; none from `until` on was active before
+    it finished.
+    """
+
+    first: int
+    count: int
+    until: int
+
+
+def spans(settings: RolloutSettings) -> Iterator[Span]:
+    """The chunks that a rollout finishes, in order."""
+    until = 0
+    for row in settings.noise_rows():
+        until = max(until, row.frames.stop)
+        if row.finished:
+            yield Span(row.first, row.finished, until)
+
+
+class Chain:
+    """Keys of the chunks made by `settings` with the model of that `identity`.
+
+    key(-1) hashes what holds throughout; key(i) hashes key(i - 1) and everything in force for chunk
+    i. So a changed prompt, a changed guidance and a live edit share what came before them.
+    """
+
+    def __init__(self, settings: RolloutSettings, identity: str) -> None:
+        self.settings, self.identity = settings, identity
+        self._keys = [root_key(_root_fields(settings, identity))]
+        self._spans: list[Span] = []
+        self._more_spans = spans(settings)
+
+    @property
+    def id(self) -> str:
+        """Names the rollout for locks and reports: everything but its length."""
+        s = self.settings
+        prompts = [(one.start_frame, embedding_digest(one.embedding)) for one in s.prompts.entries]
+        named = {"prompts": prompts, "guidance": s.guidance, "changes": s.guidance_changes}
+        return next_key(self._keys[0], named)[:16]
+
+    def span(self, index: int) -> Span:
+        """The latent frames of chunk `index`."""
+        while len(self._spans) <= index:
+            self._spans.append(next(self._more_spans))
+        return self._spans[index]
+
+    def key(self, index: int) -> str:
+        """The content address of chunk `index`."""
+        while len(self._keys) <= index + 1:
+            span = self.span(len(self._keys) - 1)
+            prompt = self.settings.prompts.at(span.first)
+            in_force = {
+                "frames": span.count,
+                "until": span.until,
+                "prompt": embedding_digest(prompt.embedding),
+                "guidance": self.settings.at(span.first).guidance,
+            }
+            self._keys.append(next_key(self._keys[-1], in_force))
+        return self._keys[index + 1]
+
+    def branched(self, index: int, settings: RolloutSettings) -> Chain:
+        """The chain that goes on with other `settings` from chunk `index` on."""
+        self.key(index - 1)
+        chain = Chain(settings, self.identity)
+        chain._keys = self._keys[: index + 1]
+        return chain
+
+
+def _root_fields(s: RolloutSettings, identity: str) -> dict[str, object]:
+    return {
+        "model": identity, "seed": s.seed, "rows": s.rows, "columns": s.columns,
+        "schedule": s.schedule, "solver": s.solver, "cache": s.cache,
+        "context_noise": s.context_noise, "negative": embedding_digest(s.prompts.negative),
+    }  # fmt: skip

@@ -1,0 +1,51 @@
+"""Drift while a shot is made: how far a chunk's latents have moved from the shot's first ones.
+
+For every channel, the mean of a chunk is compared with mean and spread of the chunks of reference,
+and its spread with theirs: d = sqrt(mean over channels of (m - m0)^2 / s0^2 + log(s / s0)^2). 0 is
+the same statistics, 1 is a whole spread away. A new prompt means new contents and so a new
+reference: what is measured is the picture going wrong by itself (washed out, burnt, frozen noise).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+REFERENCE_CHUNKS = 3
+WARN_ABOVE = 1.0  # the demo's own shots of a minute stay below 0.6
+SMALLEST_SPREAD = 1e-3  # of a channel that is constant
+
+
+class DriftMeter:
+    """Takes every chunk in order; `value` is the newest chunk's drift, None while there is none."""
+
+    def __init__(self) -> None:
+        self.value: float | None = None
+        self.largest: float | None = None
+        self._prompt: str | None = None
+        self._reference: list[Tensor] = []
+        self._moments: tuple[Tensor, Tensor] | None = None
+
+    def chunk_done(self, latents: Tensor, prompt: str) -> None:
+        """Note the next chunk: latents (f, c, h, w), and the prompt it was made with."""
+        if prompt != self._prompt:
+            self._prompt, self._reference, self._moments = prompt, [], None
+        if self._moments is None:
+            self._reference.append(latents)
+            if len(self._reference) == REFERENCE_CHUNKS:
+                self._moments = _moments(torch.cat(self._reference))
+                self._reference = []
+            return
+        self.value = _distance(_moments(latents), self._moments)
+        self.largest = max(self.value, self.largest or 0.0)
+
+
+def _moments(latents: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and spread of each channel of (f, c, h, w)."""
+    values = latents.double().transpose(0, 1).flatten(1)  # (c, f h w)
+    return values.mean(1), values.std(1, correction=0).clamp(min=SMALLEST_SPREAD)
+
+
+def _distance(now: tuple[Tensor, Tensor], reference: tuple[Tensor, Tensor]) -> float:
+    (m, s), (m0, s0) = now, reference
+    return float((((m - m0) / s0) ** 2 + torch.log(s / s0) ** 2).mean().sqrt())

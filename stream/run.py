@@ -1,0 +1,277 @@
+"""One run of a rollout: what is in force in it, the controls it obeys, and its chunks.
+
+Edits belong to the run. They start a branch of the chain of chunks, which every reader of the same
+run sees; the rollout itself is never changed, so that its next run gives the unedited video again.
+Controls are obeyed on the producing thread, between two chunks.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor
+
+from ..attention.kv_cache import KVCache
+from ..errors import LongtakeError
+from ..model.vae.latent_format import frame_count
+from ..samplers.prompts import TimedPrompt, fit_length
+from ..samplers.rollout import Chunk, generate
+from ..samplers.settings import RolloutSettings, TimedGuidance
+from .controls import Controls, Edit
+from .disk_cap import DiskCap
+from .drift import DriftMeter
+from .stream import Stream
+
+if TYPE_CHECKING:
+    from .rollout_stream import Rollout
+
+logger = logging.getLogger("longtake")
+
+
+class Prompter(Protocol):
+    """What an edit needs of whoever wrote the prompts."""
+
+    def encode(self, text: str) -> Tensor:
+        """The embedding (l, text_dim) of a prompt; a LongtakeError says why there is none."""
+
+    def line(self, start_s: float, text: str, guidance: float | None) -> str:
+        """The line of the prompts' own text that has the same effect from `start_s` on."""
+
+
+class Run:
+    """Everything about one run of `rollout`, from its first reader to the end of its scope."""
+
+    def __init__(self, rollout: Rollout) -> None:
+        self.rollout = rollout
+        self.controls = Controls()
+        self.settings, self.chain = rollout.settings, rollout.chain
+        self.chunks = Stream(self._produce, stored=self._stored, length=rollout.chunk_count)
+        self.drift = DriftMeter()
+        self.stopped_at: int | None = None  # the chunk that a stop left out
+        self.resumed_from: int | None = None
+        self.kv_bytes: int | None = None
+        self.disk = DiskCap(self.tell)
+        if rollout.plan_only:
+            self.controls.end(stopped=False)
+        self._begun = self._delivered = 0  # chunks, counted from the start of the shot
+
+    # What a host adds
+
+    def altered(self) -> None:
+        """An edit or a stop: the run is no longer what the workflow alone gives."""
+
+    def encoding(self, text: str) -> None:
+        """The text of an edit is encoded now; the chunks wait for it."""
+
+    def opened(self, first: int) -> None:
+        """Production begins at chunk `first`."""
+
+    def made(self, chunk: Chunk) -> None:
+        """A new chunk is in the journal."""
+
+    def closed(self) -> None:
+        """Production has ended, in whatever way."""
+
+    def delivered(self, chunk: Chunk) -> None:
+        """A chunk, new or kept, is handed out for the first time."""
+
+    def tell(self, sentence: str) -> None:
+        """Tell whoever watches."""
+        self.controls.say(sentence)
+
+    # Chunks
+
+    def read(self, index: int) -> Chunk | None:
+        """Chunk `index` of this run as it is in the journal, or None."""
+        tensors = self.rollout.journal.read(self.chain.key(index))
+        if tensors is None:
+            return None
+        first = self.chain.span(index).first
+        prompt = self.settings.prompts.at(first).text
+        in_flight = (tensors[f"in_flight.{i}"] for i in range(len(tensors) - 1))
+        return Chunk(index, first, tensors["latents"], prompt, in_flight=tuple(in_flight))
+
+    def _stored(self, index: int) -> Chunk | None:
+        if not self._begin(index):
+            return None
+        chunk = self.read(index)
+        if chunk is not None:
+            self._deliver(chunk)
+        return chunk
+
+    def _produce(self, first: int) -> Iterator[Chunk]:
+        """Make chunks from `first` on, each in the journal before it is handed out.
+
+        One process at a time.
+        """
+        if not self._begin(first):
+            return
+        lock = self.rollout.journal.lock(self.rollout.id)
+        self.resumed_from = first or None
+        self.opened(first)
+        making: _Making | None = None
+        try:
+            while making is None or self._begin(first):
+                if making is None or making.is_outdated(self._in_force(first)):
+                    making = None  # before the next one takes its memory
+                    making = _Making(self, first)
+                chunk = next(making.chunks, None)
+                if chunk is None:
+                    break
+                self._keep(chunk)
+                yield chunk
+                first += 1
+        except GeneratorExit:
+            raise
+        except BaseException:
+            self.controls.end(stopped=True)
+            raise
+        finally:
+            self.closed()
+            lock.release()
+
+    def replayed(self, stop: int) -> Iterator[Chunk]:
+        """The chunks before `stop`, which are all in the journal."""
+        for index in range(stop):
+            chunk = self.read(index)
+            if chunk is None:
+                raise LookupError(
+                    f"chunk {index} of rollout {self.rollout.id} left the journal while it was "
+                    "replayed"
+                )
+            yield chunk
+
+    def _in_force(self, index: int) -> RolloutSettings:
+        return self.settings.at(self.chain.span(index).first)
+
+    def _keep(self, chunk: Chunk) -> None:
+        model = self.rollout.model
+        meta = {
+            "index": str(chunk.index),
+            "prompt": chunk.prompt,
+            "dtype": str(model.dtype),
+            "device": str(model.device),
+            "torch": torch.__version__,
+        }
+        in_flight = {f"in_flight.{i}": part for i, part in enumerate(chunk.in_flight)}
+        tensors = {"latents": chunk.latents, **in_flight}
+        self.rollout.journal.write(self.chain.key(chunk.index), tensors, meta)
+        self.kv_bytes = chunk.kv_bytes
+        self.made(chunk)
+        self._deliver(chunk)
+
+    def _deliver(self, chunk: Chunk) -> None:
+        """Note a chunk that is handed out; those read again are passed over."""
+        if chunk.index < self._delivered:
+            return
+        self._delivered = chunk.index + 1
+        kept = (chunk.latents, *chunk.in_flight)
+        self.disk.journal_bytes += sum(part.numel() * part.element_size() for part in kept)
+        self.drift.chunk_done(chunk.latents, chunk.prompt)
+        self.delivered(chunk)
+        if self._delivered == self.rollout.chunk_count:
+            self.controls.end(stopped=False)
+
+    # Controls
+
+    def _begin(self, index: int) -> bool:
+        """Obey the controls before chunk `index` is handed out for the first time; False ends."""
+        if index < self._begun:
+            return True
+        if self.stopped_at is not None or index == self.rollout.chunk_count:
+            return False
+        try:
+            self.controls.wait_while_paused(self.rollout.model.check, self.rollout.model.release)
+            if index and self.controls.state == "stopping":
+                self.altered()
+                return self._end(index)
+            if self.rollout.chunk_count is None and self.disk.is_full():
+                return self._end(index)
+            edit = self.controls.take_edit()
+            if edit is not None:
+                self._edit(edit, index)
+        except BaseException:  # the host wants to end the run
+            self.controls.end(stopped=True)
+            raise
+        self._begun = index + 1
+        return True
+
+    def _end(self, index: int) -> bool:
+        self.stopped_at = index
+        self.controls.end(stopped=True)
+        return False
+
+    def _edit(self, edit: Edit, index: int) -> None:
+        """Put `edit` in force from chunk `index` on, or say why not; the shot goes on."""
+        first = self.chain.span(index).first
+        try:
+            settings = self._edited(edit, first)
+        except LongtakeError as error:
+            self.controls.fail_edit(edit, str(error))
+            return
+        except Exception as error:  # a text encoder is anybody's code; it must not end the shot
+            logger.exception("An edit could not be encoded.")
+            self.controls.fail_edit(
+                edit, f"The text encoder failed with {type(error).__name__}: {error}"
+            )
+            return
+        self.settings, self.chain = settings, self.chain.branched(index, settings)
+        frame, prompter = frame_count(first), self.rollout.prompter
+        start_s, text = frame / self.rollout.fps, settings.prompts.at(first).text
+        line = prompter.line(start_s, text, edit.guidance) if prompter else None
+        self.controls.apply_edit(edit, frame, start_s, line)
+        self.altered()
+
+    def _edited(self, edit: Edit, first: int) -> RolloutSettings:
+        settings = self.settings
+        if edit.text is not None:
+            prompt = TimedPrompt(first, self._encoded(edit.text), edit.text)
+            settings = replace(settings, prompts=settings.prompts.with_prompt(prompt))
+        if edit.guidance is not None:
+            change = TimedGuidance(first, self.rollout.guided(edit.guidance))
+            settings = settings.with_guidance(change)
+        return settings
+
+    def _encoded(self, text: str) -> Tensor:
+        if self.rollout.prompter is None:
+            raise LongtakeError(
+                "The prompt cannot be changed while the shot is made, because no Prompt Timeline "
+                "is connected to the sampler; use one in place of CLIP Text Encode."
+            )
+        self.encoding(text)
+        embedding = self.rollout.prompter.encode(text)
+        return fit_length(embedding, len(self.settings.prompts.negative))
+
+
+class _Making:
+    """The generator of chunks from `first` on, and the KV caches that it holds."""
+
+    def __init__(self, run: Run, first: int) -> None:
+        frame = run.chain.span(first).first
+        self._start = run.settings.at(frame)
+        self._host = run.rollout.model
+        self._caches: list[KVCache] = []
+
+        def settings_at(latent_frame: int) -> RolloutSettings:
+            # Replayed chunks are committed for the branches of this one, whatever made them.
+            return run.settings.at(max(latent_frame, frame))
+
+        model = replace(self._host, hold=self._hold)
+        self.chunks = generate(self._start, model, run.replayed(first), settings_at)
+
+    def is_outdated(self, in_force: RolloutSettings) -> bool:
+        """Whether a KV cache was given back, or they have no place for the guidance `in_force`.
+
+        Then they are made anew: the finished chunks are committed again.
+        """
+        if in_force.guidance.inputs != self._start.guidance.inputs:
+            return True
+        return any(cache.dropped for cache in self._caches)
+
+    def _hold(self, cache: KVCache) -> None:
+        self._caches.append(cache)
+        self._host.hold(cache)
