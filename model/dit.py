@@ -189,6 +189,7 @@ def predict(  # noqa: PLR0913
         )
         if keep:
             kept.append(keys_values)
+        del keys_values  # or the next layer would run beside them
     m = (fetch(tree.head.modulation).float().unsqueeze(1) + e.float().unsqueeze(2)).unsqueeze(3)
     shift, scale = m.unbind(2)  # (b, f, 1, c)
     out = tree.head.head(_modulate(tree.head.norm(tokens), shift, scale))

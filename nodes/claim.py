@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import weakref
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -33,12 +34,15 @@ class Claim:
         self.decoders: weakref.WeakSet[Decoder] = weakref.WeakSet()
         self.count = 0
         self.load_s: float | None = None  # what the first claim of a run took
+        self.working_bytes: Callable[[], int] = lambda: 0  # what a pass of the model takes
 
     def __call__(self, kv_bytes: int) -> nn.Module:
-        """The module tree, ready, with room for `kv_bytes` and the decoders' state."""
+        """The module tree, ready, with room for `kv_bytes`, a pass and the decoders' state."""
         began = time.perf_counter()
         self.count += 1
-        planned = kv_bytes + sum(decoder.state_bytes for decoder in self.decoders)
+        planned = (
+            kv_bytes + self.working_bytes() + sum(decoder.state_bytes for decoder in self.decoders)
+        )
         caches = [self.memory] if self.memory.in_use else []
         patchers = [self.model, *(decoder.patcher for decoder in self.decoders), *caches]
         host.claim(patchers, planned)

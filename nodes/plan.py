@@ -24,6 +24,7 @@ from ..model.vae.latent_format import (
 from ..samplers.cost import cost, without_guidance
 from ..samplers.denoiser import Denoiser
 from ..samplers.guidance import Guidance
+from ..samplers.memory import RolloutMemory
 from ..samplers.prompts import PromptTimeline, TimedPrompt, chunk_start, fit_length
 from ..samplers.settings import RolloutSettings, TimedGuidance
 from ..stream.chain import spans
@@ -111,17 +112,19 @@ def latent_size(width: int, height: int) -> tuple[int, int]:
     return height // SPATIAL_FACTOR, width // SPATIAL_FACTOR
 
 
-def plan(length: Length, costs: str, kv_bytes: int, free_bytes: int) -> Plan:
-    """What will be made at what `costs`, and whether its KV cache can fit."""
-    text = f"{length}; {costs}"
-    if kv_bytes > free_bytes:
+def plan(length: Length, costs: str, memory: RolloutMemory, free_bytes: int) -> Plan:
+    """What will be made at what `costs`, and whether its `memory` can fit."""
+    text, fits = f"{length}; {costs}", memory.total_bytes <= free_bytes
+    if not fits:
         text = (
-            f"The KV cache of this rollout takes {gigabytes(kv_bytes)} and {gigabytes(free_bytes)} "
-            "are free; lower width, height or window_frames, or choose `window + sink`."
+            f"This rollout takes {gigabytes(memory.total_bytes)} ({gigabytes(memory.kv_bytes)} for "
+            f"the KV cache, {gigabytes(memory.working_bytes)} for a pass of the model) and "
+            f"{gigabytes(free_bytes)} are free; lower width, height or window_frames, or choose "
+            "`window + sink`."
         )
     return Plan(
         length.frames, length.seconds, length.chunks,
-        kv_bytes, free_bytes, kv_bytes <= free_bytes, text,
+        memory.kv_bytes, free_bytes, fits, text,
     )  # fmt: skip
 
 

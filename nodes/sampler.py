@@ -12,6 +12,7 @@ from ..model.preset import DEMO
 from ..samplers.context_noise import ContextNoise
 from ..samplers.guidance import Guidance
 from ..samplers.guidance import cfg as guidance_by
+from ..samplers.memory import RolloutMemory
 from ..samplers.settings import RolloutSettings
 from ..stream.disk_cap import DISK_CAP_BYTES
 from . import host, plan, sockets
@@ -97,7 +98,9 @@ def _say_plan(rollout: HostRollout, length: plan.Length) -> None:
     """Keep the plan with the rollout and say it; refuse what cannot fit, unless only planning."""
     free = host.usable_memory_bytes(rollout.model.device)
     costs = plan.cost_line(rollout.settings, rollout.model)
-    rollout.plan = plan.plan(length, costs, rollout.kv_bytes_planned, free)
+    working = 0 if rollout.most_bytes <= free else rollout.working_bytes
+    memory = RolloutMemory(rollout.kv_bytes_planned, working)
+    rollout.plan = plan.plan(length, costs, memory, free)
     if not rollout.plan.fits and not rollout.plan_only:
         raise BadInput(rollout.plan.text)
     host.say(

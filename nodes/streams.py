@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
-from typing import Any
+from functools import cached_property, partial
+from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 
-from ..model.config import config_from_shapes
+from ..model.config import DiTConfig, config_from_shapes
 from ..model.preset import DEMO
 from ..model.vae.streaming import StreamingDecoder
 from ..samplers.cache_plan import planned_bytes
 from ..samplers.cost import histories_used
 from ..samplers.denoiser import Denoiser
 from ..samplers.guidance import Guidance
+from ..samplers.memory import most_bytes, rollout_memory
 from ..samplers.settings import RolloutSettings
 from ..stream.album import Album
 from ..stream.frames import FrameChunk
@@ -32,6 +34,7 @@ from .plan import check_channels
 from .run import HostRun
 
 CHUNK_EVENT = "longtake.chunk"
+T = TypeVar("T")
 
 
 class HostRollout(Rollout):
@@ -62,9 +65,23 @@ class HostRollout(Rollout):
     @property
     def kv_bytes_planned(self) -> int:
         """Bytes of the KV cache while chunks are made, at most."""
+        return max(self._each(planned_bytes))
+
+    @property
+    def most_bytes(self) -> int:
+        """More than KV cache and passes can take, known without rehearsing one."""
+        return max(self._each(most_bytes))
+
+    @cached_property
+    def working_bytes(self) -> int:
+        """What a pass takes beside the model's weights and the KV cache, rehearsed."""
+        return max(memory.working_bytes for memory in self._each(rollout_memory))
+
+    def _each(self, plan: Callable[[RolloutSettings, DiTConfig, torch.dtype], T]) -> list[T]:
+        """A plan of each of the settings that are ever in force."""
         s, config, dtype = self.settings, self.model.config, self.model.dtype
         in_force = [s, *(s.at(change.start_frame) for change in s.guidance_changes)]
-        return max(planned_bytes(one, config, dtype) for one in in_force)
+        return [plan(one, config, dtype) for one in in_force]
 
 
 def denoiser(model: Any) -> Denoiser:
@@ -102,6 +119,8 @@ def open_rollout(
         fps=DEMO.fps, scope=host.running_prompt, plan_only=plan_only,
     )  # fmt: skip
     rollout.session_only = session_only
+    if engine.device.type != "cpu":  # main memory is not the host's to make room in
+        rollout.claim.working_bytes = lambda: rollout.working_bytes
     return rollout
 
 

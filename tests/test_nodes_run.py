@@ -205,8 +205,26 @@ def test_a_rollout_that_cannot_fit_is_refused(
     from longtake.nodes import host
 
     monkeypatch.setattr(host, "usable_memory_bytes", lambda device: 1000)
-    with pytest.raises(BadInput, match="The KV cache of this rollout takes .* MB and 0.0 MB are"):
+    with pytest.raises(
+        BadInput, match=r"takes .* MB \(.* for the KV cache, .* for a pass of .* and 0.0 MB are"
+    ):
         bench.rollout()
+
+
+def test_on_a_card_every_claim_asks_for_room_for_a_pass(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from longtake.nodes import host
+
+    rollout, _ = bench.rollout()
+    assert rollout.claim.working_bytes() == 0  # main memory is nobody's to make room in
+    monkeypatch.setattr(host, "usable_memory_bytes", lambda device: 2**40)
+    monkeypatch.setattr(host, "compute_place", lambda m: (torch.device("meta"), torch.float32))
+    rollout, _ = bench.rollout()
+    claims: list[int] = []
+    monkeypatch.setattr(host, "claim", lambda patchers, planned: claims.append(planned))
+    rollout.claim(1000)
+    assert claims == [1000 + rollout.working_bytes] and rollout.working_bytes > 10_000
 
 
 @pytest.mark.parametrize("prefix", ["../out", "/out", "", "a/../../out", "nul\0"])

@@ -1,0 +1,95 @@
+"""How much memory code takes: the code itself, run without numbers.
+
+On the `meta` device tensors have shapes and lifetimes but no content, so a pass of a large model
+costs milliseconds; counting what is alive at once gives the peak that the real pass will reach,
+from the very code that reaches it. Not seen is what a kernel takes for itself while it runs.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from .config import DiTConfig
+from .dit import WanDiT
+
+META = torch.device("meta")
+
+
+def shape_only(config: DiTConfig, dtype: torch.dtype) -> WanDiT:
+    """A model of that shape without weights."""
+    with META:
+        tree = WanDiT(config).to(dtype)
+    tree.patch_embedding.float()  # as hosts keep it: `predict` feeds it float32
+    return tree
+
+
+def peak_bytes(run: Callable[[], object]) -> int:
+    """The most bytes that tensors made by `run` take at once; those given to it do not count."""
+    live = _LiveBytes()
+    with torch.no_grad(), _FusedAttention(), live:
+        run()
+    return live.peak
+
+
+class _LiveBytes(TorchDispatchMode):
+    """Counts the storages that come and go."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch gives it no annotations
+        self.peak = 0
+        self._now = 0
+        self._known: dict[int, weakref.finalize[..., torch.UntypedStorage]] = {}
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        for given in _storages((args, kwargs or {})):
+            self._note(given, 0)
+        made = func(*args, **(kwargs or {}))
+        for storage in _storages(made):
+            self._note(storage, storage.nbytes())
+        self.peak = max(self.peak, self._now)
+        return made
+
+    def _note(self, storage: torch.UntypedStorage, count: int) -> None:
+        """A storage seen for the first time counts from now until it is freed."""
+        key = storage._cdata
+        if key not in self._known:
+            self._now += count
+            self._known[key] = weakref.finalize(storage, self._freed, key, count)
+
+    def _freed(self, key: int, count: int) -> None:
+        del self._known[key]
+        self._now -= count
+
+
+class _FusedAttention(TorchFunctionMode):
+    """Attention as fused kernels do it: only the output is made, not the matrix of weights."""
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if func is F.scaled_dot_product_attention:
+            return torch.empty_like(args[0])
+        return func(*args, **(kwargs or {}))
+
+
+def _storages(values: object) -> Iterator[torch.UntypedStorage]:
+    return (one.untyped_storage() for one in tree_leaves(values) if isinstance(one, Tensor))

@@ -1,0 +1,128 @@
+"""What a rollout takes in memory while its chunks are made, beside the model's weights: planned by
+a rehearsal, the sampling loop's own code on a model without weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+
+from ..attention.kv_cache import FullHistory
+from ..model.config import DiTConfig
+from ..model.memory import META, peak_bytes, shape_only
+from .branches import Branches
+from .cache_plan import cache_plans, planned_bytes
+from .denoiser import Denoiser
+from .histories import Held
+from .settings import RolloutSettings
+
+REHEARSED_LAYERS = 1, 2  # layers are alike, so each further one adds what the second adds
+
+FLOAT32_BYTES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutMemory:
+    """Bytes: the KV caches stay, exactly; what steps and commits take comes and goes."""
+
+    kv_bytes: int
+    working_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        """Both at once."""
+        return self.kv_bytes + self.working_bytes
+
+
+def rollout_memory(
+    settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype
+) -> RolloutMemory:
+    """The plan of a rollout; an endless full history is planned as far as it starts out.
+
+    `working_bytes` is the larger of a step and a commit, with the projected prompts, the history
+    full and not rotated yet, as after a resume.
+    """
+    working = 0
+    for part in (_step, _commit):
+        one, two = (
+            part(settings, replace(config, num_layers=layers), dtype) for layers in REHEARSED_LAYERS
+        )
+        working = max(working, one + (config.num_layers - 1) * (two - one))
+    return RolloutMemory(planned_bytes(settings, config, dtype), working)
+
+
+def most_bytes(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> int:
+    """More than the plan can be, for nothing: where this fits there is no need to rehearse.
+
+    Counts generously the values of float32 size that a pass may hold per token: of the active
+    latent frames, of the history that is rotated or cut, and of the prompts.
+    """
+    shapes = [plan.shape for plan in cache_plans(settings, config, dtype)]
+    branches = max(len(settings.guidance.all_branches), *(shape.batch for shape in shapes))
+    active = settings.active_frames * shapes[0].frame_tokens
+    history = settings.cache.capacity(settings.length) * shapes[0].frame_tokens
+    words = settings.prompts.negative.shape[0]
+    of_layers = 2 * config.num_layers * (active + words)
+    tokens = of_layers + 32 * (active + words) + 12 * history
+    values = branches * (tokens * config.dim + 2 * active * config.ffn_dim)
+    return planned_bytes(settings, config, dtype) + FLOAT32_BYTES * values
+
+
+def _step(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> int:
+    """A row with as many active latent frames as there ever are."""
+    branches, first = _rehearsal(settings, config, dtype)
+    row = next(settings.noise_rows(first))
+    x = torch.empty(len(row.frames), *branches.nothing().shape[1:], device=META)
+    return peak_bytes(_with_prompt(branches, lambda: branches.velocity(x, row)))
+
+
+def _commit(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> int:
+    """The commit of the latent frames that finish together; the last ones are never committed."""
+    branches, first = _rehearsal(settings, config, dtype)
+    count = next(row.finished for row in settings.noise_rows(first) if row.finished)
+    if first == 0 and count == settings.length:
+        return 0
+    clean = torch.empty(count, *branches.nothing().shape[1:], device=META)
+    return peak_bytes(_with_prompt(branches, lambda: branches.commit(first, clean)))
+
+
+def _with_prompt(branches: Branches, run: Callable[[], object]) -> Callable[[], None]:
+    def both() -> None:
+        branches.use(branches.settings, branches.prompt)
+        run()
+
+    return both
+
+
+def _rehearsal(
+    settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype
+) -> tuple[Branches, int]:
+    """Branches whose caches are as full as they are ever before a pass, and the frame after it."""
+    tree = shape_only(config, dtype)
+    branches = Branches(settings, Denoiser(lambda _: tree, config, META, dtype))
+    branches.claim()
+    first = _frames_before(settings)
+    histories, latents = branches.histories, branches.nothing()
+    held = min(first, settings.cache.capacity(settings.length))
+    empty = latents.new_empty(latents.shape[1:])
+    histories.held = [Held(first - held + i, first - held + i, False, empty) for i in range(held)]
+    histories.committed = first
+    for plan, cache in zip(histories.plans, histories.caches, strict=True):
+        s, frames = plan.shape, min(held, plan.policy.capacity(settings.length))
+        if frames and plan.filled != "anew":
+            kv = torch.empty(s.batch, frames * s.frame_tokens, s.heads, s.head_dim, device=META)
+            cache.commit([(kv, kv)] * s.layers)
+    return branches, first
+
+
+def _frames_before(settings: RolloutSettings) -> int:
+    """A latent frame that leads a full row behind as much history as there ever is."""
+    chunk, active = settings.schedule.chunk_frames, settings.active_frames
+    most = settings.cache.capacity(settings.length)
+    if settings.length is not None:
+        most = max(0, settings.length - active)
+    elif isinstance(settings.cache, FullHistory):
+        most -= active
+    return -(-most // chunk) * chunk if settings.length is None else most // chunk * chunk
