@@ -169,7 +169,13 @@ def _copy_report(made: Made, target: Path) -> None:
 
 
 def _suites() -> list[str]:
-    package: Any = importlib.import_module("..benchmarks", __package__)
+    try:
+        package: Any = importlib.import_module("..benchmarks", __package__)
+    except ModuleNotFoundError as error:
+        raise BadInput(
+            "the benchmarks are not in the archive that ComfyUI installs; take Longtake's git "
+            "repository."
+        ) from error
     return sorted(
         found.name
         for found in pkgutil.iter_modules(package.__path__)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from pathlib import Path
 
+import pytest
 import torch
 from click.testing import CliRunner
 from rich.console import Console
@@ -168,6 +170,12 @@ def test_doctor_fails_on_what_would_fail_a_run(tmp_path: Path) -> None:
 def test_an_unknown_suite_names_the_known_ones() -> None:
     result = CliRunner().invoke(cli.main, ["bench", "no_such_suite"])
     assert result.exit_code == 1 and "there is no benchmark suite 'no_such_suite'" in result.output
+
+
+def test_an_installation_without_benchmarks_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "longtake.benchmarks", None)
+    result = CliRunner().invoke(cli.main, ["bench", "core"])
+    assert result.exit_code == 1 and "take Longtake's git repository" in result.output
 
 
 def test_free_memory_is_less_than_all_of_it() -> None:
