@@ -178,6 +178,9 @@ test("of several takes of a node the newest counts, and only those of this workf
   hear("4", "7", "A");
   assert.deepEqual(library.newest("A").map(({ take }) => take.token), ["3", "4"]);
   assert.deepEqual(library.newest("B").map(({ take }) => take.token), ["2"]);
+  assert.deepEqual(library.newest("C"), []);
+  library.show("2", "C"); // a cached run of the same graph in another tab
+  assert.deepEqual(library.newest("C").map(({ take }) => take.token), ["2"]);
 });
 
 test("a manifest never overwrites what a message said while it was under way", async () => {

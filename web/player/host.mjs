@@ -99,12 +99,13 @@ export class Host {
    * @param {{longtake?: {take: string}[]}} output */
   #executed(node, output) {
     for (const { take } of output?.longtake ?? []) {
-      this.library.show(take, { workflow_id: this.#workflow });
+      this.library.show(take, this.#workflow);
     }
     this.#players.get(node)?.refresh();
   }
 
   get #root() {
+    if (this.app.isGraphReady === false) return null; // the host complains of earlier questions
     return this.app.rootGraph ?? this.app.graph;
   }
 

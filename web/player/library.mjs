@@ -10,7 +10,10 @@ const MOST_TAKES = 24;
 export const TAKE_EVENT = "longtake.take";
 export const CHUNK_EVENT = "longtake.take.chunk";
 
-/** @typedef {{take: Take, transport: Transport, fetcher: Fetcher}} Session */
+/**
+ * @typedef {{take: Take, transport: Transport, fetcher: Fetcher, shownIn: Set<string>}} Session
+ *   `shownIn`: workflows that got it without running, beside the one that it was made in
+ */
 
 /** Every take this page has heard of. Outlives nodes, workflow tabs and connections. */
 export class Library {
@@ -32,7 +35,8 @@ export class Library {
     const found = new Map();
     for (const session of this.#sessions.values()) {
       const { workflow_id: id, node_id: node, display_node_id: shown } = session.take.info;
-      if (id !== null && workflow !== null && id !== workflow) continue;
+      const known = id !== null && workflow !== null;
+      if (known && id !== workflow && !session.shownIn.has(workflow)) continue;
       const key = shown ?? node ?? "";
       found.delete(key);
       found.set(key, session);
@@ -46,7 +50,8 @@ export class Library {
     if (known) return known;
     const take = new Take(token);
     const transport = new Transport(this.server, take);
-    const session = { take, transport, fetcher: new Fetcher(take, transport, this.store) };
+    const fetcher = new Fetcher(take, transport, this.store);
+    const session = { take, transport, fetcher, shownIn: new Set() };
     this.#sessions.set(token, session);
     const [oldest] = this.#sessions.keys();
     if (this.#sessions.size > MOST_TAKES) this.#sessions.delete(oldest);
@@ -68,15 +73,15 @@ export class Library {
     if (!known || !session.take.complete) this.#refresh(session);
   }
 
-  /** A node says that it shows this take (also when it was not run again).
-   * @param {string} token @param {Partial<TakeInfo>} names */
-  async show(token, names) {
+  /** A node of a workflow got this take as its output, perhaps without being run again.
+   * @param {string} token @param {string|null} workflow */
+  async show(token, workflow) {
     const session = this.open(token);
     this.#sessions.delete(token);
     this.#sessions.set(token, session);
-    session.take.update(names);
-    this.#tell();
+    if (workflow !== null) session.shownIn.add(workflow);
     if (!session.take.frames || session.take.growing) await this.#refresh(session);
+    this.#tell();
   }
 
   /** Find the takes that were made for this page before it was reloaded. @param {string} clientId */
