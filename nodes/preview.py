@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from types import TracebackType
 from typing import Any
 
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from ..errors import LongtakeError
 from ..model.vae.latent_format import frame_count
-from ..stream.contact_sheet import ContactSheet
 from ..stream.frames import FrameChunk
 from ..stream.metrics import Meter
 from ..stream.take_record import Ending, Shot, TakeStats
@@ -17,6 +17,8 @@ from . import host, sockets
 from .schema import build
 from .session import session
 from .streams import HostFrames
+
+logger = logging.getLogger("longtake")
 
 
 class StreamingPreview(io.ComfyNode):
@@ -41,18 +43,16 @@ class StreamingPreview(io.ComfyNode):
 
     @classmethod
     async def execute(cls, frames: HostFrames) -> io.NodeOutput:
-        """Hand every chunk to the player's store; a contact sheet is left where there is none."""
+        """Hand every chunk to the player's store."""
         node_id = cls.hidden.unique_id
         progress = host.Progress(node_id, frames.rollout.chunk_count or 0)
-        sheet = ContactSheet(fps=frames.fps)
         reader = frames.chunks.subscribe()
         with _Showing(frames, node_id, cls.hidden.extra_pnginfo) as showing:
             async for chunk in reader:
                 showing.add(chunk)
-                sheet.add(chunk.frames)
                 progress.advance(chunk.index + 1)
-        host.say(node_id, _summary(frames))
-        return io.NodeOutput(ui={"longtake": [{"take": showing.token}], **_saved(sheet)})
+        logger.info("%s", _summary(frames))  # in the node, the player's strip says it
+        return io.NodeOutput(ui={"longtake": [{"take": showing.token}]})
 
 
 class _Showing:
@@ -128,16 +128,6 @@ def _stats(frames: HostFrames) -> TakeStats:
         kv_bytes_planned=rollout.kv_bytes_planned,
         resumed_from_s=_seconds(frames, resumed) if resumed else None,
     )
-
-
-def _saved(sheet: ContactSheet) -> dict[str, Any]:
-    """The contact sheet, for pages and clients that know nothing of takes."""
-    if not sheet.frames:
-        return {}
-    file = host.output_file("longtake_preview", "sheet.png", temporary=True)
-    sheet.save(file.path)
-    saved = ui.SavedResult(file.name, file.subfolder, io.FolderType.temp)
-    return ui.SavedImages([saved]).as_dict()
 
 
 def _summary(frames: HostFrames) -> str:

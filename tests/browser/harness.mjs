@@ -56,6 +56,7 @@ export class PlayerPage {
     this.page = page;
     this.root = page.locator("[data-longtake-player]");
     this.slider = this.root.getByRole("slider");
+    this.limitMs = LIMIT_MS;
   }
 
   async open() {
@@ -91,7 +92,7 @@ export class PlayerPage {
 
   /** Wait for something the player says. @param {(data: Record<string, string>) => boolean} holds */
   async until(holds) {
-    const end = Date.now() + LIMIT_MS;
+    const end = Date.now() + this.limitMs;
     for (;;) {
       const data = await this.data();
       if (holds(data)) return data;

@@ -10,6 +10,7 @@ import { withLine } from "./timeline.mjs";
 const NODE = "LongtakePreview";
 const TIMELINE = "LongtakePromptTimeline";
 const WIDGET_TYPE = "LONGTAKE_PLAYER"; // not in the host's registry of widgets, so it stays ours
+const FOR_OTHERS = ["longtake.chunk", "longtake.file"]; // heard, or the host warns of each
 const FIRST_SIZE = [400, 460];
 
 /** @typedef {import("./take.mjs").Take} Take */
@@ -41,6 +42,7 @@ export class Host {
     for (const type of [TAKE_EVENT, CHUNK_EVENT]) {
       this.api.addEventListener(type, (/** @type {CustomEvent} */ event) => hear(type, event.detail));
     }
+    for (const type of FOR_OTHERS) this.api.addEventListener(type, () => {});
     this.api.addEventListener("reconnected", () => this.library.catchUp());
     this.#attachOnce();
   }
