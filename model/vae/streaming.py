@@ -43,7 +43,7 @@ class StreamingDecoder:
     @torch.no_grad()
     def feed(self, latents: Tensor) -> Tensor:
         """Decode the next latents; all their frames are ready at once."""
-        _expect(latents, "latents", 16)
+        expect(latents, "latents", 16)
         if len(latents) == 0:
             return latents.new_zeros(0, 3, 8 * latents.shape[-2], 8 * latents.shape[-1])
         frames, self._memory = self._vae.decode_groups(latents.unsqueeze(0), self._memory)
@@ -89,7 +89,7 @@ class StreamingEncoder:
     @torch.no_grad()
     def feed(self, frames: Tensor) -> Tensor:
         """Encode what completes a latent: one frame for the first, four for each later one."""
-        _expect(frames, "frames", 3)
+        expect(frames, "frames", 3)
         if not self._started and len(frames):
             frames = torch.cat([frames[:1].expand(FRAMES_PER_LATENT - 1, -1, -1, -1), frames])
             self._started = True
@@ -109,6 +109,7 @@ class StreamingEncoder:
         return self.feed(self._waiting[-1:].expand(missing, -1, -1, -1))
 
 
-def _expect(x: Tensor, name: str, channels: int) -> None:
+def expect(x: Tensor, name: str, channels: int) -> None:
+    """Refuse a tensor that is not (n, channels, rows, columns)."""
     if x.ndim != 4 or x.shape[1] != channels:
         raise ValueError(f"{name} must be (n, {channels}, rows, columns); got {tuple(x.shape)}")

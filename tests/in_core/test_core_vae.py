@@ -1,0 +1,107 @@
+"""Law 8 on the host's own Wan 2.1 VAE: streaming equals its decode and encode of a whole video."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from longtake.model.vae.latent_format import denormalise, normalise
+from longtake.model.vae.wan_state import decoder_state_values
+from longtake.model.vae.wan_streaming import WanStreamingDecoder, WanStreamingEncoder
+
+ROWS, COLUMNS = 4, 6
+
+
+def random_tree(core: Any, dim: int = 8) -> Any:
+    """A Wan VAE of another width with random weights of a size that keeps values in range."""
+    from comfy.ldm.wan.vae import WanVAE
+
+    tree = WanVAE(dim=dim, z_dim=16, temperal_downsample=[False, True, True]).eval()
+    seeded = torch.Generator().manual_seed(2)
+    for name, parameter in tree.named_parameters():
+        noise = torch.randn(parameter.shape, generator=seeded)
+        fan = parameter[0].numel() if parameter.ndim > 1 else 1
+        parameter.data = 1 + 0.1 * noise if "gamma" in name else noise / fan**0.5
+    return tree.requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def tree(core: Any) -> Any:
+    return random_tree(core)
+
+
+def latents_of(count: int) -> Tensor:
+    return torch.randn(count, 16, ROWS, COLUMNS, generator=torch.Generator().manual_seed(1))
+
+
+@torch.inference_mode()
+def whole_decode(tree: Any, latents: Tensor) -> Tensor:
+    out = tree.decode(denormalise(latents).transpose(0, 1).unsqueeze(0))
+    return ((out[0].transpose(0, 1) + 1) / 2).clamp(0, 1)
+
+
+SPLITS = [[9], [1] * 9, [3, 3, 3], [1, 2, 2, 2, 2], [4, 5], [2, 1, 1, 3, 2], [0, 8, 0, 1]]
+
+
+@pytest.mark.parametrize("split", SPLITS, ids=str)
+@torch.inference_mode()
+def test_decode_equals_the_hosts_for_every_chunking(tree: Any, split: list[int]) -> None:
+    latents, decoder = latents_of(9), WanStreamingDecoder(tree, torch.float32)
+    parts = [decoder.feed(part) for part in latents.split(split)]
+    assert [len(part) for part in parts][0] == (4 * split[0] - 3 if split[0] else 0)
+    ours, theirs = torch.cat(parts), whole_decode(tree, latents)
+    assert theirs.std() > 0.05
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_the_decoders_state_is_what_the_plan_says(core: Any) -> None:
+    """The full-size decoder has 96 channels at its widest pictures; state is linear in them."""
+    for split in ([1, 2, 2], [1, 1, 1, 1, 1], [5]):
+        decoder = WanStreamingDecoder(random_tree(core, 96), torch.float32)
+        for part in latents_of(5).split(split):
+            decoder.feed(part)
+        assert decoder.state_bytes == decoder_state_values() * ROWS * COLUMNS * 4
+        stored = [t for t in decoder._cache if isinstance(t, Tensor)]
+        assert all(t.untyped_storage().nbytes() == t.numel() * 4 for t in stored)  # no views
+
+
+@pytest.mark.parametrize(("missing", "exact"), [(0, True), (30, False)])
+@torch.inference_mode()
+def test_decoding_from_the_overlap_on_is_exact(tree: Any, missing: int, exact: bool) -> None:
+    latents = torch.randn(64, 16, 2, 2, generator=torch.Generator().manual_seed(4))
+    whole, late = (WanStreamingDecoder(tree, torch.float32) for _ in range(2))
+    start = 60 - late.overlap_frames + missing
+    whole.feed(latents[:60])
+    late.feed(latents[start:60])
+    apart = (late.feed(latents[60:]) - whole.feed(latents[60:])).abs().max()
+    assert (apart < 1e-5) == exact
+
+
+def frames_of(count: int) -> Tensor:
+    seeded = torch.Generator().manual_seed(3)
+    return torch.rand(count, 3, 8 * ROWS, 8 * COLUMNS, generator=seeded)
+
+
+@pytest.mark.parametrize("count", [1, 5, 9, 13, 17])
+@pytest.mark.parametrize("step", [1, 3, 4, 100])
+@torch.inference_mode()
+def test_encode_equals_the_hosts_for_every_chunking(tree: Any, count: int, step: int) -> None:
+    frames, encoder = frames_of(count), WanStreamingEncoder(tree, torch.float32)
+    parts = [encoder.feed(part) for part in frames.split(step)]
+    rest = encoder.drain()
+    ours = torch.cat(parts if rest is None else [*parts, rest])
+    theirs = tree.encode((2 * frames - 1).transpose(0, 1).unsqueeze(0))[0].transpose(0, 1)
+    torch.testing.assert_close(ours, normalise(theirs), rtol=0, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_an_incomplete_end_is_completed_by_its_last_frame(tree: Any) -> None:
+    frames, encoder = frames_of(7), WanStreamingEncoder(tree, torch.float32)
+    ours = torch.cat([encoder.feed(frames), encoder.drain()])
+    padded = torch.cat([frames, frames[-1:], frames[-1:]])
+    theirs = tree.encode((2 * padded - 1).transpose(0, 1).unsqueeze(0))[0].transpose(0, 1)
+    torch.testing.assert_close(ours, normalise(theirs), rtol=0, atol=1e-5)
