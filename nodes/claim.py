@@ -21,8 +21,8 @@ class Decoder(Protocol):
     patcher: Any
 
     @property
-    def state_bytes(self) -> int:
-        """Bytes of the features kept from chunk to chunk."""
+    def room_bytes(self) -> int:
+        """Bytes that the next chunk will allocate."""
 
 
 class Claim:
@@ -37,11 +37,11 @@ class Claim:
         self.working_bytes: Callable[[], int] = lambda: 0  # what a pass of the model takes
 
     def __call__(self, kv_bytes: int) -> nn.Module:
-        """The module tree, ready, with room for `kv_bytes`, a pass and the decoders' state."""
+        """The module tree, ready, with room for `kv_bytes`, a pass and for decoding."""
         began = time.perf_counter()
         self.count += 1
         planned = (
-            kv_bytes + self.working_bytes() + sum(decoder.state_bytes for decoder in self.decoders)
+            kv_bytes + self.working_bytes() + sum(decoder.room_bytes for decoder in self.decoders)
         )
         caches = [self.memory] if self.memory.in_use else []
         patchers = [self.model, *(decoder.patcher for decoder in self.decoders), *caches]

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from ..model.config import DiTConfig, config_from_shapes
 from ..model.preset import DEMO
-from ..model.vae.streaming import StreamingDecoder
 from ..samplers.cache_plan import planned_bytes
 from ..samplers.cost import histories_used
 from ..samplers.denoiser import Denoiser
@@ -28,10 +27,10 @@ from ..stream.run import Prompter
 from ..stream.take_record import Plan, TakeFile
 from . import host
 from .claim import Claim
-from .demo_objects import DemoVAE
 from .identity import identity
 from .plan import check_channels
 from .run import HostRun
+from .streaming_vae import StreamingVAE
 
 CHUNK_EVENT = "longtake.chunk"
 T = TypeVar("T")
@@ -127,9 +126,11 @@ def open_rollout(
 class HostDecoder:
     """A streaming decoder whose VAE is claimed together with the model that makes the chunks."""
 
-    def __init__(self, vae: DemoVAE, claim: Claim) -> None:
+    def __init__(self, vae: StreamingVAE, claim: Claim, latents: tuple[int, int, int]) -> None:
         self.patcher = vae.patcher
-        self._decoder = StreamingDecoder(vae.first_stage_model)
+        self._decoder = vae.open_decoder()
+        self._planned_state = vae.state_bytes(*latents[1:])
+        self._working = vae.working_bytes(*latents)
         self._claim = claim
         self._claims_seen = claim.count
         claim.decoders.add(self)
@@ -140,14 +141,14 @@ class HostDecoder:
         return self._decoder.overlap_frames
 
     @property
-    def state_bytes(self) -> int:
-        """Bytes of the features kept from chunk to chunk."""
-        return self._decoder.state_bytes
+    def room_bytes(self) -> int:
+        """Bytes that the next chunk will allocate: features not yet kept, and work in between."""
+        return max(0, self._planned_state - self._decoder.state_bytes) + self._working
 
     def feed(self, latents: Tensor) -> Tensor:
         """Decode the next latents."""
         if self._claims_seen == self._claim.count:  # from the journal: nobody has claimed for them
-            host.claim([self.patcher], self.state_bytes)
+            host.claim([self.patcher], self.room_bytes)
         self._claims_seen = self._claim.count
         return self._decoder.feed(latents.to(self.patcher.load_device))
 
@@ -156,7 +157,7 @@ class HostFrames(FrameStream):
     """The pictures of a rollout; tells whoever watches about every chunk, and measures."""
 
     rollout: HostRollout
-    vae: DemoVAE
+    vae: StreamingVAE
     album: Album
     meter: Meter | None = None
     model_evals: int = 0
@@ -222,8 +223,9 @@ class HostFrames(FrameStream):
             yield chunk
 
 
-def open_frames(rollout: HostRollout, vae: DemoVAE, fps: float) -> HostFrames:
+def open_frames(rollout: HostRollout, vae: StreamingVAE, fps: float) -> HostFrames:
     """The frames of `rollout` as `vae` decodes them."""
-    frames = HostFrames(rollout, partial(HostDecoder, vae, rollout.claim), fps)
+    size = (rollout.span(0).count, rollout.settings.rows, rollout.settings.columns)
+    frames = HostFrames(rollout, partial(HostDecoder, vae, rollout.claim, size), fps)
     frames.vae, frames.album = vae, Album()
     return frames

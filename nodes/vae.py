@@ -12,13 +12,16 @@ from torch import Tensor
 from ..errors import BadInput
 from ..model.preset import DEMO
 from ..model.vae.latent_format import SPATIAL_FACTOR, denormalise
-from ..model.vae.streaming import StreamingEncoder
 from . import host, sockets
-from .demo_objects import DemoVAE
 from .schema import build
+from .streaming_vae import streaming_vae
 from .streams import HostFrames, HostRollout, open_frames
 
 PIECE_FRAMES = 16
+VAE_TIP = (
+    "The VAE that belongs to the model: of Load Demo Model, or Load VAE with a Wan 2.1 VAE for "
+    "Wan-sized models."
+)
 
 
 class VAEDecodeStream(io.ComfyNode):
@@ -37,7 +40,7 @@ class VAEDecodeStream(io.ComfyNode):
             search_aliases=["latent to frames", "decode video", "streaming vae"],
             inputs=[
                 sockets.Rollout.Input("rollout", tooltip="From the Diffusion-Forcing Sampler."),
-                io.Vae.Input("vae", tooltip="The VAE that belongs to the model."),
+                io.Vae.Input("vae", tooltip=VAE_TIP),
             ],
             outputs=[sockets.Frames.Output(display_name="frames")],
         )
@@ -70,7 +73,7 @@ class VAEEncodeStream(io.ComfyNode):
                     f"{SPATIAL_FACTOR}. The last 1 to 3 are completed by repeating the last "
                     "picture: a latent frame is 4 pictures, the first one.",
                 ),
-                io.Vae.Input("vae", tooltip="The VAE that belongs to the model."),
+                io.Vae.Input("vae", tooltip=VAE_TIP),
             ],
             outputs=[io.Latent.Output(display_name="latent")],
             hidden=[io.Hidden.unique_id],
@@ -83,25 +86,15 @@ class VAEEncodeStream(io.ComfyNode):
             host.say(cls.hidden.unique_id, f"Nothing is encoded: {pixels.plan.text}")
             return io.NodeOutput(host.nothing_to_give())
         vae = streaming_vae(vae)
-        encoder = StreamingEncoder(vae.first_stage_model)
+        encoder = vae.open_encoder()
         latents = []
         async for piece in _pieces(pixels):
             host.check_interrupted()
             host.claim([vae.patcher], encoder.state_bytes)
-            latents.append(encoder.feed(piece.to(vae.device, vae.vae_dtype)).cpu())
+            latents.append(encoder.feed(piece.to(vae.device)).cpu())
         rest = encoder.drain()
         latents += [] if rest is None else [rest.cpu()]
         return io.NodeOutput({"samples": to_latent(torch.cat(latents))})
-
-
-def streaming_vae(vae: Any) -> DemoVAE:
-    """The VAE, if it can stream."""
-    if not isinstance(vae, DemoVAE):
-        raise BadInput(
-            f"The VAE is a {type(vae).__name__}, which Longtake cannot stream yet; connect the VAE "
-            "of Load Demo Model."
-        )
-    return vae
 
 
 def to_latent(latents: Tensor) -> Tensor:

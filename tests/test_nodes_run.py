@@ -137,11 +137,11 @@ def test_collected_latents_are_raw_and_decode_to_the_collected_frames(bench: Ben
 def test_pictures_and_frames_encode_alike(bench: Bench) -> None:
     frames = bench.frames()
     [images] = bench.run("LongtakeCollectFrames", frames=frames)
-    [a] = bench.run("LongtakeVAEEncode", pixels=images, vae=frames.vae)
-    [b] = bench.run("LongtakeVAEEncode", pixels=frames, vae=frames.vae)
+    [a] = bench.run("LongtakeVAEEncode", pixels=images, vae=frames.vae.vae)
+    [b] = bench.run("LongtakeVAEEncode", pixels=frames, vae=frames.vae.vae)
     assert a["samples"].shape == (1, 16, 9, 4, 4)
     torch.testing.assert_close(a["samples"], b["samples"])
-    torch.testing.assert_close(a["samples"], frames.vae.encode(images))
+    torch.testing.assert_close(a["samples"], frames.vae.vae.encode(images))
 
 
 def test_frames_to_video_keeps_pictures_in_a_temporary_file(bench: Bench) -> None:
@@ -237,7 +237,7 @@ def test_files_stay_in_the_output_folder(bench: Bench, prefix: str, tmp_path: Pa
 
 def test_another_vae_is_refused_by_name(bench: Bench) -> None:
     rollout, _ = bench.rollout()
-    with pytest.raises(BadInput, match="The VAE is a object, which Longtake cannot stream yet"):
+    with pytest.raises(BadInput, match="The VAE is a object, which Longtake cannot stream"):
         bench.run("LongtakeVAEDecode", rollout=rollout, vae=object())
 
 

@@ -105,3 +105,35 @@ def test_an_incomplete_end_is_completed_by_its_last_frame(tree: Any) -> None:
     padded = torch.cat([frames, frames[-1:], frames[-1:]])
     theirs = tree.encode((2 * padded - 1).transpose(0, 1).unsqueeze(0))[0].transpose(0, 1)
     torch.testing.assert_close(ours, normalise(theirs), rtol=0, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_the_hosts_vae_object_is_planned_claimed_and_streams(core: Any) -> None:
+    """LightVAE's width: the host reads it off the file, and the plan follows."""
+    from longtake.nodes.streaming_vae import streaming_vae
+
+    weights = random_tree(core, 24).state_dict()
+    vae = core.sd.VAE(sd=dict(weights))
+    stream = streaming_vae(vae)
+    core.model_management.load_models_gpu([stream.patcher])
+    decoder, latents = stream.open_decoder(), latents_of(5)
+    parts = [decoder.feed(part.to(stream.device)) for part in latents.split([3, 2])]
+    whole = vae.decode(denormalise(latents).transpose(0, 1).unsqueeze(0))[0].movedim(-1, 1)
+    torch.testing.assert_close(torch.cat(parts).cpu(), whole.float(), rtol=0, atol=0.02)
+    item = stream.dtype.itemsize
+    exact = decoder.state_bytes - 16 * 2 * ROWS * COLUMNS * item  # all but the latent itself scale
+    planned = stream.state_bytes(ROWS, COLUMNS)
+    assert abs(planned - exact) < 0.01 * exact and stream.working_bytes(3, ROWS, COLUMNS) > 0
+
+
+def test_a_vae_of_other_latents_or_another_kind_is_refused(core: Any) -> None:
+    from longtake.errors import BadInput
+    from longtake.nodes.streaming_vae import streaming_vae
+
+    vae = core.sd.VAE(sd=dict(random_tree(core).state_dict()))
+    vae.latent_channels = 48
+    with pytest.raises(BadInput, match="has 48 latent channels and the model 16"):
+        streaming_vae(vae)
+    vae.first_stage_model = torch.nn.Linear(1, 1)
+    with pytest.raises(BadInput, match="is a Linear, which Longtake cannot stream"):
+        streaming_vae(vae)

@@ -1,0 +1,80 @@
+"""VAEs that can stream: the demo's, and the host's Wan 2.1 VAE (LightVAE is a narrower one)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import BadInput
+from ..model.vae.latent_format import LATENT_CHANNELS
+from ..model.vae.streaming import StreamingDecoder, StreamingEncoder
+from ..model.vae.wan_state import decoder_state_values
+from ..model.vae.wan_streaming import WanStreamingDecoder, WanStreamingEncoder
+from .demo_objects import DemoVAE
+
+WIDEST = 96  # channels at full resolution of the official Wan 2.1 VAE
+
+
+class StreamingVAE:
+    """The host's VAE object around a demo VAE, which is too small to plan memory for."""
+
+    def __init__(self, vae: Any) -> None:
+        self.vae = vae
+        self.patcher, self.device, self.dtype = vae.patcher, vae.device, vae.vae_dtype
+
+    def open_decoder(self) -> StreamingDecoder | WanStreamingDecoder:
+        """A decoder at the start of a video."""
+        return StreamingDecoder(self.vae.first_stage_model)
+
+    def open_encoder(self) -> StreamingEncoder | WanStreamingEncoder:
+        """An encoder at the start of a video."""
+        return StreamingEncoder(self.vae.first_stage_model)
+
+    def state_bytes(self, rows: int, columns: int) -> int:
+        """Bytes that a decoder keeps from chunk to chunk, for latents of this size."""
+        return 0
+
+    def working_bytes(self, frames: int, rows: int, columns: int) -> int:
+        """Bytes that decoding `frames` latent frames takes for a moment, by the host's estimate."""
+        return 0
+
+
+class WanVAE(StreamingVAE):
+    """The host's VAE object around a Wan 2.1 VAE."""
+
+    def open_decoder(self) -> WanStreamingDecoder:
+        """A decoder at the start of a video."""
+        return WanStreamingDecoder(self.vae.first_stage_model, self.dtype)
+
+    def open_encoder(self) -> WanStreamingEncoder:
+        """An encoder at the start of a video."""
+        return WanStreamingEncoder(self.vae.first_stage_model, self.dtype)
+
+    def state_bytes(self, rows: int, columns: int) -> int:
+        """The plan of `wan_state`; a narrower VAE keeps less in proportion."""
+        share = self.vae.first_stage_model.decoder.head[0].gamma.shape[0] / WIDEST
+        return int(decoder_state_values() * share * rows * columns * self.dtype.itemsize)
+
+    def working_bytes(self, frames: int, rows: int, columns: int) -> int:
+        """The host's own estimate for one decode."""
+        shape = (1, LATENT_CHANNELS, frames, rows, columns)
+        return int(self.vae.memory_used_decode(shape, self.dtype))
+
+
+def streaming_vae(vae: Any) -> StreamingVAE:
+    """The VAE, if it can stream and speaks the model's latents."""
+    if isinstance(vae, DemoVAE):
+        return StreamingVAE(vae)
+    tree = getattr(vae, "first_stage_model", vae)
+    channels = getattr(vae, "latent_channels", 0)
+    parts = (getattr(tree, "decoder", None), getattr(tree, "conv2", None))
+    if None in parts or not hasattr(parts[0], "upsamples"):
+        raise BadInput(
+            f"The VAE is a {type(tree).__name__}, which Longtake cannot stream; connect Load VAE "
+            "with a Wan 2.1 VAE, or the VAE of Load Demo Model."
+        )
+    if channels != LATENT_CHANNELS:
+        raise BadInput(
+            f"The VAE has {channels} latent channels and the model {LATENT_CHANNELS}; connect Load "
+            "VAE with a Wan 2.1 VAE."
+        )
+    return WanVAE(vae)
