@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DEMO_FOLDER = Path(__file__).parent / "demo"
-EULER, RENOISE = "euler", "re-noise"
+EULER, RENOISE, UNIPC = "euler", "re-noise", "unipc 2"
 
 
 @dataclass(frozen=True, slots=True)

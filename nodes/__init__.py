@@ -10,6 +10,7 @@ from .guidance import HistoryGuidance
 from .guidance_parts import GuidanceOptions, GuidanceTerm
 from .load_demo import LoadDemoModel
 from .load_model import LoadCausalVideoModel
+from .model_settings import SettingsFromModel
 from .outputs import SaveVideo
 from .preview import StreamingPreview
 from .prompts import PromptTimeline
@@ -23,6 +24,7 @@ from .vae import VAEDecodeStream, VAEEncodeStream
 NODES: tuple[type[io.ComfyNode], ...] = (
     LoadDemoModel,
     LoadCausalVideoModel,
+    SettingsFromModel,
     PromptTimeline,
     KVCacheSettings,
     DiffusionForcingSchedule,

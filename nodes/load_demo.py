@@ -8,6 +8,7 @@ from ..model.checkpoint import load_text_encoder, load_tiny_vae
 from ..model.preset import DEMO_FOLDER
 from . import host, sockets
 from .demo_objects import DemoCLIP, DemoVAE
+from .model_facts import remember_family
 from .schema import build
 
 
@@ -36,4 +37,5 @@ class LoadDemoModel(io.ComfyNode):
         vae = load_tiny_vae(DEMO_FOLDER / "vae.safetensors")
         encoder = load_text_encoder(DEMO_FOLDER / "text.safetensors")
         model = host.load_diffusion_model(DEMO_FOLDER / "dit.safetensors")
+        remember_family(model, "demo", "it is the demo")
         return io.NodeOutput(model, DemoCLIP(encoder), DemoVAE(vae))

@@ -32,6 +32,11 @@ def remember(model: Any, found: Recognised) -> None:
     host.attach(model, KEY, ModelFacts(found.family, why.removeprefix("family: ")))
 
 
+def remember_family(model: Any, key: str, why: str) -> None:
+    """Let a MODEL and all its clones carry the family of that key."""
+    host.attach(model, KEY, ModelFacts(BY_KEY[key], why))
+
+
 def facts(model: Any) -> ModelFacts:
     """What a MODEL is; one that another loader made is taken for what its tensors show."""
     carried = host.attached(model, KEY)

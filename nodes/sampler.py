@@ -6,16 +6,18 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..attention.kv_cache import CachePolicy, WindowSink
+from ..attention.kv_cache import CachePolicy
 from ..errors import BadInput
 from ..model.preset import DEMO
 from ..samplers.context_noise import ContextNoise
 from ..samplers.guidance import Guidance
 from ..samplers.guidance import cfg as guidance_by
 from ..samplers.memory import RolloutMemory
+from ..samplers.preset_schedule import preset_cache
 from ..samplers.settings import RolloutSettings
 from ..stream.disk_cap import DISK_CAP_BYTES
 from . import host, plan, sockets
+from .model_facts import facts
 from .patches import without_effect
 from .schedule import ScheduleSettings
 from .schema import build
@@ -65,10 +67,10 @@ class DiffusionForcingSampler(io.ComfyNode):
         plan_only: bool = False,
     ) -> io.NodeOutput:
         """Plan the rollout and say what will be made; nothing is generated yet."""
-        engine = denoiser(model)
+        engine, preset = denoiser(model), facts(model).preset
         rows, columns = plan.latent_size(width, height)
-        planned = plan.snapped_length(length, length_unit, DEMO.fps, schedule.chunk_frames)
-        cache = kv_cache or WindowSink(DEMO.window_frames, DEMO.sink_frames)
+        planned = plan.snapped_length(length, length_unit, preset.fps, schedule.chunk_frames)
+        cache = kv_cache or preset_cache(preset)
         plan.check_endless(planned, cache)
         guided = guidance.scaled if guidance else guidance_by
         settings = RolloutSettings(

@@ -10,9 +10,9 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..errors import BadInput
-from ..model.preset import DEMO
 from ..model.vae.latent_format import SPATIAL_FACTOR, denormalise
 from . import host, sockets
+from .model_facts import facts
 from .schema import build
 from .streaming_vae import streaming_vae
 from .streams import HostFrames, HostRollout, open_frames
@@ -48,7 +48,9 @@ class VAEDecodeStream(io.ComfyNode):
     @classmethod
     def execute(cls, rollout: HostRollout, vae: Any) -> io.NodeOutput:
         """Nothing is decoded yet."""
-        return io.NodeOutput(open_frames(rollout, streaming_vae(vae), DEMO.fps))
+        return io.NodeOutput(
+            open_frames(rollout, streaming_vae(vae), facts(rollout.claim.model).preset.fps)
+        )
 
 
 class VAEEncodeStream(io.ComfyNode):

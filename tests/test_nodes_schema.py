@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PERMANENT_IDS = {
     "LongtakeLoadDemoModel",
     "LongtakeLoadModel",
+    "LongtakeModelSettings",
     "LongtakePromptTimeline",
     "LongtakeKVCacheSettings",
     "LongtakeSchedule",

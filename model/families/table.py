@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from ..preset import DEMO, EULER, RENOISE, Preset
+from ..preset import DEMO, RENOISE, UNIPC, Preset
 
 FOUR = (1000.0, 750.0, 500.0, 250.0)
 WAN_TEXT = 512
@@ -43,7 +43,7 @@ FEW_STEP = Preset(
 )  # fmt: skip
 PLAIN = Preset(
     chunk_frames=21, steps=50, shift=5.0, guidance_scale=5.0, window_frames=0, sink_frames=0,
-    context_noise=0.0, text_len=WAN_TEXT, fps=16.0, width=832, height=480, solver=EULER,
+    context_noise=0.0, text_len=WAN_TEXT, fps=16.0, width=832, height=480, solver=UNIPC,
     note="not causal: it wants the full-sequence schedule, and long shots in windows",
 )  # fmt: skip
 FRAMEWISE = replace(FEW_STEP, chunk_frames=1, window_frames=20)
@@ -137,15 +137,17 @@ FAMILIES: tuple[Family, ...] = (
     Family(
         "reward-forcing", "Reward Forcing", "t2v", APACHE,
         "JaydenLyh/Reward-Forcing configs/reward_forcing.yaml",
-        replace(FEW_STEP, window_frames=6, sink_frames=3, sink_decay=0.999),
+        replace(FEW_STEP, window_frames=6, sink_frames=3, sink_decay=0.999,
+                note="its sink averages what is evicted; in Longtake the sink stays as it is"),
         r"reward_?forcing",
     ),
     Family(
         "streamdiffusionv2", "StreamDiffusionV2", "t2v", "see chenfengxu714/StreamDiffusionV2",
         "chenfengxu714/StreamDiffusionV2 020df41 configs/wan_causal_dmd_v2v.yaml",
-        replace(FEW_STEP, chunk_frames=1, steps=2, shift=8.0, window_frames=5, sink_frames=3,
-                timesteps=(700.0, 500.0), shift_timesteps=False,
-                note="video to video: it starts at noise level 0.7 of a given video"),
+        replace(FEW_STEP, chunk_frames=1, steps=3, shift=8.0, window_frames=5, sink_frames=3,
+                timesteps=(1000.0, 700.0, 500.0), shift_timesteps=False,
+                note="made for video to video, from 700 on; from nothing it takes a first step at "
+                "1000"),
         r"stream_?diffusion_?v2|wan_causal_dmd_v2v",
     ),
     Family(

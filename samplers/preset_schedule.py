@@ -1,0 +1,33 @@
+"""A family's preset as a schedule, a solver and a cache policy."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..attention.kv_cache import CachePolicy, FullHistory, WindowSink
+from ..model.preset import Preset
+from .ladder import Ladder, few_step_ladder, flow_ladder
+from .schedule import MOST_CHUNK_FRAMES, Staggered, causal_chunks, full_sequence, rolling
+
+
+def preset_schedule(preset: Preset) -> Staggered:
+    """The noise levels that a family was trained for: its own list, or even steps, shifted."""
+    ladder = _ladder(preset, preset.timesteps) or flow_ladder(preset.steps, preset.shift)
+    opening = _ladder(preset, preset.first_timesteps)
+    if preset.rolling_chunks:
+        return rolling(ladder, preset.chunk_frames)
+    if preset.chunk_frames > MOST_CHUNK_FRAMES:  # not causal: all latent frames at once
+        return full_sequence(ladder)
+    return replace(causal_chunks(ladder, preset.chunk_frames), first_ladder=opening)
+
+
+def preset_cache(preset: Preset) -> CachePolicy:
+    """How much of the past a family was trained to look at."""
+    if not preset.window_frames:
+        return FullHistory()
+    return WindowSink(preset.window_frames, preset.sink_frames)
+
+
+def _ladder(preset: Preset, timesteps: tuple[float, ...]) -> Ladder:
+    shift = preset.shift if preset.shift_timesteps else 1.0
+    return few_step_ladder(timesteps, shift) if timesteps else ()

@@ -1,0 +1,52 @@
+"""Every family's preset as the sampler runs it, against the published figures."""
+
+from __future__ import annotations
+
+import pytest
+
+from longtake.attention.kv_cache import FullHistory, WindowSink
+from longtake.model.families.table import BY_KEY, FAMILIES
+from longtake.samplers.preset_schedule import preset_cache, preset_schedule
+from longtake.samplers.schedule_options import solver_named
+
+PUBLISHED = [  # levels of a chunk, chunk, window, sink: models.md of each repository
+    ("self-forcing", (1, 0.9375, 0.83333, 0.625, 0), 3, 18, 0),
+    ("causvid", (1, 0.757, 0.522, 0), 3, 18, 0),
+    ("krea-realtime", (1, 0.937, 0.833, 0.625, 0), 3, 3, 0),
+    ("longlive", (1, 0.9375, 0.83333, 0.625, 0), 3, 9, 3),
+    ("longlive2", (1, 0.9375, 0.83333, 0.625, 0), 8, 24, 8),
+    ("reward-forcing", (1, 0.9375, 0.83333, 0.625, 0), 3, 6, 3),
+    ("causal-forcing-framewise", (1, 0.9375, 0.83333, 0.625, 0), 1, 20, 0),
+]
+
+
+@pytest.mark.parametrize(("key", "levels", "chunk", "window", "sink"), PUBLISHED)
+def test_published_levels_window_and_sink(
+    key: str, levels: tuple[float, ...], chunk: int, window: int, sink: int
+) -> None:
+    preset = BY_KEY[key].preset
+    schedule = preset_schedule(preset)
+    assert schedule.ladder == pytest.approx(levels, abs=1e-5) and schedule.chunk_frames == chunk
+    assert preset_cache(preset) == WindowSink(window, sink)
+
+
+def test_few_step_models_open_with_four_steps() -> None:
+    schedule = preset_schedule(BY_KEY["causal-forcing-1step"].preset)
+    assert (len(schedule.ladder), len(schedule.first_ladder)) == (2, 5)
+
+
+def test_rolling_forcing_denoises_five_chunks_together() -> None:
+    schedule = preset_schedule(BY_KEY["rolling-forcing"].preset)
+    assert schedule.active_frames(None) == 15
+
+
+def test_plain_models_take_the_whole_sequence_and_all_of_the_past() -> None:
+    preset = BY_KEY["wan21-t2v"].preset
+    assert preset_schedule(preset).active_frames(21) == 21
+    assert preset_cache(preset) == FullHistory()
+
+
+def test_every_row_can_be_run() -> None:
+    for row in FAMILIES:
+        assert preset_schedule(row.preset).ladder[-1] == 0
+        solver_named(row.preset.solver)
