@@ -37,6 +37,7 @@ PERMANENT_IDS = {
     "LongtakeUpscale",
     "LongtakeDoctor",
 }
+PAGES = ROOT / "web" / "docs"
 UNITS = r"(?i)pixel|frame|second|step|evaluation|level|number|quality|\bMB\b|no unit"
 
 
@@ -124,8 +125,15 @@ def test_what_is_only_for_show_is_left_out_where_a_core_lacks_it(nodes: list[Any
 
 
 def test_every_node_has_a_page(nodes: list[Any]) -> None:
-    pages = {page.stem for page in (ROOT / "web" / "docs").glob("*.md")}
+    pages = {page.stem for page in PAGES.glob("*.md")}
     assert pages == {node.define_schema().node_id for node in nodes}
+
+
+def test_every_page_shows_its_node() -> None:
+    for page in PAGES.glob("*.md"):
+        assert f"]({page.stem}.png)" in page.read_text(encoding="utf-8"), page.name
+        picture = page.with_suffix(".png")
+        assert picture.is_file(), f"{picture.name}: see tests/in_core/test_core_canvas.py"
 
 
 def test_seeds_stay_fixed(nodes: list[Any]) -> None:
@@ -155,7 +163,7 @@ def to_api(canvas: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
     sources = {link[0]: [str(link[1]), link[2]] for link in canvas["links"]}
     prompt = {}
     for node in canvas["nodes"]:
-        values = iter(node["widgets_values"])
+        values = iter(node.get("widgets_values", []))
         sockets = {i["name"]: i["link"] for i in node["inputs"] if i["link"] is not None}
         inputs = {}
         for one in schemas[node["type"]].inputs:

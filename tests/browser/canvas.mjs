@@ -13,12 +13,14 @@ const SETTINGS = {
   "Comfy.Graph.CanvasMenu": false,
   "Comfy.Minimap.Visible": false,
   "Comfy.Workflow.Persist": false,
+  "Comfy.NodeBadge.NodeSourceBadgeMode": "None",
+  "Comfy.NodeBadge.NodeIdBadgeMode": "None",
 };
 
 /** @typedef {import("playwright-core").Page} Page */
 /** @typedef {Record<string, [number, number, number, number]>} Places x, y, width, height by id */
 
-const STEPS = { example, prompt, blueprint, picture, saysIn };
+const STEPS = { example, prompt, blueprint, picture, saysIn, textOf };
 
 const [url] = process.argv.slice(2);
 const job = JSON.parse(await text(process.stdin));
@@ -97,21 +99,29 @@ async function prompt(page, { canvas }) {
 }
 
 /**
- * Some nodes of a workflow turned into one subgraph, as a blueprint file.
+ * Some nodes of a workflow folded into a subgraph: the whole in API form, and the subgraph alone.
  * @param {Page} page
- * @param {{api: object, places: Places, inside: string[], title: string}} given
+ * @param {{api: object, places: Places, inside: string[], promoted: [string, string][],
+ *   title: string}} given
  */
 async function blueprint(page, given) {
   await load(page, given);
-  return await page.evaluate(({ inside, title }) => {
+  return await page.evaluate(async ({ inside, promoted, title }) => {
     const chosen = new Set(app.graph.nodes.filter((node) => inside.includes(String(node.id))));
     const { node, subgraph } = app.graph.convertToSubgraph(chosen);
     subgraph.name = node.title = title;
+    for (const [id, name] of promoted) {
+      const inner = subgraph.getNodeById(Number(id));
+      const slot = inner.inputs.find((/** @type {any} */ one) => one.name === name);
+      subgraph.addInput(name, slot.type).connect(slot, inner);
+    }
+    const { output } = await app.graphToPrompt();
     for (const other of [...app.graph.nodes]) {
       if (other !== node) app.graph.remove(other);
     }
     node.pos = [0, 0];
-    return app.graph.serialize();
+    node.setSize([400, node.computeSize()[1]]);
+    return { prompt: output, canvas: app.graph.serialize() };
   }, given);
 }
 
@@ -127,7 +137,8 @@ async function picture(page, { type, width, vue = false }) {
     const node = LiteGraph.createNode(type);
     app.graph.add(node);
     node.pos = [0, 0];
-    node.setSize([width, node.computeSize()[1]]);
+    const texts = node.widgets?.filter((/** @type {any} */ one) => one.element).length ?? 0;
+    node.setSize([width, node.computeSize()[1] + 80 * texts]);
     app.canvas.ds.scale = 1;
     app.canvas.ds.offset = [200, 160];
     app.canvas.deselectAll?.();
@@ -162,4 +173,21 @@ async function saysIn(page, { locale, type }) {
       widgets: node.widgets.map((/** @type {any} */ one) => one.label ?? one.name),
     };
   }, type);
+}
+
+/**
+ * Run one node alone and read the text that then stands in it.
+ * @param {Page} page
+ * @param {{type: string}} given
+ */
+async function textOf(page, { type }) {
+  await page.evaluate(async (type) => {
+    app.graph.clear();
+    app.graph.add(LiteGraph.createNode(type));
+    await app.queuePrompt(0, 1);
+  }, type);
+  const texts = () => app.graph.nodes[0].widgets?.map((/** @type {any} */ one) => `${one.value}`);
+  await page.waitForFunction(() => app.graph.nodes[0].widgets?.some(
+    (/** @type {any} */ one) => `${one.value}`.length > 100));
+  return await page.evaluate(texts);
 }
