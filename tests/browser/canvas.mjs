@@ -137,8 +137,9 @@ async function picture(page, { type, width, vue = false }) {
     const node = LiteGraph.createNode(type);
     app.graph.add(node);
     node.pos = [0, 0];
-    const texts = node.widgets?.filter((/** @type {any} */ one) => one.element).length ?? 0;
-    node.setSize([width, node.computeSize()[1] + 80 * texts]);
+    const elements = node.widgets?.filter((/** @type {any} */ one) => one.element).length ?? 0;
+    const tall = type === "LongtakePreview" ? 300 : 80; // the player, or a few lines of text
+    node.setSize([width, node.computeSize()[1] + tall * elements]);
     app.canvas.ds.scale = 1;
     app.canvas.ds.offset = [200, 160];
     app.canvas.deselectAll?.();

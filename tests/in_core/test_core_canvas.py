@@ -130,6 +130,11 @@ def test_nodes_speak_the_users_language(client: Client, locale: str, title: str)
     assert set(said["inputs"]) == set(names)
 
 
+def test_every_node_has_a_picture() -> None:
+    pages = {page.stem for page in PICTURES.glob("*.md")}
+    assert {picture.stem for picture in PICTURES.glob("*.png")} == pages
+
+
 def test_the_doctors_findings_stand_in_its_node(client: Client) -> None:
     [texts] = drive(client.url, [{"do": "textOf", "type": "LongtakeDoctor"}])
     assert any("SDPA math on cpu: works" in text for text in texts)
