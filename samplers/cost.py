@@ -31,8 +31,10 @@ class Cost:
 
 def cost(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> Cost:
     """The cost of a chunk with a full window behind it."""
-    chunk = list(islice(by_chunk(settings.noise_rows()), 2))[-1]
-    steps = sum(_evaluated(settings.guidance, row.now, row.steps) for row in chunk)
+    made = list(islice(by_chunk(settings.noise_rows(settings.origin)), 2))
+    steps = (
+        sum(_evaluated(settings.guidance, row.now, row.steps) for row in made[-1]) if made else 0
+    )
     plans = cache_plans(settings, config, dtype)
     commits = sum(_commits(settings, plan) for plan in plans)
     return Cost(steps, commits, planned_bytes(settings, config, dtype))

@@ -120,9 +120,11 @@ def _rehearsal(
 def _frames_before(settings: RolloutSettings) -> int:
     """A latent frame that leads a full row behind as much history as there ever is."""
     chunk, active = settings.schedule.chunk_frames, settings.active_frames
+    origin, length = settings.origin, settings.length
     most = settings.cache.capacity(settings.length)
-    if settings.length is not None:
-        most = max(0, settings.length - active)
+    if length is not None:
+        most = max(0, length - active)
     elif isinstance(settings.cache, FullHistory):
         most -= active
-    return -(-most // chunk) * chunk if settings.length is None else most // chunk * chunk
+    chunks = -(-(most - origin) // chunk) if length is None else (most - origin) // chunk
+    return max(0 if origin == length else origin, origin + chunks * chunk)

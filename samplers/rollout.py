@@ -107,7 +107,7 @@ class _Rollout:
         index, first, in_flight = 0, 0, State()
         for chunk in finished:
             self.begin(chunk.first_frame)
-            self.branches.commit(chunk.first_frame, chunk.latents.to(self.device))
+            self._commit(chunk.first_frame, chunk.latents.to(self.device))
             index, first = index + 1, chunk.first_frame + len(chunk.latents)
             in_flight = chunk.in_flight
         nothing = self.branches.nothing()
@@ -121,16 +121,21 @@ class _Rollout:
         """
         self.branches.claim()
         if done is not None:
-            self.branches.commit(*done)
+            self._commit(*done)
         self.settings = self.settings_at(first)
         self.branches.use(self.settings, self.settings.prompts.at(first))
 
     def step(self, row: Row, active: State) -> State:
         """One row: latents (f, c, h, w) float32 of the frames that were active before, and what the
         solver remembers of them, to those of all the row's frames at their next level.
+
+        Where known frames leave nothing to change, nothing is evaluated.
         """
         solver = self.settings.solver
         x, *memory = self._joined(row, active)
+        row = self.settings.known.limited(row)
+        if row.now == row.after:
+            return x, *memory
         now, after = (
             torch.tensor(levels, device=x.device).view(-1, 1, 1, 1)
             for levels in (row.now, row.after)
@@ -150,9 +155,15 @@ class _Rollout:
                 f"latent frame {row.frames[held]} is in the middle of its steps, but the chunk "
                 "before it did not bring its state"
             )
-        x = self.branches.noise(row.frames[held:], 0, "start")
-        joining = (x, *self.settings.solver.start(x))
+        frames, solver = row.frames[held:], self.settings.solver
+        noise = self.branches.noise(frames, 0, "start")
+        x = self.settings.known.mixed_into(noise, frames, solver.process)
+        joining = (x, *solver.start(x))
         return tuple(torch.cat(parts) for parts in zip(active, joining, strict=True))
+
+    def _commit(self, first: int, clean: Tensor) -> None:
+        given = self.settings.known.kept(range(first, first + len(clean)))
+        self.branches.commit(first, clean, given)
 
     def _fresh_noise(self, row: Row) -> Tensor:
         addresses = zip(row.frames, row.steps, strict=True)

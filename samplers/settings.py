@@ -10,6 +10,7 @@ from ..errors import BadInput
 from ..model.config import PATCH
 from .context_noise import ContextNoise
 from .guidance import Guidance, Sink
+from .known import KnownFrames
 from .process import Flow
 from .prompts import PromptTimeline
 from .schedule import NoiseSchedule, Row
@@ -29,7 +30,8 @@ class RolloutSettings:
     """Everything that decides what is generated, except the model.
 
     `rows` and `columns` are the latent picture's; `length` counts latent frames, None runs until
-    stopped. `guidance` holds until the first of `guidance_changes`.
+    stopped. `guidance` holds until the first of `guidance_changes`. `known` frames are given;
+    chunks are counted from `origin`, the first frame that is made.
     """
 
     prompts: PromptTimeline
@@ -44,6 +46,7 @@ class RolloutSettings:
     context_noise: ContextNoise = ContextNoise()
     hold_rotated: bool = True
     guidance_changes: tuple[TimedGuidance, ...] = ()
+    known: KnownFrames = KnownFrames()
 
     def __post_init__(self) -> None:
         if min(self.rows, self.columns) < PATCH or self.rows % PATCH or self.columns % PATCH:
@@ -53,6 +56,7 @@ class RolloutSettings:
             )
         if self.length is not None and self.length < 1:
             raise BadInput(f"a rollout needs at least one latent frame; got {self.length}.")
+        self.known.check(None, self.rows, self.columns, self.length)
         starts = [change.start_frame for change in self.guidance_changes]
         if any(b <= a for a, b in zip(starts, starts[1:], strict=False)):
             raise BadInput(f"guidance times must increase; got latent frames {starts}.")
@@ -60,17 +64,29 @@ class RolloutSettings:
             self._check_guidance(guidance)
 
     @property
+    def origin(self) -> int:
+        """How many latent frames at the front are given as they are."""
+        return self.known.leading
+
+    @property
     def active_frames(self) -> int:
-        """The most latent frames that are active at once."""
-        return self.schedule.active_frames(self.length)
+        """The most latent frames that are active, or committed, at once."""
+        active = self.schedule.active_frames(self.length, self.origin)
+        committed = self.schedule.chunk_frames
+        return max(active, committed if self.length is None else min(committed, self.length))
 
     def noise_rows(self, first: int = 0) -> Iterator[Row]:
-        """The rows of the schedule from the one in which latent frame `first` leads."""
-        return self.schedule.rows(first, self.length)
+        """The rows of the schedule from the one in which latent frame `first` leads.
+
+        Those of the given frames at the front come first, and change nothing.
+        """
+        given = self.known.leading_rows(self.schedule.chunk_frames)
+        yield from (row for row in given if row.first >= first)
+        yield from self.schedule.rows(max(first, self.origin), self.length, self.origin)
 
     def visible(self, frames: range) -> tuple[int, ...]:
         """How many of the active `frames`, from the front, each of them may look at."""
-        return self.schedule.visible(frames)
+        return self.schedule.visible(frames, self.origin)
 
     def at(self, latent_frame: int) -> RolloutSettings:
         """The settings with the guidance that is in force at `latent_frame`."""

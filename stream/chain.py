@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from ..samplers.known import KnownFrame
 from ..samplers.prompts import embedding_digest
 from ..samplers.settings import RolloutSettings
 from .journal import next_key, root_key
@@ -34,7 +35,7 @@ class Chain:
     """Keys of the chunks made by `settings` with the model of that `identity`.
 
     key(-1) hashes what holds throughout; key(i) hashes key(i - 1) and everything in force for chunk
-    i. So a changed prompt, a changed guidance and a live edit share what came before them.
+    i. So a changed prompt, known frame or guidance and a live edit share what came before them.
     """
 
     def __init__(self, settings: RolloutSettings, identity: str) -> None:
@@ -48,7 +49,10 @@ class Chain:
         """Names the rollout for locks and reports: everything but its length."""
         s = self.settings
         prompts = [(one.start_frame, embedding_digest(one.embedding)) for one in s.prompts.entries]
-        named = {"prompts": prompts, "guidance": s.guidance, "changes": s.guidance_changes}
+        named = {
+            "prompts": prompts, "known": _described(s.known.frames),
+            "guidance": s.guidance, "changes": s.guidance_changes,
+        }  # fmt: skip
         return next_key(self._keys[0], named)[:16]
 
     def span(self, index: int) -> Span:
@@ -62,9 +66,11 @@ class Chain:
         while len(self._keys) <= index + 1:
             span = self.span(len(self._keys) - 1)
             prompt = self.settings.prompts.at(span.first)
+            known = self.settings.known.within(range(span.first, span.until))
             in_force = {
                 "frames": span.count,
                 "until": span.until,
+                "known": _described(known),
                 "prompt": embedding_digest(prompt.embedding),
                 "guidance": self.settings.at(span.first).guidance,
             }
@@ -77,6 +83,10 @@ class Chain:
         chain = Chain(settings, self.identity)
         chain._keys = self._keys[: index + 1]
         return chain
+
+
+def _described(known: Iterable[KnownFrame]) -> list[tuple[int, float, str]]:
+    return [(one.frame, one.level, one.digest) for one in known]
 
 
 def _root_fields(s: RolloutSettings, identity: str) -> dict[str, object]:

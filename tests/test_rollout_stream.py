@@ -15,14 +15,15 @@ from longtake.model.vae.streaming import StreamingDecoder
 from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import cfg
+from longtake.samplers.known import KnownFrame, KnownFrames
 from longtake.samplers.ladder import flow_ladder
 from longtake.samplers.multistep import UniPC2
-from longtake.samplers.schedule import rolling
+from longtake.samplers.schedule import Staggered, rolling
 from longtake.samplers.solvers import ReNoise
 from longtake.stream.journal import Journal
 from longtake.stream.rollout_stream import FrameStream, Rollout
 
-from .tiny_model import CHUNKS, TINY, random_dit, settings, timeline
+from .tiny_model import CHUNKS, TINY, randn, random_dit, settings, timeline
 
 MODEL = local_denoiser(random_dit(), TINY)
 
@@ -75,6 +76,20 @@ def test_a_longer_rollout_shares_only_what_the_end_did_not_touch(tmp_path: Path)
 def test_a_changed_later_prompt_shares_what_came_before(tmp_path: Path) -> None:
     one, other = rollout(tmp_path), rollout(tmp_path, prompts=timeline(0, 6))
     assert one.key(0) == other.key(0) and one.key(1) != other.key(1) and one.id != other.id
+
+
+def test_a_known_frame_makes_anew_only_what_it_can_influence(tmp_path: Path) -> None:
+    def of(*frames: KnownFrame, schedule: Staggered = CHUNKS) -> list[str]:
+        one = rollout(tmp_path, length=12, schedule=schedule, known=KnownFrames(frames))
+        return [one.key(i) for i in range(4)]
+
+    picture = randn(TINY.out_channels, 4, 6)
+    plain, given = of(), of(KnownFrame(6, picture))
+    assert given[:2] == plain[:2] and given[2] != plain[2]
+    assert given[1] != of(KnownFrame(5, picture))[1]
+    assert given[2:] != of(KnownFrame(6, picture, 0.5))[2:] != of(KnownFrame(6, -picture, 0.5))[2:]
+    joint = rolling(flow_ladder(2, 2.0), 3)  # the chunk before is made together with it
+    assert of(KnownFrame(6, picture), schedule=joint)[1] != of(schedule=joint)[1]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,157 @@
+"""Known frames: latents that are given, at any places of a rollout and at any noise level.
+
+Noise as masking (Diffusion Forcing, arXiv 2407.01392; DFoT, arXiv 2502.06764): a frame that is
+given is one whose noise level starts lower than the others'. So image to video, continuation,
+first and last frame, in-betweening and video to video are the same thing with other numbers.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from ..errors import BadInput
+from .process import NoiseProcess, mixed
+from .prompts import embedding_digest
+from .schedule import Row
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFrame:
+    """Latents (c, h, w), normalised, of one latent frame of the rollout.
+
+    The frame starts at `level` instead of at pure noise: it waits there, mixed with its own noise,
+    while the schedule is above, and goes down with the schedule from there. So 0 is kept as it is,
+    1 is not known at all, and between the two what survives that much noise is kept.
+    """
+
+    frame: int
+    latents: Tensor = field(repr=False, compare=False)
+    level: float = 0.0
+    digest: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        if self.frame < 0:
+            raise BadInput(f"a known frame is at latent frame 0 or later; got {self.frame}.")
+        if not 0 <= self.level <= 1:
+            raise BadInput(f"the level of a known frame is from 0 to 1; got {self.level}.")
+        if not self.latents.isfinite().all():
+            raise BadInput(
+                f"the known latents at latent frame {self.frame} are not finite; encode them in "
+                "float32 or bfloat16."
+            )
+        object.__setattr__(self, "digest", embedding_digest(self.latents))
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFrames:
+    """Known frames in order of time, no two at the same place."""
+
+    frames: tuple[KnownFrame, ...] = ()
+
+    def __post_init__(self) -> None:
+        ordered = tuple(sorted(self.frames, key=lambda one: one.frame))
+        for one, other in zip(ordered, ordered[1:], strict=False):
+            if one.frame == other.frame:
+                raise BadInput(
+                    f"two known frames fall on latent frame {one.frame}; move one, or leave "
+                    "one out."
+                )
+            if one.latents.shape != other.latents.shape:
+                raise BadInput(
+                    f"the known frames are of different sizes, {_size(one.latents)} and "
+                    f"{_size(other.latents)}; bring all pictures to one size first."
+                )
+        object.__setattr__(self, "frames", ordered)
+
+    @property
+    def leading(self) -> int:
+        """How many latent frames from the first on are kept as they are."""
+        clean = (one.level == 0 and one.frame == i for i, one in enumerate(self.frames))
+        return next((i for i, is_kept in enumerate(clean) if not is_kept), len(self.frames))
+
+    @property
+    def stop(self) -> int:
+        """The latent frame after the last known one."""
+        return self.frames[-1].frame + 1 if self.frames else 0
+
+    def within(self, frames: range) -> tuple[KnownFrame, ...]:
+        """The known ones among latent `frames`."""
+        first, stop = (
+            bisect_left(self.frames, at, key=lambda one: one.frame)
+            for at in (frames.start, frames.stop)
+        )
+        return self.frames[first:stop]
+
+    def kept(self, frames: range) -> list[bool]:
+        """Which of latent `frames` are given as they are."""
+        clean = {one.frame for one in self.within(frames) if one.level == 0}
+        return [frame in clean for frame in frames]
+
+    def leading_rows(self, chunk_frames: int) -> Iterator[Row]:
+        """Rows in which the leading frames are there and nothing changes.
+
+        They are chunks too, cut so that the first one that is made begins a whole one: a picture
+        before chunks of 3 is a chunk of its own.
+        """
+        first, stop = 0, self.leading % chunk_frames or chunk_frames
+        while first < self.leading:
+            still = (0.0,) * (stop - first)
+            yield Row(first, still, still, (0,) * (stop - first))
+            first, stop = stop, stop + chunk_frames
+
+    def limited(self, row: Row) -> Row:
+        """The row in which no known frame is above its level."""
+        now, after = list(row.now), list(row.after)
+        for one in self.within(row.frames):
+            i = one.frame - row.first
+            now[i], after[i] = min(now[i], one.level), min(after[i], one.level)
+        return replace(row, now=tuple(now), after=tuple(after))
+
+    def mixed_into(self, noise: Tensor, frames: range, process: NoiseProcess) -> Tensor:
+        """Pure noise (f, c, h, w) of latent `frames`, where known ones are at their levels."""
+        x = noise.clone()
+        for one in self.within(frames):
+            i = one.frame - frames.start
+            x[i] = mixed(process, one.latents.to(x), noise[i], x.new_tensor(one.level))
+        return x
+
+    def check(self, channels: int | None, rows: int, columns: int, length: int | None) -> None:
+        """Refuse what does not fit a rollout of these latent sizes; None is not known yet."""
+        if not self.frames:
+            return
+        shape = self.frames[0].latents.shape
+        if len(shape) != 3 or shape[1:] != (rows, columns) or channels not in (None, shape[0]):
+            wanted = _size(torch.empty(channels or shape[0], rows, columns))
+            raise BadInput(
+                f"the known frames are {_size(self.frames[0].latents)} and the shot is {wanted}; "
+                "bring the pictures to the shot's width and height before they are encoded."
+            )
+        if length is not None and self.stop > length:
+            raise BadInput(
+                f"a known frame falls on latent frame {self.stop - 1} and the shot has {length}, "
+                "counted from 0; make the shot longer, or give fewer frames."
+            )
+
+
+def sequence(
+    latents: Tensor, start: int = 0, *, spacing: int = 1, level: float = 0.0
+) -> KnownFrames:
+    """Latents (f, c, h, w) as known frames from latent frame `start` on, one in each `spacing`."""
+    if spacing < 1:
+        raise BadInput(f"known frames are 1 or more latent frames apart; got {spacing}.")
+    places = enumerate(latents.float())
+    return KnownFrames(tuple(KnownFrame(start + i * spacing, x, level) for i, x in places))
+
+
+def together(parts: Iterable[KnownFrames]) -> KnownFrames:
+    """All of them."""
+    return KnownFrames(tuple(one for part in parts for one in part.frames))
+
+
+def _size(latents: Tensor) -> str:
+    return " x ".join(str(side) for side in latents.shape) + " (channels x rows x columns)"
