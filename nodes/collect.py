@@ -46,10 +46,11 @@ class CollectFrames(io.ComfyNode):
         images = _allocate(frames, cls.hidden.unique_id)
         stop = 0
         progress = host.Progress(cls.hidden.unique_id, frames.rollout.chunk_count or 0)
-        async for chunk in frames.chunks.subscribe():
-            stop = chunk.first_frame + len(chunk.frames)
-            images[chunk.first_frame : stop] = chunk.frames.movedim(1, -1)
-            progress.advance(chunk.index + 1)
+        with frames.chunks.subscribe() as reader:
+            async for chunk in reader:
+                stop = chunk.first_frame + len(chunk.frames)
+                images[chunk.first_frame : stop] = chunk.frames.movedim(1, -1)
+                progress.advance(chunk.index + 1)
         return io.NodeOutput(images[:stop])
 
 
@@ -90,10 +91,8 @@ class FramesToVideo(io.ComfyNode):
             return io.NodeOutput(host.nothing_to_give())
         file = host.output_file("longtake_video", ".mp4", temporary=True)
         progress = host.Progress(cls.hidden.unique_id, frames.rollout.chunk_count or 0)
-        reader = frames.chunks.subscribe()
-        with open_video(
-            file.path, VideoSpec(frames.width, frames.height, frames.fps, FragmentedMP4(crf))
-        ) as video:
+        spec = VideoSpec(frames.width, frames.height, frames.fps, FragmentedMP4(crf))
+        with frames.chunks.subscribe() as reader, open_video(file.path, spec) as video:
             async for chunk in reader:
                 video.write(chunk.frames)
                 progress.advance(chunk.index + 1)
@@ -129,9 +128,10 @@ class CollectLatents(io.ComfyNode):
             return io.NodeOutput(host.nothing_to_give())
         progress = host.Progress(cls.hidden.unique_id, rollout.chunk_count or 0)
         latents = []
-        async for chunk in rollout.chunks.subscribe():
-            latents.append(chunk.latents)
-            progress.advance(chunk.index + 1)
+        with rollout.chunks.subscribe() as reader:
+            async for chunk in reader:
+                latents.append(chunk.latents)
+                progress.advance(chunk.index + 1)
         return io.NodeOutput({"samples": to_latent(torch.cat(latents))})
 
 

@@ -88,8 +88,7 @@ class SaveVideo(io.ComfyNode):
         progress = host.Progress(cls.hidden.unique_id, frames.rollout.chunk_count or 0)
         sheet = ContactSheet(fps=frames.fps)
         spec = VideoSpec(frames.width, frames.height, frames.fps, _container(format, crf))
-        reader = frames.chunks.subscribe()
-        with open_video(file.path, spec) as video:
+        with frames.chunks.subscribe() as reader, open_video(file.path, spec) as video:
             frames.rollout.run.disk.files.append(lambda: video.bytes_written)
             _tell(role, file)
             async for chunk in reader:

@@ -46,8 +46,8 @@ class StreamingPreview(io.ComfyNode):
         """Hand every chunk to the player's store."""
         node_id = cls.hidden.unique_id
         progress = host.Progress(node_id, frames.rollout.chunk_count or 0)
-        reader = frames.chunks.subscribe()
-        with _Showing(frames, node_id, cls.hidden.extra_pnginfo) as showing:
+        canvas = cls.hidden.extra_pnginfo
+        with frames.chunks.subscribe() as reader, _Showing(frames, node_id, canvas) as showing:
             async for chunk in reader:
                 showing.add(chunk)
                 progress.advance(chunk.index + 1)
@@ -61,9 +61,11 @@ class _Showing:
     def __init__(
         self, frames: HostFrames, node_id: str | None, canvas: dict[str, Any] | None
     ) -> None:
-        shot = Shot(frames.fps, frames.width, frames.height, frames.rollout.frames)
+        shot = Shot(frames.fps, frames.width, frames.height, frames.rollout.frames, frames.plan)
         self._frames = frames
-        self._take = session.takes.create(shot, host.origin(node_id, canvas), host.messenger())
+        self._take = session.takes.create(
+            shot, host.origin(node_id, canvas), host.messenger(), frames.controls
+        )
         frames.album.show_in(self._take)
 
     @property
@@ -88,37 +90,19 @@ class _Showing:
 
 
 def _ending(frames: HostFrames, error: BaseException | None) -> Ending:
-    """How a stream ended: by itself, by a failure, or by the host (Cancel)."""
+    """How a stream ended: by itself, by Stop, by a failure, or by the host (Cancel)."""
     if error is None:
-        return Ending("done")
-    going_on_at_s = _resume_at_s(frames)
+        return Ending("stopped" if frames.controls.state == "stopped" else "done")
     if not isinstance(error, Exception):  # the host's interrupt is none, nor a cancelled task's
-        return Ending("interrupted", None, going_on_at_s)
-    sentence = (
-        str(error) if isinstance(error, LongtakeError) else f"{type(error).__name__}: {error}"
-    )
-    return Ending("error", sentence, going_on_at_s)
-
-
-def _resume_at_s(frames: HostFrames) -> float | None:
-    """The second of video at which the next run goes on; None if it begins anew or has nothing
-    to do.
-    """
-    done = frames.rollout.stored_chunks()
-    if done in (0, frames.rollout.chunk_count):
-        return None
-    return _seconds(frames, done)
-
-
-def _seconds(frames: HostFrames, chunk: int) -> float:
-    """Where a chunk begins in the video."""
-    return frame_count(frames.rollout.span(chunk).first) / frames.fps
+        return Ending("interrupted", None, frames.resume_at_s)
+    known = isinstance(error, LongtakeError)
+    reason = str(error) if known else f"{type(error).__name__}: {error}"
+    return Ending("error", reason, frames.resume_at_s)
 
 
 def _stats(frames: HostFrames) -> TakeStats:
     """How it goes, for the strip below the player."""
-    rollout, meter = frames.rollout, frames.meter or Meter()
-    resumed = rollout.resumed_from
+    rollout, meter, resumed = frames.rollout, frames.meter or Meter(), frames.rollout.resumed_from
     return TakeStats(
         first_frame_s=meter.first_frame_s,
         frames_per_s=meter.frames_per_s,
@@ -126,7 +110,10 @@ def _stats(frames: HostFrames) -> TakeStats:
         chunk_p95_s=meter.chunk_interval_p95_s,
         kv_bytes=rollout.kv_bytes,
         kv_bytes_planned=rollout.kv_bytes_planned,
-        resumed_from_s=_seconds(frames, resumed) if resumed else None,
+        drift=rollout.run.drift.value,
+        resumed_from_s=frame_count(rollout.span(resumed).first) / frames.fps if resumed else None,
+        paused_s=frames.controls.paused_s,
+        kv_on_host=rollout.kv_on_host,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cached_property, partial
@@ -202,7 +203,9 @@ class HostFrames(FrameStream):
         return replace(report, versions={**(report.versions or {}), "guidance": used})
 
     def _decode(self, first: int) -> Iterator[FrameChunk]:
-        self.meter, self.model_evals = Meter(), 0
+        controls = self.controls
+        self.meter = Meter(clock=lambda: time.perf_counter() - controls.paused_s)
+        self.model_evals = 0
         chunks, frames = self.rollout.chunk_count, self.rollout.frames
         for chunk in super()._decode(first):
             self.meter.chunk_done(

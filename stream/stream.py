@@ -28,7 +28,8 @@ class Stream(Generic[T]):
     """A sequence of chunks: `open(i)` starts making chunk i, `stored(i)` reads it or is None.
 
         for chunk in stream: ...                        # alone
-        async for chunk in stream.subscribe(): ...      # in step with every other subscription
+        with stream.subscribe() as reader:              # in step with every other subscription
+            async for chunk in reader: ...
 
     `length` is the number of chunks where it is known: it lets a fully stored stream end without
     opening production. Production that raised, even a host's interrupt, is dead; the next reader
@@ -114,6 +115,19 @@ class Subscription(AsyncIterator[T]):
 
     def __aiter__(self) -> Subscription[T]:
         return self
+
+    def __enter__(self) -> Subscription[T]:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        """Close. An interrupt, which is no `Exception`, ends the others too: a host raises it only
+        once, wherever it is looked for first.
+        """
+        own = (Exception, asyncio.CancelledError, GeneratorExit)
+        if self._line is not None and error is not None and not isinstance(error, own):
+            self._line.fail(error)
+        self.close()
+        self._error = None  # its traceback would keep the producer's memory
 
     async def __anext__(self) -> T:
         self._follow(asyncio.current_task())

@@ -22,12 +22,12 @@ from longtake.stream.take import Take
 from longtake.tests.node_bench import Bench
 
 
-def takes(bench: Bench) -> list[Take]:
-    """Every take there is, oldest first, all encoded."""
+def takes(bench: Bench, *, whole: bool = True) -> list[Take]:
+    """Every take there is, oldest first; `whole`: wait until all is encoded."""
     from longtake.nodes.session import session
 
     kept = list(session.takes._takes.values())
-    for take in kept:
+    for take in kept if whole else ():
         take.join()
     return kept
 
@@ -102,25 +102,66 @@ def test_after_a_cancel_it_stays_and_says_where_the_next_run_goes_on(bench: Benc
 
 
 @pytest.mark.parametrize(
-    ("error", "message"),
-    [
-        (BadInput("The disk is full; free some."), "The disk is full; free some."),
-        (ValueError("no"), "ValueError: no"),
-    ],
-)
+    ("kind", "said", "message"),
+    [(BadInput, "The disk is full; free some.", "The disk is full; free some."),
+     (ValueError, "no", "ValueError: no")],
+)  # fmt: skip
 def test_a_failure_is_one_sentence_in_the_take(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, kind: type[Exception], said: str, message: str
 ) -> None:
+    from longtake.nodes.preview import host
+
     def fail(self: Any, done: int) -> None:
-        raise error
+        raise kind(said)
 
-    from longtake.nodes import host
-
+    frames = bench.frames()
     monkeypatch.setattr(host.Progress, "advance", fail)
-    with pytest.raises(type(error)):
-        bench.run("LongtakePreview", frames=bench.frames())
+    with pytest.raises(kind):
+        bench.run("LongtakePreview", frames=frames)
     known = takes(bench)[0].manifest()
     assert (known["state"], known["message"]) == ("error", message)
+
+
+def test_stop_keeps_what_is_there_and_says_stopped(bench: Bench) -> None:
+    frames = bench.frames()
+    tell = bench.state.listener
+
+    def stop(event: Event) -> None:
+        tell(event)
+        if isinstance(event, ChunkDone) and event.chunk == 1:
+            assert takes(bench, whole=False)[0].control(1, lambda controls: controls.stop())
+
+    bench.state.listener = stop
+    bench.run("LongtakePreview", frames=frames)
+    known = takes(bench)[0].manifest()
+    assert (known["state"], known["frames"], known["control_rev"]) == ("stopped", 21, 1)
+
+
+def test_an_edit_through_the_take_is_shown_where_it_took_effect(bench: Bench) -> None:
+    frames = bench.frames()
+    tell = bench.state.listener
+
+    def edit(event: Event) -> None:
+        tell(event)
+        if isinstance(event, ChunkDone) and event.chunk == 0:
+            takes(bench, whole=False)[0].control(1, lambda c: c.set_prompt("a blue ball"))
+
+    bench.state.listener = edit
+    bench.run("LongtakePreview", frames=frames)
+    known = takes(bench)[0].manifest()
+    [change] = known["edits"]
+    assert (change["status"], change["first_frame"]) == ("applied", 9) and change["line"]
+    assert known["prompt_changes"] == [
+        {"frame": 0, "text": "a red ball", "edited": False},
+        {"frame": 9, "text": "a blue ball", "edited": True},
+    ]
+
+
+def test_a_plan_is_shown_and_nothing_made(bench: Bench) -> None:
+    bench.run("LongtakePreview", frames=bench.frames(plan_only=True))
+    known = takes(bench)[0].manifest()
+    assert (known["state"], known["frames"], known["plan"]["frames"]) == ("done", 0, 33)
+    assert known["plan"]["fits"] and known["plan"]["text"]
 
 
 def test_a_file_saved_from_the_same_frames_is_named(bench: Bench) -> None:

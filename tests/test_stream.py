@@ -229,6 +229,30 @@ def test_a_production_error_reaches_every_reader_and_the_next_run_goes_on(
     assert studio.opened == [0, 3] and studio.made == [*range(LENGTH)]
 
 
+@pytest.mark.parametrize(
+    ("error", "rest"), [(Interrupt(), Interrupt), (OSError("disk full"), type(None))]
+)
+def test_an_interrupt_that_one_reader_meets_ends_all_at_once_and_a_failure_only_its_own(
+    error: BaseException, rest: type
+) -> None:
+    studio = Studio()
+    stream = studio.stream()
+
+    async def meets() -> None:
+        with stream.subscribe() as reader:
+            async for chunk in reader:
+                if chunk == 2:
+                    raise error
+
+    async def main() -> None:
+        outputs = [collect(stream.subscribe()), meets(), collect(stream.subscribe())]
+        results = await asyncio.gather(*map(_outcome, outputs))
+        assert [type(result) for result in results] == [rest, type(error), rest]
+
+    run(main)
+    assert studio.made == [*range(3 if rest is Interrupt else LENGTH)] and studio.released == 1
+
+
 async def _outcome(output: object) -> BaseException | None:
     try:
         await output  # type: ignore[misc]
