@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from .collect import CollectFrames, CollectLatents, FramesToVideo
+from .context_noise import ContextNoiseSettings
 from .doctor import Doctor
 from .guidance import HistoryGuidance
 from .guidance_parts import GuidanceOptions, GuidanceTerm
@@ -17,6 +18,7 @@ from .prompts import PromptTimeline
 from .routes import open_to_browsers
 from .sampler import DiffusionForcingSampler
 from .schedule import DiffusionForcingSchedule
+from .score_guidance import ScoreGuidance
 from .settings import KVCacheSettings
 from .upscale import UpscaleStream
 from .vae import VAEDecodeStream, VAEEncodeStream
@@ -28,9 +30,11 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     PromptTimeline,
     KVCacheSettings,
     DiffusionForcingSchedule,
+    ContextNoiseSettings,
     HistoryGuidance,
     GuidanceTerm,
     GuidanceOptions,
+    ScoreGuidance,
     DiffusionForcingSampler,
     VAEDecodeStream,
     VAEEncodeStream,

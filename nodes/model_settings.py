@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..samplers.context_noise import ContextNoise
 from ..samplers.preset_schedule import preset_cache, preset_schedule
 from ..samplers.schedule_options import solver_named
 from . import host, sockets
@@ -51,7 +52,9 @@ class SettingsFromModel(io.ComfyNode):
         if preset.note:
             host.warn(cls.hidden.unique_id, f"{known.family.title}: {preset.note}.")
         schedule = ScheduleSettings(
-            preset_schedule(preset), solver_named(preset.solver), preset.context_noise
+            preset_schedule(preset),
+            solver_named(preset.solver),
+            ContextNoise(preset.context_noise),
         )
         return io.NodeOutput(
             schedule, preset_cache(preset), preset.guidance_scale, preset.width, preset.height

@@ -9,7 +9,6 @@ from comfy_api.latest import io
 from ..attention.kv_cache import CachePolicy
 from ..errors import BadInput
 from ..model.preset import DEMO
-from ..samplers.context_noise import ContextNoise
 from ..samplers.guidance import Guidance
 from ..samplers.guidance import cfg as guidance_by
 from ..samplers.memory import RolloutMemory
@@ -76,7 +75,7 @@ class DiffusionForcingSampler(io.ComfyNode):
         settings = RolloutSettings(
             plan.prompt_timeline(prompts, engine.config, planned), rows, columns, schedule.schedule,
             length=planned.latent_frames, seed=seed, solver=schedule.solver,
-            cache=cache, context_noise=ContextNoise(schedule.context_noise),
+            cache=cache, context_noise=schedule.context_noise,
             guidance=guidance or guidance_by(cfg),
             guidance_changes=plan.guidance_changes(prompts, planned, guided),
         )  # fmt: skip

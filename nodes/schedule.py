@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from comfy_api.latest import io, ui
 
-from ..errors import BadInput
 from ..model.preset import DEMO
+from ..samplers.context_noise import ContextNoise
 from ..samplers.schedule import NoiseSchedule
 from ..samplers.schedule_options import (
     ATTENTION,
@@ -33,7 +33,7 @@ class ScheduleSettings:
 
     schedule: NoiseSchedule
     solver: Solver
-    context_noise: float
+    context_noise: ContextNoise
 
     @property
     def chunk_frames(self) -> int:
@@ -74,12 +74,11 @@ class DiffusionForcingSchedule(io.ComfyNode):
         step_list: str = "",
     ) -> io.NodeOutput:
         """The schedule, its solver and the context noise; and a picture of it."""
-        if not 0 <= context_noise < 1:
-            raise BadInput(f"context_noise is {context_noise}; it must be from 0 to 0.9.")
         options = ScheduleOptions(
             schedule, chunk_frames, steps, shift, stagger, attention, step_preset, step_list
         )
-        made = ScheduleSettings(options.schedule(), solver_named(solver), context_noise)
+        noise = ContextNoise(context_noise)
+        made = ScheduleSettings(options.schedule(), solver_named(solver), noise)
         file = host.output_file("longtake_schedule", "levels.png", temporary=True)
         draw_schedule(made.schedule, file.path)
         picture = ui.SavedResult(file.name, file.subfolder, io.FolderType.temp)

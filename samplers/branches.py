@@ -34,6 +34,7 @@ class Branches:
         self.prompt = settings.prompts.entries[0]
         self._planned = _views(settings)
         self._prompts = settings.guidance.prompts
+        self._before = self.nothing()  # the last finished latent frame, (1, c, h, w)
         self._evaluator = Evaluator(model, settings.solver.process)
         self._histories: Histories | None = None
 
@@ -87,7 +88,7 @@ class Branches:
         if any(factors):
             factor = v.new_tensor(factors).view(-1, 1, 1, 1)
             for pull in guidance.pulls:
-                v = v - factor * pull.on(x - levels * v, row.first)
+                v = v - factor * pull.on(x - levels * v, self._before, row.first)
         return v
 
     def commit(self, first: int, clean: Tensor, given: Sequence[bool] = ()) -> None:
@@ -97,6 +98,7 @@ class Branches:
         `given` says which frames are known ones, not generated; none unless told.
         """
         self.histories.commit(first, clean, given or [False] * len(clean))
+        self._before = clean[-1:].float()
 
     def check_finite(self, latents: Tensor, first: int) -> None:
         """Raise NotFinite, naming the layer, unless the latents from frame `first` are finite."""

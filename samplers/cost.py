@@ -46,8 +46,10 @@ def without_guidance(settings: RolloutSettings) -> RolloutSettings:
 
 
 def histories_used(settings: RolloutSettings) -> str:
-    """Every branch with its weight and, where it is not exact, why; for the report."""
-    return "; ".join(_branch(settings, branch) for branch in settings.guidance.branches)
+    """Every branch with its weight and, where it is not exact, why; then scores. For the report."""
+    guidance = settings.guidance
+    scores = [f"{p.weight:g} x {type(p.score).__name__.lower()} score" for p in guidance.pulls]
+    return "; ".join([*(_branch(settings, branch) for branch in guidance.branches), *scores])
 
 
 def _evaluated(guidance: Guidance, levels: tuple[float, ...], steps: tuple[int, ...]) -> int:

@@ -99,7 +99,11 @@ def _with_prompt(branches: Branches, run: Callable[[], object]) -> Callable[[], 
 def _rehearsal(
     settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype
 ) -> tuple[Branches, int]:
-    """Branches whose caches are as full as they are ever before a pass, and the frame after it."""
+    """Branches whose caches are as full as they are ever before a pass, and the frame after it.
+
+    Scores run code of their own, which cannot be rehearsed; what they take is not in the plan.
+    """
+    settings = replace(settings, guidance=replace(settings.guidance, pulls=()))
     tree = shape_only(config, dtype)
     branches = Branches(settings, Denoiser(lambda _: tree, config, META, dtype))
     branches.claim()

@@ -26,6 +26,8 @@ PERMANENT_IDS = {
     "LongtakeHistoryGuidance",
     "LongtakeGuidanceTerm",
     "LongtakeGuidanceOptions",
+    "LongtakeScoreGuidance",
+    "LongtakeContextNoise",
     "LongtakeSampler",
     "LongtakeVAEDecode",
     "LongtakeVAEEncode",

@@ -25,9 +25,10 @@ class Score(Protocol):
     in the chunks' keys. Tensors and modules it holds must be made by `outside_inference`.
     """
 
-    def __call__(self, latents: Tensor, first: int) -> Tensor:
+    def __call__(self, latents: Tensor, before: Tensor, first: int) -> Tensor:
         """log p(wish | latents) up to a constant: a scalar, more is better, differentiable in
-        latents (f, c, h, w), normalised, float32; `first` is the first one's number in the rollout.
+        latents (f, c, h, w), normalised, float32; `before` is the last finished latent frame before
+        them, (1, c, h, w) or none, and `first` the first one's number in the rollout.
         """
 
 
@@ -50,21 +51,21 @@ class Pull:
                 f"and {self.limit}."
             )
 
-    def on(self, clean: Tensor, first: int) -> Tensor:
+    def on(self, clean: Tensor, before: Tensor, first: int) -> Tensor:
         """What it adds to the clean latents (f, c, h, w), bounded."""
-        pull = self.weight * gradient(self.score, clean, first)
+        pull = self.weight * gradient(self.score, clean, before, first)
         size = pull.square().mean((1, 2, 3), keepdim=True).sqrt()
         return pull * (self.limit / size.clamp(min=self.limit))
 
 
-def gradient(score: Score, clean: Tensor, first: int) -> Tensor:
+def gradient(score: Score, clean: Tensor, before: Tensor, first: int) -> Tensor:
     """The score's gradient with respect to clean latents (f, c, h, w), like them.
 
     Leaves the host's inference mode for this one computation.
     """
     with torch.inference_mode(False), torch.enable_grad():
-        latents = clean.detach().float().clone().requires_grad_()
-        (slope,) = torch.autograd.grad(score(latents, first), latents)
+        latents = outside_inference(clean).float().requires_grad_()
+        (slope,) = torch.autograd.grad(score(latents, outside_inference(before), first), latents)
     if not torch.isfinite(slope).all():
         raise NotFinite(
             f"the score {type(score).__name__} gave a gradient that is not finite at latent frame "

@@ -149,3 +149,31 @@ def test_pictures_encode_and_decode_again(
     assert (
         len(pictures(client, run, "6")) == 9
     )  # 7 pictures are 3 latent frames, the last one completed
+
+
+def colour_distance(made: list[np.ndarray], colours: list[tuple[int, int, int]]) -> float:
+    """Mean distance of all pixels to the nearest colour, in 8-bit RGB."""
+    pixels = np.stack(made)[..., None, :].astype(np.float64) - np.array(colours)
+    return float(np.sqrt((pixels**2).sum(-1)).min(-1).mean())
+
+
+def test_a_score_pulls_in_the_hosts_inference_mode(client: Client) -> None:
+    """The host forbids gradients; Score Guidance leaves that mode for the score alone."""
+    found = []
+    for weight in (0.0, 2.0):
+        workflow = example(seed=22, frames=21)
+        del workflow[SAVE]
+        workflow["30"] = node("LongtakeHistoryGuidance", preset="text only", scale=1.5,
+                              text_scale=2.0, level=0.75, short_frames=4, short_share=0.5,
+                              none_as="pure noise", exact=False, stabilise=0.0)  # fmt: skip
+        workflow["31"] = node("LongtakeScoreGuidance", guidance=["30", 0], score="palette",
+                              weight=weight, limit=1.0, colours="#e61919 #ffe533", vae=[LOAD, 2],
+                              region="0 0 1 1", least_motion=0.2)  # fmt: skip
+        workflow[SAMPLER]["inputs"]["guidance"] = ["31", 0]
+        workflow["21"] = node("LongtakeCollectFrames", frames=[DECODE, 0])
+        workflow["22"] = node("SaveImage", images=["21", 0], filename_prefix="core/score")
+        run = client.run(workflow)
+        assert run.end[0] == "execution_success", run.end
+        made = pictures(client, run, "22")
+        found.append(colour_distance(made, [(0xE6, 0x19, 0x19), (0xFF, 0xE5, 0x33)]))
+    assert found[1] < 0.9 * found[0], found

@@ -1,0 +1,133 @@
+"""Three scores: match a colour palette, match a region of a reference picture, keep moving.
+
+Each is -1/2 of a squared error in units of its tolerance, counted once per latent pixel, so that
+weight 1 means the same for every size of picture, chunk and video.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import InitVar, dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...errors import BadInput
+from ...model.fingerprint import fingerprint
+from ...model.vae.tiny import TinyVAE
+from .score import outside_inference
+
+COLOUR_TOLERANCE = 0.2  # of the RGB range
+MOTION_TOLERANCE = 0.1  # standard deviations of a latent
+
+Colour = tuple[float, float, float]
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """A differentiable decoder for scores: a copy of a tiny VAE's, made outside inference mode.
+
+    The latents it is given are decoded on their own, without the memory of earlier ones.
+    """
+
+    vae: InitVar[TinyVAE]
+    device: InitVar[torch.device]
+    weights: str = ""
+
+    def __post_init__(self, vae: TinyVAE, device: torch.device) -> None:
+        with torch.inference_mode(False):
+            own = deepcopy(vae).to(device, torch.float32).requires_grad_(False)
+        object.__setattr__(self, "_vae", own)
+        object.__setattr__(self, "weights", fingerprint(dict(own.named_parameters())))
+
+    def __call__(self, latents: Tensor) -> Tensor:
+        """Latents (f, c, h, w) to frames (4f, 3, 8h, 8w), RGB in [0, 1] but not clamped."""
+        own: TinyVAE = self._vae  # type: ignore[attr-defined]
+        there = latents.to(next(own.parameters()).device)
+        return own.decode_groups(there.unsqueeze(0), own.start(own.decoder))[0][0]
+
+
+@dataclass(frozen=True, eq=False)
+class Palette:
+    """Every pixel near one of some colours, RGB in [0, 1]."""
+
+    colours: tuple[Colour, ...]
+    pictures: Pictures
+
+    def __post_init__(self) -> None:
+        if not self.colours:
+            raise BadInput("a palette needs at least one colour, such as #ffcc00.")
+
+    def __call__(self, latents: Tensor, before: Tensor, first: int) -> Tensor:
+        """Squared distance to the nearest colour."""
+        pixels = self.pictures(latents).movedim(1, -1).unsqueeze(-2)  # (n, H, W, 1, 3)
+        distance = (pixels - pixels.new_tensor(self.colours)).square().sum(-1).amin(-1)
+        return _fit(distance.mean() / COLOUR_TOLERANCE**2, latents)
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """The part `box` of every frame as in a reference picture (3, H, W), RGB in [0, 1].
+
+    `box` is left, top, width and height in fractions of the picture.
+    """
+
+    picture: Tensor
+    box: Box
+    pictures: Pictures
+
+    def __post_init__(self) -> None:
+        left, top, width, height = self.box
+        inside = min(left, top) >= 0 and min(width, height) > 0
+        if not inside or left + width > 1 or top + height > 1:
+            raise BadInput(
+                "a region is left, top, width and height in fractions of the picture, from 0 to 1; "
+                f"got {self.box}."
+            )
+        object.__setattr__(self, "picture", outside_inference(self.picture))
+
+    def __call__(self, latents: Tensor, before: Tensor, first: int) -> Tensor:
+        """Squared difference to the reference inside the box."""
+        frames = self.pictures(latents)
+        wanted = self.picture.to(frames)[None]
+        wanted = F.interpolate(wanted, frames.shape[-2:], mode="bilinear", antialias=True)
+        rows, columns = self._slices(*frames.shape[-2:])
+        difference = (frames - wanted)[..., rows, columns].square().sum(1).mean()
+        share = self.box[2] * self.box[3]
+        return share * _fit(difference / COLOUR_TOLERANCE**2, latents)
+
+    def _slices(self, rows: int, columns: int) -> tuple[slice, slice]:
+        left, top, width, height = self.box
+        top_row, left_column = int(top * rows), int(left * columns)
+        return (
+            slice(top_row, max(top_row + 1, round((top + height) * rows))),
+            slice(left_column, max(left_column + 1, round((left + width) * columns))),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Motion:
+    """Latents change from one latent frame to the next by at least `least` on average, in standard
+    deviations; where they do, it does nothing.
+    """
+
+    least: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.least < 10:
+            raise BadInput(f"the least motion is above 0 and below 10; got {self.least}.")
+
+    def __call__(self, latents: Tensor, before: Tensor, first: int) -> Tensor:
+        """Squared shortfall of the mean absolute change, from the last finished frame on."""
+        joined = torch.cat([before, latents])
+        if len(joined) < 2:
+            return 0 * latents.sum()
+        change = (joined[1:] - joined[:-1]).abs().mean()
+        return _fit(F.relu(self.least - change).square() / MOTION_TOLERANCE**2, latents)
+
+
+def _fit(error: Tensor, latents: Tensor) -> Tensor:
+    """-1/2 of a mean squared error for each latent pixel of (f, c, h, w)."""
+    return -0.5 * error * (latents.numel() // latents.shape[1])
