@@ -45,6 +45,7 @@ class Settings:
     pictures: PictureSpec = PictureSpec(clips=120)
     widths: tuple[int, int, int] = (64, 80, 128)
     train_encoder: bool = False
+    rate: float = 1.0  # share of the usual peak learning rate
     save_every: int = 100
 
 
@@ -97,7 +98,9 @@ def refine(vae_file: Path, out: Path, settings: Settings) -> None:
         model.norm = nn.Identity()  # the latents have unit variance already
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     curve = Curve(settings.steps, decay_share=1.0)
-    run = Run(out / "refine.pt", model, matrix_descent(trained, curve, muon=0.005, adamw=5e-4))
+    rate = settings.rate
+    descent = matrix_descent(trained, curve, muon=0.005 * rate, adamw=5e-4 * rate)
+    run = Run(out / "refine.pt", model, descent)
     run.resume(rng, settings.seed)
     pool = PicturePool(settings.pictures, rng)
     held_out = held_out_clips(settings.pictures)
@@ -139,10 +142,14 @@ def held_out_psnr(model: TrainedVAE, held_out: Tensor) -> float:
 @click.option("--steps", type=click.IntRange(1), default=Settings().steps, show_default=True)
 @click.option("--seed", type=int, default=Settings().seed, show_default=True)
 @click.option("--train-encoder", is_flag=True, help="Train the encoder too: this changes latents.")
-def main(vae: Path, out: Path, steps: int, seed: int, train_encoder: bool) -> None:
+@click.option("--rate", type=float, default=1.0, help="Share of the usual peak learning rate.")
+def main(  # noqa: PLR0913  # one parameter per option
+    vae: Path, out: Path, steps: int, seed: int, train_encoder: bool, rate: float
+) -> None:
     """Command line."""
+    settings = Settings(steps=steps, seed=seed, train_encoder=train_encoder, rate=rate)
     with reporting():
-        refine(vae, out, Settings(steps=steps, seed=seed, train_encoder=train_encoder))
+        refine(vae, out, settings)
 
 
 if __name__ == "__main__":
