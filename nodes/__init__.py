@@ -9,6 +9,7 @@ from .context_noise import ContextNoiseSettings
 from .doctor import Doctor
 from .guidance import HistoryGuidance
 from .guidance_parts import GuidanceOptions, GuidanceTerm
+from .known_frames import KnownFrames
 from .load_demo import LoadDemoModel
 from .load_model import LoadCausalVideoModel
 from .model_settings import SettingsFromModel
@@ -35,6 +36,7 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     GuidanceTerm,
     GuidanceOptions,
     ScoreGuidance,
+    KnownFrames,
     DiffusionForcingSampler,
     VAEDecodeStream,
     VAEEncodeStream,

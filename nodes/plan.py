@@ -46,13 +46,15 @@ OTHER_CONDITIONS = (  # what the host's nodes hang on a prompt, and its own samp
 class Length:
     """A length in latent frames, snapped up to whole chunks, and what was asked for in frames.
 
-    Without an end `latent_frames` is None.
+    Without an end `latent_frames` is None. The first `origin` latent frames are given; chunks are
+    counted from there.
     """
 
     latent_frames: int | None
     chunk_frames: int
     asked_frames: int
     fps: float
+    origin: int = 0
 
     @property
     def frames(self) -> int | None:
@@ -67,7 +69,10 @@ class Length:
     @property
     def chunks(self) -> int | None:
         """How many chunks that is."""
-        return None if self.latent_frames is None else self.latent_frames // self.chunk_frames
+        if self.latent_frames is None:
+            return None
+        given = min(self.origin, self.latent_frames)
+        return sum(-(-part // self.chunk_frames) for part in (given, self.latent_frames - given))
 
     def __str__(self) -> str:
         if self.frames is None:
@@ -80,8 +85,13 @@ class Length:
         return f"{made}: the {asked}, up to a whole chunk"
 
 
-def snapped_length(length: float, unit: str, fps: float, chunk_frames: int) -> Length:
-    """`length` seconds or frames as whole chunks, never shorter than asked; 0 has no end."""
+def snapped_length(
+    length: float, unit: str, fps: float, chunk_frames: int, origin: int = 0
+) -> Length:
+    """`length` seconds or frames as whole chunks, never shorter than asked; 0 has no end.
+
+    The first `origin` latent frames are given.
+    """
     seconds = length if unit == SECONDS else length / fps
     if not math.isfinite(length) or not 0 <= seconds <= LONGEST_SECONDS:
         raise BadInput(
@@ -89,10 +99,11 @@ def snapped_length(length: float, unit: str, fps: float, chunk_frames: int) -> L
             f"({round(LONGEST_SECONDS * fps)} frames), or 0 to go on until Stop."
         )
     if length == 0:
-        return Length(None, chunk_frames, 0, fps)
+        return Length(None, chunk_frames, 0, fps, origin)
     asked = max(1, round(seconds * fps))
-    chunks = -(-latent_frame_count(asked) // chunk_frames)
-    return Length(chunks * chunk_frames, chunk_frames, asked, fps)
+    beyond = latent_frame_count(asked) - origin
+    snapped = max(0, -(-beyond // chunk_frames)) * chunk_frames - max(0, -beyond)
+    return Length(origin + snapped, chunk_frames, asked, fps, origin)
 
 
 def latent_size(width: int, height: int) -> tuple[int, int]:
@@ -234,7 +245,7 @@ def _start(prompt: TimedEmbedding, length: Length) -> int:
     if prompt.start_s == 0:
         return 0
     latent_frame = (prompt.start_s * length.fps + FRAMES_PER_LATENT - 1) / FRAMES_PER_LATENT
-    return chunk_start(latent_frame, length.chunk_frames)
+    return chunk_start(latent_frame, length.chunk_frames, length.origin)
 
 
 def _from_conditioning(conditioning: list[Any]) -> Timeline:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from comfy_api.latest import io
@@ -16,6 +17,7 @@ from ..samplers.preset_schedule import preset_cache
 from ..samplers.settings import RolloutSettings
 from ..stream.disk_cap import DISK_CAP_BYTES
 from . import host, plan, sockets
+from .known_frames import KnownClip, placed
 from .model_facts import facts
 from .patches import without_effect
 from .schedule import ScheduleSettings
@@ -64,11 +66,13 @@ class DiffusionForcingSampler(io.ComfyNode):
         kv_cache: CachePolicy | None = None,
         guidance: Guidance | None = None,
         plan_only: bool = False,
+        known_frames: tuple[KnownClip, ...] | Mapping[str, Any] | None = None,
     ) -> io.NodeOutput:
         """Plan the rollout and say what will be made; nothing is generated yet."""
         engine, preset = denoiser(model), facts(model).preset
         rows, columns = plan.latent_size(width, height)
-        planned = plan.snapped_length(length, length_unit, preset.fps, schedule.chunk_frames)
+        known, unit = placed(known_frames, preset.fps), schedule.chunk_frames
+        planned = plan.snapped_length(length, length_unit, preset.fps, unit, known.leading)
         cache = kv_cache or preset_cache(preset)
         plan.check_endless(planned, cache)
         guided = guidance.scaled if guidance else guidance_by
@@ -76,7 +80,7 @@ class DiffusionForcingSampler(io.ComfyNode):
             plan.prompt_timeline(prompts, engine.config, planned), rows, columns, schedule.schedule,
             length=planned.latent_frames, seed=seed, solver=schedule.solver,
             cache=cache, context_noise=schedule.context_noise,
-            guidance=guidance or guidance_by(cfg),
+            guidance=guidance or guidance_by(cfg), known=known,
             guidance_changes=plan.guidance_changes(prompts, planned, guided),
         )  # fmt: skip
         prompter = prompts.prompter if isinstance(prompts, Timeline) else None
@@ -203,6 +207,13 @@ def _shot() -> list[io.Input]:
             optional=True,
             tooltip="Say what would be made (frames, chunks, memory) and make nothing: true or "
             "false. Outputs end at once, without files.",
+        ),
+        io.MultiType.Input(
+            "known_frames",
+            [sockets.KnownFrames, io.Latent],
+            optional=True,
+            tooltip="Pictures or clips that are part of the shot: Known Frames, or a latent of VAE "
+            "Encode (Stream) that it begins with (image to video, going on from a video).",
         ),
     ]
 

@@ -8,6 +8,7 @@ Rollout = io.Custom("ROLLOUT")  # stream/rollout_stream.py
 Frames = io.Custom("FRAMES")  # stream/rollout_stream.py
 KVCache = io.Custom("KV_CACHE")  # attention/kv_cache.py
 Guidance = io.Custom("GUIDANCE")  # samplers/guidance/terms.py
+KnownFrames = io.Custom("KNOWN_FRAMES")  # nodes/known_frames.py
 Schedule = io.Custom("NOISE_SCHEDULE")  # nodes/settings.py
 Timeline = io.Custom("PROMPT_TIMELINE")  # nodes/timeline.py
 

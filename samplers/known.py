@@ -8,10 +8,9 @@ first and last frame, in-betweening and video to video are the same thing with o
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-import torch
 from torch import Tensor
 
 from ..errors import BadInput
@@ -63,8 +62,8 @@ class KnownFrames:
                 )
             if one.latents.shape != other.latents.shape:
                 raise BadInput(
-                    f"the known frames are of different sizes, {_size(one.latents)} and "
-                    f"{_size(other.latents)}; bring all pictures to one size first."
+                    f"the known frames are of different sizes, {_size(one.latents.shape)} and "
+                    f"{_size(other.latents.shape)}; bring all pictures to one size first."
                 )
         object.__setattr__(self, "frames", ordered)
 
@@ -120,16 +119,16 @@ class KnownFrames:
             x[i] = mixed(process, one.latents.to(x), noise[i], x.new_tensor(one.level))
         return x
 
-    def check(self, channels: int | None, rows: int, columns: int, length: int | None) -> None:
-        """Refuse what does not fit a rollout of these latent sizes; None is not known yet."""
+    def check(self, rows: int, columns: int, length: int | None) -> None:
+        """Refuse what does not fit a rollout of these latent sizes."""
         if not self.frames:
             return
         shape = self.frames[0].latents.shape
-        if len(shape) != 3 or shape[1:] != (rows, columns) or channels not in (None, shape[0]):
-            wanted = _size(torch.empty(channels or shape[0], rows, columns))
+        if shape[1:] != (rows, columns):
             raise BadInput(
-                f"the known frames are {_size(self.frames[0].latents)} and the shot is {wanted}; "
-                "bring the pictures to the shot's width and height before they are encoded."
+                f"the known frames are {_size(shape)} and the shot is "
+                f"{_size((shape[0], rows, columns))}; bring the pictures to the shot's width and "
+                "height before they are encoded."
             )
         if length is not None and self.stop > length:
             raise BadInput(
@@ -153,5 +152,5 @@ def together(parts: Iterable[KnownFrames]) -> KnownFrames:
     return KnownFrames(tuple(one for part in parts for one in part.frames))
 
 
-def _size(latents: Tensor) -> str:
-    return " x ".join(str(side) for side in latents.shape) + " (channels x rows x columns)"
+def _size(shape: Sequence[int]) -> str:
+    return " x ".join(str(side) for side in shape) + " (channels x rows x columns)"

@@ -57,9 +57,15 @@ def fit_length(embedding: Tensor, text_len: int) -> Tensor:
     return F.pad(embedding, (0, 0, 0, missing)) if missing >= 0 else embedding[:text_len]
 
 
-def chunk_start(latent_frame: float, chunk_frames: int) -> int:
-    """The chunk boundary nearest to a (fractional) latent frame: prompts change between chunks."""
-    return round(latent_frame / chunk_frames) * chunk_frames
+def chunk_start(latent_frame: float, chunk_frames: int, origin: int = 0) -> int:
+    """The chunk boundary nearest to a (fractional) latent frame: prompts change between chunks.
+
+    One boundary is `origin`; where no other falls on it, the start is one too.
+    """
+    first = origin % chunk_frames
+    if latent_frame < first / 2:
+        return 0
+    return first + max(0, round((latent_frame - first) / chunk_frames)) * chunk_frames
 
 
 def embedding_digest(embedding: Tensor) -> str:

@@ -56,7 +56,7 @@ class RolloutSettings:
             )
         if self.length is not None and self.length < 1:
             raise BadInput(f"a rollout needs at least one latent frame; got {self.length}.")
-        self.known.check(None, self.rows, self.columns, self.length)
+        self.known.check(self.rows, self.columns, self.length)
         starts = [change.start_frame for change in self.guidance_changes]
         if any(b <= a for a, b in zip(starts, starts[1:], strict=False)):
             raise BadInput(f"guidance times must increase; got latent frames {starts}.")

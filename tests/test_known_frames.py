@@ -224,8 +224,3 @@ def test_known_frames_that_do_not_fit_are_refused_in_one_sentence(build: object,
     with pytest.raises(BadInput, match=says) as refusal:
         settings(CHUNKS, LENGTH, known=build())  # type: ignore[operator]
     assert str(refusal.value).count(". ") == 0
-
-
-def test_channels_are_those_of_the_model() -> None:
-    with pytest.raises(BadInput, match="4 x 4 x 6 .* and the shot is 16 x 4 x 6"):
-        sequence(CLIP).check(16, 4, 6, LENGTH)

@@ -44,6 +44,17 @@ def test_prompts_change_at_the_nearest_chunk_boundary(frame: float, chunk: int) 
     assert abs(start - frame) <= chunk / 2
 
 
+@examples(100)
+@given(frame=st.floats(0, 1e3), chunk=st.integers(1, 8), origin=st.integers(0, 20))
+def test_prompts_after_given_frames_change_where_chunks_begin(
+    frame: float, chunk: int, origin: int
+) -> None:
+    boundaries = {0, *range(origin % chunk, 2000, chunk)}
+    start = chunk_start(frame, chunk, origin)
+    assert start in boundaries
+    assert abs(start - frame) == min(abs(one - frame) for one in boundaries)
+
+
 def test_the_digest_is_of_the_values_not_of_where_they_are() -> None:
     embedding = randn(5, 4)
     assert embedding_digest(embedding) == embedding_digest(embedding.T.contiguous().T)

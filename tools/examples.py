@@ -20,6 +20,12 @@ HALF_A_MINUTE = """0: a red ball bouncing over green hills by day, clear sky, th
 15: a purple ball bouncing over snowy mountains at night, clear sky, the camera pans left
 22.5: a white ball bouncing over green hills by day, cloudy sky, the camera pans right"""
 
+YELLOW = "a yellow ball bouncing over desert dunes at sunset, clear sky, the camera pans left"
+FROM_A_PICTURE = f"""0: {YELLOW}
+4: a yellow ball bouncing over snowy mountains at night, clear sky, the camera pans left"""
+RED = "a red ball bouncing over green hills by day, clear sky, the camera pans left"
+REDRAWN = "0: a blue ball bouncing over snowy mountains at sunset, clear sky, the camera pans left"
+
 
 @dataclass(frozen=True, slots=True)
 class Example:
@@ -51,7 +57,49 @@ def long_shot() -> Example:
     return Example(api, {**PLACES, "3": (320, 300, 300, 130), "4": (320, 520, 300, 180)}, groups)
 
 
-EXAMPLES = {"text_to_stream": text_to_stream, "long_shot": long_shot}
+def image_to_stream() -> Example:
+    """A picture, made here so that there is one, and the shot that begins with it."""
+    picture = {
+        "9": _sampler("Picture", prompts=["10", 0], seed=11, length=1.0, length_unit="frames"),
+        "10": node("CLIPTextEncode", "What the picture shows", clip=["1", 1], text=YELLOW),
+        "11": node("LongtakeVAEDecode", "VAE Decode (Stream)", rollout=["9", 0], vae=["1", 2]),
+        "12": node("LongtakeCollectFrames", "Collect Frames", frames=["11", 0]),
+        "13": node("ImageFromBatch", "Your picture here", image=["12", 0], batch_index=0, length=1),
+        "14": node("LongtakeVAEEncode", "VAE Encode (Stream)", pixels=["13", 0], vae=["1", 2]),
+    }
+    api = {**_world(FROM_A_PICTURE), **_shot(seed=4, length=8.0), **picture, **_outputs("6")}
+    api["5"]["inputs"]["known_frames"] = ["14", 0]
+    places = {
+        **PLACES, **BELOW, "12": (1220, 900, 260, 80), "13": (1540, 900, 280, 110),
+        "14": (1880, 900, 260, 80),
+    }  # fmt: skip
+    return Example(api, places, [_group("Any Load Image can stand here", 1540, 900, 280, 110)])
+
+
+def video_to_stream() -> Example:
+    """A clip, made here so that there is one, and the shot that redraws it under another prompt."""
+    clip = {
+        "9": _sampler("Clip", prompts=["10", 0], seed=12, length=6.0, length_unit="seconds"),
+        "10": node("CLIPTextEncode", "What the clip shows", clip=["1", 1], text=RED),
+        "11": node("LongtakeVAEDecode", "VAE Decode (Stream)", rollout=["9", 0], vae=["1", 2]),
+        "14": node("LongtakeVAEEncode", "VAE Encode (Stream)", pixels=["11", 0], vae=["1", 2]),
+        "15": node(
+            "LongtakeKnownFrames", "Known Frames", latent=["14", 0], start=0.0,
+            start_unit="seconds", spacing=1, level=0.8,
+        ),
+    }  # fmt: skip
+    api = {**_world(REDRAWN), **_shot(seed=4, length=8.0), **clip, **_outputs("6")}
+    api["5"]["inputs"]["known_frames"] = ["15", 0]
+    places = {**PLACES, **BELOW, "14": (1220, 900, 260, 80), "15": (1540, 900, 300, 170)}
+    return Example(api, places, [_group("How much is redrawn", 1540, 900, 300, 170)])
+
+
+EXAMPLES = {
+    "text_to_stream": text_to_stream,
+    "long_shot": long_shot,
+    "image_to_stream": image_to_stream,
+    "video_to_stream": video_to_stream,
+}
 BLUEPRINT = "Long shot"
 INSIDE = ("2", "4", "5", "6")
 PROMOTED = (
@@ -70,6 +118,12 @@ PLACES: dict[str, Place] = {
     "6": (1220, 0, 260, 80),
     "7": (1220, 160, 300, 300),
     "8": (1560, 0, 300, 200),
+}
+
+BELOW: dict[str, Place] = {
+    "9": (480, 900, 320, 320),
+    "10": (0, 900, 420, 180),
+    "11": (880, 900, 260, 80),
 }
 
 
@@ -94,13 +148,20 @@ def _shot(*, seed: int, length: float) -> Api:
             "LongtakeSchedule", "Diffusion-Forcing Schedule",
             chunk_frames=3, steps=4, shift=2.0, solver="euler", context_noise=0.0,
         ),
-        "5": node(
-            "LongtakeSampler", "Diffusion-Forcing Sampler",
-            model=["1", 0], prompts=["2", 0], schedule=["4", 0], kv_cache=["3", 0],
-            seed=seed, width=96, height=64, length=length, length_unit="seconds", cfg=2.5,
+        "5": _sampler(
+            "Diffusion-Forcing Sampler",
+            prompts=["2", 0], seed=seed, length=length, length_unit="seconds",
         ),
         "6": node("LongtakeVAEDecode", "VAE Decode (Stream)", rollout=["5", 0], vae=["1", 2]),
     }  # fmt: skip
+
+
+def _sampler(title: str, **inputs: Any) -> dict[str, Any]:
+    """A sampler of the demo's size, on the settings of the shot."""
+    return node(
+        "LongtakeSampler", title, model=["1", 0], schedule=["4", 0], kv_cache=["3", 0],
+        width=96, height=64, cfg=2.5, **inputs,
+    )  # fmt: skip
 
 
 def _outputs(frames: str) -> Api:

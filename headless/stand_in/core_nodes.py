@@ -31,6 +31,31 @@ class CLIPTextEncode(io.ComfyNode):
         return io.NodeOutput(clip.encode_from_tokens_scheduled(clip.tokenize(text)))
 
 
+class ImageFromBatch(io.ComfyNode):
+    """Some pictures of an IMAGE."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Which, from 0; negative ones count from the end."""
+        return io.Schema(
+            node_id="ImageFromBatch",
+            display_name="Get Image from Batch",
+            inputs=[
+                io.Image.Input("image"),
+                io.Int.Input("batch_index", default=0, min=-16384, max=16384),
+                io.Int.Input("length", default=1, min=1, max=4096),
+            ],
+            outputs=[io.Image.Output()],
+        )
+
+    @classmethod
+    def execute(cls, image: Tensor, batch_index: int, length: int) -> io.NodeOutput:
+        """Those that there are."""
+        first = batch_index + len(image) if batch_index < 0 else batch_index
+        first = max(0, min(len(image) - 1, first))
+        return io.NodeOutput(image[first : first + length].clone())
+
+
 def save_image_node(state: HostState) -> type[io.ComfyNode]:
     """Save Image, writing into the output folder of `state`."""
 

@@ -39,7 +39,8 @@ class StandInHost:
     """The stand-in as a host for the command line; needs `modules.installed` around it."""
 
     unknown_remedy = (
-        "without ComfyUI only Longtake's own nodes, CLIPTextEncode and SaveImage can run; "
+        "without ComfyUI only Longtake's own nodes, CLIPTextEncode, ImageFromBatch and SaveImage "
+        "can run; "
         "give --comfy DIR (a ComfyUI checkout) to use others"
     )
 
@@ -172,7 +173,11 @@ def our_extension() -> ComfyExtension:
 
 def _node_table(state: HostState, extension: ComfyExtension) -> dict[str, type[ComfyNode]]:
     listed = asyncio.run(_load(extension))
-    listed += [core_nodes.CLIPTextEncode, core_nodes.save_image_node(state)]
+    listed += [
+        core_nodes.CLIPTextEncode,
+        core_nodes.ImageFromBatch,
+        core_nodes.save_image_node(state),
+    ]
     return {node.GET_SCHEMA().node_id: node for node in listed}
 
 
