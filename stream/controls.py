@@ -144,10 +144,12 @@ class Controls:
     # What the producing thread does
 
     def wait_while_paused(self, check: Callable[[], None], long_pause: Callable[[], None]) -> None:
-        """Return once the run is not paused; `check` may raise to end the wait.
+        """Return once the run is not paused; until then ask `check`, which may raise to end it.
 
         `long_pause` is called once when the pause has lasted for `long_pause_s`.
         """
+        if self._state != "paused":
+            return
         began = time.monotonic()
         told = False
         try:

@@ -71,6 +71,12 @@ def run_here(path: Path, out: Path) -> tuple[Made, list[Event]]:
     return made, events
 
 
+def test_a_node_that_gives_nothing_keeps_what_follows_from_running(tmp_path: Path) -> None:
+    """As in the core: no file, no error, whatever lies behind it."""
+    made, events = run_here(workflow(tmp_path, watch=True, name="nothing"), tmp_path / "out")
+    assert made.files == [] and not any(isinstance(event, BarMoved) for event in events)
+
+
 def invoke(*arguments: object) -> Result:
     return CliRunner().invoke(cli.main, [str(one) for one in arguments])
 

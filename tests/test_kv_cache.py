@@ -19,6 +19,7 @@ from longtake.tests.tiny_model import randn
 
 SHAPE = CacheShape(layers=2, batch=1, heads=2, head_dim=12, rows=1, columns=3, chunk_frames=3)
 TOKENS = SHAPE.frame_tokens
+ON_GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")]
 
 
 def frame_kv(frame: int) -> list[tuple[Tensor, Tensor]]:
@@ -204,3 +205,32 @@ def test_more_active_frames_than_planned_are_refused() -> None:
 def test_a_window_has_room_beyond_its_sink(window: int, sink: int) -> None:
     with pytest.raises(ValueError, match="_frames must be"):
         WindowSink(window, sink)
+
+
+@pytest.mark.parametrize("hold_rotated", [True, False])
+@pytest.mark.parametrize("device", ["cpu:0", pytest.param("cuda", marks=ON_GPU)])
+def test_a_cache_that_was_moved_away_and_back_holds_the_same_bits(
+    device: str, hold_rotated: bool
+) -> None:
+    shape = dataclasses.replace(SHAPE, hold_rotated=hold_rotated)
+    moved, stayed = KVCache(shape, WindowSink(4, 1)), KVCache(shape, WindowSink(4, 1))
+    for cache in (moved, stayed):
+        fill(cache, 5)
+        cache.workspace(0)  # some of it is rotated already
+    for place in (device, "cpu"):
+        moved.move(place)
+        assert moved.bytes == stayed.bytes and moved.device == torch.device(place)
+        assert moved.history(0)[0].device.type == torch.device(place).type
+    for cache in (moved, stayed):
+        cache.commit(chunk_kv([5]))
+    for layer in range(SHAPE.layers):
+        for ours, expected in zip(moved.workspace(layer), stayed.workspace(layer), strict=True):
+            assert torch.equal(ours[:, : 4 * TOKENS], expected[:, : 4 * TOKENS])
+
+
+def test_a_dropped_cache_holds_no_memory() -> None:
+    cache = KVCache(SHAPE, WindowSink(4))
+    fill(cache, 2)
+    assert not cache.dropped
+    cache.drop()
+    assert cache.dropped and cache.bytes == 0

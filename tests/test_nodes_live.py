@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-import gc
 import logging
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from longtake.attention.kv_cache import KVCache
-from longtake.errors import BadInput
-from longtake.headless.events import ChunkDone, Event, FileSaved
+from longtake.headless.events import ChunkDone, Event
 from longtake.tests.node_bench import Bench
 
 TEXT = "0: a red ball\n1: a blue ball"
@@ -244,126 +239,41 @@ def test_the_session_remembers_few_embeddings_of_living_encoders(bench: Bench) -
     assert session.embedding(clip, "1") is None
 
 
-# Plans, and shots without an end
+def take_of(bench: Bench) -> Any:
+    """The newest take, all encoded."""
+    from longtake.nodes.session import session
+
+    take = list(session.takes._takes.values())[-1]
+    take.join()
+    return take
 
 
-def test_a_plan_makes_nothing_and_every_output_says_so(
-    bench: Bench, caplog: pytest.LogCaptureFixture, tmp_path: Path
-) -> None:
-    caplog.set_level(logging.INFO, "longtake")
+def test_the_preview_obeys_the_player_and_shows_what_became_of_it(bench: Bench) -> None:
+    """Through the take that the player's requests reach, as the routes do."""
+    from longtake.nodes.session import session
+
+    def edit() -> None:
+        take = list(session.takes._takes.values())[-1]
+        assert take.control(1, lambda controls: controls.set_prompt("ball"))
+
+    def stop() -> None:
+        take = list(session.takes._takes.values())[-1]
+        assert take.control(2, lambda controls: controls.stop())
+
+    asked_at(bench, 1, stop)
+    asked_at(bench, 0, edit)
+    frames = bench.frames(text="0: a red ball")
+    bench.run("LongtakePreview", frames=frames)
+    shown = take_of(bench).manifest()
+    assert shown["state"] == "stopped" and shown["frames"] == 21
+    assert [edit["line"] for edit in shown["edits"]] == ["0.5625: ball"]
+    assert shown["prompt_changes"][1] == {"frame": 9, "text": "ball", "edited": True}
+    assert shown["plan"]["chunks"] == 3 and shown["stats"]["paused_s"] == 0.0
+
+
+def test_a_plan_is_shown_in_the_preview(bench: Bench) -> None:
     frames = bench.frames(plan_only=True)
-    plan = frames.plan
-    assert (plan.frames, plan.seconds, plan.chunks, plan.fits) == (33, 33 / 16, 3, True)
-    assert plan.kv_bytes == frames.rollout.kv_bytes_planned > 0 and plan.text in caplog.text
-    for node in ("LongtakePreview", "LongtakeSaveVideo"):
-        bench.run(node, frames=frames)
-    given = [
-        bench.run("LongtakeCollectFrames", frames=frames)[0],
-        bench.run("LongtakeFramesToVideo", frames=frames)[0],
-        bench.run("LongtakeCollectLatents", rollout=frames.rollout)[0],
-        bench.run("LongtakeVAEEncode", pixels=frames, vae=frames.vae)[0],
-    ]
-    assert {type(one).__name__ for one in given} == {"ExecutionBlocker"}
-    assert "Nothing is saved" in caplog.text and "Nothing is collected" in caplog.text
-    made = [path.name for path in tmp_path.rglob("*") if path.is_file()]
-    assert made == ["longtake_schedule_00001_levels.png"]  # the schedule node's own picture
-    assert not [event for event in bench.events if isinstance(event, (ChunkDone, FileSaved))]
-
-
-def test_a_plan_that_does_not_fit_is_shown_and_not_refused(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from longtake.nodes import host
-
-    monkeypatch.setattr(host, "usable_memory_bytes", lambda device: 1000)
-    plan = bench.frames(plan_only=True).plan
-    assert not plan.fits and plan.free_bytes == 1000 and "are free" in plan.text
-
-
-def test_a_length_of_0_goes_on_until_stop(bench: Bench) -> None:
-    frames = bench.frames(length=0.0)
-    assert frames.plan.frames is None and frames.rollout.chunk_count is None
-    asked_at(bench, 3, frames.controls.stop)
-    bench.run("LongtakeSaveVideo", frames=frames)
-    assert frames.report([]).frames == 45 and frames.controls.state == "stopped"
-    with pytest.raises(BadInput, match="has no end .length is 0., so its frames cannot be"):
-        collected(bench, frames)
-
-
-def test_a_shot_without_an_end_needs_a_window(bench: Bench) -> None:
-    [full] = bench.run("LongtakeKVCacheSettings", policy="full")
-    with pytest.raises(BadInput, match="keeps the full history"):
-        bench.frames(length=0.0, kv_cache=full)
-
-
-def test_the_disk_cap_counts_the_video_and_says_why_it_stops(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    from longtake.stream import disk_cap
-
-    monkeypatch.setattr(disk_cap, "DISK_CAP_BYTES", 10_000)
-    frames = bench.frames(length=0.0)
-    bench.run("LongtakeSaveVideo", frames=frames)
-    assert frames.controls.state == "stopped" and len(frames.rollout.run.disk.files) == 1
-    assert "Stopped: the shot has filled" in caplog.text
-    assert frames.controls.message.startswith("Stopped")
-
-
-# Memory
-
-
-def test_no_kv_cache_outlives_its_run(bench: Bench) -> None:
-    """The host keeps ROLLOUT and FRAMES for the next prompt; the memory must not stay with them."""
-    frames = bench.frames()
-    collected(bench, frames)
-    gc.collect()
-    alive = [one for one in gc.get_objects() if type(one) is KVCache]
-    assert alive == [] and not frames.rollout.claim.memory.in_use
-
-
-def test_kv_caches_given_up_between_chunks_are_made_again_with_the_same_bits(bench: Bench) -> None:
-    frames = bench.frames()
-    memory = frames.rollout.claim.memory
-    held: list[int] = []
-
-    def unload() -> None:
-        held.append(memory.loaded_size())
-        memory.partially_unload(memory.offload_device, 1)  # as the host does for another model
-        held.append(memory.loaded_size())
-
-    asked_at(bench, 1, unload)
-    unloaded = collected(bench, frames)
-    assert held == [frames.rollout.kv_bytes_planned, 0]
-    forget_chunks(bench)
-    assert torch.equal(unloaded, collected(bench, bench.frames()))
-
-
-def test_a_long_pause_moves_the_kv_cache_to_the_host(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """On a pretended accelerator: the host's device is told apart by its index."""
-    moved: list[str] = []
-    move = KVCache.move
-    monkeypatch.setattr(KVCache, "move", lambda c, d: moved.append(str(d)) or move(c, d))
-    frames = bench.frames()
-    memory, controls = frames.rollout.claim.memory, frames.controls
-    memory.load_device = torch.device("cpu", 0)
-    frames.rollout.model = dataclasses.replace(frames.rollout.model, device=memory.load_device)
-    controls.long_pause_s = 0.0
-    check = bench.state.check_interrupted
-    on_host: list[bool] = []
-
-    def look() -> None:
-        if controls.state == "paused" and moved:
-            on_host.append(frames.rollout.kv_on_host)
-            controls.resume()
-        check()
-
-    asked_at(bench, 0, controls.pause)
-    import comfy.model_management
-
-    monkeypatch.setattr(comfy.model_management, "throw_exception_if_processing_interrupted", look)
-    paused = collected(bench, frames)
-    assert on_host[0] and "cpu" in moved and controls.paused_s > 0
-    forget_chunks(bench)
-    assert torch.equal(paused, collected(bench, bench.frames()))
+    bench.run("LongtakePreview", frames=frames)
+    shown = take_of(bench).manifest()
+    assert shown["state"] == "done" and shown["frames"] == 0
+    assert shown["plan"]["text"] == frames.plan.text and shown["plan"]["fits"] is True

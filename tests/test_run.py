@@ -159,7 +159,9 @@ def test_a_run_cut_short_after_an_edit_goes_on_from_the_kept_edit(tmp_path: Path
 
 def test_an_edit_while_kept_chunks_are_read_branches_off_there(tmp_path: Path) -> None:
     list(rollout(tmp_path).chunks)
-    run = rollout(tmp_path).run
+    made = rollout(tmp_path)
+    assert made.stored_chunks() == 5  # their addresses are known already
+    run = made.run
     edited = watched(run, {1: prompt("77")})
     assert run.resumed_from == 2
     assert_same_bits(edited, list(rollout(tmp_path / "new", **with_prompt(6, "77")).chunks))

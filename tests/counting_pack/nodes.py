@@ -11,6 +11,7 @@ import comfy.model_management
 import comfy.utils
 import folder_paths
 from comfy_api.latest import ComfyExtension, io, ui
+from comfy_execution.graph_utils import ExecutionBlocker
 from server import PromptServer
 
 Counter = io.Custom("COUNTER")
@@ -40,6 +41,8 @@ class CountUp(io.ComfyNode):
     def execute(cls, steps, pause_s, name, loud, kind, again=None):
         if name == "broken":
             raise ValueError("a bug")
+        if name == "nothing":
+            return io.NodeOutput(ExecutionBlocker(None), None)
         logging.getLogger("longtake").info("counting %s", name)
         return io.NodeOutput((cls.hidden.unique_id, steps, pause_s), None)
 

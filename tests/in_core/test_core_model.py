@@ -151,3 +151,32 @@ def test_patches_that_our_forward_would_ignore_are_named(core: Any, host: Any, m
         "replaced diffusion_model.blocks.0.forward",
     ]
     assert without_effect(model) == []
+
+
+def test_cancel_stops_our_forward_within_one_layer(core: Any, host: Any, model: Any) -> None:
+    """Every layer of the host's checks for Cancel: the one after the press is not computed."""
+    host.claim([model], 0)
+    tree = host.module_tree(model)
+    computed: list[str] = []
+    pressed = "blocks.1.self_attn.k"
+
+    def note(name: str) -> Any:
+        def hook(*_: Any) -> None:
+            computed.append(name)
+            if name == pressed:
+                core.model_management.interrupt_current_processing(True)
+
+        return hook
+
+    layers = {
+        name: part for name, part in tree.named_modules() if isinstance(part, torch.nn.Linear)
+    }
+    hooks = [part.register_forward_hook(note(name)) for name, part in layers.items()]
+    try:
+        with pytest.raises(core.model_management.InterruptProcessingException):
+            velocity(tree)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert computed[-1] == pressed and "blocks.2.self_attn.q" not in computed
+    velocity(tree)  # the press is used up

@@ -1,0 +1,75 @@
+"""Plans that make nothing, and shots without an end, under the stand-in host."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from longtake.errors import BadInput
+from longtake.headless.events import ChunkDone, FileSaved
+from longtake.tests.node_bench import Bench
+from longtake.tests.test_nodes_live import asked_at, collected
+
+
+def test_a_plan_makes_nothing_and_every_output_says_so(
+    bench: Bench, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    caplog.set_level(logging.INFO, "longtake")
+    frames = bench.frames(plan_only=True)
+    plan = frames.plan
+    assert (plan.frames, plan.seconds, plan.chunks, plan.fits) == (33, 33 / 16, 3, True)
+    assert plan.kv_bytes == frames.rollout.kv_bytes_planned > 0 and plan.text in caplog.text
+    for node in ("LongtakePreview", "LongtakeSaveVideo"):
+        bench.run(node, frames=frames)
+    given = [
+        bench.run("LongtakeCollectFrames", frames=frames)[0],
+        bench.run("LongtakeFramesToVideo", frames=frames)[0],
+        bench.run("LongtakeCollectLatents", rollout=frames.rollout)[0],
+        bench.run("LongtakeVAEEncode", pixels=frames, vae=frames.vae)[0],
+    ]
+    assert {type(one).__name__ for one in given} == {"ExecutionBlocker"}
+    assert "Nothing is saved" in caplog.text and "Nothing is collected" in caplog.text
+    made = [path.name for path in tmp_path.rglob("*") if path.is_file()]
+    assert made == ["longtake_schedule_00001_levels.png"]  # the schedule node's own picture
+    assert not [event for event in bench.events if isinstance(event, (ChunkDone, FileSaved))]
+
+
+def test_a_plan_that_does_not_fit_is_shown_and_not_refused(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from longtake.nodes import host
+
+    monkeypatch.setattr(host, "usable_memory_bytes", lambda device: 1000)
+    plan = bench.frames(plan_only=True).plan
+    assert not plan.fits and plan.free_bytes == 1000 and "are free" in plan.text
+
+
+def test_a_length_of_0_goes_on_until_stop(bench: Bench) -> None:
+    frames = bench.frames(length=0.0)
+    assert frames.plan.frames is None and frames.rollout.chunk_count is None
+    asked_at(bench, 3, frames.controls.stop)
+    bench.run("LongtakeSaveVideo", frames=frames)
+    assert frames.report([]).frames == 45 and frames.controls.state == "stopped"
+    with pytest.raises(BadInput, match="has no end .length is 0., so its frames cannot be"):
+        collected(bench, frames)
+
+
+def test_a_shot_without_an_end_needs_a_window(bench: Bench) -> None:
+    [full] = bench.run("LongtakeKVCacheSettings", policy="full")
+    with pytest.raises(BadInput, match="keeps the full history"):
+        bench.frames(length=0.0, kv_cache=full)
+
+
+def test_the_disk_cap_counts_the_video_and_says_why_it_stops(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from longtake.stream import disk_cap
+
+    monkeypatch.setattr(disk_cap, "DISK_CAP_BYTES", 10_000)
+    frames = bench.frames(length=0.0)
+    bench.run("LongtakeSaveVideo", frames=frames)
+    assert frames.controls.state == "stopped" and len(frames.rollout.run.disk.files) == 1
+    assert "Stopped: the shot has filled" in caplog.text
+    assert frames.controls.message.startswith("Stopped")
