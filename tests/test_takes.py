@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
+from longtake.stream.album import Album
 from longtake.stream.frame_encoder import FrameEncoder, halved, halvings
 from longtake.stream.frames import to_pictures
 from longtake.stream.jpeg import pack_frames
@@ -340,6 +341,31 @@ def test_edits_are_told_and_mark_the_prompt_change_they_brought(
     assert [c["edited"] for c in known["prompt_changes"]] == [False, True]
     assert known["edits"][0]["line"] == "0.750: a blue ball"
     assert known["message"] == "The picture drifts."
+
+
+def test_a_take_that_is_over_no_longer_listens_to_the_controls(
+    opened: Callable[..., Bench],
+) -> None:
+    controls = FakeControls()
+    bench = opened()
+    fill(bench.open(controls=controls), 1)
+    told = len(bench.events)
+    controls.say("The next run of the same frames has begun.")
+    assert len(bench.events) == told
+
+
+def test_files_are_told_to_takes_of_the_same_prompt_early_and_late(
+    opened: Callable[..., Bench],
+) -> None:
+    bench, album = opened(), Album()
+    early, late = bench.open("1"), bench.open("2")
+    album.show_in(early)
+    album.saved(TakeFile("clip.mp4", "longtake", "output", "video"), "prompt")
+    album.show_in(late)
+    names = [[file["filename"] for file in take.summary()["files"]] for take in (early, late)]
+    assert names == [["clip.mp4"], ["clip.mp4"]]
+    album.saved(TakeFile("edited.mp4", "longtake", "output", "video"), "another prompt")
+    assert len(early.summary()["files"]) == len(late.summary()["files"]) == 1
 
 
 def test_an_encoder_that_fails_is_told_to_page_and_maker(opened: Callable[..., Bench]) -> None:
