@@ -24,6 +24,7 @@ from av.video.stream import VideoStream
 from ..errors import BadInput
 from .frames import Pictures
 
+NO_MORE_KEY_FRAMES = 1 << 30  # x264's word for it
 BT709 = 1  # ITU-T H.273, for primaries, transfer and matrix alike
 MATROSKA_CLUSTER = b"\x1f\x43\xb6\x75"
 
@@ -65,7 +66,8 @@ class MP4Fragments:
         return piece
 
     def _add_stream(self, container: OutputContainer, pictures: Pictures) -> VideoStream:
-        # No B frames: they would give a piece negative times. One key frame, at its beginning.
+        # No B frames: they would give a piece negative times. One key frame, at its beginning; the
+        # same number for all pieces, since the header of the first one stands for them.
         # No look-ahead: with it the same pictures do not always give the same bytes.
         options = {"crf": str(self._crf), "preset": "veryfast", "bf": "0", "sc_threshold": "0"}
         options |= {"x264-params": "mbtree=0:rc-lookahead=0"}
@@ -74,7 +76,7 @@ class MP4Fragments:
         stream.width, stream.height = width + width % 2, height + height % 2
         stream.pix_fmt = "yuv420p"
         codec = stream.codec_context
-        codec.gop_size = len(pictures)
+        codec.gop_size = NO_MORE_KEY_FRAMES
         codec.color_primaries = codec.color_trc = codec.colorspace = BT709
         codec.color_range = ColorRange.MPEG
         return stream

@@ -76,13 +76,16 @@ def close_to(pictures: NDArray[np.uint8], frames: Tensor) -> bool:
 
 
 @pytest.mark.parametrize(("codec", "name"), FILES)
-@pytest.mark.parametrize("fps", [12.5, Fraction(30000, 1001)])
+@pytest.mark.parametrize(
+    ("fps", "counts"),
+    [(12.5, (9, 12, 1, 12)), (Fraction(30000, 1001), (9, 12, 1, 12)), (16.0, (1, 12, 40))],
+)
 def test_a_growing_file_plays_after_every_chunk(
-    tmp_path: Path, codec: Container, name: str, fps: float | Fraction
+    tmp_path: Path, codec: Container, name: str, fps: float | Fraction, counts: tuple[int, ...]
 ) -> None:
     path, sizes, total = tmp_path / "new" / name, [0], 0
     with open_video(path, VideoSpec(48, 32, fps, codec)) as video:
-        for count in (9, 12, 1, 12):
+        for count in counts:
             video.write(moving_frames(total, count))
             video.flush()
             total += count
