@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from longtake.headless.stand_in import installed
+from longtake.headless.stand_in import core_nodes, installed
 
 ROOT = Path(__file__).resolve().parents[1]
 PERMANENT_IDS = {
@@ -28,6 +28,7 @@ PERMANENT_IDS = {
     "LongtakeGuidanceOptions",
     "LongtakeScoreGuidance",
     "LongtakeContextNoise",
+    "LongtakeKnownFrames",
     "LongtakeSampler",
     "LongtakeVAEDecode",
     "LongtakeVAEEncode",
@@ -180,7 +181,8 @@ def to_api(canvas: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_the_canvas_and_the_api_form_of_an_example_say_the_same(nodes: list[Any]) -> None:
-    schemas = {schema.node_id: schema for schema in (node.define_schema() for node in nodes)}
+    known = [*nodes, core_nodes.CLIPTextEncode, core_nodes.ImageFromBatch]
+    schemas = {schema.node_id: schema for schema in (node.define_schema() for node in known)}
     examples = ROOT / "example_workflows"
     for path in examples.glob("*.json"):
         api = json.loads((examples / "api" / path.name).read_text(encoding="utf-8"))
