@@ -119,7 +119,7 @@ test("a player that is taken away leaves nothing behind", onPage(async (player) 
     const before = /** @type {any} */ (window).counts.alive;
     const made = new Player(server, { emptyHint: () => "", keepLine: null });
     document.body.append(made.element);
-    await library.show(token, null);
+    await library.show(token, "", "");
     made.show(library.open(token));
     made.reel.toggle();
     await new Promise((resolve) => setTimeout(resolve, 1000));

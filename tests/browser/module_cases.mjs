@@ -7,7 +7,7 @@ import { ByteStore } from "../../web/player/bytes.mjs";
 import { Playhead } from "../../web/player/clock.mjs";
 import { Fetcher } from "../../web/player/fetcher.mjs";
 import { nodeAt, upstream, widgetOf } from "../../web/player/graph.mjs";
-import { Library } from "../../web/player/library.mjs";
+import { Library, nodeOf } from "../../web/player/library.mjs";
 import { Take } from "../../web/player/take.mjs";
 import { withLine } from "../../web/player/timeline.mjs";
 import { unpack } from "../../web/player/wire.mjs";
@@ -179,8 +179,9 @@ test("of several takes of a node the newest counts, and only those of this workf
   assert.deepEqual(library.newest("A").map(({ take }) => take.token), ["3", "4"]);
   assert.deepEqual(library.newest("B").map(({ take }) => take.token), ["2"]);
   assert.deepEqual(library.newest("C"), []);
-  library.show("2", "C"); // a cached run of the same graph in another tab
-  assert.deepEqual(library.newest("C").map(({ take }) => take.token), ["2"]);
+  library.show("2", "C", "12:7"); // the same graph in another tab, as a subgraph: nothing ran
+  assert.deepEqual(library.newest("C").map((session) => nodeOf(session, "C")), ["12:7"]);
+  assert.deepEqual(library.newest("B").map((session) => nodeOf(session, "B")), ["7"]);
 });
 
 test("a manifest never overwrites what a message said while it was under way", async () => {

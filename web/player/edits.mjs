@@ -43,9 +43,9 @@ export class EditList {
   /** @param {string} line */
   #keepButton(line) {
     const keep = textButton("Keep edit", () => {
-      const { take, place } = this.reel;
-      if (!take || !place.keepLine) return;
-      this.#kept.set(this.#key(line), place.keepLine(take, line) ?? "Kept in Prompt Timeline");
+      const { session, place } = this.reel;
+      if (!session || !place.keepLine) return;
+      this.#kept.set(this.#key(line), place.keepLine(session, line) ?? "Kept in Prompt Timeline");
       this.reel.onChange();
     });
     keep.title = `Write "${line}" into the Prompt Timeline, so that the workflow makes this shot again`;

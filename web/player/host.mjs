@@ -1,7 +1,7 @@
 // @ts-check
 /** The player inside ComfyUI. The only module that knows the host's `app` and `api`. */
 import { nodeAt, upstream, widgetOf } from "./graph.mjs";
-import { CHUNK_EVENT, Library, TAKE_EVENT } from "./library.mjs";
+import { CHUNK_EVENT, Library, TAKE_EVENT, nodeOf } from "./library.mjs";
 import { Player } from "./player.mjs";
 import { loadStyle } from "./style.mjs";
 import { sharedWithTabs } from "./tabs.mjs";
@@ -13,7 +13,7 @@ const WIDGET_TYPE = "LONGTAKE_PLAYER"; // not in the host's registry of widgets,
 const FOR_OTHERS = ["longtake.chunk", "longtake.file"]; // heard, or the host warns of each
 const FIRST_SIZE = [400, 460];
 
-/** @typedef {import("./take.mjs").Take} Take */
+/** @typedef {import("./library.mjs").Session} Session */
 
 /** Everything that the extension keeps for the life of the page. */
 export class Host {
@@ -42,6 +42,7 @@ export class Host {
     for (const type of [TAKE_EVENT, CHUNK_EVENT]) {
       this.api.addEventListener(type, (/** @type {CustomEvent} */ event) => hear(type, event.detail));
     }
+    this.api.addEventListener("executed", (/** @type {CustomEvent} */ event) => this.#executed(event.detail));
     for (const type of FOR_OTHERS) this.api.addEventListener(type, () => {});
     this.api.addEventListener("reconnected", () => this.library.catchUp());
     this.#attachOnce();
@@ -63,7 +64,7 @@ export class Host {
     if (node.comfyClass !== NODE) return;
     const player = new Player(this.server, {
       emptyHint: () => hint(node),
-      keepLine: (take, line) => this.#keepLine(take, line),
+      keepLine: (session, line) => this.#keepLine(session, line),
     });
     this.#players.set(node, player);
     const widget = node.addDOMWidget("player", WIDGET_TYPE, player.element, {
@@ -76,7 +77,6 @@ export class Host {
     widget.serialize = false; // not in the workflow
     node.setSize([Math.max(node.size[0], FIRST_SIZE[0]), Math.max(node.size[1], FIRST_SIZE[1])]);
     this.#chain(node, "onRemoved", () => this.#remove(node));
-    this.#chain(node, "onExecuted", (output) => this.#executed(node, output));
     this.#chain(node, "onConnectionsChange", () => player.refresh());
     this.bind(); // the node gets its id after this
   }
@@ -97,13 +97,12 @@ export class Host {
     this.#players.delete(node);
   }
 
-  /** A run has ended, or needed nothing because all was there. @param {any} node
-   * @param {{longtake?: {take: string}[]}} output */
-  #executed(node, output) {
-    for (const { take } of output?.longtake ?? []) {
-      this.library.show(take, this.#workflow);
-    }
-    this.#players.get(node)?.refresh();
+  /** A node is done, or did not need to run again.
+   * @param {{node: string, display_node?: string, output?: {longtake?: {take: string}[]}}} said */
+  #executed({ node, display_node: shown = node, output }) {
+    const workflow = this.#workflow;
+    if (workflow === null || nodeAt(this.#root, shown)?.comfyClass !== NODE) return;
+    for (const { take } of output?.longtake ?? []) this.library.show(take, workflow, shown);
   }
 
   get #root() {
@@ -127,11 +126,10 @@ export class Host {
   }
 
   #bindNow() {
-    /** @type {Map<any, import("./library.mjs").Session[]>} */
+    /** @type {Map<any, Session[]>} */
     const found = new Map();
     for (const session of this.library.newest(this.#workflow)) {
-      const { node_id: own, display_node_id: shown } = session.take.info;
-      const node = nodeAt(this.#root, own) ?? nodeAt(this.#root, shown);
+      const node = nodeAt(this.#root, nodeOf(session, this.#workflow));
       found.set(node, [...(found.get(node) ?? []), session]);
     }
     for (const [node, player] of this.#players) {
@@ -142,10 +140,10 @@ export class Host {
 
   /**
    * Write an edit into the Prompt Timeline that the take was made from.
-   * @param {Take} take @param {string} line @returns {string|null} why not, or null
+   * @param {Session} session @param {string} line @returns {string|null} why not, or null
    */
-  #keepLine(take, line) {
-    const id = take.info.node_id ?? "";
+  #keepLine(session, line) {
+    const id = nodeOf(session, this.#workflow) ?? "";
     const found = upstream(this.#root, id, (node) => node.comfyClass === TIMELINE);
     if (!found) return `No Prompt Timeline is wired to this preview; add: ${line}`;
     const widget = widgetOf(this.#root, found.path, found.node, "text");

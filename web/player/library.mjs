@@ -11,8 +11,8 @@ export const TAKE_EVENT = "longtake.take";
 export const CHUNK_EVENT = "longtake.take.chunk";
 
 /**
- * @typedef {{take: Take, transport: Transport, fetcher: Fetcher, shownIn: Set<string>}} Session
- *   `shownIn`: workflows that got it without running, beside the one that it was made in
+ * @typedef {{take: Take, transport: Transport, fetcher: Fetcher, shownIn: Map<string, string>}}
+ *   Session  `shownIn`: by workflow, the node that got it without running, wherever it was made
  */
 
 /** Every take this page has heard of. Outlives nodes, workflow tabs and connections. */
@@ -34,12 +34,10 @@ export class Library {
     /** @type {Map<string, Session>} */
     const found = new Map();
     for (const session of this.#sessions.values()) {
-      const { workflow_id: id, node_id: node, display_node_id: shown } = session.take.info;
-      const known = id !== null && workflow !== null;
-      if (known && id !== workflow && !session.shownIn.has(workflow)) continue;
-      const key = shown ?? node ?? "";
-      found.delete(key);
-      found.set(key, session);
+      const node = nodeOf(session, workflow);
+      if (node === null) continue;
+      found.delete(node);
+      found.set(node, session);
     }
     return [...found.values()];
   }
@@ -51,7 +49,7 @@ export class Library {
     const take = new Take(token);
     const transport = new Transport(this.server, take);
     const fetcher = new Fetcher(take, transport, this.store);
-    const session = { take, transport, fetcher, shownIn: new Set() };
+    const session = { take, transport, fetcher, shownIn: new Map() };
     this.#sessions.set(token, session);
     const [oldest] = this.#sessions.keys();
     if (this.#sessions.size > MOST_TAKES) this.#sessions.delete(oldest);
@@ -74,12 +72,12 @@ export class Library {
   }
 
   /** A node of a workflow got this take as its output, perhaps without being run again.
-   * @param {string} token @param {string|null} workflow */
-  async show(token, workflow) {
+   * @param {string} token @param {string} workflow @param {string} node execution id */
+  async show(token, workflow, node) {
     const session = this.open(token);
     this.#sessions.delete(token);
     this.#sessions.set(token, session);
-    if (workflow !== null) session.shownIn.add(workflow);
+    session.shownIn.set(workflow, node);
     if (!session.take.frames || session.take.growing) await this.#refresh(session);
     this.#tell();
   }
@@ -127,4 +125,15 @@ export class Library {
       console.warn("Longtake: a take could not be read; the next message asks again.", error);
     }
   }
+}
+
+/**
+ * The execution id of the node that shows a take in a workflow, or null.
+ * @param {Session} session @param {string|null} workflow null: any
+ */
+export function nodeOf({ take, shownIn }, workflow) {
+  const { workflow_id: made, node_id: node, display_node_id: shown } = take.info;
+  if (workflow !== null && shownIn.has(workflow)) return shownIn.get(workflow) ?? null;
+  const elsewhere = workflow !== null && made !== null && made !== workflow;
+  return elsewhere ? null : (shown ?? node ?? "");
 }

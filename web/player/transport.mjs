@@ -41,9 +41,8 @@ export class Transport {
    */
   control(op, fields = {}) {
     const sent = this.#last.then(async () => {
-      const first = await this.#send(op, fields);
-      const refusal = first && (await this.#send(op, fields));
-      if (refusal) throw new Error(refusal);
+      const done = (await this.#send(op, fields)) || (await this.#send(op, fields));
+      if (!done) throw new Error("The run does not take this now: it is over, or nothing controls it.");
     });
     this.#last = sent.catch(() => undefined);
     return sent;
@@ -52,7 +51,7 @@ export class Transport {
   /**
    * The state that comes back is older than a message that may have overtaken it: it is not taken.
    * @param {string} op @param {object} fields
-   * @returns {Promise<string|null>} why not, if the revision was not new enough
+   * @returns {Promise<boolean>} false if the revision was not new enough, or the run is over
    */
   async #send(op, fields) {
     const rev = Math.max(this.#revision, this.take.info.control_rev) + 1;
@@ -63,9 +62,8 @@ export class Transport {
     });
     const body = await answer.json().catch(() => ({}));
     this.#revision = Math.max(rev, body.control_rev ?? 0);
-    const error = body.error ?? `The server answered ${answer.status}.`;
-    if (answer.status === 409) return error;
-    if (!answer.ok) throw new Error(error);
-    return null;
+    if (answer.status === 409) return false;
+    if (!answer.ok) throw new Error(body.error ?? `The server answered ${answer.status}.`);
+    return true;
   }
 }

@@ -24,7 +24,7 @@
  *
  * @typedef {{request: (path: string, init?: RequestInit) => Promise<Response>,
  *   fileUrl: (file: SavedFile) => string|null}} Server  how a page reaches the routes
- * @typedef {{emptyHint: () => string, keepLine: ((take: import("./take.mjs").Take, line: string)
+ * @typedef {{emptyHint: () => string, keepLine: ((session: import("./library.mjs").Session, line: string)
  *   => string|null)|null}} Place  what only the page around a player knows; `keepLine` returns why
  *   it could not, or null
  */
