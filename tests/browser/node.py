@@ -25,7 +25,7 @@ from longtake.tests.player_server import main
 main()
 """
 START_LIMIT_S = 60
-FILE_LIMIT_S = 900
+FILE_LIMIT_S = 1800
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 

@@ -29,7 +29,7 @@ from .client import Client
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "model" / "demo"
 START_LIMIT_S = 900
-FAILING_PACK = Path(__file__).parent / "failing_pack.py"
+TEST_PACKS = ("failing_pack.py", "numbering_pack.py")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -90,7 +90,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ):
         (folder / name).mkdir(parents=True)
     _install(folder / "custom_nodes" / "longtake")
-    (folder / "custom_nodes" / "failing_pack.py").symlink_to(FAILING_PACK)
+    for pack in TEST_PACKS:
+        (folder / "custom_nodes" / pack).symlink_to(Path(__file__).parent / pack)
     (folder / "models" / "diffusion_models" / "demo.safetensors").symlink_to(
         DEMO / "dit.safetensors"
     )

@@ -1,0 +1,25 @@
+"""The player in ComfyUI's own page, in Chromium. The cases are in tests/browser/comfy_cases.mjs."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+
+from longtake.tests.browser.node import cases, lacking, run_cases
+
+from .client import Client
+
+FILE = "comfy_cases.mjs"
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(lacking() is not None, reason=lacking() or ""),
+    pytest.mark.timeout(3600),
+]
+run_once = cache(run_cases)
+
+
+@pytest.mark.parametrize("case", cases(FILE))
+def test_in_page(client: Client, case: str) -> None:
+    failure = run_once(FILE, LONGTAKE_URL=client.url)[case]
+    assert failure is None, failure
