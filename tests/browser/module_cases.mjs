@@ -208,14 +208,15 @@ test("a kept edit is appended to the timeline, or takes the place of what began 
   assert.equal(withLine("", "0: a cat"), "0: a cat");
 });
 
-/** Timeline 1 -> sampler 2 (in subgraph 12, whose border takes the timeline's text) -> preview 3. */
-function graphs() {
+/** Timeline 1 -> sampler 2 (in subgraph 12, whose border takes the timeline's text) -> preview 3.
+ * @param {number|string} border how the host writes where a subgraph's own inputs come from */
+function graphs(border) {
   const inner = {
     nodes: {
       1: { id: 1, comfyClass: "Timeline", inputs: [{ name: "text", link: 9 }] },
       2: { id: 2, comfyClass: "Sampler", inputs: [{ name: "prompts", link: 8 }] },
     },
-    links: { 8: { origin_id: 1, origin_slot: 0 }, 9: { origin_id: -10, origin_slot: 0 } },
+    links: { 8: { origin_id: 1, origin_slot: 0 }, 9: { origin_id: border, origin_slot: 0 } },
     outputs: [{ linkIds: [7] }],
   };
   const deep = { ...inner, links: { ...inner.links, 7: { origin_id: 2, origin_slot: 0 } } };
@@ -232,12 +233,14 @@ function graph({ nodes, ...rest }) {
 }
 
 test("the Prompt Timeline is found through the borders of subgraphs, and so is its text", () => {
-  const root = graphs();
-  assert.equal(nodeAt(root, "12:1")?.comfyClass, "Timeline");
-  assert.equal(nodeAt(root, "13:1"), null);
-  const found = upstream(root, "3", (node) => node.comfyClass === "Timeline");
-  assert.deepEqual(found?.path, ["12"]);
-  assert.equal(widgetOf(root, ["12"], found?.node, "text").value, "0: a");
+  for (const border of [-10, "-10"]) {
+    const root = graphs(border);
+    assert.equal(nodeAt(root, "12:1")?.comfyClass, "Timeline");
+    assert.equal(nodeAt(root, "13:1"), null);
+    const found = upstream(root, "3", (node) => node.comfyClass === "Timeline");
+    assert.deepEqual(found?.path, ["12"]);
+    assert.equal(widgetOf(root, ["12"], found?.node, "text").value, "0: a");
+  }
 });
 
 test("text that another node makes has no widget to write into", () => {

@@ -4,7 +4,7 @@
  * the host's own objects, hence `any`.
  */
 
-const SUBGRAPH_INPUT = -10; // what the host writes as origin of a link from a subgraph's own inputs
+const SUBGRAPH_INPUT = "-10"; // the origin of a link from a subgraph's own inputs, a number in older hosts
 
 /** The node with an execution id such as "12:3", or null. @param {any} root @param {string|null} id */
 export function nodeAt(root, id) {
@@ -56,7 +56,7 @@ function originOf(root, path, id) {
   const graph = graphAt(root, path);
   const link = id == null ? null : linkOf(graph, id);
   if (!link) return null;
-  if (link.origin_id === SUBGRAPH_INPUT) return outside(root, path, link.origin_slot);
+  if (String(link.origin_id) === SUBGRAPH_INPUT) return outside(root, path, link.origin_slot);
   const node = graph.getNodeById(link.origin_id);
   if (!node?.subgraph) return node ? { node, path } : null;
   const inner = node.subgraph.outputs?.[link.origin_slot]?.linkIds?.[0];
@@ -86,7 +86,7 @@ export function widgetOf(root, path, node, name) {
   const input = node.inputs?.find((/** @type {any} */ each) => each.name === name);
   const link = input?.link == null ? null : linkOf(graphAt(root, path), input.link);
   if (!link) return node.widgets?.find((/** @type {any} */ each) => each.name === name) ?? null;
-  if (link.origin_id !== SUBGRAPH_INPUT) return null;
+  if (String(link.origin_id) !== SUBGRAPH_INPUT) return null;
   const host = graphAt(root, path.slice(0, -1))?.getNodeById(idOf(path.at(-1)));
   const border = host?.inputs?.[link.origin_slot];
   return border ? widgetOf(root, path.slice(0, -1), host, border.name) : null;
