@@ -20,7 +20,7 @@ from ..model.vae.streaming import StreamingDecoder
 from ..model.vae.tiny import TinyVAE
 from ..samplers.context_noise import ContextNoise
 from ..samplers.denoiser import local_denoiser
-from ..samplers.guidance import cfg
+from ..samplers.guidance import Guidance, cfg
 from ..samplers.ladder import flow_ladder
 from ..samplers.prompts import PromptTimeline, TimedPrompt
 from ..samplers.rollout import Chunk, generate
@@ -57,7 +57,8 @@ class Recipe:
     """How a measurement samples: the demo's defaults unless a field says otherwise.
 
     `length` and `window` count latent frames, `columns` the latent picture's; 42 latent frames
-    are 10.3 s at 16 frames a second and a whole number of chunks.
+    are 10.3 s at 16 frames a second and a whole number of chunks. `guidance` takes the place of
+    CFG at `scale`.
     """
 
     length: int = 42
@@ -65,6 +66,8 @@ class Recipe:
     window: int = DEMO.window_frames
     steps: int = DEMO.steps
     scale: float = DEMO.guidance_scale
+    guidance: Guidance | None = None
+    noise: ContextNoise = ContextNoise(DEMO.context_noise)
 
 
 def sample(
@@ -83,9 +86,9 @@ def sample(
         schedule=causal_chunks(flow_ladder(recipe.steps, DEMO.shift), DEMO.chunk_frames),
         length=recipe.length,
         seed=seed,
-        guidance=cfg(recipe.scale),
+        guidance=recipe.guidance or cfg(recipe.scale),
         cache=WindowSink(recipe.window),
-        context_noise=ContextNoise(DEMO.context_noise),
+        context_noise=recipe.noise,
     )
     return generate(settings, local_denoiser(kit.dit, kit.config), history)
 

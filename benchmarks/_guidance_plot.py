@@ -1,0 +1,40 @@
+"""A picture of the guidance bench: every measure, every case, with its interval."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import BadInput
+
+if TYPE_CHECKING:
+    from .guidance import Findings
+
+SHOWN = (
+    "adherence", "adherence, last tenth", "drift of saturation", "drift of sharpness", "motion",
+    "motion, last over first", "seam", "sharpness", "distance to truth",
+)  # fmt: skip
+
+
+def draw(findings: Findings, path: Path) -> None:
+    """Save one panel for each measure; needs matplotlib."""
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise BadInput("--plot needs matplotlib; install it, or leave the plot out.") from error
+    names = [name for name in findings.figures if name != "truth"]
+    figure = Figure(figsize=(15, 2 + 0.9 * len(names)), layout="constrained")
+    for panel, key in zip(figure.subplots(3, 3, sharey=True).flat, SHOWN, strict=True):
+        for row, name in enumerate(names):
+            value = findings.figures[name][key]
+            panel.plot([value.low, value.high], [row, row], color="0.5", linewidth=3)
+            panel.plot(value.mean, row, "o", color="C0")
+        truth = findings.figures["truth"].get(key)
+        if truth is not None:
+            panel.axvspan(truth.low, truth.high, color="C2", alpha=0.2)
+        panel.set_title(key)
+        panel.set_yticks(range(len(names)), names)
+    panel.invert_yaxis()
+    plan = findings.plan
+    figure.suptitle(f"{plan.rollouts} shots of {plan.seconds:g} s; mean and 95 % interval")
+    figure.savefig(path)
