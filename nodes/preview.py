@@ -110,7 +110,7 @@ def _stats(frames: HostFrames) -> TakeStats:
         chunk_p95_s=meter.chunk_interval_p95_s,
         kv_bytes=rollout.kv_bytes,
         kv_bytes_planned=rollout.kv_bytes_planned,
-        drift=rollout.run.drift.value,
+        drift=rollout.run.drift.warning,
         resumed_from_s=frame_count(rollout.span(resumed).first) / frames.fps if resumed else None,
         paused_s=frames.controls.paused_s,
         kv_on_host=rollout.kv_on_host,

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from ..model.vae.latent_format import frame_count
 from ..samplers.rollout import Chunk
 from ..stream.contact_sheet import time_label
-from ..stream.drift import WARN_ABOVE
 from ..stream.run import Run
 from . import host
 from .session import session
@@ -55,8 +54,8 @@ class HostRun(Run):
 
     def delivered(self, chunk: Chunk) -> None:
         """Warn, once, when the picture goes wrong by itself."""
-        drift = self.drift.value
-        if drift is None or drift <= WARN_ABOVE or self._drifted:
+        drift = self.drift.warning
+        if drift is None or self._drifted:
             return
         self._drifted = True
         time = time_label(frame_count(chunk.first_frame) / self.rollout.fps)

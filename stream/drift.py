@@ -26,6 +26,11 @@ class DriftMeter:
         self._reference: list[Tensor] = []
         self._moments: tuple[Tensor, Tensor] | None = None
 
+    @property
+    def warning(self) -> float | None:
+        """The newest chunk's drift where it is worth a warning."""
+        return self.value if self.value is not None and self.value > WARN_ABOVE else None
+
     def chunk_done(self, latents: Tensor, prompt: str) -> None:
         """Note the next chunk: latents (f, c, h, w), and the prompt it was made with."""
         if prompt != self._prompt:

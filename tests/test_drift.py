@@ -40,6 +40,12 @@ def test_the_same_statistics_are_no_drift() -> None:
     assert drift is not None and drift < 0.2 < WARN_ABOVE
 
 
+def test_a_little_drift_is_measured_and_no_warning() -> None:
+    calm, gone = meter(chunk(9)), meter(torch.zeros_like(chunk(9)))
+    assert calm.value is not None and calm.warning is None
+    assert gone.warning == gone.value and gone.value is not None
+
+
 def test_drift_is_the_distance_in_means_and_spreads() -> None:
     later = 1.7 * chunk(9) - 0.4
     m, s = (f(later.double().numpy(), axis=(0, 2, 3)) for f in (np.mean, np.std))
