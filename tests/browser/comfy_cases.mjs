@@ -182,7 +182,7 @@ async function edited(canvas) {
   await edits.getByText(/applied at 0:/).waitFor();
   await canvas.until(({ frames }) => Number(frames) > Number(paused));
   await canvas.button("Keep edit").click();
-  await edits.getByText("Kept in Prompt Timeline").waitFor();
+  assert.equal(await edits.locator(".lt-outcome").textContent(), "Kept in Prompt Timeline");
   assert.match(await timeline(), /\n[\d.:]+: a green cube at night$/);
   await canvas.button("Stop").click();
   const { frames } = await canvas.until(({ state }) => state === "stopped");

@@ -8,6 +8,7 @@ import { Playhead } from "../../web/player/clock.mjs";
 import { Fetcher } from "../../web/player/fetcher.mjs";
 import { nodeAt, upstream, widgetOf } from "../../web/player/graph.mjs";
 import { Library, nodeOf } from "../../web/player/library.mjs";
+import { DRIFT_WARNING, remarks } from "../../web/player/strip.mjs";
 import { Take } from "../../web/player/take.mjs";
 import { withLine } from "../../web/player/timeline.mjs";
 import { unpack } from "../../web/player/wire.mjs";
@@ -231,6 +232,14 @@ function graphs(border) {
 function graph({ nodes, ...rest }) {
   return { ...rest, getNodeById: (/** @type {number} */ id) => nodes[id] ?? null };
 }
+
+test("only as much drift as the engine warns of is a warning", () => {
+  const engine = readFileSync(new URL("../stream/drift.py", WEB), "utf8");
+  assert.equal(Number(/^WARN_ABOVE = ([\d.]+)/m.exec(engine)?.[1]), DRIFT_WARNING);
+  const take = new Take("t");
+  const said = (/** @type {number|null} */ drift) => remarks({ ...take.info, stats: { drift } }, true).length;
+  assert.deepEqual([null, 0.07, DRIFT_WARNING, 0.51].map(said), [0, 0, 0, 1]);
+});
 
 test("the Prompt Timeline is found through the borders of subgraphs, and so is its text", () => {
   for (const border of [-10, "-10"]) {

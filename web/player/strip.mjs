@@ -4,6 +4,8 @@
 import { element } from "./dom.mjs";
 import { duration, megabytes, time } from "./format.mjs";
 
+export const DRIFT_WARNING = 0.5; // stream/drift.py: WARN_ABOVE
+
 /** The measurements of the run, and what the viewer should know about them. */
 export class Strip {
   #said = "";
@@ -49,6 +51,8 @@ function measurements({ stats, state }, growing) {
   add("speed", known(stats.frames_per_s, (rate) => `${rate.toFixed(1)} fps`), "Frames made per second");
   if (growing && state !== "paused") add("left", known(stats.eta_s, duration), "Estimated time left");
   add("chunk p95", known(stats.chunk_p95_s, duration), "95 % of the chunks took at most this long");
+  add("drift", known(stats.drift, (drift) => drift.toFixed(2)),
+    `How far the picture's statistics are from the shot's beginning; above ${DRIFT_WARNING} looks wrong`);
   add("KV", memory(stats.kv_bytes, stats.kv_bytes_planned), "KV cache: real size of planned size");
   return found;
 }
@@ -60,24 +64,20 @@ function memory(bytes, planned) {
   return planned == null ? megabytes(bytes) : `${megabytes(bytes)} of ${megabytes(planned)}`;
 }
 
-/** @param {TakeInfo} info @param {boolean} known */
-function remarks({ stats, message, plan, state }, known) {
+/** What the viewer should know beyond numbers. @param {TakeInfo} info @param {boolean} known */
+export function remarks({ stats, message, plan, state }, known) {
   const found = [];
   if (!known) found.push("The server keeps this take no longer; press Run to make it again.");
   if (message && state !== "error" && !plan) found.push(message);
   if (stats.resumed_from_s) {
     found.push(`Resumed at ${time(stats.resumed_from_s)}; what is before came from disk.`);
   }
-  if (stats.drift) found.push(driftWords(stats.drift));
+  if ((stats.drift ?? 0) > DRIFT_WARNING) {
+    found.push("The picture drifts from how the shot began; a larger window or sink holds it longer.");
+  }
   if (stats.dense_fallbacks) {
     found.push(`Sparse attention fell back to dense ${stats.dense_fallbacks} times.`);
   }
   if (stats.kv_on_host) found.push("The KV cache is in main memory while the run is paused.");
   return found;
-}
-
-/** @param {number|string} drift */
-function driftWords(drift) {
-  if (typeof drift === "string") return drift;
-  return `The picture drifts from how the shot began (${drift.toFixed(2)}).`;
 }
