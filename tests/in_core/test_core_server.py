@@ -127,7 +127,8 @@ def test_cancel_keeps_a_playable_file_and_the_next_run_goes_on_bit_for_bit(clien
     workflow = example(seed=5, frames=141)
     stopped = client.run(workflow, cancel)
     assert stopped.end[0] == "execution_interrupted"
-    assert 33 <= frame_count(newest_clip(client)) < 141
+    # An output that has not taken chunk 2 yet when another meets the cancel ends without it.
+    assert 21 <= frame_count(newest_clip(client)) < 141
     resumed = client.run(workflow)
     assert resumed.end[0] == "execution_success"
     # The core passes on ten progress messages a second at most: the first and last are sure.
