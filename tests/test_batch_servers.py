@@ -23,8 +23,10 @@ from longtake.headless.batch import remote, watch, worker
 from longtake.tests.fake_comfyui import WORKFLOW, FakeComfyUI
 
 MAIN = f"""
+import signal
 import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 import conftest
 from longtake.headless import cli
 from longtake.headless.batch import watch
