@@ -38,6 +38,9 @@ class ClosableReader(Protocol[T_co]):
     def close(self) -> None:
         """Stop reading and release the others."""
 
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        """Close; an interrupt ends the others too."""
+
 
 class MappedStream(Generic[S, T]):
     """`make` applied to every chunk of `source`, once for all who read in step.
@@ -85,6 +88,14 @@ class MappedSubscription(AsyncIterator[T], Generic[S, T]):
 
     def __aiter__(self) -> MappedSubscription[S, T]:
         return self
+
+    def __enter__(self) -> MappedSubscription[S, T]:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        """Close, as the source does: an interrupt ends every reader."""
+        self._newest = None
+        self._source.__exit__(kind, error, traceback)
 
     async def __anext__(self) -> T:
         try:

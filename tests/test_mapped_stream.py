@@ -113,3 +113,18 @@ def test_a_closed_reader_gives_no_more() -> None:
         return first.value
 
     assert asyncio.run(close_after_one()) == 0
+
+
+def test_an_interrupt_in_one_reader_ends_those_of_the_source() -> None:
+    class Interrupt(BaseException):
+        """As the host's: no `Exception`."""
+
+    async def interrupted() -> None:
+        source = numbers(4)
+        other = source.subscribe()
+        with pytest.raises(Interrupt), MappedStream(source, Doubling()).subscribe():
+            raise Interrupt
+        with pytest.raises(Interrupt):
+            await other.__anext__()
+
+    asyncio.run(interrupted())
