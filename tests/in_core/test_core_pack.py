@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from .client import Client
 from .test_core_nodes import pictures
-from .test_core_server import DECODE, PREVIEW, SAVE, example, frame_count, node, saved
+from .test_core_server import DECODE, SAVE, example, frame_count, node, saved
 
 
 def esrgan(scale: int) -> dict[str, torch.Tensor]:
@@ -56,7 +56,8 @@ def test_the_hosts_upscale_model_gives_the_same_as_its_own_node(
     ours, theirs = pictures(client, run, "23"), pictures(client, run, "26")
     assert len(ours) == len(theirs) == 69 and ours[0].shape == (128, 192, 3)
     assert max(int(np.abs(a - b).max()) for a, b in zip(ours, theirs, strict=True)) <= 1
-    assert run.values("21")[-1] == 6 and run.pictures(PREVIEW) == 6
+    shown = [data["seq"] for name, data in run.messages if name == "longtake.take.chunk"]
+    assert run.values("21")[-1] == 6 and shown == list(range(6))
 
 
 def test_an_upscaled_shot_is_saved_at_its_size(client: Client, upscale_model: str) -> None:
