@@ -45,6 +45,10 @@ class Run:
                 found.append(data["value"])
         return found
 
+    def pictures(self, node: str) -> int:
+        """How many preview pictures the node got."""
+        return sum(name == "preview" and data["node_id"] == node for name, data in self.messages)
+
 
 OnMessage = Callable[["Client", str, Any], Awaitable[None]]
 
