@@ -11,6 +11,7 @@ from .guidance import HistoryGuidance
 from .guidance_parts import GuidanceOptions, GuidanceTerm
 from .known_frames import KnownFrames
 from .load_demo import LoadDemoModel
+from .load_lora import LoadWanLora
 from .load_model import LoadCausalVideoModel
 from .model_settings import SettingsFromModel
 from .outputs import SaveVideo
@@ -27,6 +28,7 @@ from .vae import VAEDecodeStream, VAEEncodeStream
 NODES: tuple[type[io.ComfyNode], ...] = (
     LoadDemoModel,
     LoadCausalVideoModel,
+    LoadWanLora,
     SettingsFromModel,
     PromptTimeline,
     KVCacheSettings,

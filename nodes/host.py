@@ -9,6 +9,8 @@ Everything used of the host, which is also all that the stand-in (`headless/stan
     comfy.model_patcher       CoreModelPatcher(module, load_device=, offload_device=), which has
                               .model and .load_device; ModelPatcher, likewise, to be derived from
     comfy.sd                  load_diffusion_model(path) -> MODEL;
+                              load_lora_for_models(model, clip, lora, strength_model,
+                              strength_clip) -> MODEL, CLIP;
                               load_diffusion_model_state_dict(state, model_options=, metadata=)
     comfy.utils               ProgressBar(total, node_id=)
                               .update_absolute(value, total);
@@ -283,6 +285,18 @@ def weights_and_patches(model: Any) -> dict[str, list[Any]]:
     """
     stacks = model.get_key_patches("diffusion_model.")
     return {name: [stack[0][0], *stack[1:]] for name, stack in stacks.items()}
+
+
+def layer_shapes(model: Any) -> dict[str, tuple[int, ...]]:
+    """The layers of a Wan MODEL that have a weight, by official names, with its shape."""
+    state, end = module_tree(model).state_dict(), ".weight"
+    return {n.removesuffix(end): tuple(w.shape) for n, w in state.items() if n.endswith(end)}
+
+
+def with_lora(model: Any, parts: Mapping[tuple[str, str], Tensor], strength: float) -> Any:
+    """A clone of a MODEL with a LoRA: tensors by layer (official name) and the host's own word."""
+    lora = {f"diffusion_model.{layer}.{role}": tensor for (layer, role), tensor in parts.items()}
+    return comfy.sd.load_lora_for_models(model, None, lora, strength, 0.0)[0]
 
 
 def session_token(model: Any) -> str:

@@ -25,8 +25,8 @@ def identity(model: Any) -> tuple[str, str | None]:
     base = fingerprint({name: stack[0] for name, stack in stacks.items()})
     digest = hashlib.sha256(base.encode())
     unknown: set[str] = set(live_code(model))
-    for name, stack in sorted(stacks.items()):
-        for atom in _atoms(stack[1:]):
+    for name, (_, *patches) in sorted(stacks.items()):
+        for atom in _atoms(patches):
             if isinstance(atom, Tensor):
                 digest.update(f"{name} {tuple(atom.shape)} {atom.dtype};".encode() + _sample(atom))
             elif atom is None or isinstance(atom, (bool, int, float, str)):

@@ -14,6 +14,9 @@ from torch import Tensor, nn
 from ...errors import BadInput
 from ...model.checkpoint import build_dit, load_dit
 from ...model.config import config_from_shapes
+from .loras import Change, changes
+
+WeightPatch = tuple[float, Change]
 
 
 def compute_device() -> torch.device:
@@ -39,6 +42,15 @@ def load_diffusion_model_state_dict(
     return _patcher(build_dit(sd, config, Path("the model file")))
 
 
+def load_lora_for_models(
+    model: Patcher, clip: None, lora: Mapping[str, Tensor], strength: float, strength_clip: float
+) -> tuple[Patcher, None]:
+    """A clone of a MODEL with a LoRA on it."""
+    twin = model.clone()
+    twin.add_patches(changes(lora, model.model.state_dict()), strength)
+    return twin, None
+
+
 def _patcher(dit: nn.Module) -> Patcher:
     model = BaseModel(dit).eval()
     return Patcher(model, load_device=compute_device(), offload_device=torch.device("cpu"))
@@ -59,6 +71,7 @@ class Patcher:
         self.injections: dict[str, Any] = {}
         self.attachments: dict[str, Any] = {}
         self.cached_patcher_init: Any = None
+        self.patches: dict[str, list[WeightPatch]] = {}
         self.patches_uuid = uuid.uuid4()
 
     def set_attachments(self, key: str, attachment: Any) -> None:
@@ -66,20 +79,33 @@ class Patcher:
         self.attachments[key] = attachment
 
     def partially_load(self, device_to: torch.device) -> int:
-        """Bring the module to `device_to`."""
+        """Bring the module to `device_to`, with this patcher's patches and no others."""
+        if isinstance(self.model, BaseModel) and self.model.patched_by != self.patches_uuid:
+            self.model.patch(self.patches, self.patches_uuid)
         self.model.to(device_to)
         return 0
+
+    def add_patches(self, patches: Mapping[str, Change], strength: float) -> None:
+        """Change the weights of these names when they are used."""
+        for name, change in patches.items():
+            self.patches[name] = [*self.patches.get(name, []), (strength, change)]
+        self.patches_uuid = uuid.uuid4()
 
     def clone(self) -> Patcher:
         """Another handle on the same weights."""
         twin = Patcher(self.model, load_device=self.load_device, offload_device=self.offload_device)
         twin.attachments = dict(self.attachments)
+        twin.patches, twin.patches_uuid = dict(self.patches), self.patches_uuid
         return twin
 
     def get_key_patches(self, prefix: str = "") -> dict[str, list[Any]]:
-        """For each tensor below `prefix`: its value; nothing is ever patched here."""
-        state = self.model.state_dict()
-        return {name: [(value, None)] for name, value in state.items() if name.startswith(prefix)}
+        """For each tensor below `prefix`: its value without patches, then the patches on it."""
+        state = self.model.state_dict() | getattr(self.model, "unpatched", {})
+        return {
+            name: [(value, None), *self.patches.get(name, [])]
+            for name, value in state.items()
+            if name.startswith(prefix)
+        }
 
 
 class BaseModel(nn.Module):
@@ -88,6 +114,20 @@ class BaseModel(nn.Module):
     def __init__(self, diffusion_model: nn.Module) -> None:
         super().__init__()
         self.diffusion_model = diffusion_model
+        self.unpatched: dict[str, Tensor] = {}
+        self.patched_by: uuid.UUID | None = None
+
+    @torch.no_grad()
+    def patch(self, patches: Mapping[str, list[WeightPatch]], name: uuid.UUID) -> None:
+        """Change weights by `patches`, whatever changed them before."""
+        weights = dict(self.named_parameters())
+        for changed, value in self.unpatched.items():
+            weights[changed].copy_(value)
+        self.unpatched = {changed: weights[changed].clone() for changed in patches}
+        for changed, stack in patches.items():
+            for strength, change in stack:
+                weights[changed].add_(change.on(weights[changed]), alpha=strength)
+        self.patched_by = name
 
     def get_dtype_inference(self) -> torch.dtype:
         """The dtype it computes in."""

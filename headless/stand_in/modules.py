@@ -24,6 +24,7 @@ from .models import (
     compute_device,
     load_diffusion_model,
     load_diffusion_model_state_dict,
+    load_lora_for_models,
 )
 from .tiles import tiled_scale
 
@@ -127,6 +128,7 @@ def _modules(state: HostState) -> dict[str, ModuleType]:
         "comfy.sd",
         load_diffusion_model=load_diffusion_model,
         load_diffusion_model_state_dict=load_diffusion_model_state_dict,
+        load_lora_for_models=load_lora_for_models,
     )
     utils = _module(
         "comfy.utils",

@@ -21,7 +21,7 @@ class Other:
 OTHERS = (
     Other(
         "a LoRA", r"\.lora_[AB]\.|\.lora_(up|down)\.|\.lora\.(up|down)\.|\.lokr_|\.hada_",
-        "load the model it was made for, and this file with ComfyUI's Load LoRA behind it",
+        "load the model it was made for, and this file with Load Wan LoRA behind it",
     ),
     Other(
         "MAGI-1", r"videodit_blocks\.",

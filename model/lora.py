@@ -1,0 +1,189 @@
+"""LoRA files under any of the names they are published with, as the host's own loader reads them.
+
+What a LoRA adds to a weight is `strength * alpha / rank * (up @ down)`. Trainers differ in how they
+name a layer (official Wan, diffusers, wrapped by PEFT or FSDP, all dots underscores) and in where
+they say alpha: in a tensor, in PEFT's `adapter_config.json`, in diffusers' `lora_adapter_metadata`,
+or nowhere, where alpha is the rank. Here names become official ones and alpha a tensor; the host
+does the arithmetic. PEFT: huggingface/peft `tuners/lora/layer.py`, `get_delta_weight`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import BadInput
+from .checkpoint import finite
+from .families.names import from_diffusers, unwrapped
+from .files.weights import Weights, open_weights
+
+Shapes = Mapping[str, tuple[int, ...]]
+Part = tuple[str, str]
+"""An official module name, and what a tensor is to it, in the host's word."""
+
+UP, DOWN, ALPHA, BIAS = "lora_up.weight", "lora_down.weight", "alpha", "diff_b"
+ROLES = (
+    (re.compile(r"lora_B(\.(?!bias$)\w+)?(\.weight)?|lora(_linear_layer)?\.up\.weight"), UP),
+    (re.compile(r"lora_A(\.\w+)?(\.weight)?|lora(_linear_layer)?\.down\.weight"), DOWN),
+    (re.compile(r"lora_B(\.\w+)?\.bias"), BIAS),
+)
+MAGNITUDE = "lora_magnitude_vector"
+UNDERSCORED = re.compile(r"^lora_(unet|transformer)__?")
+NOT_THE_MODELS = re.compile(r"critic|fake_score|real_score|text_encoder|lora_te\d?_")
+PEFT_FILE, PEFT_CONFIG = "adapter_model", "adapter_config.json"
+DIFFUSERS_CONFIG = "lora_adapter_metadata"
+
+
+@dataclass(frozen=True, slots=True)
+class Lora:
+    """A LoRA that fits a model. `alpha_from` says where alpha was found; `unused` are stored names
+    that change no layer of the model.
+    """
+
+    parts: dict[Part, Tensor] = field(repr=False)
+    alpha_from: str
+    unused: tuple[str, ...]
+
+    @property
+    def layers(self) -> int:
+        """How many layers it changes."""
+        return len({module for module, _ in self.parts})
+
+    @property
+    def scales(self) -> tuple[float, ...]:
+        """The values of alpha / rank that occur, in order."""
+        downs = ((module, len(t)) for (module, role), t in self.parts.items() if role == DOWN)
+        found = {round(float(self.parts[module, ALPHA]) / rank, 4) for module, rank in downs}
+        return tuple(sorted(found))
+
+
+def open_lora(path: Path, layers: Shapes) -> Lora:
+    """The LoRA in `path` for a model whose layers have weights of these shapes, or a refusal."""
+    weights = open_weights(path)
+    places, unused = _places(weights, layers)
+    if not places:
+        raise BadInput(_no_lora(path, list(weights.header.tensors)))
+    parts = {part: weights.read(stored) for part, stored in places.items()}
+    finite({places[part]: tensor for part, tensor in parts.items()}, path)
+    _check(parts, layers, path)
+    config, alpha_from = _config(path, weights.header.metadata)
+    if any(role == ALPHA for _, role in parts):
+        alpha_from = "its own tensors"
+    for module in [module for module, role in parts if role == DOWN]:
+        if (module, ALPHA) not in parts:
+            rank = len(parts[module, DOWN])
+            scale = _scale(config, _stored_module(places[module, DOWN]), rank, path)
+            parts[module, ALPHA] = torch.tensor(scale * rank)
+            if (module, BIAS) in parts:
+                parts[module, BIAS] = scale * parts[module, BIAS].float()
+    return Lora(parts, alpha_from, unused)
+
+
+def _places(weights: Weights, layers: Shapes) -> tuple[dict[Part, str], tuple[str, ...]]:
+    """Which stored tensor is which part; those that are none."""
+    flat = {module.replace(".", "_"): module for module in layers}
+    places: dict[Part, str] = {}
+    unused = []
+    for stored in weights.header.tensors:
+        part = None if NOT_THE_MODELS.search(stored) else _part(unwrapped(stored), layers, flat)
+        if part is None or part in places:
+            unused.append(stored)
+            continue
+        if part[1].startswith(MAGNITUDE):
+            raise BadInput(
+                f"{weights.header.path} is a DoRA of PEFT ({stored}), whose norm ComfyUI computes "
+                "otherwise; use a LoRA without magnitudes, or the model it was merged into."
+            )
+        places[part] = stored
+    return places, tuple(unused)
+
+
+def _part(name: str, layers: Shapes, flat: Mapping[str, str]) -> Part | None:
+    head, _, rest = name.partition(".")
+    plain = UNDERSCORED.sub("", head)
+    if plain != head and plain in flat:
+        return flat[plain], _role(rest)
+    words = name.split(".")
+    for start in range(len(words)):
+        official = from_diffusers(".".join(words[start:])).split(".")
+        for stop in range(len(official) - 1, 0, -1):
+            module = ".".join(official[:stop])
+            if module in layers:
+                return module, _role(".".join(official[stop:]))
+    return None
+
+
+def _role(said: str) -> str:
+    """The host's word for it; words that are the host's already stay."""
+    return next((role for pattern, role in ROLES if pattern.fullmatch(said)), said)
+
+
+def _check(parts: Mapping[Part, Tensor], layers: Shapes, path: Path) -> None:
+    """Refuse half a pair, and a LoRA for another size of model."""
+    for module in {module for module, role in parts if role in (UP, DOWN)}:
+        up, down = parts.get((module, UP)), parts.get((module, DOWN))
+        whole = up is not None and down is not None and min(up.ndim, down.ndim) > 1
+        if up is None or down is None or not whole or up.shape[1] != len(down):
+            raise BadInput(f"{path} is no whole LoRA: {module} has half a pair; get it again.")
+        shape = layers[module]
+        has, changes = (shape[0], math.prod(shape[1:])), (len(up), down[0].numel())
+        if has != changes:
+            raise BadInput(
+                f"{path} was made for a model of another size: {module} has "
+                f"{has[0]} x {has[1]} numbers and it changes {changes[0]} x {changes[1]}; use a "
+                "LoRA for this model."
+            )
+
+
+def _config(path: Path, metadata: Mapping[str, str]) -> tuple[dict[str, Any], str]:
+    """What PEFT or diffusers wrote beside the tensors, and where."""
+    beside = path.with_name(PEFT_CONFIG)
+    try:
+        if path.stem.startswith(PEFT_FILE) and beside.is_file():
+            said, source = json.loads(beside.read_text(encoding="utf-8")), PEFT_CONFIG
+        elif DIFFUSERS_CONFIG in metadata:
+            said, source = json.loads(metadata[DIFFUSERS_CONFIG]), DIFFUSERS_CONFIG
+        else:
+            return {}, "nowhere, so it is the rank"
+        return {str(key).removeprefix("transformer."): value for key, value in said.items()}, source
+    except (ValueError, AttributeError, OSError, RecursionError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _scale(config: Mapping[str, Any], module: str, rank: int, path: Path) -> float:
+    """alpha / rank, or alpha / sqrt(rank) where PEFT's `use_rslora` is set."""
+    patterns = config.get("alpha_pattern") or {}
+    try:
+        matching = (a for p, a in patterns.items() if re.fullmatch(rf"(.*\.)?({p})", module))
+        alpha = float(next(matching, config.get("lora_alpha", rank)))
+    except (re.error, AttributeError, TypeError, ValueError) as error:
+        raise _unreadable(path, error) from error
+    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+
+def _unreadable(path: Path, error: Exception) -> BadInput:
+    return BadInput(
+        f"{path}: what is said of its alpha cannot be read ({error}); get the LoRA again."
+    )
+
+
+def _stored_module(stored: str) -> str:
+    return re.split(r"\.lora[_.]", unwrapped(stored))[0]
+
+
+def _no_lora(path: Path, names: list[str]) -> str:
+    pairs = [name for name in names if re.search(r"\.lora[_.]|^lora_", name)]
+    if pairs:
+        return (
+            f"{path} is a LoRA for no Wan model (it changes {_stored_module(pairs[0])}); use one "
+            "that was made for this model."
+        )
+    return f"{path} is no LoRA (it holds {', '.join(names[:2])}); choose a LoRA file."
