@@ -1,104 +1,38 @@
-"""The KV cache: keys and values of finished latent frames, in preallocated ring slots.
+"""The KV cache: keys and values of finished latent frames, in preallocated slots.
 
 Keys are stored un-rotated and rotated when read, at positions counted from the oldest frame still
 held, so a stream has no last position and no seam. While a chunk is denoised the history is only
 read: the chunk's own keys and values go to scratch slots behind it. `commit` alone adds to the
-history and evicts. Which slot holds which latent frame is plain integers; no layer keeps a cursor.
+history and evicts. Its policy says which frame gives way, its store how frames are kept; which slot
+holds which latent frame is plain integers, and no layer keeps a cursor.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from .cache_policy import CachePolicy, capacity
+from .cache_shape import CacheShape
 from .dense import attend_in_parts, parts
+from .kv_storage import DENSE, Storage, empty_frames, frame_slice
 from .rope import Rotation, rotate, rotation
+from .snapshot import Snapshot
+
+KeysValues = Sequence[tuple[Tensor, Tensor]]
+"""k and v (b, s, n, d) of every layer."""
 
 
-@dataclass(frozen=True, slots=True)
-class FullHistory:
-    """Keep every latent frame."""
-
-    def capacity(self, length: int | None) -> int:
-        """Latent frames to allocate; `length` is the rollout's, None when it has no end."""
-        return length if length is not None else 64
-
-    def slot(self, frame: int) -> int:
-        """The slot that the `frame`-th latent frame is stored in."""
-        return frame
-
-
-@dataclass(frozen=True, slots=True)
-class WindowSink:
-    """Keep `window_frames`: the first `sink_frames` for ever, the newest in the rest."""
-
-    window_frames: int
-    sink_frames: int = 0
-
-    def __post_init__(self) -> None:
-        if self.window_frames < 1:
-            raise ValueError(f"window_frames must be at least 1; got {self.window_frames}")
-        if not 0 <= self.sink_frames < self.window_frames:
-            raise ValueError(
-                "sink_frames must be from 0 to window_frames - 1; "
-                f"got {self.sink_frames} of {self.window_frames}"
-            )
-
-    def capacity(self, length: int | None) -> int:
-        """Latent frames to allocate; never more than the rollout is long."""
-        return self.window_frames if length is None else min(self.window_frames, length)
-
-    def slot(self, frame: int) -> int:
-        """The slot that the `frame`-th latent frame is stored in, evicting what was there."""
-        if frame < self.sink_frames:
-            return frame
-        ring = self.window_frames - self.sink_frames
-        return self.sink_frames + (frame - self.sink_frames) % ring
-
-
-CachePolicy = FullHistory | WindowSink
-
-
-def sink_frames(policy: CachePolicy) -> int:
-    """How many of the first latent frames are never evicted."""
-    return policy.sink_frames if isinstance(policy, WindowSink) else 0
-
-
-@dataclass(frozen=True, slots=True)
-class CacheShape:
-    """Everything that decides how many bytes a cache takes, but for the policy.
-
-    `batch` counts guidance branches; `rows` x `columns` are tokens per latent frame; `chunk_frames`
-    is the most latent frames that are active at once; `hold_rotated` keeps rotated keys of all
-    layers for a chunk (faster, half as much memory again) instead of rotating into one shared
-    buffer at each layer call.
-    """
-
-    layers: int
-    batch: int
-    heads: int
-    head_dim: int
-    rows: int
-    columns: int
-    chunk_frames: int
-    dtype: torch.dtype = torch.float32
-    hold_rotated: bool = True
-
-    @property
-    def frame_tokens(self) -> int:
-        """Tokens of one latent frame."""
-        return self.rows * self.columns
-
-    def planned_bytes(self, policy: CachePolicy, length: int | None) -> int:
-        """What `KVCache.bytes` will be, exactly; an unbounded full history only starts there."""
-        slots = policy.capacity(length)
-        copies = self.layers if self.hold_rotated else 1
-        tensors = self.layers * slots + (self.layers + copies) * (slots + self.chunk_frames)
-        width = self.batch * self.heads * self.head_dim
-        return tensors * width * self.frame_tokens * self.dtype.itemsize
+def planned_bytes(
+    shape: CacheShape, policy: CachePolicy, length: int | None, storage: Storage = DENSE
+) -> int:
+    """What `KVCache.bytes` will be, exactly; an unbounded full history only starts there."""
+    frames = capacity(policy, length)
+    copies = shape.layers if shape.hold_rotated and storage.in_place else 1
+    rotated = copies * (frames + shape.chunk_frames) * shape.frame_values * shape.dtype.itemsize
+    return storage.planned_bytes(shape, frames, policy.sink_frames) + rotated
 
 
 class KVCache:
@@ -110,24 +44,31 @@ class KVCache:
         policy: CachePolicy,
         length: int | None = None,
         device: torch.device | str = "cpu",
+        storage: Storage = DENSE,
     ) -> None:
         self.shape, self.policy, self.device = shape, policy, torch.device(device)
         self.committed = 0  # latent frames ever committed
-        self.held: list[int] = []  # slot -> latent frame
+        self.dropped = False  # memory given back; the history must be committed again, anew
+        frames = capacity(policy, length)
+        self._store = storage.open(shape, frames, policy.sink_frames, self.device)
+        self._holds_rotated = shape.hold_rotated and storage.in_place
+        self._kept: list[int] = []  # slot -> latent frame
+        self._recent: list[int] = []  # the same for the slots that a frame goes through first
         self._past: Rotation | None = None  # of the history, until the next commit
         self._turned: set[int] = set()  # layers whose rotated copy of the history is up to date
-        self._allocate(policy.capacity(length))
+        self._rotated = self._room_for_rotated(frames)
+
+    @property
+    def held(self) -> list[int]:
+        """The latent frame in each slot, in the order in which the history is laid out."""
+        return [*self._kept, *self._recent]
 
     @property
     def bytes(self) -> int:
         """Bytes of all tensors held, scratch and rotated copies included."""
-        tensors = {id(t): t for t in (*self._keys, *self._values, *self._rotated)}
-        return sum(t.numel() * t.element_size() for t in tensors.values())
-
-    @property
-    def dropped(self) -> bool:
-        """Whether the memory was given back; the history must then be committed again, anew."""
-        return not self._values
+        if self.dropped:
+            return 0
+        return self._store.bytes + sum(t.nbytes for t in {id(t): t for t in self._rotated}.values())
 
     @property
     def positions(self) -> list[int]:
@@ -157,9 +98,12 @@ class KVCache:
         return CachedAttention(self, visible, rows, len(self.held) if at is None else at)
 
     def history(self, layer: int) -> tuple[Tensor, Tensor]:
-        """Un-rotated keys and values (b, s, n, d) held for `layer`, in slot order."""
-        stop = len(self.held) * self.shape.frame_tokens
-        return self._keys[layer][:, :stop], self._values[layer][:, :stop]
+        """Un-rotated keys and values (b, s, n, d) held for `layer`, in slot order.
+
+        Valid until the next layer is read.
+        """
+        keys, values = self._store.read(layer, len(self._kept), len(self._recent))
+        return keys, values[:, : keys.shape[1]]
 
     def rotation(self, positions: Sequence[int]) -> Rotation:
         """The rotation of latent frames at window-relative `positions`."""
@@ -170,89 +114,125 @@ class KVCache:
     def workspace(self, layer: int, rows: slice = slice(None)) -> tuple[Tensor, Tensor]:
         """Rotated keys and values of `layer`: history in front, scratch for active frames behind.
 
-        Views of the batch `rows`.
+        Views of the batch `rows`, valid until the next layer is read.
 
         With `hold_rotated` the history is rotated once between two commits, else at every call.
         """
         if self._past is None:
             self._past = self.rotation(self.positions)
+        past, values = self._store.read(layer, len(self._kept), len(self._recent))
         if layer not in self._turned:
-            past, _ = self.history(layer)
-            wanted = slice(None) if self.shape.hold_rotated else rows
+            wanted = slice(None) if self._holds_rotated else rows
             self._rotated[layer][wanted, : past.shape[1]] = rotate(past[wanted], self._past)
-            if self.shape.hold_rotated:
+            if self._holds_rotated:
                 self._turned.add(layer)
-        return self._rotated[layer][rows], self._values[layer][rows]
+        return self._rotated[layer][rows], values[rows]
 
-    def commit(self, keys_values: Sequence[tuple[Tensor, Tensor]]) -> None:
+    def commit(self, keys_values: KeysValues) -> None:
         """Append finished latent frames, evicting as the policy says.
 
         `keys_values` holds un-rotated k and v (b, f s, n, d) of every layer.
         """
-        tokens = self.shape.frame_tokens
-        count = keys_values[0][0].shape[1] // tokens
+        count = keys_values[0][0].shape[1] // self.shape.frame_tokens
         self._reserve(self.committed + count)
         for i in range(count):
-            slot = self.policy.slot(self.committed)
-            into, source = (slice(n * tokens, (n + 1) * tokens) for n in (slot, i))
-            for layer, (k, v) in enumerate(keys_values):
-                self._keys[layer][:, into] = k[:, source]
-                self._values[layer][:, into] = v[:, source]
-            self.held[slot : slot + 1] = [self.committed]
+            at = frame_slice(self.shape, i)
+            self._append(self.committed, [(k[:, at], v[:, at]) for k, v in keys_values])
             self.committed += 1
         self._forget_rotated()
 
     def clear(self) -> None:
         """Forget the history; the next commit is of frame 0 again."""
         self.committed = 0
-        self.held.clear()
+        self._kept.clear()
+        self._recent.clear()
         self._forget_rotated()
 
-    def _forget_rotated(self) -> None:
-        self._past = None
-        self._turned.clear()
+    def snapshot(self) -> Snapshot:
+        """All state that later chunks depend on: what is stored, as it is stored, and for what."""
+        facts = {
+            "committed": self.committed, "kept": list(self._kept), "recent": list(self._recent),
+            "recent_slots": self._store.recent,
+        }  # fmt: skip
+        return Snapshot(self._store.saved(len(self._kept), len(self._recent)), facts)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go on, bit for bit, from what `snapshot` gave in a cache of the same settings.
+
+        ValueError where it does not fit, as after a rollout that was planned much shorter.
+        """
+        facts = snapshot.facts
+        self._reserve(facts["committed"])
+        slots = self._store.kept, self._store.recent
+        if len(facts["kept"]) > slots[0] or facts["recent_slots"] != slots[1]:
+            raise ValueError(
+                f"a snapshot of {len(facts['kept'])} + {facts['recent_slots']} latent frames does "
+                f"not fit a cache of {slots[0]} + {slots[1]}"
+            )
+        self.committed = facts["committed"]
+        self._kept, self._recent = list(facts["kept"]), list(facts["recent"])
+        self._store.restore(snapshot.tensors)
+        self._forget_rotated()
 
     def move(self, device: torch.device | str) -> None:
         """Take all tensors to `device`, bit for bit; compute only where the model is."""
         self.device = torch.device(device)
         self._past = None
-        moved: dict[int, Tensor] = {}
-        for tensors in (self._keys, self._values, self._rotated):
-            for layer, tensor in enumerate(tensors):
-                if id(tensor) not in moved:  # one rotated buffer may serve all layers
-                    moved[id(tensor)] = tensor.to(self.device)
-                tensors[layer] = moved[id(tensor)]
+        if self.dropped:
+            return
+        self._store.move(self.device)
+        moved = {id(t): t.to(self.device) for t in self._rotated}
+        self._rotated = [moved[id(t)] for t in self._rotated]
 
     def drop(self) -> None:
         """Give all memory back."""
-        for tensors in (self._keys, self._values, self._rotated):
-            tensors.clear()
+        self.dropped = True
+        del self._store
+        self._rotated.clear()
         self._past = None
 
-    def _allocate(self, slots: int) -> None:
-        s = self.shape
-        self._slots = slots
+    def _append(self, frame: int, layers: KeysValues) -> None:
+        """Take one latent frame in; where there are recent slots, the oldest in them moves on."""
+        store = self._store
+        if not store.recent:
+            self._keep(frame, layers)
+            return
+        cell = frame % store.recent
+        if len(self._recent) == store.recent:
+            oldest = [store.frame(i, store.kept + cell) for i in range(self.shape.layers)]
+            self._keep(self._recent[cell], oldest)
+        self._write(store.kept + cell, layers)
+        self._recent[cell : cell + 1] = [frame]
 
-        def empty(frames: int) -> Tensor:
-            shape = s.batch, frames * s.frame_tokens, s.heads, s.head_dim
-            return torch.zeros(shape, dtype=s.dtype, device=self.device)
+    def _keep(self, frame: int, layers: KeysValues) -> None:
+        slot = len(self._kept)
+        if slot == self._store.kept:
+            slot = self.policy.victim(self._kept)
+        self._write(slot, layers)
+        self._kept[slot : slot + 1] = [frame]
 
-        self._keys = [empty(slots) for _ in range(s.layers)]
-        self._values = [empty(slots + s.chunk_frames) for _ in range(s.layers)]
-        if s.hold_rotated:
-            self._rotated = [empty(slots + s.chunk_frames) for _ in range(s.layers)]
-        else:
-            self._rotated = [empty(slots + s.chunk_frames)] * s.layers
+    def _write(self, slot: int, layers: KeysValues) -> None:
+        for layer, (k, v) in enumerate(layers):
+            self._store.write(layer, slot, k, v)
+
+    def _forget_rotated(self) -> None:
+        self._past = None
+        self._turned.clear()
+
+    def _room_for_rotated(self, frames: int) -> list[Tensor]:
+        room, layers = frames + self.shape.chunk_frames, self.shape.layers
+        if self._holds_rotated:
+            return [empty_frames(self.shape, room, self.device) for _ in range(layers)]
+        return [empty_frames(self.shape, room, self.device)] * layers
 
     def _reserve(self, frames: int) -> None:
-        """Grow a full history that had no planned end; a window never grows."""
-        if not isinstance(self.policy, FullHistory) or frames <= self._slots:
+        """Grow a history without bound that had no planned end; a window never grows."""
+        slots = self._store.kept + self._store.recent
+        if self.policy.limit is not None or frames <= slots:
             return
-        old = [self.history(layer) for layer in range(self.shape.layers)]
-        self._allocate(max(frames, 2 * self._slots))
-        for layer, (k, v) in enumerate(old):
-            self._keys[layer][:, : k.shape[1]] = k
-            self._values[layer][:, : v.shape[1]] = v
+        grown = max(frames, 2 * slots)
+        self._store.grow(grown - self._store.recent)
+        self._rotated = self._room_for_rotated(grown)
 
 
 class CachedAttention:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .dense import attend_in_parts, parts
-from .kv_cache import KVCache
+from .history_cache import HistoryCache
 from .rope import rotate
 
 
@@ -21,7 +21,12 @@ class PartOfHistory:
     """
 
     def __init__(
-        self, cache: KVCache, visible: Sequence[int], rows: slice, slots: Sequence[int], at: int
+        self,
+        cache: HistoryCache,
+        visible: Sequence[int],
+        rows: slice,
+        slots: Sequence[int],
+        at: int,
     ) -> None:
         self.cache, self.rows = cache, rows
         tokens, positions = cache.shape.frame_tokens, cache.positions

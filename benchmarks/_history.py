@@ -8,8 +8,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ..attention.cache_policy import CachePolicy, FullHistory, WindowSink
+from ..attention.cache_shape import CacheShape
 from ..attention.dense import WholeSequence, block_causal_mask
-from ..attention.kv_cache import CachePolicy, CacheShape, FullHistory, KVCache, WindowSink
+from ..attention.kv_cache import KVCache
 from ..attention.rope import rotation
 from ..model.config import PATCH
 from ..model.dit import SelfAttention, TextKV, predict, project_text

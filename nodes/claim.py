@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from ..attention.kv_cache import KVCache
+from ..attention.history_cache import HistoryCache
 from . import host
 from .kv_memory import KVMemory
 
@@ -50,7 +50,7 @@ class Claim:
             self.load_s = time.perf_counter() - began
         return host.module_tree(self.model)
 
-    def hold(self, cache: KVCache) -> None:
+    def hold(self, cache: HistoryCache) -> None:
         """Look after a KV cache that was made for this model."""
         self.memory.caches.add(cache)
 

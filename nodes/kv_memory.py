@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..attention.kv_cache import KVCache
+from ..attention.history_cache import HistoryCache
 from . import host
 
 
@@ -26,7 +26,7 @@ class KVMemory(host.ModelPatcher):
 
     def __init__(self, device: torch.device) -> None:
         super().__init__(LongtakeKVCache(), load_device=device, offload_device=torch.device("cpu"))
-        self.caches: weakref.WeakSet[KVCache] = weakref.WeakSet()
+        self.caches: weakref.WeakSet[HistoryCache] = weakref.WeakSet()
 
     @property
     def in_use(self) -> bool:

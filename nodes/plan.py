@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..attention.kv_cache import CachePolicy, FullHistory
+from ..attention.cache_policy import CachePolicy
 from ..errors import BadInput
 from ..model.config import PATCH, DiTConfig
 from ..model.vae.latent_format import (
@@ -141,7 +141,7 @@ def plan(length: Length, costs: str, memory: RolloutMemory, free_bytes: int) -> 
 
 def check_endless(length: Length, cache: CachePolicy) -> None:
     """Refuse a history that grows for ever."""
-    if length.latent_frames is None and isinstance(cache, FullHistory):
+    if length.latent_frames is None and cache.limit is None:
         raise BadInput(
             "length is 0 (until Stop) and the KV cache keeps the full history, which would fill "
             "the memory; choose `window + sink`, or give a length."

@@ -7,7 +7,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..attention.kv_cache import CachePolicy
+from ..attention.cache_policy import CachePolicy
 from ..errors import BadInput
 from ..model.preset import DEMO
 from ..samplers.guidance import Guidance

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..attention.kv_cache import FullHistory, WindowSink
+from ..attention.cache_policy import FullHistory, WindowSink
 from ..errors import BadInput
 from ..model.preset import DEMO
 from . import sockets

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..attention.kv_view import PartOfHistory, SideBySide
+from ..attention.snapshot import Snapshot, joined
 from ..errors import BadInput, NotFinite
 from ..model.dit import SelfAttention
 from .cache_plan import planned_bytes
@@ -66,11 +67,27 @@ class Branches:
                 "it and start again."
             )
         self.settings = self.histories.settings = settings
-        if not self._evaluator.projected or prompt is not self.prompt:
-            texts = {"positive": prompt.embedding, "negative": settings.prompts.negative}
-            self._evaluator.project({name: texts[name] for name in self._prompts})
+        if self._evaluator.projected and prompt is self.prompt:
+            return
+        texts = {"positive": prompt.embedding, "negative": settings.prompts.negative}
+        self._evaluator.project({name: texts[name] for name in self._prompts})
+        if prompt is not self.prompt:
             self.histories.prompts_changed()
-            self.prompt = prompt
+        self.prompt = prompt
+
+    def snapshot(self) -> Snapshot:
+        """All that later chunks depend on; the prompt in force is not in it."""
+        before = Snapshot({"latents": self._before.to("cpu", copy=True)})
+        return joined({}, {"before": before, "histories": self.histories.snapshot()})
+
+    def restore(self, snapshot: Snapshot, prompt: TimedPrompt) -> None:
+        """Go on, bit for bit, from what `snapshot` gave for the same settings under `prompt`.
+
+        The model must be claimed. ValueError where the snapshot does not fit.
+        """
+        self.histories.restore(snapshot.part("histories"))
+        self._before = snapshot.part("before").tensors["latents"].to(self.model.device)
+        self.prompt = prompt
 
     def velocity(self, x: Tensor, row: Row) -> Tensor:
         """The composed velocity of the row's active latents x (f, c, h, w), in float32."""

@@ -7,7 +7,11 @@ from typing import Literal
 
 import torch
 
-from ..attention.kv_cache import CachePolicy, CacheShape, FullHistory, WindowSink, sink_frames
+from ..attention import history_cache
+from ..attention.cache_policy import CachePolicy, WindowSink
+from ..attention.cache_shape import CacheShape
+from ..attention.history_cache import HistoryCache
+from ..attention.kv_storage import Storage
 from ..model.config import PATCH, DiTConfig
 from .guidance import ALL, Ages, All, Branch, Nothing, Prompt, Seen, Sink, View
 from .settings import RolloutSettings
@@ -35,6 +39,15 @@ class CachePlan:
     rows: tuple[CacheRow, ...]
     shape: CacheShape
     policy: CachePolicy
+    storage: Storage
+
+    def planned_bytes(self, length: int | None) -> int:
+        """The cache's bytes in a rollout of `length` latent frames."""
+        return history_cache.planned_bytes(self.shape, self.policy, self.storage, length)
+
+    def open(self, length: int | None, device: torch.device) -> HistoryCache:
+        """The cache, empty."""
+        return history_cache.open_cache(self.shape, self.policy, self.storage, length, device)
 
 
 def cache_plans(
@@ -57,7 +70,7 @@ def cache_plans(
 def planned_bytes(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> int:
     """Bytes of all KV caches, exactly; an unbounded full history only starts there."""
     plans = cache_plans(settings, config, dtype)
-    return sum(plan.shape.planned_bytes(plan.policy, settings.length) for plan in plans)
+    return sum(plan.planned_bytes(settings.length) for plan in plans)
 
 
 def row_of(branch: Branch) -> CacheRow:
@@ -93,7 +106,8 @@ def _plan(  # noqa: PLR0913
         dtype=dtype,
         hold_rotated=settings.hold_rotated,
     )
-    return CachePlan(filled, seen, rows, shape, _policy(seen, settings.cache))
+    policy = _policy(seen, settings.cache)
+    return CachePlan(filled, seen, rows, shape, policy, settings.storage)
 
 
 def _policy(seen: Seen, whole: CachePolicy) -> CachePolicy:
@@ -101,9 +115,8 @@ def _policy(seen: Seen, whole: CachePolicy) -> CachePolicy:
     match seen:
         case Ages():
             count = seen.oldest - seen.newest + 1
-            most = count if isinstance(whole, FullHistory) else whole.window_frames
-            return WindowSink(min(count, most))
+            return WindowSink(count if whole.limit is None else min(count, whole.limit))
         case Sink():
-            return WindowSink(max(1, sink_frames(whole)))
+            return WindowSink(max(1, whole.sink_frames))
         case _:
             return whole

@@ -7,7 +7,7 @@ from itertools import islice
 
 import torch
 
-from ..attention.kv_cache import FullHistory, sink_frames
+from ..attention.cache_policy import capacity
 from ..model.config import DiTConfig
 from .cache_plan import CachePlan, cache_plans, planned_bytes
 from .guidance import Ages, Branch, Guidance, Sink
@@ -66,7 +66,7 @@ def _commits(settings: RolloutSettings, plan: CachePlan) -> int:
         return len(plan.rows)
     if plan.filled == "with noise":
         return 0
-    frames = plan.policy.capacity(settings.length)
+    frames = capacity(plan.policy, settings.length)
     return len(plan.rows) * -(-frames // settings.schedule.chunk_frames)
 
 
@@ -85,11 +85,10 @@ def _inexact(settings: RolloutSettings, branch: Branch) -> str | None:
         return None
     if view.committed_with not in (None, branch.prompt):
         return "its history was committed with the other prompt"
-    if isinstance(view.seen, Sink) and sink_frames(settings.cache) % settings.schedule.chunk_frames:
+    if isinstance(view.seen, Sink) and settings.cache.sink_frames % settings.schedule.chunk_frames:
         return "the sink's keys remember the rest of its chunk"
     if isinstance(view.seen, Ages):
         return "cut out of a longer history, which its keys remember"
-    evicts = not isinstance(settings.cache, FullHistory) and (
-        settings.length is None or settings.length > settings.cache.window_frames
-    )
+    limit = settings.cache.limit
+    evicts = limit is not None and (settings.length is None or settings.length > limit)
     return "the window's keys remember evicted frames" if evicts and view.level == 0 else None

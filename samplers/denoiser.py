@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ..attention.kv_cache import KVCache
+from ..attention.history_cache import HistoryCache
 from ..model.config import DiTConfig
 from ..model.dit import Cast
 
@@ -17,7 +17,7 @@ def _nothing() -> None:
     """The check of a host that cannot interrupt, and the release of one that needs no memory."""
 
 
-def _not_managed(cache: KVCache) -> None:
+def _not_managed(cache: HistoryCache) -> None:
     """A host that does not look after KV caches."""
 
 
@@ -38,7 +38,7 @@ class Denoiser:
     dtype: torch.dtype = torch.float32
     cast: Cast | None = None
     check: Callable[[], None] = _nothing
-    hold: Callable[[KVCache], None] = _not_managed
+    hold: Callable[[HistoryCache], None] = _not_managed
     release: Callable[[], None] = _nothing
 
 

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..attention.kv_cache import FullHistory, KVCache, WindowSink, sink_frames
+from ..attention.cache_policy import capacity
+from ..attention.history_cache import HistoryCache
+from ..attention.snapshot import Snapshot, joined
 from .cache_plan import CachePlan, CacheRow, cache_plans, row_of, source
 from .evaluator import Evaluator
 from .guidance import All, Branch, Prompt
@@ -59,9 +61,7 @@ class Histories:
         self.settings, self.evaluator = settings, evaluator
         model = evaluator.model
         self.plans = cache_plans(settings, model.config, model.dtype)
-        self.caches = [
-            KVCache(plan.shape, plan.policy, settings.length, model.device) for plan in self.plans
-        ]
+        self.caches = [plan.open(settings.length, model.device) for plan in self.plans]
         for cache in self.caches:
             model.hold(cache)
         self.held: list[Held] = []
@@ -97,7 +97,7 @@ class Histories:
     def place(self, branch: Branch) -> Place:
         """Where a branch finds what it sees, in its simplest form; its cache is made ready."""
         held = len(self.held)
-        ranks = branch.view.seen.ranks(held, sink_frames(self.settings.cache))
+        ranks = branch.view.seen.ranks(held, self.settings.cache.sink_frames)
         if not ranks:
             return Place(branch.prompt, 0, 0, (), held)
         index = self._cache_of(branch, whole=len(ranks) == self.committed)
@@ -110,6 +110,34 @@ class Histories:
             return Place(branch.prompt, index, row, None, held)
         slot_of = {rank: slot for slot, rank in enumerate(cache.positions)}
         return Place(branch.prompt, index, row, tuple(slot_of[r] for r in ranks), held)
+
+    def snapshot(self) -> Snapshot:
+        """All caches and what is known of the frames in them."""
+        facts = {
+            "committed": self.committed,
+            "stale": sorted(self._stale),
+            "held": [[one.frame, one.group, one.given] for one in self.held],
+        }
+        latents = [one.latents for one in self.held if one.latents is not None]
+        clean = {"latents": torch.stack(latents).cpu()} if latents else {}
+        caches = {f"cache{i}": cache.snapshot() for i, cache in enumerate(self.caches)}
+        return joined(facts, {"clean": Snapshot(clean), **caches})
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go on, bit for bit, from what `snapshot` gave for the same settings, but for the length.
+
+        ValueError where it does not fit.
+        """
+        facts, clean = snapshot.facts, snapshot.part("clean").tensors.get("latents")
+        for i, cache in enumerate(self.caches):
+            cache.restore(snapshot.part(f"cache{i}"))
+        device = self.evaluator.model.device
+        latents = [None] * len(facts["held"]) if clean is None else [*clean.to(device)]
+        self.held = [
+            Held(frame, group, given, one)
+            for (frame, group, given), one in zip(facts["held"], latents, strict=True)
+        ]
+        self.committed, self._stale = facts["committed"], set(facts["stale"])
 
     def _cache_of(self, branch: Branch, *, whole: bool) -> int:
         """The cache a branch reads; where nothing is left out, a cut is exact."""
@@ -130,26 +158,28 @@ class Histories:
             self._make_anew(plan, cache)
         self._stale.remove(index)
 
-    def _make_anew(self, plan: CachePlan, cache: KVCache) -> None:
+    def _make_anew(self, plan: CachePlan, cache: HistoryCache) -> None:
         cache.clear()
         held = len(self.held)
-        chosen = [self.held[r] for r in plan.seen.ranks(held, sink_frames(self.settings.cache))]
+        chosen = [self.held[r] for r in plan.seen.ranks(held, self.settings.cache.sink_frames)]
         for group in sorted({one.group for one in chosen}):
             frames = [one for one in chosen if one.group == group]
             latents = [one.latents for one in frames if one.latents is not None]
             self._pass(plan, cache, frames, torch.stack(latents))
 
-    def _pass(self, plan: CachePlan, cache: KVCache, frames: Sequence[Held], clean: Tensor) -> None:
+    def _pass(
+        self, plan: CachePlan, cache: HistoryCache, frames: Sequence[Held], clean: Tensor
+    ) -> None:
         """Commit clean latents (f, c, h, w) to a cache, each row at its own noise levels."""
         levels = [[self._level(row, one) for one in frames] for row in plan.rows]
         x = torch.stack([self._noised(row, frames, clean, levels[i])
                          for i, row in enumerate(plan.rows)])  # fmt: skip
         self._commit(plan, cache, frames[0].frame, x, levels)
 
-    def _fill_with_noise(self, plan: CachePlan, cache: KVCache) -> None:
+    def _fill_with_noise(self, plan: CachePlan, cache: HistoryCache) -> None:
         """Chunks of pure noise, as many latent frames as the history has; independent of it."""
-        endless = isinstance(self.settings.cache, FullHistory) and self.settings.length is None
-        most = math.inf if endless else self.settings.cache.capacity(self.settings.length)
+        endless = self.settings.cache.limit is None and self.settings.length is None
+        most = math.inf if endless else capacity(self.settings.cache, self.settings.length)
         while len(cache.held) < len(self.held):
             first = len(cache.held)
             frames = range(first, int(min(first + self.settings.schedule.chunk_frames, most)))
@@ -159,7 +189,7 @@ class Histories:
     def _commit(
         self,
         plan: CachePlan,
-        cache: KVCache,
+        cache: HistoryCache,
         first: int,
         x: Tensor,
         levels: Sequence[Sequence[float]],
@@ -200,6 +230,5 @@ class Histories:
 
     def _evict(self) -> None:
         policy = self.settings.cache
-        if isinstance(policy, WindowSink):
-            too_many = max(0, len(self.held) - policy.window_frames)
-            del self.held[policy.sink_frames : policy.sink_frames + too_many]
+        while policy.limit is not None and len(self.held) > policy.limit:
+            del self.held[policy.victim([one.frame for one in self.held])]

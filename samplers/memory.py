@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ..attention.kv_cache import FullHistory
+from ..attention.cache_policy import capacity
 from ..model.config import DiTConfig
 from ..model.memory import META, peak_bytes, shape_only
 from .branches import Branches
@@ -62,7 +62,7 @@ def most_bytes(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype)
     shapes = [plan.shape for plan in cache_plans(settings, config, dtype)]
     branches = max(len(settings.guidance.all_branches), *(shape.batch for shape in shapes))
     active = settings.active_frames * shapes[0].frame_tokens
-    history = settings.cache.capacity(settings.length) * shapes[0].frame_tokens
+    history = capacity(settings.cache, settings.length) * shapes[0].frame_tokens
     words = settings.prompts.negative.shape[0]
     of_layers = 2 * config.num_layers * (active + words)
     tokens = of_layers + 32 * (active + words) + 12 * history
@@ -109,12 +109,12 @@ def _rehearsal(
     branches.claim()
     first = _frames_before(settings)
     histories, latents = branches.histories, branches.nothing()
-    held = min(first, settings.cache.capacity(settings.length))
+    held = min(first, capacity(settings.cache, settings.length))
     empty = latents.new_empty(latents.shape[1:])
     histories.held = [Held(first - held + i, first - held + i, False, empty) for i in range(held)]
     histories.committed = first
     for plan, cache in zip(histories.plans, histories.caches, strict=True):
-        s, frames = plan.shape, min(held, plan.policy.capacity(settings.length))
+        s, frames = plan.shape, min(held, capacity(plan.policy, settings.length))
         if frames and plan.filled != "anew":
             kv = torch.empty(s.batch, frames * s.frame_tokens, s.heads, s.head_dim, device=META)
             cache.commit([(kv, kv)] * s.layers)
@@ -125,10 +125,10 @@ def _frames_before(settings: RolloutSettings) -> int:
     """A latent frame that leads a full row behind as much history as there ever is."""
     chunk, active = settings.schedule.chunk_frames, settings.active_frames
     origin, length = settings.origin, settings.length
-    most = settings.cache.capacity(settings.length)
+    most = capacity(settings.cache, settings.length)
     if length is not None:
         most = max(0, length - active)
-    elif isinstance(settings.cache, FullHistory):
+    elif settings.cache.limit is None:
         most -= active
     chunks = -(-(most - origin) // chunk) if length is None else (most - origin) // chunk
     return max(0 if origin == length else origin, origin + chunks * chunk)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..attention.kv_cache import CachePolicy, FullHistory, WindowSink
+from ..attention.cache_policy import CachePolicy, FullHistory, WindowSink
 from ..model.preset import Preset
 from .ladder import Ladder, few_step_ladder, flow_ladder
 from .schedule import MOST_CHUNK_FRAMES, Staggered, causal_chunks, full_sequence, rolling

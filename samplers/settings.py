@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from ..attention.kv_cache import CachePolicy, WindowSink, sink_frames
+from ..attention.cache_policy import CachePolicy, WindowSink
+from ..attention.kv_storage import DENSE, Storage
 from ..errors import BadInput
 from ..model.config import PATCH
 from .context_noise import ContextNoise
@@ -44,6 +45,7 @@ class RolloutSettings:
     guidance: Guidance = field(default_factory=Guidance)
     cache: CachePolicy = field(default_factory=lambda: WindowSink(window_frames=21))
     context_noise: ContextNoise = ContextNoise()
+    storage: Storage = DENSE
     hold_rotated: bool = True
     guidance_changes: tuple[TimedGuidance, ...] = ()
     known: KnownFrames = KnownFrames()
@@ -102,7 +104,7 @@ class RolloutSettings:
     def _check_guidance(self, guidance: Guidance) -> None:
         """Refuse guidance that this cache or solver cannot serve."""
         views = {type(branch.view.seen) for branch in guidance.branches}
-        if Sink in views and sink_frames(self.cache) == 0:
+        if Sink in views and self.cache.sink_frames == 0:
             raise BadInput(
                 "the guidance looks at the sink and the KV cache has none; set sink_frames in KV "
                 "Cache Settings, or choose another view for no history."

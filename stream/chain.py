@@ -92,6 +92,6 @@ def _described(known: Iterable[KnownFrame]) -> list[tuple[int, float, str]]:
 def _root_fields(s: RolloutSettings, identity: str) -> dict[str, object]:
     return {
         "model": identity, "seed": s.seed, "rows": s.rows, "columns": s.columns,
-        "schedule": s.schedule, "solver": s.solver, "cache": s.cache,
+        "schedule": s.schedule, "solver": s.solver, "cache": s.cache, "storage": s.storage,
         "context_noise": s.context_noise, "negative": embedding_digest(s.prompts.negative),
     }  # fmt: skip

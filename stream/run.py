@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
-from ..attention.kv_cache import KVCache
+from ..attention.history_cache import HistoryCache
 from ..errors import LongtakeError
 from ..model.vae.latent_format import frame_count
 from ..samplers.prompts import TimedPrompt, fit_length
@@ -254,7 +254,7 @@ class _Making:
         frame = run.chain.span(first).first
         self._start = run.settings.at(frame)
         self._host = run.rollout.model
-        self._caches: list[KVCache] = []
+        self._caches: list[HistoryCache] = []
 
         def settings_at(latent_frame: int) -> RolloutSettings:
             # Replayed chunks are committed for the branches of this one, whatever made them.
@@ -272,6 +272,6 @@ class _Making:
             return True
         return any(cache.dropped for cache in self._caches)
 
-    def _hold(self, cache: KVCache) -> None:
+    def _hold(self, cache: HistoryCache) -> None:
         self._caches.append(cache)
         self._host.hold(cache)

@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from longtake.attention.cache_policy import CachePolicy, FullHistory, WindowSink
+from longtake.attention.cache_shape import CacheShape
 from longtake.attention.dense import WholeSequence, block_causal_mask
-from longtake.attention.kv_cache import CachePolicy, CacheShape, FullHistory, KVCache, WindowSink
+from longtake.attention.kv_cache import KVCache
 from longtake.attention.rope import rotation
 from longtake.model.dit import KeysValues, TextKV, WanDiT, predict, project_text
 from longtake.tests.tiny_model import TINY, embedding, randn, random_dit

@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from longtake.attention.cache_policy import FullHistory
+from longtake.attention.cache_shape import CacheShape
 from longtake.attention.dense import WholeSequence
-from longtake.attention.kv_cache import CacheShape, FullHistory, KVCache
+from longtake.attention.kv_cache import KVCache
 from longtake.attention.rope import rotation
 from longtake.model.config import DiTConfig
 from longtake.model.dit import WanDiT, predict, project_text

@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from longtake.attention.cache_policy import CachePolicy, FullHistory, WindowSink
+from longtake.attention.cache_shape import CacheShape
 from longtake.attention.dense import attend
-from longtake.attention.kv_cache import CachePolicy, CacheShape, FullHistory, KVCache, WindowSink
+from longtake.attention.kv_cache import KVCache, planned_bytes
 from longtake.attention.rope import rotate, rotation
 from longtake.tests.laws import examples
 from longtake.tests.tiny_model import randn
@@ -48,7 +50,7 @@ def listed(policy: CachePolicy, frames: int) -> list[int]:
     held: list[int] = []
     for frame in range(frames):
         held.append(frame)
-        if isinstance(policy, WindowSink) and len(held) > policy.window_frames:
+        if policy.limit is not None and len(held) > policy.limit:
             del held[policy.sink_frames]
     return held
 
@@ -181,7 +183,7 @@ def test_bytes_are_exactly_as_planned_and_stay_so(
 ) -> None:
     shape = dataclasses.replace(SHAPE, hold_rotated=hold, dtype=dtype)
     cache = KVCache(shape, policy, length)
-    planned = shape.planned_bytes(policy, length)
+    planned = planned_bytes(shape, policy, length)
     assert cache.bytes == planned
     fill(cache, length or 20)
     assert cache.bytes == planned

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from longtake.attention.kv_cache import FullHistory, WindowSink
+from longtake.attention.cache_policy import FullHistory, WindowSink
 from longtake.model.config import DiTConfig
 from longtake.model.dit import WanDiT
 from longtake.model.memory import peak_bytes, shape_only

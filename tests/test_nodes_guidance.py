@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from longtake.attention.kv_cache import WindowSink
+from longtake.attention.cache_policy import WindowSink
 from longtake.errors import BadInput
 from longtake.samplers import guidance as g
 from longtake.samplers.cache_plan import planned_bytes

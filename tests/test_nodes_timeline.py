@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longtake.attention.kv_cache import FullHistory, WindowSink
+from longtake.attention.cache_policy import FullHistory, WindowSink
 from longtake.errors import BadInput
 from longtake.headless.stand_in import installed
 from longtake.model.config import DiTConfig

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from longtake.attention.kv_cache import FullHistory, WindowSink
+from longtake.attention.cache_policy import FullHistory, WindowSink
 from longtake.model.families.table import BY_KEY, FAMILIES
 from longtake.samplers.preset_schedule import preset_cache, preset_schedule
 from longtake.samplers.schedule_options import solver_named

@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from longtake.attention.kv_cache import KVCache, WindowSink
+from longtake.attention.cache_policy import WindowSink
+from longtake.attention.kv_cache import KVCache
 from longtake.errors import BadInput
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import Guidance, cfg

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..attention.kv_cache import WindowSink
+from ..attention.cache_policy import WindowSink
 from ..model.checkpoint import load_dit, load_text_encoder, load_tiny_vae, read
 from ..model.config import DiTConfig, config_from_shapes
 from ..model.dit import WanDiT

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
-from ...attention.kv_cache import CachePolicy, CacheShape, FullHistory, WindowSink
+from ...attention.cache_policy import CachePolicy, FullHistory, WindowSink
+from ...attention.cache_shape import CacheShape
+from ...attention.kv_cache import planned_bytes
 from ..config import PATCH
 from ..files.header import ITEM_BYTES
 from ..preset import DEMO
@@ -51,7 +53,7 @@ def memory_plan(model: Recognised, width: int, height: int) -> MemoryPlan:
         rows * columns,
         weight_bytes(model),
         2 * config.num_layers * rows * columns * config.dim * COMPUTE.itemsize,
-        shape.planned_bytes(policy, None if preset.window_frames else FULL_LENGTH),
+        planned_bytes(shape, policy, None if preset.window_frames else FULL_LENGTH),
         _vae_bytes(model, (height // latent_pixels) * (width // latent_pixels)),
     )
 

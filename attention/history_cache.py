@@ -1,0 +1,105 @@
+"""What the sampling loop and the host ask of a history, whatever keeps it, and how one is opened.
+
+A new kind of cache implements `HistoryCache` and has its own policy; `open_cache` and
+`planned_bytes` are the only places that tell kinds apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from . import kv_cache
+from .cache_policy import CachePolicy
+from .cache_shape import CacheShape
+from .kv_storage import Storage
+from .rope import Rotation
+from .snapshot import Snapshot
+
+SelfAttention = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+"""(layer, q, k, v), all un-rotated (b, s, n, d), to what is attended to."""
+
+
+class HistoryCache(Protocol):
+    """Keys and values of finished latent frames, for all layers and guidance branches.
+
+    Only `commit`, `retain`, `clear` and `restore` change the history.
+    """
+
+    shape: CacheShape
+    device: torch.device
+    committed: int
+    """Latent frames ever committed."""
+
+    @property
+    def held(self) -> list[int]:
+        """The latent frame in each slot."""
+
+    @property
+    def positions(self) -> list[int]:
+        """Window-relative position of the frame in each slot."""
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all tensors held, exactly as planned."""
+
+    @property
+    def dropped(self) -> bool:
+        """Whether the memory was given back."""
+
+    def attention(
+        self,
+        frames: int,
+        visible: Sequence[int] = (),
+        *,
+        rows: slice = slice(None),
+        at: int | None = None,
+    ) -> SelfAttention:
+        """What that many active latent frames may look at: the history and themselves."""
+
+    def history(self, layer: int) -> tuple[Tensor, Tensor]:
+        """Un-rotated keys and values (b, s, n, d) held for `layer`, in slot order."""
+
+    def rotation(self, positions: Sequence[int]) -> Rotation:
+        """The rotation of latent frames at window-relative `positions`."""
+
+    def commit(self, keys_values: Sequence[tuple[Tensor, Tensor]]) -> None:
+        """Append finished latent frames: un-rotated k and v (b, f s, n, d) of every layer."""
+
+    def clear(self) -> None:
+        """Forget the history; the next commit is of frame 0 again."""
+
+    def snapshot(self) -> Snapshot:
+        """All state that later chunks depend on."""
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go on, bit for bit, from what `snapshot` gave in a cache of the same settings."""
+
+    def move(self, device: torch.device | str) -> None:
+        """Take all tensors to `device`, bit for bit."""
+
+    def drop(self) -> None:
+        """Give all memory back."""
+
+
+def open_cache(
+    shape: CacheShape,
+    policy: CachePolicy,
+    storage: Storage,
+    length: int | None,
+    device: torch.device | str,
+) -> HistoryCache:
+    """An empty history for a rollout of `length` latent frames; None has no end."""
+    return kv_cache.KVCache(shape, policy, length, device, storage)
+
+
+def planned_bytes(
+    shape: CacheShape, policy: CachePolicy, storage: Storage, length: int | None
+) -> int:
+    """What `bytes` of the opened cache will be, exactly; a history without bound or end only
+    starts there.
+    """
+    return kv_cache.planned_bytes(shape, policy, length, storage)

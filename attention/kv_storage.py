@@ -1,0 +1,163 @@
+"""How a KV cache stores keys and values: values that open a store, and the dense store.
+
+A store holds latent frames in slots, for all layers, and knows nothing of which frames they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from .cache_shape import CacheShape
+
+
+class Store(Protocol):
+    """Keys and values of latent frames, un-rotated, in slots: `kept` ones, then `recent` ones.
+
+    Every frame goes through a recent slot first where there are any; the cache moves it on.
+    """
+
+    kept: int
+    recent: int
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all tensors held."""
+
+    def write(self, layer: int, slot: int, k: Tensor, v: Tensor) -> None:
+        """Put one frame's k and v (b, s, n, d) into a slot; from `kept` on they are recent ones."""
+
+    def frame(self, layer: int, slot: int) -> tuple[Tensor, Tensor]:
+        """One frame's k and v (b, s, n, d) as the model will see them."""
+
+    def read(self, layer: int, kept: int, recent: int) -> tuple[Tensor, Tensor]:
+        """The keys (b, s, n, d) of the first `kept` and the first `recent` slots, and their values,
+        which have room for the active frames behind. Both are valid until the next read.
+        """
+
+    def saved(self, kept: int, recent: int) -> dict[str, Tensor]:
+        """The content of those slots, as it is stored."""
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take back what `saved` gave."""
+
+    def grow(self, kept: int) -> None:
+        """Have at least `kept` slots; their content stays."""
+
+    def move(self, device: torch.device) -> None:
+        """Take all tensors to `device`, bit for bit."""
+
+
+class Storage(Protocol):
+    """A way of storing."""
+
+    @property
+    def in_place(self) -> bool:
+        """Whether attention reads the stored values themselves, without a copy."""
+
+    def open(self, shape: CacheShape, frames: int, sink: int, device: torch.device) -> Store:
+        """A store of `frames` latent frames in all, of which the first `sink` are kept for ever."""
+
+    def planned_bytes(self, shape: CacheShape, frames: int, sink: int) -> int:
+        """What `Store.bytes` will be, exactly."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dense:
+    """As the model computes them."""
+
+    @property
+    def in_place(self) -> bool:
+        """Yes."""
+        return True
+
+    def open(self, shape: CacheShape, frames: int, sink: int, device: torch.device) -> DenseStore:
+        """A store of `frames` slots, none of them recent."""
+        return DenseStore(shape, frames, device)
+
+    def planned_bytes(self, shape: CacheShape, frames: int, sink: int) -> int:
+        """Keys, and values with room for the active frames."""
+        values = shape.layers * (2 * frames + shape.chunk_frames) * shape.frame_values
+        return values * shape.dtype.itemsize
+
+
+DENSE = Dense()
+
+
+class DenseStore:
+    """One tensor of keys and one of values for each layer, which attention reads in place."""
+
+    recent = 0
+
+    def __init__(self, shape: CacheShape, frames: int, device: torch.device) -> None:
+        self.shape, self.kept = shape, frames
+        layers, room = range(shape.layers), frames + shape.chunk_frames
+        self._keys = [empty_frames(shape, frames, device) for _ in layers]
+        self._values = [empty_frames(shape, room, device) for _ in layers]
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all tensors held."""
+        return sum(tensor.nbytes for tensor in (*self._keys, *self._values))
+
+    def write(self, layer: int, slot: int, k: Tensor, v: Tensor) -> None:
+        """Put one frame's k and v (b, s, n, d) into a slot."""
+        at = frame_slice(self.shape, slot)
+        self._keys[layer][:, at] = k
+        self._values[layer][:, at] = v
+
+    def frame(self, layer: int, slot: int) -> tuple[Tensor, Tensor]:
+        """Views of one frame's k and v (b, s, n, d)."""
+        at = frame_slice(self.shape, slot)
+        return self._keys[layer][:, at], self._values[layer][:, at]
+
+    def read(self, layer: int, kept: int, recent: int) -> tuple[Tensor, Tensor]:
+        """Views of the first `kept` keys, and of all values with the room behind."""
+        return self._keys[layer][:, : kept * self.shape.frame_tokens], self._values[layer]
+
+    def saved(self, kept: int, recent: int) -> dict[str, Tensor]:
+        """Copies on the CPU of keys and values (b, s, n, d) of every layer."""
+        stop = kept * self.shape.frame_tokens
+        parts = {"keys": self._keys, "values": self._values}
+        return {
+            f"{name}.{layer}": tensor[:, :stop].to("cpu", copy=True)
+            for name, tensors in parts.items()
+            for layer, tensor in enumerate(tensors)
+        }
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take back what `saved` gave."""
+        for layer in range(self.shape.layers):
+            for into, name in ((self._keys, "keys"), (self._values, "values")):
+                content = tensors[f"{name}.{layer}"]
+                into[layer][:, : content.shape[1]] = content
+
+    def grow(self, kept: int) -> None:
+        """Have `kept` slots; their content stays."""
+        grown = DenseStore(self.shape, kept, self._keys[0].device)
+        for old, new in ((self._keys, grown._keys), (self._values, grown._values)):
+            for before, after in zip(old, new, strict=True):
+                stop = self.kept * self.shape.frame_tokens
+                after[:, :stop] = before[:, :stop]
+        self._keys, self._values, self.kept = grown._keys, grown._values, kept
+
+    def move(self, device: torch.device) -> None:
+        """Take all tensors to `device`, bit for bit."""
+        for tensors in (self._keys, self._values):
+            for layer, tensor in enumerate(tensors):
+                tensors[layer] = tensor.to(device)
+
+
+def empty_frames(shape: CacheShape, frames: int, device: torch.device) -> Tensor:
+    """Zeros (b, s, n, d) for that many latent frames of one layer."""
+    size = shape.batch, frames * shape.frame_tokens, shape.heads, shape.head_dim
+    return torch.zeros(size, dtype=shape.dtype, device=device)
+
+
+def frame_slice(shape: CacheShape, slot: int) -> slice:
+    """The tokens of a slot."""
+    return slice(slot * shape.frame_tokens, (slot + 1) * shape.frame_tokens)
