@@ -43,7 +43,7 @@ WORKFLOW = {
 
 class FakeComfyUI:
     """`received` are all prompts ever queued, over all lives; `refuse` and `fail` are texts whose
-    rows are refused or fail; `hold` keeps rows running until it is set.
+    rows are refused or fail; `hold` keeps rows running until it is set, `stuck` those of its seeds.
     """
 
     def __init__(self) -> None:
@@ -54,9 +54,11 @@ class FakeComfyUI:
         self.dropped: list[str] = []
         self.hold = threading.Event()
         self.hold.set()
+        self.stuck: set[int] = set()
         self.die_at: int | None = None
         self.views = 0
         self.lock = threading.RLock()
+        self.life = threading.Lock()  # it is up or down, and nothing between for who starts it
         self.port = 0
         self.start()
 
@@ -67,34 +69,37 @@ class FakeComfyUI:
 
     def start(self) -> None:
         """Listen and work."""
-        handler = type("Handler", (_Handler,), {"fake": self})
-        self.server = ThreadingHTTPServer(("127.0.0.1", self.port), handler)
-        self.server.daemon_threads = True
-        self.port = self.server.server_address[1]
-        self.alive = True
-        self.threads = [
-            threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True),
-            threading.Thread(target=self._work, daemon=True),
-        ]
-        for thread in self.threads:
-            thread.start()
+        with self.life:
+            handler = type("Handler", (_Handler,), {"fake": self})
+            self.server = ThreadingHTTPServer(("127.0.0.1", self.port), handler)
+            self.server.daemon_threads = True
+            self.port = self.server.server_address[1]
+            self.alive = True
+            self.threads = [
+                threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True),
+                threading.Thread(target=self._work, daemon=True),
+            ]
+            for thread in self.threads:
+                thread.start()
 
     def stop(self, *, forget: bool = True) -> None:
-        """Die; with `forget` without history or queue, as a process does."""
-        self.alive = False
-        self.server.shutdown()
-        self.server.server_close()
-        for thread in self.threads:
-            if thread is not threading.current_thread():
+        """Die without history or queue, as a process does; else only out of reach for a while."""
+        with self.life:
+            self.alive = False
+            self.server.shutdown()
+            self.server.server_close()
+            for thread in self.threads:
                 thread.join()
-        with self.lock:
-            self.running = None
-            if forget:
-                self.pending, self.finished = [], {}
+            with self.lock:
+                if forget:
+                    self.pending, self.finished = [], {}
+                elif self.running is not None:
+                    self.pending.insert(0, self.running)
+                self.running = None
 
     def seeds(self) -> list[int]:
         """The seeds of all prompts queued so far."""
-        return [body["prompt"]["1"]["inputs"]["seed"] for body in self.received]
+        return [_seed(body) for body in self.received]
 
     def _work(self) -> None:
         while self.alive:
@@ -102,7 +107,7 @@ class FakeComfyUI:
                 if self.running is None and self.pending:
                     self.running = self.pending.pop(0)
             job = self.running
-            if job is None or not self.hold.is_set():
+            if job is None or not self.hold.is_set() or _seed(job) in self.stuck:
                 time.sleep(0.005)
                 continue
             if self.die_at is not None and len(self.received) >= self.die_at:
@@ -112,6 +117,11 @@ class FakeComfyUI:
             with self.lock:
                 self.running = None
                 self.finished[job["prompt_id"]] = _entry(job)
+
+
+def _seed(job: dict[str, Any]) -> int:
+    seed: int = job["prompt"]["1"]["inputs"]["seed"]
+    return seed
 
 
 def _entry(job: dict[str, Any]) -> dict[str, Any]:

@@ -140,3 +140,18 @@ export class PlayerPage {
 export function placeOf(width, frame, length) {
   return EDGE + ((frame + 0.5) / length) * (width - 2 * EDGE);
 }
+
+/** Make the page draw some five times a second, and decode pictures late: a busy machine's browser.
+ * @param {import("playwright-core").Page} page */
+export async function slowDown(page) {
+  await page.addInitScript(() => {
+    const late = () => 100 + 200 * Math.random(); // milliseconds
+    window.requestAnimationFrame = (draw) => window.setTimeout(() => draw(performance.now()), late());
+    window.cancelAnimationFrame = window.clearTimeout;
+    const decode = window.createImageBitmap;
+    window.createImageBitmap = async (/** @type {[any]} */ ...given) => {
+      await new Promise((resolve) => setTimeout(resolve, late()));
+      return decode(...given);
+    };
+  });
+}

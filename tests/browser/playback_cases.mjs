@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { test } from "node:test";
-import { onPage, placeOf, useBrowser } from "./harness.mjs";
+import { onPage, placeOf, slowDown, useBrowser } from "./harness.mjs";
 
 useBrowser();
 
@@ -74,25 +74,31 @@ test("the bar is scrubbed by dragging", onPage(async (player) => {
   await player.page.mouse.up();
 }));
 
-test("buttons and arrow keys step by one frame, page keys by one chunk", onPage(async (player) => {
+/** Step through a finished take; each step is awaited on the canvas, however late that comes.
+ * @param {import("./harness.mjs").PlayerPage} player */
+async function stepping(player) {
   await player.finished({ frames: 48 });
+  await player.slider.press("ArrowRight"); // stepping stops the playing
   await player.slider.press("Home");
+  await player.sees(0);
   await player.button(/One frame on/).click();
-  const here = await player.shown();
+  await player.sees(1);
   await player.slider.press("ArrowRight");
-  await player.sees(here + 1);
+  await player.sees(2);
   await player.slider.press("ArrowLeft");
   await player.button(/One frame back/).click();
-  await player.sees(here - 1);
-  await player.slider.press("End");
-  await player.sees(47);
-  await player.slider.press("PageDown");
-  await player.sees(36);
-  await player.slider.press("PageDown");
-  await player.sees(24);
-  await player.slider.press("PageUp");
-  await player.sees(36);
-}));
+  await player.sees(0);
+  for (const [key, frame] of STEPS) {
+    await player.slider.press(key);
+    await player.sees(frame);
+  }
+}
+
+/** @type {[string, number][]} keys, and the frame of 48 in chunks of 12 that each leads to */
+const STEPS = [["End", 47], ["PageDown", 36], ["PageDown", 24], ["PageUp", 36], ["Shift+ArrowLeft", 20]];
+
+test("buttons and arrow keys step by one frame, page keys by one chunk", onPage(stepping));
+test("on a browser that draws seldom and decodes slowly no press is lost", onPage(stepping, { prepare: slowDown }));
 
 test("it stops at the end, plays again from the start, and loops when told", onPage(async (player) => {
   await player.finished({ frames: 24, fps: 30 });
