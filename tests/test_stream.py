@@ -67,7 +67,7 @@ async def collect(subscription: Subscription[int], log: list[int] | None = None)
 
 def run(main: Callable[[], object]) -> object:
     """Run the coroutine function `main`; a test that hangs fails."""
-    return asyncio.run(asyncio.wait_for(main(), timeout=5))  # type: ignore[arg-type]
+    return asyncio.run(asyncio.wait_for(main(), timeout=60))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("readers", [1, 2, 3])

@@ -6,7 +6,7 @@ import { onPage, useBrowser } from "./harness.mjs";
 
 useBrowser();
 const NARROW = { viewport: { width: 225, height: 640 } };
-const RUN = { frames: 480, chunk_s: 0.2, prompts: [[0, "a red ball"], [24, "a blue ball"]] };
+const RUN = { frames: 480, chunk_s: 1, prompts: [[0, "a red ball"], [24, "a blue ball"]] };
 
 /** Names of controls that stick out of the player, or lie over one another. @param {Element} root */
 function misplaced(root) {
