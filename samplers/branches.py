@@ -121,7 +121,7 @@ class Branches:
         """Raise NotFinite, naming the layer, unless the latents from frame `first` are finite."""
         if torch.isfinite(latents).all():
             return
-        noise = self.noise(range(first, first + len(latents)), 0, "start")
+        noise = self.noise(range(first, first + len(latents)), 0, "start", at=first)
         layers = self._evaluator.evaluate(
             noise.unsqueeze(0),
             [[1.0] * len(latents)],
@@ -143,11 +143,13 @@ class Branches:
         s, c = self.settings, self.model.config.out_channels
         return torch.empty(0, c, s.rows, s.columns, device=self.model.device)
 
-    def noise(self, frames: range, step: int, purpose: str) -> Tensor:
-        """Addressed noise (f, c, h, w) of latent `frames`, on the model's device."""
+    def noise(self, frames: range, step: int, purpose: str, *, at: int) -> Tensor:
+        """Addressed noise (f, c, h, w) of latent `frames`, on the model's device; `at` is the first
+        frame of the chunk that is made, whose seed is in force.
+        """
         s = self.settings
         shape = (self.model.config.out_channels, s.rows, s.columns)
-        return frame_noise(s.seed, frames, step, purpose, shape).to(self.model.device)
+        return frame_noise(s.seed_at(at), frames, step, purpose, shape).to(self.model.device)
 
     def _weighted_places(self, weights: Sequence[Sequence[float]]) -> dict[Place, list[float]]:
         """What is evaluated and each frame's weight for it; weights (f, branches).

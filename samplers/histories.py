@@ -183,7 +183,8 @@ class Histories:
         while len(cache.held) < len(self.held):
             first = len(cache.held)
             frames = range(first, int(min(first + self.settings.schedule.chunk_frames, most)))
-            x = self._noise(frames, 0, "masked history").expand(len(plan.rows), -1, -1, -1, -1)
+            noise = self._noise(frames, 0, "masked history", self.settings.seed)
+            x = noise.expand(len(plan.rows), -1, -1, -1, -1)
             self._commit(plan, cache, first, x, [[1.0] * len(frames)] * len(plan.rows))
 
     def _commit(
@@ -218,15 +219,18 @@ class Histories:
         draw = self.committed if self.settings.context_noise.fresh and row.level == 0 else 0
         purpose = "fractional history" if row.level > 0 else "context"
         noise = torch.cat([
-            self._noise(range(one.frame, one.frame + 1), draw, purpose) for one in frames
+            self._noise(
+                range(one.frame, one.frame + 1), draw, purpose, self.settings.seed_at(one.group)
+            )
+            for one in frames
         ])  # fmt: skip
         level = clean.new_tensor(levels).view(-1, 1, 1, 1)
         return mixed(self.evaluator.process, clean, noise, level)
 
-    def _noise(self, frames: range, step: int, purpose: str) -> Tensor:
+    def _noise(self, frames: range, step: int, purpose: str, seed: int) -> Tensor:
         s, model = self.settings, self.evaluator.model
         shape = (model.config.out_channels, s.rows, s.columns)
-        return frame_noise(s.seed, frames, step, purpose, shape).to(model.device)
+        return frame_noise(seed, frames, step, purpose, shape).to(model.device)
 
     def _evict(self) -> None:
         policy = self.settings.cache

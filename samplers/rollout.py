@@ -156,7 +156,7 @@ class _Rollout:
                 "before it did not bring its state"
             )
         frames, solver = row.frames[held:], self.settings.solver
-        noise = self.branches.noise(frames, 0, "start")
+        noise = self.branches.noise(frames, 0, "start", at=row.first)
         x = self.settings.known.mixed_into(noise, frames, solver.process)
         joining = (x, *solver.start(x))
         return tuple(torch.cat(parts) for parts in zip(active, joining, strict=True))
@@ -167,5 +167,8 @@ class _Rollout:
 
     def _fresh_noise(self, row: Row) -> Tensor:
         addresses = zip(row.frames, row.steps, strict=True)
-        parts = [self.branches.noise(range(f, f + 1), step + 1, "renoise") for f, step in addresses]
+        parts = [
+            self.branches.noise(range(f, f + 1), step + 1, "renoise", at=row.first)
+            for f, step in addresses
+        ]
         return torch.cat(parts)

@@ -27,12 +27,21 @@ class TimedGuidance:
 
 
 @dataclass(frozen=True, slots=True)
+class TimedSeed:
+    """The seed of what is drawn from the chunk at latent frame `start_frame` on."""
+
+    start_frame: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
 class RolloutSettings:
     """Everything that decides what is generated, except the model.
 
     `rows` and `columns` are the latent picture's; `length` counts latent frames, None runs until
-    stopped. `guidance` holds until the first of `guidance_changes`. `known` frames are given;
-    chunks are counted from `origin`, the first frame that is made.
+    stopped. `guidance` holds until the first of `guidance_changes`, `seed` until the first of
+    `reseeds`. `known` frames are given; chunks are counted from `origin`, the first frame that is
+    made.
     """
 
     prompts: PromptTimeline
@@ -49,6 +58,7 @@ class RolloutSettings:
     hold_rotated: bool = True
     guidance_changes: tuple[TimedGuidance, ...] = ()
     known: KnownFrames = KnownFrames()
+    reseeds: tuple[TimedSeed, ...] = ()
 
     def __post_init__(self) -> None:
         if min(self.rows, self.columns) < PATCH or self.rows % PATCH or self.columns % PATCH:
@@ -59,9 +69,8 @@ class RolloutSettings:
         if self.length is not None and self.length < 1:
             raise BadInput(f"a rollout needs at least one latent frame; got {self.length}.")
         self.known.check(self.rows, self.columns, self.length)
-        starts = [change.start_frame for change in self.guidance_changes]
-        if any(b <= a for a, b in zip(starts, starts[1:], strict=False)):
-            raise BadInput(f"guidance times must increase; got latent frames {starts}.")
+        _check_times("guidance", [change.start_frame for change in self.guidance_changes])
+        _check_times("seed", [change.start_frame for change in self.reseeds])
         for guidance in (self.guidance, *(change.guidance for change in self.guidance_changes)):
             self._check_guidance(guidance)
 
@@ -95,11 +104,26 @@ class RolloutSettings:
         past = [c.guidance for c in self.guidance_changes if c.start_frame <= latent_frame]
         return replace(self, guidance=past[-1], guidance_changes=()) if past else self
 
+    def seed_at(self, latent_frame: int) -> int:
+        """The seed in force at `latent_frame`."""
+        past = [change.seed for change in self.reseeds if change.start_frame <= latent_frame]
+        return past[-1] if past else self.seed
+
     def with_guidance(self, change: TimedGuidance) -> RolloutSettings:
         """The same settings with `change`, in place of one that starts at the same frame."""
         others = (c for c in self.guidance_changes if c.start_frame != change.start_frame)
         changes = sorted([*others, change], key=lambda one: one.start_frame)
         return replace(self, guidance_changes=tuple(changes))
+
+    def before(self, latent_frame: int) -> RolloutSettings:
+        """The same settings without the changes of guidance and seed from `latent_frame` on."""
+        return replace(
+            self,
+            guidance_changes=tuple(
+                c for c in self.guidance_changes if c.start_frame < latent_frame
+            ),
+            reseeds=tuple(c for c in self.reseeds if c.start_frame < latent_frame),
+        )
 
     def _check_guidance(self, guidance: Guidance) -> None:
         """Refuse guidance that this cache or solver cannot serve."""
@@ -114,3 +138,8 @@ class RolloutSettings:
                 f"scores need a flow model's solver, not {type(self.solver).__name__} on "
                 f"{type(self.solver.process).__name__}; choose another solver or leave them out."
             )
+
+
+def _check_times(what: str, starts: list[int]) -> None:
+    if any(b <= a for a, b in zip(starts, starts[1:], strict=False)):
+        raise BadInput(f"{what} times must increase; got latent frames {starts}.")

@@ -31,15 +31,33 @@ def spans(settings: RolloutSettings) -> Iterator[Span]:
             yield Span(row.first, row.finished, until)
 
 
-class Chain:
-    """Keys of the chunks made by `settings` with the model of that `identity`.
-
-    key(-1) hashes what holds throughout; key(i) hashes key(i - 1) and everything in force for chunk
-    i. So a changed prompt, known frame or guidance and a live edit share what came before them.
+@dataclass(frozen=True, slots=True)
+class Makers:
+    """The model that chunks are made with: `identity`, and another one `after` latent frame
+    `frames`, where a rollout goes on with another model than it began with.
     """
 
-    def __init__(self, settings: RolloutSettings, identity: str) -> None:
-        self.settings, self.identity = settings, identity
+    identity: str
+    frames: int = 0
+    after: str | None = None
+
+    def at(self, latent_frame: int) -> str:
+        """The model of the chunk that begins at `latent_frame`."""
+        return self.after if self.after and latent_frame >= self.frames else self.identity
+
+
+class Chain:
+    """Keys of the chunks made by `settings` with the model of that identity.
+
+    key(-1) hashes what holds throughout; key(i) hashes key(i - 1) and everything in force for chunk
+    i. So a changed prompt, known frame, seed or guidance and a live edit share what came before
+    them.
+    """
+
+    def __init__(self, settings: RolloutSettings, made_by: str | Makers) -> None:
+        self.settings = settings
+        self.makers = Makers(made_by) if isinstance(made_by, str) else made_by
+        identity = self.makers.identity
         self._keys = [root_key(_root_fields(settings, identity))]
         self._spans: list[Span] = []
         self._more_spans = spans(settings)
@@ -52,6 +70,8 @@ class Chain:
         named = {
             "prompts": prompts, "known": _described(s.known.frames),
             "guidance": s.guidance, "changes": s.guidance_changes,
+            **({"seeds": s.reseeds} if s.reseeds else {}),
+            **({"makers": self.makers} if self.makers.after else {}),
         }  # fmt: skip
         return next_key(self._keys[0], named)[:16]
 
@@ -73,14 +93,33 @@ class Chain:
                 "known": _described(known),
                 "prompt": embedding_digest(prompt.embedding),
                 "guidance": self.settings.at(span.first).guidance,
+                **self._turned(span.first),
             }
             self._keys.append(next_key(self._keys[-1], in_force))
         return self._keys[index + 1]
 
+    def _turned(self, first: int) -> dict[str, object]:
+        """Seed and model of a chunk, where they are no longer those of the root."""
+        seed, model = self.settings.seed_at(first), self.makers.at(first)
+        turned = {"seed": (seed, self.settings.seed), "model": (model, self.makers.identity)}
+        return {name: now for name, (now, root) in turned.items() if now != root}
+
+    def chunk_at(self, latent_frame: int) -> int:
+        """The chunk that begins nearest to a latent frame; the last one's end counts too."""
+        starts, index = [0], 0
+        while starts[-1] < latent_frame:
+            try:
+                span = self.span(index)
+            except StopIteration:
+                break
+            starts.append(span.first + span.count)
+            index += 1
+        return min(range(len(starts)), key=lambda i: abs(starts[i] - latent_frame))
+
     def branched(self, index: int, settings: RolloutSettings) -> Chain:
         """The chain that goes on with other `settings` from chunk `index` on."""
         self.key(index - 1)
-        chain = Chain(settings, self.identity)
+        chain = Chain(settings, self.makers)
         chain._keys = self._keys[: index + 1]
         return chain
 

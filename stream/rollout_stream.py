@@ -19,7 +19,7 @@ from ..samplers.denoiser import Denoiser
 from ..samplers.guidance import Guidance, cfg
 from ..samplers.rollout import Chunk
 from ..samplers.settings import RolloutSettings
-from .chain import Chain, Span, spans
+from .chain import Chain, Makers, Span, spans
 from .controls import Controls
 from .frames import FrameChunk
 from .journal import Journal
@@ -53,19 +53,21 @@ class Rollout:
 
     `identity` is the model's fingerprint. Live edits go through `prompter` and `guided`, which
     turns a strength into guidance. All readers within one `scope` (a host's running prompt) share a
-    run; another scope starts a new one, without the edits of the last. `chunk_count` is None when
-    it runs until stopped, and 0 when it is only planned.
+    run; another scope starts a new one, without the edits of the last. `cut` is how many chunks of
+    what the settings give are left after a rewind. `chunk_count` is None when it runs until
+    stopped, and 0 when it is only planned.
     """
 
     settings: RolloutSettings
     model: Denoiser
-    identity: str
+    identity: str | Makers
     journal: Journal
     prompter: Prompter | None = None
     guided: Callable[[float], Guidance] = cfg
     fps: float = WAN_FPS
     scope: Callable[[], object] = _one_run
     plan_only: bool = False
+    cut: int | None = None
     chain: Chain = field(init=False)
     chunk_count: int | None = field(init=False, default=None)
     _run: Run | None = field(init=False, default=None)
@@ -77,6 +79,8 @@ class Rollout:
             self.chunk_count = 0
         elif self.settings.length is not None:
             self.chunk_count = sum(1 for _ in spans(self.settings))
+        if self.cut is not None and not self.plan_only:
+            self.chunk_count = min(self.cut, self.chunk_count or self.cut)
 
     @property
     def run(self) -> Run:
@@ -106,9 +110,17 @@ class Rollout:
         return self.chain.id
 
     @property
+    def latent_frames(self) -> int | None:
+        """How many latent frames there will be, rewound or planned."""
+        if self.cut is None or not self.chunk_count:
+            return self.settings.length
+        last = self.span(self.chunk_count - 1)
+        return last.first + last.count
+
+    @property
     def frames(self) -> int | None:
         """How many pixel frames there will be."""
-        return None if self.settings.length is None else frame_count(self.settings.length)
+        return None if self.latent_frames is None else frame_count(self.latent_frames)
 
     @property
     def resumed_from(self) -> int | None:

@@ -1,0 +1,58 @@
+"""Rollouts made of rollouts: forked, rewound, continued. The source is never changed.
+
+Each is only other settings of the same generation. What it shares with its source has the same
+addresses in the journal, so nothing of it is made again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ..samplers.guidance import Guidance
+from ..samplers.prompts import PromptTimeline, TimedPrompt
+from ..samplers.settings import RolloutSettings, TimedGuidance, TimedSeed
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """What is different from latent frame `frame`, the first one of a chunk, on; None stays.
+
+    What the source changes after that gives way to what is given here: a new prompt holds to the
+    end, and so do a new seed and a new guidance.
+    """
+
+    frame: int
+    prompt: TimedPrompt | None = None
+    seed: int | None = None
+    guidance: Guidance | None = None
+
+    def of(self, settings: RolloutSettings) -> RolloutSettings:
+        """The settings of the forked rollout."""
+        if self.prompt is not None:
+            settings = replace(settings, prompts=self._prompts(settings.prompts, self.prompt))
+        before = settings.before(self.frame)
+        if self.seed is not None:
+            settings = _reseeded(replace(settings, reseeds=before.reseeds), self.frame, self.seed)
+        if self.guidance is not None:
+            settings = replace(settings, guidance_changes=before.guidance_changes)
+            settings = settings.with_guidance(TimedGuidance(self.frame, self.guidance))
+        return settings
+
+    def _prompts(self, prompts: PromptTimeline, new: TimedPrompt) -> PromptTimeline:
+        kept = tuple(one for one in prompts.entries if one.start_frame < self.frame)
+        moved = replace(new, start_frame=self.frame)
+        return PromptTimeline((*kept, moved), prompts.negative)
+
+
+def _reseeded(settings: RolloutSettings, frame: int, seed: int) -> RolloutSettings:
+    if frame == 0:
+        return replace(settings, seed=seed)
+    return replace(settings, reseeds=(*settings.reseeds, TimedSeed(frame, seed)))
+
+
+def continued(settings: RolloutSettings, end: int, more: int) -> RolloutSettings:
+    """The settings that go on for `more` latent frames, in whole chunks, after latent frame
+    `end`.
+    """
+    chunk = settings.schedule.chunk_frames
+    return replace(settings, length=end + -(-more // chunk) * chunk)
