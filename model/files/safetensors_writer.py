@@ -4,12 +4,13 @@ piece.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 import torch
 from torch import Tensor
@@ -20,6 +21,12 @@ from .pickle_file import DTYPES
 
 PIECE_VALUES = 8_000_000
 TORCH_DTYPES = {name: dtype for dtype, name in DTYPES.items()}
+CHECKSUM = "sha256"
+CHECKSUM_BYTES = 32
+
+
+class _Writable(Protocol):
+    def write(self, piece: bytes, /) -> object: ...
 
 
 def write(
@@ -27,20 +34,27 @@ def write(
     infos: Iterable[TensorInfo],
     tensors: Iterable[tuple[str, Tensor]],
     metadata: Mapping[str, str],
+    *,
+    checksum: bool = False,
 ) -> int:
     """Write `tensors`, in the order and with the dtypes of `infos`, and return the file's bytes.
 
-    The file appears under its name only when it is whole.
+    The file appears under its name only when it is whole. With `checksum` its last tensor is the
+    SHA-256 of every byte before it, which `is_sound` looks at.
     """
     partial = path.with_name(f"{path.name}.part")
     try:
         with partial.open("wb") as file:
             planned = list(infos)
-            file.write(_header(planned, metadata))
+            seal = [TensorInfo(CHECKSUM, "U8", (CHECKSUM_BYTES,), CHECKSUM_BYTES)] * checksum
+            hashed = _Hashed(file)
+            hashed.write(_header([*planned, *seal], metadata))
             for info, (name, tensor) in zip(planned, tensors, strict=True):
                 if (info.name, info.shape) != (name, tuple(tensor.shape)):
                     raise ValueError(f"expected {info.name} {info.shape}; got {name}")
-                _data(file, tensor, TORCH_DTYPES[info.dtype])
+                _data(hashed, tensor, TORCH_DTYPES[info.dtype])
+            if checksum:
+                file.write(hashed.digest.digest())
             file.flush()
             os.fsync(file.fileno())
             size = file.tell()
@@ -50,6 +64,33 @@ def write(
     finally:
         partial.unlink(missing_ok=True)
     return size
+
+
+def is_sound(path: Path) -> bool:
+    """Whether a file that was written with a checksum still has the same bytes."""
+    left, digest = path.stat().st_size - CHECKSUM_BYTES, hashlib.sha256()
+    with path.open("rb") as file:
+        while left > 0 and (piece := file.read(min(left, PIECE_VALUES))):
+            digest.update(piece)
+            left -= len(piece)
+        return file.read() == digest.digest()
+
+
+def info_of(name: str, tensor: Tensor) -> TensorInfo:
+    """How a tensor is listed when it is written as it is."""
+    stored = tensor.numel() * tensor.element_size()
+    return TensorInfo(name, DTYPES[tensor.dtype], tuple(tensor.shape), stored)
+
+
+class _Hashed:
+    """A file whose content is hashed on its way."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self.digest = file, hashlib.sha256()
+
+    def write(self, piece: bytes) -> None:
+        self.digest.update(piece)
+        self._file.write(piece)
 
 
 def _header(infos: Iterable[TensorInfo], metadata: Mapping[str, str]) -> bytes:
@@ -66,7 +107,7 @@ def _header(infos: Iterable[TensorInfo], metadata: Mapping[str, str]) -> bytes:
     return struct.pack("<Q", len(text)) + text
 
 
-def _data(file: BinaryIO, tensor: Tensor, dtype: torch.dtype) -> None:
+def _data(file: _Writable, tensor: Tensor, dtype: torch.dtype) -> None:
     for piece in tensor.reshape(-1).split(PIECE_VALUES):
         plain = piece.to(dtype).contiguous().view(torch.uint8)
         file.write(plain.numpy().data)

@@ -93,6 +93,7 @@ class TinyVAE(nn.Module):
 
     def __init__(self, config: TinyVAEConfig) -> None:
         super().__init__()
+        self.config = config
         e, d = config.encoder_widths, config.decoder_widths
         self.encoder = nn.ModuleList([
             Conv(12, e[0]), nn.ReLU(),

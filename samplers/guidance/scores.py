@@ -42,9 +42,15 @@ class Pictures:
         object.__setattr__(self, "_vae", own)
         object.__setattr__(self, "weights", fingerprint(dict(own.named_parameters())))
 
+    @property
+    def decoder(self) -> TinyVAE:
+        """The copy."""
+        own: TinyVAE = self._vae  # type: ignore[attr-defined]
+        return own
+
     def __call__(self, latents: Tensor) -> Tensor:
         """Latents (f, c, h, w) to frames (4f, 3, 8h, 8w), RGB in [0, 1] but not clamped."""
-        own: TinyVAE = self._vae  # type: ignore[attr-defined]
+        own = self.decoder
         there = latents.to(next(own.parameters()).device)
         return own.decode_groups(there.unsqueeze(0), own.start(own.decoder))[0][0]
 

@@ -1,0 +1,156 @@
+"""A rollout as one safetensors file: recipe, finished chunks, report, thumbnail. Whoever loads it
+goes on where it ends, on any machine, without making anything again.
+
+    metadata  longtake_rollout (version), recipe, makers, chunks, guided, report: JSON
+    tensors   recipe.N, chunk.N.latents, chunk.N.in_flight.K, thumbnail (PNG), sha256 (of the rest)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from ..errors import BadInput, StorageError
+from ..model.files.safetensors_writer import info_of, is_sound, write
+from ..samplers.settings import RolloutSettings
+from .chain import Chain, Makers
+from .journal import Journal
+from .metrics import Report
+from .recipe import from_record, to_record
+from .run import Run
+
+VERSION = 1
+FORMAT = "longtake_rollout"
+SUFFIX = ".rollout.safetensors"
+THUMBNAIL = "thumbnail"
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What a file holds beside the rollout itself.
+
+    `thumbnail` is a PNG; `guided` says how a strength becomes guidance (`cfg`: it is the scale;
+    `scaled`: it scales the guidance that there is).
+    """
+
+    report: Report
+    thumbnail: bytes | None = None
+    guided: str = "cfg"
+    fps: float = 16.0
+
+
+def save_rollout(path: Path, run: Run, count: int, beside: Beside) -> int:
+    """Write the first `count` chunks of a run, live edits included; gives the file's bytes.
+
+    The file is there whole when this returns, or not at all.
+    """
+    recipe, tensors = to_record(run.settings)
+    metas = [run.rollout.journal.read_meta(run.chain.key(index)) for index in range(count)]
+    metadata = {
+        FORMAT: str(VERSION),
+        "recipe": json.dumps(recipe),
+        "makers": json.dumps(asdict(run.chain.makers)),
+        "chunks": json.dumps(metas),
+        "report": beside.report.to_json(),
+        "guided": beside.guided,
+        "fps": str(beside.fps),
+    }
+    if beside.thumbnail is not None:
+        tensors[THUMBNAIL] = torch.frombuffer(bytearray(beside.thumbnail), dtype=torch.uint8)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"The folder {path.parent} cannot be made ({error.strerror}); choose another one."
+        ) from error
+    infos = [info_of(name, tensor) for name, tensor in _content(run, count, tensors)]
+    return write(path, infos, _content(run, count, tensors), metadata, checksum=True)
+
+
+def _content(run: Run, count: int, beside: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor of the file by name; chunks are read one at a time, bytes come last."""
+    yield from (item for item in beside.items() if item[0] != THUMBNAIL)
+    for chunk in run.replayed(count):
+        yield f"chunk.{chunk.index}.latents", chunk.latents
+        for number, part in enumerate(chunk.in_flight):
+            yield f"chunk.{chunk.index}.in_flight.{number}", part
+    yield from (item for item in beside.items() if item[0] == THUMBNAIL)
+
+
+class RolloutFile:
+    """An opened file: everything but the chunks is read; BadInput says why it cannot be used."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with self._opened() as file:
+            metadata: dict[str, str] = file.metadata() or {}
+            self._check(metadata)
+            names = set(file.keys())
+            self._recipe: Any = json.loads(metadata["recipe"])
+            self._tensors = {
+                name: file.get_tensor(name) for name in names if name.startswith("recipe.")
+            }
+            self.makers = Makers(**json.loads(metadata["makers"]))
+            self.metas: list[dict[str, str]] = json.loads(metadata["chunks"])
+            self.beside = Beside(
+                Report.from_json(metadata["report"]),
+                file.get_tensor(THUMBNAIL).numpy().tobytes() if THUMBNAIL in names else None,
+                metadata["guided"],
+                float(metadata["fps"]),
+            )
+
+    def settings(self, device: torch.device | str = "cpu") -> RolloutSettings:
+        """What the rollout was made with."""
+        return from_record(self._recipe, self._tensors, device)
+
+    def keep_in(self, journal: Journal, chain: Chain) -> int:
+        """Put its chunks where a run of `chain` finds them; gives how many were not there yet."""
+        new = 0
+        with self._opened() as file:
+            names = set(file.keys())
+            for index, meta in enumerate(self.metas):
+                key = chain.key(index)
+                if key in journal:
+                    continue
+                tensors = {"latents": file.get_tensor(f"chunk.{index}.latents")}
+                while (name := f"chunk.{index}.in_flight.{len(tensors) - 1}") in names:
+                    tensors[f"in_flight.{len(tensors) - 1}"] = file.get_tensor(name)
+                journal.write(key, tensors, meta)
+                new += 1
+        return new
+
+    @contextmanager
+    def _opened(self) -> Iterator[Any]:
+        try:
+            with safe_open(str(self.path), "pt") as file:
+                yield file
+        except (SafetensorError, KeyError, OSError, ValueError, TypeError) as error:
+            raise BadInput(
+                f"{self.path} cannot be read as a rollout ({error}); it may be cut short or no "
+                "safetensors file: copy it again."
+            ) from error
+
+    def _check(self, metadata: Mapping[str, str]) -> None:
+        version = metadata.get(FORMAT)
+        if version is None:
+            raise BadInput(
+                f"{self.path} is no saved rollout; choose a file of Save Rollout (*{SUFFIX})."
+            )
+        if not version.isdigit() or int(version) > VERSION:
+            raise BadInput(
+                f"{self.path} was saved by a newer Longtake (format {version}, this one reads up "
+                f"to {VERSION}); update Longtake."
+            )
+        if not is_sound(self.path):
+            raise BadInput(
+                f"{self.path} is damaged (its checksum does not match); copy it again from where "
+                "it was saved."
+            )
