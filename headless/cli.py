@@ -1,4 +1,4 @@
-"""The command line: run, batch, inspect, schedule, doctor, bench.
+"""The command line: run, batch, rollouts, inspect, schedule, doctor, bench.
 
 Exit codes: 0 done, 1 failed (one line says why; --debug adds the traceback), 2 usage,
 130 interrupted (says how to go on).
@@ -28,6 +28,7 @@ from .batch.command import batch
 from .events import Made
 from .options import FILE, comfy_option, common_options, parse_changes
 from .reporting import print_files, reported
+from .rollouts import rollouts
 from .runner import Job, prepare_folder
 from .schedule import schedule
 from .session import session
@@ -65,6 +66,7 @@ def run(
 
 
 main.add_command(batch)
+main.add_command(rollouts)
 main.add_command(schedule)
 
 

@@ -24,6 +24,7 @@ from ..samplers.settings import RolloutSettings, TimedGuidance
 from .controls import Controls, Edit
 from .disk_cap import DiskCap
 from .drift import DriftMeter
+from .records import RecordWriter, used
 from .stream import Stream
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class Run:
         if rollout.plan_only:
             self.controls.end(stopped=False)
         self._begun = self._delivered = 0  # chunks, counted from the start of the shot
+        self._record: RecordWriter | None = None
 
     # What a host adds
 
@@ -112,6 +114,8 @@ class Run:
             return
         lock = self.rollout.journal.lock(self.rollout.id)
         self.resumed_from = first or None
+        if first:
+            self._note(first - 1)  # what is shared is in use from now on
         self.opened(first)
         making: _Making | None = None
         try:
@@ -160,14 +164,24 @@ class Run:
         in_flight = {f"in_flight.{i}": part for i, part in enumerate(chunk.in_flight)}
         tensors = {"latents": chunk.latents, **in_flight}
         self.rollout.journal.write(self.chain.key(chunk.index), tensors, meta)
+        self._note(chunk.index)
         self.kv_bytes = chunk.kv_bytes
         self.made(chunk)
         self._deliver(chunk)
+
+    def _note(self, index: int) -> None:
+        """Let the record of the chain in force, which an edit changes, say what there is."""
+        rollout = self.rollout
+        if self._record is None or self._record.chain is not self.chain:
+            self._record = RecordWriter(rollout.journal, self.chain, rollout.fps, rollout.id)
+        self._record.note(index)
 
     def _deliver(self, chunk: Chunk) -> None:
         """Note a chunk that is handed out; those read again are passed over."""
         if chunk.index < self._delivered:
             return
+        if chunk.index == 0:
+            used(self.rollout.journal, self.chain.id)
         self._delivered = chunk.index + 1
         kept = (chunk.latents, *chunk.in_flight)
         self.disk.journal_bytes += sum(part.numel() * part.element_size() for part in kept)

@@ -1,0 +1,158 @@
+"""`longtake rollouts`: what the journal keeps of finished and cancelled shots, and making room."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ..errors import BadInput
+from ..model.vae.latent_format import SPATIAL_FACTOR, frame_count
+from ..stream.contact_sheet import time_label
+from ..stream.fork_tree import drawn, fork_tree
+from ..stream.journal import Journal
+from ..stream.records import Record, named
+from ..stream.room import Usage, collect, usage
+from .events import Made
+from .options import FILE
+from .reporting import reported
+
+SIZES = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)I?B?", re.IGNORECASE)
+
+
+def size_bytes(written: str) -> int:
+    """`20GB`, `500M` or a number of bytes."""
+    match = _SIZE.fullmatch(written.strip())
+    if match is None:
+        raise BadInput(f"{written!r} is no size; write one such as 20GB, 500M or 0.")
+    return int(float(match[1]) * SIZES[match[2].upper()])
+
+
+def _options(command: Callable[..., None]) -> Callable[..., None]:
+    """--out, --json and --debug."""
+    for option in (
+        click.option("--debug", is_flag=True, help="Show the traceback of a failure."),
+        click.option("--json", "as_json", is_flag=True, help="Print as JSON."),
+        click.option(
+            "--out", type=FILE, default=Path("output"), metavar="DIR",
+            help="ComfyUI's output folder, or that of `longtake run` (default: output).",
+        ),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+@click.group()
+def rollouts() -> None:
+    """What is kept of shots, so that they can go on: list, show, gc."""
+
+
+@rollouts.command(name="list")
+@_options
+def list_command(out: Path, as_json: bool, debug: bool) -> None:
+    """All rollouts, the last used first."""
+    console = Console(soft_wrap=True)
+    with reported(console, Made(), debug=debug):
+        now = usage(_journal(out))
+        if as_json:
+            click.echo(json.dumps([_facts(one, now) for one in now.found], indent=1))
+            return
+        table = Table("id", "length", "size", "bytes", "own", "last used", "prompt", box=None)
+        for one in (_facts(record, now) for record in now.found):
+            used = time.strftime("%Y-%m-%d %H:%M", time.localtime(one["used_s"]))
+            size = f"{one['width']}x{one['height']}"
+            cells = (one["id"], time_label(one["seconds"]), size, megabytes(one["bytes"]),
+                     megabytes(one["own_bytes"]), used, one["prompts"][0][1])  # fmt: skip
+            table.add_row(*map(escape, cells))
+        console.print(table)
+        unknown = sum(now.chunks[key] for key in now.unknown)
+        more = f", {megabytes(unknown)} of it without a record" if unknown else ""
+        console.print(f"{megabytes(now.total_bytes)} in all{more}.", highlight=False)
+
+
+@rollouts.command()
+@click.argument("name", metavar="ID")
+@_options
+def show(name: str, out: Path, as_json: bool, debug: bool) -> None:
+    """One rollout (the beginning of its id is enough), and the tree of its forks."""
+    console = Console(soft_wrap=True)
+    with reported(console, Made(), debug=debug):
+        journal = _journal(out)
+        record, now = named(journal, name), usage(journal)
+        facts = _facts(record, now)
+        if as_json:
+            click.echo(json.dumps(facts, indent=1))
+            return
+        for label in ("id", "seconds", "chunks", "bytes", "own_bytes"):
+            console.print(f"{label:10} {facts[label]}", highlight=False)
+        for label in ("prompts", "seeds", "guidance"):
+            for start, value in facts[label]:
+                at = time_label(frame_count(start) / facts["fps"] if start else 0.0)
+                console.print(f"{label:10} {at}  {escape(str(value))}", highlight=False)
+        for line in drawn(fork_tree(now.found, record), record.id):
+            console.print(escape(line), highlight=False)
+
+
+@rollouts.command()
+@click.option("--keep", required=True, metavar="SIZE", help="At most so much stays: 20GB, 500M.")
+@click.option("--dry-run", is_flag=True, help="Only say what would go.")
+@_options
+def gc(keep: str, dry_run: bool, out: Path, as_json: bool, debug: bool) -> None:
+    """Remove rollouts, those used longest ago first, until SIZE is kept.
+
+    Chunks that a kept rollout shares stay, and so do rollouts that are being made.
+    """
+    console = Console(soft_wrap=True)
+    with reported(console, Made(), debug=debug):
+        freed = collect(_journal(out), size_bytes(keep), dry_run=dry_run)
+        removed = [one.id for one in freed.removed]
+        if as_json:
+            told = {"removed": removed, "chunks": freed.chunks, "bytes": freed.bytes,
+                    "left_bytes": freed.left_bytes, "in_use": [one.id for one in freed.in_use],
+                    "dry_run": dry_run}  # fmt: skip
+            click.echo(json.dumps(told, indent=1))
+            return
+        verb = "Would remove" if dry_run else "Removed"
+        console.print(
+            f"{verb} {len(removed)} rollouts, {freed.chunks} chunks, {megabytes(freed.bytes)}; "
+            f"{megabytes(freed.left_bytes)} are kept.",
+            highlight=False,
+        )
+        for name in removed:
+            console.print(f"  {name}", highlight=False)
+        for one in freed.in_use:
+            console.print(f"  {one.id} is being made and stays", highlight=False)
+
+
+def megabytes(count: int) -> str:
+    """Bytes for people."""
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+def _journal(out: Path) -> Journal:
+    return Journal(out / "longtake" / "rollouts")
+
+
+def _facts(record: Record, now: Usage) -> dict[str, Any]:
+    """What is known of a rollout."""
+    facts = record.facts
+    return {
+        "id": record.id,
+        "chunks": len(record.keys),
+        "seconds": round(frame_count(record.latent_frames) / facts["fps"], 3),
+        "width": facts["columns"] * SPATIAL_FACTOR,
+        "height": facts["rows"] * SPATIAL_FACTOR,
+        "bytes": now.bytes_of(record),
+        "own_bytes": now.own_bytes(record),
+        "used_s": record.used_s,
+        **{name: facts[name] for name in ("fps", "prompts", "seeds", "guidance")},
+    }
