@@ -5,8 +5,10 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from .collect import CollectFrames, CollectLatents, FramesToVideo
+from .compare import CompareRollouts
 from .context_noise import ContextNoiseSettings
 from .doctor import Doctor
+from .fork import ForkRollout
 from .guidance import HistoryGuidance
 from .guidance_parts import GuidanceOptions, GuidanceTerm
 from .known_frames import KnownFrames
@@ -17,11 +19,15 @@ from .model_settings import SettingsFromModel
 from .outputs import SaveVideo
 from .preview import StreamingPreview
 from .prompts import PromptTimeline
+from .rewind import ContinueRollout, RewindRollout
+from .rollout_files import LoadRollout, SaveRollout
+from .rollout_info import RolloutInfo
 from .routes import open_to_browsers
 from .sampler import DiffusionForcingSampler
 from .schedule import DiffusionForcingSchedule
 from .score_guidance import ScoreGuidance
 from .settings import KVCacheSettings
+from .splice import SpliceRollouts
 from .upscale import UpscaleStream
 from .vae import VAEDecodeStream, VAEEncodeStream
 
@@ -40,9 +46,17 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     ScoreGuidance,
     KnownFrames,
     DiffusionForcingSampler,
+    ForkRollout,
+    RewindRollout,
+    ContinueRollout,
+    SaveRollout,
+    LoadRollout,
+    RolloutInfo,
     VAEDecodeStream,
     VAEEncodeStream,
     UpscaleStream,
+    CompareRollouts,
+    SpliceRollouts,
     StreamingPreview,
     SaveVideo,
     CollectFrames,

@@ -40,12 +40,12 @@ class CollectFrames(io.ComfyNode):
     @classmethod
     async def execute(cls, frames: HostFrames) -> io.NodeOutput:
         """Fill one tensor (f, H, W, 3), allocated once."""
-        if frames.rollout.plan_only:
+        if frames.plan_only:
             host.say(cls.hidden.unique_id, f"{PLANNED} {frames.plan.text}")
             return io.NodeOutput(host.nothing_to_give())
         images = _allocate(frames, cls.hidden.unique_id)
         stop = 0
-        progress = host.Progress(cls.hidden.unique_id, frames.rollout.chunk_count or 0)
+        progress = host.Progress(cls.hidden.unique_id, frames.chunk_count or 0)
         with frames.chunks.subscribe() as reader:
             async for chunk in reader:
                 stop = chunk.first_frame + len(chunk.frames)
@@ -86,11 +86,11 @@ class FramesToVideo(io.ComfyNode):
     @classmethod
     async def execute(cls, frames: HostFrames, crf: int) -> io.NodeOutput:
         """Write a temporary file and hand it over."""
-        if frames.rollout.plan_only:
+        if frames.plan_only:
             host.say(cls.hidden.unique_id, f"{PLANNED} {frames.plan.text}")
             return io.NodeOutput(host.nothing_to_give())
         file = host.output_file("longtake_video", ".mp4", temporary=True)
-        progress = host.Progress(cls.hidden.unique_id, frames.rollout.chunk_count or 0)
+        progress = host.Progress(cls.hidden.unique_id, frames.chunk_count or 0)
         spec = VideoSpec(frames.width, frames.height, frames.fps, FragmentedMP4(crf))
         with frames.chunks.subscribe() as reader, open_video(file.path, spec) as video:
             async for chunk in reader:
@@ -137,12 +137,12 @@ class CollectLatents(io.ComfyNode):
 
 def _allocate(frames: HostFrames, node_id: str | None) -> Tensor:
     """Room for all frames (f, H, W, 3); says how much that is, and refuses what does not fit."""
-    if frames.rollout.frames is None:
+    if frames.frame_total is None:
         raise BadInput(
             "The shot has no end (length is 0), so its frames cannot be collected; give it a "
             "length, or use Save Video (Stream)."
         )
-    shape = torch.Size((frames.rollout.frames, frames.height, frames.width, 3))
+    shape = torch.Size((frames.frame_total, frames.height, frames.width, 3))
     needed = shape.numel() * torch.float32.itemsize
     free = host.usable_memory_bytes(torch.device("cpu"))
     size = f"{shape[0]} frames of {frames.width}x{frames.height} take {gigabytes(needed)}"

@@ -21,7 +21,7 @@ Everything used of the host, which is also all that the stand-in (`headless/stan
     comfy_execution.progress  get_progress_state(), another object for every prompt:
                               finish_progress(node_id), prompt_id,
                               dynprompt.get_display_node_id(node_id)
-    folder_paths              get_output_directory, get_temp_directory,
+    folder_paths              get_output_directory, get_input_directory, get_temp_directory,
                               get_save_image_path(prefix, folder), get_filename_list(folder),
                               get_full_path_or_raise(folder, name)
     server                    PromptServer.instance: client_id, send_sync(event, payload, sid),
@@ -43,6 +43,7 @@ Image, Video, UpscaleModel}; ui.{PreviewText, PreviewVideo, SavedImages, SavedRe
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -385,6 +386,47 @@ def folders() -> dict[str, Path]:
 def rollout_folder() -> Path:
     """Where finished chunks are kept, so that an interrupted run can go on."""
     return Path(folder_paths.get_output_directory()) / "longtake" / "rollouts"
+
+
+def saved_files(suffix: str) -> list[str]:
+    """Files that end so, as `NAME [output]`, newest first: those right in the output and input
+    folders, and in all of their folder `longtake`.
+    """
+    found: list[tuple[float, str]] = []
+    for kind, folder in _shared_folders().items():
+        below = [folder, *_folders_below(folder / "longtake")]
+        for path in (path for place in below for path in place.glob(f"*{suffix}")):
+            name = path.relative_to(folder).as_posix()
+            found.append((path.stat().st_mtime, f"{name} [{kind}]"))
+    return [name for _, name in sorted(found, reverse=True)]
+
+
+def saved_file(name: str) -> Path:
+    """Where a file that `saved_files` names is; nothing outside those folders."""
+    plain, _, kind = name.rpartition(" [")
+    folder = _shared_folders().get(kind.removesuffix("]"))
+    path = None if folder is None else (folder / plain).resolve()
+    if folder is None or path is None or not path.is_relative_to(folder.resolve()):
+        raise BadInput(f"{name!r} is not in the output or input folder; choose another file.")
+    if not path.is_file():
+        raise BadInput(f"{path} is not there any more; choose another file.")
+    return path
+
+
+def _folders_below(folder: Path) -> list[Path]:
+    """A folder and those in it, but not the many files of the journal."""
+    found: list[Path] = []
+    for place, inner, _ in os.walk(folder):
+        inner[:] = [name for name in inner if Path(place, name) != rollout_folder()]
+        found.append(Path(place))
+    return found
+
+
+def _shared_folders() -> dict[str, Path]:
+    return {
+        "output": Path(folder_paths.get_output_directory()),
+        "input": Path(folder_paths.get_input_directory()),
+    }
 
 
 # Model files

@@ -81,11 +81,11 @@ class SaveVideo(io.ComfyNode):
         cls, frames: HostFrames, filename_prefix: str, format: str, crf: int, sheet_and_report: bool
     ) -> io.NodeOutput:
         """Write until the stream ends; the file is closed in every case."""
-        if frames.rollout.plan_only:
+        if frames.plan_only:
             host.say(cls.hidden.unique_id, f"Nothing is saved: {frames.plan.text}")
             return io.NodeOutput()
         file, role = host.output_file(filename_prefix, SUFFIX[format]), ROLE.get(format, "video")
-        progress = host.Progress(cls.hidden.unique_id, frames.rollout.chunk_count or 0)
+        progress = host.Progress(cls.hidden.unique_id, frames.chunk_count or 0)
         sheet = ContactSheet(fps=frames.fps)
         spec = VideoSpec(frames.width, frames.height, frames.fps, _container(format, crf))
         with frames.chunks.subscribe() as reader, open_video(file.path, spec) as video:

@@ -33,6 +33,7 @@ from .timeline import TimedEmbedding, Timeline
 
 SIZE_STEP = PATCH * SPATIAL_FACTOR
 LONGEST_SIDE = 16384
+LARGEST_SEED = 2**64 - 1
 LONGEST_SECONDS = 86_400  # a day
 TEXT_LEN = 512  # of the Wan family; shorter embeddings are the whole of what their encoder gives
 SECONDS, FRAMES = "seconds", "frames"
@@ -104,6 +105,12 @@ def snapped_length(
     beyond = latent_frame_count(asked) - origin
     snapped = max(0, -(-beyond // chunk_frames)) * chunk_frames - max(0, -beyond)
     return Length(origin + snapped, chunk_frames, asked, fps, origin)
+
+
+def length_of(settings: RolloutSettings, fps: float) -> Length:
+    """The length that settings have."""
+    frames = 0 if settings.length is None else frame_count(settings.length)
+    return Length(settings.length, settings.schedule.chunk_frames, frames, fps, settings.origin)
 
 
 def latent_size(width: int, height: int) -> tuple[int, int]:
@@ -241,11 +248,17 @@ def check_channels(config: DiTConfig) -> None:
 
 
 def _start(prompt: TimedEmbedding, length: Length) -> int:
-    """First latent frame of the chunk nearest to the prompt's time; latent frame k ends at 4 k."""
+    """First latent frame of the chunk nearest to the prompt's time."""
     if prompt.start_s == 0:
         return 0
-    latent_frame = (prompt.start_s * length.fps + FRAMES_PER_LATENT - 1) / FRAMES_PER_LATENT
-    return chunk_start(latent_frame, length.chunk_frames, length.origin)
+    return chunk_start(
+        latent_frame_at(prompt.start_s, length.fps), length.chunk_frames, length.origin
+    )
+
+
+def latent_frame_at(seconds: float, fps: float) -> float:
+    """The latent frame, and fraction of one, that ends at a time; latent frame k ends at 4 k."""
+    return (seconds * fps + FRAMES_PER_LATENT - 1) / FRAMES_PER_LATENT if seconds else 0.0
 
 
 def _from_conditioning(conditioning: list[Any]) -> Timeline:

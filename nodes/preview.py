@@ -45,7 +45,7 @@ class StreamingPreview(io.ComfyNode):
     async def execute(cls, frames: HostFrames) -> io.NodeOutput:
         """Hand every chunk to the player's store."""
         node_id = cls.hidden.unique_id
-        progress = host.Progress(node_id, frames.rollout.chunk_count or 0)
+        progress = host.Progress(node_id, frames.chunk_count or 0)
         canvas = cls.hidden.extra_pnginfo
         with frames.chunks.subscribe() as reader, _Showing(frames, node_id, canvas) as showing:
             async for chunk in reader:
@@ -61,7 +61,7 @@ class _Showing:
     def __init__(
         self, frames: HostFrames, node_id: str | None, canvas: dict[str, Any] | None
     ) -> None:
-        shot = Shot(frames.fps, frames.width, frames.height, frames.rollout.frames, frames.plan)
+        shot = Shot(frames.fps, frames.width, frames.height, frames.frame_total, frames.plan)
         self._frames = frames
         self._take = session.takes.create(
             shot, host.origin(node_id, canvas), host.messenger(), frames.controls
@@ -106,7 +106,7 @@ def _stats(frames: HostFrames) -> TakeStats:
     return TakeStats(
         first_frame_s=meter.first_frame_s,
         frames_per_s=meter.frames_per_s,
-        eta_s=meter.eta_s(rollout.frames) if rollout.frames else None,
+        eta_s=meter.eta_s(frames.frame_total) if frames.frame_total else None,
         chunk_p95_s=meter.chunk_interval_p95_s,
         kv_bytes=rollout.kv_bytes,
         kv_bytes_planned=rollout.kv_bytes_planned,

@@ -8,15 +8,14 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..attention.cache_policy import CachePolicy
-from ..errors import BadInput
 from ..model.preset import DEMO
 from ..samplers.guidance import Guidance
 from ..samplers.guidance import cfg as guidance_by
-from ..samplers.memory import RolloutMemory
 from ..samplers.preset_schedule import preset_cache
 from ..samplers.settings import RolloutSettings
 from ..stream.disk_cap import DISK_CAP_BYTES
 from . import host, plan, sockets
+from .derived import say_plan
 from .known_frames import KnownClip, placed
 from .model_facts import facts
 from .patches import without_effect
@@ -26,7 +25,6 @@ from .session import session
 from .streams import HostRollout, denoiser, open_rollout
 from .timeline import Timeline
 
-LARGEST_SEED = 2**64 - 1
 LONGEST_FRAMES = float(plan.LONGEST_SECONDS * DEMO.fps)
 NAMES_SHOWN = 6
 
@@ -86,7 +84,7 @@ class DiffusionForcingSampler(io.ComfyNode):
         prompter = prompts.prompter if isinstance(prompts, Timeline) else None
         rollout = open_rollout(model, engine, settings, prompter, guided, plan_only=plan_only)
         rollout.node_id = cls.hidden.unique_id
-        _say_plan(rollout, planned)
+        say_plan(rollout, planned)
         for problem in [*_problems(rollout, model), *plan.never_shown(prompts, planned)]:
             host.warn(rollout.node_id, problem)
         return io.NodeOutput(rollout)
@@ -97,20 +95,6 @@ class DiffusionForcingSampler(io.ComfyNode):
         since the widgets alone give another video.
         """
         return session.times_altered(cls.hidden.unique_id)
-
-
-def _say_plan(rollout: HostRollout, length: plan.Length) -> None:
-    """Keep the plan with the rollout and say it; refuse what cannot fit, unless only planning."""
-    free = host.usable_memory_bytes(rollout.model.device)
-    costs = plan.cost_line(rollout.settings, rollout.model)
-    working = 0 if rollout.most_bytes <= free else rollout.working_bytes
-    memory = RolloutMemory(rollout.kv_bytes_planned, working)
-    rollout.plan = plan.plan(length, costs, memory, free)
-    if not rollout.plan.fits and not rollout.plan_only:
-        raise BadInput(rollout.plan.text)
-    host.say(
-        rollout.node_id, f"Plan: {rollout.plan.text}" if rollout.plan_only else rollout.plan.text
-    )
 
 
 def _problems(rollout: HostRollout, model: Any) -> list[str]:
@@ -155,7 +139,7 @@ def _shot() -> list[io.Input]:
             "seed",
             default=0,
             min=0,
-            max=LARGEST_SEED,
+            max=plan.LARGEST_SEED,
             control_after_generate=io.ControlAfterGenerate.fixed,
             tooltip="The same seed gives the same shot. Keep it fixed to go on after a cancel; "
             "change it for another shot. A whole number, 0 to 2^64 - 1.",

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from ..model.config import DiTConfig, config_from_shapes
-from ..model.preset import DEMO
 from ..samplers.cache_plan import planned_bytes
 from ..samplers.cost import histories_used
 from ..samplers.denoiser import Denoiser
@@ -20,6 +19,7 @@ from ..samplers.guidance import Guidance
 from ..samplers.memory import most_bytes, rollout_memory
 from ..samplers.settings import RolloutSettings
 from ..stream.album import Album
+from ..stream.chain import Makers
 from ..stream.frames import FrameChunk
 from ..stream.journal import Journal
 from ..stream.metrics import Meter, Report
@@ -29,6 +29,7 @@ from ..stream.take_record import Plan, TakeFile
 from . import host
 from .claim import Claim
 from .identity import identity
+from .model_facts import facts
 from .plan import check_channels
 from .run import HostRun
 from .streaming_vae import StreamingVAE
@@ -114,11 +115,27 @@ def open_rollout(
 ) -> HostRollout:
     """The rollout of a MODEL, over the host's journal."""
     name, session_only = identity(model)
-    rollout = HostRollout(
-        settings, engine, name, Journal(host.rollout_folder()), prompter, guided,
-        fps=DEMO.fps, scope=host.running_prompt, plan_only=plan_only,
-    )  # fmt: skip
+    rollout = over_journal(engine, settings, name, prompter, guided, plan_only=plan_only)
     rollout.session_only = session_only
+    return rollout
+
+
+def over_journal(  # noqa: PLR0913
+    engine: Denoiser,
+    settings: RolloutSettings,
+    made_by: str | Makers,
+    prompter: Prompter | None,
+    guided: Callable[[float], Guidance],
+    *,
+    plan_only: bool = False,
+    cut: int | None = None,
+) -> HostRollout:
+    """A rollout made by models of known identity, over the host's journal."""
+    rollout = HostRollout(
+        settings, engine, made_by, Journal(host.rollout_folder()), prompter, guided,
+        fps=facts(engine.claim.model).preset.fps, scope=host.running_prompt,
+        plan_only=plan_only, cut=cut,
+    )  # fmt: skip
     if engine.device.type != "cpu":  # main memory is not the host's to make room in
         rollout.claim.working_bytes = lambda: rollout.working_bytes
     return rollout
@@ -206,7 +223,7 @@ class HostFrames(FrameStream):
         controls = self.controls
         self.meter = Meter(clock=lambda: time.perf_counter() - controls.paused_s)
         self.model_evals = 0
-        chunks, frames = self.rollout.chunk_count, self.rollout.frames
+        chunks, frames = self.chunk_count, self.frame_total
         for chunk in super()._decode(first):
             self.meter.chunk_done(
                 frames=len(chunk.frames), latent_frames=len(chunk.latents.latents)

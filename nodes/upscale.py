@@ -139,6 +139,16 @@ class UpscaledFrames(HostFrames):
         self._progress: host.Progress | None = None
 
     @property
+    def chunk_count(self) -> int | None:
+        """As many chunks as the source has."""
+        return self.source.chunk_count
+
+    @property
+    def frame_total(self) -> int | None:
+        """As many pictures as the source has."""
+        return self.source.frame_total
+
+    @property
     def width(self) -> int:
         """Picture width in pixels."""
         return self._size[0]
@@ -163,7 +173,7 @@ class UpscaledFrames(HostFrames):
 
     def _enlarged(self, chunk: FrameChunk) -> FrameChunk:
         larger = replace(chunk, frames=self.upscaler.enlarge(chunk.frames))
-        total = self.rollout.chunk_count
+        total = self.chunk_count
         self._progress = self._progress or host.Progress(self.upscaler.node_id, total or 0)
         self._progress.advance(chunk.index + 1)
         if chunk.index + 1 == total:

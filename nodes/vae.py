@@ -84,7 +84,7 @@ class VAEEncodeStream(io.ComfyNode):
     @classmethod
     async def execute(cls, pixels: Tensor | HostFrames, vae: Any) -> io.NodeOutput:
         """Encode piece by piece."""
-        if isinstance(pixels, HostFrames) and pixels.rollout.plan_only:
+        if isinstance(pixels, HostFrames) and pixels.plan_only:
             host.say(cls.hidden.unique_id, f"Nothing is encoded: {pixels.plan.text}")
             return io.NodeOutput(host.nothing_to_give())
         vae = streaming_vae(vae)

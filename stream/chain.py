@@ -33,17 +33,24 @@ def spans(settings: RolloutSettings) -> Iterator[Span]:
 
 @dataclass(frozen=True, slots=True)
 class Makers:
-    """The model that chunks are made with: `identity`, and another one `after` latent frame
-    `frames`, where a rollout goes on with another model than it began with.
+    """The model that chunks are made with: `identity`, and `later` others from latent frames on,
+    where a rollout went on with another model than it began with.
     """
 
     identity: str
-    frames: int = 0
-    after: str | None = None
+    later: tuple[tuple[int, str], ...] = ()
 
     def at(self, latent_frame: int) -> str:
         """The model of the chunk that begins at `latent_frame`."""
-        return self.after if self.after and latent_frame >= self.frames else self.identity
+        past = [identity for start, identity in self.later if start <= latent_frame]
+        return past[-1] if past else self.identity
+
+    def then(self, latent_frame: int, identity: str) -> Makers:
+        """These, and the model of that `identity` from `latent_frame` on."""
+        if self.at(latent_frame) == identity:
+            return self
+        before = tuple(one for one in self.later if one[0] < latent_frame)
+        return Makers(self.identity, (*before, (latent_frame, identity)))
 
 
 class Chain:
@@ -71,7 +78,7 @@ class Chain:
             "prompts": prompts, "known": _described(s.known.frames),
             "guidance": s.guidance, "changes": s.guidance_changes,
             **({"seeds": s.reseeds} if s.reseeds else {}),
-            **({"makers": self.makers} if self.makers.after else {}),
+            **({"makers": self.makers.later} if self.makers.later else {}),
         }  # fmt: skip
         return next_key(self._keys[0], named)[:16]
 
@@ -104,7 +111,7 @@ class Chain:
         turned = {"seed": (seed, self.settings.seed), "model": (model, self.makers.identity)}
         return {name: now for name, (now, root) in turned.items() if now != root}
 
-    def chunk_at(self, latent_frame: int) -> int:
+    def chunk_at(self, latent_frame: float) -> int:
         """The chunk that begins nearest to a latent frame; the last one's end counts too."""
         starts, index = [0], 0
         while starts[-1] < latent_frame:

@@ -98,7 +98,8 @@ class RolloutFile:
             self._tensors = {
                 name: file.get_tensor(name) for name in names if name.startswith("recipe.")
             }
-            self.makers = Makers(**json.loads(metadata["makers"]))
+            makers = json.loads(metadata["makers"])
+            self.makers = Makers(makers["identity"], tuple(map(tuple, makers["later"])))
             self.metas: list[dict[str, str]] = json.loads(metadata["chunks"])
             self.beside = Beside(
                 Report.from_json(metadata["report"]),

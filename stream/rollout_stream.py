@@ -180,6 +180,21 @@ class FrameStream:
         return self.rollout.controls
 
     @property
+    def chunk_count(self) -> int | None:
+        """How many chunks there will be; None where that is not known."""
+        return self.rollout.chunk_count
+
+    @property
+    def frame_total(self) -> int | None:
+        """How many pictures there will be; None without an end."""
+        return self.rollout.frames
+
+    @property
+    def plan_only(self) -> bool:
+        """Whether nothing is made."""
+        return self.rollout.plan_only
+
+    @property
     def width(self) -> int:
         """Picture width in pixels."""
         return self.rollout.settings.columns * SPATIAL_FACTOR

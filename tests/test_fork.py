@@ -147,7 +147,7 @@ def test_going_on_is_in_whole_chunks_and_keeps_what_there_is(tmp_path: Path) -> 
 def test_going_on_with_another_model_shares_what_the_first_made(tmp_path: Path) -> None:
     source = settings(length=12)
     list(rollout(tmp_path, replace(source, length=6)).chunks)
-    other = Rollout(source, MODEL, Makers("model", 6, "other"), Journal(tmp_path))
+    other = Rollout(source, MODEL, Makers("model").then(6, "other"), Journal(tmp_path))
     assert other.stored_chunks() == 2
     plain = rollout(tmp_path, source)
     assert other.key(1) == plain.key(1) and other.key(2) != plain.key(2)

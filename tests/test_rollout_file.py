@@ -102,7 +102,7 @@ def test_live_edits_are_saved(tmp_path: Path) -> None:
 
 
 def test_a_rollout_that_changed_its_model_remembers_both(tmp_path: Path) -> None:
-    makers = Makers("model", 3, "other")
+    makers = Makers("model", ((3, "other"), (6, "model")))
     made = Rollout(settings(length=9), MODEL, makers, Journal(tmp_path / "here"))
     list(made.chunks)
     save_rollout(tmp_path / f"a{SUFFIX}", made.run, 3, BESIDE)

@@ -1,0 +1,64 @@
+"""Rollouts that nodes make of rollouts, and what is said of every rollout before it runs."""
+
+from __future__ import annotations
+
+from ..errors import BadInput
+from ..model.vae.latent_format import frame_count
+from ..samplers.memory import RolloutMemory
+from ..samplers.settings import RolloutSettings
+from . import host, plan
+from .streams import HostRollout, denoiser, over_journal
+
+
+def derived(
+    source: HostRollout, settings: RolloutSettings, node_id: str | None, *, cut: int | None = None
+) -> HostRollout:
+    """Another rollout of the source's model, with the memory and the controls of its own."""
+    rollout = over_journal(
+        denoiser(source.claim.model), settings, source.chain.makers, source.prompter,
+        source.guided, plan_only=source.plan_only, cut=cut,
+    )  # fmt: skip
+    rollout.session_only, rollout.node_id = source.session_only, node_id
+    return rollout
+
+
+def say_plan(rollout: HostRollout, length: plan.Length) -> None:
+    """Keep the plan with the rollout and say it; refuse what cannot fit, unless only planning."""
+    free = host.usable_memory_bytes(rollout.model.device)
+    costs = plan.cost_line(rollout.settings, rollout.model)
+    working = 0 if rollout.most_bytes <= free else rollout.working_bytes
+    memory = RolloutMemory(rollout.kv_bytes_planned, working)
+    rollout.plan = plan.plan(length, costs, memory, free)
+    if not rollout.plan.fits and not rollout.plan_only:
+        raise BadInput(rollout.plan.text)
+    host.say(
+        rollout.node_id, f"Plan: {rollout.plan.text}" if rollout.plan_only else rollout.plan.text
+    )
+
+
+def chunk_near(rollout: HostRollout, seconds: float, name: str) -> int:
+    """The chunk that begins nearest to a time of the rollout's; below 0 is its end."""
+    end_s = None if rollout.frames is None else rollout.frames / rollout.fps
+    if seconds < 0:
+        if rollout.chunk_count is None:
+            raise BadInput(f"The rollout has no end (its length is 0); give {name} in seconds.")
+        return rollout.chunk_count
+    if end_s is not None and seconds > end_s:
+        raise BadInput(
+            f"{name} is {seconds:g} s and the rollout ends at {end_s:g} s; give an earlier time, "
+            "or -1 for its end."
+        )
+    return rollout.chain.chunk_at(plan.latent_frame_at(seconds, rollout.fps))
+
+
+def first_frame(rollout: HostRollout, chunk: int) -> int:
+    """The first latent frame of a chunk, which may be the one after the last."""
+    if chunk == 0:
+        return 0
+    before = rollout.span(chunk - 1)
+    return before.first + before.count
+
+
+def time_of(rollout: HostRollout, latent_frame: int) -> float:
+    """When in the video a latent frame begins, in seconds."""
+    return frame_count(latent_frame) / rollout.fps if latent_frame else 0.0

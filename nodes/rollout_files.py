@@ -1,0 +1,212 @@
+"""Save Rollout and Load Rollout: a shot as one file, to go on with later or elsewhere."""
+
+from __future__ import annotations
+
+import io as streams
+from itertools import islice
+from typing import Any
+
+from comfy_api.latest import io
+from PIL import Image
+
+from ..errors import BadInput
+from ..model.vae.latent_format import SPATIAL_FACTOR
+from ..samplers.guidance import cfg
+from ..samplers.rollout import Chunk
+from ..stream.chain import spans
+from ..stream.frames import to_pictures
+from ..stream.metrics import Meter, Report
+from ..stream.rollout_file import SUFFIX, Beside, RolloutFile, save_rollout
+from ..stream.run import Prompter
+from . import host, plan, sockets
+from .derived import say_plan
+from .identity import identity
+from .prompts import CLIPPrompter
+from .schema import build
+from .session import session
+from .streaming_vae import streaming_vae
+from .streams import HostRollout, denoiser, open_frames, over_journal
+from .vae import VAE_TIP
+
+CFG, SCALED = "cfg", "scaled"
+THUMBNAIL_WIDTH = 256
+
+
+class SaveRollout(io.ComfyNode):
+    """ROLLOUT to a file."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The node's definition."""
+        return build(
+            io.Schema,
+            node_id="LongtakeSaveRollout",
+            display_name="Save Rollout",
+            category=sockets.CATEGORY,
+            description="The whole shot as one file: settings, prompts, live edits, latents, "
+            "report and a small picture. Load Rollout goes on with it, here or on another machine, "
+            "with the same bits. Weights are not in it.",
+            search_aliases=["save state", "export latents", "share shot", "checkpoint"],
+            is_output_node=True,
+            inputs=[
+                sockets.Rollout.Input("rollout", tooltip="The shot to save, made to its end."),
+                io.String.Input(
+                    "filename_prefix",
+                    default="longtake/rollout",
+                    tooltip="Name in the output folder, subfolders allowed; a number is added. "
+                    "Load Rollout lists the files in longtake/ and right in the output folder.",
+                ),
+                io.Vae.Input("vae", optional=True, tooltip=f"For the small picture. {VAE_TIP}"),
+            ],
+            outputs=[],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    async def execute(
+        cls, rollout: HostRollout, filename_prefix: str, vae: Any = None
+    ) -> io.NodeOutput:
+        """Take the stream to its end, then write what it left in the journal."""
+        if rollout.plan_only:
+            host.say(cls.hidden.unique_id, f"Nothing is saved: {rollout.plan.text}")
+            return io.NodeOutput()
+        progress = host.Progress(cls.hidden.unique_id, rollout.chunk_count or 0)
+        count, picture, meter = 0, None, Meter()
+        with rollout.chunks.subscribe() as reader:
+            async for chunk in reader:
+                if chunk.index == 0 and vae is not None:
+                    picture = thumbnail(rollout, chunk, vae)
+                count = chunk.index + 1
+                progress.advance(count)
+        file = host.output_file(filename_prefix, SUFFIX)
+        beside = Beside(_report(rollout, meter, str(file.path)), picture, _guided(rollout),
+                        rollout.fps)  # fmt: skip
+        size = save_rollout(file.path, rollout.run, count, beside)
+        host.say(cls.hidden.unique_id, f"{file.name}: {count} chunks, {plan.gigabytes(size)}.")
+        entry = {"role": "rollout", "filename": file.name, "subfolder": file.subfolder,
+                 "type": "output"}  # fmt: skip
+        return io.NodeOutput(ui={"longtake_files": [entry]})
+
+
+class LoadRollout(io.ComfyNode):
+    """A file to ROLLOUT."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The node's definition."""
+        return build(
+            io.Schema,
+            node_id="LongtakeLoadRollout",
+            display_name="Load Rollout",
+            category=sockets.CATEGORY,
+            description="A shot that Save Rollout wrote, to watch, fork, rewind or go on with. "
+            "Nothing of it is made again.",
+            search_aliases=["load state", "import latents", "resume", "open shot"],
+            inputs=[
+                io.Combo.Input(
+                    "file",
+                    options=host.saved_files(SUFFIX),
+                    tooltip=f"A file *{SUFFIX} in ComfyUI's output or input folder, or in "
+                    "longtake/ within one of them. Press R to see new ones.",
+                ),
+                io.Model.Input(
+                    "model",
+                    tooltip="What the shot goes on with: the model that made it, with the same "
+                    "LoRA. Another one is said and can be used too.",
+                ),
+                io.Clip.Input(
+                    "clip",
+                    optional=True,
+                    tooltip="The text encoder, if the shot is to get new prompts: Fork Rollout, or "
+                    "edits in the preview.",
+                ),
+            ],
+            outputs=[sockets.Rollout.Output(display_name="rollout")],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, file: str, model: Any, clip: Any = None) -> io.NodeOutput:
+        """Read the settings, put the chunks into the journal."""
+        opened = RolloutFile(host.saved_file(file))
+        prompter = None if clip is None else CLIPPrompter(clip, cls.hidden.unique_id)
+        rollout = goes_on(opened, model, prompter, cls.hidden.unique_id)
+        new = opened.keep_in(rollout.journal, rollout.chain)
+        say_plan(rollout, plan.length_of(rollout.settings, rollout.fps))
+        host.say(rollout.node_id, f"Loaded {len(opened.metas)} chunks, {new} of them new here.")
+        return io.NodeOutput(rollout)
+
+    @classmethod
+    def fingerprint_inputs(cls, file: str, **others: Any) -> Any:
+        """Another file of that name, a stop and live edits make it run again."""
+        path = host.saved_file(file)
+        facts = path.stat()
+        return facts.st_mtime_ns, facts.st_size, session.times_altered(cls.hidden.unique_id)
+
+
+OTHER_MODEL = (
+    "The file was made with another model, or with another LoRA; what is loaded stays as it is, "
+    "and what follows is made with this one."
+)
+
+
+def goes_on(
+    opened: RolloutFile, model: Any, prompter: Prompter | None, node_id: str | None
+) -> HostRollout:
+    """A file's rollout, as long as it was saved, which goes on with `model`."""
+    engine = denoiser(model)
+    settings = opened.settings(engine.device)
+    _check_width(settings.prompts.negative.shape[-1], engine.config.text_dim)
+    guided = cfg if opened.beside.guided == CFG else settings.guidance.scaled
+    count = len(opened.metas)
+    end = sum(span.count for span in islice(spans(settings), count))
+    name, session_only = identity(model)
+    if opened.makers.at(end) != name:
+        host.warn(node_id, OTHER_MODEL)
+    makers = opened.makers.then(end, name)
+    rollout = over_journal(engine, settings, makers, prompter, guided, cut=count)
+    rollout.session_only, rollout.node_id = session_only, node_id
+    return rollout
+
+
+def thumbnail(rollout: HostRollout, chunk: Chunk, vae: Any) -> bytes:
+    """The last frame of the first chunk as a small PNG."""
+    decoder = open_frames(rollout, streaming_vae(vae), rollout.fps).open_decoder()
+    [picture] = to_pictures(decoder.feed(chunk.latents)[-1:])
+    image = Image.fromarray(picture)
+    image.thumbnail((THUMBNAIL_WIDTH, THUMBNAIL_WIDTH))
+    content = streams.BytesIO()
+    image.save(content, "PNG", optimize=True)
+    return content.getvalue()
+
+
+def _report(rollout: HostRollout, meter: Meter, path: str) -> Report:
+    run, settings = rollout.run, rollout.settings
+    return meter.report(
+        Report(
+            rollout_id=run.chain.id,
+            width=settings.columns * SPATIAL_FACTOR,
+            height=settings.rows * SPATIAL_FACTOR,
+            fps_target=rollout.fps,
+            kv_bytes=rollout.kv_bytes,
+            kv_bytes_planned=rollout.kv_bytes_planned,
+            model_load_s=rollout.claim.load_s,
+            drift=run.drift.largest,
+            resumed_from_chunk=rollout.resumed_from,
+            edits=[one.line or str(one.guidance) for one in run.controls.edits if one.applied],
+            output_files=[path],
+        )
+    )
+
+
+def _guided(rollout: HostRollout) -> str:
+    """How a strength becomes this rollout's guidance, as a word."""
+    return CFG if rollout.guided is cfg else SCALED
+
+
+def _check_width(prompts: int, model: int) -> None:
+    if prompts != model:
+        raise BadInput(
+            f"The shot's prompts are {prompts} wide and the model takes {model}; connect a model "
+            "of the family that made it."
+        )
