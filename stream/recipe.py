@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..attention.cache_policy import FullHistory, WindowSink
+from ..attention.kv_storage import Dense
 from ..errors import BadInput
 from ..model.vae.tiny import TinyVAE, TinyVAEConfig
 from ..samplers.guidance.scores import Motion, Palette, Pictures, Region
@@ -26,8 +28,8 @@ from ..samplers.settings import RolloutSettings
 from ..samplers.solvers import DDIM, Euler, ReNoise
 
 BEHIND_PROTOCOLS = (
-    Staggered, Euler, ReNoise, DDIM, DPMSolverPP2M, UniPC2, Flow, VariancePreserving,
-    Motion, Palette, Region,
+    FullHistory, WindowSink, Dense, Staggered, Flow, VariancePreserving,
+    Euler, ReNoise, DDIM, DPMSolverPP2M, UniPC2, Motion, Palette, Region,
 )  # fmt: skip
 """Those that the types of the settings' fields do not name."""
 

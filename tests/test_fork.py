@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from longtake.attention.kv_cache import WindowSink
+from longtake.attention.cache_policy import WindowSink
 from longtake.samplers.context_noise import ContextNoise
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import NOISE, cfg, vanilla

@@ -283,3 +283,20 @@ def test_a_plan_forks_into_a_plan(bench: Bench) -> None:
     assert forked.plan_only and forked.plan.frames == 33
     assert bench.shown("LongtakeSaveRollout", rollout=forked) is None
     frames(bench, forked, vae)
+
+
+def test_whatever_the_kv_cache_node_gives_can_be_saved(bench: Bench) -> None:
+    """A new policy or storage must be named in `stream/recipe.py` too."""
+    from longtake.nodes import KVCacheSettings
+    from longtake.samplers.settings import RolloutSettings
+    from longtake.stream.recipe import from_record, to_record
+
+    source, _ = bench.rollout()
+    inputs = KVCacheSettings.define_schema().inputs
+    for one in (one for one in inputs if hasattr(one, "options")):
+        for option in one.options:
+            [cache] = bench.run("LongtakeKVCacheSettings", **{one.id: option})
+            rollout, _ = bench.rollout(kv_cache=cache)
+            back: RolloutSettings = from_record(*to_record(rollout.settings))
+            kept = (rollout.settings.cache, rollout.settings.storage)
+            assert (back.cache, back.storage) == kept

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from longtake.attention.kv_cache import FullHistory, WindowSink
+from longtake.attention.cache_policy import FullHistory, WindowSink
 from longtake.errors import BadInput
 from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig
 from longtake.samplers.context_noise import ContextNoise
