@@ -10,6 +10,7 @@ import importlib
 import json
 import pkgutil
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from .rollouts import rollouts
 from .runner import Job, prepare_folder
 from .schedule import schedule
 from .session import session
+from .watch import check_watchable, watched
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -42,12 +44,18 @@ def main() -> None:
 @main.command()
 @click.argument("workflow", type=FILE)
 @click.option("--report", type=FILE, metavar="FILE", help="Also write the report (JSON) to FILE.")
+@click.option(
+    "--watch",
+    is_flag=True,
+    help="Show the live player at an address of this machine, also afterwards, until Ctrl-C.",
+)
 @common_options
-def run(
+def run(  # noqa: PLR0913
     workflow: Path,
     changes: tuple[str, ...],
     out: Path,
     report: Path | None,
+    watch: bool,
     comfy: Path | None,
     debug: bool,
 ) -> None:
@@ -58,11 +66,16 @@ def run(
         if report is not None:
             prepare_folder(report.resolve().parent)
         job = Job(workflow, parse_changes(changes), out)
-        with session(console, comfy, out) as live:
+        if watch:
+            check_watchable(workflow)
+        with (
+            session(console, comfy, out) as live,
+            watched(live.host, console) if watch else nullcontext(),
+        ):
             seconds = live.run(job, made)
-        print_files(console, made, seconds)
-        if report is not None:
-            _copy_report(made, report)
+            print_files(console, made, seconds)
+            if report is not None:
+                _copy_report(made, report)
 
 
 main.add_command(batch)

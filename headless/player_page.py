@@ -1,27 +1,28 @@
 """The preview's player on a plain web page, without ComfyUI: the same routes, the same messages.
 
-Needs aiohttp, which ComfyUI brings and Longtake alone does not (`pip install longtake[page]`).
-
-    /              web/page.html, the page
-    /web/          our folder web/
-    /ws?clientId=  messages to that page, in ComfyUI's form
-    /longtake/...  the preview's routes, and again below /api
+/              web/page.html, the page
+/web/          our folder web/
+/ws?clientId=  messages to that page, in ComfyUI's form
+/view?...      a file that was saved of a take of the page whose clientId it gives
+/longtake/...  the preview's routes, and again below /api
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from aiohttp import WSMsgType, web
 
 from ..stream.take_record import Emit, Record
-from ..stream.take_routes import take_routes
+from ..stream.take_routes import Handler, take_routes
 from ..stream.takes import Takes
 
 WEB = Path(__file__).resolve().parents[1] / "web"
 PAGE = WEB / "page.html"
+NAMING = ("filename", "subfolder", "type")
 
 
 class Sockets:
@@ -72,12 +73,15 @@ class Sockets:
                 await _send(socket, message)
 
 
-def application(takes: Takes, sockets: Sockets) -> web.Application:
-    """The page, its websocket and the routes over `takes`."""
+def application(
+    takes: Takes, sockets: Sockets, folders: Callable[[], Mapping[str, Path]] = dict
+) -> web.Application:
+    """The page, its websocket and the routes over `takes`; `folders` are the host's, by name."""
     app = web.Application()
     app.router.add_get("/", _page)
     app.router.add_get("/ws", sockets.serve)
     app.router.add_static("/web", WEB)
+    app.router.add_get("/view", _files(takes, folders))
     for prefix in ("", "/api"):  # as ComfyUI does with the routes of packs
         for route in take_routes(takes):
             assert isinstance(route, web.RouteDef)
@@ -99,6 +103,20 @@ def _deliver_while_running(app: web.Application, sockets: Sockets) -> None:
 
     app.on_startup.append(start)
     app.on_shutdown.append(stop)
+
+
+def _files(takes: Takes, folders: Callable[[], Mapping[str, Path]]) -> Handler:
+    """Saved files; only what a take lists is looked for, and only for the page that it is of."""
+
+    async def view(request: web.Request) -> web.StreamResponse:
+        asked = request.query
+        known = takes.of_client(asked.get("clientId", ""))
+        for file in (file for take in known for file in take.files):
+            if all(asked.get(name) == getattr(file, name) for name in NAMING):
+                return web.FileResponse(folders()[file.type] / file.subfolder / file.filename)
+        raise web.HTTPNotFound
+
+    return view
 
 
 async def _page(_: web.Request) -> web.FileResponse:

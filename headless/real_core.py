@@ -41,15 +41,12 @@ class CoreHost:
     def specs(self, class_types: Sequence[str]) -> dict[str, NodeSpec]:
         """The node types that the workflow names, and all of this pack's."""
         self._send({"class_types": list(class_types)})
-        for message in self._messages():
-            if message["event"] == "specs":
-                return {
-                    record["class_type"]: node_from_object_info(
-                        record["class_type"], record, foreign=record["foreign"]
-                    )
-                    for record in message["data"]
-                }
-        raise self._died()
+        return {
+            record["class_type"]: node_from_object_info(
+                record["class_type"], record, foreign=record["foreign"]
+            )
+            for record in self._answer("specs")
+        }
 
     def run(self, workflow: Workflow, out_dir: Path) -> None:
         """Run to the end; KeyboardInterrupt when `interrupt` was called and obeyed."""
@@ -67,6 +64,19 @@ class CoreHost:
     def interrupt(self) -> None:
         """Ask the running workflow to stop at its next check; safe in a signal handler."""
         os.write(cast("IO[str]", self._process.stdin).fileno(), b'{"interrupt": true}\n')
+
+    @contextmanager
+    def watched(self) -> Iterator[str]:
+        """The player's page, from a thread of the child; it is there as long as the child is."""
+        self._send({"watch": True})
+        yield self._answer("watching")
+
+    def _answer(self, event: str) -> Any:
+        """What the child's next message of this kind holds."""
+        for message in self._messages():
+            if message["event"] == event:
+                return message["data"]
+        raise self._died()
 
     def _send(self, request: Mapping[str, object]) -> None:
         stdin = cast("IO[str]", self._process.stdin)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -44,6 +44,9 @@ class Host(Protocol):
 
     def interrupt(self) -> None:
         """Ask the running workflow to stop soon."""
+
+    def watched(self) -> AbstractContextManager[str]:
+        """Serve the player's page, at this address, for takes that begin in the block."""
 
 
 @contextmanager

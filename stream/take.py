@@ -107,6 +107,12 @@ class Take:
         self.announce()
 
     @property
+    def files(self) -> tuple[TakeFile, ...]:
+        """What `add_file` told of."""
+        with self._lock:
+            return tuple(self._record.files)
+
+    @property
     def waiting(self) -> bool:
         """Whether some frames are not encoded yet."""
         return self._encoder.waiting_bytes > 0

@@ -144,10 +144,14 @@ class TestCoreInAChild:
             last = [one.chunk for one in heard.events if isinstance(one, ChunkDone)][-1]
             assert 20 <= last < 2000
 
-    def test_the_example_workflow_runs_with_our_nodes(self, tmp_path: Path) -> None:
+    def test_the_example_runs_with_our_nodes_and_can_be_watched(self, tmp_path: Path) -> None:
         made = Made()
-        with started(COMFY, tmp_path, made.add) as host:
+        with started(COMFY, tmp_path, made.add) as host, host.watched() as url:
             run_workflow(host, Job(WORKFLOW, (), tmp_path))
+            address, _, key = url.partition("/#")
+            [named] = _request(address, "/longtake/attach", {"client_id": key})["takes"]
+            take = _request(address, f"/longtake/takes/{named['take']}")
+        assert take["state"] == "done" and take["frames"] == take["total_frames"] > 0
         assert made.paths("video") and all(path.stat().st_size > 0 for path in made.paths("video"))
 
 

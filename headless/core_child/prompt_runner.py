@@ -1,13 +1,14 @@
 """Runs workflows inside a real ComfyUI core, without its web server: started by `real_core` with
 ComfyUI's own Python, so it uses the standard library and the core only, and nothing of ours.
 
-It speaks JSON lines: requests on stdin (`class_types`, `prompt`, `interrupt`), messages on the
-stdout it was started with. Whatever the core prints goes to stderr. End of stdin means stop.
+It speaks JSON lines: requests on stdin (`class_types`, `watch`, `prompt`, `interrupt`), messages on
+the stdout it was started with. Whatever the core prints goes to stderr. End of stdin means stop.
 """
 
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import logging
 import os
@@ -48,6 +49,7 @@ class Server:
     client_id: str | None = "longtake"
     last_node_id: str | None = None
     last_prompt_id: str | None = None
+    page: Any = None  # of our pack: headless/page_server.py
 
     def __init__(self, channel: Channel) -> None:
         self.routes = Routes()
@@ -56,6 +58,8 @@ class Server:
 
     def send_sync(self, event: Any, data: Any, sid: str | None = None) -> None:
         """Forward our own events and the ui results of finished nodes."""
+        if self.page is not None and isinstance(event, str) and event.startswith("longtake."):
+            self.page.emit(event, data)
         if event in FORWARDED:
             self._channel.send(event=event, data=data)
         elif event == "executed" and data.get("output"):
@@ -136,6 +140,14 @@ class Core:
         wanted = {*class_types, *self.ours}
         return [self._spec(name, known[name]) for name in sorted(wanted) if name in known]
 
+    def watch(self) -> None:
+        """Open the player's page, with our pack's own modules as the core has loaded them."""
+        preview = self.nodes.NODE_CLASS_MAPPINGS["LongtakePreview"].__module__
+        pages = importlib.import_module(preview.replace(".nodes.preview", ".headless.page_server"))
+        self.server.page = pages.open_page()
+        self.server.client_id = self.server.page.key
+        self.channel.send(event="watching", data=self.server.page.url)
+
     def run(self, prompt: dict[str, Any], out: str) -> None:
         """Run one prompt and say how it ended."""
         import folder_paths
@@ -151,11 +163,7 @@ class Core:
         self._tell_end()
 
     def _tell_end(self) -> None:
-        ends = {
-            name: data
-            for name, data in self._executor.status_messages
-            if name != "execution_cached"
-        }
+        ends = dict(self._executor.status_messages)
         if "execution_interrupted" in ends:
             self.channel.send(event="interrupted", data="")
         elif "execution_error" in ends:
@@ -240,6 +248,8 @@ def main() -> None:
     while request := requests.get():
         if "class_types" in request:
             channel.send(event="specs", data=core.specs(request["class_types"]))
+        elif "watch" in request:
+            core.watch()
         else:
             core.run(request["prompt"], request["out"])
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import importlib
 import inspect
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -63,6 +64,18 @@ class StandInHost:
     def interrupt(self) -> None:
         """Ask the running workflow to stop at its next check."""
         self._state.interrupt()
+
+    @contextmanager
+    def watched(self) -> Iterator[str]:
+        """The player's page, from a thread of this process."""
+        from ..page_server import open_page  # aiohttp takes half a second
+
+        page = self._state.page = open_page()
+        try:
+            yield page.url
+        finally:
+            self._state.page = None
+            page.close()
 
 
 def execute(workflow: Workflow, nodes: NodeTable, state: HostState) -> None:

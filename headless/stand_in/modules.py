@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -28,6 +29,9 @@ from .models import (
 )
 from .tiles import tiled_scale
 
+if TYPE_CHECKING:
+    from ..page_server import PageServer
+
 
 class InterruptProcessingException(BaseException):
     """The host's way to stop a run; not an `Exception`, so that no node swallows it."""
@@ -40,6 +44,7 @@ class HostState:
     folders: dict[str, Path]
     listener: Listener
     interrupted: bool = field(default=False, init=False)
+    page: PageServer | None = field(default=None, init=False)
     prompt: _ProgressState = field(init=False)
 
     def __post_init__(self) -> None:
@@ -195,16 +200,22 @@ class _ProgressState:
 
 
 class _Server:
-    """The web server's sending half. No browser is connected, hence no client and no routes."""
+    """The web server's sending half: a browser may watch, but nothing adds routes for it here."""
 
-    client_id: str | None = None
     routes = None
 
     def __init__(self, state: HostState) -> None:
         self._state = state
 
+    @property
+    def client_id(self) -> str | None:
+        """The page for which everything runs, if there is one."""
+        return self._state.page.key if self._state.page else None
+
     def send_sync(self, event: str, data: dict[str, object], sid: str | None = None) -> None:
-        """Pass on what the command line understands."""
+        """Pass on what the command line understands, and everything to the page it is for."""
+        if self._state.page is not None and sid is not None:
+            self._state.page.emit(event, data)
         self._state.tell(from_message(event, data, self._state.folders))
 
     def send_progress_text(self, text: str, node_id: str, sid: str | None = None) -> None:

@@ -1,23 +1,32 @@
 // @ts-check
-/** The player on a plain page, without ComfyUI: it shows the newest take of the server it is from. */
+/**
+ * The player on a plain page, without ComfyUI: it shows the takes of the server it is from. An
+ * address may end in the key of a run (`longtake run --watch`), else the page is its own client.
+ */
 import { CHUNK_EVENT, Library, TAKE_EVENT } from "./library.mjs";
 import { Player } from "./player.mjs";
 import { loadStyle } from "./style.mjs";
 import { sharedWithTabs } from "./tabs.mjs";
 
-const clientId = sessionStorage.getItem("clientId") ?? crypto.randomUUID();
+const key = location.hash.slice(1);
+const clientId = key || (sessionStorage.getItem("clientId") ?? crypto.randomUUID());
 sessionStorage.setItem("clientId", clientId); // so that a reload finds its takes again
 
 /** @type {import("./types.mjs").Server} */
 const server = {
   request: (path, init) => fetch(path, init),
-  fileUrl: (file) => `/view?${new URLSearchParams({ ...file })}`,
+  fileUrl: (file) => `/view?${new URLSearchParams({ ...file, clientId })}`,
 };
 const library = new Library(server);
 const hear = sharedWithTabs(library);
-const place = { emptyHint: () => "Start a run; its frames appear here.", keepLine: null };
+const hint = key ? "Its frames appear here as they are made." : "Start a run; its frames appear here.";
+const place = { emptyHint: () => hint, keepLine: null };
 const player = new Player(server, place);
-const showNewest = () => player.show(library.newest(null).at(-1) ?? null);
+
+function showNewest() {
+  const takes = library.newest(null);
+  player.show(takes.at(-1) ?? null, takes);
+}
 
 function connect() {
   const scheme = location.protocol === "https:" ? "wss" : "ws";

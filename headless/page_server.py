@@ -1,0 +1,79 @@
+"""The plain player page in a thread of its own, for runs without ComfyUI's web server (`--watch`).
+
+It listens on this machine only. Its address ends in a key, and a page that lacks it gets no take:
+the key is the page's websocket id, so that the routes are the ones that ComfyUI serves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import secrets
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from pathlib import Path
+
+from aiohttp import web
+
+from ..stream.take_record import Record
+from ..stream.takes import Takes
+from .player_page import Sockets, application
+
+LOOPBACK = "127.0.0.1"
+
+
+class PageServer:
+    """Serves the takes of one process until it is closed."""
+
+    def __init__(self, takes: Takes, folders: Callable[[], Mapping[str, Path]]) -> None:
+        self.key = secrets.token_urlsafe(16)
+        self._sockets = Sockets()
+        self._emit = self._sockets.emitter(self.key)
+        self._app = application(takes, self._sockets, folders)
+        self._port: Future[int] = Future()
+        self._loop = asyncio.new_event_loop()
+        self._closing = asyncio.Event()
+        self._thread = threading.Thread(target=self._run, name="longtake-page", daemon=True)
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        """The address with the key, which browsers do not send: it stands behind the #."""
+        return f"http://{LOOPBACK}:{self._port.result()}/#{self.key}"
+
+    def emit(self, event: str, payload: Record) -> None:
+        """Tell the page something, on any thread."""
+        self._emit(event, payload)
+
+    def close(self) -> None:
+        """End every connection and the thread."""
+        self._loop.call_soon_threadsafe(self._closing.set)
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            self._loop.run_until_complete(self._serve())
+        finally:
+            self._loop.close()
+
+    async def _serve(self) -> None:
+        runner = web.AppRunner(self._app, access_log=None)
+        await runner.setup()
+        try:
+            try:
+                await web.TCPSite(runner, LOOPBACK, 0).start()
+            except OSError as error:
+                self._port.set_exception(error)
+                return
+            self._port.set_result(runner.addresses[0][1])
+            await self._closing.wait()
+        finally:
+            await runner.cleanup()
+
+
+def open_page() -> PageServer:
+    """The page over the takes of this package's own nodes, under whichever host they are."""
+    session = importlib.import_module("..nodes.session", __package__).session
+    host = importlib.import_module("..nodes.host", __package__)
+    return PageServer(session.takes, host.folders)
