@@ -73,7 +73,11 @@ async function example(page, given) {
   }));
 }
 
-/** Load an API-form workflow and put its nodes where they belong. @param {Page} page */
+/**
+ * Load an API-form workflow and put its nodes where they belong.
+ * @param {Page} page
+ * @param {{api: object, places: Places, groups?: {title: string, bounding: number[]}[]}} given
+ */
 async function load(page, { api, places, groups = [] }) {
   await page.evaluate(async ({ api, places, groups }) => {
     await app.loadApiJson(api, "longtake");
@@ -107,7 +111,7 @@ async function prompt(page, { canvas }) {
 async function blueprint(page, given) {
   await load(page, given);
   return await page.evaluate(async ({ inside, promoted, title }) => {
-    const chosen = new Set(app.graph.nodes.filter((node) => inside.includes(String(node.id))));
+    const chosen = new Set(app.graph.nodes.filter((/** @type {any} */ node) => inside.includes(String(node.id))));
     const { node, subgraph } = app.graph.convertToSubgraph(chosen);
     subgraph.name = node.title = title;
     for (const [id, name] of promoted) {

@@ -82,12 +82,9 @@ export class PlayerPage {
   }
 
   /** @returns {Promise<Record<string, string>>} what the player says about itself */
-  data() {
-    return this.root.evaluate((root) => ({ .../** @type {HTMLElement} */ (root).dataset }));
-  }
-
-  async shown() {
-    return Number((await this.data()).shown);
+  async data() {
+    const said = await this.root.evaluate((root) => ({ .../** @type {HTMLElement} */ (root).dataset }));
+    return /** @type {Record<string, string>} */ (said);
   }
 
   /** Wait for something the player says. @param {(data: Record<string, string>) => boolean} holds */
