@@ -110,6 +110,13 @@ def seed_of(body: dict[str, Any]) -> int:
     return seed
 
 
+def check_losses(folder: Path, lost: set[int]) -> None:
+    """Each row was queued once more than it was lost; those of these seeds were lost once."""
+    for row in rows(folder):
+        assert row["attempt"] == row["losses"] + 1 <= 2
+        assert row["losses"] == 1 or int(row["values"]["1.seed"]) not in lost
+
+
 def wait_for(condition: Callable[[], object]) -> None:
     limit = time.monotonic() + 30
     while not condition():
@@ -178,6 +185,7 @@ def test_the_rows_of_a_server_that_dies_go_to_another(
     assert result.exit_code == 0, result.output
     assert {row["server"] for row in table(tmp_path)} == {steady.url}
     assert sorted(steady.seeds()) == [3, 4, 5] and "does not answer" in result.output
+    check_losses(tmp_path, {*dying.seeds()})
 
 
 @pytest.mark.parametrize("forget", [False, True])
@@ -199,27 +207,32 @@ def test_a_server_that_comes_back_goes_on(
     assert sorted(server.seeds()) == ([3, 3, 4, 4, 5] if forget else [3, 4, 5])
 
 
+@pytest.mark.parametrize("count", [1, 2])
 def test_a_row_that_kills_its_server_every_time_fails_at_last(
-    tmp_path: Path, server: FakeComfyUI
+    tmp_path: Path, servers: Callable[[], FakeComfyUI], count: int
 ) -> None:
+    """Losses count together, on whichever server: the second takes over what the first lost."""
+    fakes = [servers() for _ in range(count)]
     stop = threading.Event()
 
     def revive() -> None:
         while not stop.is_set():
-            if not server.alive:
+            tried = all(fake.received for fake in fakes)
+            for fake in (fake for fake in fakes if tried and not fake.alive):
                 time.sleep(0.1)
-                server.die_at = 0
-                server.start()
+                fake.die_at = 0
+                fake.start()
             time.sleep(0.01)
 
-    server.die_at = 0
+    for fake in fakes:
+        fake.die_at = 0
     thread = threading.Thread(target=revive)
     thread.start()
-    result = run(tmp_path, server, table="1.seed\n7\n")
+    result = run(tmp_path, *fakes, table="1.seed\n7\n")
     stop.set()
     thread.join()
     assert result.exit_code == 1 and "it was lost with its server 3 times" in result.output
-    assert server.seeds() == [7, 7, 7]
+    assert [seed for fake in fakes for seed in fake.seeds()] == [7, 7, 7]
 
 
 def test_a_server_that_stays_away_leaves_the_rest_to_the_next_run(
@@ -303,6 +316,7 @@ def test_what_others_took_over_is_dropped_when_a_server_returns(
     taken_over = {*slow.seeds()} & {*other.seeds()}
     theirs = [one["prompt_id"] for one in slow.received if seed_of(one) in taken_over]
     assert theirs and {*theirs} <= {*slow.dropped}
+    check_losses(tmp_path, taken_over)
 
 
 def test_one_batch_at_a_time_writes_into_a_folder(tmp_path: Path, server: FakeComfyUI) -> None:
