@@ -164,6 +164,26 @@ def test_the_time_left_comes_from_the_rate_of_the_chunks() -> None:
     assert display.summary() == "1 of 2 done, about 0:04 left" and not display.lanes
 
 
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_what_tells_rows_apart_is_read_in_a_narrow_terminal(width: int) -> None:
+    """The texts, which begin alike, come last and are cut; each row is one line."""
+    console = Console(width=width, force_terminal=True, color_system=None)
+    rows = [record(number, state=QUEUED, server="http://gpu-1.org:8188") for number in range(3)]
+    for one in rows:
+        text = "a red ball " * 9 + str(one.number)
+        one.values = {"Timeline.text": text, "VAE.name": "x", "Sampler.seed": 70 + one.number}
+    display = Display(console, rows)
+    for one in rows:
+        display.bar(Row(one, {}), 3, 40)
+    with console.capture() as shown:
+        console.print(display.render())
+    lines = shown.get().splitlines()
+    assert len(lines) == 4 and all(len(line) <= width for line in lines)
+    for number, line in enumerate(lines[:3]):
+        assert all(part in line for part in (f"row {number} ", f"seed={70 + number}", "3/40"))
+        assert "gpu-1.org" in line and "name=x" not in line
+
+
 @pytest.mark.parametrize("text", ["127.0.0.1:8188", "http://127.0.0.1:8188/?x#y"])
 def test_addresses_are_taken_as_users_write_them(text: str) -> None:
     assert str(server_url(text)).rstrip("/") == "http://127.0.0.1:8188"

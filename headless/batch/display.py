@@ -90,14 +90,17 @@ class Display:
     def render(self) -> Group:
         """The part that redraws itself."""
         grid = Table.grid(padding=(0, 2))
+        for may_be_cut in (False, True, False, False, False, True):
+            grid.add_column(no_wrap=not may_be_cut)
         for lane in sorted(self.lanes.values(), key=lambda lane: lane.record.number):
             eta = lane.eta_s(self.now())
             grid.add_row(
-                Text(lane.record.label, no_wrap=True, overflow="ellipsis"),
+                Text(f"row {lane.record.number}"),
+                Text(self._brief(lane.record), no_wrap=True, overflow="ellipsis"),
                 Text(lane.place),
                 Text(f"{lane.done}/{lane.total}" if lane.total else ""),
                 Text(f"{clock(eta)} left" if eta is not None else ""),
-                Text(lane.record.server or "", style="dim"),
+                Text(_short(lane.record.server), style="dim", no_wrap=True, overflow="ellipsis"),
             )
         return Group(grid, Text(self.summary(), style="bold"))
 
@@ -112,12 +115,26 @@ class Display:
         left_s = (self.now() - self.began) / made * (len(states) - self._ended)
         return f"{line}, about {clock(left_s)} left"
 
+    def _brief(self, record: Record) -> str:
+        """What tells the row from the others, the shortest first; titles of nodes left out."""
+        values = {
+            name: str(value)
+            for name, value in record.values.items()
+            if any(str(other.values.get(name)) != str(value) for other in self.records)
+        }
+        parts = [f"{name.rpartition('.')[2]}={value}" for name, value in values.items()]
+        return " ".join(sorted(parts, key=len)) or record.workflow
+
     @property
     def _ended(self) -> int:
         return sum(record.state in (DONE, FAILED) for record in self.records)
 
     def _say(self, text: str, style: str = "") -> None:
         self.console.print(escape(text), style=style, highlight=False)
+
+
+def _short(server: str | None) -> str:
+    return (server or "").partition("://")[2]
 
 
 @contextmanager
