@@ -141,6 +141,7 @@ async function twoInstances(canvas) {
     const root = app.rootGraph ?? app.graph;
     const host = root.nodes.find((/** @type {any} */ node) => node.subgraph);
     const other = host.clone();
+    other.id = -1; // to be given one
     root.add(other);
     const link = root.getLink?.(host.inputs[0].link) ?? root.links.get(host.inputs[0].link);
     root.getNodeById(link.origin_id).connect(link.origin_slot, other, 0);

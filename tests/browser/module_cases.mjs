@@ -7,7 +7,7 @@ import { ByteStore } from "../../web/player/bytes.mjs";
 import { Playhead } from "../../web/player/clock.mjs";
 import { Fetcher } from "../../web/player/fetcher.mjs";
 import { nodeAt, upstream, widgetOf } from "../../web/player/graph.mjs";
-import { Library, nodeOf } from "../../web/player/library.mjs";
+import { Library } from "../../web/player/library.mjs";
 import { DRIFT_WARNING, remarks } from "../../web/player/strip.mjs";
 import { Take } from "../../web/player/take.mjs";
 import { withLine } from "../../web/player/timeline.mjs";
@@ -169,6 +169,11 @@ test("a chunk that the server has no more is a gap and is not asked for again", 
   assert.equal(fetched.filter((seq) => seq === 4).length, 1);
 });
 
+/** What each node shows, the newest last. @param {Library} library @param {string} workflow */
+function shown(library, workflow) {
+  return [...library.newest(workflow)].map(([node, { take }]) => [node, take.token]);
+}
+
 test("of several takes of a node the newest counts, and only those of this workflow", () => {
   const library = new Library(/** @type {any} */ ({ request: async () => new Response(null, { status: 404 }) }));
   const hear = (/** @type {string} */ take, /** @type {string} */ node_id, /** @type {string} */ workflow_id) =>
@@ -177,12 +182,23 @@ test("of several takes of a node the newest counts, and only those of this workf
   hear("2", "7", "B");
   hear("3", "12:7", "A");
   hear("4", "7", "A");
-  assert.deepEqual(library.newest("A").map(({ take }) => take.token), ["3", "4"]);
-  assert.deepEqual(library.newest("B").map(({ take }) => take.token), ["2"]);
-  assert.deepEqual(library.newest("C"), []);
+  assert.deepEqual(shown(library, "A"), [["12:7", "3"], ["7", "4"]]);
+  assert.deepEqual(shown(library, "B"), [["7", "2"]]);
+  assert.deepEqual(shown(library, "C"), []);
   library.show("2", "C", "12:7"); // the same graph in another tab, as a subgraph: nothing ran
-  assert.deepEqual(library.newest("C").map((session) => nodeOf(session, "C")), ["12:7"]);
-  assert.deepEqual(library.newest("B").map((session) => nodeOf(session, "B")), ["7"]);
+  assert.deepEqual(shown(library, "C"), [["12:7", "2"]]);
+  assert.deepEqual(shown(library, "B"), [["7", "2"]]);
+});
+
+test("two nodes alike keep their own takes, and share one when nothing ran", () => {
+  const library = new Library(/** @type {any} */ ({ request: async () => new Response(null, { status: 404 }) }));
+  for (const [take, node_id] of [["1", "10:7"], ["2", "11:7"]]) {
+    library.hear("longtake.take", /** @type {any} */ ({ take, node_id, prompt_id: "P", workflow_id: "A" }));
+  }
+  for (const node of ["10:7", "11:7"]) library.show("1", "A", node, "P"); // as the host's cache has it
+  assert.deepEqual(shown(library, "A").sort(), [["10:7", "1"], ["11:7", "2"]]);
+  for (const node of ["10:7", "11:7"]) library.show("1", "A", node, "Q");
+  assert.deepEqual(shown(library, "A").sort(), [["10:7", "1"], ["11:7", "1"]]);
 });
 
 test("a manifest never overwrites what a message said while it was under way", async () => {

@@ -1,7 +1,7 @@
 // @ts-check
 /** The player inside ComfyUI. The only module that knows the host's `app` and `api`. */
 import { nodeAt, upstream, widgetOf } from "./graph.mjs";
-import { CHUNK_EVENT, Library, TAKE_EVENT, nodeOf } from "./library.mjs";
+import { CHUNK_EVENT, Library, TAKE_EVENT, nodesOf } from "./library.mjs";
 import { Player } from "./player.mjs";
 import { loadStyle } from "./style.mjs";
 import { sharedWithTabs } from "./tabs.mjs";
@@ -98,11 +98,12 @@ export class Host {
   }
 
   /** A node is done, or did not need to run again.
-   * @param {{node: string, display_node?: string, output?: {longtake?: {take: string}[]}}} said */
-  #executed({ node, display_node: shown = node, output }) {
+   * @param {{node: string, display_node?: string, prompt_id?: string,
+   *   output?: {longtake?: {take: string}[]}}} said */
+  #executed({ node, display_node: shown = node, prompt_id: prompt, output }) {
     const workflow = this.#workflow;
     if (workflow === null || nodeAt(this.#root, shown)?.comfyClass !== NODE) return;
-    for (const { take } of output?.longtake ?? []) this.library.show(take, workflow, shown);
+    for (const { take } of output?.longtake ?? []) this.library.show(take, workflow, shown, prompt);
   }
 
   get #root() {
@@ -128,13 +129,13 @@ export class Host {
   #bindNow() {
     /** @type {Map<any, Session[]>} */
     const found = new Map();
-    for (const session of this.library.newest(this.#workflow)) {
-      const node = nodeAt(this.#root, nodeOf(session, this.#workflow));
-      found.set(node, [...(found.get(node) ?? []), session]);
+    for (const [id, session] of this.library.newest(this.#workflow)) {
+      const node = nodeAt(this.#root, id);
+      const known = found.get(node) ?? [];
+      if (!known.includes(session)) found.set(node, [...known, session]);
     }
     for (const [node, player] of this.#players) {
-      const sessions = found.get(node) ?? [];
-      player.show(sessions.at(-1) ?? null, sessions);
+      player.offer(found.get(node) ?? []);
     }
   }
 
@@ -143,7 +144,7 @@ export class Host {
    * @param {Session} session @param {string} line @returns {string|null} why not, or null
    */
   #keepLine(session, line) {
-    const id = nodeOf(session, this.#workflow) ?? "";
+    const id = nodesOf(session, this.#workflow).at(-1) ?? "";
     const found = upstream(this.#root, id, (node) => node.comfyClass === TIMELINE);
     if (!found) return `No Prompt Timeline is wired to this preview; add: ${line}`;
     const widget = widgetOf(this.#root, found.path, found.node, "text");

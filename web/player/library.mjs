@@ -11,8 +11,8 @@ export const TAKE_EVENT = "longtake.take";
 export const CHUNK_EVENT = "longtake.take.chunk";
 
 /**
- * @typedef {{take: Take, transport: Transport, fetcher: Fetcher, shownIn: Map<string, string>}}
- *   Session  `shownIn`: by workflow, the node that got it without running, wherever it was made
+ * @typedef {{take: Take, transport: Transport, fetcher: Fetcher, shownIn: Map<string, Set<string>>}}
+ *   Session  `shownIn`: by workflow, the nodes that got it, perhaps without running, wherever it was made
  */
 
 /** Every take this page has heard of. Outlives nodes, workflow tabs and connections. */
@@ -28,18 +28,18 @@ export class Library {
     this.store = new ByteStore(storeBytes);
   }
 
-  /** The newest take of each node of a workflow, the newest last.
-   * @param {string|null} workflow null: of any workflow @returns {Session[]} */
+  /** The newest take of each node of a workflow, by execution id, the newest last.
+   * @param {string|null} workflow null: of any workflow @returns {Map<string, Session>} */
   newest(workflow) {
     /** @type {Map<string, Session>} */
     const found = new Map();
     for (const session of this.#sessions.values()) {
-      const node = nodeOf(session, workflow);
-      if (node === null) continue;
-      found.delete(node);
-      found.set(node, session);
+      for (const node of nodesOf(session, workflow)) {
+        found.delete(node);
+        found.set(node, session);
+      }
     }
-    return [...found.values()];
+    return found;
   }
 
   /** @param {string} token @returns {Session} */
@@ -71,13 +71,18 @@ export class Library {
     if (!known || !session.take.complete) this.#refresh(session);
   }
 
-  /** A node of a workflow got this take as its output, perhaps without being run again.
-   * @param {string} token @param {string} workflow @param {string} node execution id */
-  async show(token, workflow, node) {
+  /**
+   * A node of a workflow got this take as its output, perhaps without being run again. Of two nodes
+   * alike the host gives both the output of one, though both have run: then its own take is better.
+   * @param {string} token @param {string} workflow @param {string} node execution id
+   * @param {string|null} [prompt]
+   */
+  async show(token, workflow, node, prompt = null) {
+    if (prompt !== null && this.#madeBy(node, prompt).some(({ take }) => take.token !== token)) return;
     const session = this.open(token);
     this.#sessions.delete(token);
     this.#sessions.set(token, session);
-    session.shownIn.set(workflow, node);
+    session.shownIn.set(workflow, (session.shownIn.get(workflow) ?? new Set()).add(node));
     if (!session.take.frames || session.take.growing) await this.#refresh(session);
     this.#tell();
   }
@@ -113,6 +118,12 @@ export class Library {
     return () => void this.#listeners.delete(listener);
   }
 
+  /** @param {string} node @param {string} prompt */
+  #madeBy(node, prompt) {
+    return [...this.#sessions.values()].filter(({ take }) =>
+      take.info.prompt_id === prompt && (take.info.display_node_id ?? take.info.node_id) === node);
+  }
+
   #tell() {
     for (const listener of this.#listeners) listener();
   }
@@ -128,12 +139,13 @@ export class Library {
 }
 
 /**
- * The execution id of the node that shows a take in a workflow, or null.
+ * The execution ids of the nodes that show a take in a workflow.
  * @param {Session} session @param {string|null} workflow null: any
  */
-export function nodeOf({ take, shownIn }, workflow) {
+export function nodesOf({ take, shownIn }, workflow) {
   const { workflow_id: made, node_id: node, display_node_id: shown } = take.info;
-  if (workflow !== null && shownIn.has(workflow)) return shownIn.get(workflow) ?? null;
+  const got = workflow === null ? undefined : shownIn.get(workflow);
+  if (got) return [...got];
   const elsewhere = workflow !== null && made !== null && made !== workflow;
-  return elsewhere ? null : (shown ?? node ?? "");
+  return elsewhere ? [] : [shown ?? node ?? ""];
 }

@@ -77,6 +77,8 @@ function card({ take, place }) {
 function planWords(plan) {
   /** @type {[string, string][]} */
   const chunks = plan.chunks == null ? [] : [["chunks", String(plan.chunks)]];
+  /** @type {[string, string][]} */
+  const decoding = plan.decode_bytes == null ? [] : [["decoding", megabytes(plan.decode_bytes)]];
   const length = plan.seconds == null ? "" : ` (${duration(plan.seconds)})`;
   return {
     title: plan.fits ? "Plan" : "Plan: it does not fit",
@@ -86,6 +88,7 @@ function planWords(plan) {
       ["frames", `${plan.frames ?? "until Stop"}${length}`],
       ...chunks,
       ["KV cache", megabytes(plan.kv_bytes)],
+      ...decoding,
       ["free", megabytes(plan.free_bytes)],
     ],
   };

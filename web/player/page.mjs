@@ -22,11 +22,7 @@ const hear = sharedWithTabs(library);
 const hint = key ? "Its frames appear here as they are made." : "Start a run; its frames appear here.";
 const place = { emptyHint: () => hint, keepLine: null };
 const player = new Player(server, place);
-
-function showNewest() {
-  const takes = library.newest(null);
-  player.show(takes.at(-1) ?? null, takes);
-}
+const showNewest = () => player.offer([...library.newest(null).values()]);
 
 function connect() {
   const scheme = location.protocol === "https:" ? "wss" : "ws";

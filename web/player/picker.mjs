@@ -6,13 +6,13 @@ import { element } from "./dom.mjs";
 /** Which take to look at, when one node shows several (two instances of one subgraph). */
 export class TakePicker {
   /** @type {Session[]} */
-  #choices = [];
+  choices = [];
   #said = "";
 
   /** @param {Reel} reel */
   constructor(reel) {
     this.reel = reel;
-    const change = () => reel.load(this.#choices[this.select.selectedIndex] ?? null);
+    const change = () => reel.load(this.choices[this.select.selectedIndex] ?? null);
     /** @type {HTMLSelectElement} */
     this.select = element("select", { "aria-label": "Take", change });
     /** @type {HTMLElement} */
@@ -21,17 +21,17 @@ export class TakePicker {
 
   /** @param {Session[]} choices */
   offer(choices) {
-    this.#choices = choices;
+    this.choices = choices;
     this.reel.onChange();
   }
 
   update() {
-    const names = this.#choices.map(({ take }) => take.info.node_id ?? "?");
+    const names = this.choices.map(({ take }) => take.info.node_id ?? "?");
     const said = JSON.stringify([names, this.reel.take?.token]);
     if (said === this.#said) return;
     this.#said = said;
     this.element.hidden = names.length < 2;
     this.select.replaceChildren(...names.map((name) => element("option", {}, name)));
-    this.select.selectedIndex = this.#choices.indexOf(/** @type {any} */ (this.reel.session));
+    this.select.selectedIndex = this.choices.indexOf(/** @type {any} */ (this.reel.session));
   }
 }

@@ -55,6 +55,14 @@ export class Player {
     );
   }
 
+  /** Show the newest of these takes; the one looked at stays as long as no other comes.
+   * @param {Session[]} sessions the newest last */
+  offer(sessions) {
+    const come = sessions.filter((session) => !this.picker.choices.includes(session));
+    const stays = sessions.find((session) => session === this.reel.session);
+    this.show(come.at(-1) ?? stays ?? sessions.at(-1) ?? null, sessions);
+  }
+
   /** Show a take out of several that belong here. @param {Session|null} session
    * @param {Session[]} [choices] */
   show(session, choices = []) {

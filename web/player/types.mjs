@@ -14,7 +14,7 @@
  *   drift?: number|null, resumed_from_s?: number|null, dense_fallbacks?: number|null,
  *   paused_s?: number|null, kv_on_host?: boolean}} Stats
  * @typedef {{frames: number|null, seconds: number|null, chunks: number|null, kv_bytes: number,
- *   free_bytes: number, fits: boolean, text: string}} Plan
+ *   free_bytes: number, fits: boolean, text: string, decode_bytes?: number|null}} Plan
  * @typedef {{filename: string, subfolder: string, type: string, role: string}} SavedFile
  * @typedef {{take: string, node_id: string|null, display_node_id: string|null,
  *   prompt_id: string|null, workflow_id: string|null, control_rev: number, state: State,
