@@ -11,6 +11,7 @@ from ..stream.album import Album
 from ..stream.frames import FrameChunk
 from ..stream.joined import JoinedStream
 from ..stream.metrics import Meter, Report
+from ..stream.take_record import Plan
 from .streams import HostFrames
 
 
@@ -45,6 +46,11 @@ class JoinedFrames(HostFrames):
     def plan_only(self) -> bool:
         """Whether nothing is made of any source."""
         return any(source.plan_only for source in self.sources)
+
+    @property
+    def plan(self) -> Plan:
+        """What was to be expected of the first source."""
+        return self.sources[0].plan
 
     @property
     def width(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from ..attention.cache_policy import CachePolicy
 from ..errors import BadInput
 from ..model.config import PATCH, DiTConfig
+from ..model.vae.decoder_memory import DecoderMemory
 from ..model.vae.latent_format import (
     FRAMES_PER_LATENT,
     LATENT_CHANNELS,
@@ -144,6 +145,23 @@ def plan(length: Length, costs: str, memory: RolloutMemory, free_bytes: int) -> 
         length.frames, length.seconds, length.chunks,
         memory.kv_bytes, free_bytes, fits, text,
     )  # fmt: skip
+
+
+def with_decoding(plan: Plan, memory: RolloutMemory, decoder: DecoderMemory) -> Plan:
+    """The plan once it is known what decodes: passes and decoding come by turns, the rest stays."""
+    working = max(memory.working_bytes, decoder.working_bytes)
+    needed = memory.kv_bytes + decoder.state_bytes + working
+    both = decoder.state_bytes + decoder.working_bytes
+    if not plan.fits:
+        return replace(plan, decode_bytes=both)
+    text = f"{plan.text.removesuffix('.')}; decoding about {gigabytes(both)}."
+    fits = needed <= plan.free_bytes
+    if not fits:
+        text += (
+            f" That is {gigabytes(needed)} at once and {gigabytes(plan.free_bytes)} are free: "
+            "lower width, height or chunk_frames."
+        )
+    return replace(plan, text=text, fits=fits, decode_bytes=both)
 
 
 def check_endless(length: Length, cache: CachePolicy) -> None:

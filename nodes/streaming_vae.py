@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import BadInput
+from ..model.vae.decoder_memory import DecoderMemory, rehearsed
 from ..model.vae.latent_format import LATENT_CHANNELS
 from ..model.vae.streaming import StreamingDecoder, StreamingEncoder
 from ..model.vae.wan_state import decoder_state_values
@@ -15,7 +16,7 @@ WIDEST = 96  # channels at full resolution of the official Wan 2.1 VAE
 
 
 class StreamingVAE:
-    """The host's VAE object around a demo VAE, which is too small to plan memory for."""
+    """The host's VAE object around a demo VAE."""
 
     def __init__(self, vae: Any) -> None:
         self.vae = vae
@@ -29,13 +30,9 @@ class StreamingVAE:
         """An encoder at the start of a video."""
         return StreamingEncoder(self.vae.first_stage_model)
 
-    def state_bytes(self, rows: int, columns: int) -> int:
-        """Bytes that a decoder keeps from chunk to chunk, for latents of this size."""
-        return 0
-
-    def working_bytes(self, frames: int, rows: int, columns: int) -> int:
-        """Bytes that decoding `frames` latent frames takes for a moment, by the host's estimate."""
-        return 0
+    def decoder_memory(self, frames: int, rows: int, columns: int) -> DecoderMemory:
+        """What decoding chunks of so many latent frames of this size takes."""
+        return rehearsed(self.vae.first_stage_model, frames, rows, columns)
 
 
 class WanVAE(StreamingVAE):
@@ -49,15 +46,14 @@ class WanVAE(StreamingVAE):
         """An encoder at the start of a video."""
         return WanStreamingEncoder(self.vae.first_stage_model, self.dtype)
 
-    def state_bytes(self, rows: int, columns: int) -> int:
-        """The plan of `wan_state`; a narrower VAE keeps less in proportion."""
+    def decoder_memory(self, frames: int, rows: int, columns: int) -> DecoderMemory:
+        """State by the plan of `wan_state`, of which a narrower VAE keeps less in proportion; on
+        top the host's own estimate for one decode.
+        """
         share = self.vae.first_stage_model.decoder.head[0].gamma.shape[0] / WIDEST
-        return int(decoder_state_values() * share * rows * columns * self.dtype.itemsize)
-
-    def working_bytes(self, frames: int, rows: int, columns: int) -> int:
-        """The host's own estimate for one decode."""
+        state = decoder_state_values() * share * rows * columns * self.dtype.itemsize
         shape = (1, LATENT_CHANNELS, frames, rows, columns)
-        return int(self.vae.memory_used_decode(shape, self.dtype))
+        return DecoderMemory(int(state), int(self.vae.memory_used_decode(shape, self.dtype)))
 
 
 def streaming_vae(vae: Any) -> StreamingVAE:

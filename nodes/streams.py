@@ -16,7 +16,7 @@ from ..samplers.cache_plan import planned_bytes
 from ..samplers.cost import histories_used
 from ..samplers.denoiser import Denoiser
 from ..samplers.guidance import Guidance
-from ..samplers.memory import most_bytes, rollout_memory
+from ..samplers.memory import RolloutMemory, most_bytes, rollout_memory
 from ..samplers.settings import RolloutSettings
 from ..stream.album import Album
 from ..stream.chain import Makers
@@ -30,7 +30,7 @@ from . import host
 from .claim import Claim
 from .identity import identity
 from .model_facts import facts
-from .plan import check_channels
+from .plan import check_channels, with_decoding
 from .run import HostRun
 from .streaming_vae import StreamingVAE
 
@@ -72,6 +72,16 @@ class HostRollout(Rollout):
     def most_bytes(self) -> int:
         """More than KV cache and passes can take, known without rehearsing one."""
         return max(self._each(most_bytes))
+
+    def memory_beside(self, other_bytes: int) -> RolloutMemory:
+        """What is planned for; passes are rehearsed only where the memory might be short."""
+        spare = self.plan.free_bytes - self.most_bytes - other_bytes
+        return RolloutMemory(self.kv_bytes_planned, self.working_bytes if spare < 0 else 0)
+
+    @property
+    def largest_latents(self) -> tuple[int, int, int]:
+        """Latent frames, rows and columns of a whole chunk."""
+        return self.span(0).count, self.settings.rows, self.settings.columns
 
     @cached_property
     def working_bytes(self) -> int:
@@ -147,8 +157,7 @@ class HostDecoder:
     def __init__(self, vae: StreamingVAE, claim: Claim, latents: tuple[int, int, int]) -> None:
         self.patcher = vae.patcher
         self._decoder = vae.open_decoder()
-        self._planned_state = vae.state_bytes(*latents[1:])
-        self._working = vae.working_bytes(*latents)
+        self._planned = vae.decoder_memory(*latents)
         self._claim = claim
         self._claims_seen = claim.count
         claim.decoders.add(self)
@@ -161,7 +170,8 @@ class HostDecoder:
     @property
     def room_bytes(self) -> int:
         """Bytes that the next chunk will allocate: features not yet kept, and work in between."""
-        return max(0, self._planned_state - self._decoder.state_bytes) + self._working
+        missing = max(0, self._planned.state_bytes - self._decoder.state_bytes)
+        return missing + self._planned.working_bytes
 
     def feed(self, latents: Tensor) -> Tensor:
         """Decode the next latents."""
@@ -180,10 +190,13 @@ class HostFrames(FrameStream):
     meter: Meter | None = None
     model_evals: int = 0
 
-    @property
+    @cached_property
     def plan(self) -> Plan:
-        """What was to be expected before the run."""
-        return self.rollout.plan
+        """What was to be expected before the run, decoding included."""
+        rollout = self.rollout
+        decoder = self.vae.decoder_memory(*rollout.largest_latents)
+        memory = rollout.memory_beside(decoder.state_bytes + decoder.working_bytes)
+        return with_decoding(rollout.plan, memory, decoder)
 
     @property
     def resume_at_s(self) -> float | None:
@@ -245,7 +258,7 @@ class HostFrames(FrameStream):
 
 def open_frames(rollout: HostRollout, vae: StreamingVAE, fps: float) -> HostFrames:
     """The frames of `rollout` as `vae` decodes them."""
-    size = (rollout.span(0).count, rollout.settings.rows, rollout.settings.columns)
-    frames = HostFrames(rollout, partial(HostDecoder, vae, rollout.claim, size), fps)
+    decoder = partial(HostDecoder, vae, rollout.claim, rollout.largest_latents)
+    frames = HostFrames(rollout, decoder, fps)
     frames.vae, frames.album = vae, Album()
     return frames

@@ -15,6 +15,7 @@ from ..stream.album import Album
 from ..stream.frames import FrameChunk
 from ..stream.mapped import MappedStream
 from ..stream.metrics import Meter, Report
+from ..stream.take_record import Plan
 from ..stream.video import LARGEST_SIDE
 from . import host, sockets
 from .schema import build
@@ -157,6 +158,11 @@ class UpscaledFrames(HostFrames):
     def height(self) -> int:
         """Picture height in pixels."""
         return self._size[1]
+
+    @property
+    def plan(self) -> Plan:
+        """That of the frames which are enlarged."""
+        return self.source.plan
 
     @property
     def meter(self) -> Meter | None:

@@ -29,6 +29,7 @@ class Plan:
     free_bytes: int
     fits: bool
     text: str
+    decode_bytes: int | None = None  # about; None where no decoder is known yet
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,8 @@ def test_a_plan_makes_nothing_and_every_output_says_so(
     frames = bench.frames(plan_only=True)
     plan = frames.plan
     assert (plan.frames, plan.seconds, plan.chunks, plan.fits) == (33, 33 / 16, 3, True)
-    assert plan.kv_bytes == frames.rollout.kv_bytes_planned > 0 and plan.text in caplog.text
+    assert plan.kv_bytes == frames.rollout.kv_bytes_planned > 0
+    assert f"Plan: {frames.rollout.plan.text}" in caplog.text  # what is known without a decoder
     for node in ("LongtakePreview", "LongtakeSaveVideo"):
         bench.run(node, frames=frames)
     given = [
@@ -30,7 +31,7 @@ def test_a_plan_makes_nothing_and_every_output_says_so(
         bench.run("LongtakeVAEEncode", pixels=frames, vae=frames.vae)[0],
     ]
     assert {type(one).__name__ for one in given} == {"ExecutionBlocker"}
-    assert "Nothing is saved" in caplog.text and "Nothing is collected" in caplog.text
+    assert f"Nothing is saved: {plan.text}" in caplog.text and "is collected" in caplog.text
     made = [path.name for path in tmp_path.rglob("*") if path.is_file()]
     assert made == ["longtake_schedule_00001_levels.png"]  # the schedule node's own picture
     assert not [event for event in bench.events if isinstance(event, (ChunkDone, FileSaved))]
@@ -44,6 +45,28 @@ def test_a_plan_that_does_not_fit_is_shown_and_not_refused(
     monkeypatch.setattr(host, "usable_memory_bytes", lambda device: 1000)
     plan = bench.frames(plan_only=True).plan
     assert not plan.fits and plan.free_bytes == 1000 and "are free" in plan.text
+
+
+def test_the_plan_of_frames_counts_their_decoding(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What stays, and the larger of what a pass and what decoding takes, since they take turns."""
+    from longtake.nodes import host
+
+    frames = bench.frames(plan_only=True)
+    rollout, decode = frames.rollout, frames.plan.decode_bytes
+    assert rollout.plan.decode_bytes is None and decode > 3 * 32 * 32 * 4 * 9  # its pictures
+    assert "; decoding about " in frames.plan.text
+    memory = frames.vae.decoder_memory(*rollout.largest_latents)
+    assert decode == memory.state_bytes + memory.working_bytes and memory.state_bytes > 0
+    working = max(rollout.working_bytes, memory.working_bytes)
+    needed = rollout.kv_bytes_planned + memory.state_bytes + working
+    for free, fits in ((needed, True), (needed - 1, False)):
+        monkeypatch.setattr(host, "usable_memory_bytes", lambda device, free=free: free)
+        plan = bench.frames(plan_only=True).plan
+        assert (
+            plan.fits is fits and plan.text.endswith("lower width, height or chunk_frames.") != fits
+        )
 
 
 def test_a_length_of_0_goes_on_until_stop(bench: Bench) -> None:

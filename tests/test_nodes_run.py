@@ -88,9 +88,11 @@ def test_each_chunk_claims_model_and_vae_in_one_call(
     frames = bench.frames()
     bench.run("LongtakePreview", frames=frames)
     assert [count for count, _ in claims] == [2, 3, 3]  # then the KV cache, once it is there
-    kv_bytes = frames.rollout.kv_bytes_planned
-    assert claims[0][1] >= kv_bytes  # from then on it is there, and must not be asked for again
-    assert all(planned < kv_bytes for _, planned in claims[1:])
+    decoding = frames.vae.decoder_memory(*frames.rollout.largest_latents)
+    stays = frames.rollout.kv_bytes_planned + decoding.state_bytes
+    assert claims[0][1] == stays + decoding.working_bytes
+    # from then on it is there, and must not be asked for again
+    assert [planned for _, planned in claims[1:]] == [decoding.working_bytes] * 2
     claims.clear()
     bench.run("LongtakePreview", frames=frames)  # from the journal: only the VAE is needed
     assert [count for count, _ in claims] == [1, 1, 1]

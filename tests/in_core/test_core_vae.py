@@ -122,8 +122,8 @@ def test_the_hosts_vae_object_is_planned_claimed_and_streams(core: Any) -> None:
     torch.testing.assert_close(torch.cat(parts).cpu(), whole.float(), rtol=0, atol=0.02)
     item = stream.dtype.itemsize
     exact = decoder.state_bytes - 16 * 2 * ROWS * COLUMNS * item  # all but the latent itself scale
-    planned = stream.state_bytes(ROWS, COLUMNS)
-    assert abs(planned - exact) < 0.01 * exact and stream.working_bytes(3, ROWS, COLUMNS) > 0
+    planned = stream.decoder_memory(3, ROWS, COLUMNS)
+    assert abs(planned.state_bytes - exact) < 0.01 * exact and planned.working_bytes > 0
 
 
 def test_a_vae_of_other_latents_or_another_kind_is_refused(core: Any) -> None:
