@@ -4,6 +4,7 @@ LongtakeError
   BadInput        something the user gave cannot be used
   StorageError    a disk or folder refused
   NotFinite       the model produced NaN or infinity
+  OutOfMemory     memory ran out, also with a smaller plan
 """
 
 from __future__ import annotations
@@ -23,3 +24,7 @@ class StorageError(LongtakeError):
 
 class NotFinite(LongtakeError):
     """The model produced values that are not finite; nothing of that chunk is kept."""
+
+
+class OutOfMemory(LongtakeError):
+    """Memory ran out; what was finished before is kept."""

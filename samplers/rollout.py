@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..attention.snapshot import Snapshot, joined
 from .branches import Branches
 from .denoiser import Denoiser
 from .schedule import Row
@@ -53,31 +54,8 @@ def generate(
     finished: Iterable[Chunk] = (),
     settings_at: SettingsAt | None = None,
 ) -> Iterator[Chunk]:
-    """Yield chunks, continuing after `finished` ones by replaying their commits (same bits).
-
-    A chunk is yielded as soon as it is clean and committed only when the next one begins. Where the
-    schedule lets chunks overlap, the last finished one brings the state of those in flight.
-    `settings_at(first)` is asked as each chunk begins, replayed or new, and may change the prompts
-    and the guidance weights in force from latent frame `first` on: live edits.
-    """
-    state = _Rollout(settings, model, settings_at)
-    index, first, active = state.replay(finished)
-    done: tuple[int, Tensor] | None = None
-    for rows in by_chunk(settings.noise_rows(first)):
-        began, evals = time.perf_counter(), state.branches.evals
-        state.begin(rows[0].first, done)
-        for row in rows:
-            active = state.step(row, active)
-        count, first = rows[-1].finished, rows[-1].first
-        clean, active = active[0][:count], tuple(part[count:] for part in active)
-        state.branches.check_finite(clean, first)
-        done = (first, clean)
-        made, seconds = state.branches.evals - evals, time.perf_counter() - began
-        latents, prompt = clean.float().cpu(), state.branches.prompt.text
-        in_flight = tuple(part.cpu() for part in active) if len(active[0]) else ()
-        kv_bytes = state.branches.histories.bytes
-        yield Chunk(index, first, latents, prompt, made, seconds, kv_bytes, in_flight)
-        index += 1
+    """The chunks of a new `Loop`, continuing after `finished` ones."""
+    return Loop(settings, model, settings_at).chunks(finished)
 
 
 def by_chunk(rows: Iterable[Row]) -> Iterator[list[Row]]:
@@ -90,31 +68,76 @@ def by_chunk(rows: Iterable[Row]) -> Iterator[list[Row]]:
             gathered = []
 
 
-class _Rollout:
-    """The loop's state while it is hot: the branches and what is in force."""
+class Loop:
+    """The sampling loop while it is hot: the branches with their caches, and what is in force.
+
+    `settings_at(first)` is asked as each chunk begins, replayed or new, and may change the prompts
+    and the guidance weights in force from latent frame `first` on: live edits.
+    """
 
     def __init__(
-        self, settings: RolloutSettings, model: Denoiser, settings_at: SettingsAt | None
+        self, settings: RolloutSettings, model: Denoiser, settings_at: SettingsAt | None = None
     ) -> None:
         self.settings, self.device = settings, model.device
         self.settings_at: SettingsAt = settings_at or settings.at
         self.branches = Branches(settings, model)
+        self._index = self._first = 0  # the first chunk and latent frame that is not committed
 
-    def replay(self, finished: Iterable[Chunk]) -> tuple[int, int, State]:
+    def chunks(self, finished: Iterable[Chunk] = ()) -> Iterator[Chunk]:
+        """Yield chunks, continuing after `finished` ones by replaying their commits (same bits).
+
+        A chunk is yielded as soon as it is clean and committed only when the next one begins. Where
+        the schedule lets chunks overlap, the last finished one brings the state of those in flight.
+        """
+        index, first, active = self._replay(finished)
+        done: tuple[int, Tensor] | None = None
+        for rows in by_chunk(self.settings.noise_rows(first)):
+            began, evals = time.perf_counter(), self.branches.evals
+            self._begin(rows[0].first, done)
+            self._index, self._first = index, rows[0].first
+            for row in rows:
+                active = self._step(row, active)
+            count, first = rows[-1].finished, rows[-1].first
+            clean, active = active[0][:count], tuple(part[count:] for part in active)
+            self.branches.check_finite(clean, first)
+            done = (first, clean)
+            made, seconds = self.branches.evals - evals, time.perf_counter() - began
+            latents, prompt = clean.float().cpu(), self.branches.prompt.text
+            in_flight = tuple(part.cpu() for part in active) if len(active[0]) else ()
+            kv_bytes = self.branches.histories.bytes
+            yield Chunk(index, first, latents, prompt, made, seconds, kv_bytes, in_flight)
+            index += 1
+
+    def snapshot(self) -> Snapshot:
+        """The history, to be taken when a chunk was yielded: all before that one is in it."""
+        return joined(
+            {"index": self._index, "first": self._first}, {"branches": self.branches.snapshot()}
+        )
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Begin with what `snapshot` gave; the chunk it was taken at is then the first of the
+        `finished` ones. ValueError where it does not fit.
+        """
+        self._index, self._first = snapshot.facts["index"], snapshot.facts["first"]
+        in_force = self.settings_at(self._first)
+        self.branches.claim()
+        self.branches.restore(snapshot.part("branches"), in_force.prompts.at(self._first))
+
+    def _replay(self, finished: Iterable[Chunk]) -> tuple[int, int, State]:
         """Commit `finished` chunks again; gives the next chunk's index and first latent frame, and
         what is in flight.
         """
-        index, first, in_flight = 0, 0, State()
+        index, first, in_flight = self._index, self._first, State()
         for chunk in finished:
-            self.begin(chunk.first_frame)
+            self._begin(chunk.first_frame)
             self._commit(chunk.first_frame, chunk.latents.to(self.device))
-            index, first = index + 1, chunk.first_frame + len(chunk.latents)
+            index, first = chunk.index + 1, chunk.first_frame + len(chunk.latents)
             in_flight = chunk.in_flight
         nothing = self.branches.nothing()
         active = tuple(part.to(self.device) for part in in_flight)
         return index, first, active or (nothing, *self.settings.solver.start(nothing))
 
-    def begin(self, first: int, done: tuple[int, Tensor] | None = None) -> None:
+    def _begin(self, first: int, done: tuple[int, Tensor] | None = None) -> None:
         """Claim the model for a chunk from frame `first`, commit the one that is `done` before it.
 
         The commit still belongs to the old prompt; then the new one is projected, if it changed.
@@ -125,7 +148,7 @@ class _Rollout:
         self.settings = self.settings_at(first)
         self.branches.use(self.settings, self.settings.prompts.at(first))
 
-    def step(self, row: Row, active: State) -> State:
+    def _step(self, row: Row, active: State) -> State:
         """One row: latents (f, c, h, w) float32 of the frames that were active before, and what the
         solver remembers of them, to those of all the row's frames at their next level.
 

@@ -54,7 +54,8 @@ class Rollout:
     `identity` is the model's fingerprint. Live edits go through `prompter` and `guided`, which
     turns a strength into guidance. All readers within one `scope` (a host's running prompt) share a
     run; another scope starts a new one, without the edits of the last. `cut` is how many chunks of
-    what the settings give are left after a rewind. `chunk_count` is None when it runs until
+    what the settings give are left after a rewind. `snapshot_chunks`: after so many chunks the
+    loop's state goes to disk too, 0 never. `chunk_count` is None when it runs until
     stopped, and 0 when it is only planned.
     """
 
@@ -68,6 +69,7 @@ class Rollout:
     scope: Callable[[], object] = _one_run
     plan_only: bool = False
     cut: int | None = None
+    snapshot_chunks: int = 0
     chain: Chain = field(init=False)
     chunk_count: int | None = field(init=False, default=None)
     _run: Run | None = field(init=False, default=None)

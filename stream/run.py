@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
-from ..attention.history_cache import HistoryCache
-from ..errors import LongtakeError
+from ..errors import LongtakeError, OutOfMemory, StorageError
 from ..model.vae.latent_format import frame_count
 from ..samplers.prompts import TimedPrompt, fit_length
-from ..samplers.rollout import Chunk, generate
+from ..samplers.rollout import Chunk
 from ..samplers.settings import RolloutSettings, TimedGuidance
 from .controls import Controls, Edit
 from .disk_cap import DiskCap
 from .drift import DriftMeter
+from .making import Making
+from .out_of_memory import is_out_of_memory
 from .records import RecordWriter, used
 from .stream import Stream
 
@@ -60,6 +61,7 @@ class Run:
             self.controls.end(stopped=False)
         self._begun = self._delivered = 0  # chunks, counted from the start of the shot
         self._record: RecordWriter | None = None
+        self._smaller = False  # memory ran out once
 
     # What a host adds
 
@@ -117,16 +119,22 @@ class Run:
         if first:
             self._note(first - 1)  # what is shared is in use from now on
         self.opened(first)
-        making: _Making | None = None
+        making: Making | None = None
         try:
             while making is None or self._begin(first):
-                if making is None or making.is_outdated(self._in_force(first)):
-                    making = None  # before the next one takes its memory
-                    making = _Making(self, first)
-                chunk = next(making.chunks, None)
+                try:
+                    if making is None or making.is_outdated(self._in_force(first)):
+                        making = None  # before the next one takes its memory
+                        making = Making(self, first, smaller=self._smaller)
+                    chunk = next(making.chunks, None)
+                except (RuntimeError, MemoryError) as error:
+                    making = None
+                    self._memory_ran_out(first, error)
+                    continue
                 if chunk is None:
                     break
                 self._keep(chunk)
+                self._snapshot(making, chunk.index)
                 yield chunk
                 first += 1
         except GeneratorExit:
@@ -138,16 +146,38 @@ class Run:
             self.closed()
             lock.release()
 
-    def replayed(self, stop: int) -> Iterator[Chunk]:
-        """The chunks before `stop`, which are all in the journal."""
-        for index in range(stop):
+    def replayed(self, stop: int, start: int = 0) -> Iterator[Chunk]:
+        """The chunks from `start` to before `stop`, which are all in the journal."""
+        for index in range(start, stop):
             chunk = self.read(index)
             if chunk is None:
-                raise LookupError(
-                    f"chunk {index} of rollout {self.rollout.id} left the journal while it was "
-                    "replayed"
+                raise StorageError(
+                    f"Chunk {index} of rollout {self.rollout.id} has just left the journal in "
+                    f"{self.rollout.journal.folder}; run again to make it again."
                 )
             yield chunk
+
+    def _memory_ran_out(self, first: int, error: Exception) -> None:
+        """Go on once with a smaller plan; after that the run ends, and can go on later."""
+        if not is_out_of_memory(error):
+            raise error
+        at = frame_count(self.chain.span(first).first) / self.rollout.fps if first else 0.0
+        if self._smaller:
+            raise OutOfMemory(
+                f"Memory ran out again at {at:.1f} s, with the smaller plan too; everything before "
+                "is kept: lower width, height or window_frames, or free memory, then run again."
+            ) from error
+        self._smaller = True
+        self.tell(
+            f"Memory ran out at {at:.1f} s. Going on with a smaller plan, which is a little slower "
+            "and may round differently."
+        )
+
+    def _snapshot(self, making: Making, index: int) -> None:
+        """Keep the loop's state where that was asked for."""
+        every = self.rollout.snapshot_chunks
+        if every and (index + 1) % every == 0:
+            making.snapshot(index)
 
     def _in_force(self, index: int) -> RolloutSettings:
         return self.settings.at(self.chain.span(index).first)
@@ -259,33 +289,3 @@ class Run:
         self.encoding(text)
         embedding = self.rollout.prompter.encode(text)
         return fit_length(embedding, len(self.settings.prompts.negative))
-
-
-class _Making:
-    """The generator of chunks from `first` on, and the KV caches that it holds."""
-
-    def __init__(self, run: Run, first: int) -> None:
-        frame = run.chain.span(first).first
-        self._start = run.settings.at(frame)
-        self._host = run.rollout.model
-        self._caches: list[HistoryCache] = []
-
-        def settings_at(latent_frame: int) -> RolloutSettings:
-            # Replayed chunks are committed for the branches of this one, whatever made them.
-            return run.settings.at(max(latent_frame, frame))
-
-        model = replace(self._host, hold=self._hold)
-        self.chunks = generate(self._start, model, run.replayed(first), settings_at)
-
-    def is_outdated(self, in_force: RolloutSettings) -> bool:
-        """Whether a KV cache was given back, or they have no place for the guidance `in_force`.
-
-        Then they are made anew: the finished chunks are committed again.
-        """
-        if in_force.guidance.inputs != self._start.guidance.inputs:
-            return True
-        return any(cache.dropped for cache in self._caches)
-
-    def _hold(self, cache: HistoryCache) -> None:
-        self._caches.append(cache)
-        self._host.hold(cache)
