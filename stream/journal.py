@@ -31,7 +31,7 @@ logger = logging.getLogger("longtake")
 
 CHECKSUM = "sha256"
 HEADER_LENGTH_BYTES = 8  # safetensors: a little-endian u64, then that many bytes of JSON
-LEFTOVER = re.compile(r"\w+\.(?P<process>\d+)\.\d+\.tmp")
+LEFTOVER = re.compile(r"[\w.]+\.(?P<process>\d+)\.\d+\.tmp")  # the writer of snapshots' too
 
 
 def root_key(fields: Mapping[str, object]) -> str:

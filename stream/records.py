@@ -97,7 +97,7 @@ class RecordWriter:
                                len(before.keys))  # fmt: skip
 
     def note(self, index: int) -> None:
-        """Chunk `index` and all before it are in the journal."""
+        """Chunk `index` is about to be in the journal, and all before it are."""
         new = range(self._known, index + 1)
         self._write([[i, self.chain.key(i), self.chain.span(i).count] for i in new])
         self._known = max(self._known, index + 1)

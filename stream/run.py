@@ -193,8 +193,8 @@ class Run:
         }
         in_flight = {f"in_flight.{i}": part for i, part in enumerate(chunk.in_flight)}
         tensors = {"latents": chunk.latents, **in_flight}
+        self._note(chunk.index)  # first, so that no chunk is ever without a record
         self.rollout.journal.write(self.chain.key(chunk.index), tensors, meta)
-        self._note(chunk.index)
         self.kv_bytes = chunk.kv_bytes
         self.made(chunk)
         self._deliver(chunk)

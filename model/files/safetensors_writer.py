@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import struct
+import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -42,7 +43,7 @@ def write(
     The file appears under its name only when it is whole. With `checksum` its last tensor is the
     SHA-256 of every byte before it, which `is_sound` looks at.
     """
-    partial = path.with_name(f"{path.name}.part")
+    partial = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
         with partial.open("wb") as file:
             planned = list(infos)
@@ -58,7 +59,7 @@ def write(
             file.flush()
             os.fsync(file.fileno())
             size = file.tell()
-        partial.replace(path)
+        os.replace(partial, path)
     except OSError as error:
         raise StorageError(f"{path} cannot be written ({error}); free some room there.") from error
     finally:
