@@ -27,6 +27,7 @@ from .timeline import Timeline
 
 LONGEST_FRAMES = float(plan.LONGEST_SECONDS * DEMO.fps)
 NAMES_SHOWN = 6
+MOST_SNAPSHOT_CHUNKS = 10_000
 
 
 class DiffusionForcingSampler(io.ComfyNode):
@@ -65,6 +66,7 @@ class DiffusionForcingSampler(io.ComfyNode):
         guidance: Guidance | None = None,
         plan_only: bool = False,
         known_frames: tuple[KnownClip, ...] | Mapping[str, Any] | None = None,
+        snapshot_chunks: int = 0,
     ) -> io.NodeOutput:
         """Plan the rollout and say what will be made; nothing is generated yet."""
         engine, preset = denoiser(model), facts(model).preset
@@ -83,7 +85,7 @@ class DiffusionForcingSampler(io.ComfyNode):
         )  # fmt: skip
         prompter = prompts.prompter if isinstance(prompts, Timeline) else None
         rollout = open_rollout(model, engine, settings, prompter, guided, plan_only=plan_only)
-        rollout.node_id = cls.hidden.unique_id
+        rollout.node_id, rollout.snapshot_chunks = cls.hidden.unique_id, snapshot_chunks
         say_plan(rollout, planned)
         for problem in [*_problems(rollout, model), *plan.never_shown(prompts, planned)]:
             host.warn(rollout.node_id, problem)
@@ -198,6 +200,16 @@ def _shot() -> list[io.Input]:
             optional=True,
             tooltip="Pictures or clips that are part of the shot: Known Frames, or a latent of VAE "
             "Encode (Stream) that it begins with (image to video, going on from a video).",
+        ),
+        io.Int.Input(
+            "snapshot_chunks",
+            default=0,
+            min=0,
+            max=MOST_SNAPSHOT_CHUNKS,
+            optional=True,
+            tooltip="After how many chunks the KV cache goes to disk too, 0 to "
+            f"{MOST_SNAPSHOT_CHUNKS:,}; only the newest copy is kept. A shot of an hour then goes "
+            "on within a chunk instead of looking through all of it again. 0 is never.",
         ),
     ]
 

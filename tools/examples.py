@@ -94,11 +94,36 @@ def video_to_stream() -> Example:
     return Example(api, places, [_group("How much is redrawn", 1540, 900, 300, 170)])
 
 
+def fork_after_rewind() -> Example:
+    """A shot, rewound to where it shall go another way, forked there, and both side by side."""
+    forked = {
+        "9": node("LongtakeRewindRollout", "Rewind Rollout", rollout=["5", 0], to=2.5),
+        "10": node(
+            "LongtakeForkRollout", "Fork Rollout", rollout=["9", 0], at=-1.0, new_prompt=YELLOW,
+            new_seed=-1, new_guidance=-1.0, length=0.0,
+        ),
+        "11": node("LongtakeVAEDecode", "VAE Decode (Stream)", rollout=["10", 0], vae=["1", 2]),
+        "12": node(
+            "LongtakeCompareRollouts", "Compare Rollouts", frames_a=["6", 0], frames_b=["11", 0],
+            layout="row", labels="first\nforked",
+        ),
+        "13": node("LongtakeRolloutInfo", "Rollout Info", rollout=["10", 0]),
+    }  # fmt: skip
+    api = {**_world(f"0: {RED}"), **_shot(seed=5, length=8.0), **forked, **_outputs("12")}
+    places = {
+        **PLACES, "9": (1220, 260, 300, 90), "10": (1220, 440, 320, 260),
+        "11": (1600, 440, 260, 80), "12": (1600, 0, 320, 220), "13": (1600, 620, 340, 220),
+        "7": (1980, 0, 420, 360), "8": (2460, 0, 300, 200),
+    }  # fmt: skip
+    return Example(api, places, [_group("Another way from here on", 1220, 260, 320, 440)])
+
+
 EXAMPLES = {
     "text_to_stream": text_to_stream,
     "long_shot": long_shot,
     "image_to_stream": image_to_stream,
     "video_to_stream": video_to_stream,
+    "fork_after_rewind": fork_after_rewind,
 }
 BLUEPRINT = "Long shot"
 INSIDE = ("2", "4", "5", "6")

@@ -4,8 +4,8 @@ import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 
 const MODULES = [
-  "bitmaps", "bytes", "clock", "deck", "dom", "edits", "fetcher", "format", "graph", "host", "hover",
-  "keys", "library", "live", "overlay", "picker", "player", "reel", "screen", "scrub", "strip",
+  "bitmaps", "bytes", "clock", "deck", "dom", "edits", "fetcher", "fork", "format", "graph", "host",
+  "hover", "insert", "keys", "library", "live", "overlay", "picker", "player", "reel", "screen", "scrub", "strip",
   "style", "tabs", "take", "timeline", "transport", "wire",
 ];
 

@@ -7,6 +7,7 @@ import { ByteStore } from "../../web/player/bytes.mjs";
 import { Playhead } from "../../web/player/clock.mjs";
 import { Fetcher } from "../../web/player/fetcher.mjs";
 import { nodeAt, upstream, widgetOf } from "../../web/player/graph.mjs";
+import { insertBefore } from "../../web/player/insert.mjs";
 import { Library } from "../../web/player/library.mjs";
 import { DRIFT_WARNING, remarks } from "../../web/player/strip.mjs";
 import { Take } from "../../web/player/take.mjs";
@@ -274,4 +275,38 @@ test("text that another node makes has no widget to write into", () => {
     links: { 4: { origin_id: 2, origin_slot: 0 } },
   });
   assert.equal(widgetOf(root, [], nodeAt(root, "1"), "text"), null);
+});
+
+/** Sampler 1 -> decoder 2, with a graph that notes what is connected. @param {object} link */
+function wired(link) {
+  /** @type {any[]} */
+  const said = [];
+  const connect = (/** @type {string} */ who) => (/** @type {any[]} */ ...to) =>
+    said.push([who, ...to.map((each) => each?.id ?? each?.name ?? each)]);
+  const made = { id: "new", inputs: [{ name: "rollout" }], connect: connect("new") };
+  const decode = { id: 2, pos: [100, 50], size: [260, 80], inputs: [{ name: "vae", link: 4 }, { name: "rollout", link: 5 }] };
+  const nodes = { 1: { id: 1, connect: connect("1") }, 2: decode };
+  const inner = { ...graph({ nodes, links: { 5: link }, inputs: [{ connect: connect("border") }] }), add: () => {} };
+  Object.assign(decode, { graph: inner });
+  return { said, decode, made, litegraph: { createNode: () => made } };
+}
+
+test("a node is put into the link that feeds an input, also from a subgraph's border", () => {
+  for (const [origin, from] of /** @type {[any, any[]][]} */ ([
+    [{ origin_id: 1, origin_slot: 3 }, ["1", 3, "new", 0]],
+    [{ origin_id: -10, origin_slot: 0 }, ["border", "rollout", "new"]],
+  ])) {
+    const { said, decode, made, litegraph } = wired(origin);
+    assert.equal(insertBefore(litegraph, decode, "rollout", "Fork"), made);
+    assert.deepEqual(said, [from, ["new", 0, 2, 1]]);
+    assert.deepEqual(/** @type {any} */ (made).pos, [100, 190]);
+  }
+});
+
+test("nothing is put where nothing feeds the input", () => {
+  const { said, decode, litegraph } = wired({ origin_id: 1, origin_slot: 0 });
+  decode.inputs[1].link = /** @type {any} */ (null);
+  assert.equal(insertBefore(litegraph, decode, "rollout", "Fork"), null);
+  assert.equal(insertBefore(litegraph, decode, "latents", "Fork"), null);
+  assert.deepEqual(said, []);
 });

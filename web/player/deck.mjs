@@ -1,6 +1,7 @@
 // @ts-check
 /** @import { Player } from "./player.mjs" */
 import { element, iconButton, rename } from "./dom.mjs";
+import { ForkButton } from "./fork.mjs";
 import { time } from "./format.mjs";
 
 const SPEEDS = [0.25, 0.5, 1, 2, 4];
@@ -23,9 +24,10 @@ export class Deck {
     this.loop = iconButton("loop", "Loop (O)", () => player.reel.set({ loop: !player.reel.head.loop }));
     this.save = iconButton("camera", "Save this frame as PNG (S)", () => player.saveFrame());
     this.video = iconButton("film", "Play the saved video", () => player.toggleVideo());
+    this.fork = new ForkButton(player.reel);
     this.full = iconButton("full", "Fullscreen (F)", () => player.toggleFullscreen());
     const left = [this.back, this.play, this.forward, this.live, this.time];
-    const right = [this.speed, this.loop, this.save, this.video, this.full];
+    const right = [this.speed, this.loop, this.save, this.fork.button, this.video, this.full];
     /** @type {HTMLElement} */
     this.element = element(
       "div", { class: "lt-deck", role: "toolbar", "aria-label": "Playback" },
@@ -56,6 +58,7 @@ export class Deck {
     if (video) this.video.title = open ? "Back to the frames" : `Play the saved ${video.filename}`;
     const full = this.player.isFullscreen();
     this.full.setAttribute("aria-pressed", String(full));
+    this.fork.update();
   }
 }
 

@@ -4,7 +4,7 @@
  * the host's own objects, hence `any`.
  */
 
-const SUBGRAPH_INPUT = "-10"; // the origin of a link from a subgraph's own inputs, a number in older hosts
+export const SUBGRAPH_INPUT = "-10"; // the origin of a link from a subgraph's own inputs, a number in older hosts
 
 /** The node with an execution id such as "12:3", or null. @param {any} root @param {string|null} id */
 export function nodeAt(root, id) {
@@ -72,7 +72,7 @@ function outside(root, path, slot) {
 }
 
 /** @param {any} graph @param {number} id */
-function linkOf(graph, id) {
+export function linkOf(graph, id) {
   return graph?.getLink?.(id) ?? graph?.links?.get?.(id) ?? graph?.links?.[id] ?? null;
 }
 

@@ -1,6 +1,7 @@
 // @ts-check
 /** The player inside ComfyUI. The only module that knows the host's `app` and `api`. */
 import { nodeAt, upstream, widgetOf } from "./graph.mjs";
+import { insertBefore } from "./insert.mjs";
 import { CHUNK_EVENT, Library, TAKE_EVENT, nodesOf } from "./library.mjs";
 import { Player } from "./player.mjs";
 import { loadStyle } from "./style.mjs";
@@ -9,6 +10,8 @@ import { withLine } from "./timeline.mjs";
 
 const NODE = "LongtakePreview";
 const TIMELINE = "LongtakePromptTimeline";
+const DECODE = "LongtakeVAEDecode";
+const FORK = "LongtakeForkRollout";
 const WIDGET_TYPE = "LONGTAKE_PLAYER"; // not in the host's registry of widgets, so it stays ours
 const FOR_OTHERS = ["longtake.chunk", "longtake.file"]; // heard, or the host warns of each
 const FIRST_SIZE = [400, 460];
@@ -65,6 +68,7 @@ export class Host {
     const player = new Player(this.server, {
       emptyHint: () => hint(node),
       keepLine: (session, line) => this.#keepLine(session, line),
+      fork: (session, seconds) => this.#fork(session, seconds),
     });
     this.#players.set(node, player);
     const widget = node.addDOMWidget("player", WIDGET_TYPE, player.element, {
@@ -156,6 +160,35 @@ export class Host {
     graph?.afterChange?.();
     this.app.canvas?.setDirty?.(true, true);
     return null;
+  }
+
+  /**
+   * Put a Fork Rollout before the decoder that the take was decoded by.
+   * @param {Session} session @param {number} seconds @returns {string|null} why not, or null
+   */
+  #fork(session, seconds) {
+    const unkept = session.take.info.edits.find(({ status, line, start_s: at }) =>
+      status === "applied" && line !== null && (at ?? 0) < seconds && !this.#isKept(session, line));
+    if (unkept) return `Press Keep edit for "${unkept.line}" first, so that the fork begins with what you see.`;
+    const id = nodesOf(session, this.#workflow).at(-1) ?? "";
+    const found = upstream(this.#root, id, (node) => node.comfyClass === DECODE);
+    const { LiteGraph } = /** @type {any} */ (globalThis);
+    const made = found && insertBefore(LiteGraph, found.node, "rollout", FORK);
+    if (!made) return "No rollout is wired to this preview through VAE Decode (Stream); add Fork Rollout by hand.";
+    const at = made.widgets?.find((/** @type {any} */ each) => each.name === "at");
+    at.value = seconds;
+    at.callback?.(seconds);
+    this.app.canvas?.selectNode?.(made);
+    this.app.canvas?.setDirty?.(true, true);
+    return null;
+  }
+
+  /** Whether an edit's line is in the Prompt Timeline. @param {Session} session @param {string} line */
+  #isKept(session, line) {
+    const id = nodesOf(session, this.#workflow).at(-1) ?? "";
+    const found = upstream(this.#root, id, (node) => node.comfyClass === TIMELINE);
+    const widget = found && widgetOf(this.#root, found.path, found.node, "text");
+    return String(widget?.value ?? "").split("\n").includes(line);
   }
 }
 

@@ -20,7 +20,7 @@ const server = {
 const library = new Library(server);
 const hear = sharedWithTabs(library);
 const hint = key ? "Its frames appear here as they are made." : "Start a run; its frames appear here.";
-const place = { emptyHint: () => hint, keepLine: null };
+const place = { emptyHint: () => hint, keepLine: null, fork: null };
 const player = new Player(server, place);
 const showNewest = () => player.offer([...library.newest(null).values()]);
 

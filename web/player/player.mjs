@@ -51,7 +51,7 @@ export class Player {
       "div",
       { class: "longtake-player", role: "region", "aria-label": "Streaming preview",
         "data-longtake-player": true, keydown: playerKeys(this) },
-      picker.element, stage, scrub.element, deck.element, live.element, strip.element,
+      picker.element, stage, scrub.element, deck.element, deck.fork.said, live.element, strip.element,
     );
   }
 

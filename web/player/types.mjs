@@ -25,7 +25,8 @@
  * @typedef {{request: (path: string, init?: RequestInit) => Promise<Response>,
  *   fileUrl: (file: SavedFile) => string|null}} Server  how a page reaches the routes
  * @typedef {{emptyHint: () => string, keepLine: ((session: import("./library.mjs").Session, line: string)
- *   => string|null)|null}} Place  what only the page around a player knows; `keepLine` returns why
- *   it could not, or null
+ *   => string|null)|null, fork: ((session: import("./library.mjs").Session, seconds: number) =>
+ *   string|null)|null}} Place  what only the page around a player knows; `keepLine` and `fork`
+ *   return why they could not, or null
  */
 export {};
