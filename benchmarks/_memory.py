@@ -31,8 +31,18 @@ def _measure(build: Callable[[str, int], Prepare], name: str, count: int) -> int
     return None if before is None or after is None else after - before
 
 
+def resident_bytes() -> int:
+    """What this process holds now; its peak where nothing tells."""
+    return _status("VmRSS") or peak_rss_bytes() or 0
+
+
 def _peak() -> int | None:
+    return _status("VmHWM") or peak_rss_bytes()
+
+
+def _status(name: str) -> int | None:
+    """A line of Linux' own account of this process, in bytes."""
     if not STATUS.exists():
-        return peak_rss_bytes()
+        return None
     fields = dict(line.split(":", 1) for line in STATUS.read_text().splitlines() if ":" in line)
-    return int(fields["VmHWM"].split()[0]) * 1024
+    return int(fields[name].split()[0]) * 1024
