@@ -120,8 +120,8 @@ def _counted_files(point: Points, folder: Path) -> Iterator[None]:
         return around
 
     try:
-        builtins.open = opened  # type: ignore[assignment]
-        io.open = opened  # type: ignore[assignment]
+        builtins.open = opened
+        io.open = opened
         for name, call in plain.items():
             setattr(os, name, counted(call))
         yield

@@ -6,22 +6,29 @@ import weakref
 from collections import Counter
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from ..stream.hot_states import HotStates
 from ..stream.takes import Takes
 from . import host
+from .state_memory import StateMemory, resting_budget
 
 EMBEDDINGS_KEPT = 16  # of live edits; 8 MB each for the largest text encoder
 
 
 class Session:
-    """`takes` are what pages watch. It counts how often live controls changed what a sampler node's
-    widgets give, and remembers prompts that were encoded in mid-shot, perhaps on another device
-    than the Prompt Timeline would use: the edit that is kept there must be the same bits.
+    """`takes` are what pages watch, `states` those of rollouts that do not run.
+
+    It counts how often live controls changed what a sampler node's widgets give, and remembers
+    prompts that were encoded in mid-shot, perhaps on another device than the Prompt Timeline would
+    use: the edit that is kept there must be the same bits.
     """
 
     def __init__(self) -> None:
         self.takes = Takes(host.temp_folder)
+        self.states = HotStates(resting_budget)
+        self._state_memory: StateMemory | None = None  # once there is a device
         self._altered: Counter[str | None] = Counter()
         self._embeddings: weakref.WeakKeyDictionary[Any, dict[tuple[str, str], Tensor]]
         self._embeddings = weakref.WeakKeyDictionary()
@@ -29,6 +36,8 @@ class Session:
     def reset(self) -> None:
         """Forget everything."""
         self.takes.reset()
+        self.states.clear()
+        self._state_memory = None
         self._altered.clear()
         self._embeddings.clear()
 
@@ -39,6 +48,12 @@ class Session:
     def times_altered(self, node_id: str | None) -> int:
         """How often that was; a node that does not know its id takes every sampler's."""
         return self._altered[node_id] if node_id is not None else self._altered.total()
+
+    def show_states(self, device: torch.device) -> None:
+        """Let the host count the resting states among its models, and unload them as such."""
+        if len(self.states):
+            self._state_memory = self._state_memory or StateMemory(self.states, device)
+            host.claim([self._state_memory], 0)
 
     def remember(self, clip: Any, text: str, embedding: Tensor) -> None:
         """Keep the embedding (l, c) of `text`; the oldest one goes when there are too many."""

@@ -32,6 +32,7 @@ from .identity import identity
 from .model_facts import facts
 from .plan import check_channels, with_decoding
 from .run import HostRun
+from .session import session
 from .streaming_vae import StreamingVAE
 
 CHUNK_EVENT = "longtake.chunk"
@@ -144,7 +145,7 @@ def over_journal(  # noqa: PLR0913
     rollout = HostRollout(
         settings, engine, made_by, Journal(host.rollout_folder()), prompter, guided,
         fps=facts(engine.claim.model).preset.fps, scope=host.running_prompt,
-        plan_only=plan_only, cut=cut,
+        plan_only=plan_only, cut=cut, hot=session.states,
     )  # fmt: skip
     if engine.device.type != "cpu":  # main memory is not the host's to make room in
         rollout.claim.working_bytes = lambda: rollout.working_bytes

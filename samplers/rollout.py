@@ -82,19 +82,29 @@ class Loop:
         self.settings_at: SettingsAt = settings_at or settings.at
         self.branches = Branches(settings, model)
         self._index = self._first = 0  # the first chunk and latent frame that is not committed
+        self._begun = False  # whether that chunk is in the making, its prompt projected
+        self.settled = True  # whether no commit is under way
 
-    def chunks(self, finished: Iterable[Chunk] = ()) -> Iterator[Chunk]:
+    @property
+    def index(self) -> int:
+        """The first chunk that is not committed."""
+        return self._index
+
+    def chunks(self, finished: Iterable[Chunk] = (), in_flight: State = ()) -> Iterator[Chunk]:
         """Yield chunks, continuing after `finished` ones by replaying their commits (same bits).
 
         A chunk is yielded as soon as it is clean and committed only when the next one begins. Where
-        the schedule lets chunks overlap, the last finished one brings the state of those in flight.
+        the schedule lets chunks overlap, the last finished one brings the state of those in flight;
+        `in_flight` is that state where all finished ones are in the history already.
         """
-        index, first, active = self._replay(finished)
+        index, first, active = self._replay(finished, in_flight)
         done: tuple[int, Tensor] | None = None
         for rows in by_chunk(self.settings.noise_rows(first)):
             began, evals = time.perf_counter(), self.branches.evals
+            self.settled = False
             self._begin(rows[0].first, done)
             self._index, self._first = index, rows[0].first
+            self._begun = self.settled = True
             for row in rows:
                 active = self._step(row, active)
             count, first = rows[-1].finished, rows[-1].first
@@ -105,33 +115,37 @@ class Loop:
             latents, prompt = clean.float().cpu(), self.branches.prompt.text
             in_flight = tuple(part.cpu() for part in active) if len(active[0]) else ()
             kv_bytes = self.branches.histories.bytes
+            self._begun = False
             yield Chunk(index, first, latents, prompt, made, seconds, kv_bytes, in_flight)
             index += 1
 
     def snapshot(self) -> Snapshot:
-        """The history, to be taken when a chunk was yielded: all before that one is in it."""
-        return joined(
-            {"index": self._index, "first": self._first}, {"branches": self.branches.snapshot()}
-        )
+        """The history, all before chunk `index`; to be taken when it is settled."""
+        facts = {"index": self._index, "first": self._first, "begun": self._begun}
+        return joined(facts, {"branches": self.branches.snapshot()})
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Begin with what `snapshot` gave; the chunk it was taken at is then the first of the
-        `finished` ones. ValueError where it does not fit.
+        """Begin with what `snapshot` gave: chunk `index` is then the first of the `finished` ones.
+
+        ValueError where it does not fit.
         """
         self._index, self._first = snapshot.facts["index"], snapshot.facts["first"]
         in_force = self.settings_at(self._first)
         self.branches.claim()
         self.branches.restore(snapshot.part("branches"), in_force.prompts.at(self._first))
+        if snapshot.facts["begun"]:  # perhaps under another prompt than this loop's
+            self.branches.histories.prompts_changed()
 
-    def _replay(self, finished: Iterable[Chunk]) -> tuple[int, int, State]:
+    def _replay(self, finished: Iterable[Chunk], in_flight: State) -> tuple[int, int, State]:
         """Commit `finished` chunks again; gives the next chunk's index and first latent frame, and
         what is in flight.
         """
-        index, first, in_flight = self._index, self._first, State()
+        index, first = self._index, self._first
         for chunk in finished:
             self._begin(chunk.first_frame)
             self._commit(chunk.first_frame, chunk.latents.to(self.device))
             index, first = chunk.index + 1, chunk.first_frame + len(chunk.latents)
+            self._index, self._first = index, first
             in_flight = chunk.in_flight
         nothing = self.branches.nothing()
         active = tuple(part.to(self.device) for part in in_flight)

@@ -9,8 +9,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..attention.history_cache import HistoryCache
+from ..attention.snapshot import Snapshot
 from ..samplers.rollout import Chunk, Loop
 from ..samplers.settings import RolloutSettings
+from .hot_states import HotState
 from .snapshots import Snapshots
 
 if TYPE_CHECKING:
@@ -39,7 +41,10 @@ class Making:
 
         model = replace(run.rollout.model, hold=self._hold)
         self.loop = Loop(self._sized(self._start), model, settings_at)
-        self.chunks: Iterator[Chunk] = self.loop.chunks(run.replayed(first, self._restored(first)))
+        start = self._restored(first)
+        last = run.read(first - 1) if 0 < first == start else None
+        in_flight = last.in_flight if last else ()
+        self.chunks: Iterator[Chunk] = self.loop.chunks(run.replayed(first, start), in_flight)
 
     def is_outdated(self, in_force: RolloutSettings) -> bool:
         """Whether a KV cache was given back, or they have no place for the guidance `in_force`.
@@ -50,6 +55,19 @@ class Making:
             return True
         return any(cache.dropped for cache in self._caches)
 
+    def rest(self) -> None:
+        """Keep the state in memory for the next run, where there is room for it."""
+        run, hot, loop = self._run, self._run.rollout.hot, self.loop
+        if hot is None or not loop.settled or any(cache.dropped for cache in self._caches):
+            return
+        if not self._caches or not hot.has_room_for(loop.branches.histories.bytes):
+            return
+        made = loop.index if run.chain.key(loop.index) in run.rollout.journal else loop.index - 1
+        if made >= 0:
+            disk = self._snapshots if run.rollout.snapshot_chunks else None
+            state = HotState(loop.snapshot(), self._snapshots.made_for, disk)
+            hot.keep(run.chain.key(made), state)
+
     def snapshot(self, index: int) -> None:
         """Keep the state after chunk `index` was made, in place of the one kept before."""
         key = self._run.chain.key(index)
@@ -59,19 +77,30 @@ class Making:
         self._kept = key
 
     def _restored(self, first: int) -> int:
-        """Begin with the newest snapshot before chunk `first`; the chunk to replay from."""
-        found = self._snapshots.newest(self._run.chain.key, first)
-        if found is None:
+        """Begin with the newest state before chunk `first`; the chunk to replay from."""
+        snapshot = self._found(first)
+        if snapshot is None:
             return 0
-        index, snapshot = found
         try:
             self.loop.restore(snapshot)
         except ValueError as error:
             logger.warning("The loop's state is not used (%s); replaying.", error)
             self._start_anew()
             return 0
-        self._kept = self._run.chain.key(index)
-        return index
+        return self.loop.index
+
+    def _found(self, first: int) -> Snapshot | None:
+        """What a run that ended at chunk `first` has left in memory, or the newest on disk."""
+        run, hot = self._run, self._run.rollout.hot
+        if hot is not None and first > 0:
+            warm = hot.find(run.chain.key(first - 1), self._snapshots.made_for)
+            if warm is not None:
+                return warm
+        on_disk = self._snapshots.newest(run.chain.key, first)
+        if on_disk is None:
+            return None
+        self._kept = run.chain.key(on_disk[0])
+        return on_disk[1]
 
     def _start_anew(self) -> None:
         """An empty loop in place of one that was restored by half."""

@@ -22,6 +22,7 @@ from ..samplers.settings import RolloutSettings
 from .chain import Chain, Makers, Span, spans
 from .controls import Controls
 from .frames import FrameChunk
+from .hot_states import HotStates
 from .journal import Journal
 from .run import Prompter, Run
 from .stream import Stream
@@ -55,8 +56,8 @@ class Rollout:
     turns a strength into guidance. All readers within one `scope` (a host's running prompt) share a
     run; another scope starts a new one, without the edits of the last. `cut` is how many chunks of
     what the settings give are left after a rewind. `snapshot_chunks`: after so many chunks the
-    loop's state goes to disk too, 0 never. `chunk_count` is None when it runs until
-    stopped, and 0 when it is only planned.
+    loop's state goes to disk too, 0 never; `hot` is where it rests between runs. `chunk_count` is
+    None when it runs until stopped, and 0 when it is only planned.
     """
 
     settings: RolloutSettings
@@ -70,6 +71,7 @@ class Rollout:
     plan_only: bool = False
     cut: int | None = None
     snapshot_chunks: int = 0
+    hot: HotStates | None = None
     chain: Chain = field(init=False)
     chunk_count: int | None = field(init=False, default=None)
     _run: Run | None = field(init=False, default=None)

@@ -61,6 +61,7 @@ class Run:
             self.controls.end(stopped=False)
         self._begun = self._delivered = 0  # chunks, counted from the start of the shot
         self._record: RecordWriter | None = None
+        self._making: Making | None = None
         self._smaller = False  # memory ran out once
 
     # What a host adds
@@ -119,32 +120,44 @@ class Run:
         if first:
             self._note(first - 1)  # what is shared is in use from now on
         self.opened(first)
-        making: Making | None = None
         try:
-            while making is None or self._begin(first):
-                try:
-                    if making is None or making.is_outdated(self._in_force(first)):
-                        making = None  # before the next one takes its memory
-                        making = Making(self, first, smaller=self._smaller)
-                    chunk = next(making.chunks, None)
-                except (RuntimeError, MemoryError) as error:
-                    making = None
-                    self._memory_ran_out(first, error)
-                    continue
+            while self._making is None or self._begin(first):
+                chunk = self._next(first)
                 if chunk is None:
                     break
                 self._keep(chunk)
-                self._snapshot(making, chunk.index)
+                self._snapshot(chunk.index)
                 yield chunk
                 first += 1
         except GeneratorExit:
             raise
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, Exception):
+                self._making = None  # what failed is not to be gone on with
             self.controls.end(stopped=True)
             raise
         finally:
+            self._rest()
             self.closed()
             lock.release()
+
+    def _next(self, first: int) -> Chunk | None:
+        """Make chunk `first`; with a smaller plan if memory runs out."""
+        while True:
+            try:
+                if self._making is None or self._making.is_outdated(self._in_force(first)):
+                    self._making = None  # before the next one takes its memory
+                    self._making = Making(self, first, smaller=self._smaller)
+                return next(self._making.chunks, None)
+            except (RuntimeError, MemoryError) as error:
+                self._making = None
+                self._memory_ran_out(first, error)
+
+    def _rest(self) -> None:
+        """Let the loop go, its state to rest where there is room."""
+        making, self._making = self._making, None
+        if making is not None:
+            making.rest()
 
     def replayed(self, stop: int, start: int = 0) -> Iterator[Chunk]:
         """The chunks from `start` to before `stop`, which are all in the journal."""
@@ -173,11 +186,11 @@ class Run:
             "and may round differently."
         )
 
-    def _snapshot(self, making: Making, index: int) -> None:
+    def _snapshot(self, index: int) -> None:
         """Keep the loop's state where that was asked for."""
         every = self.rollout.snapshot_chunks
-        if every and (index + 1) % every == 0:
-            making.snapshot(index)
+        if self._making is not None and every and (index + 1) % every == 0:
+            self._making.snapshot(index)
 
     def _in_force(self, index: int) -> RolloutSettings:
         return self.settings.at(self.chain.span(index).first)

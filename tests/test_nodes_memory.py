@@ -68,3 +68,18 @@ def test_a_long_pause_moves_the_kv_cache_to_the_host(
     assert on_host[0] and "cpu" in moved and controls.paused_s > 0
     forget_chunks(bench)
     assert torch.equal(paused, collected(bench, bench.frames()))
+
+
+def test_a_state_rests_between_prompts_until_the_host_unloads_it(bench: Bench) -> None:
+    from longtake.nodes.session import session
+
+    rollout, _ = bench.rollout(length=33.0)
+    bench.run("LongtakeCollectLatents", rollout=rollout)
+    assert len(session.states) == 1 and session.states.bytes > 0
+    [longer] = bench.run("LongtakeContinueRollout", rollout=rollout, more=0.5)
+    bench.run("LongtakeCollectLatents", rollout=longer)
+    assert longer.resumed_from == 3 and len(session.states) == 2
+    memory = session._state_memory
+    assert memory is not None and memory.model_size() == session.states.bytes
+    memory.unpatch_model()  # what the host's /free comes down to
+    assert len(session.states) == 0 and memory.model_size() == 0

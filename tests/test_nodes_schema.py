@@ -49,7 +49,7 @@ PERMANENT_IDS = {
     "LongtakeDoctor",
 }
 PAGES = ROOT / "web" / "docs"
-UNITS = r"(?i)pixel|frame|second|step|evaluation|level|number|quality|\bMB\b|no unit"
+UNITS = r"(?i)pixel|frame|second|step|chunk|evaluation|level|number|quality|\bMB\b|no unit"
 
 
 @pytest.fixture
@@ -181,7 +181,7 @@ def to_api(canvas: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
                 inputs[one.id] = sources[sockets[one.id]]
             elif hasattr(one, "default"):  # a widget; an optional socket may be left open
                 inputs[one.id] = next(values)
-                if one.id == "seed":
+                if getattr(one, "control_after_generate", None):
                     assert next(values) == "fixed"  # the widget that the host puts after a seed
         assert next(values, None) is None, node["type"]
         prompt[str(node["id"])] = {"class_type": node["type"], "inputs": inputs}

@@ -161,12 +161,18 @@ def test_remake_examples_and_blueprint(client: Client) -> None:
 def test_remake_thumbnail(client: Client, name: str) -> None:
     run = client.run(api_of(name))
     assert run.end[0] == "execution_success", run.end
-    frames = frames_of(saved(client, run))
-    picked = [frames[(2 * number + 1) * len(frames) // 8] for number in range(4)]
-    sheet = np.concatenate([np.concatenate(picked[:2], 1), np.concatenate(picked[2:], 1)])
-    Image.fromarray(sheet).resize((576, 384), Image.Resampling.LANCZOS).save(
-        FOLDER / f"{name}.jpg", quality=85
-    )
+    Image.fromarray(sheet(frames_of(saved(client, run)))).resize(
+        (576, 384), Image.Resampling.LANCZOS
+    ).save(FOLDER / f"{name}.jpg", quality=85)
+
+
+def sheet(frames: list[np.ndarray]) -> np.ndarray:
+    """Four moments of a video, or two of one that shows two shots side by side."""
+    height, width, _ = frames[0].shape
+    count = 2 if width >= 2 * height else 4
+    picked = [frames[(2 * number + 1) * len(frames) // (2 * count)] for number in range(count)]
+    rows = [np.concatenate(picked[at : at + count // 2], 1) for at in (0, count // 2)]
+    return np.concatenate(rows)
 
 
 @remakes
