@@ -108,13 +108,14 @@ def test_everything_unloaded_in_mid_run_changes_no_bit(client: Client) -> None:
 
 def test_free_leaves_no_rollout_and_no_kv_cache_behind(client: Client) -> None:
     def alive(asked: int) -> list[int]:
-        names = "HostRollout HostFrames KVCache KVMemory"
+        names = "HostRollout HostFrames KVCache KVMemory HotState"
         run = client.run({"1": node("LiveObjects", names=names, asked=asked)})
         return [int(count) for count in run.outputs["1"]["text"]]
 
     client.run(example(seed=34))
-    rollouts, frames, caches, _ = alive(1)
+    rollouts, frames, caches, _, states = alive(1)
     assert rollouts and frames and caches == 0  # kept for the next prompt, without their memory
+    assert states == 1  # a copy within a budget, to go on from
 
     async def free() -> None:
         body = {"unload_models": True, "free_memory": True}
@@ -126,7 +127,7 @@ def test_free_leaves_no_rollout_and_no_kv_cache_behind(client: Client) -> None:
 
     asyncio.run(free())
     client.run({"1": node("LiveObjects", names="", asked=2)})  # the core frees after a prompt
-    assert alive(3) == [0, 0, 0, 0]
+    assert alive(3) == [0, 0, 0, 0, 0]
 
 
 def test_cancel_while_paused_keeps_a_playable_file_and_the_next_run_goes_on(
