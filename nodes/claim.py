@@ -13,6 +13,7 @@ from torch import nn
 from ..attention.history_cache import HistoryCache
 from . import host
 from .kv_memory import KVMemory
+from .session import session
 
 
 class Decoder(Protocol):
@@ -43,7 +44,8 @@ class Claim:
         planned = (
             kv_bytes + self.working_bytes() + sum(decoder.room_bytes for decoder in self.decoders)
         )
-        caches = [self.memory] if self.memory.in_use else []
+        caches: list[Any] = [self.memory] if self.memory.in_use else []
+        caches.append(session.state_memory(self.memory.load_device))  # so that /free reaches it
         patchers = [self.model, *(decoder.patcher for decoder in self.decoders), *caches]
         host.claim(patchers, planned)
         if self.load_s is None:

@@ -47,11 +47,10 @@ class HostRun(Run):
             self._progress.advance(chunk.index + 1)
 
     def closed(self) -> None:
-        """The sampler's node is done again, and the state rests until it runs the next time."""
+        """The sampler's node is done again."""
         if self._progress is not None:
             self._progress.finish()
         self._progress = None
-        session.show_states(self.rollout.model.device)
 
     def delivered(self, chunk: Chunk) -> None:
         """Warn, once, when the picture goes wrong by itself."""

@@ -49,11 +49,10 @@ class Session:
         """How often that was; a node that does not know its id takes every sampler's."""
         return self._altered[node_id] if node_id is not None else self._altered.total()
 
-    def show_states(self, device: torch.device) -> None:
-        """Let the host count the resting states among its models, and unload them as such."""
-        if len(self.states):
-            self._state_memory = self._state_memory or StateMemory(self.states, device)
-            host.claim([self._state_memory], 0)
+    def state_memory(self, device: torch.device) -> StateMemory:
+        """The resting states as one of the host's models, which it unloads as such."""
+        self._state_memory = self._state_memory or StateMemory(self.states, device)
+        return self._state_memory
 
     def remember(self, clip: Any, text: str, embedding: Tensor) -> None:
         """Keep the embedding (l, c) of `text`; the oldest one goes when there are too many."""

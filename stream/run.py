@@ -8,6 +8,7 @@ Controls are obeyed on the producing thread, between two chunks.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
@@ -62,6 +63,7 @@ class Run:
         self._begun = self._delivered = 0  # chunks, counted from the start of the shot
         self._record: RecordWriter | None = None
         self._making: Making | None = None
+        self._thread = 0  # that makes chunks
         self._smaller = False  # memory ran out once
 
     # What a host adds
@@ -120,6 +122,7 @@ class Run:
         if first:
             self._note(first - 1)  # what is shared is in use from now on
         self.opened(first)
+        self._thread = threading.get_ident()
         try:
             while self._making is None or self._begin(first):
                 chunk = self._next(first)
@@ -156,8 +159,8 @@ class Run:
     def _rest(self) -> None:
         """Let the loop go, its state to rest where there is room."""
         making, self._making = self._making, None
-        if making is not None:
-            making.rest()
+        if making is not None and threading.get_ident() == self._thread:
+            making.rest()  # not where a garbage collector closes the stream on another thread
 
     def replayed(self, stop: int, start: int = 0) -> Iterator[Chunk]:
         """The chunks from `start` to before `stop`, which are all in the journal."""

@@ -79,7 +79,7 @@ def test_a_state_rests_between_prompts_until_the_host_unloads_it(bench: Bench) -
     [longer] = bench.run("LongtakeContinueRollout", rollout=rollout, more=0.5)
     bench.run("LongtakeCollectLatents", rollout=longer)
     assert longer.resumed_from == 3 and len(session.states) == 2
-    memory = session._state_memory
-    assert memory is not None and memory.model_size() == session.states.bytes
+    memory = session.state_memory(rollout.model.device)
+    assert memory.model_size() == session.states.bytes
     memory.unpatch_model()  # what the host's /free comes down to
     assert len(session.states) == 0 and memory.model_size() == 0
