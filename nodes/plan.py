@@ -108,10 +108,10 @@ def snapped_length(
     return Length(origin + snapped, chunk_frames, asked, fps, origin)
 
 
-def length_of(settings: RolloutSettings, fps: float) -> Length:
-    """The length that settings have."""
-    frames = 0 if settings.length is None else frame_count(settings.length)
-    return Length(settings.length, settings.schedule.chunk_frames, frames, fps, settings.origin)
+def length_of(settings: RolloutSettings, latent_frames: int | None, fps: float) -> Length:
+    """The length of a rollout of these settings that has so many latent frames."""
+    frames = 0 if latent_frames is None else frame_count(latent_frames)
+    return Length(latent_frames, settings.schedule.chunk_frames, frames, fps, settings.origin)
 
 
 def latent_size(width: int, height: int) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from comfy_api.latest import io
@@ -53,8 +54,10 @@ class RewindRollout(io.ComfyNode):
         """The same settings, cut."""
         cut = max(1, chunk_near(rollout, to, "to"))
         rewound = derived(rollout, rollout.settings, cls.hidden.unique_id, cut=cut)
-        rewound.plan = rollout.plan
-        ends = time_label(time_of(rollout, first_frame(rollout, cut)))
+        end_s = time_of(rollout, first_frame(rollout, cut))
+        made = {"frames": rewound.frames, "seconds": end_s, "chunks": rewound.chunk_count}
+        rewound.plan = replace(rollout.plan, **made)
+        ends = time_label(end_s)
         host.say(rewound.node_id, f"Rewound to {ends}, after {cut} chunks.")
         return io.NodeOutput(rewound)
 
@@ -108,7 +111,7 @@ class ContinueRollout(io.ComfyNode):
         added = max(1, round(more * rollout.fps / FRAMES_PER_LATENT))
         settings = continued(rollout.settings, end, added)
         longer = derived(rollout, settings, cls.hidden.unique_id)
-        say_plan(longer, plan.length_of(settings, longer.fps))
+        say_plan(longer, plan.length_of(settings, longer.latent_frames, longer.fps))
         return io.NodeOutput(longer)
 
     @classmethod

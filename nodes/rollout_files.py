@@ -132,7 +132,7 @@ class LoadRollout(io.ComfyNode):
         prompter = None if clip is None else CLIPPrompter(clip, cls.hidden.unique_id)
         rollout = goes_on(opened, model, prompter, cls.hidden.unique_id)
         new = opened.keep_in(rollout.journal, rollout.chain)
-        say_plan(rollout, plan.length_of(rollout.settings, rollout.fps))
+        say_plan(rollout, plan.length_of(rollout.settings, rollout.latent_frames, rollout.fps))
         host.say(rollout.node_id, f"Loaded {len(opened.metas)} chunks, {new} of them new here.")
         return io.NodeOutput(rollout)
 

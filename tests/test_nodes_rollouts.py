@@ -69,7 +69,8 @@ def test_a_fork_can_be_longer_and_at_the_end(bench: Bench) -> None:
 def test_a_rewound_shot_is_forked_where_it_ends(bench: Bench) -> None:
     source, _ = bench.rollout(length=57.0)
     [rewound] = bench.run("LongtakeRewindRollout", rollout=source, to=1.3)
-    assert rewound.frames == 21 and latents(bench, rewound).shape[2] == 6
+    assert rewound.frames == rewound.plan.frames == 21 and rewound.plan.chunks == 2
+    assert source.plan.frames == 57 and latents(bench, rewound).shape[2] == 6
     forked = fork(bench, rewound, new_prompt="a red ball")
     assert forked.frames == 57 and forked.settings.prompts.entries[-1].start_frame == 6
     assert latents(bench, forked).shape[2] == 15
@@ -163,7 +164,7 @@ def test_a_stopped_shot_is_saved_as_far_as_it_is_and_goes_on(bench: Bench, tmp_p
     source.controls.stop()
     name = saved(bench, source)
     loaded = load(bench, name)
-    assert (loaded.chunk_count, loaded.frames) == (1, 9)
+    assert (loaded.chunk_count, loaded.frames, loaded.plan.frames) == (1, 9, 9)
     assert fork(bench, loaded).frames == 57  # as long as it was planned
 
 
