@@ -8,62 +8,62 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 UNBOUNDED_START = 64  # slots of a history without bound or planned end, before it first grows
 
 
-class CachePolicy(Protocol):
-    """What a history keeps."""
+class CachePolicy:
+    """What a history keeps. Without more said, everything, committed once and left as it is."""
+
+    __slots__ = ()
 
     @property
     def limit(self) -> int | None:
         """The most latent frames it holds; None keeps every one."""
+        return None
 
     @property
     def sink_frames(self) -> int:
         """How many of the first latent frames are never evicted."""
-
-    def victim(self, held: Sequence[int]) -> int:
-        """The index in `held`, frames by slot, of the one that gives way when all are full."""
-
-    def merged_into(self, frame: int) -> int | None:
-        """The sink frame that an evicted `frame` is averaged into; None drops it."""
-
-    @property
-    def sink_decay(self) -> float:
-        """The share of itself that a sink frame keeps when another is averaged into it."""
-
-
-@dataclass(frozen=True, slots=True)
-class FullHistory:
-    """Keep every latent frame."""
-
-    @property
-    def limit(self) -> None:
-        """There is none."""
-
-    @property
-    def sink_frames(self) -> int:
-        """Nothing is ever evicted, so there is no sink."""
         return 0
 
     def victim(self, held: Sequence[int]) -> int:
-        """Nothing gives way: the cache grows."""
+        """The index in `held`, frames by slot, of the one that gives way when all are full."""
         raise IndexError(f"a full history of {len(held)} latent frames was asked to evict one")
 
-    def merged_into(self, frame: int) -> int | None:
-        """Nothing is evicted."""
-        return None
+    @property
+    def averaged_frames(self) -> int:
+        """How many of the first latent frames average evicted ones into themselves."""
+        return 0
 
     @property
     def sink_decay(self) -> float:
-        """There is no sink to average into."""
+        """The share of itself that such a frame keeps when another is averaged into it."""
         return 1.0
+
+    @property
+    def rebuilt(self) -> bool:
+        """Whether the whole history is committed again before each chunk."""
+        return False
+
+    @property
+    def remembers(self) -> bool:
+        """Whether what it holds depends on more than the frames held: it cannot be rebuilt."""
+        return self.averaged_frames > 0
+
+    @property
+    def heads_differ(self) -> bool:
+        """Whether every head may hold other frames."""
+        return False
 
 
 @dataclass(frozen=True, slots=True)
-class WindowSink:
+class FullHistory(CachePolicy):
+    """Keep every latent frame."""
+
+
+@dataclass(frozen=True, slots=True)
+class WindowSink(CachePolicy):
     """Keep `window_frames`: the first `sink_frames` for ever, the newest in the rest."""
 
     window_frames: int
@@ -90,14 +90,68 @@ class WindowSink:
             key=held.__getitem__,
         )
 
-    def merged_into(self, frame: int) -> int | None:
-        """What is evicted is gone."""
-        return None
+
+@dataclass(frozen=True, slots=True)
+class AveragingSink(WindowSink):
+    """A window whose sink averages what is evicted into itself (Reward Forcing's EMA sink).
+
+    The evicted frame f goes into sink frame f mod `sink_frames`: chunk by chunk, place by place.
+    """
+
+    sink_decay: float = 0.999  # of the released weights
+
+    def __post_init__(self) -> None:
+        WindowSink.__post_init__(self)
+        if self.sink_frames < 1:
+            raise ValueError(f"an averaging sink needs latent frames; got {self.sink_frames}")
+        if not 0 <= self.sink_decay < 1:
+            raise ValueError(f"sink_decay must be at least 0 and below 1; got {self.sink_decay}")
 
     @property
-    def sink_decay(self) -> float:
-        """The sink stays as it is."""
-        return 1.0
+    def averaged_frames(self) -> int:
+        """The whole sink."""
+        return self.sink_frames
+
+
+@dataclass(frozen=True, slots=True)
+class RebuiltWindow(WindowSink):
+    """A window that is committed anew from clean latents before each chunk (Krea realtime).
+
+    Keys and values of a kept window remember what was evicted, and its errors; these do not. Costs
+    a pass over the window for each chunk.
+    """
+
+    @property
+    def rebuilt(self) -> bool:
+        """Yes."""
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class MostAttended(WindowSink):
+    """Of `window_frames`, the sink and those most attended to; the newest stay until measured.
+
+    `memory` is the share of a frame's worth that lasts from one commit to the next. With `per_head`
+    every head of every layer keeps frames of its own.
+    """
+
+    per_head: bool = False
+    memory: float = 0.8
+
+    def __post_init__(self) -> None:
+        WindowSink.__post_init__(self)
+        if not 0 <= self.memory < 1:
+            raise ValueError(f"memory must be at least 0 and below 1; got {self.memory}")
+
+    @property
+    def remembers(self) -> bool:
+        """The worth of frames, measured as each chunk was committed."""
+        return True
+
+    @property
+    def heads_differ(self) -> bool:
+        """As `per_head` says."""
+        return self.per_head
 
 
 def capacity(policy: CachePolicy, length: int | None) -> int:

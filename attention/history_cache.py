@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from . import kv_cache
-from .cache_policy import CachePolicy
+from .attended import AttendedCache, HeadCache
+from .cache_policy import CachePolicy, MostAttended
 from .cache_shape import CacheShape
 from .kv_storage import Storage
 from .rope import Rotation
@@ -60,6 +61,9 @@ class HistoryCache(Protocol):
     ) -> SelfAttention:
         """What that many active latent frames may look at: the history and themselves."""
 
+    def attention_of_commit(self, visible: Sequence[int]) -> SelfAttention:
+        """What finished latent frames look at in the pass whose keys are committed next."""
+
     def history(self, layer: int) -> tuple[Tensor, Tensor]:
         """Un-rotated keys and values (b, s, n, d) held for `layer`, in slot order."""
 
@@ -71,6 +75,9 @@ class HistoryCache(Protocol):
 
     def clear(self) -> None:
         """Forget the history; the next commit is of frame 0 again."""
+
+    def retain(self, frames: Sequence[int]) -> None:
+        """Keep only those of the held `frames`."""
 
     def snapshot(self) -> Snapshot:
         """All state that later chunks depend on."""
@@ -93,7 +100,13 @@ def open_cache(
     device: torch.device | str,
 ) -> HistoryCache:
     """An empty history for a rollout of `length` latent frames; None has no end."""
-    return kv_cache.KVCache(shape, policy, length, device, storage)
+    match policy:
+        case MostAttended(per_head=True):
+            return HeadCache(shape, policy, length, device, storage)
+        case MostAttended():
+            return AttendedCache(shape, policy, length, device, storage)
+        case _:
+            return kv_cache.KVCache(shape, policy, length, device, storage)
 
 
 def planned_bytes(

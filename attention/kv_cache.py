@@ -14,11 +14,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from . import sink_mean
 from .cache_policy import CachePolicy, capacity
 from .cache_shape import CacheShape
 from .dense import attend_in_parts, parts
-from .kv_storage import DENSE, Storage, empty_frames, frame_slice
-from .rope import Rotation, rotate, rotation
+from .kv_storage import DENSE, Storage, frame_slice
+from .rope import Rotation, rotate, rotate_into, rotation
+from .sink_mean import SinkMeans
 from .snapshot import Snapshot
 
 KeysValues = Sequence[tuple[Tensor, Tensor]]
@@ -29,10 +31,8 @@ def planned_bytes(
     shape: CacheShape, policy: CachePolicy, length: int | None, storage: Storage = DENSE
 ) -> int:
     """What `KVCache.bytes` will be, exactly; an unbounded full history only starts there."""
-    frames = capacity(policy, length)
-    copies = shape.layers if shape.hold_rotated and storage.in_place else 1
-    rotated = copies * (frames + shape.chunk_frames) * shape.frame_values * shape.dtype.itemsize
-    return storage.planned_bytes(shape, frames, policy.sink_frames) + rotated
+    stored = storage.planned_bytes(shape, capacity(policy, length), policy.sink_frames)
+    return stored + sink_mean.planned_bytes(shape, policy.averaged_frames)
 
 
 class KVCache:
@@ -51,12 +51,11 @@ class KVCache:
         self.dropped = False  # memory given back; the history must be committed again, anew
         frames = capacity(policy, length)
         self._store = storage.open(shape, frames, policy.sink_frames, self.device)
-        self._holds_rotated = shape.hold_rotated and storage.in_place
+        self._means = SinkMeans(shape, policy.averaged_frames, self.device)
         self._kept: list[int] = []  # slot -> latent frame
         self._recent: list[int] = []  # the same for the slots that a frame goes through first
         self._past: Rotation | None = None  # of the history, until the next commit
         self._turned: set[int] = set()  # layers whose rotated copy of the history is up to date
-        self._rotated = self._room_for_rotated(frames)
 
     @property
     def held(self) -> list[int]:
@@ -66,9 +65,7 @@ class KVCache:
     @property
     def bytes(self) -> int:
         """Bytes of all tensors held, scratch and rotated copies included."""
-        if self.dropped:
-            return 0
-        return self._store.bytes + sum(t.nbytes for t in {id(t): t for t in self._rotated}.values())
+        return 0 if self.dropped else self._store.bytes + self._means.bytes
 
     @property
     def positions(self) -> list[int]:
@@ -97,6 +94,10 @@ class KVCache:
         visible = visible or (frames,) * frames
         return CachedAttention(self, visible, rows, len(self.held) if at is None else at)
 
+    def attention_of_commit(self, visible: Sequence[int]) -> CachedAttention:
+        """What finished latent frames look at in the pass whose keys are committed next."""
+        return self.attention(len(visible), visible)
+
     def history(self, layer: int) -> tuple[Tensor, Tensor]:
         """Un-rotated keys and values (b, s, n, d) held for `layer`, in slot order.
 
@@ -116,17 +117,18 @@ class KVCache:
 
         Views of the batch `rows`, valid until the next layer is read.
 
-        With `hold_rotated` the history is rotated once between two commits, else at every call.
+        Where the store holds rotated keys the history is rotated once between two commits, else at
+        every call.
         """
-        if self._past is None:
-            self._past = self.rotation(self.positions)
-        past, values = self._store.read(layer, len(self._kept), len(self._recent))
+        store = self._store
+        past, values = store.read(layer, len(self._kept), len(self._recent))
+        rotated = store.rotated(layer)
         if layer not in self._turned:
-            wanted = slice(None) if self._holds_rotated else rows
-            self._rotated[layer][wanted, : past.shape[1]] = rotate(past[wanted], self._past)
-            if self._holds_rotated:
+            wanted = slice(None) if store.holds_rotated else rows
+            rotate_into(rotated[wanted], past[wanted], self._turn(layer))
+            if store.holds_rotated:
                 self._turned.add(layer)
-        return self._rotated[layer][rows], values[rows]
+        return rotated[rows], values[rows]
 
     def commit(self, keys_values: KeysValues) -> None:
         """Append finished latent frames, evicting as the policy says.
@@ -148,13 +150,25 @@ class KVCache:
         self._recent.clear()
         self._forget_rotated()
 
+    def retain(self, frames: Sequence[int]) -> None:
+        """Keep only those of the held `frames`."""
+        kept, recent = (
+            [slot for slot, frame in enumerate(slots) if frame in frames]
+            for slots in (self._kept, self._recent)
+        )
+        self._store.select(kept, recent)
+        self._kept = [self._kept[slot] for slot in kept]
+        self._recent = [self._recent[slot] for slot in recent]
+        self._forget_rotated()
+
     def snapshot(self) -> Snapshot:
         """All state that later chunks depend on: what is stored, as it is stored, and for what."""
         facts = {
             "committed": self.committed, "kept": list(self._kept), "recent": list(self._recent),
             "recent_slots": self._store.recent,
         }  # fmt: skip
-        return Snapshot(self._store.saved(len(self._kept), len(self._recent)), facts)
+        stored = self._store.saved(len(self._kept), len(self._recent))
+        return Snapshot({**stored, **self._means.saved()}, facts)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Go on, bit for bit, from what `snapshot` gave in a cache of the same settings.
@@ -172,6 +186,7 @@ class KVCache:
         self.committed = facts["committed"]
         self._kept, self._recent = list(facts["kept"]), list(facts["recent"])
         self._store.restore(snapshot.tensors)
+        self._means.restore(snapshot.tensors)
         self._forget_rotated()
 
     def move(self, device: torch.device | str) -> None:
@@ -181,14 +196,12 @@ class KVCache:
         if self.dropped:
             return
         self._store.move(self.device)
-        moved = {id(t): t.to(self.device) for t in self._rotated}
-        self._rotated = [moved[id(t)] for t in self._rotated]
+        self._means.move(self.device)
 
     def drop(self) -> None:
         """Give all memory back."""
         self.dropped = True
-        del self._store
-        self._rotated.clear()
+        del self._store, self._means
         self._past = None
 
     def _append(self, frame: int, layers: KeysValues) -> None:
@@ -197,8 +210,9 @@ class KVCache:
         if not store.recent:
             self._keep(frame, layers)
             return
-        cell = frame % store.recent
-        if len(self._recent) == store.recent:
+        cell = len(self._recent)
+        if cell == store.recent:
+            cell = self._recent.index(min(self._recent))
             oldest = [store.frame(i, store.kept + cell) for i in range(self.shape.layers)]
             self._keep(self._recent[cell], oldest)
         self._write(store.kept + cell, layers)
@@ -207,9 +221,36 @@ class KVCache:
     def _keep(self, frame: int, layers: KeysValues) -> None:
         slot = len(self._kept)
         if slot == self._store.kept:
-            slot = self.policy.victim(self._kept)
+            slot = self._victim()
+            self._average(slot)
         self._write(slot, layers)
+        self._taken(slot)
+        if frame < self._means.frames:
+            for layer, (k, v) in enumerate(layers):
+                self._means.start(layer, frame, k, v)
         self._kept[slot : slot + 1] = [frame]
+
+    def _victim(self) -> int:
+        """The kept slot whose frame gives way."""
+        return self.policy.victim(self._kept)
+
+    def _taken(self, slot: int) -> None:
+        """Another frame lies in a kept slot now."""
+
+    def _turn(self, layer: int) -> Rotation:
+        """The rotation of the history's keys."""
+        if self._past is None:
+            self._past = self.rotation(self.positions)
+        return self._past
+
+    def _average(self, slot: int) -> None:
+        """Let the sink have its part of the frame in `slot`, which is about to be evicted."""
+        if not self._means.frames:
+            return
+        sink, decay = self._kept[slot] % self._means.frames, self.policy.sink_decay
+        evicted = (self._store.frame(layer, slot) for layer in range(self.shape.layers))
+        blended = [self._means.blend(i, sink, kv, decay) for i, kv in enumerate(evicted)]
+        self._write(self._kept.index(sink), blended)
 
     def _write(self, slot: int, layers: KeysValues) -> None:
         for layer, (k, v) in enumerate(layers):
@@ -219,20 +260,12 @@ class KVCache:
         self._past = None
         self._turned.clear()
 
-    def _room_for_rotated(self, frames: int) -> list[Tensor]:
-        room, layers = frames + self.shape.chunk_frames, self.shape.layers
-        if self._holds_rotated:
-            return [empty_frames(self.shape, room, self.device) for _ in range(layers)]
-        return [empty_frames(self.shape, room, self.device)] * layers
-
     def _reserve(self, frames: int) -> None:
         """Grow a history without bound that had no planned end; a window never grows."""
         slots = self._store.kept + self._store.recent
         if self.policy.limit is not None or frames <= slots:
             return
-        grown = max(frames, 2 * slots)
-        self._store.grow(grown - self._store.recent)
-        self._rotated = self._room_for_rotated(grown)
+        self._store.grow(max(frames, 2 * slots) - self._store.recent)
 
 
 class CachedAttention:

@@ -5,7 +5,7 @@ A store holds latent frames in slots, for all layers, and knows nothing of which
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,6 +25,10 @@ class Store(Protocol):
     recent: int
 
     @property
+    def holds_rotated(self) -> bool:
+        """Whether every layer has rotated keys of its own, which last until the next commit."""
+
+    @property
     def bytes(self) -> int:
         """Bytes of all tensors held."""
 
@@ -38,6 +42,12 @@ class Store(Protocol):
         """The keys (b, s, n, d) of the first `kept` and the first `recent` slots, and their values,
         which have room for the active frames behind. Both are valid until the next read.
         """
+
+    def select(self, kept: Sequence[int], recent: Sequence[int]) -> None:
+        """Move those slots, in rising order, to the front; the others are free."""
+
+    def rotated(self, layer: int) -> Tensor:
+        """Where a layer's rotated keys go (b, s, n, d), with room for the active frames behind."""
 
     def saved(self, kept: int, recent: int) -> dict[str, Tensor]:
         """The content of those slots, as it is stored."""
@@ -55,10 +65,6 @@ class Store(Protocol):
 class Storage(Protocol):
     """A way of storing."""
 
-    @property
-    def in_place(self) -> bool:
-        """Whether attention reads the stored values themselves, without a copy."""
-
     def open(self, shape: CacheShape, frames: int, sink: int, device: torch.device) -> Store:
         """A store of `frames` latent frames in all, of which the first `sink` are kept for ever."""
 
@@ -70,19 +76,15 @@ class Storage(Protocol):
 class Dense:
     """As the model computes them."""
 
-    @property
-    def in_place(self) -> bool:
-        """Yes."""
-        return True
-
     def open(self, shape: CacheShape, frames: int, sink: int, device: torch.device) -> DenseStore:
         """A store of `frames` slots, none of them recent."""
         return DenseStore(shape, frames, device)
 
     def planned_bytes(self, shape: CacheShape, frames: int, sink: int) -> int:
-        """Keys, and values with room for the active frames."""
-        values = shape.layers * (2 * frames + shape.chunk_frames) * shape.frame_values
-        return values * shape.dtype.itemsize
+        """Keys, and values and rotated keys with room for the active frames."""
+        copies = shape.layers if shape.hold_rotated else 1
+        held = shape.layers * frames + (shape.layers + copies) * (frames + shape.chunk_frames)
+        return held * shape.frame_values * shape.dtype.itemsize
 
 
 DENSE = Dense()
@@ -98,11 +100,17 @@ class DenseStore:
         layers, room = range(shape.layers), frames + shape.chunk_frames
         self._keys = [empty_frames(shape, frames, device) for _ in layers]
         self._values = [empty_frames(shape, room, device) for _ in layers]
+        self._rotated = [empty_frames(shape, room, device) for _ in layers[: self._copies]]
+
+    @property
+    def holds_rotated(self) -> bool:
+        """As the shape says."""
+        return self.shape.hold_rotated
 
     @property
     def bytes(self) -> int:
         """Bytes of all tensors held."""
-        return sum(tensor.nbytes for tensor in (*self._keys, *self._values))
+        return sum(tensor.nbytes for tensor in (*self._keys, *self._values, *self._rotated))
 
     def write(self, layer: int, slot: int, k: Tensor, v: Tensor) -> None:
         """Put one frame's k and v (b, s, n, d) into a slot."""
@@ -118,6 +126,32 @@ class DenseStore:
     def read(self, layer: int, kept: int, recent: int) -> tuple[Tensor, Tensor]:
         """Views of the first `kept` keys, and of all values with the room behind."""
         return self._keys[layer][:, : kept * self.shape.frame_tokens], self._values[layer]
+
+    def select(self, kept: Sequence[int], recent: Sequence[int]) -> None:
+        """Move those slots, in rising order, to the front."""
+        for layer in range(self.shape.layers):
+            for slot, chosen in enumerate(kept):
+                self.write(layer, slot, *self.frame(layer, chosen))
+
+    def write_of_heads(self, layer: int, slots: Tensor, k: Tensor, v: Tensor) -> None:
+        """Put one frame's k and v (b, s, n, d) into a slot for each head; slots (n,)."""
+        heads = torch.arange(self.shape.heads)
+        for tensors, x in ((self._keys, k), (self._values, v)):
+            self._by_frame(tensors[layer])[:, slots, :, heads] = x.permute(2, 0, 1, 3)
+
+    def select_of_heads(self, slots: Tensor) -> None:
+        """Move for each layer and head its `slots` (layers, n, f) to the front."""
+        heads = torch.arange(self.shape.heads)
+        for layer, chosen in enumerate(slots):
+            for tensors in (self._keys, self._values):
+                frames = self._by_frame(tensors[layer])
+                moved = [frames[:, of_heads, :, heads] for of_heads in chosen.T]
+                for slot, one in enumerate(moved):  # (n, b, t, d)
+                    frames[:, slot] = one.permute(1, 2, 0, 3)
+
+    def rotated(self, layer: int) -> Tensor:
+        """The layer's own, or the one that all share."""
+        return self._rotated[layer % self._copies]
 
     def saved(self, kept: int, recent: int) -> dict[str, Tensor]:
         """Copies on the CPU of keys and values (b, s, n, d) of every layer."""
@@ -143,13 +177,22 @@ class DenseStore:
             for before, after in zip(old, new, strict=True):
                 stop = self.kept * self.shape.frame_tokens
                 after[:, :stop] = before[:, :stop]
-        self._keys, self._values, self.kept = grown._keys, grown._values, kept
+        self._keys, self._values, self._rotated = grown._keys, grown._values, grown._rotated
+        self.kept = kept
 
     def move(self, device: torch.device) -> None:
         """Take all tensors to `device`, bit for bit."""
-        for tensors in (self._keys, self._values):
+        for tensors in (self._keys, self._values, self._rotated):
             for layer, tensor in enumerate(tensors):
                 tensors[layer] = tensor.to(device)
+
+    def _by_frame(self, tensor: Tensor) -> Tensor:
+        frames: Tensor = tensor.unflatten(1, (-1, self.shape.frame_tokens))
+        return frames  # (b, f, t, n, d)
+
+    @property
+    def _copies(self) -> int:
+        return self.shape.layers if self.shape.hold_rotated else 1
 
 
 def empty_frames(shape: CacheShape, frames: int, device: torch.device) -> Tensor:

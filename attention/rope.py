@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 THETA = 10_000.0
+TOKENS_AT_ONCE = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,16 @@ def rotate(x: Tensor, by: Rotation) -> Tensor:
     a, b = x32[..., 0::2], x32[..., 1::2]  # each (b, s, n, d/2)
     turned = torch.stack([a * by.cos - b * by.sin, a * by.sin + b * by.cos], -1)
     return turned.flatten(-2).to(x.dtype)
+
+
+def rotate_into(out: Tensor, x: Tensor, by: Rotation) -> None:
+    """Write x (b, s, n, d), rotated, to the front of `out` (b, t, n, d), which may be x itself.
+
+    In pieces, so that the float32 copies of a long history stay small.
+    """
+    for first in range(0, x.shape[1], TOKENS_AT_ONCE):
+        at = slice(first, min(first + TOKENS_AT_ONCE, x.shape[1]))
+        out[:, at] = rotate(x[:, at], Rotation(by.cos[at], by.sin[at]))
 
 
 def _angles(positions: Tensor, part: int) -> Tensor:

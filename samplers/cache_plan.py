@@ -84,7 +84,8 @@ def source(view: View, settings: RolloutSettings) -> tuple[Filled, Seen]:
         return "with noise", All()
     if view.rebuilt:
         return "anew", view.seen
-    return "anew" if settings.context_noise.recommits else "by commits", All()
+    anew = settings.context_noise.recommits or settings.cache.rebuilt
+    return "anew" if anew else "by commits", All()
 
 
 def _plan(  # noqa: PLR0913
@@ -106,11 +107,11 @@ def _plan(  # noqa: PLR0913
         dtype=dtype,
         hold_rotated=settings.hold_rotated,
     )
-    policy = _policy(seen, settings.cache)
+    policy = _policy(filled, seen, settings.cache)
     return CachePlan(filled, seen, rows, shape, policy, settings.storage)
 
 
-def _policy(seen: Seen, whole: CachePolicy) -> CachePolicy:
+def _policy(filled: Filled, seen: Seen, whole: CachePolicy) -> CachePolicy:
     """What a cache of a part of the history keeps: never more than the whole one does."""
     match seen:
         case Ages():
@@ -118,5 +119,7 @@ def _policy(seen: Seen, whole: CachePolicy) -> CachePolicy:
             return WindowSink(count if whole.limit is None else min(count, whole.limit))
         case Sink():
             return WindowSink(max(1, whole.sink_frames))
-        case _:
+        case _ if filled == "by commits" or whole.limit is None:
             return whole
+        case _:  # what is made anew has nothing to remember
+            return WindowSink(whole.limit, whole.sink_frames)

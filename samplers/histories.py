@@ -6,7 +6,7 @@ Finished latents are kept beside the caches as long as some view is made anew be
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -68,7 +68,8 @@ class Histories:
         self.committed = 0
         self._stale = {i for i, plan in enumerate(self.plans) if plan.filled != "by commits"}
         self._changing = frozenset(self._stale)
-        self._keep_latents = any(plan.filled == "anew" for plan in self.plans)
+        recached = settings.at_switch == "re-cache"
+        self._keep_latents = recached or any(plan.filled == "anew" for plan in self.plans)
 
     @property
     def bytes(self) -> int:
@@ -80,19 +81,27 @@ class Histories:
         for i, one in enumerate(given):
             latents = clean[i].clone() if self._keep_latents else None
             self.held.append(Held(first + i, first, one, latents))
-        for plan, cache in zip(self.plans, self.caches, strict=True):
-            if plan.filled == "by commits":
-                self._pass(plan, cache, self.held[-len(clean) :], clean)
+        evicting = self._survivors(len(clean))
+        for plan, cache in self._by_commits:
+            self._pass(plan, cache, self.held[-len(clean) :], clean)
         self.committed += len(clean)
-        self._evict()
+        self.held = evicting()
         self._stale |= self._changing
 
     def prompts_changed(self) -> None:
-        """What is made for one prompt must be made again."""
+        """What is made for one prompt must be made again; the rest is as `at_switch` says."""
         for i, plan in enumerate(self.plans):
             if plan.filled == "with noise":
                 self.caches[i].clear()
         self._stale |= self._changing
+        match self.settings.at_switch:
+            case "re-cache":
+                for plan, cache in self._by_commits:
+                    self._make_anew(plan, cache)
+            case "flush":
+                self._flush()
+            case "keep":
+                pass
 
     def place(self, branch: Branch) -> Place:
         """Where a branch finds what it sees, in its simplest form; its cache is made ready."""
@@ -198,7 +207,7 @@ class Histories:
         """Pass x (b, f, c, h, w), the latent frames from `first` on, and keep keys and values."""
         prompts = [row.prompt for row in plan.rows]
         visible = self.settings.visible(range(first, first + x.shape[1]))
-        attention = cache.attention(len(visible), visible)
+        attention = cache.attention_of_commit(visible)
         kept = self.evaluator.evaluate(x, levels, prompts, attention, keep=True)
         cache.commit(kept.keys_values)
 
@@ -232,7 +241,38 @@ class Histories:
         shape = (model.config.out_channels, s.rows, s.columns)
         return frame_noise(seed, frames, step, purpose, shape).to(model.device)
 
-    def _evict(self) -> None:
-        policy = self.settings.cache
-        while policy.limit is not None and len(self.held) > policy.limit:
-            del self.held[policy.victim([one.frame for one in self.held])]
+    @property
+    def _by_commits(self) -> list[tuple[CachePlan, HistoryCache]]:
+        plans = zip(self.plans, self.caches, strict=True)
+        return [(plan, cache) for plan, cache in plans if plan.filled == "by commits"]
+
+    def _flush(self) -> None:
+        """Forget all but the sink and the newest latent frame, which the next one follows."""
+        newest = max(0, len(self.held) - 1)
+        sink = min(newest, self.settings.cache.sink_frames)
+        for _, cache in self._by_commits:
+            held = sorted(cache.held)
+            cache.retain([*held[:sink], *held[newest:]])
+        self.held = [*self.held[:sink], *self.held[newest:]]
+
+    def _survivors(self, count: int) -> Callable[[], list[Held]]:
+        """Asked after a commit of `count` frames, those of `held` that were not evicted.
+
+        A cache numbers its frames anew when it is filled anew, but their order is always the same.
+        """
+        cache = self.caches[0]
+        if self.plans[0].filled != "by commits":
+            return self._in_window
+        numbers = [*sorted(cache.held), *range(cache.committed, cache.committed + count)]
+
+        def remaining() -> list[Held]:
+            held = set(cache.held)
+            return [x for number, x in zip(numbers, self.held, strict=True) if number in held]
+
+        return remaining
+
+    def _in_window(self) -> list[Held]:
+        held, policy = list(self.held), self.settings.cache
+        while policy.limit is not None and len(held) > policy.limit:
+            del held[policy.victim([one.frame for one in held])]
+        return held

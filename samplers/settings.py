@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from ..attention.cache_policy import CachePolicy, WindowSink
 from ..attention.kv_storage import DENSE, Storage
 from ..errors import BadInput
 from ..model.config import PATCH
 from .context_noise import ContextNoise
-from .guidance import Guidance, Sink
+from .guidance import Ages, Guidance, Sink
 from .known import KnownFrames
 from .process import Flow
 from .prompts import PromptTimeline
 from .schedule import NoiseSchedule, Row
 from .solvers import Euler, Solver
+
+AtSwitch = Literal["keep", "re-cache", "flush"]
+"""What becomes of the history when the prompt changes: it stays; it is committed again, chunk by
+chunk, with the new prompt (LongLive's recache, but causal); or all but the sink and the newest
+latent frame is forgotten (Infinity-RoPE's flush).
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +62,7 @@ class RolloutSettings:
     cache: CachePolicy = field(default_factory=lambda: WindowSink(window_frames=21))
     context_noise: ContextNoise = ContextNoise()
     storage: Storage = DENSE
+    at_switch: AtSwitch = "keep"
     hold_rotated: bool = True
     guidance_changes: tuple[TimedGuidance, ...] = ()
     known: KnownFrames = KnownFrames()
@@ -71,6 +79,7 @@ class RolloutSettings:
         self.known.check(self.rows, self.columns, self.length)
         _check_times("guidance", [change.start_frame for change in self.guidance_changes])
         _check_times("seed", [change.start_frame for change in self.reseeds])
+        self._check_cache()
         for guidance in (self.guidance, *(change.guidance for change in self.guidance_changes)):
             self._check_guidance(guidance)
 
@@ -125,6 +134,21 @@ class RolloutSettings:
             reseeds=tuple(c for c in self.reseeds if c.start_frame < latent_frame),
         )
 
+    def _check_cache(self) -> None:
+        """Refuse what a KV cache's policy, storage and context noise cannot do together."""
+        if self.cache.remembers and self.context_noise.recommits:
+            raise BadInput(
+                "a context noise that grows or is drawn anew makes the history again before each "
+                "chunk, so its sink cannot average and its frames cannot be judged by attention; "
+                "choose `window + sink` in KV Cache Settings or a constant context noise."
+            )
+        if self.cache.heads_differ and (self.storage != DENSE or self.at_switch == "re-cache"):
+            raise BadInput(
+                "where every head keeps latent frames of its own, they are stored as computed and "
+                "cannot be re-cached; change storage and prompt_switch in KV Cache Settings, or "
+                "choose `most attended` for all heads together."
+            )
+
     def _check_guidance(self, guidance: Guidance) -> None:
         """Refuse guidance that this cache or solver cannot serve."""
         views = {type(branch.view.seen) for branch in guidance.branches}
@@ -132,6 +156,15 @@ class RolloutSettings:
             raise BadInput(
                 "the guidance looks at the sink and the KV cache has none; set sink_frames in KV "
                 "Cache Settings, or choose another view for no history."
+            )
+        cut = any(
+            isinstance(branch.view.seen, Ages) and not branch.view.rebuilt
+            for branch in guidance.branches
+        )
+        if cut and self.cache.heads_differ:
+            raise BadInput(
+                "the guidance looks at latent frames by age, and every head keeps others; choose "
+                "an exact view, or another policy in KV Cache Settings."
             )
         if guidance.pulls and not isinstance(self.solver.process, Flow):
             raise BadInput(

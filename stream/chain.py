@@ -139,5 +139,6 @@ def _root_fields(s: RolloutSettings, identity: str) -> dict[str, object]:
     return {
         "model": identity, "seed": s.seed, "rows": s.rows, "columns": s.columns,
         "schedule": s.schedule, "solver": s.solver, "cache": s.cache, "storage": s.storage,
+        "at_switch": s.at_switch,
         "context_noise": s.context_noise, "negative": embedding_digest(s.prompts.negative),
     }  # fmt: skip

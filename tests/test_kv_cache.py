@@ -32,9 +32,13 @@ def frame_kv(frame: int) -> list[tuple[Tensor, Tensor]]:
 
 def chunk_kv(frames: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
     """The same for several latent frames in a row."""
-    parts = [frame_kv(frame) for frame in frames]
+    return end_to_end([frame_kv(frame) for frame in frames])
+
+
+def end_to_end(frames: Sequence[list[tuple[Tensor, Tensor]]]) -> list[tuple[Tensor, Tensor]]:
+    """Keys and values of latent frames as one sequence."""
     return [
-        (torch.cat([p[layer][0] for p in parts], 1), torch.cat([p[layer][1] for p in parts], 1))
+        (torch.cat([f[layer][0] for f in frames], 1), torch.cat([f[layer][1] for f in frames], 1))
         for layer in range(SHAPE.layers)
     ]
 
@@ -90,11 +94,22 @@ def test_ring_slots_equal_a_list_of_frames(
     assert [held[position] for position in cache.positions] == cache.held
 
 
-def naive_attention(held: list[int], q: Tensor, k: Tensor, v: Tensor) -> list[Tensor]:
-    """Two active frames over the held ones, laid end to end in order of time."""
+def naive_attention(
+    held: list[int],
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    frames: Sequence[list[tuple[Tensor, Tensor]]] | None = None,
+) -> list[Tensor]:
+    """Two active frames over the held ones, laid end to end in order of time.
+
+    `frames` are the held frames' keys and values where they are not as they were committed.
+    """
     by = rotation(range(len(held) + 2), SHAPE.rows, SHAPE.columns, SHAPE.head_dim)
     now = rotation(range(len(held), len(held) + 2), SHAPE.rows, SHAPE.columns, SHAPE.head_dim)
-    history = chunk_kv(held) if held else [(k[:, :0], v[:, :0])] * SHAPE.layers
+    history = [(k[:, :0], v[:, :0])] * SHAPE.layers
+    if held:
+        history = end_to_end([frame_kv(frame) for frame in held] if frames is None else frames)
     return [
         attend(rotate(q, now), rotate(torch.cat([past_k, k], 1), by), torch.cat([past_v, v], 1))
         for past_k, past_v in history

@@ -1,0 +1,74 @@
+"""A sink that averages what is evicted into itself (Reward Forcing, arXiv 2512.04678: EMA sink).
+
+sink <- a sink + (1 - a) evicted, for un-rotated keys and for values. At a = 0.999 a step is below
+bfloat16's rounding, so the means are float32 tensors of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from .cache_shape import CacheShape
+from .kv_storage import frame_slice
+
+FLOAT32_BYTES = 4
+
+
+def planned_bytes(shape: CacheShape, frames: int) -> int:
+    """What `SinkMeans.bytes` will be."""
+    return 2 * shape.layers * frames * shape.frame_values * FLOAT32_BYTES
+
+
+class SinkMeans:
+    """The float32 means of the first `frames` latent frames, of all layers; none may be wanted."""
+
+    def __init__(self, shape: CacheShape, frames: int, device: torch.device) -> None:
+        self.shape, self.frames = shape, frames
+        size = shape.batch, frames * shape.frame_tokens, shape.heads, shape.head_dim
+        self._means = [
+            tuple(torch.zeros(size, device=device) for _ in "kv") for _ in range(shape.layers)
+        ]
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all tensors held."""
+        return sum(tensor.nbytes for means in self._means for tensor in means)
+
+    def start(self, layer: int, frame: int, k: Tensor, v: Tensor) -> None:
+        """Begin the mean of sink frame `frame` with its own k and v (b, s, n, d)."""
+        at = frame_slice(self.shape, frame)
+        for mean, x in zip(self._means[layer], (k, v), strict=True):
+            mean[:, at] = x
+
+    def blend(
+        self, layer: int, frame: int, evicted: tuple[Tensor, Tensor], decay: float
+    ) -> tuple[Tensor, Tensor]:
+        """Average an evicted frame's k and v into sink frame `frame`; gives its k and v."""
+        at = frame_slice(self.shape, frame)
+        k, v = (mean[:, at] for mean in self._means[layer])
+        for mean, x in zip((k, v), evicted, strict=True):
+            mean.mul_(decay).add_(x.float(), alpha=1 - decay)
+        return k, v
+
+    def saved(self) -> dict[str, Tensor]:
+        """Copies on the CPU."""
+        return {
+            f"mean.{layer}.{i}": tensor.to("cpu", copy=True)
+            for layer, means in enumerate(self._means)
+            for i, tensor in enumerate(means)
+            if self.frames
+        }
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take back what `saved` gave."""
+        for layer, means in enumerate(self._means):
+            for i, tensor in enumerate(means):
+                if self.frames:
+                    tensor.copy_(tensors[f"mean.{layer}.{i}"])
+
+    def move(self, device: torch.device) -> None:
+        """Take all tensors to `device`, bit for bit."""
+        self._means = [tuple(tensor.to(device) for tensor in means) for means in self._means]
