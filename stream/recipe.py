@@ -16,8 +16,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..attention.cache_policy import FullHistory, WindowSink
+from ..attention.cache_policy import (
+    AveragingSink,
+    FullHistory,
+    MostAttended,
+    RebuiltWindow,
+    WindowSink,
+)
 from ..attention.kv_storage import Dense
+from ..attention.packed_store import Packed
+from ..attention.quantize import AsComputed, Float8, Integers
 from ..errors import BadInput
 from ..model.vae.tiny import TinyVAE, TinyVAEConfig
 from ..samplers.guidance.scores import Motion, Palette, Pictures, Region
@@ -28,7 +36,8 @@ from ..samplers.settings import RolloutSettings
 from ..samplers.solvers import DDIM, Euler, ReNoise
 
 BEHIND_PROTOCOLS = (
-    FullHistory, WindowSink, Dense, Staggered, Flow, VariancePreserving,
+    FullHistory, WindowSink, AveragingSink, RebuiltWindow, MostAttended,
+    Dense, Packed, AsComputed, Float8, Integers, Staggered, Flow, VariancePreserving,
     Euler, ReNoise, DDIM, DPMSolverPP2M, UniPC2, Motion, Palette, Region,
 )  # fmt: skip
 """Those that the types of the settings' fields do not name."""
