@@ -7,7 +7,7 @@ business: a policy sees the numbers of the frames that are held.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 UNBOUNDED_START = 64  # slots of a history without bound or planned end, before it first grows
 
@@ -30,6 +30,14 @@ class CachePolicy:
     def victim(self, held: Sequence[int]) -> int:
         """The index in `held`, frames by slot, of the one that gives way when all are full."""
         raise IndexError(f"a full history of {len(held)} latent frames was asked to evict one")
+
+    def within(self, frames: int) -> CachePolicy:
+        """The same with at most `frames` latent frames; what keeps everything keeps the newest."""
+        return WindowSink(frames)
+
+    def with_first(self) -> CachePolicy:
+        """The same, but for the first latent frame, which never leaves."""
+        return self
 
     @property
     def averaged_frames(self) -> int:
@@ -89,6 +97,14 @@ class WindowSink(CachePolicy):
             (slot for slot, frame in enumerate(held) if frame >= self.sink_frames),
             key=held.__getitem__,
         )
+
+    def within(self, frames: int) -> WindowSink:
+        """A window of at most `frames`, which must be more than the sink."""
+        return replace(self, window_frames=min(frames, self.window_frames))
+
+    def with_first(self) -> WindowSink:
+        """A sink of one, where there is none and the window has room for it."""
+        return replace(self, sink_frames=1) if self.window_frames > 1 > self.sink_frames else self
 
 
 @dataclass(frozen=True, slots=True)

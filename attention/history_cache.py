@@ -45,7 +45,11 @@ class HistoryCache(Protocol):
 
     @property
     def bytes(self) -> int:
-        """Bytes of all tensors held, exactly as planned."""
+        """Bytes of all tensors on the device, exactly as planned."""
+
+    @property
+    def elsewhere_bytes(self) -> int:
+        """Bytes of what lies in main memory or files instead."""
 
     @property
     def dropped(self) -> bool:

@@ -35,6 +35,13 @@ def planned_bytes(
     return stored + sink_mean.planned_bytes(shape, policy.averaged_frames)
 
 
+def planned_elsewhere(
+    shape: CacheShape, policy: CachePolicy, length: int | None, storage: Storage = DENSE
+) -> int:
+    """What `KVCache.elsewhere_bytes` will be, exactly."""
+    return storage.planned_elsewhere(shape, capacity(policy, length), policy.sink_frames)
+
+
 class KVCache:
     """The history of one rollout for all layers and guidance branches."""
 
@@ -64,8 +71,13 @@ class KVCache:
 
     @property
     def bytes(self) -> int:
-        """Bytes of all tensors held, scratch and rotated copies included."""
+        """Bytes of all tensors on the device, scratch and rotated copies included."""
         return 0 if self.dropped else self._store.bytes + self._means.bytes
+
+    @property
+    def elsewhere_bytes(self) -> int:
+        """Bytes in main memory or files, where the storage is placed there."""
+        return 0 if self.dropped else self._store.elsewhere_bytes
 
     @property
     def positions(self) -> list[int]:

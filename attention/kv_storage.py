@@ -30,7 +30,11 @@ class Store(Protocol):
 
     @property
     def bytes(self) -> int:
-        """Bytes of all tensors held."""
+        """Bytes of all tensors on the device."""
+
+    @property
+    def elsewhere_bytes(self) -> int:
+        """Bytes of tensors in main memory or files."""
 
     def write(self, layer: int, slot: int, k: Tensor, v: Tensor) -> None:
         """Put one frame's k and v (b, s, n, d) into a slot; from `kept` on they are recent ones."""
@@ -65,16 +69,26 @@ class Store(Protocol):
 class Storage(Protocol):
     """A way of storing."""
 
+    def reason_against(self, device: torch.device) -> str | None:
+        """Why it cannot be used on `device`, or None."""
+
     def open(self, shape: CacheShape, frames: int, sink: int, device: torch.device) -> Store:
         """A store of `frames` latent frames in all, of which the first `sink` are kept for ever."""
 
     def planned_bytes(self, shape: CacheShape, frames: int, sink: int) -> int:
         """What `Store.bytes` will be, exactly."""
 
+    def planned_elsewhere(self, shape: CacheShape, frames: int, sink: int) -> int:
+        """What `Store.elsewhere_bytes` will be, exactly."""
+
 
 @dataclass(frozen=True, slots=True)
 class Dense:
     """As the model computes them."""
+
+    def reason_against(self, device: torch.device) -> str | None:
+        """None."""
+        return None
 
     def open(self, shape: CacheShape, frames: int, sink: int, device: torch.device) -> DenseStore:
         """A store of `frames` slots, none of them recent."""
@@ -86,6 +100,10 @@ class Dense:
         held = shape.layers * frames + (shape.layers + copies) * (frames + shape.chunk_frames)
         return held * shape.frame_values * shape.dtype.itemsize
 
+    def planned_elsewhere(self, shape: CacheShape, frames: int, sink: int) -> int:
+        """All is on the device."""
+        return 0
+
 
 DENSE = Dense()
 
@@ -93,7 +111,7 @@ DENSE = Dense()
 class DenseStore:
     """One tensor of keys and one of values for each layer, which attention reads in place."""
 
-    recent = 0
+    recent = elsewhere_bytes = 0
 
     def __init__(self, shape: CacheShape, frames: int, device: torch.device) -> None:
         self.shape, self.kept = shape, frames

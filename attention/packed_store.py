@@ -6,54 +6,81 @@ What attention reads is decoded layer by layer into two buffers that all layers 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from .cache_shape import CacheShape
-from .kv_storage import empty_frames, frame_slice
-from .quantize import Codec, coded_frame_bytes
+from .kv_storage import Storage, empty_frames, frame_slice
+from .placement import ON_DEVICE, Placement, Shelf
+from .quantize import AS_COMPUTED, Codec, coded_frame_bytes
 
 DECODED_AT_ONCE = 4  # latent frames; decoding takes float32 copies
 
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """Store through a `codec` all but the newest `recent_frames`, which stay as computed."""
+    """Store through a `codec` all but the newest `recent_frames`, which stay as computed on the
+    device; the coded ones lie where `placement` says.
+    """
 
     codec: Codec
     recent_frames: int = 0
+    placement: Placement = ON_DEVICE
 
     def __post_init__(self) -> None:
         if self.recent_frames < 0:
             raise ValueError(f"recent_frames must be at least 0; got {self.recent_frames}")
 
+    def reason_against(self, device: torch.device) -> str | None:
+        """The codec's."""
+        return self.codec.reason_against(device)
+
     def open(self, shape: CacheShape, frames: int, sink: int, device: torch.device) -> PackedStore:
         """A store of `frames` slots, of them as many recent ones as the sink leaves."""
         recent = self._recent(frames, sink)
-        return PackedStore(shape, self.codec, frames - recent, recent, device)
+        return PackedStore(shape, self, frames - recent, recent, device)
 
     def planned_bytes(self, shape: CacheShape, frames: int, sink: int) -> int:
-        """Codes of the older frames, the recent ones, and what is decoded of one layer."""
+        """Codes of the older frames, or of the layers fetched; the recent frames; and what is
+        decoded of one layer.
+        """
         recent = self._recent(frames, sink)
-        coded = shape.layers * (frames - recent) * coded_frame_bytes(self.codec, shape)
+        here = self.placement.buffers or shape.layers
+        coded = here * (frames - recent) * coded_frame_bytes(self.codec, shape)
         dense = 2 * shape.layers * recent + 2 * (frames + shape.chunk_frames)
         return coded + dense * shape.frame_values * shape.dtype.itemsize
+
+    def planned_elsewhere(self, shape: CacheShape, frames: int, sink: int) -> int:
+        """Codes of the older frames, where they do not lie on the device."""
+        if not self.placement.buffers:
+            return 0
+        older = frames - self._recent(frames, sink)
+        return shape.layers * older * coded_frame_bytes(self.codec, shape)
 
     def _recent(self, frames: int, sink: int) -> int:
         """At least one slot beside the sink is for frames that the recent ones push out."""
         return max(0, min(self.recent_frames, frames - sink - 1))
 
 
+def placed(storage: Storage, placement: Placement) -> Storage:
+    """The same bits in another place; what is dense leaves the device as it is computed."""
+    if not placement.buffers:
+        return storage
+    if isinstance(storage, Packed):
+        return replace(storage, placement=placement)
+    return Packed(AS_COMPUTED, 0, placement)
+
+
 class PackedStore:
     """Coded frames in the kept slots, plain ones in the recent slots."""
 
     def __init__(
-        self, shape: CacheShape, codec: Codec, kept: int, recent: int, device: torch.device
+        self, shape: CacheShape, storage: Packed, kept: int, recent: int, device: torch.device
     ) -> None:
-        self.shape, self.codec, self.kept, self.recent = shape, codec, kept, recent
-        self._coded = [self._no_codes(kept, device) for _ in range(shape.layers)]
+        self.shape, self.storage, self.kept, self.recent = shape, storage, kept, recent
+        self._coded = self._shelf(device)
         self._recent = [
             tuple(empty_frames(shape, recent, device) for _ in "kv") for _ in range(shape.layers)
         ]
@@ -66,8 +93,14 @@ class PackedStore:
 
     @property
     def bytes(self) -> int:
-        """Bytes of all tensors held."""
-        return sum(tensor.nbytes for tensor in self._tensors())
+        """Bytes of all tensors on the device."""
+        plain = (*self._decoded, *(part for parts in self._recent for part in parts))
+        return self._coded.device_bytes + sum(tensor.nbytes for tensor in plain)
+
+    @property
+    def elsewhere_bytes(self) -> int:
+        """Bytes of tensors in another place."""
+        return self._coded.elsewhere_bytes
 
     def write(self, layer: int, slot: int, k: Tensor, v: Tensor) -> None:
         """Put one frame's k and v (b, s, n, d) into a slot, coded where it is a kept one."""
@@ -76,8 +109,10 @@ class PackedStore:
             for into, x in zip(self._recent[layer], (k, v), strict=True):
                 into[:, at] = x
             return
-        for part, made in zip(self._coded[layer], self.codec.encode(k, v), strict=True):
-            part[:, slot] = made
+        codes = self.storage.codec.encode(k, v)
+        for part, made in zip(self._coded.layers[layer], codes, strict=True):
+            part[slot] = made
+        self._coded.changed()
 
     def frame(self, layer: int, slot: int) -> tuple[Tensor, Tensor]:
         """One frame's k and v (b, s, n, d), decoded."""
@@ -85,17 +120,17 @@ class PackedStore:
             at = frame_slice(self.shape, slot - self.kept)
             k, v = self._recent[layer]
             return k[:, at], v[:, at]
-        k, v = self._decode(layer, slice(slot, slot + 1))
-        return k, v
+        return self._decode([part[slot : slot + 1] for part in self._coded.layers[layer]])
 
     def read(self, layer: int, kept: int, recent: int) -> tuple[Tensor, Tensor]:
         """Keys (b, s, n, d) and values with room behind, in the buffers that all layers share."""
         tokens = self.shape.frame_tokens
+        coded = self._coded.fetch(layer, kept)
         for first in range(0, kept, DECODED_AT_ONCE):
-            frames = slice(first, min(first + DECODED_AT_ONCE, kept))
-            at = slice(frames.start * tokens, frames.stop * tokens)
-            for into, made in zip(self._decoded, self._decode(layer, frames), strict=True):
-                into[:, at] = made
+            stop = min(first + DECODED_AT_ONCE, kept)
+            decoded = self._decode([part[first:stop] for part in coded])
+            for into, made in zip(self._decoded, decoded, strict=True):
+                into[:, first * tokens : stop * tokens] = made
         behind = slice(kept * tokens, (kept + recent) * tokens)
         for into, part in zip(self._decoded, self._recent[layer], strict=True):
             into[:, behind] = part[:, : recent * tokens]
@@ -106,11 +141,12 @@ class PackedStore:
         """Move those slots, in rising order, to the front."""
         for layer in range(self.shape.layers):
             for slot, chosen in enumerate(kept):
-                for part in self._coded[layer]:
-                    part[:, slot] = part[:, chosen]
+                for part in self._coded.layers[layer]:
+                    part[slot] = part[chosen]
             for slot, chosen in enumerate(recent):
                 k, v = self.frame(layer, self.kept + chosen)
                 self.write(layer, self.kept + slot, k, v)
+        self._coded.changed()
 
     def rotated(self, layer: int) -> Tensor:
         """Where the rotated keys go, with room behind: over those that were read."""
@@ -119,9 +155,9 @@ class PackedStore:
     def saved(self, kept: int, recent: int) -> dict[str, Tensor]:
         """Copies on the CPU of codes and of recent frames."""
         stop, found = recent * self.shape.frame_tokens, {}
-        for layer, parts in enumerate(self._coded):
+        for layer, parts in enumerate(self._coded.layers):
             for i, part in enumerate(parts):
-                found[f"coded.{layer}.{i}"] = part[:, :kept].to("cpu", copy=True)
+                found[f"coded.{layer}.{i}"] = part[:kept].to("cpu", copy=True)
             for i, part in enumerate(self._recent[layer]):
                 found[f"recent.{layer}.{i}"] = part[:, :stop].to("cpu", copy=True)
         return found
@@ -129,43 +165,39 @@ class PackedStore:
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Take back what `saved` gave."""
         for layer in range(self.shape.layers):
-            for name, parts in (("coded", self._coded[layer]), ("recent", self._recent[layer])):
-                for i, part in enumerate(parts):
-                    content = tensors[f"{name}.{layer}.{i}"]
-                    part[:, : content.shape[1]] = content
+            for i, part in enumerate(self._coded.layers[layer]):
+                content = tensors[f"coded.{layer}.{i}"]
+                part[: len(content)] = content
+            for i, part in enumerate(self._recent[layer]):
+                content = tensors[f"recent.{layer}.{i}"]
+                part[:, : content.shape[1]] = content
+        self._coded.changed()
 
     def grow(self, kept: int) -> None:
         """Have `kept` coded slots; their content stays."""
-        device = self._decoded[0].device
-        for layer, old in enumerate(self._coded):
-            self._coded[layer] = self._no_codes(kept, device)
-            for before, after in zip(old, self._coded[layer], strict=True):
-                after[:, : self.kept] = before
+        device, old, before = self._decoded[0].device, self._coded, self.kept
         self.kept = kept
-        self._decoded = self._room(device)
+        self._coded, self._decoded = self._shelf(device), self._room(device)
+        for layer, parts in enumerate(old.layers):
+            for part, grown in zip(parts, self._coded.layers[layer], strict=True):
+                grown[:before] = part
 
     def move(self, device: torch.device) -> None:
         """Take all tensors to `device`, bit for bit."""
-        for layers in (self._coded, self._recent):
-            for layer, parts in enumerate(layers):
-                layers[layer] = tuple(part.to(device) for part in parts)
+        self._coded.move(device)
+        self._recent = [tuple(part.to(device) for part in parts) for parts in self._recent]
         keys, values = self._decoded
         self._decoded = keys.to(device), values.to(device)
 
-    def _decode(self, layer: int, frames: slice) -> tuple[Tensor, Tensor]:
-        k, v = self.codec.decode([part[:, frames] for part in self._coded[layer]], self.shape)
+    def _decode(self, parts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """k and v (b, s, n, d) of coded frames (f, b, ...)."""
+        k, v = self.storage.codec.decode([part.transpose(0, 1) for part in parts], self.shape)
         return k.flatten(1, 2), v.flatten(1, 2)
 
-    def _no_codes(self, frames: int, device: torch.device) -> tuple[Tensor, ...]:
-        return tuple(
-            torch.zeros(self.shape.batch, frames, *part.size, dtype=part.dtype, device=device)
-            for part in self.codec.parts(self.shape)
-        )
+    def _shelf(self, device: torch.device) -> Shelf:
+        parts, leading = self.storage.codec.parts(self.shape), (self.kept, self.shape.batch)
+        return self.storage.placement.shelf(self.shape.layers, parts, leading, device)
 
     def _room(self, device: torch.device) -> tuple[Tensor, Tensor]:
         frames = self.kept + self.recent + self.shape.chunk_frames
         return empty_frames(self.shape, frames, device), empty_frames(self.shape, frames, device)
-
-    def _tensors(self) -> list[Tensor]:
-        of_layers = (*self._coded, *self._recent)
-        return [*self._decoded, *(part for parts in of_layers for part in parts)]

@@ -41,6 +41,9 @@ class Part:
 class Codec(Protocol):
     """A way to store k and v, and what it makes of them."""
 
+    def reason_against(self, device: torch.device) -> str | None:
+        """Why it cannot be used on `device`, or None."""
+
     def parts(self, shape: CacheShape) -> tuple[Part, ...]:
         """The tensors for one latent frame: half of them for the keys, then for the values."""
 
@@ -54,6 +57,10 @@ class Codec(Protocol):
 @dataclass(frozen=True, slots=True)
 class AsComputed:
     """Not changed at all; for storage in another place."""
+
+    def reason_against(self, device: torch.device) -> str | None:
+        """None."""
+        return None
 
     def parts(self, shape: CacheShape) -> tuple[Part, ...]:
         """Keys and values."""
@@ -72,6 +79,10 @@ class AsComputed:
 @dataclass(frozen=True, slots=True)
 class Float8:
     """e4m3, with a float32 scale for every frame and head that takes the largest value to 448."""
+
+    def reason_against(self, device: torch.device) -> str | None:
+        """Old versions of torch, and some devices."""
+        return float8_reason(device)
 
     def parts(self, shape: CacheShape) -> tuple[Part, ...]:
         """Codes and scales."""
@@ -105,6 +116,10 @@ class Integers:
     key_tokens: int
     value_channels: int
     zero_points: bool
+
+    def reason_against(self, device: torch.device) -> str | None:
+        """None."""
+        return None
 
     def parts(self, shape: CacheShape) -> tuple[Part, ...]:
         """Codes, scales and perhaps zero points of keys, then of values."""
@@ -205,9 +220,9 @@ def coded_frame_bytes(codec: Codec, shape: CacheShape) -> int:
 def float8_reason(device: torch.device) -> str | None:
     """Why float8 cannot be used on `device`, or None."""
     if not hasattr(torch, "float8_e4m3fn"):
-        return f"torch {torch.__version__} has no float8"
+        return f"this torch ({torch.__version__}) has no float8"
     try:
         torch.ones(2, device=device).to(torch.float8_e4m3fn).float()
     except (RuntimeError, TypeError) as error:
-        return f"{device.type} cannot convert it ({str(error).splitlines()[0]})"
+        return f"{device.type} cannot convert float8 ({str(error).splitlines()[0]})"
     return None

@@ -17,7 +17,8 @@ class Preset:
     one for the first chunk alone; `shift_timesteps` is False where the list is final already.
     `window_frames` counts the sink and not the chunk in work, 0 stands for all of the past;
     `sink_decay` is the share of a sink that averages what is evicted into itself (0: it stays as it
-    is). `rolling_chunks` are denoised together at rising noise (0: one after another).
+    is); `first_leaves` says that windows without the first latent frame were trained on.
+    `rolling_chunks` are denoised together at rising noise (0: one after another).
     """
 
     chunk_frames: int
@@ -36,6 +37,7 @@ class Preset:
     shift_timesteps: bool = True
     solver: str = EULER
     sink_decay: float = 0.0
+    first_leaves: bool = False
     rolling_chunks: int = 0
     note: str = ""
 
@@ -43,4 +45,5 @@ class Preset:
 DEMO = Preset(
     chunk_frames=3, steps=4, shift=2.0, guidance_scale=2.5,
     window_frames=21, sink_frames=0, context_noise=0.0, text_len=24, fps=16.0, width=96, height=64,
+    first_leaves=True,
 )  # fmt: skip

@@ -9,7 +9,7 @@ from torch import Tensor
 from ..errors import BadInput
 from ..stream.video import FragmentedMP4, VideoSpec, open_video
 from . import host, sockets
-from .plan import gigabytes
+from .costs import gigabytes
 from .schema import build
 from .streams import HostFrames, HostRollout
 from .vae import to_latent

@@ -6,7 +6,7 @@ from ..errors import BadInput
 from ..model.vae.latent_format import frame_count
 from ..samplers.memory import RolloutMemory
 from ..samplers.settings import RolloutSettings
-from . import host, plan
+from . import costs, host, plan
 from .streams import HostRollout, denoiser, over_journal
 
 
@@ -23,13 +23,17 @@ def derived(
     return rollout
 
 
-def say_plan(rollout: HostRollout, length: plan.Length) -> None:
-    """Keep the plan with the rollout and say it; refuse what cannot fit, unless only planning."""
+def say_plan(rollout: HostRollout, length: plan.Length, choice: str = "") -> None:
+    """Keep the plan with the rollout and say it; refuse what cannot fit, unless only planning.
+
+    `choice` is a further sentence: what was chosen in view of the plan.
+    """
     free = host.usable_memory_bytes(rollout.model.device)
-    costs = plan.cost_line(rollout.settings, rollout.model)
+    said = costs.cost_line(rollout.settings, rollout.model) + choice
+    short = costs.shortage_elsewhere(rollout.settings, rollout.model)
     working = 0 if rollout.most_bytes <= free else rollout.working_bytes
     memory = RolloutMemory(rollout.kv_bytes_planned, working)
-    rollout.plan = plan.plan(length, costs, memory, free)
+    rollout.plan = plan.plan(length, said, memory, free, short)
     if not rollout.plan.fits and not rollout.plan_only:
         raise BadInput(rollout.plan.text)
     host.say(

@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..samplers.cache_settings import CacheSettings
 from ..samplers.context_noise import ContextNoise
 from ..samplers.preset_schedule import preset_cache, preset_schedule
 from ..samplers.schedule_options import solver_named
@@ -57,5 +58,9 @@ class SettingsFromModel(io.ComfyNode):
             ContextNoise(preset.context_noise),
         )
         return io.NodeOutput(
-            schedule, preset_cache(preset), preset.guidance_scale, preset.width, preset.height
+            schedule,
+            CacheSettings(preset_cache(preset)),
+            preset.guidance_scale,
+            preset.width,
+            preset.height,
         )

@@ -22,14 +22,13 @@ from ..model.vae.latent_format import (
     frame_count,
     latent_frame_count,
 )
-from ..samplers.cost import cost, without_guidance
-from ..samplers.denoiser import Denoiser
 from ..samplers.guidance import Guidance
 from ..samplers.memory import RolloutMemory
 from ..samplers.prompts import PromptTimeline, TimedPrompt, chunk_start, fit_length
 from ..samplers.settings import RolloutSettings, TimedGuidance
 from ..stream.chain import spans
 from ..stream.take_record import Plan
+from .costs import gigabytes
 from .timeline import TimedEmbedding, Timeline
 
 SIZE_STEP = PATCH * SPATIAL_FACTOR
@@ -131,15 +130,22 @@ def latent_size(width: int, height: int) -> tuple[int, int]:
     return height // SPATIAL_FACTOR, width // SPATIAL_FACTOR
 
 
-def plan(length: Length, costs: str, memory: RolloutMemory, free_bytes: int) -> Plan:
-    """What will be made at what `costs`, and whether its `memory` can fit."""
+def plan(
+    length: Length, costs: str, memory: RolloutMemory, free_bytes: int, short: str | None = None
+) -> Plan:
+    """What will be made at what `costs`, and whether its `memory` can fit.
+
+    `short` is why what lies elsewhere cannot.
+    """
     text, fits = f"{length}; {costs}", memory.total_bytes <= free_bytes
-    if not fits:
+    if short is not None:
+        text, fits = short, False
+    elif not fits:
         text = (
             f"This rollout takes {gigabytes(memory.total_bytes)} ({gigabytes(memory.kv_bytes)} for "
             f"the KV cache, {gigabytes(memory.working_bytes)} for a pass of the model) and "
             f"{gigabytes(free_bytes)} are free; lower width, height or window_frames, or choose "
-            "`window + sink`."
+            "`window + sink`, int8 or int4 storage, or another placement."
         )
     return Plan(
         length.frames, length.seconds, length.chunks,
@@ -171,26 +177,6 @@ def check_endless(length: Length, cache: CachePolicy) -> None:
             "length is 0 (until Stop) and the KV cache keeps the full history, which would fill "
             "the memory; choose `window + sink`, or give a length."
         )
-
-
-def cost_line(settings: RolloutSettings, model: Denoiser) -> str:
-    """Memory, and what guidance adds to a chunk that has a history."""
-    config, dtype = model.config, model.dtype
-    made = cost(settings, config, dtype)
-    plain = cost(without_guidance(settings), config, dtype)
-    memory = f"KV cache {gigabytes(made.kv_bytes)}"
-    if made == plain:
-        return f"{memory}."
-    more = gigabytes(made.kv_bytes - plain.kv_bytes)
-    return (
-        f"{memory}, {more} of it for guidance; {made.evaluations} model evaluations a chunk "
-        f"instead of {plain.evaluations}."
-    )
-
-
-def gigabytes(count: int) -> str:
-    """Bytes for people."""
-    return f"{count / 2**30:.1f} GB" if count >= 2**29 else f"{count / 2**20:.1f} MB"
 
 
 def prompt_timeline(

@@ -19,6 +19,7 @@ from ..stream.metrics import Meter, Report
 from ..stream.rollout_file import SUFFIX, Beside, RolloutFile, save_rollout
 from ..stream.run import Prompter
 from . import host, plan, sockets
+from .costs import gigabytes
 from .derived import say_plan
 from .identity import identity
 from .prompts import CLIPPrompter
@@ -82,7 +83,7 @@ class SaveRollout(io.ComfyNode):
         beside = Beside(_report(rollout, meter, str(file.path)), picture, _guided(rollout),
                         rollout.fps)  # fmt: skip
         size = save_rollout(file.path, rollout.run, count, beside)
-        host.say(cls.hidden.unique_id, f"{file.name}: {count} chunks, {plan.gigabytes(size)}.")
+        host.say(cls.hidden.unique_id, f"{file.name}: {count} chunks, {gigabytes(size)}.")
         entry = {"role": "rollout", "filename": file.name, "subfolder": file.subfolder,
                  "type": "output"}  # fmt: skip
         return io.NodeOutput(ui={"longtake_files": [entry]})

@@ -11,8 +11,8 @@ from ..stream.fork_tree import drawn, fork_tree
 from ..stream.records import Record, described, records
 from ..stream.room import usage
 from . import host, sockets
+from .costs import gigabytes
 from .derived import time_of
-from .plan import gigabytes
 from .schema import build
 from .streams import HostRollout
 

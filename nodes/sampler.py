@@ -7,14 +7,14 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..attention.cache_policy import CachePolicy
 from ..model.preset import DEMO
+from ..samplers.cache_settings import CacheSettings
 from ..samplers.guidance import Guidance
 from ..samplers.guidance import cfg as guidance_by
 from ..samplers.preset_schedule import preset_cache
 from ..samplers.settings import RolloutSettings
 from ..stream.disk_cap import DISK_CAP_BYTES
-from . import host, plan, sockets
+from . import costs, host, plan, sockets
 from .derived import say_plan
 from .known_frames import KnownClip, placed
 from .model_facts import facts
@@ -62,7 +62,7 @@ class DiffusionForcingSampler(io.ComfyNode):
         length: float,
         length_unit: str,
         cfg: float,
-        kv_cache: CachePolicy | None = None,
+        kv_cache: CacheSettings | None = None,
         guidance: Guidance | None = None,
         plan_only: bool = False,
         known_frames: tuple[KnownClip, ...] | Mapping[str, Any] | None = None,
@@ -73,20 +73,23 @@ class DiffusionForcingSampler(io.ComfyNode):
         rows, columns = plan.latent_size(width, height)
         known, unit = placed(known_frames, preset.fps), schedule.chunk_frames
         planned = plan.snapped_length(length, length_unit, preset.fps, unit, known.leading)
-        cache = kv_cache or preset_cache(preset)
-        plan.check_endless(planned, cache)
+        cache = kv_cache or CacheSettings(preset_cache(preset))
         guided = guidance.scaled if guidance else guidance_by
         settings = RolloutSettings(
             plan.prompt_timeline(prompts, engine.config, planned), rows, columns, schedule.schedule,
             length=planned.latent_frames, seed=seed, solver=schedule.solver,
-            cache=cache, context_noise=schedule.context_noise,
+            context_noise=schedule.context_noise,
             guidance=guidance or guidance_by(cfg), known=known,
             guidance_changes=plan.guidance_changes(prompts, planned, guided),
         )  # fmt: skip
+        settings = cache.put_in_force(
+            settings, engine.config, (engine.device, engine.dtype), first_leaves=preset.first_leaves
+        )
+        plan.check_endless(planned, settings.cache)
         prompter = prompts.prompter if isinstance(prompts, Timeline) else None
         rollout = open_rollout(model, engine, settings, prompter, guided, plan_only=plan_only)
         rollout.node_id, rollout.snapshot_chunks = cls.hidden.unique_id, snapshot_chunks
-        say_plan(rollout, planned)
+        say_plan(rollout, planned, costs.choice_line(cache, settings))
         for problem in [*_problems(rollout, model), *plan.never_shown(prompts, planned)]:
             host.warn(rollout.node_id, problem)
         return io.NodeOutput(rollout)

@@ -7,6 +7,7 @@ from comfy_api.latest import io
 from ..attention.cache_policy import FullHistory, WindowSink
 from ..errors import BadInput
 from ..model.preset import DEMO
+from ..samplers.cache_settings import CacheSettings
 from . import sockets
 from .schema import build
 
@@ -61,10 +62,10 @@ class KVCacheSettings(io.ComfyNode):
     def execute(cls, policy: str, window_frames: int, sink_frames: int) -> io.NodeOutput:
         """The cache policy."""
         if policy == FULL:
-            return io.NodeOutput(FullHistory())
+            return io.NodeOutput(CacheSettings(FullHistory()))
         if sink_frames >= window_frames:
             raise BadInput(
                 f"sink_frames is {sink_frames} and window_frames {window_frames}; the sink is part "
                 "of the window and must be smaller."
             )
-        return io.NodeOutput(WindowSink(window_frames, sink_frames))
+        return io.NodeOutput(CacheSettings(WindowSink(window_frames, sink_frames)))

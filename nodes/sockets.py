@@ -6,7 +6,7 @@ from comfy_api.latest import io
 
 Rollout = io.Custom("ROLLOUT")  # stream/rollout_stream.py
 Frames = io.Custom("FRAMES")  # stream/rollout_stream.py
-KVCache = io.Custom("KV_CACHE")  # attention/kv_cache.py
+KVCache = io.Custom("KV_CACHE")  # samplers/cache_settings.py
 Guidance = io.Custom("GUIDANCE")  # samplers/guidance/terms.py
 KnownFrames = io.Custom("KNOWN_FRAMES")  # nodes/known_frames.py
 Schedule = io.Custom("NOISE_SCHEDULE")  # nodes/settings.py

@@ -7,11 +7,12 @@ from typing import Literal
 
 import torch
 
-from ..attention import history_cache
+from ..attention import history_cache, kv_cache
 from ..attention.cache_policy import CachePolicy, WindowSink
 from ..attention.cache_shape import CacheShape
 from ..attention.history_cache import HistoryCache
 from ..attention.kv_storage import Storage
+from ..attention.packed_store import placed
 from ..model.config import PATCH, DiTConfig
 from .guidance import ALL, Ages, All, Branch, Nothing, Prompt, Seen, Sink, View
 from .settings import RolloutSettings
@@ -45,6 +46,10 @@ class CachePlan:
         """The cache's bytes in a rollout of `length` latent frames."""
         return history_cache.planned_bytes(self.shape, self.policy, self.storage, length)
 
+    def planned_elsewhere(self, length: int | None) -> int:
+        """The cache's bytes in main memory or files."""
+        return kv_cache.planned_elsewhere(self.shape, self.policy, length, self.storage)
+
     def open(self, length: int | None, device: torch.device) -> HistoryCache:
         """The cache, empty."""
         return history_cache.open_cache(self.shape, self.policy, self.storage, length, device)
@@ -71,6 +76,12 @@ def planned_bytes(settings: RolloutSettings, config: DiTConfig, dtype: torch.dty
     """Bytes of all KV caches, exactly; an unbounded full history only starts there."""
     plans = cache_plans(settings, config, dtype)
     return sum(plan.planned_bytes(settings.length) for plan in plans)
+
+
+def planned_elsewhere(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> int:
+    """Bytes of all KV caches in main memory or files, exactly."""
+    plans = cache_plans(settings, config, dtype)
+    return sum(plan.planned_elsewhere(settings.length) for plan in plans)
 
 
 def row_of(branch: Branch) -> CacheRow:
@@ -108,7 +119,8 @@ def _plan(  # noqa: PLR0913
         hold_rotated=settings.hold_rotated,
     )
     policy = _policy(filled, seen, settings.cache)
-    return CachePlan(filled, seen, rows, shape, policy, settings.storage)
+    storage = placed(settings.storage, settings.placement)
+    return CachePlan(filled, seen, rows, shape, policy, storage)
 
 
 def _policy(filled: Filled, seen: Seen, whole: CachePolicy) -> CachePolicy:

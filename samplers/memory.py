@@ -72,7 +72,8 @@ def most_bytes(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype)
 
 def _step(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> int:
     """A row with as many active latent frames as there ever are."""
-    branches, first = _rehearsal(settings, config, dtype)
+    first = _frames_before(settings)
+    branches = _rehearsal(settings, config, dtype, first)
     row = next(settings.noise_rows(first))
     x = torch.empty(len(row.frames), *branches.nothing().shape[1:], device=META)
     return peak_bytes(_with_prompt(branches, lambda: branches.velocity(x, row)))
@@ -80,10 +81,11 @@ def _step(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> i
 
 def _commit(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> int:
     """The commit of the latent frames that finish together; the last ones are never committed."""
-    branches, first = _rehearsal(settings, config, dtype)
-    count = next(row.finished for row in settings.noise_rows(first) if row.finished)
-    if first == 0 and count == settings.length:
+    first = _frames_before_commit(settings)
+    if first < 0:
         return 0
+    branches = _rehearsal(settings, config, dtype, first)
+    count = next(row.finished for row in settings.noise_rows(first) if row.finished)
     clean = torch.empty(count, *branches.nothing().shape[1:], device=META)
     return peak_bytes(_with_prompt(branches, lambda: branches.commit(first, clean)))
 
@@ -97,9 +99,9 @@ def _with_prompt(branches: Branches, run: Callable[[], object]) -> Callable[[], 
 
 
 def _rehearsal(
-    settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype
-) -> tuple[Branches, int]:
-    """Branches whose caches are as full as they are ever before a pass, and the frame after it.
+    settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype, first: int
+) -> Branches:
+    """Branches whose caches hold what they do when latent frame `first` is next.
 
     Scores run code of their own, which cannot be rehearsed; what they take is not in the plan.
     """
@@ -107,18 +109,19 @@ def _rehearsal(
     tree = shape_only(config, dtype)
     branches = Branches(settings, Denoiser(lambda _: tree, config, META, dtype))
     branches.claim()
-    first = _frames_before(settings)
     histories, latents = branches.histories, branches.nothing()
     held = min(first, capacity(settings.cache, settings.length))
     empty = latents.new_empty(latents.shape[1:])
-    histories.held = [Held(first - held + i, first - held + i, False, empty) for i in range(held)]
+    frames, chunk = range(first - held, first), settings.schedule.chunk_frames
+    groups = (max(0, frame - settings.origin) // chunk for frame in frames)
+    histories.held = [Held(*at, False, empty) for at in zip(frames, groups, strict=True)]
     histories.committed = first
     for plan, cache in zip(histories.plans, histories.caches, strict=True):
-        s, frames = plan.shape, min(held, capacity(plan.policy, settings.length))
-        if frames and plan.filled != "anew":
-            kv = torch.empty(s.batch, frames * s.frame_tokens, s.heads, s.head_dim, device=META)
+        s, count = plan.shape, min(held, capacity(plan.policy, settings.length))
+        if count and plan.filled != "anew":
+            kv = torch.empty(s.batch, count * s.frame_tokens, s.heads, s.head_dim, device=META)
             cache.commit([(kv, kv)] * s.layers)
-    return branches, first
+    return branches
 
 
 def _frames_before(settings: RolloutSettings) -> int:
@@ -132,3 +135,13 @@ def _frames_before(settings: RolloutSettings) -> int:
         most -= active
     chunks = -(-(most - origin) // chunk) if length is None else (most - origin) // chunk
     return max(0 if origin == length else origin, origin + chunks * chunk)
+
+
+def _frames_before_commit(settings: RolloutSettings) -> int:
+    """The first latent frame of the last chunk that is ever committed, negative where none is."""
+    if settings.length is None:
+        return _frames_before(settings)
+    chunk, origin = settings.schedule.chunk_frames, settings.origin
+    if next(row.finished for row in settings.noise_rows() if row.finished) == settings.length:
+        return -1
+    return origin + (settings.length - origin - 1) // chunk * chunk - chunk

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..attention.cache_policy import CachePolicy, FullHistory, WindowSink
+from ..attention.cache_policy import AveragingSink, CachePolicy, FullHistory, WindowSink
 from ..model.preset import Preset
 from .ladder import Ladder, few_step_ladder, flow_ladder
 from .schedule import MOST_CHUNK_FRAMES, Staggered, causal_chunks, full_sequence, rolling
@@ -25,6 +25,8 @@ def preset_cache(preset: Preset) -> CachePolicy:
     """How much of the past a family was trained to look at."""
     if not preset.window_frames:
         return FullHistory()
+    if preset.sink_decay:
+        return AveragingSink(preset.window_frames, preset.sink_frames, preset.sink_decay)
     return WindowSink(preset.window_frames, preset.sink_frames)
 
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 from ..attention.cache_policy import CachePolicy, WindowSink
 from ..attention.kv_storage import DENSE, Storage
+from ..attention.placement import ON_DEVICE, Placement
 from ..errors import BadInput
 from ..model.config import PATCH
 from .context_noise import ContextNoise
@@ -48,7 +49,7 @@ class RolloutSettings:
     `rows` and `columns` are the latent picture's; `length` counts latent frames, None runs until
     stopped. `guidance` holds until the first of `guidance_changes`, `seed` until the first of
     `reseeds`. `known` frames are given; chunks are counted from `origin`, the first frame that is
-    made.
+    made. `placement` alone changes nothing of what is generated.
     """
 
     prompts: PromptTimeline
@@ -62,6 +63,7 @@ class RolloutSettings:
     cache: CachePolicy = field(default_factory=lambda: WindowSink(window_frames=21))
     context_noise: ContextNoise = ContextNoise()
     storage: Storage = DENSE
+    placement: Placement = ON_DEVICE
     at_switch: AtSwitch = "keep"
     hold_rotated: bool = True
     guidance_changes: tuple[TimedGuidance, ...] = ()
@@ -142,7 +144,9 @@ class RolloutSettings:
                 "chunk, so its sink cannot average and its frames cannot be judged by attention; "
                 "choose `window + sink` in KV Cache Settings or a constant context noise."
             )
-        if self.cache.heads_differ and (self.storage != DENSE or self.at_switch == "re-cache"):
+        if self.cache.heads_differ and (
+            (self.storage, self.placement) != (DENSE, ON_DEVICE) or self.at_switch == "re-cache"
+        ):
             raise BadInput(
                 "where every head keeps latent frames of its own, they are stored as computed and "
                 "cannot be re-cached; change storage and prompt_switch in KV Cache Settings, or "

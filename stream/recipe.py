@@ -25,6 +25,7 @@ from ..attention.cache_policy import (
 )
 from ..attention.kv_storage import Dense
 from ..attention.packed_store import Packed
+from ..attention.placement import ON_DEVICE, OnDevice
 from ..attention.quantize import AsComputed, Float8, Integers
 from ..errors import BadInput
 from ..model.vae.tiny import TinyVAE, TinyVAEConfig
@@ -37,7 +38,7 @@ from ..samplers.solvers import DDIM, Euler, ReNoise
 
 BEHIND_PROTOCOLS = (
     FullHistory, WindowSink, AveragingSink, RebuiltWindow, MostAttended,
-    Dense, Packed, AsComputed, Float8, Integers, Staggered, Flow, VariancePreserving,
+    Dense, Packed, OnDevice, AsComputed, Float8, Integers, Staggered, Flow, VariancePreserving,
     Euler, ReNoise, DDIM, DPMSolverPP2M, UniPC2, Motion, Palette, Region,
 )  # fmt: skip
 """Those that the types of the settings' fields do not name."""
@@ -46,9 +47,12 @@ KIND, TENSOR = "is", "tensor"
 
 
 def to_record(settings: RolloutSettings) -> tuple[Any, dict[str, Tensor]]:
-    """The settings as JSON, and the tensors (on the CPU) that it names."""
+    """The settings as JSON, and the tensors (on the CPU) that it names.
+
+    Where the KV cache lies is no part of them: the machine that reads it may be another.
+    """
     tensors: dict[str, Tensor] = {}
-    return _written(settings, tensors), tensors
+    return _written(dataclasses.replace(settings, placement=ON_DEVICE), tensors), tensors
 
 
 def from_record(

@@ -15,7 +15,15 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from longtake.attention.cache_policy import FullHistory, WindowSink
+from longtake.attention.cache_policy import (
+    AveragingSink,
+    FullHistory,
+    MostAttended,
+    RebuiltWindow,
+    WindowSink,
+)
+from longtake.attention.packed_store import Packed
+from longtake.attention.quantize import INT4, INT8
 from longtake.model.config import DiTConfig
 from longtake.model.dit import WanDiT
 from longtake.model.memory import peak_bytes, shape_only
@@ -78,6 +86,12 @@ def settings(config: DiTConfig, **changes: Any) -> RolloutSettings:
         (SMALL, F32, {}),
         (SMALL, BF16, {"cache": WindowSink(6, 3), "hold_rotated": False}),
         (SMALL, F32, {"cache": FullHistory()}),
+        (SMALL, BF16, {"cache": WindowSink(9, 1), "storage": Packed(INT8, 3)}),
+        (SMALL, F32, {"cache": FullHistory(), "storage": Packed(INT4, 3)}),
+        (SMALL, BF16, {"cache": AveragingSink(6, 3)}),
+        (SMALL, F32, {"cache": RebuiltWindow(6, 3)}),
+        (SMALL, F32, {"cache": MostAttended(6, 1)}),
+        (SMALL, F32, {"cache": MostAttended(6, 1, per_head=True)}),
         (SMALL, F32, {"schedule": full_sequence(flow_ladder(2, 3.0))}),
         (SMALL, F32, {"schedule": rolling(flow_ladder(3, 3.0), 1)}),
         (SMALL, BF16, {"guidance": cfg(2.5)}),
@@ -89,7 +103,8 @@ def settings(config: DiTConfig, **changes: Any) -> RolloutSettings:
         (LIKE_1_3B, BF16, {"rows": 10, "columns": 14, "length": 9, "guidance": cfg(2.5)}),
     ],
     ids=[
-        "window", "sink", "full", "sequence", "rolling", "cfg", "one-by-one", "vanilla", "temporal",
+        "window", "sink", "full", "int8", "int4", "averaging", "rebuilt", "attended", "per-head",
+        "sequence", "rolling", "cfg", "one-by-one", "vanilla", "temporal",
         "fractional", "1.3B", "1.3B-cfg",
     ],
 )  # fmt: skip

@@ -27,7 +27,9 @@ def test_published_levels_window_and_sink(
     preset = BY_KEY[key].preset
     schedule = preset_schedule(preset)
     assert schedule.ladder == pytest.approx(levels, abs=1e-5) and schedule.chunk_frames == chunk
-    assert preset_cache(preset) == WindowSink(window, sink)
+    cache = preset_cache(preset)
+    assert isinstance(cache, WindowSink)
+    assert (cache.window_frames, cache.sink_frames) == (window, sink)
 
 
 def test_few_step_models_open_with_four_steps() -> None:

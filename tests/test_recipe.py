@@ -9,7 +9,16 @@ from typing import Any
 import pytest
 import torch
 
-from longtake.attention.cache_policy import FullHistory, WindowSink
+from longtake.attention.cache_policy import (
+    AveragingSink,
+    FullHistory,
+    MostAttended,
+    RebuiltWindow,
+    WindowSink,
+)
+from longtake.attention.packed_store import Packed
+from longtake.attention.placement import InMainMemory
+from longtake.attention.quantize import INT4
 from longtake.errors import BadInput
 from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig
 from longtake.samplers.context_noise import ContextNoise
@@ -47,6 +56,13 @@ CASES: dict[str, dict[str, Any]] = {
         "schedule": pyramid(LADDER, 1.5),
         "cache": WindowSink(9, 2),
     },
+    "coded": {
+        "cache": AveragingSink(9, 3, 0.99),
+        "storage": Packed(INT4, 3),
+        "at_switch": "re-cache",
+    },
+    "judged": {"cache": MostAttended(9, 1, per_head=True), "at_switch": "flush"},
+    "in main memory": {"cache": RebuiltWindow(6), "placement": InMainMemory()},
     "diffusion": {"solver": DDIM(VariancePreserving("cosine"), "v", 0.3)},
 }
 

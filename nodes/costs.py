@@ -1,0 +1,91 @@
+"""What a rollout costs, in words: memory here and elsewhere, what storage and budget made of it."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from ..attention.kv_storage import DENSE
+from ..attention.placement import ON_DEVICE, InMainMemory, OnDisk
+from ..samplers.cache_plan import planned_bytes, planned_elsewhere
+from ..samplers.cache_settings import CacheSettings
+from ..samplers.cost import cost, without_guidance
+from ..samplers.denoiser import Denoiser
+from ..samplers.settings import RolloutSettings
+from . import host
+
+
+def cost_line(settings: RolloutSettings, model: Denoiser) -> str:
+    """Memory, and what guidance adds to a chunk that has a history."""
+    config, dtype = model.config, model.dtype
+    made = cost(settings, config, dtype)
+    plain = cost(without_guidance(settings), config, dtype)
+    memory = f"KV cache {gigabytes(made.kv_bytes)}{_elsewhere(settings, model)}"
+    saved = _saving(settings, model)
+    if made == plain:
+        return f"{memory}{saved}."
+    more = gigabytes(made.kv_bytes - plain.kv_bytes)
+    return (
+        f"{memory}, {more} of it for guidance{saved}; {made.evaluations} model evaluations a chunk "
+        f"instead of {plain.evaluations}."
+    )
+
+
+def choice_line(asked: CacheSettings, settings: RolloutSettings) -> str:
+    """What a byte budget made of the window; nothing where there is no budget."""
+    if asked.budget_bytes is None:
+        return ""
+    budget, window = gigabytes(asked.budget_bytes), settings.cache.limit
+    if window is None:
+        return f" The full history fits in {budget}."
+    if window == asked.policy.limit:
+        return f" The window of {window} latent frames fits in {budget}."
+    return f" {budget} allow a window of {window} latent frames."
+
+
+def shortage_elsewhere(settings: RolloutSettings, model: Denoiser) -> str | None:
+    """Why what lies in main memory or on disk cannot fit, or None."""
+    needed = planned_elsewhere(settings, model.config, model.dtype)
+    match settings.placement:
+        case InMainMemory():
+            free, where = host.free_memory_bytes(), "in main memory"
+        case OnDisk(folder):
+            free, where = shutil.disk_usage(_existing(folder)).free, f"in {folder}"
+        case _:
+            return None
+    if needed <= free:
+        return None
+    return (
+        f"The KV cache takes {gigabytes(needed)} {where} and {gigabytes(free)} are free; lower "
+        "window_frames, width or height, choose int8 or int4 storage, or another placement."
+    )
+
+
+def gigabytes(count: int) -> str:
+    """Bytes for people."""
+    return f"{count / 2**30:.1f} GB" if count >= 2**29 else f"{count / 2**20:.1f} MB"
+
+
+def _elsewhere(settings: RolloutSettings, model: Denoiser) -> str:
+    far = planned_elsewhere(settings, model.config, model.dtype)
+    if not far:
+        return ""
+    where = "on disk" if isinstance(settings.placement, OnDisk) else "in main memory"
+    return f" and {gigabytes(far)} {where}"
+
+
+def _saving(settings: RolloutSettings, model: Denoiser) -> str:
+    """All that coded storage saves, the frames that stay as computed included."""
+    if settings.storage == DENSE:
+        return ""
+    config, dtype = model.config, model.dtype
+    coded = replace(settings, placement=ON_DEVICE)
+    dense = planned_bytes(replace(coded, storage=DENSE), config, dtype)
+    share = planned_bytes(coded, config, dtype) / dense
+    return f", {share:.0%} of the {gigabytes(dense)} that it takes as computed"
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that is there."""
+    return next(path for path in (folder, *folder.parents) if path.exists())

@@ -1,0 +1,55 @@
+"""A KV cache by bytes instead of latent frames: the longest window that a budget allows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from ..errors import BadInput
+from ..model.config import DiTConfig
+from .cache_plan import planned_bytes
+from .settings import RolloutSettings
+
+LONGEST_WINDOW = 4096
+
+
+def within_budget(
+    settings: RolloutSettings, budget_bytes: int, config: DiTConfig, dtype: torch.dtype
+) -> RolloutSettings:
+    """The settings with as many latent frames in the KV cache as all caches have bytes for.
+
+    Never more than the policy asks for; a full history that does not fit becomes a window.
+    BadInput where not even the sink and one more latent frame fit.
+    """
+    if _bytes(settings, config, dtype) <= budget_bytes and _is_bounded(settings):
+        return settings
+    least = settings.cache.sink_frames + 1
+    most = settings.cache.limit or settings.length or LONGEST_WINDOW
+    if _bytes(_with_window(settings, least), config, dtype) > budget_bytes:
+        needed = _bytes(_with_window(settings, least), config, dtype)
+        raise BadInput(
+            f"the KV cache's budget is {budget_bytes / 2**30:.2f} GB and {least} latent frames, "
+            f"the sink and one more, take {needed / 2**30:.2f} GB; raise budget_gb, lower "
+            "sink_frames, width or height, or choose int8 or int4 storage in KV Cache Settings."
+        )
+    while least < most:
+        middle = (least + most + 1) // 2
+        fits = _bytes(_with_window(settings, middle), config, dtype) <= budget_bytes
+        least, most = (middle, most) if fits else (least, middle - 1)
+    return _with_window(settings, least)
+
+
+def _is_bounded(settings: RolloutSettings) -> bool:
+    return settings.cache.limit is not None or settings.length is not None
+
+
+def _with_window(settings: RolloutSettings, frames: int) -> RolloutSettings:
+    return replace(settings, cache=settings.cache.within(frames))
+
+
+def _bytes(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> int:
+    """Bytes of all caches, under whichever guidance takes the most."""
+    starts = (change.start_frame for change in settings.guidance_changes)
+    in_force = [settings, *(settings.at(start) for start in starts)]
+    return max(planned_bytes(one, config, dtype) for one in in_force)

@@ -1,0 +1,61 @@
+"""What KV Cache Settings choose, put in force once model, picture size and length are known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+
+from ..attention.cache_policy import CachePolicy
+from ..attention.kv_storage import DENSE, Storage
+from ..attention.placement import ON_DEVICE, Placement
+from ..errors import BadInput
+from ..model.config import DiTConfig
+from .cache_budget import within_budget
+from .settings import AtSwitch, RolloutSettings
+
+FirstLatent = Literal["automatic", "sink", "leave"]
+"""What becomes of the first latent frame, which stands for one picture and not for four: it stays
+for ever as a sink; it leaves the window like any other; or whichever the model was trained with.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class CacheSettings:
+    """How a history is kept. `budget_bytes` may shorten its window; None is no budget."""
+
+    policy: CachePolicy
+    storage: Storage = DENSE
+    placement: Placement = ON_DEVICE
+    at_switch: AtSwitch = "keep"
+    first_latent: FirstLatent = "automatic"
+    budget_bytes: int | None = None
+
+    def put_in_force(
+        self,
+        settings: RolloutSettings,
+        config: DiTConfig,
+        place: tuple[torch.device, torch.dtype],
+        *,
+        first_leaves: bool,
+    ) -> RolloutSettings:
+        """`settings` with this cache, for a model at `place`.
+
+        `first_leaves` says that the model was trained on windows without the first latent frame.
+        """
+        device, dtype = place
+        reason = self.storage.reason_against(device)
+        if reason is not None:
+            raise BadInput(f"the KV cache cannot be stored so: {reason}; choose int8 or int4.")
+        leaves = self.first_latent == "leave" or (self.first_latent == "automatic" and first_leaves)
+        chosen = replace(
+            settings,
+            cache=self.policy if leaves else self.policy.with_first(),
+            storage=self.storage,
+            placement=self.placement,
+            at_switch=self.at_switch,
+        )
+        if self.budget_bytes is None:
+            return chosen
+        return within_budget(chosen, self.budget_bytes, config, dtype)
