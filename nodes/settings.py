@@ -1,21 +1,52 @@
-"""KV Cache Settings: how much past the model sees."""
+"""KV Cache Settings: how much past the model sees, and how it is kept."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from comfy_api.latest import io
 
-from ..attention.cache_policy import FullHistory, WindowSink
+from ..attention.cache_policy import (
+    AveragingSink,
+    CachePolicy,
+    FullHistory,
+    MostAttended,
+    RebuiltWindow,
+    WindowSink,
+)
+from ..attention.kv_storage import DENSE, Storage
+from ..attention.packed_store import Packed
+from ..attention.placement import ON_DEVICE, InMainMemory, OnDisk, Placement
+from ..attention.quantize import FLOAT8, INT4, INT8
 from ..errors import BadInput
 from ..model.preset import DEMO
-from ..samplers.cache_settings import CacheSettings
-from . import sockets
+from ..samplers.cache_settings import CacheSettings, FirstLatent
+from ..samplers.settings import AtSwitch
+from . import host, sockets
 from .schema import build
 
-WINDOW, FULL = "window + sink", "full"
+WINDOW, FULL, EMA = "window + sink", "full", "window + EMA sink"
+REBUILT, ATTENDED, BY_HEAD = "rebuilt window", "most attended", "most attended, per head"
+POLICIES: dict[str, Callable[[int, int], CachePolicy]] = {
+    WINDOW: WindowSink,
+    FULL: lambda window, sink: FullHistory(),
+    EMA: AveragingSink,
+    REBUILT: RebuiltWindow,
+    ATTENDED: MostAttended,
+    BY_HEAD: lambda window, sink: MostAttended(window, sink, per_head=True),
+}
+AS_COMPUTED = "as computed"
+CODECS = {"fp8": FLOAT8, "int8": INT8, "int4": INT4}
+ON_THE_DEVICE, MAIN_MEMORY, DISK = "device", "main memory", "disk"
+PLACES: dict[str, Callable[[], Placement]] = {
+    ON_THE_DEVICE: lambda: ON_DEVICE,
+    MAIN_MEMORY: InMainMemory,
+    DISK: lambda: OnDisk(host.temp_folder() / "longtake_kv"),
+}
 
 
 class KVCacheSettings(io.ComfyNode):
-    """How many finished latent frames the model may look back at."""
+    """How many finished latent frames the model may look back at, and how they are kept."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -25,47 +56,164 @@ class KVCacheSettings(io.ComfyNode):
             node_id="LongtakeKVCacheSettings",
             display_name="KV Cache Settings",
             category=sockets.CATEGORY,
-            description="How much of the past the model sees. A longer window remembers more and "
-            "costs memory and time.",
-            search_aliases=["window", "sink", "context length", "memory"],
-            inputs=[
-                io.Combo.Input(
-                    "policy",
-                    options=[WINDOW, FULL],
-                    default=WINDOW,
-                    tooltip="`window + sink` keeps memory constant however long the shot; `full` "
-                    "keeps every latent frame and grows with the length: only for short shots.",
-                ),
-                io.Int.Input(
-                    "window_frames",
-                    default=DEMO.window_frames,
-                    min=1,
-                    max=4096,
-                    tooltip="Latent frames kept, 1 to 4096, sink included (one is 4 frames of "
-                    "video). Raise it for models that remember far back; lower it for speed and "
-                    "memory. The demo model gains nothing above the default. Not used by `full`.",
-                ),
-                io.Int.Input(
-                    "sink_frames",
-                    default=DEMO.sink_frames,
-                    min=0,
-                    max=4095,
-                    tooltip="How many of the very first latent frames are never dropped, 0 to "
-                    "4095. 1 to 3 can steady long shots of distilled models; 0 for the demo. Not "
-                    "used by `full`.",
-                ),
-            ],
+            description="How much of the past the model sees, and how it is kept. A longer window "
+            "remembers more and costs memory and time; the sampler says how much.",
+            search_aliases=["window", "sink", "context length", "memory", "int8", "offload"],
+            inputs=[*_what(), *_how(), *_when()],
             outputs=[sockets.KVCache.Output(display_name="kv_cache")],
         )
 
     @classmethod
-    def execute(cls, policy: str, window_frames: int, sink_frames: int) -> io.NodeOutput:
-        """The cache policy."""
-        if policy == FULL:
-            return io.NodeOutput(CacheSettings(FullHistory()))
-        if sink_frames >= window_frames:
-            raise BadInput(
-                f"sink_frames is {sink_frames} and window_frames {window_frames}; the sink is part "
-                "of the window and must be smaller."
-            )
-        return io.NodeOutput(CacheSettings(WindowSink(window_frames, sink_frames)))
+    def execute(  # noqa: PLR0913
+        cls,
+        policy: str,
+        window_frames: int,
+        sink_frames: int,
+        storage: str = AS_COMPUTED,
+        unquantised_frames: int = DEMO.chunk_frames,
+        placement: str = ON_THE_DEVICE,
+        budget_gb: float = 0.0,
+        prompt_switch: AtSwitch = "keep",
+        first_latent: FirstLatent = "automatic",
+    ) -> io.NodeOutput:
+        """The cache settings."""
+        _check(policy, window_frames, sink_frames)
+        chosen = CacheSettings(
+            POLICIES[policy](window_frames, sink_frames),
+            _storage(storage, unquantised_frames),
+            PLACES[placement](),
+            prompt_switch,
+            first_latent,
+            int(budget_gb * 2**30) or None,
+        )
+        return io.NodeOutput(chosen)
+
+
+def _check(policy: str, window_frames: int, sink_frames: int) -> None:
+    if policy == FULL:
+        return
+    if sink_frames >= window_frames:
+        raise BadInput(
+            f"sink_frames is {sink_frames} and window_frames {window_frames}; the sink is part "
+            "of the window and must be smaller."
+        )
+    if policy == EMA and sink_frames == 0:
+        raise BadInput(
+            f"sink_frames is 0 and `{EMA}` averages into the sink; give it a chunk's latent frames "
+            "(usually 3), or choose `window + sink`."
+        )
+
+
+def _storage(name: str, unquantised_frames: int) -> Storage:
+    return DENSE if name == AS_COMPUTED else Packed(CODECS[name], unquantised_frames)
+
+
+def _what() -> list[io.Input]:
+    """What is kept."""
+    return [
+        io.Combo.Input(
+            "policy",
+            options=[WINDOW, FULL, EMA, REBUILT, ATTENDED, BY_HEAD],
+            default=WINDOW,
+            tooltip="`window + sink` keeps memory constant however long the shot; `full` "
+            "keeps every latent frame and grows with the length: only for short shots. "
+            "`window + EMA sink` averages what leaves the window into the sink (Reward Forcing). "
+            "`rebuilt window` makes the window anew from clean latents before each chunk (Krea): "
+            "no error is carried on, at the cost of a pass. `most attended` keeps the latent "
+            "frames that were looked at most, the same for all heads or each head its own.",
+        ),
+        io.Int.Input(
+            "window_frames",
+            default=DEMO.window_frames,
+            min=1,
+            max=4096,
+            tooltip="Latent frames kept, 1 to 4096, sink included (one is 4 frames of "
+            "video). Raise it for models that remember far back; lower it for speed and "
+            "memory. The demo model gains nothing above the default. Not used by `full`.",
+        ),
+        io.Int.Input(
+            "sink_frames",
+            default=DEMO.sink_frames,
+            min=0,
+            max=4095,
+            tooltip="How many of the very first latent frames are never dropped, 0 to "
+            "4095. 1 to 3 can steady long shots of distilled models; 0 for the demo. Not "
+            "used by `full`.",
+        ),
+    ]
+
+
+def _how() -> list[io.Input]:
+    """How and where it is kept."""
+    return [
+        io.Combo.Input(
+            "storage",
+            options=[AS_COMPUTED, *CODECS],
+            default=AS_COMPUTED,
+            optional=True,
+            advanced=True,
+            tooltip="How older latent frames are kept: as computed, or rounded to about a half "
+            "(fp8, int8) or 0.3 (int4) of bf16's bytes, a little slower. int8 can hardly be told "
+            "from the original. Not with `most attended, per head`.",
+        ),
+        io.Int.Input(
+            "unquantised_frames",
+            default=DEMO.chunk_frames,
+            min=0,
+            max=64,
+            optional=True,
+            advanced=True,
+            tooltip="The newest latent frames stay as computed, 0 to 64: they matter most. One "
+            "chunk is good. Used by fp8, int8 and int4 only; the sampler says the total saving.",
+        ),
+        io.Combo.Input(
+            "placement",
+            options=[ON_THE_DEVICE, MAIN_MEMORY, DISK],
+            default=ON_THE_DEVICE,
+            optional=True,
+            advanced=True,
+            tooltip="Where older latent frames lie. `device`: with the model, fastest. `main "
+            "memory` frees the graphics card: each layer is fetched while the one before it runs. "
+            "`disk` is for very long `full` histories: files in the temp folder, gone afterwards. "
+            "The video is the same.",
+        ),
+        io.Float.Input(
+            "budget_gb",
+            default=0.0,
+            min=0.0,
+            max=1024.0,
+            step=0.1,
+            optional=True,
+            advanced=True,
+            tooltip="The most that the KV cache may take on the device, in GB (0 to 1024; 0 is no "
+            "limit): the window is then as long as fits, at most window_frames, and the sampler "
+            "says how long. `full` becomes a window where it does not fit.",
+        ),
+    ]
+
+
+def _when() -> list[io.Input]:
+    """What happens to it in mid-shot."""
+    return [
+        io.Combo.Input(
+            "prompt_switch",
+            options=["keep", "re-cache", "flush"],
+            default="keep",
+            optional=True,
+            advanced=True,
+            tooltip="What becomes of the history when the prompt changes. `keep`: it stays. "
+            "`re-cache`: it is passed again with the new prompt, which takes effect sooner. "
+            "`flush`: all but the sink and the newest latent frame is forgotten: a harder change.",
+        ),
+        io.Combo.Input(
+            "first_latent",
+            options=["automatic", "sink", "leave"],
+            default="automatic",
+            optional=True,
+            advanced=True,
+            tooltip="The first latent frame stands for one picture, all others for four; a model "
+            "that never saw a history without it can flicker once it is gone. `sink` keeps it for "
+            "ever, `leave` drops it in its turn, `automatic` does what the model was trained for. "
+            "Not used by `full`, or where sink_frames is 1 or more.",
+        ),
+    ]
