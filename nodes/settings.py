@@ -27,10 +27,11 @@ from .schema import build
 
 WINDOW, FULL, EMA = "window + sink", "full", "window + EMA sink"
 REBUILT, ATTENDED, BY_HEAD = "rebuilt window", "most attended", "most attended, per head"
+EMA_SINK = 3  # latent frames of Reward Forcing's sink, where none is asked for
 POLICIES: dict[str, Callable[[int, int], CachePolicy]] = {
     WINDOW: WindowSink,
     FULL: lambda window, sink: FullHistory(),
-    EMA: AveragingSink,
+    EMA: lambda window, sink: AveragingSink(window, sink or EMA_SINK),
     REBUILT: RebuiltWindow,
     ATTENDED: MostAttended,
     BY_HEAD: lambda window, sink: MostAttended(window, sink, per_head=True),
@@ -92,15 +93,11 @@ class KVCacheSettings(io.ComfyNode):
 def _check(policy: str, window_frames: int, sink_frames: int) -> None:
     if policy == FULL:
         return
+    sink_frames = sink_frames or (EMA_SINK if policy == EMA else 0)
     if sink_frames >= window_frames:
         raise BadInput(
             f"sink_frames is {sink_frames} and window_frames {window_frames}; the sink is part "
             "of the window and must be smaller."
-        )
-    if policy == EMA and sink_frames == 0:
-        raise BadInput(
-            f"sink_frames is 0 and `{EMA}` averages into the sink; give it a chunk's latent frames "
-            "(usually 3), or choose `window + sink`."
         )
 
 

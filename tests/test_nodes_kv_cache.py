@@ -84,6 +84,10 @@ def test_every_storage_in_every_place_makes_the_video_and_says_its_bytes(
         assert isinstance(cache.placement, OnDisk) and not [*tmp_path.rglob("*.kv")]
 
 
+def test_an_ema_sink_that_is_not_told_its_size_is_reward_forcings(bench: Bench) -> None:
+    assert chosen(bench, policy="window + EMA sink").policy == AveragingSink(21, 3, 0.999)
+
+
 def test_a_budget_says_how_long_the_window_is(bench: Bench) -> None:
     whole = bench.frames(kv_cache=chosen(bench, window_frames=9), plan_only=True)
     half = whole.rollout.kv_bytes_planned / 2
@@ -118,7 +122,7 @@ def test_what_cannot_lie_in_main_memory_is_refused_with_the_bytes(
     ("inputs", "message"),
     [
         ({"sink_frames": 21}, "must be smaller"),
-        ({"policy": "window + EMA sink"}, "averages into the sink"),
+        ({"policy": "window + EMA sink", "window_frames": 3}, "must be smaller"),
     ],
 )
 def test_a_sink_that_cannot_be_is_refused(
