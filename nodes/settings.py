@@ -114,7 +114,8 @@ def _what() -> list[io.Input]:
             default=WINDOW,
             tooltip="`window + sink` keeps memory constant however long the shot; `full` "
             "keeps every latent frame and grows with the length: only for short shots. "
-            "`window + EMA sink` averages what leaves the window into the sink (Reward Forcing). "
+            "`window + EMA sink` averages what leaves the window into the sink (Reward Forcing; 3 "
+            "latent frames if sink_frames is 0). "
             "`rebuilt window` makes the window anew from clean latents before each chunk (Krea): "
             "no error is carried on, at the cost of a pass. `most attended` keeps the latent "
             "frames that were looked at most, the same for all heads or each head its own.",

@@ -1,0 +1,83 @@
+"""The memory bench's judgement, on courses whose truth is known, and its sums."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from longtake.attention.kv_cache import planned_bytes
+from longtake.benchmarks import _memory_plan as by_plan
+from longtake.benchmarks._long import Course, slope, watched
+from longtake.benchmarks.memory import draw, judged
+
+MIB = 2**20
+
+
+def noise(count: int, seed: int) -> np.ndarray:
+    """Neighbours alike, as on a shared machine."""
+    white = np.random.Generator(np.random.Philox(seed)).normal(size=count)
+    return np.convolve(white, np.ones(8) / 8, "same")
+
+
+def a_course(*, growth_mib: float = 0.0, slower: float = 0.0, over_plan: int = 0) -> Course:
+    """600 chunks that gain so much memory, and share of time, from start to end."""
+    along = np.linspace(0, 1, 600)
+    seconds = 1 + slower * along + 0.02 * noise(600, 1)
+    resident = 300 * MIB + growth_mib * MIB * along
+    return Course([*seconds], [int(one) for one in resident], [1000 + over_plan] * 600, 1000)
+
+
+def failing(course: Course) -> list[str]:
+    """The claims that do not hold."""
+    return [claim.text for claim in judged({"a": course}).claims if not claim.holds]
+
+
+@pytest.mark.parametrize("true", [0.0, 0.004])
+def test_the_interval_of_a_slope_holds_the_true_one(true: float) -> None:
+    hits = 0
+    for seed in range(40):
+        _, low, high = slope([*(true * np.arange(400) + noise(400, seed))], resamples=300)
+        hits += low <= true <= high
+    assert hits >= 34
+
+
+def test_a_flat_course_holds_and_each_fault_breaks_its_own_claim() -> None:
+    assert failing(a_course()) == []
+    assert failing(a_course(growth_mib=20)) == ["a: resident, most over least"]
+    assert failing(a_course(slower=0.5)) == ["a: time a chunk, end over start"]
+    assert failing(a_course(over_plan=1)) == ["a: KV bytes over planned"]
+
+
+def test_the_sum_that_is_shown_is_the_plan() -> None:
+    for size, shape in by_plan.SHAPES.items():
+        for name, storage in by_plan.STORAGES.items():
+            text = by_plan.arithmetic(shape, storage)
+            value, how = re.findall(r"(\d+) \((\d+ tokens[^)]*)\)", text)[0]
+            assert added_up(how) == int(value)
+            text = text.replace(f"({how})", "")
+            assert added_up(text) == planned_bytes(shape, by_plan.WINDOW, None, storage), (
+                size,
+                name,
+            )
+
+
+def added_up(text: str) -> int:
+    """A sum in words."""
+    sum_only = re.sub(r"[a-z]\w+", "", text.replace(" x ", " * "))
+    assert re.fullmatch(r"[\d\s()+*]*", sum_only), sum_only
+    return int(eval(sum_only))  # noqa: S307  # digits, brackets, + and * alone
+
+
+def test_a_short_course_of_the_demo_holds_the_planned_bytes_in_every_chunk() -> None:
+    seen = watched("window + sink, int8", 12)
+    assert len(seen.seconds) == 4 and set(seen.kv_bytes) == {seen.planned_bytes}
+    assert seen.resident is None or min(seen.resident) > seen.planned_bytes
+
+
+def test_a_plot_is_drawn(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    draw({"a": a_course()}, tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
