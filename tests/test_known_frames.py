@@ -198,7 +198,7 @@ def test_given_frames_change_no_estimate_but_for_what_is_not_made(given_frames: 
     part, whole = (rollout_memory(one, TINY, torch.float32) for one in (continued, plain))
     assert part.kv_bytes == whole.kv_bytes
     # The last commit may come behind a frame or two more, when chunks are counted from another one.
-    assert 0 < part.working_bytes <= 1.02 * whole.working_bytes
+    assert 0 < part.working_bytes <= 1.05 * whole.working_bytes
 
 
 def test_a_shot_that_is_all_known_is_estimated_too() -> None:
