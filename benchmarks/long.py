@@ -20,6 +20,8 @@ from rich.console import Console
 
 from ..attention.cache_policy import WindowSink
 from ..attention.kv_storage import DENSE, Storage
+from ..attention.packed_store import Packed
+from ..attention.quantize import INT8
 from ..model.preset import DEMO
 from ..model.vae.streaming import StreamingDecoder
 from ..samplers.denoiser import local_denoiser
@@ -38,7 +40,7 @@ SEAM = 1024  # latent frames: the length of the usual table of rotary positions
 WARM_UP = 0.05  # of the shot, while allocators and caches fill
 BLOCKS = 40  # of chunks, whose medians the slope is taken over
 RESAMPLES = 2000
-STORAGES: dict[str, Storage] = {"dense": DENSE}
+STORAGES: dict[str, Storage] = {"dense": DENSE, "int8": Packed(INT8, DEMO.chunk_frames)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ the allocator has seen all sizes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,16 +18,16 @@ from rich.console import Console
 
 from ..errors import BadInput
 from ..model.preset import DEMO
-from ._long import CASES, Course, course, slope
+from ._course import CASES, Course, course
 from ._memory_plan import planned
-from ._paired import Interval, median_interval
+from ._paired import median_interval
 from ._report import Results
+from .long import relative_slope
 
 NEW_FILE = click.Path(path_type=Path, dir_okay=False)
 MIB = 2**20
 FLAT = 1.02  # resident memory, its most over its least
-LASTING = 1.10  # time a chunk, the trend over the whole rollout
-PER = 1000  # latent frames that a slope is given for
+LASTING = 0.05  # growth of the time a chunk, over the whole rollout
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,39 +62,24 @@ def judged(courses: Mapping[str, Course]) -> Results:
     results = Results("memory")
     for name, seen in courses.items():
         settled = len(seen.seconds) // 10
-        seconds = seen.seconds[settled:]
-        results.samples[f"CPU seconds a chunk: {name}"] = seen.seconds
-        results.figures[f"CPU seconds a chunk: {name}"] = median_interval(seconds)
-        trend = per_frames(slope(seconds), len(seconds))
-        results.figures[f"CPU seconds a chunk, slope over {PER} latent frames: {name}"] = trend
-        kv = max(seen.kv_bytes)
-        results.bytes[f"KV cache: {name}"] = kv
-        results.at_most(f"{name}: KV bytes over planned", kv / seen.planned_bytes, 1.0)
-        growth = trend.low * len(seen.seconds) * DEMO.chunk_frames / PER
-        typical = results.figures[f"CPU seconds a chunk: {name}"].median
-        results.at_most(f"{name}: time a chunk, end over start", 1 + growth / typical, LASTING)
-        if seen.resident is not None:
-            _judge_resident(results, name, seen.resident[settled:])
+        seconds, resident = seen.seconds[settled:], seen.resident[settled:]
+        results.samples[f"{name}: CPU seconds a chunk"] = seen.seconds
+        results.samples[f"{name}: resident bytes"] = [float(one) for one in seen.resident]
+        results.figures[f"{name}: CPU seconds a chunk"] = median_interval(seconds)
+        results.bytes[f"{name}: KV cache"] = max(seen.kv_bytes)
+        results.bytes[f"{name}: resident"] = int(np.median(resident))
+        trend = relative_slope(seconds)
+        results.figures[f"{name}: CPU seconds a chunk, change over the shot"] = trend
+        kv = max(seen.kv_bytes) / seen.planned_bytes
+        results.at_most(f"{name}: KV bytes over planned", kv, 1.0)
+        held = max(resident) / min(resident)
+        results.at_most(f"{name}: resident, most over least", held, FLAT)
+        results.at_most(f"{name}: time a chunk does not grow (low bound)", trend.low, LASTING)
     for one in planned():
         results.bytes[f"by plan: {one.name}"] = one.device_bytes
         if one.elsewhere_bytes:
             results.bytes[f"by plan, in main memory: {one.name}"] = one.elsewhere_bytes
     return results
-
-
-def _judge_resident(results: Results, name: str, resident: Sequence[int]) -> None:
-    results.samples[f"resident bytes: {name}"] = [float(one) for one in resident]
-    results.bytes[f"resident: {name}"] = int(np.median(resident))
-    trend = slope([one / MIB for one in resident])
-    per = per_frames(trend, len(resident))
-    results.figures[f"resident MiB, slope over {PER} latent frames: {name}"] = per
-    results.at_most(f"{name}: resident, most over least", max(resident) / min(resident), FLAT)
-
-
-def per_frames(found: tuple[float, ...], samples: int) -> Interval:
-    """A slope from chunk to chunk as one over `PER` latent frames."""
-    median, low, high = (one * PER / DEMO.chunk_frames for one in found)
-    return Interval(median, low, high, samples)
 
 
 def draw(courses: Mapping[str, Course], path: Path) -> None:
@@ -107,8 +92,7 @@ def draw(courses: Mapping[str, Course], path: Path) -> None:
     memory, time = figure.subplots(2, 1, sharex=True)
     for name, seen in courses.items():
         frames = np.arange(1, len(seen.seconds) + 1) * DEMO.chunk_frames
-        if seen.resident is not None:
-            memory.plot(frames, np.array(seen.resident) / MIB, label=name)
+        memory.plot(frames, np.array(seen.resident) / MIB, label=name)
         window = np.ones(25) / 25
         time.plot(frames[12:-12], np.convolve(seen.seconds, window, "valid"), label=name)
     memory.set_ylabel("resident MiB")

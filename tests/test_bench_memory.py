@@ -10,7 +10,7 @@ import pytest
 
 from longtake.attention.kv_cache import planned_bytes
 from longtake.benchmarks import _memory_plan as by_plan
-from longtake.benchmarks._long import Course, slope, watched
+from longtake.benchmarks._course import Course, watched
 from longtake.benchmarks.memory import draw, judged
 
 MIB = 2**20
@@ -35,19 +35,10 @@ def failing(course: Course) -> list[str]:
     return [claim.text for claim in judged({"a": course}).claims if not claim.holds]
 
 
-@pytest.mark.parametrize("true", [0.0, 0.004])
-def test_the_interval_of_a_slope_holds_the_true_one(true: float) -> None:
-    hits = 0
-    for seed in range(40):
-        _, low, high = slope([*(true * np.arange(400) + noise(400, seed))], resamples=300)
-        hits += low <= true <= high
-    assert hits >= 34
-
-
 def test_a_flat_course_holds_and_each_fault_breaks_its_own_claim() -> None:
     assert failing(a_course()) == []
     assert failing(a_course(growth_mib=20)) == ["a: resident, most over least"]
-    assert failing(a_course(slower=0.5)) == ["a: time a chunk, end over start"]
+    assert failing(a_course(slower=0.5)) == ["a: time a chunk does not grow (low bound)"]
     assert failing(a_course(over_plan=1)) == ["a: KV bytes over planned"]
 
 
@@ -74,7 +65,7 @@ def added_up(text: str) -> int:
 def test_a_short_course_of_the_demo_holds_the_planned_bytes_in_every_chunk() -> None:
     seen = watched("window + sink, int8", 12)
     assert len(seen.seconds) == 4 and set(seen.kv_bytes) == {seen.planned_bytes}
-    assert seen.resident is None or min(seen.resident) > seen.planned_bytes
+    assert min(seen.resident) > seen.planned_bytes
 
 
 def test_a_plot_is_drawn(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def test_a_budget_says_how_long_the_window_is(bench: Bench) -> None:
     assert 1 <= window < 9 and frames.rollout.kv_bytes_planned <= half
     assert f"allow a window of {window} latent frames" in frames.plan.text
     roomy = bench.frames(kv_cache=chosen(bench, window_frames=9, budget_gb=1.0), plan_only=True)
-    assert "The window of 9 latent frames fits in 1.0 GB." in roomy.plan.text
+    assert "The window of 9 latent frames fits in 1.0 GB" in roomy.plan.text
 
 
 def test_a_budget_makes_a_window_of_a_history_without_end(bench: Bench) -> None:

@@ -107,6 +107,18 @@ def test_a_long_history_elsewhere_leaves_two_layers_of_it_on_the_device() -> Non
     assert far < near / 14
 
 
+def test_what_was_fetched_in_advance_is_outdated_by_a_commit_into_a_full_window() -> None:
+    """The last layer's read fetches the first one, whose frames are as many after the commit."""
+    near, far = (
+        KVCache(SHAPE, WindowSink(3), storage=placed(Packed(INT8), place))
+        for place in (ON_DEVICE, InMainMemory())
+    )
+    for frame in range(8):
+        for cache in (near, far):
+            cache.commit(chunk_kv([frame]))
+        assert_same_histories(far, near)
+
+
 def test_a_layer_is_on_its_way_while_the_one_before_it_is_computed() -> None:
     """What is fetched is what the layer was when the one before it was asked for."""
     size = [Part((2,), torch.float32)]
