@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import BadInput
-from ..model.vae.decoder_memory import DecoderMemory, rehearsed
+from ..model.vae.decoder_memory import DecoderMemory, tiny_decoder_memory
 from ..model.vae.latent_format import LATENT_CHANNELS
 from ..model.vae.streaming import StreamingDecoder, StreamingEncoder
 from ..model.vae.wan_state import decoder_state_values
@@ -32,7 +32,7 @@ class StreamingVAE:
 
     def decoder_memory(self, frames: int, rows: int, columns: int) -> DecoderMemory:
         """What decoding chunks of so many latent frames of this size takes."""
-        return rehearsed(self.vae.first_stage_model, frames, rows, columns)
+        return tiny_decoder_memory(self.vae.first_stage_model, frames, rows, columns)
 
 
 class WanVAE(StreamingVAE):

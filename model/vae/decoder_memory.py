@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 
-import torch
+from .tiny import Grow, MemoryBlock, TinyVAE
 
-from ..memory import META, peak_bytes
-from .latent_format import LATENT_CHANNELS
-from .streaming import StreamingDecoder
-from .tiny import TinyVAE
+MAPS_AT_ONCE = 5  # in a memory block: its input, the past, both joined (two) and what comes of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,14 +17,19 @@ class DecoderMemory:
     working_bytes: int
 
 
-def rehearsed(vae: TinyVAE, frames: int, rows: int, columns: int) -> DecoderMemory:
-    """Of chunks of `frames` latent frames, by decoding two without numbers.
+def tiny_decoder_memory(vae: TinyVAE, frames: int, rows: int, columns: int) -> DecoderMemory:
+    """Of chunks of `frames` latent frames of that size; memory blocks take the most.
 
-    A convolution may take another copy of its input for itself, which is not seen.
+    By arithmetic, not by a rehearsal, whose first one would cost a second before the first frame.
+    A convolution may take another copy of its input for itself, which is not counted.
     """
-    decoder = StreamingDecoder(copy.deepcopy(vae).to(META))
-    dtype = next(vae.parameters()).dtype
-    latents = torch.empty(frames, LATENT_CHANNELS, rows, columns, device=META, dtype=dtype)
-    decoder.feed(latents)
-    state = decoder.state_bytes
-    return DecoderMemory(state, peak_bytes(lambda: decoder.feed(latents)))
+    state, working, scale = 0, 0, 1
+    for layer in vae.decoder:
+        if isinstance(layer, Grow):
+            scale *= 2
+        elif isinstance(layer, MemoryBlock):
+            weight = layer.out.weight
+            one_frame = len(weight) * rows * columns * scale**2 * weight.element_size()
+            state += one_frame
+            working = max(working, MAPS_AT_ONCE * frames * scale * one_frame)
+    return DecoderMemory(state, working + state)  # the next state is made beside the last one

@@ -35,6 +35,8 @@ test("Nodes 2.0, in a subgraph: frames appear as they are made", onCanvas(vueIns
 async function outlives(canvas) {
   await canvas.run(12);
   const { take } = await canvas.until(({ shown }) => Number(shown) >= 0);
+  await canvas.page.waitForFunction(() => [localStorage, sessionStorage].some((store) =>
+    Object.values(store).some((kept) => kept.includes("NumberFrames")))); // the page keeps it a moment later
   await canvas.page.reload();
   await canvas.ready();
   await canvas.look();
