@@ -46,6 +46,36 @@ def rotation(
     return Rotation(angles.cos().float().to(device), angles.sin().float().to(device))
 
 
+@dataclass(frozen=True, slots=True)
+class PositionTables:
+    """The rotations of all times and of all places of a latent frame, to look up tokens in."""
+
+    times: Rotation
+    places: Rotation
+    time_pairs: int
+
+    def of(self, frames: Tensor, places: Tensor) -> Rotation:
+        """The rotation of tokens, whole numbers of the same shape (...): cosine (..., d/2)."""
+        pairs = self.time_pairs
+        cos, sin = (
+            torch.cat([time[frames, 0, :pairs], place[places, 0, pairs:]], -1)
+            for time, place in (
+                (self.times.cos, self.places.cos),
+                (self.times.sin, self.places.sin),
+            )
+        )
+        return Rotation(cos, sin)
+
+
+def position_tables(
+    frames: int, rows: int, columns: int, head_dim: int, device: torch.device | str = "cpu"
+) -> PositionTables:
+    """Tables of the positions 0 to `frames` - 1."""
+    times = rotation(range(frames), 1, 1, head_dim, device)
+    places = rotation([0], rows, columns, head_dim, device)
+    return PositionTables(times, places, (head_dim - 4 * (head_dim // 6)) // 2)
+
+
 def rotate(x: Tensor, by: Rotation) -> Tensor:
     """Rotate x (b, s, n, d); computed in float32, returned in x's dtype."""
     x32 = x.float()

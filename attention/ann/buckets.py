@@ -1,0 +1,95 @@
+"""Buckets: keys and queries that point the same way get the same number.
+
+An index by buckets codes a key by its bucket, and looks for the nearest key only in the buckets it
+probes. Sparse attention sorts keys by bucket, and keeps prompt tokens that share one with a query.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from .nearest import Coded, Nearest, nearest_by
+
+
+class Buckets(Protocol):
+    """A partition of the directions a head's keys and queries can have."""
+
+    count: int
+    """Buckets of a head."""
+
+    def learn(self, layer: int, keys: Tensor) -> None:
+        """Take note of keys (b, n, s, d) that are about to be cached; codes given stay valid."""
+
+    def of(self, layer: int, vectors: Tensor) -> Tensor:
+        """The bucket (b, n, s) int16 of keys or queries (b, n, s, d)."""
+
+    def probes(self, layer: int, vectors: Tensor, count: int) -> Tensor:
+        """The `count` likeliest buckets (b, n, s, count) int16 of what is near, its own first."""
+
+    def saved(self) -> dict[str, Tensor]:
+        """What it has learnt, by name."""
+
+    def restore(self, learnt: Mapping[str, Tensor]) -> None:
+        """Know just what `saved` gave; an empty one forgets all."""
+
+
+class BucketIndex:
+    """Nearest keys among those in the probed buckets."""
+
+    code_width = 1
+    code_dtype = torch.int16
+
+    def __init__(self, buckets: Buckets, probes: int) -> None:
+        self.buckets, self.probes = buckets, probes
+
+    def encode(self, layer: int, keys: Tensor) -> Tensor:
+        """The bucket of each key (b, n, s, d), as (b, n, s, 1)."""
+        self.buckets.learn(layer, keys)
+        return self.buckets.of(layer, keys).unsqueeze(-1)
+
+    def nearest(self, layer: int, new: Tensor, codes: Tensor, cached: Coded) -> Nearest:
+        """The nearest of those in the probed buckets; none where they are empty."""
+        probes = self.buckets.probes(layer, new, self.probes)
+        return bucketed_nearest(new, probes, cached)
+
+    def saved(self) -> dict[str, Tensor]:
+        """What the buckets have learnt."""
+        return self.buckets.saved()
+
+    def restore(self, learnt: Mapping[str, Tensor]) -> None:
+        """Know just what `saved` gave."""
+        self.buckets.restore(learnt)
+
+
+def bucketed_nearest(new: Tensor, probes: Tensor, cached: Coded) -> Nearest:
+    """The best cosine of new (b, n, s, d) to cached keys in its `probes` (b, n, s, p).
+
+    Candidates are gathered, as many as the fullest buckets have: keys are sorted by bucket first.
+    """
+    hidden = torch.iinfo(torch.int16).max
+    bucket = cached.codes[..., 0].masked_fill(~cached.open, hidden)
+    sorted_bucket, order = bucket.sort(dim=-1, stable=True)
+    first = torch.searchsorted(sorted_bucket, probes.flatten(2), right=False)
+    past = torch.searchsorted(sorted_bucket, probes.flatten(2), right=True)
+    longest = int((past - first).max()) if past.numel() else 0
+    if longest == 0:
+        return nearest_by(new, cached.keys[:, :, :0], cached.open[:, :, :0])
+    at = first.unsqueeze(-1) + torch.arange(longest, device=new.device)  # (b, n, s p, longest)
+    there = at < past.unsqueeze(-1)
+    number = order.gather(2, at.clamp(max=order.shape[2] - 1).flatten(2))
+    found = cached.keys.gather(2, number.unsqueeze(-1).expand(-1, -1, -1, new.shape[-1]))
+    return _best_candidate(new, found, number, there)
+
+
+def _best_candidate(new: Tensor, found: Tensor, number: Tensor, there: Tensor) -> Nearest:
+    """Of the candidates `found` (b, n, s c, d) of each new key, by `number`, the nearest."""
+    b, n, s, d = new.shape
+    own = found.reshape(b * n * s, -1, d)
+    best = nearest_by(new.reshape(1, b * n * s, 1, d), own[None], there.reshape(1, b * n * s, -1))
+    index = best.number.view(b, n, s, 1)
+    similarity = best.similarity.view(b, n, s)
+    return type(best)(similarity, number.view(b, n, s, -1).gather(3, index).squeeze(3))

@@ -1,0 +1,44 @@
+"""Dense attention with a bias for each key, through PyTorch's fused kernels.
+
+A merged key of mass m gets + log m. The kernels for CUDA take no bias, so there it is an extra
+dimension: q' = [q, 1], k' = [k, sqrt(d) bias] with the scale of d. On other devices a mask that is
+one row for all queries costs nothing and is exact. Here tensors are (b, n, s, d).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+ALIGNMENT = 8  # elements; what the fused kernels want head dimensions to be multiples of
+
+
+def attend_biased(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Softmax attention of q (b, n, s, d) over k, v (b, n, t, d), `bias` (b, n, t) on all logits of
+    a key; -inf hides it.
+    """
+    if bias is None:
+        return F.scaled_dot_product_attention(q, k, v)
+    if q.device.type == "cuda":
+        return attend_augmented(q, k, v, bias)
+    mask = bias.to(q.dtype).unsqueeze(2).expand(-1, -1, q.shape[2], -1)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
+def attend_augmented(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    """The same without a mask: the bias is two more dimensions, rounding and remainder.
+
+    In half precision one alone would be off by up to 0.4 %, which at a mass of 100 is a tenth of
+    its logit.
+    """
+    d = q.shape[-1]
+    extra = -(d + 2) % ALIGNMENT + 2
+    scaled = (bias.float() * d**0.5).clamp(min=torch.finfo(k.dtype).min / 4)
+    high = scaled.to(k.dtype)
+    low = (scaled - high.float()).to(k.dtype)
+    ones = q.new_ones(*q.shape[:-1], 2)
+    q = F.pad(torch.cat([q, ones], -1), (0, extra - 2))
+    k = F.pad(torch.cat([k, high.unsqueeze(-1), low.unsqueeze(-1)], -1), (0, extra - 2))
+    out = F.scaled_dot_product_attention(q, k, F.pad(v, (0, extra)), scale=d**-0.5)
+    return out[..., :d]

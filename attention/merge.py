@@ -1,0 +1,137 @@
+"""Merging keys that say the same: TempCache of FAST-AR (arXiv 2602.01801), within a fixed number of
+entries a head, which the paper leaves open.
+
+A new key whose nearest cached key of the same head is more similar than a threshold is merged into
+it: the newest key and its place stay, values are averaged by mass, masses add up. An entry of mass
+m counts as m keys, + log m in its logit: exact for identical keys. When entries run out, the most
+similar pairs of a new and a cached key are merged below the threshold too, then the entries that
+were attended to least give way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .ann.nearest import Coded, Index
+from .entries import Entries
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """When keys are merged: above the cosine `threshold` (n, 1), or, for want of room, above
+    `floor`. Entries of the first `sink_frames` stay as they are.
+    """
+
+    threshold: Tensor
+    floor: float
+    sink_frames: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewFrame:
+    """Keys and values (b, n, s, d) of latent frame number `frame`, tokens in order."""
+
+    keys: Tensor
+    values: Tensor
+    frame: int
+
+
+def absorb(layer: int, entries: Entries, new: NewFrame, rules: Rules, index: Index) -> None:
+    """Take a latent frame's keys into the entries; needs room for the sink and one frame."""
+    codes = index.encode(layer, new.keys)
+    kept = entries.mass > 0
+    targets = kept & (entries.frame >= rules.sink_frames)
+    near = index.nearest(layer, new.keys, codes, Coded(entries.keys, entries.codes, targets))
+    merging = torch.zeros_like(near.similarity, dtype=torch.bool)
+    if new.frame >= rules.sink_frames:
+        merging = near.similarity > rules.threshold
+        free = (~kept).sum(-1, keepdim=True)
+        lacking = (~merging).sum(-1, keepdim=True) - free  # (b, n, 1)
+        merging |= _most_similar(near.similarity, merging, lacking, rules.floor)
+    _merge(entries, new, near.number, merging)
+    changed = torch.zeros_like(entries.frame, dtype=torch.int8)
+    changed.scatter_reduce_(2, near.number, merging.to(torch.int8), "amax")
+    spare = targets & (changed == 0)
+    _evict(entries, spare, (~merging).sum(-1, keepdim=True), most=new.keys.shape[2])
+    slots = torch.where(merging, near.number, _free_slots(entries.mass == 0, ~merging))
+    _write_newest(entries, new, codes, slots)
+    entries.mass.scatter_add_(2, slots, (~merging).to(entries.mass.dtype))
+    fresh = torch.where(merging, entries.asked.gather(2, slots), torch.inf)
+    entries.asked.scatter_(2, slots, fresh)
+
+
+def observe(entries: Entries, weights: Tensor, decay: float) -> None:
+    """Note the share of attention `weights` (b, n, t) that the first slots got in a pass."""
+    asked = entries.asked[:, :, : weights.shape[2]]
+    seen = decay * asked + (1 - decay) * weights
+    asked.copy_(torch.where(asked.isinf(), weights, seen))
+
+
+def _most_similar(similarity: Tensor, merging: Tensor, lacking: Tensor, floor: float) -> Tensor:
+    """Of the keys not merged, the `lacking` most similar ones if above `floor`."""
+    open_ = similarity.masked_fill(merging, -torch.inf)
+    rank = open_.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
+    return (rank < lacking) & (open_ > floor)
+
+
+def _merge(entries: Entries, new: NewFrame, target: Tensor, merging: Tensor) -> None:
+    """Add the merging keys' mass and values to their targets, several to one at once."""
+    where = (*_grid(target), target)
+    weight = merging.to(entries.mass.dtype)
+    before = entries.values[where].float()
+    entries.mass.index_put_(where, weight, accumulate=True)
+    share = (weight / entries.mass[where].clamp(min=1)).unsqueeze(-1)
+    change = share * (new.values.float() - before)
+    entries.values.index_put_(where, change.to(entries.values.dtype), accumulate=True)
+
+
+def _evict(entries: Entries, spare: Tensor, wanted: Tensor, *, most: int) -> None:
+    """Empty the least attended `spare` entries until `wanted` (b, n, 1) slots are free."""
+    lacking = wanted - (entries.mass == 0).sum(-1, keepdim=True)
+    unmeasured = torch.finfo(entries.asked.dtype).max
+    score = entries.asked.clamp(max=unmeasured).masked_fill(~spare, torch.inf)
+    count = min(most, score.shape[2])
+    least = score.topk(count, dim=-1, largest=False, sorted=True).indices
+    rank = torch.arange(count, device=least.device)
+    kept = entries.mass.gather(2, least).masked_fill(rank < lacking, 0)
+    entries.mass.scatter_(2, least, kept)
+
+
+def _free_slots(free: Tensor, wanted: Tensor) -> Tensor:
+    """For the i-th `wanted` key (b, n, s) the i-th `free` slot (b, n, c); 0 for the others."""
+    rank = free.long().cumsum(-1) - 1
+    slot = torch.arange(free.shape[-1], device=free.device).expand_as(rank)
+    by_rank = torch.zeros_like(rank).scatter_reduce(
+        2, rank.clamp(min=0), torch.where(free, slot, 0), "amax"
+    )
+    order = (wanted.long().cumsum(-1) - 1).clamp(min=0)
+    return by_rank.gather(2, order) * wanted
+
+
+def _write_newest(entries: Entries, new: NewFrame, codes: Tensor, slots: Tensor) -> None:
+    """Every slot that got keys takes the last of them, its code and its place; a slot with nothing
+    in it takes its value too.
+    """
+    count = slots.shape[2]
+    number = torch.arange(count, device=slots.device).expand_as(slots)
+    last = torch.full_like(entries.frame, -1, dtype=torch.long)
+    last.scatter_reduce_(2, slots, number, "amax")
+    last = last.gather(2, slots)  # (b, n, s): whoever shares a slot writes the same
+    where = (*_grid(slots), slots)
+    source = (*_grid(last), last)
+    entries.keys[where] = new.keys[source].to(entries.keys.dtype)
+    entries.codes[where] = codes[source]
+    entries.place[where] = last.to(entries.place.dtype)
+    entries.frame[where] = torch.full_like(last, new.frame).to(entries.frame.dtype)
+    empty = (entries.mass[where] == 0).unsqueeze(-1)
+    values = torch.where(empty, new.values.to(entries.values.dtype), entries.values[where])
+    entries.values[where] = values
+
+
+def _grid(at: Tensor) -> tuple[Tensor, Tensor]:
+    """Batch and head numbers that go with slots (b, n, s)."""
+    b, n = (torch.arange(size, device=at.device) for size in at.shape[:2])
+    return b.view(-1, 1, 1), n.view(1, -1, 1)

@@ -1,0 +1,254 @@
+"""TempCache: a history of merged keys, a fixed number of entries a head however long the shot.
+
+It is filled by `merge.absorb`, frame by frame, so how a history was cut into chunks changes
+nothing. Keys are stored un-rotated and rotated when read: an entry stands where its newest key
+stood, at most `reach_frames` before the active frames. Tensors are (b, n, c, d) here: each head
+merges for itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .ann.nearest import Index
+from .cache_shape import CacheShape
+from .entries import Entries, empty_entries, entry_bytes
+from .merge import NewFrame, absorb, observe
+from .merged_attention import MergedAttention
+from .rope import PositionTables, Rotation, position_tables, rotate, rotation
+from .snapshot import Snapshot
+from .temp_policy import TempCache
+
+SAMPLED_QUERIES = 16
+"""Queries of a commit pass, spread over its tokens, by which attention to entries is measured."""
+ATTENTION_DECAY = 0.8
+"""What remains of the attention measured before after one more commit."""
+
+
+def planned_bytes(shape: CacheShape, policy: TempCache, index: Index) -> int:
+    """What `MergedCache.bytes` will be, exactly, whatever the length."""
+    slots = policy.entry_frames * shape.frame_tokens
+    room = slots + shape.chunk_frames * shape.frame_tokens
+    heads, size = shape.batch * shape.heads, shape.head_dim * shape.dtype.itemsize
+    copies = shape.layers if shape.hold_rotated else 1
+    of_layer = slots * entry_bytes(shape, index) + (room + SAMPLED_QUERIES) * size
+    of_copy = room * (size + torch.float32.itemsize)
+    return heads * (shape.layers * of_layer + copies * of_copy)
+
+
+class MergedCache:
+    """The merged history of one rollout for all layers and guidance branches."""
+
+    def __init__(
+        self, shape: CacheShape, policy: TempCache, index: Index, device: torch.device | str = "cpu"
+    ) -> None:
+        self.shape, self.policy, self.index = shape, policy, index
+        self.device, self.dropped = torch.device(device), False
+        self.committed = 0  # latent frames ever committed
+        self.extent = [0] * shape.layers  # slots in use, holes included
+        self._plain = [True] * shape.layers  # whether every entry is one key
+        self._tables: PositionTables | None = None  # of all positions, until the next commit
+        self._turned: set[int] = set()  # layers whose rotated keys are up to date
+        self._allocate()
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all tensors held, scratch and rotated copies included."""
+        if self.dropped:
+            return 0
+        scratch = [*self._values, *self._asking, *self._rotated, *self._bias]
+        owned = [tensor for entries in self._entries for tensor in entries.owned.values()]
+        return sum(tensor.nbytes for tensor in (*owned, *scratch))
+
+    @property
+    def held(self) -> list[int]:
+        """Every latent frame: none leaves as a whole."""
+        return list(range(self.committed))
+
+    @property
+    def positions(self) -> list[int]:
+        """Where the keys of each latent frame stand that are still the newest of their entry."""
+        return [max(frame, self._nearest_end) for frame in self.held]
+
+    @property
+    def _nearest_end(self) -> int:
+        """The least position of an entry."""
+        reach = self.policy.reach_frames
+        return 0 if reach is None else max(0, self.committed - reach)
+
+    def entries(self, layer: int) -> Entries:
+        """What a layer keeps; not to be changed."""
+        return self._entries[layer]
+
+    def attention(
+        self,
+        frames: int,
+        visible: Sequence[int] = (),
+        *,
+        rows: slice = slice(None),
+        at: int | None = None,
+    ) -> MergedAttention:
+        """What `frames` active latent frames may look at: the entries and themselves."""
+        if frames > self.shape.chunk_frames:
+            raise ValueError(
+                f"at most {self.shape.chunk_frames} latent frames may be active; got {frames}"
+            )
+        visible = visible or (frames,) * frames
+        return MergedAttention(self, visible, rows, self.committed if at is None else at)
+
+    def history(self, layer: int) -> tuple[Tensor, Tensor]:
+        """Un-rotated keys and values (b, s, n, d) of the slots in use, in order of slots."""
+        kept, stop = self._entries[layer], self.extent[layer]
+        return tuple(x[:, :, :stop].transpose(1, 2) for x in (kept.keys, kept.values))  # type: ignore[return-value]
+
+    def rotation(self, positions: Sequence[int]) -> Rotation:
+        """The rotation of latent frames at `positions`."""
+        return rotation(
+            positions, self.shape.rows, self.shape.columns, self.shape.head_dim, self.device
+        )
+
+    def workspace(self, layer: int, rows: slice = slice(None)) -> tuple[Tensor, Tensor, Tensor]:
+        """Rotated keys, values (b, n, t, d) and biases (b, n, t) of `layer`: entries in front,
+        scratch for active frames behind `extent`. Views, valid until the next layer is read.
+        """
+        copy = layer % len(self._rotated)
+        keys, bias, stop = self._rotated[copy], self._bias[copy], self.extent[layer]
+        if layer not in self._turned:
+            kept = self._entries[layer]
+            wanted = slice(None) if self.shape.hold_rotated else rows
+            frame = kept.frame[wanted, :, :stop].long().clamp(min=self._nearest_end)
+            by = self._position_tables().of(frame, kept.place[wanted, :, :stop].long())
+            keys[wanted, :, :stop] = rotate(kept.keys[wanted, :, :stop], by)
+            bias[wanted, :, :stop] = kept.mass[wanted, :, :stop].log()
+            bias[wanted, :, stop:] = 0
+            if self.shape.hold_rotated:
+                self._turned.add(layer)
+        return keys[rows], self._values[layer][rows], bias[rows]
+
+    def plain(self, layer: int) -> bool:
+        """Whether every slot in use is one key, so that there is no bias."""
+        return self._plain[layer]
+
+    def asked(self, layer: int, rows: slice, q: Tensor) -> None:
+        """Remember a sample of rotated queries (b, n, s, d); a commit reads those of its pass."""
+        at = torch.linspace(0, q.shape[2] - 1, SAMPLED_QUERIES, device=q.device).long()
+        self._asking[layer][rows] = q[:, :, at]
+
+    def commit(self, keys_values: Sequence[tuple[Tensor, Tensor]]) -> None:
+        """Merge or append finished latent frames: un-rotated k and v (b, f s, n, d) of layers."""
+        tokens = self.shape.frame_tokens
+        count = keys_values[0][0].shape[1] // tokens
+        for layer, (k, v) in enumerate(keys_values):
+            self._observe(layer)
+            rules = self.policy.rules(layer, self.shape.heads, self.device)
+            for i in range(count):
+                at = slice(i * tokens, (i + 1) * tokens)
+                new = NewFrame(
+                    k[:, at].transpose(1, 2), v[:, at].transpose(1, 2), self.committed + i
+                )
+                absorb(layer, self._entries[layer], new, rules, self.index)
+        self.committed += count
+        self._measure()
+
+    def clear(self) -> None:
+        """Forget the history; the next commit is of frame 0 again."""
+        self.committed = 0
+        for entries in self._entries:
+            entries.mass.zero_()
+        self.index.restore({})
+        self._measure()
+
+    def snapshot(self) -> Snapshot:
+        """All state that later chunks depend on."""
+        tensors = {
+            f"{name}.{layer}": tensor.to("cpu", copy=True)
+            for layer, entries in enumerate(self._entries)
+            for name, tensor in (*entries.owned.items(), ("values", entries.values))
+        }
+        learnt = {f"index.{name}": t.to("cpu", copy=True) for name, t in self.index.saved().items()}
+        return Snapshot({**tensors, **learnt}, {"committed": self.committed, "slots": self._slots})
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go on, bit for bit, from what `snapshot` gave in a cache of the same settings."""
+        if snapshot.facts["slots"] != self._slots:
+            raise ValueError(
+                f"a snapshot of {snapshot.facts['slots']} entries a head does not fit a cache of "
+                f"{self._slots}"
+            )
+        for layer, entries in enumerate(self._entries):
+            for name, tensor in (*entries.owned.items(), ("values", entries.values)):
+                tensor.copy_(snapshot.tensors[f"{name}.{layer}"])
+        prefix = "index."
+        learnt = {k[len(prefix) :]: t for k, t in snapshot.tensors.items() if k.startswith(prefix)}
+        self.index.restore({name: tensor.to(self.device) for name, tensor in learnt.items()})
+        self.committed = snapshot.facts["committed"]
+        self._measure()
+
+    def move(self, device: torch.device | str) -> None:
+        """Take all tensors to `device`, bit for bit."""
+        self.device = torch.device(device)
+        self._tables = None
+        for scratch in (self._values, self._asking, self._rotated, self._bias):
+            scratch[:] = [tensor.to(self.device) for tensor in scratch]
+        for layer, entries in enumerate(self._entries):
+            owned = {name: tensor.to(self.device) for name, tensor in entries.owned.items()}
+            self._entries[layer] = Entries(values=self._values[layer][:, :, : self._slots], **owned)
+        learnt = self.index.saved()
+        self.index.restore({name: tensor.to(self.device) for name, tensor in learnt.items()})
+
+    def drop(self) -> None:
+        """Give all memory back."""
+        self.dropped = True
+        for tensors in (self._values, self._asking, self._rotated, self._bias):
+            tensors.clear()
+        self._entries.clear()
+        self._tables = None
+
+    def _observe(self, layer: int) -> None:
+        """Measure the attention that entries got from the queries of the pass before a commit."""
+        stop = self.extent[layer]
+        if stop == 0:
+            return
+        keys, _, bias = self.workspace(layer)
+        logits = self._asking[layer].float() @ keys[:, :, :stop].float().transpose(2, 3)
+        logits = logits * self.shape.head_dim**-0.5 + bias[:, :, None, :stop]
+        observe(self._entries[layer], logits.softmax(-1).mean(2), ATTENTION_DECAY)
+
+    def _measure(self) -> None:
+        """Find out how far slots are in use: one wait for the device for all layers."""
+        self._turned.clear()
+        self._tables = None
+        slot = torch.arange(1, self._slots + 1, device=self.device)
+        used = torch.stack([((e.mass > 0) * slot).max() for e in self._entries])
+        self.extent = used.tolist()
+        ones = [(e.mass[:, :, :stop] == 1).all() for e, stop in zip(self._entries, self.extent,
+                                                                   strict=True)]  # fmt: skip
+        self._plain = torch.stack(ones).tolist()
+
+    def _position_tables(self) -> PositionTables:
+        if self._tables is None:
+            s = self.shape
+            self._tables = position_tables(
+                self.committed, s.rows, s.columns, s.head_dim, self.device
+            )
+        return self._tables
+
+    def _allocate(self) -> None:
+        s = self.shape
+        slots = self._slots = self.policy.entry_frames * s.frame_tokens
+        room, copies = slots + s.chunk_frames * s.frame_tokens, s.layers if s.hold_rotated else 1
+
+        def empty(tokens: int) -> Tensor:
+            size = s.batch, s.heads, tokens, s.head_dim
+            return torch.zeros(size, dtype=s.dtype, device=self.device)
+
+        self._values = [empty(room) for _ in range(s.layers)]
+        self._asking = [empty(SAMPLED_QUERIES) for _ in range(s.layers)]
+        self._rotated = [empty(room) for _ in range(copies)]
+        self._bias = [
+            torch.zeros(s.batch, s.heads, room, device=self.device) for _ in range(copies)
+        ]
+        self._entries = [empty_entries(s, v[:, :, :slots], self.index) for v in self._values]
