@@ -17,8 +17,9 @@ from torch import Tensor
 from . import sink_mean
 from .cache_policy import CachePolicy, capacity
 from .cache_shape import CacheShape
-from .dense import attend_in_parts, parts
+from .dense import parts
 from .kv_storage import DENSE, Storage, frame_slice
+from .laid import Laid, attend_laid
 from .rope import Rotation, rotate, rotate_into, rotation
 from .sink_mean import SinkMeans
 from .snapshot import Snapshot
@@ -292,12 +293,23 @@ class CachedAttention:
         tokens = cache.shape.frame_tokens
         self._now = cache.rotation(range(at, at + len(visible)))
         self._past_tokens = len(cache.held) * tokens
-        self._parts = parts(visible, len(cache.held), tokens)
+        self._parts = parts(visible, 0, tokens)
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend un-rotated q, k, v (b, s, n, d) of the active frames."""
-        stop = self._past_tokens + k.shape[1]
+        return attend_laid(self.laid(layer, q, k, v)).transpose(1, 2)
+
+    def laid(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Laid:
+        """History, then active frames, in the cache's own memory; valid until the next layer."""
+        past = self._past_tokens
+        stop = past + k.shape[1]
         keys, values = self.cache.workspace(layer, self.rows)
-        keys[:, self._past_tokens : stop] = rotate(k, self._now)
-        values[:, self._past_tokens : stop] = v
-        return attend_in_parts(rotate(q, self._now), keys, values, self._parts)
+        keys[:, past:stop] = rotate(k, self._now)
+        values[:, past:stop] = v
+        turned, mine, theirs = (
+            x.transpose(1, 2) for x in (rotate(q, self._now), keys[:, :stop], values[:, :stop])
+        )
+        cache = self.cache
+        return Laid(
+            turned, mine, theirs, None, past, self._parts, cache.held, cache.shape.frame_tokens
+        )

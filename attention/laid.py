@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
+import torch
 from torch import Tensor
+
+from .dense import Parts
+from .kernels.biased import attend_biased
 
 
 @dataclass(frozen=True, slots=True)
 class Laid:
-    """Rotated queries (b, n, s, d); rotated keys and values (b, n, t, d), of which the first `past`
-    are the history's; and a bias (b, n, t) of each key's logits, None where all are 0.
+    """One layer: rotated queries (b, n, s, d); rotated keys and values (b, n, t, d), of which the
+    first `past` are the history's; a bias (b, n, t) of each key's logits, None where all are 0.
+
+    `parts` are runs of queries and how many of the active keys they see. `frames` is the latent
+    frame of each `frame_tokens` keys of the history, -1 where they are of several.
     """
 
     q: Tensor
@@ -19,13 +27,38 @@ class Laid:
     values: Tensor
     bias: Tensor | None
     past: int
+    parts: Parts
+    frames: Sequence[int]
+    frame_tokens: int
 
 
 class LayingAttention(Protocol):
     """Self-attention over a history that can also be laid out for another way of attending."""
+
+    @property
+    def rows(self) -> slice:
+        """The batch rows of the cache that attend."""
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend un-rotated q, k, v (b, s, n, d) of the active frames."""
 
     def laid(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Laid:
         """The same laid out; valid until the next layer."""
+
+
+def attend_laid(laid: Laid) -> Tensor:
+    """Dense attention (b, n, s, d) over all that is laid out."""
+    made = []
+    for queries, own in laid.parts:
+        stop = laid.past + own
+        bias = None if laid.bias is None else laid.bias[:, :, :stop]
+        keys, values = laid.keys[:, :, :stop], laid.values[:, :, :stop]
+        made.append(attend_biased(laid.q[:, :, queries], keys, values, bias))
+    return made[0] if len(made) == 1 else torch.cat(made, 2)
+
+
+def of_heads(laid: Laid, heads: list[int]) -> Laid:
+    """Some of the heads, copied."""
+    bias = None if laid.bias is None else laid.bias[:, heads]
+    q, keys, values = (x[:, heads] for x in (laid.q, laid.keys, laid.values))
+    return replace(laid, q=q, keys=keys, values=values, bias=bias)

@@ -48,17 +48,20 @@ def rotation(
 
 @dataclass(frozen=True, slots=True)
 class PositionTables:
-    """The rotations of all times and of all places of a latent frame, to look up tokens in."""
+    """The rotations of some times and of all places of a latent frame, to look tokens up in."""
 
     times: Rotation
     places: Rotation
     time_pairs: int
 
-    def of(self, frames: Tensor, places: Tensor) -> Rotation:
-        """The rotation of tokens, whole numbers of the same shape (...): cosine (..., d/2)."""
+    def of(self, times: Tensor, places: Tensor) -> Rotation:
+        """The rotation of tokens by the number of their time in the table, and their place.
+
+        Both are whole numbers of one shape (...); cosines and sines are (..., d/2).
+        """
         pairs = self.time_pairs
         cos, sin = (
-            torch.cat([time[frames, 0, :pairs], place[places, 0, pairs:]], -1)
+            torch.cat([time[times, 0, :pairs], place[places, 0, pairs:]], -1)
             for time, place in (
                 (self.times.cos, self.places.cos),
                 (self.times.sin, self.places.sin),
@@ -68,10 +71,14 @@ class PositionTables:
 
 
 def position_tables(
-    frames: int, rows: int, columns: int, head_dim: int, device: torch.device | str = "cpu"
+    frames: Sequence[int],
+    rows: int,
+    columns: int,
+    head_dim: int,
+    device: torch.device | str = "cpu",
 ) -> PositionTables:
-    """Tables of the positions 0 to `frames` - 1."""
-    times = rotation(range(frames), 1, 1, head_dim, device)
+    """Tables of latent-frame positions `frames`."""
+    times = rotation(frames, 1, 1, head_dim, device)
     places = rotation([0], rows, columns, head_dim, device)
     return PositionTables(times, places, (head_dim - 4 * (head_dim // 6)) // 2)
 

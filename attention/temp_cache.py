@@ -65,19 +65,15 @@ class MergedCache:
 
     @property
     def held(self) -> list[int]:
-        """Every latent frame: none leaves as a whole."""
-        return list(range(self.committed))
+        """The newest latent frames, as many as there are entries for; none leaves as a whole."""
+        return list(range(self.committed))[-self.policy.entry_frames :]
 
     @property
     def positions(self) -> list[int]:
-        """Where the keys of each latent frame stand that are still the newest of their entry."""
-        return [max(frame, self._nearest_end) for frame in self.held]
-
-    @property
-    def _nearest_end(self) -> int:
-        """The least position of an entry."""
-        reach = self.policy.reach_frames
-        return 0 if reach is None else max(0, self.committed - reach)
+        """Where the keys of those frames stand that are still the newest of their entry."""
+        count = len(self.held)
+        reach = self.policy.reach_frames or count
+        return [count - min(self.committed - frame, reach) for frame in self.held]
 
     def entries(self, layer: int) -> Entries:
         """What a layer keeps; not to be changed."""
@@ -97,7 +93,8 @@ class MergedCache:
                 f"at most {self.shape.chunk_frames} latent frames may be active; got {frames}"
             )
         visible = visible or (frames,) * frames
-        return MergedAttention(self, visible, rows, self.committed if at is None else at)
+        at = min(self.committed, self.policy.entry_frames) if at is None else at
+        return MergedAttention(self, visible, rows, at)
 
     def history(self, layer: int) -> tuple[Tensor, Tensor]:
         """Un-rotated keys and values (b, s, n, d) of the slots in use, in order of slots."""
@@ -119,8 +116,11 @@ class MergedCache:
         if layer not in self._turned:
             kept = self._entries[layer]
             wanted = slice(None) if self.shape.hold_rotated else rows
-            frame = kept.frame[wanted, :, :stop].long().clamp(min=self._nearest_end)
-            by = self._position_tables().of(frame, kept.place[wanted, :, :stop].long())
+            age = self.committed - kept.frame[wanted, :, :stop].long()
+            age = age.clamp(1, self._farthest)  # of an empty slot it may be anything
+            by = self._position_tables().of(
+                self._farthest - age, kept.place[wanted, :, :stop].long()
+            )
             keys[wanted, :, :stop] = rotate(kept.keys[wanted, :, :stop], by)
             bias[wanted, :, :stop] = kept.mass[wanted, :, :stop].log()
             bias[wanted, :, stop:] = 0
@@ -228,12 +228,18 @@ class MergedCache:
                                                                    strict=True)]  # fmt: skip
         self._plain = torch.stack(ones).tolist()
 
+    @property
+    def _farthest(self) -> int:
+        """The most latent frames that an entry stands before the active ones."""
+        reach = self.policy.reach_frames
+        return max(1, self.committed if reach is None else min(reach, self.committed))
+
     def _position_tables(self) -> PositionTables:
+        """Of the farthest position to that right before the active frames."""
         if self._tables is None:
-            s = self.shape
-            self._tables = position_tables(
-                self.committed, s.rows, s.columns, s.head_dim, self.device
-            )
+            s, now = self.shape, min(self.committed, self.policy.entry_frames)
+            frames = range(now - self._farthest, now)
+            self._tables = position_tables(frames, s.rows, s.columns, s.head_dim, self.device)
         return self._tables
 
     def _allocate(self) -> None:

@@ -26,8 +26,14 @@ from .config import EPS, FREQ_DIM, PATCH, DiTConfig
 SelfAttention = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """(layer, q, k, v) -> out, all (b, s, n, d) and un-rotated: what the current tokens may look at."""
 
+PromptAttention = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+"""(layer, q, k, v) -> out: tokens q (b, s, n, d) to their prompt's k, v (b, l, n, d)."""
+
 KeysValues = tuple[Tensor, Tensor]
 """Un-rotated keys and values of one layer, each (b, s, n, d)."""
+
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""The same in one layer."""
 
 Cast = Callable[[Tensor], Tensor]
 """Fetches a bare parameter for use (the host may keep it elsewhere or in another dtype)."""
@@ -167,13 +173,14 @@ def predict(  # noqa: PLR0913
     text: TextKV,
     attention: SelfAttention,
     *,
+    to_prompt: PromptAttention | None = None,
     keep: bool = False,
     cast: Cast | None = None,
 ) -> Prediction:
     """The flow velocity of latents x (b, f, c, h, w) at timesteps t (b, f) in 0..1000.
 
     `keep` returns the new keys and values of every layer (for a commit); otherwise they are dropped
-    layer by layer.
+    layer by layer. `to_prompt` takes the place of dense attention to the prompt.
     """
     fetch = cast or _as_is
     rows, columns = x.shape[-2] // PATCH, x.shape[-1] // PATCH
@@ -185,7 +192,12 @@ def predict(  # noqa: PLR0913
     for index, block in enumerate(tree.blocks):
         m = (fetch(block.modulation).float().unsqueeze(1) + e0).unsqueeze(3)  # (b, f, 6, 1, c)
         tokens, keys_values = _block(
-            block, tokens, m.unbind(2), text.of(index), partial(attention, index)
+            block,
+            tokens,
+            m.unbind(2),
+            text.of(index),
+            partial(attention, index),
+            partial(to_prompt, index) if to_prompt else attend,
         )
         if keep:
             kept.append(keys_values)
@@ -199,12 +211,13 @@ def predict(  # noqa: PLR0913
     return Prediction(velocity, tuple(kept))
 
 
-def _block(
+def _block(  # noqa: PLR0913
     block: Any,
     x: Tensor,
     m: tuple[Tensor, ...],
     text: tuple[KeysValues, ...],
-    attention: Callable[[Tensor, Tensor, Tensor], Tensor],
+    attention: Attend,
+    to_prompt: Attend,
 ) -> tuple[Tensor, KeysValues]:
     """One block on tokens x (b, f, s, c); m is shift, scale, gate of attention, then of the MLP."""
     sa, heads = block.self_attn, text[0][0].shape[-2]
@@ -214,25 +227,29 @@ def _block(
     v = sa.v(y).unflatten(-1, (heads, -1))
     y = sa.o(attention(q, k, v).flatten(-2)).view_as(x)
     x = _gated(x, y, m[2])
-    x = x + _cross_attention(block.cross_attn, block.norm3(x), text)
+    x = x + _cross_attention(block.cross_attn, block.norm3(x), text, to_prompt)
     y = block.ffn(_modulate(block.norm2(x), m[3], m[4]))
     return _gated(x, y, m[5]), (k, v)
 
 
-def _cross_attention(ca: Any, x: Tensor, sources: tuple[KeysValues, ...]) -> Tensor:
+def _cross_attention(
+    ca: Any, x: Tensor, sources: tuple[KeysValues, ...], to_prompt: Attend
+) -> Tensor:
     """Attend x (b, f, s, c) to its prompt, one for all latent frames or one each, and to the
     picture, on its own.
     """
     q = ca.norm_q(ca.q(x)).unflatten(-1, (sources[0][0].shape[-2], -1))  # (b, f, s, n, d)
-    out = sum(_attend_each(q, k, v).reshape(x.shape) for k, v in sources)
+    out = _attend_each(q, *sources[0], to_prompt).reshape(x.shape)
+    for k, v in sources[1:]:
+        out = out + _attend_each(q, k, v, attend).reshape(x.shape)
     return ca.o(out)  # type: ignore[no-any-return]
 
 
-def _attend_each(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def _attend_each(q: Tensor, k: Tensor, v: Tensor, by: Attend) -> Tensor:
     """q (b, f, s, n, d) to k and v (b, p, l, n, d), where p is 1 or f."""
     if k.shape[1] > 1:
-        return attend(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1))
-    return attend(q.flatten(1, 2), k[:, 0], v[:, 0])
+        return by(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1))
+    return by(q.flatten(1, 2), k[:, 0], v[:, 0])
 
 
 def _modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:

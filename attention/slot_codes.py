@@ -1,0 +1,38 @@
+"""Bucket codes of a history's keys, each made once, when its latent frame is first read."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .ann.buckets import Buckets
+from .history_cache import HistoryCache
+
+
+class SlotCodes:
+    """Codes beside a cache whose slots hold whole latent frames."""
+
+    def __init__(self, cache: HistoryCache, buckets: Buckets) -> None:
+        self.cache, self.buckets = cache, buckets
+        self.encoded = 0  # keys of a head that were ever coded, all layers together
+        self._codes: dict[int, Tensor] = {}  # of a layer, (b, n, t) in order of slots
+        self._frames: dict[int, list[int]] = {}  # the latent frames that they are of
+
+    def of(self, layer: int) -> Tensor:
+        """The codes (b, n, t) int16 of a layer's history, in order of slots."""
+        held, tokens = self.cache.held, self.cache.shape.frame_tokens
+        known = self._frames.get(layer, [])
+        new = [slot for slot, frame in enumerate(held) if known[slot : slot + 1] != [frame]]
+        if new:
+            keys = self.cache.history(layer)[0].transpose(1, 2)  # (b, n, t, d)
+            codes = torch.zeros(keys.shape[:3], dtype=torch.int16, device=keys.device)
+            if layer in self._codes:
+                before = self._codes[layer][:, :, : codes.shape[2]]
+                codes[:, :, : before.shape[2]] = before
+            at = torch.tensor(new, device=keys.device)[:, None] * tokens
+            at = (at + torch.arange(tokens, device=keys.device)).flatten()
+            self.buckets.learn(layer, keys[:, :, at])
+            codes[:, :, at] = self.buckets.of(layer, keys[:, :, at])
+            self._codes[layer], self._frames[layer] = codes, list(held)
+            self.encoded += len(at)
+        return self._codes[layer]

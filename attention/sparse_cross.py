@@ -1,0 +1,131 @@
+"""AnnCA of FAST-AR (arXiv 2602.01801): attention to the prompt tokens that matter.
+
+A prompt is padded to the family's length with tokens that are all alike; they take part in
+attention, so they become one token of their mass, exactly. Of the others, those that share a bucket
+with some query of the pass stay, at least so many.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .ann.lsh import RandomProjection
+from .kernels.biased import attend_biased
+from .sparse_settings import SparseCross
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """Keys and values (b, n, l, d) of prompt tokens, and the log of each one's mass (b, n, l).
+
+    `source` is the tensor that they were made from.
+    """
+
+    keys: Tensor
+    values: Tensor
+    bias: Tensor
+    source: Tensor
+
+
+class SparsePrompt:
+    """Cross-attention over prompts whose padding is merged, and that are pruned if asked.
+
+    Keeps what was made of the prompts in force, layer by layer.
+    """
+
+    def __init__(self, settings: SparseCross) -> None:
+        self.settings = settings
+        self.kept_tokens = 0.0
+        self.all_tokens = 0.0
+        self._prompts: dict[int, list[Prompt]] = {}
+        self._buckets: RandomProjection | None = None
+
+    @property
+    def share(self) -> float | None:
+        """The share of prompt tokens that were attended to; None before the first pass."""
+        return self.kept_tokens / self.all_tokens if self.all_tokens else None
+
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attend q (b, s, n, d) to k, v (b, l, n, d) of one prompt a row, in one layer."""
+        prompt = self._of(layer, k, v)
+        queries = q.transpose(1, 2)  # (b, n, s, d)
+        keys, values, bias = prompt.keys, prompt.values, prompt.bias
+        if self.settings.prune and keys.shape[2] > self.settings.fewest_tokens:
+            keys, values, bias = self._pruned(queries, prompt)
+        self.kept_tokens += keys.shape[2]
+        self.all_tokens += k.shape[1]
+        return attend_biased(queries, keys, values, bias).transpose(1, 2)
+
+    def forget(self) -> None:
+        """Other prompts are in force."""
+        self._prompts.clear()
+
+    def _of(self, layer: int, k: Tensor, v: Tensor) -> Prompt:
+        """What was made of these keys before, or is made now."""
+        known = self._prompts.setdefault(layer, [])
+        for prompt in known:
+            if _same_memory(prompt.source, k):
+                return prompt
+        known.append(merged_padding(k, v))
+        return known[-1]
+
+    def _pruned(self, queries: Tensor, prompt: Prompt) -> tuple[Tensor, Tensor, Tensor]:
+        """The tokens that share a bucket with some query of their head; the padding stays."""
+        if self._buckets is None:
+            heads, d = queries.shape[1], queries.shape[3]
+            self._buckets = RandomProjection(heads, d, self.settings.bits)
+        votes = shared_buckets(self._buckets, queries, prompt.keys)
+        votes[..., -1] = votes.amax(-1) + 1  # the padding, if any, is the last
+        most = int((votes > 0).sum(-1).amax())
+        count = min(votes.shape[2], max(most, self.settings.fewest_tokens))
+        kept = votes.topk(count, dim=-1)
+        bias = prompt.bias.gather(2, kept.indices)
+        spare = torch.arange(count, device=votes.device) >= self.settings.fewest_tokens
+        bias = bias.masked_fill((kept.values <= 0) & spare, -torch.inf)
+        index = kept.indices.unsqueeze(-1).expand(-1, -1, -1, queries.shape[3])
+        return prompt.keys.gather(2, index), prompt.values.gather(2, index), bias
+
+
+def merged_padding(k: Tensor, v: Tensor) -> Prompt:
+    """Tokens of k, v (b, l, n, d) with the run of like ones at their end as one of its mass.
+
+    Rows of several prompts keep as many as the longest needs; the others' padding is then the last
+    token of theirs, with what is left of its mass.
+    """
+    alike = _like_the_last(k) & _like_the_last(v)  # (b, l)
+    run = alike.flip(1).long().cumprod(1).sum(1)  # (b,) tokens of each row's padding
+    length = k.shape[1]
+    kept = length - int(run.min()) + 1
+    bias = torch.zeros(k.shape[0], k.shape[2], kept, device=k.device)
+    bias[..., -1] = math.log(length - kept + 1)
+    keys, values = (x[:, :kept].transpose(1, 2).contiguous() for x in (k, v))
+    return Prompt(keys, values, bias, k)
+
+
+def _like_the_last(x: Tensor) -> Tensor:
+    """Which tokens of x (b, l, n, d) are the last one but for rounding: (b, l).
+
+    A product of matrices may round equal rows differently.
+    """
+    off = (x - x[:, -1:]).float().flatten(2).norm(dim=-1)
+    return off <= 2 * torch.finfo(x.dtype).eps * x[:, -1:].float().flatten(2).norm(dim=-1)
+
+
+def _same_memory(a: Tensor, b: Tensor) -> bool:
+    """Whether two views show the same; nothing else can lie there while one is kept."""
+    return (a.data_ptr(), a.shape, a.stride()) == (b.data_ptr(), b.shape, b.stride())
+
+
+def shared_buckets(buckets: RandomProjection, queries: Tensor, keys: Tensor) -> Tensor:
+    """How many queries (b, n, s, d) are in each key's (b, n, l, d) bucket: (b, n, l) float32.
+
+    Counted by bucket, so that queries and keys never meet in a table of pairs.
+    """
+    ours, theirs = (buckets.of(0, x).long() for x in (queries, keys))
+    counts = torch.zeros(*ours.shape[:2], buckets.count, device=ours.device)
+    counts.scatter_add_(2, ours, torch.ones_like(ours, dtype=counts.dtype))
+    return counts.gather(2, theirs)

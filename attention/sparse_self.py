@@ -1,0 +1,183 @@
+"""AnnSA of FAST-AR (arXiv 2602.01801): block-sparse self-attention over a long history.
+
+What is always read: the sink, the newest frames, and the active frames themselves. Of the rest, a
+block of queries reads the blocks that its own queries point to. Which blocks a history has is found
+once after a commit; whether they are good enough, from sampled queries once a chunk and layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .block_order import QUERY_BLOCK, Blocks, blocks_of, choose, tokens_of
+from .kernels.selected import attend_selected
+from .laid import Laid, LayingAttention, attend_laid, of_heads
+from .sparse_settings import SparseSelf
+from .sparse_stats import SparseStats
+
+SAMPLED_QUERIES = 16
+
+Codes = Callable[[int], Tensor]
+"""The bucket (b, n, t) of every key of a layer's history."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The keys of a layer's history: `always` read (m,), and `blocks` to choose from."""
+
+    always: Tensor
+    blocks: Blocks
+
+
+class SparseHistory:
+    """Sparse attention over one cache, and what is known of its history until the next commit.
+
+    The first `sink_frames` are always read; `fewest_keys` is the least history that is sparse.
+    """
+
+    def __init__(
+        self,
+        settings: SparseSelf,
+        stats: SparseStats,
+        *,
+        sink_frames: int,
+        fewest_keys: int,
+        codes: Codes | None = None,
+    ) -> None:
+        self.settings, self.stats, self.codes = settings, stats, codes
+        self.sink_frames, self.fewest_keys = sink_frames, fewest_keys
+        self._layouts: dict[tuple[int, int], Layout] = {}
+        self._dense_heads: dict[tuple[int, int], list[int]] = {}
+
+    def forget(self) -> None:
+        """The history has changed."""
+        self._layouts.clear()
+        self._dense_heads.clear()
+
+    def over(self, attention: LayingAttention, progress: float) -> SparseAttention:
+        """`attention` made sparse in a step at `progress`, the share of the chunk's steps done."""
+        return SparseAttention(self, attention, progress)
+
+    def layout(self, layer: int, rows: int, laid: Laid) -> Layout:
+        """The blocks of a layer's history, for the batch rows that begin with `rows`."""
+        key = layer, rows
+        if key not in self._layouts:
+            self._layouts[key] = self._new_layout(layer, laid)
+        return self._layouts[key]
+
+    def dense_heads(self, layer: int, rows: int, laid: Laid, tokens: Tensor) -> list[int]:
+        """The heads whose chosen `tokens` (b, n, query blocks, m) hold too little of the attention.
+
+        Estimated when first asked after a commit.
+        """
+        key = layer, rows
+        if key not in self._dense_heads:
+            recall = sampled_recall(laid, tokens).amin(0)  # (n,)
+            poor = (recall < self.settings.recall_floor).nonzero().flatten().tolist()
+            self.stats.add_recall(recall.tolist(), len(poor))
+            self._dense_heads[key] = poor
+        return self._dense_heads[key]
+
+    def _new_layout(self, layer: int, laid: Laid) -> Layout:
+        newest = max(laid.frames, default=-1)
+        first_recent = newest + 1 - self.settings.recent_frames
+        pinned = torch.tensor(
+            [0 <= f < self.sink_frames or f >= max(first_recent, 0) for f in laid.frames]
+        )
+        tokens = pinned.repeat_interleave(laid.frame_tokens)[: laid.past].to(laid.keys.device)
+        rest = (~tokens).nonzero().flatten()
+        codes = None if self.codes is None else self.codes(layer)[:, :, rest]
+        blocks = blocks_of(laid.keys, laid.bias, rest, codes)
+        return Layout(tokens.nonzero().flatten(), blocks)
+
+
+class SparseAttention:
+    """Self-attention of the active frames over part of the history and themselves."""
+
+    def __init__(self, history: SparseHistory, attention: LayingAttention, progress: float) -> None:
+        self.history, self.attention = history, attention
+        self._early = progress < history.settings.dense_share
+
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attend un-rotated q, k, v (b, s, n, d) of the active frames."""
+        history, settings = self.history, self.history.settings
+        laid = self.attention.laid(layer, q, k, v)
+        if self._early or layer in settings.dense_layers or laid.past < history.fewest_keys:
+            history.stats.add_pairs(_pairs(laid), _pairs(laid))
+            return attend_laid(laid).transpose(1, 2)
+        layout = history.layout(layer, self.attention.rows.start or 0, laid)
+        tokens = [self._tokens(layout, laid, *part) for part in laid.parts]
+        dense = history.dense_heads(layer, self.attention.rows.start or 0, laid, tokens[-1])
+        self._count(laid, tokens, len(dense))
+        return attend_mixed(laid, tokens, dense).transpose(1, 2)
+
+    def _tokens(self, layout: Layout, laid: Laid, queries: slice, own: int) -> Tensor:
+        """What a part's blocks of queries read (b, n, query blocks, m), -1 for none."""
+        blocks = layout.blocks.means.shape[2]
+        count = min(blocks, max(1, round(self.history.settings.density * blocks)))
+        chosen = choose(laid.q[:, :, queries], layout.blocks, count, QUERY_BLOCK)
+        picked = tokens_of(layout.blocks, chosen)
+        own_tokens = torch.arange(laid.past, laid.past + own, device=picked.device)
+        whole = torch.cat([layout.always, own_tokens]).expand(*picked.shape[:3], -1)
+        return torch.cat([picked, whole], -1)
+
+    def _count(self, laid: Laid, tokens: list[Tensor], dense_heads: int) -> None:
+        """A head has so many pairs; block tails may be padded, so never more than dense."""
+        heads, dense = laid.q.shape[1], _pairs(laid) / laid.q.shape[1]
+        read = laid.q.shape[0] * sum(
+            (queries.stop - queries.start) * of_part.shape[3]
+            for (queries, _), of_part in zip(laid.parts, tokens, strict=True)
+        )
+        computed = dense_heads * dense + (heads - dense_heads) * min(read, dense)
+        self.history.stats.add_pairs(computed, _pairs(laid))
+
+
+def attend_mixed(laid: Laid, tokens: list[Tensor], dense: list[int]) -> Tensor:
+    """Attention (b, n, s, d) over each part's `tokens`; over everything in the `dense` heads."""
+    sparse = [head for head in range(laid.q.shape[1]) if head not in dense]
+    if not sparse:
+        return attend_laid(laid)
+    if not dense:
+        return _attend_tokens(laid, tokens)
+    out = torch.empty_like(laid.q)
+    out[:, dense] = attend_laid(of_heads(laid, dense))
+    out[:, sparse] = _attend_tokens(of_heads(laid, sparse), [t[:, sparse] for t in tokens])
+    return out
+
+
+def _attend_tokens(laid: Laid, tokens: list[Tensor]) -> Tensor:
+    made = [
+        attend_selected(
+            laid.q[:, :, queries], laid.keys, laid.values, laid.bias, of_part, QUERY_BLOCK
+        )
+        for (queries, _), of_part in zip(laid.parts, tokens, strict=True)
+    ]
+    return torch.cat(made, 2)
+
+
+def sampled_recall(laid: Laid, tokens: Tensor) -> Tensor:
+    """The share of attention (b, n) of sampled queries of the last part that the keys they read,
+    `tokens` (b, n, query blocks, m), hold.
+    """
+    queries, own = laid.parts[-1]
+    q, stop = laid.q[:, :, queries], laid.past + own
+    at = torch.linspace(0, q.shape[2] - 1, min(SAMPLED_QUERIES, q.shape[2]), device=q.device).long()
+    logits = (q[:, :, at] @ laid.keys[:, :, :stop].transpose(2, 3)).float() * q.shape[-1] ** -0.5
+    if laid.bias is not None:
+        logits = logits + laid.bias[:, :, None, :stop]
+    weights = logits.softmax(-1)  # (b, n, queries, t)
+    read = tokens[:, :, at // QUERY_BLOCK]  # (b, n, queries, m)
+    seen = weights.new_zeros(*weights.shape[:3], stop + 1)
+    seen.scatter_(3, read.masked_fill(read < 0, stop), 1.0)
+    recall: Tensor = (weights * seen[..., :stop]).sum(-1).mean(2)
+    return recall
+
+
+def _pairs(laid: Laid) -> float:
+    """Queries and keys that they may see, over all heads."""
+    seen = sum((queries.stop - queries.start) * (laid.past + own) for queries, own in laid.parts)
+    return float(laid.q.shape[0] * laid.q.shape[1] * seen)

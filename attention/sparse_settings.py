@@ -1,0 +1,55 @@
+"""How self- and cross-attention are made sparse: values, decided before a rollout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ORDERS = ("auto", "time", "lsh", "k-means")
+"""What puts keys of the history that belong together side by side: when and where they were, or the
+bucket that they share. `auto` is `time`: on real activations its blocks hold more of the attention
+than those of hashed or clustered keys (docs/attention.md).
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class SparseSelf:
+    """AnnSA: queries attend to blocks of the history, the sink, the newest frames and themselves.
+
+    `density` is the share of the history's blocks that a block of queries reads. The first
+    `dense_share` of a chunk's steps and `dense_layers` are dense. A head whose blocks hold less
+    than `recall_floor` of the attention of sampled queries is dense for the chunk. Histories of
+    fewer than `fewest_keys` keys are dense, since that is faster.
+    """
+
+    density: float = 0.3
+    dense_share: float = 0.3
+    dense_layers: tuple[int, ...] = (0,)
+    recall_floor: float = 0.85
+    recent_frames: int = 3
+    order: str = "auto"
+    fewest_keys: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.density <= 1:
+            raise ValueError(f"density must be above 0 and at most 1; got {self.density}")
+        if self.order not in ORDERS:
+            raise ValueError(f"order must be one of {', '.join(ORDERS)}; got {self.order!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class SparseCross:
+    """AnnCA: padding is one token of its mass; of the others, those that share a bucket with some
+    query of the chunk stay, at least `fewest_tokens`; `prune` False merges the padding only.
+    """
+
+    prune: bool = False
+    fewest_tokens: int = 16
+    bits: int = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Sparsity:
+    """What of a rollout's attention is sparse; None leaves it dense."""
+
+    of_self: SparseSelf | None = None
+    of_prompt: SparseCross | None = None

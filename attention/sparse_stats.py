@@ -1,0 +1,37 @@
+"""What sparse attention did: how much it computed, what it kept, and how often it gave up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class SparseStats:
+    """Sums over all passes so far. Pairs are of a query and a key of one head."""
+
+    pairs: float = 0.0
+    dense_pairs: float = 0.0
+    recalls: float = 0.0
+    sampled: int = 0
+    dense_fallbacks: int = 0
+
+    @property
+    def density(self) -> float | None:
+        """The share of all pairs that was computed; None before the first."""
+        return self.pairs / self.dense_pairs if self.dense_pairs else None
+
+    @property
+    def recall(self) -> float | None:
+        """The share of attention that the chosen keys hold, by sampled queries, on average."""
+        return self.recalls / self.sampled if self.sampled else None
+
+    def add_pairs(self, computed: float, dense: float) -> None:
+        """Note a pass over one layer."""
+        self.pairs += computed
+        self.dense_pairs += dense
+
+    def add_recall(self, of_heads: list[float], fallbacks: int) -> None:
+        """Note the recall of each head of a layer, and how many are now dense for a chunk."""
+        self.recalls += sum(of_heads)
+        self.sampled += len(of_heads)
+        self.dense_fallbacks += fallbacks
