@@ -15,6 +15,7 @@ from torch import Tensor
 
 KEY_BLOCK = 32
 QUERY_BLOCK = 64
+TIME_ORDERS = ("auto", "time")
 
 
 @dataclass(frozen=True, slots=True)

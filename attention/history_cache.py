@@ -6,23 +6,22 @@ A new kind of cache implements `HistoryCache` and has its own policy; `open_cach
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from . import kv_cache
+from . import kv_cache, temp_cache
+from .ann.choice import open_index
 from .attended import AttendedCache, HeadCache
 from .cache_policy import CachePolicy, MostAttended
 from .cache_shape import CacheShape
 from .kv_storage import Storage
+from .laid import LayingAttention
 from .rope import Rotation
 from .snapshot import Snapshot
-
-SelfAttention = Callable[[int, Tensor, Tensor, Tensor], Tensor]
-"""(layer, q, k, v), all un-rotated (b, s, n, d), to what is attended to."""
-
+from .temp_policy import TempCache
 
 class HistoryCache(Protocol):
     """Keys and values of finished latent frames, for all layers and guidance branches.
@@ -62,7 +61,7 @@ class HistoryCache(Protocol):
         *,
         rows: slice = slice(None),
         at: int | None = None,
-    ) -> SelfAttention:
+    ) -> LayingAttention:
         """What that many active latent frames may look at: the history and themselves."""
 
     def attention_of_commit(self, visible: Sequence[int]) -> SelfAttention:
@@ -109,14 +108,16 @@ def open_cache(
             return HeadCache(shape, policy, length, device, storage)
         case MostAttended():
             return AttendedCache(shape, policy, length, device, storage)
+        case TempCache():
+            return temp_cache.MergedCache(shape, policy, open_index(policy.index, shape), device)
         case _:
             return kv_cache.KVCache(shape, policy, length, device, storage)
 
 
-def planned_bytes(
-    shape: CacheShape, policy: CachePolicy, storage: Storage, length: int | None
-) -> int:
+def planned_bytes(shape: CacheShape, policy: CachePolicy, storage: Storage, length: int | None) -> int:
     """What `bytes` of the opened cache will be, exactly; a history without bound or end only
     starts there.
     """
+    if isinstance(policy, TempCache):
+        return temp_cache.planned_bytes(shape, policy, open_index(policy.index, shape))
     return kv_cache.planned_bytes(shape, policy, length, storage)

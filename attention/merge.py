@@ -22,12 +22,16 @@ from .entries import Entries
 @dataclass(frozen=True, slots=True)
 class Rules:
     """When keys are merged: above the cosine `threshold` (n, 1), or, for want of room, above
-    `floor`. Entries of the first `sink_frames` stay as they are.
+    `floor`. Entries of the first `sink_frames` stay as they are. `centre` (b, n, 1, d) is taken off
+    keys before they are compared: what all keys of a head share says nothing. An entry counts as
+    `most_mass` keys at most; from then on, what is merged into it outweighs what was.
     """
 
     threshold: Tensor
     floor: float
     sink_frames: int
+    most_mass: float
+    centre: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +45,12 @@ class NewFrame:
 
 def absorb(layer: int, entries: Entries, new: NewFrame, rules: Rules, index: Index) -> None:
     """Take a latent frame's keys into the entries; needs room for the sink and one frame."""
-    codes = index.encode(layer, new.keys)
+    compared = new.keys - rules.centre
+    codes = index.encode(layer, compared)
     kept = entries.mass > 0
     targets = kept & (entries.frame >= rules.sink_frames)
-    near = index.nearest(layer, new.keys, codes, Coded(entries.keys, entries.codes, targets))
+    cached = Coded(entries.keys - rules.centre, entries.codes, targets)
+    near = index.nearest(layer, compared, codes, cached)
     merging = torch.zeros_like(near.similarity, dtype=torch.bool)
     if new.frame >= rules.sink_frames:
         merging = near.similarity > rules.threshold
@@ -59,6 +65,7 @@ def absorb(layer: int, entries: Entries, new: NewFrame, rules: Rules, index: Ind
     slots = torch.where(merging, near.number, _free_slots(entries.mass == 0, ~merging))
     _write_newest(entries, new, codes, slots)
     entries.mass.scatter_add_(2, slots, (~merging).to(entries.mass.dtype))
+    entries.mass.clamp_(max=rules.most_mass)
     fresh = torch.where(merging, entries.asked.gather(2, slots), torch.inf)
     entries.asked.scatter_(2, slots, fresh)
 

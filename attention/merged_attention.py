@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 class MergedAttention:
     """Active frame i sees all entries and the first `visible[i]` active ones.
 
-    Valid until the next commit.
+    Valid until the next commit. Where it is `measured`, the cache gets a sample of the queries.
     """
 
     def __init__(self, cache: MergedCache, visible: Sequence[int], rows: slice, at: int) -> None:
         self.cache, self.rows = cache, rows
+        self.measured = False
         self._parts = parts(visible, 0, cache.shape.frame_tokens)
         self._now = cache.rotation(range(at, at + len(visible)))
 
@@ -38,7 +39,8 @@ class MergedAttention:
         keys[:, :, past:stop] = rotate(k, self._now).transpose(1, 2)
         values[:, :, past:stop] = v.transpose(1, 2)
         turned = rotate(q, self._now).transpose(1, 2)
-        cache.asked(layer, self.rows, turned)
+        if self.measured:
+            cache.asked(layer, self.rows, turned)
         sink = min(cache.policy.sink_frames, cache.committed)
         frames = [*range(sink), *[-1] * (-(-past // tokens) - sink)]
         of_keys = None if cache.plain(layer) else bias[:, :, :stop]

@@ -1,4 +1,4 @@
-"""Bucket codes of a history's keys, each made once, when its latent frame is first read."""
+"""Bucket codes of a history's keys, each made once, when its latent frame is committed."""
 
 from __future__ import annotations
 
@@ -20,6 +20,14 @@ class SlotCodes:
 
     def of(self, layer: int) -> Tensor:
         """The codes (b, n, t) int16 of a layer's history, in order of slots."""
+        return self._codes[layer]
+
+    def update(self) -> None:
+        """Code what was committed; to be called after each commit, since buckets learn from it."""
+        for layer in range(self.cache.shape.layers):
+            self._update(layer)
+
+    def _update(self, layer: int) -> None:
         held, tokens = self.cache.held, self.cache.shape.frame_tokens
         known = self._frames.get(layer, [])
         new = [slot for slot, frame in enumerate(held) if known[slot : slot + 1] != [frame]]
@@ -35,4 +43,3 @@ class SlotCodes:
             codes[:, :, at] = self.buckets.of(layer, keys[:, :, at])
             self._codes[layer], self._frames[layer] = codes, list(held)
             self.encoded += len(at)
-        return self._codes[layer]

@@ -112,7 +112,9 @@ def _like_the_last(x: Tensor) -> Tensor:
     A product of matrices may round equal rows differently.
     """
     off = (x - x[:, -1:]).float().flatten(2).norm(dim=-1)
-    return off <= 2 * torch.finfo(x.dtype).eps * x[:, -1:].float().flatten(2).norm(dim=-1)
+    size = x[:, -1:].float().flatten(2).norm(dim=-1)
+    alike: Tensor = off <= 2 * torch.finfo(x.dtype).eps * size
+    return alike
 
 
 def _same_memory(a: Tensor, b: Tensor) -> bool:
@@ -128,4 +130,5 @@ def shared_buckets(buckets: RandomProjection, queries: Tensor, keys: Tensor) -> 
     ours, theirs = (buckets.of(0, x).long() for x in (queries, keys))
     counts = torch.zeros(*ours.shape[:2], buckets.count, device=ours.device)
     counts.scatter_add_(2, ours, torch.ones_like(ours, dtype=counts.dtype))
-    return counts.gather(2, theirs)
+    shared: Tensor = counts.gather(2, theirs)
+    return shared

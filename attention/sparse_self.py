@@ -25,6 +25,10 @@ Codes = Callable[[int], Tensor]
 """The bucket (b, n, t) of every key of a layer's history."""
 
 
+Key = tuple[int, int | None, int | None]
+"""A layer, and the first and last of the batch rows that are looked at."""
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """The keys of a layer's history: `always` read (m,), and `blocks` to choose from."""
@@ -50,8 +54,8 @@ class SparseHistory:
     ) -> None:
         self.settings, self.stats, self.codes = settings, stats, codes
         self.sink_frames, self.fewest_keys = sink_frames, fewest_keys
-        self._layouts: dict[tuple[int, int], Layout] = {}
-        self._dense_heads: dict[tuple[int, int], list[int]] = {}
+        self._layouts: dict[Key, Layout] = {}
+        self._dense_heads: dict[Key, list[int]] = {}
 
     def forget(self) -> None:
         """The history has changed."""
@@ -59,22 +63,22 @@ class SparseHistory:
         self._dense_heads.clear()
 
     def over(self, attention: LayingAttention, progress: float) -> SparseAttention:
-        """`attention` made sparse in a step at `progress`, the share of the chunk's steps done."""
+        """`attention` made sparse in a pass at `progress` from noise, 0, to clean frames, 1."""
         return SparseAttention(self, attention, progress)
 
-    def layout(self, layer: int, rows: int, laid: Laid) -> Layout:
-        """The blocks of a layer's history, for the batch rows that begin with `rows`."""
-        key = layer, rows
+    def layout(self, layer: int, rows: slice, laid: Laid) -> Layout:
+        """The blocks of a layer's history, for batch `rows` of its cache."""
+        key = layer, rows.start, rows.stop
         if key not in self._layouts:
-            self._layouts[key] = self._new_layout(layer, laid)
+            self._layouts[key] = self._new_layout(layer, rows, laid)
         return self._layouts[key]
 
-    def dense_heads(self, layer: int, rows: int, laid: Laid, tokens: Tensor) -> list[int]:
+    def dense_heads(self, layer: int, rows: slice, laid: Laid, tokens: Tensor) -> list[int]:
         """The heads whose chosen `tokens` (b, n, query blocks, m) hold too little of the attention.
 
         Estimated when first asked after a commit.
         """
-        key = layer, rows
+        key = layer, rows.start, rows.stop
         if key not in self._dense_heads:
             recall = sampled_recall(laid, tokens).amin(0)  # (n,)
             poor = (recall < self.settings.recall_floor).nonzero().flatten().tolist()
@@ -82,7 +86,7 @@ class SparseHistory:
             self._dense_heads[key] = poor
         return self._dense_heads[key]
 
-    def _new_layout(self, layer: int, laid: Laid) -> Layout:
+    def _new_layout(self, layer: int, rows: slice, laid: Laid) -> Layout:
         newest = max(laid.frames, default=-1)
         first_recent = newest + 1 - self.settings.recent_frames
         pinned = torch.tensor(
@@ -90,7 +94,7 @@ class SparseHistory:
         )
         tokens = pinned.repeat_interleave(laid.frame_tokens)[: laid.past].to(laid.keys.device)
         rest = (~tokens).nonzero().flatten()
-        codes = None if self.codes is None else self.codes(layer)[:, :, rest]
+        codes = None if self.codes is None else self.codes(layer)[rows][:, :, rest]
         blocks = blocks_of(laid.keys, laid.bias, rest, codes)
         return Layout(tokens.nonzero().flatten(), blocks)
 
@@ -109,9 +113,9 @@ class SparseAttention:
         if self._early or layer in settings.dense_layers or laid.past < history.fewest_keys:
             history.stats.add_pairs(_pairs(laid), _pairs(laid))
             return attend_laid(laid).transpose(1, 2)
-        layout = history.layout(layer, self.attention.rows.start or 0, laid)
+        layout = history.layout(layer, self.attention.rows, laid)
         tokens = [self._tokens(layout, laid, *part) for part in laid.parts]
-        dense = history.dense_heads(layer, self.attention.rows.start or 0, laid, tokens[-1])
+        dense = history.dense_heads(layer, self.attention.rows, laid, tokens[-1])
         self._count(laid, tokens, len(dense))
         return attend_mixed(laid, tokens, dense).transpose(1, 2)
 

@@ -34,7 +34,7 @@ def planned_bytes(shape: CacheShape, policy: TempCache, index: Index) -> int:
     room = slots + shape.chunk_frames * shape.frame_tokens
     heads, size = shape.batch * shape.heads, shape.head_dim * shape.dtype.itemsize
     copies = shape.layers if shape.hold_rotated else 1
-    of_layer = slots * entry_bytes(shape, index) + (room + SAMPLED_QUERIES) * size
+    of_layer = slots * entry_bytes(shape, index) + (room + SAMPLED_QUERIES + 1) * size
     of_copy = room * (size + torch.float32.itemsize)
     return heads * (shape.layers * of_layer + copies * of_copy)
 
@@ -48,6 +48,7 @@ class MergedCache:
         self.shape, self.policy, self.index = shape, policy, index
         self.device, self.dropped = torch.device(device), False
         self.committed = 0  # latent frames ever committed
+        self.held: list[int] = []  # the latent frames that count as held, oldest first
         self.extent = [0] * shape.layers  # slots in use, holes included
         self._plain = [True] * shape.layers  # whether every entry is one key
         self._tables: PositionTables | None = None  # of all positions, until the next commit
@@ -59,14 +60,14 @@ class MergedCache:
         """Bytes of all tensors held, scratch and rotated copies included."""
         if self.dropped:
             return 0
-        scratch = [*self._values, *self._asking, *self._rotated, *self._bias]
+        scratch = [tensor for tensors in self._scratch() for tensor in tensors]
         owned = [tensor for entries in self._entries for tensor in entries.owned.values()]
         return sum(tensor.nbytes for tensor in (*owned, *scratch))
 
     @property
-    def held(self) -> list[int]:
-        """The newest latent frames, as many as there are entries for; none leaves as a whole."""
-        return list(range(self.committed))[-self.policy.entry_frames :]
+    def elsewhere_bytes(self) -> int:
+        """All of it is on the device."""
+        return 0
 
     @property
     def positions(self) -> list[int]:
@@ -93,8 +94,13 @@ class MergedCache:
                 f"at most {self.shape.chunk_frames} latent frames may be active; got {frames}"
             )
         visible = visible or (frames,) * frames
-        at = min(self.committed, self.policy.entry_frames) if at is None else at
-        return MergedAttention(self, visible, rows, at)
+        return MergedAttention(self, visible, rows, len(self.held) if at is None else at)
+
+    def attention_of_commit(self, visible: Sequence[int]) -> MergedAttention:
+        """What finished frames look at as they are committed; which entries, is measured."""
+        attention = self.attention(len(visible), visible)
+        attention.measured = True
+        return attention
 
     def history(self, layer: int) -> tuple[Tensor, Tensor]:
         """Un-rotated keys and values (b, s, n, d) of the slots in use, in order of slots."""
@@ -133,7 +139,7 @@ class MergedCache:
         return self._plain[layer]
 
     def asked(self, layer: int, rows: slice, q: Tensor) -> None:
-        """Remember a sample of rotated queries (b, n, s, d); a commit reads those of its pass."""
+        """Remember a sample of rotated queries (b, n, s, d) of the pass before a commit."""
         at = torch.linspace(0, q.shape[2] - 1, SAMPLED_QUERIES, device=q.device).long()
         self._asking[layer][rows] = q[:, :, at]
 
@@ -143,33 +149,50 @@ class MergedCache:
         count = keys_values[0][0].shape[1] // tokens
         for layer, (k, v) in enumerate(keys_values):
             self._observe(layer)
-            rules = self.policy.rules(layer, self.shape.heads, self.device)
+            if self.committed == 0:
+                first = k[:, :tokens].mean(1, keepdim=True)
+                self._centres[layer].copy_(first.transpose(1, 2))
+            rules = self.policy.rules(layer, self._centres[layer])
             for i in range(count):
                 at = slice(i * tokens, (i + 1) * tokens)
                 new = NewFrame(
                     k[:, at].transpose(1, 2), v[:, at].transpose(1, 2), self.committed + i
                 )
                 absorb(layer, self._entries[layer], new, rules, self.index)
-        self.committed += count
+        for _ in range(count):
+            self.held.append(self.committed)
+            self.committed += 1
+        while len(self.held) > self.policy.entry_frames:
+            del self.held[self.policy.victim(self.held)]
         self._measure()
 
     def clear(self) -> None:
         """Forget the history; the next commit is of frame 0 again."""
         self.committed = 0
+        self.held.clear()
         for entries in self._entries:
             entries.mass.zero_()
         self.index.restore({})
+        self._measure()
+
+    def retain(self, frames: Sequence[int]) -> None:
+        """Keep only entries whose newest key is of one of the held `frames`."""
+        self.held = sorted(frames)
+        kept = torch.tensor(self.held, dtype=torch.int32, device=self.device)
+        for entries in self._entries:
+            entries.mass.masked_fill_(~torch.isin(entries.frame, kept), 0)
         self._measure()
 
     def snapshot(self) -> Snapshot:
         """All state that later chunks depend on."""
         tensors = {
             f"{name}.{layer}": tensor.to("cpu", copy=True)
-            for layer, entries in enumerate(self._entries)
-            for name, tensor in (*entries.owned.items(), ("values", entries.values))
+            for layer in range(self.shape.layers)
+            for name, tensor in self._state(layer).items()
         }
         learnt = {f"index.{name}": t.to("cpu", copy=True) for name, t in self.index.saved().items()}
-        return Snapshot({**tensors, **learnt}, {"committed": self.committed, "slots": self._slots})
+        facts = {"committed": self.committed, "held": list(self.held), "slots": self._slots}
+        return Snapshot({**tensors, **learnt}, facts)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Go on, bit for bit, from what `snapshot` gave in a cache of the same settings."""
@@ -178,20 +201,20 @@ class MergedCache:
                 f"a snapshot of {snapshot.facts['slots']} entries a head does not fit a cache of "
                 f"{self._slots}"
             )
-        for layer, entries in enumerate(self._entries):
-            for name, tensor in (*entries.owned.items(), ("values", entries.values)):
+        for layer in range(self.shape.layers):
+            for name, tensor in self._state(layer).items():
                 tensor.copy_(snapshot.tensors[f"{name}.{layer}"])
         prefix = "index."
         learnt = {k[len(prefix) :]: t for k, t in snapshot.tensors.items() if k.startswith(prefix)}
         self.index.restore({name: tensor.to(self.device) for name, tensor in learnt.items()})
-        self.committed = snapshot.facts["committed"]
+        self.committed, self.held = snapshot.facts["committed"], list(snapshot.facts["held"])
         self._measure()
 
     def move(self, device: torch.device | str) -> None:
         """Take all tensors to `device`, bit for bit."""
         self.device = torch.device(device)
         self._tables = None
-        for scratch in (self._values, self._asking, self._rotated, self._bias):
+        for scratch in self._scratch():
             scratch[:] = [tensor.to(self.device) for tensor in scratch]
         for layer, entries in enumerate(self._entries):
             owned = {name: tensor.to(self.device) for name, tensor in entries.owned.items()}
@@ -202,10 +225,19 @@ class MergedCache:
     def drop(self) -> None:
         """Give all memory back."""
         self.dropped = True
-        for tensors in (self._values, self._asking, self._rotated, self._bias):
+        for tensors in self._scratch():
             tensors.clear()
         self._entries.clear()
         self._tables = None
+
+    def _scratch(self) -> tuple[list[Tensor], ...]:
+        """Everything but the entries, whose values lie in the first of these."""
+        return self._values, self._asking, self._centres, self._rotated, self._bias
+
+    def _state(self, layer: int) -> dict[str, Tensor]:
+        """What of a layer later chunks depend on."""
+        entries = self._entries[layer]
+        return {**entries.owned, "values": entries.values, "centre": self._centres[layer]}
 
     def _observe(self, layer: int) -> None:
         """Measure the attention that entries got from the queries of the pass before a commit."""
@@ -222,6 +254,12 @@ class MergedCache:
         self._turned.clear()
         self._tables = None
         slot = torch.arange(1, self._slots + 1, device=self.device)
+        if self.device.type == "meta":  # a rehearsal, of which only sizes count
+            self.extent = [min(self._slots, self.committed * self.shape.frame_tokens)] * len(
+                self.extent
+            )
+            self._plain = [self.committed == 0] * len(self.extent)
+            return
         used = torch.stack([((e.mass > 0) * slot).max() for e in self._entries])
         self.extent = used.tolist()
         ones = [(e.mass[:, :, :stop] == 1).all() for e, stop in zip(self._entries, self.extent,
@@ -237,7 +275,7 @@ class MergedCache:
     def _position_tables(self) -> PositionTables:
         """Of the farthest position to that right before the active frames."""
         if self._tables is None:
-            s, now = self.shape, min(self.committed, self.policy.entry_frames)
+            s, now = self.shape, len(self.held)
             frames = range(now - self._farthest, now)
             self._tables = position_tables(frames, s.rows, s.columns, s.head_dim, self.device)
         return self._tables
@@ -253,6 +291,7 @@ class MergedCache:
 
         self._values = [empty(room) for _ in range(s.layers)]
         self._asking = [empty(SAMPLED_QUERIES) for _ in range(s.layers)]
+        self._centres = [empty(1) for _ in range(s.layers)]
         self._rotated = [empty(room) for _ in range(copies)]
         self._bias = [
             torch.zeros(s.batch, s.heads, room, device=self.device) for _ in range(copies)

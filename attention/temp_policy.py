@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
+from .ann.choice import AUTO
+from .ann.choice import NAMES as INDEXES
+from .cache_policy import CachePolicy, WindowSink
 from .merge import Rules
 
 
 @dataclass(frozen=True, slots=True)
-class TempCache:
+class TempCache(CachePolicy):
     """Keep `entry_frames` latent frames' worth of entries in every head.
 
-    `threshold` is the cosine above which a new key is merged into the nearest cached one, for all
-    heads or by layer and head; for want of room, so are the most similar ones above `floor`. The
-    first `sink_frames` are never changed. `reach_frames` is the farthest that an entry stands
-    before the active frames, None as far as its age.
+    `threshold` is the cosine, of keys less their head's mean, above which a new key is merged into
+    the nearest cached one, for all heads or by layer and head; for want of room, so are the most
+    similar ones above `floor`. The first `sink_frames` are never changed. `reach_frames` is the
+    farthest that an entry stands before the active frames, None as far as its age. `most_mass` is
+    the most keys that an entry counts as, None as many as it is made of: 1 keeps the newest of
+    like keys and forgets the rest. `index` names what finds the nearest key.
     """
 
     entry_frames: int
-    threshold: float | tuple[tuple[float, ...], ...] = 0.9
-    floor: float = 0.5
+    threshold: float | tuple[tuple[float, ...], ...] = 0.95
+    floor: float = 0.95
     sink_frames: int = 0
     reach_frames: int | None = None
+    most_mass: float | None = None
+    index: str = AUTO
 
     def __post_init__(self) -> None:
         if self.entry_frames <= self.sink_frames:
@@ -33,12 +43,42 @@ class TempCache:
             )
         if self.reach_frames is not None and self.reach_frames < 1:
             raise ValueError(f"reach_frames must be at least 1; got {self.reach_frames}")
+        if self.index not in INDEXES:
+            raise ValueError(f"index must be one of {', '.join(INDEXES)}; got {self.index!r}")
 
-    def rules(self, layer: int, heads: int, device: torch.device) -> Rules:
-        """The rules of one layer."""
-        of_heads = self.threshold
+    @property
+    def limit(self) -> int:
+        """As many latent frames as there are entries for."""
+        return self.entry_frames
+
+    def victim(self, held: Sequence[int]) -> int:
+        """Of the latent frames that count as held, the oldest that is not of the sink."""
+        return WindowSink(self.entry_frames, self.sink_frames).victim(held)
+
+    def within(self, frames: int) -> TempCache:
+        """With entries for at most `frames`, which must be more than the sink."""
+        return replace(self, entry_frames=min(frames, self.entry_frames))
+
+    def with_first(self) -> TempCache:
+        """A sink of one, where there is none and there is room for it."""
+        return replace(self, sink_frames=1) if self.entry_frames > 1 > self.sink_frames else self
+
+    @property
+    def remembers(self) -> bool:
+        """Merged keys stand for frames that have gone."""
+        return True
+
+    @property
+    def heads_differ(self) -> bool:
+        """Each head merges for itself."""
+        return True
+
+    def rules(self, layer: int, centre: Tensor) -> Rules:
+        """The rules of one layer whose keys have the mean `centre` (b, n, 1, d)."""
+        of_heads, heads, device = self.threshold, centre.shape[1], centre.device
         if isinstance(of_heads, tuple):
             row = torch.tensor(of_heads[layer], device=device)
         else:
             row = torch.full((heads,), of_heads, device=device)
-        return Rules(row.unsqueeze(-1), self.floor, self.sink_frames)
+        most = math.inf if self.most_mass is None else self.most_mass
+        return Rules(row.unsqueeze(-1), self.floor, self.sink_frames, most, centre)

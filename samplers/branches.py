@@ -25,6 +25,7 @@ from .noise import frame_noise
 from .prompts import TimedPrompt
 from .schedule import Row
 from .settings import RolloutSettings
+from .sparse import SparseRollout
 
 
 class Branches:
@@ -58,6 +59,9 @@ class Branches:
         config, dtype = self.model.config, self.model.dtype
         self._evaluator.claim(planned_bytes(self.settings, config, dtype))
         self._histories = Histories(self.settings, self._evaluator)
+        histories = self._histories
+        self.sparse = SparseRollout(self.settings, histories.plans, histories.caches)
+        self._evaluator.to_prompt = self.sparse.to_prompt
 
     def use(self, settings: RolloutSettings, prompt: TimedPrompt) -> None:
         """Put `settings` in force, and `prompt`, which is projected if it is another one."""
@@ -73,6 +77,7 @@ class Branches:
         self._evaluator.project({name: texts[name] for name in self._prompts})
         if prompt is not self.prompt:
             self.histories.prompts_changed()
+            self.sparse.history_changed()
         self.prompt = prompt
 
     def snapshot(self) -> Snapshot:
@@ -115,6 +120,7 @@ class Branches:
         `given` says which frames are known ones, not generated; none unless told.
         """
         self.histories.commit(first, clean, given or [False] * len(clean))
+        self.sparse.history_changed()
         self._before = clean[-1:].float()
 
     def check_finite(self, latents: Tensor, first: int) -> None:
@@ -179,28 +185,33 @@ class Branches:
                 x.expand(len(part), -1, -1, -1, -1),
                 [row.now] * len(part),
                 [place.prompt for place in part],
-                self._attention(part, self.settings.visible(row.frames)),
+                self._attention(part, self.settings.visible(row.frames), max(row.now)),
             ).velocity
             for part in passes
         ]
         return torch.cat(made)
 
-    def _attention(self, places: Sequence[Place], visible: Sequence[int]) -> SelfAttention:
-        """What all `places` look at in one pass, neighbouring cache rows together."""
+    def _attention(
+        self, places: Sequence[Place], visible: Sequence[int], level: float
+    ) -> SelfAttention:
+        """What all `places` look at in one pass at a noise level, neighbouring rows together."""
         runs: list[list[Place]] = []
         for place in places:
             if runs and place.follows(runs[-1][-1]):
                 runs[-1].append(place)
             else:
                 runs.append([place])
-        parts = [(len(run), self._attention_of(run, visible)) for run in runs]
+        parts = [(len(run), self._attention_of(run, visible, level)) for run in runs]
         return parts[0][1] if len(parts) == 1 else SideBySide(parts)
 
-    def _attention_of(self, run: Sequence[Place], visible: Sequence[int]) -> SelfAttention:
+    def _attention_of(
+        self, run: Sequence[Place], visible: Sequence[int], level: float
+    ) -> SelfAttention:
         first = run[0]
         cache, rows = self.histories.caches[first.cache], slice(first.row, first.row + len(run))
         if first.slots is None:
-            return cache.attention(len(visible), visible, rows=rows, at=first.at)
+            attention = cache.attention(len(visible), visible, rows=rows, at=first.at)
+            return self.sparse.over(first.cache, attention, level)
         return PartOfHistory(cache, visible, rows, first.slots, first.at)
 
 

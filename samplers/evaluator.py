@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..attention.sparse_cross import SparsePrompt
 from ..model.dit import Prediction, SelfAttention, TextKV, predict, project_text
 from .denoiser import Denoiser
 from .guidance import Prompt
@@ -17,12 +18,14 @@ from .process import NoiseProcess
 class Evaluator:
     """Evaluates a model under one of several prompts per batch row; `evals` counts rows.
 
-    `process` says what the model is told of a noise level.
+    `process` says what the model is told of a noise level, `to_prompt` how it attends to prompts
+    where that is not dense.
     """
 
     def __init__(self, model: Denoiser, process: NoiseProcess) -> None:
         self.model, self.process = model, process
         self.evals = 0
+        self.to_prompt: SparsePrompt | None = None
         self._tree: Any = None
         self._prompts: tuple[Prompt, ...] = ()
         self._text: TextKV | None = None
@@ -39,6 +42,8 @@ class Evaluator:
         context = torch.stack([*embeddings.values()]).unsqueeze(1)  # (b, 1, l, c)
         self._text = project_text(self._tree, context.to(self.model.device, self.model.dtype))
         self._rows.clear()
+        if self.to_prompt is not None:
+            self.to_prompt.forget()
 
     @property
     def projected(self) -> bool:
@@ -69,6 +74,7 @@ class Evaluator:
             t,
             self._text_rows(prompts),
             attention,
+            to_prompt=self.to_prompt,
             keep=keep,
             cast=self.model.cast,
         )

@@ -9,6 +9,7 @@ from typing import Literal
 from ..attention.cache_policy import CachePolicy, WindowSink
 from ..attention.kv_storage import DENSE, Storage
 from ..attention.placement import ON_DEVICE, Placement
+from ..attention.sparse_settings import Sparsity
 from ..errors import BadInput
 from ..model.config import PATCH
 from .context_noise import ContextNoise
@@ -49,7 +50,8 @@ class RolloutSettings:
     `rows` and `columns` are the latent picture's; `length` counts latent frames, None runs until
     stopped. `guidance` holds until the first of `guidance_changes`, `seed` until the first of
     `reseeds`. `known` frames are given; chunks are counted from `origin`, the first frame that is
-    made. `placement` alone changes nothing of what is generated.
+    made. `placement` alone changes nothing of what is generated; `sparsity` leaves out attention that
+    matters little.
     """
 
     prompts: PromptTimeline
@@ -69,6 +71,7 @@ class RolloutSettings:
     guidance_changes: tuple[TimedGuidance, ...] = ()
     known: KnownFrames = KnownFrames()
     reseeds: tuple[TimedSeed, ...] = ()
+    sparsity: Sparsity = Sparsity()
 
     def __post_init__(self) -> None:
         if min(self.rows, self.columns) < PATCH or self.rows % PATCH or self.columns % PATCH:

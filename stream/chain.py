@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from ..attention.sparse_settings import Sparsity
 from ..samplers.known import KnownFrame
 from ..samplers.prompts import embedding_digest
 from ..samplers.settings import RolloutSettings
@@ -141,4 +142,5 @@ def _root_fields(s: RolloutSettings, identity: str) -> dict[str, object]:
         "schedule": s.schedule, "solver": s.solver, "cache": s.cache, "storage": s.storage,
         "at_switch": s.at_switch,
         "context_noise": s.context_noise, "negative": embedding_digest(s.prompts.negative),
+        **({"sparsity": s.sparsity} if s.sparsity != Sparsity() else {}),
     }  # fmt: skip

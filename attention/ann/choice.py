@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-import torch
-
 from ..cache_shape import CacheShape
 from .buckets import BucketIndex, Buckets
 from .faiss_index import Faiss
@@ -17,9 +15,6 @@ from .nearest import Exact, Index
 AUTO = "auto"
 PROBES = 4
 LSH_BITS, CENTRES, FAISS_LISTS = 6, 32, 64
-EXACT_UP_TO = 8_192
-"""Entries a head up to which comparing all pairs is the fastest on a CPU."""
-
 MAKERS: Mapping[str, Callable[[CacheShape], Index]] = {
     "exact": lambda shape: Exact(),
     "int8": lambda shape: Int8(shape.head_dim),
@@ -31,20 +26,19 @@ MAKERS: Mapping[str, Callable[[CacheShape], Index]] = {
 NAMES = (AUTO, *MAKERS)
 
 
-def open_index(name: str, shape: CacheShape, entries: int, device: torch.device) -> Index:
-    """An index that has learnt nothing, for `entries` keys a head."""
-    return MAKERS[chosen_index(name, entries, device)[0]](shape)
+def open_index(name: str, shape: CacheShape) -> Index:
+    """An index that has learnt nothing."""
+    return MAKERS[chosen_index(name)[0]](shape)
 
 
-def chosen_index(name: str, entries: int, device: torch.device) -> tuple[str, str]:
+def chosen_index(name: str) -> tuple[str, str]:
     """The index that `name` stands for, and why."""
     if name != AUTO:
         return name, "chosen by name"
-    if device.type != "cpu":
-        return "exact", f"nothing else has been measured on {device.type}"
-    if entries <= EXACT_UP_TO:
-        return "exact", f"with {entries} entries a head comparing all pairs is the fastest"
-    return "int8", f"with {entries} entries a head 8-bit codes are faster than all pairs"
+    return (
+        "exact",
+        "at the sizes of a merged cache comparing all pairs takes a small part of a commit",
+    )
 
 
 def open_buckets(name: str, shape: CacheShape) -> Buckets:

@@ -1,0 +1,74 @@
+"""Sparse attention of a rollout while it is hot: over its KV caches, and to its prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..attention.ann.buckets import BucketIndex
+from ..attention.ann.choice import open_buckets
+from ..attention.block_order import TIME_ORDERS
+from ..attention.history_cache import HistoryCache
+from ..attention.laid import LayingAttention
+from ..attention.select import fewest_keys
+from ..attention.slot_codes import SlotCodes
+from ..attention.sparse_cross import SparsePrompt
+from ..attention.sparse_self import Codes, SparseHistory
+from ..attention.sparse_stats import SparseStats
+from ..attention.temp_cache import MergedCache
+from ..model.dit import SelfAttention
+from .cache_plan import CachePlan
+from .settings import RolloutSettings
+
+
+class SparseRollout:
+    """What the settings ask for over `caches`; where they ask for nothing, attention is dense."""
+
+    def __init__(
+        self, settings: RolloutSettings, plans: Sequence[CachePlan], caches: Sequence[HistoryCache]
+    ) -> None:
+        of_self, of_prompt = settings.sparsity.of_self, settings.sparsity.of_prompt
+        self.stats = SparseStats()
+        self.to_prompt = None if of_prompt is None else SparsePrompt(of_prompt)
+        self._codes: list[SlotCodes] = []
+        self._histories: list[SparseHistory] = []
+        if of_self is None:
+            return
+        least, _ = fewest_keys(of_self.fewest_keys, caches[0].device)
+        if least is None:
+            return
+        for plan, cache in zip(plans, caches, strict=True):
+            self._histories.append(
+                SparseHistory(
+                    of_self,
+                    self.stats,
+                    sink_frames=settings.cache.sink_frames,
+                    fewest_keys=least,
+                    codes=self._codes_of(plan, cache, of_self.order),
+                )
+            )
+
+    def over(self, cache: int, attention: LayingAttention, level: float) -> SelfAttention:
+        """`attention` over that cache in a pass whose noisiest active frame is at `level`."""
+        if not self._histories:
+            return attention
+        return self._histories[cache].over(attention, 1 - level)
+
+    def history_changed(self) -> None:
+        """Something was committed, or is about to be made anew."""
+        for codes in self._codes:
+            codes.update()
+        for history in self._histories:
+            history.forget()
+
+    def _codes_of(self, plan: CachePlan, cache: HistoryCache, order: str) -> Codes | None:
+        """The buckets by which a cache's keys are sorted, None for the order of time.
+
+        What is made anew before each chunk has no keys that could be coded once.
+        """
+        if order in TIME_ORDERS or plan.filled != "by commits":
+            return None
+        if isinstance(cache, MergedCache):
+            entries, coded = cache.entries, isinstance(cache.index, BucketIndex)
+            return (lambda layer: entries(layer).codes[..., 0]) if coded else None
+        self._codes.append(SlotCodes(cache, open_buckets(order, cache.shape)))
+        return self._codes[-1].of

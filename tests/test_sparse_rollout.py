@@ -1,0 +1,89 @@
+"""Rollouts with merged caches and sparse attention against plain ones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from longtake.attention.cache_policy import FullHistory, WindowSink
+from longtake.attention.sparse_settings import SparseCross, SparseSelf, Sparsity
+from longtake.attention.temp_policy import TempCache
+from longtake.errors import BadInput
+from longtake.samplers.cache_plan import planned_bytes
+from longtake.samplers.denoiser import local_denoiser
+from longtake.samplers.guidance import cfg, extended, last, temporal
+from longtake.samplers.rollout import Chunk, generate
+from longtake.samplers.settings import RolloutSettings
+from longtake.stream.chain import Chain
+from longtake.tests.tiny_model import TINY, random_dit, settings
+
+DIT = random_dit()
+EVERY_BLOCK = SparseSelf(1.0, 0.0, (), 0.0, fewest_keys=0)
+FEW_BLOCKS = SparseSelf(0.3, 0.0, (), 0.0, fewest_keys=0, recent_frames=1)
+
+
+def made(chosen: RolloutSettings, finished: list[Chunk] | None = None) -> list[Chunk]:
+    """All chunks after `finished`."""
+    return list(generate(chosen, local_denoiser(DIT, TINY), finished or []))
+
+
+def latents(chunks: list[Chunk]) -> torch.Tensor:
+    """All of them, (f, c, h, w)."""
+    return torch.cat([chunk.latents for chunk in chunks])
+
+
+def chosen(**changes: Any) -> RolloutSettings:
+    """Twelve latent frames under guidance."""
+    return settings(length=12, guidance=cfg(2.0), **changes)
+
+
+def test_a_merged_cache_that_never_merges_makes_the_same_video_bit_for_bit() -> None:
+    dense = made(chosen(cache=FullHistory()))
+    merged = made(chosen(cache=TempCache(12, 1.01)))
+    assert torch.equal(latents(dense), latents(merged))
+
+
+def test_a_merged_cache_takes_the_planned_bytes_whatever_the_length() -> None:
+    for length in (6, 12):
+        s = replace(chosen(cache=TempCache(4, 0.9, sink_frames=1)), length=length)
+        planned = planned_bytes(s, TINY, torch.float32)
+        assert {chunk.kv_bytes for chunk in made(s)} == {planned}
+
+
+@pytest.mark.parametrize("order", ["time", "lsh", "k-means"])
+@pytest.mark.parametrize("cache", [FullHistory(), WindowSink(6, 1), TempCache(6, 0.9)])
+def test_reading_every_block_and_merging_padding_changes_nothing(cache: Any, order: str) -> None:
+    plain = made(chosen(cache=cache))
+    every = Sparsity(replace(EVERY_BLOCK, order=order), SparseCross())
+    sparse = made(chosen(cache=cache, sparsity=every))
+    torch.testing.assert_close(latents(sparse), latents(plain), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("cache", [WindowSink(9, 1), TempCache(5, 0.9, index="k-means")])
+@pytest.mark.parametrize("order", ["time", "k-means"])
+def test_replayed_is_uninterrupted_bit_for_bit(cache: Any, order: str) -> None:
+    s = chosen(cache=cache, sparsity=Sparsity(replace(FEW_BLOCKS, order=order), SparseCross(True)))
+    whole = made(s)
+    assert not torch.equal(latents(whole), latents(made(chosen(cache=cache))))
+    for done in (1, 3):
+        rest = made(s, whole[:done])
+        assert torch.equal(latents(rest), latents(whole[done:]))
+
+
+def test_a_part_cut_out_of_a_merged_history_is_refused_and_one_passed_again_is_not() -> None:
+    with pytest.raises(BadInput, match="every head keeps others"):
+        settings(cache=TempCache(6), guidance=extended(cfg(2.0), temporal(0.5, last(4))))
+    settings(cache=TempCache(6), guidance=extended(cfg(2.0), temporal(0.5, last(4, exact=True))))
+
+
+def test_sparse_attention_is_part_of_what_names_a_chunk() -> None:
+    names = {
+        Chain(chosen(sparsity=one), "model").key(0)
+        for one in (Sparsity(), Sparsity(FEW_BLOCKS), Sparsity(EVERY_BLOCK, SparseCross()))
+    }
+    assert len(names) == 3
+    policies = (TempCache(6), TempCache(6, 0.9), TempCache(6, most_mass=1))
+    assert len({Chain(chosen(cache=one), "model").key(0) for one in policies}) == 3
