@@ -23,6 +23,7 @@ from .rope import Rotation
 from .snapshot import Snapshot
 from .temp_policy import TempCache
 
+
 class HistoryCache(Protocol):
     """Keys and values of finished latent frames, for all layers and guidance branches.
 
@@ -64,7 +65,7 @@ class HistoryCache(Protocol):
     ) -> LayingAttention:
         """What that many active latent frames may look at: the history and themselves."""
 
-    def attention_of_commit(self, visible: Sequence[int]) -> SelfAttention:
+    def attention_of_commit(self, visible: Sequence[int]) -> LayingAttention:
         """What finished latent frames look at in the pass whose keys are committed next."""
 
     def history(self, layer: int) -> tuple[Tensor, Tensor]:
@@ -114,7 +115,9 @@ def open_cache(
             return kv_cache.KVCache(shape, policy, length, device, storage)
 
 
-def planned_bytes(shape: CacheShape, policy: CachePolicy, storage: Storage, length: int | None) -> int:
+def planned_bytes(
+    shape: CacheShape, policy: CachePolicy, storage: Storage, length: int | None
+) -> int:
     """What `bytes` of the opened cache will be, exactly; a history without bound or end only
     starts there.
     """

@@ -50,8 +50,8 @@ class RolloutSettings:
     `rows` and `columns` are the latent picture's; `length` counts latent frames, None runs until
     stopped. `guidance` holds until the first of `guidance_changes`, `seed` until the first of
     `reseeds`. `known` frames are given; chunks are counted from `origin`, the first frame that is
-    made. `placement` alone changes nothing of what is generated; `sparsity` leaves out attention that
-    matters little.
+    made. `placement` alone changes nothing of what is generated; `sparsity` leaves out
+    attention that matters little.
     """
 
     prompts: PromptTimeline
