@@ -1,0 +1,170 @@
+"""Time and memory of a chunk after a long history: dense, windowed, merged, sparse.
+
+The history is filled with what commit passes over true latents gave, looked at through a window and
+repeated, so that every cache gets the same keys and values. Then each case makes whole chunks in turn: all steps, the
+commit pass and the commit. The embedded model at 128x128, one branch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..attention.cache_policy import FullHistory, WindowSink
+from ..attention.cache_shape import CacheShape
+from ..attention.history_cache import HistoryCache, open_cache, planned_bytes
+from ..attention.kv_storage import DENSE
+from ..attention.packed_store import Packed
+from ..attention.quantize import INT8
+from ..attention.select import fewest_keys
+from ..attention.sparse_cross import SparsePrompt
+from ..attention.sparse_self import SparseHistory
+from ..attention.sparse_settings import SparseCross, SparseSelf, Sparsity
+from ..attention.sparse_stats import SparseStats
+from ..attention.temp_policy import TempCache
+from ..model.dit import KeysValues, predict, project_text
+from ..model.preset import DEMO, DEMO_FOLDER
+from ..samplers.ladder import flow_ladder
+from ..training.dataset import encode_shots
+from ..training.kit import Kit, load_kit
+from ..training.world import Shot
+
+CHUNK = DEMO.chunk_frames
+LATENTS = 16  # rows and columns of 128x128 pixels
+WINDOW = WindowSink(DEMO.window_frames + 3, 3)
+CLIP_FRAMES = 48  # of true latents, gone through again and again
+VALUES = {"ball": "red", "time": "day", "terrain": "hills", "weather": "clear", "pan": "left"}
+DENSE_CASE, WINDOW_CASE, TEMP, AUTO, SPARSE, BOTH = (
+    "dense", "window + sink", "TempCache", "auto", "AnnSA", "all",
+)  # fmt: skip
+ALWAYS = SparseSelf(density=0.15, recall_floor=0.0, fewest_keys=0)
+
+
+@dataclass(slots=True)
+class Case:
+    """A cache by its name, which cases may share, and what is sparse over it."""
+
+    cache: str
+    sparsity: Sparsity = Sparsity()
+
+
+CASES = {
+    DENSE_CASE: Case("full"),
+    AUTO: Case("full", Sparsity(SparseSelf())),
+    SPARSE: Case("full", Sparsity(ALWAYS)),
+    WINDOW_CASE: Case("window"),
+    "window, AnnCA": Case("window", Sparsity(None, SparseCross())),
+    "window, int8": Case("int8"),
+    TEMP: Case("merged"),
+    BOTH: Case("merged", Sparsity(SparseSelf(), SparseCross())),
+    "TempCache by int8": Case("merged int8"),
+    "TempCache by LSH": Case("merged lsh"),
+    "TempCache by k-means": Case("merged k-means"),
+}
+ABLATION = ("TempCache by int8", "TempCache by LSH", "TempCache by k-means")
+
+
+class SpeedBench:
+    """The model, its prompt, and a cache of each kind."""
+
+    def __init__(self, longest: int) -> None:
+        kit = load_kit(DEMO_FOLDER)
+        self.tree, c = kit.dit, kit.config
+        prompt = kit.text.encode("a red ball over hills at noon").embedding
+        self.text = project_text(self.tree, prompt[None, None])
+        side = LATENTS // 2
+        self.shape = CacheShape(c.num_layers, 1, c.num_heads, c.head_dim, side, side, CHUNK)
+        self.clip = true_latents(kit)
+        self.passed: list[tuple[KeysValues, ...]] = []  # of the clip, chunk by chunk
+        entries = equal_memory(self.shape)
+        policies = {
+            "window": WINDOW,
+            "merged": TempCache(entries, sink_frames=3, most_mass=1),
+            **{f"merged {name}": TempCache(entries, sink_frames=3, most_mass=1, index=name)
+               for name in ("int8", "lsh", "k-means")},
+        }  # fmt: skip
+        self.caches: dict[str, HistoryCache] = {
+            "full": open_cache(self.shape, FullHistory(), DENSE, longest, "cpu"),
+            "int8": open_cache(self.shape, WINDOW, Packed(INT8, 3), None, "cpu"),
+            **{n: open_cache(self.shape, p, DENSE, None, "cpu") for n, p in policies.items()},
+        }
+
+    @property
+    def committed(self) -> int:
+        """Latent frames of history."""
+        return self.caches["full"].committed
+
+    @torch.inference_mode()
+    def fill(self, until: int) -> None:
+        """Commit true latents, whole chunks, until at least that many are held."""
+        while self.committed < until:
+            at = self.committed % CLIP_FRAMES
+            if len(self.passed) * CHUNK <= at:
+                x = self.clip[at : at + CHUNK].unsqueeze(0)
+                self.passed.append(self.commit_pass("window", Sparsity(), x))
+            for cache in self.caches.values():
+                cache.commit(self.passed[at // CHUNK])
+
+    def commit_pass(self, cache: str, sparsity: Sparsity, x: Tensor) -> tuple[KeysValues, ...]:
+        """Keys and values of finished latents."""
+        prompt = sparsity.of_prompt
+        attention = self.caches[cache].attention_of_commit((CHUNK,) * CHUNK)
+        return predict(
+            self.tree, x, torch.zeros(1, CHUNK), self.text, attention,
+            to_prompt=None if prompt is None else SparsePrompt(prompt), keep=True,
+        ).keys_values  # fmt: skip
+
+    @torch.inference_mode()
+    def chunk(self, case: Case) -> SparseStats:
+        """All steps of a chunk, the pass that commits it, and the commit.
+
+        The full history is not added to, so that it stays as long as it says, but its rotated keys
+        are made again, as after a commit.
+        """
+        cache, stats = self.caches[case.cache], SparseStats()
+        of_self, of_prompt = case.sparsity.of_self, case.sparsity.of_prompt
+        history = sparse_history(of_self, cache, stats) if of_self else None
+        to_prompt = None if of_prompt is None else SparsePrompt(of_prompt)
+        ladder = flow_ladder(DEMO.steps, DEMO.shift)
+        x = torch.randn(1, CHUNK, 16, LATENTS, LATENTS, generator=torch.Generator().manual_seed(0))
+        for now, after in zip(ladder, ladder[1:], strict=False):
+            attention = cache.attention(CHUNK)
+            t = torch.full((1, CHUNK), 1000 * now)
+            chosen = history.over(attention, 1 - now) if history else attention
+            v = predict(self.tree, x, t, self.text, chosen, to_prompt=to_prompt).velocity
+            x = x + (after - now) * v
+        kept = self.commit_pass(case.cache, case.sparsity, x)
+        if case.cache == "full":
+            cache._forget_rotated()  # type: ignore[attr-defined]
+        else:
+            cache.commit(kept)
+        return stats
+
+
+def sparse_history(
+    chosen: SparseSelf, cache: HistoryCache, stats: SparseStats
+) -> SparseHistory | None:
+    """Sparse attention over a cache where the settings, or what was measured, want it."""
+    least, _ = fewest_keys(chosen.fewest_keys, cache.device)
+    if least is None:
+        return None
+    return SparseHistory(chosen, stats, sink_frames=3, fewest_keys=least)
+
+
+def equal_memory(shape: CacheShape) -> int:
+    """Latent frames' worth of entries that take no more bytes than the window."""
+    most = planned_bytes(shape, WINDOW, DENSE, None)
+    frames = WINDOW.window_frames
+    while planned_bytes(shape, TempCache(frames), DENSE, None) > most:
+        frames -= 1
+    return frames
+
+
+@torch.inference_mode()
+def true_latents(kit: Kit) -> Tensor:
+    """CLIP_FRAMES latents (f, c, h, w) of 128x128: two rendered clips, one above the other."""
+    shots = [Shot(((0, VALUES),), seed) for seed in (1, 2)]
+    halves = encode_shots(kit.vae, shots, CLIP_FRAMES, 8 * LATENTS)  # (2, f, c, 8, 16)
+    return torch.cat([*halves.float()], 2)
