@@ -7,6 +7,7 @@ from torch import Tensor
 
 from .ann.buckets import Buckets
 from .history_cache import HistoryCache
+from .snapshot import Snapshot
 
 
 class SlotCodes:
@@ -26,6 +27,24 @@ class SlotCodes:
         """Code what was committed; to be called after each commit, since buckets learn from it."""
         for layer in range(self.cache.shape.layers):
             self._update(layer)
+
+    def snapshot(self) -> Snapshot:
+        """Codes, of which frames they are, and what the buckets have learnt."""
+        codes = {f"codes.{layer}": t.to("cpu", copy=True) for layer, t in self._codes.items()}
+        learnt = {f"buckets.{k}": t.to("cpu", copy=True) for k, t in self.buckets.saved().items()}
+        frames = {str(layer): list(held) for layer, held in self._frames.items()}
+        return Snapshot({**codes, **learnt}, {"frames": frames})
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go on, bit for bit, from what `snapshot` gave."""
+        device = self.cache.device
+        parts: dict[str, dict[str, Tensor]] = {"codes": {}, "buckets": {}}
+        for name, tensor in snapshot.tensors.items():
+            kind, key = name.split(".", 1)
+            parts[kind][key] = tensor.to(device)
+        self._codes = {int(layer): codes for layer, codes in parts["codes"].items()}
+        self._frames = {int(k): list(held) for k, held in snapshot.facts["frames"].items()}
+        self.buckets.restore(parts["buckets"])
 
     def _update(self, layer: int) -> None:
         held, tokens = self.cache.held, self.cache.shape.frame_tokens

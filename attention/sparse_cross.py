@@ -90,6 +90,12 @@ class SparsePrompt:
         return prompt.keys.gather(2, index), prompt.values.gather(2, index), bias
 
 
+def merged_attention(q: Tensor, prompt: Prompt) -> Tensor:
+    """Attend q (b, s, n, d) to a prompt."""
+    out = attend_biased(q.transpose(1, 2), prompt.keys, prompt.values, prompt.bias)
+    return out.transpose(1, 2)
+
+
 def merged_padding(k: Tensor, v: Tensor) -> Prompt:
     """Tokens of k, v (b, l, n, d) with the run of like ones at their end as one of its mass.
 

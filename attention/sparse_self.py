@@ -70,7 +70,9 @@ class SparseHistory:
         """The blocks of a layer's history, for batch `rows` of its cache."""
         key = layer, rows.start, rows.stop
         if key not in self._layouts:
-            self._layouts[key] = self._new_layout(layer, rows, laid)
+            codes = None if self.codes is None else self.codes(layer)[rows]
+            recent = self.settings.recent_frames
+            self._layouts[key] = layout_of(laid, self.sink_frames, recent, codes)
         return self._layouts[key]
 
     def dense_heads(self, layer: int, rows: slice, laid: Laid, tokens: Tensor) -> list[int]:
@@ -85,18 +87,6 @@ class SparseHistory:
             self.stats.add_recall(recall.tolist(), len(poor))
             self._dense_heads[key] = poor
         return self._dense_heads[key]
-
-    def _new_layout(self, layer: int, rows: slice, laid: Laid) -> Layout:
-        newest = max(laid.frames, default=-1)
-        first_recent = newest + 1 - self.settings.recent_frames
-        pinned = torch.tensor(
-            [0 <= f < self.sink_frames or f >= max(first_recent, 0) for f in laid.frames]
-        )
-        tokens = pinned.repeat_interleave(laid.frame_tokens)[: laid.past].to(laid.keys.device)
-        rest = (~tokens).nonzero().flatten()
-        codes = None if self.codes is None else self.codes(layer)[rows][:, :, rest]
-        blocks = blocks_of(laid.keys, laid.bias, rest, codes)
-        return Layout(tokens.nonzero().flatten(), blocks)
 
 
 class SparseAttention:
@@ -114,20 +104,10 @@ class SparseAttention:
             history.stats.add_pairs(_pairs(laid), _pairs(laid))
             return attend_laid(laid).transpose(1, 2)
         layout = history.layout(layer, self.attention.rows, laid)
-        tokens = [self._tokens(layout, laid, *part) for part in laid.parts]
+        tokens = [tokens_read(layout, laid, *part, settings.density) for part in laid.parts]
         dense = history.dense_heads(layer, self.attention.rows, laid, tokens[-1])
         self._count(laid, tokens, len(dense))
         return attend_mixed(laid, tokens, dense).transpose(1, 2)
-
-    def _tokens(self, layout: Layout, laid: Laid, queries: slice, own: int) -> Tensor:
-        """What a part's blocks of queries read (b, n, query blocks, m), -1 for none."""
-        blocks = layout.blocks.means.shape[2]
-        count = min(blocks, max(1, round(self.history.settings.density * blocks)))
-        chosen = choose(laid.q[:, :, queries], layout.blocks, count, QUERY_BLOCK)
-        picked = tokens_of(layout.blocks, chosen)
-        own_tokens = torch.arange(laid.past, laid.past + own, device=picked.device)
-        whole = torch.cat([layout.always, own_tokens]).expand(*picked.shape[:3], -1)
-        return torch.cat([picked, whole], -1)
 
     def _count(self, laid: Laid, tokens: list[Tensor], dense_heads: int) -> None:
         """A head has so many pairs; block tails may be padded, so never more than dense."""
@@ -138,6 +118,30 @@ class SparseAttention:
         )
         computed = dense_heads * dense + (heads - dense_heads) * min(read, dense)
         self.history.stats.add_pairs(computed, _pairs(laid))
+
+
+def layout_of(laid: Laid, sink_frames: int, recent_frames: int, codes: Tensor | None) -> Layout:
+    """What is laid out as blocks, but for the sink and the newest frames.
+
+    Sorted by `codes` (b, n, past) if given.
+    """
+    newest = max(laid.frames, default=-1)
+    recent = range(max(0, newest + 1 - recent_frames), newest + 1)
+    pinned = torch.tensor([0 <= f < sink_frames or f in recent for f in laid.frames])
+    tokens = pinned.repeat_interleave(laid.frame_tokens)[: laid.past].to(laid.keys.device)
+    rest = (~tokens).nonzero().flatten()
+    of_rest = None if codes is None else codes[:, :, rest]
+    return Layout(tokens.nonzero().flatten(), blocks_of(laid.keys, laid.bias, rest, of_rest))
+
+
+def tokens_read(layout: Layout, laid: Laid, queries: slice, own: int, density: float) -> Tensor:
+    """What a part's blocks of queries read (b, n, query blocks, m), -1 for none."""
+    blocks = layout.blocks.means.shape[2]
+    count = min(blocks, max(1, round(density * blocks)))
+    picked = tokens_of(layout.blocks, choose(laid.q[:, :, queries], layout.blocks, count))
+    own_tokens = torch.arange(laid.past, laid.past + own, device=picked.device)
+    whole = torch.cat([layout.always, own_tokens]).expand(*picked.shape[:3], -1)
+    return torch.cat([picked, whole], -1)
 
 
 def attend_mixed(laid: Laid, tokens: list[Tensor], dense: list[int]) -> Tensor:

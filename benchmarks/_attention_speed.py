@@ -1,8 +1,8 @@
 """Time and memory of a chunk after a long history: dense, windowed, merged, sparse.
 
 The history is filled with what commit passes over true latents gave, looked at through a window and
-repeated, so that every cache gets the same keys and values. Then each case makes whole chunks in turn: all steps, the
-commit pass and the commit. The embedded model at 128x128, one branch.
+repeated, so that every cache gets the same keys and values. Then each case makes whole chunks in
+turn: all steps, the commit pass and the commit. The embedded model at 128x128, one branch.
 """
 
 from __future__ import annotations

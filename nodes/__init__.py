@@ -27,6 +27,7 @@ from .sampler import DiffusionForcingSampler
 from .schedule import DiffusionForcingSchedule
 from .score_guidance import ScoreGuidance
 from .settings import KVCacheSettings
+from .sparse_attention import SparseAttentionNode
 from .splice import SpliceRollouts
 from .upscale import UpscaleStream
 from .vae import VAEDecodeStream, VAEEncodeStream
@@ -36,6 +37,7 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     LoadCausalVideoModel,
     LoadWanLora,
     SettingsFromModel,
+    SparseAttentionNode,
     PromptTimeline,
     KVCacheSettings,
     DiffusionForcingSchedule,

@@ -472,6 +472,12 @@ def attach(model: Any, key: str, value: object) -> None:
     model.set_attachments(key, value)
 
 
+def override_attention(model: Any, wrap: Callable[[Any], Any]) -> None:
+    """Put `wrap(before)` in place of a MODEL's attention override, None if it had none."""
+    options = model.model_options.setdefault("transformer_options", {})
+    options["optimized_attention_override"] = wrap(options.get("optimized_attention_override"))
+
+
 def attached(model: Any, key: str) -> Any:
     """What `attach` put there, or None."""
     return model.attachments.get(key)

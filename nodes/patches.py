@@ -11,6 +11,8 @@ from typing import Any
 
 from torch import nn
 
+from ..attention.override import AttentionOverride
+
 SAMPLER_HOOKS = (
     "model_function_wrapper",
     "sampler_cfg_function",
@@ -28,7 +30,7 @@ def without_effect(model: Any) -> list[str]:
     inner = options.get("transformer_options", {})
     names = [f"{key or 'unnamed'} ({kind} wrapper)" for kind, key in _wrappers(model, inner)]
     names += [key for key in SAMPLER_HOOKS if key in options]
-    names += [key for key in FORWARD_HOOKS if key in inner]
+    names += [key for key in FORWARD_HOOKS if _foreign(inner.get(key))]
     names += [f"{key} patch" for key in inner.get("patches", {})]
     for kind, replaced in inner.get("patches_replace", {}).items():
         names += [f"{kind} {' '.join(map(str, where))} replacement" for where in replaced]
@@ -43,6 +45,11 @@ def live_code(model: Any) -> list[str]:
         *(f"replaced {name}" for name in replaced),
         *(f"injection {key}" for key in model.injections),
     ]
+
+
+def _foreign(hook: object) -> bool:
+    """Whether there is a hook, and more than our own, which our forward knows."""
+    return hook is not None and not (isinstance(hook, AttentionOverride) and hook.previous is None)
 
 
 def _wrappers(model: Any, transformer_options: dict[str, Any]) -> list[tuple[str, str | None]]:

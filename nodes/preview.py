@@ -8,6 +8,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..attention.sparse_stats import SparseStats
 from ..errors import LongtakeError
 from ..model.vae.latent_format import frame_count
 from ..stream.frames import FrameChunk
@@ -103,6 +104,7 @@ def _ending(frames: HostFrames, error: BaseException | None) -> Ending:
 def _stats(frames: HostFrames) -> TakeStats:
     """How it goes, for the strip below the player."""
     rollout, meter, resumed = frames.rollout, frames.meter or Meter(), frames.rollout.resumed_from
+    sparse = rollout.run.sparse or SparseStats()
     return TakeStats(
         first_frame_s=meter.first_frame_s,
         frames_per_s=meter.frames_per_s,
@@ -114,6 +116,9 @@ def _stats(frames: HostFrames) -> TakeStats:
         resumed_from_s=frame_count(rollout.span(resumed).first) / frames.fps if resumed else None,
         paused_s=frames.controls.paused_s,
         kv_on_host=rollout.kv_on_host,
+        attention_density=sparse.density,
+        ann_recall=sparse.recall,
+        dense_fallbacks=rollout.run.sparse and sparse.dense_fallbacks,
     )
 
 

@@ -22,6 +22,7 @@ from .patches import without_effect
 from .schedule import ScheduleSettings
 from .schema import build
 from .session import session
+from .sparse_attention import asked_attention
 from .streams import HostRollout, denoiser, open_rollout
 from .timeline import Timeline
 
@@ -85,6 +86,8 @@ class DiffusionForcingSampler(io.ComfyNode):
         settings = cache.put_in_force(
             settings, engine.config, (engine.device, engine.dtype), first_leaves=preset.first_leaves
         )
+        asked = asked_attention(model)
+        settings = asked.put_in_force(settings) if asked else settings
         plan.check_endless(planned, settings.cache)
         prompter = prompts.prompter if isinstance(prompts, Timeline) else None
         rollout = open_rollout(model, engine, settings, prompter, guided, plan_only=plan_only)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from ..attention.sparse_stats import SparseStats
 from ..model.config import DiTConfig, config_from_shapes
 from ..samplers.cache_plan import planned_bytes
 from ..samplers.cost import histories_used
@@ -214,7 +215,7 @@ class HostFrames(FrameStream):
 
     def report(self, output_files: list[str]) -> Report:
         """The facts about the run so far."""
-        rollout = self.rollout
+        rollout, sparse = self.rollout, self.rollout.run.sparse or SparseStats()
         known = Report(
             rollout_id=rollout.id,
             width=self.width,
@@ -224,6 +225,9 @@ class HostFrames(FrameStream):
             kv_bytes_planned=rollout.kv_bytes_planned,
             model_load_s=rollout.claim.load_s,
             model_evals=self.model_evals,
+            attention_density=sparse.density,
+            ann_recall=sparse.recall,
+            dense_fallbacks=rollout.run.sparse and sparse.dense_fallbacks,
             drift=rollout.run.drift.largest,
             resumed_from_chunk=rollout.resumed_from,
             edits=[edit.line or str(edit.guidance) for edit in self.controls.edits if edit.applied],

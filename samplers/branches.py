@@ -83,7 +83,8 @@ class Branches:
     def snapshot(self) -> Snapshot:
         """All that later chunks depend on; the prompt in force is not in it."""
         before = Snapshot({"latents": self._before.to("cpu", copy=True)})
-        return joined({}, {"before": before, "histories": self.histories.snapshot()})
+        parts = {"histories": self.histories.snapshot(), "sparse": self.sparse.snapshot()}
+        return joined({}, {"before": before, **parts})
 
     def restore(self, snapshot: Snapshot, prompt: TimedPrompt) -> None:
         """Go on, bit for bit, from what `snapshot` gave for the same settings under `prompt`.
@@ -91,6 +92,7 @@ class Branches:
         The model must be claimed. ValueError where the snapshot does not fit.
         """
         self.histories.restore(snapshot.part("histories"))
+        self.sparse.restore(snapshot.part("sparse"))
         self._before = snapshot.part("before").tensors["latents"].to(self.model.device)
         self.prompt = prompt
 

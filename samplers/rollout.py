@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..attention.snapshot import Snapshot, joined
+from ..attention.sparse_stats import SparseStats
 from .branches import Branches
 from .denoiser import Denoiser
 from .schedule import Row
@@ -31,7 +32,8 @@ class Chunk:
     `first_frame` is the first latent frame's index in the rollout; `seconds` is the time it took to
     make, `kv_bytes` what the KV cache holds after it (0 when it was read back). `in_flight` is the
     state of the latent frames after it that were active when it finished (f, ...): their latents,
-    then what the solver remembers of them.
+    then what the solver remembers of them. `sparse` is what sparse attention did in the rollout so
+    far.
     """
 
     index: int
@@ -42,6 +44,7 @@ class Chunk:
     seconds: float = 0.0
     kv_bytes: int = 0
     in_flight: State = ()
+    sparse: SparseStats | None = None
 
 
 SettingsAt = Callable[[int], RolloutSettings]
@@ -116,7 +119,8 @@ class Loop:
             in_flight = tuple(part.cpu() for part in active) if len(active[0]) else ()
             kv_bytes = self.branches.histories.bytes
             self._begun = False
-            yield Chunk(index, first, latents, prompt, made, seconds, kv_bytes, in_flight)
+            sparse = self.branches.sparse.so_far
+            yield Chunk(index, first, latents, prompt, made, seconds, kv_bytes, in_flight, sparse)
             index += 1
 
     def snapshot(self) -> Snapshot:

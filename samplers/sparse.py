@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ..attention.ann.buckets import BucketIndex
 from ..attention.ann.choice import open_buckets
@@ -11,6 +12,7 @@ from ..attention.history_cache import HistoryCache
 from ..attention.laid import LayingAttention
 from ..attention.select import fewest_keys
 from ..attention.slot_codes import SlotCodes
+from ..attention.snapshot import Snapshot, joined
 from ..attention.sparse_cross import SparsePrompt
 from ..attention.sparse_self import Codes, SparseHistory
 from ..attention.sparse_stats import SparseStats
@@ -53,10 +55,26 @@ class SparseRollout:
             return attention
         return self._histories[cache].over(attention, 1 - level)
 
+    @property
+    def so_far(self) -> SparseStats | None:
+        """What it did until now; None where nothing is asked for."""
+        return replace(self.stats) if self._histories else None
+
     def history_changed(self) -> None:
         """Something was committed, or is about to be made anew."""
         for codes in self._codes:
             codes.update()
+        for history in self._histories:
+            history.forget()
+
+    def snapshot(self) -> Snapshot:
+        """What later chunks depend on: codes that were given, and what the buckets have learnt."""
+        return joined({}, {str(i): codes.snapshot() for i, codes in enumerate(self._codes)})
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go on, bit for bit, from what `snapshot` gave for the same settings."""
+        for i, codes in enumerate(self._codes):
+            codes.restore(snapshot.part(str(i)))
         for history in self._histories:
             history.forget()
 

@@ -27,6 +27,7 @@ from ..attention.kv_storage import Dense
 from ..attention.packed_store import Packed
 from ..attention.placement import ON_DEVICE, OnDevice
 from ..attention.quantize import AsComputed, Float8, Integers
+from ..attention.temp_policy import TempCache
 from ..errors import BadInput
 from ..model.vae.tiny import TinyVAE, TinyVAEConfig
 from ..samplers.guidance.scores import Motion, Palette, Pictures, Region
@@ -38,8 +39,8 @@ from ..samplers.solvers import DDIM, Euler, ReNoise
 
 BEHIND_PROTOCOLS = (
     FullHistory, WindowSink, AveragingSink, RebuiltWindow, MostAttended,
-    Dense, Packed, OnDevice, AsComputed, Float8, Integers, Staggered, Flow, VariancePreserving,
-    Euler, ReNoise, DDIM, DPMSolverPP2M, UniPC2, Motion, Palette, Region,
+    TempCache, Dense, Packed, OnDevice, AsComputed, Float8, Integers, Staggered, Flow,
+    VariancePreserving, Euler, ReNoise, DDIM, DPMSolverPP2M, UniPC2, Motion, Palette, Region,
 )  # fmt: skip
 """Those that the types of the settings' fields do not name."""
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
+from ..attention.sparse_stats import SparseStats
 from ..errors import LongtakeError, OutOfMemory, StorageError
 from ..model.vae.latent_format import frame_count
 from ..samplers.prompts import TimedPrompt, fit_length
@@ -57,6 +58,7 @@ class Run:
         self.stopped_at: int | None = None  # the chunk that a stop left out
         self.resumed_from: int | None = None
         self.kv_bytes: int | None = None
+        self.sparse: SparseStats | None = None
         self.disk = DiskCap(self.tell)
         if rollout.plan_only:
             self.controls.end(stopped=False)
@@ -212,6 +214,7 @@ class Run:
         self._note(chunk.index)  # first, so that no chunk is ever without a record
         self.rollout.journal.write(self.chain.key(chunk.index), tensors, meta)
         self.kv_bytes = chunk.kv_bytes
+        self.sparse = chunk.sparse
         self.made(chunk)
         self._deliver(chunk)
 

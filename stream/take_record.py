@@ -67,6 +67,8 @@ class TakeStats:
     drift: float | None = None
     resumed_from_s: float | None = None
     dense_fallbacks: int | None = None
+    attention_density: float | None = None
+    ann_recall: float | None = None
     paused_s: float | None = None
     kv_on_host: bool = False
 

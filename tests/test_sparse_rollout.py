@@ -15,7 +15,7 @@ from longtake.errors import BadInput
 from longtake.samplers.cache_plan import planned_bytes
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import cfg, extended, last, temporal
-from longtake.samplers.rollout import Chunk, generate
+from longtake.samplers.rollout import Chunk, Loop, generate
 from longtake.samplers.settings import RolloutSettings
 from longtake.stream.chain import Chain
 from longtake.tests.tiny_model import TINY, random_dit, settings
@@ -71,6 +71,20 @@ def test_replayed_is_uninterrupted_bit_for_bit(cache: Any, order: str) -> None:
     for done in (1, 3):
         rest = made(s, whole[:done])
         assert torch.equal(latents(rest), latents(whole[done:]))
+
+
+@pytest.mark.parametrize("cache", [WindowSink(9, 1), TempCache(5, 0.9, index="k-means")])
+@pytest.mark.parametrize("order", ["time", "k-means"])
+def test_restored_from_a_snapshot_is_uninterrupted_bit_for_bit(cache: Any, order: str) -> None:
+    s = chosen(cache=cache, sparsity=Sparsity(replace(FEW_BLOCKS, order=order), SparseCross()))
+    loop = Loop(s, local_denoiser(DIT, TINY))
+    chunks = loop.chunks()
+    whole = [next(chunks), next(chunks), next(chunks)]
+    snapshot = loop.snapshot()
+    other = Loop(s, local_denoiser(DIT, TINY))
+    other.restore(snapshot)
+    rest = list(other.chunks(whole[loop.index :]))
+    assert torch.equal(latents(rest), latents(list(chunks)))
 
 
 def test_a_part_cut_out_of_a_merged_history_is_refused_and_one_passed_again_is_not() -> None:

@@ -19,7 +19,7 @@ from longtake.attention.cache_policy import FullHistory, WindowSink
 from longtake.attention.cache_shape import CacheShape
 from longtake.attention.kv_cache import KVCache
 from longtake.attention.slot_codes import SlotCodes
-from longtake.attention.sparse_self import SparseHistory, sampled_recall
+from longtake.attention.sparse_self import SparseHistory, sampled_recall, tokens_read
 from longtake.attention.sparse_settings import SparseSelf
 from longtake.attention.sparse_stats import SparseStats
 from longtake.attention.temp_cache import MergedCache
@@ -141,9 +141,8 @@ def test_a_head_whose_keys_hold_too_little_is_dense_and_counted() -> None:
     dense = attention(0, *queries())
     probe = sparse(cache, settings(density=0.1))
     laid = attention.laid(0, *queries())
-    tokens = probe.over(attention, 1.0)._tokens(
-        probe.layout(0, slice(None), laid), laid, slice(0, 63), 63
-    )
+    layout = probe.layout(0, slice(None), laid)
+    tokens = tokens_read(layout, laid, slice(0, 63), 63, 0.1)
     recall = sampled_recall(laid, tokens)[0]
     floor = float(recall.sort().values[1:].mean())  # below the best, above the worst
     history = sparse(cache, settings(density=0.1, recall_floor=floor))

@@ -53,8 +53,15 @@ function measurements({ stats, state }, growing) {
   add("chunk p95", known(stats.chunk_p95_s, duration), "95 % of the chunks took at most this long");
   add("drift", known(stats.drift, (drift) => drift.toFixed(2)),
     `How far the picture's statistics are from the shot's beginning; above ${DRIFT_WARNING} looks wrong`);
+  add("density", known(stats.attention_density, percent), "Share of attention that was computed");
+  add("recall", known(stats.ann_recall, percent), "Share of attention that the chosen keys hold, sampled");
   add("KV", memory(stats.kv_bytes, stats.kv_bytes_planned), "KV cache: real size of planned size");
   return found;
+}
+
+/** @param {number} share */
+function percent(share) {
+  return `${Math.round(100 * share)} %`;
 }
 
 /** @param {number|null} [bytes] @param {number|null} [planned] */

@@ -12,6 +12,7 @@
  * @typedef {{first_frame_s?: number|null, frames_per_s?: number|null, eta_s?: number|null,
  *   chunk_p95_s?: number|null, kv_bytes?: number|null, kv_bytes_planned?: number|null,
  *   drift?: number|null, resumed_from_s?: number|null, dense_fallbacks?: number|null,
+ *   attention_density?: number|null, ann_recall?: number|null,
  *   paused_s?: number|null, kv_on_host?: boolean}} Stats
  * @typedef {{frames: number|null, seconds: number|null, chunks: number|null, kv_bytes: number,
  *   free_bytes: number, fits: boolean, text: string, decode_bytes?: number|null}} Plan

@@ -1,0 +1,108 @@
+"""Sparse attention of a model that sees the whole sequence at once, through its host's override.
+
+The host calls an override in place of its own attention; one that was there before is called for
+everything that stays dense. Here q, k, v are (b, s, n d), as the host has them, keys rotated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .laid import Laid
+from .select import fewest_keys
+from .sparse_cross import merged_attention, merged_padding
+from .sparse_self import attend_mixed, layout_of, sampled_recall, tokens_read
+from .sparse_settings import SparseSelf, Sparsity
+from .sparse_stats import SparseStats
+
+Attend = Callable[..., Tensor]
+
+LONGEST_PROMPT = 1024
+"""Tokens; what has more keys than that is no prompt."""
+
+
+class AttentionOverride:
+    """Takes the place of dense attention where `sparsity` says so; `previous` was there before."""
+
+    def __init__(self, sparsity: Sparsity, previous: Attend | None = None) -> None:
+        self.sparsity, self.previous = sparsity, previous
+        self.stats = SparseStats()
+        self._level = 0.0
+        self._dense_heads: dict[int, list[int]] = {}
+
+    def __call__(self, dense: Attend, *given: Any, **options: Any) -> Tensor:
+        """What `dense` would be called with; its result, or close to it."""
+        made = self._sparse(*given, **options)
+        if made is not None:
+            return made
+        if self.previous is not None:
+            return self.previous(dense, *given, **options)
+        return dense(*given, **options)
+
+    def _sparse(  # noqa: PLR0913
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        heads: int,
+        mask: Tensor | None = None,
+        attn_precision: torch.dtype | None = None,
+        skip_reshape: bool = False,
+        skip_output_reshape: bool = False,
+        transformer_options: Mapping[str, Any] | None = None,
+        **_: Any,
+    ) -> Tensor | None:
+        """Sparse attention, or None where it is not for us."""
+        if mask is not None or skip_reshape or skip_output_reshape or not transformer_options:
+            return None
+        parts = [x.unflatten(-1, (heads, -1)) for x in (q, k, v)]
+        of_self, of_prompt = self.sparsity.of_self, self.sparsity.of_prompt
+        made = None
+        if q.shape[1] == k.shape[1] and of_self is not None:
+            made = self._self(of_self, parts, transformer_options)
+        elif q.shape[1] != k.shape[1] <= LONGEST_PROMPT and of_prompt is not None:
+            made = merged_attention(parts[0], merged_padding(parts[1], parts[2]))
+        return None if made is None else made.flatten(2)
+
+    def _self(
+        self, chosen: SparseSelf, parts: list[Tensor], options: Mapping[str, Any]
+    ) -> Tensor | None:
+        """Block-sparse attention of (b, s, n, d), or None where it is to be dense."""
+        q, k, v = (x.transpose(1, 2).contiguous() for x in parts)
+        tokens, layer, level = q.shape[2], int(options.get("block_index", -1)), _level(options)
+        least, _ = fewest_keys(chosen.fewest_keys, q.device)
+        early = level is None or 1 - level < chosen.dense_share
+        if early or least is None or tokens < least or layer in chosen.dense_layers:
+            return None
+        laid = Laid(q, k, v, None, tokens, ((slice(0, tokens), 0),), [-1], tokens)
+        read = tokens_read(layout_of(laid, 0, 0, None), laid, slice(0, tokens), 0, chosen.density)
+        dense = self._poor_heads(layer, level or 0.0, chosen.recall_floor, laid, read)
+        sparse = q.shape[1] - len(dense)
+        computed = len(dense) * tokens + sparse * min(read.shape[3], tokens)
+        pairs = float(q.shape[0] * tokens)
+        self.stats.add_pairs(pairs * computed, pairs * q.shape[1] * tokens)
+        return attend_mixed(laid, [read], dense).transpose(1, 2) if sparse else None
+
+    def _poor_heads(
+        self, layer: int, level: float, floor: float, laid: Laid, read: Tensor
+    ) -> list[int]:
+        """The heads that are dense throughout a run, found in its first sparse step."""
+        if level > self._level:  # noise grew: another run
+            self._dense_heads.clear()
+        self._level = level
+        if layer not in self._dense_heads:
+            recall = sampled_recall(laid, read).amin(0)
+            poor = (recall < floor).nonzero().flatten().tolist()
+            self.stats.add_recall(recall.tolist(), len(poor))
+            self._dense_heads[layer] = poor
+        return self._dense_heads[layer]
+
+
+def _level(options: Mapping[str, Any]) -> float | None:
+    """The noise level of a step, from 1 to 0, if the host says."""
+    sigmas = options.get("sigmas")
+    return None if sigmas is None else min(1.0, float(sigmas.max()))

@@ -1,0 +1,188 @@
+"""ANN-Sparse Attention: long histories merged, self-attention by blocks, short prompts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..attention.cache_policy import WindowSink
+from ..attention.kv_storage import DENSE
+from ..attention.override import AttentionOverride
+from ..attention.placement import ON_DEVICE
+from ..attention.select import fewest_keys
+from ..attention.sparse_settings import SparseCross, SparseSelf, Sparsity
+from ..attention.temp_policy import TempCache
+from ..errors import BadInput
+from ..samplers.settings import RolloutSettings
+from . import host, sockets
+from .schema import build
+
+KEY = "longtake.attention"
+CUSTOM, WHERE_FASTER, ALWAYS, OFF = "custom", "where faster", "always", "off"
+MERGE_PADDING, PRUNE = "merge padding", "prune"
+
+
+@dataclass(frozen=True, slots=True)
+class Strength:
+    """A preset: the cosine to merge above, the density, and the recall to fall back under."""
+
+    merge_above: float
+    density: float
+    recall_floor: float
+
+
+PRESETS = {
+    "quality": Strength(0.97, 0.5, 0.9),
+    "balanced": Strength(0.95, 0.3, 0.85),
+    "fast": Strength(0.9, 0.15, 0.7),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class AskedAttention:
+    """What a MODEL carries: the cosine to merge its KV cache above, if so, and what is sparse."""
+
+    merge_above: float | None
+    sparsity: Sparsity
+
+    def put_in_force(self, settings: RolloutSettings) -> RolloutSettings:
+        """`settings` with it: a window's frames become as many entries."""
+        settings = replace(settings, sparsity=self.sparsity)
+        if self.merge_above is None:
+            return settings
+        window, place = settings.cache, (settings.storage, settings.placement)
+        if type(window) is not WindowSink or place != (DENSE, ON_DEVICE):
+            raise BadInput(
+                "TempCache of ANN-Sparse Attention takes the place of a plain window; choose "
+                "`window + sink`, stored as computed on the device, in KV Cache Settings, or "
+                "switch temp_cache off."
+            )
+        above, frames = self.merge_above, window.window_frames
+        merged = TempCache(frames, above, above, window.sink_frames, frames, most_mass=1)
+        return replace(settings, cache=merged)
+
+
+def asked_attention(model: Any) -> AskedAttention | None:
+    """What an ANN-Sparse Attention node put on a MODEL."""
+    return host.attached(model, KEY)
+
+
+class SparseAttentionNode(io.ComfyNode):
+    """MODEL to MODEL; our sampler reads what it carries, the host's calls the override."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The node's definition."""
+        return build(
+            io.Schema,
+            node_id="LongtakeSparseAttention",
+            display_name="ANN-Sparse Attention",
+            category=sockets.CATEGORY,
+            description="Attention to long histories without looking at all of it: like keys are "
+            "merged (TempCache), queries read the blocks that matter (AnnSA), prompt padding "
+            "counts once (AnnCA). What it did stands in the preview and in the report.",
+            search_aliases=["fast-ar", "sparse attention", "tempcache", "block sparse", "speed"],
+            inputs=[io.Model.Input("model", tooltip="Any Wan model."), *_merging(), *_sparse()],
+            outputs=[io.Model.Output()],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(  # noqa: PLR0913
+        cls,
+        model: Any,
+        preset: str,
+        temp_cache: bool,
+        merge_above: float,
+        self_attention: str,
+        density: float,
+        recall_floor: float,
+        prompt_attention: str,
+    ) -> io.NodeOutput:
+        """A clone of the model that carries the settings and overrides the host's attention."""
+        chosen = PRESETS.get(preset) or Strength(merge_above, density, recall_floor)
+        sparsity = Sparsity(_of_self(self_attention, chosen), _of_prompt(prompt_attention))
+        twin = model.clone()
+        host.attach(twin, KEY, AskedAttention(chosen.merge_above if temp_cache else None, sparsity))
+        host.override_attention(twin, lambda before: AttentionOverride(sparsity, before))
+        if sparsity.of_self is not None:
+            _, reason = fewest_keys(sparsity.of_self.fewest_keys, model.load_device)
+            host.say(cls.hidden.unique_id, f"Sparse self-attention {self_attention}: {reason}.")
+        return io.NodeOutput(twin)
+
+
+def _of_self(when: str, chosen: Strength) -> SparseSelf | None:
+    if when == OFF:
+        return None
+    least = 0 if when == ALWAYS else None
+    return SparseSelf(chosen.density, recall_floor=chosen.recall_floor, fewest_keys=least)
+
+
+def _of_prompt(how: str) -> SparseCross | None:
+    return None if how == OFF else SparseCross(prune=how == PRUNE)
+
+
+def _merging() -> list[io.Input]:
+    return [
+        io.Combo.Input(
+            "preset",
+            options=[*PRESETS, CUSTOM],
+            default="balanced",
+            tooltip="`quality` leaves out little, `fast` much; `custom` uses merge_above, density "
+            "and recall_floor below, which are not used otherwise.",
+        ),
+        io.Boolean.Input(
+            "temp_cache",
+            default=False,
+            tooltip="TempCache: the window of KV Cache Settings becomes as many entries for each "
+            "head, in which like keys of all of the shot are merged. True or false. Streaming "
+            "sampler only.",
+        ),
+        io.Float.Input(
+            "merge_above",
+            default=0.95,
+            min=0.5,
+            max=1.01,
+            step=0.01,
+            tooltip="TempCache, with `custom`: the likeness (cosine, 0.5 to 1.01) above which keys "
+            "are merged; 1.01 never merges.",
+        ),
+    ]
+
+
+def _sparse() -> list[io.Input]:
+    return [
+        io.Combo.Input(
+            "self_attention",
+            options=[WHERE_FASTER, ALWAYS, OFF],
+            default=WHERE_FASTER,
+            tooltip="AnnSA: `where faster` as measured on this kind of device, else dense; "
+            "`always` for trying it out.",
+        ),
+        io.Float.Input(
+            "density",
+            default=0.3,
+            min=0.05,
+            max=1.0,
+            step=0.05,
+            tooltip="AnnSA, with `custom`: the share of the history that a query reads, 0.05 to 1.",
+        ),
+        io.Float.Input(
+            "recall_floor",
+            default=0.85,
+            min=0.0,
+            max=1.0,
+            step=0.05,
+            tooltip="AnnSA, with `custom`: a head whose blocks hold a smaller share of its "
+            "attention than this, 0 to 1, stays dense for the chunk; counted in the preview.",
+        ),
+        io.Combo.Input(
+            "prompt_attention",
+            options=[MERGE_PADDING, PRUNE, OFF],
+            default=MERGE_PADDING,
+            tooltip="AnnCA: `merge padding` is exact; `prune` also leaves out words that no query "
+            "of the chunk is near. The host's own sampler merges only.",
+        ),
+    ]

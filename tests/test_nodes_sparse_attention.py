@@ -1,0 +1,151 @@
+"""ANN-Sparse Attention on our sampler, and its override as a host calls it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from longtake.attention.override import AttentionOverride
+from longtake.attention.sparse_settings import SparseCross, SparseSelf, Sparsity
+from longtake.attention.temp_policy import TempCache
+from longtake.errors import BadInput
+from longtake.headless.events import FileSaved
+from longtake.tests.node_bench import Bench
+from longtake.tests.tiny_model import randn
+
+
+def made(bench: Bench, **inputs: Any) -> Any:
+    """A rollout of 9 latent frames of the demo behind the node."""
+    model, clip, vae = bench.run("LongtakeLoadDemoModel")
+    [model] = bench.run("LongtakeSparseAttention", model=model, **inputs)
+    [prompts] = bench.run("LongtakePromptTimeline", clip=clip, text="a red ball")
+    [schedule] = bench.run("LongtakeSchedule", steps=2)
+    shot = {"width": 32, "height": 32, "length": 33.0, "length_unit": "frames"}
+    [cache] = bench.run("LongtakeKVCacheSettings", window_frames=5)
+    [rollout] = bench.run(
+        "LongtakeSampler", model=model, prompts=prompts, schedule=schedule, kv_cache=cache, **shot
+    )
+    return rollout, vae
+
+
+def report(bench: Bench, **inputs: Any) -> dict[str, Any]:
+    """What Save Video reports of that rollout."""
+    rollout, vae = made(bench, **inputs)
+    [frames] = bench.run("LongtakeVAEDecode", rollout=rollout, vae=vae)
+    bench.run("LongtakeSaveVideo", frames=frames)
+    [path] = [e.path for e in bench.events if isinstance(e, FileSaved) and e.role == "report"]
+    return json.loads(path.read_text())
+
+
+def test_the_report_says_what_sparse_attention_did(bench: Bench) -> None:
+    found = report(
+        bench, preset="custom", density=0.05, recall_floor=1.0, self_attention="always",
+        temp_cache=True, merge_above=0.9,
+    )  # fmt: skip
+    assert 0.5 < found["attention_density"] <= 1
+    assert found["ann_recall"] is None or 0 < found["ann_recall"] <= 1
+    assert isinstance(found["dense_fallbacks"], int)
+    assert found["kv_bytes"] == found["kv_bytes_planned"]
+
+
+def test_dense_attention_reports_nothing_of_it(bench: Bench) -> None:
+    found = report(bench, self_attention="off", prompt_attention="off")
+    keys = ("attention_density", "ann_recall", "dense_fallbacks")
+    assert [found[key] for key in keys] == [None, None, None]
+
+
+def test_temp_cache_takes_the_windows_place_in_a_clone_of_the_model(bench: Bench) -> None:
+    rollout, _ = made(bench, preset="quality", temp_cache=True)
+    chosen = rollout.settings.cache
+    assert isinstance(chosen, TempCache)
+    assert (chosen.entry_frames, chosen.threshold, chosen.reach_frames) == (5, 0.97, 5)
+    assert rollout.settings.sparsity.of_self == SparseSelf(0.5, recall_floor=0.9)
+    model, _, _ = bench.run("LongtakeLoadDemoModel")
+    bench.run("LongtakeSparseAttention", model=model)
+    assert model.attachments.get("longtake.attention") is None
+    assert "optimized_attention_override" not in model.model_options["transformer_options"]
+
+
+def test_temp_cache_over_a_full_history_is_refused(bench: Bench) -> None:
+    model, clip, _ = bench.run("LongtakeLoadDemoModel")
+    [model] = bench.run("LongtakeSparseAttention", model=model, temp_cache=True)
+    [prompts] = bench.run("LongtakePromptTimeline", clip=clip, text="a red ball")
+    [schedule] = bench.run("LongtakeSchedule", steps=1)
+    [cache] = bench.run("LongtakeKVCacheSettings", policy="full")
+    with pytest.raises(BadInput, match="window \\+ sink"):
+        bench.run(
+            "LongtakeSampler", model=model, prompts=prompts, schedule=schedule, kv_cache=cache,
+            width=32, height=32, length=9.0,
+        )  # fmt: skip
+
+
+# The override, called as the host calls it: (dense, q, k, v, heads, transformer_options=...)
+
+HEADS, WIDTH = 2, 24
+
+
+def dense(q: Tensor, k: Tensor, v: Tensor, heads: int, **_: Any) -> Tensor:
+    """The host's attention, (b, s, n d)."""
+    q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+
+
+def qkv(queries: int, keys: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Seeded (1, s, n d)."""
+    return tuple(randn(1, n, WIDTH, seed=i) for i, n in enumerate((queries, keys, keys)))  # type: ignore[return-value]
+
+
+def options(level: float, layer: int = 3) -> dict[str, Any]:
+    """What the host passes along in a step."""
+    return {"sigmas": torch.tensor([level]), "block_index": layer}
+
+
+EVERY = Sparsity(SparseSelf(1.0, 0.3, (0,), 0.0, fewest_keys=0), SparseCross())
+FEW = Sparsity(SparseSelf(0.2, 0.3, (0,), 0.0, fewest_keys=0))
+
+
+def test_reading_every_block_is_the_hosts_attention() -> None:
+    found = AttentionOverride(EVERY)(dense, *qkv(200, 200), HEADS, transformer_options=options(0.5))
+    torch.testing.assert_close(found, dense(*qkv(200, 200), HEADS), rtol=1e-4, atol=1e-5)
+
+
+def test_early_steps_dense_layers_and_masks_are_left_to_what_was_there_before() -> None:
+    calls = []
+
+    def before(func: Any, *given: Any, **named: Any) -> Tensor:
+        calls.append(named["transformer_options"]["block_index"])
+        return func(*given, **named)
+
+    override = AttentionOverride(FEW, before)
+    expected = dense(*qkv(200, 200), HEADS)
+    for sigma, layer in ((0.8, 3), (0.5, 0)):
+        found = override(dense, *qkv(200, 200), HEADS, transformer_options=options(sigma, layer))
+        assert torch.equal(found, expected)
+    mask = torch.ones(200, 200, dtype=torch.bool)
+    override(dense, *qkv(200, 200), HEADS, mask=mask, transformer_options=options(0.5))
+    override(dense, *qkv(200, 30), HEADS, transformer_options=options(0.5))  # no AnnCA asked for
+    assert calls == [3, 0, 3, 3]
+    found = override(dense, *qkv(200, 200), HEADS, transformer_options=options(0.5))
+    assert len(calls) == 4 and not torch.allclose(found, expected, atol=1e-3)
+    assert override.stats.density == pytest.approx(32 / 200, abs=0.01)
+
+
+def test_padding_of_the_hosts_prompts_is_merged_exactly() -> None:
+    q, k, v = qkv(50, 40)
+    k[:, 9:], v[:, 9:] = k[:, -1:], v[:, -1:]
+    found = AttentionOverride(EVERY)(dense, q, k, v, HEADS, transformer_options=options(1.0))
+    torch.testing.assert_close(found, dense(q, k, v, HEADS))
+
+
+def test_poor_heads_are_dense_for_a_run_and_judged_again_in_the_next() -> None:
+    strict = Sparsity(SparseSelf(0.2, 0.0, (), 1.0, fewest_keys=0))
+    override, expected = AttentionOverride(strict), dense(*qkv(200, 200), HEADS)
+    for level, fallbacks in ((0.9, 2), (0.5, 2), (0.9, 4)):
+        found = override(dense, *qkv(200, 200), HEADS, transformer_options=options(level))
+        assert torch.equal(found, expected)
+        assert override.stats.dense_fallbacks == fallbacks
