@@ -130,8 +130,8 @@ def _merging() -> list[io.Input]:
             "preset",
             options=[*PRESETS, CUSTOM],
             default="balanced",
-            tooltip="`quality` leaves out little, `fast` much; `custom` uses merge_above, density "
-            "and recall_floor below, which are not used otherwise.",
+            tooltip="`quality` leaves out little, `balanced` more, `fast` much; `custom` uses "
+            "merge_above, density and recall_floor below, which are not used otherwise.",
         ),
         io.Boolean.Input(
             "temp_cache",
@@ -146,8 +146,8 @@ def _merging() -> list[io.Input]:
             min=0.5,
             max=1.01,
             step=0.01,
-            tooltip="TempCache, with `custom`: the likeness (cosine, 0.5 to 1.01) above which keys "
-            "are merged; 1.01 never merges.",
+            tooltip="TempCache, with `custom`: the likeness (cosine, no unit, 0.5 to 1.01) above "
+            "which keys are merged; 1.01 never merges.",
         ),
     ]
 
@@ -159,7 +159,7 @@ def _sparse() -> list[io.Input]:
             options=[WHERE_FASTER, ALWAYS, OFF],
             default=WHERE_FASTER,
             tooltip="AnnSA: `where faster` as measured on this kind of device, else dense; "
-            "`always` for trying it out.",
+            "`always` for trying it out; `off`: dense.",
         ),
         io.Float.Input(
             "density",
@@ -167,7 +167,8 @@ def _sparse() -> list[io.Input]:
             min=0.05,
             max=1.0,
             step=0.05,
-            tooltip="AnnSA, with `custom`: the share of the history that a query reads, 0.05 to 1.",
+            tooltip="AnnSA, with `custom`: the share of the history that a query reads, no unit, "
+            "0.05 to 1.",
         ),
         io.Float.Input(
             "recall_floor",
@@ -176,13 +177,14 @@ def _sparse() -> list[io.Input]:
             max=1.0,
             step=0.05,
             tooltip="AnnSA, with `custom`: a head whose blocks hold a smaller share of its "
-            "attention than this, 0 to 1, stays dense for the chunk; counted in the preview.",
+            "attention than this, no unit, 0 to 1, stays dense for the chunk; counted in the "
+            "preview.",
         ),
         io.Combo.Input(
             "prompt_attention",
             options=[MERGE_PADDING, PRUNE, OFF],
             default=MERGE_PADDING,
             tooltip="AnnCA: `merge padding` is exact; `prune` also leaves out words that no query "
-            "of the chunk is near. The host's own sampler merges only.",
+            "of the chunk is near; `off`: dense. The host's own sampler merges only.",
         ),
     ]
