@@ -1,0 +1,225 @@
+"""`longtake bench attention_quality`: what merged and sparse attention do to the picture.
+
+chunk    the chunk after a true history of 21 and 63 latent frames, from the same noise, against
+         dense attention to all of it; the keys and values of the history are the same for all
+revisit  a camera that turns back: agreement with what it saw, by memory (training/measures.py)
+
+Embedded model, 96x64, one process of one thread. PSNR is over pixels that move, in dB.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from ..attention.ann.choice import open_buckets
+from ..attention.cache_policy import CachePolicy, FullHistory, WindowSink
+from ..attention.cache_shape import CacheShape
+from ..attention.history_cache import HistoryCache, open_cache
+from ..attention.kv_storage import DENSE, Storage
+from ..attention.packed_store import Packed
+from ..attention.quantize import INT8
+from ..attention.slot_codes import SlotCodes
+from ..attention.sparse_cross import SparsePrompt
+from ..attention.sparse_self import SparseHistory
+from ..attention.sparse_settings import SparseCross, SparseSelf, Sparsity
+from ..attention.sparse_stats import SparseStats
+from ..attention.temp_policy import TempCache
+from ..model.dit import TextKV, predict, project_text
+from ..model.preset import DEMO, DEMO_FOLDER
+from ..model.vae.streaming import StreamingDecoder
+from ..samplers.ladder import flow_ladder
+from ..training.attributes import caption, random_values
+from ..training.dataset import encode_shots
+from ..training.kit import Kit, load_kit
+from ..training.measures import HELD_OUT_SEED
+from ..training.world import Shot
+from ._attention_revisit import revisit
+from ._paired import median_interval
+from ._report import Results
+
+CHUNK = DEMO.chunk_frames
+MOVING = 2 / 255
+DECODED_BEFORE = 6  # latent frames, so that the decoder has its memory
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Histories in latent frames, and how many clips of each part."""
+
+    histories: tuple[int, ...] = (21, 63)
+    clips: int = 4
+    revisits: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What keeps the history, how, and what is sparse over it."""
+
+    policy: CachePolicy
+    storage: Storage = DENSE
+    sparsity: Sparsity = Sparsity()
+
+
+def chunk_cases(history: int) -> dict[str, Case]:
+    """Every way that is compared, the dense one first; budgets are shares of the history."""
+    full, quarter, half = FullHistory(), max(4, history // 4), history // 2
+
+    def always(density: float, order: str = "time", floor: float = 0.0) -> Sparsity:
+        return Sparsity(SparseSelf(density, recall_floor=floor, order=order, fewest_keys=0))
+
+    merged = {
+        f"TempCache, {name} of the history": Case(TempCache(frames, most_mass=1))
+        for name, frames in (("25 %", quarter), ("50 %", half), ("100 %", history))
+    }
+    return {
+        "dense": Case(full),
+        "window, 25 %": Case(WindowSink(quarter)),
+        "window, 50 %": Case(WindowSink(half)),
+        "full, int8": Case(full, Packed(INT8, CHUNK)),
+        **merged,
+        "TempCache, 50 %, log-mass": Case(TempCache(half)),
+        "TempCache, 100 %, log-mass": Case(TempCache(history)),
+        "AnnSA 30 %": Case(full, DENSE, always(0.3)),
+        "AnnSA 30 % by LSH": Case(full, DENSE, always(0.3, "lsh")),
+        "AnnSA 30 % by k-means": Case(full, DENSE, always(0.3, "k-means")),
+        "AnnSA 30 %, recall 0.85": Case(full, DENSE, always(0.3, floor=0.85)),
+        "AnnSA 15 %": Case(full, DENSE, always(0.15)),
+        "AnnCA, padding": Case(full, DENSE, Sparsity(None, SparseCross())),
+        "AnnCA, pruned": Case(full, DENSE, Sparsity(None, SparseCross(True, 4))),
+        "all": Case(TempCache(half, most_mass=1), DENSE, replace(always(0.3, floor=0.85),
+                                                                  of_prompt=SparseCross())),
+    }  # fmt: skip
+
+
+def main(json_path: Path | None) -> None:
+    """Run both parts, show them, and write them to `json_path`, also after each clip."""
+    results = Results("attention_quality")
+    measure(Plan(), results, lambda: None if json_path is None else results.save(json_path))
+    results.show(Console(soft_wrap=True))
+
+
+def measure(plan: Plan, results: Results, keep: Callable[[], None]) -> None:
+    """Both parts."""
+    kit = load_kit(DEMO_FOLDER)
+    for seed in range(max(plan.clips, plan.revisits)):
+        if seed < plan.clips:
+            for history in plan.histories:
+                note(results, f", history {history}", judged_chunk(kit, seed, history))
+        if seed < plan.revisits:
+            note(results, "", {f"revisit: {name}": value
+                               for name, value in revisit(kit, seed).items()})  # fmt: skip
+        keep()
+    for history in plan.histories:
+        for name in ("TempCache, 50 % of the history", "AnnSA 30 %, recall 0.85", "all"):
+            low = results.figures[f"PSNR: {name}, history {history}"].low
+            results.at_least(f"{name} is within 28 dB of dense at {history}", low, 28)
+    keep()
+
+
+def note(results: Results, suffix: str, found: dict[str, float]) -> None:
+    """Add a clip's figures."""
+    for name, value in found.items():
+        results.samples.setdefault(name + suffix, []).append(value)
+        results.figures[name + suffix] = median_interval(results.samples[name + suffix])
+
+
+@torch.inference_mode()
+def judged_chunk(kit: Kit, seed: int, history: int) -> dict[str, float]:
+    """PSNR, density and recall of every case after one clip's history."""
+    rng = random.Random(HELD_OUT_SEED + 960_000 + seed)
+    values = random_values(rng)
+    shot = Shot(((0, values),), rng.randrange(2**31))
+    past = encode_shots(kit.vae, [shot], history, DEMO.width)[0].float()
+    words = kit.text.encode(caption(values, rng)).embedding
+    text = project_text(kit.dit, words[None, None])
+    c, side = kit.config, (past.shape[-2] // 2, past.shape[-1] // 2)
+    shape = CacheShape(c.num_layers, 1, c.num_heads, c.head_dim, *side, CHUNK)
+    cases = chunk_cases(history)
+    caches = {name: open_cache(shape, case.policy, case.storage, history + CHUNK, "cpu")
+              for name, case in cases.items()}  # fmt: skip
+    coded = {name: codes_of(caches[name], case) for name, case in cases.items()}
+    fill(kit, text, past, caches, coded)
+    found, pictures = {}, {}
+    for name, case in cases.items():
+        stats, prompt = SparseStats(), case.sparsity.of_prompt
+        cross = None if prompt is None else SparsePrompt(prompt)
+        made = denoised(kit, text, caches[name], case, (stats, cross, coded[name]), seed)
+        pictures[name] = decoded(kit, past, made)
+        if stats.density is not None:
+            found[f"density: {name}"] = stats.density
+            found[f"recall: {name}"] = 1.0 if stats.recall is None else stats.recall
+            found[f"fallbacks: {name}"] = float(stats.dense_fallbacks)
+        if cross is not None:
+            found[f"prompt tokens: {name}"] = cross.share or 1.0
+    dense = pictures.pop("dense")
+    return {**{f"PSNR: {name}": psnr_moving(x, dense) for name, x in pictures.items()}, **found}
+
+
+def codes_of(cache: HistoryCache, case: Case) -> SlotCodes | None:
+    """Bucket codes where a case sorts by them."""
+    chosen = case.sparsity.of_self
+    if chosen is None or chosen.order == "time":
+        return None
+    return SlotCodes(cache, open_buckets(chosen.order, cache.shape))
+
+
+def fill(
+    kit: Kit, text: TextKV, past: Tensor, caches: dict[str, HistoryCache],
+    coded: dict[str, SlotCodes | None],
+) -> None:  # fmt: skip
+    """Commit the history to all, with the keys and values of dense attention."""
+    for first in range(0, len(past), CHUNK):
+        x, t = past[None, first : first + CHUNK], torch.zeros(1, CHUNK)
+        seen = (CHUNK,) * CHUNK
+        kept = predict(
+            kit.dit, x, t, text, caches["dense"].attention_of_commit(seen), keep=True
+        ).keys_values
+        for name, cache in caches.items():
+            if isinstance(cache.policy, TempCache):  # type: ignore[attr-defined]
+                predict(kit.dit, x, t, text, cache.attention_of_commit(seen))  # measures it
+            cache.commit(kept)
+            codes = coded[name]
+            if codes is not None:
+                codes.update()
+
+
+def denoised(  # noqa: PLR0913
+    kit: Kit, text: TextKV, cache: HistoryCache, case: Case,
+    tools: tuple[SparseStats, SparsePrompt | None, SlotCodes | None], seed: int,
+) -> Tensor:  # fmt: skip
+    """All steps of the next chunk (f, c, h, w) from the seed's noise."""
+    stats, cross, codes = tools
+    chosen = case.sparsity.of_self
+    history = chosen and SparseHistory(
+        chosen, stats, sink_frames=0, fewest_keys=0, codes=None if codes is None else codes.of
+    )
+    ladder = flow_ladder(DEMO.steps, DEMO.shift)
+    size = 1, CHUNK, 16, 2 * cache.shape.rows, 2 * cache.shape.columns
+    x = torch.randn(size, generator=torch.Generator().manual_seed(seed))
+    for now, after in zip(ladder, ladder[1:], strict=False):
+        attention = cache.attention(CHUNK)
+        over = history.over(attention, 1 - now) if history else attention
+        t = torch.full((1, CHUNK), 1000 * now)
+        x = x + (after - now) * predict(kit.dit, x, t, text, over, to_prompt=cross).velocity
+    return x[0]
+
+
+def decoded(kit: Kit, past: Tensor, chunk: Tensor) -> Tensor:
+    """The chunk's frames (t, 3, H, W), the last one before it in front."""
+    decoder = StreamingDecoder(kit.vae)
+    before = decoder.feed(past[-DECODED_BEFORE:])
+    return torch.cat([before[-1:], decoder.feed(chunk)])
+
+
+def psnr_moving(video: Tensor, truth: Tensor) -> float:
+    """PSNR in dB over pixels that change from frame to frame in `truth` (t, 3, H, W)."""
+    moving = ((truth[1:] - truth[:-1]).abs().amax(1, keepdim=True) > MOVING).expand_as(truth[1:])
+    error = ((video[1:] - truth[1:])[moving] ** 2).mean() if moving.any() else torch.zeros(1)
+    return float(-10 * torch.log10(error.clamp(min=1e-8)))
