@@ -70,11 +70,7 @@ def bucketed_nearest(new: Tensor, probes: Tensor, cached: Coded) -> Nearest:
 
     Candidates are gathered, as many as the fullest buckets have: keys are sorted by bucket first.
     """
-    hidden = torch.iinfo(torch.int16).max
-    bucket = cached.codes[..., 0].masked_fill(~cached.open, hidden)
-    sorted_bucket, order = bucket.sort(dim=-1, stable=True)
-    first = torch.searchsorted(sorted_bucket, probes.flatten(2), right=False)
-    past = torch.searchsorted(sorted_bucket, probes.flatten(2), right=True)
+    order, first, past = bucket_ranges(probes, cached)
     longest = int((past - first).max()) if past.numel() else 0
     if longest == 0:
         return nearest_by(new, cached.keys[:, :, :0], cached.open[:, :, :0])
@@ -83,6 +79,18 @@ def bucketed_nearest(new: Tensor, probes: Tensor, cached: Coded) -> Nearest:
     number = order.gather(2, at.clamp(max=order.shape[2] - 1).flatten(2))
     found = cached.keys.gather(2, number.unsqueeze(-1).expand(-1, -1, -1, new.shape[-1]))
     return _best_candidate(new, found, number, there)
+
+
+def bucket_ranges(probes: Tensor, cached: Coded) -> tuple[Tensor, Tensor, Tensor]:
+    """Open keys' numbers in order of their bucket (b, n, t), and where in it each probed bucket
+    begins and ends, (b, n, s p).
+    """
+    hidden = torch.iinfo(torch.int16).max
+    bucket = cached.codes[..., 0].masked_fill(~cached.open, hidden)
+    sorted_bucket, order = bucket.sort(dim=-1, stable=True)
+    wanted = probes.flatten(2).contiguous()
+    first = torch.searchsorted(sorted_bucket, wanted, right=False)
+    return order, first, torch.searchsorted(sorted_bucket, wanted, right=True)
 
 
 def _best_candidate(new: Tensor, found: Tensor, number: Tensor, there: Tensor) -> Nearest:

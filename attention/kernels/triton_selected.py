@@ -1,0 +1,91 @@
+"""`attend_selected` as one Triton kernel: keys are gathered inside it and never copied.
+
+The running softmax of FlashAttention (arXiv 2205.14135) over a list of keys for each block of
+queries, with a bias (log of its mass) for each key. An optional package; its interpreter runs it on
+a CPU. Not yet measured on any GPU, so nothing chooses it by itself.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from .blockwise import Part
+
+KEY_BLOCK = 32
+
+
+@triton.jit
+def _selected(  # noqa: PLR0913
+    q_ptr, k_ptr, v_ptr, bias_ptr, tokens_ptr, out_ptr, lse_ptr,
+    s, d, m, heads, scale,
+    q_b, q_n, q_s, k_b, k_n, k_t, v_b, v_n, v_t, bias_b, bias_n, tokens_b, tokens_n, tokens_q,
+    has_bias: tl.constexpr, query_block: tl.constexpr, key_block: tl.constexpr, width: tl.constexpr,
+):  # fmt: skip
+    block, row = tl.program_id(0), tl.program_id(1)
+    b, n = row // heads, row % heads
+    queries = block * query_block + tl.arange(0, query_block)
+    columns = tl.arange(0, width)
+    inside = (queries[:, None] < s) & (columns[None, :] < d)
+    at = q_ptr + b * q_b + n * q_n + queries[:, None] * q_s + columns[None, :]
+    q = tl.load(at, mask=inside, other=0.0)
+    high = tl.full((query_block,), float("-inf"), tl.float32)
+    total = tl.zeros((query_block,), tl.float32)
+    sums = tl.zeros((query_block, width), tl.float32)
+    for first in range(0, m, key_block):
+        place = first + tl.arange(0, key_block)
+        chosen = tokens_ptr + b * tokens_b + n * tokens_n + block * tokens_q + place
+        token = tl.load(chosen, mask=place < m, other=-1)
+        there = token >= 0
+        rows = there[:, None] & (columns[None, :] < d)
+        k_at = k_ptr + b * k_b + n * k_n + token[:, None] * k_t + columns[None, :]
+        v_at = v_ptr + b * v_b + n * v_n + token[:, None] * v_t + columns[None, :]
+        k = tl.load(k_at, mask=rows, other=0.0)
+        v = tl.load(v_at, mask=rows, other=0.0)
+        logits = tl.dot(q, tl.trans(k)) * scale
+        if has_bias:
+            of_key = bias_ptr + b * bias_b + n * bias_n + token
+            logits += tl.load(of_key, mask=there, other=0.0)[None, :]
+        logits = tl.where(there[None, :], logits, float("-inf"))
+        higher = tl.maximum(high, tl.max(logits, 1))
+        shift = tl.where(higher == float("-inf"), 0.0, higher)
+        weights = tl.exp(logits - shift[:, None])
+        kept = tl.exp(high - shift)
+        total = total * kept + tl.sum(weights, 1)
+        sums = sums * kept[:, None] + tl.dot(weights.to(v.dtype), v)
+        high = higher
+    out = sums / tl.where(total == 0.0, 1.0, total)[:, None]
+    at = out_ptr + (row * s + queries[:, None]) * d + columns[None, :]
+    tl.store(at, out, mask=inside)
+    lse = high + tl.log(tl.where(total == 0.0, 1.0, total))
+    tl.store(lse_ptr + row * s + queries, lse, mask=queries < s)
+
+
+def attend_selected_part(  # noqa: PLR0913
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, tokens: Tensor, query_block: int
+) -> Part:
+    """As `attend_selected`, and a query whose block has no key at all is -inf in `lse`.
+
+    d must be contiguous in all; `query_block` a power of 2 of at least 16.
+    """
+    b, n, s, d = q.shape
+    out = torch.empty(b, n, s, d, dtype=torch.float32, device=q.device)
+    lse = torch.empty(b, n, s, dtype=torch.float32, device=q.device)
+    tokens = tokens.to(torch.int64).contiguous()
+    biases = q.new_zeros(1, 1, 1).float() if bias is None else bias.float().contiguous()
+    _selected[(tokens.shape[2], b * n)](
+        q, k, v, biases, tokens, out, lse, s, d, tokens.shape[3], n, d**-0.5,
+        *q.stride()[:3], *k.stride()[:3], *v.stride()[:3], *biases.stride()[:2],
+        *tokens.stride()[:3],
+        bias is not None, query_block, KEY_BLOCK, max(16, triton.next_power_of_2(d)),
+    )  # fmt: skip
+    return Part(out, lse)
+
+
+def attend_selected(  # noqa: PLR0913
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, tokens: Tensor, query_block: int
+) -> Tensor:
+    """The same signature and result as `selected.attend_selected`."""
+    return attend_selected_part(q, k, v, bias, tokens, query_block).out.to(q.dtype)
