@@ -7,6 +7,7 @@ turn: all steps, the commit pass and the commit. The embedded model at 128x128, 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
@@ -67,9 +68,9 @@ ABLATION = ("TempCache by int8", "TempCache by LSH", "TempCache by k-means")
 
 
 class SpeedBench:
-    """The model, its prompt, and a cache of each kind."""
+    """The model, its prompt, and the `wanted` caches beside the window."""
 
-    def __init__(self, longest: int) -> None:
+    def __init__(self, longest: int, wanted: Collection[str]) -> None:
         kit = load_kit(DEMO_FOLDER)
         self.tree, c = kit.dit, kit.config
         prompt = kit.text.encode("a red ball over hills at noon").embedding
@@ -90,6 +91,8 @@ class SpeedBench:
             "int8": open_cache(self.shape, WINDOW, Packed(INT8, 3), None, "cpu"),
             **{n: open_cache(self.shape, p, DENSE, None, "cpu") for n, p in policies.items()},
         }
+        for name in self.caches.keys() - {"full", "window", *wanted}:
+            del self.caches[name]
 
     @property
     def committed(self) -> int:
