@@ -6,11 +6,14 @@ there by itself.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 
-MEASURED = "benchmarks/results/attention-cpu.json"
-FEWEST_KEYS_ON_CPU = 16_384
-"""Keys of a head from which block-sparse attention is faster than dense: see MEASURED."""
+MEASURED: Mapping[str, int] = {}
+"""Kinds of devices for which `benchmarks/results` shows block-sparse attention to be faster, at the
+interval's bound, from so many keys a head on.
+"""
 
 
 def fewest_keys(asked: int | None, device: torch.device) -> tuple[int | None, str]:
@@ -20,6 +23,7 @@ def fewest_keys(asked: int | None, device: torch.device) -> tuple[int | None, st
     """
     if asked is not None:
         return asked, "as asked for"
-    if device.type == "cpu":
-        return FEWEST_KEYS_ON_CPU, f"below that, dense attention is as fast ({MEASURED})"
-    return None, f"no committed result shows sparse attention to be faster on {device.type}"
+    least = MEASURED.get(device.type)
+    if least is None:
+        return None, f"dense, since no committed result shows it to be faster on {device.type}"
+    return least, f"from {least:,} keys a head on, as measured on {device.type}"

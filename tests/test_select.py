@@ -1,0 +1,35 @@
+"""Dense attention where nothing else was shown to be faster, and the numbers of who asks for it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from longtake.attention.ann.choice import AUTO, MAKERS, chosen_index
+from longtake.attention.select import MEASURED, fewest_keys
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps", "xpu"])
+def test_nothing_is_sparse_by_itself_where_it_was_never_measured(kind: str) -> None:
+    least, reason = fewest_keys(None, torch.device(kind))
+    assert least is None and kind in reason
+    assert fewest_keys(0, torch.device(kind))[0] == 0
+
+
+@pytest.mark.parametrize("kind", [*MEASURED])
+def test_what_is_sparse_by_itself_is_faster_in_a_committed_result(kind: str) -> None:
+    path = ROOT / "benchmarks" / "results" / f"attention-layer-{kind}.json"
+    figures = json.loads(path.read_text(encoding="utf-8"))["figures"]
+    ratio = figures[f"dense / AnnSA 0.3, {MEASURED[kind]} keys"]
+    assert ratio["low"] > 1
+
+
+def test_an_index_is_chosen_with_a_reason() -> None:
+    name, reason = chosen_index(AUTO)
+    assert name in MAKERS and reason
+    assert [chosen_index(one)[0] for one in MAKERS] == [*MAKERS]
