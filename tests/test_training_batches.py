@@ -11,19 +11,27 @@ import torch
 from longtake.attention.dense import block_causal_mask
 from longtake.model.text import TextEncoder
 from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig, encode_all
+from longtake.training import renderer
 from longtake.training.attributes import vocabulary
 from longtake.training.batches import (
     TASKS,
     Feed,
     Task,
-    column_weight,
+    cell_weight,
     frame_mask,
     make_batch,
     noisy_frames,
     task_at,
 )
 from longtake.training.clips import random_shot
-from longtake.training.dataset import Maker, Pool, PoolSpec, caption_rows, encode_shots
+from longtake.training.dataset import (
+    Maker,
+    Pool,
+    PoolSpec,
+    ball_cells,
+    caption_rows,
+    encode_shots,
+)
 from longtake.training.recipes import RECIPES, history_levels, noisy_levels
 from longtake.training.renderer import render
 from longtake.training.world import scene
@@ -39,7 +47,8 @@ def random_pool(spec: PoolSpec = SPEC) -> Pool:
     which = (torch.arange(spec.latent_frames) >= spec.latent_frames // 2).long()
     captions = torch.randint(1, 60, (spec.clips, 12, 24), generator=generator)
     latents = torch.randn(shape, generator=generator).half()
-    return Pool(latents, captions, which.expand(spec.clips, -1).clone())
+    ball = torch.rand(spec.clips, spec.latent_frames, 4, 2, generator=generator) < 0.2
+    return Pool(latents, captions, which.expand(spec.clips, -1).clone(), ball)
 
 
 def tiny_vae() -> TinyVAE:
@@ -97,7 +106,8 @@ def test_only_an_opening_cut_denoises_its_first_chunk(opening: bool, first: int)
 
 def test_half_of_the_rows_share_their_noise_level_within_a_chunk() -> None:
     torch.manual_seed(0)
-    chunks = noisy_levels(random.Random(0), 400, 9, 3).unflatten(1, (3, 3))  # type: ignore[no-untyped-call]
+    chunks = noisy_levels(random.Random(0), 400, 9, 3, memory=False)
+    chunks = chunks.unflatten(1, (3, 3))  # type: ignore[no-untyped-call]
     shared = (chunks == chunks[:, :, :1]).flatten(1).all(1).float().mean()
     assert 0.4 < float(shared) < 0.6
     assert chunks.min() > 0 and chunks.max() < 1
@@ -176,11 +186,40 @@ def test_a_feed_makes_a_pool_when_its_task_is_first_drawn() -> None:
     assert set(feed.pools) == {"one"}
 
 
-def test_edges_count_more_only_where_the_history_is_long() -> None:
-    assert torch.equal(column_weight(8, memory=False), torch.ones(8))
-    weight = column_weight(12, memory=True)
-    torch.testing.assert_close(weight.mean(), torch.tensor(1.0))
-    assert torch.equal(weight, weight.flip(0)) and weight[1] == 4 * weight[2]
+def test_the_ball_counts_more_and_where_the_history_is_long_the_edges() -> None:
+    ball = torch.zeros(1, 2, 8, 12, dtype=torch.bool)
+    ball[0, 1, 2, 5] = True
+    weight = cell_weight(ball, memory=False)
+    assert weight[0, 1, 2, 5] == 3 * weight[0, 0, 0, 0]
+    edges = cell_weight(ball, memory=True)
+    assert torch.equal(edges, edges.flip(-1)) and edges[0, 0, 0, 1] == 4 * edges[0, 0, 0, 2]
+    for one in (weight, edges):
+        torch.testing.assert_close(one.mean(), torch.tensor(1.0))
+
+
+def test_levels_are_higher_where_memory_is_learned() -> None:
+    torch.manual_seed(0)
+    usual, memory = (
+        float(noisy_levels(random.Random(0), 400, 9, 3, memory=memory).mean())
+        for memory in (False, True)
+    )
+    assert usual + 0.1 < memory < 0.8
+
+
+def test_the_ball_is_in_the_cells_that_differ_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    shots = [random_shot(random.Random(seed), 9) for seed in range(3)]
+    cells = ball_cells(shots, 9, 64)
+    batch = scene(shots, 33)
+    seen = render(batch, 64, 64)
+    monkeypatch.setattr(renderer, "_ball", lambda canvas: ())
+    painted = (seen - render(batch, 64, 64)).abs().amax(2) > 0.2
+    painted = painted[:, :, :52]  # above the ball's shadow on the ground
+    by_cell = painted.reshape(3, 33, 13, 4, 8, 8).any(5).any(3)  # half rows of cells
+    by_cell = torch.nn.functional.pad(by_cell, (0, 0, 0, 3)).unflatten(2, (8, 2)).any(3)
+    later = by_cell[:, 1:].unflatten(1, (8, 4)).any(2)
+    touched = torch.cat([by_cell[:, :1], later], 1)
+    assert touched.any() and not (touched & ~cells).any()
+    assert float(cells.float().mean()) < 0.3
 
 
 def test_the_teacher_forced_twin_never_sees_a_noisy_history() -> None:

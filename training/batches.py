@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 
 from ..model.config import PATCH
-from .clips import random_shot, reversal_shot
+from .clips import quick_reversals, random_shot, reversal_shot
 from .dataset import Maker, Pool, PoolSpec
 from .recipes import DIFFUSION_FORCING, Layout, Recipe
 
 TEXT_DROPOUT = 0.1
 EDGE_COLUMNS, EDGE_WEIGHT = 2, 4.0  # latent columns at either side; their weight in memory tasks
+BALL_WEIGHT = 3.0  # of the latent cells where the ball is: small, fast, and easily lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +41,18 @@ class Task:
 TASKS: Mapping[str, Task] = {
     "narrow": Task(PoolSpec(800, 20, 64, random_shot), 10, 15, 15, (8, 12, 15)),
     "wide": Task(PoolSpec(600, 20, 96, random_shot), 7, 15, 15, (8, 12, 15)),
+    "recall": Task(PoolSpec(320, 48, 96, quick_reversals), 4, 33, 12, (33,)),
     "memory": Task(PoolSpec(160, 80, 96, reversal_shot), 2, 63, 15, (32, 48, 63)),
     "memory narrow": Task(PoolSpec(160, 80, 64, reversal_shot), 3, 63, 15, (32, 48, 63)),
 }
 
 
 def task_at(share: float, rng: random.Random) -> str:
-    """The task for a step at `share` of the run: narrow pictures first, then width and memory."""
-    weights = (0.8, 0.0, 0.0, 0.2) if share < 0.3 else (0.2, 0.35, 0.25, 0.2)
+    """The task for a step at `share` of the run: narrow pictures first, then width and memory.
+
+    Recall is memory over short distances, so that there is much of it in a batch.
+    """
+    weights = (0.8, 0.0, 0.0, 0.0, 0.2) if share < 0.3 else (0.12, 0.33, 0.4, 0.1, 0.05)
     return rng.choices(list(TASKS), weights)[0]
 
 
@@ -57,7 +62,7 @@ class Batch:
 
     Latents x (b, f, c, h, w) at noise levels (b, f); the target velocity of the noisy copy
     (b, m, c, h, w); word ids of captions (b, k, l) and which of them each frame has (b, f);
-    positions in the clip (f,); the attention mask over tokens (s, s); loss weight per column (w,).
+    positions in the clip (f,); the attention mask over tokens (s, s); loss weights (b, m, h, w).
     """
 
     x: Tensor
@@ -118,18 +123,20 @@ def make_batch(
         which=torch.cat([which, which[:, noisy]], 1),
         positions=[*range(task.context), *noisy],
         mask=token_mask(frame_mask(task.context, noisy, chunk, window), clean),
-        weight=column_weight(clean.shape[-1], memory=memory),
+        weight=cell_weight(pool.ball[rows, start : start + task.context][:, noisy], memory=memory),
     )
 
 
-def column_weight(columns: int, *, memory: bool) -> Tensor:
-    """Loss weight of each latent column (w,), mean 1.
+def cell_weight(ball: Tensor, *, memory: bool) -> Tensor:
+    """Loss weight of each latent cell, mean 1, from where the `ball` is: both (b, m, h, w).
 
     Where the history is long, what matters is the edges: scenery seen before re-enters there.
     """
-    weight = torch.ones(columns)
     if memory:
-        weight[:EDGE_COLUMNS] = weight[-EDGE_COLUMNS:] = EDGE_WEIGHT
+        weight = torch.ones(ball.shape)
+        weight[..., :EDGE_COLUMNS] = weight[..., -EDGE_COLUMNS:] = EDGE_WEIGHT
+    else:
+        weight = 1 + (BALL_WEIGHT - 1) * ball
     return weight / weight.mean()
 
 

@@ -37,6 +37,11 @@ def reversal_shot(
     return Shot(tuple(entries), rng.randrange(2**31))
 
 
+def quick_reversals(rng: random.Random, latent_frames: int) -> Shot:
+    """A clip whose camera turns back so soon that most of what enters was seen a moment ago."""
+    return reversal_shot(rng, latent_frames, shortest=3, longest=14)
+
+
 def latent_start(latent_frame: int) -> int:
     """The first pixel frame that `latent_frame` stands for."""
     return 0 if latent_frame == 0 else 4 * latent_frame - 3

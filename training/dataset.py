@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from ..model.text import TextEncoder
-from ..model.vae.latent_format import FRAMES_PER_LATENT, frame_count
+from ..model.vae.latent_format import FRAMES_PER_LATENT, SPATIAL_FACTOR, frame_count
 from ..model.vae.tiny import TinyVAE
 from .attributes import caption
 from .clips import latent_start
-from .renderer import render
+from .renderer import BALL_RADIUS, ball_centre, render
 from .world import Shot, scene
 
 Script = Callable[[random.Random, int], Shot]
@@ -29,12 +29,13 @@ class Pool:
     """Clips as the DiT sees them.
 
     `latents` (n, f, 16, h, w) fp16; `captions` (n, MOST_CAPTIONS, text_len) word ids; `which`
-    (n, f): the caption in force at each latent frame.
+    (n, f): the caption in force at each latent frame; `ball` (n, f, h, w) bool: where it passes.
     """
 
     latents: Tensor
     captions: Tensor
     which: Tensor
+    ball: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +65,15 @@ class Maker:
         """Replace `count` clips of `pool` in place."""
         at = self.rng.randrange(spec.clips - count + 1)
         new = self._clips(spec, count)
-        for column, value in zip((pool.latents, pool.captions, pool.which), new, strict=True):
+        columns = pool.latents, pool.captions, pool.which, pool.ball
+        for column, value in zip(columns, new, strict=True):
             column[at : at + count] = value
 
-    def _clips(self, spec: PoolSpec, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _clips(self, spec: PoolSpec, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         shots = [spec.script(self.rng, spec.latent_frames) for _ in range(count)]
         ids, which = caption_rows(self.text, shots, spec.latent_frames, self.rng)
-        return encode_shots(self.vae, shots, spec.latent_frames, spec.width).half(), ids, which
+        latents = encode_shots(self.vae, shots, spec.latent_frames, spec.width).half()
+        return latents, ids, which, ball_cells(shots, spec.latent_frames, spec.width)
 
 
 @torch.no_grad()
@@ -88,6 +91,18 @@ def encode_shots(vae: TinyVAE, shots: Sequence[Shot], latent_frames: int, width:
         latents, memory = vae.encode_groups(pictures, memory)
         parts.append(latents)
     return torch.cat(parts, 1)
+
+
+def ball_cells(shots: Sequence[Shot], latent_frames: int, width: int) -> Tensor:
+    """Which latent cells the ball touches in any frame that they stand for (n, f, h, w)."""
+    x, y = ball_centre(scene(shots, frame_count(latent_frames)), width)
+    rows = (torch.arange(HEIGHT // SPATIAL_FACTOR) + 0.5) * SPATIAL_FACTOR
+    columns = (torch.arange(width // SPATIAL_FACTOR) + 0.5) * SPATIAL_FACTOR
+    reach = BALL_RADIUS + SPATIAL_FACTOR / 2
+    near = (rows[:, None] - y[..., None, None]).abs() < reach
+    near = near & ((columns - x[..., None, None]).abs() < reach)
+    later = near[:, 1:].unflatten(1, (-1, FRAMES_PER_LATENT)).any(2)
+    return torch.cat([near[:, :1], later], 1)
 
 
 def caption_rows(

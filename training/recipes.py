@@ -40,13 +40,15 @@ class Recipe:
 def forcing_levels(rng: random.Random, layout: Layout) -> Tensor:
     """Diffusion Forcing (arXiv 2407.01392): a level of its own for every latent frame."""
     history = history_levels(rng, layout.batch, layout.context, memory=layout.memory)
-    return torch.cat([history, noisy_levels(rng, layout.batch, layout.noisy, layout.chunk)], 1)
+    noisy = noisy_levels(rng, layout.batch, layout.noisy, layout.chunk, memory=layout.memory)
+    return torch.cat([history, noisy], 1)
 
 
 def teacher_levels(rng: random.Random, layout: Layout) -> Tensor:
     """Teacher forcing: the history is always the clean truth, which no rollout ever has."""
     history = torch.zeros(layout.batch, layout.context)
-    return torch.cat([history, noisy_levels(rng, layout.batch, layout.noisy, layout.chunk)], 1)
+    noisy = noisy_levels(rng, layout.batch, layout.noisy, layout.chunk, memory=layout.memory)
+    return torch.cat([history, noisy], 1)
 
 
 def sequence_levels(rng: random.Random, layout: Layout) -> Tensor:
@@ -68,9 +70,14 @@ def _history_row(rng: random.Random, frames: int, *, memory: bool) -> Tensor:
     return torch.rand(frames) if kind < 0.9 else torch.ones(frames)
 
 
-def noisy_levels(rng: random.Random, batch: int, frames: int, chunk: int) -> Tensor:
-    """Noise level of each noisy frame (b, f): its own, or in half of the rows its chunk's."""
-    level = torch.sigmoid(1.2 * torch.randn(batch, frames) + 0.2)
+def noisy_levels(
+    rng: random.Random, batch: int, frames: int, chunk: int, *, memory: bool
+) -> Tensor:
+    """Noise level of each noisy frame (b, f): its own, or in half of the rows its chunk's.
+
+    Memory is learned where noise hides what enters the picture, so its levels are higher.
+    """
+    level = torch.sigmoid(1.2 * torch.randn(batch, frames) + (1.0 if memory else 0.2))
     shared = level[:, ::chunk].repeat_interleave(chunk, 1)[:, :frames]
     row = torch.tensor([[rng.random() < 0.5] for _ in range(batch)])
     return torch.where(row, shared, level)

@@ -218,17 +218,21 @@ def _cactus(canvas: Canvas, aside: Tensor, up: Tensor, height: Tensor) -> Tensor
     return torch.maximum(column, bar)
 
 
+def ball_centre(batch: Scene, span: float) -> tuple[Tensor, Tensor]:
+    """Where the ball is in world units: x and y (b, t), in a picture `span` wide."""
+    frame = torch.arange(batch.camera.shape[1])
+    bounce, period, sway, slow = (batch.ball[:, i, None] for i in range(4))
+    u = (bounce + frame / period) % 1.0
+    swing = torch.sin(2 * math.pi * (sway + frame / slow))
+    y = BALL_FLOOR_Y - BALL_RADIUS - BOUNCE_HEIGHT * 4 * u * (1 - u)
+    return span / 2 + 0.26 * span * swing, y
+
+
 def _ball(canvas: Canvas) -> Iterator[Layer]:
     """The ball's shadow, then the ball, shaded from the upper left."""
-    frame = torch.arange(canvas.batch.camera.shape[1])
-    bounce, period, sway, slow = (canvas.batch.ball[:, i, None] for i in range(4))
-    u = (bounce + frame / period) % 1.0
-    top = BALL_FLOOR_Y - BALL_RADIUS
-    ball_y = (top - BOUNCE_HEIGHT * 4 * u * (1 - u))[..., None, None]
-    swing = torch.sin(2 * math.pi * (sway + frame / slow))
-    ball_x = (canvas.span / 2 + 0.26 * canvas.span * swing)[..., None, None]
+    ball_x, ball_y = (at[..., None, None] for at in ball_centre(canvas.batch, canvas.span))
     x, y, light = canvas.x - ball_x, canvas.y - ball_y, 0.55 + 0.45 * canvas.light
-    lift = ((top - ball_y) / BOUNCE_HEIGHT).clamp(0, 1)
+    lift = ((BALL_FLOOR_Y - BALL_RADIUS - ball_y) / BOUNCE_HEIGHT).clamp(0, 1)
     shadow_width = BALL_RADIUS * (1 - 0.4 * lift)
     shadow = 1 - torch.hypot(x / shadow_width, (canvas.y - BALL_FLOOR_Y) / 2.2)
     yield canvas.coverage(shadow * 2) * (0.5 - 0.25 * lift), torch.zeros(1, 1, 3, 1, 1)

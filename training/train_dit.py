@@ -83,9 +83,9 @@ class Networks(nn.Module):
 
 
 def loss_of(networks: Networks, batch: Batch) -> Tensor:
-    """Mean squared error of the velocity, columns weighted."""
+    """Mean squared error of the velocity, cells weighted."""
     error: Tensor = networks(batch) - batch.target
-    return (error.square() * batch.weight).mean()
+    return (error.square() * batch.weight[:, :, None]).mean()
 
 
 def build(config: DiTConfig) -> Networks:
