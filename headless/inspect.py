@@ -94,6 +94,7 @@ def _preset(preset: dict[str, Any]) -> str:
     past = f"window {window} + sink {preset['sink_frames']}" if window else "all of the past"
     levels = " ".join(f"{t:g}" for t in preset["timesteps"]) or f"{preset['steps']} even"
     first = " ".join(f"{t:g}" for t in preset["first_timesteps"])
+    first = first or (f"{preset['first_steps']} even" if preset["first_steps"] else "")
     shift = f"shift {preset['shift']:g}" if preset["shift_timesteps"] else "already shifted"
     guidance = preset["guidance_scale"]
     return (

@@ -47,6 +47,9 @@ def beginning_of(choices: Collection[str]) -> Callable[..., str]:
     "--chunk-frames", type=int, default=USUAL.chunk_frames, help="Latent frames made together."
 )
 @click.option("--steps", type=int, default=USUAL.steps, help="Model evaluations per chunk.")
+@click.option(
+    "--first-steps", type=int, default=USUAL.first_steps, help="The fewest of the first chunk."
+)
 @click.option("--shift", type=float, default=USUAL.shift, help="Weight of high noise; 1 is even.")
 @click.option(
     "--stagger", type=float, default=USUAL.stagger,

@@ -13,8 +13,9 @@ EULER, RENOISE, UNIPC = "euler", "re-noise", "unipc 2"
 class Preset:
     """Defaults of schedule, cache, guidance and picture; latent frames unless said otherwise.
 
-    `timesteps` is a distilled model's list (1000 to 0, before the shift), `first_timesteps` another
-    one for the first chunk alone; `shift_timesteps` is False where the list is final already.
+    `first_steps` are the fewest of the first chunk, which has no past to go by. `timesteps` is a
+    distilled model's list (1000 to 0, before the shift), `first_timesteps` another one for the
+    first chunk alone; `shift_timesteps` is False where the list is final already.
     `window_frames` counts the sink and not the chunk in work, 0 stands for all of the past;
     `sink_decay` is the share of a sink that averages what is evicted into itself (0: it stays as it
     is); `first_leaves` says that windows without the first latent frame were trained on.
@@ -39,11 +40,12 @@ class Preset:
     sink_decay: float = 0.0
     first_leaves: bool = False
     rolling_chunks: int = 0
+    first_steps: int = 0
     note: str = ""
 
 
 DEMO = Preset(
     chunk_frames=3, steps=4, shift=2.0, guidance_scale=2.5,
     window_frames=21, sink_frames=0, context_noise=0.0, text_len=24, fps=16.0, width=96, height=64,
-    first_leaves=True,
+    first_leaves=True, first_steps=8,
 )  # fmt: skip

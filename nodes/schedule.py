@@ -72,11 +72,13 @@ class DiffusionForcingSchedule(io.ComfyNode):
         attention: str = USUAL.attention,
         step_preset: str = OWN_STEPS,
         step_list: str = "",
+        first_steps: int = 0,
     ) -> io.NodeOutput:
         """The schedule, its solver and the context noise; and a picture of it."""
         options = ScheduleOptions(
-            schedule, chunk_frames, steps, shift, stagger, attention, step_preset, step_list
-        )
+            schedule, chunk_frames, steps, shift, stagger, attention, step_preset, step_list,
+            first_steps,
+        )  # fmt: skip
         noise = ContextNoise(context_noise)
         made = ScheduleSettings(options.schedule(), solver_named(solver), noise)
         file = host.output_file("longtake_schedule", "levels.png", temporary=True)
@@ -185,5 +187,15 @@ def _kind() -> list[io.Input]:
             tooltip="Timesteps of your own, 1000 to 1, falling: `1000, 750, 500, 250`. With `|` "
             "the first chunk has its own: `1000, 750, 500, 250 | 1000, 500`. Overrides steps and "
             "preset when not empty; shift applies (1 to take them as they are).",
+        ),
+        io.Int.Input(
+            "first_steps",
+            optional=True,
+            default=DEMO.first_steps,
+            min=0,
+            max=100,
+            tooltip="The fewest steps of the first chunk, 0 to 100 (0: as many as the others). It "
+            "has no past to go by, so a few more make it better and cost the first picture a "
+            "moment. Only for `causal chunks` and `frame by frame` with `steps and shift`.",
         ),
     ]

@@ -33,6 +33,11 @@ def flow_ladder(steps: int, shift: float) -> Ladder:
     return tuple(shifted(1 - i / steps, shift) for i in range(steps + 1))
 
 
+def opening_ladder(steps: int, first_steps: int, shift: float) -> Ladder:
+    """The first chunk's ladder where it takes more steps than the others, else empty."""
+    return flow_ladder(first_steps, shift) if first_steps > steps else ()
+
+
 def few_step_ladder(timesteps: tuple[float, ...], shift: float) -> Ladder:
     """The distilled family's list of un-warped timesteps (1000, 750, ...) as levels, shifted, with
     the final 0.

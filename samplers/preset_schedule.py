@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from ..attention.cache_policy import AveragingSink, CachePolicy, FullHistory, WindowSink
 from ..model.preset import Preset
-from .ladder import Ladder, few_step_ladder, flow_ladder
+from .ladder import Ladder, few_step_ladder, flow_ladder, opening_ladder
 from .schedule import MOST_CHUNK_FRAMES, Staggered, causal_chunks, full_sequence, rolling
 
 
 def preset_schedule(preset: Preset) -> Staggered:
     """The noise levels that a family was trained for: its own list, or even steps, shifted."""
     ladder = _ladder(preset, preset.timesteps) or flow_ladder(preset.steps, preset.shift)
-    opening = _ladder(preset, preset.first_timesteps)
     if preset.rolling_chunks:
         return rolling(ladder, preset.chunk_frames)
     if preset.chunk_frames > MOST_CHUNK_FRAMES:  # not causal: all latent frames at once
         return full_sequence(ladder)
-    return replace(causal_chunks(ladder, preset.chunk_frames), first_ladder=opening)
+    return causal_chunks(ladder, preset.chunk_frames, _opening(preset))
 
 
 def preset_cache(preset: Preset) -> CachePolicy:
@@ -28,6 +25,12 @@ def preset_cache(preset: Preset) -> CachePolicy:
     if preset.sink_decay:
         return AveragingSink(preset.window_frames, preset.sink_frames, preset.sink_decay)
     return WindowSink(preset.window_frames, preset.sink_frames)
+
+
+def _opening(preset: Preset) -> Ladder:
+    if preset.timesteps:
+        return _ladder(preset, preset.first_timesteps)
+    return opening_ladder(preset.steps, preset.first_steps, preset.shift)
 
 
 def _ladder(preset: Preset, timesteps: tuple[float, ...]) -> Ladder:

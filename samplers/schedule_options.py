@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from ..errors import BadInput
 from ..model.preset import DEMO
-from .ladder import Ladder, flow_ladder, parse_steps
+from .ladder import Ladder, flow_ladder, opening_ladder, parse_steps
 from .multistep import DPMSolverPP2M, UniPC2
 from .schedule import (
     Staggered,
@@ -26,9 +26,11 @@ from .schedule import (
 from .solvers import DDIM, Euler, ReNoise, Solver
 
 CHUNKS = "causal chunks"
+FRAMES = "frame by frame"
+ONE_BY_ONE = (CHUNKS, FRAMES)
 KINDS: dict[str, Callable[[Ladder, int, float], Staggered]] = {
     CHUNKS: lambda ladder, frames, stagger: causal_chunks(ladder, frames),
-    "frame by frame": lambda ladder, frames, stagger: causal_chunks(ladder, 1),
+    FRAMES: lambda ladder, frames, stagger: causal_chunks(ladder, 1),
     "pyramid": lambda ladder, frames, stagger: pyramid(ladder, stagger),
     "trapezoid": lambda ladder, frames, stagger: trapezoid(ladder, stagger),
     "full sequence": lambda ladder, frames, stagger: full_sequence(ladder),
@@ -70,8 +72,9 @@ SOLVERS: dict[str, Solver] = {
 
 @dataclass(frozen=True, slots=True)
 class ScheduleOptions:
-    """What a user sets. `stagger` counts steps per latent frame for pyramid and trapezoid, steps
-    per chunk for asynchronous, and chunks in flight for pipeline; others do not use it.
+    """What a user sets. `first_steps` are the fewest of the first chunk, where chunks are made one
+    after another by `steps`. `stagger` counts steps per latent frame for pyramid and trapezoid,
+    steps per chunk for asynchronous, and chunks in flight for pipeline; others do not use it.
     """
 
     kind: str = CHUNKS
@@ -82,6 +85,7 @@ class ScheduleOptions:
     attention: str = AS_USUAL
     step_preset: str = OWN_STEPS
     step_list: str = ""
+    first_steps: int = 0
 
     def __post_init__(self) -> None:
         _check("schedule", self.kind, KINDS)
@@ -100,8 +104,12 @@ class ScheduleOptions:
         """Every chunk's ladder and the first one's: the list, else the preset, else the steps."""
         chosen = self.step_list.strip() or STEP_PRESETS.get(self.step_preset, self.steps)
         if isinstance(chosen, int):
-            return flow_ladder(chosen, self.shift), ()
+            return flow_ladder(chosen, self.shift), self._opening()
         return parse_steps(chosen, self.shift)
+
+    def _opening(self) -> Ladder:
+        alone = self.kind in ONE_BY_ONE and self.step_preset == OWN_STEPS
+        return opening_ladder(self.steps, self.first_steps, self.shift) if alone else ()
 
 
 def solver_named(name: str) -> Solver:

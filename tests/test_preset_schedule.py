@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from longtake.attention.cache_policy import FullHistory, WindowSink
 from longtake.model.families.table import BY_KEY, FAMILIES
+from longtake.model.preset import DEMO
 from longtake.samplers.preset_schedule import preset_cache, preset_schedule
 from longtake.samplers.schedule_options import solver_named
 
@@ -18,6 +21,12 @@ PUBLISHED = [  # levels of a chunk, chunk, window, sink: models.md of each repos
     ("reward-forcing", (1, 0.9375, 0.83333, 0.625, 0), 3, 6, 3),
     ("causal-forcing-framewise", (1, 0.9375, 0.83333, 0.625, 0), 1, 20, 0),
 ]
+
+
+def test_the_demo_takes_more_steps_where_it_has_no_past() -> None:
+    schedule = preset_schedule(DEMO)
+    assert (len(schedule.first_ladder) - 1, len(schedule.ladder) - 1) == (8, 4)
+    assert preset_schedule(replace(DEMO, steps=9)).first_ladder == ()
 
 
 @pytest.mark.parametrize(("key", "levels", "chunk", "window", "sink"), PUBLISHED)

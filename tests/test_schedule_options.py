@@ -87,6 +87,17 @@ def test_a_list_goes_before_a_preset_and_a_preset_before_steps() -> None:
     assert len(ScheduleOptions(step_preset="diffusion 20 steps").schedule().ladder) == 21
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_first_chunk_has_its_fewest_steps_where_chunks_follow_one_another(kind: str) -> None:
+    alone = kind in ("causal chunks", "frame by frame")
+    first = ScheduleOptions(kind, steps=2, stagger=1, first_steps=5).schedule().first_ladder
+    assert first == (flow_ladder(5, 2.0) if alone else ())
+    enough = ScheduleOptions(kind, steps=9, stagger=1, first_steps=5).schedule()
+    assert enough.first_ladder == ()
+    preset = ScheduleOptions(kind, stagger=1, first_steps=5, step_preset="flow 4 steps").schedule()
+    assert preset.first_ladder == ()
+
+
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [

@@ -41,9 +41,10 @@ class Sizes:
     drift: int = 12
     drift_latents: int = 1000
     revisit: int = 32
+    recall: int = 64
 
 
-QUICK = Sizes(4, 8, 4, 4, 2, 120, 4)
+QUICK = Sizes(4, 8, 4, 4, 2, 120, 4, 4)
 WINDOWS = (8, 16, 32, 64)
 
 
@@ -110,6 +111,12 @@ def _of_long_rollouts(job: Job) -> Iterator[tuple[str, Rows]]:
     revisit = partial(measures.revisit, recipe=job.recipe, windows=WINDOWS)
     visits = spread(revisit, job.clips(job.sizes.revisit), job.folder, job.workers)
     yield "revisit agreement", {f"window {w}": [clip[w] for clip in visits] for w in WINDOWS}
+    recall = partial(measures.recall, recipe=job.recipe, windows=WINDOWS)
+    recalls = spread(recall, job.clips(job.sizes.recall), job.folder, job.workers)
+    yield (
+        "agreement of scenery that re-enters in one chunk after a true history",
+        {key: [clip[key] for clip in recalls] for key in recalls[0]},
+    )
 
 
 def write_card(results: Results, job: Job, out: Path, elapsed_s: float) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -21,10 +21,9 @@ from ..model.vae.tiny import TinyVAE
 from ..samplers.context_noise import ContextNoise
 from ..samplers.denoiser import local_denoiser
 from ..samplers.guidance import Guidance, cfg
-from ..samplers.ladder import flow_ladder
+from ..samplers.preset_schedule import preset_schedule
 from ..samplers.prompts import PromptTimeline, TimedPrompt
 from ..samplers.rollout import Chunk, generate
-from ..samplers.schedule import causal_chunks
 from ..samplers.settings import RolloutSettings
 from .oracle import Oracle, load_oracle
 
@@ -83,7 +82,7 @@ def sample(
         prompts=PromptTimeline(entries, kit.text.encode("").embedding),
         rows=DEMO.height // SPATIAL_FACTOR,
         columns=recipe.columns,
-        schedule=causal_chunks(flow_ladder(recipe.steps, DEMO.shift), DEMO.chunk_frames),
+        schedule=preset_schedule(replace(DEMO, steps=recipe.steps)),
         length=recipe.length,
         seed=seed,
         guidance=recipe.guidance or cfg(recipe.scale),

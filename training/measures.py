@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..model.checkpoint import load_tiny_vae
 from ..model.preset import DEMO
-from ..model.vae.latent_format import frame_count
+from ..model.vae.latent_format import FRAMES_PER_LATENT, frame_count
 from ..model.vae.streaming import StreamingDecoder
 from ..model.vae.tiny import decode_all, encode_all
 from ..samplers.rollout import Chunk
@@ -34,6 +34,7 @@ from .world import Shot, scene
 
 HELD_OUT_SEED = 30_000_001
 TURN = 30  # the latent frame at which the camera turns back
+AFTER_TURN = 9  # latent frames of true history after it, where one chunk's recall is measured
 SWITCH, AFTER_SWITCH = 12, 12  # latent frames before and after a prompt switch
 
 T = TypeVar("T")
@@ -108,11 +109,7 @@ def revisit(kit: Kit, seed: int, recipe: Recipe, *, windows: Sequence[int]) -> d
     with the opposite pan. Compared is the tree band of the third that scenery re-enters from, once
     the ramp is over and what returns was last seen at least 8 latent frames ago.
     """
-    rng = random.Random(HELD_OUT_SEED + 700_000 + seed)
-    away = {**random_values(rng), "pan": "left", "weather": "clear"}
-    back = {**away, "pan": "right"}
-    shot = Shot(((0, away), (latent_start(TURN), back)), rng.randrange(2**31))
-    prompts = [(0, caption(away, rng)), (TURN, caption(back, rng))]
+    shot, prompts = _there_and_back(seed)
     recipe = replace(recipe, length=2 * TURN)
     truth = render(scene([shot], frame_count(recipe.length)), DEMO.height, DEMO.width)[0]
     history = _chunks(encode_shots(kit.vae, [shot], TURN, DEMO.width)[0])
@@ -123,6 +120,34 @@ def revisit(kit: Kit, seed: int, recipe: Recipe, *, windows: Sequence[int]) -> d
         at = range(latent_start(TURN) + latent_start(4), len(video), 4)
         found[window] = float(np.mean([band_agreement(video[t], truth[t]) for t in at]))
     return found
+
+
+def recall(kit: Kit, seed: int, recipe: Recipe, *, windows: Sequence[int]) -> dict[str, float]:
+    """Agreement of the scenery that re-enters in one chunk after a true history, by window.
+
+    Unlike in `revisit` no error adds up: neither the camera's nor that of what re-entered before.
+    "decoded truth" is what the VAE alone reaches.
+    """
+    shot, prompts = _there_and_back(seed)
+    recipe = replace(recipe, length=TURN + AFTER_TURN + DEMO.chunk_frames)
+    truth = render(scene([shot], frame_count(recipe.length)), DEMO.height, DEMO.width)[0, -1]
+    clip = _chunks(encode_shots(kit.vae, [shot], recipe.length, DEMO.width)[0])
+    history = clip[:-1]
+    found = {"decoded truth": _entering_agreement(decode(kit, clip)[-1], truth)}
+    for window in windows:
+        chunks = sample(kit, replace(recipe, window=window), prompts, seed, history)
+        last = decode(kit, [*history, *chunks])[-1]
+        found[f"window {window}"] = _entering_agreement(last, truth)
+    return found
+
+
+def _there_and_back(seed: int) -> tuple[Shot, list[tuple[int, str]]]:
+    """A clip whose camera turns back at latent frame TURN, and its prompts."""
+    rng = random.Random(HELD_OUT_SEED + 700_000 + seed)
+    away = {**random_values(rng), "pan": "left", "weather": "clear"}
+    back = {**away, "pan": "right"}
+    shot = Shot(((0, away), (latent_start(TURN), back)), rng.randrange(2**31))
+    return shot, [(0, caption(away, rng)), (TURN, caption(back, rng))]
 
 
 def _chunks(latents: Tensor) -> list[Chunk]:
@@ -144,6 +169,15 @@ def band_agreement(picture: Tensor, truth: Tensor) -> float:
         b = _without_row_means(picture[:, 16:46, left + shift : right + shift])
         best = max(best, float((a * b).sum() / (a.norm() * b.norm() + 1e-8)))
     return best
+
+
+def _entering_agreement(picture: Tensor, truth: Tensor) -> float:
+    """Correlation of the tree band's columns that one chunk of panning right brings in."""
+    a, b = (
+        _without_row_means(one[:, 16:46, -FRAMES_PER_LATENT * DEMO.chunk_frames :])
+        for one in (picture, truth)
+    )
+    return float((a * b).sum() / (a.norm() * b.norm() + 1e-8))
 
 
 def _without_row_means(band: Tensor) -> Tensor:
