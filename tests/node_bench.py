@@ -84,7 +84,7 @@ class Bench:
         """A rollout of 33 frames in three chunks, and the VAE."""
         model, clip, vae = self.run("LongtakeLoadDemoModel")
         [prompts] = self.run("LongtakePromptTimeline", clip=clip, text=text)
-        [schedule] = self.run("LongtakeSchedule", steps=1)
+        [schedule] = self.run("LongtakeSchedule", steps=1, first_steps=0)
         shot = {"width": 32, "height": 32, "length": 33.0, "length_unit": "frames", **inputs}
         [rollout] = self.run(
             "LongtakeSampler", model=model, prompts=prompts, schedule=schedule, **shot

@@ -149,7 +149,7 @@ def test_a_prompt_is_encoded_in_view_and_on_the_prompts_thread(
 
 def test_without_a_timeline_the_prompt_cannot_be_edited_but_guidance_can(bench: Bench) -> None:
     model, clip, vae = bench.run("LongtakeLoadDemoModel")
-    [schedule] = bench.run("LongtakeSchedule", steps=1)
+    [schedule] = bench.run("LongtakeSchedule", steps=1, first_steps=0)
     conditioning = clip.encode_from_tokens_scheduled(clip.tokenize("a red ball"))
     shot = {"width": 32, "height": 32, "length": 33.0, "length_unit": "frames"}
     [rollout] = bench.run(SAMPLER, model=model, prompts=conditioning, schedule=schedule, **shot)
