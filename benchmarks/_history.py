@@ -83,7 +83,7 @@ class HistoryBench:
     def cached(self, cache: KVCache, x: Tensor) -> Tensor:
         """All steps of the chunk x (1, f, c, h, w) over the cache, and the commit."""
         x = self._denoised(x, lambda: cache.attention(CHUNK))
-        self._commit(cache, x)
+        self.commit(cache, x)
         return x
 
     @torch.no_grad()
@@ -92,10 +92,12 @@ class HistoryBench:
         cache = KVCache(self.shape, policy, history + CHUNK)
         past = random_latents(history + CHUNK)[None, :history]
         for stop in range((history - 1) % CHUNK + 1, history + 1, CHUNK):  # a short chunk first
-            self._commit(cache, past[:, cache.committed : stop])
+            self.commit(cache, past[:, cache.committed : stop])
         return cache
 
-    def _commit(self, cache: KVCache, clean: Tensor) -> None:
+    @torch.no_grad()
+    def commit(self, cache: KVCache, clean: Tensor) -> None:
+        """Pass clean latents (1, f, c, h, w) and keep their keys and values."""
         frames = clean.shape[1]
         t = torch.zeros(1, frames, dtype=torch.float64)
         kept = predict(self.tree, clean, t, self.text, cache.attention(frames), keep=True)

@@ -1,0 +1,53 @@
+"""The error of coded keys and values as the demo model makes them of a rendered, encoded shot."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+
+from longtake.attention.cache_policy import FullHistory
+from longtake.attention.kv_cache import KVCache
+from longtake.attention.quantize import FLOAT8, INT4, INT8, Codec
+from longtake.benchmarks._demo import demo_vae
+from longtake.benchmarks._history import HistoryBench
+from longtake.model.preset import DEMO
+from longtake.training.attributes import random_values
+from longtake.training.dataset import encode_shots
+from longtake.training.world import Shot
+
+FRAMES = 6
+
+
+@pytest.fixture(scope="module")
+def history() -> KVCache:
+    """The cache of a clip of the demo's world, committed in chunks."""
+    rng = random.Random(7)
+    shot = Shot(((0, random_values(rng)),), rng.randrange(2**31))
+    latents = encode_shots(demo_vae(), [shot], FRAMES, DEMO.width)[:1].float()
+    bench = HistoryBench()
+    cache = KVCache(bench.shape, FullHistory(), FRAMES)
+    for first in range(0, FRAMES, DEMO.chunk_frames):
+        bench.commit(cache, latents[:, first : first + DEMO.chunk_frames])
+    return cache
+
+
+@pytest.mark.parametrize(
+    ("codec", "keys", "values"),
+    [(FLOAT8, 0.03, 0.03), (INT8, 0.006, 0.01), (INT4, 0.06, 0.13)],
+    ids=["fp8", "int8", "int4"],
+)
+def test_errors_on_a_real_history_are_small(
+    history: KVCache, codec: Codec, keys: float, values: float
+) -> None:
+    """Root mean square, as a share of the tensor's, in every layer."""
+    tokens = history.shape.frame_tokens
+    for layer in range(history.shape.layers):
+        kept = [x.unflatten(1, (FRAMES, tokens)) for x in history.history(layer)]
+        coded = [codec.encode(kept[0][:, f], kept[1][:, f]) for f in range(FRAMES)]
+        parts = [torch.stack(part, 1) for part in zip(*coded, strict=True)]
+        for x, back, limit in zip(
+            kept, codec.decode(parts, history.shape), (keys, values), strict=True
+        ):
+            assert float((x - back).norm() / x.norm()) <= limit
