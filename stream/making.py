@@ -60,7 +60,11 @@ class Making:
         run, hot, loop = self._run, self._run.rollout.hot, self.loop
         if hot is None or not loop.settled or any(cache.dropped for cache in self._caches):
             return
-        if not self._caches or not hot.has_room_for(loop.branches.histories.bytes):
+        if not self._caches:
+            return
+        if not hot.has_room_for(loop.branches.histories.bytes):
+            size = f"{loop.branches.histories.bytes / 2**30:.1f} GB"
+            logger.info("The rollout's state of %s is let go; going on will replay it.", size)
             return
         made = loop.index if run.chain.key(loop.index) in run.rollout.journal else loop.index - 1
         if made >= 0:

@@ -113,10 +113,13 @@ def test_a_run_that_failed_leaves_no_state(tmp_path: Path) -> None:
     assert len(hot) == 0
 
 
-def test_what_is_too_large_is_not_copied(tmp_path: Path) -> None:
+def test_what_is_too_large_is_not_copied_and_that_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     hot = HotStates(lambda: 1000)
-    list(rollout(tmp_path, hot).chunks)
-    assert len(hot) == 0
+    with caplog.at_level(logging.INFO, logger="longtake"):
+        list(rollout(tmp_path, hot).chunks)
+    assert len(hot) == 0 and "let go; going on will replay" in caplog.text
 
 
 def state(size: int, disk: Snapshots | None = None) -> HotState:
