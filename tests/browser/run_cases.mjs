@@ -119,3 +119,33 @@ test("after a cancel it says where Run resumes, and a failure says why", onPage(
   await player.start({ frames: 24, end: "error", node_id: "9", chunk_s: 0 });
   await player.root.getByText("The model produced NaN in layer 3.").waitFor();
 }));
+
+test("one press forks the shot at the playhead, where the page can do that", onPage(async (player) => {
+  await player.finished({ frames: 48 });
+  const fork = player.button(/^Fork the shot/);
+  assert.equal(await fork.count(), 0, "a plain page has no graph");
+  await player.page.evaluate(async () => {
+    const [{ Library }, { Player }] = await Promise.all(
+      ["library", "player"].map((name) => import(`/web/player/${name}.mjs`)));
+    const server = { request: (/** @type {string} */ path, /** @type {any} */ init) => fetch(path, init), fileUrl: () => null };
+    const old = /** @type {HTMLElement} */ (document.querySelector("[data-longtake-player]"));
+    const asked = /** @type {any} */ (window).asked = [];
+    const place = { emptyHint: () => "", keepLine: null, fork: (/** @type {any} */ session, /** @type {number} */ seconds) =>
+      asked.push([session.take.token, seconds]) > 1 ? "Not twice." : null };
+    const other = new Player(server, place);
+    old.replaceWith(other.element);
+    const library = new Library(server);
+    library.listen(() => other.offer([...library.newest(null).values()]));
+    library.attach(String(sessionStorage.getItem("clientId")));
+  });
+  const { take } = await player.until(({ frames }) => frames === "48");
+  await player.slider.press("ArrowLeft");
+  await player.slider.press("End");
+  await player.until(({ shown }) => shown === "47");
+  await fork.click();
+  await player.root.getByText("Fork Rollout is wired in at 0:02").waitFor();
+  await fork.click();
+  await player.root.getByText("Not twice.").waitFor();
+  const asked = await player.page.evaluate(() => /** @type {any} */ (window).asked);
+  assert.deepEqual(asked, [[take, 2.94], [take, 2.94]]);
+}));
