@@ -146,10 +146,11 @@ class Loop:
         """
         index, first = self._index, self._first
         for chunk in finished:
+            self.settled = False
             self._begin(chunk.first_frame)
             self._commit(chunk.first_frame, chunk.latents.to(self.device))
             index, first = chunk.index + 1, chunk.first_frame + len(chunk.latents)
-            self._index, self._first = index, first
+            self._index, self._first, self.settled = index, first, True
             in_flight = chunk.in_flight
         nothing = self.branches.nothing()
         active = tuple(part.to(self.device) for part in in_flight)

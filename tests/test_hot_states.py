@@ -68,6 +68,23 @@ def test_a_run_cancelled_anywhere_goes_on_from_its_state(tmp_path: Path, kind: s
         assert_same_bits(list(again.chunks), whole)
 
 
+@pytest.mark.parametrize("kind", ["causal, noisy history", "causal, exact parts"])
+def test_a_replay_cancelled_anywhere_leaves_no_half_committed_state(
+    tmp_path: Path, kind: str
+) -> None:
+    """With several caches, a commit can be cut off between them."""
+    whole = list(rollout(tmp_path, None, **KINDS[kind]).chunks)
+    last = tmp_path / f"{rollout(tmp_path, None, **KINDS[kind]).key(3)}.safetensors"
+    last.unlink()
+    _, passes = counted(tmp_path, None, **KINDS[kind])
+    for at in range(1, passes, max(1, passes // 7)):
+        last.unlink(missing_ok=True)
+        hot = plenty()
+        model = dataclasses.replace(MODEL, check=Raises(Cancelled, at))
+        made_until(rollout(tmp_path, hot, model, **KINDS[kind]))
+        assert_same_bits(list(rollout(tmp_path, hot, **KINDS[kind]).chunks), whole)
+
+
 def test_going_on_from_a_resting_state_replays_nothing(tmp_path: Path) -> None:
     hot = plenty()
     chunks = iter(rollout(tmp_path, hot).chunks)
