@@ -152,11 +152,13 @@ def _theil_sen(x: npt.NDArray[np.int64], y: npt.NDArray[np.float64]) -> float:
     return float(np.median((y[j] - y[i])[apart > 0] / apart[apart > 0]))
 
 
-def period_at(change: Sequence[float], lag: int) -> float:
-    """How far the autocorrelation at `lag` stands above the median of its neighbours'."""
+def period_at(change: Sequence[float], lag: int, chunk: int = DEMO.chunk_frames) -> float:
+    """How far the autocorrelation at `lag` stands above the median of its neighbours', whole chunks
+    away: the step into a chunk is another one than those within, which is a period of its own.
+    """
     x = np.array(change) - np.mean(change)
     whole = float((x * x).sum())
-    around = [n for n in range(max(1, lag - 4), lag + 5) if n != lag]
+    around = [n for n in (lag + chunk * k for k in range(-3, 4)) if n > 0 and n != lag]
     of = {n: float((x[n:] * x[:-n]).sum()) / whole for n in (*around, lag)}
     return of[lag] - float(np.median([of[n] for n in around]))
 

@@ -31,6 +31,7 @@ def test_a_period_at_the_window_is_seen_and_others_are_not() -> None:
     at = np.arange(3000)
     assert period_at((NOISE + (at % 21 == 0)).tolist(), 21) > 0.3
     assert abs(period_at((NOISE + np.sin(at / 40)).tolist(), 21)) < 0.05
+    assert abs(period_at((NOISE + 2 * (at % 3 == 0)).tolist(), 21)) < 0.05  # of the chunks
 
 
 def test_a_seam_is_seen() -> None:
