@@ -236,6 +236,18 @@ def test_the_least_attended_entries_give_way() -> None:
     assert frames == [0] * TOKENS + [2] * TOKENS
 
 
+def test_an_entry_that_was_just_merged_into_does_not_give_way_to_the_same_frame() -> None:
+    cache = filled(TempCache(2, 0.99, floor=2.0), 2)
+    asked = torch.arange(1.0, 2 * TOKENS + 1).expand(1, HEADS, -1)  # the first least of all
+    (old, _), new = frame_kv(0), chunk_kv(range(2, 3))
+    new[0][0][:, 4] = old[:, 0]  # one key is the first entry's again, five need room
+    cache.entries(0).asked.copy_(asked)
+    cache.commit(new)
+    kept = cache.entries(0)
+    assert (kept.mass[..., 0] == 2).all() and (kept.mass.sum(-1) == 2 * TOKENS + 1).all()
+    assert kept.frame[0, 0].tolist() == [2] * TOKENS + [1] * TOKENS
+
+
 def test_attention_is_measured_from_the_queries_of_the_pass() -> None:
     cache = filled(TempCache(4, NEVER), 2)
     q, k, v = queries(1)
