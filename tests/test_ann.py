@@ -197,6 +197,14 @@ def test_a_bias_for_each_key_is_exact(
     torch.testing.assert_close(found.double(), expected, rtol=0, atol=CLOSE[dtype])
 
 
+def test_half_precision_does_not_round_the_mass() -> None:
+    q, v = torch.zeros(1, 1, 1, 16).bfloat16(), torch.eye(16).bfloat16().view(1, 1, 16, 16)
+    mass = torch.arange(300.0, 620.0, 20).view(1, 1, 16)
+    weights = attend_augmented(q, torch.zeros_like(v), v, mass.log())[0, 0, 0].float()
+    expected = (mass / mass.sum()).flatten()
+    assert ((weights - expected).abs() / expected).max() < 0.008  # bfloat16 itself: 0.004
+
+
 def test_mass_in_the_logits_equals_repeating_the_key() -> None:
     q, k, v = (randn(1, 2, x, 16, seed=i) for i, x in enumerate((4, 6, 6)))
     mass = torch.tensor([1, 5, 2, 1, 30, 3])
