@@ -44,7 +44,9 @@ class AttendedCache(KVCache):
 
     def attention_of_commit(self, visible: Sequence[int]) -> CachedAttention:
         """What finished frames look at as they are committed; it is measured."""
-        self._watching = _Watching(self, visible, slice(None), len(self.held))
+        held = len(self.held)
+        positions = range(held, held + len(visible))
+        self._watching = _Watching(self, visible, slice(None), positions)
         return self._watching
 
     def commit(self, keys_values: KeysValues) -> None:
@@ -179,8 +181,10 @@ class HeadCache(AttendedCache):
 class _Watching(CachedAttention):
     """The attention of a commit; `shares` (n, f) of all layers are what fell on each frame held."""
 
-    def __init__(self, cache: KVCache, visible: Sequence[int], rows: slice, at: int) -> None:
-        super().__init__(cache, visible, rows, at)
+    def __init__(
+        self, cache: KVCache, visible: Sequence[int], rows: slice, positions: Sequence[int]
+    ) -> None:
+        super().__init__(cache, visible, rows, positions)
         self.shares: list[Tensor] = []
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:

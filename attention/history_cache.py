@@ -61,9 +61,11 @@ class HistoryCache(Protocol):
         visible: Sequence[int] = (),
         *,
         rows: slice = slice(None),
-        at: int | None = None,
+        positions: Sequence[int] = (),
     ) -> LayingAttention:
-        """What that many active latent frames may look at: the history and themselves."""
+        """What that many active latent frames, at `positions`, may look at: the history and
+        themselves.
+        """
 
     def attention_of_commit(self, visible: Sequence[int]) -> LayingAttention:
         """What finished latent frames look at in the pass whose keys are committed next."""

@@ -92,20 +92,21 @@ class KVCache:
         visible: Sequence[int] = (),
         *,
         rows: slice = slice(None),
-        at: int | None = None,
+        positions: Sequence[int] = (),
     ) -> CachedAttention:
         """What `frames` active latent frames may look at: the history and themselves.
 
         `visible`: how many of the active ones, from the front, each may look at; without it, all.
-        `rows` are the batch rows that attend; `at` is the active frames' position where it is not
-        right after the history.
+        `rows` are the batch rows that attend; `positions` are those of the active frames where they
+        do not follow on the history.
         """
         if frames > self.shape.chunk_frames:
             raise ValueError(
                 f"at most {self.shape.chunk_frames} latent frames may be active; got {frames}"
             )
         visible = visible or (frames,) * frames
-        return CachedAttention(self, visible, rows, len(self.held) if at is None else at)
+        after = range(len(self.held), len(self.held) + frames)
+        return CachedAttention(self, visible, rows, positions or after)
 
     def attention_of_commit(self, visible: Sequence[int]) -> CachedAttention:
         """What finished latent frames look at in the pass whose keys are committed next."""
@@ -288,10 +289,12 @@ class CachedAttention:
     call over a slice of the keys, so no mask is ever made. Valid until the next commit.
     """
 
-    def __init__(self, cache: KVCache, visible: Sequence[int], rows: slice, at: int) -> None:
+    def __init__(
+        self, cache: KVCache, visible: Sequence[int], rows: slice, positions: Sequence[int]
+    ) -> None:
         self.cache, self.rows = cache, rows
         tokens = cache.shape.frame_tokens
-        self._now = cache.rotation(range(at, at + len(visible)))
+        self._now = cache.rotation(positions)
         self._past_tokens = len(cache.held) * tokens
         self._parts = parts(visible, 0, tokens)
 

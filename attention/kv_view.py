@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import groupby
 
 import torch
 from torch import Tensor
 
-from .dense import attend_in_parts, parts
+from .dense import attend, attend_in_parts, parts
 from .history_cache import HistoryCache
 from .rope import rotate
 
@@ -16,25 +17,24 @@ class PartOfHistory:
     """Self-attention of the active latent frames over chosen `slots` of the history and themselves.
 
     Positions are those of the whole history, so the active frames' own do not depend on the view
-    and left-out frames leave gaps. `rows` picks cache rows, `at` is the active frames' position.
+    and left-out frames leave gaps. `rows` picks cache rows, `positions` are the active frames'.
     `visible` is as for `KVCache.attention`. Valid until the next commit.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         cache: HistoryCache,
         visible: Sequence[int],
         rows: slice,
         slots: Sequence[int],
-        at: int,
+        positions: Sequence[int],
     ) -> None:
         self.cache, self.rows = cache, rows
-        tokens, positions = cache.shape.frame_tokens, cache.positions
-        self._now = cache.rotation(range(at, at + len(visible)))
+        tokens, of_slots = cache.shape.frame_tokens, cache.positions
+        self._now = cache.rotation(positions)
         self._parts = parts(visible, len(slots), tokens)
-        self._past = cache.rotation([positions[slot] for slot in slots]) if slots else None
-        first = torch.tensor([*slots], dtype=torch.long, device=cache.device) * tokens
-        self._tokens = (first[:, None] + torch.arange(tokens, device=cache.device)).flatten()
+        self._past = cache.rotation([of_slots[slot] for slot in slots]) if slots else None
+        self._tokens = _tokens(slots, tokens, cache.device)
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend un-rotated q, k, v (b, s, n, d) of the active frames."""
@@ -44,6 +44,50 @@ class PartOfHistory:
             keys = torch.cat([rotate(past[0], self._past), keys], 1)
             values = torch.cat([past[1], values], 1)
         return attend_in_parts(rotate(q, self._now), keys, values, self._parts)
+
+
+class ReachingBack:
+    """As `PartOfHistory`, where active frame i sees nothing at positions before `lowest[i]`."""
+
+    def __init__(  # noqa: PLR0913
+        self,
+        cache: HistoryCache,
+        visible: Sequence[int],
+        rows: slice,
+        slots: Sequence[int],
+        positions: Sequence[int],
+        lowest: Sequence[int],
+    ) -> None:
+        self.cache, self.rows = cache, rows
+        of_slots, tokens = cache.positions, cache.shape.frame_tokens
+        held = [of_slots[slot] for slot in slots]
+        self._past = cache.rotation(held) if slots else None
+        self._now = cache.rotation(positions)
+        self._slots = _tokens(slots, tokens, cache.device)
+        self._parts: list[tuple[slice, Tensor]] = []
+        alike = groupby(range(len(visible)), lambda i: (visible[i], lowest[i]))
+        for (count, low), frames in alike:
+            of_all = [*held, *positions[:count]]
+            seen = [i for i, position in enumerate(of_all) if position >= low]
+            first, *rest = frames
+            queries = slice(first * tokens, (first + len(rest) + 1) * tokens)
+            self._parts.append((queries, _tokens(seen, tokens, cache.device)))
+
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attend un-rotated q, k, v (b, s, n, d) of the active frames."""
+        queries, keys, values = rotate(q, self._now), rotate(k, self._now), v
+        if self._past is not None:
+            past = [kept[self.rows][:, self._slots] for kept in self.cache.history(layer)]
+            keys = torch.cat([rotate(past[0], self._past), keys], 1)
+            values = torch.cat([past[1], values], 1)
+        made = [attend(queries[:, at], keys[:, n], values[:, n]) for at, n in self._parts]
+        return torch.cat(made, 1)
+
+
+def _tokens(frames: Sequence[int], tokens: int, device: torch.device) -> Tensor:
+    """The places of the tokens of latent frames."""
+    first = torch.tensor([*frames], dtype=torch.long, device=device) * tokens
+    return (first[:, None] + torch.arange(tokens, device=device)).flatten()
 
 
 SelfAttention = Callable[[int, Tensor, Tensor, Tensor], Tensor]

@@ -21,11 +21,13 @@ class MergedAttention:
     Valid until the next commit. Where it is `measured`, the cache gets a sample of the queries.
     """
 
-    def __init__(self, cache: MergedCache, visible: Sequence[int], rows: slice, at: int) -> None:
+    def __init__(
+        self, cache: MergedCache, visible: Sequence[int], rows: slice, positions: Sequence[int]
+    ) -> None:
         self.cache, self.rows = cache, rows
         self.measured = False
         self._parts = parts(visible, 0, cache.shape.frame_tokens)
-        self._now = cache.rotation(range(at, at + len(visible)))
+        self._now = cache.rotation(positions)
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend un-rotated q, k, v (b, s, n, d) of the active frames."""

@@ -86,7 +86,7 @@ class MergedCache:
         visible: Sequence[int] = (),
         *,
         rows: slice = slice(None),
-        at: int | None = None,
+        positions: Sequence[int] = (),
     ) -> MergedAttention:
         """What `frames` active latent frames may look at: the entries and themselves."""
         if frames > self.shape.chunk_frames:
@@ -94,7 +94,8 @@ class MergedCache:
                 f"at most {self.shape.chunk_frames} latent frames may be active; got {frames}"
             )
         visible = visible or (frames,) * frames
-        return MergedAttention(self, visible, rows, len(self.held) if at is None else at)
+        after = range(len(self.held), len(self.held) + frames)
+        return MergedAttention(self, visible, rows, positions or after)
 
     def attention_of_commit(self, visible: Sequence[int]) -> MergedAttention:
         """What finished frames look at as they are committed; which entries, is measured."""

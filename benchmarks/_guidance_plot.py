@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..errors import BadInput
 
 if TYPE_CHECKING:
-    from .guidance import Findings
+    from ._findings import Findings
 
 SHOWN = (
     "adherence", "adherence, last tenth", "drift of saturation", "drift of sharpness", "motion",
@@ -17,7 +17,7 @@ SHOWN = (
 
 
 def draw(findings: Findings, path: Path) -> None:
-    """Save one panel for each measure; needs matplotlib."""
+    """Save one panel for each measure, truth's interval shaded; needs matplotlib."""
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
@@ -29,12 +29,13 @@ def draw(findings: Findings, path: Path) -> None:
             value = findings.figures[name][key]
             panel.plot([value.low, value.high], [row, row], color="0.5", linewidth=3)
             panel.plot(value.mean, row, "o", color="C0")
-        truth = findings.figures["truth"].get(key)
-        if truth is not None:
+        if "truth" in findings.figures:
+            truth = findings.figures["truth"][key]
             panel.axvspan(truth.low, truth.high, color="C2", alpha=0.2)
         panel.set_title(key)
         panel.set_yticks(range(len(names)), names)
     panel.invert_yaxis()
-    plan = findings.plan
-    figure.suptitle(f"{plan.rollouts} shots of {plan.seconds:g} s; mean and 95 % interval")
+    shots = findings.figures[names[0]][SHOWN[0]].clips
+    length = findings.made_with.get("latent_frames")
+    figure.suptitle(f"{shots} shots of {length} latent frames; mean and 95 % interval")
     figure.savefig(path)

@@ -16,13 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..model.preset import DEMO
-from ..model.vae.latent_format import frame_count
+from ..model.vae.latent_format import SPATIAL_FACTOR, frame_count
 from ..samplers.rollout import Chunk
 from ..training.attributes import caption, random_values
 from ..training.dataset import encode_shots
 from ..training.kit import Kit, Recipe, decode, sample
-from ..training.measures import HELD_OUT_SEED, right_readings
+from ..training.measures import HELD_OUT_SEED, as_chunks, right_readings
 from ..training.world import Shot
 
 ENDS = 0.15  # of the frames, at start and end
@@ -44,7 +43,11 @@ def guided(kit: Kit, seed: int, recipe: Recipe) -> Measured:
     """Make the rollout of a seed's random prompt and measure it."""
     rng = random.Random(HELD_OUT_SEED + 900_000 + seed)
     values = random_values(rng)
-    chunks = list(sample(kit, recipe, [(0, caption(values, rng))], seed))
+    return measured(kit, list(sample(kit, recipe, [(0, caption(values, rng))], seed)), values)
+
+
+def measured(kit: Kit, chunks: Sequence[Chunk], values: dict[str, str]) -> Measured:
+    """The figures of a rollout that was asked for attribute `values`."""
     video = decode(kit, chunks)
     readings = right_readings(kit, video, range(0, len(video) - READ_EVERY, READ_EVERY), values)
     right = np.array([*readings.values()]).mean(0)
@@ -54,11 +57,14 @@ def guided(kit: Kit, seed: int, recipe: Recipe) -> Measured:
     return Measured(figures, features(torch.cat([chunk.latents for chunk in chunks])))
 
 
-def truth(kit: Kit, seed: int, latent_frames: int) -> Features:
-    """The segments of a rendered clip of a random prompt."""
+def truth(kit: Kit, seed: int, recipe: Recipe) -> Measured:
+    """A rendered clip of another random prompt, encoded and decoded, measured in the same way."""
     rng = random.Random(HELD_OUT_SEED + 950_000 + seed)
-    shot = Shot(((0, random_values(rng)),), rng.randrange(2**31))
-    return features(encode_shots(kit.vae, [shot], latent_frames, DEMO.width)[0].float())
+    values = random_values(rng)
+    shot = Shot(((0, values),), rng.randrange(2**31))
+    width = recipe.columns * SPATIAL_FACTOR
+    latents = encode_shots(kit.vae, [shot], recipe.length, width)[0].float()
+    return measured(kit, as_chunks(latents), values)
 
 
 def pictures(video: Tensor) -> dict[str, float]:

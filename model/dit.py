@@ -35,6 +35,9 @@ KeysValues = tuple[Tensor, Tensor]
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 """The same in one layer."""
 
+Runs = tuple[tuple[int, int], ...]
+"""(number of a prompt, how many latent frames in a row it serves), from the first frame on."""
+
 Cast = Callable[[Tensor], Tensor]
 """Fetches a bare parameter for use (the host may keep it elsewhere or in another dtype)."""
 
@@ -43,26 +46,28 @@ Cast = Callable[[Tensor], Tensor]
 class TextKV:
     """Cross-attention keys and values per layer, each (b, p, l, n, d).
 
-    p is 1 when all latent frames share the prompt, else the number of latent frames. `image` holds
+    p is 1 when all latent frames share the prompt, the number of latent frames, or of other
+    prompts: then `runs` says which prompt serves how many latent frames in a row. `image` holds
     those of a reference picture, which image-to-video models attend to beside the prompt.
     """
 
     layers: tuple[KeysValues, ...]
     image: tuple[KeysValues, ...] = ()
+    runs: Runs = ()
 
     def of(self, layer: int) -> tuple[KeysValues, ...]:
         """The prompt's keys and values in one layer, then the picture's if there is one."""
         return (self.layers[layer], *self.image[layer : layer + 1])
 
-    def rows(self, indices: Sequence[int]) -> TextKV:
-        """Row `indices` in this order; one row for all is not copied."""
+    def rows(self, indices: Sequence[int], runs: Runs = ()) -> TextKV:
+        """Row `indices` in this order, with `runs` of prompts; one row for all is not copied."""
         if len(set(indices)) == 1:
             one, count = slice(indices[0], indices[0] + 1), len(indices)
-            return TextKV(
-                tuple((_repeat(k[one], count), _repeat(v[one], count)) for k, v in self.layers)
-            )
-        picked = [*indices]
-        return TextKV(tuple((k[picked], v[picked]) for k, v in self.layers))
+            layers = ((_repeat(k[one], count), _repeat(v[one], count)) for k, v in self.layers)
+        else:
+            picked = [*indices]
+            layers = ((k[picked], v[picked]) for k, v in self.layers)
+        return TextKV(tuple(layers), runs=runs)
 
     def pick(self, batch: Tensor, frames: Tensor) -> TextKV:
         """One prompt per latent frame: prompt `frames` (b, f) of row `batch` (b,)."""
@@ -196,6 +201,7 @@ def predict(  # noqa: PLR0913
             tokens,
             m.unbind(2),
             text.of(index),
+            text.runs,
             partial(attention, index),
             partial(to_prompt, index) if to_prompt else attend,
         )
@@ -216,6 +222,7 @@ def _block(  # noqa: PLR0913
     x: Tensor,
     m: tuple[Tensor, ...],
     text: tuple[KeysValues, ...],
+    runs: Runs,
     attention: Attend,
     to_prompt: Attend,
 ) -> tuple[Tensor, KeysValues]:
@@ -227,20 +234,29 @@ def _block(  # noqa: PLR0913
     v = sa.v(y).unflatten(-1, (heads, -1))
     y = sa.o(attention(q, k, v).flatten(-2)).view_as(x)
     x = _gated(x, y, m[2])
-    x = x + _cross_attention(block.cross_attn, block.norm3(x), text, to_prompt)
+    x = x + _cross_attention(block.cross_attn, block.norm3(x), text, runs, to_prompt)
     y = block.ffn(_modulate(block.norm2(x), m[3], m[4]))
     return _gated(x, y, m[5]), (k, v)
 
 
 def _cross_attention(
-    ca: Any, x: Tensor, sources: tuple[KeysValues, ...], to_prompt: Attend
+    ca: Any, x: Tensor, sources: tuple[KeysValues, ...], runs: Runs, to_prompt: Attend
 ) -> Tensor:
-    """Attend x (b, f, s, c) to its prompt, one for all latent frames or one each, and to the
-    picture, on its own.
+    """Attend x (b, f, s, c) to its prompt, one for all latent frames, one each or in runs, and to
+    the picture, on its own.
     """
-    q = ca.norm_q(ca.q(x)).unflatten(-1, (sources[0][0].shape[-2], -1))  # (b, f, s, n, d)
-    out = _attend_each(q, *sources[0], to_prompt).reshape(x.shape)
-    for k, v in sources[1:]:
+    (words, meanings), *picture = sources
+    q = ca.norm_q(ca.q(x)).unflatten(-1, (words.shape[-2], -1))  # (b, f, s, n, d)
+    if runs:
+        parts = zip(q.split([count for _, count in runs], 1), runs, strict=True)
+        made = [
+            _attend_each(part, words[:, i, None], meanings[:, i, None], to_prompt)
+            for part, (i, _) in parts
+        ]
+        out = torch.cat(made, 1).reshape(x.shape)
+    else:
+        out = _attend_each(q, words, meanings, to_prompt).reshape(x.shape)
+    for k, v in picture:
         out = out + _attend_each(q, k, v, attend).reshape(x.shape)
     return ca.o(out)  # type: ignore[no-any-return]
 

@@ -16,6 +16,7 @@ from . import plan, sockets
 from .schema import build
 
 MOST_SPACING = 1024
+MOST_AHEAD = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +28,15 @@ class KnownClip:
     unit: str = plan.SECONDS
     spacing: int = 1
     level: float = 0.0
+    ahead: int = 0
 
     def placed(self, fps: float) -> known.KnownFrames:
         """On the latent frames of a shot; a start belongs to the one that shows it."""
         frame = round(self.start * fps if self.unit == plan.SECONDS else self.start)
         start = latent_frame_count(frame + 1) - 1
-        return known.sequence(self.latents, start, spacing=self.spacing, level=self.level)
+        return known.sequence(
+            self.latents, start, spacing=self.spacing, level=self.level, ahead=self.ahead
+        )
 
 
 class KnownFrames(io.ComfyNode):
@@ -63,9 +67,10 @@ class KnownFrames(io.ComfyNode):
         spacing: int,
         level: float,
         known_frames: tuple[KnownClip, ...] = (),
+        ahead: int = 0,
     ) -> io.NodeOutput:
         """The earlier ones and this one."""
-        clip = KnownClip(_latents(latent), start, start_unit, spacing, level)
+        clip = KnownClip(_latents(latent), start, start_unit, spacing, level, ahead)
         return io.NodeOutput((*known_frames, clip))
 
 
@@ -143,5 +148,15 @@ def _inputs() -> list[io.Input]:
         ),
         sockets.KnownFrames.Input(
             "known_frames", optional=True, tooltip="Known frames to add these to."
+        ),
+        io.Int.Input(
+            "ahead",
+            optional=True,
+            default=0,
+            min=0,
+            max=MOST_AHEAD,
+            tooltip="From how many latent frames before them the frames are seen coming, 0 to "
+            f"{MOST_AHEAD:,}. 0: only by the chunk they are in. Models that were trained to look "
+            "ahead find a smooth way to them; others, the demo too, hardly use it.",
         ),
     ]

@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from ..samplers.cache_settings import CacheSettings
 from ..samplers.context_noise import ContextNoise
 from ..samplers.preset_schedule import preset_cache, preset_schedule
-from ..samplers.schedule_options import solver_named
+from ..samplers.schedule_options import solver_for
 from . import host, sockets
 from .model_facts import facts
 from .schedule import ScheduleSettings
@@ -54,7 +54,7 @@ class SettingsFromModel(io.ComfyNode):
             host.warn(cls.hidden.unique_id, f"{known.family.title}: {preset.note}.")
         schedule = ScheduleSettings(
             preset_schedule(preset),
-            solver_named(preset.solver),
+            solver_for(preset.solver),
             ContextNoise(preset.context_noise),
         )
         return io.NodeOutput(

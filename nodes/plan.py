@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import takewhile
 from typing import Any
 
 import torch
@@ -26,7 +25,6 @@ from ..samplers.guidance import Guidance
 from ..samplers.memory import RolloutMemory
 from ..samplers.prompts import PromptTimeline, TimedPrompt, chunk_start, fit_length
 from ..samplers.settings import RolloutSettings, TimedGuidance
-from ..stream.chain import spans
 from ..stream.take_record import Plan
 from .costs import gigabytes
 from .timeline import TimedEmbedding, Timeline
@@ -230,16 +228,6 @@ def never_shown(prompts: Timeline | list[Any], length: Length) -> list[str]:
         elif length.latent_frames is not None and start >= length.latent_frames:
             found.append(f"The shot ends before the prompt {one.text!r} starts.")
     return found
-
-
-def unheard_prompts(settings: RolloutSettings) -> list[str]:
-    """Prompts within the shot under which no chunk begins."""
-    entries = settings.prompts.entries
-    starts = (span.first for span in spans(settings)) if len(entries) > 1 else ()
-    upto = takewhile(lambda first: first <= entries[-1].start_frame, starts)
-    heard = {0, *(settings.prompts.at(first).start_frame for first in upto)}
-    within = (e for e in entries if settings.length is None or e.start_frame < settings.length)
-    return [entry.text for entry in within if entry.start_frame not in heard]
 
 
 def check_channels(config: DiTConfig) -> None:

@@ -113,11 +113,6 @@ def _problems(rollout: HostRollout, model: Any) -> list[str]:
         more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
         shown = ", ".join(names[:NAMES_SHOWN])
         found.append(f"These patches on the model have no effect here: {shown}{more}.")
-    found += [
-        f"The prompt {text!r} has no effect: this schedule makes its part of the shot together "
-        "with what comes before."
-        for text in plan.unheard_prompts(rollout.settings)
-    ]
     if rollout.session_only:
         found.append(
             f"Finished chunks can be used again only until ComfyUI is restarted: "

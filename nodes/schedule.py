@@ -11,13 +11,16 @@ from ..samplers.context_noise import ContextNoise
 from ..samplers.schedule import NoiseSchedule
 from ..samplers.schedule_options import (
     ATTENTION,
+    BETAS,
     CHUNKS,
+    FLOW,
     KINDS,
     OWN_STEPS,
+    PREDICTIONS,
     SOLVERS,
     STEP_PRESETS,
     ScheduleOptions,
-    solver_named,
+    solver_for,
 )
 from ..samplers.schedule_picture import draw_schedule
 from ..samplers.solvers import Solver
@@ -73,6 +76,8 @@ class DiffusionForcingSchedule(io.ComfyNode):
         step_preset: str = OWN_STEPS,
         step_list: str = "",
         first_steps: int = 0,
+        predicts: str = FLOW,
+        betas: str = BETAS[0],
     ) -> io.NodeOutput:
         """The schedule, its solver and the context noise; and a picture of it."""
         options = ScheduleOptions(
@@ -80,7 +85,7 @@ class DiffusionForcingSchedule(io.ComfyNode):
             first_steps,
         )  # fmt: skip
         noise = ContextNoise(context_noise)
-        made = ScheduleSettings(options.schedule(), solver_named(solver), noise)
+        made = ScheduleSettings(options.schedule(), solver_for(solver, predicts, betas), noise)
         file = host.output_file("longtake_schedule", "levels.png", temporary=True)
         draw_schedule(made.schedule, file.path)
         picture = ui.SavedResult(file.name, file.subfolder, io.FolderType.temp)
@@ -122,7 +127,8 @@ def _steps() -> list[io.Input]:
             tooltip="`euler` for the demo and undistilled models; `re-noise` for few-step "
             "distilled models (Self-Forcing, Causal-Forcing, LongLive); `unipc 2` and `dpm++ 2m` "
             "reach the same with fewer steps, from about 8 on (SkyReels-V2 uses unipc); "
-            "`ancestral` adds fresh noise at every step.",
+            "`ancestral` adds fresh noise at every step; `ddim` is euler for models that are no "
+            "flows.",
         ),
         io.Float.Input(
             "context_noise",
@@ -197,5 +203,23 @@ def _kind() -> list[io.Input]:
             tooltip="The fewest steps of the first chunk, 0 to 100 (0: as many as the others). It "
             "has no past to go by, so a few more make it better and cost the first picture a "
             "moment. Only for `causal chunks` and `frame by frame` with `steps and shift`.",
+        ),
+        io.Combo.Input(
+            "predicts",
+            optional=True,
+            options=list(PREDICTIONS),
+            default=FLOW,
+            tooltip="What the model was trained to predict. `flow`: Wan and all that descends from "
+            "it; `epsilon` (the noise) and `v`: diffusion models, with the solvers `ddim` and "
+            "`ancestral` (DDPM) only.",
+        ),
+        io.Combo.Input(
+            "betas",
+            optional=True,
+            options=list(BETAS),
+            default=BETAS[0],
+            tooltip="The noise schedule of an `epsilon` or `v` model, 1000 timesteps: `linear` "
+            "(DDPM), `scaled linear` (latent diffusion), `cosine`, `sigmoid` (Diffusion Forcing's "
+            "video models). A flow has none.",
         ),
     ]

@@ -7,33 +7,34 @@ composed latents.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 
 import torch
 from torch import Tensor
 
-from ..attention.kv_view import PartOfHistory, SideBySide
 from ..attention.snapshot import Snapshot, joined
 from ..errors import BadInput, NotFinite
-from ..model.dit import SelfAttention
 from .cache_plan import planned_bytes
 from .denoiser import Denoiser
 from .evaluator import Evaluator
 from .guidance import Branch, Prompt, View
 from .guidance.combine import combine, limited
 from .histories import Histories, Place
+from .known import Ahead
 from .noise import frame_noise
-from .prompts import TimedPrompt
+from .prompts import InForce
 from .schedule import Row
 from .settings import RolloutSettings
+from .sight import Sight
 from .sparse import SparseRollout
 
 
 class Branches:
-    """Evaluates the model for all branches; `settings` and `prompt` are those in force."""
+    """Evaluates the model for all branches; `settings` and prompts are those in force."""
 
     def __init__(self, settings: RolloutSettings, model: Denoiser) -> None:
         self.settings, self.model = settings, model
-        self.prompt = settings.prompts.entries[0]
+        self.in_force = settings.in_force(0, 1)
         self._planned = _views(settings)
         self._prompts = settings.guidance.prompts
         self._before = self.nothing()  # the last finished latent frame, (1, c, h, w)
@@ -63,50 +64,59 @@ class Branches:
         self.sparse = SparseRollout(self.settings, histories.plans, histories.caches)
         self._evaluator.to_prompt = self.sparse.to_prompt
 
-    def use(self, settings: RolloutSettings, prompt: TimedPrompt) -> None:
-        """Put `settings` in force, and `prompt`, which is projected if it is another one."""
+    def use(self, settings: RolloutSettings, first: int) -> None:
+        """Put `settings` in force from latent frame `first` on; other prompts are projected."""
         if not _views(settings) <= self._planned:
             raise BadInput(
                 "while a rollout runs its guidance may get other weights, not other branches; stop "
                 "it and start again."
             )
         self.settings = self.histories.settings = settings
-        if self._evaluator.projected and prompt is self.prompt:
+        now = settings.in_force(first, first + settings.active_frames)
+        if self._evaluator.projected and now.same(self.in_force):
             return
-        texts = {"positive": prompt.embedding, "negative": settings.prompts.negative}
+        texts = {
+            "positive": [prompt.embedding for _, prompt in now.prompts],
+            "negative": [settings.prompts.negative] * len(now.prompts),
+        }
         self._evaluator.project({name: texts[name] for name in self._prompts})
-        if prompt is not self.prompt:
+        before, self.in_force = self.in_force, now
+        self.histories.in_force = now
+        if now.front is not before.front:
             self.histories.prompts_changed()
             self.sparse.history_changed()
-        self.prompt = prompt
 
     def snapshot(self) -> Snapshot:
-        """All that later chunks depend on; the prompt in force is not in it."""
+        """All that later chunks depend on; the prompts in force are not in it."""
         before = Snapshot({"latents": self._before.to("cpu", copy=True)})
         parts = {"histories": self.histories.snapshot(), "sparse": self.sparse.snapshot()}
         return joined({}, {"before": before, **parts})
 
-    def restore(self, snapshot: Snapshot, prompt: TimedPrompt) -> None:
-        """Go on, bit for bit, from what `snapshot` gave for the same settings under `prompt`.
+    def restore(self, snapshot: Snapshot, in_force: InForce) -> None:
+        """Go on, bit for bit, from what `snapshot` gave for the same settings and prompts.
 
         The model must be claimed. ValueError where the snapshot does not fit.
         """
         self.histories.restore(snapshot.part("histories"))
         self.sparse.restore(snapshot.part("sparse"))
         self._before = snapshot.part("before").tensors["latents"].to(self.model.device)
-        self.prompt = prompt
+        self.in_force = self.histories.in_force = in_force
 
-    def velocity(self, x: Tensor, row: Row) -> Tensor:
-        """The composed velocity of the row's active latents x (f, c, h, w), in float32."""
+    def velocity(self, x: Tensor, row: Row, ahead: Ahead | None = None) -> Tensor:
+        """The composed velocity of the row's active latents x (f, c, h, w), in float32.
+
+        Known frames `ahead` pass the model in front of them: they see the history and one another.
+        """
         guidance, started = self.settings.guidance, self.histories.committed > 0
         steps = list(zip(row.now, row.steps, strict=True))
         weights = [guidance.weights(level, step, started=started) for level, step in steps]
-        sums = self._weighted_places(weights)
-        order = sorted(sums, key=lambda p: (p.cache, p.slots or (), p.row, p.prompt))
-        predictions = self._predictions(x, row, order).float()
+        sums = self._weighted_places(weights, ahead=ahead is not None)
+        order = sorted(sums, key=_order)
+        predictions = self._predictions(x, row, order, ahead).float()
         v = combine(predictions, [sums[place] for place in order])
         if guidance.limits.need_base:
-            v = limited(v, predictions[order.index(self._base_place())], guidance.limits)
+            base = self._base_place(ahead=ahead is not None)
+            v = limited(v, predictions[order.index(base)], guidance.limits)
         levels = torch.tensor(row.now, device=v.device).view(-1, 1, 1, 1)
         factors = [guidance.factor(level, step, started=started) for level, step in steps]
         if any(factors):
@@ -159,7 +169,9 @@ class Branches:
         shape = (self.model.config.out_channels, s.rows, s.columns)
         return frame_noise(s.seed_at(at), frames, step, purpose, shape).to(self.model.device)
 
-    def _weighted_places(self, weights: Sequence[Sequence[float]]) -> dict[Place, list[float]]:
+    def _weighted_places(
+        self, weights: Sequence[Sequence[float]], *, ahead: bool
+    ) -> dict[Place, list[float]]:
         """What is evaluated and each frame's weight for it; weights (f, branches).
 
         Branches that see the same at this moment are one: with no history yet, all of a prompt.
@@ -169,52 +181,57 @@ class Branches:
         by_branch = zip(*weights, strict=True)
         for branch, of_branch in zip(guidance.all_branches, by_branch, strict=True):
             if any(of_branch):
-                into = sums.setdefault(self.histories.place(branch), [0.0] * len(of_branch))
+                place = self.histories.place(branch, ahead=ahead)
+                into = sums.setdefault(place, [0.0] * len(of_branch))
                 into[:] = [a + b for a, b in zip(into, of_branch, strict=True)]
         sums = {place: w for place, w in sums.items() if any(abs(one) > 1e-9 for one in w)}
         if guidance.limits.need_base:
-            sums.setdefault(self._base_place(), [0.0] * len(weights))
+            sums.setdefault(self._base_place(ahead=ahead), [0.0] * len(weights))
         return sums
 
-    def _base_place(self) -> Place:
-        return self.histories.place(Branch(0.0, self.settings.guidance.base))
+    def _base_place(self, *, ahead: bool) -> Place:
+        return self.histories.place(Branch(0.0, self.settings.guidance.base), ahead=ahead)
 
-    def _predictions(self, x: Tensor, row: Row, places: list[Place]) -> Tensor:
-        """Velocities (b, f, c, h, w) of all places: in one pass, or one after another."""
-        passes = [places] if self.settings.guidance.at_once else [[place] for place in places]
-        made = [
-            self._evaluator.evaluate(
-                x.expand(len(part), -1, -1, -1, -1),
-                [row.now] * len(part),
-                [place.prompt for place in part],
-                self._attention(part, self.settings.visible(row.frames), max(row.now)),
-            ).velocity
-            for part in passes
-        ]
-        return torch.cat(made)
+    def _predictions(self, x: Tensor, row: Row, places: list[Place], ahead: Ahead | None) -> Tensor:
+        """Velocities (b, f, c, h, w) of all places: in one pass, or one after another.
 
-    def _attention(
-        self, places: Sequence[Place], visible: Sequence[int], level: float
-    ) -> SelfAttention:
-        """What all `places` look at in one pass at a noise level, neighbouring rows together."""
-        runs: list[list[Place]] = []
-        for place in places:
-            if runs and place.follows(runs[-1][-1]):
-                runs[-1].append(place)
-            else:
-                runs.append([place])
-        parts = [(len(run), self._attention_of(run, visible, level)) for run in runs]
-        return parts[0][1] if len(parts) == 1 else SideBySide(parts)
+        Places that see nothing ahead have fewer latent frames and so a pass of their own.
+        """
+        passes = [[place] for place in places]
+        if self.settings.guidance.at_once:
+            passes = [[*part] for _, part in groupby(places, lambda p: p.ahead is None)]
+        return torch.cat([self._pass(x, row, part, ahead) for part in passes])
 
-    def _attention_of(
-        self, run: Sequence[Place], visible: Sequence[int], level: float
-    ) -> SelfAttention:
-        first = run[0]
-        cache, rows = self.histories.caches[first.cache], slice(first.row, first.row + len(run))
-        if first.slots is None:
-            attention = cache.attention(len(visible), visible, rows=rows, at=first.at)
-            return self.sparse.over(first.cache, attention, level)
-        return PartOfHistory(cache, visible, rows, first.slots, first.at)
+    def _pass(self, x: Tensor, row: Row, places: list[Place], ahead: Ahead | None) -> Tensor:
+        """Velocities (b, f, c, h, w) of the active frames for `places`, alike in what is ahead."""
+        given = [self._given(ahead, place.ahead, row.first) for place in places]
+        frames, count = given[0].frames, len(given[0].frames)
+        visible = [count + seen for seen in self.settings.visible(row.frames)]
+        offsets = [frame - row.first for frame in (*frames, *row.frames)]
+        furthest = [-row.first] * count if row.lowest else []  # what is ahead sees all of the past
+        lowest = [*furthest, *(frame - row.first for frame in row.lowest)]
+        sight = Sight([count] * count + visible, offsets, lowest, max(row.now))
+        made = self._evaluator.evaluate(
+            torch.stack([torch.cat([one.latents, x]) for one in given]),
+            [(*one.levels, *row.now) for one in given],
+            [place.prompt for place in places],
+            sight.through(places, self.histories.caches, self.sparse),
+            texts=[self.in_force.text_of(frame) for frame in (*frames, *row.frames)],
+        )
+        return made.velocity[:, count:]
+
+    def _given(self, ahead: Ahead | None, least: float | None, first: int) -> Ahead:
+        """What a place sees of what is ahead: all at level `least` or above, or nothing."""
+        if ahead is None or least is None:
+            return Ahead((), self.nothing(), ())
+        parts = [self.noise(range(f, f + 1), 0, "start", at=first) for f in ahead.frames]
+        return ahead.noised(torch.cat(parts), least, self._evaluator.process)
+
+
+def _order(place: Place) -> tuple[object, ...]:
+    """Places that can share a pass, and then an attention, side by side."""
+    blind = place.ahead is None
+    return blind, place.cache, place.slots or (), place.row, place.prompt, place.ahead or 0.0
 
 
 def _views(settings: RolloutSettings) -> set[tuple[Prompt, View]]:

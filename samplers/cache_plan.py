@@ -114,7 +114,7 @@ def _plan(  # noqa: PLR0913
         head_dim=config.head_dim,
         rows=settings.rows // PATCH,
         columns=settings.columns // PATCH,
-        chunk_frames=settings.active_frames,
+        chunk_frames=settings.pass_frames,
         dtype=dtype,
         hold_rotated=settings.hold_rotated,
     )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..attention.sparse_cross import SparsePrompt
-from ..model.dit import Prediction, SelfAttention, TextKV, predict, project_text
+from ..model.dit import Prediction, Runs, SelfAttention, TextKV, predict, project_text
 from .denoiser import Denoiser
 from .guidance import Prompt
 from .process import NoiseProcess
@@ -18,8 +19,9 @@ from .process import NoiseProcess
 class Evaluator:
     """Evaluates a model under one of several prompts per batch row; `evals` counts rows.
 
-    `process` says what the model is told of a noise level, `to_prompt` how it attends to prompts
-    where that is not dense.
+    Of each there may be several texts, for latent frames of different times. `process` says what
+    the model is told of a noise level, `to_prompt` how it attends to prompts where that is not
+    dense.
     """
 
     def __init__(self, model: Denoiser, process: NoiseProcess) -> None:
@@ -29,17 +31,17 @@ class Evaluator:
         self._tree: Any = None
         self._prompts: tuple[Prompt, ...] = ()
         self._text: TextKV | None = None
-        self._rows: dict[tuple[int, ...], TextKV] = {}
+        self._rows: dict[tuple[tuple[int, ...], Runs], TextKV] = {}
 
     def claim(self, kv_bytes: int) -> None:
         """Claim the model for a chunk, `kv_bytes` being about to be allocated."""
         self._tree = self.model.claim(kv_bytes)
 
     @torch.no_grad()
-    def project(self, embeddings: Mapping[Prompt, Tensor]) -> None:
-        """Put prompts in force: embeddings (l, text_dim) by name."""
+    def project(self, embeddings: Mapping[Prompt, Sequence[Tensor]]) -> None:
+        """Put prompts in force: texts (l, text_dim) by name, as many of each."""
         self._prompts = tuple(embeddings)
-        context = torch.stack([*embeddings.values()]).unsqueeze(1)  # (b, 1, l, c)
+        context = torch.stack([torch.stack([*texts]) for texts in embeddings.values()])
         self._text = project_text(self._tree, context.to(self.model.device, self.model.dtype))
         self._rows.clear()
         if self.to_prompt is not None:
@@ -51,17 +53,19 @@ class Evaluator:
         return self._text is not None
 
     @torch.no_grad()
-    def evaluate(
+    def evaluate(  # noqa: PLR0913
         self,
         x: Tensor,
         levels: Sequence[Sequence[float]],
         prompts: Sequence[Prompt],
         attention: SelfAttention,
         *,
+        texts: Sequence[int] = (),
         keep: bool = False,
     ) -> Prediction:
         """Predict for x (b, f, c, h, w) at noise `levels` (b, f), a prompt per row.
 
+        `texts` says which of the prompt's texts each latent frame has, the first one unless told.
         `keep` returns keys and values of every layer, for a commit.
         """
         self.model.check()
@@ -72,18 +76,20 @@ class Evaluator:
             self._tree,
             x.to(self.model.dtype),
             t,
-            self._text_rows(prompts),
+            self._text_rows(prompts, texts or (0,) * x.shape[1]),
             attention,
             to_prompt=self.to_prompt,
             keep=keep,
             cast=self.model.cast,
         )
 
-    def _text_rows(self, prompts: Sequence[Prompt]) -> TextKV:
+    def _text_rows(self, prompts: Sequence[Prompt], texts: Sequence[int]) -> TextKV:
         assert self._text is not None
         indices = tuple(self._prompts.index(prompt) for prompt in prompts)
-        if indices == tuple(range(len(self._prompts))):
+        several = self._text.layers[0][0].shape[1] > 1
+        runs = tuple((text, len([*same])) for text, same in groupby(texts)) if several else ()
+        if indices == tuple(range(len(self._prompts))) and not runs:
             return self._text
-        if indices not in self._rows:
-            self._rows[indices] = self._text.rows(indices)
-        return self._rows[indices]
+        if (indices, runs) not in self._rows:
+            self._rows[indices, runs] = self._text.rows(indices, runs)
+        return self._rows[indices, runs]

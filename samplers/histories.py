@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -39,7 +39,8 @@ class Held:
 class Place:
     """What a branch reads: a row of a cache and, if not all of it, which slots.
 
-    Branches of equal place are one evaluation. `at` is the active frames' position.
+    Branches of equal place are one evaluation. `at` is the first active frame's position; `ahead`
+    the least noise level of the known frames ahead, None where none are seen.
     """
 
     prompt: Prompt
@@ -47,6 +48,7 @@ class Place:
     row: int
     slots: tuple[int, ...] | None
     at: int
+    ahead: float | None = None
 
     def follows(self, before: Place) -> bool:
         """Whether one attention can serve both: neighbouring rows, or no history at all."""
@@ -64,6 +66,7 @@ class Histories:
         self.caches = [plan.open(settings.length, model.device) for plan in self.plans]
         for cache in self.caches:
             model.hold(cache)
+        self.in_force = settings.in_force(0, 1)
         self.held: list[Held] = []
         self.committed = 0
         self._stale = {i for i, plan in enumerate(self.plans) if plan.filled != "by commits"}
@@ -103,8 +106,15 @@ class Histories:
             case "keep":
                 pass
 
-    def place(self, branch: Branch) -> Place:
-        """Where a branch finds what it sees, in its simplest form; its cache is made ready."""
+    def place(self, branch: Branch, *, ahead: bool = False) -> Place:
+        """Where a branch finds what it sees, in its simplest form; its cache is made ready.
+
+        `ahead`: there are known frames ahead, which it may see.
+        """
+        found = self._place(branch)
+        return replace(found, ahead=branch.view.level_ahead) if ahead else found
+
+    def _place(self, branch: Branch) -> Place:
         held = len(self.held)
         ranks = branch.view.seen.ranks(held, self.settings.cache.sink_frames)
         if not ranks:
@@ -183,7 +193,9 @@ class Histories:
         levels = [[self._level(row, one) for one in frames] for row in plan.rows]
         x = torch.stack([self._noised(row, frames, clean, levels[i])
                          for i, row in enumerate(plan.rows)])  # fmt: skip
-        self._commit(plan, cache, frames[0].frame, x, levels)
+        own = plan.filled == "by commits"  # what is made anew is under the prompt now in force
+        texts = [self.in_force.text_of(one.frame) for one in frames] if own else ()
+        self._commit(plan, cache, frames[0].frame, x, levels, texts)
 
     def _fill_with_noise(self, plan: CachePlan, cache: HistoryCache) -> None:
         """Chunks of pure noise, as many latent frames as the history has; independent of it."""
@@ -196,19 +208,20 @@ class Histories:
             x = noise.expand(len(plan.rows), -1, -1, -1, -1)
             self._commit(plan, cache, first, x, [[1.0] * len(frames)] * len(plan.rows))
 
-    def _commit(
+    def _commit(  # noqa: PLR0913
         self,
         plan: CachePlan,
         cache: HistoryCache,
         first: int,
         x: Tensor,
         levels: Sequence[Sequence[float]],
+        texts: Sequence[int] = (),
     ) -> None:
         """Pass x (b, f, c, h, w), the latent frames from `first` on, and keep keys and values."""
         prompts = [row.prompt for row in plan.rows]
         visible = self.settings.visible(range(first, first + x.shape[1]))
         attention = cache.attention_of_commit(visible)
-        kept = self.evaluator.evaluate(x, levels, prompts, attention, keep=True)
+        kept = self.evaluator.evaluate(x, levels, prompts, attention, texts=texts, keep=True)
         cache.commit(kept.keys_values)
 
     def _level(self, row: CacheRow, one: Held) -> float:

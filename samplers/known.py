@@ -10,7 +10,9 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 
+import torch
 from torch import Tensor
 
 from ..errors import BadInput
@@ -26,11 +28,14 @@ class KnownFrame:
     The frame starts at `level` instead of at pure noise: it waits there, mixed with its own noise,
     while the schedule is above, and goes down with the schedule from there. So 0 is kept as it is,
     1 is not known at all, and between the two what survives that much noise is kept.
+
+    It is part of the chunk it falls in; so many latent frames `ahead` of that it is seen already.
     """
 
     frame: int
     latents: Tensor = field(repr=False, compare=False)
     level: float = 0.0
+    ahead: int = 0
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -38,6 +43,10 @@ class KnownFrame:
             raise BadInput(f"a known frame is at latent frame 0 or later; got {self.frame}.")
         if not 0 <= self.level <= 1:
             raise BadInput(f"the level of a known frame is from 0 to 1; got {self.level}.")
+        if self.ahead < 0:
+            raise BadInput(
+                f"a known frame is seen 0 or more latent frames ahead; got {self.ahead}."
+            )
         if not self.latents.isfinite().all():
             raise BadInput(
                 f"the known latents at latent frame {self.frame} are not finite; encode them in "
@@ -47,10 +56,28 @@ class KnownFrame:
 
 
 @dataclass(frozen=True, slots=True)
+class Ahead:
+    """Known latent frames that are seen before they are active: which, their latents (f, c, h, w),
+    clean unless said otherwise, and their noise levels.
+    """
+
+    frames: Sequence[int]
+    latents: Tensor
+    levels: Sequence[float]
+
+    def noised(self, noise: Tensor, least: float, process: NoiseProcess) -> Ahead:
+        """The same with `noise` mixed in, at level `least` or their own if that is higher."""
+        levels = [max(level, least) for level in self.levels]
+        level = self.latents.new_tensor(levels).view(-1, 1, 1, 1)
+        return Ahead(self.frames, mixed(process, self.latents, noise, level), levels)
+
+
+@dataclass(frozen=True, slots=True)
 class KnownFrames:
     """Known frames in order of time, no two at the same place."""
 
     frames: tuple[KnownFrame, ...] = ()
+    _reach: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         ordered = tuple(sorted(self.frames, key=lambda one: one.frame))
@@ -66,6 +93,7 @@ class KnownFrames:
                     f"{_size(other.latents.shape)}; bring all pictures to one size first."
                 )
         object.__setattr__(self, "frames", ordered)
+        object.__setattr__(self, "_reach", max((one.ahead for one in ordered), default=0))
 
     @property
     def leading(self) -> int:
@@ -85,6 +113,29 @@ class KnownFrames:
             for at in (frames.start, frames.stop)
         )
         return self.frames[first:stop]
+
+    def seen(self, first: int, stop: int) -> tuple[KnownFrame, ...]:
+        """The known ones from latent frame `first` on that are seen while `stop` is the first that
+        is not active.
+        """
+        found = self.within(range(first, stop + self._reach))
+        return tuple(one for one in found if one.frame < stop + one.ahead)
+
+    def ahead(self, frames: range, like: Tensor) -> Ahead | None:
+        """Those that are not among the active `frames` yet, with latents like (f, c, h, w)."""
+        found = [one for one in self.seen(frames.stop, frames.stop) if one.level < 1]
+        if not found:
+            return None
+        latents = torch.stack([one.latents.to(like) for one in found])
+        return Ahead([one.frame for one in found], latents, [one.level for one in found])
+
+    @property
+    def most_ahead(self) -> int:
+        """The most known frames that are ahead at once."""
+        later = [one for one in self.frames[self.leading :] if one.ahead and one.level < 1]
+        begins = [(one.frame - one.ahead + 1, 1) for one in later]
+        changes = sorted([*begins, *((one.frame + 1, -1) for one in later)])
+        return max(accumulate(change for _, change in changes), default=0)
 
     def kept(self, frames: range) -> list[bool]:
         """Which of latent `frames` are given as they are."""
@@ -138,13 +189,13 @@ class KnownFrames:
 
 
 def sequence(
-    latents: Tensor, start: int = 0, *, spacing: int = 1, level: float = 0.0
+    latents: Tensor, start: int = 0, *, spacing: int = 1, level: float = 0.0, ahead: int = 0
 ) -> KnownFrames:
     """Latents (f, c, h, w) as known frames from latent frame `start` on, one in each `spacing`."""
     if spacing < 1:
         raise BadInput(f"known frames are 1 or more latent frames apart; got {spacing}.")
     places = enumerate(latents.float())
-    return KnownFrames(tuple(KnownFrame(start + i * spacing, x, level) for i, x in places))
+    return KnownFrames(tuple(KnownFrame(start + i * spacing, x, level, ahead) for i, x in places))
 
 
 def together(parts: Iterable[KnownFrames]) -> KnownFrames:

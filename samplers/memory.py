@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
@@ -15,7 +16,10 @@ from ..model.memory import META, peak_bytes, shape_only
 from .branches import Branches
 from .cache_plan import cache_plans, planned_bytes
 from .denoiser import Denoiser
+from .guidance.score import on_device, slope_of
 from .histories import Held
+from .known import Ahead
+from .prompts import PromptTimeline
 from .settings import RolloutSettings
 
 REHEARSED_LAYERS = 1, 2  # layers are alike, so each further one adds what the second adds
@@ -41,10 +45,10 @@ def rollout_memory(
 ) -> RolloutMemory:
     """The plan of a rollout; an endless full history is planned as far as it starts out.
 
-    `working_bytes` is the larger of a step and a commit, with the projected prompts, the history
-    full and not rotated yet, as after a resume.
+    `working_bytes` is the largest of a step, a commit and the gradient of a score, the former with
+    the projected prompts, the history full and not rotated yet, as after a resume.
     """
-    working = 0
+    working = _scores(settings, config)
     for part in (_step, _commit):
         one, two = (
             part(settings, replace(config, num_layers=layers), dtype) for layers in REHEARSED_LAYERS
@@ -61,13 +65,15 @@ def most_bytes(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype)
     """
     shapes = [plan.shape for plan in cache_plans(settings, config, dtype)]
     branches = max(len(settings.guidance.all_branches), *(shape.batch for shape in shapes))
-    active = settings.active_frames * shapes[0].frame_tokens
+    active = settings.pass_frames * shapes[0].frame_tokens
     history = capacity(settings.cache, settings.length) * shapes[0].frame_tokens
-    words = settings.prompts.negative.shape[0]
+    words = settings.prompts_at_once * settings.prompts.negative.shape[0]
     of_layers = 2 * config.num_layers * (active + words)
     tokens = of_layers + 32 * (active + words) + 12 * history
     values = branches * (tokens * config.dim + 2 * active * config.ffn_dim)
-    return planned_bytes(settings, config, dtype) + FLOAT32_BYTES * values
+    return (
+        _scores(settings, config) + planned_bytes(settings, config, dtype) + FLOAT32_BYTES * values
+    )
 
 
 def _step(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> int:
@@ -75,8 +81,14 @@ def _step(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> i
     first = _frames_before(settings)
     branches = _rehearsal(settings, config, dtype, first)
     row = next(settings.noise_rows(first))
-    x = torch.empty(len(row.frames), *branches.nothing().shape[1:], device=META)
-    return peak_bytes(_with_prompt(branches, lambda: branches.velocity(x, row)))
+    x, ahead = (
+        torch.empty(count, *branches.nothing().shape[1:], device=META)
+        for count in (len(row.frames), settings.known.most_ahead)
+    )
+    stop = row.frames.stop
+    given = Ahead(range(stop, stop + len(ahead)), ahead, [0.0] * len(ahead))
+    seen = given if len(ahead) else None
+    return peak_bytes(_with_prompts(branches, first, lambda: branches.velocity(x, row, seen)))
 
 
 def _commit(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> int:
@@ -87,12 +99,22 @@ def _commit(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) ->
     branches = _rehearsal(settings, config, dtype, first)
     count = next(row.finished for row in settings.noise_rows(first) if row.finished)
     clean = torch.empty(count, *branches.nothing().shape[1:], device=META)
-    return peak_bytes(_with_prompt(branches, lambda: branches.commit(first, clean)))
+    return peak_bytes(_with_prompts(branches, first, lambda: branches.commit(first, clean)))
 
 
-def _with_prompt(branches: Branches, run: Callable[[], object]) -> Callable[[], None]:
+def _scores(settings: RolloutSettings, config: DiTConfig) -> int:
+    """The gradient of the greediest score, beside the predictions that it is added to."""
+    shape = settings.active_frames, config.out_channels, settings.rows, settings.columns
+    x, pulls = torch.empty(shape, device=META), settings.guidance.pulls
+    beside = (len(settings.guidance.all_branches) + 3) * x.nbytes
+    scores = [on_device(pull.score, META) for pull in pulls]
+    slopes = (partial(slope_of, score, x, x[:1], 0) for score in scores)
+    return max((beside + peak_bytes(slope) for slope in slopes), default=0)
+
+
+def _with_prompts(branches: Branches, first: int, run: Callable[[], object]) -> Callable[[], None]:
     def both() -> None:
-        branches.use(branches.settings, branches.prompt)
+        branches.use(branches.settings, first)
         run()
 
     return both
@@ -101,11 +123,14 @@ def _with_prompt(branches: Branches, run: Callable[[], object]) -> Callable[[], 
 def _rehearsal(
     settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype, first: int
 ) -> Branches:
-    """Branches whose caches hold what they do when latent frame `first` is next.
-
-    Scores run code of their own, which cannot be rehearsed; what they take is not in the plan.
+    """Branches whose caches hold what they do when latent frame `first` is next; without scores,
+    which take what they take when the passes are over.
     """
-    settings = replace(settings, guidance=replace(settings.guidance, pulls=()))
+    settings = replace(
+        settings,
+        guidance=replace(settings.guidance, pulls=()),
+        prompts=_prompts_together(settings, first),
+    )
     tree = shape_only(config, dtype)
     branches = Branches(settings, Denoiser(lambda _: tree, config, META, dtype))
     branches.claim()
@@ -122,6 +147,14 @@ def _rehearsal(
             kv = torch.empty(s.batch, count * s.frame_tokens, s.heads, s.head_dim, device=META)
             cache.commit([(kv, kv)] * s.layers)
     return branches
+
+
+def _prompts_together(settings: RolloutSettings, first: int) -> PromptTimeline:
+    """As many prompts in force from latent frame `first` on as there ever are together."""
+    prompt, chunk = settings.prompts.entries[0], settings.schedule.chunk_frames
+    later = (replace(prompt, start_frame=first + i * chunk)
+             for i in range(1, settings.prompts_at_once))  # fmt: skip
+    return PromptTimeline((prompt, *later), settings.prompts.negative)
 
 
 def _frames_before(settings: RolloutSettings) -> int:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 TIMESTEPS = 1000
+Betas = Literal["linear", "scaled linear", "cosine", "sigmoid"]
 
 
 class NoiseProcess(Protocol):
@@ -49,7 +50,7 @@ class VariancePreserving:
     clean, as Diffusion Forcing's timestep -1; the model is told 0.
     """
 
-    betas: Literal["linear", "scaled linear", "cosine", "sigmoid"] = "linear"
+    betas: Betas = "linear"
 
     def coefficients(self, level: Tensor) -> tuple[Tensor, Tensor]:
         """The square roots of the signal's and the noise's share of the variance."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_right
 from dataclasses import dataclass
 
 import torch
@@ -16,12 +17,20 @@ from ..errors import BadInput
 class TimedPrompt:
     """A prompt that holds from latent frame `start_frame` on.
 
-    `embedding` (l, text_dim), padded with zeros.
+    `embedding` (l, text_dim), padded with zeros. Chunks in flight have it from the time when latent
+    frame `since` leads them to that when `until` does: where a fork gives another prompt, what was
+    made before must not know.
     """
 
     start_frame: int
     embedding: Tensor
     text: str = ""
+    since: int = 0
+    until: int | None = None
+
+    def known(self, leading: int) -> bool:
+        """Whether it may be in force while latent frame `leading` leads."""
+        return self.since <= leading and (self.until is None or leading < self.until)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,21 +43,49 @@ class PromptTimeline:
     negative: Tensor
 
     def __post_init__(self) -> None:
-        starts = [entry.start_frame for entry in self.entries]
+        starts = [entry.start_frame for entry in self.entries if entry.until is None]
         if not starts or starts[0] != 0:
             raise BadInput("the first prompt must hold from the start; give a line with time 0.")
         if any(b <= a for a, b in zip(starts, starts[1:], strict=False)):
             raise BadInput(f"prompt times must increase; got latent frames {starts}.")
 
-    def at(self, latent_frame: int) -> TimedPrompt:
-        """The prompt in force at `latent_frame`."""
-        return [entry for entry in self.entries if entry.start_frame <= latent_frame][-1]
+    def at(self, latent_frame: int, leading: int | None = None) -> TimedPrompt:
+        """The prompt in force at `latent_frame` while `leading` is the first one that is not
+        finished; the same one unless told.
+        """
+        at = latent_frame if leading is None else leading
+        past = (entry for entry in self.entries if entry.start_frame <= latent_frame)
+        return [entry for entry in past if entry.known(at)][-1]
 
     def with_prompt(self, prompt: TimedPrompt) -> PromptTimeline:
         """The same timeline with `prompt` in it, in place of one that starts at the same frame."""
         others = (one for one in self.entries if one.start_frame != prompt.start_frame)
         entries = sorted([*others, prompt], key=lambda one: one.start_frame)
         return PromptTimeline(tuple(entries), self.negative)
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """Prompts that are in force together: each with the first latent frame of the chunk from which
+    on it holds, in order of time.
+    """
+
+    prompts: tuple[tuple[int, TimedPrompt], ...]
+
+    @property
+    def front(self) -> TimedPrompt:
+        """The earliest frames' prompt."""
+        return self.prompts[0][1]
+
+    def text_of(self, frame: int) -> int:
+        """Which of them a latent frame has; the first one before all."""
+        return max(0, bisect_right(self.prompts, frame, key=lambda one: one[0]) - 1)
+
+    def same(self, other: InForce) -> bool:
+        """Whether these are the very same prompts at the same frames."""
+        pairs = zip(self.prompts, other.prompts, strict=False)
+        same = all(a == b and one is two for (a, one), (b, two) in pairs)
+        return same and len(self.prompts) == len(other.prompts)
 
 
 def fit_length(embedding: Tensor, text_len: int) -> Tensor:

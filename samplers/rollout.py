@@ -115,7 +115,7 @@ class Loop:
             self.branches.check_finite(clean, first)
             done = (first, clean)
             made, seconds = self.branches.evals - evals, time.perf_counter() - began
-            latents, prompt = clean.float().cpu(), self.branches.prompt.text
+            latents, prompt = clean.float().cpu(), self.branches.in_force.front.text
             in_flight = tuple(part.cpu() for part in active) if len(active[0]) else ()
             kv_bytes = self.branches.histories.bytes
             self._begun = False
@@ -134,9 +134,10 @@ class Loop:
         ValueError where it does not fit.
         """
         self._index, self._first = snapshot.facts["index"], snapshot.facts["first"]
-        in_force = self.settings_at(self._first)
+        now = self.settings_at(self._first)
+        in_force = now.in_force(self._first, self._first + now.active_frames)
         self.branches.claim()
-        self.branches.restore(snapshot.part("branches"), in_force.prompts.at(self._first))
+        self.branches.restore(snapshot.part("branches"), in_force)
         if snapshot.facts["begun"]:  # perhaps under another prompt than this loop's
             self.branches.histories.prompts_changed()
 
@@ -159,13 +160,13 @@ class Loop:
     def _begin(self, first: int, done: tuple[int, Tensor] | None = None) -> None:
         """Claim the model for a chunk from frame `first`, commit the one that is `done` before it.
 
-        The commit still belongs to the old prompt; then the new one is projected, if it changed.
+        The commit still belongs to the old prompts; then the new ones are projected.
         """
         self.branches.claim()
         if done is not None:
             self._commit(*done)
         self.settings = self.settings_at(first)
-        self.branches.use(self.settings, self.settings.prompts.at(first))
+        self.branches.use(self.settings, first)
 
     def _step(self, row: Row, active: State) -> State:
         """One row: latents (f, c, h, w) float32 of the frames that were active before, and what the
@@ -182,7 +183,8 @@ class Loop:
             torch.tensor(levels, device=x.device).view(-1, 1, 1, 1)
             for levels in (row.now, row.after)
         )
-        v = self.branches.velocity(x, row)
+        ahead = self.settings.known.ahead(row.frames, x)
+        v = self.branches.velocity(x, row, ahead)
         noise = self._fresh_noise(row) if solver.stochastic else None
         x, state = solver.step(x, v, Move(now, after, noise), tuple(memory))
         return x, *state

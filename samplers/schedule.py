@@ -31,13 +31,15 @@ class Row:
     """One step: the active latent frames from `first` on, their levels now and after it, and their
     step numbers.
 
-    A frame whose level does not change takes part in attention and is returned untouched.
+    A frame whose level does not change takes part in attention and is returned untouched. `lowest`
+    is the first latent frame that each may look at; empty, all that there are.
     """
 
     first: int
     now: tuple[float, ...]
     after: tuple[float, ...]
     steps: tuple[int, ...]
+    lowest: tuple[int, ...] = ()
 
     @property
     def frames(self) -> range:
@@ -77,7 +79,9 @@ class Staggered:
     """Every chunk starts `lag` rows after the one before it, at the latest when that is clean.
 
     `lag` 0 makes everything together; `mirrored` starts at both ends and works inwards. With
-    `first_ladder` the very first chunk, which has no history, takes its own steps.
+    `first_ladder` the very first chunk, which has no history, takes its own steps. `reach` says how
+    many chunks back a chunk looks, its own included, in each of so many equal parts of its steps
+    from noise to clean (MAGI-1's kv_range: 5, 4, 3, 2); empty, at everything.
     """
 
     ladder: Ladder
@@ -86,6 +90,7 @@ class Staggered:
     first_ladder: Ladder = ()
     mirrored: bool = False
     within: Within = "bidirectional"
+    reach: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for ladder in (self.ladder, self.first_ladder or self.ladder):
@@ -100,6 +105,8 @@ class Staggered:
                 f"a chunk must start together with the one before it (0) or {SMALLEST_LAG} or more "
                 f"steps after it; got {self.lag}."
             )
+        if any(chunks < 1 for chunks in self.reach):
+            raise BadInput(f"a chunk looks at one chunk or more, its own; got {self.reach}.")
         object.__setattr__(self, "lag", min(self.lag, len(self.ladder) - 1.0))
 
     def active_frames(self, length: int | None, origin: int = 0) -> int:
@@ -175,7 +182,7 @@ class _Timing:
         last = front
         while self.exists(last + 1) and (self.schedule.mirrored or self.start(last + 1) <= row):
             last += 1
-        now, after, steps = list[float](), list[float](), list[int]()
+        now, after, steps, lowest = list[float](), list[float](), list[int](), list[int]()
         size = self.schedule.chunk_frames
         for chunk in range(front, last + 1):
             ladder, taken = self.ladder(chunk), row - self.start(chunk)
@@ -186,7 +193,15 @@ class _Timing:
             now += [ladder[step]] * frames
             after += [ladder[below]] * frames
             steps += [step] * frames
-        return Row(self.origin + front * size, tuple(now), tuple(after), tuple(steps))
+            lowest += [self.lowest(chunk, step, len(ladder) - 1)] * frames
+        seen = tuple(lowest) if self.schedule.reach else ()
+        return Row(self.origin + front * size, tuple(now), tuple(after), tuple(steps), seen)
+
+    def lowest(self, chunk: int, step: int, steps: int) -> int:
+        """The first latent frame that a chunk may look at before one of its steps."""
+        reach = self.schedule.reach or (chunk + 1,)
+        back = reach[min(step * len(reach) // steps, len(reach) - 1)] - 1
+        return self.origin + (chunk - back) * self.schedule.chunk_frames
 
 
 def causal_chunks(ladder: Ladder, chunk_frames: int = 3, first_ladder: Ladder = ()) -> Staggered:

@@ -12,6 +12,7 @@ from ..errors import BadInput
 from ..model.preset import DEMO
 from .ladder import Ladder, flow_ladder, opening_ladder, parse_steps
 from .multistep import DPMSolverPP2M, UniPC2
+from .process import Betas, VariancePreserving
 from .schedule import (
     Staggered,
     Within,
@@ -23,7 +24,7 @@ from .schedule import (
     rolling,
     trapezoid,
 )
-from .solvers import DDIM, Euler, ReNoise, Solver
+from .solvers import DDIM, Euler, Prediction, ReNoise, Solver
 
 CHUNKS = "causal chunks"
 FRAMES = "frame by frame"
@@ -67,7 +68,12 @@ SOLVERS: dict[str, Solver] = {
     "unipc 2": UniPC2(),
     "dpm++ 2m": DPMSolverPP2M(),
     "ancestral": DDIM(eta=1.0),
+    "ddim": DDIM(),
 }
+
+FLOW = "flow"
+PREDICTIONS: dict[str, Prediction] = {FLOW: "flow", "epsilon": "epsilon", "v": "v"}
+BETAS: tuple[Betas, ...] = ("linear", "scaled linear", "cosine", "sigmoid")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +118,21 @@ class ScheduleOptions:
         return opening_ladder(self.steps, self.first_steps, self.shift) if alone else ()
 
 
-def solver_named(name: str) -> Solver:
-    """The solver a user chose."""
+def solver_for(name: str, predicts: str = FLOW, betas: str = BETAS[0]) -> Solver:
+    """The solver a user chose, for what the model predicts under which noise schedule."""
     _check("solver", name, SOLVERS)
-    return SOLVERS[name]
+    _check("predicts", predicts, PREDICTIONS)
+    _check("betas", betas, BETAS)
+    solver = SOLVERS[name]
+    if predicts == FLOW:
+        return solver
+    if not isinstance(solver, DDIM):
+        raise BadInput(
+            f"The solver {name!r} is for models that predict a flow, and this one predicts "
+            f"{predicts}; choose ddim or ancestral."
+        )
+    process = VariancePreserving(next(known for known in BETAS if known == betas))
+    return replace(solver, process=process, prediction=PREDICTIONS[predicts])
 
 
 def _check(option: str, value: str, choices: Collection[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -16,7 +17,7 @@ from .context_noise import ContextNoise
 from .guidance import Ages, Guidance, Sink
 from .known import KnownFrames
 from .process import Flow
-from .prompts import PromptTimeline
+from .prompts import InForce, PromptTimeline, TimedPrompt
 from .schedule import NoiseSchedule, Row
 from .solvers import Euler, Solver
 
@@ -99,6 +100,36 @@ class RolloutSettings:
         active = self.schedule.active_frames(self.length, self.origin)
         committed = self.schedule.chunk_frames
         return max(active, committed if self.length is None else min(committed, self.length))
+
+    @property
+    def pass_frames(self) -> int:
+        """The most latent frames that pass the model at once: active, and known ones ahead."""
+        return self.active_frames + self.known.most_ahead
+
+    @property
+    def prompts_at_once(self) -> int:
+        """The most prompts in force together, or a few more where known frames are seen ahead."""
+        size = self.schedule.chunk_frames
+        chunks = -(-self.active_frames // size)
+        starts = [self._next_chunk(entry.start_frame) // size for entry in self.prompts.entries]
+        later = [bisect_left(starts, at + chunks - 1) - i for i, at in enumerate(starts) if i]
+        return min(len(starts), 1 + max(later, default=0) + self.known.most_ahead)
+
+    def in_force(self, first: int, stop: int) -> InForce:
+        """The prompts of latent frames `first` to `stop`, and of known ones that these see ahead.
+
+        A chunk has the prompt in force at its first frame.
+        """
+        found = dict[int, TimedPrompt]()
+        for frame in (*range(first, stop), *(one.frame for one in self.known.seen(stop, stop))):
+            chunk = max(0, frame - (frame - self.origin) % self.schedule.chunk_frames)
+            prompt = self.prompts.at(chunk, first)
+            found[self._next_chunk(prompt.start_frame)] = prompt
+        return InForce(tuple(found.items()))
+
+    def _next_chunk(self, frame: int) -> int:
+        """The first latent frame, from `frame` on, that begins a chunk."""
+        return frame + (self.origin - frame) % self.schedule.chunk_frames
 
     def noise_rows(self, first: int = 0) -> Iterator[Row]:
         """The rows of the schedule from the one in which latent frame `first` leads.

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from .process import Flow, NoiseProcess
 
+Prediction = Literal["flow", "epsilon", "v"]
+
 State = tuple[Tensor, ...]
 """What a solver remembers of each active latent frame, each (f, ...)."""
 
@@ -105,7 +107,7 @@ class DDIM:
     """
 
     process: NoiseProcess = Flow()
-    prediction: Literal["flow", "epsilon", "v"] = "flow"
+    prediction: Prediction = "flow"
     eta: float = 0.0
 
     @property

@@ -93,13 +93,14 @@ class Chain:
         """The content address of chunk `index`."""
         while len(self._keys) <= index + 1:
             span = self.span(len(self._keys) - 1)
-            prompt = self.settings.prompts.at(span.first)
-            known = self.settings.known.within(range(span.first, span.until))
+            prompts = self.settings.in_force(span.first, span.until).prompts
+            digests = [(start, embedding_digest(one.embedding)) for start, one in prompts]
+            known = self.settings.known.seen(span.first, span.until)
             in_force = {
                 "frames": span.count,
                 "until": span.until,
                 "known": _described(known),
-                "prompt": embedding_digest(prompt.embedding),
+                "prompt": digests if len(digests) > 1 else digests[0][1],
                 "guidance": self.settings.at(span.first).guidance,
                 **self._turned(span.first),
             }
@@ -132,8 +133,8 @@ class Chain:
         return chain
 
 
-def _described(known: Iterable[KnownFrame]) -> list[tuple[int, float, str]]:
-    return [(one.frame, one.level, one.digest) for one in known]
+def _described(known: Iterable[KnownFrame]) -> list[tuple[object, ...]]:
+    return [(one.frame, one.level, one.digest, *[one.ahead][: one.ahead]) for one in known]
 
 
 def _root_fields(s: RolloutSettings, identity: str) -> dict[str, object]:

@@ -29,7 +29,7 @@ class Fork:
     def of(self, settings: RolloutSettings) -> RolloutSettings:
         """The settings of the forked rollout."""
         if self.prompt is not None:
-            settings = replace(settings, prompts=self._prompts(settings.prompts, self.prompt))
+            settings = replace(settings, prompts=self._prompts(settings, self.prompt))
         before = settings.before(self.frame)
         if self.seed is not None:
             settings = _reseeded(replace(settings, reseeds=before.reseeds), self.frame, self.seed)
@@ -38,10 +38,17 @@ class Fork:
             settings = settings.with_guidance(TimedGuidance(self.frame, self.guidance))
         return settings
 
-    def _prompts(self, prompts: PromptTimeline, new: TimedPrompt) -> PromptTimeline:
-        kept = tuple(one for one in prompts.entries if one.start_frame < self.frame)
-        moved = replace(new, start_frame=self.frame)
-        return PromptTimeline((*kept, moved), prompts.negative)
+    def _prompts(self, settings: RolloutSettings, new: TimedPrompt) -> PromptTimeline:
+        """The new prompt in place of all later ones, which were known to what was in flight."""
+        entries, before = settings.prompts.entries, list[TimedPrompt]()
+        for one in entries:
+            if one.start_frame < self.frame:
+                before.append(one)
+            elif one.start_frame < self.frame + settings.active_frames and self.frame > one.since:
+                before.append(replace(one, until=min(self.frame, one.until or self.frame)))
+        moved = replace(new, start_frame=self.frame, since=self.frame)
+        in_order = sorted([*before, moved], key=lambda one: one.start_frame)
+        return PromptTimeline(tuple(in_order), settings.prompts.negative)
 
 
 def _reseeded(settings: RolloutSettings, frame: int, seed: int) -> RolloutSettings:

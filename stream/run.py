@@ -292,7 +292,7 @@ class Run:
     def _edited(self, edit: Edit, first: int) -> RolloutSettings:
         settings = self.settings
         if edit.text is not None:
-            prompt = TimedPrompt(first, self._encoded(edit.text), edit.text)
+            prompt = TimedPrompt(first, self._encoded(edit.text), edit.text, since=first)
             settings = replace(settings, prompts=settings.prompts.with_prompt(prompt))
         if edit.guidance is not None:
             change = TimedGuidance(first, self.rollout.guided(edit.guidance))

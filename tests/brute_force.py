@@ -4,9 +4,10 @@ passes the whole sequence through the model. Euler, one prompt per latent frame,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -20,6 +21,10 @@ from longtake.tests.tiny_model import TINY
 
 ROWS, COLUMNS, CHUNK, SEED = 4, 6, 3, 5
 TOKENS = ROWS * COLUMNS // 4
+
+
+Given = Mapping[int, Tensor]
+"""Clean latents (c, h, w) that are known, by latent frame."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,7 @@ class Term:
     negative: bool = False
     history_negative: bool = False
     recommitted: bool = False  # the history under the prompt now in force
+    blind: bool = False  # sees no frame that is known ahead; others do, at `level`
     context: Callable[[int], float] | None = None
     draw: int = 0
 
@@ -60,23 +66,29 @@ def noisy_history(history: Tensor, frame: int, term: Term) -> Tensor:
 
 
 def branch(  # noqa: PLR0913
-    dit: WanDiT, prompts: PromptTimeline, term: Term, history: Tensor, x: Tensor, level: float
-) -> Tensor:
+    dit: WanDiT, prompts: PromptTimeline, term: Term, history: Tensor, x: Tensor,
+    levels: Sequence[float], given: Given,
+) -> Tensor:  # fmt: skip
     """One branch's velocity of the chunk x (f, c, h, w) after `history` (f, c, h, w)."""
-    first = len(history)
+    first, stop = len(history), len(history) + len(x)
     past = sorted({*term.visible, *term.kept})
-    frames = [*past, *range(first, first + len(x))]
-    sequence = torch.stack([*(noisy_history(history, f, term) for f in past), *x])
-    t = torch.tensor([term.level_of(f) for f in past] + [level] * len(x)).double() * 1000
+    ahead = [] if term.blind else [f for f in given if f >= stop]
+    frames = [*past, *range(first, stop), *ahead]
+    later = [(1 - term.level) * given[f] + term.level * noise(f, "start") for f in ahead]
+    sequence = torch.stack([*(noisy_history(history, f, term) for f in past), *x, *later])
+    all_levels = [*(term.level_of(f) for f in past), *levels, *[term.level] * len(ahead)]
+    t = torch.tensor(all_levels).double() * 1000
     chunk_of = torch.tensor(frames) // CHUNK
     seen = chunk_of[None] <= chunk_of[:, None]
     for i, frame in enumerate(frames):
         seen[len(past) :, i] &= frame >= first or frame in term.visible
+        seen[len(past) :, i] |= frame >= stop
+        seen[len(frames) - len(ahead) :, i] &= not first <= frame < stop
     mask = seen.repeat_interleave(TOKENS, 0).repeat_interleave(TOKENS, 1)
     at = rotation(frames, ROWS // 2, COLUMNS // 2, TINY.head_dim)
     text = per_frame_text(dit, prompts, term, frames, first)
     out = predict(dit, sequence[None], t[None], text, WholeSequence(at, mask))
-    return out.velocity[0, len(past) :]
+    return out.velocity[0, len(past) : len(past) + len(x)]
 
 
 def per_frame_text(
@@ -86,26 +98,30 @@ def per_frame_text(
     texts = []
     for frame in frames:
         is_negative = term.negative if frame >= first else term.history_negative
-        at = first if term.recommitted else frame // CHUNK * CHUNK
+        at = first if term.recommitted and frame < first else frame // CHUNK * CHUNK
         texts.append(prompts.negative if is_negative else prompts.at(at).embedding)
     return project_text(dit, torch.stack(texts)[None])
 
 
-def rollout(
+def rollout(  # noqa: PLR0913
     dit: WanDiT,
     prompts: PromptTimeline,
     ladder: Sequence[float],
     length: int,
     terms_at: Sequence[Sequence[Term]],
+    given: Given = MappingProxyType({}),
 ) -> Tensor:
-    """All latent frames; `terms_at` are the terms of each chunk."""
+    """All latent frames, `given` ones seen from the start on; `terms_at` are each chunk's terms."""
     done = torch.empty(0, TINY.out_channels, ROWS, COLUMNS)
     for terms in terms_at:
         first = len(done)
         frames = range(first, min(first + CHUNK, length))
-        x = torch.stack([noise(frame, "start") for frame in frames])
+        x = torch.stack([given.get(frame, noise(frame, "start")) for frame in frames])
+        free = torch.tensor([float(frame not in given) for frame in frames])
         for now, after in pairwise(ladder):
-            made = [term.weight * branch(dit, prompts, term, done, x, now) for term in terms]
-            x = x + (after - now) * torch.stack(made).sum(0)
+            levels = (now * free).tolist()
+            made = [term.weight * branch(dit, prompts, term, done, x, levels, given)
+                    for term in terms]  # fmt: skip
+            x = x + (after - now) * free.view(-1, 1, 1, 1) * torch.stack(made).sum(0)
         done = torch.cat([done, x])
     return done

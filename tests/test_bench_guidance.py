@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from longtake.benchmarks import guidance as suite
-from longtake.benchmarks._guidance_plot import draw
+from longtake.benchmarks._findings import findings
+from longtake.benchmarks._guidance_plot import SHOWN, draw
 from longtake.benchmarks._guided import (
     Measured,
     features,
@@ -18,10 +18,13 @@ from longtake.benchmarks._guided import (
     motion,
     pictures,
 )
-from longtake.benchmarks.guidance import Findings, Plan, cases, distance, note
+from longtake.benchmarks._records import Records
+from longtake.benchmarks.guidance import Plan, cases
+from longtake.errors import BadInput
 from longtake.samplers.rollout import Chunk
 from longtake.tests.tiny_model import randn
 
+MADE_WITH = {"latent_frames": 42, "weights": ["some"]}
 CHUNKS = [Chunk(i, 3 * i, torch.zeros(3, 16, 2, 2)) for i in range(4)]  # 45 frames
 
 
@@ -65,25 +68,52 @@ def test_segments_are_whole_and_described_by_three_numbers_a_channel() -> None:
 
 
 def test_findings_are_paired_with_plain_cfg_saved_and_drawn(tmp_path: Path) -> None:
-    findings = Findings(Plan(rollouts=4, seconds=10.0))
-    rng = np.random.default_rng(0)
-    reference = [rng.standard_normal((3, 6)) for _ in range(4)]
-    keys = ("adherence", "adherence, last tenth", "drift of saturation", "drift of sharpness",
-            "motion", "motion, last over first", "seam", "sharpness")  # fmt: skip
-    findings.figures["truth"] = {"distance to truth": distance(reference[:2], reference[2:])}
-    for name, more in ((suite.PLAIN, 0.0), ("temporal", 0.25)):
-        made = [Measured(dict.fromkeys(keys, i + more), reference[i]) for i in range(4)]
-        note(findings, name, made, reference)
-    difference = findings.against_plain["temporal"]["motion"]
+    records = recorded(None, truth=0.0, cfg=0.0, temporal=0.25)
+    found = findings(Plan(), records, ["truth", "cfg", "temporal"])
+    difference = found.against_plain["temporal"]["motion"]
     assert (difference.mean, difference.low, difference.high) == (0.25, 0.25, 0.25)
-    findings.save(tmp_path / "out.json")
+    assert found.widest == pytest.approx(1.0, abs=0.2)  # of the numbers 0, 1, 2, 3
+    found.save(tmp_path / "out.json")
     saved = json.loads((tmp_path / "out.json").read_text())
     assert saved["suite"] == "guidance" and saved["figures"]["temporal"]["motion"]["clips"] == 4
+    assert abs(saved["figures"]["truth"]["distance to truth"]["mean"]) < 3
     pytest.importorskip("matplotlib")
-    draw(findings, tmp_path / "out.png")
+    draw(found, tmp_path / "out.png")
     assert (tmp_path / "out.png").stat().st_size > 10_000
 
 
+def test_a_record_goes_on_where_it_stopped_even_in_the_middle_of_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "record.jsonl"
+    made = recorded(path, cfg=0.0, temporal=0.25)
+    with path.open("a") as file:
+        file.write('{"job": ["cfg", 4], "fig')
+    again = Records(path, MADE_WITH)
+    assert {job: one.figures for job, one in again.found.items()} == {
+        job: one.figures for job, one in made.found.items()
+    }
+    assert again.missing(["cfg", "none"], range(3, 5)) == [("none", 3), ("cfg", 4), ("none", 4)]
+    again.add(("cfg", 4), made.found["cfg", 0])
+    assert Records(path, MADE_WITH).paired(["cfg"]) == [0, 1, 2, 3, 4]
+    assert Records(path, MADE_WITH).paired(["cfg", "temporal"]) == [0, 1, 2, 3]
+
+
+def test_a_record_of_other_weights_is_refused(tmp_path: Path) -> None:
+    recorded(tmp_path / "record.jsonl", cfg=0.0)
+    with pytest.raises(BadInput, match="choose another --record file"):
+        Records(tmp_path / "record.jsonl", {"weights": "others"})
+
+
 def test_all_ways_of_guiding_are_compared_on_whole_chunks() -> None:
-    assert {"none", "cfg", "vanilla 1.5", "temporal, exact", "context noise 0.3"} <= set(cases())
+    assert {"truth", "none", "cfg", "vanilla 1.5", "temporal", "context noise 0.3"} <= set(cases())
     assert Plan(seconds=60.0).latent_frames == 240 and Plan(seconds=3.5).latent_frames % 3 == 0
+    assert Plan(cases=("cfg",)).names == ["truth", "cfg"]
+
+
+def recorded(path: Path | None, **more: float) -> Records:
+    """Four rollouts of each case; a case's figures are the seed and so much `more`."""
+    records, rng = Records(path, MADE_WITH), np.random.default_rng(0)
+    for name, offset in more.items():
+        for seed in range(4):
+            figures = dict.fromkeys(SHOWN[:-1], seed + offset)
+            records.add((name, seed), Measured(figures, rng.standard_normal((3, 6))))
+    return records

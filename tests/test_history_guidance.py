@@ -33,10 +33,11 @@ from longtake.samplers.guidance import (
     vanilla,
 )
 from longtake.samplers.histories import Histories
+from longtake.samplers.known import KnownFrame, KnownFrames
 from longtake.samplers.noise import frame_noise
 from longtake.samplers.rollout import Chunk, generate
 from longtake.samplers.settings import RolloutSettings
-from longtake.tests.brute_force import CHUNK, Term, rollout
+from longtake.tests.brute_force import CHUNK, Given, Term, rollout
 from longtake.tests.tiny_model import CHUNKS, TINY, randn, random_dit, settings, timeline
 
 DIT = random_dit()
@@ -66,11 +67,11 @@ def joined(chunks: list[Chunk]) -> Tensor:
     return torch.cat([chunk.latents for chunk in chunks])
 
 
-def reference(terms: Terms) -> Tensor:
+def reference(terms: Terms, given: Given | None = None) -> Tensor:
     """The same without a cache."""
     ladder = CHUNKS.ladder
     starts = range(0, LENGTH, CHUNK)
-    return rollout(DIT, PROMPTS, ladder, LENGTH, [terms(first) for first in starts])
+    return rollout(DIT, PROMPTS, ladder, LENGTH, [terms(first) for first in starts], given or {})
 
 
 def whole(weight: float, **other: object) -> Terms:
@@ -109,10 +110,10 @@ NEGATIVE = {"negative": True, "history_negative": True}
 CASES: dict[str, tuple[Guidance, Terms]] = {
     "cfg": (cfg(2.0), both(whole(2.0), whole(-1.0, **NEGATIVE))),
     "vanilla, noise": (vanilla(1.5), both(whole(1.5), masked(-0.5))),
-    "vanilla, drop": (vanilla(1.5, DROP), both(whole(1.5), lambda _: [Term(-0.5, ())])),
+    "vanilla, drop": (vanilla(1.5, DROP), both(whole(1.5), lambda _: [Term(-0.5, (), blind=True)])),
     "vanilla, text dropped too": (
         vanilla(1.5, DROP, drop_prompt=True),
-        both(whole(1.5), lambda _: [Term(-0.5, (), negative=True)]),
+        both(whole(1.5), lambda _: [Term(-0.5, (), negative=True, blind=True)]),
     ),
     "temporal, exact": (
         temporal(0.5, last(4, exact=True)),
@@ -137,7 +138,12 @@ CASES: dict[str, tuple[Guidance, Terms]] = {
     ),
     "two levels": (
         extended(fractional(1.5, 0.6, DROP), fractional(1.5, 0.3, DROP)),
-        both(whole(1.0), whole(0.5, level=0.6), whole(0.5, level=0.3), lambda _: [Term(-1.0, ())]),
+        both(
+            whole(1.0),
+            whole(0.5, level=0.6),
+            whole(0.5, level=0.3),
+            lambda _: [Term(-1.0, (), blind=True)],
+        ),
     ),
     "cfg and vanilla": (
         extended(cfg(2.0), vanilla(1.5)),
@@ -146,7 +152,7 @@ CASES: dict[str, tuple[Guidance, Terms]] = {
     "three branches, text-free history": (
         dataclasses.replace(magi(1.5, 3.0), when=cfg(1.0).when),
         both(
-            lambda _: [Term(-0.5, (), negative=True)],
+            lambda _: [Term(-0.5, (), negative=True, blind=True)],
             whole(-1.5, **NEGATIVE),
             whole(3.0, history_negative=True),
         ),
@@ -158,6 +164,18 @@ CASES: dict[str, tuple[Guidance, Terms]] = {
 def test_guidance_on_a_cache_equals_the_whole_sequence_each_time(name: str) -> None:
     guidance, terms = CASES[name]
     torch.testing.assert_close(ours(guidance), reference(terms), **CLOSE)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_known_ahead_is_seen_as_each_view_sees_the_history(name: str) -> None:
+    """At its level; pure noise hides it, no history and the sink do without."""
+    guidance, terms = CASES[name]
+    given = {frame: randn(4, 4, 6, seed=frame) for frame in (2, 7, 10, 11)}
+    known = KnownFrames(tuple(KnownFrame(f, x, ahead=LENGTH) for f, x in given.items()))
+    expected = reference(terms, given)
+    torch.testing.assert_close(ours(guidance, known=known), expected, **CLOSE)
+    alone = ours(dataclasses.replace(guidance, at_once=False), known=known)
+    torch.testing.assert_close(alone, expected, **CLOSE)
 
 
 def test_the_exact_sink_is_the_first_chunk_alone_and_so_is_a_cut_of_whole_chunks() -> None:
@@ -255,7 +273,7 @@ def test_stabilising_leaves_given_frames_clean() -> None:
     model = dataclasses.replace(MODEL, check=lambda: None)
     branches = Branches(of(stabilised(Guidance(), 0.3)), model)
     branches.claim()
-    branches.use(branches.settings, PROMPTS.at(0))
+    branches.use(branches.settings, 0)
     clean = randn(2, TINY.out_channels, 4, 6)
     with pytest.MonkeyPatch.context() as patch:
         genuine = evaluator.predict
@@ -295,7 +313,7 @@ def test_noisy_passes_leave_the_histories_as_they_are() -> None:
     for branches in (quiet, busy):
         branches.claim()
         for first in (0, 3, 6):
-            branches.use(branches.settings, PROMPTS.at(first))
+            branches.use(branches.settings, first)
             for _ in range(3 if branches is busy else 1):
                 branches.velocity(randn(3, TINY.out_channels, 4, 6, seed=first), row)
             branches.commit(first, randn(3, TINY.out_channels, 4, 6, seed=50 + first))

@@ -17,7 +17,7 @@ from longtake.samplers import histories
 from longtake.samplers.context_noise import ContextNoise
 from longtake.samplers.cost import cost
 from longtake.samplers.denoiser import local_denoiser
-from longtake.samplers.guidance import cfg, fractional, stabilised
+from longtake.samplers.guidance import Guidance, cfg, fractional, stabilised
 from longtake.samplers.known import KnownFrame, KnownFrames, sequence, together
 from longtake.samplers.ladder import flow_ladder
 from longtake.samplers.memory import rollout_memory
@@ -33,6 +33,7 @@ from longtake.samplers.schedule import (
 )
 from longtake.samplers.settings import RolloutSettings
 from longtake.samplers.solvers import DDIM, ReNoise, Solver
+from longtake.stream.chain import Chain
 from longtake.tests.laws import examples
 from longtake.tests.matrix_schedule import MatrixSchedule, matrices
 from longtake.tests.tiny_model import CHUNKS, TINY, randn, settings, timeline
@@ -44,14 +45,17 @@ LADDERS = flow_ladder(3, 2.0)
 SOLVERS: list[Solver] = [ReNoise(), DDIM(eta=1.0), DPMSolverPP2M(), UniPC2()]
 
 
-def known(levels: dict[int, float]) -> KnownFrames:
-    """Frames of the clip at their own places, each at its level."""
-    return KnownFrames(tuple(KnownFrame(f, CLIP[f], level) for f, level in levels.items()))
+def known(levels: dict[int, float], ahead: int = 0) -> KnownFrames:
+    """Frames of the clip, over and over, at their own places, each at its level."""
+    frames = (KnownFrame(f, CLIP[f % LENGTH], level, ahead) for f, level in levels.items())
+    return KnownFrames(tuple(frames))
 
 
-def shot(levels: dict[int, float], schedule: object = CHUNKS, **changes: object) -> RolloutSettings:
+def shot(
+    levels: dict[int, float], schedule: object = CHUNKS, ahead: int = 0, **changes: object
+) -> RolloutSettings:
     chosen = {"length": LENGTH, "prompts": timeline(0), "cache": FullHistory(), **changes}
-    return settings(schedule, known=known(levels), **chosen)
+    return settings(schedule, known=known(levels, ahead), **chosen)
 
 
 def made(of: RolloutSettings) -> Tensor:
@@ -63,25 +67,70 @@ def made(of: RolloutSettings) -> Tensor:
     [(3, 3, False, "bidirectional"), (1, 1, False, "block-causal"),
      (2, 1, False, "block-causal"), (3, 0, False, "bidirectional"), (1, 1, True, "bidirectional")],
 )  # fmt: skip
+@pytest.mark.parametrize("ahead", [0, 2, LENGTH])
 @pytest.mark.parametrize(
     "levels",
     [{0: 0.0}, {0: 0.0, 1: 0.0, 2: 0.0, 3: 0.0}, {2: 0.0, 5: 0.0}, {6: 0.0, 0: 0.0},
-     {0: 0.0, 1: 0.4, 3: 0.8}, dict.fromkeys(range(LENGTH), 0.6)],
+     {0: 0.0, 1: 0.4, 3: 0.8, 6: 0.3}, dict.fromkeys(range(LENGTH), 0.6)],
     ids=str,
 )  # fmt: skip
-def test_known_frames_are_seen_at_their_levels_as_in_one_whole_sequence(
-    levels: dict[int, float], chunk: int, lag: float, mirrored: bool, within: str
+def test_known_frames_are_seen_at_their_levels_as_in_one_whole_sequence(  # noqa: PLR0913
+    levels: dict[int, float], ahead: int, chunk: int, lag: float, mirrored: bool, within: str
 ) -> None:
     schedule = Staggered(LADDER, chunk, lag, mirrored=mirrored, within=within)
-    of = shot(levels, schedule)
+    of = shot(levels, schedule, ahead)
     chunks = -(-(LENGTH - of.origin) // chunk)
     starts = [int(min(i, chunks - 1 - i) * lag if mirrored else i * lag) for i in range(chunks)]
     given = {f: (CLIP[f], level) for f, level in levels.items()}
     expected = brute_force(
-        starts, chunk, causal=within == "block-causal", origin=of.origin, known=given
+        starts, chunk, causal=within == "block-causal", origin=of.origin, known=given, ahead=ahead
     )
     atol = 1e-5 * float(expected.abs().max())
     torch.testing.assert_close(made(of), expected, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("prompts", [(0, 2, 3), (0, 5)], ids=str)
+@pytest.mark.parametrize(
+    ("chunk", "lag", "within"),
+    [(3, 3, "bidirectional"), (1, 1, "block-causal"), (2, 1, "bidirectional"),
+     (2, 0, "block-causal")],
+)  # fmt: skip
+def test_every_chunk_in_flight_has_its_own_prompt_and_so_has_what_is_ahead(
+    prompts: tuple[int, ...], chunk: int, lag: float, within: str
+) -> None:
+    schedule = Staggered(LADDER, chunk, lag, within=within)
+    of = shot({0: 0.0, 6: 0.2}, schedule, 4, prompts=timeline(*prompts))
+    starts = [int(i * lag) for i in range(-(-(LENGTH - 1) // chunk))]
+    given = {0: (CLIP[0], 0.0), 6: (CLIP[6], 0.2)}
+    expected = brute_force(
+        starts, chunk, causal=within == "block-causal", origin=1, known=given, ahead=4,
+        prompts=prompts,
+    )  # fmt: skip
+    atol = 1e-5 * float(expected.abs().max())
+    torch.testing.assert_close(made(of), expected, rtol=0, atol=atol)
+    again = list(generate(of, MODEL))
+    for after in range(1, len(again)):
+        rest = resumed(of, again, after)
+        pairs = zip(rest, again[after:], strict=True)
+        assert all(torch.equal(a.latents, b.latents) for a, b in pairs)
+
+
+@pytest.mark.parametrize("reach", [(3, 2, 1), (2,), (1, 9)], ids=str)
+@pytest.mark.parametrize(("chunk", "lag"), [(1, 1), (2, 1), (2, 3), (3, 2)])
+def test_a_chunk_looks_back_as_far_as_its_part_of_the_steps_may(
+    reach: tuple[int, ...], chunk: int, lag: float
+) -> None:
+    """MAGI-1's kv_range; also beside guidance branches that are passed together."""
+    schedule = Staggered(LADDER, chunk, lag, within="block-causal", reach=reach)
+    of = shot({0: 0.0, 6: 0.2}, schedule, 4)
+    starts = [int(i * lag) for i in range(-(-(LENGTH - 1) // chunk))]
+    given = {0: (CLIP[0], 0.0), 6: (CLIP[6], 0.2)}
+    expected = brute_force(starts, chunk, causal=True, origin=1, known=given, ahead=4, reach=reach)
+    atol = 1e-5 * float(expected.abs().max())
+    torch.testing.assert_close(made(of), expected, rtol=0, atol=atol)
+    same = dataclasses.replace(of.prompts, negative=of.prompts.entries[0].embedding)
+    guided = dataclasses.replace(of, guidance=cfg(2.0), prompts=same)
+    torch.testing.assert_close(made(guided), expected, rtol=0, atol=10 * atol)
 
 
 @examples(20)
@@ -116,7 +165,7 @@ def test_where_everything_is_known_only_commits_are_evaluated(schedule: Staggere
 
 @pytest.mark.parametrize("schedule", [CHUNKS, rolling(LADDERS, 2), full_sequence(LADDERS)])
 def test_a_frame_known_at_pure_noise_is_not_known(schedule: Staggered) -> None:
-    unknown = shot(dict.fromkeys(range(LENGTH), 1.0), schedule)
+    unknown = shot(dict.fromkeys(range(LENGTH), 1.0), schedule, ahead=4)
     assert torch.equal(made(unknown), made(shot({}, schedule)))
 
 
@@ -201,6 +250,53 @@ def test_given_frames_change_no_estimate_but_for_what_is_not_made(given_frames: 
     assert 0 < part.working_bytes <= 1.05 * whole.working_bytes
 
 
+@pytest.mark.parametrize("guidance", [cfg(2.0), fractional(1.5, 0.5)], ids=["cfg", "fractional"])
+def test_known_frames_ahead_are_in_the_plan(guidance: Guidance) -> None:
+    """The most of them at once: 4, 5 and 6 are all seen from frame 4 on, one more than 2 ahead."""
+    of = shot({2: 0.0, 4: 0.0, 5: 0.0, 6: 0.4}, ahead=2, length=12, guidance=guidance)
+    assert of.known.most_ahead == 2 and of.pass_frames == 3 + 2
+    assert shot({9: 1.0, 10: 0.0}, ahead=20, length=12).known.most_ahead == 1
+    chunks = list(generate(of, MODEL))
+    assert {c.kv_bytes for c in chunks} == {rollout_memory(of, TINY, torch.float32).kv_bytes}
+    plain = shot({2: 0.0, 4: 0.0, 5: 0.0, 6: 0.4}, length=12, guidance=guidance)
+    more, less = (rollout_memory(one, TINY, torch.float32) for one in (of, plain))
+    assert more.working_bytes > less.working_bytes and more.kv_bytes > less.kv_bytes
+
+
+@pytest.mark.parametrize("schedule", [CHUNKS, rolling(LADDERS, 2)], ids=["causal", "rolling"])
+def test_what_is_ahead_names_the_chunks_that_see_it(schedule: Staggered) -> None:
+    """Keys differ from the first chunk on whose latents do."""
+    seen, noisier, unseen = (
+        keyed(shot({10: level}, schedule, ahead, length=12))
+        for level, ahead in ((0.0, 4), (0.5, 4), (0.0, 0))
+    )
+    for other in (noisier, unseen):
+        same = [torch.equal(a, b) for (_, a), (_, b) in zip(seen, other, strict=True)]
+        assert [a == b for (a, _), (b, _) in zip(seen, other, strict=True)] == same
+        assert same == sorted(same, reverse=True) and same[0] and not same[-1]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "change"), [(CHUNKS, 9), (rolling(LADDERS, 2), 8)], ids=["causal", "rolling"]
+)
+def test_a_later_prompt_names_the_chunks_beside_which_its_own_is_made(
+    schedule: Staggered, change: int
+) -> None:
+    one, two = (
+        keyed(shot({}, schedule, length=12, prompts=timeline(*starts)))
+        for starts in ((0,), (0, change))
+    )
+    same = [torch.equal(a, b) for (_, a), (_, b) in zip(one, two, strict=True)]
+    assert [a == b for (a, _), (b, _) in zip(one, two, strict=True)] == same
+    assert same == sorted(same, reverse=True) and same[0] and not same[-1]
+
+
+def keyed(of: RolloutSettings) -> list[tuple[str, Tensor]]:
+    """Every chunk's key and latents."""
+    chain = Chain(of, "model")
+    return [(chain.key(chunk.index), chunk.latents) for chunk in generate(of, MODEL)]
+
+
 def test_a_shot_that_is_all_known_is_estimated_too() -> None:
     given_whole = shot(dict.fromkeys(range(LENGTH), 0.0))
     assert cost(given_whole, TINY, torch.float32).steps == 0
@@ -218,6 +314,7 @@ def test_a_shot_that_is_all_known_is_estimated_too() -> None:
         (lambda: sequence(CLIP, level=1.5), "from 0 to 1; got 1.5"),
         (lambda: sequence(CLIP, level=float("nan")), "from 0 to 1; got nan"),
         (lambda: sequence(CLIP / 0), "not finite"),
+        (lambda: sequence(CLIP, ahead=-1), "0 or more latent frames ahead; got -1"),
         (lambda: together([sequence(CLIP[:3]), sequence(CLIP[:1], 2)]), "fall on latent frame 2"),
         (lambda: together([sequence(CLIP[:1]), sequence(CLIP[:1, :, :, :2], 2)]), "different"),
     ],

@@ -26,9 +26,12 @@ from longtake.attention.packed_store import Packed
 from longtake.attention.quantize import INT4, INT8
 from longtake.model.config import DiTConfig
 from longtake.model.dit import WanDiT
-from longtake.model.memory import peak_bytes, shape_only
+from longtake.model.memory import META, peak_bytes, shape_only
+from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig
 from longtake.samplers.denoiser import Denoiser
 from longtake.samplers.guidance.presets import cfg, fractional, temporal, vanilla
+from longtake.samplers.guidance.score import Pull, Score, on_device, slope_of
+from longtake.samplers.guidance.scores import Motion, Palette, Pictures, Region
 from longtake.samplers.ladder import flow_ladder
 from longtake.samplers.memory import most_bytes, rollout_memory
 from longtake.samplers.prompts import PromptTimeline, TimedPrompt
@@ -41,6 +44,7 @@ F32, BF16 = torch.float32, torch.bfloat16
 SMALL = DiTConfig(192, 768, 4, 5, 64)
 LIKE_1_3B = DiTConfig(1536, 8960, 12, 2, 4096)  # Wan 2.1 1.3B, with 2 of its 30 layers
 WITHIN = 0.05
+PICTURES = Pictures(TinyVAE(TinyVAEConfig()).eval(), torch.device("cpu"))
 
 
 @pytest.fixture(autouse=True)
@@ -63,6 +67,25 @@ def allocator_peak(run: Callable[[], object]) -> int:
         now += event.nbytes()
         peak = max(peak, now)
     return peak
+
+
+SCORES: dict[str, Score] = {
+    "palette": Palette(((1.0, 0.0, 0.0), (0.0, 0.0, 1.0)), PICTURES),
+    "region": Region(torch.rand(3, 32, 48), (0.0, 0.5, 0.5, 0.5), PICTURES),
+    "motion": Motion(0.5),
+}
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_the_gradient_of_a_score_is_in_the_plan(name: str) -> None:
+    clean = torch.zeros(3, 16, 12, 16)
+    meta = on_device(SCORES[name], META)
+    planned = peak_bytes(lambda: slope_of(meta, clean.to(META), clean[:1].to(META), 3))
+    real = allocator_peak(lambda: slope_of(SCORES[name], clean, clean[:1], 3))
+    assert planned == pytest.approx(real, rel=WITHIN, abs=2**17)
+    shot = replace(settings(SMALL), guidance=replace(cfg(1.0), pulls=(Pull(SCORES[name]),)))
+    assert rollout_memory(shot, SMALL, F32).working_bytes > planned
+    assert most_bytes(shot, SMALL, F32) > rollout_memory(shot, SMALL, F32).total_bytes
 
 
 def zeros(config: DiTConfig, dtype: torch.dtype) -> WanDiT:

@@ -55,6 +55,16 @@ def test_frames_land_where_their_time_is_shown(
     assert is_at(collected(bench, known_frames=known), clip, *places)
 
 
+def test_frames_may_be_seen_ahead(bench: Bench) -> None:
+    """What is made before them changes, and they stay."""
+    clip, made = latent(), list[Tensor]()
+    for ahead in (0, 8):
+        [known] = bench.run("LongtakeKnownFrames", latent=clip, start=1.0, ahead=ahead)
+        made.append(collected(bench, known_frames=known))
+    assert all(is_at(one, clip, 4) for one in made)
+    assert not torch.equal(made[0][:3], made[1][:3])
+
+
 def test_chained_known_frames_are_all_there(bench: Bench) -> None:
     clips = [latent(), latent(2)]
     [first] = bench.run("LongtakeKnownFrames", latent=clips[0])

@@ -297,16 +297,3 @@ def test_a_pipelined_shot_is_whole_and_goes_on_after_a_cancel(bench: Bench) -> N
     [frames] = bench.run("LongtakeVAEDecode", rollout=again, vae=vae)
     assert torch.equal(bench.run("LongtakeCollectFrames", frames=frames)[0], whole)
     assert again.resumed_from == 2
-
-
-def test_a_prompt_that_no_chunk_begins_under_is_pointed_out(
-    bench: Bench, caplog: pytest.LogCaptureFixture
-) -> None:
-    model, clip, _ = bench.run("LongtakeLoadDemoModel")
-    text = "0: a red ball\n1: a blue ball"
-    [prompts] = bench.run("LongtakePromptTimeline", clip=clip, text=text)
-    for kind, told in (("full sequence", True), ("pyramid", False)):
-        caplog.clear()
-        [schedule] = bench.run("LongtakeSchedule", schedule=kind)
-        bench.run("LongtakeSampler", model=model, prompts=prompts, schedule=schedule, length=2.0)
-        assert ("The prompt 'a blue ball' has no effect" in caplog.text) == told

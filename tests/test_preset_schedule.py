@@ -10,7 +10,7 @@ from longtake.attention.cache_policy import FullHistory, WindowSink
 from longtake.model.families.table import BY_KEY, FAMILIES
 from longtake.model.preset import DEMO
 from longtake.samplers.preset_schedule import preset_cache, preset_schedule
-from longtake.samplers.schedule_options import solver_named
+from longtake.samplers.schedule_options import solver_for
 
 PUBLISHED = [  # levels of a chunk, chunk, window, sink: models.md of each repository
     ("self-forcing", (1, 0.9375, 0.83333, 0.625, 0), 3, 18, 0),
@@ -60,4 +60,4 @@ def test_plain_models_take_the_whole_sequence_and_all_of_the_past() -> None:
 def test_every_row_can_be_run() -> None:
     for row in FAMILIES:
         assert preset_schedule(row.preset).ladder[-1] == 0
-        solver_named(row.preset.solver)
+        solver_for(row.preset.solver)

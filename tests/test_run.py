@@ -80,8 +80,8 @@ def guide(strength: float) -> Ask:
 
 
 def with_prompt(start: int, text: str, **changes: Any) -> dict[str, Any]:
-    """Settings with a prompt more, as its timeline line would give."""
-    entry = TimedPrompt(start, embedding(int(text)), text)
+    """Settings with a prompt more, not foreseen; for causal chunks as a timeline's line gives."""
+    entry = TimedPrompt(start, embedding(int(text)), text, since=start)
     return {"prompts": timeline(0, 3).with_prompt(entry), **changes}
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 from longtake.errors import BadInput, StorageError
 from longtake.headless.cli import main
 from longtake.samplers.ladder import few_step_ladder, flow_ladder
+from longtake.samplers.process import VariancePreserving
 from longtake.samplers.schedule import (
     Row,
     Staggered,
@@ -28,7 +29,7 @@ from longtake.samplers.schedule_options import (
     SOLVERS,
     STEP_PRESETS,
     ScheduleOptions,
-    solver_named,
+    solver_for,
 )
 from longtake.samplers.schedule_picture import (
     CLEAN,
@@ -43,6 +44,7 @@ from longtake.samplers.schedule_picture import (
     level_colour,
     picture_of,
 )
+from longtake.samplers.solvers import DDIM
 
 LADDER = flow_ladder(4, 2.0)
 
@@ -74,7 +76,18 @@ def test_every_kind_takes_every_preset(kind: str, preset: str) -> None:
 
 
 def test_every_solver_has_a_name() -> None:
-    assert all(solver_named(name) is solver for name, solver in SOLVERS.items())
+    assert all(solver_for(name) is solver for name, solver in SOLVERS.items())
+
+
+def test_models_that_are_no_flows_have_their_noise_schedule_and_the_solvers_made_for_it() -> None:
+    process = VariancePreserving("sigmoid")
+    assert solver_for("ddim", "v", "sigmoid") == DDIM(process, "v")
+    assert solver_for("ancestral", "epsilon", "sigmoid") == DDIM(process, "epsilon", eta=1.0)
+    assert solver_for("ddim", betas="sigmoid") == DDIM()
+    with pytest.raises(BadInput, match="predicts v; choose ddim or ancestral"):
+        solver_for("unipc 2", "v")
+    with pytest.raises(BadInput, match="predicts is 'x0'; choose one of flow, epsilon, v"):
+        solver_for("ddim", "x0")
 
 
 def test_a_list_goes_before_a_preset_and_a_preset_before_steps() -> None:
@@ -116,7 +129,7 @@ def test_a_choice_that_cannot_be_run_is_one_sentence(
     with pytest.raises(BadInput, match=complaint):
         ScheduleOptions(**change).schedule()
     with pytest.raises(BadInput, match="solver is 'heun'; choose one of euler, "):
-        solver_named("heun")
+        solver_for("heun")
 
 
 def test_cells_are_history_then_levels_then_waiting() -> None:

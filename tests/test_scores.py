@@ -19,7 +19,6 @@ from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import Guidance, Pull, Score, When
 from longtake.samplers.guidance.score import gradient
 from longtake.samplers.guidance.scores import Motion, Palette, Pictures, Region
-from longtake.samplers.memory import rollout_memory
 from longtake.samplers.process import VariancePreserving
 from longtake.samplers.rollout import generate
 from longtake.samplers.solvers import DDIM
@@ -176,13 +175,6 @@ def test_a_guided_rollout_fits_its_wish_better(name: str) -> None:
     score = scores()[name]
     pulled = rollout(Guidance(pulls=(Pull(score),)), prompts=settings().prompts)
     assert score(pulled, NOTHING, 0) > score(rollout(Guidance()), NOTHING, 0)
-
-
-def test_the_memory_of_a_pass_is_planned_without_its_scores() -> None:
-    s = settings(guidance=Guidance(pulls=(Pull(scores()["palette"]),)), length=9)
-    plain = settings(length=9)
-    ours, expected = (rollout_memory(one, TINY, torch.float32) for one in (s, plain))
-    assert ours == expected
 
 
 def test_the_wish_is_part_of_the_chunks_keys() -> None:

@@ -98,12 +98,12 @@ def test_all_branches_go_on_from_their_snapshot(changes: dict[str, Guidance]) ->
     for branches in (straight, resumed):
         branches.claim()
     for rows in chunks[:2]:
-        straight.use(chosen, chosen.prompts.at(rows[0].first))
+        straight.use(chosen, rows[0].first)
         latents = randn(3, TINY.out_channels, 4, 6, seed=rows[0].first)
         straight.velocity(latents, rows[0])
         straight.commit(rows[0].first, latents)
-    resumed.restore(written_and_read(straight.snapshot()), chosen.prompts.at(3))
+    resumed.restore(written_and_read(straight.snapshot()), chosen.in_force(3, 6))
     row, x = chunks[2][0], randn(3, TINY.out_channels, 4, 6, seed=6)
     for branches in (straight, resumed):
-        branches.use(chosen, chosen.prompts.at(6))
+        branches.use(chosen, 6)
     assert torch.equal(straight.velocity(x, row), resumed.velocity(x, row))

@@ -112,7 +112,7 @@ def revisit(kit: Kit, seed: int, recipe: Recipe, *, windows: Sequence[int]) -> d
     shot, prompts = _there_and_back(seed)
     recipe = replace(recipe, length=2 * TURN)
     truth = render(scene([shot], frame_count(recipe.length)), DEMO.height, DEMO.width)[0]
-    history = _chunks(encode_shots(kit.vae, [shot], TURN, DEMO.width)[0])
+    history = as_chunks(encode_shots(kit.vae, [shot], TURN, DEMO.width)[0])
     found = {}
     for window in windows:
         chunks = sample(kit, replace(recipe, window=window), prompts, seed, history)
@@ -131,7 +131,7 @@ def recall(kit: Kit, seed: int, recipe: Recipe, *, windows: Sequence[int]) -> di
     shot, prompts = _there_and_back(seed)
     recipe = replace(recipe, length=TURN + AFTER_TURN + DEMO.chunk_frames)
     truth = render(scene([shot], frame_count(recipe.length)), DEMO.height, DEMO.width)[0, -1]
-    clip = _chunks(encode_shots(kit.vae, [shot], recipe.length, DEMO.width)[0])
+    clip = as_chunks(encode_shots(kit.vae, [shot], recipe.length, DEMO.width)[0])
     history = clip[:-1]
     found = {"decoded truth": _entering_agreement(decode(kit, clip)[-1], truth)}
     for window in windows:
@@ -150,7 +150,7 @@ def _there_and_back(seed: int) -> tuple[Shot, list[tuple[int, str]]]:
     return shot, [(0, caption(away, rng)), (TURN, caption(back, rng))]
 
 
-def _chunks(latents: Tensor) -> list[Chunk]:
+def as_chunks(latents: Tensor) -> list[Chunk]:
     """Latents (f, c, h, w) cut as if they had been generated."""
     parts = latents.split(DEMO.chunk_frames)
     return [Chunk(i, DEMO.chunk_frames * i, part) for i, part in enumerate(parts)]

@@ -9,13 +9,16 @@ the velocity from level 1 to 0 thereby moves the clean latents by weight times t
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Protocol
+from copy import copy, deepcopy
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Protocol, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...errors import BadInput, NotFinite
+
+T = TypeVar("T")
 
 
 class Score(Protocol):
@@ -59,19 +62,39 @@ class Pull:
 
 
 def gradient(score: Score, clean: Tensor, before: Tensor, first: int) -> Tensor:
-    """The score's gradient with respect to clean latents (f, c, h, w), like them.
-
-    Leaves the host's inference mode for this one computation.
-    """
-    with torch.inference_mode(False), torch.enable_grad():
-        latents = outside_inference(clean).float().requires_grad_()
-        (slope,) = torch.autograd.grad(score(latents, outside_inference(before), first), latents)
+    """The score's gradient with respect to clean latents (f, c, h, w), like them; it is finite."""
+    slope = slope_of(score, clean, before, first)
     if not torch.isfinite(slope).all():
         raise NotFinite(
             f"the score {type(score).__name__} gave a gradient that is not finite at latent frame "
             f"{first}; lower its weight or check its picture."
         )
     return slope.to(clean)
+
+
+def slope_of(score: Score, clean: Tensor, before: Tensor, first: int) -> Tensor:
+    """The same as it comes, float32.
+
+    Leaves the host's inference mode for this one computation.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        latents = outside_inference(clean).float().requires_grad_()
+        (slope,) = torch.autograd.grad(score(latents, outside_inference(before), first), latents)
+    return slope
+
+
+def on_device(part: T, device: torch.device) -> T:
+    """A score, or a part of one, with tensors and modules on `device`; the given one stays."""
+    if isinstance(part, (Tensor, nn.Module)):
+        with torch.inference_mode(False):
+            own = part if isinstance(part, Tensor) else deepcopy(part)
+            return own.to(device)  # type: ignore[return-value]
+    if not is_dataclass(part):
+        return part
+    made = copy(part)
+    for name in {*(one.name for one in fields(part)), *getattr(part, "__dict__", ())}:
+        object.__setattr__(made, name, on_device(getattr(part, name), device))
+    return made
 
 
 def outside_inference(tensor: Tensor) -> Tensor:

@@ -106,6 +106,15 @@ class View:
         """Whether the view has a cache that is made anew before each chunk."""
         return self.exact and not self.pure_noise and not isinstance(self.seen, Nothing)
 
+    @property
+    def level_ahead(self) -> float | None:
+        """The noise level at which known frames of the future are seen, None if not at all.
+
+        They are history too, ahead of its time: a part of the past leaves them, no history and the
+        sink do without.
+        """
+        return None if isinstance(self.seen, (Nothing, Sink)) else self.level
+
     def __str__(self) -> str:
         """For people: `last 4, exact`."""
         noise = f" at noise {self.level:g}" if 0 < self.level < 1 else ""

@@ -1,0 +1,105 @@
+"""What a guidance bench found: means with intervals, differences to plain CFG, distances."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from ..errors import StorageError
+from ..training.estimate import Estimate, estimate
+from ._guided import Features, Measured, kernel_distance
+from ._records import Records
+from ._report import setting
+
+RESAMPLES = 200
+PLAIN, TRUTH, DISTANCE = "cfg", "truth", "distance to truth"
+Rollouts = Sequence[Measured]
+
+
+@dataclass(slots=True)
+class Findings:
+    """Means with 95 % intervals by case and measure, and each rollout's own figures.
+
+    `widest` is the largest half-width of a case's adherence.
+    """
+
+    plan: object
+    made_with: Mapping[str, object] = field(default_factory=dict)
+    widest: float = 1.0
+    figures: dict[str, dict[str, Estimate]] = field(default_factory=dict)
+    against_plain: dict[str, dict[str, Estimate]] = field(default_factory=dict)
+    samples: dict[str, list[dict[str, float]]] = field(default_factory=dict)
+
+    def save(self, path: Path) -> None:
+        """Write all of it as JSON."""
+        content = {"suite": "guidance", **asdict(self), **setting()}
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(content, indent=1, default=str) + "\n", "utf-8")
+        except OSError as error:
+            raise StorageError(
+                f"the results cannot be written to {path} ({error.strerror}); "
+                "choose another --json file."
+            ) from error
+
+    def show(self, console: Console) -> None:
+        """Every case's figures, a line each."""
+        for name, figures in self.figures.items():
+            for key, value in figures.items():
+                console.print(f"{name:24} {key:38} {value}  n={value.clips}", highlight=False)
+
+
+def findings(plan: object, records: Records, cases: Sequence[str]) -> Findings:
+    """The figures of the seeds of which every case was measured."""
+    found = Findings(plan, records.made_with)
+    seeds = records.paired(cases)
+    by_case = {case: [records.found[case, seed] for seed in seeds] for case in cases}
+    for name, made in by_case.items() if len(seeds) > 1 else ():
+        found.samples[name] = [one.figures for one in made]
+        found.figures[name] = means([one.figures for one in made])
+        if name != PLAIN and name != TRUTH and PLAIN in by_case:
+            found.against_plain[name] = differences(made, by_case[PLAIN])
+        others, truth = against(name, by_case.get(TRUTH, []), made)
+        if truth:
+            found.figures[name][DISTANCE] = distance(others, truth)
+    of_models = [one["adherence"] for name, one in found.figures.items() if name != TRUTH]
+    found.widest = max(((one.high - one.low) / 2 for one in of_models), default=1.0)
+    return found
+
+
+def against(name: str, truth: Rollouts, made: Rollouts) -> tuple[list[Features], list[Features]]:
+    """What is compared with what: rollouts with all of truth, truth's one half with the other."""
+    features, known = ([one.features for one in part] for part in (made, truth))
+    return (known[::2], known[1::2]) if name == TRUTH else (features, known)
+
+
+def means(rows: Sequence[Mapping[str, float]]) -> dict[str, Estimate]:
+    """Of every measure."""
+    return {key: estimate([row[key] for row in rows]) for key in rows[0]}
+
+
+def differences(made: Rollouts, plain: Rollouts) -> dict[str, Estimate]:
+    """Of every measure to plain CFG's, seed by seed."""
+    pairs = list(zip(made, plain, strict=True))
+    return means([{k: a.figures[k] - b.figures[k] for k in a.figures} for a, b in pairs])
+
+
+def distance(made: Sequence[Features], reference: Sequence[Features]) -> Estimate:
+    """Kernel distance of the segments of all rollouts, with an interval over rollouts."""
+    whole = kernel_distance(np.concatenate(made), np.concatenate(reference))
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(RESAMPLES):
+        halves = (
+            [of[i] for i in rng.choice(len(of), max(1, len(of) // 2), replace=False)]
+            for of in (made, reference)
+        )
+        found.append(kernel_distance(*(np.concatenate(half) for half in halves)))
+    # Half-samples without replacement vary as the whole sample's estimate does.
+    low, high = np.percentile(np.array(found) - np.mean(found), [2.5, 97.5])
+    return Estimate(whole, whole + float(low), whole + float(high), len(made))

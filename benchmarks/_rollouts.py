@@ -1,0 +1,106 @@
+"""What benches of long rollouts share: their plan, their results, and the way from one to the
+other.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+
+from ..errors import BadInput, StorageError
+from ..model.preset import DEMO, DEMO_FOLDER
+from ..training.estimate import Estimate
+from ._guided import Measured
+from ._records import Job, Records
+from ._report import Claim, setting
+from ._tenths import ends, show, tenths
+
+TRUTH = "truth"
+LEAST_LATENTS = 120  # a segment of a vector in every tenth
+
+
+@dataclass(frozen=True, slots=True)
+class LongPlan:
+    """How many rollouts of how many latent frames, how wide, and by how many processes; no rollout
+    is started after `hours`. `record` keeps what was made.
+    """
+
+    rollouts: int
+    latents: int
+    width: int = DEMO.width
+    workers: int = 1
+    hours: float = float("inf")
+    record: Path | None = None
+    folder: Path = DEMO_FOLDER
+
+    def __post_init__(self) -> None:
+        if self.latents < LEAST_LATENTS or self.rollouts < 1:
+            raise BadInput(
+                f"a long rollout has {LEAST_LATENTS} latent frames or more, and there is at least "
+                f"one; got {self.rollouts} of {self.latents}."
+            )
+
+    @property
+    def length(self) -> int:
+        """Whole chunks."""
+        return self.latents // DEMO.chunk_frames * DEMO.chunk_frames
+
+
+@dataclass(slots=True)
+class LongResults:
+    """By case: every measure in every tenth, what the ends say, and claims."""
+
+    suite: str
+    plan: LongPlan
+    made_with: Mapping[str, object]
+    tenths: dict[str, dict[str, list[Estimate]]] = field(default_factory=dict)
+    ends: dict[str, dict[str, Estimate]] = field(default_factory=dict)
+    claims: list[Claim] = field(default_factory=list)
+
+    def claim(self, text: str, bound: float, limit: float) -> None:
+        """Claim that `bound` is `limit` or more."""
+        self.claims.append(Claim(text, bound, limit, bound >= limit))
+
+    def save(self, path: Path) -> None:
+        """Write all of it as JSON."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            content = json.dumps({**asdict(self), **setting()}, indent=1, default=str)
+            path.write_text(content + "\n", "utf-8")
+        except OSError as error:
+            raise StorageError(
+                f"the results cannot be written to {path} ({error.strerror}); choose another "
+                "--json file."
+            ) from error
+
+    def show(self, console: Console) -> None:
+        """The ends of every case, then the claims."""
+        for name, figures in self.ends.items():
+            show(console, name, figures)
+        for claim in self.claims:
+            word = "[green]holds[/]" if claim.holds else "[red]FAILS[/]"
+            console.print(f"{word} {claim.text}: {claim.bound:.3f} (limit {claim.limit:g})")
+
+
+def run(
+    suite: str,
+    plan: LongPlan,
+    cases: list[str],
+    measure: Callable[[Job], Measured],
+    made_with: Mapping[str, object],
+) -> LongResults:
+    """Measure truth and all cases, a seed at a time; what every case has is compared."""
+    records, names = Records(plan.record, made_with), [TRUTH, *cases]
+    until = time.monotonic() + 3600 * plan.hours
+    records.complete(measure, records.missing(names, range(plan.rollouts)), plan.workers, until)
+    found, seeds = LongResults(suite, plan, made_with), records.paired(names)
+    truth = [records.found[TRUTH, seed] for seed in seeds]
+    for name in cases if seeds else ():
+        made = [records.found[name, seed] for seed in seeds]
+        found.tenths[name], found.ends[name] = tenths(made, truth), ends(made, truth)
+    return found

@@ -1,0 +1,91 @@
+"""`longtake bench endurance`: is the last tenth of a rollout as good as the first?
+
+Rollouts of 10,000 latent frames (42 minutes of video) of the demo model, with its own settings and
+with naive ones: right readings and motion of each tenth, and how far it is from rendered truth.
+
+    python -m longtake.benchmarks.endurance --rollouts 1 --latents 1000 --record long.jsonl
+
+is the same with options; it takes hours on a CPU and can be made in parts.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import click
+import torch
+from rich.console import Console
+
+from ..model.checkpoint import read
+from ..model.fingerprint import fingerprint
+from ..model.preset import DEMO
+from ..model.vae.latent_format import SPATIAL_FACTOR
+from ..samplers.guidance import Guidance, cfg, extended, vanilla
+from ..training.command import reporting
+from ..training.kit import Recipe, load_kit
+from ._guided import Measured
+from ._records import Job
+from ._rollouts import LEAST_LATENTS, TRUTH, LongPlan, LongResults, run
+from ._tenths import by_tenths, true_vectors
+
+RECOMMENDED = "as the demo is set"
+CASES = {
+    RECOMMENDED: Recipe(),
+    "one step, no guidance": Recipe(steps=1, guidance=Guidance()),
+    "strong history guidance": Recipe(guidance=extended(cfg(DEMO.guidance_scale), vanilla(3.0))),
+}
+NEW_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+def main(json_path: Path | None) -> None:
+    """Run the whole suite, show it, and write it to `json_path` when there is one."""
+    found = measure(LongPlan(32, 10_000, workers=os.cpu_count() or 1))
+    found.show(Console(soft_wrap=True))
+    if json_path is not None:
+        found.save(json_path)
+
+
+def measure(plan: LongPlan) -> LongResults:
+    """All cases, and whether the demo's own settings last."""
+    weights = [fingerprint(read(file)[0]) for file in sorted(plan.folder.glob("*.safetensors"))]
+    made_with = {"latent_frames": plan.length, "width": plan.width, "weights": weights}
+    found = run("endurance", plan, [*CASES], partial(_one, plan), made_with)
+    if RECOMMENDED in found.ends:
+        own = found.ends[RECOMMENDED]
+        change, kept = own["right readings, last minus first"], own["motion, last over first"]
+        found.claim("right readings fall by no more than 5 points", change.low, -0.05)
+        found.claim("motion stays at 90 % or more", kept.low, 0.9)
+    return found
+
+
+def _one(plan: LongPlan, job: Job) -> Measured:
+    name, seed = job
+    recipe = CASES.get(name, Recipe())
+    recipe = replace(recipe, length=plan.length, columns=plan.width // SPATIAL_FACTOR)
+    with torch.inference_mode():
+        kit = load_kit(plan.folder)
+        return (true_vectors if name == TRUTH else by_tenths)(kit, seed, recipe)
+
+
+@click.command(help=__doc__)
+@click.option("--rollouts", type=click.IntRange(1), default=32, show_default=True)
+@click.option("--latents", type=click.IntRange(LEAST_LATENTS), default=10_000, show_default=True)
+@click.option("--width", type=click.IntRange(16), default=DEMO.width, show_default=True)
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--hours", default=float("inf"), help="Start no rollout after so long; 0: none.")
+@click.option("--record", type=NEW_FILE, help="Keep rollouts in FILE, and go on from there.")
+@click.option("--json", "json_path", type=NEW_FILE, help="Write the results to FILE.")
+def command(json_path: Path | None, **options: object) -> None:
+    """Command line."""
+    with reporting():
+        found = measure(LongPlan(**options))  # type: ignore[arg-type]
+        found.show(Console(soft_wrap=True))
+        if json_path is not None:
+            found.save(json_path)
+
+
+if __name__ == "__main__":
+    command()

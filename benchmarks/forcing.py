@@ -1,0 +1,128 @@
+"""`longtake bench forcing`: does Diffusion Forcing keep errors from compounding, or something else?
+
+Three models of one budget, which differ in the noise levels of their training alone, make the same
+rollouts of 1,000 latent frames: in 1, 2 and 4 steps, with clean and with noisy context. Train them
+first, each for hours on a CPU:
+
+    python -m longtake.training.train_dit --vae model/demo/vae.safetensors --recipe teacher-forcing
+        --steps 3000 --out twins/teacher-forcing        # and diffusion-forcing, full-sequence
+
+    python -m longtake.benchmarks.forcing --twins twins --rollouts 8 --record forcing.jsonl
+
+`longtake bench forcing` looks for the folder `twins` where it is run.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from itertools import product
+from pathlib import Path
+
+import click
+import torch
+from rich.console import Console
+
+from ..errors import BadInput
+from ..model.checkpoint import load_dit, load_text_encoder, read
+from ..model.config import config_from_shapes
+from ..model.fingerprint import fingerprint
+from ..model.preset import DEMO
+from ..model.vae.latent_format import SPATIAL_FACTOR
+from ..samplers.context_noise import ContextNoise
+from ..training.command import reporting
+from ..training.kit import Kit, Recipe, load_kit
+from ..training.recipes import RECIPES
+from ._guided import Measured
+from ._records import Job
+from ._rollouts import LEAST_LATENTS, TRUTH, LongPlan, LongResults, run
+from ._tenths import by_tenths, true_vectors
+
+STEPS, CONTEXT_NOISE = (1, 2, 4), (0.0, 0.1)
+TWINS = Path("twins")
+NEW_FILE = click.Path(path_type=Path, dir_okay=False)
+
+Case = tuple[str, int, float]
+"""A twin, its steps, and the noise level of its context."""
+
+
+def main(json_path: Path | None) -> None:
+    """Run the whole suite, show it, and write it to `json_path` when there is one."""
+    found = measure(LongPlan(32, 1000, workers=os.cpu_count() or 1), TWINS)
+    found.show(Console(soft_wrap=True))
+    if json_path is not None:
+        found.save(json_path)
+
+
+def measure(plan: LongPlan, folder: Path) -> LongResults:
+    """Every twin in every way."""
+    twins = twins_in(folder)
+    files = {name: fingerprint(read(path / "dit.safetensors")[0]) for name, path in twins.items()}
+    made_with = {"latent_frames": plan.length, "width": plan.width, "twins": files}
+    return run("forcing", plan, [*cases(twins)], partial(_one, plan, folder), made_with)
+
+
+def twins_in(folder: Path) -> dict[str, Path]:
+    """The folder of each twin that was trained; all of them must be there."""
+    found = {name: folder / name for name in RECIPES}
+    missing = [name for name, path in found.items() if not (path / "dit.safetensors").exists()]
+    if missing:
+        raise BadInput(
+            f"There is no dit.safetensors of {', '.join(missing)} in {folder}; train it with "
+            f"`python -m longtake.training.train_dit --recipe {missing[0]} --out "
+            f"{folder / missing[0]}`."
+        )
+    return found
+
+
+def cases(twins: Mapping[str, Path]) -> dict[str, Case]:
+    """All that is compared, by name."""
+    return {
+        f"{twin}, {steps} steps, context noise {noise:g}": (twin, steps, noise)
+        for twin, steps, noise in product(twins, STEPS, CONTEXT_NOISE)
+    }
+
+
+def twin_kit(kit: Kit, folder: Path) -> Kit:
+    """The demo's networks with a twin's transformer and words."""
+    dit = load_dit(folder / "dit.safetensors")
+    config = config_from_shapes(read(folder / "dit.safetensors")[0], dit.num_heads)
+    text = load_text_encoder(folder / "text.safetensors")
+    return replace(kit, dit=dit, config=config, text=text)
+
+
+def _one(plan: LongPlan, folder: Path, job: Job) -> Measured:
+    name, seed = job
+    recipe = Recipe(length=plan.length, columns=plan.width // SPATIAL_FACTOR)
+    with torch.inference_mode():
+        kit = load_kit(plan.folder)
+        if name == TRUTH:
+            return true_vectors(kit, seed, recipe)
+        twins = twins_in(folder)
+        twin, steps, noise = cases(twins)[name]
+        recipe = replace(recipe, steps=steps, noise=ContextNoise(noise))
+        return by_tenths(twin_kit(kit, twins[twin]), seed, recipe)
+
+
+@click.command(help=__doc__)
+@click.option("--twins", type=click.Path(path_type=Path), default=TWINS, show_default=True)
+@click.option("--rollouts", type=click.IntRange(1), default=32, show_default=True)
+@click.option("--latents", type=click.IntRange(LEAST_LATENTS), default=1000, show_default=True)
+@click.option("--width", type=click.IntRange(16), default=DEMO.width, show_default=True)
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--hours", default=float("inf"), help="Start no rollout after so long; 0: none.")
+@click.option("--record", type=NEW_FILE, help="Keep rollouts in FILE, and go on from there.")
+@click.option("--json", "json_path", type=NEW_FILE, help="Write the results to FILE.")
+def command(twins: Path, json_path: Path | None, **options: object) -> None:
+    """Command line."""
+    with reporting():
+        found = measure(LongPlan(**options), twins)  # type: ignore[arg-type]
+        found.show(Console(soft_wrap=True))
+        if json_path is not None:
+            found.save(json_path)
+
+
+if __name__ == "__main__":
+    command()

@@ -1,0 +1,92 @@
+"""Long rollouts measured by tenths: figures that are known, and a whole run on tiny twins."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from longtake.benchmarks import _tenths, endurance, forcing
+from longtake.benchmarks._guided import Measured
+from longtake.benchmarks._records import Job, Records
+from longtake.benchmarks._rollouts import LongPlan, run
+from longtake.benchmarks._tenths import ends, error, tenths
+from longtake.errors import BadInput
+from longtake.model.config import DiTConfig
+from longtake.training.train_dit import build, copy_of, save
+
+RNG = np.random.default_rng(0)
+TRUTH = [Measured({}, RNG.standard_normal((8, 48))) for _ in range(20)]
+
+
+def made(fall: float = 0.0, growth: float = 0.0) -> Measured:
+    """A rollout whose readings and motion fall, and whose error grows, from tenth to tenth."""
+    figures = {f"right readings {i}": 1 - fall * i for i in range(10)}
+    figures |= {f"motion {i}": 2 * (1 - fall * i) for i in range(10)}
+    return Measured(figures, np.stack([np.full(48, growth * i) for i in range(10)]))
+
+
+def here(self: Records, measure: Callable[[Job], Measured], jobs: list[Job], *_: object) -> None:
+    """`Records.complete` without processes."""
+    for job in jobs:
+        self.add(job, measure(job))
+
+
+def test_truth_is_one_standard_deviation_from_itself_and_a_shift_adds_to_it() -> None:
+    known = [one.features for one in TRUTH]
+    assert error(np.concatenate(known), known).mean() == pytest.approx(1.0, abs=0.02)
+    assert error(np.full((1, 48), 5.0), known)[0] == pytest.approx(5.0, abs=0.6)
+
+
+def test_the_ends_are_compared_within_each_rollout() -> None:
+    found = ends([made(0.02, 0.1), made(0.04, 0.1)], TRUTH)
+    assert found["right readings, last minus first"].mean == pytest.approx(-0.27)
+    assert found["motion, last over first"].mean == pytest.approx(1 - 9 * 0.03)
+    assert found["error, last tenth"].mean > 0.8 > 0.2 > found["error, first tenth"].mean
+    parts = tenths([made(0.02), made(0.04)], TRUTH)
+    assert [one.mean for one in parts["motion"]] == pytest.approx([2 - 0.06 * i for i in range(10)])
+
+
+@pytest.mark.parametrize(("fall", "holds"), [(0.0, True), (0.02, False)])
+def test_a_video_that_freezes_or_forgets_does_not_pass(
+    fall: float, holds: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Records, "complete", here)
+    known = lambda plan, job: TRUTH[job[1]] if job[0] == "truth" else made(fall)  # noqa: E731
+    monkeypatch.setattr(endurance, "_one", known)
+    found = endurance.measure(LongPlan(4, 240))
+    assert [claim.holds for claim in found.claims] == [holds, holds]
+    assert len(found.ends) == len(endurance.CASES)
+
+
+def test_twins_that_are_not_there_are_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"no dit.safetensors of diffusion-forcing, teacher-forcing"):
+        forcing.twins_in(tmp_path)
+
+
+def test_twins_are_compared_in_every_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    networks = build(DiTConfig(dim=24, ffn_dim=32, num_heads=2, num_layers=1, text_dim=64))
+    for name in ("diffusion-forcing", "teacher-forcing", "full-sequence"):
+        (tmp_path / name).mkdir()
+        save(tmp_path / name, copy_of(networks), networks)
+    twins = forcing.twins_in(tmp_path)
+    assert len(forcing.cases(twins)) == 3 * 3 * 2
+    monkeypatch.setattr(Records, "complete", here)
+    monkeypatch.setattr(_tenths, "TRUE_LATENTS", 24)
+    monkeypatch.setattr(forcing, "STEPS", (1,))
+    monkeypatch.setattr(forcing, "CONTEXT_NOISE", (0.1,))
+    plan = LongPlan(1, 120, width=32, record=tmp_path / "record.jsonl")
+    found = forcing.measure(plan, tmp_path)
+    readings = [one["right readings"][9].mean for one in found.tenths.values()]
+    assert len(readings) == 3 and len(set(readings)) == 1  # the same weights, the same shots
+    found.save(tmp_path / "out.json")
+    saved = json.loads((tmp_path / "out.json").read_text())
+    assert saved["suite"] == "forcing" and len(saved["made_with"]["twins"]) == 3
+    again = run("forcing", plan, [*found.ends], lambda job: pytest.fail(), found.made_with)
+    for name, figures in found.ends.items():
+        assert [f.mean for f in again.ends[name].values()] == pytest.approx(
+            [f.mean for f in figures.values()], rel=0.02
+        )
