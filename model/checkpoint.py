@@ -128,7 +128,7 @@ def load_dit(path: Path) -> WanDiT:
     """A Wan-family DiT in float32, ready to evaluate; text to video only."""
     checkpoint = open_checkpoint(path)
     found = checkpoint.found
-    if found.family.shape not in TEXT_TO_VIDEO or found.header.container == "GGUF":
+    if found.family.shape not in (*TEXT_TO_VIDEO, "ti2v-5b") or found.header.container == "GGUF":
         raise BadInput(
             f"{path} is {found.family.title}, which needs ComfyUI; without it, use a text-to-video "
             "model that is not quantised."

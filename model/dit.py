@@ -63,11 +63,15 @@ class TextKV:
         """Row `indices` in this order, with `runs` of prompts; one row for all is not copied."""
         if len(set(indices)) == 1:
             one, count = slice(indices[0], indices[0] + 1), len(indices)
-            layers = ((_repeat(k[one], count), _repeat(v[one], count)) for k, v in self.layers)
-        else:
-            picked = [*indices]
-            layers = ((k[picked], v[picked]) for k, v in self.layers)
-        return TextKV(tuple(layers), runs=runs)
+            return self._each(lambda x: _repeat(x[one], count), runs)
+        picked = [*indices]
+        return self._each(lambda x: x[picked], runs)
+
+    def _each(self, change: Callable[[Tensor], Tensor], runs: Runs) -> TextKV:
+        layers, image = (
+            tuple((change(k), change(v)) for k, v in part) for part in (self.layers, self.image)
+        )
+        return TextKV(layers, image, runs)
 
     def pick(self, batch: Tensor, frames: Tensor) -> TextKV:
         """One prompt per latent frame: prompt `frames` (b, f) of row `batch` (b,)."""

@@ -15,6 +15,7 @@ from .known_frames import KnownFrames
 from .load_demo import LoadDemoModel
 from .load_lora import LoadWanLora
 from .load_model import LoadCausalVideoModel
+from .load_vae import LoadWanVAE
 from .model_settings import SettingsFromModel
 from .outputs import SaveVideo
 from .preview import StreamingPreview
@@ -36,6 +37,7 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     LoadDemoModel,
     LoadCausalVideoModel,
     LoadWanLora,
+    LoadWanVAE,
     SettingsFromModel,
     SparseAttentionNode,
     PromptTimeline,

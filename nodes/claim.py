@@ -30,7 +30,7 @@ class Claim:
     """Asks the host, before each chunk, for its model and everything beside it, in one call."""
 
     def __init__(self, model: Any, device: torch.device) -> None:
-        self.model = model
+        self.model = self._as_wired = model
         self.memory = KVMemory(device)
         self.decoders: weakref.WeakSet[Decoder] = weakref.WeakSet()
         self.count = 0
@@ -51,6 +51,11 @@ class Claim:
         if self.load_s is None:
             self.load_s = time.perf_counter() - began
         return host.module_tree(self.model)
+
+    def weigh_lora(self, factor: float) -> None:
+        """Multiply the strength of all LoRAs on the model from the next claim on."""
+        wired = self._as_wired
+        self.model = wired if factor == 1 else host.with_lora_factor(wired, factor)
 
     def hold(self, cache: HistoryCache) -> None:
         """Look after a KV cache that was made for this model."""

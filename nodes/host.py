@@ -10,7 +10,7 @@ Everything used of the host, which is also all that the stand-in (`headless/stan
                               .model and .load_device; ModelPatcher, likewise, to be derived from
     comfy.sd                  load_diffusion_model(path) -> MODEL;
                               load_lora_for_models(model, clip, lora, strength_model,
-                              strength_clip) -> MODEL, CLIP;
+                              strength_clip) -> MODEL, CLIP; VAE(sd=, dtype=);
                               load_diffusion_model_state_dict(state, model_options=, metadata=)
     comfy.utils               ProgressBar(total, node_id=)
                               .update_absolute(value, total);
@@ -31,6 +31,7 @@ Everything used of the host, which is also all that the stand-in (`headless/stan
                               model_size(), loaded_size(), is_dynamic()
     of a MODEL                model.diffusion_model, model.get_dtype_inference(), load_device,
                               model_options, wrappers, object_patches, injections, patches_uuid,
+                              patches -> {name: [(strength, patch, strength_model, ...)]}, clone(),
                               get_key_patches(prefix) -> {name: [(weight, _), *patches]},
                               attachments, set_attachments(key, value), cached_patcher_init
     of an UPSCALE_MODEL       scale, model, called with pictures; newer cores: patcher
@@ -44,6 +45,7 @@ from __future__ import annotations
 
 import logging
 import os
+import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -300,6 +302,27 @@ def with_lora(model: Any, parts: Mapping[tuple[str, str], Tensor], strength: flo
     return comfy.sd.load_lora_for_models(model, None, lora, strength, 0.0)[0]
 
 
+def has_lora(model: Any) -> bool:
+    """Whether a MODEL has patches that are added to its weights."""
+    return any(_is_added(patch) for stack in model.patches.values() for patch in stack)
+
+
+def with_lora_factor(model: Any, factor: float) -> Any:
+    """A clone of a MODEL whose added patches are `factor` times as strong."""
+    clone = model.clone()
+    clone.patches = {
+        name: [(p[0] * factor, *p[1:]) if _is_added(p) else p for p in stack]
+        for name, stack in model.patches.items()
+    }
+    clone.patches_uuid = uuid.uuid4()
+    return clone
+
+
+def _is_added(patch: tuple[Any, ...]) -> bool:
+    """A host's patch is (its strength, itself, the strength of what it is added to, ...)."""
+    return len(patch) < 3 or patch[2] == 1.0
+
+
 def session_token(model: Any) -> str:
     """Names a MODEL's patches for as long as the host keeps it."""
     return str(model.patches_uuid)
@@ -465,6 +488,19 @@ def build_diffusion_model(
         return model
 
     return build()
+
+
+def build_vae(state: Mapping[str, Tensor], dtype: torch.dtype | None) -> Any:
+    """A VAE from the weights of a file, by the host's own detection."""
+    try:
+        vae = comfy.sd.VAE(sd=dict(state), dtype=dtype)
+        vae.throw_exception_if_invalid()
+    except (KeyError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise BadInput(
+            f"The file is no VAE that this ComfyUI knows ({reason}); choose a Wan VAE."
+        ) from error
+    return vae
 
 
 def attach(model: Any, key: str, value: object) -> None:

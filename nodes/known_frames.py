@@ -10,7 +10,8 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..errors import BadInput
-from ..model.vae.latent_format import LATENT_CHANNELS, latent_frame_count, normalise
+from ..model.config import DiTConfig
+from ..model.vae.latent_format import FORMATS, latent_frame_count, normalise
 from ..samplers import known
 from . import plan, sockets
 from .schema import build
@@ -75,19 +76,25 @@ class KnownFrames(io.ComfyNode):
 
 
 def placed(
-    given: tuple[KnownClip, ...] | Mapping[str, Any] | None, fps: float
+    given: tuple[KnownClip, ...] | Mapping[str, Any] | None, fps: float, config: DiTConfig
 ) -> known.KnownFrames:
     """What is connected to a sampler, at its places; a plain LATENT is clean, from the start on."""
     if given is None:
         return known.KnownFrames()
     clips = given if isinstance(given, tuple) else (KnownClip(_latents(given)),)
+    for clip in clips:
+        if clip.latents.shape[1] != config.out_channels:
+            raise BadInput(
+                f"The known frames have {clip.latents.shape[1]} latent channels and the model "
+                f"{config.out_channels}; encode the pictures with the model's own VAE."
+            )
     return known.together(clip.placed(fps) for clip in clips)
 
 
 def _latents(latent: Mapping[str, Any]) -> Tensor:
     """The host's raw LATENT (1, c, f, h, w) as normalised latents (f, c, h, w) on the CPU."""
     samples = latent["samples"]
-    if samples.ndim != 5 or samples.shape[1] != LATENT_CHANNELS:
+    if samples.ndim != 5 or samples.shape[1] not in FORMATS:
         raise BadInput(
             "The latent of the known frames is one of another model; encode the pictures with VAE "
             "Encode (Stream) and the video model's VAE."

@@ -11,6 +11,7 @@ from ..model.preset import Preset
 from . import host
 
 KEY = "longtake.facts"
+SIZE_FACTOR = 2.0  # how many times more or fewer pixels are worth a word
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,3 +48,25 @@ def facts(model: Any) -> ModelFacts:
     if tree.text_embedding[0].in_features == 64:
         key = "demo"
     return ModelFacts(BY_KEY[key], "assumed, since another loader made the model")
+
+
+def unlike_the_preset(known: ModelFacts, cfg: float | None, size: tuple[int, int]) -> list[str]:
+    """What of a shot's settings the model was not trained for, a sentence each; `cfg` None where
+    guidance is another node's business. The demo's own defaults are the widgets'.
+    """
+    preset, title = known.preset, known.family.title
+    if known.family.key == "demo":
+        return []
+    found = []
+    if cfg is not None and preset.guidance_scale == 1 and cfg != 1:
+        found.append(
+            f"{title} is distilled and was trained for cfg 1; cfg {cfg:g} takes twice the time and "
+            "overdoes contrast: connect the cfg of Settings From Model."
+        )
+    area, trained = size[0] * size[1], preset.width * preset.height
+    if not trained / SIZE_FACTOR < area < trained * SIZE_FACTOR:
+        found.append(
+            f"{title} was trained at {preset.width}x{preset.height}; {size[0]}x{size[1]} is far "
+            "from that and pictures suffer."
+        )
+    return found

@@ -15,9 +15,9 @@ from ..errors import BadInput
 from ..model.config import PATCH, DiTConfig
 from ..model.vae.decoder_memory import DecoderMemory
 from ..model.vae.latent_format import (
+    FORMATS,
     FRAMES_PER_LATENT,
-    LATENT_CHANNELS,
-    SPATIAL_FACTOR,
+    WAN21,
     frame_count,
     latent_frame_count,
 )
@@ -27,13 +27,14 @@ from ..samplers.prompts import PromptTimeline, TimedPrompt, chunk_start, fit_len
 from ..samplers.settings import RolloutSettings, TimedGuidance
 from ..stream.take_record import Plan
 from .costs import gigabytes
+from .reference import PICTURE_CONDITIONS, channels_with_picture
 from .timeline import TimedEmbedding, Timeline
 
-SIZE_STEP = PATCH * SPATIAL_FACTOR
+SIZE_STEP = PATCH * WAN21.spatial_factor
 LONGEST_SIDE = 16384
 LARGEST_SEED = 2**64 - 1
 LONGEST_SECONDS = 86_400  # a day
-TEXT_LEN = 512  # of the Wan family; shorter embeddings are the whole of what their encoder gives
+TEXT_LEN, WAN_TEXT_DIM = 512, 4096  # of the Wan family; padding takes part in its attention
 SECONDS, FRAMES = "seconds", "frames"
 OTHER_CONDITIONS = (  # what the host's nodes hang on a prompt, and its own sampler would act on
     "area", "mask", "strength", "start_percent", "end_percent", "hooks", "control",
@@ -111,21 +112,21 @@ def length_of(settings: RolloutSettings, latent_frames: int | None, fps: float) 
     return Length(latent_frames, settings.schedule.chunk_frames, frames, fps, settings.origin)
 
 
-def latent_size(width: int, height: int) -> tuple[int, int]:
-    """Latent rows and columns of a picture of `width` x `height` pixels."""
+def latent_size(width: int, height: int, channels: int) -> tuple[int, int]:
+    """Rows and columns of latents of so many channels for `width` x `height` pixels."""
+    factor = FORMATS[channels].spatial_factor
+    step = PATCH * factor
     for name, side in (("width", width), ("height", height)):
-        if not SIZE_STEP <= side <= LONGEST_SIDE:
+        if not step <= side <= LONGEST_SIDE:
             raise BadInput(
-                f"{name} is {side}; give a multiple of {SIZE_STEP} from {SIZE_STEP} to "
-                f"{LONGEST_SIDE}."
+                f"{name} is {side}; give a multiple of {step} from {step} to {LONGEST_SIDE}."
             )
-        if side % SIZE_STEP:
-            below = side - side % SIZE_STEP
+        if side % step:
+            below = side - side % step
             raise BadInput(
-                f"{name} is {side}, not a multiple of {SIZE_STEP}; use {below} or "
-                f"{below + SIZE_STEP}."
+                f"{name} is {side}, not a multiple of {step}; use {below} or {below + step}."
             )
-    return height // SPATIAL_FACTOR, width // SPATIAL_FACTOR
+    return height // factor, width // factor
 
 
 def plan(
@@ -180,10 +181,13 @@ def check_endless(length: Length, cache: CachePolicy) -> None:
 def prompt_timeline(
     prompts: Timeline | list[Any], config: DiTConfig, length: Length
 ) -> PromptTimeline:
-    """A timeline, or the host's CONDITIONING, with prompts at the chunks nearest to their times."""
-    timeline = prompts if isinstance(prompts, Timeline) else _from_conditioning(prompts)
-    text_len = min(TEXT_LEN, max(len(one.embedding) for one in timeline.entries))
+    """A timeline, or the host's CONDITIONING, with prompts at the chunks nearest to their times;
+    those that take over little by little are one more prompt for each chunk until they are whole.
+    """
+    timeline = prompts if isinstance(prompts, Timeline) else _from_conditioning(prompts, config)
+    text_len = _text_len(timeline, config)
     entries: dict[int, TimedPrompt] = {}  # by first latent frame; the last one written counts
+    taking_over: list[tuple[TimedPrompt, range]] = []
     for one in timeline.entries:
         width = one.embedding.shape[-1]
         if width != config.text_dim:
@@ -193,8 +197,34 @@ def prompt_timeline(
             )
         start = _start(one, length)
         entries[start] = TimedPrompt(start, fit_length(one.embedding, text_len), one.text)
+        if one.over_s and start:
+            whole = _start(replace(one, start_s=one.start_s + one.over_s), length)
+            taking_over.append((entries[start], range(start, whole, length.chunk_frames)))
     in_order = tuple(entries[start] for start in sorted(entries))
-    return PromptTimeline(in_order, fit_length(timeline.negative, text_len))
+    made = PromptTimeline(in_order, fit_length(timeline.negative, text_len))
+    for prompt, starts in taking_over:
+        if entries[prompt.start_frame] is prompt:
+            made = made.blended(prompt, starts)
+    return made
+
+
+def cut_prompts(prompts: Timeline | list[Any], config: DiTConfig) -> list[str]:
+    """Prompts that are longer than the model's text; a sentence each."""
+    timeline = prompts if isinstance(prompts, Timeline) else _from_conditioning(prompts, config)
+    most = _text_len(timeline, config)
+    return [
+        f"The prompt {one.text[:40]!r} has {len(one.embedding)} tokens and the model takes {most}; "
+        "the rest is left out."
+        for one in timeline.entries
+        if len(one.embedding) > most
+    ]
+
+
+def _text_len(timeline: Timeline, config: DiTConfig) -> int:
+    """How many tokens a model attends to, padding included: Wan always 512."""
+    if config.text_dim == WAN_TEXT_DIM:
+        return TEXT_LEN
+    return min(TEXT_LEN, max(len(one.embedding) for one in timeline.entries))
 
 
 def guidance_changes(
@@ -231,11 +261,12 @@ def never_shown(prompts: Timeline | list[Any], length: Length) -> list[str]:
 
 
 def check_channels(config: DiTConfig) -> None:
-    """Only models from latents to latents of the same kind can be rolled out."""
-    if config.in_channels != LATENT_CHANNELS or config.out_channels != LATENT_CHANNELS:
+    """Only models to latents of a known kind can be rolled out, from those or from I2V's."""
+    takes = (config.out_channels, channels_with_picture(config.out_channels))
+    if config.in_channels not in takes or config.out_channels not in FORMATS:
         raise BadInput(
             f"The model takes {config.in_channels} channels and gives {config.out_channels}; use a "
-            f"Wan 2.1 text-to-video model, which takes and gives {LATENT_CHANNELS}."
+            "Wan text-to-video or image-to-video model, which gives 16, or 48 (Wan 2.2 5B)."
         )
 
 
@@ -253,7 +284,7 @@ def latent_frame_at(seconds: float, fps: float) -> float:
     return (seconds * fps + FRAMES_PER_LATENT - 1) / FRAMES_PER_LATENT if seconds else 0.0
 
 
-def _from_conditioning(conditioning: list[Any]) -> Timeline:
+def _from_conditioning(conditioning: list[Any], config: DiTConfig) -> Timeline:
     if len(conditioning) != 1:
         raise BadInput(
             f"The conditioning has {len(conditioning)} parts (from Conditioning Combine or a node "
@@ -261,7 +292,8 @@ def _from_conditioning(conditioning: list[Any]) -> Timeline:
         )
     embedding: Tensor
     embedding, options = conditioning[0]
-    unused = [name for name in OTHER_CONDITIONS if options.get(name) is not None]
+    used = PICTURE_CONDITIONS if config.in_channels != config.out_channels else ()
+    unused = [n for n in OTHER_CONDITIONS if n not in used and options.get(n) is not None]
     if unused:
         raise BadInput(
             f"The conditioning carries {', '.join(unused)}, which the sampler cannot use; connect "

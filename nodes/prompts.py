@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from . import host, sockets
 from .demo_objects import DemoCLIP, problems
+from .plan import TEXT_LEN
 from .schema import build
 from .session import session
 from .timeline import TimedEmbedding, TimedText, Timeline, parse, written
@@ -42,7 +44,8 @@ class PromptTimeline(io.ComfyNode):
                     "A prompt takes over with the chunk that starts nearest to its time; of two "
                     "on one chunk the lower line counts. `12.5 (guidance 3): prompt` changes the "
                     "sampler's cfg too, 0 to 30, until another line does. A line without a time "
-                    "goes on with the prompt above it.",
+                    "goes on with the prompt above it. `12.5 (over 2): prompt` takes over little "
+                    "by little, in 2 seconds.",
                 ),
                 io.String.Input(
                     "negative",
@@ -60,7 +63,9 @@ class PromptTimeline(io.ComfyNode):
         """Encode every line."""
         node_id = cls.hidden.unique_id
         entries = [
-            TimedEmbedding(line.start_s, embed(clip, line.text, node_id), line.text, line.guidance)
+            TimedEmbedding(
+                line.start_s, embed(clip, line.text, node_id), line.text, line.guidance, line.over_s
+            )
             for line in parse(text)
         ]
         prompter = CLIPPrompter(clip, node_id)
@@ -87,6 +92,24 @@ class CLIPPrompter:
         return written(TimedText(start_s, text, guidance))
 
 
+def shortened(tokens: Any) -> tuple[Any, int]:
+    """The host's tokens, cut to what Wan's text encoder was trained with, and how many went.
+
+    As Wan's own tokenizer cuts: the end-of-text token stays the last one. Source: Wan-Video/Wan2.1
+    `wan/modules/tokenizers.py` (`truncation=True`, 512). Tokens of another form stay as they are.
+    """
+    if not isinstance(tokens, Mapping):
+        return tokens, 0
+    dropped, kept = 0, dict(tokens)
+    for name, batches in tokens.items():
+        if isinstance(batches, list):
+            dropped = max([dropped, *(len(one) - TEXT_LEN for one in batches)])
+            kept[name] = [
+                [*one[: TEXT_LEN - 1], one[-1]] if len(one) > TEXT_LEN else one for one in batches
+            ]
+    return kept, dropped
+
+
 def embed(clip: Any, text: str, node_id: str | None) -> Tensor:
     """The embedding (l, c) of a prompt by any of the host's text encoders; words not understood are
     named.
@@ -95,7 +118,14 @@ def embed(clip: Any, text: str, node_id: str | None) -> Tensor:
     if remembered is not None:
         return remembered
     if not isinstance(clip, DemoCLIP):
-        return clip.encode_from_tokens_scheduled(clip.tokenize(text))[0][0][0]
+        tokens, dropped = shortened(clip.tokenize(text))
+        if dropped:
+            host.warn(
+                node_id,
+                f"The prompt {text[:40]!r}... is {dropped} tokens longer than the {TEXT_LEN} that "
+                "the model takes; its end is left out.",
+            )
+        return clip.encode_from_tokens_scheduled(tokens)[0][0][0]
     encoded = clip.encode_prompt(text)
     for problem in problems(encoded):
         host.warn(node_id, problem)

@@ -194,7 +194,7 @@ def _report(rollout: HostRollout, meter: Meter, path: str) -> Report:
             model_load_s=rollout.claim.load_s,
             drift=run.drift.largest,
             resumed_from_chunk=rollout.resumed_from,
-            edits=[one.line or str(one.guidance) for one in run.controls.edits if one.applied],
+            edits=[one.told for one in run.controls.edits if one.applied],
             output_files=[path],
         )
     )

@@ -17,8 +17,9 @@ from ..stream.disk_cap import DISK_CAP_BYTES
 from . import costs, host, plan, sockets
 from .derived import say_plan
 from .known_frames import KnownClip, placed
-from .model_facts import facts
+from .model_facts import facts, unlike_the_preset
 from .patches import without_effect
+from .reference import reference
 from .schedule import ScheduleSettings
 from .schema import build
 from .session import session
@@ -68,11 +69,12 @@ class DiffusionForcingSampler(io.ComfyNode):
         plan_only: bool = False,
         known_frames: tuple[KnownClip, ...] | Mapping[str, Any] | None = None,
         snapshot_chunks: int = 0,
+        picture: list[Any] | None = None,
     ) -> io.NodeOutput:
         """Plan the rollout and say what will be made; nothing is generated yet."""
         engine, preset = denoiser(model), facts(model).preset
-        rows, columns = plan.latent_size(width, height)
-        known, unit = placed(known_frames, preset.fps), schedule.chunk_frames
+        rows, columns = plan.latent_size(width, height, engine.config.out_channels)
+        known, unit = placed(known_frames, preset.fps, engine.config), schedule.chunk_frames
         planned = plan.snapped_length(length, length_unit, preset.fps, unit, known.leading)
         cache = kv_cache or CacheSettings(preset_cache(preset))
         guided = guidance.scaled if guidance else guidance_by
@@ -82,6 +84,7 @@ class DiffusionForcingSampler(io.ComfyNode):
             context_noise=schedule.context_noise,
             guidance=guidance or guidance_by(cfg), known=known,
             guidance_changes=plan.guidance_changes(prompts, planned, guided),
+            reference=reference(engine.config, picture, prompts),
         )  # fmt: skip
         settings = cache.put_in_force(
             settings, engine.config, (engine.device, engine.dtype), first_leaves=preset.first_leaves
@@ -93,7 +96,9 @@ class DiffusionForcingSampler(io.ComfyNode):
         rollout = open_rollout(model, engine, settings, prompter, guided, plan_only=plan_only)
         rollout.node_id, rollout.snapshot_chunks = cls.hidden.unique_id, snapshot_chunks
         say_plan(rollout, planned, costs.choice_line(cache, settings))
-        for problem in [*_problems(rollout, model), *plan.never_shown(prompts, planned)]:
+        said = [*plan.never_shown(prompts, planned), *plan.cut_prompts(prompts, engine.config)]
+        said += unlike_the_preset(facts(model), None if guidance else cfg, (width, height))
+        for problem in [*_problems(rollout, model), *said]:
             host.warn(rollout.node_id, problem)
         return io.NodeOutput(rollout)
 
@@ -211,6 +216,13 @@ def _shot() -> list[io.Input]:
             tooltip="After how many chunks the KV cache goes to disk too, 0 to "
             f"{MOST_SNAPSHOT_CHUNKS:,}; only the newest copy is kept. A shot of an hour then goes "
             "on within a chunk instead of looking through all of it again. 0 is never.",
+        ),
+        io.Conditioning.Input(
+            "picture",
+            optional=True,
+            tooltip="Only for image-to-video models (Wan 2.1 I2V): a conditioning of ComfyUI's "
+            "WanImageToVideo, of which the picture is taken and not the prompt. Not needed where "
+            "`prompts` is such a conditioning.",
         ),
     ]
 

@@ -113,6 +113,7 @@ def denoiser(model: Any) -> Denoiser:
         host.check_interrupted,
         claim.hold,
         claim.release,
+        claim.weigh_lora if host.has_lora(model) else None,
     )
 
 
@@ -230,7 +231,7 @@ class HostFrames(FrameStream):
             dense_fallbacks=rollout.run.sparse and sparse.dense_fallbacks,
             drift=rollout.run.drift.largest,
             resumed_from_chunk=rollout.resumed_from,
-            edits=[edit.line or str(edit.guidance) for edit in self.controls.edits if edit.applied],
+            edits=[edit.told for edit in self.controls.edits if edit.applied],
             output_files=output_files,
         )
         report = (self.meter or Meter()).report(known)

@@ -19,19 +19,22 @@ _TIMED = re.compile(
     re.IGNORECASE,
 )
 _TIME = re.compile(r"(?:(\d+):)?(\d+(?:\.\d*)?)")
-_GUIDANCE = re.compile(r"\s*guidance\s+(?P<strength>\d+(?:\.\d*)?)\s*", re.IGNORECASE)
+_OPTION = re.compile(
+    r"\s*(?P<name>guidance|over)\s+(?P<value>\d+(?:\.\d*)?)\s*s?\s*", re.IGNORECASE
+)
 MAX_SECONDS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class TimedText:
     """A prompt in words, the second it starts at, and the guidance strength from there on, if it
-    changes.
+    changes. It takes over little by little, in `over_s` seconds.
     """
 
     start_s: float
     text: str
     guidance: float | None = None
+    over_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,7 @@ class TimedEmbedding:
     embedding: Tensor
     text: str
     guidance: float | None = None
+    over_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +65,17 @@ def parse(text: str) -> list[TimedText]:
     """Read `SECONDS: prompt` or `MINUTES:SECONDS: prompt` lines; others go on with the one above.
 
     Before its colon a time may be followed by `(guidance STRENGTH)`, which holds until another line
-    changes it. Text that starts without a time is the prompt from second 0. Lines may come in any
+    changes it, `(over SECONDS)` for a prompt that takes over little by little, or both with a comma
+    between. Text that starts without a time is the prompt from second 0. Lines may come in any
     order; they are given as they come.
     """
     entries: list[TimedText] = []
     for number, line in enumerate(text.splitlines(), 1):
         match = _TIMED.match(line)
         if match:
-            guidance = _strength(match["option"], number)
-            entries.append(TimedText(_seconds(match["time"], number), match["text"], guidance))
+            guidance, over_s = _options(match["option"], number)
+            start_s = _seconds(match["time"], number)
+            entries.append(TimedText(start_s, match["text"], guidance, over_s))
         elif entries:
             last = entries.pop()
             entries.append(replace(last, text=f"{last.text} {line.strip()}".strip()))
@@ -86,8 +92,10 @@ def parse(text: str) -> list[TimedText]:
 
 def written(entry: TimedText) -> str:
     """The line that `parse` reads as `entry`; its text must have no line breaks."""
-    option = "" if entry.guidance is None else f" (guidance {_short(entry.guidance)})"
-    return f"{_short(entry.start_s)}{option}: {entry.text}"
+    said = [] if entry.guidance is None else [f"guidance {_short(entry.guidance)}"]
+    said += [f"over {_short(entry.over_s)}"] if entry.over_s else []
+    options = f" ({', '.join(said)})" if said else ""
+    return f"{_short(entry.start_s)}{options}: {entry.text}"
 
 
 def _short(value: float) -> str:
@@ -95,18 +103,21 @@ def _short(value: float) -> str:
     return f"{value:.{STRENGTH_DIGITS}f}".rstrip("0").rstrip(".")
 
 
-def _strength(option: str | None, line: int) -> float | None:
-    """The guidance strength in a line's brackets."""
-    if option is None:
-        return None
-    match = _GUIDANCE.fullmatch(option)
-    strength = float(match["strength"]) if match else -1.0
-    if not 0 <= strength <= STRONGEST_GUIDANCE:
-        raise BadInput(
-            f"Line {line} has ({option}) before its colon; write (guidance 3), with a strength "
-            f"from 0 to {STRONGEST_GUIDANCE:g}, or nothing."
-        )
-    return strength
+def _options(written: str | None, line: int) -> tuple[float | None, float]:
+    """The guidance strength and the seconds to take over in, of a line's brackets."""
+    found: dict[str, float] = {}
+    for part in written.split(",") if written is not None else ():
+        match = _OPTION.fullmatch(part)
+        name, value = (match["name"].lower(), float(match["value"])) if match else ("", -1.0)
+        most = {"guidance": STRONGEST_GUIDANCE, "over": MAX_SECONDS}.get(name, -1.0)
+        if not 0 <= value <= most or name in found:
+            raise BadInput(
+                f"Line {line} has ({written}) before its colon; write (guidance 3), with a "
+                f"strength from 0 to {STRONGEST_GUIDANCE:g}, (over 2), with seconds to take over "
+                "in, (guidance 3, over 2), or nothing."
+            )
+        found[name] = value
+    return found.get("guidance"), found.get("over", 0.0)
 
 
 def _seconds(written: str, line: int) -> float:

@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..errors import BadInput
-from ..model.vae.latent_format import SPATIAL_FACTOR, denormalise
+from ..model.vae.latent_format import WAN21, WAN22, denormalise
 from . import host, sockets
 from .model_facts import facts
 from .schema import build
@@ -19,9 +19,10 @@ from .streams import HostFrames, HostRollout, open_frames
 
 PIECE_FRAMES = 16
 VAE_TIP = (
-    "The VAE that belongs to the model: of Load Demo Model, or Load VAE with a Wan 2.1 VAE for "
-    "Wan-sized models."
+    "The VAE that belongs to the model: of Load Demo Model; Load VAE with the Wan 2.1 VAE, or the "
+    "Wan 2.2 VAE for Wan 2.2 5B; Load Wan VAE for tiny ones, which are faster and coarser."
 )
+LARGEST_TILE = 4096
 
 
 class VAEDecodeStream(io.ComfyNode):
@@ -41,16 +42,27 @@ class VAEDecodeStream(io.ComfyNode):
             inputs=[
                 sockets.Rollout.Input("rollout", tooltip="From the Diffusion-Forcing Sampler."),
                 io.Vae.Input("vae", tooltip=VAE_TIP),
+                io.Int.Input(
+                    "tile_size",
+                    default=0,
+                    min=0,
+                    max=LARGEST_TILE,
+                    step=64,
+                    optional=True,
+                    tooltip="Decode in tiles of at most so many pixels to a side (0 to "
+                    f"{LARGEST_TILE}), blended: less memory at a time, more time, and not quite "
+                    "the same pictures. 0 decodes whole pictures.",
+                ),
             ],
             outputs=[sockets.Frames.Output(display_name="frames")],
         )
 
     @classmethod
-    def execute(cls, rollout: HostRollout, vae: Any) -> io.NodeOutput:
+    def execute(cls, rollout: HostRollout, vae: Any, tile_size: int = 0) -> io.NodeOutput:
         """Nothing is decoded yet."""
-        return io.NodeOutput(
-            open_frames(rollout, streaming_vae(vae), facts(rollout.claim.model).preset.fps)
-        )
+        decoding = streaming_vae(vae, tile_size)
+        decoding.check_fits(rollout.model.config.out_channels)
+        return io.NodeOutput(open_frames(rollout, decoding, facts(rollout.claim.model).preset.fps))
 
 
 class VAEEncodeStream(io.ComfyNode):
@@ -72,8 +84,9 @@ class VAEEncodeStream(io.ComfyNode):
                     "pixels",
                     [io.Image, sockets.Frames],
                     tooltip="Pictures in order, or frames; width and height multiples of "
-                    f"{SPATIAL_FACTOR}. The last 1 to 3 are completed by repeating the last "
-                    "picture: a latent frame is 4 pictures, the first one.",
+                    f"{WAN21.spatial_factor} ({WAN22.spatial_factor} for Wan 2.2). The "
+                    "last 1 to 3 are completed by repeating the last picture: a latent frame is 4 "
+                    "pictures, the first one.",
                 ),
                 io.Vae.Input("vae", tooltip=VAE_TIP),
             ],
@@ -90,7 +103,7 @@ class VAEEncodeStream(io.ComfyNode):
         vae = streaming_vae(vae)
         encoder = vae.open_encoder()
         latents = []
-        async for piece in _pieces(pixels):
+        async for piece in _pieces(pixels, vae.form.spatial_factor):
             host.check_interrupted()
             host.claim([vae.patcher], encoder.state_bytes)
             latents.append(encoder.feed(piece.to(vae.device)).cpu())
@@ -104,17 +117,16 @@ def to_latent(latents: Tensor) -> Tensor:
     return denormalise(latents).transpose(0, 1).unsqueeze(0).to(host.runtime_device())
 
 
-async def _pieces(pixels: Tensor | HostFrames) -> AsyncIterator[Tensor]:
+async def _pieces(pixels: Tensor | HostFrames, multiple: int) -> AsyncIterator[Tensor]:
     """Pictures (n, 3, H, W), a few at a time."""
     if isinstance(pixels, HostFrames):
         async for chunk in pixels.chunks.subscribe():
             yield chunk.frames
         return
     height, width = pixels.shape[1:3]
-    if height % SPATIAL_FACTOR or width % SPATIAL_FACTOR:
+    if height % multiple or width % multiple:
         raise BadInput(
-            f"The pictures are {width}x{height}; scale or crop them to multiples of "
-            f"{SPATIAL_FACTOR}."
+            f"The pictures are {width}x{height}; scale or crop them to multiples of {multiple}."
         )
     for piece in pixels[..., :3].split(PIECE_FRAMES):
         yield piece.movedim(-1, 1)

@@ -38,7 +38,7 @@ class Branches:
         self._planned = _views(settings)
         self._prompts = settings.guidance.prompts
         self._before = self.nothing()  # the last finished latent frame, (1, c, h, w)
-        self._evaluator = Evaluator(model, settings.solver.process)
+        self._evaluator = Evaluator(model, settings.solver.process, settings.reference)
         self._histories: Histories | None = None
 
     @property
@@ -145,6 +145,7 @@ class Branches:
             [[1.0] * len(latents)],
             [self.histories.plans[0].rows[0].prompt],
             self.histories.caches[0].attention(len(latents), rows=slice(0, 1)),
+            frames=range(first, first + len(latents)),
             keep=True,
         ).keys_values
         bad = (
@@ -216,6 +217,7 @@ class Branches:
             [(*one.levels, *row.now) for one in given],
             [place.prompt for place in places],
             sight.through(places, self.histories.caches, self.sparse),
+            frames=(*frames, *row.frames),
             texts=[self.in_force.text_of(frame) for frame in (*frames, *row.frames)],
         )
         return made.velocity[:, count:]

@@ -14,18 +14,21 @@ from ..model.dit import Prediction, Runs, SelfAttention, TextKV, predict, projec
 from .denoiser import Denoiser
 from .guidance import Prompt
 from .process import NoiseProcess
+from .reference import Reference
 
 
 class Evaluator:
     """Evaluates a model under one of several prompts per batch row; `evals` counts rows.
 
     Of each there may be several texts, for latent frames of different times. `process` says what
-    the model is told of a noise level, `to_prompt` how it attends to prompts where that is not
-    dense.
+    the model is told of a noise level, `reference` of its picture, `to_prompt` how it attends to
+    prompts where that is not dense.
     """
 
-    def __init__(self, model: Denoiser, process: NoiseProcess) -> None:
-        self.model, self.process = model, process
+    def __init__(
+        self, model: Denoiser, process: NoiseProcess, reference: Reference | None = None
+    ) -> None:
+        self.model, self.process, self.reference = model, process, reference
         self.evals = 0
         self.to_prompt: SparsePrompt | None = None
         self._tree: Any = None
@@ -42,7 +45,11 @@ class Evaluator:
         """Put prompts in force: texts (l, text_dim) by name, as many of each."""
         self._prompts = tuple(embeddings)
         context = torch.stack([torch.stack([*texts]) for texts in embeddings.values()])
-        self._text = project_text(self._tree, context.to(self.model.device, self.model.dtype))
+        picture = None if self.reference is None else self.reference.features
+        if picture is not None:
+            picture = picture.to(self.model.device, self.model.dtype).expand(len(context), -1, -1)
+        context = context.to(self.model.device, self.model.dtype)
+        self._text = project_text(self._tree, context, picture)
         self._rows.clear()
         if self.to_prompt is not None:
             self.to_prompt.forget()
@@ -60,10 +67,12 @@ class Evaluator:
         prompts: Sequence[Prompt],
         attention: SelfAttention,
         *,
+        frames: Sequence[int],
         texts: Sequence[int] = (),
         keep: bool = False,
     ) -> Prediction:
-        """Predict for x (b, f, c, h, w) at noise `levels` (b, f), a prompt per row.
+        """Predict for x (b, f, c, h, w), those latent `frames`, at noise `levels` (b, f), a prompt
+        per row.
 
         `texts` says which of the prompt's texts each latent frame has, the first one unless told.
         `keep` returns keys and values of every layer, for a commit.
@@ -74,7 +83,7 @@ class Evaluator:
         t = torch.tensor(told, dtype=torch.float64)
         return predict(
             self._tree,
-            x.to(self.model.dtype),
+            self._with_reference(x, frames).to(self.model.dtype),
             t,
             self._text_rows(prompts, texts or (0,) * x.shape[1]),
             attention,
@@ -82,6 +91,12 @@ class Evaluator:
             keep=keep,
             cast=self.model.cast,
         )
+
+    def _with_reference(self, x: Tensor, frames: Sequence[int]) -> Tensor:
+        if self.reference is None:
+            return x
+        beside = self.reference.at(frames).to(x)
+        return torch.cat([x, beside.expand(len(x), -1, -1, -1, -1)], 2)
 
     def _text_rows(self, prompts: Sequence[Prompt], texts: Sequence[int]) -> TextKV:
         assert self._text is not None

@@ -219,9 +219,11 @@ class Histories:
     ) -> None:
         """Pass x (b, f, c, h, w), the latent frames from `first` on, and keep keys and values."""
         prompts = [row.prompt for row in plan.rows]
-        visible = self.settings.visible(range(first, first + x.shape[1]))
-        attention = cache.attention_of_commit(visible)
-        kept = self.evaluator.evaluate(x, levels, prompts, attention, texts=texts, keep=True)
+        frames = range(first, first + x.shape[1])
+        attention = cache.attention_of_commit(self.settings.visible(frames))
+        kept = self.evaluator.evaluate(
+            x, levels, prompts, attention, frames=frames, texts=texts, keep=True
+        )
         cache.commit(kept.keys_values)
 
     def _level(self, row: CacheRow, one: Held) -> float:

@@ -124,12 +124,13 @@ def _rehearsal(
     settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype, first: int
 ) -> Branches:
     """Branches whose caches hold what they do when latent frame `first` is next; without scores,
-    which take what they take when the passes are over.
+    which take what they take when the passes are over, and a picture's CLIP features.
     """
     settings = replace(
         settings,
         guidance=replace(settings.guidance, pulls=()),
         prompts=_prompts_together(settings, first),
+        reference=settings.reference and settings.reference.without_features(),
     )
     tree = shape_only(config, dtype)
     branches = Branches(settings, Denoiser(lambda _: tree, config, META, dtype))

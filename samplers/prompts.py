@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -56,6 +56,24 @@ class PromptTimeline:
         at = latent_frame if leading is None else leading
         past = (entry for entry in self.entries if entry.start_frame <= latent_frame)
         return [entry for entry in past if entry.known(at)][-1]
+
+    def blended(self, prompt: TimedPrompt, starts: range) -> PromptTimeline:
+        """The timeline in which `prompt`, one of its own, takes over from the one before it.
+
+        From each of `starts` on it is mixed in by one equal part more, and it is whole at their
+        end, unless another prompt comes first.
+        """
+        number = next(i for i, one in enumerate(self.entries) if one is prompt)
+        before, following = self.entries[number - 1], self.entries[number + 1 :]
+        until = min([starts.stop + 1, *(one.start_frame for one in following)])
+        shares = [(i + 1) / (len(starts) + 1) for i in range(len(starts))]
+        steps = [
+            replace(prompt, start_frame=at, embedding=before.embedding.lerp(prompt.embedding, part))
+            for at, part in zip(starts, shares, strict=True)
+        ]
+        steps.append(replace(prompt, start_frame=starts.stop))
+        shown = (one for one in steps if one.start_frame < until)
+        return PromptTimeline((*self.entries[:number], *shown, *following), self.negative)
 
     def with_prompt(self, prompt: TimedPrompt) -> PromptTimeline:
         """The same timeline with `prompt` in it, in place of one that starts at the same frame."""

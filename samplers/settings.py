@@ -18,6 +18,7 @@ from .guidance import Ages, Guidance, Sink
 from .known import KnownFrames
 from .process import Flow
 from .prompts import InForce, PromptTimeline, TimedPrompt
+from .reference import Reference
 from .schedule import NoiseSchedule, Row
 from .solvers import Euler, Solver
 
@@ -45,14 +46,23 @@ class TimedSeed:
 
 
 @dataclass(frozen=True, slots=True)
+class TimedLora:
+    """A factor on the strength of every LoRA of the model, from latent frame `start_frame` on."""
+
+    start_frame: int
+    factor: float
+
+
+@dataclass(frozen=True, slots=True)
 class RolloutSettings:
     """Everything that decides what is generated, except the model.
 
     `rows` and `columns` are the latent picture's; `length` counts latent frames, None runs until
     stopped. `guidance` holds until the first of `guidance_changes`, `seed` until the first of
     `reseeds`. `known` frames are given; chunks are counted from `origin`, the first frame that is
-    made. `placement` alone changes nothing of what is generated; `sparsity` leaves out
-    attention that matters little.
+    made. `reference` is the picture of a model that takes one. `lora` is a factor on the strength
+    of the model's LoRAs, until the first of `lora_changes`. `placement` alone changes nothing of
+    what is generated; `sparsity` leaves out attention that matters little.
     """
 
     prompts: PromptTimeline
@@ -73,6 +83,9 @@ class RolloutSettings:
     known: KnownFrames = KnownFrames()
     reseeds: tuple[TimedSeed, ...] = ()
     sparsity: Sparsity = Sparsity()
+    reference: Reference | None = None
+    lora: float = 1.0
+    lora_changes: tuple[TimedLora, ...] = ()
 
     def __post_init__(self) -> None:
         if min(self.rows, self.columns) < PATCH or self.rows % PATCH or self.columns % PATCH:
@@ -83,6 +96,8 @@ class RolloutSettings:
         if self.length is not None and self.length < 1:
             raise BadInput(f"a rollout needs at least one latent frame; got {self.length}.")
         self.known.check(self.rows, self.columns, self.length)
+        if self.reference is not None:
+            self.reference.check(self.rows, self.columns)
         _check_times("guidance", [change.start_frame for change in self.guidance_changes])
         _check_times("seed", [change.start_frame for change in self.reseeds])
         self._check_cache()
@@ -145,9 +160,13 @@ class RolloutSettings:
         return self.schedule.visible(frames, self.origin)
 
     def at(self, latent_frame: int) -> RolloutSettings:
-        """The settings with the guidance that is in force at `latent_frame`."""
-        past = [c.guidance for c in self.guidance_changes if c.start_frame <= latent_frame]
-        return replace(self, guidance=past[-1], guidance_changes=()) if past else self
+        """The settings with the guidance and the strength of LoRAs in force at `latent_frame`."""
+        guidance = [c.guidance for c in self.guidance_changes if c.start_frame <= latent_frame]
+        factors = [c.factor for c in self.lora_changes if c.start_frame <= latent_frame]
+        settings = self
+        if guidance:
+            settings = replace(settings, guidance=guidance[-1], guidance_changes=())
+        return replace(settings, lora=factors[-1], lora_changes=()) if factors else settings
 
     def seed_at(self, latent_frame: int) -> int:
         """The seed in force at `latent_frame`."""
@@ -160,14 +179,20 @@ class RolloutSettings:
         changes = sorted([*others, change], key=lambda one: one.start_frame)
         return replace(self, guidance_changes=tuple(changes))
 
+    def with_lora(self, change: TimedLora) -> RolloutSettings:
+        """The same settings with `change`, which comes after all others or replaces the last."""
+        others = (c for c in self.lora_changes if c.start_frame < change.start_frame)
+        return replace(self, lora_changes=(*others, change))
+
     def before(self, latent_frame: int) -> RolloutSettings:
-        """The same settings without the changes of guidance and seed from `latent_frame` on."""
+        """The same settings without the changes from `latent_frame` on."""
         return replace(
             self,
             guidance_changes=tuple(
                 c for c in self.guidance_changes if c.start_frame < latent_frame
             ),
             reseeds=tuple(c for c in self.reseeds if c.start_frame < latent_frame),
+            lora_changes=tuple(c for c in self.lora_changes if c.start_frame < latent_frame),
         )
 
     def _check_cache(self) -> None:

@@ -79,6 +79,7 @@ class Chain:
             "prompts": prompts, "known": _described(s.known.frames),
             "guidance": s.guidance, "changes": s.guidance_changes,
             **({"seeds": s.reseeds} if s.reseeds else {}),
+            **({"loras": s.lora_changes} if s.lora_changes else {}),
             **({"makers": self.makers.later} if self.makers.later else {}),
         }  # fmt: skip
         return next_key(self._keys[0], named)[:16]
@@ -108,9 +109,10 @@ class Chain:
         return self._keys[index + 1]
 
     def _turned(self, first: int) -> dict[str, object]:
-        """Seed and model of a chunk, where they are no longer those of the root."""
+        """Seed, model and strength of LoRAs of a chunk, where they are no longer the root's."""
         seed, model = self.settings.seed_at(first), self.makers.at(first)
-        turned = {"seed": (seed, self.settings.seed), "model": (model, self.makers.identity)}
+        turned = {"seed": (seed, self.settings.seed), "model": (model, self.makers.identity),
+                  "lora": (self.settings.at(first).lora, 1.0)}  # fmt: skip
         return {name: now for name, (now, root) in turned.items() if now != root}
 
     def chunk_at(self, latent_frame: float) -> int:
@@ -144,4 +146,5 @@ def _root_fields(s: RolloutSettings, identity: str) -> dict[str, object]:
         "at_switch": s.at_switch,
         "context_noise": s.context_noise, "negative": embedding_digest(s.prompts.negative),
         **({"sparsity": s.sparsity} if s.sparsity != Sparsity() else {}),
+        **({"reference": s.reference.digest} if s.reference else {}),
     }  # fmt: skip

@@ -22,6 +22,7 @@ EditStatus = Literal["queued", "encoding", "applied", "failed"]
 POLL_S = 0.1  # how often a paused run looks whether the host wants to end it
 LONG_PAUSE_S = 60.0  # a longer pause gives the KV cache's memory back
 STRONGEST_GUIDANCE = 30.0  # as the sampler's own widget
+STRONGEST_LORA = 20.0  # as Load Wan LoRA's
 STRENGTH_DIGITS = 4  # decimals that a strength is kept with, and written with in a timeline
 ENDED = "The shot has ended; change the Prompt Timeline and run again."
 TOO_LATE = "The shot ended before this edit could take effect; run again to make it."
@@ -29,7 +30,8 @@ TOO_LATE = "The shot ended before this edit could take effect; run again to make
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """A change of the prompt, of the guidance strength or of both, from one chunk on.
+    """A change of the prompt, the guidance strength, the LoRAs' strength or several, from one chunk
+    on. `lora` is a factor on the strengths that the workflow gives.
 
     `first_frame` and `start_s` say where it took effect, in frames and seconds of video; `line` is
     the line of a Prompt Timeline that does the same.
@@ -38,6 +40,7 @@ class Edit:
     status: EditStatus = "queued"
     text: str | None = None
     guidance: float | None = None
+    lora: float | None = None
     first_frame: int | None = None
     start_s: float | None = None
     line: str | None = None
@@ -47,6 +50,13 @@ class Edit:
     def applied(self) -> bool:
         """Whether it is in force."""
         return self.status == "applied"
+
+    @property
+    def told(self) -> str:
+        """What it changed, for a report: the line that does the same, and what no line can say."""
+        by_line = self.line or (None if self.guidance is None else str(self.guidance))
+        lora = None if self.lora is None else f"LoRA x {self.lora:g}"
+        return "; ".join(part for part in (by_line, lora) if part)
 
 
 class Controls:
@@ -140,6 +150,14 @@ class Controls:
                 f"guidance is {strength:g}; give a number from 0 to {STRONGEST_GUIDANCE:g}."
             )
         self._ask(Edit(guidance=round(float(strength), STRENGTH_DIGITS)))
+
+    def set_lora(self, factor: float) -> None:
+        """Multiply the LoRAs' strength (no unit, 1 as wired, 0 for none) from the next chunk on."""
+        if not math.isfinite(factor) or abs(factor) > STRONGEST_LORA:
+            raise BadInput(
+                f"lora is {factor:g}; give a number from {-STRONGEST_LORA:g} to {STRONGEST_LORA:g}."
+            )
+        self._ask(Edit(lora=round(float(factor), STRENGTH_DIGITS)))
 
     # What the producing thread does
 
@@ -240,4 +258,5 @@ def _merged(earlier: Edit, later: Edit) -> Edit:
         earlier,
         text=earlier.text if later.text is None else later.text,
         guidance=earlier.guidance if later.guidance is None else later.guidance,
+        lora=earlier.lora if later.lora is None else later.lora,
     )

@@ -39,6 +39,8 @@ class Making:
             # Replayed chunks are committed for the branches of this one, whatever made them.
             return self._sized(run.settings.at(max(latent_frame, frame)))
 
+        if run.rollout.model.weigh_lora is not None:
+            run.rollout.model.weigh_lora(self._start.lora)
         model = replace(run.rollout.model, hold=self._hold)
         self.loop = Loop(self._sized(self._start), model, settings_at)
         start = self._restored(first)
@@ -47,11 +49,14 @@ class Making:
         self.chunks: Iterator[Chunk] = self.loop.chunks(run.replayed(first, start), in_flight)
 
     def is_outdated(self, in_force: RolloutSettings) -> bool:
-        """Whether a KV cache was given back, or they have no place for the guidance `in_force`.
+        """Whether a KV cache was given back, or they have no place for the guidance `in_force`, or
+        were made with LoRAs of another strength.
 
         Then they are made anew: the finished chunks are committed again.
         """
         if in_force.guidance.inputs != self._start.guidance.inputs:
+            return True
+        if in_force.lora != self._start.lora:
             return True
         return any(cache.dropped for cache in self._caches)
 
@@ -119,7 +124,8 @@ class Making:
 
     def _made_for(self) -> str:
         """What a snapshot must have been made for to be of use here."""
-        text = f"{self._start.guidance.inputs!r} {self._run.rollout.model.dtype}"
+        start, model = self._start, self._run.rollout.model
+        text = f"{start.guidance.inputs!r} {start.lora!r} {model.dtype}"
         return hashlib.sha256(text.encode()).hexdigest()
 
     def _hold(self, cache: HistoryCache) -> None:

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from ..model.vae.latent_format import SPATIAL_FACTOR, frame_count
+from ..model.vae.latent_format import FORMATS, frame_count
 from ..samplers.denoiser import Denoiser
 from ..samplers.guidance import Guidance, cfg
 from ..samplers.rollout import Chunk
@@ -201,12 +201,16 @@ class FrameStream:
     @property
     def width(self) -> int:
         """Picture width in pixels."""
-        return self.rollout.settings.columns * SPATIAL_FACTOR
+        return self.rollout.settings.columns * self._spatial_factor
 
     @property
     def height(self) -> int:
         """Picture height in pixels."""
-        return self.rollout.settings.rows * SPATIAL_FACTOR
+        return self.rollout.settings.rows * self._spatial_factor
+
+    @property
+    def _spatial_factor(self) -> int:
+        return FORMATS[self.rollout.model.config.out_channels].spatial_factor
 
     def _decode(self, first: int) -> Iterator[FrameChunk]:
         decoder = self.open_decoder()

@@ -21,7 +21,7 @@ from ..errors import LongtakeError, OutOfMemory, StorageError
 from ..model.vae.latent_format import frame_count
 from ..samplers.prompts import TimedPrompt, fit_length
 from ..samplers.rollout import Chunk
-from ..samplers.settings import RolloutSettings, TimedGuidance
+from ..samplers.settings import RolloutSettings, TimedGuidance, TimedLora
 from .controls import Controls, Edit
 from .disk_cap import DiskCap
 from .drift import DriftMeter
@@ -285,7 +285,8 @@ class Run:
         self.settings, self.chain = settings, self.chain.branched(index, settings)
         frame, prompter = frame_count(first), self.rollout.prompter
         start_s, text = frame / self.rollout.fps, settings.prompts.at(first).text
-        line = prompter.line(start_s, text, edit.guidance) if prompter else None
+        timed = prompter is not None and (edit.text, edit.guidance) != (None, None)
+        line = prompter.line(start_s, text, edit.guidance) if prompter and timed else None
         self.controls.apply_edit(edit, frame, start_s, line)
         self.altered()
 
@@ -297,6 +298,13 @@ class Run:
         if edit.guidance is not None:
             change = TimedGuidance(first, self.rollout.guided(edit.guidance))
             settings = settings.with_guidance(change)
+        if edit.lora is not None:
+            if self.rollout.model.weigh_lora is None:
+                raise LongtakeError(
+                    "The model has no LoRA whose strength could be changed; put Load Wan LoRA "
+                    "before the sampler."
+                )
+            settings = settings.with_lora(TimedLora(first, edit.lora))
         return settings
 
     def _encoded(self, text: str) -> Tensor:

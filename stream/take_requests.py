@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
-from .controls import STRONGEST_GUIDANCE, Controls
+from .controls import STRONGEST_GUIDANCE, STRONGEST_LORA, Controls
 
 LONGEST_PROMPT = 8192  # characters
 LONGEST_CLIENT_ID = 256
@@ -29,8 +29,8 @@ class Control:
 
 
 def read_control(body: bytes) -> Control:
-    """{"op": ..., "rev": ...} with "text" for op prompt or "guidance" for op guidance."""
-    fields = _fields(body, {"op", "rev", "text", "guidance"})
+    """{"op": ..., "rev": ...} with "text" for op prompt, "guidance" or "lora" for theirs."""
+    fields = _fields(body, {"op", "rev", "text", "guidance", "lora"})
     rev = fields.get("rev")
     if type(rev) is not int or not 1 <= rev <= LARGEST_REV:
         raise BadRequest(f"rev must be a whole number from 1 to {LARGEST_REV}.")
@@ -53,11 +53,14 @@ def _command(fields: dict[str, Any]) -> Command:
         text = _text(fields, "text", LONGEST_PROMPT)
         return lambda controls: controls.set_prompt(text)
     if op == "guidance":
-        strength = _strength(fields.get("guidance"))
+        strength = _strength(fields, "guidance", 0, STRONGEST_GUIDANCE)
         return lambda controls: controls.set_guidance(strength)
+    if op == "lora":
+        factor = _strength(fields, "lora", -STRONGEST_LORA, STRONGEST_LORA)
+        return lambda controls: controls.set_lora(factor)
     if isinstance(op, str) and op in simple:
         return simple[op]
-    raise BadRequest("op must be pause, resume, stop, prompt or guidance.")
+    raise BadRequest("op must be pause, resume, stop, prompt, guidance or lora.")
 
 
 def _fields(body: bytes, known: set[str]) -> dict[str, Any]:
@@ -79,8 +82,9 @@ def _text(fields: dict[str, Any], name: str, longest: int) -> str:
     return text
 
 
-def _strength(value: object) -> float:
+def _strength(fields: dict[str, Any], name: str, least: float, most: float) -> float:
+    value = fields.get(name)
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if number and 0 <= cast("float", value) <= STRONGEST_GUIDANCE:  # NaN is not
+    if number and least <= cast("float", value) <= most:  # NaN is not
         return float(cast("float", value))
-    raise BadRequest(f"guidance must be a number from 0 to {STRONGEST_GUIDANCE:g}.")
+    raise BadRequest(f"{name} must be a number from {least:g} to {most:g}.")

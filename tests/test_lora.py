@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -192,3 +193,20 @@ def test_an_unreadable_config_is_refused(tmp_path: Path, config: str) -> None:
     path = safetensors(tmp_path / "adapter_model.safetensors", named(BARE, *PEFT))
     with pytest.raises(BadInput, match="alpha cannot be read"):
         open_lora(path, shapes())
+
+
+def test_random_damage_never_gets_past_the_border(tmp_path: Path) -> None:
+    """Whatever bytes are wrong: the LoRA, or one sentence."""
+    whole = safetensors(tmp_path / "whole.safetensors", named("diffusion_model.", *KOHYA))
+    good, spoilt = whole.read_bytes(), tmp_path / "spoilt.safetensors"
+    for seed in range(30):
+        draw = random.Random(seed)
+        data = bytearray(good[: draw.choice([len(good), draw.randrange(len(good))])])
+        for _ in range(draw.randrange(1, 6)):
+            if data:
+                data[draw.randrange(min(len(data), 4000))] = draw.randrange(256)
+        spoilt.write_bytes(data)
+        try:
+            assert open_lora(spoilt, shapes()).layers > 0
+        except BadInput as refusal:
+            assert "\n" not in str(refusal)

@@ -217,9 +217,9 @@ def test_impossible_lengths_are_refused(length: float) -> None:
 def test_impossible_sizes_are_refused(width: int, height: int, complaint: str) -> None:
     from longtake.nodes import plan
 
-    assert plan.latent_size(96, 64) == (8, 12)
+    assert plan.latent_size(96, 64, 16) == (8, 12)
     with pytest.raises(BadInput, match=complaint):
-        plan.latent_size(width, height)
+        plan.latent_size(width, height, 16)
 
 
 def test_a_length_of_0_has_no_end() -> None:
@@ -243,3 +243,100 @@ def test_a_plan_says_what_will_be_made_and_whether_it_fits() -> None:
     assert fits.text == "33 frames (2.1 s) in 3 chunks; KV cache 1.0 GB."
     too_much = plan.plan(length, "KV cache 8.0 GB.", RolloutMemory(2**33, 2**32), 2**31)
     assert not too_much.fits and "takes 12.0 GB" in too_much.text
+
+
+@pytest.mark.parametrize(
+    ("line", "guidance", "over_s"),
+    [
+        ("5 (over 2): b", None, 2.0), ("5 (over 1.5 s): b", None, 1.5),
+        ("5 (guidance 3, over 2): b", 3.0, 2.0), ("5 (OVER 2,guidance 3): b", 3.0, 2.0),
+    ],
+)  # fmt: skip
+def test_a_line_says_how_long_its_prompt_takes_over(
+    line: str, guidance: float | None, over_s: float
+) -> None:
+    from longtake.nodes.timeline import parse, written
+
+    entry = parse(f"0: a\n{line}")[1]
+    assert (entry.guidance, entry.over_s) == (guidance, over_s)
+    assert parse(f"0: a\n{written(entry)}")[1] == entry
+
+
+@pytest.mark.parametrize("option", ["over", "over -1", "over 2, over 3", "fade 2", "over 2;", ","])
+def test_impossible_options_are_named(option: str) -> None:
+    with pytest.raises(BadInput, match="Line 2 has"):
+        parsed(f"0: a\n5 ({option}): b")
+
+
+def blended(*lines: tuple[float, float, float]) -> list[tuple[int, float]]:
+    """Start and value of prompts of one number each, from (second, value, seconds to take over)."""
+    from longtake.nodes import plan
+    from longtake.nodes.timeline import TimedEmbedding, Timeline
+
+    entries = tuple(
+        TimedEmbedding(second, torch.full((2, 8), value), f"{value}", None, over)
+        for second, value, over in lines
+    )
+    length = plan.snapped_length(10.0, plan.SECONDS, 16.0, 3)
+    made = plan.prompt_timeline(Timeline(entries, torch.zeros(2, 8)), CONFIG, length)
+    return [(one.start_frame, round(float(one.embedding[0, 0]), 4)) for one in made.entries]
+
+
+def test_a_prompt_that_takes_over_is_mixed_in_by_equal_parts_chunk_by_chunk() -> None:
+    """16 frames a second, chunks of 3 latent frames: three chunks begin in 2.25 seconds."""
+    assert blended((0, 0.0, 0), (1.0, 1.0, 0)) == [(0, 0.0), (6, 1.0)]
+    assert blended((0, 0.0, 0), (1.0, 1.0, 2.25)) == [
+        (0, 0.0), (6, 0.25), (9, 0.5), (12, 0.75), (15, 1.0)
+    ]  # fmt: skip
+    assert blended((0, 0.0, 0), (1.0, 1.0, 0.01)) == [(0, 0.0), (6, 1.0)]
+    assert blended((0, 1.0, 5)) == [(0, 1.0)]
+
+
+def test_another_prompt_ends_the_taking_over_and_goes_on_from_there() -> None:
+    assert blended((0, 0.0, 0), (1.0, 1.0, 2.25), (2.5, 2.0, 0)) == [
+        (0, 0.0), (6, 0.25), (9, 0.5), (12, 2.0)
+    ]  # fmt: skip
+    assert blended((0, 0.0, 0), (1.0, 1.0, 2.25), (2.5, 2.0, 0.75)) == [
+        (0, 0.0), (6, 0.25), (9, 0.5), (12, 1.25), (15, 2.0)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("count", [1, 511, 512, 513, 700])
+def test_long_prompts_are_cut_before_they_are_encoded_and_keep_their_end_token(count: int) -> None:
+    """What Hugging Face's `truncation=True, max_length=512` keeps."""
+    from longtake.nodes.prompts import shortened
+
+    end = (1, 1.0)
+    tokens = [*((i + 10, 1.0) for i in range(count - 1)), end]
+    kept, dropped = shortened({"umt5xxl": [tokens], "note": "x"})
+    assert kept["note"] == "x" and dropped == max(0, count - 512)
+    [row] = kept["umt5xxl"]
+    assert row == (tokens if count <= 512 else [*tokens[:511], end])
+
+
+def test_prompts_of_a_wan_model_are_padded_with_zeros_to_512_and_cut_there() -> None:
+    from longtake.model.config import DiTConfig
+    from longtake.nodes import plan
+    from longtake.nodes.timeline import TimedEmbedding, Timeline
+
+    config = DiTConfig(24, 32, 2, 1, 4096)
+    length = plan.snapped_length(1.0, plan.SECONDS, 16.0, 3)
+    for words, said in ((3, 0), (512, 0), (600, 1)):
+        embedding = torch.ones(words, 4096)
+        timeline = Timeline((TimedEmbedding(0.0, embedding, "a"),), embedding)
+        made = plan.prompt_timeline(timeline, config, length).entries[0].embedding
+        assert made.shape == (512, 4096) and made[:, 0].count_nonzero() == min(words, 512)
+        assert len(plan.cut_prompts(timeline, config)) == said
+
+
+def test_settings_unlike_a_distilled_models_own_are_said() -> None:
+    from longtake.model.families.table import BY_KEY
+    from longtake.nodes.model_facts import ModelFacts, unlike_the_preset
+
+    distilled, plain = (ModelFacts(BY_KEY[key], "") for key in ("self-forcing", "wan21-t2v"))
+    assert unlike_the_preset(distilled, 1.0, (832, 480)) == []
+    assert unlike_the_preset(distilled, None, (480, 832)) == []
+    [cfg] = unlike_the_preset(distilled, 2.5, (640, 480))
+    [size] = unlike_the_preset(plain, 5.0, (96, 64))
+    assert "trained for cfg 1" in cfg and "trained at 832x480" in size
+    assert unlike_the_preset(ModelFacts(BY_KEY["demo"], ""), 1.0, (32, 32)) == []

@@ -28,8 +28,9 @@ from longtake.samplers.known import KnownFrame, KnownFrames
 from longtake.samplers.ladder import flow_ladder
 from longtake.samplers.multistep import UniPC2
 from longtake.samplers.process import VariancePreserving
+from longtake.samplers.reference import Reference
 from longtake.samplers.schedule import asynchronous, pyramid
-from longtake.samplers.settings import RolloutSettings, TimedGuidance, TimedSeed
+from longtake.samplers.settings import RolloutSettings, TimedGuidance, TimedLora, TimedSeed
 from longtake.samplers.solvers import DDIM, ReNoise
 from longtake.stream.chain import Chain
 from longtake.stream.recipe import from_record, known_types, to_record
@@ -47,6 +48,8 @@ CASES: dict[str, dict[str, Any]] = {
         "context_noise": ContextNoise(0.1, 3, fresh=True),
         "guidance_changes": (TimedGuidance(3, cfg(3.0)),),
         "reseeds": (TimedSeed(3, 2**64 - 1),),
+        "lora_changes": (TimedLora(3, 0.5),),
+        "reference": Reference(randn(2, 8, 4, 6), randn(3, 1280)),
         "prompts": timeline(0, 3, 6),
         "length": None,
     },

@@ -265,9 +265,9 @@ def test_a_live_edit_equals_the_same_edit_in_the_timeline() -> None:
 def test_a_prompt_is_projected_once(monkeypatch: pytest.MonkeyPatch) -> None:
     projected: list[Tensor] = []
 
-    def spy(tree: Any, context: Tensor) -> TextKV:
+    def spy(tree: Any, context: Tensor, picture: Tensor | None) -> TextKV:
         projected.append(context)
-        return project_text(tree, context)
+        return project_text(tree, context, picture)
 
     monkeypatch.setattr(evaluator, "project_text", spy)
     made(settings(length=12, prompts=timeline(0, 6), guidance=GUIDANCE))

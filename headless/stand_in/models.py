@@ -42,6 +42,13 @@ def load_diffusion_model_state_dict(
     return _patcher(build_dit(sd, config, Path("the model file")))
 
 
+class VAE:
+    """The host's own VAEs are not here."""
+
+    def __init__(self, **_: Any) -> None:
+        raise BadInput("VAE files need ComfyUI; use Load Demo Model's, or give --comfy DIR.")
+
+
 def load_lora_for_models(
     model: Patcher, clip: None, lora: Mapping[str, Tensor], strength: float, strength_clip: float
 ) -> tuple[Patcher, None]:

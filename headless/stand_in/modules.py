@@ -21,6 +21,7 @@ from ..events import BarMoved, Event, Listener, from_message
 from ..machine import free_memory_bytes, total_memory_bytes
 from . import io_types, ui_types
 from .models import (
+    VAE,
     Patcher,
     compute_device,
     load_diffusion_model,
@@ -134,6 +135,7 @@ def _modules(state: HostState) -> dict[str, ModuleType]:
         load_diffusion_model=load_diffusion_model,
         load_diffusion_model_state_dict=load_diffusion_model_state_dict,
         load_lora_for_models=load_lora_for_models,
+        VAE=VAE,
     )
     utils = _module(
         "comfy.utils",

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .latent_format import FRAMES_PER_LATENT, LATENT_CHANNELS, denormalise, normalise
+from .latent_format import FRAMES_PER_LATENT, WAN21, denormalise, normalise
 from .streaming import expect
 
 PAST_FRAMES = 2
@@ -54,13 +54,15 @@ class FeatureCache(list[Any]):
 class WanStreamingDecoder:
     """Normalised latents (f, 16, h, w) to frames (n, 3, 8h, 8w) in [0, 1], float32."""
 
+    form = WAN21
+
     def __init__(self, tree: Any, dtype: torch.dtype) -> None:
         self._tree, self._dtype = tree, dtype
         self.reset()
 
     def reset(self) -> None:
         """Forget the past: the next latent is a first one."""
-        self._cache = FeatureCache(len(_convolutions(self._tree.decoder)), whole=True)
+        self._cache = FeatureCache(len(convolutions(self._tree.decoder)), whole=True)
         self._started = False
 
     @property
@@ -71,22 +73,25 @@ class WanStreamingDecoder:
     @torch.no_grad()
     def feed(self, latents: Tensor) -> Tensor:
         """Decode the next latents; the very first one goes alone and gives one frame."""
-        expect(latents, "latents", LATENT_CHANNELS)
-        size = (8 * side for side in latents.shape[-2:])
+        expect(latents, "latents", self.form.channels)
+        size = (self.form.spatial_factor * side for side in latents.shape[-2:])
         frames = [torch.zeros(0, 3, *size, device=latents.device)]
         first = 0 if self._started else 1
         for part in (latents[:first], latents[first:]):
             if len(part):
                 frames.append(self._decode(part))
+                self._started = True
         return torch.cat(frames)
 
     def _decode(self, latents: Tensor) -> Tensor:
-        self._started = True
         raw = denormalise(latents).to(self._dtype)
         z = self._tree.conv2(raw.transpose(0, 1).unsqueeze(0))  # (1, c, f, h, w)
+        return ((self._pixels(z)[0].transpose(0, 1).float() + 1) / 2).clamp(0, 1)
+
+    def _pixels(self, z: Tensor) -> Tensor:
+        """Pictures (1, 3, n, H, W) in [-1, 1] of the next latents (1, c, f, h, w)."""
         out = self._tree.decoder(z, feat_cache=self._cache, feat_idx=[0])
-        pixels = out if isinstance(out, Tensor) else torch.cat(out, 2)  # parts, in newer cores
-        return ((pixels[0].transpose(0, 1).float() + 1) / 2).clamp(0, 1)
+        return out if isinstance(out, Tensor) else torch.cat(out, 2)  # parts, in newer cores
 
     def drain(self) -> Tensor | None:
         """Frames still held back: none, a causal decoder keeps nothing."""
@@ -96,8 +101,8 @@ class WanStreamingDecoder:
     def overlap_frames(self) -> int:
         """Latent frames to decode again before a frame in mid-stream is exact."""
         decoder, rate, reach = self._tree.decoder, 1, 0.0
-        for layer in (decoder.conv1, *decoder.middle, *decoder.upsamples, *decoder.head):
-            reach += sum(c.kernel_size[0] - 1 for c in _convolutions(layer)) / rate
+        for layer in (decoder.conv1, *decoder.middle, *_flat(decoder.upsamples), *decoder.head):
+            reach += sum(c.kernel_size[0] - 1 for c in convolutions(layer)) / rate
             rate *= 2 if hasattr(layer, "time_conv") else 1
         return (
             int(-(-reach // 1)) + 1
@@ -111,15 +116,15 @@ class WanStreamingEncoder:
     when a pair is the last; so one pair is held back.
     """
 
+    form = WAN21
+
     def __init__(self, tree: Any, dtype: torch.dtype) -> None:
         self._tree, self._dtype = tree, dtype
         self.reset()
 
     def reset(self) -> None:
         """Forget the past: the next frame is a first one."""
-        encoder = self._tree.encoder
-        strided = [layer for layer in encoder.downsamples if hasattr(layer, "time_conv")]
-        self._cache = FeatureCache(len(_convolutions(encoder)) + len(strided), whole=False)
+        self._cache = FeatureCache(self._slots(), whole=False)
         self._waiting: Tensor | None = None
         self._fed = 0
 
@@ -134,8 +139,7 @@ class WanStreamingEncoder:
         """Encode what is known not to be the end; latents come two by two."""
         expect(frames, "frames", 3)
         waiting = frames if self._waiting is None else torch.cat([self._waiting, frames])
-        size = (side // 8 for side in frames.shape[-2:])
-        latents = [torch.zeros(0, LATENT_CHANNELS, *size, device=frames.device)]
+        latents = [self._none(frames)]
         if self._fed == 0 and len(waiting):
             latents.append(self._encode(waiting[:1]))
             waiting = waiting[1:]
@@ -161,12 +165,26 @@ class WanStreamingEncoder:
         x = (2 * frames - 1).to(self._dtype).transpose(0, 1).unsqueeze(0)  # (1, 3, n, H, W)
         out = self._tree.encoder(x, feat_cache=self._cache, feat_idx=[0], final=final)
         if out is None:  # waiting for the second of two latents
-            size = (side // 8 for side in frames.shape[-2:])
-            return torch.zeros(0, LATENT_CHANNELS, *size, device=frames.device)
+            return self._none(frames)
         mean = self._tree.conv1(out).chunk(2, 1)[0]
         return normalise(mean[0].transpose(0, 1).float())
 
+    def _slots(self) -> int:
+        """One for each causal convolution, and one more where frames are merged."""
+        encoder = self._tree.encoder
+        strided = [layer for layer in encoder.downsamples if hasattr(layer, "time_conv")]
+        return len(convolutions(encoder)) + len(strided)
 
-def _convolutions(module: Any) -> list[Any]:
+    def _none(self, frames: Tensor) -> Tensor:
+        size = (side // self.form.spatial_factor for side in frames.shape[-2:])
+        return torch.zeros(0, self.form.channels, *size, device=frames.device)
+
+
+def _flat(layers: Any) -> list[Any]:
+    """The layers of a decoder in order, those within blocks of several (Wan 2.2) one by one."""
+    return [one for layer in layers for one in getattr(layer, "upsamples", [layer])]
+
+
+def convolutions(module: Any) -> list[Any]:
     """The causal convolutions of a tree, in order: those that look back in time or could."""
     return [m for m in module.modules() if len(getattr(m, "kernel_size", ())) == 3]

@@ -87,6 +87,9 @@ def test_names_that_the_core_does_not_know_give_their_own_arithmetic(
         theirs = core.sd.load_lora_for_models(model, None, load_file(path), 0.7, 0)[0]
         assert not theirs.patches  # else this node would not be needed
         same(in_use(host, on_it(host, model, path, 0.7)), merged(0.7))
+    weaker = host.with_lora_factor(on_it(host, model, path, 0.7), 0.5)
+    same(in_use(host, weaker), merged(0.35))
+    assert host.has_lora(weaker) and not host.has_lora(model)
     two = on_it(host, on_it(host, model, path, 0.7), path, -0.3)
     same(in_use(host, two), merged(0.4))
     same(in_use(host, model), state())

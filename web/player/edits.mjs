@@ -65,9 +65,10 @@ function statusWords({ status, start_s: at, error }) {
 }
 
 /** @param {Edit} edit */
-function wishWords({ text, guidance }) {
+function wishWords({ text, guidance, lora }) {
   const wishes = [];
   if (text !== null) wishes.push(text);
   if (guidance !== null) wishes.push(`guidance ${guidance}`);
+  if (lora !== null) wishes.push(`LoRA × ${lora}`);
   return wishes.join(", ");
 }

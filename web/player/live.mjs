@@ -6,7 +6,7 @@ import { EditList } from "./edits.mjs";
 
 const LONG_PAUSE_S = 60; // after it the server moves the KV cache to main memory
 
-/** The controls of the run itself: pause, resume, stop, another prompt, guidance. */
+/** The controls of the run itself: pause, resume, stop, another prompt, guidance, LoRA. */
 export class LiveControls {
   #longPause = 0;
   #pausedLong = false;
@@ -31,6 +31,11 @@ export class LiveControls {
     this.guidance = element("input", {
       type: "number", step: 0.1, min: 0, max: 100, placeholder: "same", keydown,
     });
+    /** @type {HTMLInputElement} */
+    this.lora = element("input", {
+      type: "number", step: 0.05, min: -20, max: 20, placeholder: "1", keydown,
+      title: "How strong the model's LoRAs are, times the workflow's own strength",
+    });
     this.form = this.#form();
     this.edits = new EditList(reel);
     /** @type {HTMLElement} */
@@ -50,9 +55,10 @@ export class LiveControls {
 
   #form() {
     const guidance = element("label", {}, "Guidance ", this.guidance);
+    const lora = element("label", {}, "LoRA × ", this.lora);
     const apply = textButton("Apply", () => this.#apply(), "lt-primary");
     apply.title = "From the next chunk on (Ctrl+Enter)";
-    const row = element("div", { class: "lt-form-row" }, guidance, apply);
+    const row = element("div", { class: "lt-form-row" }, guidance, lora, apply);
     return element("div", { class: "lt-form", hidden: true }, this.prompt, row);
   }
 
@@ -89,10 +95,12 @@ export class LiveControls {
     if (text && text !== now) this.#send("prompt", { text });
     const strength = this.guidance.valueAsNumber;
     if (!Number.isNaN(strength)) this.#send("guidance", { guidance: strength });
+    const factor = this.lora.valueAsNumber;
+    if (!Number.isNaN(factor)) this.#send("lora", { lora: factor });
   }
 
-  /** @param {"pause"|"resume"|"stop"|"prompt"|"guidance"} op
-   * @param {{text?: string, guidance?: number}} [fields] */
+  /** @param {"pause"|"resume"|"stop"|"prompt"|"guidance"|"lora"} op
+   * @param {{text?: string, guidance?: number, lora?: number}} [fields] */
   async #send(op, fields) {
     
     this.error.hidden = true;

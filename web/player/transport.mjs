@@ -36,8 +36,8 @@ export class Transport {
 
   /**
    * Ask the run for something. Another tab may have counted on: then once more with its count.
-   * @param {"pause"|"resume"|"stop"|"prompt"|"guidance"} op
-   * @param {{text?: string, guidance?: number}} [fields]
+   * @param {"pause"|"resume"|"stop"|"prompt"|"guidance"|"lora"} op
+   * @param {{text?: string, guidance?: number, lora?: number}} [fields]
    */
   control(op, fields = {}) {
     const sent = this.#last.then(async () => {

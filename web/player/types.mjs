@@ -7,7 +7,7 @@
  *   prompt?: number|null}} ChunkInfo  `prompt` is an index into `prompt_changes`
  * @typedef {{frame: number, text: string, edited: boolean}} PromptChange
  * @typedef {{status: "queued"|"encoding"|"applied"|"failed", text: string|null,
- *   guidance: number|null, first_frame: number|null, start_s: number|null, line: string|null,
+ *   guidance: number|null, lora: number|null, first_frame: number|null, start_s: number|null, line: string|null,
  *   error: string|null}} Edit
  * @typedef {{first_frame_s?: number|null, frames_per_s?: number|null, eta_s?: number|null,
  *   chunk_p95_s?: number|null, kv_bytes?: number|null, kv_bytes_planned?: number|null,

@@ -1,0 +1,54 @@
+"""What an image-to-video model is told of its picture: latents beside the noise, CLIP features.
+
+Wan 2.1 I2V takes 20 more channels than it gives: 4 that say which frames are the picture's, and 16
+of a video that begins with the picture and goes on in grey (Wan-Video/Wan2.1 `wan/image2video.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from ..errors import BadInput
+from .prompts import embedding_digest
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """`beside` (f, c, h, w) for the first latent frames, its last one for all that come later;
+    `features` (s, 1280) of CLIP vision, None where the model is given none.
+    """
+
+    beside: Tensor = field(repr=False, compare=False)
+    features: Tensor | None = field(default=None, repr=False, compare=False)
+    digest: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        given = [one for one in (self.beside, self.features) if one is not None]
+        if not all(one.isfinite().all() for one in given):
+            raise BadInput(
+                "the picture's latents or features are not finite; encode it in float32."
+            )
+        object.__setattr__(self, "digest", tuple(embedding_digest(one) for one in given))
+
+    def at(self, frames: Sequence[int]) -> Tensor:
+        """What goes beside latent `frames`."""
+        last = len(self.beside) - 1
+        return self.beside[torch.tensor([min(frame, last) for frame in frames])]
+
+    def without_features(self) -> Reference:
+        """The same without CLIP vision."""
+        return replace(self, features=None)
+
+    def check(self, rows: int, columns: int) -> None:
+        """Refuse latents of another size than the shot's."""
+        has: Sequence[int] = self.beside.shape[-2:]
+        if tuple(has) != (rows, columns):
+            raise BadInput(
+                f"the picture's latents are {has[0]} x {has[1]} (rows x columns) and the shot's "
+                f"{rows} x {columns}; give the shot's width and height where the picture is "
+                "encoded."
+            )

@@ -1,0 +1,170 @@
+"""The few-step families' own sampling loops, written out from their repositories: no cache object,
+no schedule, no solver of ours, and a forward of its own.
+
+Sources: guandeh17/Self-Forcing `pipeline/causal_inference.py` and `utils/scheduler.py`; Wan-Video/
+Wan2.1 `wan/modules/model.py` for the forward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Weights = Mapping[str, Tensor]
+Layers = list[tuple[Tensor, Tensor]]
+"""Keys that are not rotated and values of every layer, each (s, n, d)."""
+
+Noise = Callable[[int, int], Tensor]
+"""(latent frame, 0 at the start or the number of the step that follows) -> (c, h, w)."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """A family as its authors publish it: `attends` counts latent frames, with sink and block."""
+
+    steps: tuple[float, ...]
+    block: int = 3
+    shift: float = 5.0
+    attends: int = 21
+    sink: int = 0
+    warp: bool = True
+    first: tuple[float, ...] = ()
+    channels: int = 16
+
+
+@dataclass
+class _Past:
+    """Finished latent frames, oldest first: (its number, keys and values of every layer)."""
+
+    frames: list[tuple[int, Layers]] = field(default_factory=list)
+
+    def seen(self, family: Published) -> list[Layers]:
+        """The sink and the newest ones that fit beside a block."""
+        room = family.attends - family.block - family.sink
+        sink = [layers for number, layers in self.frames if number < family.sink]
+        rest = [layers for number, layers in self.frames if number >= family.sink]
+        return sink + rest[max(0, len(rest) - room) :]
+
+
+def published_loop(
+    w: Weights, heads: int, family: Published, text: Tensor, length: int, noise: Noise
+) -> Tensor:  # fmt: skip
+    """Latents (f, c, h, w): block after block, re-noised after each step, then once more at 0."""
+    sigmas = torch.linspace(1, 0, 1001, dtype=torch.float64)[:-1]
+    sigmas = family.shift * sigmas / (1 + (family.shift - 1) * sigmas)
+    past, made = _Past(), []
+    for start in range(0, length, family.block):
+        frames = range(start, start + family.block)
+        given = family.first if start == 0 and family.first else family.steps
+        told = [float(_warped(sigmas, t)) if family.warp else t for t in given]
+        x = torch.stack([noise(frame, 0) for frame in frames])
+        for i, t in enumerate(told):
+            v, _ = forward(w, heads, x, t, text, past.seen(family))
+            clean = (x.double() - _sigma(sigmas, t) * v.double()).float()
+            if i + 1 < len(told):
+                after = _sigma(sigmas, told[i + 1])
+                fresh = torch.stack([noise(frame, i + 1) for frame in frames])
+                x = (1 - after) * clean + after * fresh
+        _, kept = forward(w, heads, clean, 0.0, text, past.seen(family))
+        tokens = x.shape[2] * x.shape[3] // 4
+        for j, frame in enumerate(frames):
+            own = slice(j * tokens, (j + 1) * tokens)
+            past.frames.append((frame, [(k[own], v[own]) for k, v in kept]))
+        made.append(clean)
+    return torch.cat(made)
+
+
+def _warped(sigmas: Tensor, t: float) -> Tensor:
+    """`timesteps[1000 - t]` of the shifted table, which ends with a 0."""
+    return torch.cat([1000 * sigmas, torch.zeros(1, dtype=torch.float64)])[1000 - int(t)]
+
+
+def _sigma(sigmas: Tensor, t: float) -> float:
+    """The timestep's own level; the table's nearest entry is less than a thousandth away."""
+    nearest = float(sigmas[(1000 * sigmas - t).abs().argmin()])
+    assert abs(nearest - t / 1000) < 1e-3
+    return t / 1000
+
+
+def forward(
+    w: Weights, heads: int, x: Tensor, t: float, text: Tensor, seen: list[Layers]
+) -> tuple[Tensor, Layers]:
+    """Velocity of latents x (f, c, h, w) at timestep t behind the frames that are `seen`, which are
+    at the positions before it; and the block's own keys and values.
+    """
+    dim = w["head.modulation"].shape[-1]
+    size = (len(x), x.shape[2] // 2, x.shape[3] // 2)
+    video = x.transpose(0, 1)[None]
+    h = F.conv3d(video, w["patch_embedding.weight"], w["patch_embedding.bias"], stride=(1, 2, 2))
+    h = h[0].flatten(1).T  # (s, c), frames, rows and columns in this order
+    angles = t * 10_000.0 ** (-torch.arange(128, dtype=torch.float64) / 128)
+    e = torch.cat([angles.cos(), angles.sin()]).float()
+    e = _linear(w, "time_embedding.2", F.silu(_linear(w, "time_embedding.0", e)))
+    e0 = _linear(w, "time_projection.1", F.silu(e)).view(6, dim)
+    context = F.gelu(_linear(w, "text_embedding.0", text), approximate="tanh")
+    context = _linear(w, "text_embedding.2", context)
+    kept: Layers = []
+    for n in range(1 + max(int(key.split(".")[1]) for key in w if key.startswith("blocks."))):
+        b, own = f"blocks.{n}.", [layers[n] for layers in seen]
+        m = w[f"{b}modulation"][0] + e0
+        y = _norm(h) * (1 + m[1]) + m[0]
+        q, k = (_rms(_linear(w, f"{b}self_attn.{one}", y), w[f"{b}self_attn.norm_{one}.weight"])
+                .unflatten(-1, (heads, -1)) for one in "qk")  # fmt: skip
+        v = _linear(w, f"{b}self_attn.v", y).unflatten(-1, (heads, -1))
+        kept.append((k, v))
+        keys, values = (torch.cat(parts) for parts in zip(*own, (k, v), strict=True))
+        before = len(seen)
+        y = _attend(
+            _rotated(q, range(before, before + size[0]), *size[1:]),
+            _rotated(keys, range(before + size[0]), *size[1:]), values,
+        )  # fmt: skip
+        h = h + _linear(w, f"{b}self_attn.o", y) * m[2]
+        y = _norm(h) * w[f"{b}norm3.weight"] + w[f"{b}norm3.bias"]
+        q = _rms(_linear(w, f"{b}cross_attn.q", y), w[f"{b}cross_attn.norm_q.weight"])
+        k = _rms(_linear(w, f"{b}cross_attn.k", context), w[f"{b}cross_attn.norm_k.weight"])
+        y = _attend(*(one.unflatten(-1, (heads, -1))
+                      for one in (q, k, _linear(w, f"{b}cross_attn.v", context))))  # fmt: skip
+        h = h + _linear(w, f"{b}cross_attn.o", y)
+        y = _linear(w, f"{b}ffn.0", _norm(h) * (1 + m[4]) + m[3])
+        h = h + _linear(w, f"{b}ffn.2", F.gelu(y, approximate="tanh")) * m[5]
+    m = w["head.modulation"][0] + e
+    out = _linear(w, "head.head", _norm(h) * (1 + m[1]) + m[0])
+    out = out.view(*size, 2, 2, -1).permute(0, 5, 1, 3, 2, 4)  # (f, c, h, p, w, q)
+    return out.reshape(len(x), -1, *x.shape[2:]), kept
+
+
+def _rotated(x: Tensor, frames: range, rows: int, columns: int) -> Tensor:
+    """x (s, n, d) by its place: d is split among frame, row and column, neighbours are a pair."""
+    d = x.shape[-1]
+    parts = (d - 4 * (d // 6), 2 * (d // 6), 2 * (d // 6))
+    places = torch.cartesian_prod(
+        torch.tensor([*frames]), torch.arange(rows), torch.arange(columns)
+    ).double()
+    angles = torch.cat([
+        torch.outer(places[:, i], 10_000.0 ** (-torch.arange(0, width, 2).double() / width))
+        for i, width in enumerate(parts)
+    ], 1)[:, None]  # fmt: skip
+    pairs = torch.view_as_complex(x.double().unflatten(-1, (-1, 2)).contiguous())
+    turned = pairs * torch.polar(torch.ones_like(angles), angles)
+    return torch.view_as_real(turned).flatten(-2).float()
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    scores = torch.einsum("qnd,knd->nqk", q, k) / q.shape[-1] ** 0.5
+    return torch.einsum("nqk,knd->qnd", scores.softmax(-1), v).flatten(1)
+
+
+def _linear(w: Weights, name: str, x: Tensor) -> Tensor:
+    return F.linear(x, w[f"{name}.weight"], w[f"{name}.bias"])
+
+
+def _norm(x: Tensor) -> Tensor:
+    return F.layer_norm(x, x.shape[-1:], eps=1e-6)
+
+
+def _rms(x: Tensor, weight: Tensor) -> Tensor:
+    return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6) * weight

@@ -1,0 +1,77 @@
+"""The core's own AR sampler and our loop on the very same noise: the same latents."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from longtake.attention.cache_policy import FullHistory
+from longtake.model.checkpoint import open_checkpoint
+from longtake.samplers import branches
+from longtake.samplers.guidance import cfg
+from longtake.samplers.ladder import few_step_ladder
+from longtake.samplers.prompts import PromptTimeline, TimedPrompt
+from longtake.samplers.rollout import generate
+from longtake.samplers.schedule import causal_chunks
+from longtake.samplers.settings import RolloutSettings
+from longtake.samplers.solvers import ReNoise
+from longtake.tests.family_files import state
+from longtake.tests.tiny_model import randn
+
+ROWS, COLUMNS, SEED, BLOCKS = 4, 6, 11, 3
+LADDER = few_step_ladder((1000.0, 750.0, 500.0, 250.0), 5.0)
+
+
+def re_noise(block: int, chunk: int, step: int) -> Tensor:
+    """What the core draws after `step` (f, c, h, w): the n-th of `randn_like(denoised)`."""
+    generator = torch.Generator().manual_seed(SEED + block * 1000 + step)
+    return torch.randn(1, 16, chunk, ROWS, COLUMNS, generator=generator)[0].transpose(0, 1)
+
+
+@pytest.mark.parametrize("chunk", [1])  # of more, `randn_like` draws in the order of memory
+@torch.inference_mode()
+def test_the_cores_ar_sampler_gives_the_same_on_the_same_noise(
+    core: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    import comfy.sample
+    import comfy.samplers
+
+    from longtake.nodes import host
+    from longtake.nodes.streams import denoiser
+
+    save_file(state(), tmp_path / "self_forcing.safetensors")
+    checkpoint = open_checkpoint(tmp_path / "self_forcing.safetensors")
+    model = host.build_diffusion_model(checkpoint.state, checkpoint.metadata(), None)
+    length = BLOCKS * chunk
+    start = randn(length, 16, ROWS, COLUMNS, seed=1)
+    context = randn(1, 9, checkpoint.found.config.text_dim, seed=2)
+
+    def noise(seed: int, frames: range, step: int, purpose: str, shape: Any) -> Tensor:
+        if purpose == "start":
+            return start[frames.start : frames.stop]
+        block, within = divmod(frames.start, chunk)
+        return re_noise(block, chunk, step - 1)[within : within + len(frames)]
+
+    monkeypatch.setattr(branches, "frame_noise", noise)
+    settings = RolloutSettings(
+        PromptTimeline((TimedPrompt(0, context[0], "a"),), torch.zeros_like(context[0])),
+        ROWS, COLUMNS, causal_chunks(LADDER, chunk), length=length, seed=SEED, solver=ReNoise(),
+        cache=FullHistory(), guidance=cfg(1.0),
+    )  # fmt: skip
+    ours = torch.cat([c.latents for c in generate(settings, denoiser(model))])
+
+    sampler = comfy.samplers.ksampler("ar_video", {"num_frame_per_block": chunk})
+    video = start.transpose(0, 1).unsqueeze(0)
+    positive = [[context, {}]]
+    made = comfy.sample.sample_custom(
+        model, video, 1.0, sampler, torch.tensor(LADDER), positive, positive,
+        torch.zeros_like(video), seed=SEED, disable_pbar=True,
+    )  # fmt: skip
+    theirs = model.model.process_latent_in(made)[0].transpose(0, 1)
+    assert theirs.std() > 0.3
+    torch.testing.assert_close(ours, theirs.float(), rtol=1e-4, atol=1e-4)
