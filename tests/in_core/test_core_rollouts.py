@@ -99,7 +99,7 @@ def test_a_fork_is_compared_with_its_source_beside_a_preview_of_it(client: Clien
     run = client.run(workflow)
     assert run.end[0] == "execution_success", run.end
     frames = frames_of(saved(client, run))
-    assert len(frames) == 61 and frames[0].shape == (64, 192, 3)
+    assert len(frames) == 69 and frames[0].shape == (64, 192, 3)
     early, late = frames[4].astype(int), frames[-1].astype(int)
     assert abs(early[:, :96] - early[:, 96:]).mean() < 2 < abs(late[:, :96] - late[:, 96:]).mean()
 
