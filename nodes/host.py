@@ -32,7 +32,7 @@ Everything used of the host, which is also all that the stand-in (`headless/stan
     of a MODEL                model.diffusion_model, model.get_dtype_inference(), load_device,
                               model_options, wrappers, object_patches, injections, patches_uuid,
                               patches -> {name: [(strength, patch, strength_model, ...)]}, clone(),
-                              get_key_patches(prefix) -> {name: [(weight, _), *patches]},
+                              backup -> {name: a tuple with the unpatched weight},
                               attachments, set_attachments(key, value), cached_patcher_init
     of an UPSCALE_MODEL       scale, model, called with pictures; newer cores: patcher
 Node files import schema and types themselves, from `comfy_api.latest`: ComfyExtension;
@@ -285,15 +285,23 @@ def cast(parameter: Tensor, device: torch.device) -> Tensor:
 def weights_and_patches(model: Any) -> dict[str, list[Any]]:
     """For each tensor of the diffusion model: its unpatched value, then the patches (LoRA) on
     it.
+
+    As the host's `get_key_patches`, but from the parameters themselves: the quantised layers of
+    ComfyUI-GGUF add entries to `state_dict` that no module has.
     """
-    stacks = model.get_key_patches("diffusion_model.")
-    return {name: [stack[0][0], *stack[1:]] for name, stack in stacks.items()}
+    found: dict[str, list[Any]] = {}
+    for name, weight in model.model.named_parameters():
+        if name.startswith("diffusion_model."):
+            kept = model.backup.get(name)
+            unpatched = weight if kept is None else kept.weight
+            found[name] = [unpatched, *model.patches.get(name, ())]
+    return found
 
 
 def layer_shapes(model: Any) -> dict[str, tuple[int, ...]]:
     """The layers of a Wan MODEL that have a weight, by official names, with its shape."""
-    state, end = module_tree(model).state_dict(), ".weight"
-    return {n.removesuffix(end): tuple(w.shape) for n, w in state.items() if n.endswith(end)}
+    weights, end = module_tree(model).named_parameters(), ".weight"
+    return {n.removesuffix(end): tuple(w.shape) for n, w in weights if n.endswith(end)}
 
 
 def with_lora(model: Any, parts: Mapping[tuple[str, str], Tensor], strength: float) -> Any:

@@ -6,7 +6,7 @@ import json
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -63,6 +63,12 @@ def _patcher(dit: nn.Module) -> Patcher:
     return Patcher(model, load_device=compute_device(), offload_device=torch.device("cpu"))
 
 
+class Backup(NamedTuple):
+    """A tensor as it is without patches."""
+
+    weight: Tensor
+
+
 class Patcher:
     """A module with the device it computes on: what nodes use of the host's ModelPatcher."""
 
@@ -105,14 +111,11 @@ class Patcher:
         twin.patches, twin.patches_uuid = dict(self.patches), self.patches_uuid
         return twin
 
-    def get_key_patches(self, prefix: str = "") -> dict[str, list[Any]]:
-        """For each tensor below `prefix`: its value without patches, then the patches on it."""
-        state = self.model.state_dict() | getattr(self.model, "unpatched", {})
-        return {
-            name: [(value, None), *self.patches.get(name, [])]
-            for name, value in state.items()
-            if name.startswith(prefix)
-        }
+    @property
+    def backup(self) -> dict[str, Backup]:
+        """The values without patches of what is patched now."""
+        unpatched: Mapping[str, Tensor] = getattr(self.model, "unpatched", {})
+        return {name: Backup(value) for name, value in unpatched.items()}
 
 
 class BaseModel(nn.Module):
