@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { onCanvas } from "./comfy.mjs";
-import { useBrowser } from "./harness.mjs";
+import { eventually, useBrowser } from "./harness.mjs";
 
 /** @typedef {import("./comfy.mjs").CanvasPage} CanvasPage */
 
@@ -185,7 +185,7 @@ async function edited(canvas) {
   await edits.getByText(/applied at 0:/).waitFor();
   await canvas.until(({ frames }) => Number(frames) > Number(paused));
   await canvas.button("Keep edit").click();
-  assert.equal(await edits.locator(".lt-outcome").textContent(), "Kept in Prompt Timeline");
+  await eventually(() => edits.locator(".lt-outcome").textContent(), "Kept in Prompt Timeline");
   assert.match(await timeline(), /\n[\d.:]+: a green cube at night$/);
   await canvas.button("Stop").click();
   const { frames } = await canvas.until(({ state }) => state === "stopped");

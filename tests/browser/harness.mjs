@@ -49,6 +49,20 @@ export function onPage(act, { errors, prepare, ...options } = {}) {
   };
 }
 
+/**
+ * Wait until the page says `wanted`: what follows a press is drawn with the next animation frame.
+ * @param {() => Promise<unknown>} read @param {unknown} wanted
+ */
+export async function eventually(read, wanted) {
+  const end = Date.now() + LIMIT_MS;
+  for (;;) {
+    const found = await read();
+    if (found === wanted) return;
+    assert.ok(Date.now() < end, `still ${JSON.stringify(found)}, not ${JSON.stringify(wanted)}`);
+    await new Promise((resolve) => setTimeout(resolve, 30));
+  }
+}
+
 /** One page with one player. */
 export class PlayerPage {
   /** @param {import("playwright-core").Page} page */

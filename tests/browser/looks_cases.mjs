@@ -2,7 +2,7 @@
 /** Small nodes, both themes, keyboards and screen readers. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { onPage, useBrowser } from "./harness.mjs";
+import { eventually, onPage, useBrowser } from "./harness.mjs";
 
 useBrowser();
 const NARROW = { viewport: { width: 225, height: 640 } };
@@ -55,7 +55,7 @@ test("Space plays and pauses from the picture, and from a button presses only th
   await player.until(({ playing }) => playing === "false");
   await player.button("Loop (O)").press(" ");
   await player.until(({ playing }) => playing === "false");
-  assert.equal(await player.button("Loop (O)").getAttribute("aria-pressed"), "true");
+  await eventually(() => player.button("Loop (O)").getAttribute("aria-pressed"), "true");
   await stage.press("l");
   await player.until(({ playing, following }) => playing === "true" && following === "true");
 }));
@@ -65,7 +65,7 @@ test("the bar says where it stands in words", onPage(async (player) => {
   await player.slider.press("ArrowRight");
   await player.slider.press("End");
   await player.sees(47);
-  assert.equal(await player.slider.getAttribute("aria-valuetext"), "0:02 of 0:03, frame 47");
+  await eventually(() => player.slider.getAttribute("aria-valuetext"), "0:02 of 0:03, frame 47");
   assert.equal(await player.slider.getAttribute("aria-valuemax"), "47");
 }));
 

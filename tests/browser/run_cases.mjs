@@ -2,7 +2,7 @@
 /** The controls of the run itself. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { onPage, useBrowser } from "./harness.mjs";
+import { eventually, onPage, useBrowser } from "./harness.mjs";
 
 useBrowser();
 const SLOW = { frames: 1800, chunk_s: 0.4, prompts: [[0, "a red ball"]] };
@@ -34,7 +34,7 @@ test("stop keeps what exists and ends the run", onPage(async (player) => {
   await player.button("Stop").click();
   const { frames } = await player.until(({ state }) => state === "stopped");
   assert.ok(Number(frames) < SLOW.frames);
-  assert.equal(await player.button("Pause run").isVisible(), false);
+  await eventually(() => player.button("Pause run").isVisible(), false);
   await player.slider.press("ArrowLeft"); // stands still
   await player.slider.press("Home");
   await player.sees(0);
@@ -45,14 +45,14 @@ test("an edited prompt goes from queued to applied at its time, and is marked on
   await player.until(({ frames }) => Number(frames) >= 12);
   await player.button("Edit prompt").click();
   const text = player.root.getByLabel("Prompt from the next chunk on");
-  assert.equal(await text.inputValue(), "a red ball");
+  await eventually(() => text.inputValue(), "a red ball");
   await text.fill("a blue ball");
   await player.button("Apply").click();
   const edits = player.root.getByRole("log", { name: "Edits" });
   await edits.getByText("queued").waitFor();
   await edits.getByText(/applied at 0:0\d/).waitFor();
   await edits.getByText("a blue ball").waitFor();
-  assert.equal(await player.root.locator(".lt-scrub").getAttribute("data-prompts"), "2");
+  await eventually(() => player.root.locator(".lt-scrub").getAttribute("data-prompts"), "2");
 }));
 
 test("typing in the prompt is no shortcut, and Ctrl+Enter applies it", onPage(async (player) => {
@@ -96,7 +96,7 @@ test("a refusal is shown as the words that it is", onPage(async (player) => {
   await player.start(SLOW);
   await player.until(({ frames }) => Number(frames) >= 12);
   await player.button("Stop").click();
-  assert.equal(await player.root.getByRole("alert").textContent(), error);
+  await eventually(() => player.root.getByRole("alert").textContent(), error);
 }, { errors: /400/ }));
 
 test("after a minute's pause it offers to stop and free the queue", onPage(async (player) => {
