@@ -194,33 +194,3 @@ async function edited(canvas) {
 
 test("classic: pause, edit, resume, keep the edit, stop", onCanvas(classic, edited));
 test("Nodes 2.0, in a subgraph: pause, edit, resume, keep the edit, stop", onCanvas(vueInside, edited));
-
-/** @param {CanvasPage} canvas */
-async function forked(canvas) {
-  await canvas.run(4, 77);
-  await canvas.until(({ state }) => state === "done");
-  await canvas.slider.press("Home");
-  for (let pressed = 0; pressed < 3; pressed++) await canvas.slider.press("PageDown");
-  const { shown } = await canvas.until(({ shown: at }) => Number(at) === 33);
-  await canvas.button(/^Fork the shot/).click();
-  await canvas.root.getByText(/Fork Rollout is wired in at 0:02/).waitFor();
-  const prompt = await canvas.page.evaluate(async () => (await app.graphToPrompt()).output);
-  const nodes = Object.entries(prompt);
-  const [id, fork] = nodes.find(([, node]) => node.class_type === "LongtakeForkRollout") ?? [];
-  const decode = nodes.find(([, node]) => node.class_type === "LongtakeVAEDecode")?.[1];
-  assert.equal(prompt[fork.inputs.rollout[0]].class_type, "LongtakeSampler");
-  assert.deepEqual(decode.inputs.rollout, [id, 0]);
-  assert.equal(fork.inputs.at, Math.round((100 * Number(shown)) / 16) / 100);
-  const { take } = await canvas.data();
-  await canvas.page.evaluate(() => {
-    const root = app.rootGraph ?? app.graph;
-    const node = root.nodes.find((/** @type {any} */ each) => each.comfyClass === "LongtakeForkRollout");
-    node.widgets.find((/** @type {any} */ each) => each.name === "new_prompt").value = "a blue ball at night";
-  });
-  await canvas.run(4, 77);
-  await canvas.until(({ state, take: now }) => state === "done" && now !== take);
-  await canvas.root.getByText(/Resumed at 0:02/).waitFor(); // what both share was not made again
-}
-
-test("classic: one click forks the shot at the playhead", onCanvas(classic, forked));
-test("Nodes 2.0, in a subgraph: one click forks the shot at the playhead", onCanvas(vueInside, forked));
