@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -31,6 +32,17 @@ class CacheShape:
     def frame_tokens(self) -> int:
         """Tokens of one latent frame."""
         return self.rows * self.columns
+
+    def visible(self, frames: int, visible: Sequence[int] = ()) -> Sequence[int]:
+        """How many of the active `frames`, from the front, each may look at: all unless told.
+
+        Raises ValueError if more are active than there is room for.
+        """
+        if frames > self.chunk_frames:
+            raise ValueError(
+                f"at most {self.chunk_frames} latent frames may be active; got {frames}"
+            )
+        return visible or (frames,) * frames
 
     @property
     def frame_values(self) -> int:

@@ -100,11 +100,7 @@ class KVCache:
         `rows` are the batch rows that attend; `positions` are those of the active frames where they
         do not follow on the history.
         """
-        if frames > self.shape.chunk_frames:
-            raise ValueError(
-                f"at most {self.shape.chunk_frames} latent frames may be active; got {frames}"
-            )
-        visible = visible or (frames,) * frames
+        visible = self.shape.visible(frames, visible)
         after = range(len(self.held), len(self.held) + frames)
         return CachedAttention(self, visible, rows, positions or after)
 

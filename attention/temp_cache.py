@@ -89,11 +89,7 @@ class MergedCache:
         positions: Sequence[int] = (),
     ) -> MergedAttention:
         """What `frames` active latent frames may look at: the entries and themselves."""
-        if frames > self.shape.chunk_frames:
-            raise ValueError(
-                f"at most {self.shape.chunk_frames} latent frames may be active; got {frames}"
-            )
-        visible = visible or (frames,) * frames
+        visible = self.shape.visible(frames, visible)
         after = range(len(self.held), len(self.held) + frames)
         return MergedAttention(self, visible, rows, positions or after)
 
