@@ -47,7 +47,7 @@ class DiffusionForcingSampler(io.ComfyNode):
             "on disk: run again after a cancel or a crash and it goes on from there; with other "
             "settings it starts anew.",
             search_aliases=["ksampler", "self forcing", "causal", "autoregressive", "streaming"],
-            inputs=[*_models(), *_shot()],
+            inputs=[*_models(), *_shot(), *_more()],
             outputs=[sockets.Rollout.Output(display_name="rollout")],
             hidden=[io.Hidden.unique_id],
         )
@@ -181,6 +181,11 @@ def _shot() -> list[io.Input]:
             "half as often: use it with distilled models. About 2 for the demo, 4 to 6 for other "
             "undistilled models. Not used when a guidance is connected.",
         ),
+    ]
+
+
+def _more() -> list[io.Input]:
+    return [
         sockets.KVCache.Input(
             "kv_cache",
             optional=True,

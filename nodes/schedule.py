@@ -58,7 +58,7 @@ class DiffusionForcingSchedule(io.ComfyNode):
             description="Which latent frames are made together, and by which steps their noise "
             "falls. The node shows it: time to the right, steps downwards, dark is noise.",
             search_aliases=["sigmas", "scheduler", "shift", "steps", "pyramid", "rolling forcing"],
-            inputs=[*_steps(), *_kind()],
+            inputs=[*_steps(), *_kind(), *_lists(), *_process()],
             outputs=[sockets.Schedule.Output(display_name="schedule")],
         )
 
@@ -176,6 +176,11 @@ def _kind() -> list[io.Input]:
             "`block-causal`: those of their own and earlier chunks; `as usual`: what the schedule "
             "was published with (block-causal for asynchronous and pipeline).",
         ),
+    ]
+
+
+def _lists() -> list[io.Input]:
+    return [
         io.Combo.Input(
             "step_preset",
             optional=True,
@@ -204,6 +209,11 @@ def _kind() -> list[io.Input]:
             "has no past to go by, so a few more make it better and cost the first picture a "
             "moment. Only for `causal chunks` and `frame by frame` with `steps and shift`.",
         ),
+    ]
+
+
+def _process() -> list[io.Input]:
+    return [
         io.Combo.Input(
             "predicts",
             optional=True,
