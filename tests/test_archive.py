@@ -11,8 +11,9 @@ from longtake.tools import archive
 
 ROOT = Path(__file__).resolve().parents[1]
 NEEDED = {
-    "__init__.py", "pyproject.toml", "requirements.txt", "README.md", "LICENSE", "nodes/host.py",
-    "installation.py", "attention/dense.py", "model/demo/dit.safetensors",
+    "__init__.py", "pyproject.toml", "requirements.txt", "README.md", "LICENSE",
+    "nodes/host/__init__.py", "nodes/host/memory.py", "installation.py", "attention/dense.py",
+    "model/demo/dit.safetensors",
     "headless/cli.py", "web/docs/LongtakeSampler.md", "example_workflows/text_to_stream.json",
 }  # fmt: skip
 UNWANTED = {"tests", "tools", "benchmarks", "training", "docs", ".ci", "bootstrap.py"}

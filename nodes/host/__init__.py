@@ -1,0 +1,165 @@
+"""ComfyUI behind small functions: nothing else imports `comfy*`, `folder_paths`, `server`.
+
+By subject: `memory`, `models`, `loras`, `upscaling`, `paths`, `progress`, `server`; nodes say
+`host.claim(...)` and need not know which.
+
+Everything used of the host, which is also all that the stand-in (`headless/stand_in`) must provide:
+    comfy.model_management    cast_to, get_free_memory(device), get_total_memory(device),
+                              get_torch_device, intermediate_device, vae_device,
+                              vae_offload_device,
+                              load_models_gpu(patchers, memory_required=, force_full_load=),
+                              throw_exception_if_processing_interrupted
+    comfy.model_patcher       CoreModelPatcher(module, load_device=, offload_device=) .model
+                              .load_device; ModelPatcher (likewise, to be derived from)
+    comfy.sd                  load_diffusion_model(path) -> MODEL;
+                              load_lora_for_models(model, clip, lora, strength_model,
+                              strength_clip) -> (MODEL, CLIP); VAE(sd=, dtype=);
+                              load_diffusion_model_state_dict(state, model_options=, metadata=)
+    comfy.utils               ProgressBar(total, node_id=)
+                              .update_absolute(value, total);
+                              tiled_scale(pictures, function, tile_x, tile_y, overlap=,
+                              upscale_amount=, output_device=)
+    comfyui_version           __version__
+    comfy_execution.graph_utils  ExecutionBlocker(None)
+    comfy_execution.progress  get_progress_state() (another object for every prompt)
+                              .finish_progress(node_id) .prompt_id
+                              .dynprompt.get_display_node_id(node_id)
+    folder_paths              get_output_directory, get_input_directory, get_temp_directory,
+                              get_save_image_path(prefix, folder), get_filename_list(folder),
+                              get_full_path_or_raise(folder, name)
+    server                    PromptServer .instance .client_id .send_sync(event, payload, sid)
+                              .send_progress_text(text, node_id, sid=)
+                              .routes (None: no web server)
+    of a CLIP                 tokenize(text), encode_from_tokens_scheduled(tokens), clone(),
+                              cond_stage_model, and mostly a patcher: load_device, offload_device,
+                              model_size(), loaded_size(), is_dynamic()
+    of a MODEL                model.diffusion_model, model.get_dtype_inference(), load_device,
+                              model_options, wrappers, object_patches, injections, patches_uuid,
+                              patches -> {name: [(strength, patch, strength_model, ...)]}, clone(),
+                              backup -> {name: a tuple with the unpatched weight},
+                              attachments, set_attachments(key, value), cached_patcher_init
+    of an UPSCALE_MODEL       scale, model, called with pictures; newer cores: patcher
+Node files import schema and types themselves, from `comfy_api.latest`: ComfyExtension;
+InputImpl.VideoFromFile; io.{ComfyNode, Schema, NodeOutput, Hidden, FolderType, Custom, MultiType,
+Int, Float, String, Combo, Boolean, ControlAfterGenerate, Model, Clip, Vae, Conditioning, Latent,
+Image, Video, UpscaleModel}; ui.{PreviewText, PreviewVideo, SavedImages, SavedResult}.
+"""
+
+from __future__ import annotations
+
+from comfy.model_patcher import ModelPatcher
+
+from .loras import (
+    has_lora,
+    layer_shapes,
+    weights_and_patches,
+    with_lora,
+    with_lora_factor,
+)
+from .memory import (
+    cast,
+    claim,
+    claim_whole,
+    compute_device,
+    compute_place,
+    encoder_beside_models,
+    free_memory_bytes,
+    manage,
+    runtime_device,
+    usable_memory_bytes,
+)
+from .models import (
+    attach,
+    attached,
+    build_diffusion_model,
+    build_vae,
+    core_version,
+    load_diffusion_model,
+    module_tree,
+    override_attention,
+    session_token,
+)
+from .paths import (
+    OutputFile,
+    folders,
+    model_file,
+    model_files,
+    output_file,
+    rollout_folder,
+    saved_file,
+    saved_files,
+    temp_folder,
+)
+from .progress import (
+    Progress,
+    check_interrupted,
+    nothing_to_give,
+    running_prompt,
+    say,
+    warn,
+)
+from .server import (
+    emit,
+    has_web_server,
+    messenger,
+    origin,
+    prompt_id,
+    serve,
+)
+from .upscaling import (
+    upscale_tiled,
+    upscaler_patcher,
+    upscaling_bytes,
+)
+
+__all__ = [
+    "ModelPatcher",
+    "OutputFile",
+    "Progress",
+    "attach",
+    "attached",
+    "build_diffusion_model",
+    "build_vae",
+    "cast",
+    "check_interrupted",
+    "claim",
+    "claim_whole",
+    "compute_device",
+    "compute_place",
+    "core_version",
+    "emit",
+    "encoder_beside_models",
+    "folders",
+    "free_memory_bytes",
+    "has_lora",
+    "has_web_server",
+    "layer_shapes",
+    "load_diffusion_model",
+    "manage",
+    "messenger",
+    "model_file",
+    "model_files",
+    "module_tree",
+    "nothing_to_give",
+    "origin",
+    "output_file",
+    "override_attention",
+    "prompt_id",
+    "rollout_folder",
+    "running_prompt",
+    "runtime_device",
+    "saved_file",
+    "saved_files",
+    "say",
+    "serve",
+    "session_token",
+    "temp_folder",
+    "upscale_tiled",
+    "upscaler_patcher",
+    "upscaling_bytes",
+    "usable_memory_bytes",
+    "warn",
+    "weights_and_patches",
+    "with_lora",
+    "with_lora_factor",
+]

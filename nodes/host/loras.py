@@ -1,0 +1,61 @@
+"""The weights of a MODEL, and the LoRAs that patch them."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+import comfy.sd
+from torch import Tensor
+
+from .models import module_tree
+
+
+def weights_and_patches(model: Any) -> dict[str, list[Any]]:
+    """For each tensor of the diffusion model: its unpatched value, then the patches (LoRA) on
+    it.
+
+    As the host's `get_key_patches`, but from the parameters themselves: the quantised layers of
+    ComfyUI-GGUF add entries to `state_dict` that no module has.
+    """
+    found: dict[str, list[Any]] = {}
+    for name, weight in model.model.named_parameters():
+        if name.startswith("diffusion_model."):
+            kept = model.backup.get(name)
+            unpatched = weight if kept is None else kept.weight
+            found[name] = [unpatched, *model.patches.get(name, ())]
+    return found
+
+
+def layer_shapes(model: Any) -> dict[str, tuple[int, ...]]:
+    """The layers of a Wan MODEL that have a weight, by official names, with its shape."""
+    weights, end = module_tree(model).named_parameters(), ".weight"
+    return {n.removesuffix(end): tuple(w.shape) for n, w in weights if n.endswith(end)}
+
+
+def with_lora(model: Any, parts: Mapping[tuple[str, str], Tensor], strength: float) -> Any:
+    """A clone of a MODEL with a LoRA: tensors by layer (official name) and the host's own word."""
+    lora = {f"diffusion_model.{layer}.{role}": tensor for (layer, role), tensor in parts.items()}
+    return comfy.sd.load_lora_for_models(model, None, lora, strength, 0.0)[0]
+
+
+def has_lora(model: Any) -> bool:
+    """Whether a MODEL has patches that are added to its weights."""
+    return any(_is_added(patch) for stack in model.patches.values() for patch in stack)
+
+
+def with_lora_factor(model: Any, factor: float) -> Any:
+    """A clone of a MODEL whose added patches are `factor` times as strong."""
+    clone = model.clone()
+    clone.patches = {
+        name: [(p[0] * factor, *p[1:]) if _is_added(p) else p for p in stack]
+        for name, stack in model.patches.items()
+    }
+    clone.patches_uuid = uuid.uuid4()
+    return clone
+
+
+def _is_added(patch: tuple[Any, ...]) -> bool:
+    """A host's patch is (its strength, itself, the strength of what it is added to, ...)."""
+    return len(patch) < 3 or patch[2] == 1.0

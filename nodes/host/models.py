@@ -1,0 +1,98 @@
+"""The host's MODEL and VAE: built by its own loaders, and what of them we read and set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import comfy.sd
+import comfyui_version
+import torch
+from torch import Tensor, nn
+
+from ...errors import BadInput
+
+WAN_MODULES = ("patch_embedding", "text_embedding", "time_embedding", "time_projection", "blocks")
+
+
+def load_diffusion_model(path: Path) -> Any:
+    """A MODEL from a diffusion model file, built by the host's own loader."""
+    try:
+        return comfy.sd.load_diffusion_model(str(path))
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise BadInput(
+            f"{path} cannot be loaded as a diffusion model ({reason}); it may be cut short."
+        ) from error
+
+
+def build_diffusion_model(
+    read: Callable[[], dict[str, Tensor]], metadata: Mapping[str, str], dtype: torch.dtype | None
+) -> Any:
+    """A MODEL from weights by official names; the host may ask for them again later."""
+
+    def build(**options: Any) -> Any:
+        chosen = {} if dtype is None else {"dtype": dtype}
+        model = comfy.sd.load_diffusion_model_state_dict(
+            read(), model_options=chosen, metadata=dict(metadata), **options
+        )
+        if model is None:
+            raise BadInput(
+                "This ComfyUI does not know the architecture of these weights; update ComfyUI."
+            )
+        model.cached_patcher_init = (build, ())
+        return model
+
+    return build()
+
+
+def build_vae(state: Mapping[str, Tensor], dtype: torch.dtype | None) -> Any:
+    """A VAE from the weights of a file, by the host's own detection."""
+    try:
+        vae = comfy.sd.VAE(sd=dict(state), dtype=dtype)
+        vae.throw_exception_if_invalid()
+    except (KeyError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise BadInput(
+            f"The file is no VAE that this ComfyUI knows ({reason}); choose a Wan VAE."
+        ) from error
+    return vae
+
+
+def module_tree(model: Any) -> nn.Module:
+    """The diffusion model inside a MODEL, as modules with the official Wan names, or a refusal."""
+    tree = model.model.diffusion_model
+    named = all(hasattr(tree, name) for name in WAN_MODULES)
+    if not named or not hasattr(tree.blocks[0], "cross_attn"):
+        raise BadInput(
+            f"The model is a {type(tree).__name__}, which is not of the Wan family; connect Load "
+            "Demo Model or a Wan 2.1 text-to-video model to `model`."
+        )
+    return tree
+
+
+def session_token(model: Any) -> str:
+    """Names a MODEL's patches for as long as the host keeps it."""
+    return str(model.patches_uuid)
+
+
+def attach(model: Any, key: str, value: object) -> None:
+    """Let a MODEL carry a value; its clones carry it too."""
+    model.set_attachments(key, value)
+
+
+def attached(model: Any, key: str) -> Any:
+    """What `attach` put there, or None."""
+    return model.attachments.get(key)
+
+
+def override_attention(model: Any, wrap: Callable[[Any], Any]) -> None:
+    """Put `wrap(before)` in place of a MODEL's attention override, None if it had none."""
+    options = model.model_options.setdefault("transformer_options", {})
+    options["optimized_attention_override"] = wrap(options.get("optimized_attention_override"))
+
+
+def core_version() -> str:
+    """The host's version."""
+    return str(comfyui_version.__version__)

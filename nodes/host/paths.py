@@ -1,0 +1,120 @@
+"""The host's folders: what is written to them, what lies in them, and its model files."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import folder_paths
+
+from ...errors import BadInput, StorageError
+
+
+@dataclass(frozen=True, slots=True)
+class OutputFile:
+    """A file below the host's output or temp folder, and how the host names it to the browser."""
+
+    path: Path
+    subfolder: str
+
+    @property
+    def name(self) -> str:
+        """The file's own name."""
+        return self.path.name
+
+
+def output_file(prefix: str, suffix: str, *, temporary: bool = False) -> OutputFile:
+    """The next free `prefix_00001_suffix` in the output (or temp) folder, and nowhere else."""
+    folder = folder_paths.get_temp_directory() if temporary else folder_paths.get_output_directory()
+    root = Path(folder).resolve()
+    named = Path(prefix).name and "\0" not in prefix
+    if not named or not (root / prefix).resolve().is_relative_to(root):
+        raise BadInput(
+            f"filename_prefix {prefix!r} is not a file name inside the output folder {root}; use a "
+            "name such as longtake/clip."
+        )
+    try:
+        parent, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, str(root))
+    except OSError as error:
+        raise StorageError(
+            f"The output folder {root} cannot be used ({error}); choose one that can be written."
+        ) from error
+    return OutputFile(Path(parent) / f"{name}_{counter:05}_{suffix}", subfolder)
+
+
+def temp_folder() -> Path:
+    """What lies here the host may delete when it starts and ends."""
+    return Path(folder_paths.get_temp_directory())
+
+
+def folders() -> dict[str, Path]:
+    """The host's folders that are written to, by their names."""
+    found = {
+        "output": folder_paths.get_output_directory(),
+        "temp": folder_paths.get_temp_directory(),
+    }
+    for path in found.values():
+        Path(path).mkdir(parents=True, exist_ok=True)  # the host makes them when it needs them
+    return {name: Path(path) for name, path in found.items()}
+
+
+def rollout_folder() -> Path:
+    """Where finished chunks are kept, so that an interrupted run can go on."""
+    return Path(folder_paths.get_output_directory()) / "longtake" / "rollouts"
+
+
+def saved_files(suffix: str) -> list[str]:
+    """Files that end so, as `NAME [output]`, newest first: those right in the output and input
+    folders, and in all of their folder `longtake`.
+    """
+    found: list[tuple[float, str]] = []
+    for kind, folder in _shared_folders().items():
+        below = [folder, *_folders_below(folder / "longtake")]
+        for path in (path for place in below for path in place.glob(f"*{suffix}")):
+            name = path.relative_to(folder).as_posix()
+            found.append((path.stat().st_mtime, f"{name} [{kind}]"))
+    return [name for _, name in sorted(found, reverse=True)]
+
+
+def saved_file(name: str) -> Path:
+    """Where a file that `saved_files` names is; nothing outside those folders."""
+    plain, _, kind = name.rpartition(" [")
+    folder = _shared_folders().get(kind.removesuffix("]"))
+    path = None if folder is None else (folder / plain).resolve()
+    if folder is None or path is None or not path.is_relative_to(folder.resolve()):
+        raise BadInput(f"{name!r} is not in the output or input folder; choose another file.")
+    if not path.is_file():
+        raise BadInput(f"{path} is not there any more; choose another file.")
+    return path
+
+
+def _folders_below(folder: Path) -> list[Path]:
+    """A folder and those in it, but not the many files of the journal."""
+    found: list[Path] = []
+    for place, inner, _ in os.walk(folder):
+        inner[:] = [name for name in inner if Path(place, name) != rollout_folder()]
+        found.append(Path(place))
+    return found
+
+
+def _shared_folders() -> dict[str, Path]:
+    return {
+        "output": Path(folder_paths.get_output_directory()),
+        "input": Path(folder_paths.get_input_directory()),
+    }
+
+
+def model_files(folder: str) -> list[str]:
+    """Names of the files in one of the host's model folders."""
+    return list(folder_paths.get_filename_list(folder))
+
+
+def model_file(folder: str, name: str) -> Path:
+    """Where a file that `model_files` names is."""
+    try:
+        return Path(folder_paths.get_full_path_or_raise(folder, name))
+    except FileNotFoundError as error:
+        raise BadInput(
+            f"{name!r} is not in the {folder} folder any more; choose another file."
+        ) from error

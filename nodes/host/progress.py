@@ -1,0 +1,66 @@
+"""What a node says while it runs: its progress bar, and lines under it and in the log."""
+
+from __future__ import annotations
+
+import logging
+
+import comfy.model_management
+import comfy.utils
+from comfy_execution.graph_utils import ExecutionBlocker
+from comfy_execution.progress import get_progress_state
+from server import PromptServer
+
+logger = logging.getLogger("longtake")
+
+
+class Progress:
+    """The progress bar of one node; every advance is an interrupt check too, and may raise.
+
+    A total of 0 is not known: the bar stays short of full.
+    """
+
+    def __init__(self, node_id: str, total: int) -> None:
+        self.node_id = node_id
+        self.total = total
+        self._bar = comfy.utils.ProgressBar(total, node_id=node_id)
+
+    def advance(self, done: int) -> None:
+        """Show `done` of the total."""
+        self._bar.update_absolute(done, self.total or done + 1)
+
+    def finish(self) -> None:
+        """Mark the node as done again (work for it may run after the node itself has returned)."""
+        get_progress_state().finish_progress(self.node_id)
+
+
+def check_interrupted() -> None:
+    """Raise the host's interrupt exception if the user pressed Cancel."""
+    comfy.model_management.throw_exception_if_processing_interrupted()
+
+
+def running_prompt() -> object:
+    """Stands for the prompt that runs, or ran last: another one is another object."""
+    return get_progress_state()
+
+
+def nothing_to_give() -> object:
+    """The value of an output that has none: what is connected to it is not run."""
+    return ExecutionBlocker(None)
+
+
+def say(node_id: str | None, text: str) -> None:
+    """Write one line to the log and under the node."""
+    logger.info("%s", text)
+    _show(node_id, text)
+
+
+def warn(node_id: str | None, text: str) -> None:
+    """Like `say`, as a warning."""
+    logger.warning("%s", text)
+    _show(node_id, f"Warning: {text}")
+
+
+def _show(node_id: str | None, text: str) -> None:
+    web = PromptServer.instance
+    if node_id is not None and web.client_id is not None:
+        web.send_progress_text(text, node_id, sid=web.client_id)
