@@ -93,10 +93,7 @@ class Histories:
 
     def prompts_changed(self) -> None:
         """What is made for one prompt must be made again; the rest is as `at_switch` says."""
-        for i, plan in enumerate(self.plans):
-            if plan.filled == "with noise":
-                self.caches[i].clear()
-        self._stale |= self._changing
+        self.forget_prompts()
         match self.settings.at_switch:
             case "re-cache":
                 for plan, cache in self._by_commits:
@@ -105,6 +102,13 @@ class Histories:
                 self._flush()
             case "keep":
                 pass
+
+    def forget_prompts(self) -> None:
+        """What is made for one prompt is made again when it is needed."""
+        for i, plan in enumerate(self.plans):
+            if plan.filled == "with noise":
+                self.caches[i].clear()
+        self._stale |= self._changing
 
     def place(self, branch: Branch, *, ahead: bool = False) -> Place:
         """Where a branch finds what it sees, in its simplest form; its cache is made ready.

@@ -86,7 +86,8 @@ class Loop:
         self.branches = Branches(settings, model)
         self._index = self._first = 0  # the first chunk and latent frame that is not committed
         self._begun = False  # whether that chunk is in the making, its prompt projected
-        self.settled = True  # whether no commit is under way
+        self._prompted = 0  # the latent frame from which on the prompt of the caches is in force
+        self.settled = True  # whether the history is whole, and that of all chunks before `index`
 
     @property
     def index(self) -> int:
@@ -106,8 +107,9 @@ class Loop:
             began, evals = time.perf_counter(), self.branches.evals
             self.settled = False
             self._begin(rows[0].first, done)
-            self._index, self._first = index, rows[0].first
-            self._begun = self.settled = True
+            self._index, self._first, self._begun = index, rows[0].first, True
+            made_for_it = 0 < self._prompted == self._first and self.settings.at_switch != "keep"
+            self.settled = not made_for_it  # a fork may go on with another prompt
             for row in rows:
                 active = self._step(row, active)
             count, first = rows[-1].finished, rows[-1].first
@@ -125,7 +127,12 @@ class Loop:
 
     def snapshot(self) -> Snapshot:
         """The history, all before chunk `index`; to be taken when it is settled."""
-        facts = {"index": self._index, "first": self._first, "begun": self._begun}
+        facts = {
+            "index": self._index,
+            "first": self._first,
+            "begun": self._begun,
+            "prompted": self._prompted,
+        }
         return joined(facts, {"branches": self.branches.snapshot()})
 
     def restore(self, snapshot: Snapshot) -> None:
@@ -134,12 +141,13 @@ class Loop:
         ValueError where it does not fit.
         """
         self._index, self._first = snapshot.facts["index"], snapshot.facts["first"]
-        now = self.settings_at(self._first)
-        in_force = now.in_force(self._first, self._first + now.active_frames)
+        self._prompted = snapshot.facts["prompted"]
+        then = self.settings_at(self._prompted)
+        in_force = then.in_force(self._prompted, self._prompted + then.active_frames)
         self.branches.claim()
         self.branches.restore(snapshot.part("branches"), in_force)
         if snapshot.facts["begun"]:  # perhaps under another prompt than this loop's
-            self.branches.histories.prompts_changed()
+            self.branches.histories.forget_prompts()
 
     def _replay(self, finished: Iterable[Chunk], in_flight: State) -> tuple[int, int, State]:
         """Commit `finished` chunks again; gives the next chunk's index and first latent frame, and
@@ -166,7 +174,10 @@ class Loop:
         if done is not None:
             self._commit(*done)
         self.settings = self.settings_at(first)
+        before = self.branches.in_force.front
         self.branches.use(self.settings, first)
+        if self.branches.in_force.front is not before:
+            self._prompted = first
 
     def _step(self, row: Row, active: State) -> State:
         """One row: latents (f, c, h, w) float32 of the frames that were active before, and what the

@@ -21,7 +21,7 @@ from .journal import Journal
 logger = logging.getLogger("longtake")
 
 ENDING = ".state.safetensors"
-VERSION = 1
+VERSION = 2
 
 
 class Snapshots:
@@ -64,7 +64,7 @@ class Snapshots:
                 metadata: dict[str, str] = file.metadata() or {}
                 if metadata.get("made_for") != self.made_for:
                     return None
-                if int(metadata["longtake_state"]) > VERSION:
+                if int(metadata["longtake_state"]) != VERSION:
                     return None
                 names = [name for name in file.keys() if name != "sha256"]  # noqa: SIM118
                 tensors = {name: file.get_tensor(name) for name in names}

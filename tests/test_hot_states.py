@@ -66,7 +66,11 @@ def test_a_run_cancelled_anywhere_goes_on_from_its_state(tmp_path: Path, kind: s
         assert_same_bits(list(again.chunks), whole)
 
 
-@pytest.mark.parametrize("kind", ["causal, noisy history", "causal, exact parts"])
+SEVERAL_CACHES = ("causal, noisy history", "causal, exact parts")
+MADE_ANEW = ("causal, re-cached at a switch", "causal, flushed at a switch")
+
+
+@pytest.mark.parametrize("kind", [*SEVERAL_CACHES, *MADE_ANEW])
 def test_a_replay_cancelled_anywhere_leaves_no_half_committed_state(
     tmp_path: Path, kind: str
 ) -> None:
@@ -105,7 +109,7 @@ def test_a_longer_run_and_a_fork_go_on_from_it_too(tmp_path: Path) -> None:
         assert_same_bits(list(ours.chunks), list(fresh.chunks))
 
 
-@pytest.mark.parametrize("kind", ["causal, noisy history", "causal, exact parts"])
+@pytest.mark.parametrize("kind", [*SEVERAL_CACHES, *MADE_ANEW])
 def test_a_fork_where_the_source_was_cancelled_forgets_its_prompt(
     tmp_path: Path, kind: str
 ) -> None:

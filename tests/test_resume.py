@@ -47,6 +47,8 @@ KINDS: dict[str, dict[str, Any]] = {
     },
     "pyramid, multistep": {"schedule": pyramid(LADDER), "solver": UniPC2(), "cache": WINDOW},
     "rolling, multistep": {"schedule": rolling(LADDER, 2), "solver": DPMSolverPP2M()},
+    "causal, re-cached at a switch": {"cache": WINDOW, "at_switch": "re-cache"},
+    "causal, flushed at a switch": {"cache": WINDOW, "at_switch": "flush"},
 }
 
 
@@ -126,7 +128,7 @@ def test_a_damaged_snapshot_is_replayed(tmp_path: Path, caplog: pytest.LogCaptur
         content[:middle],
         b"",
         content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :],
-        content.replace(b'"longtake_state": "1"', b'"longtake_state": "x"'),
+        content.replace(b'"longtake_state": "2"', b'"longtake_state": "x"'),
     ):
         path.write_bytes(damaged)
         again = rollout(tmp_path)
