@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..model.checkpoint import load_dit, load_tiny_vae
+from ..model.checkpoint import load_dit, load_text_encoder, load_tiny_vae
 from ..model.config import DiTConfig, config_from_shapes
 from ..model.dit import WanDiT
 from ..model.preset import DEMO, DEMO_FOLDER
@@ -44,6 +44,13 @@ def one_prompt(text_dim: int) -> PromptTimeline:
     embedding = torch.zeros(DEMO.text_len, text_dim)
     embedding[:8] = torch.randn(8, text_dim, generator=torch.Generator().manual_seed(1))
     return PromptTimeline((TimedPrompt(0, embedding),), torch.zeros_like(embedding))
+
+
+def spoken(text: str) -> PromptTimeline:
+    """A prompt of the demo's own words from start to end, as its nodes encode it."""
+    encoder = load_text_encoder(DEMO_FOLDER / "text.safetensors")
+    entry = TimedPrompt(0, encoder.encode(text).embedding, text)
+    return PromptTimeline((entry,), encoder.encode("").embedding)
 
 
 def random_latents(frames: int) -> Tensor:

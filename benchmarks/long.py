@@ -1,71 +1,56 @@
 """`longtake bench long`: is the ten thousandth latent frame like the hundredth?
 
-One shot of the demo model on a window with a sink, journal, decoder and video file included: memory
-held and time per chunk over its length, and whether the latents show a period at the window's
-length or a seam at 1,024 frames, where models with a table of positions have one.
+One guided shot of the demo model on a window with a sink, two steps a chunk; journal, decoder and
+video file included. Memory held and processor time per chunk over its length, what waits to be
+written, and whether the latents show a period at the window's length or a seam at 1,024 frames,
+where models with a table of positions have one.
+
+    python -m longtake.benchmarks.long --record long.jsonl --json out.json
+
+is the same with options. Each shot has a process of its own, since what is freed is not given back;
+`--record` keeps the shots that are done, and goes on with the others.
 """
 
 from __future__ import annotations
 
-import gc
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
+import click
 import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 
-from ..attention.cache_policy import WindowSink
-from ..attention.kv_storage import DENSE, Storage
-from ..attention.packed_store import Packed
-from ..attention.quantize import INT8
-from ..model.preset import DEMO
-from ..model.vae.streaming import StreamingDecoder
-from ..samplers.denoiser import local_denoiser
-from ..samplers.ladder import flow_ladder
-from ..samplers.schedule import causal_chunks
-from ..samplers.settings import RolloutSettings
-from ..stream.journal import Journal
-from ..stream.rollout_stream import FrameStream, Rollout
-from ..stream.video import VideoSpec, open_video
-from ._demo import COLUMNS, ROWS, demo_dit, demo_vae, one_prompt
-from ._memory import resident_bytes
-from ._paired import Interval
+from ..model.checkpoint import read
+from ..model.fingerprint import fingerprint
+from ..model.preset import DEMO, DEMO_FOLDER
+from ..training.command import reporting
+from ._long_shot import STORAGES, Course, Plan, course_of, shot
+from ._paired import Interval, median_interval
+from ._records import Records
 from ._report import Results
 
 SEAM = 1024  # latent frames: the length of the usual table of rotary positions
 WARM_UP = 0.05  # of the shot, while allocators and caches fill
+FLAT = 0.02  # growth of resident memory
+LASTING = 0.05  # growth of the time per chunk, over the whole shot
+FEW = 4  # chunks that may wait: two for the encoder, one in it, one just handed over
 BLOCKS = 40  # of chunks, whose medians the slope is taken over
 RESAMPLES = 2000
-STORAGES: dict[str, Storage] = {"dense": DENSE, "int8": Packed(INT8, DEMO.chunk_frames)}
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What is made: latent frames on a window of so many with a sink, `steps` per chunk."""
-
-    latent_frames: int = 10_000
-    window_frames: int = DEMO.window_frames
-    sink_frames: int = 3
-    steps: int = 1
-
-
-@dataclass(slots=True)
-class Measured:
-    """Of one shot, chunk by chunk."""
-
-    seconds: list[float] = field(default_factory=list)
-    resident: list[int] = field(default_factory=list)  # bytes
-    waiting: list[int] = field(default_factory=list)  # chunks made and not yet in the file
-    change: list[float] = field(default_factory=list)  # of each latent frame from the one before
+FOREVER = float("inf")
+NEW_FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 def main(json_path: Path | None) -> None:
     """Run the suite, show it, and write it to `json_path` when there is one."""
-    results = measure(Plan())
+    report(Plan(), json_path)
+
+
+def report(plan: Plan, json_path: Path | None) -> None:
+    """Measure, show and write."""
+    results = measure(plan)
     results.show(Console(soft_wrap=True))
     if json_path is not None:
         results.save(json_path)
@@ -73,62 +58,44 @@ def main(json_path: Path | None) -> None:
 
 def measure(plan: Plan) -> Results:
     """A shot on each way to store the history."""
-    results = Results("long")
-    for name, storage in STORAGES.items():
-        with TemporaryDirectory() as folder:
-            measured = shot(plan, storage, Path(folder))
-        _judge(results, f"{plan.latent_frames} latent frames, {name}", measured, plan)
+    weights = [fingerprint(read(file)[0]) for file in sorted(DEMO_FOLDER.glob("*.safetensors"))]
+    made_with = {
+        "latent_frames": plan.length, "window": [plan.window_frames, plan.sink_frames],
+        "steps": plan.steps, "weights": weights,
+    }  # fmt: skip
+    records, results = Records(plan.record, made_with), Results("long")
+    for job in records.missing([*STORAGES], range(1)):
+        records.complete(partial(shot, plan), [job], 1, FOREVER)
+    for name in STORAGES:
+        course = course_of(records.found[name, 0])
+        _judge(results, f"{plan.length} latent frames, {name}", course, plan)
     return results
 
 
-def shot(plan: Plan, storage: Storage, folder: Path) -> Measured:
-    """Make, keep, decode and save one shot."""
-    tree, sizes = demo_dit()
-    settings = RolloutSettings(
-        prompts=one_prompt(sizes.text_dim), rows=ROWS, columns=COLUMNS,
-        schedule=causal_chunks(flow_ladder(plan.steps, DEMO.shift), DEMO.chunk_frames),
-        length=plan.latent_frames, storage=storage,
-        cache=WindowSink(plan.window_frames, plan.sink_frames),
-    )  # fmt: skip
-    vae, measured = demo_vae(), Measured()
-    rollout = Rollout(settings, local_denoiser(tree, sizes), "bench", Journal(folder / "journal"))
-    frames = FrameStream(rollout, lambda: StreamingDecoder(vae), DEMO.fps)
-    spec = VideoSpec(frames.width, frames.height, frames.fps)
-    before, made, began = None, 0, time.perf_counter()
-    with open_video(folder / "long.mp4", spec) as video:
-        for chunk in frames.chunks:
-            video.write(chunk.frames)
-            made += len(chunk.frames)
-            latents = chunk.latents.latents.numpy()
-            joined = latents if before is None else np.concatenate([before, latents])
-            measured.change += np.abs(np.diff(joined, axis=0)).mean((1, 2, 3)).tolist()
-            before = latents[-1:].copy()
-            measured.waiting.append(-(-(made - video.frames_written) // len(chunk.frames)))
-            measured.seconds.append(time.perf_counter() - began)
-            if chunk.index % 100 == 0:
-                gc.collect()
-            measured.resident.append(resident_bytes())
-            began = time.perf_counter()
-    return measured
-
-
-def _judge(results: Results, name: str, measured: Measured, plan: Plan) -> None:
-    warm = int(len(measured.seconds) * WARM_UP)
-    results.samples[f"{name}: chunk"] = measured.seconds
-    held = np.array(measured.resident[warm:], dtype=float)
+def _judge(results: Results, name: str, seen: Course, plan: Plan) -> None:
+    warm = int(len(seen.seconds) * WARM_UP)
+    held = np.array(seen.resident[warm:])
+    results.samples[f"{name}: CPU seconds a chunk"] = [*seen.seconds]
+    results.samples[f"{name}: resident bytes"] = [*seen.resident]
+    results.figures[f"{name}: CPU seconds a chunk"] = median_interval(seen.seconds[warm:])
     results.bytes[f"{name}: resident after warm-up"] = int(held[0])
     results.bytes[f"{name}: resident at most"] = int(held.max())
-    results.at_most(f"{name}: memory grows by at most 2 %", held.max() / held[0] - 1, 0.02)
-    slope = relative_slope(measured.seconds[warm:])
-    results.figures[f"{name}: time per chunk, change over the shot"] = slope
-    results.at_most(f"{name}: time per chunk does not grow by 5 % (low bound)", slope.low, 0.05)
-    results.at_most(f"{name}: chunks waiting for journal and file", max(measured.waiting), 4)
-    period = period_at(measured.change, plan.window_frames)
+    results.at_most(f"{name}: resident memory, most over least, - 1", _spread(held), FLAT)
+    slope = relative_slope(seen.seconds[warm:])
+    results.figures[f"{name}: CPU seconds a chunk, change over the shot"] = slope
+    results.at_most(f"{name}: time per chunk does not grow (high bound)", slope.high, LASTING)
+    results.at_most(f"{name}: chunks made and not in the file yet", max(seen.unfiled), FEW)
+    results.at_most(f"{name}: chunks handed out and not in the journal", max(seen.unkept), 0)
+    period = period_at(seen.change, plan.window_frames)
     results.at_most(
         f"{name}: correlation at the window's length above its neighbours'", period, 0.1
     )
-    if len(measured.change) > SEAM + 3:
-        results.at_most(f"{name}: the step at {SEAM}, in deviations", step_at(measured.change), 4.0)
+    if len(seen.change) > SEAM + 3:
+        results.at_most(f"{name}: the step at {SEAM}, in deviations", step_at(seen.change), 4.0)
+
+
+def _spread(held: npt.NDArray[np.float64]) -> float:
+    return float(held.max() / held.min() - 1)
 
 
 def relative_slope(seconds: Sequence[float]) -> Interval:
@@ -167,3 +134,17 @@ def step_at(change: Sequence[float], frame: int = SEAM) -> float:
     """The largest step within two latent frames of `frame`, in deviations from the usual one."""
     x = np.array(change)
     return float((x[frame - 3 : frame + 2].max() - x.mean()) / x.std())
+
+
+@click.command(help=__doc__)
+@click.option("--latents", default=Plan().latent_frames, type=click.IntRange(min=120))
+@click.option("--record", type=NEW_FILE, help="Keep shots in FILE, and go on from there.")
+@click.option("--json", "json_path", type=NEW_FILE, help="Write the results to FILE.")
+def command(latents: int, record: Path | None, json_path: Path | None) -> None:
+    """Command line."""
+    with reporting():
+        report(replace(Plan(), latent_frames=latents, record=record), json_path)
+
+
+if __name__ == "__main__":
+    command()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from longtake.benchmarks._long_shot import STORAGES, Course, Plan
+from longtake.benchmarks._report import Results
 from longtake.benchmarks.long import (
     SEAM,
-    STORAGES,
-    Plan,
+    _judge,
     measure,
     period_at,
     relative_slope,
@@ -41,9 +45,28 @@ def test_a_seam_is_seen() -> None:
     assert step_at(change.tolist()) > 4
 
 
-def test_the_suite_in_small_claims_what_the_long_one_claims() -> None:
-    results = measure(Plan(latent_frames=60, window_frames=9))
-    assert len(results.claims) == 4 * len(STORAGES) and any(
-        "2 %" in claim.text for claim in results.claims
-    )
-    assert len(next(iter(results.samples.values()))) == 20
+def test_the_suite_in_small_claims_what_the_long_one_claims_and_goes_on(tmp_path: Path) -> None:
+    plan = Plan(latent_frames=30, window_frames=9, steps=1, record=tmp_path / "long.jsonl")
+    results = measure(plan)
+    assert len(results.claims) == 5 * len(STORAGES)
+    assert any("memory" in claim.text for claim in results.claims)
+    assert {len(one) for one in results.samples.values()} == {10}
+    waiting = [claim for claim in results.claims if "not in the" in claim.text]
+    assert len(waiting) == 2 * len(STORAGES) and all(claim.holds for claim in waiting)
+    again = measure(plan)  # from the record, which has six digits
+    assert again.samples.keys() == results.samples.keys()
+    for name, values in results.samples.items():
+        assert again.samples[name] == pytest.approx(values, rel=1e-5)
+
+
+def test_what_waits_and_what_grows_fail_their_claims() -> None:
+    course = Course([1.0] * 100, [1.0] * 50 + [1.03] * 50, [5.0] * 100, [1.0] * 100, NOISE.tolist())
+    results = Results("long")
+    _judge(results, "a", replace(course, seconds=np.linspace(1, 1.2, 100).tolist()), Plan())
+    failing = [claim.text for claim in results.claims if not claim.holds]
+    assert failing == [
+        "a: resident memory, most over least, - 1",
+        "a: time per chunk does not grow (high bound)",
+        "a: chunks made and not in the file yet",
+        "a: chunks handed out and not in the journal",
+    ]
