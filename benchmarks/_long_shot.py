@@ -42,14 +42,17 @@ Row = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is made: latent frames on a window of so many with a sink, `steps` per chunk, half of
-    the demo's for the sake of time. `record` keeps the shots that are done.
+    """What is made: latent frames on a window of so many with a sink, `steps` per chunk. `record`
+    keeps the shots that are done. A quarter of the demo's picture and half of its steps, for the
+    sake of time.
     """
 
     latent_frames: int = 10_000
     window_frames: int = DEMO.window_frames
     sink_frames: int = 3
     steps: int = 2
+    rows: int = ROWS // 2
+    columns: int = COLUMNS // 2
     record: Path | None = None
 
     @property
@@ -95,7 +98,7 @@ def shot(plan: Plan, job: Job) -> Measured:
 def _rollout(plan: Plan, storage: Storage, seed: int, folder: Path) -> Rollout:
     tree, sizes = demo_dit()
     settings = RolloutSettings(
-        prompts=spoken(PROMPT), rows=ROWS, columns=COLUMNS, length=plan.length, seed=seed,
+        prompts=spoken(PROMPT), rows=plan.rows, columns=plan.columns, length=plan.length, seed=seed,
         schedule=preset_schedule(replace(DEMO, steps=plan.steps)),
         guidance=cfg(DEMO.guidance_scale), storage=storage,
         cache=WindowSink(plan.window_frames, plan.sink_frames),

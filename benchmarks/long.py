@@ -1,7 +1,7 @@
 """`longtake bench long`: is the ten thousandth latent frame like the hundredth?
 
-One guided shot of the demo model on a window with a sink, two steps a chunk; journal, decoder and
-video file included. Memory held and processor time per chunk over its length, what waits to be
+One guided shot of the demo model on a window with a sink, 48x32 pixels, two steps a chunk; journal,
+decoder and video file included. Memory held and processor time per chunk over its length, what waits to be
 written, and whether the latents show a period at the window's length or a seam at 1,024 frames,
 where models with a table of positions have one.
 
@@ -61,7 +61,7 @@ def measure(plan: Plan) -> Results:
     weights = [fingerprint(read(file)[0]) for file in sorted(DEMO_FOLDER.glob("*.safetensors"))]
     made_with = {
         "latent_frames": plan.length, "window": [plan.window_frames, plan.sink_frames],
-        "steps": plan.steps, "weights": weights,
+        "steps": plan.steps, "size": [plan.rows, plan.columns], "weights": weights,
     }  # fmt: skip
     records, results = Records(plan.record, made_with), Results("long")
     for job in records.missing([*STORAGES], range(1)):
