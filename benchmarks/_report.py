@@ -31,13 +31,14 @@ class Claim:
 
 @dataclass(slots=True)
 class Results:
-    """Everything measured by one suite; samples are in seconds."""
+    """Everything measured by one suite; samples are in seconds. `notes` are sums in words."""
 
     suite: str
     samples: dict[str, list[float]] = field(default_factory=dict)
     figures: dict[str, Interval] = field(default_factory=dict)
     bytes: dict[str, int | None] = field(default_factory=dict)
     claims: list[Claim] = field(default_factory=list)
+    notes: dict[str, str] = field(default_factory=dict)
 
     def at_most(self, text: str, bound: float, limit: float) -> None:
         """Claim that `bound` is `limit` or less."""
@@ -66,6 +67,8 @@ class Results:
         for name, count in self.bytes.items():
             text = "not measured" if count is None else f"{count / 2**20:10.1f} MiB"
             console.print(f"{name:52} {text}", highlight=False)
+        for name, text in self.notes.items():
+            console.print(f"{name}: {text}", highlight=False)
         for claim in self.claims:
             word = "[green]holds[/]" if claim.holds else "[red]FAILS[/]"
             console.print(

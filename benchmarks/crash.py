@@ -3,6 +3,10 @@
 Runs are killed (SIGKILL) at random points, inside writes included, one to three times each, and
 run again. Every chunk that was delivered must be kept, none twice; final latents and decoded frames
 must equal the uninterrupted run's, bit for bit; the saved file must be whole.
+
+    python -m longtake.benchmarks.crash --kills 20 --json out.json
+
+is the same with another number of kills for each schedule and each way to go on.
 """
 
 from __future__ import annotations
@@ -15,11 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import av
+import click
 from rich.console import Console
 
 from ..errors import BadInput
 from ..stream.journal import Journal
 from ..stream.records import records
+from ..training.command import reporting
 from ._killed import KINDS, WAYS, Outcome, run_once
 from ._report import Results
 
@@ -48,7 +54,12 @@ class Tally:
 
 def main(json_path: Path | None) -> None:
     """Run the suite, show it, and write it to `json_path` when there is one."""
-    results = measure(Plan())
+    report(Plan(), json_path)
+
+
+def report(plan: Plan, json_path: Path | None) -> None:
+    """Measure, show and write."""
+    results = measure(plan)
     results.show(Console(soft_wrap=True))
     if json_path is not None:
         results.save(json_path)
@@ -118,3 +129,17 @@ def _is_whole(folder: Path) -> bool:
         frames = sum(1 for _ in video.decode(video=0))
     tidy = not leftovers and names == set(record.keys)
     return sound and tidy and frames == FRAMES
+
+
+@click.command(help=__doc__)
+@click.option("--kills", default=Plan().kills, type=click.IntRange(1), show_default=True)
+@click.option("--seed", default=Plan().seed, show_default=True, help="Of where they fall.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False))
+def command(kills: int, seed: int, json_path: Path | None) -> None:
+    """Command line."""
+    with reporting():
+        report(Plan(kills=kills, seed=seed), json_path)
+
+
+if __name__ == "__main__":
+    command()

@@ -1,9 +1,9 @@
 """`longtake bench long`: is the ten thousandth latent frame like the hundredth?
 
 One guided shot of the demo model on a window with a sink, 48x32 pixels, two steps a chunk; journal,
-decoder and video file included. Memory held and processor time per chunk over its length, what waits to be
-written, and whether the latents show a period at the window's length or a seam at 1,024 frames,
-where models with a table of positions have one.
+decoder and video file included. Memory held and processor time per chunk over its length, what
+waits to be written, and whether the latents show a period at the window's length or a seam at 1,024
+frames, where models with a table of positions have one.
 
     python -m longtake.benchmarks.long --record long.jsonl --json out.json
 

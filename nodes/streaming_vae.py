@@ -46,7 +46,7 @@ class StreamingVAE:
 
     def decoder_memory(self, frames: int, rows: int, columns: int) -> DecoderMemory:
         """What decoding chunks of so many latent frames of this size takes."""
-        return tiny_decoder_memory(self.tree, frames, rows, columns)
+        return tiny_decoder_memory(self.tree, frames, rows, columns, self.patcher.load_device)
 
     def check_fits(self, channels: int) -> None:
         """Refuse to decode for a model whose latents have other channels."""

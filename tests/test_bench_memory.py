@@ -7,11 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from longtake.attention.kv_cache import planned_bytes
 from longtake.benchmarks import _memory_plan as by_plan
+from longtake.benchmarks import memory
 from longtake.benchmarks._course import Course, watched
-from longtake.benchmarks.memory import draw, judged
+from longtake.benchmarks._memory_peak import Peak
+from longtake.benchmarks._memory_quality import psnr
+from longtake.benchmarks._report import Results
+from longtake.benchmarks.memory import Plan, add_coding, add_peaks, draw, judged
 
 MIB = 2**20
 
@@ -38,8 +43,41 @@ def failing(course: Course) -> list[str]:
 def test_a_flat_course_holds_and_each_fault_breaks_its_own_claim() -> None:
     assert failing(a_course()) == []
     assert failing(a_course(growth_mib=20)) == ["a: resident, most over least"]
-    assert failing(a_course(slower=0.5)) == ["a: time a chunk does not grow (low bound)"]
-    assert failing(a_course(over_plan=1)) == ["a: KV bytes over planned"]
+    assert failing(a_course(over_plan=1)) == ["a: KV bytes, from the plan"]
+    assert failing(a_course(over_plan=-1)) == ["a: KV bytes, from the plan"]
+    slower = judged({"a": a_course(slower=0.5)})
+    assert slower.figures["a: CPU seconds a chunk, change over the shot"].low > 0.2
+
+
+def test_peaks_are_as_planned_and_what_is_not_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    results = Results("memory")
+    add_peaks(results)
+    assert [claim.text.split(":")[0] for claim in results.claims] == [
+        "rollout, as computed", "rollout, int8", "rollout, int4", "decoding",
+    ]  # fmt: skip
+    assert all(claim.holds for claim in results.claims)
+    monkeypatch.setattr(memory, "peaks", lambda: [Peak("a", 100, 106), Peak("b", 100, 94)])
+    results = Results("memory")
+    add_peaks(results)
+    assert not any(claim.holds for claim in results.claims)
+
+
+def test_coding_is_judged_on_every_rollout_and_goes_on(tmp_path: Path) -> None:
+    plan = Plan(rollouts=3, coded_frames=9, record=tmp_path / "coded.jsonl")
+    results, again = Results("memory"), Results("memory")
+    add_coding(results, plan)
+    assert [claim.limit for claim in results.claims] == [0.53, 0.30, 35.0, 28.0]
+    values = list(results.samples.values())
+    assert [len(one) for one in values] == [3, 3] and len({*values[0]}) == 3
+    assert all(eight > four > 20 for eight, four in zip(*values, strict=True))
+    add_coding(again, plan)  # from the record
+    assert again == results
+
+
+def test_psnr_is_that_of_its_definition() -> None:
+    frames = np.random.Generator(np.random.Philox(3)).random((2, 3, 4, 5))
+    noisy = frames + 0.01
+    assert psnr(torch.tensor(noisy), torch.tensor(frames)) == pytest.approx(40.0)
 
 
 def test_the_sum_that_is_shown_is_the_plan() -> None:

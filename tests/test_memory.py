@@ -6,14 +6,13 @@ weights are not even counted: with them the plan would be closer still.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.profiler import ProfilerActivity, profile
 
 from longtake.attention.cache_policy import (
     AveragingSink,
@@ -24,9 +23,13 @@ from longtake.attention.cache_policy import (
 )
 from longtake.attention.packed_store import Packed
 from longtake.attention.quantize import INT4, INT8
+from longtake.benchmarks._allocator import allocator_peak
+from longtake.benchmarks._demo import demo_vae
 from longtake.model.config import DiTConfig
 from longtake.model.dit import WanDiT
 from longtake.model.memory import META, peak_bytes, shape_only
+from longtake.model.vae.decoder_memory import tiny_decoder_memory
+from longtake.model.vae.streaming import StreamingDecoder
 from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig
 from longtake.samplers.denoiser import Denoiser
 from longtake.samplers.guidance.presets import cfg, fractional, temporal, vanilla
@@ -54,19 +57,6 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-def allocator_peak(run: Callable[[], object]) -> int:
-    """The most bytes that torch's allocator had given out for `run` at once."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as made, torch.no_grad():
-        run()
-    results = made.profiler.kineto_results  # type: ignore[union-attr]
-    events = [event for event in results.events() if event.name() == "[memory]"]
-    now = peak = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        now += event.nbytes()
-        peak = max(peak, now)
-    return peak
 
 
 SCORES: dict[str, Score] = {
@@ -157,6 +147,17 @@ def test_the_peak_of_a_rollout_is_within_5_percent_of_the_plan(
     assert claimed[0] == plan.kv_bytes
     assert plan.total_bytes <= most_bytes(chosen, config, dtype)
     assert abs(measured - plan.total_bytes) <= WITHIN * plan.total_bytes, (measured, plan)
+
+
+@pytest.mark.parametrize("size", [(3, 8, 12), (1, 8, 12), (2, 10, 6), (3, 16, 24)])
+def test_the_peak_of_decoding_is_within_5_percent_of_the_plan(size: tuple[int, int, int]) -> None:
+    """The copies that convolutions make for themselves included, on the processor."""
+    vae, latents = demo_vae(), torch.zeros(size[0], 16, *size[1:])
+    planned, decoder = tiny_decoder_memory(vae, *size, torch.device("cpu")), StreamingDecoder(vae)
+    decoder.feed(latents)
+    assert decoder.state_bytes == planned.state_bytes
+    measured = allocator_peak(lambda: decoder.feed(latents))
+    assert abs(measured - planned.working_bytes) <= WITHIN * planned.working_bytes
 
 
 def test_what_is_given_and_what_is_freed_does_not_count() -> None:

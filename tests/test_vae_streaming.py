@@ -155,7 +155,7 @@ def test_the_decoders_memory_is_as_a_rehearsal_finds_it(
 ) -> None:
     """The state to the byte; the most that a chunk takes, kernels' own scratch apart, to 5 %."""
     vae = TinyVAE(TinyVAEConfig(decoder_widths=widths))
-    planned = tiny_decoder_memory(vae, *size)
+    planned = tiny_decoder_memory(vae, *size, torch.device("meta"))
     frames, rows, columns = size
     decoder = StreamingDecoder(vae.to("meta"))
     latents = torch.empty(frames, 16, rows, columns, device="meta")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
 from .tiny import Grow, MemoryBlock, TinyVAE
 
 MAPS_AT_ONCE = 5  # in a memory block: its input, the past, both joined (two) and what comes of it
+COPIED_ON_CPU = 2  # oneDNN's convolution copies its input, those two, into a layout of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,13 +20,16 @@ class DecoderMemory:
     working_bytes: int
 
 
-def tiny_decoder_memory(vae: TinyVAE, frames: int, rows: int, columns: int) -> DecoderMemory:
-    """Of chunks of `frames` latent frames of that size; memory blocks take the most.
+def tiny_decoder_memory(
+    vae: TinyVAE, frames: int, rows: int, columns: int, device: torch.device
+) -> DecoderMemory:
+    """Of chunks of `frames` latent frames of that size on `device`; memory blocks take the most.
 
-    By arithmetic, not by a rehearsal, whose first one would cost a second before the first frame.
-    A convolution may take another copy of its input for itself, which is not counted.
+    By arithmetic, not by a rehearsal, whose first one would cost a second before the first frame,
+    and which does not see what a convolution takes for itself.
     """
     state, working, scale = 0, 0, 1
+    maps = MAPS_AT_ONCE + (COPIED_ON_CPU if device.type == "cpu" else 0)
     for layer in vae.decoder:
         if isinstance(layer, Grow):
             scale *= 2
@@ -31,5 +37,5 @@ def tiny_decoder_memory(vae: TinyVAE, frames: int, rows: int, columns: int) -> D
             weight = layer.out.weight
             one_frame = len(weight) * rows * columns * scale**2 * weight.element_size()
             state += one_frame
-            working = max(working, MAPS_AT_ONCE * frames * scale * one_frame)
+            working = max(working, maps * frames * scale * one_frame)
     return DecoderMemory(state, working + state)  # the next state is made beside the last one
