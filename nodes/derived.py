@@ -19,7 +19,7 @@ def derived(
         source.guided, plan_only=source.plan_only, cut=cut,
     )  # fmt: skip
     rollout.session_only, rollout.node_id = source.session_only, node_id
-    rollout.snapshot_chunks = source.snapshot_chunks
+    rollout.snapshot_chunks, rollout.resume = source.snapshot_chunks, source.resume
     return rollout
 
 

@@ -14,6 +14,8 @@ from ..samplers.guidance import cfg as guidance_by
 from ..samplers.preset_schedule import preset_cache
 from ..samplers.settings import RolloutSettings
 from ..stream.disk_cap import DISK_CAP_BYTES
+from ..stream.recache import Resume
+from ..stream.recache import check as check_resume
 from . import costs, host, plan, sockets
 from .derived import say_plan
 from .known_frames import KnownClip, placed
@@ -70,6 +72,7 @@ class DiffusionForcingSampler(io.ComfyNode):
         known_frames: tuple[KnownClip, ...] | Mapping[str, Any] | None = None,
         snapshot_chunks: int = 0,
         picture: list[Any] | None = None,
+        resume: Resume = "exact",
     ) -> io.NodeOutput:
         """Plan the rollout and say what will be made; nothing is generated yet."""
         engine, preset = denoiser(model), facts(model).preset
@@ -92,9 +95,11 @@ class DiffusionForcingSampler(io.ComfyNode):
         asked = asked_attention(model)
         settings = asked.put_in_force(settings) if asked else settings
         plan.check_endless(planned, settings.cache)
+        check_resume(resume, settings.cache)
         prompter = prompts.prompter if isinstance(prompts, Timeline) else None
         rollout = open_rollout(model, engine, settings, prompter, guided, plan_only=plan_only)
         rollout.node_id, rollout.snapshot_chunks = cls.hidden.unique_id, snapshot_chunks
+        rollout.resume = resume
         say_plan(rollout, planned, costs.choice_line(cache, settings))
         said = [*plan.never_shown(prompts, planned), *plan.cut_prompts(prompts, engine.config)]
         said += unlike_the_preset(facts(model), None if guidance else cfg, (width, height))
@@ -228,6 +233,17 @@ def _more() -> list[io.Input]:
             tooltip="Only for image-to-video models (Wan 2.1 I2V): a conditioning of ComfyUI's "
             "WanImageToVideo, of which the picture is taken and not the prompt. Not needed where "
             "`prompts` is such a conditioning.",
+        ),
+        io.Combo.Input(
+            "resume",
+            options=["exact", "recache"],
+            default="exact",
+            optional=True,
+            advanced=True,
+            tooltip="How a shot goes on after a restart. `exact`: all finished chunks are looked "
+            "through again, and what follows is what an uninterrupted run gives. `recache`: only "
+            "those in the window are; a shot of an hour goes on at once, as another video from "
+            "there on. Not used where a snapshot is kept.",
         ),
     ]
 

@@ -235,8 +235,11 @@ class HostFrames(FrameStream):
             output_files=output_files,
         )
         report = (self.meter or Meter()).report(known)
-        used = histories_used(rollout.settings)
-        return replace(report, versions={**(report.versions or {}), "guidance": used})
+        more = {"guidance": histories_used(rollout.settings)}
+        if rollout.run.settings.recached:
+            frames = ", ".join(map(str, rollout.run.settings.recached))
+            more["recached"] = f"at latent frame {frames}"
+        return replace(report, versions={**(report.versions or {}), **more})
 
     def _decode(self, first: int) -> Iterator[FrameChunk]:
         controls = self.controls

@@ -62,7 +62,8 @@ class RolloutSettings:
     `reseeds`. `known` frames are given; chunks are counted from `origin`, the first frame that is
     made. `reference` is the picture of a model that takes one. `lora` is a factor on the strength
     of the model's LoRAs, until the first of `lora_changes`. `placement` alone changes nothing of
-    what is generated; `sparsity` leaves out attention that matters little.
+    what is generated; `sparsity` leaves out attention that matters little. At the latent frames
+    `recached`, the first of chunks, the history was made anew from its window alone.
     """
 
     prompts: PromptTimeline
@@ -86,6 +87,7 @@ class RolloutSettings:
     reference: Reference | None = None
     lora: float = 1.0
     lora_changes: tuple[TimedLora, ...] = ()
+    recached: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if min(self.rows, self.columns) < PATCH or self.rows % PATCH or self.columns % PATCH:

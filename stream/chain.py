@@ -81,6 +81,7 @@ class Chain:
             **({"seeds": s.reseeds} if s.reseeds else {}),
             **({"loras": s.lora_changes} if s.lora_changes else {}),
             **({"makers": self.makers.later} if self.makers.later else {}),
+            **({"recached": s.recached} if s.recached else {}),
         }  # fmt: skip
         return next_key(self._keys[0], named)[:16]
 
@@ -109,10 +110,13 @@ class Chain:
         return self._keys[index + 1]
 
     def _turned(self, first: int) -> dict[str, object]:
-        """Seed, model and strength of LoRAs of a chunk, where they are no longer the root's."""
+        """Seed, model and strength of LoRAs of a chunk, where they are no longer the root's; and
+        whether its history was made anew.
+        """
         seed, model = self.settings.seed_at(first), self.makers.at(first)
         turned = {"seed": (seed, self.settings.seed), "model": (model, self.makers.identity),
-                  "lora": (self.settings.at(first).lora, 1.0)}  # fmt: skip
+                  "lora": (self.settings.at(first).lora, 1.0),
+                  "recached": (first in self.settings.recached, False)}  # fmt: skip
         return {name: now for name, (now, root) in turned.items() if now != root}
 
     def chunk_at(self, latent_frame: float) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from ..attention.snapshot import Snapshot
 from ..samplers.rollout import Chunk, Loop
 from ..samplers.settings import RolloutSettings
 from .hot_states import HotState
+from .recache import committed_again, since
 from .snapshots import Snapshots
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Making:
 
     def __init__(self, run: Run, first: int, *, smaller: bool = False) -> None:
         frame = run.chain.span(first).first
-        self._run, self._smaller = run, smaller
+        self._run, self._first, self._smaller = run, first, smaller
         self._start = run.settings.at(frame)
         self._caches: list[HistoryCache] = []
         self._snapshots = Snapshots(run.rollout.journal, self._made_for())
@@ -43,17 +44,22 @@ class Making:
             run.rollout.model.weigh_lora(self._start.lora)
         model = replace(run.rollout.model, hold=self._hold)
         self.loop = Loop(self._sized(self._start), model, settings_at)
-        start = self._restored(first)
-        last = run.read(first - 1) if 0 < first == start else None
+        again = self._restored(first)
+        last = run.read(first - 1) if first and not again else None
         in_flight = last.in_flight if last else ()
-        self.chunks: Iterator[Chunk] = self.loop.chunks(run.replayed(first, start), in_flight)
+        self.chunks: Iterator[Chunk] = self.loop.chunks(run.replayed(again), in_flight)
 
-    def is_outdated(self, in_force: RolloutSettings) -> bool:
-        """Whether a KV cache was given back, or they have no place for the guidance `in_force`, or
-        were made with LoRAs of another strength.
+    def is_outdated(self, first: int) -> bool:
+        """Whether a KV cache was given back, or they have no place for the guidance in force for
+        chunk `first`, or were made with LoRAs of another strength, or the history is to be of the
+        window alone from there on.
 
         Then they are made anew: the finished chunks are committed again.
         """
+        run, frame = self._run, self._run.chain.span(first).first
+        in_force = run.settings.at(frame)
+        if first != self._first and frame in run.settings.recached:
+            return True
         if in_force.guidance.inputs != self._start.guidance.inputs:
             return True
         if in_force.lora != self._start.lora:
@@ -85,27 +91,28 @@ class Making:
             self._snapshots.drop(str(self._kept))
         self._kept = key
 
-    def _restored(self, first: int) -> int:
-        """Begin with the newest state before chunk `first`; the chunk to replay from."""
+    def _restored(self, first: int) -> Sequence[int]:
+        """Begin with the newest state before chunk `first`; the chunks to commit after that."""
         snapshot = self._found(first)
-        if snapshot is None:
-            return 0
-        try:
-            self.loop.restore(snapshot)
-        except ValueError as error:
-            logger.warning("The loop's state is not used (%s); replaying.", error)
-            self._start_anew()
-            return 0
-        return self.loop.index
+        if snapshot is not None:
+            try:
+                self.loop.restore(snapshot)
+                return range(self.loop.index, first)
+            except ValueError as error:
+                logger.warning("The loop's state is not used (%s); replaying.", error)
+                self._start_anew()
+        self._run.may_recache(first)
+        return committed_again(self._run.chain, first)
 
     def _found(self, first: int) -> Snapshot | None:
         """What a run that ended at chunk `first` has left in memory, or the newest on disk."""
         run, hot = self._run, self._run.rollout.hot
-        if hot is not None and first > 0:
+        anew = since(run.chain, first)
+        if hot is not None and first > anew:
             warm = hot.find(run.chain.key(first - 1), self._snapshots.made_for)
             if warm is not None:
                 return warm
-        on_disk = self._snapshots.newest(run.chain.key, first)
+        on_disk = self._snapshots.newest(run.chain.key, first, anew)
         if on_disk is None:
             return None
         self._kept = run.chain.key(on_disk[0])

@@ -78,7 +78,7 @@ def save_rollout(path: Path, run: Run, count: int, beside: Beside) -> int:
 def _content(run: Run, count: int, beside: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
     """Every tensor of the file by name; chunks are read one at a time, bytes come last."""
     yield from (item for item in beside.items() if item[0] != THUMBNAIL)
-    for chunk in run.replayed(count):
+    for chunk in run.replayed(range(count)):
         yield f"chunk.{chunk.index}.latents", chunk.latents
         for number, part in enumerate(chunk.in_flight):
             yield f"chunk.{chunk.index}.in_flight.{number}", part

@@ -24,6 +24,7 @@ from .controls import Controls
 from .frames import FrameChunk
 from .hot_states import HotStates
 from .journal import Journal
+from .recache import Resume, recached
 from .run import Prompter, Run
 from .stream import Stream
 
@@ -56,8 +57,9 @@ class Rollout:
     turns a strength into guidance. All readers within one `scope` (a host's running prompt) share a
     run; another scope starts a new one, without the edits of the last. `cut` is how many chunks of
     what the settings give are left after a rewind. `snapshot_chunks`: after so many chunks the
-    loop's state goes to disk too, 0 never; `hot` is where it rests between runs. `chunk_count` is
-    None when it runs until stopped, and 0 when it is only planned.
+    loop's state goes to disk too, 0 never; `hot` is where it rests between runs; `resume` is how it
+    goes on where neither has it. `chunk_count` is None when it runs until stopped, and 0 when it is
+    only planned.
     """
 
     settings: RolloutSettings
@@ -72,6 +74,7 @@ class Rollout:
     cut: int | None = None
     snapshot_chunks: int = 0
     hot: HotStates | None = None
+    resume: Resume = "exact"
     chain: Chain = field(init=False)
     chunk_count: int | None = field(init=False, default=None)
     _run: Run | None = field(init=False, default=None)
@@ -157,9 +160,13 @@ class Rollout:
 
     def stored_chunks(self) -> int:
         """How many chunks from the start are in the journal already."""
-        count = 0
-        limit = self.chunk_count
-        while (limit is None or count < limit) and self.key(count) in self.journal:
+        count, chain, limit = 0, self.chain, self.chunk_count
+        while limit is None or count < limit:
+            if chain.key(count) not in self.journal:
+                branch = recached(chain, count) if self.resume == "recache" and count else None
+                if branch is None or branch.key(count) not in self.journal:
+                    break
+                chain = branch
             count += 1
         return count
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -27,6 +27,7 @@ from .disk_cap import DiskCap
 from .drift import DriftMeter
 from .making import Making
 from .out_of_memory import is_out_of_memory
+from .recache import recached
 from .records import RecordWriter, used
 from .stream import Stream
 
@@ -65,6 +66,7 @@ class Run:
         self._begun = self._delivered = 0  # chunks, counted from the start of the shot
         self._record: RecordWriter | None = None
         self._making: Making | None = None
+        self._recaches = rollout.resume == "recache"  # until chunks are made
         self._thread = 0  # that makes chunks
         self._smaller = False  # memory ran out once
 
@@ -107,10 +109,31 @@ class Run:
     def _stored(self, index: int) -> Chunk | None:
         if not self._begin(index):
             return None
-        chunk = self.read(index)
+        chunk = self.read(index) or self._read_recached(index)
         if chunk is not None:
             self._deliver(chunk)
         return chunk
+
+    def _read_recached(self, index: int) -> Chunk | None:
+        """Chunk `index` of an earlier run that went on there from its window alone."""
+        branch = recached(self.chain, index) if self._recaches and index else None
+        if branch is None or branch.key(index) not in self.rollout.journal:
+            return None
+        self.settings, self.chain = branch.settings, branch
+        return self.read(index)
+
+    def may_recache(self, first: int) -> None:
+        """Where that was asked for, go on at chunk `first` from the window alone; once."""
+        asked, self._recaches = self._recaches, False
+        branch = recached(self.chain, first) if asked and first else None
+        if branch is None or branch.span(first).first in self.settings.recached:
+            return
+        self.settings, self.chain = branch.settings, branch
+        at = frame_count(branch.span(first).first) / self.rollout.fps
+        self.tell(
+            f"Going on at {at:.1f} s from what the window holds alone, as asked: quickly, but what "
+            "follows is not what the uninterrupted run would have given."
+        )
 
     def _produce(self, first: int) -> Iterator[Chunk]:
         """Make chunks from `first` on, each in the journal before it is handed out.
@@ -150,9 +173,10 @@ class Run:
         """Make chunk `first`; with a smaller plan if memory runs out."""
         while True:
             try:
-                if self._making is None or self._making.is_outdated(self._in_force(first)):
+                if self._making is None or self._making.is_outdated(first):
                     self._making = None  # before the next one takes its memory
                     self._making = Making(self, first, smaller=self._smaller)
+                    self._recaches = False
                 return next(self._making.chunks, None)
             except (RuntimeError, MemoryError) as error:
                 self._making = None
@@ -164,9 +188,9 @@ class Run:
         if making is not None and threading.get_ident() == self._thread:
             making.rest()  # not where a garbage collector closes the stream on another thread
 
-    def replayed(self, stop: int, start: int = 0) -> Iterator[Chunk]:
-        """The chunks from `start` to before `stop`, which are all in the journal."""
-        for index in range(start, stop):
+    def replayed(self, indices: Iterable[int]) -> Iterator[Chunk]:
+        """Chunks that are all in the journal."""
+        for index in indices:
             chunk = self.read(index)
             if chunk is None:
                 raise StorageError(
@@ -196,9 +220,6 @@ class Run:
         every = self.rollout.snapshot_chunks
         if self._making is not None and every and (index + 1) % every == 0:
             self._making.snapshot(index)
-
-    def _in_force(self, index: int) -> RolloutSettings:
-        return self.settings.at(self.chain.span(index).first)
 
     def _keep(self, chunk: Chunk) -> None:
         model = self.rollout.model

@@ -73,10 +73,12 @@ class Snapshots:
             logger.warning("The loop's state %s is not used (%s); replaying.", path.name, error)
             return None
 
-    def newest(self, key_of: Callable[[int], str], stop: int) -> tuple[int, Snapshot] | None:
-        """The last usable one taken at a chunk before `stop`, and that chunk's number."""
+    def newest(
+        self, key_of: Callable[[int], str], stop: int, start: int = 0
+    ) -> tuple[int, Snapshot] | None:
+        """The last usable one taken at a chunk from `start` to before `stop`, and its number."""
         there = {path.name.removesuffix(ENDING) for path in self.journal.folder.glob(f"*{ENDING}")}
-        for index in range(stop - 1, -1, -1) if there else ():
+        for index in range(stop - 1, start - 1, -1) if there else ():
             if key_of(index) in there:
                 snapshot = self.read(key_of(index))
                 if snapshot is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -301,3 +302,35 @@ def test_whatever_the_kv_cache_node_gives_can_be_saved(bench: Bench) -> None:
             back: RolloutSettings = from_record(*to_record(rollout.settings))
             kept = (rollout.settings.cache, rollout.settings.storage)
             assert (back.cache, back.storage) == kept
+
+
+def test_recache_is_asked_for_at_the_sampler_and_named_in_what_is_said(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After a restart, without a resting state; a fork of such a shot goes on the same way."""
+    from longtake.nodes.session import session
+
+    caplog.set_level(logging.INFO, "longtake")
+    window = bench.run("LongtakeKVCacheSettings", window_frames=4, sink_frames=0)[0]
+    shot = {"kv_cache": window, "text": "a red ball"}
+    bench.run("LongtakeCollectLatents", rollout=bench.rollout(length=33.0, **shot)[0])
+    session.reset()
+    longer = {**shot, "length": 57.0}
+    quick, vae = bench.rollout(resume="recache", **longer)
+    [frames] = bench.run("LongtakeVAEDecode", rollout=quick, vae=vae)
+    bench.run("LongtakeCollectFrames", frames=frames)
+    assert "from what the window holds alone, as asked" in caplog.text
+    assert quick.run.settings.recached == (9,)
+    assert frames.report([]).versions["recached"] == "at latent frame 9"
+    [forked] = bench.run("LongtakeForkRollout", rollout=quick, at=1.0, new_prompt="a blue ball")
+    assert forked.resume == "recache"
+    session.reset()
+    exact, _ = bench.rollout(**longer)
+    bench.run("LongtakeCollectLatents", rollout=exact)
+    assert exact.resumed_from == 3 and exact.run.settings.recached == ()
+
+
+def test_recache_is_refused_where_a_window_does_not_hold_what_is_remembered(bench: Bench) -> None:
+    ema = bench.run("LongtakeKVCacheSettings", policy="window + EMA sink", window_frames=6)[0]
+    with pytest.raises(BadInput, match="choose exact"):
+        bench.rollout(kv_cache=ema, resume="recache")

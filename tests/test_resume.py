@@ -236,7 +236,7 @@ def test_a_chunk_that_leaves_the_journal_meanwhile_is_one_sentence(tmp_path: Pat
     run = rollout(tmp_path).run
     (tmp_path / f"{made.key(1)}.safetensors").unlink()
     with pytest.raises(StorageError, match="has just left the journal.*run again"):
-        list(run.replayed(3))
+        list(run.replayed(range(3)))
 
 
 def test_a_damaged_chunk_is_made_again_with_the_same_bits(
