@@ -1,95 +1,21 @@
-"""The preview's routes over HTTP: what they give, and everything that they refuse without a 500."""
+"""The preview's routes over HTTP: what they give, to whom, and to how many at once."""
 
 from __future__ import annotations
 
 import asyncio
-import gzip
-import json
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
-from aiohttp import ClientSession, web
+from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
-from hypothesis import given
-from hypothesis import strategies as st
 
-from longtake.headless.player_page import Sockets, application
-from longtake.stream.take import Take
-from longtake.stream.take_record import Ending, Origin, Shot, TakeStats
 from longtake.stream.take_routes import take_routes
 from longtake.stream.takes import Limits, Takes
-from longtake.tests.laws import examples
-from longtake.tests.numbered_frames import numbered_frames
-from longtake.tests.player_server import FakeControls, player_server
-
-Page = TestClient[web.Request, web.Application]
-JSON = {"Content-Type": "application/json"}
-
-
-class Site:
-    """A server over a store with one running take of three chunks."""
-
-    def __init__(self, page: Page, takes: Takes, controls: FakeControls) -> None:
-        self.page = page
-        self.takes = takes
-        self.controls = controls
-        self.take = open_take(takes, controls)
-
-    @property
-    def path(self) -> str:
-        return f"/longtake/takes/{self.take.token}"
-
-    async def control(self, body: object, **headers: str) -> tuple[int, Any]:
-        """Post to the take's control route."""
-        data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        async with self.page.post(
-            f"{self.path}/control", data=data, headers={**JSON, **headers}
-        ) as answer:
-            return answer.status, await answer.json()
-
-    async def status(self, path: str, method: str = "GET") -> int:
-        """The status at a raw path, which the client must not tidy up."""
-        url = self.page.make_url("/").with_path(path, encoded=True)
-        async with ClientSession() as session, session.request(method, url) as answer:
-            return answer.status
-
-
-def open_take(takes: Takes, controls: FakeControls) -> Take:
-    """A take of three chunks of four frames that is still running."""
-    take = takes.create(
-        Shot(16.0, 32, 32, 24), Origin("7", "7", "prompt", None, "page"), lambda *_: None, controls
-    )
-    for first in (0, 4, 8):
-        take.show(numbered_frames(first, 4, 32, 32), first, "a red ball", TakeStats())
-    while take.waiting:
-        pass
-    return take
-
-
-@asynccontextmanager
-async def site(folder: Path, limits: Limits | None = None) -> AsyncIterator[Site]:
-    """A running server; it and the store are gone afterwards."""
-    takes = Takes(lambda: folder, limits or Limits())
-    try:
-        async with TestClient(TestServer(application(takes, Sockets()))) as page:
-            yield Site(page, takes, FakeControls())
-    finally:
-        takes.reset()
-
-
-def served(folder: Path, test: Callable[[Site], Awaitable[None]], **settings: Any) -> None:
-    """Run a test against a server."""
-
-    async def run() -> None:
-        async with site(folder, **settings) as opened:
-            await test(opened)
-
-    asyncio.run(run())
+from longtake.tests.player_server import player_server
+from longtake.tests.take_site import Site, numbered_chunk, served
 
 
 def test_manifest_and_chunks_are_given_bare_and_below_api(tmp_path: Path) -> None:
@@ -121,14 +47,6 @@ def test_chunks_on_disk_are_given_and_gone_ones_say_so(tmp_path: Path) -> None:
 
     packed = len(numbered_chunk())
     served(tmp_path, test, limits=Limits(ram_bytes=10, disk_bytes=packed * 5 // 2))
-
-
-def numbered_chunk() -> bytes:
-    """A chunk as large as those of `open_take`, within a few bytes."""
-    from longtake.stream.frames import to_pictures
-    from longtake.stream.jpeg import pack_frames
-
-    return pack_frames(to_pictures(numbered_frames(8, 4, 32, 32)))
 
 
 @pytest.mark.parametrize(
@@ -176,119 +94,6 @@ def test_head_and_range_and_odd_methods(tmp_path: Path) -> None:
             assert await site.status(site.path, method) == 405
         for path in (f"{site.path}/control", "/longtake/attach"):
             assert await site.status(path) == 405  # GET has no effect
-
-    served(tmp_path, test)
-
-
-def test_each_op_reaches_the_controls(tmp_path: Path) -> None:
-    async def test(site: Site) -> None:
-        assert await site.control({"op": "pause", "rev": 1}) == (
-            200, {"state": "paused", "control_rev": 1},
-        )  # fmt: skip
-        assert (await site.control({"op": "resume", "rev": 2}))[1]["state"] == "running"
-        assert (await site.control({"op": "prompt", "rev": 3, "text": "雪 \n☃"}))[0] == 200
-        assert (await site.control({"op": "guidance", "rev": 9, "guidance": 2}))[0] == 200
-        assert [(e.text, e.guidance) for e in site.controls.edits] == [("雪 ☃", 2)]
-        assert (await site.control({"op": "stop", "rev": 10}))[1]["state"] == "stopping"
-
-    served(tmp_path, test)
-
-
-def test_replayed_and_out_of_order_requests_change_nothing(tmp_path: Path) -> None:
-    async def test(site: Site) -> None:
-        await site.control({"op": "pause", "rev": 5})
-        for rev in (5, 4, 1):
-            status, answer = await site.control({"op": "resume", "rev": rev})
-            assert status == 409 and answer["state"] == "paused" and answer["control_rev"] == 5
-        site.take.finish(Ending("done"))
-        site.take.join()
-        status, answer = await site.control({"op": "resume", "rev": 6})
-        assert (status, answer["state"], answer["control_rev"]) == (409, "done", 5)
-        assert site.controls.state == "paused"
-
-    served(tmp_path, test)
-
-
-BAD_BODIES: list[object] = [
-    b"", b"{", b"null", b"[]", b"1", b'"pause"', b"\xff\xfe", b"[" * 60_000, b'{"a":' * 9_000,
-    b'{"op":"pause","rev":' + b"9" * 5000 + b"}", {}, {"op": "pause"}, {"rev": 1},
-    {"op": "pause", "rev": True}, {"op": "pause", "rev": 1.0}, {"op": "pause", "rev": "1"},
-    {"op": "pause", "rev": 0}, {"op": "pause", "rev": -1}, {"op": "pause", "rev": 2**53},
-    {"op": "Pause", "rev": 1}, {"op": "__class__", "rev": 1}, {"op": ["pause"], "rev": 1},
-    {"op": None, "rev": 1}, {"op": "pause", "rev": 1, "path": "/etc"}, {"op": "prompt", "rev": 1},
-    {"op": "prompt", "rev": 1, "text": ""}, {"op": "prompt", "rev": 1, "text": " \n"},
-    {"op": "prompt", "rev": 1, "text": "x" * 8193}, {"op": "prompt", "rev": 1, "text": ["x"]},
-    b'{"op":"prompt","rev":1,"text":"\\ud800"}', {"op": "guidance", "rev": 1},
-    {"op": "guidance", "rev": 1, "guidance": 30.1}, {"op": "guidance", "rev": 1, "guidance": -1},
-    {"op": "guidance", "rev": 1, "guidance": "2"}, {"op": "guidance", "rev": 1, "guidance": True},
-    b'{"op":"guidance","rev":1,"guidance":NaN}', b'{"op":"guidance","rev":1,"guidance":1e999}',
-    b'{"op":"guidance","rev":1,"guidance":1' + b"0" * 400 + b"}",
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("body", BAD_BODIES, ids=lambda body: str(body)[:40])
-def test_a_bad_body_is_400_with_one_sentence_and_no_effect(tmp_path: Path, body: object) -> None:
-    async def test(site: Site) -> None:
-        status, answer = await site.control(body)
-        assert status == 400 and answer["error"].endswith(".")
-        assert site.controls.revision == 0
-        assert site.take.control_rev == 0
-
-    served(tmp_path, test)
-
-
-def test_a_body_too_large_is_413_however_its_size_is_told(tmp_path: Path) -> None:
-    async def test(site: Site) -> None:
-        assert (await site.control(b" " * 65_537))[0] == 413
-
-        async def pieces() -> AsyncIterator[bytes]:
-            for _ in range(100):
-                yield b" " * 10_000
-
-        async with site.page.post(f"{site.path}/control", data=pieces(), headers=JSON) as answer:
-            assert answer.status == 413
-
-    served(tmp_path, test)
-
-
-@pytest.mark.parametrize(
-    ("headers", "expected"),
-    [
-        ({"Content-Type": "text/plain"}, 415),
-        ({"Content-Type": "application/x-www-form-urlencoded"}, 415),
-        ({"Content-Type": "multipart/form-data; boundary=x"}, 415),
-        ({"Content-Type": "application/json-seq"}, 415),
-        ({"Content-Type": ""}, 415),
-        ({"Content-Type": "application/json; charset=utf-8"}, 200),
-        ({"Sec-Fetch-Site": "cross-site"}, 403),
-        ({"Sec-Fetch-Site": "same-site"}, 403),
-        ({"Sec-Fetch-Site": "nonsense"}, 403),
-        ({"Sec-Fetch-Site": "none"}, 200),
-        ({"Origin": "http://evil.example"}, 403),
-        ({"Origin": "null"}, 403),
-        ({"Origin": "http://[half"}, 403),
-        ({"Origin": "HOST", "Sec-Fetch-Site": "same-origin"}, 200),
-        ({"Origin": "HOST", "Sec-Fetch-Site": "cross-site"}, 403),
-        ({"Origin": "http://evil.example", "Sec-Fetch-Site": "same-origin"}, 403),
-    ],
-)
-def test_only_json_from_our_own_pages_is_taken(
-    tmp_path: Path, headers: dict[str, str], expected: int
-) -> None:
-    async def test(site: Site) -> None:
-        own = str(site.page.make_url("/")).rstrip("/")
-        sent = {name: own if value == "HOST" else value for name, value in headers.items()}
-        status, _ = await site.control({"op": "pause", "rev": 1}, **sent)
-        assert status == expected
-        assert (site.controls.state == "paused") == (expected == 200)
-
-    served(tmp_path, test)
-
-
-def test_compressed_bodies_are_refused(tmp_path: Path) -> None:
-    async def test(site: Site) -> None:
-        bomb = gzip.compress(b" " * 10_000_000)
-        assert (await site.control(bomb, **{"Content-Encoding": "gzip"}))[0] == 415
 
     served(tmp_path, test)
 
@@ -371,77 +176,6 @@ def test_the_page_is_told_of_every_chunk_over_its_websocket(tmp_path: Path) -> N
     told = asyncio.run(run())
     chunks = [data for name, data in told if name == "longtake.take.chunk"]
     assert [(c["seq"], c["first_frame"], c["count"]) for c in chunks] == [(0, 0, 12), (1, 12, 12)]
-
-
-# Anything at all, without a 500
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
-    max_leaves=8,
-)
-nearly_right = st.fixed_dictionaries(
-    {
-        "op": st.sampled_from(["pause", "resume", "stop", "prompt", "guidance"]) | json_values,
-        "rev": st.integers(-5, 2**60) | json_values,
-    },
-    optional={"text": json_values, "guidance": json_values, "more": json_values},
-)
-bodies = st.binary(max_size=200) | (nearly_right | json_values).map(
-    lambda value: json.dumps(value).encode()
-)
-plain = st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=30)
-headers = st.dictionaries(
-    st.sampled_from([
-        "Content-Type", "Origin", "Sec-Fetch-Site", "Range", "If-None-Match", "Accept",
-        "If-Modified-Since", "Referer", "X-Forwarded-Host",
-    ]),
-    plain | st.sampled_from(["application/json", "same-origin", "bytes=0-1"]),
-    max_size=4,
-)  # fmt: skip
-parts = st.sampled_from(
-    ["longtake", "takes", "TOKEN", "chunks", "control", "attach", "0", "2", "..", "%2e", "api", ""]
-)
-paths = st.lists(parts | plain, max_size=6).map(lambda names: "/" + "/".join(names)) | (
-    st.sampled_from([
-        "/longtake/takes/TOKEN", "/longtake/takes/TOKEN/chunks/1", "/longtake/attach",
-        "/longtake/takes/TOKEN/control", "/api/longtake/takes/TOKEN/control",
-    ])
-)  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A server that lives on a loop of its own for all examples."""
-    loop = asyncio.new_event_loop()
-    opened = site(tmp_path_factory.mktemp("temp"))
-    running = loop.run_until_complete(opened.__aenter__())
-    yield loop, running
-    loop.run_until_complete(opened.__aexit__(None, None, None))
-    loop.close()
-
-
-@examples(120)
-@given(st.sampled_from(["GET", "POST", "HEAD", "PUT", "OPTIONS", "DELETE"]), paths, headers, bodies)
-def test_no_request_is_answered_by_a_500(
-    fuzzed: tuple[asyncio.AbstractEventLoop, Site],
-    method: str,
-    path: str,
-    sent: dict[str, str],
-    body: bytes,
-) -> None:
-    loop, site = fuzzed
-    raw = quote(path.replace("TOKEN", site.take.token), safe="/%.~")
-    url = site.page.make_url("/").with_path(raw, encoded=True)
-
-    async def ask() -> int:
-        async with site.page.session.request(
-            method, url, headers=sent, data=body, allow_redirects=False
-        ) as answer:
-            return answer.status
-
-    assert loop.run_until_complete(ask()) < 500
 
 
 def test_packed_sizes_are_big_endian() -> None:
