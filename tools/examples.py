@@ -52,9 +52,9 @@ def long_shot() -> Example:
     api = {**_world(HALF_A_MINUTE), **_shot(seed=3, length=30.0), **_outputs("6")}
     groups = [
         _group("What is shown, and when", 320, 0, 460, 220),
-        _group("Constant memory: a window", 320, 300, 300, 130),
+        _group("Constant memory: a window", 320, 330, 300, 250),
     ]
-    return Example(api, {**PLACES, "3": (320, 300, 300, 130), "4": (320, 520, 300, 180)}, groups)
+    return Example(api, PLACES, groups)
 
 
 def image_to_stream() -> Example:
@@ -70,10 +70,10 @@ def image_to_stream() -> Example:
     api = {**_world(FROM_A_PICTURE), **_shot(seed=4, length=8.0), **picture, **_outputs("6")}
     api["5"]["inputs"]["known_frames"] = ["14", 0]
     places = {
-        **PLACES, **BELOW, "12": (1220, 900, 260, 80), "13": (1540, 900, 280, 110),
-        "14": (1880, 900, 260, 80),
+        **PLACES, **BELOW, "12": (1220, 1100, 260, 80), "13": (1540, 1100, 280, 110),
+        "14": (1880, 1100, 260, 80),
     }  # fmt: skip
-    return Example(api, places, [_group("Any Load Image can stand here", 1540, 900, 280, 110)])
+    return Example(api, places, [_group("Any Load Image can stand here", 1540, 1100, 280, 110)])
 
 
 def video_to_stream() -> Example:
@@ -90,8 +90,8 @@ def video_to_stream() -> Example:
     }  # fmt: skip
     api = {**_world(REDRAWN), **_shot(seed=4, length=8.0), **clip, **_outputs("6")}
     api["5"]["inputs"]["known_frames"] = ["15", 0]
-    places = {**PLACES, **BELOW, "14": (1220, 900, 260, 80), "15": (1540, 900, 300, 170)}
-    return Example(api, places, [_group("How much is redrawn", 1540, 900, 300, 170)])
+    places = {**PLACES, **BELOW, "14": (1220, 1100, 260, 80), "15": (1540, 1100, 300, 170)}
+    return Example(api, places, [_group("How much is redrawn", 1540, 1100, 300, 170)])
 
 
 def fork_after_rewind() -> Example:
@@ -137,18 +137,18 @@ DESCRIPTION = (
 PLACES: dict[str, Place] = {
     "1": (0, 0, 260, 100),
     "2": (320, 0, 460, 220),
-    "3": (320, 300, 300, 130),
-    "4": (320, 500, 300, 180),
-    "5": (840, 0, 320, 320),
+    "3": (320, 330, 300, 250),
+    "4": (320, 660, 300, 350),
+    "5": (840, 0, 320, 350),
     "6": (1220, 0, 260, 80),
-    "7": (1220, 160, 300, 300),
-    "8": (1560, 0, 300, 200),
+    "7": (1220, 160, 420, 460),
+    "8": (1700, 0, 300, 200),
 }
 
 BELOW: dict[str, Place] = {
-    "9": (480, 900, 320, 320),
-    "10": (0, 900, 420, 180),
-    "11": (880, 900, 260, 80),
+    "9": (480, 1100, 320, 320),
+    "10": (0, 1100, 420, 180),
+    "11": (880, 1100, 260, 80),
 }
 
 
