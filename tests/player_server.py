@@ -2,7 +2,8 @@
 
     python -m longtake.tests.player_server --port 8765      (in the folder above the checkout)
 
-POST /fake/run {"client_id": ..., fields of `FakeRun`} starts a rollout and answers {"take": token}.
+POST /fake/run {"client_id": ..., fields of `FakeRun`} starts a rollout and answers {"take": token};
+GET /fake/store says what the frames of all takes, and the whole process, hold.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 
 from aiohttp import web
 
+from longtake.benchmarks._memory import resident_bytes
 from longtake.headless.player_page import Sockets, application
 from longtake.stream.controls import Controls
 from longtake.stream.take import Take
@@ -46,6 +48,7 @@ class FakeRun:
     end: str = "done"
     endless: bool = False
     prompts: tuple[tuple[int, str], ...] = ((0, "a red ball"),)  # (from frame, text)
+    grain: float = 0.0  # of the pictures, so that they take as many bytes as real ones
 
 
 class FakeControls(Controls):
@@ -93,7 +96,8 @@ def _produce(take: Take, controls: FakeControls, run: FakeRun) -> None:
             kv_bytes_planned=8 << 20,
             paused_s=controls.paused_s,
         )
-        take.show(numbered_frames(first, count, run.width, run.height), first, text, stats)
+        frames = numbered_frames(first, count, run.width, run.height, grain=run.grain)
+        take.show(frames, first, text, stats)
     controls.end(stopped=controls.state == "stopping")
     take.finish(_ending(controls, run))
 
@@ -120,10 +124,15 @@ def player_server(folder: Path, limits: Limits = LIMITS) -> web.Application:
         fields["prompts"] = tuple(map(tuple, fields.get("prompts", FakeRun.prompts)))
         return web.json_response({"take": start(takes, sockets, FakeRun(**fields)).token})
 
+    async def store(_: web.Request) -> web.Response:
+        held = {"ram_bytes": takes.ram_bytes, "disk_bytes": takes.disk_bytes}
+        return web.json_response({**held, "resident_bytes": resident_bytes()})
+
     async def reset(_: web.Application) -> None:
         takes.reset()
 
     app.router.add_post("/fake/run", run)
+    app.router.add_get("/fake/store", store)
     app.on_cleanup.append(reset)
     return app
 

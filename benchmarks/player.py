@@ -1,0 +1,148 @@
+"""`longtake bench player`: ten minutes of 832x480 at 16 frames/s in a browser, and in the server.
+
+Our own routes and a plain page in Chromium; the pictures are numbered and as large as real ones. A
+viewer goes along with the run to its end, then presses the bar at many places: frames drawn per
+second, the wait for a picture, and what page and server hold meanwhile.
+
+    python -m longtake.benchmarks.player --minutes 1 --json out.json
+
+is the same with another length. It needs Chromium, Node.js and `npm ci --prefix tests/browser`.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from ..errors import BadInput
+from ..stream.takes import Limits
+from ._paired import median_interval
+from ._report import Results
+
+ROOT = Path(__file__).resolve().parents[1]
+# tests/conftest.py binds the checkout, whatever its folder is called, to the package's name
+WATCH = """
+import runpy
+runpy.run_path("tests/conftest.py")
+from longtake.tests.browser.long_take import main
+main()
+"""
+NEW_FILE = click.Path(path_type=Path, dir_okay=False)
+MIB = 2**20
+PAGE_BYTES = 256 * MIB  # of pictures that the page keeps: STORE_BYTES in web/player/library.mjs
+SCRIPT_BYTES = 32 * MIB  # for everything else in its heap
+BITMAPS = 32  # decoded at a time
+FLAT = 1.1  # over the second half, most over least
+SMOOTH = 0.95  # of the take's rate must be drawn
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is watched; `grain` makes a picture take about 70 kB."""
+
+    minutes: float = 10.0
+    fps: int = 16
+    width: int = 832
+    height: int = 480
+    grain: float = 8.0
+    chunk_frames: int = 12
+    sample_s: float = 5.0
+    presses: int = 100
+
+    @property
+    def run(self) -> dict[str, Any]:
+        """Fields of `FakeRun`: a little faster than it plays."""
+        frames = round(self.minutes * 60 * self.fps)
+        size = {"width": self.width, "height": self.height, "grain": self.grain}
+        pace = {"fps": self.fps, "chunk_frames": self.chunk_frames, "chunk_s": 0.1, "first_s": 0.0}
+        return {"frames": frames, **size, **pace}
+
+
+def main(json_path: Path | None) -> None:
+    """Run the suite, show it, and write it to `json_path` when there is one."""
+    report(Plan(), json_path)
+
+
+def report(plan: Plan, json_path: Path | None) -> None:
+    """Measure, show and write."""
+    results = judged(plan, watched(plan))
+    results.show(Console(soft_wrap=True))
+    if json_path is not None:
+        results.save(json_path)
+
+
+def watched(plan: Plan) -> dict[str, Any]:
+    """What tests/browser/long_take.mjs saw."""
+    if not (ROOT / "tests" / "browser" / "long_take.py").is_file():
+        raise BadInput("the player suite is run from Longtake's git repository, with its tests.")
+    given = {"sample_s": plan.sample_s, "presses": plan.presses, "run": plan.run}
+    done = subprocess.run(
+        [sys.executable, "-c", WATCH], input=json.dumps(given), stdout=subprocess.PIPE, text=True,
+        cwd=ROOT,
+    )  # fmt: skip
+    if done.returncode != 0:
+        raise BadInput(
+            "the long take could not be watched in a browser; what is lacking stands above."
+        )
+    seen: dict[str, Any] = json.loads(done.stdout)
+    return seen
+
+
+def judged(plan: Plan, seen: dict[str, Any]) -> Results:
+    """The figures, and the claims."""
+    results = Results("player")
+    held = seen["samples"]
+    results.samples = {**held, "press_seconds": seen["press_seconds"]}
+    results.figures["frames drawn per second"] = median_interval(held["fps"])
+    results.figures["share of the frames passed that were drawn"] = median_interval(
+        held["drawn_share"]
+    )
+    results.figures["seconds from a press on the bar to its picture"] = median_interval(
+        seen["press_seconds"]
+    )
+    for name in ("script", "buffer", "renderer", "store", "spilled", "server"):
+        results.bytes[f"{name}, at most"] = round(max(held[f"{name}_bytes"]))
+    heap = [
+        one + other for one, other in zip(held["script_bytes"], held["buffer_bytes"], strict=True)
+    ]
+    results.at_most("page: heap with its buffers, bytes", max(heap), PAGE_BYTES + SCRIPT_BYTES)
+    results.at_most(
+        "page: scripts' heap, second half, most over least", _spread(held["script_bytes"]), FLAT
+    )
+    results.at_most("page: bitmaps at once", max(held["bitmaps"]), BITMAPS)
+    results.at_most("server: frames in memory, bytes", max(held["store_bytes"]), Limits().ram_bytes)
+    results.at_most(
+        "server: resident, second half, most over least", _spread(held["server_bytes"]), FLAT
+    )
+    results.at_least("server: bytes spilled to files", max(held["spilled_bytes"]), 1)
+    low = results.figures["frames drawn per second"].low
+    results.at_least("page: frames drawn per second (low bound)", low, SMOOTH * plan.fps)
+    share = results.figures["share of the frames passed that were drawn"].low
+    results.at_least("page: share of the frames passed that were drawn (low bound)", share, SMOOTH)
+    wrong = sum(held["wrong"]) + seen["wrong_presses"]
+    results.at_most("page: pictures that were not the frame they were said to be", wrong, 0)
+    return results
+
+
+def _spread(values: list[float]) -> float:
+    later = values[len(values) // 2 :]
+    return max(later) / min(later)
+
+
+@click.command()
+@click.option("--minutes", default=Plan().minutes, help="Length of the take.")
+@click.option("--json", "json_path", type=NEW_FILE, help="Write the results to this file.")
+def command(minutes: float, json_path: Path | None) -> None:
+    """Watch a long take in Chromium."""
+    report(Plan(minutes=minutes), json_path)
+
+
+if __name__ == "__main__":
+    sys.exit(command())
