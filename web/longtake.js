@@ -4,9 +4,10 @@ import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 
 const MODULES = [
-  "bitmaps", "bytes", "clock", "deck", "dom", "edits", "fetcher", "fork", "format", "graph", "host",
-  "hover", "insert", "keys", "library", "live", "overlay", "picker", "player", "reel", "screen", "scrub", "strip",
-  "style", "tabs", "take", "timeline", "transport", "wire",
+  "bitmaps", "bytes", "clock", "deck", "dom", "edits", "fetcher", "fork", "format", "graph",
+  "host", "hover", "insert", "keys", "library", "live", "menu", "overlay", "passage", "picker",
+  "player", "reel", "screen", "scrub", "strip", "style", "tabs", "take", "timeline",
+  "transport", "wire",
 ];
 
 /** ComfyUI forbids browsers to keep .js files but says nothing about .mjs: ask for each once, so that
@@ -25,4 +26,5 @@ app.registerExtension({
   setup: () => host.connect(),
   nodeCreated: (/** @type {any} */ node) => host.furnish(node),
   afterConfigureGraph: () => host.bind(),
+  getNodeMenuItems: (/** @type {any} */ node) => host.menu(node),
 });

@@ -162,3 +162,16 @@ test("hovering the bar shows the time, the prompt and the picture there", onPage
   await hover.getByText("a blue ball").waitFor();
   await hover.locator("canvas").waitFor();
 }));
+
+test("a press on the picture plays and pauses, and two of them fill the screen", onPage(async (player) => {
+  await player.finished({ frames: 96 });
+  const stage = player.root.getByRole("group", { name: /^Picture/ });
+  await player.slider.press("Home");
+  await stage.click();
+  await player.until(({ playing }) => playing === "false");
+  await stage.click();
+  await player.until(({ playing }) => playing === "true");
+  await stage.dblclick();
+  await player.page.waitForFunction(() => document.fullscreenElement !== null);
+  await player.until(({ playing }) => playing === "true");
+}));

@@ -48,7 +48,7 @@ export class Deck {
     const behind = Math.max(0, frames - 1 - frame) / fps;
     this.live.classList.toggle("lt-behind", behind > 2);
     this.live.title = `Go along with the run (L); now ${behind.toFixed(1)} s behind its newest frame`;
-    this.time.textContent = `${time(frame / fps)} / ${time((take?.length ?? 0) / fps)}`;
+    this.time.textContent = `${time((ended ? frames : frame) / fps)} / ${time((take?.length ?? 0) / fps)}`;
     this.time.title = `Frame ${frame} of ${frames} at ${fps} frames per second`;
     this.loop.setAttribute("aria-pressed", String(head.loop));
     const video = this.player.savedVideo();

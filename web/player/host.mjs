@@ -3,6 +3,8 @@
 import { nodeAt, upstream, widgetOf } from "./graph.mjs";
 import { insertBefore } from "./insert.mjs";
 import { CHUNK_EVENT, Library, TAKE_EVENT, nodesOf } from "./library.mjs";
+import { menuItems } from "./menu.mjs";
+import { letThrough } from "./passage.mjs";
 import { Player } from "./player.mjs";
 import { loadStyle } from "./style.mjs";
 import { sharedWithTabs } from "./tabs.mjs";
@@ -71,6 +73,7 @@ export class Host {
       fork: (session, seconds) => this.#fork(session, seconds),
     });
     this.#players.set(node, player);
+    letThrough(player.element, () => this.app.canvas?.canvas);
     const widget = node.addDOMWidget("player", WIDGET_TYPE, player.element, {
       serialize: false, // not in the prompt
       hideOnZoom: false,
@@ -83,6 +86,12 @@ export class Host {
     this.#chain(node, "onRemoved", () => this.#remove(node));
     this.#chain(node, "onConnectionsChange", () => player.refresh());
     this.bind(); // the node gets its id after this
+  }
+
+  /** What a preview node's menu offers. @param {any} node */
+  menu(node) {
+    const player = this.#players.get(node);
+    return player ? menuItems(player, [...this.#players.values()]) : [];
   }
 
   /** @param {any} node @param {string} name @param {(...given: any[]) => void} ours */

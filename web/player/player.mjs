@@ -44,7 +44,7 @@ export class Player {
     const stage = element(
       "div",
       { class: "lt-stage", tabindex: 0, role: "group", "aria-label": "Picture; Space plays or pauses",
-        dblclick: () => this.toggleFullscreen() },
+        click: () => this.#press(), dblclick: () => this.toggleFullscreen() },
       this.reel.screen.element, overlay.card, overlay.banner, overlay.state,
     );
     return element(
@@ -100,14 +100,19 @@ export class Player {
 
   /** What tests and style sheets read. */
   #report() {
-    const { take, head, frames, screen, bitmaps, inGap } = this.reel;
+    const { take, head, frames, length, screen, bitmaps, inGap } = this.reel;
     const { state = "empty", node_id: node = "" } = take?.info ?? {};
     const said = {
-      frames, chunks: take?.chunks.length ?? 0, shown: screen.shown, state, node, take: take?.token ?? "", gap: inGap,
+      frames, length, chunks: take?.chunks.length ?? 0, shown: screen.shown, state, node, take: take?.token ?? "", gap: inGap,
       following: head.following, playing: head.playing,
       bitmaps: bitmaps.count + this.scrub.hover.bitmaps.count,
     };
     for (const [name, value] of Object.entries(said)) this.element.dataset[name] = String(value);
+  }
+
+  /** A press on the picture; a saved video has its own controls. */
+  #press() {
+    if (this.reel.frames > 0 && !this.reel.screen.video) this.reel.toggle();
   }
 
   isFullscreen() {

@@ -150,6 +150,11 @@ export class Reel {
     this.move((head) => head.toggle(this.frames, this.growing));
   }
 
+  /** Let time pass from where it stands. */
+  play() {
+    this.move((head) => { head.playing = true; });
+  }
+
   /** Go along with the run, from its newest chunk on. */
   goLive() {
     this.move((head) => head.goLive(this.take?.chunks.at(-1)?.first_frame ?? 0));

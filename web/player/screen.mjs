@@ -55,11 +55,16 @@ export class Screen {
     this.video = null;
   }
 
-  /** The frame on the canvas as a PNG file offered for download. @param {string} name */
-  async save(name) {
+  /** The frame on the canvas as a PNG. @returns {Promise<Blob>} */
+  async png() {
     const blob = await new Promise((resolve) => this.canvas.toBlob(resolve, "image/png"));
     if (!blob) throw new Error("The browser could not make a PNG of this frame.");
-    const url = URL.createObjectURL(/** @type {Blob} */ (blob));
+    return blob;
+  }
+
+  /** Offer the frame on the canvas for download. @param {string} name */
+  async save(name) {
+    const url = URL.createObjectURL(await this.png());
     element("a", { href: url, download: name }).click();
     setTimeout(() => URL.revokeObjectURL(url), 10_000); // once the download has surely begun
   }
