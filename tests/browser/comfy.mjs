@@ -1,7 +1,9 @@
 // @ts-check
 /** The player inside ComfyUI's own page. */
 import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
+import { test } from "node:test";
 import { PlayerPage, URL, browser } from "./harness.mjs";
 
 const EXAMPLE = new globalThis.URL("../../example_workflows/text_to_stream.json", import.meta.url);
@@ -15,7 +17,30 @@ const START_MS = 120_000;
  * that a reload cuts short, a getter of its own that it asks too early. */
 const NOT_OURS = /status of 404|templates|Content Security Policy|Fetch API cannot load|Failed to fetch|before initialization/;
 
-/** @typedef {{vue: boolean, subgraph: boolean}} Where which node renderer, and inside a subgraph? */
+/** @typedef {{name: string, vue: boolean, subgraph: boolean}} Where which node renderer, and inside
+ * a subgraph? */
+
+/** @type {Where[]} */
+export const PLACES = [
+  { name: "classic", vue: false, subgraph: false },
+  { name: "classic, in a subgraph", vue: false, subgraph: true },
+  { name: "Nodes 2.0", vue: true, subgraph: false },
+  { name: "Nodes 2.0, in a subgraph", vue: true, subgraph: true },
+];
+
+/**
+ * Cases that must hold with both renderers, at the root and in a subgraph.
+ * @param {Record<string, (canvas: CanvasPage) => Promise<void>>} cases by what they show
+ */
+export function inEachPlace(cases) {
+  for (const place of PLACES) {
+    for (const [shows, act] of Object.entries(cases)) test(`${place.name}: ${shows}`, onCanvas(place, act));
+  }
+}
+
+/** The page of the cases so far, by renderer: opening one takes longer than most cases.
+ * @type {{vue: boolean, page: import("playwright-core").Page, said: string[]}|null} */
+let opened = null;
 
 /**
  * A test in ComfyUI's page, which must say nothing on the console that it does not always say.
@@ -23,49 +48,78 @@ const NOT_OURS = /status of 404|templates|Content Security Policy|Fetch API cann
  */
 export function onCanvas(where, act) {
   return async () => {
-    const context = await browser.newContext({ viewport: { width: 1500, height: 1000 } });
-    context.setDefaultTimeout(START_MS);
-    const settings = { ...SETTINGS, "Comfy.VueNodes.Enabled": where.vue };
-    await context.request.post(`${URL}/api/settings`, { data: settings });
-    const page = await context.newPage();
-    /** @type {string[]} */
-    const said = [];
-    page.on("console", (message) => message.type() === "error" && said.push(message.text()));
-    page.on("pageerror", (error) => said.push(String(error.stack)));
+    if (opened?.vue !== where.vue) await close();
+    opened ??= await open(where.vue);
+    const { page, said } = opened;
+    said.length = 0;
     try {
       const canvas = new CanvasPage(page, where);
-      await canvas.open();
+      await canvas.load();
       await act(canvas);
       assert.deepEqual(said.filter((text) => !NOT_OURS.test(text)), []);
-    } finally {
-      await context.close();
+    } catch (error) {
+      await close(); // the next case gets a page, and a queue, that nothing happened to
+      throw error;
     }
   };
 }
 
+/** ComfyUI's page, ready. @param {boolean} vue */
+async function open(vue) {
+  const context = await browser.newContext({ viewport: { width: 1200, height: 800 } });
+  context.setDefaultTimeout(START_MS);
+  const settings = { ...SETTINGS, "Comfy.VueNodes.Enabled": vue };
+  await context.request.post(`${URL}/api/settings`, { data: settings });
+  const page = await context.newPage();
+  /** @type {string[]} */
+  const said = [];
+  page.on("console", (message) => message.type() === "error" && said.push(message.text()));
+  page.on("pageerror", (error) => said.push(String(error.stack)));
+  await page.addInitScript(() => localStorage.setItem("Comfy.userId", "default"));
+  await page.goto(URL);
+  await ready(page);
+  return { vue, page, said };
+}
+
+/** Close the page, if one is open, and end what it had queued. */
+async function close() {
+  const context = opened?.page.context();
+  opened = null;
+  await context?.request.post(`${URL}/api/queue`, { data: { clear: true } });
+  await context?.request.post(`${URL}/api/interrupt`, { data: {} });
+  await context?.close();
+}
+
+/** @param {import("playwright-core").Page} page */
+async function ready(page) {
+  await page.waitForFunction(() => window.app?.extensionManager && app.graph && app.canvas?.ctx
+    && window.LiteGraph?.registered_node_types?.NumberFrames);
+  await page.waitForFunction(() => !document.querySelector(".p-blockui-mask"));
+}
+
 /** ComfyUI's page with the first example in it, its pictures numbered. */
 export class CanvasPage extends PlayerPage {
-  /** @param {import("playwright-core").Page} page @param {Where} where */
-  constructor(page, where) {
-    super(page);
+  /** @param {import("playwright-core").Page} page @param {Where} where
+   * @param {import("playwright-core").Locator} [root] where there are several players */
+  constructor(page, where, root) {
+    super(page, root);
     this.where = where;
-    this.limitMs = 180_000;
+    this.limitMs = 90_000;
   }
 
-  async open() {
-    await this.page.addInitScript(() => localStorage.setItem("Comfy.userId", "default"));
-    await this.page.goto(URL);
-    await this.ready();
-    await this.page.evaluate((workflow) => app.loadGraphData(workflow), JSON.parse(readFileSync(EXAMPLE, "utf8")));
+  /** A workflow of this case's own, the only one that is open. */
+  async load() {
+    const workflow = { ...JSON.parse(readFileSync(EXAMPLE, "utf8")), id: randomUUID() };
+    await this.page.evaluate(loadAlone, workflow);
     await this.page.evaluate(number);
     if (this.where.subgraph) await this.page.evaluate(enclose);
     await this.look();
   }
 
-  async ready() {
-    await this.page.waitForFunction(() => window.app?.extensionManager && app.graph && app.canvas?.ctx
-      && window.LiteGraph?.registered_node_types?.NumberFrames);
-    await this.page.waitForFunction(() => !document.querySelector(".p-blockui-mask"));
+  async reload() {
+    await this.page.reload();
+    await ready(this.page);
+    await this.look();
   }
 
   /** Bring the preview node into view, opening the subgraph that it is in. */
@@ -84,21 +138,63 @@ export class CanvasPage extends PlayerPage {
     await this.root.waitFor();
   }
 
-  /** Press Run for a shot of so many seconds. @param {number} seconds @param {number} [seed] */
-  async run(seconds, seed = Math.floor(Math.random() * 1e9)) {
-    await this.page.evaluate(async ({ seconds, seed }) => {
+  /** Press Run for a shot of so many seconds; `pace`: seconds that each chunk takes at least.
+   * @param {number} seconds @param {{seed?: number, pace?: number}} [how] */
+  async run(seconds, { seed = anySeed(), pace = 0 } = {}) {
+    await this.set("LongtakeSampler", { seed, cfg: 1, width: 96, height: 64, length: seconds, length_unit: "seconds" });
+    await this.set("LongtakeSchedule", { steps: 1 });
+    await this.set("NumberFrames", { pace });
+    await this.page.evaluate(() => app.queuePrompt(0, 1));
+  }
+
+  /** Set widgets of the one node of a type. @param {string} type @param {Record<string, any>} values */
+  async set(type, values) {
+    await this.page.evaluate(({ type, values }) => {
       const root = app.rootGraph ?? app.graph;
-      const set = (/** @type {string} */ type, /** @type {Record<string, any>} */ values) => {
-        const graphs = [root, ...root.subgraphs.values()];
-        const node = graphs.flatMap((graph) => graph.nodes).find((each) => each.comfyClass === type);
-        for (const [name, value] of Object.entries(values)) {
-          node.widgets.find((/** @type {any} */ widget) => widget.name === name).value = value;
-        }
-      };
-      set("LongtakeSampler", { seed, cfg: 1, width: 96, height: 64, length: seconds, length_unit: "seconds" });
-      set("LongtakeSchedule", { steps: 1 });
-      await app.queuePrompt(0, 1);
-    }, { seconds, seed });
+      const nodes = [root, ...root.subgraphs.values()].flatMap((graph) => graph.nodes);
+      const node = nodes.find((each) => each.comfyClass === type);
+      for (const [name, value] of Object.entries(values)) {
+        node.widgets.find((/** @type {any} */ widget) => widget.name === name).value = value;
+      }
+    }, { type, values });
+  }
+
+  /** What a widget of the one node of a type says. @param {string} type @param {string} name */
+  get(type, name) {
+    return this.page.evaluate(({ type, name }) => {
+      const root = app.rootGraph ?? app.graph;
+      const node = root.nodes.find((/** @type {any} */ each) => each.comfyClass === type);
+      return node.widgets.find((/** @type {any} */ widget) => widget.name === name).value;
+    }, { type, name });
+  }
+
+  /** The workflow in API form. @returns {Promise<Record<string, any>>} */
+  prompt() {
+    return this.page.evaluate(async () => (await app.graphToPrompt()).output);
+  }
+
+  /** Stand still, and see these frames by their pixels. @param {number[]} frames */
+  async seesEach(...frames) {
+    await this.slider.press("ArrowLeft");
+    const { length } = await this.data();
+    for (const frame of frames) {
+      await this.scrubTo(frame, Number(length));
+      await this.sees(frame);
+    }
+  }
+}
+
+/** One that no journal knows. */
+export function anySeed() {
+  return Math.floor(Math.random() * 1e9);
+}
+
+/** Open a workflow and close every other. @param {any} workflow */
+async function loadAlone(workflow) {
+  await app.loadGraphData(workflow);
+  const { openWorkflows, activeWorkflow, closeWorkflow } = app.extensionManager.workflow;
+  for (const other of [...openWorkflows]) {
+    if (other !== activeWorkflow) await closeWorkflow(other);
   }
 }
 

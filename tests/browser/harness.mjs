@@ -65,10 +65,10 @@ export async function eventually(read, wanted) {
 
 /** One page with one player. */
 export class PlayerPage {
-  /** @param {import("playwright-core").Page} page */
-  constructor(page) {
+  /** @param {import("playwright-core").Page} page @param {import("playwright-core").Locator} [root] */
+  constructor(page, root = page.locator("[data-longtake-player]")) {
     this.page = page;
-    this.root = page.locator("[data-longtake-player]");
+    this.root = root;
     this.slider = this.root.getByRole("slider");
     this.limitMs = LIMIT_MS;
   }

@@ -17,6 +17,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 CASE = re.compile(r"^test\(\"(.+?)\"", re.MULTILINE)
+TABLED = re.compile(r"^  \"(.+?)\": \w+,$", re.MULTILINE)  # in a table for `inEachPlace`
+PLACES = ("classic", "classic, in a subgraph", "Nodes 2.0", "Nodes 2.0, in a subgraph")
 # tests/conftest.py binds the checkout, whatever its folder is called, to the package's name
 SERVE = """
 import runpy
@@ -46,8 +48,10 @@ def lacking() -> str | None:
 
 
 def cases(file: str) -> list[str]:
-    """The names of a file's cases."""
-    return CASE.findall((HERE / file).read_text())
+    """The names of a file's cases; those of a table are tried in each place."""
+    text = (HERE / file).read_text()
+    tabled = [f"{place}: {case}" for place in PLACES for case in TABLED.findall(text)]
+    return CASE.findall(text) + tabled
 
 
 def run_cases(file: str, **variables: str) -> dict[str, str | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -26,17 +27,21 @@ class NumberFrames(io.ComfyNode):
         """The node's definition."""
         return io.Schema(
             node_id="NumberFrames",
-            inputs=[io.Custom("FRAMES").Input("frames")],
+            inputs=[
+                io.Custom("FRAMES").Input("frames"),
+                io.Float.Input("pace", default=0.0, min=0.0, optional=True),
+            ],
             outputs=[io.Custom("FRAMES").Output()],
         )
 
     @classmethod
-    def execute(cls, frames: Any) -> io.NodeOutput:
-        """Decoded as ever, then drawn over."""
+    def execute(cls, frames: Any, pace: float = 0.0) -> io.NodeOutput:
+        """Decoded as ever, then drawn over; `pace`: seconds more for each chunk, a slower model."""
 
         class Numbered(type(frames)):
             def _decode(self, first: int) -> Iterator[Any]:
                 for chunk in super()._decode(first):
+                    time.sleep(pace)
                     count = len(chunk.frames)
                     drawn = _numbered.numbered_frames(
                         chunk.first_frame, count, self.width, self.height

@@ -1,4 +1,4 @@
-"""The player in ComfyUI's own page, in Chromium. The cases are in tests/browser/comfy_cases.mjs."""
+"""The player in ComfyUI's own page, in Chromium; the cases are in tests/browser/comfy_*.mjs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from longtake.tests.browser.node import cases, lacking, run_cases
 
 from .client import Client
 
-FILE = "comfy_cases.mjs"
+FILES = ("comfy_cases.mjs", "comfy_many_cases.mjs")
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(lacking() is not None, reason=lacking() or ""),
@@ -21,7 +21,7 @@ if importlib.util.find_spec("pytest_timeout"):  # the core's Python may lack it
 run_once = cache(run_cases)
 
 
-@pytest.mark.parametrize("case", cases(FILE))
-def test_in_page(client: Client, case: str) -> None:
-    failure = run_once(FILE, LONGTAKE_URL=client.url)[case]
+@pytest.mark.parametrize(("file", "case"), [(file, case) for file in FILES for case in cases(file)])
+def test_in_page(client: Client, file: str, case: str) -> None:
+    failure = run_once(file, LONGTAKE_URL=client.url)[case]
     assert failure is None, failure

@@ -17,7 +17,16 @@ import pytest
 from PIL import Image
 
 from .client import Client, Run
-from .test_core_server import PREVIEW, SAVE, example, fresh_journal, node, saved
+from .test_core_server import (
+    DECODE,
+    PREVIEW,
+    SAMPLER,
+    SAVE,
+    example,
+    fresh_journal,
+    node,
+    saved,
+)
 
 __all__ = ["fresh_journal"]  # a fixture that every test uses
 
@@ -179,17 +188,46 @@ def test_a_page_that_reloads_finds_its_takes(client: Client) -> None:
 def test_the_server_refuses_other_sites_under_its_own_routes_too(client: Client) -> None:
     run = client.run(example(seed=26))
 
-    async def post(headers: dict[str, str]) -> int:
-        async with (
-            aiohttp.ClientSession() as session,
-            session.post(
-                f"{client.url}/api/longtake/takes/{token(run)}/control",
-                json={"op": "pause", "rev": 1},
-                headers=headers,
-            ) as answer,
-        ):
-            return answer.status
+    def post(**headers: str) -> int:
+        body = {"op": "pause", "rev": 1}
+        return asyncio.run(control(client, token(run), body, **headers))
 
-    assert asyncio.run(post({"Origin": "http://evil.example"})) == 403
-    assert asyncio.run(post({"Sec-Fetch-Site": "cross-site"})) == 403
-    assert asyncio.run(post({})) == 409  # it is over
+    assert post(Origin="http://evil.example") == 403
+    assert post(**{"Sec-Fetch-Site": "cross-site"}) == 403
+    assert post() == 409  # it is over
+
+
+def test_a_loras_strength_is_changed_while_it_is_paused_and_holds_from_the_next_chunk_on(
+    client: Client,
+) -> None:
+    """Asked for as the player asks; the run that is not edited is the reference."""
+
+    async def edit(client: Client, name: str, data: Any) -> None:
+        if name == TAKE and data["state"] == "paused" and not data["edits"]:
+            for rev, wish in enumerate([{"op": "lora", "lora": 0.25}, {"op": "resume"}], start=1):
+                assert await control(client, data["take"], {**wish, "rev": rev}) == 200
+
+    workflow = example(seed=27)
+    workflow["9"] = node("LongtakeLoadLora", model=["1", 0], lora_name="random.safetensors")
+    workflow["9"]["inputs"]["strength"] = 1.0
+    workflow[SAMPLER]["inputs"]["model"] = ["9", 0]
+    pause = {"chunk": 1, "control": "pause", "text": "", "once": "lora"}
+    edited = client.run(
+        {**workflow, "10": node("ControllingOutput", frames=[DECODE, 0], **pause)}, edit
+    )
+    known = manifest(client, token(edited))
+    [asked] = known["edits"]
+    assert (asked["status"], asked["lora"], asked["first_frame"]) == ("applied", 0.25, 21)
+    whole = pictures(client, manifest(client, token(client.run(workflow))))
+    equal = [np.array_equal(a, b) for a, b in zip(pictures(client, known), whole, strict=True)]
+    assert equal == [True] * 21 + [False] * 48
+
+
+async def control(client: Client, take: str, body: dict[str, Any], **headers: str) -> int:
+    """Post to a take's control route."""
+    url = f"{client.url}/api/longtake/takes/{take}/control"
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(url, json=body, headers=headers) as answer,
+    ):
+        return answer.status

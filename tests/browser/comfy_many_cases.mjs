@@ -1,0 +1,75 @@
+// @ts-check
+/** The player in ComfyUI: many nodes and one take, many takes and one node. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { CanvasPage, PLACES, anySeed, onCanvas } from "./comfy.mjs";
+import { eventually, useBrowser } from "./harness.mjs";
+
+useBrowser();
+const [classic, classicInside, nodes2] = PLACES;
+
+test("a run that finds everything done shows the clip, in another workflow too", onCanvas(classic, async (canvas) => {
+  const how = { seed: anySeed() };
+  await canvas.run(2, how);
+  await canvas.until(({ state }) => state === "done");
+  const { take } = await canvas.data();
+  canvas.where = classicInside; // another workflow, and the node elsewhere in it
+  await canvas.load();
+  await canvas.run(2, how);
+  const data = await canvas.until(({ shown }) => Number(shown) >= 0);
+  assert.equal(data.take, take);
+  await canvas.seesEach(0, 30);
+}));
+
+test("two instances of a subgraph are two takes to choose from", onCanvas(classicInside, async (canvas) => {
+  await canvas.page.evaluate(() => {
+    const root = app.rootGraph ?? app.graph;
+    const host = root.nodes.find((/** @type {any} */ node) => node.subgraph);
+    const other = host.clone();
+    other.id = -1; // to be given one
+    root.add(other);
+    const link = root.getLink?.(host.inputs[0].link) ?? root.links.get(host.inputs[0].link);
+    root.getNodeById(link.origin_id).connect(link.origin_slot, other, 0);
+  });
+  await canvas.run(2);
+  await canvas.until(({ state, shown }) => state === "done" && Number(shown) >= 0);
+  const pick = canvas.root.getByLabel("Take");
+  const names = await pick.locator("option").allTextContents();
+  assert.equal(names.length, 2);
+  await pick.selectOption(names[0]);
+  const first = await canvas.until(({ node, shown }) => node === names[0] && Number(shown) >= 0);
+  await pick.selectOption(names[1]);
+  const second = await canvas.until(({ node, shown }) => node === names[1] && Number(shown) >= 0);
+  assert.notEqual(first.take, second.take);
+}));
+
+/** @param {import("./comfy.mjs").CanvasPage} canvas */
+async function pasted(canvas) {
+  await canvas.page.evaluate(() => {
+    const node = app.graph.nodes.find((/** @type {any} */ each) => each.comfyClass === "LongtakePreview");
+    app.canvas.copyToClipboard([node]);
+    app.canvas.pasteFromClipboard({ connectInputs: true, position: [node.pos[0] + 460, node.pos[1]] });
+  });
+  const both = canvas.page.locator("[data-longtake-player]");
+  await eventually(() => both.count(), 2);
+  const [one, other] = [0, 1].map((index) => new CanvasPage(canvas.page, canvas.where, both.nth(index)));
+  await one.run(2);
+  const { take, node } = await one.until(({ state, shown }) => state === "done" && Number(shown) >= 0);
+  const second = await other.until(({ state, shown }) => state === "done" && Number(shown) >= 0);
+  assert.notEqual(second.take, take);
+  assert.notEqual(second.node, node);
+  await one.seesEach(12);
+  await other.seesEach(30);
+  const offered = await canvas.page.evaluate((id) => {
+    const menu = app.collectNodeMenuItems(app.graph.getNodeById(Number(id)));
+    menu.find((/** @type {any} */ item) => /together/.test(item?.content))?.callback();
+    return menu.map((/** @type {any} */ item) => item?.content).filter(Boolean);
+  }, node);
+  assert.deepEqual(offered, ["Save this frame", "Copy this frame", "Open the saved video", "Download the saved video",
+    "Play all previews from here together"]);
+  await other.until(({ shown }) => Number(shown) < 30);
+  await Promise.all([one, other].map((each) => each.until(({ shown, playing }) => shown === "32" && playing === "false")));
+}
+
+test("classic: a pasted copy has a take of its own, and both play together", onCanvas(classic, pasted));
+test("Nodes 2.0: a pasted copy has a take of its own, and both play together", onCanvas(nodes2, pasted));
