@@ -210,7 +210,7 @@ function number() {
   const save = find("LongtakeSaveVideo");
   numbers.connect(0, save, 0);
   preview.setSize([420, 520]);
-  save.pos = [preview.pos[0] + 600, preview.pos[1]];
+  save.pos = [preview.pos[0] + 1200, preview.pos[1]];
 }
 
 /** Turn preview and numbers into a subgraph. */

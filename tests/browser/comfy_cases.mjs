@@ -190,6 +190,8 @@ async function forked(canvas) {
   await canvas.seesEach(33);
   await canvas.button(/^Fork the shot/).click();
   await canvas.root.getByText(/Fork Rollout is wired in at 0:02/).waitFor();
+  assert.deepEqual(await canvas.page.evaluate(covered), [], "the new node covers no other");
+  await canvas.look();
   const prompt = await canvas.prompt();
   const nodes = Object.entries(prompt);
   const [id, fork] = nodes.find(([, node]) => node.class_type === "LongtakeForkRollout") ?? ["", null];
@@ -203,4 +205,16 @@ async function forked(canvas) {
   await canvas.until(({ state, take: now }) => state === "done" && now !== take);
   await canvas.root.getByText(/Resumed at 0:02/).waitFor(); // what both share was not made again
   await canvas.seesEach(32, 33, 68);
+}
+
+/** Types of the nodes that lie over the Fork node, in the page. */
+function covered() {
+  const root = app.rootGraph ?? app.graph;
+  const box = (/** @type {any} */ { pos: [x, y], size: [w, h] }) => [x, y - 30, x + w, y + h];
+  const fork = root.nodes.find((/** @type {any} */ node) => node.comfyClass === "LongtakeForkRollout");
+  const [left, top, right, bottom] = box(fork);
+  return root.nodes.filter((/** @type {any} */ node) => {
+    const [l, t, r, b] = box(node);
+    return node !== fork && l < right && left < r && t < bottom && top < b;
+  }).map((/** @type {any} */ node) => node.type);
 }

@@ -14,7 +14,7 @@ import pytest
 
 from .node import HERE, cases, lacking, player_server, run_cases
 
-MODULES = "module_cases.mjs"
+MODULES = ["module_cases.mjs", "graph_cases.mjs"]
 PAGES = ["playback_cases.mjs", "run_cases.mjs", "lasting_cases.mjs", "looks_cases.mjs"]
 needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="there is no Node.js here")
 run_once = cache(run_cases)
@@ -28,9 +28,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @needs_node
-@pytest.mark.parametrize("case", cases(MODULES))
-def test_module(case: str) -> None:
-    assert run_once(MODULES)[case] is None, run_once(MODULES)[case]
+@pytest.mark.parametrize(
+    ("file", "case"), [(file, case) for file in MODULES for case in cases(file)]
+)
+def test_module(file: str, case: str) -> None:
+    failure = run_once(file)[case]
+    assert failure is None, failure
 
 
 @pytest.mark.browser

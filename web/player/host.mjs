@@ -188,6 +188,7 @@ export class Host {
     at.value = seconds;
     at.callback?.(seconds);
     this.app.canvas?.selectNode?.(made);
+    this.app.canvas?.centerOnNode?.(made); // a prompt is to be typed there
     this.app.canvas?.setDirty?.(true, true);
     return null;
   }

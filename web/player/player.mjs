@@ -136,11 +136,14 @@ export class Player {
 
   /** The saved video in place of the frames, or the frames again. */
   toggleVideo() {
-    const { screen, server } = this.reel;
+    const { head, screen, server } = this.reel;
     const file = this.savedVideo();
     const url = file && server.fileUrl(file);
     if (screen.video || !file || !url) screen.closeVideo();
-    else screen.openVideo(url, file);
+    else {
+      head.playing = head.following = false; // the frames stand still meanwhile
+      screen.openVideo(url, file);
+    }
     this.refresh();
   }
 }

@@ -1,0 +1,85 @@
+// @ts-check
+/** The ways through a graph, in Node alone. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { nodeAt, upstream, widgetOf } from "../../web/player/graph.mjs";
+import { insertBefore } from "../../web/player/insert.mjs";
+
+/** Timeline 1 -> sampler 2 (in subgraph 12, whose border takes the timeline's text) -> preview 3.
+ * @param {number|string} border how the host writes where a subgraph's own inputs come from */
+function graphs(border) {
+  const inner = {
+    nodes: {
+      1: { id: 1, comfyClass: "Timeline", inputs: [{ name: "text", link: 9 }] },
+      2: { id: 2, comfyClass: "Sampler", inputs: [{ name: "prompts", link: 8 }] },
+    },
+    links: { 8: { origin_id: 1, origin_slot: 0 }, 9: { origin_id: border, origin_slot: 0 } },
+    outputs: [{ linkIds: [7] }],
+  };
+  const deep = { ...inner, links: { ...inner.links, 7: { origin_id: 2, origin_slot: 0 } } };
+  const host = { id: 12, subgraph: graph(deep), inputs: [{ name: "words", link: null }], widgets: [{ name: "words", value: "0: a" }] };
+  return graph({
+    nodes: { 12: host, 3: { id: 3, inputs: [{ name: "frames", link: 5 }] } },
+    links: { 5: { origin_id: 12, origin_slot: 0 } },
+  });
+}
+
+/** @param {any} parts */
+function graph({ nodes, ...rest }) {
+  return { ...rest, getNodeById: (/** @type {number} */ id) => nodes[id] ?? null };
+}
+
+test("the Prompt Timeline is found through the borders of subgraphs, and so is its text", () => {
+  for (const border of [-10, "-10"]) {
+    const root = graphs(border);
+    assert.equal(nodeAt(root, "12:1")?.comfyClass, "Timeline");
+    assert.equal(nodeAt(root, "13:1"), null);
+    const found = upstream(root, "3", (node) => node.comfyClass === "Timeline");
+    assert.deepEqual(found?.path, ["12"]);
+    assert.equal(widgetOf(root, ["12"], found?.node, "text").value, "0: a");
+  }
+});
+
+test("text that another node makes has no widget to write into", () => {
+  const root = graph({
+    nodes: { 1: { id: 1, inputs: [{ name: "text", link: 4 }], widgets: [{ name: "text" }] }, 2: { id: 2 } },
+    links: { 4: { origin_id: 2, origin_slot: 0 } },
+  });
+  assert.equal(widgetOf(root, [], nodeAt(root, "1"), "text"), null);
+});
+
+/** Sampler 1 -> decoder 2, with a graph that notes what is connected. @param {object} link */
+function wired(link) {
+  /** @type {any[]} */
+  const said = [];
+  const connect = (/** @type {string} */ who) => (/** @type {any[]} */ ...to) =>
+    said.push([who, ...to.map((each) => each?.id ?? each?.name ?? each)]);
+  const made = { id: "new", size: [300, 200], inputs: [{ name: "rollout" }], connect: connect("new") };
+  const decode = { id: 2, pos: [100, 50], size: [260, 80], inputs: [{ name: "vae", link: 4 }, { name: "rollout", link: 5 }] };
+  const nodes = { 1: { id: 1, connect: connect("1") }, 2: decode };
+  const inner = { ...graph({ nodes, links: { 5: link }, inputs: [{ connect: connect("border") }] }), add: () => {} };
+  const preview = { pos: [50, 160], size: [420, 460] }; // lies where the new node would
+  const aside = { pos: [500, 0], size: [300, 2000] };
+  Object.assign(decode, { graph: Object.assign(inner, { nodes: [aside, preview, decode, made] }) });
+  return { said, decode, made, litegraph: { createNode: () => made } };
+}
+
+test("a node is put into the link that feeds an input, also from a subgraph's border", () => {
+  for (const [origin, from] of /** @type {[any, any[]][]} */ ([
+    [{ origin_id: 1, origin_slot: 3 }, ["1", 3, "new", 0]],
+    [{ origin_id: -10, origin_slot: 0 }, ["border", "rollout", "new"]],
+  ])) {
+    const { said, decode, made, litegraph } = wired(origin);
+    assert.equal(insertBefore(litegraph, decode, "rollout", "Fork"), made);
+    assert.deepEqual(said, [from, ["new", 0, 2, 1]]);
+    assert.deepEqual(/** @type {any} */ (made).pos, [100, 680], "below the preview, which it would cover");
+  }
+});
+
+test("nothing is put where nothing feeds the input", () => {
+  const { said, decode, litegraph } = wired({ origin_id: 1, origin_slot: 0 });
+  decode.inputs[1].link = /** @type {any} */ (null);
+  assert.equal(insertBefore(litegraph, decode, "rollout", "Fork"), null);
+  assert.equal(insertBefore(litegraph, decode, "latents", "Fork"), null);
+  assert.deepEqual(said, []);
+});
