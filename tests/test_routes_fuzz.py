@@ -21,10 +21,16 @@ json_values = st.recursive(
 )
 nearly_right = st.fixed_dictionaries(
     {
-        "op": st.sampled_from(["pause", "resume", "stop", "prompt", "guidance"]) | json_values,
+        "op": st.sampled_from(["pause", "resume", "stop", "prompt", "guidance", "lora"])
+        | json_values,
         "rev": st.integers(-5, 2**60) | json_values,
     },
-    optional={"text": json_values, "guidance": json_values, "more": json_values},
+    optional={
+        "text": json_values,
+        "guidance": json_values,
+        "lora": json_values,
+        "more": json_values,
+    },
 )
 bodies = st.binary(max_size=200) | (nearly_right | json_values).map(
     lambda value: json.dumps(value).encode()
