@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from ..errors import BadInput, LongtakeError
+from .core_failures import failure, refusal
 from .events import BarMoved, Listener, Notice, from_message, from_ui
 from .node_spec import NodeSpec, node_from_object_info
 from .workflow import Workflow
@@ -89,8 +90,13 @@ class CoreHost:
     def _messages(self) -> Iterator[dict[str, Any]]:
         for line in cast("IO[str]", self._process.stdout):
             message: dict[str, Any] = json.loads(line)
-            if message["event"] == "failed":
-                raise LongtakeError(message["data"]) from _CoreTraceback.of(message["traceback"])
+            match message["event"], message["data"]:
+                case "broken", words:
+                    raise LongtakeError(words)
+                case "refused", (error, node_errors):
+                    raise LongtakeError(refusal(error, node_errors))
+                case "failed", error:
+                    raise LongtakeError(failure(error)) from _CoreTraceback.of(error["traceback"])
             yield message
 
     def _pass_on(self, message: Mapping[str, Any], folders: Mapping[str, Path]) -> None:
@@ -121,8 +127,8 @@ class _CoreTraceback(Exception):
     """The traceback from the child, to be shown with --debug as the cause."""
 
     @classmethod
-    def of(cls, text: str) -> _CoreTraceback | None:
-        return cls(f"in ComfyUI:\n{text}") if text else None
+    def of(cls, lines: list[str]) -> _CoreTraceback:
+        return cls(f"in ComfyUI:\n{''.join(lines)}")
 
 
 @contextmanager

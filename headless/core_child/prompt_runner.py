@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 FORWARDED = ("longtake.chunk", "longtake.file")
+FAILURE = ("node_id", "node_type", "exception_type", "exception_message", "traceback")
 Request = dict[str, Any]
 
 
@@ -156,7 +157,7 @@ class Core:
         prompt_id = os.urandom(8).hex()
         valid = asyncio.run(self.execution.validate_prompt(prompt_id, prompt, None))
         if not valid[0]:
-            self.channel.send(event="failed", data=_refusal(valid[1], valid[3]), traceback="")
+            self.channel.send(event="refused", data=[valid[1], valid[3]])
             return
         self.server.last_prompt_id = prompt_id
         self._executor.execute(prompt, prompt_id, {"client_id": self.server.client_id}, valid[2])
@@ -167,10 +168,8 @@ class Core:
         if "execution_interrupted" in ends:
             self.channel.send(event="interrupted", data="")
         elif "execution_error" in ends:
-            error = ends["execution_error"]
-            self.channel.send(
-                event="failed", data=_failure(error), traceback="".join(error["traceback"])
-            )
+            told = {name: ends["execution_error"][name] for name in FAILURE}
+            self.channel.send(event="failed", data=told)
         else:
             self.channel.send(event="done", data="")
 
@@ -189,20 +188,6 @@ class Core:
             "output_node": bool(getattr(node, "OUTPUT_NODE", False)),
             "foreign": name not in self.ours,
         }
-
-
-def _refusal(error: dict[str, Any], node_errors: dict[str, Any]) -> str:
-    for node_id, found in node_errors.items():
-        first = found["errors"][0]
-        return f"node {node_id} ({found['class_type']}): {first['message']}: {first['details']}"
-    return f"{error['message']} {error['details']}".strip()
-
-
-def _failure(error: dict[str, Any]) -> str:
-    label = f"node {error['node_id']} ({error['node_type']})"
-    kind, message = error["exception_type"], error["exception_message"].strip()
-    ours = ".errors." in kind
-    return f"{label}: {message}" if ours else f"{label} failed with {kind}: {message}"
 
 
 def _load_extra_model_paths(checkout: Path) -> None:
@@ -240,7 +225,7 @@ def main() -> None:
     try:
         core = Core(checkout, pack, channel)
     except Exception as error:
-        channel.send(event="failed", data=f"{type(error).__name__}: {error}", traceback="")
+        channel.send(event="broken", data=f"{type(error).__name__}: {error}")
         raise
     requests: queue.Queue[Request] = queue.Queue()
     reader = threading.Thread(target=_read_requests, args=(requests, core), daemon=True)

@@ -1,0 +1,21 @@
+"""What a real core's refusals and failures are called, in one line each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def refusal(error: dict[str, Any], node_errors: dict[str, Any]) -> str:
+    """Of a prompt that the core did not begin: the first node at fault, if one is."""
+    for node_id, found in node_errors.items():
+        first = found["errors"][0]
+        return f"node {node_id} ({found['class_type']}): {first['message']}: {first['details']}"
+    return f"{error['message']} {error['details']}".strip()
+
+
+def failure(error: dict[str, Any]) -> str:
+    """Of a node that raised; our own errors are sentences already."""
+    label = f"node {error['node_id']} ({error['node_type']})"
+    kind, message = error["exception_type"], error["exception_message"].strip()
+    ours = ".errors." in kind
+    return f"{label}: {message}" if ours else f"{label} failed with {kind}: {message}"
