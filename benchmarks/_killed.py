@@ -198,6 +198,7 @@ def _run(folder: Path, kind: str, way: str, point: Points, pipe: int) -> None:
         for chunk in frames.chunks:
             if chunk.index == 0 or rollout.resumed_from:
                 tell(resumed_from=rollout.resumed_from)
+            assert chunk.latents is not None
             latents.update(chunk.latents.latents.numpy().tobytes())
             pictures.update(chunk.frames.numpy().tobytes())
             video.write(chunk.frames)

@@ -12,6 +12,7 @@ from .fork import ForkRollout
 from .guidance import HistoryGuidance
 from .guidance_parts import GuidanceOptions, GuidanceTerm
 from .known_frames import KnownFrames
+from .known_video import KnownVideo
 from .load_demo import LoadDemoModel
 from .load_lora import LoadWanLora
 from .load_model import LoadCausalVideoModel
@@ -32,6 +33,7 @@ from .sparse_attention import SparseAttentionNode
 from .splice import SpliceRollouts
 from .upscale import UpscaleStream
 from .vae import VAEDecodeStream, VAEEncodeStream
+from .video_frames import VideoToFrames
 
 NODES: tuple[type[io.ComfyNode], ...] = (
     LoadDemoModel,
@@ -48,7 +50,9 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     GuidanceTerm,
     GuidanceOptions,
     ScoreGuidance,
+    VideoToFrames,
     KnownFrames,
+    KnownVideo,
     DiffusionForcingSampler,
     ForkRollout,
     RewindRollout,

@@ -1,4 +1,4 @@
-"""The host's memory for a rollout: its model, its decoders and its KV caches, in one request."""
+"""The host's memory for a rollout: its model, its VAEs and its KV caches, in one request."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from .kv_memory import KVMemory
 from .session import session
 
 
-class Decoder(Protocol):
-    """A decoder that is claimed with the model."""
+class Beside(Protocol):
+    """A decoder or encoder that is claimed with the model."""
 
     patcher: Any
 
@@ -32,21 +32,19 @@ class Claim:
     def __init__(self, model: Any, device: torch.device) -> None:
         self.model = self._as_wired = model
         self.memory = KVMemory(device)
-        self.decoders: weakref.WeakSet[Decoder] = weakref.WeakSet()
+        self.beside: weakref.WeakSet[Beside] = weakref.WeakSet()
         self.count = 0
         self.load_s: float | None = None  # what the first claim of a run took
         self.working_bytes: Callable[[], int] = lambda: 0  # what a pass of the model takes
 
     def __call__(self, kv_bytes: int) -> nn.Module:
-        """The module tree, ready, with room for `kv_bytes`, a pass and for decoding."""
+        """The module tree, ready, with room for `kv_bytes`, a pass and the VAEs."""
         began = time.perf_counter()
         self.count += 1
-        planned = (
-            kv_bytes + self.working_bytes() + sum(decoder.room_bytes for decoder in self.decoders)
-        )
+        planned = kv_bytes + self.working_bytes() + sum(one.room_bytes for one in self.beside)
         caches: list[Any] = [self.memory] if self.memory.in_use else []
         caches.append(session.state_memory(self.memory.load_device))  # so that /free reaches it
-        patchers = [self.model, *(decoder.patcher for decoder in self.decoders), *caches]
+        patchers = [self.model, *(one.patcher for one in self.beside), *caches]
         host.claim(patchers, planned)
         if self.load_s is None:
             self.load_s = time.perf_counter() - began

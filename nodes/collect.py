@@ -10,8 +10,9 @@ from ..errors import BadInput
 from ..stream.video import FragmentedMP4, VideoSpec, open_video
 from . import host, sockets
 from .costs import gigabytes
+from .frame_source import FrameSource
 from .schema import build
-from .streams import HostFrames, HostRollout
+from .streams import HostRollout
 from .vae import to_latent
 
 WHOLE = "Takes the whole stream before what follows runs."
@@ -38,7 +39,7 @@ class CollectFrames(io.ComfyNode):
         )
 
     @classmethod
-    async def execute(cls, frames: HostFrames) -> io.NodeOutput:
+    async def execute(cls, frames: FrameSource) -> io.NodeOutput:
         """Fill one tensor (f, H, W, 3), allocated once."""
         if frames.plan_only:
             host.say(cls.hidden.unique_id, f"{PLANNED} {frames.plan.text}")
@@ -84,7 +85,7 @@ class FramesToVideo(io.ComfyNode):
         )
 
     @classmethod
-    async def execute(cls, frames: HostFrames, crf: int) -> io.NodeOutput:
+    async def execute(cls, frames: FrameSource, crf: int) -> io.NodeOutput:
         """Write a temporary file and hand it over."""
         if frames.plan_only:
             host.say(cls.hidden.unique_id, f"{PLANNED} {frames.plan.text}")
@@ -135,7 +136,7 @@ class CollectLatents(io.ComfyNode):
         return io.NodeOutput({"samples": to_latent(torch.cat(latents))})
 
 
-def _allocate(frames: HostFrames, node_id: str | None) -> Tensor:
+def _allocate(frames: FrameSource, node_id: str | None) -> Tensor:
     """Room for all frames (f, H, W, 3); says how much that is, and refuses what does not fit."""
     if frames.frame_total is None:
         raise BadInput(

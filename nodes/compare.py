@@ -13,6 +13,7 @@ from ..stream.joined import JoinedStream
 from ..stream.side_by_side import Grid
 from ..stream.video import LARGEST_SIDE
 from . import sockets
+from .frame_source import FrameSource
 from .joined_frames import JoinedFrames, check_rate
 from .schema import build
 from .streams import HostFrames
@@ -61,12 +62,12 @@ class CompareRollouts(io.ComfyNode):
     @classmethod
     def execute(  # noqa: PLR0913
         cls,
-        frames_a: HostFrames,
-        frames_b: HostFrames,
+        frames_a: FrameSource,
+        frames_b: FrameSource,
         layout: str,
         labels: str,
-        frames_c: HostFrames | None = None,
-        frames_d: HostFrames | None = None,
+        frames_c: FrameSource | None = None,
+        frames_d: FrameSource | None = None,
     ) -> io.NodeOutput:
         """Nothing is made yet."""
         given = {"A": frames_a, "B": frames_b, "C": frames_c, "D": frames_d}
@@ -107,12 +108,12 @@ def _check_size(size: tuple[int, int]) -> None:
         )
 
 
-def _pieces(sources: Sequence[HostFrames]) -> int | None:
+def _pieces(sources: Sequence[FrameSource]) -> int | None:
     """How many chunks come out: one ends wherever a chunk of some source does."""
     ends: set[int] = set()
     for source in sources:
         count: Any = source.chunk_count
-        if count is None or type(source) is not HostFrames:
+        if count is None or not isinstance(source, HostFrames):
             return None
         latents = accumulate(source.rollout.span(index).count for index in range(count))
         ends |= set(latents)

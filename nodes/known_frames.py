@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,17 +22,31 @@ MOST_AHEAD = 1024
 
 @dataclass(frozen=True, slots=True)
 class KnownClip:
-    """Normalised latents (f, c, h, w) that begin at `start` seconds or frames."""
+    """Normalised latents (f, c, h, w), here or to come, that begin at `start` seconds or frames.
 
-    latents: Tensor
+    `fps` is the rate of the video that they are made of, if that is known.
+    """
+
+    latents: Tensor | Sequence[known.Coming]
     start: float = 0.0
     unit: str = plan.SECONDS
     spacing: int = 1
     level: float = 0.0
     ahead: int = 0
+    fps: float | None = None
+
+    @property
+    def channels(self) -> int:
+        """Of a latent frame."""
+        return self.latents[0].shape[0]
 
     def placed(self, fps: float) -> known.KnownFrames:
         """On the latent frames of a shot; a start belongs to the one that shows it."""
+        if self.fps not in (None, fps):
+            raise BadInput(
+                f"The video is read at {self.fps:g} frames a second and the model makes {fps:g}; "
+                f"set fps of Video to Frames to {fps:g}."
+            )
         frame = round(self.start * fps if self.unit == plan.SECONDS else self.start)
         start = latent_frame_count(frame + 1) - 1
         return known.sequence(
@@ -83,9 +97,9 @@ def placed(
         return known.KnownFrames()
     clips = given if isinstance(given, tuple) else (KnownClip(_latents(given)),)
     for clip in clips:
-        if clip.latents.shape[1] != config.out_channels:
+        if clip.channels != config.out_channels:
             raise BadInput(
-                f"The known frames have {clip.latents.shape[1]} latent channels and the model "
+                f"The known frames have {clip.channels} latent channels and the model "
                 f"{config.out_channels}; encode the pictures with the model's own VAE."
             )
     return known.together(clip.placed(fps) for clip in clips)
@@ -119,6 +133,26 @@ def _inputs() -> list[io.Input]:
             tooltip="From VAE Encode (Stream): one picture, or a clip. As wide and high as the "
             "shot.",
         ),
+        *start_inputs(),
+        io.Int.Input(
+            "spacing",
+            default=1,
+            min=1,
+            max=MOST_SPACING,
+            tooltip="Latent frames from one latent of the clip to the next, 1 to "
+            f"{MOST_SPACING:,}. 1 is the clip as it is; more leaves gaps that are made.",
+        ),
+        level_input(),
+        sockets.KnownFrames.Input(
+            "known_frames", optional=True, tooltip="Known frames to add these to."
+        ),
+        ahead_input(),
+    ]
+
+
+def start_inputs() -> list[io.Input]:
+    """When in the shot a clip begins."""
+    return [
         io.Float.Input(
             "start",
             default=0.0,
@@ -135,35 +169,32 @@ def _inputs() -> list[io.Input]:
             default=plan.SECONDS,
             tooltip="Seconds, or frames of video.",
         ),
-        io.Int.Input(
-            "spacing",
-            default=1,
-            min=1,
-            max=MOST_SPACING,
-            tooltip="Latent frames from one latent of the clip to the next, 1 to "
-            f"{MOST_SPACING:,}. 1 is the clip as it is; more leaves gaps that are made.",
-        ),
-        io.Float.Input(
-            "level",
-            default=0.0,
-            min=0.0,
-            max=1.0,
-            step=0.01,
-            tooltip="How much is redrawn: the noise level the frames start from, 0 to 1. 0 keeps "
-            "them as they are (a first picture, a video to go on from); 0.5 to 0.9 keeps layout "
-            "and motion and lets the prompt change the rest (video to video); 1 keeps nothing.",
-        ),
-        sockets.KnownFrames.Input(
-            "known_frames", optional=True, tooltip="Known frames to add these to."
-        ),
-        io.Int.Input(
-            "ahead",
-            optional=True,
-            default=0,
-            min=0,
-            max=MOST_AHEAD,
-            tooltip="From how many latent frames before them the frames are seen coming, 0 to "
-            f"{MOST_AHEAD:,}. 0: only by the chunk they are in. Models that were trained to look "
-            "ahead find a smooth way to them; others, the demo too, hardly use it.",
-        ),
     ]
+
+
+def level_input() -> io.Input:
+    """How much of a clip is redrawn."""
+    return io.Float.Input(
+        "level",
+        default=0.0,
+        min=0.0,
+        max=1.0,
+        step=0.01,
+        tooltip="How much is redrawn: the noise level the frames start from, 0 to 1. 0 keeps "
+        "them as they are (a first picture, a video to go on from); 0.5 to 0.9 keeps layout "
+        "and motion and lets the prompt change the rest (video to video); 1 keeps nothing.",
+    )
+
+
+def ahead_input() -> io.Input:
+    """From how far away a clip is seen."""
+    return io.Int.Input(
+        "ahead",
+        optional=True,
+        default=0,
+        min=0,
+        max=MOST_AHEAD,
+        tooltip="From how many latent frames before them the frames are seen coming, 0 to "
+        f"{MOST_AHEAD:,}. 0: only by the chunk they are in. Models that were trained to look "
+        "ahead find a smooth way to them; others, the demo too, hardly use it.",
+    )

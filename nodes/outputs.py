@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from comfy_api.latest import io
 
@@ -18,8 +20,9 @@ from ..stream.video import (
     open_video,
 )
 from . import host, sockets
+from .frame_source import FrameSource
 from .schema import build
-from .streams import HostFrames
+from .video_frames import sound_of
 
 FILE_EVENT = "longtake.file"
 MP4, MKV, PNG = "mp4 (h264)", "mkv (lossless)", "png frames"
@@ -71,14 +74,26 @@ class SaveVideo(io.ComfyNode):
                     tooltip="Also write a contact sheet (PNG) and the measurements of the run "
                     "(JSON) beside the video.",
                 ),
+                io.Audio.Input(
+                    "audio",
+                    optional=True,
+                    tooltip="Sound for the video, from its beginning and no longer than it: of "
+                    "Video to Frames (Stream), Load Audio, or any other. Not for png frames.",
+                ),
             ],
             outputs=[],
             hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
-    async def execute(
-        cls, frames: HostFrames, filename_prefix: str, format: str, crf: int, sheet_and_report: bool
+    async def execute(  # noqa: PLR0913
+        cls,
+        frames: FrameSource,
+        filename_prefix: str,
+        format: str,
+        crf: int,
+        sheet_and_report: bool,
+        audio: Mapping[str, Any] | None = None,
     ) -> io.NodeOutput:
         """Write until the stream ends; the file is closed in every case."""
         if frames.plan_only:
@@ -87,9 +102,12 @@ class SaveVideo(io.ComfyNode):
         file, role = host.output_file(filename_prefix, SUFFIX[format]), ROLE.get(format, "video")
         progress = host.Progress(cls.hidden.unique_id, frames.chunk_count or 0)
         sheet = ContactSheet(fps=frames.fps)
-        spec = VideoSpec(frames.width, frames.height, frames.fps, _container(format, crf))
+        if audio is not None and format == PNG:
+            host.warn(cls.hidden.unique_id, "A folder of pictures has no sound; choose mp4 or mkv.")
+        container, sound = _container(format, crf), sound_of(audio)
+        spec = VideoSpec(frames.width, frames.height, frames.fps, container, sound)
         with frames.chunks.subscribe() as reader, open_video(file.path, spec) as video:
-            frames.rollout.run.disk.files.append(lambda: video.bytes_written)
+            frames.counts(lambda: video.bytes_written)
             _tell(role, file)
             async for chunk in reader:
                 video.write(chunk.frames)

@@ -8,16 +8,13 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..attention.sparse_stats import SparseStats
 from ..errors import LongtakeError
-from ..model.vae.latent_format import frame_count
 from ..stream.frames import FrameChunk
-from ..stream.metrics import Meter
-from ..stream.take_record import Ending, Shot, TakeStats
+from ..stream.take_record import Ending, Shot
 from . import host, sockets
+from .frame_source import FrameSource
 from .schema import build
 from .session import session
-from .streams import HostFrames
 
 logger = logging.getLogger("longtake")
 
@@ -43,7 +40,7 @@ class StreamingPreview(io.ComfyNode):
         )
 
     @classmethod
-    async def execute(cls, frames: HostFrames) -> io.NodeOutput:
+    async def execute(cls, frames: FrameSource) -> io.NodeOutput:
         """Hand every chunk to the player's store."""
         node_id = cls.hidden.unique_id
         progress = host.Progress(node_id, frames.chunk_count or 0)
@@ -60,7 +57,7 @@ class _Showing:
     """A take of a stream; however the stream ends, the take says so and can still be watched."""
 
     def __init__(
-        self, frames: HostFrames, node_id: str | None, canvas: dict[str, Any] | None
+        self, frames: FrameSource, node_id: str | None, canvas: dict[str, Any] | None
     ) -> None:
         shot = Shot(frames.fps, frames.width, frames.height, frames.frame_total, frames.plan)
         self._frames = frames
@@ -76,7 +73,7 @@ class _Showing:
 
     def add(self, chunk: FrameChunk) -> None:
         """Show the next chunk."""
-        self._take.show(chunk.frames, chunk.first_frame, chunk.latents.prompt, _stats(self._frames))
+        self._take.show(chunk.frames, chunk.first_frame, chunk.prompt, self._frames.stats())
 
     def __enter__(self) -> _Showing:
         return self
@@ -90,7 +87,7 @@ class _Showing:
         self._take.finish(_ending(self._frames, error))
 
 
-def _ending(frames: HostFrames, error: BaseException | None) -> Ending:
+def _ending(frames: FrameSource, error: BaseException | None) -> Ending:
     """How a stream ended: by itself, by Stop, by a failure, or by the host (Cancel)."""
     if error is None:
         return Ending("stopped" if frames.controls.state == "stopped" else "done")
@@ -101,28 +98,7 @@ def _ending(frames: HostFrames, error: BaseException | None) -> Ending:
     return Ending("error", reason, frames.resume_at_s)
 
 
-def _stats(frames: HostFrames) -> TakeStats:
-    """How it goes, for the strip below the player."""
-    rollout, meter, resumed = frames.rollout, frames.meter or Meter(), frames.rollout.resumed_from
-    sparse = rollout.run.sparse or SparseStats()
-    return TakeStats(
-        first_frame_s=meter.first_frame_s,
-        frames_per_s=meter.frames_per_s,
-        eta_s=meter.eta_s(frames.frame_total) if frames.frame_total else None,
-        chunk_p95_s=meter.chunk_interval_p95_s,
-        kv_bytes=rollout.kv_bytes,
-        kv_bytes_planned=rollout.kv_bytes_planned,
-        drift=rollout.run.drift.warning,
-        resumed_from_s=frame_count(rollout.span(resumed).first) / frames.fps if resumed else None,
-        paused_s=frames.controls.paused_s,
-        kv_on_host=rollout.kv_on_host,
-        attention_density=sparse.density,
-        ann_recall=sparse.recall,
-        dense_fallbacks=rollout.run.sparse and sparse.dense_fallbacks,
-    )
-
-
-def _summary(frames: HostFrames) -> str:
+def _summary(frames: FrameSource) -> str:
     """How fast it went, in one line."""
     facts = frames.report([])
     rate = "" if facts.frames_per_s is None else f" at {facts.frames_per_s:.1f} a second"

@@ -79,6 +79,7 @@ class DiffusionForcingSampler(io.ComfyNode):
         rows, columns = plan.latent_size(width, height, engine.config.out_channels)
         known, unit = placed(known_frames, preset.fps, engine.config), schedule.chunk_frames
         planned = plan.snapped_length(length, length_unit, preset.fps, unit, known.leading)
+        known = known.before(planned.latent_frames)
         cache = kv_cache or CacheSettings(preset_cache(preset))
         guided = guidance.scaled if guidance else guidance_by
         settings = RolloutSettings(

@@ -9,9 +9,9 @@ from ..stream.contact_sheet import time_label
 from ..stream.joined import JoinedStream
 from ..stream.splice import Splice
 from . import host, sockets
+from .frame_source import FrameSource
 from .joined_frames import JoinedFrames, check_rate
 from .schema import build
-from .streams import HostFrames
 
 MOST_OVERLAP = 256
 FADE, CUT = "cross-fade", "best cut"
@@ -58,7 +58,7 @@ class SpliceRollouts(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, first: HostFrames, second: HostFrames, overlap: int, method: str
+        cls, first: FrameSource, second: FrameSource, overlap: int, method: str
     ) -> io.NodeOutput:
         """Nothing is made yet."""
         sources = [first, second]
@@ -74,7 +74,7 @@ class SpliceRollouts(io.ComfyNode):
         return io.NodeOutput(JoinedFrames(sources, chunks, (first.width, first.height), total))
 
 
-def _check(first: HostFrames, second: HostFrames) -> None:
+def _check(first: FrameSource, second: FrameSource) -> None:
     if first.frame_total is None:
         raise BadInput(
             "The first shot has no end (its length is 0), so nothing can follow it; rewind it or "
@@ -88,7 +88,7 @@ def _check(first: HostFrames, second: HostFrames) -> None:
         )
 
 
-def _said(first: HostFrames, met: int, method: str, total: int | None) -> str:
+def _said(first: FrameSource, met: int, method: str, total: int | None) -> str:
     assert first.frame_total is not None
     starts = time_label((first.frame_total - met) / first.fps)
     how = {

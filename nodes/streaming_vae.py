@@ -8,7 +8,7 @@ from torch import nn
 
 from ..errors import BadInput
 from ..model.vae.decoder_memory import DecoderMemory, tiny_decoder_memory
-from ..model.vae.latent_format import FORMATS, WAN21, WAN22, LatentFormat
+from ..model.vae.latent_format import FORMATS, FRAMES_PER_LATENT, WAN21, WAN22, LatentFormat
 from ..model.vae.streaming import StreamingDecoder, StreamingEncoder
 from ..model.vae.taehv_streaming import (
     TAEHVStreamingDecoder,
@@ -48,6 +48,10 @@ class StreamingVAE:
         """What decoding chunks of so many latent frames of this size takes."""
         return tiny_decoder_memory(self.tree, frames, rows, columns, self.patcher.load_device)
 
+    def encoder_bytes(self, height: int, width: int) -> int:
+        """What encoding a few pictures of this size takes, about."""
+        return 0
+
     def check_fits(self, channels: int) -> None:
         """Refuse to decode for a model whose latents have other channels."""
         if channels != self.form.channels:
@@ -67,6 +71,11 @@ class HostVAE(StreamingVAE):
         working = int(self.vae.memory_used_decode(shape, self.dtype))
         state = int(self._state_values() * rows * columns * self.dtype.itemsize)
         return DecoderMemory(state, working)
+
+    def encoder_bytes(self, height: int, width: int) -> int:
+        """The host's own estimate for encoding a latent frame."""
+        shape = (1, 3, FRAMES_PER_LATENT, height, width)
+        return int(self.vae.memory_used_encode(shape, self.dtype))
 
     def _state_values(self) -> float:
         """Numbers that the decoder keeps per row and column of the latent."""

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..attention.sparse_stats import SparseStats
 from ..model.config import DiTConfig, config_from_shapes
+from ..model.vae.latent_format import frame_count
 from ..samplers.cache_plan import planned_bytes
 from ..samplers.cost import histories_used
 from ..samplers.denoiser import Denoiser
@@ -26,9 +27,10 @@ from ..stream.journal import Journal
 from ..stream.metrics import Meter, Report
 from ..stream.rollout_stream import FrameStream, Rollout
 from ..stream.run import Prompter
-from ..stream.take_record import Plan, TakeFile
+from ..stream.take_record import Plan, TakeStats
 from . import host
 from .claim import Claim
+from .frame_source import FrameSource
 from .identity import identity
 from .model_facts import facts
 from .plan import check_channels, with_decoding
@@ -149,6 +151,7 @@ def over_journal(  # noqa: PLR0913
         fps=facts(engine.claim.model).preset.fps, scope=host.running_prompt,
         plan_only=plan_only, cut=cut, hot=session.states,
     )  # fmt: skip
+    rollout.claim.beside.update(settings.known.sources)
     if engine.device.type != "cpu":  # main memory is not the host's to make room in
         rollout.claim.working_bytes = lambda: rollout.working_bytes
     return rollout
@@ -163,7 +166,7 @@ class HostDecoder:
         self._planned = vae.decoder_memory(*latents)
         self._claim = claim
         self._claims_seen = claim.count
-        claim.decoders.add(self)
+        claim.beside.add(self)
 
     @property
     def overlap_frames(self) -> int:
@@ -184,7 +187,7 @@ class HostDecoder:
         return self._decoder.feed(latents.to(self.patcher.load_device))
 
 
-class HostFrames(FrameStream):
+class HostFrames(FrameStream, FrameSource):
     """The pictures of a rollout; tells whoever watches about every chunk, and measures."""
 
     rollout: HostRollout
@@ -210,9 +213,29 @@ class HostFrames(FrameStream):
         """The host asks this of a socket's value: models to keep while the prompt runs."""
         return [self.rollout.claim.model, self.vae.patcher]
 
-    def saved(self, file: host.OutputFile, role: str) -> None:
-        """Tell whoever shows these frames of a finished file of them."""
-        self.album.saved(TakeFile(file.name, file.subfolder, "output", role), host.prompt_id())
+    def stats(self) -> TakeStats:
+        """How it goes, for the strip below the player."""
+        rollout, meter, resumed = self.rollout, self.meter or Meter(), self.rollout.resumed_from
+        sparse = rollout.run.sparse or SparseStats()
+        return TakeStats(
+            first_frame_s=meter.first_frame_s,
+            frames_per_s=meter.frames_per_s,
+            eta_s=meter.eta_s(self.frame_total) if self.frame_total else None,
+            chunk_p95_s=meter.chunk_interval_p95_s,
+            kv_bytes=rollout.kv_bytes,
+            kv_bytes_planned=rollout.kv_bytes_planned,
+            drift=rollout.run.drift.warning,
+            resumed_from_s=frame_count(rollout.span(resumed).first) / self.fps if resumed else None,
+            paused_s=self.controls.paused_s,
+            kv_on_host=rollout.kv_on_host,
+            attention_density=sparse.density,
+            ann_recall=sparse.recall,
+            dense_fallbacks=rollout.run.sparse and sparse.dense_fallbacks,
+        )
+
+    def counts(self, written_bytes: Callable[[], int]) -> None:
+        """To the share of the disk that a shot without an end may fill."""
+        self.rollout.run.disk.files.append(written_bytes)
 
     def report(self, output_files: list[str]) -> Report:
         """The facts about the run so far."""

@@ -11,15 +11,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..errors import BadInput
-from ..stream.album import Album
 from ..stream.frames import FrameChunk
 from ..stream.mapped import MappedStream
-from ..stream.metrics import Meter, Report
-from ..stream.take_record import Plan
 from ..stream.video import LARGEST_SIDE
 from . import host, sockets
+from .frame_source import DerivedFrames, FrameSource
 from .schema import build
-from .streams import HostFrames
 
 SMALLEST_TILE, LARGEST_TILE = 128, 4096
 RGB = 3
@@ -67,7 +64,7 @@ class UpscaleStream(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, frames: HostFrames, upscale_model: Any, scale: float, tile: int
+        cls, frames: FrameSource, upscale_model: Any, scale: float, tile: int
     ) -> io.NodeOutput:
         """Nothing is enlarged yet."""
         upscaler = Upscaler(upscale_model, scale, tile, cls.hidden.unique_id)
@@ -127,55 +124,18 @@ class Upscaler:
                 host.warn(self.node_id, f"Memory ran out; going on with tiles of {self._tile}.")
 
 
-class UpscaledFrames(HostFrames):
+class UpscaledFrames(DerivedFrames):
     """The frames of `source`, enlarged as they are read; decoded once for both."""
 
-    def __init__(self, source: HostFrames, upscaler: Upscaler) -> None:
-        super().__init__(source.rollout, source.open_decoder, source.fps)
-        self.source = source
+    def __init__(self, source: FrameSource, upscaler: Upscaler) -> None:
+        super().__init__(source, MappedStream(source.chunks, self._enlarged))
         self.upscaler = upscaler
-        self._size = upscaler.size(source.width, source.height)
-        self.chunks = MappedStream(source.chunks, self._enlarged)
-        self.album = Album()
+        self.width, self.height = upscaler.size(source.width, source.height)
         self._progress: host.Progress | None = None
-
-    @property
-    def chunk_count(self) -> int | None:
-        """As many chunks as the source has."""
-        return self.source.chunk_count
-
-    @property
-    def frame_total(self) -> int | None:
-        """As many pictures as the source has."""
-        return self.source.frame_total
-
-    @property
-    def width(self) -> int:
-        """Picture width in pixels."""
-        return self._size[0]
-
-    @property
-    def height(self) -> int:
-        """Picture height in pixels."""
-        return self._size[1]
-
-    @property
-    def plan(self) -> Plan:
-        """That of the frames which are enlarged."""
-        return self.source.plan
-
-    @property
-    def meter(self) -> Meter | None:
-        """What the making of the source's chunks measured."""
-        return self.source.meter
 
     def get_models(self) -> list[Any]:
         """The host asks this of a socket's value: models to keep while the prompt runs."""
         return [*self.source.get_models(), self.upscaler.patcher]
-
-    def report(self, output_files: list[str]) -> Report:
-        """The facts about the run so far, with the size of these frames."""
-        return replace(self.source.report(output_files), width=self.width, height=self.height)
 
     def _enlarged(self, chunk: FrameChunk) -> FrameChunk:
         larger = replace(chunk, frames=self.upscaler.enlarge(chunk.frames))

@@ -12,10 +12,11 @@ from torch import Tensor
 from ..errors import BadInput
 from ..model.vae.latent_format import WAN21, WAN22, denormalise
 from . import host, sockets
+from .frame_source import FrameSource
 from .model_facts import facts
 from .schema import build
 from .streaming_vae import streaming_vae
-from .streams import HostFrames, HostRollout, open_frames
+from .streams import HostRollout, open_frames
 
 PIECE_FRAMES = 16
 VAE_TIP = (
@@ -95,9 +96,9 @@ class VAEEncodeStream(io.ComfyNode):
         )
 
     @classmethod
-    async def execute(cls, pixels: Tensor | HostFrames, vae: Any) -> io.NodeOutput:
+    async def execute(cls, pixels: Tensor | FrameSource, vae: Any) -> io.NodeOutput:
         """Encode piece by piece."""
-        if isinstance(pixels, HostFrames) and pixels.plan_only:
+        if isinstance(pixels, FrameSource) and pixels.plan_only:
             host.say(cls.hidden.unique_id, f"Nothing is encoded: {pixels.plan.text}")
             return io.NodeOutput(host.nothing_to_give())
         vae = streaming_vae(vae)
@@ -117,9 +118,9 @@ def to_latent(latents: Tensor) -> Tensor:
     return denormalise(latents).transpose(0, 1).unsqueeze(0).to(host.runtime_device())
 
 
-async def _pieces(pixels: Tensor | HostFrames, multiple: int) -> AsyncIterator[Tensor]:
+async def _pieces(pixels: Tensor | FrameSource, multiple: int) -> AsyncIterator[Tensor]:
     """Pictures (n, 3, H, W), a few at a time."""
-    if isinstance(pixels, HostFrames):
+    if isinstance(pixels, FrameSource):
         async for chunk in pixels.chunks.subscribe():
             yield chunk.frames
         return

@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -19,6 +20,25 @@ from ..errors import BadInput
 from .process import NoiseProcess, mixed
 from .prompts import embedding_digest
 from .schedule import Row
+
+
+class Coming(Protocol):
+    """Latents that are read only when they are wanted: those of a video of any length."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Channels, rows and columns."""
+
+    @property
+    def source(self) -> object:
+        """What a host makes room for before they are read."""
+
+    @property
+    def digest(self) -> str:
+        """Names the values, without reading them."""
+
+    def read(self) -> Tensor:
+        """The latents (c, h, w), normalised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +53,7 @@ class KnownFrame:
     """
 
     frame: int
-    latents: Tensor = field(repr=False, compare=False)
+    latents: Tensor | Coming = field(repr=False, compare=False)
     level: float = 0.0
     ahead: int = 0
     digest: str = field(init=False)
@@ -47,12 +67,26 @@ class KnownFrame:
             raise BadInput(
                 f"a known frame is seen 0 or more latent frames ahead; got {self.ahead}."
             )
-        if not self.latents.isfinite().all():
+        if isinstance(self.latents, Tensor):
+            self._check(self.latents)
+            object.__setattr__(self, "digest", embedding_digest(self.latents))
+        else:
+            object.__setattr__(self, "digest", self.latents.digest)
+
+    def read(self) -> Tensor:
+        """The latents, brought here if they were not yet."""
+        if isinstance(self.latents, Tensor):
+            return self.latents
+        latents = self.latents.read()
+        self._check(latents)
+        return latents
+
+    def _check(self, latents: Tensor) -> None:
+        if not latents.isfinite().all():
             raise BadInput(
                 f"the known latents at latent frame {self.frame} are not finite; encode them in "
                 "float32 or bfloat16."
             )
-        object.__setattr__(self, "digest", embedding_digest(self.latents))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +160,7 @@ class KnownFrames:
         found = [one for one in self.seen(frames.stop, frames.stop) if one.level < 1]
         if not found:
             return None
-        latents = torch.stack([one.latents.to(like) for one in found])
+        latents = torch.stack([one.read().to(like) for one in found])
         return Ahead([one.frame for one in found], latents, [one.level for one in found])
 
     @property
@@ -167,8 +201,21 @@ class KnownFrames:
         x = noise.clone()
         for one in self.within(frames):
             i = one.frame - frames.start
-            x[i] = mixed(process, one.latents.to(x), noise[i], x.new_tensor(one.level))
+            x[i] = mixed(process, one.read().to(x), noise[i], x.new_tensor(one.level))
         return x
+
+    @property
+    def sources(self) -> list[object]:
+        """Where latents come from that are not here yet."""
+        found = [one.latents.source for one in self.frames if not isinstance(one.latents, Tensor)]
+        return [*dict.fromkeys(found)]
+
+    def before(self, length: int | None) -> KnownFrames:
+        """Without what is still to come of a video that is longer than the rollout."""
+        if length is None:
+            return self
+        kept = (one for one in self.frames if isinstance(one.latents, Tensor) or one.frame < length)
+        return KnownFrames(tuple(kept))
 
     def check(self, rows: int, columns: int, length: int | None) -> None:
         """Refuse what does not fit a rollout of these latent sizes."""
@@ -189,12 +236,19 @@ class KnownFrames:
 
 
 def sequence(
-    latents: Tensor, start: int = 0, *, spacing: int = 1, level: float = 0.0, ahead: int = 0
+    latents: Tensor | Sequence[Coming],
+    start: int = 0,
+    *,
+    spacing: int = 1,
+    level: float = 0.0,
+    ahead: int = 0,
 ) -> KnownFrames:
-    """Latents (f, c, h, w) as known frames from latent frame `start` on, one in each `spacing`."""
+    """Latents (f, c, h, w), or as many that are still to come, as known frames from latent frame
+    `start` on, one in each `spacing`.
+    """
     if spacing < 1:
         raise BadInput(f"known frames are 1 or more latent frames apart; got {spacing}.")
-    places = enumerate(latents.float())
+    places = enumerate(latents.float() if isinstance(latents, Tensor) else latents)
     return KnownFrames(tuple(KnownFrame(start + i * spacing, x, level, ahead) for i, x in places))
 
 

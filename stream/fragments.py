@@ -6,49 +6,104 @@ its own, then cut at the container's seams. Every piece begins with a key frame.
 
     MP4       ftyp moov | moof mdat | moof mdat | ...      h264, yuv420p, BT.709
     Matroska  EBML Segment Info Tracks | Cluster | ...     FFV1, bgr0, bit exact
+
+The sound of a `SoundTrack` lies between the pictures of its time: AAC in MP4, FLAC in Matroska.
 """
 
 from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import av
 import numpy as np
+from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from av.video.stream import VideoStream
 
 from ..errors import BadInput
 from .frames import Pictures
+from .sound_track import SoundTrack
+
+if TYPE_CHECKING:
+    from .sound_track import SoundPacket
 
 NO_MORE_KEY_FRAMES = 1 << 30  # x264's word for it
 BT709 = 1  # ITU-T H.273, for primaries, transfer and matrix alike
 MATROSKA_CLUSTER = b"\x1f\x43\xb6\x75"
+VIDEO, SOUND = 1, 2  # track numbers in MP4
+FRAGMENT = "frag_keyframe+empty_moov+default_base_moof+skip_trailer"
 
 
 class MP4Fragments:
-    """h264 at a constant quality `crf`. Odd sizes grow by one row or column, repeating the last."""
+    """h264 at a constant quality `crf`. Odd sizes grow by one row or column, repeating the last.
 
-    def __init__(self, fps: Fraction, crf: int) -> None:
+    Every fragment has the sound of its time too; an edit list in the header takes the delay of the
+    sound's encoder off its beginning.
+    """
+
+    def __init__(self, fps: Fraction, crf: int, track: SoundTrack | None = None) -> None:
         self._fps = fps
         self._crf = crf
+        self._track = track
         self._to_yuv = VideoReformatter()
         self._frames = 0
         self._fragments = 0
 
     def encode(self, pictures: Pictures) -> bytes:
         """The bytes that continue the file by `pictures`."""
-        file = io.BytesIO()
-        flags = "frag_keyframe+empty_moov+default_base_moof+skip_trailer"
-        number = str(self._fragments + 1)
-        with av.open(
-            file, "w", format="mp4", options={"movflags": flags, "fragment_index": number}
-        ) as container:
+        header = b"" if self._fragments else self._header(pictures)
+        start, self._frames = self._frames, self._frames + len(pictures)
+        sound = self._track.packets_until(self._frames / self._fps) if self._track else []
+        return header + self._fragment(pictures, start, sound)
+
+    def finish(self) -> bytes:
+        """The bytes of the sound that still waits."""
+        packets = self._track.drain() if self._track and self._fragments else []
+        return self._fragment(self._like, self._frames, packets, seen=False) if packets else b""
+
+    def _header(self, pictures: Pictures) -> bytes:
+        """The boxes before all fragments: they know of the sound before there is any."""
+        self._like = pictures[:1]
+        sound = self._track.silence() if self._track else []
+        flags = f"{FRAGMENT}+delay_moov" if sound else FRAGMENT
+        file, _ = self._muxed(self._like, sound, flags)
+        return b"".join(box for kind, box in _boxes(file) if kind in (b"ftyp", b"moov"))
+
+    def _fragment(
+        self, pictures: Pictures, start: int, sound: Sequence[SoundPacket], *, seen: bool = True
+    ) -> bytes:
+        """Pictures from number `start` on (not `seen`: none, but one of their size) and sound."""
+        ticks = {}
+        if self._track and sound:
+            first = sound[0].pts or 0
+            ticks[SOUND] = first + self._track.delay
+            for packet in sound:
+                packet.pts = packet.dts = (packet.pts or 0) - first
+        file, timescale = self._muxed(pictures, sound, FRAGMENT, seen=seen)
+        ticks[VIDEO] = int(start / self._fps / timescale)
+        self._fragments += 1
+        return b"".join(
+            _moved_to(box, ticks) if kind == b"moof" else box
+            for kind, box in _boxes(file)
+            if kind in (b"moof", b"mdat")
+        )
+
+    def _muxed(
+        self, pictures: Pictures, sound: Sequence[SoundPacket], flags: str, *, seen: bool = True
+    ) -> tuple[memoryview, Fraction]:
+        """A file of its own, and the length of a tick of its pictures' clock in seconds."""
+        file, number = io.BytesIO(), str(self._fragments + 1)
+        options = {"movflags": flags, "fragment_index": number}
+        with av.open(file, "w", format="mp4", options=options) as container:
             stream = self._add_stream(container, pictures)
-            for place, picture in enumerate(_padded_to_even(pictures)):
+            beside = self._track.add_to(container) if self._track else None
+            container.start_encoding()
+            for place, picture in enumerate(_padded_to_even(pictures) if seen else ()):
                 frame = self._to_yuv.reformat(
                     av.VideoFrame.from_ndarray(picture, format="rgb24"),
                     format="yuv420p",
@@ -57,13 +112,11 @@ class MP4Fragments:
                 )
                 frame.pts = place
                 container.mux(stream.encode(frame))
-            container.mux(stream.encode())
+            if seen:
+                container.mux(stream.encode())
+            _mux(container, beside, sound)
             timescale = _known(stream.time_base)
-        start_ticks = int(self._frames / self._fps / timescale)
-        piece = b"".join(_cut_mp4(file.getbuffer(), start_ticks, with_header=not self._fragments))
-        self._frames += len(pictures)
-        self._fragments += 1
-        return piece
+        return file.getbuffer(), timescale
 
     def _add_stream(self, container: OutputContainer, pictures: Pictures) -> VideoStream:
         # No B frames: they would give a piece negative times. One key frame, at its beginning; the
@@ -85,13 +138,32 @@ class MP4Fragments:
 class MatroskaClusters:
     """FFV1, lossless and checksummed by slice."""
 
-    def __init__(self, fps: Fraction) -> None:
+    def __init__(self, fps: Fraction, track: SoundTrack | None = None) -> None:
         self._fps = fps
+        self._track = track
         self._to_bgr = VideoReformatter()
         self._frames = 0
 
     def encode(self, pictures: Pictures) -> bytes:
         """The bytes that continue the file by `pictures`."""
+        first, self._frames = self._frames, self._frames + len(pictures)
+        self._like = pictures[:1]
+        sound = self._track.packets_until(self._frames / self._fps) if self._track else []
+        piece = self._muxed(pictures, first, sound)
+        return piece[piece.index(MATROSKA_CLUSTER) :] if first else piece
+
+    def finish(self) -> bytes:
+        """The bytes of the sound that still waits."""
+        packets = self._track.drain() if self._track and self._frames else []
+        if not packets:
+            return b""
+        piece = self._muxed(self._like, self._frames, packets, seen=False)
+        return piece[piece.index(MATROSKA_CLUSTER) :]
+
+    def _muxed(
+        self, pictures: Pictures, first: int, sound: Sequence[SoundPacket], *, seen: bool = True
+    ) -> bytes:
+        """A file of its own with pictures from number `first` on (not `seen`: none) and sound."""
         file = io.BytesIO()
         # `live` writes a segment of unknown extent, the one kind that may grow.
         with av.open(file, "w", format="matroska", options={"live": "1"}) as container:
@@ -99,18 +171,26 @@ class MatroskaClusters:
             stream = container.add_stream("ffv1", rate=self._fps, options=checked)
             _, stream.height, stream.width, _ = pictures.shape
             stream.pix_fmt = "bgr0"
-            for place, picture in enumerate(pictures, self._frames):
+            beside = self._track.add_to(container) if self._track else None
+            container.start_encoding()
+            _mux(container, beside, sound)
+            for place, picture in enumerate(pictures if seen else (), first):
                 frame = self._to_bgr.reformat(
                     av.VideoFrame.from_ndarray(picture, format="rgb24"), format="bgr0"
                 )
                 frame.pts = place
                 container.mux(stream.encode(frame))
             container.mux(stream.encode())
-        piece = file.getvalue()
-        if self._frames:
-            piece = piece[piece.index(MATROSKA_CLUSTER) :]
-        self._frames += len(pictures)
-        return piece
+        return file.getvalue()
+
+
+def _mux(
+    container: OutputContainer, beside: AudioStream | None, sound: Sequence[SoundPacket]
+) -> None:
+    for packet in sound:
+        assert beside is not None, "there is a track where there are packets"
+        packet.stream = beside
+        container.mux(packet)
 
 
 def require_encoder(name: str) -> None:
@@ -128,15 +208,6 @@ def _padded_to_even(pictures: Pictures) -> Pictures:
     return np.pad(pictures, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
 
 
-def _cut_mp4(file: memoryview, start_ticks: int, *, with_header: bool) -> Iterator[bytes]:
-    """The boxes of a one-fragment file that continue another file at `start_ticks` of its clock."""
-    for kind, box in _boxes(file):
-        if kind == b"moof":
-            yield _moved_to(box, start_ticks)
-        elif kind == b"mdat" or with_header:
-            yield box
-
-
 def _boxes(file: memoryview) -> Iterator[tuple[bytes, bytes]]:
     """Top-level boxes of an MP4 file (ISO/IEC 14496-12, 4.2): 32-bit size, four letters, body."""
     start = 0
@@ -148,10 +219,14 @@ def _boxes(file: memoryview) -> Iterator[tuple[bytes, bytes]]:
         start += extent
 
 
-def _moved_to(moof: bytes, start_ticks: int) -> bytes:
-    """Set the fragment's decode time: box `tfdt` (8.8.12) of version 1: letters, flags, 64 bits."""
-    moved = bytearray(moof)
-    struct.pack_into(">Q", moved, moved.index(b"tfdt") + 8, start_ticks)
+def _moved_to(moof: bytes, ticks: Mapping[int, int]) -> bytes:
+    """Set the decode time of each track's fragment (box `traf`): the 64 bits behind letters and
+    flags of box `tfdt` (8.8.12) of version 1; the track's number is in `tfhd` (8.8.7), likewise.
+    """
+    moved, place = bytearray(moof), 0
+    while (place := moved.find(b"traf", place + 1)) > 0:
+        (track,) = struct.unpack_from(">I", moved, moved.index(b"tfhd", place) + 8)
+        struct.pack_into(">Q", moved, moved.index(b"tfdt", place) + 8, ticks[track])
     return bytes(moved)
 
 

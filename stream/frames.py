@@ -24,7 +24,12 @@ class FrameChunk:
     index: int
     first_frame: int  # counted in frames from the start of the rollout
     frames: Tensor
-    latents: Chunk
+    latents: Chunk | None = None  # none of a video file's
+
+    @property
+    def prompt(self) -> str:
+        """What the pictures were made by, where they were made by a prompt."""
+        return "" if self.latents is None else self.latents.prompt
 
 
 def to_pictures(frames: Tensor) -> Pictures:

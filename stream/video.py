@@ -29,6 +29,8 @@ from torch import Tensor
 from ..errors import BadInput, LongtakeError, StorageError
 from .fragments import MatroskaClusters, MP4Fragments, require_encoder
 from .frames import Pictures, to_pictures
+from .sound import Sound
+from .sound_track import AAC, FLAC, SoundTrack
 
 FRAME_NAME = "frame_%06d.png"
 WAITING_CHUNKS = 2
@@ -61,12 +63,16 @@ Container = FragmentedMP4 | LosslessMKV | PNGFrames
 
 @dataclass(frozen=True, slots=True)
 class VideoSpec:
-    """Size in pixels, frames per second, and what to write. MP4 rounds odd sizes up."""
+    """Size in pixels, frames per second, and what to write. MP4 rounds odd sizes up.
+
+    `sound` goes beside the pictures, no longer than they last; a folder of pictures has none.
+    """
 
     width: int
     height: int
     fps: float | Fraction
     codec: Container = FragmentedMP4()
+    sound: Sound | None = None
 
     def __post_init__(self) -> None:
         if not (0 < self.width <= LARGEST_SIDE and 0 < self.height <= LARGEST_SIDE):
@@ -160,7 +166,7 @@ class VideoWriter:
                 self._attempt(functools.partial(self._append, frames))
             del frames  # before waiting for the next
             self._waiting.task_done()
-        self._attempt(self._target.close)
+        self._attempt(self._finish)
         self._waiting.task_done()
 
     def _attempt(self, action: Callable[[], None]) -> None:
@@ -169,6 +175,9 @@ class VideoWriter:
             action()
         except BaseException as error:
             self._error = self._error or error
+
+    def _finish(self) -> None:
+        self.bytes_written += self._target.close()
 
     def _append(self, frames: Tensor) -> None:
         self.bytes_written += self._target.append(to_pictures(frames))
@@ -181,13 +190,16 @@ class _Target(Protocol):
     def append(self, pictures: Pictures) -> int:
         """Put the pictures at the end and return the bytes that took."""
 
-    def close(self) -> None:
-        """Leave it whole, or nothing if it is empty."""
+    def close(self) -> int:
+        """Leave it whole, or nothing if it is empty; the bytes that took."""
 
 
 class _Encoder(Protocol):
     def encode(self, pictures: Pictures) -> bytes:
         """The bytes that continue the file by the pictures."""
+
+    def finish(self) -> bytes:
+        """The bytes that end it: what was held back."""
 
 
 class _GrowingFile:
@@ -204,7 +216,18 @@ class _GrowingFile:
             raise _cannot_write(path, error) from error
 
     def append(self, pictures: Pictures) -> int:
-        piece = memoryview(self._encode(pictures))
+        return self._write(lambda: self._encoder.encode(pictures))
+
+    def close(self) -> int:
+        try:
+            return self._write(self._encoder.finish)
+        finally:
+            self._file.close()
+            if not self._whole_bytes:
+                self._path.unlink(missing_ok=True)
+
+    def _write(self, encoded: Callable[[], bytes]) -> int:
+        piece = memoryview(self._encoded(encoded))
         try:
             written = 0
             while written < len(piece):
@@ -216,14 +239,9 @@ class _GrowingFile:
         self._whole_bytes += len(piece)
         return len(piece)
 
-    def close(self) -> None:
-        self._file.close()
-        if not self._whole_bytes:
-            self._path.unlink(missing_ok=True)
-
-    def _encode(self, pictures: Pictures) -> bytes:
+    def _encoded(self, encoded: Callable[[], bytes]) -> bytes:
         try:
-            return self._encoder.encode(pictures)
+            return encoded()
         except av.FFmpegError as error:
             raise LongtakeError(
                 f"The encoder failed on {self._path} ({error}); choose another size or container."
@@ -245,8 +263,9 @@ class _PNGFolder:
     def append(self, pictures: Pictures) -> int:
         return sum(self._append_one(Image.fromarray(picture)) for picture in pictures)
 
-    def close(self) -> None:
+    def close(self) -> int:
         (self._folder / "frame.tmp").unlink(missing_ok=True)
+        return 0
 
     def _append_one(self, image: Image.Image) -> int:
         temporary = self._folder / "frame.tmp"
@@ -263,12 +282,17 @@ def _open_target(path: Path, spec: VideoSpec) -> _Target:
     match spec.codec:
         case FragmentedMP4(crf):
             require_encoder("libx264")
-            return _GrowingFile(path, MP4Fragments(spec.rate, crf))
+            require_encoder(AAC)
+            return _GrowingFile(path, MP4Fragments(spec.rate, crf, _track(spec, AAC)))
         case LosslessMKV():
             require_encoder("ffv1")
-            return _GrowingFile(path, MatroskaClusters(spec.rate))
+            return _GrowingFile(path, MatroskaClusters(spec.rate, _track(spec, FLAC)))
         case PNGFrames():
             return _PNGFolder(path)
+
+
+def _track(spec: VideoSpec, codec: str) -> SoundTrack | None:
+    return None if spec.sound is None else SoundTrack(spec.sound, codec)
 
 
 def _cannot_write(path: Path, error: OSError) -> StorageError:

@@ -28,7 +28,9 @@ PERMANENT_IDS = {
     "LongtakeGuidanceOptions",
     "LongtakeScoreGuidance",
     "LongtakeContextNoise",
+    "LongtakeVideoToFrames",
     "LongtakeKnownFrames",
+    "LongtakeKnownVideo",
     "LongtakeSampler",
     "LongtakeForkRollout",
     "LongtakeRewindRollout",
@@ -160,7 +162,9 @@ def test_outputs_are_terminal_and_wait_side_by_side(nodes: list[Any]) -> None:
     ]
     for node in takes_stream:
         schema = node.define_schema()
-        if not {"FRAMES", "ROLLOUT"} & {one.get_io_type() for one in schema.outputs}:
+        if not {"FRAMES", "ROLLOUT", "KNOWN_FRAMES"} & {
+            one.get_io_type() for one in schema.outputs
+        }:
             assert inspect.iscoroutinefunction(node.execute), schema.node_id
         if schema.is_output_node:
             assert schema.outputs == []
@@ -189,7 +193,13 @@ def to_api(canvas: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_the_canvas_and_the_api_form_of_an_example_say_the_same(nodes: list[Any]) -> None:
-    known = [*nodes, core_nodes.CLIPTextEncode, core_nodes.ImageFromBatch]
+    known = [
+        *nodes,
+        core_nodes.CLIPTextEncode,
+        core_nodes.ImageFromBatch,
+        core_nodes.LoadImage,
+        core_nodes.LoadVideo,
+    ]
     schemas = {schema.node_id: schema for schema in (node.define_schema() for node in known)}
     examples = ROOT / "example_workflows"
     for path in examples.glob("*.json"):

@@ -78,20 +78,39 @@ def image_to_stream() -> Example:
 
 def video_to_stream() -> Example:
     """A clip, made here so that there is one, and the shot that redraws it under another prompt."""
-    clip = {
-        "9": _sampler("Clip", prompts=["10", 0], seed=12, length=6.0, length_unit="seconds"),
-        "10": node("CLIPTextEncode", "What the clip shows", clip=["1", 1], text=RED),
-        "11": node("LongtakeVAEDecode", "VAE Decode (Stream)", rollout=["9", 0], vae=["1", 2]),
-        "14": node("LongtakeVAEEncode", "VAE Encode (Stream)", pixels=["11", 0], vae=["1", 2]),
-        "15": node(
-            "LongtakeKnownFrames", "Known Frames", latent=["14", 0], start=0.0,
-            start_unit="seconds", spacing=1, level=0.8,
+    api = {**_world(REDRAWN), **_shot(seed=4, length=8.0), **_clip(), **_outputs("6")}
+    api["15"] = node(
+        "LongtakeKnownVideo", "Known Video (Stream)", frames=["14", 0], vae=["1", 2], start=0.0,
+        start_unit="seconds", level=0.8,
+    )  # fmt: skip
+    api["5"]["inputs"]["known_frames"] = ["15", 0]
+    api["8"]["inputs"]["audio"] = ["14", 1]
+    places = {**PLACES, **BELOW, **FILE, "15": (1980, 1100, 300, 200)}
+    groups = [_group(ANY_VIDEO, *FILE["12"]), _group("How much is redrawn", *places["15"])]
+    return Example(api, places, groups)
+
+
+def continue_video() -> Example:
+    """A clip, made here so that there is one, gone on with: its own pictures and sound, then new
+    ones that begin with its last two seconds.
+    """
+    api = {**_world(FROM_A_PICTURE), **_shot(seed=4, length=8.0), **_clip(), **_outputs("17")}
+    api |= {
+        "15": _read("The end of it", start=-2.06),
+        "16": node("LongtakeVAEEncode", "VAE Encode (Stream)", pixels=["15", 0], vae=["1", 2]),
+        "17": node(
+            "LongtakeSpliceRollouts", "Splice Rollouts", first=["14", 0], second=["6", 0],
+            overlap=33, method="best cut",
         ),
     }  # fmt: skip
-    api = {**_world(REDRAWN), **_shot(seed=4, length=8.0), **clip, **_outputs("6")}
-    api["5"]["inputs"]["known_frames"] = ["15", 0]
-    places = {**PLACES, **BELOW, "14": (1220, 1100, 260, 80), "15": (1540, 1100, 300, 170)}
-    return Example(api, places, [_group("How much is redrawn", 1540, 1100, 300, 170)])
+    api["10"]["inputs"]["text"] = YELLOW
+    api["5"]["inputs"]["known_frames"] = ["16", 0]
+    api["8"]["inputs"]["audio"] = ["14", 1]
+    places = {
+        **PLACES, **BELOW, **FILE, "15": (1600, 1420, 300, 230), "16": (1980, 1420, 260, 80),
+        "17": (1220, 180, 300, 130), "7": (1600, 0, 420, 460), "8": (2080, 0, 300, 220),
+    }  # fmt: skip
+    return Example(api, places, [_group(ANY_VIDEO, *FILE["12"])])
 
 
 def fork_after_rewind() -> Example:
@@ -123,6 +142,7 @@ EXAMPLES = {
     "long_shot": long_shot,
     "image_to_stream": image_to_stream,
     "video_to_stream": video_to_stream,
+    "continue_video": continue_video,
     "fork_after_rewind": fork_after_rewind,
 }
 BLUEPRINT = "Long shot"
@@ -150,6 +170,8 @@ BELOW: dict[str, Place] = {
     "10": (0, 1100, 420, 180),
     "11": (880, 1100, 260, 80),
 }
+FILE: dict[str, Place] = {"12": (1220, 1100, 280, 110), "14": (1600, 1100, 300, 230)}
+ANY_VIDEO = "Any Load Video can stand here"
 
 
 def _world(text: str) -> Api:
@@ -179,6 +201,25 @@ def _shot(*, seed: int, length: float) -> Api:
         ),
         "6": node("LongtakeVAEDecode", "VAE Decode (Stream)", rollout=["5", 0], vae=["1", 2]),
     }  # fmt: skip
+
+
+def _clip() -> Api:
+    """Nodes 9 to 14: a clip as a video file, and the file as frames and sound."""
+    return {
+        "9": _sampler("Clip", prompts=["10", 0], seed=12, length=6.0, length_unit="seconds"),
+        "10": node("CLIPTextEncode", "What the clip shows", clip=["1", 1], text=RED),
+        "11": node("LongtakeVAEDecode", "VAE Decode (Stream)", rollout=["9", 0], vae=["1", 2]),
+        "12": node("LongtakeFramesToVideo", "Your video here", frames=["11", 0], crf=12),
+        "14": _read("Video to Frames (Stream)", start=0.0),
+    }
+
+
+def _read(title: str, *, start: float) -> dict[str, Any]:
+    """The file of node 12 from second `start` on."""
+    return node(
+        "LongtakeVideoToFrames", title, video=["12", 0], fps=16.0, width=96, height=64,
+        start=start, length=0.0,
+    )  # fmt: skip
 
 
 def _sampler(title: str, **inputs: Any) -> dict[str, Any]:

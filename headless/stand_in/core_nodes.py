@@ -5,10 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from ...errors import BadInput
 from . import io_types as io
-from .modules import HostState, get_save_image_path
+from .modules import HostState, VideoFromFile, get_save_image_path
 from .ui_types import SavedImages, SavedResult, save_images
 
 
@@ -54,6 +58,61 @@ class ImageFromBatch(io.ComfyNode):
         first = batch_index + len(image) if batch_index < 0 else batch_index
         first = max(0, min(len(image) - 1, first))
         return io.NodeOutput(image[first : first + length].clone())
+
+
+class LoadImage(io.ComfyNode):
+    """A picture file to IMAGE and MASK."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """A file in `input/`, or a path."""
+        return io.Schema(
+            node_id="LoadImage",
+            display_name="Load Image",
+            inputs=[io.String.Input("image")],
+            outputs=[io.Image.Output(), io.Custom("MASK").Output()],
+        )
+
+    @classmethod
+    def execute(cls, image: str) -> io.NodeOutput:
+        """RGB in [0, 1], upright; the mask is what is transparent."""
+        try:
+            with Image.open(input_file(image)) as opened:
+                upright = ImageOps.exif_transpose(opened)
+                shown = np.asarray(upright.convert("RGBA"), np.float32) / 255
+        except UnidentifiedImageError as error:
+            raise BadInput(f"{image} is no picture; choose a PNG, JPEG or WebP file.") from error
+        pixels = torch.from_numpy(shown)[None]  # (1, H, W, 4)
+        return io.NodeOutput(pixels[..., :3].contiguous(), 1 - pixels[..., 3])
+
+
+class LoadVideo(io.ComfyNode):
+    """A video file to VIDEO."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """A file in `input/`, or a path."""
+        return io.Schema(
+            node_id="LoadVideo",
+            display_name="Load Video",
+            inputs=[io.String.Input("file")],
+            outputs=[io.Video.Output()],
+        )
+
+    @classmethod
+    def execute(cls, file: str) -> io.NodeOutput:
+        """Only its name; whoever takes it reads it."""
+        return io.NodeOutput(VideoFromFile(str(input_file(file))))
+
+
+def input_file(name: str) -> Path:
+    """The file of that name in `input/` below the working folder, as in a ComfyUI checkout, or at
+    that path.
+    """
+    found = [path for path in (Path("input") / name, Path(name)) if path.is_file()]
+    if not found:
+        raise BadInput(f"{name!r} is neither in the folder input/ nor a path to a file.")
+    return found[0]
 
 
 def save_image_node(state: HostState) -> type[io.ComfyNode]:

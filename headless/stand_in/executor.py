@@ -40,9 +40,8 @@ class StandInHost:
     """The stand-in as a host for the command line; needs `modules.installed` around it."""
 
     unknown_remedy = (
-        "without ComfyUI only Longtake's own nodes, CLIPTextEncode, ImageFromBatch and SaveImage "
-        "can run; "
-        "give --comfy DIR (a ComfyUI checkout) to use others"
+        "without ComfyUI only Longtake's own nodes, CLIPTextEncode, LoadImage, LoadVideo, "
+        "ImageFromBatch and SaveImage can run; give --comfy DIR (a ComfyUI checkout) to use others"
     )
 
     def __init__(self, state: HostState, extension: ComfyExtension) -> None:
@@ -189,6 +188,8 @@ def _node_table(state: HostState, extension: ComfyExtension) -> dict[str, type[C
     listed += [
         core_nodes.CLIPTextEncode,
         core_nodes.ImageFromBatch,
+        core_nodes.LoadImage,
+        core_nodes.LoadVideo,
         core_nodes.save_image_node(state),
     ]
     return {node.GET_SCHEMA().node_id: node for node in listed}

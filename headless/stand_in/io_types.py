@@ -220,6 +220,7 @@ Model = Custom("MODEL")
 Clip = Custom("CLIP")
 Vae = Custom("VAE")
 Video = Custom("VIDEO")
+Audio = Custom("AUDIO")
 UpscaleModel = Custom("UPSCALE_MODEL")
 
 

@@ -38,11 +38,14 @@ Everything used of the host, which is also all that the stand-in (`headless/stan
                               patches -> {name: [(strength, patch, strength_model, ...)]}, clone(),
                               backup -> {name: a tuple with the unpatched weight},
                               attachments, set_attachments(key, value), cached_patcher_init
+    of a VIDEO                get_stream_source() -> a path or io.BytesIO; newer cores:
+                              get_active_trim_window() -> (start, duration), get_duration()
+    of an AUDIO               waveform (1, channels, n), sample_rate
     of an UPSCALE_MODEL       scale, model, called with pictures; newer cores: patcher
 Node files import schema and types themselves, from `comfy_api.latest`: ComfyExtension;
 InputImpl.VideoFromFile; io.{ComfyNode, Schema, NodeOutput, Hidden, FolderType, Custom, MultiType,
 Int, Float, String, Combo, Boolean, ControlAfterGenerate, Model, Clip, Vae, Conditioning, Latent,
-Image, Video, UpscaleModel}; ui.{PreviewText, PreviewVideo, SavedImages, SavedResult}.
+Image, Video, Audio, UpscaleModel}; ui.{PreviewText, PreviewVideo, SavedImages, SavedResult}.
 """
 
 from __future__ import annotations

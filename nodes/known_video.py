@@ -1,0 +1,157 @@
+"""Known Video: a video file that is part of a shot, encoded as the shot comes to it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..errors import BadInput
+from ..model.fingerprint import fingerprint
+from ..model.vae.latent_format import FRAMES_PER_LATENT, latent_frame_count
+from . import host, sockets
+from .known_frames import KnownClip, ahead_input, level_input, start_inputs
+from .schema import build
+from .streaming_vae import StreamingVAE, streaming_vae
+from .video_frames import VideoFrames
+
+KEPT_LATENTS = 64  # more than any schedule has active at once
+
+
+class KnownVideo(io.ComfyNode):
+    """FRAMES of a file to KNOWN_FRAMES."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The node's definition."""
+        return build(
+            io.Schema,
+            node_id="LongtakeKnownVideo",
+            display_name="Known Video (Stream)",
+            category=sockets.CATEGORY,
+            description="Puts a video of any length into the shot: to be redrawn by the prompt, or "
+            "to go on from. It is read and encoded chunk by chunk while the shot is made, with "
+            "constant memory.",
+            search_aliases=["video to video", "v2v", "restyle", "continue video", "redraw"],
+            inputs=[
+                sockets.Frames.Input("frames", tooltip="From Video to Frames (Stream)."),
+                io.Vae.Input("vae", tooltip="The VAE that belongs to the model."),
+                *start_inputs(),
+                level_input(),
+                sockets.KnownFrames.Input(
+                    "known_frames", optional=True, tooltip="Known frames to add these to."
+                ),
+                ahead_input(),
+            ],
+            outputs=[sockets.KnownFrames.Output(display_name="known_frames")],
+        )
+
+    @classmethod
+    def execute(  # noqa: PLR0913
+        cls,
+        frames: VideoFrames,
+        vae: object,
+        start: float,
+        start_unit: str,
+        level: float,
+        known_frames: tuple[KnownClip, ...] = (),
+        ahead: int = 0,
+    ) -> io.NodeOutput:
+        """Nothing is encoded yet."""
+        if not isinstance(frames, VideoFrames):
+            raise BadInput(
+                "Known Video takes the frames of a file, and these are generated; give those of "
+                "Video to Frames (Stream), or encode them with VAE Encode (Stream) for Known "
+                "Frames."
+            )
+        latents = VideoLatents(frames, streaming_vae(vae))
+        clip = KnownClip(latents, start, start_unit, 1, level, ahead, frames.fps)
+        return io.NodeOutput((*known_frames, clip))
+
+
+class VideoLatents(Sequence["VideoLatent"]):
+    """The latent frames of a video, in order; those read last are kept.
+
+    Its VAE is claimed with the model that makes the shot: see `Claim`.
+    """
+
+    def __init__(self, frames: VideoFrames, vae: StreamingVAE) -> None:
+        factor = vae.form.spatial_factor
+        if frames.width % factor or frames.height % factor:
+            raise BadInput(
+                f"The frames are {frames.width}x{frames.height}; give Video to Frames multiples of "
+                f"{2 * factor} for width and height."
+            )
+        self._frames, self._vae = frames, vae
+        self.patcher = vae.patcher
+        self.shape = (vae.form.channels, frames.height // factor, frames.width // factor)
+        weights = fingerprint(dict(vae.tree.state_dict()))
+        self.name = f"{frames.clip.digest} {weights} {vae.dtype}"
+        self._kept: OrderedDict[int, Tensor] = OrderedDict()
+        self._next, self._encoding = 0, iter(())
+
+    def __len__(self) -> int:
+        return latent_frame_count(self._frames.clip.frame_total)
+
+    def __getitem__(self, index: int) -> VideoLatent:  # type: ignore[override]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return VideoLatent(self, index)
+
+    @property
+    def room_bytes(self) -> int:
+        """Bytes that encoding the next pictures allocates, as the host estimates them."""
+        return self._vae.encoder_bytes(self._frames.height, self._frames.width)
+
+    def read(self, index: int) -> Tensor:
+        """Normalised latents (c, h, w) on the CPU. Going back begins the video anew."""
+        if index not in self._kept and index < self._next:
+            self._next, self._encoding = 0, iter(())
+        while index not in self._kept:
+            if self._next == 0:
+                self._encoding = self._encoded()
+            self._kept[self._next] = next(self._encoding)
+            self._next += 1
+            if len(self._kept) > KEPT_LATENTS:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(index)
+        return self._kept[index]
+
+    def _encoded(self) -> Iterator[Tensor]:
+        encoder = self._vae.open_encoder()
+        for pictures in self._frames.clip.pieces(count=FRAMES_PER_LATENT):
+            host.check_interrupted()
+            yield from encoder.feed(pictures.to(self._vae.device)).cpu()
+        rest = encoder.drain()
+        yield from () if rest is None else rest.cpu()
+
+
+class VideoLatent:
+    """One of them, read when it is wanted."""
+
+    __slots__ = ("_index", "_video")
+
+    def __init__(self, video: VideoLatents, index: int) -> None:
+        self._video, self._index = video, index
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Channels, rows and columns."""
+        return self._video.shape
+
+    @property
+    def source(self) -> VideoLatents:
+        """What is claimed for reading it."""
+        return self._video
+
+    @property
+    def digest(self) -> str:
+        """Names its values by what they are made of: file, part, size, rate and VAE."""
+        return hashlib.sha256(f"{self._video.name} {self._index}".encode()).hexdigest()
+
+    def read(self) -> Tensor:
+        """Its latents (c, h, w)."""
+        return self._video.read(self._index)

@@ -1,0 +1,234 @@
+"""A video file as pictures at even times: opened anew by every reader, never held whole.
+
+clip = VideoClip.of("shot.mp4", Wanted(fps=16, width=832, height=480))
+for piece in clip.pieces(): ...        # (n, 3, H, W) in [0, 1]
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+
+import av
+import numpy as np
+import torch
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
+from av.video.stream import VideoStream
+from torch import Tensor
+
+from ..errors import BadInput
+from .frames import Pictures
+
+VideoSource = str | io.BytesIO
+"""A path, or a file in memory (as some of the host's VIDEO values are)."""
+
+PIECE_FRAMES = 16
+ROUNDING_S = Fraction(1, 1000)  # Matroska rounds times so
+SAMPLED_BYTES = 1 << 16
+HD_ROWS = 720  # without a note, pictures of so many rows are BT.709, smaller ones BT.601
+BT709 = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """As what to read a video: frames a second, and size in pixels (0 keeps the video's own);
+    from second `start` (negative: from the end) for `length` seconds (0: to the end).
+    """
+
+    fps: Fraction
+    width: int = 0
+    height: int = 0
+    start: float = 0.0
+    length: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class VideoClip:
+    """Part of a video file at an even rate and one size. `digest` names what it shows."""
+
+    source: VideoSource
+    wanted: Wanted
+    width: int
+    height: int
+    start_s: Fraction
+    frame_total: int
+    digest: str
+
+    @classmethod
+    def of(cls, source: VideoSource, wanted: Wanted) -> VideoClip:
+        """Looks through the file's times, without decoding any picture."""
+        with opened(source) as container:
+            stream = pictures_of(container)
+            width, height = _upright_size(container, stream)
+            length_s = _length_s(container, stream)
+        start = Fraction(wanted.start).limit_denominator(1000)
+        start = max(Fraction(0), start + length_s if start < 0 else start)
+        left = length_s - start
+        if wanted.length:
+            left = min(left, Fraction(wanted.length).limit_denominator(1000))
+        total = int(-(-(left - ROUNDING_S) * wanted.fps // 1))
+        if total < 1:
+            raise BadInput(
+                f"The video is {float(length_s):.2f} s long, and nothing is left of it from "
+                f"{wanted.start:g} s on; choose an earlier start."
+            )
+        size = (wanted.width or width, wanted.height or height)
+        named = f"{_sampled(source)} {wanted!r} {size}".encode()
+        return cls(source, wanted, *size, start, total, hashlib.sha256(named).hexdigest())
+
+    def pieces(self, first: int = 0, count: int = PIECE_FRAMES) -> Iterator[Tensor]:
+        """Frames (n, 3, H, W) in [0, 1] from number `first` on, `count` at a time."""
+        waiting: list[Pictures] = []
+        for picture in self._pictures(first):
+            waiting.append(picture)
+            if len(waiting) == count:
+                yield _tensor(waiting)
+                waiting = []
+        if waiting:
+            yield _tensor(waiting)
+
+    def _pictures(self, first: int) -> Iterator[Pictures]:
+        """Each moment shows the newest picture there is; where a file ends early, its last one."""
+        number, shown = first, None
+        for at, picture in self._decoded(first):
+            while shown is not None and number < self.frame_total and self._time(number) < at:
+                yield shown
+                number += 1
+            shown = picture
+            if number == self.frame_total:
+                return
+        if shown is None:
+            raise BadInput(f"No picture of the video {_name(self.source)} can be decoded.")
+        for _ in range(number, self.frame_total):
+            yield shown
+
+    def _time(self, number: int) -> Fraction:
+        return self.start_s + number / self.wanted.fps + ROUNDING_S
+
+    def _decoded(self, first: int) -> Iterator[tuple[Fraction, Pictures]]:
+        """(seconds from the video's first picture, picture), from one before frame `first` on."""
+        with opened(self.source) as container:
+            stream = pictures_of(container)
+            zero, resized = Fraction(seconds(stream)), _Resized(self.width, self.height)
+            start = self._time(first) - ROUNDING_S
+            if start > 0:
+                container.seek(int((start + zero) / clock_of(stream)), stream=stream)
+            before = None
+            for frame in container.decode(stream):
+                at = (frame.pts or 0) * Fraction(frame.time_base or 1) - zero
+                if at <= start + ROUNDING_S:
+                    before = (at, frame)  # of several, the last one is shown first
+                    continue
+                if before is not None:
+                    yield before[0], resized.of(before[1])
+                    before = None
+                yield at, resized.of(frame)
+            if before is not None:
+                yield before[0], resized.of(before[1])
+
+
+class _Resized:
+    """Pictures upright at one size: scaled to cover it, and cut evenly where they are wider."""
+
+    def __init__(self, width: int, height: int) -> None:
+        self._width, self._height = width, height
+        self._reformatter = VideoReformatter()
+
+    def of(self, frame: av.VideoFrame) -> Pictures:
+        """8-bit RGB (H, W, 3)."""
+        turns = round(getattr(frame, "rotation", 0) / 90) % 4
+        width, height = (self._height, self._width) if turns % 2 else (self._width, self._height)
+        scale = max(width / frame.width, height / frame.height)
+        covers = (max(width, round(frame.width * scale)), max(height, round(frame.height * scale)))
+        noted = frame.colorspace == BT709 or (frame.colorspace == 2 and frame.height >= HD_ROWS)
+        shrinks = Interpolation.AREA if scale < 1 else Interpolation.BICUBIC
+        picture = self._reformatter.reformat(
+            frame, *covers, "rgb24", interpolation=shrinks,
+            src_colorspace=Colorspace.ITU709 if noted else Colorspace.ITU601,
+        ).to_ndarray()  # fmt: skip
+        top, left = (covers[1] - height) // 2, (covers[0] - width) // 2
+        return np.rot90(picture[top : top + height, left : left + width], turns)
+
+
+def size_of(source: VideoSource) -> tuple[Fraction, int, int]:
+    """Frames a second, width and height of a video, upright."""
+    with opened(source) as container:
+        stream = pictures_of(container)
+        return Fraction(stream.average_rate or 25), *_upright_size(container, stream)
+
+
+@contextmanager
+def opened(source: VideoSource) -> Iterator[InputContainer]:
+    """The file, for one reader; what cannot be read is refused in one sentence."""
+    file = source if isinstance(source, str) else io.BytesIO(source.getvalue())
+    try:
+        with av.open(file) as container:
+            yield container
+    except (av.FFmpegError, OSError) as error:
+        raise BadInput(
+            f"The video {_name(source)} cannot be read ({error}); choose a file that plays."
+        ) from error
+
+
+def pictures_of(container: InputContainer) -> VideoStream:
+    """The file's pictures; a file of sound alone is refused."""
+    if not container.streams.video:
+        raise BadInput("The file has no pictures; choose a video.")
+    return container.streams.video[0]
+
+
+def seconds(stream: VideoStream) -> Fraction:
+    """When the stream begins, on the file's clock."""
+    return Fraction(stream.start_time or 0) * clock_of(stream)
+
+
+def clock_of(stream: VideoStream | AudioStream) -> Fraction:
+    """Seconds in a tick of the stream's clock."""
+    return Fraction(stream.time_base or 1)
+
+
+def _length_s(container: InputContainer, stream: VideoStream) -> Fraction:
+    """To the end of the last picture, from the packets alone."""
+    usual = 1 / Fraction(stream.average_rate or 25)
+    ends = [Fraction(0)]
+    for packet in container.demux(stream):
+        if packet.pts is not None:
+            taken = packet.duration * clock_of(stream) if packet.duration else usual
+            ends = [max(ends[0], packet.pts * clock_of(stream) + taken)]
+    return ends[0] - seconds(stream)
+
+
+def _upright_size(container: InputContainer, stream: VideoStream) -> tuple[int, int]:
+    """Width and height as shown, by the first picture that can be decoded."""
+    for frame in container.decode(stream):
+        container.seek(0)
+        sideways = round(getattr(frame, "rotation", 0) / 90) % 2
+        return (frame.height, frame.width) if sideways else (frame.width, frame.height)
+    raise BadInput("No picture of the video can be decoded; choose a file that plays.")
+
+
+def _sampled(source: VideoSource) -> str:
+    """A digest of a file's extent and of its beginning, middle and end."""
+    file = open(source, "rb") if isinstance(source, str) else io.BytesIO(source.getvalue())  # noqa: SIM115
+    with file:
+        extent = file.seek(0, os.SEEK_END)
+        found = hashlib.sha256(str(extent).encode())
+        for place in (0, max(0, extent // 2 - SAMPLED_BYTES // 2), max(0, extent - SAMPLED_BYTES)):
+            file.seek(place)
+            found.update(file.read(SAMPLED_BYTES))
+    return found.hexdigest()
+
+
+def _tensor(pictures: list[Pictures]) -> Tensor:
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
+
+
+def _name(source: VideoSource) -> str:
+    return source if isinstance(source, str) else "in memory"
