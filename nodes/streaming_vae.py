@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import BadInput
+from ..model.vae.agreement import LEAST, agreement, sees
 from ..model.vae.decoder_memory import DecoderMemory, tiny_decoder_memory
 from ..model.vae.latent_format import FORMATS, FRAMES_PER_LATENT, WAN21, WAN22, LatentFormat
 from ..model.vae.streaming import StreamingDecoder, StreamingEncoder
@@ -60,6 +61,22 @@ class StreamingVAE:
                 f"The VAE has {self.form.channels} latent channels ({self.form.title}) and the "
                 f"model {channels}; connect Load VAE with a {wanted} VAE."
             )
+
+
+def check_belongs(vae: StreamingVAE, latent: Tensor, picture: Tensor) -> None:
+    """Refuse a VAE that decodes a shot's first latent (c, h, w) to a picture (3, H, W) of which it
+    makes quite another latent itself.
+    """
+    if not hasattr(vae.tree, "encoder"):
+        return
+    factor, place = vae.form.spatial_factor, picture.to(vae.device)
+    found = agreement(vae.open_encoder, latent, place, factor)
+    if found < LEAST and sees(vae.open_encoder, vae.open_decoder, factor, place):
+        raise BadInput(
+            f"The VAE does not know these latents: what it makes of the first one agrees with it "
+            f"by {max(0.0, found):.2f} (right ones: 0.9 or more), so it belongs to another model; "
+            "connect the VAE of this model, here and wherever known frames were encoded."
+        )
 
 
 class HostVAE(StreamingVAE):

@@ -36,7 +36,7 @@ from .model_facts import facts
 from .plan import check_channels, with_decoding
 from .run import HostRun
 from .session import session
-from .streaming_vae import StreamingVAE
+from .streaming_vae import StreamingVAE, check_belongs
 
 CHUNK_EVENT = "longtake.chunk"
 T = TypeVar("T")
@@ -270,6 +270,8 @@ class HostFrames(FrameStream, FrameSource):
         self.model_evals = 0
         chunks, frames = self.chunk_count, self.frame_total
         for chunk in super()._decode(first):
+            if chunk.index == 0:
+                check_belongs(self.vae, chunk.latents.latents[0], chunk.frames[0])
             self.meter.chunk_done(
                 frames=len(chunk.frames), latent_frames=len(chunk.latents.latents)
             )
