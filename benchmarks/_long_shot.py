@@ -112,6 +112,7 @@ def _rows(frames: FrameStream, rollout: Rollout, video: VideoWriter) -> Iterator
         video.write(chunk.frames)
         seconds = time.process_time() - began
         made += len(chunk.frames)
+        assert chunk.latents is not None
         latents = chunk.latents.latents.numpy()
         joined = np.concatenate([latents[:1] if before is None else before, latents])
         before = latents[-1:].copy()

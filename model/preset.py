@@ -19,7 +19,8 @@ class Preset:
     `window_frames` counts the sink and not the chunk in work, 0 stands for all of the past;
     `sink_decay` is the share of a sink that averages what is evicted into itself (0: it stays as it
     is); `first_leaves` says that windows without the first latent frame were trained on.
-    `rolling_chunks` are denoised together at rising noise (0: one after another).
+    `rolling_chunks` are denoised together at rising noise (0: one after another). `rebuilt`: the
+    window is committed anew, as if nothing had been before it, before each chunk.
     """
 
     chunk_frames: int
@@ -40,6 +41,7 @@ class Preset:
     sink_decay: float = 0.0
     first_leaves: bool = False
     rolling_chunks: int = 0
+    rebuilt: bool = False
     first_steps: int = 0
     note: str = ""
 

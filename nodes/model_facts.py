@@ -22,6 +22,11 @@ class ModelFacts:
     why: str
 
     @property
+    def assumed(self) -> str:
+        """What it was taken for and why, as the node and the report say it."""
+        return f"{self.family.title}: {self.why}"
+
+    @property
     def preset(self) -> Preset:
         """What the family was trained to run with."""
         return self.family.preset

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from comfy_api.latest import io
 
+from ..errors import BadInput
+from ..model.preset import Preset
 from ..samplers.cache_settings import CacheSettings
 from ..samplers.context_noise import ContextNoise
 from ..samplers.preset_schedule import preset_cache, preset_schedule
-from ..samplers.schedule_options import solver_for
+from ..samplers.schedule import MOST_CHUNK_FRAMES
+from ..samplers.schedule_options import SOLVERS, solver_for
 from . import host, sockets
 from .model_facts import facts
 from .schedule import ScheduleSettings
 from .schema import build
+
+MOST_WINDOW = 1024
+FROM_MODEL: dict[str, Any] = {
+    "chunk_frames": 0, "steps": 0, "shift": 0.0, "context_noise": -1.0, "window_frames": -1,
+    "sink_frames": -1, "guidance_scale": 0.0, "solver": "from model",
+}  # fmt: skip
+"""The widgets' values that leave the model's own in force."""
 
 
 class SettingsFromModel(io.ComfyNode):
@@ -28,11 +39,12 @@ class SettingsFromModel(io.ComfyNode):
             display_name="Settings From Model",
             category=sockets.CATEGORY,
             description="The schedule, KV cache, guidance and picture size that the model's family "
-            "was trained with, as its authors publish them. Replace any of them by a node of your "
-            "own; what was assumed stands under the node.",
+            "was trained with, as its authors publish them. Every one can be set otherwise below; "
+            "what was assumed stands under the node and in the report.",
             search_aliases=["preset", "defaults", "self forcing settings"],
             inputs=[
-                io.Model.Input("model", tooltip="From Load Causal Video Model, or any Wan loader.")
+                io.Model.Input("model", tooltip="From Load Causal Video Model, or any Wan loader."),
+                *_overrides(),
             ],
             outputs=[
                 sockets.Schedule.Output(display_name="schedule"),
@@ -45,11 +57,11 @@ class SettingsFromModel(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model: Any) -> io.NodeOutput:
-        """Read the row of the model's family."""
+    def execute(cls, model: Any, **overrides: Any) -> io.NodeOutput:
+        """Read the row of the model's family, and what is set in its place."""
         known = facts(model)
-        preset = known.preset
-        host.say(cls.hidden.unique_id, f"{known.family.title}: {known.why}.")
+        preset = overridden(known.preset, **overrides)
+        host.say(cls.hidden.unique_id, f"{known.assumed}.{_told(known.preset, preset)}")
         if preset.note:
             host.warn(cls.hidden.unique_id, f"{known.family.title}: {preset.note}.")
         schedule = ScheduleSettings(
@@ -64,3 +76,65 @@ class SettingsFromModel(io.ComfyNode):
             preset.width,
             preset.height,
         )
+
+
+def overridden(preset: Preset, **values: Any) -> Preset:
+    """The preset with other values, those that stand for `from model` left out.
+
+    Other steps than the family's own list are even ones.
+    """
+    given = {name: value for name, value in values.items() if value != FROM_MODEL[name]}
+    if given.get("steps", preset.steps) != preset.steps:
+        given |= {"timesteps": (), "first_timesteps": (), "first_steps": 0}
+    if 0 in (given.get("window_frames"), given.get("sink_frames")):
+        given |= {"sink_decay": 0.0}
+    changed = replace(preset, **given)
+    if 0 < changed.window_frames < changed.sink_frames:
+        raise BadInput(
+            f"window_frames is {changed.window_frames} and its sink {changed.sink_frames} latent "
+            "frames; make the window larger or the sink smaller."
+        )
+    return changed
+
+
+def _told(own: Preset, used: Preset) -> str:
+    """What is set otherwise than the model has it, as the end of a sentence."""
+    pairs = [(name, getattr(used, name), getattr(own, name)) for name in FROM_MODEL]
+    changed = [f"{name} {now} for {before}" for name, now, before in pairs if now != before]
+    return f" Set otherwise: {', '.join(changed)}." if changed else ""
+
+
+def _overrides() -> list[io.Input]:
+    """A widget for each value; each at `from model`."""
+    numbers: list[tuple[str, type[Any], dict[str, Any], str]] = [
+        ("chunk_frames", io.Int, {"min": 0, "max": MOST_CHUNK_FRAMES},
+         f"Latent frames made together, 0 to {MOST_CHUNK_FRAMES}. 0 is from the model."),
+        ("steps", io.Int, {"min": 0, "max": 100},
+         "Model evaluations per chunk, 0 to 100; others than the model's own are even steps. 0 is "
+         "from the model."),
+        ("shift", io.Float, {"min": 0.0, "max": 100.0, "step": 0.1},
+         "How much of the steps goes to high noise (no unit, 0 to 100). 0 is from the model."),
+        ("context_noise", io.Float, {"min": -1.0, "max": 0.9, "step": 0.01},
+         "Noise level at which finished frames enter the history, 0 to 0.9. -1 is from the model."),
+        ("window_frames", io.Int, {"min": -1, "max": MOST_WINDOW},
+         f"Latent frames of the past that the model sees, 0 (all) to {MOST_WINDOW:,}. -1 is from "
+         "the model."),
+        ("sink_frames", io.Int, {"min": -1, "max": MOST_WINDOW},
+         f"Latent frames of the window that are the shot's first, 0 to {MOST_WINDOW:,}. -1 is from "
+         "the model."),
+        ("guidance_scale", io.Float, {"min": 0.0, "max": 30.0, "step": 0.1},
+         "The cfg that is given out (no unit, 0 to 30). 0 is from the model."),
+    ]  # fmt: skip
+    solver = io.Combo.Input(
+        "solver",
+        options=[FROM_MODEL["solver"], *SOLVERS],
+        default=FROM_MODEL["solver"],
+        optional=True,
+        tooltip="`from model`, or another: `euler`, `re-noise`, `unipc 2`, `dpm++ 2m`, "
+        "`ancestral`, `ddim`, as in Diffusion-Forcing Schedule.",
+    )
+    widgets = [
+        kind.Input(name, default=FROM_MODEL[name], optional=True, tooltip=tip, **bounds)
+        for name, kind, bounds, tip in numbers
+    ]
+    return [*widgets, solver]

@@ -258,7 +258,10 @@ class HostFrames(FrameStream, FrameSource):
             output_files=output_files,
         )
         report = (self.meter or Meter()).report(known)
-        more = {"guidance": histories_used(rollout.settings)}
+        more = {
+            "guidance": histories_used(rollout.settings),
+            "model": facts(rollout.claim.model).assumed,
+        }
         if rollout.run.settings.recached:
             frames = ", ".join(map(str, rollout.run.settings.recached))
             more["recached"] = f"at latent frame {frames}"

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from ..attention.cache_policy import AveragingSink, CachePolicy, FullHistory, WindowSink
+from ..attention.cache_policy import (
+    AveragingSink,
+    CachePolicy,
+    FullHistory,
+    RebuiltWindow,
+    WindowSink,
+)
 from ..model.preset import Preset
 from .ladder import Ladder, few_step_ladder, flow_ladder, opening_ladder
 from .schedule import MOST_CHUNK_FRAMES, Staggered, causal_chunks, full_sequence, rolling
@@ -24,6 +30,8 @@ def preset_cache(preset: Preset) -> CachePolicy:
         return FullHistory()
     if preset.sink_decay:
         return AveragingSink(preset.window_frames, preset.sink_frames, preset.sink_decay)
+    if preset.rebuilt:
+        return RebuiltWindow(preset.window_frames, preset.sink_frames)
     return WindowSink(preset.window_frames, preset.sink_frames)
 
 

@@ -34,6 +34,8 @@ class Published:
     warp: bool = True
     first: tuple[float, ...] = ()
     channels: int = 16
+    decay: float = 0.0  # of a sink that averages what is evicted (Reward Forcing)
+    rebuilt: bool = False  # the past is passed anew, alone, before each block (Krea)
 
 
 @dataclass
@@ -41,6 +43,19 @@ class _Past:
     """Finished latent frames, oldest first: (its number, keys and values of every layer)."""
 
     frames: list[tuple[int, Layers]] = field(default_factory=list)
+
+    def average(self, family: Published) -> None:
+        """What no longer fits goes into the sink, a frame of each place into that place's."""
+        room = family.attends - family.block - family.sink
+        while len(self.frames) > family.sink + room:
+            number, layers = self.frames.pop(family.sink)
+            place, kept = self.frames[number % family.sink]
+            share = family.decay
+            mixed = [
+                (share * k + (1 - share) * gone_k, share * v + (1 - share) * gone_v)
+                for (k, v), (gone_k, gone_v) in zip(kept, layers, strict=True)
+            ]
+            self.frames[number % family.sink] = (place, mixed)
 
     def seen(self, family: Published) -> list[Layers]:
         """The sink and the newest ones that fit beside a block."""
@@ -75,7 +90,23 @@ def published_loop(
             own = slice(j * tokens, (j + 1) * tokens)
             past.frames.append((frame, [(k[own], v[own]) for k, v in kept]))
         made.append(clean)
+        if family.decay:
+            past.average(family)
+        if family.rebuilt:
+            past = _passed_anew(w, heads, family, torch.cat(made), text)
     return torch.cat(made)
+
+
+def _passed_anew(w: Weights, heads: int, family: Published, clean: Tensor, text: Tensor) -> _Past:
+    """The newest latents, at timestep 0, as if nothing had been before them (Krea's
+    `recompute_kv_cache`); as many as one block, so that all of them see one another.
+    """
+    room = family.attends - family.block
+    assert room == family.block
+    _, kept = forward(w, heads, clean[-room:], 0.0, text, [])
+    tokens, first = clean.shape[2] * clean.shape[3] // 4, len(clean) - room
+    own = [slice(j * tokens, (j + 1) * tokens) for j in range(room)]
+    return _Past([(first + j, [(k[s], v[s]) for k, v in kept]) for j, s in enumerate(own)])
 
 
 def _warped(sigmas: Tensor, t: float) -> Tensor:

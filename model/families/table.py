@@ -129,16 +129,16 @@ FAMILIES: tuple[Family, ...] = (
     Family(
         "krea-realtime", "Krea Realtime", "t2v", NON_COMMERCIAL,
         "krea-ai/realtime-video acf4b7b release_server.py, configs/self_forcing_server_14b.yaml",
-        replace(FEW_STEP, window_frames=3, sink_frames=0, shift_timesteps=False,
+        replace(FEW_STEP, window_frames=3, sink_frames=0, rebuilt=True, shift_timesteps=False,
                 timesteps=(1000.0, 937.0, 833.0, 625.0),
-                note="Krea rebuilds its cache of 3 latent frames before each chunk"),
+                note="its last evaluation, at timestep 0, and its first frame encoded again are "
+                "left out"),
         r"krea",
     ),
     Family(
         "reward-forcing", "Reward Forcing", "t2v", APACHE,
         "JaydenLyh/Reward-Forcing configs/reward_forcing.yaml",
-        replace(FEW_STEP, window_frames=6, sink_frames=3, sink_decay=0.999,
-                note="its sink averages what is evicted; in Longtake the sink stays as it is"),
+        replace(FEW_STEP, window_frames=6, sink_frames=3, sink_decay=0.999),
         r"reward_?forcing",
     ),
     Family(
