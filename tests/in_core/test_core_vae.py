@@ -139,3 +139,25 @@ def test_a_vae_of_other_latents_or_another_kind_is_refused(core: Any) -> None:
     vae.first_stage_model = torch.nn.Linear(1, 1)
     with pytest.raises(BadInput, match="is a Linear, which Longtake cannot stream"):
         streaming_vae(vae)
+
+
+@pytest.mark.parametrize("count", [1, 5, 16])
+@torch.inference_mode()
+def test_a_genuine_clip_streams_as_the_host_does_it_whole(tree: Any, count: int) -> None:
+    """Encoded and decoded again in pieces; 33 frames at an eighth of their size."""
+    from fractions import Fraction
+
+    from longtake.stream.video_source import VideoClip, Wanted
+    from longtake.tests.real_data import real
+
+    wanted = Wanted(Fraction(16), 104, 64, length=33 / 16)
+    clip = VideoClip.of(str(real("cat_832x480_16fps.mp4")), wanted)
+    frames = torch.cat([*clip.pieces()])
+    encoder = WanStreamingEncoder(tree, torch.float32)
+    parts = [encoder.feed(piece) for piece in clip.pieces(count=count)]
+    latents = torch.cat([*parts, encoder.drain()])
+    theirs = tree.encode((2 * frames - 1).transpose(0, 1).unsqueeze(0))[0].transpose(0, 1)
+    torch.testing.assert_close(latents, normalise(theirs), rtol=0, atol=1e-5)
+    decoder = WanStreamingDecoder(tree, torch.float32)
+    made = torch.cat([decoder.feed(part) for part in latents.split(count)])
+    torch.testing.assert_close(made, whole_decode(tree, latents), rtol=0, atol=1e-5)
