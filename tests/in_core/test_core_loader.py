@@ -239,3 +239,42 @@ def test_a_converted_file_needs_no_longtake_in_the_core(host: Any, tmp_path: Pat
     assert torch.equal(
         ours(host.module_tree(model), x, t, context), ours(host.module_tree(direct), x, t, context)
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "title", "chunk", "window", "sink", "cfg"),
+    [("self_forcing_dmd.pt", "Self-Forcing", 3, 18, 0, 1.0),
+     ("rewardforcing.pt", "Reward Forcing", 3, 6, 3, 1.0),
+     ("framewise/causal_forcing.pt", "Causal Forcing framewise", 1, 20, 0, 1.0),
+     ("SkyReels-V2-DF-14B.pt", "SkyReels-V2 Diffusion Forcing", 5, 20, 0, 6.0)],
+)  # fmt: skip
+def test_a_family_brings_its_settings_and_says_what_was_assumed(  # noqa: PLR0913
+    host: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    name: str, title: str, chunk: int, window: int, sink: int, cfg: float,
+) -> None:  # fmt: skip
+    """The authors' figures, of a file told by its name alone; and each to be set otherwise."""
+    from types import SimpleNamespace
+
+    from longtake.nodes.model_facts import facts, remember
+    from longtake.nodes.model_settings import SettingsFromModel
+
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    torch.save({"generator_ema": renamed(state(), prefixed("model."))}, tmp_path / name)
+    checkpoint = open_checkpoint(tmp_path / name)
+    model = built(host, checkpoint)
+    remember(model, checkpoint.found)
+    said: list[str] = []
+    monkeypatch.setattr(host, "say", lambda node_id, text: said.append(text))
+    monkeypatch.setattr(host, "warn", lambda node_id, text: None)  # there is no server
+    node = type("Prepared", (SettingsFromModel,), {"hidden": SimpleNamespace(unique_id="1")})
+    schedule, cache, strength, *_ = node.execute(model=model.clone()).args
+    policy = cache.policy
+    assert (schedule.chunk_frames, policy.window_frames, policy.sink_frames, strength) == (
+        chunk, window, sink, cfg,
+    )  # fmt: skip
+    assert said[0].startswith(f"{title}: its name has") and facts(model).assumed in said[0]
+    other, cache, strength, *_ = node.execute(
+        model=model, chunk_frames=2, window_frames=9, guidance_scale=2.0
+    ).args
+    assert (other.chunk_frames, cache.policy.window_frames, strength) == (2, 9, 2.0)
+    assert f"Set otherwise: chunk_frames 2 for {chunk}" in said[-1]
