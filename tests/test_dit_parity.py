@@ -13,6 +13,7 @@ from longtake.attention.kv_cache import KVCache
 from longtake.attention.rope import rotation
 from longtake.model.config import DiTConfig
 from longtake.model.dit import WanDiT, predict, project_text
+from longtake.tests.diffusers_names import to_diffusers
 from longtake.tests.tiny_model import randn, random_dit
 
 diffusers = pytest.importorskip("diffusers")
@@ -25,32 +26,6 @@ CONFIGS = [
 ]
 ROWS, COLUMNS = 3, 5
 
-NAMES = {  # official to diffusers; norm2 and norm3 change places
-    "time_embedding.0": "condition_embedder.time_embedder.linear_1",
-    "time_embedding.2": "condition_embedder.time_embedder.linear_2",
-    "text_embedding.0": "condition_embedder.text_embedder.linear_1",
-    "text_embedding.2": "condition_embedder.text_embedder.linear_2",
-    "time_projection.1": "condition_embedder.time_proj",
-    ".self_attn.o": ".attn1.to_out.0",
-    ".self_attn.norm_": ".attn1.norm_",
-    ".self_attn.": ".attn1.to_",
-    ".cross_attn.o": ".attn2.to_out.0",
-    ".cross_attn.norm_": ".attn2.norm_",
-    ".cross_attn.": ".attn2.to_",
-    ".ffn.0": ".ffn.net.0.proj",
-    ".ffn.2": ".ffn.net.2",
-    ".norm3": ".norm2",
-    "head.modulation": "scale_shift_table",
-    "head.head": "proj_out",
-    ".modulation": ".scale_shift_table",
-}
-
-
-def renamed(key: str) -> str:
-    """An official tensor name in diffusers' words."""
-    ours = next((name for name in NAMES if name in key), None)
-    return key if ours is None else key.replace(ours, NAMES[ours])
-
 
 def reference(kind: str, ours: WanDiT, config: DiTConfig, **extra: int) -> nn.Module:
     """The diffusers model of class `kind` with our weights, every one of them used."""
@@ -62,7 +37,7 @@ def reference(kind: str, ours: WanDiT, config: DiTConfig, **extra: int) -> nn.Mo
         num_layers=config.num_layers,
         **extra,
     )
-    model.load_state_dict({renamed(key): value for key, value in ours.state_dict().items()})
+    model.load_state_dict({to_diffusers(key): value for key, value in ours.state_dict().items()})
     return model.eval().requires_grad_(False)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from longtake.headless import real_core
 from longtake.headless.events import BarMoved, ChunkDone, Event, FileSaved, Made, Notice
 from longtake.headless.real_core import check_checkout, core_python, started
 from longtake.headless.runner import Job, run_workflow
+from longtake.tests.server_process import free_port, serving
 
 ROOT = Path(__file__).resolve().parents[1]
 COMFY = Path(os.environ.get("COMFYUI_PATH", Path.home() / "ComfyUI"))
@@ -161,23 +161,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     base = tmp_path_factory.mktemp("base")
     (base / "custom_nodes").mkdir()
     (base / "custom_nodes" / "longtake").symlink_to(ROOT, target_is_directory=True)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     flags = ["--cpu", "--disable-api-nodes", "--database-url", "sqlite:///:memory:"]
     place = ["--listen", "127.0.0.1", "--port", str(port), "--base-directory", str(base)]
     command = [str(core_python(COMFY)), "main.py", *flags, *place]
-    log = base / "server.log"
-    with (
-        log.open("w") as stream,
-        subprocess.Popen(command, cwd=COMFY, stdout=stream, stderr=stream) as process,
-    ):
-        try:
-            _wait_for(lambda: _answers(port) or process.poll() is not None, START_LIMIT_S)
-            assert process.poll() is None, log.read_text()
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.terminate()
+    with serving(command, port, base / "server.log", START_LIMIT_S, cwd=COMFY) as address:
+        yield address
 
 
 class TestCoreServer:
@@ -221,11 +210,6 @@ def _request(server: str, path: str, body: dict[str, Any] | None = None) -> dict
     except urllib.error.HTTPError as error:
         with error:
             raise AssertionError(error.read().decode()) from error
-
-
-def _answers(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _wait_for(condition: Callable[[], bool], limit_s: float) -> None:

@@ -6,13 +6,13 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from longtake.tests.server_process import free_port, serving
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -73,31 +73,7 @@ def run_cases(file: str, **variables: str) -> dict[str, str | None]:
 @contextmanager
 def player_server(log: Path) -> Iterator[str]:
     """The plain page over numbered frames, in a process of its own; gives its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with (
-        log.open("w") as output,
-        subprocess.Popen(
-            [sys.executable, "-c", SERVE, "--port", str(port)],
-            cwd=ROOT,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        ) as server,
-    ):
-        try:
-            _wait_for(port, server, log)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            server.terminate()
-
-
-def _wait_for(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
-    limit = time.monotonic() + START_LIMIT_S
-    while True:
-        assert server.poll() is None and time.monotonic() < limit, log.read_text()
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return
-        except OSError:
-            time.sleep(0.2)
+    port = free_port()
+    command = [sys.executable, "-c", SERVE, "--port", str(port)]
+    with serving(command, port, log, START_LIMIT_S, cwd=ROOT) as address:
+        yield address

@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-import socket
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +19,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from longtake.tests.server_process import free_port, serving
 from longtake.tools import archive
 
 from .client import Client
@@ -112,9 +110,7 @@ def _install(target: Path) -> None:
 @pytest.fixture(scope="session")
 def client(base: Path) -> Iterator[Client]:
     """A running server and a client connected to it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     log = base / "server.log"
     command = [
         sys.executable,
@@ -127,23 +123,5 @@ def client(base: Path) -> Iterator[Client]:
         "--disable-api-nodes",
     ]
     command += ["--database-url", "sqlite:///:memory:", "--base-directory", str(base)]
-    with (
-        log.open("w") as stream,
-        subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT) as server,
-    ):
-        try:
-            _wait_for(port, server, log)
-            yield Client(f"http://127.0.0.1:{port}", base, log)
-        finally:
-            server.terminate()
-
-
-def _wait_for(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
-    limit = time.monotonic() + START_LIMIT_S
-    while True:
-        assert server.poll() is None and time.monotonic() < limit, log.read_text()
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return
-        except OSError:
-            time.sleep(0.2)
+    with serving(command, port, log, START_LIMIT_S) as address:
+        yield Client(address, base, log)

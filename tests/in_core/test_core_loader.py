@@ -19,6 +19,7 @@ from longtake.attention.rope import rotation
 from longtake.model.checkpoint import Checkpoint, open_checkpoint
 from longtake.model.config import DiTConfig
 from longtake.model.dit import predict, project_text
+from longtake.tests.diffusers_names import to_diffusers
 from longtake.tests.family_files import (
     SMALL,
     State,
@@ -44,32 +45,6 @@ def built(host: Any, checkpoint: Checkpoint, dtype: torch.dtype | None = None) -
     model = host.build_diffusion_model(checkpoint.state, checkpoint.metadata(), dtype)
     host.claim([model], 0)
     return model
-
-
-def to_diffusers(name: str) -> str:
-    """An official name in diffusers' words, by the table of the format (not by our code)."""
-    for official, theirs in {
-        "time_embedding.0": "condition_embedder.time_embedder.linear_1",
-        "time_embedding.2": "condition_embedder.time_embedder.linear_2",
-        "text_embedding.0": "condition_embedder.text_embedder.linear_1",
-        "text_embedding.2": "condition_embedder.text_embedder.linear_2",
-        "time_projection.1": "condition_embedder.time_proj",
-        ".self_attn.o": ".attn1.to_out.0",
-        ".self_attn.norm_": ".attn1.norm_",
-        ".self_attn.": ".attn1.to_",
-        ".cross_attn.o": ".attn2.to_out.0",
-        ".cross_attn.norm_": ".attn2.norm_",
-        ".cross_attn.": ".attn2.to_",
-        ".ffn.0": ".ffn.net.0.proj",
-        ".ffn.2": ".ffn.net.2",
-        ".norm3": ".norm2",
-        "head.modulation": "scale_shift_table",
-        "head.head": "proj_out",
-        ".modulation": ".scale_shift_table",
-    }.items():
-        if official in name:
-            return name.replace(official, theirs)
-    return name
 
 
 def inputs(channels: int = 16) -> tuple[Tensor, Tensor, Tensor, Tensor]:
