@@ -31,7 +31,20 @@ def usable_backends(device: torch.device) -> dict[str, str | None]:
     """For each backend on `device`: the reason why it cannot be used, or None."""
     sdpa = {f"SDPA {name}": _sdpa_reason(kernel, device) for name, kernel in SDPA_KERNELS.items()}
     packages = {name: _package_reason(module, device) for name, module in PACKAGES.items()}
-    return {**sdpa, "FlexAttention": _flex_reason(device), **packages}
+    return {**sdpa, "FlexAttention": flex_reason(device), **packages}
+
+
+def flex_reason(device: torch.device) -> str | None:
+    """Why FlexAttention cannot be compiled for `device`, or None."""
+    if tuple(int(part) for part in torch.__version__.split(".")[:2]) < FLEX_SINCE:
+        return f"needs torch {FLEX_SINCE[0]}.{FLEX_SINCE[1]} or newer"
+    if device.type == "cuda":
+        found = importlib.util.find_spec("triton") is not None
+        return None if found else "triton, which compiles it, is not installed"
+    if device.type == "cpu":
+        found = any(shutil.which(name) for name in COMPILERS)
+        return None if found else f"no C++ compiler ({' or '.join(COMPILERS)}) on the PATH"
+    return f"cannot be compiled for {device.type}"
 
 
 def version_of(package: str) -> str | None:
@@ -64,18 +77,6 @@ def first_reason(warned: list[str]) -> str | None:
     passed_over = ("because:", "runtime disabled")
     lines = [line.split(" (Triggered")[0].strip() for line in warned]
     return next((one for one in lines if not any(word in one for word in passed_over)), None)
-
-
-def _flex_reason(device: torch.device) -> str | None:
-    if tuple(int(part) for part in torch.__version__.split(".")[:2]) < FLEX_SINCE:
-        return f"needs torch {FLEX_SINCE[0]}.{FLEX_SINCE[1]} or newer"
-    if device.type == "cuda":
-        found = importlib.util.find_spec("triton") is not None
-        return None if found else "triton, which compiles it, is not installed"
-    if device.type == "cpu":
-        found = any(shutil.which(name) for name in COMPILERS)
-        return None if found else f"no C++ compiler ({' or '.join(COMPILERS)}) on the PATH"
-    return f"cannot be compiled for {device.type}"
 
 
 def _package_reason(module: str, device: torch.device) -> str | None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from .ann.nearest import Index
 from .cache_shape import CacheShape
 
-FACTS = {"mass": torch.float32, "asked": torch.float32, "frame": torch.int32, "place": torch.int32}
+FACTS = {"mass": torch.float32, "worth": torch.float32, "frame": torch.int32, "place": torch.int32}
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +18,9 @@ class Entries:
     """What one layer keeps, changed in place; all (b, n, c, ...). Mass 0 marks an empty slot.
 
     `keys` un-rotated and `values` have d elements, `codes` what the index makes of keys. `frame` is
-    the latent frame of an entry's newest key, `place` its token in it. `asked` is the attention
-    that an entry got of late, inf until that was measured.
+    the latent frame of an entry's newest key, `place` its token in it. `worth` orders
+    entries where some must give way, inf until it is known: the attention that one got of late, or
+    how unlike newer keys it is.
     """
 
     keys: Tensor
@@ -28,14 +29,14 @@ class Entries:
     mass: Tensor
     frame: Tensor
     place: Tensor
-    asked: Tensor
+    worth: Tensor
 
     @property
     def owned(self) -> dict[str, Tensor]:
         """All but the values, which lie in front of a larger tensor."""
         return {
             "keys": self.keys, "codes": self.codes, "mass": self.mass, "frame": self.frame,
-            "place": self.place, "asked": self.asked,
+            "place": self.place, "worth": self.worth,
         }  # fmt: skip
 
 
@@ -53,3 +54,9 @@ def entry_bytes(shape: CacheShape, index: Index) -> int:
     facts = sum(dtype.itemsize for dtype in FACTS.values())
     codes = index.code_width * index.code_dtype.itemsize
     return shape.head_dim * shape.dtype.itemsize + codes + facts
+
+
+def grid(slots: Tensor) -> tuple[Tensor, Tensor]:
+    """Batch and head numbers that go with slots (b, n, s)."""
+    b, n = (torch.arange(size, device=slots.device) for size in slots.shape[:2])
+    return b.view(-1, 1, 1), n.view(1, -1, 1)

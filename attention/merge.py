@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from .ann.nearest import Coded, Index
-from .entries import Entries
+from .entries import Entries, grid
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,8 @@ class Rules:
     """When keys are merged: above the cosine `threshold` (n, 1), or, for want of room, above
     `floor`. Entries of the first `sink_frames` stay as they are. `centre` (b, n, 1, d) is taken off
     keys before they are compared: what all keys of a head share says nothing. An entry counts as
-    `most_mass` keys at most; from then on, what is merged into it outweighs what was.
+    `most_mass` keys at most; from then on, what is merged into it outweighs what was. Where nothing
+    is merged (unlike.py), the newest `recent_frames` stay too.
     """
 
     threshold: Tensor
@@ -32,6 +33,7 @@ class Rules:
     sink_frames: int
     most_mass: float
     centre: Tensor
+    recent_frames: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +68,15 @@ def absorb(layer: int, entries: Entries, new: NewFrame, rules: Rules, index: Ind
     _write_newest(entries, new, codes, slots)
     entries.mass.scatter_add_(2, slots, (~merging).to(entries.mass.dtype))
     entries.mass.clamp_(max=rules.most_mass)
-    fresh = torch.where(merging, entries.asked.gather(2, slots), torch.inf)
-    entries.asked.scatter_(2, slots, fresh)
+    fresh = torch.where(merging, entries.worth.gather(2, slots), torch.inf)
+    entries.worth.scatter_(2, slots, fresh)
 
 
 def observe(entries: Entries, weights: Tensor, decay: float) -> None:
     """Note the share of attention `weights` (b, n, t) that the first slots got in a pass."""
-    asked = entries.asked[:, :, : weights.shape[2]]
-    seen = decay * asked + (1 - decay) * weights
-    asked.copy_(torch.where(asked.isinf(), weights, seen))
+    known = entries.worth[:, :, : weights.shape[2]]
+    seen = decay * known + (1 - decay) * weights
+    known.copy_(torch.where(known.isinf(), weights, seen))
 
 
 def _most_similar(similarity: Tensor, merging: Tensor, lacking: Tensor, floor: float) -> Tensor:
@@ -86,7 +88,7 @@ def _most_similar(similarity: Tensor, merging: Tensor, lacking: Tensor, floor: f
 
 def _merge(entries: Entries, new: NewFrame, target: Tensor, merging: Tensor) -> None:
     """Add the merging keys' mass and values to their targets, several to one at once."""
-    where = (*_grid(target), target)
+    where = (*grid(target), target)
     weight = merging.to(entries.mass.dtype)
     before = entries.values[where].float()
     entries.mass.index_put_(where, weight, accumulate=True)
@@ -98,8 +100,8 @@ def _merge(entries: Entries, new: NewFrame, target: Tensor, merging: Tensor) -> 
 def _evict(entries: Entries, spare: Tensor, wanted: Tensor, *, most: int) -> None:
     """Empty the least attended `spare` entries until `wanted` (b, n, 1) slots are free."""
     lacking = wanted - (entries.mass == 0).sum(-1, keepdim=True)
-    unmeasured = torch.finfo(entries.asked.dtype).max
-    score = entries.asked.clamp(max=unmeasured).masked_fill(~spare, torch.inf)
+    unmeasured = torch.finfo(entries.worth.dtype).max
+    score = entries.worth.clamp(max=unmeasured).masked_fill(~spare, torch.inf)
     count = min(most, score.shape[2])
     least = score.topk(count, dim=-1, largest=False, sorted=True).indices
     rank = torch.arange(count, device=least.device)
@@ -127,8 +129,8 @@ def _write_newest(entries: Entries, new: NewFrame, codes: Tensor, slots: Tensor)
     last = torch.full_like(entries.frame, -1, dtype=torch.long)
     last.scatter_reduce_(2, slots, number, "amax")
     last = last.gather(2, slots)  # (b, n, s): whoever shares a slot writes the same
-    where = (*_grid(slots), slots)
-    source = (*_grid(last), last)
+    where = (*grid(slots), slots)
+    source = (*grid(last), last)
     entries.keys[where] = new.keys[source].to(entries.keys.dtype)
     entries.codes[where] = codes[source]
     entries.place[where] = last.to(entries.place.dtype)
@@ -136,9 +138,3 @@ def _write_newest(entries: Entries, new: NewFrame, codes: Tensor, slots: Tensor)
     empty = (entries.mass[where] == 0).unsqueeze(-1)
     values = torch.where(empty, new.values.to(entries.values.dtype), entries.values[where])
     entries.values[where] = values
-
-
-def _grid(at: Tensor) -> tuple[Tensor, Tensor]:
-    """Batch and head numbers that go with slots (b, n, s)."""
-    b, n = (torch.arange(size, device=at.device) for size in at.shape[:2])
-    return b.view(-1, 1, 1), n.view(1, -1, 1)

@@ -85,7 +85,7 @@ class AttentionOverride:
         computed = len(dense) * tokens + sparse * min(read.shape[3], tokens)
         pairs = float(q.shape[0] * tokens)
         self.stats.add_pairs(pairs * computed, pairs * q.shape[1] * tokens)
-        return attend_mixed(laid, [read], dense).transpose(1, 2) if sparse else None
+        return attend_mixed(laid, [read], dense, chosen.kernel).transpose(1, 2) if sparse else None
 
     def _poor_heads(
         self, layer: int, level: float, floor: float, laid: Laid, read: Tensor

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .block_order import QUERY_BLOCK, Blocks, blocks_of, choose, tokens_of
-from .kernels.selected import attend_selected
+from .kernels.choice import AUTO, selected_kernel
 from .laid import Laid, LayingAttention, attend_laid, of_heads
 from .sparse_settings import SparseSelf
 from .sparse_stats import SparseStats
@@ -107,7 +107,7 @@ class SparseAttention:
         tokens = [tokens_read(layout, laid, *part, settings.density) for part in laid.parts]
         dense = history.dense_heads(layer, self.attention.rows, laid, tokens[-1])
         self._count(laid, tokens, len(dense))
-        return attend_mixed(laid, tokens, dense).transpose(1, 2)
+        return attend_mixed(laid, tokens, dense, settings.kernel).transpose(1, 2)
 
     def _count(self, laid: Laid, tokens: list[Tensor], dense_heads: int) -> None:
         """A head has so many pairs; block tails may be padded, so never more than dense."""
@@ -144,24 +144,24 @@ def tokens_read(layout: Layout, laid: Laid, queries: slice, own: int, density: f
     return torch.cat([picked, whole], -1)
 
 
-def attend_mixed(laid: Laid, tokens: list[Tensor], dense: list[int]) -> Tensor:
+def attend_mixed(laid: Laid, tokens: list[Tensor], dense: list[int], kernel: str = AUTO) -> Tensor:
     """Attention (b, n, s, d) over each part's `tokens`; over everything in the `dense` heads."""
     sparse = [head for head in range(laid.q.shape[1]) if head not in dense]
     if not sparse:
         return attend_laid(laid)
     if not dense:
-        return _attend_tokens(laid, tokens)
+        return _attend_tokens(laid, tokens, kernel)
     out = torch.empty_like(laid.q)
     out[:, dense] = attend_laid(of_heads(laid, dense))
-    out[:, sparse] = _attend_tokens(of_heads(laid, sparse), [t[:, sparse] for t in tokens])
+    some = [of_part[:, sparse] for of_part in tokens]
+    out[:, sparse] = _attend_tokens(of_heads(laid, sparse), some, kernel)
     return out
 
 
-def _attend_tokens(laid: Laid, tokens: list[Tensor]) -> Tensor:
+def _attend_tokens(laid: Laid, tokens: list[Tensor], kernel: str) -> Tensor:
+    attend = selected_kernel(kernel, laid.q.device)
     made = [
-        attend_selected(
-            laid.q[:, :, queries], laid.keys, laid.values, laid.bias, of_part, QUERY_BLOCK
-        )
+        attend(laid.q[:, :, queries], laid.keys, laid.values, laid.bias, of_part, QUERY_BLOCK)
         for (queries, _), of_part in zip(laid.parts, tokens, strict=True)
     ]
     return torch.cat(made, 2)

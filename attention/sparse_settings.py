@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .kernels.choice import AUTO
+from .kernels.choice import NAMES as KERNELS
+
 ORDERS = ("auto", "time", "lsh", "k-means")
 """What puts keys of the history that belong together side by side: when and where they were, or the
 bucket that they share. `auto` is `time`: on real activations its blocks hold more of the attention
@@ -18,7 +21,8 @@ class SparseSelf:
     `density` is the share of the history's blocks that a block of queries reads. Steps are dense
     until `dense_share` of the noise is gone, and so are `dense_layers`. A head whose blocks hold
     less than `recall_floor` of the attention of sampled queries is dense for the chunk. Histories
-    of fewer than `fewest_keys` keys are dense, since that is faster: None, as measured.
+    of fewer than `fewest_keys` keys are dense, since that is faster: None, as measured. `kernel`
+    names what attends to the chosen keys.
     """
 
     density: float = 0.3
@@ -28,12 +32,15 @@ class SparseSelf:
     recent_frames: int = 3
     order: str = "auto"
     fewest_keys: int | None = None
+    kernel: str = AUTO
 
     def __post_init__(self) -> None:
         if not 0 < self.density <= 1:
             raise ValueError(f"density must be above 0 and at most 1; got {self.density}")
         if self.order not in ORDERS:
             raise ValueError(f"order must be one of {', '.join(ORDERS)}; got {self.order!r}")
+        if self.kernel not in KERNELS:
+            raise ValueError(f"kernel must be one of {', '.join(KERNELS)}; got {self.kernel!r}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,9 @@
 """TempCache: a history of merged keys, a fixed number of entries a head however long the shot.
 
-It is filled by `merge.absorb`, frame by frame, so how a history was cut into chunks changes
-nothing. Keys are stored un-rotated and rotated when read: an entry stands where its newest key
-stood, at most `reach_frames` before the active frames. Tensors are (b, n, c, d) here: each head
-merges for itself.
+It is filled by `merge.absorb` or `unlike.keep_unlike`, frame by frame, so how a history was cut
+into chunks changes nothing. Keys are stored un-rotated and rotated when read: an entry stands where
+its newest key stood, at most `reach_frames` before the active frames. Tensors are (b, n, c, d)
+here: each head keeps its own.
 """
 
 from __future__ import annotations
@@ -21,11 +21,17 @@ from .merged_attention import MergedAttention
 from .rope import PositionTables, Rotation, position_tables, rotate, rotation
 from .snapshot import Snapshot
 from .temp_policy import TempCache
+from .unlike import keep_unlike
 
 SAMPLED_QUERIES = 16
 """Queries of a commit pass, spread over its tokens, by which attention to entries is measured."""
 ATTENTION_DECAY = 0.8
 """What remains of the attention measured before after one more commit."""
+
+
+def sampled_queries(policy: TempCache) -> int:
+    """Queries kept of a commit pass; none where attention does not decide what stays."""
+    return SAMPLED_QUERIES if policy.merges else 0
 
 
 def planned_bytes(shape: CacheShape, policy: TempCache, index: Index) -> int:
@@ -34,7 +40,7 @@ def planned_bytes(shape: CacheShape, policy: TempCache, index: Index) -> int:
     room = slots + shape.chunk_frames * shape.frame_tokens
     heads, size = shape.batch * shape.heads, shape.head_dim * shape.dtype.itemsize
     copies = shape.layers if shape.hold_rotated else 1
-    of_layer = slots * entry_bytes(shape, index) + (room + SAMPLED_QUERIES + 1) * size
+    of_layer = slots * entry_bytes(shape, index) + (room + sampled_queries(policy) + 1) * size
     of_copy = room * (size + torch.float32.itemsize)
     return heads * (shape.layers * of_layer + copies * of_copy)
 
@@ -96,7 +102,7 @@ class MergedCache:
     def attention_of_commit(self, visible: Sequence[int]) -> MergedAttention:
         """What finished frames look at as they are committed; which entries, is measured."""
         attention = self.attention(len(visible), visible)
-        attention.measured = True
+        attention.measured = self.policy.merges
         return attention
 
     def history(self, layer: int) -> tuple[Tensor, Tensor]:
@@ -145,7 +151,8 @@ class MergedCache:
         tokens = self.shape.frame_tokens
         count = keys_values[0][0].shape[1] // tokens
         for layer, (k, v) in enumerate(keys_values):
-            self._observe(layer)
+            if self.policy.merges:
+                self._observe(layer)
             if self.committed == 0:
                 first = k[:, :tokens].mean(1, keepdim=True)
                 self._centres[layer].copy_(first.transpose(1, 2))
@@ -155,7 +162,11 @@ class MergedCache:
                 new = NewFrame(
                     k[:, at].transpose(1, 2), v[:, at].transpose(1, 2), self.committed + i
                 )
-                absorb(layer, self._entries[layer], new, rules, self.index)
+                if self.policy.merges:
+                    absorb(layer, self._entries[layer], new, rules, self.index)
+                else:
+                    used = min(self._slots, self.extent[layer] + i * tokens)
+                    keep_unlike(self._entries[layer], new, rules, used)
         for _ in range(count):
             self.held.append(self.committed)
             self.committed += 1
@@ -287,7 +298,7 @@ class MergedCache:
             return torch.zeros(size, dtype=s.dtype, device=self.device)
 
         self._values = [empty(room) for _ in range(s.layers)]
-        self._asking = [empty(SAMPLED_QUERIES) for _ in range(s.layers)]
+        self._asking = [empty(sampled_queries(self.policy)) for _ in range(s.layers)]
         self._centres = [empty(1) for _ in range(s.layers)]
         self._rotated = [empty(room) for _ in range(copies)]
         self._bias = [

@@ -14,6 +14,9 @@ from .ann.choice import NAMES as INDEXES
 from .cache_policy import CachePolicy, WindowSink
 from .merge import Rules
 
+ATTENDED, ALIKE = "least attended", "alike"
+GIVES_WAY = (ATTENDED, ALIKE)
+
 
 @dataclass(frozen=True, slots=True)
 class TempCache(CachePolicy):
@@ -24,7 +27,11 @@ class TempCache(CachePolicy):
     similar ones above `floor`. The first `sink_frames` are never changed. `reach_frames` is the
     farthest that an entry stands before the active frames, None as far as its age. `most_mass` is
     the most keys that an entry counts as, None as many as it is made of: 1 keeps the newest of
-    like keys and forgets the rest. `index` names what finds the nearest key.
+    like keys and forgets the rest. `index` names what finds the nearest key. `gives_way` says what
+    goes where there is no room: the entries that are attended to least, or those whose key a newer
+    one says again. The latter is done instead of merging: threshold, floor, most_mass and index
+    are of no account then, and the newest `recent_frames`
+    stay whole, None for as many as half of the entries hold.
     """
 
     entry_frames: int
@@ -34,6 +41,8 @@ class TempCache(CachePolicy):
     reach_frames: int | None = None
     most_mass: float | None = None
     index: str = AUTO
+    gives_way: str = ATTENDED
+    recent_frames: int | None = None
 
     def __post_init__(self) -> None:
         if self.entry_frames <= self.sink_frames:
@@ -45,6 +54,10 @@ class TempCache(CachePolicy):
             raise ValueError(f"reach_frames must be at least 1; got {self.reach_frames}")
         if self.index not in INDEXES:
             raise ValueError(f"index must be one of {', '.join(INDEXES)}; got {self.index!r}")
+        if self.gives_way not in GIVES_WAY:
+            raise ValueError(
+                f"gives_way must be one of {', '.join(GIVES_WAY)}; got {self.gives_way!r}"
+            )
 
     @property
     def limit(self) -> int:
@@ -69,6 +82,11 @@ class TempCache(CachePolicy):
         return True
 
     @property
+    def merges(self) -> bool:
+        """Whether like keys become one; else they are kept or not, as they are."""
+        return self.gives_way == ATTENDED
+
+    @property
     def heads_differ(self) -> bool:
         """Each head merges for itself."""
         return True
@@ -81,4 +99,7 @@ class TempCache(CachePolicy):
         else:
             row = torch.full((heads,), of_heads, device=device)
         most = math.inf if self.most_mass is None else self.most_mass
-        return Rules(row.unsqueeze(-1), self.floor, self.sink_frames, most, centre)
+        room = self.entry_frames - self.sink_frames
+        recent = room // 2 if self.recent_frames is None else min(self.recent_frames, room)
+        recent = max(1, recent)
+        return Rules(row.unsqueeze(-1), self.floor, self.sink_frames, most, centre, recent)

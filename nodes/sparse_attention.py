@@ -8,12 +8,13 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..attention.cache_policy import WindowSink
+from ..attention.kernels import choice
 from ..attention.kv_storage import DENSE
 from ..attention.override import AttentionOverride
 from ..attention.placement import ON_DEVICE
 from ..attention.select import fewest_keys
 from ..attention.sparse_settings import SparseCross, SparseSelf, Sparsity
-from ..attention.temp_policy import TempCache
+from ..attention.temp_policy import ALIKE, ATTENDED, TempCache
 from ..errors import BadInput
 from ..samplers.settings import RolloutSettings
 from . import host, sockets
@@ -22,6 +23,7 @@ from .schema import build
 KEY = "longtake.attention"
 CUSTOM, WHERE_FASTER, ALWAYS, OFF = "custom", "where faster", "always", "off"
 MERGE_PADDING, PRUNE = "merge padding", "prune"
+GIVES_WAY = {"what differs": ALIKE, "merged": ATTENDED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +44,13 @@ PRESETS = {
 
 @dataclass(frozen=True, slots=True)
 class AskedAttention:
-    """What a MODEL carries: the cosine to merge its KV cache above, if so, and what is sparse."""
+    """What a MODEL carries: the cosine to merge its KV cache above, if so, what is sparse, and what
+    gives way in the cache.
+    """
 
     merge_above: float | None
     sparsity: Sparsity
+    gives_way: str = ALIKE
 
     def put_in_force(self, settings: RolloutSettings) -> RolloutSettings:
         """`settings` with it: a window's frames become as many entries."""
@@ -60,7 +65,9 @@ class AskedAttention:
                 "switch temp_cache off."
             )
         above, frames = self.merge_above, window.window_frames
-        merged = TempCache(frames, above, above, window.sink_frames, frames, most_mass=1)
+        merged = TempCache(
+            frames, above, above, window.sink_frames, frames, most_mass=1, gives_way=self.gives_way
+        )
         return replace(settings, cache=merged)
 
 
@@ -84,7 +91,12 @@ class SparseAttentionNode(io.ComfyNode):
             "merged (TempCache), queries read the blocks that matter (AnnSA), prompt padding "
             "counts once (AnnCA). What it did stands in the preview and in the report.",
             search_aliases=["fast-ar", "sparse attention", "tempcache", "block sparse", "speed"],
-            inputs=[io.Model.Input("model", tooltip="Any Wan model."), *_merging(), *_sparse()],
+            inputs=[
+                io.Model.Input("model", tooltip="Any Wan model."),
+                *_merging(),
+                *_sparse(),
+                *_chosen(),
+            ],
             outputs=[io.Model.Output()],
             hidden=[io.Hidden.unique_id],
         )
@@ -100,12 +112,16 @@ class SparseAttentionNode(io.ComfyNode):
         density: float,
         recall_floor: float,
         prompt_attention: str,
+        keep: str,
+        kernel: str,
     ) -> io.NodeOutput:
         """A clone of the model that carries the settings and overrides the host's attention."""
         chosen = PRESETS.get(preset) or Strength(merge_above, density, recall_floor)
-        sparsity = Sparsity(_of_self(self_attention, chosen), _of_prompt(prompt_attention))
+        of_self = _of_self(self_attention, chosen, _usable(kernel, model.load_device))
+        sparsity = Sparsity(of_self, _of_prompt(prompt_attention))
+        above = chosen.merge_above if temp_cache else None
         twin = model.clone()
-        host.attach(twin, KEY, AskedAttention(chosen.merge_above if temp_cache else None, sparsity))
+        host.attach(twin, KEY, AskedAttention(above, sparsity, GIVES_WAY[keep]))
         host.override_attention(twin, lambda before: AttentionOverride(sparsity, before))
         if sparsity.of_self is not None:
             _, reason = fewest_keys(sparsity.of_self.fewest_keys, model.load_device)
@@ -113,11 +129,21 @@ class SparseAttentionNode(io.ComfyNode):
         return io.NodeOutput(twin)
 
 
-def _of_self(when: str, chosen: Strength) -> SparseSelf | None:
+def _of_self(when: str, chosen: Strength, kernel: str) -> SparseSelf | None:
     if when == OFF:
         return None
-    least = 0 if when == ALWAYS else None
-    return SparseSelf(chosen.density, recall_floor=chosen.recall_floor, fewest_keys=least)
+    least, floor = 0 if when == ALWAYS else None, chosen.recall_floor
+    return SparseSelf(chosen.density, recall_floor=floor, fewest_keys=least, kernel=kernel)
+
+
+def _usable(kernel: str, device: Any) -> str:
+    reason = choice.missing_kernel(kernel, device)
+    if reason is not None:
+        raise BadInput(
+            f"the kernel {kernel} of ANN-Sparse Attention cannot be used on {device}: {reason}; "
+            "choose `auto`."
+        )
+    return kernel
 
 
 def _of_prompt(how: str) -> SparseCross | None:
@@ -137,8 +163,7 @@ def _merging() -> list[io.Input]:
             "temp_cache",
             default=False,
             tooltip="TempCache: the window of KV Cache Settings becomes as many entries for each "
-            "head, in which like keys of all of the shot are merged. True or false. Streaming "
-            "sampler only.",
+            "head, which reach back over all of the shot. True or false. Streaming sampler only.",
         ),
         io.Float.Input(
             "merge_above",
@@ -146,8 +171,8 @@ def _merging() -> list[io.Input]:
             min=0.5,
             max=1.01,
             step=0.01,
-            tooltip="TempCache, with `custom`: the likeness (cosine, no unit, 0.5 to 1.01) above "
-            "which keys are merged; 1.01 never merges.",
+            tooltip="TempCache, with `custom` and `merged`: the likeness (cosine, no unit, 0.5 to "
+            "1.01) above which keys are merged; 1.01 never merges.",
         ),
     ]
 
@@ -186,5 +211,26 @@ def _sparse() -> list[io.Input]:
             default=MERGE_PADDING,
             tooltip="AnnCA: `merge padding` is exact; `prune` also leaves out words that no query "
             "of the chunk is near; `off`: dense. The host's own sampler merges only.",
+        ),
+    ]
+
+
+def _chosen() -> list[io.Input]:
+    return [
+        io.Combo.Input(
+            "keep",
+            options=[*GIVES_WAY],
+            default="what differs",
+            tooltip="TempCache: `what differs` merges nothing, and where there is no room, keys "
+            "that newer ones say again give way; `merged` makes like keys one, then those that "
+            "are attended to least give way.",
+        ),
+        io.Combo.Input(
+            "kernel",
+            options=[*choice.NAMES],
+            default=choice.AUTO,
+            tooltip="AnnSA: what attends to the chosen keys. `auto` is `gathered`, plain PyTorch, "
+            "until another is shown to be faster; `flex` compiles FlexAttention; `triton` needs "
+            "an NVIDIA GPU.",
         ),
     ]

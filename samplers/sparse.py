@@ -86,7 +86,8 @@ class SparseRollout:
         if order in TIME_ORDERS or plan.filled != "by commits":
             return None
         if isinstance(cache, MergedCache):
-            entries, coded = cache.entries, isinstance(cache.index, BucketIndex)
+            entries = cache.entries
+            coded = cache.policy.merges and isinstance(cache.index, BucketIndex)
             return (lambda layer: entries(layer).codes[..., 0]) if coded else None
         self._codes.append(SlotCodes(cache, open_buckets(order, cache.shape)))
         return self._codes[-1].of

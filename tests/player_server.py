@@ -47,6 +47,7 @@ class FakeRun:
     chunk_s: float = 0.2  # from then on, for each
     end: str = "done"
     endless: bool = False
+    sparse: bool = False  # whether it says what sparse attention did
     prompts: tuple[tuple[int, str], ...] = ((0, "a red ball"),)  # (from frame, text)
     grain: float = 0.0  # of the pictures, so that they take as many bytes as real ones
 
@@ -76,6 +77,13 @@ def start(takes: Takes, sockets: Sockets, run: FakeRun) -> Take:
     return take
 
 
+def sparse_stats(chunk: int) -> dict[str, Any]:
+    """Another density after each chunk, the same recall, one head more that is dense."""
+    return {
+        "attention_density": 0.3 + 0.01 * chunk, "ann_recall": 0.91, "dense_fallbacks": chunk,
+    }  # fmt: skip
+
+
 def _produce(take: Take, controls: FakeControls, run: FakeRun) -> None:
     began, text = time.monotonic(), ""
     for first in range(0, run.frames, run.chunk_frames):
@@ -94,6 +102,7 @@ def _produce(take: Take, controls: FakeControls, run: FakeRun) -> None:
             chunk_p95_s=run.chunk_s,
             kv_bytes=7 << 20,
             kv_bytes_planned=8 << 20,
+            **(sparse_stats(first // run.chunk_frames) if run.sparse else {}),
             paused_s=controls.paused_s,
         )
         frames = numbered_frames(first, count, run.width, run.height, grain=run.grain)

@@ -8,19 +8,31 @@ import torch
 from longtake.attention.cache_shape import CacheShape
 from longtake.attention.history_cache import planned_bytes
 from longtake.attention.kv_storage import DENSE
-from longtake.attention.temp_policy import TempCache
-from longtake.benchmarks import attention, attention_layer
+from longtake.attention.temp_policy import ALIKE, TempCache
+from longtake.benchmarks import attention, attention_layer, attention_recall
 from longtake.benchmarks._attention_layer import layer_case
-from longtake.benchmarks._attention_speed import CASES, WINDOW, equal_memory
+from longtake.benchmarks._attention_plot import agreements, times
+from longtake.benchmarks._attention_recall import (
+    FULL,
+    FULL_INT8,
+    SHARES,
+    history_of,
+    memories,
+)
+from longtake.benchmarks._attention_speed import CASES, LONG_CASES, WINDOW, equal_memory
+from longtake.benchmarks._attention_synthetic import ORDERS, measured
 from longtake.benchmarks._report import Results
+from longtake.benchmarks._similarity import ssim
 from longtake.benchmarks.attention_quality import chunk_cases, psnr_moving
+from longtake.tests.tiny_model import randn
 
 SHAPE = CacheShape(6, 1, 4, 48, 8, 8, 3)
 
 
 def test_equal_memory_is_the_most_entries_that_fit_the_windows_bytes() -> None:
     most, frames = planned_bytes(SHAPE, WINDOW, DENSE, None), equal_memory(SHAPE)
-    taken = [planned_bytes(SHAPE, TempCache(frames + i), DENSE, None) for i in (0, 1)]
+    wanted = [TempCache(frames + i, gives_way=ALIKE) for i in (0, 1)]
+    taken = [planned_bytes(SHAPE, policy, DENSE, None) for policy in wanted]
     assert taken[0] <= most < taken[1]
 
 
@@ -35,14 +47,17 @@ def test_the_slope_is_the_growth_by_1000_frames_over_the_median() -> None:
 def test_claims_are_made_of_the_cases_that_were_run() -> None:
     plan = attention.Plan((64, 2048), 1, cases=tuple(CASES))
     results = Results("attention")
-    for name in CASES:
-        for history in plan.histories:
+    for history in plan.histories:
+        for name in plan.at(history):
             seconds = 10.0 if name == "dense" and history == 2048 else 1.0
-            results.samples[attention.label(name, history)] = [seconds] * 3
+            results.samples[attention.label(name, history)] = [seconds] * (3 + (name != "dense"))
+            results.bytes[f"KV cache: {attention.label(name, history)}"] = 1
     attention.claim(plan, results)
     held = {claim.text: claim.holds for claim in results.claims}
     assert held["TempCache is 5x faster than dense at 2048"]
     assert held["auto is no slower than dense at 64"]
+    assert held["TempCache: different sizes of its cache"]
+    assert "auto is no slower than dense at 2048" not in held  # it was not timed
 
 
 def test_psnr_looks_at_moving_pixels_only() -> None:
@@ -53,6 +68,21 @@ def test_psnr_looks_at_moving_pixels_only() -> None:
     still = truth.clone()
     still[:, :, 2:] += 0.3
     assert psnr_moving(still, truth) == pytest.approx(80)
+
+
+def test_ssim_is_its_formula_window_by_window() -> None:
+    a, b = (randn(2, 3, 9, 8, seed=i).sigmoid().double() for i in range(2))
+    found = []
+    for i in range(3):
+        for j in range(2):
+            x, y = (one[..., i : i + 7, j : j + 7].flatten(2) for one in (a, b))
+            mx, my = x.mean(-1), y.mean(-1)
+            cov = (x * y).mean(-1) - mx * my
+            var = x.var(-1, unbiased=False) + y.var(-1, unbiased=False)
+            top = (2 * mx * my + 1e-4) * (2 * cov + 9e-4)
+            found.append(top / ((mx**2 + my**2 + 1e-4) * (var + 9e-4)))
+    assert ssim(a, b) == pytest.approx(float(torch.stack(found).mean()))
+    assert ssim(a, a) == pytest.approx(1)
 
 
 def test_every_case_of_the_quality_bench_fits_short_and_long_histories() -> None:
@@ -70,3 +100,50 @@ def test_sparse_steps_of_the_layer_bench_read_every_block_at_density_1() -> None
     assert {claim.text for claim in results.claims} == {
         f"AnnSA {d:g} is faster than dense at 128 keys" for d in (0.15, 0.3, 0.5)
     }
+
+
+def test_a_latent_frame_that_repeats_need_be_kept_once() -> None:
+    still = randn(1, 16, 8, 8).expand(8, -1, -1, -1)
+    found = measured(still, 0)
+    for share in ("25%", "50%"):
+        assert found[f"error: window, {share}"] < 1e-6
+        assert found[f"error: TempCache, {share}"] < 5e-3  # some tokens are there twice
+    assert all(0 < found[f"recall: {order}, density 0.3"] <= 1 for order in ORDERS)
+
+
+def test_a_temp_cache_never_takes_more_than_the_window_it_is_compared_with() -> None:
+    shape = CacheShape(6, 2, 4, 48, 4, 6, 3)
+    for turn in attention_recall.TURNS:
+        history = history_of(turn)
+        assert history % 3 == 0 and abs(history - turn - 9) <= 1
+        taken = {
+            name: planned_bytes(shape, policy, storage, history)
+            for name, (policy, storage) in memories(shape, history).items()
+        }
+        for share in SHARES:
+            assert taken[f"TempCache, {share:.0%}"] <= taken[f"window, {share:.0%}"] < taken[FULL]
+        assert taken[FULL_INT8] < taken[FULL]
+
+
+def test_more_is_recalled_only_where_the_whole_interval_says_so() -> None:
+    row = {name: 0.5 for share in SHARES for name in (f"TempCache, {share:.0%}", FULL, FULL_INT8)}
+    rows = [{**row, "window, 10%": 0.4, "window, 25%": 0.6, "window, 50%": 0.4 + 0.2 * (i % 2)}
+            for i in range(8)]  # fmt: skip
+    found = attention_recall.Recalled()
+    attention_recall.summarise(found, "turn 16", rows)
+    assert [claim.holds for claim in found.claims] == [True, False, False]
+    assert found.differences["turn 16: TempCache, 10% less window, 10%"].mean == pytest.approx(0.1)
+
+
+def test_what_is_plotted_is_what_was_measured() -> None:
+    def one(value: float) -> dict[str, float]:
+        return {"median": value, "mean": value, "low": value - 1, "high": value + 1}
+
+    speed = {"figures": {f"{name}, history {h}": one(h / 64) for name in LONG_CASES
+                         for h in (256, 64)} | {"PSNR: dense, history 64": one(9)}}  # fmt: skip
+    assert times(speed)["dense"] == [(64, 1, 0, 2), (256, 4, 3, 5)]
+    names = [FULL, FULL_INT8, *(f"{k}, {s:.0%}" for k in ("window", "TempCache") for s in SHARES)]
+    recall = {"figures": {f"turn 32, history 42: {what}{name}": one(len(what))
+                          for name in names for what in ("", "MB: ")}}  # fmt: skip
+    assert agreements(recall)["TempCache"] == [(4, 0, -1, 1)] * 3
+    assert agreements(recall)[FULL_INT8] == [(4, 0, -1, 1)]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from longtake.attention.override import AttentionOverride
 from longtake.attention.sparse_settings import SparseCross, SparseSelf, Sparsity
-from longtake.attention.temp_policy import TempCache
+from longtake.attention.temp_policy import ALIKE, ATTENDED, TempCache
 from longtake.errors import BadInput
 from longtake.headless.events import FileSaved
 from longtake.tests.node_bench import Bench
@@ -64,6 +64,9 @@ def test_temp_cache_takes_the_windows_place_in_a_clone_of_the_model(bench: Bench
     chosen = rollout.settings.cache
     assert isinstance(chosen, TempCache)
     assert (chosen.entry_frames, chosen.threshold, chosen.reach_frames) == (5, 0.97, 5)
+    assert chosen.gives_way == ALIKE
+    rollout, _ = made(bench, preset="quality", temp_cache=True, keep="merged")
+    assert rollout.settings.cache.gives_way == ATTENDED
     assert rollout.settings.sparsity.of_self == SparseSelf(0.5, recall_floor=0.9)
     model, _, _ = bench.run("LongtakeLoadDemoModel")
     bench.run("LongtakeSparseAttention", model=model)
@@ -82,6 +85,14 @@ def test_temp_cache_over_a_full_history_is_refused(bench: Bench) -> None:
             "LongtakeSampler", model=model, prompts=prompts, schedule=schedule, kv_cache=cache,
             width=32, height=32, length=9.0,
         )  # fmt: skip
+
+
+def test_a_kernel_is_chosen_by_name_and_refused_where_it_cannot_be_used(bench: Bench) -> None:
+    rollout, _ = made(bench, self_attention="always", kernel="gathered")
+    assert rollout.settings.sparsity.of_self.kernel == "gathered"
+    model, _, _ = bench.run("LongtakeLoadDemoModel")
+    with pytest.raises(BadInput, match="the kernel triton .* choose `auto`"):
+        bench.run("LongtakeSparseAttention", model=model, kernel="triton")
 
 
 # The override, called as the host calls it: (dense, q, k, v, heads, transformer_options=...)

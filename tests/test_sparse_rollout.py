@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 
 from longtake.attention.cache_policy import FullHistory, WindowSink
 from longtake.attention.sparse_settings import SparseCross, SparseSelf, Sparsity
-from longtake.attention.temp_policy import TempCache
+from longtake.attention.temp_policy import ALIKE, GIVES_WAY, TempCache
 from longtake.errors import BadInput
 from longtake.samplers.cache_plan import planned_bytes
 from longtake.samplers.denoiser import local_denoiser
@@ -23,6 +24,8 @@ from longtake.tests.tiny_model import TINY, random_dit, settings
 DIT = random_dit()
 EVERY_BLOCK = SparseSelf(1.0, 0.0, (), 0.0, fewest_keys=0)
 FEW_BLOCKS = SparseSelf(0.3, 0.0, (), 0.0, fewest_keys=0, recent_frames=1)
+
+CACHES = [WindowSink(9, 1), TempCache(5, 0.9, index="k-means"), TempCache(5, gives_way=ALIKE)]
 
 
 def made(chosen: RolloutSettings, finished: list[Chunk] | None = None) -> list[Chunk]:
@@ -42,13 +45,14 @@ def chosen(**changes: Any) -> RolloutSettings:
 
 def test_a_merged_cache_that_never_merges_makes_the_same_video_bit_for_bit() -> None:
     dense = made(chosen(cache=FullHistory()))
-    merged = made(chosen(cache=TempCache(12, 1.01)))
-    assert torch.equal(latents(dense), latents(merged))
+    for policy in (TempCache(12, 1.01), TempCache(12, gives_way=ALIKE)):
+        assert torch.equal(latents(dense), latents(made(chosen(cache=policy))))
 
 
 def test_a_merged_cache_takes_the_planned_bytes_whatever_the_length() -> None:
-    for length in (6, 12):
-        s = replace(chosen(cache=TempCache(4, 0.9, sink_frames=1)), length=length)
+    for length, gives_way in product((6, 12), GIVES_WAY):
+        policy = TempCache(4, 0.9, sink_frames=1, gives_way=gives_way)
+        s = replace(chosen(cache=policy), length=length)
         planned = planned_bytes(s, TINY, torch.float32)
         assert {chunk.kv_bytes for chunk in made(s)} == {planned}
 
@@ -62,7 +66,7 @@ def test_reading_every_block_and_merging_padding_changes_nothing(cache: Any, ord
     torch.testing.assert_close(latents(sparse), latents(plain), rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("cache", [WindowSink(9, 1), TempCache(5, 0.9, index="k-means")])
+@pytest.mark.parametrize("cache", CACHES)
 @pytest.mark.parametrize("order", ["time", "k-means"])
 def test_replayed_is_uninterrupted_bit_for_bit(cache: Any, order: str) -> None:
     s = chosen(cache=cache, sparsity=Sparsity(replace(FEW_BLOCKS, order=order), SparseCross(True)))
@@ -73,7 +77,7 @@ def test_replayed_is_uninterrupted_bit_for_bit(cache: Any, order: str) -> None:
         assert torch.equal(latents(rest), latents(whole[done:]))
 
 
-@pytest.mark.parametrize("cache", [WindowSink(9, 1), TempCache(5, 0.9, index="k-means")])
+@pytest.mark.parametrize("cache", CACHES)
 @pytest.mark.parametrize("order", ["time", "k-means"])
 def test_restored_from_a_snapshot_is_uninterrupted_bit_for_bit(cache: Any, order: str) -> None:
     s = chosen(cache=cache, sparsity=Sparsity(replace(FEW_BLOCKS, order=order), SparseCross()))

@@ -228,7 +228,7 @@ def test_the_least_attended_entries_give_way() -> None:
     cache = filled(TempCache(2, NEVER, floor=2.0), 2)
     asked = torch.arange(2.0 * TOKENS).flip(0).expand(1, HEADS, -1)
     for layer in range(SHAPE.layers):
-        cache.entries(layer).asked.copy_(asked)
+        cache.entries(layer).worth.copy_(asked)
         nothing = torch.zeros(1, TOKENS, HEADS, DIM)
         cache.attention_of_commit((1,))(layer, nothing, nothing, nothing)  # asks all alike
     cache.commit(chunk_kv(range(2, 3)))
@@ -241,7 +241,7 @@ def test_an_entry_that_was_just_merged_into_does_not_give_way_to_the_same_frame(
     asked = torch.arange(1.0, 2 * TOKENS + 1).expand(1, HEADS, -1)  # the first least of all
     (old, _), new = frame_kv(0), chunk_kv(range(2, 3))
     new[0][0][:, 4] = old[:, 0]  # one key is the first entry's again, five need room
-    cache.entries(0).asked.copy_(asked)
+    cache.entries(0).worth.copy_(asked)
     cache.commit(new)
     kept = cache.entries(0)
     assert (kept.mass[..., 0] == 2).all() and (kept.mass.sum(-1) == 2 * TOKENS + 1).all()
@@ -262,7 +262,7 @@ def test_attention_is_measured_from_the_queries_of_the_pass() -> None:
         rotate(keys, rotation([0, 1], 2, 3, DIM)),
     )
     share = (logits / DIM**0.5).softmax(-1).mean(2)
-    found = cache.entries(0).asked[..., : 2 * TOKENS]
+    found = cache.entries(0).worth[..., : 2 * TOKENS]
     # the first frame was measured once before, the second only now
     torch.testing.assert_close(found[..., TOKENS:], share[..., TOKENS:], rtol=1e-4, atol=1e-6)
 
@@ -343,6 +343,20 @@ def test_denoising_only_reads_the_entries() -> None:
             assert torch.equal(tensor, before.tensors[name])
             continue
         assert torch.equal(tensor[used[layer]], before.tensors[name][used[layer]])
+
+
+def test_the_order_of_entries_changes_nothing() -> None:
+    cache = filled(TempCache(6, 0.9, sink_frames=1), 9, similar=3)
+    kept, stop = cache.entries(0), cache.extent[0]
+    before = cache.attention(2)(0, *queries())
+    order = randn(1, HEADS, stop, seed=7).argsort(-1)
+    cache.commit([(k_none(), k_none())] * SHAPE.layers)  # nothing, but rotated keys are made anew
+    for tensor in (*kept.owned.values(), kept.values):
+        index = (
+            order if tensor.ndim == 3 else order.unsqueeze(-1).expand(-1, -1, -1, tensor.shape[3])
+        )
+        tensor[:, :, :stop] = tensor[:, :, :stop].gather(2, index)
+    torch.testing.assert_close(cache.attention(2)(0, *queries()), before, rtol=1e-5, atol=1e-6)
 
 
 def test_thresholds_can_be_each_heads_own() -> None:

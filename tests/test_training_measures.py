@@ -14,7 +14,7 @@ from longtake.training.card import card
 from longtake.training.estimate import Estimate, estimate
 from longtake.training.evaluate import QUICK, Job, write_card
 from longtake.training.kit import Recipe
-from longtake.training.measures import _entering_agreement, band_agreement
+from longtake.training.measures import band_agreement, entering_agreement
 
 
 def test_the_interval_covers_the_true_mean_about_as_often_as_it_says() -> None:
@@ -77,6 +77,6 @@ def test_clips_are_numbered_from_the_seed(tmp_path: Path) -> None:
 def test_what_enters_is_the_last_columns_of_the_band() -> None:
     picture, other = randn(3, 64, 96), randn(3, 64, 96, seed=1)
     other[:, 16:46, -12:] = picture[:, 16:46, -12:]
-    assert _entering_agreement(other, picture) == pytest.approx(1.0, abs=1e-4)
+    assert entering_agreement(other, picture) == pytest.approx(1.0, abs=1e-4)
     other[:, 16:46, -12:] = -picture[:, 16:46, -12:]
-    assert _entering_agreement(other, picture) == pytest.approx(-1.0, abs=1e-4)
+    assert entering_agreement(other, picture) == pytest.approx(-1.0, abs=1e-4)

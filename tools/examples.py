@@ -20,6 +20,8 @@ HALF_A_MINUTE = """0: a red ball bouncing over green hills by day, clear sky, th
 15: a purple ball bouncing over snowy mountains at night, clear sky, the camera pans left
 22.5: a white ball bouncing over green hills by day, cloudy sky, the camera pans right"""
 
+THERE_AND_BACK = """0: a red ball bouncing over green hills by day, clear sky, the camera pans left
+8: a red ball bouncing over green hills by day, clear sky, the camera pans right"""
 YELLOW = "a yellow ball bouncing over desert dunes at sunset, clear sky, the camera pans left"
 FROM_A_PICTURE = f"""0: {YELLOW}
 4: a yellow ball bouncing over snowy mountains at night, clear sky, the camera pans left"""
@@ -137,6 +139,21 @@ def fork_after_rewind() -> Example:
     return Example(api, places, [_group("Another way from here on", 1220, 260, 320, 440)])
 
 
+def long_memory() -> Example:
+    """There and back again on the memory of a window: keys that differ stay, queries read blocks of
+    them, and the preview says how much was read.
+    """
+    api = {**_world(THERE_AND_BACK), **_shot(seed=5, length=16.0), **_outputs("6")}
+    api["9"] = node(
+        "LongtakeSparseAttention", "ANN-Sparse Attention", model=["1", 0], preset="balanced",
+        temp_cache=True, merge_above=0.95, self_attention="always", density=0.3, recall_floor=0.85,
+        prompt_attention="merge padding", keep="what differs", kernel="auto",
+    )  # fmt: skip
+    api["5"]["inputs"]["model"] = ["9", 0]
+    places = {**PLACES, "9": (0, 300, 280, 270)}
+    return Example(api, places, [_group("What differs stays, blocks are read", 0, 300, 280, 270)])
+
+
 EXAMPLES = {
     "text_to_stream": text_to_stream,
     "long_shot": long_shot,
@@ -144,6 +161,7 @@ EXAMPLES = {
     "video_to_stream": video_to_stream,
     "continue_video": continue_video,
     "fork_after_rewind": fork_after_rewind,
+    "long_memory": long_memory,
 }
 BLUEPRINT = "Long shot"
 INSIDE = ("2", "4", "5", "6")

@@ -133,11 +133,11 @@ def recall(kit: Kit, seed: int, recipe: Recipe, *, windows: Sequence[int]) -> di
     truth = render(scene([shot], frame_count(recipe.length)), DEMO.height, DEMO.width)[0, -1]
     clip = as_chunks(encode_shots(kit.vae, [shot], recipe.length, DEMO.width)[0])
     history = clip[:-1]
-    found = {"decoded truth": _entering_agreement(decode(kit, clip)[-1], truth)}
+    found = {"decoded truth": entering_agreement(decode(kit, clip)[-1], truth)}
     for window in windows:
         chunks = sample(kit, replace(recipe, window=window), prompts, seed, history)
         last = decode(kit, [*history, *chunks])[-1]
-        found[f"window {window}"] = _entering_agreement(last, truth)
+        found[f"window {window}"] = entering_agreement(last, truth)
     return found
 
 
@@ -171,7 +171,7 @@ def band_agreement(picture: Tensor, truth: Tensor) -> float:
     return best
 
 
-def _entering_agreement(picture: Tensor, truth: Tensor) -> float:
+def entering_agreement(picture: Tensor, truth: Tensor) -> float:
     """Correlation of the tree band's columns that one chunk of panning right brings in."""
     a, b = (
         _without_row_means(one[:, 16:46, -FRAMES_PER_LATENT * DEMO.chunk_frames :])

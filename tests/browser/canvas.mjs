@@ -138,6 +138,7 @@ async function picture(page, { type, width, vue = false }) {
   await page.evaluate(async ({ type, width, vue }) => {
     await app.extensionManager.setting.set("Comfy.VueNodes.Enabled", vue);
     app.graph.clear();
+    app.graph.last_node_id = Math.floor(performance.now()); // a number used again brings old values
     const node = LiteGraph.createNode(type);
     app.graph.add(node);
     node.pos = [0, 0];

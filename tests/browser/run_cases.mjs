@@ -149,3 +149,23 @@ test("one press forks the shot at the playhead, where the page can do that", onP
   const asked = await player.page.evaluate(() => /** @type {any} */ (window).asked);
   assert.deepEqual(asked, [[take, 2.94], [take, 2.94]]);
 }));
+
+test("density, recall and fallbacks of sparse attention change while the run goes on", onPage(async (player) => {
+  await player.start({ ...SLOW, sparse: true });
+  const facts = player.root.getByLabel("Measurements").locator("div");
+  const read = (/** @type {string} */ name) => facts.filter({ hasText: name }).locator("dd").textContent();
+  await player.root.getByText("Sparse attention fell back to dense 1 times.").waitFor();
+  assert.equal(await read("recall"), "91 %");
+  const before = Number.parseInt(await read("density") ?? "", 10);
+  assert.ok(before >= 30);
+  await player.root.getByText("Sparse attention fell back to dense 4 times.").waitFor();
+  await eventually(async () => Number.parseInt(await read("density") ?? "", 10) >= before + 2, true);
+}));
+
+test("a dense run says nothing of sparse attention", onPage(async (player) => {
+  await player.start(SLOW);
+  await player.until(({ frames }) => Number(frames) >= 12);
+  const facts = player.root.getByLabel("Measurements");
+  await facts.getByText("speed").waitFor();
+  assert.equal(await facts.getByText("density").count(), 0);
+}));

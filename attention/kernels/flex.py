@@ -1,0 +1,85 @@
+"""Dense and selected attention with a bias for each key through PyTorch's FlexAttention.
+
+FlexAttention compiles one fused kernel from a function of a logit (arXiv 2412.05496). Only compiled
+does it never hold all logits, so it is used compiled or not at all: `backends.usable_backends` says
+where that can be. Chosen by name. Here tensors are (b, n, s, d).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask, flex_attention
+
+KEY_BLOCK = 128
+DENSE, SELECTED = "dense", "selected"
+
+Modify = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+
+
+def attend_biased(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
+    """The same signature and result as `biased.attend_biased`."""
+    of_keys = _with_bias(k, bias)
+    return _compiled(DENSE)(*_computed_in(q, k, v), score_mod=of_keys).to(q.dtype)
+
+
+def attend_selected(  # noqa: PLR0913
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, tokens: Tensor, query_block: int
+) -> Tensor:
+    """The same signature and result as `selected.attend_selected`.
+
+    Who reads a key is a table of blocks of queries by keys; blocks of keys that none of a block of
+    queries reads are never computed.
+    """
+    mask = _block_mask(read_table(tokens, k.shape[2]), query_block, q.shape[2])
+    attend, of_keys = _compiled(SELECTED), _with_bias(k, bias)
+    return attend(*_computed_in(q, k, v), score_mod=of_keys, block_mask=mask).to(q.dtype)
+
+
+def read_table(tokens: Tensor, keys: int) -> Tensor:
+    """Which of `keys` each block of queries reads, (b, n, blocks, keys) bool, from the numbers
+    `tokens` (b, n, blocks, m), -1 for none.
+    """
+    read = torch.zeros(*tokens.shape[:3], keys + 1, dtype=torch.bool, device=tokens.device)
+    read.scatter_(3, tokens.long().masked_fill(tokens < 0, keys), value=True)
+    return read[..., :keys]
+
+
+def _block_mask(read: Tensor, query_block: int, queries: int) -> BlockMask:
+    """FlexAttention's form of a table (b, n, query blocks, keys)."""
+    keys = read.shape[3]
+    used = F.pad(read, (0, -keys % KEY_BLOCK)).unflatten(3, (-1, KEY_BLOCK)).any(-1)
+    order = used.int().argsort(dim=-1, descending=True, stable=True).int()
+
+    def visible(b: Tensor, n: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return read[b, n, query // query_block, key]
+
+    return BlockMask.from_kv_blocks(
+        used.sum(-1).int(), order, BLOCK_SIZE=(query_block, KEY_BLOCK), mask_mod=visible,
+        seq_lengths=(queries, keys), compute_q_blocks=False,
+    )  # fmt: skip
+
+
+def _computed_in(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """On a CPU in float32: the C++ made for halves of any size does not compile (torch 2.13)."""
+    return tuple(x.float() if x.device.type == "cpu" else x for x in tensors)
+
+
+def _with_bias(k: Tensor, bias: Tensor | None) -> Modify:
+    """Always one and the same function of a logit, so that it is compiled once."""
+    of_keys = k.new_zeros(k.shape[:3], dtype=torch.float32) if bias is None else bias
+
+    def modify(score: Tensor, b: Tensor, n: Tensor, _query: Tensor, key: Tensor) -> Tensor:
+        return score + of_keys[b, n, key]
+
+    return modify
+
+
+@functools.cache
+def _compiled(_kind: str) -> Callable[..., Tensor]:
+    """FlexAttention, compiled for each kind of call by itself; an error where it cannot be."""
+    return torch.compile(flex_attention, dynamic=True, fullgraph=True)

@@ -1,0 +1,155 @@
+"""Scenery that comes back after the camera turned round, by what keeps the history.
+
+A true clip whose camera pans away for so many latent frames, turns, and comes back for about nine.
+The next chunk must show columns that left the picture some 20 latent frames ago; it is denoised
+over each memory. (What left longer ago the embedded model hardly finds again even in all of its
+history.) Keys and values of the history are those of dense attention, the same for all, so nothing
+but what a memory keeps makes a difference.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..attention.cache_policy import CachePolicy, FullHistory, WindowSink
+from ..attention.cache_shape import CacheShape
+from ..attention.history_cache import HistoryCache, open_cache, planned_bytes
+from ..attention.kv_storage import DENSE, Storage
+from ..attention.packed_store import Packed
+from ..attention.quantize import INT8
+from ..attention.temp_policy import ALIKE, TempCache
+from ..model.dit import KeysValues, TextKV, predict, project_text
+from ..model.preset import DEMO
+from ..model.vae.latent_format import frame_count
+from ..model.vae.streaming import StreamingDecoder
+from ..samplers.ladder import flow_ladder
+from ..training.attributes import caption, random_values
+from ..training.clips import latent_start
+from ..training.dataset import encode_shots
+from ..training.kit import Kit
+from ..training.measures import AFTER_TURN, HELD_OUT_SEED, entering_agreement
+from ..training.renderer import render
+from ..training.world import Shot, scene
+
+CHUNK = DEMO.chunk_frames
+DECODED_BEFORE = 6  # latent frames, so that the decoder has its memory
+SHARES = (0.10, 0.25, 0.50)
+FULL, FULL_INT8 = "full", "full, int8"
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """Latents (f, c, h, w) of which the last chunk is to be made again, the true last picture
+    (3, H, W), and the texts before and after the turn.
+    """
+
+    latents: Tensor
+    truth: Tensor
+    away: str
+    back: str
+    turn: int
+
+
+@torch.inference_mode()
+def recalled(kit: Kit, turn: int, seed: int) -> dict[str, float]:
+    """Agreement of what re-enters with the truth, and megabytes, by memory; "decoded truth" is what
+    the VAE alone reaches.
+    """
+    clip = there_and_back(kit, turn, seed)
+    texts = {text: _prompt(kit, text) for text in (clip.away, clip.back)}
+    caches = filled(kit, clip, texts)
+    found = {"decoded truth": _agreement(kit, clip, clip.latents[-CHUNK:])}
+    for name, cache in caches.items():
+        found[name] = _agreement(kit, clip, denoised(kit, texts[clip.back], cache, seed))
+        found[f"MB: {name}"] = cache.bytes / 1e6
+    return found
+
+
+def there_and_back(kit: Kit, turn: int, seed: int) -> Clip:
+    """The camera goes left until latent frame `turn`, then right."""
+    rng = random.Random(HELD_OUT_SEED + 980_000 + seed)
+    away = {**random_values(rng), "pan": "left", "weather": "clear"}
+    back = {**away, "pan": "right"}
+    shot = Shot(((0, away), (latent_start(turn), back)), rng.randrange(2**31))
+    texts = caption(away, rng), caption(back, rng)
+    frames = history_of(turn) + CHUNK
+    truth = render(scene([shot], frame_count(frames)), DEMO.height, DEMO.width)[0, -1]
+    latents = encode_shots(kit.vae, [shot], frames, DEMO.width)[0].float()
+    return Clip(latents, truth, *texts, turn)
+
+
+def history_of(turn: int) -> int:
+    """Latent frames before the chunk that is judged, in whole chunks."""
+    return round((turn + AFTER_TURN) / CHUNK) * CHUNK
+
+
+def memories(shape: CacheShape, history: int) -> dict[str, tuple[CachePolicy, Storage]]:
+    """Everything, everything in int8, and for each share of it a window and a TempCache in no more
+    bytes than the window's.
+    """
+    found: dict[str, tuple[CachePolicy, Storage]] = {
+        FULL: (FullHistory(), DENSE), FULL_INT8: (FullHistory(), Packed(INT8, CHUNK)),
+    }  # fmt: skip
+    for share in SHARES:
+        window = WindowSink(max(CHUNK, round(share * history)))
+        most = planned_bytes(shape, window, DENSE, None)
+        frames = window.window_frames
+        while planned_bytes(shape, merged(frames), DENSE, None) > most:
+            frames -= 1
+        found[f"window, {share:.0%}"] = window, DENSE
+        found[f"TempCache, {share:.0%}"] = merged(frames), DENSE
+    return found
+
+
+def merged(entry_frames: int) -> TempCache:
+    """TempCache as it is recommended."""
+    return TempCache(entry_frames, gives_way=ALIKE)
+
+
+def filled(kit: Kit, clip: Clip, texts: dict[str, TextKV]) -> dict[str, HistoryCache]:
+    """Every memory after the clip's history."""
+    c, history = kit.config, len(clip.latents) - CHUNK
+    side = clip.latents.shape[-2] // 2, clip.latents.shape[-1] // 2
+    shape = CacheShape(c.num_layers, 2, c.num_heads, c.head_dim, *side, CHUNK)
+    wanted = memories(shape, history)
+    caches = {n: open_cache(shape, p, store, history, "cpu") for n, (p, store) in wanted.items()}
+    for first in range(0, history, CHUNK):
+        text = texts[clip.back if first >= clip.turn else clip.away]
+        kept = _pass(kit, clip.latents[first : first + CHUNK], text, caches[FULL])
+        for cache in caches.values():
+            cache.commit(kept)
+    return caches
+
+
+def denoised(kit: Kit, text: TextKV, cache: HistoryCache, seed: int) -> Tensor:
+    """The next chunk (f, c, h, w) from the seed's noise, with the demo's guidance."""
+    size = CHUNK, 16, 2 * cache.shape.rows, 2 * cache.shape.columns
+    x = torch.randn(size, generator=torch.Generator().manual_seed(seed))
+    ladder = flow_ladder(DEMO.steps, DEMO.shift)
+    for now, after in zip(ladder, ladder[1:], strict=False):
+        t = torch.full((2, CHUNK), 1000 * now)
+        both = predict(kit.dit, x.expand(2, *size), t, text, cache.attention(CHUNK)).velocity
+        x = x + (after - now) * (both[1] + DEMO.guidance_scale * (both[0] - both[1]))
+    return x
+
+
+def _pass(kit: Kit, latents: Tensor, text: TextKV, cache: HistoryCache) -> tuple[KeysValues, ...]:
+    attention, t = cache.attention_of_commit((CHUNK,) * CHUNK), torch.zeros(2, CHUNK)
+    x = latents.expand(2, *latents.shape)
+    return predict(kit.dit, x, t, text, attention, keep=True).keys_values
+
+
+def _prompt(kit: Kit, text: str) -> TextKV:
+    """A text, and none, as the two rows of a guided pass."""
+    rows = torch.stack([kit.text.encode(one).embedding for one in (text, "")])
+    return project_text(kit.dit, rows[:, None])
+
+
+def _agreement(kit: Kit, clip: Clip, chunk: Tensor) -> float:
+    decoder = StreamingDecoder(kit.vae)
+    decoder.feed(clip.latents[-CHUNK - DECODED_BEFORE : -CHUNK])
+    return entering_agreement(decoder.feed(chunk)[-1], clip.truth)

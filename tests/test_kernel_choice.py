@@ -1,0 +1,110 @@
+"""Kernels by name: what is chosen, why not, and FlexAttention against stock operations."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+import torch
+
+from longtake.attention.backends import flex_reason
+from longtake.attention.kernels import choice, flex, selected
+from longtake.attention.kernels.biased import attend_biased
+from longtake.attention.laid import Laid
+from longtake.attention.sparse_self import SparseHistory
+from longtake.attention.sparse_settings import SparseSelf
+from longtake.attention.sparse_stats import SparseStats
+from longtake.tests.tiny_model import randn
+
+CPU = torch.device("cpu")
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # torch's own
+needs_flex = pytest.mark.skipif(flex_reason(CPU) is not None, reason=str(flex_reason(CPU)))
+
+
+def parts(s: int, t: int, dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
+    """q, k, v (b, n, ., d), those of k and v laid out as a cache has them."""
+    k, v = (randn(2, t + 3, 2, 48, seed=i).transpose(1, 2)[:, :, 2:-1] for i in (1, 2))
+    return [x.to(dtype) for x in (randn(2, 2, s, 48), k, v)]
+
+
+@pytest.mark.parametrize("kind", ["cpu", "cuda", "mps"])
+def test_no_kernel_but_the_portable_one_is_chosen_by_itself(kind: str) -> None:
+    device = torch.device(kind)
+    name, reason = choice.chosen_kernel(choice.AUTO, device)
+    assert name == choice.GATHERED and kind in reason
+    assert choice.missing_kernel(choice.AUTO, device) is None
+    assert choice.selected_kernel(choice.AUTO, device) is selected.attend_selected
+    for other in choice.NAMES[1:]:
+        assert choice.chosen_kernel(other, device)[0] == other
+
+
+def test_why_a_kernel_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    assert choice.missing_kernel(choice.TRITON, CPU) == "triton is not installed"
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: object())
+    assert "NVIDIA" in str(choice.missing_kernel(choice.TRITON, CPU))
+    assert choice.missing_kernel(choice.TRITON, torch.device("cuda")) is None
+    with pytest.raises(ValueError, match="kernel must be one of"):
+        SparseSelf(kernel="fastest")
+
+
+def test_sparse_attention_takes_the_kernel_of_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def named(name: str, device: torch.device) -> choice.AttendSelected:
+        asked.append((name, device))
+        return selected.attend_selected
+
+    monkeypatch.setattr("longtake.attention.sparse_self.selected_kernel", named)
+    settings = SparseSelf(0.3, 0.0, (), 0.0, fewest_keys=0, kernel=choice.TRITON)
+    q, k, v = parts(64, 400)
+    laid = Laid(q, k, v, None, 336, ((slice(0, 64), 64),), range(21), 16)
+    sparse = SparseHistory(settings, SparseStats(), sink_frames=0, fewest_keys=0)
+    sparse.over(_LaidOut(laid), 0.9)(1, q, k, v)
+    assert asked == [(choice.TRITON, CPU)]
+
+
+class _LaidOut:
+    rows = slice(None)
+
+    def __init__(self, laid: Laid) -> None:
+        self.made = laid
+
+    def laid(self, *_: object) -> Laid:
+        return self.made
+
+    def __call__(self, *_: object) -> torch.Tensor:
+        raise AssertionError("dense attention was not asked for")
+
+
+def test_a_table_of_who_reads_what() -> None:
+    tokens = torch.tensor([[[[3, 0, -1], [-1, -1, 4]]]])
+    read = flex.read_table(tokens, 5)
+    assert read[0, 0].int().tolist() == [[1, 0, 0, 1, 0], [0, 0, 0, 0, 1]]
+
+
+@needs_flex
+@pytest.mark.timeout(1200)  # it compiles
+@pytest.mark.parametrize("with_bias", [False, True])
+@pytest.mark.parametrize(("s", "t", "m"), [(37, 90, 33), (130, 301, 200)])
+def test_flex_attention_is_the_reference(s: int, t: int, m: int, *, with_bias: bool) -> None:
+    q, k, v = parts(s, t)
+    bias = randn(2, 2, t, seed=4) if with_bias else None
+    torch.testing.assert_close(
+        flex.attend_biased(q, k, v, bias), attend_biased(q, k, v, bias), rtol=1e-4, atol=1e-5
+    )
+    tokens = randn(2, 2, -(-s // 64), t, seed=3).argsort(-1)[..., :m]
+    tokens[..., 1::4] = -1
+    found = flex.attend_selected(q, k, v, bias, tokens, 64)
+    expected = selected.attend_selected(q, k, v, bias, tokens, 64)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@needs_flex
+@pytest.mark.timeout(1200)
+def test_flex_attention_in_half_precision() -> None:
+    q, k, v = parts(70, 150, torch.bfloat16)
+    tokens = randn(2, 2, 2, 150, seed=3).argsort(-1)[..., :70]
+    found = flex.attend_selected(q, k, v, None, tokens, 64)
+    expected = selected.attend_selected(*(x.float() for x in (q, k, v)), None, tokens, 64)
+    torch.testing.assert_close(found.float(), expected, rtol=3e-2, atol=2e-2)

@@ -1,0 +1,156 @@
+"""What stays where nothing is merged: against the rule written with lists, and against dense."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from longtake.attention.ann.nearest import Exact
+from longtake.attention.cache_policy import FullHistory
+from longtake.attention.kv_cache import KVCache
+from longtake.attention.temp_cache import MergedCache, planned_bytes
+from longtake.attention.temp_policy import ALIKE, TempCache
+from longtake.attention.unlike import EVERY
+from longtake.tests.laws import examples
+from longtake.tests.test_temp_cache import (
+    HEADS,
+    SHAPE,
+    TOKENS,
+    chunk_kv,
+    fill,
+    filled,
+    frame_kv,
+    queries,
+)
+
+
+def policy(
+    entries: int, sink: int = 0, recent: int | None = 2, reach: int | None = None
+) -> TempCache:
+    """A TempCache that merges nothing."""
+    return TempCache(
+        entries, sink_frames=sink, recent_frames=recent, reach_frames=reach, gives_way=ALIKE
+    )
+
+
+def kept_by_lists(frames: int, chosen: TempCache, similar: int, head: int) -> set[tuple[int, int]]:
+    """Latent frame and place of every key of layer 0 that stays, by the rule's own words."""
+    kept: dict[tuple[int, int], tuple[Tensor, float]] = {}
+    room = chosen.entry_frames - chosen.sink_frames
+    recent = max(1, room // 2 if chosen.recent_frames is None else min(chosen.recent_frames, room))
+    centre = frame_kv(0, like=0 if similar == 0 else None)[0][0, :, head].mean(0)
+    for frame in range(frames):
+        keys = chunk_kv(range(frame, frame + 1), similar)[0][0][0, :, head] - centre
+        asking = keys[frame % EVERY :: EVERY]
+        for at, (key, likeness) in kept.items():
+            cosine = float(torch.cosine_similarity(key[None], asking, dim=-1).max())
+            kept[at] = key, max(likeness, cosine)
+        while len(kept) + TOKENS > chosen.entry_frames * TOKENS:
+            spare = [at for at in kept if chosen.sink_frames <= at[0] <= frame - recent]
+            del kept[max(spare, key=lambda at: kept[at][1])]
+        kept |= {(frame, place): (key, -torch.inf) for place, key in enumerate(keys)}
+    return set(kept)
+
+
+@examples(25)
+@given(
+    frames=st.integers(1, 12),
+    entries=st.integers(4, 6),
+    sink=st.integers(0, 2),
+    recent=st.none() | st.integers(1, 9),
+    similar=st.integers(0, 12),
+    chunk=st.integers(1, 3),
+)
+def test_what_a_newer_key_says_again_gives_way(  # noqa: PLR0913
+    frames: int, entries: int, sink: int, recent: int | None, similar: int, chunk: int
+) -> None:
+    chosen = policy(entries, sink, recent)
+    cache = filled(chosen, frames, similar, chunk)
+    found = cache.entries(0)
+    for head in range(HEADS):
+        used = found.mass[0, head] > 0
+        at = zip(
+            found.frame[0, head][used].tolist(), found.place[0, head][used].tolist(), strict=True
+        )
+        assert set(at) == kept_by_lists(frames, chosen, similar, head)
+    assert (found.mass <= 1).all() and cache.plain(0)
+
+
+def test_every_entry_is_a_key_and_its_own_value() -> None:
+    cache = filled(policy(4), 11, similar=3)
+    for layer in range(SHAPE.layers):
+        found = cache.entries(layer)
+        known = [chunk_kv(range(f, f + 1), 3)[layer] for f in range(11)]
+        for n in range(HEADS):
+            for slot, (frame, place) in enumerate(
+                zip(found.frame[0, n].tolist(), found.place[0, n].tolist(), strict=True)
+            ):
+                key, value = (x[0, place, n] for x in known[frame])
+                assert torch.equal(found.keys[0, n, slot], key)
+                assert torch.equal(found.values[0, n, slot], value)
+
+
+def test_what_never_came_back_stays_however_old() -> None:
+    cache = MergedCache(SHAPE, policy(4), Exact())
+    once, again = frame_kv(1), frame_kv(2)
+    for frame in range(20):
+        k, v = once if frame == 1 else again
+        cache.commit([(k, v)] * SHAPE.layers)
+    frames = cache.entries(0).frame[0]
+    assert ((frames == 1).sum(-1) == TOKENS).all() and ((frames >= 18).sum(-1) == 2 * TOKENS).all()
+
+
+@pytest.mark.parametrize("chunk", [1, 3])
+def test_within_the_budget_it_is_dense_bit_for_bit(chunk: int) -> None:
+    full = KVCache(SHAPE, FullHistory(), 9)
+    kept = MergedCache(SHAPE, policy(9), Exact())
+    for cache in (full, kept):
+        fill(cache, 0, 9, 10**6, chunk)
+    for layer in range(SHAPE.layers):
+        dense, ours = (cache.attention(2)(layer, *queries()) for cache in (full, kept))
+        assert torch.equal(dense, ours)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_bytes_are_as_planned_and_no_queries_are_kept(dtype: torch.dtype) -> None:
+    shape, chosen = dataclasses.replace(SHAPE, dtype=dtype), policy(5, 1)
+    cache = MergedCache(shape, chosen, Exact())
+    assert cache.bytes == planned_bytes(shape, chosen, Exact())
+    assert cache.bytes < planned_bytes(shape, TempCache(5, sink_frames=1), Exact())
+    for frame in range(8):
+        kv = [tuple(x.to(dtype) for x in kv) for kv in chunk_kv(range(frame, frame + 1))]
+        cache.commit(kv)  # type: ignore[arg-type]
+    assert cache.bytes == planned_bytes(shape, chosen, Exact())
+    assert cache.extent == [5 * TOKENS] * SHAPE.layers
+
+
+def test_a_restored_snapshot_goes_on_bit_for_bit_and_a_rewind_leaves_room() -> None:
+    one, other = (MergedCache(SHAPE, policy(4, 1), Exact()) for _ in range(2))
+    fill(one, 0, 8, 3, 2)
+    other.restore(one.snapshot())
+    for cache in (one, other):
+        fill(cache, 8, 12, 3, 2)
+        cache.retain([0, 10])
+        fill(cache, 12, 16, 3, 2)
+    assert (one.entries(0).mass == 1).all()
+    for layer in range(SHAPE.layers):
+        assert torch.equal(*(c.attention(2)(layer, *queries()) for c in (one, other)))
+
+
+def test_latent_frames_of_one_token() -> None:
+    shape = dataclasses.replace(SHAPE, rows=1, columns=1)
+    cache = MergedCache(shape, policy(3), Exact())
+    for frame in range(9):
+        kv = chunk_kv(range(frame, frame + 1))
+        cache.commit([(k[:, :1], v[:, :1]) for k, v in kv])
+    assert cache.entries(0).frame[0, 0].max() == 8 and cache.extent == [3, 3]
+
+
+def test_a_policy_that_is_not_known_is_refused() -> None:
+    with pytest.raises(ValueError, match="least attended, alike"):
+        TempCache(3, gives_way="oldest")
