@@ -123,9 +123,8 @@ class SparseAttentionNode(io.ComfyNode):
         twin = model.clone()
         host.attach(twin, KEY, AskedAttention(above, sparsity, GIVES_WAY[keep]))
         host.override_attention(twin, lambda before: AttentionOverride(sparsity, before))
-        if sparsity.of_self is not None:
-            _, reason = fewest_keys(sparsity.of_self.fewest_keys, model.load_device)
-            host.say(cls.hidden.unique_id, f"Sparse self-attention {self_attention}: {reason}.")
+        if of_self is not None:
+            host.say(cls.hidden.unique_id, _said(self_attention, of_self, model.load_device))
         return io.NodeOutput(twin)
 
 
@@ -134,6 +133,12 @@ def _of_self(when: str, chosen: Strength, kernel: str) -> SparseSelf | None:
         return None
     least, floor = 0 if when == ALWAYS else None, chosen.recall_floor
     return SparseSelf(chosen.density, recall_floor=floor, fewest_keys=least, kernel=kernel)
+
+
+def _said(when: str, of_self: SparseSelf, device: Any) -> str:
+    _, reason = fewest_keys(of_self.fewest_keys, device)
+    kernel, why = choice.chosen_kernel(of_self.kernel, device)
+    return f"Sparse self-attention {when}: {reason}. Kernel {kernel}: {why}."
 
 
 def _usable(kernel: str, device: Any) -> str:

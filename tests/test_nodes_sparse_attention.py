@@ -87,6 +87,25 @@ def test_temp_cache_over_a_full_history_is_refused(bench: Bench) -> None:
         )  # fmt: skip
 
 
+def test_the_node_says_why_it_is_dense_and_which_kernel_it_would_take(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from longtake.nodes import sparse_attention
+
+    said: list[str] = []
+    monkeypatch.setattr(sparse_attention.host, "say", lambda _, text: said.append(text))
+    model, _, _ = bench.run("LongtakeLoadDemoModel")
+    bench.run("LongtakeSparseAttention", model=model)
+    bench.run("LongtakeSparseAttention", model=model, self_attention="always", kernel="gathered")
+    bench.run("LongtakeSparseAttention", model=model, self_attention="off")
+    none = "no committed result shows"
+    assert said == [
+        f"Sparse self-attention where faster: dense, since {none} it to be faster on cpu. "
+        f"Kernel gathered: {none} another kernel to be faster on cpu.",
+        "Sparse self-attention always: as asked for. Kernel gathered: chosen by name.",
+    ]
+
+
 def test_a_kernel_is_chosen_by_name_and_refused_where_it_cannot_be_used(bench: Bench) -> None:
     rollout, _ = made(bench, self_attention="always", kernel="gathered")
     assert rollout.settings.sparsity.of_self.kernel == "gathered"
