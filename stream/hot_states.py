@@ -70,11 +70,14 @@ class HotStates:
         return state.snapshot if state.made_for == made_for else None
 
     def clear(self) -> None:
-        """Give all memory back; on any thread."""
-        self._states.clear()
+        """Give all memory back, as where there is no more room; on any thread."""
+        for key in list(self._states):
+            self._let_go(key)
 
     def _let_go(self, key: str) -> None:
-        state = self._states.pop(key)
+        state = self._states.pop(key, None)
+        if state is None:  # another thread was there first
+            return
         size = f"{state.bytes / 2**20:.0f} MB"
         if state.disk is None:
             logger.info("A rollout's state of %s is let go; going on will replay it.", size)

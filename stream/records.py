@@ -81,11 +81,14 @@ def _guided(guidance: Guidance) -> str:
 
 
 class RecordWriter:
-    """Keeps the record of one chain; whoever makes its chunks holds their lock."""
+    """Keeps the record of one chain; whoever makes its chunks holds their lock. One of a newer
+    version is left as it is.
+    """
 
     def __init__(self, journal: Journal, chain: Chain, fps: float, lock: str) -> None:
         self.chain = chain
         self._path = _path(journal, chain.id)
+        self._foreign = is_newer(self._path)
         before = read(self._path)
         self._known = 0  # chunks that are noted
         if before is None:
@@ -103,6 +106,8 @@ class RecordWriter:
         self._known = max(self._known, index + 1)
 
     def _write(self, lines: Sequence[object], *, new: bool = False) -> None:
+        if self._foreign:
+            return
         text = "".join(json.dumps(line) + "\n" for line in lines)
         try:
             if not new and not _ends_whole(self._path):
@@ -146,6 +151,16 @@ def read(path: Path) -> Record | None:
     keys, frames = tuple(key for key, _ in chunks), tuple(count for _, count in chunks)
     facts = {name: value for name, value in first.items() if name not in ("longtake", "id")}
     return Record(first.get("id", path.stem), facts, keys, frames, frozenset(owned), used_s)
+
+
+def is_newer(path: Path) -> bool:
+    """Whether a record was written by a newer Longtake, which alone knows what it names."""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            first = _parsed(file.readline())
+    except OSError:
+        return False
+    return isinstance(first, dict) and first.get("longtake", 0) > VERSION
 
 
 def records(journal: Journal) -> list[Record]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..errors import BadInput, StorageError
 from .journal import Journal
-from .records import SUFFIX, Record, records
+from .records import SUFFIX, Record, is_newer, records
 
 CHUNK = ".safetensors"
 
@@ -21,6 +21,7 @@ class Usage:
 
     chunks: Mapping[str, int]
     found: tuple[Record, ...]  # the last used first
+    has_newer: bool = False  # records of a newer version, which cannot be read
 
     @property
     def total_bytes(self) -> int:
@@ -38,7 +39,11 @@ class Usage:
 
     @property
     def unknown(self) -> frozenset[str]:
-        """Chunks that no record names: of older versions, or of records that were lost."""
+        """Chunks that no record names: of older versions, or of records that were lost. None where
+        a newer version's record may name them.
+        """
+        if self.has_newer:
+            return frozenset()
         return frozenset(self.chunks) - {key for one in self.found for key in one.owned}
 
 
@@ -60,7 +65,8 @@ def usage(journal: Journal) -> Usage:
         key = path.name.split(".")[0]  # a chunk, or what else is kept under its address
         with contextlib.suppress(FileNotFoundError):  # removed meanwhile
             sizes[key] = sizes.get(key, 0) + path.stat().st_size
-    return Usage(sizes, tuple(records(journal)))
+    newer = any(is_newer(path) for path in journal.folder.glob(f"*{SUFFIX}"))
+    return Usage(sizes, tuple(records(journal)), newer)
 
 
 def collect(journal: Journal, budget_bytes: int, *, dry_run: bool = False) -> Freed:

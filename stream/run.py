@@ -25,6 +25,7 @@ from ..samplers.settings import RolloutSettings, TimedGuidance, TimedLora
 from .controls import Controls, Edit
 from .disk_cap import DiskCap
 from .drift import DriftMeter
+from .lock import ProcessLock
 from .making import Making
 from .out_of_memory import is_out_of_memory
 from .recache import recached
@@ -142,13 +143,13 @@ class Run:
         """
         if not self._begin(first):
             return
-        lock = self.rollout.journal.lock(self.rollout.id)
+        lock = self._locked()
         self.resumed_from = first or None
-        if first:
-            self._note(first - 1)  # what is shared is in use from now on
-        self.opened(first)
         self._thread = threading.get_ident()
         try:
+            if first:
+                self._note(first - 1)  # what is shared is in use from now on
+            self.opened(first)
             while self._making is None or self._begin(first):
                 chunk = self._next(first)
                 if chunk is None:
@@ -168,6 +169,13 @@ class Run:
             self._rest()
             self.closed()
             lock.release()
+
+    def _locked(self) -> ProcessLock:
+        try:
+            return self.rollout.journal.lock(self.rollout.id)
+        except LongtakeError:
+            self.controls.end(stopped=True)
+            raise
 
     def _next(self, first: int) -> Chunk | None:
         """Make chunk `first`; with a smaller plan if memory runs out."""

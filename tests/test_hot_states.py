@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from longtake.attention.cache_policy import WindowSink
 from longtake.attention.snapshot import Snapshot
 from longtake.samplers.rollout import Chunk
 from longtake.stream.hot_states import HotState, HotStates
@@ -161,3 +163,41 @@ def test_states_share_a_budget_and_the_longest_unused_gives_way(
     assert hot.find("d", "other") is None
     hot.clear()
     assert len(hot) == hot.bytes == 0
+
+
+def test_what_the_host_takes_back_goes_to_disk_or_is_said_to_be_gone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    hot, disk = plenty(), Snapshots(Journal(tmp_path), "m")
+    hot.keep("a", state(10, disk))
+    hot.keep("b", state(10))
+    with caplog.at_level(logging.INFO, logger="longtake"):
+        hot.clear()
+    assert disk.read("a") is not None and disk.read("b") is None
+    assert caplog.text.count("let go; going on will replay") == 1 and hot.bytes == 0
+
+
+def test_several_rollouts_share_the_budget_and_each_goes_on_with_its_bits(tmp_path: Path) -> None:
+    """A state that gave way is read from its snapshot, or replayed; nothing else is made again."""
+    window: dict[str, Any] = {"cache": WindowSink(5, 1)}  # states of one size
+    size = plenty()
+    list(rollout(tmp_path / "one", size, **window).chunks)
+    hot = HotStates(lambda: 3 * size.bytes)
+    made = {seed: rollout(tmp_path, hot, seed=seed, **window) for seed in range(5)}
+    for seed, shot in made.items():
+        shot.snapshot_chunks = 0 if seed == 1 else 100  # never by itself
+        list(shot.chunks)
+    assert len(hot) == 3  # of 2, 3 and 4
+    assert {path.name for path in tmp_path.glob("*.state.safetensors")} == {
+        f"{made[0].key(3)}.state.safetensors"
+    }
+    took: list[int] = []
+    for seed in made:
+        passes: list[int] = []
+        model = dataclasses.replace(MODEL, check=partial(passes.append, 1))
+        longer = rollout(tmp_path, hot, model, length=18, seed=seed, **window)
+        longer.snapshot_chunks = 100
+        whole = rollout(tmp_path / "whole", None, length=18, seed=seed, **window)
+        assert_same_bits(list(longer.chunks), list(whole.chunks))
+        took.append(len(passes))
+    assert took == [took[0], took[0] + 3, *took[:1] * 3]  # of four commits one is due anyway
