@@ -75,6 +75,12 @@ class ControllingOutput(io.ComfyNode):
             management.unload_all_models()
             return [*loaded, str(frames.rollout.claim.memory.loaded_size())]
         match control:
+            case "free_memory":
+                management.free_memory(1e30, management.get_torch_device())
+                return [str(frames.rollout.claim.memory.loaded_size())]
+            case "budget":
+                frames.rollout.hot.budget_bytes = lambda: int(float(text))
+                return [str(frames.rollout.hot.bytes), str(len(frames.rollout.hot))]
             case "set_prompt":
                 frames.controls.set_prompt(text)
             case "set_guidance":
@@ -82,6 +88,37 @@ class ControllingOutput(io.ComfyNode):
             case _:
                 getattr(frames.controls, control)()
         return []
+
+
+class OtherUser(io.ComfyNode):
+    """Uses another MODEL of the same base between chunks, as any other node might: loaded by the
+    host with its LoRA, and passed once. Reports a layer's weights as they are then, and as they are
+    for the rollout's next chunk.
+    """
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The node's definition."""
+        return io.Schema(
+            node_id="OtherUser",
+            is_output_node=True,
+            inputs=[io.Custom("FRAMES").Input("frames"), io.Model.Input("model")],
+        )
+
+    @classmethod
+    async def execute(cls, frames: Any, model: Any) -> io.NodeOutput:
+        """Read beside the others."""
+        rollouts, others = [], []
+        async for _ in frames.chunks.subscribe():
+            rollouts.append(cls._sum(frames.rollout.claim.model))
+            management.load_models_gpu([model])
+            others.append(cls._sum(model))
+        return io.NodeOutput(ui={"text": [repr(rollouts), repr(others)]})
+
+    @staticmethod
+    def _sum(model: Any) -> float:
+        weight = model.model.diffusion_model.blocks[0].self_attn.q.weight
+        return float(weight.double().abs().sum())
 
 
 class LiveObjects(io.ComfyNode):
@@ -109,8 +146,8 @@ class FailingPack(ComfyExtension):
     """The node list."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        """One node."""
-        return [FailingOutput, ControllingOutput, LiveObjects]
+        """All of them."""
+        return [FailingOutput, ControllingOutput, OtherUser, LiveObjects]
 
 
 async def comfy_entrypoint() -> FailingPack:
