@@ -33,6 +33,7 @@ class Claim:
         self.model = self._as_wired = model
         self.memory = KVMemory(device)
         self.beside: weakref.WeakSet[Beside] = weakref.WeakSet()
+        self.lasting: list[Beside] = []  # of these, those that are held by nobody else
         self.count = 0
         self.load_s: float | None = None  # what the first claim of a run took
         self.working_bytes: Callable[[], int] = lambda: 0  # what a pass of the model takes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from comfy_api.latest import io
 
@@ -23,6 +24,7 @@ from ..model.preset import DEMO
 from ..samplers.cache_settings import CacheSettings, FirstLatent
 from ..samplers.settings import AtSwitch
 from . import host, sockets
+from .host_codec import host_codec
 from .schema import build
 
 WINDOW, FULL, EMA = "window + sink", "full", "window + EMA sink"
@@ -76,6 +78,7 @@ class KVCacheSettings(io.ComfyNode):
         budget_gb: float = 0.0,
         prompt_switch: AtSwitch = "keep",
         first_latent: FirstLatent = "automatic",
+        vae: Any = None,
     ) -> io.NodeOutput:
         """The cache settings."""
         _check(policy, window_frames, sink_frames)
@@ -86,6 +89,7 @@ class KVCacheSettings(io.ComfyNode):
             prompt_switch,
             first_latent,
             int(budget_gb * 2**30) or None,
+            None if vae is None or first_latent != "re-encode" else host_codec(vae),
         )
         return io.NodeOutput(chosen)
 
@@ -205,13 +209,19 @@ def _when() -> list[io.Input]:
         ),
         io.Combo.Input(
             "first_latent",
-            options=["automatic", "sink", "leave"],
+            options=["automatic", "sink", "leave", "re-encode"],
             default="automatic",
             optional=True,
             advanced=True,
             tooltip="The first latent frame stands for one picture, all others for four; a model "
             "that never saw a history without it can flicker once it is gone. `sink` keeps it for "
             "ever, `leave` drops it in its turn, `automatic` does what the model was trained for. "
-            "Not used by `full`, or where sink_frames is 1 or more.",
+            "`re-encode`, with `rebuilt window` and a VAE: the oldest picture in the window is "
+            "encoded as a first one (Krea). Not used by `full`, or where sink_frames is 1 or more.",
+        ),
+        io.Vae.Input(
+            "vae",
+            optional=True,
+            tooltip="The VAE of the model's family, for `first_latent` re-encode only.",
         ),
     ]

@@ -31,6 +31,7 @@ from ..stream.take_record import Plan, TakeStats
 from . import host
 from .claim import Claim
 from .frame_source import FrameSource
+from .host_codec import with_room
 from .identity import identity
 from .model_facts import facts
 from .plan import check_channels, with_decoding
@@ -146,6 +147,7 @@ def over_journal(  # noqa: PLR0913
     cut: int | None = None,
 ) -> HostRollout:
     """A rollout made by models of known identity, over the host's journal."""
+    settings = with_room(settings, engine.claim, engine.config.out_channels)
     rollout = HostRollout(
         settings, engine, made_by, Journal(host.rollout_folder()), prompter, guided,
         fps=facts(engine.claim.model).preset.fps, scope=host.running_prompt,

@@ -13,17 +13,21 @@ from ..attention.placement import ON_DEVICE, Placement
 from ..errors import BadInput
 from ..model.config import DiTConfig
 from .cache_budget import within_budget
+from .first_again import Codec, FirstAgain
 from .settings import AtSwitch, RolloutSettings
 
-FirstLatent = Literal["automatic", "sink", "leave"]
+FirstLatent = Literal["automatic", "sink", "leave", "re-encode"]
 """What becomes of the first latent frame, which stands for one picture and not for four: it stays
-for ever as a sink; it leaves the window like any other; or whichever the model was trained with.
+for ever as a sink; it leaves the window like any other; whichever of these the model was trained
+with; or it leaves, and the oldest one is encoded as a first one in its place.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class CacheSettings:
-    """How a history is kept. `budget_bytes` may shorten its window; None is no budget."""
+    """How a history is kept. `budget_bytes` may shorten its window; None is no budget. `codec` is
+    the VAE, and what it is known by, for a first latent that is re-encoded.
+    """
 
     policy: CachePolicy
     storage: Storage = DENSE
@@ -31,6 +35,7 @@ class CacheSettings:
     at_switch: AtSwitch = "keep"
     first_latent: FirstLatent = "automatic"
     budget_bytes: int | None = None
+    codec: tuple[Codec, str] | None = None
 
     def put_in_force(
         self,
@@ -48,14 +53,26 @@ class CacheSettings:
         reason = self.storage.reason_against(device)
         if reason is not None:
             raise BadInput(f"the KV cache cannot be stored so: {reason}; choose int8 or int4.")
-        leaves = self.first_latent == "leave" or (self.first_latent == "automatic" and first_leaves)
+        leaves = self.first_latent in ("leave", "re-encode") or (
+            self.first_latent == "automatic" and first_leaves
+        )
         chosen = replace(
             settings,
             cache=self.policy if leaves else self.policy.with_first(),
             storage=self.storage,
             placement=self.placement,
             at_switch=self.at_switch,
+            first_again=self._first_again(),
         )
         if self.budget_bytes is None:
             return chosen
         return within_budget(chosen, self.budget_bytes, config, dtype)
+
+    def _first_again(self) -> FirstAgain | None:
+        if self.first_latent != "re-encode" or self.policy.sink_frames:
+            return None
+        if self.codec is None:
+            raise BadInput(
+                "first_latent is re-encode, which needs a VAE; connect one to KV Cache Settings."
+            )
+        return FirstAgain(*self.codec)

@@ -17,6 +17,7 @@ from ..attention.history_cache import HistoryCache
 from ..attention.snapshot import Snapshot, joined
 from .cache_plan import CachePlan, CacheRow, cache_plans, row_of, source
 from .evaluator import Evaluator
+from .first_again import BEFORE
 from .guidance import All, Branch, Prompt
 from .noise import frame_noise
 from .process import mixed
@@ -68,6 +69,7 @@ class Histories:
             model.hold(cache)
         self.in_force = settings.in_force(0, 1)
         self.held: list[Held] = []
+        self.passed: list[Tensor] = []  # clean latents (c, h, w) just before the oldest held
         self.committed = 0
         self._stale = {i for i, plan in enumerate(self.plans) if plan.filled != "by commits"}
         self._changing = frozenset(self._stale)
@@ -88,7 +90,7 @@ class Histories:
         for plan, cache in self._by_commits:
             self._pass(plan, cache, self.held[-len(clean) :], clean)
         self.committed += len(clean)
-        self.held = evicting()
+        self._hold(evicting())
         self._stale |= self._changing
 
     def prompts_changed(self) -> None:
@@ -142,7 +144,8 @@ class Histories:
             "held": [[one.frame, one.group, one.given] for one in self.held],
         }
         latents = [one.latents for one in self.held if one.latents is not None]
-        clean = {"latents": torch.stack(latents).cpu()} if latents else {}
+        kept = {"latents": latents, "passed": self.passed}
+        clean = {name: torch.stack(one).cpu() for name, one in kept.items() if one}
         caches = {f"cache{i}": cache.snapshot() for i, cache in enumerate(self.caches)}
         return joined(facts, {"clean": Snapshot(clean), **caches})
 
@@ -151,7 +154,8 @@ class Histories:
 
         ValueError where it does not fit.
         """
-        facts, clean = snapshot.facts, snapshot.part("clean").tensors.get("latents")
+        facts, kept = snapshot.facts, snapshot.part("clean").tensors
+        clean, passed = kept.get("latents"), kept.get("passed")
         for i, cache in enumerate(self.caches):
             cache.restore(snapshot.part(f"cache{i}"))
         device = self.evaluator.model.device
@@ -160,6 +164,7 @@ class Histories:
             Held(frame, group, given, one)
             for (frame, group, given), one in zip(facts["held"], latents, strict=True)
         ]
+        self.passed = [] if passed is None else [*passed.to(device)]
         self.committed, self._stale = facts["committed"], set(facts["stale"])
 
     def _cache_of(self, branch: Branch, *, whole: bool) -> int:
@@ -187,8 +192,28 @@ class Histories:
         chosen = [self.held[r] for r in plan.seen.ranks(held, self.settings.cache.sink_frames)]
         for group in sorted({one.group for one in chosen}):
             frames = [one for one in chosen if one.group == group]
-            latents = [one.latents for one in frames if one.latents is not None]
+            latents = [self._shown(one) for one in frames]
             self._pass(plan, cache, frames, torch.stack(latents))
+
+    def _shown(self, one: Held) -> Tensor:
+        """Clean latents of a frame in a history that is made anew; the oldest one may begin it as
+        the first one does.
+        """
+        assert one.latents is not None  # they are kept for this
+        again = self.settings.first_again
+        if again is None or one is not self.held[0] or one.frame == 0:
+            return one.latents
+        return again.latent(torch.stack([*self.passed, one.latents]))
+
+    def _hold(self, held: list[Held]) -> None:
+        """`held` stays of what there was; what lies before it is kept as long as it may be asked
+        for.
+        """
+        if self.settings.first_again is not None:
+            gone = [one for one in self.held if one.frame < held[0].frame]
+            latents = (one.latents for one in gone if one.latents is not None)
+            self.passed = [*self.passed, *latents][-BEFORE:]
+        self.held = held
 
     def _pass(
         self, plan: CachePlan, cache: HistoryCache, frames: Sequence[Held], clean: Tensor
@@ -272,7 +297,7 @@ class Histories:
         for _, cache in self._by_commits:
             held = sorted(cache.held)
             cache.retain([*held[:sink], *held[newest:]])
-        self.held = [*self.held[:sink], *self.held[newest:]]
+        self._hold([*self.held[:sink], *self.held[newest:]])
 
     def _survivors(self, count: int) -> Callable[[], list[Held]]:
         """Asked after a commit of `count` frames, those of `held` that were not evicted.

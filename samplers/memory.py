@@ -45,10 +45,11 @@ def rollout_memory(
 ) -> RolloutMemory:
     """The plan of a rollout; an endless full history is planned as far as it starts out.
 
-    `working_bytes` is the largest of a step, a commit and the gradient of a score, the former with
+    `working_bytes` is the largest of a step, a commit, the gradient of a score and what encodes the
+    window's beginning anew, the first two with
     the projected prompts, the history full and not rotated yet, as after a resume.
     """
-    working = _scores(settings, config)
+    working = max(_scores(settings, config), _beginning(settings))
     for part in (_step, _commit):
         one, two = (
             part(settings, replace(config, num_layers=layers), dtype) for layers in REHEARSED_LAYERS
@@ -72,7 +73,10 @@ def most_bytes(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype)
     tokens = of_layers + 32 * (active + words) + 12 * history
     values = branches * (tokens * config.dim + 2 * active * config.ffn_dim)
     return (
-        _scores(settings, config) + planned_bytes(settings, config, dtype) + FLOAT32_BYTES * values
+        _scores(settings, config)
+        + _beginning(settings)
+        + planned_bytes(settings, config, dtype)
+        + FLOAT32_BYTES * values
     )
 
 
@@ -100,6 +104,11 @@ def _commit(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) ->
     count = next(row.finished for row in settings.noise_rows(first) if row.finished)
     clean = torch.empty(count, *branches.nothing().shape[1:], device=META)
     return peak_bytes(_with_prompts(branches, first, lambda: branches.commit(first, clean)))
+
+
+def _beginning(settings: RolloutSettings) -> int:
+    """What the VAE takes that encodes the oldest latent frame as a first one, between passes."""
+    return settings.first_again.room_bytes if settings.first_again else 0
 
 
 def _scores(settings: RolloutSettings, config: DiTConfig) -> int:
@@ -131,6 +140,7 @@ def _rehearsal(
         guidance=replace(settings.guidance, pulls=()),
         prompts=_prompts_together(settings, first),
         reference=settings.reference and settings.reference.without_features(),
+        first_again=None,
     )
     tree = shape_only(config, dtype)
     branches = Branches(settings, Denoiser(lambda _: tree, config, META, dtype))

@@ -14,6 +14,7 @@ from ..attention.sparse_settings import Sparsity
 from ..errors import BadInput
 from ..model.config import PATCH
 from .context_noise import ContextNoise
+from .first_again import FirstAgain
 from .guidance import Ages, Guidance, Sink
 from .known import KnownFrames
 from .process import Flow
@@ -63,7 +64,8 @@ class RolloutSettings:
     made. `reference` is the picture of a model that takes one. `lora` is a factor on the strength
     of the model's LoRAs, until the first of `lora_changes`. `placement` alone changes nothing of
     what is generated; `sparsity` leaves out attention that matters little. At the latent frames
-    `recached`, the first of chunks, the history was made anew from its window alone.
+    `recached`, the first of chunks, the history was made anew from its window alone. `first_again`
+    lets a rebuilt window begin as a video does.
     """
 
     prompts: PromptTimeline
@@ -88,6 +90,7 @@ class RolloutSettings:
     lora: float = 1.0
     lora_changes: tuple[TimedLora, ...] = ()
     recached: tuple[int, ...] = ()
+    first_again: FirstAgain | None = None
 
     def __post_init__(self) -> None:
         if min(self.rows, self.columns) < PATCH or self.rows % PATCH or self.columns % PATCH:
@@ -199,6 +202,11 @@ class RolloutSettings:
 
     def _check_cache(self) -> None:
         """Refuse what a KV cache's policy, storage and context noise cannot do together."""
+        if self.first_again is not None and not self.cache.rebuilt:
+            raise BadInput(
+                "first_latent is re-encode, which changes a latent frame that is in the history "
+                "already; choose the policy `rebuilt window` in KV Cache Settings, or `sink`."
+            )
         if self.cache.remembers and self.context_noise.recommits:
             raise BadInput(
                 "a context noise that grows or is drawn anew makes the history again before each "

@@ -151,4 +151,5 @@ def _root_fields(s: RolloutSettings, identity: str) -> dict[str, object]:
         "context_noise": s.context_noise, "negative": embedding_digest(s.prompts.negative),
         **({"sparsity": s.sparsity} if s.sparsity != Sparsity() else {}),
         **({"reference": s.reference.digest} if s.reference else {}),
+        **({"first_again": s.first_again.digest} if s.first_again else {}),
     }  # fmt: skip

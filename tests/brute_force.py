@@ -45,6 +45,7 @@ class Term:
     blind: bool = False  # sees no frame that is known ahead; others do, at `level`
     context: Callable[[int], float] | None = None
     draw: int = 0
+    again: Callable[[Tensor], Tensor] | None = None  # the oldest visible one, from all up to it
 
     def level_of(self, frame: int) -> float:
         """The noise level of one latent frame of the history."""
@@ -59,6 +60,8 @@ def noise(frame: int, purpose: str, draw: int = 0) -> Tensor:
 def noisy_history(history: Tensor, frame: int, term: Term) -> Tensor:
     """One frame of the history at its level; at 1 content is gone."""
     level = term.level_of(frame)
+    if term.again is not None and 0 < frame == term.visible[0]:
+        return term.again(history[: frame + 1])
     if level == 1:
         return noise(frame, "masked history")
     purpose = "context" if term.context else "fractional history"

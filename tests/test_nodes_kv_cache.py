@@ -159,3 +159,39 @@ def test_the_demo_was_trained_on_windows_without_the_first_latent_and_wan_was_no
 def test_reward_forcing_gets_the_sink_it_was_trained_with() -> None:
     [row] = [row for row in FAMILIES if row.key == "reward-forcing"]
     assert preset_cache(row.preset) == AveragingSink(6, 3, 0.999)
+
+
+def re_encoding(bench: Bench, vae: object, **inputs: object) -> Any:
+    """A shot on a short window whose oldest picture is encoded as a first one."""
+    policy = {"policy": "rebuilt window", "window_frames": 4, "sink_frames": 0}
+    asked = {**policy, "first_latent": "re-encode", "vae": vae, **inputs}
+    return bench.rollout(kv_cache=bench.run("LongtakeKVCacheSettings", **asked)[0])[0]
+
+
+def test_re_encoding_makes_another_video_and_claims_the_vae_with_the_model(bench: Bench) -> None:
+    from longtake.nodes import host
+
+    _, vae = bench.rollout()
+    left, again = (re_encoding(bench, vae, first_latent=one) for one in ("leave", "re-encode"))
+    claimed: list[Any] = []
+    claim = host.claim
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(host, "claim", lambda p, count: claimed.append([*p]) or claim(p, count))
+        made = bench.run("LongtakeCollectLatents", rollout=again)[0]["samples"]
+    assert all(vae.patcher in patchers for patchers in claimed) and len(claimed) == 3
+    before = bench.run("LongtakeCollectLatents", rollout=left)[0]["samples"]
+    assert torch.equal(made[:, :, :6], before[:, :, :6])
+    assert not torch.equal(made[:, :, 6:], before[:, :, 6:])
+    assert again.settings.first_again.room_bytes > 0
+    [forked] = bench.run("LongtakeForkRollout", rollout=again, at=0.0)
+    assert torch.equal(bench.run("LongtakeCollectLatents", rollout=forked)[0]["samples"], made)
+
+
+def test_re_encoding_without_what_it_needs_is_refused(bench: Bench) -> None:
+    _, vae = bench.rollout()
+    with pytest.raises(BadInput, match="needs a VAE; connect one"):
+        re_encoding(bench, None)
+    with pytest.raises(BadInput, match="choose the policy `rebuilt window`"):
+        re_encoding(bench, vae, policy="window + sink")
+    kept = re_encoding(bench, vae, sink_frames=1)
+    assert kept.settings.first_again is None  # a sink never leaves

@@ -90,16 +90,18 @@ def other_length(client: Client, seed: int) -> bytes:
     return video(client, shot(seed, 69.0, 0))[1]
 
 
-def test_free_between_prompts_takes_the_states_and_changes_no_bit(client: Client) -> None:
+@pytest.mark.parametrize(("seed", "snapshot_chunks"), [(74, 1000), (77, 0)])
+def test_free_between_prompts_takes_the_states_and_changes_no_bit(
+    client: Client, seed: int, snapshot_chunks: int
+) -> None:
     """With snapshots asked for they go to disk, else what follows is replayed."""
-    for snapshot_chunks in (1000, 0):
-        client.run(shot(74, 45.0, snapshot_chunks))
-        free(client)
-        assert states_alive(client, 10 + snapshot_chunks) == 0
-        assert len(snapshots(client)) == bool(snapshot_chunks)
-        run, longer = video(client, shot(74, 69.0, snapshot_chunks))
-        assert min(run.values(SAMPLER)) > 3
-        assert longer == other_length(client, 74)
+    client.run(shot(seed, 45.0, snapshot_chunks))
+    free(client)
+    assert states_alive(client, seed) == 0
+    assert len(snapshots(client)) == bool(snapshot_chunks)
+    run, longer = video(client, shot(seed, 69.0, snapshot_chunks))
+    assert min(run.values(SAMPLER)) > 3
+    assert longer == other_length(client, seed)
 
 
 def test_free_memory_in_mid_run_takes_the_caches_and_changes_no_bit(client: Client) -> None:
