@@ -8,9 +8,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..model.checkpoint import load_dit, load_text_encoder, load_tiny_vae
+from ..model.checkpoint import load_dit, load_text_encoder, load_tiny_vae, read
 from ..model.config import DiTConfig, config_from_shapes
 from ..model.dit import WanDiT
+from ..model.fingerprint import fingerprint
 from ..model.preset import DEMO, DEMO_FOLDER
 from ..model.vae.latent_format import SPATIAL_FACTOR
 from ..model.vae.tiny import TinyVAE, TinyVAEConfig
@@ -37,6 +38,11 @@ def demo_vae() -> TinyVAE:
         return load_tiny_vae(path)
     torch.manual_seed(0)
     return TinyVAE(TinyVAEConfig()).eval().requires_grad_(False)
+
+
+def demo_weights() -> list[str]:
+    """Fingerprints of the demo's files, which say whether two benches ran on the same."""
+    return [fingerprint(read(file)[0]) for file in sorted(DEMO_FOLDER.glob("*.safetensors"))]
 
 
 def one_prompt(text_dim: int) -> PromptTimeline:

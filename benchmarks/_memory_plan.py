@@ -16,6 +16,7 @@ from ..attention.quantize import FLOAT8, INT4, INT8, coded_frame_bytes
 
 CHUNK = 3
 SHAPES = {
+    "demo, 96x64": CacheShape(6, 1, 4, 48, 4, 6, CHUNK, torch.bfloat16),
     "1.3B, 832x480": CacheShape(30, 1, 12, 128, 30, 52, CHUNK, torch.bfloat16),
     "14B, 832x480": CacheShape(40, 1, 40, 128, 30, 52, CHUNK, torch.bfloat16),
 }

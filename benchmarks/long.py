@@ -23,10 +23,9 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 
-from ..model.checkpoint import read
-from ..model.fingerprint import fingerprint
-from ..model.preset import DEMO, DEMO_FOLDER
+from ..model.preset import DEMO
 from ..training.command import reporting
+from ._demo import demo_weights
 from ._long_shot import STORAGES, Course, Plan, course_of, shot
 from ._paired import Interval, median_interval
 from ._records import Records
@@ -58,10 +57,9 @@ def report(plan: Plan, json_path: Path | None) -> None:
 
 def measure(plan: Plan) -> Results:
     """A shot on each way to store the history."""
-    weights = [fingerprint(read(file)[0]) for file in sorted(DEMO_FOLDER.glob("*.safetensors"))]
     made_with = {
         "latent_frames": plan.length, "window": [plan.window_frames, plan.sink_frames],
-        "steps": plan.steps, "size": [plan.rows, plan.columns], "weights": weights,
+        "steps": plan.steps, "size": [plan.rows, plan.columns], "weights": demo_weights(),
     }  # fmt: skip
     records, results = Records(plan.record, made_with), Results("long")
     for job in records.missing([*STORAGES], range(1)):

@@ -27,6 +27,7 @@ from ..errors import BadInput
 from ..model.preset import DEMO
 from ..training.command import reporting
 from ._course import CASES, Course, course
+from ._demo import demo_weights
 from ._memory_peak import peaks
 from ._memory_plan import SHAPES, planned
 from ._memory_quality import CODED, LATENT_FRAMES, coded_rollouts
@@ -39,6 +40,7 @@ NEW_FILE = click.Path(path_type=Path, dir_okay=False)
 MIB = 2**20
 FLAT = 1.02  # resident memory, its most over its least
 WITHIN = 0.05  # of the plan
+BFLOAT16_BYTES = 2
 SHARES = {"int8": 0.53, "int4": 0.30}  # of bfloat16's bytes
 DECIBELS = {"int8": 35.0, "int4": 28.0}
 
@@ -105,14 +107,16 @@ def add_peaks(results: Results) -> None:
 
 
 def add_coding(results: Results, plan: Plan) -> None:
-    """The share of bfloat16's bytes that coded latent frames take at the sizes people run, and the
+    """The share of bfloat16's bytes that coded latent frames take, by size of the model, and the
     PSNR of the demo's video over prompts and seeds; its low bound counts.
     """
     for name, storage in CODED.items():
-        shares = [coded_frame_bytes(storage.codec, shape) / (shape.frame_values * 2)
-                  for shape in SHAPES.values()]  # fmt: skip
-        results.at_most(f"{name}: coded bytes over bfloat16's", max(shares), SHARES[name])
-    records = Records(plan.record, {"latent_frames": plan.coded_frames})
+        for size, shape in SHAPES.items():
+            plain = 2 * shape.frame_values * BFLOAT16_BYTES  # keys and values
+            share = coded_frame_bytes(storage.codec, shape) / plain
+            results.at_most(f"{name}: coded bytes over bfloat16's, {size}", share, SHARES[name])
+    made_with = {"latent_frames": plan.coded_frames, "weights": demo_weights()}
+    records = Records(plan.record, made_with)
     jobs = records.missing(["coding"], range(plan.rollouts))
     records.complete(partial(coded_rollouts, plan.coded_frames), jobs, 1, FOREVER)
     for name, least in DECIBELS.items():
@@ -146,7 +150,7 @@ def draw(courses: Mapping[str, Course], path: Path) -> None:
         window = np.ones(25) / 25
         time.plot(frames[12:-12], np.convolve(seen.seconds, window, "valid"), label=name)
     memory.set_ylabel("resident MiB")
-    memory.set_ylim(bottom=0)
+    memory.set_ylim(0, 1.3 * max(max(seen.resident) for seen in courses.values()) / MIB)
     time.set_ylabel("CPU seconds a chunk (mean of 25)")
     time.set_ylim(bottom=0)
     time.set_xlabel("latent frames")
