@@ -16,6 +16,7 @@ from longtake.benchmarks.long import (
     measure,
     period_at,
     relative_slope,
+    spread,
     step_at,
 )
 
@@ -57,6 +58,12 @@ def test_the_suite_in_small_claims_what_the_long_one_claims_and_goes_on(tmp_path
     assert again.samples.keys() == results.samples.keys()
     for name, values in results.samples.items():
         assert again.samples[name] == pytest.approx(values, rel=1e-5)
+
+
+def test_growth_is_seen_beneath_what_comes_and_goes() -> None:
+    held = 300 + 12 * (NOISE > 0.7)  # 4 % more in every third chunk
+    assert spread(held) < 0.01
+    assert 0.02 < spread(held + np.linspace(0, 9, 3000)) < 0.04
 
 
 def test_what_waits_and_what_grows_fail_their_claims() -> None:
