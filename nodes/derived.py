@@ -29,7 +29,8 @@ def say_plan(rollout: HostRollout, length: plan.Length, choice: str = "") -> Non
     `choice` is a further sentence: what was chosen in view of the plan.
     """
     free = host.usable_memory_bytes(rollout.model.device)
-    said = costs.cost_line(rollout.settings, rollout.model) + choice
+    weights = costs.weights_line(host.module_tree(rollout.claim.model))
+    said = weights + costs.cost_line(rollout.settings, rollout.model) + choice
     short = costs.shortage_elsewhere(rollout.settings, rollout.model)
     working = 0 if rollout.most_bytes <= free else rollout.working_bytes
     memory = RolloutMemory(rollout.kv_bytes_planned, working)

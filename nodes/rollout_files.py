@@ -30,6 +30,10 @@ from .streams import HostRollout, denoiser, open_frames, over_journal
 from .vae import VAE_TIP
 
 CFG, SCALED = "cfg", "scaled"
+NO_STATE = (
+    "The KV cache is not in it, since nothing was made and none rests in memory; going on will "
+    "look through the shot again."
+)
 THUMBNAIL_WIDTH = 256
 
 
@@ -58,6 +62,15 @@ class SaveRollout(io.ComfyNode):
                     "Load Rollout lists the files in longtake/ and right in the output folder.",
                 ),
                 io.Vae.Input("vae", optional=True, tooltip=f"For the small picture. {VAE_TIP}"),
+                io.Boolean.Input(
+                    "with_state",
+                    default=False,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Put the KV cache into the file too: true or false. Going on then "
+                    "begins at once, with the same bits; the file is larger by what the sampler's "
+                    "plan says for the cache, at most.",
+                ),
             ],
             outputs=[],
             hidden=[io.Hidden.unique_id],
@@ -65,25 +78,32 @@ class SaveRollout(io.ComfyNode):
 
     @classmethod
     async def execute(
-        cls, rollout: HostRollout, filename_prefix: str, vae: Any = None
+        cls,
+        rollout: HostRollout,
+        filename_prefix: str,
+        vae: Any = None,
+        with_state: bool = False,
     ) -> io.NodeOutput:
         """Take the stream to its end, then write what it left in the journal."""
         if rollout.plan_only:
             host.say(cls.hidden.unique_id, f"Nothing is saved: {rollout.plan.text}")
             return io.NodeOutput()
         progress = host.Progress(cls.hidden.unique_id, rollout.chunk_count or 0)
-        count, picture, meter = 0, None, Meter()
+        count, picture, state, meter = 0, None, None, Meter()
         with rollout.chunks.subscribe() as reader:
             async for chunk in reader:
                 if chunk.index == 0 and vae is not None:
                     picture = thumbnail(rollout, chunk, vae)
                 count = chunk.index + 1
                 progress.advance(count)
+            if with_state and count:
+                state = rollout.run.state_after(count)
         file = host.output_file(filename_prefix, SUFFIX)
         beside = Beside(_report(rollout, meter, str(file.path)), picture, _guided(rollout),
-                        rollout.fps)  # fmt: skip
+                        rollout.fps, state)  # fmt: skip
         size = save_rollout(file.path, rollout.run, count, beside)
-        host.say(cls.hidden.unique_id, f"{file.name}: {count} chunks, {gigabytes(size)}.")
+        lacks = " " + NO_STATE if with_state and state is None else ""
+        host.say(cls.hidden.unique_id, f"{file.name}: {count} chunks, {gigabytes(size)}.{lacks}")
         entry = {"role": "rollout", "filename": file.name, "subfolder": file.subfolder,
                  "type": "output"}  # fmt: skip
         return io.NodeOutput(ui={"longtake_files": [entry]})

@@ -69,6 +69,10 @@ class HotStates:
         self._states[key] = state
         return state.snapshot if state.made_for == made_for else None
 
+    def at(self, key: str) -> HotState | None:
+        """The state at chunk `key`, as it is."""
+        return self._states.get(key)
+
     def clear(self) -> None:
         """Give all memory back, as where there is no more room; on any thread."""
         for key in list(self._states):

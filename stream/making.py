@@ -68,20 +68,36 @@ class Making:
 
     def rest(self) -> None:
         """Keep the state in memory for the next run, where there is room for it."""
-        run, hot, loop = self._run, self._run.rollout.hot, self.loop
-        if hot is None or not loop.settled or any(cache.dropped for cache in self._caches):
-            return
-        if not self._caches:
+        hot, loop = self._run.rollout.hot, self.loop
+        if hot is None or not self._is_whole:
             return
         if not hot.has_room_for(loop.branches.histories.bytes):
             size = f"{loop.branches.histories.bytes / 2**30:.1f} GB"
             logger.info("The rollout's state of %s is let go; going on will replay it.", size)
             return
-        made = loop.index if run.chain.key(loop.index) in run.rollout.journal else loop.index - 1
-        if made >= 0:
-            disk = self._snapshots if run.rollout.snapshot_chunks else None
-            state = HotState(loop.snapshot(), self._snapshots.made_for, disk)
-            hot.keep(run.chain.key(made), state)
+        key = self._newest_key()
+        if key is not None:
+            hot.keep(key, self._state())
+
+    def state_at(self, key: str) -> HotState | None:
+        """A copy of the state, if it is that at the chunk of this address."""
+        return self._state() if self._is_whole and self._newest_key() == key else None
+
+    @property
+    def _is_whole(self) -> bool:
+        """Whether there is a state, and no commit under way."""
+        lost = any(cache.dropped for cache in self._caches)
+        return self.loop.settled and bool(self._caches) and not lost
+
+    def _newest_key(self) -> str | None:
+        """The address of the newest chunk that is in the journal and in the state."""
+        run, index = self._run, self.loop.index
+        made = index if run.chain.key(index) in run.rollout.journal else index - 1
+        return run.chain.key(made) if made >= 0 else None
+
+    def _state(self) -> HotState:
+        disk = self._snapshots if self._run.rollout.snapshot_chunks else None
+        return HotState(self.loop.snapshot(), self._snapshots.made_for, disk)
 
     def snapshot(self, index: int) -> None:
         """Keep the state after chunk `index` was made, in place of the one kept before."""
@@ -131,8 +147,9 @@ class Making:
 
     def _made_for(self) -> str:
         """What a snapshot must have been made for to be of use here."""
-        start, model = self._start, self._run.rollout.model
-        text = f"{start.guidance.inputs!r} {start.lora!r} {model.dtype}"
+        start, run = self._start, self._run
+        maker = run.chain.makers.at(run.chain.span(self._first).first)
+        text = f"{start.guidance.inputs!r} {start.lora!r} {run.rollout.model.dtype} {maker}"
         return hashlib.sha256(text.encode()).hexdigest()
 
     def _hold(self, cache: HistoryCache) -> None:

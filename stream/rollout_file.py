@@ -1,8 +1,9 @@
 """A rollout as one safetensors file: recipe, finished chunks, report, thumbnail. Whoever loads it
 goes on where it ends, on any machine, without making anything again.
 
-    metadata  longtake_rollout (version), recipe, makers, chunks, guided, report: JSON
-    tensors   recipe.N, chunk.N.latents, chunk.N.in_flight.K, thumbnail (PNG), sha256 (of the rest)
+    metadata  longtake_rollout (version), recipe, makers, chunks, guided, report, state: JSON
+    tensors   recipe.N, chunk.N.latents, chunk.N.in_flight.K, state.NAME (KV caches, if asked for),
+              thumbnail (PNG), sha256 (of the rest)
 """
 
 from __future__ import annotations
@@ -18,19 +19,22 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from ..attention.snapshot import Snapshot
 from ..errors import BadInput, StorageError
 from ..model.files.safetensors_writer import info_of, is_sound, write
 from ..samplers.settings import RolloutSettings
 from .chain import Chain, Makers
+from .hot_states import HotState
 from .journal import Journal
 from .metrics import Report
 from .recipe import from_record, to_record
 from .run import Run
+from .snapshots import Snapshots
 
 VERSION = 1
 FORMAT = "longtake_rollout"
 SUFFIX = ".rollout.safetensors"
-THUMBNAIL = "thumbnail"
+THUMBNAIL, STATE = "thumbnail", "state."
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +42,14 @@ class Beside:
     """What a file holds beside the rollout itself.
 
     `thumbnail` is a PNG; `guided` says how a strength becomes guidance (`cfg`: it is the scale;
-    `scaled`: it scales the guidance that there is).
+    `scaled`: it scales the guidance that there is). `state` is the loop's after the last chunk.
     """
 
     report: Report
     thumbnail: bytes | None = None
     guided: str = "cfg"
     fps: float = 16.0
+    state: HotState | None = None
 
 
 def save_rollout(path: Path, run: Run, count: int, beside: Beside) -> int:
@@ -63,6 +68,10 @@ def save_rollout(path: Path, run: Run, count: int, beside: Beside) -> int:
         "guided": beside.guided,
         "fps": str(beside.fps),
     }
+    if beside.state is not None:
+        kept = beside.state.snapshot
+        metadata["state"] = json.dumps({"made_for": beside.state.made_for, "facts": kept.facts})
+        tensors |= {f"{STATE}{name}": tensor for name, tensor in kept.tensors.items()}
     if beside.thumbnail is not None:
         tensors[THUMBNAIL] = torch.frombuffer(bytearray(beside.thumbnail), dtype=torch.uint8)
     try:
@@ -76,13 +85,15 @@ def save_rollout(path: Path, run: Run, count: int, beside: Beside) -> int:
 
 
 def _content(run: Run, count: int, beside: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor of the file by name; chunks are read one at a time, bytes come last."""
-    yield from (item for item in beside.items() if item[0] != THUMBNAIL)
+    """Every tensor of the file by name; chunks are read one at a time, small items come last."""
+    last = sorted((name for name in beside if name == THUMBNAIL or name.startswith(STATE)),
+                  key=lambda name: -beside[name].element_size())  # fmt: skip
+    yield from ((name, beside[name]) for name in beside if name not in last)
     for chunk in run.replayed(range(count)):
         yield f"chunk.{chunk.index}.latents", chunk.latents
         for number, part in enumerate(chunk.in_flight):
             yield f"chunk.{chunk.index}.in_flight.{number}", part
-    yield from (item for item in beside.items() if item[0] == THUMBNAIL)
+    yield from ((name, beside[name]) for name in last)
 
 
 class RolloutFile:
@@ -101,6 +112,7 @@ class RolloutFile:
             makers = json.loads(metadata["makers"])
             self.makers = Makers(makers["identity"], tuple(map(tuple, makers["later"])))
             self.metas: list[dict[str, str]] = json.loads(metadata["chunks"])
+            self._state: Any = json.loads(metadata.get("state", "null"))
             self.beside = Beside(
                 Report.from_json(metadata["report"]),
                 file.get_tensor(THUMBNAIL).numpy().tobytes() if THUMBNAIL in names else None,
@@ -126,7 +138,17 @@ class RolloutFile:
                     tensors[f"in_flight.{len(tensors) - 1}"] = file.get_tensor(name)
                 journal.write(key, tensors, meta)
                 new += 1
+            if self._state is not None:
+                self._keep_state(file, journal, chain)
         return new
+
+    def _keep_state(self, file: Any, journal: Journal, chain: Chain) -> None:
+        """As a snapshot, which whoever cannot use it passes over."""
+        names = [name for name in file.keys() if name.startswith(STATE)]  # noqa: SIM118
+        tensors = {name.removeprefix(STATE): file.get_tensor(name) for name in names}
+        snapshot = Snapshot(tensors, self._state["facts"])
+        key = chain.key(len(self.metas) - 1)
+        Snapshots(journal, self._state["made_for"]).keep(key, snapshot)
 
     @contextmanager
     def _opened(self) -> Iterator[Any]:

@@ -25,6 +25,7 @@ from ..samplers.settings import RolloutSettings, TimedGuidance, TimedLora
 from .controls import Controls, Edit
 from .disk_cap import DiskCap
 from .drift import DriftMeter
+from .hot_states import HotState
 from .lock import ProcessLock
 from .making import Making
 from .out_of_memory import is_out_of_memory
@@ -206,6 +207,14 @@ class Run:
                     f"{self.rollout.journal.folder}; run again to make it again."
                 )
             yield chunk
+
+    def state_after(self, count: int) -> HotState | None:
+        """The loop's state after so many chunks, from this run or at rest; None where there is none
+        in memory.
+        """
+        key = self.chain.key(count - 1)
+        made = self._making.state_at(key) if self._making is not None else None
+        return made or (self.rollout.hot.at(key) if self.rollout.hot is not None else None)
 
     def _memory_ran_out(self, first: int, error: Exception) -> None:
         """Go on once with a smaller plan; after that the run ends, and can go on later."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from longtake.samplers.multistep import UniPC2
 from longtake.samplers.schedule import pyramid
 from longtake.stream.chain import Makers
 from longtake.stream.fork import Fork, continued
+from longtake.stream.hot_states import HotStates
 from longtake.stream.journal import Journal
 from longtake.stream.metrics import Report
 from longtake.stream.rollout_file import SUFFIX, Beside, RolloutFile, save_rollout
@@ -26,7 +29,7 @@ from longtake.stream.rollout_stream import Rollout
 
 from .test_fork import MODEL, assert_same_bits
 from .test_run import Words
-from .tiny_model import settings
+from .tiny_model import TINY, random_dit, settings
 
 KINDS: dict[str, dict[str, Any]] = {
     "causal": {"length": 9},
@@ -63,6 +66,42 @@ def test_load_of_save_goes_on_with_the_same_bits(tmp_path: Path, kind: str, coun
     assert there.stored_chunks() == count and there.id == source.id
     assert_same_bits(list(there.chunks), list(source.chunks))
     assert there.resumed_from == (count if count < (source.chunk_count or 0) else None)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_with_its_state_goes_on_without_replay_and_with_the_same_bits(
+    tmp_path: Path, kind: str
+) -> None:
+    source = rollout(tmp_path / "here", **{**KINDS[kind], "length": 18})
+    chunks = iter(source.chunks)
+    whole = [next(chunks) for _ in range(5)]
+    state, passes = source.run.state_after(5), dict[bool, int]()
+    assert state is not None and source.run.state_after(2) is None
+    for with_state in (True, False):
+        path = tmp_path / f"{with_state}{SUFFIX}"
+        beside = replace(BESIDE, state=state if with_state else None)
+        save_rollout(path, source.run, 5, beside)
+        there, counted = loaded(path, tmp_path / str(with_state)), list[int]()
+        there.model = replace(MODEL, check=partial(counted.append, 1))
+        assert_same_bits(list(there.chunks)[:5], whole)
+        passes[with_state] = len(counted)
+    assert passes[True] == passes[False] - 4  # of five commits one is due anyway
+    assert_same_bits(list(there.chunks), [*whole, *chunks])
+
+
+def test_a_state_is_of_no_use_to_another_model(tmp_path: Path) -> None:
+    """Its keys are the first model's; what goes on with another one is committed by that."""
+    hot = HotStates(lambda: 10**9)
+    first = rollout(tmp_path, length=6)
+    first.hot, first.snapshot_chunks = hot, 1
+    list(first.chunks)
+    other = local_denoiser(random_dit(seed=9), TINY)
+    makers = Makers("model").then(6, "other")
+    ours = Rollout(settings(length=12), other, makers, Journal(tmp_path), hot=hot)
+    plain = rollout(tmp_path / "plain", length=6)
+    list(plain.chunks)
+    theirs = Rollout(settings(length=12), other, makers, Journal(tmp_path / "plain"))
+    assert_same_bits(list(ours.chunks), list(theirs.chunks))
 
 
 def test_a_loaded_rollout_makes_nothing_again(tmp_path: Path) -> None:
