@@ -77,6 +77,7 @@ async function press(player) {
   for (let pressed = 0; pressed < presses; pressed++) {
     const frame = Math.floor(((pressed * 0.618) % 1) * run.frames); // far from the last, evenly spread
     await player.scrubTo(frame, run.frames);
+    await player.page.evaluate(() => new Promise(requestAnimationFrame)); // then the bar says it
     const stands = Number(await player.slider.getAttribute("aria-valuenow"));
     await player.until(({ shown }) => Number(shown) === stands);
     const apart = Math.abs(stands - frame) * (bar?.width ?? 0) > 2 * run.frames; // by pixels of the bar
