@@ -9,6 +9,7 @@ import { PlayerPage, URL, browser } from "./harness.mjs";
 const EXAMPLE = new globalThis.URL("../../example_workflows/text_to_stream.json", import.meta.url);
 const SETTINGS = {
   "Comfy.TutorialCompleted": true,
+  "Comfy.Minimap.Visible": false, // it lies over what stands at the lower right
   "Comfy.Workflow.ShowMissingModelsWarning": false,
   "Comfy.Workflow.WarnBlueprintOverwrite": false,
 };
@@ -173,7 +174,7 @@ export class CanvasPage extends PlayerPage {
     return this.page.evaluate(async () => (await app.graphToPrompt()).output);
   }
 
-  /** Stand still, and see these frames by their pixels. @param {number[]} frames */
+  /** Stand still, and see these frames of a short shot (each has pixels of the bar). @param {number[]} frames */
   async seesEach(...frames) {
     await this.slider.press("ArrowLeft");
     const { length } = await this.data();

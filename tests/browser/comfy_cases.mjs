@@ -120,7 +120,11 @@ async function edited(canvas) {
   await edits.getByText("a green cube at night").waitFor();
   assert.equal(await canvas.get("LongtakePromptTimeline", "text"), before, "an edit alone does not touch the workflow");
   const { frames: paused } = await canvas.data();
-  await canvas.seesEach(Number(paused) - 1);
+  await canvas.slider.press("ArrowLeft"); // stands still
+  await canvas.slider.press("Home");
+  await canvas.sees(0);
+  await canvas.slider.press("ArrowRight");
+  await canvas.sees(1);
   await canvas.button("Resume run").click();
   await edits.getByText(/applied at 0:/).waitFor();
   await canvas.until(({ frames }) => Number(frames) > Number(paused));

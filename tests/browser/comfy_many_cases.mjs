@@ -60,6 +60,7 @@ async function pasted(canvas) {
   assert.notEqual(second.node, node);
   await one.seesEach(12);
   await other.seesEach(30);
+  await one.button(/saved video/).waitFor(); // its file may be closed a moment after its last frame
   const offered = await canvas.page.evaluate((id) => {
     const menu = app.collectNodeMenuItems(app.graph.getNodeById(Number(id)));
     menu.find((/** @type {any} */ item) => /together/.test(item?.content))?.callback();
