@@ -42,9 +42,9 @@ Row = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is made: latent frames on a window of so many with a sink, `steps` per chunk. `record`
-    keeps the shots that are done. A quarter of the demo's picture and half of its steps, for the
-    sake of time.
+    """What is made: latent frames on a window of so many with a sink, `steps` per chunk; on which
+    storages (all: none named). `record` keeps the shots that are done. A quarter of the demo's
+    picture and half of its steps, for the sake of time.
     """
 
     latent_frames: int = 10_000
@@ -53,6 +53,7 @@ class Plan:
     steps: int = 2
     rows: int = ROWS // 2
     columns: int = COLUMNS // 2
+    storages: tuple[str, ...] = ()
     record: Path | None = None
 
     @property

@@ -14,7 +14,6 @@ is the same with options. Each shot has a process of its own, since what is free
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -56,15 +55,16 @@ def report(plan: Plan, json_path: Path | None) -> None:
 
 
 def measure(plan: Plan) -> Results:
-    """A shot on each way to store the history."""
+    """A shot on each way to store the history, or on those that are named."""
+    names = plan.storages or STORAGES
     made_with = {
         "latent_frames": plan.length, "window": [plan.window_frames, plan.sink_frames],
         "steps": plan.steps, "size": [plan.rows, plan.columns], "weights": demo_weights(),
     }  # fmt: skip
     records, results = Records(plan.record, made_with), Results("long")
-    for job in records.missing([*STORAGES], range(1)):
+    for job in records.missing([*names], range(1)):
         records.complete(partial(shot, plan), [job], 1, FOREVER)
-    for name in STORAGES:
+    for name in names:
         course = course_of(records.found[name, 0])
         _judge(results, f"{plan.length} latent frames, {name}", course, plan)
     return results
@@ -139,13 +139,16 @@ def step_at(change: Sequence[float], frame: int = SEAM) -> float:
 
 
 @click.command(help=__doc__)
-@click.option("--latents", default=Plan().latent_frames, type=click.IntRange(min=120))
+@click.option(
+    "--latents", "latent_frames", default=Plan().latent_frames, type=click.IntRange(min=120)
+)
+@click.option("--storage", "storages", multiple=True, type=click.Choice([*STORAGES]))
 @click.option("--record", type=NEW_FILE, help="Keep shots in FILE, and go on from there.")
 @click.option("--json", "json_path", type=NEW_FILE, help="Write the results to FILE.")
-def command(latents: int, record: Path | None, json_path: Path | None) -> None:
+def command(json_path: Path | None, **options: object) -> None:
     """Command line."""
     with reporting():
-        report(replace(Plan(), latent_frames=latents, record=record), json_path)
+        report(Plan(**options), json_path)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":
