@@ -168,7 +168,7 @@ def dequantised(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
 def finite(state: Mapping[str, Tensor], path: Path) -> None:
     """Refuse weights that hold NaN or infinity, by the name of the first such tensor."""
     for name, tensor in state.items():
-        if tensor.is_floating_point() and not tensor.float().isfinite().all():
+        if tensor.is_floating_point() and not tensor.float().sum().isfinite():
             raise BadInput(f"{path} has NaN or infinity in {name}; download it again.")
 
 

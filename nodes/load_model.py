@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 from comfy_api.latest import io
+from torch import Tensor
 
-from ..model.checkpoint import Checkpoint, open_checkpoint
+from ..model.checkpoint import Checkpoint, finite, open_checkpoint
 from ..model.families.recognise import AUTO, EMA, RAW
 from ..model.families.table import FAMILIES
 from . import host, sockets
@@ -46,11 +47,15 @@ class LoadCausalVideoModel(io.ComfyNode):
         cls, model_name: str, family: str, weights: str, weight_dtype: str, fps: str
     ) -> io.NodeOutput:
         """Recognise, rename, hand over, and say what was assumed."""
-        checkpoint = open_checkpoint(host.model_file(FOLDER, model_name), family, weights)
-        rate = FRAME_RATES[fps]
-        model = host.build_diffusion_model(
-            lambda: checkpoint.state(rate), checkpoint.metadata(), DTYPES[weight_dtype]
-        )
+        path = host.model_file(FOLDER, model_name)
+        checkpoint = open_checkpoint(path, family, weights)
+
+        def read() -> dict[str, Tensor]:
+            state = checkpoint.state(FRAME_RATES[fps])
+            finite(state, path)
+            return state
+
+        model = host.build_diffusion_model(read, checkpoint.metadata(), DTYPES[weight_dtype])
         remember(model, checkpoint.found)
         _tell(cls.hidden.unique_id, checkpoint)
         return io.NodeOutput(model)

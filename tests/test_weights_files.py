@@ -66,7 +66,10 @@ def test_a_broken_header_is_one_sentence(tmp_path: Path, content: bytes) -> None
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".gguf"])
 def test_random_damage_never_gets_past_the_border(tmp_path: Path, suffix: str) -> None:
-    """Cut anywhere or with bytes changed, a file loads whole, or is refused in a sentence."""
+    """Cut anywhere or with bytes changed, a file loads whole, or is refused in a sentence; whatever
+    sizes it then claims, memory does not follow.
+    """
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     path, whole = tmp_path / f"file{suffix}", tmp_path / f"whole{suffix}"
     write(whole)
     content, chance = whole.read_bytes(), random.Random(0)
@@ -82,6 +85,7 @@ def test_random_damage_never_gets_past_the_border(tmp_path: Path, suffix: str) -
             open_checkpoint(path)
         except BadInput as error:
             assert str(error).endswith(".") and "\n" not in str(error)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KB
 
 
 def write(path: Path) -> None:

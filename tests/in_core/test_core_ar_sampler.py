@@ -14,6 +14,7 @@ from longtake.attention.cache_policy import FullHistory
 from longtake.model.checkpoint import open_checkpoint
 from longtake.samplers import branches
 from longtake.samplers.guidance import cfg
+from longtake.samplers.known import sequence as known_frames
 from longtake.samplers.ladder import few_step_ladder
 from longtake.samplers.prompts import PromptTimeline, TimedPrompt
 from longtake.samplers.rollout import generate
@@ -27,10 +28,11 @@ ROWS, COLUMNS, SEED, BLOCKS = 4, 6, 11, 3
 LADDER = few_step_ladder((1000.0, 750.0, 500.0, 250.0), 5.0)
 
 
+@pytest.mark.parametrize("given", [0, 1], ids=["from noise", "from a picture"])
 @pytest.mark.parametrize("chunk", [1, 2, 3])
 @torch.inference_mode()
 def test_the_cores_ar_sampler_gives_the_same_on_the_same_noise(
-    core: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
+    core: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int, given: int
 ) -> None:
     """Its re-noising is recorded, not drawn again: `randn_like` fills in the order of memory, so
     what a seed gives depends on the strides of what the core's forward returned.
@@ -44,9 +46,13 @@ def test_the_cores_ar_sampler_gives_the_same_on_the_same_noise(
     save_file(state(), tmp_path / "self_forcing.safetensors")
     checkpoint = open_checkpoint(tmp_path / "self_forcing.safetensors")
     model = host.build_diffusion_model(checkpoint.state, checkpoint.metadata(), None)
-    length = BLOCKS * chunk
+    length = given + BLOCKS * chunk
     start = randn(length, 16, ROWS, COLUMNS, seed=1)
     context = randn(1, 9, checkpoint.found.config.text_dim, seed=2)
+    picture = randn(1, 16, ROWS, COLUMNS, seed=3)  # a first latent
+    if given:
+        raw = model.model.process_latent_out(picture.transpose(0, 1).unsqueeze(0))
+        model.model_options["transformer_options"]["ar_config"] = {"initial_latent": raw}
     drawn: list[Tensor] = []  # (f, c, h, w), after each step but a block's last
 
     def record(like: Tensor) -> Tensor:
@@ -72,14 +78,14 @@ def test_the_cores_ar_sampler_gives_the_same_on_the_same_noise(
             return start[frames.start : frames.stop]
         if step > steps:  # the last step re-noises to level 0
             return torch.zeros(len(frames), *shape)
-        block, within = divmod(frames.start, chunk)
+        block, within = divmod(frames.start - given, chunk)
         return drawn[block * steps + step - 1][within : within + len(frames)]
 
     monkeypatch.setattr(branches, "frame_noise", noise)
     settings = RolloutSettings(
         PromptTimeline((TimedPrompt(0, context[0], "a"),), torch.zeros_like(context[0])),
         ROWS, COLUMNS, causal_chunks(LADDER, chunk), length=length, seed=SEED, solver=ReNoise(),
-        cache=FullHistory(), guidance=cfg(1.0),
+        cache=FullHistory(), guidance=cfg(1.0), known=known_frames(picture[:given]),
     )  # fmt: skip
     ours = torch.cat([c.latents for c in generate(settings, denoiser(model))])
     assert theirs.std() > 0.3

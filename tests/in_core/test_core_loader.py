@@ -253,3 +253,23 @@ def test_a_family_brings_its_settings_and_says_what_was_assumed(  # noqa: PLR091
     ).args
     assert (other.chunk_frames, cache.policy.window_frames, strength) == (2, 9, 2.0)
     assert f"Set otherwise: chunk_frames 2 for {chunk}" in said[-1]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_weights_that_are_not_finite_are_refused_by_the_node(
+    host: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    """Not only when the first chunk has come out black."""
+    from types import SimpleNamespace
+
+    from longtake.errors import BadInput
+    from longtake.nodes.load_model import LoadCausalVideoModel
+
+    weights = state()
+    weights["blocks.1.cross_attn.v.weight"][3, 5] = value
+    save_file(weights, tmp_path / "self_forcing.safetensors")
+    monkeypatch.setattr(host, "model_file", lambda folder, name: tmp_path / name)
+    node = type("Prepared", (LoadCausalVideoModel,), {"hidden": SimpleNamespace(unique_id="1")})
+    given = {"family": "auto", "weights": "auto", "weight_dtype": "auto", "fps": "from model"}
+    with pytest.raises(BadInput, match=r"NaN or infinity in blocks\.1\.cross_attn\.v\.weight"):
+        node.execute(model_name="self_forcing.safetensors", **given)
