@@ -15,8 +15,8 @@ from ..stream.video import LARGEST_SIDE
 from . import sockets
 from .frame_source import FrameSource
 from .joined_frames import JoinedFrames, check_rate
+from .rollout_frames import HostFrames
 from .schema import build
-from .streams import HostFrames
 
 MOST = 4
 COLUMNS = {"row": MOST, "column": 1, "grid": 2}

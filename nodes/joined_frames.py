@@ -9,7 +9,7 @@ from ..errors import BadInput
 from ..stream.frames import FrameChunk
 from ..stream.joined import JoinedStream
 from .frame_source import DerivedFrames, FrameSource
-from .streams import HostFrames
+from .rollout_frames import HostFrames
 
 
 class JoinedFrames(DerivedFrames):

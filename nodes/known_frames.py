@@ -13,6 +13,7 @@ from ..errors import BadInput
 from ..model.config import DiTConfig
 from ..model.vae.latent_format import FORMATS, latent_frame_count, normalise
 from ..samplers import known
+from ..samplers.known_frame import Coming
 from . import plan, sockets
 from .schema import build
 
@@ -27,7 +28,7 @@ class KnownClip:
     `fps` is the rate of the video that they are made of, if that is known.
     """
 
-    latents: Tensor | Sequence[known.Coming]
+    latents: Tensor | Sequence[Coming]
     start: float = 0.0
     unit: str = plan.SECONDS
     spacing: int = 1

@@ -23,10 +23,11 @@ from .costs import gigabytes
 from .derived import say_plan
 from .identity import identity
 from .prompts import CLIPPrompter
+from .rollout_frames import open_frames
 from .schema import build
 from .session import session
 from .streaming_vae import streaming_vae
-from .streams import HostRollout, denoiser, open_frames, over_journal
+from .streams import HostRollout, denoiser, over_journal
 from .vae import VAE_TIP
 
 CFG, SCALED = "cfg", "scaled"

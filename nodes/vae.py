@@ -14,9 +14,10 @@ from ..model.vae.latent_format import WAN21, WAN22, denormalise
 from . import host, sockets
 from .frame_source import FrameSource
 from .model_facts import facts
+from .rollout_frames import open_frames
 from .schema import build
 from .streaming_vae import streaming_vae
-from .streams import HostRollout, open_frames
+from .streams import HostRollout
 
 PIECE_FRAMES = 16
 VAE_TIP = (

@@ -20,7 +20,7 @@ from .evaluator import Evaluator
 from .guidance import Branch, Prompt, View
 from .guidance.combine import combine, limited
 from .histories import Histories, Place
-from .known import Ahead
+from .known_frame import Ahead
 from .noise import frame_noise
 from .prompts import InForce
 from .schedule import Row

@@ -18,7 +18,7 @@ from .cache_plan import cache_plans, planned_bytes
 from .denoiser import Denoiser
 from .guidance.score import on_device, slope_of
 from .histories import Held
-from .known import Ahead
+from .known_frame import Ahead
 from .prompts import PromptTimeline
 from .settings import RolloutSettings
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ..attention.sparse_settings import Sparsity
-from ..samplers.known import KnownFrame
+from ..samplers.known_frame import KnownFrame
 from ..samplers.prompts import embedding_digest
 from ..samplers.settings import RolloutSettings
 from .journal import next_key, root_key

@@ -33,7 +33,8 @@ from longtake.samplers.guidance import (
     vanilla,
 )
 from longtake.samplers.histories import Histories
-from longtake.samplers.known import KnownFrame, KnownFrames
+from longtake.samplers.known import KnownFrames
+from longtake.samplers.known_frame import KnownFrame
 from longtake.samplers.noise import frame_noise
 from longtake.samplers.rollout import Chunk, generate
 from longtake.samplers.settings import RolloutSettings

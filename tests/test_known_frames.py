@@ -18,7 +18,8 @@ from longtake.samplers.context_noise import ContextNoise
 from longtake.samplers.cost import cost
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import Guidance, cfg, fractional, stabilised
-from longtake.samplers.known import KnownFrame, KnownFrames, sequence, together
+from longtake.samplers.known import KnownFrames, sequence, together
+from longtake.samplers.known_frame import KnownFrame
 from longtake.samplers.ladder import flow_ladder
 from longtake.samplers.memory import rollout_memory
 from longtake.samplers.multistep import DPMSolverPP2M, UniPC2

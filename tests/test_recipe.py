@@ -24,7 +24,8 @@ from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig
 from longtake.samplers.context_noise import ContextNoise
 from longtake.samplers.guidance import NOISE, Pull, cfg, extended, magi, stabilised, temporal
 from longtake.samplers.guidance.scores import Motion, Palette, Pictures, Region
-from longtake.samplers.known import KnownFrame, KnownFrames
+from longtake.samplers.known import KnownFrames
+from longtake.samplers.known_frame import KnownFrame
 from longtake.samplers.ladder import flow_ladder
 from longtake.samplers.multistep import UniPC2
 from longtake.samplers.process import VariancePreserving

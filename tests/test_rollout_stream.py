@@ -15,7 +15,8 @@ from longtake.model.vae.streaming import StreamingDecoder
 from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import cfg
-from longtake.samplers.known import KnownFrame, KnownFrames
+from longtake.samplers.known import KnownFrames
+from longtake.samplers.known_frame import KnownFrame
 from longtake.samplers.ladder import flow_ladder
 from longtake.samplers.multistep import UniPC2
 from longtake.samplers.schedule import Staggered, rolling
