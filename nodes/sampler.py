@@ -94,7 +94,8 @@ class DiffusionForcingSampler(io.ComfyNode):
             settings, engine.config, (engine.device, engine.dtype), first_leaves=preset.first_leaves
         )
         asked = asked_attention(model)
-        settings = asked.put_in_force(settings) if asked else settings
+        if asked is not None:
+            settings = cache.fitted(asked.put_in_force(settings), engine.config, engine.dtype)
         plan.check_endless(planned, settings.cache)
         check_resume(resume, settings.cache)
         prompter = prompts.prompter if isinstance(prompts, Timeline) else None

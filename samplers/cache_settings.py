@@ -64,9 +64,15 @@ class CacheSettings:
             at_switch=self.at_switch,
             first_again=self._first_again(),
         )
+        return self.fitted(chosen, config, dtype)
+
+    def fitted(
+        self, settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype
+    ) -> RolloutSettings:
+        """`settings` with a history of no more bytes than the budget, if there is one."""
         if self.budget_bytes is None:
-            return chosen
-        return within_budget(chosen, self.budget_bytes, config, dtype)
+            return settings
+        return within_budget(settings, self.budget_bytes, config, dtype)
 
     def _first_again(self) -> FirstAgain | None:
         if self.first_latent != "re-encode" or self.policy.sink_frames:

@@ -74,6 +74,25 @@ def test_temp_cache_takes_the_windows_place_in_a_clone_of_the_model(bench: Bench
     assert "optimized_attention_override" not in model.model_options["transformer_options"]
 
 
+def test_a_budget_holds_for_the_entries_that_take_a_windows_place(bench: Bench) -> None:
+    def planned(*, temp_cache: bool, **settings: Any) -> Any:
+        model, clip, _ = bench.run("LongtakeLoadDemoModel")
+        [model] = bench.run("LongtakeSparseAttention", model=model, temp_cache=temp_cache)
+        [prompts] = bench.run("LongtakePromptTimeline", clip=clip, text="a red ball")
+        [schedule] = bench.run("LongtakeSchedule", steps=1)
+        [cache] = bench.run("LongtakeKVCacheSettings", window_frames=9, **settings)
+        [rollout] = bench.run(
+            "LongtakeSampler", model=model, prompts=prompts, schedule=schedule, kv_cache=cache,
+            width=32, height=32, length=9.0, plan_only=True,
+        )  # fmt: skip
+        return rollout
+
+    budget = planned(temp_cache=False).kv_bytes_planned  # entries take a little more than keys
+    kept = planned(temp_cache=True, budget_gb=budget / 2**30)
+    assert isinstance(kept.settings.cache, TempCache)
+    assert kept.kv_bytes_planned <= budget < planned(temp_cache=True).kv_bytes_planned
+
+
 def test_temp_cache_over_a_full_history_is_refused(bench: Bench) -> None:
     model, clip, _ = bench.run("LongtakeLoadDemoModel")
     [model] = bench.run("LongtakeSparseAttention", model=model, temp_cache=True)
