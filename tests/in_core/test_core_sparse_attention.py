@@ -90,12 +90,12 @@ def test_the_node_gives_a_clone_whose_override_the_hosts_sampler_calls(core: Any
     prepared = type(
         "Prepared", (SparseAttentionNode,), {"hidden": type("H", (), {"unique_id": None})}
     )
-    twin = prepared.execute(model, "balanced", False, 0.95, "off", 0.3, 0.85, "merge padding").args[
-        0
-    ]
+    settings = (False, 0.95, "off", 0.3, 0.85)
+    newer = ("what differs", "auto")
+    twin = prepared.execute(model, "balanced", *settings, "merge padding", *newer).args[0]
     assert twin is not model
     assert "optimized_attention_override" not in model.model_options["transformer_options"]
-    again = prepared.execute(twin, "fast", False, 0.95, "off", 0.3, 0.85, "off").args[0]
+    again = prepared.execute(twin, "fast", *settings, "off", *newer).args[0]
     hooks = [
         m.model_options["transformer_options"]["optimized_attention_override"]
         for m in (twin, again)
