@@ -45,6 +45,7 @@ class FakeRun:
     height: int = 128
     first_s: float = 0.2  # until the first chunk
     chunk_s: float = 0.2  # from then on, for each
+    encode_s: float = 0.0  # that an edited prompt takes
     end: str = "done"
     endless: bool = False
     sparse: bool = False  # whether it says what sparse attention did
@@ -55,12 +56,13 @@ class FakeRun:
 class FakeControls(Controls):
     """Real controls, with edits applied as a rollout does it."""
 
-    def apply(self, first_frame: int, fps: float) -> str | None:
+    def apply(self, first_frame: int, run: FakeRun) -> str | None:
         """Put what is queued in force from this frame on; gives the new prompt, if there is one."""
         edit = self.take_edit()
         if edit is None:
             return None
-        start_s = first_frame / fps
+        time.sleep(run.encode_s)
+        start_s = first_frame / run.fps
         line = f"{start_s:.3f}: {edit.text}" if edit.text else None
         self.apply_edit(edit, first_frame, start_s, line)
         return edit.text
@@ -92,7 +94,7 @@ def _produce(take: Take, controls: FakeControls, run: FakeRun) -> None:
         if controls.state == "stopping":
             break
         text = next((new for start, new in reversed(run.prompts) if start == first), text)
-        text = controls.apply(first, run.fps) or text
+        text = controls.apply(first, run) or text
         count = min(run.chunk_frames, run.frames - first)
         rate = (first + count) / max(time.monotonic() - began, 1e-3)
         stats = TakeStats(

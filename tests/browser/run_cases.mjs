@@ -55,6 +55,17 @@ test("an edited prompt goes from queued to applied at its time, and is marked on
   await eventually(() => player.root.locator(".lt-scrub").getAttribute("data-prompts"), "2");
 }));
 
+test("while an edited prompt is encoded, that is said", onPage(async (player) => {
+  await player.start({ ...SLOW, encode_s: 2 });
+  await player.until(({ frames }) => Number(frames) >= 12);
+  await player.button("Edit prompt").click();
+  await player.root.getByLabel("Prompt from the next chunk on").fill("a blue ball");
+  await player.button("Apply").click();
+  const edits = player.root.getByRole("log", { name: "Edits" });
+  await edits.getByText("encoding").waitFor();
+  await edits.getByText(/applied at 0:0\d/).waitFor();
+}));
+
 test("typing in the prompt is no shortcut, and Ctrl+Enter applies it", onPage(async (player) => {
   await player.start(SLOW);
   await player.until(({ frames }) => Number(frames) >= 12);
