@@ -54,15 +54,17 @@ class FakeRun:
 
 
 class FakeControls(Controls):
-    """Real controls, with edits applied as a rollout does it."""
+    """Real controls, with edits applied as a rollout does it; each takes `encode_s`."""
 
-    def apply(self, first_frame: int, run: FakeRun) -> str | None:
+    encode_s = 0.0
+
+    def apply(self, first_frame: int, fps: float) -> str | None:
         """Put what is queued in force from this frame on; gives the new prompt, if there is one."""
         edit = self.take_edit()
         if edit is None:
             return None
-        time.sleep(run.encode_s)
-        start_s = first_frame / run.fps
+        time.sleep(self.encode_s)
+        start_s = first_frame / fps
         line = f"{start_s:.3f}: {edit.text}" if edit.text else None
         self.apply_edit(edit, first_frame, start_s, line)
         return edit.text
@@ -74,6 +76,7 @@ def start(takes: Takes, sockets: Sockets, run: FakeRun) -> Take:
     shown_at = run.node_id.split(".")[0]
     origin = Origin(run.node_id, shown_at, run.prompt_id, run.workflow_id, run.client_id)
     controls = FakeControls()
+    controls.encode_s = run.encode_s
     take = takes.create(shot, origin, sockets.emitter(run.client_id), controls)
     threading.Thread(target=_produce, args=(take, controls, run), daemon=True).start()
     return take
@@ -94,7 +97,7 @@ def _produce(take: Take, controls: FakeControls, run: FakeRun) -> None:
         if controls.state == "stopping":
             break
         text = next((new for start, new in reversed(run.prompts) if start == first), text)
-        text = controls.apply(first, run) or text
+        text = controls.apply(first, run.fps) or text
         count = min(run.chunk_frames, run.frames - first)
         rate = (first + count) / max(time.monotonic() - began, 1e-3)
         stats = TakeStats(
