@@ -34,9 +34,9 @@ class Session:
         self._embeddings = weakref.WeakKeyDictionary()
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Forget everything, as at the end of the process."""
         self.takes.reset()
-        self.states.clear()
+        self.states.clear(told=False)
         self._state_memory = None
         self._altered.clear()
         self._embeddings.clear()

@@ -73,18 +73,21 @@ class HotStates:
         """The state at chunk `key`, as it is."""
         return self._states.get(key)
 
-    def clear(self) -> None:
-        """Give all memory back, as where there is no more room; on any thread."""
+    def clear(self, *, told: bool = True) -> None:
+        """Give all memory back, as where there is no more room; on any thread. Nobody is `told` of
+        what is lost where the process ends.
+        """
         for key in list(self._states):
-            self._let_go(key)
+            self._let_go(key, told=told)
 
-    def _let_go(self, key: str) -> None:
+    def _let_go(self, key: str, *, told: bool = True) -> None:
         state = self._states.pop(key, None)
         if state is None:  # another thread was there first
             return
         size = f"{state.bytes / 2**20:.0f} MB"
         if state.disk is None:
-            logger.info("A rollout's state of %s is let go; going on will replay it.", size)
+            if told:
+                logger.info("A rollout's state of %s is let go; going on will replay it.", size)
             return
         try:
             state.disk.keep(key, state.snapshot)

@@ -177,6 +177,17 @@ def test_what_the_host_takes_back_goes_to_disk_or_is_said_to_be_gone(
     assert caplog.text.count("let go; going on will replay") == 1 and hot.bytes == 0
 
 
+def test_at_the_end_of_the_process_nobody_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    hot, disk = plenty(), Snapshots(Journal(tmp_path), "m")
+    hot.keep("a", state(10, disk))
+    hot.keep("b", state(10))
+    with caplog.at_level(logging.INFO, logger="longtake"):
+        hot.clear(told=False)
+    assert disk.read("a") is not None and not caplog.text and hot.bytes == 0
+
+
 def test_several_rollouts_share_the_budget_and_each_goes_on_with_its_bits(tmp_path: Path) -> None:
     """A state that gave way is read from its snapshot, or replayed; nothing else is made again."""
     window: dict[str, Any] = {"cache": WindowSink(5, 1)}  # states of one size
