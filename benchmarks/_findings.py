@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,11 +9,10 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from ..errors import StorageError
 from ..training.estimate import Estimate, estimate
 from ._guided import Features, Measured, kernel_distance
 from ._records import Records
-from ._report import setting
+from ._report import write
 
 RESAMPLES = 200
 PLAIN, TRUTH, DISTANCE = "cfg", "truth", "distance to truth"
@@ -37,15 +35,7 @@ class Findings:
 
     def save(self, path: Path) -> None:
         """Write all of it as JSON."""
-        content = {"suite": "guidance", **asdict(self), **setting()}
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(content, indent=1, default=str) + "\n", "utf-8")
-        except OSError as error:
-            raise StorageError(
-                f"the results cannot be written to {path} ({error.strerror}); "
-                "choose another --json file."
-            ) from error
+        write(path, {"suite": "guidance", **asdict(self)})
 
     def show(self, console: Console) -> None:
         """Every case's figures, a line each."""

@@ -10,6 +10,7 @@ import sys
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -50,14 +51,7 @@ class Results:
 
     def save(self, path: Path) -> None:
         """Write all of it as JSON."""
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps({**asdict(self), **setting()}, indent=1) + "\n", "utf-8")
-        except OSError as error:
-            raise StorageError(
-                f"the results cannot be written to {path} ({error.strerror}); "
-                "choose another --json file."
-            ) from error
+        write(path, asdict(self))
 
     def show(self, console: Console) -> None:
         """Every figure with its interval, then the claims."""
@@ -74,6 +68,18 @@ class Results:
             console.print(
                 f"{word} {claim.text}: {claim.bound:.4g} (limit {claim.limit:g})", highlight=False
             )
+
+
+def write(path: Path, content: dict[str, Any]) -> None:
+    """Write a suite's results and what they were measured on as JSON."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({**content, **setting()}, indent=1, default=str) + "\n", "utf-8")
+    except OSError as error:
+        raise StorageError(
+            f"the results cannot be written to {path} ({error.strerror}); choose another --json "
+            "file."
+        ) from error
 
 
 def setting() -> dict[str, object]:

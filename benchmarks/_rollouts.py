@@ -4,7 +4,6 @@ other.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -12,12 +11,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ..errors import BadInput, StorageError
+from ..errors import BadInput
 from ..model.preset import DEMO, DEMO_FOLDER
 from ..training.estimate import Estimate
 from ._guided import Measured
 from ._records import Job, Records
-from ._report import Claim, setting
+from ._report import Claim, write
 from ._tenths import ends, show, tenths
 
 TRUTH = "truth"
@@ -68,15 +67,7 @@ class LongResults:
 
     def save(self, path: Path) -> None:
         """Write all of it as JSON."""
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            content = json.dumps({**asdict(self), **setting()}, indent=1, default=str)
-            path.write_text(content + "\n", "utf-8")
-        except OSError as error:
-            raise StorageError(
-                f"the results cannot be written to {path} ({error.strerror}); choose another "
-                "--json file."
-            ) from error
+        write(path, asdict(self))
 
     def show(self, console: Console) -> None:
         """The ends of every case, then the claims."""

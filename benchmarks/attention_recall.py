@@ -12,7 +12,6 @@ is the same with options, and goes on where it was stopped.
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,7 +20,6 @@ import click
 import numpy as np
 from rich.console import Console
 
-from ..errors import StorageError
 from ..model.checkpoint import read
 from ..model.fingerprint import fingerprint
 from ..model.preset import DEMO_FOLDER
@@ -31,7 +29,7 @@ from ..training.kit import load_kit
 from ._attention_recall import FULL, FULL_INT8, SHARES, history_of, recalled
 from ._guided import Measured
 from ._records import Records
-from ._report import Claim, setting
+from ._report import Claim, write
 
 TURNS, CLIPS = (16, 32, 64), 64
 NEW_FILE = click.Path(path_type=Path, dir_okay=False)
@@ -60,14 +58,7 @@ class Recalled:
 
     def save(self, path: Path) -> None:
         """Write all of it as JSON."""
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps({**asdict(self), **setting()}, indent=1) + "\n", "utf-8")
-        except OSError as error:
-            raise StorageError(
-                f"the results cannot be written to {path} ({error.strerror}); choose another "
-                "--json file."
-            ) from error
+        write(path, asdict(self))
 
     def show(self, console: Console) -> None:
         """A line each."""
