@@ -63,6 +63,7 @@ class KVCache:
         self._kept: list[int] = []  # slot -> latent frame
         self._recent: list[int] = []  # the same for the slots that a frame goes through first
         self._past: Rotation | None = None  # of the history, until the next commit
+        self._now: tuple[tuple[int, ...], Rotation] | None = None  # of active frames, by position
         self._turned: set[int] = set()  # layers whose rotated copy of the history is up to date
 
     @property
@@ -121,6 +122,12 @@ class KVCache:
         return rotation(
             positions, self.shape.rows, self.shape.columns, self.shape.head_dim, self.device
         )
+
+    def rotation_now(self, positions: Sequence[int]) -> Rotation:
+        """The same of active frames, for which every step of a chunk asks."""
+        if self._now is None or self._now[0] != tuple(positions):
+            self._now = tuple(positions), self.rotation(positions)
+        return self._now[1]
 
     def workspace(self, layer: int, rows: slice = slice(None)) -> tuple[Tensor, Tensor]:
         """Rotated keys and values of `layer`: history in front, scratch for active frames behind.
@@ -290,7 +297,7 @@ class CachedAttention:
     ) -> None:
         self.cache, self.rows = cache, rows
         tokens = cache.shape.frame_tokens
-        self._now = cache.rotation(positions)
+        self._now = cache.rotation_now(positions)
         self._past_tokens = len(cache.held) * tokens
         self._parts = parts(visible, 0, tokens)
 

@@ -15,7 +15,7 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from ..errors import StorageError
+from .disk_sync import DiskSync, Force, force
 from .lock import ProcessLock
 
 logger = logging.getLogger("longtake")
@@ -72,24 +73,50 @@ class Journal:
         entry = self._read_entry(key)
         return None if entry is None else entry[1]
 
-    def write(self, key: str, tensors: Mapping[str, Tensor], meta: Mapping[str, str]) -> None:
-        """Keep `tensors` under `key`: they are there whole once this returns, or not at all."""
+    def write(
+        self,
+        key: str,
+        tensors: Mapping[str, Tensor],
+        meta: Mapping[str, str],
+        to_disk: Force = force,
+    ) -> None:
+        """Keep `tensors` under `key`: they are there whole once this returns, or not at all.
+
+        `to_disk` may force the file there later; a power cut before that damages the entry, which
+        is seen when it is read.
+        """
         owned = {name: _owned(tensor) for name, tensor in tensors.items()}
         header = {**meta, CHECKSUM: _checksum(owned, meta)}
         temporary = self.folder / f"{key}.{os.getpid()}.{threading.get_ident()}.tmp"
+        with self._keeping():
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                temporary.write_bytes(save(owned, metadata=header))
+                os.replace(temporary, self._path(key))
+            finally:
+                with contextlib.suppress(OSError):  # nothing is left of it after a success
+                    temporary.unlink()
+            to_disk(self._path(key))
+
+    @contextlib.contextmanager
+    def forced_behind(self) -> Iterator[Force]:
+        """What forces entries to the disk behind the writer; all of them are there at the end."""
+        sync = DiskSync()
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            _write_through(temporary, save(owned, metadata=header))
-            os.replace(temporary, self._path(key))
-            _sync_folder(self.folder)
+            yield sync.force
+        finally:
+            with self._keeping():
+                sync.close()
+
+    @contextlib.contextmanager
+    def _keeping(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise StorageError(
                 f"The journal could not keep a chunk in {self.folder} ({error.strerror or error}); "
                 f"free some space or choose another folder, then run again to go on from here."
             ) from error
-        finally:
-            with contextlib.suppress(OSError):  # nothing is left of it after a success
-                temporary.unlink()
 
     def lock(self, rollout_id: str) -> ProcessLock:
         """Keep a second run off the rollout; BadInput names the process that has it.
@@ -190,24 +217,6 @@ def _set_aside(path: Path, reason: ValueError) -> None:
         logger.warning(
             "%s is damaged (%s); renamed to %s and made again.", path, reason, aside.name
         )
-
-
-def _write_through(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` survive a power cut; Windows has no such call."""
-    if sys.platform == "win32":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _is_running(process: int) -> bool:

@@ -24,6 +24,7 @@ from ..samplers.rollout import Chunk
 from ..samplers.settings import RolloutSettings, TimedGuidance, TimedLora
 from .controls import Controls, Edit
 from .disk_cap import DiskCap
+from .disk_sync import Force
 from .drift import DriftMeter
 from .hot_states import HotState
 from .lock import ProcessLock
@@ -151,14 +152,15 @@ class Run:
             if first:
                 self._note(first - 1)  # what is shared is in use from now on
             self.opened(first)
-            while self._making is None or self._begin(first):
-                chunk = self._next(first)
-                if chunk is None:
-                    break
-                self._keep(chunk)
-                self._snapshot(chunk.index)
-                yield chunk
-                first += 1
+            with self.rollout.journal.forced_behind() as to_disk:
+                while self._making is None or self._begin(first):
+                    chunk = self._next(first)
+                    if chunk is None:
+                        break
+                    self._keep(chunk, to_disk)
+                    self._snapshot(chunk.index)
+                    yield chunk
+                    first += 1
         except GeneratorExit:
             raise
         except BaseException as error:
@@ -238,7 +240,7 @@ class Run:
         if self._making is not None and every and (index + 1) % every == 0:
             self._making.snapshot(index)
 
-    def _keep(self, chunk: Chunk) -> None:
+    def _keep(self, chunk: Chunk, to_disk: Force) -> None:
         model = self.rollout.model
         meta = {
             "index": str(chunk.index),
@@ -250,7 +252,7 @@ class Run:
         in_flight = {f"in_flight.{i}": part for i, part in enumerate(chunk.in_flight)}
         tensors = {"latents": chunk.latents, **in_flight}
         self._note(chunk.index)  # first, so that no chunk is ever without a record
-        self.rollout.journal.write(self.chain.key(chunk.index), tensors, meta)
+        self.rollout.journal.write(self.chain.key(chunk.index), tensors, meta, to_disk)
         self.kv_bytes = chunk.kv_bytes
         self.sparse = chunk.sparse
         self.made(chunk)

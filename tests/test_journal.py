@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from longtake.errors import BadInput, StorageError
-from longtake.stream import journal as journal_module
 from longtake.stream import lock as lock_module
 from longtake.stream.journal import Journal, next_key, root_key
 
@@ -154,11 +153,12 @@ def test_disk_full_is_one_sentence_and_leaves_nothing_half_written(
         raise full
 
     def write_half(path: Path, content: bytes) -> None:
-        path.write_bytes(content[: len(content) // 2])
+        with path.open("wb") as file:
+            file.write(content[: len(content) // 2])
         raise full
 
     if call == "write":
-        monkeypatch.setattr(journal_module, "_write_through", write_half)
+        monkeypatch.setattr(Path, "write_bytes", write_half)
     else:
         monkeypatch.setattr(os, call, fail)
     with pytest.raises(StorageError, match="No space left on device.*run again") as caught:
@@ -166,6 +166,47 @@ def test_disk_full_is_one_sentence_and_leaves_nothing_half_written(
     assert str(tmp_path) in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["old.safetensors"]
     assert journal.read("old") is not None and journal.read("new") is None
+
+
+def test_entries_forced_to_the_disk_behind_are_readable_at_once_and_there_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal, plain, go_on, forced = Journal(tmp_path), os.fsync, threading.Event(), []
+
+    def slow(descriptor: int) -> None:
+        assert go_on.wait(10)
+        plain(descriptor)
+        forced.append(descriptor)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    with journal.forced_behind() as to_disk:
+        journal.write("a", {"x": torch.ones(2)}, {}, to_disk)
+        assert journal.read("a") is not None and not forced
+        go_on.set()
+        journal.write("b", {"x": torch.ones(2)}, {}, to_disk)
+        assert forced  # one waits at the most
+    assert len(forced) == (2 if sys.platform == "win32" else 4)
+
+
+@pytest.mark.parametrize("more", [True, False])
+def test_what_keeps_an_entry_from_the_disk_is_said_with_the_next_one_or_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: bool
+) -> None:
+    journal = Journal(tmp_path)
+
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with (
+        pytest.raises(StorageError, match="Input/output error.*run again"),
+        journal.forced_behind() as to_disk,
+    ):
+        journal.write("a", {"x": torch.ones(2)}, {}, to_disk)
+        if more:
+            journal.write("b", {"x": torch.ones(2)}, {}, to_disk)
+            raise AssertionError("the second was kept in silence")
+    assert journal.read("a") is None  # what the system still shows of it may not be on the disk
 
 
 @pytest.fixture
