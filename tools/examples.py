@@ -45,7 +45,7 @@ def node(class_type: str, title: str, **inputs: Any) -> dict[str, Any]:
 
 def text_to_stream() -> Example:
     """A shot with one change of prompt, watched and saved while it is made."""
-    api = {**_world(TEN_SECONDS), **_shot(seed=5, length=10.0), **_outputs("6")}
+    api = {**_world(TEN_SECONDS), **_shot(seed=12, length=10.0), **_outputs("6")}
     return Example(api, PLACES, [_group("What is shown", 320, 0, 460, 220)])
 
 
