@@ -13,9 +13,11 @@ EULER, RENOISE, UNIPC = "euler", "re-noise", "unipc 2"
 class Preset:
     """Defaults of schedule, cache, guidance and picture; latent frames unless said otherwise.
 
-    `first_steps` are the fewest of the first chunk, which has no past to go by. `timesteps` is a
+    `steps` are even ones from the timestep `begins` on. `first_steps` are the fewest of the first
+    chunk, which has no past to go by. `timesteps` is, in their place, a
     distilled model's list (1000 to 0, before the shift), `first_timesteps` another one for the
-    first chunk alone; `shift_timesteps` is False where the list is final already.
+    first chunk alone; `shift_timesteps` is False where the list is final already: the model is told
+    it as it is, at the noise of the nearest of 1000 shifted timesteps.
     `window_frames` counts the sink and not the chunk in work, 0 stands for all of the past;
     `sink_decay` is the share of a sink that averages what is evicted into itself (0: it stays as it
     is); `first_leaves` says that windows without the first latent frame were trained on.
@@ -34,6 +36,7 @@ class Preset:
     fps: float
     width: int
     height: int
+    begins: float = 1000.0
     timesteps: tuple[float, ...] = ()
     first_timesteps: tuple[float, ...] = ()
     shift_timesteps: bool = True

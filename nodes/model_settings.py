@@ -11,9 +11,9 @@ from ..errors import BadInput
 from ..model.preset import Preset
 from ..samplers.cache_settings import CacheSettings
 from ..samplers.context_noise import ContextNoise
-from ..samplers.preset_schedule import preset_cache, preset_schedule
+from ..samplers.preset_schedule import preset_cache, preset_schedule, preset_solver
 from ..samplers.schedule import MOST_CHUNK_FRAMES
-from ..samplers.schedule_options import SOLVERS, solver_for
+from ..samplers.schedule_options import SOLVERS
 from . import host, sockets
 from .model_facts import facts
 from .schedule import ScheduleSettings
@@ -66,7 +66,7 @@ class SettingsFromModel(io.ComfyNode):
             host.warn(cls.hidden.unique_id, f"{known.family.title}: {preset.note}.")
         schedule = ScheduleSettings(
             preset_schedule(preset),
-            solver_for(preset.solver),
+            preset_solver(preset),
             ContextNoise(preset.context_noise),
         )
         return io.NodeOutput(

@@ -11,12 +11,13 @@ import re
 from ..errors import BadInput
 
 Ladder = tuple[float, ...]
-"""Levels from 1 (pure noise) down to 0 (clean), strictly decreasing.
+"""Levels from 1 (pure noise; some families say .9999) down to 0 (clean), strictly decreasing.
 
 One more than the number of steps.
 """
 
 TIMESTEPS = 1000
+NEARLY_NOISE = 0.99  # the first level may be so low
 _SEPARATOR = re.compile(r"[,\s]+")
 
 
@@ -25,12 +26,12 @@ def shifted(sigma: float, shift: float) -> float:
     return shift * sigma / (shift * sigma + (1 - sigma))  # written so that 1 stays exactly 1
 
 
-def flow_ladder(steps: int, shift: float) -> Ladder:
-    """`steps` equal steps from 1 to 0, then shifted."""
+def flow_ladder(steps: int, shift: float, begins: float = 1.0) -> Ladder:
+    """`steps` equal steps from 1, or where it `begins`, to 0, then shifted."""
     if steps < 1:
         raise BadInput(f"steps must be at least 1; got {steps}.")
     _check_shift(shift)
-    return tuple(shifted(1 - i / steps, shift) for i in range(steps + 1))
+    return tuple(shifted(begins * (1 - i / steps), shift) for i in range(steps + 1))
 
 
 def opening_ladder(steps: int, first_steps: int, shift: float) -> Ladder:
@@ -44,6 +45,15 @@ def few_step_ladder(timesteps: tuple[float, ...], shift: float) -> Ladder:
     """
     _check_shift(shift)
     return (*(shifted(t / TIMESTEPS, shift) for t in timesteps), 0.0)
+
+
+def table_ladder(timesteps: tuple[float, ...], shift: float) -> Ladder:
+    """A list of final timesteps as levels: of 1000 even timesteps, shifted, the nearest ones, and
+    the final 0 (Self-Forcing `utils/scheduler.py`; 0 itself is not in the table).
+    """
+    _check_shift(shift)
+    table = [shifted(k / TIMESTEPS, shift) for k in range(1, TIMESTEPS + 1)]
+    return (*(min(table, key=lambda s: abs(TIMESTEPS * s - t)) for t in timesteps), 0.0)
 
 
 def parse_steps(written: str, shift: float) -> tuple[Ladder, Ladder]:
@@ -64,9 +74,10 @@ def parse_steps(written: str, shift: float) -> tuple[Ladder, Ladder]:
 
 
 def check_ladder(ladder: Ladder) -> None:
-    """A ladder falls strictly from 1 to 0."""
+    """A ladder falls strictly from 1, or hardly less, to 0."""
     falling = all(b < a for a, b in zip(ladder, ladder[1:], strict=False))
-    if len(ladder) < 2 or ladder[0] != 1.0 or ladder[-1] != 0.0 or not falling:
+    from_noise = len(ladder) > 1 and NEARLY_NOISE <= ladder[0] <= 1
+    if not from_noise or ladder[-1] != 0.0 or not falling:
         raise BadInput(f"noise levels must fall strictly from 1 to 0; got {ladder}.")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..attention.cache_policy import (
     AveragingSink,
     CachePolicy,
@@ -10,18 +12,31 @@ from ..attention.cache_policy import (
     WindowSink,
 )
 from ..model.preset import Preset
-from .ladder import Ladder, few_step_ladder, flow_ladder, opening_ladder
+from .ladder import TIMESTEPS, Ladder, few_step_ladder, flow_ladder, opening_ladder, table_ladder
+from .process import Flow
 from .schedule import MOST_CHUNK_FRAMES, Staggered, causal_chunks, full_sequence, rolling
+from .schedule_options import SOLVERS
+from .solvers import ReNoise, Solver
 
 
 def preset_schedule(preset: Preset) -> Staggered:
     """The noise levels that a family was trained for: its own list, or even steps, shifted."""
-    ladder = _ladder(preset, preset.timesteps) or flow_ladder(preset.steps, preset.shift)
+    even = flow_ladder(preset.steps, preset.shift, preset.begins / TIMESTEPS)
+    ladder = _ladder(preset, preset.timesteps) or even
     if preset.rolling_chunks:
         return rolling(ladder, preset.chunk_frames)
     if preset.chunk_frames > MOST_CHUNK_FRAMES:  # not causal: all latent frames at once
         return full_sequence(ladder)
     return causal_chunks(ladder, preset.chunk_frames, _opening(preset))
+
+
+def preset_solver(preset: Preset) -> Solver:
+    """The solver a family was trained for; it tells the model a final list's own timesteps."""
+    solver = SOLVERS[preset.solver]
+    if preset.shift_timesteps or not isinstance(solver, ReNoise):
+        return solver
+    levels = table_ladder(preset.timesteps, preset.shift)
+    return replace(solver, process=Flow(tuple(zip(levels, preset.timesteps, strict=False))))
 
 
 def preset_cache(preset: Preset) -> CachePolicy:
@@ -42,5 +57,7 @@ def _opening(preset: Preset) -> Ladder:
 
 
 def _ladder(preset: Preset, timesteps: tuple[float, ...]) -> Ladder:
-    shift = preset.shift if preset.shift_timesteps else 1.0
-    return few_step_ladder(timesteps, shift) if timesteps else ()
+    if not timesteps:
+        return ()
+    ladder = few_step_ladder if preset.shift_timesteps else table_ladder
+    return ladder(timesteps, preset.shift)

@@ -30,15 +30,20 @@ class NoiseProcess(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """Rectified flow: x = (1 - level) clean + level noise, timesteps 0..1000."""
+    """Rectified flow: x = (1 - level) clean + level noise, timesteps 0..1000.
+
+    `told` are levels of which the model is told another timestep than 1000 times the level.
+    """
+
+    told: tuple[tuple[float, float], ...] = ()
 
     def coefficients(self, level: Tensor) -> tuple[Tensor, Tensor]:
         """1 - level and level."""
         return 1 - level, level
 
     def timestep(self, level: float) -> float:
-        """1000 times the level."""
-        return TIMESTEPS * level
+        """1000 times the level, unless it is told another."""
+        return dict(self.told).get(level, TIMESTEPS * level)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,15 @@
 """The few-step families' own sampling loops, written out from their repositories: no cache object,
 no schedule, no solver of ours, and a forward of its own.
 
-Sources: guandeh17/Self-Forcing `pipeline/causal_inference.py` and `utils/scheduler.py`; Wan-Video/
-Wan2.1 `wan/modules/model.py` for the forward.
+Sources: guandeh17/Self-Forcing `pipeline/causal_inference.py` and `utils/scheduler.py`;
+TencentARC/RollingForcing `pipeline/rolling_forcing_inference.py`; krea-ai/realtime-video
+`release_server.py`; Wan-Video/Wan2.1 `wan/modules/model.py` for the forward.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,9 @@ Layers = list[tuple[Tensor, Tensor]]
 
 Noise = Callable[[int, int], Tensor]
 """(latent frame, 0 at the start or the number of the step that follows) -> (c, h, w)."""
+
+Again = Callable[[Tensor], Tensor]
+"""Latents (f, c, h, w) -> the last one (c, h, w), its last picture encoded as a video's first."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,8 @@ class Published:
     channels: int = 16
     decay: float = 0.0  # of a sink that averages what is evicted (Reward Forcing)
     rebuilt: bool = False  # the past is passed anew, alone, before each block (Krea)
+    again: Again | None = None  # and begins with a latent frame encoded again
+    joint: int = 0  # blocks denoised together at rising noise (Rolling Forcing)
 
 
 @dataclass
@@ -69,8 +75,9 @@ def published_loop(
     w: Weights, heads: int, family: Published, text: Tensor, length: int, noise: Noise
 ) -> Tensor:  # fmt: skip
     """Latents (f, c, h, w): block after block, re-noised after each step, then once more at 0."""
-    sigmas = torch.linspace(1, 0, 1001, dtype=torch.float64)[:-1]
-    sigmas = family.shift * sigmas / (1 + (family.shift - 1) * sigmas)
+    if family.joint:
+        return _rolling_loop(w, heads, family, text, length, noise)
+    sigmas = _table(family)
     past, made = _Past(), []
     for start in range(0, length, family.block):
         frames = range(start, start + family.block)
@@ -78,17 +85,14 @@ def published_loop(
         told = [float(_warped(sigmas, t)) if family.warp else t for t in given]
         x = torch.stack([noise(frame, 0) for frame in frames])
         for i, t in enumerate(told):
-            v, _ = forward(w, heads, x, t, text, past.seen(family))
+            v, _ = forward(w, heads, x, [t] * len(x), text, past.seen(family))
             clean = (x.double() - _sigma(sigmas, t) * v.double()).float()
             if i + 1 < len(told):
                 after = _sigma(sigmas, told[i + 1])
                 fresh = torch.stack([noise(frame, i + 1) for frame in frames])
                 x = (1 - after) * clean + after * fresh
-        _, kept = forward(w, heads, clean, 0.0, text, past.seen(family))
-        tokens = x.shape[2] * x.shape[3] // 4
-        for j, frame in enumerate(frames):
-            own = slice(j * tokens, (j + 1) * tokens)
-            past.frames.append((frame, [(k[own], v[own]) for k, v in kept]))
+        _, kept = forward(w, heads, clean, [0.0] * len(x), text, past.seen(family))
+        past.frames += by_frame(kept, start, len(x))
         made.append(clean)
         if family.decay:
             past.average(family)
@@ -97,16 +101,62 @@ def published_loop(
     return torch.cat(made)
 
 
+def _rolling_loop(
+    w: Weights, heads: int, family: Published, text: Tensor, length: int, noise: Noise
+) -> Tensor:  # fmt: skip
+    """Windows of blocks, the first one a step from clean, the last one pure noise; after each
+    window its first block is passed at 0 (and counts once it is finished).
+    """
+    sigmas, steps, n = _table(family), len(family.steps), family.block
+    told = [float(_warped(sigmas, t)) for t in family.steps]
+    x = torch.stack([noise(frame, 0) for frame in range(length)])
+    past, beside = _Past(), family.block * (family.joint - 1)
+    room = replace(family, attends=family.attends - beside)
+    for window in range(length // n + steps - 1):
+        first, last = max(0, window - steps + 1), min(length // n - 1, window)
+        taken = [window - j for j in range(first, last + 1) for _ in range(n)]
+        part = x[first * n : (last + 1) * n]
+        v, _ = forward(w, heads, part, [told[i] for i in taken], text, past.seen(room))
+        levels = torch.tensor([_sigma(sigmas, told[i]) for i in taken]).double().view(-1, 1, 1, 1)
+        clean = (part.double() - levels * v.double()).float()
+        for i, frame in enumerate(range(first * n, (last + 1) * n)):
+            if taken[i] + 1 < steps:
+                after = _sigma(sigmas, told[taken[i] + 1])
+                x[frame] = (1 - after) * clean[i] + after * noise(frame, taken[i] + 1)
+            else:
+                x[frame] = clean[i]
+        if taken[0] + 1 == steps:
+            _, kept = forward(w, heads, clean[:n], [0.0] * n, text, past.seen(room))
+            past.frames += by_frame(kept, first * n, n)
+    return x
+
+
 def _passed_anew(w: Weights, heads: int, family: Published, clean: Tensor, text: Tensor) -> _Past:
     """The newest latents, at timestep 0, as if nothing had been before them (Krea's
-    `recompute_kv_cache`); as many as one block, so that all of them see one another.
+    `recompute_kv_cache`); as many as one block, so that all of them see one another. The first
+    window is the video's own beginning; later ones may begin with a latent encoded again.
     """
     room = family.attends - family.block
     assert room == family.block
-    _, kept = forward(w, heads, clean[-room:], 0.0, text, [])
-    tokens, first = clean.shape[2] * clean.shape[3] // 4, len(clean) - room
-    own = [slice(j * tokens, (j + 1) * tokens) for j in range(room)]
-    return _Past([(first + j, [(k[s], v[s]) for k, v in kept]) for j, s in enumerate(own)])
+    first = len(clean) - room
+    seen = clean[-room:].clone()
+    if family.again is not None and first > 0:
+        seen[0] = family.again(clean[: first + 1])
+    _, kept = forward(w, heads, seen, [0.0] * room, text, [])
+    return _Past(by_frame(kept, first, room))
+
+
+def by_frame(kept: Layers, first: int, count: int) -> list[tuple[int, Layers]]:
+    """Keys and values of a pass over `count` latent frames from `first` on, frame by frame."""
+    tokens = len(kept[0][0]) // count
+    own = [slice(j * tokens, (j + 1) * tokens) for j in range(count)]
+    return [(first + j, [(k[s], v[s]) for k, v in kept]) for j, s in enumerate(own)]
+
+
+def _table(family: Published) -> Tensor:
+    """The 1000 shifted levels of `FlowMatchScheduler`; 0 is not among them."""
+    sigmas = torch.linspace(1, 0, 1001, dtype=torch.float64)[:-1]
+    return family.shift * sigmas / (1 + (family.shift - 1) * sigmas)
 
 
 def _warped(sigmas: Tensor, t: float) -> Tensor:
@@ -115,33 +165,32 @@ def _warped(sigmas: Tensor, t: float) -> Tensor:
 
 
 def _sigma(sigmas: Tensor, t: float) -> float:
-    """The timestep's own level; the table's nearest entry is less than a thousandth away."""
-    nearest = float(sigmas[(1000 * sigmas - t).abs().argmin()])
-    assert abs(nearest - t / 1000) < 1e-3
-    return t / 1000
+    """The level of the table's nearest timestep."""
+    return float(sigmas[(1000 * sigmas - t).abs().argmin()])
 
 
 def forward(
-    w: Weights, heads: int, x: Tensor, t: float, text: Tensor, seen: list[Layers]
+    w: Weights, heads: int, x: Tensor, t: Sequence[float], text: Tensor, seen: list[Layers]
 ) -> tuple[Tensor, Layers]:
-    """Velocity of latents x (f, c, h, w) at timestep t behind the frames that are `seen`, which are
-    at the positions before it; and the block's own keys and values.
+    """Velocity of latents x (f, c, h, w) at timesteps t (f) behind the frames that are `seen`, which
+    are at the positions before it; and the block's own keys and values.
     """
     dim = w["head.modulation"].shape[-1]
     size = (len(x), x.shape[2] // 2, x.shape[3] // 2)
     video = x.transpose(0, 1)[None]
     h = F.conv3d(video, w["patch_embedding.weight"], w["patch_embedding.bias"], stride=(1, 2, 2))
     h = h[0].flatten(1).T  # (s, c), frames, rows and columns in this order
-    angles = t * 10_000.0 ** (-torch.arange(128, dtype=torch.float64) / 128)
-    e = torch.cat([angles.cos(), angles.sin()]).float()
+    told = torch.tensor(t, dtype=torch.float64).repeat_interleave(size[1] * size[2])
+    angles = torch.outer(told, 10_000.0 ** (-torch.arange(128, dtype=torch.float64) / 128))
+    e = torch.cat([angles.cos(), angles.sin()], 1).float()  # (s, 256), as long as the tokens
     e = _linear(w, "time_embedding.2", F.silu(_linear(w, "time_embedding.0", e)))
-    e0 = _linear(w, "time_projection.1", F.silu(e)).view(6, dim)
+    e0 = _linear(w, "time_projection.1", F.silu(e)).view(-1, 6, dim)
     context = F.gelu(_linear(w, "text_embedding.0", text), approximate="tanh")
     context = _linear(w, "text_embedding.2", context)
     kept: Layers = []
     for n in range(1 + max(int(key.split(".")[1]) for key in w if key.startswith("blocks."))):
         b, own = f"blocks.{n}.", [layers[n] for layers in seen]
-        m = w[f"{b}modulation"][0] + e0
+        m = (w[f"{b}modulation"] + e0).unbind(1)
         y = _norm(h) * (1 + m[1]) + m[0]
         q, k = (_rms(_linear(w, f"{b}self_attn.{one}", y), w[f"{b}self_attn.norm_{one}.weight"])
                 .unflatten(-1, (heads, -1)) for one in "qk")  # fmt: skip
@@ -162,7 +211,7 @@ def forward(
         h = h + _linear(w, f"{b}cross_attn.o", y)
         y = _linear(w, f"{b}ffn.0", _norm(h) * (1 + m[4]) + m[3])
         h = h + _linear(w, f"{b}ffn.2", F.gelu(y, approximate="tanh")) * m[5]
-    m = w["head.modulation"][0] + e
+    m = (w["head.modulation"] + e[:, None]).unbind(1)
     out = _linear(w, "head.head", _norm(h) * (1 + m[1]) + m[0])
     out = out.view(*size, 2, 2, -1).permute(0, 5, 1, 3, 2, 4)  # (f, c, h, p, w, q)
     return out.reshape(len(x), -1, *x.shape[2:]), kept

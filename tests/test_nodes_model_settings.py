@@ -13,8 +13,7 @@ from safetensors.torch import save_file
 from longtake.attention.cache_policy import AveragingSink, FullHistory, RebuiltWindow, WindowSink
 from longtake.errors import BadInput
 from longtake.model.families.table import BY_KEY, FAMILIES
-from longtake.samplers.preset_schedule import preset_cache, preset_schedule
-from longtake.samplers.schedule_options import SOLVERS
+from longtake.samplers.preset_schedule import preset_cache, preset_schedule, preset_solver
 from longtake.tests.node_bench import Bench
 
 NODE = "LongtakeModelSettings"
@@ -34,7 +33,7 @@ def test_untouched_every_value_is_the_models(bench: Bench, key: str) -> None:
     schedule, cache, cfg, width, height = bench.run(NODE, model=model_of(bench, key))
     preset = BY_KEY[key].preset
     assert schedule.schedule == preset_schedule(preset) and cache.policy == preset_cache(preset)
-    assert schedule.solver == SOLVERS[preset.solver]
+    assert schedule.solver == preset_solver(preset)
     assert schedule.context_noise.level == preset.context_noise
     assert (cfg, width, height) == (preset.guidance_scale, preset.width, preset.height)
 
@@ -46,7 +45,7 @@ def test_untouched_every_value_is_the_models(bench: Bench, key: str) -> None:
      ("window_frames", 0), ("sink_frames", 0)],
 )  # fmt: skip
 @pytest.mark.parametrize("key", ["self-forcing", "longlive", "reward-forcing", "krea-realtime",
-                                 "skyreels-df", "wan21-t2v"])  # fmt: skip
+                                 "causvid", "skyreels-df", "wan21-t2v"])  # fmt: skip
 def test_every_value_can_be_set_otherwise_and_no_other_changes(
     bench: Bench, key: str, name: str, value: Any
 ) -> None:
@@ -61,7 +60,7 @@ def test_every_value_can_be_set_otherwise_and_no_other_changes(
         pytest.skip("such a window is refused")
     schedule, cache, cfg, _, _ = bench.run(NODE, model=model_of(bench, key), **{name: value})
     assert schedule.schedule == preset_schedule(wanted) and cache.policy == preset_cache(wanted)
-    assert schedule.solver == SOLVERS[wanted.solver]
+    assert schedule.solver == preset_solver(wanted)
     assert schedule.context_noise.level == wanted.context_noise and cfg == wanted.guidance_scale
 
 

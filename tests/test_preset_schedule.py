@@ -9,13 +9,12 @@ import pytest
 from longtake.attention.cache_policy import FullHistory, WindowSink
 from longtake.model.families.table import BY_KEY, FAMILIES
 from longtake.model.preset import DEMO
-from longtake.samplers.preset_schedule import preset_cache, preset_schedule
-from longtake.samplers.schedule_options import solver_for
+from longtake.samplers.preset_schedule import preset_cache, preset_schedule, preset_solver
 
 PUBLISHED = [  # levels of a chunk, chunk, window, sink: models.md of each repository
     ("self-forcing", (1, 0.9375, 0.83333, 0.625, 0), 3, 18, 0),
-    ("causvid", (1, 0.757, 0.522, 0), 3, 18, 0),
-    ("krea-realtime", (1, 0.937, 0.833, 0.625, 0), 3, 3, 0),
+    ("causvid", (1, 0.75676, 0.52174, 0), 3, 18, 0),
+    ("krea-realtime", (1, 0.93687, 0.83278, 0.625, 0.00498, 0), 3, 3, 0),
     ("longlive", (1, 0.9375, 0.83333, 0.625, 0), 3, 9, 3),
     ("longlive2", (1, 0.9375, 0.83333, 0.625, 0), 8, 24, 8),
     ("reward-forcing", (1, 0.9375, 0.83333, 0.625, 0), 3, 6, 3),
@@ -41,6 +40,23 @@ def test_published_levels_window_and_sink(
     assert (cache.window_frames, cache.sink_frames) == (window, sink)
 
 
+@pytest.mark.parametrize("key", ["causvid", "krea-realtime", "streamdiffusionv2"])
+def test_a_final_list_is_told_as_it_is_at_the_tables_nearest_noise(key: str) -> None:
+    """Timestep 0 has noise too: the table's last entry."""
+    preset = BY_KEY[key].preset
+    told = preset_solver(preset).process.timestep
+    levels = preset_schedule(preset).ladder
+    assert tuple(told(level) for level in levels[:-1]) == preset.timesteps
+    assert told(0.0) == 0 and told(0.25) == 250
+    assert max(abs(1000 * s - t) for s, t in zip(levels, preset.timesteps, strict=False)) < 5
+
+
+def test_even_steps_of_wans_own_solver_begin_at_999() -> None:
+    """wan/utils/fm_solvers_unipc.py; with shift 5, .9998 of noise."""
+    assert preset_schedule(BY_KEY["wan21-t2v"].preset).ladder[0] == pytest.approx(0.9998, abs=1e-6)
+    assert preset_schedule(DEMO).ladder[0] == 1
+
+
 def test_few_step_models_open_with_four_steps() -> None:
     schedule = preset_schedule(BY_KEY["causal-forcing-1step"].preset)
     assert (len(schedule.ladder), len(schedule.first_ladder)) == (2, 5)
@@ -60,4 +76,4 @@ def test_plain_models_take_the_whole_sequence_and_all_of_the_past() -> None:
 def test_every_row_can_be_run() -> None:
     for row in FAMILIES:
         assert preset_schedule(row.preset).ladder[-1] == 0
-        solver_for(row.preset.solver)
+        preset_solver(row.preset)

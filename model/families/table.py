@@ -43,13 +43,14 @@ FEW_STEP = Preset(
 )  # fmt: skip
 PLAIN = Preset(
     chunk_frames=21, steps=50, shift=5.0, guidance_scale=5.0, window_frames=0, sink_frames=0,
-    context_noise=0.0, text_len=WAN_TEXT, fps=16.0, width=832, height=480, solver=UNIPC,
+    context_noise=0.0, text_len=WAN_TEXT, fps=16.0, width=832, height=480, begins=999.0,
+    solver=UNIPC,
     note="not causal: it wants the full-sequence schedule, and long shots in windows",
 )  # fmt: skip
 FRAMEWISE = replace(FEW_STEP, chunk_frames=1, window_frames=20)
 SKYREELS = replace(
     PLAIN, chunk_frames=5, steps=30, shift=8.0, guidance_scale=6.0, window_frames=20,
-    context_noise=0.02, fps=24.0, width=960, height=544,
+    rebuilt=True, context_noise=0.02, fps=24.0, width=960, height=544,
     note="trained by Diffusion Forcing: any schedule fits",
 )  # fmt: skip
 
@@ -130,9 +131,9 @@ FAMILIES: tuple[Family, ...] = (
         "krea-realtime", "Krea Realtime", "t2v", NON_COMMERCIAL,
         "krea-ai/realtime-video acf4b7b release_server.py, configs/self_forcing_server_14b.yaml",
         replace(FEW_STEP, window_frames=3, sink_frames=0, rebuilt=True, shift_timesteps=False,
-                timesteps=(1000.0, 937.0, 833.0, 625.0),
-                note="its last evaluation, at timestep 0, and its first frame encoded again are "
-                "left out"),
+                timesteps=(1000.0, 937.0, 833.0, 625.0, 0.0), steps=5,
+                note="to begin its windows as its authors do, choose first_latent re-encode in KV "
+                "Cache Settings (it needs the VAE)"),
         r"krea",
     ),
     Family(
