@@ -172,8 +172,8 @@ def _sigma(sigmas: Tensor, t: float) -> float:
 def forward(
     w: Weights, heads: int, x: Tensor, t: Sequence[float], text: Tensor, seen: list[Layers]
 ) -> tuple[Tensor, Layers]:
-    """Velocity of latents x (f, c, h, w) at timesteps t (f) behind the frames that are `seen`, which
-    are at the positions before it; and the block's own keys and values.
+    """Velocity of latents x (f, c, h, w) at timesteps t (f) behind the frames that are `seen`,
+    which are at the positions before it; and the block's own keys and values.
     """
     dim = w["head.modulation"].shape[-1]
     size = (len(x), x.shape[2] // 2, x.shape[3] // 2)
