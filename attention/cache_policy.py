@@ -64,6 +64,11 @@ class CachePolicy:
         """Whether every head may hold other frames."""
         return False
 
+    @property
+    def coded_singly(self) -> bool:
+        """Whether keys and values are stored one by one, also where heads differ."""
+        return False
+
 
 @dataclass(frozen=True, slots=True)
 class FullHistory(CachePolicy):

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from .ann.nearest import Index
-from .cache_shape import CacheShape
 
 FACTS = {"mass": torch.float32, "worth": torch.float32, "frame": torch.int32, "place": torch.int32}
 
@@ -31,29 +30,18 @@ class Entries:
     place: Tensor
     worth: Tensor
 
-    @property
-    def owned(self) -> dict[str, Tensor]:
-        """All but the values, which lie in front of a larger tensor."""
-        return {
-            "keys": self.keys, "codes": self.codes, "mass": self.mass, "frame": self.frame,
-            "place": self.place, "worth": self.worth,
-        }  # fmt: skip
 
-
-def empty_entries(shape: CacheShape, values: Tensor, index: Index) -> Entries:
-    """Empty slots, one for each of `values` (b, n, c, d)."""
-    size, device = values.shape[:3], values.device
+def empty_facts(size: tuple[int, ...], index: Index, device: torch.device) -> dict[str, Tensor]:
+    """What is known of empty slots (b, n, c) beside keys and values, by name."""
     facts = {name: torch.zeros(size, dtype=dtype, device=device) for name, dtype in FACTS.items()}
     codes = torch.zeros(*size, index.code_width, dtype=index.code_dtype, device=device)
-    keys = torch.zeros(*size, shape.head_dim, dtype=shape.dtype, device=device)
-    return Entries(keys=keys, values=values, codes=codes, **facts)
+    return {**facts, "codes": codes}
 
 
-def entry_bytes(shape: CacheShape, index: Index) -> int:
-    """Bytes of an entry without its value."""
+def fact_bytes(index: Index) -> int:
+    """Bytes of what is known of an entry beside its key and value."""
     facts = sum(dtype.itemsize for dtype in FACTS.values())
-    codes = index.code_width * index.code_dtype.itemsize
-    return shape.head_dim * shape.dtype.itemsize + codes + facts
+    return facts + index.code_width * index.code_dtype.itemsize
 
 
 def grid(slots: Tensor) -> tuple[Tensor, Tensor]:

@@ -112,7 +112,8 @@ def open_cache(
         case MostAttended():
             return AttendedCache(shape, policy, length, device, storage)
         case TempCache():
-            return temp_cache.MergedCache(shape, policy, open_index(policy.index, shape), device)
+            index = open_index(policy.index, shape, policy.kernel)
+            return temp_cache.MergedCache(shape, policy, index, device, storage)
         case _:
             return kv_cache.KVCache(shape, policy, length, device, storage)
 
@@ -124,5 +125,5 @@ def planned_bytes(
     starts there.
     """
     if isinstance(policy, TempCache):
-        return temp_cache.planned_bytes(shape, policy, open_index(policy.index, shape))
+        return temp_cache.planned_bytes(shape, policy, open_index(policy.index, shape), storage)
     return kv_cache.planned_bytes(shape, policy, length, storage)

@@ -45,8 +45,10 @@ class NewFrame:
     frame: int
 
 
-def absorb(layer: int, entries: Entries, new: NewFrame, rules: Rules, index: Index) -> None:
-    """Take a latent frame's keys into the entries; needs room for the sink and one frame."""
+def absorb(layer: int, entries: Entries, new: NewFrame, rules: Rules, index: Index) -> Tensor:
+    """Take a latent frame's keys into the entries; needs room for the sink and one frame. Gives the
+    slots (b, n, s) that they went to.
+    """
     compared = new.keys - rules.centre
     codes = index.encode(layer, compared)
     kept = entries.mass > 0
@@ -70,11 +72,14 @@ def absorb(layer: int, entries: Entries, new: NewFrame, rules: Rules, index: Ind
     entries.mass.clamp_(max=rules.most_mass)
     fresh = torch.where(merging, entries.worth.gather(2, slots), torch.inf)
     entries.worth.scatter_(2, slots, fresh)
+    return slots
 
 
-def observe(entries: Entries, weights: Tensor, decay: float) -> None:
-    """Note the share of attention `weights` (b, n, t) that the first slots got in a pass."""
-    known = entries.worth[:, :, : weights.shape[2]]
+def observe(worth: Tensor, weights: Tensor, decay: float) -> None:
+    """Note in `worth` (b, n, c) the share of attention `weights` (b, n, t) that the first slots got
+    in a pass.
+    """
+    known = worth[:, :, : weights.shape[2]]
     seen = decay * known + (1 - decay) * weights
     known.copy_(torch.where(known.isinf(), weights, seen))
 

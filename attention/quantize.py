@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Protocol
 
@@ -52,6 +52,19 @@ class Codec(Protocol):
 
     def decode(self, parts: Sequence[Tensor], shape: CacheShape) -> tuple[Tensor, Tensor]:
         """Frames' k and v (b, f, s, n, d) in the cache's dtype, of parts (b, f, ...)."""
+
+
+class RowCodec(Protocol):
+    """A way to store vectors one by one, each with scales of its own."""
+
+    def row_parts(self, width: int) -> tuple[Part, ...]:
+        """The tensors for one vector."""
+
+    def encode_rows(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Vectors x (..., width) as parts (..., size)."""
+
+    def decode_rows(self, parts: Sequence[Tensor], width: int, dtype: torch.dtype) -> Tensor:
+        """Vectors (..., width) of their parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +115,20 @@ class Float8:
         k, v = ((codes.float() * scale).to(shape.dtype) for codes, scale in (parts[:2], parts[2:]))
         return k, v
 
+    def row_parts(self, width: int) -> tuple[Part, ...]:
+        """Codes and a scale."""
+        return Part((width,), torch.float8_e4m3fn), Part((1,), torch.float32)
+
+    def encode_rows(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Each vector scaled so that its largest value is 448."""
+        scale = x.float().abs().amax(-1, keepdim=True).clamp(min=2.0**-40) / FLOAT8_MOST
+        return (x.float() / scale).to(torch.float8_e4m3fn), scale
+
+    def decode_rows(self, parts: Sequence[Tensor], width: int, dtype: torch.dtype) -> Tensor:
+        """Codes times scales."""
+        codes, scale = parts
+        return (codes.float() * scale).to(dtype)
+
 
 @dataclass(frozen=True, slots=True)
 class Integers:
@@ -124,36 +151,44 @@ class Integers:
     def parts(self, shape: CacheShape) -> tuple[Part, ...]:
         """Codes, scales and perhaps zero points of keys, then of values."""
         tokens, width = shape.frame_tokens, shape.heads * shape.head_dim
-        grouped = (
-            (groups(tokens, self.key_tokens), width),
-            (tokens, groups(width, self.value_channels)),
+        rows = tuple(replace(one, size=(tokens, *one.size)) for one in self.row_parts(width))
+        by_channel = groups(tokens, self.key_tokens), width
+        return (rows[0], *(replace(one, size=by_channel) for one in rows[1:]), *rows)
+
+    def row_parts(self, width: int) -> tuple[Part, ...]:
+        """Codes, scales and perhaps zero points of its groups."""
+        code, grouped = (
+            torch.int8 if self.bits == 8 else torch.uint8,
+            groups(width, self.value_channels),
         )
-        codes = Part(
-            (tokens, width * self.bits // 8), torch.int8 if self.bits == 8 else torch.uint8
-        )
-        found: list[Part] = []
-        for size in grouped:
-            found += [codes, Part(size, SCALE)]
-            found += [Part(size, torch.int8)] * self.zero_points
-        return tuple(found)
+        scales = (Part((grouped,), SCALE), Part((grouped,), torch.int8))
+        return (Part((width * self.bits // 8,), code), *scales[: 1 + self.zero_points])
 
     def encode(self, k: Tensor, v: Tensor) -> tuple[Tensor, ...]:
         """Codes (b, s, c) with c = n d, packed; scales and zero points of their groups."""
-        k, v = k.flatten(2).float(), v.flatten(2).float()
-        of_keys = self._encoded(k.transpose(1, 2), self.key_tokens)
+        of_keys = self._encoded(k.flatten(2).float().transpose(1, 2), self.key_tokens)
         keys = tuple(part.transpose(1, 2) for part in of_keys)
-        values = self._encoded(v, self.value_channels)
-        return (self._packed(keys[0]), *keys[1:], self._packed(values[0]), *values[1:])
+        return (self._packed(keys[0]), *keys[1:], *self.encode_rows(v.flatten(2)))
+
+    def encode_rows(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Codes (..., c), packed; scales and zero points of their groups."""
+        codes, *grouped = self._encoded(x.float().reshape(1, -1, x.shape[-1]), self.value_channels)
+        parts = (self._packed(codes), *grouped)
+        return tuple(part.view(*x.shape[:-1], -1) for part in parts)
 
     def decode(self, parts: Sequence[Tensor], shape: CacheShape) -> tuple[Tensor, Tensor]:
         """Codes, less the zero point, times the scale."""
         half = len(parts) // 2
         tokens, width = shape.frame_tokens, shape.heads * shape.head_dim
-        group = group_size(tokens, self.key_tokens), group_size(width, self.value_channels)
-        k = self._decoded(parts[:half], -2, group[0], shape.dtype)
-        v = self._decoded(parts[half:], -1, group[1], shape.dtype)
+        size = group_size(tokens, self.key_tokens)
+        k = self._decoded(parts[:half], -2, size, shape.dtype)
+        v = self.decode_rows(parts[half:], width, shape.dtype)
         heads = shape.heads, shape.head_dim
         return k.unflatten(-1, heads), v.unflatten(-1, heads)
+
+    def decode_rows(self, parts: Sequence[Tensor], width: int, dtype: torch.dtype) -> Tensor:
+        """Codes, less the zero point, times the scale of their group."""
+        return self._decoded(parts, -1, group_size(width, self.value_channels), dtype)
 
     def _encoded(self, x: Tensor, most: int) -> tuple[Tensor, ...]:
         """Codes (..., t) of x (..., t), and the scales and zero points (..., g) along t."""
@@ -176,7 +211,7 @@ class Integers:
         return codes.to(torch.uint8), scale, zero.to(torch.int8)
 
     def _decoded(self, parts: Sequence[Tensor], dim: int, size: int, dtype: torch.dtype) -> Tensor:
-        """Values (b, f, s, c) of codes and the scales of groups of `size` along `dim`."""
+        """Values (..., s, c) of codes and the scales of groups of `size` along `dim`."""
         codes, *grouped = parts
         codes = self._unpacked(codes).float()
         scale, *zero = (

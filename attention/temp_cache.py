@@ -13,9 +13,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from . import entry_store
 from .ann.nearest import Index
 from .cache_shape import CacheShape
-from .entries import Entries, empty_entries, entry_bytes
+from .entries import Entries
+from .kv_storage import DENSE, Storage
 from .merge import NewFrame, absorb, observe
 from .merged_attention import MergedAttention
 from .rope import PositionTables, Rotation, position_tables, rotate, rotation
@@ -34,41 +36,48 @@ def sampled_queries(policy: TempCache) -> int:
     return SAMPLED_QUERIES if policy.merges else 0
 
 
-def planned_bytes(shape: CacheShape, policy: TempCache, index: Index) -> int:
+def planned_bytes(
+    shape: CacheShape, policy: TempCache, index: Index, storage: Storage = DENSE
+) -> int:
     """What `MergedCache.bytes` will be, exactly, whatever the length."""
     slots = policy.entry_frames * shape.frame_tokens
-    room = slots + shape.chunk_frames * shape.frame_tokens
-    heads, size = shape.batch * shape.heads, shape.head_dim * shape.dtype.itemsize
-    copies = shape.layers if shape.hold_rotated else 1
-    of_layer = slots * entry_bytes(shape, index) + (room + sampled_queries(policy) + 1) * size
-    of_copy = room * (size + torch.float32.itemsize)
-    return heads * (shape.layers * of_layer + copies * of_copy)
+    asking = shape.layers * sampled_queries(policy) * shape.batch * shape.heads * shape.head_dim
+    held = entry_store.planned_bytes(shape, slots, index, storage)
+    return held + asking * shape.dtype.itemsize
 
 
 class MergedCache:
     """The merged history of one rollout for all layers and guidance branches."""
 
     def __init__(
-        self, shape: CacheShape, policy: TempCache, index: Index, device: torch.device | str = "cpu"
+        self,
+        shape: CacheShape,
+        policy: TempCache,
+        index: Index,
+        device: torch.device | str = "cpu",
+        storage: Storage = DENSE,
     ) -> None:
         self.shape, self.policy, self.index = shape, policy, index
         self.device, self.dropped = torch.device(device), False
+        self._slots = policy.entry_frames * shape.frame_tokens
+        self._store = entry_store.open_entries(shape, self._slots, index, storage, self.device)
+        asking = shape.batch, shape.heads, sampled_queries(policy), shape.head_dim
+        self._asking = [
+            torch.zeros(asking, dtype=shape.dtype, device=device) for _ in range(shape.layers)
+        ]
         self.committed = 0  # latent frames ever committed
         self.held: list[int] = []  # the latent frames that count as held, oldest first
         self.extent = [0] * shape.layers  # slots in use, holes included
         self._plain = [True] * shape.layers  # whether every entry is one key
         self._tables: PositionTables | None = None  # of all positions, until the next commit
         self._turned: set[int] = set()  # layers whose rotated keys are up to date
-        self._allocate()
 
     @property
     def bytes(self) -> int:
         """Bytes of all tensors held, scratch and rotated copies included."""
         if self.dropped:
             return 0
-        scratch = [tensor for tensors in self._scratch() for tensor in tensors]
-        owned = [tensor for entries in self._entries for tensor in entries.owned.values()]
-        return sum(tensor.nbytes for tensor in (*owned, *scratch))
+        return self._store.bytes + sum(tensor.nbytes for tensor in self._asking)
 
     @property
     def elsewhere_bytes(self) -> int:
@@ -83,8 +92,10 @@ class MergedCache:
         return [count - min(self.committed - frame, reach) for frame in self.held]
 
     def entries(self, layer: int) -> Entries:
-        """What a layer keeps; not to be changed."""
-        return self._entries[layer]
+        """What a layer keeps, as it is read; not to be changed. Keys and values of storage in few
+        bits are valid until the next layer is read.
+        """
+        return self._store.read(layer, self.extent[layer])
 
     def attention(
         self,
@@ -107,7 +118,7 @@ class MergedCache:
 
     def history(self, layer: int) -> tuple[Tensor, Tensor]:
         """Un-rotated keys and values (b, s, n, d) of the slots in use, in order of slots."""
-        kept, stop = self._entries[layer], self.extent[layer]
+        kept, stop = self.entries(layer), self.extent[layer]
         return tuple(x[:, :, :stop].transpose(1, 2) for x in (kept.keys, kept.values))  # type: ignore[return-value]
 
     def rotation(self, positions: Sequence[int]) -> Rotation:
@@ -120,11 +131,11 @@ class MergedCache:
         """Rotated keys, values (b, n, t, d) and biases (b, n, t) of `layer`: entries in front,
         scratch for active frames behind `extent`. Views, valid until the next layer is read.
         """
-        copy = layer % len(self._rotated)
-        keys, bias, stop = self._rotated[copy], self._bias[copy], self.extent[layer]
+        store, stop = self._store, self.extent[layer]
+        keys, values, bias = store.room(layer)
         if layer not in self._turned:
-            kept = self._entries[layer]
-            wanted = slice(None) if self.shape.hold_rotated else rows
+            kept = store.read(layer, stop)
+            wanted = slice(None) if store.holds_rotated else rows
             age = self.committed - kept.frame[wanted, :, :stop].long()
             age = age.clamp(1, self._farthest)  # of an empty slot it may be anything
             by = self._position_tables().of(
@@ -133,9 +144,9 @@ class MergedCache:
             keys[wanted, :, :stop] = rotate(kept.keys[wanted, :, :stop], by)
             bias[wanted, :, :stop] = kept.mass[wanted, :, :stop].log()
             bias[wanted, :, stop:] = 0
-            if self.shape.hold_rotated:
+            if store.holds_rotated:
                 self._turned.add(layer)
-        return keys[rows], self._values[layer][rows], bias[rows]
+        return keys[rows], values[rows], bias[rows]
 
     def plain(self, layer: int) -> bool:
         """Whether every slot in use is one key, so that there is no bias."""
@@ -149,25 +160,13 @@ class MergedCache:
     def commit(self, keys_values: Sequence[tuple[Tensor, Tensor]]) -> None:
         """Merge or append finished latent frames: un-rotated k and v (b, f s, n, d) of layers."""
         tokens = self.shape.frame_tokens
-        count = keys_values[0][0].shape[1] // tokens
         for layer, (k, v) in enumerate(keys_values):
             if self.policy.merges:
                 self._observe(layer)
             if self.committed == 0:
-                first = k[:, :tokens].mean(1, keepdim=True)
-                self._centres[layer].copy_(first.transpose(1, 2))
-            rules = self.policy.rules(layer, self._centres[layer])
-            for i in range(count):
-                at = slice(i * tokens, (i + 1) * tokens)
-                new = NewFrame(
-                    k[:, at].transpose(1, 2), v[:, at].transpose(1, 2), self.committed + i
-                )
-                if self.policy.merges:
-                    absorb(layer, self._entries[layer], new, rules, self.index)
-                else:
-                    used = min(self._slots, self.extent[layer] + i * tokens)
-                    keep_unlike(self._entries[layer], new, rules, used)
-        for _ in range(count):
+                self._store.begin(layer, k[:, :tokens])
+            self._take(layer, k.transpose(1, 2), v.transpose(1, 2))
+        for _ in range(keys_values[0][0].shape[1] // tokens):
             self.held.append(self.committed)
             self.committed += 1
         while len(self.held) > self.policy.entry_frames:
@@ -178,8 +177,8 @@ class MergedCache:
         """Forget the history; the next commit is of frame 0 again."""
         self.committed = 0
         self.held.clear()
-        for entries in self._entries:
-            entries.mass.zero_()
+        for own in self._store.own:
+            own["mass"].zero_()
         self.index.restore({})
         self._measure()
 
@@ -187,8 +186,8 @@ class MergedCache:
         """Keep only entries whose newest key is of one of the held `frames`."""
         self.held = sorted(frames)
         kept = torch.tensor(self.held, dtype=torch.int32, device=self.device)
-        for entries in self._entries:
-            entries.mass.masked_fill_(~torch.isin(entries.frame, kept), 0)
+        for own in self._store.own:
+            own["mass"].masked_fill_(~torch.isin(own["frame"], kept), 0)
         self._measure()
 
     def snapshot(self) -> Snapshot:
@@ -196,7 +195,7 @@ class MergedCache:
         tensors = {
             f"{name}.{layer}": tensor.to("cpu", copy=True)
             for layer in range(self.shape.layers)
-            for name, tensor in self._state(layer).items()
+            for name, tensor in self._store.state(layer).items()
         }
         learnt = {f"index.{name}": t.to("cpu", copy=True) for name, t in self.index.saved().items()}
         facts = {"committed": self.committed, "held": list(self.held), "slots": self._slots}
@@ -210,7 +209,7 @@ class MergedCache:
                 f"{self._slots}"
             )
         for layer in range(self.shape.layers):
-            for name, tensor in self._state(layer).items():
+            for name, tensor in self._store.state(layer).items():
                 tensor.copy_(snapshot.tensors[f"{name}.{layer}"])
         prefix = "index."
         learnt = {k[len(prefix) :]: t for k, t in snapshot.tensors.items() if k.startswith(prefix)}
@@ -222,30 +221,31 @@ class MergedCache:
         """Take all tensors to `device`, bit for bit."""
         self.device = torch.device(device)
         self._tables = None
-        for scratch in self._scratch():
-            scratch[:] = [tensor.to(self.device) for tensor in scratch]
-        for layer, entries in enumerate(self._entries):
-            owned = {name: tensor.to(self.device) for name, tensor in entries.owned.items()}
-            self._entries[layer] = Entries(values=self._values[layer][:, :, : self._slots], **owned)
+        self._store.move(self.device)
+        self._asking = [tensor.to(self.device) for tensor in self._asking]
         learnt = self.index.saved()
         self.index.restore({name: tensor.to(self.device) for name, tensor in learnt.items()})
 
     def drop(self) -> None:
         """Give all memory back."""
         self.dropped = True
-        for tensors in self._scratch():
-            tensors.clear()
-        self._entries.clear()
+        del self._store
+        self._asking.clear()
         self._tables = None
 
-    def _scratch(self) -> tuple[list[Tensor], ...]:
-        """Everything but the entries, whose values lie in the first of these."""
-        return self._values, self._asking, self._centres, self._rotated, self._bias
-
-    def _state(self, layer: int) -> dict[str, Tensor]:
-        """What of a layer later chunks depend on."""
-        entries = self._entries[layer]
-        return {**entries.owned, "values": entries.values, "centre": self._centres[layer]}
+    def _take(self, layer: int, k: Tensor, v: Tensor) -> None:
+        """Merge or append finished latent frames, k and v (b, n, f s, d), one after another."""
+        store, tokens, used = self._store, self.shape.frame_tokens, self.extent[layer]
+        rules = self.policy.rules(layer, store.own[layer]["centre"])
+        entries = store.read(layer, used)
+        for i in range(k.shape[2] // tokens):
+            at = slice(i * tokens, (i + 1) * tokens)
+            new = NewFrame(k[:, :, at], v[:, :, at], self.committed + i)
+            if self.policy.merges:
+                slots = absorb(layer, entries, new, rules, self.index)
+            else:
+                slots = keep_unlike(entries, new, rules, min(self._slots, used + i * tokens))
+            store.took(layer, slots)
 
     def _observe(self, layer: int) -> None:
         """Measure the attention that entries got from the queries of the pass before a commit."""
@@ -255,7 +255,7 @@ class MergedCache:
         keys, _, bias = self.workspace(layer)
         logits = self._asking[layer].float() @ keys[:, :, :stop].float().transpose(2, 3)
         logits = logits * self.shape.head_dim**-0.5 + bias[:, :, None, :stop]
-        observe(self._entries[layer], logits.softmax(-1).mean(2), ATTENTION_DECAY)
+        observe(self._store.own[layer]["worth"], logits.softmax(-1).mean(2), ATTENTION_DECAY)
 
     def _measure(self) -> None:
         """Find out how far slots are in use: one wait for the device for all layers."""
@@ -268,10 +268,10 @@ class MergedCache:
             )
             self._plain = [self.committed == 0] * len(self.extent)
             return
-        used = torch.stack([((e.mass > 0) * slot).max() for e in self._entries])
-        self.extent = used.tolist()
-        ones = [(e.mass[:, :, :stop] == 1).all() for e, stop in zip(self._entries, self.extent,
-                                                                   strict=True)]  # fmt: skip
+        masses = [own["mass"] for own in self._store.own]
+        self.extent = torch.stack([((mass > 0) * slot).max() for mass in masses]).tolist()
+        stops = zip(masses, self.extent, strict=True)
+        ones = [(mass[:, :, :stop] == 1).all() for mass, stop in stops]
         self._plain = torch.stack(ones).tolist()
 
     @property
@@ -287,21 +287,3 @@ class MergedCache:
             frames = range(now - self._farthest, now)
             self._tables = position_tables(frames, s.rows, s.columns, s.head_dim, self.device)
         return self._tables
-
-    def _allocate(self) -> None:
-        s = self.shape
-        slots = self._slots = self.policy.entry_frames * s.frame_tokens
-        room, copies = slots + s.chunk_frames * s.frame_tokens, s.layers if s.hold_rotated else 1
-
-        def empty(tokens: int) -> Tensor:
-            size = s.batch, s.heads, tokens, s.head_dim
-            return torch.zeros(size, dtype=s.dtype, device=self.device)
-
-        self._values = [empty(room) for _ in range(s.layers)]
-        self._asking = [empty(sampled_queries(self.policy)) for _ in range(s.layers)]
-        self._centres = [empty(1) for _ in range(s.layers)]
-        self._rotated = [empty(room) for _ in range(copies)]
-        self._bias = [
-            torch.zeros(s.batch, s.heads, room, device=self.device) for _ in range(copies)
-        ]
-        self._entries = [empty_entries(s, v[:, :, :slots], self.index) for v in self._values]

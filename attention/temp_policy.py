@@ -9,9 +9,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from .ann.choice import AUTO
-from .ann.choice import NAMES as INDEXES
+from .ann.choice import EXACT
+from .ann.choice import MAKERS as INDEXES
 from .cache_policy import CachePolicy, WindowSink
+from .kernels.choice import AUTO
+from .kernels.choice import NAMES as KERNELS
 from .merge import Rules
 
 ATTENDED, ALIKE = "least attended", "alike"
@@ -27,7 +29,8 @@ class TempCache(CachePolicy):
     similar ones above `floor`. The first `sink_frames` are never changed. `reach_frames` is the
     farthest that an entry stands before the active frames, None as far as its age. `most_mass` is
     the most keys that an entry counts as, None as many as it is made of: 1 keeps the newest of
-    like keys and forgets the rest. `index` names what finds the nearest key. `gives_way` says what
+    like keys and forgets the rest. `index` names what finds the nearest key, `kernel` what looks
+    through the buckets of one that has them. `gives_way` says what
     goes where there is no room: the entries that are attended to least, or those whose key a newer
     one says again. The latter is done instead of merging: threshold, floor, most_mass and index
     are of no account then, and the newest `recent_frames`
@@ -40,9 +43,10 @@ class TempCache(CachePolicy):
     sink_frames: int = 0
     reach_frames: int | None = None
     most_mass: float | None = None
-    index: str = AUTO
+    index: str = EXACT
     gives_way: str = ATTENDED
     recent_frames: int | None = None
+    kernel: str = AUTO
 
     def __post_init__(self) -> None:
         if self.entry_frames <= self.sink_frames:
@@ -54,6 +58,8 @@ class TempCache(CachePolicy):
             raise ValueError(f"reach_frames must be at least 1; got {self.reach_frames}")
         if self.index not in INDEXES:
             raise ValueError(f"index must be one of {', '.join(INDEXES)}; got {self.index!r}")
+        if self.kernel not in KERNELS:
+            raise ValueError(f"kernel must be one of {', '.join(KERNELS)}; got {self.kernel!r}")
         if self.gives_way not in GIVES_WAY:
             raise ValueError(
                 f"gives_way must be one of {', '.join(GIVES_WAY)}; got {self.gives_way!r}"
@@ -89,6 +95,11 @@ class TempCache(CachePolicy):
     @property
     def heads_differ(self) -> bool:
         """Each head merges for itself."""
+        return True
+
+    @property
+    def coded_singly(self) -> bool:
+        """An entry is coded by itself."""
         return True
 
     def rules(self, layer: int, centre: Tensor) -> Rules:

@@ -20,9 +20,10 @@ SMALLEST_NORM = 1e-6
 EVERY = 2  # of a new latent frame's tokens, which older keys are compared with
 
 
-def keep_unlike(entries: Entries, new: NewFrame, rules: Rules, used: int) -> None:
+def keep_unlike(entries: Entries, new: NewFrame, rules: Rules, used: int) -> Tensor:
     """Put a latent frame's keys in the place of what is worth least, of which the first `used`
-    slots may be in use. Needs room for the sink and the newest frames that stay.
+    slots may be in use. Needs room for the sink and the newest frames that stay. Gives the slots
+    (b, n, s) that they went to.
     """
     if used:
         worth = entries.worth[:, :, :used]
@@ -38,6 +39,7 @@ def keep_unlike(entries: Entries, new: NewFrame, rules: Rules, used: int) -> Non
     entries.frame.scatter_(2, slots, new.frame)
     place = torch.arange(slots.shape[2], dtype=entries.place.dtype, device=slots.device)
     entries.place.scatter_(2, slots, place.expand_as(slots))
+    return slots
 
 
 def likeness(cached: Tensor, new: Tensor, centre: Tensor) -> Tensor:

@@ -213,13 +213,19 @@ class RolloutSettings:
                 "chunk, so its sink cannot average and its frames cannot be judged by attention; "
                 "choose `window + sink` in KV Cache Settings or a constant context noise."
             )
-        if self.cache.heads_differ and (
-            (self.storage, self.placement) != (DENSE, ON_DEVICE) or self.at_switch == "re-cache"
-        ):
+        if not self.cache.heads_differ:
+            return
+        if self.placement != ON_DEVICE or self.at_switch == "re-cache":
             raise BadInput(
-                "where every head keeps latent frames of its own, they are stored as computed and "
-                "cannot be re-cached; change storage and prompt_switch in KV Cache Settings, or "
-                "choose `most attended` for all heads together."
+                "where every head keeps a history of its own, it stays on the device and cannot be "
+                "re-cached; change placement and prompt_switch in KV Cache Settings, or choose "
+                "another policy there."
+            )
+        if self.storage != DENSE and not self.cache.coded_singly:
+            raise BadInput(
+                "where every head keeps latent frames of its own, they are stored as computed; "
+                "change storage in KV Cache Settings, or choose `most attended` for all heads "
+                "together."
             )
 
     def _check_guidance(self, guidance: Guidance) -> None:

@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from longtake.attention.cache_policy import FullHistory, WindowSink
+from longtake.attention.packed_store import Packed
+from longtake.attention.quantize import INT4, INT8, Codec
 from longtake.attention.sparse_settings import SparseCross, SparseSelf, Sparsity
 from longtake.attention.temp_policy import ALIKE, GIVES_WAY, TempCache
 from longtake.errors import BadInput
@@ -55,6 +57,25 @@ def test_a_merged_cache_takes_the_planned_bytes_whatever_the_length() -> None:
         s = replace(chosen(cache=policy), length=length)
         planned = planned_bytes(s, TINY, torch.float32)
         assert {chunk.kv_bytes for chunk in made(s)} == {planned}
+
+
+@pytest.mark.parametrize("codec", [INT8, INT4])
+@pytest.mark.parametrize("policy", [TempCache(5, 0.9, most_mass=1), TempCache(5, gives_way=ALIKE)])
+def test_entries_in_few_bits_are_replayed_and_restored_bit_for_bit(
+    policy: TempCache, codec: Codec
+) -> None:
+    s = chosen(cache=policy, storage=Packed(codec))
+    whole = made(s)
+    assert {one.kv_bytes for one in whole} == {planned_bytes(s, TINY, torch.float32)}
+    close = latents(made(chosen(cache=policy)))
+    assert 0 < (latents(whole) - close).square().mean() < 0.1 * close.var()
+    assert torch.equal(latents(made(s, whole[:2])), latents(whole[2:]))
+    loop, other = (Loop(s, local_denoiser(DIT, TINY)) for _ in range(2))
+    chunks = loop.chunks()
+    first = [next(chunks), next(chunks)]
+    other.restore(loop.snapshot())
+    rest = list(other.chunks(first[loop.index :]))
+    assert torch.equal(latents(rest), latents(list(chunks)))
 
 
 @pytest.mark.parametrize("order", ["time", "lsh", "k-means"])

@@ -351,7 +351,7 @@ def test_the_order_of_entries_changes_nothing() -> None:
     before = cache.attention(2)(0, *queries())
     order = randn(1, HEADS, stop, seed=7).argsort(-1)
     cache.commit([(k_none(), k_none())] * SHAPE.layers)  # nothing, but rotated keys are made anew
-    for tensor in (*kept.owned.values(), kept.values):
+    for tensor in (getattr(kept, field.name) for field in dataclasses.fields(kept)):
         index = (
             order if tensor.ndim == 3 else order.unsqueeze(-1).expand(-1, -1, -1, tensor.shape[3])
         )

@@ -6,7 +6,7 @@ probes. Sparse attention sorts keys by bucket, and keeps prompt tokens that shar
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import torch
@@ -37,14 +37,18 @@ class Buckets(Protocol):
         """Know just what `saved` gave; an empty one forgets all."""
 
 
+BucketedNearest = Callable[[Tensor, Tensor, Coded], Nearest]
+"""The signature of `bucketed_nearest`."""
+
+
 class BucketIndex:
     """Nearest keys among those in the probed buckets."""
 
     code_width = 1
     code_dtype = torch.int16
 
-    def __init__(self, buckets: Buckets, probes: int) -> None:
-        self.buckets, self.probes = buckets, probes
+    def __init__(self, buckets: Buckets, probes: int, match: BucketedNearest | None = None) -> None:
+        self.buckets, self.probes, self.match = buckets, probes, match or bucketed_nearest
 
     def encode(self, layer: int, keys: Tensor) -> Tensor:
         """The bucket of each key (b, n, s, d), as (b, n, s, 1)."""
@@ -54,7 +58,7 @@ class BucketIndex:
     def nearest(self, layer: int, new: Tensor, codes: Tensor, cached: Coded) -> Nearest:
         """The nearest of those in the probed buckets; none where they are empty."""
         probes = self.buckets.probes(layer, new, self.probes)
-        return bucketed_nearest(new, probes, cached)
+        return self.match(new, probes, cached)
 
     def saved(self) -> dict[str, Tensor]:
         """What the buckets have learnt."""

@@ -1,0 +1,223 @@
+"""Where a merged cache's entries lie: as the model computes them, or in few bits.
+
+Coded keys are centred and scaled channel by channel, as the first latent frame's keys are spread,
+since channels differ from one another (KIVI, arXiv 2402.02750); then every key, and every value,
+has a scale of its own. So an entry is coded by itself: replacing one changes no other. What is read
+of a layer is decoded into memory that all layers share.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .ann.nearest import Index
+from .cache_shape import CacheShape
+from .entries import Entries, empty_facts, fact_bytes, grid
+from .kv_storage import Storage
+from .packed_store import Packed
+from .quantize import Float8, Integers, RowCodec
+
+BIAS = torch.float32
+NARROWEST = 1 / 32  # of a head's widest channel: no channel's spread is taken to be below it
+LEAST_SPREAD = 2.0**-14
+
+
+def open_entries(
+    shape: CacheShape, slots: int, index: Index, storage: Storage, device: torch.device | str
+) -> EntryStore:
+    """A store of `slots` entries a head, all of them empty."""
+    codec = row_codec(storage)
+    if codec is None:
+        return EntryStore(shape, slots, index, device)
+    return CodedEntries(shape, slots, index, codec, device)
+
+
+def planned_bytes(shape: CacheShape, slots: int, index: Index, storage: Storage) -> int:
+    """What `EntryStore.bytes` will be, exactly."""
+    codec, size = row_codec(storage), shape.head_dim * shape.dtype.itemsize
+    room, facts = slots + shape.chunk_frames * shape.frame_tokens, slots * fact_bytes(index)
+    if codec is None:
+        copies = shape.layers if shape.hold_rotated else 1
+        of_layer = facts + (slots + room + 1) * size
+        of_copies = copies * room * (size + BIAS.itemsize)
+    else:
+        of_layer = facts + 2 * (slots * row_bytes(codec, shape.head_dim) + size)
+        of_copies = room * (2 * size + BIAS.itemsize)
+    return shape.batch * shape.heads * (shape.layers * of_layer + of_copies)
+
+
+def row_codec(storage: Storage) -> RowCodec | None:
+    """What codes the entries, None for nothing. ValueError for storage that entries cannot have."""
+    if not isinstance(storage, Packed):
+        return None
+    codec = storage.codec
+    if not isinstance(codec, Integers | Float8) or storage.recent_frames:
+        raise ValueError(
+            "entries are coded one by one, all of them, on the device; choose a codec of few bits "
+            f"and no recent frames, not {storage}"
+        )
+    return codec
+
+
+def row_bytes(codec: RowCodec, width: int) -> int:
+    """Bytes of a coded vector."""
+    return sum(part.bytes for part in codec.row_parts(width))
+
+
+class EntryStore:
+    """Entries of all layers as computed. What later chunks depend on is `own`, by layer and name,
+    and the values, which lie in front of room for active frames.
+    """
+
+    def __init__(
+        self, shape: CacheShape, slots: int, index: Index, device: torch.device | str
+    ) -> None:
+        self.shape, self.slots, self.device = shape, slots, torch.device(device)
+        room = slots + shape.chunk_frames * shape.frame_tokens
+        self.own = [self._own(index) for _ in range(shape.layers)]
+        self.values = [self._empty(room) for _ in range(self._rooms)]
+        copies = range(shape.layers if self.holds_rotated else 1)
+        self.rotated = [self._empty(room) for _ in copies]
+        self.bias = [
+            torch.zeros(shape.batch, shape.heads, room, dtype=BIAS, device=device) for _ in copies
+        ]
+
+    @property
+    def holds_rotated(self) -> bool:
+        """Whether every layer has rotated keys of its own, which last until the next commit."""
+        return self.shape.hold_rotated
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all tensors held."""
+        owned = [tensor for own in self.own for tensor in own.values()]
+        return sum(x.nbytes for x in (*owned, *self.values, *self.rotated, *self.bias))
+
+    def begin(self, layer: int, keys: Tensor) -> None:
+        """Take note of the keys (b, s, n, d) of the first latent frame."""
+        self.own[layer]["centre"].copy_(keys.mean(1, keepdim=True).transpose(1, 2))
+
+    def read(self, layer: int, stop: int) -> Entries:
+        """A layer's entries, with keys and values of the first `stop` slots. They may be changed,
+        until the next layer is read or these are rotated.
+        """
+        own = self.own[layer]
+        return Entries(keys=own["keys"], values=self._values(layer), **facts_of(own))
+
+    def took(self, layer: int, slots: Tensor) -> None:
+        """Keys and values of `slots` (b, n, s), of the layer that was read last, were changed."""
+
+    def room(self, layer: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Where rotated keys, values and biases of a layer lie, with room for active frames."""
+        copy = layer % len(self.rotated)
+        return self.rotated[copy], self.values[layer % len(self.values)], self.bias[copy]
+
+    def state(self, layer: int) -> dict[str, Tensor]:
+        """What of a layer later chunks depend on."""
+        return {**self.own[layer], "values": self._values(layer)}
+
+    def move(self, device: torch.device) -> None:
+        """Take all tensors to `device`, bit for bit."""
+        self.device = device
+        for tensors in (self.values, self.rotated, self.bias):
+            tensors[:] = [tensor.to(device) for tensor in tensors]
+        self.own = [{name: x.to(device) for name, x in own.items()} for own in self.own]
+
+    @property
+    def _rooms(self) -> int:
+        return self.shape.layers
+
+    def _own(self, index: Index) -> dict[str, Tensor]:
+        size = self.shape.batch, self.shape.heads, self.slots
+        facts = empty_facts(size, index, self.device)
+        return {**facts, "keys": self._empty(self.slots), "centre": self._empty(1)}
+
+    def _values(self, layer: int) -> Tensor:
+        return self.values[layer % len(self.values)][:, :, : self.slots]
+
+    def _empty(self, tokens: int) -> Tensor:
+        s = self.shape
+        size = s.batch, s.heads, tokens, s.head_dim
+        return torch.zeros(size, dtype=s.dtype, device=self.device)
+
+
+class CodedEntries(EntryStore):
+    """Entries in few bits, each by itself; rotated keys take the place of the decoded ones."""
+
+    def __init__(
+        self,
+        shape: CacheShape,
+        slots: int,
+        index: Index,
+        codec: RowCodec,
+        device: torch.device | str,
+    ) -> None:
+        self.codec = codec
+        super().__init__(shape, slots, index, device)
+
+    @property
+    def holds_rotated(self) -> bool:
+        """No: the next layer needs the memory."""
+        return False
+
+    def begin(self, layer: int, keys: Tensor) -> None:
+        """Also how far each channel of them spreads."""
+        super().begin(layer, keys)
+        own = self.own[layer]
+        off = keys.transpose(1, 2).float() - own["centre"].float()
+        spread = off.abs().amax(2, keepdim=True)
+        widest = spread.amax(-1, keepdim=True)
+        own["spread"].copy_(spread.maximum(NARROWEST * widest).clamp(min=LEAST_SPREAD))
+
+    def read(self, layer: int, stop: int) -> Entries:
+        """Decoded; slots behind `stop` hold anything."""
+        own, keys, values = self.own[layer], self.rotated[0][:, :, : self.slots], self._values(0)
+        decoded = self._decoded(layer, [x[:, :, :stop] for x in self._parts(layer)])
+        for into, made in zip((keys, values), decoded, strict=True):
+            into[:, :, :stop] = made
+        return Entries(keys=keys, values=values, **facts_of(own))
+
+    def took(self, layer: int, slots: Tensor) -> None:
+        """Code them, and read them as they are coded."""
+        where, own = (*grid(slots), slots), self.own[layer]
+        keys, values = self.rotated[0], self.values[0]
+        flat = (keys[where].float() - own["centre"].float()) / own["spread"].float()
+        made = (*self.codec.encode_rows(flat), *self.codec.encode_rows(values[where]))
+        for part, codes in zip(self._parts(layer), made, strict=True):
+            part[where] = codes
+        keys[where], values[where] = self._decoded(layer, made)
+
+    def state(self, layer: int) -> dict[str, Tensor]:
+        """Codes, and how keys are spread."""
+        return self.own[layer]
+
+    @property
+    def _rooms(self) -> int:
+        return 1
+
+    def _own(self, index: Index) -> dict[str, Tensor]:
+        size = self.shape.batch, self.shape.heads, self.slots
+        coded = {
+            f"{name}.{i}": torch.zeros(*size, *part.size, dtype=part.dtype, device=self.device)
+            for name in ("keys", "values")
+            for i, part in enumerate(self.codec.row_parts(self.shape.head_dim))
+        }
+        spread = {"centre": self._empty(1), "spread": self._empty(1)}
+        return {**empty_facts(size, index, self.device), **coded, **spread}
+
+    def _parts(self, layer: int) -> list[Tensor]:
+        """Of keys, then of values, (b, n, c, ...)."""
+        return [x for name, x in self.own[layer].items() if name.startswith(("keys.", "values."))]
+
+    def _decoded(self, layer: int, parts: list[Tensor] | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Keys and values (b, n, s, d) of parts (b, n, s, ...)."""
+        own, half, d = self.own[layer], len(parts) // 2, self.shape.head_dim
+        flat = self.codec.decode_rows(parts[:half], d, torch.float32)
+        keys = flat * own["spread"].float() + own["centre"].float()
+        return keys.to(self.shape.dtype), self.codec.decode_rows(parts[half:], d, self.shape.dtype)
+
+
+def facts_of(own: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What is known of each entry, of all that is kept of a layer."""
+    return {name: own[name] for name in ("codes", "mass", "worth", "frame", "place")}
