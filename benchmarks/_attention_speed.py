@@ -62,7 +62,7 @@ CASES = {
     "window, int8": Case("int8"),
     TEMP: Case("kept"),
     BOTH: Case("kept", Sparsity(SparseSelf(), SparseCross())),
-    "TempCache, merged": Case("merged auto"),
+    "TempCache, merged": Case("merged exact"),
     "TempCache, merged by int8": Case("merged int8"),
     "TempCache, merged by LSH": Case("merged lsh"),
     "TempCache, merged by k-means": Case("merged k-means"),
@@ -88,7 +88,7 @@ class SpeedBench:
             "window": WINDOW,
             "kept": TempCache(entries, sink_frames=3, gives_way=ALIKE),
             **{f"merged {name}": TempCache(entries, sink_frames=3, most_mass=1, index=name)
-               for name in ("auto", "int8", "lsh", "k-means")},
+               for name in ("exact", "int8", "lsh", "k-means")},
         }  # fmt: skip
         self.caches: dict[str, HistoryCache] = {
             "full": open_cache(self.shape, FullHistory(), DENSE, longest, "cpu"),

@@ -1,0 +1,105 @@
+"""`longtake bench attention_index`: which index finds a commit's nearest cached keys the fastest.
+
+One layer's new keys of a latent frame against cached ones: 64 in 4 heads of 48, as the embedded
+model has, or in 2 heads of 128, as wide as Wan's. Half of the new keys are near a cached one; found
+is the share of these whose nearest was found. Coding the new keys counts, coding the cached ones
+does not: that was done when they came. Processor time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from ..attention.ann.choice import AUTO, EXACT, MAKERS, chosen_index, missing_index, open_index
+from ..attention.ann.nearest import Coded, Index, Nearest
+from ..attention.cache_shape import CacheShape
+from ._paired import median_interval, paired_seconds, ratio_interval
+from ._report import Results
+
+DEMO, WIDE = CacheShape(1, 1, 4, 48, 8, 8, 1), CacheShape(1, 1, 2, 128, 8, 8, 1)
+ENOUGH = 0.99
+NEAR = 0.3  # standard deviations off, of the new keys that are near a cached one
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Sizes with cached keys a head, and how often each index is timed."""
+
+    sizes: tuple[tuple[CacheShape, int], ...] = (
+        (DEMO, 1_344), (DEMO, 8_192), (WIDE, 8_192), (WIDE, 32_768), (WIDE, 131_072),
+    )  # fmt: skip
+    rounds: int = 12
+    budget_s: float = 40.0
+
+
+def main(json_path: Path | None) -> None:
+    """Run the suite, show it, and write it to `json_path` when there is one."""
+    results = measure(Plan())
+    results.show(Console(soft_wrap=True))
+    if json_path is not None:
+        results.save(json_path)
+
+
+def measure(plan: Plan) -> Results:
+    """All sizes; what `auto` takes must be the fastest that finds 99 in 100."""
+    results, names = Results("attention_index"), [n for n in MAKERS if missing_index(n) is None]
+    for shape, count in plan.sizes:
+        at, (new, cached) = label(shape, count), some_keys(shape, count)
+        searches = {name: search(open_index(name, shape), new, cached) for name in names}
+        true = searches[EXACT]().number
+        found = {name: share_found(find().number, true) for name, find in searches.items()}
+        seconds = paired_seconds(
+            {name: prepared(find) for name, find in searches.items()},
+            rounds=plan.rounds, budget_s=plan.budget_s, clock=time.process_time,
+        )  # fmt: skip
+        for name, samples in seconds.items():
+            results.samples[f"{name}, {at}"] = samples
+            results.figures[f"{name}, {at}"] = median_interval(samples)
+            results.figures[f"exact / {name}, {at}"] = ratio_interval(seconds[EXACT], samples)
+            results.figures[f"found: {name}, {at}"] = median_interval([found[name]])
+        chosen = chosen_index(AUTO, count, torch.device("cpu"))[0]
+        for name in [name for name in names if found[name] >= ENOUGH and name != chosen]:
+            high = ratio_interval(seconds[name], seconds[chosen]).high
+            results.at_least(f"{name} does not beat auto, {chosen}, {at}", high, 1)
+    return results
+
+
+def share_found(number: Tensor, true: Tensor) -> float:
+    """Of the first half of new keys, which are near a cached one."""
+    half = true.shape[2] // 2
+    return float((number == true)[:, :, :half].float().mean())
+
+
+def some_keys(shape: CacheShape, count: int) -> tuple[Tensor, Tensor]:
+    """New keys (b, n, s, d), and `count` cached ones (b, n, t, d)."""
+    made = torch.Generator().manual_seed(count)
+    size = shape.batch, shape.heads
+    cached = torch.randn(*size, count, shape.head_dim, generator=made)
+    new = torch.randn(*size, shape.frame_tokens, shape.head_dim, generator=made)
+    half = shape.frame_tokens // 2
+    new[:, :, :half] = cached[:, :, :: count // half][:, :, :half] + NEAR * new[:, :, :half]
+    return new, cached
+
+
+def search(index: Index, new: Tensor, keys: Tensor) -> Callable[[], Nearest]:
+    """What finds the nearest keys."""
+    codes = index.encode(0, keys)
+    cached = Coded(keys, codes, torch.ones(keys.shape[:3], dtype=torch.bool))
+    return lambda: index.nearest(0, new, index.encode(0, new), cached)
+
+
+def prepared(find: Callable[[], Nearest]) -> Callable[[], Callable[[], object]]:
+    """There is nothing to set up."""
+    return lambda: find
+
+
+def label(shape: CacheShape, count: int) -> str:
+    """A size."""
+    return f"{count} keys of {shape.head_dim}"
