@@ -19,6 +19,7 @@ from ..stream.metrics import Meter, Report
 from ..stream.rollout_stream import FrameStream
 from ..stream.take_record import Plan, TakeStats
 from . import host
+from .asked_attention import asked_attention
 from .claim import Claim
 from .frame_source import FrameSource
 from .model_facts import facts
@@ -134,6 +135,9 @@ class HostFrames(FrameStream, FrameSource):
             "guidance": histories_used(rollout.settings),
             "model": facts(rollout.claim.model).assumed,
         }
+        asked = asked_attention(rollout.claim.model)
+        if asked is not None:
+            more["attention"] = asked.told(rollout.settings) or None
         if rollout.run.settings.recached:
             frames = ", ".join(map(str, rollout.run.settings.recached))
             more["recached"] = f"at latent frame {frames}"

@@ -17,6 +17,7 @@ from ..stream.disk_cap import DISK_CAP_BYTES
 from ..stream.recache import Resume
 from ..stream.recache import check as check_resume
 from . import costs, host, plan, sockets
+from .asked_attention import asked_attention
 from .derived import say_plan
 from .known_frames import KnownClip, placed
 from .model_facts import facts, unlike_the_preset
@@ -25,7 +26,6 @@ from .reference import reference
 from .schedule import ScheduleSettings
 from .schema import build
 from .session import session
-from .sparse_attention import asked_attention
 from .streams import HostRollout, denoiser, open_rollout
 from .timeline import Timeline
 

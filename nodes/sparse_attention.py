@@ -2,78 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import Any
 
 from comfy_api.latest import io
 
-from ..attention.cache_policy import WindowSink
+from ..attention.ann.choice import AUTO, missing_index
+from ..attention.ann.choice import NAMES as INDEXES
 from ..attention.kernels import choice
-from ..attention.kv_storage import DENSE
 from ..attention.override import AttentionOverride
-from ..attention.placement import ON_DEVICE
 from ..attention.select import fewest_keys
 from ..attention.sparse_settings import SparseCross, SparseSelf, Sparsity
-from ..attention.temp_policy import ALIKE, ATTENDED, TempCache
+from ..attention.temp_policy import ALIKE, ATTENDED
 from ..errors import BadInput
-from ..samplers.settings import RolloutSettings
 from . import host, sockets
+from .asked_attention import KEY, PRESETS, TRAINED_REACH, AskedAttention, Strength
 from .schema import build
 
-KEY = "longtake.attention"
 CUSTOM, WHERE_FASTER, ALWAYS, OFF = "custom", "where faster", "always", "off"
 MERGE_PADDING, PRUNE = "merge padding", "prune"
 GIVES_WAY = {"what differs": ALIKE, "merged": ATTENDED}
-
-
-@dataclass(frozen=True, slots=True)
-class Strength:
-    """A preset: the cosine to merge above, the density, and the recall to fall back under."""
-
-    merge_above: float
-    density: float
-    recall_floor: float
-
-
-PRESETS = {
-    "quality": Strength(0.97, 0.5, 0.9),
-    "balanced": Strength(0.95, 0.3, 0.85),
-    "fast": Strength(0.9, 0.15, 0.7),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class AskedAttention:
-    """What a MODEL carries: the cosine to merge its KV cache above, if so, what is sparse, and what
-    gives way in the cache.
-    """
-
-    merge_above: float | None
-    sparsity: Sparsity
-    gives_way: str = ALIKE
-
-    def put_in_force(self, settings: RolloutSettings) -> RolloutSettings:
-        """`settings` with it: a window's frames become as many entries."""
-        settings = replace(settings, sparsity=self.sparsity)
-        if self.merge_above is None:
-            return settings
-        window, place = settings.cache, (settings.storage, settings.placement)
-        if type(window) is not WindowSink or place != (DENSE, ON_DEVICE):
-            raise BadInput(
-                "TempCache of ANN-Sparse Attention takes the place of a plain window; choose "
-                "`window + sink`, stored as computed on the device, in KV Cache Settings, or "
-                "switch temp_cache off."
-            )
-        above, frames = self.merge_above, window.window_frames
-        merged = TempCache(
-            frames, above, above, window.sink_frames, frames, most_mass=1, gives_way=self.gives_way
-        )
-        return replace(settings, cache=merged)
-
-
-def asked_attention(model: Any) -> AskedAttention | None:
-    """What an ANN-Sparse Attention node put on a MODEL."""
-    return host.attached(model, KEY)
 
 
 class SparseAttentionNode(io.ComfyNode):
@@ -114,17 +61,23 @@ class SparseAttentionNode(io.ComfyNode):
         prompt_attention: str,
         keep: str,
         kernel: str,
+        reach_frames: int = TRAINED_REACH,
+        index: str = AUTO,
     ) -> io.NodeOutput:
         """A clone of the model that carries the settings and overrides the host's attention."""
         chosen = PRESETS.get(preset) or Strength(merge_above, density, recall_floor)
-        of_self = _of_self(self_attention, chosen, _usable(kernel, model.load_device))
+        device = model.load_device
+        _check_usable(kernel, index, device)
+        of_self = _of_self(self_attention, chosen, kernel)
         sparsity = Sparsity(of_self, _of_prompt(prompt_attention))
-        above = chosen.merge_above if temp_cache else None
+        asked = AskedAttention(
+            temp_cache, sparsity, chosen, device, GIVES_WAY[keep], reach_frames, index, kernel
+        )
         twin = model.clone()
-        host.attach(twin, KEY, AskedAttention(above, sparsity, GIVES_WAY[keep]))
+        host.attach(twin, KEY, asked)
         host.override_attention(twin, lambda before: AttentionOverride(sparsity, before))
         if of_self is not None:
-            host.say(cls.hidden.unique_id, _said(self_attention, of_self, model.load_device))
+            host.say(cls.hidden.unique_id, _said(self_attention, of_self, device))
         return io.NodeOutput(twin)
 
 
@@ -141,14 +94,16 @@ def _said(when: str, of_self: SparseSelf, device: Any) -> str:
     return f"Sparse self-attention {when}: {reason}. Kernel {kernel}: {why}."
 
 
-def _usable(kernel: str, device: Any) -> str:
-    reason = choice.missing_kernel(kernel, device)
-    if reason is not None:
-        raise BadInput(
-            f"the kernel {kernel} of ANN-Sparse Attention cannot be used on {device}: {reason}; "
-            "choose `auto`."
-        )
-    return kernel
+def _check_usable(kernel: str, index: str, device: Any) -> None:
+    for what, name, reason in (
+        ("kernel", kernel, choice.missing_kernel(kernel, device)),
+        ("index", index, missing_index(index)),
+    ):
+        if reason is not None:
+            raise BadInput(
+                f"the {what} {name} of ANN-Sparse Attention cannot be used on {device}: {reason}; "
+                "choose `auto`."
+            )
 
 
 def _of_prompt(how: str) -> SparseCross | None:
@@ -161,14 +116,17 @@ def _merging() -> list[io.Input]:
             "preset",
             options=[*PRESETS, CUSTOM],
             default="balanced",
-            tooltip="`quality` leaves out little, `balanced` more, `fast` much; `custom` uses "
-            "merge_above, density and recall_floor below, which are not used otherwise.",
+            tooltip="`quality` leaves out little, `balanced` more, `fast` much. TempCache then has "
+            "entries for at least 64, 48 or 24 latent frames, 3 of them a sink. `custom` uses "
+            "merge_above, density and recall_floor below, which are not used otherwise, and the "
+            "window of KV Cache Settings as it is.",
         ),
         io.Boolean.Input(
             "temp_cache",
             default=False,
             tooltip="TempCache: the window of KV Cache Settings becomes as many entries for each "
-            "head, which reach back over all of the shot. True or false. Streaming sampler only.",
+            "head, or as many as the preset asks for, which reach back over all of the shot. True "
+            "or false. Streaming sampler only.",
         ),
         io.Float.Input(
             "merge_above",
@@ -236,6 +194,25 @@ def _chosen() -> list[io.Input]:
             default=choice.AUTO,
             tooltip="AnnSA: what attends to the chosen keys. `auto` is `gathered`, plain PyTorch, "
             "until another is shown to be faster; `flex` compiles FlexAttention; `triton` needs "
-            "an NVIDIA GPU.",
+            "an NVIDIA GPU, and finds nearest keys of `lsh` and `k-means`, too.",
+        ),
+        io.Int.Input(
+            "reach_frames",
+            default=TRAINED_REACH,
+            min=1,
+            max=4096,
+            optional=True,
+            tooltip="TempCache: how far before the present an old entry may stand, in latent "
+            "frames, 1 to 4096, never less than the window: as far as the model was trained to "
+            "look back, 64 for the demo, 21 for most others.",
+        ),
+        io.Combo.Input(
+            "index",
+            options=[*INDEXES],
+            default=AUTO,
+            optional=True,
+            tooltip="TempCache with `merged`: what finds the nearest key. `auto` goes by size and "
+            "device, as measured, and the report says why; `exact` compares all; `faiss` must be "
+            "installed.",
         ),
     ]

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from longtake.attention.override import AttentionOverride
+from longtake.attention.packed_store import Packed
+from longtake.attention.quantize import INT4
 from longtake.attention.sparse_settings import SparseCross, SparseSelf, Sparsity
 from longtake.attention.temp_policy import ALIKE, ATTENDED, TempCache
 from longtake.errors import BadInput
@@ -19,14 +21,14 @@ from longtake.tests.node_bench import Bench
 from longtake.tests.tiny_model import randn
 
 
-def made(bench: Bench, **inputs: Any) -> Any:
-    """A rollout of 9 latent frames of the demo behind the node."""
+def made(bench: Bench, kept: dict[str, Any] | None = None, **inputs: Any) -> Any:
+    """A rollout of 9 latent frames of the demo behind the node; `kept` says how."""
     model, clip, vae = bench.run("LongtakeLoadDemoModel")
     [model] = bench.run("LongtakeSparseAttention", model=model, **inputs)
     [prompts] = bench.run("LongtakePromptTimeline", clip=clip, text="a red ball")
     [schedule] = bench.run("LongtakeSchedule", steps=2)
     shot = {"width": 32, "height": 32, "length": 33.0, "length_unit": "frames"}
-    [cache] = bench.run("LongtakeKVCacheSettings", window_frames=5)
+    [cache] = bench.run("LongtakeKVCacheSettings", window_frames=5, **(kept or {}))
     [rollout] = bench.run(
         "LongtakeSampler", model=model, prompts=prompts, schedule=schedule, kv_cache=cache, **shot
     )
@@ -63,7 +65,8 @@ def test_temp_cache_takes_the_windows_place_in_a_clone_of_the_model(bench: Bench
     rollout, _ = made(bench, preset="quality", temp_cache=True)
     chosen = rollout.settings.cache
     assert isinstance(chosen, TempCache)
-    assert (chosen.entry_frames, chosen.threshold, chosen.reach_frames) == (5, 0.97, 5)
+    assert (chosen.entry_frames, chosen.sink_frames, chosen.reach_frames) == (64, 3, 64)
+    assert (chosen.threshold, chosen.floor, chosen.most_mass) == (0.97, 0.97, 1)
     assert chosen.gives_way == ALIKE
     rollout, _ = made(bench, preset="quality", temp_cache=True, keep="merged")
     assert rollout.settings.cache.gives_way == ATTENDED
@@ -72,6 +75,50 @@ def test_temp_cache_takes_the_windows_place_in_a_clone_of_the_model(bench: Bench
     bench.run("LongtakeSparseAttention", model=model)
     assert model.attachments.get("longtake.attention") is None
     assert "optimized_attention_override" not in model.model_options["transformer_options"]
+
+
+def test_a_custom_temp_cache_has_the_windows_entries_and_never_reaches_less_far(
+    bench: Bench,
+) -> None:
+    for reach, expected in ((3, 5), (9, 9)):
+        rollout, _ = made(bench, preset="custom", temp_cache=True, reach_frames=reach)
+        chosen = rollout.settings.cache
+        assert (chosen.entry_frames, chosen.sink_frames) == (5, 0)
+        assert chosen.reach_frames == expected
+
+
+def test_entries_are_stored_in_few_bits_if_asked(bench: Bench) -> None:
+    sizes = []
+    for storage in ("as computed", "int8", "int4"):
+        rollout, _ = made(bench, {"storage": storage}, preset="fast", temp_cache=True)
+        assert isinstance(rollout.settings.cache, TempCache)
+        sizes.append(rollout.kv_bytes_planned)
+    assert sizes[0] > sizes[1] > sizes[2]  # entries of three values are mostly facts
+    assert rollout.settings.storage == Packed(INT4)
+    with pytest.raises(BadInput, match="placement `device`"):
+        made(bench, {"placement": "main memory"}, temp_cache=True)
+
+
+def test_the_report_says_which_index_and_kernel_were_taken_and_why(bench: Bench) -> None:
+    found = report(bench, preset="fast", temp_cache=True, keep="merged", kernel="gathered")
+    assert found["versions"]["attention"] == (
+        "Nearest keys by exact: the fastest at 96 keys a head, as measured on cpu. Sparse "
+        "self-attention: dense, since no committed result shows it to be faster on cpu. Kernel "
+        "gathered: chosen by name."
+    )
+    rollout, _ = made(bench, preset="fast", temp_cache=True, keep="merged", index="lsh")
+    assert rollout.settings.cache.index == "lsh"
+
+
+def test_an_index_that_is_not_installed_is_refused(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from longtake.attention.ann import choice
+
+    monkeypatch.setattr(choice, "missing_faiss", lambda: "faiss is not installed")
+    model, _, _ = bench.run("LongtakeLoadDemoModel")
+    with pytest.raises(BadInput, match="the index faiss ivf .* not installed; choose `auto`"):
+        bench.run("LongtakeSparseAttention", model=model, index="faiss ivf")
 
 
 def test_a_budget_holds_for_the_entries_that_take_a_windows_place(bench: Bench) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from longtake.attention.ann import choice
 from longtake.attention.ann.choice import AUTO, MAKERS, chosen_index
 from longtake.attention.select import MEASURED, fewest_keys
 
@@ -29,7 +30,23 @@ def test_what_is_sparse_by_itself_is_faster_in_a_committed_result(kind: str) -> 
     assert ratio["low"] > 1
 
 
-def test_an_index_is_chosen_with_a_reason() -> None:
-    name, reason = chosen_index(AUTO)
-    assert name in MAKERS and reason
-    assert [chosen_index(one)[0] for one in MAKERS] == [*MAKERS]
+def test_an_index_is_chosen_by_size_and_device_with_a_reason() -> None:
+    here, there = torch.device("cpu"), torch.device("cuda")
+    assert chosen_index(AUTO, 1_000, here)[0] == "exact"
+    name, reason = chosen_index(AUTO, 40_000, here)
+    assert name == "int8" and "40,000 keys" in reason and "cpu" in reason
+    assert chosen_index(AUTO, 40_000, there) == (
+        "exact", "no committed result shows another index to be faster on cuda"
+    )  # fmt: skip
+    assert [chosen_index(one, 9, there)[0] for one in MAKERS] == [*MAKERS]
+
+
+@pytest.mark.parametrize("kind", [*choice.MEASURED])
+def test_what_is_chosen_by_itself_is_the_fastest_in_a_committed_result(kind: str) -> None:
+    path = ROOT / "benchmarks" / "results" / f"attention-index-{kind}.json"
+    found = json.loads(path.read_text(encoding="utf-8"))
+    assert found["device"] and all(claim["holds"] for claim in found["claims"])
+    for least, name in choice.MEASURED[kind]:
+        sizes = [one for one in found["figures"] if one.startswith(f"{name}, ")]
+        assert any(int(one.split(", ")[1].split()[0]) >= least for one in sizes)
+        assert any(f"auto, {name}, " in claim["text"] for claim in found["claims"])

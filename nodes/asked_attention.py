@@ -1,0 +1,107 @@
+"""What ANN-Sparse Attention asks for: its presets, and how they are put in force in a rollout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from ..attention.ann.choice import AUTO, chosen_index
+from ..attention.cache_policy import WindowSink
+from ..attention.kernels import choice
+from ..attention.packed_store import Packed
+from ..attention.placement import ON_DEVICE
+from ..attention.select import fewest_keys
+from ..attention.sparse_settings import Sparsity
+from ..attention.temp_policy import ALIKE, TempCache
+from ..errors import BadInput
+from ..model.config import PATCH
+from ..samplers.settings import RolloutSettings
+from . import host
+
+KEY = "longtake.attention"
+
+
+@dataclass(frozen=True, slots=True)
+class Strength:
+    """A preset: the cosine to merge above, the density, the recall to fall back under, and the
+    fewest latent frames that TempCache has entries for, and that are its sink.
+    """
+
+    merge_above: float
+    density: float
+    recall_floor: float
+    entry_frames: int = 1
+    sink_frames: int = 0
+
+
+PRESETS = {  # entries: docs/attention.md, from the results of `bench attention_quality`
+    "quality": Strength(0.97, 0.5, 0.9, 64, 3),
+    "balanced": Strength(0.95, 0.3, 0.85, 48, 3),
+    "fast": Strength(0.9, 0.15, 0.7, 24, 3),
+}
+TRAINED_REACH = 64  # latent frames that the demo model was trained to look back over
+
+
+@dataclass(frozen=True, slots=True)
+class AskedAttention:
+    """What a MODEL on `device` carries: what is sparse, and, if there is one, its TempCache, with
+    at least `strength`'s entries and sink, in which an entry stands at most `reach_frames` back.
+    `index` and `kernel` find the nearest keys of one that merges.
+    """
+
+    temp_cache: bool
+    sparsity: Sparsity
+    strength: Strength
+    device: torch.device
+    gives_way: str = ALIKE
+    reach_frames: int = TRAINED_REACH
+    index: str = AUTO
+    kernel: str = AUTO
+
+    def put_in_force(self, settings: RolloutSettings) -> RolloutSettings:
+        """`settings` with it: a window's frames become as many entries, or more."""
+        settings = replace(settings, sparsity=self.sparsity)
+        if not self.temp_cache:
+            return settings
+        window, chosen = settings.cache, self.strength
+        if type(window) is not WindowSink or settings.placement != ON_DEVICE:
+            raise BadInput(
+                "TempCache of ANN-Sparse Attention takes the place of a plain window on the "
+                "device; choose `window + sink` and placement `device` in KV Cache Settings, or "
+                "switch temp_cache off."
+            )
+        frames = max(window.window_frames, chosen.entry_frames)
+        merged = TempCache(
+            frames, chosen.merge_above, chosen.merge_above,
+            max(window.sink_frames, min(chosen.sink_frames, frames - 1)),
+            max(window.window_frames, self.reach_frames), most_mass=1,
+            index=self.index_of(frames, settings)[0], gives_way=self.gives_way, kernel=self.kernel,
+        )  # fmt: skip
+        storage = settings.storage
+        if isinstance(storage, Packed):
+            storage = replace(storage, recent_frames=0)
+        return replace(settings, cache=merged, storage=storage)
+
+    def index_of(self, frames: int, settings: RolloutSettings) -> tuple[str, str]:
+        """What finds the nearest keys among so many latent frames' entries, and why."""
+        tokens = (settings.rows // PATCH) * (settings.columns // PATCH)
+        return chosen_index(self.index, frames * tokens, self.device)
+
+    def told(self, settings: RolloutSettings) -> str:
+        """What was chosen for a rollout with these `settings`, and why."""
+        said, cache, of_self = list[str](), settings.cache, self.sparsity.of_self
+        if isinstance(cache, TempCache) and cache.merges:
+            index, why = self.index_of(cache.entry_frames, settings)
+            said.append(f"Nearest keys by {index}: {why}.")
+        if of_self is not None:
+            kernel, why = choice.chosen_kernel(of_self.kernel, self.device)
+            _, reason = fewest_keys(of_self.fewest_keys, self.device)
+            said.append(f"Sparse self-attention: {reason}. Kernel {kernel}: {why}.")
+        return " ".join(said)
+
+
+def asked_attention(model: Any) -> AskedAttention | None:
+    """What an ANN-Sparse Attention node put on a MODEL."""
+    return host.attached(model, KEY)
