@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 THETA = 10_000.0
@@ -48,20 +49,20 @@ def rotation(
 
 @dataclass(frozen=True, slots=True)
 class PositionTables:
-    """The rotations of some times and of all places of a latent frame, to look tokens up in."""
+    """The rotations of some times and of all places of a latent frame, to look tokens up in: the
+    pairs of elements that turn with time (t, .), and those that turn with place (p, .).
+    """
 
     times: Rotation
     places: Rotation
-    time_pairs: int
 
     def of(self, times: Tensor, places: Tensor) -> Rotation:
         """The rotation of tokens by the number of their time in the table, and their place.
 
         Both are whole numbers of one shape (...); cosines and sines are (..., d/2).
         """
-        pairs = self.time_pairs
         cos, sin = (
-            torch.cat([time[times, 0, :pairs], place[places, 0, pairs:]], -1)
+            torch.cat([F.embedding(times, time), F.embedding(places, place)], -1)
             for time, place in (
                 (self.times.cos, self.places.cos),
                 (self.times.sin, self.places.sin),
@@ -80,7 +81,12 @@ def position_tables(
     """Tables of latent-frame positions `frames`."""
     times = rotation(frames, 1, 1, head_dim, device)
     places = rotation([0], rows, columns, head_dim, device)
-    return PositionTables(times, places, (head_dim - 4 * (head_dim // 6)) // 2)
+    pairs = (head_dim - 4 * (head_dim // 6)) // 2
+    of_times, of_places = (
+        Rotation(*(x[:, 0, at].contiguous() for x in (one.cos, one.sin)))
+        for one, at in ((times, slice(pairs)), (places, slice(pairs, None)))
+    )
+    return PositionTables(of_times, of_places)
 
 
 def rotate(x: Tensor, by: Rotation) -> Tensor:

@@ -136,11 +136,9 @@ class MergedCache:
         if layer not in self._turned:
             kept = store.read(layer, stop)
             wanted = slice(None) if store.holds_rotated else rows
-            age = self.committed - kept.frame[wanted, :, :stop].long()
+            age = self.committed - kept.frame[wanted, :, :stop]
             age = age.clamp(1, self._farthest)  # of an empty slot it may be anything
-            by = self._position_tables().of(
-                self._farthest - age, kept.place[wanted, :, :stop].long()
-            )
+            by = self._position_tables().of(self._farthest - age, kept.place[wanted, :, :stop])
             keys[wanted, :, :stop] = rotate(kept.keys[wanted, :, :stop], by)
             bias[wanted, :, :stop] = kept.mass[wanted, :, :stop].log()
             bias[wanted, :, stop:] = 0

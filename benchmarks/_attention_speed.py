@@ -3,7 +3,7 @@
 The history is filled with what commit passes over true latents gave, looked at through a window and
 repeated, so that every cache gets the same keys and values. Then each case makes whole chunks in
 turn: all steps, the commit pass, the commit and the decoding. The embedded model at 128x128, one
-branch.
+branch. A long prompt is padded to the 512 tokens of Wan's, where AnnCA has something to do.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..attention.cache_policy import FullHistory, WindowSink
@@ -39,18 +40,27 @@ LATENTS = 16  # rows and columns of 128x128 pixels
 WINDOW = WindowSink(DEMO.window_frames + 3, 3)
 CLIP_FRAMES = 48  # of true latents, gone through again and again
 VALUES = {"ball": "red", "time": "day", "terrain": "hills", "weather": "clear", "pan": "left"}
-DENSE_CASE, WINDOW_CASE, TEMP, AUTO, SPARSE, BOTH = (
-    "dense", "window + sink", "TempCache", "auto", "AnnSA", "all",
+DENSE_CASE, WINDOW_CASE, TEMP, AUTO, SPARSE, BOTH, DENSE_LONG = (
+    "dense", "window + sink", "TempCache", "auto", "AnnSA", "all", "dense, long prompt",
 )  # fmt: skip
+PADDED = 512  # tokens
 ALWAYS = SparseSelf(density=0.15, recall_floor=0.0, fewest_keys=0)
 
 
 @dataclass(slots=True)
 class Case:
-    """A cache by its name, which cases may share, and what is sparse over it."""
+    """A cache by its name, which cases may share, what is sparse over it, and whether the prompt
+    is padded to Wan's length.
+    """
 
     cache: str
     sparsity: Sparsity = Sparsity()
+    long_prompt: bool = False
+
+    @property
+    def baseline(self) -> str:
+        """The case with dense attention to the same."""
+        return DENSE_LONG if self.long_prompt else DENSE_CASE
 
 
 CASES = {
@@ -62,12 +72,19 @@ CASES = {
     "window, int8": Case("int8"),
     TEMP: Case("kept"),
     BOTH: Case("kept", Sparsity(SparseSelf(), SparseCross())),
+    DENSE_LONG: Case("full", long_prompt=True),
+    "AnnCA, long prompt": Case("full", Sparsity(None, SparseCross()), long_prompt=True),
+    "AnnCA, pruned, long prompt": Case(
+        "full", Sparsity(None, SparseCross(prune=True)), long_prompt=True
+    ),
+    "all, long prompt": Case("kept", Sparsity(SparseSelf(), SparseCross()), long_prompt=True),
+    "TempCache, int8": Case("kept int8"),
     "TempCache, merged": Case("merged exact"),
     "TempCache, merged by int8": Case("merged int8"),
     "TempCache, merged by LSH": Case("merged lsh"),
     "TempCache, merged by k-means": Case("merged k-means"),
 }
-LONG_CASES = (DENSE_CASE, WINDOW_CASE, "window, int8", TEMP, BOTH)
+LONG_CASES = (DENSE_CASE, AUTO, WINDOW_CASE, "window, int8", TEMP, "TempCache, int8", BOTH)
 """What is timed at histories that are long: the rest says no more there than before."""
 
 
@@ -78,10 +95,12 @@ class SpeedBench:
         kit = load_kit(DEMO_FOLDER)
         self.tree, self.vae, c = kit.dit, kit.vae, kit.config
         prompt = kit.text.encode("a red ball over hills at noon").embedding
-        self.text = project_text(self.tree, prompt[None, None])
+        padded = F.pad(prompt, (0, 0, 0, PADDED - len(prompt)))
+        self.texts = [project_text(self.tree, one[None, None]) for one in (prompt, padded)]
         side = LATENTS // 2
         self.shape = CacheShape(c.num_layers, 1, c.num_heads, c.head_dim, side, side, CHUNK)
         self.clip = true_latents(kit)
+        self._prompts: dict[str, SparsePrompt] = {}  # what a rollout keeps while its prompt stays
         self.passed: list[tuple[KeysValues, ...]] = []  # of the clip, chunk by chunk
         entries = equal_memory(self.shape)
         policies = {
@@ -93,6 +112,7 @@ class SpeedBench:
         self.caches: dict[str, HistoryCache] = {
             "full": open_cache(self.shape, FullHistory(), DENSE, longest, "cpu"),
             "int8": open_cache(self.shape, WINDOW, Packed(INT8, 3), None, "cpu"),
+            "kept int8": open_cache(self.shape, policies["kept"], Packed(INT8), None, "cpu"),
             **{n: open_cache(self.shape, p, DENSE, None, "cpu") for n, p in policies.items()},
         }
         for name in self.caches.keys() - {"full", "window", *wanted}:
@@ -110,18 +130,24 @@ class SpeedBench:
             at = self.committed % CLIP_FRAMES
             if len(self.passed) * CHUNK <= at:
                 x = self.clip[at : at + CHUNK].unsqueeze(0)
-                self.passed.append(self.commit_pass("window", Sparsity(), x))
+                self.passed.append(self.commit_pass(CASES[WINDOW_CASE], x))
             for cache in self.caches.values():
                 cache.commit(self.passed[at // CHUNK])
 
-    def commit_pass(self, cache: str, sparsity: Sparsity, x: Tensor) -> tuple[KeysValues, ...]:
+    def commit_pass(self, case: Case, x: Tensor) -> tuple[KeysValues, ...]:
         """Keys and values of finished latents."""
-        prompt = sparsity.of_prompt
-        attention = self.caches[cache].attention_of_commit((CHUNK,) * CHUNK)
+        attention = self.caches[case.cache].attention_of_commit((CHUNK,) * CHUNK)
         return predict(
-            self.tree, x, torch.zeros(1, CHUNK), self.text, attention,
-            to_prompt=None if prompt is None else SparsePrompt(prompt), keep=True,
+            self.tree, x, torch.zeros(1, CHUNK), self.texts[case.long_prompt], attention,
+            to_prompt=self._to_prompt(case), keep=True,
         ).keys_values  # fmt: skip
+
+    def _to_prompt(self, case: Case) -> SparsePrompt | None:
+        """Made once for all chunks, as in a rollout."""
+        asked = case.sparsity.of_prompt
+        if asked is None:
+            return None
+        return self._prompts.setdefault(repr(case), SparsePrompt(asked))
 
     @torch.inference_mode()
     def chunk(self, case: Case, *, keep: bool = True) -> tuple[SparseStats, Tensor]:
@@ -131,18 +157,18 @@ class SpeedBench:
         are made again, as after a commit; nor are the others without `keep`.
         """
         cache, stats = self.caches[case.cache], SparseStats()
-        of_self, of_prompt = case.sparsity.of_self, case.sparsity.of_prompt
+        of_self, to_prompt = case.sparsity.of_self, self._to_prompt(case)
         history = sparse_history(of_self, cache, stats) if of_self else None
-        to_prompt = None if of_prompt is None else SparsePrompt(of_prompt)
+        text = self.texts[case.long_prompt]
         ladder = flow_ladder(DEMO.steps, DEMO.shift)
         x = torch.randn(1, CHUNK, 16, LATENTS, LATENTS, generator=torch.Generator().manual_seed(0))
         for now, after in zip(ladder, ladder[1:], strict=False):
             attention = cache.attention(CHUNK)
             t = torch.full((1, CHUNK), 1000 * now)
             chosen = history.over(attention, 1 - now) if history else attention
-            v = predict(self.tree, x, t, self.text, chosen, to_prompt=to_prompt).velocity
+            v = predict(self.tree, x, t, text, chosen, to_prompt=to_prompt).velocity
             x = x + (after - now) * v
-        kept = self.commit_pass(case.cache, case.sparsity, x)
+        kept = self.commit_pass(case, x)
         if case.cache == "full":
             cache._forget_rotated()  # type: ignore[attr-defined]
         elif keep:

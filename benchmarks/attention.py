@@ -50,7 +50,7 @@ class Plan:
 
     histories: tuple[int, ...] = (64, 256, 1024, 2048, 4096)
     rounds: int = 16
-    budget_s: float = 60.0
+    budget_s: float = 90.0
     long_from: int = 512
     cases: tuple[str, ...] = tuple(CASES)
 
@@ -84,9 +84,11 @@ def measure(plan: Plan, results: Results, keep: Callable[[], None]) -> None:
 
 def compare(plan: Plan, results: Results, bench: SpeedBench, history: int) -> None:
     """Every case's chunk from one noise against that of dense attention; it also warms up."""
-    _, dense = bench.chunk(CASES[DENSE_CASE], keep=False)
+    baselines = {CASES[name].baseline for name in plan.at(history)}
+    of_dense = {name: bench.chunk(CASES[name], keep=False)[1] for name in baselines}
     for name in plan.at(history):
         stats, made = bench.chunk(CASES[name], keep=False)
+        dense = of_dense[CASES[name].baseline]
         found = {"PSNR": min(psnr(made, dense), EQUAL_DB), "SSIM": ssim(made, dense)}
         if stats.density is not None:
             found["density"] = stats.density
@@ -116,9 +118,10 @@ def summarise(plan: Plan, results: Results, history: int) -> None:
     for name in plan.at(history):
         seconds = results.samples[label(name, history)]
         results.figures[label(name, history)] = median_interval(seconds)
-        if name != DENSE_CASE:
-            found = ratio(results, DENSE_CASE, name, history)
-            results.figures[f"dense / {label(name, history)}"] = found
+        baseline = CASES[name].baseline
+        if name != baseline and baseline in plan.at(history):
+            found = ratio(results, baseline, name, history)
+            results.figures[f"{baseline} / {label(name, history)}"] = found
 
 
 def ratio(results: Results, above: str, below: str, history: int) -> Interval:

@@ -48,7 +48,7 @@ def main(json_path: Path | None) -> None:
 
 
 def measure(plan: Plan) -> Results:
-    """All sizes; what `auto` takes must be the fastest that finds 99 in 100."""
+    """All sizes; what `auto` takes instead of comparing all must be faster and find 99 in 100."""
     results, names = Results("attention_index"), [n for n in MAKERS if missing_index(n) is None]
     for shape, count in plan.sizes:
         at, (new, cached) = label(shape, count), some_keys(shape, count)
@@ -65,9 +65,10 @@ def measure(plan: Plan) -> Results:
             results.figures[f"exact / {name}, {at}"] = ratio_interval(seconds[EXACT], samples)
             results.figures[f"found: {name}, {at}"] = median_interval([found[name]])
         chosen = chosen_index(AUTO, count, torch.device("cpu"))[0]
-        for name in [name for name in names if found[name] >= ENOUGH and name != chosen]:
-            high = ratio_interval(seconds[name], seconds[chosen]).high
-            results.at_least(f"{name} does not beat auto, {chosen}, {at}", high, 1)
+        if chosen != EXACT:
+            low = ratio_interval(seconds[EXACT], seconds[chosen]).low
+            results.at_least(f"auto, {chosen}, is faster than exact, {at}", low, 1)
+            results.at_least(f"auto, {chosen}, finds the nearest, {at}", found[chosen], ENOUGH)
     return results
 
 

@@ -5,7 +5,8 @@ attention to all of it; the keys and values of the history are the same for all.
 
 Embedded model, 96x64, one process of one thread. PSNR is over pixels that move, in dB; error is the
 chunk's squared error over its variance; adherence is the share of right readings less dense
-attention's. What is remembered at longer lengths: `attention_recall`.
+attention's. Then rollouts of the model's own, for adherence and drift (`_attention_drift.py`). What
+is remembered at longer lengths: `attention_recall`.
 
     python -m longtake.benchmarks.attention_quality --clips 2 --latents LATENTS.safetensors
 
@@ -31,7 +32,7 @@ from ..attention.cache_shape import CacheShape
 from ..attention.history_cache import HistoryCache, open_cache
 from ..attention.kv_storage import DENSE, Storage
 from ..attention.packed_store import Packed
-from ..attention.quantize import INT8
+from ..attention.quantize import INT4, INT8
 from ..attention.slot_codes import SlotCodes
 from ..attention.sparse_cross import SparsePrompt
 from ..attention.sparse_self import SparseHistory
@@ -51,21 +52,25 @@ from ..training.kit import Kit, load_kit
 from ..training.measures import HELD_OUT_SEED, right_readings
 from ..training.world import Shot
 from . import _attention_synthetic as synthetic
+from ._attention_drift import BALANCED, MEMORIES, rolled
 from ._paired import median_interval
 from ._report import Results
 
 CHUNK = DEMO.chunk_frames
-KEPT_HALF = "TempCache, 50 % of the history"
+TEMP = "TempCache"
+JUDGED = (TEMP, "TempCache, int8", "AnnSA 30 %, recall 0.85", "all")
 MOVING = 2 / 255
 DECODED_BEFORE = 6  # latent frames, so that the decoder has its memory
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Histories in latent frames, and how many clips of each."""
+    """Histories in latent frames, and how many clips of each; rollouts, and their length."""
 
     histories: tuple[int, ...] = (21, 63)
     clips: int = 8
+    rollouts: int = 8
+    rolled_frames: int = 120
     latents: Path | None = None
 
 
@@ -85,16 +90,21 @@ def chunk_cases(history: int) -> dict[str, Case]:
     def always(density: float, order: str = "time", floor: float = 0.0) -> Sparsity:
         return Sparsity(SparseSelf(density, recall_floor=floor, order=order, fewest_keys=0))
 
-    kept = {
-        f"TempCache, {name} of the history": Case(TempCache(frames, gives_way=ALIKE))
-        for name, frames in (("25 %", quarter), ("50 %", half))
-    }
+    def kept(frames: int) -> TempCache:
+        return TempCache(frames, sink_frames=min(3, frames - 1), gives_way=ALIKE)
+
     return {
         "dense": Case(full),
         "window, 25 %": Case(WindowSink(quarter)),
         "window, 50 %": Case(WindowSink(half)),
+        "window, 75 %": Case(WindowSink(3 * history // 4, 3)),
         "full, int8": Case(full, Packed(INT8, CHUNK)),
-        **kept,
+        TEMP: Case(BALANCED),
+        "TempCache, int8": Case(BALANCED, Packed(INT8)),
+        "TempCache, int4": Case(BALANCED, Packed(INT4)),
+        "TempCache, 25 %": Case(kept(quarter)),
+        "TempCache, 50 %": Case(kept(half)),
+        "TempCache, 75 %": Case(kept(3 * history // 4)),
         "TempCache, 50 %, merged": Case(TempCache(half, most_mass=1)),
         "TempCache, 50 %, merged, log-mass": Case(TempCache(half)),
         "AnnSA 30 %": Case(full, DENSE, always(0.3)),
@@ -104,8 +114,7 @@ def chunk_cases(history: int) -> dict[str, Case]:
         "AnnSA 15 %": Case(full, DENSE, always(0.15)),
         "AnnCA, padding": Case(full, DENSE, Sparsity(None, SparseCross())),
         "AnnCA, pruned": Case(full, DENSE, Sparsity(None, SparseCross(True, 4))),
-        "all": Case(TempCache(half, gives_way=ALIKE), DENSE, replace(always(0.3, floor=0.85),
-                                                                  of_prompt=SparseCross())),
+        "all": Case(BALANCED, DENSE, replace(always(0.3, floor=0.85), of_prompt=SparseCross())),
     }  # fmt: skip
 
 
@@ -128,12 +137,25 @@ def measure(plan: Plan, results: Results, keep: Callable[[], None]) -> None:
         for seed in range(plan.clips):
             note(results, ", real latents", synthetic.measured(latents, seed))
     for history in plan.histories:
-        for name in (KEPT_HALF, "AnnSA 30 %, recall 0.85", "all"):
+        for name in JUDGED:
             at = f"{name}, history {history}"
             low = results.figures[f"PSNR: {at}"].low
             results.at_least(f"{name} is within 28 dB of dense at {history}", low, 28)
             lost = estimate(results.samples[f"adherence: {at}"]).low
             results.at_least(f"{name} keeps adherence within 2 points at {history}", lost, -0.02)
+    roll(plan, results, kit, keep)
+
+
+def roll(plan: Plan, results: Results, kit: Kit, keep: Callable[[], None]) -> None:
+    """Rollouts of the model's own."""
+    suffix = f", rollout of {plan.rolled_frames}"
+    for seed in range(plan.rollouts):
+        with torch.inference_mode():
+            note(results, suffix, rolled(kit, seed, plan.rolled_frames))
+        keep()
+    for name in [name for name in MEMORIES if plan.rollouts and name != "dense"]:
+        lost = estimate(results.samples[f"adherence: {name}{suffix}"]).low
+        results.at_least(f"{name} keeps adherence within 2 points in rollouts", lost, -0.02)
     keep()
 
 
@@ -258,13 +280,14 @@ def psnr_moving(video: Tensor, truth: Tensor) -> float:
 
 @click.command(help=__doc__)
 @click.option("--clips", type=click.IntRange(1), default=8, show_default=True)
+@click.option("--rollouts", type=click.IntRange(0), default=8, show_default=True)
 @click.option("--latents", type=click.Path(path_type=Path, dir_okay=False, exists=True))
 @click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False))
-def command(clips: int, latents: Path | None, json_path: Path | None) -> None:
+def command(clips: int, rollouts: int, latents: Path | None, json_path: Path | None) -> None:
     """Command line."""
     results = Results("attention_quality")
     with reporting():
-        plan = Plan(clips=clips, latents=latents)
+        plan = Plan(clips=clips, rollouts=rollouts, latents=latents)
         measure(plan, results, lambda: None if json_path is None else results.save(json_path))
         results.show(Console(soft_wrap=True))
 

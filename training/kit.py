@@ -9,7 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..attention.cache_policy import WindowSink
+from ..attention.cache_policy import CachePolicy, WindowSink
+from ..attention.kv_storage import DENSE, Storage
+from ..attention.sparse_settings import Sparsity
 from ..model.checkpoint import load_dit, load_text_encoder, load_tiny_vae, read
 from ..model.config import DiTConfig, config_from_shapes
 from ..model.dit import WanDiT
@@ -57,7 +59,7 @@ class Recipe:
 
     `length` and `window` count latent frames, `columns` the latent picture's; 42 latent frames
     are 10.3 s at 16 frames a second and a whole number of chunks. `guidance` takes the place of
-    CFG at `scale`.
+    CFG at `scale`, `cache` that of a window.
     """
 
     length: int = 42
@@ -67,6 +69,9 @@ class Recipe:
     scale: float = DEMO.guidance_scale
     guidance: Guidance | None = None
     noise: ContextNoise = ContextNoise(DEMO.context_noise)
+    cache: CachePolicy | None = None
+    storage: Storage = DENSE
+    sparsity: Sparsity = Sparsity()
 
 
 def sample(
@@ -86,7 +91,9 @@ def sample(
         length=recipe.length,
         seed=seed,
         guidance=recipe.guidance or cfg(recipe.scale),
-        cache=WindowSink(recipe.window),
+        cache=recipe.cache or WindowSink(recipe.window),
+        storage=recipe.storage,
+        sparsity=recipe.sparsity,
         context_noise=recipe.noise,
     )
     return generate(settings, local_denoiser(kit.dit, kit.config), history)
