@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -9,7 +11,8 @@ from longtake.attention.cache_shape import CacheShape
 from longtake.attention.history_cache import planned_bytes
 from longtake.attention.kv_storage import DENSE
 from longtake.attention.temp_policy import ALIKE, TempCache
-from longtake.benchmarks import attention, attention_layer, attention_recall
+from longtake.benchmarks import _attention_drift, attention, attention_layer, attention_recall
+from longtake.benchmarks._attention_drift import BALANCED
 from longtake.benchmarks._attention_layer import layer_case
 from longtake.benchmarks._attention_plot import agreements, times
 from longtake.benchmarks._attention_recall import (
@@ -19,12 +22,15 @@ from longtake.benchmarks._attention_recall import (
     history_of,
     memories,
 )
-from longtake.benchmarks._attention_speed import CASES, LONG_CASES, WINDOW, equal_memory
+from longtake.benchmarks._attention_speed import CASES, LONG_CASES, WINDOW, SpeedBench, equal_memory
 from longtake.benchmarks._attention_synthetic import ORDERS, measured
 from longtake.benchmarks._report import Results
 from longtake.benchmarks._similarity import ssim
 from longtake.benchmarks.attention_quality import chunk_cases, psnr_moving
+from longtake.model.preset import DEMO_FOLDER
+from longtake.tests.node_bench import Bench
 from longtake.tests.tiny_model import randn
+from longtake.training.kit import load_kit
 
 SHAPE = CacheShape(6, 1, 4, 48, 8, 8, 3)
 
@@ -57,7 +63,8 @@ def test_claims_are_made_of_the_cases_that_were_run() -> None:
     assert held["TempCache is 5x faster than dense at 2048"]
     assert held["auto is no slower than dense at 64"]
     assert held["TempCache: different sizes of its cache"]
-    assert "auto is no slower than dense at 2048" not in held  # it was not timed
+    assert held["auto is no slower than dense at 2048"]
+    assert not any(claim.startswith("AnnSA") for claim in held)  # of which nothing is claimed
 
 
 def test_psnr_looks_at_moving_pixels_only() -> None:
@@ -89,7 +96,47 @@ def test_every_case_of_the_quality_bench_fits_short_and_long_histories() -> None
     for history in (21, 63):
         cases = chunk_cases(history)
         assert next(iter(cases)) == "dense"
-        assert all((case.policy.limit or history) <= history for case in cases.values())
+        fixed = [case for case in cases.values() if case.policy is BALANCED]
+        assert len(fixed) == 4  # the preset, whatever the history
+        rest = [case for case in cases.values() if case not in fixed]
+        assert all((case.policy.limit or history) <= history for case in rest)
+
+
+def test_the_benched_temp_cache_is_what_the_nodes_default_preset_makes(bench: Bench) -> None:
+    model, clip, _ = bench.run("LongtakeLoadDemoModel")
+    [model] = bench.run("LongtakeSparseAttention", model=model, temp_cache=True)
+    [prompts] = bench.run("LongtakePromptTimeline", clip=clip, text="a red ball")
+    [schedule] = bench.run("LongtakeSchedule", steps=1)
+    [cache] = bench.run("LongtakeKVCacheSettings")
+    [rollout] = bench.run(
+        "LongtakeSampler", model=model, prompts=prompts, schedule=schedule, kv_cache=cache,
+        width=32, height=32, length=9.0, plan_only=True,
+    )  # fmt: skip
+    assert rollout.settings.cache == replace(BALANCED, most_mass=1)  # which merges nothing
+
+
+def test_rollouts_within_the_budget_have_dense_attentions_adherence_and_drift(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    two = {name: _attention_drift.MEMORIES[name] for name in ("dense", "TempCache")}
+    monkeypatch.setattr(_attention_drift, "MEMORIES", two)
+    found = _attention_drift.rolled(load_kit(DEMO_FOLDER), 0, 45)
+    assert found["adherence: TempCache"] == 0 < found["right: dense"] <= 1
+    for what in ("right late", "drift", "spread"):
+        assert found[f"{what}: TempCache"] == found[f"{what}: dense"]
+
+
+def test_a_rollouts_prompt_is_merged_once_and_padding_is_what_is_saved() -> None:
+    bench = SpeedBench(6, {"kept"})
+    bench.fill(3)
+    for name in ("AnnCA, long prompt", "window, AnnCA"):
+        for _ in range(2):
+            bench.chunk(CASES[name], keep=False)
+    long, short = (
+        bench._prompts[repr(CASES[name])] for name in ("AnnCA, long prompt", "window, AnnCA")
+    )
+    assert long.share < 0.05 < short.share <= 1
+    assert all(len(of_layer) == 1 for of_layer in long._prompts.values())
 
 
 def test_sparse_steps_of_the_layer_bench_read_every_block_at_density_1() -> None:

@@ -102,7 +102,7 @@ def test_entries_are_stored_in_few_bits_if_asked(bench: Bench) -> None:
 def test_the_report_says_which_index_and_kernel_were_taken_and_why(bench: Bench) -> None:
     found = report(bench, preset="fast", temp_cache=True, keep="merged", kernel="gathered")
     assert found["versions"]["attention"] == (
-        "Nearest keys by exact: the fastest at 96 keys a head, as measured on cpu. Sparse "
+        "Nearest keys by exact: at 96 keys a head, as measured on cpu. Sparse "
         "self-attention: dense, since no committed result shows it to be faster on cpu. Kernel "
         "gathered: chosen by name."
     )
