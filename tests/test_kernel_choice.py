@@ -102,6 +102,37 @@ def test_flex_attention_is_the_reference(s: int, t: int, m: int, *, with_bias: b
 
 @needs_flex
 @pytest.mark.timeout(1200)
+@pytest.mark.parametrize(("s", "t"), [(1, 1), (1, 40), (65, 1)])
+def test_flex_attention_with_latent_frames_of_one_token(s: int, t: int) -> None:
+    q, k, v = parts(s, t)
+    bias = randn(2, 2, t, seed=4)
+    torch.testing.assert_close(
+        flex.attend_biased(q, k, v, bias), attend_biased(q, k, v, bias), rtol=1e-4, atol=1e-5
+    )
+    tokens = torch.zeros(2, 2, -(-s // 64), 1, dtype=torch.long)
+    found = flex.attend_selected(q, k, v, bias, tokens, 64)
+    expected = selected.attend_selected(q, k, v, bias, tokens, 64)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@needs_flex
+@pytest.mark.timeout(1200)
+def test_flex_attention_of_a_block_of_queries_that_reads_nothing_is_nothing() -> None:
+    q, k, v = parts(130, 301)
+    tokens = randn(2, 2, 3, 301, seed=3).argsort(-1)[..., :50].clone()
+    tokens[:, 0, 1] = -1  # the middle block, of the first head
+    found = flex.attend_selected(q, k, v, None, tokens, 64)
+    assert (found[:, 0, 64:128] == 0).all()
+    for head, block in ((1, 1), (0, 0), (0, 2)):
+        at = slice(64 * block, 64 * block + 64)
+        of_head = [x[:, head : head + 1] for x in (q[:, :, at], k, v)]
+        some = tokens[:, head : head + 1, block : block + 1]
+        expected = selected.attend_selected(*of_head, None, some, 64)
+        torch.testing.assert_close(found[:, head : head + 1, at], expected, rtol=1e-4, atol=1e-5)
+
+
+@needs_flex
+@pytest.mark.timeout(1200)
 def test_flex_attention_in_half_precision() -> None:
     q, k, v = parts(70, 150, torch.bfloat16)
     tokens = randn(2, 2, 2, 150, seed=3).argsort(-1)[..., :70]

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 KEY_BLOCK = 128
+COMPILED_FORMS = 64  # sizes of 1 are compiled for themselves; torch gives up after 8
 DENSE, SELECTED = "dense", "selected"
 
 Modify = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -23,8 +24,9 @@ Modify = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 
 def attend_biased(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
     """The same signature and result as `biased.attend_biased`."""
-    of_keys = _with_bias(k, bias)
-    return _compiled(DENSE)(*_computed_in(q, k, v), score_mod=of_keys).to(q.dtype)
+    asking, of_keys = _never_one(q), _with_bias(k, bias)
+    out = _compiled(DENSE)(*_computed_in(asking, k, v), score_mod=of_keys)
+    return out[:, :, : q.shape[2]].to(q.dtype)
 
 
 def attend_selected(  # noqa: PLR0913
@@ -35,9 +37,11 @@ def attend_selected(  # noqa: PLR0913
     Who reads a key is a table of blocks of queries by keys; blocks of keys that none of a block of
     queries reads are never computed.
     """
-    mask = _block_mask(read_table(tokens, k.shape[2]), query_block, q.shape[2])
-    attend, of_keys = _compiled(SELECTED), _with_bias(k, bias)
-    return attend(*_computed_in(q, k, v), score_mod=of_keys, block_mask=mask).to(q.dtype)
+    asking, of_keys = _never_one(q), _with_bias(k, bias)
+    mask = _block_mask(read_table(tokens, k.shape[2]), query_block, asking.shape[2])
+    attend = _compiled(SELECTED)
+    out = attend(*_computed_in(asking, k, v), score_mod=of_keys, block_mask=mask)
+    return out[:, :, : q.shape[2]].to(q.dtype)
 
 
 def read_table(tokens: Tensor, keys: int) -> Tensor:
@@ -64,6 +68,12 @@ def _block_mask(read: Tensor, query_block: int, queries: int) -> BlockMask:
     )  # fmt: skip
 
 
+def _never_one(q: Tensor) -> Tensor:
+    """On a CPU two queries instead of one, whose own C++ does not compile (torch 2.13)."""
+    alone = q.device.type == "cpu" and q.shape[2] == 1
+    return F.pad(q, (0, 0, 0, 1)) if alone else q
+
+
 def _computed_in(*tensors: Tensor) -> tuple[Tensor, ...]:
     """On a CPU in float32: the C++ made for halves of any size does not compile (torch 2.13)."""
     return tuple(x.float() if x.device.type == "cpu" else x for x in tensors)
@@ -79,7 +89,17 @@ def _with_bias(k: Tensor, bias: Tensor | None) -> Modify:
     return modify
 
 
-@functools.cache
-def _compiled(_kind: str) -> Callable[..., Tensor]:
+def _compiled(kind: str) -> Callable[..., Tensor]:
     """FlexAttention, compiled for each kind of call by itself; an error where it cannot be."""
+
+    def call(*tensors: Tensor, **more: object) -> Tensor:
+        with torch._dynamo.config.patch(recompile_limit=COMPILED_FORMS):
+            made: Tensor = _fused(kind)(*tensors, **more)
+            return made
+
+    return call
+
+
+@functools.cache
+def _fused(_kind: str) -> Callable[..., Tensor]:
     return torch.compile(flex_attention, dynamic=True, fullgraph=True)
