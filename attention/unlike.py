@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .ann.nearest import KEY_BLOCK
 from .entries import Entries, grid
 from .merge import NewFrame, Rules
 
@@ -47,12 +48,13 @@ def likeness(cached: Tensor, new: Tensor, centre: Tensor) -> Tensor:
     `centre` (b, n, 1, d) taken off all of them.
     """
     unit = F.normalize(new.float() - centre.float(), dim=-1).flatten(0, 1)  # (b n, s, d)
-    middle = centre.float().flatten(0, 1)
-    kept = cached.float().flatten(0, 1)
-    turned = unit.transpose(1, 2)
-    cosine = torch.baddbmm(-(middle @ turned), kept, turned).amax(-1)  # (b n, t)
-    norm = torch.linalg.vector_norm(kept - middle, dim=-1).clamp(min=SMALLEST_NORM)
-    best: Tensor = (cosine / norm).unflatten(0, cached.shape[:2])
+    middle, turned = centre.float().flatten(0, 1), unit.transpose(1, 2)
+    off, found = -(middle @ turned), list[Tensor]()
+    for kept in cached.flatten(0, 1).split(KEY_BLOCK, 1):
+        cosine = torch.baddbmm(off, kept.float(), turned).amax(-1)  # (b n, t)
+        norm = torch.linalg.vector_norm(kept.float() - middle, dim=-1).clamp(min=SMALLEST_NORM)
+        found.append(cosine / norm)
+    best: Tensor = torch.cat(found, 1).unflatten(0, cached.shape[:2])
     return best
 
 

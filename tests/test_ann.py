@@ -93,6 +93,18 @@ def test_probing_every_bucket_is_brute_force(kind: int) -> None:
     assert torch.equal(found.number, number)
 
 
+@pytest.mark.parametrize("gathered", [1, 200, 10**6])
+def test_how_many_candidates_are_gathered_at_once_changes_nothing(
+    gathered: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("longtake.attention.ann.buckets.GATHERED", gathered)
+    new, keys, open_ = some_keys(60)
+    found = search(BucketIndex(OnlineKMeans(16), probes=16), new, keys, open_)
+    similarity, number = brute_force(new, keys, open_)
+    torch.testing.assert_close(found.similarity, similarity)
+    assert torch.equal(found.number, number)
+
+
 @pytest.mark.parametrize("kind", [0, 1])
 @pytest.mark.parametrize("probes", [1, 3])
 def test_a_bucketed_search_is_brute_force_within_the_probed_buckets(kind: int, probes: int) -> None:
@@ -233,6 +245,28 @@ def test_parts_merged_by_log_sum_exp_are_the_whole(t: int, cut: int, block: int)
     both = merged([a, b])
     torch.testing.assert_close(both.out, whole.out)
     torch.testing.assert_close(both.lse, whole.lse)
+
+
+SELECTED = [(1, 1, 1, 1, 8, 16, 1), (2, 3, 7, 17, 12, 3, 5), (1, 2, 65, 130, 48, 64, 33),
+            (1, 1, 3, 1025, 20, 2, 700)]  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", SELECTED)
+@pytest.mark.parametrize("dtype", CLOSE)
+def test_selected_keys_are_exact_in_odd_shapes(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    b, n, s, t, d, block, m = shape
+    q, k, v = (randn(b, n, x, d, seed=i).to(dtype) for i, x in enumerate((s, t, t)))
+    tokens = randn(b, n, -(-s // block), t, seed=3).argsort(-1)[..., :m].clone()
+    tokens[..., 1::3] = -1
+    bias = randn(b, n, t, seed=4)
+    found = attend_selected(q, k, v, bias, tokens, block)
+    for i in range(tokens.shape[2]):
+        hidden = torch.full((b, n, t + 1), -torch.inf)
+        chosen = tokens[:, :, i].masked_fill(tokens[:, :, i] < 0, t)
+        hidden = hidden.scatter(2, chosen, 0.0)[..., :t]
+        at = slice(i * block, (i + 1) * block)
+        expected = formula(q[:, :, at], k, v, bias + hidden)
+        torch.testing.assert_close(found[:, :, at].double(), expected, rtol=0, atol=CLOSE[dtype])
 
 
 @pytest.mark.parametrize("with_bias", [True, False])

@@ -15,11 +15,12 @@ from longtake.attention.quantize import INT4, INT8, Codec
 from longtake.attention.sparse_settings import SparseCross, SparseSelf, Sparsity
 from longtake.attention.temp_policy import ALIKE, GIVES_WAY, TempCache
 from longtake.errors import BadInput
-from longtake.samplers.cache_plan import planned_bytes
+from longtake.samplers.cache_plan import cache_plans, planned_bytes
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import cfg, extended, last, temporal
 from longtake.samplers.rollout import Chunk, Loop, generate
 from longtake.samplers.settings import RolloutSettings
+from longtake.samplers.sparse import SparseRollout
 from longtake.stream.chain import Chain
 from longtake.tests.tiny_model import TINY, random_dit, settings
 
@@ -57,6 +58,15 @@ def test_a_merged_cache_takes_the_planned_bytes_whatever_the_length() -> None:
         s = replace(chosen(cache=policy), length=length)
         planned = planned_bytes(s, TINY, torch.float32)
         assert {chunk.kv_bytes for chunk in made(s)} == {planned}
+
+
+def test_where_nothing_is_faster_attention_is_the_dense_one_itself() -> None:
+    s = chosen(sparsity=Sparsity(SparseSelf(), SparseCross()))
+    plans = cache_plans(s, TINY, torch.float32)
+    caches = [plan.open(12, torch.device("cpu")) for plan in plans]
+    sparse = SparseRollout(s, plans, caches)
+    attention = caches[0].attention(1)
+    assert sparse.over(0, attention, 0.5) is attention and sparse.so_far is None
 
 
 @pytest.mark.parametrize("codec", [INT8, INT4])

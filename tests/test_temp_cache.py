@@ -328,6 +328,36 @@ def test_a_restored_snapshot_goes_on_bit_for_bit(which: int) -> None:
     assert torch.equal(other.attention(2)(0, *queries()), fresh.attention(2)(0, *queries()))
 
 
+class Counting(RandomProjection):
+    """Hashing that remembers which keys it coded."""
+
+    def __init__(self) -> None:
+        super().__init__(HEADS, DIM, bits=3)
+        self.coded: list[Tensor] = []
+
+    def of(self, layer: int, vectors: Tensor) -> Tensor:
+        """The bucket of each."""
+        self.coded.append(vectors)
+        return super().of(layer, vectors)
+
+
+def test_a_cached_key_is_hashed_once_and_its_code_stays() -> None:
+    buckets = Counting()
+    cache = MergedCache(SHAPE, TempCache(4, 0.8, sink_frames=1), BucketIndex(buckets, probes=2))
+    first: dict[tuple[int, ...], int] = {}
+    for frame in range(9):
+        fill(cache, frame, frame + 1, 3, 1)
+        assert [len(buckets.coded), *buckets.coded[-1].shape[2:]] == [
+            (frame + 1) * SHAPE.layers, TOKENS, DIM
+        ]  # fmt: skip
+        for layer in range(SHAPE.layers):
+            kept = cache.entries(layer)
+            for n, slot in (kept.mass[0] > 0).nonzero().tolist():
+                at = layer, n, int(kept.frame[0, n, slot]), int(kept.place[0, n, slot])
+                code = int(kept.codes[0, n, slot, 0])
+                assert first.setdefault(at, code) == code
+
+
 def test_denoising_only_reads_the_entries() -> None:
     cache = filled(TempCache(6, 0.9), 5, similar=2)
     before = cache.snapshot()

@@ -10,8 +10,12 @@ import torch
 from longtake.attention.ann.buckets import bucketed_nearest
 from longtake.attention.ann.lsh import RandomProjection
 from longtake.attention.ann.nearest import Coded
+from longtake.attention.cache_shape import CacheShape
+from longtake.attention.history_cache import open_cache
 from longtake.attention.kernels import selected
 from longtake.attention.kernels.blockwise import attend_part, merged
+from longtake.attention.kv_storage import DENSE
+from longtake.attention.temp_policy import TempCache
 from longtake.tests.tiny_model import randn
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -60,6 +64,48 @@ def test_parts_by_the_kernel_join_with_others_and_an_empty_one_adds_nothing() ->
     both = merged([ours, attend_part(q, k[:, :, 25:], v[:, :, 25:]), none])
     torch.testing.assert_close(both.out, whole.out, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(both.lse, whole.lse, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["lsh", "k-means"])
+def test_the_index_takes_the_kernel_that_is_asked_for(name: str) -> None:
+    """The same entries, whichever looks through the buckets; some of these are empty."""
+    from longtake.attention.kernels import triton_nearest
+
+    shape = CacheShape(1, 1, 2, 12, 2, 3, 3)
+    caches = [
+        open_cache(shape, policy, DENSE, None, DEVICE)
+        for policy in (
+            TempCache(4, 0.8, index=name, kernel=kernel) for kernel in ("gathered", "triton")
+        )
+    ]
+    assert caches[1].index.match is triton_nearest.bucketed_nearest
+    for frame in range(7):
+        k = randn(1, 6, 2, 12, seed=frame % 3) + 0.1 * randn(1, 6, 2, 12, seed=40 + frame)
+        kv = [(k.to(DEVICE), randn(1, 6, 2, 12, seed=80 + frame).to(DEVICE))]
+        for cache in caches:
+            cache.commit(kv)
+    ours, theirs = (cache.snapshot().tensors for cache in caches)
+    assert (ours["mass.0"] > 1).any()
+    for key, tensor in ours.items():
+        torch.testing.assert_close(tensor, theirs[key], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_bucketed_nearest_where_no_key_is_open_or_buckets_are_empty(dtype: torch.dtype) -> None:
+    from longtake.attention.kernels import triton_nearest
+
+    buckets = RandomProjection(2, 12, bits=6)  # 64 buckets for nine keys
+    new, keys = randn(1, 2, 5, 12).to(dtype), randn(1, 2, 9, 12, seed=1).to(dtype)
+    codes = buckets.of(0, keys).unsqueeze(-1)
+    for open_ in (torch.zeros(1, 2, 9, dtype=torch.bool), torch.ones(1, 2, 9, dtype=torch.bool)):
+        cached = Coded(*(x.to(DEVICE) for x in (keys, codes, open_)))
+        probes = buckets.probes(0, new, 2).to(DEVICE)
+        found = triton_nearest.bucketed_nearest(new.to(DEVICE), probes, cached)
+        expected = bucketed_nearest(new, probes.cpu(), Coded(keys, codes, open_))
+        torch.testing.assert_close(
+            found.similarity.cpu(), expected.similarity, rtol=2e-3, atol=1e-3
+        )
+        assert (expected.similarity == -torch.inf).any()
 
 
 @pytest.mark.parametrize(("s", "t", "d"), [(1, 1, 8), (7, 100, 12), (5, 65, 48)])

@@ -14,6 +14,9 @@ from torch import Tensor
 
 from .nearest import Coded, Nearest, nearest_by
 
+GATHERED = 2**20
+"""Elements of candidates that are there at once in a head, or those of one new key."""
+
 
 class Buckets(Protocol):
     """A partition of the directions a head's keys and queries can have."""
@@ -72,17 +75,27 @@ class BucketIndex:
 def bucketed_nearest(new: Tensor, probes: Tensor, cached: Coded) -> Nearest:
     """The best cosine of new (b, n, s, d) to cached keys in its `probes` (b, n, s, p).
 
-    Candidates are gathered, as many as the fullest buckets have: keys are sorted by bucket first.
+    Candidates are gathered, as many as the fullest buckets have, for some of the new keys at a
+    time: keys are sorted by bucket first.
     """
     order, first, past = bucket_ranges(probes, cached)
     longest = int((past - first).max()) if past.numel() else 0
     if longest == 0:
         return nearest_by(new, cached.keys[:, :, :0], cached.open[:, :, :0])
-    at = first.unsqueeze(-1) + torch.arange(longest, device=new.device)  # (b, n, s p, longest)
-    there = at < past.unsqueeze(-1)
-    number = order.gather(2, at.clamp(max=order.shape[2] - 1).flatten(2))
-    found = cached.keys.gather(2, number.unsqueeze(-1).expand(-1, -1, -1, new.shape[-1]))
-    return _best_candidate(new, found, number, there)
+    count, width = probes.shape[3], new.shape[-1]
+    made: list[Nearest] = []
+    for keys, start, stop in zip(
+        *(x.split(max(1, GATHERED // (count * longest * width)) * size, 2)
+          for x, size in ((new, 1), (first, count), (past, count))),
+        strict=True,
+    ):  # fmt: skip
+        at = start.unsqueeze(-1) + torch.arange(longest, device=new.device)  # (b, n, s p, longest)
+        number = order.gather(2, at.clamp(max=order.shape[2] - 1).flatten(2))
+        found = cached.keys.gather(2, number.unsqueeze(-1).expand(-1, -1, -1, width))
+        made.append(_best_candidate(keys, found, number, at < stop.unsqueeze(-1)))
+    return Nearest(
+        torch.cat([one.similarity for one in made], 2), torch.cat([one.number for one in made], 2)
+    )
 
 
 def bucket_ranges(probes: Tensor, cached: Coded) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,0 +1,145 @@
+"""No table of all queries by all keys: the largest tensor that anything here makes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from longtake.attention.ann.buckets import BucketIndex
+from longtake.attention.ann.int8 import Int8
+from longtake.attention.ann.lsh import RandomProjection
+from longtake.attention.ann.nearest import KEY_BLOCK, Exact
+from longtake.attention.cache_policy import FullHistory
+from longtake.attention.cache_shape import CacheShape
+from longtake.attention.kernels.biased import attend_augmented, attend_biased
+from longtake.attention.kernels.blockwise import attend_part
+from longtake.attention.kernels.selected import attend_selected
+from longtake.attention.kv_cache import KVCache
+from longtake.attention.kv_storage import DENSE
+from longtake.attention.packed_store import Packed
+from longtake.attention.quantize import INT8
+from longtake.attention.sparse_cross import SparsePrompt
+from longtake.attention.sparse_self import SparseHistory
+from longtake.attention.sparse_settings import SparseCross, SparseSelf
+from longtake.attention.sparse_stats import SparseStats
+from longtake.attention.temp_cache import MergedCache
+from longtake.attention.temp_policy import ALIKE, TempCache
+from longtake.attention.unlike import likeness
+from longtake.tests.tiny_model import randn
+
+HEADS, DIM, FRAME = 2, 8, 300  # tokens of a latent frame
+SHAPE = CacheShape(1, 1, HEADS, DIM, 15, 20, 2)
+QUERIES, KEYS = 512, 2 * KEY_BLOCK
+
+
+class Largest(TorchDispatchMode):
+    """Elements of the largest tensor that any operation gave memory of its own, a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:  # fmt: skip
+        made = func(*args, **(kwargs or {}))
+        for one in made if isinstance(made, tuple | list) else (made,):
+            if isinstance(one, Tensor) and not one._is_view():
+                bytes_ = min(one.untyped_storage().nbytes(), one.numel() * one.element_size())
+                self.elements = max(self.elements, bytes_ // 4 // HEADS)
+        return made
+
+
+def largest(run: Callable[[], object]) -> int:
+    """What `run` makes at most."""
+    with torch.inference_mode(), Largest() as seen:
+        run()
+    return seen.elements
+
+
+def qkv(queries: int = QUERIES, keys: int = KEYS) -> tuple[Tensor, Tensor, Tensor]:
+    """Seeded (b, n, ., d)."""
+    q, k, v = (randn(1, HEADS, n, DIM, seed=i) for i, n in enumerate((queries, keys, keys)))
+    return q, k, v
+
+
+def test_a_table_of_all_pairs_is_seen() -> None:
+    q, k, v = qkv()
+    assert largest(lambda: (q @ k.transpose(2, 3)).softmax(-1) @ v) == QUERIES * KEYS
+
+
+@pytest.mark.parametrize("attend", [attend_biased, attend_augmented])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dense_attention_with_a_bias_holds_no_table(
+    attend: Callable[..., Tensor], dtype: torch.dtype
+) -> None:
+    q, k, v = (x.to(dtype) for x in qkv())
+    assert largest(lambda: attend(q, k, v, randn(1, HEADS, KEYS))) <= 2 * DIM * KEYS
+
+
+def test_attention_in_parts_holds_one_block_of_keys() -> None:
+    q, k, v = qkv()
+    assert largest(lambda: attend_part(q, k, v)) <= QUERIES * KEYS // 8
+
+
+def test_selected_keys_are_gathered_block_of_queries_by_block() -> None:
+    q, k, v = qkv()
+    tokens = torch.arange(0, KEYS, 8).expand(1, HEADS, QUERIES // 64, -1)
+    assert largest(lambda: attend_selected(q, k, v, None, tokens, 64)) <= DIM * KEYS
+
+
+@pytest.mark.parametrize(
+    "index", [Exact(), Int8(DIM), BucketIndex(RandomProjection(HEADS, DIM), 2)]
+)
+@pytest.mark.parametrize("storage", [DENSE, Packed(INT8)])
+def test_a_merging_commit_never_compares_all_pairs_at_once(index: Any, storage: Any) -> None:
+    cache = MergedCache(SHAPE, TempCache(40, 1.01), index, storage=storage)
+    kv = [tuple(randn(1, FRAME, HEADS, DIM, seed=i) for i in range(2))]
+    for _ in range(29):
+        cache.commit(kv)  # type: ignore[arg-type]
+    assert cache.extent[0] > 2 * KEY_BLOCK
+    assert largest(lambda: cache.commit(kv)) <= 1.01 * FRAME * KEY_BLOCK  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("storage", [DENSE, Packed(INT8)])
+def test_a_commit_that_keeps_what_differs_never_compares_all_pairs_at_once(storage: Any) -> None:
+    cache = MergedCache(SHAPE, TempCache(40, gives_way=ALIKE), Exact(), storage=storage)
+    kv = [tuple(randn(1, FRAME, HEADS, DIM, seed=i) for i in range(2))]
+    for _ in range(41):
+        cache.commit(kv)  # type: ignore[arg-type]
+    assert largest(lambda: cache.commit(kv)) <= FRAME // 2 * KEY_BLOCK  # type: ignore[arg-type]
+    q = randn(1, FRAME, HEADS, DIM, seed=9)
+    assert largest(lambda: cache.attention(1)(0, q, q, q)) <= 2 * DIM * 42 * FRAME
+
+
+def test_likeness_in_blocks_is_likeness() -> None:
+    q, k, _ = qkv(20, KEYS + 5)
+    centre = randn(1, HEADS, 1, DIM, seed=5)
+    cosine = torch.nn.functional.cosine_similarity(
+        (k - centre).unsqueeze(3), (q - centre).unsqueeze(2), dim=-1
+    )
+    torch.testing.assert_close(likeness(k, q, centre), cosine.amax(-1), rtol=1e-4, atol=1e-5)
+
+
+def test_sparse_attention_holds_no_table() -> None:
+    cache = KVCache(SHAPE, FullHistory(), 40)
+    kv = [tuple(randn(1, FRAME, HEADS, DIM, seed=i) for i in range(2))]
+    for _ in range(29):
+        cache.commit(kv)  # type: ignore[arg-type]
+    chosen = SparseSelf(0.1, 0.0, (), 0.5, fewest_keys=0)
+    history = SparseHistory(chosen, SparseStats(), sink_frames=0, fewest_keys=0)
+    q = randn(1, 2 * FRAME, HEADS, DIM, seed=9)
+    sparse = history.over(cache.attention(2), 1.0)
+    assert largest(lambda: sparse(0, q, q, q)) <= 2 * FRAME * 38 * FRAME // 16
+
+
+@pytest.mark.parametrize("prune", [False, True])
+def test_attention_to_the_prompt_holds_no_table(*, prune: bool) -> None:
+    q, k = randn(1, 4096, HEADS, DIM), randn(1, 512, HEADS, DIM, seed=1)
+    prompt = SparsePrompt(SparseCross(prune=prune))
+    assert largest(lambda: prompt(0, q, k, k)) <= 4096 * 512 // 16
