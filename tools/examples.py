@@ -140,8 +140,8 @@ def fork_after_rewind() -> Example:
 
 
 def long_memory() -> Example:
-    """There and back again on the memory of a window: keys that differ stay, queries read blocks of
-    them, and the preview says how much was read.
+    """There and back again: keys that differ stay, queries read blocks of them, and the preview
+    says how much was read.
     """
     api = {**_world(THERE_AND_BACK), **_shot(seed=5, length=16.0), **_outputs("6")}
     api["9"] = node(
@@ -150,8 +150,8 @@ def long_memory() -> Example:
         prompt_attention="merge padding", keep="what differs", kernel="auto",
     )  # fmt: skip
     api["5"]["inputs"]["model"] = ["9", 0]
-    places = {**PLACES, "9": (0, 300, 280, 270)}
-    return Example(api, places, [_group("What differs stays, blocks are read", 0, 300, 280, 270)])
+    places = {**PLACES, "9": (0, 300, 280, 300)}
+    return Example(api, places, [_group("What differs stays, blocks are read", 0, 300, 280, 300)])
 
 
 EXAMPLES = {
