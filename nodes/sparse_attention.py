@@ -212,7 +212,8 @@ def _chosen() -> list[io.Input]:
             default=AUTO,
             optional=True,
             tooltip="TempCache with `merged`: what finds the nearest key. `auto` goes by size and "
-            "device, as measured, and the report says why; `exact` compares all; `faiss` must be "
+            "device, as measured, and the report says why. `exact` compares all keys, `int8` their "
+            "8-bit codes; `lsh` and `k-means` look in buckets; `faiss` and `faiss ivf` must be "
             "installed.",
         ),
     ]
