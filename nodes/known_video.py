@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from comfy_api.latest import io
 from torch import Tensor
@@ -12,6 +12,8 @@ from torch import Tensor
 from ..errors import BadInput
 from ..model.fingerprint import fingerprint
 from ..model.vae.latent_format import FRAMES_PER_LATENT, latent_frame_count
+from ..stream.video_reader import VideoReader
+from ..stream.video_source import VideoClip
 from . import host, sockets
 from .known_frames import KnownClip, ahead_input, level_input, start_inputs
 from .schema import build
@@ -91,7 +93,7 @@ class VideoLatents(Sequence["VideoLatent"]):
         weights = fingerprint(dict(vae.tree.state_dict()))
         self.name = f"{frames.clip.digest} {weights} {vae.dtype}"
         self._kept: OrderedDict[int, Tensor] = OrderedDict()
-        self._next, self._encoding = 0, iter(())
+        self._reading: _Encoding | None = None
 
     def __len__(self) -> int:
         return latent_frame_count(self._frames.clip.frame_total)
@@ -107,26 +109,63 @@ class VideoLatents(Sequence["VideoLatent"]):
         return self._vae.encoder_bytes(self._frames.height, self._frames.width)
 
     def read(self, index: int) -> Tensor:
-        """Normalised latents (c, h, w) on the CPU. Going back begins the video anew."""
-        if index not in self._kept and index < self._next:
-            self._next, self._encoding = 0, iter(())
+        """Normalised latents (c, h, w) on the CPU.
+
+        Going back, or on by more than the encoder looks back, begins as far before as it does.
+        """
         while index not in self._kept:
-            if self._next == 0:
-                self._encoding = self._encoded()
-            self._kept[self._next] = next(self._encoding)
-            self._next += 1
-            if len(self._kept) > KEPT_LATENTS:
-                self._kept.popitem(last=False)
+            if self._reading is None or not self._reading.leads_to(index):
+                self._begin(index)
+            assert self._reading is not None
+            for number, latent in self._reading.next():
+                self._kept[number] = latent
+                if len(self._kept) > KEPT_LATENTS:
+                    self._kept.popitem(last=False)
         self._kept.move_to_end(index)
         return self._kept[index]
 
-    def _encoded(self) -> Iterator[Tensor]:
-        encoder = self._vae.open_encoder()
-        for pictures in self._frames.clip.pieces(count=FRAMES_PER_LATENT):
-            host.check_interrupted()
-            yield from encoder.feed(pictures.to(self._vae.device)).cpu()
-        rest = encoder.drain()
-        yield from () if rest is None else rest.cpu()
+    def _begin(self, index: int) -> None:
+        if self._reading is not None:
+            self._reading.close()
+        self._reading = _Encoding(self._frames.clip, self._vae, index)
+
+
+class _Encoding:
+    """The latents of a clip one after another, so that `index` is exactly as from the start on: an
+    encoder that begins so far before it that nothing of an earlier past is left in it.
+    """
+
+    def __init__(self, clip: VideoClip, vae: StreamingVAE, index: int) -> None:
+        self._encoder, self._device = vae.open_encoder(), vae.device
+        self._looks_back = self._encoder.overlap_frames
+        before = max(0, index - self._looks_back)
+        self._number = before - before % 2  # some encoders make latents two by two
+        self._exact_from = index if self._number else 0
+        self._reader = VideoReader(clip, self._number * FRAMES_PER_LATENT)
+        self._drained = False
+
+    def leads_to(self, index: int) -> bool:
+        """Whether that latent comes soon."""
+        return self._exact_from <= index and (
+            self._number <= index <= self._number + self._looks_back and not self._drained
+        )
+
+    def next(self) -> list[tuple[int, Tensor]]:
+        """What the next pictures give: numbers and latents (c, h, w)."""
+        host.check_interrupted()
+        pictures = self._reader.read(FRAMES_PER_LATENT)
+        if pictures is None:
+            self._drained, made = True, self._encoder.drain()
+        else:
+            made = self._encoder.feed(pictures.to(self._device))
+        latents = [] if made is None else [*made.cpu()]
+        first, self._number = self._number, self._number + len(latents)
+        found = enumerate(latents, first)
+        return [(number, one) for number, one in found if number >= self._exact_from]
+
+    def close(self) -> None:
+        """Close the file."""
+        self._reader.close()
 
 
 class VideoLatent:

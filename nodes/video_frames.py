@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from fractions import Fraction
 from typing import Any
 
@@ -19,11 +20,13 @@ from ..stream.sound import Sound, SoundInMemory, SoundOfFile
 from ..stream.stream import Stream
 from ..stream.take_record import Plan, TakeStats
 from ..stream.video import LARGEST_SIDE
-from ..stream.video_source import PIECE_FRAMES, VideoClip, Wanted, size_of
+from ..stream.video_reader import VideoReader
+from ..stream.video_source import VideoClip, Wanted, size_of
 from . import host, plan, sockets
 from .frame_source import FrameSource
 from .schema import build
 
+PIECE_FRAMES = 16
 SIDE_STEP = 2 * WAN21.spatial_factor
 LONGEST = float(plan.LONGEST_SECONDS)
 
@@ -110,11 +113,27 @@ class VideoFrames(FrameSource):
 
     def _read(self, first: int) -> Iterator[FrameChunk]:
         self.meter = Meter()
-        pieces = self.clip.pieces(first * PIECE_FRAMES)
-        for index, frames in enumerate(pieces, first):
-            host.check_interrupted()
-            self.meter.chunk_done(frames=len(frames), latent_frames=0)
-            yield FrameChunk(index, index * PIECE_FRAMES, frames)
+        return _ReadChunks(VideoReader(self.clip, first * PIECE_FRAMES), first, self.meter)
+
+
+class _ReadChunks(Iterator[FrameChunk]):
+    """The chunks of a file from number `index` on; closed, it closes the file."""
+
+    def __init__(self, reader: VideoReader, index: int, meter: Meter) -> None:
+        self._reader, self._index, self._meter = reader, index, meter
+
+    def __next__(self) -> FrameChunk:
+        host.check_interrupted()
+        frames = self._reader.read(PIECE_FRAMES)
+        if frames is None:
+            raise StopIteration
+        self._meter.chunk_done(frames=len(frames), latent_frames=0)
+        self._index += 1
+        return FrameChunk(self._index - 1, (self._index - 1) * PIECE_FRAMES, frames)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._reader.close()
 
 
 class StreamedAudio(Mapping[str, Any]):
@@ -128,7 +147,8 @@ class StreamedAudio(Mapping[str, Any]):
             return self.sound.rate
         if key == "waveform":
             silence = np.zeros((self.sound.channels, 0), np.float32)
-            return torch.from_numpy(np.concatenate([silence, *self.sound.blocks()], 1))[None]
+            with closing(self.sound.blocks()) as blocks:
+                return torch.from_numpy(np.concatenate([silence, *blocks], 1))[None]
         raise KeyError(key)
 
     def __iter__(self) -> Iterator[str]:

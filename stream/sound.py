@@ -1,12 +1,12 @@
 """Sound to go beside a video: read in time order, a piece at a time, never whole.
 
-with closing(sound.open()) as reader:
+with closing(SoundReader(sound)) as reader:
     first_second = reader.read(sound.rate)    # (channels, n) float32 in [-1, 1]
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,7 +17,7 @@ from av.audio.resampler import AudioResampler
 from torch import Tensor
 
 from ..errors import BadInput
-from .video_source import VideoSource, clock_of, opened, seconds
+from .video_source import VideoSource, clock_of, open_file, opened, refusing, seconds
 
 Samples = npt.NDArray[np.float32]  # (channels, n), in [-1, 1]
 LAYOUTS = {1: "mono", 2: "stereo"}
@@ -35,8 +35,15 @@ class Sound(Protocol):
     def channels(self) -> int:
         """1 or 2."""
 
-    def blocks(self) -> Iterator[Samples]:
+    def blocks(self) -> Blocks:
         """All of it from the start, in pieces of any length."""
+
+
+class Blocks(Iterator[Samples], Protocol):
+    """Pieces of a sound, one after another; whoever reads them closes them."""
+
+    def close(self) -> None:
+        """Let go of what is open; closing twice is harmless."""
 
 
 class SoundReader:
@@ -55,6 +62,10 @@ class SoundReader:
         joined = np.concatenate(parts, 1)
         self._rest = joined[:, count:].copy()
         return joined[:, :count]
+
+    def close(self) -> None:
+        """Close what the sound is read from."""
+        self._blocks.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,23 +89,9 @@ class SoundOfFile:
             track = container.streams.audio[0]
             return cls(source, start, length, track.rate, min(2, track.channels))
 
-    def blocks(self) -> Iterator[Samples]:
+    def blocks(self) -> Blocks:
         """Silence stands where the track has gaps or begins later than the pictures."""
-        most = None if self.length is None else round(self.length * self.rate)
-        with opened(self.source) as container:
-            zero = _first_picture_s(container) + self.start
-            track = container.streams.audio[0]
-            if self.start > 0:
-                container.seek(int((zero - 1) / clock_of(track)), stream=track)
-            done = 0
-            for at, block in _decoded(container, track, self.rate, self.channels):
-                block = _placed(block, round((at - zero) * self.rate), done, self.rate)
-                block = block if most is None else block[:, : most - done]
-                done += block.shape[1]
-                if block.shape[1]:
-                    yield block
-                if done == most:
-                    return
+        return _BlocksOfFile(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +113,7 @@ class SoundInMemory:
         """1 or 2; of more, the first two are heard."""
         return min(2, self.waveform.shape[1])
 
-    def blocks(self) -> Iterator[Samples]:
+    def blocks(self) -> Generator[Samples]:
         """A second at a time."""
         for block in self.waveform[0, : self.channels].split(self.rate, dim=1):
             yield block.float().cpu().numpy()
@@ -126,18 +123,81 @@ def _first_picture_s(container: av.container.InputContainer) -> float:
     return float(seconds(container.streams.video[0])) if container.streams.video else 0.0
 
 
-def _decoded(
-    container: av.container.InputContainer, track: av.AudioStream, rate: int, channels: int
-) -> Iterator[tuple[float, Samples]]:
-    """(time in seconds, samples) as the file has them."""
-    even = AudioResampler(format="fltp", layout=LAYOUTS[channels], rate=rate)
-    for frame in container.decode(track):
-        at = float(frame.pts * clock_of(track)) if frame.pts is not None else None
-        for made in even.resample(frame):
-            samples: Samples = made.to_ndarray().astype(np.float32, copy=False)
-            if at is not None:
-                yield at, samples
-                at += samples.shape[1] / rate
+class _BlocksOfFile:
+    """The blocks of a file's sound; it is open from the first one on until the last, or `close`."""
+
+    def __init__(self, sound: SoundOfFile) -> None:
+        self._sound, self._done = sound, 0
+        self._most = None if sound.length is None else round(sound.length * sound.rate)
+        self._track: _DecodedTrack | None = None
+        self._ended = False
+
+    def __iter__(self) -> _BlocksOfFile:
+        return self
+
+    def __next__(self) -> Samples:
+        while not self._ended:
+            if self._track is None:
+                self._track = _DecodedTrack(self._sound)
+            found = self._track.next()
+            if found is None:
+                break
+            at, block = found
+            block = _placed(block, round(at * self._sound.rate), self._done, self._sound.rate)
+            block = block if self._most is None else block[:, : self._most - self._done]
+            self._done += block.shape[1]
+            self._ended = self._done == self._most
+            if block.shape[1]:
+                return block
+        self.close()
+        raise StopIteration
+
+    def close(self) -> None:
+        """Close the file; there is nothing more."""
+        track, self._track, self._ended = self._track, None, True
+        if track is not None:
+            track.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class _DecodedTrack:
+    """An open file and the decoder of its sound, from a second before the sound's start on."""
+
+    def __init__(self, sound: SoundOfFile) -> None:
+        self._source = sound.source
+        self._container = open_file(sound.source)
+        with refusing(sound.source):
+            self._zero = _first_picture_s(self._container) + sound.start
+            track = self._container.streams.audio[0]
+            self._clock = float(clock_of(track))
+            if sound.start > 0:
+                self._container.seek(int((self._zero - 1) / self._clock), stream=track)
+            self._frames = self._container.decode(track)
+        self._even = AudioResampler(format="fltp", layout=LAYOUTS[sound.channels], rate=sound.rate)
+        self._rate = sound.rate
+        self._waiting: list[tuple[float, Samples]] = []
+
+    def next(self) -> tuple[float, Samples] | None:
+        """(seconds from the sound's start, samples) as the file has them; None at the end."""
+        while not self._waiting:
+            with refusing(self._source):
+                frame = next(self._frames, None)
+                if frame is None:
+                    return None
+                made = [one.to_ndarray() for one in self._even.resample(frame)]
+            if frame.pts is None:
+                continue
+            at = frame.pts * self._clock - self._zero
+            for samples in made:
+                self._waiting.append((at, samples.astype(np.float32, copy=False)))
+                at += samples.shape[1] / self._rate
+        return self._waiting.pop(0)
+
+    def close(self) -> None:
+        """Close it."""
+        self._container.close()
 
 
 def _placed(block: Samples, start: int, done: int, rate: int) -> Samples:

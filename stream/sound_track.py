@@ -59,6 +59,10 @@ class SoundTrack:
         self._fill(None)
         return [*self._encoded(whole=True), *self._encoder.encode(None)]
 
+    def close(self) -> None:
+        """Close what the sound is read from."""
+        self._reader.close()
+
     def add_to(self, container: OutputContainer) -> AudioStream:
         """A stream for the packets, described as this encoder is."""
         stream = container.add_stream(self._codec, rate=self.rate)

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
-from typing import Generic, NoReturn, TypeVar
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Generic, NoReturn, Protocol, TypeVar, runtime_checkable
 
 T = TypeVar("T")
 
@@ -283,12 +283,29 @@ class _Line(Generic[T]):
         except StopIteration:
             self._end()
         except BaseException:
-            self._producer = None  # a generator that raised is dead
+            failed, self._producer = self._producer, None  # a generator that raised is dead
+            _close(failed)
             raise
 
     def _end(self) -> NoReturn:
         """Finish production, letting the producer release what it holds."""
         producer, self._producer, self._ended = self._producer, None, True
-        if isinstance(producer, Generator):
-            producer.close()
+        _close(producer)
         raise StopIteration
+
+    def __del__(self) -> None:
+        _close(self._producer)  # the last reader has gone
+
+
+def _close(producer: object) -> None:
+    """Let a producer release what it holds, where it is one that can."""
+    if isinstance(producer, Closes):
+        producer.close()
+
+
+@runtime_checkable
+class Closes(Protocol):
+    """What holds something open, as a generator does."""
+
+    def close(self) -> None:
+        """Let go of it."""

@@ -205,9 +205,8 @@ class _Encoder(Protocol):
 class _GrowingFile:
     """A file that is whole after every piece: what could not be written whole is cut off again."""
 
-    def __init__(self, path: Path, encoder: _Encoder) -> None:
-        self._path = path
-        self._encoder = encoder
+    def __init__(self, path: Path, encoder: _Encoder, track: SoundTrack | None) -> None:
+        self._path, self._encoder, self._track = path, encoder, track
         self._whole_bytes = 0
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -223,6 +222,8 @@ class _GrowingFile:
             return self._write(self._encoder.finish)
         finally:
             self._file.close()
+            if self._track is not None:
+                self._track.close()
             if not self._whole_bytes:
                 self._path.unlink(missing_ok=True)
 
@@ -283,10 +284,12 @@ def _open_target(path: Path, spec: VideoSpec) -> _Target:
         case FragmentedMP4(crf):
             require_encoder("libx264")
             require_encoder(AAC)
-            return _GrowingFile(path, MP4Fragments(spec.rate, crf, _track(spec, AAC)))
+            track = _track(spec, AAC)
+            return _GrowingFile(path, MP4Fragments(spec.rate, crf, track), track)
         case LosslessMKV():
             require_encoder("ffv1")
-            return _GrowingFile(path, MatroskaClusters(spec.rate, _track(spec, FLAC)))
+            track = _track(spec, FLAC)
+            return _GrowingFile(path, MatroskaClusters(spec.rate, track), track)
         case PNGFrames():
             return _PNGFolder(path)
 

@@ -1,7 +1,8 @@
 """A video file as pictures at even times: opened anew by every reader, never held whole.
 
 clip = VideoClip.of("shot.mp4", Wanted(fps=16, width=832, height=480))
-for piece in clip.pieces(): ...        # (n, 3, H, W) in [0, 1]
+with closing(VideoReader(clip)) as reader:
+    while (piece := reader.read(16)) is not None: ...        # (n, 3, H, W) in [0, 1]
 """
 
 from __future__ import annotations
@@ -15,25 +16,17 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import av
-import numpy as np
-import torch
 from av.audio.stream import AudioStream
 from av.container import InputContainer
-from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
 from av.video.stream import VideoStream
-from torch import Tensor
 
 from ..errors import BadInput
-from .frames import Pictures
 
 VideoSource = str | io.BytesIO
 """A path, or a file in memory (as some of the host's VIDEO values are)."""
 
-PIECE_FRAMES = 16
 ROUNDING_S = Fraction(1, 1000)  # Matroska rounds times so
 SAMPLED_BYTES = 1 << 16
-HD_ROWS = 720  # without a note, pictures of so many rows are BT.709, smaller ones BT.601
-BT709 = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,78 +76,11 @@ class VideoClip:
         named = f"{_sampled(source)} {wanted!r} {size}".encode()
         return cls(source, wanted, *size, start, total, hashlib.sha256(named).hexdigest())
 
-    def pieces(self, first: int = 0, count: int = PIECE_FRAMES) -> Iterator[Tensor]:
-        """Frames (n, 3, H, W) in [0, 1] from number `first` on, `count` at a time."""
-        waiting: list[Pictures] = []
-        for picture in self._pictures(first):
-            waiting.append(picture)
-            if len(waiting) == count:
-                yield _tensor(waiting)
-                waiting = []
-        if waiting:
-            yield _tensor(waiting)
-
-    def _pictures(self, first: int) -> Iterator[Pictures]:
-        """Each moment shows the newest picture there is; where a file ends early, its last one."""
-        number, shown = first, None
-        for at, picture in self._decoded(first):
-            while shown is not None and number < self.frame_total and self._time(number) < at:
-                yield shown
-                number += 1
-            shown = picture
-            if number == self.frame_total:
-                return
-        if shown is None:
-            raise BadInput(f"No picture of the video {_name(self.source)} can be decoded.")
-        for _ in range(number, self.frame_total):
-            yield shown
-
-    def _time(self, number: int) -> Fraction:
+    def time(self, number: int) -> Fraction:
+        """Up to which second of the video's own a picture may begin to be shown in frame `number`,
+        rounding of times allowed for.
+        """
         return self.start_s + number / self.wanted.fps + ROUNDING_S
-
-    def _decoded(self, first: int) -> Iterator[tuple[Fraction, Pictures]]:
-        """(seconds from the video's first picture, picture), from one before frame `first` on."""
-        with opened(self.source) as container:
-            stream = pictures_of(container)
-            zero, resized = Fraction(seconds(stream)), _Resized(self.width, self.height)
-            start = self._time(first) - ROUNDING_S
-            if start > 0:
-                container.seek(int((start + zero) / clock_of(stream)), stream=stream)
-            before = None
-            for frame in container.decode(stream):
-                at = (frame.pts or 0) * Fraction(frame.time_base or 1) - zero
-                if at <= start + ROUNDING_S:
-                    before = (at, frame)  # of several, the last one is shown first
-                    continue
-                if before is not None:
-                    yield before[0], resized.of(before[1])
-                    before = None
-                yield at, resized.of(frame)
-            if before is not None:
-                yield before[0], resized.of(before[1])
-
-
-class _Resized:
-    """Pictures upright at one size: scaled to cover it, and cut evenly where they are wider."""
-
-    def __init__(self, width: int, height: int) -> None:
-        self._width, self._height = width, height
-        self._reformatter = VideoReformatter()
-
-    def of(self, frame: av.VideoFrame) -> Pictures:
-        """8-bit RGB (H, W, 3)."""
-        turns = round(getattr(frame, "rotation", 0) / 90) % 4
-        width, height = (self._height, self._width) if turns % 2 else (self._width, self._height)
-        scale = max(width / frame.width, height / frame.height)
-        covers = (max(width, round(frame.width * scale)), max(height, round(frame.height * scale)))
-        noted = frame.colorspace == BT709 or (frame.colorspace == 2 and frame.height >= HD_ROWS)
-        shrinks = Interpolation.AREA if scale < 1 else Interpolation.BICUBIC
-        picture = self._reformatter.reformat(
-            frame, *covers, "rgb24", interpolation=shrinks,
-            src_colorspace=Colorspace.ITU709 if noted else Colorspace.ITU601,
-        ).to_ndarray()  # fmt: skip
-        top, left = (covers[1] - height) // 2, (covers[0] - width) // 2
-        return np.rot90(picture[top : top + height, left : left + width], turns)
 
 
 def size_of(source: VideoSource) -> tuple[Fraction, int, int]:
@@ -166,14 +92,27 @@ def size_of(source: VideoSource) -> tuple[Fraction, int, int]:
 
 @contextmanager
 def opened(source: VideoSource) -> Iterator[InputContainer]:
-    """The file, for one reader; what cannot be read is refused in one sentence."""
-    file = source if isinstance(source, str) else io.BytesIO(source.getvalue())
+    """The file, for a short look; what cannot be read is refused in one sentence."""
+    container = open_file(source)
+    with refusing(source), container:
+        yield container
+
+
+def open_file(source: VideoSource) -> InputContainer:
+    """The file, for a reader who closes it."""
+    with refusing(source):
+        file = source if isinstance(source, str) else io.BytesIO(source.getvalue())
+        return av.open(file, "r")
+
+
+@contextmanager
+def refusing(source: VideoSource) -> Iterator[None]:
+    """What goes wrong with the file, as one sentence."""
     try:
-        with av.open(file) as container:
-            yield container
+        yield
     except (av.FFmpegError, OSError) as error:
         raise BadInput(
-            f"The video {_name(source)} cannot be read ({error}); choose a file that plays."
+            f"The video {name_of(source)} cannot be read ({error}); choose a file that plays."
         ) from error
 
 
@@ -226,9 +165,6 @@ def _sampled(source: VideoSource) -> str:
     return found.hexdigest()
 
 
-def _tensor(pictures: list[Pictures]) -> Tensor:
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
-
-
-def _name(source: VideoSource) -> str:
+def name_of(source: VideoSource) -> str:
+    """As it is called in a sentence."""
     return source if isinstance(source, str) else "in memory"

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import numpy.typing as npt
+import pytest
 from torch import Tensor
 
 from longtake.stream.frames import to_pictures
+from longtake.stream.video_reader import VideoReader
+from longtake.stream.video_source import VideoClip
 from longtake.tests.numbered_frames import number_of, numbered_frames
 
 Samples = npt.NDArray[np.float32]
@@ -37,6 +42,24 @@ def heard(path: Path) -> Samples:
         return np.zeros((2, 0), np.float32)
     joined = np.concatenate(parts, 1)
     return np.pad(joined, ((0, 0), (at, 0))) if at >= 0 else joined[:, -at:]
+
+
+def pieces(clip: VideoClip, first: int = 0, count: int = 16) -> Iterator[Tensor]:
+    """All of a clip's frames from number `first` on, `count` at a time."""
+    reader = VideoReader(clip, first)
+    return iter(lambda: reader.read(count), None)
+
+
+def open_files(path: Path) -> int:
+    """How often this process has that file open."""
+    folder = Path("/proc/self/fd")
+    if not folder.is_dir():
+        pytest.skip("only Linux lists open files so")
+    targets = []
+    for link in folder.iterdir():
+        with contextlib.suppress(OSError):  # the folder itself, closed by now
+            targets.append(link.readlink())
+    return targets.count(path.resolve())
 
 
 def numbers(frames: Tensor) -> list[int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -15,7 +17,7 @@ import torch
 
 from longtake.errors import BadInput
 from longtake.headless.stand_in.modules import VideoFromFile
-from longtake.tests.clips import beeps, heard, numbers, write_clip
+from longtake.tests.clips import beeps, heard, numbers, open_files, write_clip
 from longtake.tests.node_bench import Bench
 
 RATE = 48000
@@ -195,7 +197,57 @@ def test_redrawing_a_long_video_holds_no_more_than_a_short_one(
     most = 0
     for _ in rollout.chunks:
         most = max(most, len(source._kept))
-    assert source._next >= 94 and most <= KEPT_LATENTS
+    assert source._reading._number >= 94 and most <= KEPT_LATENTS
+
+
+def test_a_resumed_shot_reads_its_video_from_where_it_goes_on(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Finished chunks come from the journal; the file is read from as far before the next one as
+    the encoder looks back, and the shot is bit for bit the uninterrupted one.
+    """
+    from longtake.nodes.session import session
+    from longtake.nodes.streaming_vae import streaming_vae
+    from longtake.stream.video_reader import VideoReader
+
+    given, found = video(tmp_path, 6), {}
+    read_pictures: list[int] = []
+    whole_read = VideoReader.read
+
+    def reads(reader: VideoReader, count: int) -> torch.Tensor | None:
+        pictures = whole_read(reader, count)
+        read_pictures.append(0 if pictures is None else len(pictures))
+        return pictures
+
+    monkeypatch.setattr(VideoReader, "read", reads)
+    made = {}
+    for part, cut in (("begun", 5), ("resumed", None), ("whole", None)):
+        session.reset()  # as after a restart
+        frames, _ = read(bench, given)
+        _, _, vae = bench.run("LongtakeLoadDemoModel")
+        [known] = bench.run("LongtakeKnownVideo", frames=frames, vae=vae, level=0.6)
+        rollout = shot(bench, 6.0, known)
+        if part == "whole":
+            shutil.rmtree(rollout.journal.folder)
+            rollout = shot(bench, 6.0, known)
+        read_pictures.clear()
+        chunks = itertools.islice(rollout.chunks, cut)
+        made[part] = torch.cat([chunk.latents for chunk in chunks])
+        found[part] = rollout.resumed_from, sum(read_pictures)
+    back = streaming_vae(vae).open_encoder().overlap_frames
+    count, pictures = found["resumed"]
+    assert count == 5 and found["whole"] == (None, 96)
+    assert pictures <= 96 - 4 * (15 - back - 2)
+    assert torch.equal(made["resumed"], made["whole"])
+
+
+def test_a_preview_of_a_video_that_is_left_closes_its_file(bench: Bench, tmp_path: Path) -> None:
+    frames, _ = read(bench, video(tmp_path, 3))
+    cursor = iter(frames.chunks)
+    next(cursor)
+    assert open_files(tmp_path / "x.mkv") == 1
+    del cursor
+    assert open_files(tmp_path / "x.mkv") == 0
 
 
 def test_the_vae_of_a_known_video_is_claimed_with_the_model(

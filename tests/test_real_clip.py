@@ -15,6 +15,7 @@ from longtake.model.memory import peak_bytes
 from longtake.model.vae.streaming import StreamingDecoder, StreamingEncoder
 from longtake.model.vae.tiny import TinyVAE, decode_all, encode_all
 from longtake.stream.video_source import VideoClip, Wanted
+from longtake.tests.clips import pieces
 from longtake.tests.real_data import real
 
 WIDTH, HEIGHT = 104, 64  # an eighth: the whole video is decoded at once for comparison
@@ -33,7 +34,7 @@ def clip(frames: int = 81) -> VideoClip:
 @pytest.fixture(scope="module")
 def whole(vae: TinyVAE) -> tuple[Tensor, Tensor, Tensor]:
     """Frames, their latents, and those decoded, each all at once."""
-    frames = torch.cat([*clip().pieces()])
+    frames = torch.cat([*pieces(clip())])
     latents = encode_all(vae, frames[None])[0]
     return frames, latents, decode_all(vae, latents[None])[0].clamp(0, 1)
 
@@ -50,7 +51,7 @@ def test_streaming_encode_of_a_genuine_clip_is_the_whole_ones(
     vae: TinyVAE, whole: tuple[Tensor, Tensor, Tensor], count: int
 ) -> None:
     encoder = StreamingEncoder(vae)
-    parts = [encoder.feed(piece) for piece in clip().pieces(count=count)]
+    parts = [encoder.feed(piece) for piece in pieces(clip(), count=count)]
     assert encoder.drain() is None  # 81 is 1 + 4 x 20
     torch.testing.assert_close(torch.cat(parts), whole[1], rtol=1e-5, atol=1e-5)
 
@@ -75,7 +76,7 @@ def test_more_frames_hold_no_more(vae: TinyVAE, whole: tuple[Tensor, Tensor, Ten
         encoder, decoder = StreamingEncoder(vae), StreamingDecoder(vae)
 
         def run() -> None:
-            for piece in clip(frames).pieces(count=8):
+            for piece in pieces(clip(frames), count=8):
                 decoder.feed(encoder.feed(piece))
 
         return peak_bytes(run)

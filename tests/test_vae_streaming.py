@@ -125,6 +125,21 @@ def test_decoding_from_the_overlap_on_is_exact_and_from_less_is_not(
     assert torch.equal(late.feed(latents[8:]), whole.feed(latents[8:])) == exact
 
 
+@pytest.mark.parametrize(("missing", "exact"), [(0, True), (1, False)])
+def test_encoding_from_the_overlap_on_is_exact_and_from_less_is_not(
+    missing: int, *, exact: bool
+) -> None:
+    frames, whole, late = (
+        randn(49, 3, 8, 16).sigmoid(),
+        StreamingEncoder(VAE),
+        StreamingEncoder(VAE),
+    )
+    start = 8 - late.overlap_frames + missing
+    expected = torch.cat([whole.feed(part) for part in frames.split(4)])[8:]
+    made = torch.cat([late.feed(part) for part in frames[4 * start :].split(4)])[8 - start :]
+    assert torch.equal(made, expected) == exact
+
+
 @pytest.mark.parametrize("frames", range(12))
 def test_frame_and_latent_counts_are_each_others_inverse(frames: int) -> None:
     covered = frame_count(latent_frame_count(frames))

@@ -14,8 +14,10 @@ import torch
 
 from longtake.errors import BadInput
 from longtake.stream.sound import SoundOfFile, SoundReader
+from longtake.stream.video import FragmentedMP4, LosslessMKV, VideoSpec, open_video
+from longtake.stream.video_reader import VideoReader
 from longtake.stream.video_source import VideoClip, Wanted
-from longtake.tests.clips import beeps, heard, numbers, write_clip
+from longtake.tests.clips import beeps, heard, numbers, open_files, pieces, write_clip
 
 
 @pytest.mark.parametrize(
@@ -31,7 +33,7 @@ def test_each_moment_shows_the_newest_picture_of_the_file(
     codec = "libx264" if name == "x.mp4" else "ffv1"
     write_clip(tmp_path / name, count, own, codec=codec)
     clip = VideoClip.of(str(tmp_path / name), Wanted(Fraction(fps), start=start, length=length))
-    shown = numbers(torch.cat([*clip.pieces()]))
+    shown = numbers(torch.cat([*pieces(clip)]))
     first = start if start >= 0 else count / own + start
     times = [first + n / fps for n in range(len(shown))]
     assert shown == [min(count - 1, int(time * own + 0.02)) for time in times]
@@ -42,17 +44,17 @@ def test_each_moment_shows_the_newest_picture_of_the_file(
 def test_reading_may_begin_at_any_frame(tmp_path: Path) -> None:
     write_clip(tmp_path / "x.mp4", 50, 24)
     clip = VideoClip.of(str(tmp_path / "x.mp4"), Wanted(Fraction(16), start=0.2))
-    whole = torch.cat([*clip.pieces(count=5)])
+    whole = torch.cat([*pieces(clip, count=5)])
     for first in (0, 1, 7, clip.frame_total - 1):
-        assert torch.equal(torch.cat([*clip.pieces(first, 4)]), whole[first:])
+        assert torch.equal(torch.cat([*pieces(clip, first, 4)]), whole[first:])
 
 
 def test_pictures_are_scaled_to_cover_and_cut_evenly(tmp_path: Path) -> None:
     write_clip(tmp_path / "x.mkv", 3, size=(160, 96), codec="ffv1")
-    own = torch.cat([*VideoClip.of(str(tmp_path / "x.mkv"), Wanted(Fraction(16))).pieces()])
+    own = torch.cat([*pieces(VideoClip.of(str(tmp_path / "x.mkv"), Wanted(Fraction(16))))])
     for width, height in ((80, 48), (48, 48), (160, 32)):
         clip = VideoClip.of(str(tmp_path / "x.mkv"), Wanted(Fraction(16), width, height))
-        made = torch.cat([*clip.pieces()])
+        made = torch.cat([*pieces(clip)])
         assert made.shape == (3, 3, height, width)
         scale = max(width / 160, height / 96)
         size = (round(96 * scale), round(160 * scale))
@@ -67,7 +69,7 @@ def test_a_file_in_memory_is_read_like_one_on_disk(tmp_path: Path) -> None:
     kept = io.BytesIO((tmp_path / "x.mp4").read_bytes())
     one, other = (VideoClip.of(s, Wanted(Fraction(16))) for s in (str(tmp_path / "x.mp4"), kept))
     assert one.digest == other.digest
-    for a, b in zip(one.pieces(), other.pieces(), strict=True):  # two readers at once
+    for a, b in zip(pieces(one), pieces(other), strict=True):  # two readers at once
         assert torch.equal(a, b)
     assert SoundOfFile.of(kept) is not None
 
@@ -138,8 +140,43 @@ def test_reading_a_long_video_holds_no_more_than_a_short_one(tmp_path: Path) -> 
         clip, sound = VideoClip.of(str(path), Wanted(Fraction(16))), SoundOfFile.of(str(path))
         assert sound is not None
         reader = SoundReader(sound)
-        for piece in clip.pieces():
+        for piece in pieces(clip):
             reader.read(8000 * len(piece) // 16)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.2 * peaks[0]
+
+
+def test_a_reader_that_is_closed_or_dropped_leaves_no_file_open(tmp_path: Path) -> None:
+    """Pictures and sound, left in the middle; a closed reader goes on where it was."""
+    path = tmp_path / "x.mkv"
+    write_clip(path, 48, sound=beeps(3, 48000), codec="ffv1")
+    clip, sound = VideoClip.of(str(path), Wanted(Fraction(16))), SoundOfFile.of(str(path))
+    assert sound is not None
+    reader, listener = VideoReader(clip), SoundReader(sound)
+    assert open_files(path) == 0  # nothing is read before it is wanted
+    assert numbers(reader.read(5)) == [*range(5)] and listener.read(100).shape == (2, 100)
+    assert open_files(path) == 2
+    reader.close()
+    listener.close()
+    assert open_files(path) == 0
+    assert numbers(reader.read(5)) == [*range(5, 10)] and open_files(path) == 1
+    del reader
+    assert open_files(path) == 0
+    reader = VideoReader(clip)
+    while reader.read(16) is not None:
+        pass
+    assert open_files(path) == 0
+
+
+@pytest.mark.parametrize("name", ["y.mp4", "y.mkv"])
+def test_a_saved_video_leaves_the_file_of_its_sound_closed(tmp_path: Path, name: str) -> None:
+    """The pictures end before the sound does."""
+    path = tmp_path / "x.mkv"
+    write_clip(path, 48, sound=beeps(3, 48000), codec="ffv1")
+    codec = FragmentedMP4() if name == "y.mp4" else LosslessMKV()
+    with open_video(tmp_path / name, VideoSpec(96, 64, 16, codec, SoundOfFile.of(str(path)))) as y:
+        y.write(torch.rand(8, 3, 64, 96))
+        y.flush()
+        assert open_files(path) == 1
+    assert open_files(path) == 0

@@ -86,6 +86,11 @@ class StreamingEncoder:
         held = [*self._memory, self._waiting]
         return sum(t.numel() * t.element_size() for t in held if t is not None)
 
+    @property
+    def overlap_frames(self) -> int:
+        """Latent frames to encode again before one in mid-stream is exact."""
+        return self._vae.encoder_reach
+
     @torch.no_grad()
     def feed(self, frames: Tensor) -> Tensor:
         """Encode what completes a latent: one frame for the first, four for each later one."""

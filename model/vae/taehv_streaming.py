@@ -87,6 +87,15 @@ class TAEHVStreamingEncoder:
         """Bytes of the remembered frames and of those held back."""
         return _bytes([*self._memory, self._waiting])
 
+    @property
+    def overlap_frames(self) -> int:
+        """Latent frames to encode again before one in mid-stream is exact."""
+        reach, pictures = 0, 1
+        for layer in self._tree.encoder:
+            pictures *= layer.stride if _changes_time(layer) else 1
+            reach += pictures if _is_memory_block(layer) else 0
+        return -(-reach // FRAMES_PER_LATENT)
+
     @torch.no_grad()
     def feed(self, frames: Tensor) -> Tensor:
         """Encode what completes a latent."""

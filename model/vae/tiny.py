@@ -132,6 +132,17 @@ class TinyVAE(nn.Module):
             reach += 1 / frames if isinstance(layer, MemoryBlock) else 0
         return math.ceil(reach)
 
+    @property
+    def encoder_reach(self) -> int:
+        """How many earlier latents' pictures an encoded latent can depend on, and one, since a
+        video's first latent is of one picture.
+        """
+        reach, pictures = 0, 1
+        for layer in self.encoder:
+            pictures *= 2 if isinstance(layer, Pool) else 1
+            reach += pictures if isinstance(layer, MemoryBlock) else 0
+        return math.ceil(reach / FRAMES_PER_LATENT) + 1
+
     def start(self, layers: nn.ModuleList) -> Memory:
         """An empty memory for `layers` (`self.encoder` or `self.decoder`)."""
         return [None for layer in layers if isinstance(layer, MemoryBlock)]

@@ -134,6 +134,15 @@ class WanStreamingEncoder:
         held = 0 if self._waiting is None else self._waiting.numel() * self._waiting.element_size()
         return self._cache.bytes + held
 
+    @property
+    def overlap_frames(self) -> int:
+        """Latent frames to encode again before one in mid-stream is exact."""
+        encoder, pictures, reach = self._tree.encoder, 1, 0
+        for layer in (encoder.conv1, *_flat(encoder.downsamples), *encoder.middle, *encoder.head):
+            reach += pictures * sum(c.kernel_size[0] - 1 for c in convolutions(layer))
+            pictures *= 2 if hasattr(layer, "time_conv") else 1
+        return -(-reach // FRAMES_PER_LATENT) + 1  # and one: the first is unlike the others
+
     @torch.no_grad()
     def feed(self, frames: Tensor) -> Tensor:
         """Encode what is known not to be the end; latents come two by two."""
@@ -181,8 +190,14 @@ class WanStreamingEncoder:
 
 
 def _flat(layers: Any) -> list[Any]:
-    """The layers of a decoder in order, those within blocks of several (Wan 2.2) one by one."""
-    return [one for layer in layers for one in getattr(layer, "upsamples", [layer])]
+    """The layers of a decoder or encoder in order, those within blocks of several (Wan 2.2) one by
+    one.
+    """
+    return [
+        one
+        for layer in layers
+        for one in getattr(layer, "upsamples", getattr(layer, "downsamples", [layer]))
+    ]
 
 
 def convolutions(module: Any) -> list[Any]:

@@ -81,6 +81,20 @@ def test_decoding_from_the_overlap_on_is_exact(tree: Any, missing: int, exact: b
     assert (apart < 1e-5) == exact
 
 
+@pytest.mark.parametrize(("missing", "exact"), [(0, True), (20, False)])
+@torch.inference_mode()
+def test_encoding_from_the_overlap_on_is_exact(tree: Any, missing: int, exact: bool) -> None:
+    """Where a resumed shot takes up its known video; latents come two by two."""
+    frames = torch.rand(4 * 43 + 1, 3, 16, 16, generator=torch.Generator().manual_seed(4))
+    whole, late = (WanStreamingEncoder(tree, torch.float32) for _ in range(2))
+    start = 40 - late.overlap_frames + missing
+    start -= start % 2
+    expected = torch.cat([whole.feed(part) for part in frames.split(4)])[40:]
+    made = torch.cat([late.feed(part) for part in frames[4 * start :].split(4)])[40 - start :]
+    assert torch.equal(made, expected) == exact
+    assert (made - expected).abs().max() < 1e-5 or not exact
+
+
 def frames_of(count: int) -> Tensor:
     seeded = torch.Generator().manual_seed(3)
     return torch.rand(count, 3, 8 * ROWS, 8 * COLUMNS, generator=seeded)
@@ -148,13 +162,14 @@ def test_a_genuine_clip_streams_as_the_host_does_it_whole(tree: Any, count: int)
     from fractions import Fraction
 
     from longtake.stream.video_source import VideoClip, Wanted
+    from longtake.tests.clips import pieces
     from longtake.tests.real_data import real
 
     wanted = Wanted(Fraction(16), 104, 64, length=33 / 16)
     clip = VideoClip.of(str(real("cat_832x480_16fps.mp4")), wanted)
-    frames = torch.cat([*clip.pieces()])
+    frames = torch.cat([*pieces(clip)])
     encoder = WanStreamingEncoder(tree, torch.float32)
-    parts = [encoder.feed(piece) for piece in clip.pieces(count=count)]
+    parts = [encoder.feed(piece) for piece in pieces(clip, count=count)]
     latents = torch.cat([*parts, encoder.drain()])
     theirs = tree.encode((2 * frames - 1).transpose(0, 1).unsqueeze(0))[0].transpose(0, 1)
     torch.testing.assert_close(latents, normalise(theirs), rtol=0, atol=1e-5)

@@ -110,6 +110,17 @@ def test_wan22_decoding_from_the_overlap_on_is_exact(wan22: Any, missing: int, e
     assert (apart < 1e-5) == exact
 
 
+@pytest.mark.parametrize(("missing", "exact"), [(0, True), (20, False)])
+@torch.inference_mode()
+def test_wan22_encoding_from_the_overlap_on_is_exact(wan22: Any, missing: int, exact: bool) -> None:
+    frames = torch.rand(4 * 41 + 1, 3, 16, 16, generator=torch.Generator().manual_seed(4))
+    whole, late = (Wan22StreamingEncoder(wan22, torch.float32) for _ in range(2))
+    start = 40 - late.overlap_frames + missing
+    expected = encoded(whole, frames, 4)[40:]
+    made = encoded(late, frames[4 * start :], 4)[40 - start :]
+    assert torch.equal(made, expected) == exact
+
+
 @pytest.fixture(scope="module", params=[16, 48], ids=["taew2_1", "taew2_2"])
 def tiny(core: Any, request: pytest.FixtureRequest) -> Any:
     from comfy.taesd.taehv import TAEHV
@@ -186,3 +197,14 @@ def test_load_wan_vae_gives_the_hosts_own_in_the_dtype_of_choice(
         apart = (ours - whole).abs().max()
         assert apart < (0.03 if dtype == "fp16" else 1e-5)
     assert "it is given raw latents by its name" in said[-1]
+
+
+@pytest.mark.parametrize(("missing", "exact"), [(0, True), (2, False)])
+@torch.inference_mode()
+def test_tiny_encoding_from_the_overlap_on_is_exact(tiny: Any, missing: int, exact: bool) -> None:
+    frames = frames_of(4 * 14, 16)
+    whole, late = (TAEHVStreamingEncoder(tiny, torch.float32, raw=False) for _ in range(2))
+    start = 10 - late.overlap_frames + missing
+    expected = encoded(whole, frames, 4)[10:]
+    made = encoded(late, frames[4 * start :], 4)[10 - start :]
+    assert torch.equal(made, expected) == exact
