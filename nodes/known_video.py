@@ -146,9 +146,8 @@ class _Encoding:
 
     def leads_to(self, index: int) -> bool:
         """Whether that latent comes soon."""
-        return self._exact_from <= index and (
-            self._number <= index <= self._number + self._looks_back and not self._drained
-        )
+        most = self._number + self._looks_back + 1  # beginning anew would read as many
+        return not self._drained and max(self._exact_from, self._number) <= index <= most
 
     def next(self) -> list[tuple[int, Tensor]]:
         """What the next pictures give: numbers and latents (c, h, w)."""

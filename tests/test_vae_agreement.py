@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from fractions import Fraction
 from functools import partial
 
 import pytest
@@ -14,9 +15,12 @@ from torch import Tensor
 from longtake.benchmarks._demo import demo_vae
 from longtake.errors import BadInput
 from longtake.model.preset import DEMO
-from longtake.model.vae.agreement import LEAST, agreement, sees
+from longtake.model.vae.agreement import LEAST, agreement, correlation, sees
+from longtake.model.vae.latent_format import denormalise, normalise
 from longtake.model.vae.streaming import StreamingDecoder, StreamingEncoder
 from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig
+from longtake.stream.video_source import VideoClip, Wanted
+from longtake.tests.clips import pieces
 from longtake.tests.node_bench import Bench
 from longtake.tests.real_data import real
 from longtake.tests.tiny_model import randn, randomise
@@ -77,6 +81,26 @@ def test_a_vae_that_cannot_see_is_not_judged(seed: int) -> None:
     vae = TinyVAE(TinyVAEConfig((4, 4, 4), (4, 4, 4)))
     randomise(vae, seed)
     assert not seen(vae)
+
+
+@pytest.mark.parametrize(
+    ("told", "back"),
+    [(denormalise, normalise), (normalise, denormalise)],
+    ids=["raw", "normalised"],
+)
+@torch.inference_mode()
+def test_a_vae_told_the_wrong_kind_of_latents_cannot_be_told_apart(
+    demo: TinyVAE, told: Callable[[Tensor], Tensor], back: Callable[[Tensor], Tensor]
+) -> None:
+    """It makes of a picture what it was told latents are, so that its own come back: taew for
+    lighttae is a matter of names. The demo's VAE stands in, on the genuine clip.
+    """
+    source = str(real("cat_832x480_16fps.mp4"))
+    frame = next(pieces(VideoClip.of(source, Wanted(Fraction(16), 208, 128)), 40, 1))
+    latent = StreamingEncoder(demo).feed(frame)
+    picture = StreamingDecoder(demo).feed(told(latent))
+    again = back(StreamingEncoder(demo).feed(picture))
+    assert correlation(latent[0], again[0]) > LEAST
 
 
 def test_the_wrong_vae_is_one_sentence_and_no_noise(bench: Bench, demo: TinyVAE) -> None:

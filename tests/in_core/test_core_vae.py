@@ -176,3 +176,25 @@ def test_a_genuine_clip_streams_as_the_host_does_it_whole(tree: Any, count: int)
     decoder = WanStreamingDecoder(tree, torch.float32)
     made = torch.cat([decoder.feed(part) for part in latents.split(count)])
     torch.testing.assert_close(made, whole_decode(tree, latents), rtol=0, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_a_genuine_clip_at_full_size_streams_as_the_host_does_it_whole(tree: Any) -> None:
+    """832x480, by a Wan VAE a twelfth as wide: 9 frames, three latents."""
+    from fractions import Fraction
+
+    from longtake.stream.video_source import VideoClip, Wanted
+    from longtake.tests.clips import pieces
+    from longtake.tests.real_data import real
+
+    clip = VideoClip.of(str(real("cat_832x480_16fps.mp4")), Wanted(Fraction(16), length=9 / 16))
+    frames = torch.cat([*pieces(clip)])
+    assert frames.shape == (9, 3, 480, 832)
+    encoder, decoder = (
+        kind(tree, torch.float32) for kind in (WanStreamingEncoder, WanStreamingDecoder)
+    )
+    latents = torch.cat([*(encoder.feed(one) for one in frames.split(4)), encoder.drain()])
+    theirs = tree.encode((2 * frames - 1).transpose(0, 1).unsqueeze(0))[0].transpose(0, 1)
+    torch.testing.assert_close(latents, normalise(theirs), rtol=0, atol=1e-5)
+    made = torch.cat([decoder.feed(one) for one in latents.split(1)])
+    torch.testing.assert_close(made, whole_decode(tree, latents), rtol=0, atol=1e-5)
