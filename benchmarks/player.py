@@ -22,6 +22,7 @@ import click
 from rich.console import Console
 
 from ..errors import BadInput
+from ..stream.frame_encoder import ROOM_BYTES
 from ..stream.takes import Limits
 from ._paired import median_interval
 from ._report import Results
@@ -107,7 +108,7 @@ def judged(plan: Plan, seen: dict[str, Any]) -> Results:
     results.figures["seconds from a press on the bar to its picture"] = median_interval(
         seen["press_seconds"]
     )
-    for name in ("script", "buffer", "renderer", "store", "spilled", "server"):
+    for name in ("script", "buffer", "renderer", "store", "spilled", "waiting", "server"):
         results.bytes[f"{name}, at most"] = round(max(held[f"{name}_bytes"]))
     heap = [
         one + other for one, other in zip(held["script_bytes"], held["buffer_bytes"], strict=True)
@@ -118,6 +119,9 @@ def judged(plan: Plan, seen: dict[str, Any]) -> Results:
     )
     results.at_most("page: bitmaps at once", max(held["bitmaps"]), BITMAPS)
     results.at_most("server: frames in memory, bytes", max(held["store_bytes"]), Limits().ram_bytes)
+    results.at_most(
+        "server: frames waiting to be encoded, bytes", max(held["waiting_bytes"]), ROOM_BYTES
+    )
     results.at_most(
         "server: resident, second half, most over least", _spread(held["server_bytes"]), FLAT
     )

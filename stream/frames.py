@@ -33,8 +33,14 @@ class FrameChunk:
 
 
 def to_pictures(frames: Tensor) -> Pictures:
-    """(n, 3, H, W) in [0, 1] to 8 bits, (n, H, W, 3); on any thread."""
+    """(n, 3, H, W) in [0, 1] to 8 bits, (n, H, W, 3); on any thread.
+
+    One frame after the other: a chunk's copies in floats would be many times its pictures.
+    """
+    count, _, height, width = frames.shape
+    pictures: Pictures = np.empty((count, height, width, 3), np.uint8)
     with torch.inference_mode():  # a thread of its own is not in the host's
-        scaled = frames.float().clamp(0, 1).mul(255).round().to(torch.uint8)
-        pictures: Pictures = scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy()  # (n, H, W, 3)
+        for frame, picture in zip(frames, pictures, strict=True):
+            scaled = frame.float().clamp(0, 1).mul_(255).round_()
+            torch.from_numpy(picture).copy_(scaled.permute(1, 2, 0))  # (H, W, 3)
     return pictures

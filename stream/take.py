@@ -113,9 +113,9 @@ class Take:
             return tuple(self._record.files)
 
     @property
-    def waiting(self) -> bool:
-        """Whether some frames are not encoded yet."""
-        return self._encoder.waiting_bytes > 0
+    def waiting_bytes(self) -> int:
+        """Bytes of frames that are not encoded yet."""
+        return self._encoder.waiting_bytes
 
     def join(self) -> None:
         """Wait until everything is encoded, after `finish`."""

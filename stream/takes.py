@@ -59,6 +59,13 @@ class Takes:
         """Bytes of frames in files."""
         return self._store.disk_bytes
 
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes of frames that are not encoded yet; each take has a room of its own for them."""
+        with self._lock:
+            takes = list(self._takes.values())
+        return sum(take.waiting_bytes for take in takes)
+
     def create(
         self, shot: Shot, origin: Origin, emit: Emit, controls: Controls | None = None
     ) -> Take:

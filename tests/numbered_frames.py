@@ -35,7 +35,7 @@ def numbered_frames(
         grained = np.array(colour(index)) + np.roll(noise, 3 * place, axis=1)
         frames[place, :split] = np.clip(grained, 0, 255)
         frames[place, split:] = 255 * (index >> bits & 1)[:, None]
-    return torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
+    return torch.from_numpy(frames).permute(0, 3, 1, 2).float().div_(255)
 
 
 def number_of(picture: npt.NDArray[np.uint8]) -> int:

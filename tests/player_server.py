@@ -110,8 +110,10 @@ def _produce(take: Take, controls: FakeControls, run: FakeRun) -> None:
             **(sparse_stats(first // run.chunk_frames) if run.sparse else {}),
             paused_s=controls.paused_s,
         )
-        frames = numbered_frames(first, count, run.width, run.height, grain=run.grain)
-        take.show(frames, first, text, stats)
+        take.show(
+            numbered_frames(first, count, run.width, run.height, grain=run.grain),
+            first, text, stats,
+        )  # fmt: skip
     controls.end(stopped=controls.state == "stopping")
     take.finish(_ending(controls, run))
 
@@ -139,8 +141,11 @@ def player_server(folder: Path, limits: Limits = LIMITS) -> web.Application:
         return web.json_response({"take": start(takes, sockets, FakeRun(**fields)).token})
 
     async def store(_: web.Request) -> web.Response:
-        held = {"ram_bytes": takes.ram_bytes, "disk_bytes": takes.disk_bytes}
-        return web.json_response({**held, "resident_bytes": resident_bytes()})
+        held = {
+            "ram_bytes": takes.ram_bytes, "disk_bytes": takes.disk_bytes,
+            "waiting_bytes": takes.waiting_bytes, "resident_bytes": resident_bytes(),
+        }  # fmt: skip
+        return web.json_response(held)
 
     async def reset(_: web.Application) -> None:
         takes.reset()

@@ -60,7 +60,7 @@ def open_take(takes: Takes, controls: FakeControls) -> Take:
     )
     for first in (0, 4, 8):
         take.show(numbered_frames(first, 4, 32, 32), first, "a red ball", TakeStats())
-    while take.waiting:
+    while take.waiting_bytes:
         pass
     return take
 

@@ -16,8 +16,8 @@ def seen(**faults: list[float]) -> dict[str, Any]:
     good = {
         "fps": 16.0, "drawn_share": 1.0, "load": 1.0, "script_bytes": 4.0 * MIB,
         "buffer_bytes": 250.0 * MIB, "renderer_bytes": 500.0 * MIB, "store_bytes": 255.0 * MIB,
-        "spilled_bytes": 400.0 * MIB, "server_bytes": 700.0 * MIB, "bitmaps": 28.0,
-        "behind_frames": 0.0, "wrong": 0.0,
+        "spilled_bytes": 400.0 * MIB, "waiting_bytes": 110.0 * MIB, "server_bytes": 700.0 * MIB,
+        "bitmaps": 28.0, "behind_frames": 0.0, "wrong": 0.0,
     }  # fmt: skip
     samples = {name: faults.get(name, [value] * 40) for name, value in good.items()}
     return {"samples": samples, "press_seconds": [0.05] * 20, "wrong_presses": 0}
@@ -42,6 +42,7 @@ def test_ten_minutes_are_9600_frames() -> None:
          "page: scripts' heap, second half, most over least"),
         ("bitmaps", [33.0] * 40, "page: bitmaps at once"),
         ("store_bytes", [257.0 * MIB] * 40, "server: frames in memory, bytes"),
+        ("waiting_bytes", [257.0 * MIB] * 40, "server: frames waiting to be encoded, bytes"),
         ("server_bytes", [float(n * MIB) for n in range(500, 900, 10)],
          "server: resident, second half, most over least"),
         ("spilled_bytes", [0.0] * 40, "server: bytes spilled to files"),

@@ -113,5 +113,8 @@ async function renderer(system) {
 /** @param {import("playwright-core").Page} page */
 async function store(page) {
   const held = await (await page.request.get(`${URL}/fake/store`)).json();
-  return { store_bytes: held.ram_bytes, spilled_bytes: held.disk_bytes, server_bytes: held.resident_bytes };
+  return {
+    store_bytes: held.ram_bytes, spilled_bytes: held.disk_bytes, waiting_bytes: held.waiting_bytes,
+    server_bytes: held.resident_bytes,
+  };
 }

@@ -1,4 +1,5 @@
 // @ts-check
+/** @import { ChunkInfo } from "./types.mjs" */
 /** @import { Take } from "./take.mjs" */
 /** @import { Transport } from "./transport.mjs" */
 /** @import { ByteStore } from "./bytes.mjs" */
@@ -52,18 +53,19 @@ export class Fetcher {
 
   #next() {
     if (this.#wants.size === 0) return null;
-    const missing = this.take.chunks.filter((chunk) => chunk.bytes > 0 && !this.has(chunk.seq));
-    const urgent = this.#near().find((seq) => missing.some((chunk) => chunk.seq === seq));
-    if (urgent !== undefined) return urgent;
-    return missing.findLast((chunk) => this.store.fits(chunk.bytes))?.seq ?? null;
+    const lacks = (/** @type {ChunkInfo} */ { seq, bytes }) => bytes > 0 && !this.has(seq);
+    const urgent = this.#near().find(lacks);
+    if (urgent) return urgent.seq;
+    const more = (/** @type {ChunkInfo} */ chunk) => this.store.fits(chunk.bytes) && lacks(chunk);
+    return this.take.chunks.findLast(more)?.seq ?? null;
   }
 
   /** What the players want, no more than a share of the store: or it would drop what it fetches. */
   #near() {
-    const near = [...this.#wants.values()].flat();
+    const near = [...this.#wants.values()].flat().flatMap((seq) => this.take.chunk(seq) ?? []);
     let room = this.store.capBytes / SHARE;
-    const enough = near.findIndex((seq) => {
-      room -= this.take.chunks.find((chunk) => chunk.seq === seq)?.bytes ?? 0;
+    const enough = near.findIndex(({ bytes }) => {
+      room -= bytes;
       return room < 0;
     });
     return enough < 0 ? near : near.slice(0, Math.max(1, enough));

@@ -75,9 +75,16 @@ export class Take {
     this.tell();
   }
 
+  /** Chunk `seq`, mostly at its own number: before it some may be lacking.
+   * @param {number} seq @returns {ChunkInfo|undefined} */
+  chunk(seq) {
+    const at = this.chunks[seq];
+    return at?.seq === seq ? at : this.chunks.find((each) => each.seq === seq);
+  }
+
   /** The server keeps this chunk's pictures no longer. @param {number} seq */
   drop(seq) {
-    const chunk = this.chunks.find((each) => each.seq === seq);
+    const chunk = this.chunk(seq);
     if (!chunk || chunk.bytes === 0) return;
     chunk.bytes = 0;
     this.tell();

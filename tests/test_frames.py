@@ -1,0 +1,21 @@
+"""Frames on their way to the outputs, as 8-bit pictures."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from longtake.benchmarks._allocator import allocator_peak
+from longtake.stream.frames import to_pictures
+
+
+def test_pictures_are_the_nearest_of_256_levels() -> None:
+    frames = torch.linspace(-0.2, 1.2, 2 * 3 * 5 * 7).view(2, 3, 5, 7)
+    expected = np.rint(np.clip(frames.numpy(), 0, 1) * np.float32(255))
+    assert (to_pictures(frames) == expected.transpose(0, 2, 3, 1)).all()
+    assert to_pictures(frames.bfloat16()).dtype == np.uint8
+
+
+def test_a_chunk_is_converted_in_the_room_of_one_frame() -> None:
+    frames = torch.rand(12, 3, 48, 64)
+    assert allocator_peak(lambda: to_pictures(frames)) <= 3 * frames[0].nbytes
