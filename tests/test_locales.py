@@ -1,7 +1,8 @@
-"""Every language says all that the nodes say, nothing else, and keeps names and numbers."""
+"""Every language says all that nodes and player say, nothing else, and keeps names and numbers."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 
@@ -16,7 +17,8 @@ KEPT = re.compile(
 )
 
 here = locales.english()
-wanted = set(locales.sentences(here))
+wanted = {*locales.sentences(here), *locales.player_sentences()}
+PLACE = re.compile(r"\{\w+\}")  # where the player puts a value
 
 
 def numbers(text: str) -> Counter[str]:
@@ -58,6 +60,25 @@ def test_the_files_are_what_the_translations_make(language: str) -> None:
     made = locales.files(language, locales.translated(here, locales.said_by(known)))
     for path, text in made.items():
         assert path.read_text(encoding="utf-8") == text, "run python -m longtake.tools.locales"
+
+
+@pytest.mark.parametrize("language", locales.LANGUAGES)
+def test_the_players_words_are_what_the_translations_make(language: str) -> None:
+    for path, text in locales.words_file(language, locales.catalogue(language)).items():
+        assert path.read_text(encoding="utf-8") == text, "run python -m longtake.tools.locales"
+
+
+@pytest.mark.parametrize("language", locales.LANGUAGES)
+def test_values_have_their_places_in_every_translation(language: str) -> None:
+    for english, said in locales.catalogue(language).items():
+        assert Counter(PLACE.findall(said)) == Counter(PLACE.findall(english)), said
+
+
+def test_the_player_knows_the_languages_that_there_are() -> None:
+    module = (locales.PLAYER / "words.mjs").read_text(encoding="utf-8")
+    [listed] = re.findall(r"LANGUAGES = (\[.*\]);", module)
+    assert json.loads(listed) == list(locales.LANGUAGES)
+    assert {path.stem for path in locales.WORDS.iterdir()} == set(locales.LANGUAGES)
 
 
 def test_there_are_no_other_languages() -> None:

@@ -1,4 +1,5 @@
-"""Write locales/: English from the nodes' own definitions, other languages by the translations.
+"""Write locales/ and the player's words: English from the nodes' own definitions and from what the
+player's modules `say`, other languages by the translations.
 
     python -m longtake.tools.locales        # writes what there is, and names what a language lacks
 
@@ -9,6 +10,7 @@ translation. A changed sentence is a new one: its old translation is then one to
 from __future__ import annotations
 
 import json
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -20,6 +22,9 @@ from ..headless.stand_in import installed
 ROOT = Path(__file__).resolve().parents[1]
 LOCALES = ROOT / "locales"
 TRANSLATIONS = ROOT / "tools" / "translations"
+PLAYER = ROOT / "web" / "player"
+WORDS = PLAYER / "words"
+SAID = re.compile(r"(?<![#.\w])say\(\s*\"((?:[^\"\\]|\\.)*)\"")  # in JavaScript
 LANGUAGES = ("de", "es", "fr", "ja", "ko", "zh")
 MAIN = {"nodeCategories": {"longtake": "Longtake"}}
 
@@ -44,6 +49,18 @@ def sentences(definitions: Definitions) -> Iterator[str]:
             yield value
 
 
+def player_sentences() -> list[str]:
+    """Every text that the player says by itself, in the modules' order."""
+    modules = sorted(PLAYER.glob("*.mjs"))
+    texts = (path.read_text(encoding="utf-8") for path in modules)
+    return list(dict.fromkeys(said for text in texts for said in SAID.findall(text)))
+
+
+def player_words(known: Catalogue) -> dict[str, str]:
+    """What the player says, in the language of a catalogue; what that lacks is left out."""
+    return {said: known[said] for said in player_sentences() if said in known}
+
+
 def translated(definitions: Definitions, say: Callable[[str], str]) -> Definitions:
     """The same definitions, every text of them as `say` says it."""
     return {
@@ -64,15 +81,20 @@ def catalogue(language: str) -> Catalogue:
 
 
 def files(language: str, definitions: Definitions) -> dict[Path, str]:
-    """The files of a language, as they should be."""
+    """The files of a language below `locales`, as they should be."""
     folder = LOCALES / language
     return {folder / "nodeDefs.json": _json(definitions), folder / "main.json": _json(MAIN)}
+
+
+def words_file(language: str, known: Catalogue) -> dict[Path, str]:
+    """The player's file of a language, as it should be."""
+    return {WORDS / f"{language}.json": _json(player_words(known))}
 
 
 def main() -> int:
     """Write all files; 1 if a language lacks something, which then stays English."""
     here = english()
-    wanted = list(dict.fromkeys(sentences(here)))
+    wanted = list(dict.fromkeys([*sentences(here), *player_sentences()]))
     _write(files("en", here))
     lacking = 0
     for language in LANGUAGES:
@@ -84,6 +106,7 @@ def main() -> int:
         used = {sentence: known[sentence] for sentence in wanted if sentence in known}
         _write({TRANSLATIONS / f"{language}.json": _json(used)})
         _write(files(language, translated(here, said_by(used))))
+        _write(words_file(language, used))
     return int(lacking > 0)
 
 

@@ -7,7 +7,7 @@ const MODULES = [
   "bitmaps", "bytes", "clock", "deck", "dom", "edits", "fetcher", "fork", "format", "graph",
   "host", "hover", "insert", "keys", "library", "live", "menu", "overlay", "passage", "picker",
   "player", "reel", "screen", "scrub", "strip", "style", "tabs", "take", "timeline",
-  "transport", "wire",
+  "transport", "wire", "words",
 ];
 
 /** ComfyUI forbids browsers to keep .js files but says nothing about .mjs: ask for each once, so that
@@ -23,6 +23,7 @@ const host = new Host(app, api);
 
 app.registerExtension({
   name: "longtake.preview",
+  init: () => host.learnWords(), // before any node is made
   setup: () => host.connect(),
   nodeCreated: (/** @type {any} */ node) => host.furnish(node),
   afterConfigureGraph: () => host.bind(),

@@ -2,6 +2,7 @@
 /** Small nodes, both themes, keyboards and screen readers. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { LANGUAGES } from "../../web/player/words.mjs";
 import { eventually, onPage, useBrowser } from "./harness.mjs";
 
 useBrowser();
@@ -30,6 +31,53 @@ test("at 225 pixels every control is inside and none covers another", onPage(asy
   const stage = await player.root.locator(".lt-stage").boundingBox();
   assert.ok(stage && stage.height >= 84);
 }, NARROW));
+
+test("at 225 pixels it has room for its words in every language", async () => {
+  for (const locale of LANGUAGES) {
+    await onPage(async (player) => {
+      await player.page.addStyleTag({ content: "body { padding: 0 !important; margin: 0 }" });
+      await player.start(RUN);
+      await player.until(({ frames }) => Number(frames) >= 24);
+      await player.root.locator(".lt-run button").last().click();
+      assert.deepEqual(await player.root.evaluate(misplaced), [], locale);
+    }, { ...NARROW, locale })();
+  }
+});
+
+/** Texts of the player with letters outside of «», which mark what it translated. @param {Element} root */
+function untranslated(root) {
+  const own = ["aria-label", "aria-valuetext", "title", "placeholder"];
+  const elements = [root, ...root.querySelectorAll("*")];
+  const said = elements.flatMap((each) => own.map((name) => each.getAttribute(name) ?? ""));
+  for (const walker = document.createTreeWalker(root, NodeFilter.SHOW_TEXT); walker.nextNode();) {
+    said.push(walker.currentNode.textContent ?? "");
+  }
+  const notWords = /«[^»]*»|a (red|blue) ball|LoRA|fps|[GM]B/g;
+  return said.filter((text) => /[a-z]{2}/i.test(text.replace(notWords, "")));
+}
+
+test("in another language nothing of its own is left in English", onPage(async (player) => {
+  await player.root.getByText("«No video yet»").waitFor();
+  await player.start({ ...RUN, sparse: true });
+  await player.until(({ frames }) => Number(frames) >= 24);
+  assert.deepEqual(await player.root.evaluate(untranslated), []);
+  await player.button("«Edit prompt»").click();
+  await player.root.getByLabel("«Prompt from the next chunk on»").fill("a red ball a blue ball");
+  await player.button("«Apply»").click();
+  await player.root.getByText("«applied at").waitFor();
+  await player.slider.hover();
+  assert.deepEqual(await player.root.evaluate(untranslated), []);
+  await player.button("«Stop»").click();
+  await player.root.getByText("«Stopped").waitFor();
+  assert.deepEqual(await player.root.evaluate(untranslated), []);
+}, {
+  locale: "de",
+  prepare: (page) => page.route("**/words/de.json", async (route) => {
+    const words = await (await route.fetch()).json();
+    const marked = Object.keys(words).map((english) => [english, `«${english}»`]);
+    await route.fulfill({ json: Object.fromEntries(marked) });
+  }),
+}));
 
 test("every control has a name and is reached with Tab alone", onPage(async (player) => {
   await player.start(RUN);

@@ -93,11 +93,18 @@ test("guidance alone can be changed", onPage(async (player) => {
 test("a page whose count fell behind another's is still obeyed", onPage(async (player) => {
   const take = await player.start(SLOW);
   await player.until(({ frames }) => Number(frames) >= 12);
-  await player.page.evaluate(async (path) => {
-    const body = JSON.stringify({ op: "guidance", guidance: 2, rev: 50 });
-    await fetch(path, { method: "POST", headers: { "Content-Type": "application/json" }, body });
+  const refused = player.page.waitForResponse((answer) => answer.status() === 409);
+  await player.page.evaluate((path) => { // the other's request comes in when ours is counted but not sent
+    const plain = window.fetch;
+    window.fetch = async (asked, init) => {
+      if (!String(asked).endsWith("/control")) return plain(asked, init);
+      window.fetch = plain;
+      await plain(path, { ...init, body: JSON.stringify({ op: "guidance", guidance: 2, rev: 50 }) });
+      return plain(asked, init);
+    };
   }, `/longtake/takes/${take}/control`);
   await player.button("Pause run").click();
+  await refused;
   await player.until(({ state }) => state === "paused");
 }, { errors: /409/ }));
 

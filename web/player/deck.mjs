@@ -3,6 +3,7 @@
 import { element, iconButton, rename } from "./dom.mjs";
 import { ForkButton } from "./fork.mjs";
 import { time } from "./format.mjs";
+import { say } from "./words.mjs";
 
 const SPEEDS = [0.25, 0.5, 1, 2, 4];
 
@@ -11,26 +12,26 @@ export class Deck {
   /** @param {Player} player */
   constructor(player) {
     this.player = player;
-    this.play = iconButton("play", "Play", () => player.reel.toggle());
-    this.back = iconButton("back", "One frame back (Left)", () => player.reel.step(-1));
-    this.forward = iconButton("forward", "One frame on (Right)", () => player.reel.step(1));
+    this.play = iconButton("play", say("Play"), () => player.reel.toggle());
+    this.back = iconButton("back", say("One frame back (Left)"), () => player.reel.step(-1));
+    this.forward = iconButton("forward", say("One frame on (Right)"), () => player.reel.step(1));
     /** @type {HTMLButtonElement} */
     this.live = element(
       "button", { type: "button", class: "lt-live", click: () => player.reel.goLive() },
-      element("span", { class: "lt-dot", "aria-hidden": "true" }), "LIVE",
+      element("span", { class: "lt-dot", "aria-hidden": "true" }), say("LIVE"),
     );
     this.time = element("span", { class: "lt-time" });
     this.speed = speedSelect(player);
-    this.loop = iconButton("loop", "Loop (O)", () => player.reel.set({ loop: !player.reel.head.loop }));
-    this.save = iconButton("camera", "Save this frame as PNG (S)", () => player.saveFrame());
-    this.video = iconButton("film", "Play the saved video", () => player.toggleVideo());
+    this.loop = iconButton("loop", say("Loop (O)"), () => player.reel.set({ loop: !player.reel.head.loop }));
+    this.save = iconButton("camera", say("Save this frame as PNG (S)"), () => player.saveFrame());
+    this.video = iconButton("film", say("Play the saved video"), () => player.toggleVideo());
     this.fork = new ForkButton(player.reel);
-    this.full = iconButton("full", "Fullscreen (F)", () => player.toggleFullscreen());
+    this.full = iconButton("full", say("Fullscreen (F)"), () => player.toggleFullscreen());
     const left = [this.back, this.play, this.forward, this.live, this.time];
     const right = [this.speed, this.loop, this.save, this.fork.button, this.video, this.full];
     /** @type {HTMLElement} */
     this.element = element(
-      "div", { class: "lt-deck", role: "toolbar", "aria-label": "Playback" },
+      "div", { class: "lt-deck", role: "toolbar", "aria-label": say("Playback") },
       element("div", { class: "lt-group" }, ...left),
       element("div", { class: "lt-group lt-right" }, ...right),
     );
@@ -41,21 +42,21 @@ export class Deck {
     const none = frames === 0;
     for (const each of [this.play, this.back, this.forward, this.save]) each.disabled = none;
     const ended = !!take && !take.growing && !head.playing && frame >= frames - 1;
-    if (head.playing && !none) rename(this.play, "pause", "Pause playback (Space)");
-    else rename(this.play, ended ? "replay" : "play", ended ? "Play again (Space)" : "Play (Space)");
+    if (head.playing && !none) rename(this.play, "pause", say("Pause playback (Space)"));
+    else rename(this.play, ended ? "replay" : "play", ended ? say("Play again (Space)") : say("Play (Space)"));
     this.live.hidden = !take?.growing;
     this.live.setAttribute("aria-pressed", String(head.following));
     const behind = Math.max(0, frames - 1 - frame) / fps;
     this.live.classList.toggle("lt-behind", behind > 2);
-    this.live.title = `Go along with the run (L); now ${behind.toFixed(1)} s behind its newest frame`;
+    this.live.title = say("Go along with the run (L); now {seconds} s behind its newest frame", { seconds: behind.toFixed(1) });
     this.time.textContent = `${time((ended ? frames : frame) / fps)} / ${time((take?.length ?? 0) / fps)}`;
-    this.time.title = `Frame ${frame} of ${frames} at ${fps} frames per second`;
+    this.time.title = say("Frame {frame} of {frames} at {fps} frames per second", { frame, frames, fps });
     this.loop.setAttribute("aria-pressed", String(head.loop));
     const video = this.player.savedVideo();
     this.video.hidden = !video;
     const open = screen.video !== null;
     this.video.setAttribute("aria-pressed", String(open));
-    if (video) this.video.title = open ? "Back to the frames" : `Play the saved ${video.filename}`;
+    if (video) this.video.title = open ? say("Back to the frames") : say("Play the saved {file}", { file: video.filename });
     const full = this.player.isFullscreen();
     this.full.setAttribute("aria-pressed", String(full));
     this.fork.update();
@@ -73,7 +74,7 @@ function speedSelect(player) {
     player.reel.set({ speed: Number(target.value) });
   };
   return element(
-    "select", { class: "lt-speed", "aria-label": "Playback speed", title: "Playback speed", change },
+    "select", { class: "lt-speed", "aria-label": say("Playback speed"), title: say("Playback speed"), change },
     ...options,
   );
 }

@@ -3,6 +3,11 @@
 /** @import { Edit } from "./types.mjs" */
 import { element, textButton } from "./dom.mjs";
 import { time } from "./format.mjs";
+import { say } from "./words.mjs";
+
+const STATUS = {
+  queued: () => say("queued"), encoding: () => say("encoding"), applied: () => say("applied"), failed: () => say("failed"),
+};
 
 /** What was asked of the run and what became of it; an applied edit can be kept for good. */
 export class EditList {
@@ -14,7 +19,7 @@ export class EditList {
   constructor(reel) {
     this.reel = reel;
     /** @type {HTMLElement} */
-    this.element = element("ul", { class: "lt-edits", "aria-label": "Edits", role: "log" });
+    this.element = element("ul", { class: "lt-edits", "aria-label": say("Edits"), role: "log" });
   }
 
   update() {
@@ -42,13 +47,13 @@ export class EditList {
 
   /** @param {string} line */
   #keepButton(line) {
-    const keep = textButton("Keep edit", () => {
+    const keep = textButton(say("Keep edit"), () => {
       const { session, place } = this.reel;
       if (!session || !place.keepLine) return;
-      this.#kept.set(this.#key(line), place.keepLine(session, line) ?? "Kept in Prompt Timeline");
+      this.#kept.set(this.#key(line), place.keepLine(session, line) ?? say("Kept in Prompt Timeline"));
       this.reel.onChange();
     });
-    keep.title = `Write "${line}" into the Prompt Timeline, so that the workflow makes this shot again`;
+    keep.title = say("Write “{line}” into the Prompt Timeline, so that the workflow makes this shot again", { line });
     return keep;
   }
 
@@ -60,15 +65,16 @@ export class EditList {
 
 /** @param {Edit} edit */
 function statusWords({ status, start_s: at, error }) {
-  if (status === "applied") return at === null ? "applied" : `applied at ${time(at)}`;
-  return status === "failed" && error ? `failed: ${error}` : status;
+  if (status === "applied" && at !== null) return say("applied at {at}", { at: time(at) });
+  if (status === "failed" && error) return say("failed: {reason}", { reason: error });
+  return STATUS[status]();
 }
 
 /** @param {Edit} edit */
 function wishWords({ text, guidance, lora }) {
   const wishes = [];
   if (text !== null) wishes.push(text);
-  if (guidance !== null) wishes.push(`guidance ${guidance}`);
+  if (guidance !== null) wishes.push(say("guidance {strength}", { strength: guidance }));
   if (lora !== null) wishes.push(`LoRA × ${lora}`);
   return wishes.join(", ");
 }

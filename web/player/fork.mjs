@@ -2,6 +2,7 @@
 /** @import { Reel } from "./reel.mjs" */
 import { element, iconButton } from "./dom.mjs";
 import { time } from "./format.mjs";
+import { say } from "./words.mjs";
 
 /** Forks the shot at the playhead: the page around the player puts the node in. */
 export class ForkButton {
@@ -10,7 +11,7 @@ export class ForkButton {
   /** @param {Reel} reel */
   constructor(reel) {
     this.reel = reel;
-    this.button = iconButton("fork", "Fork the shot here", () => this.#fork());
+    this.button = iconButton("fork", say("Fork the shot here"), () => this.#fork());
     /** @type {HTMLElement} */
     this.said = element("p", { class: "lt-note", role: "status", hidden: true });
   }
@@ -19,7 +20,7 @@ export class ForkButton {
     const { place, take, frames, frame, fps } = this.reel;
     this.button.hidden = place.fork === null;
     this.button.disabled = frames === 0;
-    this.button.title = `Fork the shot at ${time(frame / fps)}: another prompt, seed or guidance from here on`;
+    this.button.title = say("Fork the shot at {at}: another prompt, seed or guidance from here on", { at: time(frame / fps) });
     if (this.#take === (take?.token ?? "")) return;
     this.#take = take?.token ?? "";
     this.#say("");
@@ -29,7 +30,7 @@ export class ForkButton {
     const { session, place, frame, fps } = this.reel;
     if (!session || !place.fork) return;
     const seconds = Math.round((100 * frame) / fps) / 100;
-    const done = `Fork Rollout is wired in at ${time(seconds)}: type a new prompt there, then press Run.`;
+    const done = say("Fork Rollout is wired in at {at}: type a new prompt there, then press Run.", { at: time(seconds) });
     this.#say(place.fork(session, seconds) ?? done);
     this.reel.onChange();
   }

@@ -9,6 +9,7 @@ import { Player } from "./player.mjs";
 import { loadStyle } from "./style.mjs";
 import { sharedWithTabs } from "./tabs.mjs";
 import { withLine } from "./timeline.mjs";
+import { learn, say } from "./words.mjs";
 
 const NODE = "LongtakePreview";
 const TIMELINE = "LongtakePromptTimeline";
@@ -38,6 +39,11 @@ export class Host {
     };
     this.library = new Library(this.server);
     this.library.listen(() => this.bind());
+  }
+
+  /** Speak the language that ComfyUI is set to. */
+  learnWords() {
+    return learn(String(this.app.extensionManager?.setting?.get("Comfy.Locale") ?? "en"));
   }
 
   /** Hear the server; to be called once, before any run. */
@@ -159,9 +165,9 @@ export class Host {
   #keepLine(session, line) {
     const id = nodesOf(session, this.#workflow).at(-1) ?? "";
     const found = upstream(this.#root, id, (node) => node.comfyClass === TIMELINE);
-    if (!found) return `No Prompt Timeline is wired to this preview; add: ${line}`;
+    if (!found) return say("No Prompt Timeline is wired to this preview; add: {line}", { line });
     const widget = widgetOf(this.#root, found.path, found.node, "text");
-    if (!widget) return `Another node feeds the Prompt Timeline's text; add there: ${line}`;
+    if (!widget) return say("Another node feeds the Prompt Timeline's text; add there: {line}", { line });
     const { graph } = found.node;
     graph?.beforeChange?.();
     widget.value = withLine(String(widget.value ?? ""), line);
@@ -178,12 +184,13 @@ export class Host {
   #fork(session, seconds) {
     const unkept = session.take.info.edits.find(({ status, line, start_s: at }) =>
       status === "applied" && line !== null && (at ?? 0) < seconds && !this.#isKept(session, line));
-    if (unkept) return `Press Keep edit for "${unkept.line}" first, so that the fork begins with what you see.`;
+    const line = unkept?.line;
+    if (line) return say("Press Keep edit for “{line}” first, so that the fork begins with what you see.", { line });
     const id = nodesOf(session, this.#workflow).at(-1) ?? "";
     const found = upstream(this.#root, id, (node) => node.comfyClass === DECODE);
     const { LiteGraph } = /** @type {any} */ (globalThis);
     const made = found && insertBefore(LiteGraph, found.node, "rollout", FORK);
-    if (!made) return "No rollout is wired to this preview through VAE Decode (Stream); add Fork Rollout by hand.";
+    if (!made) return say("No rollout is wired to this preview through VAE Decode (Stream); add Fork Rollout by hand.");
     const at = made.widgets?.find((/** @type {any} */ each) => each.name === "at");
     at.value = seconds;
     at.callback?.(seconds);
@@ -205,6 +212,6 @@ export class Host {
 /** What to do about an empty player. @param {any} node */
 function hint(node) {
   const wired = node.inputs?.some((/** @type {any} */ input) => input.link != null);
-  if (!wired) return "Connect `frames` from VAE Decode (Stream), then press Run.";
-  return "Press Run: the video appears here while it is made.";
+  if (!wired) return say("Connect frames from VAE Decode (Stream), then press Run.");
+  return say("Press Run: the video appears here while it is made.");
 }

@@ -3,6 +3,7 @@
 import { Bitmaps } from "./bitmaps.mjs";
 import { element } from "./dom.mjs";
 import { time } from "./format.mjs";
+import { say } from "./words.mjs";
 
 const BITMAPS = 4;
 const [WIDTH, MARGIN] = [128, 2];
@@ -37,8 +38,10 @@ export class Hover {
     if (frame === this.#frame) return;
     this.#frame = frame;
     const chunk = take.chunks[take.indexAt(frame)];
-    const which = chunk ? ` · chunk ${chunk.seq}${chunk.bytes ? "" : " (dropped)"}` : "";
-    this.words.textContent = `${time(frame / fps)} · frame ${frame}${which}`;
+    const { seq = 0, bytes = 0 } = chunk ?? {};
+    const which = bytes ? say("chunk {seq}", { seq }) : say("chunk {seq} (dropped)", { seq });
+    const parts = [time(frame / fps), say("frame {frame}", { frame }), ...(chunk ? [which] : [])];
+    this.words.textContent = parts.join(" · ");
     this.prompt.textContent = take.promptAt(frame)?.text ?? "";
     this.bitmaps.want([frame]);
     this.#draw();

@@ -3,6 +3,7 @@
 /** @import { Edit } from "./types.mjs" */
 import { element, textButton } from "./dom.mjs";
 import { EditList } from "./edits.mjs";
+import { say } from "./words.mjs";
 
 const LONG_PAUSE_S = 60; // after it the server moves the KV cache to main memory
 
@@ -14,10 +15,10 @@ export class LiveControls {
   /** @param {Reel} reel */
   constructor(reel) {
     this.reel = reel;
-    this.pause = textButton("Pause run", () => this.#togglePause());
-    this.stop = textButton("Stop", () => this.#send("stop"));
-    this.stop.title = "Finish this chunk, keep what exists and go on with the workflow";
-    this.edit = textButton("Edit prompt", () => this.#toggleForm());
+    this.pause = textButton(say("Pause run"), () => this.#togglePause());
+    this.stop = textButton(say("Stop"), () => this.#send("stop"));
+    this.stop.title = say("Finish this chunk, keep what exists and go on with the workflow");
+    this.edit = textButton(say("Edit prompt"), () => this.#toggleForm());
     this.edit.setAttribute("aria-expanded", "false");
     const row = element("div", { class: "lt-run" }, this.pause, this.stop, this.edit);
     this.wait = this.#waitNotice();
@@ -25,39 +26,40 @@ export class LiveControls {
     const keydown = (/** @type {KeyboardEvent} */ event) => this.#keys(event);
     /** @type {HTMLTextAreaElement} */
     this.prompt = element("textarea", {
-      rows: 3, "aria-label": "Prompt from the next chunk on", "data-capture-wheel": "true", keydown,
+      rows: 3, "aria-label": say("Prompt from the next chunk on"), "data-capture-wheel": "true", keydown,
     });
     /** @type {HTMLInputElement} */
     this.guidance = element("input", {
-      type: "number", step: 0.1, min: 0, max: 100, placeholder: "same", keydown,
+      type: "number", step: 0.1, min: 0, max: 100, placeholder: say("same"), keydown,
     });
     /** @type {HTMLInputElement} */
     this.lora = element("input", {
       type: "number", step: 0.05, min: -20, max: 20, placeholder: "1", keydown,
-      title: "How strong the model's LoRAs are, times the workflow's own strength",
+      title: say("How strong the model's LoRAs are, times the workflow's own strength"),
     });
     this.form = this.#form();
     this.edits = new EditList(reel);
     /** @type {HTMLElement} */
     this.element = element(
-      "div", { class: "lt-run-panel", role: "group", "aria-label": "The run" },
+      "div", { class: "lt-run-panel", role: "group", "aria-label": say("The run") },
       row, this.wait, this.error, this.form, this.edits.element,
     );
   }
 
   #waitNotice() {
-    const words =
-      "Paused for over a minute. ComfyUI's queue waits, and the model stays in memory. Stopping " +
-      "keeps every frame; queue the workflow again to go on.";
-    const free = textButton("Stop and free the queue", () => this.#send("stop"), "lt-primary");
+    const words = [
+      say("Paused for over a minute. ComfyUI's queue waits, and the model stays in memory."),
+      say("Stopping keeps every frame; queue the workflow again to go on."),
+    ].join(" ");
+    const free = textButton(say("Stop and free the queue"), () => this.#send("stop"), "lt-primary");
     return element("div", { class: "lt-wait", role: "status", hidden: true }, words, " ", free);
   }
 
   #form() {
-    const guidance = element("label", {}, "Guidance ", this.guidance);
+    const guidance = element("label", {}, `${say("Guidance")} `, this.guidance);
     const lora = element("label", {}, "LoRA × ", this.lora);
-    const apply = textButton("Apply", () => this.#apply(), "lt-primary");
-    apply.title = "From the next chunk on (Ctrl+Enter)";
+    const apply = textButton(say("Apply"), () => this.#apply(), "lt-primary");
+    apply.title = say("From the next chunk on (Ctrl+Enter)");
     const row = element("div", { class: "lt-form-row" }, guidance, lora, apply);
     return element("div", { class: "lt-form", hidden: true }, this.prompt, row);
   }
@@ -102,7 +104,6 @@ export class LiveControls {
   /** @param {"pause"|"resume"|"stop"|"prompt"|"guidance"|"lora"} op
    * @param {{text?: string, guidance?: number, lora?: number}} [fields] */
   async #send(op, fields) {
-    
     this.error.hidden = true;
     try {
       await this.reel.session?.transport.control(op, fields);
@@ -120,7 +121,7 @@ export class LiveControls {
     this.element.hidden = !active && !take?.info.edits.length;
     this.pause.hidden = this.stop.hidden = this.edit.hidden = !active;
     if (!active) this.form.hidden = true;
-    this.pause.textContent = state === "paused" ? "Resume run" : "Pause run";
+    this.pause.textContent = state === "paused" ? say("Resume run") : say("Pause run");
     this.pause.disabled = this.stop.disabled = !running || state === "stopping";
     this.edit.disabled = !running || state === "stopping";
     this.#watchPause(state === "paused", take?.info.stats.paused_s ?? 0);

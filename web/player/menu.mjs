@@ -1,5 +1,6 @@
 // @ts-check
 /** @import { Player } from "./player.mjs" */
+import { say } from "./words.mjs";
 
 /** @typedef {{content: string, callback: () => void}} Item of the host's menu of a node */
 
@@ -14,17 +15,17 @@ export function menuItems(player, all) {
   const items = [];
   const add = (/** @type {string} */ content, /** @type {() => void} */ callback) => items.push({ content, callback });
   if (screen.shown >= 0) {
-    add("Save this frame", () => void player.saveFrame());
-    add("Copy this frame", () => void copyFrame(player));
+    add(say("Save this frame"), () => void player.saveFrame());
+    add(say("Copy this frame"), () => void copyFrame(player));
   }
   const file = player.savedVideo();
   const url = file && player.reel.server.fileUrl(file);
   if (file && url) {
-    add("Open the saved video", () => void window.open(url, "_blank", "noopener"));
-    add("Download the saved video", () => download(url, file.filename));
+    add(say("Open the saved video"), () => void window.open(url, "_blank", "noopener"));
+    add(say("Download the saved video"), () => download(url, file.filename));
   }
   const watched = all.filter(({ reel }) => reel.frames > 0);
-  if (watched.length > 1) add("Play all previews from here together", () => together(player, watched));
+  if (watched.length > 1) add(say("Play all previews from here together"), () => together(player, watched));
   return items;
 }
 

@@ -3,6 +3,7 @@
 /** @import { Take } from "./take.mjs" */
 import { element } from "./dom.mjs";
 import { duration, megabytes, time } from "./format.mjs";
+import { say } from "./words.mjs";
 
 /** Words over the picture: what to do while there is none, and how the run ended. */
 export class Overlay {
@@ -37,8 +38,8 @@ export class Overlay {
   /** @param {Take} take */
   #banner(take) {
     const { state, resume_at_s: at, message } = take.info;
-    if (this.reel.inGap) return "This part is no longer kept by the server.";
-    if (state === "error") return message ?? "The run failed; the console says why.";
+    if (this.reel.inGap) return say("This part is no longer kept by the server.");
+    if (state === "error") return message ?? say("The run failed; the console says why.");
     if (state === "interrupted") return resumeWords(at);
     return null;
   }
@@ -46,50 +47,50 @@ export class Overlay {
 
 /** @param {number|null} at */
 function resumeWords(at) {
-  if (at == null) return "Cancelled. What was made is kept.";
-  return `Cancelled. Press Run to resume at ${time(at).padStart(5, "0")}.`;
+  if (at == null) return say("Cancelled. What was made is kept.");
+  return say("Cancelled. Press Run to resume at {at}.", { at: time(at).padStart(5, "0") });
 }
 
 /** @param {Take} take @param {Reel} reel */
 function stateWord(take, { head }) {
-  if (take.info.state === "paused") return "Run paused";
-  if (take.info.state === "stopping") return "Stopping";
+  if (take.info.state === "paused") return say("Run paused");
+  if (take.info.state === "stopping") return say("Stopping");
   if (!take.growing) return "";
-  return head.following ? "" : "Still generating";
+  return head.following ? "" : say("Still generating");
 }
 
 /** @typedef {{title: string, text: string, facts?: [string, string][], bad?: boolean}} Words */
 
 /** What stands there as long as there is no picture. @param {Reel} reel @returns {Words|null} */
 function card({ take, place }) {
-  if (!take) return { title: "No video yet", text: place.emptyHint() };
+  if (!take) return { title: say("No video yet"), text: place.emptyHint() };
   if (take.frames > 0) return null;
   const { state, message, resume_at_s: at, plan } = take.info;
-  if (state === "error") return { title: "The run failed", text: message ?? "", bad: true };
+  if (state === "error") return { title: say("The run failed"), text: message ?? "", bad: true };
   if (plan && !take.growing) return planWords(plan);
-  if (state === "interrupted") return { title: "Cancelled", text: resumeWords(at) };
-  if (!take.growing) return { title: "No frames", text: message ?? "The run made no frames." };
-  if (plan) return { ...planWords(plan), title: "Waiting for the first chunk" };
-  return { title: "Waiting for the first chunk", text: message ?? "The video appears as it is made." };
+  if (state === "interrupted") return { title: say("Cancelled"), text: resumeWords(at) };
+  if (!take.growing) return { title: say("No frames"), text: message ?? say("The run made no frames.") };
+  if (plan) return { ...planWords(plan), title: say("Waiting for the first chunk") };
+  return { title: say("Waiting for the first chunk"), text: message ?? say("The video appears as it is made.") };
 }
 
 /** @param {import("./types.mjs").Plan} plan @returns {Words} */
 function planWords(plan) {
   /** @type {[string, string][]} */
-  const chunks = plan.chunks == null ? [] : [["chunks", String(plan.chunks)]];
+  const chunks = plan.chunks == null ? [] : [[say("chunks"), String(plan.chunks)]];
   /** @type {[string, string][]} */
-  const decoding = plan.decode_bytes == null ? [] : [["decoding", megabytes(plan.decode_bytes)]];
+  const decoding = plan.decode_bytes == null ? [] : [[say("decoding"), megabytes(plan.decode_bytes)]];
   const length = plan.seconds == null ? "" : ` (${duration(plan.seconds)})`;
   return {
-    title: plan.fits ? "Plan" : "Plan: it does not fit",
+    title: plan.fits ? say("Plan") : say("Plan: it does not fit"),
     text: plan.text,
     bad: !plan.fits,
     facts: [
-      ["frames", `${plan.frames ?? "until Stop"}${length}`],
+      [say("frames"), `${plan.frames ?? say("until Stop")}${length}`],
       ...chunks,
-      ["KV cache", megabytes(plan.kv_bytes)],
+      [say("KV cache"), megabytes(plan.kv_bytes)],
       ...decoding,
-      ["free", megabytes(plan.free_bytes)],
+      [say("free"), megabytes(plan.free_bytes)],
     ],
   };
 }

@@ -7,7 +7,9 @@ import { CHUNK_EVENT, Library, TAKE_EVENT } from "./library.mjs";
 import { Player } from "./player.mjs";
 import { loadStyle } from "./style.mjs";
 import { sharedWithTabs } from "./tabs.mjs";
+import { learn, say } from "./words.mjs";
 
+await learn(navigator.language);
 const key = location.hash.slice(1);
 const clientId = key || (sessionStorage.getItem("clientId") ?? crypto.randomUUID());
 sessionStorage.setItem("clientId", clientId); // so that a reload finds its takes again
@@ -19,7 +21,7 @@ const server = {
 };
 const library = new Library(server);
 const hear = sharedWithTabs(library);
-const hint = key ? "Its frames appear here as they are made." : "Start a run; its frames appear here.";
+const hint = key ? say("Its frames appear here as they are made.") : say("Start a run; its frames appear here.");
 const place = { emptyHint: () => hint, keepLine: null, fork: null };
 const player = new Player(server, place);
 const showNewest = () => player.offer([...library.newest(null).values()]);

@@ -2,6 +2,7 @@
 /** @import { Reel } from "./reel.mjs" */
 /** @import { Session } from "./library.mjs" */
 import { element } from "./dom.mjs";
+import { say } from "./words.mjs";
 
 /** Which take to look at, when one node shows several (two instances of one subgraph). */
 export class TakePicker {
@@ -14,9 +15,9 @@ export class TakePicker {
     this.reel = reel;
     const change = () => reel.load(this.choices[this.select.selectedIndex] ?? null);
     /** @type {HTMLSelectElement} */
-    this.select = element("select", { "aria-label": "Take", change });
+    this.select = element("select", { "aria-label": say("Take"), change });
     /** @type {HTMLElement} */
-    this.element = element("label", { class: "lt-picker", hidden: true }, "Take of node ", this.select);
+    this.element = element("label", { class: "lt-picker", hidden: true }, `${say("Take of node")} `, this.select);
   }
 
   /** @param {Session[]} choices */

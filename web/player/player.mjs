@@ -10,6 +10,7 @@ import { TakePicker } from "./picker.mjs";
 import { Reel } from "./reel.mjs";
 import { ScrubBar } from "./scrub.mjs";
 import { Strip } from "./strip.mjs";
+import { say } from "./words.mjs";
 
 /** One player on the page: a reel, and everything around its picture. */
 export class Player {
@@ -43,13 +44,13 @@ export class Player {
     const { overlay, scrub, deck, live, strip, picker } = this;
     const stage = element(
       "div",
-      { class: "lt-stage", tabindex: 0, role: "group", "aria-label": "Picture; Space plays or pauses",
+      { class: "lt-stage", tabindex: 0, role: "group", "aria-label": say("Picture; Space plays or pauses"),
         click: () => this.#press(), dblclick: () => this.toggleFullscreen() },
       this.reel.screen.element, overlay.card, overlay.banner, overlay.state,
     );
     return element(
       "div",
-      { class: "longtake-player", role: "region", "aria-label": "Streaming preview",
+      { class: "longtake-player", role: "region", "aria-label": say("Streaming preview"),
         "data-longtake-player": true, keydown: playerKeys(this) },
       picker.element, stage, scrub.element, deck.element, deck.fork.said, live.element, strip.element,
     );

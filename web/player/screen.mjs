@@ -1,6 +1,7 @@
 // @ts-check
 /** @import { SavedFile } from "./types.mjs" */
 import { element } from "./dom.mjs";
+import { say } from "./words.mjs";
 
 /** Where frames are drawn; a saved video can take its place. */
 export class Screen {
@@ -9,7 +10,7 @@ export class Screen {
 
   constructor() {
     /** @type {HTMLCanvasElement} */
-    this.canvas = element("canvas", { class: "lt-canvas", role: "img", "aria-label": "Video" });
+    this.canvas = element("canvas", { class: "lt-canvas", role: "img", "aria-label": say("Video") });
     /** @type {HTMLVideoElement|null} */
     this.video = null;
     /** @type {HTMLElement} */
@@ -38,7 +39,7 @@ export class Screen {
   /** @param {string} url @param {SavedFile} file */
   openVideo(url, file) {
     this.closeVideo();
-    const name = `Saved video ${file.filename}`;
+    const name = say("Saved video {file}", { file: file.filename });
     const video = element("video", { class: "lt-video", controls: true, "aria-label": name });
     video.src = url;
     this.element.append(video);

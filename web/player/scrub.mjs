@@ -4,6 +4,7 @@
 import { element } from "./dom.mjs";
 import { time } from "./format.mjs";
 import { Hover } from "./hover.mjs";
+import { say } from "./words.mjs";
 
 const HEIGHT = 22;
 const [TRACK_TOP, TRACK_HEIGHT] = [10, 6];
@@ -24,7 +25,7 @@ export class ScrubBar {
     this.element = element(
       "div",
       {
-        class: "lt-scrub", role: "slider", tabindex: 0, "aria-label": "Position in the shot",
+        class: "lt-scrub", role: "slider", tabindex: 0, "aria-label": say("Position in the shot"),
         "data-capture-wheel": "true",
         pointerdown: (/** @type {PointerEvent} */ event) => this.#press(event),
         pointermove: (/** @type {PointerEvent} */ event) => this.#move(event),
@@ -68,7 +69,7 @@ export class ScrubBar {
 
   update() {
     const { take, frame, frames, fps } = this.reel;
-    const at = frames ? `${time(frame / fps)} of ${time(frames / fps)}, frame ${frame}` : "No frames";
+    const at = frames ? say("{at} of {end}, frame {frame}", { at: time(frame / fps), end: time(frames / fps), frame }) : say("No frames");
     const values = { valuemin: 0, valuemax: Math.max(0, frames - 1), valuenow: frame, valuetext: at };
     for (const [name, value] of Object.entries(values)) {
       this.element.setAttribute(`aria-${name}`, String(value));

@@ -2,6 +2,7 @@
 /** @import { Server, TakeInfo, ChunkInfo } from "./types.mjs" */
 /** @import { Take } from "./take.mjs" */
 import { unpack } from "./wire.mjs";
+import { say } from "./words.mjs";
 
 /** The routes of one take. */
 export class Transport {
@@ -42,7 +43,7 @@ export class Transport {
   control(op, fields = {}) {
     const sent = this.#last.then(async () => {
       const done = (await this.#send(op, fields)) || (await this.#send(op, fields));
-      if (!done) throw new Error("The run does not take this now: it is over, or nothing controls it.");
+      if (!done) throw new Error(say("The run does not take this now: it is over, or nothing controls it."));
     });
     this.#last = sent.catch(() => undefined);
     return sent;
