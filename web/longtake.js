@@ -5,7 +5,7 @@ import { api } from "../../scripts/api.js";
 
 const MODULES = [
   "bitmaps", "bytes", "clock", "deck", "dom", "edits", "fetcher", "fork", "format", "graph",
-  "host", "hover", "insert", "keys", "library", "live", "menu", "overlay", "passage", "picker",
+  "host", "hover", "insert", "keepsakes", "keys", "library", "live", "menu", "overlay", "passage", "picker",
   "player", "reel", "screen", "scrub", "strip", "style", "tabs", "take", "timeline",
   "transport", "wire", "words",
 ];

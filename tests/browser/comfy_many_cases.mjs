@@ -74,3 +74,30 @@ async function pasted(canvas) {
 
 test("classic: a pasted copy has a take of its own, and both play together", onCanvas(classic, pasted));
 test("Nodes 2.0: a pasted copy has a take of its own, and both play together", onCanvas(nodes2, pasted));
+
+/** @param {import("./comfy.mjs").CanvasPage} canvas */
+async function remembered(canvas) {
+  const attach = "**/longtake/attach";
+  await canvas.run(2);
+  await canvas.until(({ state }) => state === "done");
+  await canvas.button(/Play the saved/).waitFor();
+  await canvas.page.route(attach, (route) => route.fulfill({ json: { takes: [] } })); // a server begun anew
+  await canvas.reload();
+  const video = canvas.root.locator("video");
+  await eventually(() => video.evaluate((/** @type {HTMLVideoElement} */ each) => each.videoWidth), 96);
+  await canvas.root.getByText("From an earlier run").waitFor();
+  assert.equal(await canvas.root.getByText("No video yet").isVisible(), false);
+  await canvas.run(2);
+  await canvas.until(({ shown }) => Number(shown) >= 0);
+  assert.equal(await video.count(), 0);
+  await canvas.until(({ state }) => state === "done");
+  await canvas.button(/Play the saved/).waitFor();
+  await canvas.page.route("**/view?**", (route) => route.fulfill({ status: 404 })); // and the file removed
+  await canvas.reload();
+  await canvas.root.getByText("No video yet").waitFor();
+  await canvas.page.unroute(attach);
+  await canvas.page.unroute("**/view?**");
+}
+
+test("classic: after a restart of the server the saved video is there again", onCanvas(classic, remembered));
+test("Nodes 2.0: after a restart of the server the saved video is there again", onCanvas(nodes2, remembered));

@@ -6,6 +6,7 @@ import { test } from "node:test";
 import { ByteStore } from "../../web/player/bytes.mjs";
 import { Playhead } from "../../web/player/clock.mjs";
 import { Fetcher } from "../../web/player/fetcher.mjs";
+import { Keepsakes } from "../../web/player/keepsakes.mjs";
 import { Library } from "../../web/player/library.mjs";
 import { DRIFT_WARNING, remarks } from "../../web/player/strip.mjs";
 import { Take } from "../../web/player/take.mjs";
@@ -222,6 +223,41 @@ test("a kept edit is appended to the timeline, or takes the place of what began 
   assert.equal(withLine("0: a ball\n0:05: a cube,\nspinning\n9: a", "5: a cat"), "0: a ball\n9: a\n5: a cat");
   assert.equal(withLine("a ball\nwithout a time\n5: b", "0: a cat"), "5: b\n0: a cat");
   assert.equal(withLine("", "0: a cat"), "0: a cat");
+});
+
+/** A browser's storage. @param {Map<string, string>} [held] */
+function storage(held = new Map()) {
+  return {
+    getItem: (/** @type {string} */ key) => held.get(key) ?? null,
+    setItem: (/** @type {string} */ key, /** @type {string} */ value) => void held.set(key, value),
+  };
+}
+
+/** @param {number} number */
+const file = (number) => ({ filename: `${number}.mp4`, subfolder: "", type: "output", role: "video" });
+
+test("of each node the file saved last is remembered, for its workflow only", () => {
+  const browser = storage();
+  const before = new Keepsakes(browser);
+  before.keep("w", "7", file(1));
+  before.keep("w", "12:3", file(2));
+  before.keep("other", "7", file(3));
+  before.keep("w", "7", file(4));
+  const after = new Keepsakes(browser);
+  assert.deepEqual([...after.of("w")], [["12:3", file(2)], ["7", file(4)]]);
+  assert.deepEqual([...after.of("other")], [["7", file(3)]]);
+  assert.equal(after.of(null).size + after.of("third").size, 0);
+});
+
+test("a hundred nodes are remembered, and no room for one more is no failure", () => {
+  const keepsakes = new Keepsakes(storage());
+  for (let node = 0; node < 130; node++) keepsakes.keep("w", String(node), file(node));
+  assert.deepEqual([...keepsakes.of("w").keys()], Array.from({ length: 100 }, (_, place) => String(30 + place)));
+  const full = { ...storage(), setItem: () => { throw new Error("QuotaExceededError"); } };
+  const { warn } = console;
+  console.warn = () => {};
+  new Keepsakes(full).keep("w", "7", file(1));
+  console.warn = warn;
 });
 
 test("only as much drift as the engine warns of is a warning", () => {

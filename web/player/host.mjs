@@ -2,6 +2,7 @@
 /** The player inside ComfyUI. The only module that knows the host's `app` and `api`. */
 import { nodeAt, upstream, widgetOf } from "./graph.mjs";
 import { insertBefore } from "./insert.mjs";
+import { Keepsakes } from "./keepsakes.mjs";
 import { CHUNK_EVENT, Library, TAKE_EVENT, nodesOf } from "./library.mjs";
 import { menuItems } from "./menu.mjs";
 import { letThrough } from "./passage.mjs";
@@ -26,6 +27,8 @@ export class Host {
   /** Players by the node they are in. @type {Map<any, Player>} */
   #players = new Map();
   #bindAsked = false;
+  #attached = false; // whether the server has said what takes it knows
+  #keepsakes = new Keepsakes(localStorage);
 
   /** @param {any} app @param {any} api */
   constructor(app, api) {
@@ -64,7 +67,10 @@ export class Host {
     const attach = () => {
       if (!this.api.clientId) return;
       this.api.removeEventListener("status", attach);
-      this.library.attach(this.api.clientId);
+      this.library.attach(this.api.clientId).finally(() => {
+        this.#attached = true;
+        this.bind();
+      });
     };
     this.api.addEventListener("status", attach);
     attach();
@@ -76,6 +82,7 @@ export class Host {
     const player = new Player(this.server, {
       emptyHint: () => hint(node),
       keepLine: (session, line) => this.#keepLine(session, line),
+      keep: (session, file) => this.#keep(session, file),
       fork: (session, seconds) => this.#fork(session, seconds),
     });
     this.#players.set(node, player);
@@ -153,9 +160,18 @@ export class Host {
       const known = found.get(node) ?? [];
       if (!known.includes(session)) found.set(node, [...known, session]);
     }
+    const saved = new Map(this.#attached
+      ? [...this.#keepsakes.of(this.#workflow)].map(([id, file]) => [nodeAt(this.#root, id), file]) : []);
     for (const [node, player] of this.#players) {
-      player.offer(found.get(node) ?? []);
+      player.offer(found.get(node) ?? [], saved.get(node) ?? null);
     }
+  }
+
+  /** @param {Session} session @param {import("./types.mjs").SavedFile} file */
+  #keep(session, file) {
+    const workflow = this.#workflow;
+    if (workflow === null) return;
+    for (const id of nodesOf(session, workflow)) this.#keepsakes.keep(workflow, id, file);
   }
 
   /**

@@ -23,7 +23,8 @@ export class Overlay {
     const { take } = this.reel;
     const words = card(this.reel);
     const banner = take && take.frames > 0 ? this.#banner(take) : null;
-    const state = take && take.frames > 0 ? stateWord(take, this.reel) : "";
+    const earlier = !take && this.reel.screen.video ? say("From an earlier run") : "";
+    const state = take && take.frames > 0 ? stateWord(take, this.reel) : earlier;
     const said = JSON.stringify([words, banner, state]);
     if (said === this.#said) return;
     this.#said = said;
@@ -62,7 +63,8 @@ function stateWord(take, { head }) {
 /** @typedef {{title: string, text: string, facts?: [string, string][], bad?: boolean}} Words */
 
 /** What stands there as long as there is no picture. @param {Reel} reel @returns {Words|null} */
-function card({ take, place }) {
+function card({ take, place, screen }) {
+  if (!take && screen.video) return null;
   if (!take) return { title: say("No video yet"), text: place.emptyHint() };
   if (take.frames > 0) return null;
   const { state, message, resume_at_s: at, plan } = take.info;

@@ -1,5 +1,5 @@
 // @ts-check
-/** @import { Place, Server } from "./types.mjs" */
+/** @import { Place, SavedFile, Server } from "./types.mjs" */
 /** @import { Session } from "./library.mjs" */
 import { Deck } from "./deck.mjs";
 import { element } from "./dom.mjs";
@@ -16,6 +16,8 @@ import { say } from "./words.mjs";
 export class Player {
   #asked = 0; // the animation frame asked for; -1 once disposed
   #visible = true;
+  #kept = ""; // the saved file that the page around was told of
+  #gone = ""; // one of an earlier run that is no longer there
   #resized = new ResizeObserver(() => this.refresh());
   #seen = new IntersectionObserver((entries) => {
     this.#visible = entries[entries.length - 1].isIntersecting;
@@ -57,11 +59,13 @@ export class Player {
   }
 
   /** Show the newest of these takes; the one looked at stays as long as no other comes.
-   * @param {Session[]} sessions the newest last */
-  offer(sessions) {
+   * @param {Session[]} sessions the newest last
+   * @param {SavedFile|null} [saved] by an earlier run, shown where the server knows no take */
+  offer(sessions, saved = null) {
     const come = sessions.filter((session) => !this.picker.choices.includes(session));
     const stays = sessions.find((session) => session === this.reel.session);
     this.show(come.at(-1) ?? stays ?? sessions.at(-1) ?? null, sessions);
+    if (!sessions.length && saved) this.#recall(saved);
   }
 
   /** Show a take out of several that belong here. @param {Session|null} session
@@ -70,6 +74,19 @@ export class Player {
     this.picker.offer(choices);
     this.scrub.hover.hide();
     this.reel.load(session);
+  }
+
+  /** @param {SavedFile} file */
+  #recall(file) {
+    const { screen, server } = this.reel;
+    const url = server.fileUrl(file);
+    if (!url || screen.video || url === this.#gone) return;
+    const onGone = () => {
+      this.#gone = url;
+      this.reel.move(() => {}); // closes it
+    };
+    screen.openVideo(url, file, { playing: false, onGone });
+    this.refresh();
   }
 
   /** Free everything; the player is not used again. */
@@ -95,8 +112,18 @@ export class Player {
     const running = this.reel.tick(now, this.#visible);
     const { overlay, picker, scrub, deck, live, strip } = this;
     for (const view of [overlay, picker, scrub, deck, live, strip]) view.update();
+    this.#keep();
     this.#report();
     if (running && this.#visible) this.refresh();
+  }
+
+  /** Tell the page around of a saved file, once. */
+  #keep() {
+    const { session, place } = this.reel;
+    const file = this.savedVideo();
+    const name = file ? `${session?.take.token} ${file.filename}` : "";
+    if (name && name !== this.#kept && session && file) place.keep?.(session, file);
+    this.#kept = name;
   }
 
   /** What tests and style sheets read. */

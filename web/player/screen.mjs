@@ -36,15 +36,17 @@ export class Screen {
     this.closeVideo();
   }
 
-  /** @param {string} url @param {SavedFile} file */
-  openVideo(url, file) {
+  /** Play a saved video, or only show its beginning. @param {string} url @param {SavedFile} file
+   * @param {{playing?: boolean, onGone?: () => void}} [how] `onGone`: there is no such file */
+  openVideo(url, file, { playing = true, onGone = () => {} } = {}) {
     this.closeVideo();
     const name = say("Saved video {file}", { file: file.filename });
     const video = element("video", { class: "lt-video", controls: true, "aria-label": name });
     video.src = url;
+    video.addEventListener("error", () => this.video === video && onGone());
     this.element.append(video);
     this.video = video;
-    video.play().catch(() => undefined); // a browser may want a press first; the controls are there
+    if (playing) video.play().catch(() => undefined); // a browser may want a press first; the controls are there
   }
 
   closeVideo() {
