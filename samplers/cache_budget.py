@@ -29,8 +29,8 @@ def within_budget(
     if _bytes(_with_window(settings, least), config, dtype) > budget_bytes:
         needed = _bytes(_with_window(settings, least), config, dtype)
         raise BadInput(
-            f"the KV cache's budget is {budget_bytes / 2**30:.2f} GB and {least} latent frames, "
-            f"the sink and one more, take {needed / 2**30:.2f} GB; raise budget_gb, lower "
+            f"the KV cache's budget is {budget_bytes / 2**30:.3g} GB and {least} latent frames, "
+            f"the sink and one more, take {needed / 2**30:.3g} GB; raise budget_gb, lower "
             "sink_frames, width or height, or choose int8 or int4 storage in KV Cache Settings."
         )
     while least < most:
