@@ -2,7 +2,8 @@
 
 On the `meta` device tensors have shapes and lifetimes but no content, so a pass of a large model
 costs milliseconds; counting what is alive at once gives the peak that the real pass will reach,
-from the very code that reaches it. Not seen is what a kernel takes for itself while it runs.
+from the very code that reaches it. What a kernel takes for itself while it runs is not seen, unless
+`scratch` tells it.
 """
 
 from __future__ import annotations
@@ -32,9 +33,13 @@ def shape_only(config: DiTConfig, dtype: torch.dtype) -> WanDiT:
     return tree
 
 
-def peak_bytes(run: Callable[[], object]) -> int:
+Scratch = Callable[[Any, Sequence[Any], Any], int]
+"""Bytes that a kernel takes while it runs, beside what it makes: of operator, arguments, result."""
+
+
+def peak_bytes(run: Callable[[], object], scratch: Scratch | None = None) -> int:
     """The most bytes that tensors made by `run` take at once; those given to it do not count."""
-    live = _LiveBytes()
+    live = _LiveBytes(scratch)
     with torch.no_grad(), _FusedAttention(), live:
         run()
     return live.peak
@@ -43,9 +48,10 @@ def peak_bytes(run: Callable[[], object]) -> int:
 class _LiveBytes(TorchDispatchMode):
     """Counts the storages that come and go."""
 
-    def __init__(self) -> None:
+    def __init__(self, scratch: Scratch | None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch gives it no annotations
         self.peak = 0
+        self._scratch = scratch
         self._now = 0
         self._known: dict[int, weakref.finalize[..., torch.UntypedStorage]] = {}
 
@@ -61,7 +67,8 @@ class _LiveBytes(TorchDispatchMode):
         made = func(*args, **(kwargs or {}))
         for storage in _storages(made):
             self._note(storage, storage.nbytes())
-        self.peak = max(self.peak, self._now)
+        beside = self._scratch(func, args, made) if self._scratch else 0
+        self.peak = max(self.peak, self._now + beside)
         return made
 
     def _note(self, storage: torch.UntypedStorage, count: int) -> None:

@@ -6,8 +6,6 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from torch import nn
-
 from ..attention.kv_storage import DENSE
 from ..attention.placement import ON_DEVICE, InMainMemory, OnDisk
 from ..samplers.cache_plan import planned_bytes, planned_elsewhere
@@ -32,11 +30,6 @@ def cost_line(settings: RolloutSettings, model: Denoiser) -> str:
         f"{memory}, {more} of it for guidance{saved}; {made.evaluations} model evaluations a chunk "
         f"instead of {plain.evaluations}."
     )
-
-
-def weights_line(tree: nn.Module) -> str:
-    """What the model's weights take; the host moves parts of them away where they do not fit."""
-    return f"weights {gigabytes(sum(one.nbytes for one in tree.parameters()))}, "
 
 
 def choice_line(asked: CacheSettings, settings: RolloutSettings) -> str:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from ..errors import BadInput
 from ..model.vae.latent_format import frame_count
-from ..samplers.memory import RolloutMemory
 from ..samplers.settings import RolloutSettings
-from . import costs, host, plan
+from . import costs, fits, host, plan
 from .streams import HostRollout, denoiser, over_journal
 
 
@@ -28,13 +27,11 @@ def say_plan(rollout: HostRollout, length: plan.Length, choice: str = "") -> Non
 
     `choice` is a further sentence: what was chosen in view of the plan.
     """
-    free = host.usable_memory_bytes(rollout.model.device)
-    weights = costs.weights_line(host.module_tree(rollout.claim.model))
-    said = weights + costs.cost_line(rollout.settings, rollout.model) + choice
+    free, weights = host.usable_memory_bytes(rollout.model.device), rollout.weights
+    said = costs.cost_line(rollout.settings, rollout.model) + choice
     short = costs.shortage_elsewhere(rollout.settings, rollout.model)
-    working = 0 if rollout.most_bytes <= free else rollout.working_bytes
-    memory = RolloutMemory(rollout.kv_bytes_planned, working)
-    rollout.plan = plan.plan(length, said, memory, free, short)
+    memory = rollout.memory_beside(weights.counted_bytes, free)
+    rollout.plan = fits.plan(length, said, memory, weights, free, short)
     if not rollout.plan.fits and not rollout.plan_only:
         raise BadInput(rollout.plan.text)
     host.say(

@@ -59,7 +59,9 @@ def with_room(settings: RolloutSettings, claim: Claim, channels: int) -> Rollout
     vae = again.codec.vae
     vae.check_fits(channels)
     memory = vae.decoder_memory(BEFORE + 1, settings.rows, settings.columns)
-    room = Room(vae.patcher, memory.state_bytes + memory.working_bytes)
+    sides = (vae.form.spatial_factor * side for side in (settings.rows, settings.columns))
+    decoding, encoding = memory.state_bytes + memory.working_bytes, vae.encoder_bytes(1, *sides)
+    room = Room(vae.patcher, max(decoding, encoding))
     claim.lasting.append(room)
     claim.beside.add(room)
     return replace(settings, first_again=replace(again, room_bytes=room.room_bytes))

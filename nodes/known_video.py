@@ -105,8 +105,9 @@ class VideoLatents(Sequence["VideoLatent"]):
 
     @property
     def room_bytes(self) -> int:
-        """Bytes that encoding the next pictures allocates, as the host estimates them."""
-        return self._vae.encoder_bytes(self._frames.height, self._frames.width)
+        """Bytes that encoding the next pictures allocates."""
+        frames = self._frames
+        return self._vae.encoder_bytes(FRAMES_PER_LATENT, frames.height, frames.width)
 
     def read(self, index: int) -> Tensor:
         """Normalised latents (c, h, w) on the CPU.

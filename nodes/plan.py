@@ -13,7 +13,6 @@ from torch import Tensor
 from ..attention.cache_policy import CachePolicy
 from ..errors import BadInput
 from ..model.config import PATCH, DiTConfig
-from ..model.vae.decoder_memory import DecoderMemory
 from ..model.vae.latent_format import (
     FORMATS,
     FRAMES_PER_LATENT,
@@ -22,11 +21,8 @@ from ..model.vae.latent_format import (
     latent_frame_count,
 )
 from ..samplers.guidance import Guidance
-from ..samplers.memory import RolloutMemory
 from ..samplers.prompts import PromptTimeline, TimedPrompt, chunk_start, fit_length
 from ..samplers.settings import RolloutSettings, TimedGuidance
-from ..stream.take_record import Plan
-from .costs import gigabytes
 from .reference import PICTURE_CONDITIONS, channels_with_picture
 from .timeline import TimedEmbedding, Timeline
 
@@ -127,46 +123,6 @@ def latent_size(width: int, height: int, channels: int) -> tuple[int, int]:
                 f"{name} is {side}, not a multiple of {step}; use {below} or {below + step}."
             )
     return height // factor, width // factor
-
-
-def plan(
-    length: Length, costs: str, memory: RolloutMemory, free_bytes: int, short: str | None = None
-) -> Plan:
-    """What will be made at what `costs`, and whether its `memory` can fit.
-
-    `short` is why what lies elsewhere cannot.
-    """
-    text, fits = f"{length}; {costs}", memory.total_bytes <= free_bytes
-    if short is not None:
-        text, fits = short, False
-    elif not fits:
-        text = (
-            f"This rollout takes {gigabytes(memory.total_bytes)} ({gigabytes(memory.kv_bytes)} for "
-            f"the KV cache, {gigabytes(memory.working_bytes)} for a pass of the model) and "
-            f"{gigabytes(free_bytes)} are free; lower width, height or window_frames, or choose "
-            "`window + sink`, int8 or int4 storage, or another placement."
-        )
-    return Plan(
-        length.frames, length.seconds, length.chunks,
-        memory.kv_bytes, free_bytes, fits, text,
-    )  # fmt: skip
-
-
-def with_decoding(plan: Plan, memory: RolloutMemory, decoder: DecoderMemory) -> Plan:
-    """The plan once it is known what decodes: passes and decoding come by turns, the rest stays."""
-    working = max(memory.working_bytes, decoder.working_bytes)
-    needed = memory.kv_bytes + decoder.state_bytes + working
-    both = decoder.state_bytes + decoder.working_bytes
-    if not plan.fits:
-        return replace(plan, decode_bytes=both)
-    text = f"{plan.text.removesuffix('.')}; decoding about {gigabytes(both)}."
-    fits = needed <= plan.free_bytes
-    if not fits:
-        text += (
-            f" That is {gigabytes(needed)} at once and {gigabytes(plan.free_bytes)} are free: "
-            "lower width, height or chunk_frames."
-        )
-    return replace(plan, text=text, fits=fits, decode_bytes=both)
 
 
 def check_endless(length: Length, cache: CachePolicy) -> None:

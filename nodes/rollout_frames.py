@@ -21,9 +21,9 @@ from ..stream.take_record import Plan, TakeStats
 from . import host
 from .asked_attention import asked_attention
 from .claim import Claim
+from .fits import with_decoding
 from .frame_source import FrameSource
 from .model_facts import facts
-from .plan import with_decoding
 from .streaming_vae import StreamingVAE, check_belongs
 from .streams import HostRollout
 
@@ -72,10 +72,11 @@ class HostFrames(FrameStream, FrameSource):
     @cached_property
     def plan(self) -> Plan:
         """What was to be expected before the run, decoding included."""
-        rollout = self.rollout
+        rollout, free = self.rollout, self.rollout.plan.free_bytes
         decoder = self.vae.decoder_memory(*rollout.largest_latents)
-        memory = rollout.memory_beside(decoder.state_bytes + decoder.working_bytes)
-        return with_decoding(rollout.plan, memory, decoder)
+        weights = rollout.weights + host.weights(self.vae.patcher)
+        other = decoder.state_bytes + decoder.working_bytes + weights.counted_bytes
+        return with_decoding(rollout.plan, rollout.memory_beside(other, free), decoder, weights)
 
     @property
     def resume_at_s(self) -> float | None:

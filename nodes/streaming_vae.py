@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
@@ -9,21 +11,21 @@ from torch import Tensor, nn
 from ..errors import BadInput
 from ..model.vae.agreement import LEAST, agreement, sees
 from ..model.vae.decoder_memory import DecoderMemory, tiny_decoder_memory
-from ..model.vae.latent_format import FORMATS, FRAMES_PER_LATENT, WAN21, WAN22, LatentFormat
+from ..model.vae.latent_format import FORMATS, FRAMES_PER_LATENT, WAN21, LatentFormat
+from ..model.vae.rehearsal import rehearsed
 from ..model.vae.streaming import StreamingDecoder, StreamingEncoder
 from ..model.vae.taehv_streaming import (
     TAEHVStreamingDecoder,
     TAEHVStreamingEncoder,
 )
-from ..model.vae.taehv_streaming import decoder_state_values as tiny_state_values
 from ..model.vae.tiles import TiledDecoder, tiles
 from ..model.vae.wan22_streaming import Wan22StreamingDecoder, Wan22StreamingEncoder
-from ..model.vae.wan_state import decoder_state_values
 from ..model.vae.wan_streaming import WanStreamingDecoder, WanStreamingEncoder
 from .demo_objects import DemoVAE
 
-WIDEST = {WAN21.channels: 96, WAN22.channels: 256}  # channels at full resolution, official VAEs
 RAW_LATENTS = "longtake_raw_latents"  # set on a host's VAE by Load Wan VAE
+
+FEW = 2  # chunks after which a stream keeps all that it ever does
 
 Decoder = StreamingDecoder | WanStreamingDecoder | TAEHVStreamingDecoder | TiledDecoder
 Encoder = StreamingEncoder | WanStreamingEncoder | TAEHVStreamingEncoder
@@ -49,8 +51,8 @@ class StreamingVAE:
         """What decoding chunks of so many latent frames of this size takes."""
         return tiny_decoder_memory(self.tree, frames, rows, columns, self.patcher.load_device)
 
-    def encoder_bytes(self, height: int, width: int) -> int:
-        """What encoding a few pictures of this size takes, about."""
+    def encoder_bytes(self, pictures: int, height: int, width: int) -> int:
+        """What encoding takes that is fed so many pictures at a time, next to nothing here."""
         return 0
 
     def check_fits(self, channels: int) -> None:
@@ -80,42 +82,58 @@ def check_belongs(vae: StreamingVAE, latent: Tensor, picture: Tensor) -> None:
 
 
 class HostVAE(StreamingVAE):
-    """A VAE of the host's own: the state is known, the host estimates one decode."""
+    """A VAE of the host's own: its layers are rehearsed without weights."""
+
+    def __init__(self, vae: Any, form: LatentFormat) -> None:
+        super().__init__(vae, form)
+        self._rehearsed: dict[tuple[int, ...], DecoderMemory] = {}
+
+    def open_decoder(self) -> Decoder:
+        """A decoder at the start of a video."""
+        return self._decoder_of(self.tree)
+
+    def open_encoder(self) -> Encoder:
+        """An encoder at the start of a video."""
+        return self._encoder_of(self.tree)
 
     def decoder_memory(self, frames: int, rows: int, columns: int) -> DecoderMemory:
-        """What is kept by the decoder's layers, on top the host's own estimate for one decode."""
-        shape = (1, self.form.channels, frames, rows, columns)
-        working = int(self.vae.memory_used_decode(shape, self.dtype))
-        state = int(self._state_values() * rows * columns * self.dtype.itemsize)
-        return DecoderMemory(state, working)
+        """By a rehearsal of chunks, as many as it takes until all is kept that will be."""
+        chunk = frames, self.form.channels, rows, columns
+        return self._memory(self._decoder_of, chunk, FEW if frames > 1 else FEW + 1)
 
-    def encoder_bytes(self, height: int, width: int) -> int:
-        """The host's own estimate for encoding a latent frame."""
-        shape = (1, 3, FRAMES_PER_LATENT, height, width)
-        return int(self.vae.memory_used_encode(shape, self.dtype))
+    def encoder_bytes(self, pictures: int, height: int, width: int) -> int:
+        """By a rehearsal, what is kept included."""
+        at_once = max(pictures, FRAMES_PER_LATENT)  # fewer wait for others
+        made = self._memory(self._encoder_of, (at_once, 3, height, width), FEW + 1)
+        return made.state_bytes + made.working_bytes
 
-    def _state_values(self) -> float:
-        """Numbers that the decoder keeps per row and column of the latent."""
+    def _memory(
+        self, opened: Callable[[Any], Any], shape: tuple[int, ...], times: int
+    ) -> DecoderMemory:
+        if shape not in self._rehearsed:  # pictures and latents have different channels
+            device = self.patcher.load_device
+            self._rehearsed[shape] = rehearsed(
+                self.tree, self.dtype, opened, [shape] * times, device
+            )
+        return self._rehearsed[shape]
+
+    def _decoder_of(self, tree: Any) -> Decoder:
+        raise NotImplementedError
+
+    def _encoder_of(self, tree: Any) -> Encoder:
         raise NotImplementedError
 
 
 class WanVAE(HostVAE):
     """A Wan VAE of either generation; LightVAE is a narrower one."""
 
-    def open_decoder(self) -> WanStreamingDecoder:
-        """A decoder at the start of a video."""
+    def _decoder_of(self, tree: Any) -> WanStreamingDecoder:
         kind = WanStreamingDecoder if self.form is WAN21 else Wan22StreamingDecoder
-        return kind(self.tree, self.dtype)
+        return kind(tree, self.dtype)
 
-    def open_encoder(self) -> WanStreamingEncoder:
-        """An encoder at the start of a video."""
+    def _encoder_of(self, tree: Any) -> WanStreamingEncoder:
         kind = WanStreamingEncoder if self.form is WAN21 else Wan22StreamingEncoder
-        return kind(self.tree, self.dtype)
-
-    def _state_values(self) -> float:
-        """The plan of `wan_state`; a narrower VAE keeps less in proportion."""
-        share = self.tree.decoder.head[0].gamma.shape[0] / WIDEST[self.form.channels]
-        return decoder_state_values(five_b=self.form is WAN22) * share
+        return kind(tree, self.dtype)
 
 
 class TinyVAE(HostVAE):
@@ -127,17 +145,11 @@ class TinyVAE(HostVAE):
         noted = getattr(self.vae, RAW_LATENTS, None)
         return self.tree.latent_format is None if noted is None else noted
 
-    def open_decoder(self) -> TAEHVStreamingDecoder:
-        """A decoder at the start of a video."""
-        return TAEHVStreamingDecoder(self.tree, self.dtype, raw=self.raw)
+    def _decoder_of(self, tree: Any) -> TAEHVStreamingDecoder:
+        return TAEHVStreamingDecoder(tree, self.dtype, raw=self.raw)
 
-    def open_encoder(self) -> TAEHVStreamingEncoder:
-        """An encoder at the start of a video."""
-        return TAEHVStreamingEncoder(self.tree, self.dtype, raw=self.raw)
-
-    def _state_values(self) -> float:
-        """A frame for every memory block."""
-        return tiny_state_values(self.tree)
+    def _encoder_of(self, tree: Any) -> TAEHVStreamingEncoder:
+        return TAEHVStreamingEncoder(tree, self.dtype, raw=self.raw)
 
 
 class TiledVAE(StreamingVAE):
@@ -156,12 +168,12 @@ class TiledVAE(StreamingVAE):
         return self._whole.open_encoder()
 
     def decoder_memory(self, frames: int, rows: int, columns: int) -> DecoderMemory:
-        """Every tile keeps its own; they are decoded one after another."""
+        """Every tile keeps its own, as its size is; they are decoded one after another."""
         sizes = [(t.bottom - t.top, t.right - t.left) for t in tiles(rows, columns, self._side)]
-        memories = [self._whole.decoder_memory(frames, *size) for size in sizes]
-        return DecoderMemory(
-            sum(one.state_bytes for one in memories), max(one.working_bytes for one in memories)
-        )
+        largest = max(sizes, key=math.prod)
+        memory, areas = self._whole.decoder_memory(frames, *largest), map(math.prod, sizes)
+        state = memory.state_bytes * sum(areas) // math.prod(largest)
+        return DecoderMemory(state, memory.working_bytes)
 
 
 def streaming_vae(vae: Any, tile_pixels: int = 0) -> StreamingVAE:

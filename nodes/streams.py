@@ -66,9 +66,14 @@ class HostRollout(Rollout):
         """More than KV cache and passes can take, known without rehearsing one."""
         return max(self._each(most_bytes))
 
-    def memory_beside(self, other_bytes: int) -> RolloutMemory:
+    @property
+    def weights(self) -> host.Weights:
+        """The model's."""
+        return host.weights(self.claim.model)
+
+    def memory_beside(self, other_bytes: int, free_bytes: int) -> RolloutMemory:
         """What is planned for; passes are rehearsed only where the memory might be short."""
-        spare = self.plan.free_bytes - self.most_bytes - other_bytes
+        spare = free_bytes - self.most_bytes - other_bytes
         return RolloutMemory(self.kv_bytes_planned, self.working_bytes if spare < 0 else 0)
 
     @property

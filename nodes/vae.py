@@ -107,7 +107,8 @@ class VAEEncodeStream(io.ComfyNode):
         latents = []
         async for piece in _pieces(pixels, vae.form.spatial_factor):
             host.check_interrupted()
-            host.claim([vae.patcher], encoder.state_bytes)
+            room = vae.encoder_bytes(len(piece), *piece.shape[-2:]) - encoder.state_bytes
+            host.claim([vae.patcher], max(0, room))
             latents.append(encoder.feed(piece.to(vae.device)).cpu())
         rest = encoder.drain()
         latents += [] if rest is None else [rest.cpu()]

@@ -56,7 +56,7 @@ def test_the_plan_of_frames_counts_their_decoding(
     frames = bench.frames(plan_only=True)
     rollout, decode = frames.rollout, frames.plan.decode_bytes
     assert rollout.plan.decode_bytes is None and decode > 3 * 32 * 32 * 4 * 9  # its pictures
-    assert "; decoding about " in frames.plan.text
+    assert "; decoding " in frames.plan.text
     memory = frames.vae.decoder_memory(*rollout.largest_latents)
     assert decode == memory.state_bytes + memory.working_bytes and memory.state_bytes > 0
     working = max(rollout.working_bytes, memory.working_bytes)

@@ -168,7 +168,9 @@ def test_the_snap_and_the_memory_are_said(bench: Bench, caplog: pytest.LogCaptur
     caplog.set_level(logging.INFO, "longtake")
     bench.rollout(length=1.0, length_unit="seconds")
     assert "21 frames (1.3 s) in 2 chunks: the 16 asked for (1.0 s), up to a whole" in caplog.text
-    assert re.search(r"weights 0\.\d MB, KV cache \d", caplog.text)
+    assert re.search(
+        r"weights 0\.\d MB \(in memory already, not counted again\), KV cache \d", caplog.text
+    )
 
 
 def test_a_prompt_after_the_end_is_pointed_out(

@@ -233,18 +233,6 @@ def test_a_length_of_0_has_no_end() -> None:
         plan.check_endless(endless, FullHistory())
 
 
-def test_a_plan_says_what_will_be_made_and_whether_it_fits() -> None:
-    from longtake.nodes import plan
-    from longtake.samplers.memory import RolloutMemory
-
-    length = plan.snapped_length(33.0, plan.FRAMES, 16.0, 3)
-    fits = plan.plan(length, "KV cache 1.0 GB.", RolloutMemory(2**30, 0), 2**31)
-    assert (fits.frames, fits.seconds, fits.chunks, fits.fits) == (33, 33 / 16, 3, True)
-    assert fits.text == "33 frames (2.1 s) in 3 chunks; KV cache 1.0 GB."
-    too_much = plan.plan(length, "KV cache 8.0 GB.", RolloutMemory(2**33, 2**32), 2**31)
-    assert not too_much.fits and "takes 12.0 GB" in too_much.text
-
-
 @pytest.mark.parametrize(
     ("line", "guidance", "over_s"),
     [

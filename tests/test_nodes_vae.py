@@ -23,10 +23,10 @@ CPU = torch.device("cpu")
 
 def host_vae(tree: Any, channels: int) -> Any:
     """What nodes use of the host's VAE, around a module tree."""
-    patcher = SimpleNamespace(load_device=CPU, partially_load=lambda device: 0)
+    patcher = SimpleNamespace(load_device=CPU, partially_load=lambda device: 0, model=tree)
     return SimpleNamespace(
         first_stage_model=tree, latent_channels=channels, device=CPU, vae_dtype=torch.float32,
-        patcher=patcher, memory_used_decode=lambda shape, dtype: 1000 * shape[-1] * shape[-2],
+        patcher=patcher,
     )  # fmt: skip
 
 
@@ -37,8 +37,7 @@ def wan22() -> tuple[Any, Any]:
     tree = vaes.tree(theirs)
     decoder = tree.decoder
     decoder.conv1, decoder.middle, decoder.upsamples = decoder.conv_in, [], decoder.up_blocks
-    decoder.head = nn.ModuleList([nn.Identity()])
-    decoder.head[0].gamma = torch.ones(16)
+    decoder.head = []
     return theirs, host_vae(tree, 48)
 
 
@@ -138,10 +137,13 @@ def test_tiles_need_the_memory_of_one_and_keep_what_all_keep(bench: Bench) -> No
 
     _, vae = wan22()
     whole, tiled = streaming_vae(vae), streaming_vae(vae, 64)
-    assert whole.decoder_memory(3, 20, 30).working_bytes == 1000 * 600
     tile, two = whole.decoder_memory(3, 4, 4), tiled.decoder_memory(3, 4, 7)
-    assert two.working_bytes == tile.working_bytes == 1000 * 16  # 64 pixels are 4 latent columns
-    assert two.state_bytes == 2 * tile.state_bytes
+    assert two.working_bytes == tile.working_bytes > 0  # 64 pixels are 4 latent columns
+    assert two.state_bytes == 2 * tile.state_bytes > 0
+    decoder = tiled.open_decoder()
+    for _ in range(3):
+        decoder.feed(randn(1, 48, 6, 7))
+    assert decoder.state_bytes == tiled.decoder_memory(1, 6, 7).state_bytes
 
 
 def test_tiles_are_chosen_at_the_decoder(bench: Bench) -> None:

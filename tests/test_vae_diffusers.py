@@ -6,12 +6,11 @@ the reference.
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from longtake.model.vae.latent_format import denormalise, frame_count, normalise
 from longtake.model.vae.wan22_streaming import Wan22StreamingDecoder, Wan22StreamingEncoder
@@ -47,10 +46,10 @@ def vae(name: str) -> Any:
 
 def tree(model: Any) -> Any:
     """Its parts under the official names that our streaming uses."""
-    return SimpleNamespace(
-        decoder=model.decoder, encoder=model.encoder, conv1=model.quant_conv,
-        conv2=model.post_quant_conv,
-    )  # fmt: skip
+    made = nn.Module()
+    made.decoder, made.encoder = model.decoder, model.encoder
+    made.conv1, made.conv2 = model.quant_conv, model.post_quant_conv
+    return made
 
 
 @pytest.mark.parametrize("split", SPLITS, ids=str)

@@ -118,16 +118,6 @@ class TAEHVStreamingEncoder:
         return self.feed(self._waiting[-1:].expand(missing, -1, -1, -1))
 
 
-def decoder_state_values(tree: Any) -> int:
-    """Numbers that a decoder keeps per row and column of the latent."""
-    values, scale = 0.0, 1.0
-    for layer in tree.decoder:
-        scale *= layer.scale_factor if hasattr(layer, "scale_factor") else 1
-        if _is_memory_block(layer):
-            values += layer.conv[-1].out_channels * scale**2
-    return int(values)
-
-
 def _through(layers: Iterable[Any], x: Tensor, memory: Memory) -> Tensor:
     """Frames x (t, c, h, w) through all layers at once; `memory` becomes that of the last one."""
     blocks = 0

@@ -37,7 +37,8 @@ Everything used of the host, which is also all that the stand-in (`headless/stan
                               model_options, wrappers, object_patches, injections, patches_uuid,
                               patches -> {name: [(strength, patch, strength_model, ...)]}, clone(),
                               backup -> {name: a tuple with the unpatched weight},
-                              attachments, set_attachments(key, value), cached_patcher_init
+                              attachments, set_attachments(key, value), cached_patcher_init;
+                              partially_unload where it can leave parts in main memory
     of a VIDEO                get_stream_source() -> a path or io.BytesIO; newer cores:
                               get_active_trim_window() -> (start, duration), get_duration()
     of an AUDIO               waveform (1, channels, n), sample_rate
@@ -60,6 +61,7 @@ from .loras import (
     with_lora_factor,
 )
 from .memory import (
+    Weights,
     cast,
     claim,
     claim_whole,
@@ -70,6 +72,7 @@ from .memory import (
     manage,
     runtime_device,
     usable_memory_bytes,
+    weights,
 )
 from .models import (
     attach,
@@ -119,6 +122,7 @@ __all__ = [
     "ModelPatcher",
     "OutputFile",
     "Progress",
+    "Weights",
     "attach",
     "attached",
     "build_diffusion_model",
@@ -162,6 +166,7 @@ __all__ = [
     "upscaling_bytes",
     "usable_memory_bytes",
     "warn",
+    "weights",
     "weights_and_patches",
     "with_lora",
     "with_lora_factor",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import comfy.model_management
@@ -66,6 +67,43 @@ def cast(parameter: Tensor, device: torch.device) -> Tensor:
 def runtime_device() -> torch.device:
     """Where the host keeps LATENT and IMAGE tensors between nodes."""
     return comfy.model_management.intermediate_device()
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Bytes of models' weights: all; those that `usable_memory_bytes` does not take for used
+    already; and how few of these the host can have on the device at once.
+    """
+
+    total_bytes: int
+    counted_bytes: int
+    least_bytes: int
+
+    def __add__(self, other: Weights) -> Weights:
+        """Of both."""
+        return Weights(
+            self.total_bytes + other.total_bytes,
+            self.counted_bytes + other.counted_bytes,
+            self.least_bytes + other.least_bytes,
+        )
+
+
+def weights(patcher: Any) -> Weights:
+    """Those of a MODEL or of a VAE's patcher.
+
+    In main memory they are there and not free, unless they are still elsewhere. Of a card all that
+    there is counts as usable, so all of them count; a host that can leave parts of a model in main
+    memory needs no more on the card at once than the largest module.
+    """
+    modules = [[one.nbytes for one in module.parameters(recurse=False)]
+               for module in patcher.model.modules()]  # fmt: skip
+    total = sum(map(sum, modules))
+    if patcher.load_device.type == "cpu":
+        elsewhere = [one for one in patcher.model.parameters() if one.device.type != "cpu"]
+        missing = sum(one.nbytes for one in elsewhere)
+        return Weights(total, missing, missing)
+    in_parts = hasattr(patcher, "partially_unload")
+    return Weights(total, total, max(map(sum, modules)) if in_parts else total)
 
 
 def usable_memory_bytes(device: torch.device) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,10 +14,11 @@ from longtake.model.vae.latent_format import WAN21, WAN22, denormalise, normalis
 from longtake.model.vae.taehv_streaming import (
     TAEHVStreamingDecoder,
     TAEHVStreamingEncoder,
-    decoder_state_values,
 )
 from longtake.model.vae.wan22_streaming import Wan22StreamingDecoder, Wan22StreamingEncoder
 from longtake.model.vae.wan_state import decoder_state_values as wan_state_values
+
+from .test_core_vae import WITHIN, allocated
 
 ROWS, COLUMNS = 2, 3
 SPLITS = [[1] * 5, [3, 2], [0, 2, 0, 3]]
@@ -145,7 +147,39 @@ def test_tiny_decode_equals_the_hosts_for_every_chunking(
     decoder = TAEHVStreamingDecoder(tiny, torch.float32, raw=raw)
     ours = fed(decoder, latents, split)
     torch.testing.assert_close(ours, whole, rtol=0, atol=1e-5)
-    assert decoder.state_bytes == decoder_state_values(tiny) * ROWS * COLUMNS * 4
+
+
+@pytest.mark.parametrize("kind", ["wan22", "taew2_1", "taew2_2"])
+def test_peaks_are_within_5_percent_of_the_plan(core: Any, kind: str) -> None:
+    from longtake.nodes.streaming_vae import streaming_vae
+
+    tree, form, cpu = tree_of(kind), WAN21 if kind == "taew2_1" else WAN22, torch.device("cpu")
+    vae = streaming_vae(
+        SimpleNamespace(
+            first_stage_model=tree, latent_channels=form.channels, device=cpu,
+            vae_dtype=torch.float32, patcher=SimpleNamespace(load_device=cpu),
+        )
+    )  # fmt: skip
+    decoder, encoder = vae.open_decoder(), vae.open_encoder()
+    latents = torch.zeros(2, vae.form.channels, 8, 12)
+    pictures = torch.zeros(4, 3, 8 * form.spatial_factor, 12 * form.spatial_factor)
+    planned = vae.decoder_memory(2, 8, 12)
+    decoding = allocated(decoder, latents)
+    assert decoder.state_bytes == planned.state_bytes
+    assert abs(decoding / (planned.state_bytes + planned.working_bytes) - 1) <= WITHIN
+    encoding = vae.encoder_bytes(4, *pictures.shape[-2:])
+    assert abs(allocated(encoder, pictures) / encoding - 1) <= WITHIN
+
+
+def tree_of(kind: str) -> Any:
+    """Random, and wide enough for kernels to work as they do at full width."""
+    from comfy.ldm.wan.vae2_2 import WanVAE
+    from comfy.taesd.taehv import TAEHV
+
+    if kind == "wan22":
+        sizes = {"dim": 32, "dec_dim": 32, "z_dim": 48}
+        return randomised(WanVAE(**sizes, temperal_downsample=[False, True, True]))
+    return randomised(TAEHV(16 if kind == "taew2_1" else 48))
 
 
 @pytest.mark.parametrize("raw", [False, True], ids=["taew", "lighttae"])

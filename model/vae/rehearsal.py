@@ -1,0 +1,119 @@
+"""What streaming a video through a VAE takes, whoever wrote its layers: the stream itself, run over
+their twins without weights.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from ..memory import META, peak_bytes
+from .decoder_memory import DecoderMemory
+
+ATTENTION = "optimized_attention"  # what the host chose for a block, by asking the device
+CONVOLUTION = torch.ops.aten.convolution.default
+BLOCK = 16  # channels that oneDNN lays side by side
+ONE_DNN = (torch._C._ConvBackend.Mkldnn, torch._C._ConvBackend.MkldnnEmpty)  # type: ignore[attr-defined]
+
+
+class Streams(Protocol):
+    """A streaming decoder or encoder."""
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes that it keeps."""
+
+    def feed(self, x: Tensor) -> Tensor:
+        """What is ready after `x`."""
+
+
+def rehearsed(
+    tree: nn.Module,
+    dtype: torch.dtype,
+    opened: Callable[[Any], Streams],
+    parts: Sequence[Sequence[int]],
+    device: torch.device,
+) -> DecoderMemory:
+    """Memory of the stream that `opened` starts over a tree, once it was fed float32 tensors of the
+    shapes of `parts`, on `device`; these are counted, the weights, in `dtype`, are not.
+    """
+    stream = opened(twin(tree, dtype))
+
+    def run() -> None:
+        for shape in parts:
+            stream.feed(torch.empty(*shape, device=META))
+
+    with torch.inference_mode(False), torch.no_grad(), _Cudnn():
+        most = peak_bytes(run, _beside_on_cpu if device.type == "cpu" else None)
+    return DecoderMemory(stream.state_bytes, most - stream.state_bytes)
+
+
+def twin(tree: nn.Module, dtype: torch.dtype, seen: dict[nn.Module, Any] | None = None) -> Any:
+    """The same modules without weights; the tree is left as it is, wherever its weights are."""
+    seen = {} if seen is None else seen
+    if tree in seen:
+        return seen[tree]
+    made = seen[tree] = copy.copy(tree)
+    for kind in ("_parameters", "_buffers"):
+        own: Mapping[str, Tensor | None] = getattr(tree, kind)
+        setattr(made, kind, {name: _shape_of(one, dtype) for name, one in own.items()})
+    made._modules = {
+        name: None if one is None else twin(one, dtype, seen) for name, one in tree._modules.items()
+    }
+    if hasattr(made, ATTENTION):
+        setattr(made, ATTENTION, _attention)
+    return made
+
+
+def _shape_of(value: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    if value is None:
+        return None
+    made = torch.empty(value.shape, dtype=dtype, device=META)
+    return nn.Parameter(made, requires_grad=False) if isinstance(value, nn.Parameter) else made
+
+
+def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """As fused kernels do it: copies of what they are given (b, c, h, w), and the output."""
+    copies = [one.clone(memory_format=torch.contiguous_format) for one in (q, k, v)]
+    return torch.empty_like(copies[0])
+
+
+def _beside_on_cpu(func: Any, args: Sequence[Any], made: Any) -> int:
+    """What a convolution takes on the processor beside its output: oneDNN's input, weights and
+    output in layouts of blocked channels, and the last until it is copied out; torch's own, the
+    values below the kernel at every place.
+    """
+    if func is not CONVOLUTION:
+        return 0
+    x, weight = args[:2]
+    backend = torch._C._select_conv_backend(_alike(x), _alike(weight), None, *args[3:])
+    if backend not in ONE_DNN:
+        places = made.nbytes // len(weight)
+        return int(places * weight[0].numel()) if weight[0, 0].numel() > 1 else 0
+    into, out = (BLOCK * -(-one.shape[1] // BLOCK) / one.shape[1] for one in (x, made))
+    of_input = into * x.nbytes if x.shape[1] >= BLOCK else 0  # a few channels are read as they lie
+    copies = of_input + into * out * weight.nbytes
+    return int(out * made.nbytes + max(0, copies - made.nbytes))
+
+
+def _alike(meta: Tensor) -> Tensor:
+    """A tensor on the processor of that shape, in no memory."""
+    return torch.empty(1, dtype=meta.dtype).expand(meta.shape)
+
+
+class _Cudnn(TorchFunctionMode):
+    """A convolution that hosts call by its kernel's name, which has no shape function."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        if func is not torch.cudnn_convolution:
+            return func(*args, **(kwargs or {}))
+        x, weight, padding, stride, dilation, groups = args
+        none = [0] * len(stride)
+        return torch.convolution(x, weight, None, stride, padding, dilation, False, none, groups)
