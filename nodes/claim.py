@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import torch
@@ -50,6 +50,11 @@ class Claim:
         if self.load_s is None:
             self.load_s = time.perf_counter() - began
         return host.module_tree(self.model)
+
+    def sources(self, sources: Iterable[Beside]) -> None:
+        """Ask for the VAEs alone that known latents are still to be read by."""
+        for one in sources:
+            host.claim([one.patcher], one.room_bytes)
 
     def weigh_lora(self, factor: float) -> None:
         """Multiply the strength of all LoRAs on the model from the next claim on."""

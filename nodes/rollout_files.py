@@ -99,6 +99,7 @@ class SaveRollout(io.ComfyNode):
                 progress.advance(count)
             if with_state and count:
                 state = rollout.run.state_after(count)
+        rollout.claim.sources(rollout.settings.known.sources)
         file = host.output_file(filename_prefix, SUFFIX)
         beside = Beside(_report(rollout, meter, str(file.path)), picture, _guided(rollout),
                         rollout.fps, state)  # fmt: skip

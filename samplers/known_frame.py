@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from torch import Tensor
@@ -41,13 +41,14 @@ class KnownFrame:
     1 is not known at all, and between the two what survives that much noise is kept.
 
     It is part of the chunk it falls in; so many latent frames `ahead` of that it is seen already.
+    `digest` names the latents: by their values, unless they were to come and have a name already.
     """
 
     frame: int
     latents: Tensor | Coming = field(repr=False, compare=False)
     level: float = 0.0
     ahead: int = 0
-    digest: str = field(init=False)
+    digest: str = ""
 
     def __post_init__(self) -> None:
         if self.frame < 0:
@@ -60,7 +61,8 @@ class KnownFrame:
             )
         if isinstance(self.latents, Tensor):
             self._check(self.latents)
-            object.__setattr__(self, "digest", embedding_digest(self.latents))
+            name = self.digest or embedding_digest(self.latents)
+            object.__setattr__(self, "digest", name)
         else:
             object.__setattr__(self, "digest", self.latents.digest)
 
@@ -71,6 +73,10 @@ class KnownFrame:
         latents = self.latents.read()
         self._check(latents)
         return latents
+
+    def here(self) -> KnownFrame:
+        """The same, with latents that need not be read any more, under the name they have."""
+        return replace(self, latents=self.read().cpu())
 
     def _check(self, latents: Tensor) -> None:
         if not latents.isfinite().all():

@@ -31,6 +31,7 @@ from ..attention.temp_policy import TempCache
 from ..errors import BadInput
 from ..model.vae.tiny import TinyVAE, TinyVAEConfig
 from ..samplers.guidance.scores import Motion, Palette, Pictures, Region
+from ..samplers.known_frame import KnownFrame
 from ..samplers.multistep import DPMSolverPP2M, UniPC2
 from ..samplers.process import Flow, VariancePreserving
 from ..samplers.schedule import Staggered
@@ -48,7 +49,8 @@ KIND, TENSOR = "is", "tensor"
 
 
 def to_record(settings: RolloutSettings) -> tuple[Any, dict[str, Tensor]]:
-    """The settings as JSON, and the tensors (on the CPU) that it names.
+    """The settings as JSON, and the tensors (on the CPU) that it names. Known latents that were to
+    come, those of a video, are read for it.
 
     Where the KV cache lies is no part of them: the machine that reads it may be another.
     """
@@ -74,6 +76,8 @@ def _written(value: object, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, Pictures):
         weights = {k: _written(v, tensors) for k, v in value.decoder.state_dict().items()}
         return {KIND: "Pictures", "config": _written(value.decoder.config, tensors), "vae": weights}
+    if isinstance(value, KnownFrame) and not isinstance(value.latents, Tensor):
+        value = value.here()
     if dataclasses.is_dataclass(value) and type(value).__qualname__ in known_types():
         fields = ((f.name, getattr(value, f.name)) for f in dataclasses.fields(value) if f.init)
         written = {name: _written(one, tensors) for name, one in fields}

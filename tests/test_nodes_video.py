@@ -173,14 +173,26 @@ def test_another_rate_and_generated_frames_are_refused(bench: Bench, tmp_path: P
         bench.run("LongtakeKnownVideo", frames=bench.frames(), vae=vae, level=0.5)
 
 
-def test_a_shot_with_a_video_is_not_saved_with_its_recipe(bench: Bench, tmp_path: Path) -> None:
-    from longtake.stream.recipe import to_record
-
-    frames, _ = read(bench, video(tmp_path, 1))
-    _, _, vae = bench.run("LongtakeLoadDemoModel")
+def test_a_saved_shot_with_a_video_goes_on_without_the_video(bench: Bench, tmp_path: Path) -> None:
+    """Its latents are in the file, under the names that they had; fork, bits and addresses too."""
+    given = video(tmp_path, 2)
+    frames, _ = read(bench, given)
+    model, clip, vae = bench.run("LongtakeLoadDemoModel")
     [known] = bench.run("LongtakeKnownVideo", frames=frames, vae=vae, level=0.5)
-    with pytest.raises(BadInput, match="uses a VideoLatent, which a file cannot hold"):
-        to_record(shot(bench, 1.0, known).settings)
+    rollout = shot(bench, 1.5, known)
+    shown = bench.shown("LongtakeSaveRollout", rollout=rollout)
+    name = f"longtake/{shown['longtake_files'][0]['filename']} [output]"
+    whole = [one.latents for one in rollout.chunks]
+    Path(given.file).unlink()
+    for path in rollout.journal.folder.iterdir():
+        path.unlink()
+    [loaded] = bench.run("LongtakeLoadRollout", file=name, model=model, clip=clip)
+    assert loaded.key(2) == rollout.key(2) and loaded.settings.known.sources == []
+    for path in rollout.journal.folder.glob("*.safetensors"):
+        path.unlink()  # so that all is made again, of what the file knows
+    again = [one.latents for one in loaded.chunks]
+    assert len(again) == len(whole) == 3
+    assert all(torch.equal(one, other) for one, other in zip(again, whole, strict=True))
 
 
 def test_redrawing_a_long_video_holds_no_more_than_a_short_one(
