@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from longtake.attention.cache_policy import RebuiltWindow, WindowSink
+from longtake.attention.cache_policy import CachePolicy, RebuiltWindow, WindowSink
 from longtake.attention.packed_store import Packed
 from longtake.attention.quantize import INT8
+from longtake.attention.temp_policy import TempCache
 from longtake.errors import BadInput
 from longtake.model.vae.streaming import StreamingDecoder, StreamingEncoder
 from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig, decode_all, encode_all
@@ -112,6 +113,8 @@ def test_the_vaes_memory_is_in_the_plan() -> None:
     assert rollout_memory(chosen, TINY, torch.float32).working_bytes == 10**9
 
 
-def test_a_kept_window_cannot_begin_anew() -> None:
+@pytest.mark.parametrize("kept", [WindowSink(WINDOW), TempCache(WINDOW)], ids=["window", "temp"])
+def test_a_kept_window_cannot_begin_anew(kept: CachePolicy) -> None:
+    """Nor can merged entries, which are of no frame alone: the two are never in force at once."""
     with pytest.raises(BadInput, match="choose the policy `rebuilt window`"):
-        settings(cache=WindowSink(WINDOW), first_again=AGAIN)
+        settings(cache=kept, first_again=AGAIN)

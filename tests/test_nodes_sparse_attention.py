@@ -140,13 +140,18 @@ def test_a_budget_holds_for_the_entries_that_take_a_windows_place(bench: Bench) 
     assert kept.kv_bytes_planned <= budget < planned(temp_cache=True).kv_bytes_planned
 
 
-def test_temp_cache_over_a_full_history_is_refused(bench: Bench) -> None:
-    model, clip, _ = bench.run("LongtakeLoadDemoModel")
+@pytest.mark.parametrize(
+    "asked", [{"policy": "full"}, {"policy": "rebuilt window", "first_latent": "re-encode"}]
+)
+def test_temp_cache_over_anything_but_a_plain_window_is_refused(
+    bench: Bench, asked: dict[str, str]
+) -> None:
+    model, clip, vae = bench.run("LongtakeLoadDemoModel")
     [model] = bench.run("LongtakeSparseAttention", model=model, temp_cache=True)
     [prompts] = bench.run("LongtakePromptTimeline", clip=clip, text="a red ball")
     [schedule] = bench.run("LongtakeSchedule", steps=1)
-    [cache] = bench.run("LongtakeKVCacheSettings", policy="full")
-    with pytest.raises(BadInput, match="window \\+ sink"):
+    [cache] = bench.run("LongtakeKVCacheSettings", sink_frames=0, vae=vae, **asked)
+    with pytest.raises(BadInput, match="TempCache .* takes the place of a plain window; choose"):
         bench.run(
             "LongtakeSampler", model=model, prompts=prompts, schedule=schedule, kv_cache=cache,
             width=32, height=32, length=9.0,
