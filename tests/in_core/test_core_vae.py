@@ -184,6 +184,19 @@ def test_the_hosts_vae_object_is_planned_claimed_and_streams(core: Any) -> None:
     assert all(t.untyped_storage().nbytes() == t.nbytes for t in stored)  # no views
 
 
+def test_weights_count_once_wherever_the_host_has_them(core: Any) -> None:
+    """In main memory they are not free any more; of a card they all count, or the largest layer."""
+    from longtake.nodes import host
+
+    patcher = host_vae(core, 24, torch.float32).patcher
+    core.model_management.load_models_gpu([patcher])
+    assert host.weights(patcher) == host.Weights(patcher.model_size(), 0, 0)
+    patcher.load_device = torch.device("cuda")
+    on_card = host.weights(patcher)
+    assert on_card.total_bytes == on_card.counted_bytes == patcher.model_size()
+    assert 0 < 4 * on_card.least_bytes < on_card.total_bytes
+
+
 def test_a_vae_of_other_latents_or_another_kind_is_refused(core: Any) -> None:
     from longtake.errors import BadInput
     from longtake.nodes.streaming_vae import streaming_vae
