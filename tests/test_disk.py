@@ -20,6 +20,7 @@ from longtake.stream import snapshots
 from longtake.stream.records import records
 from longtake.stream.room import collect
 
+from .small_disk import small_disk
 from .test_fork import assert_same_bits
 from .test_resume import ENDING, rollout
 
@@ -79,18 +80,8 @@ def test_a_disk_that_fails_at_any_write_costs_no_finished_chunk(
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A real file system of its own."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={SMALL}", "tmpfs", str(folder)]
-    try:
-        mounted = subprocess.run(mount, capture_output=True).returncode == 0
-    except FileNotFoundError:
-        mounted = False
-    if not mounted:
-        pytest.skip("a tmpfs cannot be mounted here")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with small_disk(tmp_path / "disk", SMALL) as folder:
+        yield folder
 
 
 def test_a_run_on_a_really_full_disk_goes_on_when_there_is_room(disk: Path, tmp_path: Path) -> None:

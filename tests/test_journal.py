@@ -21,6 +21,8 @@ from longtake.errors import BadInput, StorageError
 from longtake.stream import lock as lock_module
 from longtake.stream.journal import Journal, next_key, root_key
 
+from .small_disk import small_disk
+
 ROOT = Path(__file__).resolve().parents[1]
 META = {"device": "cpu", "torch": "2"}
 posix = pytest.mark.skipif(os.name != "posix", reason="kill -9 and lock files as on POSIX")
@@ -211,17 +213,8 @@ def test_what_keeps_an_entry_from_the_disk_is_said_with_the_next_one_or_at_the_e
 
 @pytest.fixture
 def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "tiny"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
-    try:
-        mounted = subprocess.run(mount, capture_output=True).returncode == 0
-    except FileNotFoundError:
-        mounted = False
-    if not mounted:
-        pytest.skip("a tmpfs cannot be mounted here")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with small_disk(tmp_path / "tiny", "256k") as folder:
+        yield folder
 
 
 def test_a_really_full_disk(tiny_disk: Path) -> None:
