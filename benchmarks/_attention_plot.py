@@ -13,8 +13,9 @@ import click
 
 from ..errors import BadInput
 from ..training.command import reporting
-from ._attention_recall import FULL, FULL_INT8, SHARES
+from ._attention_recall import FULL, FULL_INT8, KINDS, SHARES, half_way
 from ._attention_speed import LONG_CASES
+from .attention_recall import AWAY
 
 FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 INCHES = (10.0, 4.0)
@@ -33,10 +34,12 @@ def times(speed: dict[str, Any]) -> dict[str, list[tuple[int, float, float, floa
 
 
 def agreements(recall: dict[str, Any]) -> dict[str, list[tuple[float, float, float, float]]]:
-    """By kind of memory: megabytes, agreement and the bounds of its interval, of the first turn."""
+    """By kind of memory: megabytes, agreement and the bounds of its interval, of the longest course
+    whose history the model was trained for.
+    """
     figures = recall["figures"]
-    turn = next(iter(figures)).split(": ")[0]
-    names = {kind: [f"{kind}, {share:.0%}" for share in SHARES] for kind in ("window", "TempCache")}
+    turn = f"{half_way(AWAY[-1])}, history {half_way(AWAY[-1]).history}"
+    names = {kind: [f"{kind}, {share:.0%}" for share in SHARES] for kind in KINDS}
     found = {}
     for kind, members in {**names, FULL: [FULL], FULL_INT8: [FULL_INT8]}.items():
         rows = [(figures[f"{turn}: MB: {one}"], figures[f"{turn}: {one}"]) for one in members]

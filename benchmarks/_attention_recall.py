@@ -1,15 +1,16 @@
 """Scenery that comes back after the camera turned round, by what keeps the history.
 
-A true clip whose camera pans away for so many latent frames, turns, and comes back for about nine.
-The next chunk must show columns that left the picture some 20 latent frames ago; it is denoised
-over each memory. (What left longer ago the embedded model hardly finds again even in all of its
-history.) Keys and values of the history are those of dense attention, the same for all, so nothing
-but what a memory keeps makes a difference.
+A true clip whose camera pans away for so many latent frames, turns, and comes back for some. The
+next chunk must show columns that left the picture twice as long ago as the camera has been coming
+back; it is denoised over each memory. Half of the way back that is as many latent frames as the
+camera went away, which no window of half of the history reaches. Keys and values of the history are
+those of dense attention, the same for all, so nothing but what a memory keeps makes a difference.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -31,7 +32,7 @@ from ..training.attributes import caption, random_values
 from ..training.clips import latent_start
 from ..training.dataset import encode_shots
 from ..training.kit import Kit
-from ..training.measures import AFTER_TURN, HELD_OUT_SEED, entering_agreement
+from ..training.measures import HELD_OUT_SEED, entering_agreement
 from ..training.renderer import render
 from ..training.world import Shot, scene
 
@@ -39,6 +40,28 @@ CHUNK = DEMO.chunk_frames
 DECODED_BEFORE = 6  # latent frames, so that the decoder has its memory
 SHARES = (0.10, 0.25, 0.50)
 FULL, FULL_INT8 = "full", "full, int8"
+KINDS = ("window", "window, int8", "TempCache", "TempCache, int8")
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """The camera goes away for so many latent frames, and comes back for so many."""
+
+    away: int
+    back: int
+
+    @property
+    def history(self) -> int:
+        """Latent frames before the chunk that is judged, in whole chunks."""
+        return round((self.away + self.back) / CHUNK) * CHUNK
+
+    def __str__(self) -> str:
+        return f"{self.away} away, {self.back} back"
+
+
+def half_way(away: int) -> Course:
+    """Back half of the way: what comes in left as long ago as the camera turned after."""
+    return Course(away, away // 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +78,11 @@ class Clip:
 
 
 @torch.inference_mode()
-def recalled(kit: Kit, turn: int, seed: int) -> dict[str, float]:
+def recalled(kit: Kit, course: Course, seed: int) -> dict[str, float]:
     """Agreement of what re-enters with the truth, and megabytes, by memory; "decoded truth" is what
     the VAE alone reaches.
     """
-    clip = there_and_back(kit, turn, seed)
+    clip = there_and_back(kit, course, seed)
     texts = {text: _prompt(kit, text) for text in (clip.away, clip.back)}
     caches = filled(kit, clip, texts)
     found = {"decoded truth": _agreement(kit, clip, clip.latents[-CHUNK:])}
@@ -69,27 +92,22 @@ def recalled(kit: Kit, turn: int, seed: int) -> dict[str, float]:
     return found
 
 
-def there_and_back(kit: Kit, turn: int, seed: int) -> Clip:
-    """The camera goes left until latent frame `turn`, then right."""
+def there_and_back(kit: Kit, course: Course, seed: int) -> Clip:
+    """The camera goes left, then right."""
     rng = random.Random(HELD_OUT_SEED + 980_000 + seed)
     away = {**random_values(rng), "pan": "left", "weather": "clear"}
     back = {**away, "pan": "right"}
-    shot = Shot(((0, away), (latent_start(turn), back)), rng.randrange(2**31))
+    shot = Shot(((0, away), (latent_start(course.away), back)), rng.randrange(2**31))
     texts = caption(away, rng), caption(back, rng)
-    frames = history_of(turn) + CHUNK
+    frames = course.history + CHUNK
     truth = render(scene([shot], frame_count(frames)), DEMO.height, DEMO.width)[0, -1]
     latents = encode_shots(kit.vae, [shot], frames, DEMO.width)[0].float()
-    return Clip(latents, truth, *texts, turn)
-
-
-def history_of(turn: int) -> int:
-    """Latent frames before the chunk that is judged, in whole chunks."""
-    return round((turn + AFTER_TURN) / CHUNK) * CHUNK
+    return Clip(latents, truth, *texts, course.away)
 
 
 def memories(shape: CacheShape, history: int) -> dict[str, tuple[CachePolicy, Storage]]:
-    """Everything, everything in int8, and for each share of it a window and a TempCache in no more
-    bytes than the window's.
+    """Everything, everything in int8, and for each share of it a window, and in no more than its
+    bytes the window in int8 and TempCaches, which never keep more than there is.
     """
     found: dict[str, tuple[CachePolicy, Storage]] = {
         FULL: (FullHistory(), DENSE), FULL_INT8: (FullHistory(), Packed(INT8, CHUNK)),
@@ -97,11 +115,17 @@ def memories(shape: CacheShape, history: int) -> dict[str, tuple[CachePolicy, St
     for share in SHARES:
         window = WindowSink(max(CHUNK, round(share * history)))
         most = planned_bytes(shape, window, DENSE, None)
-        frames = window.window_frames
-        while planned_bytes(shape, merged(frames), DENSE, None) > most:
-            frames -= 1
+        made: dict[str, tuple[Callable[[int], CachePolicy], Storage]] = {
+            "window, int8": (WindowSink, Packed(INT8, CHUNK)),
+            "TempCache": (merged, DENSE),
+            "TempCache, int8": (merged, Packed(INT8, 0)),
+        }
         found[f"window, {share:.0%}"] = window, DENSE
-        found[f"TempCache, {share:.0%}"] = merged(frames), DENSE
+        for kind, (policy, storage) in made.items():
+            frames = history
+            while planned_bytes(shape, policy(frames), storage, None) > most:
+                frames -= 1
+            found[f"{kind}, {share:.0%}"] = policy(frames), storage
     return found
 
 

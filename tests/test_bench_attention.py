@@ -18,8 +18,9 @@ from longtake.benchmarks._attention_plot import agreements, times
 from longtake.benchmarks._attention_recall import (
     FULL,
     FULL_INT8,
+    KINDS,
     SHARES,
-    history_of,
+    half_way,
     memories,
 )
 from longtake.benchmarks._attention_speed import CASES, LONG_CASES, WINDOW, SpeedBench, equal_memory
@@ -27,6 +28,7 @@ from longtake.benchmarks._attention_synthetic import ORDERS, measured
 from longtake.benchmarks._report import Results
 from longtake.benchmarks._similarity import ssim
 from longtake.benchmarks.attention_quality import chunk_cases, psnr_moving
+from longtake.benchmarks.attention_recall import pairs
 from longtake.model.preset import DEMO_FOLDER
 from longtake.tests.node_bench import Bench
 from longtake.tests.tiny_model import randn
@@ -158,28 +160,36 @@ def test_a_latent_frame_that_repeats_need_be_kept_once() -> None:
     assert all(0 < found[f"recall: {order}, density 0.3"] <= 1 for order in ORDERS)
 
 
-def test_a_temp_cache_never_takes_more_than_the_window_it_is_compared_with() -> None:
+def test_no_memory_takes_more_than_the_window_it_is_compared_with() -> None:
     shape = CacheShape(6, 2, 4, 48, 4, 6, 3)
-    for turn in attention_recall.TURNS:
-        history = history_of(turn)
-        assert history % 3 == 0 and abs(history - turn - 9) <= 1
-        taken = {
-            name: planned_bytes(shape, policy, storage, history)
-            for name, (policy, storage) in memories(shape, history).items()
-        }
+    for away in attention_recall.AWAY:
+        history = half_way(away).history
+        assert history % 3 == 0 and abs(history - 1.5 * away) <= 1.5
+        made = memories(shape, history)
+        taken = {n: planned_bytes(shape, *made[n], None) for n in made if not n.startswith(FULL)}
         for share in SHARES:
-            assert taken[f"TempCache, {share:.0%}"] <= taken[f"window, {share:.0%}"] < taken[FULL]
-        assert taken[FULL_INT8] < taken[FULL]
+            most = taken[f"window, {share:.0%}"]
+            assert all(taken[f"{kind}, {share:.0%}"] <= most for kind in KINDS)
+            assert (made[f"window, {share:.0%}"][0].limit or 0) < half_way(away).away
+        assert taken["TempCache, 10%"] > 0.8 * taken["window, 10%"]
+
+
+def test_clips_of_far_courses_are_few_and_come_with_the_others() -> None:
+    plan = attention_recall.Plan(away=(16, 512), near=(), clips=3, few=1)
+    near, far = (str(half_way(away)) for away in (16, 512))
+    assert plan.jobs() == [(near, 0), (far, 0), (near, 1), (near, 2)]
 
 
 def test_more_is_recalled_only_where_the_whole_interval_says_so() -> None:
-    row = {name: 0.5 for share in SHARES for name in (f"TempCache, {share:.0%}", FULL, FULL_INT8)}
-    rows = [{**row, "window, 10%": 0.4, "window, 25%": 0.6, "window, 50%": 0.4 + 0.2 * (i % 2)}
-            for i in range(8)]  # fmt: skip
-    found = attention_recall.Recalled()
-    attention_recall.summarise(found, "turn 16", rows)
-    assert [claim.holds for claim in found.claims] == [True, False, False]
-    assert found.differences["turn 16: TempCache, 10% less window, 10%"].mean == pytest.approx(0.1)
+    row = {name: 0.5 for name in (FULL, FULL_INT8, *(one for two in pairs() for one in two))}
+    clips = [{**row, "window, 10%": 0.4, "window, 25%": 0.6, "window, 50%": 0.4 + 0.2 * (i % 2)}
+             for i in range(8)]  # fmt: skip
+    found, rows = attention_recall.Recalled(), dict(enumerate(clips))
+    attention_recall.summarise(found, "16 away", clips)
+    attention_recall.claim(found, [rows, {seed: rows[seed] for seed in range(2, 8)}])
+    assert [claim.holds for claim in found.claims] == [True, False, False, False, False, False]
+    assert found.differences["16 away: TempCache, 10% less window, 10%"].mean == pytest.approx(0.1)
+    assert found.differences["half way back: TempCache, 10% less window, 10%"].clips == 6
 
 
 def test_what_is_plotted_is_what_was_measured() -> None:
@@ -189,8 +199,8 @@ def test_what_is_plotted_is_what_was_measured() -> None:
     speed = {"figures": {f"{name}, history {h}": one(h / 64) for name in LONG_CASES
                          for h in (256, 64)} | {"PSNR: dense, history 64": one(9)}}  # fmt: skip
     assert times(speed)["dense"] == [(64, 1, 0, 2), (256, 4, 3, 5)]
-    names = [FULL, FULL_INT8, *(f"{k}, {s:.0%}" for k in ("window", "TempCache") for s in SHARES)]
-    recall = {"figures": {f"turn 32, history 42: {what}{name}": one(len(what))
+    names = [FULL, FULL_INT8, *(f"{kind}, {share:.0%}" for kind in KINDS for share in SHARES)]
+    recall = {"figures": {f"40 away, 20 back, history 60: {what}{name}": one(len(what))
                           for name in names for what in ("", "MB: ")}}  # fmt: skip
     assert agreements(recall)["TempCache"] == [(4, 0, -1, 1)] * 3
     assert agreements(recall)[FULL_INT8] == [(4, 0, -1, 1)]
