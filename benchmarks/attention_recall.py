@@ -61,9 +61,16 @@ class Plan:
         return {str(one): one for one in (*map(half_way, self.away), *self.near)}
 
     def jobs(self) -> list[Job]:
-        """Every clip, all courses of a seed before the next seed."""
-        most = {n: self.few if c.history > TRAINED else self.clips for n, c in self.courses.items()}
-        return [(name, seed) for seed in range(self.clips) for name in most if seed < most[name]]
+        """Every clip, all courses of a seed before the next seed; far ones, the slow ones, last."""
+        far = [name for name, course in self.courses.items() if course.history > TRAINED]
+        near = [name for name in self.courses if name not in far]
+        seeds = range(self.clips)
+        return [*_each(seeds, near), *_each(seeds[: self.few], far)]
+
+
+def _each(seeds: range, names: list[str]) -> list[Job]:
+    """All names of a seed before the next seed."""
+    return [(name, seed) for seed in seeds for name in names]
 
 
 @dataclass(slots=True)

@@ -174,10 +174,10 @@ def test_no_memory_takes_more_than_the_window_it_is_compared_with() -> None:
         assert taken["TempCache, 10%"] > 0.8 * taken["window, 10%"]
 
 
-def test_clips_of_far_courses_are_few_and_come_with_the_others() -> None:
+def test_clips_of_far_courses_are_few_and_come_last() -> None:
     plan = attention_recall.Plan(away=(16, 512), near=(), clips=3, few=1)
     near, far = (str(half_way(away)) for away in (16, 512))
-    assert plan.jobs() == [(near, 0), (far, 0), (near, 1), (near, 2)]
+    assert plan.jobs() == [(near, 0), (near, 1), (near, 2), (far, 0)]
 
 
 def test_more_is_recalled_only_where_the_whole_interval_says_so() -> None:
