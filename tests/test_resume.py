@@ -23,6 +23,7 @@ from longtake.samplers.multistep import DPMSolverPP2M, UniPC2
 from longtake.samplers.rollout import Chunk
 from longtake.samplers.schedule import pyramid, rolling
 from longtake.samplers.solvers import ReNoise
+from longtake.stream import disk_sync
 from longtake.stream import snapshots as snapshots_module
 from longtake.stream.journal import Journal
 from longtake.stream.rollout_stream import Rollout
@@ -86,6 +87,23 @@ def test_by_snapshot_and_by_replay_it_is_the_uninterrupted_run(
         again = rollout(folder, **KINDS[kind])
         assert_same_bits(list(again.chunks), whole)
         assert again.resumed_from == count
+
+
+def test_every_chunk_is_forced_to_the_disk_also_when_the_reader_goes_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forced, plain = list[str](), disk_sync.force
+
+    def noted(path: Path) -> None:
+        plain(path)
+        forced.append(path.stem)
+
+    monkeypatch.setattr(disk_sync, "force", noted)
+    made = rollout(tmp_path)
+    cut_after(made, 2)
+    assert forced == [made.key(0), made.key(1)]
+    assert len(list(made.chunks)) == 4
+    assert forced == [made.key(index) for index in range(4)]
 
 
 def test_a_snapshot_spares_the_replay(tmp_path: Path) -> None:
