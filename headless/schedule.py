@@ -12,14 +12,23 @@ from rich.console import Console
 from rich.markup import escape
 
 from ..errors import BadInput
-from ..samplers.schedule import NoiseSchedule
-from ..samplers.schedule_options import ATTENTION, KINDS, OWN_STEPS, STEP_PRESETS, ScheduleOptions
-from ..samplers.schedule_picture import draw_schedule, telling_frames
+from ..model.families.table import BY_KEY, FAMILIES
+from ..samplers.schedule_options import (
+    ATTENTION,
+    FROM_MODEL,
+    KINDS,
+    OWN_STEPS,
+    STEP_PRESETS,
+    ScheduleOptions,
+)
+from ..samplers.schedule_picture import draw_schedule, in_words
 from .events import Made
 from .options import FILE
 from .reporting import reported
 
 USUAL = ScheduleOptions()
+CHOICES = (FROM_MODEL, *KINDS)
+FAMILY_KEYS = [row.key for row in FAMILIES if not row.refusal]
 PRESETS = (OWN_STEPS, *STEP_PRESETS)
 
 
@@ -40,17 +49,17 @@ def beginning_of(choices: Collection[str]) -> Callable[..., str]:
 
 @click.command()
 @click.option(
-    "--schedule", "kind", callback=beginning_of(KINDS), default=USUAL.kind, metavar="NAME",
-    help=f"One of {', '.join(KINDS)}; its beginning is enough.",
+    "--family", type=click.Choice(FAMILY_KEYS), default="demo", metavar="NAME",
+    help=f"Whose model decides what is not given, one of {', '.join(FAMILY_KEYS)}; default: demo.",
 )  # fmt: skip
 @click.option(
-    "--chunk-frames", type=int, default=USUAL.chunk_frames, help="Latent frames made together."
-)
-@click.option("--steps", type=int, default=USUAL.steps, help="Model evaluations per chunk.")
-@click.option(
-    "--first-steps", type=int, default=USUAL.first_steps, help="The fewest of the first chunk."
-)
-@click.option("--shift", type=float, default=USUAL.shift, help="Weight of high noise; 1 is even.")
+    "--schedule", "kind", callback=beginning_of(CHOICES), default=FROM_MODEL, metavar="NAME",
+    help=f"One of {', '.join(CHOICES)}; its beginning is enough.",
+)  # fmt: skip
+@click.option("--chunk-frames", type=int, help="Latent frames made together.")
+@click.option("--steps", type=int, help="Model evaluations per chunk.")
+@click.option("--first-steps", type=int, help="The fewest of the first chunk.")
+@click.option("--shift", type=float, help="Weight of high noise; 1 is even.")
 @click.option(
     "--stagger", type=float, default=USUAL.stagger,
     help="Steps between neighbours; of a pipeline, chunks in flight.",
@@ -67,27 +76,19 @@ def beginning_of(choices: Collection[str]) -> Callable[..., str]:
 @click.option("--frames", type=click.IntRange(1, 1000), help="Latent frames to look at.")
 @click.option("--png", type=FILE, metavar="FILE", help="Draw the noise levels into FILE.")
 @click.option("--debug", is_flag=True, help="Show the traceback of a failure.")
-def schedule(frames: int | None, png: Path | None, debug: bool, **chosen: object) -> None:
+def schedule(
+    family: str, frames: int | None, png: Path | None, debug: bool, **chosen: object
+) -> None:
     """Show a noise schedule; the options are those of the Diffusion-Forcing Schedule node."""
     console = Console(soft_wrap=True)
     with reported(console, Made(), debug=debug):
         options = ScheduleOptions(**chosen)  # type: ignore[arg-type]  # click has checked them
-        made = options.schedule()
-        count = frames or telling_frames(made)
-        console.print(escape(f"{options.kind}: {facts(made, count)}"), highlight=False)
+        preset = BY_KEY[family].preset
+        made = options.schedule(preset)
+        kind = options.kind_for(options.in_place_of(preset))
+        console.print(escape(f"{kind}: {in_words(made, frames)}"), highlight=False)
         if png is not None:
             if png.suffix.lower() != ".png":
                 raise BadInput(f"--png writes a PNG file; {png} must end with .png.")
-            draw_schedule(made, png, count)
+            draw_schedule(made, png, frames)
             console.print(f"picture: {escape(str(png))}", highlight=False)
-
-
-def facts(made: NoiseSchedule, frames: int) -> str:
-    """How much work the first latent frames are, and when the first ones are there."""
-    rows = list(made.rows(0, frames))
-    first = next(number for number, row in enumerate(rows, 1) if row.finished)
-    return (
-        f"{len(rows)} evaluations for {frames} latent frames, at most "
-        f"{max(len(row.frames) for row in rows)} active at once; the first "
-        f"{rows[first - 1].finished} are clean after {first}."
-    )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+
+from ..errors import BadInput
 
 DEMO_FOLDER = Path(__file__).parent / "demo"
 EULER, RENOISE, UNIPC = "euler", "re-noise", "unipc 2"
@@ -54,3 +57,22 @@ DEMO = Preset(
     window_frames=21, sink_frames=0, context_noise=0.0, text_len=24, fps=16.0, width=96, height=64,
     first_leaves=True, first_steps=8,
 )  # fmt: skip
+
+
+def overridden(preset: Preset, **values: Any) -> Preset:
+    """The preset with other values in its place; None leaves its own.
+
+    Other steps than the family's own list are even ones.
+    """
+    given = {name: value for name, value in values.items() if value is not None}
+    if given.get("steps", preset.steps) != preset.steps:
+        given |= {"timesteps": (), "first_timesteps": ()}
+    if 0 in (given.get("window_frames"), given.get("sink_frames")):
+        given |= {"sink_decay": 0.0}
+    changed = replace(preset, **given)
+    if 0 < changed.window_frames < changed.sink_frames:
+        raise BadInput(
+            f"window_frames is {changed.window_frames} and its sink {changed.sink_frames} latent "
+            "frames; make the window larger or the sink smaller."
+        )
+    return changed

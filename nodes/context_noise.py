@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..samplers.context_noise import ContextNoise
 from . import sockets
-from .schedule import ScheduleSettings
+from .asked_schedule import AskedSchedule, ScheduleSettings
 from .schema import build
 
 
@@ -35,7 +35,11 @@ class ContextNoiseSettings(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, schedule: ScheduleSettings, level: float, ramp_frames: int, fresh: bool
+        cls,
+        schedule: AskedSchedule | ScheduleSettings,
+        level: float,
+        ramp_frames: int,
+        fresh: bool,
     ) -> io.NodeOutput:
         """The schedule with this context noise instead of its own."""
         return io.NodeOutput(

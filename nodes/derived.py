@@ -18,6 +18,7 @@ def derived(
         source.guided, plan_only=source.plan_only, cut=cut,
     )  # fmt: skip
     rollout.session_only, rollout.node_id = source.session_only, node_id
+    rollout.from_model = source.from_model
     rollout.snapshot_chunks, rollout.resume = source.snapshot_chunks, source.resume
     return rollout
 
@@ -34,9 +35,8 @@ def say_plan(rollout: HostRollout, length: plan.Length, choice: str = "") -> Non
     rollout.plan = fits.plan(length, said, memory, weights, free, short)
     if not rollout.plan.fits and not rollout.plan_only:
         raise BadInput(rollout.plan.text)
-    host.say(
-        rollout.node_id, f"Plan: {rollout.plan.text}" if rollout.plan_only else rollout.plan.text
-    )
+    text = f"Plan: {rollout.plan.text}" if rollout.plan_only else rollout.plan.text
+    host.say(rollout.node_id, f"{text} {rollout.from_model}".rstrip())
 
 
 def chunk_near(rollout: HostRollout, seconds: float, name: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,3 +76,15 @@ def unlike_the_preset(known: ModelFacts, cfg: float | None, size: tuple[int, int
             "from that and pictures suffer."
         )
     return found
+
+
+def from_model(known: ModelFacts, taken: Mapping[str, object]) -> str:
+    """What settings a shot has from its model, one sentence; empty where there are none."""
+    if not taken:
+        return ""
+    named = ", ".join(f"{name} {_written(value)}" for name, value in taken.items())
+    return f"From the model ({known.family.title}): {named}."
+
+
+def _written(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

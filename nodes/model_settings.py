@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from comfy_api.latest import io
 
-from ..errors import BadInput
-from ..model.preset import Preset
+from ..model.preset import Preset, overridden
 from ..samplers.cache_settings import CacheSettings
 from ..samplers.context_noise import ContextNoise
 from ..samplers.preset_schedule import preset_cache, preset_schedule, preset_solver
 from ..samplers.schedule import MOST_CHUNK_FRAMES
 from ..samplers.schedule_options import SOLVERS
 from . import host, sockets
+from .asked_schedule import ScheduleSettings
 from .model_facts import facts
-from .schedule import ScheduleSettings
 from .schema import build
 
 MOST_WINDOW = 1024
@@ -60,7 +58,8 @@ class SettingsFromModel(io.ComfyNode):
     def execute(cls, model: Any, **overrides: Any) -> io.NodeOutput:
         """Read the row of the model's family, and what is set in its place."""
         known = facts(model)
-        preset = overridden(known.preset, **overrides)
+        given = {name: now for name, now in overrides.items() if now != FROM_MODEL[name]}
+        preset = overridden(known.preset, **given)
         host.say(cls.hidden.unique_id, f"{known.assumed}.{_told(known.preset, preset)}")
         if preset.note:
             host.warn(cls.hidden.unique_id, f"{known.family.title}: {preset.note}.")
@@ -76,25 +75,6 @@ class SettingsFromModel(io.ComfyNode):
             preset.width,
             preset.height,
         )
-
-
-def overridden(preset: Preset, **values: Any) -> Preset:
-    """The preset with other values, those that stand for `from model` left out.
-
-    Other steps than the family's own list are even ones.
-    """
-    given = {name: value for name, value in values.items() if value != FROM_MODEL[name]}
-    if given.get("steps", preset.steps) != preset.steps:
-        given |= {"timesteps": (), "first_timesteps": (), "first_steps": 0}
-    if 0 in (given.get("window_frames"), given.get("sink_frames")):
-        given |= {"sink_decay": 0.0}
-    changed = replace(preset, **given)
-    if 0 < changed.window_frames < changed.sink_frames:
-        raise BadInput(
-            f"window_frames is {changed.window_frames} and its sink {changed.sink_frames} latent "
-            "frames; make the window larger or the sink smaller."
-        )
-    return changed
 
 
 def _told(own: Preset, used: Preset) -> str:

@@ -135,6 +135,7 @@ class HostFrames(FrameStream, FrameSource):
         more = {
             "guidance": histories_used(rollout.settings),
             "model": facts(rollout.claim.model).assumed,
+            "from_model": rollout.from_model or None,
         }
         asked = asked_attention(rollout.claim.model)
         if asked is not None:

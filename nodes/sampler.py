@@ -11,19 +11,19 @@ from ..model.preset import DEMO
 from ..samplers.cache_settings import CacheSettings
 from ..samplers.guidance import Guidance
 from ..samplers.guidance import cfg as guidance_by
-from ..samplers.preset_schedule import preset_cache
 from ..samplers.settings import RolloutSettings
 from ..stream.disk_cap import DISK_CAP_BYTES
 from ..stream.recache import Resume
 from ..stream.recache import check as check_resume
-from . import costs, host, plan, sockets
+from . import asked_cache, asked_schedule, costs, host, plan, sockets
 from .asked_attention import asked_attention
+from .asked_cache import AskedCache
+from .asked_schedule import AskedSchedule
 from .derived import say_plan
 from .known_frames import KnownClip, placed
-from .model_facts import facts, unlike_the_preset
+from .model_facts import facts, from_model, unlike_the_preset
 from .patches import without_effect
 from .reference import reference
-from .schedule import ScheduleSettings
 from .schema import build
 from .session import session
 from .streams import HostRollout, denoiser, open_rollout
@@ -59,34 +59,36 @@ class DiffusionForcingSampler(io.ComfyNode):
         cls,
         model: Any,
         prompts: Timeline | list[Any],
-        schedule: ScheduleSettings,
         seed: int,
         width: int,
         height: int,
         length: float,
         length_unit: str,
         cfg: float,
-        kv_cache: CacheSettings | None = None,
+        kv_cache: asked_cache.ForModel | None = None,
         guidance: Guidance | None = None,
         plan_only: bool = False,
         known_frames: tuple[KnownClip, ...] | Mapping[str, Any] | None = None,
         snapshot_chunks: int = 0,
         picture: list[Any] | None = None,
         resume: Resume = "exact",
+        schedule: asked_schedule.ForModel | None = None,
     ) -> io.NodeOutput:
         """Plan the rollout and say what will be made; nothing is generated yet."""
         engine, preset = denoiser(model), facts(model).preset
+        schedule, kv_cache = schedule or AskedSchedule(), kv_cache or AskedCache(CacheSettings)
+        levels, cache = schedule.for_model(preset), kv_cache.for_model(preset)
+        scale = preset.guidance_scale if cfg < 0 else cfg
         rows, columns = plan.latent_size(width, height, engine.config.out_channels)
-        known, unit = placed(known_frames, preset.fps, engine.config), schedule.chunk_frames
+        known, unit = placed(known_frames, preset.fps, engine.config), levels.schedule.chunk_frames
         planned = plan.snapped_length(length, length_unit, preset.fps, unit, known.leading)
         known = known.before(planned.latent_frames)
-        cache = kv_cache or CacheSettings(preset_cache(preset))
         guided = guidance.scaled if guidance else guidance_by
         settings = RolloutSettings(
-            plan.prompt_timeline(prompts, engine.config, planned), rows, columns, schedule.schedule,
-            length=planned.latent_frames, seed=seed, solver=schedule.solver,
-            context_noise=schedule.context_noise,
-            guidance=guidance or guidance_by(cfg), known=known,
+            plan.prompt_timeline(prompts, engine.config, planned), rows, columns, levels.schedule,
+            length=planned.latent_frames, seed=seed, solver=levels.solver,
+            context_noise=levels.context_noise,
+            guidance=guidance or guidance_by(scale), known=known,
             guidance_changes=plan.guidance_changes(prompts, planned, guided),
             reference=reference(engine.config, picture, prompts),
         )  # fmt: skip
@@ -102,9 +104,11 @@ class DiffusionForcingSampler(io.ComfyNode):
         rollout = open_rollout(model, engine, settings, prompter, guided, plan_only=plan_only)
         rollout.node_id, rollout.snapshot_chunks = cls.hidden.unique_id, snapshot_chunks
         rollout.resume = resume
+        taken = schedule.taken(preset) | kv_cache.taken(preset)
+        rollout.from_model = from_model(facts(model), taken | _cfg_taken(cfg, scale, guidance))
         say_plan(rollout, planned, costs.choice_line(cache, settings))
         said = [*plan.never_shown(prompts, planned), *plan.cut_prompts(prompts, engine.config)]
-        said += unlike_the_preset(facts(model), None if guidance else cfg, (width, height))
+        said += unlike_the_preset(facts(model), None if guidance else scale, (width, height))
         for problem in [*_problems(rollout, model), *said]:
             host.warn(rollout.node_id, problem)
         return io.NodeOutput(rollout)
@@ -115,6 +119,11 @@ class DiffusionForcingSampler(io.ComfyNode):
         since the widgets alone give another video.
         """
         return session.times_altered(cls.hidden.unique_id)
+
+
+def _cfg_taken(cfg: float, scale: float, guidance: Guidance | None) -> dict[str, object]:
+    """The text guidance by name, where it is the model's."""
+    return {"cfg": scale} if cfg < 0 and guidance is None else {}
 
 
 def _problems(rollout: HostRollout, model: Any) -> list[str]:
@@ -143,7 +152,10 @@ def _models() -> list[io.Input]:
             "Encode for one prompt throughout.",
         ),
         sockets.Schedule.Input(
-            "schedule", tooltip="Chunk size, steps and noise levels: Diffusion-Forcing Schedule."
+            "schedule",
+            optional=True,
+            tooltip="Chunk size, steps and noise levels: Diffusion-Forcing Schedule. Without it: "
+            "what the model was trained with.",
         ),
     ]
 
@@ -180,11 +192,12 @@ def _shot() -> list[io.Input]:
         ),
         io.Float.Input(
             "cfg",
-            default=DEMO.guidance_scale,
-            min=0.0,
+            default=-1.0,
+            min=-1.0,
             max=30.0,
             step=0.1,
-            tooltip="How strongly to follow the prompt (no unit, 0 to 30). 1 evaluates the model "
+            tooltip="How strongly to follow the prompt (no unit, 0 to 30); -1 is from the model. 1 "
+            "evaluates the model "
             "half as often: use it with distilled models. About 2 for the demo, 4 to 6 for other "
             "undistilled models. Not used when a guidance is connected.",
         ),
@@ -196,8 +209,8 @@ def _more() -> list[io.Input]:
         sockets.KVCache.Input(
             "kv_cache",
             optional=True,
-            tooltip="How much of the past the model sees. Without it: a window of "
-            f"{DEMO.window_frames} latent frames.",
+            tooltip="How much of the past the model sees: KV Cache Settings. Without it: as much "
+            "as it was trained with.",
         ),
         sockets.Guidance.Input(
             "guidance",

@@ -2,46 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 
 from comfy_api.latest import io, ui
 
 from ..model.preset import DEMO
 from ..samplers.context_noise import ContextNoise
-from ..samplers.schedule import NoiseSchedule
+from ..samplers.schedule import MOST_CHUNK_FRAMES
 from ..samplers.schedule_options import (
     ATTENTION,
     BETAS,
     CHUNKS,
     FLOW,
+    FROM_MODEL,
     KINDS,
     OWN_STEPS,
     PREDICTIONS,
     SOLVERS,
     STEP_PRESETS,
     ScheduleOptions,
-    solver_for,
 )
-from ..samplers.schedule_picture import draw_schedule
-from ..samplers.solvers import Solver
+from ..samplers.schedule_picture import draw_schedule, in_words
 from . import host, sockets
+from .asked_schedule import AskedSchedule
+from .model_facts import facts, from_model
 from .schema import build
 
 USUAL = ScheduleOptions()
-
-
-@dataclass(frozen=True, slots=True)
-class ScheduleSettings:
-    """The value of a NOISE_SCHEDULE socket."""
-
-    schedule: NoiseSchedule
-    solver: Solver
-    context_noise: ContextNoise
-
-    @property
-    def chunk_frames(self) -> int:
-        """Latent frames that are made together."""
-        return self.schedule.chunk_frames
+UNSEEN = "What is from the model is decided by the sampler; connect `model` here too to see it."
 
 
 class DiffusionForcingSchedule(io.ComfyNode):
@@ -58,8 +46,9 @@ class DiffusionForcingSchedule(io.ComfyNode):
             description="Which latent frames are made together, and by which steps their noise "
             "falls. The node shows it: time to the right, steps downwards, dark is noise.",
             search_aliases=["sigmas", "scheduler", "shift", "steps", "pyramid", "rolling forcing"],
-            inputs=[*_steps(), *_kind(), *_lists(), *_process()],
+            inputs=[*_steps(), *_kind(), *_lists(), *_process(), _model()],
             outputs=[sockets.Schedule.Output(display_name="schedule")],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -78,66 +67,76 @@ class DiffusionForcingSchedule(io.ComfyNode):
         first_steps: int = 0,
         predicts: str = FLOW,
         betas: str = BETAS[0],
+        model: Any = None,
     ) -> io.NodeOutput:
-        """The schedule, its solver and the context noise; and a picture of it."""
+        """What is asked for; and a picture of it as soon as the model, if it counts, is known."""
         options = ScheduleOptions(
-            schedule, chunk_frames, steps, shift, stagger, attention, step_preset, step_list,
-            first_steps,
+            schedule, chunk_frames or None, steps or None, shift or None, stagger, attention,
+            step_preset, step_list, None if first_steps < 0 else first_steps,
         )  # fmt: skip
-        noise = ContextNoise(context_noise)
-        made = ScheduleSettings(options.schedule(), solver_for(solver, predicts, betas), noise)
+        noise = None if context_noise < 0 else ContextNoise(context_noise)
+        asked = AskedSchedule(options, solver, noise, predicts, betas)
+        if model is None and asked.taken(DEMO):
+            host.say(cls.hidden.unique_id, UNSEEN)
+            return io.NodeOutput(asked)
+        preset = DEMO if model is None else facts(model).preset
+        made = asked.for_model(preset).schedule
+        told = "" if model is None else from_model(facts(model), asked.taken(preset))
+        host.say(cls.hidden.unique_id, f"{in_words(made)} {told}".rstrip())
         file = host.output_file("longtake_schedule", "levels.png", temporary=True)
-        draw_schedule(made.schedule, file.path)
+        draw_schedule(made, file.path)
         picture = ui.SavedResult(file.name, file.subfolder, io.FolderType.temp)
-        return io.NodeOutput(made, ui=ui.SavedImages([picture]))
+        return io.NodeOutput(asked, ui=ui.SavedImages([picture]))
 
 
 def _steps() -> list[io.Input]:
     return [
         io.Int.Input(
             "chunk_frames",
-            default=DEMO.chunk_frames,
-            min=1,
-            max=8,
-            tooltip="Latent frames made together, 1 to 8 (one is 4 frames of video). Must "
-            "suit the model: the demo knows 1 and 3. Fewer show up sooner and react to a "
-            "prompt sooner.",
+            default=0,
+            min=0,
+            max=MOST_CHUNK_FRAMES,
+            tooltip="Latent frames made together, 1 to 8 (one is 4 frames of video); 0 is from "
+            "the model. Must suit the model: the demo knows 1 and 3. Fewer show up sooner and "
+            "react to a prompt sooner.",
         ),
         io.Int.Input(
             "steps",
-            default=DEMO.steps,
-            min=1,
+            default=0,
+            min=0,
             max=100,
-            tooltip="Model evaluations per chunk, 1 to 100. 4 is enough for the demo and "
-            "for distilled models; undistilled ones want 20 to 50.",
+            tooltip="Model evaluations per chunk, 1 to 100; 0 is from the model, which may have "
+            "a list of its own; others than the model's number are even steps. 4 is enough for "
+            "the demo and for distilled models; undistilled ones want 20 to 50.",
         ),
         io.Float.Input(
             "shift",
-            default=DEMO.shift,
-            min=0.01,
+            default=0.0,
+            min=0.0,
             max=100.0,
             step=0.1,
-            tooltip="How much of the steps goes to high noise (no unit, 0.01 to 100; 1 is "
-            "even). Demo 2; Wan-sized pictures 5 to 8.",
+            tooltip="How much of the steps goes to high noise (no unit, 0 to 100; 1 is even; 0 is "
+            "from the model). Demo 2; Wan-sized pictures 5 to 8.",
         ),
         io.Combo.Input(
             "solver",
-            options=list(SOLVERS),
-            default="euler",
-            tooltip="`euler` for the demo and undistilled models; `re-noise` for few-step "
-            "distilled models (Self-Forcing, Causal-Forcing, LongLive); `unipc 2` and `dpm++ 2m` "
-            "reach the same with fewer steps, from about 8 on (SkyReels-V2 uses unipc); "
-            "`ancestral` adds fresh noise at every step; `ddim` is euler for models that are no "
-            "flows.",
+            options=[FROM_MODEL, *SOLVERS],
+            default=FROM_MODEL,
+            tooltip="`from model`, or another: `euler` for the demo and undistilled models; "
+            "`re-noise` for few-step distilled models (Self-Forcing, Causal-Forcing, LongLive); "
+            "`unipc 2` and `dpm++ 2m` reach the same with fewer steps, from about 8 on "
+            "(SkyReels-V2 uses unipc); `ancestral` adds fresh noise at every step; `ddim` is euler "
+            "for models that are no flows.",
         ),
         io.Float.Input(
             "context_noise",
-            default=DEMO.context_noise,
-            min=0.0,
+            default=-1.0,
+            min=-1.0,
             max=0.9,
             step=0.01,
-            tooltip="Noise level, 0 to 0.9, at which finished frames enter the history. A "
-            "little (0.05) can keep a model that was trained for it from drifting.",
+            tooltip="Noise level, 0 to 0.9, at which finished frames enter the history; -1 is "
+            "from the model. A little (0.05) can keep a model that was trained for it from "
+            "drifting.",
         ),
     ]
 
@@ -147,9 +146,10 @@ def _kind() -> list[io.Input]:
         io.Combo.Input(
             "schedule",
             optional=True,
-            options=list(KINDS),
-            default=CHUNKS,
-            tooltip="How chunks follow one another. `causal chunks` finishes one before the next; "
+            options=[FROM_MODEL, *KINDS],
+            default=FROM_MODEL,
+            tooltip="How chunks follow one another. `from model`: as it was trained; `causal "
+            "chunks` finishes one before the next; "
             "`frame by frame` is the same with chunks of 1; `pyramid` and `trapezoid` let latent "
             "frames lag behind one another, the trapezoid from both ends; `full sequence` makes "
             "everything together; `asynchronous`, `rolling window` and `pipeline` keep several "
@@ -202,12 +202,13 @@ def _lists() -> list[io.Input]:
         io.Int.Input(
             "first_steps",
             optional=True,
-            default=DEMO.first_steps,
-            min=0,
+            default=-1,
+            min=-1,
             max=100,
-            tooltip="The fewest steps of the first chunk, 0 to 100 (0: as many as the others). It "
-            "has no past to go by, so a few more make it better and cost the first picture a "
-            "moment. Only for `causal chunks` and `frame by frame` with `steps and shift`.",
+            tooltip="The fewest steps of the first chunk, 0 to 100 (0: as many as the others; -1: "
+            "from the model). It has no past to go by, so a few more make it better and cost the "
+            "first picture a moment. Only for `causal chunks` and `frame by frame` with `steps and "
+            "shift`.",
         ),
     ]
 
@@ -233,3 +234,12 @@ def _process() -> list[io.Input]:
             "video models). A flow has none.",
         ),
     ]
+
+
+def _model() -> io.Input:
+    return io.Model.Input(
+        "model",
+        optional=True,
+        tooltip="The sampler's model, to see here what is `from model`. What counts is the model "
+        "of the sampler: without this one there is no picture, and the same video.",
+    )

@@ -3,41 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from comfy_api.latest import io
 
-from ..attention.cache_policy import (
-    AveragingSink,
-    CachePolicy,
-    FullHistory,
-    MostAttended,
-    RebuiltWindow,
-    WindowSink,
-)
 from ..attention.kv_storage import DENSE, Storage
 from ..attention.packed_store import Packed
 from ..attention.placement import ON_DEVICE, InMainMemory, OnDisk, Placement
 from ..attention.quantize import FLOAT8, INT4, INT8
-from ..errors import BadInput
 from ..model.preset import DEMO
 from ..samplers.cache_settings import CacheSettings, FirstLatent
+from ..samplers.schedule_options import FROM_MODEL
 from ..samplers.settings import AtSwitch
 from . import host, sockets
+from .asked_cache import POLICIES, AskedCache
 from .host_codec import host_codec
 from .schema import build
 
-WINDOW, FULL, EMA = "window + sink", "full", "window + EMA sink"
-REBUILT, ATTENDED, BY_HEAD = "rebuilt window", "most attended", "most attended, per head"
-EMA_SINK = 3  # latent frames of Reward Forcing's sink, where none is asked for
-POLICIES: dict[str, Callable[[int, int], CachePolicy]] = {
-    WINDOW: WindowSink,
-    FULL: lambda window, sink: FullHistory(),
-    EMA: lambda window, sink: AveragingSink(window, sink or EMA_SINK),
-    REBUILT: RebuiltWindow,
-    ATTENDED: MostAttended,
-    BY_HEAD: lambda window, sink: MostAttended(window, sink, per_head=True),
-}
 AS_COMPUTED = "as computed"
 CODECS = {"fp8": FLOAT8, "int8": INT8, "int4": INT4}
 ON_THE_DEVICE, MAIN_MEMORY, DISK = "device", "main memory", "disk"
@@ -80,29 +63,18 @@ class KVCacheSettings(io.ComfyNode):
         first_latent: FirstLatent = "automatic",
         vae: Any = None,
     ) -> io.NodeOutput:
-        """The cache settings."""
-        _check(policy, window_frames, sink_frames)
-        chosen = CacheSettings(
-            POLICIES[policy](window_frames, sink_frames),
-            _storage(storage, unquantised_frames),
-            PLACES[placement](),
-            prompt_switch,
-            first_latent,
-            int(budget_gb * 2**30) or None,
-            None if vae is None or first_latent != "re-encode" else host_codec(vae),
+        """The cache settings, as far as they are asked for."""
+        settings = partial(
+            CacheSettings,
+            storage=_storage(storage, unquantised_frames),
+            placement=PLACES[placement](),
+            at_switch=prompt_switch,
+            first_latent=first_latent,
+            budget_bytes=int(budget_gb * 2**30) or None,
+            codec=None if vae is None or first_latent != "re-encode" else host_codec(vae),
         )
-        return io.NodeOutput(chosen)
-
-
-def _check(policy: str, window_frames: int, sink_frames: int) -> None:
-    if policy == FULL:
-        return
-    sink_frames = sink_frames or (EMA_SINK if policy == EMA else 0)
-    if sink_frames >= window_frames:
-        raise BadInput(
-            f"sink_frames is {sink_frames} and window_frames {window_frames}; the sink is part "
-            "of the window and must be smaller."
-        )
+        sink = None if sink_frames < 0 else sink_frames
+        return io.NodeOutput(AskedCache(settings, policy, window_frames or None, sink))
 
 
 def _storage(name: str, unquantised_frames: int) -> Storage:
@@ -114,32 +86,32 @@ def _what() -> list[io.Input]:
     return [
         io.Combo.Input(
             "policy",
-            options=[WINDOW, FULL, EMA, REBUILT, ATTENDED, BY_HEAD],
-            default=WINDOW,
-            tooltip="`window + sink` keeps memory constant however long the shot; `full` "
-            "keeps every latent frame and grows with the length: only for short shots. "
-            "`window + EMA sink` averages what leaves the window into the sink (Reward Forcing; 3 "
-            "latent frames if sink_frames is 0). "
+            options=[FROM_MODEL, *POLICIES],
+            default=FROM_MODEL,
+            tooltip="`from model`: as it was trained. `window + sink` keeps memory constant "
+            "however long the shot; `full` keeps every latent frame and grows with the length: "
+            "only for short shots. `window + EMA sink` averages what leaves the window into the "
+            "sink (Reward Forcing; 3 latent frames if sink_frames is 0). "
             "`rebuilt window` makes the window anew from clean latents before each chunk (Krea): "
             "no error is carried on, at the cost of a pass. `most attended` keeps the latent "
             "frames that were looked at most, the same for all heads or each head its own.",
         ),
         io.Int.Input(
             "window_frames",
-            default=DEMO.window_frames,
-            min=1,
+            default=0,
+            min=0,
             max=4096,
-            tooltip="Latent frames kept, 1 to 4096, sink included (one is 4 frames of "
-            "video). Raise it for models that remember far back; lower it for speed and "
-            "memory. The demo model gains nothing above the default. Not used by `full`.",
+            tooltip="Latent frames kept, 1 to 4096, sink included (one is 4 frames of video); 0 is "
+            "from the model. Raise it for models that remember far back; lower it for speed and "
+            "memory. The demo model has 21 and gains nothing above. Not used by `full`.",
         ),
         io.Int.Input(
             "sink_frames",
-            default=DEMO.sink_frames,
-            min=0,
+            default=-1,
+            min=-1,
             max=4095,
-            tooltip="How many of the very first latent frames are never dropped, 0 to "
-            "4095. 1 to 3 can steady long shots of distilled models; 0 for the demo. Not "
+            tooltip="How many of the very first latent frames are never dropped, 0 to 4095; -1 is "
+            "from the model. 1 to 3 can steady long shots of distilled models; 0 for the demo. Not "
             "used by `full`.",
         ),
     ]

@@ -36,6 +36,7 @@ class HostRollout(Rollout):
 
     node_id: str | None = None
     session_only: str | None = None  # why its chunks are of no use after a restart, if so
+    from_model: str = ""  # what its settings have from its model, one sentence
     plan: Plan
 
     def new_run(self) -> HostRun:

@@ -12,6 +12,7 @@ from ..attention.kv_storage import DENSE, Storage
 from ..attention.placement import ON_DEVICE, Placement
 from ..errors import BadInput
 from ..model.config import DiTConfig
+from ..model.preset import Preset
 from .cache_budget import within_budget
 from .first_again import Codec, FirstAgain
 from .settings import AtSwitch, RolloutSettings
@@ -36,6 +37,14 @@ class CacheSettings:
     first_latent: FirstLatent = "automatic"
     budget_bytes: int | None = None
     codec: tuple[Codec, str] | None = None
+
+    def for_model(self, preset: Preset) -> CacheSettings:
+        """The same for every model."""
+        return self
+
+    def taken(self, preset: Preset) -> dict[str, object]:
+        """What of them is that preset's: nothing."""
+        return {}
 
     def put_in_force(
         self,

@@ -9,6 +9,7 @@ import math
 import re
 
 from ..errors import BadInput
+from ..model.preset import Preset
 
 Ladder = tuple[float, ...]
 """Levels from 1 (pure noise; some families say .9999) down to 0 (clean), strictly decreasing.
@@ -56,6 +57,16 @@ def table_ladder(timesteps: tuple[float, ...], shift: float) -> Ladder:
     return (*(min(table, key=lambda s: abs(TIMESTEPS * s - t)) for t in timesteps), 0.0)
 
 
+def preset_ladders(preset: Preset) -> tuple[Ladder, Ladder]:
+    """The ladder of every chunk that a family was trained for, its own list or even steps, shifted;
+    and that of the first chunk, empty where it is no other.
+    """
+    if preset.timesteps:
+        return _preset_list(preset, preset.timesteps), _preset_list(preset, preset.first_timesteps)
+    even = flow_ladder(preset.steps, preset.shift, preset.begins / TIMESTEPS)
+    return even, opening_ladder(preset.steps, preset.first_steps, preset.shift)
+
+
 def parse_steps(written: str, shift: float) -> tuple[Ladder, Ladder]:
     """A list such as `1000, 750, 500, 250`, or `FIRST | REST` where the first chunk has its own.
 
@@ -79,6 +90,12 @@ def check_ladder(ladder: Ladder) -> None:
     from_noise = len(ladder) > 1 and NEARLY_NOISE <= ladder[0] <= 1
     if not from_noise or ladder[-1] != 0.0 or not falling:
         raise BadInput(f"noise levels must fall strictly from 1 to 0; got {ladder}.")
+
+
+def _preset_list(preset: Preset, timesteps: tuple[float, ...]) -> Ladder:
+    if not timesteps:
+        return ()
+    return (few_step_ladder if preset.shift_timesteps else table_ladder)(timesteps, preset.shift)
 
 
 def _timesteps(part: str, written: str) -> tuple[float, ...]:

@@ -12,27 +12,21 @@ from ..attention.cache_policy import (
     WindowSink,
 )
 from ..model.preset import Preset
-from .ladder import TIMESTEPS, Ladder, few_step_ladder, flow_ladder, opening_ladder, table_ladder
+from .ladder import table_ladder
 from .process import Flow
-from .schedule import MOST_CHUNK_FRAMES, Staggered, causal_chunks, full_sequence, rolling
-from .schedule_options import SOLVERS
+from .schedule import Staggered
+from .schedule_options import ScheduleOptions, solver_for
 from .solvers import ReNoise, Solver
 
 
 def preset_schedule(preset: Preset) -> Staggered:
-    """The noise levels that a family was trained for: its own list, or even steps, shifted."""
-    even = flow_ladder(preset.steps, preset.shift, preset.begins / TIMESTEPS)
-    ladder = _ladder(preset, preset.timesteps) or even
-    if preset.rolling_chunks:
-        return rolling(ladder, preset.chunk_frames)
-    if preset.chunk_frames > MOST_CHUNK_FRAMES:  # not causal: all latent frames at once
-        return full_sequence(ladder)
-    return causal_chunks(ladder, preset.chunk_frames, _opening(preset))
+    """The noise levels that a family was trained for."""
+    return ScheduleOptions().schedule(preset)
 
 
 def preset_solver(preset: Preset) -> Solver:
     """The solver a family was trained for; it tells the model a final list's own timesteps."""
-    solver = SOLVERS[preset.solver]
+    solver = solver_for(preset.solver)
     if preset.shift_timesteps or not isinstance(solver, ReNoise):
         return solver
     levels = table_ladder(preset.timesteps, preset.shift)
@@ -48,16 +42,3 @@ def preset_cache(preset: Preset) -> CachePolicy:
     if preset.rebuilt:
         return RebuiltWindow(preset.window_frames, preset.sink_frames)
     return WindowSink(preset.window_frames, preset.sink_frames)
-
-
-def _opening(preset: Preset) -> Ladder:
-    if preset.timesteps:
-        return _ladder(preset, preset.first_timesteps)
-    return opening_ladder(preset.steps, preset.first_steps, preset.shift)
-
-
-def _ladder(preset: Preset, timesteps: tuple[float, ...]) -> Ladder:
-    if not timesteps:
-        return ()
-    ladder = few_step_ladder if preset.shift_timesteps else table_ladder
-    return ladder(timesteps, preset.shift)

@@ -9,11 +9,12 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 from ..errors import BadInput
-from ..model.preset import DEMO
-from .ladder import Ladder, flow_ladder, opening_ladder, parse_steps
+from ..model.preset import DEMO, Preset, overridden
+from .ladder import Ladder, flow_ladder, parse_steps, preset_ladders
 from .multistep import DPMSolverPP2M, UniPC2
 from .process import Betas, VariancePreserving
 from .schedule import (
+    MOST_CHUNK_FRAMES,
     Staggered,
     Within,
     asynchronous,
@@ -26,19 +27,23 @@ from .schedule import (
 )
 from .solvers import DDIM, Euler, Prediction, ReNoise, Solver
 
+FROM_MODEL = "from model"
 CHUNKS = "causal chunks"
 FRAMES = "frame by frame"
+SEQUENCE = "full sequence"
+ROLLING = "rolling window (Rolling Forcing)"
 ONE_BY_ONE = (CHUNKS, FRAMES)
+OF_CHUNKS = (CHUNKS, "asynchronous (SkyReels-V2)", ROLLING, "pipeline (MAGI-1)")
 KINDS: dict[str, Callable[[Ladder, int, float], Staggered]] = {
     CHUNKS: lambda ladder, frames, stagger: causal_chunks(ladder, frames),
     FRAMES: lambda ladder, frames, stagger: causal_chunks(ladder, 1),
     "pyramid": lambda ladder, frames, stagger: pyramid(ladder, stagger),
     "trapezoid": lambda ladder, frames, stagger: trapezoid(ladder, stagger),
-    "full sequence": lambda ladder, frames, stagger: full_sequence(ladder),
+    SEQUENCE: lambda ladder, frames, stagger: full_sequence(ladder),
     "asynchronous (SkyReels-V2)": lambda ladder, frames, stagger: asynchronous(
         ladder, frames, _whole(stagger, "steps between two chunks")
     ),
-    "rolling window (Rolling Forcing)": lambda ladder, frames, stagger: rolling(ladder, frames),
+    ROLLING: lambda ladder, frames, stagger: rolling(ladder, frames),
     "pipeline (MAGI-1)": lambda ladder, frames, stagger: pipeline(
         ladder, frames, _whole(stagger, "chunks in flight")
     ),
@@ -78,44 +83,80 @@ BETAS: tuple[Betas, ...] = ("linear", "scaled linear", "cosine", "sigmoid")
 
 @dataclass(frozen=True, slots=True)
 class ScheduleOptions:
-    """What a user sets. `first_steps` are the fewest of the first chunk, where chunks are made one
-    after another by `steps`. `stagger` counts steps per latent frame for pyramid and trapezoid,
-    steps per chunk for asynchronous, and chunks in flight for pipeline; others do not use it.
+    """What a user sets; None, and the kind `from model`, leave it to the model's preset.
+
+    `first_steps` are the fewest of the first chunk, where chunks are made one after another by
+    `steps`. `stagger` counts steps per latent frame for pyramid and trapezoid, steps per chunk for
+    asynchronous, and chunks in flight for pipeline; others do not use it.
     """
 
-    kind: str = CHUNKS
-    chunk_frames: int = DEMO.chunk_frames
-    steps: int = DEMO.steps
-    shift: float = DEMO.shift
+    kind: str = FROM_MODEL
+    chunk_frames: int | None = None
+    steps: int | None = None
+    shift: float | None = None
     stagger: float = 2.0
     attention: str = AS_USUAL
     step_preset: str = OWN_STEPS
     step_list: str = ""
-    first_steps: int = 0
+    first_steps: int | None = None
 
     def __post_init__(self) -> None:
-        _check("schedule", self.kind, KINDS)
+        _check("schedule", self.kind, (FROM_MODEL, *KINDS))
         _check("attention", self.attention, ATTENTION)
         _check("step_preset", self.step_preset, (OWN_STEPS, *STEP_PRESETS))
 
-    def schedule(self) -> Staggered:
-        """The schedule that was asked for."""
-        ladder, opening = self._ladders()
-        made = KINDS[self.kind](ladder, self.chunk_frames, self.stagger)
+    def schedule(self, preset: Preset = DEMO) -> Staggered:
+        """The schedule that was asked for, of a model with that preset."""
+        used = self.in_place_of(preset)
+        kind = self.kind_for(used)
+        ladder, opening = self._ladders(used, kind)
+        made = KINDS[kind](ladder, used.chunk_frames, self.stagger)
         made = replace(made, first_ladder=opening)
         within = ATTENTION[self.attention]
         return made if within is None else replace(made, within=within)
 
-    def _ladders(self) -> tuple[Ladder, Ladder]:
-        """Every chunk's ladder and the first one's: the list, else the preset, else the steps."""
-        chosen = self.step_list.strip() or STEP_PRESETS.get(self.step_preset, self.steps)
-        if isinstance(chosen, int):
-            return flow_ladder(chosen, self.shift), self._opening()
-        return parse_steps(chosen, self.shift)
+    def in_place_of(self, preset: Preset) -> Preset:
+        """The preset with everything that is set here. A list has the number of its own steps."""
+        used = overridden(
+            preset, chunk_frames=self.chunk_frames, steps=self.steps, shift=self.shift,
+            first_steps=self.first_steps,
+        )  # fmt: skip
+        return replace(used, timesteps=(), first_timesteps=()) if self._chosen else used
 
-    def _opening(self) -> Ladder:
-        alone = self.kind in ONE_BY_ONE and self.step_preset == OWN_STEPS
-        return opening_ladder(self.steps, self.first_steps, self.shift) if alone else ()
+    @property
+    def left_open(self) -> list[str]:
+        """The names of what is the preset's, the kind aside."""
+        of_steps = [] if self._chosen else ["steps", "first_steps"]
+        names = ["chunk_frames", "shift", *of_steps]
+        return [name for name in names if getattr(self, name) is None]
+
+    @property
+    def _chosen(self) -> int | str:
+        """The list, else the step preset, else nothing: the steps are the preset's."""
+        return self.step_list.strip() or STEP_PRESETS.get(self.step_preset, "")
+
+    def kind_for(self, preset: Preset) -> str:
+        """The kind by name; a model that is not causal makes all latent frames at once."""
+        whole = preset.chunk_frames > MOST_CHUNK_FRAMES
+        if self.kind == FROM_MODEL:
+            return ROLLING if preset.rolling_chunks else SEQUENCE if whole else CHUNKS
+        if whole and self.kind in OF_CHUNKS:
+            raise BadInput(
+                f"chunk_frames is from the model, which makes {preset.chunk_frames} latent frames "
+                f"at once; for the schedule {self.kind!r} set it to 1 to {MOST_CHUNK_FRAMES}."
+            )
+        return self.kind
+
+    def _ladders(self, preset: Preset, kind: str) -> tuple[Ladder, Ladder]:
+        """Every chunk's ladder and the first one's."""
+        match self._chosen:
+            case "":
+                ladder, opening = preset_ladders(preset)
+                return ladder, opening if kind in ONE_BY_ONE else ()
+            case str(written):
+                return parse_steps(written, preset.shift)
+            case steps:
+                return flow_ladder(steps, preset.shift), ()
 
 
 def solver_for(name: str, predicts: str = FLOW, betas: str = BETAS[0]) -> Solver:

@@ -52,6 +52,18 @@ def telling_frames(schedule: NoiseSchedule) -> int:
     return min(MOST_FRAMES, max(12, active + 4 * schedule.chunk_frames))
 
 
+def in_words(schedule: NoiseSchedule, frames: int | None = None) -> str:
+    """How much work the first `frames` are, and when the first ones are there."""
+    frames = frames or telling_frames(schedule)
+    rows = list(schedule.rows(0, frames))
+    first = next(number for number, row in enumerate(rows, 1) if row.finished)
+    return (
+        f"{len(rows)} evaluations for {frames} latent frames, at most "
+        f"{max(len(row.frames) for row in rows)} active at once; the first "
+        f"{rows[first - 1].finished} are clean after {first}."
+    )
+
+
 def picture_of(schedule: NoiseSchedule, frames: int) -> Image.Image:
     """The matrix with axes and a legend."""
     rows = list(islice(schedule.rows(0, frames), MOST_ROWS))

@@ -18,7 +18,7 @@ from longtake.attention.cache_policy import (
 )
 from longtake.attention.placement import OnDisk
 from longtake.errors import BadInput
-from longtake.model.families.table import FAMILIES
+from longtake.model.families.table import BY_KEY, FAMILIES
 from longtake.model.preset import DEMO
 from longtake.samplers.cache_settings import CacheSettings
 from longtake.samplers.preset_schedule import preset_cache
@@ -30,6 +30,7 @@ from longtake.tests.tiny_model import TINY, settings
 def chosen(bench: Bench, **inputs: Any) -> CacheSettings:
     """What the node gives."""
     [cache] = bench.run("LongtakeKVCacheSettings", **inputs)
+    cache = cache.for_model(DEMO)
     assert isinstance(cache, CacheSettings)
     return cache
 
@@ -39,7 +40,8 @@ def test_left_alone_the_node_is_the_demos_window(bench: Bench) -> None:
     from longtake.nodes.settings import KVCacheSettings
 
     old = KVCacheSettings.execute("window + sink", 9, 2)  # a workflow saved before there was more
-    assert old.args == (CacheSettings(WindowSink(9, 2)),)
+    [asked] = old.args
+    assert asked.for_model(BY_KEY["reward-forcing"].preset) == CacheSettings(WindowSink(9, 2))
 
 
 @pytest.mark.parametrize(

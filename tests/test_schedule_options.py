@@ -52,8 +52,8 @@ LADDER = flow_ladder(4, 2.0)
 @pytest.mark.parametrize(
     ("kind", "made"),
     [
-        ("causal chunks", causal_chunks(LADDER, 3)),
-        ("frame by frame", causal_chunks(LADDER, 1)),
+        ("causal chunks", causal_chunks(LADDER, 3, flow_ladder(8, 2.0))),
+        ("frame by frame", causal_chunks(LADDER, 1, flow_ladder(8, 2.0))),
         ("pyramid", pyramid(LADDER, 2.0)),
         ("trapezoid", trapezoid(LADDER, 2.0)),
         ("full sequence", full_sequence(LADDER)),
@@ -114,7 +114,7 @@ def test_the_first_chunk_has_its_fewest_steps_where_chunks_follow_one_another(ki
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"kind": "spiral"}, "schedule is 'spiral'; choose one of causal chunks, "),
+        ({"kind": "spiral"}, "schedule is 'spiral'; choose one of from model, causal chunks, "),
         ({"attention": "none"}, "attention is 'none'; choose one of as usual, "),
         ({"step_preset": "fast"}, "step_preset is 'fast'; choose one of steps and shift, "),
         ({"kind": "pipeline (MAGI-1)", "stagger": 1.5}, "stagger is 1.5; here it counts chunks"),

@@ -54,7 +54,7 @@ def long_shot() -> Example:
     api = {**_world(HALF_A_MINUTE), **_shot(seed=3, length=30.0), **_outputs("6")}
     groups = [
         _group("What is shown, and when", 320, 0, 460, 220),
-        _group("Constant memory: a window", 320, 330, 300, 250),
+        _group("Constant memory: the model's window", 320, 330, 300, 250),
     ]
     return Example(api, PLACES, groups)
 
@@ -203,16 +203,10 @@ def _world(text: str) -> Api:
 
 
 def _shot(*, seed: int, length: float) -> Api:
-    """Nodes 3 to 6: settings, sampler and decoder."""
+    """Nodes 3 to 6: settings, all from the model so that any model fits, sampler and decoder."""
     return {
-        "3": node(
-            "LongtakeKVCacheSettings", "KV Cache Settings",
-            policy="window + sink", window_frames=21, sink_frames=0,
-        ),
-        "4": node(
-            "LongtakeSchedule", "Diffusion-Forcing Schedule",
-            chunk_frames=3, steps=4, shift=2.0, solver="euler", context_noise=0.0,
-        ),
+        "3": node("LongtakeKVCacheSettings", "KV Cache Settings"),
+        "4": node("LongtakeSchedule", "Diffusion-Forcing Schedule", model=["1", 0]),
         "5": _sampler(
             "Diffusion-Forcing Sampler",
             prompts=["2", 0], seed=seed, length=length, length_unit="seconds",
@@ -244,7 +238,7 @@ def _sampler(title: str, **inputs: Any) -> dict[str, Any]:
     """A sampler of the demo's size, on the settings of the shot."""
     return node(
         "LongtakeSampler", title, model=["1", 0], schedule=["4", 0], kv_cache=["3", 0],
-        width=96, height=64, cfg=2.5, **inputs,
+        width=96, height=64, **inputs,
     )  # fmt: skip
 
 
