@@ -167,7 +167,7 @@ class HeadCache(AttendedCache):
         ranks = self._frames[layer].argsort(-1).argsort(-1).T  # (slots, n)
         grouped = count, self.shape.frame_tokens
         chosen = (
-            x.unflatten(0, grouped)[ranks.to(x.device)].squeeze(3)  # (slots, n, t, d/2)
+            x.unflatten(0, grouped)[ranks.to(x.device)].squeeze(3)  # (slots, n, t, d)
             for x in (self._turns.cos, self._turns.sin)
         )
         cos, sin = (x.transpose(1, 2).flatten(0, 1) for x in chosen)

@@ -21,7 +21,9 @@ TOKENS_AT_ONCE = 8192
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """Cosine and sine of every token's angles, (s, 1, d/2) float32, tokens in (f, h, w) order."""
+    """Cosine and sine of every token's angles, (s, 1, d) float32, the same for both elements of a
+    pair; tokens in (f, h, w) order.
+    """
 
     cos: Tensor
     sin: Tensor
@@ -37,20 +39,16 @@ def rotation(
     """The rotation of tokens at latent-frame positions `frames` on a grid of `rows` x `columns`
     tokens.
     """
-    t_part, s_part = head_dim - 4 * (head_dim // 6), 2 * (head_dim // 6)
-    f = _angles(torch.tensor(list(frames), dtype=torch.float64), t_part).view(-1, 1, 1, t_part // 2)
-    h = _angles(torch.arange(rows, dtype=torch.float64), s_part).view(1, -1, 1, s_part // 2)
-    w = _angles(torch.arange(columns, dtype=torch.float64), s_part).view(1, 1, -1, s_part // 2)
-    grid = (len(frames), rows, columns)
-    parts = [part.expand(*grid, -1) for part in (f, h, w)]
-    angles = torch.cat(parts, -1).reshape(-1, 1, head_dim // 2)  # (s, 1, d/2)
-    return Rotation(angles.cos().float().to(device), angles.sin().float().to(device))
+    times, places = _of_times(frames, head_dim), _of_places(rows, columns, head_dim)
+    grid = len(times), len(places), -1
+    parts = times.unsqueeze(1).expand(grid), places.unsqueeze(0).expand(grid)
+    return _by_angles(torch.cat(parts, -1).reshape(-1, 1, head_dim // 2), device)
 
 
 @dataclass(frozen=True, slots=True)
 class PositionTables:
-    """The rotations of some times and of all places of a latent frame, to look tokens up in: the
-    pairs of elements that turn with time (t, .), and those that turn with place (p, .).
+    """The rotations of some times and of all places of a latent frame, to look tokens up in: those
+    elements that turn with time (t, .), and those that turn with place (p, .).
     """
 
     times: Rotation
@@ -59,7 +57,7 @@ class PositionTables:
     def of(self, times: Tensor, places: Tensor) -> Rotation:
         """The rotation of tokens by the number of their time in the table, and their place.
 
-        Both are whole numbers of one shape (...); cosines and sines are (..., d/2).
+        Both are whole numbers of one shape (...); cosines and sines are (..., d).
         """
         cos, sin = (
             torch.cat([F.embedding(times, time), F.embedding(places, place)], -1)
@@ -79,22 +77,30 @@ def position_tables(
     device: torch.device | str = "cpu",
 ) -> PositionTables:
     """Tables of latent-frame positions `frames`."""
-    times = rotation(frames, 1, 1, head_dim, device)
-    places = rotation([0], rows, columns, head_dim, device)
-    pairs = (head_dim - 4 * (head_dim // 6)) // 2
-    of_times, of_places = (
-        Rotation(*(x[:, 0, at].contiguous() for x in (one.cos, one.sin)))
-        for one, at in ((times, slice(pairs)), (places, slice(pairs, None)))
-    )
-    return PositionTables(of_times, of_places)
+    angles = _of_times(frames, head_dim), _of_places(rows, columns, head_dim)
+    return PositionTables(*(_by_angles(one, device) for one in angles))
 
 
 def rotate(x: Tensor, by: Rotation) -> Tensor:
     """Rotate x (b, s, n, d); computed in float32, returned in x's dtype."""
     x32 = x.float()
-    a, b = x32[..., 0::2], x32[..., 1::2]  # each (b, s, n, d/2)
-    turned = torch.stack([a * by.cos - b * by.sin, a * by.sin + b * by.cos], -1)
-    return turned.flatten(-2).to(x.dtype)
+    quarter = times_i(x32) if x.device.type == "cpu" else quarter_turned(x32)
+    return (x32 * by.cos + quarter * by.sin).to(x.dtype)
+
+
+def quarter_turned(x: Tensor) -> Tensor:
+    """Pairs (a, b) of adjacent elements as (-b, a)."""
+    return torch.stack([-x[..., 1::2], x[..., 0::2]], -1).flatten(-2)
+
+
+def times_i(x: Tensor) -> Tensor:
+    """The same, pairs as complex numbers: on a CPU several times faster than every second element.
+
+    Only this product is complex, since it is exact; others may be rounded once or twice, by where
+    in memory a number lies.
+    """
+    pairs = torch.view_as_complex(x.unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * 1j).flatten(-2)
 
 
 def rotate_into(out: Tensor, x: Tensor, by: Rotation) -> None:
@@ -107,6 +113,25 @@ def rotate_into(out: Tensor, x: Tensor, by: Rotation) -> None:
         out[:, at] = rotate(x[:, at], Rotation(by.cos[at], by.sin[at]))
 
 
+def _of_times(frames: Sequence[int], head_dim: int) -> Tensor:
+    """The angles (t, .) of pairs that turn with the latent frame."""
+    return _angles(torch.tensor(list(frames), dtype=torch.float64), head_dim - 4 * (head_dim // 6))
+
+
+def _of_places(rows: int, columns: int, head_dim: int) -> Tensor:
+    """The angles (p, .) of pairs that turn with row and column, places row by row."""
+    part = 2 * (head_dim // 6)
+    h, w = (_angles(torch.arange(count, dtype=torch.float64), part) for count in (rows, columns))
+    grid = rows, columns, -1
+    return torch.cat([h.unsqueeze(1).expand(grid), w.unsqueeze(0).expand(grid)], -1).flatten(0, 1)
+
+
 def _angles(positions: Tensor, part: int) -> Tensor:
     frequencies = THETA ** (-torch.arange(0, part, 2, dtype=torch.float64) / part)
     return torch.outer(positions, frequencies)  # (p, part/2)
+
+
+def _by_angles(angles: Tensor, device: torch.device | str) -> Rotation:
+    """The rotation of pairs by angles (..., d/2) float64."""
+    cos, sin = (x.float().repeat_interleave(2, -1).to(device) for x in (angles.cos(), angles.sin()))
+    return Rotation(cos, sin)

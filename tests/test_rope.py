@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from longtake.attention.dense import attend
-from longtake.attention.rope import rotate, rotation
+from longtake.attention.rope import Rotation, quarter_turned, rotate, rotation, times_i
 from longtake.tests.tiny_model import randn
 
 
@@ -62,3 +62,21 @@ def test_low_precision_is_rotated_in_float32() -> None:
     turned = rotate(x, by)
     assert turned.dtype == torch.bfloat16
     torch.testing.assert_close(turned, rotate(x.float(), by).bfloat16(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("head_dim", [2, 12, 22, 48, 128])
+@pytest.mark.parametrize("tokens", [1, 7, 300])
+def test_a_rotation_is_the_formula_bit_for_bit_however_tokens_lie(
+    head_dim: int, tokens: int
+) -> None:
+    x, angles = randn(2, tokens, 3, head_dim), 9 * randn(tokens, 1, head_dim // 2, seed=1)
+    cos, sin = angles.cos(), angles.sin()
+    a, b = x[..., 0::2], x[..., 1::2]
+    expected = torch.stack([a * cos - b * sin, a * sin + b * cos], -1).flatten(-2)
+    by = Rotation(*(one.repeat_interleave(2, -1) for one in (cos, sin)))
+    each = Rotation(*(one.expand_as(x).contiguous() for one in (by.cos, by.sin)))
+    assert torch.equal(rotate(x, by), expected)
+    assert torch.equal(rotate(x, each), expected)
+    by_heads = Rotation(by.cos.transpose(0, 1), by.sin.transpose(0, 1))
+    assert torch.equal(rotate(x.transpose(1, 2), by_heads), expected.transpose(1, 2))
+    assert torch.equal(times_i(x), quarter_turned(x))
