@@ -20,7 +20,7 @@ from .cache_shape import CacheShape
 from .dense import parts
 from .kv_storage import DENSE, Storage, frame_slice
 from .laid import Laid, attend_laid
-from .rope import Rotation, rotate, rotate_into, rotation
+from .rope import LatestRotation, Rotation, rotate, rotate_into, rotation
 from .sink_mean import SinkMeans
 from .snapshot import Snapshot
 
@@ -63,7 +63,7 @@ class KVCache:
         self._kept: list[int] = []  # slot -> latent frame
         self._recent: list[int] = []  # the same for the slots that a frame goes through first
         self._past: Rotation | None = None  # of the history, until the next commit
-        self._now: tuple[tuple[int, ...], Rotation] | None = None  # of active frames, by position
+        self._now = LatestRotation()  # of active frames
         self._turned: set[int] = set()  # layers whose rotated copy of the history is up to date
 
     @property
@@ -125,9 +125,8 @@ class KVCache:
 
     def rotation_now(self, positions: Sequence[int]) -> Rotation:
         """The same of active frames, for which every step of a chunk asks."""
-        if self._now is None or self._now[0] != tuple(positions):
-            self._now = tuple(positions), self.rotation(positions)
-        return self._now[1]
+        s = self.shape
+        return self._now.of(positions, s.rows, s.columns, s.head_dim, self.device)
 
     def workspace(self, layer: int, rows: slice = slice(None)) -> tuple[Tensor, Tensor]:
         """Rotated keys and values of `layer`: history in front, scratch for active frames behind.

@@ -27,7 +27,7 @@ class MergedAttention:
         self.cache, self.rows = cache, rows
         self.measured = False
         self._parts = parts(visible, 0, cache.shape.frame_tokens)
-        self._now = cache.rotation(positions)
+        self._now = cache.rotation_now(positions)
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend un-rotated q, k, v (b, s, n, d) of the active frames."""

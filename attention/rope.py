@@ -45,6 +45,27 @@ def rotation(
     return _by_angles(torch.cat(parts, -1).reshape(-1, 1, head_dim // 2), device)
 
 
+class LatestRotation:
+    """The rotation that was asked for last, for which every step of a chunk asks again."""
+
+    def __init__(self) -> None:
+        self._latest: tuple[tuple[object, ...], Rotation] | None = None
+
+    def of(
+        self,
+        frames: Sequence[int],
+        rows: int,
+        columns: int,
+        head_dim: int,
+        device: torch.device | str = "cpu",
+    ) -> Rotation:
+        """As `rotation`."""
+        asked = tuple(frames), rows, columns, head_dim, torch.device(device)
+        if self._latest is None or self._latest[0] != asked:
+            self._latest = asked, rotation(*asked)
+        return self._latest[1]
+
+
 @dataclass(frozen=True, slots=True)
 class PositionTables:
     """The rotations of some times and of all places of a latent frame, to look tokens up in: those

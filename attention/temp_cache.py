@@ -20,7 +20,7 @@ from .entries import Entries
 from .kv_storage import DENSE, Storage
 from .merge import NewFrame, absorb, observe
 from .merged_attention import MergedAttention
-from .rope import PositionTables, Rotation, position_tables, rotate, rotation
+from .rope import LatestRotation, PositionTables, Rotation, position_tables, rotate, rotation
 from .snapshot import Snapshot
 from .temp_policy import TempCache
 from .unlike import keep_unlike
@@ -70,6 +70,7 @@ class MergedCache:
         self.extent = [0] * shape.layers  # slots in use, holes included
         self._plain = [True] * shape.layers  # whether every entry is one key
         self._tables: PositionTables | None = None  # of all positions, until the next commit
+        self._now = LatestRotation()  # of active frames
         self._turned: set[int] = set()  # layers whose rotated keys are up to date
 
     @property
@@ -126,6 +127,11 @@ class MergedCache:
         return rotation(
             positions, self.shape.rows, self.shape.columns, self.shape.head_dim, self.device
         )
+
+    def rotation_now(self, positions: Sequence[int]) -> Rotation:
+        """The same of active frames, for which every step of a chunk asks."""
+        s = self.shape
+        return self._now.of(positions, s.rows, s.columns, s.head_dim, self.device)
 
     def workspace(self, layer: int, rows: slice = slice(None)) -> tuple[Tensor, Tensor, Tensor]:
         """Rotated keys, values (b, n, t, d) and biases (b, n, t) of `layer`: entries in front,
