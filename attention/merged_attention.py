@@ -45,7 +45,7 @@ class MergedAttention:
             cache.asked(layer, self.rows, turned)
         sink = min(cache.policy.sink_frames, cache.committed)
         frames = [*range(sink), *[-1] * (-(-past // tokens) - sink)]
-        of_keys = None if cache.plain(layer) else bias[:, :, :stop]
+        of_keys = None if bias is None else bias[:, :, :stop]
         return Laid(
             turned, keys[:, :, :stop], values[:, :, :stop], of_keys, past,
             self._parts, frames, tokens,

@@ -2,8 +2,9 @@
 
 It is filled by `merge.absorb` or `unlike.keep_unlike`, frame by frame, so how a history was cut
 into chunks changes nothing. Keys are stored un-rotated and rotated when read: an entry stands where
-its newest key stood, at most `reach_frames` before the active frames. Tensors are (b, n, c, d)
-here: each head keeps its own.
+its newest key stood, at most `reach_frames` before the active frames. Only distances count in that,
+so entries and active frames are rotated by the number of their latent frame, and a key that stays
+where it stood need not be rotated again. Tensors are (b, n, c, d) here: each head keeps its own.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import Tensor
 from . import entry_store
 from .ann.nearest import Index
 from .cache_shape import CacheShape
-from .entries import Entries
+from .entries import Entries, grid
 from .kv_storage import DENSE, Storage
 from .merge import NewFrame, absorb, observe
 from .merged_attention import MergedAttention
@@ -129,28 +130,22 @@ class MergedCache:
         )
 
     def rotation_now(self, positions: Sequence[int]) -> Rotation:
-        """The same of active frames, for which every step of a chunk asks."""
-        s = self.shape
-        return self._now.of(positions, s.rows, s.columns, s.head_dim, self.device)
+        """That of active frames, as the entries beside them are rotated."""
+        s, gone = self.shape, self.committed - len(self.held)
+        numbers = [gone + position for position in positions]
+        return self._now.of(numbers, s.rows, s.columns, s.head_dim, self.device)
 
-    def workspace(self, layer: int, rows: slice = slice(None)) -> tuple[Tensor, Tensor, Tensor]:
-        """Rotated keys, values (b, n, t, d) and biases (b, n, t) of `layer`: entries in front,
-        scratch for active frames behind `extent`. Views, valid until the next layer is read.
+    def workspace(
+        self, layer: int, rows: slice = slice(None)
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Rotated keys, values (b, n, t, d) and biases (b, n, t) of `layer`, None where all are 0:
+        entries in front, scratch for active frames behind `extent`. Views, valid until the next
+        layer is read.
         """
-        store, stop = self._store, self.extent[layer]
-        keys, values, bias = store.room(layer)
+        keys, values, bias = self._store.room(layer)
         if layer not in self._turned:
-            kept = store.read(layer, stop)
-            wanted = slice(None) if store.holds_rotated else rows
-            age = self.committed - kept.frame[wanted, :, :stop]
-            age = age.clamp(1, self._farthest)  # of an empty slot it may be anything
-            by = self._position_tables().of(self._farthest - age, kept.place[wanted, :, :stop])
-            keys[wanted, :, :stop] = rotate(kept.keys[wanted, :, :stop], by)
-            bias[wanted, :, :stop] = kept.mass[wanted, :, :stop].log()
-            bias[wanted, :, stop:] = 0
-            if store.holds_rotated:
-                self._turned.add(layer)
-        return keys[rows], values[rows], bias[rows]
+            self._turn(layer, rows)
+        return keys[rows], values[rows], None if self.plain(layer) else bias[rows]
 
     def plain(self, layer: int) -> bool:
         """Whether every slot in use is one key, so that there is no bias."""
@@ -169,13 +164,14 @@ class MergedCache:
                 self._observe(layer)
             if self.committed == 0:
                 self._store.begin(layer, k[:, :tokens])
-            self._take(layer, k.transpose(1, 2), v.transpose(1, 2))
+            self._take(layer, k, v)
         for _ in range(keys_values[0][0].shape[1] // tokens):
             self.held.append(self.committed)
             self.committed += 1
         while len(self.held) > self.policy.entry_frames:
             del self.held[self.policy.victim(self.held)]
         self._measure()
+        self._tables = None
 
     def clear(self) -> None:
         """Forget the history; the next commit is of frame 0 again."""
@@ -185,6 +181,7 @@ class MergedCache:
             own["mass"].zero_()
         self.index.restore({})
         self._measure()
+        self._forget_rotated()
 
     def retain(self, frames: Sequence[int]) -> None:
         """Keep only entries whose newest key is of one of the held `frames`."""
@@ -193,6 +190,7 @@ class MergedCache:
         for own in self._store.own:
             own["mass"].masked_fill_(~torch.isin(own["frame"], kept), 0)
         self._measure()
+        self._forget_rotated()
 
     def snapshot(self) -> Snapshot:
         """All state that later chunks depend on."""
@@ -220,6 +218,7 @@ class MergedCache:
         self.index.restore({name: tensor.to(self.device) for name, tensor in learnt.items()})
         self.committed, self.held = snapshot.facts["committed"], list(snapshot.facts["held"])
         self._measure()
+        self._forget_rotated()
 
     def move(self, device: torch.device | str) -> None:
         """Take all tensors to `device`, bit for bit."""
@@ -238,18 +237,55 @@ class MergedCache:
         self._tables = None
 
     def _take(self, layer: int, k: Tensor, v: Tensor) -> None:
-        """Merge or append finished latent frames, k and v (b, n, f s, d), one after another."""
+        """Merge or append finished latent frames, k and v (b, f s, n, d), one after another."""
         store, tokens, used = self._store, self.shape.frame_tokens, self.extent[layer]
         rules = self.policy.rules(layer, store.own[layer]["centre"])
         entries = store.read(layer, used)
-        for i in range(k.shape[2] // tokens):
+        frames = range(self.committed, self.committed + k.shape[1] // tokens)
+        turned = self._turned_new(layer, k)
+        for i, frame in enumerate(frames):
             at = slice(i * tokens, (i + 1) * tokens)
-            new = NewFrame(k[:, :, at], v[:, :, at], self.committed + i)
+            new = NewFrame(k[:, at].transpose(1, 2), v[:, at].transpose(1, 2), frame)
             if self.policy.merges:
                 slots = absorb(layer, entries, new, rules, self.index)
             else:
                 slots = keep_unlike(entries, new, rules, min(self._slots, used + i * tokens))
             store.took(layer, slots)
+            if turned is not None:
+                where = (*grid(slots), slots)
+                store.room(layer)[0][where] = turned[:, at].transpose(1, 2)
+
+    def _turned_new(self, layer: int, k: Tensor) -> Tensor | None:
+        """The rotated keys (b, f s, n, d) of new latent frames, to go beside those of entries that
+        stand where they stood; None where all of the layer are to be rotated when it is next read.
+        """
+        count, reach = k.shape[1] // self.shape.frame_tokens, self.policy.reach_frames
+        led_along = reach is not None and self.committed + count > reach
+        if layer in self._turned and not (self.policy.merges or led_along) and self.plain(layer):
+            now = range(len(self.held), len(self.held) + count)
+            return rotate(k.to(self.shape.dtype), self.rotation_now(now))
+        self._turned.discard(layer)
+        return None
+
+    def _turn(self, layer: int, rows: slice) -> None:
+        """Rotate all keys of a layer, and note their biases."""
+        store, stop = self._store, self.extent[layer]
+        keys, _, bias = store.room(layer)
+        kept = store.read(layer, stop)
+        wanted = slice(None) if store.holds_rotated else rows
+        age = self.committed - kept.frame[wanted, :, :stop]
+        age = age.clamp(1, self._farthest)  # of an empty slot it may be anything
+        by = self._position_tables().of(self._farthest - age, kept.place[wanted, :, :stop])
+        keys[wanted, :, :stop] = rotate(kept.keys[wanted, :, :stop], by)
+        if not self.plain(layer):
+            bias[wanted, :, :stop] = kept.mass[wanted, :, :stop].log()
+            bias[wanted, :, stop:] = 0
+        if store.holds_rotated:
+            self._turned.add(layer)
+
+    def _forget_rotated(self) -> None:
+        self._turned.clear()
+        self._tables = None
 
     def _observe(self, layer: int) -> None:
         """Measure the attention that entries got from the queries of the pass before a commit."""
@@ -258,13 +294,13 @@ class MergedCache:
             return
         keys, _, bias = self.workspace(layer)
         logits = self._asking[layer].float() @ keys[:, :, :stop].float().transpose(2, 3)
-        logits = logits * self.shape.head_dim**-0.5 + bias[:, :, None, :stop]
+        logits = logits * self.shape.head_dim**-0.5
+        if bias is not None:
+            logits = logits + bias[:, :, None, :stop]
         observe(self._store.own[layer]["worth"], logits.softmax(-1).mean(2), ATTENTION_DECAY)
 
     def _measure(self) -> None:
         """Find out how far slots are in use: one wait for the device for all layers."""
-        self._turned.clear()
-        self._tables = None
         slot = torch.arange(1, self._slots + 1, device=self.device)
         if self.device.type == "meta":  # a rehearsal, of which only sizes count
             self.extent = [min(self._slots, self.committed * self.shape.frame_tokens)] * len(
@@ -287,7 +323,7 @@ class MergedCache:
     def _position_tables(self) -> PositionTables:
         """Of the farthest position to that right before the active frames."""
         if self._tables is None:
-            s, now = self.shape, len(self.held)
+            s, now = self.shape, self.committed
             frames = range(now - self._farthest, now)
             self._tables = position_tables(frames, s.rows, s.columns, s.head_dim, self.device)
         return self._tables

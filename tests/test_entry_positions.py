@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from longtake.attention.ann.nearest import Exact
 from longtake.attention.rope import rotate, rotation
 from longtake.attention.temp_cache import MergedCache
-from longtake.attention.temp_policy import TempCache
-from longtake.tests.test_temp_cache import DIM, SHAPE, TOKENS, chunk_kv, frame_kv
+from longtake.attention.temp_policy import ALIKE, TempCache
+from longtake.tests.laws import examples
+from longtake.tests.test_temp_cache import (
+    DIM,
+    HEADS,
+    SHAPE,
+    TOKENS,
+    chunk_kv,
+    filled,
+    frame_kv,
+    queries,
+)
 
 
 def test_a_merged_entry_stands_where_its_newest_key_stood_within_reach() -> None:
@@ -27,3 +42,63 @@ def test_a_merged_entry_stands_where_its_newest_key_stood_within_reach() -> None
         expected = rotate(shifted, at).roll(-1, 1).transpose(1, 2)
         torch.testing.assert_close(keys[:, :, :TOKENS], expected)
     assert cache.positions == [5, 5, 5, 5, 5, 5, 6, 7]
+
+
+@examples(25)
+@given(
+    frames=st.integers(1, 14),
+    entries=st.integers(3, 6),
+    sink=st.integers(0, 2),
+    reach=st.none() | st.integers(1, 9),
+    gives_way=st.sampled_from([ALIKE, "least attended"]),
+    chunk=st.integers(1, 3),
+)
+def test_every_key_is_rotated_by_where_it_stood_however_many_commits_ago(  # noqa: PLR0913
+    frames: int, entries: int, sink: int, reach: int | None, gives_way: str, chunk: int
+) -> None:
+    policy = TempCache(entries, 1.01, 2.0, sink, reach, gives_way=gives_way, recent_frames=2)
+    cache = filled(policy, frames, chunk=chunk)
+    farthest = frames if reach is None else reach
+    for layer in range(SHAPE.layers):
+        kept, (turned, _, _) = cache.entries(layer), cache.workspace(layer)
+        expected = {
+            frame: rotate(
+                frame_kv(frame, layer)[0], rotation([max(frame, frames - farthest)], 2, 3, DIM)
+            )
+            for frame in range(frames)
+        }
+        for n in range(HEADS):
+            at = zip(kept.frame[0, n].tolist(), kept.place[0, n].tolist(), strict=True)
+            for slot, (frame, place) in enumerate([*at][: cache.extent[layer]]):
+                assert torch.equal(turned[0, n, slot], expected[frame][0, place, n])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("left", [[7], [6, 7], [0, 7]])
+def test_what_is_read_after_a_rewind_and_a_commit_is_what_a_restored_cache_reads(
+    left: list[int], dtype: torch.dtype
+) -> None:
+    shape, policy = dataclasses.replace(SHAPE, dtype=dtype), TempCache(5, gives_way=ALIKE)
+    one, other = (MergedCache(shape, policy, Exact()) for _ in range(2))
+    asked = [x.to(dtype) for x in queries()]
+    for frame in range(8):
+        one.commit(chunk_kv(range(frame, frame + 1)))
+    one.retain(left)
+    for frame in range(8, 14):  # which leave empty slots at first
+        for layer in range(SHAPE.layers):
+            one.attention(2)(layer, *asked)
+        one.commit(chunk_kv(range(frame, frame + 1)))
+        other.restore(one.snapshot())
+        for layer in range(SHAPE.layers):
+            assert torch.equal(*(cache.attention(2)(layer, *asked) for cache in (one, other)))
+
+
+def test_active_frames_stand_right_behind_a_history_that_has_lost_most_of_its_frames() -> None:
+    """Beside one that was never longer, of the same keys at the same distances."""
+    long, short = filled(TempCache(4, gives_way=ALIKE), 20), filled(TempCache(4), 0)
+    long.retain([18, 19])
+    for frame in (18, 19):
+        short.commit(chunk_kv(range(frame, frame + 1)))
+    for layer in range(SHAPE.layers):
+        found, expected = (cache.attention(2)(layer, *queries()) for cache in (long, short))
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
