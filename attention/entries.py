@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -29,6 +29,10 @@ class Entries:
     frame: Tensor
     place: Tensor
     worth: Tensor
+
+    def behind(self, first: int) -> Entries:
+        """Those from slot `first` on."""
+        return Entries(*(getattr(self, one.name)[:, :, first:] for one in fields(self)))
 
 
 def empty_facts(size: tuple[int, ...], index: Index, device: torch.device) -> dict[str, Tensor]:

@@ -170,7 +170,8 @@ class MergedCache:
             self.committed += 1
         while len(self.held) > self.policy.entry_frames:
             del self.held[self.policy.victim(self.held)]
-        self._measure()
+        if self.policy.merges or not self._full:
+            self._measure()
         self._tables = None
 
     def clear(self) -> None:
@@ -240,7 +241,8 @@ class MergedCache:
         """Merge or append finished latent frames, k and v (b, f s, n, d), one after another."""
         store, tokens, used = self._store, self.shape.frame_tokens, self.extent[layer]
         rules = self.policy.rules(layer, store.own[layer]["centre"])
-        entries = store.read(layer, used)
+        entries, fixed = store.read(layer, used), self._fixed
+        changing = entries.behind(fixed)
         frames = range(self.committed, self.committed + k.shape[1] // tokens)
         turned = self._turned_new(layer, k)
         for i, frame in enumerate(frames):
@@ -249,7 +251,9 @@ class MergedCache:
             if self.policy.merges:
                 slots = absorb(layer, entries, new, rules, self.index)
             else:
-                slots = keep_unlike(entries, new, rules, min(self._slots, used + i * tokens))
+                used_now = min(self._slots, used + i * tokens)
+                full = used_now == self._slots and self.plain(layer)
+                slots = fixed + keep_unlike(changing, new, rules, used_now - fixed, full=full)
             store.took(layer, slots)
             if turned is not None:
                 where = (*grid(slots), slots)
@@ -313,6 +317,17 @@ class MergedCache:
         stops = zip(masses, self.extent, strict=True)
         ones = [(mass[:, :, :stop] == 1).all() for mass, stop in stops]
         self._plain = torch.stack(ones).tolist()
+
+    @property
+    def _full(self) -> bool:
+        """Whether every slot holds one key; where nothing is merged it stays so."""
+        return all(self._plain) and min(self.extent) == self._slots
+
+    @property
+    def _fixed(self) -> int:
+        """How many slots the sink has filled for good: it came first, so they are in front."""
+        sink = self.held[: self.policy.sink_frames]
+        return sum(rank == frame for rank, frame in enumerate(sink)) * self.shape.frame_tokens
 
     @property
     def _farthest(self) -> int:

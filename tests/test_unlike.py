@@ -142,6 +142,44 @@ def test_a_restored_snapshot_goes_on_bit_for_bit_and_a_rewind_leaves_room() -> N
         assert torch.equal(*(c.attention(2)(layer, *queries()) for c in (one, other)))
 
 
+class LooksAtAll(MergedCache):
+    """One that looks at the sink, too, when it finds what gives way."""
+
+    _fixed = 0
+
+
+@pytest.mark.parametrize("left", [[0, 1, 6, 7], [0, 1, 6], [1, 6], [0, 7], [7], []])
+def test_the_sink_is_not_looked_at_and_what_it_leaves_is_used_again(left: list[int]) -> None:
+    cache, other = (kind(SHAPE, policy(4, 2), Exact()) for kind in (MergedCache, LooksAtAll))
+    for one in (cache, other):
+        fill(one, 0, 8, 3, 2)
+        one.retain(left)
+        fill(one, 8, 14, 3, 2)
+    for layer in range(SHAPE.layers):
+        ours, theirs = (one.entries(layer) for one in (cache, other))
+        assert torch.equal(ours.frame, theirs.frame) and torch.equal(ours.place, theirs.place)
+        assert torch.equal(*(one.attention(2)(layer, *queries()) for one in (cache, other)))
+
+
+@pytest.mark.parametrize("left", [[0, 1, 7], [1, 6, 7], [0, 7]])
+def test_what_a_rewind_leaves_stays_while_there_is_room(left: list[int]) -> None:
+    cache = MergedCache(SHAPE, policy(4, 2), Exact())
+    fill(cache, 0, 8, 3, 2)
+    cache.retain(left)
+    before = [where_from(cache, layer) for layer in range(SHAPE.layers)]
+    assert max(cache.extent) == 4 * TOKENS  # with empty slots among them
+    fill(cache, 8, 12 - len(left), 3, 1)
+    for layer, there in enumerate(before):
+        assert there <= where_from(cache, layer) and cache.plain(layer)
+
+
+def where_from(cache: MergedCache, layer: int) -> set[tuple[int, int, int]]:
+    """Head, latent frame and place of every key that a layer holds."""
+    kept = cache.entries(layer)
+    used = (kept.mass[0] > 0).nonzero().tolist()
+    return {(n, int(kept.frame[0, n, at]), int(kept.place[0, n, at])) for n, at in used}
+
+
 def test_latent_frames_of_one_token() -> None:
     shape = dataclasses.replace(SHAPE, rows=1, columns=1)
     cache = MergedCache(shape, policy(3), Exact())
