@@ -20,14 +20,15 @@ from .sparse_settings import SparseCross
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Keys and values (b, n, l, d) of prompt tokens, and the log of each one's mass (b, n, l).
+    """Keys and values (b, n, l, d) of prompt tokens, and the log of each one's mass (b, n, l), None
+    where each is one token.
 
     `source` is the tensor that they were made from.
     """
 
     keys: Tensor
     values: Tensor
-    bias: Tensor
+    bias: Tensor | None
     source: Tensor
 
 
@@ -73,7 +74,7 @@ class SparsePrompt:
         known.append(merged_padding(k, v))
         return known[-1]
 
-    def _pruned(self, queries: Tensor, prompt: Prompt) -> tuple[Tensor, Tensor, Tensor]:
+    def _pruned(self, queries: Tensor, prompt: Prompt) -> tuple[Tensor, Tensor, Tensor | None]:
         """The tokens that share a bucket with some query of their head; the padding stays."""
         if self._buckets is None:
             heads, d = queries.shape[1], queries.shape[3]
@@ -83,7 +84,8 @@ class SparsePrompt:
         most = int((votes > 0).sum(-1).amax())
         count = min(votes.shape[2], max(most, self.settings.fewest_tokens))
         kept = votes.topk(count, dim=-1)
-        bias = prompt.bias.gather(2, kept.indices)
+        none = torch.zeros_like(kept.values)
+        bias = none if prompt.bias is None else prompt.bias.gather(2, kept.indices)
         spare = torch.arange(count, device=votes.device) >= self.settings.fewest_tokens
         bias = bias.masked_fill((kept.values <= 0) & spare, -torch.inf)
         index = kept.indices.unsqueeze(-1).expand(-1, -1, -1, queries.shape[3])
@@ -106,9 +108,11 @@ def merged_padding(k: Tensor, v: Tensor) -> Prompt:
     run = alike.flip(1).long().cumprod(1).sum(1)  # (b,) tokens of each row's padding
     length = k.shape[1]
     kept = length - int(run.min()) + 1
+    keys, values = (x[:, :kept].transpose(1, 2).contiguous() for x in (k, v))
+    if kept == length:
+        return Prompt(keys, values, None, k)
     bias = torch.zeros(k.shape[0], k.shape[2], kept, device=k.device)
     bias[..., -1] = math.log(length - kept + 1)
-    keys, values = (x[:, :kept].transpose(1, 2).contiguous() for x in (k, v))
     return Prompt(keys, values, bias, k)
 
 

@@ -35,8 +35,10 @@ def test_merged_padding_is_dense_attention_exactly(words: int, length: int, rows
     torch.testing.assert_close(sparse(0, q, k, v), attend(q, k, v))
     kept = min(words + 2 * (rows - 1) + 1, length)
     assert sparse.share == kept / length
-    mass = merged_padding(k, v).bias.exp().sum(-1)
-    torch.testing.assert_close(mass, torch.full_like(mass, length))
+    bias = merged_padding(k, v).bias
+    assert (bias is None) == (kept == length)  # every token is one
+    mass = torch.ones(rows, 2, kept) if bias is None else bias.exp()
+    torch.testing.assert_close(mass.sum(-1), torch.full((rows, 2), float(length)))
 
 
 def test_a_prompt_is_merged_once_and_another_one_in_its_place_is_seen() -> None:
@@ -52,16 +54,19 @@ def test_a_prompt_is_merged_once_and_another_one_in_its_place_is_seen() -> None:
     assert sparse._of(0, *first) is not once
 
 
-def test_pruning_keeps_the_tokens_that_share_a_bucket_with_a_query_and_the_padding() -> None:
-    k, v = prompt(12, 30)
+@pytest.mark.parametrize("words", [12, 29])
+def test_pruning_keeps_the_tokens_that_share_a_bucket_with_a_query_and_the_padding(
+    words: int,
+) -> None:
+    k, v = prompt(words, 30)
     q = randn(1, 4, 2, 12, seed=5)
     sparse = SparsePrompt(PRUNED)
     found = sparse(0, q, k, v)
     buckets = RandomProjection(2, 12, 2)
     ours, theirs = (buckets.of(0, x.transpose(1, 2)) for x in (q, k))
     shared = (theirs.unsqueeze(3) == ours.unsqueeze(2)).any(-1)  # (b, n, l)
-    shared[..., 12:] = True
-    assert shared[..., :12].sum(-1).amin() >= 3 and not shared.all()
+    shared[..., words:] = True
+    assert shared[..., :words].sum(-1).amin() >= 3 and not shared.all()
     logits = q.transpose(1, 2) @ k.permute(0, 2, 3, 1) / 12**0.5
     weights = logits.masked_fill(~shared.unsqueeze(2), -torch.inf).softmax(-1)
     torch.testing.assert_close(found.transpose(1, 2), weights @ v.transpose(1, 2))
