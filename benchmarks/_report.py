@@ -49,6 +49,12 @@ class Results:
         """Claim that `bound` is `limit` or more."""
         self.claims.append(Claim(text, bound, limit, bound >= limit))
 
+    def publish(self, json_path: Path | None) -> None:
+        """Show all of it, and write it to `json_path` when there is one."""
+        self.show(Console(soft_wrap=True))
+        if json_path is not None:
+            self.save(json_path)
+
     def save(self, path: Path) -> None:
         """Write all of it as JSON."""
         write(path, asdict(self))

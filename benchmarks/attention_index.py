@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from rich.console import Console
 from torch import Tensor
 
 from ..attention.ann.choice import AUTO, EXACT, MAKERS, chosen_index, missing_index, open_index
@@ -42,9 +41,7 @@ class Plan:
 def main(json_path: Path | None) -> None:
     """Run the suite, show it, and write it to `json_path` when there is one."""
     results = measure(Plan())
-    results.show(Console(soft_wrap=True))
-    if json_path is not None:
-        results.save(json_path)
+    results.publish(json_path)
 
 
 def measure(plan: Plan) -> Results:

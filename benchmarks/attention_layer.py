@@ -10,8 +10,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
 from ._attention_layer import DENSITIES, FRAME_TOKENS, layer_case
 from ._paired import median_interval, paired_seconds, ratio_interval
 from ._report import Results
@@ -29,9 +27,7 @@ class Plan:
 def main(json_path: Path | None) -> None:
     """Run the suite, show it, and write it to `json_path` when there is one."""
     results = measure(Plan())
-    results.show(Console(soft_wrap=True))
-    if json_path is not None:
-        results.save(json_path)
+    results.publish(json_path)
 
 
 def measure(plan: Plan) -> Results:

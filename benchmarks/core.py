@@ -10,8 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
 from . import _history, _overhead, _vae
 from ._history import cache_bytes, history_case, history_once
 from ._memory import peak_bytes
@@ -35,9 +33,7 @@ class Plan:
 def main(json_path: Path | None) -> None:
     """Run the suite, show it, and write it to `json_path` when there is one."""
     results = measure(Plan())
-    results.show(Console(soft_wrap=True))
-    if json_path is not None:
-        results.save(json_path)
+    results.publish(json_path)
 
 
 def measure(plan: Plan) -> Results:

@@ -20,7 +20,6 @@ from pathlib import Path
 
 import av
 import click
-from rich.console import Console
 
 from ..errors import BadInput
 from ..stream.journal import Journal
@@ -60,9 +59,7 @@ def main(json_path: Path | None) -> None:
 def report(plan: Plan, json_path: Path | None) -> None:
     """Measure, show and write."""
     results = measure(plan)
-    results.show(Console(soft_wrap=True))
-    if json_path is not None:
-        results.save(json_path)
+    results.publish(json_path)
 
 
 def measure(plan: Plan) -> Results:

@@ -20,7 +20,6 @@ from pathlib import Path
 import click
 import numpy as np
 import numpy.typing as npt
-from rich.console import Console
 
 from ..model.preset import DEMO
 from ..training.command import reporting
@@ -49,9 +48,7 @@ def main(json_path: Path | None) -> None:
 def report(plan: Plan, json_path: Path | None) -> None:
     """Measure, show and write."""
     results = measure(plan)
-    results.show(Console(soft_wrap=True))
-    if json_path is not None:
-        results.save(json_path)
+    results.publish(json_path)
 
 
 def measure(plan: Plan) -> Results:

@@ -20,7 +20,6 @@ from pathlib import Path
 
 import click
 import numpy as np
-from rich.console import Console
 
 from ..attention.quantize import coded_frame_bytes
 from ..errors import BadInput
@@ -70,9 +69,7 @@ def report(plan: Plan, json_path: Path | None, plot: Path | None) -> None:
     add_peaks(results)
     add_coding(results, plan)
     add_plans(results)
-    results.show(Console(soft_wrap=True))
-    if json_path is not None:
-        results.save(json_path)
+    results.publish(json_path)
     if plot is not None:
         draw(courses, plot)
 

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
 from ..errors import BadInput
 from ..stream.frame_encoder import ROOM_BYTES
@@ -74,9 +73,7 @@ def main(json_path: Path | None) -> None:
 def report(plan: Plan, json_path: Path | None) -> None:
     """Measure, show and write."""
     results = judged(plan, watched(plan))
-    results.show(Console(soft_wrap=True))
-    if json_path is not None:
-        results.save(json_path)
+    results.publish(json_path)
 
 
 def watched(plan: Plan) -> dict[str, Any]:
