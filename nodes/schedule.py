@@ -82,7 +82,7 @@ class DiffusionForcingSchedule(io.ComfyNode):
         preset = DEMO if model is None else facts(model).preset
         made = asked.for_model(preset).schedule
         told = "" if model is None else from_model(facts(model), asked.taken(preset))
-        host.say(cls.hidden.unique_id, f"{in_words(made)} {told}".rstrip())
+        host.say(cls.hidden.unique_id, f"{told} {in_words(made)}".lstrip())
         file = host.output_file("longtake_schedule", "levels.png", temporary=True)
         draw_schedule(made, file.path)
         picture = ui.SavedResult(file.name, file.subfolder, io.FolderType.temp)

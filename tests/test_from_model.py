@@ -188,8 +188,8 @@ def test_the_schedule_is_drawn_as_soon_as_it_is_known(
     assert said[-1].endswith("connect `model` here too to see it.")
     with_model = bench.shown("LongtakeSchedule", model=model_of(bench, "causal-forcing-1step"))
     assert len(with_model.as_dict()["images"]) == 1
-    assert said[-1].startswith("15 evaluations for 12 latent frames, at most 1 active at once; the")
-    assert "From the model (Causal Forcing++ framewise, 1 step): schedule causal" in said[-1]
+    assert said[-1].startswith("From the model (Causal Forcing++ framewise, 1 step): schedule caus")
+    assert ". 15 evaluations for 12 latent frames, at most 1 active at once; the first" in said[-1]
     explicit = {"chunk_frames": 3, "steps": 4, "shift": 2.0, "solver": "euler", "first_steps": 0,
                 "context_noise": 0.0, "schedule": "causal chunks"}  # fmt: skip
     assert len(bench.shown("LongtakeSchedule", **explicit).as_dict()["images"]) == 1

@@ -230,8 +230,11 @@ def test_a_family_brings_its_settings_and_says_what_was_assumed(  # noqa: PLR091
     """The authors' figures, of a file told by its name alone; and each to be set otherwise."""
     from types import SimpleNamespace
 
+    from longtake.nodes.asked_cache import AskedCache
+    from longtake.nodes.asked_schedule import AskedSchedule
     from longtake.nodes.model_facts import facts, remember
     from longtake.nodes.model_settings import SettingsFromModel
+    from longtake.samplers.cache_settings import CacheSettings
 
     (tmp_path / name).parent.mkdir(exist_ok=True)
     torch.save({"generator_ema": renamed(state(), prefixed("model."))}, tmp_path / name)
@@ -244,14 +247,16 @@ def test_a_family_brings_its_settings_and_says_what_was_assumed(  # noqa: PLR091
     node = type("Prepared", (SettingsFromModel,), {"hidden": SimpleNamespace(unique_id="1")})
     schedule, cache, strength, *_ = node.execute(model=model.clone()).args
     policy = cache.policy
-    assert (schedule.chunk_frames, policy.window_frames, policy.sink_frames, strength) == (
+    assert (schedule.schedule.chunk_frames, policy.window_frames, policy.sink_frames, strength) == (
         chunk, window, sink, cfg,
     )  # fmt: skip
     assert said[0].startswith(f"{title}: its name has") and facts(model).assumed in said[0]
+    assert AskedSchedule().for_model(facts(model).preset) == schedule  # the nodes left alone
+    assert AskedCache(CacheSettings).for_model(facts(model).preset) == cache
     other, cache, strength, *_ = node.execute(
         model=model, chunk_frames=2, window_frames=9, guidance_scale=2.0
     ).args
-    assert (other.chunk_frames, cache.policy.window_frames, strength) == (2, 9, 2.0)
+    assert (other.schedule.chunk_frames, cache.policy.window_frames, strength) == (2, 9, 2.0)
     assert f"Set otherwise: chunk_frames 2 for {chunk}" in said[-1]
 
 
