@@ -17,6 +17,7 @@ from .cache_policy import MostAttended
 from .cache_shape import CacheShape
 from .kv_cache import CachedAttention, KeysValues, KVCache
 from .kv_storage import DENSE, DenseStore, Storage
+from .prompt_keys import PromptKeys
 from .rope import Rotation, rotate
 from .snapshot import Snapshot
 
@@ -49,12 +50,12 @@ class AttendedCache(KVCache):
         self._watching = _Watching(self, visible, slice(None), positions)
         return self._watching
 
-    def commit(self, keys_values: KeysValues) -> None:
+    def commit(self, keys_values: KeysValues, prompt: PromptKeys | None = None) -> None:
         """Append finished latent frames, after the measure of what their queries looked at."""
         if self._watching is not None and len(self._kept):
             self._measure(self._watching.shares)
         self._watching = None
-        super().commit(keys_values)
+        super().commit(keys_values, prompt)
 
     def clear(self) -> None:
         """Forget the history, and what it was worth."""

@@ -60,6 +60,21 @@ class CachePolicy:
         return self.averaged_frames > 0
 
     @property
+    def beside_frames(self) -> int:
+        """Latent frames kept beside the window, in every layer its own."""
+        return 0
+
+    @property
+    def chunks_until_full(self) -> int:
+        """How many commits of a whole window make it hold all that it ever does."""
+        return 1
+
+    @property
+    def follows_prompt(self) -> bool:
+        """Whether a commit must bring the prompt's keys, by which frames are kept."""
+        return False
+
+    @property
     def heads_differ(self) -> bool:
         """Whether every head may hold other frames."""
         return False
@@ -173,6 +188,47 @@ class MostAttended(WindowSink):
     def heads_differ(self) -> bool:
         """As `per_head` says."""
         return self.per_head
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryBank(WindowSink):
+    """A window, and beside it a bank of `bank_frames` earlier ones that answer the prompt (MemFlow,
+    arXiv 2512.14699).
+
+    The first latent frame of every `every`-th chunk comes into the bank, at 0 the first; which ones
+    give way, every layer finds for itself, see `memory_bank`.
+    """
+
+    bank_frames: int = 3
+    every: int = 3
+
+    def __post_init__(self) -> None:
+        WindowSink.__post_init__(self)
+        if min(self.bank_frames, self.every) < 1:
+            raise ValueError(
+                "a memory bank has one latent frame or more, of one chunk or more; got "
+                f"bank_frames {self.bank_frames}, every {self.every}"
+            )
+
+    @property
+    def remembers(self) -> bool:
+        """Frames that have left the window."""
+        return True
+
+    @property
+    def beside_frames(self) -> int:
+        """The bank, and what it held last in place of what came then."""
+        return self.bank_frames + 1
+
+    @property
+    def chunks_until_full(self) -> int:
+        """Until one frame more has come than there is room for."""
+        return self.bank_frames * self.every + 1
+
+    @property
+    def follows_prompt(self) -> bool:
+        """Yes."""
+        return True
 
 
 def capacity(policy: CachePolicy, length: int | None) -> int:

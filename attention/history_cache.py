@@ -15,10 +15,12 @@ from torch import Tensor
 from . import kv_cache, temp_cache
 from .ann.choice import open_index
 from .attended import AttendedCache, HeadCache
-from .cache_policy import CachePolicy, MostAttended
+from .bank_cache import BankCache
+from .cache_policy import CachePolicy, MemoryBank, MostAttended
 from .cache_shape import CacheShape
 from .kv_storage import Storage
 from .laid import LayingAttention
+from .prompt_keys import PromptKeys
 from .rope import Rotation
 from .snapshot import Snapshot
 from .temp_policy import TempCache
@@ -27,7 +29,7 @@ from .temp_policy import TempCache
 class HistoryCache(Protocol):
     """Keys and values of finished latent frames, for all layers and guidance branches.
 
-    Only `commit`, `retain`, `clear` and `restore` change the history.
+    Only `commit`, `begin_again`, `retain`, `clear` and `restore` change the history.
     """
 
     shape: CacheShape
@@ -76,11 +78,18 @@ class HistoryCache(Protocol):
     def rotation(self, positions: Sequence[int]) -> Rotation:
         """The rotation of latent frames at window-relative `positions`."""
 
-    def commit(self, keys_values: Sequence[tuple[Tensor, Tensor]]) -> None:
-        """Append finished latent frames: un-rotated k and v (b, f s, n, d) of every layer."""
+    def commit(
+        self, keys_values: Sequence[tuple[Tensor, Tensor]], prompt: PromptKeys | None = None
+    ) -> None:
+        """Append finished latent frames: un-rotated k and v (b, f s, n, d) of every layer; and what
+        they were made to, where the policy follows the prompt.
+        """
 
     def clear(self) -> None:
         """Forget the history; the next commit is of frame 0 again."""
+
+    def begin_again(self) -> None:
+        """The frames held will be committed again, oldest first, in place of what there is."""
 
     def retain(self, frames: Sequence[int]) -> None:
         """Keep only those of the held `frames`."""
@@ -111,6 +120,8 @@ def open_cache(
             return HeadCache(shape, policy, length, device, storage)
         case MostAttended():
             return AttendedCache(shape, policy, length, device, storage)
+        case MemoryBank():
+            return BankCache(shape, policy, length, device, storage)
         case TempCache():
             index = open_index(policy.index, shape, policy.kernel)
             return temp_cache.MergedCache(shape, policy, index, device, storage)

@@ -20,6 +20,7 @@ from .cache_shape import CacheShape
 from .dense import parts
 from .kv_storage import DENSE, Storage, frame_slice
 from .laid import Laid, attend_laid
+from .prompt_keys import PromptKeys
 from .rope import LatestRotation, Rotation, rotate, rotate_into, rotation
 from .sink_mean import SinkMeans
 from .snapshot import Snapshot
@@ -32,7 +33,7 @@ def planned_bytes(
     shape: CacheShape, policy: CachePolicy, length: int | None, storage: Storage = DENSE
 ) -> int:
     """What `KVCache.bytes` will be, exactly; an unbounded full history only starts there."""
-    stored = storage.planned_bytes(shape, capacity(policy, length), policy.sink_frames)
+    stored = storage.planned_bytes(shape, *_slots(policy, length))
     return stored + sink_mean.planned_bytes(shape, policy.averaged_frames)
 
 
@@ -40,7 +41,13 @@ def planned_elsewhere(
     shape: CacheShape, policy: CachePolicy, length: int | None, storage: Storage = DENSE
 ) -> int:
     """What `KVCache.elsewhere_bytes` will be, exactly."""
-    return storage.planned_elsewhere(shape, capacity(policy, length), policy.sink_frames)
+    return storage.planned_elsewhere(shape, *_slots(policy, length))
+
+
+def _slots(policy: CachePolicy, length: int | None) -> tuple[int, int]:
+    """How many latent frames are stored, and how many of them are never newest."""
+    beside = policy.beside_frames
+    return capacity(policy, length) + beside, policy.sink_frames + beside
 
 
 class KVCache:
@@ -57,8 +64,7 @@ class KVCache:
         self.shape, self.policy, self.device = shape, policy, torch.device(device)
         self.committed = 0  # latent frames ever committed
         self.dropped = False  # memory given back; the history must be committed again, anew
-        frames = capacity(policy, length)
-        self._store = storage.open(shape, frames, policy.sink_frames, self.device)
+        self._store = storage.open(shape, *_slots(policy, length), self.device)
         self._means = SinkMeans(shape, policy.averaged_frames, self.device)
         self._kept: list[int] = []  # slot -> latent frame
         self._recent: list[int] = []  # the same for the slots that a frame goes through first
@@ -70,6 +76,12 @@ class KVCache:
     def held(self) -> list[int]:
         """The latent frame in each slot, in the order in which the history is laid out."""
         return [*self._kept, *self._recent]
+
+    def laid_frames(self, layer: int) -> list[int]:
+        """The latent frames that `layer` looks at, in the order in which they are laid out; as
+        many in every layer.
+        """
+        return self.held
 
     @property
     def bytes(self) -> int:
@@ -146,17 +158,17 @@ class KVCache:
                 self._turned.add(layer)
         return rotated[rows], values[rows]
 
-    def commit(self, keys_values: KeysValues) -> None:
+    def commit(self, keys_values: KeysValues, prompt: PromptKeys | None = None) -> None:
         """Append finished latent frames, evicting as the policy says.
 
-        `keys_values` holds un-rotated k and v (b, f s, n, d) of every layer.
+        `keys_values` holds un-rotated k and v (b, f s, n, d) of every layer, `prompt` what they
+        were made to, for a policy that asks.
         """
         count = keys_values[0][0].shape[1] // self.shape.frame_tokens
         self._reserve(self.committed + count)
         for i in range(count):
             at = frame_slice(self.shape, i)
-            self._append(self.committed, [(k[:, at], v[:, at]) for k, v in keys_values])
-            self.committed += 1
+            self._append(self._number(), [(k[:, at], v[:, at]) for k, v in keys_values])
         self._forget_rotated()
 
     def clear(self) -> None:
@@ -165,6 +177,10 @@ class KVCache:
         self._kept.clear()
         self._recent.clear()
         self._forget_rotated()
+
+    def begin_again(self) -> None:
+        """The frames held will be committed again, oldest first, in place of what there is."""
+        self.clear()
 
     def retain(self, frames: Sequence[int]) -> None:
         """Keep only those of the held `frames`."""
@@ -219,6 +235,11 @@ class KVCache:
         self.dropped = True
         del self._store, self._means
         self._past = None
+
+    def _number(self) -> int:
+        """Of the latent frame that is committed next."""
+        self.committed += 1
+        return self.committed - 1
 
     def _append(self, frame: int, layers: KeysValues) -> None:
         """Take one latent frame in; where there are recent slots, the oldest in them moves on."""
@@ -297,7 +318,7 @@ class CachedAttention:
         self.cache, self.rows = cache, rows
         tokens = cache.shape.frame_tokens
         self._now = cache.rotation_now(positions)
-        self._past_tokens = len(cache.held) * tokens
+        self._past_tokens = len(cache.laid_frames(0)) * tokens
         self._parts = parts(visible, 0, tokens)
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -314,7 +335,5 @@ class CachedAttention:
         turned, mine, theirs = (
             x.transpose(1, 2) for x in (rotate(q, self._now), keys[:, :stop], values[:, :stop])
         )
-        cache = self.cache
-        return Laid(
-            turned, mine, theirs, None, past, self._parts, cache.held, cache.shape.frame_tokens
-        )
+        frames, tokens = self.cache.laid_frames(layer), self.cache.shape.frame_tokens
+        return Laid(turned, mine, theirs, None, past, self._parts, frames, tokens)

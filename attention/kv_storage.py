@@ -50,6 +50,9 @@ class Store(Protocol):
     def select(self, kept: Sequence[int], recent: Sequence[int]) -> None:
         """Move those slots, in rising order, to the front; the others are free."""
 
+    def arrange(self, layer: int, slots: Sequence[int]) -> None:
+        """Put into the first kept slots of a layer what lies in `slots`, as it is stored."""
+
     def rotated(self, layer: int) -> Tensor:
         """Where a layer's rotated keys go (b, s, n, d), with room for the active frames behind."""
 
@@ -148,8 +151,14 @@ class DenseStore:
     def select(self, kept: Sequence[int], recent: Sequence[int]) -> None:
         """Move those slots, in rising order, to the front."""
         for layer in range(self.shape.layers):
-            for slot, chosen in enumerate(kept):
-                self.write(layer, slot, *self.frame(layer, chosen))
+            self.arrange(layer, kept)
+
+    def arrange(self, layer: int, slots: Sequence[int]) -> None:
+        """Put into the first slots of a layer what lies in `slots`."""
+        into, chosen = moved(slots)
+        for tensors in (self._keys, self._values):
+            frames = self._by_frame(tensors[layer])
+            frames[:, into] = frames[:, chosen]
 
     def write_of_heads(self, layer: int, slots: Tensor, k: Tensor, v: Tensor) -> None:
         """Put one frame's k and v (b, s, n, d) into a slot for each head; slots (n,)."""
@@ -211,6 +220,12 @@ class DenseStore:
     @property
     def _copies(self) -> int:
         return self.shape.layers if self.shape.hold_rotated else 1
+
+
+def moved(slots: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Places whose content changes as the first ones get what lies in `slots`, and where it is."""
+    into = [place for place, slot in enumerate(slots) if slot != place]
+    return into, [slots[place] for place in into]
 
 
 def empty_frames(shape: CacheShape, frames: int, device: torch.device) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .cache_shape import CacheShape
-from .kv_storage import Storage, empty_frames, frame_slice
+from .kv_storage import Storage, empty_frames, frame_slice, moved
 from .placement import ON_DEVICE, Placement, Shelf
 from .quantize import AS_COMPUTED, Codec, coded_frame_bytes
 
@@ -140,12 +140,18 @@ class PackedStore:
     def select(self, kept: Sequence[int], recent: Sequence[int]) -> None:
         """Move those slots, in rising order, to the front."""
         for layer in range(self.shape.layers):
-            for slot, chosen in enumerate(kept):
-                for part in self._coded.layers[layer]:
-                    part[slot] = part[chosen]
+            self.arrange(layer, kept)
             for slot, chosen in enumerate(recent):
                 k, v = self.frame(layer, self.kept + chosen)
                 self.write(layer, self.kept + slot, k, v)
+
+    def arrange(self, layer: int, slots: Sequence[int]) -> None:
+        """Put into the first kept slots of a layer what lies in `slots`, bit for bit."""
+        into, chosen = moved(slots)
+        for part in self._coded.layers[layer]:
+            content = [part[slot].clone() for slot in chosen]
+            for place, one in zip(into, content, strict=True):
+                part[place] = one
         self._coded.changed()
 
     def rotated(self, layer: int) -> Tensor:

@@ -21,6 +21,7 @@ from .entries import Entries, grid
 from .kv_storage import DENSE, Storage
 from .merge import NewFrame, absorb, observe
 from .merged_attention import MergedAttention
+from .prompt_keys import PromptKeys
 from .rope import LatestRotation, PositionTables, Rotation, position_tables, rotate, rotation
 from .snapshot import Snapshot
 from .temp_policy import TempCache
@@ -156,7 +157,9 @@ class MergedCache:
         at = torch.linspace(0, q.shape[2] - 1, SAMPLED_QUERIES, device=q.device).long()
         self._asking[layer][rows] = q[:, :, at]
 
-    def commit(self, keys_values: Sequence[tuple[Tensor, Tensor]]) -> None:
+    def commit(
+        self, keys_values: Sequence[tuple[Tensor, Tensor]], prompt: PromptKeys | None = None
+    ) -> None:
         """Merge or append finished latent frames: un-rotated k and v (b, f s, n, d) of layers."""
         tokens = self.shape.frame_tokens
         for layer, (k, v) in enumerate(keys_values):
@@ -183,6 +186,10 @@ class MergedCache:
         self.index.restore({})
         self._measure()
         self._forget_rotated()
+
+    def begin_again(self) -> None:
+        """The frames held will be committed again, oldest first, in place of what there is."""
+        self.clear()
 
     def retain(self, frames: Sequence[int]) -> None:
         """Keep only entries whose newest key is of one of the held `frames`."""

@@ -92,6 +92,7 @@ def _sizes(sizes: dict[str, int]) -> str:
 def _preset(preset: dict[str, Any]) -> str:
     window = preset["window_frames"]
     past = f"window {window} + sink {preset['sink_frames']}" if window else "all of the past"
+    past += f" + memory bank {preset['bank_frames']}" if preset["bank_frames"] else ""
     levels = " ".join(f"{t:g}" for t in preset["timesteps"]) or f"{preset['steps']} even"
     first = " ".join(f"{t:g}" for t in preset["first_timesteps"])
     first = first or (f"{preset['first_steps']} even" if preset["first_steps"] else "")

@@ -23,7 +23,8 @@ class Preset:
     it as it is, at the noise of the nearest of 1000 shifted timesteps.
     `window_frames` counts the sink and not the chunk in work, 0 stands for all of the past;
     `sink_decay` is the share of a sink that averages what is evicted into itself (0: it stays as it
-    is); `first_leaves` says that windows without the first latent frame were trained on.
+    is); `bank_frames` more in every layer are a memory bank (0: none); `first_leaves` says that
+    windows without the first latent frame were trained on.
     `rolling_chunks` are denoised together at rising noise (0: one after another). `rebuilt`: the
     window is committed anew, as if nothing had been before it, before each chunk.
     """
@@ -45,6 +46,7 @@ class Preset:
     shift_timesteps: bool = True
     solver: str = EULER
     sink_decay: float = 0.0
+    bank_frames: int = 0
     first_leaves: bool = False
     rolling_chunks: int = 0
     rebuilt: bool = False

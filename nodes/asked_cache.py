@@ -10,18 +10,20 @@ from ..attention.cache_policy import (
     AveragingSink,
     CachePolicy,
     FullHistory,
+    MemoryBank,
     MostAttended,
     RebuiltWindow,
     WindowSink,
 )
 from ..errors import BadInput
 from ..model.preset import Preset, overridden
+from ..model.preset_cache import preset_cache
 from ..samplers.cache_settings import CacheSettings
-from ..samplers.preset_schedule import preset_cache
 from ..samplers.schedule_options import FROM_MODEL
 
 WINDOW, FULL, EMA = "window + sink", "full", "window + EMA sink"
 REBUILT, ATTENDED, BY_HEAD = "rebuilt window", "most attended", "most attended, per head"
+BANK = "window + memory bank"
 EMA_SINK = 3  # latent frames of Reward Forcing's sink, where none is asked for
 POLICIES: dict[str, Callable[[int, int], CachePolicy]] = {
     WINDOW: WindowSink,
@@ -30,8 +32,12 @@ POLICIES: dict[str, Callable[[int, int], CachePolicy]] = {
     REBUILT: RebuiltWindow,
     ATTENDED: MostAttended,
     BY_HEAD: lambda window, sink: MostAttended(window, sink, per_head=True),
+    BANK: MemoryBank,
 }
-_NAMES = {WindowSink: WINDOW, FullHistory: FULL, AveragingSink: EMA, RebuiltWindow: REBUILT}
+_NAMES = {
+    WindowSink: WINDOW, FullHistory: FULL, AveragingSink: EMA, RebuiltWindow: REBUILT,
+    MemoryBank: BANK,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,10 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..model.preset import Preset, overridden
+from ..model.preset_cache import preset_cache
 from ..samplers.cache_settings import CacheSettings
 from ..samplers.context_noise import ContextNoise
-from ..samplers.preset_schedule import preset_cache, preset_schedule, preset_solver
+from ..samplers.preset_schedule import preset_schedule, preset_solver
 from ..samplers.schedule import MOST_CHUNK_FRAMES
 from ..samplers.schedule_options import SOLVERS
 from . import host, sockets

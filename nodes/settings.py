@@ -94,7 +94,9 @@ def _what() -> list[io.Input]:
             "sink (Reward Forcing; 3 latent frames if sink_frames is 0). "
             "`rebuilt window` makes the window anew from clean latents before each chunk (Krea): "
             "no error is carried on, at the cost of a pass. `most attended` keeps the latent "
-            "frames that were looked at most, the same for all heads or each head its own.",
+            "frames that were looked at most, the same for all heads or each head its own. "
+            "`window + memory bank` adds in every layer three from all of the past, the ones most "
+            "like the prompt (MemFlow).",
         ),
         io.Int.Input(
             "window_frames",

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..attention.prompt_keys import PromptKeys
 from ..attention.sparse_cross import SparsePrompt
 from ..model.dit import Prediction, Runs, SelfAttention, TextKV, predict, project_text
 from .denoiser import Denoiser
@@ -53,6 +54,12 @@ class Evaluator:
         self._rows.clear()
         if self.to_prompt is not None:
             self.to_prompt.forget()
+
+    def prompt_keys(self, prompt: Prompt, row: int) -> PromptKeys:
+        """The first of a prompt's texts, as a cache's `row` is asked about it."""
+        assert self._text is not None
+        i = self._prompts.index(prompt)
+        return PromptKeys(tuple(k[i, 0].float().mean(0) for k, _ in self._text.layers), row)
 
     @property
     def projected(self) -> bool:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..attention.cache_policy import capacity
 from ..attention.history_cache import HistoryCache
+from ..attention.prompt_keys import PromptKeys
 from ..attention.snapshot import Snapshot, joined
 from .cache_plan import CachePlan, CacheRow, cache_plans, row_of, source
 from .evaluator import Evaluator
@@ -131,7 +132,8 @@ class Histories:
         row = plan.rows.index(row_of(branch))
         if not isinstance(plan.seen, All):  # a cache of just this part
             return Place(branch.prompt, index, row, None, held - ranks.start)
-        if len(ranks) == len(cache.held):
+        beside = plan.policy.beside_frames and not isinstance(branch.view.seen, All)
+        if len(ranks) == len(cache.held) and not beside:
             return Place(branch.prompt, index, row, None, held)
         slot_of = {rank: slot for slot, rank in enumerate(cache.positions)}
         return Place(branch.prompt, index, row, tuple(slot_of[r] for r in ranks), held)
@@ -187,7 +189,7 @@ class Histories:
         self._stale.remove(index)
 
     def _make_anew(self, plan: CachePlan, cache: HistoryCache) -> None:
-        cache.clear()
+        cache.begin_again()
         held = len(self.held)
         chosen = [self.held[r] for r in plan.seen.ranks(held, self.settings.cache.sink_frames)]
         for group in sorted({one.group for one in chosen}):
@@ -253,7 +255,16 @@ class Histories:
         kept = self.evaluator.evaluate(
             x, levels, prompts, attention, frames=frames, texts=texts, keep=True
         )
-        cache.commit(kept.keys_values)
+        cache.commit(kept.keys_values, self._prompt_keys(plan))
+
+    def _prompt_keys(self, plan: CachePlan) -> PromptKeys | None:
+        """What is committed was made to, for a cache that asks: the text at the front."""
+        if not plan.policy.follows_prompt:
+            return None
+        prompts = [row.prompt for row in plan.rows]
+        followed = self.settings.guidance.base
+        row = prompts.index(followed) if followed in prompts else 0
+        return self.evaluator.prompt_keys(prompts[row], row)
 
     def _level(self, row: CacheRow, one: Held) -> float:
         """The noise level at which a cache row shows a frame."""

@@ -11,6 +11,7 @@ from functools import partial
 import torch
 
 from ..attention.cache_policy import capacity
+from ..attention.prompt_keys import PromptKeys
 from ..model.config import DiTConfig
 from ..model.memory import META, peak_bytes, shape_only
 from .branches import Branches
@@ -67,7 +68,8 @@ def most_bytes(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype)
     shapes = [plan.shape for plan in cache_plans(settings, config, dtype)]
     branches = max(len(settings.guidance.all_branches), *(shape.batch for shape in shapes))
     active = settings.pass_frames * shapes[0].frame_tokens
-    history = capacity(settings.cache, settings.length) * shapes[0].frame_tokens
+    frames = capacity(settings.cache, settings.length) + settings.cache.beside_frames
+    history = frames * shapes[0].frame_tokens
     words = settings.prompts_at_once * settings.prompts.negative.shape[0]
     of_layers = 2 * config.num_layers * (active + words)
     tokens = of_layers + 32 * (active + words) + 12 * history
@@ -156,7 +158,9 @@ def _rehearsal(
         s, count = plan.shape, min(held, capacity(plan.policy, settings.length))
         if count and plan.filled != "anew":
             kv = torch.empty(s.batch, count * s.frame_tokens, s.heads, s.head_dim, device=META)
-            cache.commit([(kv, kv)] * s.layers)
+            asked = PromptKeys((torch.empty(s.heads, s.head_dim, device=META),) * s.layers)
+            for _ in range(min(plan.policy.chunks_until_full, -(-first // chunk))):
+                cache.commit([(kv, kv)] * s.layers, asked)
     return branches
 
 

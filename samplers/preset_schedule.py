@@ -1,16 +1,9 @@
-"""A family's preset as a schedule, a solver and a cache policy."""
+"""A family's preset as a schedule and a solver."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from ..attention.cache_policy import (
-    AveragingSink,
-    CachePolicy,
-    FullHistory,
-    RebuiltWindow,
-    WindowSink,
-)
 from ..model.preset import Preset
 from .ladder import table_ladder
 from .process import Flow
@@ -31,14 +24,3 @@ def preset_solver(preset: Preset) -> Solver:
         return solver
     levels = table_ladder(preset.timesteps, preset.shift)
     return replace(solver, process=Flow(tuple(zip(levels, preset.timesteps, strict=False))))
-
-
-def preset_cache(preset: Preset) -> CachePolicy:
-    """How much of the past a family was trained to look at."""
-    if not preset.window_frames:
-        return FullHistory()
-    if preset.sink_decay:
-        return AveragingSink(preset.window_frames, preset.sink_frames, preset.sink_decay)
-    if preset.rebuilt:
-        return RebuiltWindow(preset.window_frames, preset.sink_frames)
-    return WindowSink(preset.window_frames, preset.sink_frames)

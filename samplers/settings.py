@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from ..attention.block_order import TIME_ORDERS
 from ..attention.cache_policy import CachePolicy, WindowSink
 from ..attention.kv_storage import DENSE, Storage
 from ..attention.placement import ON_DEVICE, Placement
@@ -20,7 +21,7 @@ from .known import KnownFrames
 from .process import Flow
 from .prompts import InForce, PromptTimeline, TimedPrompt
 from .reference import Reference
-from .schedule import NoiseSchedule, Row
+from .schedule import NoiseSchedule, Row, Staggered
 from .solvers import Euler, Solver
 
 AtSwitch = Literal["keep", "re-cache", "flush"]
@@ -210,9 +211,12 @@ class RolloutSettings:
         if self.cache.remembers and self.context_noise.recommits:
             raise BadInput(
                 "a context noise that grows or is drawn anew makes the history again before each "
-                "chunk, so its sink cannot average and its frames cannot be judged by attention; "
-                "choose `window + sink` in KV Cache Settings or a constant context noise."
+                "chunk, so its sink cannot average and its frames cannot be judged by attention or "
+                "remembered in a bank; choose `window + sink` in KV Cache Settings or a constant "
+                "context noise."
             )
+        if self.cache.beside_frames:
+            self._check_bank()
         if not self.cache.heads_differ:
             return
         if self.placement != ON_DEVICE or self.at_switch == "re-cache":
@@ -226,6 +230,21 @@ class RolloutSettings:
                 "where every head keeps latent frames of its own, they are stored as computed; "
                 "change storage in KV Cache Settings, or choose `most attended` for all heads "
                 "together."
+            )
+
+    def _check_bank(self) -> None:
+        """Refuse what needs every layer to look at the same latent frames."""
+        of_self = self.sparsity.of_self
+        if of_self is not None and of_self.order not in TIME_ORDERS:
+            raise BadInput(
+                f"sparse attention in the order of {of_self.order} sorts keys that all layers have "
+                "of the same latent frames, and a memory bank is each layer's own; choose the "
+                "order of time, or `window + sink` in KV Cache Settings."
+            )
+        if isinstance(self.schedule, Staggered) and self.schedule.reach:
+            raise BadInput(
+                "the schedule says how far back chunks look, and what a memory bank holds is "
+                "farther; choose another schedule, or `window + sink` in KV Cache Settings."
             )
 
     def _check_guidance(self, guidance: Guidance) -> None:

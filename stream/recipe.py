@@ -19,6 +19,7 @@ from torch import Tensor
 from ..attention.cache_policy import (
     AveragingSink,
     FullHistory,
+    MemoryBank,
     MostAttended,
     RebuiltWindow,
     WindowSink,
@@ -40,7 +41,7 @@ from ..samplers.solvers import DDIM, Euler, ReNoise
 
 BEHIND_PROTOCOLS = (
     FullHistory, WindowSink, AveragingSink, RebuiltWindow, MostAttended,
-    TempCache, Dense, Packed, OnDevice, AsComputed, Float8, Integers, Staggered, Flow,
+    MemoryBank, TempCache, Dense, Packed, OnDevice, AsComputed, Float8, Integers, Staggered, Flow,
     VariancePreserving, Euler, ReNoise, DDIM, DPMSolverPP2M, UniPC2, Motion, Palette, Region,
 )  # fmt: skip
 """Those that the types of the settings' fields do not name."""

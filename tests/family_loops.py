@@ -15,9 +15,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from longtake.tests.bank_loop import Banks
+
 Weights = Mapping[str, Tensor]
 Layers = list[tuple[Tensor, Tensor]]
 """Keys that are not rotated and values of every layer, each (s, n, d)."""
+
+OfLayer = tuple[list[tuple[Tensor, Tensor]], Sequence[int], int]
+"""Keys and values of the frames that a layer sees, their positions, and that of the block's first.
+"""
+
+Seen = list[Layers] | Callable[[int], OfLayer]
+"""Frames in a row, or what each layer sees."""
 
 Noise = Callable[[int, int], Tensor]
 """(latent frame, 0 at the start or the number of the step that follows) -> (c, h, w)."""
@@ -42,6 +51,7 @@ class Published:
     rebuilt: bool = False  # the past is passed anew, alone, before each block (Krea)
     again: Again | None = None  # and begins with a latent frame encoded again
     joint: int = 0  # blocks denoised together at rising noise (Rolling Forcing)
+    bank: int = 0  # latent frames beside the window, in every layer its own (MemFlow)
 
 
 @dataclass
@@ -63,42 +73,91 @@ class _Past:
             ]
             self.frames[number % family.sink] = (place, mixed)
 
-    def seen(self, family: Published) -> list[Layers]:
+    def window(self, family: Published) -> list[tuple[int, Layers]]:
         """The sink and the newest ones that fit beside a block."""
         room = family.attends - family.block - family.sink
-        sink = [layers for number, layers in self.frames if number < family.sink]
-        rest = [layers for number, layers in self.frames if number >= family.sink]
+        sink = [one for one in self.frames if one[0] < family.sink]
+        rest = [one for one in self.frames if one[0] >= family.sink]
         return sink + rest[max(0, len(rest) - room) :]
 
+    def seen(self, family: Published) -> list[Layers]:
+        """The same without their numbers."""
+        return [layers for _, layers in self.window(family)]
 
-def published_loop(
-    w: Weights, heads: int, family: Published, text: Tensor, length: int, noise: Noise
+
+def published_loop(  # noqa: PLR0913
+    w: Weights, heads: int, family: Published, text: Tensor, length: int, noise: Noise,
+    switch: tuple[int, Tensor] | None = None,
 ) -> Tensor:  # fmt: skip
-    """Latents (f, c, h, w): block after block, re-noised after each step, then once more at 0."""
+    """Latents (f, c, h, w): block after block, re-noised after each step, then once more at 0. At a
+    `switch` to another prompt, what is in the window is re-cached.
+    """
     if family.joint:
         return _rolling_loop(w, heads, family, text, length, noise)
     sigmas = _table(family)
+    rows, columns = noise(0, 0).shape[1:]
     past, made = _Past(), []
+    banks = _banks(w, heads, family, text, (rows // 2, columns // 2))
     for start in range(0, length, family.block):
         frames = range(start, start + family.block)
+        if switch is not None and start == switch[0]:
+            text = switch[1]
+            banks.switched(_asked(w, heads, text))
+            clean = torch.cat(made)
+            past = _re_cached(w, heads, past.window(family), clean, text, banks, family.block)
+        else:
+            banks.before_block()
+        window = past.window(family)
+        seen = banks.beside(window, frames, [number for number, _ in window])
         given = family.first if start == 0 and family.first else family.steps
         told = [float(_warped(sigmas, t)) if family.warp else t for t in given]
         x = torch.stack([noise(frame, 0) for frame in frames])
         for i, t in enumerate(told):
-            v, _ = forward(w, heads, x, [t] * len(x), text, past.seen(family))
+            v, _ = forward(w, heads, x, [t] * len(x), text, seen)
             clean = (x.double() - _sigma(sigmas, t) * v.double()).float()
             if i + 1 < len(told):
                 after = _sigma(sigmas, told[i + 1])
                 fresh = torch.stack([noise(frame, i + 1) for frame in frames])
                 x = (1 - after) * clean + after * fresh
-        _, kept = forward(w, heads, clean, [0.0] * len(x), text, past.seen(family))
+        _, kept = forward(w, heads, clean, [0.0] * len(x), text, seen)
         past.frames += by_frame(kept, start, len(x))
         made.append(clean)
+        if family.bank:
+            banks.record(start // family.block, by_frame(kept, start, len(x))[0])
         if family.decay:
             past.average(family)
         if family.rebuilt:
             past = _passed_anew(w, heads, family, torch.cat(made), text)
     return torch.cat(made)
+
+
+def _banks(w: Weights, heads: int, family: Published, text: Tensor, grid: tuple[int, int]) -> Banks:
+    """MemFlow's, before the first block."""
+    turn = lambda k, frame: rotated(k, [frame], *grid)  # noqa: E731
+    return Banks(family.bank, _asked(w, heads, text), turn)
+
+
+def _asked(w: Weights, heads: int, text: Tensor) -> list[Tensor]:
+    """A prompt's keys (l, n, d) in every layer."""
+    context, layers = embedded(w, text), sum(key.endswith("cross_attn.k.weight") for key in w)
+    return [prompt_keys(w, heads, context, layer) for layer in range(layers)]
+
+
+def _re_cached(  # noqa: PLR0913
+    w: Weights, heads: int, past: list[tuple[int, Layers]], clean: Tensor, text: Tensor,
+    banks: Banks, block: int,
+) -> _Past:  # fmt: skip
+    """What is in the window once more, under another prompt. MemFlow passes it at once, all seeing
+    all, and spares the sink; here block after block, each behind the bank and those before it.
+    """
+    again: list[tuple[int, Layers]] = []
+    numbers = [number for number, _ in past]
+    for own in ([n for n in numbers if n // block == i] for i in range(len(clean) // block)):
+        if own:
+            seen = banks.beside(again, own, numbers)
+            _, kept = forward(w, heads, clean[own], [0.0] * len(own), text, seen)
+            again = [*again, *by_frame(kept, own[0], len(own))]
+    return _Past(again)
 
 
 def _rolling_loop(
@@ -170,7 +229,7 @@ def _sigma(sigmas: Tensor, t: float) -> float:
 
 
 def forward(
-    w: Weights, heads: int, x: Tensor, t: Sequence[float], text: Tensor, seen: list[Layers]
+    w: Weights, heads: int, x: Tensor, t: Sequence[float], text: Tensor, seen: Seen
 ) -> tuple[Tensor, Layers]:
     """Velocity of latents x (f, c, h, w) at timesteps t (f) behind the frames that are `seen`,
     which are at the positions before it; and the block's own keys and values.
@@ -185,11 +244,10 @@ def forward(
     e = torch.cat([angles.cos(), angles.sin()], 1).float()  # (s, 256), as long as the tokens
     e = _linear(w, "time_embedding.2", F.silu(_linear(w, "time_embedding.0", e)))
     e0 = _linear(w, "time_projection.1", F.silu(e)).view(-1, 6, dim)
-    context = F.gelu(_linear(w, "text_embedding.0", text), approximate="tanh")
-    context = _linear(w, "text_embedding.2", context)
+    context = embedded(w, text)
     kept: Layers = []
     for n in range(1 + max(int(key.split(".")[1]) for key in w if key.startswith("blocks."))):
-        b, own = f"blocks.{n}.", [layers[n] for layers in seen]
+        b, (own, places, first) = f"blocks.{n}.", _of_layer(seen, n)
         m = (w[f"{b}modulation"] + e0).unbind(1)
         y = _norm(h) * (1 + m[1]) + m[0]
         q, k = (_rms(_linear(w, f"{b}self_attn.{one}", y), w[f"{b}self_attn.norm_{one}.weight"])
@@ -197,17 +255,14 @@ def forward(
         v = _linear(w, f"{b}self_attn.v", y).unflatten(-1, (heads, -1))
         kept.append((k, v))
         keys, values = (torch.cat(parts) for parts in zip(*own, (k, v), strict=True))
-        before = len(seen)
-        y = _attend(
-            _rotated(q, range(before, before + size[0]), *size[1:]),
-            _rotated(keys, range(before + size[0]), *size[1:]), values,
-        )  # fmt: skip
+        now = range(first, first + size[0])
+        y = _attend(rotated(q, now, *size[1:]), rotated(keys, [*places, *now], *size[1:]), values)
         h = h + _linear(w, f"{b}self_attn.o", y) * m[2]
         y = _norm(h) * w[f"{b}norm3.weight"] + w[f"{b}norm3.bias"]
         q = _rms(_linear(w, f"{b}cross_attn.q", y), w[f"{b}cross_attn.norm_q.weight"])
-        k = _rms(_linear(w, f"{b}cross_attn.k", context), w[f"{b}cross_attn.norm_k.weight"])
-        y = _attend(*(one.unflatten(-1, (heads, -1))
-                      for one in (q, k, _linear(w, f"{b}cross_attn.v", context))))  # fmt: skip
+        k = prompt_keys(w, heads, context, n)
+        v = _linear(w, f"{b}cross_attn.v", context)
+        y = _attend(q.unflatten(-1, (heads, -1)), k, v.unflatten(-1, (heads, -1)))
         h = h + _linear(w, f"{b}cross_attn.o", y)
         y = _linear(w, f"{b}ffn.0", _norm(h) * (1 + m[4]) + m[3])
         h = h + _linear(w, f"{b}ffn.2", F.gelu(y, approximate="tanh")) * m[5]
@@ -217,7 +272,26 @@ def forward(
     return out.reshape(len(x), -1, *x.shape[2:]), kept
 
 
-def _rotated(x: Tensor, frames: range, rows: int, columns: int) -> Tensor:
+def embedded(w: Weights, text: Tensor) -> Tensor:
+    """The context (l, c) that cross-attention sees."""
+    context = F.gelu(_linear(w, "text_embedding.0", text), approximate="tanh")
+    return _linear(w, "text_embedding.2", context)
+
+
+def prompt_keys(w: Weights, heads: int, context: Tensor, layer: int) -> Tensor:
+    """Keys (l, n, d) of a context in one layer's cross-attention."""
+    name = f"blocks.{layer}.cross_attn."
+    keys = _rms(_linear(w, f"{name}k", context), w[f"{name}norm_k.weight"])
+    return keys.unflatten(-1, (heads, -1))
+
+
+def _of_layer(seen: Seen, layer: int) -> OfLayer:
+    if isinstance(seen, list):
+        return [layers[layer] for layers in seen], range(len(seen)), len(seen)
+    return seen(layer)
+
+
+def rotated(x: Tensor, frames: Sequence[int], rows: int, columns: int) -> Tensor:
     """x (s, n, d) by its place: d is split among frame, row and column, neighbours are a pair."""
     d = x.shape[-1]
     parts = (d - 4 * (d // 6), 2 * (d // 6), 2 * (d // 6))

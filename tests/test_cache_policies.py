@@ -15,6 +15,7 @@ from longtake.attention.cache_policy import (
     AveragingSink,
     CachePolicy,
     FullHistory,
+    MemoryBank,
     MostAttended,
     RebuiltWindow,
     WindowSink,
@@ -283,8 +284,10 @@ def test_after_a_flush_a_chunk_sees_the_newest_frame_alone() -> None:
 
 @pytest.mark.parametrize("at_switch", ["keep", "re-cache", "flush"])
 @pytest.mark.parametrize(
-    "policy", [WindowSink(4, 1), AveragingSink(4, 1), MostAttended(4, 1), RebuiltWindow(4, 1)]
-)
+    "policy",
+    [WindowSink(4, 1), AveragingSink(4, 1), MostAttended(4, 1), RebuiltWindow(4, 1),
+     MemoryBank(4, 1, 2, 1)],
+)  # fmt: skip
 def test_every_policy_rolls_out_with_every_prompt_switch_and_history_guidance(
     policy: CachePolicy, at_switch: AtSwitch
 ) -> None:

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from longtake.model.families.table import BY_KEY, FAMILIES
 from longtake.model.preset import Preset
+from longtake.model.preset_cache import preset_cache
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import cfg
 from longtake.samplers.noise import addressed_noise
-from longtake.samplers.preset_schedule import preset_cache, preset_schedule, preset_solver
+from longtake.samplers.preset_schedule import preset_schedule, preset_solver
 from longtake.samplers.rollout import generate
 from longtake.samplers.settings import RolloutSettings
 from longtake.tests.family_loops import Layers, Published, by_frame, forward, published_loop
@@ -32,7 +33,7 @@ PUBLISHED = {  # the repositories' configuration files, named in model/families/
     "causal-forcing-2step": Published((1000.0, 500.0), block=1, first=FOUR),
     "longlive-infinity": Published(FOUR, attends=12, sink=3),
     "longlive": Published(FOUR, attends=12, sink=3),
-    "memflow": Published(FOUR, attends=12, sink=3),
+    "memflow": Published(FOUR, attends=12, sink=3, bank=3),
     "longlive2": Published(FOUR, block=8, attends=32, sink=8, channels=48),
     "streamdiffusionv2": Published(
         (1000.0, 700.0, 500.0), block=1, shift=8.0, attends=6, sink=3, warp=False
@@ -63,6 +64,13 @@ def test_a_sink_that_averages_much_is_the_authors_too() -> None:
     """Reward Forcing's .999 hardly shows within a test; half does."""
     family = replace(PUBLISHED["reward-forcing"], decay=0.5)
     compare(family, replace(BY_KEY["reward-forcing"].preset, sink_decay=0.5))
+
+
+@pytest.mark.parametrize("key", ["memflow", "longlive"])
+@pytest.mark.parametrize("at", [6, 33, 39])
+def test_re_cached_at_a_switch_of_the_prompt_a_bank_stays(key: str, at: int) -> None:
+    """MemFlow's bank is not filled yet, is chosen from, and has just got a candidate."""
+    compare(PUBLISHED[key], BY_KEY[key].preset, switch=at, at_switch="re-cache")
 
 
 @torch.inference_mode()
@@ -109,18 +117,22 @@ def test_every_family_that_can_be_run_has_a_loop() -> None:
 
 
 @torch.inference_mode()
-def compare(family: Published, preset: Preset, **changes: Any) -> None:
-    """A rollout by the preset and the authors' loop on the same noise."""
+def compare(family: Published, preset: Preset, switch: int = 0, **changes: Any) -> None:
+    """A rollout by the preset and the authors' loop on the same noise, with another prompt from
+    latent frame `switch` on.
+    """
     shape = (family.channels, ROWS, COLUMNS)
     config = replace(TINY, in_channels=family.channels, out_channels=family.channels)
-    dit, prompts = random_dit(config), timeline(0)
-    length = (family.attends // family.block + 2) * family.block  # two blocks see less than all
+    dit, prompts = random_dit(config), timeline(*sorted({0, switch}))
+    blocks = family.attends // family.block + 2  # two of them see less than all
+    length = max(blocks, 6 * family.bank, switch // family.block + 5) * family.block  # a bank more
 
     def noise(frame: int, step: int) -> Tensor:
         return addressed_noise(SEED, frame, step, "renoise" if step else "start", shape)
 
     expected = published_loop(
-        dict(dit.state_dict()), config.num_heads, family, prompts.at(0).embedding, length, noise
+        dict(dit.state_dict()), config.num_heads, family, prompts.at(0).embedding, length, noise,
+        (switch, prompts.at(switch).embedding) if switch else None,
     )  # fmt: skip
     settings = RolloutSettings(
         prompts, ROWS, COLUMNS, preset_schedule(preset), length=length, seed=SEED,

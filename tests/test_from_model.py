@@ -14,8 +14,9 @@ from longtake.errors import BadInput
 from longtake.headless.cli import main
 from longtake.model.families.table import BY_KEY, FAMILIES
 from longtake.model.preset import DEMO, Preset
+from longtake.model.preset_cache import preset_cache
 from longtake.samplers.guidance import cfg as guidance_by
-from longtake.samplers.preset_schedule import preset_cache, preset_schedule, preset_solver
+from longtake.samplers.preset_schedule import preset_schedule, preset_solver
 from longtake.samplers.schedule import asynchronous, causal_chunks, pyramid
 from longtake.samplers.schedule_options import ScheduleOptions
 from longtake.samplers.settings import RolloutSettings

@@ -124,6 +124,14 @@ def test_inspect_plans_memory_by_the_published_figures(tmp_path: Path) -> None:
     assert abs(plan["vae_bytes"] - 1.89e9) < 0.01e9
 
 
+def test_inspect_plans_a_memory_bank(tmp_path: Path) -> None:
+    """Window, bank and one beside it; values and rotated keys have room for a chunk."""
+    path = header_only(tmp_path / "memflow_base.safetensors", official_shapes("1.3B"))
+    plan = inspect(path)["memory"]["480p"]
+    assert plan["kv_bytes"] == plan["kv_frame_bytes"] // 2 * (13 + 16 + 16)
+    assert "window 9 + sink 3 + memory bank 3," in "\n".join(lines(inspect(path)))
+
+
 def test_inspect_of_a_5b_model_counts_its_larger_patches(tmp_path: Path) -> None:
     path = header_only(tmp_path / "wan2.2_ti2v_5B.safetensors", official_shapes("5B"))
     plan = inspect(path)["memory"]["720p"]

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from longtake.attention.cache_policy import (
     AveragingSink,
     FullHistory,
+    MemoryBank,
     MostAttended,
     RebuiltWindow,
     WindowSink,
@@ -105,6 +106,8 @@ def settings(config: DiTConfig, **changes: Any) -> RolloutSettings:
         (SMALL, F32, {"cache": RebuiltWindow(6, 3)}),
         (SMALL, F32, {"cache": MostAttended(6, 1)}),
         (SMALL, F32, {"cache": MostAttended(6, 1, per_head=True)}),
+        (SMALL, BF16, {"cache": MemoryBank(6, 3, 2, 1), "length": 18}),
+        (SMALL, F32, {"cache": MemoryBank(6, 3), "hold_rotated": False, "length": 36}),
         (SMALL, F32, {"schedule": full_sequence(flow_ladder(2, 3.0))}),
         (SMALL, F32, {"schedule": rolling(flow_ladder(3, 3.0), 1)}),
         (SMALL, BF16, {"guidance": cfg(2.5)}),
@@ -117,6 +120,7 @@ def settings(config: DiTConfig, **changes: Any) -> RolloutSettings:
     ],
     ids=[
         "window", "sink", "full", "int8", "int4", "averaging", "rebuilt", "attended", "per-head",
+        "bank", "bank-not-held",
         "sequence", "rolling", "cfg", "one-by-one", "vanilla", "temporal",
         "fractional", "1.3B", "1.3B-cfg",
     ],

@@ -12,6 +12,7 @@ import torch
 from longtake.attention.cache_policy import (
     AveragingSink,
     FullHistory,
+    MemoryBank,
     MostAttended,
     RebuiltWindow,
     WindowSink,
@@ -20,8 +21,8 @@ from longtake.attention.placement import OnDisk
 from longtake.errors import BadInput
 from longtake.model.families.table import BY_KEY, FAMILIES
 from longtake.model.preset import DEMO
+from longtake.model.preset_cache import preset_cache
 from longtake.samplers.cache_settings import CacheSettings
-from longtake.samplers.preset_schedule import preset_cache
 from longtake.tests.node_bench import Bench
 from longtake.tests.test_nodes_live import collected
 from longtake.tests.tiny_model import TINY, settings
@@ -50,6 +51,7 @@ def test_left_alone_the_node_is_the_demos_window(bench: Bench) -> None:
         ("full", FullHistory()),
         ("window + EMA sink", AveragingSink(9, 3)),
         ("rebuilt window", RebuiltWindow(9, 3)),
+        ("window + memory bank", MemoryBank(9, 3)),
         ("most attended", MostAttended(9, 3)),
         ("most attended, per head", MostAttended(9, 3, per_head=True)),
     ],

@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 from longtake.attention.cache_policy import AveragingSink, FullHistory, RebuiltWindow, WindowSink
 from longtake.errors import BadInput
 from longtake.model.families.table import BY_KEY, FAMILIES
-from longtake.samplers.preset_schedule import preset_cache, preset_schedule, preset_solver
+from longtake.model.preset_cache import preset_cache
+from longtake.samplers.preset_schedule import preset_schedule, preset_solver
 from longtake.tests.node_bench import Bench
 
 NODE = "LongtakeModelSettings"

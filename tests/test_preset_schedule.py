@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from longtake.attention.cache_policy import FullHistory, WindowSink
+from longtake.attention.cache_policy import FullHistory, MemoryBank, WindowSink
 from longtake.model.families.table import BY_KEY, FAMILIES
 from longtake.model.preset import DEMO
-from longtake.samplers.preset_schedule import preset_cache, preset_schedule, preset_solver
+from longtake.model.preset_cache import preset_cache
+from longtake.samplers.preset_schedule import preset_schedule, preset_solver
 
 PUBLISHED = [  # levels of a chunk, chunk, window, sink: models.md of each repository
     ("self-forcing", (1, 0.9375, 0.83333, 0.625, 0), 3, 18, 0),
@@ -38,6 +39,11 @@ def test_published_levels_window_and_sink(
     cache = preset_cache(preset)
     assert isinstance(cache, WindowSink)
     assert (cache.window_frames, cache.sink_frames) == (window, sink)
+
+
+def test_memflow_has_a_bank_of_three_of_every_third_chunk() -> None:
+    """configs/interactive_inference.yaml: bank_size, record_interval."""
+    assert preset_cache(BY_KEY["memflow"].preset) == MemoryBank(9, 3, bank_frames=3, every=3)
 
 
 @pytest.mark.parametrize("key", ["causvid", "krea-realtime", "streamdiffusionv2"])

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from longtake.attention.cache_policy import WindowSink
+from longtake.attention.cache_policy import MemoryBank, WindowSink
 from longtake.errors import NotFinite, OutOfMemory, StorageError
 from longtake.samplers.context_noise import ContextNoise
 from longtake.samplers.denoiser import Denoiser
@@ -50,6 +50,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "rolling, multistep": {"schedule": rolling(LADDER, 2), "solver": DPMSolverPP2M()},
     "causal, re-cached at a switch": {"cache": WINDOW, "at_switch": "re-cache"},
     "causal, flushed at a switch": {"cache": WINDOW, "at_switch": "flush"},
+    "causal, a bank re-cached": {"cache": MemoryBank(5, 1, 1, 1), "at_switch": "re-cache"},
 }
 
 

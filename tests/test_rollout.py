@@ -324,9 +324,9 @@ def test_values_that_are_not_finite_stop_before_the_commit(monkeypatch: pytest.M
     whole, commits = made(settings()), itertools.count()
     genuine = KVCache.commit
 
-    def commit(self: KVCache, keys_values: Any) -> None:
+    def commit(self: KVCache, *given: Any) -> None:
         next(commits)
-        genuine(self, keys_values)
+        genuine(self, *given)
 
     monkeypatch.setattr(KVCache, "commit", commit)
     monkeypatch.setattr(evaluator, "predict", poisoned(3))

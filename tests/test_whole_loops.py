@@ -18,13 +18,14 @@ from longtake.model.checkpoint import load_dit, open_checkpoint
 from longtake.model.dit import WanDiT
 from longtake.model.families.table import BY_KEY
 from longtake.model.preset import Preset
+from longtake.model.preset_cache import preset_cache
 from longtake.samplers.context_noise import ContextNoise
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import cfg
 from longtake.samplers.known import sequence
 from longtake.samplers.ladder import flow_ladder
 from longtake.samplers.noise import addressed_noise
-from longtake.samplers.preset_schedule import preset_cache, preset_schedule, preset_solver
+from longtake.samplers.preset_schedule import preset_schedule, preset_solver
 from longtake.samplers.prompts import PromptTimeline, TimedPrompt
 from longtake.samplers.rollout import generate
 from longtake.samplers.schedule import asynchronous

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import torch
 
-from ...attention.cache_policy import CachePolicy, FullHistory, WindowSink
 from ...attention.cache_shape import CacheShape
 from ...attention.kv_cache import planned_bytes
 from ..config import PATCH
 from ..files.header import ITEM_BYTES
 from ..preset import DEMO
+from ..preset_cache import preset_cache
 from ..vae.wan_state import decoder_state_values
 from .recognise import Recognised
 
@@ -44,16 +44,13 @@ def memory_plan(model: Recognised, width: int, height: int) -> MemoryPlan:
         layers=config.num_layers, batch=1, heads=config.num_heads, head_dim=config.head_dim,
         rows=rows, columns=columns, chunk_frames=preset.chunk_frames, dtype=COMPUTE,
     )  # fmt: skip
-    policy: CachePolicy = FullHistory()
-    if preset.window_frames:
-        policy = WindowSink(preset.window_frames, preset.sink_frames)
     return MemoryPlan(
         width,
         height,
         rows * columns,
         weight_bytes(model),
         2 * config.num_layers * rows * columns * config.dim * COMPUTE.itemsize,
-        planned_bytes(shape, policy, None if preset.window_frames else FULL_LENGTH),
+        planned_bytes(shape, preset_cache(preset), None if preset.window_frames else FULL_LENGTH),
         _vae_bytes(model, (height // latent_pixels) * (width // latent_pixels)),
     )
 

@@ -123,10 +123,9 @@ FAMILIES: tuple[Family, ...] = (
     Family(
         "memflow", "MemFlow", "t2v", "see KlingTeam/MemFlow (none stated)",
         "KlingTeam/MemFlow b3a4736 configs/interactive_inference.yaml",
-        replace(FEW_STEP, window_frames=9, sink_frames=3,
-                note="its memory bank (three more latent frames in every layer: of the first ones "
-                "of every third chunk the newest, and those that the prompt asks for most) is not "
-                "in Longtake; the window and the sink are"),
+        replace(FEW_STEP, window_frames=9, sink_frames=3, bank_frames=3,
+                note="made to run with its own LoRA at strength 1 (lora.pt), and re-cached where "
+                "the prompt changes (prompt_switch in KV Cache Settings)"),
         r"mem_?flow", copy="raw",
     ),
     Family(
