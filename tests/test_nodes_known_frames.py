@@ -65,6 +65,29 @@ def test_frames_may_be_seen_ahead(bench: Bench) -> None:
     assert not torch.equal(made[0][:3], made[1][:3])
 
 
+def test_first_last_frames_stay_and_all_between_is_made_to_both(bench: Bench) -> None:
+    """Two pictures given, the rest of the shot made between them: seen from its first chunk on."""
+    pictures = [{"samples": randn(1, 16, 1, 4, 4, seed=seed)} for seed in range(3)]
+
+    def between(first: int, last: int, ahead: int = 8) -> Tensor:
+        [start] = bench.run("LongtakeKnownFrames", latent=pictures[first])
+        [both] = bench.run(
+            "LongtakeKnownFrames", latent=pictures[last], start=33.0, start_unit="frames",
+            ahead=ahead, known_frames=start,
+        )  # fmt: skip
+        made = collected(bench, known_frames=both)
+        assert len(made) == 10
+        assert is_at(made, pictures[first], 0) and is_at(made, pictures[last], 9)
+        return made[1:9]
+
+    made = between(0, 1)
+    assert torch.equal(made, between(0, 1))
+    for other in (between(2, 1), between(0, 2), between(0, 1, ahead=0)):
+        assert all(not torch.allclose(*pair, atol=1e-3) for pair in zip(made, other, strict=True))
+    blind = [between(0, last, ahead=0)[:6] for last in (1, 2)]
+    assert torch.equal(*blind)  # the last picture is then seen beside its own chunk alone
+
+
 def test_chained_known_frames_are_all_there(bench: Bench) -> None:
     clips = [latent(), latent(2)]
     [first] = bench.run("LongtakeKnownFrames", latent=clips[0])
