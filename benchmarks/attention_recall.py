@@ -6,7 +6,8 @@ in int8, and windows and TempCaches of 10, 25 and 50 % of its bytes. Beside it, 
 camera that has come back so little that a window may hold what comes in. Agreement is the
 correlation of the columns that come in with the truth. Means over clips with 95 % bootstrap
 intervals, differences within clips; claims on the mean over the histories up to 64 latent frames,
-which the model was trained for.
+which the model was trained for, and against windows that do not reach what comes in: in int8 25 %
+of the bytes hold nine tenths of the history.
 
     python -m longtake.benchmarks.attention_recall --clips 64 --away 32 --record recall.jsonl
 
@@ -39,6 +40,7 @@ FAR, FEW = (128, 512), 8  # where the model was never trained to look, and how m
 NEAR = Course(48, 9)
 TRAINED = 64  # latent frames of history
 PAIRS = (("TempCache", "window"), ("TempCache, int8", "window, int8"))
+REACHING = ("window, int8, 25%", "window, int8, 50%")  # what comes in: nothing is left to win
 NEW_FILE = click.Path(path_type=Path, dir_okay=False)
 
 
@@ -147,6 +149,8 @@ def claim(found: Recalled, courses: list[dict[int, dict[str, float]]]) -> None:
         ]
         difference = estimate(means)
         found.differences[f"half way back: {ours} less {other}"] = difference
+        if other in REACHING:
+            continue
         text = f"half way back, {ours} recalls more than {other} of no fewer bytes"
         found.claims.append(Claim(text, difference.low, 0.0, difference.low > 0))
 
