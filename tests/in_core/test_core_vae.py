@@ -235,6 +235,7 @@ def test_a_genuine_clip_streams_as_the_host_does_it_whole(tree: Any, count: int)
     torch.testing.assert_close(made, whole_decode(tree, latents), rtol=0, atol=1e-5)
 
 
+@pytest.mark.timeout(900)  # two minutes of one core
 @torch.inference_mode()
 def test_a_genuine_clip_at_full_size_streams_as_the_host_does_it_whole(tree: Any) -> None:
     """832x480, by a Wan VAE a twelfth as wide: 9 frames, three latents."""
