@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..errors import BadInput
 from ..model.vae.latent_format import frame_count
 from ..samplers.settings import RolloutSettings
@@ -23,10 +25,12 @@ def derived(
     return rollout
 
 
-def say_plan(rollout: HostRollout, length: plan.Length, choice: str = "") -> None:
+def say_plan(
+    rollout: HostRollout, length: plan.Length, choice: str = "", problems: Sequence[str] = ()
+) -> None:
     """Keep the plan with the rollout and say it; refuse what cannot fit, unless only planning.
 
-    `choice` is a further sentence: what was chosen in view of the plan.
+    `choice` is a further sentence: what was chosen in view of the plan. `problems` are said too.
     """
     free, weights = host.usable_memory_bytes(rollout.model.device), rollout.weights
     said = costs.cost_line(rollout.settings, rollout.model) + choice
@@ -36,7 +40,7 @@ def say_plan(rollout: HostRollout, length: plan.Length, choice: str = "") -> Non
     if not rollout.plan.fits and not rollout.plan_only:
         raise BadInput(rollout.plan.text)
     text = f"Plan: {rollout.plan.text}" if rollout.plan_only else rollout.plan.text
-    host.say(rollout.node_id, f"{text} {rollout.from_model}".rstrip())
+    host.say(rollout.node_id, f"{text} {rollout.from_model}".rstrip(), *problems)
 
 
 def chunk_near(rollout: HostRollout, seconds: float, name: str) -> int:

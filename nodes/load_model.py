@@ -62,16 +62,15 @@ class LoadCausalVideoModel(io.ComfyNode):
 
 
 def _tell(node_id: str | None, checkpoint: Checkpoint) -> None:
-    found = checkpoint.found
-    host.say(node_id, f"{found.family.title}. {'; '.join(found.reasons)}.")
-    host.say(node_id, f"Licence: {found.family.licence}.")
-    if found.family.preset.note:
-        host.say(node_id, f"{found.family.title}: {found.family.preset.note}.")
-    if found.unused:
-        host.warn(
-            node_id,
-            f"{len(found.unused)} tensors of the file are not used, for example {found.unused[0]}.",
-        )
+    found, family = checkpoint.found, checkpoint.found.family
+    note = f" {family.preset.note}." if family.preset.note else ""
+    text = f"{family.title}. {'; '.join(found.reasons)}. Licence: {family.licence}.{note}"
+    unused = (
+        f"{len(found.unused)} tensors of the file are not used, for example {found.unused[0]}."
+        if found.unused
+        else ""
+    )
+    host.say(node_id, text, *filter(None, [unused]))
 
 
 def _inputs() -> list[io.Input]:

@@ -61,9 +61,8 @@ class SettingsFromModel(io.ComfyNode):
         known = facts(model)
         given = {name: now for name, now in overrides.items() if now != FROM_MODEL[name]}
         preset = overridden(known.preset, **given)
-        host.say(cls.hidden.unique_id, f"{known.assumed}.{_told(known.preset, preset)}")
-        if preset.note:
-            host.warn(cls.hidden.unique_id, f"{known.family.title}: {preset.note}.")
+        notes = [f"{known.family.title}: {preset.note}."] if preset.note else []
+        host.say(cls.hidden.unique_id, f"{known.assumed}.{_told(known.preset, preset)}", *notes)
         schedule = ScheduleSettings(
             preset_schedule(preset),
             preset_solver(preset),

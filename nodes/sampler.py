@@ -15,7 +15,7 @@ from ..samplers.settings import RolloutSettings
 from ..stream.disk_cap import DISK_CAP_BYTES
 from ..stream.recache import Resume
 from ..stream.recache import check as check_resume
-from . import asked_cache, asked_schedule, costs, host, plan, sockets
+from . import asked_cache, asked_schedule, costs, plan, sockets
 from .asked_attention import asked_attention
 from .asked_cache import AskedCache
 from .asked_schedule import AskedSchedule
@@ -106,11 +106,10 @@ class DiffusionForcingSampler(io.ComfyNode):
         rollout.resume = resume
         taken = schedule.taken(preset) | kv_cache.taken(preset)
         rollout.from_model = from_model(facts(model), taken | _cfg_taken(cfg, scale, guidance))
-        say_plan(rollout, planned, costs.choice_line(cache, settings))
         said = [*plan.never_shown(prompts, planned), *plan.cut_prompts(prompts, engine.config)]
         said += unlike_the_preset(facts(model), None if guidance else scale, (width, height))
-        for problem in [*_problems(rollout, model), *said]:
-            host.warn(rollout.node_id, problem)
+        problems = [*_problems(rollout, model), *said]
+        say_plan(rollout, planned, costs.choice_line(cache, settings), problems)
         return io.NodeOutput(rollout)
 
     @classmethod

@@ -147,7 +147,7 @@ def test_what_the_model_decided_is_said_by_the_sampler_and_in_the_report(
     from longtake.nodes import host
 
     said: list[str] = []
-    monkeypatch.setattr(host, "say", lambda node, text: said.append(text))
+    monkeypatch.setattr(host, "say", lambda node, text, *_: said.append(text))
     [schedule] = bench.run("LongtakeSchedule", steps=2)
     said.clear()
     rollout = shot(bench, model_of(bench, "longlive"), schedule=schedule, seed=3)
@@ -184,7 +184,7 @@ def test_the_schedule_is_drawn_as_soon_as_it_is_known(
     from longtake.nodes import host
 
     said: list[str] = []
-    monkeypatch.setattr(host, "say", lambda node, text: said.append(text))
+    monkeypatch.setattr(host, "say", lambda node, text, *_: said.append(text))
     assert bench.shown("LongtakeSchedule") is None
     assert said[-1].endswith("connect `model` here too to see it.")
     with_model = bench.shown("LongtakeSchedule", model=model_of(bench, "causal-forcing-1step"))
@@ -205,3 +205,19 @@ def test_the_command_takes_a_family(key: str) -> None:
     assert result.exit_code == 0, result.output
     assert f": {rows} evaluations for 21 latent frames" in result.output
     assert preset != DEMO or result.output.startswith("causal chunks: ")
+
+
+def test_a_warning_leaves_what_the_model_decided_under_the_node(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from longtake.nodes.host import progress
+
+    shown: list[str] = []
+    monkeypatch.setattr(progress, "_show", lambda node, text: shown.append(text))
+    shot(bench, model_of(bench, "longlive"))  # at 32x32, which it was not trained at
+    first, *rest = shown[-1].splitlines()
+    assert first.startswith("Warning: LongLive 1.0 was trained at 832x480")
+    assert "From the model (LongLive 1.0): " in "".join(rest)
+    assert [one.message for one in caplog.records if one.levelname == "WARNING"] == [
+        first.removeprefix("Warning: ")
+    ]

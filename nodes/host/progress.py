@@ -48,10 +48,14 @@ def nothing_to_give() -> object:
     return ExecutionBlocker(None)
 
 
-def say(node_id: str | None, text: str) -> None:
-    """Write one line to the log and under the node."""
+def say(node_id: str | None, text: str, *warnings: str) -> None:
+    """Write a line to the log and under the node, where what is said next takes its place; with
+    `warnings` before it.
+    """
     logger.info("%s", text)
-    _show(node_id, text)
+    for warning in warnings:
+        logger.warning("%s", warning)
+    _show(node_id, "\n".join([*(f"Warning: {one}" for one in warnings), text]))
 
 
 def warn(node_id: str | None, text: str) -> None:
