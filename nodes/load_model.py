@@ -63,7 +63,7 @@ class LoadCausalVideoModel(io.ComfyNode):
 
 def _tell(node_id: str | None, checkpoint: Checkpoint) -> None:
     found, family = checkpoint.found, checkpoint.found.family
-    note = f" {family.preset.note}." if family.preset.note else ""
+    note = f" {family.title}: {family.preset.note}." if family.preset.note else ""
     text = f"{family.title}. {'; '.join(found.reasons)}. Licence: {family.licence}.{note}"
     unused = (
         f"{len(found.unused)} tensors of the file are not used, for example {found.unused[0]}."
