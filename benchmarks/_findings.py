@@ -21,17 +21,18 @@ Rollouts = Sequence[Measured]
 
 @dataclass(slots=True)
 class Findings:
-    """Means with 95 % intervals by case and measure, and each rollout's own figures.
-
-    `widest` is the largest half-width of a case's adherence.
-    """
+    """Means with 95 % intervals by case and measure, and each rollout's own figures."""
 
     plan: object
     made_with: Mapping[str, object] = field(default_factory=dict)
-    widest: float = 1.0
     figures: dict[str, dict[str, Estimate]] = field(default_factory=dict)
     against_plain: dict[str, dict[str, Estimate]] = field(default_factory=dict)
-    samples: dict[str, list[dict[str, float]]] = field(default_factory=dict)
+    samples: dict[str, dict[int, dict[str, float]]] = field(default_factory=dict)
+
+    def wider_than(self, half_width: float) -> list[str]:
+        """The cases, truth aside, whose mean adherence is not yet known to `half_width`."""
+        adherence = {name: of["adherence"] for name, of in self.figures.items() if name != TRUTH}
+        return [name for name, one in adherence.items() if one.high - one.low > 2 * half_width]
 
     def save(self, path: Path) -> None:
         """Write all of it as JSON."""
@@ -45,20 +46,23 @@ class Findings:
 
 
 def findings(plan: object, records: Records, cases: Sequence[str]) -> Findings:
-    """The figures of the seeds of which every case was measured."""
+    """The figures of each case over its own seeds; differences over those that it shares with plain
+    CFG. A case needs two seeds.
+    """
     found = Findings(plan, records.made_with)
-    seeds = records.paired(cases)
-    by_case = {case: [records.found[case, seed] for seed in seeds] for case in cases}
-    for name, made in by_case.items() if len(seeds) > 1 else ():
-        found.samples[name] = [one.figures for one in made]
+    by_case = {case: records.of(case) for case in cases}
+    known, plain = ([*by_case.get(name, {}).values()] for name in (TRUTH, PLAIN))
+    for name, by_seed in by_case.items():
+        made = [*by_seed.values()]
+        if len(made) < 2:
+            continue
+        found.samples[name] = {seed: one.figures for seed, one in by_seed.items()}
         found.figures[name] = means([one.figures for one in made])
-        if name != PLAIN and name != TRUTH and PLAIN in by_case:
-            found.against_plain[name] = differences(made, by_case[PLAIN])
-        others, truth = against(name, by_case.get(TRUTH, []), made)
+        if name not in (PLAIN, TRUTH) and plain:
+            found.against_plain[name] = differences(by_seed, by_case[PLAIN])
+        others, truth = against(name, known, made)
         if truth:
             found.figures[name][DISTANCE] = distance(others, truth)
-    of_models = [one["adherence"] for name, one in found.figures.items() if name != TRUTH]
-    found.widest = max(((one.high - one.low) / 2 for one in of_models), default=1.0)
     return found
 
 
@@ -73,10 +77,10 @@ def means(rows: Sequence[Mapping[str, float]]) -> dict[str, Estimate]:
     return {key: estimate([row[key] for row in rows]) for key in rows[0]}
 
 
-def differences(made: Rollouts, plain: Rollouts) -> dict[str, Estimate]:
-    """Of every measure to plain CFG's, seed by seed."""
-    pairs = list(zip(made, plain, strict=True))
-    return means([{k: a.figures[k] - b.figures[k] for k in a.figures} for a, b in pairs])
+def differences(made: Mapping[int, Measured], plain: Mapping[int, Measured]) -> dict[str, Estimate]:
+    """Of every measure to plain CFG's, seed by seed; both have at least one seed."""
+    pairs = [(made[seed].figures, plain[seed].figures) for seed in made if seed in plain]
+    return means([{key: a[key] - b[key] for key in a} for a, b in pairs])
 
 
 def distance(made: Sequence[Features], reference: Sequence[Features]) -> Estimate:

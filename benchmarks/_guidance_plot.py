@@ -35,7 +35,7 @@ def draw(findings: Findings, path: Path) -> None:
         panel.set_title(key)
         panel.set_yticks(range(len(names)), names)
     panel.invert_yaxis()
-    shots = findings.figures[names[0]][SHOWN[0]].clips
+    shots = min(of[SHOWN[0]].clips for of in findings.figures.values())
     length = findings.made_with.get("latent_frames")
-    figure.suptitle(f"{shots} shots of {length} latent frames; mean and 95 % interval")
+    figure.suptitle(f"{shots} shots or more of {length} latent frames; mean and 95 % interval")
     figure.savefig(path)

@@ -27,13 +27,14 @@ from ..training.world import Shot
 ENDS = 0.15  # of the frames, at start and end
 READ_EVERY = 8
 SEGMENT_LATENTS = 12  # 3 s
+SEGMENTS_APART = 4  # a shot's neighbouring segments say much the same
 
 Features = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One rollout: its figures by name, and a vector of each of its segments (n, d)."""
+    """One rollout: its figures by name, and vectors of segments of it (n, d)."""
 
     figures: dict[str, float]
     features: Features
@@ -54,7 +55,8 @@ def measured(kit: Kit, chunks: Sequence[Chunk], values: dict[str, str]) -> Measu
     figures = {"adherence": float(right.mean()), "adherence, last tenth": float(_tail(right, 0.1))}
     evals = sum(chunk.model_evals for chunk in chunks)
     figures |= pictures(video) | motion(video, chunks) | {"evaluations": evals / len(chunks)}
-    return Measured(figures, features(torch.cat([chunk.latents for chunk in chunks])))
+    vectors = features(torch.cat([chunk.latents for chunk in chunks]))
+    return Measured(figures, vectors[::SEGMENTS_APART])
 
 
 def truth(kit: Kit, seed: int, recipe: Recipe) -> Measured:

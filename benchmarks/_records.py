@@ -48,6 +48,10 @@ class Records:
         jobs = ((case, seed) for seed in seeds for case in cases)
         return [job for job in jobs if job not in self.found]
 
+    def of(self, case: str) -> dict[int, Measured]:
+        """What was measured of a case, by seed."""
+        return {seed: one for (name, seed), one in sorted(self.found.items()) if name == case}
+
     def paired(self, cases: Sequence[str]) -> list[int]:
         """The seeds of which every case was measured."""
         seeds = sorted({seed for _, seed in self.found})

@@ -2,14 +2,15 @@
 
 Three models of one budget, which differ in the noise levels of their training alone, make the same
 rollouts of 1,000 latent frames: in 1, 2 and 4 steps, with clean and with noisy context. Train them
-first, each for hours on a CPU:
+first, each for half an hour of a CPU core:
 
     python -m longtake.training.train_dit --vae model/demo/vae.safetensors --recipe teacher-forcing
-        --steps 3000 --out twins/teacher-forcing        # and diffusion-forcing, full-sequence
+        --steps 900 --only narrow --out twins/teacher-forcing   # and the other two
 
     python -m longtake.benchmarks.forcing --twins twins --rollouts 8 --record forcing.jsonl
 
-`longtake bench forcing` looks for the folder `twins` where it is run.
+`longtake bench forcing` looks for the folder `twins` where it is run. A rollout has the width and
+the longest history of that training.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from ..model.fingerprint import fingerprint
 from ..model.preset import DEMO
 from ..model.vae.latent_format import SPATIAL_FACTOR
 from ..samplers.context_noise import ContextNoise
+from ..training.batches import TASKS
 from ..training.command import reporting
 from ..training.kit import Kit, Recipe, load_kit
 from ..training.recipes import RECIPES
@@ -41,6 +43,8 @@ from ._rollouts import LEAST_LATENTS, TRUTH, LongPlan, LongResults, run
 from ._tenths import by_tenths, true_vectors
 
 STEPS, CONTEXT_NOISE = (1, 2, 4), (0.0, 0.1)
+WINDOW = max(TASKS["narrow"].windows) - DEMO.chunk_frames  # with the chunk in work, as trained
+WIDTH = TASKS["narrow"].pool.width
 TWINS = Path("twins")
 NEW_FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -50,7 +54,7 @@ Case = tuple[str, int, float]
 
 def main(json_path: Path | None) -> None:
     """Run the whole suite, show it, and write it to `json_path` when there is one."""
-    found = measure(LongPlan(32, 1000, workers=os.cpu_count() or 1), TWINS)
+    found = measure(LongPlan(32, 1000, WIDTH, workers=os.cpu_count() or 1), TWINS)
     found.show(Console(soft_wrap=True))
     if json_path is not None:
         found.save(json_path)
@@ -60,7 +64,9 @@ def measure(plan: LongPlan, folder: Path) -> LongResults:
     """Every twin in every way."""
     twins = twins_in(folder)
     files = {name: fingerprint(read(path / "dit.safetensors")[0]) for name, path in twins.items()}
-    made_with = {"latent_frames": plan.length, "width": plan.width, "twins": files}
+    made_with = {
+        "latent_frames": plan.length, "width": plan.width, "window": WINDOW, "twins": files,
+    }  # fmt: skip
     return run("forcing", plan, [*cases(twins)], partial(_one, plan, folder), made_with)
 
 
@@ -95,7 +101,8 @@ def twin_kit(kit: Kit, folder: Path) -> Kit:
 
 def _one(plan: LongPlan, folder: Path, job: Job) -> Measured:
     name, seed = job
-    recipe = Recipe(length=plan.length, columns=plan.width // SPATIAL_FACTOR)
+    columns = plan.width // SPATIAL_FACTOR
+    recipe = Recipe(length=plan.length, columns=columns, window=WINDOW)
     with torch.inference_mode():
         kit = load_kit(plan.folder)
         if name == TRUTH:
@@ -110,7 +117,7 @@ def _one(plan: LongPlan, folder: Path, job: Job) -> Measured:
 @click.option("--twins", type=click.Path(path_type=Path), default=TWINS, show_default=True)
 @click.option("--rollouts", type=click.IntRange(1), default=32, show_default=True)
 @click.option("--latents", type=click.IntRange(LEAST_LATENTS), default=1000, show_default=True)
-@click.option("--width", type=click.IntRange(16), default=DEMO.width, show_default=True)
+@click.option("--width", type=click.IntRange(16), default=WIDTH, show_default=True)
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--hours", default=float("inf"), help="Start no rollout after so long; 0: none.")
 @click.option("--record", type=NEW_FILE, help="Keep rollouts in FILE, and go on from there.")

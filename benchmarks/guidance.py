@@ -5,7 +5,7 @@ are paired. Distance to rendered truth stands beside the distance of truth to ot
 
     python -m longtake.benchmarks.guidance --rollouts 4 --seconds 10 --case cfg --plot out.png
 
-is the same with options. The whole suite takes many hours on a CPU: with --record and --minutes it
+is the same with options. The whole suite takes many hours on a CPU: with --record and --hours it
 can be made in parts.
 """
 
@@ -55,8 +55,8 @@ class Plan:
     """How many shots of which length and width, by how many processes, of which cases (all: none
     named).
 
-    More than `rollouts` are made until every case's mean adherence is known to `half_width`;
-    `hours` ends it before. `record` keeps what was made.
+    Of a case whose mean adherence is not known to `half_width` by then, as many more are made, and
+    again; `hours` ends it before. `record` keeps what was made.
     """
 
     rollouts: int = 32
@@ -102,12 +102,17 @@ def cases() -> dict[str, Recipe]:
     strong = extended(TEXT, vanilla(2.0))
     add("vanilla 2, rescaled", replace(strong, limits=Limits(rescale=1.0)))
     add("vanilla 2, early steps", extended(TEXT, replace(vanilla(2.0), when=When((0.7, 1.0)))))
-    add("vanilla 2, stabilised", stabilised(strong, 0.05))
+    for level in (0.02, 0.05, 0.1):
+        add(f"vanilla 2, stabilised {level:g}", stabilised(strong, level))
     add("temporal", extended(TEXT, temporal(0.5, last(4))))
+    add("temporal and none 2", extended(TEXT, temporal(0.5, last(4), scale=2.0)))
     for scale, level in ((2.0, 0.6), (2.0, 0.75), (2.0, 0.85), (3.0, 0.75)):
         add(f"fractional {scale:g} at {level:g}", extended(TEXT, fractional(scale, level)))
     for level in (0.02, 0.05, 0.1, 0.2, 0.3):
         found[f"context noise {level:g}"] = Recipe(guidance=TEXT, noise=ContextNoise(level))
+    more = 2 * DEMO.steps
+    found[f"cfg, {more} steps"] = Recipe(guidance=TEXT, steps=more)
+    found[f"vanilla 2, {more} steps"] = Recipe(guidance=strong, steps=more)
     return found
 
 
@@ -119,17 +124,20 @@ def main(json_path: Path | None) -> None:
 
 
 def measure(plan: Plan, console: Console) -> Findings:
-    """All cases of one seed after the other's; shown at the end."""
+    """All cases of one seed after the other's, then those that are not yet known well enough; shown
+    at the end.
+    """
     records, names = Records(plan.record, plan.made_with), plan.names
-    until, rollouts = time.monotonic() + 3600 * plan.hours, plan.rollouts
-    while True:
+    until = time.monotonic() + 3600 * plan.hours
+    for rollouts in range(plan.rollouts, MOST_ROLLOUTS + 1, plan.rollouts):
         jobs = records.missing(names, range(rollouts))
         in_time = records.complete(partial(_one, plan), jobs, plan.workers, until)
-        found = findings(plan, records, names)
-        if not in_time or found.widest <= plan.half_width or rollouts >= MOST_ROLLOUTS:
-            found.show(console)
-            return found
-        rollouts += plan.rollouts
+        found = findings(plan, records, plan.names)
+        names = found.wider_than(plan.half_width)
+        if not (in_time and names):
+            break
+    found.show(console)
+    return found
 
 
 def _one(plan: Plan, job: Job) -> Measured:

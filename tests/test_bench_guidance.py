@@ -72,7 +72,8 @@ def test_findings_are_paired_with_plain_cfg_saved_and_drawn(tmp_path: Path) -> N
     found = findings(Plan(), records, ["truth", "cfg", "temporal"])
     difference = found.against_plain["temporal"]["motion"]
     assert (difference.mean, difference.low, difference.high) == (0.25, 0.25, 0.25)
-    assert found.widest == pytest.approx(1.0, abs=0.2)  # of the numbers 0, 1, 2, 3
+    assert found.wider_than(0.5) == ["cfg", "temporal"]  # of 0, 1, 2, 3: about 1 to either side
+    assert found.wider_than(1.5) == []
     found.save(tmp_path / "out.json")
     saved = json.loads((tmp_path / "out.json").read_text())
     assert saved["suite"] == "guidance" and saved["figures"]["temporal"]["motion"]["clips"] == 4
@@ -80,6 +81,20 @@ def test_findings_are_paired_with_plain_cfg_saved_and_drawn(tmp_path: Path) -> N
     pytest.importorskip("matplotlib")
     draw(found, tmp_path / "out.png")
     assert (tmp_path / "out.png").stat().st_size > 10_000
+
+
+def test_a_case_that_is_not_known_well_enough_goes_on_alone() -> None:
+    records = recorded(None, truth=0.0, cfg=0.0, temporal=0.25)
+    for seed in range(4, 40):
+        figures = dict.fromkeys(SHOWN[:-1], float(seed % 4))
+        records.add(("cfg", seed), Measured(figures, np.zeros((3, 6))))
+    found = findings(Plan(), records, ["truth", "cfg", "temporal", "none"])
+    assert found.wider_than(0.5) == ["temporal"] and "none" not in found.figures
+    assert {name: of["motion"].clips for name, of in found.figures.items()} == {
+        "truth": 4, "cfg": 40, "temporal": 4,
+    }  # fmt: skip
+    assert found.against_plain["temporal"]["motion"].mean == pytest.approx(0.25)
+    assert found.against_plain["temporal"]["motion"].clips == 4
 
 
 def test_a_record_goes_on_where_it_stopped_even_in_the_middle_of_a_line(tmp_path: Path) -> None:

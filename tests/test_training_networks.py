@@ -133,6 +133,13 @@ def test_a_stopped_dit_run_goes_on_and_its_files_load(tmp_path: Path, vae_file: 
     assert (dit.num_heads, load_text_encoder(tmp_path / "text.safetensors").text_len) == (2, 24)
 
 
+def test_a_run_on_one_task_draws_no_other(tmp_path: Path, vae_file: Path) -> None:
+    settings = tiny_dit_settings(2)
+    alone = {"memory": settings.tasks["memory"]}  # never drawn so early in a whole run
+    train_dit.train(vae_file, tmp_path, replace(settings, tasks=alone, only="memory"))
+    assert torch.load(tmp_path / "dit.pt")["step"] == 2
+
+
 def test_residual_branches_and_the_output_of_a_fresh_dit_are_zero() -> None:
     networks = train_dit.build(DIT)
     weights = networks.dit.state_dict()

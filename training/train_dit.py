@@ -51,7 +51,7 @@ logger = logging.getLogger("longtake")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How long and how large a run is."""
+    """How long and how large a run is; `only` names a task in place of all in their turn."""
 
     steps: int = 3000
     seed: int = 0
@@ -59,6 +59,7 @@ class Settings:
     tasks: Mapping[str, Task] = field(default_factory=lambda: TASKS)
     probe: Task = PROBE
     recipe: str = "diffusion-forcing"
+    only: str | None = None
     report_every: int = 50
     save_every: int = 250
 
@@ -128,7 +129,7 @@ def train(vae_file: Path, out: Path, settings: Settings) -> None:
     probe = memory_probe(vae, networks.text, settings.probe)
     recent: dict[str, float] = {}
     for step in range(run.done, settings.steps):
-        name = task_at(step / settings.steps, rng)
+        name = settings.only or task_at(step / settings.steps, rng)
         loss = loss_of(networks, feed.draw(name))
         run.descend(loss)
         average(run.averaged, networks, 1 - min(EMA, (1 + step) / (10 + step)))
@@ -200,10 +201,15 @@ def describe(networks: Networks, probe: list[tuple[int, Batch]]) -> str:
     show_default=True,
     help="The other two are twins to compare Diffusion Forcing with; they are not shipped.",
 )
-def main(vae: Path, out: Path, steps: int, seed: int, recipe: str) -> None:
+@click.option(
+    "--only",
+    type=click.Choice(list(TASKS)),
+    help="Train on batches of this task alone; without it, on all tasks in their turn.",
+)
+def main(vae: Path, out: Path, steps: int, seed: int, recipe: str, only: str | None) -> None:
     """Command line."""
     with reporting():
-        train(vae, out, Settings(steps=steps, seed=seed, recipe=recipe))
+        train(vae, out, Settings(steps=steps, seed=seed, recipe=recipe, only=only))
 
 
 if __name__ == "__main__":
