@@ -79,8 +79,8 @@ def tenths(made: Sequence[Measured], truth: Sequence[Measured]) -> dict[str, lis
 
 
 def ends(made: Sequence[Measured], truth: Sequence[Measured]) -> dict[str, Estimate]:
-    """First tenth, last tenth, and their difference within each rollout, of every measure; and the
-    last tenth's motion over the first's.
+    """First tenth, last tenth, and their difference within each rollout, of every measure; the last
+    tenth's motion over the first's; and what was measured of a rollout as a whole.
     """
     known = [one.features for one in truth]
     found = {}
@@ -95,7 +95,8 @@ def ends(made: Sequence[Measured], truth: Sequence[Measured]) -> dict[str, Estim
         found[f"{name}, {CHANGE}"] = estimate([b - a for a, b in pairs])
         if name == MEASURES[1]:
             found["motion, last over first"] = estimate([b / max(a, 1e-6) for a, b in pairs])
-    return found
+    whole = [name for name in made[0].figures if not name.startswith(MEASURES)]
+    return found | {name: estimate([one.figures[name] for one in made]) for name in whole}
 
 
 def show(console: Console, name: str, figures: dict[str, Estimate]) -> None:

@@ -1,8 +1,9 @@
 """`longtake bench forcing`: does Diffusion Forcing keep errors from compounding, or something else?
 
 Three models of one budget, which differ in the noise levels of their training alone, make the same
-rollouts of 1,000 latent frames: in 1, 2 and 4 steps, with clean and with noisy context. Train them
-first, each for half an hour of a CPU core:
+rollouts of 1,000 latent frames: in 1, 2 and 4 steps, with clean and with noisy context. Beside it,
+how much of an error of a true past each goes on with. Train them first, each for half an hour of a
+CPU core:
 
     python -m longtake.training.train_dit --vae model/demo/vae.safetensors --recipe teacher-forcing
         --steps 900 --only narrow --out twins/teacher-forcing   # and the other two
@@ -37,6 +38,7 @@ from ..training.batches import TASKS
 from ..training.command import reporting
 from ..training.kit import Kit, Recipe, load_kit
 from ..training.recipes import RECIPES
+from ._feedback import HISTORY, errors_kept, next_chunk, true_start
 from ._guided import Measured
 from ._records import Job
 from ._rollouts import LEAST_LATENTS, TRUTH, LongPlan, LongResults, run
@@ -110,7 +112,12 @@ def _one(plan: LongPlan, folder: Path, job: Job) -> Measured:
         twins = twins_in(folder)
         twin, steps, noise = cases(twins)[name]
         recipe = replace(recipe, steps=steps, noise=ContextNoise(noise))
-        return by_tenths(twin_kit(kit, twins[twin]), seed, recipe)
+        kit = twin_kit(kit, twins[twin])
+        made = by_tenths(kit, seed, recipe)
+        start = true_start(kit, seed, columns)
+        one = replace(recipe, length=HISTORY + DEMO.chunk_frames)
+        kept = errors_kept(partial(next_chunk, kit, one, start), start)
+        return replace(made, figures=made.figures | kept)
 
 
 @click.command(help=__doc__)
