@@ -42,7 +42,7 @@ def planned_bytes(
     shape: CacheShape, policy: TempCache, index: Index, storage: Storage = DENSE
 ) -> int:
     """What `MergedCache.bytes` will be, exactly, whatever the length."""
-    slots = policy.entry_frames * shape.frame_tokens
+    slots = policy.slots(shape.frame_tokens)
     asking = shape.layers * sampled_queries(policy) * shape.batch * shape.heads * shape.head_dim
     held = entry_store.planned_bytes(shape, slots, index, storage)
     return held + asking * shape.dtype.itemsize
@@ -61,7 +61,7 @@ class MergedCache:
     ) -> None:
         self.shape, self.policy, self.index = shape, policy, index
         self.device, self.dropped = torch.device(device), False
-        self._slots = policy.entry_frames * shape.frame_tokens
+        self._slots = policy.slots(shape.frame_tokens)
         self._store = entry_store.open_entries(shape, self._slots, index, storage, self.device)
         asking = shape.batch, shape.heads, sampled_queries(policy), shape.head_dim
         self._asking = [
@@ -171,7 +171,7 @@ class MergedCache:
         for _ in range(keys_values[0][0].shape[1] // tokens):
             self.held.append(self.committed)
             self.committed += 1
-        while len(self.held) > self.policy.entry_frames:
+        while len(self.held) > self.policy.limit:
             del self.held[self.policy.victim(self.held)]
         if self.policy.merges or not self._full:
             self._measure()

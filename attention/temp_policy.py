@@ -18,11 +18,13 @@ from .merge import Rules
 
 ATTENDED, ALIKE = "least attended", "alike"
 GIVES_WAY = (ATTENDED, ALIKE)
+ROUNDING = 1e-6  # of an entry: a part of a frame need not be a number that floats can be
 
 
 @dataclass(frozen=True, slots=True)
 class TempCache(CachePolicy):
-    """Keep `entry_frames` latent frames' worth of entries in every head.
+    """Keep `entry_frames` latent frames' worth of entries in every head, a part of one frame too,
+    which counts in no number of frames.
 
     `threshold` is the cosine, of keys less their head's mean, above which a new key is merged into
     the nearest cached one, for all heads or by layer and head; for want of room, so are the most
@@ -37,7 +39,7 @@ class TempCache(CachePolicy):
     stay whole, None for as many as half of the entries hold.
     """
 
-    entry_frames: int
+    entry_frames: float
     threshold: float | tuple[tuple[float, ...], ...] = 0.95
     floor: float = 0.95
     sink_frames: int = 0
@@ -49,9 +51,9 @@ class TempCache(CachePolicy):
     kernel: str = AUTO
 
     def __post_init__(self) -> None:
-        if self.entry_frames <= self.sink_frames:
+        if not self.entry_frames >= self.sink_frames + 1:
             raise ValueError(
-                "entry_frames must be more than sink_frames; "
+                "entry_frames must be more than sink_frames, by one at least; "
                 f"got {self.entry_frames} and {self.sink_frames}"
             )
         if self.reach_frames is not None and self.reach_frames < 1:
@@ -67,12 +69,16 @@ class TempCache(CachePolicy):
 
     @property
     def limit(self) -> int:
-        """As many latent frames as there are entries for."""
-        return self.entry_frames
+        """As many whole latent frames as there are entries for."""
+        return math.floor(self.entry_frames)
+
+    def slots(self, frame_tokens: int) -> int:
+        """Entries in a head."""
+        return math.floor(self.entry_frames * frame_tokens + ROUNDING)
 
     def victim(self, held: Sequence[int]) -> int:
         """Of the latent frames that count as held, the oldest that is not of the sink."""
-        return WindowSink(self.entry_frames, self.sink_frames).victim(held)
+        return WindowSink(self.limit, self.sink_frames).victim(held)
 
     def within(self, frames: int) -> TempCache:
         """With entries for at most `frames`, which must be more than the sink."""
@@ -80,7 +86,7 @@ class TempCache(CachePolicy):
 
     def with_first(self) -> TempCache:
         """A sink of one, where there is none and there is room for it."""
-        return replace(self, sink_frames=1) if self.entry_frames > 1 > self.sink_frames else self
+        return replace(self, sink_frames=1) if self.limit > 1 > self.sink_frames else self
 
     @property
     def remembers(self) -> bool:
@@ -110,7 +116,7 @@ class TempCache(CachePolicy):
         else:
             row = torch.full((heads,), of_heads, device=device)
         most = math.inf if self.most_mass is None else self.most_mass
-        room = self.entry_frames - self.sink_frames
+        room = self.limit - self.sink_frames
         recent = room // 2 if self.recent_frames is None else min(self.recent_frames, room)
         recent = max(1, recent)
         return Rules(row.unsqueeze(-1), self.floor, self.sink_frames, most, centre, recent)

@@ -36,7 +36,7 @@ class Memory:
 MEMORIES = {
     "dense": Memory(FullHistory()),
     "window": Memory(WindowSink(DEMO.window_frames)),
-    "window of 48, sink of 3": Memory(WindowSink(BALANCED.entry_frames, BALANCED.sink_frames)),
+    "window of 48, sink of 3": Memory(WindowSink(BALANCED.limit, BALANCED.sink_frames)),
     "TempCache": Memory(BALANCED),
     "TempCache, int8": Memory(BALANCED, Packed(INT8)),
     "all": Memory(BALANCED, DENSE, SPARSE),

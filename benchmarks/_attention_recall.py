@@ -12,6 +12,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -107,7 +108,8 @@ def there_and_back(kit: Kit, course: Course, seed: int) -> Clip:
 
 def memories(shape: CacheShape, history: int) -> dict[str, tuple[CachePolicy, Storage]]:
     """Everything, everything in int8, and for each share of it a window, and in no more than its
-    bytes the window in int8 and TempCaches, which never keep more than there is.
+    bytes the window in int8 and TempCaches, which never keep more than there is; a window's bytes
+    are of whole latent frames, a TempCache's of entries.
     """
     found: dict[str, tuple[CachePolicy, Storage]] = {
         FULL: (FullHistory(), DENSE), FULL_INT8: (FullHistory(), Packed(INT8, CHUNK)),
@@ -116,22 +118,30 @@ def memories(shape: CacheShape, history: int) -> dict[str, tuple[CachePolicy, St
         window = WindowSink(max(CHUNK, round(share * history)))
         most = planned_bytes(shape, window, DENSE, None)
         made: dict[str, tuple[Callable[[int], CachePolicy], Storage]] = {
-            "window, int8": (WindowSink, Packed(INT8, CHUNK)),
-            "TempCache": (merged, DENSE),
-            "TempCache, int8": (merged, Packed(INT8, 0)),
+            "window, int8": (partial(_frames, shape), Packed(INT8, CHUNK)),
+            "TempCache": (partial(_entries, shape), DENSE),
+            "TempCache, int8": (partial(_entries, shape), Packed(INT8, 0)),
         }
         found[f"window, {share:.0%}"] = window, DENSE
         for kind, (policy, storage) in made.items():
-            frames = history
-            while planned_bytes(shape, policy(frames), storage, None) > most:
-                frames -= 1
-            found[f"{kind}, {share:.0%}"] = policy(frames), storage
+            tokens = history * shape.frame_tokens
+            while planned_bytes(shape, policy(tokens), storage, None) > most:
+                tokens -= 1
+            found[f"{kind}, {share:.0%}"] = policy(tokens), storage
     return found
 
 
-def merged(entry_frames: int) -> TempCache:
+def merged(entry_frames: float) -> TempCache:
     """TempCache as it is recommended."""
     return TempCache(entry_frames, gives_way=ALIKE)
+
+
+def _frames(shape: CacheShape, tokens: int) -> WindowSink:
+    return WindowSink(tokens // shape.frame_tokens)
+
+
+def _entries(shape: CacheShape, tokens: int) -> TempCache:
+    return merged(tokens / shape.frame_tokens)
 
 
 def filled(kit: Kit, clip: Clip, texts: dict[str, TextKV]) -> dict[str, HistoryCache]:

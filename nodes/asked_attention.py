@@ -93,7 +93,7 @@ class AskedAttention:
         """What was chosen for a rollout with these `settings`, and why."""
         said, cache, of_self = list[str](), settings.cache, self.sparsity.of_self
         if isinstance(cache, TempCache) and cache.merges:
-            index, why = self.index_of(cache.entry_frames, settings)
+            index, why = self.index_of(cache.limit, settings)
             said.append(f"Nearest keys by {index}: {why}.")
         if of_self is not None:
             kernel, why = choice.chosen_kernel(of_self.kernel, self.device)

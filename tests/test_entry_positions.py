@@ -47,14 +47,14 @@ def test_a_merged_entry_stands_where_its_newest_key_stood_within_reach() -> None
 @examples(25)
 @given(
     frames=st.integers(1, 14),
-    entries=st.integers(3, 6),
+    entries=st.integers(3, 6) | st.sampled_from([3.5, 4.75]),
     sink=st.integers(0, 2),
     reach=st.none() | st.integers(1, 9),
     gives_way=st.sampled_from([ALIKE, "least attended"]),
     chunk=st.integers(1, 3),
 )
 def test_every_key_is_rotated_by_where_it_stood_however_many_commits_ago(  # noqa: PLR0913
-    frames: int, entries: int, sink: int, reach: int | None, gives_way: str, chunk: int
+    frames: int, entries: float, sink: int, reach: int | None, gives_way: str, chunk: int
 ) -> None:
     policy = TempCache(entries, 1.01, 2.0, sink, reach, gives_way=gives_way, recent_frames=2)
     cache = filled(policy, frames, chunk=chunk)

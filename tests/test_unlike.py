@@ -30,7 +30,7 @@ from longtake.tests.test_temp_cache import (
 
 
 def policy(
-    entries: int, sink: int = 0, recent: int | None = 2, reach: int | None = None
+    entries: float, sink: int = 0, recent: int | None = 2, reach: int | None = None
 ) -> TempCache:
     """A TempCache that merges nothing."""
     return TempCache(
@@ -41,7 +41,7 @@ def policy(
 def kept_by_lists(frames: int, chosen: TempCache, similar: int, head: int) -> set[tuple[int, int]]:
     """Latent frame and place of every key of layer 0 that stays, by the rule's own words."""
     kept: dict[tuple[int, int], tuple[Tensor, float]] = {}
-    room = chosen.entry_frames - chosen.sink_frames
+    room = int(chosen.entry_frames) - chosen.sink_frames
     recent = max(1, room // 2 if chosen.recent_frames is None else min(chosen.recent_frames, room))
     centre = frame_kv(0, like=0 if similar == 0 else None)[0][0, :, head].mean(0)
     for frame in range(frames):
@@ -50,7 +50,7 @@ def kept_by_lists(frames: int, chosen: TempCache, similar: int, head: int) -> se
         for at, (key, likeness) in kept.items():
             cosine = float(torch.cosine_similarity(key[None], asking, dim=-1).max())
             kept[at] = key, max(likeness, cosine)
-        while len(kept) + TOKENS > chosen.entry_frames * TOKENS:
+        while len(kept) + TOKENS > round(chosen.entry_frames * TOKENS):
             spare = [at for at in kept if chosen.sink_frames <= at[0] <= frame - recent]
             del kept[max(spare, key=lambda at: kept[at][1])]
         kept |= {(frame, place): (key, -torch.inf) for place, key in enumerate(keys)}
@@ -60,14 +60,14 @@ def kept_by_lists(frames: int, chosen: TempCache, similar: int, head: int) -> se
 @examples(25)
 @given(
     frames=st.integers(1, 12),
-    entries=st.integers(4, 6),
+    entries=st.integers(4 * TOKENS, 6 * TOKENS).map(lambda slots: slots / TOKENS),
     sink=st.integers(0, 2),
     recent=st.none() | st.integers(1, 9),
     similar=st.integers(0, 12),
     chunk=st.integers(1, 3),
 )
 def test_what_a_newer_key_says_again_gives_way(  # noqa: PLR0913
-    frames: int, entries: int, sink: int, recent: int | None, similar: int, chunk: int
+    frames: int, entries: float, sink: int, recent: int | None, similar: int, chunk: int
 ) -> None:
     chosen = policy(entries, sink, recent)
     cache = filled(chosen, frames, similar, chunk)
@@ -79,6 +79,7 @@ def test_what_a_newer_key_says_again_gives_way(  # noqa: PLR0913
         )
         assert set(at) == kept_by_lists(frames, chosen, similar, head)
     assert (found.mass <= 1).all() and cache.plain(0)
+    assert len(cache.held) == min(frames, int(entries))
 
 
 def test_every_entry_is_a_key_and_its_own_value() -> None:
