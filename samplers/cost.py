@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import islice, pairwise
 
 import torch
 
 from ..attention.cache_policy import capacity
 from ..model.config import DiTConfig
-from .cache_plan import CachePlan, cache_plans, planned_bytes
-from .guidance import Ages, Branch, Guidance, Sink
+from .cache_plan import CachePlan, cache_plans, planned_bytes, source
+from .guidance import Ages, Branch, Guidance, Nothing, Sink
 from .rollout import by_chunk
 from .settings import RolloutSettings
 
@@ -66,8 +66,36 @@ def _commits(settings: RolloutSettings, plan: CachePlan) -> int:
         return len(plan.rows)
     if plan.filled == "with noise":
         return 0
-    frames = capacity(plan.policy, settings.length)
-    return len(plan.rows) * -(-frames // settings.schedule.chunk_frames)
+    groups = _groups_held(settings)
+    chosen = plan.seen.ranks(len(groups), settings.cache.sink_frames)
+    return len(plan.rows) * len({groups[rank] for rank in chosen})
+
+
+def _groups_held(settings: RolloutSettings) -> list[int]:
+    """Of each latent frame that the history holds before the last chunk, or once the window is
+    full, the first frame of its commit; oldest first.
+    """
+    policy, size = settings.cache, settings.schedule.chunk_frames
+    last = 2 * size + capacity(policy, settings.length)
+    if settings.length is not None:
+        last = min(last, settings.length - 1)
+    starts = [at for at in _commit_starts(settings, last + 1) if at <= last]
+    frames, groups = list[int](), list[int]()
+    for start, stop in pairwise(starts):
+        frames += range(start, stop)
+        groups += [start] * (stop - start)
+        while policy.limit is not None and len(frames) > policy.limit:
+            victim = policy.victim(frames)
+            del frames[victim], groups[victim]
+    return groups
+
+
+def _commit_starts(settings: RolloutSettings, stop: int) -> list[int]:
+    """The first frame of every commit before `stop`: given frames at the front are cut so that the
+    first chunk that is made is a whole one.
+    """
+    size = settings.schedule.chunk_frames
+    return sorted({0, *range(settings.origin % size, stop, size)})
 
 
 def _branch(settings: RolloutSettings, branch: Branch) -> str:
@@ -80,15 +108,21 @@ def _branch(settings: RolloutSettings, branch: Branch) -> str:
 
 def _inexact(settings: RolloutSettings, branch: Branch) -> str | None:
     """Why what a branch sees is not what passing it alone through the model would give."""
-    view = branch.view
-    if view.pure_noise or view.rebuilt:
+    view, cache = branch.view, settings.cache
+    if view.pure_noise or view.rebuilt or isinstance(view.seen, Nothing):
         return None
     if view.committed_with not in (None, branch.prompt):
         return "its history was committed with the other prompt"
-    if isinstance(view.seen, Sink) and settings.cache.sink_frames % settings.schedule.chunk_frames:
-        return "the sink's keys remember the rest of its chunk"
     if isinstance(view.seen, Ages):
         return "cut out of a longer history, which its keys remember"
-    limit = settings.cache.limit
-    evicts = limit is not None and (settings.length is None or settings.length > limit)
-    return "the window's keys remember evicted frames" if evicts and view.level == 0 else None
+    evicts = cache.limit is not None and settings.length not in range(cache.limit + 1)
+    averaged = evicts and cache.averaged_frames > 0
+    if isinstance(view.seen, Sink):
+        whole = cache.sink_frames in _commit_starts(settings, cache.sink_frames + 1)
+        if not whole:
+            return "the sink's keys remember the rest of its chunk"
+        return "the sink's keys are averages" if averaged else None
+    if not evicts or source(view, settings)[0] == "anew":
+        return None
+    averages = ", and the sink's are averages" if averaged else ""
+    return f"the window's keys remember evicted frames{averages}"
