@@ -197,7 +197,7 @@ def _shot() -> list[io.Input]:
             step=0.1,
             tooltip="How strongly to follow the prompt (no unit, 0 to 30); -1 is from the model. 1 "
             "evaluates the model "
-            "half as often: use it with distilled models. About 2 for the demo, 4 to 6 for other "
+            "half as often: use it with distilled models. 2.5 for the demo, 4 to 6 for other "
             "undistilled models. Not used when a guidance is connected.",
         ),
     ]

@@ -148,15 +148,22 @@ class ScheduleOptions:
         return self.kind
 
     def _ladders(self, preset: Preset, kind: str) -> tuple[Ladder, Ladder]:
-        """Every chunk's ladder and the first one's."""
+        """Every chunk's ladder and the first one's, which only chunks made one by one have."""
         match self._chosen:
             case "":
                 ladder, opening = preset_ladders(preset)
-                return ladder, opening if kind in ONE_BY_ONE else ()
             case str(written):
-                return parse_steps(written, preset.shift)
+                ladder, opening = parse_steps(written, preset.shift)
             case steps:
-                return flow_ladder(steps, preset.shift), ()
+                ladder, opening = flow_ladder(steps, preset.shift), ()
+        if kind in ONE_BY_ONE:
+            return ladder, opening
+        if "|" in self.step_list:
+            raise BadInput(
+                f"step_list is {self.step_list!r}, but the schedule {kind!r} makes its first chunk "
+                "together with others; leave out the part before `|`, or choose causal chunks."
+            )
+        return ladder, ()
 
 
 def solver_for(name: str, predicts: str = FLOW, betas: str = BETAS[0]) -> Solver:

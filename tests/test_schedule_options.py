@@ -26,6 +26,8 @@ from longtake.samplers.schedule import (
 )
 from longtake.samplers.schedule_options import (
     KINDS,
+    ONE_BY_ONE,
+    SEQUENCE,
     SOLVERS,
     STEP_PRESETS,
     ScheduleOptions,
@@ -72,7 +74,21 @@ def test_every_kind_is_the_schedule_of_its_name(kind: str, made: Staggered) -> N
 @pytest.mark.parametrize("preset", STEP_PRESETS)
 def test_every_kind_takes_every_preset(kind: str, preset: str) -> None:
     schedule = ScheduleOptions(kind, stagger=1, step_preset=preset).schedule()
-    assert set(list(schedule.rows(0, 7))[-1].after) == {0.0}
+    rows = list(schedule.rows(0, 7))
+    assert set(rows[-1].after) == {0.0}
+    assert kind in ONE_BY_ONE or not schedule.first_ladder
+    if kind == SEQUENCE:
+        assert all(len(row.frames) == 7 and len(set(row.now)) == 1 for row in rows)
+
+
+def test_only_chunks_made_one_by_one_have_a_first_one_with_steps_of_its_own() -> None:
+    for kind in KINDS:
+        options = ScheduleOptions(kind, stagger=1, step_list="1000, 500, 250 | 1000, 500")
+        if kind in ONE_BY_ONE:
+            assert len(options.schedule().first_ladder) == 4
+        else:
+            with pytest.raises(BadInput, match="leave out the part before"):
+                options.schedule()
 
 
 def test_every_solver_has_a_name() -> None:
