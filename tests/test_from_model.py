@@ -17,9 +17,11 @@ from longtake.model.preset import DEMO, Preset
 from longtake.model.preset_cache import preset_cache
 from longtake.samplers.guidance import cfg as guidance_by
 from longtake.samplers.preset_schedule import preset_schedule, preset_solver
+from longtake.samplers.process import VariancePreserving
 from longtake.samplers.schedule import asynchronous, causal_chunks, pyramid
 from longtake.samplers.schedule_options import ScheduleOptions
 from longtake.samplers.settings import RolloutSettings
+from longtake.samplers.solvers import DDIM
 from longtake.tests.node_bench import Bench
 from longtake.tests.test_nodes_model_settings import model_of
 
@@ -82,6 +84,38 @@ def test_one_widget_of_the_schedule_changes_that_alone(
         wanted = replace(wanted, timesteps=(), first_timesteps=())
     [schedule] = bench.run("LongtakeSchedule", **{name: value})
     are_the_presets(shot(bench, model_of(bench, key), schedule=schedule).settings, wanted)
+
+
+@pytest.mark.parametrize(
+    ("asked", "options"),
+    [
+        ({"schedule": "trapezoid", "stagger": 0.5}, {"kind": "trapezoid", "stagger": 0.5}),
+        ({"schedule": "pyramid", "attention": "block-causal"},
+         {"kind": "pyramid", "attention": "block-causal"}),
+        ({"step_preset": "distilled 4, then 2 (Causal-Forcing)"},
+         {"step_preset": "distilled 4, then 2 (Causal-Forcing)"}),
+        ({"step_list": "1000, 400 | 1000"}, {"step_list": "1000, 400 | 1000"}),
+    ],
+)  # fmt: skip
+def test_the_schedules_other_widgets_are_its_options(
+    bench: Bench, asked: dict[str, Any], options: dict[str, Any]
+) -> None:
+    chosen = {"schedule": "causal chunks", "chunk_frames": 3, "shift": 2.0, "context_noise": 0.0}
+    chosen |= {"steps": 4, "first_steps": 0, "solver": "euler"}
+    [schedule] = bench.run("LongtakeSchedule", **{**chosen, **asked})
+    made = shot(bench, model_of(bench, "demo"), schedule=schedule).settings.schedule
+    base = {"kind": "causal chunks", "chunk_frames": 3, "shift": 2.0, "steps": 4, "first_steps": 0}
+    assert made == ScheduleOptions(**{**base, **options}).schedule()
+    [plain] = bench.run("LongtakeSchedule", **chosen)
+    assert made != shot(bench, model_of(bench, "demo"), schedule=plain).settings.schedule
+
+
+@pytest.mark.parametrize("predicts", ["epsilon", "v"])
+def test_a_model_that_is_no_flow_gets_its_own_noise_schedule(bench: Bench, predicts: str) -> None:
+    [schedule] = bench.run("LongtakeSchedule", solver="ancestral", predicts=predicts,
+                           betas="sigmoid")  # fmt: skip
+    made = shot(bench, model_of(bench, "demo"), schedule=schedule).settings
+    assert made.solver == DDIM(VariancePreserving("sigmoid"), predicts, eta=1.0)
 
 
 @pytest.mark.parametrize(
