@@ -43,6 +43,7 @@ from ._guided import Measured
 from ._records import Job
 from ._rollouts import LEAST_LATENTS, TRUTH, LongPlan, LongResults, run
 from ._tenths import by_tenths, true_vectors
+from ._tenths_plot import draw
 
 STEPS, CONTEXT_NOISE = (1, 2, 4), (0.0, 0.1)
 WINDOW = max(TASKS["narrow"].windows) - DEMO.chunk_frames  # with the chunk in work, as trained
@@ -129,13 +130,16 @@ def _one(plan: LongPlan, folder: Path, job: Job) -> Measured:
 @click.option("--hours", default=float("inf"), help="Start no rollout after so long; 0: none.")
 @click.option("--record", type=NEW_FILE, help="Keep rollouts in FILE, and go on from there.")
 @click.option("--json", "json_path", type=NEW_FILE, help="Write the results to FILE.")
-def command(twins: Path, json_path: Path | None, **options: object) -> None:
+@click.option("--plot", type=NEW_FILE, help="Draw them to FILE (needs matplotlib).")
+def command(twins: Path, json_path: Path | None, plot: Path | None, **options: object) -> None:
     """Command line."""
     with reporting():
         found = measure(LongPlan(**options), twins)  # type: ignore[arg-type]
         found.show(Console(soft_wrap=True))
         if json_path is not None:
             found.save(json_path)
+        if plot is not None and found.tenths:
+            draw(found, plot)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from longtake.benchmarks._guided import Measured
 from longtake.benchmarks._records import Job, Records
 from longtake.benchmarks._rollouts import LongPlan, run
 from longtake.benchmarks._tenths import ends, error, tenths
+from longtake.benchmarks._tenths_plot import column_of, draw, lines
 from longtake.errors import BadInput
 from longtake.model.config import DiTConfig
 from longtake.training.train_dit import build, copy_of, save
@@ -85,8 +86,15 @@ def test_twins_are_compared_in_every_way(tmp_path: Path, monkeypatch: pytest.Mon
     found.save(tmp_path / "out.json")
     saved = json.loads((tmp_path / "out.json").read_text())
     assert saved["suite"] == "forcing" and len(saved["made_with"]["twins"]) == 3
+    assert {column_of(name) for name in found.tenths} == {"1 steps"}
+    assert list(lines(found, "motion", "1 steps")) == [
+        f"{twin}, context noise 0.1" for twin in twins
+    ]
     again = run("forcing", plan, [*found.ends], lambda job: pytest.fail(), found.made_with)
     for name, figures in found.ends.items():
         assert [f.mean for f in again.ends[name].values()] == pytest.approx(
             [f.mean for f in figures.values()], rel=0.02
         )
+    pytest.importorskip("matplotlib")
+    draw(found, tmp_path / "out.png")
+    assert (tmp_path / "out.png").stat().st_size > 10_000
