@@ -22,6 +22,7 @@ from ..training.oracle import SPAN
 from ..training.world import Shot
 from ._guided import SEGMENT_LATENTS, Features, Measured, features
 
+OFFSET = 970_000  # of prompts, so that no bench has those of another
 PARTS = 10
 TRUE_LATENTS = 96  # of each clip of rendered truth
 FIRST, LAST, CHANGE = "first tenth", "last tenth", "last minus first"
@@ -32,7 +33,7 @@ def by_tenths(kit: Kit, seed: int, recipe: Recipe) -> Measured:
     """Right readings and motion (8-bit steps a frame) of each tenth of a rollout of a seed's
     random prompt, and the mean vector of its segments (10, d); nothing else is kept of a chunk.
     """
-    rng = random.Random(HELD_OUT_SEED + 970_000 + seed)
+    rng = random.Random(HELD_OUT_SEED + OFFSET + seed)
     values = random_values(rng)
     found = [_Part() for _ in range(PARTS)]
     decoder, waiting = StreamingDecoder(kit.vae), list[Chunk]()

@@ -26,6 +26,7 @@ from pathlib import Path
 import click
 import torch
 from rich.console import Console
+from torch import Tensor
 
 from ..errors import BadInput
 from ..model.checkpoint import load_dit, load_text_encoder, read
@@ -42,7 +43,9 @@ from ._feedback import HISTORY, errors_kept, next_chunk, true_start
 from ._guided import Measured
 from ._records import Job
 from ._rollouts import LEAST_LATENTS, TRUTH, LongPlan, LongResults, run
-from ._tenths import by_tenths, true_vectors
+from ._sheet import last_of_parts
+from ._sheet import save as save_sheet
+from ._tenths import OFFSET, by_tenths, true_vectors
 from ._tenths_plot import draw
 
 STEPS, CONTEXT_NOISE = (1, 2, 4), (0.0, 0.1)
@@ -104,21 +107,39 @@ def twin_kit(kit: Kit, folder: Path) -> Kit:
 
 def _one(plan: LongPlan, folder: Path, job: Job) -> Measured:
     name, seed = job
-    columns = plan.width // SPATIAL_FACTOR
-    recipe = Recipe(length=plan.length, columns=columns, window=WINDOW)
     with torch.inference_mode():
         kit = load_kit(plan.folder)
         if name == TRUTH:
-            return true_vectors(kit, seed, recipe)
+            return true_vectors(kit, seed, _recipe(plan, 1, 0))
         twins = twins_in(folder)
         twin, steps, noise = cases(twins)[name]
-        recipe = replace(recipe, steps=steps, noise=ContextNoise(noise))
+        recipe = _recipe(plan, steps, noise)
         kit = twin_kit(kit, twins[twin])
         made = by_tenths(kit, seed, recipe)
-        start = true_start(kit, seed, columns)
+        start = true_start(kit, seed, recipe.columns)
         one = replace(recipe, length=HISTORY + DEMO.chunk_frames)
         kept = errors_kept(partial(next_chunk, kit, one, start), start)
         return replace(made, figures=made.figures | kept)
+
+
+def _recipe(plan: LongPlan, steps: int, noise: float) -> Recipe:
+    return Recipe(
+        length=plan.length, columns=plan.width // SPATIAL_FACTOR, window=WINDOW, steps=steps,
+        noise=ContextNoise(noise),
+    )  # fmt: skip
+
+
+@torch.inference_mode()
+def pictures(plan: LongPlan, folder: Path, seed: int = 0) -> dict[str, list[Tensor]]:
+    """One rollout of every twin in most steps, a picture of each tenth."""
+    kit, twins = load_kit(plan.folder), twins_in(folder)
+    shown = {name: case for name, case in cases(twins).items() if case[1] == max(STEPS)}
+    return {
+        name: last_of_parts(twin_kit(kit, twins[twin]), seed, _recipe(plan, steps, noise), OFFSET)[
+            1
+        ]
+        for name, (twin, steps, noise) in shown.items()
+    }
 
 
 @click.command(help=__doc__)
@@ -131,15 +152,21 @@ def _one(plan: LongPlan, folder: Path, job: Job) -> Measured:
 @click.option("--record", type=NEW_FILE, help="Keep rollouts in FILE, and go on from there.")
 @click.option("--json", "json_path", type=NEW_FILE, help="Write the results to FILE.")
 @click.option("--plot", type=NEW_FILE, help="Draw them to FILE (needs matplotlib).")
-def command(twins: Path, json_path: Path | None, plot: Path | None, **options: object) -> None:
+@click.option("--sheet", type=NEW_FILE, help="Save pictures of a rollout of each twin to FILE.")
+def command(
+    twins: Path, json_path: Path | None, plot: Path | None, sheet: Path | None, **options: object
+) -> None:
     """Command line."""
     with reporting():
-        found = measure(LongPlan(**options), twins)  # type: ignore[arg-type]
+        plan = LongPlan(**options)  # type: ignore[arg-type]
+        found = measure(plan, twins)
         found.show(Console(soft_wrap=True))
         if json_path is not None:
             found.save(json_path)
         if plot is not None and found.tenths:
             draw(found, plot)
+        if sheet is not None:
+            save_sheet(pictures(plan, twins), sheet)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from pathlib import Path
 import click
 import torch
 from rich.console import Console
+from torch import Tensor
 
 from ..model.checkpoint import read
 from ..model.fingerprint import fingerprint
@@ -42,8 +43,10 @@ from ..training.command import reporting
 from ..training.kit import Recipe, load_kit
 from ._findings import PLAIN, TRUTH, Findings, findings
 from ._guidance_plot import draw
-from ._guided import Measured, guided, truth
+from ._guided import OFFSET, Measured, guided, truth
 from ._records import Job, Records
+from ._sheet import last_of_parts
+from ._sheet import save as save_sheet
 
 TEXT = cfg(DEMO.guidance_scale)
 NEW_FILE = click.Path(path_type=Path, dir_okay=False)
@@ -79,6 +82,10 @@ class Plan:
     def names(self) -> list[str]:
         """The cases, truth first."""
         return [name for name in cases() if not self.cases or name in (*self.cases, TRUTH)]
+
+    def sized(self, recipe: Recipe) -> Recipe:
+        """Of the plan's length and width."""
+        return replace(recipe, length=self.latent_frames, columns=self.width // SPATIAL_FACTOR)
 
     @property
     def made_with(self) -> dict[str, object]:
@@ -142,11 +149,21 @@ def measure(plan: Plan, console: Console) -> Findings:
 
 def _one(plan: Plan, job: Job) -> Measured:
     name, seed = job
-    columns = plan.width // SPATIAL_FACTOR
-    recipe = replace(cases()[name], length=plan.latent_frames, columns=columns)
+    recipe = plan.sized(cases()[name])
     with torch.inference_mode():
         kit = load_kit(plan.folder)
         return truth(kit, seed, recipe) if name == TRUTH else guided(kit, seed, recipe)
+
+
+@torch.inference_mode()
+def pictures(plan: Plan, seed: int = 0) -> dict[str, list[Tensor]]:
+    """One shot in every way of guiding, a picture of each tenth."""
+    kit, known = load_kit(plan.folder), cases()
+    return {
+        name: last_of_parts(kit, seed, plan.sized(known[name]), OFFSET)[1]
+        for name in plan.names
+        if name != TRUTH
+    }
 
 
 @click.command(help=__doc__)
@@ -160,14 +177,20 @@ def _one(plan: Plan, job: Job) -> Measured:
 @click.option("--record", type=NEW_FILE, help="Keep rollouts in FILE, and go on from there.")
 @click.option("--json", "json_path", type=NEW_FILE, help="Write the results to FILE.")
 @click.option("--plot", type=NEW_FILE, help="Draw them to FILE (needs matplotlib).")
-def command(json_path: Path | None, plot: Path | None, **options: object) -> None:
+@click.option("--sheet", type=NEW_FILE, help="Save pictures of a shot of each case to FILE.")
+def command(
+    json_path: Path | None, plot: Path | None, sheet: Path | None, **options: object
+) -> None:
     """Command line."""
     with reporting():
-        found = measure(Plan(**options), Console(soft_wrap=True))  # type: ignore[arg-type]
+        plan = Plan(**options)  # type: ignore[arg-type]
+        found = measure(plan, Console(soft_wrap=True))
         if json_path is not None:
             found.save(json_path)
         if plot is not None:
             draw(found, plot)
+        if sheet is not None:
+            save_sheet(pictures(plan), sheet)
 
 
 if __name__ == "__main__":

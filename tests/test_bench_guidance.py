@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from longtake.benchmarks._findings import findings
 from longtake.benchmarks._guidance_plot import SHOWN, draw
@@ -19,7 +20,9 @@ from longtake.benchmarks._guided import (
     pictures,
 )
 from longtake.benchmarks._records import Records
+from longtake.benchmarks._sheet import save
 from longtake.benchmarks.guidance import Plan, cases
+from longtake.benchmarks.guidance import pictures as pictures_of
 from longtake.errors import BadInput
 from longtake.samplers.rollout import Chunk
 from longtake.tests.tiny_model import randn
@@ -132,3 +135,16 @@ def recorded(path: Path | None, **more: float) -> Records:
             figures = dict.fromkeys(SHOWN[:-1], seed + offset)
             records.add((name, seed), Measured(figures, rng.standard_normal((3, 6))))
     return records
+
+
+def test_a_sheet_shows_every_tenth_of_every_case(tmp_path: Path) -> None:
+    plan = Plan(seconds=7.5, width=32, cases=("none", "cfg"))
+    assert plan.latent_frames == 30
+    shown = pictures_of(plan)
+    assert {name: len(row) for name, row in shown.items()} == {"none": 10, "cfg": 10}
+    assert not torch.equal(shown["none"][-1], shown["cfg"][-1])
+    save(shown, tmp_path / "sheet.png")
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.size == (10 * 34, 2 * (14 + 64 + 2))
+        first = np.asarray(sheet)[14:78, :32] / 255
+    assert np.abs(first - shown["none"][0].movedim(0, -1).numpy()).max() < 0.003
