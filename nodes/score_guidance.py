@@ -9,12 +9,14 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..errors import BadInput
+from ..model.vae.taehv import taehv_decoder
 from ..samplers import guidance as g
 from ..samplers.guidance.scores import Box, Colour, Motion, Palette, Pictures, Region
 from . import sockets
 from .demo_objects import DemoVAE
 from .guidance import STRONGEST
 from .schema import build
+from .streaming_vae import TinyVAE, is_tiny, streaming_vae
 
 PALETTE, REGION, MOTION = "palette", "region", "motion"
 
@@ -65,13 +67,22 @@ class ScoreGuidance(io.ComfyNode):
 def pictures(vae: Any) -> Pictures:
     """The decoder for scores, or a refusal."""
     if vae is None:
-        raise BadInput("Score Guidance needs a VAE for palette and region; connect the model's.")
-    if not isinstance(vae, DemoVAE):
         raise BadInput(
-            f"palette and region need a tiny VAE, and this one is a {type(vae).__name__}, whose "
-            "gradients would take more than the model; connect the demo's, or choose motion."
+            "Score Guidance needs a VAE for palette and region; connect a tiny one that knows the "
+            "model's latents."
         )
-    return Pictures(vae.first_stage_model, vae.device)
+    if isinstance(vae, DemoVAE):
+        return Pictures(vae.first_stage_model, vae.device)
+    if not is_tiny(vae):
+        kind = type(getattr(vae, "first_stage_model", vae)).__name__
+        raise BadInput(
+            f"palette and region need a tiny VAE, and this one is a {kind}, whose gradients would "
+            "take more than the model; load taew2_1 or lighttaew2_1 (taew2_2 for Wan 2.2 5B) with "
+            "Load Wan VAE, or choose motion."
+        )
+    tiny = streaming_vae(vae)
+    assert isinstance(tiny, TinyVAE), "so it is tiny"
+    return Pictures(taehv_decoder(tiny.tree.decoder, raw=tiny.raw), tiny.device)
 
 
 def reference(image: Tensor | None) -> Tensor:
@@ -162,7 +173,11 @@ def _wishes() -> list[io.Input]:
             "standard deviations of the latents. The demo's own is about 0.13.",
         ),
         io.Vae.Input(
-            "vae", optional=True, tooltip="For `palette` and `region`: the model's VAE; copied."
+            "vae",
+            optional=True,
+            tooltip="For `palette` and `region`: a tiny VAE for the model's latents, from Load Wan "
+            "VAE: taew2_1, lighttaew2_1 or, for Wan 2.2 5B, taew2_2; the demo's own for the demo. "
+            "Its decoder is copied.",
         ),
         io.Image.Input(
             "image",

@@ -182,10 +182,15 @@ def streaming_vae(vae: Any, tile_pixels: int = 0) -> StreamingVAE:
     return TiledVAE(whole, tile_pixels) if tile_pixels else whole
 
 
-def _of_host(vae: Any) -> StreamingVAE:
+def is_tiny(vae: Any) -> bool:
+    """Whether it is the host's TAEHV or lighttae."""
     tree = getattr(vae, "first_stage_model", vae)
+    return isinstance(getattr(tree, "decoder", None), nn.Sequential) and hasattr(tree, "patch_size")
+
+
+def _of_host(vae: Any) -> StreamingVAE:
+    tree, tiny = getattr(vae, "first_stage_model", vae), is_tiny(vae)
     decoder = getattr(tree, "decoder", None)
-    tiny = isinstance(decoder, nn.Sequential) and hasattr(tree, "patch_size")
     if not tiny and not (hasattr(decoder, "upsamples") and hasattr(tree, "conv2")):
         raise BadInput(
             f"The VAE is a {type(tree).__name__}, which Longtake cannot stream; connect Load VAE "

@@ -19,6 +19,7 @@ from .denoiser import Denoiser
 from .evaluator import Evaluator
 from .guidance import Branch, Prompt, View
 from .guidance.combine import combine, limited
+from .guidance.score import BEFORE_FRAMES
 from .histories import Histories, Place
 from .known_frame import Ahead
 from .noise import frame_noise
@@ -37,7 +38,8 @@ class Branches:
         self.in_force = settings.in_force(0, 1)
         self._planned = _views(settings)
         self._prompts = settings.guidance.prompts
-        self._before = self.nothing()  # the last finished latent frame, (1, c, h, w)
+        self._before = self.nothing()  # the last finished latent frames, for scores
+        self._stop = 0  # the latent frame after them
         self._evaluator = Evaluator(model, settings.solver.process, settings.reference)
         self._histories: Histories | None = None
 
@@ -88,7 +90,7 @@ class Branches:
 
     def snapshot(self) -> Snapshot:
         """All that later chunks depend on; the prompts in force are not in it."""
-        before = Snapshot({"latents": self._before.to("cpu", copy=True)})
+        before = Snapshot({"latents": self._before.to("cpu", copy=True)}, {"stop": self._stop})
         parts = {"histories": self.histories.snapshot(), "sparse": self.sparse.snapshot()}
         return joined({}, {"before": before, **parts})
 
@@ -99,7 +101,9 @@ class Branches:
         """
         self.histories.restore(snapshot.part("histories"))
         self.sparse.restore(snapshot.part("sparse"))
-        self._before = snapshot.part("before").tensors["latents"].to(self.model.device)
+        before = snapshot.part("before")
+        self._before = before.tensors["latents"].to(self.model.device)
+        self._stop = before.facts["stop"]
         self.in_force = self.histories.in_force = in_force
 
     def velocity(self, x: Tensor, row: Row, ahead: Ahead | None = None) -> Tensor:
@@ -133,7 +137,9 @@ class Branches:
         """
         self.histories.commit(first, clean, given or [False] * len(clean))
         self.sparse.history_changed()
-        self._before = clean[-1:].float()
+        earlier = self._before if first == self._stop else self._before[:0]
+        self._before = torch.cat([earlier, clean.float()])[-BEFORE_FRAMES:]
+        self._stop = first + len(clean)
 
     def check_finite(self, latents: Tensor, first: int) -> None:
         """Raise NotFinite, naming the layer, unless the latents from frame `first` are finite."""

@@ -17,7 +17,7 @@ from ..model.memory import META, peak_bytes, shape_only
 from .branches import Branches
 from .cache_plan import cache_plans, planned_bytes
 from .denoiser import Denoiser
-from .guidance.score import on_device, slope_of
+from .guidance.score import BEFORE_FRAMES, on_device, slope_of
 from .histories import Held
 from .known_frame import Ahead
 from .prompts import PromptTimeline
@@ -114,12 +114,16 @@ def _beginning(settings: RolloutSettings) -> int:
 
 
 def _scores(settings: RolloutSettings, config: DiTConfig) -> int:
-    """The gradient of the greediest score, beside the predictions that it is added to."""
+    """The gradient of the greediest score, beside the predictions that it is added to; in the
+    midst of a video, where its decoder looks back, unless all is made at once.
+    """
     shape = settings.active_frames, config.out_channels, settings.rows, settings.columns
     x, pulls = torch.empty(shape, device=META), settings.guidance.pulls
-    beside = (len(settings.guidance.all_branches) + 3) * x.nbytes
+    finished = BEFORE_FRAMES if settings.length is None else settings.length - len(x)
+    before = x.new_empty(min(finished, BEFORE_FRAMES), *shape[1:])
+    beside = (len(settings.guidance.all_branches) + 3) * x.nbytes + before.nbytes
     scores = [on_device(pull.score, META) for pull in pulls]
-    slopes = (partial(slope_of, score, x, x[:1], 0) for score in scores)
+    slopes = (partial(slope_of, score, x, before, 0) for score in scores)
     return max((beside + peak_bytes(slope) for slope in slopes), default=0)
 
 

@@ -30,6 +30,7 @@ from ..attention.placement import ON_DEVICE, OnDevice
 from ..attention.quantize import AsComputed, Float8, Integers
 from ..attention.temp_policy import TempCache
 from ..errors import BadInput
+from ..model.vae.taehv import TAEHVConfig, TAEHVDecoder
 from ..model.vae.tiny import TinyVAE, TinyVAEConfig
 from ..samplers.guidance.scores import Motion, Palette, Pictures, Region
 from ..samplers.known_frame import KnownFrame
@@ -115,12 +116,12 @@ def _read(record: Any, tensors: Mapping[str, Tensor], device: torch.device) -> A
 
 
 def _pictures(
-    config: TinyVAEConfig,
+    config: TinyVAEConfig | TAEHVConfig,
     weights: Mapping[str, Any],
     tensors: Mapping[str, Tensor],
     device: torch.device,
 ) -> Pictures:
-    vae = TinyVAE(config)
+    vae = TinyVAE(config) if isinstance(config, TinyVAEConfig) else TAEHVDecoder(config)
     vae.load_state_dict({name: tensors[one[TENSOR]] for name, one in weights.items()})
     return Pictures(vae, device)
 
@@ -129,7 +130,7 @@ def _pictures(
 def known_types() -> Mapping[str, type[Any]]:
     """The dataclasses that settings are made of, by name."""
     found: dict[str, type[Any]] = {}
-    waiting: list[Any] = [RolloutSettings, TinyVAEConfig, *BEHIND_PROTOCOLS]
+    waiting: list[Any] = [RolloutSettings, TinyVAEConfig, TAEHVConfig, *BEHIND_PROTOCOLS]
     while waiting:
         for kind in _dataclasses(waiting.pop()):
             if kind.__qualname__ not in found and kind is not Pictures:

@@ -21,7 +21,7 @@ from .journal import Journal
 logger = logging.getLogger("longtake")
 
 ENDING = ".state.safetensors"
-VERSION = 2
+VERSION = 3
 
 
 class Snapshots:

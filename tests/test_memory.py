@@ -31,10 +31,11 @@ from longtake.model.dit import WanDiT
 from longtake.model.memory import META, peak_bytes, shape_only
 from longtake.model.vae.decoder_memory import tiny_decoder_memory
 from longtake.model.vae.streaming import StreamingDecoder
+from longtake.model.vae.taehv import taehv_decoder
 from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig
 from longtake.samplers.denoiser import Denoiser
 from longtake.samplers.guidance.presets import cfg, fractional, temporal, vanilla
-from longtake.samplers.guidance.score import Pull, Score, on_device, slope_of
+from longtake.samplers.guidance.score import BEFORE_FRAMES, Pull, Score, on_device, slope_of
 from longtake.samplers.guidance.scores import Motion, Palette, Pictures, Region
 from longtake.samplers.ladder import flow_ladder
 from longtake.samplers.memory import most_bytes, rollout_memory
@@ -42,6 +43,7 @@ from longtake.samplers.prompts import PromptTimeline, TimedPrompt
 from longtake.samplers.rollout import Chunk, generate
 from longtake.samplers.schedule import full_sequence, rolling
 from longtake.samplers.settings import RolloutSettings
+from longtake.tests.taehv_tree import taehv_tree
 from longtake.tests.tiny_model import CHUNKS
 
 F32, BF16 = torch.float32, torch.bfloat16
@@ -60,23 +62,48 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+def tiny_pictures(channels: int) -> Pictures:
+    """A decoder wide enough for kernels to work as they do at full width."""
+    tree = taehv_tree(channels, (64, 64, 32, 32))
+    return Pictures(taehv_decoder(tree.decoder, raw=True), torch.device("cpu"))
+
+
 SCORES: dict[str, Score] = {
     "palette": Palette(((1.0, 0.0, 0.0), (0.0, 0.0, 1.0)), PICTURES),
     "region": Region(torch.rand(3, 32, 48), (0.0, 0.5, 0.5, 0.5), PICTURES),
     "motion": Motion(0.5),
+    "taew2_1": Palette(((1.0, 0.0, 0.0),), tiny_pictures(16)),
+    "taew2_2": Palette(((1.0, 0.0, 0.0),), tiny_pictures(48)),
 }
 
 
 @pytest.mark.parametrize("name", SCORES)
 def test_the_gradient_of_a_score_is_in_the_plan(name: str) -> None:
-    clean = torch.zeros(3, 16, 12, 16)
-    meta = on_device(SCORES[name], META)
-    planned = peak_bytes(lambda: slope_of(meta, clean.to(META), clean[:1].to(META), 3))
-    real = allocator_peak(lambda: slope_of(SCORES[name], clean, clean[:1], 3))
+    """In the midst of a video, behind as many latent frames as a decoder may look back."""
+    channels, sides = (48, (6, 8)) if name == "taew2_2" else (16, (12, 16))
+    clean, before = (torch.zeros(n, channels, *sides) for n in (3, BEFORE_FRAMES))
+    meta, x, past = on_device(SCORES[name], META), clean.to(META), before.to(META)
+    planned = peak_bytes(lambda: slope_of(meta, x, past, 11))
+    real = allocator_peak(lambda: slope_of(SCORES[name], clean, before, 11))
     assert planned == pytest.approx(real, rel=WITHIN, abs=2**17)
-    shot = replace(settings(SMALL), guidance=replace(cfg(1.0), pulls=(Pull(SCORES[name]),)))
-    assert rollout_memory(shot, SMALL, F32).working_bytes > planned
-    assert most_bytes(shot, SMALL, F32) > rollout_memory(shot, SMALL, F32).total_bytes
+    size = {"rows": sides[0], "columns": sides[1], "length": 36}
+    config = replace(SMALL, in_channels=channels, out_channels=channels)
+    pulled = {"guidance": replace(cfg(1.0), pulls=(Pull(SCORES[name]),))}
+    shot, free = settings(SMALL, **size, **pulled), settings(SMALL, **size)
+    plan, without = (rollout_memory(one, config, F32) for one in (shot, free))
+    assert plan.working_bytes >= max(planned, without.working_bytes)
+    assert most_bytes(shot, config, F32) > plan.total_bytes
+
+
+@pytest.mark.parametrize("frames", [3, 6])
+def test_a_scores_gradient_holds_one_latent_frames_pass_at_a_time(frames: int) -> None:
+    score = on_device(SCORES["taew2_1"], META)
+
+    def peak(count: int) -> int:
+        clean = torch.zeros(count, 16, 12, 16, device=META)
+        return peak_bytes(lambda: slope_of(score, clean, clean[:0], 0))
+
+    assert peak(1) < peak(frames) < (1 + frames / 5) * peak(1)
 
 
 def zeros(config: DiTConfig, dtype: torch.dtype) -> WanDiT:

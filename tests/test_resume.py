@@ -147,7 +147,7 @@ def test_a_damaged_snapshot_is_replayed(tmp_path: Path, caplog: pytest.LogCaptur
         content[:middle],
         b"",
         content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :],
-        content.replace(b'"longtake_state": "2"', b'"longtake_state": "x"'),
+        content.replace(b'"longtake_state": "3"', b'"longtake_state": "x"'),
     ):
         path.write_bytes(damaged)
         again = rollout(tmp_path)

@@ -10,8 +10,9 @@ as four copies and decoded with the first three dropped.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -35,8 +36,8 @@ class TinyVAEConfig:
 class Conv(nn.Conv2d):
     """A 3x3 convolution on every frame of (b, t, c, h, w); `stride` 2 halves the picture."""
 
-    def __init__(self, inputs: int, outputs: int, *, stride: int = 1) -> None:
-        super().__init__(inputs, outputs, 3, stride=stride, padding=1)
+    def __init__(self, inputs: int, outputs: int, *, stride: int = 1, bias: bool = True) -> None:
+        super().__init__(inputs, outputs, 3, stride=stride, padding=1, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         y = super().forward(x.flatten(0, 1))
@@ -75,21 +76,81 @@ class Pool(nn.Module):
 
 
 class Grow(nn.Module):
-    """One frame becomes two, each twice as large."""
+    """One frame becomes `frames`, each twice as large."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, *, frames: int = 2, bias: bool = True) -> None:
         super().__init__()
-        self.split = nn.Conv2d(width, 2 * width, 1)
+        self.frames = frames
+        self.split = nn.Conv2d(width, frames * width, 1, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.split(x.flatten(0, 1))
-        y = rearrange(y, "t (k c) h w -> (t k) c h w", k=2)
+        y = rearrange(y, "t (k c) h w -> (t k) c h w", k=self.frames)
         y = F.interpolate(y, scale_factor=2.0, mode="nearest")
         return rearrange(y, "(b t) c h w -> b t c h w", b=len(x))
 
 
-class TinyVAE(nn.Module):
-    """Encoder and decoder; latents here are normalised, frames are RGB in [0, 1]."""
+class CausalDecoder(nn.Module):
+    """Layers `decoder` from latents to frames in patches of `patch` x `patch` pixels.
+
+    Its latents are normalised, its frames are RGB in [0, 1], unclamped.
+    """
+
+    config: Any  # all that its layers need to be made again, a dataclass
+    decoder: nn.ModuleList
+    patch = 2
+    latent_channels = LATENT_CHANNELS
+    raw = False  # whether the layers themselves want latents that are not normalised
+
+    def decode_groups(self, latents: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """Latents (b, n, c, h, w) to frames (b, 4n, 3, H, W), and the memory after them."""
+        features, memory = _run(self.decoder, self.squashed(latents), memory)
+        return F.pixel_shuffle(features, self.patch), memory
+
+    def memory_of(self, latents: Tensor) -> Memory:
+        """The memory that `decode_groups` leaves of latents (b, n, c, h, w), n > 0, which begin a
+        video or are as many as `decoder_reach`; no layer makes more than that takes.
+        """
+        x = self.squashed(latents)
+        memory: Memory = []
+        for layer, frames in zip(self.decoder, self._looked_at, strict=False):
+            x, after = _run([layer], x[:, -frames:], [None])
+            memory += after
+        return memory
+
+    def squashed(self, latents: Tensor) -> Tensor:
+        """As the layers want them: an outlier latent must not blow up a whole picture."""
+        return torch.tanh(latents / 3) * 3
+
+    @property
+    def decoder_reach(self) -> int:
+        """How many earlier latents a decoded frame can depend on.
+
+        Every memory block looks one of its frames back.
+        """
+        return self._looked_at[0]
+
+    @property
+    def _looked_at(self) -> list[int]:
+        """How many of its last frames each layer needs for the memory, to the last memory block."""
+        counts: list[int] = []
+        for layer in reversed(self.decoder):
+            frames = counts[0] if counts else 0
+            if isinstance(layer, MemoryBlock):
+                frames += 1
+            if isinstance(layer, Grow):
+                frames = math.ceil(frames / layer.frames)
+            if frames:
+                counts.insert(0, frames)
+        return counts
+
+    def start(self, layers: nn.ModuleList) -> Memory:
+        """An empty memory for `layers` (such as `self.decoder`)."""
+        return [None for layer in layers if isinstance(layer, MemoryBlock)]
+
+
+class TinyVAE(CausalDecoder):
+    """Encoder and decoder."""
 
     def __init__(self, config: TinyVAEConfig) -> None:
         super().__init__()
@@ -112,26 +173,6 @@ class TinyVAE(nn.Module):
         """Frames (b, 4n, 3, H, W) to latents (b, n, 16, H/8, W/8) and the memory after them."""
         return _run(self.encoder, F.pixel_unshuffle(frames, 2), memory)
 
-    def decode_groups(self, latents: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-        """Latents (b, n, 16, h, w) to frames (b, 4n, 3, 8h, 8w), unclamped, and the memory after
-        them.
-        """
-        squashed = torch.tanh(latents / 3) * 3  # an outlier latent must not blow up a whole picture
-        features, memory = _run(self.decoder, squashed, memory)
-        return F.pixel_shuffle(features, 2), memory
-
-    @property
-    def decoder_reach(self) -> int:
-        """How many earlier latents a decoded frame can depend on.
-
-        Every memory block looks one of its frames back.
-        """
-        reach, frames = 0.0, 1
-        for layer in self.decoder:
-            frames *= 2 if isinstance(layer, Grow) else 1
-            reach += 1 / frames if isinstance(layer, MemoryBlock) else 0
-        return math.ceil(reach)
-
     @property
     def encoder_reach(self) -> int:
         """How many earlier latents' pictures an encoded latent can depend on, and one, since a
@@ -142,10 +183,6 @@ class TinyVAE(nn.Module):
             pictures *= 2 if isinstance(layer, Pool) else 1
             reach += pictures if isinstance(layer, MemoryBlock) else 0
         return math.ceil(reach / FRAMES_PER_LATENT) + 1
-
-    def start(self, layers: nn.ModuleList) -> Memory:
-        """An empty memory for `layers` (`self.encoder` or `self.decoder`)."""
-        return [None for layer in layers if isinstance(layer, MemoryBlock)]
 
 
 def encode_all(vae: TinyVAE, frames: Tensor) -> Tensor:
@@ -163,7 +200,7 @@ def decode_all(vae: TinyVAE, latents: Tensor) -> Tensor:
     return vae.decode_groups(latents, vae.start(vae.decoder))[0][:, FRAMES_PER_LATENT - 1 :]
 
 
-def _run(layers: nn.ModuleList, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+def _run(layers: Iterable[nn.Module], x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
     pasts: Iterator[Tensor | None] = iter(memory)
     after: Memory = []
     for layer in layers:

@@ -20,6 +20,8 @@ from ...errors import BadInput, NotFinite
 
 T = TypeVar("T")
 
+BEFORE_FRAMES = 8  # as far back as any tiny decoder looks: TAEHV's looks furthest
+
 
 class Score(Protocol):
     """How well clean latents fit a wish.
@@ -30,8 +32,9 @@ class Score(Protocol):
 
     def __call__(self, latents: Tensor, before: Tensor, first: int) -> Tensor:
         """log p(wish | latents) up to a constant: a scalar, more is better, differentiable in
-        latents (f, c, h, w), normalised, float32; `before` is the last finished latent frame before
-        them, (1, c, h, w) or none, and `first` the first one's number in the rollout.
+        latents (f, c, h, w), normalised, float32; `before` are the last finished latent frames
+        before them, at most BEFORE_FRAMES, none at the start of the video, and `first` the first
+        one's number in the rollout.
         """
 
 

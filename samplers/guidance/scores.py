@@ -12,10 +12,12 @@ from dataclasses import InitVar, dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from ...errors import BadInput
 from ...model.fingerprint import fingerprint
-from ...model.vae.tiny import TinyVAE
+from ...model.vae.latent_format import FRAMES_PER_LATENT
+from ...model.vae.tiny import CausalDecoder, Memory
 from .score import outside_inference
 
 COLOUR_TOLERANCE = 0.2  # of the RGB range
@@ -27,32 +29,57 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """A differentiable decoder for scores: a copy of a tiny VAE's, made outside inference mode.
-
-    The latents it is given are decoded on their own, without the memory of earlier ones.
+    """A differentiable decoder for scores: a float32 copy of a tiny VAE's, made outside inference
+    mode.
     """
 
-    vae: InitVar[TinyVAE]
+    vae: InitVar[CausalDecoder]
     device: InitVar[torch.device]
     weights: str = ""
 
-    def __post_init__(self, vae: TinyVAE, device: torch.device) -> None:
+    def __post_init__(self, vae: CausalDecoder, device: torch.device) -> None:
         with torch.inference_mode(False):
             own = deepcopy(vae).to(device, torch.float32).requires_grad_(False)
         object.__setattr__(self, "_vae", own)
-        object.__setattr__(self, "weights", fingerprint(dict(own.named_parameters())))
+        known = fingerprint(dict(own.named_parameters())) + " of raw latents" * own.raw
+        object.__setattr__(self, "weights", known)
 
     @property
-    def decoder(self) -> TinyVAE:
+    def decoder(self) -> CausalDecoder:
         """The copy."""
-        own: TinyVAE = self._vae  # type: ignore[attr-defined]
+        own: CausalDecoder = self._vae  # type: ignore[attr-defined]
         return own
 
-    def __call__(self, latents: Tensor) -> Tensor:
-        """Latents (f, c, h, w) to frames (4f, 3, 8h, 8w), RGB in [0, 1] but not clamped."""
+    def __call__(self, latents: Tensor, before: Tensor) -> Tensor:
+        """Normalised latents (f, c, h, w) to frames (n, 3, H, W), RGB in [0, 1] but not clamped.
+
+        `before` are finished latent frames before them: with as many as the decoder looks back, or
+        all that there are, the frames are those of a streamed video. Without any they are its
+        first, and the first one alone gives one frame, not four. For a gradient only one latent
+        frame's pass is held at a time; it is made again on the way back.
+        """
         own = self.decoder
-        there = latents.to(next(own.parameters()).device)
-        return own.decode_groups(there.unsqueeze(0), own.start(own.decoder))[0][0]
+        if latents.shape[1] != own.latent_channels:
+            raise BadInput(
+                f"a score's VAE has {own.latent_channels} latent channels and the model "
+                f"{latents.shape[1]}; connect one that fits to Score Guidance: taew2_1 or "
+                "lighttaew2_1 for 16 channels, taew2_2 for 48."
+            )
+        device = next(own.parameters()).device
+        memory, made = self._memory(before.to(device)), []
+        for latent in latents.to(device).split(1):
+            frames, memory = checkpoint(
+                own.decode_groups, latent.unsqueeze(0), memory,
+                use_reentrant=False, preserve_rng_state=False,
+            )  # fmt: skip
+            made.append(frames[0])
+        return torch.cat(made)[0 if len(before) else FRAMES_PER_LATENT - 1 :]
+
+    @torch.no_grad()
+    def _memory(self, before: Tensor) -> Memory:
+        """What the decoder remembers of finished latents."""
+        own = self.decoder
+        return own.memory_of(before[None]) if len(before) else own.start(own.decoder)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +95,7 @@ class Palette:
 
     def __call__(self, latents: Tensor, before: Tensor, first: int) -> Tensor:
         """Squared distance to the nearest colour."""
-        pixels = self.pictures(latents).movedim(1, -1).unsqueeze(-2)  # (n, H, W, 1, 3)
+        pixels = self.pictures(latents, before).movedim(1, -1).unsqueeze(-2)  # (n, H, W, 1, 3)
         distance = (pixels - pixels.new_tensor(self.colours)).square().sum(-1).amin(-1)
         return _fit(distance.mean() / COLOUR_TOLERANCE**2, latents)
 
@@ -96,7 +123,7 @@ class Region:
 
     def __call__(self, latents: Tensor, before: Tensor, first: int) -> Tensor:
         """Squared difference to the reference inside the box."""
-        frames = self.pictures(latents)
+        frames = self.pictures(latents, before)
         wanted = self.picture.to(frames)[None]
         wanted = F.interpolate(wanted, frames.shape[-2:], mode="bilinear", antialias=True)
         rows, columns = self._slices(*frames.shape[-2:])
@@ -127,7 +154,7 @@ class Motion:
 
     def __call__(self, latents: Tensor, before: Tensor, first: int) -> Tensor:
         """Squared shortfall of the mean absolute change, from the last finished frame on."""
-        joined = torch.cat([before, latents])
+        joined = torch.cat([before[-1:], latents])
         if len(joined) < 2:
             return 0 * latents.sum()
         change = (joined[1:] - joined[:-1]).abs().mean()

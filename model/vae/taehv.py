@@ -1,0 +1,102 @@
+"""The decoder of a TAEHV-like tiny VAE in layers of our own: taew2_1, taew2_2, lighttae.
+
+For what the host's tree cannot give: a copy that autograd may use, and that a file can hold. The
+host makes frames of a feature after it has doubled rows and columns; that is a 1x1 convolution,
+which commutes with repeating pixels, so here it comes before, on a quarter of the pixels.
+Source: madebyollin/taehv `taehv.py`; ModelTC/LightX2V `vae_tiny.py` for the latents of lighttae.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...errors import BadInput
+from .latent_format import LATENT_CHANNELS, denormalise
+from .tiny import CausalDecoder, Conv, Grow, MemoryBlock
+
+BLOCKS = 3  # memory blocks of each width but the last
+OUR_NAMES = {
+    "conv.0": "join", "conv.2": "middle", "conv.4": "out", "conv": "split", "": "",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class TAEHVConfig:
+    """Latent channels, widths at 1/8, 1/4, 1/2 and all of the resolution, and of which the pixels
+    are: patches of `patch` x `patch`; whether it wants `raw` latents, as lighttae does.
+    """
+
+    channels: int = LATENT_CHANNELS
+    widths: tuple[int, int, int, int] = (256, 128, 64, 64)
+    patch: int = 1
+    raw: bool = False
+
+
+class TAEHVDecoder(CausalDecoder):
+    """Normalised latents to frames, whichever latents its weights want."""
+
+    def __init__(self, config: TAEHVConfig) -> None:
+        super().__init__()
+        self.config, self.patch, self.raw = config, config.patch, config.raw
+        self.latent_channels, w = config.channels, config.widths
+        self.decoder = nn.ModuleList([
+            Conv(config.channels, w[0]), nn.ReLU(),
+            *(MemoryBlock(w[0]) for _ in range(BLOCKS)), Grow(w[0], frames=1, bias=False),
+            Conv(w[0], w[1], bias=False),
+            *(MemoryBlock(w[1]) for _ in range(BLOCKS)), Grow(w[1], bias=False),
+            Conv(w[1], w[2], bias=False),
+            *(MemoryBlock(w[2]) for _ in range(BLOCKS)), Grow(w[2], bias=False),
+            Conv(w[2], w[3], bias=False), nn.ReLU(), Conv(w[3], 3 * config.patch**2),
+        ])  # fmt: skip
+
+    def squashed(self, latents: Tensor) -> Tensor:
+        """As the layers want them."""
+        return super().squashed(denormalise(latents) if self.raw else latents)
+
+
+def taehv_decoder(decoder: Any, *, raw: bool) -> TAEHVDecoder:
+    """A float32 copy, made outside inference mode, of the decoder of the host's tree; BadInput
+    where it is laid out otherwise.
+    """
+    with torch.inference_mode(False), torch.no_grad():
+        state = {name: tensor.float() for name, tensor in decoder.state_dict().items()}
+        try:
+            made = TAEHVDecoder(_config(state, raw=raw))
+            made.load_state_dict(_renamed(state, made))
+        except (IndexError, KeyError, RuntimeError, ValueError) as error:
+            raise BadInput(
+                "The tiny VAE's decoder is not laid out as that of taew2_1, taew2_2 or lighttae; "
+                "load one of these with Load Wan VAE."
+            ) from error
+    return made.eval().requires_grad_(False)
+
+
+def _config(state: Mapping[str, Tensor], *, raw: bool) -> TAEHVConfig:
+    """What the plain convolutions' shapes say."""
+    names = sorted((k for k in state if k.count(".") == 1 and k.endswith(".weight")), key=_layer)
+    first, *middle, last = (state[name] for name in names)
+    a, b, c, d = map(len, (first, *middle))
+    return TAEHVConfig(first.shape[1], (a, b, c, d), math.isqrt(len(last) // 3), raw)
+
+
+def _renamed(state: Mapping[str, Tensor], ours: TAEHVDecoder) -> dict[str, Tensor]:
+    """The host's tensors under our names: layers with weights are as many, in the same order."""
+    theirs = sorted({_layer(name) for name in state})
+    mine = [i for i, layer in enumerate(ours.decoder) if [*layer.parameters()]]
+    number = dict(zip(theirs, mine, strict=True))
+    renamed = {}
+    for name, tensor in state.items():
+        index, *inner, kind = name.split(".")
+        parts = [str(number[int(index)]), OUR_NAMES[".".join(inner)], kind]
+        renamed["decoder." + ".".join(filter(None, parts))] = tensor
+    return renamed
+
+
+def _layer(name: str) -> int:
+    return int(name.split(".")[0])
