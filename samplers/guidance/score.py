@@ -2,8 +2,13 @@
 grad log p(x) + grad log p(y | x)).
 
 The gradient is taken with respect to the predicted clean latents only, never through the DiT: the
-clean estimate is detached, scored, and the gradient added to the velocity. A solver that integrates
-the velocity from level 1 to 0 thereby moves the clean latents by weight times the gradient.
+clean estimate is detached, scored, and the gradient g taken off the velocity: v - w g.
+
+At level s this moves the estimate of the clean latents, x - s v, by s w g, and that of the noise by
+-(1 - s) w g. Where the model's velocity stays what it was, x has moved by (1 - s) w g when it gets
+there, so that the clean estimate has moved by w g in all, the noise not at all, and every solver,
+whether it integrates, extrapolates or adds fresh noise, leaves w g. A model that answers x so that
+its own estimate stays leaves what the last step adds, s w g at the last level s.
 """
 
 from __future__ import annotations
