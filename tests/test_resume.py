@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from longtake.attention.cache_policy import MemoryBank, WindowSink
 from longtake.errors import NotFinite, OutOfMemory, StorageError
 from longtake.samplers.context_noise import ContextNoise
 from longtake.samplers.denoiser import Denoiser
-from longtake.samplers.guidance import NOISE, cfg, last, temporal, vanilla
+from longtake.samplers.guidance import NOISE, Guidance, Pull, cfg, last, temporal, vanilla
 from longtake.samplers.ladder import flow_ladder
 from longtake.samplers.multistep import DPMSolverPP2M, UniPC2
 from longtake.samplers.rollout import Chunk
@@ -35,6 +36,17 @@ from .tiny_model import settings
 
 LADDER = flow_ladder(3, 3.0)
 WINDOW = WindowSink(5, 1)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Recalling:
+    """A score that looks at all the finished latent frames that it is given."""
+
+    def __call__(self, latents: Tensor, before: Tensor, first: int) -> Tensor:
+        ages = torch.arange(1.0, len(before) + 1).view(-1, 1, 1, 1)
+        return -(latents - (ages * before).sum(0)).square().sum() / 100
+
+
 KINDS: dict[str, dict[str, Any]] = {
     "causal, multistep": {"solver": UniPC2(), "cache": WINDOW, "guidance": cfg(2.0)},
     "causal, noisy history": {
@@ -50,6 +62,11 @@ KINDS: dict[str, dict[str, Any]] = {
     "rolling, multistep": {"schedule": rolling(LADDER, 2), "solver": DPMSolverPP2M()},
     "causal, re-cached at a switch": {"cache": WINDOW, "at_switch": "re-cache"},
     "causal, flushed at a switch": {"cache": WINDOW, "at_switch": "flush"},
+    "causal, a score": {"cache": WINDOW, "guidance": Guidance(pulls=(Pull(Recalling()),))},
+    "rolling, a score": {
+        "schedule": rolling(LADDER, 2),
+        "guidance": Guidance(pulls=(Pull(Recalling()),)),
+    },
     "causal, a bank re-cached": {"cache": MemoryBank(5, 1, 1, 1), "at_switch": "re-cache"},
 }
 
