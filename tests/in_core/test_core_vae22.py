@@ -11,12 +11,15 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from longtake.model.vae.latent_format import WAN21, WAN22, denormalise, normalise
+from longtake.model.vae.taehv import taehv_decoder
 from longtake.model.vae.taehv_streaming import (
     TAEHVStreamingDecoder,
     TAEHVStreamingEncoder,
 )
 from longtake.model.vae.wan22_streaming import Wan22StreamingDecoder, Wan22StreamingEncoder
 from longtake.model.vae.wan_state import decoder_state_values as wan_state_values
+from longtake.samplers.guidance.score import gradient
+from longtake.samplers.guidance.scores import Palette, Pictures
 
 from .test_core_vae import WITHIN, allocated
 
@@ -147,6 +150,21 @@ def test_tiny_decode_equals_the_hosts_for_every_chunking(
     decoder = TAEHVStreamingDecoder(tiny, torch.float32, raw=raw)
     ours = fed(decoder, latents, split)
     torch.testing.assert_close(ours, whole, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("raw", [False, True], ids=["taew", "lighttae"])
+@torch.inference_mode()
+def test_a_scores_copy_decodes_as_the_host_does_and_has_a_gradient(tiny: Any, raw: bool) -> None:
+    latents = latents_of(tiny.latent_channels)
+    given = denormalise(latents) if raw else latents
+    whole = tiny.decode(given.transpose(0, 1).unsqueeze(0))[0].transpose(0, 1).clamp(0, 1)
+    pictures = Pictures(taehv_decoder(tiny.decoder, raw=raw), torch.device("cpu"))
+    ours = pictures(latents[2:], latents[:2]).clamp(0, 1)
+    torch.testing.assert_close(ours, whole[5:], rtol=0, atol=1e-5)
+    score = Palette(((0.9, 0.1, 0.1),), pictures)
+    slope = gradient(score, latents[2:], latents[:2], 2)
+    better = latents[2:] + 1e-3 * slope / slope.abs().max()
+    assert score(better, latents[:2], 2) > score(latents[2:], latents[:2], 2)
 
 
 @pytest.mark.parametrize("kind", ["wan22", "taew2_1", "taew2_2"])
