@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from comfy_api.latest import io
 
 from ..errors import BadInput
 from ..samplers import guidance as g
 from . import host, sockets
+from .asked_guidance import AskedOptions
 from .guidance import STRONGEST, summary
 from .schema import build
 
@@ -68,8 +67,8 @@ class GuidanceOptions(io.ComfyNode):
             node_id="LongtakeGuidanceOptions",
             display_name="Guidance Options",
             category=sockets.CATEGORY,
-            description="At which noise levels and steps a guidance acts, and bounds on it. The "
-            "bounds are not linear: they change what the sum means, and are off by default.",
+            description="At which noise levels and steps a guidance acts, and bounds on it; what "
+            "is left alone stays. The bounds are not linear: they change what the sum means.",
             search_aliases=["guidance interval", "rescale cfg", "norm cap", "cfg schedule"],
             inputs=[
                 sockets.Guidance.Input("guidance", tooltip="The guidance to change."),
@@ -92,13 +91,16 @@ class GuidanceOptions(io.ComfyNode):
         one_at_a_time: bool,
     ) -> io.NodeOutput:
         """The same terms under these options."""
-        made = replace(
-            guidance,
-            when=g.When((from_level, to_level), factors(per_step), first_chunk),
-            limits=g.Limits(rescale, norm_cap or None),
-            at_once=not one_at_a_time,
+        asked = AskedOptions(
+            _chosen(from_level),
+            _chosen(to_level),
+            factors(per_step),
+            _chosen(first_chunk),
+            _chosen(rescale),
+            _chosen(norm_cap),
+            one_at_a_time,
         )
-        return io.NodeOutput(made)
+        return io.NodeOutput(asked.after(guidance))
 
 
 def factors(written: str) -> tuple[float, ...]:
@@ -110,6 +112,11 @@ def factors(written: str) -> tuple[float, ...]:
         raise BadInput(
             f"per_step is {written!r}; write numbers such as `1, 1, 0.5`, one for each step."
         ) from error
+
+
+def _chosen(value: float) -> float | None:
+    """A widget's value; below 0 none is chosen."""
+    return None if value < 0 else value
 
 
 def _view() -> list[io.Input]:
@@ -179,64 +186,52 @@ def _earlier() -> io.Input:
 
 def _when() -> list[io.Input]:
     return [
-        io.Float.Input(
+        _number(
             "from_level",
-            default=0.0,
-            min=0.0,
-            max=1.0,
-            step=0.05,
-            tooltip="The lowest noise level, 0 to 1, at which it acts; elsewhere the whole history "
-            "is alone. 0.7 suits few-step models.",
+            1.0,
+            "The lowest noise level, 0 to 1, at which it acts; elsewhere the whole history is "
+            "alone. 0.7 suits few-step models.",
         ),
-        io.Float.Input(
-            "to_level",
-            default=1.0,
-            min=0.0,
-            max=1.0,
-            step=0.05,
-            tooltip="The highest noise level, 0 to 1, at which it acts.",
-        ),
+        _number("to_level", 1.0, "The highest noise level, 0 to 1, at which it acts."),
         io.String.Input(
             "per_step",
             default="",
             tooltip="Factors on the strength of each step of a chunk, such as `1, 1, 0.5`; the "
-            "last one holds on. Empty: 1 throughout.",
+            "last one holds on. Empty: as it is, without another node 1 throughout.",
         ),
-        io.Float.Input(
+        _number(
             "first_chunk",
-            default=1.0,
-            min=0.0,
-            max=10.0,
-            step=0.1,
-            tooltip="Factor on the strength while there is no history yet (no unit, 0 to 10).",
+            10.0,
+            "Factor on the strength while there is no history yet (no unit, 0 to 10).",
         ),
     ]
 
 
 def _limits() -> list[io.Input]:
     return [
-        io.Float.Input(
+        _number(
             "rescale",
-            default=0.0,
-            min=0.0,
-            max=1.0,
-            step=0.05,
-            tooltip="Brings the spread of the guided prediction back to the unguided one's (no "
-            "unit, 0 off to 1 whole); against oversaturation. Not linear.",
+            1.0,
+            "Brings the spread of the guided prediction back to the unguided one's (no unit, 0 off "
+            "to 1 whole); against oversaturation. Not linear.",
         ),
-        io.Float.Input(
+        _number(
             "norm_cap",
-            default=0.0,
-            min=0.0,
-            max=100.0,
-            step=0.1,
-            tooltip="The most a token's prediction may be, in multiples of the unguided one's (no "
-            "unit, 0 to 100; 0 is off, 1.5 to 3 useful). Not linear.",
+            100.0,
+            "The most a token's prediction may be, in multiples of the unguided one's (no unit, 0 "
+            "to 100; 0 is off, 1.5 to 3 useful). Not linear.",
         ),
         io.Boolean.Input(
             "one_at_a_time",
             default=False,
             tooltip="On: branches are evaluated one after another, with less memory; the result is "
-            "the same.",
+            "the same. Off: as it is.",
         ),
     ]
+
+
+def _number(name: str, most: float, meaning: str) -> io.Input:
+    """A number from 0, or -1 for what the guidance has already."""
+    step = 0.05 if most == 1 else 0.1
+    tooltip = f"{meaning} -1: as it is."
+    return io.Float.Input(name, default=-1.0, min=-1.0, max=most, step=step, tooltip=tooltip)

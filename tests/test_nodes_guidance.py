@@ -92,8 +92,48 @@ def test_options_change_when_and_how_far_not_the_terms(bench: Bench) -> None:
         limits=g.Limits(0.0, 2.0),
         at_once=False,
     )
+    assert bench.run("LongtakeGuidanceOptions", guidance=made)[0] == made
     with pytest.raises(BadInput, match="per_step is 'one'"):
         bench.run("LongtakeGuidanceOptions", guidance=made, per_step="one")
+
+
+def test_options_leave_what_the_guidance_has_and_of_a_chain_the_last_that_is_set_wins(
+    bench: Bench,
+) -> None:
+    magi = g.magi()
+    [bounded] = bench.run("LongtakeGuidanceOptions", guidance=magi, norm_cap=2.0)
+    assert bounded == replace(magi, limits=g.Limits(norm_cap=2.0))
+    [early] = bench.run("LongtakeGuidanceOptions", guidance=bounded, from_level=0.9, rescale=0.5)
+    assert early.when == g.When((0.9, 1.0)) and early.limits == g.Limits(0.5, 2.0)
+    saved = {
+        "from_level": 0.0,
+        "to_level": 1.0,
+        "first_chunk": 1.0,
+        "rescale": 0.0,
+        "norm_cap": 0.0,
+    }
+    [plain] = bench.run("LongtakeGuidanceOptions", guidance=early, **saved)
+    assert plain == replace(magi, when=g.When())
+
+
+@pytest.mark.parametrize(
+    ("widget", "expected"),
+    [
+        ({"from_level": 0.8}, {"when": g.When((0.8, 1.0), (0.5,), 0.5)}),
+        ({"to_level": 0.9}, {"when": g.When((0.7, 0.9), (0.5,), 0.5)}),
+        ({"per_step": "1 0.2"}, {"when": g.When((0.7, 1.0), (1.0, 0.2), 0.5)}),
+        ({"first_chunk": 0.0}, {"when": g.When((0.7, 1.0), (0.5,), 0.0)}),
+        ({"rescale": 0.0}, {"limits": g.Limits(0.0, 3.0)}),
+        ({"norm_cap": 0.0}, {"limits": g.Limits(0.4, None)}),
+        ({"one_at_a_time": True}, {"at_once": False}),
+    ],
+)
+def test_one_option_changes_that_alone(
+    bench: Bench, widget: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    before = replace(g.magi(), when=g.When((0.7, 1.0), (0.5,), 0.5), limits=g.Limits(0.4, 3.0))
+    [made] = bench.run("LongtakeGuidanceOptions", guidance=before, **widget)
+    assert made == replace(before, **expected)
 
 
 def test_the_sampler_uses_it_says_what_it_costs_and_the_report_what_ran(
