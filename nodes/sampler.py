@@ -89,6 +89,7 @@ class DiffusionForcingSampler(io.ComfyNode):
             length=planned.latent_frames, seed=seed, solver=levels.solver,
             context_noise=levels.context_noise,
             guidance=guidance or guidance_by(scale), known=known,
+            cache=cache.policy_for(first_leaves=preset.first_leaves),
             guidance_changes=plan.guidance_changes(prompts, planned, guided),
             reference=reference(engine.config, picture, prompts),
         )  # fmt: skip

@@ -62,18 +62,22 @@ class CacheSettings:
         reason = self.storage.reason_against(device)
         if reason is not None:
             raise BadInput(f"the KV cache cannot be stored so: {reason}; choose int8 or int4.")
-        leaves = self.first_latent in ("leave", "re-encode") or (
-            self.first_latent == "automatic" and first_leaves
-        )
         chosen = replace(
             settings,
-            cache=self.policy if leaves else self.policy.with_first(),
+            cache=self.policy_for(first_leaves=first_leaves),
             storage=self.storage,
             placement=self.placement,
             at_switch=self.at_switch,
             first_again=self._first_again(),
         )
         return self.fitted(chosen, config, dtype)
+
+    def policy_for(self, *, first_leaves: bool) -> CachePolicy:
+        """What is kept, before a budget shortens it; `first_leaves` as in `put_in_force`."""
+        leaves = self.first_latent in ("leave", "re-encode") or (
+            self.first_latent == "automatic" and first_leaves
+        )
+        return self.policy if leaves else self.policy.with_first()
 
     def fitted(
         self, settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype

@@ -249,6 +249,14 @@ def test_noise_made_anew_and_older_frames_noisier_forget_what_is_evicted() -> No
         assert histories_used(chosen) == "1 x all"
 
 
+def test_a_sink_that_the_kv_cache_has_is_seen(bench: Bench) -> None:
+    [guidance] = bench.run(HISTORY, preset="vanilla", none_as="sink", text_scale=1.0)
+    [cache] = bench.run("LongtakeKVCacheSettings", window_frames=6, sink_frames=3)
+    frames = bench.frames(guidance=guidance, kv_cache=cache)
+    assert frames.rollout.settings.guidance == g.vanilla(1.5, g.SINK)
+    assert all(chunk.frames.isfinite().all() for chunk in frames.chunks)
+
+
 def test_a_sink_that_is_not_there_is_refused() -> None:
     with pytest.raises(BadInput, match="the KV cache has none; set sink_frames"):
         settings(guidance=g.vanilla(1.5, g.SINK))
