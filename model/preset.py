@@ -26,7 +26,8 @@ class Preset:
     is); `bank_frames` more in every layer are a memory bank (0: none); `first_leaves` says that
     windows without the first latent frame were trained on.
     `rolling_chunks` are denoised together at rising noise (0: one after another). `rebuilt`: the
-    window is committed anew, as if nothing had been before it, before each chunk.
+    window is committed anew, as if nothing had been before it, before each chunk. `noisy_history`:
+    trained with pasts at any noise level (Diffusion Forcing), so that pure noise is no past to it.
     """
 
     chunk_frames: int
@@ -51,13 +52,14 @@ class Preset:
     rolling_chunks: int = 0
     rebuilt: bool = False
     first_steps: int = 0
+    noisy_history: bool = False
     note: str = ""
 
 
 DEMO = Preset(
     chunk_frames=3, steps=4, shift=2.0, guidance_scale=2.5,
     window_frames=21, sink_frames=0, context_noise=0.0, text_len=24, fps=16.0, width=96, height=64,
-    first_leaves=True, first_steps=8,
+    first_leaves=True, first_steps=8, noisy_history=True,
 )  # fmt: skip
 
 

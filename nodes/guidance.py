@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from comfy_api.latest import io
 
-from ..model.preset import DEMO
-from ..samplers import guidance as g
+from ..samplers.schedule_options import FROM_MODEL
 from . import host, sockets
+from .asked_guidance import (
+    FRACTIONAL,
+    JOINT,
+    NOISE,
+    NOTHING,
+    SINK,
+    TEMPORAL,
+    TEMPORAL_NONE,
+    TEXT,
+    THREE,
+    VANILLA,
+    AskedGuidance,
+    AskedHistory,
+)
 from .schema import build
 
-TEXT, VANILLA, JOINT = "text only", "vanilla", "vanilla with text"
-TEMPORAL, TEMPORAL_NONE = "temporal", "temporal and none"
-FRACTIONAL, THREE = "fractional", "three branches"
-NOISE, SINK, NOTHING = "pure noise", "sink", "nothing"
-NONE = {NOISE: g.NOISE, SINK: g.SINK, NOTHING: g.DROP}
 STRONGEST = 30.0
 
 
@@ -50,53 +56,23 @@ class HistoryGuidance(io.ComfyNode):
         none_as: str,
         exact: bool,
         stabilise: float,
-        guidance: g.Guidance | None = None,
+        guidance: AskedGuidance | None = None,
     ) -> io.NodeOutput:
         """The preset, added to what came before or to text guidance of its own."""
-        short, none = g.last(short_frames, exact=exact), NONE[none_as]
-        none = replace(none, exact=exact) if none_as == SINK else none
-        made = preset_guidance(preset, scale, text_scale, level, short, short_share, none)
-        if guidance is not None:
-            made = g.extended(guidance, made)
-        elif preset not in (TEXT, JOINT, THREE):
-            made = g.extended(g.cfg(text_scale), made)
-        made = g.stabilised(made, max(made.stabilise, stabilise))
-        host.say(cls.hidden.unique_id, summary(made))
+        step = AskedHistory(
+            preset,
+            scale,
+            None if text_scale < 0 else text_scale,
+            level,
+            short_frames,
+            short_share,
+            None if none_as == FROM_MODEL else none_as,
+            exact,
+            stabilise,
+        )
+        made = (guidance or AskedGuidance()).then(step)
+        host.say(cls.hidden.unique_id, made.told)
         return io.NodeOutput(made)
-
-
-def preset_guidance(  # noqa: PLR0913
-    preset: str,
-    scale: float,
-    text_scale: float,
-    level: float,
-    short: g.View,
-    short_share: float,
-    none: g.View,
-) -> g.Guidance:
-    """The guidance of a preset's name; text guidance only where it is a term of the preset."""
-    if preset == VANILLA:
-        return g.vanilla(scale, none)
-    if preset == JOINT:
-        return g.vanilla(scale, none, drop_prompt=True)
-    if preset == TEMPORAL:
-        return g.temporal(short_share, short)
-    if preset == TEMPORAL_NONE:
-        return g.temporal(short_share, short, scale=scale, none=none)
-    if preset == FRACTIONAL:
-        return g.fractional(scale, level, none)
-    return g.magi(scale, text_scale, none) if preset == THREE else g.cfg(text_scale)
-
-
-def summary(guidance: g.Guidance) -> str:
-    """The branches and what they cost, as far as that is known without model and schedule."""
-    count = len(guidance.branches)
-    evaluations = "1 model evaluation" if count == 1 else f"{count} model evaluations"
-    terms = ", ".join(
-        f"{b.weight:g} x {b.view}{' (negative prompt)' if b.prompt == 'negative' else ''}"
-        for b in guidance.branches
-    )
-    return f"{evaluations} a step: {terms}."
 
 
 def _scales() -> list[io.Input]:
@@ -122,13 +98,14 @@ def _scales() -> list[io.Input]:
         ),
         io.Float.Input(
             "text_scale",
-            default=DEMO.guidance_scale,
-            min=0.0,
+            default=-1.0,
+            min=-1.0,
             max=STRONGEST,
             step=0.1,
-            tooltip="Strength of the prompt, as the sampler's cfg (no unit, 0 to 30); 1 is none "
-            "and saves an evaluation. Not used by `vanilla with text`; with a guidance connected "
-            "only by `text only` and `three branches`.",
+            tooltip="Strength of the prompt, as the sampler's cfg (no unit, 0 to 30); -1 is from "
+            "the model, for `three branches` MAGI's 7.5. 1 is none and saves an evaluation. Not "
+            "used by `vanilla with text`; with a guidance connected only by `text only` and `three "
+            "branches`.",
         ),
         io.Float.Input(
             "level",
@@ -161,11 +138,12 @@ def _histories() -> list[io.Input]:
         ),
         io.Combo.Input(
             "none_as",
-            options=[NOISE, SINK, NOTHING],
-            default=NOISE,
-            tooltip="What no history is. `pure noise`: for models trained by Diffusion Forcing, as "
-            "the demo. `sink`: only the first frames; for the Self-Forcing family, needs a sink in "
-            "KV Cache Settings. `nothing`: the model believes it makes a first chunk; for MAGI.",
+            options=[FROM_MODEL, NOISE, SINK, NOTHING],
+            default=FROM_MODEL,
+            tooltip="What no history is. `from model`: what suits it (`three branches`: nothing). "
+            "`pure noise`: for models trained by Diffusion Forcing, as the demo. `sink`: only the "
+            "first frames; for the Self-Forcing family, needs a sink in KV Cache Settings. "
+            "`nothing`: the model believes it makes a first chunk; for MAGI.",
         ),
         io.Boolean.Input(
             "exact",

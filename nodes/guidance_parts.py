@@ -7,8 +7,8 @@ from comfy_api.latest import io
 from ..errors import BadInput
 from ..samplers import guidance as g
 from . import host, sockets
-from .asked_guidance import AskedOptions
-from .guidance import STRONGEST, summary
+from .asked_guidance import AskedGuidance, AskedOptions, AskedTerm
+from .guidance import STRONGEST
 from .schema import build
 
 ALL, RANGE, SINK, NOTHING, NOISE = "all", "range", "sink", "nothing", "pure noise"
@@ -44,15 +44,15 @@ class GuidanceTerm(io.ComfyNode):
         level: float,
         exact: bool,
         prompt: str,
-        guidance: g.Guidance | None = None,
+        guidance: AskedGuidance | None = None,
     ) -> io.NodeOutput:
         """The earlier guidance with one more term."""
         seen = {ALL: g.All(), SINK: g.Sink(), NOTHING: g.Nothing(), NOISE: g.All()}
         of = g.Ages(newest, oldest) if view == RANGE else seen[view]
         history = g.View(of, 1.0 if view == NOISE else level, exact)
         terms = g.merged([g.Branch(1 - weight), g.Branch(weight, prompt, history)])
-        made = g.extended(guidance or g.Guidance(), g.Guidance(terms))
-        host.say(cls.hidden.unique_id, summary(made))
+        made = (guidance or AskedGuidance()).then(AskedTerm(terms))
+        host.say(cls.hidden.unique_id, made.told)
         return io.NodeOutput(made)
 
 
@@ -81,7 +81,7 @@ class GuidanceOptions(io.ComfyNode):
     @classmethod
     def execute(  # noqa: PLR0913
         cls,
-        guidance: g.Guidance,
+        guidance: AskedGuidance,
         from_level: float,
         to_level: float,
         per_step: str,
@@ -100,7 +100,7 @@ class GuidanceOptions(io.ComfyNode):
             _chosen(norm_cap),
             one_at_a_time,
         )
-        return io.NodeOutput(asked.after(guidance))
+        return io.NodeOutput(guidance.then(asked))
 
 
 def factors(written: str) -> tuple[float, ...]:

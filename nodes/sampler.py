@@ -9,8 +9,6 @@ from comfy_api.latest import io
 
 from ..model.preset import DEMO
 from ..samplers.cache_settings import CacheSettings
-from ..samplers.guidance import Guidance
-from ..samplers.guidance import cfg as guidance_by
 from ..samplers.settings import RolloutSettings
 from ..stream.disk_cap import DISK_CAP_BYTES
 from ..stream.recache import Resume
@@ -18,6 +16,7 @@ from ..stream.recache import check as check_resume
 from . import asked_cache, asked_schedule, costs, plan, sockets
 from .asked_attention import asked_attention
 from .asked_cache import AskedCache
+from .asked_guidance import AskedCfg, AskedGuidance
 from .asked_schedule import AskedSchedule
 from .derived import say_plan
 from .known_frames import KnownClip, placed
@@ -66,7 +65,7 @@ class DiffusionForcingSampler(io.ComfyNode):
         length_unit: str,
         cfg: float,
         kv_cache: asked_cache.ForModel | None = None,
-        guidance: Guidance | None = None,
+        guidance: AskedGuidance | None = None,
         plan_only: bool = False,
         known_frames: tuple[KnownClip, ...] | Mapping[str, Any] | None = None,
         snapshot_chunks: int = 0,
@@ -78,19 +77,21 @@ class DiffusionForcingSampler(io.ComfyNode):
         engine, preset = denoiser(model), facts(model).preset
         schedule, kv_cache = schedule or AskedSchedule(), kv_cache or AskedCache(CacheSettings)
         levels, cache = schedule.for_model(preset), kv_cache.for_model(preset)
-        scale = preset.guidance_scale if cfg < 0 else cfg
+        asked_for = guidance or AskedCfg(None if cfg < 0 else cfg)
+        kept = cache.policy_for(first_leaves=preset.first_leaves)
+        sink = kept.sink_frames > 0
+        guided = asked_for.for_model(preset, sink=sink)
         rows, columns = plan.latent_size(width, height, engine.config.out_channels)
         known, unit = placed(known_frames, preset.fps, engine.config), levels.schedule.chunk_frames
         planned = plan.snapped_length(length, length_unit, preset.fps, unit, known.leading)
         known = known.before(planned.latent_frames)
-        guided = guidance.scaled if guidance else guidance_by
+        rescaled = asked_for.guided(guided)
         settings = RolloutSettings(
             plan.prompt_timeline(prompts, engine.config, planned), rows, columns, levels.schedule,
             length=planned.latent_frames, seed=seed, solver=levels.solver,
             context_noise=levels.context_noise,
-            guidance=guidance or guidance_by(scale), known=known,
-            cache=cache.policy_for(first_leaves=preset.first_leaves),
-            guidance_changes=plan.guidance_changes(prompts, planned, guided),
+            guidance=guided, cache=kept, known=known,
+            guidance_changes=plan.guidance_changes(prompts, planned, rescaled),
             reference=reference(engine.config, picture, prompts),
         )  # fmt: skip
         settings = cache.put_in_force(
@@ -102,13 +103,15 @@ class DiffusionForcingSampler(io.ComfyNode):
         plan.check_endless(planned, settings.cache)
         check_resume(resume, settings.cache)
         prompter = prompts.prompter if isinstance(prompts, Timeline) else None
-        rollout = open_rollout(model, engine, settings, prompter, guided, plan_only=plan_only)
+        rollout = open_rollout(model, engine, settings, prompter, rescaled, plan_only=plan_only)
         rollout.node_id, rollout.snapshot_chunks = cls.hidden.unique_id, snapshot_chunks
         rollout.resume = resume
         taken = schedule.taken(preset) | kv_cache.taken(preset)
-        rollout.from_model = from_model(facts(model), taken | _cfg_taken(cfg, scale, guidance))
+        taken |= asked_for.taken(preset, sink=sink)
+        rollout.from_model = from_model(facts(model), taken)
         said = [*plan.never_shown(prompts, planned), *plan.cut_prompts(prompts, engine.config)]
-        said += unlike_the_preset(facts(model), None if guidance else scale, (width, height))
+        text_scale, size = guided.text_scale, (width, height)
+        said += unlike_the_preset(facts(model), text_scale, size, by_cfg=guidance is None)
         problems = [*_problems(rollout, model), *said]
         say_plan(rollout, planned, costs.choice_line(cache, settings), problems)
         return io.NodeOutput(rollout)
@@ -119,11 +122,6 @@ class DiffusionForcingSampler(io.ComfyNode):
         since the widgets alone give another video.
         """
         return session.times_altered(cls.hidden.unique_id)
-
-
-def _cfg_taken(cfg: float, scale: float, guidance: Guidance | None) -> dict[str, object]:
-    """The text guidance by name, where it is the model's."""
-    return {"cfg": scale} if cfg < 0 and guidance is None else {}
 
 
 def _problems(rollout: HostRollout, model: Any) -> list[str]:

@@ -7,7 +7,7 @@ from comfy_api.latest import io
 Rollout = io.Custom("ROLLOUT")  # stream/rollout_stream.py
 Frames = io.Custom("FRAMES")  # stream/rollout_stream.py
 KVCache = io.Custom("KV_CACHE")  # nodes/asked_cache.py
-Guidance = io.Custom("GUIDANCE")  # samplers/guidance/terms.py
+Guidance = io.Custom("GUIDANCE")  # nodes/asked_guidance.py
 KnownFrames = io.Custom("KNOWN_FRAMES")  # nodes/known_frames.py
 Schedule = io.Custom("NOISE_SCHEDULE")  # nodes/asked_schedule.py
 Timeline = io.Custom("PROMPT_TIMELINE")  # nodes/timeline.py

@@ -15,6 +15,7 @@ from longtake.headless.cli import main
 from longtake.model.families.table import BY_KEY, FAMILIES
 from longtake.model.preset import DEMO, Preset
 from longtake.model.preset_cache import preset_cache
+from longtake.samplers import guidance as g
 from longtake.samplers.guidance import cfg as guidance_by
 from longtake.samplers.preset_schedule import preset_schedule, preset_solver
 from longtake.samplers.process import VariancePreserving
@@ -210,6 +211,73 @@ def test_nothing_is_said_of_the_model_where_everything_is_set(bench: Bench) -> N
     assert "cfg 1." in shot(bench, model, schedule=schedule, kv_cache=cache).from_model
     [guided] = bench.run("LongtakeHistoryGuidance")
     assert "cfg" not in shot(bench, model, guidance=guided).from_model
+
+
+@pytest.mark.parametrize(
+    ("key", "text_scale", "none"),
+    [("demo", 2.5, "pure noise"), ("skyreels-df", 6.0, "pure noise"),
+     ("causvid", 1.0, "pure noise"), ("longlive", 1.0, "sink"), ("rolling-forcing", 1.0, "sink"),
+     ("self-forcing", 1.0, "sink"),
+     ("krea-realtime", 1.0, "sink"), ("reward-forcing", 1.0, "sink"), ("memflow", 1.0, "sink"),
+     ("wan21-t2v", 5.0, "nothing")],
+)  # fmt: skip
+def test_history_guidance_left_alone_is_what_suits_the_model(
+    bench: Bench, key: str, text_scale: float, none: str
+) -> None:
+    model = model_of(bench, key)
+    [open_still] = bench.run("LongtakeHistoryGuidance", preset="vanilla")
+    [chained] = bench.run("LongtakeGuidanceOptions", guidance=open_still, norm_cap=2.0)
+    rollout = shot(bench, model, guidance=chained)
+    view = {"pure noise": g.NOISE, "sink": g.SINK, "nothing": g.DROP}[none]
+    wanted = g.extended(g.cfg(text_scale), g.vanilla(1.5, view))
+    assert rollout.settings.guidance == replace(wanted, limits=g.Limits(norm_cap=2.0))
+    assert rollout.from_model.endswith(f", text_scale {text_scale:g}, none_as {none}.")
+    assert rollout.guided(0.5) == rollout.settings.guidance.scaled(0.5)
+
+
+def test_no_history_is_the_sink_where_the_user_set_one(bench: Bench) -> None:
+    model = model_of(bench, "causal-forcing")
+    [guidance] = bench.run("LongtakeHistoryGuidance", preset="fractional")
+    for asked, view in (({"sink_frames": 3}, g.SINK), ({"first_latent": "leave"}, g.DROP)):
+        [cache] = bench.run("LongtakeKVCacheSettings", **asked)
+        made = shot(bench, model, kv_cache=cache, guidance=guidance).settings.guidance
+        assert made == g.fractional(1.5, 0.75, view)
+    [sink] = bench.run("LongtakeHistoryGuidance", preset="vanilla", none_as="sink")
+    with pytest.raises(BadInput, match="looks at the sink and the KV cache has none; set sink_fra"):
+        shot(bench, model, kv_cache=cache, guidance=sink)
+
+
+def test_what_is_set_or_published_is_the_same_for_every_model(bench: Bench) -> None:
+    """Workflows saved when 2.5 and pure noise were the defaults, and MAGI's sum."""
+    saved = {"preset": "vanilla", "text_scale": 2.5, "none_as": "pure noise"}
+    for inputs, wanted in (
+        (saved, g.extended(g.cfg(2.5), g.vanilla(1.5))), ({"preset": "three branches"}, g.magi())
+    ):  # fmt: skip
+        [guidance] = bench.run("LongtakeHistoryGuidance", **inputs)
+        for key in ("demo", "longlive", "wan21-t2v"):
+            made = shot(bench, model_of(bench, key), guidance=guidance)
+            assert made.settings.guidance == wanted
+            assert "text_scale" not in made.from_model and "none_as" not in made.from_model
+
+
+@pytest.mark.parametrize(
+    ("inputs", "scale"),
+    [({}, None), ({"text_scale": 2.5}, "2.5"), ({"preset": "three branches"}, "7.5"),
+     ({"preset": "vanilla with text", "scale": 1.2}, "1.2"),
+     ({"preset": "three branches", "text_scale": 1.0}, None)],
+)  # fmt: skip
+def test_text_guidance_of_a_distilled_model_is_warned_of_wherever_it_comes_from(
+    bench: Bench, caplog: pytest.LogCaptureFixture, inputs: dict[str, Any], scale: str | None
+) -> None:
+    [guidance] = bench.run("LongtakeHistoryGuidance", **inputs)
+    shot(bench, model_of(bench, "longlive"), guidance=guidance)
+    warned = [one.message for one in caplog.records if "is distilled" in one.message]
+    assert len(warned) == (scale is not None)
+    for text in warned:
+        assert f"trained for cfg 1; text guidance of {scale} takes more time" in text
+        assert text.endswith(
+            "set text_scale of History Guidance to 1 and leave out the negative prompt."
+        )
 
 
 def test_the_schedule_is_drawn_as_soon_as_it_is_known(

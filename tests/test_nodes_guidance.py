@@ -15,6 +15,7 @@ from longtake.attention.cache_policy import (
     WindowSink,
 )
 from longtake.errors import BadInput
+from longtake.model.preset import DEMO
 from longtake.samplers import guidance as g
 from longtake.samplers.cache_plan import planned_bytes
 from longtake.samplers.context_noise import ContextNoise
@@ -32,10 +33,16 @@ MODEL = local_denoiser(random_dit(), TINY)
 HISTORY = "LongtakeHistoryGuidance"
 
 
+def of_demo(bench: Bench, node: str, **inputs: Any) -> g.Guidance:
+    """What a guidance node's value is for the demo."""
+    return bench.run(node, **inputs)[0].for_model(DEMO, sink=False)
+
+
 @pytest.mark.parametrize(
     ("inputs", "expected"),
     [
         ({"preset": "text only"}, g.cfg(2.5)),
+        ({"preset": "text only", "text_scale": 0.0}, g.cfg(0.0)),
         ({"preset": "vanilla"}, g.extended(g.cfg(2.5), g.vanilla(1.5))),
         ({"preset": "vanilla", "text_scale": 1.0, "none_as": "nothing"}, g.vanilla(1.5, g.DROP)),
         ({"preset": "vanilla with text"}, g.vanilla(1.5, drop_prompt=True)),
@@ -45,7 +52,20 @@ HISTORY = "LongtakeHistoryGuidance"
             g.temporal(0.5, g.last(4, exact=True), scale=1.5),
         ),
         ({"preset": "fractional", "level": 0.6, "text_scale": 1.0}, g.fractional(1.5, 0.6)),
-        ({"preset": "three branches", "text_scale": 7.5, "none_as": "nothing"}, g.magi(1.5, 7.5)),
+        ({"preset": "three branches"}, g.magi()),
+        (
+            {"preset": "three branches", "text_scale": 2.5, "none_as": "pure noise"},
+            g.magi(1.5, 2.5, g.NOISE),
+        ),
+        ({"preset": "vanilla", "none_as": "sink", "text_scale": 1.0}, g.vanilla(1.5, g.SINK)),
+        (
+            {"preset": "vanilla", "none_as": "sink", "text_scale": 1.0, "exact": True},
+            g.vanilla(1.5, replace(g.SINK, exact=True)),
+        ),
+        (
+            {"preset": "temporal", "short_share": 0.2, "short_frames": 2, "text_scale": 1.0},
+            g.temporal(0.2, g.last(2)),
+        ),
         ({"preset": "text only", "stabilise": 0.02}, g.stabilised(g.cfg(2.5), 0.02)),
     ],
 )
@@ -54,7 +74,7 @@ def test_each_preset_is_its_sum(
     inputs: dict[str, Any],
     expected: g.Guidance,
 ) -> None:
-    made = bench.run(HISTORY, **inputs)[0]
+    made = of_demo(bench, HISTORY, **inputs)
     assert {(b.prompt, b.view): b.weight for b in made.branches} == pytest.approx(
         {(b.prompt, b.view): b.weight for b in expected.branches}
     )
@@ -66,8 +86,8 @@ def test_nodes_chain_and_the_first_ones_text_guidance_is_the_only_one(
 ) -> None:
     [text] = bench.run(HISTORY, preset="text only", text_scale=3.0)
     [both] = bench.run(HISTORY, preset="fractional", level=0.5, guidance=text)
-    [three] = bench.run(
-        "LongtakeGuidanceTerm", weight=0.2, view="range", newest=2, oldest=5, guidance=both
+    three = of_demo(
+        bench, "LongtakeGuidanceTerm", weight=0.2, view="range", newest=2, oldest=5, guidance=both
     )
     weights = {(b.prompt, str(b.view)): pytest.approx(b.weight) for b in three.branches}
     assert weights == {
@@ -79,32 +99,73 @@ def test_nodes_chain_and_the_first_ones_text_guidance_is_the_only_one(
 def test_a_term_of_the_whole_history_under_the_negative_prompt_is_text_guidance(
     bench: Bench,
 ) -> None:
-    [made] = bench.run("LongtakeGuidanceTerm", weight=-1.0, view="all", prompt="negative")
+    made = of_demo(bench, "LongtakeGuidanceTerm", weight=-1.0, view="all", prompt="negative")
     assert made == g.cfg(2.0)
 
 
+@pytest.mark.parametrize(
+    ("inputs", "view"),
+    [
+        ({"view": "range", "oldest": 6}, g.View(g.Ages(1, 6))),
+        ({"view": "range", "exact": True}, g.View(g.Ages(1, 4), exact=True)),
+        ({"view": "range", "level": 0.3}, g.View(g.Ages(1, 4), 0.3)),
+        ({"view": "all", "level": 0.6}, g.View(level=0.6)),
+        ({"view": "sink"}, g.SINK),
+        ({"view": "sink", "exact": True}, replace(g.SINK, exact=True)),
+        ({"view": "nothing"}, g.DROP),
+        ({"view": "pure noise"}, g.NOISE),
+    ],
+)
+def test_a_terms_view_is_what_the_widgets_say(
+    bench: Bench, inputs: dict[str, Any], view: g.View
+) -> None:
+    made = of_demo(bench, "LongtakeGuidanceTerm", weight=-0.5, **inputs)
+    assert made == g.Guidance((g.Branch(1.5), g.Branch(-0.5, view=view)))
+
+
+OPTIONS = "LongtakeGuidanceOptions"
+
+
 def test_options_change_when_and_how_far_not_the_terms(bench: Bench) -> None:
+    [text] = bench.run(HISTORY, preset="text only", text_scale=1.5)
     inputs = {"from_level": 0.7, "per_step": "1, 0.5", "norm_cap": 2.0, "one_at_a_time": True}
-    [made] = bench.run("LongtakeGuidanceOptions", guidance=g.vanilla(1.5), **inputs)
-    assert made == replace(
-        g.vanilla(1.5),
+    assert of_demo(bench, OPTIONS, guidance=text, **inputs) == replace(
+        g.cfg(1.5),
         when=g.When((0.7, 1.0), (1.0, 0.5)),
         limits=g.Limits(0.0, 2.0),
         at_once=False,
     )
-    assert bench.run("LongtakeGuidanceOptions", guidance=made)[0] == made
     with pytest.raises(BadInput, match="per_step is 'one'"):
-        bench.run("LongtakeGuidanceOptions", guidance=made, per_step="one")
+        bench.run(OPTIONS, guidance=text, per_step="one")
+
+
+def test_a_node_says_what_is_still_the_models(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    [guidance] = bench.run(HISTORY, preset="fractional")
+    assert caplog.messages[-1].endswith(
+        "text_scale and none_as are from the model: the sampler says the value and the cost."
+    )
+    bench.run("LongtakeGuidanceTerm", guidance=guidance)
+    assert "text_scale and none_as are from the model" in caplog.messages[-1]
+    bench.run(HISTORY, preset="three branches")
+    assert caplog.messages[-1].endswith(
+        "3 model evaluations a step: -0.5 x nothing (negative prompt), "
+        "-6 x all (negative prompt), 7.5 x all."
+    )
 
 
 def test_options_leave_what_the_guidance_has_and_of_a_chain_the_last_that_is_set_wins(
     bench: Bench,
 ) -> None:
-    magi = g.magi()
-    [bounded] = bench.run("LongtakeGuidanceOptions", guidance=magi, norm_cap=2.0)
-    assert bounded == replace(magi, limits=g.Limits(norm_cap=2.0))
-    [early] = bench.run("LongtakeGuidanceOptions", guidance=bounded, from_level=0.9, rescale=0.5)
-    assert early.when == g.When((0.9, 1.0)) and early.limits == g.Limits(0.5, 2.0)
+    [three] = bench.run(HISTORY, preset="three branches")
+    assert of_demo(bench, OPTIONS, guidance=three) == g.magi()
+    [bounded] = bench.run(OPTIONS, guidance=three, norm_cap=2.0)
+    assert bounded.for_model(DEMO, sink=False) == replace(g.magi(), limits=g.Limits(norm_cap=2.0))
+    [early] = bench.run(OPTIONS, guidance=bounded, from_level=0.9, rescale=0.5)
+    made = early.for_model(DEMO, sink=False)
+    assert made.when == g.When((0.9, 1.0)) and made.limits == g.Limits(0.5, 2.0)
     saved = {
         "from_level": 0.0,
         "to_level": 1.0,
@@ -112,8 +173,9 @@ def test_options_leave_what_the_guidance_has_and_of_a_chain_the_last_that_is_set
         "rescale": 0.0,
         "norm_cap": 0.0,
     }
-    [plain] = bench.run("LongtakeGuidanceOptions", guidance=early, **saved)
-    assert plain == replace(magi, when=g.When())
+    assert of_demo(bench, OPTIONS, guidance=early, **saved) == replace(g.magi(), when=g.When())
+    with pytest.raises(BadInput, match="from a lower to a higher noise level.*0.7 to 0.5"):
+        bench.run(OPTIONS, guidance=three, to_level=0.5)
 
 
 @pytest.mark.parametrize(
@@ -131,9 +193,11 @@ def test_options_leave_what_the_guidance_has_and_of_a_chain_the_last_that_is_set
 def test_one_option_changes_that_alone(
     bench: Bench, widget: dict[str, Any], expected: dict[str, Any]
 ) -> None:
-    before = replace(g.magi(), when=g.When((0.7, 1.0), (0.5,), 0.5), limits=g.Limits(0.4, 3.0))
-    [made] = bench.run("LongtakeGuidanceOptions", guidance=before, **widget)
-    assert made == replace(before, **expected)
+    [three] = bench.run(HISTORY, preset="three branches")
+    first = {"per_step": "0.5", "first_chunk": 0.5, "rescale": 0.4, "norm_cap": 3.0}
+    [before] = bench.run(OPTIONS, guidance=three, **first)
+    made = of_demo(bench, OPTIONS, guidance=before, **widget)
+    assert made == replace(before.for_model(DEMO, sink=False), **expected)
 
 
 def test_the_sampler_uses_it_says_what_it_costs_and_the_report_what_ran(
@@ -144,7 +208,7 @@ def test_the_sampler_uses_it_says_what_it_costs_and_the_report_what_ran(
     [guidance] = bench.run(HISTORY, preset="temporal", text_scale=1.0)
     assert "2 model evaluations a step: 0.5 x all, 0.5 x last 4." in caplog.text
     frames = bench.frames(guidance=guidance, cfg=9.0)
-    assert frames.rollout.settings.guidance == guidance
+    assert frames.rollout.settings.guidance == g.temporal(0.5)
     assert "0.0 MB of it for guidance; 3 model evaluations a chunk instead of 2." in caplog.text
     evals = [chunk.latents.model_evals for chunk in frames.chunks]
     assert evals[-1] == 3

@@ -323,7 +323,7 @@ def test_settings_unlike_a_distilled_models_own_are_said() -> None:
 
     distilled, plain = (ModelFacts(BY_KEY[key], "") for key in ("self-forcing", "wan21-t2v"))
     assert unlike_the_preset(distilled, 1.0, (832, 480)) == []
-    assert unlike_the_preset(distilled, None, (480, 832)) == []
+    assert unlike_the_preset(distilled, 1.0, (480, 832), by_cfg=False) == []
     [cfg] = unlike_the_preset(distilled, 2.5, (640, 480))
     [size] = unlike_the_preset(plain, 5.0, (96, 64))
     assert "trained for cfg 1" in cfg and "trained at 832x480" in size

@@ -50,7 +50,7 @@ PLAIN = Preset(
 FRAMEWISE = replace(FEW_STEP, chunk_frames=1, window_frames=20)
 SKYREELS = replace(
     PLAIN, chunk_frames=5, steps=30, shift=8.0, guidance_scale=6.0, window_frames=20,
-    rebuilt=True, context_noise=0.02, fps=24.0, width=960, height=544,
+    rebuilt=True, context_noise=0.02, fps=24.0, width=960, height=544, noisy_history=True,
     note="trained by Diffusion Forcing: any schedule fits",
 )  # fmt: skip
 
@@ -65,9 +65,10 @@ FAMILIES: tuple[Family, ...] = (
     ),
     Family(
         "causvid", "CausVid", "t2v", NON_COMMERCIAL,
-        "tianweiy/CausVid ca21150 configs/wan_causal_dmd.yaml",
+        "tianweiy/CausVid ca21150 configs/wan_causal_dmd.yaml; causvid/dmd.py: each chunk is "
+        "trained at a noise level of its own",
         replace(FEW_STEP, steps=3, shift=8.0, timesteps=(1000.0, 757.0, 522.0),
-                shift_timesteps=False),
+                shift_timesteps=False, noisy_history=True),
         r"causvid|autoregressive_checkpoint|wan_causal_ode",
     ),
     Family(

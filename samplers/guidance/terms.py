@@ -124,6 +124,11 @@ class Guidance:
         return branch.prompt == self.base and branch.view == ALL
 
     @property
+    def text_scale(self) -> float:
+        """How strongly the prompt is followed, as CFG's scale; 1 is no text guidance."""
+        return 1 - sum(branch.weight for branch in self.branches if branch.prompt == "negative")
+
+    @property
     def prompts(self) -> tuple[Prompt, ...]:
         """The prompts it needs, the histories' included."""
         used = {b.prompt for b in self.all_branches}
