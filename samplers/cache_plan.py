@@ -66,8 +66,9 @@ def cache_plans(
             row = row_of(branch)
             if row not in rows:
                 rows.append(row)
-    base = source(ALL, settings)
-    wanted.setdefault(base, [CacheRow(settings.guidance.base, 0.0)])
+    base, prompts = source(ALL, settings), settings.guidance.prompts
+    read_by_none = settings.guidance.base if settings.guidance.base in prompts else prompts[0]
+    wanted.setdefault(base, [CacheRow(read_by_none, 0.0)])
     order = [base, *(key for key in wanted if key != base)]
     return tuple(_plan(*key, tuple(wanted[key]), settings, config, dtype) for key in order)
 

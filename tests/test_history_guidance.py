@@ -19,8 +19,10 @@ from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.evaluator import Evaluator
 from longtake.samplers.guidance import (
     DROP,
+    NOISE,
     SINK,
     Ages,
+    Branch,
     Guidance,
     View,
     cfg,
@@ -177,6 +179,12 @@ def test_what_is_known_ahead_is_seen_as_each_view_sees_the_history(name: str) ->
     torch.testing.assert_close(ours(guidance, known=known), expected, **CLOSE)
     alone = ours(dataclasses.replace(guidance, at_once=False), known=known)
     torch.testing.assert_close(alone, expected, **CLOSE)
+
+
+def test_no_branch_need_see_the_history_under_the_base_prompt() -> None:
+    guided = ours(Guidance((Branch(1.0, "negative", NOISE),)))
+    expected = reference(whole(1.0, level=1.0, recommitted=True, **NEGATIVE))
+    torch.testing.assert_close(guided, expected, **CLOSE)
 
 
 def test_the_exact_sink_is_the_first_chunk_alone_and_so_is_a_cut_of_whole_chunks() -> None:
