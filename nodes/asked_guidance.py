@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 
 from ..model.preset import DEMO, Preset
 from ..samplers import guidance as g
+from ..samplers.guidance.prompt import told
 
 TEXT, VANILLA, JOINT = "text only", "vanilla", "vanilla with text"
 TEMPORAL, TEMPORAL_NONE = "temporal", "temporal and none"
@@ -197,7 +198,7 @@ class AskedGuidance:
         branches = self.for_model(DEMO, sink=True).branches
         many = "1 model evaluation" if len(branches) == 1 else f"{len(branches)} model evaluations"
         terms = ", ".join(
-            f"{b.weight:g} x {b.view}{' (negative prompt)' if b.prompt == 'negative' else ''}"
+            f"{b.weight:g} x {b.view}" + (f" ({told(b.prompt)})" if told(b.prompt) else "")
             for b in branches
         )
         return f"{many} a step: {terms}."

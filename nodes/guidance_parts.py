@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from comfy_api.latest import io
 
 from ..errors import BadInput
 from ..samplers import guidance as g
-from . import host, sockets
+from . import host, plan, sockets
 from .asked_guidance import AskedGuidance, AskedOptions, AskedTerm
 from .guidance import STRONGEST
 from .schema import build
+from .timeline import Timeline
 
 ALL, RANGE, SINK, NOTHING, NOISE = "all", "range", "sink", "nothing", "pure noise"
 POSITIVE, NEGATIVE = "positive", "negative"
@@ -26,10 +29,11 @@ class GuidanceTerm(io.ComfyNode):
             node_id="LongtakeGuidanceTerm",
             display_name="Guidance Term",
             category=sockets.CATEGORY,
-            description="Adds weight x (what this view of the history predicts - what the whole "
-            "history predicts). Chain as many as you like; views used twice are evaluated once.",
+            description="Adds weight x (what this view of the history, or this prompt, predicts - "
+            "what the whole history predicts). Chain as many as you like; what is used twice is "
+            "evaluated once.",
             search_aliases=["compose guidance", "branch", "history view"],
-            inputs=[*_view(), _earlier()],
+            inputs=[*_view(), _earlier(), _own_prompt()],
             outputs=[sockets.Guidance.Output(display_name="guidance")],
             hidden=[io.Hidden.unique_id],
         )
@@ -45,12 +49,14 @@ class GuidanceTerm(io.ComfyNode):
         exact: bool,
         prompt: str,
         guidance: AskedGuidance | None = None,
+        own_prompt: Timeline | list[Any] | None = None,
     ) -> io.NodeOutput:
         """The earlier guidance with one more term."""
         seen = {ALL: g.All(), SINK: g.Sink(), NOTHING: g.Nothing(), NOISE: g.All()}
         of = g.Ages(newest, oldest) if view == RANGE else seen[view]
         history = g.View(of, 1.0 if view == NOISE else level, exact)
-        terms = g.merged([g.Branch(1 - weight), g.Branch(weight, prompt, history)])
+        said = prompt if own_prompt is None else plan.own_prompt(own_prompt)
+        terms = g.merged([g.Branch(1 - weight), g.Branch(weight, said, history)])
         made = (guidance or AskedGuidance()).then(AskedTerm(terms))
         host.say(cls.hidden.unique_id, made.told)
         return io.NodeOutput(made)
@@ -171,7 +177,8 @@ def _view() -> list[io.Input]:
             "prompt",
             options=[POSITIVE, NEGATIVE],
             default=POSITIVE,
-            tooltip="`positive`: the prompt in force; `negative`: the negative one.",
+            tooltip="`positive`: the prompt in force; `negative`: the negative one. Not used where "
+            "own_prompt is connected.",
         ),
     ]
 
@@ -181,6 +188,16 @@ def _earlier() -> io.Input:
         "guidance",
         optional=True,
         tooltip="Another guidance node, to which this one adds; without it, the prompt alone.",
+    )
+
+
+def _own_prompt() -> io.Input:
+    return io.MultiType.Input(
+        "own_prompt",
+        [sockets.Timeline, io.Conditioning],
+        optional=True,
+        tooltip="A prompt of this term's own, throughout the shot: CLIP Text Encode, or a Prompt "
+        "Timeline of one line. It has a KV cache of its own.",
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from ..model.vae.latent_format import (
     frame_count,
     latent_frame_count,
 )
-from ..samplers.guidance import Guidance
+from ..samplers.guidance import Guidance, OwnPrompt
 from ..samplers.prompts import PromptTimeline, TimedPrompt, chunk_start, fit_length
 from ..samplers.settings import RolloutSettings, TimedGuidance
 from .reference import PICTURE_CONDITIONS, channels_with_picture
@@ -140,17 +140,12 @@ def prompt_timeline(
     """A timeline, or the host's CONDITIONING, with prompts at the chunks nearest to their times;
     those that take over little by little are one more prompt for each chunk until they are whole.
     """
-    timeline = prompts if isinstance(prompts, Timeline) else _from_conditioning(prompts, config)
+    timeline = _timeline(prompts, config)
     text_len = _text_len(timeline, config)
     entries: dict[int, TimedPrompt] = {}  # by first latent frame; the last one written counts
     taking_over: list[tuple[TimedPrompt, range]] = []
     for one in timeline.entries:
-        width = one.embedding.shape[-1]
-        if width != config.text_dim:
-            raise BadInput(
-                f"The prompts are {width} wide and the model takes {config.text_dim}; encode them "
-                "with the text encoder that belongs to the model."
-            )
+        _check_width(one.embedding, config)
         start = _start(one, length)
         entries[start] = TimedPrompt(start, fit_length(one.embedding, text_len), one.text)
         if one.over_s and start:
@@ -164,16 +159,45 @@ def prompt_timeline(
     return made
 
 
-def cut_prompts(prompts: Timeline | list[Any], config: DiTConfig) -> list[str]:
-    """Prompts that are longer than the model's text; a sentence each."""
-    timeline = prompts if isinstance(prompts, Timeline) else _from_conditioning(prompts, config)
+def own_prompt(prompts: Timeline | list[Any]) -> OwnPrompt:
+    """The prompt of a guidance term's own: the host's CONDITIONING, or a timeline of one line."""
+    timeline = prompts if isinstance(prompts, Timeline) else _from_conditioning(prompts)
+    if len(timeline.entries) > 1 or timeline.entries[0].guidance is not None:
+        raise BadInput(
+            "own_prompt holds throughout the shot, at its term's weight; give it CLIP Text Encode, "
+            "or a Prompt Timeline of one line without (guidance)."
+        )
+    [one] = timeline.entries
+    return OwnPrompt(one.embedding, one.text)
+
+
+def check_own_prompts(guidance: Guidance, config: DiTConfig) -> None:
+    """Refuse prompts of guidance terms that another text encoder made."""
+    for one in guidance.own_prompts:
+        _check_width(one.embedding, config)
+
+
+def cut_prompts(
+    prompts: Timeline | list[Any], config: DiTConfig, own: Sequence[OwnPrompt] = ()
+) -> list[str]:
+    """Prompts, guidance terms' too, that are longer than the model's text; a sentence each."""
+    timeline = _timeline(prompts, config)
     most = _text_len(timeline, config)
     return [
         f"The prompt {one.text[:40]!r} has {len(one.embedding)} tokens and the model takes {most}; "
         "the rest is left out."
-        for one in timeline.entries
+        for one in (*timeline.entries, *own)
         if len(one.embedding) > most
     ]
+
+
+def _check_width(embedding: Tensor, config: DiTConfig) -> None:
+    width = embedding.shape[-1]
+    if width != config.text_dim:
+        raise BadInput(
+            f"The prompts are {width} wide and the model takes {config.text_dim}; encode them with "
+            "the text encoder that belongs to the model."
+        )
 
 
 def _text_len(timeline: Timeline, config: DiTConfig) -> int:
@@ -240,7 +264,15 @@ def latent_frame_at(seconds: float, fps: float) -> float:
     return (seconds * fps + FRAMES_PER_LATENT - 1) / FRAMES_PER_LATENT if seconds else 0.0
 
 
-def _from_conditioning(conditioning: list[Any], config: DiTConfig) -> Timeline:
+def _timeline(prompts: Timeline | list[Any], config: DiTConfig) -> Timeline:
+    if isinstance(prompts, Timeline):
+        return prompts
+    takes_picture = config.in_channels != config.out_channels
+    return _from_conditioning(prompts, PICTURE_CONDITIONS if takes_picture else ())
+
+
+def _from_conditioning(conditioning: list[Any], used: Sequence[str] = ()) -> Timeline:
+    """A prompt throughout; of what hangs on it, `used` is used elsewhere."""
     if len(conditioning) != 1:
         raise BadInput(
             f"The conditioning has {len(conditioning)} parts (from Conditioning Combine or a node "
@@ -248,7 +280,6 @@ def _from_conditioning(conditioning: list[Any], config: DiTConfig) -> Timeline:
         )
     embedding: Tensor
     embedding, options = conditioning[0]
-    used = PICTURE_CONDITIONS if config.in_channels != config.out_channels else ()
     unused = [n for n in OTHER_CONDITIONS if n not in used and options.get(n) is not None]
     if unused:
         raise BadInput(

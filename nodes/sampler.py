@@ -81,6 +81,7 @@ class DiffusionForcingSampler(io.ComfyNode):
         kept = cache.policy_for(first_leaves=preset.first_leaves)
         sink = kept.sink_frames > 0
         guided = asked_for.for_model(preset, sink=sink)
+        plan.check_own_prompts(guided, engine.config)
         rows, columns = plan.latent_size(width, height, engine.config.out_channels)
         known, unit = placed(known_frames, preset.fps, engine.config), levels.schedule.chunk_frames
         planned = plan.snapped_length(length, length_unit, preset.fps, unit, known.leading)
@@ -109,7 +110,8 @@ class DiffusionForcingSampler(io.ComfyNode):
         taken = schedule.taken(preset) | kv_cache.taken(preset)
         taken |= asked_for.taken(preset, sink=sink)
         rollout.from_model = from_model(facts(model), taken)
-        said = [*plan.never_shown(prompts, planned), *plan.cut_prompts(prompts, engine.config)]
+        said = plan.never_shown(prompts, planned)
+        said += plan.cut_prompts(prompts, engine.config, guided.own_prompts)
         text_scale, size = guided.text_scale, (width, height)
         said += unlike_the_preset(facts(model), text_scale, size, by_cfg=guidance is None)
         problems = [*_problems(rollout, model), *said]

@@ -17,13 +17,14 @@ from ..errors import BadInput, NotFinite
 from .cache_plan import planned_bytes
 from .denoiser import Denoiser
 from .evaluator import Evaluator
-from .guidance import Branch, Prompt, View
+from .guidance import Branch, OwnPrompt, Prompt, View
 from .guidance.combine import combine, limited
+from .guidance.prompt import order
 from .guidance.score import BEFORE_FRAMES
 from .histories import Histories, Place
 from .known_frame import Ahead
 from .noise import frame_noise
-from .prompts import InForce
+from .prompts import InForce, fit_length
 from .schedule import Row
 from .settings import RolloutSettings
 from .sight import Sight
@@ -77,11 +78,7 @@ class Branches:
         now = settings.in_force(first, first + settings.active_frames)
         if self._evaluator.projected and now.same(self.in_force):
             return
-        texts = {
-            "positive": [prompt.embedding for _, prompt in now.prompts],
-            "negative": [settings.prompts.negative] * len(now.prompts),
-        }
-        self._evaluator.project({name: texts[name] for name in self._prompts})
+        self._evaluator.project({prompt: self._texts(prompt, now) for prompt in self._prompts})
         before, self.in_force = self.in_force, now
         self.histories.in_force = now
         if now.front is not before.front:
@@ -176,6 +173,15 @@ class Branches:
         shape = (self.model.config.out_channels, s.rows, s.columns)
         return frame_noise(s.seed_at(at), frames, step, purpose, shape).to(self.model.device)
 
+    def _texts(self, prompt: Prompt, now: InForce) -> list[Tensor]:
+        """The embeddings of a prompt, as many as are in force together."""
+        negative = self.settings.prompts.negative
+        if prompt == "positive":
+            return [one.embedding for _, one in now.prompts]
+        if isinstance(prompt, OwnPrompt):
+            return [fit_length(prompt.embedding.to(negative), len(negative))] * len(now.prompts)
+        return [negative] * len(now.prompts)
+
     def _weighted_places(
         self, weights: Sequence[Sequence[float]], *, ahead: bool
     ) -> dict[Place, list[float]]:
@@ -239,7 +245,7 @@ class Branches:
 def _order(place: Place) -> tuple[object, ...]:
     """Places that can share a pass, and then an attention, side by side."""
     blind = place.ahead is None
-    return blind, place.cache, place.slots or (), place.row, place.prompt, place.ahead or 0.0
+    return blind, place.cache, place.slots or (), place.row, order(place.prompt), place.ahead or 0.0
 
 
 def _views(settings: RolloutSettings) -> set[tuple[Prompt, View]]:

@@ -11,6 +11,7 @@ from ..attention.cache_policy import capacity
 from ..model.config import DiTConfig
 from .cache_plan import CachePlan, cache_plans, planned_bytes, source
 from .guidance import Ages, Branch, Guidance, Nothing, Sink
+from .guidance.prompt import told
 from .rollout import by_chunk
 from .settings import RolloutSettings
 
@@ -99,9 +100,7 @@ def _commit_starts(settings: RolloutSettings, stop: int) -> list[int]:
 
 
 def _branch(settings: RolloutSettings, branch: Branch) -> str:
-    name = f"{branch.weight:g} x {branch.view}"
-    if branch.prompt == "negative":
-        name += ", negative prompt"
+    name = ", ".join(filter(None, (f"{branch.weight:g} x {branch.view}", told(branch.prompt))))
     reason = _inexact(settings, branch)
     return f"{name} (approximate: {reason})" if reason else name
 

@@ -41,6 +41,7 @@ class Term:
     level: float = 0.0
     negative: bool = False
     history_negative: bool = False
+    own: Tensor | None = None  # the prompt (l, text_dim) for chunk and history instead
     recommitted: bool = False  # the history under the prompt now in force
     blind: bool = False  # sees no frame that is known ahead; others do, at `level`
     context: Callable[[int], float] | None = None
@@ -102,7 +103,8 @@ def per_frame_text(
     for frame in frames:
         is_negative = term.negative if frame >= first else term.history_negative
         at = first if term.recommitted and frame < first else frame // CHUNK * CHUNK
-        texts.append(prompts.negative if is_negative else prompts.at(at).embedding)
+        in_force = prompts.negative if is_negative else prompts.at(at).embedding
+        texts.append(in_force if term.own is None else term.own)
     return project_text(dit, torch.stack(texts)[None])
 
 

@@ -24,12 +24,14 @@ from longtake.samplers.guidance import (
     Ages,
     Branch,
     Guidance,
+    OwnPrompt,
     View,
     cfg,
     extended,
     fractional,
     last,
     magi,
+    merged,
     stabilised,
     temporal,
     vanilla,
@@ -41,7 +43,15 @@ from longtake.samplers.noise import frame_noise
 from longtake.samplers.rollout import Chunk, generate
 from longtake.samplers.settings import RolloutSettings
 from longtake.tests.brute_force import CHUNK, Given, Term, rollout
-from longtake.tests.tiny_model import CHUNKS, TINY, randn, random_dit, settings, timeline
+from longtake.tests.tiny_model import (
+    CHUNKS,
+    TINY,
+    embedding,
+    randn,
+    random_dit,
+    settings,
+    timeline,
+)
 
 DIT = random_dit()
 MODEL = local_denoiser(DIT, TINY)
@@ -87,14 +97,17 @@ def masked(weight: float) -> Terms:
     return whole(weight, level=1.0, recommitted=True)
 
 
-def cut(weight: float, newest: int, oldest: int, *, exact: bool) -> Terms:
+def cut(
+    weight: float, newest: int, oldest: int, *, exact: bool, own: Tensor | None = None
+) -> Terms:
     """Some ages, the rest being there for the history's own pass unless the view is exact."""
 
     def terms(first: int) -> list[Term]:
         visible = range(max(first - oldest, 0), max(first - newest + 1, 0))
         kept = () if exact else range(first)
         nothing_left_out = len(visible) == first  # then it is the cache itself
-        return [Term(weight, visible, kept, recommitted=exact and not nothing_left_out)]
+        recommitted = exact and not nothing_left_out
+        return [Term(weight, visible, kept, recommitted=recommitted, own=own)]
 
     return terms
 
@@ -110,6 +123,7 @@ def both(*parts: Terms) -> Terms:
 
 
 NEGATIVE = {"negative": True, "history_negative": True}
+RAIN, SNOW = OwnPrompt(embedding(98), "rain"), OwnPrompt(embedding(99, words=4))
 CASES: dict[str, tuple[Guidance, Terms]] = {
     "cfg": (cfg(2.0), both(whole(2.0), whole(-1.0, **NEGATIVE))),
     "vanilla, noise": (vanilla(1.5), both(whole(1.5), masked(-0.5))),
@@ -152,6 +166,21 @@ CASES: dict[str, tuple[Guidance, Terms]] = {
         extended(cfg(2.0), vanilla(1.5)),
         both(whole(2.5), whole(-1.0, **NEGATIVE), masked(-0.5)),
     ),
+    "a prompt on top": (
+        extended(cfg(2.0), Guidance((Branch(0.5), Branch(0.5, RAIN)))),
+        both(whole(1.5), whole(-1.0, **NEGATIVE), whole(0.5, own=RAIN.embedding)),
+    ),
+    "own prompts of several views": (
+        Guidance(
+            (Branch(0.6), Branch(0.7, RAIN), Branch(0.5, SNOW, last(4)), Branch(-0.8, RAIN, DROP))
+        ),
+        both(
+            whole(0.6),
+            whole(0.7, own=RAIN.embedding),
+            cut(0.5, 1, 4, exact=False, own=SNOW.embedding),
+            lambda _: [Term(-0.8, (), own=RAIN.embedding, blind=True)],
+        ),
+    ),
     "three branches, text-free history": (
         dataclasses.replace(magi(1.5, 3.0), when=cfg(1.0).when),
         both(
@@ -179,6 +208,27 @@ def test_what_is_known_ahead_is_seen_as_each_view_sees_the_history(name: str) ->
     torch.testing.assert_close(ours(guidance, known=known), expected, **CLOSE)
     alone = ours(dataclasses.replace(guidance, at_once=False), known=known)
     torch.testing.assert_close(alone, expected, **CLOSE)
+
+
+@pytest.mark.parametrize(
+    "view", [View(), NOISE, DROP, View(level=0.5), last(4, exact=True), SINK, last(4)], ids=str
+)
+@pytest.mark.parametrize("weight", [0.5, 1.0])
+def test_an_own_prompt_that_is_the_prompt_in_force_changes_no_bit(
+    view: View, weight: float
+) -> None:
+    """Where as many prompts are projected; else no more than a pass of another size does."""
+    prompts = timeline(0)
+    own = OwnPrompt(prompts.entries[0].embedding.clone())
+    one, other = (
+        ours(
+            Guidance(merged([Branch(1 - weight), Branch(weight, prompt, view)])),
+            prompts=prompts,
+            cache=SINK_WINDOW,
+        )
+        for prompt in ("positive", own)
+    )
+    torch.testing.assert_close(one, other, **(CLOSE if weight < 1 else {"rtol": 0, "atol": 0}))
 
 
 def test_no_branch_need_see_the_history_under_the_base_prompt() -> None:

@@ -123,6 +123,37 @@ def test_a_terms_view_is_what_the_widgets_say(
     assert made == g.Guidance((g.Branch(1.5), g.Branch(-0.5, view=view)))
 
 
+def test_a_term_may_have_a_prompt_of_its_own_that_the_report_names(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    clip = bench.run("LongtakeLoadDemoModel")[1]
+    [line] = bench.run("LongtakePromptTimeline", clip=clip, text="a blue ball")
+    encoded = clip.encode_from_tokens_scheduled(clip.tokenize("a blue ball"))
+    [text] = bench.run(HISTORY, preset="text only", text_scale=2.0)
+    given = {"weight": 0.5, "view": "all", "prompt": "negative", "guidance": text}
+    made = [
+        bench.run("LongtakeGuidanceTerm", **given, own_prompt=own)[0] for own in (line, encoded)
+    ]
+    assert made[0].for_model(DEMO, sink=False) == made[1].for_model(DEMO, sink=False)
+    assert "0.5 x all (prompt 'a blue ball')" in caplog.text and "(own prompt)" in caplog.text
+    frames = bench.frames(guidance=made[0])
+    assert "of it for guidance; 6 model evaluations a chunk instead of 2." in caplog.text
+    assert [chunk.latents.model_evals for chunk in frames.chunks][-1] == 6
+    used = frames.report([]).versions["guidance"]
+    assert used.startswith("1.5 x all; -1 x all, negative prompt; 0.5 x all, prompt 'a blue ball'")
+
+
+def test_own_prompts_that_cannot_be_used_are_refused(bench: Bench) -> None:
+    clip = bench.run("LongtakeLoadDemoModel")[1]
+    [lines] = bench.run("LongtakePromptTimeline", clip=clip, text="0: a red ball\n1: a blue ball")
+    with pytest.raises(BadInput, match="own_prompt holds throughout the shot"):
+        bench.run("LongtakeGuidanceTerm", own_prompt=lines)
+    [wide] = bench.run("LongtakeGuidanceTerm", own_prompt=[[torch.ones(1, 6, 9), {}]])
+    with pytest.raises(BadInput, match="9 wide and the model takes 8"):
+        bench.rollout(guidance=wide)
+
+
 OPTIONS = "LongtakeGuidanceOptions"
 
 

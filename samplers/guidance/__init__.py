@@ -3,9 +3,10 @@ they see (DFoT, arXiv 2502.06764).
 """
 
 from .presets import cfg, extended, fractional, magi, stabilised, temporal, vanilla
+from .prompt import OwnPrompt, Prompt
 from .score import Pull, Score
 from .terms import Branch, Guidance, Limits, When, merged
-from .views import ALL, DROP, NOISE, SINK, Ages, All, Nothing, Prompt, Seen, Sink, View, last, noisy
+from .views import ALL, DROP, NOISE, SINK, Ages, All, Nothing, Seen, Sink, View, last, noisy
 
 __all__ = [
     "ALL",
@@ -17,6 +18,7 @@ __all__ = [
     "Limits",
     "NOISE",
     "Nothing",
+    "OwnPrompt",
     "Prompt",
     "Pull",
     "SINK",

@@ -13,8 +13,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from ...errors import BadInput
+from .prompt import OwnPrompt, Prompt, order
 from .score import Pull
-from .views import ALL, Prompt, View
+from .views import ALL, View
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,12 @@ class Guidance:
         """The prompts it needs, the histories' included."""
         used = {b.prompt for b in self.all_branches}
         used |= {b.view.committed_with for b in self.branches if b.view.committed_with}
-        return tuple(sorted(used, reverse=True))
+        return tuple(sorted(used, key=order, reverse=True))
+
+    @property
+    def own_prompts(self) -> tuple[OwnPrompt, ...]:
+        """Those of the prompts that are branches' own."""
+        return tuple(prompt for prompt in self.prompts if isinstance(prompt, OwnPrompt))
 
     @property
     def inputs(self) -> tuple[object, ...]:

@@ -8,11 +8,9 @@ fractions sigma, not indices of another model's schedule.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from ...errors import BadInput
-
-Prompt = Literal["positive", "negative"]
+from .prompt import Prompt
 
 
 @dataclass(frozen=True, slots=True)

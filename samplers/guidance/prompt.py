@@ -1,0 +1,52 @@
+"""Which prompt a branch has: the one in force, the negative one, or one of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from torch import Tensor
+
+from ..prompts import embedding_digest
+
+
+@dataclass(frozen=True, eq=False, repr=False, slots=True)
+class OwnPrompt:
+    """A prompt of a branch's own, throughout the shot: its embedding (l, text_dim), and its text
+    where that is known. Prompts of equal embeddings are equal.
+    """
+
+    embedding: Tensor
+    text: str = ""
+    digest: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "digest", embedding_digest(self.embedding))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, OwnPrompt) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def __repr__(self) -> str:
+        return f"OwnPrompt({self.digest})"
+
+    def __str__(self) -> str:
+        """For people."""
+        return f"prompt {self.text!r}" if self.text else "own prompt"
+
+
+Prompt = Literal["positive", "negative"] | OwnPrompt
+
+
+def order(prompt: Prompt) -> str:
+    """What prompts are sorted by."""
+    return prompt if isinstance(prompt, str) else prompt.digest
+
+
+def told(prompt: Prompt) -> str:
+    """For people; nothing for the prompt in force."""
+    if prompt == "positive":
+        return ""
+    return "negative prompt" if prompt == "negative" else str(prompt)
