@@ -38,7 +38,7 @@ from longtake.samplers.known_frame import KnownFrame
 from longtake.samplers.noise import frame_noise
 from longtake.samplers.rollout import Chunk, generate
 from longtake.samplers.settings import RolloutSettings
-from longtake.tests.brute_force import CHUNK, Given, Term, rollout
+from longtake.tests.brute_force import CHUNK, Given, Guided, Term, Terms, Way, rollout
 from longtake.tests.tiny_model import CHUNKS, TINY, randn, random_dit, settings, timeline
 
 DIT = random_dit()
@@ -47,10 +47,6 @@ PROMPTS = timeline(0, 3, 9)
 LENGTH, DTYPE = 12, torch.float32
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 SINK_WINDOW = WindowSink(LENGTH, CHUNK)
-
-Terms = Callable[[int], list[Term]]
-"""The reference's terms of the chunk that begins at a latent frame."""
-
 
 def ours(guidance: Guidance, **changes: object) -> Tensor:
     """The engine's rollout."""
@@ -70,9 +66,7 @@ def joined(chunks: list[Chunk]) -> Tensor:
 
 def reference(terms: Terms, given: Given | None = None) -> Tensor:
     """The same without a cache."""
-    ladder = CHUNKS.ladder
-    starts = range(0, LENGTH, CHUNK)
-    return rollout(DIT, PROMPTS, ladder, LENGTH, [terms(first) for first in starts], given or {})
+    return rollout(DIT, PROMPTS, Way(CHUNKS.ladder), Guided(terms), LENGTH, given or {})
 
 
 def whole(weight: float, **other: object) -> Terms:
