@@ -79,14 +79,14 @@ def masked(weight: float) -> Terms:
     return whole(weight, level=1.0, recommitted=True)
 
 
-def cut(weight: float, newest: int, oldest: int, *, exact: bool) -> Terms:
+def cut(weight: float, newest: int, oldest: int, *, exact: bool, level: float = 0.0) -> Terms:
     """Some ages, the rest being there for the history's own pass unless the view is exact."""
 
     def terms(first: int) -> list[Term]:
         visible = range(max(first - oldest, 0), max(first - newest + 1, 0))
         kept = () if exact else range(first)
-        nothing_left_out = len(visible) == first  # then it is the cache itself
-        return [Term(weight, visible, kept, recommitted=exact and not nothing_left_out)]
+        the_cache_itself = len(visible) == first and not level
+        return [Term(weight, visible, kept, level, recommitted=exact and not the_cache_itself)]
 
     return terms
 
@@ -99,6 +99,11 @@ def scene(weight: float) -> Terms:
 def both(*parts: Terms) -> Terms:
     """Sums of terms."""
     return lambda first: [term for part in parts for term in part(first)]
+
+
+def stable(terms: Terms, level: float) -> Terms:
+    """What was made is seen at a level, where it is not noisier already."""
+    return lambda first: [dataclasses.replace(term, stable=level) for term in terms(first)]
 
 
 NEGATIVE = {"negative": True, "history_negative": True}
@@ -151,6 +156,32 @@ CASES: dict[str, tuple[Guidance, Terms]] = {
             whole(-1.5, **NEGATIVE),
             whole(3.0, history_negative=True),
         ),
+    ),
+    "a range at a level": (
+        temporal(0.5, View(Ages(2, 5), level=0.6)),
+        both(whole(0.5), cut(0.5, 2, 5, exact=False, level=0.6)),
+    ),
+    "a range at a level, exact": (
+        temporal(0.5, View(Ages(1, 4), level=0.6, exact=True)),
+        both(whole(0.5), cut(0.5, 1, 4, exact=True, level=0.6)),
+    ),
+    "vanilla with text, noise": (
+        vanilla(1.5, drop_prompt=True),
+        both(whole(1.5), whole(-0.5, level=1.0, recommitted=True, **NEGATIVE)),
+    ),
+    "stabilised fractional and text": (
+        stabilised(extended(cfg(2.0), fractional(1.5, 0.6)), 0.1),
+        stable(
+            both(whole(2.0), whole(-1.0, **NEGATIVE), whole(0.5, level=0.6), masked(-0.5)), 0.1
+        ),
+    ),
+    "stabilised, exact": (
+        stabilised(temporal(0.5, last(4, exact=True)), 0.1),
+        stable(both(whole(0.5), cut(0.5, 1, 4, exact=True)), 0.1),
+    ),
+    "stabilised, cut": (
+        stabilised(temporal(0.5, last(4)), 0.1),
+        stable(both(whole(0.5), cut(0.5, 1, 4, exact=False)), 0.1),
     ),
 }
 
