@@ -232,8 +232,9 @@ class Branches:
 
 def _order(place: Place) -> tuple[object, ...]:
     """Places that can share a pass, and then an attention, side by side."""
-    blind = place.ahead is None
-    return blind, place.cache, place.slots or (), place.row, place.prompt, place.ahead or 0.0
+    blind, cut = place.ahead is None, place.slots is not None
+    slots = place.slots or ()
+    return blind, place.cache, cut, slots, place.row, place.prompt, place.ahead or 0.0
 
 
 def _views(settings: RolloutSettings) -> set[tuple[Prompt, View]]:

@@ -58,7 +58,10 @@ class CachePlan:
 def cache_plans(
     settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype
 ) -> tuple[CachePlan, ...]:
-    """The caches of a rollout; the first is that of the whole history, seen as it is."""
+    """The caches of a rollout; the first is that of the whole history, seen as it is.
+
+    Caches and rows, and so all bits, are the same in whatever order the branches come.
+    """
     wanted: dict[tuple[Filled, Seen], list[CacheRow]] = {}
     for branch in settings.guidance.all_branches:
         if not isinstance(branch.view.seen, Nothing):
@@ -68,8 +71,15 @@ def cache_plans(
                 rows.append(row)
     base = source(ALL, settings)
     wanted.setdefault(base, [CacheRow(settings.guidance.base, 0.0)])
-    order = [base, *(key for key in wanted if key != base)]
-    return tuple(_plan(*key, tuple(wanted[key]), settings, config, dtype) for key in order)
+    others = sorted((key for key in wanted if key != base), key=lambda key: (key[0], str(key[1])))
+    return tuple(
+        _plan(*key, tuple(sorted(wanted[key], key=_order)), settings, config, dtype)
+        for key in (base, *others)
+    )
+
+
+def _order(row: CacheRow) -> tuple[float, bool]:
+    return row.level, row.prompt != "positive"
 
 
 def planned_bytes(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> int:

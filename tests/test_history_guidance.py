@@ -48,6 +48,7 @@ LENGTH, DTYPE = 12, torch.float32
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 SINK_WINDOW = WindowSink(LENGTH, CHUNK)
 
+
 def ours(guidance: Guidance, **changes: object) -> Tensor:
     """The engine's rollout."""
     return joined(list(generate(of(guidance, **changes), MODEL)))
@@ -171,9 +172,7 @@ CASES: dict[str, tuple[Guidance, Terms]] = {
     ),
     "stabilised fractional and text": (
         stabilised(extended(cfg(2.0), fractional(1.5, 0.6)), 0.1),
-        stable(
-            both(whole(2.0), whole(-1.0, **NEGATIVE), whole(0.5, level=0.6), masked(-0.5)), 0.1
-        ),
+        stable(both(whole(2.0), whole(-1.0, **NEGATIVE), whole(0.5, level=0.6), masked(-0.5)), 0.1),
     ),
     "stabilised, exact": (
         stabilised(temporal(0.5, last(4, exact=True)), 0.1),
@@ -228,17 +227,19 @@ def test_an_exact_part_does_not_remember_what_the_window_evicted() -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_branches_at_once_or_one_after_another_are_the_same(name: str) -> None:
+def test_branches_at_once_or_one_after_another_are_the_same_up_to_rounding(name: str) -> None:
+    """Not to the bit: a matrix product of more rows may be summed in another order."""
     guidance, _ = CASES[name]
-    alone = ours(dataclasses.replace(guidance, at_once=False))
-    torch.testing.assert_close(ours(guidance), alone, rtol=1e-4, atol=1e-5)
+    together, alone = ours(guidance), ours(dataclasses.replace(guidance, at_once=False))
+    most = 5e-6 * float(together.abs().max())  # found: at most 1e-6 of it
+    torch.testing.assert_close(alone, together, rtol=0, atol=most)
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_order_of_branches_changes_nothing(name: str) -> None:
+def test_the_order_of_branches_changes_no_bit(name: str) -> None:
     guidance, _ = CASES[name]
     turned = dataclasses.replace(guidance, branches=guidance.branches[::-1])
-    torch.testing.assert_close(ours(turned), ours(guidance), rtol=1e-4, atol=1e-5)
+    assert torch.equal(ours(turned), ours(guidance))
 
 
 @pytest.mark.parametrize("name", CASES)
