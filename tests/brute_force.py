@@ -200,7 +200,7 @@ def per_frame_text(scene: Scene, term: Term, frames: Sequence[int], first: int) 
 
 
 def velocity(scene: Scene, guided: Guided, now: Moment, steps: Sequence[int]) -> Tensor:
-    """The guided prediction for the active latents (f, c, h, w), each after so many of its steps."""
+    """The guided prediction for active latents (f, c, h, w) that have taken so many `steps`."""
     first = now.active.start
     terms = guided.terms(first)
     summed = torch.stack([term.weight * branch(scene, term, now) for term in terms]).sum(0)
