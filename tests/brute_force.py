@@ -79,6 +79,7 @@ class Way:
     frames see all active ones or, `causal`, those of their own and earlier chunks.
 
     `mix` and `told` are the noise process: shares of clean and noise, and what the model is told.
+    Frames that are given start at `given_level`.
     """
 
     ladder: Sequence[float]
@@ -88,6 +89,7 @@ class Way:
     step: Step = euler
     mix: Callable[[float], tuple[float, float]] = flow
     told: Callable[[float], float] = field(default=lambda level: 1000 * level)
+    given_level: float = 0.0
 
     @property
     def steps(self) -> int:
@@ -221,20 +223,25 @@ def rollout(
     length: int,
     given: Given = MappingProxyType({}),
 ) -> Tensor:
-    """All latent frames (f, c, h, w); `given` ones are clean, and seen, from the start on."""
+    """All latent frames (f, c, h, w); `given` ones are there, and seen, from the start on."""
     scene = Scene(dit, prompts, way, given)
-    x = torch.stack([given.get(frame, noise(frame, "start")) for frame in range(length)])
+    start = [noise(frame, "start") for frame in range(length)]
+    for frame, clean in given.items():
+        start[frame] = way.noisy(clean, way.given_level, start[frame])
+    x = torch.stack(start)
     for row in range(way.start(length - 1) + way.steps):
         taken = [row - way.start(frame) for frame in range(length)]
         first, stop = sum(n >= way.steps for n in taken), sum(n >= 0 for n in taken)
         active, steps = range(first, stop), taken[first:stop]
-        levels = [0.0 if f in given else way.ladder[n] for f, n in zip(active, steps, strict=True)]
+        levels, after = (
+            [min(way.ladder[taken[f] + n], way.given_level if f in given else 1) for f in active]
+            for n in (0, 1)
+        )
         v = velocity(scene, guided, Moment(x, active, levels), steps)
         moved = x.clone()
         for i, frame in enumerate(active):
-            if frame not in given:
+            if levels[i] != after[i]:
                 fresh = noise(frame, "renoise", steps[i] + 1)
-                after = way.ladder[steps[i] + 1]
-                moved[frame] = way.step(x[frame], v[i], levels[i], after, fresh)
+                moved[frame] = way.step(x[frame], v[i], levels[i], after[i], fresh)
         x = moved
     return x
