@@ -47,6 +47,7 @@ class Term:
     context: Callable[[int], float] | None = None
     draw: int = 0
     stable: float = 0.0
+    window: int | None = None  # finished frames see so many before those they finished with
     again: Callable[[Tensor], Tensor] | None = None  # the oldest visible one, from all up to it
 
     def level_of(self, frame: int, given: Given) -> float:
@@ -149,7 +150,7 @@ def noisy_history(scene: Scene, history: Tensor, frame: int, term: Term) -> Tens
     if term.again is not None and 0 < frame == term.visible[0]:
         return term.again(history[: frame + 1])
     if level == 1:
-        return noise(frame, "masked history")
+        return noise(frame - term.visible[0], "masked history")
     purpose = "fractional history" if term.level else "context"
     return scene.way.noisy(history[frame], level, noise(frame, purpose, term.draw))
 
@@ -176,18 +177,28 @@ def branch(scene: Scene, term: Term, now: Moment) -> Tensor:
 
 def _sees(way: Way, term: Term, now: Moment, i: int, j: int) -> bool:
     """Whether latent frame i sees j: finished frames what was finished before or together with
-    them (pure noise comes in chunks), active ones the visible past and one another, known ones
-    ahead the past and one another.
+    them (pure noise, counted from its oldest frame, comes in chunks), active ones the visible past
+    and one another, known ones ahead the past and one another.
     """
     not_later = j // way.chunk <= i // way.chunk or not way.causal
     if i < now.active.start:
-        own, other = (f // way.chunk if term.level == 1 else way.start(f) for f in (i, j))
-        return j < now.active.start and (other < own or (other == own and not_later))
+        return j < now.active.start and _saw(way, term, i, j, not_later=not_later)
     if j < now.active.start:
         return j in term.visible
     if j >= now.active.stop:
         return True
     return i < now.active.stop and not_later
+
+
+def _saw(way: Way, term: Term, i: int, j: int, *, not_later: bool) -> bool:
+    """The same of two finished frames."""
+    if term.level == 1:
+        own, other = ((f - term.visible[0]) // way.chunk for f in (i, j))
+        return other <= own
+    own, other = way.start(i), way.start(j)
+    block = next(f for f in range(i + 1) if way.start(f) == own)
+    in_window = term.window is None or j >= block - term.window
+    return in_window and (other < own or (other == own and not_later))
 
 
 def per_frame_text(scene: Scene, term: Term, frames: Sequence[int], first: int) -> TextKV:

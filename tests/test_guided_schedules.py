@@ -87,6 +87,28 @@ def test_every_history_view_is_seen_by_frames_of_all_levels(name: str, way: str)
     assert_same(ours(schedule, guidance), reference(as_written, Guided(terms)))
 
 
+def windowed(terms: Terms, window: int) -> Terms:
+    """Of the newest frames alone, whose keys remember older ones unless they are made anew."""
+
+    def within(first: int, term: Term) -> Term:
+        visible = [frame for frame in term.visible if frame >= first - window]
+        if term.recommitted:
+            return dataclasses.replace(term, visible=visible)
+        return dataclasses.replace(term, visible=visible, kept=range(first), window=window)
+
+    return lambda first: [within(first, term) for term in terms(first)]
+
+
+@pytest.mark.parametrize("way", ["causal chunks", "rolling"])
+@pytest.mark.parametrize("name", CASES)
+def test_every_history_view_is_of_what_the_window_holds(name: str, way: str) -> None:
+    """Four latent frames: it ends within what was finished together."""
+    guidance, terms = CASES[name]
+    schedule, as_written = WAYS[way]
+    made = ours(schedule, guidance, cache=WindowSink(4))
+    assert_same(made, reference(as_written, Guided(windowed(terms, 4))))
+
+
 @pytest.mark.parametrize("way", ["causal chunks", "asynchronous"])
 @pytest.mark.parametrize("sink", [2, 3])
 @pytest.mark.parametrize("level", [0.0, 0.6])
