@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from longtake.attention.cache_policy import FullHistory, WindowSink
+from longtake.samplers.context_noise import ContextNoise
 from longtake.samplers.guidance import (
     NOISE,
     Branch,
@@ -141,6 +143,30 @@ def test_all_of_a_window_exact_is_a_pass_of_the_window_alone(way: str, level: fl
 
     guidance = Guidance((Branch(1.0, view=View(level=level, exact=True)),))
     made = ours(schedule, guidance, cache=WindowSink(4))
+    assert_same(made, reference(as_written, Guided(terms)))
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("fresh", "window"), [(True, LENGTH), (False, LENGTH), (True, 4)])
+def test_a_history_made_noisy_anew_is_so_for_every_view(fresh: bool, window: int, way: str) -> None:
+    """Older is noisier, perhaps with other noise each time; views of a level keep to their own."""
+    schedule, as_written = WAYS[way]
+
+    def terms(first: int) -> Sequence[Term]:
+        by_age = {"context": lambda frame: 0.4 * min(1, (first - frame) / 5)}
+        held = range(max(0, first - window), first)
+        whole_of = partial(Term, visible=held, recommitted=True)
+        draw = first if fresh else 0
+        return [
+            whole_of(2.0, draw=draw, **by_age),
+            whole_of(-1.0, draw=draw, **by_age, **NEGATIVE),
+            whole_of(0.5, level=0.6),
+            whole_of(-0.5, level=1.0),
+        ]
+
+    noise = ContextNoise(0.4, ramp_frames=5, fresh=fresh)
+    guidance, cache = extended(cfg(2.0), fractional(1.5, 0.6)), WindowSink(window)
+    made = ours(schedule, guidance, context_noise=noise, cache=cache)
     assert_same(made, reference(as_written, Guided(terms)))
 
 
