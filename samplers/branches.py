@@ -244,8 +244,9 @@ class Branches:
 
 def _order(place: Place) -> tuple[object, ...]:
     """Places that can share a pass, and then an attention, side by side."""
-    blind = place.ahead is None
-    return blind, place.cache, place.slots or (), place.row, order(place.prompt), place.ahead or 0.0
+    blind, cut = place.ahead is None, place.slots is not None
+    slots, prompt = place.slots or (), order(place.prompt)
+    return blind, place.cache, cut, slots, place.row, prompt, place.ahead or 0.0
 
 
 def _views(settings: RolloutSettings) -> set[tuple[Prompt, View]]:

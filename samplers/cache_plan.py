@@ -15,6 +15,7 @@ from ..attention.kv_storage import Storage
 from ..attention.packed_store import placed
 from ..model.config import PATCH, DiTConfig
 from .guidance import ALL, Ages, All, Branch, Nothing, Prompt, Seen, Sink, View
+from .guidance.prompt import order
 from .settings import RolloutSettings
 
 Filled = Literal["by commits", "anew", "with noise"]
@@ -58,7 +59,10 @@ class CachePlan:
 def cache_plans(
     settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype
 ) -> tuple[CachePlan, ...]:
-    """The caches of a rollout; the first is that of the whole history, seen as it is."""
+    """The caches of a rollout; the first is that of the whole history, seen as it is.
+
+    Caches and rows, and so all bits, are the same in whatever order the branches come.
+    """
     wanted: dict[tuple[Filled, Seen], list[CacheRow]] = {}
     for branch in settings.guidance.all_branches:
         if not isinstance(branch.view.seen, Nothing):
@@ -69,8 +73,15 @@ def cache_plans(
     base, prompts = source(ALL, settings), settings.guidance.prompts
     read_by_none = settings.guidance.base if settings.guidance.base in prompts else prompts[0]
     wanted.setdefault(base, [CacheRow(read_by_none, 0.0)])
-    order = [base, *(key for key in wanted if key != base)]
-    return tuple(_plan(*key, tuple(wanted[key]), settings, config, dtype) for key in order)
+    others = sorted((key for key in wanted if key != base), key=lambda key: (key[0], str(key[1])))
+    return tuple(
+        _plan(*key, tuple(sorted(wanted[key], key=_order)), settings, config, dtype)
+        for key in (base, *others)
+    )
+
+
+def _order(row: CacheRow) -> tuple[float, bool, str]:
+    return row.level, row.prompt != "positive", order(row.prompt)
 
 
 def planned_bytes(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> int:

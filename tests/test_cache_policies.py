@@ -29,7 +29,7 @@ from longtake.errors import BadInput
 from longtake.samplers.context_noise import ContextNoise
 from longtake.samplers.guidance import Guidance, cfg, last, temporal
 from longtake.samplers.settings import AtSwitch
-from longtake.tests.brute_force import CHUNK, Term, rollout
+from longtake.tests.brute_force import CHUNK, Guided, Term, Way, rollout
 from longtake.tests.laws import examples
 from longtake.tests.test_history_guidance import CLOSE, DIT, LENGTH, ours, reference, whole
 from longtake.tests.test_kv_cache import SHAPE, TOKENS, chunk_kv, frame_kv, naive_attention
@@ -275,9 +275,8 @@ def test_re_caching_under_the_same_prompt_changes_nothing() -> None:
 
 def test_after_a_flush_a_chunk_sees_the_newest_frame_alone() -> None:
     prompts = timeline(0, 3)
-    expected = rollout(
-        DIT, prompts, CHUNKS.ladder, 6, [[Term(1.0, ())], [Term(1.0, [2], kept=[0, 1])]]
-    )
+    guided = Guided(lambda first: [Term(1.0, [2], kept=[0, 1]) if first else Term(1.0, ())])
+    expected = rollout(DIT, prompts, Way(CHUNKS.ladder), guided, 6)
     made = ours(Guidance(), prompts=prompts, length=6, at_switch="flush")
     torch.testing.assert_close(made, expected, **CLOSE)
 

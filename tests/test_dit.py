@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 
 import pytest
@@ -25,9 +26,16 @@ def dit() -> WanDiT:
     return random_dit()
 
 
-def text_of(dit: WanDiT) -> TextKV:
+def text_of(dit: WanDiT, dtype: torch.dtype = torch.float32) -> TextKV:
     """The projection of one prompt."""
-    return project_text(dit, embedding(1)[None, None])
+    return project_text(dit, embedding(1)[None, None].to(dtype))
+
+
+def half_of(dit: WanDiT) -> WanDiT:
+    """The same model in bfloat16, as the host has it: all but the patch embedding."""
+    half = copy.deepcopy(dit).bfloat16()
+    half.patch_embedding.float()
+    return half
 
 
 def latents(frames: int, seed: int = 0) -> Tensor:
@@ -40,15 +48,18 @@ def timesteps(frames: int) -> Tensor:
     return 1000 * torch.rand(1, frames, generator=torch.Generator().manual_seed(2))
 
 
-def cache(policy: CachePolicy, chunk: int, length: int | None = None) -> KVCache:
+def cache(
+    policy: CachePolicy, chunk: int, length: int | None = None, dtype: torch.dtype = torch.float32
+) -> KVCache:
     """An empty cache for the tiny model."""
-    shape = CacheShape(TINY.num_layers, 1, TINY.num_heads, TINY.head_dim, ROWS, COLUMNS, chunk)
+    heads, width = TINY.num_heads, TINY.head_dim
+    shape = CacheShape(TINY.num_layers, 1, heads, width, ROWS, COLUMNS, chunk, dtype)
     return KVCache(shape, policy, length)
 
 
 def chunk_by_chunk(dit: WanDiT, x: Tensor, t: Tensor, kv: KVCache) -> Tensor:
     """Predict and commit chunk after chunk."""
-    text, parts, chunk = text_of(dit), [], kv.shape.chunk_frames
+    text, parts, chunk = text_of(dit, x.dtype), [], kv.shape.chunk_frames
     for first in range(0, x.shape[1], chunk):
         part, when = x[:, first : first + chunk], t[:, first : first + chunk]
         out = predict(dit, part, when, text, kv.attention(part.shape[1]), keep=True)
@@ -64,7 +75,7 @@ def one_pass(
     frames = x.shape[1]
     by = rotation(range(first, first + frames), ROWS, COLUMNS, TINY.head_dim)
     mask = block_causal_mask(frames, ROWS * COLUMNS, chunk, window)
-    return predict(dit, x, t, text_of(dit), WholeSequence(by, mask)).velocity
+    return predict(dit, x, t, text_of(dit, x.dtype), WholeSequence(by, mask)).velocity
 
 
 def assert_same(ours: Tensor, expected: Tensor) -> None:
@@ -78,6 +89,16 @@ def test_chunk_by_chunk_equals_one_pass(dit: WanDiT, chunk: int, frames: int) ->
     x, t = latents(frames), timesteps(frames)
     ours = chunk_by_chunk(dit, x, t, cache(FullHistory(), chunk, frames))
     assert_same(ours, one_pass(dit, x, t, chunk))
+
+
+@pytest.mark.parametrize("chunk", [1, 3])
+def test_chunk_by_chunk_equals_one_pass_in_bfloat16_too(dit: WanDiT, chunk: int) -> None:
+    """T4: cached against recomputed, both in bfloat16, whose rounding is all that differs."""
+    half, x, t = half_of(dit), latents(7).bfloat16(), timesteps(7)
+    ours = chunk_by_chunk(half, x, t, cache(FullHistory(), chunk, 7, torch.bfloat16))
+    expected = one_pass(half, x, t, chunk)
+    assert ours.dtype == expected.dtype == torch.bfloat16
+    assert (ours - expected).abs().max() <= 2e-2 * expected.abs().max()
 
 
 @pytest.mark.parametrize(("chunk", "window"), [(1, 1), (1, 4), (3, 3), (3, 5)])
@@ -221,9 +242,7 @@ def test_batch_rows_do_not_meet(dit: WanDiT) -> None:
 
 def test_half_precision_stays_near_float32(dit: WanDiT) -> None:
     """Modulation and residuals are float32 inside; the patch embedding is, as in the host."""
-    half = random_dit().bfloat16()
-    half.patch_embedding.float()
-    x, t = latents(3), timesteps(3)
+    half, x, t = half_of(dit), latents(3), timesteps(3)
     by = rotation(range(3), ROWS, COLUMNS, TINY.head_dim)
     text = TextKV(tuple((k.bfloat16(), v.bfloat16()) for k, v in text_of(dit).layers))
     ours = predict(half, x.bfloat16(), t, text, WholeSequence(by)).velocity

@@ -66,6 +66,22 @@ def test_full_attention_equals_diffusers_wan(config: DiTConfig) -> None:
     torch.testing.assert_close(ours.transpose(1, 2), expected, rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("level", [0.0, 37.5, 1000.0])
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"head{c.head_dim}")
+def test_one_timestep_for_all_frames_is_the_models_scalar_one(
+    config: DiTConfig, level: float
+) -> None:
+    """T2: the path that models of one level take is another one in diffusers."""
+    dit, x = random_dit(config), latents(3)
+    theirs = reference("WanTransformer3DModel", dit, config)
+    scalar = torch.tensor([level])
+    expected = theirs(x.transpose(1, 2), scalar, context_of(config), return_dict=False)[0]
+    by = rotation(range(3), ROWS, COLUMNS, config.head_dim)
+    text = project_text(dit, context_of(config)[:, None])
+    ours = predict(dit, x, scalar.expand(1, 3), text, WholeSequence(by)).velocity
+    torch.testing.assert_close(ours.transpose(1, 2), expected, rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"head{c.head_dim}")
 def test_cached_chunks_equal_diffusers_block_causal_skyreels(config: DiTConfig) -> None:
     dit, x, frames, chunk = random_dit(config), latents(6), 6, 3

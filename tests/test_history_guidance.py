@@ -42,7 +42,7 @@ from longtake.samplers.known_frame import KnownFrame
 from longtake.samplers.noise import frame_noise
 from longtake.samplers.rollout import Chunk, generate
 from longtake.samplers.settings import RolloutSettings
-from longtake.tests.brute_force import CHUNK, Given, Term, rollout
+from longtake.tests.brute_force import CHUNK, Given, Guided, Term, Terms, Way, rollout
 from longtake.tests.tiny_model import (
     CHUNKS,
     TINY,
@@ -59,9 +59,6 @@ PROMPTS = timeline(0, 3, 9)
 LENGTH, DTYPE = 12, torch.float32
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 SINK_WINDOW = WindowSink(LENGTH, CHUNK)
-
-Terms = Callable[[int], list[Term]]
-"""The reference's terms of the chunk that begins at a latent frame."""
 
 
 def ours(guidance: Guidance, **changes: object) -> Tensor:
@@ -82,9 +79,7 @@ def joined(chunks: list[Chunk]) -> Tensor:
 
 def reference(terms: Terms, given: Given | None = None) -> Tensor:
     """The same without a cache."""
-    ladder = CHUNKS.ladder
-    starts = range(0, LENGTH, CHUNK)
-    return rollout(DIT, PROMPTS, ladder, LENGTH, [terms(first) for first in starts], given or {})
+    return rollout(DIT, PROMPTS, Way(CHUNKS.ladder), Guided(terms), LENGTH, given or {})
 
 
 def whole(weight: float, **other: object) -> Terms:
@@ -97,17 +92,23 @@ def masked(weight: float) -> Terms:
     return whole(weight, level=1.0, recommitted=True)
 
 
-def cut(
-    weight: float, newest: int, oldest: int, *, exact: bool, own: Tensor | None = None
+def cut(  # noqa: PLR0913
+    weight: float,
+    newest: int,
+    oldest: int,
+    *,
+    exact: bool,
+    level: float = 0.0,
+    own: Tensor | None = None,
 ) -> Terms:
     """Some ages, the rest being there for the history's own pass unless the view is exact."""
 
     def terms(first: int) -> list[Term]:
         visible = range(max(first - oldest, 0), max(first - newest + 1, 0))
         kept = () if exact else range(first)
-        nothing_left_out = len(visible) == first  # then it is the cache itself
-        recommitted = exact and not nothing_left_out
-        return [Term(weight, visible, kept, recommitted=recommitted, own=own)]
+        the_cache_itself = len(visible) == first and not level
+        recommitted = exact and not the_cache_itself
+        return [Term(weight, visible, kept, level, recommitted=recommitted, own=own)]
 
     return terms
 
@@ -120,6 +121,11 @@ def scene(weight: float) -> Terms:
 def both(*parts: Terms) -> Terms:
     """Sums of terms."""
     return lambda first: [term for part in parts for term in part(first)]
+
+
+def stable(terms: Terms, level: float) -> Terms:
+    """What was made is seen at a level, where it is not noisier already."""
+    return lambda first: [dataclasses.replace(term, stable=level) for term in terms(first)]
 
 
 NEGATIVE = {"negative": True, "history_negative": True}
@@ -188,6 +194,30 @@ CASES: dict[str, tuple[Guidance, Terms]] = {
             whole(-1.5, **NEGATIVE),
             whole(3.0, history_negative=True),
         ),
+    ),
+    "a range at a level": (
+        temporal(0.5, View(Ages(2, 5), level=0.6)),
+        both(whole(0.5), cut(0.5, 2, 5, exact=False, level=0.6)),
+    ),
+    "a range at a level, exact": (
+        temporal(0.5, View(Ages(1, 4), level=0.6, exact=True)),
+        both(whole(0.5), cut(0.5, 1, 4, exact=True, level=0.6)),
+    ),
+    "vanilla with text, noise": (
+        vanilla(1.5, drop_prompt=True),
+        both(whole(1.5), whole(-0.5, level=1.0, recommitted=True, **NEGATIVE)),
+    ),
+    "stabilised fractional and text": (
+        stabilised(extended(cfg(2.0), fractional(1.5, 0.6)), 0.1),
+        stable(both(whole(2.0), whole(-1.0, **NEGATIVE), whole(0.5, level=0.6), masked(-0.5)), 0.1),
+    ),
+    "stabilised, exact": (
+        stabilised(temporal(0.5, last(4, exact=True)), 0.1),
+        stable(both(whole(0.5), cut(0.5, 1, 4, exact=True)), 0.1),
+    ),
+    "stabilised, cut": (
+        stabilised(temporal(0.5, last(4)), 0.1),
+        stable(both(whole(0.5), cut(0.5, 1, 4, exact=False)), 0.1),
     ),
 }
 
@@ -261,17 +291,19 @@ def test_an_exact_part_does_not_remember_what_the_window_evicted() -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_branches_at_once_or_one_after_another_are_the_same(name: str) -> None:
+def test_branches_at_once_or_one_after_another_are_the_same_up_to_rounding(name: str) -> None:
+    """Not to the bit: a matrix product of more rows may be summed in another order."""
     guidance, _ = CASES[name]
-    alone = ours(dataclasses.replace(guidance, at_once=False))
-    torch.testing.assert_close(ours(guidance), alone, rtol=1e-4, atol=1e-5)
+    together, alone = ours(guidance), ours(dataclasses.replace(guidance, at_once=False))
+    most = 5e-6 * float(together.abs().max())  # found: at most 1e-6 of it
+    torch.testing.assert_close(alone, together, rtol=0, atol=most)
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_order_of_branches_changes_nothing(name: str) -> None:
+def test_the_order_of_branches_changes_no_bit(name: str) -> None:
     guidance, _ = CASES[name]
     turned = dataclasses.replace(guidance, branches=guidance.branches[::-1])
-    torch.testing.assert_close(ours(turned), ours(guidance), rtol=1e-4, atol=1e-5)
+    assert torch.equal(ours(turned), ours(guidance))
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -330,8 +330,8 @@ def test_replay_goes_on_bit_for_bit_and_bytes_are_planned(
 def test_the_prompt_that_is_followed_is_asked_in_its_own_row(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Under guidance the other row's prompt says what to avoid, and may be the first."""
-    guidance = dataclasses.replace(cfg(2.0), branches=cfg(2.0).branches[::-1])
+    """Under guidance that is the base's, which need not be the first row's."""
+    guidance = dataclasses.replace(cfg(2.0), base="negative")
     s, asked = shot(guidance=guidance, length=18), list[PromptKeys]()
     genuine = BankCache.commit
 
@@ -343,14 +343,20 @@ def test_the_prompt_that_is_followed_is_asked_in_its_own_row(
     list(generate(s, MODEL))
     [plan] = cache_plans(s, TINY, torch.float32)
     assert len(asked) == 5  # the last chunk is never committed
-    assert [row.prompt for row in plan.rows] == ["negative", "positive"]
+    assert [row.prompt for row in plan.rows] == ["positive", "negative"]
     assert {one.row for one in asked} == {1}
-    tree = MODEL.claim(0)
+    layers = project_text(MODEL.claim(0), s.prompts.negative[None, None]).layers
+    for one in asked:
+        for mean, (k, _) in zip(one.means, layers, strict=True):
+            torch.testing.assert_close(mean, k[0, 0].mean(0))
+    asked.clear()
+    s = shot(guidance=cfg(2.0), length=18)
+    list(generate(s, MODEL))
+    assert {one.row for one in asked} == {0}
     for chunk, one in enumerate(asked):
         words = s.prompts.at(3 * chunk).embedding
-        for mean, (k, _) in zip(
-            one.means, project_text(tree, words[None, None]).layers, strict=True
-        ):
+        layers = project_text(MODEL.claim(0), words[None, None]).layers
+        for mean, (k, _) in zip(one.means, layers, strict=True):
             torch.testing.assert_close(mean, k[0, 0].mean(0))
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
@@ -34,9 +36,12 @@ from longtake.samplers.schedule_options import (
     solver_for,
 )
 from longtake.samplers.schedule_picture import (
+    BACKGROUND,
     CLEAN,
+    HEIGHT,
     HISTORY,
     LEFT,
+    MOST_ROWS,
     NOISE,
     TOP,
     WAITING,
@@ -159,15 +164,20 @@ def test_cells_are_history_then_levels_then_waiting() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("frames", [1, 13, 400])
 def test_the_picture_has_a_cell_for_every_frame_and_evaluation(kind: str, frames: int) -> None:
+    """Each in its own colour, up to its edge, and nothing below or beside them."""
     schedule = ScheduleOptions(kind).schedule()
     picture = picture_of(schedule, frames)
     assert picture.width < 2 * WIDTH + 300
     assert picture.height < 700
-    rows = list(schedule.rows(0, frames))
-    cell = max(2, WIDTH // frames)
-    for t in (0, frames // 2, frames - 1):
-        at = (LEFT + t * cell, TOP)
-        assert picture.getpixel(at) == cells(rows[0], frames)[t]
+    expected = [cells(row, frames) for row in islice(schedule.rows(0, frames), MOST_ROWS)]
+    rows, pixels = len(expected), np.asarray(picture)
+    wide, high = max(2, WIDTH // frames), max(2, min(28, HEIGHT // rows))
+    gap = 1 if min(wide, high) > 7 else 0
+    for dx, dy in ((0, 0), (wide - 1 - gap, high - 1 - gap)):
+        seen = pixels[TOP + dy :: high, LEFT + dx :: wide][:rows, :frames]
+        assert np.array_equal(seen, expected)
+    assert (pixels[TOP : TOP + rows * high, LEFT + frames * wide] == BACKGROUND).all()
+    assert (pixels[TOP + rows * high, LEFT : LEFT + frames * wide] == BACKGROUND).all()
 
 
 def test_a_picture_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
