@@ -43,6 +43,7 @@ from ..training.estimate import Estimate, estimate
 from ..training.kit import Kit, Recipe
 from ..training.measures import spread
 from ._feedback import HISTORY, Figures, errors_kept, next_chunk, part, true_start
+from ._overshoot_plot import draw
 from ._report import write
 
 TEXT = cfg(DEMO.guidance_scale)
@@ -153,10 +154,16 @@ def compared(made: Tensor, known: Tensor, none: Tensor, truth: Tensor) -> Figure
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--steps", multiple=True, type=click.IntRange(1), help="Only so many.")
 @click.option("--json", "json_path", type=NEW_FILE, help="Write the results to FILE.")
-def command(clips: int, workers: int, steps: tuple[int, ...], json_path: Path | None) -> None:
+@click.option("--plot", type=NEW_FILE, help="Draw them to FILE (needs matplotlib).")
+def command(
+    clips: int, workers: int, steps: tuple[int, ...], json_path: Path | None, plot: Path | None
+) -> None:
     """Command line."""
     with reporting():
-        publish(measure(clips, workers, steps or STEPS), json_path)
+        found = measure(clips, workers, steps or STEPS)
+        publish(found, json_path)
+        if plot is not None:
+            draw(found.figures, plot)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from longtake.benchmarks._feedback import (
     errors_kept,
     part,
 )
+from longtake.benchmarks._overshoot_plot import draw
 from longtake.model.preset import DEMO_FOLDER
 from longtake.tests.tiny_model import randn
 from longtake.training.kit import load_kit
@@ -60,8 +61,13 @@ def test_in_one_step_guidance_throws_a_chunk_by_scale_less_one_and_errors_too(
 
 def test_every_way_is_told_apart_and_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert {"vanilla 1.2", "vanilla 2, rescaled", "temporal"} <= set(overshoot.ways(own=True))
-    rows = [{"vanilla 2, 4 steps": {COLOUR_KEPT: value}} for value in (1.0, 1.2)]
+    name = "vanilla 2, 4 steps"
+    rows = [{name: {COLOUR_KEPT: value, CONTRAST_KEPT: 0.9}} for value in (1.0, 1.2)]
     monkeypatch.setattr(overshoot, "spread", lambda *_: rows)
-    overshoot.measure(2, 1).save(tmp_path / "out.json")
+    found = overshoot.measure(2, 1)
+    found.save(tmp_path / "out.json")
     saved = json.loads((tmp_path / "out.json").read_text())
-    assert saved["figures"]["vanilla 2, 4 steps"][COLOUR_KEPT]["mean"] == pytest.approx(1.1)
+    assert saved["figures"][name][COLOUR_KEPT]["mean"] == pytest.approx(1.1)
+    pytest.importorskip("matplotlib")
+    draw(found.figures, tmp_path / "out.png")
+    assert (tmp_path / "out.png").stat().st_size > 5_000
