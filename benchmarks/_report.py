@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -80,7 +81,9 @@ def write(path: Path, content: dict[str, Any]) -> None:
     """Write a suite's results and what they were measured on as JSON."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({**content, **setting()}, indent=1, default=str) + "\n", "utf-8")
+        path.write_text(
+            json.dumps({**content, **setting()}, indent=1, default=_plain) + "\n", "utf-8"
+        )
     except OSError as error:
         raise StorageError(
             f"the results cannot be written to {path} ({error.strerror}); choose another --json "
@@ -96,9 +99,21 @@ def setting() -> dict[str, object]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "commit": commit(),
-        "command": " ".join(sys.argv),
+        "command": command(sys.argv),
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
+
+
+def command(words: Sequence[str]) -> str:
+    """A command line as it is published: files by their names, whoever ran it."""
+    program, *arguments = words
+    stem = Path(program).stem
+    shown = stem if Path(program).suffix != ".py" else f"python -m longtake.benchmarks.{stem}"
+    return " ".join([shown, *(Path(word).name if "/" in word else word for word in arguments)])
+
+
+def _plain(value: object) -> str:
+    return value.name if isinstance(value, Path) else str(value)
 
 
 def device_name() -> str:

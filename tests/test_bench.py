@@ -17,7 +17,7 @@ from longtake.benchmarks import core
 from longtake.benchmarks._demo import random_latents
 from longtake.benchmarks._history import CHUNK, HistoryBench, cache_bytes
 from longtake.benchmarks._paired import Prepare, median_interval, paired_seconds, ratio_interval
-from longtake.benchmarks._report import Results
+from longtake.benchmarks._report import Results, command, write
 from longtake.benchmarks.core import Plan
 from longtake.tests.tiny_model import randn
 
@@ -105,3 +105,12 @@ def test_claims_are_judged_on_their_bound_and_shown() -> None:
     assert "95 % [1, 2]  n=2" in shown.getvalue()
     assert "FAILS small enough: 0.5 (limit 0.4)" in shown.getvalue()
     assert "holds large enough: 0.5 (limit 0.4)" in shown.getvalue()
+
+
+def test_results_name_files_and_not_where_they_lie(tmp_path: Path) -> None:
+    run = ["/home/me/longtake/benchmarks/core.py", "--json", "/home/me/out.json", "--rounds=3"]
+    assert command(run) == "python -m longtake.benchmarks.core --json out.json --rounds=3"
+    assert command(["/usr/bin/longtake", "bench", "core"]) == "longtake bench core"
+    write(tmp_path / "out.json", {"plan": {"record": tmp_path / "record.jsonl"}})
+    text = (tmp_path / "out.json").read_text()
+    assert json.loads(text)["plan"] == {"record": "record.jsonl"} and str(tmp_path) not in text
