@@ -20,6 +20,7 @@ from ._report import Claim, write
 from ._tenths import ends, show, tenths
 
 TRUTH = "truth"
+FEWEST_TRUTHS = 8  # clips, however few rollouts: how far off one is, is counted in their spread
 LEAST_LATENTS = 120  # a segment of a vector in every tenth
 
 
@@ -85,13 +86,16 @@ def run(
     measure: Callable[[Job], Measured],
     made_with: Mapping[str, object],
 ) -> LongResults:
-    """Measure truth and all cases, a seed at a time; what every case has is compared."""
-    records, names = Records(plan.record, made_with), [TRUTH, *cases]
+    """Measure truth, then all cases, a seed at a time; what every case has is compared with all of
+    truth.
+    """
+    records, seeds = Records(plan.record, made_with), range(plan.rollouts)
     until = time.monotonic() + 3600 * plan.hours
-    records.complete(measure, records.missing(names, range(plan.rollouts)), plan.workers, until)
-    found, seeds = LongResults(suite, plan, made_with), records.paired(names)
-    truth = [records.found[TRUTH, seed] for seed in seeds]
-    for name in cases if seeds else ():
-        made = [records.found[name, seed] for seed in seeds]
+    truths = records.missing([TRUTH], range(max(plan.rollouts, FEWEST_TRUTHS)))
+    records.complete(measure, [*truths, *records.missing(cases, seeds)], plan.workers, until)
+    found, paired = LongResults(suite, plan, made_with), records.paired(cases)
+    truth = [*records.of(TRUTH).values()]
+    for name in cases if paired and truth else ():
+        made = [records.found[name, seed] for seed in paired]
         found.tenths[name], found.ends[name] = tenths(made, truth), ends(made, truth)
     return found

@@ -38,9 +38,9 @@ def draw(results: LongResults, path: Path) -> None:
     for panel, column in zip(panels[0], columns, strict=True):
         panel.set_title(column)
     panels[-1][0].set_xlabel("tenth of the rollout")
-    if "error" in MEASURES:
-        panels[-1][0].set_yscale("log")
-    figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    panels[-1][0].set_yscale("log")  # the distance to truth
+    labels = panels[0][0].get_legend_handles_labels()
+    figure.legend(*labels, loc="outside lower center", ncols=len(columns))
     rollouts = min(one.clips for of in results.tenths.values() for one in of[MEASURES[0]])
     figure.suptitle(f"{rollouts} rollouts of {results.made_with['latent_frames']} latent frames")
     figure.savefig(path)
@@ -49,7 +49,10 @@ def draw(results: LongResults, path: Path) -> None:
 def lines(results: LongResults, measure: str, column: str) -> Mapping[str, list[Estimate]]:
     """A measure's tenths of every case of a column, by what else the case is called."""
     named = {name: of for name, of in results.tenths.items() if column_of(name) == column}
-    return {name.replace(f", {column}", ""): of[measure] for name, of in named.items()}
+    return {
+        ", ".join(part for part in name.split(", ") if part != column): of[measure]
+        for name, of in named.items()
+    }
 
 
 def column_of(name: str) -> str:

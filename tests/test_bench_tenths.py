@@ -12,7 +12,7 @@ import pytest
 from longtake.benchmarks import _tenths, endurance, forcing
 from longtake.benchmarks._guided import Measured
 from longtake.benchmarks._records import Job, Records
-from longtake.benchmarks._rollouts import LongPlan, run
+from longtake.benchmarks._rollouts import FEWEST_TRUTHS, LongPlan, run
 from longtake.benchmarks._tenths import ends, error, tenths
 from longtake.benchmarks._tenths_plot import column_of, draw, lines
 from longtake.errors import BadInput
@@ -61,6 +61,24 @@ def test_a_video_that_freezes_or_forgets_does_not_pass(
     found = endurance.measure(LongPlan(4, 240))
     assert [claim.holds for claim in found.claims] == [holds, holds]
     assert len(found.ends) == len(endurance.CASES)
+
+
+def test_one_rollout_is_compared_with_more_than_one_clip_of_truth(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = list[Job]()
+
+    def measure(job: Job) -> Measured:
+        asked.append(job)
+        return TRUTH[job[1]] if job[0] == "truth" else made()
+
+    monkeypatch.setattr(Records, "complete", here)
+    cases = ["a, 2 steps", "one step, so"]
+    found = run("some", LongPlan(1, 120), cases, measure, {"latent_frames": 120})
+    assert [name for name, _ in asked] == ["truth"] * FEWEST_TRUTHS + cases
+    assert found.ends["one step, so"]["error, first tenth"].clips == 1
+    assert [*lines(found, "motion", "2 steps")] == ["a"]
+    assert [*lines(found, "motion", "")] == ["one step, so"]
 
 
 def test_twins_that_are_not_there_are_asked_for(tmp_path: Path) -> None:
