@@ -149,15 +149,18 @@ export class CanvasPage extends PlayerPage {
     await this.page.evaluate(() => app.queuePrompt(0, 1));
   }
 
-  /** Set widgets of the one node of a type. @param {string} type @param {Record<string, any>} values */
+  /** Set widgets of the one node of a type, once it is there: a busy machine's page may clear and restore its
+   * graph again after a reload. @param {string} type @param {Record<string, any>} values */
   async set(type, values) {
-    await this.page.evaluate(({ type, values }) => {
+    await this.page.waitForFunction(({ type, values }) => {
       const root = app.rootGraph ?? app.graph;
       const nodes = [root, ...root.subgraphs.values()].flatMap((graph) => graph.nodes);
       const node = nodes.find((each) => each.comfyClass === type);
+      if (!node) return false;
       for (const [name, value] of Object.entries(values)) {
         node.widgets.find((/** @type {any} */ widget) => widget.name === name).value = value;
       }
+      return true;
     }, { type, values });
   }
 
