@@ -9,6 +9,7 @@ from comfy_api.latest import io
 
 from ..model.preset import DEMO
 from ..samplers.cache_settings import CacheSettings
+from ..samplers.denoiser import Denoiser
 from ..samplers.settings import RolloutSettings
 from ..stream.disk_cap import DISK_CAP_BYTES
 from ..stream.recache import Resume
@@ -95,20 +96,14 @@ class DiffusionForcingSampler(io.ComfyNode):
             guidance_changes=plan.guidance_changes(prompts, planned, rescaled),
             reference=reference(engine.config, picture, prompts),
         )  # fmt: skip
-        settings = cache.put_in_force(
-            settings, engine.config, (engine.device, engine.dtype), first_leaves=preset.first_leaves
-        )
-        asked = asked_attention(model)
-        if asked is not None:
-            settings = cache.fitted(asked.put_in_force(settings), engine.config, engine.dtype)
+        settings = _remembering(settings, model, engine, cache)
         plan.check_endless(planned, settings.cache)
         check_resume(resume, settings.cache)
         prompter = prompts.prompter if isinstance(prompts, Timeline) else None
         rollout = open_rollout(model, engine, settings, prompter, rescaled, plan_only=plan_only)
         rollout.node_id, rollout.snapshot_chunks = cls.hidden.unique_id, snapshot_chunks
         rollout.resume = resume
-        taken = schedule.taken(preset) | kv_cache.taken(preset)
-        taken |= asked_for.taken(preset, sink=sink)
+        taken = schedule.taken(preset) | kv_cache.taken(preset) | asked_for.taken(preset, sink=sink)
         rollout.from_model = from_model(facts(model), taken)
         said = plan.never_shown(prompts, planned)
         said += plan.cut_prompts(prompts, engine.config, guided.own_prompts)
@@ -140,6 +135,19 @@ def _problems(rollout: HostRollout, model: Any) -> list[str]:
             f"{rollout.session_only}."
         )
     return found
+
+
+def _remembering(
+    settings: RolloutSettings, model: Any, engine: Denoiser, cache: CacheSettings
+) -> RolloutSettings:
+    """`settings` with the cache that was asked for, and what ANN-Sparse Attention makes of it."""
+    leaves = facts(model).preset.first_leaves
+    place = engine.device, engine.dtype
+    settings = cache.put_in_force(settings, engine.config, place, first_leaves=leaves)
+    asked = asked_attention(model)
+    if asked is None:
+        return settings
+    return cache.fitted(asked.put_in_force(settings), engine.config, engine.dtype)
 
 
 def _models() -> list[io.Input]:

@@ -30,8 +30,9 @@ from longtake.samplers.context_noise import ContextNoise
 from longtake.samplers.guidance import Guidance, cfg, last, temporal
 from longtake.samplers.settings import AtSwitch
 from longtake.tests.brute_force import CHUNK, Guided, Term, Way, rollout
+from longtake.tests.guidance_cases import whole
 from longtake.tests.laws import examples
-from longtake.tests.test_history_guidance import CLOSE, DIT, LENGTH, ours, reference, whole
+from longtake.tests.test_history_guidance import CLOSE, DIT, LENGTH, ours, reference
 from longtake.tests.test_kv_cache import SHAPE, TOKENS, chunk_kv, frame_kv, naive_attention
 from longtake.tests.test_snapshot import written_and_read
 from longtake.tests.tiny_model import CHUNKS, randn, settings, timeline

@@ -27,17 +27,9 @@ from longtake.samplers.rollout import generate
 from longtake.samplers.schedule import Staggered, causal_chunks, rolling
 from longtake.samplers.solvers import DDIM, Prediction
 from longtake.tests.brute_force import Guided, Step, Way, rollout
+from longtake.tests.guidance_cases import NEGATIVE, both, masked, stable, whole
 from longtake.tests.node_bench import CONFIG, Bench
-from longtake.tests.test_history_guidance import (
-    DIT,
-    MODEL,
-    NEGATIVE,
-    PROMPTS,
-    both,
-    masked,
-    stable,
-    whole,
-)
+from longtake.tests.test_history_guidance import DIT, MODEL, PROMPTS
 from longtake.tests.tiny_model import randn, random_dit, settings
 
 LENGTH, LADDER = 7, flow_ladder(3, 2.0)

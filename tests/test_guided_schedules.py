@@ -37,16 +37,8 @@ from longtake.samplers.rollout import generate
 from longtake.samplers.schedule import Staggered, asynchronous, causal_chunks, pyramid, rolling
 from longtake.samplers.solvers import DDIM, ReNoise, Solver
 from longtake.tests.brute_force import Guided, Step, Term, Terms, Way, rollout
-from longtake.tests.test_history_guidance import (
-    CASES,
-    DIT,
-    MODEL,
-    NEGATIVE,
-    both,
-    cut,
-    masked,
-    whole,
-)
+from longtake.tests.guidance_cases import CASES, NEGATIVE, both, cut, masked, whole
+from longtake.tests.test_history_guidance import DIT, MODEL
 from longtake.tests.tiny_model import settings, timeline
 
 LENGTH, LADDER = 9, flow_ladder(3, 3.0)

@@ -25,8 +25,8 @@ from longtake.samplers.known import KnownFrame, KnownFrames
 from longtake.samplers.ladder import flow_ladder
 from longtake.samplers.rollout import generate
 from longtake.samplers.schedule import pyramid
+from longtake.tests.guidance_cases import CASES
 from longtake.tests.node_bench import Bench
-from longtake.tests.test_history_guidance import CASES
 from longtake.tests.tiny_model import TINY, randn, random_dit, settings, timeline
 
 MODEL = local_denoiser(random_dit(), TINY)
