@@ -242,7 +242,7 @@ def _limits() -> list[io.Input]:
             "one_at_a_time",
             default=False,
             tooltip="On: branches are evaluated one after another, with less memory; the result is "
-            "the same. Off: as it is.",
+            "the same but for rounding. Off: as it is.",
         ),
     ]
 

@@ -88,7 +88,8 @@ class Guidance:
 
     `base` is the prompt of the base branch; `stabilise` the noise level at which generated (not
     given) latent frames are seen by views of level 0; `pulls` are scores with weights; `at_once`
-    evaluates branches in one pass, which takes more memory than one by one and gives the same.
+    evaluates branches in one pass, which takes more memory than one by one and gives the same
+    but for rounding.
     """
 
     branches: tuple[Branch, ...] = (Branch(1.0),)
