@@ -19,16 +19,16 @@ COLUMNS = 10
 LABEL_PIXELS, GAP = 14, 2
 
 
-def last_of_parts(kit: Kit, seed: int, recipe: Recipe, offset: int) -> tuple[str, list[Tensor]]:
-    """The prompt that a seed, counted from `offset`, draws, and the last picture (3, H, W) of each
-    tenth of its rollout.
+def last_of_parts(kit: Kit, seed: int, recipe: Recipe, offset: int) -> list[Tensor]:
+    """The last picture (3, H, W) of each tenth of the rollout of the prompt that a seed, counted
+    from `offset`, draws.
     """
     rng = random.Random(HELD_OUT_SEED + offset + seed)
     prompt = caption(random_values(rng), rng)
     decoder, found = StreamingDecoder(kit.vae), dict[int, Tensor]()
     for chunk in sample(kit, recipe, [(0, prompt)], seed):
         found[COLUMNS * chunk.first_frame // recipe.length] = decoder.feed(chunk.latents)[-1]
-    return prompt, [*found.values()]
+    return [*found.values()]
 
 
 def save(rows: Mapping[str, list[Tensor]], path: Path) -> None:

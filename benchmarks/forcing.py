@@ -135,9 +135,7 @@ def pictures(plan: LongPlan, folder: Path, seed: int = 0) -> dict[str, list[Tens
     kit, twins = load_kit(plan.folder), twins_in(folder)
     shown = {name: case for name, case in cases(twins).items() if case[1] == max(STEPS)}
     return {
-        name: last_of_parts(twin_kit(kit, twins[twin]), seed, _recipe(plan, steps, noise), OFFSET)[
-            1
-        ]
+        name: last_of_parts(twin_kit(kit, twins[twin]), seed, _recipe(plan, steps, noise), OFFSET)
         for name, (twin, steps, noise) in shown.items()
     }
 

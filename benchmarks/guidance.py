@@ -51,6 +51,7 @@ from ._sheet import save as save_sheet
 TEXT = cfg(DEMO.guidance_scale)
 NEW_FILE = click.Path(path_type=Path, dir_okay=False)
 MOST_ROLLOUTS = 512
+EARLY = 0.7  # steps from this noise level on
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,7 @@ def cases() -> dict[str, Recipe]:
         add(f"vanilla {scale:g}", extended(TEXT, vanilla(scale)))
     strong = extended(TEXT, vanilla(2.0))
     add("vanilla 2, rescaled", replace(strong, limits=Limits(rescale=1.0)))
-    add("vanilla 2, early steps", extended(TEXT, replace(vanilla(2.0), when=When((0.7, 1.0)))))
+    add("vanilla 2, early steps", extended(TEXT, replace(vanilla(2.0), when=When((EARLY, 1.0)))))
     for level in (0.02, 0.05, 0.1):
         add(f"vanilla 2, stabilised {level:g}", stabilised(strong, level))
     add("temporal", extended(TEXT, temporal(0.5, last(4))))
@@ -160,7 +161,7 @@ def pictures(plan: Plan, seed: int = 0) -> dict[str, list[Tensor]]:
     """One shot in every way of guiding, a picture of each tenth."""
     kit, known = load_kit(plan.folder), cases()
     return {
-        name: last_of_parts(kit, seed, plan.sized(known[name]), OFFSET)[1]
+        name: last_of_parts(kit, seed, plan.sized(known[name]), OFFSET)
         for name in plan.names
         if name != TRUTH
     }

@@ -26,18 +26,7 @@ from torch import Tensor
 
 from ..model.preset import DEMO, DEMO_FOLDER
 from ..model.vae.latent_format import SPATIAL_FACTOR
-from ..samplers.guidance import (
-    Guidance,
-    Limits,
-    When,
-    cfg,
-    extended,
-    fractional,
-    last,
-    stabilised,
-    temporal,
-    vanilla,
-)
+from ..samplers.guidance import Guidance, When, extended, stabilised, vanilla
 from ..training.command import reporting
 from ..training.estimate import Estimate, estimate
 from ..training.kit import Kit, Recipe
@@ -45,10 +34,16 @@ from ..training.measures import spread
 from ._feedback import HISTORY, Figures, errors_kept, next_chunk, part, true_start
 from ._overshoot_plot import draw
 from ._report import write
+from .guidance import EARLY, TEXT, cases
 
-TEXT = cfg(DEMO.guidance_scale)
 SCALES = (1.0, 1.2, 1.5, 2.0, 3.0)
 FEW_SCALES = (1.0, 2.0)
+ALSO = (
+    "vanilla 2, rescaled", "vanilla 2, early steps", "vanilla 2, late steps",
+    "vanilla 2, stabilised 0.05", "vanilla 2, stabilised 0.1",
+    "cfg, stabilised 0.05", "cfg, stabilised 0.1", "temporal", "temporal and none 2",
+    "fractional 2 at 0.75", "fractional 3 at 0.75",
+)  # fmt: skip
 STEPS = (1, 4, 16)
 BEYOND, ERROR, CONTRAST = "beyond the history", "distance to truth", "contrast"
 NEW_FILE = click.Path(path_type=Path, dir_okay=False)
@@ -79,22 +74,16 @@ def ways(*, own: bool) -> dict[str, Guidance]:
     found = {f"vanilla {scale:g}": extended(TEXT, vanilla(scale)) for scale in scales}
     if not own:
         return found
-    strong = found["vanilla 2"]
-    return {
+    late = replace(vanilla(2.0), when=When((0.0, EARLY)))
+    more = {
         "no text": Guidance(),
-        **found,
-        "vanilla 2, rescaled": replace(strong, limits=Limits(rescale=1.0)),
-        "vanilla 2, early steps": extended(TEXT, replace(vanilla(2.0), when=When((0.7, 1.0)))),
-        "vanilla 2, late steps": extended(TEXT, replace(vanilla(2.0), when=When((0.0, 0.7)))),
-        "vanilla 2, stabilised 0.05": stabilised(strong, 0.05),
-        "vanilla 2, stabilised 0.1": stabilised(strong, 0.1),
+        "vanilla 2, late steps": extended(TEXT, late),
         "cfg, stabilised 0.05": stabilised(TEXT, 0.05),
         "cfg, stabilised 0.1": stabilised(TEXT, 0.1),
-        "temporal": extended(TEXT, temporal(0.5, last(4))),
-        "temporal and none 2": extended(TEXT, temporal(0.5, last(4), scale=2.0)),
-        "fractional 2 at 0.75": extended(TEXT, fractional(2.0, 0.75)),
-        "fractional 3 at 0.75": extended(TEXT, fractional(3.0, 0.75)),
     }
+    shots = {name: recipe.guidance or TEXT for name, recipe in cases().items()}
+    known = {**shots, **more, **found}
+    return {name: known[name] for name in ("no text", *found, *ALSO)}
 
 
 def main(json_path: Path | None) -> None:
