@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
 from ..model.preset import DEMO, Preset
@@ -155,16 +155,24 @@ class AskedOptions:
 
 @dataclass(frozen=True, slots=True)
 class AskedGuidance:
-    """What a chain of guidance nodes asks for, node by node, and the scores among them."""
+    """What a chain of guidance nodes asks for, node by node, and the scores among them.
+
+    `node_id` is the last of them, under which the sampler says what it all costs.
+    """
 
     steps: tuple[Step, ...] = ()
     pulls: tuple[g.Pull, ...] = ()
+    node_id: str | None = field(default=None, compare=False)
 
-    def then(self, step: Step) -> AskedGuidance:
+    def then(self, step: Step, node_id: str | None = None) -> AskedGuidance:
         """One node more. What no model could take is refused here."""
-        made = replace(self, steps=(*self.steps, step))
+        made = replace(self, steps=(*self.steps, step), node_id=node_id)
         made.for_model(DEMO, sink=True)
         return made
+
+    def pulled(self, pull: g.Pull, node_id: str | None = None) -> AskedGuidance:
+        """With one score more."""
+        return replace(self, pulls=(*self.pulls, pull), node_id=node_id)
 
     def for_model(self, preset: Preset, *, sink: bool) -> g.Guidance:
         """The guidance of a shot by a model with that preset; `sink`: its KV cache has one."""
@@ -195,13 +203,7 @@ class AskedGuidance:
             names = " and ".join(self.left_open)
             verb = "is" if len(self.left_open) == 1 else "are"
             return f"{names} {verb} from the model: the sampler says the value and the cost."
-        branches = self.for_model(DEMO, sink=True).branches
-        many = "1 model evaluation" if len(branches) == 1 else f"{len(branches)} model evaluations"
-        terms = ", ".join(
-            f"{b.weight:g} x {b.view}" + (f" ({told(b.prompt)})" if told(b.prompt) else "")
-            for b in branches
-        )
-        return f"{many} a step: {terms}."
+        return terms(self.for_model(DEMO, sink=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +223,17 @@ class AskedCfg:
     def guided(self, made: g.Guidance) -> Callable[[float], g.Guidance]:
         """A strength is the scale itself."""
         return g.cfg
+
+
+def terms(made: g.Guidance) -> str:
+    """The branches of a sum with their weights."""
+    branches = made.branches
+    many = "1 model evaluation" if len(branches) == 1 else f"{len(branches)} model evaluations"
+    named = ", ".join(
+        f"{b.weight:g} x {b.view}" + (f" ({told(b.prompt)})" if told(b.prompt) else "")
+        for b in branches
+    )
+    return f"{many} a step: {named}."
 
 
 def _or(asked: T | None, other: T) -> T:

@@ -14,6 +14,7 @@ from ..samplers.cost import cost, without_guidance
 from ..samplers.denoiser import Denoiser
 from ..samplers.settings import RolloutSettings
 from . import host
+from .asked_guidance import terms
 
 
 def cost_line(settings: RolloutSettings, model: Denoiser) -> str:
@@ -29,6 +30,17 @@ def cost_line(settings: RolloutSettings, model: Denoiser) -> str:
     return (
         f"{memory}, {more} of it for guidance{saved}; {made.evaluations} model evaluations a chunk "
         f"instead of {plain.evaluations}."
+    )
+
+
+def guidance_line(settings: RolloutSettings, model: Denoiser) -> str:
+    """What guidance is evaluated, and what that is more than the prompt alone."""
+    made = cost(settings, model.config, model.dtype)
+    plain = cost(without_guidance(settings), model.config, model.dtype)
+    more = gigabytes(made.kv_bytes - plain.kv_bytes)
+    return (
+        f"{terms(settings.guidance)} In this shot {made.evaluations} a chunk instead of "
+        f"{plain.evaluations}, with those that fill the KV cache, and {more} more of it."
     )
 
 

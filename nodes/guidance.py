@@ -70,7 +70,7 @@ class HistoryGuidance(io.ComfyNode):
             exact,
             stabilise,
         )
-        made = (guidance or AskedGuidance()).then(step)
+        made = (guidance or AskedGuidance()).then(step, cls.hidden.unique_id)
         host.say(cls.hidden.unique_id, made.told)
         return io.NodeOutput(made)
 

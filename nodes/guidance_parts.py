@@ -57,7 +57,7 @@ class GuidanceTerm(io.ComfyNode):
         history = g.View(of, 1.0 if view == NOISE else level, exact)
         said = prompt if own_prompt is None else plan.own_prompt(own_prompt)
         terms = g.merged([g.Branch(1 - weight), g.Branch(weight, said, history)])
-        made = (guidance or AskedGuidance()).then(AskedTerm(terms))
+        made = (guidance or AskedGuidance()).then(AskedTerm(terms), cls.hidden.unique_id)
         host.say(cls.hidden.unique_id, made.told)
         return io.NodeOutput(made)
 
@@ -82,6 +82,7 @@ class GuidanceOptions(io.ComfyNode):
                 *_limits(),
             ],
             outputs=[sockets.Guidance.Output(display_name="guidance")],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -106,7 +107,9 @@ class GuidanceOptions(io.ComfyNode):
             _chosen(norm_cap),
             one_at_a_time,
         )
-        return io.NodeOutput(guidance.then(asked))
+        made = guidance.then(asked, cls.hidden.unique_id)
+        host.say(cls.hidden.unique_id, made.told)
+        return io.NodeOutput(made)
 
 
 def factors(written: str) -> tuple[float, ...]:

@@ -14,7 +14,7 @@ from ..samplers.settings import RolloutSettings
 from ..stream.disk_cap import DISK_CAP_BYTES
 from ..stream.recache import Resume
 from ..stream.recache import check as check_resume
-from . import asked_cache, asked_schedule, costs, plan, sockets
+from . import asked_cache, asked_schedule, costs, host, plan, sockets
 from .asked_attention import asked_attention
 from .asked_cache import AskedCache
 from .asked_guidance import AskedCfg, AskedGuidance
@@ -111,6 +111,9 @@ class DiffusionForcingSampler(io.ComfyNode):
         said += unlike_the_preset(facts(model), text_scale, size, by_cfg=guidance is None)
         problems = [*_problems(rollout, model), *said]
         say_plan(rollout, planned, costs.choice_line(cache, settings), problems)
+        if guidance is not None:
+            own = from_model(facts(model), guidance.taken(preset, sink=sink))
+            host.say(guidance.node_id, f"{costs.guidance_line(settings, engine)} {own}".rstrip())
         return io.NodeOutput(rollout)
 
     @classmethod

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from comfy_api.latest import io
@@ -13,6 +12,7 @@ from ..model.vae.taehv import taehv_decoder
 from ..samplers import guidance as g
 from ..samplers.guidance.scores import Box, Colour, Motion, Palette, Pictures, Region
 from . import sockets
+from .asked_guidance import AskedGuidance
 from .demo_objects import DemoVAE
 from .guidance import STRONGEST
 from .schema import build
@@ -37,12 +37,13 @@ class ScoreGuidance(io.ComfyNode):
             search_aliases=["universal guidance", "classifier guidance", "palette", "colour match"],
             inputs=[*_how_much(), *_wishes()],
             outputs=[sockets.Guidance.Output(display_name="guidance")],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
     def execute(  # noqa: PLR0913
         cls,
-        guidance: g.Guidance,
+        guidance: AskedGuidance,
         score: str,
         weight: float,
         limit: float,
@@ -61,7 +62,7 @@ class ScoreGuidance(io.ComfyNode):
         else:
             wish = Region(reference(image), box(region), pictures(vae))
         pull = g.Pull(wish, weight, limit)
-        return io.NodeOutput(replace(guidance, pulls=(*guidance.pulls, pull)))
+        return io.NodeOutput(guidance.pulled(pull, cls.hidden.unique_id))
 
 
 def pictures(vae: Any) -> Pictures:

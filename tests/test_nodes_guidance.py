@@ -187,6 +187,42 @@ def test_a_node_says_what_is_still_the_models(
     )
 
 
+def test_the_sampler_says_the_cost_under_the_last_guidance_node(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step of four branches, and two caches to fill: of each prompt the whole history's, out of
+    which the others are cut.
+    """
+    from longtake.nodes import host
+
+    said: list[tuple[str | None, str]] = []
+    monkeypatch.setattr(host, "say", lambda node, text, *_: said.append((node, text)))
+    [temporal] = bench.run(HISTORY, preset="temporal and none", text_scale=1.5, none_as="nothing")
+    made, _ = bench.rollout(guidance=temporal)
+    told = dict(said)[HISTORY]
+    assert (
+        told.startswith("4 model evaluations a step: ")
+        and "In this shot 6 a chunk instead of 2," in told
+    )
+    assert "From the model" not in told
+    config, dtype = made.model.config, made.model.dtype
+    alone = planned_bytes(without_guidance(made.settings), config, dtype)
+    more = planned_bytes(made.settings, config, dtype) - alone
+    assert more > 0 and told.endswith(f" and {more / 2**20:.1f} MB more of it.")
+    [early] = bench.run(OPTIONS, guidance=temporal, to_level=0.5)
+    [pulled] = bench.run(
+        "LongtakeScoreGuidance", guidance=early, score="motion", weight=1.0, least_motion=0.1
+    )
+    for last, guidance in ((OPTIONS, early), ("LongtakeScoreGuidance", pulled)):
+        said.clear()
+        bench.rollout(guidance=guidance)
+        assert "In this shot" in dict(said)[last] and HISTORY not in dict(said)
+    [open_] = bench.run(HISTORY, preset="fractional")
+    said.clear()
+    bench.rollout(guidance=open_)
+    assert dict(said)[HISTORY].endswith("text_scale 2.5, none_as pure noise.")
+
+
 def test_options_leave_what_the_guidance_has_and_of_a_chain_the_last_that_is_set_wins(
     bench: Bench,
 ) -> None:

@@ -180,7 +180,8 @@ def test_the_node_takes_every_tiny_vae_with_the_latents_it_wants(
 
     vae = taehv_vae(taehv_tree(channels))
     setattr(vae, RAW_LATENTS, raw)
-    inputs = {"vae": vae, "image": torch.rand(1, 8, 8, 3), "guidance": Guidance()}
+    [text] = bench.run("LongtakeHistoryGuidance", preset="text only")
+    inputs = {"vae": vae, "image": torch.rand(1, 8, 8, 3), "guidance": text}
     latents = randn(3, channels, ROWS, COLUMNS)
     with torch.inference_mode():
         shown = streaming_vae(vae).open_decoder().feed(latents)
