@@ -7,7 +7,7 @@ from typing import Protocol
 
 from ..model.preset import Preset, overridden
 from ..samplers.context_noise import ContextNoise
-from ..samplers.preset_schedule import preset_solver
+from ..samplers.preset_schedule import as_trained
 from ..samplers.schedule import NoiseSchedule
 from ..samplers.schedule_options import BETAS, FLOW, FROM_MODEL, ScheduleOptions, solver_for
 from ..samplers.solvers import Solver
@@ -41,6 +41,7 @@ class AskedSchedule:
     context_noise: ContextNoise | None = None
     predicts: str = FLOW
     betas: str = BETAS[0]
+    eta: float = 1.0
 
     def for_model(self, preset: Preset) -> ScheduleSettings:
         """The schedule, its solver and the context noise of a model with that preset."""
@@ -62,8 +63,7 @@ class AskedSchedule:
     def _solver(self, preset: Preset) -> Solver:
         own = None if self.solver == FROM_MODEL else self.solver
         used = overridden(self.options.in_place_of(preset), solver=own)
-        chosen = solver_for(used.solver, self.predicts, self.betas)
-        return preset_solver(used) if self.predicts == FLOW else chosen
+        return as_trained(solver_for(used.solver, self.predicts, self.betas, self.eta), used)
 
 
 class ForModel(Protocol):

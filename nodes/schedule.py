@@ -67,6 +67,7 @@ class DiffusionForcingSchedule(io.ComfyNode):
         first_steps: int = 0,
         predicts: str = FLOW,
         betas: str = BETAS[0],
+        eta: float = 1.0,
         model: Any = None,
     ) -> io.NodeOutput:
         """What is asked for; and a picture of it as soon as the model, if it counts, is known."""
@@ -75,7 +76,7 @@ class DiffusionForcingSchedule(io.ComfyNode):
             step_preset, step_list, None if first_steps < 0 else first_steps,
         )  # fmt: skip
         noise = None if context_noise < 0 else ContextNoise(context_noise)
-        asked = AskedSchedule(options, solver, noise, predicts, betas)
+        asked = AskedSchedule(options, solver, noise, predicts, betas, eta)
         if model is None and asked.taken(DEMO):
             host.say(cls.hidden.unique_id, UNSEEN)
             return io.NodeOutput(asked)
@@ -125,8 +126,8 @@ def _steps() -> list[io.Input]:
             tooltip="`from model`, or another: `euler` for the demo and undistilled models; "
             "`re-noise` for few-step distilled models (Self-Forcing, Causal-Forcing, LongLive); "
             "`unipc 2` and `dpm++ 2m` reach the same with fewer steps, from about 8 on "
-            "(SkyReels-V2 uses unipc); `ancestral` adds fresh noise at every step; `ddim` is euler "
-            "for models that are no flows.",
+            "(SkyReels-V2 uses unipc); `ancestral` adds fresh noise at every step, as much as eta "
+            "says; `ddim` is euler for models that are no flows.",
         ),
         io.Float.Input(
             "context_noise",
@@ -232,6 +233,16 @@ def _process() -> list[io.Input]:
             tooltip="The noise schedule of an `epsilon` or `v` model, 1000 timesteps: `linear` "
             "(DDPM), `scaled linear` (latent diffusion), `cosine`, `sigmoid` (Diffusion Forcing's "
             "video models). A flow has none.",
+        ),
+        io.Float.Input(
+            "eta",
+            optional=True,
+            default=1.0,
+            min=0.0,
+            max=1.0,
+            step=0.05,
+            tooltip="For `ancestral`: the share of fresh noise at each step, 0 to 1; 1 is DDPM's, "
+            "0 none (ddim). Others do not use it.",
         ),
     ]
 

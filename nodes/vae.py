@@ -16,7 +16,7 @@ from .frame_source import FrameSource
 from .model_facts import facts
 from .rollout_frames import open_frames
 from .schema import build
-from .streaming_vae import streaming_vae
+from .streaming_vae import Encoder, StreamingVAE, streaming_vae
 from .streams import HostRollout
 
 PIECE_FRAMES = 16
@@ -25,6 +25,8 @@ VAE_TIP = (
     "Wan 2.2 VAE for Wan 2.2 5B; Load Wan VAE for tiny ones, which are faster and coarser."
 )
 LARGEST_TILE = 4096
+VIDEO, KEYFRAMES, LATER = "a video", "keyframes", "later keyframes"
+STANDING_PICTURES = 17  # five latent frames: by the fifth Wan's encoder has forgotten the start
 
 
 class VAEDecodeStream(io.ComfyNode):
@@ -91,33 +93,76 @@ class VAEEncodeStream(io.ComfyNode):
                     "pictures, the first one.",
                 ),
                 io.Vae.Input("vae", tooltip=VAE_TIP),
+                io.Combo.Input(
+                    "pictures",
+                    optional=True,
+                    options=[VIDEO, KEYFRAMES, LATER],
+                    default=VIDEO,
+                    tooltip="What the pictures are. `a video`: one after the other. `keyframes`: "
+                    "each a latent frame of its own, for Known Frames with a spacing; the first "
+                    "one begins the shot. `later keyframes`: none of them begins it; for a last "
+                    "picture.",
+                ),
             ],
             outputs=[io.Latent.Output(display_name="latent")],
             hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
-    async def execute(cls, pixels: Tensor | FrameSource, vae: Any) -> io.NodeOutput:
+    async def execute(
+        cls, pixels: Tensor | FrameSource, vae: Any, pictures: str = VIDEO
+    ) -> io.NodeOutput:
         """Encode piece by piece."""
         if isinstance(pixels, FrameSource) and pixels.plan_only:
             host.say(cls.hidden.unique_id, f"Nothing is encoded: {pixels.plan.text}")
             return io.NodeOutput(host.nothing_to_give())
         vae = streaming_vae(vae)
-        encoder = vae.open_encoder()
-        latents = []
-        async for piece in _pieces(pixels, vae.form.spatial_factor):
-            host.check_interrupted()
-            room = vae.encoder_bytes(len(piece), *piece.shape[-2:]) - encoder.state_bytes
-            host.claim([vae.patcher], max(0, room))
-            latents.append(encoder.feed(piece.to(vae.device)).cpu())
-        rest = encoder.drain()
-        latents += [] if rest is None else [rest.cpu()]
-        return io.NodeOutput({"samples": to_latent(torch.cat(latents))})
+        pieces = _pieces(pixels, vae.form.spatial_factor)
+        if pictures == VIDEO:
+            latents = await _video(vae, pieces)
+        else:
+            latents = await _keyframes(vae, pieces, opening=pictures == KEYFRAMES)
+        return io.NodeOutput({"samples": to_latent(latents)})
 
 
 def to_latent(latents: Tensor) -> Tensor:
     """Normalised latents (f, c, h, w) as the host's raw LATENT samples (1, c, f, h, w)."""
     return denormalise(latents).transpose(0, 1).unsqueeze(0).to(host.runtime_device())
+
+
+async def _video(vae: StreamingVAE, pieces: AsyncIterator[Tensor]) -> Tensor:
+    """Normalised latents (f, c, h, w) of pictures that follow one another."""
+    encoder = vae.open_encoder()
+    latents = [_fed(vae, encoder, piece) async for piece in pieces]
+    return torch.cat([*latents, *_drained(encoder)])
+
+
+async def _keyframes(vae: StreamingVAE, pieces: AsyncIterator[Tensor], *, opening: bool) -> Tensor:
+    """A latent frame of each picture alone, as if it stood still; of the first, if it is the
+    shot's `opening`, the one that a shot begins with.
+    """
+    latents = list[Tensor]()
+    async for piece in pieces:
+        for picture in piece:
+            often = 1 if opening and not latents else STANDING_PICTURES
+            encoder = vae.open_encoder()
+            made = _fed(vae, encoder, picture.repeat(often, 1, 1, 1))
+            latents.append(torch.cat([made, *_drained(encoder)])[-1:])
+    return torch.cat(latents)
+
+
+def _fed(vae: StreamingVAE, encoder: Encoder, pictures: Tensor) -> Tensor:
+    """The latents (f, c, h, w) that are finished with these pictures (n, 3, H, W)."""
+    host.check_interrupted()
+    room = vae.encoder_bytes(len(pictures), *pictures.shape[-2:]) - encoder.state_bytes
+    host.claim([vae.patcher], max(0, room))
+    return encoder.feed(pictures.to(vae.device)).cpu()
+
+
+def _drained(encoder: Encoder) -> list[Tensor]:
+    """What is left, in a list or not at all."""
+    rest = encoder.drain()
+    return [] if rest is None else [rest.cpu()]
 
 
 async def _pieces(pixels: Tensor | FrameSource, multiple: int) -> AsyncIterator[Tensor]:

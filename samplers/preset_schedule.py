@@ -18,8 +18,12 @@ def preset_schedule(preset: Preset) -> Staggered:
 
 
 def preset_solver(preset: Preset) -> Solver:
-    """The solver a family was trained for; it tells the model a final list's own timesteps."""
-    solver = solver_for(preset.solver)
+    """The solver a family was trained for."""
+    return as_trained(solver_for(preset.solver), preset)
+
+
+def as_trained(solver: Solver, preset: Preset) -> Solver:
+    """The solver, which tells the model of a family with a final list that list's own timesteps."""
     if preset.shift_timesteps or not isinstance(solver, ReNoise):
         return solver
     levels = table_ladder(preset.timesteps, preset.shift)

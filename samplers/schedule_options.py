@@ -67,12 +67,13 @@ STEP_PRESETS: dict[str, int | str] = {  # a number of even steps, or a list of t
     "distilled 4, then 1 (Causal-Forcing)": "1000, 750, 500, 250 | 1000",
 }
 
+ANCESTRAL = DDIM(eta=1.0)
 SOLVERS: dict[str, Solver] = {
     "euler": Euler(),
     "re-noise": ReNoise(),
     "unipc 2": UniPC2(),
     "dpm++ 2m": DPMSolverPP2M(),
-    "ancestral": DDIM(eta=1.0),
+    "ancestral": ANCESTRAL,
     "ddim": DDIM(),
 }
 
@@ -166,12 +167,16 @@ class ScheduleOptions:
         return ladder, ()
 
 
-def solver_for(name: str, predicts: str = FLOW, betas: str = BETAS[0]) -> Solver:
-    """The solver a user chose, for what the model predicts under which noise schedule."""
+def solver_for(name: str, predicts: str = FLOW, betas: str = BETAS[0], eta: float = 1.0) -> Solver:
+    """The solver a user chose, for what the model predicts under which noise schedule. `eta` is the
+    share of fresh noise of `ancestral`, 0 to 1.
+    """
     _check("solver", name, SOLVERS)
     _check("predicts", predicts, PREDICTIONS)
     _check("betas", betas, BETAS)
     solver = SOLVERS[name]
+    if solver == ANCESTRAL:
+        solver = DDIM(eta=eta)
     if predicts == FLOW:
         return solver
     if not isinstance(solver, DDIM):

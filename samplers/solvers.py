@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+from ..errors import BadInput
 from .process import Flow, NoiseProcess
 
 Prediction = Literal["flow", "epsilon", "v"]
@@ -102,13 +103,17 @@ class ReNoise:
 class DDIM:
     """DDIM (arXiv 2010.02502, eq. 12 and 16) for any process and kind of prediction.
 
-    `eta` 0 is deterministic (on a flow: Euler), 1 is ancestral: DDPM's own posterior, of variance
-    eta^2 (s'/s)^2 (s^2 - (a/a')^2 s'^2) for signal a and noise s.
+    `eta`, 0 to 1: 0 is deterministic (on a flow: Euler), 1 is ancestral: DDPM's own posterior, of
+    variance eta^2 (s'/s)^2 (s^2 - (a/a')^2 s'^2) for signal a and noise s.
     """
 
     process: NoiseProcess = Flow()
     prediction: Prediction = "flow"
     eta: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.eta <= 1:
+            raise BadInput(f"eta is {self.eta:g}; give 0 (no fresh noise) to 1 (ancestral).")
 
     @property
     def stochastic(self) -> bool:

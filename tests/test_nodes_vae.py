@@ -60,6 +60,28 @@ def rolled(bench: Bench, model: Any, **inputs: Any) -> Any:
     return bench.run("LongtakeSampler", model=model, prompts=prompts, schedule=schedule, **shot)[0]
 
 
+@torch.inference_mode()
+def test_a_keyframe_is_what_a_standing_picture_becomes(bench: Bench) -> None:
+    """Of Wan's VAE, by diffusers' encoder; each picture by itself, only the first of a shot as the
+    beginning of one.
+    """
+    theirs, vae = wan22()
+    pictures = randn(2, 32, 64, 3).sigmoid()
+    [made] = bench.run("LongtakeVAEEncode", pixels=pictures, vae=vae, pictures="later keyframes")
+    assert made["samples"].shape == (1, 48, 2, 2, 4)
+    for picture, latent in zip(pictures, made["samples"].unbind(2), strict=True):
+        still = picture.movedim(-1, 0)[None, :, None] * 2 - 1
+        settled, begun = (
+            theirs.encode(still.repeat(1, 1, often, 1, 1)).latent_dist.mean[:, :, -1]
+            for often in (41, 1)
+        )
+        assert (latent - settled).norm() < 0.1 * settled.norm() < (latent - begun).norm()
+    [opening] = bench.run("LongtakeVAEEncode", pixels=pictures, vae=vae, pictures="keyframes")
+    [first] = bench.run("LongtakeVAEEncode", pixels=pictures[:1], vae=vae)
+    assert torch.equal(opening["samples"][:, :, :1], first["samples"])
+    assert torch.equal(opening["samples"][:, :, 1:], made["samples"][:, :, 1:])
+
+
 def test_a_48_channel_model_streams_text_and_a_first_picture(bench: Bench, five_b: Any) -> None:
     theirs, vae = wan22()
     picture = randn(1, 32, 64, 3).sigmoid()

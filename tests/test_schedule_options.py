@@ -97,7 +97,16 @@ def test_only_chunks_made_one_by_one_have_a_first_one_with_steps_of_its_own() ->
 
 
 def test_every_solver_has_a_name() -> None:
-    assert all(solver_for(name) is solver for name, solver in SOLVERS.items())
+    assert all(solver_for(name) == solver for name, solver in SOLVERS.items())
+
+
+def test_eta_is_the_fresh_noise_of_the_ancestral_solver_alone() -> None:
+    assert solver_for("ancestral", eta=0.25) == DDIM(eta=0.25)
+    assert solver_for("ancestral", "v", "cosine", 0.0) == solver_for("ddim", "v", "cosine")
+    assert solver_for("euler", eta=0.25) == SOLVERS["euler"]
+    assert solver_for("ddim", eta=0.25) == DDIM()
+    with pytest.raises(BadInput, match="eta is 1.5; give 0"):
+        solver_for("ancestral", eta=1.5)
 
 
 def test_models_that_are_no_flows_have_their_noise_schedule_and_the_solvers_made_for_it() -> None:

@@ -61,21 +61,31 @@ def long_shot() -> Example:
 
 def image_to_stream() -> Example:
     """A picture, made here so that there is one, and the shot that begins with it."""
-    picture = {
-        "9": _sampler("Picture", prompts=["10", 0], seed=11, length=1.0, length_unit="frames"),
-        "10": node("CLIPTextEncode", "What the picture shows", clip=["1", 1], text=YELLOW),
-        "11": node("LongtakeVAEDecode", "VAE Decode (Stream)", rollout=["9", 0], vae=["1", 2]),
-        "12": node("LongtakeCollectFrames", "Collect Frames", frames=["11", 0]),
-        "13": node("ImageFromBatch", "Your picture here", image=["12", 0], batch_index=0, length=1),
-        "14": node("LongtakeVAEEncode", "VAE Encode (Stream)", pixels=["13", 0], vae=["1", 2]),
-    }
+    picture = _picture(9, "Picture", "Your picture here", seed=11, text=YELLOW)
     api = {**_world(FROM_A_PICTURE), **_shot(seed=4, length=8.0), **picture, **_outputs("6")}
     api["5"]["inputs"]["known_frames"] = ["14", 0]
-    places = {
-        **PLACES, **BELOW, "12": (1220, 1100, 260, 80), "13": (1540, 1100, 280, 110),
-        "14": (1880, 1100, 260, 80),
-    }  # fmt: skip
-    return Example(api, places, [_group("Any Load Image can stand here", 1540, 1100, 280, 110)])
+    groups = [_group("Any Load Image can stand here", *PICTURE["13"])]
+    return Example(api, {**PLACES, **PICTURE}, groups)
+
+
+def first_and_last_picture() -> Example:
+    """Two pictures, made here so that there are some, and the way from one to the other."""
+    first = _picture(9, "First picture", "First picture here", seed=11)
+    last = _picture(15, "Last picture", "Last picture here", seed=21)
+    last["20"]["inputs"]["pictures"] = "later keyframes"
+    clips = {
+        "21": _known("Begins the shot", "14", start=0.0),
+        "22": _known("Ends the shot", "20", start=3.9, known_frames=["21", 0]),
+    }
+    api = {**_world(f"0: {RED}"), **_shot(seed=4, length=4.0), **first, **last, **clips,
+           **_outputs("6")}  # fmt: skip
+    api["4"]["inputs"] |= {"schedule": "full sequence", "steps": 16}
+    api["5"]["inputs"]["known_frames"] = ["22", 0]
+    lower = {str(int(one) + 6): (x, y + 520, w, h) for one, (x, y, w, h) in PICTURE.items()}
+    known = {"21": (2240, 1100, 300, 230), "22": (2240, 1620, 300, 230)}
+    groups = [_group("Any Load Image can stand here", *PICTURE["13"]),
+              _group("And here", *lower["19"])]  # fmt: skip
+    return Example(api, {**PLACES, **PICTURE, **lower, **known}, groups)
 
 
 def video_to_stream() -> Example:
@@ -158,6 +168,7 @@ EXAMPLES = {
     "text_to_stream": text_to_stream,
     "long_shot": long_shot,
     "image_to_stream": image_to_stream,
+    "first_and_last_picture": first_and_last_picture,
     "video_to_stream": video_to_stream,
     "continue_video": continue_video,
     "fork_after_rewind": fork_after_rewind,
@@ -188,6 +199,12 @@ BELOW: dict[str, Place] = {
     "10": (0, 1100, 420, 180),
     "11": (880, 1100, 260, 80),
 }
+PICTURE: dict[str, Place] = {
+    **BELOW,
+    "12": (1220, 1100, 260, 80),
+    "13": (1540, 1100, 280, 110),
+    "14": (1880, 1100, 300, 130),
+}
 FILE: dict[str, Place] = {"12": (1220, 1100, 280, 110), "14": (1600, 1100, 300, 230)}
 ANY_VIDEO = "Any Load Video can stand here"
 
@@ -213,6 +230,29 @@ def _shot(*, seed: int, length: float) -> Api:
         ),
         "6": node("LongtakeVAEDecode", "VAE Decode (Stream)", rollout=["5", 0], vae=["1", 2]),
     }  # fmt: skip
+
+
+def _picture(first: int, title: str, place: str, *, seed: int, text: str = RED) -> Api:
+    """Six nodes, numbered from `first` on: a picture and its latent."""
+    sampler, prompt, decoder, frames, picture, latent = (str(first + i) for i in range(6))
+    return {
+        sampler: _sampler(title, prompts=[prompt, 0], seed=seed, length=1.0, length_unit="frames"),
+        prompt: node("CLIPTextEncode", f"What the {title.lower()} shows", clip=["1", 1], text=text),
+        decoder: node(
+            "LongtakeVAEDecode", "VAE Decode (Stream)", rollout=[sampler, 0], vae=["1", 2]
+        ),
+        frames: node("LongtakeCollectFrames", "Collect Frames", frames=[decoder, 0]),
+        picture: node("ImageFromBatch", place, image=[frames, 0], batch_index=0, length=1),
+        latent: node("LongtakeVAEEncode", "VAE Encode (Stream)", pixels=[picture, 0], vae=["1", 2]),
+    }
+
+
+def _known(title: str, latent: str, *, start: float, **inputs: Any) -> dict[str, Any]:
+    """The latent of a node, clean, from second `start` on."""
+    return node(
+        "LongtakeKnownFrames", title, latent=[latent, 0], start=start, start_unit="seconds",
+        spacing=1, level=0.0, ahead=0, **inputs,
+    )  # fmt: skip
 
 
 def _clip() -> Api:

@@ -79,6 +79,9 @@ async function example(page, given) {
  * @param {{api: object, places: Places, groups?: {title: string, bounding: number[]}[]}} given
  */
 async function load(page, { api, places, groups = [] }) {
+  // A widget without a value in the file keeps that of the same node of the graph before.
+  await page.reload();
+  await ready(page);
   await page.evaluate(async ({ api, places, groups }) => {
     await app.loadApiJson(api, "longtake");
     for (const node of app.graph.nodes) {
