@@ -49,6 +49,7 @@ class Term:
     draw: int = 0
     stable: float = 0.0
     window: int | None = None  # finished frames see so many before those they finished with
+    held: Sequence[int] | None = None  # positions are ranks among these; else in the shot
     again: Callable[[Tensor], Tensor] | None = None  # the oldest visible one, from all up to it
 
     def level_of(self, frame: int, given: Given) -> float:
@@ -170,7 +171,9 @@ def branch(scene: Scene, term: Term, now: Moment) -> Tensor:
     t = torch.tensor([[way.told(level) for level in levels]], dtype=torch.float64)
     sees = torch.tensor([[_sees(way, term, now, i, j) for j in frames] for i in frames])
     mask = sees.repeat_interleave(TOKENS, 0).repeat_interleave(TOKENS, 1)
-    at = rotation(frames, ROWS // 2, COLUMNS // 2, TINY.head_dim)
+    held = range(first) if term.held is None else term.held
+    places = [held.index(f) if f < first else f - first + len(held) for f in frames]
+    at = rotation(places, ROWS // 2, COLUMNS // 2, TINY.head_dim)
     text = per_frame_text(scene, term, frames, first)
     out = predict(scene.dit, sequence[None], t, text, WholeSequence(at, mask))
     return out.velocity[0, len(past) : len(past) + len(now.active)]

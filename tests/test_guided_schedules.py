@@ -138,6 +138,29 @@ def test_all_of_a_window_exact_is_a_pass_of_the_window_alone(way: str, level: fl
     assert_same(made, reference(as_written, Guided(terms)))
 
 
+@pytest.mark.parametrize("way", ["causal chunks", "asynchronous"])
+@pytest.mark.parametrize("sink", [2, 3])
+@pytest.mark.parametrize("level", [0.0, 0.6])
+def test_sink_and_window_are_passed_alone_once_frames_between_them_are_gone(
+    level: float, sink: int, way: str
+) -> None:
+    """Side by side, as if nothing had been between them; the sink in both branches."""
+    schedule, as_written = WAYS[way]
+
+    def terms(first: int) -> Sequence[Term]:
+        held = [f for f in range(first) if f < sink or f >= first - 2]
+        gone = len(held) < first
+        of_sink = held[:sink]
+        all_of_it = Term(1.5, held, level=level, recommitted=gone or level > 0, held=held)
+        alone = len(of_sink) < first or level > 0
+        return [all_of_it, Term(-0.5, of_sink, level=level, recommitted=alone, held=held)]
+
+    every, first_ones = View(level=level, exact=True), View(Sink(), level, exact=True)
+    guidance = Guidance((Branch(1.5, view=every), Branch(-0.5, view=first_ones)))
+    made = ours(schedule, guidance, cache=WindowSink(sink + 2, sink))
+    assert_same(made, reference(as_written, Guided(terms)))
+
+
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(("fresh", "window"), [(True, LENGTH), (False, LENGTH), (True, 4)])
 def test_a_history_made_noisy_anew_is_so_for_every_view(fresh: bool, window: int, way: str) -> None:
