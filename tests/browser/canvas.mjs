@@ -185,18 +185,18 @@ async function saysIn(page, { locale, type }) {
 }
 
 /**
- * Run one node alone and read the text that then stands in it.
+ * Run a workflow and read the text that then stands in one of its nodes.
  * @param {Page} page
- * @param {{type: string}} given
+ * @param {{api: object, node: string, has: string}} given `has` is a part of that text
  */
-async function textOf(page, { type }) {
-  await page.evaluate(async (type) => {
-    app.graph.clear();
-    app.graph.add(LiteGraph.createNode(type));
+async function textOf(page, { api, node, has }) {
+  await page.evaluate(async (api) => {
+    await app.loadApiJson(api, "longtake");
     await app.queuePrompt(0, 1);
-  }, type);
-  const texts = () => app.graph.nodes[0].widgets?.map((/** @type {any} */ one) => `${one.value}`);
-  await page.waitForFunction(() => app.graph.nodes[0].widgets?.some(
-    (/** @type {any} */ one) => `${one.value}`.length > 100));
-  return await page.evaluate(texts);
+  }, api);
+  const found = await page.waitForFunction(({ node, has }) => {
+    const texts = app.graph.getNodeById(node)?.widgets?.map((one) => `${one.value}`);
+    return texts?.find((/** @type {string} */ text) => text.includes(has));
+  }, { node, has });
+  return await found.jsonValue();
 }

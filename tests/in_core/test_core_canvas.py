@@ -136,8 +136,23 @@ def test_every_node_has_a_picture() -> None:
 
 
 def test_the_doctors_findings_stand_in_its_node(client: Client) -> None:
-    [texts] = drive(client.url, [{"do": "textOf", "type": "LongtakeDoctor"}])
-    assert any("SDPA math on cpu: works" in text for text in texts)
+    doctor = {"1": examples.node("LongtakeDoctor", "Doctor")}
+    step = {"do": "textOf", "api": doctor, "node": "1", "has": "SDPA"}
+    [text] = drive(client.url, [step])
+    assert "SDPA math on cpu: works" in text
+
+
+def test_what_guidance_costs_stands_in_its_node_once_the_sampler_knows(client: Client) -> None:
+    workflow = shortened(api_of("text_to_stream"))
+    workflow["9"] = examples.node(
+        "LongtakeHistoryGuidance", "History Guidance", preset="fractional"
+    )
+    workflow["5"]["inputs"]["guidance"] = ["9", 0]
+    step = {"do": "textOf", "api": workflow, "node": "9", "has": "In this shot"}
+    [text] = drive(client.url, [step])
+    assert text.startswith("4 model evaluations a step: ")
+    assert "In this shot 19 a chunk instead of 5," in text  # pure noise is committed once
+    assert text.endswith("text_scale 2.5, none_as pure noise.")
 
 
 @remakes
