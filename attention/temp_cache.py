@@ -89,10 +89,11 @@ class MergedCache:
 
     @property
     def positions(self) -> list[int]:
-        """Where the keys of those frames stand that are still the newest of their entry."""
-        count = len(self.held)
-        reach = self.policy.reach_frames or count
-        return [count - min(self.committed - frame, reach) for frame in self.held]
+        """Where the keys of those frames stand that are still the newest of their entry: not ranks,
+        and below 0 once frames between them have left.
+        """
+        count, farthest = len(self.held), self._farthest
+        return [count - min(self.committed - frame, farthest) for frame in self.held]
 
     def entries(self, layer: int) -> Entries:
         """What a layer keeps, as it is read; not to be changed. Keys and values of storage in few

@@ -135,8 +135,9 @@ class Histories:
         beside = plan.policy.beside_frames and not isinstance(branch.view.seen, All)
         if len(ranks) == len(cache.held) and not beside:
             return Place(branch.prompt, index, row, None, held)
-        slot_of = {rank: slot for slot, rank in enumerate(cache.positions)}
-        return Place(branch.prompt, index, row, tuple(slot_of[r] for r in ranks), held)
+        positions = cache.positions  # ranks, but for merged histories: they have farther places
+        slots = sorted(range(len(positions)), key=positions.__getitem__)
+        return Place(branch.prompt, index, row, tuple(slots[rank] for rank in ranks), held)
 
     def snapshot(self) -> Snapshot:
         """All caches and what is known of the frames in them."""
