@@ -15,12 +15,13 @@ from torch import Tensor
 from .laid import Laid
 from .select import fewest_keys
 from .sparse_cross import merged_attention, merged_padding
-from .sparse_self import attend_mixed, layout_of, sampled_recall, tokens_read
+from .sparse_self import ROUNDING, attend_mixed, layout_of, sampled_recall, tokens_read
 from .sparse_settings import SparseSelf, Sparsity
 from .sparse_stats import SparseStats
 
 Attend = Callable[..., Tensor]
 
+LIKE = 1e-4  # of a noise level: it may come back rounded
 LONGEST_PROMPT = 1024
 """Tokens; what has more keys than that is no prompt."""
 
@@ -75,12 +76,13 @@ class AttentionOverride:
         q, k, v = (x.transpose(1, 2).contiguous() for x in parts)
         tokens, layer, level = q.shape[2], int(options.get("block_index", -1)), _level(options)
         least, _ = fewest_keys(chosen.fewest_keys, q.device)
-        early = level is None or 1 - level < chosen.dense_share
+        done = _progress(options)
+        early = done is None or done < chosen.dense_share - ROUNDING
         if early or least is None or tokens < least or layer in chosen.dense_layers:
             return None
         laid = Laid(q, k, v, None, tokens, ((slice(0, tokens), 0),), [-1], tokens)
         read = tokens_read(layout_of(laid, 0, 0, None), laid, slice(0, tokens), 0, chosen.density)
-        dense = self._poor_heads(layer, level or 0.0, chosen.recall_floor, laid, read)
+        dense = self._poor_heads(layer, level, chosen.recall_floor, laid, read)
         sparse = q.shape[1] - len(dense)
         computed = len(dense) * tokens + sparse * min(read.shape[3], tokens)
         pairs = float(q.shape[0] * tokens)
@@ -102,7 +104,16 @@ class AttentionOverride:
         return self._dense_heads[layer]
 
 
-def _level(options: Mapping[str, Any]) -> float | None:
-    """The noise level of a step, from 1 to 0, if the host says."""
+def _level(options: Mapping[str, Any]) -> float:
+    """The noise level of a step, 0 if the host does not say."""
     sigmas = options.get("sigmas")
-    return None if sigmas is None else min(1.0, float(sigmas.max()))
+    return 0.0 if sigmas is None else float(sigmas.max())
+
+
+def _progress(options: Mapping[str, Any]) -> float | None:
+    """The share of a run's steps that is done, if the host says."""
+    of_run = options.get("sample_sigmas")
+    if of_run is None or len(of_run) < 2 or "sigmas" not in options:
+        return None
+    done = (of_run[:-1] > (1 + LIKE) * _level(options)).sum()
+    return int(done) / (len(of_run) - 1)

@@ -81,7 +81,7 @@ class SparsePrompt:
             self._buckets = RandomProjection(heads, d, self.settings.bits)
         votes = shared_buckets(self._buckets, queries, prompt.keys)
         votes[..., -1] = votes.amax(-1) + 1  # the padding, if any, is the last
-        most = int((votes > 0).sum(-1).amax())
+        most = votes.shape[2] if votes.is_meta else int((votes > 0).sum(-1).amax())
         count = min(votes.shape[2], max(most, self.settings.fewest_tokens))
         kept = votes.topk(count, dim=-1)
         none = torch.zeros_like(kept.values)
@@ -107,9 +107,10 @@ def merged_padding(k: Tensor, v: Tensor) -> Prompt:
     alike = _like_the_last(k) & _like_the_last(v)  # (b, l)
     run = alike.flip(1).long().cumprod(1).sum(1)  # (b,) tokens of each row's padding
     length = k.shape[1]
-    kept = length - int(run.min()) + 1
+    # A rehearsal has no numbers: at the most nothing is padding.
+    kept = length if k.is_meta else length - int(run.min()) + 1
     keys, values = (x[:, :kept].transpose(1, 2).contiguous() for x in (k, v))
-    if kept == length:
+    if kept == length and not k.is_meta:
         return Prompt(keys, values, None, k)
     bias = torch.zeros(k.shape[0], k.shape[2], kept, device=k.device)
     bias[..., -1] = math.log(length - kept + 1)

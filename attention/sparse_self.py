@@ -7,8 +7,9 @@ once after a commit; whether they are good enough, from sampled queries once a c
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from .sparse_settings import SparseSelf
 from .sparse_stats import SparseStats
 
 SAMPLED_QUERIES = 16
+ROUNDING = 1e-9
 
 Codes = Callable[[int], Tensor]
 """The bucket (b, n, t) of every key of a layer's history."""
@@ -62,8 +64,10 @@ class SparseHistory:
         self._layouts.clear()
         self._dense_heads.clear()
 
-    def over(self, attention: LayingAttention, progress: float) -> SparseAttention:
-        """`attention` made sparse in a pass at `progress` from noise, 0, to clean frames, 1."""
+    def over(self, attention: LayingAttention, progress: Sequence[float]) -> SparseAttention:
+        """`attention` made sparse in a pass whose latent frames have that share of their steps
+        behind them.
+        """
         return SparseAttention(self, attention, progress)
 
     def layout(self, layer: int, rows: slice, laid: Laid) -> Layout:
@@ -83,6 +87,8 @@ class SparseHistory:
         key = layer, rows.start, rows.stop
         if key not in self._dense_heads:
             recall = sampled_recall(laid, tokens).amin(0)  # (n,)
+            if recall.is_meta:  # a rehearsal has no numbers: one dense head costs the most
+                return [0] if self.settings.recall_floor > 0 else []
             poor = (recall < self.settings.recall_floor).nonzero().flatten().tolist()
             self.stats.add_recall(recall.tolist(), len(poor))
             self._dense_heads[key] = poor
@@ -92,22 +98,36 @@ class SparseHistory:
 class SparseAttention:
     """Self-attention of the active frames over part of the history and themselves."""
 
-    def __init__(self, history: SparseHistory, attention: LayingAttention, progress: float) -> None:
+    def __init__(
+        self, history: SparseHistory, attention: LayingAttention, progress: Sequence[float]
+    ) -> None:
         self.history, self.attention = history, attention
-        self._early = progress < history.settings.dense_share
+        share = history.settings.dense_share
+        self._early = [done < share - ROUNDING for done in progress]
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend un-rotated q, k, v (b, s, n, d) of the active frames."""
         history, settings = self.history, self.history.settings
         laid = self.attention.laid(layer, q, k, v)
-        if self._early or layer in settings.dense_layers or laid.past < history.fewest_keys:
-            history.stats.add_pairs(_pairs(laid), _pairs(laid))
-            return attend_laid(laid).transpose(1, 2)
-        layout = history.layout(layer, self.attention.rows, laid)
+        if layer in settings.dense_layers or laid.past < history.fewest_keys:
+            return self._dense(laid).transpose(1, 2)
+        made = [
+            self._dense(of_run) if early else self._sparse(layer, of_run)
+            for early, of_run in in_runs(laid, self._early)
+        ]
+        return (made[0] if len(made) == 1 else torch.cat(made, 2)).transpose(1, 2)
+
+    def _dense(self, laid: Laid) -> Tensor:
+        self.history.stats.add_pairs(_pairs(laid), _pairs(laid))
+        return attend_laid(laid)
+
+    def _sparse(self, layer: int, laid: Laid) -> Tensor:
+        history, rows, settings = self.history, self.attention.rows, self.history.settings
+        layout = history.layout(layer, rows, laid)
         tokens = [tokens_read(layout, laid, *part, settings.density) for part in laid.parts]
-        dense = history.dense_heads(layer, self.attention.rows, laid, tokens[-1])
+        dense = history.dense_heads(layer, rows, laid, tokens[-1])
         self._count(laid, tokens, len(dense))
-        return attend_mixed(laid, tokens, dense, settings.kernel).transpose(1, 2)
+        return attend_mixed(laid, tokens, dense, settings.kernel)
 
     def _count(self, laid: Laid, tokens: list[Tensor], dense_heads: int) -> None:
         """A head has so many pairs; block tails may be padded, so never more than dense."""
@@ -120,6 +140,23 @@ class SparseAttention:
         self.history.stats.add_pairs(computed, _pairs(laid))
 
 
+def in_runs(laid: Laid, early: Sequence[bool]) -> list[tuple[bool, Laid]]:
+    """Runs of active latent frames that are all early or all not, each with its own queries."""
+    ends = [i for i in range(1, len(early)) if early[i] != early[i - 1]]
+    if not ends:
+        return [(early[0], laid)]
+    found = []
+    for first, stop in pairwise([0, *ends, len(early)]):
+        start, end = first * laid.frame_tokens, stop * laid.frame_tokens
+        parts = tuple(
+            (slice(max(at.start, start) - start, min(at.stop, end) - start), own)
+            for at, own in laid.parts
+            if at.start < end and start < at.stop
+        )
+        found.append((early[first], replace(laid, q=laid.q[:, :, start:end], parts=parts)))
+    return found
+
+
 def layout_of(laid: Laid, sink_frames: int, recent_frames: int, codes: Tensor | None) -> Layout:
     """What is laid out as blocks, but for the sink and the newest frames.
 
@@ -128,10 +165,10 @@ def layout_of(laid: Laid, sink_frames: int, recent_frames: int, codes: Tensor | 
     newest = max(laid.frames, default=-1)
     recent = range(max(0, newest + 1 - recent_frames), newest + 1)
     pinned = torch.tensor([0 <= f < sink_frames or f in recent for f in laid.frames])
-    tokens = pinned.repeat_interleave(laid.frame_tokens)[: laid.past].to(laid.keys.device)
-    rest = (~tokens).nonzero().flatten()
+    tokens = pinned.repeat_interleave(laid.frame_tokens)[: laid.past]
+    always, rest = (part.nonzero().flatten().to(laid.keys.device) for part in (tokens, ~tokens))
     of_rest = None if codes is None else codes[:, :, rest]
-    return Layout(tokens.nonzero().flatten(), blocks_of(laid.keys, laid.bias, rest, of_rest))
+    return Layout(always, blocks_of(laid.keys, laid.bias, rest, of_rest))
 
 
 def tokens_read(layout: Layout, laid: Laid, queries: slice, own: int, density: float) -> Tensor:

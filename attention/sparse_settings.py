@@ -18,11 +18,11 @@ than those of hashed or clustered keys (docs/attention.md).
 class SparseSelf:
     """AnnSA: queries attend to blocks of the history, the sink, the newest frames and themselves.
 
-    `density` is the share of the history's blocks that a block of queries reads. Steps are dense
-    until `dense_share` of the noise is gone, and so are `dense_layers`. A head whose blocks hold
-    less than `recall_floor` of the attention of sampled queries is dense for the chunk. Histories
-    of fewer than `fewest_keys` keys are dense, since that is faster: None, as measured. `kernel`
-    names what attends to the chosen keys.
+    `density` is the share of the history's blocks that a block of queries reads. The first
+    `dense_share` of a latent frame's steps are dense, and so are `dense_layers`. A head whose
+    blocks hold less than `recall_floor` of the attention of sampled queries is dense for the chunk.
+    Histories of fewer than `fewest_keys` keys are dense, since that is faster: None, as measured.
+    `kernel` names what attends to the chosen keys.
     """
 
     density: float = 0.3

@@ -15,7 +15,6 @@ from ..attention.sparse_self import SparseHistory
 from ..attention.sparse_settings import SparseSelf
 from ..attention.sparse_stats import SparseStats
 from ..model.preset import DEMO
-from ..samplers.ladder import flow_ladder
 from ._paired import Prepare
 
 QUERIES, FRAME_TOKENS, HEADS, WIDTH = 192, 64, 4, 48
@@ -50,7 +49,7 @@ class LaidOut:
 def layer_case(name: str, history: int) -> Prepare:
     """`dense`, or a density, after so many latent frames."""
     attention = LaidOut(history)
-    steps = flow_ladder(DEMO.steps, DEMO.shift)[:-1]
+    steps = [step / DEMO.steps for step in range(DEMO.steps)]
     x = torch.empty(1, 0, HEADS, WIDTH)  # it is laid out already
 
     def prepare() -> Callable[[], object]:
@@ -58,6 +57,6 @@ def layer_case(name: str, history: int) -> Prepare:
             return lambda: [attention(1, x, x, x) for _ in steps]
         chosen = SparseSelf(float(name), recall_floor=0.0, fewest_keys=0)
         sparse = SparseHistory(chosen, SparseStats(), sink_frames=0, fewest_keys=0)
-        return lambda: [sparse.over(attention, 1 - level)(1, x, x, x) for level in steps]
+        return lambda: [sparse.over(attention, [done])(1, x, x, x) for done in steps]
 
     return prepare

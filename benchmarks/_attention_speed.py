@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -162,10 +163,10 @@ class SpeedBench:
         text = self.texts[case.long_prompt]
         ladder = flow_ladder(DEMO.steps, DEMO.shift)
         x = torch.randn(1, CHUNK, 16, LATENTS, LATENTS, generator=torch.Generator().manual_seed(0))
-        for now, after in zip(ladder, ladder[1:], strict=False):
+        for step, (now, after) in enumerate(pairwise(ladder)):
             attention = cache.attention(CHUNK)
             t = torch.full((1, CHUNK), 1000 * now)
-            chosen = history.over(attention, 1 - now) if history else attention
+            chosen = history.over(attention, [step / DEMO.steps] * CHUNK) if history else attention
             v = predict(self.tree, x, t, text, chosen, to_prompt=to_prompt).velocity
             x = x + (after - now) * v
         kept = self.commit_pass(case, x)

@@ -19,6 +19,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import click
@@ -256,9 +257,9 @@ def denoised(  # noqa: PLR0913
     ladder = flow_ladder(DEMO.steps, DEMO.shift)
     size = 1, CHUNK, 16, 2 * cache.shape.rows, 2 * cache.shape.columns
     x = torch.randn(size, generator=torch.Generator().manual_seed(seed))
-    for now, after in zip(ladder, ladder[1:], strict=False):
+    for step, (now, after) in enumerate(pairwise(ladder)):
         attention = cache.attention(CHUNK)
-        over = history.over(attention, 1 - now) if history else attention
+        over = history.over(attention, [step / DEMO.steps] * CHUNK) if history else attention
         t = torch.full((1, CHUNK), 1000 * now)
         x = x + (after - now) * predict(kit.dit, x, t, text, over, to_prompt=cross).velocity
     return x[0]

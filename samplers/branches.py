@@ -223,7 +223,8 @@ class Branches:
         offsets = [frame - row.first for frame in (*frames, *row.frames)]
         furthest = [-row.first] * count if row.lowest else []  # what is ahead sees all of the past
         lowest = [*furthest, *(frame - row.first for frame in row.lowest)]
-        sight = Sight([count] * count + visible, offsets, lowest, max(row.now))
+        progress = [*[1.0] * count, *row.progress]
+        sight = Sight([count] * count + visible, offsets, lowest, progress)
         made = self._evaluator.evaluate(
             torch.stack([torch.cat([one.latents, x]) for one in given]),
             [(*one.levels, *row.now) for one in given],

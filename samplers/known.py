@@ -100,7 +100,8 @@ class KnownFrames:
         first, stop = 0, self.leading % chunk_frames or chunk_frames
         while first < self.leading:
             still = (0.0,) * (stop - first)
-            yield Row(first, still, still, (0,) * (stop - first))
+            count = stop - first
+            yield Row(first, still, still, (0,) * count, (1,) * count)
             first, stop = stop, stop + chunk_frames
 
     def limited(self, row: Row) -> Row:

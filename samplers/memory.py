@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
+from torch import Tensor
 
+from ..attention.ann.buckets import GATHERED
 from ..attention.cache_policy import capacity
 from ..attention.prompt_keys import PromptKeys
 from ..model.config import DiTConfig
@@ -21,6 +23,8 @@ from .guidance.score import BEFORE_FRAMES, on_device, slope_of
 from .histories import Held
 from .known_frame import Ahead
 from .prompts import PromptTimeline
+from .rollout import by_chunk
+from .schedule import Row
 from .settings import RolloutSettings
 
 REHEARSED_LAYERS = 1, 2  # layers are alike, so each further one adds what the second adds
@@ -63,7 +67,8 @@ def most_bytes(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype)
     """More than the plan can be, for nothing: where this fits there is no need to rehearse.
 
     Counts generously the values of float32 size that a pass may hold per token: of the active
-    latent frames, of the history that is rotated or cut, and of the prompts.
+    latent frames, of the history that is rotated or cut, of the prompts, and of the candidates
+    that an index looks through at once.
     """
     shapes = [plan.shape for plan in cache_plans(settings, config, dtype)]
     branches = max(len(settings.guidance.all_branches), *(shape.batch for shape in shapes))
@@ -73,7 +78,8 @@ def most_bytes(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype)
     words = settings.prompts_at_once * settings.prompts.negative.shape[0]
     of_layers = 2 * config.num_layers * (active + words)
     tokens = of_layers + 32 * (active + words) + 12 * history
-    values = branches * (tokens * config.dim + 2 * active * config.ffn_dim)
+    candidates = 2 * config.num_heads * GATHERED if settings.cache.remembers else 0
+    values = branches * (tokens * config.dim + 2 * active * config.ffn_dim + candidates)
     return (
         _scores(settings, config)
         + _beginning(settings)
@@ -83,18 +89,30 @@ def most_bytes(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype)
 
 
 def _step(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> int:
-    """A row with as many active latent frames as there ever are."""
+    """A row with as many active latent frames as there ever are, and where attention is sparse
+    later, the last one of its chunk.
+    """
     first = _frames_before(settings)
     branches = _rehearsal(settings, config, dtype, first)
-    row = next(settings.noise_rows(first))
-    x, ahead = (
+    rows = next(by_chunk(settings.noise_rows(first)))
+    wanted = rows[:1] if settings.sparsity.of_self is None else [rows[0], rows[-1]]
+
+    def run() -> None:
+        for row in wanted:  # dense at first; what is sparse later takes memory of its own
+            branches.velocity(*_given(branches, row, settings.known.most_ahead))
+
+    return peak_bytes(_with_prompts(branches, first, run))
+
+
+def _given(branches: Branches, row: Row, ahead: int) -> tuple[Tensor, Row, Ahead | None]:
+    """A row with its latents, and so many latent frames that are known ahead of it."""
+    x, later = (
         torch.empty(count, *branches.nothing().shape[1:], device=META)
-        for count in (len(row.frames), settings.known.most_ahead)
+        for count in (len(row.frames), ahead)
     )
     stop = row.frames.stop
-    given = Ahead(range(stop, stop + len(ahead)), ahead, [0.0] * len(ahead))
-    seen = given if len(ahead) else None
-    return peak_bytes(_with_prompts(branches, first, lambda: branches.velocity(x, row, seen)))
+    seen = Ahead(range(stop, stop + ahead), later, [0.0] * ahead)
+    return x, row, seen if ahead else None
 
 
 def _commit(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> int:
@@ -165,6 +183,7 @@ def _rehearsal(
             asked = PromptKeys((torch.empty(s.heads, s.head_dim, device=META),) * s.layers)
             for _ in range(min(plan.policy.chunks_until_full, -(-first // chunk))):
                 cache.commit([(kv, kv)] * s.layers, asked)
+    branches.sparse.history_changed()
     return branches
 
 

@@ -28,8 +28,8 @@ ROUNDING = 1e-9  # 3 x (5 / 3) is 5
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One step: the active latent frames from `first` on, their levels now and after it, and their
-    step numbers.
+    """One step: the active latent frames from `first` on, their levels now and after it, their step
+    numbers, and of how many steps.
 
     A frame whose level does not change takes part in attention and is returned untouched. `lowest`
     is the first latent frame that each may look at; empty, all that there are.
@@ -39,12 +39,18 @@ class Row:
     now: tuple[float, ...]
     after: tuple[float, ...]
     steps: tuple[int, ...]
+    of_steps: tuple[int, ...]
     lowest: tuple[int, ...] = ()
 
     @property
     def frames(self) -> range:
         """The active latent frames."""
         return range(self.first, self.first + len(self.now))
+
+    @property
+    def progress(self) -> list[float]:
+        """The share of its steps that each frame has behind it."""
+        return [step / steps for step, steps in zip(self.steps, self.of_steps, strict=True)]
 
     @property
     def finished(self) -> int:
@@ -182,7 +188,8 @@ class _Timing:
         last = front
         while self.exists(last + 1) and (self.schedule.mirrored or self.start(last + 1) <= row):
             last += 1
-        now, after, steps, lowest = list[float](), list[float](), list[int](), list[int]()
+        now, after, lowest = list[float](), list[float](), list[int]()
+        steps, of_steps = list[int](), list[int]()
         size = self.schedule.chunk_frames
         for chunk in range(front, last + 1):
             ladder, taken = self.ladder(chunk), row - self.start(chunk)
@@ -193,9 +200,11 @@ class _Timing:
             now += [ladder[step]] * frames
             after += [ladder[below]] * frames
             steps += [step] * frames
+            of_steps += [len(ladder) - 1] * frames
             lowest += [self.lowest(chunk, step, len(ladder) - 1)] * frames
         seen = tuple(lowest) if self.schedule.reach else ()
-        return Row(self.origin + front * size, tuple(now), tuple(after), tuple(steps), seen)
+        numbers = tuple(steps), tuple(of_steps)
+        return Row(self.origin + front * size, tuple(now), tuple(after), *numbers, seen)
 
     def lowest(self, chunk: int, step: int, steps: int) -> int:
         """The first latent frame that a chunk may look at before one of its steps."""

@@ -16,13 +16,14 @@ from .sparse import SparseRollout
 class Sight:
     """The latent frames of a pass, in its order: how many of them, from the front, each may look
     at, where each stands and the first place it may look at, both counted from the first active
-    frame. `lowest` is empty where nothing is too far back. `level` is the noisiest one's.
+    frame. `lowest` is empty where nothing is too far back. `progress` is the share of their steps
+    that they have behind them.
     """
 
     visible: Sequence[int]
     offsets: Sequence[int]
-    lowest: Sequence[int] = ()
-    level: float = 1.0
+    lowest: Sequence[int]
+    progress: Sequence[float]
 
     def through(
         self, places: Sequence[Place], caches: Sequence[HistoryCache], sparse: SparseRollout
@@ -49,5 +50,5 @@ class Sight:
             return ReachingBack(cache, self.visible, rows, chosen, positions, lowest)
         if slots is None:
             whole = cache.attention(len(positions), self.visible, rows=rows, positions=positions)
-            return sparse.over(run[0].cache, whole, self.level)
+            return sparse.over(run[0].cache, whole, self.progress)
         return PartOfHistory(cache, self.visible, rows, slots, positions)

@@ -49,11 +49,13 @@ class SparseRollout:
                 )
             )
 
-    def over(self, cache: int, attention: LayingAttention, level: float) -> SelfAttention:
-        """`attention` over that cache in a pass whose noisiest active frame is at `level`."""
+    def over(
+        self, cache: int, attention: LayingAttention, progress: Sequence[float]
+    ) -> SelfAttention:
+        """`attention` over that cache in a pass of latent frames at that `progress`."""
         if not self._histories:
             return attention
-        return self._histories[cache].over(attention, 1 - level)
+        return self._histories[cache].over(attention, progress)
 
     @property
     def so_far(self) -> SparseStats | None:

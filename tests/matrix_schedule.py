@@ -43,6 +43,7 @@ class MatrixSchedule:
                     tuple(self.ladder[steps - before[t]] for t in part),
                     tuple(self.ladder[steps - after[t]] for t in part),
                     tuple(steps - before[t] for t in part),
+                    (steps,) * len(part),
                 )
 
 

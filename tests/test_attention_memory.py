@@ -134,7 +134,7 @@ def test_sparse_attention_holds_no_table() -> None:
     chosen = SparseSelf(0.1, 0.0, (), 0.5, fewest_keys=0)
     history = SparseHistory(chosen, SparseStats(), sink_frames=0, fewest_keys=0)
     q = randn(1, 2 * FRAME, HEADS, DIM, seed=9)
-    sparse = history.over(cache.attention(2), 1.0)
+    sparse = history.over(cache.attention(2), [1.0] * 2)
     assert largest(lambda: sparse(0, q, q, q)) <= 2 * FRAME * 38 * FRAME // 16
 
 

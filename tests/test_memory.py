@@ -24,6 +24,8 @@ from longtake.attention.cache_policy import (
 )
 from longtake.attention.packed_store import Packed
 from longtake.attention.quantize import INT4, INT8
+from longtake.attention.sparse_settings import SparseCross, SparseSelf, Sparsity
+from longtake.attention.temp_policy import ALIKE, TempCache
 from longtake.benchmarks._allocator import allocator_peak
 from longtake.benchmarks._demo import demo_vae
 from longtake.model.config import DiTConfig
@@ -121,6 +123,17 @@ def settings(config: DiTConfig, **changes: Any) -> RolloutSettings:
     return RolloutSettings(prompts, **{"schedule": CHUNKS, **chosen})
 
 
+TEMP: list[dict[str, Any]] = [
+    {"gives_way": ALIKE}, {"threshold": 0.9}, {"index": "lsh"}, {"index": "int8"},
+    {"index": "faiss"}, {"index": "faiss ivf"},
+]  # fmt: skip
+SPARSE = [
+    Sparsity(None, SparseCross()), Sparsity(None, SparseCross(prune=True)),
+    Sparsity(SparseSelf(0.3, 0.3, (), 0.0, fewest_keys=0)),
+    Sparsity(SparseSelf(0.3, 0.0, (), 0.0, fewest_keys=0, order="lsh")),
+]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("config", "dtype", "changes"),
     [
@@ -135,6 +148,8 @@ def settings(config: DiTConfig, **changes: Any) -> RolloutSettings:
         (SMALL, F32, {"cache": MostAttended(6, 1, per_head=True)}),
         (SMALL, BF16, {"cache": MemoryBank(6, 3, 2, 1), "length": 18}),
         (SMALL, F32, {"cache": MemoryBank(6, 3), "hold_rotated": False, "length": 36}),
+        *((SMALL, F32, {"cache": TempCache(6, sink_frames=1, **of)}) for of in TEMP),
+        *((SMALL, F32, {"sparsity": one}) for one in SPARSE),
         (SMALL, F32, {"schedule": full_sequence(flow_ladder(2, 3.0))}),
         (SMALL, F32, {"schedule": rolling(flow_ladder(3, 3.0), 1)}),
         (SMALL, BF16, {"guidance": cfg(2.5)}),
@@ -148,6 +163,8 @@ def settings(config: DiTConfig, **changes: Any) -> RolloutSettings:
     ids=[
         "window", "sink", "full", "int8", "int4", "averaging", "rebuilt", "attended", "per-head",
         "bank", "bank-not-held",
+        *(f"temp-{number}" for number in range(len(TEMP))),
+        *(f"sparse-{number}" for number in range(len(SPARSE))),
         "sequence", "rolling", "cfg", "one-by-one", "vanilla", "temporal",
         "fractional", "1.3B", "1.3B-cfg",
     ],
@@ -158,6 +175,33 @@ def test_the_peak_of_a_rollout_is_within_5_percent_of_the_plan(
     """All replays, steps and commits, from the first allocation on."""
     chosen = settings(config, **changes)
     plan = rollout_memory(chosen, config, dtype)
+    measured, claimed = peak_of(chosen, config, dtype)
+    assert claimed == plan.kv_bytes
+    assert plan.total_bytes <= most_bytes(chosen, config, dtype)
+    assert abs(measured - plan.total_bytes) <= WITHIN * plan.total_bytes, (measured, plan)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"cache": TempCache(6, sink_frames=1, index="k-means")},
+        {"cache": TempCache(6, index="lsh"), "guidance": cfg(2.5)},
+        {"sparsity": Sparsity(SparseSelf(0.3, 0.0, (), fewest_keys=0), SparseCross(prune=True))},
+        {"sparsity": Sparsity(SparseSelf(0.3, 0.0, (0,), fewest_keys=0, order="k-means"))},
+    ],
+)
+def test_where_numbers_decide_what_it_takes_the_plan_is_never_too_small(
+    changes: dict[str, Any],
+) -> None:
+    """How full buckets are, and how many heads fall back to dense."""
+    chosen = settings(SMALL, **changes)
+    plan = rollout_memory(chosen, SMALL, F32)
+    assert peak_of(chosen, SMALL, F32)[0] <= (1 + WITHIN) * plan.total_bytes
+    assert plan.total_bytes <= most_bytes(chosen, SMALL, F32)
+
+
+def peak_of(chosen: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> tuple[int, int]:
+    """The allocator's peak in a rollout, and the bytes that are claimed for its KV cache."""
     tree = zeros(config, dtype)
     claimed: list[int] = []
 
@@ -167,17 +211,15 @@ def test_the_peak_of_a_rollout_is_within_5_percent_of_the_plan(
 
     model = Denoiser(claim, config, dtype=dtype)
     latents = torch.zeros(3, 16, chosen.rows, chosen.columns)
-    done = (chosen.length or 0) // 3 - 1 if "schedule" not in changes else 0
+    one_by_one = chosen.schedule == CHUNKS
+    done = (chosen.length or 0) // 3 - 1 if one_by_one else 0
     finished = [Chunk(i, 3 * i, latents) for i in range(done)]
 
     def run() -> None:
         for _ in generate(chosen, model, finished):
             pass  # a list of the chunks would take memory that is not the rollout's
 
-    measured = allocator_peak(run)
-    assert claimed[0] == plan.kv_bytes
-    assert plan.total_bytes <= most_bytes(chosen, config, dtype)
-    assert abs(measured - plan.total_bytes) <= WITHIN * plan.total_bytes, (measured, plan)
+    return allocator_peak(run), claimed[0]
 
 
 @pytest.mark.parametrize("size", [(3, 8, 12), (1, 8, 12), (2, 10, 6), (3, 16, 24)])

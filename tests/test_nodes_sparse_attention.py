@@ -202,8 +202,9 @@ def qkv(queries: int, keys: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def options(level: float, layer: int = 3) -> dict[str, Any]:
-    """What the host passes along in a step."""
-    return {"sigmas": torch.tensor([level]), "block_index": layer}
+    """What the host passes along in a step of a run of three."""
+    of_run = torch.tensor([1.0, 0.8, 0.5, 0.0])
+    return {"sigmas": torch.tensor([level]), "sample_sigmas": of_run, "block_index": layer}
 
 
 EVERY = Sparsity(SparseSelf(1.0, 0.3, (0,), 0.0, fewest_keys=0), SparseCross())
@@ -224,7 +225,7 @@ def test_early_steps_dense_layers_and_masks_are_left_to_what_was_there_before() 
 
     override = AttentionOverride(FEW, before)
     expected = dense(*qkv(200, 200), HEADS)
-    for sigma, layer in ((0.8, 3), (0.5, 0)):
+    for sigma, layer in ((1.0, 3), (0.5, 0)):
         found = override(dense, *qkv(200, 200), HEADS, transformer_options=options(sigma, layer))
         assert torch.equal(found, expected)
     mask = torch.ones(200, 200, dtype=torch.bool)

@@ -163,7 +163,7 @@ def test_a_choice_that_cannot_be_run_is_one_sentence(
 
 
 def test_cells_are_history_then_levels_then_waiting() -> None:
-    row = Row(2, (0.0, 0.5, 1.0), (0.0, 0.0, 0.5), (4, 2, 0))
+    row = Row(2, (0.0, 0.5, 1.0), (0.0, 0.0, 0.5), (4, 2, 0), (4, 4, 4))
     assert cells(row, 7) == [
         HISTORY, HISTORY, CLEAN, level_colour(0.5), NOISE, WAITING, WAITING,
     ]  # fmt: skip

@@ -17,8 +17,10 @@ from longtake.attention.temp_policy import ALIKE, GIVES_WAY, TempCache
 from longtake.errors import BadInput
 from longtake.samplers.cache_plan import cache_plans, planned_bytes
 from longtake.samplers.denoiser import local_denoiser
-from longtake.samplers.guidance import cfg, extended, last, temporal
+from longtake.samplers.guidance import SINK, Guidance, cfg, extended, last, temporal, vanilla
+from longtake.samplers.ladder import flow_ladder
 from longtake.samplers.rollout import Chunk, Loop, generate
+from longtake.samplers.schedule import causal_chunks, pyramid, rolling
 from longtake.samplers.settings import RolloutSettings
 from longtake.samplers.sparse import SparseRollout
 from longtake.stream.chain import Chain
@@ -66,7 +68,7 @@ def test_where_nothing_is_faster_attention_is_the_dense_one_itself() -> None:
     caches = [plan.open(12, torch.device("cpu")) for plan in plans]
     sparse = SparseRollout(s, plans, caches)
     attention = caches[0].attention(1)
-    assert sparse.over(0, attention, 0.5) is attention and sparse.so_far is None
+    assert sparse.over(0, attention, [0.5]) is attention and sparse.so_far is None
 
 
 @pytest.mark.parametrize("codec", [INT8, INT4])
@@ -126,6 +128,41 @@ def test_a_part_cut_out_of_a_merged_history_is_refused_and_one_passed_again_is_n
     with pytest.raises(BadInput, match="every head keeps others"):
         settings(cache=TempCache(6), guidance=extended(cfg(2.0), temporal(0.5, last(4))))
     settings(cache=TempCache(6), guidance=extended(cfg(2.0), temporal(0.5, last(4, exact=True))))
+
+
+@pytest.mark.parametrize("gives_way", GIVES_WAY)
+@pytest.mark.parametrize("reach", [None, 4])
+def test_guidance_finds_the_sink_in_a_merged_history_when_frames_have_left(
+    gives_way: str, reach: int | None
+) -> None:
+    policy = TempCache(5, 1.01, sink_frames=2, gives_way=gives_way, reach_frames=reach)
+    s = settings(length=12, cache=policy, guidance=vanilla(1.5, SINK))
+    whole = made(s)
+    assert torch.equal(latents(made(s, whole[:2])), latents(whole[2:]))
+    plain = made(settings(length=12, cache=policy, guidance=Guidance()))
+    assert not torch.equal(whole[3].latents, plain[3].latents)
+
+
+@pytest.mark.parametrize("shift", [1.0, 8.0])
+@pytest.mark.parametrize("kind", ["chunks", "rolling", "pyramid"])
+def test_the_first_steps_of_each_latent_frame_are_dense_whatever_the_noise(
+    kind: str, shift: float
+) -> None:
+    """A quarter of four steps is one: all others, and commits, read less than everything."""
+    ladder = flow_ladder(4, shift)
+    schedules = {
+        "chunks": causal_chunks(ladder),
+        "rolling": rolling(ladder),
+        "pyramid": pyramid(ladder),
+    }
+    later: dict[float, float] = {}
+    for share in (0.0, 0.25, 0.26, 1.0):
+        of_self = SparseSelf(0.3, share, (), 0.0, fewest_keys=0, recent_frames=1)
+        s = settings(schedules[kind], 24, cache=WindowSink(9, 1), sparsity=Sparsity(of_self))
+        stats = made(s)[-1].sparse
+        assert stats is not None
+        later[share] = stats.density
+    assert later[0.0] < later[0.25] < later[0.26] < later[1.0] == pytest.approx(1)
 
 
 def test_sparse_attention_is_part_of_what_names_a_chunk() -> None:

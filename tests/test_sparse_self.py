@@ -83,7 +83,7 @@ def test_reading_every_block_is_dense_attention(
     for layer in range(SHAPE.layers):
         attention = cache.attention(3, visible)
         expected = attention(layer, *queries())
-        found = history.over(attention, 1.0)(layer, *queries())
+        found = history.over(attention, [1.0] * 3)(layer, *queries())
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
     assert history.stats.density == pytest.approx(1)
     assert history.stats.recall == pytest.approx(1, abs=1e-5)
@@ -95,7 +95,7 @@ def test_reading_every_block_of_merged_entries_is_dense_attention(visible: tuple
     history = sparse(cache, settings(density=1.0), sink=1)
     attention = cache.attention(3, visible)
     expected = attention(1, *queries())
-    found = history.over(attention, 1.0)(1, *queries())
+    found = history.over(attention, [1.0] * 3)(1, *queries())
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -109,7 +109,10 @@ def test_a_ring_of_slots_changes_nothing() -> None:
     frames = {cache.held[int(slot)] for slot in always}
     assert frames == {0, 9, 10}
     torch.testing.assert_close(
-        history.over(attention, 1.0)(0, *queries()), attention(0, *queries()), rtol=1e-4, atol=1e-5
+        history.over(attention, [1.0] * 3)(0, *queries()),
+        attention(0, *queries()),
+        rtol=1e-4,
+        atol=1e-5,
     )
 
 
@@ -117,7 +120,7 @@ def test_a_low_density_reads_few_keys_and_the_recall_is_what_they_hold() -> None
     cache = filled(12)
     history = sparse(cache, settings(density=0.2, recent_frames=1))
     attention = cache.attention(3)
-    found = history.over(attention, 1.0)(0, *queries())
+    found = history.over(attention, [1.0] * 3)(0, *queries())
     assert 0.3 < history.stats.density < 0.55  # 0.2 of 11 frames, one newest, three active, of 15
     laid = attention.laid(0, *queries())
     layout = history.layout(0, slice(None), laid)
@@ -146,16 +149,16 @@ def test_a_head_whose_keys_hold_too_little_is_dense_and_counted() -> None:
     recall = sampled_recall(laid, tokens)[0]
     floor = float(recall.sort().values[1:].mean())  # below the best, above the worst
     history = sparse(cache, settings(density=0.1, recall_floor=floor))
-    found = history.over(attention, 1.0)(0, *queries())
+    found = history.over(attention, [1.0] * 3)(0, *queries())
     poor = recall < floor
     assert 0 < int(poor.sum()) < 3
     torch.testing.assert_close(found[:, :, poor], dense[:, :, poor], rtol=1e-5, atol=1e-6)
     assert not torch.allclose(found[:, :, ~poor], dense[:, :, ~poor], atol=1e-3)
     assert history.stats.dense_fallbacks == int(poor.sum())
-    history.over(attention, 1.0)(0, *queries())
+    history.over(attention, [1.0] * 3)(0, *queries())
     assert history.stats.dense_fallbacks == int(poor.sum())  # once a chunk and layer
     history.forget()
-    history.over(attention, 1.0)(0, *queries())
+    history.over(attention, [1.0] * 3)(0, *queries())
     assert history.stats.dense_fallbacks == 2 * int(poor.sum())
 
 
@@ -170,10 +173,32 @@ def test_first_steps_chosen_layers_and_short_histories_are_dense_bit_for_bit() -
         (settings(density=0.1), 1.0, 9 * TOKENS + 1),
     ):
         history = SparseHistory(chosen, SparseStats(), sink_frames=0, fewest_keys=fewest)
-        assert torch.equal(history.over(attention, progress)(1, *queries()), dense)
+        assert torch.equal(history.over(attention, [progress] * 3)(1, *queries()), dense)
         assert history.stats.density == 1
         assert history.stats.recall is None
-    assert not torch.equal(sparse(cache, late).over(attention, 0.5)(1, *queries()), dense)
+    assert not torch.equal(sparse(cache, late).over(attention, [0.5] * 3)(1, *queries()), dense)
+
+
+@pytest.mark.parametrize("visible", [(3, 3, 3), (1, 2, 3)])
+@pytest.mark.parametrize("progress", [(0.6, 0.6, 0.2), (0.9, 0.0, 0.5), (0.2, 0.5, 1.0)])
+def test_of_a_pass_with_frames_of_several_steps_the_early_ones_alone_are_dense(
+    progress: tuple[float, ...], visible: tuple[int, ...]
+) -> None:
+    """Rolling windows and pyramids always have a frame that is pure noise."""
+    cache = filled(9)
+    attention = cache.attention(3, visible)
+    late = settings(density=0.1, dense_share=0.4)
+    dense, few = attention(1, *queries()), sparse(cache, late).over(attention, [1.0] * 3)
+    for frame, done in enumerate(progress):
+        at = slice(frame * TOKENS, (frame + 1) * TOKENS)
+        history = sparse(cache, late)
+        made = history.over(attention, progress)(1, *queries())
+        assert torch.allclose(made[:, at], dense[:, at], atol=1e-5) == (done < 0.4)
+        assert history.stats.density < 1
+    if visible == (1, 2, 3):  # each frame chooses for itself
+        every = few(1, *queries())
+        made = sparse(cache, late).over(attention, (0.2, 0.5, 1.0))(1, *queries())
+        torch.testing.assert_close(made[:, TOKENS:], every[:, TOKENS:])
 
 
 def test_the_block_that_holds_the_attention_is_chosen() -> None:

@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from .nearest import Coded, Nearest, nearest_by
+from .nearest import Coded, Nearest, nearest_by, none_found
 
 GATHERED = 2**20
 """Elements of candidates that are there at once in a head, or those of one new key."""
@@ -79,23 +79,39 @@ def bucketed_nearest(new: Tensor, probes: Tensor, cached: Coded) -> Nearest:
     time: keys are sorted by bucket first.
     """
     order, first, past = bucket_ranges(probes, cached)
-    longest = int((past - first).max()) if past.numel() else 0
+    longest = _longest(past - first, order.shape[2])
     if longest == 0:
         return nearest_by(new, cached.keys[:, :, :0], cached.open[:, :, :0])
     count, width = probes.shape[3], new.shape[-1]
-    made: list[Nearest] = []
-    for keys, start, stop in zip(
-        *(x.split(max(1, GATHERED // (count * longest * width)) * size, 2)
-          for x, size in ((new, 1), (first, count), (past, count))),
-        strict=True,
-    ):  # fmt: skip
-        at = start.unsqueeze(-1) + torch.arange(longest, device=new.device)  # (b, n, s p, longest)
-        number = order.gather(2, at.clamp(max=order.shape[2] - 1).flatten(2))
-        found = cached.keys.gather(2, number.unsqueeze(-1).expand(-1, -1, -1, width))
-        made.append(_best_candidate(keys, found, number, at < stop.unsqueeze(-1)))
+    size = max(1, GATHERED // (count * longest * width))
+    parts = zip(new.split(size, 2), first.split(size * count, 2), past.split(size * count, 2),
+                strict=True)  # fmt: skip
+    if new.is_meta:  # a rehearsal: every part takes as much as the first
+        _of_candidates(*next(parts), order, cached.keys, longest)
+        return none_found(new)
+    made = [_of_candidates(*part, order, cached.keys, longest) for part in parts]
     return Nearest(
         torch.cat([one.similarity for one in made], 2), torch.cat([one.number for one in made], 2)
     )
+
+
+def _of_candidates(  # noqa: PLR0913
+    new: Tensor, first: Tensor, past: Tensor, order: Tensor, keys: Tensor, longest: int
+) -> Nearest:
+    """The nearest key to each of some new ones, among those numbered `order` (b, n, t) between
+    `first` and `past` (b, n, s p); no range is longer than `longest`.
+    """
+    at = first.unsqueeze(-1) + torch.arange(longest, device=new.device)  # (b, n, s p, longest)
+    number = order.gather(2, at.clamp(max=order.shape[2] - 1).flatten(2))
+    found = keys.gather(2, number.unsqueeze(-1).expand(-1, -1, -1, new.shape[-1]))
+    return _best_candidate(new, found, number, at < past.unsqueeze(-1))
+
+
+def _longest(counts: Tensor, most: int) -> int:
+    """The largest of the counts; in a rehearsal, which has no numbers, the `most` it can be."""
+    if counts.is_meta:
+        return most
+    return int(counts.max()) if counts.numel() else 0
 
 
 def bucket_ranges(probes: Tensor, cached: Coded) -> tuple[Tensor, Tensor, Tensor]:

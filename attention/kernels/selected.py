@@ -30,7 +30,7 @@ def attend_selected(  # noqa: PLR0913
         keys = flat_k.index_select(0, rows_k).view(1, heads, -1, q.shape[-1])
         values = flat_v.index_select(0, rows_v).view(1, heads, -1, q.shape[-1])
         of_keys = None if bias is None else bias.gather(2, there)
-        if (wanted < 0).any():
+        if wanted.is_meta or (wanted < 0).any():  # a rehearsal has no numbers: the most it can be
             of_keys = k.new_zeros(wanted.shape) if of_keys is None else of_keys
             of_keys = of_keys.masked_fill(wanted < 0, -torch.inf)
         asking = q[:, :, block * query_block : (block + 1) * query_block]
