@@ -105,7 +105,7 @@ def cases() -> dict[str, Recipe]:
     def add(name: str, guidance: Guidance) -> None:
         found[name] = Recipe(guidance=guidance)
 
-    for scale in (1.5, 2.0, 3.0):
+    for scale in (1.2, 1.5, 2.0, 3.0):
         add(f"vanilla {scale:g}", extended(TEXT, vanilla(scale)))
     strong = extended(TEXT, vanilla(2.0))
     add("vanilla 2, rescaled", replace(strong, limits=Limits(rescale=1.0)))
