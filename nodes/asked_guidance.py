@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 
 from ..model.preset import DEMO, Preset
 from ..samplers import guidance as g
-from ..samplers.guidance.prompt import told
+from ..samplers.cost import evaluated
 
 TEXT, VANILLA, JOINT = "text only", "vanilla", "vanilla with text"
 TEMPORAL, TEMPORAL_NONE = "temporal", "temporal and none"
@@ -203,7 +203,7 @@ class AskedGuidance:
             names = " and ".join(self.left_open)
             verb = "is" if len(self.left_open) == 1 else "are"
             return f"{names} {verb} from the model: the sampler says the value and the cost."
-        return terms(self.for_model(DEMO, sink=True))
+        return evaluated(self.for_model(DEMO, sink=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,17 +223,6 @@ class AskedCfg:
     def guided(self, made: g.Guidance) -> Callable[[float], g.Guidance]:
         """A strength is the scale itself."""
         return g.cfg
-
-
-def terms(made: g.Guidance) -> str:
-    """The branches of a sum with their weights."""
-    branches = made.branches
-    many = "1 model evaluation" if len(branches) == 1 else f"{len(branches)} model evaluations"
-    named = ", ".join(
-        f"{b.weight:g} x {b.view}" + (f" ({told(b.prompt)})" if told(b.prompt) else "")
-        for b in branches
-    )
-    return f"{many} a step: {named}."
 
 
 def _or(asked: T | None, other: T) -> T:

@@ -1,4 +1,6 @@
-"""What a rollout costs, in words: memory here and elsewhere, what storage and budget made of it."""
+"""What a rollout costs, in words: memory here and elsewhere, what storage and budget made of it,
+and what guidance adds.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +12,15 @@ from ..attention.kv_storage import DENSE
 from ..attention.placement import ON_DEVICE, InMainMemory, OnDisk
 from ..samplers.cache_plan import planned_bytes, planned_elsewhere
 from ..samplers.cache_settings import CacheSettings
-from ..samplers.cost import cost, without_guidance
+from ..samplers.cost import Cost, cost, evaluated, without_guidance
 from ..samplers.denoiser import Denoiser
 from ..samplers.settings import RolloutSettings
 from . import host
-from .asked_guidance import terms
 
 
 def cost_line(settings: RolloutSettings, model: Denoiser) -> str:
     """Memory, and what guidance adds to a chunk that has a history."""
-    config, dtype = model.config, model.dtype
-    made = cost(settings, config, dtype)
-    plain = cost(without_guidance(settings), config, dtype)
+    made, plain = _beside_plain(settings, model)
     memory = f"KV cache {gigabytes(made.kv_bytes)}{_elsewhere(settings, model)}"
     saved = _saving(settings, model)
     if made == plain:
@@ -35,12 +34,14 @@ def cost_line(settings: RolloutSettings, model: Denoiser) -> str:
 
 def guidance_line(settings: RolloutSettings, model: Denoiser) -> str:
     """What guidance is evaluated, and what that is more than the prompt alone."""
-    made = cost(settings, model.config, model.dtype)
-    plain = cost(without_guidance(settings), model.config, model.dtype)
+    made, plain = _beside_plain(settings, model)
+    said = evaluated(settings.at(0).guidance)
+    if made == plain:
+        return f"{said} In this shot as much as without guidance."
     more = gigabytes(made.kv_bytes - plain.kv_bytes)
     return (
-        f"{terms(settings.guidance)} In this shot {made.evaluations} a chunk instead of "
-        f"{plain.evaluations}, with those that fill the KV cache, and {more} more of it."
+        f"{said} In this shot {made.evaluations} a chunk instead of {plain.evaluations}, with "
+        f"those that fill the KV cache, and {more} more of it."
     )
 
 
@@ -72,6 +73,13 @@ def shortage_elsewhere(settings: RolloutSettings, model: Denoiser) -> str | None
         f"The KV cache takes {gigabytes(needed)} {where} and {gigabytes(free)} are free; lower "
         "window_frames, width or height, choose int8 or int4 storage, or another placement."
     )
+
+
+def _beside_plain(settings: RolloutSettings, model: Denoiser) -> tuple[Cost, Cost]:
+    """What a rollout costs, and what the prompt alone would."""
+    both = settings, without_guidance(settings)
+    made, plain = (cost(one, model.config, model.dtype) for one in both)
+    return made, plain
 
 
 def gigabytes(count: int) -> str:

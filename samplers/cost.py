@@ -10,10 +10,12 @@ import torch
 from ..attention.cache_policy import capacity
 from ..model.config import DiTConfig
 from .cache_plan import CachePlan, cache_plans, planned_bytes, source
-from .guidance import Ages, Branch, Guidance, Nothing, Sink
+from .guidance import Ages, Branch, Guidance, Nothing, Prompt, Sink
 from .guidance.prompt import told
 from .rollout import by_chunk
 from .settings import RolloutSettings
+
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,19 +33,26 @@ class Cost:
 
 
 def cost(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> Cost:
-    """The cost of a chunk with a full window behind it."""
+    """The cost of a chunk with a full window behind it, or of the only one there is."""
     made = list(islice(by_chunk(settings.noise_rows(settings.origin)), 2))
-    steps = (
-        sum(_evaluated(settings.guidance, row.now, row.steps) for row in made[-1]) if made else 0
-    )
+    alone = len(made) == 1 and settings.origin == 0  # never a history
+    evaluated = _evaluated_alone if alone else _evaluated
+    steps = sum(evaluated(settings.guidance, row.now, row.steps) for row in made[-1]) if made else 0
     plans = cache_plans(settings, config, dtype)
-    commits = sum(_commits(settings, plan) for plan in plans)
+    commits = 0 if alone else sum(_commits(settings, plan) for plan in plans)
     return Cost(steps, commits, planned_bytes(settings, config, dtype))
 
 
 def without_guidance(settings: RolloutSettings) -> RolloutSettings:
     """The same rollout of the prompt alone, to compare with."""
     return replace(settings, guidance=Guidance())
+
+
+def evaluated(guidance: Guidance) -> str:
+    """The branches of a guidance with their weights."""
+    branches = guidance.branches
+    many = "1 model evaluation" if len(branches) == 1 else f"{len(branches)} model evaluations"
+    return f"{many} a step: {'; '.join(map(_weighted, branches))}."
 
 
 def histories_used(settings: RolloutSettings) -> str:
@@ -59,6 +68,21 @@ def _evaluated(guidance: Guidance, levels: tuple[float, ...], steps: tuple[int, 
     by_branch = zip(guidance.all_branches, zip(*weights, strict=True), strict=True)
     compared = guidance.limits.need_base
     return sum(any(w) or (compared and guidance.is_base(branch)) for branch, w in by_branch)
+
+
+def _evaluated_alone(guidance: Guidance, levels: tuple[float, ...], steps: tuple[int, ...]) -> int:
+    """The same without a history: branches of one prompt are one."""
+    weights = [guidance.weights(*at, started=False) for at in zip(levels, steps, strict=True)]
+    sums: dict[Prompt, list[float]] = {}
+    for branch, of_branch in zip(guidance.all_branches, zip(*weights, strict=True), strict=True):
+        before = sums.setdefault(branch.prompt, [0.0] * len(of_branch))
+        sums[branch.prompt] = [a + b for a, b in zip(before, of_branch, strict=True)]
+    needed = {
+        prompt for prompt, of_frames in sums.items() if any(abs(w) > ROUNDING for w in of_frames)
+    }
+    if guidance.limits.need_base:
+        needed.add(guidance.base)
+    return len(needed)
 
 
 def _commits(settings: RolloutSettings, plan: CachePlan) -> int:
@@ -100,9 +124,12 @@ def _commit_starts(settings: RolloutSettings, stop: int) -> list[int]:
 
 
 def _branch(settings: RolloutSettings, branch: Branch) -> str:
-    name = ", ".join(filter(None, (f"{branch.weight:g} x {branch.view}", told(branch.prompt))))
     reason = _inexact(settings, branch)
-    return f"{name} (approximate: {reason})" if reason else name
+    return f"{_weighted(branch)} (approximate: {reason})" if reason else _weighted(branch)
+
+
+def _weighted(branch: Branch) -> str:
+    return ", ".join(filter(None, (f"{branch.weight:g} x {branch.view}", told(branch.prompt))))
 
 
 def _inexact(settings: RolloutSettings, branch: Branch) -> str | None:
