@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -26,7 +27,10 @@ VAE_TIP = (
 )
 LARGEST_TILE = 4096
 VIDEO, KEYFRAMES, LATER = "a video", "keyframes", "later keyframes"
-STANDING_PICTURES = 17  # five latent frames: by the fifth Wan's encoder has forgotten the start
+STANDING_PICTURES = 17
+"""Five latent frames of a picture that stands: what a VAE's encoder makes of the fifth is that of a
+long still to a few per cent (Wan's, with random weights), and to the bit with the demo's.
+"""
 
 
 class VAEDecodeStream(io.ComfyNode):
@@ -101,7 +105,7 @@ class VAEEncodeStream(io.ComfyNode):
                     tooltip="What the pictures are. `a video`: one after the other. `keyframes`: "
                     "each a latent frame of its own, for Known Frames with a spacing; the first "
                     "one begins the shot. `later keyframes`: none of them begins it; for a last "
-                    "picture.",
+                    "picture. A later one takes the encoding of 17.",
                 ),
             ],
             outputs=[io.Latent.Output(display_name="latent")],
@@ -117,11 +121,11 @@ class VAEEncodeStream(io.ComfyNode):
             host.say(cls.hidden.unique_id, f"Nothing is encoded: {pixels.plan.text}")
             return io.NodeOutput(host.nothing_to_give())
         vae = streaming_vae(vae)
-        pieces = _pieces(pixels, vae.form.spatial_factor)
-        if pictures == VIDEO:
-            latents = await _video(vae, pieces)
-        else:
-            latents = await _keyframes(vae, pieces, opening=pictures == KEYFRAMES)
+        with _pieces(pixels, vae.form.spatial_factor) as pieces:
+            if pictures == VIDEO:
+                latents = await _video(vae, pieces)
+            else:
+                latents = await _keyframes(vae, pieces, opening=pictures == KEYFRAMES)
         return io.NodeOutput({"samples": to_latent(latents)})
 
 
@@ -165,16 +169,25 @@ def _drained(encoder: Encoder) -> list[Tensor]:
     return [] if rest is None else [rest.cpu()]
 
 
-async def _pieces(pixels: Tensor | FrameSource, multiple: int) -> AsyncIterator[Tensor]:
-    """Pictures (n, 3, H, W), a few at a time."""
+@contextmanager
+def _pieces(pixels: Tensor | FrameSource, multiple: int) -> Iterator[AsyncIterator[Tensor]]:
+    """Pictures (n, 3, H, W), a few at a time; sides are whole multiples."""
     if isinstance(pixels, FrameSource):
-        async for chunk in pixels.chunks.subscribe():
-            yield chunk.frames
-        return
-    height, width = pixels.shape[1:3]
+        height, width = pixels.height, pixels.width
+    else:
+        height, width = pixels.shape[1:3]
     if height % multiple or width % multiple:
         raise BadInput(
             f"The pictures are {width}x{height}; scale or crop them to multiples of {multiple}."
         )
-    for piece in pixels[..., :3].split(PIECE_FRAMES):
+    if isinstance(pixels, FrameSource):
+        with pixels.chunks.subscribe() as reader:
+            yield (chunk.frames async for chunk in reader)
+    else:
+        yield _split(pixels)
+
+
+async def _split(pictures: Tensor) -> AsyncIterator[Tensor]:
+    """An IMAGE (n, H, W, c) in pieces (n, 3, H, W)."""
+    for piece in pictures[..., :3].split(PIECE_FRAMES):
         yield piece.movedim(-1, 1)

@@ -82,6 +82,20 @@ def test_a_keyframe_is_what_a_standing_picture_becomes(bench: Bench) -> None:
     assert torch.equal(opening["samples"][:, :, 1:], made["samples"][:, :, 1:])
 
 
+def test_frames_are_keyframes_too_and_their_size_is_checked_before_any_is_made(
+    bench: Bench,
+) -> None:
+    frames = bench.frames()
+    vae = bench.run("LongtakeLoadDemoModel")[2]
+    [made] = bench.run("LongtakeVAEEncode", pixels=frames, vae=vae, pictures="keyframes")
+    assert made["samples"].shape[2] == frames.frame_total == 33
+    odd, done = bench.frames(seed=2), bench.bar("LongtakeSampler")
+    odd.width += 4
+    with pytest.raises(BadInput, match="The pictures are 36x32; scale or crop them to multiples"):
+        bench.run("LongtakeVAEEncode", pixels=odd, vae=vae)
+    assert bench.bar("LongtakeSampler") == done != []
+
+
 def test_a_48_channel_model_streams_text_and_a_first_picture(bench: Bench, five_b: Any) -> None:
     theirs, vae = wan22()
     picture = randn(1, 32, 64, 3).sigmoid()

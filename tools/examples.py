@@ -75,9 +75,9 @@ def first_and_last_picture() -> Example:
     last["20"]["inputs"]["pictures"] = "later keyframes"
     clips = {
         "21": _known("Begins the shot", "14", start=0.0),
-        "22": _known("Ends the shot", "20", start=3.9, known_frames=["21", 0]),
+        "22": _known("Ends the shot", "20", start=2.9, known_frames=["21", 0]),
     }
-    api = {**_world(f"0: {RED}"), **_shot(seed=4, length=4.0), **first, **last, **clips,
+    api = {**_world(f"0: {RED}"), **_shot(seed=4, length=3.0), **first, **last, **clips,
            **_outputs("6")}  # fmt: skip
     api["4"]["inputs"] |= {"schedule": "full sequence", "steps": 16}
     api["5"]["inputs"]["known_frames"] = ["22", 0]
