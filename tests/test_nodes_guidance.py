@@ -124,7 +124,9 @@ def test_a_term_may_have_a_prompt_of_its_own_that_the_report_names(
         bench.run("LongtakeGuidanceTerm", **given, own_prompt=own)[0] for own in (line, encoded)
     ]
     assert made[0].for_model(DEMO, sink=False) == made[1].for_model(DEMO, sink=False)
-    assert "0.5 x all, prompt 'a blue ball'" in caplog.text and "(own prompt)" in caplog.text
+    assert (
+        "0.5 x all, prompt 'a blue ball'" in caplog.text and "0.5 x all, own prompt" in caplog.text
+    )
     frames = bench.frames(guidance=made[0])
     assert "of it for guidance; 6 model evaluations a chunk instead of 2." in caplog.text
     assert [chunk.latents.model_evals for chunk in frames.chunks][-1] == 6

@@ -85,12 +85,15 @@ def test_a_keyframe_is_what_a_standing_picture_becomes(bench: Bench) -> None:
 def test_frames_are_keyframes_too_and_their_size_is_checked_before_any_is_made(
     bench: Bench,
 ) -> None:
+    from longtake.nodes.frame_source import DerivedFrames
+
     frames = bench.frames()
     vae = bench.run("LongtakeLoadDemoModel")[2]
     [made] = bench.run("LongtakeVAEEncode", pixels=frames, vae=vae, pictures="keyframes")
     assert made["samples"].shape[2] == frames.frame_total == 33
-    odd, done = bench.frames(seed=2), bench.bar("LongtakeSampler")
-    odd.width += 4
+    other, done = bench.frames(seed=2), bench.bar("LongtakeSampler")
+    odd = DerivedFrames(other, other.chunks)
+    odd.width, odd.height = 36, 32
     with pytest.raises(BadInput, match="The pictures are 36x32; scale or crop them to multiples"):
         bench.run("LongtakeVAEEncode", pixels=odd, vae=vae)
     assert bench.bar("LongtakeSampler") == done != []
