@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from comfy_api.latest import io
@@ -111,10 +110,10 @@ def _as_long(
 ) -> RolloutSettings:
     """The settings at the length asked for, 0 being the source's; refused where nothing follows."""
     if length:
-        snapped = plan.snapped_length(
-            length, plan.SECONDS, source.fps, settings.schedule.chunk_frames, settings.origin
-        )
-        settings = replace(settings, length=snapped.latent_frames)
+        unit, given = settings.schedule.chunk_frames, settings.known.whole.leading
+        snapped = plan.snapped_length(length, plan.SECONDS, source.fps, unit, given)
+        assert snapped.latent_frames is not None
+        settings = settings.lasting(snapped.latent_frames)
     if settings.length is not None and settings.length <= frame:
         raise BadInput(
             f"The fork is at {time_of(source, frame):g} s, where it would end too; give it a "

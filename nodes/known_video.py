@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import BadInput
 from ..model.fingerprint import fingerprint
-from ..model.vae.latent_format import FRAMES_PER_LATENT, latent_frame_count
+from ..model.vae.latent_format import FRAMES_PER_LATENT
 from ..stream.video_reader import VideoReader
 from ..stream.video_source import VideoClip
 from . import host, sockets
@@ -92,11 +92,12 @@ class VideoLatents(Sequence["VideoLatent"]):
         self.shape = (vae.form.channels, frames.height // factor, frames.width // factor)
         weights = fingerprint(dict(vae.tree.state_dict()))
         self.name = f"{frames.clip.digest} {weights} {vae.dtype}"
+        self._length = vae.open_encoder().latent_frames(frames.clip.frame_total)
         self._kept: OrderedDict[int, Tensor] = OrderedDict()
         self._reading: _Encoding | None = None
 
     def __len__(self) -> int:
-        return latent_frame_count(self._frames.clip.frame_total)
+        return self._length
 
     def __getitem__(self, index: int) -> VideoLatent:  # type: ignore[override]
         if not 0 <= index < len(self):
@@ -112,23 +113,35 @@ class VideoLatents(Sequence["VideoLatent"]):
     def read(self, index: int) -> Tensor:
         """Normalised latents (c, h, w) on the CPU.
 
-        Going back, or on by more than the encoder looks back, begins as far before as it does.
+        Going back, or on by more than the encoder looks back, begins as far before as it does. A
+        video of which the encoder makes fewer than it says is refused (BadInput).
         """
-        while index not in self._kept:
-            if self._reading is None or not self._reading.leads_to(index):
-                self._begin(index)
-            assert self._reading is not None
-            for number, latent in self._reading.next():
-                self._kept[number] = latent
-                if len(self._kept) > KEPT_LATENTS:
-                    self._kept.popitem(last=False)
+        if index not in self._kept:
+            self._read_up_to(index)
         self._kept.move_to_end(index)
         return self._kept[index]
 
-    def _begin(self, index: int) -> None:
-        if self._reading is not None:
-            self._reading.close()
-        self._reading = _Encoding(self._frames.clip, self._vae, index)
+    def _read_up_to(self, index: int) -> None:
+        reading = self._reading_before(index)
+        while index not in self._kept:
+            if reading.drained:  # to begin anew would give no more
+                raise BadInput(
+                    f"The VAE made fewer latent frames of the video's {self._frames.frame_total} "
+                    f"frames than the {len(self)} there should be; encode them with VAE Encode "
+                    "(Stream) for Known Frames, or connect another VAE to Known Video."
+                )
+            for number, latent in reading.next():
+                self._kept[number] = latent
+                if len(self._kept) > KEPT_LATENTS:
+                    self._kept.popitem(last=False)
+
+    def _reading_before(self, index: int) -> _Encoding:
+        """The reading in progress if that latent comes soon, else a new one."""
+        if self._reading is None or not self._reading.leads_to(index):
+            if self._reading is not None:
+                self._reading.close()
+            self._reading = _Encoding(self._frames.clip, self._vae, index)
+        return self._reading
 
 
 class _Encoding:
@@ -143,19 +156,19 @@ class _Encoding:
         self._number = before - before % 2  # some encoders make latents two by two
         self._exact_from = index if self._number else 0
         self._reader = VideoReader(clip, self._number * FRAMES_PER_LATENT)
-        self._drained = False
+        self.drained = False
 
     def leads_to(self, index: int) -> bool:
         """Whether that latent comes soon."""
         most = self._number + self._looks_back + 1  # beginning anew would read as many
-        return not self._drained and max(self._exact_from, self._number) <= index <= most
+        return not self.drained and max(self._exact_from, self._number) <= index <= most
 
     def next(self) -> list[tuple[int, Tensor]]:
         """What the next pictures give: numbers and latents (c, h, w)."""
         host.check_interrupted()
         pictures = self._reader.read(FRAMES_PER_LATENT)
         if pictures is None:
-            self._drained, made = True, self._encoder.drain()
+            self.drained, made = True, self._encoder.drain()
         else:
             made = self._encoder.feed(pictures.to(self._device))
         latents = [] if made is None else [*made.cpu()]

@@ -23,9 +23,14 @@ from .schedule import Row
 
 @dataclass(frozen=True, slots=True)
 class KnownFrames:
-    """Known frames in order of time, no two at the same place."""
+    """Known frames in order of time, no two at the same place.
+
+    `later` are those of a video that the rollout is too short for: kept for a longer one, and of no
+    effect in this one.
+    """
 
     frames: tuple[KnownFrame, ...] = ()
+    later: tuple[KnownFrame, ...] = field(init=False, default=(), repr=False, compare=False)
     _reach: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -127,11 +132,21 @@ class KnownFrames:
         return [*dict.fromkeys(found)]
 
     def before(self, length: int | None) -> KnownFrames:
-        """Without what is still to come of a video that is longer than the rollout."""
-        if length is None:
-            return self
-        kept = (one for one in self.frames if isinstance(one.latents, Tensor) or one.frame < length)
-        return KnownFrames(tuple(kept))
+        """Those of a rollout of `length` latent frames (None: without an end): of a video that is
+        longer, what comes after that is kept for `later`.
+        """
+        parts: tuple[list[KnownFrame], list[KnownFrame]] = [], []
+        for one in self.whole.frames:
+            coming = not isinstance(one.latents, Tensor)
+            parts[coming and length is not None and one.frame >= length].append(one)
+        kept = KnownFrames(tuple(parts[0]))
+        object.__setattr__(kept, "later", tuple(parts[1]))
+        return kept
+
+    @property
+    def whole(self) -> KnownFrames:
+        """All of them, as of a rollout without an end."""
+        return KnownFrames((*self.frames, *self.later)) if self.later else self
 
     def check(self, rows: int, columns: int, length: int | None) -> None:
         """Refuse what does not fit a rollout of these latent sizes."""

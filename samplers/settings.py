@@ -190,6 +190,12 @@ class RolloutSettings:
         others = (c for c in self.lora_changes if c.start_frame < change.start_frame)
         return replace(self, lora_changes=(*others, change))
 
+    def lasting(self, length: int) -> RolloutSettings:
+        """The same settings for a rollout of `length` latent frames, which shows as much of known
+        videos as there is room for.
+        """
+        return replace(self, length=length, known=self.known.before(length))
+
     def before(self, latent_frame: int) -> RolloutSettings:
         """The same settings without the changes from `latent_frame` on."""
         return replace(

@@ -58,8 +58,11 @@ def _reseeded(settings: RolloutSettings, frame: int, seed: int) -> RolloutSettin
 
 
 def continued(settings: RolloutSettings, end: int, more: int) -> RolloutSettings:
-    """The settings that go on for `more` latent frames, in whole chunks, after latent frame
-    `end`.
+    """The settings that go on for `more` latent frames, in whole chunks, after latent frame `end`.
+
+    Chunks are counted from the first frame that is made, which may be a later one in the longer
+    rollout: known videos go on too.
     """
-    chunk = settings.schedule.chunk_frames
-    return replace(settings, length=end + -(-more // chunk) * chunk)
+    chunk, beyond = settings.schedule.chunk_frames, end + more - settings.known.whole.leading
+    missing = -beyond % chunk if beyond > 0 else 0
+    return settings.lasting(end + more + missing)

@@ -45,6 +45,17 @@ class TGrow(nn.Module):
         return made.reshape(-1, *x.shape[1:])
 
 
+class TPool(nn.Module):
+    def __init__(self, width: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.conv = nn.Conv2d(width * stride, width, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        made: Tensor = self.conv(x.reshape(-1, self.stride * x.shape[1], *x.shape[2:]))
+        return made
+
+
 def conv(inputs: int, outputs: int, **options: Any) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 3, padding=1, **options)
 
@@ -73,10 +84,26 @@ def taehv_tree(channels: int = 16, widths: tuple[int, int, int, int] = NARROW) -
     return tree
 
 
+def with_encoder(tree: Any, width: int = 8) -> Any:
+    """Such a tree with the encoder that it has in the host."""
+    halves = [layer for stride in (2, 2, 1) for layer in (
+        TPool(width, stride), conv(width, width, stride=2, bias=False),
+        *(MemBlock(width) for _ in range(3)),
+    )]  # fmt: skip
+    tree.encoder = nn.Sequential(
+        conv(3 * tree.patch_size**2, width), nn.ReLU(inplace=True), *halves,
+        conv(width, tree.latent_channels),
+    )  # fmt: skip
+    randomise(tree.encoder, 8)
+    tree.encoder.eval().requires_grad_(False)
+    return tree
+
+
 def taehv_vae(tree: Any, dtype: torch.dtype = torch.float32) -> Any:
     """What nodes use of the host's VAE, around such a tree."""
     cpu = torch.device("cpu")
+    patcher = SimpleNamespace(load_device=cpu, partially_load=lambda device: 0, model=tree)
     return SimpleNamespace(
         first_stage_model=tree.to(dtype), latent_channels=tree.latent_channels, device=cpu,
-        vae_dtype=dtype, patcher=SimpleNamespace(load_device=cpu, model=tree),
+        vae_dtype=dtype, patcher=patcher,
     )  # fmt: skip

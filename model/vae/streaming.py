@@ -16,7 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .latent_format import FRAMES_PER_LATENT
+from .latent_format import FRAMES_PER_LATENT, latent_frame_count
 from .tiny import Memory, TinyVAE
 
 
@@ -90,6 +90,10 @@ class StreamingEncoder:
     def overlap_frames(self) -> int:
         """Latent frames to encode again before one in mid-stream is exact."""
         return self._vae.encoder_reach
+
+    def latent_frames(self, pictures: int) -> int:
+        """How many latent frames come of so many frames, from the first to the last one."""
+        return latent_frame_count(pictures)
 
     @torch.no_grad()
     def feed(self, frames: Tensor) -> Tensor:

@@ -96,6 +96,10 @@ class TAEHVStreamingEncoder:
             reach += pictures if _is_memory_block(layer) else 0
         return -(-reach // FRAMES_PER_LATENT)
 
+    def latent_frames(self, pictures: int) -> int:
+        """How many latent frames come of so many frames, from the first to the last one."""
+        return -(-pictures // FRAMES_PER_LATENT)
+
     @torch.no_grad()
     def feed(self, frames: Tensor) -> Tensor:
         """Encode what completes a latent."""

@@ -14,7 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .latent_format import FRAMES_PER_LATENT, WAN21, denormalise, normalise
+from .latent_format import (
+    FRAMES_PER_LATENT,
+    WAN21,
+    denormalise,
+    latent_frame_count,
+    normalise,
+)
 from .streaming import expect
 
 PAST_FRAMES = 2
@@ -142,6 +148,10 @@ class WanStreamingEncoder:
             reach += pictures * sum(c.kernel_size[0] - 1 for c in convolutions(layer))
             pictures *= 2 if hasattr(layer, "time_conv") else 1
         return -(-reach // FRAMES_PER_LATENT) + 1  # and one: the first is unlike the others
+
+    def latent_frames(self, pictures: int) -> int:
+        """How many latent frames come of so many frames, from the first to the last one."""
+        return latent_frame_count(pictures)
 
     @torch.no_grad()
     def feed(self, frames: Tensor) -> Tensor:
