@@ -48,7 +48,7 @@ def convert(checkpoint: Checkpoint, out: Path, how: Conversion, advance: Advance
     if not out.parent.is_dir():
         raise BadInput(f"the folder {out.parent} is not there; make it first.")
     infos = [_planned(checkpoint, name, how.dtype) for name in checkpoint.names]
-    tensors = _told(checkpoint, how.fps, len(infos), advance)
+    tensors = _told(checkpoint.at_rate(how.fps), len(infos), advance)
     return write(out, infos, tensors, _metadata(checkpoint))
 
 
@@ -63,10 +63,8 @@ def _is_scale(name: str) -> bool:
     return not name.endswith((".weight", ".bias", "modulation", "emb_pos"))
 
 
-def _told(
-    checkpoint: Checkpoint, fps: float | None, count: int, advance: Advance
-) -> Iterator[tuple[str, Tensor]]:
-    for number, (name, tensor) in enumerate(checkpoint.tensors(fps), 1):
+def _told(checkpoint: Checkpoint, count: int, advance: Advance) -> Iterator[tuple[str, Tensor]]:
+    for number, (name, tensor) in enumerate(checkpoint.tensors(), 1):
         if tensor.is_floating_point() and not tensor.float().isfinite().all():
             path = checkpoint.found.header.path
             raise BadInput(f"{path} has NaN or infinity in {name}; download it again.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -65,22 +65,32 @@ class Checkpoint:
         unused = set(self.found.unused)
         return [n for n in self.found.copy.names if n not in unused and not n.startswith(FPS)]
 
-    def tensors(self, fps: float | None = None) -> Iterator[tuple[str, Tensor]]:
+    def at_rate(self, fps: float | None) -> Checkpoint:
+        """The same, told to make `fps` frames a second (16 or 24; None is its own), if that is a
+        model that can be told; any other has one rate.
+        """
+        family = self.found.family
+        if fps is None or family.shape != "t2v-fps":
+            return self
+        told = replace(family, preset=replace(family.preset, fps=fps))
+        return replace(self, found=replace(self.found, family=told))
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Those tensors, one after another.
 
-        SkyReels' embedding of the frame rate (16 or 24, by default its preset's) is a constant that
-        is added to the time projection's output: it goes into its bias.
+        SkyReels' embedding of the frame rate (that of its preset) is a constant that is added to
+        the time projection's output: it goes into its bias.
         """
         for name in self.names:
             tensor = self.read(name)
             if name == "time_projection.1.bias" and self.found.family.shape == "t2v-fps":
-                shift = self._fps_shift(fps or self.found.family.preset.fps)
+                shift = self._fps_shift(self.found.family.preset.fps)
                 tensor = (tensor.float() + shift).to(tensor.dtype)
             yield name, tensor
 
-    def state(self, fps: float | None = None) -> dict[str, Tensor]:
+    def state(self) -> dict[str, Tensor]:
         """All of `tensors` together."""
-        return dict(self.tensors(fps))
+        return dict(self.tensors())
 
     def metadata(self) -> dict[str, str]:
         """The header that the host's loader reads: causal or not, odd sizes, quantised layers."""

@@ -27,10 +27,14 @@ class Beside(Protocol):
 
 
 class Claim:
-    """Asks the host, before each chunk, for its model and everything beside it, in one call."""
+    """Asks the host, before each chunk, for its model and everything beside it, in one call.
+
+    `wired` is the MODEL as it came over the wire, which others are made of; `model` the one that
+    the run in progress has made of it.
+    """
 
     def __init__(self, model: Any, device: torch.device) -> None:
-        self.model = self._as_wired = model
+        self.model = self.wired = model
         self.memory = KVMemory(device)
         self.beside: weakref.WeakSet[Beside] = weakref.WeakSet()
         self.lasting: list[Beside] = []  # of these, those that are held by nobody else
@@ -58,8 +62,7 @@ class Claim:
 
     def weigh_lora(self, factor: float) -> None:
         """Multiply the strength of all LoRAs on the model from the next claim on."""
-        wired = self._as_wired
-        self.model = wired if factor == 1 else host.with_lora_factor(wired, factor)
+        self.model = self.wired if factor == 1 else host.with_lora_factor(self.wired, factor)
 
     def hold(self, cache: HistoryCache) -> None:
         """Look after a KV cache that was made for this model."""

@@ -16,7 +16,7 @@ def derived(
 ) -> HostRollout:
     """Another rollout of the source's model, with the memory and the controls of its own."""
     rollout = over_journal(
-        denoiser(source.claim.model), settings, source.chain.makers, source.prompter,
+        denoiser(source.claim.wired), settings, source.chain.makers, source.prompter,
         source.guided, plan_only=source.plan_only, cut=cut,
     )  # fmt: skip
     rollout.session_only, rollout.node_id = source.session_only, node_id
@@ -47,9 +47,9 @@ def chunk_near(rollout: HostRollout, seconds: float, name: str) -> int:
     """The chunk that begins nearest to a time of the rollout's; below 0 is its end."""
     end_s = None if rollout.frames is None else rollout.frames / rollout.fps
     if seconds < 0:
-        if rollout.chunk_count is None:
+        if rollout.planned_chunks is None:
             raise BadInput(f"The rollout has no end (its length is 0); give {name} in seconds.")
-        return rollout.chunk_count
+        return rollout.planned_chunks
     if end_s is not None and seconds > end_s:
         raise BadInput(
             f"{name} is {seconds:g} s and the rollout ends at {end_s:g} s; give an earlier time, "

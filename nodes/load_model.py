@@ -48,10 +48,10 @@ class LoadCausalVideoModel(io.ComfyNode):
     ) -> io.NodeOutput:
         """Recognise, rename, hand over, and say what was assumed."""
         path = host.model_file(FOLDER, model_name)
-        checkpoint = open_checkpoint(path, family, weights)
+        checkpoint = open_checkpoint(path, family, weights).at_rate(FRAME_RATES[fps])
 
         def read() -> dict[str, Tensor]:
-            state = checkpoint.state(FRAME_RATES[fps])
+            state = checkpoint.state()
             finite(state, path)
             return state
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import io as streams
+import time
 from itertools import islice
 from typing import Any
 
 from comfy_api.latest import io
 from PIL import Image
 
-from ..errors import BadInput
-from ..model.vae.latent_format import SPATIAL_FACTOR
+from ..model.vae.latent_format import FORMATS, frame_count
 from ..samplers.guidance import cfg
 from ..samplers.rollout import Chunk
 from ..stream.chain import spans
@@ -24,9 +24,10 @@ from .derived import say_plan
 from .identity import identity
 from .prompts import CLIPPrompter
 from .rollout_frames import open_frames
+from .same_kind import check_same_kind
 from .schema import build
 from .session import session
-from .streaming_vae import streaming_vae
+from .streaming_vae import StreamingVAE, streaming_vae
 from .streams import HostRollout, denoiser, over_journal
 from .vae import VAE_TIP
 
@@ -86,15 +87,21 @@ class SaveRollout(io.ComfyNode):
         with_state: bool = False,
     ) -> io.NodeOutput:
         """Take the stream to its end, then write what it left in the journal."""
+        decoding = None if vae is None else streaming_vae(vae)
+        if decoding is not None:
+            decoding.check_fits(rollout.model.config.out_channels)
         if rollout.plan_only:
             host.say(cls.hidden.unique_id, f"Nothing is saved: {rollout.plan.text}")
             return io.NodeOutput()
         progress = host.Progress(cls.hidden.unique_id, rollout.chunk_count or 0)
-        count, picture, state, meter = 0, None, None, Meter()
+        count, picture, state, controls = 0, None, None, rollout.controls
+        meter = Meter(clock=lambda: time.perf_counter() - controls.paused_s)
         with rollout.chunks.subscribe() as reader:
             async for chunk in reader:
-                if chunk.index == 0 and vae is not None:
-                    picture = thumbnail(rollout, chunk, vae)
+                if chunk.index == 0 and decoding is not None:
+                    picture = thumbnail(rollout, chunk, decoding)
+                frames, latent_frames = _lengths(chunk)
+                meter.chunk_done(frames=frames, latent_frames=latent_frames)
                 count = chunk.index + 1
                 progress.advance(count)
             if with_state and count:
@@ -179,7 +186,7 @@ def goes_on(
     """A file's rollout, as long as it was saved, which goes on with `model`."""
     engine = denoiser(model)
     settings = opened.settings(engine.device)
-    _check_width(settings.prompts.negative.shape[-1], engine.config.text_dim)
+    check_same_kind(settings, opened.channels, engine)
     guided = cfg if opened.beside.guided == CFG else settings.guidance.scaled
     count = len(opened.metas)
     end = sum(span.count for span in islice(spans(settings), count))
@@ -192,9 +199,9 @@ def goes_on(
     return rollout
 
 
-def thumbnail(rollout: HostRollout, chunk: Chunk, vae: Any) -> bytes:
+def thumbnail(rollout: HostRollout, chunk: Chunk, vae: StreamingVAE) -> bytes:
     """The last frame of the first chunk as a small PNG."""
-    decoder = open_frames(rollout, streaming_vae(vae), rollout.fps).open_decoder()
+    decoder = open_frames(rollout, vae, rollout.fps).open_decoder()
     [picture] = to_pictures(decoder.feed(chunk.latents)[-1:])
     image = Image.fromarray(picture)
     image.thumbnail((THUMBNAIL_WIDTH, THUMBNAIL_WIDTH))
@@ -203,13 +210,20 @@ def thumbnail(rollout: HostRollout, chunk: Chunk, vae: Any) -> bytes:
     return content.getvalue()
 
 
+def _lengths(chunk: Chunk) -> tuple[int, int]:
+    """How many pixel frames and how many latent frames a chunk is."""
+    first, count = chunk.first_frame, len(chunk.latents)
+    return frame_count(first + count) - frame_count(first), count
+
+
 def _report(rollout: HostRollout, meter: Meter, path: str) -> Report:
     run, settings = rollout.run, rollout.settings
+    factor = FORMATS[rollout.model.config.out_channels].spatial_factor
     return meter.report(
         Report(
             rollout_id=run.chain.id,
-            width=settings.columns * SPATIAL_FACTOR,
-            height=settings.rows * SPATIAL_FACTOR,
+            width=settings.columns * factor,
+            height=settings.rows * factor,
             fps_target=rollout.fps,
             kv_bytes=rollout.kv_bytes,
             kv_bytes_planned=rollout.kv_bytes_planned,
@@ -225,11 +239,3 @@ def _report(rollout: HostRollout, meter: Meter, path: str) -> Report:
 def _guided(rollout: HostRollout) -> str:
     """How a strength becomes this rollout's guidance, as a word."""
     return CFG if rollout.guided is cfg else SCALED
-
-
-def _check_width(prompts: int, model: int) -> None:
-    if prompts != model:
-        raise BadInput(
-            f"The shot's prompts are {prompts} wide and the model takes {model}; connect a model "
-            "of the family that made it."
-        )

@@ -112,6 +112,7 @@ class RolloutFile:
             makers = json.loads(metadata["makers"])
             self.makers = Makers(makers["identity"], tuple(map(tuple, makers["later"])))
             self.metas: list[dict[str, str]] = json.loads(metadata["chunks"])
+            self.channels = _channels(file) if self.metas else None  # of its latents
             self._state: Any = json.loads(metadata.get("state", "null"))
             self.beside = Beside(
                 Report.from_json(metadata["report"]),
@@ -177,3 +178,9 @@ class RolloutFile:
                 f"{self.path} is damaged (its checksum does not match); copy it again from where "
                 "it was saved."
             )
+
+
+def _channels(file: Any) -> int:
+    """Of the latents (f, c, h, w) of a file's first chunk."""
+    shape: list[int] = file.get_slice("chunk.0.latents").get_shape()
+    return shape[1]

@@ -72,8 +72,8 @@ def test_the_fps_embedding_is_folded_in_and_the_family_stays(tmp_path: Path) -> 
     source = tmp_path / "skyreels.safetensors"
     save_file(state() | fps_state(SMALL.dim), source)
     made = converted(source, tmp_path / "out.safetensors", Conversion(fps=16.0))
-    whole = open_checkpoint(source)
-    assert torch.equal(made["time_projection.1.bias"], whole.state(16.0)["time_projection.1.bias"])
+    whole = open_checkpoint(source).at_rate(16.0).state()
+    assert torch.equal(made["time_projection.1.bias"], whole["time_projection.1.bias"])
     found = open_checkpoint((tmp_path / "out.safetensors").rename(tmp_path / "x.safetensors")).found
     assert found.family.key == "skyreels-df" and not found.unused
 

@@ -300,7 +300,7 @@ def test_the_fps_embedding_becomes_part_of_the_time_projection(
     tmp_path: Path, fps: float | None, row: int
 ) -> None:
     extra = fps_state(SMALL.dim)
-    mine = checkpoint_of(tmp_path / "m.safetensors", state() | extra).state(fps)
+    mine = checkpoint_of(tmp_path / "m.safetensors", state() | extra).at_rate(fps).state()
     assert not any(name.startswith("fps") for name in mine)
     hidden = extra["fps_projection.0.weight"] @ extra["fps_embedding.weight"][row]
     hidden = (hidden + extra["fps_projection.0.bias"]).double()

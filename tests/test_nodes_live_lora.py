@@ -103,3 +103,24 @@ def test_without_a_lora_the_edit_fails_in_one_sentence(bench: Bench, shot: Any) 
 def test_impossible_factors_are_refused(factor: float) -> None:
     with pytest.raises(BadInput, match="give a number from -20 to 20"):
         Controls().set_lora(factor)
+
+
+def test_a_shot_made_of_an_edited_one_begins_with_the_loras_as_they_are_wired(
+    bench: Bench, shot: Any
+) -> None:
+    """A factor of a run is the run's: no rollout that is made of it starts from its weights."""
+    frames = shot(0.8)
+    source = frames.rollout
+    asked_at(bench, 0, lambda: frames.controls.set_lora(0.0))
+    collected(bench, frames)
+    [forked] = bench.run("LongtakeForkRollout", rollout=source, at=0.6, new_seed=5)
+    assert source.claim.model is not source.claim.wired
+    assert forked.claim.wired is forked.claim.model is source.claim.wired
+    made = torch.cat([chunk.latents for chunk in forked.chunks])
+    bench.state.start_prompt()
+    for path in forked.journal.folder.iterdir():
+        path.unlink()
+    plain = shot(0.8).rollout
+    [expected] = bench.run("LongtakeForkRollout", rollout=plain, at=0.6, new_seed=5)
+    assert expected.key(2) == forked.key(2)
+    assert torch.equal(made, torch.cat([chunk.latents for chunk in expected.chunks]))

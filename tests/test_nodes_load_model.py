@@ -83,6 +83,19 @@ def test_fps_chooses_the_rate_that_skyreels_is_told(folder: Path) -> None:
     assert torch.equal(biases[0], biases[1]) and not torch.equal(biases[0], biases[2])
 
 
+@pytest.mark.parametrize(("fps", "rate"), [("from model", 24), ("24", 24), ("16", 16)])
+def test_the_chosen_rate_is_that_of_everything_made_with_the_model(
+    folder: Path, fps: str, rate: int
+) -> None:
+    from longtake.nodes.model_facts import facts
+
+    save_file(state() | fps_state(SMALL.dim), folder / "skyreels.safetensors")
+    known = facts(load("skyreels.safetensors", fps=fps).clone())
+    assert (known.preset.fps, known.family.key) == (rate, "skyreels-df-fps")
+    save_file(state(), folder / "self_forcing.safetensors")
+    assert facts(load("self_forcing.safetensors", fps="24")).preset.fps == 16  # has one rate
+
+
 def test_what_the_model_has_no_use_for_is_said(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -131,7 +131,7 @@ def test_skyreels_fps_embedding_reaches_the_hosts_model(host: Any, tmp_path: Pat
     outs = []
     for fps in (16.0, 24.0):
         model = host.build_diffusion_model(
-            lambda fps=fps: checkpoint.state(fps), checkpoint.metadata(), None
+            checkpoint.at_rate(fps).state, checkpoint.metadata(), None
         )
         host.claim([model], 0)
         tree = host.module_tree(model)
