@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from comfy_api.latest import io
@@ -113,7 +112,7 @@ class SaveVideo(io.ComfyNode):
                 video.write(chunk.frames)
                 sheet.add(chunk.frames)
                 progress.advance(chunk.index + 1)
-        beside = _save_sheet(file, sheet) if sheet_and_report else {}
+        beside = _save_sheet(file, format, sheet) if sheet_and_report else {}
         report = frames.report([str(one.path) for one in (file, *beside.values())])
         if sheet_and_report:
             report.save(beside["report"].path)
@@ -128,11 +127,13 @@ def _container(format: str, crf: int) -> Container:
     return lossless.get(format, FragmentedMP4(crf))
 
 
-def _save_sheet(video: host.OutputFile, sheet: ContactSheet) -> dict[str, host.OutputFile]:
+def _save_sheet(
+    video: host.OutputFile, format: str, sheet: ContactSheet
+) -> dict[str, host.OutputFile]:
     """Write the contact sheet; what lies beside the video and is named after it, by role."""
     beside = {
-        "contact_sheet": _beside(video, "sheet.png"),
-        "report": _beside(video, "report.json"),
+        "contact_sheet": _beside(video, format, "sheet.png"),
+        "report": _beside(video, format, "report.json"),
     }
     sheet.save(beside["contact_sheet"].path)
     _tell("contact_sheet", beside["contact_sheet"])
@@ -159,8 +160,10 @@ def _further(beside: dict[str, host.OutputFile], report: Report) -> dict[str, ob
     return {"longtake_files": files, "longtake_report": [report.to_json()]}
 
 
-def _beside(video: host.OutputFile, ending: str) -> host.OutputFile:
-    return host.OutputFile(Path(f"{video.path.with_suffix('')}{ending}"), video.subfolder)
+def _beside(video: host.OutputFile, format: str, ending: str) -> host.OutputFile:
+    """A file named as the video is, up to the format's ending; a dot before it is the name's."""
+    stem = video.name.removesuffix(SUFFIX[format])
+    return host.OutputFile(video.path.with_name(f"{stem}{ending}"), video.subfolder)
 
 
 def _entry(role: str, file: host.OutputFile) -> dict[str, str]:

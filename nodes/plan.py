@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,6 +32,8 @@ LARGEST_SEED = 2**64 - 1
 LONGEST_SECONDS = 86_400  # a day
 TEXT_LEN, WAN_TEXT_DIM = 512, 4096  # of the Wan family; padding takes part in its attention
 SECONDS, FRAMES = "seconds", "frames"
+STEPS_BEYOND = 16  # chunks after a shot's end that prompts take over in: Continue Rollout's
+MOST_STEPS_BYTES = 4 * 2**30  # all embeddings that prompts take over in; a step of Wan's is 8 MB
 OTHER_CONDITIONS = (  # what the host's nodes hang on a prompt, and its own sampler would act on
     "area", "mask", "strength", "start_percent", "end_percent", "hooks", "control",
     "concat_latent_image", "clip_vision_output", "reference_latents",
@@ -138,7 +140,8 @@ def prompt_timeline(
     prompts: Timeline | list[Any], config: DiTConfig, length: Length
 ) -> PromptTimeline:
     """A timeline, or the host's CONDITIONING, with prompts at the chunks nearest to their times;
-    those that take over little by little are one more prompt for each chunk until they are whole.
+    those that take over little by little are one more prompt for each chunk until they are whole,
+    as far as the shot goes.
     """
     timeline = _timeline(prompts, config)
     text_len = _text_len(timeline, config)
@@ -153,9 +156,11 @@ def prompt_timeline(
             taking_over.append((entries[start], range(start, whole, length.chunk_frames)))
     in_order = tuple(entries[start] for start in sorted(entries))
     made = PromptTimeline(in_order, fit_length(timeline.negative, text_len))
-    for prompt, starts in taking_over:
-        if entries[prompt.start_frame] is prompt:
-            made = made.blended(prompt, starts)
+    taking_over = [one for one in taking_over if entries[one[0].start_frame] is one[0]]
+    steps = [_steps(starts, entries, length) for _, starts in taking_over]
+    _check_steps(sum(steps), text_len * config.text_dim * timeline.negative.element_size())
+    for (prompt, starts), count in zip(taking_over, steps, strict=True):
+        made = made.blended(prompt, starts, count)
     return made
 
 
@@ -189,6 +194,26 @@ def cut_prompts(
         for one in (*timeline.entries, *own)
         if len(one.embedding) > most
     ]
+
+
+def _steps(starts: range, entries: Iterable[int], length: Length) -> int:
+    """How many steps a prompt takes over in: up to the next prompt, and not far beyond the shot's
+    end, where nothing shows them; one at least, so that it is there at its time.
+    """
+    until = min([starts.stop, *(start for start in entries if start > starts.start)])
+    if length.latent_frames is not None:
+        end = length.latent_frames + STEPS_BEYOND * length.chunk_frames
+        until = min(until, max(end, starts.start + 1))
+    return len(range(starts.start, until, starts.step))
+
+
+def _check_steps(count: int, bytes_each: int) -> None:
+    if count * bytes_each > MOST_STEPS_BYTES:
+        raise BadInput(
+            f"The prompts take over in {count} steps, one for each chunk, which would fill "
+            f"{count * bytes_each / 2**30:.1f} GB of memory; give (over) less time, or the shot a "
+            "shorter length."
+        )
 
 
 def _check_width(embedding: Tensor, config: DiTConfig) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from comfy_api.latest import io
@@ -54,10 +53,9 @@ class RewindRollout(io.ComfyNode):
         """The same settings, cut."""
         cut = max(1, chunk_near(rollout, to, "to"))
         rewound = derived(rollout, rollout.settings, cls.hidden.unique_id, cut=cut)
-        end_s = time_of(rollout, first_frame(rollout, cut))
-        made = {"frames": rewound.frames, "seconds": end_s, "chunks": rewound.chunk_count}
-        rewound.plan = replace(rollout.plan, **made)
-        ends = time_label(end_s)
+        length = plan.length_of(rewound.settings, rewound.latent_frames, rewound.fps)
+        say_plan(rewound, length)
+        ends = time_label(time_of(rollout, first_frame(rollout, cut)))
         host.say(rewound.node_id, f"Rewound to {ends}, after {cut} chunks.")
         return io.NodeOutput(rewound)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from comfy_api.latest import io, ui
 
@@ -38,7 +39,7 @@ class RolloutInfo(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls) -> float:
+    def fingerprint_inputs(cls, **inputs: Any) -> float:
         """Never the same: other rollouts come and go without the graph changing."""
         return time.monotonic()
 
@@ -54,7 +55,7 @@ def facts_of(rollout: HostRollout) -> list[str]:
     """The shot itself, a line each."""
     settings, stored = rollout.settings, rollout.stored_chunks()
     length = "until Stop" if rollout.frames is None else time_label(rollout.frames / rollout.fps)
-    count = "" if rollout.chunk_count is None else f" of {rollout.chunk_count}"
+    count = "" if rollout.planned_chunks is None else f" of {rollout.planned_chunks}"
     lines = [
         f"Rollout {rollout.id}",
         f"Length {length}, {stored}{count} chunks are made",

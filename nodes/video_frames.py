@@ -21,7 +21,7 @@ from ..stream.stream import Stream
 from ..stream.take_record import Plan, TakeStats
 from ..stream.video import LARGEST_SIDE
 from ..stream.video_reader import VideoReader
-from ..stream.video_source import VideoClip, Wanted, size_of
+from ..stream.video_source import VideoClip, Wanted, nothing_left, size_of
 from . import host, plan, sockets
 from .frame_source import FrameSource
 from .schema import build
@@ -175,8 +175,10 @@ def _wanted(  # noqa: PLR0913
     if begin or lasts:
         if start < 0:
             start = max(0.0, (lasts or video.get_duration()) + start)
-        left = max(0.0, lasts - start) if lasts else 0.0
-        length = min(length, left) if length and left else length or left
+        if lasts:
+            if start >= lasts:
+                raise nothing_left(lasts, start)
+            length = min(length or lasts, lasts - start)
         start += begin
     own_fps, own_width, own_height = size_of(source)
     even = {"width": width or own_width, "height": height or own_height}

@@ -57,23 +57,21 @@ class PromptTimeline:
         past = (entry for entry in self.entries if entry.start_frame <= latent_frame)
         return [entry for entry in past if entry.known(at)][-1]
 
-    def blended(self, prompt: TimedPrompt, starts: range) -> PromptTimeline:
+    def blended(self, prompt: TimedPrompt, starts: range, made: int) -> PromptTimeline:
         """The timeline in which `prompt`, one of its own, takes over from the one before it.
 
         From each of `starts` on it is mixed in by one equal part more, and it is whole at their
-        end, unless another prompt comes first.
+        end, unless another prompt comes first. Of these steps the first `made` are in the timeline.
         """
         number = next(i for i, one in enumerate(self.entries) if one is prompt)
         before, following = self.entries[number - 1], self.entries[number + 1 :]
-        until = min([starts.stop + 1, *(one.start_frame for one in following)])
-        shares = [(i + 1) / (len(starts) + 1) for i in range(len(starts))]
-        steps = [
-            replace(prompt, start_frame=at, embedding=before.embedding.lerp(prompt.embedding, part))
-            for at, part in zip(starts, shares, strict=True)
-        ]
-        steps.append(replace(prompt, start_frame=starts.stop))
-        shown = (one for one in steps if one.start_frame < until)
-        return PromptTimeline((*self.entries[:number], *shown, *following), self.negative)
+        steps = []
+        for i, at in enumerate(starts[:made], 1):
+            mixed = before.embedding.lerp(prompt.embedding, i / (len(starts) + 1))
+            steps.append(replace(prompt, start_frame=at, embedding=mixed))
+        if not following or starts.stop < following[0].start_frame:
+            steps.append(replace(prompt, start_frame=starts.stop))
+        return PromptTimeline((*self.entries[:number], *steps, *following), self.negative)
 
     def with_prompt(self, prompt: TimedPrompt) -> PromptTimeline:
         """The same timeline with `prompt` in it, in place of one that starts at the same frame."""

@@ -58,8 +58,8 @@ class Rollout:
     run; another scope starts a new one, without the edits of the last. `cut` is how many chunks of
     what the settings give are left after a rewind. `snapshot_chunks`: after so many chunks the
     loop's state goes to disk too, 0 never; `hot` is where it rests between runs; `resume` is how it
-    goes on where neither has it. `chunk_count` is None when it runs until stopped, and 0 when it is
-    only planned.
+    goes on where neither has it. `planned_chunks` is how many chunks there will be, None when it
+    runs until stopped; where it is only planned (`plan_only`), none of them is made.
     """
 
     settings: RolloutSettings
@@ -76,18 +76,16 @@ class Rollout:
     hot: HotStates | None = None
     resume: Resume = "exact"
     chain: Chain = field(init=False)
-    chunk_count: int | None = field(init=False, default=None)
+    planned_chunks: int | None = field(init=False, default=None)
     _run: Run | None = field(init=False, default=None)
     _run_scope: object = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.chain = Chain(self.settings, self.identity)
-        if self.plan_only:
-            self.chunk_count = 0
-        elif self.settings.length is not None:
-            self.chunk_count = sum(1 for _ in spans(self.settings))
-        if self.cut is not None and not self.plan_only:
-            self.chunk_count = min(self.cut, self.chunk_count or self.cut)
+        if self.settings.length is not None:
+            self.planned_chunks = sum(1 for _ in spans(self.settings))
+        if self.cut is not None:
+            self.planned_chunks = min(self.cut, self.planned_chunks or self.cut)
 
     @property
     def run(self) -> Run:
@@ -107,6 +105,11 @@ class Rollout:
         return self.run.chunks
 
     @property
+    def chunk_count(self) -> int | None:
+        """How many chunks a run makes: as many as planned, none of a mere plan."""
+        return 0 if self.plan_only else self.planned_chunks
+
+    @property
     def controls(self) -> Controls:
         """The live controls of the run in progress."""
         return self.run.controls
@@ -119,9 +122,9 @@ class Rollout:
     @property
     def latent_frames(self) -> int | None:
         """How many latent frames there will be, rewound or planned."""
-        if self.cut is None or not self.chunk_count:
+        if self.cut is None or not self.planned_chunks:
             return self.settings.length
-        last = self.span(self.chunk_count - 1)
+        last = self.span(self.planned_chunks - 1)
         return last.first + last.count
 
     @property
@@ -146,7 +149,7 @@ class Rollout:
         None where nothing is kept yet, or nothing is missing.
         """
         stored = self.stored_chunks()
-        if not stored or stored == self.chunk_count:
+        if not stored or stored == self.planned_chunks:
             return None
         return frame_count(self.span(stored).first) / self.fps
 
@@ -160,7 +163,7 @@ class Rollout:
 
     def stored_chunks(self) -> int:
         """How many chunks from the start are in the journal already."""
-        count, chain, limit = 0, self.chain, self.chunk_count
+        count, chain, limit = 0, self.chain, self.planned_chunks
         while limit is None or count < limit:
             if chain.key(count) not in self.journal:
                 branch = recached(chain, count) if self.resume == "recache" and count else None

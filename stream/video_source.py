@@ -68,10 +68,7 @@ class VideoClip:
             left = min(left, Fraction(wanted.length).limit_denominator(1000))
         total = int(-(-(left - ROUNDING_S) * wanted.fps // 1))
         if total < 1:
-            raise BadInput(
-                f"The video is {float(length_s):.2f} s long, and nothing is left of it from "
-                f"{wanted.start:g} s on; choose an earlier start."
-            )
+            raise nothing_left(float(length_s), wanted.start)
         size = (wanted.width or width, wanted.height or height)
         named = f"{_sampled(source)} {wanted!r} {size}".encode()
         return cls(source, wanted, *size, start, total, hashlib.sha256(named).hexdigest())
@@ -81,6 +78,14 @@ class VideoClip:
         rounding of times allowed for.
         """
         return self.start_s + number / self.wanted.fps + ROUNDING_S
+
+
+def nothing_left(length_s: float, start_s: float) -> BadInput:
+    """The refusal to read a video of `length_s` seconds from `start_s` on, which is its end."""
+    return BadInput(
+        f"The video is {length_s:.2f} s long, and nothing is left of it from {start_s:g} s on; "
+        "choose an earlier start."
+    )
 
 
 def size_of(source: VideoSource) -> tuple[Fraction, int, int]:

@@ -77,6 +77,21 @@ def test_a_folder_of_frames_is_one_entry_that_names_them_all(bench: Bench) -> No
     assert json.loads(report)["output_files"] == [str(folder)] and "images" not in shown
 
 
+@pytest.mark.parametrize("name", ["clip", "take1.5"])
+def test_what_lies_beside_a_folder_of_frames_is_named_after_it(bench: Bench, name: str) -> None:
+    """Every run has its own, dots in the name or not."""
+    for number in (1, 2):
+        bench.run(
+            "LongtakeSaveVideo", frames=bench.frames(), format="png frames", filename_prefix=name
+        )
+        files = [e.path for e in bench.events if isinstance(e, FileSaved)][-3:]
+        before = f"{name}_{number:05}_"
+        assert {path.name for path in files} == {
+            f"{before}frames", f"{before}sheet.png", f"{before}report.json",
+        }  # fmt: skip
+        assert all(path.exists() for path in files)
+
+
 def test_each_chunk_claims_model_and_vae_in_one_call(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

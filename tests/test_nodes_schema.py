@@ -148,6 +148,19 @@ def test_every_page_shows_its_node() -> None:
         assert f"]({page.stem}.png)" in page.read_text(encoding="utf-8"), page.name
 
 
+def test_what_decides_whether_a_node_runs_again_takes_all_its_inputs(nodes: list[Any]) -> None:
+    """The core gives every connected one, as None before there is a value; what it cannot give
+    is a warning in each run.
+    """
+    asked = [node for node in nodes if "fingerprint_inputs" in vars(node)]
+    assert len(asked) > 5
+    for node in asked:
+        given = {one.id: None for one in node.define_schema().inputs}
+        inspect.signature(node.fingerprint_inputs).bind(**given)
+    [info] = [one for one in nodes if one.define_schema().node_id == "LongtakeRolloutInfo"]
+    assert info.fingerprint_inputs(rollout=None) < info.fingerprint_inputs(rollout=None)
+
+
 def test_seeds_stay_fixed(nodes: list[Any]) -> None:
     seeds = [i for node in nodes for i in node.define_schema().inputs if i.id == "seed"]
     assert seeds and all(seed.control_after_generate == "fixed" for seed in seeds)

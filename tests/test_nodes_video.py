@@ -51,6 +51,14 @@ def saved(bench: Bench, frames: Any, audio: Any, **inputs: Any) -> Path:
     return sorted((bench.state.folders["output"] / "longtake").glob(f"*.{suffix}"))[-1]
 
 
+def trimmed(given: VideoFromFile) -> Any:
+    """A VIDEO as the host trims it: the second that begins after one second."""
+    return type("Cut", (), {
+        "get_stream_source": lambda _: given.file, "get_active_trim_window": lambda _: (1.0, 1.0),
+        "get_duration": lambda _: 1.0,
+    })()  # fmt: skip
+
+
 def test_frames_and_sound_are_those_of_the_file(bench: Bench, tmp_path: Path) -> None:
     frames, audio = read(bench, video(tmp_path), start=1.0, length=1.5)
     assert (frames.width, frames.height, frames.fps, frames.frame_total) == (48, 32, 16, 24)
@@ -60,16 +68,20 @@ def test_frames_and_sound_are_those_of_the_file(bench: Bench, tmp_path: Path) ->
 
 
 def test_what_the_hosts_video_leaves_out_is_left_out(bench: Bench, tmp_path: Path) -> None:
-    given = video(tmp_path)
-    cut = type("Cut", (), {
-        "get_stream_source": lambda _: given.file, "get_active_trim_window": lambda _: (1.0, 1.0),
-        "get_duration": lambda _: 1.0,
-    })()  # fmt: skip
+    cut = trimmed(video(tmp_path))
     for inputs, expected in (({}, range(16, 32)), ({"start": -0.5}, range(24, 32)),
                              ({"start": 0.25, "length": 9.0}, range(20, 32))):  # fmt: skip
         frames, audio = read(bench, cut, **inputs)
         assert numbers(collected(bench, frames).movedim(-1, 1)) == [*expected]
         assert audio["waveform"].shape[2] == len(expected) * RATE // 16
+
+
+@pytest.mark.parametrize(("start", "length"), [(1.0, 0.0), (1.5, 0.0), (1.5, 0.5), (3.0, 0.5)])
+def test_nothing_is_read_beyond_what_the_hosts_video_leaves_in(
+    bench: Bench, tmp_path: Path, start: float, length: float
+) -> None:
+    with pytest.raises(BadInput, match=f"1.00 s long, .* from {start:g} s on; choose an earlier"):
+        read(bench, trimmed(video(tmp_path)), start=start, length=length)
 
 
 def test_a_silent_video_has_no_audio(bench: Bench, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,14 +67,16 @@ def rollout_folder() -> Path:
 
 def saved_files(suffix: str) -> list[str]:
     """Files that end so, as `NAME [output]`, newest first: those right in the output and input
-    folders, and in all of their folder `longtake`.
+    folders, and in all of their folder `longtake`. What cannot be looked at, such as a link to a
+    file that is gone, is left out.
     """
     found: list[tuple[float, str]] = []
     for kind, folder in _shared_folders().items():
         below = [folder, *_folders_below(folder / "longtake")]
         for path in (path for place in below for path in place.glob(f"*{suffix}")):
             name = path.relative_to(folder).as_posix()
-            found.append((path.stat().st_mtime, f"{name} [{kind}]"))
+            with suppress(OSError):
+                found.append((path.stat().st_mtime, f"{name} [{kind}]"))
     return [name for _, name in sorted(found, reverse=True)]
 
 
