@@ -119,6 +119,12 @@ class HeadCache(AttendedCache):
         self._frames = torch.zeros(*self._lanes, 0, dtype=torch.long)  # held, by slot
         self._turns: Rotation | None = None  # of every position in the window
 
+    def laid_frames(self, layer: int) -> list[int]:
+        """The latent frame in each slot of a layer, -1 where its heads hold several."""
+        frames = self._frames[layer]  # (n, slots)
+        same = (frames == frames[:1]).all(0)
+        return frames[0].masked_fill(~same, -1).tolist()
+
     def clear(self) -> None:
         """Forget the history, and what it was worth."""
         super().clear()

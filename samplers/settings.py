@@ -225,6 +225,14 @@ class RolloutSettings:
             self._check_bank()
         if not self.cache.heads_differ:
             return
+        of_self = self.sparsity.of_self
+        buckets = of_self is not None and of_self.order not in TIME_ORDERS
+        if buckets and not self.cache.coded_singly:
+            raise BadInput(
+                f"sparse attention in the order of {of_self.order} sorts keys that all heads have "
+                "of the same latent frames; choose the order of time, or `most attended` for all "
+                "heads together in KV Cache Settings."
+            )
         if self.placement != ON_DEVICE or self.at_switch == "re-cache":
             raise BadInput(
                 "where every head keeps a history of its own, it stays on the device and cannot be "

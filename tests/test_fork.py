@@ -11,10 +11,14 @@ from typing import Any
 import pytest
 import torch
 
-from longtake.attention.cache_policy import WindowSink
+from longtake.attention.cache_policy import MostAttended, WindowSink
+from longtake.attention.packed_store import Packed
+from longtake.attention.quantize import INT8
+from longtake.attention.sparse_settings import SparseCross, SparseSelf, Sparsity
+from longtake.attention.temp_policy import ALIKE, TempCache
 from longtake.samplers.context_noise import ContextNoise
 from longtake.samplers.denoiser import local_denoiser
-from longtake.samplers.guidance import NOISE, cfg, vanilla
+from longtake.samplers.guidance import NOISE, SINK, cfg, vanilla
 from longtake.samplers.ladder import flow_ladder
 from longtake.samplers.multistep import UniPC2
 from longtake.samplers.prompts import TimedPrompt
@@ -31,7 +35,29 @@ from .tiny_model import TINY, embedding, random_dit, settings, timeline
 
 MODEL = local_denoiser(random_dit(), TINY)
 LADDER = flow_ladder(3, 3.0)
+FEW = SparseSelf(0.3, 0.0, (), 0.5, fewest_keys=0, recent_frames=1)
+BUCKETS = replace(FEW, order="k-means")
+LONG_HISTORIES: dict[str, dict[str, Any]] = {
+    "TempCache, what differs": {
+        "cache": TempCache(5, gives_way=ALIKE, sink_frames=1),
+        "guidance": vanilla(2.0, SINK),
+    },
+    "TempCache, merged, sparse": {
+        "cache": TempCache(5, 0.9, index="k-means"),
+        "sparsity": Sparsity(BUCKETS, SparseCross(prune=True)),
+    },
+    "sparse by buckets, int8": {
+        "cache": WindowSink(7, 1),
+        "storage": Packed(INT8, 3),
+        "sparsity": Sparsity(BUCKETS),
+    },
+    "sparse, each head its own": {
+        "cache": MostAttended(5, 1, per_head=True),
+        "sparsity": Sparsity(FEW),
+    },
+}
 KINDS: dict[str, dict[str, Any]] = {
+    **LONG_HISTORIES,
     "causal": {"cache": WindowSink(5, 1), "context_noise": ContextNoise(0.1)},
     "causal, stochastic": {"solver": ReNoise(), "guidance": vanilla(2.0, NOISE)},
     "pyramid, multistep": {"schedule": pyramid(LADDER), "solver": UniPC2(), "length": 7},

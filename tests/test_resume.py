@@ -30,7 +30,7 @@ from longtake.stream.journal import Journal
 from longtake.stream.rollout_stream import Rollout
 from longtake.stream.snapshots import ENDING
 
-from .test_fork import MODEL, assert_same_bits, changed
+from .test_fork import LONG_HISTORIES, MODEL, assert_same_bits, changed
 from .test_run import Words
 from .tiny_model import settings
 
@@ -61,6 +61,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "pyramid, multistep": {"schedule": pyramid(LADDER), "solver": UniPC2(), "cache": WINDOW},
     "rolling, multistep": {"schedule": rolling(LADDER, 2), "solver": DPMSolverPP2M()},
     "causal, re-cached at a switch": {"cache": WINDOW, "at_switch": "re-cache"},
+    **LONG_HISTORIES,
     "causal, flushed at a switch": {"cache": WINDOW, "at_switch": "flush"},
     "causal, a score": {"cache": WINDOW, "guidance": Guidance(pulls=(Pull(Recalling()),))},
     "rolling, a score": {

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from longtake.attention.cache_policy import FullHistory, WindowSink
+from longtake.attention.attended import HeadCache
+from longtake.attention.cache_policy import FullHistory, MostAttended, WindowSink
 from longtake.attention.packed_store import Packed
 from longtake.attention.quantize import INT4, INT8, Codec
 from longtake.attention.sparse_settings import SparseCross, SparseSelf, Sparsity
@@ -163,6 +164,21 @@ def test_the_first_steps_of_each_latent_frame_are_dense_whatever_the_noise(
         assert stats is not None
         later[share] = stats.density
     assert later[0.0] < later[0.25] < later[0.26] < later[1.0] == pytest.approx(1)
+
+
+def test_where_each_head_keeps_its_own_only_what_all_hold_has_a_frame() -> None:
+    """So the newest frame is not pinned where a head has another one in its place."""
+    s = chosen(cache=MostAttended(6, 1, per_head=True), sparsity=Sparsity(FEW_BLOCKS))
+    loop = Loop(s, local_denoiser(DIT, TINY))
+    [*loop.chunks()]
+    [cache] = loop.branches.histories.caches
+    assert isinstance(cache, HeadCache)
+    for layer in range(TINY.num_layers):
+        held = cache._frames[layer].T.tolist()
+        assert cache.laid_frames(layer) == [a if len({a, *b}) == 1 else -1 for a, *b in held]
+    assert cache.laid_frames(0)[0] == 0 and -1 in cache.laid_frames(0)
+    with pytest.raises(BadInput, match="the order of lsh sorts keys that all heads have"):
+        replace(s, sparsity=Sparsity(replace(FEW_BLOCKS, order="lsh")))
 
 
 def test_sparse_attention_is_part_of_what_names_a_chunk() -> None:
