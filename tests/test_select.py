@@ -22,12 +22,18 @@ def test_nothing_is_sparse_by_itself_where_it_was_never_measured(kind: str) -> N
     assert fewest_keys(0, torch.device(kind))[0] == 0
 
 
-@pytest.mark.parametrize("kind", [*MEASURED])
-def test_what_is_sparse_by_itself_is_faster_in_a_committed_result(kind: str) -> None:
-    path = ROOT / "benchmarks" / "results" / f"attention-layer-{kind}.json"
-    figures = json.loads(path.read_text(encoding="utf-8"))["figures"]
-    ratio = figures[f"dense / AnnSA 0.3, {MEASURED[kind]} keys"]
-    assert ratio["low"] > 1
+def test_what_is_sparse_by_itself_is_faster_in_a_committed_result() -> None:
+    """So far nowhere: the node's recommended density with its floor is not, at any length."""
+    for kind in ("cpu", *MEASURED):
+        path = ROOT / "benchmarks" / "results" / f"attention-layer-{kind}.json"
+        figures = json.loads(path.read_text(encoding="utf-8"))["figures"]
+        faster = [
+            int(name.removesuffix(" keys").split(", ")[-1].replace(",", ""))
+            for name, one in figures.items()
+            if name.startswith("dense / AnnSA 0.3, ") and one["low"] > 1
+        ]
+        assert all(least >= MEASURED.get(kind, 0) for least in faster)
+        assert kind not in MEASURED or MEASURED[kind] in faster
 
 
 def test_an_index_is_chosen_by_size_and_device_with_a_reason() -> None:
