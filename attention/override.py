@@ -26,14 +26,24 @@ LONGEST_PROMPT = 1024
 """Tokens; what has more keys than that is no prompt."""
 
 
+Call = tuple[int, int]
+"""A block of the model, and which of its attentions: a block attends to itself, then to the prompt,
+and blocks beside the main ones (VACE) have their numbers and come after them.
+"""
+
+
 class AttentionOverride:
-    """Takes the place of dense attention where `sparsity` says so; `previous` was there before."""
+    """Takes the place of dense attention where `sparsity` says so; `previous` was there before,
+    unless it was one of these, which this one replaces.
+    """
 
     def __init__(self, sparsity: Sparsity, previous: Attend | None = None) -> None:
-        self.sparsity, self.previous = sparsity, previous
+        ours = isinstance(previous, AttentionOverride)
+        self.sparsity, self.previous = sparsity, previous.previous if ours else previous
         self.stats = SparseStats()
+        self._call: Call = (-1, 0)
         self._level = 0.0
-        self._dense_heads: dict[int, list[int]] = {}
+        self._dense_heads: dict[Call, list[int]] = {}
 
     def __call__(self, dense: Attend, *given: Any, **options: Any) -> Tensor:
         """What `dense` would be called with; its result, or close to it."""
@@ -58,23 +68,36 @@ class AttentionOverride:
         **_: Any,
     ) -> Tensor | None:
         """Sparse attention, or None where it is not for us."""
-        if mask is not None or skip_reshape or skip_output_reshape or not transformer_options:
+        if not transformer_options:
+            return None
+        self._note(transformer_options)
+        if mask is not None or skip_reshape or skip_output_reshape:
             return None
         parts = [x.unflatten(-1, (heads, -1)) for x in (q, k, v)]
         of_self, of_prompt = self.sparsity.of_self, self.sparsity.of_prompt
+        # A prompt may be as long as the picture has tokens: then the order of calls tells them.
+        of_itself = q.shape[1] == k.shape[1] and self._call[1] % 2 == 0
         made = None
-        if q.shape[1] == k.shape[1] and of_self is not None:
+        if of_itself and of_self is not None:
             made = self._self(of_self, parts, transformer_options)
-        elif q.shape[1] != k.shape[1] <= LONGEST_PROMPT and of_prompt is not None:
+        elif not of_itself and k.shape[1] <= LONGEST_PROMPT and of_prompt is not None:
             made = merged_attention(parts[0], merged_padding(parts[1], parts[2]))
         return None if made is None else made.flatten(2)
+
+    def _note(self, options: Mapping[str, Any]) -> None:
+        """Which attention of the model this is, and whether another run has begun."""
+        block, level = int(options.get("block_index", -1)), _level(options)
+        if level > self._level:  # noise grew
+            self._dense_heads.clear()
+        same = block == self._call[0] and level == self._level
+        self._call, self._level = (block, self._call[1] + 1 if same else 0), level
 
     def _self(
         self, chosen: SparseSelf, parts: list[Tensor], options: Mapping[str, Any]
     ) -> Tensor | None:
         """Block-sparse attention of (b, s, n, d), or None where it is to be dense."""
         q, k, v = (x.transpose(1, 2).contiguous() for x in parts)
-        tokens, layer, level = q.shape[2], int(options.get("block_index", -1)), _level(options)
+        tokens, layer = q.shape[2], self._call[0]
         least, _ = fewest_keys(chosen.fewest_keys, q.device)
         done = _progress(options)
         early = done is None or done < chosen.dense_share - ROUNDING
@@ -82,26 +105,21 @@ class AttentionOverride:
             return None
         laid = Laid(q, k, v, None, tokens, ((slice(0, tokens), 0),), [-1], tokens)
         read = tokens_read(layout_of(laid, 0, 0, None), laid, slice(0, tokens), 0, chosen.density)
-        dense = self._poor_heads(layer, level, chosen.recall_floor, laid, read)
+        dense = self._poor_heads(chosen.recall_floor, laid, read)
         sparse = q.shape[1] - len(dense)
         computed = len(dense) * tokens + sparse * min(read.shape[3], tokens)
         pairs = float(q.shape[0] * tokens)
         self.stats.add_pairs(pairs * computed, pairs * q.shape[1] * tokens)
         return attend_mixed(laid, [read], dense, chosen.kernel).transpose(1, 2) if sparse else None
 
-    def _poor_heads(
-        self, layer: int, level: float, floor: float, laid: Laid, read: Tensor
-    ) -> list[int]:
+    def _poor_heads(self, floor: float, laid: Laid, read: Tensor) -> list[int]:
         """The heads that are dense throughout a run, found in its first sparse step."""
-        if level > self._level:  # noise grew: another run
-            self._dense_heads.clear()
-        self._level = level
-        if layer not in self._dense_heads:
+        if self._call not in self._dense_heads:
             recall = sampled_recall(laid, read).amin(0)
             poor = (recall < floor).nonzero().flatten().tolist()
             self.stats.add_recall(recall.tolist(), len(poor))
-            self._dense_heads[layer] = poor
-        return self._dense_heads[layer]
+            self._dense_heads[self._call] = poor
+        return self._dense_heads[self._call]
 
 
 def _level(options: Mapping[str, Any]) -> float:

@@ -8,20 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-import torch.nn.functional as F
 from safetensors.torch import save_file
-from torch import Tensor
 
-from longtake.attention.override import AttentionOverride
 from longtake.attention.packed_store import Packed
 from longtake.attention.quantize import INT4
-from longtake.attention.sparse_settings import SparseCross, SparseSelf, Sparsity
+from longtake.attention.sparse_settings import SparseSelf
 from longtake.attention.temp_policy import ALIKE, ATTENDED, TempCache
 from longtake.errors import BadInput
 from longtake.headless.events import FileSaved
 from longtake.tests.node_bench import CONFIG, Bench
-from longtake.tests.tiny_model import randn, random_dit
+from longtake.tests.tiny_model import random_dit
 
 
 def made(bench: Bench, kept: dict[str, Any] | None = None, **inputs: Any) -> Any:
@@ -218,71 +214,3 @@ def test_a_kernel_is_chosen_by_name_and_refused_where_it_cannot_be_used(bench: B
     model, _, _ = bench.run("LongtakeLoadDemoModel")
     with pytest.raises(BadInput, match="the kernel triton .* choose `auto`"):
         bench.run("LongtakeSparseAttention", model=model, kernel="triton")
-
-
-# The override, called as the host calls it: (dense, q, k, v, heads, transformer_options=...)
-
-HEADS, WIDTH = 2, 24
-
-
-def dense(q: Tensor, k: Tensor, v: Tensor, heads: int, **_: Any) -> Tensor:
-    """The host's attention, (b, s, n d)."""
-    q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
-    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-
-
-def qkv(queries: int, keys: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Seeded (1, s, n d)."""
-    return tuple(randn(1, n, WIDTH, seed=i) for i, n in enumerate((queries, keys, keys)))  # type: ignore[return-value]
-
-
-def options(level: float, layer: int = 3) -> dict[str, Any]:
-    """What the host passes along in a step of a run of three."""
-    of_run = torch.tensor([1.0, 0.8, 0.5, 0.0])
-    return {"sigmas": torch.tensor([level]), "sample_sigmas": of_run, "block_index": layer}
-
-
-EVERY = Sparsity(SparseSelf(1.0, 0.3, (0,), 0.0, fewest_keys=0), SparseCross())
-FEW = Sparsity(SparseSelf(0.2, 0.3, (0,), 0.0, fewest_keys=0))
-
-
-def test_reading_every_block_is_the_hosts_attention() -> None:
-    found = AttentionOverride(EVERY)(dense, *qkv(200, 200), HEADS, transformer_options=options(0.5))
-    torch.testing.assert_close(found, dense(*qkv(200, 200), HEADS), rtol=1e-4, atol=1e-5)
-
-
-def test_early_steps_dense_layers_and_masks_are_left_to_what_was_there_before() -> None:
-    calls = []
-
-    def before(func: Any, *given: Any, **named: Any) -> Tensor:
-        calls.append(named["transformer_options"]["block_index"])
-        return func(*given, **named)
-
-    override = AttentionOverride(FEW, before)
-    expected = dense(*qkv(200, 200), HEADS)
-    for sigma, layer in ((1.0, 3), (0.5, 0)):
-        found = override(dense, *qkv(200, 200), HEADS, transformer_options=options(sigma, layer))
-        assert torch.equal(found, expected)
-    mask = torch.ones(200, 200, dtype=torch.bool)
-    override(dense, *qkv(200, 200), HEADS, mask=mask, transformer_options=options(0.5))
-    override(dense, *qkv(200, 30), HEADS, transformer_options=options(0.5))  # no AnnCA asked for
-    assert calls == [3, 0, 3, 3]
-    found = override(dense, *qkv(200, 200), HEADS, transformer_options=options(0.5))
-    assert len(calls) == 4 and not torch.allclose(found, expected, atol=1e-3)
-    assert override.stats.density == pytest.approx(32 / 200, abs=0.01)
-
-
-def test_padding_of_the_hosts_prompts_is_merged_exactly() -> None:
-    q, k, v = qkv(50, 40)
-    k[:, 9:], v[:, 9:] = k[:, -1:], v[:, -1:]
-    found = AttentionOverride(EVERY)(dense, q, k, v, HEADS, transformer_options=options(1.0))
-    torch.testing.assert_close(found, dense(q, k, v, HEADS))
-
-
-def test_poor_heads_are_dense_for_a_run_and_judged_again_in_the_next() -> None:
-    strict = Sparsity(SparseSelf(0.2, 0.0, (), 1.0, fewest_keys=0))
-    override, expected = AttentionOverride(strict), dense(*qkv(200, 200), HEADS)
-    for level, fallbacks in ((0.9, 2), (0.5, 2), (0.9, 4)):
-        found = override(dense, *qkv(200, 200), HEADS, transformer_options=options(level))
-        assert torch.equal(found, expected)
-        assert override.stats.dense_fallbacks == fallbacks

@@ -1,0 +1,114 @@
+"""The override, called as the host calls it: (dense, q, k, v, heads, transformer_options=...)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from longtake.attention.override import AttentionOverride
+from longtake.attention.sparse_settings import SparseCross, SparseSelf, Sparsity
+from longtake.tests.tiny_model import randn
+
+HEADS, WIDTH = 2, 24
+
+
+def dense(q: Tensor, k: Tensor, v: Tensor, heads: int, **_: Any) -> Tensor:
+    """The host's attention, (b, s, n d)."""
+    q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+
+
+def qkv(queries: int, keys: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Seeded (1, s, n d)."""
+    return tuple(randn(1, n, WIDTH, seed=i) for i, n in enumerate((queries, keys, keys)))  # type: ignore[return-value]
+
+
+def options(level: float, layer: int = 3) -> dict[str, Any]:
+    """What the host passes along in a step of a run of three."""
+    of_run = torch.tensor([1.0, 0.8, 0.5, 0.0])
+    return {"sigmas": torch.tensor([level]), "sample_sigmas": of_run, "block_index": layer}
+
+
+EVERY = Sparsity(SparseSelf(1.0, 0.3, (0,), 0.0, fewest_keys=0), SparseCross())
+FEW = Sparsity(SparseSelf(0.2, 0.3, (0,), 0.0, fewest_keys=0))
+
+
+def test_reading_every_block_is_the_hosts_attention() -> None:
+    found = AttentionOverride(EVERY)(dense, *qkv(200, 200), HEADS, transformer_options=options(0.5))
+    torch.testing.assert_close(found, dense(*qkv(200, 200), HEADS), rtol=1e-4, atol=1e-5)
+
+
+def test_early_steps_dense_layers_and_masks_are_left_to_what_was_there_before() -> None:
+    calls = []
+
+    def before(func: Any, *given: Any, **named: Any) -> Tensor:
+        calls.append(named["transformer_options"]["block_index"])
+        return func(*given, **named)
+
+    override = AttentionOverride(FEW, before)
+    expected = dense(*qkv(200, 200), HEADS)
+    for sigma, layer in ((1.0, 3), (0.5, 0)):
+        found = override(dense, *qkv(200, 200), HEADS, transformer_options=options(sigma, layer))
+        assert torch.equal(found, expected)
+    mask = torch.ones(200, 200, dtype=torch.bool)
+    override(dense, *qkv(200, 200), HEADS, mask=mask, transformer_options=options(0.5))
+    override(dense, *qkv(200, 30), HEADS, transformer_options=options(0.5))  # no AnnCA asked for
+    assert calls == [3, 0, 3, 3]
+    found = override(dense, *qkv(200, 200), HEADS, transformer_options=options(0.5))
+    assert len(calls) == 4 and not torch.allclose(found, expected, atol=1e-3)
+    assert override.stats.density == pytest.approx(32 / 200, abs=0.01)
+
+
+def test_padding_of_the_hosts_prompts_is_merged_exactly() -> None:
+    q, k, v = qkv(50, 40)
+    k[:, 9:], v[:, 9:] = k[:, -1:], v[:, -1:]
+    found = AttentionOverride(EVERY)(dense, q, k, v, HEADS, transformer_options=options(1.0))
+    torch.testing.assert_close(found, dense(q, k, v, HEADS))
+
+
+def test_poor_heads_are_dense_for_a_run_and_judged_again_in_the_next() -> None:
+    strict = Sparsity(SparseSelf(0.2, 0.0, (), 1.0, fewest_keys=0))
+    override, expected = AttentionOverride(strict), dense(*qkv(200, 200), HEADS)
+    for level, fallbacks in ((0.9, 2), (0.5, 2), (0.9, 4)):
+        found = override(dense, *qkv(200, 200), HEADS, transformer_options=options(level))
+        assert torch.equal(found, expected)
+        assert override.stats.dense_fallbacks == fallbacks
+
+
+def test_a_prompt_as_long_as_the_picture_is_told_by_the_order_of_a_blocks_attentions() -> None:
+    """Wan's prompts are padded to 512 tokens, and so many has a small picture."""
+    override, both = AttentionOverride(FEW), qkv(200, 200)
+    expected = dense(*both, HEADS)
+    for level in (0.8, 0.5):
+        for layer in (3, 4):
+            of_itself = override(dense, *both, HEADS, transformer_options=options(level, layer))
+            assert not torch.allclose(of_itself, expected, atol=1e-3)
+            to_prompt = override(dense, *both, HEADS, transformer_options=options(level, layer))
+            assert torch.equal(to_prompt, expected)
+    assert override.stats.density == pytest.approx(32 / 200, abs=0.01)  # the prompt's do not count
+
+
+def test_blocks_beside_the_main_ones_have_fallbacks_of_their_own() -> None:
+    """VACE's have the numbers of those they stand beside."""
+    override = AttentionOverride(Sparsity(SparseSelf(0.2, 0.0, (), 1.0, fewest_keys=0)))
+    for count in (2, 2, 4):
+        override(dense, *qkv(200, 200), HEADS, transformer_options=options(0.5))
+        assert override.stats.dense_fallbacks == count
+
+
+def test_of_two_in_a_row_the_second_is_in_force_over_what_was_there_before() -> None:
+    calls = []
+
+    def before(func: Any, *given: Any, **named: Any) -> Tensor:
+        calls.append(1)
+        return func(*given, **named)
+
+    first = AttentionOverride(FEW, before)
+    off = AttentionOverride(Sparsity(), first)
+    found = off(dense, *qkv(200, 200), HEADS, transformer_options=options(0.5))
+    assert torch.equal(found, dense(*qkv(200, 200), HEADS)) and calls == [1]
+    assert first.stats.density is None
