@@ -36,7 +36,8 @@ def velocity(tree: Any, override: Any, sigma: float = 0.4) -> Tensor:
     x = torch.randn(1, 16, 6, 16, 32, generator=seeded)
     context = torch.zeros(1, 24, 16)
     context[:, :7] = torch.randn(1, 7, 16, generator=seeded)
-    options: dict[str, Any] = {"sigmas": torch.tensor([sigma])}
+    of_run = torch.tensor([0.9, 0.4, 0.0])  # as the host's samplers pass it along
+    options: dict[str, Any] = {"sigmas": torch.tensor([sigma]), "sample_sigmas": of_run}
     if override is not None:
         options["optimized_attention_override"] = override
     t = torch.tensor([1000 * sigma])
@@ -100,4 +101,4 @@ def test_the_node_gives_a_clone_whose_override_the_hosts_sampler_calls(core: Any
         m.model_options["transformer_options"]["optimized_attention_override"]
         for m in (twin, again)
     ]
-    assert hooks[1].previous is hooks[0]
+    assert hooks[1] is not hooks[0] and hooks[1].previous is None
