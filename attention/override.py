@@ -38,8 +38,9 @@ class AttentionOverride:
     """
 
     def __init__(self, sparsity: Sparsity, previous: Attend | None = None) -> None:
-        ours = isinstance(previous, AttentionOverride)
-        self.sparsity, self.previous = sparsity, previous.previous if ours else previous
+        if isinstance(previous, AttentionOverride):
+            previous = previous.previous
+        self.sparsity, self.previous = sparsity, previous
         self.stats = SparseStats()
         self._call: Call = (-1, 0)
         self._level = 0.0

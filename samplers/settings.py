@@ -226,8 +226,8 @@ class RolloutSettings:
         if not self.cache.heads_differ:
             return
         of_self = self.sparsity.of_self
-        buckets = of_self is not None and of_self.order not in TIME_ORDERS
-        if buckets and not self.cache.coded_singly:
+        whole_frames = not self.cache.coded_singly
+        if whole_frames and of_self is not None and of_self.order not in TIME_ORDERS:
             raise BadInput(
                 f"sparse attention in the order of {of_self.order} sorts keys that all heads have "
                 "of the same latent frames; choose the order of time, or `most attended` for all "
