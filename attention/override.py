@@ -38,9 +38,10 @@ class AttentionOverride:
     """
 
     def __init__(self, sparsity: Sparsity, previous: Attend | None = None) -> None:
-        if isinstance(previous, AttentionOverride):
-            previous = previous.previous
-        self.sparsity, self.previous = sparsity, previous
+        self.sparsity = sparsity
+        self.previous: Attend | None = (
+            previous.previous if isinstance(previous, AttentionOverride) else previous
+        )
         self.stats = SparseStats()
         self._call: Call = (-1, 0)
         self._level = 0.0
