@@ -10,13 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longtake.attention.ann.nearest import Exact
+from longtake.attention.cache_policy import FullHistory
+from longtake.attention.kv_cache import KVCache
+from longtake.attention.kv_view import PartOfHistory
 from longtake.attention.rope import rotate, rotation
 from longtake.attention.temp_cache import MergedCache
-from longtake.attention.temp_policy import ALIKE, TempCache
+from longtake.attention.temp_policy import ALIKE, GIVES_WAY, TempCache
 from longtake.tests.laws import examples
 from longtake.tests.test_temp_cache import (
     DIM,
     HEADS,
+    NEVER,
     SHAPE,
     TOKENS,
     chunk_kv,
@@ -102,3 +106,17 @@ def test_active_frames_stand_right_behind_a_history_that_has_lost_most_of_its_fr
     for layer in range(SHAPE.layers):
         found, expected = (cache.attention(2)(layer, *queries()) for cache in (long, short))
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("gives_way", GIVES_WAY)
+def test_the_sink_is_cut_out_of_it_as_out_of_a_full_history(gives_way: str) -> None:
+    """Of which frames between the sink and the newest have left."""
+    policy = TempCache(5, NEVER, sink_frames=2, gives_way=gives_way)
+    full, cut = KVCache(SHAPE, FullHistory(), 9), []
+    for frame in range(0, 9, 3):
+        full.commit(chunk_kv(range(frame, frame + 3)))
+    for cache in (filled(policy, 9, chunk=3), full):
+        active = [len(cache.held), len(cache.held) + 1]
+        view = PartOfHistory(cache, (2, 2), slice(None), (0, 1), active)
+        cut.append(view(1, *queries()))
+    torch.testing.assert_close(*cut, rtol=1e-5, atol=1e-6)

@@ -19,10 +19,9 @@ from longtake.attention.ann.nearest import Exact, Index
 from longtake.attention.cache_policy import FullHistory
 from longtake.attention.cache_shape import CacheShape
 from longtake.attention.kv_cache import KVCache
-from longtake.attention.kv_view import PartOfHistory
 from longtake.attention.rope import rotate, rotation
 from longtake.attention.temp_cache import MergedCache, planned_bytes
-from longtake.attention.temp_policy import GIVES_WAY, TempCache
+from longtake.attention.temp_policy import TempCache
 from longtake.tests.laws import examples
 from longtake.tests.tiny_model import randn
 
@@ -86,20 +85,6 @@ def test_without_merging_it_is_dense_attention_bit_for_bit(
     for layer in range(SHAPE.layers):
         out = (cache.attention(2, visible)(layer, *queries()) for cache in (merged, dense))
         assert torch.equal(*out)
-
-
-@pytest.mark.parametrize("gives_way", GIVES_WAY)
-def test_the_sink_is_cut_out_of_it_as_out_of_a_full_history(gives_way: str) -> None:
-    """Of which frames between the sink and the newest have left."""
-    policy = TempCache(5, NEVER, sink_frames=2, gives_way=gives_way)
-    cut = []
-    for cache in (filled(policy, 9, chunk=3), KVCache(SHAPE, FullHistory(), 9)):
-        if isinstance(cache, KVCache):
-            fill(cache, 0, 9, 10**6, 3)
-        active = [len(cache.held), len(cache.held) + 1]
-        view = PartOfHistory(cache, (2, 2), slice(None), (0, 1), active)
-        cut.append(view(1, *queries()))
-    torch.testing.assert_close(*cut, rtol=1e-5, atol=1e-6)
 
 
 def test_identical_keys_merged_are_dense_attention_exactly() -> None:
