@@ -82,7 +82,7 @@ def first_and_last_picture() -> Example:
     api["4"]["inputs"] |= {"schedule": "full sequence", "steps": 16}
     api["5"]["inputs"]["known_frames"] = ["22", 0]
     lower = {str(int(one) + 6): (x, y + 520, w, h) for one, (x, y, w, h) in PICTURE.items()}
-    known = {"21": (2240, 1100, 300, 230), "22": (2240, 1620, 300, 230)}
+    known = {"21": (2240, 1340, 300, 230), "22": (2240, 1860, 300, 230)}
     groups = [_group("Any Load Image can stand here", *PICTURE["13"]),
               _group("And here", *lower["19"])]  # fmt: skip
     return Example(api, {**PLACES, **PICTURE, **lower, **known}, groups)
@@ -97,7 +97,7 @@ def video_to_stream() -> Example:
     )  # fmt: skip
     api["5"]["inputs"]["known_frames"] = ["15", 0]
     api["8"]["inputs"]["audio"] = ["14", 1]
-    places = {**PLACES, **BELOW, **FILE, "15": (1980, 1100, 300, 200)}
+    places = {**PLACES, **BELOW, **FILE, "15": (1980, 1340, 300, 200)}
     groups = [_group(ANY_VIDEO, *FILE["12"]), _group("How much is redrawn", *places["15"])]
     return Example(api, places, groups)
 
@@ -119,7 +119,7 @@ def continue_video() -> Example:
     api["5"]["inputs"]["known_frames"] = ["16", 0]
     api["8"]["inputs"]["audio"] = ["14", 1]
     places = {
-        **PLACES, **BELOW, **FILE, "15": (1600, 1420, 300, 230), "16": (1980, 1420, 260, 80),
+        **PLACES, **BELOW, **FILE, "15": (1600, 1660, 300, 230), "16": (1980, 1660, 260, 80),
         "17": (1220, 180, 300, 130), "7": (1600, 0, 420, 460), "8": (2080, 0, 300, 220),
     }  # fmt: skip
     return Example(api, places, [_group(ANY_VIDEO, *FILE["12"])])
@@ -195,17 +195,17 @@ PLACES: dict[str, Place] = {
 }
 
 BELOW: dict[str, Place] = {
-    "9": (480, 1100, 320, 320),
-    "10": (0, 1100, 420, 180),
-    "11": (880, 1100, 260, 80),
+    "9": (480, 1340, 320, 320),
+    "10": (0, 1340, 420, 180),
+    "11": (880, 1340, 260, 80),
 }
 PICTURE: dict[str, Place] = {
     **BELOW,
-    "12": (1220, 1100, 260, 80),
-    "13": (1540, 1100, 280, 110),
-    "14": (1880, 1100, 300, 130),
+    "12": (1220, 1340, 260, 80),
+    "13": (1540, 1340, 280, 110),
+    "14": (1880, 1340, 300, 130),
 }
-FILE: dict[str, Place] = {"12": (1220, 1100, 280, 110), "14": (1600, 1100, 300, 230)}
+FILE: dict[str, Place] = {"12": (1220, 1340, 280, 110), "14": (1600, 1340, 300, 230)}
 ANY_VIDEO = "Any Load Video can stand here"
 
 
