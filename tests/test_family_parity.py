@@ -71,5 +71,5 @@ def test_skyreels_with_its_fps_embedding(
     opened = open_checkpoint(tmp_path)
     assert opened.found.family.key == "skyreels-df-fps" and not opened.found.unused
     whole = type(opened).state
-    monkeypatch.setattr(type(opened), "state", lambda self: whole(self, fps))
+    monkeypatch.setattr(type(opened), "state", lambda self: whole(self.at_rate(fps)))
     torch.testing.assert_close(velocity(tmp_path, x, t, context), expected, rtol=0, atol=1e-4)

@@ -60,7 +60,7 @@ def test_sparse_attention_takes_the_kernel_of_its_settings(monkeypatch: pytest.M
     q, k, v = parts(64, 400)
     laid = Laid(q, k, v, None, 336, ((slice(0, 64), 64),), range(21), 16)
     sparse = SparseHistory(settings, SparseStats(), sink_frames=0, fewest_keys=0)
-    sparse.over(_LaidOut(laid), 0.9)(1, q, k, v)
+    sparse.over(_LaidOut(laid), [0.9] * 4)(1, q, k, v)
     assert asked == [(choice.TRITON, CPU)]
 
 
