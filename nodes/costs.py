@@ -25,11 +25,8 @@ def cost_line(settings: RolloutSettings, model: Denoiser) -> str:
     saved = _saving(settings, model)
     if made == plain:
         return f"{memory}{saved}."
-    more = gigabytes(made.kv_bytes - plain.kv_bytes)
-    return (
-        f"{memory}, {more} of it for guidance{saved}; {made.evaluations} model evaluations a chunk "
-        f"instead of {plain.evaluations}."
-    )
+    more, times = _more(made, plain)
+    return f"{memory}, {more} of it for guidance{saved}; {times}."
 
 
 def guidance_line(settings: RolloutSettings, model: Denoiser) -> str:
@@ -38,11 +35,8 @@ def guidance_line(settings: RolloutSettings, model: Denoiser) -> str:
     said = evaluated(settings.at(0).guidance)
     if made == plain:
         return f"{said} In this shot as much as without guidance."
-    more = gigabytes(made.kv_bytes - plain.kv_bytes)
-    return (
-        f"{said} In this shot {made.evaluations} a chunk instead of {plain.evaluations}, with "
-        f"those that fill the KV cache, and {more} more of it."
-    )
+    more, times = _more(made, plain)
+    return f"{said} In this shot {times}, with those that fill the KV cache, and {more} more of it."
 
 
 def choice_line(asked: CacheSettings, settings: RolloutSettings) -> str:
@@ -80,6 +74,12 @@ def _beside_plain(settings: RolloutSettings, model: Denoiser) -> tuple[Cost, Cos
     both = settings, without_guidance(settings)
     made, plain = (cost(one, model.config, model.dtype) for one in both)
     return made, plain
+
+
+def _more(made: Cost, plain: Cost) -> tuple[str, str]:
+    """What it takes more than the prompt alone: of the KV cache, and of evaluations."""
+    times = f"{made.evaluations} model evaluations a chunk instead of {plain.evaluations}"
+    return gigabytes(made.kv_bytes - plain.kv_bytes), times
 
 
 def gigabytes(count: int) -> str:

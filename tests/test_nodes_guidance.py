@@ -192,7 +192,7 @@ def test_the_sampler_says_the_cost_under_the_last_guidance_node(
     told = dict(said)[HISTORY]
     assert (
         told.startswith("4 model evaluations a step: ")
-        and "In this shot 6 a chunk instead of 2," in told
+        and "In this shot 6 model evaluations a chunk instead of 2," in told
     )
     assert "From the model" not in told
     config, dtype = made.model.config, made.model.dtype

@@ -151,7 +151,9 @@ def test_what_guidance_costs_stands_in_its_node_once_the_sampler_knows(client: C
     step = {"do": "textOf", "api": workflow, "node": "9", "has": "In this shot"}
     [text] = drive(client.url, [step])
     assert text.startswith("4 model evaluations a step: ")
-    assert "In this shot 19 a chunk instead of 5," in text  # pure noise is committed once
+    assert (
+        "In this shot 19 model evaluations a chunk instead of 5," in text
+    )  # pure noise is committed once
     assert text.endswith("text_scale 2.5, none_as pure noise.")
 
 
