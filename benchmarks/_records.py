@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
 
 import numpy as np
@@ -63,14 +64,14 @@ class Records:
         """Measure `jobs` in processes of one thread and keep each; whether there was time for all
         before `until` (of time.monotonic).
         """
+        todo, running = deque(jobs), dict[Future[Measured], Job]()
         with ProcessPoolExecutor(workers, None, torch.set_num_threads, (1,)) as pool:
-            for at in range(0, len(jobs), workers):
-                if time.monotonic() > until:
-                    return False
-                some = jobs[at : at + workers]
-                for job, made in zip(some, pool.map(measure, some), strict=True):
-                    self.add(job, made)
-        return True
+            while running or (todo and time.monotonic() < until):
+                while todo and len(running) < workers and time.monotonic() < until:
+                    running[pool.submit(measure, todo[0])] = todo.popleft()
+                for one in wait(running, return_when=FIRST_COMPLETED).done:
+                    self.add(running.pop(one), one.result())
+        return not todo
 
     def _open(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
