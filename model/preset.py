@@ -28,6 +28,8 @@ class Preset:
     `rolling_chunks` are denoised together at rising noise (0: one after another). `rebuilt`: the
     window is committed anew, as if nothing had been before it, before each chunk. `noisy_history`:
     trained with pasts at any noise level (Diffusion Forcing), so that pure noise is no past to it.
+    `history_scale` is where guidance away from no history begins; 1.5 is published (Song et al.,
+    arXiv 2502.06764, Kinetics).
     """
 
     chunk_frames: int
@@ -53,13 +55,14 @@ class Preset:
     rebuilt: bool = False
     first_steps: int = 0
     noisy_history: bool = False
+    history_scale: float = 1.5
     note: str = ""
 
 
 DEMO = Preset(
     chunk_frames=3, steps=4, shift=2.0, guidance_scale=2.5,
     window_frames=21, sink_frames=0, context_noise=0.0, text_len=24, fps=16.0, width=96, height=64,
-    first_leaves=True, first_steps=8, noisy_history=True,
+    first_leaves=True, first_steps=8, noisy_history=True, history_scale=1.2,
 )  # fmt: skip
 
 

@@ -15,15 +15,18 @@ TEMPORAL, TEMPORAL_NONE = "temporal", "temporal and none"
 FRACTIONAL, THREE = "fractional", "three branches"
 NOISE, SINK, NOTHING = "pure noise", "sink", "nothing"
 NONE = {NOISE: g.NOISE, SINK: g.SINK, NOTHING: g.DROP}
-MAGI_TEXT = 7.5  # SandAI-org/MAGI-1 inference/model/dit/dit_model.py
+MAGI_TEXT, USUAL_SCALE = 7.5, 1.5  # SandAI-org/MAGI-1 inference/model/dit/dit_model.py
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Own:
-    """What `from model` stands for: the model's strength of the prompt, and what no history is."""
+    """What `from model` stands for: how strong the model's history and prompt are, and what no
+    history is.
+    """
 
+    scale: float
     text_scale: float
     none_as: str
 
@@ -31,7 +34,8 @@ class Own:
     def of(cls, preset: Preset, *, sink: bool) -> Own:
         """That of a model with that preset; `sink` says whether its KV cache has one."""
         without = SINK if sink else NOTHING
-        return cls(preset.guidance_scale, NOISE if preset.noisy_history else without)
+        none_as = NOISE if preset.noisy_history else without
+        return cls(preset.history_scale, preset.guidance_scale, none_as)
 
 
 class Step(Protocol):
@@ -46,12 +50,13 @@ class Step(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AskedHistory:
-    """What History Guidance asks for; a `text_scale` or `none_as` of None is the model's, but for
-    the three branches, which are MAGI-1's.
+    """What History Guidance asks for; a `scale`, `text_scale` or `none_as` of None is the model's,
+    but for the three branches, which are MAGI-1's, and for the scale of sums that push away from
+    more than no history, which begins at the usual 1.5.
     """
 
     preset: str
-    scale: float = 1.5
+    scale: float | None = None
     text_scale: float | None = None
     level: float = 0.75
     short_frames: int = 4
@@ -63,7 +68,8 @@ class AskedHistory:
     def after(self, before: g.Guidance | None, own: Own) -> g.Guidance:
         """The preset, added to what came before or to text guidance of its own."""
         text = _or(self.text_scale, MAGI_TEXT if self.preset == THREE else own.text_scale)
-        made = self._sum(text, NONE[self.none_as or self._usual_none(own)])
+        scale = _or(self.scale, own.scale if self._overshoots else USUAL_SCALE)
+        made = self._sum(scale, text, NONE[self.none_as or self._usual_none(own)])
         if before is not None:
             made = g.extended(before, made)
         elif self.preset not in (TEXT, JOINT, THREE):
@@ -73,6 +79,8 @@ class AskedHistory:
     def left_open(self, *, first: bool) -> tuple[str, ...]:
         """As in `Step`."""
         found = []
+        if self.scale is None and self._overshoots:
+            found.append("scale")
         if self.text_scale is None and (self.preset == TEXT or first and self._adds_text):
             found.append("text_scale")
         if self.none_as is None and self.preset not in (TEXT, TEMPORAL, THREE):
@@ -83,21 +91,26 @@ class AskedHistory:
     def _adds_text(self) -> bool:
         return self.preset not in (JOINT, THREE)
 
+    @property
+    def _overshoots(self) -> bool:
+        """Whether its scale pushes away from no history alone."""
+        return self.preset in (VANILLA, TEMPORAL_NONE)
+
     def _usual_none(self, own: Own) -> str:
         return NOTHING if self.preset == THREE else own.none_as
 
-    def _sum(self, text: float, none: g.View) -> g.Guidance:
+    def _sum(self, scale: float, text: float, none: g.View) -> g.Guidance:
         """The preset's own sum; text guidance only where it is a term of it."""
         short = g.last(self.short_frames, exact=self.exact)
         none = replace(none, exact=self.exact) if none == g.SINK else none
         made: dict[str, Callable[[], g.Guidance]] = {
             TEXT: lambda: g.cfg(text),
-            VANILLA: lambda: g.vanilla(self.scale, none),
-            JOINT: lambda: g.vanilla(self.scale, none, drop_prompt=True),
+            VANILLA: lambda: g.vanilla(scale, none),
+            JOINT: lambda: g.vanilla(scale, none, drop_prompt=True),
             TEMPORAL: lambda: g.temporal(self.short_share, short),
-            TEMPORAL_NONE: lambda: g.temporal(self.short_share, short, scale=self.scale, none=none),
-            FRACTIONAL: lambda: g.fractional(self.scale, self.level, none),
-            THREE: lambda: g.magi(self.scale, text, none),
+            TEMPORAL_NONE: lambda: g.temporal(self.short_share, short, scale=scale, none=none),
+            FRACTIONAL: lambda: g.fractional(scale, self.level, none),
+            THREE: lambda: g.magi(scale, text, none),
         }
         return made[self.preset]()
 
@@ -200,7 +213,8 @@ class AskedGuidance:
     def told(self) -> str:
         """The branches and what they cost a step, as far as that is known without a model."""
         if self.left_open:
-            names = " and ".join(self.left_open)
+            *others, last = self.left_open
+            names = f"{', '.join(others)} and {last}" if others else last
             verb = "is" if len(self.left_open) == 1 else "are"
             return f"{names} {verb} from the model: the sampler says the value and the cost."
         return evaluated(self.for_model(DEMO, sink=True))

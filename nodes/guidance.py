@@ -61,7 +61,7 @@ class HistoryGuidance(io.ComfyNode):
         """The preset, added to what came before or to text guidance of its own."""
         step = AskedHistory(
             preset,
-            scale,
+            None if scale < 0 else scale,
             None if text_scale < 0 else text_scale,
             level,
             short_frames,
@@ -81,19 +81,20 @@ def _scales() -> list[io.Input]:
             "preset",
             options=[TEXT, VANILLA, JOINT, TEMPORAL, TEMPORAL_NONE, FRACTIONAL, THREE],
             default=TEMPORAL,
-            tooltip="`text only` is CFG. `vanilla` pushes away from no history: steadier, and "
-            "above 2 nearly still; `with text` pushes away from no prompt too, at no more cost. "
-            "`temporal` averages long and short history and cannot overshoot; `and none` also "
-            "pushes away from none. `fractional` pushes away from none towards noisy history: "
-            "keeps motion. `three` branches is MAGI-1's sum.",
+            tooltip="`text only` is CFG. `vanilla` pushes away from no history: steadier, but "
+            "errors of the past grow, at 2 and more until pictures break; `with text` pushes away "
+            "from no prompt too, at no more cost. `temporal` averages long and short history and "
+            "cannot overshoot; `and none` also pushes away from none. `fractional` pushes away "
+            "from none towards noisy history: keeps motion. `three` branches is MAGI-1's sum.",
         ),
         io.Float.Input(
             "scale",
-            default=1.5,
-            min=0.0,
+            default=-1.0,
+            min=-1.0,
             max=STRONGEST,
             step=0.1,
-            tooltip="Strength of the history (no unit, 0 to 30); 1 is none. Start with 1.2 to 1.5. "
+            tooltip="Strength of the history (no unit, 0 to 30); 1 is none. -1 is from the model "
+            "for `vanilla` and `temporal and none` (1.2 for the demo, else 1.5), 1.5 for the rest. "
             "Not used by `text only` and `temporal`.",
         ),
         io.Float.Input(

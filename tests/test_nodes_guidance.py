@@ -31,13 +31,14 @@ def of_demo(bench: Bench, node: str, **inputs: Any) -> g.Guidance:
     [
         ({"preset": "text only"}, g.cfg(2.5)),
         ({"preset": "text only", "text_scale": 0.0}, g.cfg(0.0)),
-        ({"preset": "vanilla"}, g.extended(g.cfg(2.5), g.vanilla(1.5))),
-        ({"preset": "vanilla", "text_scale": 1.0, "none_as": "nothing"}, g.vanilla(1.5, g.DROP)),
+        ({"preset": "vanilla"}, g.extended(g.cfg(2.5), g.vanilla(1.2))),
+        ({"preset": "vanilla", "text_scale": 1.0, "none_as": "nothing"}, g.vanilla(1.2, g.DROP)),
+        ({"preset": "vanilla", "text_scale": 1.0, "scale": 1.5}, g.vanilla(1.5)),
         ({"preset": "vanilla with text"}, g.vanilla(1.5, drop_prompt=True)),
         ({"preset": "temporal", "text_scale": 1.0}, g.temporal(0.5, g.last(4))),
         (
             {"preset": "temporal and none", "exact": True, "text_scale": 1.0},
-            g.temporal(0.5, g.last(4, exact=True), scale=1.5),
+            g.temporal(0.5, g.last(4, exact=True), scale=1.2),
         ),
         ({"preset": "fractional", "level": 0.6, "text_scale": 1.0}, g.fractional(1.5, 0.6)),
         ({"preset": "three branches"}, g.magi()),
@@ -45,10 +46,10 @@ def of_demo(bench: Bench, node: str, **inputs: Any) -> g.Guidance:
             {"preset": "three branches", "text_scale": 2.5, "none_as": "pure noise"},
             g.magi(1.5, 2.5, g.NOISE),
         ),
-        ({"preset": "vanilla", "none_as": "sink", "text_scale": 1.0}, g.vanilla(1.5, g.SINK)),
+        ({"preset": "vanilla", "none_as": "sink", "text_scale": 1.0}, g.vanilla(1.2, g.SINK)),
         (
             {"preset": "vanilla", "none_as": "sink", "text_scale": 1.0, "exact": True},
-            g.vanilla(1.5, replace(g.SINK, exact=True)),
+            g.vanilla(1.2, replace(g.SINK, exact=True)),
         ),
         (
             {"preset": "temporal", "short_share": 0.2, "short_frames": 2, "text_scale": 1.0},
@@ -168,6 +169,10 @@ def test_a_node_says_what_is_still_the_models(
     assert caplog.messages[-1].endswith(
         "text_scale and none_as are from the model: the sampler says the value and the cost."
     )
+    bench.run(HISTORY, preset="temporal and none")
+    assert "scale, text_scale and none_as are from the model" in caplog.messages[-1]
+    bench.run(HISTORY, preset="vanilla", text_scale=2.0, none_as="sink")
+    assert "scale is from the model" in caplog.messages[-1]
     bench.run("LongtakeGuidanceTerm", guidance=guidance)
     assert "text_scale and none_as are from the model" in caplog.messages[-1]
     bench.run(HISTORY, preset="three branches")
@@ -187,7 +192,8 @@ def test_the_sampler_says_the_cost_under_the_last_guidance_node(
 
     said: list[tuple[str | None, str]] = []
     monkeypatch.setattr(host, "say", lambda node, text, *_: said.append((node, text)))
-    [temporal] = bench.run(HISTORY, preset="temporal and none", text_scale=1.5, none_as="nothing")
+    set_ = {"scale": 1.5, "text_scale": 1.5, "none_as": "nothing"}
+    [temporal] = bench.run(HISTORY, preset="temporal and none", **set_)
     made, _ = bench.rollout(guidance=temporal)
     told = dict(said)[HISTORY]
     assert (
@@ -277,7 +283,8 @@ def test_the_sampler_uses_it_says_what_it_costs_and_the_report_what_ran(
 
 
 def test_a_sink_that_the_kv_cache_has_is_seen(bench: Bench) -> None:
-    [guidance] = bench.run(HISTORY, preset="vanilla", none_as="sink", text_scale=1.0)
+    set_ = {"scale": 1.5, "none_as": "sink", "text_scale": 1.0}
+    [guidance] = bench.run(HISTORY, preset="vanilla", **set_)
     [cache] = bench.run("LongtakeKVCacheSettings", window_frames=6, sink_frames=3)
     frames = bench.frames(guidance=guidance, kv_cache=cache)
     assert frames.rollout.settings.guidance == g.vanilla(1.5, g.SINK)
