@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..errors import BadInput
 from ..model.checkpoint import Checkpoint
-from ..model.families.recognise import METADATA_KEY
+from ..model.families.recognise import METADATA_KEY, NOTED_FPS
 from ..model.files.header import TensorInfo
 from ..model.files.safetensors_writer import write
 
@@ -48,8 +48,8 @@ def convert(checkpoint: Checkpoint, out: Path, how: Conversion, advance: Advance
     if not out.parent.is_dir():
         raise BadInput(f"the folder {out.parent} is not there; make it first.")
     infos = [_planned(checkpoint, name, how.dtype) for name in checkpoint.names]
-    tensors = _told(checkpoint.at_rate(how.fps), len(infos), advance)
-    return write(out, infos, tensors, _metadata(checkpoint))
+    at_rate = checkpoint.at_rate(how.fps)
+    return write(out, infos, _told(at_rate, len(infos), advance), _metadata(at_rate))
 
 
 def _planned(checkpoint: Checkpoint, name: str, dtype: str) -> TensorInfo:
@@ -80,4 +80,6 @@ def _metadata(checkpoint: Checkpoint) -> dict[str, str]:
         "from": found.header.path.name,
         "licence": found.family.licence,
     }
+    if found.family.key in FOLDED:
+        noted[NOTED_FPS] = f"{found.family.preset.fps:g}"
     return {"format": "pt", **checkpoint.metadata(), METADATA_KEY: json.dumps(noted)}

@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..errors import BadInput
-from ..model.vae.latent_format import SPATIAL_FACTOR, frame_count
+from ..model.vae.latent_format import FORMATS, WAN21, frame_count
 from ..stream.contact_sheet import time_label
 from ..stream.fork_tree import drawn, fork_tree
 from ..stream.journal import Journal
@@ -145,12 +145,14 @@ def _journal(out: Path) -> Journal:
 def _facts(record: Record, now: Usage) -> dict[str, Any]:
     """What is known of a rollout."""
     facts = record.facts
+    channels = facts.get("channels", WAN21.channels)  # older records do not say
+    factor = FORMATS.get(channels, WAN21).spatial_factor
     return {
         "id": record.id,
         "chunks": len(record.keys),
         "seconds": round(frame_count(record.latent_frames) / facts["fps"], 3),
-        "width": facts["columns"] * SPATIAL_FACTOR,
-        "height": facts["rows"] * SPATIAL_FACTOR,
+        "width": facts["columns"] * factor,
+        "height": facts["rows"] * factor,
         "bytes": now.bytes_of(record),
         "own_bytes": now.own_bytes(record),
         "used_s": record.used_s,

@@ -92,5 +92,6 @@ def _record(rollout: HostRollout) -> Record:
     keys = tuple(rollout.key(index) for index in stored)
     frames = tuple(rollout.span(index).count for index in stored)
     owned = frozenset(keys) | (known.owned if known else frozenset())
-    facts = described(rollout.settings, rollout.fps, rollout.id)
+    channels = rollout.model.config.out_channels
+    facts = described(rollout.settings, channels=channels, fps=rollout.fps, lock=rollout.id)
     return Record(rollout.id, facts, keys, frames, owned, known.used_s if known else 0.0)

@@ -57,12 +57,15 @@ class Record:
         return sum(self.frames[:chunk])
 
 
-def described(settings: RolloutSettings, fps: float, lock: str) -> dict[str, Any]:
-    """What a record says of a rollout, for people: places are latent frames."""
+def described(settings: RolloutSettings, *, channels: int, fps: float, lock: str) -> dict[str, Any]:
+    """What a record says of a rollout, for people: places are latent frames, `channels` those of
+    the latents.
+    """
     s = settings
     return {
         "lock": lock,
         "fps": fps,
+        "channels": channels,
         "rows": s.rows,
         "columns": s.columns,
         "prompts": [[one.start_frame, one.text] for one in s.prompts.entries],
@@ -85,14 +88,16 @@ class RecordWriter:
     version is left as it is.
     """
 
-    def __init__(self, journal: Journal, chain: Chain, fps: float, lock: str) -> None:
+    def __init__(
+        self, journal: Journal, chain: Chain, *, channels: int, fps: float, lock: str
+    ) -> None:
         self.chain = chain
         self._path = _path(journal, chain.id)
         self._foreign = is_newer(self._path)
         before = read(self._path)
         self._known = 0  # chunks that are noted
         if before is None:
-            facts = described(chain.settings, fps, lock)
+            facts = described(chain.settings, channels=channels, fps=fps, lock=lock)
             self._write([{"longtake": VERSION, "id": chain.id, **facts}], new=True)
         else:
             same = (chain.key(i) == key for i, key in enumerate(before.keys))

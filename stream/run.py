@@ -262,7 +262,10 @@ class Run:
         """Let the record of the chain in force, which an edit changes, say what there is."""
         rollout = self.rollout
         if self._record is None or self._record.chain is not self.chain:
-            self._record = RecordWriter(rollout.journal, self.chain, rollout.fps, rollout.id)
+            self._record = RecordWriter(
+                rollout.journal, self.chain, channels=rollout.model.config.out_channels,
+                fps=rollout.fps, lock=rollout.id,
+            )  # fmt: skip
         self._record.note(index)
 
     def _deliver(self, chunk: Chunk) -> None:

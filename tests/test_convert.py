@@ -68,14 +68,18 @@ def test_dtype_changes_weights_and_not_scales(
         assert torch.equal(value, weights[key] if kept else weights[key].to(dtype))
 
 
-def test_the_fps_embedding_is_folded_in_and_the_family_stays(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("fps", "rate"), [(16.0, 16.0), (24.0, 24.0), (None, 24.0)])
+def test_the_fps_embedding_is_folded_in_and_family_and_rate_stay(
+    tmp_path: Path, fps: float | None, rate: float
+) -> None:
     source = tmp_path / "skyreels.safetensors"
     save_file(state() | fps_state(SMALL.dim), source)
-    made = converted(source, tmp_path / "out.safetensors", Conversion(fps=16.0))
-    whole = open_checkpoint(source).at_rate(16.0).state()
+    made = converted(source, tmp_path / "out.safetensors", Conversion(fps=fps))
+    whole = open_checkpoint(source).at_rate(rate).state()
     assert torch.equal(made["time_projection.1.bias"], whole["time_projection.1.bias"])
     found = open_checkpoint((tmp_path / "out.safetensors").rename(tmp_path / "x.safetensors")).found
     assert found.family.key == "skyreels-df" and not found.unused
+    assert found.family.preset.fps == rate
 
 
 def test_what_is_there_is_never_overwritten_and_a_failure_leaves_nothing(tmp_path: Path) -> None:

@@ -173,6 +173,24 @@ def test_the_command_lists_shows_and_makes_room(tmp_path: Path) -> None:
     assert "0.0 MB in all" in said("list")
 
 
+@pytest.mark.parametrize(("said", "factor"), [({}, 8), ({"channels": 48}, 16), (None, 8)])
+def test_sizes_are_of_the_models_latents(
+    tmp_path: Path, said: dict[str, int] | None, factor: int
+) -> None:
+    """Also of records from before they said the channels."""
+    rollout = made(tmp_path / "longtake" / "rollouts")
+    path = tmp_path / "longtake" / "rollouts" / f"{rollout.id}{SUFFIX}"
+    head, *chunks = path.read_text("utf-8").splitlines()
+    facts = json.loads(head)
+    assert facts.pop("channels") == MODEL.config.out_channels
+    if said is not None:
+        facts |= {"channels": MODEL.config.out_channels} | said
+    path.write_text("\n".join([json.dumps(facts), *chunks]) + "\n", "utf-8")
+    words = ["rollouts", "list", "--json", "--out", str(tmp_path)]
+    [listed] = json.loads(CliRunner().invoke(main, words).output)
+    assert listed["width"] == SOURCE.columns * factor and listed["height"] == SOURCE.rows * factor
+
+
 def test_the_command_refuses_in_one_sentence(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["rollouts", "show", "x", "--out", str(tmp_path)])
     assert done.exit_code == 1 and "there is no rollout 'x'" in done.output

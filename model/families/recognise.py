@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ from .tensors import QUANTISED, expected, wrong
 
 AUTO, EMA, RAW = "auto", "ema", "raw"
 HEAD_DIM = 128  # of every Wan model; a smaller one says its number of heads in its header
-METADATA_KEY = "longtake"
+METADATA_KEY, NOTED_FPS = "longtake", "fps"
+FPS = ("16", "24")  # that SkyReels' embedding of the frame rate knows
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +114,9 @@ def _family(
             )
         return BY_KEY[wanted], "family: as chosen"
     noted = _noted(header)
-    if noted in BY_KEY and BY_KEY[noted].shape == shape:
-        return BY_KEY[noted], "family: its metadata says so"
+    row = BY_KEY.get(str(noted.get("family")))
+    if row is not None and row.shape == shape:
+        return _at_noted_rate(row, noted), "family: its metadata says so"
     if said.get("causal_ar") and config.text_dim == 64:
         return BY_KEY["demo"], "family: its header is the demo's"
     named = _by_name(plain_name(header.path), shape)
@@ -180,12 +182,19 @@ def _why_shape(shape: str, config: DiTConfig) -> str:
     )
 
 
-def _noted(header: Header) -> str:
-    """The family that `longtake convert` wrote down."""
+def _noted(header: Header) -> dict[str, Any]:
+    """What `longtake convert` wrote down."""
     try:
-        return str(json.loads(header.metadata.get(METADATA_KEY, "{}")).get("family", ""))
-    except (ValueError, AttributeError, RecursionError):
-        return ""
+        noted = json.loads(header.metadata.get(METADATA_KEY, "{}"))
+    except (ValueError, RecursionError):
+        return {}
+    return noted if isinstance(noted, dict) else {}
+
+
+def _at_noted_rate(row: Family, noted: Mapping[str, Any]) -> Family:
+    """The row at the frame rate that was folded into the weights, if one was."""
+    fps = str(noted.get(NOTED_FPS))
+    return replace(row, preset=replace(row.preset, fps=float(fps))) if fps in FPS else row
 
 
 def _transformer_config(header: Header) -> Mapping[str, Any]:
