@@ -68,7 +68,8 @@ class Records:
         with ProcessPoolExecutor(workers, None, torch.set_num_threads, (1,)) as pool:
             while running or (todo and time.monotonic() < until):
                 while todo and len(running) < workers and time.monotonic() < until:
-                    running[pool.submit(measure, todo[0])] = todo.popleft()
+                    job = todo.popleft()
+                    running[pool.submit(measure, job)] = job
                 for one in wait(running, return_when=FIRST_COMPLETED).done:
                     self.add(running.pop(one), one.result())
         return not todo

@@ -19,7 +19,7 @@ from longtake.benchmarks._guided import (
     motion,
     pictures,
 )
-from longtake.benchmarks._records import Records
+from longtake.benchmarks._records import Job, Records
 from longtake.benchmarks._sheet import save
 from longtake.benchmarks.guidance import Plan, cases
 from longtake.benchmarks.guidance import pictures as pictures_of
@@ -113,6 +113,23 @@ def test_a_record_goes_on_where_it_stopped_even_in_the_middle_of_a_line(tmp_path
     again.add(("cfg", 4), made.found["cfg", 0])
     assert Records(path, MADE_WITH).paired(["cfg"]) == [0, 1, 2, 3, 4]
     assert Records(path, MADE_WITH).paired(["cfg", "temporal"]) == [0, 1, 2, 3]
+
+
+def numbered(job: Job) -> Measured:
+    """A measurement that says of which job it is."""
+    return Measured({"name": float(len(job[0])), "seed": float(job[1])}, np.zeros((1, 1)))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_every_measurement_is_kept_under_its_own_job(tmp_path: Path, workers: int) -> None:
+    path = tmp_path / "record.jsonl"
+    jobs = [(case, seed) for seed in range(3) for case in ("a", "bc")]
+    in_time = Records(path, MADE_WITH).complete(numbered, jobs, workers, float("inf"))
+    found = Records(path, MADE_WITH).found
+    assert in_time and {*found} == {*jobs}
+    assert all(one.figures == numbered(job).figures for job, one in found.items())
+    late = Records(None, MADE_WITH)
+    assert not late.complete(numbered, jobs, workers, 0.0) and not late.found
 
 
 def test_a_record_of_other_weights_is_refused(tmp_path: Path) -> None:
