@@ -12,7 +12,7 @@ from ..attention.kv_storage import DENSE
 from ..attention.placement import ON_DEVICE, InMainMemory, OnDisk
 from ..samplers.cache_plan import planned_bytes, planned_elsewhere
 from ..samplers.cache_settings import CacheSettings
-from ..samplers.cost import Cost, cost, evaluated, without_guidance
+from ..samplers.cost import cost, dearest, evaluated, without_guidance
 from ..samplers.denoiser import Denoiser
 from ..samplers.settings import RolloutSettings
 from . import host
@@ -20,22 +20,22 @@ from . import host
 
 def cost_line(settings: RolloutSettings, model: Denoiser) -> str:
     """Memory, and what guidance adds to a chunk that has a history."""
-    made, plain = _beside_plain(settings, model)
-    memory = f"KV cache {gigabytes(made.kv_bytes)}{_elsewhere(settings, model)}"
-    saved = _saving(settings, model)
-    if made == plain:
+    kv_bytes = planned_bytes(settings, model.config, model.dtype)
+    memory = f"KV cache {gigabytes(kv_bytes)}{_elsewhere(settings, model)}"
+    saved, added = _saving(settings, model), _added(settings, model)
+    if added is None:
         return f"{memory}{saved}."
-    more, times = _more(made, plain)
+    more, times = added
     return f"{memory}, {more} of it for guidance{saved}; {times}."
 
 
 def guidance_line(settings: RolloutSettings, model: Denoiser) -> str:
     """What guidance is evaluated, and what that is more than the prompt alone."""
-    made, plain = _beside_plain(settings, model)
-    said = evaluated(settings.at(0).guidance)
-    if made == plain:
+    said = evaluated(settings.at(settings.origin).guidance)
+    added = _added(settings, model)
+    if added is None:
         return f"{said} In this shot as much as without guidance."
-    more, times = _more(made, plain)
+    more, times = added
     return f"{said} In this shot {times}, with those that fill the KV cache, and {more} more of it."
 
 
@@ -69,16 +69,15 @@ def shortage_elsewhere(settings: RolloutSettings, model: Denoiser) -> str | None
     )
 
 
-def _beside_plain(settings: RolloutSettings, model: Denoiser) -> tuple[Cost, Cost]:
-    """What a rollout costs, and what the prompt alone would."""
-    both = settings, without_guidance(settings)
-    made, plain = (cost(one, model.config, model.dtype) for one in both)
-    return made, plain
-
-
-def _more(made: Cost, plain: Cost) -> tuple[str, str]:
-    """What it takes more than the prompt alone: of the KV cache, and of evaluations."""
-    times = f"{made.evaluations} model evaluations a chunk instead of {plain.evaluations}"
+def _added(settings: RolloutSettings, model: Denoiser) -> tuple[str, str] | None:
+    """What guidance takes more than the prompt alone: of the KV cache, and of evaluations."""
+    kind = model.config, model.dtype
+    made, plain = cost(settings, *kind), cost(without_guidance(settings), *kind)
+    most = dearest(settings, *kind)
+    if made == plain and most == plain.evaluations:
+        return None
+    later = f", up to {most} where guidance or prompt change" if most > made.evaluations else ""
+    times = f"{made.evaluations} model evaluations a chunk instead of {plain.evaluations}{later}"
     return gigabytes(made.kv_bytes - plain.kv_bytes), times
 
 

@@ -10,6 +10,7 @@ from comfy_api.latest import io
 from ..model.preset import DEMO
 from ..samplers.cache_settings import CacheSettings
 from ..samplers.denoiser import Denoiser
+from ..samplers.idle_views import idle_views
 from ..samplers.settings import RolloutSettings
 from ..stream.disk_cap import DISK_CAP_BYTES
 from ..stream.recache import Resume
@@ -137,7 +138,7 @@ def _problems(rollout: HostRollout, model: Any) -> list[str]:
             f"Finished chunks can be used again only until ComfyUI is restarted: "
             f"{rollout.session_only}."
         )
-    return found
+    return found + idle_views(rollout.settings)
 
 
 def _remembering(

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice, pairwise
+from functools import partial
+from itertools import islice
 
 import torch
 
-from ..attention.cache_policy import capacity
 from ..model.config import DiTConfig
 from .cache_plan import CachePlan, cache_plans, planned_bytes, source
-from .guidance import Ages, Branch, Guidance, Nothing, Prompt, Sink
+from .guidance import Ages, Branch, Guidance, Nothing, Sink
 from .guidance.prompt import told
+from .held import Grouped, commit_starts, held_at_last
+from .reads import read_of
 from .rollout import by_chunk
+from .schedule import Row
 from .settings import RolloutSettings
 
 ROUNDING = 1e-9
@@ -33,56 +38,98 @@ class Cost:
 
 
 def cost(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> Cost:
-    """The cost of a chunk with a full window behind it, or of the only one there is."""
-    made = list(islice(by_chunk(settings.noise_rows(settings.origin)), 2))
-    alone = len(made) == 1 and settings.origin == 0  # never a history
-    evaluated = _evaluated_alone if alone else _evaluated
-    steps = sum(evaluated(settings.guidance, row.now, row.steps) for row in made[-1]) if made else 0
-    plans = cache_plans(settings, config, dtype)
-    commits = 0 if alone else sum(_commits(settings, plan) for plan in plans)
-    return Cost(steps, commits, planned_bytes(settings, config, dtype))
+    """The cost of a chunk with a full window behind it, or of the only one there is, by the
+    guidance of the beginning.
+    """
+    s = settings.at(settings.origin)
+    made = list(islice(by_chunk(s.noise_rows(s.origin)), 2))
+    alone = len(made) == 1 and s.origin == 0  # never a history
+    plans = cache_plans(s, config, dtype)
+    seen = _same_without_history if alone else partial(_read, s, plans, held_at_last(s))
+    rows = made[-1] if made else ()
+    steps = sum(_evaluated(s.guidance, row, seen, started=not alone) for row in rows)
+    commits = 0 if alone else sum(_commits(s, plan) for plan in plans)
+    return Cost(steps, commits, planned_bytes(s, config, dtype))
+
+
+def dearest(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> int:
+    """The evaluations of the dearest chunk: guidance may change, and prompts, for each of which
+    pure noise is passed again.
+    """
+    in_force = [settings, *(settings.at(one.start_frame) for one in settings.guidance_changes)]
+    most = max(cost(one, config, dtype).evaluations for one in in_force)
+    return most + (_refill(settings, config, dtype) if len(settings.prompts.entries) > 1 else 0)
 
 
 def without_guidance(settings: RolloutSettings) -> RolloutSettings:
     """The same rollout of the prompt alone, to compare with."""
-    return replace(settings, guidance=Guidance())
+    return replace(settings, guidance=Guidance(), guidance_changes=())
 
 
 def evaluated(guidance: Guidance) -> str:
     """The branches of a guidance with their weights."""
-    branches = guidance.branches
+    branches = guidance.summed
     many = "1 model evaluation" if len(branches) == 1 else f"{len(branches)} model evaluations"
     return f"{many} a step: {'; '.join(map(_weighted, branches))}."
 
 
 def histories_used(settings: RolloutSettings) -> str:
-    """Every branch with its weight and, where it is not exact, why; then scores. For the report."""
-    guidance = settings.guidance
+    """Every branch with its weight and, where it is not exact, why; then scores; then the same of
+    every change of guidance. For the report.
+    """
+    begun = settings.at(settings.origin)
+    changes = [one for one in settings.guidance_changes if one.start_frame > settings.origin]
+    later = [
+        f"from latent frame {one.start_frame}: {_used(settings.at(one.start_frame))}"
+        for one in changes
+    ]
+    return "; ".join([_used(begun), *later])
+
+
+def _used(settings: RolloutSettings) -> str:
+    guidance, frames = settings.guidance, [frame for frame, _ in held_at_last(settings)]
     scores = [f"{p.weight:g} x {type(p.score).__name__.lower()} score" for p in guidance.pulls]
-    return "; ".join([*(_branch(settings, branch) for branch in guidance.branches), *scores])
+    return "; ".join([*(_branch(settings, one, frames) for one in guidance.summed), *scores])
 
 
-def _evaluated(guidance: Guidance, levels: tuple[float, ...], steps: tuple[int, ...]) -> int:
+Seen = Callable[[Branch], Hashable]
+"""What a branch sees: of those that see the same, one is evaluated."""
+
+
+def _same_without_history(branch: Branch) -> Hashable:
+    return branch.prompt
+
+
+def _read(
+    settings: RolloutSettings, plans: Sequence[CachePlan], held: Sequence[Grouped], branch: Branch
+) -> Hashable:
+    frames = [frame for frame, _ in held]
+    committed = frames[-1] + 1 if frames else 0
+    return branch.prompt, read_of(branch, plans, settings, frames, committed)
+
+
+def _evaluated(guidance: Guidance, row: Row, seen: Seen, *, started: bool) -> int:
     """How many branches a row evaluates."""
-    weights = [guidance.weights(*at, started=True) for at in zip(levels, steps, strict=True)]
-    by_branch = zip(guidance.all_branches, zip(*weights, strict=True), strict=True)
-    compared = guidance.limits.need_base
-    return sum(any(w) or (compared and guidance.is_base(branch)) for branch, w in by_branch)
-
-
-def _evaluated_alone(guidance: Guidance, levels: tuple[float, ...], steps: tuple[int, ...]) -> int:
-    """The same without a history: branches of one prompt are one."""
-    weights = [guidance.weights(*at, started=False) for at in zip(levels, steps, strict=True)]
-    sums: dict[Prompt, list[float]] = {}
+    by_step = zip(row.now, row.steps, strict=True)
+    weights = [guidance.weights(*at, started=started) for at in by_step]
+    sums: dict[Hashable, list[float]] = {}
     for branch, of_branch in zip(guidance.all_branches, zip(*weights, strict=True), strict=True):
-        before = sums.setdefault(branch.prompt, [0.0] * len(of_branch))
-        sums[branch.prompt] = [a + b for a, b in zip(before, of_branch, strict=True)]
-    needed = {
-        prompt for prompt, of_frames in sums.items() if any(abs(w) > ROUNDING for w in of_frames)
-    }
+        before = sums.setdefault(seen(branch), [0.0] * len(of_branch))
+        sums[seen(branch)] = [a + b for a, b in zip(before, of_branch, strict=True)]
+    needed = {one for one, of_frames in sums.items() if any(abs(w) > ROUNDING for w in of_frames)}
     if guidance.limits.need_base:
-        needed.add(guidance.base)
+        needed.add(seen(Branch(0.0, guidance.base)))
     return len(needed)
+
+
+def _refill(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> int:
+    """Evaluations that pass pure noise for as many latent frames as the history has."""
+    rows = sum(
+        len(plan.rows)
+        for plan in cache_plans(settings, config, dtype)
+        if plan.filled == "with noise"
+    )
+    return rows * math.ceil(len(held_at_last(settings)) / settings.schedule.chunk_frames)
 
 
 def _commits(settings: RolloutSettings, plan: CachePlan) -> int:
@@ -91,40 +138,13 @@ def _commits(settings: RolloutSettings, plan: CachePlan) -> int:
         return len(plan.rows)
     if plan.filled == "with noise":
         return 0
-    groups = _groups_held(settings)
-    chosen = plan.seen.ranks(len(groups), settings.cache.sink_frames)
-    return len(plan.rows) * len({groups[rank] for rank in chosen})
+    held = held_at_last(settings)
+    chosen = plan.seen.ranks([frame for frame, _ in held], settings.cache.sink_frames)
+    return len(plan.rows) * len({held[rank][1] for rank in chosen})
 
 
-def _groups_held(settings: RolloutSettings) -> list[int]:
-    """Of each latent frame that the history holds before the last chunk, or once the window is
-    full, the first frame of its commit; oldest first.
-    """
-    policy, size = settings.cache, settings.schedule.chunk_frames
-    last = 2 * size + capacity(policy, settings.length)
-    if settings.length is not None:
-        last = min(last, settings.length - 1)
-    starts = [at for at in _commit_starts(settings, last + 1) if at <= last]
-    frames, groups = list[int](), list[int]()
-    for start, stop in pairwise(starts):
-        frames += range(start, stop)
-        groups += [start] * (stop - start)
-        while policy.limit is not None and len(frames) > policy.limit:
-            victim = policy.victim(frames)
-            del frames[victim], groups[victim]
-    return groups
-
-
-def _commit_starts(settings: RolloutSettings, stop: int) -> list[int]:
-    """The first frame of every commit before `stop`: given frames at the front are cut so that the
-    first chunk that is made is a whole one.
-    """
-    size = settings.schedule.chunk_frames
-    return sorted({0, *range(settings.origin % size, stop, size)})
-
-
-def _branch(settings: RolloutSettings, branch: Branch) -> str:
-    reason = _inexact(settings, branch)
+def _branch(settings: RolloutSettings, branch: Branch, frames: Sequence[int]) -> str:
+    reason = _inexact(settings, branch, frames)
     return f"{_weighted(branch)} (approximate: {reason})" if reason else _weighted(branch)
 
 
@@ -132,19 +152,26 @@ def _weighted(branch: Branch) -> str:
     return ", ".join(filter(None, (f"{branch.weight:g} x {branch.view}", told(branch.prompt))))
 
 
-def _inexact(settings: RolloutSettings, branch: Branch) -> str | None:
-    """Why what a branch sees is not what passing it alone through the model would give."""
+def _inexact(settings: RolloutSettings, branch: Branch, frames: Sequence[int]) -> str | None:
+    """Why what a branch sees, of the `frames` that are held at last, is not what passing it alone
+    through the model would give.
+    """
     view, cache = branch.view, settings.cache
     if view.pure_noise or view.rebuilt or isinstance(view.seen, Nothing):
         return None
     if view.committed_with not in (None, branch.prompt):
         return "its history was committed with the other prompt"
     if isinstance(view.seen, Ages):
+        seen = view.seen.ranks(frames, cache.sink_frames)
+        if frames and not seen:
+            return "nothing, since it is older than the window"
+        if seen and len(seen) == cache.limit:
+            return "it is all that the window holds"
         return "cut out of a longer history, which its keys remember"
     evicts = cache.limit is not None and settings.length not in range(cache.limit + 1)
     averaged = evicts and cache.averaged_frames > 0
     if isinstance(view.seen, Sink):
-        whole = cache.sink_frames in _commit_starts(settings, cache.sink_frames + 1)
+        whole = cache.sink_frames in commit_starts(settings, cache.sink_frames + 1)
         if not whole:
             return "the sink's keys remember the rest of its chunk"
         return "the sink's keys are averages" if averaged else None

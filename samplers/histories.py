@@ -16,12 +16,13 @@ from ..attention.cache_policy import capacity
 from ..attention.history_cache import HistoryCache
 from ..attention.prompt_keys import PromptKeys
 from ..attention.snapshot import Snapshot, joined
-from .cache_plan import CachePlan, CacheRow, cache_plans, row_of, source
+from .cache_plan import CachePlan, CacheRow, cache_plans
 from .evaluator import Evaluator
 from .first_again import BEFORE
-from .guidance import All, Branch, Prompt
+from .guidance import Branch, Prompt
 from .noise import frame_noise
 from .process import mixed
+from .reads import read_of
 from .settings import RolloutSettings
 
 
@@ -122,22 +123,20 @@ class Histories:
         return replace(found, ahead=branch.view.level_ahead) if ahead else found
 
     def _place(self, branch: Branch) -> Place:
-        held = len(self.held)
-        ranks = branch.view.seen.ranks(held, self.settings.cache.sink_frames)
+        frames = [one.frame for one in self.held]
+        read = read_of(branch, self.plans, self.settings, frames, self.committed)
+        if not read.is_nothing:
+            self._make_ready(read.cache)
+        slots = None if read.ranks is None else self._slots(read.cache, read.ranks)
+        return Place(branch.prompt, read.cache, read.row, slots, read.at)
+
+    def _slots(self, index: int, ranks: range) -> tuple[int, ...]:
+        """Where a cache has the frames of these ranks."""
         if not ranks:
-            return Place(branch.prompt, 0, 0, (), held)
-        index = self._cache_of(branch, whole=len(ranks) == self.committed)
-        plan, cache = self.plans[index], self.caches[index]
-        self._make_ready(index)
-        row = plan.rows.index(row_of(branch))
-        if not isinstance(plan.seen, All):  # a cache of just this part
-            return Place(branch.prompt, index, row, None, held - ranks.start)
-        beside = plan.policy.beside_frames and not isinstance(branch.view.seen, All)
-        if len(ranks) == len(cache.held) and not beside:
-            return Place(branch.prompt, index, row, None, held)
-        positions = cache.positions  # ranks, but for merged histories: they have farther places
+            return ()
+        positions = self.caches[index].positions  # ranks, but merged histories have farther places
         slots = sorted(range(len(positions)), key=positions.__getitem__)
-        return Place(branch.prompt, index, row, tuple(slots[rank] for rank in ranks), held)
+        return tuple(slots[rank] for rank in ranks)
 
     def snapshot(self) -> Snapshot:
         """All caches and what is known of the frames in them."""
@@ -170,14 +169,6 @@ class Histories:
         self.passed = [] if passed is None else [*passed.to(device)]
         self.committed, self._stale = facts["committed"], set(facts["stale"])
 
-    def _cache_of(self, branch: Branch, *, whole: bool) -> int:
-        """The cache a branch reads; where nothing is left out, a cut is exact."""
-        base = self.plans[0]
-        if branch.view.rebuilt and whole and row_of(branch) in base.rows:
-            return 0
-        wanted = source(branch.view, self.settings)
-        return next(i for i, plan in enumerate(self.plans) if (plan.filled, plan.seen) == wanted)
-
     def _make_ready(self, index: int) -> None:
         """Bring a cache that is not filled by commits up to date."""
         if index not in self._stale:
@@ -191,8 +182,8 @@ class Histories:
 
     def _make_anew(self, plan: CachePlan, cache: HistoryCache) -> None:
         cache.begin_again()
-        held = len(self.held)
-        chosen = [self.held[r] for r in plan.seen.ranks(held, self.settings.cache.sink_frames)]
+        there = [one.frame for one in self.held]
+        chosen = [self.held[r] for r in plan.seen.ranks(there, self.settings.cache.sink_frames)]
         for group in sorted({one.group for one in chosen}):
             frames = [one for one in chosen if one.group == group]
             latents = [self._shown(one) for one in frames]

@@ -291,6 +291,17 @@ def test_a_sink_that_the_kv_cache_has_is_seen(bench: Bench) -> None:
     assert all(chunk.frames.isfinite().all() for chunk in frames.chunks)
 
 
+def test_a_window_too_short_for_the_guidance_is_said_before_the_run(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    [guidance] = bench.run(HISTORY, preset="temporal", text_scale=1.0)
+    [cache] = bench.run("LongtakeKVCacheSettings", window_frames=3)
+    bench.rollout(guidance=guidance, kv_cache=cache)
+    assert "Guidance by last 4 changes nothing" in caplog.text
+    assert "1 model evaluation a chunk instead" not in caplog.text
+
+
 def test_a_sink_that_is_not_there_is_refused() -> None:
     with pytest.raises(BadInput, match="the KV cache has none; set sink_frames"):
         settings(guidance=g.vanilla(1.5, g.SINK))

@@ -126,9 +126,15 @@ class Guidance:
         return branch.prompt == self.base and branch.view == ALL
 
     @property
+    def summed(self) -> tuple[Branch, ...]:
+        """The branches with the weights that they have at this strength, those of 0 left out."""
+        weights = zip(self._weights(self.strength), self.all_branches, strict=True)
+        return merged(replace(branch, weight=weight) for weight, branch in weights)
+
+    @property
     def text_scale(self) -> float:
         """How strongly the prompt is followed, as CFG's scale; 1 is no text guidance."""
-        return 1 - sum(branch.weight for branch in self.branches if branch.prompt == "negative")
+        return 1 - sum(branch.weight for branch in self.summed if branch.prompt == "negative")
 
     @property
     def prompts(self) -> tuple[Prompt, ...]:
@@ -158,7 +164,9 @@ class Guidance:
 
     def weights(self, level: float, step: int, *, started: bool) -> tuple[float, ...]:
         """The weight of each of `all_branches` at a noise level and step of the chunk."""
-        strength = self.factor(level, step, started=started)
+        return self._weights(self.factor(level, step, started=started))
+
+    def _weights(self, strength: float) -> tuple[float, ...]:
         if strength == 1:
             return tuple(branch.weight for branch in self.all_branches)
         base = [float(self.is_base(branch)) for branch in self.all_branches]

@@ -7,6 +7,8 @@ fractions sigma, not indices of another model's schedule.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...errors import BadInput
@@ -17,9 +19,9 @@ from .prompt import Prompt
 class All:
     """Every finished latent frame that the KV cache holds."""
 
-    def ranks(self, held: int, sink: int) -> range:
-        """All of `held` frames, oldest first."""
-        return range(held)
+    def ranks(self, frames: Sequence[int], sink: int) -> range:
+        """All of the `frames` that are held, oldest first."""
+        return range(len(frames))
 
     def __str__(self) -> str:
         return "all"
@@ -27,7 +29,10 @@ class All:
 
 @dataclass(frozen=True, slots=True)
 class Ages:
-    """The frames from `newest` to `oldest` back, both included; 1 is the newest finished one."""
+    """The frames from `newest` to `oldest` back, both included; 1 is the newest finished one.
+
+    Evicted ones count: a sink is as far back as it is, however small the window.
+    """
 
     newest: int
     oldest: int
@@ -39,9 +44,11 @@ class Ages:
                 f"{self.newest} to {self.oldest}."
             )
 
-    def ranks(self, held: int, sink: int) -> range:
-        """Those of `held` frames, oldest first, whose age is in the range."""
-        return range(max(held - self.oldest, 0), max(held - self.newest + 1, 0))
+    def ranks(self, frames: Sequence[int], sink: int) -> range:
+        """Those of the `frames` that are held, oldest first, whose age is in the range."""
+        after = frames[-1] + 1 if frames else 0
+        start = bisect_left(frames, after - self.oldest)
+        return range(start, bisect_right(frames, after - self.newest))
 
     def __str__(self) -> str:
         return f"{self.newest} to {self.oldest} back" if self.newest > 1 else f"last {self.oldest}"
@@ -51,9 +58,9 @@ class Ages:
 class Sink:
     """The first latent frames of the rollout, which the KV cache never evicts."""
 
-    def ranks(self, held: int, sink: int) -> range:
-        """The first `sink` of `held` frames."""
-        return range(min(held, sink))
+    def ranks(self, frames: Sequence[int], sink: int) -> range:
+        """The first `sink` of the `frames` that are held."""
+        return range(min(len(frames), sink))
 
     def __str__(self) -> str:
         return "sink"
@@ -63,7 +70,7 @@ class Sink:
 class Nothing:
     """No frame: the query attends to the active frames alone, as a first chunk does."""
 
-    def ranks(self, held: int, sink: int) -> range:
+    def ranks(self, frames: Sequence[int], sink: int) -> range:
         """None of them."""
         return range(0)
 
@@ -96,8 +103,8 @@ class View:
 
     @property
     def pure_noise(self) -> bool:
-        """Whether nothing of the history's content is left."""
-        return self.level == 1
+        """Whether it sees a history of which no content is left."""
+        return self.level == 1 and not isinstance(self.seen, Nothing)
 
     @property
     def rebuilt(self) -> bool:
@@ -115,8 +122,10 @@ class View:
 
     def __str__(self) -> str:
         """For people: `last 4, exact`."""
-        noise = f" at noise {self.level:g}" if 0 < self.level < 1 else ""
-        name = "pure noise" if self.pure_noise else f"{self.seen}{noise}"
+        if self.pure_noise:
+            return "pure noise" if isinstance(self.seen, All) else f"{self.seen} as pure noise"
+        noisy = self.level > 0 and not isinstance(self.seen, Nothing)
+        name = f"{self.seen} at noise {self.level:g}" if noisy else str(self.seen)
         return f"{name}, exact" if self.rebuilt else name
 
 
