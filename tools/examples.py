@@ -164,6 +164,37 @@ def long_memory() -> Example:
     return Example(api, places, [_group("What differs stays, blocks are read", 0, 300, 280, 300)])
 
 
+def history_guidance() -> Example:
+    """One shot in four ways of guiding, side by side."""
+    strong = {"preset": "vanilla", "scale": 3.0}
+    ways = {
+        "9": _guided("Away from no history, strongly", **strong),
+        "12": _guided("The same ...", **strong),
+        "15": node(
+            "LongtakeGuidanceOptions", "... in the early steps alone", guidance=["12", 0],
+            from_level=0.7,
+        ),
+        "18": _guided("Away from it, towards a noisy one", preset="fractional", scale=3.0),
+    }  # fmt: skip
+    shots = {**_way("10", "9"), **_way("13", "15"), **_way("16", "18")}
+    compared = node(
+        "LongtakeCompareRollouts", "Compare Rollouts", frames_a=["6", 0], frames_b=["11", 0],
+        frames_c=["14", 0], frames_d=["17", 0], layout="grid",
+        labels="text only\nvanilla 3\nvanilla 3, early\nfractional 3",
+    )  # fmt: skip
+    api = {**_world(f"0: {RED}"), **_shot(seed=5, length=16.0), **ways, **shots, "19": compared,
+           **_outputs("19")}  # fmt: skip
+    places = {
+        **PLACES, "9": (0, 1340, 300, 340), "10": (360, 1340, 320, 500), "11": (740, 1340, 260, 80),
+        "12": (1060, 1340, 300, 340), "15": (1060, 1800, 300, 260), "13": (1420, 1340, 320, 500),
+        "14": (1800, 1340, 260, 80), "18": (2120, 1340, 300, 340), "16": (2480, 1340, 320, 500),
+        "17": (2860, 1340, 260, 80), "19": (1220, 180, 320, 260), "7": (1600, 0, 420, 460),
+        "8": (2080, 0, 300, 200),
+    }  # fmt: skip
+    groups = [_group("What the others are compared with", 840, 0, 320, 500)]
+    return Example(api, places, groups)
+
+
 EXAMPLES = {
     "text_to_stream": text_to_stream,
     "long_shot": long_shot,
@@ -173,6 +204,7 @@ EXAMPLES = {
     "continue_video": continue_video,
     "fork_after_rewind": fork_after_rewind,
     "long_memory": long_memory,
+    "history_guidance": history_guidance,
 }
 BLUEPRINT = "Long shot"
 INSIDE = ("2", "4", "5", "6")
@@ -253,6 +285,23 @@ def _known(title: str, latent: str, *, start: float, **inputs: Any) -> dict[str,
         "LongtakeKnownFrames", title, latent=[latent, 0], start=start, start_unit="seconds",
         spacing=1, level=0.0, ahead=0, **inputs,
     )  # fmt: skip
+
+
+def _guided(title: str, **inputs: Any) -> dict[str, Any]:
+    """A History Guidance, the rest of it as it stands."""
+    return node("LongtakeHistoryGuidance", title, **inputs)
+
+
+def _way(sampler: str, guidance: str) -> Api:
+    """The shot under another guidance, and its frames in the node after it."""
+    decoder = str(int(sampler) + 1)
+    shot = {"prompts": ["2", 0], "guidance": [guidance, 0], "seed": 5, "length": 16.0}
+    return {
+        sampler: _sampler("The shot, guided so", **shot, length_unit="seconds"),
+        decoder: node(
+            "LongtakeVAEDecode", "VAE Decode (Stream)", rollout=[sampler, 0], vae=["1", 2]
+        ),
+    }
 
 
 def _clip() -> Api:
