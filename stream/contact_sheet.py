@@ -104,10 +104,16 @@ class ContactSheet:
         for place, (number, tile) in enumerate(picked):
             left, top = MARGIN + place % columns * width, MARGIN + place // columns * height
             sheet.paste(tile, (left, top))
-            label = time_label(number / self._fps)
-            pen.rectangle(pen.textbbox((left + 2, top + 1), label), fill=BACKGROUND)
-            pen.text((left + 2, top + 1), label, fill=LABEL)
+            _write_below(pen, time_label(number / self._fps), left, top + tile.height)
         return sheet
+
+
+def _write_below(pen: ImageDraw.ImageDraw, label: str, left: int, bottom: int) -> None:
+    """A label into a picture's lower left corner: Compare Rollouts has the upper one."""
+    box = pen.textbbox((left + 2, 0), label)
+    place = (left + 2, bottom - 2 - box[3])
+    pen.rectangle(pen.textbbox(place, label), fill=BACKGROUND)
+    pen.text(place, label, fill=LABEL)
 
 
 def time_label(seconds: float) -> str:

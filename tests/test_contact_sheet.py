@@ -45,6 +45,14 @@ def test_a_contact_sheet_shows_the_whole_video_in_order(tmp_path: Path) -> None:
     assert steps.min() > 0 and steps.max() <= 2 * steps.min()
 
 
+def test_times_leave_the_upper_half_to_labels_of_the_video(tmp_path: Path) -> None:
+    sheet = ContactSheet(fps=16, columns=2, rows=1, tile_width=96)
+    sheet.add(torch.full((2, 3, 64, 96), 0.5))
+    sheet.save(tmp_path / "sheet.png")
+    picture = read_picture(tmp_path / "sheet.png")[4:68, 4:100]
+    assert (picture[:32] == picture[0, 0]).all() and picture[32:].max() > 200
+
+
 @pytest.mark.parametrize("total", [1, 3, 8, 9, 15, 16, 17])
 def test_a_contact_sheet_of_a_short_video(tmp_path: Path, total: int) -> None:
     sheet = ContactSheet(fps=16, columns=4, rows=2, tile_width=32)
