@@ -34,7 +34,8 @@ and blocks beside the main ones (VACE) have their numbers and come after them.
 
 class AttentionOverride:
     """Takes the place of dense attention where `sparsity` says so; `previous` was there before,
-    unless it was one of these, which this one replaces.
+    unless it was one of these, which this one replaces. `on_step` is called when a step has ended,
+    but for a run's last, of which the host's attention is not told.
     """
 
     def __init__(self, sparsity: Sparsity, previous: Attend | None = None) -> None:
@@ -42,7 +43,14 @@ class AttentionOverride:
         self.previous: Attend | None = (
             previous.previous if isinstance(previous, AttentionOverride) else previous
         )
+        self.on_step: Callable[[], None] = _nothing
+        self.begin()
+
+    def begin(self) -> None:
+        """Another run begins: nothing was done, and no head is known to be poor."""
         self.stats = SparseStats()
+        self.asked = False  # whether the host called this at all
+        self.dense_because = "none of it came without a mask"  # of the last that was dense
         self._call: Call = (-1, 0)
         self._level = 0.0
         self._dense_heads: dict[Call, list[int]] = {}
@@ -87,8 +95,11 @@ class AttentionOverride:
         return None if made is None else made.flatten(2)
 
     def _note(self, options: Mapping[str, Any]) -> None:
-        """Which attention of the model this is, and whether another run has begun."""
+        """Which attention of the model this is, and whether another step or run has begun."""
         block, level = int(options.get("block_index", -1)), _level(options)
+        if self.asked and level != self._level:
+            self.on_step()
+        self.asked = True
         if level > self._level:  # noise grew
             self._dense_heads.clear()
         same = block == self._call[0] and level == self._level
@@ -98,20 +109,25 @@ class AttentionOverride:
         self, chosen: SparseSelf, parts: list[Tensor], options: Mapping[str, Any]
     ) -> Tensor | None:
         """Block-sparse attention of (b, s, n, d), or None where it is to be dense."""
-        q, k, v = (x.transpose(1, 2).contiguous() for x in parts)
-        tokens, layer = q.shape[2], self._call[0]
-        least, _ = fewest_keys(chosen.fewest_keys, q.device)
-        done = _progress(options)
-        early = done is None or done < chosen.dense_share - ROUNDING
-        if early or least is None or tokens < least or layer in chosen.dense_layers:
+        tokens, layer = parts[0].shape[1], self._call[0]
+        pairs = float(parts[0].shape[0] * tokens)
+        all_pairs = pairs * parts[0].shape[2] * tokens
+        least, reason = fewest_keys(chosen.fewest_keys, parts[0].device)
+        if least is None:
+            self.dense_because = reason
             return None
+        because = _whole(chosen, tokens, least, layer, _progress(options))
+        if because:
+            self.dense_because = because
+            self.stats.add_pairs(all_pairs, all_pairs)
+            return None
+        q, k, v = (x.transpose(1, 2).contiguous() for x in parts)
         laid = Laid(q, k, v, None, tokens, ((slice(0, tokens), 0),), [-1], tokens)
         read = tokens_read(layout_of(laid, 0, 0, None), laid, slice(0, tokens), 0, chosen.density)
         dense = self._poor_heads(chosen.recall_floor, laid, read)
         sparse = q.shape[1] - len(dense)
         computed = len(dense) * tokens + sparse * min(read.shape[3], tokens)
-        pairs = float(q.shape[0] * tokens)
-        self.stats.add_pairs(pairs * computed, pairs * q.shape[1] * tokens)
+        self.stats.add_pairs(pairs * computed, all_pairs)
         return attend_mixed(laid, [read], dense, chosen.kernel).transpose(1, 2) if sparse else None
 
     def _poor_heads(self, floor: float, laid: Laid, read: Tensor) -> list[int]:
@@ -122,6 +138,21 @@ class AttentionOverride:
             self.stats.add_recall(recall.tolist(), len(poor))
             self._dense_heads[self._call] = poor
         return self._dense_heads[self._call]
+
+
+def _nothing() -> None:
+    """Nobody wants to know of steps."""
+
+
+def _whole(chosen: SparseSelf, tokens: int, least: int, layer: int, done: float | None) -> str:
+    """Why a layer's self-attention is dense at that share of a run's steps, empty if it is not."""
+    if tokens < least:
+        return f"{tokens:,} tokens are fewer than {least:,}, from which on it pays"
+    if done is None:
+        return "the sampler does not say which step it is at"
+    if done < chosen.dense_share - ROUNDING:
+        return f"the first {chosen.dense_share:.0%} of the steps are dense"
+    return f"layer {layer} is dense" if layer in chosen.dense_layers else ""
 
 
 def _level(options: Mapping[str, Any]) -> float:

@@ -16,6 +16,7 @@ from ..attention.temp_policy import ALIKE, ATTENDED
 from ..errors import BadInput
 from . import host, sockets
 from .asked_attention import KEY, PRESETS, TRAINED_REACH, AskedAttention, Strength
+from .sampled_attention import tell_of_runs
 from .schema import build
 
 CUSTOM, WHERE_FASTER, ALWAYS, OFF = "custom", "where faster", "always", "off"
@@ -75,7 +76,8 @@ class SparseAttentionNode(io.ComfyNode):
         )
         twin = model.clone()
         host.attach(twin, KEY, asked)
-        host.override_attention(twin, lambda before: AttentionOverride(sparsity, before))
+        override = host.override_attention(twin, lambda before: AttentionOverride(sparsity, before))
+        tell_of_runs(twin, KEY, override, cls.hidden.unique_id)
         if of_self is not None:
             host.say(cls.hidden.unique_id, _said(self_attention, of_self, device))
         return io.NodeOutput(twin)

@@ -60,7 +60,7 @@ def test_early_steps_dense_layers_and_masks_are_left_to_what_was_there_before() 
     assert calls == [3, 0, 3, 3]
     found = override(dense, *qkv(200, 200), HEADS, transformer_options=options(0.5))
     assert len(calls) == 4 and not torch.allclose(found, expected, atol=1e-3)
-    assert override.stats.density == pytest.approx(32 / 200, abs=0.01)
+    assert override.stats.density == pytest.approx((200 + 200 + 32) / 600, abs=0.01)
 
 
 def test_padding_of_the_hosts_prompts_is_merged_exactly() -> None:
@@ -112,3 +112,32 @@ def test_of_two_in_a_row_the_second_is_in_force_over_what_was_there_before() -> 
     found = off(dense, *qkv(200, 200), HEADS, transformer_options=options(0.5))
     assert torch.equal(found, dense(*qkv(200, 200), HEADS)) and calls == [1]
     assert first.stats.density is None
+
+
+def test_a_step_is_told_of_when_it_is_over_and_a_run_begins_with_nothing() -> None:
+    override, over = AttentionOverride(FEW), []
+    override.on_step = lambda: over.append(override.stats.density)
+    for level in (1.0, 1.0, 0.8, 0.5):  # the first step in two passes, of prompt and negative
+        override(dense, *qkv(200, 200), HEADS, transformer_options=options(level, layer=3))
+        override(dense, *qkv(200, 200), HEADS, transformer_options=options(level, layer=4))
+    assert over[0] == 1 > over[1] and len(over) == 2
+    assert override.asked and override.stats.recall is not None
+    override.begin()
+    assert not override.asked and override.stats.density is override.stats.recall is None
+
+
+@pytest.mark.parametrize(
+    ("chosen", "level", "layer", "because"),
+    [
+        (SparseSelf(), 0.5, 3, "dense, since no committed result shows it to be faster on cpu"),
+        (SparseSelf(fewest_keys=300), 0.5, 3, "200 tokens are fewer than 300"),
+        (SparseSelf(fewest_keys=0), 1.0, 3, "the first 30% of the steps are dense"),
+        (SparseSelf(fewest_keys=0), 0.5, 0, "layer 0 is dense"),
+    ],
+)
+def test_it_knows_why_self_attention_was_dense(
+    chosen: SparseSelf, level: float, layer: int, because: str
+) -> None:
+    override = AttentionOverride(Sparsity(chosen))
+    override(dense, *qkv(200, 200), HEADS, transformer_options=options(level, layer))
+    assert override.dense_because.startswith(because)

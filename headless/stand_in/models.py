@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,6 +63,13 @@ def _patcher(dit: nn.Module) -> Patcher:
     return Patcher(model, load_device=compute_device(), offload_device=torch.device("cpu"))
 
 
+class CallbacksMP:
+    """When the host's samplers call back; here nothing samples but our own sampler."""
+
+    ON_PRE_RUN = "on_pre_run"
+    ON_CLEANUP = "on_cleanup"
+
+
 class Backup(NamedTuple):
     """A tensor as it is without patches."""
 
@@ -83,6 +90,7 @@ class Patcher:
         self.object_patches: dict[str, Any] = {}
         self.injections: dict[str, Any] = {}
         self.attachments: dict[str, Any] = {}
+        self.callbacks: dict[str, dict[str, list[Callable[[Patcher], None]]]] = {}
         self.cached_patcher_init: Any = None
         self.patches: dict[str, list[WeightPatch]] = {}
         self.patches_uuid = uuid.uuid4()
@@ -90,6 +98,16 @@ class Patcher:
     def set_attachments(self, key: str, attachment: Any) -> None:
         """Carry a value."""
         self.attachments[key] = attachment
+
+    def add_callback_with_key(
+        self, call_type: str, key: str, callback: Callable[[Patcher], None]
+    ) -> None:
+        """Call back at that time."""
+        self.callbacks.setdefault(call_type, {}).setdefault(key, []).append(callback)
+
+    def remove_callbacks_with_key(self, call_type: str, key: str) -> None:
+        """Do not, any more."""
+        self.callbacks.get(call_type, {}).pop(key, None)
 
     def partially_load(self, device_to: torch.device) -> int:
         """Bring the module to `device_to`, with this patcher's patches and no others."""
@@ -108,6 +126,10 @@ class Patcher:
         """Another handle on the same weights."""
         twin = Patcher(self.model, load_device=self.load_device, offload_device=self.offload_device)
         twin.attachments = dict(self.attachments)
+        twin.callbacks = {
+            when: {key: list(known) for key, known in keyed.items()}
+            for when, keyed in self.callbacks.items()
+        }
         twin.patches, twin.patches_uuid = dict(self.patches), self.patches_uuid
         return twin
 

@@ -22,6 +22,7 @@ from ..machine import free_memory_bytes, total_memory_bytes
 from . import io_types, ui_types
 from .models import (
     VAE,
+    CallbacksMP,
     Patcher,
     compute_device,
     load_diffusion_model,
@@ -130,6 +131,7 @@ def _modules(state: HostState) -> dict[str, ModuleType]:
     graph = _module("comfy_execution.graph_utils", ExecutionBlocker=ExecutionBlocker)
     management = _model_management(state)
     patcher = _module("comfy.model_patcher", CoreModelPatcher=Patcher, ModelPatcher=Patcher)
+    extension = _module("comfy.patcher_extension", CallbacksMP=CallbacksMP)
     sd = _module(
         "comfy.sd",
         load_diffusion_model=load_diffusion_model,
@@ -144,7 +146,7 @@ def _modules(state: HostState) -> dict[str, ModuleType]:
     )
     modules = [
         _module("comfy", model_management=management, model_patcher=patcher, sd=sd, utils=utils),
-        *(management, patcher, sd, utils),
+        *(management, patcher, extension, sd, utils),
         _module("comfy_api", latest=latest),
         latest,
         _module("comfyui_version", __version__="none (the stand-in of Longtake)"),

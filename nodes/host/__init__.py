@@ -11,6 +11,7 @@ Everything used of the host, which is also all that the stand-in (`headless/stan
                               throw_exception_if_processing_interrupted
     comfy.model_patcher       CoreModelPatcher(module, load_device=, offload_device=) .model
                               .load_device; ModelPatcher (likewise, to be derived from)
+    comfy.patcher_extension   CallbacksMP .ON_PRE_RUN .ON_CLEANUP
     comfy.sd                  load_diffusion_model(path) -> MODEL;
                               load_lora_for_models(model, clip, lora, strength_model,
                               strength_clip) -> (MODEL, CLIP); VAE(sd=, dtype=);
@@ -37,7 +38,9 @@ Everything used of the host, which is also all that the stand-in (`headless/stan
                               model_options, wrappers, object_patches, injections, patches_uuid,
                               patches -> {name: [(strength, patch, strength_model, ...)]}, clone(),
                               backup -> {name: a tuple with the unpatched weight},
-                              attachments, set_attachments(key, value), cached_patcher_init;
+                              attachments, set_attachments(key, value), cached_patcher_init,
+                              remove_callbacks_with_key(when, key),
+                              add_callback_with_key(when, key, callback);
                               partially_unload where it can leave parts in main memory
     of a VIDEO                get_stream_source() -> a path or io.BytesIO; newer cores:
                               get_active_trim_window() -> (start, duration), get_duration()
@@ -84,6 +87,7 @@ from .models import (
     module_tree,
     override_attention,
     session_token,
+    watch_sampling,
 )
 from .paths import (
     OutputFile,
@@ -102,6 +106,7 @@ from .progress import (
     nothing_to_give,
     running_prompt,
     say,
+    show,
     warn,
 )
 from .server import (
@@ -160,12 +165,14 @@ __all__ = [
     "say",
     "serve",
     "session_token",
+    "show",
     "temp_folder",
     "upscale_tiled",
     "upscaler_patcher",
     "upscaling_bytes",
     "usable_memory_bytes",
     "warn",
+    "watch_sampling",
     "weights",
     "weights_and_patches",
     "with_lora",

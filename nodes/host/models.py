@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import comfy.sd
 import comfyui_version
 import torch
+from comfy.patcher_extension import CallbacksMP
 from torch import Tensor, nn
 
 from ...errors import BadInput
+
+T = TypeVar("T")
 
 WAN_MODULES = ("patch_embedding", "text_embedding", "time_embedding", "time_projection", "blocks")
 
@@ -87,10 +90,23 @@ def attached(model: Any, key: str) -> Any:
     return model.attachments.get(key)
 
 
-def override_attention(model: Any, wrap: Callable[[Any], Any]) -> None:
+def override_attention(model: Any, wrap: Callable[[Any], T]) -> T:
     """Put `wrap(before)` in place of a MODEL's attention override, None if it had none."""
     options = model.model_options.setdefault("transformer_options", {})
-    options["optimized_attention_override"] = wrap(options.get("optimized_attention_override"))
+    made = wrap(options.get("optimized_attention_override"))
+    options["optimized_attention_override"] = made
+    return made
+
+
+def watch_sampling(
+    model: Any, key: str, began: Callable[[], None], ended: Callable[[], None]
+) -> None:
+    """Call `began` and `ended` around each run of the host's own samplers with a MODEL or a clone
+    of it, also around one that fails; in place of what was watching by that `key`.
+    """
+    for when, tell in ((CallbacksMP.ON_PRE_RUN, began), (CallbacksMP.ON_CLEANUP, ended)):
+        model.remove_callbacks_with_key(when, key)
+        model.add_callback_with_key(when, key, lambda _, tell=tell: tell())
 
 
 def core_version() -> str:

@@ -55,16 +55,17 @@ def say(node_id: str | None, text: str, *warnings: str) -> None:
     logger.info("%s", text)
     for warning in warnings:
         logger.warning("%s", warning)
-    _show(node_id, "\n".join([*(f"Warning: {one}" for one in warnings), text]))
+    show(node_id, "\n".join([*(f"Warning: {one}" for one in warnings), text]))
 
 
 def warn(node_id: str | None, text: str) -> None:
     """Like `say`, as a warning."""
     logger.warning("%s", text)
-    _show(node_id, f"Warning: {text}")
+    show(node_id, f"Warning: {text}")
 
 
-def _show(node_id: str | None, text: str) -> None:
+def show(node_id: str | None, text: str) -> None:
+    """Write a line under the node alone, as often as it changes."""
     web = PromptServer.instance
     if node_id is not None and web.client_id is not None:
         web.send_progress_text(text, node_id, sid=web.client_id)

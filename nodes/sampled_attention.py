@@ -1,0 +1,65 @@
+"""What ANN-Sparse Attention did on the host's own samplers, which report nothing by themselves: a
+line under the node after each of their steps, and in the log too when their run ends.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..attention.override import AttentionOverride
+from . import host
+
+NEVER_ASKED = (
+    "ANN-Sparse Attention did nothing: this sampler leaves attention overrides out, as ComfyUI's "
+    "Sampler AR Video does; use the Diffusion-Forcing Sampler."
+)
+
+
+class SampledAttention:
+    """Tells of an override's work in one run after another, under the node of that id."""
+
+    def __init__(self, override: AttentionOverride, node_id: str | None) -> None:
+        self.override, self.node_id = override, node_id
+        self._runs = False
+        override.on_step = self.stepped
+
+    def began(self) -> None:
+        """A run begins."""
+        self.override.begin()
+        self._runs = True
+
+    def stepped(self) -> None:
+        """One of its steps is over."""
+        host.show(self.node_id, told(self.override))
+
+    def ended(self) -> None:
+        """It is over, or was broken off; said once, however many handles on the model end."""
+        if self._runs:
+            host.say(self.node_id, told(self.override))
+        self._runs = False
+
+
+def tell_of_runs(model: Any, key: str, override: AttentionOverride, node_id: str | None) -> None:
+    """Let a MODEL with that override say what it does in runs of the host's samplers."""
+    telling = SampledAttention(override, node_id)
+    host.watch_sampling(model, key, telling.began, telling.ended)
+
+
+def told(override: AttentionOverride) -> str:
+    """What was done in the run so far, in the words of the preview's strip."""
+    if not override.asked:
+        return NEVER_ASKED
+    return f"On ComfyUI's sampler: {_of_self(override)}."
+
+
+def _of_self(override: AttentionOverride) -> str:
+    """Of self-attention."""
+    stats = override.stats
+    if override.sparsity.of_self is None:
+        return "self-attention as it was"
+    if stats.recall is None:
+        return f"self-attention dense, since {override.dense_because}"
+    return (
+        f"density {stats.density:.0%}, recall {stats.recall:.0%}, "
+        f"{stats.dense_fallbacks} dense fallbacks"
+    )
