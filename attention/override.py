@@ -14,9 +14,9 @@ from torch import Tensor
 
 from .laid import Laid
 from .select import fewest_keys
-from .sparse_cross import merged_attention, merged_padding
+from .sparse_cross import SparsePrompt, merged_attention, merged_padding
 from .sparse_self import ROUNDING, attend_mixed, layout_of, sampled_recall, tokens_read
-from .sparse_settings import SparseSelf, Sparsity
+from .sparse_settings import SparseCross, SparseSelf, Sparsity
 from .sparse_stats import SparseStats
 
 Attend = Callable[..., Tensor]
@@ -24,6 +24,8 @@ Attend = Callable[..., Tensor]
 LIKE = 1e-4  # of a noise level: it may come back rounded
 LONGEST_PROMPT = 1024
 """Tokens; what has more keys than that is no prompt."""
+PICTURE = 257
+"""Tokens of CLIP's picture, of which a first and a last one have twice as many."""
 
 
 Call = tuple[int, int]
@@ -51,6 +53,7 @@ class AttentionOverride:
         self.stats = SparseStats()
         self.asked = False  # whether the host called this at all
         self.dense_because = "none of it came without a mask"  # of the last that was dense
+        self.to_prompt = SparsePrompt(self.sparsity.of_prompt or SparseCross())
         self._call: Call = (-1, 0)
         self._level = 0.0
         self._dense_heads: dict[Call, list[int]] = {}
@@ -80,7 +83,8 @@ class AttentionOverride:
         """Sparse attention, or None where it is not for us."""
         if not transformer_options:
             return None
-        self._note(transformer_options)
+        picture = k.shape[1] in (PICTURE, 2 * PICTURE) and k.shape[1] != q.shape[1]
+        self._note(transformer_options, counts=not picture)
         if mask is not None or skip_reshape or skip_output_reshape:
             return None
         parts = [x.unflatten(-1, (heads, -1)) for x in (q, k, v)]
@@ -91,11 +95,13 @@ class AttentionOverride:
         if of_itself and of_self is not None:
             made = self._self(of_self, parts, transformer_options)
         elif not of_itself and k.shape[1] <= LONGEST_PROMPT and of_prompt is not None:
-            made = merged_attention(parts[0], merged_padding(parts[1], parts[2]))
+            made = self._prompt(of_prompt, parts, transformer_options, picture=picture)
         return None if made is None else made.flatten(2)
 
-    def _note(self, options: Mapping[str, Any]) -> None:
-        """Which attention of the model this is, and whether another step or run has begun."""
+    def _note(self, options: Mapping[str, Any], *, counts: bool) -> None:
+        """Which attention of the model this is, and whether another step or run has begun. That to
+        a picture beside the prompt does not count.
+        """
         block, level = int(options.get("block_index", -1)), _level(options)
         if self.asked and level != self._level:
             self.on_step()
@@ -103,7 +109,21 @@ class AttentionOverride:
         if level > self._level:  # noise grew
             self._dense_heads.clear()
         same = block == self._call[0] and level == self._level
-        self._call, self._level = (block, self._call[1] + 1 if same else 0), level
+        self._call, self._level = (block, self._call[1] + counts if same else 0), level
+
+    def _prompt(
+        self, chosen: SparseCross, parts: list[Tensor], options: Mapping[str, Any], *, picture: bool
+    ) -> Tensor:
+        """Attention of q (b, s, n, d) to a prompt, pruned for each latent frame; a picture's tokens
+        are no words, and all of them stay.
+        """
+        q, (k, v) = parts[0], parts[1:]
+        prompt = merged_padding(k, v)
+        if picture:
+            return merged_attention(q, prompt)
+        frames = _latent_frames(options, q.shape[1]) if chosen.prune else 1
+        each = q.unflatten(1, (frames, -1)).flatten(0, 1)  # (b f, s / f, n, d)
+        return self.to_prompt.attend(each, prompt.repeated(frames)).reshape(q.shape)
 
     def _self(
         self, chosen: SparseSelf, parts: list[Tensor], options: Mapping[str, Any]
@@ -153,6 +173,12 @@ def _whole(chosen: SparseSelf, tokens: int, least: int, layer: int, done: float 
     if done < chosen.dense_share - ROUNDING:
         return f"the first {chosen.dense_share:.0%} of the steps are dense"
     return f"layer {layer} is dense" if layer in chosen.dense_layers else ""
+
+
+def _latent_frames(options: Mapping[str, Any], tokens: int) -> int:
+    """How many latent frames so many tokens are, 1 if the host does not say or means others."""
+    frames, rows, columns = options.get("grid_sizes", (1, 1, 1))
+    return int(frames) if frames * rows * columns == tokens else 1
 
 
 def _level(options: Mapping[str, Any]) -> float:

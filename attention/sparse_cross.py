@@ -8,7 +8,7 @@ with some query of the pass stay, at least so many.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -31,6 +31,14 @@ class Prompt:
     bias: Tensor | None
     source: Tensor
 
+    def repeated(self, count: int) -> Prompt:
+        """Each row `count` times."""
+        if count == 1:
+            return self
+        keys, values = (x.repeat_interleave(count, 0) for x in (self.keys, self.values))
+        bias = None if self.bias is None else self.bias.repeat_interleave(count, 0)
+        return replace(self, keys=keys, values=values, bias=bias)
+
 
 class SparsePrompt:
     """Cross-attention over prompts whose padding is merged, and that are pruned if asked.
@@ -42,6 +50,8 @@ class SparsePrompt:
         self.settings = settings
         self.kept_tokens = 0.0
         self.all_tokens = 0.0
+        self._merged_tokens = 0.0
+        self._pruned_tokens: Tensor | float = 0.0  # a mean over heads, where they are
         self._prompts: dict[int, list[Prompt]] = {}
         self._buckets: RandomProjection | None = None
 
@@ -50,15 +60,28 @@ class SparsePrompt:
         """The share of prompt tokens that were attended to; None before the first pass."""
         return self.kept_tokens / self.all_tokens if self.all_tokens else None
 
+    @property
+    def left_out(self) -> float | None:
+        """The share of words that were pruned, of the tokens that merging leaves, on average over
+        heads; None before the first pass.
+        """
+        return float(self._pruned_tokens) / self._merged_tokens if self._merged_tokens else None
+
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend q (b, s, n, d) to k, v (b, l, n, d) of one prompt a row, in one layer."""
-        prompt = self._of(layer, k, v)
+        return self.attend(q, self._of(layer, k, v))
+
+    def attend(self, q: Tensor, prompt: Prompt) -> Tensor:
+        """Attend q (b, s, n, d) to one prompt a row, of which each row keeps what its queries are
+        near.
+        """
         queries = q.transpose(1, 2)  # (b, n, s, d)
         keys, values, bias = prompt.keys, prompt.values, prompt.bias
         if self.settings.prune and keys.shape[2] > self.settings.fewest_tokens:
             keys, values, bias = self._pruned(queries, prompt)
         self.kept_tokens += keys.shape[2]
-        self.all_tokens += k.shape[1]
+        self.all_tokens += prompt.source.shape[1]
+        self._merged_tokens += prompt.keys.shape[2]
         return attend_biased(queries, keys, values, bias).transpose(1, 2)
 
     def forget(self) -> None:
@@ -87,7 +110,11 @@ class SparsePrompt:
         none = torch.zeros_like(kept.values)
         bias = none if prompt.bias is None else prompt.bias.gather(2, kept.indices)
         spare = torch.arange(count, device=votes.device) >= self.settings.fewest_tokens
-        bias = bias.masked_fill((kept.values <= 0) & spare, -torch.inf)
+        unread = (kept.values <= 0) & spare
+        if not votes.is_meta:
+            attended = (~unread).sum(-1).float().mean()
+            self._pruned_tokens = self._pruned_tokens + votes.shape[2] - attended
+        bias = bias.masked_fill(unread, -torch.inf)
         index = kept.indices.unsqueeze(-1).expand(-1, -1, -1, queries.shape[3])
         return prompt.keys.gather(2, index), prompt.values.gather(2, index), bias
 

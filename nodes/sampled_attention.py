@@ -49,7 +49,7 @@ def told(override: AttentionOverride) -> str:
     """What was done in the run so far, in the words of the preview's strip."""
     if not override.asked:
         return NEVER_ASKED
-    return f"On ComfyUI's sampler: {_of_self(override)}."
+    return f"On ComfyUI's sampler: {_of_self(override)}; {_of_prompt(override)}."
 
 
 def _of_self(override: AttentionOverride) -> str:
@@ -63,3 +63,12 @@ def _of_self(override: AttentionOverride) -> str:
         f"density {stats.density:.0%}, recall {stats.recall:.0%}, "
         f"{stats.dense_fallbacks} dense fallbacks"
     )
+
+
+def _of_prompt(override: AttentionOverride) -> str:
+    """Of attention to the prompt."""
+    share, left_out = override.to_prompt.share, override.to_prompt.left_out
+    if override.sparsity.of_prompt is None or share is None:
+        return "prompt attention as it was"
+    pruned = f", {left_out:.0%} of its words left out" if override.sparsity.of_prompt.prune else ""
+    return f"of the prompt {share:.0%} of the tokens{pruned}"

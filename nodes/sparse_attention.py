@@ -37,7 +37,8 @@ class SparseAttentionNode(io.ComfyNode):
             category=sockets.CATEGORY,
             description="Attention to long histories without looking at all of it: like keys are "
             "merged (TempCache), queries read the blocks that matter (AnnSA), prompt padding "
-            "counts once (AnnCA). What it did stands in the preview and in the report.",
+            "counts once (AnnCA). What it did stands in the preview and in the report, or under "
+            "the node on ComfyUI's own samplers.",
             search_aliases=["fast-ar", "sparse attention", "tempcache", "block sparse", "speed"],
             inputs=[
                 io.Model.Input("model", tooltip="Any Wan model."),
@@ -175,7 +176,7 @@ def _sparse() -> list[io.Input]:
             options=[MERGE_PADDING, PRUNE, OFF],
             default=MERGE_PADDING,
             tooltip="AnnCA: `merge padding` is exact; `prune` also leaves out words that no query "
-            "of the chunk is near; `off`: dense. The host's own sampler merges only.",
+            "of the chunk, on ComfyUI's own samplers of the latent frame, is near; `off`: dense.",
         ),
     ]
 

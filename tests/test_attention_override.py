@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from longtake.attention.override import AttentionOverride
+from longtake.attention.sparse_cross import SparsePrompt
 from longtake.attention.sparse_settings import SparseCross, SparseSelf, Sparsity
 from longtake.tests.tiny_model import randn
 
@@ -141,3 +142,45 @@ def test_it_knows_why_self_attention_was_dense(
     override = AttentionOverride(Sparsity(chosen))
     override(dense, *qkv(200, 200), HEADS, transformer_options=options(level, layer))
     assert override.dense_because.startswith(because)
+
+
+PRUNED = SparseCross(prune=True, fewest_tokens=2)
+
+
+def test_a_prompt_is_pruned_for_each_latent_frame_alone() -> None:
+    override = AttentionOverride(Sparsity(of_prompt=PRUNED))
+    (q, k, v), said = qkv(60, 30), {**options(0.5), "grid_sizes": (3, 4, 5)}
+    found = override(dense, q, k, v, HEADS, transformer_options=said)
+    each = [x.unflatten(-1, (HEADS, -1)) for x in (q, k, v)]
+    expected = [SparsePrompt(PRUNED)(0, q, *each[1:]) for q in each[0].split(20, 1)]
+    torch.testing.assert_close(found, torch.cat(expected, 1).flatten(2))
+    assert not torch.allclose(found, dense(q, k, v, HEADS), atol=1e-3)
+    assert 0.1 < override.to_prompt.left_out < 1
+    whole = AttentionOverride(Sparsity(of_prompt=PRUNED))
+    whole(dense, q, k, v, HEADS, transformer_options={**said, "grid_sizes": (3, 4, 6)})
+    assert 0 < whole.to_prompt.left_out < override.to_prompt.left_out  # more queries are near more
+
+
+def test_pruning_never_keeps_fewer_than_the_floor() -> None:
+    everything = AttentionOverride(Sparsity(of_prompt=SparseCross(True, fewest_tokens=30)))
+    found = everything(dense, *qkv(60, 30), HEADS, transformer_options=options(0.5))
+    torch.testing.assert_close(found, dense(*qkv(60, 30), HEADS))
+    assert everything.to_prompt.left_out == 0
+
+
+def test_a_picture_beside_the_prompt_keeps_all_its_tokens_and_is_no_prompt() -> None:
+    """Image-to-video models attend to CLIP's picture between the two."""
+    override = AttentionOverride(Sparsity(of_prompt=PRUNED))
+    calls, (q, k, v) = [], qkv(60, 60)
+
+    def before(func: Any, *given: Any, **named: Any) -> Tensor:
+        calls.append(given[1].shape[1])
+        return func(*given, **named)
+
+    override.previous = before
+    override(dense, q, k, v, HEADS, transformer_options=options(0.5))
+    picture = override(dense, *qkv(60, 257), HEADS, transformer_options=options(0.5))
+    torch.testing.assert_close(picture, dense(*qkv(60, 257), HEADS))
+    assert override.to_prompt.share is None
+    words = override(dense, q, k, v, HEADS, transformer_options=options(0.5))  # as many as tokens
+    assert calls == [60] and not torch.allclose(words, dense(q, k, v, HEADS), atol=1e-3)

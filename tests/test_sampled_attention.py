@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -86,7 +87,18 @@ def test_a_sampler_that_never_asks_is_named(bench: Bench, shown: Shown) -> None:
     assert text.startswith("ANN-Sparse Attention did nothing: this sampler leaves attention")
 
 
+def test_what_became_of_the_prompt_is_told(bench: Bench, shown: Shown) -> None:
+    for how, expected in (
+        ("prune", r"; of the prompt \d+% of the tokens, [1-9]\d?% of its words left out\."),
+        ("off", r"; prompt attention as it was\."),
+    ):
+        sample(behind_the_node(bench, shown, prompt_attention=how), 0.5)
+        assert re.search(expected, shown[-1][0]), shown
+
+
 def test_of_two_nodes_in_a_row_the_second_tells(bench: Bench, shown: Shown) -> None:
     first = behind_the_node(bench, shown)
     sample(behind_the_node(bench, shown, first, self_attention="off"), 0.5)
-    assert [text for text, _, _ in shown] == ["On ComfyUI's sampler: self-attention as it was."]
+    assert [text for text, _, _ in shown] == [
+        "On ComfyUI's sampler: self-attention as it was; of the prompt 100% of the tokens."
+    ]

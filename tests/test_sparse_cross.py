@@ -70,6 +70,9 @@ def test_pruning_keeps_the_tokens_that_share_a_bucket_with_a_query_and_the_paddi
     logits = q.transpose(1, 2) @ k.permute(0, 2, 3, 1) / 12**0.5
     weights = logits.masked_fill(~shared.unsqueeze(2), -torch.inf).softmax(-1)
     torch.testing.assert_close(found.transpose(1, 2), weights @ v.transpose(1, 2))
+    merged = min(words + 1, 30)
+    unread = (~shared[..., :words]).sum(-1).float().mean()
+    assert sparse.left_out == pytest.approx(float(unread) / merged)
 
 
 def test_the_floor_keeps_tokens_that_no_query_shares_a_bucket_with() -> None:

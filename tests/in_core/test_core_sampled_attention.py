@@ -5,6 +5,7 @@ that only listens.
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +19,11 @@ from longtake.tests.family_files import SMALL, state
 from longtake.tests.tiny_model import randn
 
 NODE = "7"
+SAID = {
+    "off": r"prompt attention as it was\.",
+    "merge padding": r"of the prompt 100% of the tokens\.",
+    "prune": r"of the prompt \d+% of the tokens, [1-9]\d?% of its words left out\.",
+}
 ALWAYS = {"self_attention": "always", "density": 0.2, "recall_floor": 0.0}
 
 
@@ -103,3 +109,14 @@ def test_a_run_that_fails_says_what_it_had_done(
         ksampler(model)
     [text] = shown
     assert "are dense" in text
+
+
+def test_ksampler_prunes_the_prompt_for_each_latent_frame(shown: list[str], tmp_path: Path) -> None:
+    made = {}
+    for how in ("off", "merge padding", "prune"):
+        model = behind_the_node(tmp_path, "wan2.1_t2v", prompt_attention=how, self_attention="off")
+        made[how] = ksampler(model)
+        said = shown[-1].partition("; ")[2]
+        assert re.fullmatch(SAID[how], said), said
+    torch.testing.assert_close(made["merge padding"], made["off"], rtol=1e-3, atol=1e-4)
+    assert not torch.allclose(made["prune"], made["off"], atol=1e-3)
