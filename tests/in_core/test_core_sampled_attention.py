@@ -120,3 +120,33 @@ def test_ksampler_prunes_the_prompt_for_each_latent_frame(shown: list[str], tmp_
         assert re.fullmatch(SAID[how], said), said
     torch.testing.assert_close(made["merge padding"], made["off"], rtol=1e-3, atol=1e-4)
     assert not torch.allclose(made["prune"], made["off"], atol=1e-3)
+
+
+def test_ksampler_runs_a_causal_model_as_one_that_sees_the_whole_sequence(
+    shown: list[str], tmp_path: Path
+) -> None:
+    """It knows of no KV cache: the same forward as that of plain Wan, which asks for overrides."""
+    causal, plain = (behind_the_node(tmp_path, name) for name in ("self_forcing", "wan2.1_t2v"))
+    assert type(causal.model).__name__ == "WAN21_CausalAR"
+    given = noise(), torch.tensor([500.0]), randn(1, 24, SMALL.text_dim, seed=2)
+    ours, theirs = (model.model.diffusion_model(*given) for model in (causal, plain))
+    torch.testing.assert_close(ours, theirs)
+    ksampler(causal)
+    assert shown[-1].startswith("On ComfyUI's sampler: density ")
+
+
+@torch.inference_mode()
+def test_the_cores_ar_sampler_asks_for_no_override_and_the_node_says_so(
+    shown: list[str], tmp_path: Path
+) -> None:
+    import comfy.sample
+    import comfy.samplers
+
+    model = behind_the_node(tmp_path, "self_forcing")
+    sampler = comfy.samplers.ksampler("ar_video", {"num_frame_per_block": 1})
+    prompt = [[randn(1, 24, SMALL.text_dim, seed=2), {}]]
+    comfy.sample.sample_custom(
+        model, noise(), 1.0, sampler, torch.tensor([1.0, 0.5, 0.0]), prompt, prompt,
+        torch.zeros_like(noise()), seed=1, disable_pbar=True,
+    )  # fmt: skip
+    assert shown[-1].startswith("ANN-Sparse Attention did nothing: this sampler leaves attention")
