@@ -37,6 +37,10 @@ class SparseSelf:
     def __post_init__(self) -> None:
         if not 0 < self.density <= 1:
             raise ValueError(f"density must be above 0 and at most 1; got {self.density}")
+        if not 0 <= self.dense_share <= 1:
+            raise ValueError(f"dense_share must be from 0 to 1; got {self.dense_share}")
+        if min(self.dense_layers, default=0) < 0:
+            raise ValueError(f"dense_layers are counted from 0; got {self.dense_layers}")
         if self.order not in ORDERS:
             raise ValueError(f"order must be one of {', '.join(ORDERS)}; got {self.order!r}")
         if self.kernel not in KERNELS:
@@ -52,6 +56,10 @@ class SparseCross:
     prune: bool = False
     fewest_tokens: int = 16
     bits: int = 6
+
+    def __post_init__(self) -> None:
+        if self.fewest_tokens < 1:
+            raise ValueError(f"fewest_tokens must be at least 1; got {self.fewest_tokens}")
 
 
 @dataclass(frozen=True, slots=True)

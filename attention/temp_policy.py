@@ -58,6 +58,8 @@ class TempCache(CachePolicy):
             )
         if self.reach_frames is not None and self.reach_frames < 1:
             raise ValueError(f"reach_frames must be at least 1; got {self.reach_frames}")
+        if self.most_mass is not None and self.most_mass < 1:
+            raise ValueError(f"most_mass must be at least 1, or None; got {self.most_mass}")
         if self.index not in INDEXES:
             raise ValueError(f"index must be one of {', '.join(INDEXES)}; got {self.index!r}")
         if self.kernel not in KERNELS:

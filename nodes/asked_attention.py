@@ -42,13 +42,34 @@ PRESETS = {  # entries: docs/attention.md, from the results of `bench attention_
     "fast": Strength(0.9, 0.15, 0.7, 24, 3),
 }
 TRAINED_REACH = 64  # latent frames that the demo model was trained to look back over
+NEVER = 1.01  # a cosine that no two keys are above
+
+
+@dataclass(frozen=True, slots=True)
+class Merging:
+    """How a TempCache that merges does it: for want of room down to the cosine `floor`, an entry
+    counts as `most_mass` keys (None: as all that it is made of), and above which cosine by layer
+    and head, None for the preset's in all of them.
+    """
+
+    floor: float = NEVER
+    most_mass: float | None = 1
+    of_heads: tuple[tuple[float, ...], ...] | None = None
+
+    def above(self, cosine: float) -> tuple[float | tuple[tuple[float, ...], ...], float]:
+        """Threshold and floor, where the preset merges above `cosine`. A floor above all thresholds
+        is the highest of them, which does as little.
+        """
+        if self.of_heads is None:
+            return cosine, min(self.floor, cosine)
+        return self.of_heads, min(self.floor, max(map(max, self.of_heads)))
 
 
 @dataclass(frozen=True, slots=True)
 class AskedAttention:
     """What a MODEL on `device` carries: what is sparse, and, if there is one, its TempCache, with
     at least `strength`'s entries and sink, in which an entry stands at most `reach_frames` back.
-    `index` and `kernel` find the nearest keys of one that merges.
+    `index` and `kernel` find the nearest keys of one that merges, in the way of `merging`.
     """
 
     temp_cache: bool
@@ -59,6 +80,7 @@ class AskedAttention:
     reach_frames: int = TRAINED_REACH
     index: str = AUTO
     kernel: str = AUTO
+    merging: Merging = Merging()
 
     def put_in_force(self, settings: RolloutSettings) -> RolloutSettings:
         """`settings` with it: a window's frames become as many entries, or more."""
@@ -74,9 +96,9 @@ class AskedAttention:
             )
         frames = max(window.window_frames, chosen.entry_frames)
         merged = TempCache(
-            frames, chosen.merge_above, chosen.merge_above,
+            frames, *self.merging.above(chosen.merge_above),
             max(window.sink_frames, min(chosen.sink_frames, frames - 1)),
-            max(window.window_frames, self.reach_frames), most_mass=1,
+            max(window.window_frames, self.reach_frames), most_mass=self.merging.most_mass,
             index=self.index_of(frames, settings)[0], gives_way=self.gives_way, kernel=self.kernel,
         )  # fmt: skip
         storage = settings.storage

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from comfy_api.latest import io
@@ -14,8 +15,9 @@ from ..attention.select import fewest_keys
 from ..attention.sparse_settings import SparseCross, SparseSelf, Sparsity
 from ..attention.temp_policy import ALIKE, ATTENDED
 from ..errors import BadInput
+from . import attention_details as details
 from . import host, sockets
-from .asked_attention import KEY, PRESETS, TRAINED_REACH, AskedAttention, Strength
+from .asked_attention import KEY, NEVER, PRESETS, TRAINED_REACH, AskedAttention, Strength
 from .sampled_attention import tell_of_runs
 from .schema import build
 
@@ -45,6 +47,7 @@ class SparseAttentionNode(io.ComfyNode):
                 *_merging(),
                 *_sparse(),
                 *_chosen(),
+                *details.inputs(),
             ],
             outputs=[io.Model.Output()],
             hidden=[io.Hidden.unique_id],
@@ -65,16 +68,30 @@ class SparseAttentionNode(io.ComfyNode):
         kernel: str,
         reach_frames: int = TRAINED_REACH,
         index: str = AUTO,
+        merge_floor: float = NEVER,
+        counts_as: str = details.ONE,
+        head_thresholds: str = "",
+        dense_share: float = SparseSelf().dense_share,
+        dense_layers: str = details.FIRST_LAYER,
+        order: str = SparseSelf().order,
+        fewest_tokens: int = SparseCross().fewest_tokens,
     ) -> io.NodeOutput:
         """A clone of the model that carries the settings and overrides the host's attention."""
         chosen = PRESETS.get(preset) or Strength(merge_above, density, recall_floor)
         device = model.load_device
         _check_usable(kernel, index, device)
-        of_self = _of_self(self_attention, chosen, kernel)
-        sparsity = Sparsity(of_self, _of_prompt(prompt_attention))
-        asked = AskedAttention(
-            temp_cache, sparsity, chosen, device, GIVES_WAY[keep], reach_frames, index, kernel
+        layers = details.dense_layers(model, dense_layers)
+        of_self = _of_self(
+            self_attention,
+            chosen,
+            SparseSelf(dense_share=dense_share, dense_layers=layers, order=order, kernel=kernel),
         )
+        sparsity = Sparsity(of_self, _of_prompt(prompt_attention, fewest_tokens))
+        merging = details.merging(model, merge_floor, counts_as, head_thresholds)
+        asked = AskedAttention(
+            temp_cache, sparsity, chosen, device, GIVES_WAY[keep], reach_frames, index, kernel,
+            merging,
+        )  # fmt: skip
         twin = model.clone()
         host.attach(twin, KEY, asked)
         override = host.override_attention(twin, lambda before: AttentionOverride(sparsity, before))
@@ -84,11 +101,13 @@ class SparseAttentionNode(io.ComfyNode):
         return io.NodeOutput(twin)
 
 
-def _of_self(when: str, chosen: Strength, kernel: str) -> SparseSelf | None:
+def _of_self(when: str, chosen: Strength, blocks: SparseSelf) -> SparseSelf | None:
     if when == OFF:
         return None
-    least, floor = 0 if when == ALWAYS else None, chosen.recall_floor
-    return SparseSelf(chosen.density, recall_floor=floor, fewest_keys=least, kernel=kernel)
+    least = 0 if when == ALWAYS else None
+    return replace(
+        blocks, density=chosen.density, recall_floor=chosen.recall_floor, fewest_keys=least
+    )
 
 
 def _said(when: str, of_self: SparseSelf, device: Any) -> str:
@@ -109,8 +128,8 @@ def _check_usable(kernel: str, index: str, device: Any) -> None:
             )
 
 
-def _of_prompt(how: str) -> SparseCross | None:
-    return None if how == OFF else SparseCross(prune=how == PRUNE)
+def _of_prompt(how: str, fewest_tokens: int) -> SparseCross | None:
+    return None if how == OFF else SparseCross(how == PRUNE, fewest_tokens)
 
 
 def _merging() -> list[io.Input]:
