@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -55,6 +57,14 @@ def test_nothing_is_found_where_nothing_is_open() -> None:
     for index in (Exact(), Int8(12), BucketIndex(RandomProjection(3, 12), 4)):
         found = search(index, new, keys, torch.zeros_like(open_))
         assert (found.similarity == -torch.inf).all()
+
+
+def test_a_key_without_a_direction_hides_no_other_from_8_bit_search() -> None:
+    new, keys, open_ = some_keys(9)
+    keys[:, :, 4], open_[:] = 0, True
+    found = search(Int8(12), new, keys, open_)
+    similarity, _ = brute_force(new, keys, open_)
+    torch.testing.assert_close(found.similarity, similarity, rtol=0, atol=0.02)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -209,10 +219,11 @@ def test_a_bias_for_each_key_is_exact(
     torch.testing.assert_close(found.double(), expected, rtol=0, atol=CLOSE[dtype])
 
 
-def test_half_precision_does_not_round_the_mass() -> None:
+@pytest.mark.parametrize("attend", [attend_biased, attend_augmented])
+def test_half_precision_does_not_round_the_mass(attend: Callable[..., Tensor]) -> None:
     q, v = torch.zeros(1, 1, 1, 16).bfloat16(), torch.eye(16).bfloat16().view(1, 1, 16, 16)
     mass = torch.arange(300.0, 620.0, 20).view(1, 1, 16)
-    weights = attend_augmented(q, torch.zeros_like(v), v, mass.log())[0, 0, 0].float()
+    weights = attend(q, torch.zeros_like(v), v, mass.log())[0, 0, 0].float()
     expected = (mass / mass.sum()).flatten()
     assert ((weights - expected).abs() / expected).max() < 0.008  # bfloat16 itself: 0.004
 

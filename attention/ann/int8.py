@@ -27,7 +27,8 @@ class Int8(LearnsNothing):
         """Rounded directions of keys (b, n, s, d), and their inverse norms."""
         peak = keys.float().abs().amax(-1, keepdim=True).clamp(min=1e-12)
         rounded = (keys.float() * (LEVELS / peak)).round()
-        inverse = rounded.norm(dim=-1, keepdim=True).reciprocal().half()
+        size = rounded.norm(dim=-1, keepdim=True)
+        inverse = size.clamp(min=1).reciprocal().half()  # a key of 0 has no direction
         return torch.cat([rounded.to(torch.int8), inverse.view(torch.int8)], -1)
 
     def nearest(self, layer: int, new: Tensor, codes: Tensor, cached: Coded) -> Nearest:

@@ -24,7 +24,7 @@ Modify = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 
 def attend_biased(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
     """The same signature and result as `biased.attend_biased`."""
-    asking, of_keys = _never_one(q), _with_bias(k, bias)
+    asking, of_keys = _longer_than(1, q), _with_bias(k, bias)
     out = _compiled(DENSE)(*_computed_in(asking, k, v), score_mod=of_keys)
     return out[:, :, : q.shape[2]].to(q.dtype)
 
@@ -37,10 +37,13 @@ def attend_selected(  # noqa: PLR0913
     Who reads a key is a table of blocks of queries by keys; blocks of keys that none of a block of
     queries reads are never computed.
     """
-    asking, of_keys = _never_one(q), _with_bias(k, bias)
-    mask = _block_mask(read_table(tokens, k.shape[2]), query_block, asking.shape[2])
-    attend = _compiled(SELECTED)
-    out = attend(*_computed_in(asking, k, v), score_mod=of_keys, block_mask=mask)
+    asking = _longer_than(query_block, q)
+    keys, values = (_longer_than(KEY_BLOCK, x) for x in (k, v))
+    blocks = -(-asking.shape[2] // query_block)
+    tokens = F.pad(tokens, (0, 0, 0, blocks - tokens.shape[2]), value=-1)
+    mask = _block_mask(read_table(tokens, keys.shape[2]), query_block, asking.shape[2])
+    attend, of_keys = _compiled(SELECTED), _with_bias(keys, bias)
+    out = attend(*_computed_in(asking, keys, values), score_mod=of_keys, block_mask=mask)
     return out[:, :, : q.shape[2]].to(q.dtype)
 
 
@@ -68,10 +71,14 @@ def _block_mask(read: Tensor, query_block: int, queries: int) -> BlockMask:
     )  # fmt: skip
 
 
-def _never_one(q: Tensor) -> Tensor:
-    """On a CPU two queries instead of one, whose own C++ does not compile (torch 2.13)."""
-    alone = q.device.type == "cpu" and q.shape[2] == 1
-    return F.pad(q, (0, 0, 0, 1)) if alone else q
+def _longer_than(length: int, x: Tensor) -> Tensor:
+    """On a CPU x (b, n, t, d) with so many tokens and one more, or what more it has.
+
+    The C++ that is made for one query, or for one block where there were several before, does not
+    compile (torch 2.13: in it, one name of a size is put in place of the front of another's).
+    """
+    missing = length + 1 - x.shape[2] if x.device.type == "cpu" else 0
+    return F.pad(x, (0, 0, 0, missing)) if missing > 0 else x
 
 
 def _computed_in(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -81,7 +88,9 @@ def _computed_in(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 def _with_bias(k: Tensor, bias: Tensor | None) -> Modify:
     """Always one and the same function of a logit, so that it is compiled once."""
-    of_keys = k.new_zeros(k.shape[:3], dtype=torch.float32) if bias is None else bias
+    of_keys = k.new_zeros(k.shape[:3], dtype=torch.float32)
+    if bias is not None:
+        of_keys = F.pad(bias, (0, k.shape[2] - bias.shape[2]))
 
     def modify(score: Tensor, b: Tensor, n: Tensor, _query: Tensor, key: Tensor) -> Tensor:
         return score + of_keys[b, n, key]

@@ -18,7 +18,7 @@ def attend_selected(  # noqa: PLR0913
     """Queries [i query_block, (i + 1) query_block) of q attend to the keys `tokens`[:, :, i].
 
     q (b, n, s, d); k, v (b, n, t, d) whose d is contiguous; `bias` (b, n, t); `tokens`
-    (b, n, blocks, m) are key numbers, -1 for none; each block needs at least one.
+    (b, n, blocks, m) are key numbers, -1 for none. The result of a block with none at all is 0.
     """
     heads = q.shape[0] * q.shape[1]
     flat_k, flat_v = _rows(k), _rows(v)
@@ -30,7 +30,8 @@ def attend_selected(  # noqa: PLR0913
         keys = flat_k.index_select(0, rows_k).view(1, heads, -1, q.shape[-1])
         values = flat_v.index_select(0, rows_v).view(1, heads, -1, q.shape[-1])
         of_keys = None if bias is None else bias.gather(2, there)
-        if wanted.is_meta or (wanted < 0).any():  # a rehearsal has no numbers: the most it can be
+        some_missing = wanted.is_meta or bool((wanted < 0).any())  # a rehearsal: the most it can be
+        if some_missing:
             of_keys = k.new_zeros(wanted.shape) if of_keys is None else of_keys
             of_keys = of_keys.masked_fill(wanted < 0, -torch.inf)
         asking = q[:, :, block * query_block : (block + 1) * query_block]
@@ -40,7 +41,10 @@ def attend_selected(  # noqa: PLR0913
             values,
             None if of_keys is None else of_keys.reshape(1, heads, -1),
         )
-        made.append(part.view(asking.shape))
+        part = part.view(asking.shape)
+        if some_missing:  # where all keys are hidden, kernels disagree on what is left
+            part = part.masked_fill((wanted < 0).all(-1)[..., None, None], 0)
+        made.append(part)
     return torch.cat(made, 2)
 
 
