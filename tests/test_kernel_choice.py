@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,6 +19,7 @@ from longtake.attention.sparse_stats import SparseStats
 from longtake.tests.tiny_model import randn
 
 CPU = torch.device("cpu")
+KERNELS = Path(choice.__file__).parent
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # torch's own
 needs_flex = pytest.mark.skipif(flex_reason(CPU) is not None, reason=str(flex_reason(CPU)))
 
@@ -81,6 +84,16 @@ def test_a_table_of_who_reads_what() -> None:
     tokens = torch.tensor([[[[3, 0, -1], [-1, -1, 4]]]])
     read = flex.read_table(tokens, 5)
     assert read[0, 0].int().tolist() == [[1, 0, 0, 1, 0], [0, 0, 0, 0, 1]]
+
+
+@pytest.mark.parametrize("path", [*KERNELS.glob("triton_*.py")], ids=lambda path: path.stem)
+def test_products_in_triton_are_not_rounded_to_tf32(path: Path) -> None:
+    """What its interpreter cannot show: on NVIDIA that is the default for float32."""
+    calls = [one for one in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+             if isinstance(one, ast.Call) and ast.unparse(one.func) == "tl.dot"]  # fmt: skip
+    asked = [{word.arg: ast.unparse(word.value) for word in call.keywords} for call in calls]
+    assert all(one.get("input_precision") == "'ieee'" for one in asked)
+    assert len(calls) == {"triton_nearest": 0, "triton_selected": 2}[path.stem]
 
 
 @needs_flex

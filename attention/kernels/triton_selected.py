@@ -2,7 +2,8 @@
 
 The running softmax of FlashAttention (arXiv 2205.14135) over a list of keys for each block of
 queries, with a bias (log of its mass) for each key. An optional package; its interpreter runs it on
-a CPU. Not yet measured on any GPU, so nothing chooses it by itself.
+a CPU. Products of float32 are those of IEEE, not of TF32, which is Triton's default on NVIDIA. Not
+yet measured on any GPU, so nothing chooses it by itself.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def _selected(  # noqa: PLR0913
         v_at = v_ptr + b * v_b + n * v_n + token[:, None] * v_t + columns[None, :]
         k = tl.load(k_at, mask=rows, other=0.0)
         v = tl.load(v_at, mask=rows, other=0.0)
-        logits = tl.dot(q, tl.trans(k)) * scale
+        logits = tl.dot(q, tl.trans(k), input_precision="ieee") * scale
         if has_bias:
             of_key = bias_ptr + b * bias_b + n * bias_n + token
             logits += tl.load(of_key, mask=there, other=0.0)[None, :]
@@ -54,7 +55,7 @@ def _selected(  # noqa: PLR0913
         weights = tl.exp(logits - shift[:, None])
         kept = tl.exp(high - shift)
         total = total * kept + tl.sum(weights, 1)
-        sums = sums * kept[:, None] + tl.dot(weights.to(v.dtype), v)
+        sums = sums * kept[:, None] + tl.dot(weights.to(v.dtype), v, input_precision="ieee")
         high = higher
     out = sums / tl.where(total == 0.0, 1.0, total)[:, None]
     at = out_ptr + (row * s + queries[:, None]) * d + columns[None, :]
