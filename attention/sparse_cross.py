@@ -7,7 +7,6 @@ with some query of the pass stay, at least so many.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -23,12 +22,14 @@ class Prompt:
     """Keys and values (b, n, l, d) of prompt tokens, and the log of each one's mass (b, n, l), None
     where each is one token.
 
-    `source` is the tensor that they were made from.
+    `last` (b,) is each row's last token, its padding if it has any; what comes after it, where
+    another row has more words, has no mass. `source` is the tensor that they were made from.
     """
 
     keys: Tensor
     values: Tensor
     bias: Tensor | None
+    last: Tensor
     source: Tensor
 
     def repeated(self, count: int) -> Prompt:
@@ -37,7 +38,15 @@ class Prompt:
             return self
         keys, values = (x.repeat_interleave(count, 0) for x in (self.keys, self.values))
         bias = None if self.bias is None else self.bias.repeat_interleave(count, 0)
-        return replace(self, keys=keys, values=values, bias=bias)
+        last = self.last.repeat_interleave(count)
+        return replace(self, keys=keys, values=values, bias=bias, last=last)
+
+    @property
+    def tokens(self) -> Tensor | float:
+        """How many have a mass, on average over rows and heads."""
+        if self.bias is None:
+            return float(self.keys.shape[2])
+        return (self.bias > -torch.inf).sum(-1).float().mean()
 
 
 class SparsePrompt:
@@ -50,14 +59,16 @@ class SparsePrompt:
         self.settings = settings
         self.kept_tokens = 0.0
         self.all_tokens = 0.0
-        self._merged_tokens = 0.0
-        self._pruned_tokens: Tensor | float = 0.0  # a mean over heads, where they are
+        self._merged_tokens: Tensor | float = 0.0  # means over heads, where those are
+        self._pruned_tokens: Tensor | float = 0.0
         self._prompts: dict[int, list[Prompt]] = {}
         self._buckets: RandomProjection | None = None
 
     @property
     def share(self) -> float | None:
-        """The share of prompt tokens that were attended to; None before the first pass."""
+        """The share of prompt tokens that attention was computed over: in every row as many as the
+        one that needs most; None before the first pass.
+        """
         return self.kept_tokens / self.all_tokens if self.all_tokens else None
 
     @property
@@ -65,7 +76,8 @@ class SparsePrompt:
         """The share of words that were pruned, of the tokens that merging leaves, on average over
         heads; None before the first pass.
         """
-        return float(self._pruned_tokens) / self._merged_tokens if self._merged_tokens else None
+        merged = float(self._merged_tokens)
+        return float(self._pruned_tokens) / merged if merged else None
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend q (b, s, n, d) to k, v (b, l, n, d) of one prompt a row, in one layer."""
@@ -81,7 +93,8 @@ class SparsePrompt:
             keys, values, bias = self._pruned(queries, prompt)
         self.kept_tokens += keys.shape[2]
         self.all_tokens += prompt.source.shape[1]
-        self._merged_tokens += prompt.keys.shape[2]
+        if not q.is_meta:
+            self._merged_tokens = self._merged_tokens + prompt.tokens
         return attend_biased(queries, keys, values, bias).transpose(1, 2)
 
     def forget(self) -> None:
@@ -103,7 +116,10 @@ class SparsePrompt:
             heads, d = queries.shape[1], queries.shape[3]
             self._buckets = RandomProjection(heads, d, self.settings.bits)
         votes = shared_buckets(self._buckets, queries, prompt.keys)
-        votes[..., -1] = votes.amax(-1) + 1  # the padding, if any, is the last
+        if prompt.bias is not None:
+            votes = votes.masked_fill(prompt.bias == -torch.inf, -1)
+        of_heads = prompt.last.view(-1, 1, 1).expand(-1, votes.shape[1], -1)
+        votes = votes.scatter(2, of_heads, votes.amax(-1, keepdim=True) + 1)  # it always stays
         most = votes.shape[2] if votes.is_meta else int((votes > 0).sum(-1).amax())
         count = min(votes.shape[2], max(most, self.settings.fewest_tokens))
         kept = votes.topk(count, dim=-1)
@@ -112,8 +128,8 @@ class SparsePrompt:
         spare = torch.arange(count, device=votes.device) >= self.settings.fewest_tokens
         unread = (kept.values <= 0) & spare
         if not votes.is_meta:
-            attended = (~unread).sum(-1).float().mean()
-            self._pruned_tokens = self._pruned_tokens + votes.shape[2] - attended
+            attended = (~unread & (bias > -torch.inf)).sum(-1).float().mean()
+            self._pruned_tokens = self._pruned_tokens + prompt.tokens - attended
         bias = bias.masked_fill(unread, -torch.inf)
         index = kept.indices.unsqueeze(-1).expand(-1, -1, -1, queries.shape[3])
         return prompt.keys.gather(2, index), prompt.values.gather(2, index), bias
@@ -128,30 +144,33 @@ def merged_attention(q: Tensor, prompt: Prompt) -> Tensor:
 def merged_padding(k: Tensor, v: Tensor) -> Prompt:
     """Tokens of k, v (b, l, n, d) with the run of like ones at their end as one of its mass.
 
-    Rows of several prompts keep as many as the longest needs; the others' padding is then the last
-    token of theirs, with what is left of its mass.
+    Rows of several prompts have as many tokens as the longest needs; those behind another's padding
+    have no mass, so that each row's padding is one token of all of its mass.
     """
     alike = _like_the_last(k) & _like_the_last(v)  # (b, l)
     run = alike.flip(1).long().cumprod(1).sum(1)  # (b,) tokens of each row's padding
     length = k.shape[1]
     # A rehearsal has no numbers: at the most nothing is padding.
-    kept = length if k.is_meta else length - int(run.min()) + 1
+    fewest, most = (1, length) if k.is_meta else (int(run.min()), int(run.max()))
+    kept, last = length - fewest + 1, length - run
     keys, values = (x[:, :kept].transpose(1, 2).contiguous() for x in (k, v))
-    if kept == length and not k.is_meta:
-        return Prompt(keys, values, None, k)
-    bias = torch.zeros(k.shape[0], k.shape[2], kept, device=k.device)
-    bias[..., -1] = math.log(length - kept + 1)
-    return Prompt(keys, values, bias, k)
+    if most == 1:
+        return Prompt(keys, values, None, last, k)
+    behind = torch.arange(kept, device=k.device) - last.unsqueeze(1)  # (b, l)
+    bias = torch.zeros(behind.shape, device=k.device).masked_fill(behind > 0, -torch.inf)
+    bias = torch.where(behind == 0, run.double().log().float().unsqueeze(1), bias)
+    return Prompt(keys, values, bias.unsqueeze(1).expand(-1, k.shape[2], -1), last, k)
 
 
 def _like_the_last(x: Tensor) -> Tensor:
-    """Which tokens of x (b, l, n, d) are the last one but for rounding: (b, l).
+    """Which tokens of x (b, l, n, d) are the last one, in every head, but for rounding: (b, l).
 
-    A product of matrices may round equal rows differently.
+    A product of matrices may round equal rows differently. Heads are softmaxes of their own, so
+    what is small in all may be much in one.
     """
-    off = (x - x[:, -1:]).float().flatten(2).norm(dim=-1)
-    size = x[:, -1:].float().flatten(2).norm(dim=-1)
-    alike: Tensor = off <= 2 * torch.finfo(x.dtype).eps * size
+    off = (x - x[:, -1:]).float().norm(dim=-1)
+    size = x[:, -1:].float().norm(dim=-1)
+    alike: Tensor = (off <= 2 * torch.finfo(x.dtype).eps * size).all(-1)
     return alike
 
 

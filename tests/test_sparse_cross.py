@@ -75,6 +75,40 @@ def test_pruning_keeps_the_tokens_that_share_a_bucket_with_a_query_and_the_paddi
     assert sparse.left_out == pytest.approx(float(unread) / merged)
 
 
+@pytest.mark.parametrize("prune", [False, True])
+@pytest.mark.parametrize("words", [(5, 20, 12), (0, 24, 1), (23, 3, 3)])
+def test_every_rows_padding_stays_with_all_of_its_mass(
+    words: tuple[int, ...], *, prune: bool
+) -> None:
+    """Rows of unlike length, as a prompt and the negative one have; one needs every token."""
+    k, v = (randn(3, 24, 2, 12, seed=i) for i in (1, 2))
+    for row, stop in enumerate(words):
+        k[row, stop:], v[row, stop:] = k[row, -1], v[row, -1]
+    q, sparse = randn(3, 4, 2, 12, seed=5), SparsePrompt(SparseCross(prune, 1, 4))
+    found = sparse(0, q, k, v)
+    buckets = RandomProjection(2, 12, 4)
+    ours, theirs = (buckets.of(0, x.transpose(1, 2)) for x in (q, k))
+    seen = (theirs.unsqueeze(3) == ours.unsqueeze(2)).any(-1)  # (b, n, l)
+    for row, stop in enumerate(words):
+        seen[row, :, min(stop, 23) :] = True  # the last token always stays
+    assert not seen.all()
+    logits = q.transpose(1, 2) @ k.permute(0, 2, 3, 1) / 12**0.5
+    if prune:
+        logits = logits.masked_fill(~seen.unsqueeze(2), -torch.inf)
+    expected = logits.softmax(-1) @ v.transpose(1, 2)
+    torch.testing.assert_close(found.transpose(1, 2), expected)
+
+
+def test_a_token_that_differs_in_one_small_head_is_no_padding() -> None:
+    """Its softmax is its own, however little of the whole key that head is."""
+    k, v = prompt(5, 24)
+    v[:, :, 1] *= 1e-6
+    v[:, 12, 1] *= -1
+    q = randn(1, 11, 2, 12)
+    found, expected = SparsePrompt(SparseCross())(0, q, k, v), attend(q, k, v)
+    torch.testing.assert_close(found[:, :, 1], expected[:, :, 1], rtol=1e-3, atol=1e-9)
+
+
 def test_the_floor_keeps_tokens_that_no_query_shares_a_bucket_with() -> None:
     k, v = prompt(12, 30)
     q = randn(1, 1, 2, 12, seed=5)
