@@ -16,6 +16,8 @@ from torch import Tensor
 KEY_BLOCK = 32
 QUERY_BLOCK = 64
 TIME_ORDERS = ("auto", "time")
+ESTIMATED = 2**20
+"""Shares of attention that are estimated at once in a head, or those of one block of queries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,13 @@ def choose(q: Tensor, blocks: Blocks, count: int, query_block: int = QUERY_BLOCK
     """For each block of queries of q (b, n, s, d), the `count` blocks (b, n, query blocks, count)
     that are estimated to hold most of their attention.
     """
+    rows = max(1, ESTIMATED // max(1, blocks.means.shape[2]) // query_block) * query_block
+    made = [_choose(some, blocks, count, query_block) for some in q.split(rows, 2)]
+    return made[0] if len(made) == 1 else torch.cat(made, 2)
+
+
+def _choose(q: Tensor, blocks: Blocks, count: int, query_block: int) -> Tensor:
+    """`choose` for so few queries that what they may read is a table."""
     logits = q.float() @ blocks.means.transpose(2, 3) * q.shape[-1] ** -0.5
     share = (logits + blocks.log_mass.unsqueeze(2)).softmax(-1)  # (b, n, s, blocks)
     share = F.pad(share, (0, 0, 0, -share.shape[2] % query_block))

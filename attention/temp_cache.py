@@ -22,7 +22,15 @@ from .kv_storage import DENSE, Storage
 from .merge import NewFrame, absorb, observe
 from .merged_attention import MergedAttention
 from .prompt_keys import PromptKeys
-from .rope import LatestRotation, PositionTables, Rotation, position_tables, rotate, rotation
+from .rope import (
+    TOKENS_AT_ONCE,
+    LatestRotation,
+    PositionTables,
+    Rotation,
+    position_tables,
+    rotate,
+    rotation,
+)
 from .snapshot import Snapshot
 from .temp_policy import TempCache
 from .unlike import keep_unlike
@@ -280,15 +288,17 @@ class MergedCache:
         return None
 
     def _turn(self, layer: int, rows: slice) -> None:
-        """Rotate all keys of a layer, and note their biases."""
+        """Rotate all keys of a layer, some at a time, and note their biases."""
         store, stop = self._store, self.extent[layer]
         keys, _, bias = store.room(layer)
         kept = store.read(layer, stop)
         wanted = slice(None) if store.holds_rotated else rows
-        age = self.committed - kept.frame[wanted, :, :stop]
-        age = age.clamp(1, self._farthest)  # of an empty slot it may be anything
-        by = self._position_tables().of(self._farthest - age, kept.place[wanted, :, :stop])
-        keys[wanted, :, :stop] = rotate(kept.keys[wanted, :, :stop], by)
+        tables, farthest = self._position_tables(), self._farthest
+        for first in range(0, stop, TOKENS_AT_ONCE):
+            at = wanted, slice(None), slice(first, min(first + TOKENS_AT_ONCE, stop))
+            # Of an empty slot the age may be anything.
+            age = (self.committed - kept.frame[at]).clamp(1, farthest)
+            keys[at] = rotate(kept.keys[at], tables.of(farthest - age, kept.place[at]))
         if not self.plain(layer):
             bias[wanted, :, :stop] = kept.mass[wanted, :, :stop].log()
             bias[wanted, :, stop:] = 0

@@ -9,11 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from longtake.attention.ann.buckets import BucketIndex
 from longtake.attention.ann.int8 import Int8
 from longtake.attention.ann.lsh import RandomProjection
 from longtake.attention.ann.nearest import KEY_BLOCK, Exact
+from longtake.attention.block_order import ESTIMATED, blocks_of, choose
 from longtake.attention.cache_policy import FullHistory
 from longtake.attention.cache_shape import CacheShape
 from longtake.attention.kernels.biased import attend_augmented, attend_biased
@@ -23,6 +25,7 @@ from longtake.attention.kv_cache import KVCache
 from longtake.attention.kv_storage import DENSE
 from longtake.attention.packed_store import Packed
 from longtake.attention.quantize import INT8
+from longtake.attention.rope import TOKENS_AT_ONCE
 from longtake.attention.sparse_cross import SparsePrompt
 from longtake.attention.sparse_self import SparseHistory
 from longtake.attention.sparse_settings import SparseCross, SparseSelf
@@ -48,11 +51,16 @@ class Largest(TorchDispatchMode):
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:  # fmt: skip
         made = func(*args, **(kwargs or {}))
+        given = {_memory(one) for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor)}
         for one in made if isinstance(made, tuple | list) else (made,):
-            if isinstance(one, Tensor) and not one._is_view():
+            if isinstance(one, Tensor) and _memory(one) not in given:
                 bytes_ = min(one.untyped_storage().nbytes(), one.numel() * one.element_size())
                 self.elements = max(self.elements, bytes_ // 4 // HEADS)
         return made
+
+
+def _memory(x: Tensor) -> int:
+    return x.untyped_storage().data_ptr()
 
 
 def largest(run: Callable[[], object]) -> int:
@@ -136,6 +144,29 @@ def test_sparse_attention_holds_no_table() -> None:
     q = randn(1, 2 * FRAME, HEADS, DIM, seed=9)
     sparse = history.over(cache.attention(2), [1.0] * 2)
     assert largest(lambda: sparse(0, q, q, q)) <= 2 * FRAME * 38 * FRAME // 16
+
+
+def test_blocks_are_chosen_for_some_queries_at_a_time() -> None:
+    q, k, _ = qkv(4096, 4 * KEYS)
+    blocks = blocks_of(k, None, torch.arange(k.shape[2]))
+    found = [torch.empty(0)]
+    assert largest(lambda: found.append(choose(q, blocks, 4))) <= ESTIMATED
+    expected = [choose(q[:, :, at : at + 64], blocks, 4) for at in range(0, 4096, 64)]
+    assert torch.equal(found[-1], torch.cat(expected, 2))
+
+
+def test_entries_are_rotated_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = MergedCache(SHAPE, TempCache(40, gives_way=ALIKE), Exact())
+    kv = [tuple(randn(1, FRAME, HEADS, DIM, seed=i) for i in range(2))]
+    for _ in range(30):
+        cache.commit(kv)  # type: ignore[arg-type]
+    cache.restore(cache.snapshot())
+    assert cache.extent[0] > TOKENS_AT_ONCE
+    assert largest(lambda: cache.workspace(0)) <= TOKENS_AT_ONCE * DIM
+    whole = cache.workspace(0)[0].clone()
+    monkeypatch.setattr("longtake.attention.temp_cache.TOKENS_AT_ONCE", 1000)
+    cache.restore(cache.snapshot())
+    assert torch.equal(cache.workspace(0)[0], whole)
 
 
 @pytest.mark.parametrize("prune", [False, True])
