@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .laid import Laid
-from .select import fewest_keys
+from .select import fewest_keys, fewest_prompt_tokens
 from .sparse_cross import SparsePrompt, merged_attention, merged_padding
 from .sparse_self import ROUNDING, attend_mixed, layout_of, sampled_recall, tokens_read
 from .sparse_settings import SparseCross, SparseSelf, Sparsity
@@ -88,13 +88,13 @@ class AttentionOverride:
         if mask is not None or skip_reshape or skip_output_reshape:
             return None
         parts = [x.unflatten(-1, (heads, -1)) for x in (q, k, v)]
-        of_self, of_prompt = self.sparsity.of_self, self.sparsity.of_prompt
+        of_self = self.sparsity.of_self
         # A prompt may be as long as the picture has tokens: then the order of calls tells them.
         of_itself = q.shape[1] == k.shape[1] and self._call[1] % 2 == 0
         made = None
         if of_itself and of_self is not None:
             made = self._self(of_self, parts, transformer_options)
-        elif not of_itself and k.shape[1] <= LONGEST_PROMPT and of_prompt is not None:
+        elif not of_itself and of_prompt is not None and _merges(of_prompt, k):
             made = self._prompt(of_prompt, parts, transformer_options, picture=picture)
         return None if made is None else made.flatten(2)
 
@@ -173,6 +173,12 @@ def _whole(chosen: SparseSelf, tokens: int, least: int, layer: int, done: float 
     if done < chosen.dense_share - ROUNDING:
         return f"the first {chosen.dense_share:.0%} of the steps are dense"
     return f"layer {layer} is dense" if layer in chosen.dense_layers else ""
+
+
+def _merges(chosen: SparseCross, k: Tensor) -> bool:
+    """Whether the padding of a prompt with keys k (b, l, n d) is to be merged."""
+    least, _ = fewest_prompt_tokens(chosen.from_tokens, k.device)
+    return least is not None and least <= k.shape[1] <= LONGEST_PROMPT
 
 
 def _latent_frames(options: Mapping[str, Any], tokens: int) -> int:

@@ -1,4 +1,5 @@
-"""Where attention over part of a history is faster than over all of it, as measured, and why.
+"""Where attention over part of a history, or to a prompt whose padding is merged, is faster than
+dense attention, as measured, and why.
 
 A way of attending that no committed result shows to be faster on a kind of device is never chosen
 there by itself.
@@ -7,12 +8,20 @@ there by itself.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
+
+from .sparse_settings import Sparsity
 
 MEASURED: Mapping[str, int] = {}
 """Kinds of devices for which `benchmarks/results` shows block-sparse attention to be faster, at the
 interval's bound, from so many keys a head on.
+"""
+
+MERGED: Mapping[str, int] = {"cpu": 512}
+"""Kinds of devices for which `benchmarks/results` shows attention to a prompt to be faster with its
+padding merged, at the interval's bound, in prompts of so many tokens or more.
 """
 
 
@@ -27,3 +36,29 @@ def fewest_keys(asked: int | None, device: torch.device) -> tuple[int | None, st
     if least is None:
         return None, f"dense, since no committed result shows it to be faster on {device.type}"
     return least, f"from {least:,} keys a head on, as measured on {device.type}"
+
+
+def fewest_prompt_tokens(asked: int | None, device: torch.device) -> tuple[int | None, str]:
+    """The shortest prompt, in tokens with its padding, whose padding is merged, None for no prompt,
+    and the reason; `asked` as above.
+    """
+    if asked is not None:
+        return asked, "merged, as asked for"
+    least = MERGED.get(device.type)
+    if least is None:
+        return None, f"dense, since no committed result shows merging to be faster on {device.type}"
+    return least, f"merged from {least:,} tokens on, as measured on {device.type}"
+
+
+def measured_on(sparsity: Sparsity, device: torch.device) -> Sparsity:
+    """`sparsity` with what it leaves to measurements decided for `device`: where nothing was shown
+    to be faster, it is dense.
+    """
+    of_self, of_prompt = sparsity.of_self, sparsity.of_prompt
+    if of_self is not None:
+        least, _ = fewest_keys(of_self.fewest_keys, device)
+        of_self = None if least is None else replace(of_self, fewest_keys=least)
+    if of_prompt is not None:
+        least, _ = fewest_prompt_tokens(of_prompt.from_tokens, device)
+        of_prompt = None if least is None else replace(of_prompt, from_tokens=least)
+    return Sparsity(of_self, of_prompt)

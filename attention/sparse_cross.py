@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .ann.lsh import RandomProjection
+from .dense import attend
 from .kernels.biased import attend_biased
 from .sparse_settings import SparseCross
 
@@ -50,7 +51,8 @@ class Prompt:
 
 
 class SparsePrompt:
-    """Cross-attention over prompts whose padding is merged, and that are pruned if asked.
+    """Cross-attention over prompts whose padding is merged, and that are pruned if asked; where
+    `settings` leave it to measurements from which length on, over all.
 
     Keeps what was made of the prompts in force, layer by layer.
     """
@@ -81,6 +83,9 @@ class SparsePrompt:
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend q (b, s, n, d) to k, v (b, l, n, d) of one prompt a row, in one layer."""
+        if k.shape[1] < (self.settings.from_tokens or 0):
+            self._count(k.shape[1], k.shape[1])
+            return attend(q, k, v)
         return self.attend(q, self._of(layer, k, v))
 
     def attend(self, q: Tensor, prompt: Prompt) -> Tensor:
@@ -91,8 +96,7 @@ class SparsePrompt:
         keys, values, bias = prompt.keys, prompt.values, prompt.bias
         if self.settings.prune and keys.shape[2] > self.settings.fewest_tokens:
             keys, values, bias = self._pruned(queries, prompt)
-        self.kept_tokens += keys.shape[2]
-        self.all_tokens += prompt.source.shape[1]
+        self._count(keys.shape[2], prompt.source.shape[1])
         if not q.is_meta:
             self._merged_tokens = self._merged_tokens + prompt.tokens
         return attend_biased(queries, keys, values, bias).transpose(1, 2)
@@ -100,6 +104,10 @@ class SparsePrompt:
     def forget(self) -> None:
         """Other prompts are in force."""
         self._prompts.clear()
+
+    def _count(self, kept: int, tokens: int) -> None:
+        self.kept_tokens += kept
+        self.all_tokens += tokens
 
     def _of(self, layer: int, k: Tensor, v: Tensor) -> Prompt:
         """What was made of these keys before, or is made now."""

@@ -51,11 +51,13 @@ class SparseSelf:
 class SparseCross:
     """AnnCA: padding is one token of its mass; of the others, those that share a bucket with some
     query of the chunk stay, at least `fewest_tokens`; `prune` False merges the padding only.
+    Prompts of fewer than `from_tokens` tokens, padding included, are dense: None, as measured.
     """
 
     prune: bool = False
     fewest_tokens: int = 16
     bits: int = 6
+    from_tokens: int | None = None
 
     def __post_init__(self) -> None:
         if self.fewest_tokens < 1:

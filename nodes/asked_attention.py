@@ -12,8 +12,8 @@ from ..attention.cache_policy import WindowSink
 from ..attention.kernels import choice
 from ..attention.packed_store import Packed
 from ..attention.placement import ON_DEVICE
-from ..attention.select import fewest_keys
-from ..attention.sparse_settings import Sparsity
+from ..attention.select import fewest_keys, fewest_prompt_tokens
+from ..attention.sparse_settings import SparseCross, Sparsity
 from ..attention.temp_policy import ALIKE, TempCache
 from ..errors import BadInput
 from ..model.config import PATCH
@@ -113,7 +113,8 @@ class AskedAttention:
 
     def told(self, settings: RolloutSettings) -> str:
         """What was chosen for a rollout with these `settings`, and why."""
-        said, cache, of_self = list[str](), settings.cache, self.sparsity.of_self
+        said, cache = list[str](), settings.cache
+        of_self, of_prompt = self.sparsity.of_self, self.sparsity.of_prompt
         if isinstance(cache, TempCache) and cache.merges:
             index, why = self.index_of(cache.limit, settings)
             said.append(f"Nearest keys by {index}: {why}.")
@@ -121,7 +122,14 @@ class AskedAttention:
             kernel, why = choice.chosen_kernel(of_self.kernel, self.device)
             _, reason = fewest_keys(of_self.fewest_keys, self.device)
             said.append(f"Sparse self-attention: {reason}. Kernel {kernel}: {why}.")
+        if of_prompt is not None:
+            said.append(padding_told(of_prompt, self.device))
         return " ".join(said)
+
+
+def padding_told(of_prompt: SparseCross, device: torch.device) -> str:
+    """What is done with a prompt's padding on `device`, and why, one sentence."""
+    return f"Prompt padding: {fewest_prompt_tokens(of_prompt.from_tokens, device)[1]}."
 
 
 def asked_attention(model: Any) -> AskedAttention | None:

@@ -17,7 +17,15 @@ from ..attention.temp_policy import ALIKE, ATTENDED
 from ..errors import BadInput
 from . import attention_details as details
 from . import host, sockets
-from .asked_attention import KEY, NEVER, PRESETS, TRAINED_REACH, AskedAttention, Strength
+from .asked_attention import (
+    KEY,
+    NEVER,
+    PRESETS,
+    TRAINED_REACH,
+    AskedAttention,
+    Strength,
+    padding_told,
+)
 from .sampled_attention import tell_of_runs
 from .schema import build
 
@@ -96,8 +104,9 @@ class SparseAttentionNode(io.ComfyNode):
         host.attach(twin, KEY, asked)
         override = host.override_attention(twin, lambda before: AttentionOverride(sparsity, before))
         tell_of_runs(twin, KEY, override, cls.hidden.unique_id)
-        if of_self is not None:
-            host.say(cls.hidden.unique_id, _said(self_attention, of_self, device))
+        said = _said(self_attention, sparsity, device)
+        if said:
+            host.say(cls.hidden.unique_id, said)
         return io.NodeOutput(twin)
 
 
@@ -110,10 +119,15 @@ def _of_self(when: str, chosen: Strength, blocks: SparseSelf) -> SparseSelf | No
     )
 
 
-def _said(when: str, of_self: SparseSelf, device: Any) -> str:
-    _, reason = fewest_keys(of_self.fewest_keys, device)
-    kernel, why = choice.chosen_kernel(of_self.kernel, device)
-    return f"Sparse self-attention {when}: {reason}. Kernel {kernel}: {why}."
+def _said(when: str, sparsity: Sparsity, device: Any) -> str:
+    said, of_self = list[str](), sparsity.of_self
+    if of_self is not None:
+        _, reason = fewest_keys(of_self.fewest_keys, device)
+        kernel, why = choice.chosen_kernel(of_self.kernel, device)
+        said.append(f"Sparse self-attention {when}: {reason}. Kernel {kernel}: {why}.")
+    if sparsity.of_prompt is not None:
+        said.append(padding_told(sparsity.of_prompt, device))
+    return " ".join(said)
 
 
 def _check_usable(kernel: str, index: str, device: Any) -> None:
@@ -129,7 +143,10 @@ def _check_usable(kernel: str, index: str, device: Any) -> None:
 
 
 def _of_prompt(how: str, fewest_tokens: int) -> SparseCross | None:
-    return None if how == OFF else SparseCross(how == PRUNE, fewest_tokens)
+    if how == OFF:
+        return None
+    least = None if how == WHERE_FASTER else 0
+    return SparseCross(how == PRUNE, fewest_tokens, from_tokens=least)
 
 
 def _merging() -> list[io.Input]:
@@ -192,10 +209,11 @@ def _sparse() -> list[io.Input]:
         ),
         io.Combo.Input(
             "prompt_attention",
-            options=[MERGE_PADDING, PRUNE, OFF],
-            default=MERGE_PADDING,
-            tooltip="AnnCA: `merge padding` is exact; `prune` also leaves out words that no query "
-            "of the chunk, on ComfyUI's own samplers of the latent frame, is near; `off`: dense.",
+            options=[WHERE_FASTER, MERGE_PADDING, PRUNE, OFF],
+            default=WHERE_FASTER,
+            tooltip="AnnCA: `merge padding` is exact; `where faster` does so as measured on this "
+            "kind of device, else dense; `prune` also leaves out words that no query of the chunk, "
+            "on ComfyUI's own samplers of the latent frame, is near; `off`: dense.",
         ),
     ]
 

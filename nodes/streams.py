@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any, TypeVar
 
 import torch
 
+from ..attention.select import measured_on
 from ..model.config import DiTConfig, config_from_shapes
 from ..samplers.cache_plan import planned_bytes
 from ..samplers.denoiser import Denoiser
@@ -88,8 +90,10 @@ class HostRollout(Rollout):
         return max(memory.working_bytes for memory in self._each(rollout_memory))
 
     def _each(self, plan: Callable[[RolloutSettings, DiTConfig, torch.dtype], T]) -> list[T]:
-        """A plan of each of the settings that are ever in force."""
-        s, config, dtype = self.settings, self.model.config, self.model.dtype
+        """A plan of each of the settings that are ever in force, on the model's device."""
+        config, dtype = self.model.config, self.model.dtype
+        sparsity = measured_on(self.settings.sparsity, self.model.device)
+        s = replace(self.settings, sparsity=sparsity)
         in_force = [s, *(s.at(change.start_frame) for change in s.guidance_changes)]
         return [plan(one, config, dtype) for one in in_force]
 

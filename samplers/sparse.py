@@ -10,7 +10,7 @@ from ..attention.ann.choice import open_buckets
 from ..attention.block_order import TIME_ORDERS
 from ..attention.history_cache import HistoryCache
 from ..attention.laid import LayingAttention
-from ..attention.select import fewest_keys
+from ..attention.select import measured_on
 from ..attention.slot_codes import SlotCodes
 from ..attention.snapshot import Snapshot, joined
 from ..attention.sparse_cross import SparsePrompt
@@ -28,15 +28,13 @@ class SparseRollout:
     def __init__(
         self, settings: RolloutSettings, plans: Sequence[CachePlan], caches: Sequence[HistoryCache]
     ) -> None:
-        of_self, of_prompt = settings.sparsity.of_self, settings.sparsity.of_prompt
+        sparsity = measured_on(settings.sparsity, caches[0].device)
+        of_self, of_prompt = sparsity.of_self, sparsity.of_prompt
         self.stats = SparseStats()
         self.to_prompt = None if of_prompt is None else SparsePrompt(of_prompt)
         self._codes: list[SlotCodes] = []
         self._histories: list[SparseHistory] = []
         if of_self is None:
-            return
-        least, _ = fewest_keys(of_self.fewest_keys, caches[0].device)
-        if least is None:
             return
         for plan, cache in zip(plans, caches, strict=True):
             self._histories.append(
@@ -44,7 +42,7 @@ class SparseRollout:
                     of_self,
                     self.stats,
                     sink_frames=settings.cache.sink_frames,
-                    fewest_keys=least,
+                    fewest_keys=of_self.fewest_keys or 0,
                     codes=self._codes_of(plan, cache, of_self.order),
                 )
             )

@@ -34,7 +34,7 @@ def options(level: float, layer: int = 3) -> dict[str, Any]:
     return {"sigmas": torch.tensor([level]), "sample_sigmas": of_run, "block_index": layer}
 
 
-EVERY = Sparsity(SparseSelf(1.0, 0.3, (0,), 0.0, fewest_keys=0), SparseCross())
+EVERY = Sparsity(SparseSelf(1.0, 0.3, (0,), 0.0, fewest_keys=0), SparseCross(from_tokens=0))
 FEW = Sparsity(SparseSelf(0.2, 0.3, (0,), 0.0, fewest_keys=0))
 
 

@@ -44,7 +44,7 @@ LONG_HISTORIES: dict[str, dict[str, Any]] = {
     },
     "TempCache, merged, sparse": {
         "cache": TempCache(5, 0.9, index="k-means"),
-        "sparsity": Sparsity(BUCKETS, SparseCross(prune=True)),
+        "sparsity": Sparsity(BUCKETS, SparseCross(prune=True, from_tokens=0)),
     },
     "sparse by buckets, int8": {
         "cache": WindowSink(7, 1),

@@ -128,7 +128,7 @@ TEMP: list[dict[str, Any]] = [
     {"index": "faiss"}, {"index": "faiss ivf"},
 ]  # fmt: skip
 SPARSE = [
-    Sparsity(None, SparseCross()), Sparsity(None, SparseCross(prune=True)),
+    Sparsity(None, SparseCross(from_tokens=0)), Sparsity(None, SparseCross(prune=True, from_tokens=0)),
     Sparsity(SparseSelf(0.3, 0.3, (), 0.0, fewest_keys=0)),
     Sparsity(SparseSelf(0.3, 0.0, (), 0.0, fewest_keys=0, order="lsh")),
 ]  # fmt: skip
@@ -186,7 +186,11 @@ def test_the_peak_of_a_rollout_is_within_5_percent_of_the_plan(
     [
         {"cache": TempCache(6, sink_frames=1, index="k-means")},
         {"cache": TempCache(6, index="lsh"), "guidance": cfg(2.5)},
-        {"sparsity": Sparsity(SparseSelf(0.3, 0.0, (), fewest_keys=0), SparseCross(prune=True))},
+        {
+            "sparsity": Sparsity(
+                SparseSelf(0.3, 0.0, (), fewest_keys=0), SparseCross(prune=True, from_tokens=0)
+            )
+        },
         {"sparsity": Sparsity(SparseSelf(0.3, 0.0, (0,), fewest_keys=0, order="k-means"))},
     ],
 )

@@ -135,7 +135,7 @@ def test_the_report_says_which_index_and_kernel_were_taken_and_why(bench: Bench)
     assert found["versions"]["attention"] == (
         "Nearest keys by exact: at 96 keys a head, as measured on cpu. Sparse "
         "self-attention: dense, since no committed result shows it to be faster on cpu. Kernel "
-        "gathered: chosen by name."
+        "gathered: chosen by name. Prompt padding: merged from 512 tokens on, as measured on cpu."
     )
     rollout, _ = made(bench, preset="fast", temp_cache=True, keep="merged", index="lsh")
     assert rollout.settings.cache.index == "lsh"
@@ -200,11 +200,17 @@ def test_the_node_says_why_it_is_dense_and_which_kernel_it_would_take(
     bench.run("LongtakeSparseAttention", model=model)
     bench.run("LongtakeSparseAttention", model=model, self_attention="always", kernel="gathered")
     bench.run("LongtakeSparseAttention", model=model, self_attention="off")
+    named = {"self_attention": "off", "prompt_attention": "merge padding"}
+    bench.run("LongtakeSparseAttention", model=model, **named)
+    bench.run("LongtakeSparseAttention", model=model, **{**named, "prompt_attention": "off"})
+    padding = "Prompt padding: merged from 512 tokens on, as measured on cpu."
     none = "no committed result shows"
     assert said == [
         f"Sparse self-attention where faster: dense, since {none} it to be faster on cpu. "
-        f"Kernel gathered: {none} another kernel to be faster on cpu.",
-        "Sparse self-attention always: as asked for. Kernel gathered: chosen by name.",
+        f"Kernel gathered: {none} another kernel to be faster on cpu. {padding}",
+        f"Sparse self-attention always: as asked for. Kernel gathered: chosen by name. {padding}",
+        padding,
+        "Prompt padding: merged, as asked for.",
     ]
 
 

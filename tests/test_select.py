@@ -10,7 +10,18 @@ import torch
 
 from longtake.attention.ann import choice
 from longtake.attention.ann.choice import AUTO, MAKERS, chosen_index
-from longtake.attention.select import MEASURED, fewest_keys
+from longtake.attention.dense import attend
+from longtake.attention.select import (
+    MEASURED,
+    MERGED,
+    fewest_keys,
+    fewest_prompt_tokens,
+    measured_on,
+)
+from longtake.attention.sparse_cross import SparsePrompt
+from longtake.attention.sparse_settings import SparseCross, SparseSelf, Sparsity
+from longtake.benchmarks._attention_speed import PADDED
+from longtake.tests.tiny_model import randn
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -34,6 +45,33 @@ def test_what_is_sparse_by_itself_is_faster_in_a_committed_result() -> None:
         ]
         assert all(least >= MEASURED.get(kind, 0) for least in faster)
         assert kind not in MEASURED or MEASURED[kind] in faster
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps", "xpu"])
+def test_padding_is_not_merged_by_itself_where_it_was_never_measured(kind: str) -> None:
+    device, by_itself = torch.device(kind), Sparsity(SparseSelf(), SparseCross())
+    least, reason = fewest_prompt_tokens(None, device)
+    assert least is None and kind in reason
+    assert measured_on(by_itself, device) == Sparsity()
+    named = Sparsity(SparseSelf(fewest_keys=9), SparseCross(from_tokens=0))
+    assert measured_on(named, device) == named
+
+
+@pytest.mark.parametrize("kind", [*MERGED])
+def test_padding_that_is_merged_by_itself_is_faster_in_a_committed_result(kind: str) -> None:
+    path = ROOT / "benchmarks" / "results" / f"attention-{kind}.json"
+    figures = json.loads(path.read_text(encoding="utf-8"))["figures"]
+    found = figures["dense, long prompt / AnnCA, long prompt, history 64"]
+    assert found["low"] > 1 and MERGED[kind] == PADDED
+
+
+def test_prompts_shorter_than_measured_are_dense_bit_for_bit() -> None:
+    k, q = randn(1, 40, 2, 12), randn(1, 5, 2, 12, seed=1)
+    k[:, 9:] = k[:, -1:]
+    asked = measured_on(Sparsity(None, SparseCross()), torch.device("cpu")).of_prompt
+    assert asked is not None and asked.from_tokens == MERGED["cpu"]
+    sparse = SparsePrompt(asked)
+    assert torch.equal(sparse(0, q, k, k), attend(q, k, k)) and sparse.share == 1
 
 
 def test_an_index_is_chosen_by_size_and_device_with_a_reason() -> None:

@@ -64,7 +64,7 @@ def test_a_merged_cache_takes_the_planned_bytes_whatever_the_length() -> None:
 
 
 def test_where_nothing_is_faster_attention_is_the_dense_one_itself() -> None:
-    s = chosen(sparsity=Sparsity(SparseSelf(), SparseCross()))
+    s = chosen(sparsity=Sparsity(SparseSelf(), SparseCross(from_tokens=0)))
     plans = cache_plans(s, TINY, torch.float32)
     caches = [plan.open(12, torch.device("cpu")) for plan in plans]
     sparse = SparseRollout(s, plans, caches)
@@ -95,7 +95,7 @@ def test_entries_in_few_bits_are_replayed_and_restored_bit_for_bit(
 @pytest.mark.parametrize("cache", [FullHistory(), WindowSink(6, 1), TempCache(6, 0.9)])
 def test_reading_every_block_and_merging_padding_changes_nothing(cache: Any, order: str) -> None:
     plain = made(chosen(cache=cache))
-    every = Sparsity(replace(EVERY_BLOCK, order=order), SparseCross())
+    every = Sparsity(replace(EVERY_BLOCK, order=order), SparseCross(from_tokens=0))
     sparse = made(chosen(cache=cache, sparsity=every))
     torch.testing.assert_close(latents(sparse), latents(plain), rtol=1e-3, atol=1e-4)
 
@@ -103,7 +103,10 @@ def test_reading_every_block_and_merging_padding_changes_nothing(cache: Any, ord
 @pytest.mark.parametrize("cache", CACHES)
 @pytest.mark.parametrize("order", ["time", "k-means"])
 def test_replayed_is_uninterrupted_bit_for_bit(cache: Any, order: str) -> None:
-    s = chosen(cache=cache, sparsity=Sparsity(replace(FEW_BLOCKS, order=order), SparseCross(True)))
+    s = chosen(
+        cache=cache,
+        sparsity=Sparsity(replace(FEW_BLOCKS, order=order), SparseCross(True, from_tokens=0)),
+    )
     whole = made(s)
     assert not torch.equal(latents(whole), latents(made(chosen(cache=cache))))
     for done in (1, 3):
@@ -114,7 +117,9 @@ def test_replayed_is_uninterrupted_bit_for_bit(cache: Any, order: str) -> None:
 @pytest.mark.parametrize("cache", CACHES)
 @pytest.mark.parametrize("order", ["time", "k-means"])
 def test_restored_from_a_snapshot_is_uninterrupted_bit_for_bit(cache: Any, order: str) -> None:
-    s = chosen(cache=cache, sparsity=Sparsity(replace(FEW_BLOCKS, order=order), SparseCross()))
+    s = chosen(
+        cache=cache, sparsity=Sparsity(replace(FEW_BLOCKS, order=order), SparseCross(from_tokens=0))
+    )
     loop = Loop(s, local_denoiser(DIT, TINY))
     chunks = loop.chunks()
     whole = [next(chunks), next(chunks), next(chunks)]
@@ -184,7 +189,11 @@ def test_where_each_head_keeps_its_own_only_what_all_hold_has_a_frame() -> None:
 def test_sparse_attention_is_part_of_what_names_a_chunk() -> None:
     names = {
         Chain(chosen(sparsity=one), "model").key(0)
-        for one in (Sparsity(), Sparsity(FEW_BLOCKS), Sparsity(EVERY_BLOCK, SparseCross()))
+        for one in (
+            Sparsity(),
+            Sparsity(FEW_BLOCKS),
+            Sparsity(EVERY_BLOCK, SparseCross(from_tokens=0)),
+        )
     }
     assert len(names) == 3
     policies = (TempCache(6), TempCache(6, 0.9), TempCache(6, most_mass=1))

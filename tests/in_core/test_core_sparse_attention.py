@@ -49,7 +49,7 @@ def override(density: float, previous: Any = None) -> Any:
     from longtake.attention.override import AttentionOverride
 
     of_self = SparseSelf(density, 0.3, (0,), 0.0, fewest_keys=0)
-    return AttentionOverride(Sparsity(of_self, SparseCross()), previous)
+    return AttentionOverride(Sparsity(of_self, SparseCross(from_tokens=0)), previous)
 
 
 def test_reading_every_block_gives_the_hosts_own_result(core: Any, tree: Any) -> None:
