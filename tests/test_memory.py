@@ -128,7 +128,8 @@ TEMP: list[dict[str, Any]] = [
     {"index": "faiss"}, {"index": "faiss ivf"},
 ]  # fmt: skip
 SPARSE = [
-    Sparsity(None, SparseCross(from_tokens=0)), Sparsity(None, SparseCross(prune=True, from_tokens=0)),
+    Sparsity(None, SparseCross(from_tokens=0)),
+    Sparsity(None, SparseCross(prune=True, from_tokens=0)),
     Sparsity(SparseSelf(0.3, 0.3, (), 0.0, fewest_keys=0)),
     Sparsity(SparseSelf(0.3, 0.0, (), 0.0, fewest_keys=0, order="lsh")),
 ]  # fmt: skip
