@@ -88,7 +88,7 @@ class AttentionOverride:
         if mask is not None or skip_reshape or skip_output_reshape:
             return None
         parts = [x.unflatten(-1, (heads, -1)) for x in (q, k, v)]
-        of_self = self.sparsity.of_self
+        of_self, of_prompt = self.sparsity.of_self, self.sparsity.of_prompt
         # A prompt may be as long as the picture has tokens: then the order of calls tells them.
         of_itself = q.shape[1] == k.shape[1] and self._call[1] % 2 == 0
         made = None

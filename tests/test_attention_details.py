@@ -46,7 +46,9 @@ def test_a_workflow_saved_without_them_makes_the_very_same_chunks(bench: Bench) 
     saved = (True, 0.95, "always", 0.3, 0.85, "prune", "merged", "auto", 64, "auto")
     old = planned(bench, prepared.execute(model, "balanced", *saved).args[0])
     assert old.settings.cache == TempCache(48, 0.95, 0.95, 3, 64, most_mass=1)
-    assert old.settings.sparsity == Sparsity(SparseSelf(fewest_keys=0), SparseCross(prune=True))
+    assert old.settings.sparsity == Sparsity(
+        SparseSelf(fewest_keys=0), SparseCross(prune=True, from_tokens=0)
+    )
     asked = dict(zip(("temp_cache", "merge_above", "self_attention", "density", "recall_floor",
                       "prompt_attention", "keep", "kernel"), saved, strict=False))  # fmt: skip
     assert planned(bench, behind_the_node(bench, **asked)).key(0) == old.key(0)
@@ -85,7 +87,7 @@ def test_which_passes_are_sparse_and_how_much_of_a_prompt_stays(bench: Bench) ->
     )  # fmt: skip
     expected = SparseSelf(0.15, 0.5, (), 0.7, order="lsh", fewest_keys=0)
     override = model.model_options["transformer_options"]["optimized_attention_override"]
-    wanted = Sparsity(expected, SparseCross(True, 3))
+    wanted = Sparsity(expected, SparseCross(True, 3, from_tokens=0))
     assert planned(bench, model).settings.sparsity == override.sparsity == wanted
 
 

@@ -144,7 +144,7 @@ def test_it_knows_why_self_attention_was_dense(
     assert override.dense_because.startswith(because)
 
 
-PRUNED = SparseCross(prune=True, fewest_tokens=2)
+PRUNED = SparseCross(prune=True, fewest_tokens=2, from_tokens=0)
 
 
 def test_a_prompt_is_pruned_for_each_latent_frame_alone() -> None:
@@ -162,7 +162,9 @@ def test_a_prompt_is_pruned_for_each_latent_frame_alone() -> None:
 
 
 def test_pruning_never_keeps_fewer_than_the_floor() -> None:
-    everything = AttentionOverride(Sparsity(of_prompt=SparseCross(True, fewest_tokens=30)))
+    everything = AttentionOverride(
+        Sparsity(of_prompt=SparseCross(True, fewest_tokens=30, from_tokens=0))
+    )
     found = everything(dense, *qkv(60, 30), HEADS, transformer_options=options(0.5))
     torch.testing.assert_close(found, dense(*qkv(60, 30), HEADS))
     assert everything.to_prompt.left_out == 0

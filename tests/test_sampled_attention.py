@@ -98,7 +98,8 @@ def test_what_became_of_the_prompt_is_told(bench: Bench, shown: Shown) -> None:
 
 def test_of_two_nodes_in_a_row_the_second_tells(bench: Bench, shown: Shown) -> None:
     first = behind_the_node(bench, shown)
-    sample(behind_the_node(bench, shown, first, self_attention="off"), 0.5)
+    chosen = {"self_attention": "off", "prompt_attention": "merge padding"}
+    sample(behind_the_node(bench, shown, first, **chosen), 0.5)
     assert [text for text, _, _ in shown] == [
         "On ComfyUI's sampler: self-attention as it was; of the prompt 100% of the tokens."
     ]
