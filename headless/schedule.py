@@ -90,5 +90,6 @@ def schedule(
         if png is not None:
             if png.suffix.lower() != ".png":
                 raise BadInput(f"--png writes a PNG file; {png} must end with .png.")
-            draw_schedule(made, png, frames)
-            console.print(f"picture: {escape(str(png))}", highlight=False)
+            shown = draw_schedule(made, png, frames)
+            part = f", of the first {shown} latent frames" if frames and shown < frames else ""
+            console.print(f"picture{part}: {escape(str(png))}", highlight=False)

@@ -7,6 +7,7 @@ have joined the history, are not active: they are drawn as flat grounds.
 from __future__ import annotations
 
 import os
+from bisect import bisect_right
 from itertools import islice
 from pathlib import Path
 
@@ -26,14 +27,18 @@ BACKGROUND: Colour = (24, 24, 26)
 INK: Colour = (230, 230, 230)
 
 LEFT, TOP, RIGHT, BOTTOM = 56, 30, 150, 40
-MOST_FRAMES, MOST_ROWS = 48, 160
+MOST_FRAMES = 48
 WIDTH, HEIGHT = 720, 420
+MOST_ROWS = HEIGHT // 2  # of two pixels; two chunks of 100 steps, the most that a node has
 TEXT_SIZE = 13
 
 
-def draw_schedule(schedule: NoiseSchedule, path: Path, frames: int | None = None) -> None:
-    """Write a PNG of the first `frames` latent frames; without a number, of a telling few."""
-    picture = picture_of(schedule, frames or telling_frames(schedule))
+def draw_schedule(schedule: NoiseSchedule, path: Path, frames: int | None = None) -> int:
+    """Write a PNG of the first `frames` latent frames, as many as fit; without a number, of a
+    telling few. How many they are.
+    """
+    shown = frames_that_fit(schedule, frames) if frames else telling_frames(schedule)
+    picture = picture_of(schedule, shown)
     temporary = path.with_name(path.name + ".tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,12 +49,24 @@ def draw_schedule(schedule: NoiseSchedule, path: Path, frames: int | None = None
             f"The picture {path} cannot be written ({error.strerror or error}); free some space or "
             "choose another folder."
         ) from error
+    return shown
 
 
 def telling_frames(schedule: NoiseSchedule) -> int:
-    """Enough to see the pattern: what is in flight at once, and a few chunks more."""
+    """Enough to see the pattern, as many as fit: what is in flight at once, and a few chunks."""
     active = schedule.active_frames(12)
-    return min(MOST_FRAMES, max(12, active + 4 * schedule.chunk_frames))
+    enough = min(MOST_FRAMES, max(12, active + 4 * schedule.chunk_frames))
+    return frames_that_fit(schedule, enough)
+
+
+def frames_that_fit(schedule: NoiseSchedule, frames: int) -> int:
+    """The most of `frames` all of whose evaluations have a row in a picture; one chunk at least."""
+
+    def rows(count: int) -> int:
+        return sum(1 for _ in islice(schedule.rows(0, count), MOST_ROWS + 1))
+
+    fitting = bisect_right(range(1, frames + 1), MOST_ROWS, key=rows)
+    return max(min(frames, schedule.chunk_frames), fitting)
 
 
 def in_words(schedule: NoiseSchedule, frames: int | None = None) -> str:
@@ -65,8 +82,8 @@ def in_words(schedule: NoiseSchedule, frames: int | None = None) -> str:
 
 
 def picture_of(schedule: NoiseSchedule, frames: int) -> Image.Image:
-    """The matrix with axes and a legend."""
-    rows = list(islice(schedule.rows(0, frames), MOST_ROWS))
+    """The whole matrix of `frames` latent frames, with axes and a legend."""
+    rows = list(schedule.rows(0, frames))
     cell_w, cell_h = max(2, WIDTH // frames), max(2, min(28, HEIGHT // len(rows)))
     size = (LEFT + cell_w * frames + RIGHT, TOP + cell_h * len(rows) + BOTTOM)
     image = Image.new("RGB", (size[0], max(size[1], 220)), BACKGROUND)

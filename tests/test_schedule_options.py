@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from longtake.samplers.schedule import (
     trapezoid,
 )
 from longtake.samplers.schedule_options import (
+    CHUNKS,
     KINDS,
     ONE_BY_ONE,
     SEQUENCE,
@@ -41,13 +41,14 @@ from longtake.samplers.schedule_picture import (
     HEIGHT,
     HISTORY,
     LEFT,
-    MOST_ROWS,
     NOISE,
     TOP,
     WAITING,
     WIDTH,
     cells,
     draw_schedule,
+    frames_that_fit,
+    in_words,
     level_colour,
     picture_of,
 )
@@ -171,14 +172,17 @@ def test_cells_are_history_then_levels_then_waiting() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("frames", [1, 13, 400])
-def test_the_picture_has_a_cell_for_every_frame_and_evaluation(kind: str, frames: int) -> None:
+@pytest.mark.parametrize(("frames", "steps"), [(1, 4), (13, 4), (13, 50), (400, 4), (400, 100)])
+def test_the_picture_has_a_cell_for_every_frame_and_evaluation(
+    kind: str, frames: int, steps: int
+) -> None:
     """Each in its own colour, up to its edge, and nothing below or beside them."""
-    schedule = ScheduleOptions(kind).schedule()
+    schedule = ScheduleOptions(kind, steps=steps).schedule()
+    frames = frames_that_fit(schedule, frames)
     picture = picture_of(schedule, frames)
     assert picture.width < 2 * WIDTH + 300
     assert picture.height < 700
-    expected = [cells(row, frames) for row in islice(schedule.rows(0, frames), MOST_ROWS)]
+    expected = [cells(row, frames) for row in schedule.rows(0, frames)]
     rows, pixels = len(expected), np.asarray(picture)
     wide, high = max(2, WIDTH // frames), max(2, min(28, HEIGHT // rows))
     gap = 1 if min(wide, high) > 7 else 0
@@ -187,6 +191,30 @@ def test_the_picture_has_a_cell_for_every_frame_and_evaluation(kind: str, frames
         assert np.array_equal(seen, expected)
     assert (pixels[TOP : TOP + rows * high, LEFT + frames * wide] == BACKGROUND).all()
     assert (pixels[TOP + rows * high, LEFT : LEFT + frames * wide] == BACKGROUND).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("steps", [4, 50, 100])
+def test_every_frame_of_a_picture_comes_to_its_last_evaluation(
+    kind: str, steps: int, tmp_path: Path
+) -> None:
+    """The last row is that after which all are clean, and the words count the same rows."""
+    schedule = ScheduleOptions(kind, steps=steps, stagger=1).schedule()
+    shown = draw_schedule(schedule, tmp_path / "levels.png")
+    rows = list(schedule.rows(0, shown))
+    assert in_words(schedule).startswith(f"{len(rows)} evaluations for {shown} latent frames,")
+    wide, high = max(2, WIDTH // shown), max(2, min(28, HEIGHT // len(rows)))
+    with Image.open(tmp_path / "levels.png") as picture:
+        last = np.asarray(picture)[TOP + (len(rows) - 1) * high, LEFT::wide][:shown]
+    assert np.array_equal(last, cells(rows[-1], shown))
+    assert not (last == WAITING).all(1).any()
+
+
+def test_as_many_frames_are_drawn_as_have_room() -> None:
+    slow = ScheduleOptions(CHUNKS, chunk_frames=3, steps=50).schedule()
+    assert frames_that_fit(slow, 15) == 12  # of 15 the last 40 rows of 250 would not be seen
+    assert frames_that_fit(slow, 5) == 5
+    assert frames_that_fit(ScheduleOptions(SEQUENCE, steps=50).schedule(), 400) == 400
 
 
 def test_a_picture_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
@@ -209,6 +237,15 @@ def test_the_command_tells_and_draws(tmp_path: Path) -> None:
     ]
     with Image.open(target) as picture:
         assert picture.format == "PNG"
+
+
+def test_the_command_says_how_many_frames_it_draws_where_they_are_too_many(tmp_path: Path) -> None:
+    target = tmp_path / "levels.png"
+    options = ["--schedule", "causal", "--steps", "50", "--frames", "30", "--png", str(target)]
+    result = CliRunner().invoke(main, ["schedule", *options])
+    told, drawn = result.output.splitlines()
+    assert "500 evaluations for 30 latent frames" in told
+    assert drawn == f"picture, of the first 12 latent frames: {target}"
 
 
 @pytest.mark.parametrize(
