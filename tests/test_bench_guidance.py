@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from longtake.benchmarks._findings import findings
-from longtake.benchmarks._guidance_plot import SHOWN, draw
+from longtake.benchmarks._guidance_plot import draw, figure_of
 from longtake.benchmarks._guided import (
     Measured,
     features,
@@ -28,6 +28,13 @@ from longtake.samplers.rollout import Chunk
 from longtake.tests.tiny_model import randn
 
 MADE_WITH = {"latent_frames": 42, "weights": ["some"]}
+MEASURED = (
+    "adherence", "adherence, last tenth", "sharpness",
+    "drift of saturation", "slope of saturation per 100 frames",
+    "drift of contrast", "slope of contrast per 100 frames",
+    "drift of sharpness", "slope of sharpness per 100 frames",
+    "motion", "motion, last over first", "seam", "evaluations",
+)  # fmt: skip
 CHUNKS = [Chunk(i, 3 * i, torch.zeros(3, 16, 2, 2)) for i in range(4)]  # 45 frames
 
 
@@ -86,10 +93,23 @@ def test_findings_are_paired_with_plain_cfg_saved_and_drawn(tmp_path: Path) -> N
     assert (tmp_path / "out.png").stat().st_size > 10_000
 
 
+def test_every_measure_of_a_rollout_has_a_panel() -> None:
+    """What a rollout is measured by, and its distance to truth: none may be missing unseen."""
+    video = randn(45, 3, 16, 24).sigmoid()
+    made = {**pictures(video), **motion(video, CHUNKS)}
+    rest = {"adherence", "adherence, last tenth", "evaluations"}
+    assert {*made, *rest} == {*MEASURED}
+    pytest.importorskip("matplotlib")
+    records = recorded(None, truth=0.0, cfg=0.0, temporal=0.25)
+    figure = figure_of(findings(Plan(), records, ["truth", "cfg", "temporal"]))
+    assert [panel.get_title() for panel in figure.axes] == [*MEASURED, "distance to truth"]
+    assert all(panel.get_ylim() == figure.axes[0].get_ylim() for panel in figure.axes)
+
+
 def test_a_case_that_is_not_known_well_enough_goes_on_alone() -> None:
     records = recorded(None, truth=0.0, cfg=0.0, temporal=0.25)
     for seed in range(4, 40):
-        figures = dict.fromkeys(SHOWN[:-1], float(seed % 4))
+        figures = dict.fromkeys(MEASURED, float(seed % 4))
         records.add(("cfg", seed), Measured(figures, np.zeros((3, 6))))
     found = findings(Plan(), records, ["truth", "cfg", "temporal", "none"])
     assert found.wider_than(0.5) == ["temporal"] and "none" not in found.figures
@@ -149,7 +169,7 @@ def recorded(path: Path | None, **more: float) -> Records:
     records, rng = Records(path, MADE_WITH), np.random.default_rng(0)
     for name, offset in more.items():
         for seed in range(4):
-            figures = dict.fromkeys(SHOWN[:-1], seed + offset)
+            figures = dict.fromkeys(MEASURED, seed + offset)
             records.add((name, seed), Measured(figures, rng.standard_normal((3, 6))))
     return records
 
