@@ -35,6 +35,16 @@ MEASURED = (
     "drift of sharpness", "slope of sharpness per 100 frames",
     "motion", "motion, last over first", "seam", "evaluations",
 )  # fmt: skip
+WAYS = {
+    "truth", "none", "cfg",
+    "vanilla 1.2", "vanilla 1.5", "vanilla 2", "vanilla 3",
+    "vanilla 2, rescaled", "vanilla 2, early steps",
+    "vanilla 2, stabilised 0.02", "vanilla 2, stabilised 0.05", "vanilla 2, stabilised 0.1",
+    "temporal", "temporal and none 2",
+    "fractional 2 at 0.6", "fractional 2 at 0.75", "fractional 2 at 0.85", "fractional 3 at 0.75",
+    "context noise 0.02", "context noise 0.05", "context noise 0.1", "context noise 0.2",
+    "context noise 0.3", "cfg, 8 steps", "vanilla 2, 8 steps",
+}  # fmt: skip
 CHUNKS = [Chunk(i, 3 * i, torch.zeros(3, 16, 2, 2)) for i in range(4)]  # 45 frames
 
 
@@ -158,8 +168,20 @@ def test_a_record_of_other_weights_is_refused(tmp_path: Path) -> None:
         Records(tmp_path / "record.jsonl", {"weights": "others"})
 
 
-def test_all_ways_of_guiding_are_compared_on_whole_chunks() -> None:
-    assert {"truth", "none", "cfg", "vanilla 1.5", "temporal", "context noise 0.3"} <= set(cases())
+def test_all_ways_of_guiding_are_compared() -> None:
+    """All that was to be compared, each the recipe that its name says."""
+    found = cases()
+    assert set(found) >= WAYS
+    for name, recipe in found.items():
+        _, _, level = name.partition("context noise ")
+        assert recipe.noise.level == (float(level) if level else 0.0)
+        plain = name.startswith(("cfg", "context noise"))
+        assert (recipe.guidance == found["cfg"].guidance) == plain
+    told_apart = {(repr(one.guidance), one.steps, one.noise) for one in found.values()}
+    assert len(told_apart) == len(found)
+
+
+def test_a_plan_has_whole_chunks_and_truth_beside_its_cases() -> None:
     assert Plan(seconds=60.0).latent_frames == 240 and Plan(seconds=3.5).latent_frames % 3 == 0
     assert Plan(cases=("cfg",)).names == ["truth", "cfg"]
 
