@@ -22,6 +22,7 @@ from ._tenths import ends, show, tenths
 TRUTH = "truth"
 FEWEST_TRUTHS = 8  # clips, however few rollouts: how far off one is, is counted in their spread
 LEAST_LATENTS = 120  # a segment of a vector in every tenth
+FEWEST_JUDGED = 4  # rollouts: one has no interval, and that of a few has no bound to judge on
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class LongPlan:
 
 @dataclass(slots=True)
 class LongResults:
-    """By case: every measure in every tenth, what the ends say, and claims."""
+    """By case: every measure in every tenth, what the ends say, claims, and those not judged."""
 
     suite: str
     plan: LongPlan
@@ -61,10 +62,15 @@ class LongResults:
     tenths: dict[str, dict[str, list[Estimate]]] = field(default_factory=dict)
     ends: dict[str, dict[str, Estimate]] = field(default_factory=dict)
     claims: list[Claim] = field(default_factory=list)
+    not_judged: dict[str, str] = field(default_factory=dict)
 
-    def claim(self, text: str, bound: float, limit: float) -> None:
-        """Claim that `bound` is `limit` or more."""
-        self.claims.append(Claim(text, bound, limit, bound >= limit))
+    def claim(self, text: str, of: Estimate, limit: float) -> None:
+        """Claim that `of` is `limit` or more; judged on its lower bound, if it has one."""
+        if of.clips < FEWEST_JUDGED:
+            rollouts = f"{of.clips} rollout{'s' * (of.clips != 1)}"
+            self.not_judged[text] = f"not judged: {rollouts}"
+        else:
+            self.claims.append(Claim(text, of.low, limit, of.low >= limit))
 
     def save(self, path: Path) -> None:
         """Write all of it as JSON."""
@@ -77,6 +83,8 @@ class LongResults:
         for claim in self.claims:
             word = "[green]holds[/]" if claim.holds else "[red]FAILS[/]"
             console.print(f"{word} {claim.text}: {claim.bound:.3f} (limit {claim.limit:g})")
+        for text, why in self.not_judged.items():
+            console.print(f"[yellow]{why}[/] {text}", highlight=False)
 
 
 def run(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from longtake.benchmarks import _tenths, endurance, forcing
 from longtake.benchmarks._guided import Measured
@@ -61,6 +63,25 @@ def test_a_video_that_freezes_or_forgets_does_not_pass(
     found = endurance.measure(LongPlan(4, 240))
     assert [claim.holds for claim in found.claims] == [holds, holds]
     assert len(found.ends) == len(endurance.CASES)
+
+
+@pytest.mark.parametrize("rollouts", [1, 3])
+def test_a_few_rollouts_are_told_and_not_judged(
+    rollouts: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one rollout low, high and mean are the same: a bound of it holds or fails by chance."""
+    monkeypatch.setattr(Records, "complete", here)
+    known = lambda plan, job: TRUTH[job[1]] if job[0] == "truth" else made()  # noqa: E731
+    monkeypatch.setattr(endurance, "_one", known)
+    found = endurance.measure(LongPlan(rollouts, 240))
+    told = "not judged: 1 rollout" if rollouts == 1 else "not judged: 3 rollouts"
+    found.save(tmp_path / "out.json")
+    saved = json.loads((tmp_path / "out.json").read_text())
+    assert saved["claims"] == []
+    assert set(saved["not_judged"].values()) == {told} and len(saved["not_judged"]) == 2
+    found.show(Console(soft_wrap=True, file=(text := io.StringIO())))
+    assert f"{told} motion stays at 90 % or more" in text.getvalue()
+    assert "holds" not in text.getvalue()
 
 
 def test_one_rollout_is_compared_with_more_than_one_clip_of_truth(
