@@ -2,13 +2,10 @@
 
 Three models of one budget, which differ in the noise levels of their training alone, make the same
 rollouts of 1,000 latent frames: in 1, 2 and 4 steps, with clean and with noisy context. Beside it,
-how much of an error of a true past each goes on with. Train them first, each for half an hour of a
-CPU core:
+how much of an error of a true past each goes on with. The first run trains the models, each for
+half an hour of a CPU core, and the same command goes on wherever it was stopped:
 
-    python -m longtake.training.train_dit --vae model/demo/vae.safetensors --recipe teacher-forcing
-        --steps 900 --only narrow --out twins/teacher-forcing   # and the other two
-
-    python -m longtake.benchmarks.forcing --twins twins --rollouts 8 --record forcing.jsonl
+    python -m longtake.benchmarks.forcing --train --rollouts 8 --record forcing.jsonl
 
 `longtake bench forcing` looks for the folder `twins` where it is run. A rollout has the width and
 the longest history of that training.
@@ -28,17 +25,14 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from ..errors import BadInput
-from ..model.checkpoint import load_dit, load_text_encoder, read
-from ..model.config import config_from_shapes
+from ..model.checkpoint import read
 from ..model.fingerprint import fingerprint
 from ..model.preset import DEMO
 from ..model.vae.latent_format import SPATIAL_FACTOR
 from ..samplers.context_noise import ContextNoise
 from ..training.batches import TASKS
-from ..training.command import reporting
-from ..training.kit import Kit, Recipe, load_kit
-from ..training.recipes import RECIPES
+from ..training.command import keep_freed_memory, reporting
+from ..training.kit import Recipe, load_kit
 from ._feedback import HISTORY, errors_kept, next_chunk, true_start
 from ._guided import Measured
 from ._records import Job
@@ -47,6 +41,7 @@ from ._sheet import last_of_parts
 from ._sheet import save as save_sheet
 from ._tenths import OFFSET, by_tenths, true_vectors
 from ._tenths_plot import draw
+from ._twins import train_twins, twin_kit, twins_in
 
 STEPS, CONTEXT_NOISE = (1, 2, 4), (0.0, 0.1)
 WINDOW = max(TASKS["narrow"].windows) - DEMO.chunk_frames  # with the chunk in work, as trained
@@ -76,33 +71,12 @@ def measure(plan: LongPlan, folder: Path) -> LongResults:
     return run("forcing", plan, [*cases(twins)], partial(_one, plan, folder), made_with)
 
 
-def twins_in(folder: Path) -> dict[str, Path]:
-    """The folder of each twin that was trained; all of them must be there."""
-    found = {name: folder / name for name in RECIPES}
-    missing = [name for name, path in found.items() if not (path / "dit.safetensors").exists()]
-    if missing:
-        raise BadInput(
-            f"There is no dit.safetensors of {', '.join(missing)} in {folder}; train it with "
-            f"`python -m longtake.training.train_dit --recipe {missing[0]} --out "
-            f"{folder / missing[0]}`."
-        )
-    return found
-
-
 def cases(twins: Mapping[str, Path]) -> dict[str, Case]:
     """All that is compared, by name."""
     return {
         f"{twin}, {steps} steps, context noise {noise:g}": (twin, steps, noise)
         for twin, steps, noise in product(twins, STEPS, CONTEXT_NOISE)
     }
-
-
-def twin_kit(kit: Kit, folder: Path) -> Kit:
-    """The demo's networks with a twin's transformer and words."""
-    dit = load_dit(folder / "dit.safetensors")
-    config = config_from_shapes(read(folder / "dit.safetensors")[0], dit.num_heads)
-    text = load_text_encoder(folder / "text.safetensors")
-    return replace(kit, dit=dit, config=config, text=text)
 
 
 def _one(plan: LongPlan, folder: Path, job: Job) -> Measured:
@@ -142,6 +116,7 @@ def pictures(plan: LongPlan, folder: Path, seed: int = 0) -> dict[str, list[Tens
 
 @click.command(help=__doc__)
 @click.option("--twins", type=click.Path(path_type=Path), default=TWINS, show_default=True)
+@click.option("--train", is_flag=True, help="First train the twins that are not there yet.")
 @click.option("--rollouts", type=click.IntRange(1), default=32, show_default=True)
 @click.option("--latents", type=click.IntRange(LEAST_LATENTS), default=1000, show_default=True)
 @click.option("--width", type=click.IntRange(16), default=WIDTH, show_default=True)
@@ -152,11 +127,18 @@ def pictures(plan: LongPlan, folder: Path, seed: int = 0) -> dict[str, list[Tens
 @click.option("--plot", type=NEW_FILE, help="Draw them to FILE (needs matplotlib).")
 @click.option("--sheet", type=NEW_FILE, help="Save pictures of a rollout of each twin to FILE.")
 def command(
-    twins: Path, json_path: Path | None, plot: Path | None, sheet: Path | None, **options: object
+    twins: Path,
+    train: bool,
+    json_path: Path | None,
+    plot: Path | None,
+    sheet: Path | None,
+    **options: object,
 ) -> None:
     """Command line."""
     with reporting():
         plan = LongPlan(**options)  # type: ignore[arg-type]
+        if train:
+            train_twins(twins)
         found = measure(plan, twins)
         found.show(Console(soft_wrap=True))
         if json_path is not None:
@@ -168,4 +150,5 @@ def command(
 
 
 if __name__ == "__main__":
+    keep_freed_memory()  # training is three times as fast
     command()

@@ -11,15 +11,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from longtake.benchmarks import _tenths, endurance, forcing
+from longtake.benchmarks import endurance
 from longtake.benchmarks._guided import Measured
 from longtake.benchmarks._records import Job, Records
 from longtake.benchmarks._rollouts import FEWEST_TRUTHS, LongPlan, run
 from longtake.benchmarks._tenths import ends, error, tenths
-from longtake.benchmarks._tenths_plot import column_of, draw, lines
-from longtake.errors import BadInput
-from longtake.model.config import DiTConfig
-from longtake.training.train_dit import build, copy_of, save
+from longtake.benchmarks._tenths_plot import lines
 
 RNG = np.random.default_rng(0)
 TRUTH = [Measured({}, RNG.standard_normal((8, 48))) for _ in range(20)]
@@ -100,40 +97,3 @@ def test_one_rollout_is_compared_with_more_than_one_clip_of_truth(
     assert found.ends["one step, so"]["error, first tenth"].clips == 1
     assert [*lines(found, "motion", "2 steps")] == ["a"]
     assert [*lines(found, "motion", "")] == ["one step, so"]
-
-
-def test_twins_that_are_not_there_are_asked_for(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"no dit.safetensors of diffusion-forcing, teacher-forcing"):
-        forcing.twins_in(tmp_path)
-
-
-def test_twins_are_compared_in_every_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    networks = build(DiTConfig(dim=24, ffn_dim=32, num_heads=2, num_layers=1, text_dim=64))
-    for name in ("diffusion-forcing", "teacher-forcing", "full-sequence"):
-        (tmp_path / name).mkdir()
-        save(tmp_path / name, copy_of(networks), networks)
-    twins = forcing.twins_in(tmp_path)
-    assert len(forcing.cases(twins)) == 3 * 3 * 2
-    monkeypatch.setattr(Records, "complete", here)
-    monkeypatch.setattr(_tenths, "TRUE_LATENTS", 24)
-    monkeypatch.setattr(forcing, "STEPS", (1,))
-    monkeypatch.setattr(forcing, "CONTEXT_NOISE", (0.1,))
-    plan = LongPlan(1, 120, width=32, record=tmp_path / "record.jsonl")
-    found = forcing.measure(plan, tmp_path)
-    readings = [one["right readings"][9].mean for one in found.tenths.values()]
-    assert len(readings) == 3 and len(set(readings)) == 1  # the same weights, the same shots
-    found.save(tmp_path / "out.json")
-    saved = json.loads((tmp_path / "out.json").read_text())
-    assert saved["suite"] == "forcing" and len(saved["made_with"]["twins"]) == 3
-    assert {column_of(name) for name in found.tenths} == {"1 steps"}
-    assert list(lines(found, "motion", "1 steps")) == [
-        f"{twin}, context noise 0.1" for twin in twins
-    ]
-    again = run("forcing", plan, [*found.ends], lambda job: pytest.fail(), found.made_with)
-    for name, figures in found.ends.items():
-        assert [f.mean for f in again.ends[name].values()] == pytest.approx(
-            [f.mean for f in figures.values()], rel=0.02
-        )
-    pytest.importorskip("matplotlib")
-    draw(found, tmp_path / "out.png")
-    assert (tmp_path / "out.png").stat().st_size > 10_000

@@ -1,0 +1,108 @@
+"""Diffusion Forcing and its twins: trained where they are missing, compared."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from longtake.benchmarks import _tenths, _twins, forcing
+from longtake.benchmarks._records import Records
+from longtake.benchmarks._rollouts import LongPlan, LongResults, run
+from longtake.benchmarks._tenths_plot import column_of, draw, lines
+from longtake.errors import BadInput
+from longtake.model.config import DiTConfig
+from longtake.tests.test_bench_tenths import here
+from longtake.training.batches import TASKS
+from longtake.training.train_dit import Settings, build, copy_of, save
+
+TWINS = ("diffusion-forcing", "teacher-forcing", "full-sequence")
+DIT = DiTConfig(dim=24, ffn_dim=32, num_heads=2, num_layers=1, text_dim=64)
+POOL = replace(TASKS["narrow"].pool, clips=2, latent_frames=8, width=16)
+TASK = replace(TASKS["narrow"], pool=POOL, batch=1, context=6, noisy=6, windows=(3,))
+
+
+@pytest.fixture
+def same_twins(tmp_path: Path) -> None:
+    """Three twins of the same tiny weights."""
+    networks = build(DIT)
+    for name in TWINS:
+        (tmp_path / name).mkdir()
+        save(tmp_path / name, copy_of(networks), networks)
+
+
+def budget(steps: int) -> Settings:
+    """Clips of eight latent frames of 64 x 16 pixels."""
+    return Settings(steps, config=DIT, tasks={"narrow": TASK}, probe=TASK, only="narrow")
+
+
+def steps_of(twin: Path) -> int:
+    """The steps that its training has behind it."""
+    done: int = torch.load(twin / "dit.pt", weights_only=True)["step"]
+    return done
+
+
+def test_twins_that_are_not_there_are_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"no trained diffusion-forcing, teacher-forcing.* --train "):
+        forcing.twins_in(tmp_path)
+
+
+def test_one_command_trains_what_is_missing_and_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A twin that was stopped goes on, whatever weights it has left; what is there stays."""
+    monkeypatch.setattr(_twins, "BUDGET", budget(1))
+    _twins.train_twins(tmp_path)
+    stopped, gone, kept = (tmp_path / name for name in TWINS)
+    shutil.rmtree(gone)
+    (kept / "dit.pt").unlink()
+    before = (kept / "dit.safetensors").read_bytes()
+    monkeypatch.setattr(_twins, "BUDGET", budget(2))
+    with pytest.raises(BadInput, match="no trained diffusion-forcing, teacher-forcing in"):
+        forcing.twins_in(tmp_path)
+    ran = list[Path]()
+
+    def measure(plan: LongPlan, folder: Path) -> LongResults:
+        ran.extend(forcing.twins_in(folder).values())
+        return LongResults("forcing", plan, {})
+
+    monkeypatch.setattr(forcing, "measure", measure)
+    result = CliRunner().invoke(forcing.command, ["--train", "--twins", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    assert ran == [stopped, gone, kept]
+    assert (steps_of(stopped), steps_of(gone)) == (2, 2)
+    assert (kept / "dit.safetensors").read_bytes() == before
+
+
+@pytest.mark.usefixtures("same_twins")
+def test_twins_are_compared_in_every_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    twins = forcing.twins_in(tmp_path)
+    assert len(forcing.cases(twins)) == 3 * 3 * 2
+    monkeypatch.setattr(Records, "complete", here)
+    monkeypatch.setattr(_tenths, "TRUE_LATENTS", 24)
+    monkeypatch.setattr(forcing, "STEPS", (1,))
+    monkeypatch.setattr(forcing, "CONTEXT_NOISE", (0.1,))
+    plan = LongPlan(1, 120, width=32, record=tmp_path / "record.jsonl")
+    found = forcing.measure(plan, tmp_path)
+    readings = [one["right readings"][9].mean for one in found.tenths.values()]
+    assert len(readings) == 3 and len(set(readings)) == 1  # the same weights, the same shots
+    found.save(tmp_path / "out.json")
+    saved = json.loads((tmp_path / "out.json").read_text())
+    assert saved["suite"] == "forcing" and len(saved["made_with"]["twins"]) == 3
+    assert {column_of(name) for name in found.tenths} == {"1 steps"}
+    assert list(lines(found, "motion", "1 steps")) == [
+        f"{twin}, context noise 0.1" for twin in twins
+    ]
+    again = run("forcing", plan, [*found.ends], lambda job: pytest.fail(), found.made_with)
+    for name, figures in found.ends.items():
+        assert [f.mean for f in again.ends[name].values()] == pytest.approx(
+            [f.mean for f in figures.values()], rel=0.02
+        )
+    pytest.importorskip("matplotlib")
+    draw(found, tmp_path / "out.png")
+    assert (tmp_path / "out.png").stat().st_size > 10_000
