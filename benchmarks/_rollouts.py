@@ -5,7 +5,7 @@ other.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from rich.console import Console
 
 from ..errors import BadInput
 from ..model.preset import DEMO, DEMO_FOLDER
-from ..training.estimate import Estimate
+from ..training.estimate import Estimate, estimate
 from ._guided import Measured
 from ._records import Job, Records
 from ._report import Claim, write
@@ -52,15 +52,28 @@ class LongPlan:
         return self.latents // DEMO.chunk_frames * DEMO.chunk_frames
 
 
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """What a case's rollouts have more than those of another of the same prompts and noise."""
+
+    case: str
+    less: str
+    figures: Mapping[str, Estimate]
+
+
 @dataclass(slots=True)
 class LongResults:
-    """By case: every measure in every tenth, what the ends say, claims, and those not judged."""
+    """By case: every measure in every tenth, what the ends say, of all rollouts and of each; then
+    differences within pairs, claims, and claims that nothing can be said of.
+    """
 
     suite: str
     plan: LongPlan
     made_with: Mapping[str, object]
     tenths: dict[str, dict[str, list[Estimate]]] = field(default_factory=dict)
     ends: dict[str, dict[str, Estimate]] = field(default_factory=dict)
+    samples: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    pairs: list[Pair] = field(default_factory=list)
     claims: list[Claim] = field(default_factory=list)
     not_judged: dict[str, str] = field(default_factory=dict)
 
@@ -72,14 +85,25 @@ class LongResults:
         else:
             self.claims.append(Claim(text, of.low, limit, of.low >= limit))
 
+    def pair(self, case: str, less: str, measures: Sequence[str]) -> None:
+        """Add how much more one case has of some measures than another, rollout by rollout."""
+        both = self.samples[case], self.samples[less]
+        figures = {
+            name: estimate([a - b for a, b in zip(*(of[name] for of in both), strict=True)])
+            for name in measures
+        }
+        self.pairs.append(Pair(case, less, figures))
+
     def save(self, path: Path) -> None:
         """Write all of it as JSON."""
         write(path, asdict(self))
 
     def show(self, console: Console) -> None:
-        """The ends of every case, then the claims."""
+        """The ends of every case, then the pairs, then the claims."""
         for name, figures in self.ends.items():
             show(console, name, figures)
+        for pair in self.pairs:
+            show(console, f"{pair.case} less {pair.less}", pair.figures)
         for claim in self.claims:
             word = "[green]holds[/]" if claim.holds else "[red]FAILS[/]"
             console.print(f"{word} {claim.text}: {claim.bound:.3f} (limit {claim.limit:g})")
@@ -105,5 +129,6 @@ def run(
     truth = [*records.of(TRUTH).values()]
     for name in cases if paired and truth else ():
         made = [records.found[name, seed] for seed in paired]
-        found.tenths[name], found.ends[name] = tenths(made, truth), ends(made, truth)
+        found.tenths[name], found.samples[name] = tenths(made, truth), ends(made, truth)
+        found.ends[name] = {key: estimate(of) for key, of in found.samples[name].items()}
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ PARTS = 10
 TRUE_LATENTS = 96  # of each clip of rendered truth
 FIRST, LAST, CHANGE = "first tenth", "last tenth", "last minus first"
 MEASURES = ("right readings", "motion", "error")
+DRIFT = f"{MEASURES[2]}, {CHANGE}"
 
 
 def by_tenths(kit: Kit, seed: int, recipe: Recipe) -> Measured:
@@ -79,9 +80,9 @@ def tenths(made: Sequence[Measured], truth: Sequence[Measured]) -> dict[str, lis
     }
 
 
-def ends(made: Sequence[Measured], truth: Sequence[Measured]) -> dict[str, Estimate]:
-    """First tenth, last tenth, and their difference within each rollout, of every measure; the last
-    tenth's motion over the first's; and what was measured of a rollout as a whole.
+def ends(made: Sequence[Measured], truth: Sequence[Measured]) -> dict[str, list[float]]:
+    """Of each rollout: first tenth, last tenth, and their difference, of every measure; the last
+    tenth's motion over the first's; and what was measured of the rollout as a whole.
     """
     known = [one.features for one in truth]
     found = {}
@@ -92,15 +93,15 @@ def ends(made: Sequence[Measured], truth: Sequence[Measured]) -> dict[str, Estim
             for i in (0, -1)
         )  # fmt: skip
         pairs = list(zip(first, last, strict=True))
-        found[f"{name}, {FIRST}"], found[f"{name}, {LAST}"] = estimate(first), estimate(last)
-        found[f"{name}, {CHANGE}"] = estimate([b - a for a, b in pairs])
+        found[f"{name}, {FIRST}"], found[f"{name}, {LAST}"] = first, last
+        found[f"{name}, {CHANGE}"] = [b - a for a, b in pairs]
         if name == MEASURES[1]:
-            found["motion, last over first"] = estimate([b / max(a, 1e-6) for a, b in pairs])
+            found["motion, last over first"] = [b / max(a, 1e-6) for a, b in pairs]
     whole = [name for name in made[0].figures if not name.startswith(MEASURES)]
-    return found | {name: estimate([one.figures[name] for one in made]) for name in whole}
+    return found | {name: [one.figures[name] for one in made] for name in whole}
 
 
-def show(console: Console, name: str, figures: dict[str, Estimate]) -> None:
+def show(console: Console, name: str, figures: Mapping[str, Estimate]) -> None:
     """A case's figures, a line each."""
     for key, value in figures.items():
         console.print(f"{name:44} {key:36} {value}  n={value.clips}", highlight=False)

@@ -2,7 +2,8 @@
 
 Three models of one budget, which differ in the noise levels of their training alone, make the same
 rollouts of 1,000 latent frames: in 1, 2 and 4 steps, with clean and with noisy context. Beside it,
-how much of an error of a true past each goes on with. The first run trains the models, each for
+how much of an error of a true past each goes on with; and differences within pairs of rollouts, of
+twins to Diffusion Forcing and of noisy context to clean. The first run trains the models, each for
 half an hour of a CPU core, and the same command goes on wherever it was stopped:
 
     python -m longtake.benchmarks.forcing --train --rollouts 8 --record forcing.jsonl
@@ -33,20 +34,21 @@ from ..samplers.context_noise import ContextNoise
 from ..training.batches import TASKS
 from ..training.command import keep_freed_memory, reporting
 from ..training.kit import Recipe, load_kit
-from ._feedback import HISTORY, errors_kept, next_chunk, true_start
+from ._feedback import COLOUR_KEPT, CONTRAST_KEPT, HISTORY, errors_kept, next_chunk, true_start
 from ._guided import Measured
 from ._records import Job
 from ._rollouts import LEAST_LATENTS, TRUTH, LongPlan, LongResults, run
 from ._sheet import last_of_parts
 from ._sheet import save as save_sheet
-from ._tenths import OFFSET, by_tenths, true_vectors
+from ._tenths import DRIFT, OFFSET, by_tenths, true_vectors
 from ._tenths_plot import draw
 from ._twins import train_twins, twin_kit, twins_in
 
 STEPS, CONTEXT_NOISE = (1, 2, 4), (0.0, 0.1)
 WINDOW = max(TASKS["narrow"].windows) - DEMO.chunk_frames  # with the chunk in work, as trained
 WIDTH = TASKS["narrow"].pool.width
-TWINS = Path("twins")
+TWINS, PLAIN = Path("twins"), "diffusion-forcing"
+PAIRED = (DRIFT, COLOUR_KEPT, CONTRAST_KEPT)
 NEW_FILE = click.Path(path_type=Path, dir_okay=False)
 
 Case = tuple[str, int, float]
@@ -68,7 +70,11 @@ def measure(plan: LongPlan, folder: Path) -> LongResults:
     made_with = {
         "latent_frames": plan.length, "width": plan.width, "window": WINDOW, "twins": files,
     }  # fmt: skip
-    return run("forcing", plan, [*cases(twins)], partial(_one, plan, folder), made_with)
+    known = cases(twins)
+    found = run("forcing", plan, [*known], partial(_one, plan, folder), made_with)
+    for case, less in pairs(known) if found.samples else ():
+        found.pair(case, less, PAIRED)
+    return found
 
 
 def cases(twins: Mapping[str, Path]) -> dict[str, Case]:
@@ -77,6 +83,20 @@ def cases(twins: Mapping[str, Path]) -> dict[str, Case]:
         f"{twin}, {steps} steps, context noise {noise:g}": (twin, steps, noise)
         for twin, steps, noise in product(twins, STEPS, CONTEXT_NOISE)
     }
+
+
+def pairs(known: Mapping[str, Case]) -> list[tuple[str, str]]:
+    """The names of what is compared rollout by rollout: each twin with Diffusion Forcing, and each
+    with noisy context with itself with clean.
+    """
+    names = {case: name for name, case in known.items()}
+    found = []
+    for name, (twin, steps, noise) in known.items():
+        if twin != PLAIN:
+            found.append((name, names[PLAIN, steps, noise]))
+        if noise and (twin, steps, 0.0) in names:
+            found.append((name, names[twin, steps, 0.0]))
+    return found
 
 
 def _one(plan: LongPlan, folder: Path, job: Job) -> Measured:

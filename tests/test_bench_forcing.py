@@ -1,4 +1,4 @@
-"""Diffusion Forcing and its twins: trained where they are missing, compared."""
+"""Diffusion Forcing and its twins: trained where they are missing, compared pair by pair."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ import torch
 from click.testing import CliRunner
 
 from longtake.benchmarks import _tenths, _twins, forcing
-from longtake.benchmarks._records import Records
+from longtake.benchmarks._feedback import COLOUR_KEPT, CONTRAST_KEPT
+from longtake.benchmarks._guided import Measured
+from longtake.benchmarks._records import Job, Records
 from longtake.benchmarks._rollouts import LongPlan, LongResults, run
+from longtake.benchmarks._tenths import DRIFT
 from longtake.benchmarks._tenths_plot import column_of, draw, lines
 from longtake.errors import BadInput
 from longtake.model.config import DiTConfig
-from longtake.tests.test_bench_tenths import here
+from longtake.tests.test_bench_tenths import TRUTH, here, made
 from longtake.training.batches import TASKS
 from longtake.training.train_dit import Settings, build, copy_of, save
 
@@ -77,6 +80,46 @@ def test_one_command_trains_what_is_missing_and_runs(
     assert ran == [stopped, gone, kept]
     assert (steps_of(stopped), steps_of(gone)) == (2, 2)
     assert (kept / "dit.safetensors").read_bytes() == before
+
+
+@pytest.mark.usefixtures("same_twins")
+def test_pairs_are_compared_rollout_by_rollout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prompts differ by far more than twins do: what is within a pair has a narrow interval."""
+    known = forcing.cases(forcing.twins_in(tmp_path))
+
+    def one(plan: LongPlan, folder: Path, job: Job) -> Measured:
+        name, seed = job
+        if name == "truth":
+            return TRUTH[seed]
+        twin, _, noise = known[name]
+        more = 0.1 * (twin == "teacher-forcing") - 0.05 * (noise > 0)
+        rollout = made(growth=seed + 0.1 * (noise == 0))
+        kept = {COLOUR_KEPT: seed + more, CONTRAST_KEPT: seed - more}
+        return Measured(rollout.figures | kept, rollout.features)
+
+    monkeypatch.setattr(Records, "complete", here)
+    monkeypatch.setattr(forcing, "_one", one)
+    found = forcing.measure(LongPlan(4, 120), tmp_path)
+    found.save(tmp_path / "out.json")
+    saved = json.loads((tmp_path / "out.json").read_text())
+    pairs = {(pair["case"], pair["less"]): pair["figures"] for pair in saved["pairs"]}
+    assert len(pairs) == len(saved["pairs"]) == 2 * 3 * 2 + 3 * 3
+    plain, twin, noisy = (
+        f"{name}, 2 steps, context noise {noise}"
+        for name, noise in ((TWINS[0], "0"), (TWINS[1], "0"), (TWINS[1], "0.1"))
+    )
+    between, within = pairs[twin, plain], pairs[noisy, twin]
+    for bound in ("low", "mean", "high"):
+        assert between[COLOUR_KEPT][bound] == pytest.approx(0.1)
+        assert between[CONTRAST_KEPT][bound] == pytest.approx(-0.1)
+        assert between[DRIFT][bound] == 0
+        assert within[COLOUR_KEPT][bound] == pytest.approx(-0.05)
+    assert within[DRIFT]["high"] < 0
+    alone = saved["ends"][twin][COLOUR_KEPT]
+    assert alone["high"] - alone["low"] > 1
+    assert saved["samples"][twin][COLOUR_KEPT] == pytest.approx([0.1, 1.1, 2.1, 3.1])
 
 
 @pytest.mark.usefixtures("same_twins")
