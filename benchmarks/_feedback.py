@@ -37,11 +37,16 @@ class TrueStart:
     truth: Tensor
 
 
-def true_start(kit: Kit, seed: int, columns: int) -> TrueStart:
-    """A random prompt's, so many latent columns wide."""
+def script(seed: int) -> tuple[str, Shot]:
+    """A random prompt, and a shot of it."""
     rng = random.Random(HELD_OUT_SEED + 990_000 + seed)
     values = random_values(rng)
-    prompt, shot = caption(values, rng), Shot(((0, values),), rng.randrange(2**31))
+    return caption(values, rng), Shot(((0, values),), rng.randrange(2**31))
+
+
+def true_start(kit: Kit, seed: int, columns: int) -> TrueStart:
+    """A seed's, so many latent columns wide."""
+    prompt, shot = script(seed)
     frames, width = HISTORY + DEMO.chunk_frames, columns * SPATIAL_FACTOR
     latents = encode_shots(kit.vae, [shot], frames, width)[0].float()
     return TrueStart(seed, prompt, latents[:HISTORY], latents[HISTORY:])
