@@ -1,7 +1,7 @@
 """Histories that the demo was never trained on, each with the truth that goes on from its end.
 
 None is of colours that the world has not: the demo's VAE cannot show them (its pictures are off by
-.04 to .18 of the range, where channels are changed round, and by .01 for the world's own colours).
+.03 to .18 of the range, where channels are changed round, and by .01 for the world's own colours).
 """
 
 from __future__ import annotations
