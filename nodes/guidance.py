@@ -6,7 +6,8 @@ from comfy_api.latest import io
 
 from ..samplers.schedule_options import FROM_MODEL
 from . import host, sockets
-from .asked_guidance import (
+from .asked_guidance import AskedGuidance
+from .asked_history import (
     FRACTIONAL,
     JOINT,
     NOISE,
@@ -17,7 +18,6 @@ from .asked_guidance import (
     TEXT,
     THREE,
     VANILLA,
-    AskedGuidance,
     AskedHistory,
 )
 from .schema import build
@@ -58,7 +58,7 @@ class HistoryGuidance(io.ComfyNode):
         stabilise: float,
         guidance: AskedGuidance | None = None,
     ) -> io.NodeOutput:
-        """The preset, added to what came before or to text guidance of its own."""
+        """The preset, added to what came before; text guidance is the whole chain's."""
         step = AskedHistory(
             preset,
             None if scale < 0 else scale,
@@ -104,9 +104,9 @@ def _scales() -> list[io.Input]:
             max=STRONGEST,
             step=0.1,
             tooltip="Strength of the prompt, as the sampler's cfg (no unit, 0 to 30); -1 is from "
-            "the model, for `three branches` MAGI's 7.5. 1 is none and saves an evaluation. Not "
-            "used by `vanilla with text`; with a guidance connected only by `text only` and `three "
-            "branches`.",
+            "the model, for `three branches` MAGI's 7.5. 1 is none and saves an evaluation. In a "
+            "chain that of `text only` counts, else the first History Guidance's; `vanilla with "
+            "text` takes its place.",
         ),
         io.Float.Input(
             "level",
@@ -164,7 +164,8 @@ def _histories() -> list[io.Input]:
         sockets.Guidance.Input(
             "guidance",
             optional=True,
-            tooltip="Another guidance node, to which this one adds its history; text guidance then "
-            "is that node's.",
+            tooltip="Another guidance node, to which this one adds its history. Text guidance is "
+            "added once, in whatever order nodes are chained. `three branches` takes no other "
+            "History Guidance.",
         ),
     ]
