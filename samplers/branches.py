@@ -121,9 +121,9 @@ class Branches:
         levels = torch.tensor(row.now, device=v.device).view(-1, 1, 1, 1)
         factors = [guidance.factor(level, step, started=started) for level, step in steps]
         if any(factors):
-            factor = v.new_tensor(factors).view(-1, 1, 1, 1)
+            strength = v.new_tensor(factors).view(-1, 1, 1, 1)
             for pull in guidance.pulls:
-                v = v - factor * pull.on(x - levels * v, self._before, row.first)
+                v = v - pull.on(x - levels * v, self._before, row.first, strength=strength)
         return v
 
     def commit(self, first: int, clean: Tensor, given: Sequence[bool] = ()) -> None:

@@ -45,8 +45,9 @@ class Linear:
 
 
 def displacement(
-    monkeypatch: pytest.MonkeyPatch, answer: Callable[[Tensor, Tensor], Tensor], **changes: Any
-) -> Tensor:
+    monkeypatch: pytest.MonkeyPatch, answer: Callable[[Tensor, Tensor], Tensor], *,
+    strength: float = 1.0, limit: float = 0.5, **changes: Any,
+) -> Tensor:  # fmt: skip
     """How far a score of slope `SLOPE` moves the latents of one chunk, if the model's velocity for
     latents x at levels s is `answer(x, s)`.
     """
@@ -59,7 +60,7 @@ def displacement(
     model = local_denoiser(random_dit(), TINY)
     made = []
     for weight in (0.0, WEIGHT):
-        guidance = Guidance(pulls=(Pull(Linear(SLOPE), weight),))
+        guidance = Guidance(pulls=(Pull(Linear(SLOPE), weight, limit),)).scaled(strength)
         chunks = generate(settings(guidance=guidance, length=3, **changes), model)
         made.append(torch.cat([chunk.latents for chunk in chunks]))
     return made[1] - made[0]
@@ -88,3 +89,21 @@ def test_of_a_model_sure_of_its_estimate_the_last_level_is_left(
         solver=SOLVERS[name], schedule=causal_chunks(levels, 3),
     )  # fmt: skip
     torch.testing.assert_close(moved, levels[-2] * WEIGHT * SLOPE, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("strength", [0.1, 1.0, 3.0])
+@pytest.mark.parametrize("name", ["euler", "re-noise"])
+def test_the_limit_is_the_most_at_any_strength(
+    monkeypatch: pytest.MonkeyPatch, name: str, strength: float
+) -> None:
+    """The strength of a prompt's line, of a live edit or of a step is on the weight, not on it."""
+    limit = 0.1
+    moved = displacement(
+        monkeypatch, lambda x, s: FIELD.expand_as(x),
+        strength=strength, limit=limit, solver=SOLVERS[name],
+        schedule=causal_chunks(LADDERS["distilled"], 3),
+    )  # fmt: skip
+    asked = strength * WEIGHT * SLOPE
+    size = asked.square().mean((1, 2, 3), keepdim=True).sqrt()
+    assert (size > limit).all() == (strength >= 1)
+    torch.testing.assert_close(moved, asked * (limit / size).clamp(max=1), rtol=0, atol=1e-5)

@@ -62,9 +62,13 @@ class Pull:
                 f"and {self.limit}."
             )
 
-    def on(self, clean: Tensor, before: Tensor, first: int) -> Tensor:
-        """What it adds to the clean latents (f, c, h, w), bounded."""
-        pull = self.weight * gradient(self.score, clean, before, first)
+    def on(
+        self, clean: Tensor, before: Tensor, first: int, *, strength: Tensor | float = 1.0
+    ) -> Tensor:
+        """What it adds to the clean latents (f, c, h, w), bounded whatever the `strength`, a factor
+        on the weight that may be each frame's own (f, 1, 1, 1).
+        """
+        pull = strength * self.weight * gradient(self.score, clean, before, first)
         size = pull.square().mean((1, 2, 3), keepdim=True).sqrt()
         return pull * (self.limit / size.clamp(min=self.limit))
 
