@@ -12,7 +12,6 @@ from ..model.preset import Preset
 from . import host
 
 KEY = "longtake.facts"
-SIZE_FACTOR = 2.0  # how many times more or fewer pixels are worth a word
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,35 +53,6 @@ def facts(model: Any) -> ModelFacts:
     if tree.text_embedding[0].in_features == 64:
         key = "demo"
     return ModelFacts(BY_KEY[key], "assumed, since another loader made the model")
-
-
-def unlike_the_preset(
-    known: ModelFacts, text_scale: float, size: tuple[int, int], *, by_cfg: bool = True
-) -> list[str]:
-    """What of a shot's settings the model was not trained for, a sentence each; `by_cfg` says that
-    the strength of the prompt is the sampler's own cfg. The demo's own defaults are the widgets'.
-    """
-    preset, title = known.preset, known.family.title
-    if known.family.key == "demo":
-        return []
-    found = []
-    if preset.guidance_scale == 1 and abs(text_scale - 1) > 1e-6:
-        more = f"cfg {text_scale:g} takes twice the"
-        remedy = "connect the cfg of Settings From Model"
-        if not by_cfg:
-            more = f"text guidance of {text_scale:g} takes more"
-            remedy = "set text_scale of History Guidance to 1 and leave out the negative prompt"
-        found.append(
-            f"{title} is distilled and was trained for cfg 1; {more} time and overdoes contrast: "
-            f"{remedy}."
-        )
-    area, trained = size[0] * size[1], preset.width * preset.height
-    if not trained / SIZE_FACTOR < area < trained * SIZE_FACTOR:
-        found.append(
-            f"{title} was trained at {preset.width}x{preset.height}; {size[0]}x{size[1]} is far "
-            "from that and pictures suffer."
-        )
-    return found
 
 
 def from_model(known: ModelFacts, taken: Mapping[str, object]) -> str:

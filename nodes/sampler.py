@@ -22,13 +22,14 @@ from .asked_guidance import AskedCfg, AskedGuidance
 from .asked_schedule import AskedSchedule
 from .derived import say_plan
 from .known_frames import KnownClip, placed
-from .model_facts import facts, from_model, unlike_the_preset
+from .model_facts import facts, from_model
 from .patches import without_effect
 from .reference import reference
 from .schema import build
 from .session import session
 from .streams import HostRollout, denoiser, open_rollout
 from .timeline import Timeline
+from .untrained import untrained
 
 LONGEST_FRAMES = float(plan.LONGEST_SECONDS * DEMO.fps)
 NAMES_SHOWN = 6
@@ -108,8 +109,7 @@ class DiffusionForcingSampler(io.ComfyNode):
         rollout.from_model = from_model(facts(model), taken)
         said = plan.never_shown(prompts, planned)
         said += plan.cut_prompts(prompts, engine.config, guided.own_prompts)
-        text_scale, size = guided.text_scale, (width, height)
-        said += unlike_the_preset(facts(model), text_scale, size, by_cfg=guidance is None)
+        said += untrained(facts(model), settings, (width, height), by_cfg=guidance is None)
         problems = [*_problems(rollout, model), *said]
         say_plan(rollout, planned, costs.choice_line(cache, settings), problems)
         if guidance is not None:

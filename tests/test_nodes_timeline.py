@@ -358,16 +358,3 @@ def test_prompts_of_a_wan_model_are_padded_with_zeros_to_512_and_cut_there() -> 
         made = plan.prompt_timeline(timeline, config, length).entries[0].embedding
         assert made.shape == (512, 4096) and made[:, 0].count_nonzero() == min(words, 512)
         assert len(plan.cut_prompts(timeline, config)) == said
-
-
-def test_settings_unlike_a_distilled_models_own_are_said() -> None:
-    from longtake.model.families.table import BY_KEY
-    from longtake.nodes.model_facts import ModelFacts, unlike_the_preset
-
-    distilled, plain = (ModelFacts(BY_KEY[key], "") for key in ("self-forcing", "wan21-t2v"))
-    assert unlike_the_preset(distilled, 1.0, (832, 480)) == []
-    assert unlike_the_preset(distilled, 1.0, (480, 832), by_cfg=False) == []
-    [cfg] = unlike_the_preset(distilled, 2.5, (640, 480))
-    [size] = unlike_the_preset(plain, 5.0, (96, 64))
-    assert "trained for cfg 1" in cfg and "trained at 832x480" in size
-    assert unlike_the_preset(ModelFacts(BY_KEY["demo"], ""), 1.0, (32, 32)) == []
