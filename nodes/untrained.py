@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ..samplers.guidance import Guidance
 from ..samplers.settings import RolloutSettings
 from .model_facts import ModelFacts
 
 SIZE_FACTOR = 2.0  # how many times more or fewer pixels are worth a word
+# Models that were trained on clean pasts alone show more than that as artefacts, by our analysis of
+# their recipes: Self-Forcing commits its history at t = 0, in effect at noise 0.005
+SLIGHT_NOISE = 0.05
 
 
 def untrained(
@@ -19,7 +22,7 @@ def untrained(
     """
     if known.family.key == "demo":
         return []
-    return [*_text(known, settings, by_cfg=by_cfg), *_size(known, size)]
+    return [*_text(known, settings, by_cfg=by_cfg), *_noise(known, settings), *_size(known, size)]
 
 
 def _text(known: ModelFacts, settings: RolloutSettings, *, by_cfg: bool) -> Iterator[str]:
@@ -42,6 +45,30 @@ def _text(known: ModelFacts, settings: RolloutSettings, *, by_cfg: bool) -> Iter
     )
 
 
+def _noise(known: ModelFacts, settings: RolloutSettings) -> Iterator[str]:
+    """A past noisier than any that the model was trained with."""
+    if known.preset.noisy_history:
+        return
+    slight = max(SLIGHT_NOISE, known.preset.context_noise)
+    used = settings.guidance
+    none = "the sink" if settings.cache.sink_frames else "nothing"
+    seen = [(level, f"history at noise {level:g}", "the preset `temporal`")
+            for level in sorted({b.view.level for b in used.branches} - {1.0})]  # fmt: skip
+    if any(branch.view.pure_noise for branch in used.branches):
+        seen.append((1.0, "pure noise", f"{none} as no history"))
+    for name, level in (
+        ("stabilise", used.stabilise), ("context noise", settings.context_noise.level)
+    ):  # fmt: skip
+        seen.append((level, f"{name} {level:g}", f"{name} of at most {slight:g}"))
+    noisy = [(what, instead) for level, what, instead in seen if level > slight]
+    if noisy:
+        yield (
+            f"{known.family.title} was not trained with noisy history, and "
+            f"{_listed([what for what, _ in noisy])} may show as artefacts: take "
+            f"{_listed([*dict.fromkeys(instead for _, instead in noisy)])}."
+        )
+
+
 def _size(known: ModelFacts, size: tuple[int, int]) -> Iterator[str]:
     """A picture of another size."""
     width, height = known.preset.width, known.preset.height
@@ -56,3 +83,9 @@ def _size(known: ModelFacts, size: tuple[int, int]) -> Iterator[str]:
 def _guidances(settings: RolloutSettings) -> list[Guidance]:
     """All that are in force at some time, the timeline's among them."""
     return [settings.guidance, *(change.guidance for change in settings.guidance_changes)]
+
+
+def _listed(names: Sequence[str]) -> str:
+    """`a, b and c`."""
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last

@@ -13,7 +13,8 @@ from longtake.tests.node_bench import Bench
 from longtake.tests.test_nodes_model_settings import model_of
 from longtake.tests.tiny_model import settings
 
-HISTORY = "LongtakeHistoryGuidance"
+HISTORY, TERM = "LongtakeHistoryGuidance", "LongtakeGuidanceTerm"
+SCHEDULE, CONTEXT = "LongtakeSchedule", "LongtakeContextNoise"
 
 
 @pytest.fixture
@@ -67,3 +68,39 @@ def test_a_strength_of_guidance_counts_as_far_as_it_is_of_text(bench: Bench, war
     assert "text guidance of 4 takes more time" in said
     [past] = bench.run(HISTORY, preset="vanilla")
     assert not warned("self-forcing", "is distilled", line, guidance=past)
+
+
+def test_a_noisy_past_is_warned_of_where_the_model_never_saw_one(bench: Bench, warned: Any) -> None:
+    [guidance] = bench.run(HISTORY, preset="fractional", none_as="pure noise", stabilise=0.3)
+    [schedule] = bench.run(SCHEDULE, context_noise=0.1)
+    assert warned("self-forcing", "noisy", guidance=guidance, schedule=schedule) == [
+        "Self-Forcing was not trained with noisy history, and history at noise 0.75, pure noise, "
+        "stabilise 0.3 and context noise 0.1 may show as artefacts: take the preset `temporal`, "
+        "the sink as no history, stabilise of at most 0.05 and context noise of at most 0.05."
+    ]
+
+
+def test_each_noisy_past_is_named_with_what_to_do(bench: Bench, warned: Any) -> None:
+    [schedule] = bench.run(SCHEDULE)
+    [context] = bench.run(CONTEXT, schedule=schedule, level=0.2, ramp_frames=4)
+    [noisy] = bench.run(TERM, view="all", level=0.4)
+    [pure] = bench.run(HISTORY, preset="vanilla", none_as="pure noise")
+    [sinkless] = bench.run("LongtakeKVCacheSettings", first_latent="leave")
+    for inputs, seen, instead in (
+        ({"schedule": context}, "context noise 0.2", "context noise of at most 0.05"),
+        ({"guidance": noisy}, "history at noise 0.4", "the preset `temporal`"),
+        ({"guidance": pure}, "pure noise", "the sink as no history"),
+        ({"guidance": pure, "kv_cache": sinkless}, "pure noise", "nothing as no history"),
+    ):
+        [said] = warned("self-forcing", "noisy", **inputs)
+        assert said.endswith(f"history, and {seen} may show as artefacts: take {instead}.")
+
+
+def test_a_past_as_noisy_as_it_was_trained_with_is_not_warned_of(bench: Bench, warned: Any) -> None:
+    [guidance] = bench.run(HISTORY, preset="fractional", none_as="pure noise", stabilise=0.3)
+    [schedule] = bench.run(SCHEDULE, context_noise=0.3)
+    for key in ("demo", "skyreels-df", "causvid"):
+        assert not warned(key, "noisy", guidance=guidance, schedule=schedule)
+    [slight] = bench.run(HISTORY, preset="temporal and none", stabilise=0.05)
+    [slightly] = bench.run(SCHEDULE, context_noise=0.05)
+    assert not warned("self-forcing", "noisy", guidance=slight, schedule=slightly)
