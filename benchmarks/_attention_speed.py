@@ -35,6 +35,7 @@ from ..samplers.ladder import flow_ladder
 from ..training.dataset import encode_shots
 from ..training.kit import Kit, load_kit
 from ..training.world import Shot
+from ._device import peak_in_work
 
 CHUNK = DEMO.chunk_frames
 LATENTS = 16  # rows and columns of 128x128 pixels
@@ -150,9 +151,14 @@ class SpeedBench:
             return None
         return self._prompts.setdefault(repr(case), SparsePrompt(asked))
 
-    @torch.inference_mode()
     def chunk(self, case: Case, *, keep: bool = True) -> tuple[SparseStats, Tensor]:
-        """All steps of a chunk, the pass that commits it, the commit, and its frames (t, 3, H, W).
+        """A chunk as `make` makes it, and its frames (t, 3, H, W)."""
+        stats, x = self.make(case, keep=keep)
+        return stats, self.decode(x)
+
+    @torch.inference_mode()
+    def make(self, case: Case, *, keep: bool = True) -> tuple[SparseStats, Tensor]:
+        """All steps of a chunk's latents (f, c, h, w), the pass that commits it, and the commit.
 
         The full history is not added to, so that it stays as long as it says, but its rotated keys
         are made again, as after a commit; nor are the others without `keep`.
@@ -174,7 +180,29 @@ class SpeedBench:
             cache._forget_rotated()  # type: ignore[attr-defined]
         elif keep:
             cache.commit(kept)
-        return stats, StreamingDecoder(self.vae).feed(x[0])
+        return stats, x[0]
+
+    @torch.inference_mode()
+    def decode(self, x: Tensor) -> Tensor:
+        """The frames (t, 3, H, W) of latents (f, c, h, w)."""
+        return StreamingDecoder(self.vae).feed(x)
+
+    def held_bytes(self, case: Case) -> int:
+        """Bytes of a case's cache; of the full history's what it takes for so many latent frames,
+        since it is there for the longest one from the beginning.
+        """
+        if case.cache == "full":
+            return planned_bytes(self.shape, FullHistory(), DENSE, self.committed + CHUNK)
+        return self.caches[case.cache].bytes
+
+    def peaks_in_work(self, case: Case) -> tuple[int, int]:
+        """The most bytes that are taken at once beside all caches and the model: by making one more
+        chunk, and by decoding it.
+        """
+        made: list[Tensor] = []
+        device = self.caches[case.cache].device
+        making = peak_in_work(lambda: made.append(self.make(case)[1]), device)
+        return making, peak_in_work(lambda: self.decode(*made), device)
 
 
 def sparse_history(

@@ -9,9 +9,7 @@ import torch
 
 from longtake.attention.cache_shape import CacheShape
 from longtake.attention.history_cache import planned_bytes
-from longtake.attention.kv_storage import DENSE
-from longtake.attention.temp_policy import ALIKE, TempCache
-from longtake.benchmarks import _attention_drift, attention, attention_layer, attention_recall
+from longtake.benchmarks import _attention_drift, attention_layer, attention_recall
 from longtake.benchmarks._attention_drift import BALANCED
 from longtake.benchmarks._attention_layer import layer_case
 from longtake.benchmarks._attention_plot import agreements, times
@@ -23,9 +21,8 @@ from longtake.benchmarks._attention_recall import (
     half_way,
     memories,
 )
-from longtake.benchmarks._attention_speed import CASES, LONG_CASES, WINDOW, SpeedBench, equal_memory
+from longtake.benchmarks._attention_speed import LONG_CASES
 from longtake.benchmarks._attention_synthetic import ORDERS, measured
-from longtake.benchmarks._report import Results
 from longtake.benchmarks._similarity import ssim
 from longtake.benchmarks.attention_quality import chunk_cases, psnr_moving
 from longtake.benchmarks.attention_recall import pairs
@@ -33,40 +30,6 @@ from longtake.model.preset import DEMO_FOLDER
 from longtake.tests.node_bench import Bench
 from longtake.tests.tiny_model import randn
 from longtake.training.kit import load_kit
-
-SHAPE = CacheShape(6, 1, 4, 48, 8, 8, 3)
-
-
-def test_equal_memory_is_the_most_entries_that_fit_the_windows_bytes() -> None:
-    most, frames = planned_bytes(SHAPE, WINDOW, DENSE, None), equal_memory(SHAPE)
-    wanted = [TempCache(frames + i, gives_way=ALIKE) for i in (0, 1)]
-    taken = [planned_bytes(SHAPE, policy, DENSE, None) for policy in wanted]
-    assert taken[0] <= most < taken[1]
-
-
-def test_the_slope_is_the_growth_by_1000_frames_over_the_median() -> None:
-    plan = attention.Plan(histories=(1000, 2000, 3000))
-    results = Results("attention")
-    for history, seconds in zip(plan.histories, (2.0, 2.2, 2.4), strict=True):
-        results.samples[attention.label("TempCache", history)] = [seconds] * 3
-    assert attention.slope(plan, results, "TempCache") == pytest.approx(0.2 / 2.2)
-
-
-def test_claims_are_made_of_the_cases_that_were_run() -> None:
-    plan = attention.Plan((64, 2048), 1, cases=tuple(CASES))
-    results = Results("attention")
-    for history in plan.histories:
-        for name in plan.at(history):
-            seconds = 10.0 if name == "dense" and history == 2048 else 1.0
-            results.samples[attention.label(name, history)] = [seconds] * (3 + (name != "dense"))
-            results.bytes[f"KV cache: {attention.label(name, history)}"] = 1
-    attention.claim(plan, results)
-    held = {claim.text: claim.holds for claim in results.claims}
-    assert held["TempCache is 5x faster than dense at 2048"]
-    assert held["auto is no slower than dense at 64"]
-    assert held["TempCache: different sizes of its cache"]
-    assert held["auto is no slower than dense at 2048"]
-    assert not any(claim.startswith("AnnSA") for claim in held)  # of which nothing is claimed
 
 
 def test_psnr_looks_at_moving_pixels_only() -> None:
@@ -126,19 +89,6 @@ def test_rollouts_within_the_budget_have_dense_attentions_adherence_and_drift(
     assert found["adherence: TempCache"] == 0 < found["right: dense"] <= 1
     for what in ("right late", "drift", "spread"):
         assert found[f"{what}: TempCache"] == found[f"{what}: dense"]
-
-
-def test_a_rollouts_prompt_is_merged_once_and_padding_is_what_is_saved() -> None:
-    bench = SpeedBench(6, {"kept"})
-    bench.fill(3)
-    for name in ("AnnCA, long prompt", "window, AnnCA"):
-        for _ in range(2):
-            bench.chunk(CASES[name], keep=False)
-    long, short = (
-        bench._prompts[repr(CASES[name])] for name in ("AnnCA, long prompt", "window, AnnCA")
-    )
-    assert long.share < 0.05 < short.share <= 1
-    assert all(len(of_layer) == 1 for of_layer in long._prompts.values())
 
 
 def test_sparse_steps_of_the_layer_bench_read_every_block_at_density_1() -> None:
