@@ -5,9 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .ann.buckets import Buckets
+from .ann.buckets import BucketIndex, Buckets
 from .history_cache import HistoryCache
 from .snapshot import Snapshot
+from .sparse_self import Codes
+from .temp_cache import MergedCache
+
+
+def entry_codes(cache: MergedCache) -> Codes | None:
+    """The buckets in which a TempCache looks for like keys; None where it has none."""
+    if not (cache.policy.merges and isinstance(cache.index, BucketIndex)):
+        return None
+    return lambda layer: cache.entries(layer).codes[..., 0]
 
 
 class SlotCodes:

@@ -13,8 +13,8 @@ import click
 
 from ..errors import BadInput
 from ..training.command import reporting
+from ._attention_cases import MAIN
 from ._attention_recall import FULL, FULL_INT8, KINDS, SHARES, half_way
-from ._attention_speed import LONG_CASES
 from .attention_recall import AWAY
 
 FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
@@ -25,7 +25,7 @@ DOTS_PER_INCH = 110
 def times(speed: dict[str, Any]) -> dict[str, list[tuple[int, float, float, float]]]:
     """By case: history in latent frames, seconds of a chunk and the bounds of their interval."""
     found: dict[str, list[tuple[int, float, float, float]]] = {}
-    for name in LONG_CASES:
+    for name in MAIN:
         at = f"{name}, history "
         rows = [(int(key[len(at) :]), one["median"], one["low"], one["high"])
                 for key, one in speed["figures"].items() if key.startswith(at)]  # fmt: skip

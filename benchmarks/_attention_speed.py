@@ -9,25 +9,24 @@ branch. A long prompt is padded to the 512 tokens of Wan's, where AnnCA has some
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..attention.cache_policy import FullHistory, WindowSink
+from ..attention.ann.choice import open_buckets
+from ..attention.block_order import TIME_ORDERS
+from ..attention.cache_policy import FullHistory
 from ..attention.cache_shape import CacheShape
 from ..attention.history_cache import HistoryCache, open_cache, planned_bytes
 from ..attention.kv_storage import DENSE
-from ..attention.packed_store import Packed
-from ..attention.quantize import INT8
 from ..attention.select import fewest_keys
+from ..attention.slot_codes import SlotCodes, entry_codes
 from ..attention.sparse_cross import SparsePrompt
 from ..attention.sparse_self import SparseHistory
-from ..attention.sparse_settings import SparseCross, SparseSelf, Sparsity
 from ..attention.sparse_stats import SparseStats
-from ..attention.temp_policy import ALIKE, TempCache
+from ..attention.temp_cache import MergedCache
 from ..model.dit import KeysValues, predict, project_text
 from ..model.preset import DEMO, DEMO_FOLDER
 from ..model.vae.streaming import StreamingDecoder
@@ -35,65 +34,20 @@ from ..samplers.ladder import flow_ladder
 from ..training.dataset import encode_shots
 from ..training.kit import Kit, load_kit
 from ..training.world import Shot
+from ._attention_cases import CASES, FULL, IN_WINDOW, SINK, WINDOW_CASE, Case, kept_in
 from ._device import peak_in_work
 
 CHUNK = DEMO.chunk_frames
 LATENTS = 16  # rows and columns of 128x128 pixels
-WINDOW = WindowSink(DEMO.window_frames + 3, 3)
 CLIP_FRAMES = 48  # of true latents, gone through again and again
 VALUES = {"ball": "red", "time": "day", "terrain": "hills", "weather": "clear", "pan": "left"}
-DENSE_CASE, WINDOW_CASE, TEMP, AUTO, SPARSE, BOTH, DENSE_LONG = (
-    "dense", "window + sink", "TempCache", "auto", "AnnSA", "all", "dense, long prompt",
-)  # fmt: skip
 PADDED = 512  # tokens
-ALWAYS = SparseSelf(density=0.15, recall_floor=0.0, fewest_keys=0)
-
-
-@dataclass(slots=True)
-class Case:
-    """A cache by its name, which cases may share, what is sparse over it, and whether the prompt
-    is padded to Wan's length.
-    """
-
-    cache: str
-    sparsity: Sparsity = Sparsity()
-    long_prompt: bool = False
-
-    @property
-    def baseline(self) -> str:
-        """The case with dense attention to the same."""
-        return DENSE_LONG if self.long_prompt else DENSE_CASE
-
-
-CASES = {
-    DENSE_CASE: Case("full"),
-    AUTO: Case("full", Sparsity(SparseSelf())),
-    SPARSE: Case("full", Sparsity(ALWAYS)),
-    WINDOW_CASE: Case("window"),
-    "window, AnnCA": Case("window", Sparsity(None, SparseCross())),
-    "window, int8": Case("int8"),
-    TEMP: Case("kept"),
-    BOTH: Case("kept", Sparsity(SparseSelf(), SparseCross())),
-    DENSE_LONG: Case("full", long_prompt=True),
-    "AnnCA, long prompt": Case("full", Sparsity(None, SparseCross()), long_prompt=True),
-    "AnnCA, pruned, long prompt": Case(
-        "full", Sparsity(None, SparseCross(prune=True)), long_prompt=True
-    ),
-    "all, long prompt": Case("kept", Sparsity(SparseSelf(), SparseCross()), long_prompt=True),
-    "TempCache, int8": Case("kept int8"),
-    "TempCache, merged": Case("merged exact"),
-    "TempCache, merged by int8": Case("merged int8"),
-    "TempCache, merged by LSH": Case("merged lsh"),
-    "TempCache, merged by k-means": Case("merged k-means"),
-}
-LONG_CASES = (DENSE_CASE, AUTO, WINDOW_CASE, "window, int8", TEMP, "TempCache, int8", BOTH)
-"""What is timed at histories that are long: the rest says no more there than before."""
 
 
 class SpeedBench:
-    """The model, its prompt, and the `wanted` caches beside the window."""
+    """The model, its prompts, and the caches that the cases need, beside the window."""
 
-    def __init__(self, longest: int, wanted: Collection[str]) -> None:
+    def __init__(self, longest: int, cases: Collection[Case]) -> None:
         kit = load_kit(DEMO_FOLDER)
         self.tree, self.vae, c = kit.dit, kit.vae, kit.config
         prompt = kit.text.encode("a red ball over hills at noon").embedding
@@ -104,26 +58,29 @@ class SpeedBench:
         self.clip = true_latents(kit)
         self._prompts: dict[str, SparsePrompt] = {}  # what a rollout keeps while its prompt stays
         self.passed: list[tuple[KeysValues, ...]] = []  # of the clip, chunk by chunk
-        entries = equal_memory(self.shape)
-        policies = {
-            "window": WINDOW,
-            "kept": TempCache(entries, sink_frames=3, gives_way=ALIKE),
-            **{f"merged {name}": TempCache(entries, sink_frames=3, most_mass=1, index=name)
-               for name in ("exact", "int8", "lsh", "k-means")},
-        }  # fmt: skip
+        known = {FULL: (FullHistory(), DENSE), **kept_in(self.shape)}
+        wanted = {FULL, IN_WINDOW, *(case.cache for case in cases)}
         self.caches: dict[str, HistoryCache] = {
-            "full": open_cache(self.shape, FullHistory(), DENSE, longest, "cpu"),
-            "int8": open_cache(self.shape, WINDOW, Packed(INT8, 3), None, "cpu"),
-            "kept int8": open_cache(self.shape, policies["kept"], Packed(INT8), None, "cpu"),
-            **{n: open_cache(self.shape, p, DENSE, None, "cpu") for n, p in policies.items()},
+            name: open_cache(self.shape, *known[name], longest if name == FULL else None, "cpu")
+            for name in known.keys() & wanted
         }
-        for name in self.caches.keys() - {"full", "window", *wanted}:
+        self._codes: dict[tuple[str, str], SlotCodes] = {}  # by cache and order
+        for case in cases:
+            self._open_codes(case)
+
+    def keep_only(self, cases: Collection[Case]) -> None:
+        """Give back what no case needs any more."""
+        wanted = {FULL, IN_WINDOW, *(case.cache for case in cases)}
+        for name in self.caches.keys() - wanted:
             del self.caches[name]
+        orders = {(case.cache, order_of(case)) for case in cases}
+        for key in self._codes.keys() - orders:
+            del self._codes[key]
 
     @property
     def committed(self) -> int:
         """Latent frames of history."""
-        return self.caches["full"].committed
+        return self.caches[FULL].committed
 
     @torch.inference_mode()
     def fill(self, until: int) -> None:
@@ -135,6 +92,8 @@ class SpeedBench:
                 self.passed.append(self.commit_pass(CASES[WINDOW_CASE], x))
             for cache in self.caches.values():
                 cache.commit(self.passed[at // CHUNK])
+            for codes in self._codes.values():
+                codes.update()
 
     def commit_pass(self, case: Case, x: Tensor) -> tuple[KeysValues, ...]:
         """Keys and values of finished latents."""
@@ -160,12 +119,12 @@ class SpeedBench:
     def make(self, case: Case, *, keep: bool = True) -> tuple[SparseStats, Tensor]:
         """All steps of a chunk's latents (f, c, h, w), the pass that commits it, and the commit.
 
-        The full history is not added to, so that it stays as long as it says, but its rotated keys
-        are made again, as after a commit; nor are the others without `keep`.
+        The full history is not added to, so that it stays as long as it says, nor are its new keys
+        coded, but its rotated keys are made again, as after a commit; nor are the others added to
+        without `keep`.
         """
         cache, stats = self.caches[case.cache], SparseStats()
-        of_self, to_prompt = case.sparsity.of_self, self._to_prompt(case)
-        history = sparse_history(of_self, cache, stats) if of_self else None
+        history, to_prompt = self._sparse_history(case, stats), self._to_prompt(case)
         text = self.texts[case.long_prompt]
         ladder = flow_ladder(DEMO.steps, DEMO.shift)
         x = torch.randn(1, CHUNK, 16, LATENTS, LATENTS, generator=torch.Generator().manual_seed(0))
@@ -176,7 +135,7 @@ class SpeedBench:
             v = predict(self.tree, x, t, text, chosen, to_prompt=to_prompt).velocity
             x = x + (after - now) * v
         kept = self.commit_pass(case, x)
-        if case.cache == "full":
+        if case.cache == FULL:
             cache._forget_rotated()  # type: ignore[attr-defined]
         elif keep:
             cache.commit(kept)
@@ -191,7 +150,7 @@ class SpeedBench:
         """Bytes of a case's cache; of the full history's what it takes for so many latent frames,
         since it is there for the longest one from the beginning.
         """
-        if case.cache == "full":
+        if case.cache == FULL:
             return planned_bytes(self.shape, FullHistory(), DENSE, self.committed + CHUNK)
         return self.caches[case.cache].bytes
 
@@ -204,24 +163,33 @@ class SpeedBench:
         making = peak_in_work(lambda: made.append(self.make(case)[1]), device)
         return making, peak_in_work(lambda: self.decode(*made), device)
 
+    def _sparse_history(self, case: Case, stats: SparseStats) -> SparseHistory | None:
+        """Sparse attention where the settings, or what was measured, want it."""
+        chosen, cache = case.sparsity.of_self, self.caches[case.cache]
+        if chosen is None:
+            return None
+        least, _ = fewest_keys(chosen.fewest_keys, cache.device)
+        if least is None:
+            return None
+        if chosen.order in TIME_ORDERS:
+            codes = None
+        elif isinstance(cache, MergedCache):
+            codes = entry_codes(cache)
+        else:
+            codes = self._codes[case.cache, chosen.order].of
+        return SparseHistory(chosen, stats, sink_frames=SINK, fewest_keys=least, codes=codes)
 
-def sparse_history(
-    chosen: SparseSelf, cache: HistoryCache, stats: SparseStats
-) -> SparseHistory | None:
-    """Sparse attention over a cache where the settings, or what was measured, want it."""
-    least, _ = fewest_keys(chosen.fewest_keys, cache.device)
-    if least is None:
-        return None
-    return SparseHistory(chosen, stats, sink_frames=3, fewest_keys=least)
+    def _open_codes(self, case: Case) -> None:
+        """Buckets beside a cache whose keys are sorted by them and that has none of its own."""
+        cache, order = self.caches[case.cache], order_of(case)
+        if order not in TIME_ORDERS and not isinstance(cache, MergedCache):
+            codes = SlotCodes(cache, open_buckets(order, cache.shape))
+            self._codes.setdefault((case.cache, order), codes)
 
 
-def equal_memory(shape: CacheShape) -> int:
-    """Latent frames' worth of entries that take no more bytes than the window."""
-    most = planned_bytes(shape, WINDOW, DENSE, None)
-    frames = WINDOW.window_frames
-    while planned_bytes(shape, TempCache(frames, gives_way=ALIKE), DENSE, None) > most:
-        frames -= 1
-    return frames
+def order_of(case: Case) -> str:
+    """The order in which a case's blocks have the history's keys."""
+    return TIME_ORDERS[0] if case.sparsity.of_self is None else case.sparsity.of_self.order
 
 
 @torch.inference_mode()

@@ -9,15 +9,21 @@ What is remembered and how good the picture is at lengths the model was trained 
 of their own: `attention_recall`, `attention_quality`.
 
     python -m longtake.benchmarks.attention --history 256 --history 2048 --rounds 3 --case dense
+    python -m longtake.benchmarks.attention --history 2048 --ablation
 
-is the same with options. The whole suite takes an hour of one core, and 8 GB.
+is the same with options. Cases are in `_attention_cases.py`; those of the paper's ablation are left
+out from 512 latent frames on unless cases are chosen. At each history a case costs a chunk for each
+round and two more: half a second each for one of bounded memory, whatever the history, and over the
+full history 0.6 s at 64 latent frames and 9 s at 2,048. So 20 cases are 6 minutes at 64, and cases
+over the full history end after 3 rounds where these took `--budget` seconds. In all about an hour
+of one core, and 8 GB.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -26,16 +32,18 @@ from rich.console import Console
 
 from ..training.command import reporting
 from ..training.train_vae import psnr
-from ._attention_speed import (
+from ._attention_cases import (
+    ABLATION,
     AUTO,
     BOTH,
     CASES,
     DENSE_CASE,
-    LONG_CASES,
+    FULL,
+    MAIN,
     TEMP,
     WINDOW_CASE,
-    SpeedBench,
-)
+)  # fmt: skip
+from ._attention_speed import SpeedBench
 from ._paired import FEWEST_ROUNDS, Interval, median_interval, ratio_interval
 from ._report import Results
 from ._similarity import ssim
@@ -48,7 +56,7 @@ FLAT = (BOTH, TEMP, WINDOW_CASE)
 @dataclass(frozen=True)
 class Plan:
     """Histories in latent frames and rounds at each. Of cases over the full history, three at
-    least, and no more once they took `budget_s`. From `long_from` on, only LONG_CASES.
+    least, and no more once they took `budget_s`. From `long_from` on, only those of MAIN.
     """
 
     histories: tuple[int, ...] = (64, 256, 1024, 2048, 4096)
@@ -59,7 +67,12 @@ class Plan:
 
     def at(self, history: int) -> list[str]:
         """The cases that are timed at a history."""
-        return [name for name in self.cases if history < self.long_from or name in LONG_CASES]
+        return [name for name in self.cases if history < self.long_from or name in MAIN]
+
+    def only(self, names: tuple[str, ...]) -> Plan:
+        """With these cases at every history; with none named, as it is."""
+        chosen = tuple(name for name in CASES if name in names)
+        return replace(self, cases=chosen, long_from=self.histories[-1] + 1) if chosen else self
 
 
 def main(json_path: Path | None) -> None:
@@ -71,11 +84,9 @@ def main(json_path: Path | None) -> None:
 
 def measure(plan: Plan, results: Results, keep: Callable[[], None]) -> None:
     """All histories, the shortest first."""
-    bench = SpeedBench(plan.histories[-1] + 3, {CASES[name].cache for name in plan.cases})
+    bench = SpeedBench(plan.histories[-1] + 3, [CASES[name] for name in plan.cases])
     for history in plan.histories:
-        wanted = {"full", "window", *(CASES[name].cache for name in plan.at(history))}
-        for cache in bench.caches.keys() - wanted:
-            del bench.caches[cache]
+        bench.keep_only([CASES[name] for name in plan.at(history)])
         bench.fill(history)
         compare(plan, results, bench, history)
         time_at(plan, results, bench, history)
@@ -105,14 +116,14 @@ def time_at(plan: Plan, results: Results, bench: SpeedBench, history: int) -> No
     names, spent = plan.at(history), 0.0
     for turn in range(plan.rounds):
         if turn >= FEWEST_ROUNDS and spent > plan.budget_s:
-            names = [name for name in names if CASES[name].cache != "full"]
+            names = [name for name in names if CASES[name].cache != FULL]
         first = turn % max(1, len(names))
         for name in names[first:] + names[:first]:
             started = time.process_time()
             bench.chunk(CASES[name])
             elapsed = time.process_time() - started
             results.samples.setdefault(label(name, history), []).append(elapsed)
-            spent += elapsed if CASES[name].cache == "full" else 0.0
+            spent += elapsed if CASES[name].cache == FULL else 0.0
 
 
 def weigh(plan: Plan, results: Results, bench: SpeedBench, history: int) -> None:
@@ -196,13 +207,16 @@ def label(name: str, history: int) -> str:
 )
 @click.option("--rounds", type=click.IntRange(1), default=Plan.rounds, show_default=True)
 @click.option("--case", "names", multiple=True, type=click.Choice([*CASES]), help="Only these.")
+@click.option("--ablation", is_flag=True, help="Those of the ablation, beside any --case.")
+@click.option("--budget", "budget_s", default=Plan.budget_s, show_default=True, help="Seconds.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False))
-def command(
-    histories: tuple[int, ...], rounds: int, names: tuple[str, ...], json_path: Path | None
-) -> None:
+def command(  # noqa: PLR0913
+    histories: tuple[int, ...], rounds: int, names: tuple[str, ...], ablation: bool,
+    budget_s: float, json_path: Path | None,
+) -> None:  # fmt: skip
     """Command line."""
-    chosen = sorted(histories or Plan.histories)
-    plan = Plan(tuple(chosen), rounds, cases=names or tuple(CASES))
+    lengths = tuple(sorted(histories or Plan.histories))
+    plan = Plan(lengths, rounds, budget_s).only(names + tuple(ABLATION) * ablation)
     results = Results("attention")
     with reporting():
         measure(plan, results, lambda: None if json_path is None else results.save(json_path))

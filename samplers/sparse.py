@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ..attention.ann.buckets import BucketIndex
 from ..attention.ann.choice import open_buckets
 from ..attention.block_order import TIME_ORDERS
 from ..attention.history_cache import HistoryCache
 from ..attention.laid import LayingAttention
 from ..attention.select import measured_on
-from ..attention.slot_codes import SlotCodes
+from ..attention.slot_codes import SlotCodes, entry_codes
 from ..attention.snapshot import Snapshot, joined
 from ..attention.sparse_cross import SparsePrompt
 from ..attention.sparse_self import Codes, SparseHistory
@@ -86,8 +85,6 @@ class SparseRollout:
         if order in TIME_ORDERS or plan.filled != "by commits":
             return None
         if isinstance(cache, MergedCache):
-            entries = cache.entries
-            coded = cache.policy.merges and isinstance(cache.index, BucketIndex)
-            return (lambda layer: entries(layer).codes[..., 0]) if coded else None
+            return entry_codes(cache)
         self._codes.append(SlotCodes(cache, open_buckets(order, cache.shape)))
         return self._codes[-1].of

@@ -10,6 +10,7 @@ import torch
 from longtake.attention.cache_shape import CacheShape
 from longtake.attention.history_cache import planned_bytes
 from longtake.benchmarks import _attention_drift, attention_layer, attention_recall
+from longtake.benchmarks._attention_cases import MAIN
 from longtake.benchmarks._attention_drift import BALANCED
 from longtake.benchmarks._attention_layer import layer_case
 from longtake.benchmarks._attention_plot import agreements, times
@@ -21,7 +22,6 @@ from longtake.benchmarks._attention_recall import (
     half_way,
     memories,
 )
-from longtake.benchmarks._attention_speed import LONG_CASES
 from longtake.benchmarks._attention_synthetic import ORDERS, measured
 from longtake.benchmarks._similarity import ssim
 from longtake.benchmarks.attention_quality import chunk_cases, psnr_moving
@@ -152,7 +152,7 @@ def test_what_is_plotted_is_what_was_measured() -> None:
     def one(value: float) -> dict[str, float]:
         return {"median": value, "mean": value, "low": value - 1, "high": value + 1}
 
-    speed = {"figures": {f"{name}, history {h}": one(h / 64) for name in LONG_CASES
+    speed = {"figures": {f"{name}, history {h}": one(h / 64) for name in MAIN
                          for h in (256, 64)} | {"PSNR: dense, history 64": one(9)}}  # fmt: skip
     assert times(speed)["dense"] == [(64, 1, 0, 2), (256, 4, 3, 5)]
     names = [FULL, FULL_INT8, *(f"{kind}, {share:.0%}" for kind in KINDS for share in SHARES)]
