@@ -33,7 +33,9 @@ class Claim:
 
 @dataclass(slots=True)
 class Results:
-    """Everything measured by one suite; samples are in seconds. `notes` are sums in words."""
+    """Everything measured by one suite; samples are in seconds. `notes` are sums in words, and
+    `accelerator` names the GPU that some of it ran on, None for none.
+    """
 
     suite: str
     samples: dict[str, list[float]] = field(default_factory=dict)
@@ -41,6 +43,7 @@ class Results:
     bytes: dict[str, int | None] = field(default_factory=dict)
     claims: list[Claim] = field(default_factory=list)
     notes: dict[str, str] = field(default_factory=dict)
+    accelerator: str | None = None
 
     def at_most(self, text: str, bound: float, limit: float) -> None:
         """Claim that `bound` is `limit` or less."""

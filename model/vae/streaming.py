@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from .latent_format import FRAMES_PER_LATENT, latent_frame_count
-from .tiny import Memory, TinyVAE
+from .tiny import CausalDecoder, Memory, TinyVAE
 
 
 class StreamingDecoder:
@@ -26,7 +26,7 @@ class StreamingDecoder:
     The state is one feature map per memory block.
     """
 
-    def __init__(self, vae: TinyVAE) -> None:
+    def __init__(self, vae: CausalDecoder) -> None:
         self._vae = vae
         self.reset()
 

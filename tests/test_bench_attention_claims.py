@@ -1,0 +1,96 @@
+"""What the speed bench of attention compares, and what it says of its samples."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from longtake.attention.cache_shape import CacheShape
+from longtake.attention.history_cache import planned_bytes
+from longtake.attention.kv_storage import DENSE
+from longtake.attention.temp_policy import TempCache
+from longtake.benchmarks._attention_cases import ABLATION, CASES, MAIN, WINDOW, kept_in
+from longtake.benchmarks._attention_claims import claim, slope
+from longtake.benchmarks._attention_plan import Plan
+from longtake.benchmarks._report import Results
+
+SHAPE = CacheShape(6, 1, 4, 48, 8, 8, 3)
+
+
+def test_no_cache_takes_more_than_the_window_and_entries_are_the_most_that_fit() -> None:
+    most = planned_bytes(SHAPE, WINDOW, DENSE, None)
+    for policy, storage in kept_in(SHAPE).values():
+        assert planned_bytes(SHAPE, policy, storage, None) <= most
+        if isinstance(policy, TempCache) and storage is DENSE:
+            more = replace(policy, entry_frames=policy.entry_frames + 1)
+            assert planned_bytes(SHAPE, more, DENSE, None) > most
+
+
+def test_the_ablation_has_each_part_alone_and_all_by_lsh_and_quantised() -> None:
+    parts = {
+        (case.cache != "full", sparse.of_self is not None, sparse.of_prompt is not None)
+        for case, sparse in ((case, case.sparsity) for case in ABLATION.values())
+    }
+    one_part = {(True, False, False), (False, True, False), (False, False, True)}
+    assert parts == {(False,) * 3, (True,) * 3} | one_part
+    assert all(case.baseline == next(iter(ABLATION)) for case in ABLATION.values())
+    for part in ("TempCache", "AnnSA", "all"):
+        assert f"ablation: {part} by LSH" in ABLATION
+        assert f"ablation: {part} by k-means" in ABLATION
+    whole = list(map(repr, CASES.values()))
+    assert len(set(whole)) == len(whole) == len(MAIN) + len(ABLATION)  # none is there twice
+
+
+def test_chosen_cases_are_run_at_every_history_and_others_where_they_say_more() -> None:
+    plan = Plan((64, 2048))
+    assert plan.at(64) == [*CASES] and plan.at(2048) == [*MAIN]
+    some = plan.only(("ablation: AnnSA by LSH", "dense"))
+    assert some.at(64) == some.at(2048) == ["dense", "ablation: AnnSA by LSH"]
+    assert plan.only(()) == plan
+    assert "auto" not in replace(plan, reach=64).at(2048)  # it is over the full history
+    assert replace(plan, of="1.3B: ").label("auto", 64) == "1.3B: auto, history 64"
+
+
+def test_the_slope_is_the_growth_by_1000_frames_over_the_median() -> None:
+    assert slope((1000, 2000, 3000), (2.0, 2.2, 2.4)) == pytest.approx(0.2 / 2.2)
+
+
+def test_claims_are_made_of_the_cases_that_were_run() -> None:
+    plan = Plan((64, 2048), 1, cases=tuple(CASES))
+    results = Results("attention")
+    for history in plan.histories:
+        for name in plan.at(history):
+            seconds = 10.0 if name == "dense" and history == 2048 else 1.0
+            results.samples[plan.label(name, history)] = [seconds] * (3 + (name != "dense"))
+            results.bytes[f"KV cache: {plan.label(name, history)}"] = 100
+            grown = history if name == "all" else 0
+            results.bytes[f"in work: {plan.label(name, history)}"] = 10_000 + grown
+    claim(plan, results)
+    held = {one.text: one.holds for one in results.claims}
+    assert held["TempCache is 5x faster than dense at 2048"]
+    assert held["auto is no slower than dense at 64"]
+    assert held["TempCache: different sizes of its cache"]
+    assert held["TempCache: slope of memory per 1,000 frames"]
+    assert not held["all: slope of memory per 1,000 frames"]
+    assert held["auto is no slower than dense at 2048"]
+    assert not any("ablation" in text for text in held)  # of which nothing is claimed
+
+
+def test_claims_need_both_cases_that_they_compare() -> None:
+    plan = Plan((2048,), 1, cases=("TempCache", "auto"))
+    results = Results("attention")
+    for name in plan.cases:
+        results.samples[plan.label(name, 2048)] = [1.0] * 3
+    claim(plan, results)
+    assert results.claims == []
+
+
+def test_what_is_flat_is_judged_where_caches_are_full() -> None:
+    plan, results = Plan((3, 30, 60), cases=("window + sink",)), Results("attention")
+    for history in plan.histories:
+        at = plan.label("window + sink", history)
+        results.samples[at] = [min(history, 24.0)] * 3
+        results.bytes |= {f"KV cache: {at}": 1, f"in work: {at}": min(history, 24)}
+    claim(plan, results)
+    assert len(results.claims) == 3 and all(one.holds for one in results.claims)
