@@ -7,7 +7,7 @@ in turn: all steps, the commit pass, the commit and the decoding, of one branch.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 
 import torch
@@ -20,6 +20,7 @@ from ..attention.history_cache import HistoryCache, open_cache, planned_bytes
 from ..attention.kv_storage import DENSE
 from ..attention.select import fewest_keys
 from ..attention.slot_codes import SlotCodes, entry_codes
+from ..attention.snapshot import Snapshot
 from ..attention.sparse_cross import SparsePrompt
 from ..attention.sparse_self import SparseHistory
 from ..attention.sparse_stats import SparseStats
@@ -98,6 +99,15 @@ class SpeedBench:
             for codes in self._codes.values():
                 codes.update()
             self.committed += stop
+
+    def snapshot(self) -> dict[str, Snapshot]:
+        """All that chunks which are kept change: every cache but the full one."""
+        return {name: cache.snapshot() for name, cache in self.caches.items() if name != FULL}
+
+    def restore(self, snapshots: Mapping[str, Snapshot]) -> None:
+        """Have the histories that a `snapshot` was made of, bit for bit."""
+        for name, snapshot in snapshots.items():
+            self.caches[name].restore(snapshot)
 
     def commit_pass(self, case: Case, x: Tensor) -> tuple[KeysValues, ...]:
         """Keys and values of finished latents x (b, f, c, h, w)."""

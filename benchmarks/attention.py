@@ -70,8 +70,10 @@ def measure(plan: Plan, model: SpeedModel, results: Results, json_path: Path | N
         bench.keep_only([CASES[name] for name in plan.at(history)], history)
         bench.fill(history)
         compare(plan, results, bench, history)
+        filled = bench.snapshot()
         time_at(plan, results, bench, history)
         weigh(plan, results, bench, history)
+        bench.restore(filled)  # longer histories go on from true frames
         summarise(plan, results, history)
         if history == plan.histories[-1]:
             claim(plan, results)

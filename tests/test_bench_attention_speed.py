@@ -87,6 +87,23 @@ def test_blocks_are_sorted_by_the_codes_of_the_cache_that_they_are_over(tiny: Sp
     assert bench.caches.keys() == {"full", "window", "merged LSH"}
 
 
+def test_timed_chunks_leave_no_trace_in_longer_histories(tiny: SpeedModel) -> None:
+    names = ("window + sink", "window, int8", "TempCache", "ablation: all by LSH")
+    cases = [CASES[name] for name in names]
+    bench, other = (SpeedBench(tiny, (60,), cases) for _ in range(2))
+    bench.fill(30)
+    filled = bench.snapshot()
+    for case in cases:
+        bench.make(case)
+    bench.restore(filled)
+    for one in (bench, other):
+        one.fill(60)
+    for case in cases:
+        made, expected = (one.make(case, keep=False)[1] for one in (bench, other))
+        assert torch.equal(made, expected)
+        assert bench.caches[case.cache].committed == bench.committed == 60
+
+
 def test_a_model_of_wans_shape_goes_the_embedded_ones_way(tmp_path: Path) -> None:
     results, file, cases = Results("attention"), tmp_path / "speed.json", ("dense", "TempCache")
     attention.measure(Plan((27, 30), 3, cases=cases), small(torch.bfloat16), results, file)
