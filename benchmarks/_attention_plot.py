@@ -1,4 +1,5 @@
-"""The plots of docs/attention.md from results of `attention` and `attention_recall`:
+"""The plots of docs/attention.md from results of `attention`, one or several, and of
+`attention_recall`: time a chunk and memory by history, and what is recalled.
 
 python -m longtake.benchmarks._attention_plot --speed SPEED.json --recall RECALL.json --out PNG
 """
@@ -6,6 +7,8 @@ python -m longtake.benchmarks._attention_plot --speed SPEED.json --recall RECALL
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +18,61 @@ from ..errors import BadInput
 from ..training.command import reporting
 from ._attention_cases import MAIN
 from ._attention_recall import FULL, FULL_INT8, KINDS, SHARES, half_way
+from ._wan_shaped import NAME
 from .attention_recall import AWAY
 
 FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
-INCHES = (10.0, 4.0)
+PANEL_INCHES = (5.0, 4.0)
 DOTS_PER_INCH = 110
+MODELS = {"": "embedded model", NAME: NAME + "random weights"}
+"""What begins the labels of each model's figures, and its title."""
+
+Lines = dict[str, list[tuple[float, float, float, float]]]
+"""By name: x, y and the bounds of its interval, from left to right."""
 
 
-def times(speed: dict[str, Any]) -> dict[str, list[tuple[int, float, float, float]]]:
-    """By case: history in latent frames, seconds of a chunk and the bounds of their interval."""
-    found: dict[str, list[tuple[int, float, float, float]]] = {}
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """Lines, what the axes are, and whether both are logarithmic."""
+
+    lines: Lines
+    x: str
+    y: str
+    title: str = ""
+    log: bool = False
+
+
+def joined(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Figures and bytes of several results; of what is in two of them, that of the later one."""
+    return {part: {key: value for one in results for key, value in one[part].items()}
+            for part in ("figures", "bytes")}  # fmt: skip
+
+
+def times(speed: dict[str, Any], of: str = "") -> Lines:
+    """Seconds of a chunk by history in latent frames, of each case that was timed."""
+    found = {name: _by_history(speed["figures"], f"{of}{name}") for name in MAIN}
+    return {
+        name: [(at, one["median"], one["low"], one["high"]) for at, one in rows]
+        for name, rows in found.items()
+        if rows
+    }
+
+
+def memory(speed: dict[str, Any], of: str = "") -> Lines:
+    """MiB of the cache and of what is in work beside it, by history, of each case of which both
+    were measured: none in results from before that was.
+    """
+    found: Lines = {}
     for name in MAIN:
-        at = f"{name}, history "
-        rows = [(int(key[len(at) :]), one["median"], one["low"], one["high"])
-                for key, one in speed["figures"].items() if key.startswith(at)]  # fmt: skip
-        found[name] = sorted(rows)
+        held = dict(_by_history(speed["bytes"], f"KV cache: {of}{name}"))
+        rows = [(at, (held[at] + work) / 2**20)
+                for at, work in _by_history(speed["bytes"], f"in work: {of}{name}")]  # fmt: skip
+        if rows:
+            found[name] = [(at, taken, taken, taken) for at, taken in rows]
     return found
 
 
-def agreements(recall: dict[str, Any]) -> dict[str, list[tuple[float, float, float, float]]]:
+def agreements(recall: dict[str, Any]) -> Lines:
     """By kind of memory: megabytes, agreement and the bounds of its interval, of the longest course
     whose history the model was trained for.
     """
@@ -47,37 +86,53 @@ def agreements(recall: dict[str, Any]) -> dict[str, list[tuple[float, float, flo
     return found
 
 
-def draw(speed: dict[str, Any], recall: dict[str, Any], out: Path) -> None:
-    """Both panels as a PNG; needs matplotlib."""
+def panels(speed: dict[str, Any], recall: dict[str, Any]) -> list[Panel]:
+    """Time and memory of each model that there are figures of, then recall."""
+    history, found = "latent frames of history", list[Panel]()
+    for of, title in MODELS.items():
+        found.append(Panel(times(speed, of), history, "s a chunk", title, log=True))
+        found.append(Panel(memory(speed, of), history, "MiB, cache and work", title, log=True))
+    found.append(Panel(agreements(recall), "MB of KV cache", "agreement of what re-enters"))
+    return [panel for panel in found if panel.lines]
+
+
+def draw(shown: Sequence[Panel], out: Path) -> None:
+    """All panels side by side as a PNG; needs matplotlib."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise BadInput("the plots need matplotlib; install it.") from error
-    figure = Figure(figsize=INCHES, layout="constrained")
-    left, right = figure.subplots(1, 2)
-    panels = ((left, times(speed)), (right, agreements(recall)))
-    for panel, lines in panels:
-        for name, rows in lines.items():
+    width, height = PANEL_INCHES
+    figure = Figure(figsize=(width * len(shown), height), layout="constrained")
+    for axes, panel in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
+        for name, rows in panel.lines.items():
             x, y, low, high = zip(*rows, strict=True)
             bars = (
                 [a - b for a, b in zip(y, low, strict=True)],
                 [b - a for a, b in zip(y, high, strict=True)],
             )
-            panel.errorbar(x, y, bars, marker="o", capsize=3, label=name)
-        panel.legend(fontsize="small")
-    left.set(xscale="log", yscale="log", xlabel="latent frames of history", ylabel="s a chunk")
-    right.set(xlabel="MB of KV cache", ylabel="agreement of what re-enters")
+            axes.errorbar(x, y, bars, marker="o", capsize=3, label=name)
+        scale = "log" if panel.log else "linear"
+        axes.set(xscale=scale, yscale=scale, xlabel=panel.x, ylabel=panel.y, title=panel.title)
+        axes.legend(fontsize="small")
     figure.savefig(out, dpi=DOTS_PER_INCH)
 
 
+def _by_history(values: dict[str, Any], name: str) -> list[tuple[int, Any]]:
+    """What is labelled with the name and a history, the shortest first."""
+    at = f"{name}, history "
+    return sorted((int(key[len(at) :]), one) for key, one in values.items() if key.startswith(at))
+
+
 @click.command(help=__doc__)
-@click.option("--speed", type=FILE, required=True)
+@click.option("--speed", "speeds", type=FILE, required=True, multiple=True)
 @click.option("--recall", type=FILE, required=True)
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True)
-def command(speed: Path, recall: Path, out: Path) -> None:
+def command(speeds: tuple[Path, ...], recall: Path, out: Path) -> None:
     """Command line."""
     with reporting():
-        draw(json.loads(speed.read_text("utf-8")), json.loads(recall.read_text("utf-8")), out)
+        *speed, recalled = (json.loads(file.read_text("utf-8")) for file in (*speeds, recall))
+        draw(panels(joined(speed), recalled), out)
 
 
 if __name__ == "__main__":

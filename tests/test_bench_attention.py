@@ -10,10 +10,8 @@ import torch
 from longtake.attention.cache_shape import CacheShape
 from longtake.attention.history_cache import planned_bytes
 from longtake.benchmarks import _attention_drift, attention_layer, attention_recall
-from longtake.benchmarks._attention_cases import MAIN
 from longtake.benchmarks._attention_drift import BALANCED
 from longtake.benchmarks._attention_layer import layer_case
-from longtake.benchmarks._attention_plot import agreements, times
 from longtake.benchmarks._attention_recall import (
     FULL,
     FULL_INT8,
@@ -146,17 +144,3 @@ def test_more_is_recalled_only_where_the_whole_interval_says_so() -> None:
     )
     assert found.differences["16 away: TempCache, 10% less window, 10%"].mean == pytest.approx(0.1)
     assert found.differences["half way back: TempCache, 10% less window, 10%"].clips == 6
-
-
-def test_what_is_plotted_is_what_was_measured() -> None:
-    def one(value: float) -> dict[str, float]:
-        return {"median": value, "mean": value, "low": value - 1, "high": value + 1}
-
-    speed = {"figures": {f"{name}, history {h}": one(h / 64) for name in MAIN
-                         for h in (256, 64)} | {"PSNR: dense, history 64": one(9)}}  # fmt: skip
-    assert times(speed)["dense"] == [(64, 1, 0, 2), (256, 4, 3, 5)]
-    names = [FULL, FULL_INT8, *(f"{kind}, {share:.0%}" for kind in KINDS for share in SHARES)]
-    recall = {"figures": {f"40 away, 20 back, history 60: {what}{name}": one(len(what))
-                          for name in names for what in ("", "MB: ")}}  # fmt: skip
-    assert agreements(recall)["TempCache"] == [(4, 0, -1, 1)] * 3
-    assert agreements(recall)[FULL_INT8] == [(4, 0, -1, 1)]
