@@ -53,11 +53,6 @@ class Records:
         """What was measured of a case, by seed."""
         return {seed: one for (name, seed), one in sorted(self.found.items()) if name == case}
 
-    def paired(self, cases: Sequence[str]) -> list[int]:
-        """The seeds of which every case was measured."""
-        seeds = sorted({seed for _, seed in self.found})
-        return [seed for seed in seeds if all((case, seed) in self.found for case in cases)]
-
     def complete(
         self, measure: Callable[[Job], Measured], jobs: Sequence[Job], workers: int, until: float
     ) -> bool:

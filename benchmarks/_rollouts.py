@@ -27,8 +27,8 @@ FEWEST_JUDGED = 4  # rollouts: one has no interval, and that of a few has no bou
 
 @dataclass(frozen=True, slots=True)
 class LongPlan:
-    """How many rollouts of how many latent frames, how wide, and by how many processes; no rollout
-    is started after `hours`. `record` keeps what was made.
+    """How many rollouts of how many latent frames, how wide, and by how many processes, of which
+    cases (all: none named); no rollout is started after `hours`. `record` keeps what was made.
     """
 
     rollouts: int
@@ -36,6 +36,7 @@ class LongPlan:
     width: int = DEMO.width
     workers: int = 1
     hours: float = float("inf")
+    cases: tuple[str, ...] = ()
     record: Path | None = None
     folder: Path = DEMO_FOLDER
 
@@ -72,6 +73,7 @@ class LongResults:
     made_with: Mapping[str, object]
     tenths: dict[str, dict[str, list[Estimate]]] = field(default_factory=dict)
     ends: dict[str, dict[str, Estimate]] = field(default_factory=dict)
+    seeds: dict[str, list[int]] = field(default_factory=dict)
     samples: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     pairs: list[Pair] = field(default_factory=list)
     claims: list[Claim] = field(default_factory=list)
@@ -86,12 +88,19 @@ class LongResults:
             self.claims.append(Claim(text, of.low, limit, of.low >= limit))
 
     def pair(self, case: str, less: str, measures: Sequence[str]) -> None:
-        """Add how much more one case has of some measures than another, rollout by rollout."""
-        both = self.samples[case], self.samples[less]
-        figures = {
-            name: estimate([a - b for a, b in zip(*(of[name] for of in both), strict=True)])
-            for name in measures
-        }
+        """Add how much more one case has of some measures than another, rollout by rollout, where
+        both have been measured.
+        """
+        both = sorted({*self.seeds.get(case, ())} & {*self.seeds.get(less, ())})
+        if not both:
+            return
+        figures = {}
+        for measure in measures:
+            more, fewer = (
+                dict(zip(self.seeds[name], self.samples[name][measure], strict=True))
+                for name in (case, less)
+            )
+            figures[measure] = estimate([more[seed] - fewer[seed] for seed in both])
         self.pairs.append(Pair(case, less, figures))
 
     def save(self, path: Path) -> None:
@@ -118,17 +127,21 @@ def run(
     measure: Callable[[Job], Measured],
     made_with: Mapping[str, object],
 ) -> LongResults:
-    """Measure truth, then all cases, a seed at a time; what every case has is compared with all of
-    truth.
+    """Measure truth, then the plan's cases, a seed at a time; each of `cases` that was measured by
+    then is compared with all of truth.
     """
     records, seeds = Records(plan.record, made_with), range(plan.rollouts)
     until = time.monotonic() + 3600 * plan.hours
     truths = records.missing([TRUTH], range(max(plan.rollouts, FEWEST_TRUTHS)))
-    records.complete(measure, [*truths, *records.missing(cases, seeds)], plan.workers, until)
-    found, paired = LongResults(suite, plan, made_with), records.paired(cases)
-    truth = [*records.of(TRUTH).values()]
-    for name in cases if paired and truth else ():
-        made = [records.found[name, seed] for seed in paired]
+    todo = records.missing(plan.cases or cases, seeds)
+    records.complete(measure, [*truths, *todo], plan.workers, until)
+    found, truth = LongResults(suite, plan, made_with), [*records.of(TRUTH).values()]
+    for name in cases:
+        of_seeds = records.of(name)
+        made = [of_seeds[seed] for seed in seeds if seed in of_seeds]
+        if not (made and truth):
+            continue
+        found.seeds[name] = [seed for seed in seeds if seed in of_seeds]
         found.tenths[name], found.samples[name] = tenths(made, truth), ends(made, truth)
         found.ends[name] = {key: estimate(of) for key, of in found.samples[name].items()}
     return found

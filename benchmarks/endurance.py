@@ -78,6 +78,7 @@ def _one(plan: LongPlan, job: Job) -> Measured:
 @click.option("--width", type=click.IntRange(16), default=DEMO.width, show_default=True)
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--hours", default=float("inf"), help="Start no rollout after so long; 0: none.")
+@click.option("--case", "cases", multiple=True, type=click.Choice([*CASES]), help="Only these.")
 @click.option("--record", type=NEW_FILE, help="Keep rollouts in FILE, and go on from there.")
 @click.option("--json", "json_path", type=NEW_FILE, help="Write the results to FILE.")
 @click.option("--plot", type=NEW_FILE, help="Draw them to FILE (needs matplotlib).")

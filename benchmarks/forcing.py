@@ -72,7 +72,7 @@ def measure(plan: LongPlan, folder: Path) -> LongResults:
     }  # fmt: skip
     known = cases(twins)
     found = run("forcing", plan, [*known], partial(_one, plan, folder), made_with)
-    for case, less in pairs(known) if found.samples else ():
+    for case, less in pairs(known):
         found.pair(case, less, PAIRED)
     return found
 

@@ -141,8 +141,8 @@ def test_a_record_goes_on_where_it_stopped_even_in_the_middle_of_a_line(tmp_path
     }
     assert again.missing(["cfg", "none"], range(3, 5)) == [("none", 3), ("cfg", 4), ("none", 4)]
     again.add(("cfg", 4), made.found["cfg", 0])
-    assert Records(path, MADE_WITH).paired(["cfg"]) == [0, 1, 2, 3, 4]
-    assert Records(path, MADE_WITH).paired(["cfg", "temporal"]) == [0, 1, 2, 3]
+    assert [*Records(path, MADE_WITH).of("cfg")] == [0, 1, 2, 3, 4]
+    assert [*Records(path, MADE_WITH).of("temporal")] == [0, 1, 2, 3]
 
 
 def numbered(job: Job) -> Measured:

@@ -97,3 +97,24 @@ def test_one_rollout_is_compared_with_more_than_one_clip_of_truth(
     assert found.ends["one step, so"]["error, first tenth"].clips == 1
     assert [*lines(found, "motion", "2 steps")] == ["a"]
     assert [*lines(found, "motion", "")] == ["one step, so"]
+
+
+def test_of_one_case_there_may_be_more_rollouts_and_pairs_are_of_the_same_seeds(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(Records, "complete", here)
+    file, told = tmp_path / "record.jsonl", {"latent_frames": 120}
+
+    def measure(job: Job) -> Measured:
+        return TRUTH[job[1]] if job[0] == "truth" else made(0.01 * job[1] + (job[0] == "a") * 0.02)
+
+    run("some", LongPlan(2, 120, record=file), ["a", "b"], measure, told)
+    found = run("some", LongPlan(4, 120, cases=("a",), record=file), ["a", "b"], measure, told)
+    assert found.seeds == {"a": [0, 1, 2, 3], "b": [0, 1]}
+    assert found.ends["a"]["motion, last over first"].clips == 4
+    found.pair("a", "b", ["right readings, last minus first"])
+    [pair] = found.pairs
+    change = pair.figures["right readings, last minus first"]
+    assert change.clips == 2 and change.mean == pytest.approx(-0.18)
+    found.pair("a", "c", ["right readings, last minus first"])
+    assert len(found.pairs) == 1
