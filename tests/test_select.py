@@ -20,7 +20,7 @@ from longtake.attention.select import (
 )
 from longtake.attention.sparse_cross import SparsePrompt
 from longtake.attention.sparse_settings import SparseCross, SparseSelf, Sparsity
-from longtake.benchmarks._attention_speed import PADDED
+from longtake.benchmarks._speed_model import PADDED
 from longtake.tests.tiny_model import randn
 
 ROOT = Path(__file__).resolve().parents[1]
