@@ -160,8 +160,8 @@ def long_memory() -> Example:
         prompt_attention="merge padding", keep="what differs", kernel="auto",
     )  # fmt: skip
     api["5"]["inputs"]["model"] = ["9", 0]
-    places = {**PLACES, "9": (0, 300, 280, 300)}
-    return Example(api, places, [_group("What differs stays, blocks are read", 0, 300, 280, 300)])
+    places = {**PLACES, "9": (0, 300, 280, 500)}
+    return Example(api, places, [_group("What differs stays, blocks are read", 0, 300, 280, 500)])
 
 
 def history_guidance() -> Example:
