@@ -259,12 +259,12 @@ class Histories:
         return self.evaluator.prompt_keys(prompts[row], row)
 
     def _level(self, row: CacheRow, one: Held) -> float:
-        """The noise level at which a cache row shows a frame."""
-        if row.level > 0:
-            return row.level
+        """The noise level at which a cache row shows a frame: a noisy view is never cleaner than
+        the history that it is compared with.
+        """
         age = self.held[-1].frame + 1 - one.frame
         stable = 0.0 if one.given else self.settings.guidance.stabilise
-        return max(self.settings.context_noise.at(age), stable)
+        return max(row.level, self.settings.context_noise.at(age), stable)
 
     def _noised(
         self, row: CacheRow, frames: Sequence[Held], clean: Tensor, levels: Sequence[float]

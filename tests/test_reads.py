@@ -19,6 +19,7 @@ from longtake.attention.cache_policy import (
     WindowSink,
 )
 from longtake.samplers import guidance as g
+from longtake.samplers.context_noise import ContextNoise
 from longtake.samplers.cost import cost, dearest, histories_used
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.idle_views import idle_views
@@ -172,6 +173,18 @@ def test_strengths_of_the_timeline_are_what_cost_and_report_speak_of() -> None:
     assert last.model_evals == dearest(later, TINY, torch.float32) == 5
     assert "; from latent frame 6: 0.5 x all" in histories_used(later)
     assert g.cfg(3.0).scaled(0.5).text_scale == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("more", [{"context_noise": ContextNoise(0.3)}, {}])
+def test_a_noisy_view_is_never_cleaner_than_the_history_it_is_compared_with(
+    more: dict[str, Any],
+) -> None:
+    cleaner, same = (
+        g.fractional(2.0, level) if more else g.stabilised(g.fractional(2.0, level), 0.3)
+        for level in (0.2, 0.3)
+    )
+    made, expected = (latents(of(one, WindowSink(6), **more)) for one in (cleaner, same))
+    assert torch.equal(made, expected)
 
 
 def test_pure_noise_is_passed_again_where_the_prompt_changes() -> None:
