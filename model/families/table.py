@@ -51,8 +51,8 @@ FRAMEWISE = replace(FEW_STEP, chunk_frames=1, window_frames=20)
 SKYREELS = replace(
     PLAIN, chunk_frames=5, steps=30, shift=8.0, guidance_scale=6.0, window_frames=20,
     rebuilt=True, context_noise=0.02, fps=24.0, width=960, height=544, noisy_history=True,
-    note="trained by Diffusion Forcing: any schedule fits; its authors take shift 5 and cfg 5 with a "
-    "first picture",
+    note="trained by Diffusion Forcing: any schedule fits; its authors take shift 5 and cfg 5 with "
+    "a first picture",
 )  # fmt: skip
 
 APACHE = "Apache-2.0"
