@@ -317,7 +317,7 @@ def test_a_warning_leaves_what_the_model_decided_under_the_node(
     from longtake.nodes.host import progress
 
     shown: list[str] = []
-    monkeypatch.setattr(progress, "_show", lambda node, text: shown.append(text))
+    monkeypatch.setattr(progress, "show", lambda node, text: shown.append(text))
     shot(bench, model_of(bench, "longlive"))  # at 32x32, which it was not trained at
     first, *rest = shown[-1].splitlines()
     assert first.startswith("Warning: LongLive 1.0 was trained at 832x480")

@@ -37,13 +37,9 @@ def attend_selected(  # noqa: PLR0913
     Who reads a key is a table of blocks of queries by keys; blocks of keys that none of a block of
     queries reads are never computed.
     """
-    asking = _longer_than(query_block, q)
-    keys, values = (_longer_than(KEY_BLOCK, x) for x in (k, v))
-    blocks = -(-asking.shape[2] // query_block)
-    tokens = F.pad(tokens, (0, 0, 0, blocks - tokens.shape[2]), value=-1)
-    mask = _block_mask(read_table(tokens, keys.shape[2]), query_block, asking.shape[2])
-    attend, of_keys = _compiled(SELECTED), _with_bias(keys, bias)
-    out = attend(*_computed_in(asking, keys, values), score_mod=of_keys, block_mask=mask)
+    asking, of_keys = _longer_than(1, q), _with_bias(k, bias)
+    mask = _block_mask(read_table(tokens, k.shape[2]), query_block, asking.shape[2])
+    out = _compiled(SELECTED)(*_computed_in(asking, k, v), score_mod=of_keys, block_mask=mask)
     return out[:, :, : q.shape[2]].to(q.dtype)
 
 
@@ -72,10 +68,8 @@ def _block_mask(read: Tensor, query_block: int, queries: int) -> BlockMask:
 
 
 def _longer_than(length: int, x: Tensor) -> Tensor:
-    """On a CPU x (b, n, t, d) with so many tokens and one more, or what more it has.
-
-    The C++ that is made for one query, or for one block where there were several before, does not
-    compile (torch 2.13: in it, one name of a size is put in place of the front of another's).
+    """On a CPU x (b, n, t, d) with so many tokens and one more, or what more it has: the C++ that
+    is made for one query does not compile (torch 2.13).
     """
     missing = length + 1 - x.shape[2] if x.device.type == "cpu" else 0
     return F.pad(x, (0, 0, 0, missing)) if missing > 0 else x
@@ -103,12 +97,15 @@ def _compiled(kind: str) -> Callable[..., Tensor]:
 
     def call(*tensors: Tensor, **more: object) -> Tensor:
         with torch._dynamo.config.patch(recompile_limit=COMPILED_FORMS):
-            made: Tensor = _fused(kind)(*tensors, **more)
+            made: Tensor = _fused(kind, tensors[0].device.type)(*tensors, **more)
             return made
 
     return call
 
 
 @functools.cache
-def _fused(_kind: str) -> Callable[..., Tensor]:
-    return torch.compile(flex_attention, dynamic=True, fullgraph=True)
+def _fused(_kind: str, device: str) -> Callable[..., Tensor]:
+    """On a CPU for each size by itself: the C++ made for some blocks of any size does not compile
+    (torch 2.13: in it, one name of a size is put in place of the front of another's).
+    """
+    return torch.compile(flex_attention, dynamic=device != "cpu", fullgraph=True)

@@ -80,13 +80,16 @@ def test_a_low_density_leaves_out_keys_and_calls_what_was_there_for_the_rest(
     assert (early.stats.density, early.stats.recall) == (1, None)
 
 
-def test_the_node_gives_a_clone_whose_override_the_hosts_sampler_calls(core: Any) -> None:
-
+def test_the_node_gives_a_clone_whose_override_the_hosts_sampler_calls(
+    core: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a server, so that nothing is shown under it."""
     from longtake.nodes import host
     from longtake.nodes.sparse_attention import SparseAttentionNode
 
     from .conftest import DEMO
 
+    monkeypatch.setattr(host, "say", lambda *_: None)
     model = host.load_diffusion_model(DEMO / "dit.safetensors")
     prepared = type(
         "Prepared", (SparseAttentionNode,), {"hidden": type("H", (), {"unique_id": None})}
