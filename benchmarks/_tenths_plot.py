@@ -41,7 +41,8 @@ def draw(results: LongResults, path: Path) -> None:
     panels[-1][0].set_yscale("log")  # the distance to truth
     labels = panels[0][0].get_legend_handles_labels()
     figure.legend(*labels, loc="outside lower center", ncols=len(columns))
-    rollouts = min(one.clips for of in results.tenths.values() for one in of[MEASURES[0]])
+    counts = sorted({one.clips for of in results.tenths.values() for one in of[MEASURES[0]]})
+    rollouts = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
     figure.suptitle(f"{rollouts} rollouts of {results.made_with['latent_frames']} latent frames")
     figure.savefig(path)
 
