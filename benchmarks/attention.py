@@ -36,6 +36,7 @@ from ..training.command import reporting
 from ..training.train_vae import psnr
 from ._attention_cases import ABLATION, CASES, FULL
 from ._attention_claims import claim, summarise
+from ._attention_flat import Filled, claim_flat, of_flat_cases, time_in_turn
 from ._attention_plan import ON_CPU, ON_GPU, Plan
 from ._attention_speed import SpeedBench
 from ._device import clock, device_title
@@ -65,20 +66,26 @@ def measure(plan: Plan, model: SpeedModel, results: Results, json_path: Path | N
     """All histories of a model, the shortest first; what there is, is written after each."""
     bench = SpeedBench(model, plan.histories, [CASES[name] for name in plan.cases])
     plan = replace(plan, reach=bench.reach, of=model.name)
+    held = dict[int, Filled]()
     describe(plan, results, bench)
     for history in plan.histories:
         bench.keep_only([CASES[name] for name in plan.at(history)], history)
         bench.fill(history)
         compare(plan, results, bench, history)
         filled = bench.snapshot()
+        if history in plan.flat[1]:
+            held[history] = of_flat_cases(plan, filled)
         time_at(plan, results, bench, history)
         weigh(plan, results, bench, history)
         bench.restore(filled)  # longer histories go on from true frames
         summarise(plan, results, history)
-        if history == plan.histories[-1]:
-            claim(plan, results)
         if json_path is not None:
             results.save(json_path)
+    time_in_turn(plan, results, bench, held)
+    claim(plan, results)
+    claim_flat(plan, results)
+    if json_path is not None:
+        results.save(json_path)
 
 
 def describe(plan: Plan, results: Results, bench: SpeedBench) -> None:

@@ -11,7 +11,8 @@ from longtake.attention.history_cache import planned_bytes
 from longtake.attention.kv_storage import DENSE
 from longtake.attention.temp_policy import TempCache
 from longtake.benchmarks._attention_cases import ABLATION, CASES, MAIN, WINDOW, kept_in
-from longtake.benchmarks._attention_claims import claim, slope
+from longtake.benchmarks._attention_claims import claim
+from longtake.benchmarks._attention_flat import claim_flat, slope
 from longtake.benchmarks._attention_plan import Plan
 from longtake.benchmarks._report import Results
 
@@ -63,16 +64,10 @@ def test_claims_are_made_of_the_cases_that_were_run() -> None:
         for name in plan.at(history):
             seconds = 10.0 if name == "dense" and history == 2048 else 1.0
             results.samples[plan.label(name, history)] = [seconds] * (3 + (name != "dense"))
-            results.bytes[f"KV cache: {plan.label(name, history)}"] = 100
-            grown = history if name == "all" else 0
-            results.bytes[f"in work: {plan.label(name, history)}"] = 10_000 + grown
     claim(plan, results)
     held = {one.text: one.holds for one in results.claims}
     assert held["TempCache is 5x faster than dense at 2048"]
     assert held["auto is no slower than dense at 64"]
-    assert held["TempCache: different sizes of its cache"]
-    assert held["TempCache: slope of memory per 1,000 frames"]
-    assert not held["all: slope of memory per 1,000 frames"]
     assert held["auto is no slower than dense at 2048"]
     assert not any("ablation" in text for text in held)  # of which nothing is claimed
 
@@ -86,11 +81,27 @@ def test_claims_need_both_cases_that_they_compare() -> None:
     assert results.claims == []
 
 
-def test_what_is_flat_is_judged_where_caches_are_full() -> None:
-    plan, results = Plan((3, 30, 60), cases=("window + sink",)), Results("attention")
-    for history in plan.histories:
-        at = plan.label("window + sink", history)
-        results.samples[at] = [min(history, 24.0)] * 3
-        results.bytes |= {f"KV cache: {at}": 1, f"in work: {at}": min(history, 24)}
-    claim(plan, results)
-    assert len(results.claims) == 3 and all(one.holds for one in results.claims)
+def test_what_is_flat_is_judged_in_turn_and_where_caches_are_full() -> None:
+    plan, results = Plan((3, 1000, 3000), cases=("window + sink", "all", "dense")), Results("")
+    for history in (1000, 3000):
+        for name, work in (("window + sink", 10_000), ("all", 10_000 + history)):
+            at = plan.label(name, history)
+            results.bytes |= {f"KV cache: {at}": 100, f"in work: {at}": work}
+            grows = 1 + history / 1e4 * (name == "all")
+            # the machine is twice as slow in the second round
+            results.samples[f"in turn: {at}"] = [grows, 2 * grows, grows]
+    claim_flat(plan, results)
+    held = {one.text: one.holds for one in results.claims}
+    assert len(held) == 6 and not any("dense" in text for text in held)
+    for what in ("time", "memory"):
+        assert held[f"window + sink: growth of {what} by 1,000 frames"]
+        assert not held[f"all: growth of {what} by 1,000 frames"]
+    assert held["all: different sizes of its cache"]
+    assert results.figures["all: growth of time by 1,000 frames"].median == pytest.approx(1 / 12)
+
+
+def test_what_is_flat_needs_two_histories_that_fill_the_cache() -> None:
+    names = ("window + sink", "dense")
+    assert Plan((3, 30), cases=names).flat == ([], [])
+    assert Plan((3, 30, 60), cases=names).flat == (["window + sink"], [30, 60])
+    assert Plan((30, 60, 90), cases=names, flat_at=(30, 90)).flat == (["window + sink"], [30, 90])

@@ -109,7 +109,10 @@ def test_a_model_of_wans_shape_goes_the_embedded_ones_way(tmp_path: Path) -> Non
     attention.measure(Plan((27, 30), 3, cases=cases), small(torch.bfloat16), results, file)
     saved = json.loads(file.read_text())
     labels = [f"1.3B: {name}, history {history}" for history in (27, 30) for name in cases]
-    assert [*saved["samples"]] == labels
+    in_turn = [f"1.3B: in turn: TempCache, history {history}" for history in (27, 30)]
+    assert [*saved["samples"]] == labels + in_turn
+    assert all(len(saved["samples"][at]) == 3 for at in in_turn)
+    assert saved["figures"]["1.3B: TempCache: growth of time by 1,000 frames"]["samples"] == 3
     for at in labels:
         assert len(saved["samples"][at]) == 3
         assert saved["bytes"][f"in work: {at}"] > 0 < saved["bytes"][f"KV cache: {at}"]
