@@ -9,7 +9,13 @@ import torch
 
 from longtake.attention.cache_shape import CacheShape
 from longtake.attention.history_cache import planned_bytes
-from longtake.benchmarks import _attention_drift, attention_layer, attention_recall
+from longtake.benchmarks import (
+    _attention_drift,
+    attention_layer,
+    attention_quality,
+    attention_recall,
+)
+from longtake.benchmarks._attention_chunk import chunk_cases, psnr_moving
 from longtake.benchmarks._attention_drift import BALANCED
 from longtake.benchmarks._attention_layer import layer_case
 from longtake.benchmarks._attention_recall import (
@@ -21,8 +27,8 @@ from longtake.benchmarks._attention_recall import (
     memories,
 )
 from longtake.benchmarks._attention_synthetic import ORDERS, measured
+from longtake.benchmarks._report import Results
 from longtake.benchmarks._similarity import ssim
-from longtake.benchmarks.attention_quality import chunk_cases, psnr_moving
 from longtake.benchmarks.attention_recall import pairs
 from longtake.model.preset import DEMO_FOLDER
 from longtake.tests.node_bench import Bench
@@ -63,6 +69,21 @@ def test_every_case_of_the_quality_bench_fits_short_and_long_histories() -> None
         assert len(fixed) == 4  # the preset, whatever the history
         rest = [case for case in cases.values() if case not in fixed]
         assert all((case.policy.limit or history) <= history for case in rest)
+
+
+def test_the_quality_bench_goes_on_with_what_is_judged() -> None:
+    results, written = Results("attention_quality"), list[int]()
+    plan = attention_quality.Plan((6,), clips=1, judged=2, rollouts=0)
+    attention_quality.measure(plan, results, lambda: written.append(len(results.samples)))
+    assert written
+    counts = {name: len(values) for name, values in results.samples.items()}
+    for name in chunk_cases(6):
+        for what in ("PSNR", "SSIM", "adherence") if name != "dense" else ():
+            judged = name in attention_quality.JUDGED
+            assert counts[f"{what}: {name}, history 6"] == 1 + judged
+    assert counts["adherence: dense itself, history 6"] == 2
+    assert results.figures["SSIM: TempCache, history 6"].median == 1  # within its budget
+    assert len(results.claims) == 2 * len(attention_quality.JUDGED)
 
 
 def test_the_benched_temp_cache_is_what_the_nodes_default_preset_makes(bench: Bench) -> None:
