@@ -1,16 +1,17 @@
-"""Keys that differ stay: a fixed number of entries a head, none of them merged.
+"""What differs stays: a fixed number of entries a head, none of them merged.
 
 FAST-AR (arXiv 2602.01801) merges like keys and says nothing of what gives way when room runs out.
-Here an entry is worth as much as its key differs from every newer one of its head: what is said
-again by a newer key gives way first, at its cosine to that one, and what never came back stays
-however old. Only cosines to new keys are ever computed, each once, and of a latent frame's keys
-those of every second token will do: the other half have their turn in the next one.
+Here an entry is worth as much as its token differs from every newer one: what is said again by a
+newer token gives way first, as much as their keys and their values are alike, and what never came
+back stays however old. A token is judged by all heads of its layer and all branches together: the
+scenery that a token shows is seen by some heads only, and which these are no head knows. Only
+likeness to new tokens is ever computed, each once, and of a latent frame's tokens every second one
+will do: the other half have their turn in the next one.
 """
 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .ann.nearest import KEY_BLOCK
@@ -18,7 +19,9 @@ from .entries import Entries, grid
 from .merge import NewFrame, Rules
 
 SMALLEST_NORM = 1e-6
-EVERY = 2  # of a new latent frame's tokens, which older keys are compared with
+EVERY = 2  # of a new latent frame's tokens, which older ones are compared with
+
+KeysValues = tuple[Tensor, Tensor]
 
 
 def keep_unlike(
@@ -30,9 +33,10 @@ def keep_unlike(
     """
     if used:
         worth = entries.worth[:, :, :used]
-        asking = new.keys[:, :, new.frame % min(EVERY, new.keys.shape[2]) :: EVERY]
-        like = likeness(entries.keys[:, :, :used], asking, rules.centre)
-        torch.minimum(worth, -like, out=worth)
+        asking = slice(new.frame % min(EVERY, new.keys.shape[2]), None, EVERY)
+        kept = entries.keys[:, :, :used], entries.values[:, :, :used]
+        said_again = new.keys[:, :, asking], new.values[:, :, asking]
+        torch.minimum(worth, -likeness(kept, said_again, rules.centre), out=worth)
     slots = _least_worth(entries, new, rules, full=full)
     where = (*grid(slots), slots)
     entries.keys[where] = new.keys.to(entries.keys.dtype)
@@ -45,19 +49,35 @@ def keep_unlike(
     return slots
 
 
-def likeness(cached: Tensor, new: Tensor, centre: Tensor) -> Tensor:
-    """The largest cosine (b, n, t) of each of `cached` (b, n, t, d) to any of `new` (b, n, s, d),
-    `centre` (b, n, 1, d) taken off all of them.
+def likeness(cached: KeysValues, new: KeysValues, centre: Tensor) -> Tensor:
+    """How alike each of t `cached` tokens and any of s `new` ones are at most (t,): the cosine of
+    their keys, those of all heads in a row and less `centre` (b, n, 1, d), and that of their
+    values, together -2 to 2, the mean of all rows. Keys and values are (b, n, t or s, d).
     """
-    unit = F.normalize(new.float() - centre.float(), dim=-1).flatten(0, 1)  # (b n, s, d)
-    middle = centre.float().flatten(0, 1)
-    off, found = -(unit @ middle.transpose(1, 2)), list[Tensor]()
-    for kept in cached.flatten(0, 1).split(KEY_BLOCK, 1):
-        cosine = torch.baddbmm(off, unit, kept.float().transpose(1, 2)).amax(1)  # (b n, t)
-        norm = torch.linalg.vector_norm(kept.float() - middle, dim=-1).clamp(min=SMALLEST_NORM)
-        found.append(cosine / norm)
-    best: Tensor = torch.cat(found, 1).unflatten(0, cached.shape[:2])
-    return best
+    off = centre.float()
+    asking = [_unit(new[0].float() - off), _unit(new[1].float())]
+    found = list[Tensor]()
+    for first in range(0, cached[0].shape[2], KEY_BLOCK):
+        keys, values = (kept[:, :, first : first + KEY_BLOCK].float() for kept in cached)
+        alike = _cosines(keys - off, asking[0]) + _cosines(values, asking[1])  # (b, s, t)
+        found.append(alike.amax(1).mean(0))
+    return torch.cat(found)
+
+
+def _cosines(kept: Tensor, asking: Tensor) -> Tensor:
+    """Of tokens (b, n, t, d), all heads in a row, and unit ones (b, n, s, d): (b, s, t)."""
+    products = (asking @ kept.transpose(2, 3)).sum(1)
+    return products / _norm(kept).transpose(1, 2)
+
+
+def _unit(x: Tensor) -> Tensor:
+    """Tokens (b, n, s, d), all heads in a row, of length 1."""
+    return x / _norm(x).unsqueeze(1)
+
+
+def _norm(x: Tensor) -> Tensor:
+    """The length (b, s, 1) of tokens (b, n, s, d), all heads in a row."""
+    return torch.linalg.vector_norm(x, dim=(1, 3)).clamp(min=SMALLEST_NORM).unsqueeze(-1)
 
 
 def _least_worth(entries: Entries, new: NewFrame, rules: Rules, *, full: bool) -> Tensor:

@@ -126,12 +126,17 @@ def test_a_commit_that_keeps_what_differs_never_compares_all_pairs_at_once(stora
 
 
 def test_likeness_in_blocks_is_likeness() -> None:
-    q, k, _ = qkv(20, KEYS + 5)
+    q, k, kept = qkv(20, KEYS + 5)
+    asking = randn(1, HEADS, 20, DIM, seed=7)
     centre = randn(1, HEADS, 1, DIM, seed=5)
-    cosine = torch.nn.functional.cosine_similarity(
-        (k - centre).unsqueeze(3), (q - centre).unsqueeze(2), dim=-1
+    expected = torch.zeros(1, 20, KEYS + 5)
+    for new, cached in ((q - centre, k - centre), (asking, kept)):
+        a, b = (x.transpose(1, 2).flatten(2) for x in (new, cached))  # heads in a row
+        expected += torch.nn.functional.cosine_similarity(a[:, :, None], b[:, None], dim=-1)
+    expected = expected.amax(1).mean(0)
+    torch.testing.assert_close(
+        likeness((k, kept), (q, asking), centre), expected, rtol=1e-4, atol=1e-5
     )
-    torch.testing.assert_close(likeness(k, q, centre), cosine.amax(-1), rtol=1e-4, atol=1e-5)
 
 
 def test_sparse_attention_holds_no_table() -> None:

@@ -38,22 +38,23 @@ def policy(
     )
 
 
-def kept_by_lists(frames: int, chosen: TempCache, similar: int, head: int) -> set[tuple[int, int]]:
-    """Latent frame and place of every key of layer 0 that stays, by the rule's own words."""
-    kept: dict[tuple[int, int], tuple[Tensor, float]] = {}
+def kept_by_lists(frames: int, chosen: TempCache, similar: int) -> set[tuple[int, int]]:
+    """Latent frame and place of every token of layer 0 that stays, by the rule's own words."""
+    kept: dict[tuple[int, int], tuple[Tensor, Tensor, float]] = {}
     room = int(chosen.entry_frames) - chosen.sink_frames
     recent = max(1, room // 2 if chosen.recent_frames is None else min(chosen.recent_frames, room))
-    centre = frame_kv(0, like=0 if similar == 0 else None)[0][0, :, head].mean(0)
+    centre = frame_kv(0, like=0 if similar == 0 else None)[0][0].mean(0).flatten()
     for frame in range(frames):
-        keys = chunk_kv(range(frame, frame + 1), similar)[0][0][0, :, head] - centre
-        asking = keys[frame % EVERY :: EVERY]
-        for at, (key, likeness) in kept.items():
-            cosine = float(torch.cosine_similarity(key[None], asking, dim=-1).max())
-            kept[at] = key, max(likeness, cosine)
+        k, v = (x[0].flatten(1) for x in chunk_kv(range(frame, frame + 1), similar)[0])
+        asking = slice(frame % EVERY, None, EVERY)
+        for at, (key, value, known) in kept.items():
+            alike = torch.cosine_similarity(key[None], (k - centre)[asking], dim=-1)
+            alike += torch.cosine_similarity(value[None], v[asking], dim=-1)
+            kept[at] = key, value, max(known, float(alike.max()))
         while len(kept) + TOKENS > round(chosen.entry_frames * TOKENS):
             spare = [at for at in kept if chosen.sink_frames <= at[0] <= frame - recent]
-            del kept[max(spare, key=lambda at: kept[at][1])]
-        kept |= {(frame, place): (key, -torch.inf) for place, key in enumerate(keys)}
+            del kept[max(spare, key=lambda at: kept[at][2])]
+        kept |= {(frame, n): (k[n] - centre, v[n], -torch.inf) for n in range(TOKENS)}
     return set(kept)
 
 
@@ -71,13 +72,13 @@ def test_what_a_newer_key_says_again_gives_way(  # noqa: PLR0913
 ) -> None:
     chosen = policy(entries, sink, recent)
     cache = filled(chosen, frames, similar, chunk)
-    found = cache.entries(0)
+    found, expected = cache.entries(0), kept_by_lists(frames, chosen, similar)
     for head in range(HEADS):
         used = found.mass[0, head] > 0
         at = zip(
             found.frame[0, head][used].tolist(), found.place[0, head][used].tolist(), strict=True
         )
-        assert set(at) == kept_by_lists(frames, chosen, similar, head)
+        assert set(at) == expected
     assert (found.mass <= 1).all() and cache.plain(0)
     assert len(cache.held) == min(frames, int(entries))
 
@@ -94,6 +95,17 @@ def test_every_entry_is_a_key_and_its_own_value() -> None:
                 key, value = (x[0, place, n] for x in known[frame])
                 assert torch.equal(found.keys[0, n, slot], key)
                 assert torch.equal(found.values[0, n, slot], value)
+
+
+def test_all_heads_and_rows_keep_the_same_tokens() -> None:
+    shape = dataclasses.replace(SHAPE, batch=2)
+    cache = MergedCache(shape, policy(3, recent=1), Exact())
+    for frame in range(8):
+        of_rows = frame_kv(frame), frame_kv(100 + frame)
+        cache.commit([tuple(map(torch.cat, zip(*of_rows, strict=True)))] * shape.layers)  # type: ignore[list-item]
+    kept = cache.entries(0)
+    assert (kept.frame == kept.frame[:1, :1]).all() and (kept.place == kept.place[:1, :1]).all()
+    assert len(set(kept.frame[0, 0].tolist())) > 3  # parts of frames
 
 
 def test_what_never_came_back_stays_however_old() -> None:
