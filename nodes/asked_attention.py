@@ -9,16 +9,15 @@ import torch
 
 from ..attention.ann.choice import AUTO, chosen_index
 from ..attention.cache_policy import WindowSink
-from ..attention.kernels import choice
 from ..attention.packed_store import Packed
 from ..attention.placement import ON_DEVICE
-from ..attention.select import fewest_keys, fewest_prompt_tokens
-from ..attention.sparse_settings import SparseCross, Sparsity
+from ..attention.sparse_settings import Sparsity
 from ..attention.temp_policy import ALIKE, TempCache
 from ..errors import BadInput
-from ..model.config import PATCH
+from ..samplers.cache_settings import CacheSettings
 from ..samplers.settings import RolloutSettings
 from . import host
+from .attention_told import frame_tokens
 
 KEY = "longtake.attention"
 
@@ -82,13 +81,14 @@ class AskedAttention:
     kernel: str = AUTO
     merging: Merging = Merging()
 
-    def put_in_force(self, settings: RolloutSettings) -> RolloutSettings:
-        """`settings` with it: a window's frames become as many entries, or more."""
-        settings = replace(settings, sparsity=self.sparsity)
+    def over(self, cache: CacheSettings, tokens: int) -> CacheSettings:
+        """The history as it is kept where `cache` was asked for, in latent frames of so many
+        tokens: a window's frames become as many entries, or more.
+        """
         if not self.temp_cache:
-            return settings
-        window, chosen = settings.cache, self.strength
-        if type(window) is not WindowSink or settings.placement != ON_DEVICE:
+            return cache
+        window, chosen = cache.policy, self.strength
+        if type(window) is not WindowSink or cache.placement != ON_DEVICE:
             raise BadInput(
                 "TempCache of ANN-Sparse Attention takes the place of a plain window on the "
                 "device; choose `window + sink` and placement `device` in KV Cache Settings, or "
@@ -99,37 +99,25 @@ class AskedAttention:
             frames, *self.merging.above(chosen.merge_above),
             max(window.sink_frames, min(chosen.sink_frames, frames - 1)),
             max(window.window_frames, self.reach_frames), most_mass=self.merging.most_mass,
-            index=self.index_of(frames, settings)[0], gives_way=self.gives_way, kernel=self.kernel,
+            gives_way=self.gives_way, kernel=self.kernel,
         )  # fmt: skip
-        storage = settings.storage
+        storage = cache.storage
         if isinstance(storage, Packed):
             storage = replace(storage, recent_frames=0)
-        return replace(settings, cache=merged, storage=storage)
+        return replace(cache, policy=self._indexed(merged, tokens), storage=storage)
 
-    def index_of(self, frames: int, settings: RolloutSettings) -> tuple[str, str]:
-        """What finds the nearest keys among so many latent frames' entries, and why."""
-        tokens = (settings.rows // PATCH) * (settings.columns // PATCH)
-        return chosen_index(self.index, frames * tokens, self.device)
+    def indexed(self, settings: RolloutSettings) -> RolloutSettings:
+        """`settings` with the index for the entries that a budget has left."""
+        if not isinstance(settings.cache, TempCache):
+            return settings
+        return replace(settings, cache=self._indexed(settings.cache, frame_tokens(settings)))
 
-    def told(self, settings: RolloutSettings) -> str:
-        """What was chosen for a rollout with these `settings`, and why."""
-        said, cache = list[str](), settings.cache
-        of_self, of_prompt = self.sparsity.of_self, self.sparsity.of_prompt
-        if isinstance(cache, TempCache) and cache.merges:
-            index, why = self.index_of(cache.limit, settings)
-            said.append(f"Nearest keys by {index}: {why}.")
-        if of_self is not None:
-            kernel, why = choice.chosen_kernel(of_self.kernel, self.device)
-            _, reason = fewest_keys(of_self.fewest_keys, self.device)
-            said.append(f"Sparse self-attention: {reason}. Kernel {kernel}: {why}.")
-        if of_prompt is not None:
-            said.append(padding_told(of_prompt, self.device))
-        return " ".join(said)
-
-
-def padding_told(of_prompt: SparseCross, device: torch.device) -> str:
-    """What is done with a prompt's padding on `device`, and why, one sentence."""
-    return f"Prompt padding: {fewest_prompt_tokens(of_prompt.from_tokens, device)[1]}."
+    def _indexed(self, cache: TempCache, tokens: int) -> TempCache:
+        """With what finds the nearest keys among its entries, where keys are merged."""
+        if not cache.merges:
+            return cache
+        found, _ = chosen_index(self.index, cache.slots(tokens), self.device)
+        return replace(cache, index=found)
 
 
 def asked_attention(model: Any) -> AskedAttention | None:

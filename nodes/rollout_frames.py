@@ -19,7 +19,7 @@ from ..stream.metrics import Meter, Report
 from ..stream.rollout_stream import FrameStream
 from ..stream.take_record import Plan, TakeStats
 from . import host
-from .asked_attention import asked_attention
+from .attention_told import told as attention_told
 from .claim import Claim
 from .fits import with_decoding
 from .frame_source import FrameSource
@@ -136,10 +136,8 @@ class HostFrames(FrameStream, FrameSource):
             "guidance": histories_used(rollout.settings),
             "model": facts(rollout.claim.model).assumed,
             "from_model": rollout.from_model or None,
+            "attention": attention_told(rollout.settings, rollout.model.device) or None,
         }
-        asked = asked_attention(rollout.claim.model)
-        if asked is not None:
-            more["attention"] = asked.told(rollout.settings) or None
         if rollout.run.settings.recached:
             frames = ", ".join(map(str, rollout.run.settings.recached))
             more["recached"] = f"at latent frame {frames}"

@@ -11,7 +11,6 @@ from ..attention.ann.choice import AUTO, missing_index
 from ..attention.ann.choice import NAMES as INDEXES
 from ..attention.kernels import choice
 from ..attention.override import AttentionOverride
-from ..attention.select import fewest_keys
 from ..attention.sparse_settings import SparseCross, SparseSelf, Sparsity
 from ..attention.temp_policy import ALIKE, ATTENDED
 from ..errors import BadInput
@@ -24,8 +23,8 @@ from .asked_attention import (
     TRAINED_REACH,
     AskedAttention,
     Strength,
-    padding_told,
 )
+from .attention_told import blocks_told, padding_told
 from .sampled_attention import tell_of_runs
 from .schema import build
 
@@ -122,9 +121,7 @@ def _of_self(when: str, chosen: Strength, blocks: SparseSelf) -> SparseSelf | No
 def _said(when: str, sparsity: Sparsity, device: Any) -> str:
     said, of_self = list[str](), sparsity.of_self
     if of_self is not None:
-        _, reason = fewest_keys(of_self.fewest_keys, device)
-        kernel, why = choice.chosen_kernel(of_self.kernel, device)
-        said.append(f"Sparse self-attention {when}: {reason}. Kernel {kernel}: {why}.")
+        said.append(blocks_told(of_self, device, when))
     if sparsity.of_prompt is not None:
         said.append(padding_told(sparsity.of_prompt, device))
     return " ".join(said)

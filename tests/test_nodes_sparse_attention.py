@@ -133,6 +133,7 @@ def test_entries_are_stored_in_few_bits_if_asked(bench: Bench) -> None:
 def test_the_report_says_which_index_and_kernel_were_taken_and_why(bench: Bench) -> None:
     found = report(bench, preset="fast", temp_cache=True, keep="merged", kernel="gathered")
     assert found["versions"]["attention"] == (
+        "TempCache: entries for 24 latent frames, 3 of them a sink, reach 64, merges like keys. "
         "Nearest keys by exact: at 96 keys a head, as measured on cpu. Sparse "
         "self-attention: dense, since no committed result shows it to be faster on cpu. Kernel "
         "gathered: chosen by name. Prompt padding: merged from 512 tokens on, as measured on cpu."
