@@ -80,6 +80,7 @@ from .memory import (
 from .models import (
     attach,
     attached,
+    attention_override,
     build_diffusion_model,
     build_vae,
     core_version,
@@ -155,6 +156,7 @@ __all__ = [
     "nothing_to_give",
     "origin",
     "output_file",
+    "attention_override",
     "override_attention",
     "prompt_id",
     "rollout_folder",

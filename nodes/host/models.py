@@ -92,21 +92,27 @@ def attached(model: Any, key: str) -> Any:
 
 def override_attention(model: Any, wrap: Callable[[Any], T]) -> T:
     """Put `wrap(before)` in place of a MODEL's attention override, None if it had none."""
+    made = wrap(attention_override(model))
     options = model.model_options.setdefault("transformer_options", {})
-    made = wrap(options.get("optimized_attention_override"))
     options["optimized_attention_override"] = made
     return made
 
 
+def attention_override(model: Any) -> Any:
+    """A MODEL's attention override, None if it has none."""
+    return model.model_options.get("transformer_options", {}).get("optimized_attention_override")
+
+
 def watch_sampling(
-    model: Any, key: str, began: Callable[[], None], ended: Callable[[], None]
+    model: Any, key: str, began: Callable[[Any], None], ended: Callable[[Any], None]
 ) -> None:
     """Call `began` and `ended` around each run of the host's own samplers with a MODEL or a clone
-    of it, also around one that fails; in place of what was watching by that `key`.
+    of it, which they are given, also around one that fails, while its exception is in flight; in
+    place of what was watching by that `key`.
     """
     for when, tell in ((CallbacksMP.ON_PRE_RUN, began), (CallbacksMP.ON_CLEANUP, ended)):
         model.remove_callbacks_with_key(when, key)
-        model.add_callback_with_key(when, key, lambda _, tell=tell: tell())
+        model.add_callback_with_key(when, key, tell)
 
 
 def core_version() -> str:
