@@ -112,6 +112,17 @@ class AskedAttention:
             return settings
         return replace(settings, cache=self._indexed(settings.cache, frame_tokens(settings)))
 
+    def is_in_force(self, settings: RolloutSettings) -> bool:
+        """Whether `settings` could be what it makes of some: as sparse, and what is kept alike."""
+        cache, chosen = settings.cache, self.strength
+        if settings.sparsity != self.sparsity:
+            return False
+        if not isinstance(cache, TempCache) or not self.temp_cache:
+            return isinstance(cache, TempCache) == self.temp_cache
+        if cache.merges and cache.threshold != self.merging.above(chosen.merge_above)[0]:
+            return False
+        return cache.gives_way == self.gives_way
+
     def _indexed(self, cache: TempCache, tokens: int) -> TempCache:
         """With what finds the nearest keys among its entries, where keys are merged."""
         if not cache.merges:

@@ -19,6 +19,7 @@ from ..stream.metrics import Meter, Report
 from ..stream.rollout_file import SUFFIX, Beside, RolloutFile, save_rollout
 from ..stream.run import Prompter
 from . import host, plan, sockets
+from .asked_attention import asked_attention
 from .costs import gigabytes
 from .derived import say_plan
 from .identity import identity
@@ -178,6 +179,9 @@ OTHER_MODEL = (
     "The file was made with another model, or with another LoRA; what is loaded stays as it is, "
     "and what follows is made with this one."
 )
+OTHER_ATTENTION = (
+    "ANN-Sparse Attention on this model is not used: a loaded shot keeps its own attention."
+)
 
 
 def goes_on(
@@ -193,6 +197,9 @@ def goes_on(
     name, session_only = identity(model)
     if opened.makers.at(end) != name:
         host.warn(node_id, OTHER_MODEL)
+    asked = asked_attention(model)
+    if asked is not None and not asked.is_in_force(settings):
+        host.warn(node_id, OTHER_ATTENTION)
     makers = opened.makers.then(end, name)
     rollout = over_journal(engine, settings, makers, prompter, guided, cut=count)
     rollout.session_only, rollout.node_id = session_only, node_id
