@@ -20,6 +20,7 @@ from ..attention.sparse_stats import SparseStats
 from ..errors import LongtakeError, OutOfMemory, StorageError
 from ..model.vae.latent_format import frame_count
 from ..samplers.prompts import TimedPrompt, fit_length
+from ..samplers.remedies import less_memory
 from ..samplers.rollout import Chunk
 from ..samplers.settings import RolloutSettings, TimedGuidance, TimedLora
 from .controls import Controls, Edit
@@ -226,7 +227,7 @@ class Run:
         if self._smaller:
             raise OutOfMemory(
                 f"Memory ran out again at {at:.1f} s, with the smaller plan too; everything before "
-                "is kept: lower width, height or window_frames, or free memory, then run again."
+                f"is kept: free memory, or {less_memory(self.settings.cache)}; then run again."
             ) from error
         self._smaller = True
         self.tell(
