@@ -14,6 +14,7 @@ from ..attention.placement import ON_DEVICE
 from ..attention.sparse_settings import Sparsity
 from ..attention.temp_policy import ALIKE, TempCache
 from ..errors import BadInput
+from ..model.preset import Preset
 from ..samplers.cache_settings import CacheSettings
 from ..samplers.settings import RolloutSettings
 from . import host
@@ -40,7 +41,7 @@ PRESETS = {  # entries: docs/attention.md, from the results of `bench attention_
     "balanced": Strength(0.95, 0.3, 0.85, 48, 3),
     "fast": Strength(0.9, 0.15, 0.7, 24, 3),
 }
-TRAINED_REACH = 64  # latent frames that the demo model was trained to look back over
+OF_MODEL = 0  # a reach as far as the model was trained to look back
 NEVER = 1.01  # a cosine that no two keys are above
 
 
@@ -76,14 +77,14 @@ class AskedAttention:
     strength: Strength
     device: torch.device
     gives_way: str = ALIKE
-    reach_frames: int = TRAINED_REACH
+    reach_frames: int = OF_MODEL
     index: str = AUTO
     kernel: str = AUTO
     merging: Merging = Merging()
 
-    def over(self, cache: CacheSettings, tokens: int) -> CacheSettings:
-        """The history as it is kept where `cache` was asked for, in latent frames of so many
-        tokens: a window's frames become as many entries, or more.
+    def over(self, cache: CacheSettings, preset: Preset, tokens: int) -> CacheSettings:
+        """The history as it is kept where `cache` was asked for, by a model with that preset, in
+        latent frames of so many tokens: a window's frames become as many entries, or more.
         """
         if not self.temp_cache:
             return cache
@@ -98,8 +99,8 @@ class AskedAttention:
         merged = TempCache(
             frames, *self.merging.above(chosen.merge_above),
             max(window.sink_frames, min(chosen.sink_frames, frames - 1)),
-            max(window.window_frames, self.reach_frames), most_mass=self.merging.most_mass,
-            gives_way=self.gives_way, kernel=self.kernel,
+            max(window.window_frames, self.reach_frames or preset.trained_reach),
+            most_mass=self.merging.most_mass, gives_way=self.gives_way, kernel=self.kernel,
         )  # fmt: skip
         storage = cache.storage
         if isinstance(storage, Packed):

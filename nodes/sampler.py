@@ -148,8 +148,9 @@ def _kept(asked: asked_cache.ForModel, model: Any, latent_pixels: int) -> CacheS
     """The history that is asked for, and what ANN-Sparse Attention makes of it, in latent frames of
     so many rows x columns.
     """
-    cache, sparse = asked.for_model(facts(model).preset), asked_attention(model)
-    return cache if sparse is None else sparse.over(cache, latent_pixels // PATCH**2)
+    preset, sparse = facts(model).preset, asked_attention(model)
+    cache = asked.for_model(preset)
+    return cache if sparse is None else sparse.over(cache, preset, latent_pixels // PATCH**2)
 
 
 def _taken(

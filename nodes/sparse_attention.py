@@ -19,8 +19,8 @@ from . import host, sockets
 from .asked_attention import (
     KEY,
     NEVER,
+    OF_MODEL,
     PRESETS,
-    TRAINED_REACH,
     AskedAttention,
     Strength,
 )
@@ -73,7 +73,7 @@ class SparseAttentionNode(io.ComfyNode):
         prompt_attention: str,
         keep: str,
         kernel: str,
-        reach_frames: int = TRAINED_REACH,
+        reach_frames: int = OF_MODEL,
         index: str = AUTO,
         merge_floor: float = NEVER,
         counts_as: str = details.ONE,
@@ -235,13 +235,13 @@ def _chosen() -> list[io.Input]:
         ),
         io.Int.Input(
             "reach_frames",
-            default=TRAINED_REACH,
-            min=1,
+            default=OF_MODEL,
+            min=0,
             max=4096,
             optional=True,
             tooltip="TempCache: how far before the present an old entry may stand, in latent "
-            "frames, 1 to 4096, never less than the window: as far as the model was trained to "
-            "look back, 64 for the demo, 21 for most others.",
+            "frames, 1 to 4096, never less than the window. 0 is from the model: as far as it was "
+            "trained to look back, 64 for the demo, its own window for others.",
         ),
         io.Combo.Input(
             "index",

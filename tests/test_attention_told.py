@@ -8,8 +8,11 @@ import pytest
 import torch
 
 from longtake.attention.ann import choice
+from longtake.attention.cache_policy import WindowSink
 from longtake.attention.sparse_settings import SparseCross, SparseSelf, Sparsity
 from longtake.attention.temp_policy import ALIKE, TempCache
+from longtake.model.families.table import BY_KEY
+from longtake.samplers.cache_settings import CacheSettings
 from longtake.tests.node_bench import Bench
 from longtake.tests.tiny_model import settings
 
@@ -92,3 +95,19 @@ def test_guidance_may_look_at_the_sink_that_temp_cache_has(bench: Bench) -> None
     kept = {"sink_frames": 0, "first_latent": "leave"}
     rollout = planned(bench, kept, {"preset": "vanilla", "none_as": "sink"})
     assert rollout.settings.cache.sink_frames == 3
+
+
+@pytest.mark.usefixtures("bench")
+def test_the_reach_is_what_the_model_was_trained_to_look_back() -> None:
+    """Unless another is asked for, or the window is longer."""
+    from longtake.nodes.asked_attention import PRESETS, AskedAttention
+
+    def reach(key: str, window: int, *asked: int) -> Any:
+        node = AskedAttention(True, Sparsity(), PRESETS["fast"], CPU, ALIKE, *asked)
+        return node.over(CacheSettings(WindowSink(window)), BY_KEY[key].preset, 4).policy
+
+    for key, window, asked, expected in (
+        ("demo", 21, (), 64), ("demo", 21, (30,), 30), ("demo", 99, (), 99),
+        ("self-forcing", 18, (), 18), ("self-forcing", 5, (), 18), ("wan21-t2v", 9, (), 21),
+    ):  # fmt: skip
+        assert reach(key, window, *asked).reach_frames == expected
