@@ -134,7 +134,7 @@ class AttentionOverride:
         all_pairs = pairs * parts[0].shape[2] * tokens
         least, reason = fewest_keys(chosen.fewest_keys, parts[0].device)
         if least is None:
-            self.dense_because = reason
+            self.dense_because = reason.removeprefix("dense, since ")
             return None
         because = _whole(chosen, tokens, least, layer, _progress(options))
         if because:

@@ -130,7 +130,7 @@ def test_a_step_is_told_of_when_it_is_over_and_a_run_begins_with_nothing() -> No
 @pytest.mark.parametrize(
     ("chosen", "level", "layer", "because"),
     [
-        (SparseSelf(), 0.5, 3, "dense, since no committed result shows it to be faster on cpu"),
+        (SparseSelf(), 0.5, 3, "no committed result shows it to be faster on cpu at these"),
         (SparseSelf(fewest_keys=300), 0.5, 3, "200 tokens are fewer than 300"),
         (SparseSelf(fewest_keys=0), 1.0, 3, "the first 30% of the steps are dense"),
         (SparseSelf(fewest_keys=0), 0.5, 0, "layer 0 is dense"),

@@ -135,8 +135,9 @@ def test_the_report_says_which_index_and_kernel_were_taken_and_why(bench: Bench)
     assert found["versions"]["attention"] == (
         "TempCache: entries for 24 latent frames, 3 of them a sink, reach 64, merges like keys. "
         "Nearest keys by exact: at 96 keys a head, as measured on cpu. Sparse "
-        "self-attention: dense, since no committed result shows it to be faster on cpu. Kernel "
-        "gathered: chosen by name. Prompt padding: merged from 512 tokens on, as measured on cpu."
+        "self-attention: dense, since no committed result shows it to be faster on cpu at these "
+        "settings. Kernel gathered: chosen by name. Prompt padding: merged from 512 tokens on, as "
+        "measured on cpu."
     )
     rollout, _ = made(bench, preset="fast", temp_cache=True, keep="merged", index="lsh")
     assert rollout.settings.cache.index == "lsh"
@@ -205,9 +206,9 @@ def test_the_node_says_why_it_is_dense_and_which_kernel_it_would_take(
     bench.run("LongtakeSparseAttention", model=model, **named)
     bench.run("LongtakeSparseAttention", model=model, **{**named, "prompt_attention": "off"})
     padding = "Prompt padding: merged from 512 tokens on, as measured on cpu."
-    none = "no committed result shows"
+    none, these = "no committed result shows", "at these settings"
     assert said == [
-        f"Sparse self-attention where faster: dense, since {none} it to be faster on cpu. "
+        f"Sparse self-attention where faster: dense, since {none} it to be faster on cpu {these}. "
         f"Kernel gathered: {none} another kernel to be faster on cpu. {padding}",
         f"Sparse self-attention always: as asked for. Kernel gathered: chosen by name. {padding}",
         padding,
