@@ -9,10 +9,12 @@ import torch
 
 from ..attention.ann.choice import AUTO, chosen_index
 from ..attention.cache_policy import WindowSink
+from ..attention.kernels.choice import AUTO as AUTO_KERNEL
 from ..attention.packed_store import Packed
 from ..attention.placement import ON_DEVICE
+from ..attention.select import measured_on
 from ..attention.sparse_settings import Sparsity
-from ..attention.temp_policy import ALIKE, TempCache
+from ..attention.temp_policy import ALIKE, ATTENDED, TempCache
 from ..errors import BadInput
 from ..model.preset import Preset
 from ..samplers.cache_settings import CacheSettings
@@ -42,6 +44,7 @@ PRESETS = {  # entries: docs/attention.md, from the results of `bench attention_
     "fast": Strength(0.9, 0.15, 0.7, 24, 3),
 }
 OF_MODEL = 0  # a reach as far as the model was trained to look back
+BUCKETED = ("lsh", "k-means")  # indexes whose buckets a kernel looks through
 NEVER = 1.01  # a cosine that no two keys are above
 
 
@@ -79,8 +82,19 @@ class AskedAttention:
     gives_way: str = ALIKE
     reach_frames: int = OF_MODEL
     index: str = AUTO
-    kernel: str = AUTO
+    kernel: str = AUTO_KERNEL
     merging: Merging = Merging()
+
+    @property
+    def merges(self) -> bool:
+        """Whether keys are merged, for which their nearest are looked for."""
+        return self.temp_cache and self.gives_way == ATTENDED
+
+    @property
+    def attends_with_kernel(self) -> bool:
+        """Whether the kernel is of use: to attend to blocks, or to look through buckets."""
+        blocks = measured_on(self.sparsity, self.device).of_self is not None
+        return blocks or (self.merges and self.index in BUCKETED)
 
     def over(self, cache: CacheSettings, preset: Preset, tokens: int) -> CacheSettings:
         """The history as it is kept where `cache` was asked for, by a model with that preset, in
@@ -100,7 +114,7 @@ class AskedAttention:
             frames, *self.merging.above(chosen.merge_above),
             max(window.sink_frames, min(chosen.sink_frames, frames - 1)),
             max(window.window_frames, self.reach_frames or preset.trained_reach),
-            most_mass=self.merging.most_mass, gives_way=self.gives_way, kernel=self.kernel,
+            most_mass=self.merging.most_mass, gives_way=self.gives_way,
         )  # fmt: skip
         storage = cache.storage
         if isinstance(storage, Packed):
@@ -129,7 +143,8 @@ class AskedAttention:
         if not cache.merges:
             return cache
         found, _ = chosen_index(self.index, cache.slots(tokens), self.device)
-        return replace(cache, index=found)
+        kernel = self.kernel if found in BUCKETED else AUTO_KERNEL
+        return replace(cache, index=found, kernel=kernel)
 
 
 def asked_attention(model: Any) -> AskedAttention | None:

@@ -86,7 +86,6 @@ class SparseAttentionNode(io.ComfyNode):
         """A clone of the model that carries the settings and overrides the host's attention."""
         chosen = PRESETS.get(preset) or Strength(merge_above, density, recall_floor)
         device = model.load_device
-        _check_usable(kernel, index, device)
         layers = details.dense_layers(model, dense_layers)
         of_self = _of_self(
             self_attention,
@@ -99,6 +98,7 @@ class SparseAttentionNode(io.ComfyNode):
             temp_cache, sparsity, chosen, device, GIVES_WAY[keep], reach_frames, index, kernel,
             merging,
         )  # fmt: skip
+        _check_usable(asked)
         twin = model.clone()
         host.attach(twin, KEY, asked)
         override = host.override_attention(twin, lambda before: AttentionOverride(sparsity, before))
@@ -127,12 +127,15 @@ def _said(when: str, sparsity: Sparsity, device: Any) -> str:
     return " ".join(said)
 
 
-def _check_usable(kernel: str, index: str, device: Any) -> None:
-    for what, name, reason in (
-        ("kernel", kernel, choice.missing_kernel(kernel, device)),
-        ("index", index, missing_index(index)),
-    ):
-        if reason is not None:
+def _check_usable(asked: AskedAttention) -> None:
+    """Refuse (BadInput) a kernel or an index that cannot be used and will be."""
+    device = asked.device
+    for what, name, used, reason in (
+        ("kernel", asked.kernel, asked.attends_with_kernel,
+         choice.missing_kernel(asked.kernel, device)),
+        ("index", asked.index, asked.merges, missing_index(asked.index)),
+    ):  # fmt: skip
+        if used and reason is not None:
             raise BadInput(
                 f"the {what} {name} of ANN-Sparse Attention cannot be used on {device}: {reason}; "
                 "choose `auto`."

@@ -19,7 +19,6 @@ from longtake.headless.events import FileSaved
 from longtake.tests.node_bench import CONFIG, Bench
 from longtake.tests.tiny_model import random_dit
 
-
 def made(bench: Bench, kept: dict[str, Any] | None = None, **inputs: Any) -> Any:
     """A rollout of 9 latent frames of the demo behind the node; `kept` says how."""
     model, clip, vae = bench.run("LongtakeLoadDemoModel")
@@ -151,7 +150,12 @@ def test_an_index_that_is_not_installed_is_refused(
     monkeypatch.setattr(choice, "missing_faiss", lambda: "faiss is not installed")
     model, _, _ = bench.run("LongtakeLoadDemoModel")
     with pytest.raises(BadInput, match="the index faiss ivf .* not installed; choose `auto`"):
-        bench.run("LongtakeSparseAttention", model=model, index="faiss ivf")
+        bench.run(
+            "LongtakeSparseAttention", model=model, index="faiss ivf", temp_cache=True,
+            keep="merged",
+        )  # fmt: skip
+    bench.run("LongtakeSparseAttention", model=model, index="faiss ivf", temp_cache=True)
+    bench.run("LongtakeSparseAttention", model=model, index="faiss ivf", keep="merged")
 
 
 def test_a_budget_holds_for_the_entries_that_take_a_windows_place(bench: Bench) -> None:
@@ -221,4 +225,10 @@ def test_a_kernel_is_chosen_by_name_and_refused_where_it_cannot_be_used(bench: B
     assert rollout.settings.sparsity.of_self.kernel == "gathered"
     model, _, _ = bench.run("LongtakeLoadDemoModel")
     with pytest.raises(BadInput, match="the kernel triton .* choose `auto`"):
-        bench.run("LongtakeSparseAttention", model=model, kernel="triton")
+        bench.run("LongtakeSparseAttention", model=model, kernel="triton", self_attention="always")
+    buckets = {"temp_cache": True, "index": "lsh", "self_attention": "off", "kernel": "triton"}
+    with pytest.raises(BadInput, match="the kernel triton .* choose `auto`"):
+        bench.run("LongtakeSparseAttention", model=model, keep="merged", **buckets)
+    rollout, _ = made(bench, **buckets)  # `what differs` looks for nothing
+    assert rollout.settings.cache.kernel == "auto"
+    bench.run("LongtakeSparseAttention", model=model, kernel="triton")  # dense on a CPU
