@@ -46,8 +46,8 @@ class SparseAttentionNode(io.ComfyNode):
             category=sockets.CATEGORY,
             description="Attention to long histories without looking at all of it: like keys are "
             "merged (TempCache), queries read the blocks that matter (AnnSA), prompt padding "
-            "counts once (AnnCA). What it did stands in the preview and in the report, or under "
-            "the node on ComfyUI's own samplers.",
+            "counts once (AnnCA). What AnnSA did stands in the preview and in the report; on "
+            "ComfyUI's own samplers, what both did stands under the node.",
             search_aliases=["fast-ar", "sparse attention", "tempcache", "block sparse", "speed"],
             inputs=[
                 io.Model.Input("model", tooltip="Any Wan model."),
@@ -105,7 +105,7 @@ class SparseAttentionNode(io.ComfyNode):
         tell_of_runs(twin, KEY, override, cls.hidden.unique_id)
         said = _said(self_attention, sparsity, device)
         if said:
-            host.say(cls.hidden.unique_id, said)
+            host.say(cls.hidden.unique_id, said, *_problems(model))
         return io.NodeOutput(twin)
 
 
@@ -125,6 +125,18 @@ def _said(when: str, sparsity: Sparsity, device: Any) -> str:
     if sparsity.of_prompt is not None:
         said.append(padding_told(sparsity.of_prompt, device))
     return " ".join(said)
+
+
+def _problems(model: Any) -> list[str]:
+    """What speaks against its use with a MODEL on the host's own samplers."""
+    if host.is_wan(model):
+        return []
+    return [
+        f"The model is a {type(model.model.diffusion_model).__name__}, which is not of the Wan "
+        "family: which of its attentions are to itself and which to the prompt is told by Wan's "
+        "order of them, and nothing of it was tried. Leave ANN-Sparse Attention out if pictures "
+        "suffer."
+    ]
 
 
 def _check_usable(asked: AskedAttention) -> None:
@@ -212,8 +224,9 @@ def _sparse() -> list[io.Input]:
             options=[WHERE_FASTER, MERGE_PADDING, PRUNE, OFF],
             default=WHERE_FASTER,
             tooltip="AnnCA: `merge padding` is exact; `where faster` does so as measured on this "
-            "kind of device, else dense; `prune` also leaves out words that no query of the chunk, "
-            "on ComfyUI's own samplers of the latent frame, is near; `off`: dense.",
+            "kind of device, else dense; `prune` also leaves out words that no query of the chunk "
+            "is near, on ComfyUI's own samplers of the latent frame where the model tells its "
+            "frames; `off`: dense.",
         ),
     ]
 

@@ -127,6 +127,21 @@ def test_a_step_is_told_of_when_it_is_over_and_a_run_begins_with_nothing() -> No
     assert not override.asked and override.stats.density is override.stats.recall is None
 
 
+@pytest.mark.parametrize("given", [{"scale": 0.5}, {"enable_gqa": True}])
+@pytest.mark.parametrize("keys", [200, 30])
+def test_a_scale_of_its_own_and_shared_heads_are_left_to_the_host(
+    given: dict[str, Any], keys: int
+) -> None:
+    def host(q: Tensor, k: Tensor, v: Tensor, heads: int, **named: Any) -> Tensor:
+        assert given.items() <= named.items()
+        return torch.zeros_like(q)
+
+    merged = Sparsity(SparseSelf(0.2, 0, (), 0.0, fewest_keys=0), SparseCross(from_tokens=0))
+    override = AttentionOverride(merged)
+    found = override(host, *qkv(200, keys), HEADS, transformer_options=options(0.5), **given)
+    assert not found.any()
+
+
 @pytest.mark.parametrize(
     ("chosen", "level", "layer", "because"),
     [

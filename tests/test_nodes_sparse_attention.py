@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import save_file
 
 from longtake.attention.packed_store import Packed
@@ -18,6 +19,9 @@ from longtake.errors import BadInput
 from longtake.headless.events import FileSaved
 from longtake.tests.node_bench import CONFIG, Bench
 from longtake.tests.tiny_model import random_dit
+
+CPU = torch.device("cpu")
+
 
 def made(bench: Bench, kept: dict[str, Any] | None = None, **inputs: Any) -> Any:
     """A rollout of 9 latent frames of the demo behind the node; `kept` says how."""
@@ -232,3 +236,15 @@ def test_a_kernel_is_chosen_by_name_and_refused_where_it_cannot_be_used(bench: B
     rollout, _ = made(bench, **buckets)  # `what differs` looks for nothing
     assert rollout.settings.cache.kernel == "auto"
     bench.run("LongtakeSparseAttention", model=model, kernel="triton")  # dense on a CPU
+
+
+def test_a_model_of_another_family_is_warned_of_and_not_refused(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    from longtake.headless.stand_in.models import BaseModel, Patcher
+
+    for tree, warned in ((torch.nn.Linear(2, 2), True), (random_dit(CONFIG), False)):
+        caplog.clear()
+        model = Patcher(BaseModel(tree), load_device=CPU, offload_device=CPU)
+        bench.run("LongtakeSparseAttention", model=model)
+        assert ("is a Linear, which is not of the Wan family" in caplog.text) == warned

@@ -63,11 +63,17 @@ def build_vae(state: Mapping[str, Tensor], dtype: torch.dtype | None) -> Any:
     return vae
 
 
+def is_wan(model: Any) -> bool:
+    """Whether the diffusion model inside a MODEL has modules with the official Wan names."""
+    tree = model.model.diffusion_model
+    named = all(hasattr(tree, name) for name in WAN_MODULES)
+    return named and hasattr(tree.blocks[0], "cross_attn")
+
+
 def module_tree(model: Any) -> nn.Module:
     """The diffusion model inside a MODEL, as modules with the official Wan names, or a refusal."""
     tree = model.model.diffusion_model
-    named = all(hasattr(tree, name) for name in WAN_MODULES)
-    if not named or not hasattr(tree.blocks[0], "cross_attn"):
+    if not is_wan(model):
         raise BadInput(
             f"The model is a {type(tree).__name__}, which is not of the Wan family; connect Load "
             "Demo Model or a Wan 2.1 text-to-video model to `model`."
