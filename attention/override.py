@@ -1,7 +1,8 @@
 """Sparse attention of a model that sees the whole sequence at once, through its host's override.
 
 The host calls an override in place of its own attention; one that was there before is called for
-everything that stays dense. Here q, k, v are (b, s, n d), as the host has them, keys rotated.
+all that is not for us. Heads that stay dense beside sparse ones, and prompts whose padding is
+merged, are attended to here. q, k, v are (b, s, n d), as the host has them, keys rotated.
 """
 
 from __future__ import annotations
@@ -78,14 +79,20 @@ class AttentionOverride:
         skip_reshape: bool = False,
         skip_output_reshape: bool = False,
         transformer_options: Mapping[str, Any] | None = None,
+        scale: float | None = None,
+        enable_gqa: bool = False,
         **_: Any,
     ) -> Tensor | None:
-        """Sparse attention, or None where it is not for us."""
+        """Sparse attention, or None where it is not for us: with a mask, a scale of its own or
+        heads that share keys.
+        """
         if not transformer_options:
             return None
         picture = k.shape[1] in (PICTURE, 2 * PICTURE) and k.shape[1] != q.shape[1]
         self._note(transformer_options, counts=not picture)
         if mask is not None or skip_reshape or skip_output_reshape:
+            return None
+        if scale is not None or enable_gqa:
             return None
         parts = [x.unflatten(-1, (heads, -1)) for x in (q, k, v)]
         of_self, of_prompt = self.sparsity.of_self, self.sparsity.of_prompt
@@ -134,7 +141,7 @@ class AttentionOverride:
         all_pairs = pairs * parts[0].shape[2] * tokens
         least, reason = fewest_keys(chosen.fewest_keys, parts[0].device)
         if least is None:
-            self.dense_because = reason
+            self.dense_because = reason.removeprefix("dense, since ")
             return None
         because = _whole(chosen, tokens, least, layer, _progress(options))
         if because:

@@ -34,7 +34,8 @@ def fewest_keys(asked: int | None, device: torch.device) -> tuple[int | None, st
         return asked, "as asked for"
     least = MEASURED.get(device.type)
     if least is None:
-        return None, f"dense, since no committed result shows it to be faster on {device.type}"
+        shown = f"no committed result shows it to be faster on {device.type} at these settings"
+        return None, f"dense, since {shown}"
     return least, f"from {least:,} keys a head on, as measured on {device.type}"
 
 

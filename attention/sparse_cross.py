@@ -166,7 +166,7 @@ def merged_padding(k: Tensor, v: Tensor) -> Prompt:
         return Prompt(keys, values, None, last, k)
     behind = torch.arange(kept, device=k.device) - last.unsqueeze(1)  # (b, l)
     bias = torch.zeros(behind.shape, device=k.device).masked_fill(behind > 0, -torch.inf)
-    bias = torch.where(behind == 0, run.double().log().float().unsqueeze(1), bias)
+    bias = torch.where(behind == 0, run.float().log().unsqueeze(1), bias)
     return Prompt(keys, values, bias.unsqueeze(1).expand(-1, k.shape[2], -1), last, k)
 
 

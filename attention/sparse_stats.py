@@ -25,6 +25,16 @@ class SparseStats:
         """The share of attention that the chosen keys hold, by sampled queries, on average."""
         return self.recalls / self.sampled if self.sampled else None
 
+    def __add__(self, other: SparseStats) -> SparseStats:
+        """Of both together."""
+        return SparseStats(
+            self.pairs + other.pairs,
+            self.dense_pairs + other.dense_pairs,
+            self.recalls + other.recalls,
+            self.sampled + other.sampled,
+            self.dense_fallbacks + other.dense_fallbacks,
+        )
+
     def add_pairs(self, computed: float, dense: float) -> None:
         """Note a pass over one layer."""
         self.pairs += computed

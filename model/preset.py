@@ -28,6 +28,7 @@ class Preset:
     `rolling_chunks` are denoised together at rising noise (0: one after another). `rebuilt`: the
     window is committed anew, as if nothing had been before it, before each chunk. `noisy_history`:
     trained with pasts at any noise level (Diffusion Forcing), so that pure noise is no past to it.
+    `reach_frames` is how far back it was trained to look, 0 as far as its window.
     `history_scale` is where guidance away from no history begins; 1.5 is published (Song et al.,
     arXiv 2502.06764, Kinetics).
     """
@@ -55,14 +56,21 @@ class Preset:
     rebuilt: bool = False
     first_steps: int = 0
     noisy_history: bool = False
+    reach_frames: int = 0
     history_scale: float = 1.5
     note: str = ""
+
+    @property
+    def trained_reach(self) -> int:
+        """Latent frames that it was trained to look back; all of a past is that of its chunk."""
+        return self.reach_frames or self.window_frames or self.chunk_frames
 
 
 DEMO = Preset(
     chunk_frames=3, steps=4, shift=2.0, guidance_scale=2.5,
     window_frames=21, sink_frames=0, context_noise=0.0, text_len=24, fps=16.0, width=96, height=64,
     first_leaves=True, first_steps=8, noisy_history=True, history_scale=1.2,
+    reach_frames=64,
 )  # fmt: skip
 
 

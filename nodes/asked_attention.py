@@ -9,16 +9,18 @@ import torch
 
 from ..attention.ann.choice import AUTO, chosen_index
 from ..attention.cache_policy import WindowSink
-from ..attention.kernels import choice
+from ..attention.kernels.choice import AUTO as AUTO_KERNEL
 from ..attention.packed_store import Packed
 from ..attention.placement import ON_DEVICE
-from ..attention.select import fewest_keys, fewest_prompt_tokens
-from ..attention.sparse_settings import SparseCross, Sparsity
-from ..attention.temp_policy import ALIKE, TempCache
+from ..attention.select import measured_on
+from ..attention.sparse_settings import Sparsity
+from ..attention.temp_policy import ALIKE, ATTENDED, TempCache
 from ..errors import BadInput
-from ..model.config import PATCH
+from ..model.preset import Preset
+from ..samplers.cache_settings import CacheSettings
 from ..samplers.settings import RolloutSettings
 from . import host
+from .attention_told import frame_tokens
 
 KEY = "longtake.attention"
 
@@ -41,7 +43,8 @@ PRESETS = {  # entries: docs/attention.md, from the results of `bench attention_
     "balanced": Strength(0.95, 0.3, 0.85, 48, 3),
     "fast": Strength(0.9, 0.15, 0.7, 24, 3),
 }
-TRAINED_REACH = 64  # latent frames that the demo model was trained to look back over
+OF_MODEL = 0  # a reach as far as the model was trained to look back
+BUCKETED = ("lsh", "k-means")  # indexes whose buckets a kernel looks through
 NEVER = 1.01  # a cosine that no two keys are above
 
 
@@ -77,18 +80,30 @@ class AskedAttention:
     strength: Strength
     device: torch.device
     gives_way: str = ALIKE
-    reach_frames: int = TRAINED_REACH
+    reach_frames: int = OF_MODEL
     index: str = AUTO
-    kernel: str = AUTO
+    kernel: str = AUTO_KERNEL
     merging: Merging = Merging()
 
-    def put_in_force(self, settings: RolloutSettings) -> RolloutSettings:
-        """`settings` with it: a window's frames become as many entries, or more."""
-        settings = replace(settings, sparsity=self.sparsity)
+    @property
+    def merges(self) -> bool:
+        """Whether keys are merged, for which their nearest are looked for."""
+        return self.temp_cache and self.gives_way == ATTENDED
+
+    @property
+    def attends_with_kernel(self) -> bool:
+        """Whether the kernel is of use: to attend to blocks, or to look through buckets."""
+        blocks = measured_on(self.sparsity, self.device).of_self is not None
+        return blocks or (self.merges and self.index in BUCKETED)
+
+    def over(self, cache: CacheSettings, preset: Preset, tokens: int) -> CacheSettings:
+        """The history as it is kept where `cache` was asked for, by a model with that preset, in
+        latent frames of so many tokens: a window's frames become as many entries, or more.
+        """
         if not self.temp_cache:
-            return settings
-        window, chosen = settings.cache, self.strength
-        if type(window) is not WindowSink or settings.placement != ON_DEVICE:
+            return cache
+        window, chosen = cache.policy, self.strength
+        if type(window) is not WindowSink or cache.placement != ON_DEVICE:
             raise BadInput(
                 "TempCache of ANN-Sparse Attention takes the place of a plain window on the "
                 "device; choose `window + sink` and placement `device` in KV Cache Settings, or "
@@ -98,38 +113,38 @@ class AskedAttention:
         merged = TempCache(
             frames, *self.merging.above(chosen.merge_above),
             max(window.sink_frames, min(chosen.sink_frames, frames - 1)),
-            max(window.window_frames, self.reach_frames), most_mass=self.merging.most_mass,
-            index=self.index_of(frames, settings)[0], gives_way=self.gives_way, kernel=self.kernel,
+            max(window.window_frames, self.reach_frames or preset.trained_reach),
+            most_mass=self.merging.most_mass, gives_way=self.gives_way,
         )  # fmt: skip
-        storage = settings.storage
+        storage = cache.storage
         if isinstance(storage, Packed):
             storage = replace(storage, recent_frames=0)
-        return replace(settings, cache=merged, storage=storage)
+        return replace(cache, policy=self._indexed(merged, tokens), storage=storage)
 
-    def index_of(self, frames: int, settings: RolloutSettings) -> tuple[str, str]:
-        """What finds the nearest keys among so many latent frames' entries, and why."""
-        tokens = (settings.rows // PATCH) * (settings.columns // PATCH)
-        return chosen_index(self.index, frames * tokens, self.device)
+    def indexed(self, settings: RolloutSettings) -> RolloutSettings:
+        """`settings` with the index for the entries that a budget has left."""
+        if not isinstance(settings.cache, TempCache):
+            return settings
+        return replace(settings, cache=self._indexed(settings.cache, frame_tokens(settings)))
 
-    def told(self, settings: RolloutSettings) -> str:
-        """What was chosen for a rollout with these `settings`, and why."""
-        said, cache = list[str](), settings.cache
-        of_self, of_prompt = self.sparsity.of_self, self.sparsity.of_prompt
-        if isinstance(cache, TempCache) and cache.merges:
-            index, why = self.index_of(cache.limit, settings)
-            said.append(f"Nearest keys by {index}: {why}.")
-        if of_self is not None:
-            kernel, why = choice.chosen_kernel(of_self.kernel, self.device)
-            _, reason = fewest_keys(of_self.fewest_keys, self.device)
-            said.append(f"Sparse self-attention: {reason}. Kernel {kernel}: {why}.")
-        if of_prompt is not None:
-            said.append(padding_told(of_prompt, self.device))
-        return " ".join(said)
+    def is_in_force(self, settings: RolloutSettings) -> bool:
+        """Whether `settings` could be what it makes of some: as sparse, and what is kept alike."""
+        cache, chosen = settings.cache, self.strength
+        if settings.sparsity != self.sparsity:
+            return False
+        if not isinstance(cache, TempCache) or not self.temp_cache:
+            return isinstance(cache, TempCache) == self.temp_cache
+        if cache.merges and cache.threshold != self.merging.above(chosen.merge_above)[0]:
+            return False
+        return cache.gives_way == self.gives_way
 
-
-def padding_told(of_prompt: SparseCross, device: torch.device) -> str:
-    """What is done with a prompt's padding on `device`, and why, one sentence."""
-    return f"Prompt padding: {fewest_prompt_tokens(of_prompt.from_tokens, device)[1]}."
+    def _indexed(self, cache: TempCache, tokens: int) -> TempCache:
+        """With what finds the nearest keys among its entries, where keys are merged."""
+        if not cache.merges:
+            return cache
+        found, _ = chosen_index(self.index, cache.slots(tokens), self.device)
+        kernel = self.kernel if found in BUCKETED else AUTO_KERNEL
+        return replace(cache, index=found, kernel=kernel)
 
 
 def asked_attention(model: Any) -> AskedAttention | None:

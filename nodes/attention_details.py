@@ -128,7 +128,7 @@ def _blocks() -> list[io.Input]:
             optional=True,
             advanced=True,
             tooltip="AnnSA: the first share of a latent frame's steps, on ComfyUI's own samplers "
-            "of all steps, that stays dense; no unit, 0 to 1.",
+            "of that sampler's steps, that stays dense; no unit, 0 to 1.",
         ),
         io.String.Input(
             "dense_layers",

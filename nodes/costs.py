@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..attention.kv_storage import DENSE
 from ..attention.placement import ON_DEVICE, InMainMemory, OnDisk
+from ..attention.temp_policy import TempCache
 from ..samplers.cache_plan import planned_bytes, planned_elsewhere
 from ..samplers.cache_settings import CacheSettings
 from ..samplers.cost import cost, dearest, evaluated, without_guidance
@@ -40,13 +41,17 @@ def guidance_line(settings: RolloutSettings, model: Denoiser) -> str:
 
 
 def choice_line(asked: CacheSettings, settings: RolloutSettings) -> str:
-    """What a byte budget made of the window; nothing where there is no budget."""
+    """What a byte budget made of the history asked for; nothing where there is no budget."""
     if asked.budget_bytes is None:
         return ""
     budget, window = gigabytes(asked.budget_bytes), settings.cache.limit
     if window is None:
         return f" The full history fits in {budget}."
-    if window == asked.policy.limit:
+    fits = window == asked.policy.limit
+    if isinstance(settings.cache, TempCache):
+        entries = f"entries for {window} latent frames"
+        return f" The {entries} fit in {budget}." if fits else f" {budget} allow {entries}."
+    if fits:
         return f" The window of {window} latent frames fits in {budget}."
     return f" {budget} allow a window of {window} latent frames."
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..attention.temp_policy import TempCache
 from ..errors import BadInput
 from ..model.vae.latent_format import frame_count
+from ..samplers.remedies import less_memory
 from ..samplers.settings import RolloutSettings
 from . import costs, fits, host, plan
+from .attention_told import cache_told
 from .streams import HostRollout, denoiser, over_journal
 
 
@@ -34,9 +37,13 @@ def say_plan(
     """
     free, weights = host.usable_memory_bytes(rollout.model.device), rollout.weights
     said = costs.cost_line(rollout.settings, rollout.model) + choice
+    if isinstance(rollout.settings.cache, TempCache):
+        said += f" {cache_told(rollout.settings.cache)}"
     short = costs.shortage_elsewhere(rollout.settings, rollout.model)
     memory = rollout.memory_beside(weights.counted_bytes, free)
-    rollout.plan = fits.plan(length, said, memory, weights, free, short)
+    rollout.plan = fits.plan(
+        length, said, memory, weights, free, less_memory(rollout.settings.cache), short
+    )
     if not rollout.plan.fits and not rollout.plan_only:
         raise BadInput(rollout.plan.text)
     text = f"Plan: {rollout.plan.text}" if rollout.plan_only else rollout.plan.text

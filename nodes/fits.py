@@ -20,11 +20,13 @@ def plan(  # noqa: PLR0913
     memory: RolloutMemory,
     weights: host.Weights,
     free_bytes: int,
+    less: str,
     short: str | None = None,
 ) -> Plan:
     """What will be made at what `costs`, and whether its `memory` can fit beside the weights.
 
-    `short` is why what lies elsewhere cannot.
+    `less` is how it takes less memory, the end of a sentence; `short` is why what lies elsewhere
+    cannot.
     """
     needed = memory.total_bytes + weights.least_bytes
     fits = needed <= free_bytes
@@ -37,8 +39,7 @@ def plan(  # noqa: PLR0913
         parts += [f"{gigabytes(weights.least_bytes)} for weights"] if weights.least_bytes else []
         text = (
             f"This rollout takes {gigabytes(needed)} ({', '.join(parts)}) and "
-            f"{gigabytes(free_bytes)} are free; lower width, height or window_frames, or choose "
-            "`window + sink`, int8 or int4 storage, or another placement."
+            f"{gigabytes(free_bytes)} are free; {less}."
         )
     return Plan(
         length.frames, length.seconds, length.chunks,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io as streams
 import time
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -19,11 +20,13 @@ from ..stream.metrics import Meter, Report
 from ..stream.rollout_file import SUFFIX, Beside, RolloutFile, save_rollout
 from ..stream.run import Prompter
 from . import host, plan, sockets
+from .asked_attention import asked_attention
 from .costs import gigabytes
 from .derived import say_plan
 from .identity import identity
 from .prompts import CLIPPrompter
 from .rollout_frames import open_frames
+from .run_report import run_report
 from .same_kind import check_same_kind
 from .schema import build
 from .session import session
@@ -95,6 +98,7 @@ class SaveRollout(io.ComfyNode):
             return io.NodeOutput()
         progress = host.Progress(cls.hidden.unique_id, rollout.chunk_count or 0)
         count, picture, state, controls = 0, None, None, rollout.controls
+        model_evals = 0
         meter = Meter(clock=lambda: time.perf_counter() - controls.paused_s)
         with rollout.chunks.subscribe() as reader:
             async for chunk in reader:
@@ -102,14 +106,15 @@ class SaveRollout(io.ComfyNode):
                     picture = thumbnail(rollout, chunk, decoding)
                 frames, latent_frames = _lengths(chunk)
                 meter.chunk_done(frames=frames, latent_frames=latent_frames)
+                model_evals += chunk.model_evals
                 count = chunk.index + 1
                 progress.advance(count)
             if with_state and count:
                 state = rollout.run.state_after(count)
         rollout.claim.sources(rollout.settings.known.sources)
         file = host.output_file(filename_prefix, SUFFIX)
-        beside = Beside(_report(rollout, meter, str(file.path)), picture, _guided(rollout),
-                        rollout.fps, state)  # fmt: skip
+        report = _report(rollout, meter, model_evals, str(file.path))
+        beside = Beside(report, picture, _guided(rollout), rollout.fps, state)
         size = save_rollout(file.path, rollout.run, count, beside)
         lacks = " " + NO_STATE if with_state and state is None else ""
         host.say(cls.hidden.unique_id, f"{file.name}: {count} chunks, {gigabytes(size)}.{lacks}")
@@ -178,6 +183,9 @@ OTHER_MODEL = (
     "The file was made with another model, or with another LoRA; what is loaded stays as it is, "
     "and what follows is made with this one."
 )
+OTHER_ATTENTION = (
+    "ANN-Sparse Attention on this model is not used: a loaded shot keeps its own attention."
+)
 
 
 def goes_on(
@@ -193,6 +201,9 @@ def goes_on(
     name, session_only = identity(model)
     if opened.makers.at(end) != name:
         host.warn(node_id, OTHER_MODEL)
+    asked = asked_attention(model)
+    if asked is not None and not asked.is_in_force(settings):
+        host.warn(node_id, OTHER_ATTENTION)
     makers = opened.makers.then(end, name)
     rollout = over_journal(engine, settings, makers, prompter, guided, cut=count)
     rollout.session_only, rollout.node_id = session_only, node_id
@@ -216,24 +227,12 @@ def _lengths(chunk: Chunk) -> tuple[int, int]:
     return frame_count(first + count) - frame_count(first), count
 
 
-def _report(rollout: HostRollout, meter: Meter, path: str) -> Report:
-    run, settings = rollout.run, rollout.settings
+def _report(rollout: HostRollout, meter: Meter, model_evals: int, path: str) -> Report:
+    """Of the run's chunks, edits among them, as the file at `path` has them."""
     factor = FORMATS[rollout.model.config.out_channels].spatial_factor
-    return meter.report(
-        Report(
-            rollout_id=run.chain.id,
-            width=settings.columns * factor,
-            height=settings.rows * factor,
-            fps_target=rollout.fps,
-            kv_bytes=rollout.kv_bytes,
-            kv_bytes_planned=rollout.kv_bytes_planned,
-            model_load_s=rollout.claim.load_s,
-            drift=run.drift.largest,
-            resumed_from_chunk=rollout.resumed_from,
-            edits=[one.told for one in run.controls.edits if one.applied],
-            output_files=[path],
-        )
-    )
+    size = rollout.settings.columns * factor, rollout.settings.rows * factor
+    report = run_report(rollout, meter, fps=rollout.fps, size=size, model_evals=model_evals)
+    return replace(report, rollout_id=rollout.run.chain.id, output_files=[path])
 
 
 def _guided(rollout: HostRollout) -> str:

@@ -12,18 +12,16 @@ from torch import Tensor
 
 from ..attention.sparse_stats import SparseStats
 from ..model.vae.latent_format import frame_count
-from ..samplers.cost import histories_used
 from ..stream.album import Album
 from ..stream.frames import FrameChunk
 from ..stream.metrics import Meter, Report
 from ..stream.rollout_stream import FrameStream
 from ..stream.take_record import Plan, TakeStats
 from . import host
-from .asked_attention import asked_attention
 from .claim import Claim
 from .fits import with_decoding
 from .frame_source import FrameSource
-from .model_facts import facts
+from .run_report import run_report
 from .streaming_vae import StreamingVAE, check_belongs
 from .streams import HostRollout
 
@@ -113,37 +111,11 @@ class HostFrames(FrameStream, FrameSource):
 
     def report(self, output_files: list[str]) -> Report:
         """The facts about the run so far."""
-        rollout, sparse = self.rollout, self.rollout.run.sparse or SparseStats()
-        known = Report(
-            rollout_id=rollout.id,
-            width=self.width,
-            height=self.height,
-            fps_target=self.fps,
-            kv_bytes=rollout.kv_bytes,
-            kv_bytes_planned=rollout.kv_bytes_planned,
-            model_load_s=rollout.claim.load_s,
+        known = run_report(
+            self.rollout, self.meter or Meter(), fps=self.fps, size=(self.width, self.height),
             model_evals=self.model_evals,
-            attention_density=sparse.density,
-            ann_recall=sparse.recall,
-            dense_fallbacks=rollout.run.sparse and sparse.dense_fallbacks,
-            drift=rollout.run.drift.largest,
-            resumed_from_chunk=rollout.resumed_from,
-            edits=[edit.told for edit in self.controls.edits if edit.applied],
-            output_files=output_files,
-        )
-        report = (self.meter or Meter()).report(known)
-        more = {
-            "guidance": histories_used(rollout.settings),
-            "model": facts(rollout.claim.model).assumed,
-            "from_model": rollout.from_model or None,
-        }
-        asked = asked_attention(rollout.claim.model)
-        if asked is not None:
-            more["attention"] = asked.told(rollout.settings) or None
-        if rollout.run.settings.recached:
-            frames = ", ".join(map(str, rollout.run.settings.recached))
-            more["recached"] = f"at latent frame {frames}"
-        return replace(report, versions={**(report.versions or {}), **more})
+        )  # fmt: skip
+        return replace(known, output_files=output_files)
 
     def _decode(self, first: int) -> Iterator[FrameChunk]:
         controls = self.controls

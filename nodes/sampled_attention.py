@@ -4,6 +4,7 @@ line under the node after each of their steps, and in the log too when their run
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from ..attention.override import AttentionOverride
@@ -13,6 +14,10 @@ NEVER_ASKED = (
     "ANN-Sparse Attention did nothing: this sampler leaves attention overrides out, as ComfyUI's "
     "Sampler AR Video does; use the Diffusion-Forcing Sampler."
 )
+REPLACED = (
+    "ANN-Sparse Attention did nothing: another node behind ANN-Sparse Attention replaced it; put "
+    "ANN-Sparse Attention after it."
+)
 
 
 class SampledAttention:
@@ -21,22 +26,32 @@ class SampledAttention:
     def __init__(self, override: AttentionOverride, node_id: str | None) -> None:
         self.override, self.node_id = override, node_id
         self._runs = False
+        self._around: BaseException | None = None  # what was being handled when the run began
         override.on_step = self.stepped
 
-    def began(self) -> None:
-        """A run begins."""
+    def began(self, model: Any) -> None:
+        """A run with that MODEL begins."""
         self.override.begin()
-        self._runs = True
+        self._runs, self._around = True, sys.exc_info()[1]
 
     def stepped(self) -> None:
         """One of its steps is over."""
         host.show(self.node_id, told(self.override))
 
-    def ended(self) -> None:
-        """It is over, or was broken off; said once, however many handles on the model end."""
-        if self._runs:
-            host.say(self.node_id, told(self.override))
+    def ended(self, model: Any) -> None:
+        """It is over, or was broken off; said once, however many handles on the model end. One that
+        fails before any attention leaves nothing to say.
+        """
+        fails = sys.exc_info()[1] is not self._around
+        if self._runs and (self.override.asked or not fails):
+            host.say(self.node_id, self._said(model))
         self._runs = False
+
+    def _said(self, model: Any) -> str:
+        """What was done in the run, or why nothing."""
+        if self.override.asked:
+            return told(self.override)
+        return NEVER_ASKED if host.attention_override(model) is self.override else REPLACED
 
 
 def tell_of_runs(model: Any, key: str, override: AttentionOverride, node_id: str | None) -> None:
@@ -47,8 +62,6 @@ def tell_of_runs(model: Any, key: str, override: AttentionOverride, node_id: str
 
 def told(override: AttentionOverride) -> str:
     """What was done in the run so far, in the words of the preview's strip."""
-    if not override.asked:
-        return NEVER_ASKED
     return f"On ComfyUI's sampler: {_of_self(override)}; {_of_prompt(override)}."
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from comfy_api.latest import io
 
-from ..model.preset import DEMO
+from ..attention.temp_policy import TempCache
+from ..model.config import PATCH
+from ..model.preset import DEMO, Preset
 from ..samplers.cache_settings import CacheSettings
 from ..samplers.denoiser import Denoiser
 from ..samplers.idle_views import idle_views
@@ -78,14 +81,13 @@ class DiffusionForcingSampler(io.ComfyNode):
     ) -> io.NodeOutput:
         """Plan the rollout and say what will be made; nothing is generated yet."""
         engine, preset = denoiser(model), facts(model).preset
+        rows, columns = plan.latent_size(width, height, engine.config.out_channels)
         schedule, kv_cache = schedule or AskedSchedule(), kv_cache or AskedCache(CacheSettings)
-        levels, cache = schedule.for_model(preset), kv_cache.for_model(preset)
+        levels, cache = schedule.for_model(preset), _kept(kv_cache, model, rows * columns)
         asked_for = guidance or AskedCfg(None if cfg < 0 else cfg)
         kept = cache.policy_for(first_leaves=preset.first_leaves)
-        sink = kept.sink_frames > 0
-        guided = asked_for.for_model(preset, sink=sink)
+        guided = asked_for.for_model(preset, sink=(sink := kept.sink_frames > 0))
         plan.check_own_prompts(guided, engine.config)
-        rows, columns = plan.latent_size(width, height, engine.config.out_channels)
         known, unit = placed(known_frames, preset.fps, engine.config), levels.schedule.chunk_frames
         planned = plan.snapped_length(length, length_unit, preset.fps, unit, known.leading)
         known = known.before(planned.latent_frames)
@@ -103,9 +105,10 @@ class DiffusionForcingSampler(io.ComfyNode):
         check_resume(resume, settings.cache)
         prompter = prompts.prompter if isinstance(prompts, Timeline) else None
         rollout = open_rollout(model, engine, settings, prompter, rescaled, plan_only=plan_only)
-        rollout.node_id, rollout.snapshot_chunks = cls.hidden.unique_id, snapshot_chunks
-        rollout.resume = resume
-        taken = schedule.taken(preset) | kv_cache.taken(preset) | asked_for.taken(preset, sink=sink)
+        rollout.node_id = cls.hidden.unique_id
+        rollout.snapshot_chunks, rollout.resume = snapshot_chunks, resume
+        taken = schedule.taken(preset) | _taken(kv_cache, settings, preset)
+        taken |= asked_for.taken(preset, sink=sink)
         rollout.from_model = from_model(facts(model), taken)
         said = plan.never_shown(prompts, planned)
         said += plan.cut_prompts(prompts, engine.config, guided.own_prompts)
@@ -141,17 +144,33 @@ def _problems(rollout: HostRollout, model: Any) -> list[str]:
     return found + idle_views(rollout.settings)
 
 
+def _kept(asked: asked_cache.ForModel, model: Any, latent_pixels: int) -> CacheSettings:
+    """The history that is asked for, and what ANN-Sparse Attention makes of it, in latent frames of
+    so many rows x columns.
+    """
+    preset, sparse = facts(model).preset, asked_attention(model)
+    cache = asked.for_model(preset)
+    return cache if sparse is None else sparse.over(cache, preset, latent_pixels // PATCH**2)
+
+
+def _taken(
+    asked: asked_cache.ForModel, settings: RolloutSettings, preset: Preset
+) -> dict[str, object]:
+    """What of the history is the model's own: nothing, where entries are in a window's place."""
+    return {} if isinstance(settings.cache, TempCache) else asked.taken(preset)
+
+
 def _remembering(
     settings: RolloutSettings, model: Any, engine: Denoiser, cache: CacheSettings
 ) -> RolloutSettings:
-    """`settings` with the cache that was asked for, and what ANN-Sparse Attention makes of it."""
-    leaves = facts(model).preset.first_leaves
+    """`settings` with that history within its budget, and with the MODEL's sparse attention."""
+    leaves, sparse = facts(model).preset.first_leaves, asked_attention(model)
     place = engine.device, engine.dtype
-    settings = cache.put_in_force(settings, engine.config, place, first_leaves=leaves)
-    asked = asked_attention(model)
-    if asked is None:
-        return settings
-    return cache.fitted(asked.put_in_force(settings), engine.config, engine.dtype)
+    if sparse is None:
+        return cache.put_in_force(settings, engine.config, place, first_leaves=leaves)
+    settings = replace(settings, sparsity=sparse.sparsity)
+    kept = cache.put_in_force(settings, engine.config, place, first_leaves=leaves)
+    return sparse.indexed(kept)
 
 
 def _models() -> list[io.Input]:

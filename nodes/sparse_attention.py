@@ -11,7 +11,6 @@ from ..attention.ann.choice import AUTO, missing_index
 from ..attention.ann.choice import NAMES as INDEXES
 from ..attention.kernels import choice
 from ..attention.override import AttentionOverride
-from ..attention.select import fewest_keys
 from ..attention.sparse_settings import SparseCross, SparseSelf, Sparsity
 from ..attention.temp_policy import ALIKE, ATTENDED
 from ..errors import BadInput
@@ -20,12 +19,12 @@ from . import host, sockets
 from .asked_attention import (
     KEY,
     NEVER,
+    OF_MODEL,
     PRESETS,
-    TRAINED_REACH,
     AskedAttention,
     Strength,
-    padding_told,
 )
+from .attention_told import blocks_told, padding_told
 from .sampled_attention import tell_of_runs
 from .schema import build
 
@@ -47,8 +46,8 @@ class SparseAttentionNode(io.ComfyNode):
             category=sockets.CATEGORY,
             description="Attention to long histories without looking at all of it: like keys are "
             "merged (TempCache), queries read the blocks that matter (AnnSA), prompt padding "
-            "counts once (AnnCA). What it did stands in the preview and in the report, or under "
-            "the node on ComfyUI's own samplers.",
+            "counts once (AnnCA). What AnnSA did stands in the preview and in the report; on "
+            "ComfyUI's own samplers, what both did stands under the node.",
             search_aliases=["fast-ar", "sparse attention", "tempcache", "block sparse", "speed"],
             inputs=[
                 io.Model.Input("model", tooltip="Any Wan model."),
@@ -74,7 +73,7 @@ class SparseAttentionNode(io.ComfyNode):
         prompt_attention: str,
         keep: str,
         kernel: str,
-        reach_frames: int = TRAINED_REACH,
+        reach_frames: int = OF_MODEL,
         index: str = AUTO,
         merge_floor: float = NEVER,
         counts_as: str = details.ONE,
@@ -87,7 +86,6 @@ class SparseAttentionNode(io.ComfyNode):
         """A clone of the model that carries the settings and overrides the host's attention."""
         chosen = PRESETS.get(preset) or Strength(merge_above, density, recall_floor)
         device = model.load_device
-        _check_usable(kernel, index, device)
         layers = details.dense_layers(model, dense_layers)
         of_self = _of_self(
             self_attention,
@@ -100,13 +98,14 @@ class SparseAttentionNode(io.ComfyNode):
             temp_cache, sparsity, chosen, device, GIVES_WAY[keep], reach_frames, index, kernel,
             merging,
         )  # fmt: skip
+        _check_usable(asked)
         twin = model.clone()
         host.attach(twin, KEY, asked)
         override = host.override_attention(twin, lambda before: AttentionOverride(sparsity, before))
         tell_of_runs(twin, KEY, override, cls.hidden.unique_id)
         said = _said(self_attention, sparsity, device)
         if said:
-            host.say(cls.hidden.unique_id, said)
+            host.say(cls.hidden.unique_id, said, *_problems(model))
         return io.NodeOutput(twin)
 
 
@@ -122,20 +121,33 @@ def _of_self(when: str, chosen: Strength, blocks: SparseSelf) -> SparseSelf | No
 def _said(when: str, sparsity: Sparsity, device: Any) -> str:
     said, of_self = list[str](), sparsity.of_self
     if of_self is not None:
-        _, reason = fewest_keys(of_self.fewest_keys, device)
-        kernel, why = choice.chosen_kernel(of_self.kernel, device)
-        said.append(f"Sparse self-attention {when}: {reason}. Kernel {kernel}: {why}.")
+        said.append(blocks_told(of_self, device, when))
     if sparsity.of_prompt is not None:
         said.append(padding_told(sparsity.of_prompt, device))
     return " ".join(said)
 
 
-def _check_usable(kernel: str, index: str, device: Any) -> None:
-    for what, name, reason in (
-        ("kernel", kernel, choice.missing_kernel(kernel, device)),
-        ("index", index, missing_index(index)),
-    ):
-        if reason is not None:
+def _problems(model: Any) -> list[str]:
+    """What speaks against its use with a MODEL on the host's own samplers."""
+    if host.is_wan(model):
+        return []
+    return [
+        f"The model is a {type(model.model.diffusion_model).__name__}, which is not of the Wan "
+        "family: which of its attentions are to itself and which to the prompt is told by Wan's "
+        "order of them, and nothing of it was tried. Leave ANN-Sparse Attention out if pictures "
+        "suffer."
+    ]
+
+
+def _check_usable(asked: AskedAttention) -> None:
+    """Refuse (BadInput) a kernel or an index that cannot be used and will be."""
+    device = asked.device
+    for what, name, used, reason in (
+        ("kernel", asked.kernel, asked.attends_with_kernel,
+         choice.missing_kernel(asked.kernel, device)),
+        ("index", asked.index, asked.merges, missing_index(asked.index)),
+    ):  # fmt: skip
+        if used and reason is not None:
             raise BadInput(
                 f"the {what} {name} of ANN-Sparse Attention cannot be used on {device}: {reason}; "
                 "choose `auto`."
@@ -212,8 +224,9 @@ def _sparse() -> list[io.Input]:
             options=[WHERE_FASTER, MERGE_PADDING, PRUNE, OFF],
             default=WHERE_FASTER,
             tooltip="AnnCA: `merge padding` is exact; `where faster` does so as measured on this "
-            "kind of device, else dense; `prune` also leaves out words that no query of the chunk, "
-            "on ComfyUI's own samplers of the latent frame, is near; `off`: dense.",
+            "kind of device, else dense; `prune` also leaves out words that no query of the chunk "
+            "is near, on ComfyUI's own samplers of the latent frame where the model tells its "
+            "frames; `off`: dense.",
         ),
     ]
 
@@ -238,13 +251,13 @@ def _chosen() -> list[io.Input]:
         ),
         io.Int.Input(
             "reach_frames",
-            default=TRAINED_REACH,
-            min=1,
+            default=OF_MODEL,
+            min=0,
             max=4096,
             optional=True,
             tooltip="TempCache: how far before the present an old entry may stand, in latent "
-            "frames, 1 to 4096, never less than the window: as far as the model was trained to "
-            "look back, 64 for the demo, 21 for most others.",
+            "frames, 1 to 4096, never less than the window. 0 is from the model: as far as it was "
+            "trained to look back, 64 for the demo, its own window for others.",
         ),
         io.Combo.Input(
             "index",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from ..attention.temp_policy import TempCache
 from ..samplers.guidance import Guidance
 from ..samplers.settings import RolloutSettings
 from .model_facts import ModelFacts
@@ -18,11 +19,26 @@ def untrained(
     known: ModelFacts, settings: RolloutSettings, size: tuple[int, int], *, by_cfg: bool
 ) -> list[str]:
     """A sentence for each thing; `by_cfg` says that the strength of the prompt is the sampler's own
-    cfg. The demo's own defaults are the widgets'.
+    cfg. The demo's own defaults are the widgets', but for how far back it looks.
     """
+    reach = [*_reach(known, settings)]
     if known.family.key == "demo":
-        return []
-    return [*_text(known, settings, by_cfg=by_cfg), *_noise(known, settings), *_size(known, size)]
+        return reach
+    text, noise = _text(known, settings, by_cfg=by_cfg), _noise(known, settings)
+    return [*text, *noise, *_size(known, size), *reach]
+
+
+def _reach(known: ModelFacts, settings: RolloutSettings) -> Iterator[str]:
+    """Entries of a TempCache farther back than any that the model was trained with."""
+    cache, trained = settings.cache, known.preset.trained_reach
+    if not isinstance(cache, TempCache) or cache.reach_frames is None:
+        return
+    if cache.reach_frames > trained:
+        yield (
+            f"TempCache reaches {cache.reach_frames} latent frames back and {known.family.title} "
+            f"was trained to look back {trained}; pictures may suffer: set reach_frames of "
+            "ANN-Sparse Attention to 0, over a window_frames of no more than that."
+        )
 
 
 def _text(known: ModelFacts, settings: RolloutSettings, *, by_cfg: bool) -> Iterator[str]:

@@ -9,6 +9,7 @@ import torch
 from ..errors import BadInput
 from ..model.config import DiTConfig
 from .cache_plan import planned_bytes
+from .remedies import smaller_sink
 from .settings import RolloutSettings
 
 LONGEST_WINDOW = 4096
@@ -30,8 +31,9 @@ def within_budget(
         needed = _bytes(_with_window(settings, least), config, dtype)
         raise BadInput(
             f"the KV cache's budget is {budget_bytes / 2**30:.3g} GB and {least} latent frames, "
-            f"the sink and one more, take {needed / 2**30:.3g} GB; raise budget_gb, lower "
-            "sink_frames, width or height, or choose int8 or int4 storage in KV Cache Settings."
+            f"the sink and one more, take {needed / 2**30:.3g} GB; raise budget_gb, lower width or "
+            "height, choose int8 or int4 storage in KV Cache Settings, or "
+            f"{smaller_sink(settings.cache)}."
         )
     while least < most:
         middle = (least + most + 1) // 2

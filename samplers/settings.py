@@ -21,6 +21,7 @@ from .known import KnownFrames
 from .process import Flow
 from .prompts import InForce, PromptTimeline, TimedPrompt
 from .reference import Reference
+from .remedies import plain_window, same_for_all_heads
 from .schedule import NoiseSchedule, Row, Staggered
 from .solvers import Euler, Solver
 
@@ -218,8 +219,8 @@ class RolloutSettings:
             raise BadInput(
                 "a context noise that grows or is drawn anew makes the history again before each "
                 "chunk, so its sink cannot average and its frames cannot be judged by attention or "
-                "remembered in a bank; choose `window + sink` in KV Cache Settings or a constant "
-                "context noise."
+                f"remembered in a bank; {plain_window(self.cache)}, or choose a constant context "
+                "noise."
             )
         if self.cache.beside_frames:
             self._check_bank()
@@ -236,8 +237,8 @@ class RolloutSettings:
         if self.placement != ON_DEVICE or self.at_switch == "re-cache":
             raise BadInput(
                 "where every head keeps a history of its own, it stays on the device and cannot be "
-                "re-cached; change placement and prompt_switch in KV Cache Settings, or choose "
-                "another policy there."
+                "re-cached; change placement and prompt_switch in KV Cache Settings, or "
+                f"{same_for_all_heads(self.cache, 'there')}."
             )
         if self.storage != DENSE and not self.cache.coded_singly:
             raise BadInput(
@@ -276,7 +277,7 @@ class RolloutSettings:
         if cut and self.cache.heads_differ:
             raise BadInput(
                 "the guidance looks at latent frames by age, and every head keeps others; choose "
-                "an exact view, or another policy in KV Cache Settings."
+                f"an exact view, or {same_for_all_heads(self.cache)}."
             )
         if guidance.pulls and not isinstance(self.solver.process, Flow):
             raise BadInput(

@@ -14,6 +14,7 @@ from typing import Literal
 
 from ..attention.cache_policy import CachePolicy
 from ..errors import BadInput
+from ..samplers.remedies import plain_window
 from .chain import Chain
 
 Resume = Literal["exact", "recache"]
@@ -24,8 +25,8 @@ def check(resume: Resume, policy: CachePolicy) -> None:
     """Refuse what cannot be made anew from a window."""
     if resume == "recache" and policy.remembers:
         raise BadInput(
-            "resume is recache and the KV cache's policy remembers frames that have left the "
-            "window; choose exact, or `window + sink` in KV Cache Settings."
+            "resume is recache and the KV cache remembers frames that have left the window; choose "
+            f"exact, or {plain_window(policy)}."
         )
 
 

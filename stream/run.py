@@ -20,6 +20,7 @@ from ..attention.sparse_stats import SparseStats
 from ..errors import LongtakeError, OutOfMemory, StorageError
 from ..model.vae.latent_format import frame_count
 from ..samplers.prompts import TimedPrompt, fit_length
+from ..samplers.remedies import less_memory
 from ..samplers.rollout import Chunk
 from ..samplers.settings import RolloutSettings, TimedGuidance, TimedLora
 from .controls import Controls, Edit
@@ -62,7 +63,8 @@ class Run:
         self.stopped_at: int | None = None  # the chunk that a stop left out
         self.resumed_from: int | None = None
         self.kv_bytes: int | None = None
-        self.sparse: SparseStats | None = None
+        self.sparse: SparseStats | None = None  # what it did in the chunks of this run
+        self._sparse_before: SparseStats | None = None  # of them, in those of earlier makings
         self.disk = DiskCap(self.tell)
         if rollout.plan_only:
             self.controls.end(stopped=False)
@@ -187,6 +189,7 @@ class Run:
                 if self._making is None or self._making.is_outdated(first):
                     self._making = None  # before the next one takes its memory
                     self._making = Making(self, first, smaller=self._smaller)
+                    self._sparse_before = self.sparse
                     self._recaches = False
                 return next(self._making.chunks, None)
             except (RuntimeError, MemoryError) as error:
@@ -226,7 +229,7 @@ class Run:
         if self._smaller:
             raise OutOfMemory(
                 f"Memory ran out again at {at:.1f} s, with the smaller plan too; everything before "
-                "is kept: lower width, height or window_frames, or free memory, then run again."
+                f"is kept: free memory, or {less_memory(self.settings.cache)}; then run again."
             ) from error
         self._smaller = True
         self.tell(
@@ -254,7 +257,7 @@ class Run:
         self._note(chunk.index)  # first, so that no chunk is ever without a record
         self.rollout.journal.write(self.chain.key(chunk.index), tensors, meta, to_disk)
         self.kv_bytes = chunk.kv_bytes
-        self.sparse = chunk.sparse
+        self.sparse = _both(self._sparse_before, chunk.sparse)
         self.made(chunk)
         self._deliver(chunk)
 
@@ -359,3 +362,8 @@ class Run:
         self.encoding(text)
         embedding = self.rollout.prompter.encode(text)
         return fit_length(embedding, len(self.settings.prompts.negative))
+
+
+def _both(before: SparseStats | None, since: SparseStats | None) -> SparseStats | None:
+    """What sparse attention did in all; None where nothing asked for it."""
+    return since if before is None or since is None else before + since

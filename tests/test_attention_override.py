@@ -127,10 +127,25 @@ def test_a_step_is_told_of_when_it_is_over_and_a_run_begins_with_nothing() -> No
     assert not override.asked and override.stats.density is override.stats.recall is None
 
 
+@pytest.mark.parametrize("given", [{"scale": 0.5}, {"enable_gqa": True}])
+@pytest.mark.parametrize("keys", [200, 30])
+def test_a_scale_of_its_own_and_shared_heads_are_left_to_the_host(
+    given: dict[str, Any], keys: int
+) -> None:
+    def host(q: Tensor, k: Tensor, v: Tensor, heads: int, **named: Any) -> Tensor:
+        assert given.items() <= named.items()
+        return torch.zeros_like(q)
+
+    merged = Sparsity(SparseSelf(0.2, 0, (), 0.0, fewest_keys=0), SparseCross(from_tokens=0))
+    override = AttentionOverride(merged)
+    found = override(host, *qkv(200, keys), HEADS, transformer_options=options(0.5), **given)
+    assert not found.any()
+
+
 @pytest.mark.parametrize(
     ("chosen", "level", "layer", "because"),
     [
-        (SparseSelf(), 0.5, 3, "dense, since no committed result shows it to be faster on cpu"),
+        (SparseSelf(), 0.5, 3, "no committed result shows it to be faster on cpu at these"),
         (SparseSelf(fewest_keys=300), 0.5, 3, "200 tokens are fewer than 300"),
         (SparseSelf(fewest_keys=0), 1.0, 3, "the first 30% of the steps are dense"),
         (SparseSelf(fewest_keys=0), 0.5, 0, "layer 0 is dense"),

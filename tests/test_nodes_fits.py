@@ -57,7 +57,7 @@ def planned(free_gb: int, counted_gb: int, least_gb: int) -> Any:
     length = plan.snapped_length(33.0, plan.FRAMES, 16.0, 3)
     weights = host.Weights(5 * GB, counted_gb * GB, least_gb * GB)
     memory = RolloutMemory(4 * GB, 2 * GB)
-    return fits.plan(length, "KV cache 4.0 GB.", memory, weights, free_gb * GB)
+    return fits.plan(length, "KV cache 4.0 GB.", memory, weights, free_gb * GB, "lower width")
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def model_of(config: DiTConfig, seed: int = 0) -> Any:
     return Patcher(BaseModel(random_dit(config, seed)), load_device=CPU, offload_device=CPU)
 
 
-def saved(bench: Bench, config: DiTConfig, **inputs: Any) -> str:
+def saved(bench: Bench, config: DiTConfig, model: Any = None, **inputs: Any) -> str:
     """A shot by such a model as Load Rollout lists it."""
     _, clip, _ = bench.run("LongtakeLoadDemoModel")
     [schedule] = bench.run("LongtakeSchedule", steps=1, chunk_frames=3)
@@ -36,8 +36,8 @@ def saved(bench: Bench, config: DiTConfig, **inputs: Any) -> str:
     prompts = [[embedding, PICTURE if config is I2V else {}]]
     shot = {"width": 64, "height": 64} if config is FIVE_B else {"width": 32, "height": 32}
     [rollout] = bench.run(
-        "LongtakeSampler", model=model_of(config), prompts=prompts, schedule=schedule, cfg=1.0,
-        length=9.0, length_unit="frames", **shot, **inputs,
+        "LongtakeSampler", model=model or model_of(config), prompts=prompts, schedule=schedule,
+        cfg=1.0, length=9.0, length_unit="frames", **shot, **inputs,
     )  # fmt: skip
     shown = bench.shown("LongtakeSaveRollout", rollout=rollout)
     return f"longtake/{shown['longtake_files'][0]['filename']} [output]"
@@ -79,3 +79,30 @@ def test_a_device_without_the_shots_storage_is_refused(
     monkeypatch.setattr(Float8, "reason_against", lambda codec, device: "cpu has no fp8")
     with pytest.raises(BadInput, match="KV cache .* cpu has no fp8"):
         load(bench, name, model_of(CONFIG))
+
+
+def test_sparse_attention_on_the_model_is_said_to_be_unused_where_the_shot_has_other(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    name, model = saved(bench, CONFIG), model_of(CONFIG)
+    [sparse] = bench.run("LongtakeSparseAttention", model=model, temp_cache=True)
+    for given, warned in ((model, False), (sparse, True)):
+        caplog.clear()
+        load(bench, name, given)
+        assert ("ANN-Sparse Attention on this model is not used" in caplog.text) == warned
+
+
+def test_a_loaded_shot_tells_and_keeps_its_own_attention(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    def behind(**inputs: Any) -> Any:
+        return bench.run("LongtakeSparseAttention", model=model_of(CONFIG), **inputs)[0]
+
+    chosen = {"temp_cache": True, "preset": "fast", "self_attention": "always"}
+    [cache] = bench.run("LongtakeKVCacheSettings", policy="window + sink", window_frames=5)
+    name = saved(bench, CONFIG, behind(**chosen), kv_cache=cache)
+    for inputs, warned in ((chosen, False), ({**chosen, "keep": "merged"}, True), ({}, True)):
+        caplog.clear()
+        loaded = load(bench, name, behind(**inputs))
+        assert "TempCache: entries for 24 latent frames" in loaded.plan.text
+        assert ("ANN-Sparse Attention on this model is not used" in caplog.text) == warned

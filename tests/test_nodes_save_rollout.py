@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from longtake.attention.sparse_settings import SparseSelf, Sparsity
 from longtake.errors import BadInput
 from longtake.stream.metrics import Meter, Report
 from longtake.stream.rollout_file import SUFFIX, RolloutFile
@@ -39,6 +40,24 @@ def test_the_report_counts_a_stopped_shot_as_far_as_it_is(bench: Bench, tmp_path
     assert (report.frames, report.latent_frames) == (9, 3)
 
 
+def test_the_report_says_of_the_run_what_every_output_says(bench: Bench, tmp_path: Path) -> None:
+    """But for times and files."""
+    from longtake.nodes.derived import derived
+
+    rollout, vae = bench.rollout(length=33.0)
+    kept = Sparsity(SparseSelf(fewest_keys=0, dense_layers=()))
+    rollout = derived(rollout, replace(rollout.settings, sparsity=kept), "1")
+    rollout.plan = bench.rollout(length=33.0)[0].plan
+    saved = reported(bench, tmp_path, rollout)
+    [frames] = bench.run("LongtakeVAEDecode", rollout=rollout, vae=vae)
+    shown = frames.report([])
+    for name in ("attention_density", "ann_recall", "dense_fallbacks"):
+        assert getattr(saved, name) == getattr(shown, name)
+    assert saved.attention_density is not None and saved.model_evals
+    assert saved.versions == shown.versions
+    assert saved.versions["attention"].startswith("Sparse self-attention: as asked for")
+
+
 @pytest.mark.parametrize(("channels", "factor"), [(16, 8), (48, 16)])
 def test_the_report_has_the_size_of_the_pictures(bench: Bench, channels: int, factor: int) -> None:
     """A latent of Wan 2.2 covers 16 pixels to a side, one of Wan 2.1 half of that."""
@@ -47,7 +66,7 @@ def test_the_report_has_the_size_of_the_pictures(bench: Bench, channels: int, fa
     rollout, _ = bench.rollout(width=48)
     config = replace(rollout.model.config, in_channels=channels, out_channels=channels)
     rollout.model = replace(rollout.model, config=config)
-    report = rollout_files._report(rollout, Meter(), "x")
+    report = rollout_files._report(rollout, Meter(), 0, "x")
     assert (report.width, report.height) == (6 * factor, 4 * factor)
 
 

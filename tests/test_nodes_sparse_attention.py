@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import save_file
 
 from longtake.attention.packed_store import Packed
@@ -18,6 +19,8 @@ from longtake.errors import BadInput
 from longtake.headless.events import FileSaved
 from longtake.tests.node_bench import CONFIG, Bench
 from longtake.tests.tiny_model import random_dit
+
+CPU = torch.device("cpu")
 
 
 def made(bench: Bench, kept: dict[str, Any] | None = None, **inputs: Any) -> Any:
@@ -133,9 +136,11 @@ def test_entries_are_stored_in_few_bits_if_asked(bench: Bench) -> None:
 def test_the_report_says_which_index_and_kernel_were_taken_and_why(bench: Bench) -> None:
     found = report(bench, preset="fast", temp_cache=True, keep="merged", kernel="gathered")
     assert found["versions"]["attention"] == (
+        "TempCache: entries for 24 latent frames, 3 of them a sink, reach 64, merges like keys. "
         "Nearest keys by exact: at 96 keys a head, as measured on cpu. Sparse "
-        "self-attention: dense, since no committed result shows it to be faster on cpu. Kernel "
-        "gathered: chosen by name. Prompt padding: merged from 512 tokens on, as measured on cpu."
+        "self-attention: dense, since no committed result shows it to be faster on cpu at these "
+        "settings. Kernel gathered: chosen by name. Prompt padding: merged from 512 tokens on, as "
+        "measured on cpu."
     )
     rollout, _ = made(bench, preset="fast", temp_cache=True, keep="merged", index="lsh")
     assert rollout.settings.cache.index == "lsh"
@@ -149,7 +154,12 @@ def test_an_index_that_is_not_installed_is_refused(
     monkeypatch.setattr(choice, "missing_faiss", lambda: "faiss is not installed")
     model, _, _ = bench.run("LongtakeLoadDemoModel")
     with pytest.raises(BadInput, match="the index faiss ivf .* not installed; choose `auto`"):
-        bench.run("LongtakeSparseAttention", model=model, index="faiss ivf")
+        bench.run(
+            "LongtakeSparseAttention", model=model, index="faiss ivf", temp_cache=True,
+            keep="merged",
+        )  # fmt: skip
+    bench.run("LongtakeSparseAttention", model=model, index="faiss ivf", temp_cache=True)
+    bench.run("LongtakeSparseAttention", model=model, index="faiss ivf", keep="merged")
 
 
 def test_a_budget_holds_for_the_entries_that_take_a_windows_place(bench: Bench) -> None:
@@ -204,9 +214,9 @@ def test_the_node_says_why_it_is_dense_and_which_kernel_it_would_take(
     bench.run("LongtakeSparseAttention", model=model, **named)
     bench.run("LongtakeSparseAttention", model=model, **{**named, "prompt_attention": "off"})
     padding = "Prompt padding: merged from 512 tokens on, as measured on cpu."
-    none = "no committed result shows"
+    none, these = "no committed result shows", "at these settings"
     assert said == [
-        f"Sparse self-attention where faster: dense, since {none} it to be faster on cpu. "
+        f"Sparse self-attention where faster: dense, since {none} it to be faster on cpu {these}. "
         f"Kernel gathered: {none} another kernel to be faster on cpu. {padding}",
         f"Sparse self-attention always: as asked for. Kernel gathered: chosen by name. {padding}",
         padding,
@@ -219,4 +229,22 @@ def test_a_kernel_is_chosen_by_name_and_refused_where_it_cannot_be_used(bench: B
     assert rollout.settings.sparsity.of_self.kernel == "gathered"
     model, _, _ = bench.run("LongtakeLoadDemoModel")
     with pytest.raises(BadInput, match="the kernel triton .* choose `auto`"):
-        bench.run("LongtakeSparseAttention", model=model, kernel="triton")
+        bench.run("LongtakeSparseAttention", model=model, kernel="triton", self_attention="always")
+    buckets = {"temp_cache": True, "index": "lsh", "self_attention": "off", "kernel": "triton"}
+    with pytest.raises(BadInput, match="the kernel triton .* choose `auto`"):
+        bench.run("LongtakeSparseAttention", model=model, keep="merged", **buckets)
+    rollout, _ = made(bench, **buckets)  # `what differs` looks for nothing
+    assert rollout.settings.cache.kernel == "auto"
+    bench.run("LongtakeSparseAttention", model=model, kernel="triton")  # dense on a CPU
+
+
+def test_a_model_of_another_family_is_warned_of_and_not_refused(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    from longtake.headless.stand_in.models import BaseModel, Patcher
+
+    for tree, warned in ((torch.nn.Linear(2, 2), True), (random_dit(CONFIG), False)):
+        caplog.clear()
+        model = Patcher(BaseModel(tree), load_device=CPU, offload_device=CPU)
+        bench.run("LongtakeSparseAttention", model=model)
+        assert ("is a Linear, which is not of the Wan family" in caplog.text) == warned

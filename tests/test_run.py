@@ -5,6 +5,7 @@ the rollout is never changed; stopped, paused and rebuilt runs give the same chu
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from longtake.attention.cache_policy import WindowSink
 from longtake.attention.kv_cache import KVCache
+from longtake.attention.sparse_settings import SparseSelf, Sparsity
 from longtake.errors import BadInput
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import Guidance, cfg
@@ -321,3 +323,28 @@ def test_settings_at_a_frame_have_its_guidance() -> None:
     made: RolloutSettings = settings(guidance=cfg(2.0)).with_guidance(TimedGuidance(3, cfg(4.0)))
     made = made.with_guidance(TimedGuidance(3, cfg(3.0)))
     assert [made.at(frame).guidance for frame in (0, 2, 3, 6)] == [cfg(2.0)] * 2 + [cfg(3.0)] * 2
+
+
+def test_what_sparse_attention_did_is_of_the_whole_run_whatever_is_made_anew(
+    tmp_path: Path,
+) -> None:
+    """An edit that starts another loop: the sums go on, by what the rest alone has in a run."""
+    sparsity = Sparsity(SparseSelf(0.3, fewest_keys=0, dense_layers=()))
+    begun = {"guidance": cfg(1.0), "sparsity": sparsity}
+    made, seen = rollout(tmp_path / "live", **begun).run, []
+    for chunk in made.chunks:
+        seen.append(made.sparse)
+        if chunk.index == 1:
+            made.controls.set_guidance(2.0)
+    whole = rollout(tmp_path / "cut", **begun, **with_guidance(6, cfg(2.0)))
+    chunks = iter(whole.chunks)
+    for _ in range(2):
+        next(chunks)
+    del chunks
+    rest = rollout(tmp_path / "cut", **begun, **with_guidance(6, cfg(2.0))).run
+    assert len(list(rest.chunks)) == len(seen)
+    parts = dataclasses.astuple(seen[1]), dataclasses.astuple(rest.sparse)
+    assert dataclasses.astuple(seen[-1]) == pytest.approx(
+        [a + b for a, b in zip(*parts, strict=True)]
+    )
+    assert all(a.dense_pairs < b.dense_pairs for a, b in itertools.pairwise(seen))

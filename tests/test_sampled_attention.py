@@ -36,7 +36,7 @@ def behind_the_node(bench: Bench, shown: Shown, model: Any = None, **inputs: Any
     return model
 
 
-def sample(model: Any, *levels: float) -> None:
+def sample(model: Any, *levels: float, fails: bool = False) -> None:
     """What the host's samplers do: call back, ask for attention in every step, call back."""
 
     def call_back(when: str) -> None:
@@ -46,10 +46,14 @@ def sample(model: Any, *levels: float) -> None:
 
     override = model.model_options["transformer_options"]["optimized_attention_override"]
     call_back("on_pre_run")
-    for level in levels:
-        for keys in (200, 30):  # the picture's own, then the prompt's
-            override(dense, *qkv(200, keys), HEADS, transformer_options=options(level))
-    call_back("on_cleanup")
+    try:
+        for level in levels:
+            for keys in (200, 30):  # the picture's own, then the prompt's
+                override(dense, *qkv(200, keys), HEADS, transformer_options=options(level))
+        if fails:
+            raise RuntimeError("out of memory")
+    finally:
+        call_back("on_cleanup")
 
 
 def test_each_step_stands_under_the_node_and_the_end_of_a_run_in_the_log_too(
@@ -85,6 +89,31 @@ def test_a_sampler_that_never_asks_is_named(bench: Bench, shown: Shown) -> None:
     sample(behind_the_node(bench, shown))
     [(text, _, _)] = shown
     assert text.startswith("ANN-Sparse Attention did nothing: this sampler leaves attention")
+
+
+def test_a_node_behind_that_takes_its_place_is_named(bench: Bench, shown: Shown) -> None:
+    model = behind_the_node(bench, shown).clone()
+    options = model.model_options["transformer_options"]
+    options["optimized_attention_override"] = lambda attend, *given, **more: attend(*given, **more)
+    sample(model, 1.0)
+    [(text, _, _)] = shown
+    assert "another node behind ANN-Sparse Attention replaced it; put ANN-Sparse" in text
+
+
+@pytest.mark.parametrize("levels", [(), (1.0,)])
+def test_of_a_run_that_fails_before_any_attention_nothing_is_said(
+    bench: Bench, shown: Shown, levels: tuple[float, ...]
+) -> None:
+    """As after Cancel, while its exception is in flight; an earlier one does not count."""
+    model = behind_the_node(bench, shown)
+    try:
+        raise RuntimeError("an earlier run")
+    except RuntimeError:
+        with pytest.raises(RuntimeError, match="out of memory"):
+            sample(model, *levels, fails=True)
+        assert len(shown) == len(levels)
+        sample(model)
+    assert "leaves attention overrides out" in shown[-1][0]
 
 
 def test_what_became_of_the_prompt_is_told(bench: Bench, shown: Shown) -> None:

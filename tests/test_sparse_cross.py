@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from longtake.attention.ann.lsh import RandomProjection
 from longtake.attention.dense import WholeSequence, attend
@@ -39,6 +42,31 @@ def test_merged_padding_is_dense_attention_exactly(words: int, length: int, rows
     assert (bias is None) == (kept == length)  # every token is one
     mass = torch.ones(rows, 2, kept) if bias is None else bias.exp()
     torch.testing.assert_close(mass.sum(-1), torch.full((rows, 2), float(length)))
+
+
+class NoFloat64(TorchDispatchMode):
+    """A device such as Apple's GPUs."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        if getattr(made, "dtype", None) == torch.float64:
+            raise TypeError(f"{func} makes float64, which the device has not")
+        return made
+
+
+@pytest.mark.parametrize("settings", [SparseCross(), PRUNED])
+def test_no_float64_is_needed(settings: SparseCross) -> None:
+    with NoFloat64():
+        SparsePrompt(settings)(0, randn(1, 11, 2, 12), *prompt(5, 24))
+
+
+def test_the_mass_of_padding_is_exact_to_the_last_place() -> None:
+    """Its logarithm, of any run that a prompt can have, beside float64's."""
+    for run in (2, 3, 87, 507, 1024):
+        bias = merged_padding(*prompt(1, run + 1)).bias
+        assert bias is not None
+        exact = torch.tensor(run, dtype=torch.float64).log()
+        torch.testing.assert_close(bias[0, 0, -1].double(), exact, rtol=1.2e-7, atol=0)
 
 
 def test_a_prompt_is_merged_once_and_another_one_in_its_place_is_seen() -> None:

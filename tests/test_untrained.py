@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from longtake.attention.temp_policy import TempCache
 from longtake.model.families.table import BY_KEY
 from longtake.samplers.guidance import cfg
 from longtake.tests.node_bench import Bench
@@ -104,3 +105,17 @@ def test_a_past_as_noisy_as_it_was_trained_with_is_not_warned_of(bench: Bench, w
     [slight] = bench.run(HISTORY, preset="temporal and none", stabilise=0.05)
     [slightly] = bench.run(SCHEDULE, context_noise=0.05)
     assert not warned("self-forcing", "noisy", guidance=slight, schedule=slightly)
+
+
+@pytest.mark.parametrize(("key", "trained"), [("demo", 64), ("self-forcing", 18)])
+def test_a_reach_beyond_what_the_model_was_trained_with_is_said(
+    bench: Bench, key: str, trained: int
+) -> None:
+    from longtake.nodes.model_facts import ModelFacts
+    from longtake.nodes.untrained import untrained
+
+    known = ModelFacts(BY_KEY[key], "")
+    for reach, warned in ((trained, False), (trained + 1, True)):
+        cache = TempCache(48, reach_frames=reach)
+        said = untrained(known, settings(cache=cache), (832, 480), by_cfg=True)
+        assert [f"trained to look back {trained};" in one for one in said] == [True] * warned

@@ -63,11 +63,17 @@ def build_vae(state: Mapping[str, Tensor], dtype: torch.dtype | None) -> Any:
     return vae
 
 
+def is_wan(model: Any) -> bool:
+    """Whether the diffusion model inside a MODEL has modules with the official Wan names."""
+    tree = model.model.diffusion_model
+    named = all(hasattr(tree, name) for name in WAN_MODULES)
+    return named and hasattr(tree.blocks[0], "cross_attn")
+
+
 def module_tree(model: Any) -> nn.Module:
     """The diffusion model inside a MODEL, as modules with the official Wan names, or a refusal."""
     tree = model.model.diffusion_model
-    named = all(hasattr(tree, name) for name in WAN_MODULES)
-    if not named or not hasattr(tree.blocks[0], "cross_attn"):
+    if not is_wan(model):
         raise BadInput(
             f"The model is a {type(tree).__name__}, which is not of the Wan family; connect Load "
             "Demo Model or a Wan 2.1 text-to-video model to `model`."
@@ -92,21 +98,27 @@ def attached(model: Any, key: str) -> Any:
 
 def override_attention(model: Any, wrap: Callable[[Any], T]) -> T:
     """Put `wrap(before)` in place of a MODEL's attention override, None if it had none."""
+    made = wrap(attention_override(model))
     options = model.model_options.setdefault("transformer_options", {})
-    made = wrap(options.get("optimized_attention_override"))
     options["optimized_attention_override"] = made
     return made
 
 
+def attention_override(model: Any) -> Any:
+    """A MODEL's attention override, None if it has none."""
+    return model.model_options.get("transformer_options", {}).get("optimized_attention_override")
+
+
 def watch_sampling(
-    model: Any, key: str, began: Callable[[], None], ended: Callable[[], None]
+    model: Any, key: str, began: Callable[[Any], None], ended: Callable[[Any], None]
 ) -> None:
     """Call `began` and `ended` around each run of the host's own samplers with a MODEL or a clone
-    of it, also around one that fails; in place of what was watching by that `key`.
+    of it, which they are given, also around one that fails, while its exception is in flight; in
+    place of what was watching by that `key`.
     """
     for when, tell in ((CallbacksMP.ON_PRE_RUN, began), (CallbacksMP.ON_CLEANUP, ended)):
         model.remove_callbacks_with_key(when, key)
-        model.add_callback_with_key(when, key, lambda _, tell=tell: tell())
+        model.add_callback_with_key(when, key, tell)
 
 
 def core_version() -> str:

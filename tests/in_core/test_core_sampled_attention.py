@@ -111,6 +111,35 @@ def test_a_run_that_fails_says_what_it_had_done(
     assert "are dense" in text
 
 
+def test_a_cancel_before_any_attention_is_said_nothing_of(
+    shown: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = behind_the_node(tmp_path, "wan2.1_t2v")
+    shown.clear()
+
+    def cancelled(*_: Any, **__: Any) -> Any:
+        raise InterruptedError
+
+    monkeypatch.setattr(type(model.model.diffusion_model), "forward", cancelled)
+    with pytest.raises(InterruptedError):
+        ksampler(model)
+    assert shown == []
+
+
+def test_a_backend_that_is_chosen_behind_the_node_is_named(
+    shown: list[str], tmp_path: Path
+) -> None:
+    """The core's own node puts its function in the override's place and chains to nothing."""
+    from comfy_extras.nodes_model_advanced import ModelAttentionBackend
+
+    model = behind_the_node(tmp_path, "wan2.1_t2v")
+    [model] = ModelAttentionBackend().patch(model, "pytorch attention")
+    shown.clear()
+    ksampler(model)
+    [text] = shown
+    assert text.endswith("replaced it; put ANN-Sparse Attention after it.")
+
+
 def test_ksampler_prunes_the_prompt_for_each_latent_frame(shown: list[str], tmp_path: Path) -> None:
     made = {}
     for how in ("off", "merge padding", "prune"):
