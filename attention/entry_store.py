@@ -8,6 +8,8 @@ of a layer is decoded into memory that all layers share.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -21,6 +23,8 @@ from .quantize import Float8, Integers, RowCodec
 BIAS = torch.float32
 NARROWEST = 1 / 32  # of a head's widest channel: no channel's spread is taken to be below it
 LEAST_SPREAD = 2.0**-14
+OF_ALL = ("centre", "spread")
+"""What is kept of a layer's keys together; all else is kept of each slot."""
 
 
 def open_entries(
@@ -113,9 +117,16 @@ class EntryStore:
         copy = layer % len(self.rotated)
         return self.rotated[copy], self.values[layer % len(self.values)], self.bias[copy]
 
-    def state(self, layer: int) -> dict[str, Tensor]:
-        """What of a layer later chunks depend on."""
-        return {**self.own[layer], "values": self._values(layer)}
+    def saved(self, layer: int, stop: int) -> dict[str, Tensor]:
+        """What of a layer later chunks depend on, where the first `stop` slots are in use."""
+        state = self._state(layer).items()
+        return {name: x if name in OF_ALL else x[:, :, :stop] for name, x in state}
+
+    def restore(self, layer: int, saved: Mapping[str, Tensor]) -> None:
+        """Hold just what `saved` gave, for which there must be slots."""
+        self.own[layer]["mass"].zero_()
+        for name, tensor in self._state(layer).items():
+            tensor[:, :, : saved[name].shape[2]].copy_(saved[name])
 
     def move(self, device: torch.device) -> None:
         """Take all tensors to `device`, bit for bit."""
@@ -127,6 +138,9 @@ class EntryStore:
     @property
     def _rooms(self) -> int:
         return self.shape.layers
+
+    def _state(self, layer: int) -> dict[str, Tensor]:
+        return {**self.own[layer], "values": self._values(layer)}
 
     def _own(self, index: Index) -> dict[str, Tensor]:
         size = self.shape.batch, self.shape.heads, self.slots
@@ -188,13 +202,12 @@ class CodedEntries(EntryStore):
             part[where] = codes
         keys[where], values[where] = self._decoded(layer, made)
 
-    def state(self, layer: int) -> dict[str, Tensor]:
-        """Codes, and how keys are spread."""
-        return self.own[layer]
-
     @property
     def _rooms(self) -> int:
         return 1
+
+    def _state(self, layer: int) -> dict[str, Tensor]:
+        return self.own[layer]
 
     def _own(self, index: Index) -> dict[str, Tensor]:
         size = self.shape.batch, self.shape.heads, self.slots

@@ -124,7 +124,7 @@ def open_cache(
             return BankCache(shape, policy, length, device, storage)
         case TempCache():
             index = open_index(policy.index, shape, policy.kernel)
-            return temp_cache.MergedCache(shape, policy, index, device, storage)
+            return temp_cache.MergedCache(shape, policy, index, device, storage, length)
         case _:
             return kv_cache.KVCache(shape, policy, length, device, storage)
 
@@ -136,5 +136,6 @@ def planned_bytes(
     starts there.
     """
     if isinstance(policy, TempCache):
-        return temp_cache.planned_bytes(shape, policy, open_index(policy.index, shape), storage)
+        index = open_index(policy.index, shape)
+        return temp_cache.planned_bytes(shape, policy, index, storage, length)
     return kv_cache.planned_bytes(shape, policy, length, storage)

@@ -74,9 +74,12 @@ class TempCache(CachePolicy):
         """As many whole latent frames as there are entries for."""
         return math.floor(self.entry_frames)
 
-    def slots(self, frame_tokens: int) -> int:
-        """Entries in a head."""
-        return math.floor(self.entry_frames * frame_tokens + ROUNDING)
+    def slots(self, frame_tokens: int, length: int | None) -> int:
+        """Entries in a head; no more than a rollout of `length` latent frames can fill, None has no
+        end.
+        """
+        whole = math.floor(self.entry_frames * frame_tokens + ROUNDING)
+        return whole if length is None else min(whole, length * frame_tokens)
 
     def victim(self, held: Sequence[int]) -> int:
         """Of the latent frames that count as held, the oldest that is not of the sink."""
