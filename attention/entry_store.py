@@ -93,6 +93,11 @@ class EntryStore:
         return self.shape.hold_rotated
 
     @property
+    def half_step(self) -> float:
+        """How far a stored value may be off, of its vector's largest one."""
+        return torch.finfo(self.shape.dtype).eps / 2
+
+    @property
     def bytes(self) -> int:
         """Bytes of all tensors held."""
         owned = [tensor for own in self.own for tensor in own.values()]
@@ -174,6 +179,11 @@ class CodedEntries(EntryStore):
     def holds_rotated(self) -> bool:
         """No: the next layer needs the memory."""
         return False
+
+    @property
+    def half_step(self) -> float:
+        """The codec's, where what is decoded is no coarser."""
+        return max(super().half_step, self.codec.half_step)
 
     def begin(self, layer: int, keys: Tensor) -> None:
         """Also how far each channel of them spreads."""

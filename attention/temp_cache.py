@@ -269,7 +269,7 @@ class MergedCache:
     def _take(self, layer: int, k: Tensor, v: Tensor) -> None:
         """Merge or append finished latent frames, k and v (b, f s, n, d), one after another."""
         store, tokens, used = self._store, self.shape.frame_tokens, self.extent[layer]
-        rules = self.policy.rules(layer, store.own[layer]["centre"])
+        rules = self.policy.rules(layer, store.own[layer]["centre"], store.half_step)
         entries, fixed = store.read(layer, used), self._fixed
         changing = entries.behind(fixed)
         frames = range(self.committed, self.committed + k.shape[1] // tokens)

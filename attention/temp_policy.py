@@ -113,8 +113,10 @@ class TempCache(CachePolicy):
         """An entry is coded by itself."""
         return True
 
-    def rules(self, layer: int, centre: Tensor) -> Rules:
-        """The rules of one layer whose keys have the mean `centre` (b, n, 1, d)."""
+    def rules(self, layer: int, centre: Tensor, half_step: float) -> Rules:
+        """The rules of one layer whose keys have the mean `centre` (b, n, 1, d), where values are
+        stored to within `half_step` of a vector's largest.
+        """
         of_heads, heads, device = self.threshold, centre.shape[1], centre.device
         if isinstance(of_heads, tuple):
             row = torch.tensor(of_heads[layer], device=device)
@@ -124,4 +126,6 @@ class TempCache(CachePolicy):
         room = self.limit - self.sink_frames
         recent = room // 2 if self.recent_frames is None else min(self.recent_frames, room)
         recent = max(1, recent)
-        return Rules(row.unsqueeze(-1), self.floor, self.sink_frames, most, centre, recent)
+        # As much as is lost to rounding is then lost to the mean's being over fewer keys.
+        least = math.sqrt(half_step)
+        return Rules(row.unsqueeze(-1), self.floor, self.sink_frames, most, centre, least, recent)
