@@ -22,6 +22,7 @@ from torch import Tensor
 
 from .ann.nearest import Coded, Index
 from .entries import Entries, grid
+from .in_order import with_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,7 @@ def _merge(
     share = weight * torch.maximum(1 / mass.clamp(min=1), least)
     change = share.unsqueeze(-1) * (new.values.float() - value)
     last = _last_of_slot(target, entries.mass.shape[2])
-    total = torch.zeros_like(change).index_put_((*grid(last), last), change, accumulate=True)
+    total = with_rows(torch.zeros_like(change), last, change)
     entries.values[where] = (value + total[(*grid(last), last)]).to(entries.values.dtype)
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ import torch
 from torch import Tensor
 
 from longtake.attention.ann.nearest import Exact
+from longtake.attention.in_order import with_rows
 from longtake.attention.kv_storage import DENSE, Storage
 from longtake.attention.packed_store import Packed
 from longtake.attention.quantize import FLOAT8, INT4, INT8
@@ -104,3 +107,45 @@ def test_many_keys_of_one_frame_in_one_entry_are_averaged_and_no_more(stored: st
     found = kept.values[0][heavy].float()
     assert low <= found.min() and found.max() <= high
     assert found.abs().mean() < 0.5  # of values of size 1 that cancel
+
+
+@pytest.fixture
+def _threads() -> Iterator[None]:
+    """As many as there were, afterwards."""
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def merged_by_fours() -> Tensor:
+    """Values after a frame whose keys come four times, 200 of width 128 in each of two heads."""
+    shape = dataclasses.replace(SHAPE, layers=1, head_dim=128, rows=10, columns=20)
+    cache = MergedCache(shape, TempCache(3, 0.9), Exact())
+    keys = randn(1, 200, 2, 128, seed=1)
+    for frame in range(2):
+        again = keys[:, :50].repeat(1, 4, 1, 1) if frame else keys
+        cache.commit([(again, randn(1, 200, 2, 128, seed=2 + frame))])
+    assert cache.entries(0).mass.max() == 5
+    return cache.entries(0).values.clone()
+
+
+@pytest.mark.usefixtures("_threads")
+def test_new_keys_of_one_entry_are_added_in_their_order_by_any_number_of_threads() -> None:
+    torch.set_num_threads(1)
+    expected = merged_by_fours()
+    torch.set_num_threads(4)
+    assert all(torch.equal(merged_by_fours(), expected) for _ in range(60))
+
+
+@pytest.mark.parametrize("size", [(1, 2, 7, 3), (2, 3, 5000, 16)])
+@pytest.mark.usefixtures("_threads")
+def test_rows_are_added_one_after_another(size: tuple[int, ...]) -> None:
+    b, n, count, _ = size
+    rows, into = randn(*size, seed=1), randn(b, n, 4, size[3], seed=2)
+    slots = randn(b, n, count, seed=3).mul(100).long() % 4
+    expected = into.clone()
+    for x, y, i in product(range(b), range(n), range(count)):
+        expected[x, y, slots[x, y, i]] += rows[x, y, i]
+    for threads in (1, 4):
+        torch.set_num_threads(threads)
+        assert torch.equal(with_rows(into, slots, rows), expected)
