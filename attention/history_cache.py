@@ -36,6 +36,8 @@ class HistoryCache(Protocol):
     device: torch.device
     committed: int
     """Latent frames ever committed."""
+    forgotten: int
+    """How often all keys were: frames that come after may have the numbers of those before."""
 
     @property
     def held(self) -> list[int]:

@@ -84,6 +84,7 @@ class MergedCache:
             torch.zeros(asking, dtype=shape.dtype, device=device) for _ in range(shape.layers)
         ]
         self.committed = 0  # latent frames ever committed
+        self.forgotten = 0  # how often all keys were
         self.held: list[int] = []  # the latent frames that count as held, oldest first
         self.extent = [0] * shape.layers  # slots in use, holes included
         self._plain = [True] * shape.layers  # whether every entry is one key
@@ -197,6 +198,7 @@ class MergedCache:
     def clear(self) -> None:
         """Forget the history; the next commit is of frame 0 again."""
         self.committed = 0
+        self.forgotten += 1
         self.held.clear()
         for own in self._store.own:
             own["mass"].zero_()
