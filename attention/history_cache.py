@@ -125,7 +125,7 @@ def open_cache(
         case MemoryBank():
             return BankCache(shape, policy, length, device, storage)
         case TempCache():
-            index = open_index(policy.index, shape, policy.kernel)
+            index = open_index(policy.searches_by, shape, policy.kernel)
             return temp_cache.MergedCache(shape, policy, index, device, storage, length)
         case _:
             return kv_cache.KVCache(shape, policy, length, device, storage)
@@ -138,6 +138,6 @@ def planned_bytes(
     starts there.
     """
     if isinstance(policy, TempCache):
-        index = open_index(policy.index, shape)
+        index = open_index(policy.searches_by, shape)
         return temp_cache.planned_bytes(shape, policy, index, storage, length)
     return kv_cache.planned_bytes(shape, policy, length, storage)

@@ -104,6 +104,11 @@ class TempCache(CachePolicy):
         return self.gives_way == ATTENDED
 
     @property
+    def searches_by(self) -> str:
+        """The index that is asked; where nothing is merged, one that keeps and needs nothing."""
+        return self.index if self.merges else EXACT
+
+    @property
     def heads_differ(self) -> bool:
         """Each head merges for itself."""
         return True
