@@ -115,7 +115,8 @@ def _merge(
     change = share.unsqueeze(-1) * (new.values.float() - value)
     last = _last_of_slot(target, entries.mass.shape[2])
     total = with_rows(torch.zeros_like(change), last, change)
-    entries.values[where] = (value + total[(*grid(last), last)]).to(entries.values.dtype)
+    source = (*grid(last), last)
+    entries.values[where] = (value + total[source]).to(entries.values.dtype)
 
 
 def _evict(entries: Entries, spare: Tensor, wanted: Tensor, *, most: int) -> None:
