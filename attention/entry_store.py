@@ -107,9 +107,9 @@ class EntryStore:
         """Take note of the keys (b, s, n, d) of the first latent frame."""
         self.own[layer]["centre"].copy_(keys.mean(1, keepdim=True).transpose(1, 2))
 
-    def read(self, layer: int, stop: int) -> Entries:
-        """A layer's entries, with keys and values of the first `stop` slots. They may be changed,
-        until the next layer is read or these are rotated.
+    def read(self, layer: int, stop: int, rows: slice = slice(None)) -> Entries:
+        """A layer's entries, with keys and values of the first `stop` slots of the batch `rows`.
+        They may be changed, until the next layer is read or these are rotated.
         """
         own = self.own[layer]
         return Entries(keys=own["keys"], values=self._values(layer), **facts_of(own))
@@ -194,12 +194,12 @@ class CodedEntries(EntryStore):
         widest = spread.amax(-1, keepdim=True)
         own["spread"].copy_(spread.maximum(NARROWEST * widest).clamp(min=LEAST_SPREAD))
 
-    def read(self, layer: int, stop: int) -> Entries:
-        """Decoded; slots behind `stop` hold anything."""
+    def read(self, layer: int, stop: int, rows: slice = slice(None)) -> Entries:
+        """Decoded; slots behind `stop`, and other rows, hold anything."""
         own, keys, values = self.own[layer], self.rotated[0][:, :, : self.slots], self._values(0)
-        decoded = self._decoded(layer, [x[:, :, :stop] for x in self._parts(layer)])
+        decoded = self._decoded(layer, [x[rows, :, :stop] for x in self._parts(layer)], rows)
         for into, made in zip((keys, values), decoded, strict=True):
-            into[:, :, :stop] = made
+            into[rows, :, :stop] = made
         return Entries(keys=keys, values=values, **facts_of(own))
 
     def took(self, layer: int, slots: Tensor) -> None:
@@ -233,11 +233,13 @@ class CodedEntries(EntryStore):
         """Of keys, then of values, (b, n, c, ...)."""
         return [x for name, x in self.own[layer].items() if name.startswith(("keys.", "values."))]
 
-    def _decoded(self, layer: int, parts: list[Tensor] | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Keys and values (b, n, s, d) of parts (b, n, s, ...)."""
+    def _decoded(
+        self, layer: int, parts: list[Tensor] | tuple[Tensor, ...], rows: slice = slice(None)
+    ) -> tuple[Tensor, ...]:
+        """Keys and values (b, n, s, d) of parts (b, n, s, ...) of the batch `rows`."""
         own, half, d = self.own[layer], len(parts) // 2, self.shape.head_dim
         flat = self.codec.decode_rows(parts[:half], d, torch.float32)
-        keys = flat * own["spread"].float() + own["centre"].float()
+        keys = flat * own["spread"][rows].float() + own["centre"][rows].float()
         return keys.to(self.shape.dtype), self.codec.decode_rows(parts[half:], d, self.shape.dtype)
 
 

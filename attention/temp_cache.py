@@ -307,8 +307,8 @@ class MergedCache:
         """Rotate all keys of a layer, some at a time, and note their biases."""
         store, stop = self._store, self.extent[layer]
         keys, _, bias = store.room(layer)
-        kept = store.read(layer, stop)
         wanted = slice(None) if store.holds_rotated else rows
+        kept = store.read(layer, stop, wanted)
         tables, farthest = self._position_tables(), self._farthest
         for first in range(0, stop, TOKENS_AT_ONCE):
             at = wanted, slice(None), slice(first, min(first + TOKENS_AT_ONCE, stop))
