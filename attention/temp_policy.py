@@ -29,14 +29,15 @@ class TempCache(CachePolicy):
     `threshold` is the cosine, of keys less their head's mean, above which a new key is merged into
     the nearest cached one, for all heads or by layer and head; for want of room, so are the most
     similar ones above `floor`. The first `sink_frames` are never changed. `reach_frames` is the
-    farthest that an entry stands before the active frames, None as far as its age. `most_mass` is
-    the most keys that an entry counts as, None as many as it is made of: 1 keeps the newest of
-    like keys and forgets the rest. `index` names what finds the nearest key, `kernel` what looks
-    through the buckets of one that has them. `gives_way` says what
-    goes where there is no room: the entries that are attended to least, or those whose key a newer
-    one says again. The latter is done instead of merging: threshold, floor, most_mass and index
-    are of no account then, and the newest `recent_frames`
-    stay whole, None for as many as half of the entries hold.
+    farthest that an entry stands before the active frames, None as far as its age: in a history
+    of more, the older ones stand there together, so that it is not dense attention even while
+    nothing gave way. `most_mass` is the most keys that an entry counts as, None as many as it
+    is made of: 1 keeps the newest of like keys and forgets the rest. `index` names what finds
+    the nearest key, `kernel` what looks through the buckets of one that has them. `gives_way`
+    says what goes where there is no room: the entries that are attended to least, or those
+    whose key a newer one says again. The latter is done instead of merging: threshold, floor,
+    most_mass and index are of no account then, and the newest `recent_frames` stay whole, None
+    for as many as half of the entries hold.
     """
 
     entry_frames: float
