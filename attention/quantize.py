@@ -167,7 +167,8 @@ class Integers:
     @property
     def half_step(self) -> float:
         """A group's codes are laid over its range, at most from its largest value's negative on."""
-        return 1 / (2**self.bits - 1 if self.zero_points else 2**self.bits - 2)
+        steps = (1 << self.bits) - (1 if self.zero_points else 2)
+        return 1 / steps
 
     def row_parts(self, width: int) -> tuple[Part, ...]:
         """Codes, scales and perhaps zero points of its groups."""
