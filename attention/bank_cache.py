@@ -75,6 +75,7 @@ class BankCache(KVCache):
         """The frames of the window will be committed again, under the numbers that they have, and
         see the bank meanwhile, the way it is while no prompt was asked yet.
         """
+        self.forgotten += 1
         self._again = sorted({*self._again, *self.held})
         self._kept.clear()
         self._recent.clear()

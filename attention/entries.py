@@ -34,6 +34,10 @@ class Entries:
         """Those from slot `first` on."""
         return Entries(*(getattr(self, one.name)[:, :, first:] for one in fields(self)))
 
+    def before(self, stop: int) -> Entries:
+        """Those in the first `stop` slots."""
+        return Entries(*(getattr(self, one.name)[:, :, :stop] for one in fields(self)))
+
 
 def empty_facts(size: tuple[int, ...], index: Index, device: torch.device) -> dict[str, Tensor]:
     """What is known of empty slots (b, n, c) beside keys and values, by name."""

@@ -8,6 +8,8 @@ of a layer is decoded into memory that all layers share.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -21,6 +23,8 @@ from .quantize import Float8, Integers, RowCodec
 BIAS = torch.float32
 NARROWEST = 1 / 32  # of a head's widest channel: no channel's spread is taken to be below it
 LEAST_SPREAD = 2.0**-14
+OF_ALL = ("centre", "spread")
+"""What is kept of a layer's keys together; all else is kept of each slot."""
 
 
 def open_entries(
@@ -89,6 +93,11 @@ class EntryStore:
         return self.shape.hold_rotated
 
     @property
+    def half_step(self) -> float:
+        """How far a stored value may be off, of its vector's largest one."""
+        return torch.finfo(self.shape.dtype).eps / 2
+
+    @property
     def bytes(self) -> int:
         """Bytes of all tensors held."""
         owned = [tensor for own in self.own for tensor in own.values()]
@@ -98,9 +107,9 @@ class EntryStore:
         """Take note of the keys (b, s, n, d) of the first latent frame."""
         self.own[layer]["centre"].copy_(keys.mean(1, keepdim=True).transpose(1, 2))
 
-    def read(self, layer: int, stop: int) -> Entries:
-        """A layer's entries, with keys and values of the first `stop` slots. They may be changed,
-        until the next layer is read or these are rotated.
+    def read(self, layer: int, stop: int, rows: slice = slice(None)) -> Entries:
+        """A layer's entries, with keys and values of the first `stop` slots of the batch `rows`.
+        They may be changed, until the next layer is read or these are rotated.
         """
         own = self.own[layer]
         return Entries(keys=own["keys"], values=self._values(layer), **facts_of(own))
@@ -113,9 +122,16 @@ class EntryStore:
         copy = layer % len(self.rotated)
         return self.rotated[copy], self.values[layer % len(self.values)], self.bias[copy]
 
-    def state(self, layer: int) -> dict[str, Tensor]:
-        """What of a layer later chunks depend on."""
-        return {**self.own[layer], "values": self._values(layer)}
+    def saved(self, layer: int, stop: int) -> dict[str, Tensor]:
+        """What of a layer later chunks depend on, where the first `stop` slots are in use."""
+        state = self._state(layer).items()
+        return {name: x if name in OF_ALL else x[:, :, :stop] for name, x in state}
+
+    def restore(self, layer: int, saved: Mapping[str, Tensor]) -> None:
+        """Hold just what `saved` gave, for which there must be slots."""
+        self.own[layer]["mass"].zero_()
+        for name, tensor in self._state(layer).items():
+            tensor[:, :, : saved[name].shape[2]].copy_(saved[name])
 
     def move(self, device: torch.device) -> None:
         """Take all tensors to `device`, bit for bit."""
@@ -127,6 +143,9 @@ class EntryStore:
     @property
     def _rooms(self) -> int:
         return self.shape.layers
+
+    def _state(self, layer: int) -> dict[str, Tensor]:
+        return {**self.own[layer], "values": self._values(layer)}
 
     def _own(self, index: Index) -> dict[str, Tensor]:
         size = self.shape.batch, self.shape.heads, self.slots
@@ -161,6 +180,11 @@ class CodedEntries(EntryStore):
         """No: the next layer needs the memory."""
         return False
 
+    @property
+    def half_step(self) -> float:
+        """The codec's, where what is decoded is no coarser."""
+        return max(super().half_step, self.codec.half_step)
+
     def begin(self, layer: int, keys: Tensor) -> None:
         """Also how far each channel of them spreads."""
         super().begin(layer, keys)
@@ -170,12 +194,12 @@ class CodedEntries(EntryStore):
         widest = spread.amax(-1, keepdim=True)
         own["spread"].copy_(spread.maximum(NARROWEST * widest).clamp(min=LEAST_SPREAD))
 
-    def read(self, layer: int, stop: int) -> Entries:
-        """Decoded; slots behind `stop` hold anything."""
+    def read(self, layer: int, stop: int, rows: slice = slice(None)) -> Entries:
+        """Decoded; slots behind `stop`, and other rows, hold anything."""
         own, keys, values = self.own[layer], self.rotated[0][:, :, : self.slots], self._values(0)
-        decoded = self._decoded(layer, [x[:, :, :stop] for x in self._parts(layer)])
+        decoded = self._decoded(layer, [x[rows, :, :stop] for x in self._parts(layer)], rows)
         for into, made in zip((keys, values), decoded, strict=True):
-            into[:, :, :stop] = made
+            into[rows, :, :stop] = made
         return Entries(keys=keys, values=values, **facts_of(own))
 
     def took(self, layer: int, slots: Tensor) -> None:
@@ -188,13 +212,12 @@ class CodedEntries(EntryStore):
             part[where] = codes
         keys[where], values[where] = self._decoded(layer, made)
 
-    def state(self, layer: int) -> dict[str, Tensor]:
-        """Codes, and how keys are spread."""
-        return self.own[layer]
-
     @property
     def _rooms(self) -> int:
         return 1
+
+    def _state(self, layer: int) -> dict[str, Tensor]:
+        return self.own[layer]
 
     def _own(self, index: Index) -> dict[str, Tensor]:
         size = self.shape.batch, self.shape.heads, self.slots
@@ -210,11 +233,13 @@ class CodedEntries(EntryStore):
         """Of keys, then of values, (b, n, c, ...)."""
         return [x for name, x in self.own[layer].items() if name.startswith(("keys.", "values."))]
 
-    def _decoded(self, layer: int, parts: list[Tensor] | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Keys and values (b, n, s, d) of parts (b, n, s, ...)."""
+    def _decoded(
+        self, layer: int, parts: list[Tensor] | tuple[Tensor, ...], rows: slice = slice(None)
+    ) -> tuple[Tensor, ...]:
+        """Keys and values (b, n, s, d) of parts (b, n, s, ...) of the batch `rows`."""
         own, half, d = self.own[layer], len(parts) // 2, self.shape.head_dim
         flat = self.codec.decode_rows(parts[:half], d, torch.float32)
-        keys = flat * own["spread"].float() + own["centre"].float()
+        keys = flat * own["spread"][rows].float() + own["centre"][rows].float()
         return keys.to(self.shape.dtype), self.codec.decode_rows(parts[half:], d, self.shape.dtype)
 
 

@@ -36,6 +36,8 @@ class HistoryCache(Protocol):
     device: torch.device
     committed: int
     """Latent frames ever committed."""
+    forgotten: int
+    """How often all keys were: frames that come after may have the numbers of those before."""
 
     @property
     def held(self) -> list[int]:
@@ -123,8 +125,8 @@ def open_cache(
         case MemoryBank():
             return BankCache(shape, policy, length, device, storage)
         case TempCache():
-            index = open_index(policy.index, shape, policy.kernel)
-            return temp_cache.MergedCache(shape, policy, index, device, storage)
+            index = open_index(policy.searches_by, shape, policy.kernel)
+            return temp_cache.MergedCache(shape, policy, index, device, storage, length)
         case _:
             return kv_cache.KVCache(shape, policy, length, device, storage)
 
@@ -136,5 +138,6 @@ def planned_bytes(
     starts there.
     """
     if isinstance(policy, TempCache):
-        return temp_cache.planned_bytes(shape, policy, open_index(policy.index, shape), storage)
+        index = open_index(policy.searches_by, shape)
+        return temp_cache.planned_bytes(shape, policy, index, storage, length)
     return kv_cache.planned_bytes(shape, policy, length, storage)

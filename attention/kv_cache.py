@@ -63,6 +63,7 @@ class KVCache:
     ) -> None:
         self.shape, self.policy, self.device = shape, policy, torch.device(device)
         self.committed = 0  # latent frames ever committed
+        self.forgotten = 0  # how often all keys were
         self.dropped = False  # memory given back; the history must be committed again, anew
         self._store = storage.open(shape, *_slots(policy, length), self.device)
         self._means = SinkMeans(shape, policy.averaged_frames, self.device)
@@ -174,6 +175,7 @@ class KVCache:
     def clear(self) -> None:
         """Forget the history; the next commit is of frame 0 again."""
         self.committed = 0
+        self.forgotten += 1
         self._kept.clear()
         self._recent.clear()
         self._forget_rotated()

@@ -6,6 +6,11 @@ it: the newest key and its place stay, values are averaged by mass, masses add u
 m counts as m keys, + log m in its logit: exact for identical keys. When entries run out, the most
 similar pairs of a new and a cached key are merged below the threshold too, then the entries that
 were attended to least give way.
+
+A heavy entry's value moves by the m-th part of a difference, which what it is stored in may be too
+coarse to hold: it would never move again. So what is new has at least `least_share` of a value, and
+the mean is over about the newest keys: 4,096 in float32, 45 in float16, 16 in bfloat16 and int8,
+4 in fp8 and int4.
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ from torch import Tensor
 
 from .ann.nearest import Coded, Index
 from .entries import Entries, grid
+from .in_order import with_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +30,9 @@ class Rules:
     """When keys are merged: above the cosine `threshold` (n, 1), or, for want of room, above
     `floor`. Entries of the first `sink_frames` stay as they are. `centre` (b, n, 1, d) is taken off
     keys before they are compared: what all keys of a head share says nothing. An entry counts as
-    `most_mass` keys at most; from then on, what is merged into it outweighs what was. Where nothing
-    is merged (unlike.py), the newest `recent_frames` stay too.
+    `most_mass` keys at most; from then on, what is merged into it outweighs what was. The keys
+    of a frame have `least_share` of the value that they are merged into, or more. Where nothing is
+    merged (unlike.py), the newest `recent_frames` stay too.
     """
 
     threshold: Tensor
@@ -33,6 +40,7 @@ class Rules:
     sink_frames: int
     most_mass: float
     centre: Tensor
+    least_share: float = 0.0
     recent_frames: int = 0
 
 
@@ -61,7 +69,7 @@ def absorb(layer: int, entries: Entries, new: NewFrame, rules: Rules, index: Ind
         free = (~kept).sum(-1, keepdim=True)
         lacking = (~merging).sum(-1, keepdim=True) - free  # (b, n, 1)
         merging |= _most_similar(near.similarity, merging, lacking, rules.floor)
-    _merge(entries, new, near.number, merging)
+    _merge(entries, new, near.number, merging, rules.least_share)
     changed = torch.zeros_like(entries.frame, dtype=torch.int8)
     changed.scatter_reduce_(2, near.number, merging.to(torch.int8), "amax")
     spare = targets & (changed == 0)
@@ -91,15 +99,24 @@ def _most_similar(similarity: Tensor, merging: Tensor, lacking: Tensor, floor: f
     return (rank < lacking) & (open_ > floor)
 
 
-def _merge(entries: Entries, new: NewFrame, target: Tensor, merging: Tensor) -> None:
-    """Add the merging keys' mass and values to their targets, several to one at once."""
+def _merge(
+    entries: Entries, new: NewFrame, target: Tensor, merging: Tensor, least_share: float
+) -> None:
+    """Add the merging keys' mass and values to their targets, several to one at once: those are
+    added up before what is stored is rounded.
+    """
     where = (*grid(target), target)
     weight = merging.to(entries.mass.dtype)
-    before = entries.values[where].float()
-    entries.mass.index_put_(where, weight, accumulate=True)
-    share = (weight / entries.mass[where].clamp(min=1)).unsqueeze(-1)
-    change = share * (new.values.float() - before)
-    entries.values.index_put_(where, change.to(entries.values.dtype), accumulate=True)
+    before, value = entries.mass[where], entries.values[where].float()
+    entries.mass.scatter_add_(2, target, weight)
+    mass = entries.mass[where]
+    least = least_share / (mass - before).clamp(min=1)  # of each key, as many as came at once
+    share = weight * torch.maximum(1 / mass.clamp(min=1), least)
+    change = share.unsqueeze(-1) * (new.values.float() - value)
+    last = _last_of_slot(target, entries.mass.shape[2])
+    total = with_rows(torch.zeros_like(change), last, change)
+    source = (*grid(last), last)
+    entries.values[where] = (value + total[source]).to(entries.values.dtype)
 
 
 def _evict(entries: Entries, spare: Tensor, wanted: Tensor, *, most: int) -> None:
@@ -129,11 +146,7 @@ def _write_newest(entries: Entries, new: NewFrame, codes: Tensor, slots: Tensor)
     """Every slot that got keys takes the last of them, its code and its place; a slot with nothing
     in it takes its value too.
     """
-    count = slots.shape[2]
-    number = torch.arange(count, device=slots.device).expand_as(slots)
-    last = torch.full_like(entries.frame, -1, dtype=torch.long)
-    last.scatter_reduce_(2, slots, number, "amax")
-    last = last.gather(2, slots)  # (b, n, s): whoever shares a slot writes the same
+    last = _last_of_slot(slots, entries.frame.shape[2])  # whoever shares a slot writes the same
     where = (*grid(slots), slots)
     source = (*grid(last), last)
     entries.keys[where] = new.keys[source].to(entries.keys.dtype)
@@ -143,3 +156,12 @@ def _write_newest(entries: Entries, new: NewFrame, codes: Tensor, slots: Tensor)
     empty = (entries.mass[where] == 0).unsqueeze(-1)
     values = torch.where(empty, new.values.to(entries.values.dtype), entries.values[where])
     entries.values[where] = values
+
+
+def _last_of_slot(slots: Tensor, count: int) -> Tensor:
+    """For each new key, the number (b, n, s) of the last one that goes to the same slot (b, n, s)
+    of so many.
+    """
+    number = torch.arange(slots.shape[2], device=slots.device).expand_as(slots)
+    last = number.new_full((*slots.shape[:2], count), -1)
+    return last.scatter_reduce_(2, slots, number, "amax").gather(2, slots)

@@ -57,6 +57,10 @@ class Codec(Protocol):
 class RowCodec(Protocol):
     """A way to store vectors one by one, each with scales of its own."""
 
+    @property
+    def half_step(self) -> float:
+        """How far a decoded value may be off, of its vector's largest one."""
+
     def row_parts(self, width: int) -> tuple[Part, ...]:
         """The tensors for one vector."""
 
@@ -115,6 +119,11 @@ class Float8:
         k, v = ((codes.float() * scale).to(shape.dtype) for codes, scale in (parts[:2], parts[2:]))
         return k, v
 
+    @property
+    def half_step(self) -> float:
+        """Three bits of a mantissa."""
+        return 2.0**-4
+
     def row_parts(self, width: int) -> tuple[Part, ...]:
         """Codes and a scale."""
         return Part((width,), torch.float8_e4m3fn), Part((1,), torch.float32)
@@ -154,6 +163,12 @@ class Integers:
         rows = tuple(replace(one, size=(tokens, *one.size)) for one in self.row_parts(width))
         by_channel = groups(tokens, self.key_tokens), width
         return (rows[0], *(replace(one, size=by_channel) for one in rows[1:]), *rows)
+
+    @property
+    def half_step(self) -> float:
+        """A group's codes are laid over its range, at most from its largest value's negative on."""
+        steps = (1 << self.bits) - (1 if self.zero_points else 2)
+        return 1 / steps
 
     def row_parts(self, width: int) -> tuple[Part, ...]:
         """Codes, scales and perhaps zero points of its groups."""

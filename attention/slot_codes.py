@@ -25,6 +25,7 @@ class SlotCodes:
     def __init__(self, cache: HistoryCache, buckets: Buckets) -> None:
         self.cache, self.buckets = cache, buckets
         self.encoded = 0  # keys of a head that were ever coded, all layers together
+        self._forgotten = cache.forgotten  # when they were coded
         self._codes: dict[int, Tensor] = {}  # of a layer, (b, n, t) in order of slots
         self._frames: dict[int, list[int]] = {}  # the latent frames that they are of
 
@@ -33,7 +34,13 @@ class SlotCodes:
         return self._codes[layer]
 
     def update(self) -> None:
-        """Code what was committed; to be called after each commit, since buckets learn from it."""
+        """Code what was committed; to be called after each commit, since buckets learn from it.
+        They begin anew where the history did.
+        """
+        if self._forgotten != self.cache.forgotten:
+            self._forgotten = self.cache.forgotten
+            self._frames.clear()
+            self.buckets.restore({})
         for layer in range(self.cache.shape.layers):
             self._update(layer)
 
@@ -54,6 +61,7 @@ class SlotCodes:
         self._codes = {int(layer): codes for layer, codes in parts["codes"].items()}
         self._frames = {int(k): list(held) for k, held in snapshot.facts["frames"].items()}
         self.buckets.restore(parts["buckets"])
+        self._forgotten = self.cache.forgotten
 
     def _update(self, layer: int) -> None:
         held, tokens = self.cache.held, self.cache.shape.frame_tokens

@@ -1,4 +1,5 @@
-"""TempCache: a history of merged keys, a fixed number of entries a head however long the shot.
+"""TempCache: a history of merged keys, a fixed number of entries a head however long the shot; of
+a shot too short to fill them all there is room for as many as it has keys.
 
 It is filled by `merge.absorb` or `unlike.keep_unlike`, frame by frame, so how a history was cut
 into chunks changes nothing. Keys are stored un-rotated and rotated when read: an entry stands where
@@ -47,35 +48,43 @@ def sampled_queries(policy: TempCache) -> int:
 
 
 def planned_bytes(
-    shape: CacheShape, policy: TempCache, index: Index, storage: Storage = DENSE
+    shape: CacheShape,
+    policy: TempCache,
+    index: Index,
+    storage: Storage = DENSE,
+    length: int | None = None,
 ) -> int:
-    """What `MergedCache.bytes` will be, exactly, whatever the length."""
-    slots = policy.slots(shape.frame_tokens)
+    """What `MergedCache.bytes` will be, exactly."""
+    slots = policy.slots(shape.frame_tokens, length)
     asking = shape.layers * sampled_queries(policy) * shape.batch * shape.heads * shape.head_dim
     held = entry_store.planned_bytes(shape, slots, index, storage)
     return held + asking * shape.dtype.itemsize
 
 
 class MergedCache:
-    """The merged history of one rollout for all layers and guidance branches."""
+    """The merged history of one rollout of `length` latent frames, None has no end, for all layers
+    and guidance branches.
+    """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         shape: CacheShape,
         policy: TempCache,
         index: Index,
         device: torch.device | str = "cpu",
         storage: Storage = DENSE,
+        length: int | None = None,
     ) -> None:
         self.shape, self.policy, self.index = shape, policy, index
         self.device, self.dropped = torch.device(device), False
-        self._slots = policy.slots(shape.frame_tokens)
+        self._slots = policy.slots(shape.frame_tokens, length)
         self._store = entry_store.open_entries(shape, self._slots, index, storage, self.device)
         asking = shape.batch, shape.heads, sampled_queries(policy), shape.head_dim
         self._asking = [
             torch.zeros(asking, dtype=shape.dtype, device=device) for _ in range(shape.layers)
         ]
         self.committed = 0  # latent frames ever committed
+        self.forgotten = 0  # how often all keys were
         self.held: list[int] = []  # the latent frames that count as held, oldest first
         self.extent = [0] * shape.layers  # slots in use, holes included
         self._plain = [True] * shape.layers  # whether every entry is one key
@@ -189,6 +198,7 @@ class MergedCache:
     def clear(self) -> None:
         """Forget the history; the next commit is of frame 0 again."""
         self.committed = 0
+        self.forgotten += 1
         self.held.clear()
         for own in self._store.own:
             own["mass"].zero_()
@@ -214,22 +224,27 @@ class MergedCache:
         tensors = {
             f"{name}.{layer}": tensor.to("cpu", copy=True)
             for layer in range(self.shape.layers)
-            for name, tensor in self._store.state(layer).items()
+            for name, tensor in self._store.saved(layer, self.extent[layer]).items()
         }
         learnt = {f"index.{name}": t.to("cpu", copy=True) for name, t in self.index.saved().items()}
-        facts = {"committed": self.committed, "held": list(self.held), "slots": self._slots}
+        facts = {"committed": self.committed, "held": list(self.held)}
         return Snapshot({**tensors, **learnt}, facts)
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Go on, bit for bit, from what `snapshot` gave in a cache of the same settings."""
-        if snapshot.facts["slots"] != self._slots:
+        """Go on, bit for bit, from what `snapshot` gave in a cache of the same settings.
+
+        ValueError where it does not fit, as after a rollout that was planned much shorter.
+        """
+        layers = range(self.shape.layers)
+        used = max(snapshot.tensors[f"mass.{layer}"].shape[2] for layer in layers)
+        if used > self._slots:
             raise ValueError(
-                f"a snapshot of {snapshot.facts['slots']} entries a head does not fit a cache of "
-                f"{self._slots}"
+                f"a snapshot of {used} entries a head does not fit a cache of {self._slots}"
             )
-        for layer in range(self.shape.layers):
-            for name, tensor in self._store.state(layer).items():
-                tensor.copy_(snapshot.tensors[f"{name}.{layer}"])
+        for layer in layers:
+            own = f".{layer}"
+            saved = {k.removesuffix(own): t for k, t in snapshot.tensors.items() if k.endswith(own)}
+            self._store.restore(layer, saved)
         prefix = "index."
         learnt = {k[len(prefix) :]: t for k, t in snapshot.tensors.items() if k.startswith(prefix)}
         self.index.restore({name: tensor.to(self.device) for name, tensor in learnt.items()})
@@ -256,7 +271,7 @@ class MergedCache:
     def _take(self, layer: int, k: Tensor, v: Tensor) -> None:
         """Merge or append finished latent frames, k and v (b, f s, n, d), one after another."""
         store, tokens, used = self._store, self.shape.frame_tokens, self.extent[layer]
-        rules = self.policy.rules(layer, store.own[layer]["centre"])
+        rules = self.policy.rules(layer, store.own[layer]["centre"], store.half_step)
         entries, fixed = store.read(layer, used), self._fixed
         changing = entries.behind(fixed)
         frames = range(self.committed, self.committed + k.shape[1] // tokens)
@@ -264,8 +279,9 @@ class MergedCache:
         for i, frame in enumerate(frames):
             at = slice(i * tokens, (i + 1) * tokens)
             new = NewFrame(k[:, at].transpose(1, 2), v[:, at].transpose(1, 2), frame)
-            if self.policy.merges:
-                slots = absorb(layer, entries, new, rules, self.index)
+            if self.policy.merges:  # what it looks at does not depend on how much room there is
+                there = entries.before(min(self._slots, used + (i + 1) * tokens))
+                slots = absorb(layer, there, new, rules, self.index)
             else:
                 used_now = min(self._slots, used + i * tokens)
                 full = used_now == self._slots and self.plain(layer)
@@ -291,8 +307,8 @@ class MergedCache:
         """Rotate all keys of a layer, some at a time, and note their biases."""
         store, stop = self._store, self.extent[layer]
         keys, _, bias = store.room(layer)
-        kept = store.read(layer, stop)
         wanted = slice(None) if store.holds_rotated else rows
+        kept = store.read(layer, stop, wanted)
         tables, farthest = self._position_tables(), self._farthest
         for first in range(0, stop, TOKENS_AT_ONCE):
             at = wanted, slice(None), slice(first, min(first + TOKENS_AT_ONCE, stop))

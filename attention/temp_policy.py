@@ -29,14 +29,15 @@ class TempCache(CachePolicy):
     `threshold` is the cosine, of keys less their head's mean, above which a new key is merged into
     the nearest cached one, for all heads or by layer and head; for want of room, so are the most
     similar ones above `floor`. The first `sink_frames` are never changed. `reach_frames` is the
-    farthest that an entry stands before the active frames, None as far as its age. `most_mass` is
-    the most keys that an entry counts as, None as many as it is made of: 1 keeps the newest of
-    like keys and forgets the rest. `index` names what finds the nearest key, `kernel` what looks
-    through the buckets of one that has them. `gives_way` says what
-    goes where there is no room: the entries that are attended to least, or those whose key a newer
-    one says again. The latter is done instead of merging: threshold, floor, most_mass and index
-    are of no account then, and the newest `recent_frames`
-    stay whole, None for as many as half of the entries hold.
+    farthest that an entry stands before the active frames, None as far as its age: in a history
+    of more, the older ones stand there together, so that it is not dense attention even while
+    nothing gave way. `most_mass` is the most keys that an entry counts as, None as many as it
+    is made of: 1 keeps the newest of like keys and forgets the rest. `index` names what finds
+    the nearest key, `kernel` what looks through the buckets of one that has them. `gives_way`
+    says what goes where there is no room: the entries that are attended to least, or those
+    whose key a newer one says again. The latter is done instead of merging: threshold, floor,
+    most_mass and index are of no account then, and the newest `recent_frames` stay whole, None
+    for as many as half of the entries hold.
     """
 
     entry_frames: float
@@ -74,9 +75,12 @@ class TempCache(CachePolicy):
         """As many whole latent frames as there are entries for."""
         return math.floor(self.entry_frames)
 
-    def slots(self, frame_tokens: int) -> int:
-        """Entries in a head."""
-        return math.floor(self.entry_frames * frame_tokens + ROUNDING)
+    def slots(self, frame_tokens: int, length: int | None) -> int:
+        """Entries in a head; no more than a rollout of `length` latent frames can fill, None has no
+        end.
+        """
+        whole = math.floor(self.entry_frames * frame_tokens + ROUNDING)
+        return whole if length is None else min(whole, length * frame_tokens)
 
     def victim(self, held: Sequence[int]) -> int:
         """Of the latent frames that count as held, the oldest that is not of the sink."""
@@ -101,6 +105,11 @@ class TempCache(CachePolicy):
         return self.gives_way == ATTENDED
 
     @property
+    def searches_by(self) -> str:
+        """The index that is asked; where nothing is merged, one that keeps and needs nothing."""
+        return self.index if self.merges else EXACT
+
+    @property
     def heads_differ(self) -> bool:
         """Each head merges for itself."""
         return True
@@ -110,8 +119,10 @@ class TempCache(CachePolicy):
         """An entry is coded by itself."""
         return True
 
-    def rules(self, layer: int, centre: Tensor) -> Rules:
-        """The rules of one layer whose keys have the mean `centre` (b, n, 1, d)."""
+    def rules(self, layer: int, centre: Tensor, half_step: float) -> Rules:
+        """The rules of one layer whose keys have the mean `centre` (b, n, 1, d), where values are
+        stored to within `half_step` of a vector's largest.
+        """
         of_heads, heads, device = self.threshold, centre.shape[1], centre.device
         if isinstance(of_heads, tuple):
             row = torch.tensor(of_heads[layer], device=device)
@@ -121,4 +132,6 @@ class TempCache(CachePolicy):
         room = self.limit - self.sink_frames
         recent = room // 2 if self.recent_frames is None else min(self.recent_frames, room)
         recent = max(1, recent)
-        return Rules(row.unsqueeze(-1), self.floor, self.sink_frames, most, centre, recent)
+        # As much as is lost to rounding is then lost to the mean's being over fewer keys.
+        least = math.sqrt(half_step)
+        return Rules(row.unsqueeze(-1), self.floor, self.sink_frames, most, centre, least, recent)

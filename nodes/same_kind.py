@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import torch
+
+from ..attention.ann.choice import BY_BUCKETS, missing_index
+from ..attention.kernels.choice import TRITON, missing_kernel
+from ..attention.select import measured_on
+from ..attention.temp_policy import TempCache
 from ..errors import BadInput
 from ..samplers.denoiser import Denoiser
 from ..samplers.settings import RolloutSettings
@@ -9,7 +17,7 @@ from ..samplers.settings import RolloutSettings
 
 def check_same_kind(settings: RolloutSettings, channels: int | None, engine: Denoiser) -> None:
     """Refuse (BadInput) a model of another shape than the shot with these `settings` was made by,
-    and a device that cannot store its KV cache.
+    and a device that cannot store its KV cache or lacks what its attention needs.
 
     `channels` are those of the shot's latents, None where it has none yet.
     """
@@ -38,3 +46,22 @@ def check_same_kind(settings: RolloutSettings, channels: int | None, engine: Den
             f"The shot's KV cache cannot be stored here as it was: {reason}; go on where it was "
             "made, or make it anew with another storage in KV Cache Settings."
         )
+    for what, name, reason in _needed(settings, engine.device):
+        if reason is not None:
+            raise BadInput(
+                f"The shot's {what} {name} cannot be used here: {reason}; install it, go on where "
+                "the shot was made, or make it anew with `auto` in ANN-Sparse Attention."
+            )
+
+
+def _needed(
+    settings: RolloutSettings, device: torch.device
+) -> Iterator[tuple[str, str, str | None]]:
+    """What the shot's attention asks for by name, and why that cannot be used, or None."""
+    cache, of_self = settings.cache, measured_on(settings.sparsity, device).of_self
+    if isinstance(cache, TempCache):
+        yield "index", cache.searches_by, missing_index(cache.searches_by)
+        if cache.searches_by in BY_BUCKETS and cache.kernel == TRITON:
+            yield "kernel", TRITON, missing_kernel(TRITON, device)
+    if of_self is not None:
+        yield "kernel", of_self.kernel, missing_kernel(of_self.kernel, device)

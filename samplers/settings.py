@@ -208,6 +208,11 @@ class RolloutSettings:
             lora_changes=tuple(c for c in self.lora_changes if c.start_frame < latent_frame),
         )
 
+    @property
+    def _reaches_back(self) -> bool:
+        """Whether the schedule says how far back chunks look."""
+        return isinstance(self.schedule, Staggered) and bool(self.schedule.reach)
+
     def _check_cache(self) -> None:
         """Refuse what a KV cache's policy, storage and context noise cannot do together."""
         if self.first_again is not None and not self.cache.rebuilt:
@@ -226,6 +231,12 @@ class RolloutSettings:
             self._check_bank()
         if not self.cache.heads_differ:
             return
+        if self._reaches_back:
+            raise BadInput(
+                "the schedule says how far back chunks look, and every head keeps keys of other "
+                "latent frames; choose another schedule, or `window + sink` in KV Cache Settings "
+                "and no TempCache."
+            )
         of_self = self.sparsity.of_self
         whole_frames = not self.cache.coded_singly
         if whole_frames and of_self is not None and of_self.order not in TIME_ORDERS:
@@ -256,7 +267,7 @@ class RolloutSettings:
                 "of the same latent frames, and a memory bank is each layer's own; choose the "
                 "order of time, or `window + sink` in KV Cache Settings."
             )
-        if isinstance(self.schedule, Staggered) and self.schedule.reach:
+        if self._reaches_back:
             raise BadInput(
                 "the schedule says how far back chunks look, and what a memory bank holds is "
                 "farther; choose another schedule, or `window + sink` in KV Cache Settings."

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from typing import ClassVar
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from longtake.attention.ann.nearest import Exact
 from longtake.attention.entry_store import NARROWEST
 from longtake.attention.kv_storage import DENSE, Storage
 from longtake.attention.packed_store import Packed
-from longtake.attention.quantize import AS_COMPUTED, FLOAT8, INT4, INT8
+from longtake.attention.quantize import AS_COMPUTED, FLOAT8, INT4, INT8, Integers
 from longtake.attention.rope import rotate, rotation
 from longtake.attention.temp_cache import MergedCache, planned_bytes
 from longtake.attention.temp_policy import ALIKE, TempCache
@@ -184,3 +186,28 @@ def test_a_snapshot_on_disk_goes_on_bit_for_bit(policy: TempCache, codec: str) -
 def test_storage_that_entries_cannot_have_is_refused(storage: Storage) -> None:
     with pytest.raises(ValueError, match="one by one"):
         MergedCache(SHAPE, KEPT, Exact(), storage=storage)
+
+
+class Counting(Integers):
+    """A codec that tells of how many batch rows are decoded."""
+
+    rows: ClassVar[list[int]] = []
+
+    def decode_rows(self, parts: Sequence[Tensor], width: int, dtype: torch.dtype) -> Tensor:
+        """As it is."""
+        self.rows.append(parts[0].shape[0])
+        return super().decode_rows(parts, width, dtype)
+
+
+def test_only_the_rows_that_attend_are_decoded() -> None:
+    shape = dataclasses.replace(SHAPE, batch=3, hold_rotated=False)
+    codec = Counting(bits=8, key_tokens=64, value_channels=96, zero_points=False)
+    cache = MergedCache(shape, KEPT, Exact(), storage=Packed(codec))
+    cache.commit(
+        [(k.expand(3, -1, -1, -1), v.expand(3, -1, -1, -1)) for k, v in chunk_kv(range(2))]
+    )
+    q, k, v = queries(1)
+    for row in range(3):
+        Counting.rows.clear()
+        cache.attention(1, rows=slice(row, row + 1))(0, q, k, v)
+        assert Counting.rows == [1, 1]

@@ -97,6 +97,17 @@ def test_what_is_read_after_a_rewind_and_a_commit_is_what_a_restored_cache_reads
             assert torch.equal(*(cache.attention(2)(layer, *asked) for cache in (one, other)))
 
 
+@pytest.mark.parametrize("gives_way", GIVES_WAY)
+def test_where_nothing_gave_way_it_is_dense_attention_as_far_as_it_reaches(gives_way: str) -> None:
+    policy = TempCache(9, NEVER, reach_frames=4, gives_way=gives_way)
+    for frames in (3, 4, 5, 8):
+        dense, ours = KVCache(SHAPE, FullHistory(), 9), filled(policy, frames)
+        for frame in range(frames):
+            dense.commit(chunk_kv(range(frame, frame + 1)))
+        made = (cache.attention(2)(1, *queries()) for cache in (dense, ours))
+        assert torch.equal(*made) == (frames <= 4)
+
+
 def test_active_frames_stand_right_behind_a_history_that_has_lost_most_of_its_frames() -> None:
     """Beside one that was never longer, of the same keys at the same distances."""
     long, short = filled(TempCache(4, gives_way=ALIKE), 20), filled(TempCache(4), 0)

@@ -21,7 +21,7 @@ from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import SINK, Guidance, cfg, extended, last, temporal, vanilla
 from longtake.samplers.ladder import flow_ladder
 from longtake.samplers.rollout import Chunk, Loop, generate
-from longtake.samplers.schedule import causal_chunks, pyramid, rolling
+from longtake.samplers.schedule import Staggered, causal_chunks, pyramid, rolling
 from longtake.samplers.settings import RolloutSettings
 from longtake.samplers.sparse import SparseRollout
 from longtake.stream.chain import Chain
@@ -184,6 +184,20 @@ def test_where_each_head_keeps_its_own_only_what_all_hold_has_a_frame() -> None:
     assert cache.laid_frames(0)[0] == 0 and -1 in cache.laid_frames(0)
     with pytest.raises(BadInput, match="the order of lsh sorts keys that all heads have"):
         replace(s, sparsity=Sparsity(replace(FEW_BLOCKS, order="lsh")))
+
+
+@pytest.mark.parametrize(
+    "cache",
+    [TempCache(5), TempCache(5, gives_way=ALIKE), MostAttended(5, 1, per_head=True)],
+)
+def test_a_schedule_that_says_how_far_back_chunks_look_needs_whole_latent_frames(
+    cache: Any,
+) -> None:
+    """Slots are then not frames: it read past them, or put keys where they never stood."""
+    schedule = Staggered(flow_ladder(3, 3.0), 1, 1, reach=(2, 1))
+    assert made(settings(schedule, 6, cache=MostAttended(5, 1)))
+    with pytest.raises(BadInput, match="how far back chunks look, and every head keeps"):
+        settings(schedule, 6, cache=cache)
 
 
 def test_sparse_attention_is_part_of_what_names_a_chunk() -> None:

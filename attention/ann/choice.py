@@ -31,6 +31,8 @@ MAKERS: Mapping[str, Callable[[CacheShape, BucketedNearest], Index]] = {
     "faiss ivf": lambda shape, match: Faiss(FAISS_LISTS),
 }
 NAMES = (AUTO, *MAKERS)
+BY_BUCKETS = ("lsh", "k-means")
+"""Those that look through buckets, by a kernel that is chosen."""
 MEASURED: Mapping[str, tuple[tuple[int, str], ...]] = {"cpu": ((0, EXACT), (32_768, "int8"))}
 """Kinds of devices of which `benchmarks/results` holds a result, and there from so many cached keys
 a head on an index that is faster than comparing all pairs, at the interval's bound, and misses no
@@ -40,7 +42,7 @@ more than one in a hundred of the nearest keys.
 
 def open_index(name: str, shape: CacheShape, kernel: str = AUTO) -> Index:
     """An index that has learnt nothing; `kernel` names what looks through buckets."""
-    return MAKERS[name](shape, bucket_match(kernel))
+    return MAKERS[name](shape, bucket_match(kernel if name in BY_BUCKETS else AUTO))
 
 
 def chosen_index(name: str, keys: int, device: torch.device) -> tuple[str, str]:

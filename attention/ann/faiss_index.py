@@ -1,7 +1,9 @@
 """Nearest keys by FAISS (github.com/facebookresearch/faiss): flat or inverted lists, CPU or GPU.
 
 An optional package: `faiss-cpu` or, where there is a wheel for the GPU, `faiss-gpu-cu12`. It keeps
-no state here: a search is given the keys as they are.
+nothing here, neither codes of keys nor trained lists: every search is given a head's keys as they
+are, builds its index anew and trains its lists anew. So it is what others are measured by; what
+keeps lists, and the code that a key got when it came, is the index by k-means.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from torch import Tensor
 from .nearest import Coded, LearnsNothing, Nearest, none_found
 
 POINTS_PER_LIST = 39  # the fewest that FAISS trains a list on without a warning
+GPU_SCRATCH_BYTES = 2**28
+"""What searches on a GPU share, beside the plan of a rollout; by itself FAISS takes 1.5 GiB."""
 
 
 def missing_faiss() -> str | None:
@@ -35,9 +39,10 @@ class Faiss(LearnsNothing):
     def __init__(self, lists: int = 0, probes: int = 8) -> None:
         self.lists, self.probes = lists, probes
         self._faiss: Any = importlib.import_module("faiss")
+        self._resources: Any = None  # FAISS's scratch on a GPU, from the first search there on
 
     def encode(self, layer: int, keys: Tensor) -> Tensor:
-        """FAISS keeps its own."""
+        """Nothing is coded."""
         return keys.new_empty(*keys.shape[:-1], 0, dtype=self.code_dtype)
 
     def nearest(self, layer: int, new: Tensor, codes: Tensor, cached: Coded) -> Nearest:
@@ -57,6 +62,16 @@ class Faiss(LearnsNothing):
                     found.number[b, n] = open_[at.to(new.device).clamp(min=0)]
         return found
 
+    def placed(self, index: Any, device: torch.device) -> Any:
+        """FAISS's `index`, on a GPU where that is the device and the package knows GPUs."""
+        faiss = self._faiss
+        if device.type != "cuda" or not hasattr(faiss, "StandardGpuResources"):
+            return index
+        if self._resources is None:
+            self._resources = faiss.StandardGpuResources()
+            self._resources.setTempMemory(GPU_SCRATCH_BYTES)
+        return faiss.index_cpu_to_gpu(self._resources, device.index or 0, index)
+
     def _search(self, queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
         """Cosine and number of the best of keys (t, d) for queries (s, d); -inf where no list that
         was searched has one.
@@ -74,10 +89,7 @@ class Faiss(LearnsNothing):
         if lists > 1:
             index = faiss.IndexIVFFlat(index, d, lists, faiss.METRIC_INNER_PRODUCT)
             index.nprobe = self.probes
-        if keys.device.type == "cuda" and hasattr(faiss, "StandardGpuResources"):
-            index = faiss.index_cpu_to_gpu(
-                faiss.StandardGpuResources(), keys.device.index or 0, index
-            )
+        index = self.placed(index, keys.device)
         points = keys.cpu().contiguous().numpy()
         if lists > 1:
             index.train(points)

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..in_order import with_rows
+
 
 class OnlineKMeans:
     """`count` buckets a head, begun at keys spread over a layer's first ones.
@@ -32,9 +34,8 @@ class OnlineKMeans:
         given = (unit @ self.centres[layer].transpose(2, 3)).argmax(-1)  # (b, n, s)
         weights = self.weights[layer].clone()
         weights.scatter_add_(2, given, torch.ones_like(given, dtype=weights.dtype))
-        index = given.unsqueeze(-1).expand_as(unit)
         sums = self.centres[layer] * self.weights[layer].unsqueeze(-1)
-        self.centres[layer] = F.normalize(sums.scatter_add(2, index, unit), dim=-1)
+        self.centres[layer] = F.normalize(with_rows(sums, given, unit), dim=-1)
         self.weights[layer] = weights
 
     def of(self, layer: int, vectors: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ class RandomProjection:
         self.bits, self.count = bits, 2**bits
         self.planes = torch.randn(heads, head_dim, bits, generator=generator)
         self.means: dict[int, Tensor] = {}
+        self._placed: dict[torch.device, Tensor] = {}  # the planes, on each device that asked
 
     def learn(self, layer: int, keys: Tensor) -> None:
         """Remember the mean of a layer's first keys (b, n, s, d)."""
@@ -53,7 +54,12 @@ class RandomProjection:
         centred = vectors.float()
         if layer in self.means:
             centred = centred - self.means[layer].to(centred.device)
-        return centred @ self.planes.to(centred.device)
+        return centred @ self._planes_on(centred.device)
+
+    def _planes_on(self, device: torch.device) -> Tensor:
+        if device not in self._placed:
+            self._placed[device] = self.planes.to(device)
+        return self._placed[device]
 
     def _number(self, bits: Tensor) -> Tensor:
         powers = 1 << torch.arange(self.bits, device=bits.device)

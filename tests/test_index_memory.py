@@ -1,0 +1,69 @@
+"""What indexes take on a device: once, and not with every search."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from longtake.attention.ann import faiss_index
+from longtake.attention.ann.faiss_index import GPU_SCRATCH_BYTES, Faiss
+from longtake.attention.ann.lsh import RandomProjection
+
+
+class Resources:
+    """In place of FAISS's own on a GPU, which there is none of here."""
+
+    made: list[Resources] = []
+
+    def __init__(self) -> None:
+        self.scratch = 0
+        self.made.append(self)
+
+    def setTempMemory(self, count: int) -> None:  # noqa: N802
+        self.scratch = count
+
+
+class FaissOnGpu:
+    """As much of the module as putting an index on a GPU takes."""
+
+    StandardGpuResources = Resources
+
+    @staticmethod
+    def index_cpu_to_gpu(resources: Resources, device: int, index: str) -> Any:
+        return resources, device, index
+
+
+def test_faiss_has_its_scratch_on_a_gpu_once_however_often_it_searches(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(faiss_index.importlib, "import_module", lambda _: FaissOnGpu)
+    monkeypatch.setattr(Resources, "made", [])
+    index = Faiss()
+    gpu = torch.device("cuda", 1)
+    placed = [index.placed(name, gpu) for name in ("one", "two")]
+    assert placed == [(*Resources.made, 1, "one"), (*Resources.made, 1, "two")]
+    assert [one.scratch for one in Resources.made] == [GPU_SCRATCH_BYTES]
+    assert index.placed("three", torch.device("cpu")) == "three"
+
+
+class FromMainMemory(TorchDispatchMode):
+    """Counts copies of what is in main memory to a device."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        copied = func is torch.ops.aten._to_copy.default and args[0].device.type == "cpu"
+        self.count += copied and (kwargs or {}).get("device") is not None
+        return func(*args, **(kwargs or {}))
+
+
+def test_the_planes_of_hashing_are_brought_to_a_device_once() -> None:
+    buckets, vectors = RandomProjection(2, 12), torch.empty(1, 2, 5, 12, device="meta")
+    with FromMainMemory() as seen:
+        for _ in range(3):
+            buckets.of(0, vectors)
+            buckets.probes(0, vectors, 4)
+    assert seen.count == 1
