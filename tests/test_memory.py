@@ -22,6 +22,8 @@ from longtake.attention.cache_policy import (
     RebuiltWindow,
     WindowSink,
 )
+from longtake.attention.kernels.choice import GATHERED
+from longtake.attention.kernels.choice import NAMES as KERNELS
 from longtake.attention.packed_store import Packed
 from longtake.attention.quantize import INT4, INT8
 from longtake.attention.sparse_settings import SparseCross, SparseSelf, Sparsity
@@ -203,6 +205,20 @@ def test_where_numbers_decide_what_it_takes_the_plan_is_never_too_small(
     plan = rollout_memory(chosen, SMALL, F32)
     assert peak_of(chosen, SMALL, F32)[0] <= (1 + WITHIN) * plan.total_bytes
     assert plan.total_bytes <= most_bytes(chosen, SMALL, F32)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_kernel_is_rehearsed_as_stock_operations(kernel: str) -> None:
+    """A rehearsal has no numbers, so no kernel can be launched, nor compiled, for it."""
+    plans = [
+        rollout_memory(settings(SMALL, **changes), SMALL, F32)
+        for name in (kernel, GATHERED)
+        for changes in (
+            {"sparsity": Sparsity(SparseSelf(0.3, 0.0, (), fewest_keys=0, kernel=name))},
+            {"cache": TempCache(6, index="lsh", kernel=name)},
+        )
+    ]
+    assert plans[:2] == plans[2:]
 
 
 def peak_of(chosen: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> tuple[int, int]:

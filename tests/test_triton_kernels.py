@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from longtake.attention.ann.buckets import bucketed_nearest
+from longtake.attention.ann.choice import nearest_by_triton
 from longtake.attention.ann.lsh import RandomProjection
 from longtake.attention.ann.nearest import Coded
 from longtake.attention.cache_shape import CacheShape
@@ -69,8 +70,6 @@ def test_parts_by_the_kernel_join_with_others_and_an_empty_one_adds_nothing() ->
 @pytest.mark.parametrize("name", ["lsh", "k-means"])
 def test_the_index_takes_the_kernel_that_is_asked_for(name: str) -> None:
     """The same entries, whichever looks through the buckets; some of these are empty."""
-    from longtake.attention.kernels import triton_nearest
-
     shape = CacheShape(1, 1, 2, 12, 2, 3, 3)
     caches = [
         open_cache(shape, policy, DENSE, None, DEVICE)
@@ -78,7 +77,7 @@ def test_the_index_takes_the_kernel_that_is_asked_for(name: str) -> None:
             TempCache(4, 0.8, index=name, kernel=kernel) for kernel in ("gathered", "triton")
         )
     ]
-    assert caches[1].index.match is triton_nearest.bucketed_nearest
+    assert caches[1].index.match is nearest_by_triton
     for frame in range(7):
         k = randn(1, 6, 2, 12, seed=frame % 3) + 0.1 * randn(1, 6, 2, 12, seed=40 + frame)
         kv = [(k.to(DEVICE), randn(1, 6, 2, 12, seed=80 + frame).to(DEVICE))]
