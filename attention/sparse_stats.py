@@ -31,7 +31,9 @@ class SparseStats:
         self.dense_pairs += dense
 
     def add_recall(self, of_heads: list[float], fallbacks: int) -> None:
-        """Note the recall of each head of a layer, and how many are now dense for a chunk."""
+        """Note the recall of each head of a layer and batch row, and how many are now dense for a
+        chunk.
+        """
         self.recalls += sum(of_heads)
         self.sampled += len(of_heads)
         self.dense_fallbacks += fallbacks

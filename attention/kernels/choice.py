@@ -14,11 +14,12 @@ from torch import Tensor
 
 from ..backends import flex_reason
 from . import selected
+from .read import Read
 
 AUTO, GATHERED, FLEX, TRITON = "auto", "gathered", "flex", "triton"
 NAMES = (AUTO, GATHERED, FLEX, TRITON)
 
-AttendSelected = Callable[[Tensor, Tensor, Tensor, Tensor | None, Tensor, int], Tensor]
+AttendSelected = Callable[[Tensor, Tensor, Tensor, Tensor | None, Read, int], Tensor]
 """The signature of `selected.attend_selected`."""
 
 
