@@ -221,6 +221,24 @@ def test_a_kernel_is_rehearsed_as_stock_operations(kernel: str) -> None:
     assert plans[:2] == plans[2:]
 
 
+def test_on_cuda_the_plan_has_the_copies_of_keys_with_a_bias() -> None:
+    """Its kernels take no bias: keys and values get a few dimensions more, all of them."""
+    chosen = settings(
+        LIKE_1_3B,
+        rows=60,
+        columns=104,
+        length=60,
+        cache=TempCache(48, gives_way=ALIKE),
+        guidance=cfg(2.5),
+    )
+    devices = (torch.device("cpu"), torch.device("cuda"))
+    cpu, cuda = (rollout_memory(chosen, LIKE_1_3B, BF16, device) for device in devices)
+    copied = 2 * 2 * 48 * 1560 * LIKE_1_3B.num_heads * (128 + 8) * 2  # bytes
+    assert cuda.kv_bytes == cpu.kv_bytes
+    assert copied < cuda.working_bytes
+    assert cpu.working_bytes < cuda.working_bytes <= most_bytes(chosen, LIKE_1_3B, BF16)
+
+
 def peak_of(chosen: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> tuple[int, int]:
     """The allocator's peak in a rollout, and the bytes that are claimed for its KV cache."""
     tree = zeros(config, dtype)
