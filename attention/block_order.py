@@ -57,7 +57,7 @@ def blocks_of(
 
 def choose(q: Tensor, blocks: Blocks, count: int, query_block: int = QUERY_BLOCK) -> Tensor:
     """For each block of queries of q (b, n, s, d), the `count` blocks (b, n, query blocks, count)
-    that are estimated to hold most of their attention.
+    int32 that are estimated to hold most of their attention.
     """
     rows = max(1, ESTIMATED // max(1, blocks.means.shape[2]) // query_block) * query_block
     made = [_choose(some, blocks, count, query_block) for some in q.split(rows, 2)]
@@ -70,11 +70,4 @@ def _choose(q: Tensor, blocks: Blocks, count: int, query_block: int) -> Tensor:
     share = (logits + blocks.log_mass.unsqueeze(2)).softmax(-1)  # (b, n, s, blocks)
     share = F.pad(share, (0, 0, 0, -share.shape[2] % query_block))
     votes: Tensor = share.unflatten(2, (-1, query_block)).sum(3)
-    return votes.topk(count, dim=-1).indices
-
-
-def tokens_of(blocks: Blocks, chosen: Tensor) -> Tensor:
-    """The tokens (b, n, query blocks, m) of the `chosen` blocks, -1 for none."""
-    b, n, groups, count = chosen.shape
-    index = chosen.reshape(b, n, groups * count, 1).expand(-1, -1, -1, blocks.tokens.shape[3])
-    return blocks.tokens.gather(2, index).view(b, n, groups, -1)
+    return votes.topk(count, dim=-1).indices.int()

@@ -57,8 +57,8 @@ def attend_laid(laid: Laid) -> Tensor:
     return made[0] if len(made) == 1 else torch.cat(made, 2)
 
 
-def of_heads(laid: Laid, heads: list[int]) -> Laid:
-    """Some of the heads, copied."""
-    bias = None if laid.bias is None else laid.bias[:, heads]
-    q, keys, values = (x[:, heads] for x in (laid.q, laid.keys, laid.values))
+def of_heads(laid: Laid, row: int, heads: slice) -> Laid:
+    """Neighbouring heads of one row of the batch; nothing is copied."""
+    bias = None if laid.bias is None else laid.bias[row : row + 1, heads]
+    q, keys, values = (x[row : row + 1, heads] for x in (laid.q, laid.keys, laid.values))
     return replace(laid, q=q, keys=keys, values=values, bias=bias)

@@ -7,16 +7,24 @@ merged, are attended to here. q, k, v are (b, s, n d), as the host has them, key
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .kernels.read import Read
 from .laid import Laid
 from .select import fewest_keys, fewest_prompt_tokens
 from .sparse_cross import SparsePrompt, merged_attention, merged_padding
-from .sparse_self import ROUNDING, attend_mixed, layout_of, sampled_recall, tokens_read
+from .sparse_self import (
+    ROUNDING,
+    attend_mixed,
+    layout_of,
+    poor_heads,
+    read_of,
+    sampled_recall,
+)
 from .sparse_settings import SparseCross, SparseSelf, Sparsity
 from .sparse_stats import SparseStats
 
@@ -32,6 +40,9 @@ PICTURE = 257
 Call = tuple[int, int]
 """A block of the model, and which of its attentions: a block attends to itself, then to the prompt,
 and blocks beside the main ones (VACE) have their numbers and come after them.
+"""
+Row = tuple[Hashable, int]
+"""A row of a batch, however the host puts batches together: its prompt, and which of those with it.
 """
 
 
@@ -57,7 +68,7 @@ class AttentionOverride:
         self.to_prompt = SparsePrompt(self.sparsity.of_prompt or SparseCross())
         self._call: Call = (-1, 0)
         self._level = 0.0
-        self._dense_heads: dict[Call, list[int]] = {}
+        self._dense_heads: dict[tuple[Call, Row], list[int]] = {}
 
     def __call__(self, dense: Attend, *given: Any, **options: Any) -> Tensor:
         """What `dense` would be called with; its result, or close to it."""
@@ -137,8 +148,7 @@ class AttentionOverride:
     ) -> Tensor | None:
         """Block-sparse attention of (b, s, n, d), or None where it is to be dense."""
         tokens, layer = parts[0].shape[1], self._call[0]
-        pairs = float(parts[0].shape[0] * tokens)
-        all_pairs = pairs * parts[0].shape[2] * tokens
+        all_pairs = float(parts[0].shape[0] * parts[0].shape[2] * tokens * tokens)
         least, reason = fewest_keys(chosen.fewest_keys, parts[0].device)
         if least is None:
             self.dense_because = reason.removeprefix("dense, since ")
@@ -150,21 +160,26 @@ class AttentionOverride:
             return None
         q, k, v = (x.transpose(1, 2).contiguous() for x in parts)
         laid = Laid(q, k, v, None, tokens, ((slice(0, tokens), 0),), [-1], tokens)
-        read = tokens_read(layout_of(laid, 0, 0, None), laid, slice(0, tokens), 0, chosen.density)
-        dense = self._poor_heads(chosen.recall_floor, laid, read)
-        sparse = q.shape[1] - len(dense)
-        computed = len(dense) * tokens + sparse * min(read.shape[3], tokens)
-        self.stats.add_pairs(pairs * computed, all_pairs)
+        read = read_of(layout_of(laid, 0, 0, None), laid, slice(0, tokens), 0, chosen.density)
+        dense = self._poor_heads(chosen.recall_floor, laid, read, _rows(options, len(q)))
+        of_dense = sum(map(len, dense))
+        sparse = q.shape[0] * q.shape[1] - of_dense
+        computed = of_dense * tokens + sparse * min(read.keys, tokens)
+        self.stats.add_pairs(float(tokens * computed), all_pairs)
         return attend_mixed(laid, [read], dense, chosen.kernel).transpose(1, 2) if sparse else None
 
-    def _poor_heads(self, floor: float, laid: Laid, read: Tensor) -> list[int]:
-        """The heads that are dense throughout a run, found in its first sparse step."""
-        if self._call not in self._dense_heads:
-            recall = sampled_recall(laid, read).amin(0)
-            poor = (recall < floor).nonzero().flatten().tolist()
-            self.stats.add_recall(recall.tolist(), len(poor))
-            self._dense_heads[self._call] = poor
-        return self._dense_heads[self._call]
+    def _poor_heads(
+        self, floor: float, laid: Laid, read: Read, rows: Sequence[Row]
+    ) -> list[list[int]]:
+        """Of each row the heads that are dense throughout a run, found in its first sparse step."""
+        asked = [(self._call, row) for row in rows]
+        if any(one not in self._dense_heads for one in asked):
+            recall = sampled_recall(laid, read).tolist()  # (b, n)
+            for one, of_row in zip(asked, recall, strict=True):
+                if one not in self._dense_heads:
+                    self._dense_heads[one] = poor_heads(of_row, floor)
+                    self.stats.add_recall(of_row, len(self._dense_heads[one]))
+        return [self._dense_heads[one] for one in asked]
 
 
 def _nothing() -> None:
@@ -186,6 +201,16 @@ def _merges(chosen: SparseCross, k: Tensor) -> bool:
     """Whether the padding of a prompt with keys k (b, l, n d) is to be merged."""
     least, _ = fewest_prompt_tokens(chosen.from_tokens, k.device)
     return least is not None and least <= k.shape[1] <= LONGEST_PROMPT
+
+
+def _rows(options: Mapping[str, Any], count: int) -> list[Row]:
+    """What the rows of a batch of `count` are. The host names prompts, by numbers of their own or
+    else as positive and negative, and has so many rows of each; without a name they are alike.
+    """
+    prompts = options.get("uuids") or options.get("cond_or_uncond") or [None]
+    if count % len(prompts):
+        prompts = [None]
+    return [(prompt, row) for prompt in prompts for row in range(count // len(prompts))]
 
 
 def _latent_frames(options: Mapping[str, Any], tokens: int) -> int:

@@ -14,8 +14,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from .block_order import QUERY_BLOCK, Blocks, blocks_of, choose, tokens_of
+from .block_order import QUERY_BLOCK, Blocks, blocks_of, choose
 from .kernels.choice import AUTO, selected_kernel
+from .kernels.read import Read, read_by_all
 from .laid import Laid, LayingAttention, attend_laid, of_heads
 from .sparse_settings import SparseSelf
 from .sparse_stats import SparseStats
@@ -57,7 +58,7 @@ class SparseHistory:
         self.settings, self.stats, self.codes = settings, stats, codes
         self.sink_frames, self.fewest_keys = sink_frames, fewest_keys
         self._layouts: dict[Key, Layout] = {}
-        self._dense_heads: dict[Key, list[int]] = {}
+        self._dense_heads: dict[tuple[int, int], list[int]] = {}  # of a layer and batch row
 
     def forget(self) -> None:
         """The history has changed."""
@@ -79,20 +80,26 @@ class SparseHistory:
             self._layouts[key] = layout_of(laid, self.sink_frames, recent, codes)
         return self._layouts[key]
 
-    def dense_heads(self, layer: int, rows: slice, laid: Laid, tokens: Tensor) -> list[int]:
-        """The heads whose chosen `tokens` (b, n, query blocks, m) hold too little of the attention.
+    def dense_heads(self, layer: int, rows: slice, laid: Laid, read: Read) -> list[list[int]]:
+        """Of each batch row of a call the heads that `read` too little of the attention.
 
-        Estimated when first asked after a commit.
+        Estimated when a row is first asked about after a commit, by its own queries: whether rows
+        attend together or one after another changes nothing.
         """
-        key = layer, rows.start, rows.stop
-        if key not in self._dense_heads:
-            recall = sampled_recall(laid, tokens).amin(0)  # (n,)
+        first, count = rows.start or 0, laid.q.shape[0]
+        numbers = range(first, first + count)
+        new = [i for i, row in enumerate(numbers) if (layer, row) not in self._dense_heads]
+        if new:
+            recall = sampled_recall(laid, read)  # (b, n)
             if recall.is_meta:  # a rehearsal has no numbers: one dense head costs the most
-                return [0] if self.settings.recall_floor > 0 else []
-            poor = (recall < self.settings.recall_floor).nonzero().flatten().tolist()
-            self.stats.add_recall(recall.tolist(), len(poor))
-            self._dense_heads[key] = poor
-        return self._dense_heads[key]
+                one = [0] if self.settings.recall_floor > 0 else []
+                return [one, *[[]] * (count - 1)]
+            of_rows = recall.tolist()
+            for i in new:
+                poor = poor_heads(of_rows[i], self.settings.recall_floor)
+                self.stats.add_recall(of_rows[i], len(poor))
+                self._dense_heads[layer, numbers[i]] = poor
+        return [self._dense_heads[layer, row] for row in numbers]
 
 
 class SparseAttention:
@@ -124,17 +131,18 @@ class SparseAttention:
     def _sparse(self, layer: int, laid: Laid) -> Tensor:
         history, rows, settings = self.history, self.attention.rows, self.history.settings
         layout = history.layout(layer, rows, laid)
-        tokens = [tokens_read(layout, laid, *part, settings.density) for part in laid.parts]
-        dense = history.dense_heads(layer, rows, laid, tokens[-1])
-        self._count(laid, tokens, len(dense))
-        return attend_mixed(laid, tokens, dense, settings.kernel)
+        reads = [read_of(layout, laid, *part, settings.density) for part in laid.parts]
+        dense = history.dense_heads(layer, rows, laid, reads[-1])
+        self._count(laid, reads, sum(map(len, dense)))
+        return attend_mixed(laid, reads, dense, settings.kernel)
 
-    def _count(self, laid: Laid, tokens: list[Tensor], dense_heads: int) -> None:
-        """A head has so many pairs; block tails may be padded, so never more than dense."""
-        heads, dense = laid.q.shape[1], _pairs(laid) / laid.q.shape[1]
-        read = laid.q.shape[0] * sum(
-            (queries.stop - queries.start) * of_part.shape[3]
-            for (queries, _), of_part in zip(laid.parts, tokens, strict=True)
+    def _count(self, laid: Laid, reads: list[Read], dense_heads: int) -> None:
+        """`dense_heads` over all rows; block tails may be padded, so never more than dense."""
+        heads = laid.q.shape[0] * laid.q.shape[1]
+        dense = _pairs(laid) / heads  # of one head
+        read = sum(
+            (queries.stop - queries.start) * of_part.keys
+            for (queries, _), of_part in zip(laid.parts, reads, strict=True)
         )
         computed = dense_heads * dense + (heads - dense_heads) * min(read, dense)
         self.history.stats.add_pairs(computed, _pairs(laid))
@@ -171,42 +179,66 @@ def layout_of(laid: Laid, sink_frames: int, recent_frames: int, codes: Tensor | 
     return Layout(always, blocks_of(laid.keys, laid.bias, rest, of_rest))
 
 
-def tokens_read(layout: Layout, laid: Laid, queries: slice, own: int, density: float) -> Tensor:
-    """What a part's blocks of queries read (b, n, query blocks, m), -1 for none."""
+def read_of(layout: Layout, laid: Laid, queries: slice, own: int, density: float) -> Read:
+    """What a part's blocks of queries read, in all heads."""
     blocks = layout.blocks.means.shape[2]
     count = min(blocks, max(1, round(density * blocks)))
-    picked = tokens_of(layout.blocks, choose(laid.q[:, :, queries], layout.blocks, count))
-    own_tokens = torch.arange(laid.past, laid.past + own, device=picked.device)
-    whole = torch.cat([layout.always, own_tokens]).expand(*picked.shape[:3], -1)
-    return torch.cat([picked, whole], -1)
+    chosen = choose(laid.q[:, :, queries], layout.blocks, count)
+    own_tokens = torch.arange(laid.past, laid.past + own, device=chosen.device)
+    return read_by_all(layout.blocks.tokens, chosen, torch.cat([layout.always, own_tokens]))
 
 
-def attend_mixed(laid: Laid, tokens: list[Tensor], dense: list[int], kernel: str = AUTO) -> Tensor:
-    """Attention (b, n, s, d) over each part's `tokens`; over everything in the `dense` heads."""
-    sparse = [head for head in range(laid.q.shape[1]) if head not in dense]
+def poor_heads(recall: Sequence[float], floor: float) -> list[int]:
+    """The heads whose `recall` is under the floor."""
+    return [head for head, held in enumerate(recall) if held < floor]
+
+
+def attend_mixed(
+    laid: Laid, reads: list[Read], dense: Sequence[Sequence[int]], kernel: str = AUTO
+) -> Tensor:
+    """Attention (b, n, s, d) over what each part `reads`; over everything in the `dense` heads of
+    each batch row, whose keys are not copied.
+    """
+    sparse = [
+        (row, head)
+        for row, poor in enumerate(dense)
+        for head in range(laid.q.shape[1])
+        if head not in poor
+    ]
     if not sparse:
         return attend_laid(laid)
-    if not dense:
-        return _attend_tokens(laid, tokens, kernel)
+    if not any(dense):
+        return _attend_read(laid, reads, kernel).view(laid.q.shape)
     out = torch.empty_like(laid.q)
-    out[:, dense] = attend_laid(of_heads(laid, dense))
-    some = [of_part[:, sparse] for of_part in tokens]
-    out[:, sparse] = _attend_tokens(of_heads(laid, sparse), some, kernel)
+    rows, heads = torch.tensor(sparse, device=out.device).T.contiguous()
+    some = [replace(of_part, rows=rows, heads=heads) for of_part in reads]
+    out[rows, heads] = _attend_read(laid, some, kernel)
+    for row, poor in enumerate(dense):
+        for run in _runs(poor):
+            out[row : row + 1, run] = attend_laid(of_heads(laid, row, run))
     return out
 
 
-def _attend_tokens(laid: Laid, tokens: list[Tensor], kernel: str) -> Tensor:
+def _runs(heads: Sequence[int]) -> list[slice]:
+    """Neighbouring heads, in order, together."""
+    starts = [head for head in heads if head - 1 not in heads]
+    ends = [head + 1 for head in heads if head + 1 not in heads]
+    return [slice(*run) for run in zip(starts, ends, strict=True)]
+
+
+def _attend_read(laid: Laid, reads: list[Read], kernel: str) -> Tensor:
+    """Attention (p, s, d) of the p heads that read."""
     attend = selected_kernel(kernel, laid.q.device)
     made = [
         attend(laid.q[:, :, queries], laid.keys, laid.values, laid.bias, of_part, QUERY_BLOCK)
-        for (queries, _), of_part in zip(laid.parts, tokens, strict=True)
+        for (queries, _), of_part in zip(laid.parts, reads, strict=True)
     ]
-    return torch.cat(made, 2)
+    return made[0] if len(made) == 1 else torch.cat(made, 1)
 
 
-def sampled_recall(laid: Laid, tokens: Tensor) -> Tensor:
-    """The share of attention (b, n) of sampled queries of the last part that the keys they read,
-    `tokens` (b, n, query blocks, m), hold.
+def sampled_recall(laid: Laid, read: Read) -> Tensor:
+    """The share of attention (b, n) of sampled queries of the last part that the keys that all
+    heads `read` hold.
     """
     queries, own = laid.parts[-1]
     q, stop = laid.q[:, :, queries], laid.past + own
@@ -215,9 +247,9 @@ def sampled_recall(laid: Laid, tokens: Tensor) -> Tensor:
     if laid.bias is not None:
         logits = logits + laid.bias[:, :, None, :stop]
     weights = logits.softmax(-1)  # (b, n, queries, t)
-    read = tokens[:, :, at // QUERY_BLOCK]  # (b, n, queries, m)
+    keys = read.of(at // QUERY_BLOCK).unflatten(0, weights.shape[:2])  # (b, n, queries, m)
     seen = weights.new_zeros(*weights.shape[:3], stop + 1)
-    seen.scatter_(3, read.masked_fill(read < 0, stop), 1.0)
+    seen.scatter_(3, keys.masked_fill(keys < 0, stop), 1.0)
     recall: Tensor = (weights * seen[..., :stop]).sum(-1).mean(2)
     return recall
 

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class SparseStats:
-    """Sums over all passes so far. Pairs are of a query and a key of one head."""
+    """Sums over the passes so far whose attention could have been sparse: steps, over a whole
+    history or, on the host's own samplers, over the sequence. Not over commits, nor views of a part
+    of the history, which are always dense. Pairs are of a query and a key of one head.
+    """
 
     pairs: float = 0.0
     dense_pairs: float = 0.0
@@ -17,7 +20,7 @@ class SparseStats:
 
     @property
     def density(self) -> float | None:
-        """The share of all pairs that was computed; None before the first."""
+        """The share of those passes' pairs that was computed; None before the first."""
         return self.pairs / self.dense_pairs if self.dense_pairs else None
 
     @property
@@ -41,7 +44,9 @@ class SparseStats:
         self.dense_pairs += dense
 
     def add_recall(self, of_heads: list[float], fallbacks: int) -> None:
-        """Note the recall of each head of a layer, and how many are now dense for a chunk."""
+        """Note the recall of each head of a layer and batch row, and how many are now dense for a
+        chunk.
+        """
         self.recalls += sum(of_heads)
         self.sampled += len(of_heads)
         self.dense_fallbacks += fallbacks

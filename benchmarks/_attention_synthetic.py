@@ -14,8 +14,9 @@ from torch import Tensor
 
 from ..attention.ann.choice import open_buckets
 from ..attention.ann.nearest import Exact
-from ..attention.block_order import blocks_of, choose, tokens_of
+from ..attention.block_order import blocks_of, choose
 from ..attention.cache_shape import CacheShape
+from ..attention.kernels.read import Read, read_by_all
 from ..attention.kernels.selected import attend_selected
 from ..attention.laid import Laid, attend_laid
 from ..attention.sparse_self import sampled_recall
@@ -65,7 +66,7 @@ def measured(latents: Tensor, seed: int) -> dict[str, float]:
     for order in ORDERS:
         for density in DENSITIES:
             read = _read(laid, shape, order, density)
-            out = attend_selected(q, k, v, None, read, 64)
+            out = attend_selected(q, k, v, None, read, 64).view(q.shape)
             found[f"recall: {order}, density {density:g}"] = float(
                 sampled_recall(laid, read).mean()
             )
@@ -81,7 +82,7 @@ def measured(latents: Tensor, seed: int) -> dict[str, float]:
     return found
 
 
-def _read(laid: Laid, shape: CacheShape, order: str, density: float) -> Tensor:
+def _read(laid: Laid, shape: CacheShape, order: str, density: float) -> Read:
     codes = None
     if order != "time":
         buckets = open_buckets(order, shape)
@@ -89,7 +90,8 @@ def _read(laid: Laid, shape: CacheShape, order: str, density: float) -> Tensor:
         codes = buckets.of(0, laid.keys)
     blocks = blocks_of(laid.keys, None, torch.arange(laid.past), codes)
     count = max(1, round(density * blocks.means.shape[2]))
-    return tokens_of(blocks, choose(laid.q, blocks, count))
+    nothing = blocks.tokens.new_zeros(0)
+    return read_by_all(blocks.tokens, choose(laid.q, blocks, count), nothing)
 
 
 def _kept(

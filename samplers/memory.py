@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..attention.ann.buckets import GATHERED
 from ..attention.cache_policy import capacity
+from ..attention.kernels.biased import standing_for
 from ..attention.prompt_keys import PromptKeys
 from ..model.config import DiTConfig
 from ..model.memory import META, peak_bytes, shape_only
@@ -29,6 +30,7 @@ from .settings import RolloutSettings
 
 REHEARSED_LAYERS = 1, 2  # layers are alike, so each further one adds what the second adds
 
+CPU = torch.device("cpu")
 FLOAT32_BYTES = 4
 
 
@@ -46,9 +48,13 @@ class RolloutMemory:
 
 
 def rollout_memory(
-    settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype
+    settings: RolloutSettings,
+    config: DiTConfig,
+    dtype: torch.dtype,
+    device: torch.device = CPU,
 ) -> RolloutMemory:
-    """The plan of a rollout; an endless full history is planned as far as it starts out.
+    """The plan of a rollout on `device`; an endless full history is planned as far as it starts
+    out.
 
     `working_bytes` is the largest of a step, a commit, the gradient of a score and what encodes the
     window's beginning anew, the first two with
@@ -56,9 +62,11 @@ def rollout_memory(
     """
     working = max(_scores(settings, config), _beginning(settings))
     for part in (_step, _commit):
-        one, two = (
-            part(settings, replace(config, num_layers=layers), dtype) for layers in REHEARSED_LAYERS
-        )
+        with standing_for(device):
+            one, two = (
+                part(settings, replace(config, num_layers=layers), dtype)
+                for layers in REHEARSED_LAYERS
+            )
         working = max(working, one + (config.num_layers - 1) * (two - one))
     return RolloutMemory(planned_bytes(settings, config, dtype), working)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from longtake.attention.kernels.choice import AttendSelected
+from longtake.attention.kernels.read import read_by_all
 from longtake.tests.tiny_model import randn
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -55,6 +57,21 @@ def masses(keys: int) -> Tensor:
     bias = (500 * randn(2, 2, keys, seed=4).abs() / 3 + 1).log()
     bias[..., 1::5] = -torch.inf
     return bias
+
+
+def attend_tokens(  # noqa: PLR0913
+    attend: AttendSelected, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, tokens: Tensor,
+    query_block: int,
+) -> Tensor:  # fmt: skip
+    """A kernel's attention (b, n, s, d) where blocks of queries read `tokens` (b, n, blocks, m), -1
+    for none: every key is a block of its own, and no key is one more.
+    """
+    b, n, keys = *q.shape[:2], k.shape[2]
+    blocks = torch.arange(keys + 1, device=q.device).view(-1, 1).expand(b, n, -1, -1).clone()
+    blocks[:, :, keys] = -1
+    chosen = tokens.masked_fill(tokens < 0, keys).int()
+    read = read_by_all(blocks, chosen, blocks.new_zeros(0))
+    return attend(q, k, v, bias, read, query_block).view(q.shape)
 
 
 def choice_of_keys(blocks: int, keys: int, count: int) -> Tensor:

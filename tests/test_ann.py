@@ -20,6 +20,7 @@ from longtake.attention.ann.nearest import KEY_BLOCK, Coded, Exact, Index, Neare
 from longtake.attention.kernels.biased import attend_augmented, attend_biased
 from longtake.attention.kernels.blockwise import attend_part, merged
 from longtake.attention.kernels.selected import attend_selected
+from longtake.tests.kernel_formula import attend_tokens
 from longtake.tests.laws import examples
 from longtake.tests.tiny_model import randn
 
@@ -270,7 +271,7 @@ def test_selected_keys_are_exact_in_odd_shapes(shape: tuple[int, ...], dtype: to
     tokens = randn(b, n, -(-s // block), t, seed=3).argsort(-1)[..., :m].clone()
     tokens[..., 1::3] = -1
     bias = randn(b, n, t, seed=4)
-    found = attend_selected(q, k, v, bias, tokens, block)
+    found = attend_tokens(attend_selected, q, k, v, bias, tokens, block)
     for i in range(tokens.shape[2]):
         hidden = torch.full((b, n, t + 1), -torch.inf)
         chosen = tokens[:, :, i].masked_fill(tokens[:, :, i] < 0, t)
@@ -294,5 +295,5 @@ def test_selected_keys_equal_masking_the_others(*, with_bias: bool, interleaved:
     logits = q @ k.transpose(2, 3) / 8**0.5 + (bias.unsqueeze(2) if with_bias else 0)
     mask = seen.repeat_interleave(3, 2)[:, :, :7]
     expected = logits.masked_fill(~mask, -torch.inf).softmax(-1) @ v
-    found = attend_selected(q, k, v, bias if with_bias else None, tokens, 3)
+    found = attend_tokens(attend_selected, q, k, v, bias if with_bias else None, tokens, 3)
     torch.testing.assert_close(found, expected)

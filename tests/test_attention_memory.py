@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,16 +24,18 @@ from longtake.attention.kernels.blockwise import attend_part
 from longtake.attention.kernels.selected import attend_selected
 from longtake.attention.kv_cache import KVCache
 from longtake.attention.kv_storage import DENSE
+from longtake.attention.override import AttentionOverride
 from longtake.attention.packed_store import Packed
 from longtake.attention.quantize import INT8
 from longtake.attention.rope import TOKENS_AT_ONCE
 from longtake.attention.sparse_cross import SparsePrompt
 from longtake.attention.sparse_self import SparseHistory
-from longtake.attention.sparse_settings import SparseCross, SparseSelf
+from longtake.attention.sparse_settings import SparseCross, SparseSelf, Sparsity
 from longtake.attention.sparse_stats import SparseStats
 from longtake.attention.temp_cache import MergedCache
 from longtake.attention.temp_policy import ALIKE, TempCache
 from longtake.attention.unlike import likeness
+from longtake.tests.kernel_formula import attend_tokens
 from longtake.tests.tiny_model import randn
 
 HEADS, DIM, FRAME = 2, 8, 300  # tokens of a latent frame
@@ -98,7 +101,7 @@ def test_attention_in_parts_holds_one_block_of_keys() -> None:
 def test_selected_keys_are_gathered_block_of_queries_by_block() -> None:
     q, k, v = qkv()
     tokens = torch.arange(0, KEYS, 8).expand(1, HEADS, QUERIES // 64, -1)
-    assert largest(lambda: attend_selected(q, k, v, None, tokens, 64)) <= DIM * KEYS
+    assert largest(lambda: attend_tokens(attend_selected, q, k, v, None, tokens, 64)) <= DIM * KEYS
 
 
 @pytest.mark.parametrize(
@@ -149,6 +152,54 @@ def test_sparse_attention_holds_no_table() -> None:
     q = randn(1, 2 * FRAME, HEADS, DIM, seed=9)
     sparse = history.over(cache.attention(2), [1.0] * 2)
     assert largest(lambda: sparse(0, q, q, q)) <= 2 * FRAME * 38 * FRAME // 16
+
+
+def sparse_after(frames: int, active: int, floor: float = 0.5) -> Callable[[], SparseHistory]:
+    """AnnSA of so many active latent frames after `frames`, in which every call is a pass."""
+    cache = KVCache(replace(SHAPE, chunk_frames=active), FullHistory(), frames + active)
+    for frame in range(frames):
+        cache.commit([tuple(randn(1, FRAME, HEADS, DIM, seed=2 * frame + i) for i in range(2))])  # type: ignore[list-item]
+    chosen = SparseSelf(0.3, 0.0, (), floor, fewest_keys=0)
+    history = SparseHistory(chosen, SparseStats(), sink_frames=0, fewest_keys=0)
+    q, k, v = (randn(1, active * FRAME, HEADS, DIM, seed=900 + i) for i in range(3))
+    sparse = history.over(cache.attention(active), [1.0] * active)
+
+    def run() -> SparseHistory:
+        sparse(0, 3 * q, k, v)
+        return history
+
+    return run
+
+
+def override_over(tokens: int) -> Callable[[], object]:
+    """AnnSA in a host's model that sees so many tokens at once."""
+    chosen = Sparsity(SparseSelf(0.3, 0.0, (), 0.5, fewest_keys=0))
+    q, k, v = (randn(1, tokens, HEADS * DIM, seed=i) for i in range(3))
+    said = {"sigmas": torch.tensor([0.5]), "sample_sigmas": torch.tensor([1.0, 0.5, 0.0])}
+    return lambda: AttentionOverride(chosen)(
+        lambda *_, **__: q, 9 * q, k, v, HEADS, transformer_options={**said, "block_index": 1}
+    )
+
+
+@pytest.mark.parametrize(
+    "at", [lambda size: sparse_after(10 * size, 5 * size), lambda size: override_over(4096 * size)],
+    ids=["rollout", "override"],
+)  # fmt: skip
+def test_sparse_attention_takes_no_more_than_the_sequence_grows(
+    at: Callable[[int], Callable[[], object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not what each block of queries reads, key by key."""
+    monkeypatch.setattr("longtake.attention.block_order.ESTIMATED", 2**12)
+    one, two = (largest(at(size)) for size in (1, 2))
+    assert two <= 2.1 * one
+
+
+def test_dense_heads_beside_sparse_ones_copy_no_history(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("longtake.attention.block_order.ESTIMATED", 2**12)
+    recall = sparse_after(60, 1, 0.0)().stats.recall
+    run = sparse_after(60, 1, recall or 0.0)
+    assert run().stats.dense_fallbacks == 1
+    assert largest(run) < 0.75 * 60 * FRAME * DIM / HEADS  # as the one head has keys
 
 
 def test_blocks_are_chosen_for_some_queries_at_a_time() -> None:

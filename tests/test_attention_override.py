@@ -80,6 +80,32 @@ def test_poor_heads_are_dense_for_a_run_and_judged_again_in_the_next() -> None:
         assert override.stats.dense_fallbacks == fallbacks
 
 
+@pytest.mark.parametrize("named", ["cond_or_uncond", "uuids"])
+def test_prompts_in_one_batch_are_prompts_one_after_another(named: str) -> None:
+    """The host batches them as memory allows, and in any order."""
+    both = [randn(2, 200, WIDTH, seed=i) for i in range(3)]
+    probe = AttentionOverride(FEW)
+    probe(dense, *both, HEADS, transformer_options=options(0.5))
+    chosen = Sparsity(SparseSelf(0.2, 0.3, (0,), probe.stats.recall or 0.0, fewest_keys=0))
+
+    def made(override: AttentionOverride, rows: list[int], level: float) -> Tensor:
+        given = [x[rows] for x in both]
+        said = {named: [10 + row for row in rows]}
+        return torch.stack([
+            override(dense, *given, HEADS, transformer_options={**options(level, layer), **said})
+            for layer in (3, 4)
+        ])  # fmt: skip
+
+    together, each = AttentionOverride(chosen), AttentionOverride(chosen)
+    for level, rows in ((0.5, [0, 1]), (0.4, [1, 0])):
+        found = made(together, rows, level)
+        expected = torch.cat([made(each, [row], level) for row in rows], 1)
+        torch.testing.assert_close(found, expected)
+    assert 0 < together.stats.dense_fallbacks == each.stats.dense_fallbacks < 8
+    assert together.stats.recall == pytest.approx(each.stats.recall)
+    assert together.stats.density == pytest.approx(each.stats.density)
+
+
 def test_a_prompt_as_long_as_the_picture_is_told_by_the_order_of_a_blocks_attentions() -> None:
     """Wan's prompts are padded to 512 tokens, and so many has a small picture."""
     override, both = AttentionOverride(FEW), qkv(200, 200)

@@ -12,10 +12,12 @@ import torch
 from longtake.attention.backends import flex_reason
 from longtake.attention.kernels import choice, flex, selected
 from longtake.attention.kernels.biased import attend_biased
+from longtake.attention.kernels.read import Read
 from longtake.attention.laid import Laid
 from longtake.attention.sparse_self import SparseHistory
 from longtake.attention.sparse_settings import SparseSelf
 from longtake.attention.sparse_stats import SparseStats
+from longtake.tests.kernel_formula import attend_tokens
 from longtake.tests.tiny_model import randn
 
 CPU = torch.device("cpu")
@@ -81,9 +83,14 @@ class _LaidOut:
 
 
 def test_a_table_of_who_reads_what() -> None:
-    tokens = torch.tensor([[[[3, 0, -1], [-1, -1, 4]]]])
-    read = flex.read_table(tokens, 5)
-    assert read[0, 0].int().tolist() == [[1, 0, 0, 1, 0], [0, 0, 0, 0, 1]]
+    """Key 5 is in no block, key 2 always read, and the second head is not asked for."""
+    tokens = torch.tensor([[[3, 0], [4, -1], [1, 6]]]).unsqueeze(1).expand(1, 2, -1, -1)
+    chosen = torch.tensor([[0], [2]]).expand(1, 2, -1, -1).int()
+    read = Read(tokens, chosen, torch.tensor([2]), torch.tensor([0]), torch.tensor([0]))
+    table, column = flex.blocks_read(read), flex.block_of_keys(read, 7)
+    assert table[0, 0].int().tolist() == [[1, 0, 0, 1, 0], [0, 0, 1, 1, 0]]
+    assert not table[0, 1].any()
+    assert column[0].tolist() == [[0, 2, 3, 0, 1, 4, 2]] * 2
 
 
 @pytest.mark.parametrize("path", [*KERNELS.glob("triton_*.py")], ids=lambda path: path.stem)
@@ -108,8 +115,8 @@ def test_flex_attention_is_the_reference(s: int, t: int, m: int, *, with_bias: b
     )
     tokens = randn(2, 2, -(-s // 64), t, seed=3).argsort(-1)[..., :m]
     tokens[..., 1::4] = -1
-    found = flex.attend_selected(q, k, v, bias, tokens, 64)
-    expected = selected.attend_selected(q, k, v, bias, tokens, 64)
+    found = attend_tokens(flex.attend_selected, q, k, v, bias, tokens, 64)
+    expected = attend_tokens(selected.attend_selected, q, k, v, bias, tokens, 64)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -123,8 +130,8 @@ def test_flex_attention_with_latent_frames_of_one_token(s: int, t: int) -> None:
         flex.attend_biased(q, k, v, bias), attend_biased(q, k, v, bias), rtol=1e-4, atol=1e-5
     )
     tokens = torch.zeros(2, 2, -(-s // 64), 1, dtype=torch.long)
-    found = flex.attend_selected(q, k, v, bias, tokens, 64)
-    expected = selected.attend_selected(q, k, v, bias, tokens, 64)
+    found = attend_tokens(flex.attend_selected, q, k, v, bias, tokens, 64)
+    expected = attend_tokens(selected.attend_selected, q, k, v, bias, tokens, 64)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -134,13 +141,13 @@ def test_flex_attention_of_a_block_of_queries_that_reads_nothing_is_nothing() ->
     q, k, v = parts(130, 301)
     tokens = randn(2, 2, 3, 301, seed=3).argsort(-1)[..., :50].clone()
     tokens[:, 0, 1] = -1  # the middle block, of the first head
-    found = flex.attend_selected(q, k, v, None, tokens, 64)
+    found = attend_tokens(flex.attend_selected, q, k, v, None, tokens, 64)
     assert (found[:, 0, 64:128] == 0).all()
     for head, block in ((1, 1), (0, 0), (0, 2)):
         at = slice(64 * block, 64 * block + 64)
         of_head = [x[:, head : head + 1] for x in (q[:, :, at], k, v)]
         some = tokens[:, head : head + 1, block : block + 1]
-        expected = selected.attend_selected(*of_head, None, some, 64)
+        expected = attend_tokens(selected.attend_selected, *of_head, None, some, 64)
         torch.testing.assert_close(found[:, head : head + 1, at], expected, rtol=1e-4, atol=1e-5)
 
 
@@ -149,6 +156,8 @@ def test_flex_attention_of_a_block_of_queries_that_reads_nothing_is_nothing() ->
 def test_flex_attention_in_half_precision() -> None:
     q, k, v = parts(70, 150, torch.bfloat16)
     tokens = randn(2, 2, 2, 150, seed=3).argsort(-1)[..., :70]
-    found = flex.attend_selected(q, k, v, None, tokens, 64)
-    expected = selected.attend_selected(*(x.float() for x in (q, k, v)), None, tokens, 64)
+    found = attend_tokens(flex.attend_selected, q, k, v, None, tokens, 64)
+    expected = attend_tokens(
+        selected.attend_selected, *(x.float() for x in (q, k, v)), None, tokens, 64
+    )
     torch.testing.assert_close(found.float(), expected, rtol=3e-2, atol=2e-2)

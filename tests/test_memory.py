@@ -22,6 +22,8 @@ from longtake.attention.cache_policy import (
     RebuiltWindow,
     WindowSink,
 )
+from longtake.attention.kernels.choice import GATHERED
+from longtake.attention.kernels.choice import NAMES as KERNELS
 from longtake.attention.packed_store import Packed
 from longtake.attention.quantize import INT4, INT8
 from longtake.attention.sparse_settings import SparseCross, SparseSelf, Sparsity
@@ -203,6 +205,38 @@ def test_where_numbers_decide_what_it_takes_the_plan_is_never_too_small(
     plan = rollout_memory(chosen, SMALL, F32)
     assert peak_of(chosen, SMALL, F32)[0] <= (1 + WITHIN) * plan.total_bytes
     assert plan.total_bytes <= most_bytes(chosen, SMALL, F32)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_kernel_is_rehearsed_as_stock_operations(kernel: str) -> None:
+    """A rehearsal has no numbers, so no kernel can be launched, nor compiled, for it."""
+    plans = [
+        rollout_memory(settings(SMALL, **changes), SMALL, F32)
+        for name in (kernel, GATHERED)
+        for changes in (
+            {"sparsity": Sparsity(SparseSelf(0.3, 0.0, (), fewest_keys=0, kernel=name))},
+            {"cache": TempCache(6, index="lsh", kernel=name)},
+        )
+    ]
+    assert plans[:2] == plans[2:]
+
+
+def test_on_cuda_the_plan_has_the_copies_of_keys_with_a_bias() -> None:
+    """Its kernels take no bias: keys and values get a few dimensions more, all of them."""
+    chosen = settings(
+        LIKE_1_3B,
+        rows=60,
+        columns=104,
+        length=60,
+        cache=TempCache(48, gives_way=ALIKE),
+        guidance=cfg(2.5),
+    )
+    devices = (torch.device("cpu"), torch.device("cuda"))
+    cpu, cuda = (rollout_memory(chosen, LIKE_1_3B, BF16, device) for device in devices)
+    copied = 2 * 2 * 48 * 1560 * LIKE_1_3B.num_heads * (128 + 8) * 2  # bytes
+    assert cuda.kv_bytes == cpu.kv_bytes
+    assert copied < cuda.working_bytes
+    assert cpu.working_bytes < cuda.working_bytes <= most_bytes(chosen, LIKE_1_3B, BF16)
 
 
 def peak_of(chosen: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> tuple[int, int]:

@@ -154,7 +154,9 @@ def test_guidance_finds_the_sink_in_a_merged_history_when_frames_have_left(
 def test_the_first_steps_of_each_latent_frame_are_dense_whatever_the_noise(
     kind: str, shift: float
 ) -> None:
-    """A quarter of four steps is one: all others, and commits, read less than everything."""
+    """A quarter of four steps is one: all others read less than everything; commits, which are
+    always dense, do not count.
+    """
     ladder = flow_ladder(4, shift)
     schedules = {
         "chunks": causal_chunks(ladder),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from longtake.attention.cache_policy import FullHistory, WindowSink
 from longtake.attention.cache_shape import CacheShape
 from longtake.attention.kv_cache import KVCache
 from longtake.attention.slot_codes import SlotCodes
-from longtake.attention.sparse_self import SparseHistory, sampled_recall, tokens_read
+from longtake.attention.sparse_self import SparseHistory, read_of, sampled_recall
 from longtake.attention.sparse_settings import SparseSelf
 from longtake.attention.sparse_stats import SparseStats
 from longtake.attention.temp_cache import MergedCache
@@ -145,8 +146,7 @@ def test_a_head_whose_keys_hold_too_little_is_dense_and_counted() -> None:
     probe = sparse(cache, settings(density=0.1))
     laid = attention.laid(0, *queries())
     layout = probe.layout(0, slice(None), laid)
-    tokens = tokens_read(layout, laid, slice(0, 63), 63, 0.1)
-    recall = sampled_recall(laid, tokens)[0]
+    recall = sampled_recall(laid, read_of(layout, laid, slice(0, 63), 63, 0.1))[0]
     floor = float(recall.sort().values[1:].mean())  # below the best, above the worst
     history = sparse(cache, settings(density=0.1, recall_floor=floor))
     found = history.over(attention, [1.0] * 3)(0, *queries())
@@ -160,6 +160,35 @@ def test_a_head_whose_keys_hold_too_little_is_dense_and_counted() -> None:
     history.forget()
     history.over(attention, [1.0] * 3)(0, *queries())
     assert history.stats.dense_fallbacks == 2 * int(poor.sum())
+
+
+def test_rows_attend_together_as_they_do_one_after_another() -> None:
+    """Which heads are poor is each row's own, so less memory for the same is the same."""
+    cache = KVCache(replace(SHAPE, batch=2), FullHistory(), 15)
+    for frame in range(12):
+        cache.commit([tuple(map(torch.cat, zip(*of_rows, strict=True)))  # type: ignore[misc]
+                      for of_rows in zip(kv(frame), kv(100 + frame), strict=True)])  # fmt: skip
+    q, k, v = (torch.cat([x, randn(*x.shape, seed=i)]) for i, x in enumerate(queries()))
+    rows = [slice(0, 1), slice(1, 2)]
+
+    def made(history: SparseHistory, at: slice) -> Tensor:
+        return history.over(cache.attention(3, rows=at), [1.0] * 3)(0, q[at], k[at], v[at])
+
+    probe = sparse(cache, settings(density=0.1))
+    made(probe, slice(0, 2))
+    chosen = settings(density=0.1, recall_floor=probe.stats.recall)  # some are below
+    together, each = sparse(cache, chosen), sparse(cache, chosen)
+    found = made(together, slice(0, 2))
+    torch.testing.assert_close(found, torch.cat([made(each, at) for at in rows]))
+    dense = cache.attention(3)(0, q, k, v)
+    fallbacks = together.stats.dense_fallbacks
+    as_dense = torch.isclose(found, dense, rtol=1e-4, atol=1e-5).all(1).all(-1)  # (b, n)
+    assert 0 < fallbacks == int(as_dense.sum()) < 6
+    assert each.stats.dense_fallbacks == fallbacks and each.stats.sampled == together.stats.sampled
+    assert each.stats.recall == pytest.approx(together.stats.recall)
+    assert each.stats.density == pytest.approx(together.stats.density)
+    made(together, rows[1])
+    assert together.stats.dense_fallbacks == fallbacks and together.stats.sampled == 6
 
 
 def test_first_steps_chosen_layers_and_short_histories_are_dense_bit_for_bit() -> None:

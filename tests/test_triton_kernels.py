@@ -8,14 +8,17 @@ import pytest
 import torch
 
 from longtake.attention.ann.buckets import bucketed_nearest
+from longtake.attention.ann.choice import nearest_by_triton
 from longtake.attention.ann.lsh import RandomProjection
 from longtake.attention.ann.nearest import Coded
 from longtake.attention.cache_shape import CacheShape
 from longtake.attention.history_cache import open_cache
 from longtake.attention.kernels import selected
-from longtake.attention.kernels.blockwise import attend_part, merged
+from longtake.attention.kernels.blockwise import Part, attend_part, merged
+from longtake.attention.kernels.read import read_by_all
 from longtake.attention.kv_storage import DENSE
 from longtake.attention.temp_policy import TempCache
+from longtake.tests.kernel_formula import attend_tokens
 from longtake.tests.tiny_model import randn
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -46,8 +49,8 @@ def test_selected_keys(
     tokens = randn(2, 2, -(-s // 16), t, seed=3).argsort(-1)[..., :m].to(DEVICE)
     tokens[..., 1::4] = -1
     bias = randn(2, 2, t, seed=4).to(DEVICE) if with_bias else None
-    found = triton_selected.attend_selected(q, k, v, bias, tokens, 16)
-    expected = selected.attend_selected(q, k, v, bias, tokens, 16)
+    found = attend_tokens(triton_selected.attend_selected, q, k, v, bias, tokens, 16)
+    expected = attend_tokens(selected.attend_selected, q, k, v, bias, tokens, 16)
     rtol, atol = CLOSE[dtype]
     torch.testing.assert_close(found, expected, rtol=rtol, atol=atol)
 
@@ -56,10 +59,17 @@ def test_parts_by_the_kernel_join_with_others_and_an_empty_one_adds_nothing() ->
     from longtake.attention.kernels.triton_selected import attend_selected_part
 
     q, k, v = parts(16, 40, 12, torch.float32)
-    tokens = torch.arange(40, device=DEVICE).expand(2, 2, 1, -1)
     whole = attend_part(q, k, v)
-    ours = attend_selected_part(q, k, v, None, tokens[..., :25], 16)
-    none = attend_selected_part(q, k, v, None, torch.full_like(tokens, -1), 16)
+
+    def over(tokens: torch.Tensor) -> Part:
+        """Of one block, whose number is 0."""
+        blocks = tokens.to(DEVICE).expand(2, 2, 1, -1)
+        chosen = torch.zeros(2, 2, 1, 1, dtype=torch.int32, device=DEVICE)
+        read = read_by_all(blocks, chosen, blocks.new_zeros(0))
+        made = attend_selected_part(q, k, v, None, read, 16)
+        return Part(made.out.view(q.shape), made.lse.view(q.shape[:3]))
+
+    ours, none = over(torch.arange(25)), over(torch.full((32,), -1))
     assert (none.lse == -torch.inf).all()
     both = merged([ours, attend_part(q, k[:, :, 25:], v[:, :, 25:]), none])
     torch.testing.assert_close(both.out, whole.out, rtol=1e-3, atol=1e-4)
@@ -69,8 +79,6 @@ def test_parts_by_the_kernel_join_with_others_and_an_empty_one_adds_nothing() ->
 @pytest.mark.parametrize("name", ["lsh", "k-means"])
 def test_the_index_takes_the_kernel_that_is_asked_for(name: str) -> None:
     """The same entries, whichever looks through the buckets; some of these are empty."""
-    from longtake.attention.kernels import triton_nearest
-
     shape = CacheShape(1, 1, 2, 12, 2, 3, 3)
     caches = [
         open_cache(shape, policy, DENSE, None, DEVICE)
@@ -78,7 +86,7 @@ def test_the_index_takes_the_kernel_that_is_asked_for(name: str) -> None:
             TempCache(4, 0.8, index=name, kernel=kernel) for kernel in ("gathered", "triton")
         )
     ]
-    assert caches[1].index.match is triton_nearest.bucketed_nearest
+    assert caches[1].index.match is nearest_by_triton
     for frame in range(7):
         k = randn(1, 6, 2, 12, seed=frame % 3) + 0.1 * randn(1, 6, 2, 12, seed=40 + frame)
         kv = [(k.to(DEVICE), randn(1, 6, 2, 12, seed=80 + frame).to(DEVICE))]

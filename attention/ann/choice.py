@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import torch
+from torch import Tensor
 
 from ..cache_shape import CacheShape
 from .buckets import BucketedNearest, BucketIndex, Buckets, bucketed_nearest
@@ -16,7 +17,7 @@ from .faiss_index import Faiss, missing_faiss
 from .int8 import Int8
 from .kmeans import OnlineKMeans
 from .lsh import RandomProjection
-from .nearest import Exact, Index
+from .nearest import Coded, Exact, Index, Nearest
 
 AUTO, EXACT = "auto", "exact"
 PROBES = 4
@@ -65,11 +66,18 @@ def bucket_match(kernel: str) -> BucketedNearest:
     """What finds the nearest key of some buckets: Triton's kernel by its name, else stock
     operations.
     """
-    if kernel != TRITON:
-        return bucketed_nearest
+    return nearest_by_triton if kernel == TRITON else bucketed_nearest
+
+
+def nearest_by_triton(new: Tensor, probes: Tensor, cached: Coded) -> Nearest:
+    """`bucketed_nearest` by Triton's kernel, whose package is loaded when it is first needed; by
+    stock operations in a rehearsal, which has no numbers to launch a kernel on.
+    """
+    if new.is_meta:
+        return bucketed_nearest(new, probes, cached)
     from ..kernels import triton_nearest
 
-    return triton_nearest.bucketed_nearest
+    return triton_nearest.bucketed_nearest(new, probes, cached)
 
 
 def open_buckets(name: str, shape: CacheShape) -> Buckets:

@@ -7,11 +7,26 @@ one row for all queries costs nothing and is exact. Here tensors are (b, n, s, d
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+_STANDS_FOR: ContextVar[str] = ContextVar("kind of device", default="cpu")
 ALIGNMENT = 8  # elements; what the fused kernels want head dimensions to be multiples of
+
+
+@contextmanager
+def standing_for(device: torch.device) -> Iterator[None]:
+    """Within it, what has no numbers is attended to as on `device`: a rehearsal for that."""
+    before = _STANDS_FOR.set(device.type)
+    try:
+        yield
+    finally:
+        _STANDS_FOR.reset(before)
 
 
 def attend_biased(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -20,10 +35,11 @@ def attend_biased(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -
     """
     if bias is None:
         return F.scaled_dot_product_attention(q, k, v)
-    if q.device.type == "cuda":
+    kind = _STANDS_FOR.get() if q.is_meta else q.device.type
+    if kind == "cuda":
         return attend_augmented(q, k, v, bias)
     # A CPU takes the bias in float32: of a mass of 500, a half would round away up to 1.6 %.
-    rounded = bias.float() if q.device.type == "cpu" else bias.to(q.dtype)
+    rounded = bias.float() if kind == "cpu" else bias.to(q.dtype)
     mask = rounded.unsqueeze(2).expand(-1, -1, q.shape[2], -1)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 

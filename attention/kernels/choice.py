@@ -14,11 +14,12 @@ from torch import Tensor
 
 from ..backends import flex_reason
 from . import selected
+from .read import Read
 
 AUTO, GATHERED, FLEX, TRITON = "auto", "gathered", "flex", "triton"
 NAMES = (AUTO, GATHERED, FLEX, TRITON)
 
-AttendSelected = Callable[[Tensor, Tensor, Tensor, Tensor | None, Tensor, int], Tensor]
+AttendSelected = Callable[[Tensor, Tensor, Tensor, Tensor | None, Read, int], Tensor]
 """The signature of `selected.attend_selected`."""
 
 
@@ -41,8 +42,12 @@ def missing_kernel(name: str, device: torch.device) -> str | None:
 
 
 def selected_kernel(name: str, device: torch.device) -> AttendSelected:
-    """The function of a kernel's name; its package is loaded when it is first asked for."""
-    match chosen_kernel(name, device)[0]:
+    """The function of a kernel's name; its package is loaded when it is first asked for.
+
+    Where there are no numbers no kernel can run: a rehearsal takes stock operations, which take the
+    most memory.
+    """
+    match GATHERED if device.type == "meta" else chosen_kernel(name, device)[0]:
         case "flex":
             from . import flex
 

@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
+from .read import Read
+
 KEY_BLOCK = 128
 COMPILED_FORMS = 64  # sizes of 1 are compiled for themselves; torch gives up after 8
 DENSE, SELECTED = "dense", "selected"
@@ -30,36 +32,57 @@ def attend_biased(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -
 
 
 def attend_selected(  # noqa: PLR0913
-    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, tokens: Tensor, query_block: int
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, read: Read, query_block: int
 ) -> Tensor:
     """The same signature and result as `selected.attend_selected`.
 
-    Who reads a key is a table of blocks of queries by keys; blocks of keys that none of a block of
-    queries reads are never computed.
+    Who reads a key is a table of blocks of queries by blocks of keys; what no query of a block
+    reads is never computed, and of heads that `read` has not, nothing is.
     """
     asking, of_keys = _longer_than(1, q), _with_bias(k, bias)
-    mask = _block_mask(read_table(tokens, k.shape[2]), query_block, asking.shape[2])
+    mask = _block_mask(read, k.shape[2], query_block, asking.shape[2])
     out = _compiled(SELECTED)(*_computed_in(asking, k, v), score_mod=of_keys, block_mask=mask)
-    return out[:, :, : q.shape[2]].to(q.dtype)
+    return out[read.rows, read.heads, : q.shape[2]].to(q.dtype)
 
 
-def read_table(tokens: Tensor, keys: int) -> Tensor:
-    """Which of `keys` each block of queries reads, (b, n, blocks, keys) bool, from the numbers
-    `tokens` (b, n, blocks, m), -1 for none.
+def blocks_read(read: Read) -> Tensor:
+    """Which blocks of keys each block of queries reads, (b, n, query blocks, key blocks + 2) bool:
+    the last but one are the keys that are always read, the last those that are in no block.
     """
-    read = torch.zeros(*tokens.shape[:3], keys + 1, dtype=torch.bool, device=tokens.device)
-    read.scatter_(3, tokens.long().masked_fill(tokens < 0, keys), value=True)
-    return read[..., :keys]
+    blocks = read.tokens.shape[2]
+    table = torch.zeros(
+        *read.chosen.shape[:3], blocks + 2, dtype=torch.bool, device=read.chosen.device
+    )
+    mine = torch.zeros_like(table[..., :1])
+    mine[read.rows, read.heads] = True
+    table.scatter_(3, read.chosen.long(), value=True)
+    table[..., blocks] = True
+    return table & mine
 
 
-def _block_mask(read: Tensor, query_block: int, queries: int) -> BlockMask:
-    """FlexAttention's form of a table (b, n, query blocks, keys)."""
-    keys = read.shape[3]
-    used = F.pad(read, (0, -keys % KEY_BLOCK)).unflatten(3, (-1, KEY_BLOCK)).any(-1)
+def block_of_keys(read: Read, keys: int) -> Tensor:
+    """The column (b, n, keys) of `blocks_read` that each of `keys` is in."""
+    b, n, blocks, width = read.tokens.shape
+    numbers = read.tokens.flatten(2).masked_fill(read.tokens.flatten(2) < 0, keys)
+    of_numbers = torch.arange(blocks, device=numbers.device).repeat_interleave(width)
+    column = numbers.new_full((b, n, keys + 1), blocks + 1)
+    column.scatter_(2, numbers, of_numbers.expand(b, n, -1))
+    column[:, :, read.always] = blocks
+    return column[..., :keys].contiguous()
+
+
+def _block_mask(read: Read, keys: int, query_block: int, queries: int) -> BlockMask:
+    """FlexAttention's form of what is read, its own blocks being of neighbouring keys."""
+    table, column = blocks_read(read), block_of_keys(read, keys)
+    columns, groups = table.shape[3], -(-keys // KEY_BLOCK)
+    held = torch.zeros(*column.shape[:2], columns * groups, device=column.device)
+    group = torch.arange(keys, device=column.device) // KEY_BLOCK
+    held.scatter_(2, column * groups + group, 1.0)
+    used = table.float() @ held.unflatten(2, (columns, groups)) > 0
     order = used.int().argsort(dim=-1, descending=True, stable=True).int()
 
     def visible(b: Tensor, n: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return read[b, n, query // query_block, key]
+        return table[b, n, query // query_block, column[b, n, key]]
 
     return BlockMask.from_kv_blocks(
         used.sum(-1).int(), order, BLOCK_SIZE=(query_block, KEY_BLOCK), mask_mod=visible,

@@ -28,7 +28,7 @@ def _nearest(  # noqa: PLR0913
     b, n = row // heads, row % heads
     columns = tl.arange(0, width)
     new = tl.load(new_ptr + (row * s + token) * d + columns, mask=columns < d, other=0.0)
-    best, found = float("-inf"), 0
+    best, found = float("-inf"), tl.full((), 0, tl.int64)  # as `order` is
     for probe in range(probes):
         bucket = (row * s + token) * probes + probe
         first, past = tl.load(first_ptr + bucket), tl.load(past_ptr + bucket)

@@ -14,19 +14,23 @@ import triton.language as tl
 from torch import Tensor
 
 from .blockwise import Part
+from .read import Read
 
 KEY_BLOCK = 32
 
 
 @triton.jit
 def _selected(  # noqa: PLR0913
-    q_ptr, k_ptr, v_ptr, bias_ptr, tokens_ptr, out_ptr, lse_ptr,
-    s, d, m, heads, scale,
-    q_b, q_n, q_s, k_b, k_n, k_t, v_b, v_n, v_t, bias_b, bias_n, tokens_b, tokens_n, tokens_q,
-    has_bias: tl.constexpr, query_block: tl.constexpr, key_block: tl.constexpr, width: tl.constexpr,
+    q_ptr, k_ptr, v_ptr, bias_ptr, tokens_ptr, chosen_ptr, always_ptr, rows_ptr, heads_ptr,
+    out_ptr, lse_ptr, s, d, picked, m, scale,
+    q_b, q_n, q_s, k_b, k_n, k_t, v_b, v_n, v_t, bias_b, bias_n, tokens_b, tokens_n,
+    chosen_b, chosen_n, chosen_q,
+    has_bias: tl.constexpr, query_block: tl.constexpr, in_block: tl.constexpr,
+    key_block: tl.constexpr, width: tl.constexpr,
 ):  # fmt: skip
-    block, row = tl.program_id(0), tl.program_id(1)
-    b, n = row // heads, row % heads
+    block, pair = tl.program_id(0), tl.program_id(1)
+    b, n = tl.load(rows_ptr + pair), tl.load(heads_ptr + pair)  # int64: no product overflows
+    of_blocks = chosen_ptr + b * chosen_b + n * chosen_n + block * chosen_q
     queries = block * query_block + tl.arange(0, query_block)
     columns = tl.arange(0, width)
     inside = (queries[:, None] < s) & (columns[None, :] < d)
@@ -37,8 +41,11 @@ def _selected(  # noqa: PLR0913
     sums = tl.zeros((query_block, width), tl.float32)
     for first in range(0, m, key_block):
         place = first + tl.arange(0, key_block)
-        chosen = tokens_ptr + b * tokens_b + n * tokens_n + block * tokens_q + place
-        token = tl.load(chosen, mask=place < m, other=-1)
+        number = tl.load(of_blocks + place // in_block, mask=place < picked, other=0)
+        listed = tokens_ptr + b * tokens_b + n * tokens_n + number * in_block + place % in_block
+        token = tl.load(listed, mask=place < picked, other=-1)
+        always = (place >= picked) & (place < m)
+        token = tl.where(always, tl.load(always_ptr + place - picked, mask=always, other=-1), token)
         there = token >= 0
         rows = there[:, None] & (columns[None, :] < d)
         k_at = k_ptr + b * k_b + n * k_n + token[:, None] * k_t + columns[None, :]
@@ -58,35 +65,36 @@ def _selected(  # noqa: PLR0913
         sums = sums * kept[:, None] + tl.dot(weights.to(v.dtype), v, input_precision="ieee")
         high = higher
     out = sums / tl.where(total == 0.0, 1.0, total)[:, None]
-    at = out_ptr + (row * s + queries[:, None]) * d + columns[None, :]
+    at = out_ptr + (pair.to(tl.int64) * s + queries[:, None]) * d + columns[None, :]
     tl.store(at, out, mask=inside)
     lse = high + tl.log(tl.where(total == 0.0, 1.0, total))
-    tl.store(lse_ptr + row * s + queries, lse, mask=queries < s)
+    tl.store(lse_ptr + pair * s + queries, lse, mask=queries < s)
 
 
 def attend_selected_part(  # noqa: PLR0913
-    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, tokens: Tensor, query_block: int
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, read: Read, query_block: int
 ) -> Part:
-    """As `attend_selected`, and a query whose block has no key at all is -inf in `lse`.
+    """As `attend_selected`, (p, s, d); `lse` (p, s) of a query whose block has no key is -inf.
 
     d must be contiguous in all; `query_block` a power of 2 of at least 16.
     """
-    b, n, s, d = q.shape
-    out = torch.empty(b, n, s, d, dtype=torch.float32, device=q.device)
-    lse = torch.empty(b, n, s, dtype=torch.float32, device=q.device)
-    tokens = tokens.to(torch.int64).contiguous()
+    s, d = q.shape[2:]
+    out = torch.empty(len(read.rows), s, d, dtype=torch.float32, device=q.device)
+    lse = torch.empty(len(read.rows), s, dtype=torch.float32, device=q.device)
+    tokens, chosen, in_block = read.tokens.contiguous(), read.chosen.contiguous(), read.in_block
     biases = q.new_zeros(1, 1, 1).float() if bias is None else bias.float().contiguous()
-    _selected[(tokens.shape[2], b * n)](
-        q, k, v, biases, tokens, out, lse, s, d, tokens.shape[3], n, d**-0.5,
+    _selected[(read.query_blocks, len(read.rows))](
+        q, k, v, biases, tokens, chosen, read.always, read.rows, read.heads, out, lse,
+        s, d, chosen.shape[3] * in_block, read.keys, d**-0.5,
         *q.stride()[:3], *k.stride()[:3], *v.stride()[:3], *biases.stride()[:2],
-        *tokens.stride()[:3],
-        bias is not None, query_block, KEY_BLOCK, max(16, triton.next_power_of_2(d)),
+        *tokens.stride()[:2], *chosen.stride()[:3],
+        bias is not None, query_block, in_block, KEY_BLOCK, max(16, triton.next_power_of_2(d)),
     )  # fmt: skip
     return Part(out, lse)
 
 
 def attend_selected(  # noqa: PLR0913
-    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, tokens: Tensor, query_block: int
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, read: Read, query_block: int
 ) -> Tensor:
     """The same signature and result as `selected.attend_selected`."""
-    return attend_selected_part(q, k, v, bias, tokens, query_block).out.to(q.dtype)
+    return attend_selected_part(q, k, v, bias, read, query_block).out.to(q.dtype)
