@@ -87,7 +87,8 @@ class HostRollout(Rollout):
     @cached_property
     def working_bytes(self) -> int:
         """What a pass takes beside the model's weights and the KV cache, rehearsed."""
-        return max(memory.working_bytes for memory in self._each(rollout_memory))
+        on_device = partial(rollout_memory, device=self.model.device)
+        return max(memory.working_bytes for memory in self._each(on_device))
 
     def _each(self, plan: Callable[[RolloutSettings, DiTConfig, torch.dtype], T]) -> list[T]:
         """A plan of each of the settings that are ever in force, on the model's device."""
