@@ -66,8 +66,8 @@ def likeness(cached: KeysValues, new: KeysValues, centre: Tensor) -> Tensor:
 
 def _cosines(kept: Tensor, asking: Tensor) -> Tensor:
     """Of tokens (b, n, t, d), all heads in a row, and unit ones (b, n, s, d): (b, s, t)."""
-    products = (asking @ kept.transpose(2, 3)).sum(1)
-    return products / _norm(kept).transpose(1, 2)
+    cosines: Tensor = (asking @ kept.transpose(2, 3)).sum(1) / _norm(kept).transpose(1, 2)
+    return cosines
 
 
 def _unit(x: Tensor) -> Tensor:

@@ -142,7 +142,7 @@ class AskedAttention:
         """With what finds the nearest keys among its entries, where keys are merged."""
         if not cache.merges:
             return cache
-        found, _ = chosen_index(self.index, cache.slots(tokens), self.device)
+        found, _ = chosen_index(self.index, cache.slots(tokens, None), self.device)
         kernel = self.kernel if found in BUCKETED else AUTO_KERNEL
         return replace(cache, index=found, kernel=kernel)
 

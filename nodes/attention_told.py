@@ -62,7 +62,7 @@ def frame_tokens(settings: RolloutSettings) -> int:
 
 
 def _index_told(cache: TempCache, tokens: int, device: torch.device) -> str:
-    by_itself, why = chosen_index(AUTO, cache.slots(tokens), device)
+    by_itself, why = chosen_index(AUTO, cache.slots(tokens, None), device)
     if by_itself != cache.index:
         why = "chosen by name"
     return f"Nearest keys by {cache.index}: {why}."

@@ -23,8 +23,8 @@ def planned(
     bench: Bench, kept: dict[str, Any] | None = None, guided: dict[str, Any] | None = None,
     **inputs: Any,
 ) -> Any:  # fmt: skip
-    """The plan of a shot behind the node, with TempCache; `kept` None is without KV Cache
-    Settings.
+    """The plan of a shot of more latent frames than `balanced` has entries for, with TempCache;
+    `kept` None is without KV Cache Settings.
     """
     model, clip, _ = bench.run("LongtakeLoadDemoModel")
     [model] = bench.run("LongtakeSparseAttention", model=model, temp_cache=True, **inputs)
@@ -35,7 +35,7 @@ def planned(
     if guided is not None:
         more["guidance"] = bench.run("LongtakeHistoryGuidance", **guided)[0]
     [rollout] = bench.run(
-        "LongtakeSampler", model=model, prompts=prompts, width=32, height=32, length=33.0,
+        "LongtakeSampler", model=model, prompts=prompts, width=32, height=32, length=241.0,
         length_unit="frames", plan_only=True, **more,
     )  # fmt: skip
     return rollout
