@@ -31,6 +31,18 @@ from .schema import build
 CUSTOM, WHERE_FASTER, ALWAYS, OFF = "custom", "where faster", "always", "off"
 MERGE_PADDING, PRUNE = "merge padding", "prune"
 GIVES_WAY = {"what differs": ALIKE, "merged": ATTENDED}
+PARTS = {
+    "TempCache": (
+        "temp_cache", "merge_above", "keep", "reach_frames", "index", "merge_floor", "counts_as",
+        "head_thresholds",
+    ),
+    "AnnSA": (
+        "self_attention", "density", "recall_floor", "kernel", "dense_share", "dense_layers",
+        "order",
+    ),
+    "AnnCA": ("prompt_attention", "fewest_tokens"),
+}  # fmt: skip
+"""What of the node each widget is for; the preset is for all."""
 
 
 class SparseAttentionNode(io.ComfyNode):
@@ -51,10 +63,7 @@ class SparseAttentionNode(io.ComfyNode):
             search_aliases=["fast-ar", "sparse attention", "tempcache", "block sparse", "speed"],
             inputs=[
                 io.Model.Input("model", tooltip="Any Wan model."),
-                *_merging(),
-                *_sparse(),
-                *_chosen(),
-                *details.inputs(),
+                *in_parts([*_merging(), *_sparse(), *_chosen(), *details.inputs()]),
             ],
             outputs=[io.Model.Output()],
             hidden=[io.Hidden.unique_id],
@@ -107,6 +116,17 @@ class SparseAttentionNode(io.ComfyNode):
         if said:
             host.say(cls.hidden.unique_id, said, *_problems(model))
         return io.NodeOutput(twin)
+
+
+def in_parts(inputs: list[io.Input]) -> list[io.Input]:
+    """The same, shown under the name of the part that each belongs to: saved workflows know widgets
+    by their place, so later ones stand behind, whatever part they are of.
+    """
+    for part, names in PARTS.items():
+        for one in inputs:
+            if one.id in names:
+                one.display_name = f"{part}: {one.id}"
+    return inputs
 
 
 def _of_self(when: str, chosen: Strength, blocks: SparseSelf) -> SparseSelf | None:
