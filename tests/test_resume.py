@@ -232,7 +232,7 @@ def test_the_smaller_plan_is_smaller(tmp_path: Path) -> None:
 def test_memory_that_runs_out_twice_ends_the_run_which_goes_on_later(tmp_path: Path) -> None:
     model = dataclasses.replace(MODEL, check=Raises(OUT["python"], 5, 8))
     made = rollout(tmp_path, model)
-    with pytest.raises(OutOfMemory, match="again at .* everything before is kept: lower width"):
+    with pytest.raises(OutOfMemory, match="again at .* everything before is kept: free memory"):
         list(made.chunks)
     assert made.controls.state == "stopped"
     kept = made.stored_chunks()
