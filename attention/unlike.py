@@ -77,7 +77,8 @@ def _unit(x: Tensor) -> Tensor:
 
 def _norm(x: Tensor) -> Tensor:
     """The length (b, s, 1) of tokens (b, n, s, d), all heads in a row."""
-    return torch.linalg.vector_norm(x, dim=(1, 3)).clamp(min=SMALLEST_NORM).unsqueeze(-1)
+    length = x.square().sum((1, 3)).sqrt()  # torch's norm over two dimensions is 4 times slower
+    return length.clamp(min=SMALLEST_NORM).unsqueeze(-1)
 
 
 def _least_worth(entries: Entries, new: NewFrame, rules: Rules, *, full: bool) -> Tensor:
