@@ -10,7 +10,7 @@ those of dense attention, the same for all, so nothing but what a memory keeps m
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -79,13 +79,15 @@ class Clip:
 
 
 @torch.inference_mode()
-def recalled(kit: Kit, course: Course, seed: int) -> dict[str, float]:
-    """Agreement of what re-enters with the truth, and megabytes, by memory; "decoded truth" is what
-    the VAE alone reaches.
+def recalled(
+    kit: Kit, course: Course, seed: int, shares: Sequence[float] = SHARES
+) -> dict[str, float]:
+    """Agreement of what re-enters with the truth, and megabytes, by memory with those shares of the
+    history's bytes; "decoded truth" is what the VAE alone reaches.
     """
     clip = there_and_back(kit, course, seed)
     texts = {text: _prompt(kit, text) for text in (clip.away, clip.back)}
-    caches = filled(kit, clip, texts)
+    caches = filled(kit, clip, texts, shares)
     found = {"decoded truth": _agreement(kit, clip, clip.latents[-CHUNK:])}
     for name, cache in caches.items():
         found[name] = _agreement(kit, clip, denoised(kit, texts[clip.back], cache, seed))
@@ -106,7 +108,9 @@ def there_and_back(kit: Kit, course: Course, seed: int) -> Clip:
     return Clip(latents, truth, *texts, course.away)
 
 
-def memories(shape: CacheShape, history: int) -> dict[str, tuple[CachePolicy, Storage]]:
+def memories(
+    shape: CacheShape, history: int, shares: Sequence[float] = SHARES
+) -> dict[str, tuple[CachePolicy, Storage]]:
     """Everything, everything in int8, and for each share of it a window, and in no more than its
     bytes the window in int8 and TempCaches, which never keep more than there is; a window's bytes
     are of whole latent frames, a TempCache's of entries.
@@ -114,7 +118,7 @@ def memories(shape: CacheShape, history: int) -> dict[str, tuple[CachePolicy, St
     found: dict[str, tuple[CachePolicy, Storage]] = {
         FULL: (FullHistory(), DENSE), FULL_INT8: (FullHistory(), Packed(INT8, CHUNK)),
     }  # fmt: skip
-    for share in SHARES:
+    for share in shares:
         window = WindowSink(max(CHUNK, round(share * history)))
         most = planned_bytes(shape, window, DENSE, None)
         made: dict[str, tuple[Callable[[int], CachePolicy], Storage]] = {
@@ -144,12 +148,14 @@ def _entries(shape: CacheShape, tokens: int) -> TempCache:
     return merged(tokens / shape.frame_tokens)
 
 
-def filled(kit: Kit, clip: Clip, texts: dict[str, TextKV]) -> dict[str, HistoryCache]:
+def filled(
+    kit: Kit, clip: Clip, texts: dict[str, TextKV], shares: Sequence[float]
+) -> dict[str, HistoryCache]:
     """Every memory after the clip's history."""
     c, history = kit.config, len(clip.latents) - CHUNK
     side = clip.latents.shape[-2] // 2, clip.latents.shape[-1] // 2
     shape = CacheShape(c.num_layers, 2, c.num_heads, c.head_dim, *side, CHUNK)
-    wanted = memories(shape, history)
+    wanted = memories(shape, history, shares)
     caches = {n: open_cache(shape, p, store, history, "cpu") for n, (p, store) in wanted.items()}
     for first in range(0, history, CHUNK):
         text = texts[clip.back if first >= clip.turn else clip.away]

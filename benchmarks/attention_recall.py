@@ -10,6 +10,7 @@ which the model was trained for, and against windows that do not reach what come
 of the bytes hold nine tenths of the history.
 
     python -m longtake.benchmarks.attention_recall --clips 64 --away 32 --record recall.jsonl
+    python -m longtake.benchmarks.attention_recall --share 0.1 --workers 2 --record tenth.jsonl
 
 is the same with options, and goes on where it was stopped.
 """
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache, partial
 from pathlib import Path
 
 import click
@@ -29,7 +31,7 @@ from ..model.fingerprint import fingerprint
 from ..model.preset import DEMO_FOLDER
 from ..training.command import reporting
 from ..training.estimate import Estimate, estimate
-from ..training.kit import load_kit
+from ..training.kit import Kit, load_kit
 from ._attention_recall import FULL, FULL_INT8, SHARES, Course, half_way, recalled
 from ._guided import Measured
 from ._records import Job, Records
@@ -39,7 +41,12 @@ AWAY, CLIPS = (16, 24, 32, 40), 128
 FAR, FEW = (128, 512), 8  # where the model was never trained to look, and how many clips of each
 NEAR = Course(48, 9)
 TRAINED = 64  # latent frames of history
-PAIRS = (("TempCache", "window"), ("TempCache, int8", "window, int8"))
+PAIRS = (
+    ("TempCache", "window"),
+    ("TempCache, int8", "window, int8"),
+    ("TempCache, int8", "window"),
+)
+OURS = ("TempCache", "TempCache, int8")
 REACHING = ("window, int8, 25%", "window, int8, 50%")  # what comes in: nothing is left to win
 NEW_FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -47,13 +54,16 @@ NEW_FILE = click.Path(path_type=Path, dir_okay=False)
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Latent frames after which the camera turns, and how many clips of each, of far ones `few` at
-    the most; none is begun after `minutes`.
+    the most, over memories of so large `shares` of the history's bytes, by so many processes; none
+    is begun after `minutes`.
     """
 
     away: tuple[int, ...] = (*AWAY, *FAR)
     near: tuple[Course, ...] = (NEAR,)
     clips: int = CLIPS
     few: int = FEW
+    shares: tuple[float, ...] = SHARES
+    workers: int = 1
     minutes: float = float("inf")
     record: Path | None = None
 
@@ -107,15 +117,14 @@ def main(json_path: Path | None) -> None:
 
 def measure(plan: Plan) -> Recalled:
     """Every clip that was not measured yet, then what all of them say."""
-    kit, until = load_kit(DEMO_FOLDER), time.monotonic() + 60 * plan.minutes
     weights = [fingerprint(read(file)[0]) for file in sorted(DEMO_FOLDER.glob("*.safetensors"))]
-    records = Records(plan.record, {"suite": "attention_recall", "weights": weights})
-    for name, seed in plan.jobs():
-        if time.monotonic() > until:
-            break
-        if (name, seed) not in records.found:
-            figures = recalled(kit, plan.courses[name], seed)
-            records.add((name, seed), Measured(figures, np.zeros((0, 0))))
+    made_with = {"suite": "attention_recall", "weights": weights}
+    if plan.shares != SHARES:
+        made_with["shares"] = list(plan.shares)
+    records = Records(plan.record, made_with)
+    jobs = [job for job in plan.jobs() if job not in records.found]
+    until = time.monotonic() + 60 * plan.minutes
+    records.complete(partial(measured, plan), jobs, plan.workers, until)
     found, claimed = Recalled(), []
     for name, course in plan.courses.items():
         rows = {seed: made.figures for (of, seed), made in records.found.items() if of == name}
@@ -127,12 +136,27 @@ def measure(plan: Plan) -> Recalled:
     return found
 
 
+@cache
+def _kit() -> Kit:
+    """The demo model, once in a process."""
+    return load_kit(DEMO_FOLDER)
+
+
+def measured(plan: Plan, job: Job) -> Measured:
+    """A clip of a course, by all memories."""
+    name, seed = job
+    figures = recalled(_kit(), plan.courses[name], seed, plan.shares)
+    return Measured(figures, np.zeros((0, 0)))
+
+
 def summarise(found: Recalled, label: str, rows: list[dict[str, float]]) -> None:
     """Means of a course's clips, and TempCache against the window of the same bytes."""
     for name in rows[0]:
         found.figures[f"{label}: {name}"] = estimate([row[name] for row in rows])
-    against = [*pairs(), *((f"{kind}, {share:.0%}", FULL) for kind, _ in PAIRS for share in SHARES)]
+    against = [*pairs(), *((f"{kind}, {share:.0%}", FULL) for kind in OURS for share in SHARES)]
     for ours, other in [*against, (FULL_INT8, FULL)]:
+        if ours not in rows[0]:
+            continue
         difference = estimate([row[ours] - row[other] for row in rows])
         found.differences[f"{label}: {ours} less {other}"] = difference
 
@@ -143,6 +167,8 @@ def claim(found: Recalled, courses: list[dict[int, dict[str, float]]]) -> None:
     """
     seeds = sorted(set.intersection(*map(set, courses))) if courses else []
     for ours, other in pairs() if seeds else []:
+        if ours not in courses[0][seeds[0]]:
+            continue
         means = [
             float(np.mean([rows[seed][ours] - rows[seed][other] for rows in courses]))
             for seed in seeds
@@ -156,7 +182,7 @@ def claim(found: Recalled, courses: list[dict[int, dict[str, float]]]) -> None:
 
 
 def pairs() -> list[tuple[str, str]]:
-    """A memory, and the window that is given as many bytes."""
+    """A memory, and a window that is given as many bytes."""
     return [(f"{ours}, {share:.0%}", f"{other}, {share:.0%}")
             for ours, other in PAIRS for share in SHARES]  # fmt: skip
 
@@ -164,15 +190,19 @@ def pairs() -> list[tuple[str, str]]:
 @click.command(help=__doc__)
 @click.option("--away", multiple=True, type=click.IntRange(6), help="Only these latent frames.")
 @click.option("--clips", type=click.IntRange(1), default=CLIPS, show_default=True)
+@click.option("--share", "shares", multiple=True, type=click.Choice([f"{s:g}" for s in SHARES]))
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--minutes", default=float("inf"), help="Begin no clip after so long.")
 @click.option("--record", type=NEW_FILE, help="Keep clips in FILE, and go on from there.")
 @click.option("--json", "json_path", type=NEW_FILE, help="Write the results to FILE.")
-def command(
-    away: tuple[int, ...], clips: int, minutes: float, record: Path | None, json_path: Path | None
-) -> None:
+def command(  # noqa: PLR0913
+    away: tuple[int, ...], clips: int, shares: tuple[str, ...], workers: int, minutes: float,
+    record: Path | None, json_path: Path | None,
+) -> None:  # fmt: skip
     """Command line."""
     with reporting():
-        some = Plan(clips=clips, minutes=minutes, record=record)
+        some = Plan(clips=clips, workers=workers, minutes=minutes, record=record)
+        some = replace(some, shares=tuple(map(float, shares)) or SHARES)
         found = measure(replace(some, away=away, near=()) if away else some)
         found.show(Console(soft_wrap=True))
         if json_path is not None:
