@@ -146,6 +146,16 @@ def test_no_memory_takes_more_than_the_window_it_is_compared_with() -> None:
         assert taken["TempCache, 10%"] > 0.99 * taken["window, 10%"]
 
 
+def test_one_share_alone_is_compared_and_claimed() -> None:
+    shape = CacheShape(6, 2, 4, 48, 4, 6, 3)
+    made = memories(shape, 36, (0.1,))
+    assert made.keys() == {FULL, FULL_INT8, *(f"{kind}, 10%" for kind in KINDS)}
+    found, row = attention_recall.Recalled(), dict.fromkeys(made, 0.5)
+    attention_recall.summarise(found, "16 away", [row])
+    attention_recall.claim(found, [{0: row}])
+    assert len(found.claims) == 3 and all("10%" in claim.text for claim in found.claims)
+
+
 def test_clips_of_far_courses_are_few_and_come_last() -> None:
     plan = attention_recall.Plan(away=(16, 512), near=(), clips=3, few=1)
     near, far = (str(half_way(away)) for away in (16, 512))
@@ -159,7 +169,7 @@ def test_more_is_recalled_only_where_the_whole_interval_says_so() -> None:
     found, rows = attention_recall.Recalled(), dict(enumerate(clips))
     attention_recall.summarise(found, "16 away", clips)
     attention_recall.claim(found, [rows, {seed: rows[seed] for seed in range(2, 8)}])
-    assert [claim.holds for claim in found.claims] == [True, False, False, False]
+    assert [claim.holds for claim in found.claims] == [True, *[False] * 3, True, False, False]
     assert not any(
         name in claim.text for claim in found.claims for name in attention_recall.REACHING
     )
