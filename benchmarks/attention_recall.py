@@ -118,7 +118,7 @@ def main(json_path: Path | None) -> None:
 def measure(plan: Plan) -> Recalled:
     """Every clip that was not measured yet, then what all of them say."""
     weights = [fingerprint(read(file)[0]) for file in sorted(DEMO_FOLDER.glob("*.safetensors"))]
-    made_with = {"suite": "attention_recall", "weights": weights}
+    made_with: dict[str, object] = {"suite": "attention_recall", "weights": weights}
     if plan.shares != SHARES:
         made_with["shares"] = list(plan.shares)
     records = Records(plan.record, made_with)
