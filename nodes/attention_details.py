@@ -146,7 +146,7 @@ def _blocks() -> list[io.Input]:
             advanced=True,
             tooltip="AnnSA: which keys lie in a block. `auto` is `time`: neighbours in time and "
             "picture. `lsh` and `k-means`: those of a bucket; with TempCache only where it is "
-            "`merged` with such an index. Streaming sampler only.",
+            "`merged` with such an index. Diffusion-Forcing Sampler only.",
         ),
     ]
 

@@ -1,4 +1,4 @@
-"""ANN-Sparse Attention: long histories merged, self-attention by blocks, short prompts."""
+"""ANN-Sparse Attention: long histories in so many entries, attention by blocks, short prompts."""
 
 from __future__ import annotations
 
@@ -56,13 +56,17 @@ class SparseAttentionNode(io.ComfyNode):
             node_id="LongtakeSparseAttention",
             display_name="ANN-Sparse Attention",
             category=sockets.CATEGORY,
-            description="Attention to long histories without looking at all of it: like keys are "
-            "merged (TempCache), queries read the blocks that matter (AnnSA), prompt padding "
-            "counts once (AnnCA). What AnnSA did stands in the preview and in the report; on "
-            "ComfyUI's own samplers, what both did stands under the node.",
+            description="Attention to long histories without looking at all of it: of tokens "
+            "that are alike the newest stays (TempCache), queries read the blocks that matter "
+            "(AnnSA), prompt padding counts once (AnnCA). What AnnSA did stands in "
+            "the preview and in the report; on ComfyUI's own samplers, what AnnSA and AnnCA did "
+            "stands under the node.",
             search_aliases=["fast-ar", "sparse attention", "tempcache", "block sparse", "speed"],
             inputs=[
-                io.Model.Input("model", tooltip="Any Wan model."),
+                io.Model.Input(
+                    "model",
+                    tooltip="A Wan model. What becomes of causal ones on KSampler is in the help.",
+                ),
                 *in_parts([*_merging(), *_sparse(), *_chosen(), *details.inputs()]),
             ],
             outputs=[io.Model.Output()],
@@ -197,7 +201,7 @@ def _merging() -> list[io.Input]:
             default=False,
             tooltip="TempCache: the window of KV Cache Settings becomes as many entries for each "
             "head, or as many as the preset asks for, which reach back over all of the shot. True "
-            "or false. Streaming sampler only.",
+            "or false. Diffusion-Forcing Sampler only.",
         ),
         io.Float.Input(
             "merge_above",
