@@ -16,7 +16,7 @@ def entry_codes(cache: MergedCache) -> Codes | None:
     """The buckets in which a TempCache looks for like keys; None where it has none."""
     if not (cache.policy.merges and isinstance(cache.index, BucketIndex)):
         return None
-    return lambda layer: cache.entries(layer).codes[..., 0]
+    return lambda layer: cache.codes(layer)[..., 0]
 
 
 class SlotCodes:

@@ -88,6 +88,7 @@ class MergedCache:
         self.held: list[int] = []  # the latent frames that count as held, oldest first
         self.extent = [0] * shape.layers  # slots in use, holes included
         self._plain = [True] * shape.layers  # whether every entry is one key
+        self._may_have_holes = False  # in a rehearsal, which cannot look
         self._tables: PositionTables | None = None  # of all positions, until the next commit
         self._now = LatestRotation()  # of active frames
         self._turned: set[int] = set()  # layers whose rotated keys are up to date
@@ -117,6 +118,12 @@ class MergedCache:
         bits are valid until the next layer is read.
         """
         return self._store.read(layer, self.extent[layer])
+
+    def codes(self, layer: int) -> Tensor:
+        """What the index made of a layer's keys (b, n, c, .), without reading keys or values, which
+        would take the place of keys that a pass rotated.
+        """
+        return self._store.own[layer]["codes"]
 
     def attention(
         self,
@@ -214,6 +221,7 @@ class MergedCache:
         """Keep only entries whose newest key is of one of the held `frames`."""
         self.held = sorted(frames)
         kept = torch.tensor(self.held, dtype=torch.int32, device=self.device)
+        self._may_have_holes = True
         for own in self._store.own:
             own["mass"].masked_fill_(~torch.isin(own["frame"], kept), 0)
         self._measure()
@@ -344,7 +352,8 @@ class MergedCache:
             self.extent = [min(self._slots, self.committed * self.shape.frame_tokens)] * len(
                 self.extent
             )
-            self._plain = [self.committed == 0] * len(self.extent)
+            biased = self.policy.merges or self._may_have_holes
+            self._plain = [self.committed == 0 or not biased] * len(self.extent)
             return
         masses = [own["mass"] for own in self._store.own]
         self.extent = torch.stack([((mass > 0) * slot).max() for mass in masses]).tolist()

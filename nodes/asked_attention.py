@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -109,6 +110,12 @@ class AskedAttention:
                 "device; choose `window + sink` and placement `device` in KV Cache Settings, or "
                 "switch temp_cache off."
             )
+        if cache.first_latent == "re-encode" and not window.sink_frames:
+            raise BadInput(
+                "first_latent is re-encode in KV Cache Settings, which TempCache of ANN-Sparse "
+                "Attention cannot do: its keys are not those of a window; choose another "
+                "first_latent, or switch temp_cache off."
+            )
         frames = max(window.window_frames, chosen.entry_frames)
         merged = TempCache(
             frames, *self.merging.above(chosen.merge_above),
@@ -129,14 +136,21 @@ class AskedAttention:
 
     def is_in_force(self, settings: RolloutSettings) -> bool:
         """Whether `settings` could be what it makes of some: as sparse, and what is kept alike."""
-        cache, chosen = settings.cache, self.strength
+        cache = settings.cache
         if settings.sparsity != self.sparsity:
             return False
         if not isinstance(cache, TempCache) or not self.temp_cache:
             return isinstance(cache, TempCache) == self.temp_cache
-        if cache.merges and cache.threshold != self.merging.above(chosen.merge_above)[0]:
+        reach = math.inf if cache.reach_frames is None else cache.reach_frames
+        if cache.gives_way != self.gives_way or reach < self.reach_frames:
             return False
-        return cache.gives_way == self.gives_way
+        return not cache.merges or self._merges_as(cache)
+
+    def _merges_as(self, cache: TempCache) -> bool:
+        """Whether a cache that merges could be what this makes of some."""
+        above = self.merging.above(self.strength.merge_above)
+        merging = (cache.threshold, cache.floor), cache.most_mass
+        return merging == (above, self.merging.most_mass) and self.index in (AUTO, cache.index)
 
     def _indexed(self, cache: TempCache, tokens: int) -> TempCache:
         """With what finds the nearest keys among its entries, where keys are merged."""

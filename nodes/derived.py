@@ -29,11 +29,16 @@ def derived(
 
 
 def say_plan(
-    rollout: HostRollout, length: plan.Length, choice: str = "", problems: Sequence[str] = ()
+    rollout: HostRollout,
+    length: plan.Length,
+    choice: str = "",
+    problems: Sequence[str] = (),
+    help_begins: str = "",
 ) -> None:
     """Keep the plan with the rollout and say it; refuse what cannot fit, unless only planning.
 
     `choice` is a further sentence: what was chosen in view of the plan. `problems` are said too.
+    `help_begins` what helps where it does not fit.
     """
     free, weights = host.usable_memory_bytes(rollout.model.device), rollout.weights
     said = costs.cost_line(rollout.settings, rollout.model) + choice
@@ -41,9 +46,8 @@ def say_plan(
         said += f" {cache_told(rollout.settings.cache)}"
     short = costs.shortage_elsewhere(rollout.settings, rollout.model)
     memory = rollout.memory_beside(weights.counted_bytes, free)
-    rollout.plan = fits.plan(
-        length, said, memory, weights, free, less_memory(rollout.settings.cache), short
-    )
+    less = help_begins + less_memory(rollout.settings.cache)
+    rollout.plan = fits.plan(length, said, memory, weights, free, less, short)
     if not rollout.plan.fits and not rollout.plan_only:
         raise BadInput(rollout.plan.text)
     text = f"Plan: {rollout.plan.text}" if rollout.plan_only else rollout.plan.text

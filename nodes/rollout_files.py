@@ -167,7 +167,8 @@ class LoadRollout(io.ComfyNode):
         prompter = None if clip is None else CLIPPrompter(clip, cls.hidden.unique_id)
         rollout = goes_on(opened, model, prompter, cls.hidden.unique_id)
         new = opened.keep_in(rollout.journal, rollout.chain)
-        say_plan(rollout, plan.length_of(rollout.settings, rollout.latent_frames, rollout.fps))
+        length = plan.length_of(rollout.settings, rollout.latent_frames, rollout.fps)
+        say_plan(rollout, length, help_begins=MADE_ANEW)
         host.say(rollout.node_id, f"Loaded {len(opened.metas)} chunks, {new} of them new here.")
         return io.NodeOutput(rollout)
 
@@ -183,6 +184,7 @@ OTHER_MODEL = (
     "The file was made with another model, or with another LoRA; what is loaded stays as it is, "
     "and what follows is made with this one."
 )
+MADE_ANEW = "a loaded shot keeps its settings: go on where there is more memory, or make it anew: "
 OTHER_ATTENTION = (
     "ANN-Sparse Attention on this model is not used: a loaded shot keeps its own attention."
 )

@@ -191,6 +191,8 @@ def _rehearsal(
             asked = PromptKeys((torch.empty(s.heads, s.head_dim, device=META),) * s.layers)
             for _ in range(min(plan.policy.chunks_until_full, -(-first // chunk))):
                 cache.commit([(kv, kv)] * s.layers, asked)
+            if settings.at_switch == "flush":
+                cache.retain(sorted(cache.held))  # frames between may have been forgotten
     branches.sparse.history_changed()
     return branches
 

@@ -11,6 +11,7 @@ from longtake.attention.ann import choice
 from longtake.attention.cache_policy import WindowSink
 from longtake.attention.sparse_settings import SparseCross, SparseSelf, Sparsity
 from longtake.attention.temp_policy import ALIKE, TempCache
+from longtake.errors import BadInput
 from longtake.model.families.table import BY_KEY
 from longtake.samplers.cache_settings import CacheSettings
 from longtake.tests.node_bench import Bench
@@ -111,3 +112,10 @@ def test_the_reach_is_what_the_model_was_trained_to_look_back() -> None:
         ("self-forcing", 18, (), 18), ("self-forcing", 5, (), 18), ("wan21-t2v", 9, (), 21),
     ):  # fmt: skip
         assert reach(key, window, *asked).reach_frames == expected
+
+
+def test_a_first_frame_that_is_to_be_encoded_again_is_refused(bench: Bench) -> None:
+    kept = {"sink_frames": 0, "first_latent": "re-encode"}
+    with pytest.raises(BadInput, match="first_latent is re-encode .* switch temp_cache off"):
+        planned(bench, kept)
+    assert planned(bench, {**kept, "sink_frames": 1}).settings.first_again is None

@@ -42,7 +42,7 @@ from longtake.samplers.guidance.presets import cfg, fractional, temporal, vanill
 from longtake.samplers.guidance.score import BEFORE_FRAMES, Pull, Score, on_device, slope_of
 from longtake.samplers.guidance.scores import Motion, Palette, Pictures, Region
 from longtake.samplers.ladder import flow_ladder
-from longtake.samplers.memory import most_bytes, rollout_memory
+from longtake.samplers.memory import RolloutMemory, most_bytes, rollout_memory
 from longtake.samplers.prompts import PromptTimeline, TimedPrompt
 from longtake.samplers.rollout import Chunk, generate
 from longtake.samplers.schedule import full_sequence, rolling
@@ -223,20 +223,30 @@ def test_a_kernel_is_rehearsed_as_stock_operations(kernel: str) -> None:
 
 def test_on_cuda_the_plan_has_the_copies_of_keys_with_a_bias() -> None:
     """Its kernels take no bias: keys and values get a few dimensions more, all of them."""
-    chosen = settings(
-        LIKE_1_3B,
-        rows=60,
-        columns=104,
-        length=60,
-        cache=TempCache(48, gives_way=ALIKE),
-        guidance=cfg(2.5),
-    )
-    devices = (torch.device("cpu"), torch.device("cuda"))
-    cpu, cuda = (rollout_memory(chosen, LIKE_1_3B, BF16, device) for device in devices)
     copied = 2 * 2 * 48 * 1560 * LIKE_1_3B.num_heads * (128 + 8) * 2  # bytes
+    chosen = of_entries(TempCache(48, gives_way=ALIKE), at_switch="flush")  # which leaves holes
+    cpu, cuda = on_both(chosen)
     assert cuda.kv_bytes == cpu.kv_bytes
     assert copied < cuda.working_bytes
     assert cpu.working_bytes < cuda.working_bytes <= most_bytes(chosen, LIKE_1_3B, BF16)
+
+
+def test_entries_that_are_keys_have_no_bias_and_no_copies_on_cuda() -> None:
+    cpu, cuda = on_both(of_entries(TempCache(48, gives_way=ALIKE)))
+    assert cpu == cuda
+
+
+def of_entries(cache: TempCache, **changes: Any) -> RolloutSettings:
+    """A rollout of 1.3B's size at 480x832."""
+    return settings(
+        LIKE_1_3B, rows=60, columns=104, length=60, cache=cache, guidance=cfg(2.5), **changes
+    )
+
+
+def on_both(chosen: RolloutSettings) -> list[RolloutMemory]:
+    """Its plans on a CPU and on CUDA."""
+    devices = (torch.device("cpu"), torch.device("cuda"))
+    return [rollout_memory(chosen, LIKE_1_3B, BF16, device) for device in devices]
 
 
 def peak_of(chosen: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> tuple[int, int]:

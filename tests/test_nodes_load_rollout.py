@@ -106,3 +106,33 @@ def test_a_loaded_shot_tells_and_keeps_its_own_attention(
         loaded = load(bench, name, behind(**inputs))
         assert "TempCache: entries for 24 latent frames" in loaded.plan.text
         assert ("ANN-Sparse Attention on this model is not used" in caplog.text) == warned
+
+
+def test_another_way_of_merging_or_a_longer_reach_is_said_to_be_unused(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    def behind(**inputs: Any) -> Any:
+        return bench.run("LongtakeSparseAttention", model=model_of(CONFIG), **inputs)[0]
+
+    chosen = {"temp_cache": True, "keep": "merged", "index": "lsh", "reach_frames": 30}
+    [cache] = bench.run("LongtakeKVCacheSettings", policy="window + sink", window_frames=5)
+    name = saved(bench, CONFIG, behind(**chosen), kv_cache=cache)
+    for change, warned in (
+        ({}, False), ({"index": "auto", "reach_frames": 0}, False), ({"reach_frames": 90}, True),
+        ({"counts_as": "all its keys"}, True), ({"merge_floor": 0.5}, True),
+        ({"index": "exact"}, True),
+    ):  # fmt: skip
+        caplog.clear()
+        load(bench, name, behind(**{**chosen, **change}))
+        assert ("ANN-Sparse Attention on this model is not used" in caplog.text) == warned, change
+
+
+def test_a_shot_that_does_not_fit_keeps_its_settings_and_says_so(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from longtake.nodes import host
+
+    name = saved(bench, CONFIG)
+    monkeypatch.setattr(host, "usable_memory_bytes", lambda device: 1000)
+    with pytest.raises(BadInput, match="keeps its settings: .* or make it anew: lower width"):
+        load(bench, name, model_of(CONFIG))

@@ -100,6 +100,17 @@ def test_reading_every_block_and_merging_padding_changes_nothing(cache: Any, ord
     torch.testing.assert_close(latents(sparse), latents(plain), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("index", ["lsh", "k-means"])
+def test_blocks_of_entries_in_few_bits_are_of_rotated_keys(index: str) -> None:
+    """Their codes, by which blocks are made, are read while a pass holds rotated keys."""
+    cache = TempCache(6, 0.9, index=index)
+    dense = made(chosen(cache=cache, storage=Packed(INT8)))
+    every = Sparsity(replace(EVERY_BLOCK, order=index))
+    sparse = made(chosen(cache=cache, storage=Packed(INT8), sparsity=every))
+    error = (latents(sparse) - latents(dense)).square().mean() / latents(dense).var()
+    assert error < 1e-6
+
+
 @pytest.mark.parametrize("cache", CACHES)
 @pytest.mark.parametrize("order", ["time", "k-means"])
 def test_replayed_is_uninterrupted_bit_for_bit(cache: Any, order: str) -> None:
