@@ -26,6 +26,11 @@ PANEL_INCHES = (5.0, 4.0)
 DOTS_PER_INCH = 110
 MODELS = {"": "embedded model", NAME: NAME + "random weights"}
 """What begins the labels of each model's figures, and its title."""
+COLOURS = {
+    "dense": "C7", FULL: "C7", FULL_INT8: "C8", "auto": "C0", "window + sink": "C2", "window": "C2",
+    "window, int8": "C1", "TempCache": "C3", "TempCache, int8": "C4", "all": "C9",
+}  # fmt: skip
+"""The same for what is the same in all panels."""
 
 Lines = dict[str, list[tuple[float, float, float, float]]]
 """By name: x, y and the bounds of its interval, from left to right."""
@@ -92,7 +97,8 @@ def panels(speed: dict[str, Any], recall: dict[str, Any]) -> list[Panel]:
     for of, title in MODELS.items():
         found.append(Panel(times(speed, of), history, "s a chunk", title, log=True))
         found.append(Panel(memory(speed, of), history, "MiB, cache and work", title, log=True))
-    found.append(Panel(agreements(recall), "MB of KV cache", "agreement of what re-enters"))
+    title = f"recalled: {half_way(AWAY[-1])}"
+    found.append(Panel(agreements(recall), "MB of KV cache", "agreement of what comes in", title))
     return [panel for panel in found if panel.lines]
 
 
@@ -111,9 +117,13 @@ def draw(shown: Sequence[Panel], out: Path) -> None:
                 [a - b for a, b in zip(y, low, strict=True)],
                 [b - a for a, b in zip(y, high, strict=True)],
             )
-            axes.errorbar(x, y, bars, marker="o", capsize=3, label=name)
-        scale = "log" if panel.log else "linear"
-        axes.set(xscale=scale, yscale=scale, xlabel=panel.x, ylabel=panel.y, title=panel.title)
+            axes.errorbar(x, y, bars, marker="o", capsize=3, label=name, color=COLOURS[name])
+        axes.set(xlabel=panel.x, ylabel=panel.y, title=panel.title)
+        if panel.log:
+            at = sorted({row[0] for rows in panel.lines.values() for row in rows})
+            axes.set(xscale="log", yscale="log", xticks=at, xticklabels=[f"{x:,}" for x in at])
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.xaxis.minorticks_off()
         axes.legend(fontsize="small")
     figure.savefig(out, dpi=DOTS_PER_INCH)
 

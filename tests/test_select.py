@@ -59,10 +59,11 @@ def test_padding_is_not_merged_by_itself_where_it_was_never_measured(kind: str) 
 
 @pytest.mark.parametrize("kind", [*MERGED])
 def test_padding_that_is_merged_by_itself_is_faster_in_a_committed_result(kind: str) -> None:
-    path = ROOT / "benchmarks" / "results" / f"attention-{kind}.json"
+    path = ROOT / "benchmarks" / "results" / f"attention-ablation-{kind}.json"
     figures = json.loads(path.read_text(encoding="utf-8"))["figures"]
-    found = figures["dense, long prompt / AnnCA, long prompt, history 64"]
-    assert found["low"] > 1 and MERGED[kind] == PADDED
+    for history in (64, 256):
+        found = figures[f"dense, long prompt / ablation: AnnCA, padding, history {history}"]
+        assert found["low"] > 1 and MERGED[kind] == PADDED
 
 
 def test_prompts_shorter_than_measured_are_dense_bit_for_bit() -> None:
