@@ -43,6 +43,11 @@ def saved(bench: Bench, config: DiTConfig, model: Any = None, **inputs: Any) -> 
     return f"longtake/{shown['longtake_files'][0]['filename']} [output]"
 
 
+def behind(bench: Bench, **inputs: Any) -> Any:
+    """A MODEL behind ANN-Sparse Attention."""
+    return bench.run("LongtakeSparseAttention", model=model_of(CONFIG), **inputs)[0]
+
+
 def load(bench: Bench, name: str, model: Any) -> Any:
     return bench.run("LongtakeLoadRollout", file=name, model=model)[0]
 
@@ -95,15 +100,12 @@ def test_sparse_attention_on_the_model_is_said_to_be_unused_where_the_shot_has_o
 def test_a_loaded_shot_tells_and_keeps_its_own_attention(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def behind(**inputs: Any) -> Any:
-        return bench.run("LongtakeSparseAttention", model=model_of(CONFIG), **inputs)[0]
-
     chosen = {"temp_cache": True, "preset": "fast", "self_attention": "always"}
     [cache] = bench.run("LongtakeKVCacheSettings", policy="window + sink", window_frames=5)
-    name = saved(bench, CONFIG, behind(**chosen), kv_cache=cache)
+    name = saved(bench, CONFIG, behind(bench, **chosen), kv_cache=cache)
     for inputs, warned in ((chosen, False), ({**chosen, "keep": "merged"}, True), ({}, True)):
         caplog.clear()
-        loaded = load(bench, name, behind(**inputs))
+        loaded = load(bench, name, behind(bench, **inputs))
         assert "TempCache: entries for 24 latent frames" in loaded.plan.text
         assert ("ANN-Sparse Attention on this model is not used" in caplog.text) == warned
 
@@ -111,19 +113,16 @@ def test_a_loaded_shot_tells_and_keeps_its_own_attention(
 def test_another_way_of_merging_or_a_longer_reach_is_said_to_be_unused(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def behind(**inputs: Any) -> Any:
-        return bench.run("LongtakeSparseAttention", model=model_of(CONFIG), **inputs)[0]
-
     chosen = {"temp_cache": True, "keep": "merged", "index": "lsh", "reach_frames": 30}
     [cache] = bench.run("LongtakeKVCacheSettings", policy="window + sink", window_frames=5)
-    name = saved(bench, CONFIG, behind(**chosen), kv_cache=cache)
+    name = saved(bench, CONFIG, behind(bench, **chosen), kv_cache=cache)
     for change, warned in (
         ({}, False), ({"index": "auto", "reach_frames": 0}, False), ({"reach_frames": 90}, True),
         ({"counts_as": "all its keys"}, True), ({"merge_floor": 0.5}, True),
         ({"index": "exact"}, True),
     ):  # fmt: skip
         caplog.clear()
-        load(bench, name, behind(**{**chosen, **change}))
+        load(bench, name, behind(bench, **{**chosen, **change}))
         assert ("ANN-Sparse Attention on this model is not used" in caplog.text) == warned, change
 
 
