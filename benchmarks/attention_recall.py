@@ -190,18 +190,19 @@ def pairs() -> list[tuple[str, str]]:
 @click.command(help=__doc__)
 @click.option("--away", multiple=True, type=click.IntRange(6), help="Only these latent frames.")
 @click.option("--clips", type=click.IntRange(1), default=CLIPS, show_default=True)
+@click.option("--few", type=click.IntRange(1), default=FEW, show_default=True, help="Of far turns.")
 @click.option("--share", "shares", multiple=True, type=click.Choice([f"{s:g}" for s in SHARES]))
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--minutes", default=float("inf"), help="Begin no clip after so long.")
 @click.option("--record", type=NEW_FILE, help="Keep clips in FILE, and go on from there.")
 @click.option("--json", "json_path", type=NEW_FILE, help="Write the results to FILE.")
 def command(  # noqa: PLR0913
-    away: tuple[int, ...], clips: int, shares: tuple[str, ...], workers: int, minutes: float,
-    record: Path | None, json_path: Path | None,
+    away: tuple[int, ...], clips: int, few: int, shares: tuple[str, ...], workers: int,
+    minutes: float, record: Path | None, json_path: Path | None,
 ) -> None:  # fmt: skip
     """Command line."""
     with reporting():
-        some = Plan(clips=clips, workers=workers, minutes=minutes, record=record)
+        some = Plan(clips=clips, few=few, workers=workers, minutes=minutes, record=record)
         some = replace(some, shares=tuple(map(float, shares)) or SHARES)
         found = measure(replace(some, away=away, near=()) if away else some)
         found.show(Console(soft_wrap=True))
