@@ -27,7 +27,6 @@ from ..attention.temp_policy import ALIKE, TempCache
 from ..model.dit import KeysValues, TextKV, predict, project_text
 from ..model.preset import DEMO
 from ..model.vae.latent_format import frame_count
-from ..model.vae.streaming import StreamingDecoder
 from ..samplers.ladder import flow_ladder
 from ..training.attributes import caption, random_values
 from ..training.clips import latent_start
@@ -36,9 +35,14 @@ from ..training.kit import Kit
 from ..training.measures import HELD_OUT_SEED, entering_agreement
 from ..training.renderer import render
 from ..training.world import Shot, scene
+from ._attention_chunk import decoded, psnr_moving
+from ._attention_drift import BALANCED
 
 CHUNK = DEMO.chunk_frames
-DECODED_BEFORE = 6  # latent frames, so that the decoder has its memory
+PRESETS: dict[str, tuple[CachePolicy, Storage]] = {
+    "balanced": (BALANCED, DENSE), "balanced, int8": (BALANCED, Packed(INT8)),
+}  # fmt: skip
+"""What the node keeps by default, whatever the share."""
 SHARES = (0.10, 0.25, 0.50)
 FULL, FULL_INT8 = "full", "full, int8"
 KINDS = ("window", "window, int8", "TempCache", "TempCache, int8")
@@ -83,14 +87,22 @@ def recalled(
     kit: Kit, course: Course, seed: int, shares: Sequence[float] = SHARES
 ) -> dict[str, float]:
     """Agreement of what re-enters with the truth, and megabytes, by memory with those shares of the
-    history's bytes; "decoded truth" is what the VAE alone reaches.
+    history's bytes; "decoded truth" is what the VAE alone reaches. Of the node's preset also how
+    near its moving pixels are to those over everything.
     """
     clip = there_and_back(kit, course, seed)
     texts = {text: _prompt(kit, text) for text in (clip.away, clip.back)}
     caches = filled(kit, clip, texts, shares)
-    found = {"decoded truth": _agreement(kit, clip, clip.latents[-CHUNK:])}
+    past = clip.latents[:-CHUNK]
+    shown = decoded(kit, past, clip.latents[-CHUNK:])
+    found = {"decoded truth": entering_agreement(shown[-1], clip.truth)}
+    chunks = {n: denoised(kit, texts[clip.back], cache, seed) for n, cache in caches.items()}
+    dense = decoded(kit, past, chunks[FULL])
     for name, cache in caches.items():
-        found[name] = _agreement(kit, clip, denoised(kit, texts[clip.back], cache, seed))
+        shown = decoded(kit, past, chunks[name])
+        found[name] = entering_agreement(shown[-1], clip.truth)
+        if name in PRESETS:
+            found[f"PSNR: {name}"] = psnr_moving(shown, dense)
         found[f"MB: {name}"] = cache.bytes / 1e6
     return found
 
@@ -157,7 +169,7 @@ def filled(
     c, history = kit.config, len(clip.latents) - CHUNK
     side = clip.latents.shape[-2] // 2, clip.latents.shape[-1] // 2
     shape = CacheShape(c.num_layers, 2, c.num_heads, c.head_dim, *side, CHUNK)
-    wanted = memories(shape, history, shares)
+    wanted = {**memories(shape, history, shares), **PRESETS}
     caches = {n: open_cache(shape, p, store, history, "cpu") for n, (p, store) in wanted.items()}
     for first in range(0, history, CHUNK):
         text = texts[clip.back if first >= clip.turn else clip.away]
@@ -189,9 +201,3 @@ def _prompt(kit: Kit, text: str) -> TextKV:
     """A text, and none, as the two rows of a guided pass."""
     rows = torch.stack([kit.text.encode(one).embedding for one in (text, "")])
     return project_text(kit.dit, rows[:, None])
-
-
-def _agreement(kit: Kit, clip: Clip, chunk: Tensor) -> float:
-    decoder = StreamingDecoder(kit.vae)
-    decoder.feed(clip.latents[-CHUNK - DECODED_BEFORE : -CHUNK])
-    return entering_agreement(decoder.feed(chunk)[-1], clip.truth)
