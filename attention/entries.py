@@ -50,9 +50,3 @@ def fact_bytes(index: Index) -> int:
     """Bytes of what is known of an entry beside its key and value."""
     facts = sum(dtype.itemsize for dtype in FACTS.values())
     return facts + index.code_width * index.code_dtype.itemsize
-
-
-def grid(slots: Tensor) -> tuple[Tensor, Tensor]:
-    """Batch and head numbers that go with slots (b, n, s)."""
-    b, n = (torch.arange(size, device=slots.device) for size in slots.shape[:2])
-    return b.view(-1, 1, 1), n.view(1, -1, 1)

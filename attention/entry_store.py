@@ -15,7 +15,8 @@ from torch import Tensor
 
 from .ann.nearest import Index
 from .cache_shape import CacheShape
-from .entries import Entries, empty_facts, fact_bytes, grid
+from .entries import Entries, empty_facts, fact_bytes
+from .in_order import grid
 from .kv_storage import Storage
 from .packed_store import Packed
 from .quantize import Float8, Integers, RowCodec

@@ -7,9 +7,8 @@ atomically on a GPU.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
-
-from .entries import grid
 
 
 def with_rows(into: Tensor, slots: Tensor, rows: Tensor) -> Tensor:
@@ -17,3 +16,9 @@ def with_rows(into: Tensor, slots: Tensor, rows: Tensor) -> Tensor:
     if into.device.type == "cpu":
         return into.scatter_add(2, slots.unsqueeze(-1).expand_as(rows), rows)
     return into.index_put((*grid(slots), slots), rows, accumulate=True)
+
+
+def grid(slots: Tensor) -> tuple[Tensor, Tensor]:
+    """Batch and head numbers that go with slots (b, n, s)."""
+    b, n = (torch.arange(size, device=slots.device) for size in slots.shape[:2])
+    return b.view(-1, 1, 1), n.view(1, -1, 1)

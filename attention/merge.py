@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from .ann.nearest import Coded, Index
-from .entries import Entries, grid
-from .in_order import with_rows
+from .entries import Entries
+from .in_order import grid, with_rows
 
 
 @dataclass(frozen=True, slots=True)

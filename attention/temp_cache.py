@@ -18,7 +18,8 @@ from torch import Tensor
 from . import entry_store
 from .ann.nearest import Index
 from .cache_shape import CacheShape
-from .entries import Entries, grid
+from .entries import Entries
+from .in_order import grid
 from .kv_storage import DENSE, Storage
 from .merge import NewFrame, absorb, observe
 from .merged_attention import MergedAttention

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from .ann.nearest import KEY_BLOCK
-from .entries import Entries, grid
+from .entries import Entries
+from .in_order import grid
 from .merge import NewFrame, Rules
 
 SMALLEST_NORM = 1e-6
