@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .nodes import LongtakeExtension
+    from .nodes.extension import LongtakeExtension
 
 WEB_DIRECTORY = "./web"
 
 
 async def comfy_entrypoint() -> LongtakeExtension:
     """Hand ComfyUI the node list; imported lazily so that importing `longtake` touches nothing."""
-    from .nodes import LongtakeExtension
+    from .nodes.extension import LongtakeExtension
 
     return LongtakeExtension()

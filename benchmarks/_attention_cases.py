@@ -13,14 +13,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ..attention.ann.choice import EXACT
-from ..attention.cache_policy import CachePolicy, WindowSink
-from ..attention.cache_shape import CacheShape
-from ..attention.history_cache import planned_bytes
-from ..attention.kv_storage import DENSE, Storage
-from ..attention.packed_store import Packed
-from ..attention.quantize import INT8
-from ..attention.sparse_settings import SparseCross, SparseSelf, Sparsity
-from ..attention.temp_policy import ALIKE, ATTENDED, TempCache
+from ..attention.cache.policy import CachePolicy, WindowSink
+from ..attention.history import planned_bytes
+from ..attention.sparse.settings import SparseCross, SparseSelf, Sparsity
+from ..attention.storage.dense import DENSE, Storage
+from ..attention.storage.packed import Packed
+from ..attention.storage.quantize import INT8
+from ..attention.storage.shape import CacheShape
+from ..attention.temp_cache.policy import ALIKE, ATTENDED, TempCache
 from ..model.preset import DEMO
 
 SINK = 3  # latent frames

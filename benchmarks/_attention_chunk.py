@@ -13,19 +13,19 @@ import torch
 from torch import Tensor
 
 from ..attention.ann.choice import open_buckets
-from ..attention.cache_policy import CachePolicy, FullHistory, WindowSink
-from ..attention.cache_shape import CacheShape
-from ..attention.history_cache import HistoryCache, open_cache
-from ..attention.kv_storage import DENSE, Storage
-from ..attention.packed_store import Packed
-from ..attention.quantize import INT4, INT8
-from ..attention.slot_codes import SlotCodes
-from ..attention.sparse_cross import SparsePrompt
-from ..attention.sparse_self import SparseHistory
-from ..attention.sparse_settings import SparseCross, SparseSelf, Sparsity
-from ..attention.sparse_stats import SparseStats
-from ..attention.temp_cache import MergedCache
-from ..attention.temp_policy import ALIKE, TempCache
+from ..attention.cache.policy import CachePolicy, FullHistory, WindowSink
+from ..attention.history import HistoryCache, open_cache
+from ..attention.sparse.key_codes import SlotCodes
+from ..attention.sparse.prompt_attention import SparsePrompt
+from ..attention.sparse.self_attention import SparseHistory
+from ..attention.sparse.settings import SparseCross, SparseSelf, Sparsity
+from ..attention.sparse.stats import SparseStats
+from ..attention.storage.dense import DENSE, Storage
+from ..attention.storage.packed import Packed
+from ..attention.storage.quantize import INT4, INT8
+from ..attention.storage.shape import CacheShape
+from ..attention.temp_cache.cache import MergedCache
+from ..attention.temp_cache.policy import ALIKE, TempCache
 from ..model.dit import TextKV, predict, project_text
 from ..model.preset import DEMO
 from ..model.vae.streaming import StreamingDecoder

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ..attention.cache_policy import CachePolicy, FullHistory, WindowSink
-from ..attention.kv_storage import DENSE, Storage
-from ..attention.packed_store import Packed
-from ..attention.quantize import INT8
-from ..attention.sparse_settings import SparseCross, SparseSelf, Sparsity
-from ..attention.temp_policy import ALIKE, TempCache
+from ..attention.cache.policy import CachePolicy, FullHistory, WindowSink
+from ..attention.sparse.settings import SparseCross, SparseSelf, Sparsity
+from ..attention.storage.dense import DENSE, Storage
+from ..attention.storage.packed import Packed
+from ..attention.storage.quantize import INT8
+from ..attention.temp_cache.policy import ALIKE, TempCache
 from ..model.preset import DEMO
 from ..training.kit import Kit, Recipe
 from ..training.measures import drift

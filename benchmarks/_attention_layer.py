@@ -10,10 +10,10 @@ from collections.abc import Callable
 
 import torch
 
-from ..attention.laid import Laid, attend_laid
-from ..attention.sparse_self import SparseHistory
-from ..attention.sparse_settings import SparseSelf
-from ..attention.sparse_stats import SparseStats
+from ..attention.layout import Laid, attend_laid
+from ..attention.sparse.self_attention import SparseHistory
+from ..attention.sparse.settings import SparseSelf
+from ..attention.sparse.stats import SparseStats
 from ..model.preset import DEMO
 from ._paired import Prepare
 

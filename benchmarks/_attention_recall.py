@@ -17,13 +17,13 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ..attention.cache_policy import CachePolicy, FullHistory, WindowSink
-from ..attention.cache_shape import CacheShape
-from ..attention.history_cache import HistoryCache, open_cache, planned_bytes
-from ..attention.kv_storage import DENSE, Storage
-from ..attention.packed_store import Packed
-from ..attention.quantize import INT8
-from ..attention.temp_policy import ALIKE, TempCache
+from ..attention.cache.policy import CachePolicy, FullHistory, WindowSink
+from ..attention.history import HistoryCache, open_cache, planned_bytes
+from ..attention.storage.dense import DENSE, Storage
+from ..attention.storage.packed import Packed
+from ..attention.storage.quantize import INT8
+from ..attention.storage.shape import CacheShape
+from ..attention.temp_cache.policy import ALIKE, TempCache
 from ..model.dit import KeysValues, TextKV, predict, project_text
 from ..model.preset import DEMO
 from ..model.vae.latent_format import frame_count

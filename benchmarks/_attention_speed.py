@@ -14,17 +14,17 @@ import torch
 from torch import Tensor
 
 from ..attention.ann.choice import open_buckets
-from ..attention.block_order import TIME_ORDERS
-from ..attention.cache_policy import FullHistory
-from ..attention.history_cache import HistoryCache, open_cache, planned_bytes
-from ..attention.kv_storage import DENSE
-from ..attention.select import fewest_keys
-from ..attention.slot_codes import SlotCodes, entry_codes
+from ..attention.cache.policy import FullHistory
+from ..attention.history import HistoryCache, open_cache, planned_bytes
 from ..attention.snapshot import Snapshot
-from ..attention.sparse_cross import SparsePrompt
-from ..attention.sparse_self import SparseHistory
-from ..attention.sparse_stats import SparseStats
-from ..attention.temp_cache import MergedCache
+from ..attention.sparse.blocks import TIME_ORDERS
+from ..attention.sparse.key_codes import SlotCodes, entry_codes
+from ..attention.sparse.prompt_attention import SparsePrompt
+from ..attention.sparse.self_attention import SparseHistory
+from ..attention.sparse.stats import SparseStats
+from ..attention.sparse.thresholds import fewest_keys
+from ..attention.storage.dense import DENSE
+from ..attention.temp_cache.cache import MergedCache
 from ..model.dit import KeysValues, Prediction, SelfAttention, predict
 from ..model.vae.streaming import StreamingDecoder
 from ..samplers.ladder import preset_ladders

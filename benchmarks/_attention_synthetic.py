@@ -14,14 +14,14 @@ from torch import Tensor
 
 from ..attention.ann.choice import open_buckets
 from ..attention.ann.nearest import Exact
-from ..attention.block_order import blocks_of, choose
-from ..attention.cache_shape import CacheShape
-from ..attention.kernels.read import Read, read_by_all
+from ..attention.kernels.key_selection import Read, read_by_all
 from ..attention.kernels.selected import attend_selected
-from ..attention.laid import Laid, attend_laid
-from ..attention.sparse_self import sampled_recall
-from ..attention.temp_cache import MergedCache
-from ..attention.temp_policy import ALIKE, TempCache
+from ..attention.layout import Laid, attend_laid
+from ..attention.sparse.blocks import blocks_of, choose
+from ..attention.sparse.self_attention import sampled_recall
+from ..attention.storage.shape import CacheShape
+from ..attention.temp_cache.cache import MergedCache
+from ..attention.temp_cache.policy import ALIKE, TempCache
 from ..errors import BadInput
 
 HEADS, WIDTH, PATCH = 4, 48, 2

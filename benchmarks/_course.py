@@ -10,10 +10,15 @@ from itertools import islice
 
 import torch
 
-from ..attention.cache_policy import AveragingSink, CachePolicy, MostAttended, WindowSink
-from ..attention.kv_storage import DENSE, Storage
-from ..attention.packed_store import Packed
-from ..attention.quantize import INT4, INT8
+from ..attention.cache.policy import (
+    AveragingSink,
+    CachePolicy,
+    MostAttended,
+    WindowSink,
+)
+from ..attention.storage.dense import DENSE, Storage
+from ..attention.storage.packed import Packed
+from ..attention.storage.quantize import INT4, INT8
 from ..model.preset import DEMO
 from ..samplers.cache_plan import planned_bytes
 from ..samplers.denoiser import local_denoiser

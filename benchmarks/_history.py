@@ -8,11 +8,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..attention.cache_policy import CachePolicy, FullHistory, WindowSink
-from ..attention.cache_shape import CacheShape
+from ..attention.cache.kv_cache import KVCache
+from ..attention.cache.policy import CachePolicy, FullHistory, WindowSink
 from ..attention.dense import WholeSequence, block_causal_mask
-from ..attention.kv_cache import KVCache
 from ..attention.rope import rotation
+from ..attention.storage.shape import CacheShape
 from ..model.config import PATCH
 from ..model.dit import SelfAttention, TextKV, predict, project_text
 from ..model.preset import DEMO

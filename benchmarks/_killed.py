@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from ..attention.cache_policy import WindowSink
+from ..attention.cache.policy import WindowSink
 from ..model.config import DiTConfig
 from ..model.dit import WanDiT
 from ..model.vae.streaming import StreamingDecoder

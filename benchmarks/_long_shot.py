@@ -14,10 +14,10 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import numpy.typing as npt
 
-from ..attention.cache_policy import WindowSink
-from ..attention.kv_storage import DENSE, Storage
-from ..attention.packed_store import Packed
-from ..attention.quantize import INT8
+from ..attention.cache.policy import WindowSink
+from ..attention.storage.dense import DENSE, Storage
+from ..attention.storage.packed import Packed
+from ..attention.storage.quantize import INT8
 from ..model.preset import DEMO
 from ..model.vae.streaming import StreamingDecoder
 from ..samplers.denoiser import local_denoiser

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import torch
 
-from ..attention.cache_policy import WindowSink
-from ..attention.kv_storage import DENSE, Storage
-from ..attention.packed_store import Packed
-from ..attention.quantize import INT4, INT8
+from ..attention.cache.policy import WindowSink
+from ..attention.storage.dense import DENSE, Storage
+from ..attention.storage.packed import Packed
+from ..attention.storage.quantize import INT4, INT8
 from ..model.preset import DEMO
 from ..model.vae.decoder_memory import tiny_decoder_memory
 from ..model.vae.streaming import StreamingDecoder

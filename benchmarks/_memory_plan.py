@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import torch
 
-from ..attention.cache_policy import WindowSink
-from ..attention.cache_shape import CacheShape
-from ..attention.kv_cache import planned_bytes, planned_elsewhere
-from ..attention.kv_storage import DENSE, Storage
-from ..attention.packed_store import Packed, placed
-from ..attention.placement import InMainMemory
-from ..attention.quantize import FLOAT8, INT4, INT8, coded_frame_bytes
+from ..attention.cache.kv_cache import planned_bytes, planned_elsewhere
+from ..attention.cache.policy import WindowSink
+from ..attention.storage.dense import DENSE, Storage
+from ..attention.storage.packed import Packed, placed
+from ..attention.storage.placement import InMainMemory
+from ..attention.storage.quantize import FLOAT8, INT4, INT8, coded_frame_bytes
+from ..attention.storage.shape import CacheShape
 
 CHUNK = 3
 SHAPES = {

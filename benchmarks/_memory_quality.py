@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..attention.cache_policy import WindowSink
-from ..attention.kv_storage import DENSE, Storage
-from ..attention.packed_store import Packed
-from ..attention.quantize import INT4, INT8
+from ..attention.cache.policy import WindowSink
+from ..attention.storage.dense import DENSE, Storage
+from ..attention.storage.packed import Packed
+from ..attention.storage.quantize import INT4, INT8
 from ..model.preset import DEMO
 from ..model.vae.streaming import StreamingDecoder
 from ..samplers.denoiser import local_denoiser

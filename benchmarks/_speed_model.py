@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..attention.cache_shape import CacheShape
+from ..attention.storage.shape import CacheShape
 from ..model.config import PATCH
 from ..model.dit import TextKV, WanDiT, project_text
 from ..model.preset import DEMO, DEMO_FOLDER, Preset

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..attention.ann.choice import AUTO, EXACT, MAKERS, chosen_index, missing_index, open_index
 from ..attention.ann.nearest import Coded, Index, Nearest
-from ..attention.cache_shape import CacheShape
+from ..attention.storage.shape import CacheShape
 from ._paired import median_interval, paired_seconds, ratio_interval
 from ._report import Results
 

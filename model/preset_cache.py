@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..attention.cache_policy import (
+from ..attention.cache.policy import (
     AveragingSink,
     CachePolicy,
     FullHistory,

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 
 from ..attention.ann.choice import AUTO, chosen_index
-from ..attention.cache_policy import WindowSink
+from ..attention.cache.policy import WindowSink
 from ..attention.kernels.choice import AUTO as AUTO_KERNEL
-from ..attention.packed_store import Packed
-from ..attention.placement import ON_DEVICE
-from ..attention.select import measured_on
-from ..attention.sparse_settings import Sparsity
-from ..attention.temp_policy import ALIKE, ATTENDED, TempCache
+from ..attention.sparse.settings import Sparsity
+from ..attention.sparse.thresholds import measured_on
+from ..attention.storage.packed import Packed
+from ..attention.storage.placement import ON_DEVICE
+from ..attention.temp_cache.policy import ALIKE, ATTENDED, TempCache
 from ..errors import BadInput
 from ..model.preset import Preset
 from ..samplers.cache_settings import CacheSettings

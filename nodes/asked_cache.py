@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..attention.cache_policy import (
+from ..attention.cache.policy import (
     AveragingSink,
     CachePolicy,
     FullHistory,

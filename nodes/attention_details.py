@@ -9,7 +9,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..attention.sparse_settings import ORDERS, SparseCross, SparseSelf
+from ..attention.sparse.settings import ORDERS, SparseCross, SparseSelf
 from ..errors import BadInput
 from . import host
 from .asked_attention import NEVER, Merging

@@ -8,9 +8,9 @@ import torch
 
 from ..attention.ann.choice import AUTO, chosen_index
 from ..attention.kernels import choice
-from ..attention.select import fewest_keys, fewest_prompt_tokens
-from ..attention.sparse_settings import SparseCross, SparseSelf
-from ..attention.temp_policy import TempCache
+from ..attention.sparse.settings import SparseCross, SparseSelf
+from ..attention.sparse.thresholds import fewest_keys, fewest_prompt_tokens
+from ..attention.temp_cache.policy import TempCache
 from ..model.config import PATCH
 from ..samplers.settings import RolloutSettings
 

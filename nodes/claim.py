@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from ..attention.history_cache import HistoryCache
+from ..attention.history import HistoryCache
 from . import host
 from .kv_memory import KVMemory
 from .session import session

@@ -8,9 +8,9 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from ..attention.kv_storage import DENSE
-from ..attention.placement import ON_DEVICE, InMainMemory, OnDisk
-from ..attention.temp_policy import TempCache
+from ..attention.storage.dense import DENSE
+from ..attention.storage.placement import ON_DEVICE, InMainMemory, OnDisk
+from ..attention.temp_cache.policy import TempCache
 from ..samplers.cache_plan import planned_bytes, planned_elsewhere
 from ..samplers.cache_settings import CacheSettings
 from ..samplers.cost import cost, dearest, evaluated, without_guidance

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..attention.temp_policy import TempCache
+from ..attention.temp_cache.policy import TempCache
 from ..errors import BadInput
 from ..model.vae.latent_format import frame_count
 from ..samplers.remedies import less_memory

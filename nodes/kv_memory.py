@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..attention.history_cache import HistoryCache
+from ..attention.history import HistoryCache
 from . import host
 
 

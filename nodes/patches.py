@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from ..attention.override import AttentionOverride
+from .attention.override import AttentionOverride
 
 SAMPLER_HOOKS = (
     "model_function_wrapper",

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..attention.cache_policy import CachePolicy
+from ..attention.cache.policy import CachePolicy
 from ..errors import BadInput
 from ..model.config import PATCH, DiTConfig
 from ..model.vae.latent_format import (

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..attention.sparse_stats import SparseStats
+from ..attention.sparse.stats import SparseStats
 from ..model.vae.latent_format import frame_count
 from ..stream.album import Album
 from ..stream.frames import FrameChunk

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..attention.sparse_stats import SparseStats
+from ..attention.sparse.stats import SparseStats
 from ..samplers.cost import histories_used
 from ..stream.metrics import Meter, Report
 from .attention_told import told

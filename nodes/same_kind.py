@@ -8,8 +8,8 @@ import torch
 
 from ..attention.ann.choice import BY_BUCKETS, missing_index
 from ..attention.kernels.choice import TRITON, missing_kernel
-from ..attention.select import measured_on
-from ..attention.temp_policy import TempCache
+from ..attention.sparse.thresholds import measured_on
+from ..attention.temp_cache.policy import TempCache
 from ..errors import BadInput
 from ..samplers.denoiser import Denoiser
 from ..samplers.settings import RolloutSettings

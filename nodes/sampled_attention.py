@@ -7,8 +7,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from ..attention.override import AttentionOverride
 from . import host
+from .attention.override import AttentionOverride
 
 NEVER_ASKED = (
     "ANN-Sparse Attention did nothing: this sampler leaves attention overrides out, as ComfyUI's "

@@ -8,7 +8,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..attention.temp_policy import TempCache
+from ..attention.temp_cache.policy import TempCache
 from ..model.config import PATCH
 from ..model.preset import DEMO, Preset
 from ..samplers.cache_settings import CacheSettings

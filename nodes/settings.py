@@ -8,10 +8,10 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..attention.kv_storage import DENSE, Storage
-from ..attention.packed_store import Packed
-from ..attention.placement import ON_DEVICE, InMainMemory, OnDisk, Placement
-from ..attention.quantize import FLOAT8, INT4, INT8
+from ..attention.storage.dense import DENSE, Storage
+from ..attention.storage.packed import Packed
+from ..attention.storage.placement import ON_DEVICE, InMainMemory, OnDisk, Placement
+from ..attention.storage.quantize import FLOAT8, INT4, INT8
 from ..model.preset import DEMO
 from ..samplers.cache_settings import CacheSettings, FirstLatent
 from ..samplers.schedule_options import FROM_MODEL

@@ -10,9 +10,8 @@ from comfy_api.latest import io
 from ..attention.ann.choice import AUTO, missing_index
 from ..attention.ann.choice import NAMES as INDEXES
 from ..attention.kernels import choice
-from ..attention.override import AttentionOverride
-from ..attention.sparse_settings import SparseCross, SparseSelf, Sparsity
-from ..attention.temp_policy import ALIKE, ATTENDED
+from ..attention.sparse.settings import SparseCross, SparseSelf, Sparsity
+from ..attention.temp_cache.policy import ALIKE, ATTENDED
 from ..errors import BadInput
 from . import attention_details as details
 from . import host, sockets
@@ -24,6 +23,7 @@ from .asked_attention import (
     AskedAttention,
     Strength,
 )
+from .attention.override import AttentionOverride
 from .attention_told import blocks_told, padding_told
 from .sampled_attention import tell_of_runs
 from .schema import build

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from ..attention.select import measured_on
+from ..attention.sparse.thresholds import measured_on
 from ..model.config import DiTConfig, config_from_shapes
 from ..samplers.cache_plan import planned_bytes
 from ..samplers.denoiser import Denoiser

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ..attention.temp_policy import TempCache
+from ..attention.temp_cache.policy import TempCache
 from ..samplers.guidance import Guidance
 from ..samplers.settings import RolloutSettings
 from .model_facts import ModelFacts

@@ -7,12 +7,13 @@ from typing import Literal
 
 import torch
 
-from ..attention import history_cache, kv_cache
-from ..attention.cache_policy import CachePolicy, WindowSink
-from ..attention.cache_shape import CacheShape
-from ..attention.history_cache import HistoryCache
-from ..attention.kv_storage import Storage
-from ..attention.packed_store import placed
+from ..attention import history
+from ..attention.cache import kv_cache
+from ..attention.cache.policy import CachePolicy, WindowSink
+from ..attention.history import HistoryCache
+from ..attention.storage.dense import Storage
+from ..attention.storage.packed import placed
+from ..attention.storage.shape import CacheShape
 from ..model.config import PATCH, DiTConfig
 from .guidance import ALL, Ages, All, Branch, Nothing, Prompt, Seen, Sink, View
 from .guidance.prompt import order
@@ -45,7 +46,7 @@ class CachePlan:
 
     def planned_bytes(self, length: int | None) -> int:
         """The cache's bytes in a rollout of `length` latent frames."""
-        return history_cache.planned_bytes(self.shape, self.policy, self.storage, length)
+        return history.planned_bytes(self.shape, self.policy, self.storage, length)
 
     def planned_elsewhere(self, length: int | None) -> int:
         """The cache's bytes in main memory or files."""
@@ -53,7 +54,7 @@ class CachePlan:
 
     def open(self, length: int | None, device: torch.device) -> HistoryCache:
         """The cache, empty."""
-        return history_cache.open_cache(self.shape, self.policy, self.storage, length, device)
+        return history.open_cache(self.shape, self.policy, self.storage, length, device)
 
 
 def cache_plans(

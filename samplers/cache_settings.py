@@ -7,9 +7,9 @@ from typing import Literal
 
 import torch
 
-from ..attention.cache_policy import CachePolicy
-from ..attention.kv_storage import DENSE, Storage
-from ..attention.placement import ON_DEVICE, Placement
+from ..attention.cache.policy import CachePolicy
+from ..attention.storage.dense import DENSE, Storage
+from ..attention.storage.placement import ON_DEVICE, Placement
 from ..errors import BadInput
 from ..model.config import DiTConfig
 from ..model.preset import Preset

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ..attention.history_cache import HistoryCache
+from ..attention.history import HistoryCache
 from ..model.config import DiTConfig
 from ..model.dit import Cast
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..attention.prompt_keys import PromptKeys
-from ..attention.sparse_cross import SparsePrompt
+from ..attention.cache.prompt_keys import PromptKeys
+from ..attention.sparse.prompt_attention import SparsePrompt
 from ..model.dit import Prediction, Runs, SelfAttention, TextKV, predict, project_text
 from .denoiser import Denoiser
 from .guidance import Prompt

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from ..attention.cache_policy import capacity
+from ..attention.cache.policy import capacity
 from .settings import RolloutSettings
 
 Grouped = tuple[int, int]

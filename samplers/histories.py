@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..attention.cache_policy import capacity
-from ..attention.history_cache import HistoryCache
-from ..attention.prompt_keys import PromptKeys
+from ..attention.cache.policy import capacity
+from ..attention.cache.prompt_keys import PromptKeys
+from ..attention.history import HistoryCache
 from ..attention.snapshot import Snapshot, joined
 from .cache_plan import CachePlan, CacheRow, cache_plans
 from .evaluator import Evaluator

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from ..attention.ann.buckets import GATHERED
-from ..attention.cache_policy import capacity
+from ..attention.cache.policy import capacity
+from ..attention.cache.prompt_keys import PromptKeys
 from ..attention.kernels.biased import standing_for
-from ..attention.prompt_keys import PromptKeys
 from ..model.config import DiTConfig
 from ..model.memory import META, peak_bytes, shape_only
 from .branches import Branches

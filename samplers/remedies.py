@@ -4,8 +4,8 @@ the nodes that chose it, to end a refusal with.
 
 from __future__ import annotations
 
-from ..attention.cache_policy import CachePolicy
-from ..attention.temp_policy import TempCache
+from ..attention.cache.policy import CachePolicy
+from ..attention.temp_cache.policy import TempCache
 
 NO_TEMP_CACHE = "switch temp_cache of ANN-Sparse Attention off"
 

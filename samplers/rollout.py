@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..attention.snapshot import Snapshot, joined
-from ..attention.sparse_stats import SparseStats
+from ..attention.sparse.stats import SparseStats
 from .branches import Branches
 from .denoiser import Denoiser
 from .schedule import Row

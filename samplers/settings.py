@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from ..attention.block_order import TIME_ORDERS
-from ..attention.cache_policy import CachePolicy, WindowSink
-from ..attention.kv_storage import DENSE, Storage
-from ..attention.placement import ON_DEVICE, Placement
-from ..attention.sparse_settings import Sparsity
+from ..attention.cache.policy import CachePolicy, WindowSink
+from ..attention.sparse.blocks import TIME_ORDERS
+from ..attention.sparse.settings import Sparsity
+from ..attention.storage.dense import DENSE, Storage
+from ..attention.storage.placement import ON_DEVICE, Placement
 from ..errors import BadInput
 from ..model.config import PATCH
 from .context_noise import ContextNoise

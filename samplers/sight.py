@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..attention.history_cache import HistoryCache
-from ..attention.kv_view import PartOfHistory, ReachingBack, SideBySide
+from ..attention.history import HistoryCache
+from ..attention.views import PartOfHistory, ReachingBack, SideBySide
 from ..model.dit import SelfAttention
 from .histories import Place
 from .sparse import SparseRollout

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..attention.ann.choice import open_buckets
-from ..attention.block_order import TIME_ORDERS
-from ..attention.history_cache import HistoryCache
-from ..attention.laid import LayingAttention
-from ..attention.select import measured_on
-from ..attention.slot_codes import SlotCodes, entry_codes
+from ..attention.history import HistoryCache
+from ..attention.layout import LayingAttention
 from ..attention.snapshot import Snapshot, joined
-from ..attention.sparse_cross import SparsePrompt
-from ..attention.sparse_self import Codes, SparseHistory
-from ..attention.sparse_stats import SparseStats
-from ..attention.temp_cache import MergedCache
+from ..attention.sparse.blocks import TIME_ORDERS
+from ..attention.sparse.key_codes import SlotCodes, entry_codes
+from ..attention.sparse.prompt_attention import SparsePrompt
+from ..attention.sparse.self_attention import Codes, SparseHistory
+from ..attention.sparse.stats import SparseStats
+from ..attention.sparse.thresholds import measured_on
+from ..attention.temp_cache.cache import MergedCache
 from ..model.dit import SelfAttention
 from .cache_plan import CachePlan
 from .settings import RolloutSettings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from ..attention.sparse_settings import Sparsity
+from ..attention.sparse.settings import Sparsity
 from ..samplers.known_frame import KnownFrame
 from ..samplers.prompts import embedding_digest
 from ..samplers.settings import RolloutSettings

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..attention.history_cache import HistoryCache
+from ..attention.history import HistoryCache
 from ..attention.snapshot import Snapshot
 from ..samplers.rollout import Chunk, Loop
 from ..samplers.settings import RolloutSettings

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
-from ..attention.cache_policy import CachePolicy
+from ..attention.cache.policy import CachePolicy
 from ..errors import BadInput
 from ..samplers.remedies import plain_window
 from .chain import Chain

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..attention.cache_policy import (
+from ..attention.cache.policy import (
     AveragingSink,
     FullHistory,
     MemoryBank,
@@ -24,11 +24,11 @@ from ..attention.cache_policy import (
     RebuiltWindow,
     WindowSink,
 )
-from ..attention.kv_storage import Dense
-from ..attention.packed_store import Packed
-from ..attention.placement import ON_DEVICE, OnDevice
-from ..attention.quantize import AsComputed, Float8, Integers
-from ..attention.temp_policy import TempCache
+from ..attention.storage.dense import Dense
+from ..attention.storage.packed import Packed
+from ..attention.storage.placement import ON_DEVICE, OnDevice
+from ..attention.storage.quantize import AsComputed, Float8, Integers
+from ..attention.temp_cache.policy import TempCache
 from ..errors import BadInput
 from ..model.vae.taehv import TAEHVConfig, TAEHVDecoder
 from ..model.vae.tiny import TinyVAE, TinyVAEConfig

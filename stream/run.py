@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
-from ..attention.sparse_stats import SparseStats
+from ..attention.sparse.stats import SparseStats
 from ..errors import LongtakeError, OutOfMemory, StorageError
 from ..model.vae.latent_format import frame_count
 from ..samplers.prompts import TimedPrompt, fit_length

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from longtake.attention.kernels.choice import AttendSelected
-from longtake.attention.kernels.read import read_by_all
+from longtake.attention.kernels.key_selection import read_by_all
 from longtake.tests.tiny_model import randn
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)

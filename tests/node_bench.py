@@ -66,7 +66,7 @@ class Bench:
 
     async def _execute(self, node: str, inputs: dict[str, Any]) -> Any:
         from longtake.headless.stand_in.io_types import HiddenHolder
-        from longtake.nodes import NODES
+        from longtake.nodes.extension import NODES
 
         [base] = [n for n in NODES if n.define_schema().node_id == node]
         prepared = type(base.__name__, (base,), {"hidden": HiddenHolder(unique_id=node)})

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from longtake.attention.sparse_settings import SparseCross, SparseSelf, Sparsity
-from longtake.attention.temp_policy import TempCache
+from longtake.attention.sparse.settings import SparseCross, SparseSelf, Sparsity
+from longtake.attention.temp_cache.policy import TempCache
 from longtake.errors import BadInput
 from longtake.tests.node_bench import Bench
 

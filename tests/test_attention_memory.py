@@ -16,25 +16,25 @@ from longtake.attention.ann.buckets import BucketIndex
 from longtake.attention.ann.int8 import Int8
 from longtake.attention.ann.lsh import RandomProjection
 from longtake.attention.ann.nearest import KEY_BLOCK, Exact
-from longtake.attention.block_order import ESTIMATED, blocks_of, choose
-from longtake.attention.cache_policy import FullHistory
-from longtake.attention.cache_shape import CacheShape
+from longtake.attention.cache.kv_cache import KVCache
+from longtake.attention.cache.policy import FullHistory
 from longtake.attention.kernels.biased import attend_augmented, attend_biased
 from longtake.attention.kernels.blockwise import attend_part
 from longtake.attention.kernels.selected import attend_selected
-from longtake.attention.kv_cache import KVCache
-from longtake.attention.kv_storage import DENSE
-from longtake.attention.override import AttentionOverride
-from longtake.attention.packed_store import Packed
-from longtake.attention.quantize import INT8
 from longtake.attention.rope import TOKENS_AT_ONCE
-from longtake.attention.sparse_cross import SparsePrompt
-from longtake.attention.sparse_self import SparseHistory
-from longtake.attention.sparse_settings import SparseCross, SparseSelf, Sparsity
-from longtake.attention.sparse_stats import SparseStats
-from longtake.attention.temp_cache import MergedCache
-from longtake.attention.temp_policy import ALIKE, TempCache
-from longtake.attention.unlike import likeness
+from longtake.attention.sparse.blocks import ESTIMATED, blocks_of, choose
+from longtake.attention.sparse.prompt_attention import SparsePrompt
+from longtake.attention.sparse.self_attention import SparseHistory
+from longtake.attention.sparse.settings import SparseCross, SparseSelf, Sparsity
+from longtake.attention.sparse.stats import SparseStats
+from longtake.attention.storage.dense import DENSE
+from longtake.attention.storage.packed import Packed
+from longtake.attention.storage.quantize import INT8
+from longtake.attention.storage.shape import CacheShape
+from longtake.attention.temp_cache.cache import MergedCache
+from longtake.attention.temp_cache.novelty import likeness
+from longtake.attention.temp_cache.policy import ALIKE, TempCache
+from longtake.nodes.attention.override import AttentionOverride
 from longtake.tests.kernel_formula import attend_tokens
 from longtake.tests.tiny_model import randn
 
@@ -189,13 +189,13 @@ def test_sparse_attention_takes_no_more_than_the_sequence_grows(
     at: Callable[[int], Callable[[], object]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not what each block of queries reads, key by key."""
-    monkeypatch.setattr("longtake.attention.block_order.ESTIMATED", 2**12)
+    monkeypatch.setattr("longtake.attention.sparse.blocks.ESTIMATED", 2**12)
     one, two = (largest(at(size)) for size in (1, 2))
     assert two <= 2.1 * one
 
 
 def test_dense_heads_beside_sparse_ones_copy_no_history(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("longtake.attention.block_order.ESTIMATED", 2**12)
+    monkeypatch.setattr("longtake.attention.sparse.blocks.ESTIMATED", 2**12)
     recall = sparse_after(60, 1, 0.0)().stats.recall
     run = sparse_after(60, 1, recall or 0.0)
     assert run().stats.dense_fallbacks == 1
@@ -220,7 +220,7 @@ def test_entries_are_rotated_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> 
     assert cache.extent[0] > TOKENS_AT_ONCE
     assert largest(lambda: cache.workspace(0)) <= TOKENS_AT_ONCE * DIM
     whole = cache.workspace(0)[0].clone()
-    monkeypatch.setattr("longtake.attention.temp_cache.TOKENS_AT_ONCE", 1000)
+    monkeypatch.setattr("longtake.attention.temp_cache.cache.TOKENS_AT_ONCE", 1000)
     cache.restore(cache.snapshot())
     assert torch.equal(cache.workspace(0)[0], whole)
 

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from longtake.attention.override import AttentionOverride
-from longtake.attention.sparse_cross import SparsePrompt
-from longtake.attention.sparse_settings import SparseCross, SparseSelf, Sparsity
+from longtake.attention.sparse.prompt_attention import SparsePrompt
+from longtake.attention.sparse.settings import SparseCross, SparseSelf, Sparsity
+from longtake.nodes.attention.override import AttentionOverride
 from longtake.tests.tiny_model import randn
 
 HEADS, WIDTH = 2, 24

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from longtake.attention.ann import choice
-from longtake.attention.cache_policy import WindowSink
-from longtake.attention.sparse_settings import SparseCross, SparseSelf, Sparsity
-from longtake.attention.temp_policy import ALIKE, TempCache
+from longtake.attention.cache.policy import WindowSink
+from longtake.attention.sparse.settings import SparseCross, SparseSelf, Sparsity
+from longtake.attention.temp_cache.policy import ALIKE, TempCache
 from longtake.errors import BadInput
 from longtake.model.families.table import BY_KEY
 from longtake.samplers.cache_settings import CacheSettings

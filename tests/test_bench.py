@@ -12,7 +12,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from longtake.attention.cache_policy import FullHistory
+from longtake.attention.cache.policy import FullHistory
 from longtake.benchmarks import core
 from longtake.benchmarks._demo import random_latents
 from longtake.benchmarks._history import CHUNK, HistoryBench, cache_bytes

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from longtake.attention.cache_shape import CacheShape
-from longtake.attention.history_cache import planned_bytes
+from longtake.attention.history import planned_bytes
+from longtake.attention.storage.shape import CacheShape
 from longtake.benchmarks import (
     _attention_drift,
     attention_layer,

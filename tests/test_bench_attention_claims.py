@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from longtake.attention.cache_shape import CacheShape
-from longtake.attention.history_cache import planned_bytes
-from longtake.attention.kv_storage import DENSE
-from longtake.attention.temp_policy import TempCache
+from longtake.attention.history import planned_bytes
+from longtake.attention.storage.dense import DENSE
+from longtake.attention.storage.shape import CacheShape
+from longtake.attention.temp_cache.policy import TempCache
 from longtake.benchmarks._attention_cases import ABLATION, CASES, MAIN, WINDOW, kept_in
 from longtake.benchmarks._attention_claims import claim
 from longtake.benchmarks._attention_flat import claim_flat, slope

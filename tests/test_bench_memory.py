@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from longtake.attention.kv_cache import planned_bytes
+from longtake.attention.cache.kv_cache import planned_bytes
 from longtake.benchmarks import _memory_plan as by_plan
 from longtake.benchmarks import memory
 from longtake.benchmarks._course import Course, watched

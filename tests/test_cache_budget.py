@@ -10,16 +10,16 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from longtake.attention.cache_policy import (
+from longtake.attention.cache.policy import (
     AveragingSink,
     CachePolicy,
     FullHistory,
     MostAttended,
     WindowSink,
 )
-from longtake.attention.kv_storage import DENSE
-from longtake.attention.packed_store import Packed
-from longtake.attention.quantize import INT4
+from longtake.attention.storage.dense import DENSE
+from longtake.attention.storage.packed import Packed
+from longtake.attention.storage.quantize import INT4
 from longtake.errors import BadInput
 from longtake.samplers.cache_budget import within_budget
 from longtake.samplers.cache_plan import planned_bytes

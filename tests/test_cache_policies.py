@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from longtake.attention.cache_policy import (
+from longtake.attention.cache.policy import (
     AveragingSink,
     CachePolicy,
     FullHistory,
@@ -20,11 +20,11 @@ from longtake.attention.cache_policy import (
     RebuiltWindow,
     WindowSink,
 )
-from longtake.attention.history_cache import HistoryCache, open_cache, planned_bytes
-from longtake.attention.kv_storage import DENSE, Storage
-from longtake.attention.packed_store import Packed
-from longtake.attention.quantize import AS_COMPUTED, INT4, INT8
+from longtake.attention.history import HistoryCache, open_cache, planned_bytes
 from longtake.attention.rope import rotate, rotation
+from longtake.attention.storage.dense import DENSE, Storage
+from longtake.attention.storage.packed import Packed
+from longtake.attention.storage.quantize import AS_COMPUTED, INT4, INT8
 from longtake.errors import BadInput
 from longtake.samplers.context_noise import ContextNoise
 from longtake.samplers.guidance import Guidance, cfg, last, temporal

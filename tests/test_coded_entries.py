@@ -11,13 +11,19 @@ import torch
 from torch import Tensor
 
 from longtake.attention.ann.nearest import Exact
-from longtake.attention.entry_store import NARROWEST
-from longtake.attention.kv_storage import DENSE, Storage
-from longtake.attention.packed_store import Packed
-from longtake.attention.quantize import AS_COMPUTED, FLOAT8, INT4, INT8, Integers
 from longtake.attention.rope import rotate, rotation
-from longtake.attention.temp_cache import MergedCache, planned_bytes
-from longtake.attention.temp_policy import ALIKE, TempCache
+from longtake.attention.storage.dense import DENSE, Storage
+from longtake.attention.storage.packed import Packed
+from longtake.attention.storage.quantize import (
+    AS_COMPUTED,
+    FLOAT8,
+    INT4,
+    INT8,
+    Integers,
+)
+from longtake.attention.temp_cache.cache import MergedCache, planned_bytes
+from longtake.attention.temp_cache.policy import ALIKE, TempCache
+from longtake.attention.temp_cache.store import NARROWEST
 from longtake.tests.test_snapshot import written_and_read
 from longtake.tests.test_temp_cache import (
     DIM,

@@ -8,7 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from longtake.attention.cache_policy import AveragingSink, FullHistory, RebuiltWindow, WindowSink
+from longtake.attention.cache.policy import (
+    AveragingSink,
+    FullHistory,
+    RebuiltWindow,
+    WindowSink,
+)
 from longtake.samplers import guidance as g
 from longtake.samplers.cache_plan import planned_bytes
 from longtake.samplers.context_noise import ContextNoise

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from longtake.attention.cache_policy import FullHistory
+from longtake.attention.cache.policy import FullHistory
 from longtake.attention.dense import WholeSequence
 from longtake.attention.rope import rotation
 from longtake.model.dit import predict, project_text

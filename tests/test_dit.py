@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from longtake.attention.cache_policy import CachePolicy, FullHistory, WindowSink
-from longtake.attention.cache_shape import CacheShape
+from longtake.attention.cache.kv_cache import KVCache
+from longtake.attention.cache.policy import CachePolicy, FullHistory, WindowSink
 from longtake.attention.dense import WholeSequence, block_causal_mask
-from longtake.attention.kv_cache import KVCache
 from longtake.attention.rope import rotation
+from longtake.attention.storage.shape import CacheShape
 from longtake.model.dit import KeysValues, TextKV, WanDiT, predict, project_text
 from longtake.tests.tiny_model import TINY, embedding, randn, random_dit
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from longtake.attention.cache_policy import FullHistory
-from longtake.attention.cache_shape import CacheShape
+from longtake.attention.cache.kv_cache import KVCache
+from longtake.attention.cache.policy import FullHistory
 from longtake.attention.dense import WholeSequence
-from longtake.attention.kv_cache import KVCache
 from longtake.attention.rope import rotation
+from longtake.attention.storage.shape import CacheShape
 from longtake.model.config import DiTConfig
 from longtake.model.dit import WanDiT, predict, project_text
 from longtake.tests.diffusers_names import to_diffusers

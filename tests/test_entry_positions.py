@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longtake.attention.ann.nearest import Exact
-from longtake.attention.cache_policy import FullHistory
-from longtake.attention.kv_cache import KVCache
-from longtake.attention.kv_view import PartOfHistory
+from longtake.attention.cache.kv_cache import KVCache
+from longtake.attention.cache.policy import FullHistory
 from longtake.attention.rope import rotate, rotation
-from longtake.attention.temp_cache import MergedCache
-from longtake.attention.temp_policy import ALIKE, GIVES_WAY, TempCache
+from longtake.attention.temp_cache.cache import MergedCache
+from longtake.attention.temp_cache.policy import ALIKE, GIVES_WAY, TempCache
+from longtake.attention.views import PartOfHistory
 from longtake.tests.laws import examples
 from longtake.tests.test_temp_cache import (
     DIM,

@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from longtake.attention.cache_policy import WindowSink
-from longtake.attention.history_cache import HistoryCache, open_cache, planned_bytes
-from longtake.attention.kv_storage import DENSE, Storage
-from longtake.attention.packed_store import Packed
-from longtake.attention.quantize import INT4, INT8
-from longtake.attention.temp_policy import ALIKE, TempCache
+from longtake.attention.cache.policy import WindowSink
+from longtake.attention.history import HistoryCache, open_cache, planned_bytes
+from longtake.attention.storage.dense import DENSE, Storage
+from longtake.attention.storage.packed import Packed
+from longtake.attention.storage.quantize import INT4, INT8
+from longtake.attention.temp_cache.policy import ALIKE, TempCache
 from longtake.samplers.cache_plan import planned_bytes as planned_of_rollout
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.rollout import Chunk, Loop, generate

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from longtake.attention.cache_policy import CachePolicy, RebuiltWindow, WindowSink
-from longtake.attention.packed_store import Packed
-from longtake.attention.quantize import INT8
-from longtake.attention.temp_policy import TempCache
+from longtake.attention.cache.policy import CachePolicy, RebuiltWindow, WindowSink
+from longtake.attention.storage.packed import Packed
+from longtake.attention.storage.quantize import INT8
+from longtake.attention.temp_cache.policy import TempCache
 from longtake.errors import BadInput
 from longtake.model.vae.streaming import StreamingDecoder, StreamingEncoder
 from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig, decode_all, encode_all

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import torch
 
-from longtake.attention.cache_policy import MostAttended, WindowSink
-from longtake.attention.packed_store import Packed
-from longtake.attention.quantize import INT8
-from longtake.attention.sparse_settings import SparseCross, SparseSelf, Sparsity
-from longtake.attention.temp_policy import ALIKE, TempCache
+from longtake.attention.cache.policy import MostAttended, WindowSink
+from longtake.attention.sparse.settings import SparseCross, SparseSelf, Sparsity
+from longtake.attention.storage.packed import Packed
+from longtake.attention.storage.quantize import INT8
+from longtake.attention.temp_cache.policy import ALIKE, TempCache
 from longtake.samplers.context_noise import ContextNoise
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import NOISE, SINK, cfg, vanilla

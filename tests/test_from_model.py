@@ -9,7 +9,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from longtake.attention.cache_policy import AveragingSink, FullHistory, RebuiltWindow, WindowSink
+from longtake.attention.cache.policy import (
+    AveragingSink,
+    FullHistory,
+    RebuiltWindow,
+    WindowSink,
+)
 from longtake.errors import BadInput
 from longtake.headless.cli import main
 from longtake.model.families.table import BY_KEY, FAMILIES

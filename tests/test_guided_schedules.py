@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from longtake.attention.cache_policy import FullHistory, WindowSink
+from longtake.attention.cache.policy import FullHistory, WindowSink
 from longtake.samplers.context_noise import ContextNoise
 from longtake.samplers.guidance import (
     NOISE,

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from longtake.attention.cache_policy import FullHistory, WindowSink
+from longtake.attention.cache.policy import FullHistory, WindowSink
 from longtake.errors import BadInput
 from longtake.samplers import evaluator
 from longtake.samplers.branches import Branches

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from longtake.attention.cache_policy import WindowSink
+from longtake.attention.cache.policy import WindowSink
 from longtake.attention.snapshot import Snapshot
 from longtake.samplers.rollout import Chunk
 from longtake.stream.hot_states import HotState, HotStates

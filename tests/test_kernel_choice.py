@@ -12,11 +12,11 @@ import torch
 from longtake.attention.backends import flex_reason
 from longtake.attention.kernels import choice, flex, selected
 from longtake.attention.kernels.biased import attend_biased
-from longtake.attention.kernels.read import Read
-from longtake.attention.laid import Laid
-from longtake.attention.sparse_self import SparseHistory
-from longtake.attention.sparse_settings import SparseSelf
-from longtake.attention.sparse_stats import SparseStats
+from longtake.attention.kernels.key_selection import Read
+from longtake.attention.layout import Laid
+from longtake.attention.sparse.self_attention import SparseHistory
+from longtake.attention.sparse.settings import SparseSelf
+from longtake.attention.sparse.stats import SparseStats
 from longtake.tests.kernel_formula import attend_tokens
 from longtake.tests.tiny_model import randn
 
@@ -60,7 +60,7 @@ def test_sparse_attention_takes_the_kernel_of_its_settings(monkeypatch: pytest.M
         asked.append((name, device))
         return selected.attend_selected
 
-    monkeypatch.setattr("longtake.attention.sparse_self.selected_kernel", named)
+    monkeypatch.setattr("longtake.attention.sparse.self_attention.selected_kernel", named)
     settings = SparseSelf(0.3, 0.0, (), 0.0, fewest_keys=0, kernel=choice.TRITON)
     q, k, v = parts(64, 400)
     laid = Laid(q, k, v, None, 336, ((slice(0, 64), 64),), range(21), 16)

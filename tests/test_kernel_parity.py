@@ -110,7 +110,7 @@ def nearest_kernel(name: str) -> Callable[..., object]:
     """What looks through buckets."""
     if name == "gathered":
         return bucketed_nearest
-    return import_module("longtake.attention.kernels.triton_nearest").bucketed_nearest  # type: ignore[no-any-return]
+    return import_module("longtake.attention.ann.triton_nearest").bucketed_nearest  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

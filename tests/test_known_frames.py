@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from longtake.attention.cache_policy import FullHistory, WindowSink
+from longtake.attention.cache.policy import FullHistory, WindowSink
 from longtake.errors import BadInput
 from longtake.samplers import histories
 from longtake.samplers.context_noise import ContextNoise

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from longtake.attention.cache_policy import CachePolicy, FullHistory, WindowSink
-from longtake.attention.cache_shape import CacheShape
+from longtake.attention.cache.kv_cache import KVCache, planned_bytes
+from longtake.attention.cache.policy import CachePolicy, FullHistory, WindowSink
 from longtake.attention.dense import attend
-from longtake.attention.kv_cache import KVCache, planned_bytes
 from longtake.attention.rope import rotate, rotation
+from longtake.attention.storage.shape import CacheShape
 from longtake.tests.laws import examples
 from longtake.tests.tiny_model import randn
 

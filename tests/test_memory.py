@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from longtake.attention.cache_policy import (
+from longtake.attention.cache.policy import (
     AveragingSink,
     FullHistory,
     MemoryBank,
@@ -24,10 +24,10 @@ from longtake.attention.cache_policy import (
 )
 from longtake.attention.kernels.choice import GATHERED
 from longtake.attention.kernels.choice import NAMES as KERNELS
-from longtake.attention.packed_store import Packed
-from longtake.attention.quantize import INT4, INT8
-from longtake.attention.sparse_settings import SparseCross, SparseSelf, Sparsity
-from longtake.attention.temp_policy import ALIKE, TempCache
+from longtake.attention.sparse.settings import SparseCross, SparseSelf, Sparsity
+from longtake.attention.storage.packed import Packed
+from longtake.attention.storage.quantize import INT4, INT8
+from longtake.attention.temp_cache.policy import ALIKE, TempCache
 from longtake.benchmarks._allocator import allocator_peak
 from longtake.benchmarks._demo import demo_vae
 from longtake.model.config import DiTConfig

@@ -12,18 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from longtake.attention.bank_cache import BankCache
-from longtake.attention.cache_policy import MemoryBank, WindowSink
+from longtake.attention.cache.bank_cache import BankCache
+from longtake.attention.cache.kv_cache import KVCache
+from longtake.attention.cache.policy import MemoryBank, WindowSink
+from longtake.attention.cache.prompt_keys import PromptKeys
 from longtake.attention.dense import attend
-from longtake.attention.history_cache import open_cache, planned_bytes
-from longtake.attention.kv_cache import KVCache
-from longtake.attention.kv_storage import DENSE, Storage
-from longtake.attention.packed_store import Packed, placed
-from longtake.attention.placement import InMainMemory
-from longtake.attention.prompt_keys import PromptKeys
-from longtake.attention.quantize import AS_COMPUTED, FLOAT8, INT4, INT8, Codec
+from longtake.attention.history import open_cache, planned_bytes
 from longtake.attention.rope import rotate, rotation
-from longtake.attention.sparse_settings import SparseSelf, Sparsity
+from longtake.attention.sparse.settings import SparseSelf, Sparsity
+from longtake.attention.storage.dense import DENSE, Storage
+from longtake.attention.storage.packed import Packed, placed
+from longtake.attention.storage.placement import InMainMemory
+from longtake.attention.storage.quantize import AS_COMPUTED, FLOAT8, INT4, INT8, Codec
 from longtake.errors import BadInput
 from longtake.model.dit import project_text
 from longtake.samplers.branches import Branches

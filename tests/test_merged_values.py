@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from longtake.attention.ann.nearest import Exact
-from longtake.attention.in_order import with_rows
-from longtake.attention.kv_storage import DENSE, Storage
-from longtake.attention.packed_store import Packed
-from longtake.attention.quantize import FLOAT8, INT4, INT8
-from longtake.attention.temp_cache import MergedCache
-from longtake.attention.temp_policy import TempCache
+from longtake.attention.scatter import with_rows
+from longtake.attention.storage.dense import DENSE, Storage
+from longtake.attention.storage.packed import Packed
+from longtake.attention.storage.quantize import FLOAT8, INT4, INT8
+from longtake.attention.temp_cache.cache import MergedCache
+from longtake.attention.temp_cache.policy import TempCache
 from longtake.tests.test_temp_cache import DIM, HEADS, SHAPE, TOKENS, frame_kv
 from longtake.tests.tiny_model import randn
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from longtake.attention.cache_policy import (
+from longtake.attention.cache.policy import (
     AveragingSink,
     FullHistory,
     MemoryBank,
@@ -17,7 +17,7 @@ from longtake.attention.cache_policy import (
     RebuiltWindow,
     WindowSink,
 )
-from longtake.attention.placement import OnDisk
+from longtake.attention.storage.placement import OnDisk
 from longtake.errors import BadInput
 from longtake.model.families.table import BY_KEY, FAMILIES
 from longtake.model.preset import DEMO

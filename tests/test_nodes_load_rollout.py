@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from longtake.attention.quantize import Float8
+from longtake.attention.storage.quantize import Float8
 from longtake.errors import BadInput
 from longtake.model.config import DiTConfig
 from longtake.tests.node_bench import CONFIG, Bench

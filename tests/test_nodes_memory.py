@@ -8,7 +8,7 @@ import gc
 import pytest
 import torch
 
-from longtake.attention.kv_cache import KVCache
+from longtake.attention.cache.kv_cache import KVCache
 from longtake.tests.node_bench import Bench
 from longtake.tests.test_nodes_live import asked_at, collected, forget_chunks
 

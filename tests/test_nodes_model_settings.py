@@ -10,7 +10,12 @@ from typing import Any
 import pytest
 from safetensors.torch import save_file
 
-from longtake.attention.cache_policy import AveragingSink, FullHistory, RebuiltWindow, WindowSink
+from longtake.attention.cache.policy import (
+    AveragingSink,
+    FullHistory,
+    RebuiltWindow,
+    WindowSink,
+)
 from longtake.errors import BadInput
 from longtake.model.families.table import BY_KEY, FAMILIES
 from longtake.model.preset_cache import preset_cache

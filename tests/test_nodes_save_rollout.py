@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from longtake.attention.sparse_settings import SparseSelf, Sparsity
+from longtake.attention.sparse.settings import SparseSelf, Sparsity
 from longtake.errors import BadInput
 from longtake.stream.metrics import Meter, Report
 from longtake.stream.rollout_file import SUFFIX, RolloutFile

@@ -57,7 +57,7 @@ UNITS = r"(?i)pixel|frame|second|step|chunk|evaluation|level|number|quality|\bMB
 @pytest.fixture
 def nodes(tmp_path: Path) -> Iterator[list[Any]]:
     with installed(tmp_path, lambda event: None):
-        from longtake.nodes import NODES
+        from longtake.nodes.extension import NODES
 
         yield list(NODES)
 

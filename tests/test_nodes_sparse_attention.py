@@ -11,10 +11,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from longtake.attention.packed_store import Packed
-from longtake.attention.quantize import INT4
-from longtake.attention.sparse_settings import SparseSelf
-from longtake.attention.temp_policy import ALIKE, ATTENDED, TempCache
+from longtake.attention.sparse.settings import SparseSelf
+from longtake.attention.storage.packed import Packed
+from longtake.attention.storage.quantize import INT4
+from longtake.attention.temp_cache.policy import ALIKE, ATTENDED, TempCache
 from longtake.errors import BadInput
 from longtake.headless.events import FileSaved
 from longtake.tests.node_bench import CONFIG, Bench

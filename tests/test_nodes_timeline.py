@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longtake.attention.cache_policy import FullHistory, WindowSink
+from longtake.attention.cache.policy import FullHistory, WindowSink
 from longtake.errors import BadInput
 from longtake.headless.stand_in import installed
 from longtake.model.config import DiTConfig

@@ -12,12 +12,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from longtake.attention.cache_policy import CachePolicy, FullHistory, WindowSink
-from longtake.attention.kv_cache import KVCache, planned_bytes, planned_elsewhere
-from longtake.attention.kv_storage import DENSE, Storage
-from longtake.attention.packed_store import Packed, placed
-from longtake.attention.placement import ON_DEVICE, InMainMemory, OnDisk, Placement
-from longtake.attention.quantize import AS_COMPUTED, FLOAT8, INT4, INT8, Part, coded_frame_bytes
+from longtake.attention.cache.kv_cache import KVCache, planned_bytes, planned_elsewhere
+from longtake.attention.cache.policy import CachePolicy, FullHistory, WindowSink
+from longtake.attention.storage.dense import DENSE, Storage
+from longtake.attention.storage.packed import Packed, placed
+from longtake.attention.storage.placement import (
+    ON_DEVICE,
+    InMainMemory,
+    OnDisk,
+    Placement,
+)
+from longtake.attention.storage.quantize import (
+    AS_COMPUTED,
+    FLOAT8,
+    INT4,
+    INT8,
+    Part,
+    coded_frame_bytes,
+)
 from longtake.samplers.cache_plan import planned_bytes as planned
 from longtake.samplers.cache_plan import planned_elsewhere as planned_far
 from longtake.samplers.rollout import generate

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from longtake.attention.cache_policy import FullHistory, MemoryBank, WindowSink
+from longtake.attention.cache.policy import FullHistory, MemoryBank, WindowSink
 from longtake.model.families.table import BY_KEY, FAMILIES
 from longtake.model.preset import DEMO
 from longtake.model.preset_cache import preset_cache

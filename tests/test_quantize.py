@@ -10,12 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from longtake.attention.cache_policy import CachePolicy, WindowSink
-from longtake.attention.cache_shape import CacheShape
-from longtake.attention.kv_cache import KVCache, planned_bytes
-from longtake.attention.kv_storage import DENSE
-from longtake.attention.packed_store import Packed
-from longtake.attention.quantize import (
+from longtake.attention.cache.kv_cache import KVCache, planned_bytes
+from longtake.attention.cache.policy import CachePolicy, WindowSink
+from longtake.attention.storage.dense import DENSE
+from longtake.attention.storage.packed import Packed
+from longtake.attention.storage.quantize import (
     AS_COMPUTED,
     FLOAT8,
     INT4,
@@ -26,6 +25,7 @@ from longtake.attention.quantize import (
     group_size,
     groups,
 )
+from longtake.attention.storage.shape import CacheShape
 from longtake.tests.laws import examples
 from longtake.tests.test_kv_cache import SHAPE, TOKENS, chunk_kv, listed, naive_attention, policies
 from longtake.tests.test_snapshot import assert_same_histories, written_and_read

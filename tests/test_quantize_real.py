@@ -7,9 +7,9 @@ import random
 import pytest
 import torch
 
-from longtake.attention.cache_policy import FullHistory
-from longtake.attention.kv_cache import KVCache
-from longtake.attention.quantize import FLOAT8, INT4, INT8, Codec
+from longtake.attention.cache.kv_cache import KVCache
+from longtake.attention.cache.policy import FullHistory
+from longtake.attention.storage.quantize import FLOAT8, INT4, INT8, Codec
 from longtake.benchmarks._demo import demo_vae
 from longtake.benchmarks._history import HistoryBench
 from longtake.model.preset import DEMO

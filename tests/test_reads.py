@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from longtake.attention.cache_policy import (
+from longtake.attention.cache.policy import (
     CachePolicy,
     FullHistory,
     MostAttended,

@@ -11,7 +11,12 @@ from typing import Any
 import pytest
 import torch
 
-from longtake.attention.cache_policy import AveragingSink, FullHistory, RebuiltWindow, WindowSink
+from longtake.attention.cache.policy import (
+    AveragingSink,
+    FullHistory,
+    RebuiltWindow,
+    WindowSink,
+)
 from longtake.errors import BadInput
 from longtake.samplers.denoiser import Denoiser
 from longtake.samplers.rollout import Chunk, generate

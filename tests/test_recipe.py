@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 import torch
 
-from longtake.attention.cache_policy import (
+from longtake.attention.cache.policy import (
     AveragingSink,
     FullHistory,
     MostAttended,
     RebuiltWindow,
     WindowSink,
 )
-from longtake.attention.packed_store import Packed
-from longtake.attention.placement import InMainMemory
-from longtake.attention.quantize import INT4
+from longtake.attention.storage.packed import Packed
+from longtake.attention.storage.placement import InMainMemory
+from longtake.attention.storage.quantize import INT4
 from longtake.errors import BadInput
 from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig
 from longtake.samplers.context_noise import ContextNoise

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from longtake.attention.cache_policy import FullHistory
+from longtake.attention.cache.policy import FullHistory
 from longtake.attention.dense import WholeSequence
 from longtake.attention.rope import rotation
 from longtake.errors import BadInput

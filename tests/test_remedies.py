@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from longtake.attention.cache_policy import AveragingSink, MostAttended, WindowSink
-from longtake.attention.placement import InMainMemory
-from longtake.attention.temp_policy import TempCache
+from longtake.attention.cache.policy import AveragingSink, MostAttended, WindowSink
+from longtake.attention.storage.placement import InMainMemory
+from longtake.attention.temp_cache.policy import TempCache
 from longtake.errors import BadInput, OutOfMemory
 from longtake.samplers.cache_budget import within_budget
 from longtake.samplers.context_noise import ContextNoise

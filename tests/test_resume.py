@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from longtake.attention.cache_policy import MemoryBank, WindowSink
+from longtake.attention.cache.policy import MemoryBank, WindowSink
 from longtake.errors import NotFinite, OutOfMemory, StorageError
 from longtake.samplers.context_noise import ContextNoise
 from longtake.samplers.denoiser import Denoiser

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from longtake.attention.cache_policy import FullHistory, WindowSink
-from longtake.attention.kv_cache import CachedAttention, KVCache
+from longtake.attention.cache.kv_cache import CachedAttention, KVCache
+from longtake.attention.cache.policy import FullHistory, WindowSink
 from longtake.errors import BadInput, NotFinite
 from longtake.model.dit import Prediction, TextKV, predict, project_text
 from longtake.samplers import evaluator

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from longtake.attention.cache_policy import FullHistory, WindowSink
+from longtake.attention.cache.policy import FullHistory, WindowSink
 from longtake.errors import BadInput
 from longtake.model.vae.streaming import StreamingDecoder
 from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig

@@ -14,9 +14,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from longtake.attention.cache_policy import WindowSink
-from longtake.attention.kv_cache import KVCache
-from longtake.attention.sparse_settings import SparseSelf, Sparsity
+from longtake.attention.cache.kv_cache import KVCache
+from longtake.attention.cache.policy import WindowSink
+from longtake.attention.sparse.settings import SparseSelf, Sparsity
 from longtake.errors import BadInput
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import Guidance, cfg

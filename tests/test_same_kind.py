@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from longtake.attention.sparse_settings import SparseSelf, Sparsity
-from longtake.attention.temp_policy import ALIKE, TempCache
+from longtake.attention.sparse.settings import SparseSelf, Sparsity
+from longtake.attention.temp_cache.policy import ALIKE, TempCache
 from longtake.errors import BadInput
 from longtake.samplers.cache_plan import planned_bytes
 from longtake.samplers.denoiser import local_denoiser

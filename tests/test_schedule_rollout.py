@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from longtake.attention.cache_policy import FullHistory
+from longtake.attention.cache.policy import FullHistory
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.rollout import generate
 from longtake.samplers.schedule import Staggered

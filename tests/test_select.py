@@ -11,15 +11,15 @@ import torch
 from longtake.attention.ann import choice
 from longtake.attention.ann.choice import AUTO, MAKERS, chosen_index
 from longtake.attention.dense import attend
-from longtake.attention.select import (
+from longtake.attention.sparse.prompt_attention import SparsePrompt
+from longtake.attention.sparse.settings import SparseCross, SparseSelf, Sparsity
+from longtake.attention.sparse.thresholds import (
     MEASURED,
     MERGED,
     fewest_keys,
     fewest_prompt_tokens,
     measured_on,
 )
-from longtake.attention.sparse_cross import SparsePrompt
-from longtake.attention.sparse_settings import SparseCross, SparseSelf, Sparsity
 from longtake.benchmarks._speed_model import PADDED
 from longtake.tests.tiny_model import randn
 

@@ -8,10 +8,10 @@ import torch
 from longtake.attention.ann.buckets import Buckets
 from longtake.attention.ann.kmeans import OnlineKMeans
 from longtake.attention.ann.lsh import RandomProjection
-from longtake.attention.cache_policy import WindowSink
-from longtake.attention.kv_cache import KVCache
-from longtake.attention.slot_codes import SlotCodes
-from longtake.attention.sparse_settings import SparseSelf, Sparsity
+from longtake.attention.cache.kv_cache import KVCache
+from longtake.attention.cache.policy import WindowSink
+from longtake.attention.sparse.key_codes import SlotCodes
+from longtake.attention.sparse.settings import SparseSelf, Sparsity
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.rollout import Loop, generate
 from longtake.tests.test_sparse_self import SHAPE, kv

@@ -9,11 +9,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longtake.attention.cache_policy import CachePolicy, FullHistory, WindowSink
-from longtake.attention.history_cache import HistoryCache, open_cache
-from longtake.attention.kv_cache import KVCache
-from longtake.attention.kv_storage import DENSE
+from longtake.attention.cache.kv_cache import KVCache
+from longtake.attention.cache.policy import CachePolicy, FullHistory, WindowSink
+from longtake.attention.history import HistoryCache, open_cache
 from longtake.attention.snapshot import Snapshot
+from longtake.attention.storage.dense import DENSE
 from longtake.samplers.branches import Branches
 from longtake.samplers.context_noise import ContextNoise
 from longtake.samplers.denoiser import local_denoiser

@@ -11,12 +11,12 @@ import torch
 from hypothesis import given, reject
 from hypothesis import strategies as st
 
-from longtake.attention.cache_policy import FullHistory, MostAttended, WindowSink
-from longtake.attention.kv_storage import DENSE
-from longtake.attention.packed_store import Packed
-from longtake.attention.quantize import INT4, INT8
-from longtake.attention.sparse_settings import SparseCross, SparseSelf, Sparsity
-from longtake.attention.temp_policy import GIVES_WAY, TempCache
+from longtake.attention.cache.policy import FullHistory, MostAttended, WindowSink
+from longtake.attention.sparse.settings import SparseCross, SparseSelf, Sparsity
+from longtake.attention.storage.dense import DENSE
+from longtake.attention.storage.packed import Packed
+from longtake.attention.storage.quantize import INT4, INT8
+from longtake.attention.temp_cache.policy import GIVES_WAY, TempCache
 from longtake.errors import BadInput
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import SINK, Guidance, cfg, vanilla

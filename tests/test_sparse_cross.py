@@ -11,8 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from longtake.attention.ann.lsh import RandomProjection
 from longtake.attention.dense import WholeSequence, attend
 from longtake.attention.rope import rotation
-from longtake.attention.sparse_cross import SparsePrompt, merged_padding, shared_buckets
-from longtake.attention.sparse_settings import SparseCross
+from longtake.attention.sparse.prompt_attention import SparsePrompt, merged_padding, shared_buckets
+from longtake.attention.sparse.settings import SparseCross
 from longtake.model.dit import predict, project_text
 from longtake.tests.tiny_model import TINY, embedding, randn, random_dit
 

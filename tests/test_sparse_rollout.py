@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from longtake.attention.attended import HeadCache
-from longtake.attention.cache_policy import FullHistory, MostAttended, WindowSink
-from longtake.attention.packed_store import Packed
-from longtake.attention.quantize import INT4, INT8, Codec
-from longtake.attention.sparse_settings import SparseCross, SparseSelf, Sparsity
-from longtake.attention.temp_policy import ALIKE, GIVES_WAY, TempCache
+from longtake.attention.cache.heavy_hitters import HeadCache
+from longtake.attention.cache.policy import FullHistory, MostAttended, WindowSink
+from longtake.attention.sparse.settings import SparseCross, SparseSelf, Sparsity
+from longtake.attention.storage.packed import Packed
+from longtake.attention.storage.quantize import INT4, INT8, Codec
+from longtake.attention.temp_cache.policy import ALIKE, GIVES_WAY, TempCache
 from longtake.errors import BadInput
 from longtake.samplers.cache_plan import cache_plans, planned_bytes
 from longtake.samplers.denoiser import local_denoiser

@@ -15,16 +15,16 @@ from longtake.attention.ann.choice import open_buckets
 from longtake.attention.ann.kmeans import OnlineKMeans
 from longtake.attention.ann.lsh import RandomProjection
 from longtake.attention.ann.nearest import Exact
-from longtake.attention.block_order import KEY_BLOCK, blocks_of, choose
-from longtake.attention.cache_policy import FullHistory, WindowSink
-from longtake.attention.cache_shape import CacheShape
-from longtake.attention.kv_cache import KVCache
-from longtake.attention.slot_codes import SlotCodes
-from longtake.attention.sparse_self import SparseHistory, read_of, sampled_recall
-from longtake.attention.sparse_settings import SparseSelf
-from longtake.attention.sparse_stats import SparseStats
-from longtake.attention.temp_cache import MergedCache
-from longtake.attention.temp_policy import TempCache
+from longtake.attention.cache.kv_cache import KVCache
+from longtake.attention.cache.policy import FullHistory, WindowSink
+from longtake.attention.sparse.blocks import KEY_BLOCK, blocks_of, choose
+from longtake.attention.sparse.key_codes import SlotCodes
+from longtake.attention.sparse.self_attention import SparseHistory, read_of, sampled_recall
+from longtake.attention.sparse.settings import SparseSelf
+from longtake.attention.sparse.stats import SparseStats
+from longtake.attention.storage.shape import CacheShape
+from longtake.attention.temp_cache.cache import MergedCache
+from longtake.attention.temp_cache.policy import TempCache
 from longtake.tests.laws import examples
 from longtake.tests.tiny_model import randn
 

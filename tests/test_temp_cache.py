@@ -16,12 +16,12 @@ from longtake.attention.ann.int8 import Int8
 from longtake.attention.ann.kmeans import OnlineKMeans
 from longtake.attention.ann.lsh import RandomProjection
 from longtake.attention.ann.nearest import Exact, Index
-from longtake.attention.cache_policy import FullHistory
-from longtake.attention.cache_shape import CacheShape
-from longtake.attention.kv_cache import KVCache
+from longtake.attention.cache.kv_cache import KVCache
+from longtake.attention.cache.policy import FullHistory
 from longtake.attention.rope import rotate, rotation
-from longtake.attention.temp_cache import MergedCache, planned_bytes
-from longtake.attention.temp_policy import TempCache
+from longtake.attention.storage.shape import CacheShape
+from longtake.attention.temp_cache.cache import MergedCache, planned_bytes
+from longtake.attention.temp_cache.policy import TempCache
 from longtake.tests.laws import examples
 from longtake.tests.tiny_model import randn
 

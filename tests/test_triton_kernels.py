@@ -11,13 +11,13 @@ from longtake.attention.ann.buckets import bucketed_nearest
 from longtake.attention.ann.choice import nearest_by_triton
 from longtake.attention.ann.lsh import RandomProjection
 from longtake.attention.ann.nearest import Coded
-from longtake.attention.cache_shape import CacheShape
-from longtake.attention.history_cache import open_cache
+from longtake.attention.history import open_cache
 from longtake.attention.kernels import selected
 from longtake.attention.kernels.blockwise import Part, attend_part, merged
-from longtake.attention.kernels.read import read_by_all
-from longtake.attention.kv_storage import DENSE
-from longtake.attention.temp_policy import TempCache
+from longtake.attention.kernels.key_selection import read_by_all
+from longtake.attention.storage.dense import DENSE
+from longtake.attention.storage.shape import CacheShape
+from longtake.attention.temp_cache.policy import TempCache
 from longtake.tests.kernel_formula import attend_tokens
 from longtake.tests.tiny_model import randn
 
@@ -100,7 +100,7 @@ def test_the_index_takes_the_kernel_that_is_asked_for(name: str) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_bucketed_nearest_where_no_key_is_open_or_buckets_are_empty(dtype: torch.dtype) -> None:
-    from longtake.attention.kernels import triton_nearest
+    from longtake.attention.ann import triton_nearest
 
     buckets = RandomProjection(2, 12, bits=6)  # 64 buckets for nine keys
     new, keys = randn(1, 2, 5, 12).to(dtype), randn(1, 2, 9, 12, seed=1).to(dtype)
@@ -119,7 +119,7 @@ def test_bucketed_nearest_where_no_key_is_open_or_buckets_are_empty(dtype: torch
 @pytest.mark.parametrize(("s", "t", "d"), [(1, 1, 8), (7, 100, 12), (5, 65, 48)])
 @pytest.mark.parametrize("probes", [1, 3])
 def test_bucketed_nearest(s: int, t: int, d: int, probes: int) -> None:
-    from longtake.attention.kernels import triton_nearest
+    from longtake.attention.ann import triton_nearest
 
     buckets = RandomProjection(2, d, bits=3)
     new, keys = randn(2, 2, s, d), randn(2, 2, t, d, seed=1)

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from longtake.attention.ann.nearest import Exact
-from longtake.attention.cache_policy import FullHistory
-from longtake.attention.kv_cache import KVCache
-from longtake.attention.temp_cache import MergedCache, planned_bytes
-from longtake.attention.temp_policy import ALIKE, TempCache
-from longtake.attention.unlike import EVERY
+from longtake.attention.cache.kv_cache import KVCache
+from longtake.attention.cache.policy import FullHistory
+from longtake.attention.temp_cache.cache import MergedCache, planned_bytes
+from longtake.attention.temp_cache.novelty import EVERY
+from longtake.attention.temp_cache.policy import ALIKE, TempCache
 from longtake.tests.laws import examples
 from longtake.tests.test_temp_cache import (
     HEADS,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from longtake.attention.temp_policy import TempCache
+from longtake.attention.temp_cache.policy import TempCache
 from longtake.model.families.table import BY_KEY
 from longtake.samplers.guidance import cfg
 from longtake.tests.node_bench import Bench

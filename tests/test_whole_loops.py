@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from longtake.attention.cache_policy import CachePolicy, FullHistory, RebuiltWindow
+from longtake.attention.cache.policy import CachePolicy, FullHistory, RebuiltWindow
 from longtake.model.checkpoint import load_dit, open_checkpoint
 from longtake.model.dit import WanDiT
 from longtake.model.families.table import BY_KEY

@@ -35,7 +35,7 @@ Catalogue = dict[str, str]
 def english() -> Definitions:
     """nodeDefs.json in English: what the nodes say themselves."""
     with tempfile.TemporaryDirectory() as folder, installed(Path(folder), lambda event: None):
-        from ..nodes import NODES
+        from ..nodes.extension import NODES
 
         return {s.node_id: _node(s) for s in (node.define_schema() for node in NODES)}
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..attention.cache_policy import CachePolicy, WindowSink
-from ..attention.kv_storage import DENSE, Storage
-from ..attention.sparse_settings import Sparsity
+from ..attention.cache.policy import CachePolicy, WindowSink
+from ..attention.sparse.settings import Sparsity
+from ..attention.storage.dense import DENSE, Storage
 from ..model.checkpoint import load_dit, load_text_encoder, load_tiny_vae, read
 from ..model.config import DiTConfig, config_from_shapes
 from ..model.dit import WanDiT

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from ..cache_shape import CacheShape
+from ..storage.shape import CacheShape
 from .buckets import BucketedNearest, BucketIndex, Buckets, bucketed_nearest
 from .faiss_index import Faiss, missing_faiss
 from .int8 import Int8
@@ -75,7 +75,7 @@ def nearest_by_triton(new: Tensor, probes: Tensor, cached: Coded) -> Nearest:
     """
     if new.is_meta:
         return bucketed_nearest(new, probes, cached)
-    from ..kernels import triton_nearest
+    from . import triton_nearest
 
     return triton_nearest.bucketed_nearest(new, probes, cached)
 

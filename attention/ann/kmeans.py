@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..in_order import with_rows
+from ..scatter import with_rows
 
 
 class OnlineKMeans:

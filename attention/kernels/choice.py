@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..backends import flex_reason
 from . import selected
-from .read import Read
+from .key_selection import Read
 
 AUTO, GATHERED, FLEX, TRITON = "auto", "gathered", "flex", "triton"
 NAMES = (AUTO, GATHERED, FLEX, TRITON)

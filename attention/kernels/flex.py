@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
-from .read import Read
+from .key_selection import Read
 
 KEY_BLOCK = 128
 COMPILED_FORMS = 64  # sizes of 1 are compiled for themselves; torch gives up after 8

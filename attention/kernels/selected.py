@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .biased import attend_biased
-from .read import Read
+from .key_selection import Read
 
 
 def attend_selected(  # noqa: PLR0913

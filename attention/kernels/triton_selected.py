@@ -14,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .blockwise import Part
-from .read import Read
+from .key_selection import Read
 
 KEY_BLOCK = 32
 

@@ -179,7 +179,8 @@ def _failure(node: Node, error: Exception) -> LongtakeError:
 def our_extension() -> ComfyExtension:
     """This pack; imported only now, since its nodes import the host's modules."""
     return cast(
-        "ComfyExtension", importlib.import_module("...nodes", __package__).LongtakeExtension()
+        "ComfyExtension",
+        importlib.import_module("...nodes.extension", __package__).LongtakeExtension(),
     )
 
 

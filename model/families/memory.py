@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from ...attention.cache_shape import CacheShape
-from ...attention.kv_cache import planned_bytes
+from ...attention.cache.kv_cache import planned_bytes
+from ...attention.storage.shape import CacheShape
 from ..config import PATCH
 from ..files.header import ITEM_BYTES
 from ..preset import DEMO

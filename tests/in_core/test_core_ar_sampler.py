@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from longtake.attention.cache_policy import FullHistory
+from longtake.attention.cache.policy import FullHistory
 from longtake.model.checkpoint import open_checkpoint
 from longtake.samplers import branches
 from longtake.samplers.guidance import cfg

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from longtake.attention.cache_policy import WindowSink
+from longtake.attention.cache.policy import WindowSink
 from longtake.model.checkpoint import build_dit
 from longtake.model.config import DiTConfig
 from longtake.model.lora import open_lora

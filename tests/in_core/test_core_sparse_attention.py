@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from longtake.attention.sparse_settings import SparseCross, SparseSelf, Sparsity
+from longtake.attention.sparse.settings import SparseCross, SparseSelf, Sparsity
 
 SIZES = {
     "model_type": "t2v", "dim": 48, "ffn_dim": 64, "num_heads": 4, "num_layers": 3,
@@ -46,7 +46,7 @@ def velocity(tree: Any, override: Any, sigma: float = 0.4) -> Tensor:
 
 def override(density: float, previous: Any = None) -> Any:
     """Sparse from the second layer on, whatever the recall."""
-    from longtake.attention.override import AttentionOverride
+    from longtake.nodes.attention.override import AttentionOverride
 
     of_self = SparseSelf(density, 0.3, (0,), 0.0, fewest_keys=0)
     return AttentionOverride(Sparsity(of_self, SparseCross(from_tokens=0)), previous)

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from .ann.lsh import RandomProjection
-from .dense import attend
-from .kernels.biased import attend_biased
-from .sparse_settings import SparseCross
+from ..ann.lsh import RandomProjection
+from ..dense import attend
+from ..kernels.biased import attend_biased
+from .settings import SparseCross
 
 
 @dataclass(frozen=True, slots=True)

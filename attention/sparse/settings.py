@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .kernels.choice import AUTO
-from .kernels.choice import NAMES as KERNELS
+from ..kernels.choice import AUTO
+from ..kernels.choice import NAMES as KERNELS
 
 ORDERS = ("auto", "time", "lsh", "k-means")
 """What puts keys of the history that belong together side by side: when and where they were, or the

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from .ann.nearest import Index
+from ..ann.nearest import Index
 
 FACTS = {"mass": torch.float32, "worth": torch.float32, "frame": torch.int32, "place": torch.int32}
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from .cache_shape import CacheShape
-from .kv_storage import frame_slice
+from ..storage.dense import frame_slice
+from ..storage.shape import CacheShape
 
 FLOAT32_BYTES = 4
 

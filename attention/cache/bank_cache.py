@@ -11,15 +11,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..rope import Rotation, rotate, rotation
+from ..snapshot import Snapshot
+from ..storage.dense import DENSE, Storage
+from ..storage.shape import CacheShape
 from .bank_store import BankStore
-from .cache_policy import MemoryBank
-from .cache_shape import CacheShape
 from .kv_cache import KeysValues, KVCache
-from .kv_storage import DENSE, Storage
 from .memory_bank import Arrangement, Bank
+from .policy import MemoryBank
 from .prompt_keys import PromptKeys
-from .rope import Rotation, rotate, rotation
-from .snapshot import Snapshot
 
 
 class BankCache(KVCache):

@@ -12,8 +12,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..ann.buckets import bucket_ranges
-from ..ann.nearest import Coded, Nearest
+from .buckets import bucket_ranges
+from .nearest import Coded, Nearest
 
 KEY_BLOCK = 32
 

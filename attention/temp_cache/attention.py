@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from .dense import parts
-from .laid import Laid, attend_laid
-from .rope import rotate
+from ..dense import parts
+from ..layout import Laid, attend_laid
+from ..rope import rotate
 
 if TYPE_CHECKING:
-    from .temp_cache import MergedCache
+    from .cache import MergedCache
 
 
 class MergedAttention:

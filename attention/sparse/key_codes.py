@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .ann.buckets import BucketIndex, Buckets
-from .history_cache import HistoryCache
-from .snapshot import Snapshot
-from .sparse_self import Codes
-from .temp_cache import MergedCache
+from ..ann.buckets import BucketIndex, Buckets
+from ..history import HistoryCache
+from ..snapshot import Snapshot
+from ..temp_cache.cache import MergedCache
+from .self_attention import Codes
 
 
 def entry_codes(cache: MergedCache) -> Codes | None:

@@ -14,16 +14,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from . import sink_mean
-from .cache_policy import CachePolicy, capacity
-from .cache_shape import CacheShape
-from .dense import parts
-from .kv_storage import DENSE, Storage, frame_slice
-from .laid import Laid, attend_laid
+from ..dense import parts
+from ..layout import Laid, attend_laid
+from ..rope import LatestRotation, Rotation, rotate, rotate_into, rotation
+from ..snapshot import Snapshot
+from ..storage.dense import DENSE, Storage, frame_slice
+from ..storage.shape import CacheShape
+from . import sink_average
+from .policy import CachePolicy, capacity
 from .prompt_keys import PromptKeys
-from .rope import LatestRotation, Rotation, rotate, rotate_into, rotation
-from .sink_mean import SinkMeans
-from .snapshot import Snapshot
+from .sink_average import SinkMeans
 
 KeysValues = Sequence[tuple[Tensor, Tensor]]
 """k and v (b, s, n, d) of every layer."""
@@ -34,7 +34,7 @@ def planned_bytes(
 ) -> int:
     """What `KVCache.bytes` will be, exactly; an unbounded full history only starts there."""
     stored = storage.planned_bytes(shape, *_slots(policy, length))
-    return stored + sink_mean.planned_bytes(shape, policy.averaged_frames)
+    return stored + sink_average.planned_bytes(shape, policy.averaged_frames)
 
 
 def planned_elsewhere(

@@ -14,9 +14,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .ann.nearest import KEY_BLOCK
+from ..ann.nearest import KEY_BLOCK
+from ..scatter import grid
 from .entries import Entries
-from .in_order import grid
 from .merge import NewFrame, Rules
 
 SMALLEST_NORM = 1e-6

@@ -20,9 +20,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .ann.nearest import Coded, Index
+from ..ann.nearest import Coded, Index
+from ..scatter import grid, with_rows
 from .entries import Entries
-from .in_order import grid, with_rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,12 +14,12 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from .block_order import QUERY_BLOCK, Blocks, blocks_of, choose
-from .kernels.choice import AUTO, selected_kernel
-from .kernels.read import Read, read_by_all
-from .laid import Laid, LayingAttention, attend_laid, of_heads
-from .sparse_settings import SparseSelf
-from .sparse_stats import SparseStats
+from ..kernels.choice import AUTO, selected_kernel
+from ..kernels.key_selection import Read, read_by_all
+from ..layout import Laid, LayingAttention, attend_laid, of_heads
+from .blocks import QUERY_BLOCK, Blocks, blocks_of, choose
+from .settings import SparseSelf
+from .stats import SparseStats
 
 SAMPLED_QUERIES = 16
 ROUNDING = 1e-9

@@ -13,13 +13,13 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from .ann.nearest import Index
-from .cache_shape import CacheShape
+from ..ann.nearest import Index
+from ..scatter import grid
+from ..storage.dense import Storage
+from ..storage.packed import Packed
+from ..storage.quantize import Float8, Integers, RowCodec
+from ..storage.shape import CacheShape
 from .entries import Entries, empty_facts, fact_bytes
-from .in_order import grid
-from .kv_storage import Storage
-from .packed_store import Packed
-from .quantize import Float8, Integers, RowCodec
 
 BIAS = torch.float32
 NARROWEST = 1 / 32  # of a head's widest channel: no channel's spread is taken to be below it

@@ -15,16 +15,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from . import entry_store
-from .ann.nearest import Index
-from .cache_shape import CacheShape
-from .entries import Entries
-from .in_order import grid
-from .kv_storage import DENSE, Storage
-from .merge import NewFrame, absorb, observe
-from .merged_attention import MergedAttention
-from .prompt_keys import PromptKeys
-from .rope import (
+from ..ann.nearest import Index
+from ..cache.prompt_keys import PromptKeys
+from ..rope import (
     TOKENS_AT_ONCE,
     LatestRotation,
     PositionTables,
@@ -33,9 +26,16 @@ from .rope import (
     rotate,
     rotation,
 )
-from .snapshot import Snapshot
-from .temp_policy import TempCache
-from .unlike import keep_unlike
+from ..scatter import grid
+from ..snapshot import Snapshot
+from ..storage.dense import DENSE, Storage
+from ..storage.shape import CacheShape
+from . import store
+from .attention import MergedAttention
+from .entries import Entries
+from .merge import NewFrame, absorb, observe
+from .novelty import keep_unlike
+from .policy import TempCache
 
 SAMPLED_QUERIES = 16
 """Queries of a commit pass, spread over its tokens, by which attention to entries is measured."""
@@ -58,7 +58,7 @@ def planned_bytes(
     """What `MergedCache.bytes` will be, exactly."""
     slots = policy.slots(shape.frame_tokens, length)
     asking = shape.layers * sampled_queries(policy) * shape.batch * shape.heads * shape.head_dim
-    held = entry_store.planned_bytes(shape, slots, index, storage)
+    held = store.planned_bytes(shape, slots, index, storage)
     return held + asking * shape.dtype.itemsize
 
 
@@ -79,7 +79,7 @@ class MergedCache:
         self.shape, self.policy, self.index = shape, policy, index
         self.device, self.dropped = torch.device(device), False
         self._slots = policy.slots(shape.frame_tokens, length)
-        self._store = entry_store.open_entries(shape, self._slots, index, storage, self.device)
+        self._store = store.open_entries(shape, self._slots, index, storage, self.device)
         asking = shape.batch, shape.heads, sampled_queries(policy), shape.head_dim
         self._asking = [
             torch.zeros(asking, dtype=shape.dtype, device=device) for _ in range(shape.layers)

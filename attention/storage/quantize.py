@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .cache_shape import CacheShape
+from .shape import CacheShape
 
 SCALE = torch.float16
 LEAST_SCALE = 2.0**-14  # float16's smallest normal number

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import torch
 
-from .sparse_settings import Sparsity
+from .settings import Sparsity
 
 MEASURED: Mapping[str, int] = {}
 """Kinds of devices for which `benchmarks/results` shows block-sparse attention to be faster, at the

@@ -13,11 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .kernels.read import Read
-from .laid import Laid
-from .select import fewest_keys, fewest_prompt_tokens
-from .sparse_cross import SparsePrompt, merged_attention, merged_padding
-from .sparse_self import (
+from ...attention.kernels.key_selection import Read
+from ...attention.layout import Laid
+from ...attention.sparse.prompt_attention import SparsePrompt, merged_attention, merged_padding
+from ...attention.sparse.self_attention import (
     ROUNDING,
     attend_mixed,
     layout_of,
@@ -25,8 +24,9 @@ from .sparse_self import (
     read_of,
     sampled_recall,
 )
-from .sparse_settings import SparseCross, SparseSelf, Sparsity
-from .sparse_stats import SparseStats
+from ...attention.sparse.settings import SparseCross, SparseSelf, Sparsity
+from ...attention.sparse.stats import SparseStats
+from ...attention.sparse.thresholds import fewest_keys, fewest_prompt_tokens
 
 Attend = Callable[..., Tensor]
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .dense import attend, attend_in_parts, parts
-from .history_cache import HistoryCache
+from .history import HistoryCache
 from .rope import rotate
 
 

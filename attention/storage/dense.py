@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from .cache_shape import CacheShape
+from .shape import CacheShape
 
 
 class Store(Protocol):

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from .cache_shape import CacheShape
-from .kv_storage import Storage, empty_frames, frame_slice, moved
+from .dense import Storage, empty_frames, frame_slice, moved
 from .placement import ON_DEVICE, Placement, Shelf
 from .quantize import AS_COMPUTED, Codec, coded_frame_bytes
+from .shape import CacheShape
 
 DECODED_AT_ONCE = 4  # latent frames; decoding takes float32 copies
 

@@ -13,13 +13,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .cache_policy import MostAttended
-from .cache_shape import CacheShape
+from ..rope import Rotation, rotate
+from ..snapshot import Snapshot
+from ..storage.dense import DENSE, DenseStore, Storage
+from ..storage.shape import CacheShape
 from .kv_cache import CachedAttention, KeysValues, KVCache
-from .kv_storage import DENSE, DenseStore, Storage
+from .policy import MostAttended
 from .prompt_keys import PromptKeys
-from .rope import Rotation, rotate
-from .snapshot import Snapshot
 
 QUERIES = 32  # of a commit, compared with all keys
 NOT_MEASURED = 2.0  # more than any share of attention: such frames stay, the oldest of them least

@@ -12,18 +12,19 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from . import kv_cache, temp_cache
 from .ann.choice import open_index
-from .attended import AttendedCache, HeadCache
-from .bank_cache import BankCache
-from .cache_policy import CachePolicy, MemoryBank, MostAttended
-from .cache_shape import CacheShape
-from .kv_storage import Storage
-from .laid import LayingAttention
-from .prompt_keys import PromptKeys
+from .cache import kv_cache
+from .cache.bank_cache import BankCache
+from .cache.heavy_hitters import AttendedCache, HeadCache
+from .cache.policy import CachePolicy, MemoryBank, MostAttended
+from .cache.prompt_keys import PromptKeys
+from .layout import LayingAttention
 from .rope import Rotation
 from .snapshot import Snapshot
-from .temp_policy import TempCache
+from .storage.dense import Storage
+from .storage.shape import CacheShape
+from .temp_cache import cache
+from .temp_cache.policy import TempCache
 
 
 class HistoryCache(Protocol):
@@ -126,7 +127,7 @@ def open_cache(
             return BankCache(shape, policy, length, device, storage)
         case TempCache():
             index = open_index(policy.searches_by, shape, policy.kernel)
-            return temp_cache.MergedCache(shape, policy, index, device, storage, length)
+            return cache.MergedCache(shape, policy, index, device, storage, length)
         case _:
             return kv_cache.KVCache(shape, policy, length, device, storage)
 
@@ -139,5 +140,5 @@ def planned_bytes(
     """
     if isinstance(policy, TempCache):
         index = open_index(policy.searches_by, shape)
-        return temp_cache.planned_bytes(shape, policy, index, storage, length)
+        return cache.planned_bytes(shape, policy, index, storage, length)
     return kv_cache.planned_bytes(shape, policy, length, storage)

@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from .ann.choice import EXACT
-from .ann.choice import MAKERS as INDEXES
-from .cache_policy import CachePolicy, WindowSink
-from .kernels.choice import AUTO
-from .kernels.choice import NAMES as KERNELS
+from ..ann.choice import EXACT
+from ..ann.choice import MAKERS as INDEXES
+from ..cache.policy import CachePolicy, WindowSink
+from ..kernels.choice import AUTO
+from ..kernels.choice import NAMES as KERNELS
 from .merge import Rules
 
 ATTENDED, ALIKE = "least attended", "alike"

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from .cache_shape import CacheShape
-from .kv_storage import Store
+from ..storage.dense import Store
+from ..storage.shape import CacheShape
 
 
 class BankStore:
