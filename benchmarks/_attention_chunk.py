@@ -29,7 +29,7 @@ from ..attention.temp_cache.policy import ALIKE, TempCache
 from ..model.dit import TextKV, predict, project_text
 from ..model.preset import DEMO
 from ..model.vae.streaming import StreamingDecoder
-from ..samplers.ladder import flow_ladder
+from ..samplers.schedule.levels import flow_ladder
 from ..training.attributes import caption, random_values
 from ..training.dataset import encode_shots
 from ..training.kit import Kit

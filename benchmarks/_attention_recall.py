@@ -27,7 +27,7 @@ from ..attention.temp_cache.policy import ALIKE, TempCache
 from ..model.dit import KeysValues, TextKV, predict, project_text
 from ..model.preset import DEMO
 from ..model.vae.latent_format import frame_count
-from ..samplers.ladder import flow_ladder
+from ..samplers.schedule.levels import flow_ladder
 from ..training.attributes import caption, random_values
 from ..training.clips import latent_start
 from ..training.dataset import encode_shots

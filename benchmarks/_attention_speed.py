@@ -27,7 +27,7 @@ from ..attention.storage.dense import DENSE
 from ..attention.temp_cache.cache import MergedCache
 from ..model.dit import KeysValues, Prediction, SelfAttention, predict
 from ..model.vae.streaming import StreamingDecoder
-from ..samplers.ladder import preset_ladders
+from ..samplers.schedule.levels import preset_ladders
 from ._attention_cases import CASES, FULL, IN_WINDOW, SINK, WINDOW_CASE, Case, kept_in
 from ._device import free_bytes, peak_in_work
 from ._speed_model import SpeedModel

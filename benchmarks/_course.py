@@ -20,11 +20,11 @@ from ..attention.storage.dense import DENSE, Storage
 from ..attention.storage.packed import Packed
 from ..attention.storage.quantize import INT4, INT8
 from ..model.preset import DEMO
-from ..samplers.cache_plan import planned_bytes
 from ..samplers.denoiser import local_denoiser
-from ..samplers.ladder import flow_ladder
-from ..samplers.rollout import generate
-from ..samplers.schedule import causal_chunks
+from ..samplers.history.plan import planned_bytes
+from ..samplers.loop import generate
+from ..samplers.schedule.levels import flow_ladder
+from ..samplers.schedule.rows import causal_chunks
 from ..samplers.settings import RolloutSettings
 from ._demo import COLUMNS, ROWS, demo_dit, one_prompt
 from ._memory import resident_bytes

@@ -15,7 +15,7 @@ from ..model.fingerprint import fingerprint
 from ..model.preset import DEMO, DEMO_FOLDER
 from ..model.vae.latent_format import SPATIAL_FACTOR
 from ..model.vae.tiny import TinyVAE, TinyVAEConfig
-from ..samplers.prompts import PromptTimeline, TimedPrompt
+from ..samplers.conditioning.prompts import PromptTimeline, TimedPrompt
 
 SIZES = DiTConfig(dim=192, ffn_dim=512, num_heads=4, num_layers=6, text_dim=64)
 ROWS, COLUMNS = DEMO.height // SPATIAL_FACTOR, DEMO.width // SPATIAL_FACTOR

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..model.vae.latent_format import SPATIAL_FACTOR, frame_count
-from ..samplers.rollout import Chunk
+from ..samplers.loop import Chunk
 from ..training.attributes import caption, random_values
 from ..training.dataset import encode_shots
 from ..training.kit import Kit, Recipe, decode, sample

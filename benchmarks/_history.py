@@ -16,7 +16,7 @@ from ..attention.storage.shape import CacheShape
 from ..model.config import PATCH
 from ..model.dit import SelfAttention, TextKV, predict, project_text
 from ..model.preset import DEMO
-from ..samplers.ladder import flow_ladder
+from ..samplers.schedule.levels import flow_ladder
 from ._demo import COLUMNS, ROWS, demo_dit, one_prompt, random_latents
 from ._paired import Prepare
 

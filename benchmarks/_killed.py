@@ -26,13 +26,13 @@ from ..model.config import DiTConfig
 from ..model.dit import WanDiT
 from ..model.vae.streaming import StreamingDecoder
 from ..model.vae.tiny import TinyVAE, TinyVAEConfig
+from ..samplers.conditioning.prompts import PromptTimeline, TimedPrompt
 from ..samplers.denoiser import Denoiser, local_denoiser
 from ..samplers.guidance import cfg
-from ..samplers.ladder import flow_ladder
-from ..samplers.multistep import DPMSolverPP2M, UniPC2
-from ..samplers.prompts import PromptTimeline, TimedPrompt
-from ..samplers.schedule import causal_chunks, pyramid, rolling
+from ..samplers.schedule.levels import flow_ladder
+from ..samplers.schedule.rows import causal_chunks, pyramid, rolling
 from ..samplers.settings import RolloutSettings
+from ..samplers.solvers.multistep import DPMSolverPP2M, UniPC2
 from ..stream.journal import Journal
 from ..stream.rollout_stream import FrameStream, Rollout
 from ..stream.video import LosslessMKV, VideoSpec, open_video

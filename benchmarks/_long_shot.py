@@ -22,7 +22,7 @@ from ..model.preset import DEMO
 from ..model.vae.streaming import StreamingDecoder
 from ..samplers.denoiser import local_denoiser
 from ..samplers.guidance import cfg
-from ..samplers.preset_schedule import preset_schedule
+from ..samplers.schedule.options import preset_schedule
 from ..samplers.settings import RolloutSettings
 from ..stream.journal import Journal
 from ..stream.rollout_stream import FrameStream, Rollout

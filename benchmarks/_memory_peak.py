@@ -15,10 +15,10 @@ from ..model.vae.decoder_memory import tiny_decoder_memory
 from ..model.vae.streaming import StreamingDecoder
 from ..samplers.denoiser import local_denoiser
 from ..samplers.guidance import cfg
-from ..samplers.ladder import flow_ladder
-from ..samplers.memory import rollout_memory
-from ..samplers.rollout import Chunk, generate
-from ..samplers.schedule import causal_chunks
+from ..samplers.loop import Chunk, generate
+from ..samplers.planning.memory import rollout_memory
+from ..samplers.schedule.levels import flow_ladder
+from ..samplers.schedule.rows import causal_chunks
 from ..samplers.settings import RolloutSettings
 from ._allocator import allocator_peak
 from ._demo import COLUMNS, ROWS, demo_dit, demo_vae, one_prompt

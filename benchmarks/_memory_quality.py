@@ -20,8 +20,8 @@ from ..model.preset import DEMO
 from ..model.vae.streaming import StreamingDecoder
 from ..samplers.denoiser import local_denoiser
 from ..samplers.guidance import cfg
-from ..samplers.preset_schedule import preset_schedule
-from ..samplers.rollout import generate
+from ..samplers.loop import generate
+from ..samplers.schedule.options import preset_schedule
 from ..samplers.settings import RolloutSettings
 from ..training.attributes import caption, random_values
 from ._demo import COLUMNS, ROWS, demo_dit, demo_vae, spoken

@@ -20,8 +20,8 @@ from ..model.vae.streaming import StreamingDecoder
 from ..samplers import evaluator
 from ..samplers.denoiser import local_denoiser
 from ..samplers.guidance import cfg
-from ..samplers.ladder import flow_ladder
-from ..samplers.schedule import causal_chunks
+from ..samplers.schedule.levels import flow_ladder
+from ..samplers.schedule.rows import causal_chunks
 from ..samplers.settings import RolloutSettings
 from ..stream.journal import Journal
 from ..stream.rollout_stream import FrameStream, Rollout

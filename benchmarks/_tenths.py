@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..model.vae.latent_format import SPATIAL_FACTOR
 from ..model.vae.streaming import StreamingDecoder
-from ..samplers.rollout import Chunk
+from ..samplers.loop import Chunk
 from ..training.attributes import caption, random_values
 from ..training.dataset import encode_shots
 from ..training.estimate import Estimate, estimate

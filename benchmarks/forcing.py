@@ -30,7 +30,7 @@ from ..model.checkpoint import read
 from ..model.fingerprint import fingerprint
 from ..model.preset import DEMO
 from ..model.vae.latent_format import SPATIAL_FACTOR
-from ..samplers.context_noise import ContextNoise
+from ..samplers.schedule.context_noise import ContextNoise
 from ..training.batches import TASKS
 from ..training.command import keep_freed_memory, reporting
 from ..training.kit import Recipe, load_kit

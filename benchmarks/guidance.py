@@ -26,7 +26,6 @@ from ..model.checkpoint import read
 from ..model.fingerprint import fingerprint
 from ..model.preset import DEMO, DEMO_FOLDER
 from ..model.vae.latent_format import SPATIAL_FACTOR
-from ..samplers.context_noise import ContextNoise
 from ..samplers.guidance import (
     Guidance,
     Limits,
@@ -39,6 +38,7 @@ from ..samplers.guidance import (
     temporal,
     vanilla,
 )
+from ..samplers.schedule.context_noise import ContextNoise
 from ..training.command import reporting
 from ..training.kit import Recipe, load_kit
 from ._findings import PLAIN, TRUTH, Findings, findings

@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from ..errors import BadInput
 from ..model.families.table import BY_KEY, FAMILIES
-from ..samplers.schedule_options import (
+from ..samplers.schedule.options import (
     ATTENTION,
     FROM_MODEL,
     KINDS,
@@ -21,7 +21,7 @@ from ..samplers.schedule_options import (
     STEP_PRESETS,
     ScheduleOptions,
 )
-from ..samplers.schedule_picture import draw_schedule, in_words
+from ..samplers.schedule.picture import draw_schedule, in_words
 from .events import Made
 from .options import FILE
 from .reporting import reported

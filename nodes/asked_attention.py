@@ -18,7 +18,7 @@ from ..attention.storage.placement import ON_DEVICE
 from ..attention.temp_cache.policy import ALIKE, ATTENDED, TempCache
 from ..errors import BadInput
 from ..model.preset import Preset
-from ..samplers.cache_settings import CacheSettings
+from ..samplers.history.settings import CacheSettings
 from ..samplers.settings import RolloutSettings
 from . import host
 from .attention_told import frame_tokens

@@ -18,8 +18,8 @@ from ..attention.cache.policy import (
 from ..errors import BadInput
 from ..model.preset import Preset, overridden
 from ..model.preset_cache import preset_cache
-from ..samplers.cache_settings import CacheSettings
-from ..samplers.schedule_options import FROM_MODEL
+from ..samplers.history.settings import CacheSettings
+from ..samplers.schedule.options import FROM_MODEL
 
 WINDOW, FULL, EMA = "window + sink", "full", "window + EMA sink"
 REBUILT, ATTENDED, BY_HEAD = "rebuilt window", "most attended", "most attended, per head"

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from ..model.preset import DEMO, Preset
 from ..samplers import guidance as g
-from ..samplers.cost import evaluated
+from ..samplers.planning.cost import evaluated
 from .asked_history import AskedHistory, Own, or_else, text_giver
 
 

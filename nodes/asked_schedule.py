@@ -6,11 +6,17 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ..model.preset import Preset, overridden
-from ..samplers.context_noise import ContextNoise
-from ..samplers.preset_schedule import as_trained
-from ..samplers.schedule import NoiseSchedule
-from ..samplers.schedule_options import BETAS, FLOW, FROM_MODEL, ScheduleOptions, solver_for
-from ..samplers.solvers import Solver
+from ..samplers.schedule.context_noise import ContextNoise
+from ..samplers.schedule.options import (
+    BETAS,
+    FLOW,
+    FROM_MODEL,
+    ScheduleOptions,
+    as_trained,
+    solver_for,
+)
+from ..samplers.schedule.rows import NoiseSchedule
+from ..samplers.solvers.single_step import Solver
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from comfy_api.latest import io
 
-from ..samplers.context_noise import ContextNoise
+from ..samplers.schedule.context_noise import ContextNoise
 from . import sockets
 from .asked_schedule import AskedSchedule, ScheduleSettings
 from .schema import build

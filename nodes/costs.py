@@ -11,10 +11,10 @@ from pathlib import Path
 from ..attention.storage.dense import DENSE
 from ..attention.storage.placement import ON_DEVICE, InMainMemory, OnDisk
 from ..attention.temp_cache.policy import TempCache
-from ..samplers.cache_plan import planned_bytes, planned_elsewhere
-from ..samplers.cache_settings import CacheSettings
-from ..samplers.cost import cost, dearest, evaluated, without_guidance
 from ..samplers.denoiser import Denoiser
+from ..samplers.history.plan import planned_bytes, planned_elsewhere
+from ..samplers.history.settings import CacheSettings
+from ..samplers.planning.cost import cost, dearest, evaluated, without_guidance
 from ..samplers.settings import RolloutSettings
 from . import host
 

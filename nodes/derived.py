@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ..attention.temp_cache.policy import TempCache
 from ..errors import BadInput
 from ..model.vae.latent_format import frame_count
-from ..samplers.remedies import less_memory
+from ..samplers.advice import less_memory
 from ..samplers.settings import RolloutSettings
 from . import costs, fits, host, plan
 from .attention_told import cache_told

@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..model.vae.decoder_memory import DecoderMemory
-from ..samplers.memory import RolloutMemory
+from ..samplers.planning.memory import RolloutMemory
 from ..stream.take_record import Plan
 from . import host
 from .costs import gigabytes

@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..errors import BadInput
-from ..samplers.prompts import TimedPrompt, fit_length
+from ..samplers.conditioning.prompts import TimedPrompt, fit_length
 from ..samplers.settings import RolloutSettings
 from ..stream.contact_sheet import time_label
 from ..stream.controls import STRONGEST_GUIDANCE

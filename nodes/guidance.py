@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..samplers.schedule_options import FROM_MODEL
+from ..samplers.schedule.options import FROM_MODEL
 from . import host, sockets
 from .asked_guidance import AskedGuidance
 from .asked_history import (

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ..model.fingerprint import fingerprint
-from ..samplers.first_again import BEFORE
+from ..samplers.conditioning.first_frame import BEFORE
 from ..samplers.settings import RolloutSettings
 from .claim import Claim
 from .streaming_vae import Decoder, Encoder, StreamingVAE, streaming_vae

@@ -12,8 +12,8 @@ from torch import Tensor
 from ..errors import BadInput
 from ..model.config import DiTConfig
 from ..model.vae.latent_format import FORMATS, latent_frame_count, normalise
-from ..samplers import known
-from ..samplers.known_frame import Coming
+from ..samplers.conditioning import known_frames
+from ..samplers.conditioning.known_frame import Coming
 from . import plan, sockets
 from .schema import build
 
@@ -41,7 +41,7 @@ class KnownClip:
         """Of a latent frame."""
         return self.latents[0].shape[0]
 
-    def placed(self, fps: float) -> known.KnownFrames:
+    def placed(self, fps: float) -> known_frames.KnownFrames:
         """On the latent frames of a shot; a start belongs to the one that shows it."""
         if self.fps not in (None, fps):
             raise BadInput(
@@ -50,7 +50,7 @@ class KnownClip:
             )
         frame = round(self.start * fps if self.unit == plan.SECONDS else self.start)
         start = latent_frame_count(frame + 1) - 1
-        return known.sequence(
+        return known_frames.sequence(
             self.latents, start, spacing=self.spacing, level=self.level, ahead=self.ahead
         )
 
@@ -92,10 +92,10 @@ class KnownFrames(io.ComfyNode):
 
 def placed(
     given: tuple[KnownClip, ...] | Mapping[str, Any] | None, fps: float, config: DiTConfig
-) -> known.KnownFrames:
+) -> known_frames.KnownFrames:
     """What is connected to a sampler, at its places; a plain LATENT is clean, from the start on."""
     if given is None:
-        return known.KnownFrames()
+        return known_frames.KnownFrames()
     clips = given if isinstance(given, tuple) else (KnownClip(_latents(given)),)
     for clip in clips:
         if clip.channels != config.out_channels:
@@ -103,7 +103,7 @@ def placed(
                 f"The known frames have {clip.channels} latent channels and the model "
                 f"{config.out_channels}; encode the pictures with the model's own VAE."
             )
-    return known.together(clip.placed(fps) for clip in clips)
+    return known_frames.together(clip.placed(fps) for clip in clips)
 
 
 def _latents(latent: Mapping[str, Any]) -> Tensor:

@@ -8,11 +8,10 @@ from comfy_api.latest import io
 
 from ..model.preset import Preset, overridden
 from ..model.preset_cache import preset_cache
-from ..samplers.cache_settings import CacheSettings
-from ..samplers.context_noise import ContextNoise
-from ..samplers.preset_schedule import preset_schedule, preset_solver
-from ..samplers.schedule import MOST_CHUNK_FRAMES
-from ..samplers.schedule_options import SOLVERS
+from ..samplers.history.settings import CacheSettings
+from ..samplers.schedule.context_noise import ContextNoise
+from ..samplers.schedule.options import SOLVERS, preset_schedule, preset_solver
+from ..samplers.schedule.rows import MOST_CHUNK_FRAMES
 from . import host, sockets
 from .asked_schedule import ScheduleSettings
 from .model_facts import facts

@@ -20,8 +20,13 @@ from ..model.vae.latent_format import (
     frame_count,
     latent_frame_count,
 )
+from ..samplers.conditioning.prompts import (
+    PromptTimeline,
+    TimedPrompt,
+    chunk_start,
+    fit_length,
+)
 from ..samplers.guidance import Guidance, OwnPrompt
-from ..samplers.prompts import PromptTimeline, TimedPrompt, chunk_start, fit_length
 from ..samplers.settings import RolloutSettings, TimedGuidance
 from .reference import PICTURE_CONDITIONS, channels_with_picture
 from .timeline import TimedEmbedding, Timeline

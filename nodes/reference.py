@@ -13,7 +13,7 @@ from torch import Tensor
 from ..errors import BadInput
 from ..model.config import DiTConfig
 from ..model.vae.latent_format import normalise
-from ..samplers.reference import Reference
+from ..samplers.conditioning.reference import Reference
 
 PICTURE_CONDITIONS = ("concat_latent_image", "clip_vision_output")
 MASK_CHANNELS = 4

@@ -13,7 +13,7 @@ from PIL import Image
 
 from ..model.vae.latent_format import FORMATS, frame_count
 from ..samplers.guidance import cfg
-from ..samplers.rollout import Chunk
+from ..samplers.loop import Chunk
 from ..stream.chain import spans
 from ..stream.frames import to_pictures
 from ..stream.metrics import Meter, Report

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..model.vae.latent_format import frame_count
-from ..samplers.rollout import Chunk
+from ..samplers.loop import Chunk
 from ..stream.contact_sheet import time_label
 from ..stream.run import Run
 from . import host

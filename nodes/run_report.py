@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..attention.sparse.stats import SparseStats
-from ..samplers.cost import histories_used
+from ..samplers.planning.cost import histories_used
 from ..stream.metrics import Meter, Report
 from .attention_told import told
 from .model_facts import facts

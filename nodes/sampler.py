@@ -11,9 +11,9 @@ from comfy_api.latest import io
 from ..attention.temp_cache.policy import TempCache
 from ..model.config import PATCH
 from ..model.preset import DEMO, Preset
-from ..samplers.cache_settings import CacheSettings
 from ..samplers.denoiser import Denoiser
-from ..samplers.idle_views import idle_views
+from ..samplers.history.settings import CacheSettings
+from ..samplers.planning.cost import idle_views
 from ..samplers.settings import RolloutSettings
 from ..stream.disk_cap import DISK_CAP_BYTES
 from ..stream.recache import Resume

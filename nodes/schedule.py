@@ -7,9 +7,8 @@ from typing import Any
 from comfy_api.latest import io, ui
 
 from ..model.preset import DEMO
-from ..samplers.context_noise import ContextNoise
-from ..samplers.schedule import MOST_CHUNK_FRAMES
-from ..samplers.schedule_options import (
+from ..samplers.schedule.context_noise import ContextNoise
+from ..samplers.schedule.options import (
     ATTENTION,
     BETAS,
     CHUNKS,
@@ -22,7 +21,8 @@ from ..samplers.schedule_options import (
     STEP_PRESETS,
     ScheduleOptions,
 )
-from ..samplers.schedule_picture import draw_schedule, in_words
+from ..samplers.schedule.picture import draw_schedule, in_words
+from ..samplers.schedule.rows import MOST_CHUNK_FRAMES
 from . import host, sockets
 from .asked_schedule import AskedSchedule
 from .model_facts import facts, from_model

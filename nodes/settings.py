@@ -13,8 +13,8 @@ from ..attention.storage.packed import Packed
 from ..attention.storage.placement import ON_DEVICE, InMainMemory, OnDisk, Placement
 from ..attention.storage.quantize import FLOAT8, INT4, INT8
 from ..model.preset import DEMO
-from ..samplers.cache_settings import CacheSettings, FirstLatent
-from ..samplers.schedule_options import FROM_MODEL
+from ..samplers.history.settings import CacheSettings, FirstLatent
+from ..samplers.schedule.options import FROM_MODEL
 from ..samplers.settings import AtSwitch
 from . import host, sockets
 from .asked_cache import POLICIES, AskedCache

@@ -11,10 +11,10 @@ import torch
 
 from ..attention.sparse.thresholds import measured_on
 from ..model.config import DiTConfig, config_from_shapes
-from ..samplers.cache_plan import planned_bytes
 from ..samplers.denoiser import Denoiser
 from ..samplers.guidance import Guidance
-from ..samplers.memory import RolloutMemory, most_bytes, rollout_memory
+from ..samplers.history.plan import planned_bytes
+from ..samplers.planning.memory import RolloutMemory, most_bytes, rollout_memory
 from ..samplers.settings import RolloutSettings
 from ..stream.chain import Makers
 from ..stream.journal import Journal

@@ -14,21 +14,20 @@ from torch import Tensor
 
 from ..attention.snapshot import Snapshot, joined
 from ..errors import BadInput, NotFinite
-from .cache_plan import planned_bytes
+from .conditioning.known_frame import Ahead
+from .conditioning.prompts import InForce, fit_length
 from .denoiser import Denoiser
 from .evaluator import Evaluator
 from .guidance import Branch, OwnPrompt, Prompt, View
 from .guidance.combine import combine, limited
 from .guidance.prompt import order
 from .guidance.score import BEFORE_FRAMES
-from .histories import Histories, Place
-from .known_frame import Ahead
+from .history.caches import Histories, Place
+from .history.plan import planned_bytes
 from .noise import frame_noise
-from .prompts import InForce, fit_length
-from .schedule import Row
+from .pass_attention import Sight, SparseRollout
+from .schedule.rows import Row
 from .settings import RolloutSettings
-from .sight import Sight
-from .sparse import SparseRollout
 
 
 class Branches:

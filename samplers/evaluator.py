@@ -12,10 +12,10 @@ from torch import Tensor
 from ..attention.cache.prompt_keys import PromptKeys
 from ..attention.sparse.prompt_attention import SparsePrompt
 from ..model.dit import Prediction, Runs, SelfAttention, TextKV, predict, project_text
+from .conditioning.reference import Reference
 from .denoiser import Denoiser
 from .guidance import Prompt
-from .process import NoiseProcess
-from .reference import Reference
+from .solvers.noise_process import NoiseProcess
 
 
 class Evaluator:

@@ -14,16 +14,16 @@ from ..attention.storage.dense import DENSE, Storage
 from ..attention.storage.placement import ON_DEVICE, Placement
 from ..errors import BadInput
 from ..model.config import PATCH
-from .context_noise import ContextNoise
-from .first_again import FirstAgain
+from .advice import plain_window, same_for_all_heads
+from .conditioning.first_frame import FirstAgain
+from .conditioning.known_frames import KnownFrames
+from .conditioning.prompts import InForce, PromptTimeline, TimedPrompt
+from .conditioning.reference import Reference
 from .guidance import Ages, Guidance, Sink
-from .known import KnownFrames
-from .process import Flow
-from .prompts import InForce, PromptTimeline, TimedPrompt
-from .reference import Reference
-from .remedies import plain_window, same_for_all_heads
-from .schedule import NoiseSchedule, Row, Staggered
-from .solvers import Euler, Solver
+from .schedule.context_noise import ContextNoise
+from .schedule.rows import NoiseSchedule, Row, Staggered
+from .solvers.noise_process import Flow
+from .solvers.single_step import Euler, Solver
 
 AtSwitch = Literal["keep", "re-cache", "flush"]
 """What becomes of the history when the prompt changes: it stays; it is committed again, chunk by

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ..attention.sparse.settings import Sparsity
-from ..samplers.known_frame import KnownFrame
-from ..samplers.prompts import embedding_digest
+from ..samplers.conditioning.known_frame import KnownFrame
+from ..samplers.conditioning.prompts import embedding_digest
 from ..samplers.settings import RolloutSettings
 from .journal import next_key, root_key
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from ..samplers.conditioning.prompts import PromptTimeline, TimedPrompt
 from ..samplers.guidance import Guidance
-from ..samplers.prompts import PromptTimeline, TimedPrompt
 from ..samplers.settings import RolloutSettings, TimedGuidance, TimedSeed
 
 

@@ -12,7 +12,7 @@ import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..samplers.rollout import Chunk
+    from ..samplers.loop import Chunk
 
 Pictures = npt.NDArray[np.uint8]  # (n, H, W, 3), RGB
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..attention.history import HistoryCache
 from ..attention.snapshot import Snapshot
-from ..samplers.rollout import Chunk, Loop
+from ..samplers.loop import Chunk, Loop
 from ..samplers.settings import RolloutSettings
 from .hot_states import HotState
 from .recache import committed_again, since

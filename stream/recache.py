@@ -14,7 +14,7 @@ from typing import Literal
 
 from ..attention.cache.policy import CachePolicy
 from ..errors import BadInput
-from ..samplers.remedies import plain_window
+from ..samplers.advice import plain_window
 from .chain import Chain
 
 Resume = Literal["exact", "recache"]

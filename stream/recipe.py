@@ -32,13 +32,13 @@ from ..attention.temp_cache.policy import TempCache
 from ..errors import BadInput
 from ..model.vae.taehv import TAEHVConfig, TAEHVDecoder
 from ..model.vae.tiny import TinyVAE, TinyVAEConfig
+from ..samplers.conditioning.known_frame import KnownFrame
 from ..samplers.guidance.scores import Motion, Palette, Pictures, Region
-from ..samplers.known_frame import KnownFrame
-from ..samplers.multistep import DPMSolverPP2M, UniPC2
-from ..samplers.process import Flow, VariancePreserving
-from ..samplers.schedule import Staggered
+from ..samplers.schedule.rows import Staggered
 from ..samplers.settings import RolloutSettings
-from ..samplers.solvers import DDIM, Euler, ReNoise
+from ..samplers.solvers.multistep import DPMSolverPP2M, UniPC2
+from ..samplers.solvers.noise_process import Flow, VariancePreserving
+from ..samplers.solvers.single_step import DDIM, Euler, ReNoise
 
 BEHIND_PROTOCOLS = (
     FullHistory, WindowSink, AveragingSink, RebuiltWindow, MostAttended,

@@ -17,7 +17,7 @@ from torch import Tensor
 from ..model.vae.latent_format import FORMATS, frame_count
 from ..samplers.denoiser import Denoiser
 from ..samplers.guidance import Guidance, cfg
-from ..samplers.rollout import Chunk
+from ..samplers.loop import Chunk
 from ..samplers.settings import RolloutSettings
 from .chain import Chain, Makers, Span, spans
 from .controls import Controls

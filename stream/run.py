@@ -19,9 +19,9 @@ from torch import Tensor
 from ..attention.sparse.stats import SparseStats
 from ..errors import LongtakeError, OutOfMemory, StorageError
 from ..model.vae.latent_format import frame_count
-from ..samplers.prompts import TimedPrompt, fit_length
-from ..samplers.remedies import less_memory
-from ..samplers.rollout import Chunk
+from ..samplers.advice import less_memory
+from ..samplers.conditioning.prompts import TimedPrompt, fit_length
+from ..samplers.loop import Chunk
 from ..samplers.settings import RolloutSettings, TimedGuidance, TimedLora
 from .controls import Controls, Edit
 from .disk_cap import DiskCap

@@ -15,8 +15,8 @@ from torch import Tensor
 from longtake.attention.dense import WholeSequence
 from longtake.attention.rope import rotation
 from longtake.model.dit import TextKV, WanDiT, predict, project_text
+from longtake.samplers.conditioning.prompts import PromptTimeline
 from longtake.samplers.noise import addressed_noise
-from longtake.samplers.prompts import PromptTimeline
 from longtake.tests.tiny_model import TINY
 
 ROWS, COLUMNS, CHUNK, SEED = 4, 6, 3, 5

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from hypothesis import strategies as st
 
-from longtake.samplers.ladder import Ladder, flow_ladder
-from longtake.samplers.schedule import NoiseSchedule, Row
+from longtake.samplers.schedule.levels import Ladder, flow_ladder
+from longtake.samplers.schedule.rows import NoiseSchedule, Row
 
 Indices = tuple[tuple[int, ...], ...]
 

@@ -13,7 +13,7 @@ from longtake.attention.sparse.settings import SparseCross, SparseSelf, Sparsity
 from longtake.attention.temp_cache.policy import ALIKE, TempCache
 from longtake.errors import BadInput
 from longtake.model.families.table import BY_KEY
-from longtake.samplers.cache_settings import CacheSettings
+from longtake.samplers.history.settings import CacheSettings
 from longtake.tests.node_bench import Bench
 from longtake.tests.tiny_model import settings
 

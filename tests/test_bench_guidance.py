@@ -24,7 +24,7 @@ from longtake.benchmarks._sheet import save
 from longtake.benchmarks.guidance import Plan, cases
 from longtake.benchmarks.guidance import pictures as pictures_of
 from longtake.errors import BadInput
-from longtake.samplers.rollout import Chunk
+from longtake.samplers.loop import Chunk
 from longtake.tests.tiny_model import randn
 
 MADE_WITH = {"latent_frames": 42, "weights": ["some"]}

@@ -21,9 +21,9 @@ from longtake.attention.storage.dense import DENSE
 from longtake.attention.storage.packed import Packed
 from longtake.attention.storage.quantize import INT4
 from longtake.errors import BadInput
-from longtake.samplers.cache_budget import within_budget
-from longtake.samplers.cache_plan import planned_bytes
 from longtake.samplers.guidance import cfg, vanilla
+from longtake.samplers.history.budget import within_budget
+from longtake.samplers.history.plan import planned_bytes
 from longtake.samplers.settings import RolloutSettings
 from longtake.tests.laws import examples
 from longtake.tests.tiny_model import TINY, settings

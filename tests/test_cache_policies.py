@@ -26,8 +26,8 @@ from longtake.attention.storage.dense import DENSE, Storage
 from longtake.attention.storage.packed import Packed
 from longtake.attention.storage.quantize import AS_COMPUTED, INT4, INT8
 from longtake.errors import BadInput
-from longtake.samplers.context_noise import ContextNoise
 from longtake.samplers.guidance import Guidance, cfg, last, temporal
+from longtake.samplers.schedule.context_noise import ContextNoise
 from longtake.samplers.settings import AtSwitch
 from longtake.tests.brute_force import CHUNK, Guided, Term, Way, rollout
 from longtake.tests.guidance_cases import whole

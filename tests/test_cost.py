@@ -15,14 +15,14 @@ from longtake.attention.cache.policy import (
     WindowSink,
 )
 from longtake.samplers import guidance as g
-from longtake.samplers.cache_plan import planned_bytes
-from longtake.samplers.context_noise import ContextNoise
-from longtake.samplers.cost import cost, histories_used, without_guidance
+from longtake.samplers.conditioning.known_frames import KnownFrame, KnownFrames
 from longtake.samplers.denoiser import local_denoiser
-from longtake.samplers.known import KnownFrame, KnownFrames
-from longtake.samplers.ladder import flow_ladder
-from longtake.samplers.rollout import generate
-from longtake.samplers.schedule import full_sequence, pyramid
+from longtake.samplers.history.plan import planned_bytes
+from longtake.samplers.loop import generate
+from longtake.samplers.planning.cost import cost, histories_used, without_guidance
+from longtake.samplers.schedule.context_noise import ContextNoise
+from longtake.samplers.schedule.levels import flow_ladder
+from longtake.samplers.schedule.rows import full_sequence, pyramid
 from longtake.tests.guidance_cases import CASES
 from longtake.tests.tiny_model import TINY, randn, random_dit, settings, timeline
 

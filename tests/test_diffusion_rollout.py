@@ -16,16 +16,16 @@ from longtake.attention.cache.policy import FullHistory
 from longtake.attention.dense import WholeSequence
 from longtake.attention.rope import rotation
 from longtake.model.dit import predict, project_text
-from longtake.samplers.context_noise import ContextNoise
+from longtake.samplers.conditioning.known_frame import KnownFrame
+from longtake.samplers.conditioning.known_frames import KnownFrames
 from longtake.samplers.guidance import cfg, extended, fractional
-from longtake.samplers.known import KnownFrames
-from longtake.samplers.known_frame import KnownFrame
-from longtake.samplers.ladder import flow_ladder
+from longtake.samplers.loop import generate
 from longtake.samplers.noise import addressed_noise
-from longtake.samplers.process import Betas, VariancePreserving
-from longtake.samplers.rollout import generate
-from longtake.samplers.schedule import Staggered, causal_chunks, rolling
-from longtake.samplers.solvers import DDIM, Prediction
+from longtake.samplers.schedule.context_noise import ContextNoise
+from longtake.samplers.schedule.levels import flow_ladder
+from longtake.samplers.schedule.rows import Staggered, causal_chunks, rolling
+from longtake.samplers.solvers.noise_process import Betas, VariancePreserving
+from longtake.samplers.solvers.single_step import DDIM, Prediction
 from longtake.tests.brute_force import Guided, Step, Way, rollout
 from longtake.tests.guidance_cases import NEGATIVE, both, masked, stable, whole
 from longtake.tests.node_bench import CONFIG, Bench

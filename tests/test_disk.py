@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from longtake.errors import StorageError
-from longtake.samplers.rollout import Chunk
+from longtake.samplers.loop import Chunk
 from longtake.stream import snapshots
 from longtake.stream.records import records
 from longtake.stream.room import collect

@@ -17,9 +17,9 @@ from longtake.attention.storage.dense import DENSE, Storage
 from longtake.attention.storage.packed import Packed
 from longtake.attention.storage.quantize import INT4, INT8
 from longtake.attention.temp_cache.policy import ALIKE, TempCache
-from longtake.samplers.cache_plan import planned_bytes as planned_of_rollout
 from longtake.samplers.denoiser import local_denoiser
-from longtake.samplers.rollout import Chunk, Loop, generate
+from longtake.samplers.history.plan import planned_bytes as planned_of_rollout
+from longtake.samplers.loop import Chunk, Loop, generate
 from longtake.samplers.settings import RolloutSettings
 from longtake.tests.test_snapshot import written_and_read
 from longtake.tests.test_temp_cache import SHAPE, TOKENS, chunk_kv, fill, queries

@@ -15,9 +15,9 @@ from longtake.model.preset import Preset
 from longtake.model.preset_cache import preset_cache
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import cfg
+from longtake.samplers.loop import generate
 from longtake.samplers.noise import addressed_noise
-from longtake.samplers.preset_schedule import preset_schedule, preset_solver
-from longtake.samplers.rollout import generate
+from longtake.samplers.schedule.options import preset_schedule, preset_solver
 from longtake.samplers.settings import RolloutSettings
 from longtake.tests.family_loops import Layers, Published, by_frame, forward, published_loop
 from longtake.tests.test_first_again import AGAIN, as_a_first_one

@@ -17,9 +17,9 @@ from longtake.attention.temp_cache.policy import TempCache
 from longtake.errors import BadInput
 from longtake.model.vae.streaming import StreamingDecoder, StreamingEncoder
 from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig, decode_all, encode_all
-from longtake.samplers.first_again import BEFORE, FirstAgain
+from longtake.samplers.conditioning.first_frame import BEFORE, FirstAgain
 from longtake.samplers.guidance import Guidance, cfg
-from longtake.samplers.memory import rollout_memory
+from longtake.samplers.planning.memory import rollout_memory
 from longtake.tests.brute_force import Term
 from longtake.tests.test_history_guidance import CLOSE, ours, reference
 from longtake.tests.tiny_model import TINY, randomise, settings

@@ -16,16 +16,16 @@ from longtake.attention.sparse.settings import SparseCross, SparseSelf, Sparsity
 from longtake.attention.storage.packed import Packed
 from longtake.attention.storage.quantize import INT8
 from longtake.attention.temp_cache.policy import ALIKE, TempCache
-from longtake.samplers.context_noise import ContextNoise
+from longtake.samplers.conditioning.prompts import TimedPrompt
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import NOISE, SINK, cfg, vanilla
-from longtake.samplers.ladder import flow_ladder
-from longtake.samplers.multistep import UniPC2
-from longtake.samplers.prompts import TimedPrompt
-from longtake.samplers.rollout import Chunk
-from longtake.samplers.schedule import pyramid, rolling
+from longtake.samplers.loop import Chunk
+from longtake.samplers.schedule.context_noise import ContextNoise
+from longtake.samplers.schedule.levels import flow_ladder
+from longtake.samplers.schedule.rows import pyramid, rolling
 from longtake.samplers.settings import RolloutSettings, TimedSeed
-from longtake.samplers.solvers import ReNoise
+from longtake.samplers.solvers.multistep import UniPC2
+from longtake.samplers.solvers.single_step import ReNoise
 from longtake.stream.chain import Makers
 from longtake.stream.fork import Fork, continued
 from longtake.stream.journal import Journal

@@ -22,12 +22,11 @@ from longtake.model.preset import DEMO, Preset
 from longtake.model.preset_cache import preset_cache
 from longtake.samplers import guidance as g
 from longtake.samplers.guidance import cfg as guidance_by
-from longtake.samplers.preset_schedule import preset_schedule, preset_solver
-from longtake.samplers.process import VariancePreserving
-from longtake.samplers.schedule import asynchronous, causal_chunks, pyramid
-from longtake.samplers.schedule_options import ScheduleOptions
+from longtake.samplers.schedule.options import ScheduleOptions, preset_schedule, preset_solver
+from longtake.samplers.schedule.rows import asynchronous, causal_chunks, pyramid
 from longtake.samplers.settings import RolloutSettings
-from longtake.samplers.solvers import DDIM
+from longtake.samplers.solvers.noise_process import VariancePreserving
+from longtake.samplers.solvers.single_step import DDIM
 from longtake.tests.node_bench import Bench
 from longtake.tests.test_nodes_model_settings import model_of
 

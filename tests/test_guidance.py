@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from longtake.errors import BadInput
 from longtake.samplers.guidance import NOISE, Branch, Guidance, cfg
 from longtake.samplers.guidance.combine import combine
-from longtake.samplers.solvers import Euler, Move, ReNoise, Solver
+from longtake.samplers.solvers.single_step import Euler, Move, ReNoise, Solver
 from longtake.tests.laws import examples
 from longtake.tests.tiny_model import randn
 

@@ -34,8 +34,8 @@ from longtake.samplers.guidance import (
     vanilla,
 )
 from longtake.samplers.guidance.combine import combine, limited
-from longtake.samplers.rollout import generate
-from longtake.samplers.solvers import Euler, Move, ReNoise
+from longtake.samplers.loop import generate
+from longtake.samplers.solvers.single_step import Euler, Move, ReNoise
 from longtake.tests.laws import examples
 from longtake.tests.tiny_model import TINY, randn, random_dit, settings
 

@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from longtake.attention.cache.policy import FullHistory, WindowSink
-from longtake.samplers.context_noise import ContextNoise
 from longtake.samplers.guidance import (
     NOISE,
     Branch,
@@ -32,10 +31,17 @@ from longtake.samplers.guidance import (
     magi,
     vanilla,
 )
-from longtake.samplers.ladder import flow_ladder
-from longtake.samplers.rollout import generate
-from longtake.samplers.schedule import Staggered, asynchronous, causal_chunks, pyramid, rolling
-from longtake.samplers.solvers import DDIM, ReNoise, Solver
+from longtake.samplers.loop import generate
+from longtake.samplers.schedule.context_noise import ContextNoise
+from longtake.samplers.schedule.levels import flow_ladder
+from longtake.samplers.schedule.rows import (
+    Staggered,
+    asynchronous,
+    causal_chunks,
+    pyramid,
+    rolling,
+)
+from longtake.samplers.solvers.single_step import DDIM, ReNoise, Solver
 from longtake.tests.brute_force import Guided, Step, Term, Terms, Way, rollout
 from longtake.tests.guidance_cases import CASES, NEGATIVE, both, cut, masked, whole
 from longtake.tests.test_history_guidance import DIT, MODEL

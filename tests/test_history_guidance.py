@@ -13,8 +13,8 @@ from longtake.attention.cache.policy import FullHistory, WindowSink
 from longtake.errors import BadInput
 from longtake.samplers import evaluator
 from longtake.samplers.branches import Branches
-from longtake.samplers.cache_plan import planned_bytes
-from longtake.samplers.context_noise import ContextNoise
+from longtake.samplers.conditioning.known_frame import KnownFrame
+from longtake.samplers.conditioning.known_frames import KnownFrames
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.evaluator import Evaluator
 from longtake.samplers.guidance import (
@@ -33,11 +33,11 @@ from longtake.samplers.guidance import (
     temporal,
     vanilla,
 )
-from longtake.samplers.histories import Histories
-from longtake.samplers.known import KnownFrames
-from longtake.samplers.known_frame import KnownFrame
+from longtake.samplers.history.caches import Histories
+from longtake.samplers.history.plan import planned_bytes
+from longtake.samplers.loop import Chunk, generate
 from longtake.samplers.noise import frame_noise
-from longtake.samplers.rollout import Chunk, generate
+from longtake.samplers.schedule.context_noise import ContextNoise
 from longtake.samplers.settings import RolloutSettings
 from longtake.tests.brute_force import CHUNK, Given, Guided, Term, Terms, Way, rollout
 from longtake.tests.guidance_cases import (

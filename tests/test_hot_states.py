@@ -15,7 +15,7 @@ import torch
 
 from longtake.attention.cache.policy import WindowSink
 from longtake.attention.snapshot import Snapshot
-from longtake.samplers.rollout import Chunk
+from longtake.samplers.loop import Chunk
 from longtake.stream.hot_states import HotState, HotStates
 from longtake.stream.journal import Journal
 from longtake.stream.rollout_stream import Rollout

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from longtake.samplers.rollout import Chunk
+from longtake.samplers.loop import Chunk
 from longtake.stream.frames import FrameChunk
 from longtake.stream.joined import JoinedStream, Making, Want
 from longtake.stream.side_by_side import Grid

@@ -13,18 +13,17 @@ from torch import Tensor
 
 from longtake.attention.cache.policy import FullHistory, WindowSink
 from longtake.errors import BadInput
-from longtake.samplers import histories
-from longtake.samplers.context_noise import ContextNoise
-from longtake.samplers.cost import cost
+from longtake.samplers.conditioning.known_frame import KnownFrame
+from longtake.samplers.conditioning.known_frames import KnownFrames, sequence, together
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import Guidance, cfg, fractional, stabilised
-from longtake.samplers.known import KnownFrames, sequence, together
-from longtake.samplers.known_frame import KnownFrame
-from longtake.samplers.ladder import flow_ladder
-from longtake.samplers.memory import rollout_memory
-from longtake.samplers.multistep import DPMSolverPP2M, UniPC2
-from longtake.samplers.rollout import Chunk, generate
-from longtake.samplers.schedule import (
+from longtake.samplers.history import caches
+from longtake.samplers.loop import Chunk, generate
+from longtake.samplers.planning.cost import cost
+from longtake.samplers.planning.memory import rollout_memory
+from longtake.samplers.schedule.context_noise import ContextNoise
+from longtake.samplers.schedule.levels import flow_ladder
+from longtake.samplers.schedule.rows import (
     Staggered,
     causal_chunks,
     full_sequence,
@@ -33,7 +32,8 @@ from longtake.samplers.schedule import (
     trapezoid,
 )
 from longtake.samplers.settings import RolloutSettings
-from longtake.samplers.solvers import DDIM, ReNoise, Solver
+from longtake.samplers.solvers.multistep import DPMSolverPP2M, UniPC2
+from longtake.samplers.solvers.single_step import DDIM, ReNoise, Solver
 from longtake.stream.chain import Chain
 from longtake.tests.laws import examples
 from longtake.tests.matrix_schedule import MatrixSchedule, matrices
@@ -229,13 +229,13 @@ def test_interrupted_and_resumed_is_uninterrupted(schedule: Staggered, solver: S
 
 def test_only_generated_frames_are_stabilised(monkeypatch: pytest.MonkeyPatch) -> None:
     committed = list[tuple[int, bool]]()
-    before = histories.Histories.commit
+    before = caches.Histories.commit
 
     def commit(self: object, first: int, clean: Tensor, given: Sequence[bool]) -> None:
         committed.extend(enumerate(given, first))
         before(self, first, clean, given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(histories.Histories, "commit", commit)
+    monkeypatch.setattr(caches.Histories, "commit", commit)
     made(shot({0: 0.0, 2: 0.0, 3: 0.5}, guidance=stabilised(cfg(2.0), 0.05)))
     assert [frame for frame, is_given in committed if is_given] == [0, 2]
 

@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longtake.errors import BadInput
-from longtake.samplers.ladder import (
+from longtake.samplers.schedule.levels import (
     Ladder,
     few_step_ladder,
     flow_ladder,
     parse_steps,
     shifted,
 )
-from longtake.samplers.schedule import causal_chunks
+from longtake.samplers.schedule.rows import causal_chunks
 from longtake.tests.laws import examples
 
 

@@ -37,15 +37,15 @@ from longtake.model.vae.decoder_memory import tiny_decoder_memory
 from longtake.model.vae.streaming import StreamingDecoder
 from longtake.model.vae.taehv import taehv_decoder
 from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig
+from longtake.samplers.conditioning.prompts import PromptTimeline, TimedPrompt
 from longtake.samplers.denoiser import Denoiser
 from longtake.samplers.guidance.presets import cfg, fractional, temporal, vanilla
 from longtake.samplers.guidance.score import BEFORE_FRAMES, Pull, Score, on_device, slope_of
 from longtake.samplers.guidance.scores import Motion, Palette, Pictures, Region
-from longtake.samplers.ladder import flow_ladder
-from longtake.samplers.memory import RolloutMemory, most_bytes, rollout_memory
-from longtake.samplers.prompts import PromptTimeline, TimedPrompt
-from longtake.samplers.rollout import Chunk, generate
-from longtake.samplers.schedule import full_sequence, rolling
+from longtake.samplers.loop import Chunk, generate
+from longtake.samplers.planning.memory import RolloutMemory, most_bytes, rollout_memory
+from longtake.samplers.schedule.levels import flow_ladder
+from longtake.samplers.schedule.rows import full_sequence, rolling
 from longtake.samplers.settings import RolloutSettings
 from longtake.tests.taehv_tree import taehv_tree
 from longtake.tests.tiny_model import CHUNKS

@@ -27,13 +27,13 @@ from longtake.attention.storage.quantize import AS_COMPUTED, FLOAT8, INT4, INT8,
 from longtake.errors import BadInput
 from longtake.model.dit import project_text
 from longtake.samplers.branches import Branches
-from longtake.samplers.cache_plan import cache_plans
-from longtake.samplers.context_noise import ContextNoise
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import Branch, Guidance, View, cfg, last, temporal
-from longtake.samplers.ladder import flow_ladder
-from longtake.samplers.rollout import Chunk, generate
-from longtake.samplers.schedule import Staggered, rolling
+from longtake.samplers.history.plan import cache_plans
+from longtake.samplers.loop import Chunk, generate
+from longtake.samplers.schedule.context_noise import ContextNoise
+from longtake.samplers.schedule.levels import flow_ladder
+from longtake.samplers.schedule.rows import Staggered, rolling
 from longtake.samplers.settings import AtSwitch, RolloutSettings
 from longtake.stream.recache import check
 from longtake.tests.bank_loop import LayerBank, places

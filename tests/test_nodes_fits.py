@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from longtake.errors import BadInput
-from longtake.samplers.memory import RolloutMemory
+from longtake.samplers.planning.memory import RolloutMemory
 from longtake.tests.node_bench import Bench
 
 GB = 2**30

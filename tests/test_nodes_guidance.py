@@ -11,9 +11,9 @@ import torch
 from longtake.errors import BadInput
 from longtake.model.preset import DEMO
 from longtake.samplers import guidance as g
-from longtake.samplers.cache_plan import planned_bytes
-from longtake.samplers.cost import without_guidance
 from longtake.samplers.denoiser import local_denoiser
+from longtake.samplers.history.plan import planned_bytes
+from longtake.samplers.planning.cost import without_guidance
 from longtake.tests.node_bench import Bench
 from longtake.tests.tiny_model import TINY, random_dit, settings
 

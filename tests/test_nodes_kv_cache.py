@@ -22,7 +22,7 @@ from longtake.errors import BadInput
 from longtake.model.families.table import BY_KEY, FAMILIES
 from longtake.model.preset import DEMO
 from longtake.model.preset_cache import preset_cache
-from longtake.samplers.cache_settings import CacheSettings
+from longtake.samplers.history.settings import CacheSettings
 from longtake.tests.node_bench import Bench
 from longtake.tests.test_nodes_live import collected
 from longtake.tests.tiny_model import TINY, settings

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from longtake.errors import BadInput
-from longtake.samplers.rollout import Chunk, generate
+from longtake.samplers.loop import Chunk, generate
 from longtake.stream.controls import Controls
 from longtake.tests.lora_files import safetensors
 from longtake.tests.node_bench import CONFIG, Bench

@@ -19,7 +19,7 @@ from longtake.attention.cache.policy import (
 from longtake.errors import BadInput
 from longtake.model.families.table import BY_KEY, FAMILIES
 from longtake.model.preset_cache import preset_cache
-from longtake.samplers.preset_schedule import preset_schedule, preset_solver
+from longtake.samplers.schedule.options import preset_schedule, preset_solver
 from longtake.tests.node_bench import Bench
 
 NODE = "LongtakeModelSettings"

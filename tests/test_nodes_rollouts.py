@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from longtake.errors import BadInput
-from longtake.samplers.rollout import Loop
+from longtake.samplers.loop import Loop
 from longtake.stream.rollout_file import RolloutFile
 
 from .node_bench import Bench

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import torch
 
-from longtake.samplers.cost import histories_used
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import Branch, Guidance, OwnPrompt, cfg, extended, merged
-from longtake.samplers.rollout import generate
+from longtake.samplers.loop import generate
+from longtake.samplers.planning.cost import histories_used
 from longtake.samplers.settings import RolloutSettings
 from longtake.stream.chain import Chain
 from longtake.stream.recipe import from_record, to_record

@@ -30,9 +30,9 @@ from longtake.attention.storage.quantize import (
     Part,
     coded_frame_bytes,
 )
-from longtake.samplers.cache_plan import planned_bytes as planned
-from longtake.samplers.cache_plan import planned_elsewhere as planned_far
-from longtake.samplers.rollout import generate
+from longtake.samplers.history.plan import planned_bytes as planned
+from longtake.samplers.history.plan import planned_elsewhere as planned_far
+from longtake.samplers.loop import generate
 from longtake.stream.chain import Chain
 from longtake.tests.laws import examples
 from longtake.tests.test_kv_cache import SHAPE, TOKENS, chunk_kv, policies

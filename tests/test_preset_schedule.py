@@ -10,7 +10,7 @@ from longtake.attention.cache.policy import FullHistory, MemoryBank, WindowSink
 from longtake.model.families.table import BY_KEY, FAMILIES
 from longtake.model.preset import DEMO
 from longtake.model.preset_cache import preset_cache
-from longtake.samplers.preset_schedule import preset_schedule, preset_solver
+from longtake.samplers.schedule.options import preset_schedule, preset_solver
 
 PUBLISHED = [  # levels of a chunk, chunk, window, sink: models.md of each repository
     ("self-forcing", (1, 0.9375, 0.83333, 0.625, 0), 3, 18, 0),

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longtake.errors import BadInput
-from longtake.samplers.prompts import chunk_start, embedding_digest, fit_length
+from longtake.samplers.conditioning.prompts import chunk_start, embedding_digest, fit_length
 from longtake.tests.laws import examples
 from longtake.tests.tiny_model import randn, timeline
 

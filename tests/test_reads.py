@@ -19,11 +19,10 @@ from longtake.attention.cache.policy import (
     WindowSink,
 )
 from longtake.samplers import guidance as g
-from longtake.samplers.context_noise import ContextNoise
-from longtake.samplers.cost import cost, dearest, histories_used
 from longtake.samplers.denoiser import local_denoiser
-from longtake.samplers.idle_views import idle_views
-from longtake.samplers.rollout import generate
+from longtake.samplers.loop import generate
+from longtake.samplers.planning.cost import cost, dearest, histories_used, idle_views
+from longtake.samplers.schedule.context_noise import ContextNoise
 from longtake.samplers.settings import TimedGuidance
 from longtake.tests.brute_force import Guided, Term, Way, rollout
 from longtake.tests.test_history_guidance import DIT, MODEL

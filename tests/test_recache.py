@@ -19,7 +19,7 @@ from longtake.attention.cache.policy import (
 )
 from longtake.errors import BadInput
 from longtake.samplers.denoiser import Denoiser
-from longtake.samplers.rollout import Chunk, generate
+from longtake.samplers.loop import Chunk, generate
 from longtake.stream import recache
 from longtake.stream.journal import Journal
 from longtake.stream.records import records

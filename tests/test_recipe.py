@@ -21,18 +21,18 @@ from longtake.attention.storage.placement import InMainMemory
 from longtake.attention.storage.quantize import INT4
 from longtake.errors import BadInput
 from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig
-from longtake.samplers.context_noise import ContextNoise
+from longtake.samplers.conditioning.known_frame import KnownFrame
+from longtake.samplers.conditioning.known_frames import KnownFrames
+from longtake.samplers.conditioning.reference import Reference
 from longtake.samplers.guidance import NOISE, Pull, cfg, extended, magi, stabilised, temporal
 from longtake.samplers.guidance.scores import Motion, Palette, Pictures, Region
-from longtake.samplers.known import KnownFrames
-from longtake.samplers.known_frame import KnownFrame
-from longtake.samplers.ladder import flow_ladder
-from longtake.samplers.multistep import UniPC2
-from longtake.samplers.process import VariancePreserving
-from longtake.samplers.reference import Reference
-from longtake.samplers.schedule import asynchronous, pyramid
+from longtake.samplers.schedule.context_noise import ContextNoise
+from longtake.samplers.schedule.levels import flow_ladder
+from longtake.samplers.schedule.rows import asynchronous, pyramid
 from longtake.samplers.settings import RolloutSettings, TimedGuidance, TimedLora, TimedSeed
-from longtake.samplers.solvers import DDIM, ReNoise
+from longtake.samplers.solvers.multistep import UniPC2
+from longtake.samplers.solvers.noise_process import VariancePreserving
+from longtake.samplers.solvers.single_step import DDIM, ReNoise
 from longtake.stream.chain import Chain
 from longtake.stream.recipe import from_record, known_types, to_record
 

@@ -16,8 +16,8 @@ from longtake.errors import BadInput
 from longtake.headless.cli import main
 from longtake.headless.rollouts import size_bytes
 from longtake.samplers.guidance import cfg
-from longtake.samplers.ladder import flow_ladder
-from longtake.samplers.schedule import pyramid
+from longtake.samplers.schedule.levels import flow_ladder
+from longtake.samplers.schedule.rows import pyramid
 from longtake.stream.fork import Fork, continued
 from longtake.stream.fork_tree import drawn, fork_tree
 from longtake.stream.journal import Journal

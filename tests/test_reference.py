@@ -15,14 +15,14 @@ from longtake.attention.dense import WholeSequence
 from longtake.attention.rope import rotation
 from longtake.errors import BadInput
 from longtake.model.dit import predict, project_text
+from longtake.samplers.conditioning.reference import Reference
 from longtake.samplers.denoiser import Denoiser, local_denoiser
 from longtake.samplers.guidance import cfg
-from longtake.samplers.ladder import flow_ladder
-from longtake.samplers.memory import rollout_memory
+from longtake.samplers.loop import generate
 from longtake.samplers.noise import addressed_noise
-from longtake.samplers.reference import Reference
-from longtake.samplers.rollout import generate
-from longtake.samplers.schedule import causal_chunks
+from longtake.samplers.planning.memory import rollout_memory
+from longtake.samplers.schedule.levels import flow_ladder
+from longtake.samplers.schedule.rows import causal_chunks
 from longtake.samplers.settings import RolloutSettings
 from longtake.stream.chain import Chain
 from longtake.tests.node_bench import CONFIG as BENCH_CONFIG

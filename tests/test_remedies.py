@@ -14,10 +14,10 @@ from longtake.attention.cache.policy import AveragingSink, MostAttended, WindowS
 from longtake.attention.storage.placement import InMainMemory
 from longtake.attention.temp_cache.policy import TempCache
 from longtake.errors import BadInput, OutOfMemory
-from longtake.samplers.cache_budget import within_budget
-from longtake.samplers.context_noise import ContextNoise
 from longtake.samplers.denoiser import Denoiser
 from longtake.samplers.guidance import cfg, extended, last, temporal
+from longtake.samplers.history.budget import within_budget
+from longtake.samplers.schedule.context_noise import ContextNoise
 from longtake.stream import recache
 from longtake.stream.journal import Journal
 from longtake.stream.rollout_stream import Rollout

@@ -16,14 +16,14 @@ from torch import Tensor
 
 from longtake.attention.cache.policy import MemoryBank, WindowSink
 from longtake.errors import NotFinite, OutOfMemory, StorageError
-from longtake.samplers.context_noise import ContextNoise
 from longtake.samplers.denoiser import Denoiser
 from longtake.samplers.guidance import NOISE, Guidance, Pull, cfg, last, temporal, vanilla
-from longtake.samplers.ladder import flow_ladder
-from longtake.samplers.multistep import DPMSolverPP2M, UniPC2
-from longtake.samplers.rollout import Chunk
-from longtake.samplers.schedule import pyramid, rolling
-from longtake.samplers.solvers import ReNoise
+from longtake.samplers.loop import Chunk
+from longtake.samplers.schedule.context_noise import ContextNoise
+from longtake.samplers.schedule.levels import flow_ladder
+from longtake.samplers.schedule.rows import pyramid, rolling
+from longtake.samplers.solvers.multistep import DPMSolverPP2M, UniPC2
+from longtake.samplers.solvers.single_step import ReNoise
 from longtake.stream import disk_sync
 from longtake.stream import snapshots as snapshots_module
 from longtake.stream.journal import Journal

@@ -18,15 +18,14 @@ from longtake.attention.cache.policy import FullHistory, WindowSink
 from longtake.errors import BadInput, NotFinite
 from longtake.model.dit import Prediction, TextKV, predict, project_text
 from longtake.samplers import evaluator
-from longtake.samplers.cache_plan import cache_plans, planned_bytes
-from longtake.samplers.context_noise import ContextNoise
 from longtake.samplers.denoiser import Denoiser, local_denoiser
 from longtake.samplers.guidance import cfg
-from longtake.samplers.ladder import flow_ladder
-from longtake.samplers.multistep import DPMSolverPP2M, UniPC2
+from longtake.samplers.history.plan import cache_plans, planned_bytes
+from longtake.samplers.loop import Chunk, generate
 from longtake.samplers.noise import frame_noise
-from longtake.samplers.rollout import Chunk, generate
-from longtake.samplers.schedule import (
+from longtake.samplers.schedule.context_noise import ContextNoise
+from longtake.samplers.schedule.levels import flow_ladder
+from longtake.samplers.schedule.rows import (
     NoiseSchedule,
     asynchronous,
     causal_chunks,
@@ -37,7 +36,8 @@ from longtake.samplers.schedule import (
     trapezoid,
 )
 from longtake.samplers.settings import RolloutSettings
-from longtake.samplers.solvers import DDIM, Euler, ReNoise, Solver
+from longtake.samplers.solvers.multistep import DPMSolverPP2M, UniPC2
+from longtake.samplers.solvers.single_step import DDIM, Euler, ReNoise, Solver
 from longtake.tests.laws import examples
 from longtake.tests.matrix_schedule import MatrixSchedule, matrices
 from longtake.tests.tiny_model import TINY, randn, random_dit, settings, timeline

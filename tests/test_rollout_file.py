@@ -16,9 +16,9 @@ from safetensors.torch import load_file, save_file
 
 from longtake.errors import BadInput, LongtakeError, StorageError
 from longtake.samplers.denoiser import local_denoiser
-from longtake.samplers.ladder import flow_ladder
-from longtake.samplers.multistep import UniPC2
-from longtake.samplers.schedule import pyramid
+from longtake.samplers.schedule.levels import flow_ladder
+from longtake.samplers.schedule.rows import pyramid
+from longtake.samplers.solvers.multistep import UniPC2
 from longtake.stream.chain import Makers
 from longtake.stream.fork import Fork, continued
 from longtake.stream.hot_states import HotStates

@@ -13,14 +13,14 @@ from longtake.attention.cache.policy import FullHistory, WindowSink
 from longtake.errors import BadInput
 from longtake.model.vae.streaming import StreamingDecoder
 from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig
+from longtake.samplers.conditioning.known_frame import KnownFrame
+from longtake.samplers.conditioning.known_frames import KnownFrames
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import cfg
-from longtake.samplers.known import KnownFrames
-from longtake.samplers.known_frame import KnownFrame
-from longtake.samplers.ladder import flow_ladder
-from longtake.samplers.multistep import UniPC2
-from longtake.samplers.schedule import Staggered, rolling
-from longtake.samplers.solvers import ReNoise
+from longtake.samplers.schedule.levels import flow_ladder
+from longtake.samplers.schedule.rows import Staggered, rolling
+from longtake.samplers.solvers.multistep import UniPC2
+from longtake.samplers.solvers.single_step import ReNoise
 from longtake.stream.journal import Journal
 from longtake.stream.rollout_stream import FrameStream, Rollout
 

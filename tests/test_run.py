@@ -18,12 +18,12 @@ from longtake.attention.cache.kv_cache import KVCache
 from longtake.attention.cache.policy import WindowSink
 from longtake.attention.sparse.settings import SparseSelf, Sparsity
 from longtake.errors import BadInput
+from longtake.samplers.conditioning.prompts import TimedPrompt
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import Guidance, cfg
-from longtake.samplers.ladder import flow_ladder
-from longtake.samplers.prompts import TimedPrompt
-from longtake.samplers.rollout import Chunk
-from longtake.samplers.schedule import pyramid
+from longtake.samplers.loop import Chunk
+from longtake.samplers.schedule.levels import flow_ladder
+from longtake.samplers.schedule.rows import pyramid
 from longtake.samplers.settings import RolloutSettings, TimedGuidance
 from longtake.stream import disk_cap
 from longtake.stream.controls import TOO_LATE, Edit

@@ -11,9 +11,9 @@ import torch
 from longtake.attention.sparse.settings import SparseSelf, Sparsity
 from longtake.attention.temp_cache.policy import ALIKE, TempCache
 from longtake.errors import BadInput
-from longtake.samplers.cache_plan import planned_bytes
 from longtake.samplers.denoiser import local_denoiser
-from longtake.samplers.rollout import generate
+from longtake.samplers.history.plan import planned_bytes
+from longtake.samplers.loop import generate
 from longtake.samplers.settings import RolloutSettings
 from longtake.tests.tiny_model import TINY, random_dit, settings
 

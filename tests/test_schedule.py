@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longtake.errors import BadInput
-from longtake.samplers.ladder import flow_ladder
-from longtake.samplers.schedule import (
+from longtake.samplers.schedule.levels import flow_ladder
+from longtake.samplers.schedule.rows import (
     NoiseSchedule,
     Staggered,
     asynchronous,

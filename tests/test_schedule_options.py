@@ -12,20 +12,8 @@ from PIL import Image
 
 from longtake.errors import BadInput, StorageError
 from longtake.headless.cli import main
-from longtake.samplers.ladder import few_step_ladder, flow_ladder
-from longtake.samplers.process import VariancePreserving
-from longtake.samplers.schedule import (
-    Row,
-    Staggered,
-    asynchronous,
-    causal_chunks,
-    full_sequence,
-    pipeline,
-    pyramid,
-    rolling,
-    trapezoid,
-)
-from longtake.samplers.schedule_options import (
+from longtake.samplers.schedule.levels import few_step_ladder, flow_ladder
+from longtake.samplers.schedule.options import (
     CHUNKS,
     KINDS,
     ONE_BY_ONE,
@@ -35,7 +23,7 @@ from longtake.samplers.schedule_options import (
     ScheduleOptions,
     solver_for,
 )
-from longtake.samplers.schedule_picture import (
+from longtake.samplers.schedule.picture import (
     BACKGROUND,
     CLEAN,
     HEIGHT,
@@ -52,7 +40,19 @@ from longtake.samplers.schedule_picture import (
     level_colour,
     picture_of,
 )
-from longtake.samplers.solvers import DDIM
+from longtake.samplers.schedule.rows import (
+    Row,
+    Staggered,
+    asynchronous,
+    causal_chunks,
+    full_sequence,
+    pipeline,
+    pyramid,
+    rolling,
+    trapezoid,
+)
+from longtake.samplers.solvers.noise_process import VariancePreserving
+from longtake.samplers.solvers.single_step import DDIM
 
 LADDER = flow_ladder(4, 2.0)
 

@@ -7,8 +7,8 @@ import torch
 
 from longtake.attention.cache.policy import FullHistory
 from longtake.samplers.denoiser import local_denoiser
-from longtake.samplers.rollout import generate
-from longtake.samplers.schedule import Staggered
+from longtake.samplers.loop import generate
+from longtake.samplers.schedule.rows import Staggered
 from longtake.tests.tiny_model import TINY, settings, timeline
 from longtake.tests.whole_sequence import DIT, LADDER, LENGTH, brute_force
 

@@ -21,9 +21,9 @@ from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import Guidance, Pull, Score
 from longtake.samplers.guidance.score import BEFORE_FRAMES, gradient
 from longtake.samplers.guidance.scores import Palette, Pictures, Region
-from longtake.samplers.memory import rollout_memory
-from longtake.samplers.rollout import generate
-from longtake.samplers.solvers import Euler, ReNoise, Solver
+from longtake.samplers.loop import generate
+from longtake.samplers.planning.memory import rollout_memory
+from longtake.samplers.solvers.single_step import Euler, ReNoise, Solver
 from longtake.stream.recipe import from_record, to_record
 from longtake.tests.node_bench import Bench
 from longtake.tests.taehv_tree import taehv_tree, taehv_vae

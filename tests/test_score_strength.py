@@ -14,11 +14,11 @@ from longtake.model.dit import Prediction
 from longtake.samplers import evaluator
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import Guidance, Pull
-from longtake.samplers.ladder import few_step_ladder, flow_ladder
-from longtake.samplers.multistep import DPMSolverPP2M, UniPC2
-from longtake.samplers.rollout import generate
-from longtake.samplers.schedule import causal_chunks
-from longtake.samplers.solvers import DDIM, Euler, ReNoise, Solver
+from longtake.samplers.loop import generate
+from longtake.samplers.schedule.levels import few_step_ladder, flow_ladder
+from longtake.samplers.schedule.rows import causal_chunks
+from longtake.samplers.solvers.multistep import DPMSolverPP2M, UniPC2
+from longtake.samplers.solvers.single_step import DDIM, Euler, ReNoise, Solver
 from longtake.tests.tiny_model import TINY, randn, random_dit, settings
 
 SOLVERS: dict[str, Solver] = {

@@ -17,9 +17,9 @@ from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import Guidance, Pull, Score, When
 from longtake.samplers.guidance.score import gradient
 from longtake.samplers.guidance.scores import Motion, Palette, Pictures, Region
-from longtake.samplers.process import VariancePreserving
-from longtake.samplers.rollout import generate
-from longtake.samplers.solvers import DDIM, Euler, ReNoise, Solver
+from longtake.samplers.loop import generate
+from longtake.samplers.solvers.noise_process import VariancePreserving
+from longtake.samplers.solvers.single_step import DDIM, Euler, ReNoise, Solver
 from longtake.stream.journal import root_key
 from longtake.tests.node_bench import Bench
 from longtake.tests.tiny_model import TINY, embedding, randn, random_dit, randomise, settings

@@ -13,7 +13,7 @@ from longtake.attention.cache.policy import WindowSink
 from longtake.attention.sparse.key_codes import SlotCodes
 from longtake.attention.sparse.settings import SparseSelf, Sparsity
 from longtake.samplers.denoiser import local_denoiser
-from longtake.samplers.rollout import Loop, generate
+from longtake.samplers.loop import Loop, generate
 from longtake.tests.test_sparse_self import SHAPE, kv
 from longtake.tests.tiny_model import TINY, random_dit, settings, timeline
 

@@ -15,10 +15,10 @@ from longtake.attention.history import HistoryCache, open_cache
 from longtake.attention.snapshot import Snapshot
 from longtake.attention.storage.dense import DENSE
 from longtake.samplers.branches import Branches
-from longtake.samplers.context_noise import ContextNoise
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import Guidance, cfg, fractional, temporal, vanilla
-from longtake.samplers.rollout import by_chunk
+from longtake.samplers.loop import by_chunk
+from longtake.samplers.schedule.context_noise import ContextNoise
 from longtake.tests.laws import examples
 from longtake.tests.test_kv_cache import SHAPE, TOKENS, chunk_kv, fill, policies
 from longtake.tests.tiny_model import TINY, randn, random_dit, settings, timeline

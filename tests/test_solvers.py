@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from longtake.samplers.ladder import few_step_ladder
-from longtake.samplers.multistep import DPMSolverPP2M, UniPC2
-from longtake.samplers.solvers import DDIM, Euler, Move, ReNoise, Solver
+from longtake.samplers.schedule.levels import few_step_ladder
+from longtake.samplers.solvers.multistep import DPMSolverPP2M, UniPC2
+from longtake.samplers.solvers.single_step import DDIM, Euler, Move, ReNoise, Solver
 from longtake.tests.laws import examples
 from longtake.tests.tiny_model import randn
 

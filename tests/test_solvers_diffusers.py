@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from longtake.samplers.multistep import DPMSolverPP2M, UniPC2
-from longtake.samplers.process import VariancePreserving
-from longtake.samplers.solvers import DDIM, Move, Solver
+from longtake.samplers.solvers.multistep import DPMSolverPP2M, UniPC2
+from longtake.samplers.solvers.noise_process import VariancePreserving
+from longtake.samplers.solvers.single_step import DDIM, Move, Solver
 from longtake.tests.test_solvers import SHAPE, levels, velocity
 from longtake.tests.tiny_model import randn
 

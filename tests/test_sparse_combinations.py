@@ -20,9 +20,9 @@ from longtake.attention.temp_cache.policy import GIVES_WAY, TempCache
 from longtake.errors import BadInput
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import SINK, Guidance, cfg, vanilla
-from longtake.samplers.ladder import flow_ladder
-from longtake.samplers.rollout import Chunk, Loop, generate
-from longtake.samplers.schedule import causal_chunks, rolling
+from longtake.samplers.loop import Chunk, Loop, generate
+from longtake.samplers.schedule.levels import flow_ladder
+from longtake.samplers.schedule.rows import causal_chunks, rolling
 from longtake.samplers.settings import RolloutSettings
 from longtake.tests.laws import examples
 from longtake.tests.tiny_model import TINY, random_dit, settings, timeline

@@ -16,14 +16,14 @@ from longtake.attention.storage.packed import Packed
 from longtake.attention.storage.quantize import INT4, INT8, Codec
 from longtake.attention.temp_cache.policy import ALIKE, GIVES_WAY, TempCache
 from longtake.errors import BadInput
-from longtake.samplers.cache_plan import cache_plans, planned_bytes
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import SINK, Guidance, cfg, extended, last, temporal, vanilla
-from longtake.samplers.ladder import flow_ladder
-from longtake.samplers.rollout import Chunk, Loop, generate
-from longtake.samplers.schedule import Staggered, causal_chunks, pyramid, rolling
+from longtake.samplers.history.plan import cache_plans, planned_bytes
+from longtake.samplers.loop import Chunk, Loop, generate
+from longtake.samplers.pass_attention import SparseRollout
+from longtake.samplers.schedule.levels import flow_ladder
+from longtake.samplers.schedule.rows import Staggered, causal_chunks, pyramid, rolling
 from longtake.samplers.settings import RolloutSettings
-from longtake.samplers.sparse import SparseRollout
 from longtake.stream.chain import Chain
 from longtake.tests.tiny_model import TINY, random_dit, settings
 

@@ -19,16 +19,16 @@ from longtake.model.dit import WanDiT
 from longtake.model.families.table import BY_KEY
 from longtake.model.preset import Preset
 from longtake.model.preset_cache import preset_cache
-from longtake.samplers.context_noise import ContextNoise
+from longtake.samplers.conditioning.known_frames import sequence
+from longtake.samplers.conditioning.prompts import PromptTimeline, TimedPrompt
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import cfg
-from longtake.samplers.known import sequence
-from longtake.samplers.ladder import flow_ladder
+from longtake.samplers.loop import generate
 from longtake.samplers.noise import addressed_noise
-from longtake.samplers.preset_schedule import preset_schedule, preset_solver
-from longtake.samplers.prompts import PromptTimeline, TimedPrompt
-from longtake.samplers.rollout import generate
-from longtake.samplers.schedule import asynchronous
+from longtake.samplers.schedule.context_noise import ContextNoise
+from longtake.samplers.schedule.levels import flow_ladder
+from longtake.samplers.schedule.options import preset_schedule, preset_solver
+from longtake.samplers.schedule.rows import asynchronous
 from longtake.samplers.settings import RolloutSettings
 from longtake.tests.test_family_parity import saved
 from longtake.tests.tiny_model import randn

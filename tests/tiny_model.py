@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from longtake.model.config import DiTConfig
 from longtake.model.dit import WanDiT
-from longtake.samplers.ladder import flow_ladder
-from longtake.samplers.prompts import PromptTimeline, TimedPrompt
-from longtake.samplers.schedule import NoiseSchedule, causal_chunks
+from longtake.samplers.conditioning.prompts import PromptTimeline, TimedPrompt
+from longtake.samplers.schedule.levels import flow_ladder
+from longtake.samplers.schedule.rows import NoiseSchedule, causal_chunks
 from longtake.samplers.settings import RolloutSettings
 
 TINY = DiTConfig(

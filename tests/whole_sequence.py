@@ -12,8 +12,8 @@ from torch import Tensor
 from longtake.attention.dense import WholeSequence
 from longtake.attention.rope import rotation
 from longtake.model.dit import predict, project_text
-from longtake.samplers.ladder import flow_ladder
 from longtake.samplers.noise import addressed_noise
+from longtake.samplers.schedule.levels import flow_ladder
 from longtake.tests.tiny_model import TINY, random_dit, timeline
 
 ROWS, COLUMNS, SEED, LENGTH = 4, 6, 5, 7

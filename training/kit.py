@@ -20,12 +20,12 @@ from ..model.text import TextEncoder
 from ..model.vae.latent_format import SPATIAL_FACTOR
 from ..model.vae.streaming import StreamingDecoder
 from ..model.vae.tiny import TinyVAE
-from ..samplers.context_noise import ContextNoise
+from ..samplers.conditioning.prompts import PromptTimeline, TimedPrompt
 from ..samplers.denoiser import local_denoiser
 from ..samplers.guidance import Guidance, cfg
-from ..samplers.preset_schedule import preset_schedule
-from ..samplers.prompts import PromptTimeline, TimedPrompt
-from ..samplers.rollout import Chunk, generate
+from ..samplers.loop import Chunk, generate
+from ..samplers.schedule.context_noise import ContextNoise
+from ..samplers.schedule.options import preset_schedule
 from ..samplers.settings import RolloutSettings
 from .oracle import Oracle, load_oracle
 

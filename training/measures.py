@@ -22,7 +22,7 @@ from ..model.preset import DEMO
 from ..model.vae.latent_format import FRAMES_PER_LATENT, frame_count
 from ..model.vae.streaming import StreamingDecoder
 from ..model.vae.tiny import decode_all, encode_all
-from ..samplers.rollout import Chunk
+from ..samplers.loop import Chunk
 from .attributes import ATTRIBUTES, caption, changed_values, random_values
 from .clips import latent_start, random_shot
 from .dataset import encode_shots

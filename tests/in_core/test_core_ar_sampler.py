@@ -13,14 +13,14 @@ from torch import Tensor
 from longtake.attention.cache.policy import FullHistory
 from longtake.model.checkpoint import open_checkpoint
 from longtake.samplers import branches
+from longtake.samplers.conditioning.known_frames import sequence as known_frames
+from longtake.samplers.conditioning.prompts import PromptTimeline, TimedPrompt
 from longtake.samplers.guidance import cfg
-from longtake.samplers.known import sequence as known_frames
-from longtake.samplers.ladder import few_step_ladder
-from longtake.samplers.prompts import PromptTimeline, TimedPrompt
-from longtake.samplers.rollout import generate
-from longtake.samplers.schedule import causal_chunks
+from longtake.samplers.loop import generate
+from longtake.samplers.schedule.levels import few_step_ladder
+from longtake.samplers.schedule.rows import causal_chunks
 from longtake.samplers.settings import RolloutSettings
-from longtake.samplers.solvers import ReNoise
+from longtake.samplers.solvers.single_step import ReNoise
 from longtake.tests.family_files import state
 from longtake.tests.tiny_model import randn
 

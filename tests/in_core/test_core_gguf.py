@@ -19,12 +19,12 @@ from longtake.attention.cache.policy import WindowSink
 from longtake.model.checkpoint import build_dit
 from longtake.model.config import DiTConfig
 from longtake.model.lora import open_lora
+from longtake.samplers.conditioning.prompts import PromptTimeline, TimedPrompt
 from longtake.samplers.denoiser import Denoiser, local_denoiser
 from longtake.samplers.guidance import cfg
-from longtake.samplers.ladder import flow_ladder
-from longtake.samplers.prompts import PromptTimeline, TimedPrompt
-from longtake.samplers.rollout import generate
-from longtake.samplers.schedule import causal_chunks
+from longtake.samplers.loop import generate
+from longtake.samplers.schedule.levels import flow_ladder
+from longtake.samplers.schedule.rows import causal_chunks
 from longtake.samplers.settings import RolloutSettings
 from longtake.tests.family_files import State, state
 from longtake.tests.lora_files import safetensors

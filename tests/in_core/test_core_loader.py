@@ -234,7 +234,7 @@ def test_a_family_brings_its_settings_and_says_what_was_assumed(  # noqa: PLR091
     from longtake.nodes.asked_schedule import AskedSchedule
     from longtake.nodes.model_facts import facts, remember
     from longtake.nodes.model_settings import SettingsFromModel
-    from longtake.samplers.cache_settings import CacheSettings
+    from longtake.samplers.history.settings import CacheSettings
 
     (tmp_path / name).parent.mkdir(exist_ok=True)
     torch.save({"generator_ema": renamed(state(), prefixed("model."))}, tmp_path / name)

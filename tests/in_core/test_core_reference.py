@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 
 from longtake.model.checkpoint import open_checkpoint
 from longtake.samplers.denoiser import Denoiser
-from longtake.samplers.rollout import generate
-from longtake.samplers.schedule import full_sequence
+from longtake.samplers.loop import generate
+from longtake.samplers.schedule.rows import full_sequence
 from longtake.samplers.settings import RolloutSettings
 from longtake.tests.in_core.test_core_loader import image_state
 from longtake.tests.tiny_model import randn
@@ -26,8 +26,8 @@ def test_our_rollout_is_the_cores_own_euler_steps(core: Any, tmp_path: Path) -> 
     from longtake.nodes import host
     from longtake.nodes.reference import reference
     from longtake.nodes.streams import denoiser
+    from longtake.samplers.conditioning.prompts import PromptTimeline, TimedPrompt
     from longtake.samplers.noise import addressed_noise
-    from longtake.samplers.prompts import PromptTimeline, TimedPrompt
 
     path = tmp_path / "Wan2_1-I2V.safetensors"
     save_file(image_state(), path)

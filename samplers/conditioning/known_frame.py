@@ -8,8 +8,8 @@ from typing import Protocol
 
 from torch import Tensor
 
-from ..errors import BadInput
-from .process import NoiseProcess, mixed
+from ...errors import BadInput
+from ..solvers.noise_process import NoiseProcess, mixed
 from .prompts import embedding_digest
 
 

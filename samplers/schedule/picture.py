@@ -13,8 +13,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from ..errors import StorageError
-from .schedule import NoiseSchedule, Row
+from ...errors import StorageError
+from .rows import NoiseSchedule, Row
 
 Colour = tuple[int, int, int]
 

@@ -13,8 +13,8 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from ..errors import BadInput
-from .process import Flow, NoiseProcess
+from ...errors import BadInput
+from .noise_process import Flow, NoiseProcess
 
 Prediction = Literal["flow", "epsilon", "v"]
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
-from ..errors import BadInput
-from ..model.preset import DEMO, Preset, overridden
-from .ladder import Ladder, flow_ladder, parse_steps, preset_ladders
-from .multistep import DPMSolverPP2M, UniPC2
-from .process import Betas, VariancePreserving
-from .schedule import (
+from ...errors import BadInput
+from ...model.preset import DEMO, Preset, overridden
+from ..solvers.multistep import DPMSolverPP2M, UniPC2
+from ..solvers.noise_process import Betas, Flow, VariancePreserving
+from ..solvers.single_step import DDIM, Euler, Prediction, ReNoise, Solver
+from .levels import Ladder, flow_ladder, parse_steps, preset_ladders, table_ladder
+from .rows import (
     MOST_CHUNK_FRAMES,
     Staggered,
     Within,
@@ -25,7 +26,6 @@ from .schedule import (
     rolling,
     trapezoid,
 )
-from .solvers import DDIM, Euler, Prediction, ReNoise, Solver
 
 FROM_MODEL = "from model"
 CHUNKS = "causal chunks"
@@ -197,3 +197,21 @@ def _whole(stagger: float, meaning: str) -> int:
     if not float(stagger).is_integer():
         raise BadInput(f"stagger is {stagger:g}; here it counts {meaning} and must be whole.")
     return int(stagger)
+
+
+def preset_schedule(preset: Preset) -> Staggered:
+    """The noise levels that a family was trained for."""
+    return ScheduleOptions().schedule(preset)
+
+
+def preset_solver(preset: Preset) -> Solver:
+    """The solver a family was trained for."""
+    return as_trained(solver_for(preset.solver), preset)
+
+
+def as_trained(solver: Solver, preset: Preset) -> Solver:
+    """The solver, which tells the model of a family with a final list that list's own timesteps."""
+    if preset.shift_timesteps or not isinstance(solver, ReNoise):
+        return solver
+    levels = table_ladder(preset.timesteps, preset.shift)
+    return replace(solver, process=Flow(tuple(zip(levels, preset.timesteps, strict=False))))

@@ -20,9 +20,9 @@ from ..attention.snapshot import Snapshot, joined
 from ..attention.sparse.stats import SparseStats
 from .branches import Branches
 from .denoiser import Denoiser
-from .schedule import Row
+from .schedule.rows import Row
 from .settings import RolloutSettings
-from .solvers import Move, State
+from .solvers.single_step import Move, State
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import BadInput
+from ...errors import BadInput
 
 
 @dataclass(frozen=True, slots=True)

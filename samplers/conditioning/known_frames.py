@@ -15,10 +15,10 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from ..errors import BadInput
+from ...errors import BadInput
+from ..schedule.rows import Row
+from ..solvers.noise_process import NoiseProcess, mixed
 from .known_frame import Ahead, Coming, KnownFrame
-from .process import NoiseProcess, mixed
-from .schedule import Row
 
 
 @dataclass(frozen=True, slots=True)

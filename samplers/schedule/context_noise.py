@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..errors import BadInput
+from ...errors import BadInput
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,22 +11,22 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ..attention.ann.buckets import GATHERED
-from ..attention.cache.policy import capacity
-from ..attention.cache.prompt_keys import PromptKeys
-from ..attention.kernels.biased import standing_for
-from ..model.config import DiTConfig
-from ..model.memory import META, peak_bytes, shape_only
-from .branches import Branches
-from .cache_plan import cache_plans, planned_bytes
-from .denoiser import Denoiser
-from .guidance.score import BEFORE_FRAMES, on_device, slope_of
-from .histories import Held
-from .known_frame import Ahead
-from .prompts import PromptTimeline
-from .rollout import by_chunk
-from .schedule import Row
-from .settings import RolloutSettings
+from ...attention.ann.buckets import GATHERED
+from ...attention.cache.policy import capacity
+from ...attention.cache.prompt_keys import PromptKeys
+from ...attention.kernels.biased import standing_for
+from ...model.config import DiTConfig
+from ...model.memory import META, peak_bytes, shape_only
+from ..branches import Branches
+from ..conditioning.known_frame import Ahead
+from ..conditioning.prompts import PromptTimeline
+from ..denoiser import Denoiser
+from ..guidance.score import BEFORE_FRAMES, on_device, slope_of
+from ..history.caches import Held
+from ..history.plan import cache_plans, planned_bytes
+from ..loop import by_chunk
+from ..schedule.rows import Row
+from ..settings import RolloutSettings
 
 REHEARSED_LAYERS = 1, 2  # layers are alike, so each further one adds what the second adds
 

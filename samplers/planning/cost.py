@@ -10,15 +10,14 @@ from itertools import islice
 
 import torch
 
-from ..model.config import DiTConfig
-from .cache_plan import CachePlan, cache_plans, planned_bytes, source
-from .guidance import Ages, Branch, Guidance, Nothing, Sink
-from .guidance.prompt import told
-from .held import Grouped, commit_starts, held_at_last
-from .reads import read_of
-from .rollout import by_chunk
-from .schedule import Row
-from .settings import RolloutSettings
+from ...model.config import DiTConfig
+from ..guidance import Ages, Branch, Guidance, Nothing, Sink
+from ..guidance.prompt import told
+from ..history.plan import CachePlan, cache_plans, planned_bytes, source
+from ..history.reads import Grouped, commit_starts, held_at_last, read_of
+from ..loop import by_chunk
+from ..schedule.rows import Row
+from ..settings import RolloutSettings
 
 ROUNDING = 1e-9
 
@@ -179,3 +178,29 @@ def _inexact(settings: RolloutSettings, branch: Branch, frames: Sequence[int]) -
         return None
     averages = ", and the sink's are averages" if averaged else ""
     return f"the window's keys remember evicted frames{averages}"
+
+
+def idle_views(settings: RolloutSettings) -> list[str]:
+    """What of the guidance sees all of the window, or nothing at all, once that is full; a sentence
+    each.
+    """
+    cache, frames = settings.cache, [frame for frame, _ in held_at_last(settings)]
+    if cache.limit is None or len(frames) < cache.limit:
+        return []
+    found = []
+    for view in dict.fromkeys(branch.view for branch in settings.guidance.summed):
+        seen = view.seen
+        if not isinstance(seen, Ages):
+            continue
+        ranks = seen.ranks(frames, cache.sink_frames)
+        if not ranks:
+            found.append(
+                f"Guidance by {seen} sees nothing: that is older than the window of {cache.limit} "
+                "latent frames; choose a nearer range or a longer window."
+            )
+        elif len(ranks) == len(frames) and view.level == 0 and not view.exact:
+            found.append(
+                f"Guidance by {seen} changes nothing: that is all of the window of {cache.limit} "
+                "latent frames; choose fewer (short_frames, oldest) or a longer window."
+            )
+    return found

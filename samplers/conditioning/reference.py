@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from ..errors import BadInput
+from ...errors import BadInput
 from .prompts import embedding_digest
 
 

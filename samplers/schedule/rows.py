@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from ..errors import BadInput
-from .ladder import Ladder, check_ladder
+from ...errors import BadInput
+from .levels import Ladder, check_ladder
 
 Within = Literal["bidirectional", "block-causal"]
 """What active latent frames see of one another: all, or their own and earlier chunks."""

@@ -12,18 +12,18 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..attention.cache.policy import capacity
-from ..attention.cache.prompt_keys import PromptKeys
-from ..attention.history import HistoryCache
-from ..attention.snapshot import Snapshot, joined
-from .cache_plan import CachePlan, CacheRow, cache_plans
-from .evaluator import Evaluator
-from .first_again import BEFORE
-from .guidance import Branch, Prompt
-from .noise import frame_noise
-from .process import mixed
+from ...attention.cache.policy import capacity
+from ...attention.cache.prompt_keys import PromptKeys
+from ...attention.history import HistoryCache
+from ...attention.snapshot import Snapshot, joined
+from ..conditioning.first_frame import BEFORE
+from ..evaluator import Evaluator
+from ..guidance import Branch, Prompt
+from ..noise import frame_noise
+from ..settings import RolloutSettings
+from ..solvers.noise_process import mixed
+from .plan import CachePlan, CacheRow, cache_plans
 from .reads import read_of
-from .settings import RolloutSettings
 
 
 @dataclass(frozen=True, slots=True)

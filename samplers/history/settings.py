@@ -7,15 +7,15 @@ from typing import Literal
 
 import torch
 
-from ..attention.cache.policy import CachePolicy
-from ..attention.storage.dense import DENSE, Storage
-from ..attention.storage.placement import ON_DEVICE, Placement
-from ..errors import BadInput
-from ..model.config import DiTConfig
-from ..model.preset import Preset
-from .cache_budget import within_budget
-from .first_again import Codec, FirstAgain
-from .settings import AtSwitch, RolloutSettings
+from ...attention.cache.policy import CachePolicy
+from ...attention.storage.dense import DENSE, Storage
+from ...attention.storage.placement import ON_DEVICE, Placement
+from ...errors import BadInput
+from ...model.config import DiTConfig
+from ...model.preset import Preset
+from ..conditioning.first_frame import Codec, FirstAgain
+from ..settings import AtSwitch, RolloutSettings
+from .budget import within_budget
 
 FirstLatent = Literal["automatic", "sink", "leave", "re-encode"]
 """What becomes of the first latent frame, which stands for one picture and not for four: it stays

@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 import re
 
-from ..errors import BadInput
-from ..model.preset import Preset
+from ...errors import BadInput
+from ...model.preset import Preset
 
 Ladder = tuple[float, ...]
 """Levels from 1 (pure noise; some families say .9999) down to 0 (clean), strictly decreasing.

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from .process import Flow
-from .solvers import Move, State, wide
+from .noise_process import Flow
+from .single_step import Move, State, wide
 
 
 def half_log_snr(s: Tensor) -> Tensor:

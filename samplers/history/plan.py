@@ -7,17 +7,17 @@ from typing import Literal
 
 import torch
 
-from ..attention import history
-from ..attention.cache import kv_cache
-from ..attention.cache.policy import CachePolicy, WindowSink
-from ..attention.history import HistoryCache
-from ..attention.storage.dense import Storage
-from ..attention.storage.packed import placed
-from ..attention.storage.shape import CacheShape
-from ..model.config import PATCH, DiTConfig
-from .guidance import ALL, Ages, All, Branch, Nothing, Prompt, Seen, Sink, View
-from .guidance.prompt import order
-from .settings import RolloutSettings
+from ...attention import history
+from ...attention.cache import kv_cache
+from ...attention.cache.policy import CachePolicy, WindowSink
+from ...attention.history import HistoryCache
+from ...attention.storage.dense import Storage
+from ...attention.storage.packed import placed
+from ...attention.storage.shape import CacheShape
+from ...model.config import PATCH, DiTConfig
+from ..guidance import ALL, Ages, All, Branch, Nothing, Prompt, Seen, Sink, View
+from ..guidance.prompt import order
+from ..settings import RolloutSettings
 
 Filled = Literal["by commits", "anew", "with noise"]
 """How a cache comes by its content: each chunk is committed once; or what it shows is committed

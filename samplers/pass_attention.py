@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from ..attention.ann.choice import open_buckets
 from ..attention.history import HistoryCache
@@ -16,8 +16,10 @@ from ..attention.sparse.self_attention import Codes, SparseHistory
 from ..attention.sparse.stats import SparseStats
 from ..attention.sparse.thresholds import measured_on
 from ..attention.temp_cache.cache import MergedCache
+from ..attention.views import PartOfHistory, ReachingBack, SideBySide
 from ..model.dit import SelfAttention
-from .cache_plan import CachePlan
+from .history.caches import Place
+from .history.plan import CachePlan
 from .settings import RolloutSettings
 
 
@@ -88,3 +90,45 @@ class SparseRollout:
             return entry_codes(cache)
         self._codes.append(SlotCodes(cache, open_buckets(order, cache.shape)))
         return self._codes[-1].of
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """The latent frames of a pass, in its order: how many of them, from the front, each may look
+    at, where each stands and the first place it may look at, both counted from the first active
+    frame. `lowest` is empty where nothing is too far back. `progress` is the share of their steps
+    that they have behind them.
+    """
+
+    visible: Sequence[int]
+    offsets: Sequence[int]
+    lowest: Sequence[int]
+    progress: Sequence[float]
+
+    def through(
+        self, places: Sequence[Place], caches: Sequence[HistoryCache], sparse: SparseRollout
+    ) -> SelfAttention:
+        """What all `places` look at in one pass, neighbouring cache rows together."""
+        runs: list[list[Place]] = []
+        for place in places:
+            if runs and place.follows(runs[-1][-1]):
+                runs[-1].append(place)
+            else:
+                runs.append([place])
+        parts = [(len(run), self._of(run, caches[run[0].cache], sparse)) for run in runs]
+        return parts[0][1] if len(parts) == 1 else SideBySide(parts)
+
+    def _of(
+        self, run: Sequence[Place], cache: HistoryCache, sparse: SparseRollout
+    ) -> SelfAttention:
+        at, slots = run[0].at, run[0].slots
+        rows = slice(run[0].row, run[0].row + len(run))
+        positions = [at + offset for offset in self.offsets]
+        if self.lowest:
+            chosen = range(len(cache.held)) if slots is None else slots
+            lowest = [at + offset for offset in self.lowest]
+            return ReachingBack(cache, self.visible, rows, chosen, positions, lowest)
+        if slots is None:
+            whole = cache.attention(len(positions), self.visible, rows=rows, positions=positions)
+            return sparse.over(run[0].cache, whole, self.progress)
+        return PartOfHistory(cache, self.visible, rows, slots, positions)

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import torch
 
-from ..errors import BadInput
-from ..model.config import DiTConfig
-from .cache_plan import planned_bytes
-from .remedies import smaller_sink
-from .settings import RolloutSettings
+from ...errors import BadInput
+from ...model.config import DiTConfig
+from ..advice import smaller_sink
+from ..settings import RolloutSettings
+from .plan import planned_bytes
 
 LONGEST_WINDOW = 4096
 
