@@ -24,8 +24,9 @@ from ..samplers.denoiser import local_denoiser
 from ..samplers.guidance import cfg
 from ..samplers.schedule.options import preset_schedule
 from ..samplers.settings import RolloutSettings
+from ..stream.frame_stream import FrameStream
 from ..stream.journal import Journal
-from ..stream.rollout_stream import FrameStream, Rollout
+from ..stream.rollout_stream import Rollout
 from ..stream.video import VideoSpec, VideoWriter, open_video
 from ._demo import COLUMNS, ROWS, demo_dit, demo_vae, spoken
 from ._guided import Measured

@@ -16,11 +16,11 @@ from rich.table import Table
 
 from ..errors import BadInput
 from ..model.vae.latent_format import FORMATS, WAN21, frame_count
-from ..stream.contact_sheet import time_label
 from ..stream.fork_tree import drawn, fork_tree
 from ..stream.journal import Journal
 from ..stream.records import Record, named
 from ..stream.room import Usage, collect, usage
+from ..stream.timecode import time_label
 from .events import Made
 from .options import FILE
 from .reporting import reported

@@ -9,9 +9,9 @@ from comfy_api.latest import io
 from ..errors import BadInput
 from ..samplers.conditioning.prompts import TimedPrompt, fit_length
 from ..samplers.settings import RolloutSettings
-from ..stream.contact_sheet import time_label
 from ..stream.controls import STRONGEST_GUIDANCE
 from ..stream.fork import Fork
+from ..stream.timecode import time_label
 from . import host, plan, sockets
 from .derived import chunk_near, derived, first_frame, say_plan, time_of
 from .schema import build

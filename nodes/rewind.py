@@ -8,8 +8,8 @@ from comfy_api.latest import io
 
 from ..errors import BadInput
 from ..model.vae.latent_format import FRAMES_PER_LATENT
-from ..stream.contact_sheet import time_label
 from ..stream.fork import continued
+from ..stream.timecode import time_label
 from . import host, plan, sockets
 from .derived import chunk_near, derived, first_frame, say_plan, time_of
 from .schema import build

@@ -13,9 +13,9 @@ from torch import Tensor
 from ..attention.sparse.stats import SparseStats
 from ..model.vae.latent_format import frame_count
 from ..stream.album import Album
+from ..stream.frame_stream import FrameStream
 from ..stream.frames import FrameChunk
 from ..stream.metrics import Meter, Report
-from ..stream.rollout_stream import FrameStream
 from ..stream.take_record import Plan, TakeStats
 from . import host
 from .claim import Claim

@@ -7,10 +7,10 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
-from ..stream.contact_sheet import time_label
 from ..stream.fork_tree import drawn, fork_tree
 from ..stream.records import Record, described, records
 from ..stream.room import usage
+from ..stream.timecode import time_label
 from . import host, sockets
 from .costs import gigabytes
 from .derived import time_of

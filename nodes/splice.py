@@ -5,9 +5,9 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..errors import BadInput
-from ..stream.contact_sheet import time_label
 from ..stream.joined import JoinedStream
 from ..stream.splice import Splice
+from ..stream.timecode import time_label
 from . import host, sockets
 from .frame_source import FrameSource
 from .joined_frames import JoinedFrames, check_rate

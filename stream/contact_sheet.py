@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..errors import StorageError
+from .timecode import time_label
 
 MARGIN = 4
 BACKGROUND = (16, 16, 16)
@@ -114,9 +115,3 @@ def _write_below(pen: ImageDraw.ImageDraw, label: str, left: int, bottom: int) -
     place = (left + 2, bottom - 2 - box[3])
     pen.rectangle(pen.textbbox(place, label), fill=BACKGROUND)
     pen.text(place, label, fill=LABEL)
-
-
-def time_label(seconds: float) -> str:
-    """Minutes and seconds, as `1:02.5`."""
-    tenths = round(seconds * 10)
-    return f"{tenths // 600}:{tenths % 600 / 10:04.1f}"

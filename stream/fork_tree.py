@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from ..model.vae.latent_format import frame_count
-from .contact_sheet import time_label
 from .records import Record
+from .timecode import time_label
 
 CHANGES = {"prompts": "prompt", "seeds": "seed", "guidance": "guidance"}
 
