@@ -33,10 +33,10 @@ from ..samplers.schedule.levels import flow_ladder
 from ..samplers.schedule.rows import causal_chunks, pyramid, rolling
 from ..samplers.settings import RolloutSettings
 from ..samplers.solvers.multistep import DPMSolverPP2M, UniPC2
-from ..stream.frame_stream import FrameStream
-from ..stream.journal import Journal
-from ..stream.rollout_stream import Rollout
-from ..stream.video import LosslessMKV, VideoSpec, open_video
+from ..stream.journal.journal import Journal
+from ..stream.rollout.frame_stream import FrameStream
+from ..stream.rollout.rollout import Rollout
+from ..stream.video.writer import LosslessMKV, VideoSpec, open_video
 
 SIZES = DiTConfig(dim=24, ffn_dim=32, num_heads=2, num_layers=2, text_dim=8)
 LADDER = flow_ladder(3, 3.0)

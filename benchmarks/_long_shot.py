@@ -24,10 +24,10 @@ from ..samplers.denoiser import local_denoiser
 from ..samplers.guidance import cfg
 from ..samplers.schedule.options import preset_schedule
 from ..samplers.settings import RolloutSettings
-from ..stream.frame_stream import FrameStream
-from ..stream.journal import Journal
-from ..stream.rollout_stream import Rollout
-from ..stream.video import VideoSpec, VideoWriter, open_video
+from ..stream.journal.journal import Journal
+from ..stream.rollout.frame_stream import FrameStream
+from ..stream.rollout.rollout import Rollout
+from ..stream.video.writer import VideoSpec, VideoWriter, open_video
 from ._demo import COLUMNS, ROWS, demo_dit, demo_vae, spoken
 from ._guided import Measured
 from ._memory import resident_bytes

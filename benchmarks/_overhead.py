@@ -23,10 +23,10 @@ from ..samplers.guidance import cfg
 from ..samplers.schedule.levels import flow_ladder
 from ..samplers.schedule.rows import causal_chunks
 from ..samplers.settings import RolloutSettings
-from ..stream.frame_stream import FrameStream
-from ..stream.journal import Journal
-from ..stream.rollout_stream import Rollout
-from ..stream.video import VideoSpec, open_video
+from ..stream.journal.journal import Journal
+from ..stream.rollout.frame_stream import FrameStream
+from ..stream.rollout.rollout import Rollout
+from ..stream.video.writer import VideoSpec, open_video
 from ._demo import COLUMNS, ROWS, demo_dit, demo_vae, one_prompt
 
 P = ParamSpec("P")

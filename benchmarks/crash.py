@@ -22,8 +22,8 @@ import av
 import click
 
 from ..errors import BadInput
-from ..stream.journal import Journal
-from ..stream.records import records
+from ..stream.journal.journal import Journal
+from ..stream.journal.records import records
 from ..training.command import reporting
 from ._killed import KINDS, WAYS, Outcome, run_once
 from ._report import Results

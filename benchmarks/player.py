@@ -21,8 +21,8 @@ from typing import Any
 import click
 
 from ..errors import BadInput
-from ..stream.frame_encoder import ROOM_BYTES
-from ..stream.takes import Limits
+from ..stream.preview.frame_encoder import ROOM_BYTES
+from ..stream.preview.takes import Limits
 from ._paired import median_interval
 from ._report import Results
 

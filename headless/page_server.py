@@ -16,8 +16,8 @@ from pathlib import Path
 
 from aiohttp import web
 
-from ..stream.take_record import Record
-from ..stream.takes import Takes
+from ..stream.preview.messages import Record
+from ..stream.preview.takes import Takes
 from .player_page import Sockets, application
 
 LOOPBACK = "127.0.0.1"

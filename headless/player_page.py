@@ -16,9 +16,9 @@ from pathlib import Path
 
 from aiohttp import WSMsgType, web
 
-from ..stream.take_record import Emit, Record
-from ..stream.take_routes import Handler, take_routes
-from ..stream.takes import Takes
+from ..stream.preview.messages import Emit, Record
+from ..stream.preview.routes import Handler, take_routes
+from ..stream.preview.takes import Takes
 
 WEB = Path(__file__).resolve().parents[1] / "web"
 PAGE = WEB / "page.html"

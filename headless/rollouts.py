@@ -16,10 +16,10 @@ from rich.table import Table
 
 from ..errors import BadInput
 from ..model.vae.latent_format import FORMATS, WAN21, frame_count
-from ..stream.fork_tree import drawn, fork_tree
-from ..stream.journal import Journal
-from ..stream.records import Record, named
-from ..stream.room import Usage, collect, usage
+from ..stream.journal.cleanup import Usage, collect, usage
+from ..stream.journal.fork_tree import drawn, fork_tree
+from ..stream.journal.journal import Journal
+from ..stream.journal.records import Record, named
 from ..stream.timecode import time_label
 from .events import Made
 from .options import FILE

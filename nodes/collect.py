@@ -7,7 +7,7 @@ from comfy_api.latest import InputImpl, io
 from torch import Tensor
 
 from ..errors import BadInput
-from ..stream.video import FragmentedMP4, VideoSpec, open_video
+from ..stream.video.writer import FragmentedMP4, VideoSpec, open_video
 from . import host, sockets
 from .costs import gigabytes
 from .frame_source import FrameSource

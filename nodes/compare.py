@@ -9,9 +9,9 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..errors import BadInput
-from ..stream.joined import JoinedStream
-from ..stream.side_by_side import Grid
-from ..stream.video import LARGEST_SIDE
+from ..stream.lazy.grid import Grid
+from ..stream.lazy.joined import JoinedStream
+from ..stream.video.writer import LARGEST_SIDE
 from . import sockets
 from .frame_source import FrameSource
 from .joined_frames import JoinedFrames, check_rate

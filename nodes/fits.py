@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from ..model.vae.decoder_memory import DecoderMemory
 from ..samplers.planning.memory import RolloutMemory
-from ..stream.take_record import Plan
+from ..stream.preview.messages import Plan
 from . import host
 from .costs import gigabytes
 from .plan import Length

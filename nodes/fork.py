@@ -9,8 +9,8 @@ from comfy_api.latest import io
 from ..errors import BadInput
 from ..samplers.conditioning.prompts import TimedPrompt, fit_length
 from ..samplers.settings import RolloutSettings
-from ..stream.controls import STRONGEST_GUIDANCE
-from ..stream.fork import Fork
+from ..stream.rollout.controls import STRONGEST_GUIDANCE
+from ..stream.rollout.fork import Fork
 from ..stream.timecode import time_label
 from . import host, plan, sockets
 from .derived import chunk_near, derived, first_frame, say_plan, time_of

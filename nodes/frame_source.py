@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from ..stream.album import Album
-from ..stream.controls import Controls
-from ..stream.frames import FrameChunk
-from ..stream.mapped import Readable
+from ..stream.lazy.frame_chunk import FrameChunk
+from ..stream.lazy.mapped import Readable
 from ..stream.metrics import Meter, Report
-from ..stream.take_record import Plan, TakeFile, TakeStats
+from ..stream.preview.album import Album
+from ..stream.preview.messages import Plan, TakeFile, TakeStats
+from ..stream.rollout.controls import Controls
 from . import host
 
 

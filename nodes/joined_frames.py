@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import BadInput
-from ..stream.frames import FrameChunk
-from ..stream.joined import JoinedStream
+from ..stream.lazy.frame_chunk import FrameChunk
+from ..stream.lazy.joined import JoinedStream
 from .frame_source import DerivedFrames, FrameSource
 from .rollout_frames import HostFrames
 

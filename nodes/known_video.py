@@ -12,8 +12,8 @@ from torch import Tensor
 from ..errors import BadInput
 from ..model.fingerprint import fingerprint
 from ..model.vae.latent_format import FRAMES_PER_LATENT
-from ..stream.video_reader import VideoReader
-from ..stream.video_source import VideoClip
+from ..stream.video.reader import VideoReader
+from ..stream.video.source import VideoClip
 from . import host, sockets
 from .known_frames import KnownClip, ahead_input, level_input, start_inputs
 from .schema import build

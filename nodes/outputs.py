@@ -7,9 +7,9 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..stream.contact_sheet import ContactSheet
 from ..stream.metrics import Report
-from ..stream.video import (
+from ..stream.video.contact_sheet import ContactSheet
+from ..stream.video.writer import (
     FRAME_NAME,
     Container,
     FragmentedMP4,

@@ -9,8 +9,8 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..errors import LongtakeError
-from ..stream.frames import FrameChunk
-from ..stream.take_record import Ending, Shot
+from ..stream.lazy.frame_chunk import FrameChunk
+from ..stream.preview.messages import Ending, Shot
 from . import host, sockets
 from .frame_source import FrameSource
 from .schema import build

@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..errors import BadInput
 from ..model.vae.latent_format import FRAMES_PER_LATENT
-from ..stream.fork import continued
+from ..stream.rollout.fork import continued
 from ..stream.timecode import time_label
 from . import host, plan, sockets
 from .derived import chunk_near, derived, first_frame, say_plan, time_of

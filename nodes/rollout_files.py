@@ -14,11 +14,11 @@ from PIL import Image
 from ..model.vae.latent_format import FORMATS, frame_count
 from ..samplers.guidance import cfg
 from ..samplers.loop import Chunk
-from ..stream.chain import spans
-from ..stream.frames import to_pictures
+from ..stream.journal.chain import spans
+from ..stream.lazy.frame_chunk import to_pictures
 from ..stream.metrics import Meter, Report
-from ..stream.rollout_file import SUFFIX, Beside, RolloutFile, save_rollout
-from ..stream.run import Prompter
+from ..stream.rollout.file import SUFFIX, Beside, RolloutFile, save_rollout
+from ..stream.rollout.run import Prompter
 from . import host, plan, sockets
 from .asked_attention import asked_attention
 from .costs import gigabytes

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from ..attention.sparse.stats import SparseStats
 from ..model.vae.latent_format import frame_count
-from ..stream.album import Album
-from ..stream.frame_stream import FrameStream
-from ..stream.frames import FrameChunk
+from ..stream.lazy.frame_chunk import FrameChunk
 from ..stream.metrics import Meter, Report
-from ..stream.take_record import Plan, TakeStats
+from ..stream.preview.album import Album
+from ..stream.preview.messages import Plan, TakeStats
+from ..stream.rollout.frame_stream import FrameStream
 from . import host
 from .claim import Claim
 from .fits import with_decoding

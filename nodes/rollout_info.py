@@ -7,9 +7,9 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
-from ..stream.fork_tree import drawn, fork_tree
-from ..stream.records import Record, described, records
-from ..stream.room import usage
+from ..stream.journal.cleanup import usage
+from ..stream.journal.fork_tree import drawn, fork_tree
+from ..stream.journal.records import Record, described, records
 from ..stream.timecode import time_label
 from . import host, sockets
 from .costs import gigabytes

@@ -11,7 +11,7 @@ from .session import session
 def open_to_browsers() -> None:
     """Add the routes, where there is a web server; once, while the pack is loaded."""
     if host.has_web_server():
-        from ..stream.take_routes import take_routes  # aiohttp comes with a web server only
+        from ..stream.preview.routes import take_routes  # aiohttp comes with a web server only
 
         host.serve(take_routes(session.takes))
         atexit.register(session.reset)

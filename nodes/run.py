@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..model.vae.latent_format import frame_count
 from ..samplers.loop import Chunk
-from ..stream.run import Run
+from ..stream.rollout.run import Run
 from ..stream.timecode import time_label
 from . import host
 from .session import session

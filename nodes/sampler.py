@@ -15,9 +15,9 @@ from ..samplers.denoiser import Denoiser
 from ..samplers.history.settings import CacheSettings
 from ..samplers.planning.cost import idle_views
 from ..samplers.settings import RolloutSettings
-from ..stream.disk_cap import DISK_CAP_BYTES
-from ..stream.recache import Resume
-from ..stream.recache import check as check_resume
+from ..stream.journal.disk_limit import DISK_CAP_BYTES
+from ..stream.rollout.recache import Resume
+from ..stream.rollout.recache import check as check_resume
 from . import asked_cache, asked_schedule, costs, host, plan, sockets
 from .asked_attention import asked_attention
 from .asked_cache import AskedCache

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..stream.hot_states import HotStates
-from ..stream.takes import Takes
+from ..stream.preview.takes import Takes
+from ..stream.rollout.hot_states import HotStates
 from . import host
 from .state_memory import StateMemory, resting_budget
 

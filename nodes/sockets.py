@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-Rollout = io.Custom("ROLLOUT")  # stream/rollout_stream.py
-Frames = io.Custom("FRAMES")  # stream/rollout_stream.py
+Rollout = io.Custom("ROLLOUT")  # stream/rollout/rollout.py
+Frames = io.Custom("FRAMES")  # stream/rollout/rollout.py
 KVCache = io.Custom("KV_CACHE")  # nodes/asked_cache.py
 Guidance = io.Custom("GUIDANCE")  # nodes/asked_guidance.py
 KnownFrames = io.Custom("KNOWN_FRAMES")  # nodes/known_frames.py

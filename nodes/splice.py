@@ -5,8 +5,8 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..errors import BadInput
-from ..stream.joined import JoinedStream
-from ..stream.splice import Splice
+from ..stream.lazy.joined import JoinedStream
+from ..stream.lazy.splice import Splice
 from ..stream.timecode import time_label
 from . import host, sockets
 from .frame_source import FrameSource

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..stream.hot_states import HotStates
+from ..stream.rollout.hot_states import HotStates
 from . import host
 
 MOST_BYTES = 2 * 2**30

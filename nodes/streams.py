@@ -16,11 +16,11 @@ from ..samplers.guidance import Guidance
 from ..samplers.history.plan import planned_bytes
 from ..samplers.planning.memory import RolloutMemory, most_bytes, rollout_memory
 from ..samplers.settings import RolloutSettings
-from ..stream.chain import Makers
-from ..stream.journal import Journal
-from ..stream.rollout_stream import Rollout
-from ..stream.run import Prompter
-from ..stream.take_record import Plan
+from ..stream.journal.chain import Makers
+from ..stream.journal.journal import Journal
+from ..stream.preview.messages import Plan
+from ..stream.rollout.rollout import Rollout
+from ..stream.rollout.run import Prompter
 from . import host
 from .claim import Claim
 from .host_codec import with_room

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from ..errors import BadInput
-from ..stream.controls import STRENGTH_DIGITS, STRONGEST_GUIDANCE
-from ..stream.run import Prompter
+from ..stream.rollout.controls import STRENGTH_DIGITS, STRONGEST_GUIDANCE
+from ..stream.rollout.run import Prompter
 
 _TIMED = re.compile(
     r"^\s*(?P<time>[-+]?\d[\d.:eE+]*|[-+]?(?:nan|inf)\w*)\s*s?\s*"

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..errors import BadInput
-from ..stream.frames import FrameChunk
-from ..stream.mapped import MappedStream
-from ..stream.video import LARGEST_SIDE
+from ..stream.lazy.frame_chunk import FrameChunk
+from ..stream.lazy.mapped import MappedStream
+from ..stream.video.writer import LARGEST_SIDE
 from . import host, sockets
 from .frame_source import DerivedFrames, FrameSource
 from .schema import build

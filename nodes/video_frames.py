@@ -12,16 +12,16 @@ import torch
 from comfy_api.latest import io
 
 from ..model.vae.latent_format import WAN21
-from ..stream.album import Album
-from ..stream.controls import Controls
-from ..stream.frames import FrameChunk
+from ..stream.lazy.frame_chunk import FrameChunk
+from ..stream.lazy.stream import Stream
 from ..stream.metrics import Meter, Report
-from ..stream.sound import Sound, SoundInMemory, SoundOfFile
-from ..stream.stream import Stream
-from ..stream.take_record import Plan, TakeStats
-from ..stream.video import LARGEST_SIDE
-from ..stream.video_reader import VideoReader
-from ..stream.video_source import VideoClip, Wanted, nothing_left, size_of
+from ..stream.preview.album import Album
+from ..stream.preview.messages import Plan, TakeStats
+from ..stream.rollout.controls import Controls
+from ..stream.video.reader import VideoReader
+from ..stream.video.sound import Sound, SoundInMemory, SoundOfFile
+from ..stream.video.source import VideoClip, Wanted, nothing_left, size_of
+from ..stream.video.writer import LARGEST_SIDE
 from . import host, plan, sockets
 from .frame_source import FrameSource
 from .schema import build

@@ -13,9 +13,9 @@ import numpy.typing as npt
 import pytest
 from torch import Tensor
 
-from longtake.stream.frames import to_pictures
-from longtake.stream.video_reader import VideoReader
-from longtake.stream.video_source import VideoClip
+from longtake.stream.lazy.frame_chunk import to_pictures
+from longtake.stream.video.reader import VideoReader
+from longtake.stream.video.source import VideoClip
 from longtake.tests.numbered_frames import number_of, numbered_frames
 
 Samples = npt.NDArray[np.float32]

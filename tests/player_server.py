@@ -21,10 +21,10 @@ from aiohttp import web
 
 from longtake.benchmarks._memory import resident_bytes
 from longtake.headless.player_page import Sockets, application
-from longtake.stream.controls import Controls
-from longtake.stream.take import Take
-from longtake.stream.take_record import Ending, Origin, Shot, TakeStats
-from longtake.stream.takes import Limits, Takes
+from longtake.stream.preview.messages import Ending, Origin, Shot, TakeStats
+from longtake.stream.preview.take import Take
+from longtake.stream.preview.takes import Limits, Takes
+from longtake.stream.rollout.controls import Controls
 from longtake.tests.numbered_frames import numbered_frames
 
 LIMITS = Limits()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 
-from longtake.stream.stream import Stream, Subscription
+from longtake.stream.lazy.stream import Stream, Subscription
 
 LENGTH = 6
 

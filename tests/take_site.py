@@ -13,11 +13,11 @@ from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestClient, TestServer
 
 from longtake.headless.player_page import Sockets, application
-from longtake.stream.frames import to_pictures
-from longtake.stream.jpeg import pack_frames
-from longtake.stream.take import Take
-from longtake.stream.take_record import Origin, Shot, TakeStats
-from longtake.stream.takes import Limits, Takes
+from longtake.stream.lazy.frame_chunk import to_pictures
+from longtake.stream.preview.jpeg import pack_frames
+from longtake.stream.preview.messages import Origin, Shot, TakeStats
+from longtake.stream.preview.take import Take
+from longtake.stream.preview.takes import Limits, Takes
 from longtake.tests.numbered_frames import numbered_frames
 from longtake.tests.player_server import FakeControls
 

@@ -320,7 +320,7 @@ def test_what_others_took_over_is_dropped_when_a_server_returns(
 
 
 def test_one_batch_at_a_time_writes_into_a_folder(tmp_path: Path, server: FakeComfyUI) -> None:
-    from longtake.stream.lock import ProcessLock
+    from longtake.stream.journal.lock import ProcessLock
 
     (tmp_path / "o").mkdir()
     with ProcessLock(tmp_path / "o" / "batch.lock", "x"):

@@ -11,8 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from longtake.errors import StorageError
-from longtake.stream.contact_sheet import ContactSheet
 from longtake.stream.timecode import time_label
+from longtake.stream.video.contact_sheet import ContactSheet
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:

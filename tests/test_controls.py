@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longtake.errors import BadInput
-from longtake.stream.controls import ENDED, TOO_LATE, Controls, Edit
+from longtake.stream.rollout.controls import ENDED, TOO_LATE, Controls, Edit
 from longtake.tests.laws import examples
 
 

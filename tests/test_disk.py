@@ -16,9 +16,9 @@ import pytest
 
 from longtake.errors import StorageError
 from longtake.samplers.loop import Chunk
-from longtake.stream import snapshots
-from longtake.stream.records import records
-from longtake.stream.room import collect
+from longtake.stream.journal import snapshots
+from longtake.stream.journal.cleanup import collect
+from longtake.stream.journal.records import records
 
 from .small_disk import small_disk
 from .test_fork import assert_same_bits
@@ -112,7 +112,7 @@ def test_a_snapshot_and_a_record_of_a_newer_version_are_left_alone(
     """A newer Longtake's state is replayed instead, and its record not written into."""
     with monkeypatch.context() as patch:
         patch.setattr(snapshots, "VERSION", 2)
-        patch.setattr("longtake.stream.records.VERSION", 2)
+        patch.setattr("longtake.stream.journal.records.VERSION", 2)
         made = rollout(tmp_path, snapshot_chunks=2)
         chunks = list(made.chunks)
     [state], [record] = tmp_path.glob(f"*{ENDING}"), tmp_path.glob("*.rollout")

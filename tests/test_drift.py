@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from longtake.stream.drift import REFERENCE_CHUNKS, WARN_ABOVE, DriftMeter
+from longtake.stream.rollout.drift import REFERENCE_CHUNKS, WARN_ABOVE, DriftMeter
 from longtake.tests.tiny_model import randn
 
 

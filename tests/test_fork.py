@@ -26,10 +26,10 @@ from longtake.samplers.schedule.rows import pyramid, rolling
 from longtake.samplers.settings import RolloutSettings, TimedSeed
 from longtake.samplers.solvers.multistep import UniPC2
 from longtake.samplers.solvers.single_step import ReNoise
-from longtake.stream.chain import Makers
-from longtake.stream.fork import Fork, continued
-from longtake.stream.journal import Journal
-from longtake.stream.rollout_stream import Rollout
+from longtake.stream.journal.chain import Makers
+from longtake.stream.journal.journal import Journal
+from longtake.stream.rollout.fork import Fork, continued
+from longtake.stream.rollout.rollout import Rollout
 
 from .tiny_model import TINY, embedding, random_dit, settings, timeline
 

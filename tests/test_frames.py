@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from longtake.benchmarks._allocator import allocator_peak
-from longtake.stream.frames import to_pictures
+from longtake.stream.lazy.frame_chunk import to_pictures
 
 
 def test_pictures_are_the_nearest_of_256_levels() -> None:

@@ -16,10 +16,10 @@ import torch
 from longtake.attention.cache.policy import WindowSink
 from longtake.attention.snapshot import Snapshot
 from longtake.samplers.loop import Chunk
-from longtake.stream.hot_states import HotState, HotStates
-from longtake.stream.journal import Journal
-from longtake.stream.rollout_stream import Rollout
-from longtake.stream.snapshots import Snapshots
+from longtake.stream.journal.journal import Journal
+from longtake.stream.journal.snapshots import Snapshots
+from longtake.stream.rollout.hot_states import HotState, HotStates
+from longtake.stream.rollout.rollout import Rollout
 
 from .test_fork import MODEL, assert_same_bits, changed
 from .test_resume import KINDS, Raises

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from longtake.samplers.loop import Chunk
-from longtake.stream.frames import FrameChunk
-from longtake.stream.joined import JoinedStream, Making, Want
-from longtake.stream.side_by_side import Grid
-from longtake.stream.splice import DISPLAY_GAMMA, Method, Splice
-from longtake.stream.stream import Stream
+from longtake.stream.lazy.frame_chunk import FrameChunk
+from longtake.stream.lazy.grid import Grid
+from longtake.stream.lazy.joined import JoinedStream, Making, Want
+from longtake.stream.lazy.splice import DISPLAY_GAMMA, Method, Splice
+from longtake.stream.lazy.stream import Stream
 
 from .tiny_model import randn
 

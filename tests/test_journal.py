@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from longtake.errors import BadInput, StorageError
-from longtake.stream import lock as lock_module
-from longtake.stream.journal import Journal, next_key, root_key
+from longtake.stream.journal import lock as lock_module
+from longtake.stream.journal.journal import Journal, next_key, root_key
 
 from .small_disk import small_disk
 
@@ -104,7 +104,8 @@ def test_every_truncation_and_every_flipped_bit_is_detected(
 def test_a_killed_writer_leaves_only_whole_entries(tmp_path: Path) -> None:
     """Killed at many points, the middle of a write included."""
     writer = python(
-        "import sys, torch; from pathlib import Path; from longtake.stream.journal import Journal\n"
+        "import sys, torch; from pathlib import Path\n"
+        "from longtake.stream.journal.journal import Journal\n"
         "journal, i = Journal(Path(sys.argv[1])), 0\n"
         "print('ready', flush=True)\n"
         "while True:\n"
@@ -268,7 +269,8 @@ def test_a_second_run_of_the_same_rollout_is_refused_by_name(tmp_path: Path) -> 
 @posix
 def test_the_lock_holds_between_processes_and_dies_with_its_owner(tmp_path: Path) -> None:
     owner = python(
-        "import sys, time; from pathlib import Path; from longtake.stream.journal import Journal\n"
+        "import sys, time; from pathlib import Path\n"
+        "from longtake.stream.journal.journal import Journal\n"
         "lock = Journal(Path(sys.argv[1])).lock('r')\n"
         "print('locked', flush=True); time.sleep(60)",
         tmp_path,

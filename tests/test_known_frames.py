@@ -34,7 +34,7 @@ from longtake.samplers.schedule.rows import (
 from longtake.samplers.settings import RolloutSettings
 from longtake.samplers.solvers.multistep import DPMSolverPP2M, UniPC2
 from longtake.samplers.solvers.single_step import DDIM, ReNoise, Solver
-from longtake.stream.chain import Chain
+from longtake.stream.journal.chain import Chain
 from longtake.tests.laws import examples
 from longtake.tests.matrix_schedule import MatrixSchedule, matrices
 from longtake.tests.tiny_model import CHUNKS, TINY, randn, settings, timeline

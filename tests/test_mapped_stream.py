@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from longtake.stream.mapped import MappedStream
-from longtake.stream.stream import Stream
+from longtake.stream.lazy.mapped import MappedStream
+from longtake.stream.lazy.stream import Stream
 
 
 class Chunk:

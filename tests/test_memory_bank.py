@@ -35,7 +35,7 @@ from longtake.samplers.schedule.context_noise import ContextNoise
 from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import Staggered, rolling
 from longtake.samplers.settings import AtSwitch, RolloutSettings
-from longtake.stream.recache import check
+from longtake.stream.rollout.recache import check
 from longtake.tests.bank_loop import LayerBank, places
 from longtake.tests.laws import examples
 from longtake.tests.test_kv_cache import SHAPE, TOKENS, chunk_kv, listed

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from longtake.errors import BadInput
 from longtake.samplers.loop import Chunk, generate
-from longtake.stream.controls import Controls
+from longtake.stream.rollout.controls import Controls
 from longtake.tests.lora_files import safetensors
 from longtake.tests.node_bench import CONFIG, Bench
 from longtake.tests.test_nodes_live import asked_at, collected

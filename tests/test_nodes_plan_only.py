@@ -145,9 +145,9 @@ def test_a_shot_without_an_end_needs_a_window(bench: Bench) -> None:
 def test_the_disk_cap_counts_the_video_and_says_why_it_stops(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from longtake.stream import disk_cap
+    from longtake.stream.journal import disk_limit
 
-    monkeypatch.setattr(disk_cap, "DISK_CAP_BYTES", 10_000)
+    monkeypatch.setattr(disk_limit, "DISK_CAP_BYTES", 10_000)
     frames = bench.frames(length=0.0)
     bench.run("LongtakeSaveVideo", frames=frames)
     assert frames.controls.state == "stopped" and len(frames.rollout.run.disk.files) == 1

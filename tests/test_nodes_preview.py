@@ -18,7 +18,7 @@ from PIL import Image
 from longtake.errors import BadInput
 from longtake.headless.events import ChunkDone, Event
 from longtake.headless.stand_in.modules import InterruptProcessingException
-from longtake.stream.take import Take
+from longtake.stream.preview.take import Take
 from longtake.tests.node_bench import Bench
 
 
@@ -183,7 +183,7 @@ def test_two_previews_show_the_same(bench: Bench) -> None:
 def test_nothing_is_left_in_the_temp_folder_when_the_host_ends(
     tmp_path: Path, tiny_demo_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from longtake.stream.takes import Limits
+    from longtake.stream.preview.takes import Limits
     from longtake.tests.node_bench import node_bench
 
     with node_bench(tmp_path, tiny_demo_folder, monkeypatch) as bench:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from longtake.errors import BadInput
 from longtake.samplers.loop import Loop
-from longtake.stream.rollout_file import RolloutFile
+from longtake.stream.rollout.file import RolloutFile
 
 from .node_bench import Bench
 
@@ -316,12 +316,12 @@ def test_a_plan_forks_into_a_plan(bench: Bench) -> None:
 
 
 def test_whatever_the_kv_cache_node_gives_can_be_saved(bench: Bench) -> None:
-    """A new policy or storage must be named in `stream/recipe.py` too; a VAE cannot be written, and
-    what needs one says so.
+    """A new policy or storage must be named in `stream/rollout/recipe.py` too; a VAE cannot be written,
+    and what needs one says so.
     """
     from longtake.nodes import KVCacheSettings
     from longtake.samplers.settings import RolloutSettings
-    from longtake.stream.recipe import from_record, to_record
+    from longtake.stream.rollout.recipe import from_record, to_record
 
     source, _ = bench.rollout()
     inputs = KVCacheSettings.define_schema().inputs

@@ -11,7 +11,7 @@ import pytest
 from longtake.attention.sparse.settings import SparseSelf, Sparsity
 from longtake.errors import BadInput
 from longtake.stream.metrics import Meter, Report
-from longtake.stream.rollout_file import SUFFIX, RolloutFile
+from longtake.stream.rollout.file import SUFFIX, RolloutFile
 
 from .node_bench import Bench
 from .test_nodes_vae import wan22

@@ -148,7 +148,7 @@ def test_a_kept_edit_is_read_back_as_it_was_applied(
 ) -> None:
     """For whatever is typed into the live edit: `written`, appended to a timeline, then `parse`."""
     from longtake.nodes.timeline import TimedText, parse, written
-    from longtake.stream.controls import Controls
+    from longtake.stream.rollout.controls import Controls
 
     controls = Controls()
     controls.set_prompt(typed)

@@ -12,9 +12,9 @@ from longtake.samplers.guidance import Branch, Guidance, OwnPrompt, cfg, extende
 from longtake.samplers.loop import generate
 from longtake.samplers.planning.cost import histories_used
 from longtake.samplers.settings import RolloutSettings
-from longtake.stream.chain import Chain
-from longtake.stream.recipe import from_record, to_record
-from longtake.stream.records import described
+from longtake.stream.journal.chain import Chain
+from longtake.stream.journal.records import described
+from longtake.stream.rollout.recipe import from_record, to_record
 from longtake.tests.tiny_model import TINY, embedding, random_dit, settings, timeline
 
 MODEL = local_denoiser(random_dit(), TINY)

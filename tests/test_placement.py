@@ -33,7 +33,7 @@ from longtake.attention.storage.quantize import (
 from longtake.samplers.history.plan import planned_bytes as planned
 from longtake.samplers.history.plan import planned_elsewhere as planned_far
 from longtake.samplers.loop import generate
-from longtake.stream.chain import Chain
+from longtake.stream.journal.chain import Chain
 from longtake.tests.laws import examples
 from longtake.tests.test_kv_cache import SHAPE, TOKENS, chunk_kv, policies
 from longtake.tests.test_rollout import MODEL, assert_same_bits

@@ -14,7 +14,7 @@ from longtake.benchmarks._demo import demo_vae
 from longtake.model.memory import peak_bytes
 from longtake.model.vae.streaming import StreamingDecoder, StreamingEncoder
 from longtake.model.vae.tiny import TinyVAE, decode_all, encode_all
-from longtake.stream.video_source import VideoClip, Wanted
+from longtake.stream.video.source import VideoClip, Wanted
 from longtake.tests.clips import pieces
 from longtake.tests.real_data import real
 

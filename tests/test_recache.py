@@ -20,10 +20,10 @@ from longtake.attention.cache.policy import (
 from longtake.errors import BadInput
 from longtake.samplers.denoiser import Denoiser
 from longtake.samplers.loop import Chunk, generate
-from longtake.stream import recache
-from longtake.stream.journal import Journal
-from longtake.stream.records import records
-from longtake.stream.rollout_stream import Rollout
+from longtake.stream.journal.journal import Journal
+from longtake.stream.journal.records import records
+from longtake.stream.rollout import recache
+from longtake.stream.rollout.rollout import Rollout
 
 from .test_fork import MODEL, assert_same_bits
 from .test_resume import KINDS, cut_after, rollout

@@ -33,8 +33,8 @@ from longtake.samplers.settings import RolloutSettings, TimedGuidance, TimedLora
 from longtake.samplers.solvers.multistep import UniPC2
 from longtake.samplers.solvers.noise_process import VariancePreserving
 from longtake.samplers.solvers.single_step import DDIM, ReNoise
-from longtake.stream.chain import Chain
-from longtake.stream.recipe import from_record, known_types, to_record
+from longtake.stream.journal.chain import Chain
+from longtake.stream.rollout.recipe import from_record, known_types, to_record
 
 from .tiny_model import randn, settings, timeline
 

@@ -18,12 +18,12 @@ from longtake.headless.rollouts import size_bytes
 from longtake.samplers.guidance import cfg
 from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import pyramid
-from longtake.stream.fork import Fork, continued
-from longtake.stream.fork_tree import drawn, fork_tree
-from longtake.stream.journal import Journal
-from longtake.stream.records import SUFFIX, named, read, records
-from longtake.stream.rollout_stream import Rollout
-from longtake.stream.room import collect, usage
+from longtake.stream.journal.cleanup import collect, usage
+from longtake.stream.journal.fork_tree import drawn, fork_tree
+from longtake.stream.journal.journal import Journal
+from longtake.stream.journal.records import SUFFIX, named, read, records
+from longtake.stream.rollout.fork import Fork, continued
+from longtake.stream.rollout.rollout import Rollout
 
 from .test_fork import MODEL, changed
 from .test_run import Words

@@ -24,7 +24,7 @@ from longtake.samplers.planning.memory import rollout_memory
 from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import causal_chunks
 from longtake.samplers.settings import RolloutSettings
-from longtake.stream.chain import Chain
+from longtake.stream.journal.chain import Chain
 from longtake.tests.node_bench import CONFIG as BENCH_CONFIG
 from longtake.tests.node_bench import Bench
 from longtake.tests.tiny_model import TINY, randn, random_dit, randomise, timeline

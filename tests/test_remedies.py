@@ -18,9 +18,9 @@ from longtake.samplers.denoiser import Denoiser
 from longtake.samplers.guidance import cfg, extended, last, temporal
 from longtake.samplers.history.budget import within_budget
 from longtake.samplers.schedule.context_noise import ContextNoise
-from longtake.stream import recache
-from longtake.stream.journal import Journal
-from longtake.stream.rollout_stream import Rollout
+from longtake.stream.journal.journal import Journal
+from longtake.stream.rollout import recache
+from longtake.stream.rollout.rollout import Rollout
 from longtake.tests.tiny_model import TINY, settings
 
 MERGED, OFF = TempCache(6, sink_frames=3), "switch temp_cache of ANN-Sparse Attention off"

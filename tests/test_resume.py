@@ -24,11 +24,11 @@ from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import pyramid, rolling
 from longtake.samplers.solvers.multistep import DPMSolverPP2M, UniPC2
 from longtake.samplers.solvers.single_step import ReNoise
-from longtake.stream import disk_sync
-from longtake.stream import snapshots as snapshots_module
-from longtake.stream.journal import Journal
-from longtake.stream.rollout_stream import Rollout
-from longtake.stream.snapshots import ENDING
+from longtake.stream.journal import disk_sync
+from longtake.stream.journal import snapshots as snapshots_module
+from longtake.stream.journal.journal import Journal
+from longtake.stream.journal.snapshots import ENDING
+from longtake.stream.rollout.rollout import Rollout
 
 from .test_fork import LONG_HISTORIES, MODEL, assert_same_bits, changed
 from .test_run import Words

@@ -19,13 +19,13 @@ from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import pyramid
 from longtake.samplers.solvers.multistep import UniPC2
-from longtake.stream.chain import Makers
-from longtake.stream.fork import Fork, continued
-from longtake.stream.hot_states import HotStates
-from longtake.stream.journal import Journal
+from longtake.stream.journal.chain import Makers
+from longtake.stream.journal.journal import Journal
 from longtake.stream.metrics import Report
-from longtake.stream.rollout_file import SUFFIX, Beside, RolloutFile, save_rollout
-from longtake.stream.rollout_stream import Rollout
+from longtake.stream.rollout.file import SUFFIX, Beside, RolloutFile, save_rollout
+from longtake.stream.rollout.fork import Fork, continued
+from longtake.stream.rollout.hot_states import HotStates
+from longtake.stream.rollout.rollout import Rollout
 
 from .test_fork import MODEL, assert_same_bits
 from .test_run import Words

@@ -21,9 +21,9 @@ from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import Staggered, rolling
 from longtake.samplers.solvers.multistep import UniPC2
 from longtake.samplers.solvers.single_step import ReNoise
-from longtake.stream.frame_stream import FrameStream
-from longtake.stream.journal import Journal
-from longtake.stream.rollout_stream import Rollout
+from longtake.stream.journal.journal import Journal
+from longtake.stream.rollout.frame_stream import FrameStream
+from longtake.stream.rollout.rollout import Rollout
 
 from .tiny_model import CHUNKS, TINY, randn, random_dit, settings, timeline
 

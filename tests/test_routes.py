@@ -12,8 +12,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from longtake.stream.take_routes import take_routes
-from longtake.stream.takes import Limits, Takes
+from longtake.stream.preview.routes import take_routes
+from longtake.stream.preview.takes import Limits, Takes
 from longtake.tests.player_server import player_server
 from longtake.tests.take_site import Site, numbered_chunk, served
 

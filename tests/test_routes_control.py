@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from longtake.stream.take_record import Ending
+from longtake.stream.preview.messages import Ending
 from longtake.tests.take_site import JSON, Site, served
 
 

@@ -25,11 +25,11 @@ from longtake.samplers.loop import Chunk
 from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import pyramid
 from longtake.samplers.settings import RolloutSettings, TimedGuidance
-from longtake.stream import disk_cap
-from longtake.stream.controls import TOO_LATE, Edit
-from longtake.stream.journal import Journal
-from longtake.stream.rollout_stream import Rollout
-from longtake.stream.run import Run
+from longtake.stream.journal import disk_limit
+from longtake.stream.journal.journal import Journal
+from longtake.stream.rollout.controls import TOO_LATE, Edit
+from longtake.stream.rollout.rollout import Rollout
+from longtake.stream.rollout.run import Run
 
 from .tiny_model import TINY, embedding, random_dit, settings, timeline
 
@@ -296,7 +296,7 @@ def test_a_shot_without_an_end_stops_at_the_disk_cap(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chunk_bytes = 3 * 4 * 4 * 6 * 4
-    monkeypatch.setattr(disk_cap, "DISK_CAP_BYTES", 20 * chunk_bytes)
+    monkeypatch.setattr(disk_limit, "DISK_CAP_BYTES", 20 * chunk_bytes)
     run = rollout(tmp_path, length=None).run
     run.disk.files.append(lambda: run.disk.journal_bytes)  # a video of the same size
     said: list[str | None] = []

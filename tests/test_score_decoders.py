@@ -24,7 +24,7 @@ from longtake.samplers.guidance.scores import Palette, Pictures, Region
 from longtake.samplers.loop import generate
 from longtake.samplers.planning.memory import rollout_memory
 from longtake.samplers.solvers.single_step import Euler, ReNoise, Solver
-from longtake.stream.recipe import from_record, to_record
+from longtake.stream.rollout.recipe import from_record, to_record
 from longtake.tests.node_bench import Bench
 from longtake.tests.taehv_tree import taehv_tree, taehv_vae
 from longtake.tests.test_nodes_vae import host_vae

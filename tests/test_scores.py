@@ -20,7 +20,7 @@ from longtake.samplers.guidance.scores import Motion, Palette, Pictures, Region
 from longtake.samplers.loop import generate
 from longtake.samplers.solvers.noise_process import VariancePreserving
 from longtake.samplers.solvers.single_step import DDIM, Euler, ReNoise, Solver
-from longtake.stream.journal import root_key
+from longtake.stream.journal.journal import root_key
 from longtake.tests.node_bench import Bench
 from longtake.tests.tiny_model import TINY, embedding, randn, random_dit, randomise, settings
 

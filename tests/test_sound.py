@@ -9,8 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from longtake.stream.sound import SoundInMemory
-from longtake.stream.video import FragmentedMP4, LosslessMKV, VideoSpec, open_video
+from longtake.stream.video.sound import SoundInMemory
+from longtake.stream.video.writer import (
+    FragmentedMP4,
+    LosslessMKV,
+    VideoSpec,
+    open_video,
+)
 from longtake.tests.clips import beeps, heard, write_clip
 
 FPS, SECONDS = 16, 3

@@ -24,7 +24,7 @@ from longtake.samplers.pass_attention import SparseRollout
 from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import Staggered, causal_chunks, pyramid, rolling
 from longtake.samplers.settings import RolloutSettings
-from longtake.stream.chain import Chain
+from longtake.stream.journal.chain import Chain
 from longtake.tests.tiny_model import TINY, random_dit, settings
 
 DIT = random_dit()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from longtake.stream.stream import Stream, Subscription
+from longtake.stream.lazy.stream import Stream, Subscription
 
 from .stream_studio import LENGTH, Interrupt, Item, Studio, collect, run
 

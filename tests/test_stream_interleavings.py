@@ -8,7 +8,7 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longtake.stream.stream import Stream
+from longtake.stream.lazy.stream import Stream
 
 from .stream_studio import LENGTH, Interrupt, Studio, run
 

@@ -15,12 +15,11 @@ import pytest
 import torch
 from PIL import Image
 
-from longtake.stream.album import Album
-from longtake.stream.frame_encoder import FrameEncoder, halved, halvings
-from longtake.stream.frames import to_pictures
-from longtake.stream.jpeg import pack_frames
-from longtake.stream.take import Take
-from longtake.stream.take_record import (
+from longtake.stream.lazy.frame_chunk import to_pictures
+from longtake.stream.preview.album import Album
+from longtake.stream.preview.frame_encoder import FrameEncoder, halved, halvings
+from longtake.stream.preview.jpeg import pack_frames
+from longtake.stream.preview.messages import (
     CHUNK_EVENT,
     TAKE_EVENT,
     Ending,
@@ -30,7 +29,8 @@ from longtake.stream.take_record import (
     TakeFile,
     TakeStats,
 )
-from longtake.stream.takes import Limits, Takes
+from longtake.stream.preview.take import Take
+from longtake.stream.preview.takes import Limits, Takes
 from longtake.tests.numbered_frames import number_of, numbered_frames
 from longtake.tests.player_server import FakeControls
 

@@ -19,7 +19,7 @@ from longtake.model.vae.agreement import LEAST, agreement, correlation, sees
 from longtake.model.vae.latent_format import denormalise, normalise
 from longtake.model.vae.streaming import StreamingDecoder, StreamingEncoder
 from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig
-from longtake.stream.video_source import VideoClip, Wanted
+from longtake.stream.video.source import VideoClip, Wanted
 from longtake.tests.clips import pieces
 from longtake.tests.node_bench import Bench
 from longtake.tests.real_data import real

@@ -20,8 +20,8 @@ from PIL import Image
 from torch import Tensor
 
 from longtake.errors import BadInput, LongtakeError, StorageError
-from longtake.stream import video as video_module
-from longtake.stream.video import (
+from longtake.stream.video import writer as video_module
+from longtake.stream.video.writer import (
     Container,
     FragmentedMP4,
     LosslessMKV,
@@ -343,7 +343,7 @@ def test_a_killed_writer_leaves_playable_files(tmp_path: Path) -> None:
     script = (
         f"import runpy; runpy.run_path({str(ROOT / 'tests' / 'conftest.py')!r})\n"
         "import sys, torch; from pathlib import Path\n"
-        "from longtake.stream.video import *\n"
+        "from longtake.stream.video.writer import *\n"
         "specs = [VideoSpec(48, 32, 16, codec) for codec in (FragmentedMP4(), LosslessMKV())]\n"
         "videos = [open_video(Path(path), spec) for path, spec in zip(sys.argv[1:], specs)]\n"
         "while True:\n"

@@ -13,10 +13,15 @@ import pytest
 import torch
 
 from longtake.errors import BadInput
-from longtake.stream.sound import SoundOfFile, SoundReader
-from longtake.stream.video import FragmentedMP4, LosslessMKV, VideoSpec, open_video
-from longtake.stream.video_reader import VideoReader
-from longtake.stream.video_source import VideoClip, Wanted
+from longtake.stream.video.reader import VideoReader
+from longtake.stream.video.sound import SoundOfFile, SoundReader
+from longtake.stream.video.source import VideoClip, Wanted
+from longtake.stream.video.writer import (
+    FragmentedMP4,
+    LosslessMKV,
+    VideoSpec,
+    open_video,
+)
 from longtake.tests.clips import beeps, heard, numbers, open_files, pieces, write_clip
 
 

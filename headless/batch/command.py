@@ -13,7 +13,7 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from ...stream.lock import ProcessLock
+from ...stream.journal.lock import ProcessLock
 from ..events import Made
 from ..options import FILE, common_options, parse_changes
 from ..reporting import print_failure, print_files, reported

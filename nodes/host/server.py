@@ -8,7 +8,7 @@ from typing import Any
 from comfy_execution.progress import get_progress_state
 from server import PromptServer
 
-from ...stream.take_record import Emit, Origin, Record
+from ...stream.preview.messages import Emit, Origin, Record
 
 
 def emit(event: str, payload: Mapping[str, object]) -> None:

@@ -261,7 +261,7 @@ test("a hundred nodes are remembered, and no room for one more is no failure", (
 });
 
 test("only as much drift as the engine warns of is a warning", () => {
-  const engine = readFileSync(new URL("../stream/drift.py", WEB), "utf8");
+  const engine = readFileSync(new URL("../stream/rollout/drift.py", WEB), "utf8");
   assert.equal(Number(/^WARN_ABOVE = ([\d.]+)/m.exec(engine)?.[1]), DRIFT_WARNING);
   const take = new Take("t");
   const said = (/** @type {number|null} */ drift) => remarks({ ...take.info, stats: { drift } }, true).length;

@@ -218,7 +218,7 @@ def test_a_genuine_clip_streams_as_the_host_does_it_whole(tree: Any, count: int)
     """Encoded and decoded again in pieces; 33 frames at an eighth of their size."""
     from fractions import Fraction
 
-    from longtake.stream.video_source import VideoClip, Wanted
+    from longtake.stream.video.source import VideoClip, Wanted
     from longtake.tests.clips import pieces
     from longtake.tests.real_data import real
 
@@ -241,7 +241,7 @@ def test_a_genuine_clip_at_full_size_streams_as_the_host_does_it_whole(tree: Any
     """832x480, by a Wan VAE a twelfth as wide: 9 frames, three latents."""
     from fractions import Fraction
 
-    from longtake.stream.video_source import VideoClip, Wanted
+    from longtake.stream.video.source import VideoClip, Wanted
     from longtake.tests.clips import pieces
     from longtake.tests.real_data import real
 

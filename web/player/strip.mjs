@@ -5,7 +5,7 @@ import { element } from "./dom.mjs";
 import { duration, megabytes, time } from "./format.mjs";
 import { say } from "./words.mjs";
 
-export const DRIFT_WARNING = 0.5; // stream/drift.py: WARN_ABOVE
+export const DRIFT_WARNING = 0.5; // stream/rollout/drift.py: WARN_ABOVE
 
 /** The measurements of the run, and what the viewer should know about them. */
 export class Strip {

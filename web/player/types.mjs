@@ -1,6 +1,6 @@
 // @ts-check
 /**
- * The server's words, as JSON (stream/take_record.py makes them).
+ * The server's words, as JSON (stream/preview/messages.py makes them).
  *
  * @typedef {"waiting"|"running"|"paused"|"stopping"|"stopped"|"done"|"interrupted"|"error"} State
  * @typedef {{seq: number, first_frame: number, count: number, bytes: number,

@@ -1,0 +1,231 @@
+"""The journal: every finished chunk on disk at once, whole or not at all, addressed by content.
+
+The key of a chunk is a hash over the chain of everything that made it, so that a fork, a resumed
+run and a changed timeline share their common beginning. An entry is a safetensors file with a
+checksum over its contents in the header.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import re
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from ...errors import StorageError
+from .disk_sync import DiskSync, Force, force
+from .lock import ProcessLock
+
+logger = logging.getLogger("longtake")
+
+CHECKSUM = "sha256"
+HEADER_LENGTH_BYTES = 8  # safetensors: a little-endian u64, then that many bytes of JSON
+LEFTOVER = re.compile(r"[\w.]+\.(?P<process>\d+)\.\d+\.tmp")  # the writer of snapshots' too
+
+
+def root_key(fields: Mapping[str, object]) -> str:
+    """The key before chunk 0: a hash of the model's fingerprint, seed, size, schedule and settings.
+
+    How long the rollout is to be must not be among them: a longer run continues a shorter one.
+    """
+    if "length" in fields:
+        raise ValueError(f"a rollout's key must not depend on its length; got {fields['length']!r}")
+    return _hash({"root": fields})
+
+
+def next_key(previous: str, in_force: Mapping[str, object]) -> str:
+    """The key of the chunk after `previous`, made with everything `in_force` for it."""
+    return _hash({"previous": previous, "in_force": in_force})
+
+
+class Journal:
+    """A folder of finished chunks. Reading is safe from any thread, also while another writes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __contains__(self, key: str) -> bool:
+        """Whether an entry is there; only `read` knows whether it is sound."""
+        return self._path(key).is_file()
+
+    def read(self, key: str) -> dict[str, Tensor] | None:
+        """The tensors under `key` on the CPU, or None where there is no sound entry.
+
+        A damaged file is renamed aside with a warning, so that its chunk is made again.
+        """
+        entry = self._read_entry(key)
+        return None if entry is None else entry[0]
+
+    def read_meta(self, key: str) -> dict[str, str] | None:
+        """What `write` was told about the entry under `key`, or None as in `read`."""
+        entry = self._read_entry(key)
+        return None if entry is None else entry[1]
+
+    def write(
+        self,
+        key: str,
+        tensors: Mapping[str, Tensor],
+        meta: Mapping[str, str],
+        to_disk: Force = force,
+    ) -> None:
+        """Keep `tensors` under `key`: they are there whole once this returns, or not at all.
+
+        `to_disk` may force the file there later; a power cut before that damages the entry, which
+        is seen when it is read.
+        """
+        owned = {name: _owned(tensor) for name, tensor in tensors.items()}
+        header = {**meta, CHECKSUM: _checksum(owned, meta)}
+        temporary = self.folder / f"{key}.{os.getpid()}.{threading.get_ident()}.tmp"
+        with self._keeping():
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                temporary.write_bytes(save(owned, metadata=header))
+                os.replace(temporary, self._path(key))
+            finally:
+                with contextlib.suppress(OSError):  # nothing is left of it after a success
+                    temporary.unlink()
+            to_disk(self._path(key))
+
+    @contextlib.contextmanager
+    def forced_behind(self) -> Iterator[Force]:
+        """What forces entries to the disk behind the writer; all of them are there at the end."""
+        sync = DiskSync()
+        try:
+            yield sync.force
+        finally:
+            with self._keeping():
+                sync.close()
+
+    @contextlib.contextmanager
+    def _keeping(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StorageError(
+                f"The journal could not keep a chunk in {self.folder} ({error.strerror or error}); "
+                f"free some space or choose another folder, then run again to go on from here."
+            ) from error
+
+    def lock(self, rollout_id: str) -> ProcessLock:
+        """Keep a second run off the rollout; BadInput names the process that has it.
+
+        Also removes what a process that was killed while writing left behind.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(
+                f"The journal folder {self.folder} cannot be made ({error.strerror}); "
+                f"choose a writable one."
+            ) from error
+        held = ProcessLock(self.folder / f"{rollout_id}.lock", f"Rollout {rollout_id}")
+        self._remove_leftovers()
+        return held
+
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{key}.safetensors"
+
+    def _read_entry(self, key: str) -> tuple[dict[str, Tensor], dict[str, str]] | None:
+        path = self._path(key)
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StorageError(
+                f"The journal entry {path} cannot be read ({error.strerror}); "
+                f"check the disk and its permissions."
+            ) from error
+        try:
+            return _parse(content)
+        except ValueError as error:
+            _set_aside(path, error)
+            return None
+
+    def _remove_leftovers(self) -> None:
+        for path in self.folder.glob("*.tmp"):
+            leftover = LEFTOVER.fullmatch(path.name)
+            if leftover and not _is_running(int(leftover["process"])):
+                path.unlink(missing_ok=True)
+
+
+def _hash(value: object) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=_plain)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _owned(tensor: Tensor) -> Tensor:
+    """A contiguous copy on the CPU that shares its memory with nothing."""
+    return tensor.detach().to("cpu", copy=True).contiguous()
+
+
+def _plain(value: object) -> object:
+    """What JSON lacks: settings as their type and fields, tensors by their bits."""
+    if isinstance(value, Tensor):
+        return {"tensor": _checksum({"": _owned(value)}, {})}
+    if is_dataclass(value) and not isinstance(value, type):
+        of_fields = {field.name: getattr(value, field.name) for field in fields(value)}
+        return {"is": type(value).__qualname__, **of_fields}
+    raise TypeError(f"a rollout's key cannot be made from a {type(value).__qualname__}")
+
+
+def _checksum(tensors: Mapping[str, Tensor], meta: Mapping[str, str]) -> str:
+    """SHA-256 over names, dtypes, shapes and bits of contiguous CPU tensors, and the metadata."""
+    ordered = [(name, tensors[name]) for name in sorted(tensors)]
+    described = [(name, str(tensor.dtype), [*tensor.shape]) for name, tensor in ordered]
+    digest = hashlib.sha256(json.dumps([described, dict(meta)], sort_keys=True).encode())
+    for _, tensor in ordered:
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _parse(content: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of an entry; ValueError where it is not what was written."""
+    try:
+        tensors = load(content)
+        header_end = HEADER_LENGTH_BYTES + int.from_bytes(content[:HEADER_LENGTH_BYTES], "little")
+        meta: dict[str, str] = json.loads(content[HEADER_LENGTH_BYTES:header_end])["__metadata__"]
+        expected = meta.pop(CHECKSUM)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise ValueError(f"not a whole journal entry: {error}") from error
+    if _checksum(tensors, meta) != expected:
+        raise ValueError("its checksum does not match")
+    return tensors, meta
+
+
+def _set_aside(path: Path, reason: ValueError) -> None:
+    aside = path.with_suffix(".damaged")
+    try:
+        os.replace(path, aside)
+    except OSError as error:
+        logger.warning(
+            "%s is damaged (%s) and cannot be renamed (%s).", path, reason, error.strerror
+        )
+    else:
+        logger.warning(
+            "%s is damaged (%s); renamed to %s and made again.", path, reason, aside.name
+        )
+
+
+def _is_running(process: int) -> bool:
+    if sys.platform == "win32":
+        return True  # asking there needs the process to be opened; leftovers are harmless
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True

@@ -1,0 +1,46 @@
+"""A chunk of pixels on its way from the decoder to the outputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ...samplers.loop import Chunk
+
+Pictures = npt.NDArray[np.uint8]  # (n, H, W, 3), RGB
+
+
+@dataclass(frozen=True, slots=True)
+class FrameChunk:
+    """The frames of one chunk of latents: `(f, 3, H, W)` float32 on the CPU, RGB in [0, 1]."""
+
+    index: int
+    first_frame: int  # counted in frames from the start of the rollout
+    frames: Tensor
+    latents: Chunk | None = None  # none of a video file's
+
+    @property
+    def prompt(self) -> str:
+        """What the pictures were made by, where they were made by a prompt."""
+        return "" if self.latents is None else self.latents.prompt
+
+
+def to_pictures(frames: Tensor) -> Pictures:
+    """(n, 3, H, W) in [0, 1] to 8 bits, (n, H, W, 3); on any thread.
+
+    One frame after the other: a chunk's copies in floats would be many times its pictures.
+    """
+    count, _, height, width = frames.shape
+    pictures: Pictures = np.empty((count, height, width, 3), np.uint8)
+    with torch.inference_mode():  # a thread of its own is not in the host's
+        for frame, picture in zip(frames, pictures, strict=True):
+            scaled = frame.float().clamp(0, 1).mul_(255).round_()
+            torch.from_numpy(picture).copy_(scaled.permute(1, 2, 0))  # (H, W, 3)
+    return pictures

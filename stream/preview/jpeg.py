@@ -1,0 +1,30 @@
+"""The frames of one chunk as JPEG files, packed into one piece of bytes for the player.
+
+b"LTF1", u16 width, u16 height, u32 n, n times u32 size, then the n files; all big-endian
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+
+from PIL import Image
+
+from ..lazy.frame_chunk import Pictures
+
+MAGIC = b"LTF1"
+QUALITY = 85  # about 75 KB a frame at 832x480, no seams to be seen in motion
+
+
+def pack_frames(pictures: Pictures) -> bytes:
+    """Encode and pack pictures (n, H, W, 3)."""
+    files = [_jpeg(Image.fromarray(picture)) for picture in pictures]
+    count, height, width = pictures.shape[:3]
+    sizes = struct.pack(f">{count}I", *(len(file) for file in files))
+    return b"".join((MAGIC, struct.pack(">HHI", width, height, count), sizes, *files))
+
+
+def _jpeg(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, format="JPEG", quality=QUALITY)
+    return file.getvalue()

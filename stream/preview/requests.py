@@ -1,0 +1,90 @@
+"""What a browser may ask of takes, checked: the bodies of the preview's POST requests."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+from ..rollout.controls import STRONGEST_GUIDANCE, STRONGEST_LORA, Controls
+
+LONGEST_PROMPT = 8192  # characters
+LONGEST_CLIENT_ID = 256
+LARGEST_REV = 2**53 - 1  # the largest whole number that every JSON reader keeps
+
+Command = Callable[[Controls], None]
+
+
+class BadRequest(ValueError):
+    """The body is not what the route takes; the message is one sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """A command to the running rollout, and its number in the order of the asking page."""
+
+    rev: int
+    command: Command
+
+
+def read_control(body: bytes) -> Control:
+    """{"op": ..., "rev": ...} with "text" for op prompt, "guidance" or "lora" for theirs."""
+    fields = _fields(body, {"op", "rev", "text", "guidance", "lora"})
+    rev = fields.get("rev")
+    if type(rev) is not int or not 1 <= rev <= LARGEST_REV:
+        raise BadRequest(f"rev must be a whole number from 1 to {LARGEST_REV}.")
+    return Control(rev, _command(fields))
+
+
+def read_client_id(body: bytes) -> str:
+    """{"client_id": ...}"""
+    return _text(_fields(body, {"client_id"}), "client_id", LONGEST_CLIENT_ID)
+
+
+def _command(fields: dict[str, Any]) -> Command:
+    simple: dict[str, Command] = {
+        "pause": lambda controls: controls.pause(),
+        "resume": lambda controls: controls.resume(),
+        "stop": lambda controls: controls.stop(),
+    }
+    op = fields.get("op")
+    if op == "prompt":
+        text = _text(fields, "text", LONGEST_PROMPT)
+        return lambda controls: controls.set_prompt(text)
+    if op == "guidance":
+        strength = _strength(fields, "guidance", 0, STRONGEST_GUIDANCE)
+        return lambda controls: controls.set_guidance(strength)
+    if op == "lora":
+        factor = _strength(fields, "lora", -STRONGEST_LORA, STRONGEST_LORA)
+        return lambda controls: controls.set_lora(factor)
+    if isinstance(op, str) and op in simple:
+        return simple[op]
+    raise BadRequest("op must be pause, resume, stop, prompt, guidance or lora.")
+
+
+def _fields(body: bytes, known: set[str]) -> dict[str, Any]:
+    try:
+        fields = json.loads(body)
+    except (ValueError, RecursionError) as error:  # RecursionError: brackets a thousand deep
+        raise BadRequest("The body is not JSON.") from error
+    if not isinstance(fields, dict) or not fields.keys() <= known:
+        raise BadRequest(f"The body must be a JSON object with {', '.join(sorted(known))} only.")
+    return fields
+
+
+def _text(fields: dict[str, Any], name: str, longest: int) -> str:
+    text = fields.get(name)
+    if not isinstance(text, str) or not text.strip() or len(text) > longest:
+        raise BadRequest(f"{name} must be a text of 1 to {longest} characters.")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise BadRequest(f"{name} has half a character (a lone surrogate).")
+    return text
+
+
+def _strength(fields: dict[str, Any], name: str, least: float, most: float) -> float:
+    value = fields.get(name)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if number and least <= cast("float", value) <= most:  # NaN is not
+        return float(cast("float", value))
+    raise BadRequest(f"{name} must be a number from {least:g} to {most:g}.")

@@ -1,0 +1,165 @@
+"""The preview's HTTP routes, for any aiohttp server: ComfyUI's, or headless/player_page.py.
+
+What they can and cannot do is written in docs/security.md. No handler touches torch or waits for a
+disk; none takes a path; GET changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from .requests import BadRequest, read_client_id, read_control
+from .take import Take
+from .takes import Takes
+
+LARGEST_BODY = 64 * 1024
+BODY_LIMIT_S = 15.0
+TAKE = r"/longtake/takes/{take:[A-Za-z0-9_-]{1,64}}"
+UNKNOWN = "This clip is no longer in the preview store; run the workflow again to see it."
+GUARDED = {
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "private, no-store",
+}
+IMMUTABLE = {**GUARDED, "Cache-Control": "private, max-age=3600, immutable"}
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def take_routes(takes: Takes) -> web.RouteTableDef:
+    """The routes over `takes`."""
+    routes = web.RouteTableDef()
+
+    @routes.get(TAKE)
+    @_answering
+    async def manifest(request: web.Request) -> web.Response:
+        return _json(_take(takes, request).manifest())
+
+    @routes.get(TAKE + r"/chunks/{seq:[0-9]{1,6}}")
+    @_answering
+    async def chunk(request: web.Request) -> web.Response:
+        return await _chunk(_take(takes, request), int(request.match_info["seq"]))
+
+    @routes.post(TAKE + "/control")
+    @_answering
+    async def control(request: web.Request) -> web.Response:
+        body = await _posted(request)
+        return _control(_take(takes, request), body)
+
+    @routes.post("/longtake/attach")
+    @_answering
+    async def attach(request: web.Request) -> web.Response:
+        client_id = read_client_id(await _posted(request))
+        return _json({"takes": [_found(take) for take in takes.of_client(client_id)]})
+
+    return routes
+
+
+class _Refused(Exception):
+    """The answer is this status and this sentence."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+def _answering(handler: Handler) -> Handler:
+    """Turn refusals into JSON."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except BadRequest as error:
+            return _json({"error": str(error)}, 400)
+        except _Refused as refused:
+            return _json({"error": str(refused)}, refused.status)
+
+    return answer
+
+
+def _json(content: Mapping[str, object], status: int = 200) -> web.Response:
+    return web.json_response(dict(content), status=status, headers=GUARDED)
+
+
+def _take(takes: Takes, request: web.Request) -> Take:
+    take = takes.get(request.match_info["take"])
+    if take is None:
+        raise _Refused(404, UNKNOWN)
+    return take
+
+
+async def _chunk(take: Take, seq: int) -> web.Response:
+    blob = take.blob(seq)
+    if blob is None:
+        raise _Refused(404, f"Chunk {seq} is not made yet.")
+    content = blob.content
+    if content is None:
+        content = await asyncio.get_running_loop().run_in_executor(None, blob.read)
+    if content is None:
+        raise _Refused(410, f"Chunk {seq} is no longer in the preview store.")
+    return web.Response(body=content, content_type="application/octet-stream", headers=IMMUTABLE)
+
+
+def _control(take: Take, body: bytes) -> web.Response:
+    asked = read_control(body)
+    obeyed = take.control(asked.rev, asked.command)
+    state = {"state": take.state, "control_rev": take.control_rev}
+    if obeyed:
+        return _json(state)
+    error = "It is over, or a newer request came first; look at state and control_rev."
+    return _json({**state, "error": error}, 409)
+
+
+def _found(take: Take) -> dict[str, str]:
+    origin = take.origin
+    return {
+        "take": take.token,
+        "node_id": origin.node_id,
+        "display_node_id": origin.display_node_id,
+        "prompt_id": origin.prompt_id,
+    }
+
+
+async def _posted(request: web.Request) -> bytes:
+    """The body of a request that a page of another site could not have made, within the limits."""
+    if not _from_own_page(request.headers):
+        raise _Refused(403, "Requests from other sites are refused.")
+    if request.content_type != "application/json" or "Content-Encoding" in request.headers:
+        raise _Refused(415, "The body must be plain application/json.")
+    if (request.content_length or 0) > LARGEST_BODY:
+        raise _Refused(413, f"The body must be at most {LARGEST_BODY} bytes.")
+    try:
+        return await asyncio.wait_for(_body(request), BODY_LIMIT_S)
+    except asyncio.TimeoutError:
+        raise _Refused(408, f"The body took more than {BODY_LIMIT_S:g} s.") from None
+
+
+async def _body(request: web.Request) -> bytes:
+    body = bytearray()
+    async for piece in request.content.iter_chunked(8192):
+        body += piece
+        if len(body) > LARGEST_BODY:
+            raise _Refused(413, f"The body must be at most {LARGEST_BODY} bytes.")
+    return bytes(body)
+
+
+def _from_own_page(headers: Mapping[str, str]) -> bool:
+    """Whether the browser vouches that our own page asks. What is no browser sends neither header,
+    and needs none: it is not tricked by a web page.
+    """
+    if headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
+        return False
+    origin = headers.get("Origin")
+    return origin is None or _host(origin) == headers.get("Host", "").lower()
+
+
+def _host(origin: str) -> str | None:
+    """Host and port of an origin as the Host header would have them, or None for `null`."""
+    try:
+        return urlsplit(origin).netloc.lower() or None
+    except ValueError:
+        return None

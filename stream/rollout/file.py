@@ -1,0 +1,186 @@
+"""A rollout as one safetensors file: recipe, finished chunks, report, thumbnail. Whoever loads it
+goes on where it ends, on any machine, without making anything again.
+
+    metadata  longtake_rollout (version), recipe, makers, chunks, guided, report, state: JSON
+    tensors   recipe.N, chunk.N.latents, chunk.N.in_flight.K, state.NAME (KV caches, if asked for),
+              thumbnail (PNG), sha256 (of the rest)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from ...attention.snapshot import Snapshot
+from ...errors import BadInput, StorageError
+from ...model.files.safetensors_writer import info_of, is_sound, write
+from ...samplers.settings import RolloutSettings
+from ..journal.chain import Chain, Makers
+from ..journal.journal import Journal
+from ..journal.snapshots import Snapshots
+from ..metrics import Report
+from .hot_states import HotState
+from .recipe import from_record, to_record
+from .run import Run
+
+VERSION = 1
+FORMAT = "longtake_rollout"
+SUFFIX = ".rollout.safetensors"
+THUMBNAIL, STATE = "thumbnail", "state."
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What a file holds beside the rollout itself.
+
+    `thumbnail` is a PNG; `guided` says how a strength becomes guidance (`cfg`: it is the scale;
+    `scaled`: it scales the guidance that there is). `state` is the loop's after the last chunk.
+    """
+
+    report: Report
+    thumbnail: bytes | None = None
+    guided: str = "cfg"
+    fps: float = 16.0
+    state: HotState | None = None
+
+
+def save_rollout(path: Path, run: Run, count: int, beside: Beside) -> int:
+    """Write the first `count` chunks of a run, live edits included; gives the file's bytes.
+
+    The file is there whole when this returns, or not at all.
+    """
+    recipe, tensors = to_record(run.settings)
+    metas = [run.rollout.journal.read_meta(run.chain.key(index)) for index in range(count)]
+    metadata = {
+        FORMAT: str(VERSION),
+        "recipe": json.dumps(recipe),
+        "makers": json.dumps(asdict(run.chain.makers)),
+        "chunks": json.dumps(metas),
+        "report": beside.report.to_json(),
+        "guided": beside.guided,
+        "fps": str(beside.fps),
+    }
+    if beside.state is not None:
+        kept = beside.state.snapshot
+        metadata["state"] = json.dumps({"made_for": beside.state.made_for, "facts": kept.facts})
+        tensors |= {f"{STATE}{name}": tensor for name, tensor in kept.tensors.items()}
+    if beside.thumbnail is not None:
+        tensors[THUMBNAIL] = torch.frombuffer(bytearray(beside.thumbnail), dtype=torch.uint8)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"The folder {path.parent} cannot be made ({error.strerror}); choose another one."
+        ) from error
+    infos = [info_of(name, tensor) for name, tensor in _content(run, count, tensors)]
+    return write(path, infos, _content(run, count, tensors), metadata, checksum=True)
+
+
+def _content(run: Run, count: int, beside: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor of the file by name; chunks are read one at a time, small items come last."""
+    last = sorted((name for name in beside if name == THUMBNAIL or name.startswith(STATE)),
+                  key=lambda name: -beside[name].element_size())  # fmt: skip
+    yield from ((name, beside[name]) for name in beside if name not in last)
+    for chunk in run.replayed(range(count)):
+        yield f"chunk.{chunk.index}.latents", chunk.latents
+        for number, part in enumerate(chunk.in_flight):
+            yield f"chunk.{chunk.index}.in_flight.{number}", part
+    yield from ((name, beside[name]) for name in last)
+
+
+class RolloutFile:
+    """An opened file: everything but the chunks is read; BadInput says why it cannot be used."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with self._opened() as file:
+            metadata: dict[str, str] = file.metadata() or {}
+            self._check(metadata)
+            names = set(file.keys())
+            self._recipe: Any = json.loads(metadata["recipe"])
+            self._tensors = {
+                name: file.get_tensor(name) for name in names if name.startswith("recipe.")
+            }
+            makers = json.loads(metadata["makers"])
+            self.makers = Makers(makers["identity"], tuple(map(tuple, makers["later"])))
+            self.metas: list[dict[str, str]] = json.loads(metadata["chunks"])
+            self.channels = _channels(file) if self.metas else None  # of its latents
+            self._state: Any = json.loads(metadata.get("state", "null"))
+            self.beside = Beside(
+                Report.from_json(metadata["report"]),
+                file.get_tensor(THUMBNAIL).numpy().tobytes() if THUMBNAIL in names else None,
+                metadata["guided"],
+                float(metadata["fps"]),
+            )
+
+    def settings(self, device: torch.device | str = "cpu") -> RolloutSettings:
+        """What the rollout was made with."""
+        return from_record(self._recipe, self._tensors, device)
+
+    def keep_in(self, journal: Journal, chain: Chain) -> int:
+        """Put its chunks where a run of `chain` finds them; gives how many were not there yet."""
+        new = 0
+        with self._opened() as file:
+            names = set(file.keys())
+            for index, meta in enumerate(self.metas):
+                key = chain.key(index)
+                if key in journal:
+                    continue
+                tensors = {"latents": file.get_tensor(f"chunk.{index}.latents")}
+                while (name := f"chunk.{index}.in_flight.{len(tensors) - 1}") in names:
+                    tensors[f"in_flight.{len(tensors) - 1}"] = file.get_tensor(name)
+                journal.write(key, tensors, meta)
+                new += 1
+            if self._state is not None:
+                self._keep_state(file, journal, chain)
+        return new
+
+    def _keep_state(self, file: Any, journal: Journal, chain: Chain) -> None:
+        """As a snapshot, which whoever cannot use it passes over."""
+        names = [name for name in file.keys() if name.startswith(STATE)]  # noqa: SIM118
+        tensors = {name.removeprefix(STATE): file.get_tensor(name) for name in names}
+        snapshot = Snapshot(tensors, self._state["facts"])
+        key = chain.key(len(self.metas) - 1)
+        Snapshots(journal, self._state["made_for"]).keep(key, snapshot)
+
+    @contextmanager
+    def _opened(self) -> Iterator[Any]:
+        try:
+            with safe_open(str(self.path), "pt") as file:
+                yield file
+        except (SafetensorError, KeyError, OSError, ValueError, TypeError) as error:
+            raise BadInput(
+                f"{self.path} cannot be read as a rollout ({error}); it may be cut short or no "
+                "safetensors file: copy it again."
+            ) from error
+
+    def _check(self, metadata: Mapping[str, str]) -> None:
+        version = metadata.get(FORMAT)
+        if version is None:
+            raise BadInput(
+                f"{self.path} is no saved rollout; choose a file of Save Rollout (*{SUFFIX})."
+            )
+        if not version.isdigit() or int(version) > VERSION:
+            raise BadInput(
+                f"{self.path} was saved by a newer Longtake (format {version}, this one reads up "
+                f"to {VERSION}); update Longtake."
+            )
+        if not is_sound(self.path):
+            raise BadInput(
+                f"{self.path} is damaged (its checksum does not match); copy it again from where "
+                "it was saved."
+            )
+
+
+def _channels(file: Any) -> int:
+    """Of the latents (f, c, h, w) of a file's first chunk."""
+    shape: list[int] = file.get_slice("chunk.0.latents").get_shape()
+    return shape[1]

@@ -1,0 +1,100 @@
+"""FRAMES: what the decoder's socket carries, a rollout's chunks as pictures.
+
+A reader that starts in the middle decodes a short proven overlap first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from torch import Tensor
+
+from ...model.vae.latent_format import FORMATS, frame_count
+from ..lazy.frame_chunk import FrameChunk
+from ..lazy.stream import Stream
+from .controls import Controls
+from .rollout import Rollout
+
+
+class Decoder(Protocol):
+    """A streaming VAE decoder.
+
+    Latents (f, c, h, w) normalised in, frames (n, 3, H, W) in [0, 1] out.
+    """
+
+    def feed(self, latents: Tensor) -> Tensor:
+        """Decode the next latents."""
+
+    @property
+    def overlap_frames(self) -> int:
+        """Latent frames that must be decoded again before a frame in mid-stream is exact."""
+
+
+@dataclass(slots=True)
+class FrameStream:
+    """The pictures of a rollout as they are decoded. `open_decoder` gives a fresh decoder, once a
+    chunk is wanted.
+    """
+
+    rollout: Rollout
+    open_decoder: Callable[[], Decoder]
+    fps: float
+    chunks: Stream[FrameChunk] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.chunks = Stream(self._decode, length=self.rollout.chunk_count)
+
+    @property
+    def controls(self) -> Controls:
+        """The live controls of the run in progress."""
+        return self.rollout.controls
+
+    @property
+    def chunk_count(self) -> int | None:
+        """How many chunks there will be; None where that is not known."""
+        return self.rollout.chunk_count
+
+    @property
+    def frame_total(self) -> int | None:
+        """How many pictures there will be; None without an end."""
+        return self.rollout.frames
+
+    @property
+    def plan_only(self) -> bool:
+        """Whether nothing is made."""
+        return self.rollout.plan_only
+
+    @property
+    def width(self) -> int:
+        """Picture width in pixels."""
+        return self.rollout.settings.columns * self._spatial_factor
+
+    @property
+    def height(self) -> int:
+        """Picture height in pixels."""
+        return self.rollout.settings.rows * self._spatial_factor
+
+    @property
+    def _spatial_factor(self) -> int:
+        return FORMATS[self.rollout.model.config.out_channels].spatial_factor
+
+    def _decode(self, first: int) -> Iterator[FrameChunk]:
+        decoder = self.open_decoder()
+        start = self._overlap_start(first, decoder.overlap_frames)
+        for chunk in self.rollout.chunks.read_from(start):
+            frames = decoder.feed(chunk.latents)
+            if chunk.index >= first:
+                yield FrameChunk(
+                    chunk.index, frame_count(chunk.first_frame), frames.float().cpu(), chunk
+                )
+
+    def _overlap_start(self, first: int, overlap: int) -> int:
+        """The chunk to start decoding at so that chunk `first` is exact."""
+        start = first
+        while (
+            start > 0 and self.rollout.span(first).first - self.rollout.span(start).first < overlap
+        ):
+            start -= 1
+        return start

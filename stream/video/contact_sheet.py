@@ -1,0 +1,117 @@
+"""One picture of a whole video: evenly picked frames in a grid, gathered while it streams by."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+from torch.nn import functional
+
+from ...errors import StorageError
+from ..timecode import time_label
+
+MARGIN = 4
+BACKGROUND = (16, 16, 16)
+LABEL = (255, 255, 255)
+
+
+class ContactSheet:
+    """Keeps fewer than twice as many small pictures as the sheet shows, however long the video is.
+
+    Every `stride`-th frame is kept; whenever that becomes too many, every other one goes and the
+    stride doubles.
+    """
+
+    def __init__(
+        self, *, fps: float, columns: int = 4, rows: int = 5, tile_width: int = 192
+    ) -> None:
+        if min(columns, rows, tile_width) < 1 or not fps > 0:
+            raise ValueError(
+                f"columns, rows, tile_width and fps must be positive; "
+                f"got {columns}, {rows}, {tile_width} and {fps}"
+            )
+        self._fps = fps
+        self._columns = columns
+        self._tiles = columns * rows
+        self._tile_width = tile_width
+        self._stride = 1
+        self._frames = 0
+        self._kept: list[tuple[int, Image.Image]] = []
+
+    @property
+    def frames(self) -> int:
+        """How many it has seen."""
+        return self._frames
+
+    def add(self, frames: Tensor) -> None:
+        """Look at the next frames `(n, 3, H, W)`, RGB in [0, 1]; nothing of them is kept alive."""
+        for frame in frames:
+            if self._frames % self._stride == 0:
+                self._kept.append((self._frames, self._tile(frame)))
+                self._thin_out()
+            self._frames += 1
+
+    def save(self, path: Path) -> None:
+        """Write the sheet as PNG; ValueError if no frame was added."""
+        if not self._kept:
+            raise ValueError("a contact sheet needs at least one frame")
+        sheet = self._draw(self._pick())
+        temporary = path.with_name(path.name + ".tmp")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            sheet.save(temporary, format="PNG")
+            os.replace(temporary, path)
+        except OSError as error:
+            raise StorageError(
+                f"The contact sheet {path} cannot be written ({error.strerror or error}); "
+                f"free some space or choose another folder."
+            ) from error
+
+    def _thin_out(self) -> None:
+        if len(self._kept) == 2 * self._tiles:
+            self._kept = self._kept[::2]
+            self._stride *= 2
+
+    def _tile(self, frame: Tensor) -> Image.Image:
+        """(3, H, W) as a picture `tile_width` wide."""
+        _, height, width = frame.shape
+        tile_height = max(1, round(height * self._tile_width / width))
+        with torch.inference_mode():
+            resized = functional.interpolate(
+                frame[None].float().cpu(),
+                (tile_height, self._tile_width),
+                mode="bilinear",
+                antialias=True,
+            )
+            pixels = resized[0].clamp(0, 1).mul(255).round().to(torch.uint8)
+        return Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())  # (H, W, 3)
+
+    def _pick(self) -> list[tuple[int, Image.Image]]:
+        """As many as there are tiles, evenly from the first to the last kept."""
+        if len(self._kept) <= self._tiles:
+            return self._kept
+        steps = max(1, self._tiles - 1)
+        return [self._kept[place * (len(self._kept) - 1) // steps] for place in range(self._tiles)]
+
+    def _draw(self, picked: list[tuple[int, Image.Image]]) -> Image.Image:
+        width, height = (side + MARGIN for side in picked[0][1].size)
+        columns = min(self._columns, len(picked))
+        rows = -(-len(picked) // columns)
+        sheet = Image.new("RGB", (columns * width + MARGIN, rows * height + MARGIN), BACKGROUND)
+        pen = ImageDraw.Draw(sheet)
+        for place, (number, tile) in enumerate(picked):
+            left, top = MARGIN + place % columns * width, MARGIN + place // columns * height
+            sheet.paste(tile, (left, top))
+            _write_below(pen, time_label(number / self._fps), left, top + tile.height)
+        return sheet
+
+
+def _write_below(pen: ImageDraw.ImageDraw, label: str, left: int, bottom: int) -> None:
+    """A label into a picture's lower left corner: Compare Rollouts has the upper one."""
+    box = pen.textbbox((left + 2, 0), label)
+    place = (left + 2, bottom - 2 - box[3])
+    pen.rectangle(pen.textbbox(place, label), fill=BACKGROUND)
+    pen.text(place, label, fill=LABEL)

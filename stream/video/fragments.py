@@ -1,0 +1,235 @@
+"""Chunks of frames as self-contained pieces of a video file, to be appended one after the other.
+
+A file made this way is whole after every piece: it can be played while it grows, and whatever
+stops the writer costs at most the piece being written. Each piece is muxed in memory as a file of
+its own, then cut at the container's seams. Every piece begins with a key frame.
+
+    MP4       ftyp moov | moof mdat | moof mdat | ...      h264, yuv420p, BT.709
+    Matroska  EBML Segment Info Tracks | Cluster | ...     FFV1, bgr0, bit exact
+
+The sound of a `SoundTrack` lies between the pictures of its time: AAC in MP4, FLAC in Matroska.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import av
+import numpy as np
+from av.audio.stream import AudioStream
+from av.container import OutputContainer
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+from av.video.stream import VideoStream
+
+from ...errors import BadInput
+from ..lazy.frame_chunk import Pictures
+from .sound_track import SoundTrack
+
+if TYPE_CHECKING:
+    from .sound_track import SoundPacket
+
+NO_MORE_KEY_FRAMES = 1 << 30  # x264's word for it
+BT709 = 1  # ITU-T H.273, for primaries, transfer and matrix alike
+MATROSKA_CLUSTER = b"\x1f\x43\xb6\x75"
+VIDEO, SOUND = 1, 2  # track numbers in MP4
+FRAGMENT = "frag_keyframe+empty_moov+default_base_moof+skip_trailer"
+
+
+class MP4Fragments:
+    """h264 at a constant quality `crf`. Odd sizes grow by one row or column, repeating the last.
+
+    Every fragment has the sound of its time too; an edit list in the header takes the delay of the
+    sound's encoder off its beginning.
+    """
+
+    def __init__(self, fps: Fraction, crf: int, track: SoundTrack | None = None) -> None:
+        self._fps = fps
+        self._crf = crf
+        self._track = track
+        self._to_yuv = VideoReformatter()
+        self._frames = 0
+        self._fragments = 0
+
+    def encode(self, pictures: Pictures) -> bytes:
+        """The bytes that continue the file by `pictures`."""
+        header = b"" if self._fragments else self._header(pictures)
+        start, self._frames = self._frames, self._frames + len(pictures)
+        sound = self._track.packets_until(self._frames / self._fps) if self._track else []
+        return header + self._fragment(pictures, start, sound)
+
+    def finish(self) -> bytes:
+        """The bytes of the sound that still waits."""
+        packets = self._track.drain() if self._track and self._fragments else []
+        return self._fragment(self._like, self._frames, packets, seen=False) if packets else b""
+
+    def _header(self, pictures: Pictures) -> bytes:
+        """The boxes before all fragments: they know of the sound before there is any."""
+        self._like = pictures[:1]
+        sound = self._track.silence() if self._track else []
+        flags = f"{FRAGMENT}+delay_moov" if sound else FRAGMENT
+        file, _ = self._muxed(self._like, sound, flags)
+        return b"".join(box for kind, box in _boxes(file) if kind in (b"ftyp", b"moov"))
+
+    def _fragment(
+        self, pictures: Pictures, start: int, sound: Sequence[SoundPacket], *, seen: bool = True
+    ) -> bytes:
+        """Pictures from number `start` on (not `seen`: none, but one of their size) and sound."""
+        ticks = {}
+        if self._track and sound:
+            first = sound[0].pts or 0
+            ticks[SOUND] = first + self._track.delay
+            for packet in sound:
+                packet.pts = packet.dts = (packet.pts or 0) - first
+        file, timescale = self._muxed(pictures, sound, FRAGMENT, seen=seen)
+        ticks[VIDEO] = int(start / self._fps / timescale)
+        self._fragments += 1
+        return b"".join(
+            _moved_to(box, ticks) if kind == b"moof" else box
+            for kind, box in _boxes(file)
+            if kind in (b"moof", b"mdat")
+        )
+
+    def _muxed(
+        self, pictures: Pictures, sound: Sequence[SoundPacket], flags: str, *, seen: bool = True
+    ) -> tuple[memoryview, Fraction]:
+        """A file of its own, and the length of a tick of its pictures' clock in seconds."""
+        file, number = io.BytesIO(), str(self._fragments + 1)
+        options = {"movflags": flags, "fragment_index": number}
+        with av.open(file, "w", format="mp4", options=options) as container:
+            stream = self._add_stream(container, pictures)
+            beside = self._track.add_to(container) if self._track else None
+            container.start_encoding()
+            for place, picture in enumerate(_padded_to_even(pictures) if seen else ()):
+                frame = self._to_yuv.reformat(
+                    av.VideoFrame.from_ndarray(picture, format="rgb24"),
+                    format="yuv420p",
+                    dst_colorspace=Colorspace.ITU709,
+                    dst_color_range=ColorRange.MPEG,
+                )
+                frame.pts = place
+                container.mux(stream.encode(frame))
+            if seen:
+                container.mux(stream.encode())
+            _mux(container, beside, sound)
+            timescale = _known(stream.time_base)
+        return file.getbuffer(), timescale
+
+    def _add_stream(self, container: OutputContainer, pictures: Pictures) -> VideoStream:
+        # No B frames: they would give a piece negative times. One key frame, at its beginning; the
+        # same number for all pieces, since the header of the first one stands for them.
+        # No look-ahead: with it the same pictures do not always give the same bytes.
+        options = {"crf": str(self._crf), "preset": "veryfast", "bf": "0", "sc_threshold": "0"}
+        options |= {"x264-params": "mbtree=0:rc-lookahead=0"}
+        stream = container.add_stream("libx264", rate=self._fps, options=options)
+        _, height, width, _ = pictures.shape
+        stream.width, stream.height = width + width % 2, height + height % 2
+        stream.pix_fmt = "yuv420p"
+        codec = stream.codec_context
+        codec.gop_size = NO_MORE_KEY_FRAMES
+        codec.color_primaries = codec.color_trc = codec.colorspace = BT709
+        codec.color_range = ColorRange.MPEG
+        return stream
+
+
+class MatroskaClusters:
+    """FFV1, lossless and checksummed by slice."""
+
+    def __init__(self, fps: Fraction, track: SoundTrack | None = None) -> None:
+        self._fps = fps
+        self._track = track
+        self._to_bgr = VideoReformatter()
+        self._frames = 0
+
+    def encode(self, pictures: Pictures) -> bytes:
+        """The bytes that continue the file by `pictures`."""
+        first, self._frames = self._frames, self._frames + len(pictures)
+        self._like = pictures[:1]
+        sound = self._track.packets_until(self._frames / self._fps) if self._track else []
+        piece = self._muxed(pictures, first, sound)
+        return piece[piece.index(MATROSKA_CLUSTER) :] if first else piece
+
+    def finish(self) -> bytes:
+        """The bytes of the sound that still waits."""
+        packets = self._track.drain() if self._track and self._frames else []
+        if not packets:
+            return b""
+        piece = self._muxed(self._like, self._frames, packets, seen=False)
+        return piece[piece.index(MATROSKA_CLUSTER) :]
+
+    def _muxed(
+        self, pictures: Pictures, first: int, sound: Sequence[SoundPacket], *, seen: bool = True
+    ) -> bytes:
+        """A file of its own with pictures from number `first` on (not `seen`: none) and sound."""
+        file = io.BytesIO()
+        # `live` writes a segment of unknown extent, the one kind that may grow.
+        with av.open(file, "w", format="matroska", options={"live": "1"}) as container:
+            checked = {"level": "3", "slicecrc": "1"}
+            stream = container.add_stream("ffv1", rate=self._fps, options=checked)
+            _, stream.height, stream.width, _ = pictures.shape
+            stream.pix_fmt = "bgr0"
+            beside = self._track.add_to(container) if self._track else None
+            container.start_encoding()
+            _mux(container, beside, sound)
+            for place, picture in enumerate(pictures if seen else (), first):
+                frame = self._to_bgr.reformat(
+                    av.VideoFrame.from_ndarray(picture, format="rgb24"), format="bgr0"
+                )
+                frame.pts = place
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+        return file.getvalue()
+
+
+def _mux(
+    container: OutputContainer, beside: AudioStream | None, sound: Sequence[SoundPacket]
+) -> None:
+    for packet in sound:
+        assert beside is not None, "there is a track where there are packets"
+        packet.stream = beside
+        container.mux(packet)
+
+
+def require_encoder(name: str) -> None:
+    """BadInput where this build of FFmpeg lacks the encoder `name`."""
+    if name not in av.codecs_available:
+        raise BadInput(
+            f"The installed PyAV {av.__version__} has no {name} encoder; "
+            f"install the wheel from PyPI (pip install --force-reinstall av) or save as PNG frames."
+        )
+
+
+def _padded_to_even(pictures: Pictures) -> Pictures:
+    """4:2:0 colour covers two by two pixels."""
+    _, height, width, _ = pictures.shape
+    return np.pad(pictures, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+
+
+def _boxes(file: memoryview) -> Iterator[tuple[bytes, bytes]]:
+    """Top-level boxes of an MP4 file (ISO/IEC 14496-12, 4.2): 32-bit size, four letters, body."""
+    start = 0
+    while start < len(file):
+        extent, kind = struct.unpack_from(">I4s", file, start)
+        if extent == 1:  # a 64-bit size follows
+            (extent,) = struct.unpack_from(">Q", file, start + 8)
+        yield kind, bytes(file[start : start + extent])
+        start += extent
+
+
+def _moved_to(moof: bytes, ticks: Mapping[int, int]) -> bytes:
+    """Set the decode time of each track's fragment (box `traf`): the 64 bits behind letters and
+    flags of box `tfdt` (8.8.12) of version 1; the track's number is in `tfhd` (8.8.7), likewise.
+    """
+    moved, place = bytearray(moof), 0
+    while (place := moved.find(b"traf", place + 1)) > 0:
+        (track,) = struct.unpack_from(">I", moved, moved.index(b"tfhd", place) + 8)
+        struct.pack_into(">Q", moved, moved.index(b"tfdt", place) + 8, ticks[track])
+    return bytes(moved)
+
+
+def _known(time_base: Fraction | None) -> Fraction:
+    assert time_base is not None, "a stream that was muxed has a clock"
+    return time_base
