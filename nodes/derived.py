@@ -9,7 +9,8 @@ from ..errors import BadInput
 from ..model.vae.latent_format import frame_count
 from ..samplers.advice import less_memory
 from ..samplers.settings import RolloutSettings
-from . import costs, fits, host, plan
+from . import costs, fits, host
+from .length import Length, latent_frame_at
 from .attention_told import cache_told
 from .streams import HostRollout, denoiser, over_journal
 
@@ -30,7 +31,7 @@ def derived(
 
 def say_plan(
     rollout: HostRollout,
-    length: plan.Length,
+    length: Length,
     choice: str = "",
     problems: Sequence[str] = (),
     help_begins: str = "",
@@ -66,7 +67,7 @@ def chunk_near(rollout: HostRollout, seconds: float, name: str) -> int:
             f"{name} is {seconds:g} s and the rollout ends at {end_s:g} s; give an earlier time, "
             "or -1 for its end."
         )
-    return rollout.chain.chunk_at(plan.latent_frame_at(seconds, rollout.fps))
+    return rollout.chain.chunk_at(latent_frame_at(seconds, rollout.fps))
 
 
 def first_frame(rollout: HostRollout, chunk: int) -> int:

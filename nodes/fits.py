@@ -11,7 +11,7 @@ from ..samplers.planning.memory import RolloutMemory
 from ..stream.preview.messages import Plan
 from . import host
 from .costs import gigabytes
-from .plan import Length
+from .length import Length
 
 
 def plan(  # noqa: PLR0913

@@ -12,7 +12,8 @@ from ..samplers.settings import RolloutSettings
 from ..stream.rollout.controls import STRONGEST_GUIDANCE
 from ..stream.rollout.fork import Fork
 from ..stream.timecode import time_label
-from . import host, plan, sockets
+from . import host, sockets
+from .length import LARGEST_SEED, LONGEST_SECONDS, SECONDS, length_of, snapped_length
 from .derived import chunk_near, derived, first_frame, say_plan, time_of
 from .schema import build
 from .session import session
@@ -42,10 +43,10 @@ class ForkRollout(io.ComfyNode):
                     "at",
                     default=-1.0,
                     min=-1.0,
-                    max=float(plan.LONGEST_SECONDS),
+                    max=float(LONGEST_SECONDS),
                     step=0.01,
                     tooltip="When it becomes different, in seconds from the start, -1 to "
-                    f"{plan.LONGEST_SECONDS:,}; the chunk that begins nearest is the first new "
+                    f"{LONGEST_SECONDS:,}; the chunk that begins nearest is the first new "
                     "one. -1 is the end of the source, as after Rewind Rollout.",
                 ),
                 io.String.Input(
@@ -81,7 +82,7 @@ class ForkRollout(io.ComfyNode):
         )
         settings = _as_long(fork.of(rollout.settings), rollout, frame, length)
         forked = derived(rollout, settings, cls.hidden.unique_id)
-        say_plan(forked, plan.length_of(settings, forked.latent_frames, forked.fps))
+        say_plan(forked, length_of(settings, forked.latent_frames, forked.fps))
         host.say(forked.node_id, _said(forked, fork))
         return io.NodeOutput(forked)
 
@@ -111,7 +112,7 @@ def _as_long(
     """The settings at the length asked for, 0 being the source's; refused where nothing follows."""
     if length:
         unit, given = settings.schedule.chunk_frames, settings.known.whole.leading
-        snapped = plan.snapped_length(length, plan.SECONDS, source.fps, unit, given)
+        snapped = snapped_length(length, SECONDS, source.fps, unit, given)
         assert snapped.latent_frames is not None
         settings = settings.lasting(snapped.latent_frames)
     if settings.length is not None and settings.length <= frame:
@@ -135,7 +136,7 @@ def _numbers() -> list[io.Input]:
             "new_seed",
             default=SAME,
             min=SAME,
-            max=plan.LARGEST_SEED,
+            max=LARGEST_SEED,
             control_after_generate=io.ControlAfterGenerate.fixed,
             tooltip="The seed from there on, a whole number, -1 to 2^64 - 1. -1 keeps the "
             "source's; another one gives another continuation.",
@@ -153,9 +154,9 @@ def _numbers() -> list[io.Input]:
             "length",
             default=0.0,
             min=0.0,
-            max=float(plan.LONGEST_SECONDS),
+            max=float(LONGEST_SECONDS),
             step=0.01,
             tooltip="How long the forked shot is in all, in seconds, 0 to "
-            f"{plan.LONGEST_SECONDS:,}. 0 is as long as the source was planned.",
+            f"{LONGEST_SECONDS:,}. 0 is as long as the source was planned.",
         ),
     ]

@@ -8,7 +8,8 @@ from comfy_api.latest import io
 
 from ..errors import BadInput
 from ..samplers import guidance as g
-from . import host, plan, sockets
+from . import host, sockets
+from .prompt_plan import own_prompt
 from .asked_guidance import AskedGuidance, AskedOptions, AskedTerm
 from .guidance import STRONGEST
 from .schema import build
@@ -55,7 +56,7 @@ class GuidanceTerm(io.ComfyNode):
         seen = {ALL: g.All(), SINK: g.Sink(), NOTHING: g.Nothing(), NOISE: g.All()}
         of = g.Ages(newest, oldest) if view == RANGE else seen[view]
         history = g.View(of, 1.0 if view == NOISE else level, exact)
-        said = prompt if own_prompt is None else plan.own_prompt(own_prompt)
+        said = prompt if own_prompt is None else own_prompt(own_prompt)
         terms = g.merged([g.Branch(1 - weight), g.Branch(weight, said, history)])
         made = (guidance or AskedGuidance()).then(AskedTerm(terms), cls.hidden.unique_id)
         host.say(cls.hidden.unique_id, made.told)

@@ -14,7 +14,8 @@ from ..model.config import DiTConfig
 from ..model.vae.latent_format import FORMATS, latent_frame_count, normalise
 from ..samplers.conditioning import known_frames
 from ..samplers.conditioning.known_frame import Coming
-from . import plan, sockets
+from . import sockets
+from .length import FRAMES, LONGEST_SECONDS, SECONDS
 from .schema import build
 
 MOST_SPACING = 1024
@@ -30,7 +31,7 @@ class KnownClip:
 
     latents: Tensor | Sequence[Coming]
     start: float = 0.0
-    unit: str = plan.SECONDS
+    unit: str = SECONDS
     spacing: int = 1
     level: float = 0.0
     ahead: int = 0
@@ -48,7 +49,7 @@ class KnownClip:
                 f"The video is read at {self.fps:g} frames a second and the model makes {fps:g}; "
                 f"set fps of Video to Frames to {fps:g}."
             )
-        frame = round(self.start * fps if self.unit == plan.SECONDS else self.start)
+        frame = round(self.start * fps if self.unit == SECONDS else self.start)
         start = latent_frame_count(frame + 1) - 1
         return known_frames.sequence(
             self.latents, start, spacing=self.spacing, level=self.level, ahead=self.ahead
@@ -158,16 +159,16 @@ def start_inputs() -> list[io.Input]:
             "start",
             default=0.0,
             min=0.0,
-            max=float(plan.LONGEST_SECONDS * 100),
+            max=float(LONGEST_SECONDS * 100),
             step=0.01,
             tooltip="When in the shot it begins, in the unit below, 0 to "
-            f"{plan.LONGEST_SECONDS * 100:,}; it goes to the latent frame (4 frames of video) "
+            f"{LONGEST_SECONDS * 100:,}; it goes to the latent frame (4 frames of video) "
             "that shows that time.",
         ),
         io.Combo.Input(
             "start_unit",
-            options=[plan.SECONDS, plan.FRAMES],
-            default=plan.SECONDS,
+            options=[SECONDS, FRAMES],
+            default=SECONDS,
             tooltip="Seconds, or frames of video.",
         ),
     ]

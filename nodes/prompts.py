@@ -11,7 +11,7 @@ from torch import Tensor
 
 from . import host, sockets
 from .demo_objects import DemoCLIP, problems
-from .plan import TEXT_LEN
+from .prompt_plan import TEXT_LEN
 from .schema import build
 from .session import session
 from .timeline import TimedEmbedding, TimedText, Timeline, parse, written

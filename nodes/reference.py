@@ -14,14 +14,9 @@ from ..errors import BadInput
 from ..model.config import DiTConfig
 from ..model.vae.latent_format import normalise
 from ..samplers.conditioning.reference import Reference
+from .channels import MASK_CHANNELS
 
 PICTURE_CONDITIONS = ("concat_latent_image", "clip_vision_output")
-MASK_CHANNELS = 4
-
-
-def channels_with_picture(latent: int) -> int:
-    """How many an image-to-video model takes that gives `latent` ones."""
-    return 2 * latent + MASK_CHANNELS
 
 
 def reference(config: DiTConfig, *conditionings: Any) -> Reference | None:

@@ -10,7 +10,8 @@ from ..errors import BadInput
 from ..model.vae.latent_format import FRAMES_PER_LATENT
 from ..stream.rollout.fork import continued
 from ..stream.timecode import time_label
-from . import host, plan, sockets
+from . import host, sockets
+from .length import LONGEST_SECONDS, length_of
 from .derived import chunk_near, derived, first_frame, say_plan, time_of
 from .schema import build
 from .session import session
@@ -37,10 +38,10 @@ class RewindRollout(io.ComfyNode):
                     "to",
                     default=5.0,
                     min=0.0,
-                    max=float(plan.LONGEST_SECONDS),
+                    max=float(LONGEST_SECONDS),
                     step=0.01,
                     tooltip="Where it ends now, in seconds from the start, 0 to "
-                    f"{plan.LONGEST_SECONDS:,}; the chunk that ends nearest is the last one, and "
+                    f"{LONGEST_SECONDS:,}; the chunk that ends nearest is the last one, and "
                     "one chunk always stays.",
                 ),
             ],
@@ -53,7 +54,7 @@ class RewindRollout(io.ComfyNode):
         """The same settings, cut."""
         cut = max(1, chunk_near(rollout, to, "to"))
         rewound = derived(rollout, rollout.settings, cls.hidden.unique_id, cut=cut)
-        length = plan.length_of(rewound.settings, rewound.latent_frames, rewound.fps)
+        length = length_of(rewound.settings, rewound.latent_frames, rewound.fps)
         say_plan(rewound, length)
         ends = time_label(time_of(rollout, first_frame(rollout, cut)))
         host.say(rewound.node_id, f"Rewound to {ends}, after {cut} chunks.")
@@ -87,10 +88,10 @@ class ContinueRollout(io.ComfyNode):
                     "more",
                     default=5.0,
                     min=0.01,
-                    max=float(plan.LONGEST_SECONDS),
+                    max=float(LONGEST_SECONDS),
                     step=0.01,
                     tooltip="How much longer it becomes, in seconds, 0.01 to "
-                    f"{plan.LONGEST_SECONDS:,}, up to whole chunks.",
+                    f"{LONGEST_SECONDS:,}, up to whole chunks.",
                 ),
             ],
             outputs=[sockets.Rollout.Output(display_name="rollout")],
@@ -109,7 +110,7 @@ class ContinueRollout(io.ComfyNode):
         added = max(1, round(more * rollout.fps / FRAMES_PER_LATENT))
         settings = continued(rollout.settings, end, added)
         longer = derived(rollout, settings, cls.hidden.unique_id)
-        say_plan(longer, plan.length_of(settings, longer.latent_frames, longer.fps))
+        say_plan(longer, length_of(settings, longer.latent_frames, longer.fps))
         return io.NodeOutput(longer)
 
     @classmethod

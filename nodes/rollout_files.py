@@ -19,7 +19,8 @@ from ..stream.lazy.frame_chunk import to_pictures
 from ..stream.metrics import Meter, Report
 from ..stream.rollout.file import SUFFIX, Beside, RolloutFile, save_rollout
 from ..stream.rollout.run import Prompter
-from . import host, plan, sockets
+from . import host, sockets
+from .length import length_of
 from .asked_attention import asked_attention
 from .costs import gigabytes
 from .derived import say_plan
@@ -167,7 +168,7 @@ class LoadRollout(io.ComfyNode):
         prompter = None if clip is None else CLIPPrompter(clip, cls.hidden.unique_id)
         rollout = goes_on(opened, model, prompter, cls.hidden.unique_id)
         new = opened.keep_in(rollout.journal, rollout.chain)
-        length = plan.length_of(rollout.settings, rollout.latent_frames, rollout.fps)
+        length = length_of(rollout.settings, rollout.latent_frames, rollout.fps)
         say_plan(rollout, length, help_begins=MADE_ANEW)
         host.say(rollout.node_id, f"Loaded {len(opened.metas)} chunks, {new} of them new here.")
         return io.NodeOutput(rollout)

@@ -18,7 +18,9 @@ from ..samplers.settings import RolloutSettings
 from ..stream.journal.disk_limit import DISK_CAP_BYTES
 from ..stream.rollout.recache import Resume
 from ..stream.rollout.recache import check as check_resume
-from . import asked_cache, asked_schedule, costs, host, plan, sockets
+from . import asked_cache, asked_schedule, costs, host, sockets
+from .length import FRAMES, LARGEST_SEED, LONGEST_SECONDS, LONGEST_SIDE, SECONDS, SIZE_STEP, check_endless, latent_size, snapped_length
+from .prompt_plan import check_own_prompts, cut_prompts, guidance_changes, never_shown, prompt_timeline
 from .asked_attention import asked_attention
 from .asked_cache import AskedCache
 from .asked_guidance import AskedCfg, AskedGuidance
@@ -34,7 +36,7 @@ from .streams import HostRollout, denoiser, open_rollout
 from .timeline import Timeline
 from .untrained import untrained
 
-LONGEST_FRAMES = float(plan.LONGEST_SECONDS * DEMO.fps)
+LONGEST_FRAMES = float(LONGEST_SECONDS * DEMO.fps)
 NAMES_SHOWN = 6
 MOST_SNAPSHOT_CHUNKS = 10_000
 
@@ -81,27 +83,27 @@ class DiffusionForcingSampler(io.ComfyNode):
     ) -> io.NodeOutput:
         """Plan the rollout and say what will be made; nothing is generated yet."""
         engine, preset = denoiser(model), facts(model).preset
-        rows, columns = plan.latent_size(width, height, engine.config.out_channels)
+        rows, columns = latent_size(width, height, engine.config.out_channels)
         schedule, kv_cache = schedule or AskedSchedule(), kv_cache or AskedCache(CacheSettings)
         levels, cache = schedule.for_model(preset), _kept(kv_cache, model, rows * columns)
         asked_for = guidance or AskedCfg(None if cfg < 0 else cfg)
         kept = cache.policy_for(first_leaves=preset.first_leaves)
         guided = asked_for.for_model(preset, sink=(sink := kept.sink_frames > 0))
-        plan.check_own_prompts(guided, engine.config)
+        check_own_prompts(guided, engine.config)
         known, unit = placed(known_frames, preset.fps, engine.config), levels.schedule.chunk_frames
-        planned = plan.snapped_length(length, length_unit, preset.fps, unit, known.leading)
+        planned = snapped_length(length, length_unit, preset.fps, unit, known.leading)
         known = known.before(planned.latent_frames)
         rescaled = asked_for.guided(guided)
         settings = RolloutSettings(
-            plan.prompt_timeline(prompts, engine.config, planned), rows, columns, levels.schedule,
+            prompt_timeline(prompts, engine.config, planned), rows, columns, levels.schedule,
             length=planned.latent_frames, seed=seed, solver=levels.solver,
             context_noise=levels.context_noise,
             guidance=guided, cache=kept, known=known,
-            guidance_changes=plan.guidance_changes(prompts, planned, rescaled),
+            guidance_changes=guidance_changes(prompts, planned, rescaled),
             reference=reference(engine.config, picture, prompts),
         )  # fmt: skip
         settings = _remembering(settings, model, engine, cache)
-        plan.check_endless(planned, settings.cache)
+        check_endless(planned, settings.cache)
         check_resume(resume, settings.cache)
         prompter = prompts.prompter if isinstance(prompts, Timeline) else None
         rollout = open_rollout(model, engine, settings, prompter, rescaled, plan_only=plan_only)
@@ -110,8 +112,8 @@ class DiffusionForcingSampler(io.ComfyNode):
         taken = schedule.taken(preset) | _taken(kv_cache, settings, preset)
         taken |= asked_for.taken(preset, sink=sink)
         rollout.from_model = from_model(facts(model), taken)
-        said = plan.never_shown(prompts, planned)
-        said += plan.cut_prompts(prompts, engine.config, guided.own_prompts)
+        said = never_shown(prompts, planned)
+        said += cut_prompts(prompts, engine.config, guided.own_prompts)
         said += untrained(facts(model), settings, (width, height), by_cfg=guidance is None)
         problems = [*_problems(rollout, model), *said]
         say_plan(rollout, planned, costs.choice_line(cache, settings), problems)
@@ -197,7 +199,7 @@ def _shot() -> list[io.Input]:
             "seed",
             default=0,
             min=0,
-            max=plan.LARGEST_SEED,
+            max=LARGEST_SEED,
             control_after_generate=io.ControlAfterGenerate.fixed,
             tooltip="The same seed gives the same shot. Keep it fixed to go on after a cancel; "
             "change it for another shot. A whole number, 0 to 2^64 - 1.",
@@ -217,8 +219,8 @@ def _shot() -> list[io.Input]:
         ),
         io.Combo.Input(
             "length_unit",
-            options=[plan.SECONDS, plan.FRAMES],
-            default=plan.SECONDS,
+            options=[SECONDS, FRAMES],
+            default=SECONDS,
             tooltip=f"Seconds, or frames of video ({DEMO.fps:g} a second).",
         ),
         io.Float.Input(
@@ -298,9 +300,9 @@ def _side(name: str, default: int) -> io.Input:
     return io.Int.Input(
         name,
         default=default,
-        min=plan.SIZE_STEP,
-        max=plan.LONGEST_SIDE,
-        step=plan.SIZE_STEP,
-        tooltip=f"Pixels, a multiple of {plan.SIZE_STEP} from {plan.SIZE_STEP} to "
-        f"{plan.LONGEST_SIDE}. The size the model was trained at is best.",
+        min=SIZE_STEP,
+        max=LONGEST_SIDE,
+        step=SIZE_STEP,
+        tooltip=f"Pixels, a multiple of {SIZE_STEP} from {SIZE_STEP} to "
+        f"{LONGEST_SIDE}. The size the model was trained at is best.",
     )

@@ -26,7 +26,7 @@ from .claim import Claim
 from .host_codec import with_room
 from .identity import identity
 from .model_facts import facts
-from .plan import check_channels
+from .channels import check_channels
 from .run import HostRun
 from .session import session
 

@@ -22,13 +22,14 @@ from ..stream.video.reader import VideoReader
 from ..stream.video.sound import Sound, SoundInMemory, SoundOfFile
 from ..stream.video.source import VideoClip, Wanted, nothing_left, size_of
 from ..stream.video.writer import LARGEST_SIDE
-from . import host, plan, sockets
+from . import host, sockets
+from .length import LONGEST_SECONDS
 from .frame_source import FrameSource
 from .schema import build
 
 PIECE_FRAMES = 16
 SIDE_STEP = 2 * WAN21.spatial_factor
-LONGEST = float(plan.LONGEST_SECONDS)
+LONGEST = float(LONGEST_SECONDS)
 
 
 class VideoToFrames(io.ComfyNode):

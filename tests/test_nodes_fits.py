@@ -52,9 +52,10 @@ def test_weights_count_once_and_only_where_they_are_not_yet(
 
 def planned(free_gb: int, counted_gb: int, least_gb: int) -> Any:
     """Of a rollout with caches of 4 GB, passes of 2 GB and weights of 5 GB."""
-    from longtake.nodes import fits, host, plan
+    from longtake.nodes import fits, host
+    from longtake.nodes.length import FRAMES, snapped_length
 
-    length = plan.snapped_length(33.0, plan.FRAMES, 16.0, 3)
+    length = snapped_length(33.0, FRAMES, 16.0, 3)
     weights = host.Weights(5 * GB, counted_gb * GB, least_gb * GB)
     memory = RolloutMemory(4 * GB, 2 * GB)
     return fits.plan(length, "KV cache 4.0 GB.", memory, weights, free_gb * GB, "lower width")

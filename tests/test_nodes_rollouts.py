@@ -316,7 +316,7 @@ def test_a_plan_forks_into_a_plan(bench: Bench) -> None:
 
 
 def test_whatever_the_kv_cache_node_gives_can_be_saved(bench: Bench) -> None:
-    """A new policy or storage must be named in `stream/rollout/recipe.py` too; a VAE cannot be written,
+    """A new policy or storage is named in `stream/rollout/recipe.py` too; a VAE cannot be written,
     and what needs one says so.
     """
     from longtake.nodes import KVCacheSettings

@@ -70,12 +70,13 @@ def test_what_is_no_time_is_named(text: str, complaint: str) -> None:
 
 def in_latent_frames(*times_s: float, width: int = 8) -> list[int]:
     """Where prompts at `times_s` start, at 16 frames a second and three latent frames a chunk."""
-    from longtake.nodes import plan
+    from longtake.nodes.length import SECONDS, snapped_length
+    from longtake.nodes.prompt_plan import prompt_timeline
     from longtake.nodes.timeline import TimedEmbedding, Timeline
 
     entries = tuple(TimedEmbedding(time, torch.zeros(5, width), "") for time in times_s)
-    length = plan.snapped_length(10.0, plan.SECONDS, 16.0, 3)
-    made = plan.prompt_timeline(Timeline(entries, torch.zeros(3, width)), CONFIG, length)
+    length = snapped_length(10.0, SECONDS, 16.0, 3)
+    made = prompt_timeline(Timeline(entries, torch.zeros(3, width)), CONFIG, length)
     assert all(entry.embedding.shape == made.negative.shape for entry in made.entries)
     return [entry.start_frame for entry in made.entries]
 
@@ -90,17 +91,18 @@ def test_prompts_start_with_the_nearest_chunk() -> None:
 
 def of_two_on_one_chunk(first_s: float, second_s: float) -> Any:
     """What becomes of two lines that fall on the chunk at 5.06 s, in the order they are written."""
-    from longtake.nodes import plan
+    from longtake.nodes.length import SECONDS, snapped_length
+    from longtake.nodes.prompt_plan import guidance_changes, never_shown, prompt_timeline
     from longtake.nodes.timeline import TimedEmbedding, Timeline
     from longtake.samplers.guidance import cfg
 
     lines = [(0.0, "start", None), (first_s, "upper", 3.0), (second_s, "lower", None)]
     entries = tuple(TimedEmbedding(s, torch.zeros(5, 8), text, g) for s, text, g in lines)
     timeline = Timeline(entries, torch.zeros(5, 8))
-    length = plan.snapped_length(10.0, plan.SECONDS, 16.0, 3)
-    made = plan.prompt_timeline(timeline, CONFIG, length)
-    changes = plan.guidance_changes(timeline, length, cfg)
-    said = plan.never_shown(timeline, length)
+    length = snapped_length(10.0, SECONDS, 16.0, 3)
+    made = prompt_timeline(timeline, CONFIG, length)
+    changes = guidance_changes(timeline, length, cfg)
+    said = never_shown(timeline, length)
     return made.entries, [(c.start_frame, c.guidance) for c in changes], said
 
 
@@ -177,11 +179,12 @@ def test_prompts_of_another_text_encoder_are_refused() -> None:
 def test_conditioning_the_sampler_would_misread_is_refused(
     conditioning: list[Any], complaint: str
 ) -> None:
-    from longtake.nodes import plan
+    from longtake.nodes.length import SECONDS, snapped_length
+    from longtake.nodes.prompt_plan import prompt_timeline
 
-    length = plan.snapped_length(1.0, plan.SECONDS, 16.0, 3)
+    length = snapped_length(1.0, SECONDS, 16.0, 3)
     with pytest.raises(BadInput, match=complaint):
-        plan.prompt_timeline(conditioning, CONFIG, length)
+        prompt_timeline(conditioning, CONFIG, length)
 
 
 @pytest.mark.parametrize(
@@ -196,19 +199,19 @@ def test_conditioning_the_sampler_would_misread_is_refused(
 def test_length_becomes_whole_chunks_never_shorter(
     length: float, unit: str, latent_frames: int, frames: int
 ) -> None:
-    from longtake.nodes import plan
+    from longtake.nodes.length import snapped_length
 
-    snapped = plan.snapped_length(length, unit, 16.0, 3)
+    snapped = snapped_length(length, unit, 16.0, 3)
     assert (snapped.latent_frames, snapped.frames) == (latent_frames, frames)
     assert ("asked for" in str(snapped)) == (frames != length)
 
 
 @pytest.mark.parametrize("length", [-1.0, float("nan"), float("inf"), 1e9])
 def test_impossible_lengths_are_refused(length: float) -> None:
-    from longtake.nodes import plan
+    from longtake.nodes.length import SECONDS, snapped_length
 
     with pytest.raises(BadInput, match="length is"):
-        plan.snapped_length(length, plan.SECONDS, 16.0, 3)
+        snapped_length(length, SECONDS, 16.0, 3)
 
 
 @pytest.mark.parametrize(
@@ -216,22 +219,22 @@ def test_impossible_lengths_are_refused(length: float) -> None:
     [(100, 64, "width is 100, not a multiple of 16; use 96 or 112"), (64, 0, "height is 0")],
 )
 def test_impossible_sizes_are_refused(width: int, height: int, complaint: str) -> None:
-    from longtake.nodes import plan
+    from longtake.nodes.length import latent_size
 
-    assert plan.latent_size(96, 64, 16) == (8, 12)
+    assert latent_size(96, 64, 16) == (8, 12)
     with pytest.raises(BadInput, match=complaint):
-        plan.latent_size(width, height, 16)
+        latent_size(width, height, 16)
 
 
 def test_a_length_of_0_has_no_end() -> None:
-    from longtake.nodes import plan
+    from longtake.nodes.length import SECONDS, check_endless, snapped_length
 
-    endless = plan.snapped_length(0.0, plan.SECONDS, 16.0, 3)
+    endless = snapped_length(0.0, SECONDS, 16.0, 3)
     assert (endless.latent_frames, endless.frames, endless.chunks) == (None, None, None)
     assert str(endless) == "Frames until Stop, in chunks of 0.75 s"
-    plan.check_endless(endless, WindowSink(12))
+    check_endless(endless, WindowSink(12))
     with pytest.raises(BadInput, match="keeps the full history, which would fill the memory"):
-        plan.check_endless(endless, FullHistory())
+        check_endless(endless, FullHistory())
 
 
 @pytest.mark.parametrize(
@@ -259,15 +262,16 @@ def test_impossible_options_are_named(option: str) -> None:
 
 def blended(*lines: tuple[float, float, float]) -> list[tuple[int, float]]:
     """Start and value of prompts of one number each, from (second, value, seconds to take over)."""
-    from longtake.nodes import plan
+    from longtake.nodes.length import SECONDS, snapped_length
+    from longtake.nodes.prompt_plan import prompt_timeline
     from longtake.nodes.timeline import TimedEmbedding, Timeline
 
     entries = tuple(
         TimedEmbedding(second, torch.full((2, 8), value), f"{value}", None, over)
         for second, value, over in lines
     )
-    length = plan.snapped_length(10.0, plan.SECONDS, 16.0, 3)
-    made = plan.prompt_timeline(Timeline(entries, torch.zeros(2, 8)), CONFIG, length)
+    length = snapped_length(10.0, SECONDS, 16.0, 3)
+    made = prompt_timeline(Timeline(entries, torch.zeros(2, 8)), CONFIG, length)
     return [(one.start_frame, round(float(one.embedding[0, 0]), 4)) for one in made.entries]
 
 
@@ -292,13 +296,14 @@ def test_another_prompt_ends_the_taking_over_and_goes_on_from_there() -> None:
 
 def taking_over(over_s: float, seconds: float, width: int = 8) -> Any:
     """The prompts of `0: a`, `5 (over OVER_S): b` in a shot of so many seconds, 0 without end."""
-    from longtake.nodes import plan
+    from longtake.nodes.length import SECONDS, snapped_length
+    from longtake.nodes.prompt_plan import prompt_timeline
     from longtake.nodes.timeline import TimedEmbedding, Timeline
 
     one, other = torch.zeros(2, width), torch.ones(2, width)
     entries = (TimedEmbedding(0.0, one, "a"), TimedEmbedding(5.0, other, "b", None, over_s))
-    length = plan.snapped_length(seconds, plan.SECONDS, 16.0, 3)
-    return plan.prompt_timeline(Timeline(entries, one), replace(CONFIG, text_dim=width), length)
+    length = snapped_length(seconds, SECONDS, 16.0, 3)
+    return prompt_timeline(Timeline(entries, one), replace(CONFIG, text_dim=width), length)
 
 
 def test_a_prompt_takes_over_only_as_far_as_the_shot_goes() -> None:
@@ -347,14 +352,15 @@ def test_long_prompts_are_cut_before_they_are_encoded_and_keep_their_end_token(c
 
 def test_prompts_of_a_wan_model_are_padded_with_zeros_to_512_and_cut_there() -> None:
     from longtake.model.config import DiTConfig
-    from longtake.nodes import plan
+    from longtake.nodes.length import SECONDS, snapped_length
+    from longtake.nodes.prompt_plan import cut_prompts, prompt_timeline
     from longtake.nodes.timeline import TimedEmbedding, Timeline
 
     config = DiTConfig(24, 32, 2, 1, 4096)
-    length = plan.snapped_length(1.0, plan.SECONDS, 16.0, 3)
+    length = snapped_length(1.0, SECONDS, 16.0, 3)
     for words, said in ((3, 0), (512, 0), (600, 1)):
         embedding = torch.ones(words, 4096)
         timeline = Timeline((TimedEmbedding(0.0, embedding, "a"),), embedding)
-        made = plan.prompt_timeline(timeline, config, length).entries[0].embedding
+        made = prompt_timeline(timeline, config, length).entries[0].embedding
         assert made.shape == (512, 4096) and made[:, 0].count_nonzero() == min(words, 512)
-        assert len(plan.cut_prompts(timeline, config)) == said
+        assert len(cut_prompts(timeline, config)) == said

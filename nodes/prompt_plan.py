@@ -1,4 +1,4 @@
-"""From what a user sets to what the engine runs; every refusal is one sentence."""
+"""From the prompts that a user gives to those that the engine runs."""
 
 from __future__ import annotations
 
@@ -28,117 +28,18 @@ from ..samplers.conditioning.prompts import (
 )
 from ..samplers.guidance import Guidance, OwnPrompt
 from ..samplers.settings import RolloutSettings, TimedGuidance
-from .reference import PICTURE_CONDITIONS, channels_with_picture
+from .reference import PICTURE_CONDITIONS
 from .timeline import TimedEmbedding, Timeline
 
-SIZE_STEP = PATCH * WAN21.spatial_factor
-LONGEST_SIDE = 16384
-LARGEST_SEED = 2**64 - 1
-LONGEST_SECONDS = 86_400  # a day
+from .length import Length, latent_frame_at
+
 TEXT_LEN, WAN_TEXT_DIM = 512, 4096  # of the Wan family; padding takes part in its attention
-SECONDS, FRAMES = "seconds", "frames"
 STEPS_BEYOND = 16  # chunks after a shot's end that prompts take over in: Continue Rollout's
 MOST_STEPS_BYTES = 4 * 2**30  # all embeddings that prompts take over in; a step of Wan's is 8 MB
 OTHER_CONDITIONS = (  # what the host's nodes hang on a prompt, and its own sampler would act on
     "area", "mask", "strength", "start_percent", "end_percent", "hooks", "control",
     "concat_latent_image", "clip_vision_output", "reference_latents",
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Length:
-    """A length in latent frames, snapped up to whole chunks, and what was asked for in frames.
-
-    Without an end `latent_frames` is None. The first `origin` latent frames are given; chunks are
-    counted from there.
-    """
-
-    latent_frames: int | None
-    chunk_frames: int
-    asked_frames: int
-    fps: float
-    origin: int = 0
-
-    @property
-    def frames(self) -> int | None:
-        """Frames of video."""
-        return None if self.latent_frames is None else frame_count(self.latent_frames)
-
-    @property
-    def seconds(self) -> float | None:
-        """Seconds of video."""
-        return None if self.frames is None else self.frames / self.fps
-
-    @property
-    def chunks(self) -> int | None:
-        """How many chunks that is."""
-        if self.latent_frames is None:
-            return None
-        given = min(self.origin, self.latent_frames)
-        return sum(-(-part // self.chunk_frames) for part in (given, self.latent_frames - given))
-
-    def __str__(self) -> str:
-        if self.frames is None:
-            chunk_s = self.chunk_frames * FRAMES_PER_LATENT / self.fps
-            return f"Frames until Stop, in chunks of {chunk_s:.2f} s"
-        made = f"{self.frames} frames ({self.seconds:.1f} s) in {self.chunks} chunks"
-        if self.frames == self.asked_frames:
-            return made
-        asked = f"{self.asked_frames} asked for ({self.asked_frames / self.fps:.1f} s)"
-        return f"{made}: the {asked}, up to a whole chunk"
-
-
-def snapped_length(
-    length: float, unit: str, fps: float, chunk_frames: int, origin: int = 0
-) -> Length:
-    """`length` seconds or frames as whole chunks, never shorter than asked; 0 has no end.
-
-    The first `origin` latent frames are given.
-    """
-    seconds = length if unit == SECONDS else length / fps
-    if not math.isfinite(length) or not 0 <= seconds <= LONGEST_SECONDS:
-        raise BadInput(
-            f"length is {length:g} {unit}; give at most {LONGEST_SECONDS} seconds "
-            f"({round(LONGEST_SECONDS * fps)} frames), or 0 to go on until Stop."
-        )
-    if length == 0:
-        return Length(None, chunk_frames, 0, fps, origin)
-    asked = max(1, round(seconds * fps))
-    beyond = latent_frame_count(asked) - origin
-    snapped = max(0, -(-beyond // chunk_frames)) * chunk_frames - max(0, -beyond)
-    return Length(origin + snapped, chunk_frames, asked, fps, origin)
-
-
-def length_of(settings: RolloutSettings, latent_frames: int | None, fps: float) -> Length:
-    """The length of a rollout of these settings that has so many latent frames."""
-    frames = 0 if latent_frames is None else frame_count(latent_frames)
-    return Length(latent_frames, settings.schedule.chunk_frames, frames, fps, settings.origin)
-
-
-def latent_size(width: int, height: int, channels: int) -> tuple[int, int]:
-    """Rows and columns of latents of so many channels for `width` x `height` pixels."""
-    factor = FORMATS[channels].spatial_factor
-    step = PATCH * factor
-    for name, side in (("width", width), ("height", height)):
-        if not step <= side <= LONGEST_SIDE:
-            raise BadInput(
-                f"{name} is {side}; give a multiple of {step} from {step} to {LONGEST_SIDE}."
-            )
-        if side % step:
-            below = side - side % step
-            raise BadInput(
-                f"{name} is {side}, not a multiple of {step}; use {below} or {below + step}."
-            )
-    return height // factor, width // factor
-
-
-def check_endless(length: Length, cache: CachePolicy) -> None:
-    """Refuse a history that grows for ever."""
-    if length.latent_frames is None and cache.limit is None:
-        raise BadInput(
-            "length is 0 (until Stop) and the KV cache keeps the full history, which would fill "
-            "the memory; choose `window + sink`, or give a length."
-        )
 
 
 def prompt_timeline(
@@ -270,16 +171,6 @@ def never_shown(prompts: Timeline | list[Any], length: Length) -> list[str]:
     return found
 
 
-def check_channels(config: DiTConfig) -> None:
-    """Only models to latents of a known kind can be rolled out, from those or from I2V's."""
-    takes = (config.out_channels, channels_with_picture(config.out_channels))
-    if config.in_channels not in takes or config.out_channels not in FORMATS:
-        raise BadInput(
-            f"The model takes {config.in_channels} channels and gives {config.out_channels}; use a "
-            "Wan text-to-video or image-to-video model, which gives 16, or 48 (Wan 2.2 5B)."
-        )
-
-
 def _start(prompt: TimedEmbedding, length: Length) -> int:
     """First latent frame of the chunk nearest to the prompt's time."""
     if prompt.start_s == 0:
@@ -287,11 +178,6 @@ def _start(prompt: TimedEmbedding, length: Length) -> int:
     return chunk_start(
         latent_frame_at(prompt.start_s, length.fps), length.chunk_frames, length.origin
     )
-
-
-def latent_frame_at(seconds: float, fps: float) -> float:
-    """The latent frame, and fraction of one, that ends at a time; latent frame k ends at 4 k."""
-    return (seconds * fps + FRAMES_PER_LATENT - 1) / FRAMES_PER_LATENT if seconds else 0.0
 
 
 def _timeline(prompts: Timeline | list[Any], config: DiTConfig) -> Timeline:
