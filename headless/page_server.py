@@ -74,6 +74,6 @@ class PageServer:
 
 def open_page() -> PageServer:
     """The page over the takes of this package's own nodes, under whichever host they are."""
-    session = importlib.import_module("..nodes.session", __package__).session
+    session = importlib.import_module("..nodes.runtime.session", __package__).session
     host = importlib.import_module("..nodes.host", __package__)
     return PageServer(session.takes, host.folders)

@@ -4,36 +4,36 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from .collect import CollectFrames, CollectLatents, FramesToVideo
-from .compare import CompareRollouts
-from .context_noise import ContextNoiseSettings
+from .attention.sparse_attention import SparseAttentionNode
+from .conditioning.known_frames import KnownFrames
+from .conditioning.known_video import KnownVideo
+from .conditioning.prompts import PromptTimeline
 from .doctor import Doctor
-from .fork import ForkRollout
-from .guidance import HistoryGuidance
-from .guidance_parts import GuidanceOptions, GuidanceTerm
-from .known_frames import KnownFrames
-from .known_video import KnownVideo
-from .load_demo import LoadDemoModel
-from .load_lora import LoadWanLora
-from .load_model import LoadCausalVideoModel
-from .load_vae import LoadWanVAE
-from .model_settings import SettingsFromModel
-from .outputs import SaveVideo
-from .preview import StreamingPreview
-from .prompts import PromptTimeline
-from .rewind import ContinueRollout, RewindRollout
-from .rollout_files import LoadRollout, SaveRollout
-from .rollout_info import RolloutInfo
-from .routes import open_to_browsers
-from .sampler import DiffusionForcingSampler
-from .schedule import DiffusionForcingSchedule
-from .score_guidance import ScoreGuidance
-from .settings import KVCacheSettings
-from .sparse_attention import SparseAttentionNode
-from .splice import SpliceRollouts
-from .upscale import UpscaleStream
-from .vae import VAEDecodeStream, VAEEncodeStream
-from .video_frames import VideoToFrames
+from .frames.upscale import UpscaleStream
+from .frames.vae import VAEDecodeStream, VAEEncodeStream
+from .frames.video_frames import VideoToFrames
+from .guidance.history_guidance import HistoryGuidance
+from .guidance.score_guidance import ScoreGuidance
+from .guidance.terms import GuidanceOptions, GuidanceTerm
+from .models.load_demo import LoadDemoModel
+from .models.load_lora import LoadWanLora
+from .models.load_model import LoadCausalVideoModel
+from .models.load_vae import LoadWanVAE
+from .outputs.collect import CollectFrames, CollectLatents, FramesToVideo
+from .outputs.preview import StreamingPreview
+from .outputs.routes import open_to_browsers
+from .outputs.save_video import SaveVideo
+from .rollouts.compare import CompareRollouts
+from .rollouts.files import LoadRollout, SaveRollout
+from .rollouts.fork import ForkRollout
+from .rollouts.info import RolloutInfo
+from .rollouts.rewind import ContinueRollout, RewindRollout
+from .rollouts.splice import SpliceRollouts
+from .sampling.context_noise import ContextNoiseSettings
+from .sampling.kv_cache import KVCacheSettings
+from .sampling.model_settings import SettingsFromModel
+from .sampling.sampler import DiffusionForcingSampler
+from .sampling.schedule import DiffusionForcingSchedule
 
 NODES: tuple[type[io.ComfyNode], ...] = (
     LoadDemoModel,

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
-
-import torch
-from torch import Tensor
+from dataclasses import dataclass
 
 from ..attention.cache.policy import CachePolicy
 from ..errors import BadInput
-from ..model.config import PATCH, DiTConfig
+from ..model.config import PATCH
 from ..model.vae.latent_format import (
     FORMATS,
     FRAMES_PER_LATENT,
@@ -20,16 +15,7 @@ from ..model.vae.latent_format import (
     frame_count,
     latent_frame_count,
 )
-from ..samplers.conditioning.prompts import (
-    PromptTimeline,
-    TimedPrompt,
-    chunk_start,
-    fit_length,
-)
-from ..samplers.guidance import Guidance, OwnPrompt
-from ..samplers.settings import RolloutSettings, TimedGuidance
-from .reference import PICTURE_CONDITIONS, channels_with_picture
-from .timeline import TimedEmbedding, Timeline
+from ..samplers.settings import RolloutSettings
 
 SIZE_STEP = PATCH * WAN21.spatial_factor
 LONGEST_SIDE = 16384

@@ -6,10 +6,10 @@ from comfy_api.latest import io
 
 Rollout = io.Custom("ROLLOUT")  # stream/rollout/rollout.py
 Frames = io.Custom("FRAMES")  # stream/rollout/rollout.py
-KVCache = io.Custom("KV_CACHE")  # nodes/asked_cache.py
-Guidance = io.Custom("GUIDANCE")  # nodes/asked_guidance.py
-KnownFrames = io.Custom("KNOWN_FRAMES")  # nodes/known_frames.py
-Schedule = io.Custom("NOISE_SCHEDULE")  # nodes/asked_schedule.py
-Timeline = io.Custom("PROMPT_TIMELINE")  # nodes/timeline.py
+KVCache = io.Custom("KV_CACHE")  # nodes/sampling/cache_spec.py
+Guidance = io.Custom("GUIDANCE")  # nodes/guidance/guidance_spec.py
+KnownFrames = io.Custom("KNOWN_FRAMES")  # nodes/conditioning/known_frames.py
+Schedule = io.Custom("NOISE_SCHEDULE")  # nodes/sampling/schedule_spec.py
+Timeline = io.Custom("PROMPT_TIMELINE")  # nodes/conditioning/timeline.py
 
 CATEGORY = "longtake"

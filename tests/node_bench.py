@@ -102,7 +102,7 @@ def node_bench(out_dir: Path, demo: Path, patch: pytest.MonkeyPatch) -> Iterator
     """The stand-in host with our nodes, which load the files in `demo`."""
     events: list[Event] = []
     with installed(out_dir, events.append) as state, torch.inference_mode():
-        from longtake.nodes import load_demo
+        from longtake.nodes.models import load_demo
 
         patch.setattr(load_demo, "DEMO_FOLDER", demo)
         yield Bench(state, events)

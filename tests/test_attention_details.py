@@ -39,7 +39,7 @@ def cache(bench: Bench, **inputs: Any) -> Any:
 
 def test_a_workflow_saved_without_them_makes_the_very_same_chunks(bench: Bench) -> None:
     """They have no values in it, and none may change what there is."""
-    from longtake.nodes.sparse_attention import SparseAttentionNode
+    from longtake.nodes.attention.sparse_attention import SparseAttentionNode
 
     prepared = type("Prepared", (SparseAttentionNode,), {"hidden": type("H", (), {"unique_id": 1})})
     model = bench.run("LongtakeLoadDemoModel")[0]
@@ -74,7 +74,7 @@ def test_how_keys_are_merged(
 def test_one_line_of_thresholds_is_for_all_layers_and_several_are_each_for_one(
     bench: Bench,
 ) -> None:
-    from longtake.nodes.attention_details import thresholds
+    from longtake.nodes.attention.advanced_inputs import thresholds
 
     assert thresholds("0.7 0.8", 3, 2) == ((0.7, 0.8),) * 3
     assert thresholds("0.7 0.8\n0.9 1", 2, 2) == ((0.7, 0.8), (0.9, 1.0))
@@ -94,14 +94,14 @@ def test_which_passes_are_sparse_and_how_much_of_a_prompt_stays(bench: Bench) ->
 def test_layers_are_numbers_and_ranges(bench: Bench) -> None:
     from types import SimpleNamespace
 
-    from longtake.nodes import attention_details
+    from longtake.nodes.attention import advanced_inputs
 
     tree = SimpleNamespace(blocks=range(9))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(attention_details.host, "module_tree", lambda model: tree)
-        assert attention_details.dense_layers(None, "5-7, 0 8") == (0, 5, 6, 7, 8)
+        patch.setattr(advanced_inputs.host, "module_tree", lambda model: tree)
+        assert advanced_inputs.dense_layers(None, "5-7, 0 8") == (0, 5, 6, 7, 8)
         with pytest.raises(BadInput, match=r"names layer 9, and the model has 9, 0 to 8\."):
-            attention_details.dense_layers(None, "0 7-9")
+            advanced_inputs.dense_layers(None, "0 7-9")
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def test_a_budget_is_said_of_entries_as_they_were_asked_for(bench: Bench) -> Non
 def test_the_index_is_that_of_the_entries_which_a_budget_leaves(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from longtake.nodes.attention_told import told
+    from longtake.nodes.attention.describe import told
 
     monkeypatch.setattr(choice, "MEASURED", {"cpu": ((0, "exact"), (100, "int8"))})
     roomy = planned(bench, {}, keep="merged")  # 192 keys a head
@@ -76,7 +76,7 @@ def test_the_index_is_that_of_the_entries_which_a_budget_leaves(
 
 
 def test_what_is_told_goes_by_settings_and_device_alone(bench: Bench) -> None:
-    from longtake.nodes.attention_told import told
+    from longtake.nodes.attention.describe import told
 
     assert told(settings(), CPU) == ""
     sparse = settings(
@@ -101,7 +101,7 @@ def test_guidance_may_look_at_the_sink_that_temp_cache_has(bench: Bench) -> None
 @pytest.mark.usefixtures("bench")
 def test_the_reach_is_what_the_model_was_trained_to_look_back() -> None:
     """Unless another is asked for, or the window is longer."""
-    from longtake.nodes.asked_attention import PRESETS, AskedAttention
+    from longtake.nodes.attention.attention_spec import PRESETS, AskedAttention
 
     def reach(key: str, window: int, *asked: int) -> Any:
         node = AskedAttention(True, Sparsity(), PRESETS["fast"], CPU, ALIKE, *asked)

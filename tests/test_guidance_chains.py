@@ -36,7 +36,7 @@ Chained = Callable[..., Any]
 @pytest.fixture
 def chained(bench: Bench) -> Chained:
     """The value after a chain of nodes, each as its widgets stand unless its name says more."""
-    from longtake.nodes.asked_guidance import AskedGuidance
+    from longtake.nodes.guidance.guidance_spec import AskedGuidance
 
     steps = {name: bench.run(node, **inputs)[0].steps[0] for name, (node, inputs) in NODES.items()}
     [early] = bench.run(OPTIONS, guidance=AskedGuidance(), from_level=0.9, norm_cap=2.0)

@@ -65,7 +65,7 @@ def watched_run(
     """The address of a page over a run that has ended, and the folder of its files."""
     events: list[Event] = []
     with open_host(None, tmp_path / "o", events.append) as host:
-        from longtake.nodes import load_demo
+        from longtake.nodes.models import load_demo
 
         monkeypatch.setattr(load_demo, "DEMO_FOLDER", tiny_demo_folder)
         with host.watched() as url:

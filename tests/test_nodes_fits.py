@@ -52,13 +52,14 @@ def test_weights_count_once_and_only_where_they_are_not_yet(
 
 def planned(free_gb: int, counted_gb: int, least_gb: int) -> Any:
     """Of a rollout with caches of 4 GB, passes of 2 GB and weights of 5 GB."""
-    from longtake.nodes import fits, host
+    from longtake.nodes import host
     from longtake.nodes.length import FRAMES, snapped_length
+    from longtake.nodes.planning import fit
 
     length = snapped_length(33.0, FRAMES, 16.0, 3)
     weights = host.Weights(5 * GB, counted_gb * GB, least_gb * GB)
     memory = RolloutMemory(4 * GB, 2 * GB)
-    return fits.plan(length, "KV cache 4.0 GB.", memory, weights, free_gb * GB, "lower width")
+    return fit.plan(length, "KV cache 4.0 GB.", memory, weights, free_gb * GB, "lower width")
 
 
 @pytest.mark.parametrize(
@@ -85,7 +86,7 @@ def test_decoding_adds_to_what_must_fit(bench: Bench) -> None:
     """Passes and decoding come by turns; the VAE's weights and its state stay."""
     from longtake.model.vae.decoder_memory import DecoderMemory
     from longtake.nodes import host
-    from longtake.nodes.fits import with_decoding
+    from longtake.nodes.planning.fit import with_decoding
 
     memory, decoder = RolloutMemory(4 * GB, 2 * GB), DecoderMemory(GB, 3 * GB)
     weights = host.Weights(6 * GB, 6 * GB, 6 * GB)

@@ -38,7 +38,7 @@ def chosen(bench: Bench, **inputs: Any) -> CacheSettings:
 
 def test_left_alone_the_node_is_the_demos_window(bench: Bench) -> None:
     assert chosen(bench) == CacheSettings(WindowSink(DEMO.window_frames, DEMO.sink_frames))
-    from longtake.nodes.settings import KVCacheSettings
+    from longtake.nodes.sampling.kv_cache import KVCacheSettings
 
     old = KVCacheSettings.execute("window + sink", 9, 2)  # a workflow saved before there was more
     [asked] = old.args

@@ -81,7 +81,7 @@ def test_the_same_workflow_again_is_unedited_and_runs_anew(bench: Bench) -> None
 def fingerprint(bench: Bench, node_id: str | None = SAMPLER) -> int:
     """What the host asks the sampler before a prompt, to see whether it must run."""
     from longtake.headless.stand_in.io_types import HiddenHolder
-    from longtake.nodes.sampler import DiffusionForcingSampler
+    from longtake.nodes.sampling.sampler import DiffusionForcingSampler
 
     prepared = type("Asked", (DiffusionForcingSampler,), {"hidden": HiddenHolder(node_id)})
     return prepared.fingerprint_inputs(seed=0, model=None)
@@ -126,7 +126,7 @@ def test_a_prompt_is_encoded_in_view_and_on_the_prompts_thread(
 ) -> None:
     import threading
 
-    from longtake.nodes import prompts
+    from longtake.nodes.conditioning import prompts
 
     threads: list[int] = []
     statuses: list[str] = []
@@ -213,7 +213,7 @@ def test_an_edit_is_encoded_on_the_cpu_where_it_would_push_models_off_the_card(
     """And the timeline that keeps the edit has the very same embedding, not the card's."""
     import comfy.model_management
 
-    from longtake.nodes.prompts import CLIPPrompter, embed
+    from longtake.nodes.conditioning.prompts import CLIPPrompter, embed
 
     monkeypatch.setattr(comfy.model_management, "get_free_memory", lambda device: 500)
     clip: Any = FakeCLIP(FakePatcher(device, size, dynamic=dynamic))
@@ -225,7 +225,7 @@ def test_an_edit_is_encoded_on_the_cpu_where_it_would_push_models_off_the_card(
 
 
 def test_the_session_remembers_few_embeddings_of_living_encoders(bench: Bench) -> None:
-    from longtake.nodes.session import EMBEDDINGS_KEPT, Session
+    from longtake.nodes.runtime.session import EMBEDDINGS_KEPT, Session
 
     session = Session()
     clip: Any = FakeCLIP(FakePatcher("cpu", 1))
@@ -241,7 +241,7 @@ def test_the_session_remembers_few_embeddings_of_living_encoders(bench: Bench) -
 
 def take_of(bench: Bench) -> Any:
     """The newest take, all encoded."""
-    from longtake.nodes.session import session
+    from longtake.nodes.runtime.session import session
 
     take = list(session.takes._takes.values())[-1]
     take.join()
@@ -250,7 +250,7 @@ def take_of(bench: Bench) -> Any:
 
 def test_the_preview_obeys_the_player_and_shows_what_became_of_it(bench: Bench) -> None:
     """Through the take that the player's requests reach, as the routes do."""
-    from longtake.nodes.session import session
+    from longtake.nodes.runtime.session import session
 
     def edit() -> None:
         take = list(session.takes._takes.values())[-1]

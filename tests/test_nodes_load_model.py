@@ -29,7 +29,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def load(name: str, **changes: str) -> Any:
     from longtake.headless.stand_in.io_types import HiddenHolder
-    from longtake.nodes.load_model import LoadCausalVideoModel
+    from longtake.nodes.models.load_model import LoadCausalVideoModel
 
     node = type("Prepared", (LoadCausalVideoModel,), {"hidden": HiddenHolder(unique_id="1")})
     return node.execute(model_name=name, **CHOICES | changes).args[0]
@@ -40,7 +40,7 @@ def test_the_files_of_the_models_folder_can_be_chosen(folder: Path) -> None:
     (folder / "sub").mkdir()
     torch.save(state(), folder / "sub" / "b.pt")
     (folder / "notes.txt").write_text("x")
-    from longtake.nodes.load_model import LoadCausalVideoModel
+    from longtake.nodes.models.load_model import LoadCausalVideoModel
 
     choice = LoadCausalVideoModel.define_schema().inputs[0]
     assert choice.options == ["a.safetensors", "sub/b.pt"]
@@ -52,7 +52,7 @@ def test_a_model_carries_its_family_through_clones(
     torch.save({"generator_ema": renamed(state(), prefixed("model."))}, folder / "rewardforcing.pt")
     with caplog.at_level("INFO", "longtake"):
         model = load("rewardforcing.pt")
-    from longtake.nodes.model_facts import facts
+    from longtake.nodes.models.model_facts import facts
 
     assert facts(model.clone()).family.key == "reward-forcing"
     assert facts(model.clone()).why == "its name has 'rewardforcing' (weights do not tell)"
@@ -64,7 +64,7 @@ def test_a_model_carries_its_family_through_clones(
 
 def test_a_model_of_another_loader_is_taken_for_what_it_shows(folder: Path) -> None:
     from longtake.nodes import host
-    from longtake.nodes.model_facts import facts
+    from longtake.nodes.models.model_facts import facts
 
     save_file(state(), folder / "a.safetensors")
     plain = facts(host.load_diffusion_model(folder / "a.safetensors"))
@@ -87,7 +87,7 @@ def test_fps_chooses_the_rate_that_skyreels_is_told(folder: Path) -> None:
 def test_the_chosen_rate_is_that_of_everything_made_with_the_model(
     folder: Path, fps: str, rate: int
 ) -> None:
-    from longtake.nodes.model_facts import facts
+    from longtake.nodes.models.model_facts import facts
 
     save_file(state() | fps_state(SMALL.dim), folder / "skyreels.safetensors")
     known = facts(load("skyreels.safetensors", fps=fps).clone())

@@ -34,7 +34,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 def load(model: Any, strength: float, name: str = "l.safetensors") -> Any:
     from longtake.headless.stand_in.io_types import HiddenHolder
-    from longtake.nodes.load_lora import LoadWanLora
+    from longtake.nodes.models.load_lora import LoadWanLora
 
     node = type("Prepared", (LoadWanLora,), {"hidden": HiddenHolder(unique_id="1")})
     return node.execute(model=model, lora_name=name, strength=strength).args[0]
@@ -64,7 +64,7 @@ def test_the_weights_in_use_are_those_of_the_model_that_was_claimed_last(model: 
 
 
 def test_a_models_identity_follows_its_loras_and_not_what_is_loaded(model: Any) -> None:
-    from longtake.nodes.identity import identity
+    from longtake.nodes.models.identity import identity
 
     patched = load(model, 0.8)
     plain, one, again, other = (

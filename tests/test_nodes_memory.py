@@ -71,7 +71,7 @@ def test_a_long_pause_moves_the_kv_cache_to_the_host(
 
 
 def test_a_state_rests_between_prompts_until_the_host_unloads_it(bench: Bench) -> None:
-    from longtake.nodes.session import session
+    from longtake.nodes.runtime.session import session
 
     rollout, _ = bench.rollout(length=33.0)
     bench.run("LongtakeCollectLatents", rollout=rollout)

@@ -27,7 +27,7 @@ NODE = "LongtakeModelSettings"
 
 def model_of(bench: Bench, key: str) -> Any:
     """The demo's MODEL, taken for one of that family."""
-    from longtake.nodes.model_facts import remember_family
+    from longtake.nodes.models.model_facts import remember_family
 
     model = bench.run("LongtakeLoadDemoModel")[0]
     remember_family(model, key, "by its name")

@@ -24,7 +24,7 @@ from longtake.tests.node_bench import Bench
 
 def takes(bench: Bench, *, whole: bool = True) -> list[Take]:
     """Every take there is, oldest first; `whole`: wait until all is encoded."""
-    from longtake.nodes.session import session
+    from longtake.nodes.runtime.session import session
 
     kept = list(session.takes._takes.values())
     for take in kept if whole else ():
@@ -109,7 +109,7 @@ def test_after_a_cancel_it_stays_and_says_where_the_next_run_goes_on(bench: Benc
 def test_a_failure_is_one_sentence_in_the_take(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, kind: type[Exception], said: str, message: str
 ) -> None:
-    from longtake.nodes.preview import host
+    from longtake.nodes.outputs.preview import host
 
     def fail(self: Any, done: int) -> None:
         raise kind(said)
@@ -187,7 +187,7 @@ def test_nothing_is_left_in_the_temp_folder_when_the_host_ends(
     from longtake.tests.node_bench import node_bench
 
     with node_bench(tmp_path, tiny_demo_folder, monkeypatch) as bench:
-        from longtake.nodes.session import session
+        from longtake.nodes.runtime.session import session
 
         monkeypatch.setattr(session.takes._store, "_budgets", (1, Limits().disk_bytes))
         bench.run("LongtakePreview", frames=bench.frames())

@@ -154,7 +154,7 @@ def test_a_saved_shot_comes_back_and_makes_nothing_again(
 def test_a_file_with_its_state_is_gone_on_with_at_once(
     bench: Bench, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
-    from longtake.nodes.session import session
+    from longtake.nodes.runtime.session import session
 
     caplog.set_level(logging.INFO, "longtake")
     source, _ = bench.rollout(length=33.0)
@@ -202,10 +202,10 @@ def test_another_model_is_said_and_goes_on_under_its_own_name(
 ) -> None:
     source, _ = bench.rollout(length=33.0)
     name = saved(bench, source)
-    from longtake.nodes import rollout_files
+    from longtake.nodes.rollouts import files
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rollout_files, "identity", lambda model: ("other", None))
+        patch.setattr(files, "identity", lambda model: ("other", None))
         loaded = load(bench, name)
         assert "made with another model" in caplog.text
         assert loaded.stored_chunks() == 3 and loaded.chain.makers.at(9) == "other"
@@ -319,7 +319,7 @@ def test_whatever_the_kv_cache_node_gives_can_be_saved(bench: Bench) -> None:
     """A new policy or storage is named in `stream/rollout/recipe.py` too; a VAE cannot be written,
     and what needs one says so.
     """
-    from longtake.nodes import KVCacheSettings
+    from longtake.nodes.sampling.kv_cache import KVCacheSettings
     from longtake.samplers.settings import RolloutSettings
     from longtake.stream.rollout.recipe import from_record, to_record
 
@@ -338,7 +338,7 @@ def test_recache_is_asked_for_at_the_sampler_and_named_in_what_is_said(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
     """After a restart, without a resting state; a fork of such a shot goes on the same way."""
-    from longtake.nodes.session import session
+    from longtake.nodes.runtime.session import session
 
     caplog.set_level(logging.INFO, "longtake")
     window = bench.run("LongtakeKVCacheSettings", window_frames=4, sink_frames=0)[0]

@@ -274,7 +274,7 @@ def test_collect_refuses_what_does_not_fit(bench: Bench, monkeypatch: pytest.Mon
 def test_truncated_weights_are_refused(
     bench: Bench, tiny_demo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from longtake.nodes import load_demo
+    from longtake.nodes.models import load_demo
 
     for name in ("vae", "text", "dit"):
         content = (tiny_demo_folder / f"{name}.safetensors").read_bytes()
@@ -286,7 +286,7 @@ def test_truncated_weights_are_refused(
 
 
 def test_the_schedule_node_shows_its_noise_levels(bench: Bench) -> None:
-    from longtake.nodes.schedule import DiffusionForcingSchedule
+    from longtake.nodes.sampling.schedule import DiffusionForcingSchedule
 
     shown = DiffusionForcingSchedule.execute(
         3, 4, 2.0, "unipc 2", 0.0, "rolling window (Rolling Forcing)"

@@ -42,7 +42,7 @@ def test_the_report_counts_a_stopped_shot_as_far_as_it_is(bench: Bench, tmp_path
 
 def test_the_report_says_of_the_run_what_every_output_says(bench: Bench, tmp_path: Path) -> None:
     """But for times and files."""
-    from longtake.nodes.derived import derived
+    from longtake.nodes.rollouts.derive import derived
 
     rollout, vae = bench.rollout(length=33.0)
     kept = Sparsity(SparseSelf(fewest_keys=0, dense_layers=()))
@@ -61,12 +61,12 @@ def test_the_report_says_of_the_run_what_every_output_says(bench: Bench, tmp_pat
 @pytest.mark.parametrize(("channels", "factor"), [(16, 8), (48, 16)])
 def test_the_report_has_the_size_of_the_pictures(bench: Bench, channels: int, factor: int) -> None:
     """A latent of Wan 2.2 covers 16 pixels to a side, one of Wan 2.1 half of that."""
-    from longtake.nodes import rollout_files
+    from longtake.nodes.rollouts import files
 
     rollout, _ = bench.rollout(width=48)
     config = replace(rollout.model.config, in_channels=channels, out_channels=channels)
     rollout.model = replace(rollout.model, config=config)
-    report = rollout_files._report(rollout, Meter(), 0, "x")
+    report = files._report(rollout, Meter(), 0, "x")
     assert (report.width, report.height) == (6 * factor, 4 * factor)
 
 
@@ -82,7 +82,7 @@ def test_a_vae_of_other_latents_is_refused_before_anything_is_made(
 def test_a_link_to_a_file_that_is_gone_is_passed_over(bench: Bench, tmp_path: Path) -> None:
     """The list is made while the host loads the pack, which an error there would take down."""
     from longtake.nodes import host
-    from longtake.nodes.rollout_files import LoadRollout
+    from longtake.nodes.rollouts.files import LoadRollout
 
     (tmp_path / f"x{SUFFIX}").symlink_to(tmp_path / "gone")
     (tmp_path / f"y{SUFFIX}").touch()

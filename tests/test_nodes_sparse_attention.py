@@ -202,7 +202,7 @@ def test_temp_cache_over_anything_but_a_plain_window_is_refused(
 def test_the_node_says_why_it_is_dense_and_which_kernel_it_would_take(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from longtake.nodes import sparse_attention
+    from longtake.nodes.attention import sparse_attention
 
     said: list[str] = []
     monkeypatch.setattr(sparse_attention.host, "say", lambda _, text: said.append(text))

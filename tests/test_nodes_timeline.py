@@ -28,7 +28,7 @@ def _host(tmp_path: Path) -> Iterator[None]:
 
 
 def parsed(text: str) -> list[tuple[float, str]]:
-    from longtake.nodes.timeline import parse
+    from longtake.nodes.conditioning.timeline import parse
 
     return [(entry.start_s, entry.text) for entry in parse(text)]
 
@@ -70,9 +70,9 @@ def test_what_is_no_time_is_named(text: str, complaint: str) -> None:
 
 def in_latent_frames(*times_s: float, width: int = 8) -> list[int]:
     """Where prompts at `times_s` start, at 16 frames a second and three latent frames a chunk."""
+    from longtake.nodes.conditioning.prompt_plan import prompt_timeline
+    from longtake.nodes.conditioning.timeline import TimedEmbedding, Timeline
     from longtake.nodes.length import SECONDS, snapped_length
-    from longtake.nodes.prompt_plan import prompt_timeline
-    from longtake.nodes.timeline import TimedEmbedding, Timeline
 
     entries = tuple(TimedEmbedding(time, torch.zeros(5, width), "") for time in times_s)
     length = snapped_length(10.0, SECONDS, 16.0, 3)
@@ -91,9 +91,13 @@ def test_prompts_start_with_the_nearest_chunk() -> None:
 
 def of_two_on_one_chunk(first_s: float, second_s: float) -> Any:
     """What becomes of two lines that fall on the chunk at 5.06 s, in the order they are written."""
+    from longtake.nodes.conditioning.prompt_plan import (
+        guidance_changes,
+        never_shown,
+        prompt_timeline,
+    )
+    from longtake.nodes.conditioning.timeline import TimedEmbedding, Timeline
     from longtake.nodes.length import SECONDS, snapped_length
-    from longtake.nodes.prompt_plan import guidance_changes, never_shown, prompt_timeline
-    from longtake.nodes.timeline import TimedEmbedding, Timeline
     from longtake.samplers.guidance import cfg
 
     lines = [(0.0, "start", None), (first_s, "upper", 3.0), (second_s, "lower", None)]
@@ -128,7 +132,7 @@ def test_of_two_prompts_on_one_chunk_the_lower_line_counts(times: tuple[float, f
     ],
 )
 def test_a_line_may_change_the_guidance(text: str, expected: list[Any]) -> None:
-    from longtake.nodes.timeline import parse
+    from longtake.nodes.conditioning.timeline import parse
 
     assert [(one.start_s, one.text, one.guidance) for one in parse(text)] == expected
 
@@ -149,7 +153,7 @@ def test_a_kept_edit_is_read_back_as_it_was_applied(
     start_s: float, typed: str, strength: float | None, before: str
 ) -> None:
     """For whatever is typed into the live edit: `written`, appended to a timeline, then `parse`."""
-    from longtake.nodes.timeline import TimedText, parse, written
+    from longtake.nodes.conditioning.timeline import TimedText, parse, written
     from longtake.stream.rollout.controls import Controls
 
     controls = Controls()
@@ -179,8 +183,8 @@ def test_prompts_of_another_text_encoder_are_refused() -> None:
 def test_conditioning_the_sampler_would_misread_is_refused(
     conditioning: list[Any], complaint: str
 ) -> None:
+    from longtake.nodes.conditioning.prompt_plan import prompt_timeline
     from longtake.nodes.length import SECONDS, snapped_length
-    from longtake.nodes.prompt_plan import prompt_timeline
 
     length = snapped_length(1.0, SECONDS, 16.0, 3)
     with pytest.raises(BadInput, match=complaint):
@@ -247,7 +251,7 @@ def test_a_length_of_0_has_no_end() -> None:
 def test_a_line_says_how_long_its_prompt_takes_over(
     line: str, guidance: float | None, over_s: float
 ) -> None:
-    from longtake.nodes.timeline import parse, written
+    from longtake.nodes.conditioning.timeline import parse, written
 
     entry = parse(f"0: a\n{line}")[1]
     assert (entry.guidance, entry.over_s) == (guidance, over_s)
@@ -262,9 +266,9 @@ def test_impossible_options_are_named(option: str) -> None:
 
 def blended(*lines: tuple[float, float, float]) -> list[tuple[int, float]]:
     """Start and value of prompts of one number each, from (second, value, seconds to take over)."""
+    from longtake.nodes.conditioning.prompt_plan import prompt_timeline
+    from longtake.nodes.conditioning.timeline import TimedEmbedding, Timeline
     from longtake.nodes.length import SECONDS, snapped_length
-    from longtake.nodes.prompt_plan import prompt_timeline
-    from longtake.nodes.timeline import TimedEmbedding, Timeline
 
     entries = tuple(
         TimedEmbedding(second, torch.full((2, 8), value), f"{value}", None, over)
@@ -296,9 +300,9 @@ def test_another_prompt_ends_the_taking_over_and_goes_on_from_there() -> None:
 
 def taking_over(over_s: float, seconds: float, width: int = 8) -> Any:
     """The prompts of `0: a`, `5 (over OVER_S): b` in a shot of so many seconds, 0 without end."""
+    from longtake.nodes.conditioning.prompt_plan import prompt_timeline
+    from longtake.nodes.conditioning.timeline import TimedEmbedding, Timeline
     from longtake.nodes.length import SECONDS, snapped_length
-    from longtake.nodes.prompt_plan import prompt_timeline
-    from longtake.nodes.timeline import TimedEmbedding, Timeline
 
     one, other = torch.zeros(2, width), torch.ones(2, width)
     entries = (TimedEmbedding(0.0, one, "a"), TimedEmbedding(5.0, other, "b", None, over_s))
@@ -340,7 +344,7 @@ def test_prompts_that_take_over_in_too_many_steps_are_refused(seconds: float) ->
 @pytest.mark.parametrize("count", [1, 511, 512, 513, 700])
 def test_long_prompts_are_cut_before_they_are_encoded_and_keep_their_end_token(count: int) -> None:
     """What Hugging Face's `truncation=True, max_length=512` keeps."""
-    from longtake.nodes.prompts import shortened
+    from longtake.nodes.conditioning.prompts import shortened
 
     end = (1, 1.0)
     tokens = [*((i + 10, 1.0) for i in range(count - 1)), end]
@@ -352,9 +356,9 @@ def test_long_prompts_are_cut_before_they_are_encoded_and_keep_their_end_token(c
 
 def test_prompts_of_a_wan_model_are_padded_with_zeros_to_512_and_cut_there() -> None:
     from longtake.model.config import DiTConfig
+    from longtake.nodes.conditioning.prompt_plan import cut_prompts, prompt_timeline
+    from longtake.nodes.conditioning.timeline import TimedEmbedding, Timeline
     from longtake.nodes.length import SECONDS, snapped_length
-    from longtake.nodes.prompt_plan import cut_prompts, prompt_timeline
-    from longtake.nodes.timeline import TimedEmbedding, Timeline
 
     config = DiTConfig(24, 32, 2, 1, 4096)
     length = snapped_length(1.0, SECONDS, 16.0, 3)

@@ -69,7 +69,7 @@ def test_outputs_of_the_small_and_the_large_frames_decode_each_chunk_once(bench:
 
 
 def test_a_preview_of_enlarged_frames_shows_them_with_what_was_measured(bench: Bench) -> None:
-    from longtake.nodes.session import session
+    from longtake.nodes.runtime.session import session
 
     larger = upscaled(bench, bench.frames())
     [made] = bench.shown("LongtakePreview", frames=larger)["longtake"]
@@ -102,7 +102,7 @@ def test_upscaled_frames_can_be_upscaled_again(bench: Bench) -> None:
 
 
 def test_tiles_are_halved_until_they_fit_and_the_picture_is_the_same(bench: Bench) -> None:
-    from longtake.nodes.upscale import Upscaler
+    from longtake.nodes.frames.upscale import Upscaler
 
     whole, cramped = Doubler(), Doubler(most_pixels=200)
     picture = pictures(1, 3, 240, 400)
@@ -115,7 +115,7 @@ def test_tiles_are_halved_until_they_fit_and_the_picture_is_the_same(bench: Benc
 
 
 def test_cancel_is_obeyed_between_two_pictures(bench: Bench) -> None:
-    from longtake.nodes.upscale import Upscaler
+    from longtake.nodes.frames.upscale import Upscaler
 
     model = Doubler()
     bench.state.interrupt()

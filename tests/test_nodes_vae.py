@@ -85,7 +85,7 @@ def test_a_keyframe_is_what_a_standing_picture_becomes(bench: Bench) -> None:
 def test_frames_are_keyframes_too_and_their_size_is_checked_before_any_is_made(
     bench: Bench,
 ) -> None:
-    from longtake.nodes.frame_source import DerivedFrames
+    from longtake.nodes.frames.source import DerivedFrames
 
     frames = bench.frames()
     vae = bench.run("LongtakeLoadDemoModel")[2]
@@ -138,7 +138,7 @@ def test_a_vae_of_other_latents_is_refused_before_anything_is_made(
 
 
 def test_what_cannot_stream_is_refused(bench: Bench) -> None:
-    from longtake.nodes.streaming_vae import streaming_vae
+    from longtake.nodes.models.streaming_vae import streaming_vae
 
     with pytest.raises(BadInput, match="is a Linear, which Longtake cannot stream"):
         streaming_vae(host_vae(nn.Linear(1, 1), 16))
@@ -154,7 +154,7 @@ def test_what_cannot_stream_is_refused(bench: Bench) -> None:
 def test_a_tiny_vaes_latents_are_as_noted_else_as_the_host_guesses(
     bench: Bench, noted: bool | None, guessed: Any, raw: bool
 ) -> None:
-    from longtake.nodes.streaming_vae import RAW_LATENTS, TinyVAE, streaming_vae
+    from longtake.nodes.models.streaming_vae import RAW_LATENTS, TinyVAE, streaming_vae
 
     tree = SimpleNamespace(
         decoder=nn.Sequential(nn.ReLU()), patch_size=1, latent_format=guessed, latent_channels=16
@@ -172,7 +172,7 @@ def test_a_tiny_vaes_latents_are_as_noted_else_as_the_host_guesses(
 
 
 def test_tiles_need_the_memory_of_one_and_keep_what_all_keep(bench: Bench) -> None:
-    from longtake.nodes.streaming_vae import streaming_vae
+    from longtake.nodes.models.streaming_vae import streaming_vae
 
     _, vae = wan22()
     whole, tiled = streaming_vae(vae), streaming_vae(vae, 64)

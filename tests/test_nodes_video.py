@@ -211,7 +211,7 @@ def test_redrawing_a_long_video_holds_no_more_than_a_short_one(
     bench: Bench, tmp_path: Path
 ) -> None:
     """The encoded pictures that are kept, whatever the length; those before the window are not."""
-    from longtake.nodes.known_video import KEPT_LATENTS
+    from longtake.nodes.conditioning.known_video import KEPT_LATENTS
 
     frames, _ = read(bench, video(tmp_path, 24))
     _, _, vae = bench.run("LongtakeLoadDemoModel")
@@ -230,8 +230,8 @@ def test_a_resumed_shot_reads_its_video_from_where_it_goes_on(
     """Finished chunks come from the journal; the file is read from as far before the next one as
     the encoder looks back, and the shot is bit for bit the uninterrupted one.
     """
-    from longtake.nodes.session import session
-    from longtake.nodes.streaming_vae import streaming_vae
+    from longtake.nodes.models.streaming_vae import streaming_vae
+    from longtake.nodes.runtime.session import session
     from longtake.stream.video.reader import VideoReader
 
     given, found = video(tmp_path, 6), {}
@@ -304,7 +304,7 @@ CANCELLED = """
         [made] = bench.run("LongtakeVAEDecode", rollout=tests.shot(bench, 3.0, known), vae=vae)
         if most:
             import os, signal
-            from longtake.stream.video import VideoWriter
+            from longtake.stream.video.writer import VideoWriter
             written = VideoWriter.write
             def write(self, pictures):
                 written(self, pictures)

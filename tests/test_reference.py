@@ -129,7 +129,7 @@ def test_the_hosts_conditioning_becomes_mask_and_latents(bench: Bench) -> None:
     """As `WAN21.concat_cond` of the core has it: 1 - mask, then the normalised latents."""
     from longtake.model.config import DiTConfig
     from longtake.model.vae.latent_format import normalise
-    from longtake.nodes.reference import reference
+    from longtake.nodes.conditioning.reference import reference
 
     image, mask = randn(1, 16, 4, 2, 2), torch.ones(1, 1, 4, 2, 2)
     mask[:, :, :1] = 0

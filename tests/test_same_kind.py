@@ -29,7 +29,7 @@ def _bare(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def check(chosen: RolloutSettings) -> None:
     """As Load Rollout does."""
-    from longtake.nodes.same_kind import check_same_kind
+    from longtake.nodes.rollouts.compatibility import check_same_kind
 
     check_same_kind(chosen, None, MODEL)
 

@@ -176,7 +176,7 @@ def test_a_vae_of_other_latents_is_refused_before_anything_runs() -> None:
 def test_the_node_takes_every_tiny_vae_with_the_latents_it_wants(
     bench: Bench, channels: int, raw: bool
 ) -> None:
-    from longtake.nodes.streaming_vae import RAW_LATENTS, streaming_vae
+    from longtake.nodes.models.streaming_vae import RAW_LATENTS, streaming_vae
 
     vae = taehv_vae(taehv_tree(channels))
     setattr(vae, RAW_LATENTS, raw)

@@ -37,8 +37,8 @@ def warned(bench: Bench, caplog: pytest.LogCaptureFixture) -> Any:
 
 @pytest.mark.usefixtures("bench")
 def test_settings_unlike_a_distilled_models_own_are_said() -> None:
-    from longtake.nodes.model_facts import ModelFacts
-    from longtake.nodes.untrained import untrained
+    from longtake.nodes.models.model_facts import ModelFacts
+    from longtake.nodes.sampling.training_limits import untrained
 
     distilled, plain = (ModelFacts(BY_KEY[key], "") for key in ("self-forcing", "wan21-t2v"))
     assert untrained(distilled, settings(), (832, 480), by_cfg=True) == []
@@ -111,8 +111,8 @@ def test_a_past_as_noisy_as_it_was_trained_with_is_not_warned_of(bench: Bench, w
 def test_a_reach_beyond_what_the_model_was_trained_with_is_said(
     bench: Bench, key: str, trained: int
 ) -> None:
-    from longtake.nodes.model_facts import ModelFacts
-    from longtake.nodes.untrained import untrained
+    from longtake.nodes.models.model_facts import ModelFacts
+    from longtake.nodes.sampling.training_limits import untrained
 
     known = ModelFacts(BY_KEY[key], "")
     for reach, warned in ((trained, False), (trained + 1, True)):

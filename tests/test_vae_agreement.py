@@ -105,8 +105,8 @@ def test_a_vae_told_the_wrong_kind_of_latents_cannot_be_told_apart(
 
 def test_the_wrong_vae_is_one_sentence_and_no_noise(bench: Bench, demo: TinyVAE) -> None:
     """A working VAE with the right channels, given its own latents and then another's."""
-    from longtake.nodes.demo_objects import DemoVAE
-    from longtake.nodes.vae import to_latent
+    from longtake.nodes.frames.vae import to_latent
+    from longtake.nodes.models.demo_objects import DemoVAE
 
     [own] = rendered(1)
     mixed = torch.linalg.qr(randn(16, 16, seed=2))[0]

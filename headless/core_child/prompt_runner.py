@@ -144,7 +144,8 @@ class Core:
     def watch(self) -> None:
         """Open the player's page, with our pack's own modules as the core has loaded them."""
         preview = self.nodes.NODE_CLASS_MAPPINGS["LongtakePreview"].__module__
-        pages = importlib.import_module(preview.replace(".nodes.preview", ".headless.page_server"))
+        pack = preview.removesuffix(".nodes.outputs.preview")
+        pages = importlib.import_module(f"{pack}.headless.page_server")
         self.server.page = pages.open_page()
         self.server.client_id = self.server.page.key
         self.channel.send(event="watching", data=self.server.page.url)

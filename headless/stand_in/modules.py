@@ -113,8 +113,8 @@ def installed(out_dir: Path, listener: Listener) -> Iterator[HostState]:
         yield state
     finally:
         nodes = f"{__name__.split('.')[0]}.nodes"
-        if f"{nodes}.session" in sys.modules:
-            sys.modules[f"{nodes}.session"].session.reset()
+        if f"{nodes}.runtime.session" in sys.modules:
+            sys.modules[f"{nodes}.runtime.session"].session.reset()
         for name in [*fakes, *(n for n in sys.modules if n == nodes or n.startswith(f"{nodes}."))]:
             sys.modules.pop(name, None)
 

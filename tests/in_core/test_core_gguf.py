@@ -90,9 +90,9 @@ def test_a_gguf_model_streams_as_its_weights_say(
     import folder_paths
 
     from longtake.nodes import host
-    from longtake.nodes.identity import identity
-    from longtake.nodes.model_facts import facts
-    from longtake.nodes.streams import denoiser
+    from longtake.nodes.models.identity import identity
+    from longtake.nodes.models.model_facts import facts
+    from longtake.nodes.runtime.host_rollout import denoiser
 
     path = tmp_path / f"wan-{kind}.gguf"
     weights = written(path, kind)

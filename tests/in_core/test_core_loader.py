@@ -230,10 +230,10 @@ def test_a_family_brings_its_settings_and_says_what_was_assumed(  # noqa: PLR091
     """The authors' figures, of a file told by its name alone; and each to be set otherwise."""
     from types import SimpleNamespace
 
-    from longtake.nodes.asked_cache import AskedCache
-    from longtake.nodes.asked_schedule import AskedSchedule
-    from longtake.nodes.model_facts import facts, remember
-    from longtake.nodes.model_settings import SettingsFromModel
+    from longtake.nodes.models.model_facts import facts, remember
+    from longtake.nodes.sampling.cache_spec import AskedCache
+    from longtake.nodes.sampling.model_settings import SettingsFromModel
+    from longtake.nodes.sampling.schedule_spec import AskedSchedule
     from longtake.samplers.history.settings import CacheSettings
 
     (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -268,7 +268,7 @@ def test_weights_that_are_not_finite_are_refused_by_the_node(
     from types import SimpleNamespace
 
     from longtake.errors import BadInput
-    from longtake.nodes.load_model import LoadCausalVideoModel
+    from longtake.nodes.models.load_model import LoadCausalVideoModel
 
     weights = state()
     weights["blocks.1.cross_attn.v.weight"][3, 5] = value

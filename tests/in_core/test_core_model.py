@@ -79,7 +79,7 @@ def with_lora(core: Any, model: Any, strength: float = 1.0) -> Any:
 
 def test_load_lora_takes_the_demos_text_encoder_too(core: Any, model: Any) -> None:
     from longtake.model.checkpoint import load_text_encoder
-    from longtake.nodes.demo_objects import DemoCLIP
+    from longtake.nodes.models.demo_objects import DemoCLIP
 
     clip = DemoCLIP(load_text_encoder(DEMO / "text.safetensors"))
     patched, other = core.sd.load_lora_for_models(model, clip, random_lora(), 1.0, 1.0)
@@ -104,7 +104,7 @@ def test_a_model_is_known_by_its_weights_and_its_loras(core: Any, host: Any, mod
     """The host's patch ids are random; strengths and tensors are not, and loading must not
     matter.
     """
-    from longtake.nodes.identity import identity
+    from longtake.nodes.models.identity import identity
 
     plain, patched = identity(model), identity(with_lora(core, model))
     assert plain[1] is None and patched[1] is None and plain[0] != patched[0]
@@ -116,7 +116,7 @@ def test_a_model_is_known_by_its_weights_and_its_loras(core: Any, host: Any, mod
 
 
 def test_a_model_with_code_on_it_is_known_for_this_session_only(model: Any) -> None:
-    from longtake.nodes.identity import identity
+    from longtake.nodes.models.identity import identity
 
     changed = model.clone()
     changed.add_object_patch("diffusion_model.blocks.0.self_attn.q", torch.nn.Linear(192, 192))
@@ -135,7 +135,7 @@ def test_other_kinds_of_model_are_refused_in_one_sentence(host: Any, model: Any)
 
 
 def test_patches_that_our_forward_would_ignore_are_named(core: Any, host: Any, model: Any) -> None:
-    from longtake.nodes.patches import without_effect
+    from longtake.nodes.models.patches import without_effect
 
     patched = with_lora(core, model)
     assert without_effect(patched) == []

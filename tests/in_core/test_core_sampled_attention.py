@@ -46,7 +46,7 @@ def shown(core: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def behind_the_node(folder: Path, name: str, **inputs: Any) -> Any:
     """The MODEL that the core makes of a small Wan file, behind the node."""
     from longtake.nodes import host
-    from longtake.nodes.sparse_attention import SparseAttentionNode
+    from longtake.nodes.attention.sparse_attention import SparseAttentionNode
 
     save_file(state(), folder / f"{name}.safetensors")
     checkpoint = open_checkpoint(folder / f"{name}.safetensors")

@@ -85,7 +85,7 @@ def test_the_node_gives_a_clone_whose_override_the_hosts_sampler_calls(
 ) -> None:
     """Without a server, so that nothing is shown under it."""
     from longtake.nodes import host
-    from longtake.nodes.sparse_attention import SparseAttentionNode
+    from longtake.nodes.attention.sparse_attention import SparseAttentionNode
 
     from .conftest import DEMO
 

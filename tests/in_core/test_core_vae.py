@@ -67,7 +67,7 @@ SIZES: list[tuple[int, torch.dtype, tuple[int, int, int]]] = [
 
 def host_vae(core: Any, dim: int, dtype: torch.dtype) -> Any:
     """As its loader makes it: it reads the width off the file."""
-    from longtake.nodes.streaming_vae import streaming_vae
+    from longtake.nodes.models.streaming_vae import streaming_vae
 
     return streaming_vae(core.sd.VAE(sd=dict(random_tree(core, dim).state_dict()), dtype=dtype))
 
@@ -169,7 +169,7 @@ def test_an_incomplete_end_is_completed_by_its_last_frame(tree: Any) -> None:
 @torch.inference_mode()
 def test_the_hosts_vae_object_is_planned_claimed_and_streams(core: Any) -> None:
     """LightVAE's width: the host reads it off the file, and the plan follows."""
-    from longtake.nodes.streaming_vae import streaming_vae
+    from longtake.nodes.models.streaming_vae import streaming_vae
 
     weights = random_tree(core, 24).state_dict()
     vae = core.sd.VAE(sd=dict(weights))
@@ -199,7 +199,7 @@ def test_weights_count_once_wherever_the_host_has_them(core: Any) -> None:
 
 def test_a_vae_of_other_latents_or_another_kind_is_refused(core: Any) -> None:
     from longtake.errors import BadInput
-    from longtake.nodes.streaming_vae import streaming_vae
+    from longtake.nodes.models.streaming_vae import streaming_vae
 
     vae = core.sd.VAE(sd=dict(random_tree(core).state_dict()))
     with pytest.raises(BadInput, match="and the model 48; connect Load VAE with a Wan 2.2 VAE"):

@@ -169,7 +169,7 @@ def test_a_scores_copy_decodes_as_the_host_does_and_has_a_gradient(tiny: Any, ra
 
 @pytest.mark.parametrize("kind", ["wan22", "taew2_1", "taew2_2"])
 def test_peaks_are_within_5_percent_of_the_plan(core: Any, kind: str) -> None:
-    from longtake.nodes.streaming_vae import streaming_vae
+    from longtake.nodes.models.streaming_vae import streaming_vae
 
     tree, form, cpu = tree_of(kind), WAN21 if kind == "taew2_1" else WAN22, torch.device("cpu")
     vae = streaming_vae(
@@ -228,7 +228,8 @@ def test_tiny_decoding_from_the_overlap_on_is_exact(tiny: Any, missing: int, exa
 def test_load_wan_vae_gives_the_hosts_own_in_the_dtype_of_choice(
     core: Any, wan22: Any, tiny: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, dtype: str
 ) -> None:
-    from longtake.nodes import host, load_vae
+    from longtake.nodes import host
+    from longtake.nodes.models import load_vae
 
     monkeypatch.setattr(host, "model_files", lambda folder: ["taew2_1.safetensors"])
     monkeypatch.setattr(host, "model_file", lambda folder, name: tmp_path / name)

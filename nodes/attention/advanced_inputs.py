@@ -1,0 +1,164 @@
+"""What ANN-Sparse Attention leaves at its best until asked: widgets for experiments, and their text
+as values.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from comfy_api.latest import io
+
+from ...attention.sparse.settings import ORDERS, SparseCross, SparseSelf
+from ...errors import BadInput
+from .. import host
+from .attention_spec import NEVER, Merging
+
+ONE, ALL = "one key", "all its keys"
+FIRST_LAYER = "0"
+MOST_TOKENS = 512  # of a Wan prompt
+
+Thresholds = tuple[tuple[float, ...], ...]
+
+
+def merging(model: Any, floor: float, counts_as: str, head_thresholds: str) -> Merging:
+    """How TempCache merges, as the widgets say; `model` says how many heads there are."""
+    of_heads: Thresholds | None = None
+    if head_thresholds.strip():
+        tree = host.module_tree(model)
+        of_heads = thresholds(head_thresholds, len(tree.blocks), int(tree.num_heads))
+    return Merging(floor, 1 if counts_as == ONE else None, of_heads)
+
+
+def thresholds(text: str, layers: int, heads: int) -> Thresholds:
+    """A cosine for each head from lines such as `0.9 0.95`, one for all layers or one for each."""
+    lines = [line.replace(",", " ").split() for line in text.splitlines() if line.strip()]
+    try:
+        rows = tuple(tuple(float(word) for word in line) for line in lines)
+    except ValueError as error:
+        raise BadInput(
+            f"head_thresholds of ANN-Sparse Attention has a word that is no number ({error}); "
+            "write cosines with a space between them: 0.9 0.95."
+        ) from error
+    if len(rows) not in (1, layers) or any(len(row) != heads for row in rows):
+        raise BadInput(
+            f"head_thresholds of ANN-Sparse Attention needs {heads} cosines in a line, and one "
+            f"line or {layers}, one for each layer; got lines of "
+            f"{', '.join(str(len(row)) for row in rows)}."
+        )
+    if any(not 0 <= one <= NEVER for row in rows for one in row):
+        raise BadInput(
+            f"head_thresholds of ANN-Sparse Attention are cosines of 0 to {NEVER}; got {text!r}."
+        )
+    return rows if len(rows) == layers else rows * layers
+
+
+def dense_layers(model: Any, text: str) -> tuple[int, ...]:
+    """Layers from a text such as `0, 5-7`; `model` says how many there are."""
+    found = set[int]()
+    for word in text.replace(",", " ").split():
+        part = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", word)
+        layers = range(int(part[1]), int(part[2] or part[1]) + 1) if part else ()
+        if not layers:
+            raise BadInput(
+                f"dense_layers of ANN-Sparse Attention has {word!r}, which is no layer; write "
+                "numbers from 0 on, such as 0, 5-7."
+            )
+        found |= set(layers)
+    if max(found, default=0) > 0:  # every model has a first layer
+        count = len(host.module_tree(model).blocks)
+        if max(found) >= count:
+            raise BadInput(
+                f"dense_layers of ANN-Sparse Attention names layer {max(found)}, and the model has "
+                f"{count}, 0 to {count - 1}."
+            )
+    return tuple(sorted(found))
+
+
+def inputs() -> list[io.Input]:
+    """The widgets, part by part."""
+    return [*_merged(), *_blocks(), _fewest_tokens()]
+
+
+def _merged() -> list[io.Input]:
+    return [
+        io.Float.Input(
+            "merge_floor",
+            default=NEVER,
+            min=0.0,
+            max=NEVER,
+            step=0.01,
+            optional=True,
+            advanced=True,
+            tooltip="TempCache with `merged`: where there is no room, keys more alike than this "
+            "are merged too, before any give way (cosine, no unit, 0 to 1.01). Above the likeness "
+            "that merges anyway it does nothing.",
+        ),
+        io.Combo.Input(
+            "counts_as",
+            options=[ONE, ALL],
+            default=ONE,
+            optional=True,
+            advanced=True,
+            tooltip="TempCache with `merged`: what an entry counts as. `one key`: its newest, "
+            "which is far better on the demo. `all its keys`: as many as became one, + log m in "
+            "the logit, as in the paper.",
+        ),
+        io.String.Input(
+            "head_thresholds",
+            default="",
+            multiline=True,
+            optional=True,
+            advanced=True,
+            tooltip="TempCache with `merged`: a likeness to merge above for each head (cosines, "
+            "0 to 1.01, with spaces between them), in one line for all layers or one line a layer. "
+            "Empty: the preset's, or merge_above, for all heads.",
+        ),
+    ]
+
+
+def _blocks() -> list[io.Input]:
+    return [
+        io.Float.Input(
+            "dense_share",
+            default=SparseSelf().dense_share,
+            min=0.0,
+            max=1.0,
+            step=0.05,
+            optional=True,
+            advanced=True,
+            tooltip="AnnSA: the first share of a latent frame's steps, on ComfyUI's own samplers "
+            "of that sampler's steps, that stays dense; no unit, 0 to 1.",
+        ),
+        io.String.Input(
+            "dense_layers",
+            default=FIRST_LAYER,
+            optional=True,
+            advanced=True,
+            tooltip="AnnSA: the layers that are always dense, counted from 0, such as `0, 5-7`; "
+            "empty for none.",
+        ),
+        io.Combo.Input(
+            "order",
+            options=[*ORDERS],
+            default=ORDERS[0],
+            optional=True,
+            advanced=True,
+            tooltip="AnnSA: which keys lie in a block. `auto` is `time`: neighbours in time and "
+            "picture. `lsh` and `k-means`: those of a bucket; with TempCache only where it is "
+            "`merged` with such an index. Diffusion-Forcing Sampler only.",
+        ),
+    ]
+
+
+def _fewest_tokens() -> io.Input:
+    return io.Int.Input(
+        "fewest_tokens",
+        default=SparseCross().fewest_tokens,
+        min=1,
+        max=MOST_TOKENS,
+        optional=True,
+        advanced=True,
+        tooltip="AnnCA with `prune`: the least number of a prompt's tokens that stay, its padding "
+        f"as one of them, 1 to {MOST_TOKENS}.",
+    )

@@ -1,0 +1,68 @@
+"""What a rollout does to its attention, in words: by its settings and its device alone, so that a
+shot says the same wherever its settings come from.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from ...attention.ann.choice import AUTO, chosen_index
+from ...attention.kernels import choice
+from ...attention.sparse.settings import SparseCross, SparseSelf
+from ...attention.sparse.thresholds import fewest_keys, fewest_prompt_tokens
+from ...attention.temp_cache.policy import TempCache
+from ...model.config import PATCH
+from ...samplers.settings import RolloutSettings
+
+
+def told(settings: RolloutSettings, device: torch.device) -> str:
+    """What is merged and sparse in a rollout with these `settings` on `device`, and why; empty
+    where nothing is asked for.
+    """
+    said, cache = list[str](), settings.cache
+    of_self, of_prompt = settings.sparsity.of_self, settings.sparsity.of_prompt
+    if isinstance(cache, TempCache):
+        said.append(cache_told(cache))
+        if cache.merges:
+            said.append(_index_told(cache, frame_tokens(settings), device))
+    if of_self is not None:
+        said.append(blocks_told(of_self, device))
+    if of_prompt is not None:
+        said.append(padding_told(of_prompt, device))
+    return " ".join(said)
+
+
+def cache_told(cache: TempCache) -> str:
+    """What a TempCache is, one sentence."""
+    back = "any distance" if cache.reach_frames is None else f"{cache.reach_frames}"
+    keeps = "merges like keys" if cache.merges else "keeps what differs"
+    return (
+        f"TempCache: entries for {cache.limit} latent frames, {cache.sink_frames} of them a sink, "
+        f"reach {back}, {keeps}."
+    )
+
+
+def blocks_told(of_self: SparseSelf, device: torch.device, when: str = "") -> str:
+    """Where self-attention on `device` is sparse, with which kernel, and why; `when` it was asked
+    to be, in the node's word.
+    """
+    _, reason = fewest_keys(of_self.fewest_keys, device)
+    kernel, why = choice.chosen_kernel(of_self.kernel, device)
+    return f"Sparse self-attention{f' {when}' if when else ''}: {reason}. Kernel {kernel}: {why}."
+
+
+def padding_told(of_prompt: SparseCross, device: torch.device) -> str:
+    """What is done with a prompt's padding on `device`, and why, one sentence."""
+    return f"Prompt padding: {fewest_prompt_tokens(of_prompt.from_tokens, device)[1]}."
+
+
+def frame_tokens(settings: RolloutSettings) -> int:
+    """Tokens of a latent frame."""
+    return (settings.rows // PATCH) * (settings.columns // PATCH)
+
+
+def _index_told(cache: TempCache, tokens: int, device: torch.device) -> str:
+    by_itself, why = chosen_index(AUTO, cache.slots(tokens, None), device)
+    if by_itself != cache.index:
+        why = "chosen by name"
+    return f"Nearest keys by {cache.index}: {why}."

@@ -1,0 +1,151 @@
+"""The pictures of a rollout, inside the host: its VAE claimed, every chunk told and measured."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cached_property, partial
+from typing import Any
+
+from torch import Tensor
+
+from ...attention.sparse.stats import SparseStats
+from ...model.vae.latent_format import frame_count
+from ...stream.lazy.frame_chunk import FrameChunk
+from ...stream.metrics import Meter, Report
+from ...stream.preview.album import Album
+from ...stream.preview.messages import Plan, TakeStats
+from ...stream.rollout.frame_stream import FrameStream
+from .. import host
+from ..models.streaming_vae import StreamingVAE, check_belongs
+from ..planning.fit import with_decoding
+from ..runtime.claim import Claim
+from ..runtime.host_rollout import HostRollout
+from ..runtime.report import run_report
+from .source import FrameSource
+
+CHUNK_EVENT = "longtake.chunk"
+
+
+class HostDecoder:
+    """A streaming decoder whose VAE is claimed together with the model that makes the chunks."""
+
+    def __init__(self, vae: StreamingVAE, claim: Claim, latents: tuple[int, int, int]) -> None:
+        self.patcher = vae.patcher
+        self._decoder = vae.open_decoder()
+        self._planned = vae.decoder_memory(*latents)
+        self._claim = claim
+        self._claims_seen = claim.count
+        claim.beside.add(self)
+
+    @property
+    def overlap_frames(self) -> int:
+        """Latent frames to decode again before a frame in mid-stream is exact."""
+        return self._decoder.overlap_frames
+
+    @property
+    def room_bytes(self) -> int:
+        """Bytes that the next chunk will allocate: features not yet kept, and work in between."""
+        missing = max(0, self._planned.state_bytes - self._decoder.state_bytes)
+        return missing + self._planned.working_bytes
+
+    def feed(self, latents: Tensor) -> Tensor:
+        """Decode the next latents."""
+        if self._claims_seen == self._claim.count:  # from the journal: nobody has claimed for them
+            host.claim([self.patcher], self.room_bytes)
+        self._claims_seen = self._claim.count
+        return self._decoder.feed(latents.to(self.patcher.load_device))
+
+
+class HostFrames(FrameStream, FrameSource):
+    """The pictures of a rollout; tells whoever watches about every chunk, and measures."""
+
+    rollout: HostRollout
+    vae: StreamingVAE
+    album: Album
+    meter: Meter | None = None
+    model_evals: int = 0
+
+    @cached_property
+    def plan(self) -> Plan:
+        """What was to be expected before the run, decoding included."""
+        rollout, free = self.rollout, self.rollout.plan.free_bytes
+        decoder = self.vae.decoder_memory(*rollout.largest_latents)
+        weights = rollout.weights + host.weights(self.vae.patcher)
+        other = decoder.state_bytes + decoder.working_bytes + weights.counted_bytes
+        return with_decoding(rollout.plan, rollout.memory_beside(other, free), decoder, weights)
+
+    @property
+    def resume_at_s(self) -> float | None:
+        """Where in the video the next run goes on, in seconds."""
+        return self.rollout.resume_at_s
+
+    def get_models(self) -> list[Any]:
+        """The host asks this of a socket's value: models to keep while the prompt runs."""
+        return [self.rollout.claim.model, self.vae.patcher]
+
+    def stats(self) -> TakeStats:
+        """How it goes, for the strip below the player."""
+        rollout, meter, resumed = self.rollout, self.meter or Meter(), self.rollout.resumed_from
+        sparse = rollout.run.sparse or SparseStats()
+        return TakeStats(
+            first_frame_s=meter.first_frame_s,
+            frames_per_s=meter.frames_per_s,
+            eta_s=meter.eta_s(self.frame_total) if self.frame_total else None,
+            chunk_p95_s=meter.chunk_interval_p95_s,
+            kv_bytes=rollout.kv_bytes,
+            kv_bytes_planned=rollout.kv_bytes_planned,
+            drift=rollout.run.drift.warning,
+            resumed_from_s=frame_count(rollout.span(resumed).first) / self.fps if resumed else None,
+            paused_s=self.controls.paused_s,
+            kv_on_host=rollout.kv_on_host,
+            attention_density=sparse.density,
+            ann_recall=sparse.recall,
+            dense_fallbacks=rollout.run.sparse and sparse.dense_fallbacks,
+        )
+
+    def counts(self, written_bytes: Callable[[], int]) -> None:
+        """To the share of the disk that a shot without an end may fill."""
+        self.rollout.run.disk.files.append(written_bytes)
+
+    def report(self, output_files: list[str]) -> Report:
+        """The facts about the run so far."""
+        known = run_report(
+            self.rollout, self.meter or Meter(), fps=self.fps, size=(self.width, self.height),
+            model_evals=self.model_evals,
+        )  # fmt: skip
+        return replace(known, output_files=output_files)
+
+    def _decode(self, first: int) -> Iterator[FrameChunk]:
+        controls = self.controls
+        self.meter = Meter(clock=lambda: time.perf_counter() - controls.paused_s)
+        self.model_evals = 0
+        chunks, frames = self.chunk_count, self.frame_total
+        for chunk in super()._decode(first):
+            if chunk.index == 0:
+                check_belongs(self.vae, chunk.latents.latents[0], chunk.frames[0])
+            self.meter.chunk_done(
+                frames=len(chunk.frames), latent_frames=len(chunk.latents.latents)
+            )
+            self.model_evals += chunk.latents.model_evals
+            news = {
+                "chunk": chunk.index,
+                "chunks": chunks,
+                "frames": chunk.first_frame + len(chunk.frames),
+                "frames_total": frames,
+                "first_frame_s": self.meter.first_frame_s,
+                "frames_per_s": self.meter.frames_per_s,
+                "eta_s": None if frames is None else self.meter.eta_s(frames),
+                "resumed_from_chunk": self.rollout.resumed_from,
+            }
+            host.emit(CHUNK_EVENT, news)
+            yield chunk
+
+
+def open_frames(rollout: HostRollout, vae: StreamingVAE, fps: float) -> HostFrames:
+    """The frames of `rollout` as `vae` decodes them."""
+    decoder = partial(HostDecoder, vae, rollout.claim, rollout.largest_latents)
+    frames = HostFrames(rollout, decoder, fps)
+    frames.vae, frames.album = vae, Album()
+    return frames

@@ -1,0 +1,154 @@
+"""Upscale (Stream): an upscale model of the host's, applied to frames as they come."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from comfy_api.latest import io
+from torch import Tensor
+from torch.nn import functional
+
+from ...errors import BadInput
+from ...stream.lazy.frame_chunk import FrameChunk
+from ...stream.lazy.mapped import MappedStream
+from ...stream.video.writer import LARGEST_SIDE
+from .. import host, sockets
+from ..schema import build
+from .source import DerivedFrames, FrameSource
+
+SMALLEST_TILE, LARGEST_TILE = 128, 4096
+RGB = 3
+
+
+class UpscaleStream(io.ComfyNode):
+    """FRAMES to larger FRAMES."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The node's definition."""
+        return build(
+            io.Schema,
+            node_id="LongtakeUpscale",
+            display_name="Upscale (Stream)",
+            category=sockets.CATEGORY,
+            description="Enlarges frames with an upscale model, chunk by chunk while the shot is "
+            "made, on constant memory. Takes any model of Load Upscale Model.",
+            search_aliases=["super resolution", "esrgan", "enlarge video", "hires", "restore"],
+            inputs=[
+                sockets.Frames.Input("frames", tooltip="From VAE Decode (Stream)."),
+                io.UpscaleModel.Input("upscale_model", tooltip="From Load Upscale Model."),
+                io.Float.Input(
+                    "scale",
+                    default=0.0,
+                    min=0.0,
+                    max=8.0,
+                    step=0.25,
+                    tooltip="How many times as wide and high the frames become (no unit, 0 to 8); "
+                    "the model's result is scaled to that. 0 keeps the model's own factor.",
+                ),
+                io.Int.Input(
+                    "tile",
+                    default=512,
+                    min=SMALLEST_TILE,
+                    max=LARGEST_TILE,
+                    step=32,
+                    tooltip=f"Frames are enlarged in squares of so many pixels, {SMALLEST_TILE} to "
+                    f"{LARGEST_TILE}. Lower it if memory runs out; higher is a little faster.",
+                ),
+            ],
+            outputs=[sockets.Frames.Output(display_name="frames")],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(
+        cls, frames: FrameSource, upscale_model: Any, scale: float, tile: int
+    ) -> io.NodeOutput:
+        """Nothing is enlarged yet."""
+        upscaler = Upscaler(upscale_model, scale, tile, cls.hidden.unique_id)
+        larger = UpscaledFrames(frames, upscaler)
+        host.say(
+            cls.hidden.unique_id,
+            f"{frames.width}x{frames.height} becomes {larger.width}x{larger.height}.",
+        )
+        return io.NodeOutput(larger)
+
+
+class Upscaler:
+    """An upscale model with the size its pictures get; `scale` 0 is the model's own factor."""
+
+    def __init__(self, model: Any, scale: float, tile: int, node_id: str | None) -> None:
+        channels = getattr(model, "input_channels", RGB)
+        if channels != RGB:
+            raise BadInput(
+                f"The upscale model takes {channels} channels; connect one for RGB pictures."
+            )
+        self.patcher = host.upscaler_patcher(model)
+        self.node_id = node_id
+        self._model = model
+        self._scale = scale or float(model.scale)
+        self._tile = tile
+
+    def size(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height of an enlarged picture, in pixels; even, as video codecs want them."""
+        sides = tuple(2 * max(1, round(side * self._scale / 2)) for side in (width, height))
+        if max(sides) > LARGEST_SIDE:
+            raise BadInput(
+                f"{width}x{height} times {self._scale:g} is {sides[0]}x{sides[1]}, more than the "
+                f"{LARGEST_SIDE} pixels a video can have; lower scale."
+            )
+        return sides[0], sides[1]
+
+    def enlarge(self, pictures: Tensor) -> Tensor:
+        """Pictures (n, 3, H, W) in [0, 1] at their new size, float32 on the CPU, one at a time."""
+        width, height = self.size(pictures.shape[3], pictures.shape[2])
+        host.claim_whole(self.patcher, host.upscaling_bytes(self._model, self._tile))
+        larger = torch.empty(len(pictures), RGB, height, width)
+        for number, picture in enumerate(pictures.split(1)):
+            host.check_interrupted()
+            made = self._tiled(picture.to(self.patcher.load_device))
+            larger[number] = _resized(made, width, height).clamp(0, 1)
+        return larger
+
+    def _tiled(self, picture: Tensor) -> Tensor:
+        """One picture (1, 3, H, W), with tiles half as large for every time that memory ran out."""
+        while True:
+            try:
+                return host.upscale_tiled(self._model, picture, self._tile)
+            except torch.OutOfMemoryError:
+                if self._tile // 2 < SMALLEST_TILE:
+                    raise
+                self._tile //= 2
+                host.warn(self.node_id, f"Memory ran out; going on with tiles of {self._tile}.")
+
+
+class UpscaledFrames(DerivedFrames):
+    """The frames of `source`, enlarged as they are read; decoded once for both."""
+
+    def __init__(self, source: FrameSource, upscaler: Upscaler) -> None:
+        super().__init__(source, MappedStream(source.chunks, self._enlarged))
+        self.upscaler = upscaler
+        self.width, self.height = upscaler.size(source.width, source.height)
+        self._progress: host.Progress | None = None
+
+    def get_models(self) -> list[Any]:
+        """The host asks this of a socket's value: models to keep while the prompt runs."""
+        return [*self.source.get_models(), self.upscaler.patcher]
+
+    def _enlarged(self, chunk: FrameChunk) -> FrameChunk:
+        larger = replace(chunk, frames=self.upscaler.enlarge(chunk.frames))
+        total = self.chunk_count
+        self._progress = self._progress or host.Progress(self.upscaler.node_id, total or 0)
+        self._progress.advance(chunk.index + 1)
+        if chunk.index + 1 == total:
+            self._progress.finish()
+        return larger
+
+
+def _resized(picture: Tensor, width: int, height: int) -> Tensor:
+    """A picture (1, 3, H, W) at another size, without aliasing."""
+    if picture.shape[2:] == (height, width):
+        return picture
+    return functional.interpolate(picture, (height, width), mode="bicubic", antialias=True)

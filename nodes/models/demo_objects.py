@@ -1,0 +1,175 @@
+"""The demo's text encoder and VAE as the host's CLIP and VAE objects.
+
+They are small stand-ins for `comfy.sd.CLIP` and `comfy.sd.VAE`: the host's CLIP Text Encode, VAE
+Decode, VAE Encode, their tiled forms and Load LoRA accept them, and the VAE's weights are under the
+host's memory management.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...errors import BadInput
+from ...model.text import Encoded, TextEncoder
+from ...model.vae.latent_format import (
+    FRAMES_PER_LATENT,
+    LATENT_CHANNELS,
+    SPATIAL_FACTOR,
+    denormalise,
+    normalise,
+)
+from ...model.vae.streaming import StreamingDecoder, StreamingEncoder
+from ...model.vae.tiny import TinyVAE
+from .. import host
+
+logger = logging.getLogger("longtake")
+
+Conditioning = list[list[Any]]
+"""The host's CONDITIONING: [[embedding (1, l, c), options], ...]."""
+
+
+class DemoCLIP:
+    """The demo's text encoder, as the host's CLIP."""
+
+    def __init__(self, encoder: TextEncoder) -> None:
+        self.cond_stage_model = encoder
+
+    def encode_prompt(self, text: str) -> Encoded:
+        """Embedding (l, c) of one prompt, and the words that were not understood."""
+        return self.cond_stage_model.encode(text)
+
+    def tokenize(self, text: str, return_word_ids: bool = False, **_: Any) -> dict[str, str]:
+        """What the host passes back to `encode_from_tokens`; a prompt needs no other form here."""
+        return {"longtake": text}
+
+    def encode_from_tokens_scheduled(
+        self,
+        tokens: Mapping[str, str],
+        unprojected: bool = False,
+        add_dict: Mapping[str, Any] | None = None,
+        **_: Any,
+    ) -> Conditioning:
+        """CONDITIONING of a prompt; unknown words are named in the log and left out."""
+        found = self.encode_from_tokens(tokens, return_dict=True)
+        return [[found.pop("cond"), {**found, **(add_dict or {})}]]
+
+    def encode_from_tokens(
+        self, tokens: Mapping[str, str], return_pooled: bool = False, return_dict: bool = False
+    ) -> Any:
+        """The embedding (1, l, c), in the host's three ways of asking."""
+        encoded = self.encode_prompt(tokens["longtake"])
+        for problem in problems(encoded):
+            logger.warning("%s", problem)
+        embedding = encoded.embedding.unsqueeze(0)
+        if return_dict:
+            return {"cond": embedding, "pooled_output": None}
+        return (embedding, None) if return_pooled else embedding
+
+    def encode(self, text: str) -> Tensor:
+        """The embedding (1, l, c) of a prompt."""
+        return self.encode_from_tokens(self.tokenize(text))
+
+    def clone(self) -> DemoCLIP:
+        """Another handle on the same encoder; it has no state of its own."""
+        return DemoCLIP(self.cond_stage_model)
+
+    def add_patches(
+        self, patches: Mapping[str, Any], strength_patch: float = 1.0, strength_model: float = 1.0
+    ) -> list[str]:
+        """No LoRA fits this encoder: none of the patches is taken."""
+        return []
+
+
+def problems(encoded: Encoded) -> list[str]:
+    """What the text encoder could not use of a prompt, one sentence each."""
+    found = []
+    if encoded.unknown:
+        found.append(
+            f"The demo model does not know {', '.join(map(repr, encoded.unknown))}; left out of "
+            "the prompt."
+        )
+    if encoded.dropped:
+        found.append(
+            f"The prompt is too long for the demo model; it ends before {encoded.dropped[0]!r}."
+        )
+    return found
+
+
+class DemoVAE:
+    """The demo's VAE, as the host's VAE: raw Wan 2.1 latents, pictures in [0, 1], channels last."""
+
+    latent_channels = LATENT_CHANNELS
+    latent_dim = 3
+
+    def __init__(self, module: TinyVAE) -> None:
+        self.first_stage_model = module
+        self.patcher = host.manage(module)
+        self.device = self.patcher.load_device
+        self.output_device = host.runtime_device()
+        self.vae_dtype = torch.float32
+
+    def decode(self, samples: Tensor, vae_options: Mapping[str, Any] | None = None) -> Tensor:
+        """Raw latents (b, 16, f, h, w) to pictures (b, 1 + 4 (f - 1), H, W, 3)."""
+        if samples.ndim != 5 or samples.shape[1] != LATENT_CHANNELS:
+            raise BadInput(
+                f"The demo VAE decodes video latents (batch, {LATENT_CHANNELS}, frames, height, "
+                f"width), not {tuple(samples.shape)}; use a Wan 2.1 latent such as Empty AR Video "
+                "Latent."
+            )
+        host.claim([self.patcher], 0)
+        raw = samples.transpose(1, 2).to(self.device, self.vae_dtype)  # (b, f, 16, h, w)
+        latents = normalise(raw)
+        rows = [StreamingDecoder(self.first_stage_model).feed(row) for row in latents]
+        return torch.stack(rows).movedim(2, -1).to(self.output_device)
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Pictures (f, H, W, 3) or (b, f, H, W, 3) to raw latents (b, 16, f', h, w).
+
+        Sizes that are no multiple of 8 are cropped around the middle, as the host's own VAEs do.
+        """
+        host.claim([self.patcher], 0)
+        clips = _crop((pixels if pixels.ndim == 5 else pixels.unsqueeze(0))[..., :3])
+        frames = clips.movedim(-1, 2).to(self.device, self.vae_dtype)  # (b, f, 3, H, W)
+        rows = [_encode(StreamingEncoder(self.first_stage_model), clip) for clip in frames]
+        return denormalise(torch.stack(rows)).transpose(1, 2).to(self.output_device)
+
+    def decode_tiled(self, samples: Tensor, **_: Any) -> Tensor:
+        """The demo VAE is too small to need tiles."""
+        return self.decode(samples)
+
+    def encode_tiled(self, pixels: Tensor, **_: Any) -> Tensor:
+        """The demo VAE is too small to need tiles."""
+        return self.encode(pixels)
+
+    def spacial_compression_decode(self) -> int:
+        """Pixels per latent row and column (the host's spelling)."""
+        return SPATIAL_FACTOR
+
+    def spacial_compression_encode(self) -> int:
+        """Pixels per latent row and column (the host's spelling)."""
+        return SPATIAL_FACTOR
+
+    def temporal_compression_decode(self) -> int:
+        """Frames per latent frame after the first."""
+        return FRAMES_PER_LATENT
+
+
+def _encode(encoder: StreamingEncoder, frames: Tensor) -> Tensor:
+    latents, rest = encoder.feed(frames), encoder.drain()
+    return latents if rest is None else torch.cat([latents, rest])
+
+
+def _crop(clips: Tensor) -> Tensor:
+    rows, columns = (size // SPATIAL_FACTOR * SPATIAL_FACTOR for size in clips.shape[2:4])
+    if not rows or not columns:
+        raise BadInput(
+            f"Pictures of {clips.shape[3]}x{clips.shape[2]} are too small; the demo VAE needs 8x8 "
+            "or more."
+        )
+    top, left = (clips.shape[2] - rows) // 2, (clips.shape[3] - columns) // 2
+    return clips[:, :, top : top + rows, left : left + columns]

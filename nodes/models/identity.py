@@ -1,0 +1,59 @@
+"""What a MODEL is, as one string: its weights and every weight patch (LoRA) on them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...model.fingerprint import fingerprint
+from .. import host
+from .patches import live_code
+
+SAMPLED_VALUES = 64  # of each tensor of a patch
+
+
+def identity(model: Any) -> tuple[str, str | None]:
+    """What names this model in chunk keys, and, if it holds for this session only, why.
+
+    The host's ids of patches are random: samples of their tensors and their strengths are not.
+    """
+    stacks = host.weights_and_patches(model)
+    base = fingerprint({name: stack[0] for name, stack in stacks.items()})
+    digest = hashlib.sha256(base.encode())
+    unknown: set[str] = set(live_code(model))
+    for name, (_, *patches) in sorted(stacks.items()):
+        for atom in _atoms(patches):
+            if isinstance(atom, Tensor):
+                digest.update(f"{name} {tuple(atom.shape)} {atom.dtype};".encode() + _sample(atom))
+            elif atom is None or isinstance(atom, (bool, int, float, str)):
+                digest.update(f"{name} {atom!r};".encode())
+            else:
+                unknown.add(type(atom).__name__)
+    if not unknown:
+        return digest.hexdigest()[:32], None
+    digest.update(host.session_token(model).encode())
+    carried = ", ".join(sorted(unknown))
+    reason = f"the model carries {carried}, which cannot be recognised after a restart"
+    return digest.hexdigest()[:32], reason
+
+
+def _atoms(value: Any) -> Iterator[Any]:
+    """Everything a patch is made of; the host's LoRA objects keep their tensors in `weights`."""
+    if isinstance(value, (list, tuple)):
+        for part in value:
+            yield from _atoms(part)
+    elif hasattr(value, "weights"):
+        yield type(value).__name__
+        yield from _atoms(value.weights)
+    else:
+        yield value
+
+
+def _sample(tensor: Tensor) -> bytes:
+    flat = tensor.detach().reshape(-1)
+    picked = flat[:: max(1, len(flat) // SAMPLED_VALUES)][:SAMPLED_VALUES]
+    return picked.to("cpu", torch.float32).contiguous().numpy().tobytes()

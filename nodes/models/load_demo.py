@@ -1,0 +1,41 @@
+"""Load Demo Model: the small model that ships with Longtake."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ...model.checkpoint import load_text_encoder, load_tiny_vae
+from ...model.preset import DEMO_FOLDER
+from .. import host, sockets
+from ..schema import build
+from .demo_objects import DemoCLIP, DemoVAE
+from .model_facts import remember_family
+
+
+class LoadDemoModel(io.ComfyNode):
+    """MODEL by the host's own loader, CLIP and VAE by ours."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The node's definition."""
+        return build(
+            io.Schema,
+            node_id="LongtakeLoadDemoModel",
+            display_name="Load Demo Model",
+            category=sockets.CATEGORY,
+            description="A miniature video model that runs on any computer. It knows one small "
+            "world: a ball bouncing through a landscape, in a few colours, times of day, terrains, "
+            "skies and camera moves.",
+            search_aliases=["checkpoint", "load model", "tiny"],
+            inputs=[],
+            outputs=[io.Model.Output(), io.Clip.Output(), io.Vae.Output()],
+        )
+
+    @classmethod
+    def execute(cls) -> io.NodeOutput:
+        """Read the three files."""
+        vae = load_tiny_vae(DEMO_FOLDER / "vae.safetensors")
+        encoder = load_text_encoder(DEMO_FOLDER / "text.safetensors")
+        model = host.load_diffusion_model(DEMO_FOLDER / "dit.safetensors")
+        remember_family(model, "demo", "it is the demo")
+        return io.NodeOutput(model, DemoCLIP(encoder), DemoVAE(vae))

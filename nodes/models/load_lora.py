@@ -1,0 +1,71 @@
+"""Load Wan LoRA: a LoRA under any names, on a MODEL, by the host's own patches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ...model.lora import Lora, open_lora
+from .. import host, sockets
+from ..schema import build
+
+FOLDER = "loras"
+STRONGEST = 20.0
+
+
+class LoadWanLora(io.ComfyNode):
+    """MODEL and a file to MODEL."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The node's definition."""
+        return build(
+            io.Schema,
+            node_id="LongtakeLoadLora",
+            display_name="Load Wan LoRA",
+            category=sockets.CATEGORY,
+            description="Puts a LoRA on a Wan model, whatever names it was saved with: ComfyUI's, "
+            "diffusers', PEFT's, LongLive's own. Its alpha is looked up where each of them keeps "
+            "it. The weights stay ComfyUI's business: several LoRAs, fp8 and offload work as ever.",
+            search_aliases=["lora", "peft", "adapter", "longlive lora", "diffusers lora"],
+            inputs=[
+                io.Model.Input("model", tooltip="A Wan model, with or without other LoRAs."),
+                io.Combo.Input(
+                    "lora_name",
+                    options=host.model_files(FOLDER),
+                    tooltip="A file in models/loras: .safetensors, .pt or .pth. PEFT's "
+                    "adapter_model.safetensors needs its adapter_config.json beside it.",
+                ),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=-STRONGEST,
+                    max=STRONGEST,
+                    step=0.01,
+                    tooltip="How much of it is added to the weights (no unit, -20 to 20). 1 as it "
+                    "was trained, 0 leaves the model as it is.",
+                ),
+            ],
+            outputs=[io.Model.Output()],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, model: Any, lora_name: str, strength: float) -> io.NodeOutput:
+        """Rename, hand over, and say what was found."""
+        lora = open_lora(host.model_file(FOLDER, lora_name), host.layer_shapes(model))
+        _tell(cls.hidden.unique_id, lora)
+        return io.NodeOutput(host.with_lora(model, lora.parts, strength) if strength else model)
+
+
+def _tell(node_id: str | None, lora: Lora) -> None:
+    scales = " and ".join(f"{scale:g}" for scale in lora.scales)
+    scaled = f" by alpha / rank {scales} (alpha: {lora.alpha_from})" if scales else ""
+    host.say(node_id, f"{lora.layers} layers are changed{scaled}.")
+    if lora.unused:
+        host.warn(
+            node_id,
+            f"{len(lora.unused)} tensors of the LoRA fit no layer of this model, for example "
+            f"{lora.unused[0]}.",
+        )

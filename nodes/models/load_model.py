@@ -1,0 +1,113 @@
+"""Load Causal Video Model: any Wan-family file, recognised, renamed, and built by the host."""
+
+from __future__ import annotations
+
+import torch
+from comfy_api.latest import io
+from torch import Tensor
+
+from ...model.checkpoint import Checkpoint, finite, open_checkpoint
+from ...model.families.recognise import AUTO, EMA, RAW
+from ...model.families.table import FAMILIES
+from .. import host, sockets
+from ..schema import build
+from .model_facts import remember
+
+FOLDER = "diffusion_models"
+DTYPES = {"auto": None, "fp8_e4m3fn": torch.float8_e4m3fn, "fp8_e5m2": torch.float8_e5m2,
+          "bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}  # fmt: skip
+FROM_MODEL = "from model"
+FRAME_RATES = {FROM_MODEL: None, "16": 16.0, "24": 24.0}
+ROWS = [row for row in FAMILIES if not row.refusal and row.key != "demo"]
+
+
+class LoadCausalVideoModel(io.ComfyNode):
+    """A weights file to MODEL."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The node's definition."""
+        return build(
+            io.Schema,
+            node_id="LongtakeLoadModel",
+            display_name="Load Causal Video Model",
+            category=sockets.CATEGORY,
+            description="Loads Self-Forcing, CausVid, LongLive, Rolling Forcing, Causal Forcing, "
+            "Krea, Reward Forcing, SkyReels-V2 DF, plain Wan 2.1 and their kin, from .safetensors "
+            "(one file or shards), .pt or .pth. The MODEL is ComfyUI's own: LoRA, fp8 and offload "
+            "work as ever. Longtake knows each family's settings: see `from model`.",
+            search_aliases=["checkpoint", "unet", "diffusion model", "self forcing", "wan"],
+            inputs=_inputs(),
+            outputs=[io.Model.Output()],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(
+        cls, model_name: str, family: str, weights: str, weight_dtype: str, fps: str
+    ) -> io.NodeOutput:
+        """Recognise, rename, hand over, and say what was assumed."""
+        path = host.model_file(FOLDER, model_name)
+        checkpoint = open_checkpoint(path, family, weights).at_rate(FRAME_RATES[fps])
+
+        def read() -> dict[str, Tensor]:
+            state = checkpoint.state()
+            finite(state, path)
+            return state
+
+        model = host.build_diffusion_model(read, checkpoint.metadata(), DTYPES[weight_dtype])
+        remember(model, checkpoint.found)
+        _tell(cls.hidden.unique_id, checkpoint)
+        return io.NodeOutput(model)
+
+
+def _tell(node_id: str | None, checkpoint: Checkpoint) -> None:
+    found, family = checkpoint.found, checkpoint.found.family
+    note = f" {family.title}: {family.preset.note}." if family.preset.note else ""
+    text = f"{family.title}. {'; '.join(found.reasons)}. Licence: {family.licence}.{note}"
+    unused = (
+        f"{len(found.unused)} tensors of the file are not used, for example {found.unused[0]}."
+        if found.unused
+        else ""
+    )
+    host.say(node_id, text, *filter(None, [unused]))
+
+
+def _inputs() -> list[io.Input]:
+    return [
+        io.Combo.Input(
+            "model_name",
+            options=host.model_files(FOLDER),
+            tooltip="A file in models/diffusion_models; of several shards, any one. GGUF: use the "
+            "Unet Loader (GGUF) and connect its MODEL where this one would go.",
+        ),
+        io.Combo.Input(
+            "family",
+            options=[AUTO, *(row.key for row in ROWS)],
+            default=AUTO,
+            tooltip="How the model was made, which its weights do not tell. `auto` goes by the "
+            "file's own notes and its name, and says what it assumed. The others: "
+            + ", ".join(f"{row.key} ({row.title})" for row in ROWS),
+        ),
+        io.Combo.Input(
+            "weights",
+            options=[AUTO, EMA, RAW],
+            default=AUTO,
+            tooltip="Of a training file with two copies: `ema` the averaged one, `raw` the last "
+            "one; `auto` what its authors use.",
+        ),
+        io.Combo.Input(
+            "weight_dtype",
+            options=list(DTYPES),
+            default="auto",
+            tooltip="How weights are kept in memory. `auto` is best where they fit; fp8_e4m3fn and "
+            "fp8_e5m2 halve memory and cost some quality; bf16, fp16 and fp32 force that format.",
+        ),
+        io.Combo.Input(
+            "fps",
+            options=list(FRAME_RATES),
+            default=FROM_MODEL,
+            tooltip="Frames a second that SkyReels-V2 DF 1.3B is told to make, 16 or 24; `from "
+            "model` is its own 24. Other models have one rate and take no notice.",
+        ),
+    ]

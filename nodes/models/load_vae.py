@@ -1,0 +1,82 @@
+"""Load Wan VAE: any VAE that streams, in a dtype of choice, and whose latents a tiny one wants."""
+
+from __future__ import annotations
+
+import torch
+from comfy_api.latest import io
+
+from ...model.checkpoint import finite
+from ...model.files.weights import open_weights
+from .. import host, sockets
+from ..schema import build
+from .streaming_vae import RAW_LATENTS, StreamingVAE, TinyVAE, streaming_vae
+
+FOLDERS = ("vae", "vae_approx")
+DTYPES = {"auto": None, "fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+AUTO, NORMALISED, RAW = "auto", "normalised", "raw"
+
+
+class LoadWanVAE(io.ComfyNode):
+    """A weights file to VAE."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The node's definition."""
+        return build(
+            io.Schema,
+            node_id="LongtakeLoadVAE",
+            display_name="Load Wan VAE",
+            category=sockets.CATEGORY,
+            description="Loads the Wan 2.1 VAE, LightVAE, the Wan 2.2 VAE, taew2_1, taew2_2 or "
+            "lighttae, all of which stream. The VAE is ComfyUI's own; its Load VAE does as well "
+            "where neither dtype nor a tiny VAE's latents need to be said.",
+            search_aliases=["vae", "taehv", "taew2_1", "lighttae", "lightvae", "wan 2.2 vae"],
+            inputs=[
+                io.Combo.Input(
+                    "vae_name",
+                    options=[name for folder in FOLDERS for name in host.model_files(folder)],
+                    tooltip="A file in models/vae or models/vae_approx: .safetensors, .pt or .pth.",
+                ),
+                io.Combo.Input(
+                    "dtype",
+                    options=list(DTYPES),
+                    default="auto",
+                    tooltip="What it computes in. `auto` is ComfyUI's choice; fp16 halves memory "
+                    "and is finer than bf16, fp32 is exact.",
+                ),
+                io.Combo.Input(
+                    "latents",
+                    options=[AUTO, NORMALISED, RAW],
+                    default=AUTO,
+                    tooltip="For tiny VAEs only: taew wants `normalised` latents, lighttae `raw` "
+                    "ones, and their files look the same. `auto` goes by the file's name. Washed "
+                    "out or burnt pictures: try the other one.",
+                ),
+            ],
+            outputs=[io.Vae.Output()],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, vae_name: str, dtype: str, latents: str) -> io.NodeOutput:
+        """Read, build by the host, and say what it is."""
+        folder = next((f for f in FOLDERS if vae_name in host.model_files(f)), FOLDERS[0])
+        path = host.model_file(folder, vae_name)
+        weights = open_weights(path)
+        state = {name: weights.read(name) for name in weights.header.tensors}
+        finite(state, path)
+        vae = host.build_vae(state, DTYPES[dtype])
+        raw = latents == RAW or (latents == AUTO and "lighttae" in path.stem.lower())
+        setattr(vae, RAW_LATENTS, raw)
+        host.say(cls.hidden.unique_id, _told(streaming_vae(vae), latents == AUTO))
+        return io.NodeOutput(vae)
+
+
+def _told(vae: StreamingVAE, by_name: bool) -> str:
+    """What was loaded, in one sentence."""
+    computes = str(vae.dtype).removeprefix("torch.")
+    kind = f"{vae.form.title} latents ({vae.form.channels} channels), computing in {computes}"
+    if not isinstance(vae, TinyVAE):
+        return f"A VAE of {kind}."
+    wants = RAW if vae.raw else NORMALISED
+    return f"A tiny VAE of {kind}; it is given {wants} latents{' by its name' * by_name}."

@@ -1,0 +1,70 @@
+"""What other nodes have put on a MODEL: which of it works here, and which has no effect.
+
+Weight patches (LoRA) work, and so do replaced leaf modules and injections, since our forward uses
+weights only by calling the host's modules. Whatever hooks into the host's own forward or its
+sampling loop is never reached; it is listed by name, so that the user can be told.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from ..attention.override import AttentionOverride
+
+SAMPLER_HOOKS = (
+    "model_function_wrapper",
+    "sampler_cfg_function",
+    "sampler_pre_cfg_function",
+    "sampler_post_cfg_function",
+    "sampler_calc_cond_batch_function",
+    "denoise_mask_function",
+)
+FORWARD_HOOKS = ("optimized_attention_override", "rope_options", "ar_config")
+
+
+def without_effect(model: Any) -> list[str]:
+    """Names of the patches on a MODEL that our forward and sampling loop do not run."""
+    options = model.model_options
+    inner = options.get("transformer_options", {})
+    names = [f"{key or 'unnamed'} ({kind} wrapper)" for kind, key in _wrappers(model, inner)]
+    names += [key for key in SAMPLER_HOOKS if key in options]
+    names += [key for key in FORWARD_HOOKS if _foreign(inner.get(key))]
+    names += [f"{key} patch" for key in inner.get("patches", {})]
+    for kind, replaced in inner.get("patches_replace", {}).items():
+        names += [f"{kind} {' '.join(map(str, where))} replacement" for where in replaced]
+    names += [f"replaced {name}" for name in model.object_patches if not _is_leaf(model, name)]
+    return list(dict.fromkeys(names))
+
+
+def live_code(model: Any) -> list[str]:
+    """Names of the patches that do work here but are code, which a restart makes unknown."""
+    replaced = [name for name in model.object_patches if _is_leaf(model, name)]
+    return [
+        *(f"replaced {name}" for name in replaced),
+        *(f"injection {key}" for key in model.injections),
+    ]
+
+
+def _foreign(hook: object) -> bool:
+    """Whether there is a hook, and more than our own, which our forward knows."""
+    return hook is not None and not (isinstance(hook, AttentionOverride) and hook.previous is None)
+
+
+def _wrappers(model: Any, transformer_options: dict[str, Any]) -> list[tuple[str, str | None]]:
+    merged = [*model.wrappers.items(), *transformer_options.get("wrappers", {}).items()]
+    return [(kind, key) for kind, keyed in merged for key, functions in keyed.items() if functions]
+
+
+def _is_leaf(model: Any, name: str) -> bool:
+    """True when `name`, a module or the forward of one, is a leaf of the diffusion model."""
+    path = name.removesuffix(".forward")
+    if not path.startswith("diffusion_model."):
+        return False
+    root: nn.Module = model.model
+    try:
+        target = root.get_submodule(path)
+    except AttributeError:
+        return False
+    return next(target.children(), None) is None

@@ -1,0 +1,202 @@
+"""VAEs that can stream: the demo's, and the host's Wan 2.1, LightVAE, Wan 2.2 and tiny ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+from ...errors import BadInput
+from ...model.vae.agreement import LEAST, agreement, sees
+from ...model.vae.decoder_memory import DecoderMemory, tiny_decoder_memory
+from ...model.vae.latent_format import FORMATS, FRAMES_PER_LATENT, WAN21, LatentFormat
+from ...model.vae.rehearsal import rehearsed
+from ...model.vae.streaming import StreamingDecoder, StreamingEncoder
+from ...model.vae.taehv_streaming import TAEHVStreamingDecoder, TAEHVStreamingEncoder
+from ...model.vae.tiles import TiledDecoder, tiles
+from ...model.vae.wan22_streaming import Wan22StreamingDecoder, Wan22StreamingEncoder
+from ...model.vae.wan_streaming import WanStreamingDecoder, WanStreamingEncoder
+from .demo_objects import DemoVAE
+
+RAW_LATENTS = "longtake_raw_latents"  # set on a host's VAE by Load Wan VAE
+
+FEW = 2  # chunks after which a stream keeps all that it ever does
+
+Decoder = StreamingDecoder | WanStreamingDecoder | TAEHVStreamingDecoder | TiledDecoder
+Encoder = StreamingEncoder | WanStreamingEncoder | TAEHVStreamingEncoder
+
+
+class StreamingVAE:
+    """The host's VAE object around a demo VAE."""
+
+    def __init__(self, vae: Any, form: LatentFormat = WAN21) -> None:
+        self.vae, self.form = vae, form
+        self.patcher, self.device, self.dtype = vae.patcher, vae.device, vae.vae_dtype
+        self.tree = vae.first_stage_model
+
+    def open_decoder(self) -> Decoder:
+        """A decoder at the start of a video."""
+        return StreamingDecoder(self.tree)
+
+    def open_encoder(self) -> Encoder:
+        """An encoder at the start of a video."""
+        return StreamingEncoder(self.tree)
+
+    def decoder_memory(self, frames: int, rows: int, columns: int) -> DecoderMemory:
+        """What decoding chunks of so many latent frames of this size takes."""
+        return tiny_decoder_memory(self.tree, frames, rows, columns, self.patcher.load_device)
+
+    def encoder_bytes(self, pictures: int, height: int, width: int) -> int:
+        """What encoding takes that is fed so many pictures at a time, next to nothing here."""
+        return 0
+
+    def check_fits(self, channels: int) -> None:
+        """Refuse to decode for a model whose latents have other channels."""
+        if channels != self.form.channels:
+            wanted = FORMATS[channels].title
+            raise BadInput(
+                f"The VAE has {self.form.channels} latent channels ({self.form.title}) and the "
+                f"model {channels}; connect Load VAE with a {wanted} VAE."
+            )
+
+
+def check_belongs(vae: StreamingVAE, latent: Tensor, picture: Tensor) -> None:
+    """Refuse a VAE that decodes a shot's first latent (c, h, w) to a picture (3, H, W) of which it
+    makes quite another latent itself.
+    """
+    if not hasattr(vae.tree, "encoder"):
+        return
+    factor, place = vae.form.spatial_factor, picture.to(vae.device)
+    found = agreement(vae.open_encoder, latent, place, factor)
+    if found < LEAST and sees(vae.open_encoder, vae.open_decoder, factor, place):
+        raise BadInput(
+            f"The VAE does not know these latents: what it makes of the first one agrees with it "
+            f"by {max(0.0, found):.2f} (right ones: 0.9 or more), so it belongs to another model; "
+            "connect the VAE of this model, here and wherever known frames were encoded."
+        )
+
+
+class HostVAE(StreamingVAE):
+    """A VAE of the host's own: its layers are rehearsed without weights."""
+
+    def __init__(self, vae: Any, form: LatentFormat) -> None:
+        super().__init__(vae, form)
+        self._rehearsed: dict[tuple[int, ...], DecoderMemory] = {}
+
+    def open_decoder(self) -> Decoder:
+        """A decoder at the start of a video."""
+        return self._decoder_of(self.tree)
+
+    def open_encoder(self) -> Encoder:
+        """An encoder at the start of a video."""
+        return self._encoder_of(self.tree)
+
+    def decoder_memory(self, frames: int, rows: int, columns: int) -> DecoderMemory:
+        """By a rehearsal of chunks, as many as it takes until all is kept that will be."""
+        chunk = frames, self.form.channels, rows, columns
+        return self._memory(self._decoder_of, chunk, FEW if frames > 1 else FEW + 1)
+
+    def encoder_bytes(self, pictures: int, height: int, width: int) -> int:
+        """By a rehearsal, what is kept included."""
+        at_once = max(pictures, FRAMES_PER_LATENT)  # fewer wait for others
+        made = self._memory(self._encoder_of, (at_once, 3, height, width), FEW + 1)
+        return made.state_bytes + made.working_bytes
+
+    def _memory(
+        self, opened: Callable[[Any], Any], shape: tuple[int, ...], times: int
+    ) -> DecoderMemory:
+        if shape not in self._rehearsed:  # pictures and latents have different channels
+            device = self.patcher.load_device
+            self._rehearsed[shape] = rehearsed(
+                self.tree, self.dtype, opened, [shape] * times, device
+            )
+        return self._rehearsed[shape]
+
+    def _decoder_of(self, tree: Any) -> Decoder:
+        raise NotImplementedError
+
+    def _encoder_of(self, tree: Any) -> Encoder:
+        raise NotImplementedError
+
+
+class WanVAE(HostVAE):
+    """A Wan VAE of either generation; LightVAE is a narrower one."""
+
+    def _decoder_of(self, tree: Any) -> WanStreamingDecoder:
+        kind = WanStreamingDecoder if self.form is WAN21 else Wan22StreamingDecoder
+        return kind(tree, self.dtype)
+
+    def _encoder_of(self, tree: Any) -> WanStreamingEncoder:
+        kind = WanStreamingEncoder if self.form is WAN21 else Wan22StreamingEncoder
+        return kind(tree, self.dtype)
+
+
+class TinyVAE(HostVAE):
+    """A TAEHV or lighttae; which one, Load Wan VAE has noted, or the host has guessed."""
+
+    @property
+    def raw(self) -> bool:
+        """Whether it wants latents that are not normalised, as lighttae does."""
+        noted = getattr(self.vae, RAW_LATENTS, None)
+        return self.tree.latent_format is None if noted is None else noted
+
+    def _decoder_of(self, tree: Any) -> TAEHVStreamingDecoder:
+        return TAEHVStreamingDecoder(tree, self.dtype, raw=self.raw)
+
+    def _encoder_of(self, tree: Any) -> TAEHVStreamingEncoder:
+        return TAEHVStreamingEncoder(tree, self.dtype, raw=self.raw)
+
+
+class TiledVAE(StreamingVAE):
+    """Another VAE, decoding in tiles of at most `pixels` to a side."""
+
+    def __init__(self, whole: StreamingVAE, pixels: int) -> None:
+        super().__init__(whole.vae, whole.form)
+        self._whole, self._side = whole, max(1, pixels // whole.form.spatial_factor)
+
+    def open_decoder(self) -> TiledDecoder:
+        """A decoder at the start of a video."""
+        return TiledDecoder(self._whole.open_decoder, self._side)
+
+    def open_encoder(self) -> Encoder:
+        """An encoder at the start of a video, of whole pictures."""
+        return self._whole.open_encoder()
+
+    def decoder_memory(self, frames: int, rows: int, columns: int) -> DecoderMemory:
+        """Every tile keeps its own, as its size is; they are decoded one after another."""
+        sizes = [(t.bottom - t.top, t.right - t.left) for t in tiles(rows, columns, self._side)]
+        largest = max(sizes, key=math.prod)
+        memory, areas = self._whole.decoder_memory(frames, *largest), map(math.prod, sizes)
+        state = memory.state_bytes * sum(areas) // math.prod(largest)
+        return DecoderMemory(state, memory.working_bytes)
+
+
+def streaming_vae(vae: Any, tile_pixels: int = 0) -> StreamingVAE:
+    """The VAE, if it can stream, in tiles if `tile_pixels` says so."""
+    whole = StreamingVAE(vae) if isinstance(vae, DemoVAE) else _of_host(vae)
+    return TiledVAE(whole, tile_pixels) if tile_pixels else whole
+
+
+def is_tiny(vae: Any) -> bool:
+    """Whether it is the host's TAEHV or lighttae."""
+    tree = getattr(vae, "first_stage_model", vae)
+    return isinstance(getattr(tree, "decoder", None), nn.Sequential) and hasattr(tree, "patch_size")
+
+
+def _of_host(vae: Any) -> StreamingVAE:
+    tree, tiny = getattr(vae, "first_stage_model", vae), is_tiny(vae)
+    decoder = getattr(tree, "decoder", None)
+    if not tiny and not (hasattr(decoder, "upsamples") and hasattr(tree, "conv2")):
+        raise BadInput(
+            f"The VAE is a {type(tree).__name__}, which Longtake cannot stream; connect Load VAE "
+            "with a Wan VAE or a tiny one for Wan, or the VAE of Load Demo Model."
+        )
+    form = FORMATS.get(getattr(vae, "latent_channels", 0))
+    if form is None:
+        raise BadInput(
+            f"The VAE has {vae.latent_channels} latent channels, and Wan's have "
+            f"{' or '.join(map(str, FORMATS))}; connect Load VAE with a Wan VAE."
+        )
+    return TinyVAE(vae, form) if tiny else WanVAE(vae, form)

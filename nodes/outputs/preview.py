@@ -1,0 +1,106 @@
+"""Streaming Preview: the shot in the node, growing while it is made. The player is in web/."""
+
+from __future__ import annotations
+
+import logging
+from types import TracebackType
+from typing import Any
+
+from comfy_api.latest import io
+
+from ...errors import LongtakeError
+from ...stream.lazy.frame_chunk import FrameChunk
+from ...stream.preview.messages import Ending, Shot
+from .. import host, sockets
+from ..frames.source import FrameSource
+from ..runtime.session import session
+from ..schema import build
+
+logger = logging.getLogger("longtake")
+
+
+class StreamingPreview(io.ComfyNode):
+    """Watch the frames in the node."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The node's definition."""
+        return build(
+            io.Schema,
+            node_id="LongtakePreview",
+            display_name="Streaming Preview",
+            category=sockets.CATEGORY,
+            description="Plays the shot while it is made; pause it, change its prompt, stop it. "
+            "Run again after a cancel to go on.",
+            search_aliases=["preview video", "watch", "live", "player"],
+            is_output_node=True,
+            inputs=[sockets.Frames.Input("frames", tooltip="From VAE Decode (Stream).")],
+            outputs=[],
+            hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
+        )
+
+    @classmethod
+    async def execute(cls, frames: FrameSource) -> io.NodeOutput:
+        """Hand every chunk to the player's store."""
+        node_id = cls.hidden.unique_id
+        progress = host.Progress(node_id, frames.chunk_count or 0)
+        canvas = cls.hidden.extra_pnginfo
+        with frames.chunks.subscribe() as reader, _Showing(frames, node_id, canvas) as showing:
+            async for chunk in reader:
+                showing.add(chunk)
+                progress.advance(chunk.index + 1)
+        logger.info("%s", _summary(frames))  # in the node, the player's strip says it
+        return io.NodeOutput(ui={"longtake": [{"take": showing.token}]})
+
+
+class _Showing:
+    """A take of a stream; however the stream ends, the take says so and can still be watched."""
+
+    def __init__(
+        self, frames: FrameSource, node_id: str | None, canvas: dict[str, Any] | None
+    ) -> None:
+        shot = Shot(frames.fps, frames.width, frames.height, frames.frame_total, frames.plan)
+        self._frames = frames
+        self._take = session.takes.create(
+            shot, host.origin(node_id, canvas), host.messenger(), frames.controls
+        )
+        frames.album.show_in(self._take)
+
+    @property
+    def token(self) -> str:
+        """By which the page asks for the take."""
+        return self._take.token
+
+    def add(self, chunk: FrameChunk) -> None:
+        """Show the next chunk."""
+        self._take.show(chunk.frames, chunk.first_frame, chunk.prompt, self._frames.stats())
+
+    def __enter__(self) -> _Showing:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._take.finish(_ending(self._frames, error))
+
+
+def _ending(frames: FrameSource, error: BaseException | None) -> Ending:
+    """How a stream ended: by itself, by Stop, by a failure, or by the host (Cancel)."""
+    if error is None:
+        return Ending("stopped" if frames.controls.state == "stopped" else "done")
+    if not isinstance(error, Exception):  # the host's interrupt is none, nor a cancelled task's
+        return Ending("interrupted", None, frames.resume_at_s)
+    known = isinstance(error, LongtakeError)
+    reason = str(error) if known else f"{type(error).__name__}: {error}"
+    return Ending("error", reason, frames.resume_at_s)
+
+
+def _summary(frames: FrameSource) -> str:
+    """How fast it went, in one line."""
+    facts = frames.report([])
+    rate = "" if facts.frames_per_s is None else f" at {facts.frames_per_s:.1f} a second"
+    first = "" if facts.first_frame_s is None else f", the first after {facts.first_frame_s:.1f} s"
+    return f"{facts.frames} frames{rate}{first}."

@@ -1,0 +1,17 @@
+"""The preview's routes on the host's web server."""
+
+from __future__ import annotations
+
+import atexit
+
+from .. import host
+from ..runtime.session import session
+
+
+def open_to_browsers() -> None:
+    """Add the routes, where there is a web server; once, while the pack is loaded."""
+    if host.has_web_server():
+        from ...stream.preview.routes import take_routes  # aiohttp comes with a web server only
+
+        host.serve(take_routes(session.takes))
+        atexit.register(session.reset)

@@ -1,0 +1,120 @@
+"""Compare Rollouts: two to four shots side by side, each with its name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any
+
+from comfy_api.latest import io
+
+from ...errors import BadInput
+from ...stream.lazy.grid import Grid
+from ...stream.lazy.joined import JoinedStream
+from ...stream.video.writer import LARGEST_SIDE
+from .. import sockets
+from ..frames.decoded import HostFrames
+from ..frames.joined import JoinedFrames, check_rate
+from ..frames.source import FrameSource
+from ..schema import build
+
+MOST = 4
+COLUMNS = {"row": MOST, "column": 1, "grid": 2}
+
+
+class CompareRollouts(io.ComfyNode):
+    """Several FRAMES to one."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The node's definition."""
+        return build(
+            io.Schema,
+            node_id="LongtakeCompareRollouts",
+            display_name="Compare Rollouts",
+            category=sockets.CATEGORY,
+            description="Two to four shots side by side as one video, each with a label: forks, "
+            "seeds, settings. They are made chunk by chunk together; one that ends stands still.",
+            search_aliases=["side by side", "grid", "ab test", "difference", "versus"],
+            inputs=[
+                _shot("a"),
+                _shot("b"),
+                io.Combo.Input(
+                    "layout",
+                    options=list(COLUMNS),
+                    default="row",
+                    tooltip="`row` puts them side by side, `column` one below the other, `grid` "
+                    "two in each row.",
+                ),
+                io.String.Input(
+                    "labels",
+                    multiline=True,
+                    default="",
+                    tooltip="A line for each shot, drawn into its upper left corner. A shot "
+                    "without a line is called by its letter; a line of one blank leaves it out.",
+                ),
+                _shot("c", optional=True),
+                _shot("d", optional=True),
+            ],
+            outputs=[sockets.Frames.Output(display_name="frames")],
+        )
+
+    @classmethod
+    def execute(  # noqa: PLR0913
+        cls,
+        frames_a: FrameSource,
+        frames_b: FrameSource,
+        layout: str,
+        labels: str,
+        frames_c: FrameSource | None = None,
+        frames_d: FrameSource | None = None,
+    ) -> io.NodeOutput:
+        """Nothing is made yet."""
+        given = {"A": frames_a, "B": frames_b, "C": frames_c, "D": frames_d}
+        named = {letter: one for letter, one in given.items() if one is not None}
+        sources = list(named.values())
+        check_rate(sources)
+        columns = min(COLUMNS[layout], len(sources))
+        texts = _labels(labels, list(named))
+        grid = Grid(texts, sources[0].width, sources[0].height, columns)
+        _check_size(grid.size)
+        totals = [one.frame_total for one in sources]
+        total = None if None in totals else max(count for count in totals if count is not None)
+        chunks = JoinedStream(
+            [one.chunks for one in sources], grid.made, length=_pieces(sources)
+        )  # fmt: skip
+        return io.NodeOutput(JoinedFrames(sources, chunks, grid.size, total))
+
+
+def _shot(letter: str, *, optional: bool = False) -> io.Input:
+    return sockets.Frames.Input(
+        f"frames_{letter}",
+        optional=optional,
+        tooltip=f"Shot {letter.upper()}, from VAE Decode (Stream). All are shown at the size of A.",
+    )
+
+
+def _labels(written: str, letters: Sequence[str]) -> tuple[str, ...]:
+    lines = written.splitlines()[: len(letters)]
+    lines += [""] * (len(letters) - len(lines))
+    return tuple(line.strip() if line else letters[i] for i, line in enumerate(lines))
+
+
+def _check_size(size: tuple[int, int]) -> None:
+    if max(size) > LARGEST_SIDE:
+        raise BadInput(
+            f"Together the shots are {size[0]}x{size[1]}, more than the {LARGEST_SIDE} pixels a "
+            "video can have; choose another layout, or compare fewer."
+        )
+
+
+def _pieces(sources: Sequence[FrameSource]) -> int | None:
+    """How many chunks come out: one ends wherever a chunk of some source does."""
+    ends: set[int] = set()
+    for source in sources:
+        count: Any = source.chunk_count
+        if count is None or not isinstance(source, HostFrames):
+            return None
+        latents = accumulate(source.rollout.span(index).count for index in range(count))
+        ends |= set(latents)
+    return len(ends)

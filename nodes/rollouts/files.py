@@ -1,0 +1,243 @@
+"""Save Rollout and Load Rollout: a shot as one file, to go on with later or elsewhere."""
+
+from __future__ import annotations
+
+import io as streams
+import time
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+from comfy_api.latest import io
+from PIL import Image
+
+from ...model.vae.latent_format import FORMATS, frame_count
+from ...samplers.guidance import cfg
+from ...samplers.loop import Chunk
+from ...stream.journal.chain import spans
+from ...stream.lazy.frame_chunk import to_pictures
+from ...stream.metrics import Meter, Report
+from ...stream.rollout.file import SUFFIX, Beside, RolloutFile, save_rollout
+from ...stream.rollout.run import Prompter
+from .. import host, sockets
+from ..attention.attention_spec import asked_attention
+from ..conditioning.prompts import CLIPPrompter
+from ..frames.decoded import open_frames
+from ..frames.vae import VAE_TIP
+from ..length import length_of
+from ..models.identity import identity
+from ..models.streaming_vae import StreamingVAE, streaming_vae
+from ..planning.costs import gigabytes
+from ..runtime.host_rollout import HostRollout, denoiser, over_journal
+from ..runtime.report import run_report
+from ..runtime.session import session
+from ..schema import build
+from .compatibility import check_same_kind
+from .derive import say_plan
+
+CFG, SCALED = "cfg", "scaled"
+NO_STATE = (
+    "The KV cache is not in it, since nothing was made and none rests in memory; going on will "
+    "look through the shot again."
+)
+THUMBNAIL_WIDTH = 256
+
+
+class SaveRollout(io.ComfyNode):
+    """ROLLOUT to a file."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The node's definition."""
+        return build(
+            io.Schema,
+            node_id="LongtakeSaveRollout",
+            display_name="Save Rollout",
+            category=sockets.CATEGORY,
+            description="The whole shot as one file: settings, prompts, live edits, latents, "
+            "report and a small picture. Load Rollout goes on with it, here or on another machine, "
+            "with the same bits. Weights are not in it.",
+            search_aliases=["save state", "export latents", "share shot", "checkpoint"],
+            is_output_node=True,
+            inputs=[
+                sockets.Rollout.Input("rollout", tooltip="The shot to save, made to its end."),
+                io.String.Input(
+                    "filename_prefix",
+                    default="longtake/rollout",
+                    tooltip="Name in the output folder, subfolders allowed; a number is added. "
+                    "Load Rollout lists the files in longtake/ and right in the output folder.",
+                ),
+                io.Vae.Input("vae", optional=True, tooltip=f"For the small picture. {VAE_TIP}"),
+                io.Boolean.Input(
+                    "with_state",
+                    default=False,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Put the KV cache into the file too: true or false. Going on then "
+                    "begins at once, with the same bits; the file is larger by what the sampler's "
+                    "plan says for the cache, at most.",
+                ),
+            ],
+            outputs=[],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    async def execute(
+        cls,
+        rollout: HostRollout,
+        filename_prefix: str,
+        vae: Any = None,
+        with_state: bool = False,
+    ) -> io.NodeOutput:
+        """Take the stream to its end, then write what it left in the journal."""
+        decoding = None if vae is None else streaming_vae(vae)
+        if decoding is not None:
+            decoding.check_fits(rollout.model.config.out_channels)
+        if rollout.plan_only:
+            host.say(cls.hidden.unique_id, f"Nothing is saved: {rollout.plan.text}")
+            return io.NodeOutput()
+        progress = host.Progress(cls.hidden.unique_id, rollout.chunk_count or 0)
+        count, picture, state, controls = 0, None, None, rollout.controls
+        model_evals = 0
+        meter = Meter(clock=lambda: time.perf_counter() - controls.paused_s)
+        with rollout.chunks.subscribe() as reader:
+            async for chunk in reader:
+                if chunk.index == 0 and decoding is not None:
+                    picture = thumbnail(rollout, chunk, decoding)
+                frames, latent_frames = _lengths(chunk)
+                meter.chunk_done(frames=frames, latent_frames=latent_frames)
+                model_evals += chunk.model_evals
+                count = chunk.index + 1
+                progress.advance(count)
+            if with_state and count:
+                state = rollout.run.state_after(count)
+        rollout.claim.sources(rollout.settings.known.sources)
+        file = host.output_file(filename_prefix, SUFFIX)
+        report = _report(rollout, meter, model_evals, str(file.path))
+        beside = Beside(report, picture, _guided(rollout), rollout.fps, state)
+        size = save_rollout(file.path, rollout.run, count, beside)
+        lacks = " " + NO_STATE if with_state and state is None else ""
+        host.say(cls.hidden.unique_id, f"{file.name}: {count} chunks, {gigabytes(size)}.{lacks}")
+        entry = {"role": "rollout", "filename": file.name, "subfolder": file.subfolder,
+                 "type": "output"}  # fmt: skip
+        return io.NodeOutput(ui={"longtake_files": [entry]})
+
+
+class LoadRollout(io.ComfyNode):
+    """A file to ROLLOUT."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The node's definition."""
+        return build(
+            io.Schema,
+            node_id="LongtakeLoadRollout",
+            display_name="Load Rollout",
+            category=sockets.CATEGORY,
+            description="A shot that Save Rollout wrote, to watch, fork, rewind or go on with. "
+            "Nothing of it is made again.",
+            search_aliases=["load state", "import latents", "resume", "open shot"],
+            inputs=[
+                io.Combo.Input(
+                    "file",
+                    options=host.saved_files(SUFFIX),
+                    tooltip=f"A file *{SUFFIX} in ComfyUI's output or input folder, or in "
+                    "longtake/ within one of them. Press R to see new ones.",
+                ),
+                io.Model.Input(
+                    "model",
+                    tooltip="What the shot goes on with: the model that made it, with the same "
+                    "LoRA. Another one is said and can be used too.",
+                ),
+                io.Clip.Input(
+                    "clip",
+                    optional=True,
+                    tooltip="The text encoder, if the shot is to get new prompts: Fork Rollout, or "
+                    "edits in the preview.",
+                ),
+            ],
+            outputs=[sockets.Rollout.Output(display_name="rollout")],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, file: str, model: Any, clip: Any = None) -> io.NodeOutput:
+        """Read the settings, put the chunks into the journal."""
+        opened = RolloutFile(host.saved_file(file))
+        prompter = None if clip is None else CLIPPrompter(clip, cls.hidden.unique_id)
+        rollout = goes_on(opened, model, prompter, cls.hidden.unique_id)
+        new = opened.keep_in(rollout.journal, rollout.chain)
+        length = length_of(rollout.settings, rollout.latent_frames, rollout.fps)
+        say_plan(rollout, length, help_begins=MADE_ANEW)
+        host.say(rollout.node_id, f"Loaded {len(opened.metas)} chunks, {new} of them new here.")
+        return io.NodeOutput(rollout)
+
+    @classmethod
+    def fingerprint_inputs(cls, file: str, **others: Any) -> Any:
+        """Another file of that name, a stop and live edits make it run again."""
+        path = host.saved_file(file)
+        facts = path.stat()
+        return facts.st_mtime_ns, facts.st_size, session.times_altered(cls.hidden.unique_id)
+
+
+OTHER_MODEL = (
+    "The file was made with another model, or with another LoRA; what is loaded stays as it is, "
+    "and what follows is made with this one."
+)
+MADE_ANEW = "a loaded shot keeps its settings: go on where there is more memory, or make it anew: "
+OTHER_ATTENTION = (
+    "ANN-Sparse Attention on this model is not used: a loaded shot keeps its own attention."
+)
+
+
+def goes_on(
+    opened: RolloutFile, model: Any, prompter: Prompter | None, node_id: str | None
+) -> HostRollout:
+    """A file's rollout, as long as it was saved, which goes on with `model`."""
+    engine = denoiser(model)
+    settings = opened.settings(engine.device)
+    check_same_kind(settings, opened.channels, engine)
+    guided = cfg if opened.beside.guided == CFG else settings.guidance.scaled
+    count = len(opened.metas)
+    end = sum(span.count for span in islice(spans(settings), count))
+    name, session_only = identity(model)
+    if opened.makers.at(end) != name:
+        host.warn(node_id, OTHER_MODEL)
+    asked = asked_attention(model)
+    if asked is not None and not asked.is_in_force(settings):
+        host.warn(node_id, OTHER_ATTENTION)
+    makers = opened.makers.then(end, name)
+    rollout = over_journal(engine, settings, makers, prompter, guided, cut=count)
+    rollout.session_only, rollout.node_id = session_only, node_id
+    return rollout
+
+
+def thumbnail(rollout: HostRollout, chunk: Chunk, vae: StreamingVAE) -> bytes:
+    """The last frame of the first chunk as a small PNG."""
+    decoder = open_frames(rollout, vae, rollout.fps).open_decoder()
+    [picture] = to_pictures(decoder.feed(chunk.latents)[-1:])
+    image = Image.fromarray(picture)
+    image.thumbnail((THUMBNAIL_WIDTH, THUMBNAIL_WIDTH))
+    content = streams.BytesIO()
+    image.save(content, "PNG", optimize=True)
+    return content.getvalue()
+
+
+def _lengths(chunk: Chunk) -> tuple[int, int]:
+    """How many pixel frames and how many latent frames a chunk is."""
+    first, count = chunk.first_frame, len(chunk.latents)
+    return frame_count(first + count) - frame_count(first), count
+
+
+def _report(rollout: HostRollout, meter: Meter, model_evals: int, path: str) -> Report:
+    """Of the run's chunks, edits among them, as the file at `path` has them."""
+    factor = FORMATS[rollout.model.config.out_channels].spatial_factor
+    size = rollout.settings.columns * factor, rollout.settings.rows * factor
+    report = run_report(rollout, meter, fps=rollout.fps, size=size, model_evals=model_evals)
+    return replace(report, rollout_id=rollout.run.chain.id, output_files=[path])
+
+
+def _guided(rollout: HostRollout) -> str:
+    """How a strength becomes this rollout's guidance, as a word."""
+    return CFG if rollout.guided is cfg else SCALED

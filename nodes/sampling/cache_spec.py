@@ -1,0 +1,106 @@
+"""The values of a KV_CACHE socket: what a user asks for, and what a model makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from ...attention.cache.policy import (
+    AveragingSink,
+    CachePolicy,
+    FullHistory,
+    MemoryBank,
+    MostAttended,
+    RebuiltWindow,
+    WindowSink,
+)
+from ...errors import BadInput
+from ...model.preset import Preset, overridden
+from ...model.preset_cache import preset_cache
+from ...samplers.history.settings import CacheSettings
+from ...samplers.schedule.options import FROM_MODEL
+
+WINDOW, FULL, EMA = "window + sink", "full", "window + EMA sink"
+REBUILT, ATTENDED, BY_HEAD = "rebuilt window", "most attended", "most attended, per head"
+BANK = "window + memory bank"
+EMA_SINK = 3  # latent frames of Reward Forcing's sink, where none is asked for
+POLICIES: dict[str, Callable[[int, int], CachePolicy]] = {
+    WINDOW: WindowSink,
+    FULL: lambda window, sink: FullHistory(),
+    EMA: lambda window, sink: AveragingSink(window, sink or EMA_SINK),
+    REBUILT: RebuiltWindow,
+    ATTENDED: MostAttended,
+    BY_HEAD: lambda window, sink: MostAttended(window, sink, per_head=True),
+    BANK: MemoryBank,
+}
+_NAMES = {
+    WindowSink: WINDOW, FullHistory: FULL, AveragingSink: EMA, RebuiltWindow: REBUILT,
+    MemoryBank: BANK,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class AskedCache:
+    """What KV Cache Settings asks for. The policy `from model`, and a window or a sink of None, in
+    latent frames, are the model's; `settings` are those of any policy.
+    """
+
+    settings: Callable[[CachePolicy], CacheSettings]
+    policy: str = FROM_MODEL
+    window_frames: int | None = None
+    sink_frames: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.policy != FULL and None not in (self.window_frames, self.sink_frames):
+            _check(self.policy, self.window_frames or 0, self.sink_frames or 0)
+
+    def for_model(self, preset: Preset) -> CacheSettings:
+        """The cache settings of a shot by a model with that preset."""
+        return self.settings(self._policy(preset))
+
+    def taken(self, preset: Preset) -> dict[str, object]:
+        """By name, what is that preset's."""
+        policy = self._policy(preset)
+        found: dict[str, object] = {}
+        if self.policy == FROM_MODEL:
+            found["policy"] = _NAMES[type(policy)]
+        if isinstance(policy, WindowSink):
+            asked = {"window_frames": self.window_frames, "sink_frames": self.sink_frames}
+            found |= {name: getattr(policy, name) for name in asked if asked[name] is None}
+        return found
+
+    def _policy(self, preset: Preset) -> CachePolicy:
+        if self.policy == FULL:
+            return FullHistory()
+        used = overridden(preset, window_frames=self.window_frames, sink_frames=self.sink_frames)
+        if self.policy == FROM_MODEL and not used.window_frames:
+            return preset_cache(used)
+        if not used.window_frames:
+            raise BadInput(
+                "window_frames is from the model, which looks at all of its past; set a number for "
+                f"the policy {self.policy!r} in KV Cache Settings, or choose `full`."
+            )
+        _check(self.policy, used.window_frames, used.sink_frames)
+        if self.policy == FROM_MODEL:
+            return preset_cache(used)
+        return POLICIES[self.policy](used.window_frames, used.sink_frames)
+
+
+def _check(policy: str, window_frames: int, sink_frames: int) -> None:
+    sink_frames = sink_frames or (EMA_SINK if policy == EMA else 0)
+    if sink_frames >= window_frames:
+        raise BadInput(
+            f"sink_frames is {sink_frames} and window_frames {window_frames}; the sink is part "
+            "of the window and must be smaller."
+        )
+
+
+class ForModel(Protocol):
+    """The value of a KV_CACHE socket."""
+
+    def for_model(self, preset: Preset) -> CacheSettings:
+        """The cache settings of a shot by a model with that preset."""
+
+    def taken(self, preset: Preset) -> dict[str, object]:
+        """By name, what of them is that preset's."""

@@ -1,0 +1,73 @@
+"""Context Noise: finished frames grow noisier with age, or get fresh noise for every chunk."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from comfy_api.latest import io
+
+from ...samplers.schedule.context_noise import ContextNoise
+from .. import sockets
+from ..schema import build
+from .schedule_spec import AskedSchedule, ScheduleSettings
+
+
+class ContextNoiseSettings(io.ComfyNode):
+    """More than the schedule's one number."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """The node's definition."""
+        return build(
+            io.Schema,
+            node_id="LongtakeContextNoise",
+            display_name="Context Noise",
+            category=sockets.CATEGORY,
+            description="How noisy the model sees finished frames, by age or anew for each chunk. "
+            "With a ramp or fresh noise the whole window is committed again before each chunk.",
+            search_aliases=["noise augmentation", "stabilization", "history noise"],
+            inputs=[
+                sockets.Schedule.Input("schedule", tooltip="From Diffusion-Forcing Schedule."),
+                *_noise(),
+            ],
+            outputs=[sockets.Schedule.Output(display_name="schedule")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        schedule: AskedSchedule | ScheduleSettings,
+        level: float,
+        ramp_frames: int,
+        fresh: bool,
+    ) -> io.NodeOutput:
+        """The schedule with this context noise instead of its own."""
+        return io.NodeOutput(
+            replace(schedule, context_noise=ContextNoise(level, ramp_frames, fresh))
+        )
+
+
+def _noise() -> list[io.Input]:
+    return [
+        io.Float.Input(
+            "level",
+            default=0.1,
+            min=0.0,
+            max=0.9,
+            step=0.01,
+            tooltip="Noise level of finished frames, 0 to 0.9; the model is told of it.",
+        ),
+        io.Int.Input(
+            "ramp_frames",
+            default=0,
+            min=0,
+            max=4096,
+            tooltip="The age in latent frames, 0 to 4096, at which `level` is reached; younger "
+            "frames are cleaner in proportion. 0: all ages alike.",
+        ),
+        io.Boolean.Input(
+            "fresh",
+            default=False,
+            tooltip="On: new noise for every chunk; off: each frame keeps its own.",
+        ),
+    ]

@@ -1,0 +1,82 @@
+"""The values of a NOISE_SCHEDULE socket: what a user asks for, and what a model makes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from ...model.preset import Preset, overridden
+from ...samplers.schedule.context_noise import ContextNoise
+from ...samplers.schedule.options import (
+    BETAS,
+    FLOW,
+    FROM_MODEL,
+    ScheduleOptions,
+    as_trained,
+    solver_for,
+)
+from ...samplers.schedule.rows import NoiseSchedule
+from ...samplers.solvers.single_step import Solver
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleSettings:
+    """All of it is decided."""
+
+    schedule: NoiseSchedule
+    solver: Solver
+    context_noise: ContextNoise
+
+    def for_model(self, preset: Preset) -> ScheduleSettings:
+        """The same for every model."""
+        return self
+
+    def taken(self, preset: Preset) -> dict[str, object]:
+        """Nothing."""
+        return {}
+
+
+@dataclass(frozen=True, slots=True)
+class AskedSchedule:
+    """What Diffusion-Forcing Schedule asks for. The solver `from model`, no context noise and
+    what `options` leave open are the model's.
+    """
+
+    options: ScheduleOptions = ScheduleOptions()
+    solver: str = FROM_MODEL
+    context_noise: ContextNoise | None = None
+    predicts: str = FLOW
+    betas: str = BETAS[0]
+    eta: float = 1.0
+
+    def for_model(self, preset: Preset) -> ScheduleSettings:
+        """The schedule, its solver and the context noise of a model with that preset."""
+        noise = self.context_noise or ContextNoise(preset.context_noise)
+        return ScheduleSettings(self.options.schedule(preset), self._solver(preset), noise)
+
+    def taken(self, preset: Preset) -> dict[str, object]:
+        """By name, what is that preset's."""
+        used = self.options.in_place_of(preset)
+        found = {name: getattr(used, name) for name in self.options.left_open}
+        if self.options.kind == FROM_MODEL:
+            found = {"schedule": self.options.kind_for(used), **found}
+        if self.solver == FROM_MODEL:
+            found["solver"] = used.solver
+        if self.context_noise is None:
+            found["context_noise"] = used.context_noise
+        return found
+
+    def _solver(self, preset: Preset) -> Solver:
+        own = None if self.solver == FROM_MODEL else self.solver
+        used = overridden(self.options.in_place_of(preset), solver=own)
+        return as_trained(solver_for(used.solver, self.predicts, self.betas, self.eta), used)
+
+
+class ForModel(Protocol):
+    """The value of a NOISE_SCHEDULE socket."""
+
+    def for_model(self, preset: Preset) -> ScheduleSettings:
+        """The settings of a shot by a model with that preset."""
+
+    def taken(self, preset: Preset) -> dict[str, object]:
+        """By name, what of them is that preset's."""
