@@ -22,18 +22,18 @@ from rich.progress import Progress
 from ..errors import BadInput
 from ..model.checkpoint import open_checkpoint
 from ..model.families.recognise import AUTO, EMA, RAW
-from . import convert as converting
-from . import doctor
-from . import inspect as inspection
 from .batch.command import batch
+from .commands import convert as converting
+from .commands import doctor
+from .commands import inspect as inspection
+from .commands.rollouts import rollouts
+from .commands.schedule import schedule
+from .commands.watch import check_watchable, watched
+from .console.options import FILE, comfy_option, common_options, parse_changes
+from .console.reporting import print_files, reported
 from .events import Made
-from .options import FILE, comfy_option, common_options, parse_changes
-from .reporting import print_files, reported
-from .rollouts import rollouts
 from .runner import Job, prepare_folder
-from .schedule import schedule
 from .session import session
-from .watch import check_watchable, watched
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Protocol
 
 from ..errors import StorageError
+from .console.interrupt import two_stage_interrupt
 from .events import Listener
-from .interrupt import two_stage_interrupt
-from .node_spec import NodeSpec
-from .overrides import Override, apply
-from .real_core import started
-from .validation import check
-from .workflow import Workflow, load
+from .hosts.real_core import started
+from .workflow.graph import Workflow, load
+from .workflow.node_spec import NodeSpec
+from .workflow.overrides import Override, apply
+from .workflow.validation import check
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def open_host(comfy: Path | None, out_dir: Path, listener: Listener) -> Iterator
             yield core
         return
     # Imported here because it loads torch, which the real core's side does not need.
-    from .stand_in import StandInHost, installed, our_extension
+    from .hosts.stand_in import StandInHost, installed, our_extension
 
     with installed(out_dir.resolve(), listener) as state:
         yield StandInHost(state, our_extension())

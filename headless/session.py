@@ -11,8 +11,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from .console.progress import Progress, progress_line
 from .events import Event, Made, Notice
-from .progress import Progress, progress_line
 from .runner import Host, Job, open_host, run_workflow
 
 

@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import save_file
 
 from longtake.headless.events import BarMoved, Event
-from longtake.headless.stand_in import installed
-from longtake.headless.stand_in.modules import HostState
+from longtake.headless.hosts.stand_in import installed
+from longtake.headless.hosts.stand_in.modules import HostState
 from longtake.model.config import DiTConfig
 from longtake.model.text import TextEncoder
 from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig
@@ -65,7 +65,7 @@ class Bench:
         return (await self._execute(node, inputs)).args
 
     async def _execute(self, node: str, inputs: dict[str, Any]) -> Any:
-        from longtake.headless.stand_in.io_types import HiddenHolder
+        from longtake.headless.hosts.stand_in.io_types import HiddenHolder
         from longtake.nodes.extension import NODES
 
         [base] = [n for n in NODES if n.define_schema().node_id == node]

@@ -12,7 +12,7 @@ from typing import Any
 from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestClient, TestServer
 
-from longtake.headless.player_page import Sockets, application
+from longtake.headless.player.app import Sockets, application
 from longtake.stream.lazy.frame_chunk import to_pictures
 from longtake.stream.preview.jpeg import pack_frames
 from longtake.stream.preview.messages import Origin, Shot, TakeStats

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from longtake.errors import BadInput, StorageError
 from longtake.headless import cli
-from longtake.headless.convert import Conversion, convert
+from longtake.headless.commands.convert import Conversion, convert
 from longtake.model.checkpoint import load_dit, open_checkpoint
 from longtake.model.config import DiTConfig
 from longtake.model.files import safetensors_writer

@@ -15,8 +15,8 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from longtake import installation
 from longtake.attention import backends
-from longtake.headless.stand_in import installed
-from longtake.headless.stand_in.modules import HostState
+from longtake.headless.hosts.stand_in import installed
+from longtake.headless.hosts.stand_in.modules import HostState
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).resolve().parents[1]

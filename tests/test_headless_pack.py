@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from longtake.headless.node_spec import NodeSpec
-from longtake.headless.stand_in import StandInHost, installed, our_extension
-from longtake.headless.validation import check
-from longtake.headless.workflow import load
+from longtake.headless.hosts.stand_in import StandInHost, installed, our_extension
+from longtake.headless.workflow.graph import load
+from longtake.headless.workflow.node_spec import NodeSpec
+from longtake.headless.workflow.validation import check
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = sorted((ROOT / "example_workflows" / "api").glob("*.json"))

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from longtake.errors import BadInput, LongtakeError
-from longtake.headless import real_core
 from longtake.headless.events import BarMoved, ChunkDone, Event, FileSaved, Made, Notice
-from longtake.headless.real_core import check_checkout, core_python, started
+from longtake.headless.hosts import real_core
+from longtake.headless.hosts.real_core import check_checkout, core_python, started
 from longtake.headless.runner import Job, run_workflow
 from longtake.tests.server_process import free_port, serving
 

@@ -17,10 +17,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from longtake.errors import BadInput, LongtakeError
-from longtake.headless import cli, stand_in
+from longtake.headless import cli
 from longtake.headless.events import BarMoved, ChunkDone, Event, FileSaved, Made
+from longtake.headless.hosts import stand_in
+from longtake.headless.hosts.stand_in.modules import get_save_image_path
 from longtake.headless.runner import Job, run_workflow
-from longtake.headless.stand_in.modules import get_save_image_path
 
 ROOT = Path(__file__).resolve().parents[1]
 PACK = Path(__file__).with_name("counting_pack")
@@ -209,7 +210,8 @@ MAIN = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 import conftest, test_headless_run as here
-from longtake.headless import cli, stand_in
+from longtake.headless import cli
+from longtake.headless.hosts import stand_in
 stand_in.our_extension = here.counting_extension
 cli.main()
 """

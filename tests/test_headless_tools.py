@@ -13,7 +13,10 @@ from click.testing import CliRunner
 from rich.console import Console
 from safetensors.torch import save_file
 
-from longtake.headless import cli, doctor
+from longtake.headless import cli
+from longtake.headless.commands import doctor
+from longtake.headless.commands.inspect import inspect, lines
+from longtake.headless.console.progress import Progress, clock, describe, summary
 from longtake.headless.events import (
     BarMoved,
     ChunkDone,
@@ -23,9 +26,7 @@ from longtake.headless.events import (
     from_message,
     from_ui,
 )
-from longtake.headless.inspect import inspect, lines
 from longtake.headless.machine import free_memory_bytes, total_memory_bytes
-from longtake.headless.progress import Progress, clock, describe, summary
 from longtake.tests.family_files import header_only, official_shapes
 
 

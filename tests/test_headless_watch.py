@@ -14,9 +14,10 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from longtake.headless import cli, watch
+from longtake.headless import cli
+from longtake.headless.commands import watch
+from longtake.headless.console.options import parse_changes
 from longtake.headless.events import Event
-from longtake.headless.options import parse_changes
 from longtake.headless.runner import Job, open_host, run_workflow
 
 EXAMPLE = Path(__file__).parents[1] / "example_workflows" / "api" / "text_to_stream.json"

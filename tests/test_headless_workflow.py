@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from longtake.errors import BadInput
-from longtake.headless.node_spec import InputSpec, NodeSpec
-from longtake.headless.overrides import Override, apply, grid, parse_override
-from longtake.headless.validation import check
-from longtake.headless.workflow import Link, load, parse
+from longtake.headless.workflow.graph import Link, load, parse
+from longtake.headless.workflow.node_spec import InputSpec, NodeSpec
+from longtake.headless.workflow.overrides import Override, apply, grid, parse_override
+from longtake.headless.workflow.validation import check
 
 SPECS = {
     spec.class_type: spec

@@ -7,7 +7,7 @@ import re
 import sys
 from pathlib import Path
 
-from longtake.headless.stand_in import installed
+from longtake.headless.hosts.stand_in import installed
 
 HOST = Path(__file__).resolve().parents[1] / "nodes" / "host"
 MODULE = re.compile(r"^ {4}(comfy\S*|folder_paths|server) +(\S.*(?:\n {30}\S.*)*)", re.MULTILINE)

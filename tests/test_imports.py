@@ -45,7 +45,7 @@ HOST = {
     "execution",
     "latent_preview",
 }
-HOST_PLACES = ("nodes/host/", "headless/core_child/prompt_runner.py")
+HOST_PLACES = ("nodes/host/", "headless/hosts/core_child/prompt_runner.py")
 
 
 def modules() -> list[str]:
@@ -95,7 +95,7 @@ def test_the_host_appears_in_its_places_only(file: str) -> None:
 
 def test_relative_imports_are_resolved_to_their_part() -> None:
     assert part_of("stream/journal/journal.py", 3, "nodes.host") == "nodes"
-    assert part_of("headless/stand_in/modules.py", 3, "errors") == "errors"
+    assert part_of("headless/hosts/stand_in/modules.py", 4, "errors") == "errors"
     assert part_of("model/vae/tiny.py", 1, "streaming") == "model"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from longtake.errors import BadInput
-from longtake.headless.stand_in.modules import VideoFromFile
+from longtake.headless.hosts.stand_in.modules import VideoFromFile
 from longtake.model.vae.taehv_streaming import TAEHVStreamingEncoder
 from longtake.tests.clips import write_clip
 from longtake.tests.node_bench import Bench

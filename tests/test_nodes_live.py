@@ -80,7 +80,7 @@ def test_the_same_workflow_again_is_unedited_and_runs_anew(bench: Bench) -> None
 
 def fingerprint(bench: Bench, node_id: str | None = SAMPLER) -> int:
     """What the host asks the sampler before a prompt, to see whether it must run."""
-    from longtake.headless.stand_in.io_types import HiddenHolder
+    from longtake.headless.hosts.stand_in.io_types import HiddenHolder
     from longtake.nodes.sampling.sampler import DiffusionForcingSampler
 
     prepared = type("Asked", (DiffusionForcingSampler,), {"hidden": HiddenHolder(node_id)})

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from longtake.errors import BadInput
-from longtake.headless.stand_in import installed
+from longtake.headless.hosts.stand_in import installed
 from longtake.tests.family_files import SMALL, fps_state, prefixed, renamed, state
 
 CHOICES = {"family": "auto", "weights": "auto", "weight_dtype": "auto", "fps": "from model"}
@@ -28,7 +28,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def load(name: str, **changes: str) -> Any:
-    from longtake.headless.stand_in.io_types import HiddenHolder
+    from longtake.headless.hosts.stand_in.io_types import HiddenHolder
     from longtake.nodes.models.load_model import LoadCausalVideoModel
 
     node = type("Prepared", (LoadCausalVideoModel,), {"hidden": HiddenHolder(unique_id="1")})

@@ -23,7 +23,7 @@ PICTURE = {"concat_latent_image": randn(1, 16, 3, 4, 4),
 
 def model_of(config: DiTConfig, seed: int = 0) -> Any:
     """A small random MODEL of that shape."""
-    from longtake.headless.stand_in.models import BaseModel, Patcher
+    from longtake.headless.hosts.stand_in.models import BaseModel, Patcher
 
     return Patcher(BaseModel(random_dit(config, seed)), load_device=CPU, offload_device=CPU)
 

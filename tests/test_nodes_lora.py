@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from longtake.errors import BadInput
-from longtake.headless.stand_in import installed
+from longtake.headless.hosts.stand_in import installed
 from longtake.tests.family_files import State, prefixed, renamed, state
 from longtake.tests.lora_files import merged, named, pairs, safetensors, with_alpha
 
@@ -33,7 +33,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 def load(model: Any, strength: float, name: str = "l.safetensors") -> Any:
-    from longtake.headless.stand_in.io_types import HiddenHolder
+    from longtake.headless.hosts.stand_in.io_types import HiddenHolder
     from longtake.nodes.models.load_lora import LoadWanLora
 
     node = type("Prepared", (LoadWanLora,), {"hidden": HiddenHolder(unique_id="1")})

@@ -17,7 +17,7 @@ from PIL import Image
 
 from longtake.errors import BadInput
 from longtake.headless.events import ChunkDone, Event
-from longtake.headless.stand_in.modules import InterruptProcessingException
+from longtake.headless.hosts.stand_in.modules import InterruptProcessingException
 from longtake.stream.preview.take import Take
 from longtake.tests.node_bench import Bench
 

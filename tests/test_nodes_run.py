@@ -17,7 +17,7 @@ import torch
 
 from longtake.errors import BadInput
 from longtake.headless.events import BarMoved, ChunkDone, Event, FileSaved
-from longtake.headless.stand_in.modules import InterruptProcessingException
+from longtake.headless.hosts.stand_in.modules import InterruptProcessingException
 from longtake.tests.node_bench import Bench
 
 

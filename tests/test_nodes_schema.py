@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from longtake.headless.stand_in import core_nodes, installed
+from longtake.headless.hosts.stand_in import core_nodes, installed
 
 ROOT = Path(__file__).resolve().parents[1]
 PERMANENT_IDS = {

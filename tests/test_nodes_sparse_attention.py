@@ -241,7 +241,7 @@ def test_a_kernel_is_chosen_by_name_and_refused_where_it_cannot_be_used(bench: B
 def test_a_model_of_another_family_is_warned_of_and_not_refused(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from longtake.headless.stand_in.models import BaseModel, Patcher
+    from longtake.headless.hosts.stand_in.models import BaseModel, Patcher
 
     for tree, warned in ((torch.nn.Linear(2, 2), True), (random_dit(CONFIG), False)):
         caplog.clear()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from longtake.attention.cache.policy import FullHistory, WindowSink
 from longtake.errors import BadInput
-from longtake.headless.stand_in import installed
+from longtake.headless.hosts.stand_in import installed
 from longtake.model.config import DiTConfig
 from longtake.tests.laws import examples
 

@@ -13,8 +13,8 @@ from torch.nn import functional
 
 from longtake.errors import BadInput
 from longtake.headless.events import ChunkDone
-from longtake.headless.stand_in.modules import InterruptProcessingException
-from longtake.headless.stand_in.tiles import tiled_scale
+from longtake.headless.hosts.stand_in.modules import InterruptProcessingException
+from longtake.headless.hosts.stand_in.tiles import tiled_scale
 from longtake.tests.node_bench import Bench
 
 

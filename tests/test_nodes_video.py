@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from longtake.errors import BadInput
-from longtake.headless.stand_in.modules import VideoFromFile
+from longtake.headless.hosts.stand_in.modules import VideoFromFile
 from longtake.tests.clips import beeps, heard, numbers, open_files, write_clip
 from longtake.tests.node_bench import Bench
 

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from longtake.errors import BadInput
 from longtake.headless.cli import main
-from longtake.headless.rollouts import size_bytes
+from longtake.headless.commands.rollouts import size_bytes
 from longtake.samplers.guidance import cfg
 from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import pyramid

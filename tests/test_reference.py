@@ -151,7 +151,7 @@ def test_the_hosts_conditioning_becomes_mask_and_latents(bench: Bench) -> None:
 
 def test_an_image_to_video_model_streams_from_the_hosts_conditioning(bench: Bench) -> None:
     """With a Prompt Timeline and the picture beside it, or with the one conditioning for both."""
-    from longtake.headless.stand_in.models import BaseModel, Patcher
+    from longtake.headless.hosts.stand_in.models import BaseModel, Patcher
 
     config = replace(BENCH_CONFIG, in_channels=36)
     cpu = torch.device("cpu")

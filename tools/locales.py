@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ..headless.stand_in import installed
+from ..headless.hosts.stand_in import installed
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCALES = ROOT / "locales"

@@ -18,7 +18,7 @@ import aiohttp
 from yarl import URL
 
 from ...errors import BadInput, LongtakeError, StorageError
-from ..node_spec import NodeSpec, node_from_object_info
+from ..workflow.node_spec import NodeSpec, node_from_object_info
 
 TIMEOUT = aiohttp.ClientTimeout(total=None, connect=10, sock_read=60)
 GATEWAY_ERRORS = (502, 503, 504)  # from a proxy whose server is away

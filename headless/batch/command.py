@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from ...stream.journal.lock import ProcessLock
+from ..console.options import FILE, common_options, parse_changes
+from ..console.reporting import print_failure, print_files, reported
 from ..events import Made
-from ..options import FILE, common_options, parse_changes
-from ..reporting import print_failure, print_files, reported
 from ..runner import Job, prepare_folder
 from ..session import Session, session
 from .local import jobs, note_end

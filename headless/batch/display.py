@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from ..progress import clock
+from ..console.progress import clock
 from .record import DONE, FAILED, Record
 from .row import Row
 

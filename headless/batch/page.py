@@ -15,7 +15,7 @@ from urllib.parse import quote
 import av
 from PIL import Image, UnidentifiedImageError
 
-from ..progress import clock
+from ..console.progress import clock
 from .record import DONE, FAILED, Record
 from .tables import columns
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import BadInput
-from ..node_spec import NodeSpec
-from ..overrides import Override, find_input, find_node, split_target
-from ..workflow import Workflow
+from ..workflow.graph import Workflow
+from ..workflow.node_spec import NodeSpec
+from ..workflow.overrides import Override, find_input, find_node, split_target
 
 EXAMPLE = "for example 5.seed"
 Cells = Mapping[str, object]

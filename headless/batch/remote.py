@@ -11,8 +11,8 @@ from rich.console import Console
 from yarl import URL
 
 from ...errors import LongtakeError
-from ..node_spec import NodeSpec
-from ..workflow import Workflow, load
+from ..workflow.graph import Workflow, load
+from ..workflow.node_spec import NodeSpec
 from .client import TIMEOUT, Client, ServerLost
 from .display import shown
 from .pool import Pool

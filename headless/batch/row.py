@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..node_spec import NodeSpec
-from ..overrides import Override, apply, grid
-from ..validation import check
-from ..workflow import Workflow
+from ..workflow.graph import Workflow
+from ..workflow.node_spec import NodeSpec
+from ..workflow.overrides import Override, apply, grid
+from ..workflow.validation import check
 from .params import Table
 from .record import Record
 

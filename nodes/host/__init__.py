@@ -3,7 +3,7 @@
 By subject: `memory`, `models`, `loras`, `upscaling`, `paths`, `progress`, `server`; nodes say
 `host.claim(...)` and need not know which.
 
-Everything used of the host, which is also all that the stand-in (`headless/stand_in`) must provide:
+Everything used of the host, and all that the stand-in (`headless/hosts/stand_in`) must provide:
     comfy.model_management    cast_to, get_free_memory(device), get_total_memory(device),
                               get_torch_device, intermediate_device, vae_device,
                               vae_offload_device,

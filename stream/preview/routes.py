@@ -1,4 +1,4 @@
-"""The preview's HTTP routes, for any aiohttp server: ComfyUI's, or headless/player_page.py.
+"""The preview's HTTP routes, for any aiohttp server: ComfyUI's, or headless/player/app.py.
 
 What they can and cannot do is written in docs/security.md. No handler touches torch or waits for a
 disk; none takes a path; GET changes nothing.

@@ -200,7 +200,7 @@ def test_fp8_storage_is_the_hosts_and_lora_and_reload_work(
 
 @torch.inference_mode()
 def test_a_converted_file_needs_no_longtake_in_the_core(host: Any, tmp_path: Path) -> None:
-    from longtake.headless.convert import Conversion, convert
+    from longtake.headless.commands.convert import Conversion, convert
 
     source, out = tmp_path / "framewise" / "causal_forcing.pt", tmp_path / "clean.safetensors"
     source.parent.mkdir()

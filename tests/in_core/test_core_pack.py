@@ -80,7 +80,7 @@ def test_an_upscaled_shot_is_saved_at_its_size(client: Client, upscale_model: st
 def test_tiles_blend_as_the_cores_do(core: Any) -> None:
     import comfy.utils
 
-    from longtake.headless.stand_in.tiles import tiled_scale
+    from longtake.headless.hosts.stand_in.tiles import tiled_scale
 
     picture = torch.rand(1, 3, 150, 201, generator=torch.Generator().manual_seed(1))
     blur = torch.nn.Sequential(torch.nn.Upsample(scale_factor=2), torch.nn.AvgPool2d(5, 1, 2))

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ...errors import BadInput
-from ..events import BarMoved, Event, Listener, from_message
-from ..machine import free_memory_bytes, total_memory_bytes
+from ....errors import BadInput
+from ...events import BarMoved, Event, Listener, from_message
+from ...machine import free_memory_bytes, total_memory_bytes
 from . import io_types, ui_types
 from .models import (
     VAE,
@@ -32,7 +32,7 @@ from .models import (
 from .tiles import tiled_scale
 
 if TYPE_CHECKING:
-    from ..page_server import PageServer
+    from ...player.server import PageServer
 
 
 class InterruptProcessingException(BaseException):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
-from ..errors import BadInput
+from ...errors import BadInput
 
 EXPORT_HINT = "in ComfyUI choose Workflow > Export (API) and give that file"
 

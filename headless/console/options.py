@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from .overrides import Override, parse_override
+from ..workflow.overrides import Override, parse_override
 
 FILE = click.Path(path_type=Path)
 

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ...errors import BadInput
-from ...model.checkpoint import build_dit, load_dit
-from ...model.config import config_from_shapes
+from ....errors import BadInput
+from ....model.checkpoint import build_dit, load_dit
+from ....model.config import config_from_shapes
 from .loras import Change, changes
 
 WeightPatch = tuple[float, Change]

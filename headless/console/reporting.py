@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.markup import escape
 
-from ..errors import LongtakeError
-from .events import Made
+from ...errors import LongtakeError
+from ..events import Made
 from .progress import summary
 
 INTERRUPTED = 130

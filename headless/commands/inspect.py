@@ -7,11 +7,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..errors import BadInput
-from ..model.families.memory import MemoryPlan, memory_plan
-from ..model.families.recognise import Recognised, recognise
-from ..model.files.header import Header, main_dtype
-from ..model.files.weights import open_weights
+from ...errors import BadInput
+from ...model.families.memory import MemoryPlan, memory_plan
+from ...model.families.recognise import Recognised, recognise
+from ...model.files.header import Header, main_dtype
+from ...model.files.weights import open_weights
 
 PICTURES = {"480p": (832, 480), "720p": (1280, 720)}
 

@@ -14,16 +14,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ..errors import BadInput
-from ..model.vae.latent_format import FORMATS, WAN21, frame_count
-from ..stream.journal.cleanup import Usage, collect, usage
-from ..stream.journal.fork_tree import drawn, fork_tree
-from ..stream.journal.journal import Journal
-from ..stream.journal.records import Record, named
-from ..stream.timecode import time_label
-from .events import Made
-from .options import FILE
-from .reporting import reported
+from ...errors import BadInput
+from ...model.vae.latent_format import FORMATS, WAN21, frame_count
+from ...stream.journal.cleanup import Usage, collect, usage
+from ...stream.journal.fork_tree import drawn, fork_tree
+from ...stream.journal.journal import Journal
+from ...stream.journal.records import Record, named
+from ...stream.timecode import time_label
+from ..console.options import FILE
+from ..console.reporting import reported
+from ..events import Made
 
 SIZES = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)I?B?", re.IGNORECASE)

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..errors import BadInput
-from ..model.checkpoint import Checkpoint
-from ..model.families.recognise import METADATA_KEY, NOTED_FPS
-from ..model.files.header import TensorInfo
-from ..model.files.safetensors_writer import write
+from ...errors import BadInput
+from ...model.checkpoint import Checkpoint
+from ...model.families.recognise import METADATA_KEY, NOTED_FPS
+from ...model.files.header import TensorInfo
+from ...model.files.safetensors_writer import write
 
 KEEP = "keep"
 WIDE = ("F32", "F16", "BF16", "F64")  # what --dtype changes; quantised tensors stay as they are

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from aiohttp import web
 
-from ..stream.preview.messages import Record
-from ..stream.preview.takes import Takes
-from .player_page import Sockets, application
+from ...stream.preview.messages import Record
+from ...stream.preview.takes import Takes
+from .app import Sockets, application
 
 LOOPBACK = "127.0.0.1"
 
@@ -74,6 +74,6 @@ class PageServer:
 
 def open_page() -> PageServer:
     """The page over the takes of this package's own nodes, under whichever host they are."""
-    session = importlib.import_module("..nodes.runtime.session", __package__).session
-    host = importlib.import_module("..nodes.host", __package__)
+    session = importlib.import_module("...nodes.runtime.session", __package__).session
+    host = importlib.import_module("...nodes.host", __package__)
     return PageServer(session.takes, host.folders)

@@ -16,10 +16,10 @@ from typing import Any, cast
 
 import torch
 
-from ...errors import BadInput, LongtakeError
-from ..events import from_ui
-from ..node_spec import InputSpec, NodeSpec
-from ..workflow import Link, Node, Workflow
+from ....errors import BadInput, LongtakeError
+from ...events import from_ui
+from ...workflow.graph import Link, Node, Workflow
+from ...workflow.node_spec import InputSpec, NodeSpec
 from . import core_nodes
 from .io_types import ComfyNode, HiddenHolder, Input, NodeOutput, WidgetInput
 from .modules import (
@@ -67,7 +67,7 @@ class StandInHost:
     @contextmanager
     def watched(self) -> Iterator[str]:
         """The player's page, from a thread of this process."""
-        from ..page_server import open_page  # aiohttp takes half a second
+        from ...player.server import open_page  # aiohttp takes half a second
 
         page = self._state.page = open_page()
         try:
@@ -180,7 +180,7 @@ def our_extension() -> ComfyExtension:
     """This pack; imported only now, since its nodes import the host's modules."""
     return cast(
         "ComfyExtension",
-        importlib.import_module("...nodes.extension", __package__).LongtakeExtension(),
+        importlib.import_module("....nodes.extension", __package__).LongtakeExtension(),
     )
 
 

@@ -50,7 +50,7 @@ class Server:
     client_id: str | None = "longtake"
     last_node_id: str | None = None
     last_prompt_id: str | None = None
-    page: Any = None  # of our pack: headless/page_server.py
+    page: Any = None  # of our pack: headless/player/server.py
 
     def __init__(self, channel: Channel) -> None:
         self.routes = Routes()
@@ -145,7 +145,7 @@ class Core:
         """Open the player's page, with our pack's own modules as the core has loaded them."""
         preview = self.nodes.NODE_CLASS_MAPPINGS["LongtakePreview"].__module__
         pack = preview.removesuffix(".nodes.outputs.preview")
-        pages = importlib.import_module(f"{pack}.headless.page_server")
+        pages = importlib.import_module(f"{pack}.headless.player.server")
         self.server.page = pages.open_page()
         self.server.client_id = self.server.page.key
         self.channel.send(event="watching", data=self.server.page.url)

@@ -9,10 +9,10 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ..errors import BadInput
+from ...errors import BadInput
+from .graph import Node, Workflow
 from .node_spec import InputSpec, NodeSpec
 from .validation import convert
-from .workflow import Node, Workflow
 
 
 @dataclass(frozen=True, slots=True)

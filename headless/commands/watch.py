@@ -9,9 +9,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ..errors import BadInput
-from .runner import Host
-from .workflow import load
+from ...errors import BadInput
+from ..runner import Host
+from ..workflow.graph import load
 
 PREVIEW = "LongtakePreview"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ...errors import BadInput
+from ....errors import BadInput
 
 PAIR = ("lora_up.weight", "lora_down.weight", "alpha")
 

@@ -17,16 +17,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
 
-from ..errors import BadInput, LongtakeError
+from ...errors import BadInput, LongtakeError
+from ..events import BarMoved, Listener, Notice, from_message, from_ui
+from ..workflow.graph import Workflow
+from ..workflow.node_spec import NodeSpec, node_from_object_info
 from .core_failures import failure, refusal
-from .events import BarMoved, Listener, Notice, from_message, from_ui
-from .node_spec import NodeSpec, node_from_object_info
-from .workflow import Workflow
 
 MINIMUM_VERSION = (0, 21)  # the first core with interrupts as BaseException and causal Wan models
 CORE_PACKAGES = ("torchsde", "aiohttp", "transformers")
-PACK = Path(__file__).resolve().parents[1]
-CHILD = PACK / "headless" / "core_child" / "prompt_runner.py"
+PACK = Path(__file__).resolve().parents[2]
+CHILD = PACK / "headless" / "hosts" / "core_child" / "prompt_runner.py"
 
 
 class CoreHost:

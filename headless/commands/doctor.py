@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 
-from .. import installation
-from ..errors import LongtakeError
-from ..installation import Finding
-from .machine import free_memory_bytes
-from .real_core import check_checkout, core_python
-from .runner import prepare_folder
+from ... import installation
+from ...errors import LongtakeError
+from ...installation import Finding
+from ..hosts.real_core import check_checkout, core_python
+from ..machine import free_memory_bytes
+from ..runner import prepare_folder
 
 
 def examine(out_dir: Path, comfy: Path | None) -> list[Finding]:

@@ -11,9 +11,9 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from ..errors import BadInput
-from ..model.families.table import BY_KEY, FAMILIES
-from ..samplers.schedule.options import (
+from ...errors import BadInput
+from ...model.families.table import BY_KEY, FAMILIES
+from ...samplers.schedule.options import (
     ATTENTION,
     FROM_MODEL,
     KINDS,
@@ -21,10 +21,10 @@ from ..samplers.schedule.options import (
     STEP_PRESETS,
     ScheduleOptions,
 )
-from ..samplers.schedule.picture import draw_schedule, in_words
-from .events import Made
-from .options import FILE
-from .reporting import reported
+from ...samplers.schedule.picture import draw_schedule, in_words
+from ..console.options import FILE
+from ..console.reporting import reported
+from ..events import Made
 
 USUAL = ScheduleOptions()
 CHOICES = (FROM_MODEL, *KINDS)

@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.text import Text
 
-from .events import BarMoved, ChunkDone, Event, FileSaved, Notice
+from ..events import BarMoved, ChunkDone, Event, FileSaved, Notice
 
 PLAIN_INTERVAL_S = 5.0  # between lines where the output is not a terminal
 

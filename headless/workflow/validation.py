@@ -11,9 +11,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 
-from ..errors import BadInput
+from ...errors import BadInput
+from .graph import Link, Node, Workflow
 from .node_spec import InputSpec, NodeSpec
-from .workflow import Link, Node, Workflow
 
 
 def check(workflow: Workflow, specs: Mapping[str, NodeSpec], unknown_remedy: str) -> Workflow:

@@ -16,11 +16,11 @@ from pathlib import Path
 
 from aiohttp import WSMsgType, web
 
-from ..stream.preview.messages import Emit, Record
-from ..stream.preview.routes import Handler, take_routes
-from ..stream.preview.takes import Takes
+from ...stream.preview.messages import Emit, Record
+from ...stream.preview.routes import Handler, take_routes
+from ...stream.preview.takes import Takes
 
-WEB = Path(__file__).resolve().parents[1] / "web"
+WEB = Path(__file__).resolve().parents[2] / "web"
 PAGE = WEB / "page.html"
 NAMING = ("filename", "subfolder", "type")
 

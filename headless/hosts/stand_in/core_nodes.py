@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from ...errors import BadInput
+from ....errors import BadInput
 from . import io_types as io
 from .modules import HostState, VideoFromFile, get_save_image_path
 from .ui_types import SavedImages, SavedResult, save_images
