@@ -36,7 +36,7 @@ main()
 """
 NEW_FILE = click.Path(path_type=Path, dir_okay=False)
 MIB = 2**20
-PAGE_BYTES = 256 * MIB  # of pictures that the page keeps: STORE_BYTES in web/player/library.mjs
+PAGE_BYTES = 256 * MIB  # of pictures that the page keeps: STORE_BYTES in web/player/takes/library.mjs
 SCRIPT_BYTES = 32 * MIB  # for everything else in its heap
 BITMAPS = 32  # decoded at a time
 FLAT = 1.1  # over the second half, most over least

@@ -51,7 +51,7 @@ def sentences(definitions: Definitions) -> Iterator[str]:
 
 def player_sentences() -> list[str]:
     """Every text that the player says by itself, in the modules' order."""
-    modules = sorted(PLAYER.glob("*.mjs"))
+    modules = sorted(PLAYER.rglob("*.mjs"))
     texts = (path.read_text(encoding="utf-8") for path in modules)
     return list(dict.fromkeys(said for text in texts for said in SAID.findall(text)))
 

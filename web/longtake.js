@@ -4,10 +4,13 @@ import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 
 const MODULES = [
-  "bitmaps", "bytes", "clock", "deck", "dom", "edits", "fetcher", "fork", "format", "graph",
-  "host", "hover", "insert", "keepsakes", "keys", "library", "live", "menu", "overlay", "passage", "picker",
-  "player", "reel", "screen", "scrub", "strip", "style", "tabs", "take", "timeline",
-  "transport", "wire", "words",
+  "comfy/event_passthrough", "comfy/graph", "comfy/host", "comfy/insert_node", "comfy/menu",
+  "comfy/prompt_lines", "comfy/saved_videos", "takes/byte_store", "takes/fetcher", "takes/library",
+  "takes/packed_chunk", "takes/tab_sharing", "takes/take", "takes/transport", "view/bitmaps",
+  "view/dom", "view/edit_list", "view/fork_button", "view/format", "view/hover_preview",
+  "view/overlay", "view/playback_bar", "view/player", "view/playhead", "view/reel",
+  "view/run_controls", "view/screen", "view/scrub_bar", "view/shortcuts", "view/status_strip",
+  "view/style", "view/take_picker", "words",
 ];
 
 /** ComfyUI forbids browsers to keep .js files but says nothing about .mjs: ask for each once, so that
@@ -15,7 +18,7 @@ const MODULES = [
 async function freshHost() {
   const urls = MODULES.map((name) => new URL(`./player/${name}.mjs`, import.meta.url));
   await Promise.all(urls.map((url) => fetch(url, { cache: "no-cache" })));
-  return import("./player/host.mjs");
+  return import("./player/comfy/host.mjs");
 }
 
 const { Host } = await freshHost();

@@ -2,8 +2,8 @@
 /** The ways through a graph, in Node alone. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { nodeAt, upstream, widgetOf } from "../../web/player/graph.mjs";
-import { insertBefore } from "../../web/player/insert.mjs";
+import { nodeAt, upstream, widgetOf } from "../../web/player/comfy/graph.mjs";
+import { insertBefore } from "../../web/player/comfy/insert_node.mjs";
 
 /** Timeline 1 -> sampler 2 (in subgraph 12, whose border takes the timeline's text) -> preview 3.
  * @param {number|string} border how the host writes where a subgraph's own inputs come from */

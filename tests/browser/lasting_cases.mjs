@@ -112,7 +112,7 @@ test("a player that is taken away leaves nothing behind", onPage(async (player) 
   await player.until(({ playing }) => playing === "false");
   const left = await player.page.evaluate(async () => {
     const from = (/** @type {string} */ name) => import(`/web/player/${name}.mjs`);
-    const [{ Player }, { Library }] = [await from("player"), await from("library")];
+    const [{ Player }, { Library }] = [await from("view/player"), await from("takes/library")];
     const token = /** @type {HTMLElement} */ (document.querySelector("[data-longtake-player]")).dataset.take;
     const server = { request: fetch.bind(window), fileUrl: () => null };
     const library = new Library(server);

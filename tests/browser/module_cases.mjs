@@ -2,16 +2,17 @@
 /** The player's arithmetic, in Node alone. */
 import assert from "node:assert/strict";
 import { readFileSync, readdirSync } from "node:fs";
+import { posix } from "node:path";
 import { test } from "node:test";
-import { ByteStore } from "../../web/player/bytes.mjs";
-import { Playhead } from "../../web/player/clock.mjs";
-import { Fetcher } from "../../web/player/fetcher.mjs";
-import { Keepsakes } from "../../web/player/keepsakes.mjs";
-import { Library } from "../../web/player/library.mjs";
-import { DRIFT_WARNING, remarks } from "../../web/player/strip.mjs";
-import { Take } from "../../web/player/take.mjs";
-import { withLine } from "../../web/player/timeline.mjs";
-import { unpack } from "../../web/player/wire.mjs";
+import { ByteStore } from "../../web/player/takes/byte_store.mjs";
+import { Playhead } from "../../web/player/view/playhead.mjs";
+import { Fetcher } from "../../web/player/takes/fetcher.mjs";
+import { Keepsakes } from "../../web/player/comfy/saved_videos.mjs";
+import { Library } from "../../web/player/takes/library.mjs";
+import { DRIFT_WARNING, remarks } from "../../web/player/view/status_strip.mjs";
+import { Take } from "../../web/player/takes/take.mjs";
+import { withLine } from "../../web/player/comfy/prompt_lines.mjs";
+import { unpack } from "../../web/player/takes/packed_chunk.mjs";
 
 /** @param {number[]} sizes */
 function packed(sizes) {
@@ -30,7 +31,8 @@ const WEB = new URL("../../web/", import.meta.url);
 /** Files that a module needs, itself included. @param {string} name @returns {Set<string>} */
 function needed(name, found = new Set([name])) {
   const text = readFileSync(new URL(`player/${name}.mjs`, WEB), "utf8");
-  for (const [, other] of text.matchAll(/^import .* from "\.\/(\w+)\.mjs";$/gm)) {
+  for (const [, path] of text.matchAll(/^import .* from "(\.[^"]+)\.mjs";$/gm)) {
+    const other = posix.join(posix.dirname(name), path);
     if (!found.has(other)) needed(other, found.add(other));
   }
   return found;
@@ -38,8 +40,8 @@ function needed(name, found = new Set([name])) {
 
 test("the extension asks anew for every module that it loads, and for no other", () => {
   const entry = readFileSync(new URL("longtake.js", WEB), "utf8");
-  const listed = [...(/MODULES = \[(.*?)\]/s.exec(entry)?.[1] ?? "").matchAll(/"(\w+)"/g)].map(([, name]) => name);
-  assert.deepEqual(listed, [...needed("host")].sort());
+  const listed = [...(/MODULES = \[(.*?)\]/s.exec(entry)?.[1] ?? "").matchAll(/"([\w/]+)"/g)].map(([, name]) => name);
+  assert.deepEqual(listed, [...needed("comfy/host")].sort());
 });
 
 test("ComfyUI finds one script to import, since it runs every .js below web/", () => {

@@ -144,7 +144,7 @@ test("one press forks the shot at the playhead, where the page can do that", onP
   assert.equal(await fork.count(), 0, "a plain page has no graph");
   await player.page.evaluate(async () => {
     const [{ Library }, { Player }] = await Promise.all(
-      ["library", "player"].map((name) => import(`/web/player/${name}.mjs`)));
+      ["takes/library", "view/player"].map((name) => import(`/web/player/${name}.mjs`)));
     const server = { request: (/** @type {string} */ path, /** @type {any} */ init) => fetch(path, init), fileUrl: () => null };
     const old = /** @type {HTMLElement} */ (document.querySelector("[data-longtake-player]"));
     const asked = /** @type {any} */ (window).asked = [];

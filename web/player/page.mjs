@@ -3,10 +3,10 @@
  * The player on a plain page, without ComfyUI: it shows the takes of the server it is from. An
  * address may end in the key of a run (`longtake run --watch`), else the page is its own client.
  */
-import { CHUNK_EVENT, Library, TAKE_EVENT } from "./library.mjs";
-import { Player } from "./player.mjs";
-import { loadStyle } from "./style.mjs";
-import { sharedWithTabs } from "./tabs.mjs";
+import { CHUNK_EVENT, Library, TAKE_EVENT } from "./takes/library.mjs";
+import { Player } from "./view/player.mjs";
+import { loadStyle } from "./view/style.mjs";
+import { sharedWithTabs } from "./takes/tab_sharing.mjs";
 import { learn, say } from "./words.mjs";
 
 await learn(navigator.language);

@@ -25,8 +25,8 @@
  *
  * @typedef {{request: (path: string, init?: RequestInit) => Promise<Response>,
  *   fileUrl: (file: SavedFile) => string|null}} Server  how a page reaches the routes
- * @typedef {{emptyHint: () => string, keepLine: ((session: import("./library.mjs").Session, line: string)
- *   => string|null)|null, keep?: (session: import("./library.mjs").Session, file: SavedFile) => void, fork: ((session: import("./library.mjs").Session, seconds: number) =>
+ * @typedef {{emptyHint: () => string, keepLine: ((session: import("./takes/library.mjs").Session, line: string)
+ *   => string|null)|null, keep?: (session: import("./takes/library.mjs").Session, file: SavedFile) => void, fork: ((session: import("./takes/library.mjs").Session, seconds: number) =>
  *   string|null)|null}} Place  what only the page around a player knows; `keepLine` and `fork`
  *   return why they could not, or null; `keep` remembers what a run was saved as
  */

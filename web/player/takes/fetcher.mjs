@@ -1,8 +1,8 @@
 // @ts-check
-/** @import { ChunkInfo } from "./types.mjs" */
+/** @import { ChunkInfo } from "../types.mjs" */
 /** @import { Take } from "./take.mjs" */
 /** @import { Transport } from "./transport.mjs" */
-/** @import { ByteStore } from "./bytes.mjs" */
+/** @import { ByteStore } from "./byte_store.mjs" */
 
 const RETRY_MS = 1500;
 const SHARE = 4; // of the store that one take may claim for what is near its playheads

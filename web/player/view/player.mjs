@@ -1,16 +1,16 @@
 // @ts-check
-/** @import { Place, SavedFile, Server } from "./types.mjs" */
-/** @import { Session } from "./library.mjs" */
-import { Deck } from "./deck.mjs";
+/** @import { Place, SavedFile, Server } from "../types.mjs" */
+/** @import { Session } from "../takes/library.mjs" */
+import { Deck } from "./playback_bar.mjs";
 import { element } from "./dom.mjs";
-import { playerKeys } from "./keys.mjs";
-import { LiveControls } from "./live.mjs";
+import { playerKeys } from "./shortcuts.mjs";
+import { LiveControls } from "./run_controls.mjs";
 import { Overlay } from "./overlay.mjs";
-import { TakePicker } from "./picker.mjs";
+import { TakePicker } from "./take_picker.mjs";
 import { Reel } from "./reel.mjs";
-import { ScrubBar } from "./scrub.mjs";
-import { Strip } from "./strip.mjs";
-import { say } from "./words.mjs";
+import { ScrubBar } from "./scrub_bar.mjs";
+import { Strip } from "./status_strip.mjs";
+import { say } from "../words.mjs";
 
 /** One player on the page: a reel, and everything around its picture. */
 export class Player {

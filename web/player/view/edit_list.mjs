@@ -1,9 +1,9 @@
 // @ts-check
 /** @import { Reel } from "./reel.mjs" */
-/** @import { Edit } from "./types.mjs" */
+/** @import { Edit } from "../types.mjs" */
 import { element, textButton } from "./dom.mjs";
 import { time } from "./format.mjs";
-import { say } from "./words.mjs";
+import { say } from "../words.mjs";
 
 const STATUS = {
   queued: () => say("queued"), encoding: () => say("encoding"), applied: () => say("applied"), failed: () => say("failed"),

@@ -2,7 +2,7 @@
 
 /** Bring the player's style sheet into the page, once. */
 export function loadStyle() {
-  const href = new URL("./player.css", import.meta.url).href;
+  const href = new URL("../player.css", import.meta.url).href;
   if (document.querySelector(`link[href="${href}"]`)) return;
   document.head.append(Object.assign(document.createElement("link"), { rel: "stylesheet", href }));
 }

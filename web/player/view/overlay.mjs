@@ -1,9 +1,9 @@
 // @ts-check
 /** @import { Reel } from "./reel.mjs" */
-/** @import { Take } from "./take.mjs" */
+/** @import { Take } from "../takes/take.mjs" */
 import { element } from "./dom.mjs";
 import { duration, megabytes, time } from "./format.mjs";
-import { say } from "./words.mjs";
+import { say } from "../words.mjs";
 
 /** Words over the picture: what to do while there is none, and how the run ended. */
 export class Overlay {
@@ -76,7 +76,7 @@ function card({ take, place, screen }) {
   return { title: say("Waiting for the first chunk"), text: message ?? say("The video appears as it is made.") };
 }
 
-/** @param {import("./types.mjs").Plan} plan @returns {Words} */
+/** @param {import("../types.mjs").Plan} plan @returns {Words} */
 function planWords(plan) {
   /** @type {[string, string][]} */
   const chunks = plan.chunks == null ? [] : [[say("chunks"), String(plan.chunks)]];

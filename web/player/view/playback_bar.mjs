@@ -1,9 +1,9 @@
 // @ts-check
 /** @import { Player } from "./player.mjs" */
 import { element, iconButton, rename } from "./dom.mjs";
-import { ForkButton } from "./fork.mjs";
+import { ForkButton } from "./fork_button.mjs";
 import { time } from "./format.mjs";
-import { say } from "./words.mjs";
+import { say } from "../words.mjs";
 
 const SPEEDS = [0.25, 0.5, 1, 2, 4];
 

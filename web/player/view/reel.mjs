@@ -1,8 +1,8 @@
 // @ts-check
-/** @import { Place, Server } from "./types.mjs" */
-/** @import { Session } from "./library.mjs" */
+/** @import { Place, Server } from "../types.mjs" */
+/** @import { Session } from "../takes/library.mjs" */
 import { Bitmaps } from "./bitmaps.mjs";
-import { Playhead } from "./clock.mjs";
+import { Playhead } from "./playhead.mjs";
 import { Screen } from "./screen.mjs";
 
 const BITMAPS = 28; // decoded frames alive; 4 more belong to the hover picture

@@ -1,8 +1,8 @@
 // @ts-check
 /** @import { Reel } from "./reel.mjs" */
-/** @import { Session } from "./library.mjs" */
+/** @import { Session } from "../takes/library.mjs" */
 import { element } from "./dom.mjs";
-import { say } from "./words.mjs";
+import { say } from "../words.mjs";
 
 /** Which take to look at, when one node shows several (two instances of one subgraph). */
 export class TakePicker {

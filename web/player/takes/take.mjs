@@ -1,5 +1,5 @@
 // @ts-check
-/** @import { ChunkInfo, TakeInfo } from "./types.mjs" */
+/** @import { ChunkInfo, TakeInfo } from "../types.mjs" */
 
 /** A take as this page knows it: what the server last said, and which frames lie in which chunk. */
 export class Take {

@@ -1,10 +1,10 @@
 // @ts-check
 /** @import { Reel } from "./reel.mjs" */
-/** @import { Take } from "./take.mjs" */
+/** @import { Take } from "../takes/take.mjs" */
 import { element } from "./dom.mjs";
 import { time } from "./format.mjs";
-import { Hover } from "./hover.mjs";
-import { say } from "./words.mjs";
+import { Hover } from "./hover_preview.mjs";
+import { say } from "../words.mjs";
 
 const HEIGHT = 22;
 const [TRACK_TOP, TRACK_HEIGHT] = [10, 6];

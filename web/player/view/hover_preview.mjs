@@ -3,7 +3,7 @@
 import { Bitmaps } from "./bitmaps.mjs";
 import { element } from "./dom.mjs";
 import { time } from "./format.mjs";
-import { say } from "./words.mjs";
+import { say } from "../words.mjs";
 
 const BITMAPS = 4;
 const [WIDTH, MARGIN] = [128, 2];

@@ -1,9 +1,9 @@
 // @ts-check
 /** @import { Reel } from "./reel.mjs" */
-/** @import { Edit } from "./types.mjs" */
+/** @import { Edit } from "../types.mjs" */
 import { element, textButton } from "./dom.mjs";
-import { EditList } from "./edits.mjs";
-import { say } from "./words.mjs";
+import { EditList } from "./edit_list.mjs";
+import { say } from "../words.mjs";
 
 const LONG_PAUSE_S = 60; // after it the server moves the KV cache to main memory
 

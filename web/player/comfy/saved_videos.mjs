@@ -1,5 +1,5 @@
 // @ts-check
-/** @import { SavedFile } from "./types.mjs" */
+/** @import { SavedFile } from "../types.mjs" */
 
 const KEY = "longtake.saved";
 const MOST = 100; // nodes remembered, the oldest forgotten first

@@ -1,5 +1,5 @@
 // @ts-check
-/** @import { PackedChunk } from "./wire.mjs" */
+/** @import { PackedChunk } from "./packed_chunk.mjs" */
 
 /** Compressed chunks of all takes on this page, the least recently used dropped above a cap. */
 export class ByteStore {

@@ -2,7 +2,7 @@
 /** @import { Reel } from "./reel.mjs" */
 import { element, iconButton } from "./dom.mjs";
 import { time } from "./format.mjs";
-import { say } from "./words.mjs";
+import { say } from "../words.mjs";
 
 /** Forks the shot at the playhead: the page around the player puts the node in. */
 export class ForkButton {

@@ -1,6 +1,6 @@
 // @ts-check
-/** @import { Player } from "./player.mjs" */
-import { say } from "./words.mjs";
+/** @import { Player } from "../view/player.mjs" */
+import { say } from "../words.mjs";
 
 /** @typedef {{content: string, callback: () => void}} Item of the host's menu of a node */
 

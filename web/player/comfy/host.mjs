@@ -1,16 +1,16 @@
 // @ts-check
 /** The player inside ComfyUI. The only module that knows the host's `app` and `api`. */
 import { nodeAt, upstream, widgetOf } from "./graph.mjs";
-import { insertBefore } from "./insert.mjs";
-import { Keepsakes } from "./keepsakes.mjs";
-import { CHUNK_EVENT, Library, TAKE_EVENT, nodesOf } from "./library.mjs";
+import { insertBefore } from "./insert_node.mjs";
+import { Keepsakes } from "./saved_videos.mjs";
+import { CHUNK_EVENT, Library, TAKE_EVENT, nodesOf } from "../takes/library.mjs";
 import { menuItems } from "./menu.mjs";
-import { letThrough } from "./passage.mjs";
-import { Player } from "./player.mjs";
-import { loadStyle } from "./style.mjs";
-import { sharedWithTabs } from "./tabs.mjs";
-import { withLine } from "./timeline.mjs";
-import { learn, say } from "./words.mjs";
+import { letThrough } from "./event_passthrough.mjs";
+import { Player } from "../view/player.mjs";
+import { loadStyle } from "../view/style.mjs";
+import { sharedWithTabs } from "../takes/tab_sharing.mjs";
+import { withLine } from "./prompt_lines.mjs";
+import { learn, say } from "../words.mjs";
 
 const NODE = "LongtakePreview";
 const TIMELINE = "LongtakePromptTimeline";
@@ -20,7 +20,7 @@ const WIDGET_TYPE = "LONGTAKE_PLAYER"; // not in the host's registry of widgets,
 const FOR_OTHERS = ["longtake.chunk", "longtake.file"]; // heard, or the host warns of each
 const FIRST_SIZE = [400, 460];
 
-/** @typedef {import("./library.mjs").Session} Session */
+/** @typedef {import("../takes/library.mjs").Session} Session */
 
 /** Everything that the extension keeps for the life of the page. */
 export class Host {
@@ -37,7 +37,7 @@ export class Host {
     this.server = {
       request: (/** @type {string} */ path, /** @type {RequestInit|undefined} */ init) =>
         api.fetchApi(path, init),
-      fileUrl: (/** @type {import("./types.mjs").SavedFile} */ file) =>
+      fileUrl: (/** @type {import("../types.mjs").SavedFile} */ file) =>
         api.apiURL(`/view?${new URLSearchParams({ ...file })}`),
     };
     this.library = new Library(this.server);
@@ -167,7 +167,7 @@ export class Host {
     }
   }
 
-  /** @param {Session} session @param {import("./types.mjs").SavedFile} file */
+  /** @param {Session} session @param {import("../types.mjs").SavedFile} file */
   #keep(session, file) {
     const workflow = this.#workflow;
     if (workflow === null) return;

@@ -1,9 +1,9 @@
 // @ts-check
 /** @import { Reel } from "./reel.mjs" */
-/** @import { TakeInfo } from "./types.mjs" */
+/** @import { TakeInfo } from "../types.mjs" */
 import { element } from "./dom.mjs";
 import { duration, megabytes, time } from "./format.mjs";
-import { say } from "./words.mjs";
+import { say } from "../words.mjs";
 
 export const DRIFT_WARNING = 0.5; // stream/rollout/drift.py: WARN_ABOVE
 

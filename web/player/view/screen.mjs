@@ -1,7 +1,7 @@
 // @ts-check
-/** @import { SavedFile } from "./types.mjs" */
+/** @import { SavedFile } from "../types.mjs" */
 import { element } from "./dom.mjs";
-import { say } from "./words.mjs";
+import { say } from "../words.mjs";
 
 /** Where frames are drawn; a saved video can take its place. */
 export class Screen {

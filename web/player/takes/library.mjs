@@ -1,6 +1,6 @@
 // @ts-check
-/** @import { ChunkInfo, Server, TakeInfo } from "./types.mjs" */
-import { ByteStore } from "./bytes.mjs";
+/** @import { ChunkInfo, Server, TakeInfo } from "../types.mjs" */
+import { ByteStore } from "./byte_store.mjs";
 import { Fetcher } from "./fetcher.mjs";
 import { Take } from "./take.mjs";
 import { Transport } from "./transport.mjs";

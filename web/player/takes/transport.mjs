@@ -1,8 +1,8 @@
 // @ts-check
-/** @import { Server, TakeInfo, ChunkInfo } from "./types.mjs" */
+/** @import { Server, TakeInfo, ChunkInfo } from "../types.mjs" */
 /** @import { Take } from "./take.mjs" */
-import { unpack } from "./wire.mjs";
-import { say } from "./words.mjs";
+import { unpack } from "./packed_chunk.mjs";
+import { say } from "../words.mjs";
 
 /** The routes of one take. */
 export class Transport {
