@@ -34,17 +34,17 @@ from rich.console import Console
 
 from ..training.command import reporting
 from ..training.train_vae import psnr
-from ._attention_cases import ABLATION, CASES, FULL
-from ._attention_claims import claim, summarise
-from ._attention_flat import Filled, claim_flat, of_flat_cases, time_in_turn
-from ._attention_plan import ON_CPU, ON_GPU, Plan
-from ._attention_speed import SpeedBench
-from ._device import clock, device_title
-from ._paired import FEWEST_ROUNDS, median_interval
-from ._report import Results
-from ._similarity import ssim
-from ._speed_model import SpeedModel, embedded
-from ._wan_shaped import on_gpu
+from ._attention.cases import ABLATION, CASES, FULL
+from ._attention.claims import claim, summarise
+from ._attention.flat import Filled, claim_flat, of_flat_cases, time_in_turn
+from ._attention.plan import ON_CPU, ON_GPU, Plan
+from ._attention.speed import SpeedBench
+from ._attention.speed_model import SpeedModel, embedded
+from ._attention.wan_shaped import on_gpu
+from ._shared.device import clock, device_title
+from ._shared.paired import FEWEST_ROUNDS, median_interval
+from ._shared.report import Results
+from ._shared.similarity import ssim
 
 EQUAL_DB = 99.0  # of pictures that are equal
 DEVICES: Mapping[str, tuple[Plan, Callable[[], SpeedModel]]] = {

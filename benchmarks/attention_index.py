@@ -19,8 +19,8 @@ from torch import Tensor
 from ..attention.ann.choice import AUTO, EXACT, MAKERS, chosen_index, missing_index, open_index
 from ..attention.ann.nearest import Coded, Index, Nearest
 from ..attention.storage.shape import CacheShape
-from ._paired import median_interval, paired_seconds, ratio_interval
-from ._report import Results
+from ._shared.paired import median_interval, paired_seconds, ratio_interval
+from ._shared.report import Results
 
 DEMO, WIDE = CacheShape(1, 1, 4, 48, 8, 8, 1), CacheShape(1, 1, 2, 128, 8, 8, 1)
 ENOUGH = 0.99

@@ -10,9 +10,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from ._attention_layer import DENSITIES, FRAME_TOKENS, layer_case
-from ._paired import median_interval, paired_seconds, ratio_interval
-from ._report import Results
+from ._attention.layer import DENSITIES, FRAME_TOKENS, layer_case
+from ._shared.paired import median_interval, paired_seconds, ratio_interval
+from ._shared.report import Results
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,11 +29,11 @@ from ..model.preset import DEMO_FOLDER
 from ..training.command import reporting
 from ..training.estimate import estimate
 from ..training.kit import Kit, load_kit
-from . import _attention_synthetic as synthetic
-from ._attention_chunk import DENSE_CASE, TEMP, chunk_cases, judged_chunk
-from ._attention_drift import MEMORIES, rolled
-from ._paired import median_interval
-from ._report import Results
+from ._attention import synthetic
+from ._attention.chunk import DENSE_CASE, TEMP, chunk_cases, judged_chunk
+from ._attention.drift import MEMORIES, rolled
+from ._shared.paired import median_interval
+from ._shared.report import Results
 
 JUDGED = (TEMP, "TempCache, int8", "AnnSA 30 %, recall 0.85", "all")
 

@@ -32,10 +32,10 @@ from ..model.preset import DEMO_FOLDER
 from ..training.command import reporting
 from ..training.estimate import Estimate, estimate
 from ..training.kit import Kit, load_kit
-from ._attention_recall import FULL, FULL_INT8, SHARES, Course, half_way, recalled
-from ._guided import Measured
-from ._records import Job, Records
-from ._report import Claim, write
+from ._attention.recall import FULL, FULL_INT8, SHARES, Course, half_way, recalled
+from ._shared.measures import Measured
+from ._shared.records import Job, Records
+from ._shared.report import Claim, write
 
 AWAY, CLIPS = (16, 24, 32, 40), 128
 FAR, FEW = (128, 512), 8  # where the model was never trained to look, and how many clips of each

@@ -10,12 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import _history, _overhead, _vae
-from ._history import cache_bytes, history_case, history_once
-from ._memory import peak_bytes
-from ._paired import Interval, median_interval, paired_seconds, ratio_interval
-from ._report import Results
-from ._vae import vae_case
+from ._shared import overhead, vae
+from ._shared.history import CASES as HISTORY_CASES
+from ._shared.history import cache_bytes, history_case, history_once
+from ._shared.paired import Interval, median_interval, paired_seconds, ratio_interval
+from ._shared.process_memory import peak_bytes
+from ._shared.report import Results
+from ._shared.vae import vae_case
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ def measure(plan: Plan) -> Results:
 
 def measure_history(plan: Plan, results: Results) -> None:
     """Time and memory of a chunk by length of history; claims at the longest."""
-    keys = [(name, history) for history in plan.histories for name in _history.CASES]
+    keys = [(name, history) for history in plan.histories for name in HISTORY_CASES]
     labels = {key: f"{key[0]}, history {key[1]}" for key in keys}
     cases = {labels[key]: history_case(*key) for key in keys}
     seconds = paired_seconds(cases, rounds=plan.rounds, budget_s=plan.budget_s)
@@ -87,7 +88,7 @@ def _grown(plan: Plan, results: Results, before: int, last: int) -> Interval:
 
 def measure_vae(plan: Plan, results: Results) -> None:
     """What streaming costs or saves."""
-    cases = {name: vae_case(name, plan.vae_latent_frames) for name in _vae.CASES}
+    cases = {name: vae_case(name, plan.vae_latent_frames) for name in vae.CASES}
     seconds = paired_seconds(cases, rounds=plan.rounds, budget_s=plan.budget_s)
     results.samples |= seconds
     results.figures |= {name: median_interval(values) for name, values in seconds.items()}
@@ -95,13 +96,13 @@ def measure_vae(plan: Plan, results: Results) -> None:
         ratio = ratio_interval(seconds[f"{way}, streaming"], seconds[f"{way}, all at once"])
         results.figures[f"{way}, streaming / all at once"] = ratio
     if plan.memory:
-        for name in _vae.CASES:
+        for name in vae.CASES:
             results.bytes[f"peak: {name}"] = peak_bytes(vae_case, name, plan.vae_latent_frames)
 
 
 def measure_overhead(plan: Plan, results: Results) -> None:
     """The engine's share of every chunk's wall time."""
-    times = _overhead.chunk_times(plan.chunks)
+    times = overhead.chunk_times(plan.chunks)
     results.samples |= {f"run: {name}": values for name, values in times.items()}
     walls = [sum(parts) for parts in zip(*times.values(), strict=True)]
     for name, values in times.items():

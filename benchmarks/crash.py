@@ -25,8 +25,8 @@ from ..errors import BadInput
 from ..stream.journal.journal import Journal
 from ..stream.journal.records import records
 from ..training.command import reporting
-from ._killed import KINDS, WAYS, Outcome, run_once
-from ._report import Results
+from ._long.kill import KINDS, WAYS, Outcome, run_once
+from ._shared.report import Results
 
 FRAMES = 45  # of video, for 12 latent frames
 

@@ -27,11 +27,11 @@ from ..model.vae.latent_format import SPATIAL_FACTOR
 from ..samplers.guidance import Guidance, cfg, extended, vanilla
 from ..training.command import reporting
 from ..training.kit import Recipe, load_kit
-from ._guided import Measured
-from ._records import Job
-from ._rollouts import LEAST_LATENTS, TRUTH, LongPlan, LongResults, run
-from ._tenths import by_tenths, true_vectors
-from ._tenths_plot import draw
+from ._long.rollouts import LEAST_LATENTS, TRUTH, LongPlan, LongResults, run
+from ._long.tenths import by_tenths, true_vectors
+from ._long.tenths_plot import draw
+from ._shared.measures import Measured
+from ._shared.records import Job
 
 RECOMMENDED = "as the demo is set"
 CASES = {

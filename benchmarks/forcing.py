@@ -34,15 +34,22 @@ from ..samplers.schedule.context_noise import ContextNoise
 from ..training.batches import TASKS
 from ..training.command import keep_freed_memory, reporting
 from ..training.kit import Recipe, load_kit
-from ._feedback import COLOUR_KEPT, CONTRAST_KEPT, HISTORY, errors_kept, next_chunk, true_start
-from ._guided import Measured
-from ._records import Job
-from ._rollouts import LEAST_LATENTS, TRUTH, LongPlan, LongResults, run
-from ._sheet import last_of_parts
-from ._sheet import save as save_sheet
-from ._tenths import DRIFT, OFFSET, by_tenths, true_vectors
-from ._tenths_plot import draw
-from ._twins import train_twins, twin_kit, twins_in
+from ._guidance.feedback import (
+    COLOUR_KEPT,
+    CONTRAST_KEPT,
+    HISTORY,
+    errors_kept,
+    next_chunk,
+    true_start,
+)
+from ._long.ablation_models import train_twins, twin_kit, twins_in
+from ._long.rollouts import LEAST_LATENTS, TRUTH, LongPlan, LongResults, run
+from ._long.tenths import DRIFT, OFFSET, by_tenths, true_vectors
+from ._long.tenths_plot import draw
+from ._shared.measures import Measured
+from ._shared.records import Job
+from ._shared.sheet import last_of_parts
+from ._shared.sheet import save as save_sheet
 
 STEPS, CONTEXT_NOISE = (1, 2, 4), (0.0, 0.1)
 WINDOW = max(TASKS["narrow"].windows) - DEMO.chunk_frames  # with the chunk in work, as trained

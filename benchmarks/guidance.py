@@ -41,12 +41,12 @@ from ..samplers.guidance import (
 from ..samplers.schedule.context_noise import ContextNoise
 from ..training.command import reporting
 from ..training.kit import Recipe, load_kit
-from ._findings import PLAIN, TRUTH, Findings, findings
-from ._guidance_plot import draw
-from ._guided import OFFSET, Measured, guided, truth
-from ._records import Job, Records
-from ._sheet import last_of_parts
-from ._sheet import save as save_sheet
+from ._guidance.findings import PLAIN, TRUTH, Findings, findings
+from ._guidance.plot import draw
+from ._shared.measures import OFFSET, Measured, guided, truth
+from ._shared.records import Job, Records
+from ._shared.sheet import last_of_parts
+from ._shared.sheet import save as save_sheet
 
 TEXT = cfg(DEMO.guidance_scale)
 NEW_FILE = click.Path(path_type=Path, dir_okay=False)

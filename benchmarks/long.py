@@ -23,11 +23,11 @@ import numpy.typing as npt
 
 from ..model.preset import DEMO
 from ..training.command import reporting
-from ._demo import demo_weights
-from ._long_shot import STORAGES, Course, Plan, course_of, shot
-from ._paired import Interval, median_interval
-from ._records import Records
-from ._report import Results
+from ._long.long_shot import STORAGES, Course, Plan, course_of, shot
+from ._shared.demo import demo_weights
+from ._shared.paired import Interval, median_interval
+from ._shared.records import Records
+from ._shared.report import Results
 
 SEAM = 1024  # latent frames: the length of the usual table of rotary positions
 WARM_UP = 0.05  # of the shot, while allocators and caches fill

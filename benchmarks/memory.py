@@ -25,14 +25,14 @@ from ..attention.storage.quantize import coded_frame_bytes
 from ..errors import BadInput
 from ..model.preset import DEMO
 from ..training.command import reporting
-from ._course import CASES, Course, course
-from ._demo import demo_weights
-from ._memory_peak import peaks
-from ._memory_plan import SHAPES, planned
-from ._memory_quality import CODED, LATENT_FRAMES, coded_rollouts
-from ._paired import median_interval
-from ._records import Records
-from ._report import Results
+from ._long.trace import CASES, Course, course
+from ._memory.peak import peaks
+from ._memory.plan import SHAPES, planned
+from ._memory.quality import CODED, LATENT_FRAMES, coded_rollouts
+from ._shared.demo import demo_weights
+from ._shared.paired import median_interval
+from ._shared.records import Records
+from ._shared.report import Results
 from .long import FOREVER, relative_slope
 
 NEW_FILE = click.Path(path_type=Path, dir_okay=False)

@@ -31,9 +31,16 @@ from ..training.command import reporting
 from ..training.estimate import Estimate, estimate
 from ..training.kit import Kit, Recipe
 from ..training.measures import spread
-from ._feedback import HISTORY, Figures, errors_kept, next_chunk, part, true_start
-from ._overshoot_plot import draw
-from ._report import write
+from ._guidance.feedback import (
+    HISTORY,
+    Figures,
+    errors_kept,
+    next_chunk,
+    part,
+    true_start,
+)
+from ._guidance.overshoot_plot import draw
+from ._shared.report import write
 from .guidance import EARLY, TEXT, cases
 
 SCALES = (1.0, 1.2, 1.5, 2.0, 3.0)

@@ -23,8 +23,8 @@ import click
 from ..errors import BadInput
 from ..stream.preview.frame_encoder import ROOM_BYTES
 from ..stream.preview.takes import Limits
-from ._paired import median_interval
-from ._report import Results
+from ._shared.paired import median_interval
+from ._shared.report import Results
 
 ROOT = Path(__file__).resolve().parents[1]
 # tests/conftest.py binds the checkout, whatever its folder is called, to the package's name
@@ -36,7 +36,9 @@ main()
 """
 NEW_FILE = click.Path(path_type=Path, dir_okay=False)
 MIB = 2**20
-PAGE_BYTES = 256 * MIB  # of pictures that the page keeps: STORE_BYTES in web/player/takes/library.mjs
+PAGE_BYTES = (
+    256 * MIB
+)  # of pictures that the page keeps: STORE_BYTES in web/player/takes/library.mjs
 SCRIPT_BYTES = 32 * MIB  # for everything else in its heap
 BITMAPS = 32  # decoded at a time
 FLAT = 1.1  # over the second half, most over least

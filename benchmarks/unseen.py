@@ -26,11 +26,11 @@ from ..training.command import reporting
 from ..training.estimate import Estimate, estimate
 from ..training.kit import Kit, Recipe
 from ..training.measures import spread
-from ._feedback import HISTORY, next_chunk
-from ._findings import PLAIN
-from ._report import write
-from ._unseen_pasts import pasts
-from ._unseen_plot import draw
+from ._guidance.feedback import HISTORY, next_chunk
+from ._guidance.findings import PLAIN
+from ._guidance.unseen_pasts import pasts
+from ._guidance.unseen_plot import draw
+from ._shared.report import write
 from .guidance import TEXT, cases
 
 WAYS = (

@@ -19,7 +19,7 @@ from typing import Any
 
 from aiohttp import web
 
-from longtake.benchmarks._memory import resident_bytes
+from longtake.benchmarks._shared.process_memory import resident_bytes
 from longtake.headless.player.app import Sockets, application
 from longtake.stream.preview.messages import Ending, Origin, Shot, TakeStats
 from longtake.stream.preview.take import Take

@@ -14,10 +14,15 @@ from rich.console import Console
 
 from longtake.attention.cache.policy import FullHistory
 from longtake.benchmarks import core
-from longtake.benchmarks._demo import random_latents
-from longtake.benchmarks._history import CHUNK, HistoryBench, cache_bytes
-from longtake.benchmarks._paired import Prepare, median_interval, paired_seconds, ratio_interval
-from longtake.benchmarks._report import Results, command, write
+from longtake.benchmarks._shared.demo import random_latents
+from longtake.benchmarks._shared.history import CHUNK, HistoryBench, cache_bytes
+from longtake.benchmarks._shared.paired import (
+    Prepare,
+    median_interval,
+    paired_seconds,
+    ratio_interval,
+)
+from longtake.benchmarks._shared.report import Results, command, write
 from longtake.benchmarks.core import Plan
 from longtake.tests.tiny_model import randn
 

@@ -9,16 +9,12 @@ import torch
 
 from longtake.attention.history import planned_bytes
 from longtake.attention.storage.shape import CacheShape
-from longtake.benchmarks import (
-    _attention_drift,
-    attention_layer,
-    attention_quality,
-    attention_recall,
-)
-from longtake.benchmarks._attention_chunk import chunk_cases, psnr_moving
-from longtake.benchmarks._attention_drift import BALANCED
-from longtake.benchmarks._attention_layer import layer_case
-from longtake.benchmarks._attention_recall import (
+from longtake.benchmarks import attention_layer, attention_quality, attention_recall
+from longtake.benchmarks._attention import drift
+from longtake.benchmarks._attention.chunk import chunk_cases, psnr_moving
+from longtake.benchmarks._attention.drift import BALANCED
+from longtake.benchmarks._attention.layer import layer_case
+from longtake.benchmarks._attention.recall import (
     FULL,
     FULL_INT8,
     KINDS,
@@ -26,9 +22,9 @@ from longtake.benchmarks._attention_recall import (
     half_way,
     memories,
 )
-from longtake.benchmarks._attention_synthetic import ORDERS, measured
-from longtake.benchmarks._report import Results
-from longtake.benchmarks._similarity import ssim
+from longtake.benchmarks._attention.synthetic import ORDERS, measured
+from longtake.benchmarks._shared.report import Results
+from longtake.benchmarks._shared.similarity import ssim
 from longtake.benchmarks.attention_recall import pairs
 from longtake.model.preset import DEMO_FOLDER
 from longtake.tests.node_bench import Bench
@@ -102,9 +98,9 @@ def test_the_benched_temp_cache_is_what_the_nodes_default_preset_makes(bench: Be
 def test_rollouts_within_the_budget_have_dense_attentions_adherence_and_drift(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    two = {name: _attention_drift.MEMORIES[name] for name in ("dense", "TempCache")}
-    monkeypatch.setattr(_attention_drift, "MEMORIES", two)
-    found = _attention_drift.rolled(load_kit(DEMO_FOLDER), 0, 45)
+    two = {name: drift.MEMORIES[name] for name in ("dense", "TempCache")}
+    monkeypatch.setattr(drift, "MEMORIES", two)
+    found = drift.rolled(load_kit(DEMO_FOLDER), 0, 45)
     assert found["adherence: TempCache"] == 0 < found["right: dense"] <= 1
     for what in ("right late", "drift", "spread"):
         assert found[f"{what}: TempCache"] == found[f"{what}: dense"]

@@ -10,11 +10,11 @@ from longtake.attention.history import planned_bytes
 from longtake.attention.storage.dense import DENSE
 from longtake.attention.storage.shape import CacheShape
 from longtake.attention.temp_cache.policy import TempCache
-from longtake.benchmarks._attention_cases import ABLATION, CASES, MAIN, WINDOW, kept_in
-from longtake.benchmarks._attention_claims import claim
-from longtake.benchmarks._attention_flat import claim_flat, slope
-from longtake.benchmarks._attention_plan import Plan
-from longtake.benchmarks._report import Results
+from longtake.benchmarks._attention.cases import ABLATION, CASES, MAIN, WINDOW, kept_in
+from longtake.benchmarks._attention.claims import claim
+from longtake.benchmarks._attention.flat import claim_flat, slope
+from longtake.benchmarks._attention.plan import Plan
+from longtake.benchmarks._shared.report import Results
 
 SHAPE = CacheShape(6, 1, 4, 48, 8, 8, 3)
 

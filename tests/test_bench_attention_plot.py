@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from longtake.benchmarks import attention_recall
-from longtake.benchmarks._attention_cases import MAIN
-from longtake.benchmarks._attention_plot import (
+from longtake.benchmarks._attention.cases import MAIN
+from longtake.benchmarks._attention.plot import (
     agreements,
     command,
     joined,
@@ -19,7 +19,7 @@ from longtake.benchmarks._attention_plot import (
     panels,
     times,
 )
-from longtake.benchmarks._attention_recall import FULL, FULL_INT8, KINDS, SHARES
+from longtake.benchmarks._attention.recall import FULL, FULL_INT8, KINDS, SHARES
 
 RESULTS = Path(attention_recall.__file__).parent / "results"
 COMMITTED = [RESULTS / f"{name}.json" for name in ("attention-cpu", "attention-ablation-cpu")]

@@ -10,14 +10,15 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from longtake.benchmarks import _attention_speed, attention
-from longtake.benchmarks._attention_cases import CASES
-from longtake.benchmarks._attention_plan import Plan
-from longtake.benchmarks._attention_speed import SHARE, SpeedBench
-from longtake.benchmarks._device import peak_in_work
-from longtake.benchmarks._report import Results
-from longtake.benchmarks._speed_model import SpeedModel, embedded
-from longtake.benchmarks._wan_shaped import randomised, wan_shaped
+from longtake.benchmarks import attention
+from longtake.benchmarks._attention import speed
+from longtake.benchmarks._attention.cases import CASES
+from longtake.benchmarks._attention.plan import Plan
+from longtake.benchmarks._attention.speed import SHARE, SpeedBench
+from longtake.benchmarks._attention.speed_model import SpeedModel, embedded
+from longtake.benchmarks._attention.wan_shaped import randomised, wan_shaped
+from longtake.benchmarks._shared.device import peak_in_work
+from longtake.benchmarks._shared.report import Results
 from longtake.model.config import DiTConfig
 from longtake.model.dit import WanDiT
 from longtake.model.memory import shape_only
@@ -147,7 +148,7 @@ def test_a_history_that_does_not_fit_leaves_the_bounded_cases(
 ) -> None:
     cases, results = ("dense", "window + sink"), Results("attention")
     fits = SpeedBench(tiny, (), []).full_bytes(6)
-    monkeypatch.setattr(_attention_speed, "free_bytes", lambda device: int(fits / SHARE) + 1)
+    monkeypatch.setattr(speed, "free_bytes", lambda device: int(fits / SHARE) + 1)
     attention.measure(Plan((6, 9), 3, cases=cases), tiny, results, None)
     assert results.samples.keys() == {
         f"1.3B: {one}" for one in

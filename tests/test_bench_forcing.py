@@ -11,13 +11,14 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from longtake.benchmarks import _tenths, _twins, forcing
-from longtake.benchmarks._feedback import COLOUR_KEPT, CONTRAST_KEPT
-from longtake.benchmarks._guided import Measured
-from longtake.benchmarks._records import Job, Records
-from longtake.benchmarks._rollouts import LongPlan, LongResults, run
-from longtake.benchmarks._tenths import DRIFT
-from longtake.benchmarks._tenths_plot import column_of, draw, lines
+from longtake.benchmarks import forcing
+from longtake.benchmarks._guidance.feedback import COLOUR_KEPT, CONTRAST_KEPT
+from longtake.benchmarks._long import ablation_models, tenths
+from longtake.benchmarks._long.rollouts import LongPlan, LongResults, run
+from longtake.benchmarks._long.tenths import DRIFT
+from longtake.benchmarks._long.tenths_plot import column_of, draw, lines
+from longtake.benchmarks._shared.measures import Measured
+from longtake.benchmarks._shared.records import Job, Records
 from longtake.errors import BadInput
 from longtake.model.config import DiTConfig
 from longtake.tests.test_bench_tenths import TRUTH, here, made
@@ -59,13 +60,13 @@ def test_one_command_trains_what_is_missing_and_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A twin that was stopped goes on, whatever weights it has left; what is there stays."""
-    monkeypatch.setattr(_twins, "BUDGET", budget(1))
-    _twins.train_twins(tmp_path)
+    monkeypatch.setattr(ablation_models, "BUDGET", budget(1))
+    ablation_models.train_twins(tmp_path)
     stopped, gone, kept = (tmp_path / name for name in TWINS)
     shutil.rmtree(gone)
     (kept / "dit.pt").unlink()
     before = (kept / "dit.safetensors").read_bytes()
-    monkeypatch.setattr(_twins, "BUDGET", budget(2))
+    monkeypatch.setattr(ablation_models, "BUDGET", budget(2))
     with pytest.raises(BadInput, match="no trained diffusion-forcing, teacher-forcing in"):
         forcing.twins_in(tmp_path)
     ran = list[Path]()
@@ -127,7 +128,7 @@ def test_twins_are_compared_in_every_way(tmp_path: Path, monkeypatch: pytest.Mon
     twins = forcing.twins_in(tmp_path)
     assert len(forcing.cases(twins)) == 3 * 3 * 2
     monkeypatch.setattr(Records, "complete", here)
-    monkeypatch.setattr(_tenths, "TRUE_LATENTS", 24)
+    monkeypatch.setattr(tenths, "TRUE_LATENTS", 24)
     monkeypatch.setattr(forcing, "STEPS", (1,))
     monkeypatch.setattr(forcing, "CONTEXT_NOISE", (0.1,))
     plan = LongPlan(1, 120, width=32, record=tmp_path / "record.jsonl")

@@ -10,17 +10,17 @@ import pytest
 import torch
 from PIL import Image
 
-from longtake.benchmarks._findings import findings
-from longtake.benchmarks._guidance_plot import draw, figure_of
-from longtake.benchmarks._guided import (
+from longtake.benchmarks._guidance.findings import findings
+from longtake.benchmarks._guidance.plot import draw, figure_of
+from longtake.benchmarks._shared.measures import (
     Measured,
     features,
     kernel_distance,
     motion,
     pictures,
 )
-from longtake.benchmarks._records import Job, Records
-from longtake.benchmarks._sheet import save
+from longtake.benchmarks._shared.records import Job, Records
+from longtake.benchmarks._shared.sheet import save
 from longtake.benchmarks.guidance import Plan, cases
 from longtake.benchmarks.guidance import pictures as pictures_of
 from longtake.errors import BadInput

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from longtake.benchmarks._long_shot import STORAGES, Course, Plan
-from longtake.benchmarks._report import Results
+from longtake.benchmarks._long.long_shot import STORAGES, Course, Plan
+from longtake.benchmarks._shared.report import Results
 from longtake.benchmarks.long import (
     SEAM,
     _judge,

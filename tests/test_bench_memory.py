@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from longtake.attention.cache.kv_cache import planned_bytes
-from longtake.benchmarks import _memory_plan as by_plan
 from longtake.benchmarks import memory
-from longtake.benchmarks._course import Course, watched
-from longtake.benchmarks._memory_peak import Peak
-from longtake.benchmarks._memory_quality import psnr
-from longtake.benchmarks._report import Results
+from longtake.benchmarks._long.trace import Course, watched
+from longtake.benchmarks._memory import plan as by_plan
+from longtake.benchmarks._memory.peak import Peak
+from longtake.benchmarks._memory.quality import psnr
+from longtake.benchmarks._shared.report import Results
 from longtake.benchmarks.memory import Plan, add_coding, add_peaks, draw, judged
 
 MIB = 2**20

@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from longtake.benchmarks import overshoot
-from longtake.benchmarks._feedback import (
+from longtake.benchmarks._guidance.feedback import (
     COLOUR_KEPT,
     CONTRAST_KEPT,
     TrueStart,
     errors_kept,
     part,
 )
-from longtake.benchmarks._overshoot_plot import draw
+from longtake.benchmarks._guidance.overshoot_plot import draw
 from longtake.model.preset import DEMO_FOLDER
 from longtake.tests.tiny_model import randn
 from longtake.training.kit import load_kit

@@ -12,11 +12,11 @@ import pytest
 from rich.console import Console
 
 from longtake.benchmarks import endurance
-from longtake.benchmarks._guided import Measured
-from longtake.benchmarks._records import Job, Records
-from longtake.benchmarks._rollouts import FEWEST_TRUTHS, LongPlan, run
-from longtake.benchmarks._tenths import ends, error, tenths
-from longtake.benchmarks._tenths_plot import lines
+from longtake.benchmarks._long.rollouts import FEWEST_TRUTHS, LongPlan, run
+from longtake.benchmarks._long.tenths import ends, error, tenths
+from longtake.benchmarks._long.tenths_plot import lines
+from longtake.benchmarks._shared.measures import Measured
+from longtake.benchmarks._shared.records import Job, Records
 
 RNG = np.random.default_rng(0)
 TRUTH = [Measured({}, RNG.standard_normal((8, 48))) for _ in range(20)]

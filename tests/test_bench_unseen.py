@@ -11,9 +11,9 @@ import torch
 from rich.console import Console
 
 from longtake.benchmarks import unseen
-from longtake.benchmarks._feedback import HISTORY, TrueStart, true_start
-from longtake.benchmarks._unseen_pasts import HALF, SEEN, pasts
-from longtake.benchmarks._unseen_plot import draw
+from longtake.benchmarks._guidance.feedback import HISTORY, TrueStart, true_start
+from longtake.benchmarks._guidance.unseen_pasts import HALF, SEEN, pasts
+from longtake.benchmarks._guidance.unseen_plot import draw
 from longtake.model.preset import DEMO_FOLDER
 from longtake.training.batches import TASKS
 from longtake.training.kit import Kit, load_kit

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from longtake.benchmarks import _killed, crash
-from longtake.benchmarks._killed import KINDS, WAYS, run_once
+from longtake.benchmarks import crash
+from longtake.benchmarks._long import kill
+from longtake.benchmarks._long.kill import KINDS, WAYS, run_once
 from longtake.benchmarks.crash import Plan, Tally, killed
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills as POSIX does")
@@ -42,9 +43,9 @@ def test_points_are_in_the_middle_of_writes_too(tmp_path: Path) -> None:
 def test_the_suite_notices_what_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     """A journal that forgets, or a loop that goes on wrongly, does not pass."""
     tally = Tally()
-    whole = _killed.Outcome(False, 4, 0, 100, "a", "b")
+    whole = kill.Outcome(False, 4, 0, 100, "a", "b")
     monkeypatch.setattr(crash, "_is_whole", lambda folder: False)
-    before = _killed.Outcome(True, 3, 0, 0)
-    after = _killed.Outcome(False, 4, 1, 90, "a", "c")
+    before = kill.Outcome(True, 3, 0, 0)
+    after = kill.Outcome(False, 4, 1, 90, "a", "c")
     crash._judge(tally, Path(), whole, [before, after])
     assert tally == Tally(runs=1, kills=1, lost=2, different=1, torn=1)

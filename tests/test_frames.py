@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from longtake.benchmarks._allocator import allocator_peak
+from longtake.benchmarks._shared.allocator import allocator_peak
 from longtake.stream.lazy.frame_chunk import to_pictures
 
 

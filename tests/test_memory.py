@@ -28,8 +28,8 @@ from longtake.attention.sparse.settings import SparseCross, SparseSelf, Sparsity
 from longtake.attention.storage.packed import Packed
 from longtake.attention.storage.quantize import INT4, INT8
 from longtake.attention.temp_cache.policy import ALIKE, TempCache
-from longtake.benchmarks._allocator import allocator_peak
-from longtake.benchmarks._demo import demo_vae
+from longtake.benchmarks._shared.allocator import allocator_peak
+from longtake.benchmarks._shared.demo import demo_vae
 from longtake.model.config import DiTConfig
 from longtake.model.dit import WanDiT
 from longtake.model.memory import META, peak_bytes, shape_only

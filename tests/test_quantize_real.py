@@ -10,8 +10,8 @@ import torch
 from longtake.attention.cache.kv_cache import KVCache
 from longtake.attention.cache.policy import FullHistory
 from longtake.attention.storage.quantize import FLOAT8, INT4, INT8, Codec
-from longtake.benchmarks._demo import demo_vae
-from longtake.benchmarks._history import HistoryBench
+from longtake.benchmarks._shared.demo import demo_vae
+from longtake.benchmarks._shared.history import HistoryBench
 from longtake.model.preset import DEMO
 from longtake.training.attributes import random_values
 from longtake.training.dataset import encode_shots

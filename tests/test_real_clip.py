@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from longtake.benchmarks._demo import demo_vae
+from longtake.benchmarks._shared.demo import demo_vae
 from longtake.model.memory import peak_bytes
 from longtake.model.vae.streaming import StreamingDecoder, StreamingEncoder
 from longtake.model.vae.tiny import TinyVAE, decode_all, encode_all

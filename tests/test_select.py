@@ -20,7 +20,7 @@ from longtake.attention.sparse.thresholds import (
     fewest_prompt_tokens,
     measured_on,
 )
-from longtake.benchmarks._speed_model import PADDED
+from longtake.benchmarks._attention.speed_model import PADDED
 from longtake.tests.tiny_model import randn
 
 ROOT = Path(__file__).resolve().parents[1]

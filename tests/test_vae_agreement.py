@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from longtake.benchmarks._demo import demo_vae
+from longtake.benchmarks._shared.demo import demo_vae
 from longtake.errors import BadInput
 from longtake.model.preset import DEMO
 from longtake.model.vae.agreement import LEAST, agreement, correlation, sees

@@ -94,7 +94,7 @@ def test_the_peak_of_decoding_and_encoding_is_within_5_percent_of_the_plan(
 
 def allocated(coder: Any, x: Tensor) -> int:
     """The allocator's peak while a stream is fed copies of the same."""
-    from longtake.benchmarks._allocator import allocator_peak
+    from longtake.benchmarks._shared.allocator import allocator_peak
 
     def run() -> None:
         for _ in range(3):

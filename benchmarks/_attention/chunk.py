@@ -1,0 +1,201 @@
+"""The chunk after a true history by each memory and way of attending, from one noise, and how like
+dense attention's it is.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from ...attention.ann.choice import open_buckets
+from ...attention.cache.policy import CachePolicy, FullHistory, WindowSink
+from ...attention.history import HistoryCache, open_cache
+from ...attention.sparse.key_codes import SlotCodes
+from ...attention.sparse.prompt_attention import SparsePrompt
+from ...attention.sparse.self_attention import SparseHistory
+from ...attention.sparse.settings import SparseCross, SparseSelf, Sparsity
+from ...attention.sparse.stats import SparseStats
+from ...attention.storage.dense import DENSE, Storage
+from ...attention.storage.packed import Packed
+from ...attention.storage.quantize import INT4, INT8
+from ...attention.storage.shape import CacheShape
+from ...attention.temp_cache.cache import MergedCache
+from ...attention.temp_cache.policy import ALIKE, TempCache
+from ...model.dit import TextKV, predict, project_text
+from ...model.preset import DEMO
+from ...model.vae.streaming import StreamingDecoder
+from ...samplers.schedule.levels import flow_ladder
+from ...training.attributes import caption, random_values
+from ...training.dataset import encode_shots
+from ...training.kit import Kit
+from ...training.measures import HELD_OUT_SEED, right_readings
+from ...training.world import Shot
+from .._shared.similarity import ssim
+from .drift import BALANCED
+
+DENSE_CASE, TEMP = "dense", "TempCache"
+CHUNK = DEMO.chunk_frames
+MOVING = 2 / 255
+DECODED_BEFORE = 6  # latent frames, so that the decoder has its memory
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What keeps the history, how, and what is sparse over it."""
+
+    policy: CachePolicy
+    storage: Storage = DENSE
+    sparsity: Sparsity = Sparsity()
+
+
+def chunk_cases(history: int) -> dict[str, Case]:
+    """Every way that is compared, the dense one first; budgets are shares of the history."""
+    full, quarter, half = FullHistory(), max(4, history // 4), history // 2
+
+    def always(density: float, order: str = "time", floor: float = 0.0) -> Sparsity:
+        return Sparsity(SparseSelf(density, recall_floor=floor, order=order, fewest_keys=0))
+
+    def kept(frames: int) -> TempCache:
+        return TempCache(frames, sink_frames=min(3, frames - 1), gives_way=ALIKE)
+
+    return {
+        DENSE_CASE: Case(full),
+        "window, 25 %": Case(WindowSink(quarter)),
+        "window, 50 %": Case(WindowSink(half)),
+        "window, 75 %": Case(WindowSink(3 * history // 4, 3)),
+        "full, int8": Case(full, Packed(INT8, CHUNK)),
+        TEMP: Case(BALANCED),
+        "TempCache, int8": Case(BALANCED, Packed(INT8)),
+        "TempCache, int4": Case(BALANCED, Packed(INT4)),
+        "TempCache, 25 %": Case(kept(quarter)),
+        "TempCache, 50 %": Case(kept(half)),
+        "TempCache, 75 %": Case(kept(3 * history // 4)),
+        "TempCache, 50 %, merged": Case(TempCache(half, most_mass=1)),
+        "TempCache, 50 %, merged, log-mass": Case(TempCache(half)),
+        "AnnSA 30 %": Case(full, DENSE, always(0.3)),
+        "AnnSA 30 % by LSH": Case(full, DENSE, always(0.3, "lsh")),
+        "AnnSA 30 % by k-means": Case(full, DENSE, always(0.3, "k-means")),
+        "AnnSA 30 %, recall 0.85": Case(full, DENSE, always(0.3, floor=0.85)),
+        "AnnSA 15 %": Case(full, DENSE, always(0.15)),
+        "AnnCA, padding": Case(full, DENSE, Sparsity(None, SparseCross())),
+        "AnnCA, pruned": Case(full, DENSE, Sparsity(None, SparseCross(True, 4))),
+        "all": Case(BALANCED, DENSE, replace(always(0.3, floor=0.85), of_prompt=SparseCross())),
+    }  # fmt: skip
+
+
+@torch.inference_mode()
+def judged_chunk(kit: Kit, seed: int, history: int, cases: Mapping[str, Case]) -> dict[str, float]:
+    """Likeness, adherence, density and recall of every case after one clip's history."""
+    rng = random.Random(HELD_OUT_SEED + 960_000 + seed)
+    values = random_values(rng)
+    shot = Shot(((0, values),), rng.randrange(2**31))
+    past = encode_shots(kit.vae, [shot], history, DEMO.width)[0].float()
+    words = kit.text.encode(caption(values, rng)).embedding
+    text = project_text(kit.dit, words[None, None])
+    c, side = kit.config, (past.shape[-2] // 2, past.shape[-1] // 2)
+    shape = CacheShape(c.num_layers, 1, c.num_heads, c.head_dim, *side, CHUNK)
+    caches = {name: open_cache(shape, case.policy, case.storage, history + CHUNK, "cpu")
+              for name, case in cases.items()}  # fmt: skip
+    coded = {name: codes_of(caches[name], case) for name, case in cases.items()}
+    fill(kit, text, past, caches, coded)
+    found, chunks = {}, {}
+    for name, case in cases.items():
+        stats, prompt = SparseStats(), case.sparsity.of_prompt
+        cross = None if prompt is None else SparsePrompt(prompt)
+        chunks[name] = denoised(kit, text, caches[name], case, (stats, cross, coded[name]), seed)
+        if stats.density is not None:
+            found[f"density: {name}"] = stats.density
+            found[f"recall: {name}"] = 1.0 if stats.recall is None else stats.recall
+            found[f"fallbacks: {name}"] = float(stats.dense_fallbacks)
+        if cross is not None:
+            found[f"prompt tokens: {name}"] = cross.share or 1.0
+    return {**likeness(kit, past, chunks, values), **found}
+
+
+def likeness(
+    kit: Kit, past: Tensor, chunks: dict[str, Tensor], values: dict[str, str]
+) -> dict[str, float]:
+    """How each case's chunk compares with that of dense attention."""
+    pictures = {name: decoded(kit, past, chunk) for name, chunk in chunks.items()}
+    right = {name: _right(kit, video, values) for name, video in pictures.items()}
+    dense, shown = chunks[DENSE_CASE], pictures[DENSE_CASE]
+    found = {"adherence: dense itself": right[DENSE_CASE]}
+    for name in [name for name in chunks if name != DENSE_CASE]:
+        found[f"PSNR: {name}"] = psnr_moving(pictures[name], shown)
+        found[f"SSIM: {name}"] = ssim(pictures[name][1:], shown[1:])
+        found[f"error: {name}"] = float(((chunks[name] - dense) ** 2).mean() / dense.var())
+        found[f"adherence: {name}"] = right[name] - right[DENSE_CASE]
+    return found
+
+
+def _right(kit: Kit, video: Tensor, values: dict[str, str]) -> float:
+    flags = right_readings(kit, video, [1], values).values()
+    return sum(map(sum, flags)) / len(flags)
+
+
+def codes_of(cache: HistoryCache, case: Case) -> SlotCodes | None:
+    """Bucket codes where a case sorts by them."""
+    chosen = case.sparsity.of_self
+    if chosen is None or chosen.order == "time":
+        return None
+    return SlotCodes(cache, open_buckets(chosen.order, cache.shape))
+
+
+def fill(
+    kit: Kit, text: TextKV, past: Tensor, caches: dict[str, HistoryCache],
+    coded: dict[str, SlotCodes | None],
+) -> None:  # fmt: skip
+    """Commit the history to all, with the keys and values of dense attention."""
+    for first in range(0, len(past), CHUNK):
+        x, t = past[None, first : first + CHUNK], torch.zeros(1, CHUNK)
+        seen = (CHUNK,) * CHUNK
+        kept = predict(
+            kit.dit, x, t, text, caches[DENSE_CASE].attention_of_commit(seen), keep=True
+        ).keys_values
+        for name, cache in caches.items():
+            if isinstance(cache, MergedCache) and cache.policy.merges:
+                predict(kit.dit, x, t, text, cache.attention_of_commit(seen))  # measures it
+            cache.commit(kept)
+            codes = coded[name]
+            if codes is not None:
+                codes.update()
+
+
+def denoised(  # noqa: PLR0913
+    kit: Kit, text: TextKV, cache: HistoryCache, case: Case,
+    tools: tuple[SparseStats, SparsePrompt | None, SlotCodes | None], seed: int,
+) -> Tensor:  # fmt: skip
+    """All steps of the next chunk (f, c, h, w) from the seed's noise."""
+    stats, cross, codes = tools
+    chosen = case.sparsity.of_self
+    history = chosen and SparseHistory(
+        chosen, stats, sink_frames=0, fewest_keys=0, codes=None if codes is None else codes.of
+    )
+    ladder = flow_ladder(DEMO.steps, DEMO.shift)
+    size = 1, CHUNK, 16, 2 * cache.shape.rows, 2 * cache.shape.columns
+    x = torch.randn(size, generator=torch.Generator().manual_seed(seed))
+    for step, (now, after) in enumerate(pairwise(ladder)):
+        attention = cache.attention(CHUNK)
+        over = history.over(attention, [step / DEMO.steps] * CHUNK) if history else attention
+        t = torch.full((1, CHUNK), 1000 * now)
+        x = x + (after - now) * predict(kit.dit, x, t, text, over, to_prompt=cross).velocity
+    return x[0]
+
+
+def decoded(kit: Kit, past: Tensor, chunk: Tensor) -> Tensor:
+    """The chunk's frames (t, 3, H, W), the last one before it in front."""
+    decoder = StreamingDecoder(kit.vae)
+    before = decoder.feed(past[-DECODED_BEFORE:])
+    return torch.cat([before[-1:], decoder.feed(chunk)])
+
+
+def psnr_moving(video: Tensor, truth: Tensor) -> float:
+    """PSNR in dB over pixels that change from frame to frame in `truth` (t, 3, H, W)."""
+    moving = ((truth[1:] - truth[:-1]).abs().amax(1, keepdim=True) > MOVING).expand_as(truth[1:])
+    error = ((video[1:] - truth[1:])[moving] ** 2).mean() if moving.any() else torch.zeros(1)
+    return float(-10 * torch.log10(error.clamp(min=1e-8)))

@@ -1,0 +1,203 @@
+"""Scenery that comes back after the camera turned round, by what keeps the history.
+
+A true clip whose camera pans away for so many latent frames, turns, and comes back for some. The
+next chunk must show columns that left the picture twice as long ago as the camera has been coming
+back; it is denoised over each memory. Half of the way back that is as many latent frames as the
+camera went away, which no window of half of the history reaches. Keys and values of the history are
+those of dense attention, the same for all, so nothing but what a memory keeps makes a difference.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from ...attention.cache.policy import CachePolicy, FullHistory, WindowSink
+from ...attention.history import HistoryCache, open_cache, planned_bytes
+from ...attention.storage.dense import DENSE, Storage
+from ...attention.storage.packed import Packed
+from ...attention.storage.quantize import INT8
+from ...attention.storage.shape import CacheShape
+from ...attention.temp_cache.policy import ALIKE, TempCache
+from ...model.dit import KeysValues, TextKV, predict, project_text
+from ...model.preset import DEMO
+from ...model.vae.latent_format import frame_count
+from ...samplers.schedule.levels import flow_ladder
+from ...training.attributes import caption, random_values
+from ...training.clips import latent_start
+from ...training.dataset import encode_shots
+from ...training.kit import Kit
+from ...training.measures import HELD_OUT_SEED, entering_agreement
+from ...training.renderer import render
+from ...training.world import Shot, scene
+from .chunk import decoded, psnr_moving
+from .drift import BALANCED
+
+CHUNK = DEMO.chunk_frames
+PRESETS: dict[str, tuple[CachePolicy, Storage]] = {
+    "balanced": (BALANCED, DENSE), "balanced, int8": (BALANCED, Packed(INT8)),
+}  # fmt: skip
+"""What the node keeps by default, whatever the share."""
+SHARES = (0.10, 0.25, 0.50)
+FULL, FULL_INT8 = "full", "full, int8"
+KINDS = ("window", "window, int8", "TempCache", "TempCache, int8")
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """The camera goes away for so many latent frames, and comes back for so many."""
+
+    away: int
+    back: int
+
+    @property
+    def history(self) -> int:
+        """Latent frames before the chunk that is judged, in whole chunks."""
+        return round((self.away + self.back) / CHUNK) * CHUNK
+
+    def __str__(self) -> str:
+        return f"{self.away} away, {self.back} back"
+
+
+def half_way(away: int) -> Course:
+    """Back half of the way: what comes in left as long ago as the camera turned after."""
+    return Course(away, away // 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """Latents (f, c, h, w) of which the last chunk is to be made again, the true last picture
+    (3, H, W), and the texts before and after the turn.
+    """
+
+    latents: Tensor
+    truth: Tensor
+    away: str
+    back: str
+    turn: int
+
+
+@torch.inference_mode()
+def recalled(
+    kit: Kit, course: Course, seed: int, shares: Sequence[float] = SHARES
+) -> dict[str, float]:
+    """Agreement of what re-enters with the truth, and megabytes, by memory with those shares of the
+    history's bytes; "decoded truth" is what the VAE alone reaches. Of the node's preset also how
+    near its moving pixels are to those over everything.
+    """
+    clip = there_and_back(kit, course, seed)
+    texts = {text: _prompt(kit, text) for text in (clip.away, clip.back)}
+    caches = filled(kit, clip, texts, shares)
+    past = clip.latents[:-CHUNK]
+    shown = decoded(kit, past, clip.latents[-CHUNK:])
+    found = {"decoded truth": entering_agreement(shown[-1], clip.truth)}
+    chunks = {n: denoised(kit, texts[clip.back], cache, seed) for n, cache in caches.items()}
+    dense = decoded(kit, past, chunks[FULL])
+    for name, cache in caches.items():
+        shown = decoded(kit, past, chunks[name])
+        found[name] = entering_agreement(shown[-1], clip.truth)
+        if name in PRESETS:
+            found[f"PSNR: {name}"] = psnr_moving(shown, dense)
+        found[f"MB: {name}"] = cache.bytes / 1e6
+    return found
+
+
+def there_and_back(kit: Kit, course: Course, seed: int) -> Clip:
+    """The camera goes left, then right."""
+    rng = random.Random(HELD_OUT_SEED + 980_000 + seed)
+    away = {**random_values(rng), "pan": "left", "weather": "clear"}
+    back = {**away, "pan": "right"}
+    shot = Shot(((0, away), (latent_start(course.away), back)), rng.randrange(2**31))
+    texts = caption(away, rng), caption(back, rng)
+    frames = course.history + CHUNK
+    truth = render(scene([shot], frame_count(frames)), DEMO.height, DEMO.width)[0, -1]
+    latents = encode_shots(kit.vae, [shot], frames, DEMO.width)[0].float()
+    return Clip(latents, truth, *texts, course.away)
+
+
+def memories(
+    shape: CacheShape, history: int, shares: Sequence[float] = SHARES
+) -> dict[str, tuple[CachePolicy, Storage]]:
+    """Everything, everything in int8, and for each share of it a window, and in no more than its
+    bytes the window in int8 and TempCaches, which never keep more than there is; a window's bytes
+    are of whole latent frames, a TempCache's of entries.
+    """
+    found: dict[str, tuple[CachePolicy, Storage]] = {
+        FULL: (FullHistory(), DENSE), FULL_INT8: (FullHistory(), Packed(INT8, CHUNK)),
+    }  # fmt: skip
+    for share in shares:
+        window = WindowSink(max(CHUNK, round(share * history)))
+        most = planned_bytes(shape, window, DENSE, None)
+        made: dict[str, tuple[Callable[[int], CachePolicy], Storage]] = {
+            "window, int8": (partial(_frames, shape), Packed(INT8, CHUNK)),
+            "TempCache": (partial(_entries, shape), DENSE),
+            "TempCache, int8": (partial(_entries, shape), Packed(INT8, 0)),
+        }
+        found[f"window, {share:.0%}"] = window, DENSE
+        for kind, (policy, storage) in made.items():
+            tokens = history * shape.frame_tokens
+            while planned_bytes(shape, policy(tokens), storage, None) > most:
+                tokens -= 1
+            found[f"{kind}, {share:.0%}"] = policy(tokens), storage
+    return found
+
+
+def merged(entry_frames: float) -> TempCache:
+    """TempCache as the node has it for this model: no entry stands farther back than it was trained
+    to look, which matters after far turns alone.
+    """
+    return TempCache(entry_frames, gives_way=ALIKE, reach_frames=DEMO.trained_reach)
+
+
+def _frames(shape: CacheShape, tokens: int) -> WindowSink:
+    return WindowSink(tokens // shape.frame_tokens)
+
+
+def _entries(shape: CacheShape, tokens: int) -> TempCache:
+    return merged(tokens / shape.frame_tokens)
+
+
+def filled(
+    kit: Kit, clip: Clip, texts: dict[str, TextKV], shares: Sequence[float]
+) -> dict[str, HistoryCache]:
+    """Every memory after the clip's history."""
+    c, history = kit.config, len(clip.latents) - CHUNK
+    side = clip.latents.shape[-2] // 2, clip.latents.shape[-1] // 2
+    shape = CacheShape(c.num_layers, 2, c.num_heads, c.head_dim, *side, CHUNK)
+    wanted = {**memories(shape, history, shares), **PRESETS}
+    caches = {n: open_cache(shape, p, store, history, "cpu") for n, (p, store) in wanted.items()}
+    for first in range(0, history, CHUNK):
+        text = texts[clip.back if first >= clip.turn else clip.away]
+        kept = _pass(kit, clip.latents[first : first + CHUNK], text, caches[FULL])
+        for cache in caches.values():
+            cache.commit(kept)
+    return caches
+
+
+def denoised(kit: Kit, text: TextKV, cache: HistoryCache, seed: int) -> Tensor:
+    """The next chunk (f, c, h, w) from the seed's noise, with the demo's guidance."""
+    size = CHUNK, 16, 2 * cache.shape.rows, 2 * cache.shape.columns
+    x = torch.randn(size, generator=torch.Generator().manual_seed(seed))
+    ladder = flow_ladder(DEMO.steps, DEMO.shift)
+    for now, after in zip(ladder, ladder[1:], strict=False):
+        t = torch.full((2, CHUNK), 1000 * now)
+        both = predict(kit.dit, x.expand(2, *size), t, text, cache.attention(CHUNK)).velocity
+        x = x + (after - now) * (both[1] + DEMO.guidance_scale * (both[0] - both[1]))
+    return x
+
+
+def _pass(kit: Kit, latents: Tensor, text: TextKV, cache: HistoryCache) -> tuple[KeysValues, ...]:
+    attention, t = cache.attention_of_commit((CHUNK,) * CHUNK), torch.zeros(2, CHUNK)
+    x = latents.expand(2, *latents.shape)
+    return predict(kit.dit, x, t, text, attention, keep=True).keys_values
+
+
+def _prompt(kit: Kit, text: str) -> TextKV:
+    """A text, and none, as the two rows of a guided pass."""
+    rows = torch.stack([kit.text.encode(one).embedding for one in (text, "")])
+    return project_text(kit.dit, rows[:, None])

@@ -1,0 +1,75 @@
+"""The model whose chunks the speed bench of attention times, as one value, and the embedded one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...attention.storage.shape import CacheShape
+from ...model.config import PATCH
+from ...model.dit import TextKV, WanDiT, project_text
+from ...model.preset import DEMO, DEMO_FOLDER, Preset
+from ...model.vae.latent_format import SPATIAL_FACTOR
+from ...model.vae.tiny import CausalDecoder
+from ...training.dataset import encode_shots
+from ...training.kit import Kit, load_kit
+from ...training.world import Shot
+
+PADDED = 512  # tokens, the text length of the Wan family
+LATENTS = 16  # rows and columns of 128x128 pixels
+CLIP_FRAMES = 48
+VALUES = {"ball": "red", "time": "day", "terrain": "hills", "weather": "clear", "pan": "left"}
+
+
+@dataclass(frozen=True, slots=True)
+class SpeedModel:
+    """A model, all of it on one device.
+
+    `texts` are its short prompt and the same padded to Wan's length; `clip` (f, c, h, w), float32
+    and in whole chunks, are finished latents that histories are filled with again and again. `name`
+    begins what is said of it in results, and `note` says what it is.
+    """
+
+    name: str
+    note: str
+    tree: WanDiT
+    decoder: CausalDecoder
+    texts: tuple[TextKV, TextKV]
+    clip: Tensor
+    preset: Preset
+    dtype: torch.dtype = torch.float32
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+        return self.clip.device
+
+    @property
+    def cache_shape(self) -> CacheShape:
+        """The sizes of its keys and values, of one branch."""
+        heads, (rows, columns) = self.tree.num_heads, self.clip.shape[-2:]
+        return CacheShape(
+            len(self.tree.blocks), 1, heads, self.tree.dim // heads, rows // PATCH,
+            columns // PATCH, self.preset.chunk_frames, self.dtype,
+        )  # fmt: skip
+
+
+def embedded() -> SpeedModel:
+    """The demo's model at 128x128 on the CPU, its prompt and true latents of its world."""
+    kit = load_kit(DEMO_FOLDER)
+    prompt = kit.text.encode("a red ball over hills at noon").embedding
+    padded = F.pad(prompt, (0, 0, 0, PADDED - len(prompt)))
+    short, long = (project_text(kit.dit, one[None, None]) for one in (prompt, padded))
+    note = f"the embedded one in float32, {SPATIAL_FACTOR * LATENTS} pixels on a side, on a CPU"
+    return SpeedModel("", note, kit.dit, kit.vae, (short, long), true_latents(kit), DEMO)
+
+
+@torch.inference_mode()
+def true_latents(kit: Kit) -> Tensor:
+    """CLIP_FRAMES latents (f, c, h, w) of 128x128: two rendered clips, one above the other."""
+    shots = [Shot(((0, VALUES),), seed) for seed in (1, 2)]
+    halves = encode_shots(kit.vae, shots, CLIP_FRAMES, SPATIAL_FACTOR * LATENTS)
+    return torch.cat([*halves.float()], 2)  # two of (f, c, 8, 16)

@@ -1,0 +1,45 @@
+"""Histories that the demo was never trained on, each with the truth that goes on from its end.
+
+None is of colours that the world has not: the demo's VAE cannot show them (its pictures are off by
+.03 to .18 of the range, where channels are changed round, and by .01 for the world's own colours).
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import torch
+
+from ...model.preset import DEMO
+from ...model.vae.latent_format import SPATIAL_FACTOR
+from ...training.attributes import ATTRIBUTES, changed_values
+from ...training.dataset import encode_shots
+from ...training.kit import Kit
+from ...training.world import Shot
+from .feedback import HISTORY, TrueStart, script, true_start
+
+SEEN = "as trained"
+HALF = HISTORY // 2  # whole chunks
+WIDE = 144  # pixels; trained on 64 and 96
+
+
+def pasts(kit: Kit, seed: int) -> dict[str, TrueStart]:
+    """A seed's clip as the model knows such, and in every way that it does not."""
+    columns = DEMO.width // SPATIAL_FACTOR
+    seen = true_start(kit, seed, columns)
+    return {
+        SEEN: seen,
+        "two scenes": two_scenes(kit, seen),
+        "wider": true_start(kit, seed, WIDE // SPATIAL_FACTOR),
+    }
+
+
+def two_scenes(kit: Kit, start: TrueStart) -> TrueStart:
+    """The older half of the past is of another landscape, of which every attribute is another."""
+    _, shot = script(start.seed)
+    rng = random.Random(shot.seed)
+    values = changed_values(shot.values_at(0), rng, list(ATTRIBUTES))
+    shots = [Shot(((0, values),), rng.randrange(2**31))]
+    older = encode_shots(kit.vae, shots, HALF, DEMO.width)[0].float()  # (f, c, h, w)
+    return replace(start, past=torch.cat([older, start.past[HALF:]]))

@@ -1,0 +1,147 @@
+"""What benches of long rollouts share: their plan, their results, and the way from one to the
+other.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+
+from ...errors import BadInput
+from ...model.preset import DEMO, DEMO_FOLDER
+from ...training.estimate import Estimate, estimate
+from .._shared.measures import Measured
+from .._shared.records import Job, Records
+from .._shared.report import Claim, write
+from .tenths import ends, show, tenths
+
+TRUTH = "truth"
+FEWEST_TRUTHS = 8  # clips, however few rollouts: how far off one is, is counted in their spread
+LEAST_LATENTS = 120  # a segment of a vector in every tenth
+FEWEST_JUDGED = 4  # rollouts: one has no interval, and that of a few has no bound to judge on
+
+
+@dataclass(frozen=True, slots=True)
+class LongPlan:
+    """How many rollouts of how many latent frames, how wide, and by how many processes, of which
+    cases (all: none named); no rollout is started after `hours`. `record` keeps what was made.
+    """
+
+    rollouts: int
+    latents: int
+    width: int = DEMO.width
+    workers: int = 1
+    hours: float = float("inf")
+    cases: tuple[str, ...] = ()
+    record: Path | None = None
+    folder: Path = DEMO_FOLDER
+
+    def __post_init__(self) -> None:
+        if self.latents < LEAST_LATENTS or self.rollouts < 1:
+            raise BadInput(
+                f"a long rollout has {LEAST_LATENTS} latent frames or more, and there is at least "
+                f"one; got {self.rollouts} of {self.latents}."
+            )
+
+    @property
+    def length(self) -> int:
+        """Whole chunks."""
+        return self.latents // DEMO.chunk_frames * DEMO.chunk_frames
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """What a case's rollouts have more than those of another of the same prompts and noise."""
+
+    case: str
+    less: str
+    figures: Mapping[str, Estimate]
+
+
+@dataclass(slots=True)
+class LongResults:
+    """By case: every measure in every tenth, what the ends say, of all rollouts and of each; then
+    differences within pairs, claims, and claims that nothing can be said of.
+    """
+
+    suite: str
+    plan: LongPlan
+    made_with: Mapping[str, object]
+    tenths: dict[str, dict[str, list[Estimate]]] = field(default_factory=dict)
+    ends: dict[str, dict[str, Estimate]] = field(default_factory=dict)
+    seeds: dict[str, list[int]] = field(default_factory=dict)
+    samples: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    pairs: list[Pair] = field(default_factory=list)
+    claims: list[Claim] = field(default_factory=list)
+    not_judged: dict[str, str] = field(default_factory=dict)
+
+    def claim(self, text: str, of: Estimate, limit: float) -> None:
+        """Claim that `of` is `limit` or more; judged on its lower bound, if it has one."""
+        if of.clips < FEWEST_JUDGED:
+            rollouts = f"{of.clips} rollout{'s' * (of.clips != 1)}"
+            self.not_judged[text] = f"not judged: {rollouts}"
+        else:
+            self.claims.append(Claim(text, of.low, limit, of.low >= limit))
+
+    def pair(self, case: str, less: str, measures: Sequence[str]) -> None:
+        """Add how much more one case has of some measures than another, rollout by rollout, where
+        both have been measured.
+        """
+        both = sorted({*self.seeds.get(case, ())} & {*self.seeds.get(less, ())})
+        if not both:
+            return
+        figures = {}
+        for measure in measures:
+            more, fewer = (
+                dict(zip(self.seeds[name], self.samples[name][measure], strict=True))
+                for name in (case, less)
+            )
+            figures[measure] = estimate([more[seed] - fewer[seed] for seed in both])
+        self.pairs.append(Pair(case, less, figures))
+
+    def save(self, path: Path) -> None:
+        """Write all of it as JSON."""
+        write(path, asdict(self))
+
+    def show(self, console: Console) -> None:
+        """The ends of every case, then the pairs, then the claims."""
+        for name, figures in self.ends.items():
+            show(console, name, figures)
+        for pair in self.pairs:
+            show(console, f"{pair.case} less {pair.less}", pair.figures)
+        for claim in self.claims:
+            word = "[green]holds[/]" if claim.holds else "[red]FAILS[/]"
+            console.print(f"{word} {claim.text}: {claim.bound:.3f} (limit {claim.limit:g})")
+        for text, why in self.not_judged.items():
+            console.print(f"[yellow]{why}[/] {text}", highlight=False)
+
+
+def run(
+    suite: str,
+    plan: LongPlan,
+    cases: list[str],
+    measure: Callable[[Job], Measured],
+    made_with: Mapping[str, object],
+) -> LongResults:
+    """Measure truth, then the plan's cases, a seed at a time; each of `cases` that was measured by
+    then is compared with all of truth.
+    """
+    records, seeds = Records(plan.record, made_with), range(plan.rollouts)
+    until = time.monotonic() + 3600 * plan.hours
+    truths = records.missing([TRUTH], range(max(plan.rollouts, FEWEST_TRUTHS)))
+    todo = records.missing(plan.cases or cases, seeds)
+    records.complete(measure, [*truths, *todo], plan.workers, until)
+    found, truth = LongResults(suite, plan, made_with), [*records.of(TRUTH).values()]
+    for name in cases:
+        of_seeds = records.of(name)
+        made = [of_seeds[seed] for seed in seeds if seed in of_seeds]
+        if not (made and truth):
+            continue
+        found.seeds[name] = [seed for seed in seeds if seed in of_seeds]
+        found.tenths[name], found.samples[name] = tenths(made, truth), ends(made, truth)
+        found.ends[name] = {key: estimate(of) for key, of in found.samples[name].items()}
+    return found

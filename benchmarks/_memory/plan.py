@@ -1,0 +1,74 @@
+"""Bytes of a KV cache by plan, with the sum written out, at the sizes people run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from ...attention.cache.kv_cache import planned_bytes, planned_elsewhere
+from ...attention.cache.policy import WindowSink
+from ...attention.storage.dense import DENSE, Storage
+from ...attention.storage.packed import Packed, placed
+from ...attention.storage.placement import InMainMemory
+from ...attention.storage.quantize import FLOAT8, INT4, INT8, coded_frame_bytes
+from ...attention.storage.shape import CacheShape
+
+CHUNK = 3
+SHAPES = {
+    "demo, 96x64": CacheShape(6, 1, 4, 48, 4, 6, CHUNK, torch.bfloat16),
+    "1.3B, 832x480": CacheShape(30, 1, 12, 128, 30, 52, CHUNK, torch.bfloat16),
+    "14B, 832x480": CacheShape(40, 1, 40, 128, 30, 52, CHUNK, torch.bfloat16),
+}
+STORAGES: dict[str, Storage] = {
+    "bf16": DENSE,
+    "fp8": Packed(FLOAT8, CHUNK),
+    "int8": Packed(INT8, CHUNK),
+    "int4": Packed(INT4, CHUNK),
+    "bf16 in main memory": placed(DENSE, InMainMemory()),
+    "int8 in main memory": placed(Packed(INT8, CHUNK), InMainMemory()),
+}
+WINDOW = WindowSink(21, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """Bytes on the device and in main memory, and the sum that gives the first, in words."""
+
+    name: str
+    device_bytes: int
+    elsewhere_bytes: int
+    arithmetic: str
+
+
+def planned() -> list[Planned]:
+    """Every shape with every storage, one guidance branch."""
+    return [
+        Planned(
+            f"{size}, {name}",
+            planned_bytes(shape, WINDOW, None, storage),
+            planned_elsewhere(shape, WINDOW, None, storage),
+            arithmetic(shape, storage),
+        )
+        for size, shape in SHAPES.items()
+        for name, storage in STORAGES.items()
+    ]
+
+
+def arithmetic(shape: CacheShape, storage: Storage) -> str:
+    """The sum, every factor named; it equals the plan (a test adds it up)."""
+    frame = shape.frame_values * shape.dtype.itemsize
+    window, layers, active = WINDOW.window_frames, shape.layers, shape.chunk_frames
+    sizes = f"{shape.frame_tokens} tokens x {shape.heads} heads x {shape.head_dim} x 2 bytes"
+    one = f"{frame} ({sizes})"
+    if not isinstance(storage, Packed):
+        return (
+            f"{layers} layers x ({window} keys + 2 x ({window} + {active}) values and rotated "
+            f"keys) x {one}"
+        )
+    older, coded = window - storage.recent_frames, coded_frame_bytes(storage.codec, shape)
+    here = storage.placement.buffers or layers
+    return (
+        f"{here} layers x {older} x {coded} coded + (2 x {layers} layers x "
+        f"{storage.recent_frames} newest + 2 x ({window} + {active}) decoded) x {one}"
+    )

@@ -1,0 +1,65 @@
+"""The models that benches run: the demo's files, or random weights of its sizes without them.
+
+Time and memory do not depend on the values of weights.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ...model.checkpoint import load_dit, load_text_encoder, load_tiny_vae, read
+from ...model.config import DiTConfig, config_from_shapes
+from ...model.dit import WanDiT
+from ...model.fingerprint import fingerprint
+from ...model.preset import DEMO, DEMO_FOLDER
+from ...model.vae.latent_format import SPATIAL_FACTOR
+from ...model.vae.tiny import TinyVAE, TinyVAEConfig
+from ...samplers.conditioning.prompts import PromptTimeline, TimedPrompt
+
+SIZES = DiTConfig(dim=192, ffn_dim=512, num_heads=4, num_layers=6, text_dim=64)
+ROWS, COLUMNS = DEMO.height // SPATIAL_FACTOR, DEMO.width // SPATIAL_FACTOR
+
+
+def demo_dit() -> tuple[WanDiT, DiTConfig]:
+    """The transformer and its sizes."""
+    path = DEMO_FOLDER / "dit.safetensors"
+    if not path.exists():
+        torch.manual_seed(0)
+        return WanDiT(SIZES).eval().requires_grad_(False), SIZES
+    dit = load_dit(path)
+    return dit, config_from_shapes(dit.state_dict(), dit.num_heads)
+
+
+def demo_vae() -> TinyVAE:
+    """The VAE."""
+    path = DEMO_FOLDER / "vae.safetensors"
+    if path.exists():
+        return load_tiny_vae(path)
+    torch.manual_seed(0)
+    return TinyVAE(TinyVAEConfig()).eval().requires_grad_(False)
+
+
+def demo_weights() -> list[str]:
+    """Fingerprints of the demo's files, which say whether two benches ran on the same."""
+    return [fingerprint(read(file)[0]) for file in sorted(DEMO_FOLDER.glob("*.safetensors"))]
+
+
+def one_prompt(text_dim: int) -> PromptTimeline:
+    """A prompt of eight random tokens from start to end."""
+    embedding = torch.zeros(DEMO.text_len, text_dim)
+    embedding[:8] = torch.randn(8, text_dim, generator=torch.Generator().manual_seed(1))
+    return PromptTimeline((TimedPrompt(0, embedding),), torch.zeros_like(embedding))
+
+
+def spoken(text: str) -> PromptTimeline:
+    """A prompt of the demo's own words from start to end, as its nodes encode it."""
+    encoder = load_text_encoder(DEMO_FOLDER / "text.safetensors")
+    entry = TimedPrompt(0, encoder.encode(text).embedding, text)
+    return PromptTimeline((entry,), encoder.encode("").embedding)
+
+
+def random_latents(frames: int) -> Tensor:
+    """Standard normal latents (f, 16, h, w) of the demo's size."""
+    shape = (frames, SIZES.in_channels, ROWS, COLUMNS)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(2))

@@ -1,0 +1,115 @@
+"""One more chunk after a history: from the KV cache, or by passing all again at every step."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ...attention.cache.kv_cache import KVCache
+from ...attention.cache.policy import CachePolicy, FullHistory, WindowSink
+from ...attention.dense import WholeSequence, block_causal_mask
+from ...attention.rope import rotation
+from ...attention.storage.shape import CacheShape
+from ...model.config import PATCH
+from ...model.dit import SelfAttention, TextKV, predict, project_text
+from ...model.preset import DEMO
+from ...samplers.schedule.levels import flow_ladder
+from .demo import COLUMNS, ROWS, demo_dit, one_prompt, random_latents
+from .paired import Prepare
+
+CHUNK = DEMO.chunk_frames
+GRID = (ROWS // PATCH, COLUMNS // PATCH)
+CASES = ("recompute", "cached, full", "cached, window")
+
+
+def history_case(name: str, history: int) -> Prepare:
+    """The case `name` with `history` latent frames before the chunk, in the demo's sizes."""
+    bench, x = HistoryBench(), random_latents(history + CHUNK)[None]
+    if name == "recompute":
+        return lambda: lambda: bench.recompute(x)
+    cache = bench.filled(bench.policy(name), history)
+
+    def prepare() -> Callable[[], object]:
+        own = copy.deepcopy(cache)
+        return lambda: bench.cached(own, x[:, -CHUNK:])
+
+    return prepare
+
+
+def history_once(name: str, history: int) -> Prepare:
+    """The same case to be run a single time, without a second cache to copy from."""
+    bench, x = HistoryBench(), random_latents(history + CHUNK)[None]
+    if name == "recompute":
+        return lambda: lambda: bench.recompute(x)
+    cache = bench.filled(bench.policy(name), history)
+    return lambda: lambda: bench.cached(cache, x[:, -CHUNK:])
+
+
+def cache_bytes(name: str, history: int) -> int:
+    """Bytes of the KV cache in a cached case."""
+    bench = HistoryBench()
+    return KVCache(bench.shape, bench.policy(name), history + CHUNK).bytes
+
+
+class HistoryBench:
+    """One model, one prompt, one ladder."""
+
+    def __init__(self) -> None:
+        self.tree, sizes = demo_dit()
+        prompt = one_prompt(sizes.text_dim).at(0).embedding
+        self.text: TextKV = project_text(self.tree, prompt[None, None])
+        self.shape = CacheShape(
+            sizes.num_layers, 1, sizes.num_heads, sizes.head_dim, *GRID, chunk_frames=CHUNK
+        )
+
+    @staticmethod
+    def policy(name: str) -> CachePolicy:
+        """What the case's cache keeps."""
+        return FullHistory() if name == "cached, full" else WindowSink(DEMO.window_frames)
+
+    def recompute(self, x: Tensor) -> Tensor:
+        """All steps of the last chunk of x (1, f, c, h, w), every one over the whole history."""
+        frames, tokens = x.shape[1], GRID[0] * GRID[1]
+        missing = -frames % CHUNK  # the first chunk is the short one, so that the last is whole
+        mask = block_causal_mask(missing + frames, tokens, CHUNK)
+        mask = mask[missing * tokens :, missing * tokens :]
+        attention = WholeSequence(rotation(range(frames), *GRID, self.shape.head_dim), mask)
+        return self._denoised(x, lambda: attention)
+
+    @torch.no_grad()
+    def cached(self, cache: KVCache, x: Tensor) -> Tensor:
+        """All steps of the chunk x (1, f, c, h, w) over the cache, and the commit."""
+        x = self._denoised(x, lambda: cache.attention(CHUNK))
+        self.commit(cache, x)
+        return x
+
+    @torch.no_grad()
+    def filled(self, policy: CachePolicy, history: int) -> KVCache:
+        """A cache that has seen `history` latent frames go by."""
+        cache = KVCache(self.shape, policy, history + CHUNK)
+        past = random_latents(history + CHUNK)[None, :history]
+        for stop in range((history - 1) % CHUNK + 1, history + 1, CHUNK):  # a short chunk first
+            self.commit(cache, past[:, cache.committed : stop])
+        return cache
+
+    @torch.no_grad()
+    def commit(self, cache: KVCache, clean: Tensor) -> None:
+        """Pass clean latents (1, f, c, h, w) and keep their keys and values."""
+        frames = clean.shape[1]
+        t = torch.zeros(1, frames, dtype=torch.float64)
+        kept = predict(self.tree, clean, t, self.text, cache.attention(frames), keep=True)
+        cache.commit(kept.keys_values)
+
+    @torch.no_grad()
+    def _denoised(self, x: Tensor, attention: Callable[[], SelfAttention]) -> Tensor:
+        """x (1, f, c, h, w), of which the last chunk is noisy and goes down the ladder by Euler."""
+        ladder = flow_ladder(DEMO.steps, DEMO.shift)
+        t = torch.zeros(1, x.shape[1], dtype=torch.float64)
+        for now, after in zip(ladder, ladder[1:], strict=False):
+            t[:, -CHUNK:] = 1000 * now
+            v = predict(self.tree, x, t, self.text, attention()).velocity
+            x = torch.cat([x[:, :-CHUNK], x[:, -CHUNK:] + (after - now) * v[:, -CHUNK:]], 1)
+        return x[:, -CHUNK:]

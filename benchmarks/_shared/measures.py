@@ -1,0 +1,138 @@
+"""What a guided rollout of the demo model is measured by, from pixels and latents alone.
+
+Adherence is the oracle's; drift is start-end contrast, |M(first 15 %) - M(last 15 %)| (FramePack,
+arXiv 2504.12626, eq. 7), and a least-squares slope; distribution distance is an unbiased
+polynomial-kernel MMD (KID, arXiv 1801.01401) on pooled latents, against rendered truth.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ...model.vae.latent_format import SPATIAL_FACTOR, frame_count
+from ...samplers.loop import Chunk
+from ...training.attributes import caption, random_values
+from ...training.dataset import encode_shots
+from ...training.kit import Kit, Recipe, decode, sample
+from ...training.measures import HELD_OUT_SEED, as_chunks, right_readings
+from ...training.world import Shot
+
+OFFSET = 900_000  # of prompts, so that no bench has those of another
+ENDS = 0.15  # of the frames, at start and end
+READ_EVERY = 8
+SEGMENT_LATENTS = 12  # 3 s
+SEGMENTS_APART = 4  # a shot's neighbouring segments say much the same
+
+Features = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One rollout: its figures by name, and vectors of segments of it (n, d)."""
+
+    figures: dict[str, float]
+    features: Features
+
+
+def guided(kit: Kit, seed: int, recipe: Recipe) -> Measured:
+    """Make the rollout of a seed's random prompt and measure it."""
+    rng = random.Random(HELD_OUT_SEED + OFFSET + seed)
+    values = random_values(rng)
+    return measured(kit, list(sample(kit, recipe, [(0, caption(values, rng))], seed)), values)
+
+
+def measured(kit: Kit, chunks: Sequence[Chunk], values: dict[str, str]) -> Measured:
+    """The figures of a rollout that was asked for attribute `values`."""
+    video = decode(kit, chunks)
+    readings = right_readings(kit, video, range(0, len(video) - READ_EVERY, READ_EVERY), values)
+    right = np.array([*readings.values()]).mean(0)
+    figures = {"adherence": float(right.mean()), "adherence, last tenth": float(_tail(right, 0.1))}
+    evals = sum(chunk.model_evals for chunk in chunks)
+    figures |= pictures(video) | motion(video, chunks) | {"evaluations": evals / len(chunks)}
+    vectors = features(torch.cat([chunk.latents for chunk in chunks]))
+    return Measured(figures, vectors[::SEGMENTS_APART])
+
+
+def truth(kit: Kit, seed: int, recipe: Recipe) -> Measured:
+    """A rendered clip of another random prompt, encoded and decoded, measured in the same way."""
+    rng = random.Random(HELD_OUT_SEED + 950_000 + seed)
+    values = random_values(rng)
+    shot = Shot(((0, values),), rng.randrange(2**31))
+    width = recipe.columns * SPATIAL_FACTOR
+    latents = encode_shots(kit.vae, [shot], recipe.length, width)[0].float()
+    return measured(kit, as_chunks(latents), values)
+
+
+def pictures(video: Tensor) -> dict[str, float]:
+    """Sharpness, and drift of saturation, contrast and sharpness; video (t, 3, H, W)."""
+    luma = video.mean(1)
+    edges = luma[:, 1:-1, 1:-1] * 4 - luma[:, 2:, 1:-1] - luma[:, :-2, 1:-1]
+    edges = edges - luma[:, 1:-1, 2:] - luma[:, 1:-1, :-2]
+    series = {
+        "saturation": (video.amax(1) - video.amin(1)).mean((1, 2)),
+        "contrast": luma.std((1, 2)),
+        "sharpness": edges.flatten(1).std(1),
+    }
+    found = {"sharpness": float(series["sharpness"].mean())}
+    for name, of_frames in series.items():
+        values = of_frames.double().numpy()
+        found[f"drift of {name}"] = abs(_tail(values, ENDS) - _head(values, ENDS))
+        found[f"slope of {name} per 100 frames"] = _slope(values)
+    return found
+
+
+def motion(video: Tensor, chunks: Sequence[Chunk]) -> dict[str, float]:
+    """Mean change from frame to frame in 8-bit steps, its last part over its first, and the seam:
+    change at chunk boundaries over change inside.
+    """
+    change = 255 * (video[1:] - video[:-1]).abs().mean((1, 2, 3)).double().numpy()
+    boundaries = [frame_count(chunk.first_frame) - 1 for chunk in chunks if chunk.first_frame]
+    inside = np.delete(change, boundaries)
+    kept = _tail(change, ENDS) / max(_head(change, ENDS), 1e-6)
+    seam = float(change[boundaries].mean() / inside.mean()) if boundaries else 1.0
+    return {"motion": float(change.mean()), "motion, last over first": kept, "seam": seam}
+
+
+def features(latents: Tensor) -> Features:
+    """A vector for each segment of latents (f, c, h, w): per channel the mean, the spread and the
+    mean change.
+    """
+    found = []
+    for part in latents.double().split(SEGMENT_LATENTS):
+        if len(part) == SEGMENT_LATENTS:
+            change = (part[1:] - part[:-1]).abs().mean((0, 2, 3))
+            found.append(torch.cat([part.mean((0, 2, 3)), part.std((0, 2, 3)), change]))
+    return torch.stack(found).numpy()
+
+
+def kernel_distance(x: Features, y: Features) -> float:
+    """Unbiased MMD^2 of rows under the kernel (x y / d + 1)^3."""
+
+    def kernel(a: Features, b: Features) -> Features:
+        made: Features = (a @ b.T / a.shape[1] + 1) ** 3
+        return made
+
+    def within(a: Features) -> float:
+        full = kernel(a, a)
+        return float((full.sum() - np.trace(full)) / (len(a) * (len(a) - 1)))
+
+    return within(x) + within(y) - 2 * float(kernel(x, y).mean())
+
+
+def _head(values: Features, share: float) -> float:
+    return float(values[: max(1, round(share * len(values)))].mean())
+
+
+def _tail(values: Features, share: float) -> float:
+    return float(values[-max(1, round(share * len(values))) :].mean())
+
+
+def _slope(values: Features) -> float:
+    return float(np.polyfit(np.arange(len(values)) / 100, values, 1)[0])

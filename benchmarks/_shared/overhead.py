@@ -1,0 +1,110 @@
+"""Where the time of a whole run goes: model, VAE, encoding to a file, and the rest, which is ours.
+
+The run is the real one, headless: rollout over a journal on disk, decoder, MP4. The encoder works
+on its own thread, so what counts as its time is how long the run waits for it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import ParamSpec, TypeVar
+from unittest import mock
+
+from ...model.dit import predict, project_text
+from ...model.preset import DEMO
+from ...model.vae.streaming import StreamingDecoder
+from ...samplers import evaluator
+from ...samplers.denoiser import local_denoiser
+from ...samplers.guidance import cfg
+from ...samplers.schedule.levels import flow_ladder
+from ...samplers.schedule.rows import causal_chunks
+from ...samplers.settings import RolloutSettings
+from ...stream.journal.journal import Journal
+from ...stream.rollout.frame_stream import FrameStream
+from ...stream.rollout.rollout import Rollout
+from ...stream.video.writer import VideoSpec, open_video
+from .demo import COLUMNS, ROWS, demo_dit, demo_vae, one_prompt
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Clock:
+    """Seconds spent in what it has timed since it was last read."""
+
+    def __init__(self) -> None:
+        self.spent_s = 0.0
+
+    def timed(self, function: Callable[P, R]) -> Callable[P, R]:
+        """The same function on this clock."""
+
+        def run(*arguments: P.args, **options: P.kwargs) -> R:
+            began = time.perf_counter()
+            try:
+                return function(*arguments, **options)
+            finally:
+                self.spent_s += time.perf_counter() - began
+
+        return run
+
+    def read(self) -> float:
+        """The time spent, starting again from zero."""
+        spent, self.spent_s = self.spent_s, 0.0
+        return spent
+
+
+def chunk_times(chunks: int) -> dict[str, list[float]]:
+    """Seconds of every chunk but the first: model, VAE, encode, and the rest."""
+    clocks = {name: Clock() for name in ("model", "VAE", "encode")}
+    times: dict[str, list[float]] = {name: [] for name in (*clocks, "engine")}
+    with TemporaryDirectory() as folder, _timed_model(clocks["model"]):
+        frames = _frames(Path(folder), chunks, clocks["VAE"])
+        spec = VideoSpec(frames.width, frames.height, frames.fps)
+        with open_video(Path(folder) / "bench.mp4", spec) as video:
+            write = clocks["encode"].timed(video.write)
+            began = time.perf_counter()
+            for chunk in frames.chunks:
+                write(chunk.frames)
+                now = time.perf_counter()
+                spent = {name: clock.read() for name, clock in clocks.items()}
+                if chunk.index:
+                    for name, seconds in spent.items():
+                        times[name].append(seconds)
+                    times["engine"].append(now - began - sum(spent.values()))
+                began = now
+    return times
+
+
+def _frames(folder: Path, chunks: int, vae_clock: Clock) -> FrameStream:
+    tree, sizes = demo_dit()
+    settings = RolloutSettings(
+        prompts=one_prompt(sizes.text_dim),
+        rows=ROWS,
+        columns=COLUMNS,
+        schedule=causal_chunks(flow_ladder(DEMO.steps, DEMO.shift), DEMO.chunk_frames),
+        length=chunks * DEMO.chunk_frames,
+        guidance=cfg(DEMO.guidance_scale),
+    )
+    vae = demo_vae()
+
+    def open_decoder() -> StreamingDecoder:
+        decoder = StreamingDecoder(vae)
+        decoder.feed = vae_clock.timed(decoder.feed)  # type: ignore[method-assign]
+        return decoder
+
+    rolling = Rollout(settings, local_denoiser(tree, sizes), "bench", Journal(folder / "journal"))
+    return FrameStream(rolling, open_decoder, DEMO.fps)
+
+
+@contextmanager
+def _timed_model(clock: Clock) -> Iterator[None]:
+    """Count every evaluation of the model and projection of the prompt as the model's time."""
+    with (
+        mock.patch.object(evaluator, "predict", clock.timed(predict)),
+        mock.patch.object(evaluator, "project_text", clock.timed(project_text)),
+    ):
+        yield

@@ -1,0 +1,145 @@
+"""What a bench leaves behind: samples, figures and claims, with all that is needed to repeat it."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from ...errors import StorageError
+from ...stream.metrics import versions
+from .paired import Interval
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A sentence, the bound of the interval it is judged on, its limit, and whether it holds."""
+
+    text: str
+    bound: float
+    limit: float
+    holds: bool
+
+
+@dataclass(slots=True)
+class Results:
+    """Everything measured by one suite; samples are in seconds. `notes` are sums in words, and
+    `accelerator` names the GPU that some of it ran on, None for none.
+    """
+
+    suite: str
+    samples: dict[str, list[float]] = field(default_factory=dict)
+    figures: dict[str, Interval] = field(default_factory=dict)
+    bytes: dict[str, int | None] = field(default_factory=dict)
+    claims: list[Claim] = field(default_factory=list)
+    notes: dict[str, str] = field(default_factory=dict)
+    accelerator: str | None = None
+
+    def at_most(self, text: str, bound: float, limit: float) -> None:
+        """Claim that `bound` is `limit` or less."""
+        self.claims.append(Claim(text, bound, limit, bound <= limit))
+
+    def at_least(self, text: str, bound: float, limit: float) -> None:
+        """Claim that `bound` is `limit` or more."""
+        self.claims.append(Claim(text, bound, limit, bound >= limit))
+
+    def publish(self, json_path: Path | None) -> None:
+        """Show all of it, and write it to `json_path` when there is one."""
+        self.show(Console(soft_wrap=True))
+        if json_path is not None:
+            self.save(json_path)
+
+    def save(self, path: Path) -> None:
+        """Write all of it as JSON."""
+        write(path, asdict(self))
+
+    def show(self, console: Console) -> None:
+        """Every figure with its interval, then the claims."""
+        for name, f in self.figures.items():
+            interval = f"{f.median:10.4g}  95 % [{f.low:.4g}, {f.high:.4g}]  n={f.samples}"
+            console.print(f"{name:52} {interval}", highlight=False)
+        for name, count in self.bytes.items():
+            text = "not measured" if count is None else f"{count / 2**20:10.1f} MiB"
+            console.print(f"{name:52} {text}", highlight=False)
+        for name, text in self.notes.items():
+            console.print(f"{name}: {text}", highlight=False)
+        for claim in self.claims:
+            word = "[green]holds[/]" if claim.holds else "[red]FAILS[/]"
+            console.print(
+                f"{word} {claim.text}: {claim.bound:.4g} (limit {claim.limit:g})", highlight=False
+            )
+
+
+def write(path: Path, content: dict[str, Any]) -> None:
+    """Write a suite's results and what they were measured on as JSON."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(
+            json.dumps({**content, **setting()}, indent=1, default=_plain) + "\n", "utf-8"
+        )
+    except OSError as error:
+        raise StorageError(
+            f"the results cannot be written to {path} ({error.strerror}); choose another --json "
+            "file."
+        ) from error
+
+
+def setting() -> dict[str, object]:
+    """Where and how: versions, device, commit, command, time."""
+    return {
+        "versions": versions(),
+        "device": device_name(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "commit": commit(),
+        "command": command(sys.argv),
+        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def command(words: Sequence[str]) -> str:
+    """A command line as it is published: files by their names, whoever ran it."""
+    program, *arguments = words
+    stem = Path(program).stem
+    shown = stem if Path(program).suffix != ".py" else f"python -m longtake.benchmarks.{stem}"
+    return " ".join([shown, *(Path(word).name if "/" in word else word for word in arguments)])
+
+
+def _plain(value: object) -> str:
+    return value.name if isinstance(value, Path) else str(value)
+
+
+def device_name() -> str:
+    """The processor's name as the system tells it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def commit() -> str | None:
+    """This checkout's commit, marked when files differ from it; None outside a git checkout."""
+    root = Path(__file__).resolve().parents[2]
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("-changed" if git("status", "--porcelain") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,45 @@
+"""Pictures of long rollouts under one another: what a bench's figures look like."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from ...model.vae.streaming import StreamingDecoder
+from ...training.attributes import caption, random_values
+from ...training.kit import Kit, Recipe, sample
+from ...training.measures import HELD_OUT_SEED
+
+COLUMNS = 10
+LABEL_PIXELS, GAP = 14, 2
+
+
+def last_of_parts(kit: Kit, seed: int, recipe: Recipe, offset: int) -> list[Tensor]:
+    """The last picture (3, H, W) of each tenth of the rollout of the prompt that a seed, counted
+    from `offset`, draws.
+    """
+    rng = random.Random(HELD_OUT_SEED + offset + seed)
+    prompt = caption(random_values(rng), rng)
+    decoder, found = StreamingDecoder(kit.vae), dict[int, Tensor]()
+    for chunk in sample(kit, recipe, [(0, prompt)], seed):
+        found[COLUMNS * chunk.first_frame // recipe.length] = decoder.feed(chunk.latents)[-1]
+    return [*found.values()]
+
+
+def save(rows: Mapping[str, list[Tensor]], path: Path) -> None:
+    """Write rows of pictures (3, H, W) in [0, 1], each under its name."""
+    height, width = next(iter(rows.values()))[0].shape[1:]
+    size = (COLUMNS * (width + GAP), len(rows) * (LABEL_PIXELS + height + GAP))
+    sheet = Image.new("RGB", size, "white")
+    for row, (name, pictures) in enumerate(rows.items()):
+        top = row * (LABEL_PIXELS + height + GAP)
+        ImageDraw.Draw(sheet).text((1, top), name, fill="black")
+        for column, picture in enumerate(pictures):
+            pixels = (255 * picture.clamp(0, 1)).round().to(torch.uint8).movedim(0, -1).numpy()
+            sheet.paste(Image.fromarray(pixels), (column * (width + GAP), top + LABEL_PIXELS))
+    sheet.save(path)
