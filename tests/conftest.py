@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from longtake.tests.node_bench import Bench
+    from longtake.tests.support.node_bench import Bench
 
 root = Path(__file__).resolve().parents[1]
 spec = importlib.util.spec_from_file_location(
@@ -28,7 +28,7 @@ collect_ignore = [] if importlib.util.find_spec("comfy_api") else ["in_core"]
 @pytest.fixture(scope="session")
 def tiny_demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo's three files, tiny and random."""
-    from longtake.tests.node_bench import tiny_demo
+    from longtake.tests.support.node_bench import tiny_demo
 
     return tiny_demo(tmp_path_factory.mktemp("demo"))
 
@@ -38,7 +38,7 @@ def bench(
     tmp_path: Path, tiny_demo_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Bench]:
     """Our nodes under the stand-in host, on a tiny random model."""
-    from longtake.tests.node_bench import node_bench
+    from longtake.tests.support.node_bench import node_bench
 
     with node_bench(tmp_path, tiny_demo_folder, monkeypatch) as opened:
         yield opened

@@ -5,7 +5,7 @@ import { after, before } from "node:test";
 import { chromium } from "playwright-core";
 
 export const URL = /** @type {string} */ (process.env.LONGTAKE_URL);
-const BITS = 16; // of the barcode that tests/numbered_frames.py draws into every frame
+const BITS = 16; // of the barcode that tests/support/numbered_frames.py draws into every frame
 const EDGE = 5; // pixels between the bar and the edges of its element
 const LIMIT_MS = 30_000;
 
@@ -78,7 +78,7 @@ export class PlayerPage {
     await this.root.waitFor();
   }
 
-  /** Begin a fake rollout for this page. @param {object} [fields] of tests/player_server.py: FakeRun */
+  /** Begin a fake rollout for this page. @param {object} [fields] of tests/support/player_server.py: FakeRun */
   async start(fields = {}) {
     const token = await this.page.evaluate(async (run) => {
       const client_id = sessionStorage.getItem("clientId");

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from longtake.tests.server_process import free_port, serving
+from longtake.tests.support.server_process import free_port, serving
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -23,7 +23,7 @@ PLACES = ("classic", "classic, in a subgraph", "Nodes 2.0", "Nodes 2.0, in a sub
 SERVE = """
 import runpy
 runpy.run_path("tests/conftest.py")
-from longtake.tests.player_server import main
+from longtake.tests.support.player_server import main
 main()
 """
 START_LIMIT_S = 60

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from longtake.tests.server_process import free_port, serving
+from longtake.tests.support.server_process import free_port, serving
 from longtake.tools import archive
 
 from .client import Client

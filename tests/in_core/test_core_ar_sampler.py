@@ -21,8 +21,8 @@ from longtake.samplers.schedule.levels import few_step_ladder
 from longtake.samplers.schedule.rows import causal_chunks
 from longtake.samplers.settings import RolloutSettings
 from longtake.samplers.solvers.single_step import ReNoise
-from longtake.tests.family_files import state
-from longtake.tests.tiny_model import randn
+from longtake.tests.support.family_files import state
+from longtake.tests.support.tiny_model import randn
 
 ROWS, COLUMNS, SEED, BLOCKS = 4, 6, 11, 3
 LADDER = few_step_ladder((1000.0, 750.0, 500.0, 250.0), 5.0)

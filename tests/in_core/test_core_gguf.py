@@ -26,9 +26,9 @@ from longtake.samplers.loop import generate
 from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import causal_chunks
 from longtake.samplers.settings import RolloutSettings
-from longtake.tests.family_files import State, state
-from longtake.tests.lora_files import safetensors
-from longtake.tests.tiny_model import randn
+from longtake.tests.support.family_files import State, state
+from longtake.tests.support.lora_files import safetensors
+from longtake.tests.support.tiny_model import randn
 
 CONFIG = DiTConfig(dim=256, ffn_dim=64, num_heads=2, num_layers=2, text_dim=4096)
 LAYER, RANK = "blocks.1.ffn.0", 4

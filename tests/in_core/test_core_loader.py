@@ -19,8 +19,8 @@ from longtake.attention.rope import rotation
 from longtake.model.checkpoint import Checkpoint, open_checkpoint
 from longtake.model.config import DiTConfig
 from longtake.model.dit import predict, project_text
-from longtake.tests.diffusers_names import to_diffusers
-from longtake.tests.family_files import (
+from longtake.tests.support.diffusers_names import to_diffusers
+from longtake.tests.support.family_files import (
     SMALL,
     State,
     block_fsdp,
@@ -92,7 +92,7 @@ def test_every_layout_gives_the_hosts_model_and_the_same_forward(
     tree = host.module_tree(model)
     theirs = tree(x, t, context=context)
     assert apart(ours(tree, x, t, context), theirs) < 1e-4
-    from longtake.tests.tiny_model import random_dit
+    from longtake.tests.support.tiny_model import random_dit
 
     assert apart(ours(random_dit(SMALL), x, t, context), theirs) < 1e-4  # the very same weights
 

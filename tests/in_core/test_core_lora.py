@@ -12,8 +12,14 @@ from torch import Tensor
 
 from longtake.model.checkpoint import open_checkpoint
 from longtake.model.lora import open_lora
-from longtake.tests.family_files import State, state
-from longtake.tests.lora_files import LAYERS, merged, named, safetensors, with_alpha
+from longtake.tests.support.family_files import State, state
+from longtake.tests.support.lora_files import (
+    LAYERS,
+    merged,
+    named,
+    safetensors,
+    with_alpha,
+)
 
 KOHYA = (".lora_up.weight", ".lora_down.weight")
 PEFT = (".lora_B.weight", ".lora_A.weight")

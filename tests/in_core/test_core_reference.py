@@ -15,7 +15,7 @@ from longtake.samplers.loop import generate
 from longtake.samplers.schedule.rows import full_sequence
 from longtake.samplers.settings import RolloutSettings
 from longtake.tests.in_core.test_core_loader import image_state
-from longtake.tests.tiny_model import randn
+from longtake.tests.support.tiny_model import randn
 
 FRAMES, ROWS, COLUMNS = 3, 4, 6
 

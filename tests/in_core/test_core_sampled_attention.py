@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import save_file
 
 from longtake.model.checkpoint import open_checkpoint
-from longtake.tests.family_files import SMALL, state
-from longtake.tests.tiny_model import randn
+from longtake.tests.support.family_files import SMALL, state
+from longtake.tests.support.tiny_model import randn
 
 NODE = "7"
 SAID = {

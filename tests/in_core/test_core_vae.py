@@ -219,8 +219,8 @@ def test_a_genuine_clip_streams_as_the_host_does_it_whole(tree: Any, count: int)
     from fractions import Fraction
 
     from longtake.stream.video.source import VideoClip, Wanted
-    from longtake.tests.clips import pieces
-    from longtake.tests.real_data import real
+    from longtake.tests.support.clips import pieces
+    from longtake.tests.support.real_data import real
 
     wanted = Wanted(Fraction(16), 104, 64, length=33 / 16)
     clip = VideoClip.of(str(real("cat_832x480_16fps.mp4")), wanted)
@@ -242,8 +242,8 @@ def test_a_genuine_clip_at_full_size_streams_as_the_host_does_it_whole(tree: Any
     from fractions import Fraction
 
     from longtake.stream.video.source import VideoClip, Wanted
-    from longtake.tests.clips import pieces
-    from longtake.tests.real_data import real
+    from longtake.tests.support.clips import pieces
+    from longtake.tests.support.real_data import real
 
     clip = VideoClip.of(str(real("cat_832x480_16fps.mp4")), Wanted(Fraction(16), length=9 / 16))
     frames = torch.cat([*pieces(clip)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from longtake.tests.clips import beeps, heard, write_clip
+from longtake.tests.support.clips import beeps, heard, write_clip
 
 from .client import Client
 from .test_core_server import frame_count, node, saved

@@ -1,0 +1,403 @@
+"""A window and a memory bank against the authors' lists of frames; its laws in whole rollouts."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from longtake.attention.cache.bank_cache import BankCache
+from longtake.attention.cache.kv_cache import KVCache
+from longtake.attention.cache.policy import MemoryBank, WindowSink
+from longtake.attention.cache.prompt_keys import PromptKeys
+from longtake.attention.dense import attend
+from longtake.attention.history import open_cache, planned_bytes
+from longtake.attention.rope import rotate, rotation
+from longtake.attention.sparse.settings import SparseSelf, Sparsity
+from longtake.attention.storage.dense import DENSE, Storage
+from longtake.attention.storage.packed import Packed, placed
+from longtake.attention.storage.placement import InMainMemory
+from longtake.attention.storage.quantize import AS_COMPUTED, FLOAT8, INT4, INT8, Codec
+from longtake.errors import BadInput
+from longtake.model.dit import project_text
+from longtake.samplers.branches import Branches
+from longtake.samplers.denoiser import local_denoiser
+from longtake.samplers.guidance import Branch, Guidance, View, cfg, last, temporal
+from longtake.samplers.history.plan import cache_plans
+from longtake.samplers.loop import Chunk, generate
+from longtake.samplers.schedule.context_noise import ContextNoise
+from longtake.samplers.schedule.levels import flow_ladder
+from longtake.samplers.schedule.rows import Staggered, rolling
+from longtake.samplers.settings import AtSwitch, RolloutSettings
+from longtake.stream.rollout.recache import check
+from longtake.tests.attention.cache.test_kv_cache import SHAPE, TOKENS, chunk_kv, listed
+from longtake.tests.attention.cache.test_snapshot import written_and_read
+from longtake.tests.support.bank_loop import LayerBank, places
+from longtake.tests.support.laws import examples
+from longtake.tests.support.tiny_model import (
+    TINY,
+    randn,
+    random_dit,
+    settings,
+    timeline,
+)
+
+LAYERS, HEADS, WIDTH = SHAPE.layers, SHAPE.heads, SHAPE.head_dim
+MODEL = local_denoiser(random_dit(), TINY)
+LONG = 42  # latent frames in chunks of 3: the bank is full after 27
+BANK = MemoryBank(5, 2, bank_frames=3, every=2)
+NO_WORDS = torch.zeros(4, HEADS, WIDTH)
+
+KeysValues = list[tuple[Tensor, Tensor]]
+
+
+class Naive:
+    """The window as a list of frames, the bank as the authors'; (1, s, n, d) and (s, n, d)."""
+
+    def __init__(self, policy: MemoryBank) -> None:
+        self.policy = policy
+        self.forget_bank()
+        self.window: dict[int, KeysValues] = {}  # by latent frame
+
+    def forget_bank(self) -> None:
+        self.banks = [LayerBank(self.policy.bank_frames) for _ in range(LAYERS)]
+        self.chunks = 0
+
+    def before_chunk(self, words: Tensor) -> None:
+        """`words` (l, n, d) are the keys that are there when the next chunk begins."""
+        for bank in self.banks:
+            bank.before_block(words, [turned(k, at) for at, k, _ in bank.held])
+
+    def commit(self, frames: Sequence[int], made: KeysValues) -> None:
+        first = [(k[0, :TOKENS], v[0, :TOKENS]) for k, v in made]
+        if self.chunks % self.policy.every == 0:
+            for bank, (k, v) in zip(self.banks, first, strict=True):
+                bank.record((frames[0], k, v))
+        self.chunks += 1
+        self.put(frames, made)
+        for frame in sorted(self.window)[self.policy.sink_frames :]:
+            if len(self.window) > self.policy.window_frames:
+                del self.window[frame]
+
+    def put(self, frames: Sequence[int], made: KeysValues) -> None:
+        for i, frame in enumerate(frames):
+            at = slice(i * TOKENS, (i + 1) * TOKENS)
+            self.window[frame] = [(k[:, at], v[:, at]) for k, v in made]
+
+    def attention(
+        self, layer: int, active: Sequence[int], seen: Sequence[int], qkv: Sequence[Tensor]
+    ) -> Tensor:
+        """Of `active` frames over themselves, frames `seen` of the window, and the bank; places
+        are those among all of the window, the bank and the active frames.
+        """
+        q, k, v = qkv
+        bank = self.banks[layer].held
+        of_window = [self.window[frame][layer] for frame in seen]
+        keys = [*(one[1][None] for one in bank), *(one for one, _ in of_window), k]
+        values = [*(one[2][None] for one in bank), *(one for _, one in of_window), v]
+        place = places([*self.window, *active], [frame for frame, _, _ in bank])
+        by = turns([place[frame] for frame in (*(one[0] for one in bank), *seen, *active)])
+        now = turns([place[frame] for frame in active])
+        return attend(rotate(q, now), rotate(torch.cat(keys, 1), by), torch.cat(values, 1))
+
+
+def turns(frames: Sequence[int]) -> Any:
+    return rotation(frames, SHAPE.rows, SHAPE.columns, WIDTH)
+
+
+def turned(k: Tensor, frame: int) -> Tensor:
+    """Keys (s, n, d) turned to a frame's place in the shot."""
+    return rotate(k[None], turns([frame]))[0]
+
+
+def qkv_of(frames: int, seed: int) -> list[Tensor]:
+    return [randn(1, frames * TOKENS, HEADS, WIDTH, seed=seed + i) for i in range(3)]
+
+
+def prompt_keys(words: Tensor) -> PromptKeys:
+    return PromptKeys((words.mean(0),) * LAYERS)
+
+
+def compare(cache: BankCache, naive: Naive, seed: int) -> None:
+    """Two active frames after the last one, in every layer."""
+    active, qkv = range(cache.committed, cache.committed + 2), qkv_of(2, seed)
+    for layer in range(LAYERS):
+        found = cache.attention(2)(layer, *qkv)
+        expected = naive.attention(layer, active, sorted(naive.window), qkv)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+        seen = sorted(frame for frame, _, _ in naive.banks[layer].held)
+        assert sorted(cache.laid_frames(layer)) == sorted([*seen, *naive.window])
+
+
+def committed_again(cache: BankCache, naive: Naive, chunks: Sequence[range], seed: int) -> None:
+    """The window under another prompt, chunk by chunk; each sees the bank and what is before it."""
+    cache.begin_again()
+    naive.before_chunk(NO_WORDS)  # `_recache_after_switch` wipes the prompt's keys, and then asks
+    held, seen = sorted(naive.window), list[int]()
+    for number, chunk in enumerate(chunks):
+        frames = [frame for frame in chunk if frame in held]
+        if not frames:
+            continue
+        made = chunk_kv([1000 + seed + frame for frame in frames])
+        qkv = qkv_of(len(frames), seed + number)
+        attention = cache.attention_of_commit((len(frames),) * len(frames))
+        for layer in range(LAYERS):
+            expected = naive.attention(layer, frames, seen, qkv)
+            torch.testing.assert_close(attention(layer, *qkv), expected, rtol=1e-4, atol=1e-5)
+        cache.commit(made, prompt_keys(NO_WORDS))
+        naive.put(frames, made)
+        seen += frames
+    naive.before_chunk(NO_WORDS)
+
+
+STORAGES = [DENSE, Packed(AS_COMPUTED), Packed(AS_COMPUTED, 2), placed(DENSE, InMainMemory())]
+
+
+@examples(60)
+@given(
+    sizes=st.tuples(st.integers(2, 7), st.integers(0, 2), st.integers(1, 4), st.integers(1, 3)),
+    chunks=st.lists(st.integers(1, 3), min_size=4, max_size=18),
+    events=st.dictionaries(st.integers(1, 17), st.sampled_from(["re-cache", "flush", "snapshot"])),
+    storage=st.sampled_from(STORAGES),
+    hold=st.booleans(),
+)
+def test_the_bank_of_every_layer_is_the_authors_list_of_frames(
+    sizes: tuple[int, int, int, int],
+    chunks: list[int],
+    events: dict[int, str],
+    storage: Storage,
+    hold: bool,
+) -> None:
+    """What is held, how often, where it stands, through prompt switches, flushes and snapshots."""
+    window, sink, bank_frames, every = sizes
+    policy = MemoryBank(window, min(sink, window - 1), bank_frames, every)
+    shape = dataclasses.replace(SHAPE, hold_rotated=hold)
+    cache, naive = opened(shape, policy, storage), Naive(policy)
+    done: list[range] = []
+    for index, count in enumerate(chunks):
+        match events.get(index):
+            case "re-cache":
+                committed_again(cache, naive, done, 40 * index)
+            case "flush":
+                kept = [*range(policy.sink_frames), cache.committed - 1]
+                cache.retain([frame for frame in cache.held if frame in kept])
+                naive.window = {f: kv for f, kv in naive.window.items() if f in kept}
+                naive.forget_bank()
+            case "snapshot":
+                other = opened(shape, policy, storage)
+                other.restore(written_and_read(cache.snapshot()))
+                cache = other
+        compare(cache, naive, 700 + index)
+        first = cache.committed
+        frames, words = range(first, first + count), randn(4, HEADS, WIDTH, seed=60 + index // 3)
+        made = chunk_kv(frames)
+        cache.commit(made, prompt_keys(words))
+        naive.commit(frames, made)
+        done.append(frames)
+        if events.get(index + 1) != "re-cache":
+            naive.before_chunk(words)
+    assert cache.bytes == planned_bytes(shape, policy, storage, 60)
+
+
+def opened(shape: Any, policy: MemoryBank, storage: Storage) -> BankCache:
+    cache = open_cache(shape, policy, storage, 60, "cpu")
+    assert isinstance(cache, BankCache)
+    return cache
+
+
+def filled(policy: MemoryBank, chunks: int, storage: Storage = DENSE, seed: int = 60) -> BankCache:
+    """A cache of chunks of 3 under one prompt."""
+    cache = opened(SHAPE, policy, storage)
+    for first in range(0, 3 * chunks, 3):
+        words = randn(4, HEADS, WIDTH, seed=seed)
+        cache.commit(chunk_kv(range(first, first + 3)), prompt_keys(words))
+    return cache
+
+
+def test_a_frame_may_be_there_several_times_and_the_newest_candidate_always_is() -> None:
+    """As in the authors' code: it is chosen from a bank that it is in, and put beside those."""
+    held = [
+        filled(MemoryBank(9, 3), chunks, seed=seed)._bank.seen(layer)
+        for chunks in range(10, 14)
+        for seed in range(60, 70)
+        for layer in range(LAYERS)
+    ]
+    assert all(27 in frames or 36 in frames for frames in held)
+    assert {len(set(frames)) for frames in held} == {1, 2, 3}
+
+
+def test_of_three_equal_scores_the_first_two_count() -> None:
+    """What the authors' bank makes of a prompt whose keys were wiped."""
+    assert torch.zeros(3).topk(2).indices.tolist() == [0, 1]
+
+
+def test_a_row_decides_for_all_of_them() -> None:
+    both = open_cache(dataclasses.replace(SHAPE, batch=2), BANK, DENSE, 60, "cpu")
+    assert isinstance(both, BankCache)
+    words = randn(4, HEADS, WIDTH, seed=60).mean(0)
+    for first in range(0, 51, 3):
+        others = chunk_kv(range(100 + first, 103 + first))
+        made = [
+            tuple(torch.cat(rows) for rows in zip(one, other, strict=True))
+            for one, other in zip(others, chunk_kv(range(first, first + 3)), strict=True)
+        ]
+        both.commit(made, PromptKeys((words,) * LAYERS, row=1))  # type: ignore[arg-type]
+    alone = filled(BANK, 17)
+    for layer in range(LAYERS):
+        assert both.laid_frames(layer) == alone.laid_frames(layer)
+
+
+@pytest.mark.parametrize("codec", [INT8, INT4, FLOAT8])
+def test_in_few_bits_a_frame_is_coded_once_however_often_it_moves(codec: Codec) -> None:
+    cache = filled(BANK, 17, Packed(codec, 2))
+    for layer in range(LAYERS):
+        seen = cache._bank.seen(layer)
+        assert len(seen) == 3
+        for cell, frame in enumerate(seen, start=1):
+            coded = codec.encode(*chunk_kv([frame])[layer])
+            expected = codec.decode([part[:, None] for part in coded], SHAPE)
+            found = cache._store.whole.frame(layer, cell)
+            for ours, wanted in zip(found, expected, strict=True):
+                assert torch.equal(ours, wanted[:, 0])
+
+
+def test_denoising_only_reads_window_and_bank() -> None:
+    cache = filled(BANK, 9)
+    before = written_and_read(cache.snapshot())
+    for seed in range(4):
+        attention = cache.attention(3)
+        for layer in range(LAYERS):
+            attention(layer, *qkv_of(3, seed))
+    after = cache.snapshot()
+    assert after.facts == before.facts
+    assert all(torch.equal(x, before.tensors[name]) for name, x in after.tensors.items())
+
+
+def test_it_does_not_commit_without_a_prompt() -> None:
+    with pytest.raises(ValueError, match="asks what frames a prompt is like"):
+        opened(SHAPE, BANK, DENSE).commit(chunk_kv([0]))
+
+
+def test_what_is_cut_out_by_age_is_cut_out_of_the_window() -> None:
+    """Views of some frames are those of a window alone, also where these are all that it holds."""
+    bank, window = filled(BANK, 9), KVCache(SHAPE, WindowSink(5, 2), 60)
+    for first in range(0, 27, 3):
+        window.commit(chunk_kv(range(first, first + 3)))
+    assert (bank.held, bank.positions) == (window.held, window.positions)
+    assert sorted(window.held) == listed(WindowSink(5, 2), 27)
+    for layer in range(LAYERS):
+        for ours, theirs in zip(bank.history(layer), window.history(layer), strict=True):
+            assert torch.equal(ours, theirs)
+    s = shot(guidance=temporal(0.5, last(99)))
+    branches = Branches(s, MODEL)
+    branches.claim()
+    branches.use(s, 0)
+    branches.commit(0, randn(3, 4, 4, 6))
+    cut, whole = (branches.histories.place(Branch(1.0, view=one)) for one in (last(99), View()))
+    assert cut.slots == (0, 1, 2) and whole.slots is None
+
+
+def shot(**changes: Any) -> RolloutSettings:
+    return settings(**{"length": LONG, "cache": BANK, "prompts": timeline(0, 12, 33), **changes})
+
+
+def joined(chunks: list[Chunk]) -> Tensor:
+    return torch.cat([chunk.latents for chunk in chunks])
+
+
+@pytest.mark.parametrize("at_switch", ["keep", "re-cache", "flush"])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"guidance": cfg(2.0)}, {"storage": Packed(INT8, 2)},
+     {"schedule": rolling(flow_ladder(3, 3.0), 2)}],
+    ids=["plain", "cfg", "int8", "rolling"],
+)  # fmt: skip
+def test_replay_goes_on_bit_for_bit_and_bytes_are_planned(
+    changes: dict[str, Any], at_switch: AtSwitch
+) -> None:
+    s = shot(**changes, at_switch=at_switch)
+    made = list(generate(s, MODEL))
+    [plan] = cache_plans(s, TINY, torch.float32)
+    assert {chunk.kv_bytes for chunk in made} == {plan.planned_bytes(LONG)}
+    for finished in (1, 4, 12):
+        assert torch.equal(
+            joined(list(generate(s, MODEL, made[:finished]))), joined(made[finished:])
+        )
+    without = shot(**changes, at_switch=at_switch, cache=WindowSink(5, 2))
+    assert not torch.allclose(joined(made), joined(list(generate(without, MODEL))))
+
+
+def test_the_prompt_that_is_followed_is_asked_in_its_own_row(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Under guidance that is the base's, which need not be the first row's."""
+    guidance = dataclasses.replace(cfg(2.0), base="negative")
+    s, asked = shot(guidance=guidance, length=18), list[PromptKeys]()
+    genuine = BankCache.commit
+
+    def spy(self: BankCache, keys_values: Any, prompt: PromptKeys) -> None:
+        asked.append(prompt)
+        genuine(self, keys_values, prompt)
+
+    monkeypatch.setattr(BankCache, "commit", spy)
+    list(generate(s, MODEL))
+    [plan] = cache_plans(s, TINY, torch.float32)
+    assert len(asked) == 5  # the last chunk is never committed
+    assert [row.prompt for row in plan.rows] == ["positive", "negative"]
+    assert {one.row for one in asked} == {1}
+    layers = project_text(MODEL.claim(0), s.prompts.negative[None, None]).layers
+    for one in asked:
+        for mean, (k, _) in zip(one.means, layers, strict=True):
+            torch.testing.assert_close(mean, k[0, 0].mean(0))
+    asked.clear()
+    s = shot(guidance=cfg(2.0), length=18)
+    list(generate(s, MODEL))
+    assert {one.row for one in asked} == {0}
+    for chunk, one in enumerate(asked):
+        words = s.prompts.at(3 * chunk).embedding
+        layers = project_text(MODEL.claim(0), words[None, None]).layers
+        for mean, (k, _) in zip(one.means, layers, strict=True):
+            torch.testing.assert_close(mean, k[0, 0].mean(0))
+
+
+def test_sparse_attention_to_every_block_is_dense() -> None:
+    """Also where a layer sees a frame twice."""
+    every_block = Sparsity(SparseSelf(1.0, 0.0, (), 0.0, fewest_keys=0, recent_frames=1))
+    for guidance in (Guidance(), cfg(2.0)):
+        dense, sparse = (
+            joined(list(generate(shot(guidance=guidance, sparsity=one), MODEL)))
+            for one in (Sparsity(), every_block)
+        )
+        torch.testing.assert_close(sparse, dense, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"context_noise": ContextNoise(0.3, 4)}, "remembered in a bank"),
+        ({"sparsity": Sparsity(SparseSelf(order="lsh"))}, "a memory bank is each layer's own"),
+        ({"schedule": Staggered(flow_ladder(3, 3.0), 1, 1, reach=(2, 1))}, "how far back"),
+    ],
+)
+def test_what_cannot_be_together_with_a_bank_is_refused(
+    changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(BadInput, match=message):
+        shot(**changes)
+
+
+def test_a_bank_is_not_made_anew_from_the_window() -> None:
+    with pytest.raises(BadInput, match="remembers frames that have left the window"):
+        check("recache", BANK)
+
+
+@pytest.mark.parametrize(("bank_frames", "every"), [(0, 3), (3, 0)])
+def test_a_bank_has_frames(bank_frames: int, every: int) -> None:
+    with pytest.raises(ValueError, match="memory bank"):
+        MemoryBank(9, 3, bank_frames, every)

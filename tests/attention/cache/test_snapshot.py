@@ -1,0 +1,121 @@
+"""Snapshots of caches and of all branches: going on from one is going on, bit for bit (law 9)."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from longtake.attention.cache.kv_cache import KVCache
+from longtake.attention.cache.policy import CachePolicy, FullHistory, WindowSink
+from longtake.attention.history import HistoryCache, open_cache
+from longtake.attention.snapshot import Snapshot
+from longtake.attention.storage.dense import DENSE
+from longtake.samplers.branches import Branches
+from longtake.samplers.denoiser import local_denoiser
+from longtake.samplers.guidance import Guidance, cfg, fractional, temporal, vanilla
+from longtake.samplers.loop import by_chunk
+from longtake.samplers.schedule.context_noise import ContextNoise
+from longtake.tests.attention.cache.test_kv_cache import (
+    SHAPE,
+    TOKENS,
+    chunk_kv,
+    fill,
+    policies,
+)
+from longtake.tests.support.laws import examples
+from longtake.tests.support.tiny_model import (
+    TINY,
+    randn,
+    random_dit,
+    settings,
+    timeline,
+)
+
+MODEL = local_denoiser(random_dit(), TINY)
+
+
+def written_and_read(snapshot: Snapshot) -> Snapshot:
+    """What a file would give: facts through JSON, tensors of their own."""
+    tensors = {name: tensor.clone() for name, tensor in snapshot.tensors.items()}
+    return Snapshot(tensors, json.loads(json.dumps(snapshot.facts)))
+
+
+def assert_same_histories(ours: HistoryCache, theirs: HistoryCache) -> None:
+    """The same frames in the same slots, the same bits, and the same attention over them."""
+    assert (ours.held, ours.committed) == (theirs.held, theirs.committed)
+    q, k, v = (randn(1, 2 * TOKENS, 2, 12, seed=900 + i) for i in range(3))
+    for layer in range(SHAPE.layers):
+        for a, b in zip(ours.history(layer), theirs.history(layer), strict=True):
+            assert torch.equal(a, b)
+        assert torch.equal(ours.attention(2)(layer, q, k, v), theirs.attention(2)(layer, q, k, v))
+
+
+@examples(15)
+@given(policy=policies(), before=st.integers(0, 12), after=st.integers(0, 6))
+def test_a_cache_goes_on_from_its_snapshot_as_if_it_had_never_stopped(
+    policy: CachePolicy, before: int, after: int
+) -> None:
+    first, second = (open_cache(SHAPE, policy, DENSE, 20, "cpu") for _ in range(2))
+    fill(first, before)
+    kept = first.snapshot()
+    second.restore(written_and_read(kept))
+    for cache in (first, second):
+        for frame in range(before, before + after):
+            cache.commit(chunk_kv([frame]))
+    assert_same_histories(first, second)
+
+
+def test_a_snapshot_is_nobody_elses() -> None:
+    cache = KVCache(SHAPE, WindowSink(3))
+    fill(cache, 3)
+    kept = cache.snapshot()
+    before = {name: tensor.clone() for name, tensor in kept.tensors.items()}
+    cache.commit(chunk_kv([3]))
+    assert kept.facts["kept"] == [0, 1, 2]
+    assert all(torch.equal(tensor, before[name]) for name, tensor in kept.tensors.items())
+
+
+def test_a_snapshot_fits_a_longer_rollout_and_no_shorter_window() -> None:
+    short, longer, unplanned = (KVCache(SHAPE, FullHistory(), n) for n in (5, 9, None))
+    fill(short, 5)
+    kept = short.snapshot()
+    for cache in (longer, unplanned):
+        cache.restore(kept)
+        assert cache.held == [0, 1, 2, 3, 4]
+    with pytest.raises(ValueError, match="does not fit"):
+        KVCache(SHAPE, WindowSink(3)).restore(kept)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"guidance": cfg(2.0)},
+        {"guidance": vanilla(1.5)},
+        {"guidance": temporal(0.5, scale=2.0)},
+        {"guidance": fractional(1.5, 0.4)},
+        {"context_noise": ContextNoise(0.3, ramp_frames=4)},
+    ],
+    ids=["plain", "cfg", "pure noise", "made anew", "fractional", "ramp"],
+)
+def test_all_branches_go_on_from_their_snapshot(changes: dict[str, Guidance]) -> None:
+    """Chunk 2 made after a snapshot of the first two equals chunk 2 made right away."""
+    chosen = settings(length=9, cache=WindowSink(4, 1), prompts=timeline(0, 3), **changes)
+    chunks = list(by_chunk(chosen.noise_rows()))
+    straight, resumed = Branches(chosen, MODEL), Branches(chosen, MODEL)
+    for branches in (straight, resumed):
+        branches.claim()
+    for rows in chunks[:2]:
+        straight.use(chosen, rows[0].first)
+        latents = randn(3, TINY.out_channels, 4, 6, seed=rows[0].first)
+        straight.velocity(latents, rows[0])
+        straight.commit(rows[0].first, latents)
+    resumed.restore(written_and_read(straight.snapshot()), chosen.in_force(3, 6))
+    row, x = chunks[2][0], randn(3, TINY.out_channels, 4, 6, seed=6)
+    for branches in (straight, resumed):
+        branches.use(chosen, 6)
+    assert torch.equal(straight.velocity(x, row), resumed.velocity(x, row))

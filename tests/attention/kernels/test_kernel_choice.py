@@ -1,0 +1,163 @@
+"""Kernels by name: what is chosen, why not, and FlexAttention against stock operations."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+
+from longtake.attention.backends import flex_reason
+from longtake.attention.kernels import choice, flex, selected
+from longtake.attention.kernels.biased import attend_biased
+from longtake.attention.kernels.key_selection import Read
+from longtake.attention.layout import Laid
+from longtake.attention.sparse.self_attention import SparseHistory
+from longtake.attention.sparse.settings import SparseSelf
+from longtake.attention.sparse.stats import SparseStats
+from longtake.tests.support.kernel_formula import attend_tokens
+from longtake.tests.support.tiny_model import randn
+
+CPU = torch.device("cpu")
+KERNELS = Path(choice.__file__).parent
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # torch's own
+needs_flex = pytest.mark.skipif(flex_reason(CPU) is not None, reason=str(flex_reason(CPU)))
+
+
+def parts(s: int, t: int, dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
+    """q, k, v (b, n, ., d), those of k and v laid out as a cache has them."""
+    k, v = (randn(2, t + 3, 2, 48, seed=i).transpose(1, 2)[:, :, 2:-1] for i in (1, 2))
+    return [x.to(dtype) for x in (randn(2, 2, s, 48), k, v)]
+
+
+@pytest.mark.parametrize("kind", ["cpu", "cuda", "mps"])
+def test_no_kernel_but_the_portable_one_is_chosen_by_itself(kind: str) -> None:
+    device = torch.device(kind)
+    name, reason = choice.chosen_kernel(choice.AUTO, device)
+    assert name == choice.GATHERED and kind in reason
+    assert choice.missing_kernel(choice.AUTO, device) is None
+    assert choice.selected_kernel(choice.AUTO, device) is selected.attend_selected
+    for other in choice.NAMES[1:]:
+        assert choice.chosen_kernel(other, device)[0] == other
+
+
+def test_why_a_kernel_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    assert choice.missing_kernel(choice.TRITON, CPU) == "triton is not installed"
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: object())
+    assert "NVIDIA" in str(choice.missing_kernel(choice.TRITON, CPU))
+    assert choice.missing_kernel(choice.TRITON, torch.device("cuda")) is None
+    with pytest.raises(ValueError, match="kernel must be one of"):
+        SparseSelf(kernel="fastest")
+
+
+def test_sparse_attention_takes_the_kernel_of_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def named(name: str, device: torch.device) -> choice.AttendSelected:
+        asked.append((name, device))
+        return selected.attend_selected
+
+    monkeypatch.setattr("longtake.attention.sparse.self_attention.selected_kernel", named)
+    settings = SparseSelf(0.3, 0.0, (), 0.0, fewest_keys=0, kernel=choice.TRITON)
+    q, k, v = parts(64, 400)
+    laid = Laid(q, k, v, None, 336, ((slice(0, 64), 64),), range(21), 16)
+    sparse = SparseHistory(settings, SparseStats(), sink_frames=0, fewest_keys=0)
+    sparse.over(_LaidOut(laid), [0.9] * 4)(1, q, k, v)
+    assert asked == [(choice.TRITON, CPU)]
+
+
+class _LaidOut:
+    rows = slice(None)
+
+    def __init__(self, laid: Laid) -> None:
+        self.made = laid
+
+    def laid(self, *_: object) -> Laid:
+        return self.made
+
+    def __call__(self, *_: object) -> torch.Tensor:
+        raise AssertionError("dense attention was not asked for")
+
+
+def test_a_table_of_who_reads_what() -> None:
+    """Key 5 is in no block, key 2 always read, and the second head is not asked for."""
+    tokens = torch.tensor([[[3, 0], [4, -1], [1, 6]]]).unsqueeze(1).expand(1, 2, -1, -1)
+    chosen = torch.tensor([[0], [2]]).expand(1, 2, -1, -1).int()
+    read = Read(tokens, chosen, torch.tensor([2]), torch.tensor([0]), torch.tensor([0]))
+    table, column = flex.blocks_read(read), flex.block_of_keys(read, 7)
+    assert table[0, 0].int().tolist() == [[1, 0, 0, 1, 0], [0, 0, 1, 1, 0]]
+    assert not table[0, 1].any()
+    assert column[0].tolist() == [[0, 2, 3, 0, 1, 4, 2]] * 2
+
+
+@pytest.mark.parametrize("path", [*KERNELS.glob("triton_*.py")], ids=lambda path: path.stem)
+def test_products_in_triton_are_not_rounded_to_tf32(path: Path) -> None:
+    """What its interpreter cannot show: on NVIDIA that is the default for float32."""
+    calls = [one for one in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+             if isinstance(one, ast.Call) and ast.unparse(one.func) == "tl.dot"]  # fmt: skip
+    asked = [{word.arg: ast.unparse(word.value) for word in call.keywords} for call in calls]
+    assert all(one.get("input_precision") == "'ieee'" for one in asked)
+    assert len(calls) == {"triton_nearest": 0, "triton_selected": 2}[path.stem]
+
+
+@needs_flex
+@pytest.mark.timeout(1200)  # it compiles
+@pytest.mark.parametrize("with_bias", [False, True])
+@pytest.mark.parametrize(("s", "t", "m"), [(37, 90, 33), (130, 301, 200)])
+def test_flex_attention_is_the_reference(s: int, t: int, m: int, *, with_bias: bool) -> None:
+    q, k, v = parts(s, t)
+    bias = randn(2, 2, t, seed=4) if with_bias else None
+    torch.testing.assert_close(
+        flex.attend_biased(q, k, v, bias), attend_biased(q, k, v, bias), rtol=1e-4, atol=1e-5
+    )
+    tokens = randn(2, 2, -(-s // 64), t, seed=3).argsort(-1)[..., :m]
+    tokens[..., 1::4] = -1
+    found = attend_tokens(flex.attend_selected, q, k, v, bias, tokens, 64)
+    expected = attend_tokens(selected.attend_selected, q, k, v, bias, tokens, 64)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@needs_flex
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize(("s", "t"), [(1, 1), (1, 40), (65, 1)])
+def test_flex_attention_with_latent_frames_of_one_token(s: int, t: int) -> None:
+    q, k, v = parts(s, t)
+    bias = randn(2, 2, t, seed=4)
+    torch.testing.assert_close(
+        flex.attend_biased(q, k, v, bias), attend_biased(q, k, v, bias), rtol=1e-4, atol=1e-5
+    )
+    tokens = torch.zeros(2, 2, -(-s // 64), 1, dtype=torch.long)
+    found = attend_tokens(flex.attend_selected, q, k, v, bias, tokens, 64)
+    expected = attend_tokens(selected.attend_selected, q, k, v, bias, tokens, 64)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@needs_flex
+@pytest.mark.timeout(1200)
+def test_flex_attention_of_a_block_of_queries_that_reads_nothing_is_nothing() -> None:
+    q, k, v = parts(130, 301)
+    tokens = randn(2, 2, 3, 301, seed=3).argsort(-1)[..., :50].clone()
+    tokens[:, 0, 1] = -1  # the middle block, of the first head
+    found = attend_tokens(flex.attend_selected, q, k, v, None, tokens, 64)
+    assert (found[:, 0, 64:128] == 0).all()
+    for head, block in ((1, 1), (0, 0), (0, 2)):
+        at = slice(64 * block, 64 * block + 64)
+        of_head = [x[:, head : head + 1] for x in (q[:, :, at], k, v)]
+        some = tokens[:, head : head + 1, block : block + 1]
+        expected = attend_tokens(selected.attend_selected, *of_head, None, some, 64)
+        torch.testing.assert_close(found[:, head : head + 1, at], expected, rtol=1e-4, atol=1e-5)
+
+
+@needs_flex
+@pytest.mark.timeout(1200)
+def test_flex_attention_in_half_precision() -> None:
+    q, k, v = parts(70, 150, torch.bfloat16)
+    tokens = randn(2, 2, 2, 150, seed=3).argsort(-1)[..., :70]
+    found = attend_tokens(flex.attend_selected, q, k, v, None, tokens, 64)
+    expected = attend_tokens(
+        selected.attend_selected, *(x.float() for x in (q, k, v)), None, tokens, 64
+    )
+    torch.testing.assert_close(found.float(), expected, rtol=3e-2, atol=2e-2)

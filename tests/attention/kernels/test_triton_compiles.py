@@ -1,0 +1,61 @@
+"""Triton's kernels made for an NVIDIA GPU, for which none is needed: what the interpreter does not
+check, such as that a loop leaves its variables their types.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.skipif(  # not imported here: other tests want its interpreter
+    importlib.util.find_spec("triton") is None, reason="triton is not installed"
+)
+
+CONFTEST = Path(__file__).parents[2] / "conftest.py"
+COMPILE = f"""
+import runpy, sys
+runpy.run_path({str(CONFTEST)!r})
+import triton
+from importlib import import_module
+from itertools import product
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+module, name = sys.argv[1:]
+kernel = getattr(import_module("longtake.attention.kernels." + module), name)
+sizes = {{"probes": 4, "key_block": 32, "query_block": 64, "in_block": 32, "width": 128}}
+int64 = {{"order_ptr", "first_ptr", "past_ptr", "number_ptr", "tokens_ptr",
+         "always_ptr", "rows_ptr", "heads_ptr"}}
+inputs = {{"q_ptr", "k_ptr", "v_ptr", "keys_ptr"}}
+
+def kind(one, values, keys):
+    if one in values:
+        return "constexpr"
+    if one.endswith("_ptr"):
+        if one == "chosen_ptr":
+            return "*i32"
+        return "*i64" if one in int64 else "*" + keys if one in inputs else "*fp32"
+    return "fp32" if one == "scale" else "i32"
+
+for keys, has_bias in product(("fp32", "fp16", "bf16"), (True, False)):
+    values = {{**sizes, "has_bias": has_bias}}
+    types = {{one: kind(one, values, keys) for one in kernel.arg_names}}
+    values = {{one: value for one, value in values.items() if one in types}}
+    made = triton.compile(ASTSource(kernel, types, values), target=GPUTarget("cuda", 90, 32))
+    assert "cubin" in made.asm
+"""
+
+
+@pytest.mark.parametrize("kernel", ["triton_nearest _nearest", "triton_selected _selected"])
+def test_a_kernel_compiles_for_an_nvidia_gpu(kernel: str, tmp_path: Path) -> None:
+    options = {one: value for one, value in os.environ.items() if one != "TRITON_INTERPRET"}
+    made = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", COMPILE, *kernel.split()],
+        env={**options, "TRITON_CACHE_DIR": str(tmp_path)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr

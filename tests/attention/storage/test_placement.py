@@ -1,0 +1,189 @@
+"""Frames in main memory or in files: the same bits, and the plan says how many bytes lie where."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from longtake.attention.cache.kv_cache import KVCache, planned_bytes, planned_elsewhere
+from longtake.attention.cache.policy import CachePolicy, FullHistory, WindowSink
+from longtake.attention.storage.dense import DENSE, Storage
+from longtake.attention.storage.packed import Packed, placed
+from longtake.attention.storage.placement import (
+    ON_DEVICE,
+    InMainMemory,
+    OnDisk,
+    Placement,
+)
+from longtake.attention.storage.quantize import (
+    AS_COMPUTED,
+    FLOAT8,
+    INT4,
+    INT8,
+    Part,
+    coded_frame_bytes,
+)
+from longtake.samplers.history.plan import planned_bytes as planned
+from longtake.samplers.history.plan import planned_elsewhere as planned_far
+from longtake.samplers.loop import generate
+from longtake.stream.journal.chain import Chain
+from longtake.tests.attention.cache.test_kv_cache import (
+    SHAPE,
+    TOKENS,
+    chunk_kv,
+    policies,
+)
+from longtake.tests.attention.cache.test_snapshot import assert_same_histories, written_and_read
+from longtake.tests.samplers.test_rollout import MODEL, assert_same_bits
+from longtake.tests.support.laws import examples
+from longtake.tests.support.tiny_model import TINY, randn, settings
+
+STORAGES: list[Storage] = [DENSE, Packed(FLOAT8, 1), Packed(INT8, 2), Packed(INT4)]
+
+
+@examples(25)
+@given(
+    policy=policies(),
+    storage=st.sampled_from(STORAGES),
+    chunks=st.lists(st.integers(1, 3), max_size=6),
+    order=st.lists(st.integers(0, SHAPE.layers - 1), max_size=6),
+)
+def test_frames_in_main_memory_are_the_same_bits_in_whatever_order_layers_are_read(
+    policy: CachePolicy, storage: Storage, chunks: list[int], order: list[int]
+) -> None:
+    near = KVCache(SHAPE, policy, 18, storage=storage)
+    far = KVCache(SHAPE, policy, 18, storage=placed(storage, InMainMemory()))
+    first = 0
+    q, k, v = active()
+    for count in chunks:
+        for cache in (near, far):
+            cache.commit(chunk_kv(range(first, first + count)))
+        first += count
+        for layer in order:
+            ours, expected = (cache.attention(2)(layer, q, k, v) for cache in (far, near))
+            assert torch.equal(ours, expected)
+    assert_same_histories(far, near)
+    again = KVCache(SHAPE, policy, 18, storage=placed(storage, InMainMemory()))
+    again.restore(written_and_read(far.snapshot()))
+    assert_same_histories(again, near)
+
+
+def active() -> list[Tensor]:
+    """q, k, v (b, s, n, d) of two active frames."""
+    return [randn(1, 2 * TOKENS, 2, 12, seed=900 + i) for i in range(3)]
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_files_hold_the_same_bits_grow_and_go_with_the_cache(
+    tmp_path: Path, storage: Storage
+) -> None:
+    near = KVCache(SHAPE, FullHistory(), storage=storage)
+    far = KVCache(SHAPE, FullHistory(), storage=placed(storage, OnDisk(tmp_path / "kv")))
+    for first in range(0, 69, 3):  # beyond the 64 that a history without end begins with
+        for cache in (near, far):
+            cache.commit(chunk_kv(range(first, first + 3)))
+    assert_same_histories(far, near)
+    files = [file for file in tmp_path.rglob("*.kv")]
+    assert sum(file.stat().st_size for file in files) == far.elsewhere_bytes
+    far.drop()
+    gc.collect()
+    assert not [*tmp_path.rglob("*.kv")]
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+@pytest.mark.parametrize("policy", [WindowSink(7, 2), FullHistory()])
+def test_bytes_here_and_elsewhere_are_exactly_as_planned(
+    tmp_path: Path, storage: Storage, policy: CachePolicy
+) -> None:
+    for where in (InMainMemory(), OnDisk(tmp_path)):
+        chosen = placed(storage, where)
+        cache = KVCache(SHAPE, policy, 12, storage=chosen)
+        for frame in range(12):
+            cache.commit(chunk_kv([frame]))
+        assert cache.bytes == planned_bytes(SHAPE, policy, 12, chosen)
+        assert cache.elsewhere_bytes == planned_elsewhere(SHAPE, policy, 12, chosen)
+        codec = chosen.codec if isinstance(chosen, Packed) else AS_COMPUTED
+        older = 12 if policy.limit is None else 7
+        older -= chosen.recent_frames if isinstance(chosen, Packed) else 0
+        assert cache.elsewhere_bytes == SHAPE.layers * older * coded_frame_bytes(codec, SHAPE)
+
+
+def test_a_long_history_elsewhere_leaves_two_layers_of_it_on_the_device() -> None:
+    shape = dataclasses.replace(SHAPE, layers=30)
+    near, far = (
+        planned_bytes(shape, FullHistory(), 300, placed(DENSE, where))
+        for where in (ON_DEVICE, InMainMemory())
+    )
+    assert far < near / 14
+
+
+def test_what_was_fetched_in_advance_is_outdated_by_a_commit_into_a_full_window() -> None:
+    """The last layer's read fetches the first one, whose frames are as many after the commit."""
+    near, far = (
+        KVCache(SHAPE, WindowSink(3), storage=placed(Packed(INT8), place))
+        for place in (ON_DEVICE, InMainMemory())
+    )
+    for frame in range(8):
+        for cache in (near, far):
+            cache.commit(chunk_kv([frame]))
+        assert_same_histories(far, near)
+
+
+def test_a_layer_is_on_its_way_while_the_one_before_it_is_computed() -> None:
+    """What is fetched is what the layer was when the one before it was asked for."""
+    size = [Part((2,), torch.float32)]
+    shelf = InMainMemory().shelf(3, size, (4, 1), torch.device("cpu"))
+    for layer, (part,) in enumerate(shelf.layers):
+        part.fill_(layer)
+    assert shelf.fetch(0, 4)[0].eq(0).all()
+    shelf.layers[1][0].fill_(10)
+    shelf.layers[2][0].fill_(20)
+    assert shelf.fetch(1, 4)[0].eq(1).all()
+    assert shelf.fetch(2, 4)[0].eq(20).all()
+    shelf.changed()
+    assert shelf.fetch(0, 2)[0].eq(0).all()
+    shelf.layers[1][0].fill_(11)
+    shelf.changed()
+    assert shelf.fetch(1, 4)[0].eq(11).all()
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_a_rollout_is_the_same_wherever_its_cache_lies_and_has_the_same_address(
+    tmp_path: Path, storage: Storage
+) -> None:
+    made, keys = [], []
+    for where in (ON_DEVICE, InMainMemory(), OnDisk(tmp_path)):
+        chosen = settings(length=9, cache=WindowSink(5, 1), storage=storage, placement=where)
+        chunks = [*generate(chosen, MODEL)]
+        assert chunks[-1].kv_bytes == planned(chosen, TINY, torch.float32)
+        assert (planned_far(chosen, TINY, torch.float32) > 0) == (where != ON_DEVICE)
+        made.append(chunks)
+        keys.append(Chain(chosen, "model").key(1))
+    for other in made[1:]:
+        assert_same_bits(other, made[0])
+    assert len(set(keys)) == 1
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("where", [InMainMemory()])
+def test_prefetch_on_a_gpu_gives_the_bits_that_the_device_holds(where: Placement) -> None:
+    near, far = (
+        KVCache(SHAPE, WindowSink(6), device="cuda", storage=placed(Packed(INT8, 1), place))
+        for place in (ON_DEVICE, where)
+    )
+    q, k, v = (x.cuda() for x in active())
+    for frame in range(9):
+        for cache in (near, far):
+            cache.commit([(a.cuda(), b.cuda()) for a, b in chunk_kv([frame])])
+        for _ in range(3):
+            for layer in range(SHAPE.layers):
+                ours, expected = (cache.attention(2)(layer, q, k, v) for cache in (far, near))
+                assert torch.equal(ours, expected)

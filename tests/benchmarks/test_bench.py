@@ -1,0 +1,121 @@
+"""The benches' statistics, and the core suite in small: it compares the same computation."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from longtake.attention.cache.policy import FullHistory
+from longtake.benchmarks import core
+from longtake.benchmarks._shared.demo import random_latents
+from longtake.benchmarks._shared.history import CHUNK, HistoryBench, cache_bytes
+from longtake.benchmarks._shared.paired import (
+    Prepare,
+    median_interval,
+    paired_seconds,
+    ratio_interval,
+)
+from longtake.benchmarks._shared.report import Results, command, write
+from longtake.benchmarks.core import Plan
+from longtake.tests.support.tiny_model import randn
+
+SMALL = Plan(histories=(1, 4), rounds=1, vae_latent_frames=2, chunks=2, memory=False)
+
+
+def test_an_interval_holds_its_median_and_narrows_with_samples() -> None:
+    few, many = (median_interval(randn(n, seed=n).exp().tolist()) for n in (10, 1000))
+    for interval in (few, many):
+        assert interval.low < interval.median < interval.high
+    assert many.high - many.low < few.high - few.low
+    assert median_interval([2.0]) == median_interval([2.0])
+
+
+def test_intervals_cover_the_true_median_about_95_times_in_100() -> None:
+    hits = 0
+    for trial in range(200):
+        interval = median_interval(randn(25, seed=trial).tolist())
+        hits += interval.low <= 0 <= interval.high
+    assert 0.90 <= hits / 200 <= 0.99
+
+
+def test_a_drifting_machine_does_not_change_a_paired_ratio() -> None:
+    drift = [1.0 + 0.3 * turn for turn in range(20)]
+    ratio = ratio_interval([3 * d for d in drift], drift)
+    assert (ratio.low, ratio.median, ratio.high) == pytest.approx((3, 3, 3))
+
+
+def test_cases_take_turns_and_set_up_is_not_timed() -> None:
+    order: list[str] = []
+
+    def case(name: str) -> Prepare:
+        def prepare() -> Callable[[], object]:
+            order.append(f"set up {name}")
+            return lambda: order.append(name)
+
+        return prepare
+
+    seconds = paired_seconds({"a": case("a"), "b": case("b")}, rounds=2, budget_s=60)
+    assert {name: len(values) for name, values in seconds.items()} == {"a": 2, "b": 2}
+    assert [step for step in order if len(step) == 1] == ["b", "a", "a", "b", "b", "a"]
+
+
+def test_a_spent_budget_ends_the_rounds_but_not_before_three() -> None:
+    seconds = paired_seconds({"a": lambda: lambda: None}, rounds=50, budget_s=0)
+    assert len(seconds["a"]) == 3
+
+
+@pytest.mark.parametrize("history", [1, 4])
+def test_recomputing_and_the_full_cache_make_the_same_chunk(history: int) -> None:
+    bench = HistoryBench()
+    x = random_latents(history + CHUNK)[None]
+    cached = bench.cached(bench.filled(FullHistory(), history), x[:, -CHUNK:])
+    torch.testing.assert_close(cached, bench.recompute(x), rtol=1e-4, atol=1e-4)
+
+
+def test_a_windowed_cache_stops_growing() -> None:
+    window, full = (
+        [cache_bytes(name, history) for history in (4, 64, 256)]
+        for name in ("cached, window", "cached, full")
+    )
+    assert window[0] < window[1] == window[2]
+    assert full[0] < full[1] < full[2]
+
+
+def test_the_suite_leaves_all_that_is_needed_to_repeat_it(tmp_path: Path) -> None:
+    results = core.measure(SMALL)
+    results.save(tmp_path / "results" / "core.json")
+    saved = json.loads((tmp_path / "results" / "core.json").read_text())
+    assert {"versions", "device", "commit", "command", "samples", "claims"} <= set(saved)
+    assert all(values for values in saved["samples"].values())
+    assert len(saved["claims"]) == 4
+    parts = ("model", "VAE", "encode", "engine")
+    shares = [saved["figures"][f"run: share of {part}"]["median"] for part in parts]
+    assert math.isclose(sum(shares), 1)
+
+
+def test_claims_are_judged_on_their_bound_and_shown() -> None:
+    results = Results("core", figures={"time": median_interval([1.0, 2.0])})
+    results.at_most("small enough", 0.5, 0.4)
+    results.at_least("large enough", 0.5, 0.4)
+    assert [claim.holds for claim in results.claims] == [False, True]
+    shown = io.StringIO()
+    results.show(Console(file=shown, width=120))
+    assert "95 % [1, 2]  n=2" in shown.getvalue()
+    assert "FAILS small enough: 0.5 (limit 0.4)" in shown.getvalue()
+    assert "holds large enough: 0.5 (limit 0.4)" in shown.getvalue()
+
+
+def test_results_name_files_and_not_where_they_lie(tmp_path: Path) -> None:
+    run = ["/home/me/longtake/benchmarks/core.py", "--json", "/home/me/out.json", "--rounds=3"]
+    assert command(run) == "python -m longtake.benchmarks.core --json out.json --rounds=3"
+    assert command(["/usr/bin/longtake", "bench", "core"]) == "longtake bench core"
+    write(tmp_path / "out.json", {"plan": {"record": tmp_path / "record.jsonl"}})
+    text = (tmp_path / "out.json").read_text()
+    assert json.loads(text)["plan"] == {"record": "record.jsonl"} and str(tmp_path) not in text

@@ -1,0 +1,146 @@
+"""`longtake convert`: the same weights under official names, in constant memory, whole or not at
+all.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from longtake.errors import BadInput, StorageError
+from longtake.headless import cli
+from longtake.headless.commands.convert import Conversion, convert
+from longtake.model.checkpoint import load_dit, open_checkpoint
+from longtake.model.config import DiTConfig
+from longtake.model.files import safetensors_writer
+from longtake.tests.support.family_files import (
+    SMALL,
+    block_fsdp,
+    fps_state,
+    prefixed,
+    renamed,
+    state,
+)
+
+
+def converted(source: Path, out: Path, how: Conversion | None = None) -> dict[str, torch.Tensor]:
+    convert(open_checkpoint(source), out, how or Conversion(), lambda done, all_: None)
+    return load_file(out)
+
+
+def test_a_trainers_file_becomes_one_clean_copy(tmp_path: Path) -> None:
+    source, out = tmp_path / "rolling_forcing_dmd.pt", tmp_path / "out.safetensors"
+    ema = renamed(state(seed=1), block_fsdp)
+    ema["model._fsdp_wrapped_module.freqs"] = torch.zeros(3)
+    torch.save({"generator": renamed(state(), prefixed("model.")), "generator_ema": ema}, source)
+    result = CliRunner().invoke(cli.main, ["convert", str(source), str(out)])
+    assert result.exit_code == 0 and "Rolling Forcing" in result.output
+    made = load_file(out)
+    assert made.keys() == state().keys()
+    for name, value in state(seed=1).items():
+        assert torch.equal(made[name], value)
+    with safe_open(out, "pt") as file:
+        metadata = file.metadata()
+    assert json.loads(metadata["config"])["transformer"]["causal_ar"] is True
+    assert json.loads(metadata["longtake"])["from"] == "rolling_forcing_dmd.pt"
+    again = open_checkpoint(out.rename(tmp_path / "whatever.safetensors")).found
+    assert again.family.key == "rolling-forcing" and not again.unused
+    assert load_dit(tmp_path / "whatever.safetensors").num_heads == SMALL.num_heads
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("bf16", torch.bfloat16), ("fp16", torch.float16), ("fp32", torch.float32)]
+)
+def test_dtype_changes_weights_and_not_scales(
+    tmp_path: Path, name: str, dtype: torch.dtype
+) -> None:
+    weights = state()
+    layer = "blocks.0.self_attn.q"
+    weights[f"{layer}.weight"] = (weights[f"{layer}.weight"] * 99).to(torch.float8_e4m3fn)
+    weights[f"{layer}.scale_weight"] = torch.tensor([1 / 99])
+    weights["scaled_fp8"] = torch.zeros(2, dtype=torch.float8_e4m3fn)
+    save_file(weights, tmp_path / "self_forcing.safetensors")
+    made = converted(
+        tmp_path / "self_forcing.safetensors", tmp_path / "out.safetensors", Conversion(name)
+    )
+    for key, value in made.items():
+        kept = key.startswith(layer) and not key.endswith("bias") or key == "scaled_fp8"
+        assert value.dtype == (weights[key].dtype if kept else dtype), key
+        assert torch.equal(value, weights[key] if kept else weights[key].to(dtype))
+
+
+@pytest.mark.parametrize(("fps", "rate"), [(16.0, 16.0), (24.0, 24.0), (None, 24.0)])
+def test_the_fps_embedding_is_folded_in_and_family_and_rate_stay(
+    tmp_path: Path, fps: float | None, rate: float
+) -> None:
+    source = tmp_path / "skyreels.safetensors"
+    save_file(state() | fps_state(SMALL.dim), source)
+    made = converted(source, tmp_path / "out.safetensors", Conversion(fps=fps))
+    whole = open_checkpoint(source).at_rate(rate).state()
+    assert torch.equal(made["time_projection.1.bias"], whole["time_projection.1.bias"])
+    found = open_checkpoint((tmp_path / "out.safetensors").rename(tmp_path / "x.safetensors")).found
+    assert found.family.key == "skyreels-df" and not found.unused
+    assert found.family.preset.fps == rate
+
+
+def test_what_is_there_is_never_overwritten_and_a_failure_leaves_nothing(tmp_path: Path) -> None:
+    source, out = tmp_path / "self_forcing.safetensors", tmp_path / "out.safetensors"
+    weights = state()
+    weights["blocks.1.ffn.2.bias"][0] = float("nan")
+    save_file(weights, source)
+    with pytest.raises(BadInput, match=r"NaN or infinity in blocks\.1\.ffn\.2\.bias"):
+        converted(source, out)
+    assert [path.name for path in tmp_path.iterdir()] == [source.name]
+    with pytest.raises(BadInput, match="is there already"):
+        converted(source, source)
+    with pytest.raises(BadInput, match=r"must end in \.safetensors"):
+        converted(source, tmp_path / "out.pt")
+    with pytest.raises(BadInput, match="the folder .* is not there"):
+        converted(source, tmp_path / "none" / "out.safetensors")
+
+
+def test_a_full_disk_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    save_file(state(), tmp_path / "self_forcing.safetensors")
+    monkeypatch.setattr(safetensors_writer, "_data", full)
+    with pytest.raises(StorageError, match="No space left on device"):
+        converted(tmp_path / "self_forcing.safetensors", tmp_path / "out.safetensors")
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def anonymous_kb() -> int:
+    """Memory of this process that no file backs."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith("RssAnon")))
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's own figures")
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_memory_stays_that_of_one_tensor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    config = DiTConfig(dim=512, ffn_dim=2048, num_heads=4, num_layers=16, text_dim=64)
+    source = tmp_path / f"self_forcing{suffix}"
+    whole = state(config)
+    torch.save(whole, source) if suffix == ".pt" else save_file(whole, source)
+    total_kb = sum(t.numel() * t.element_size() for t in whole.values()) // 1024
+    assert total_kb > 250_000
+    del whole
+    monkeypatch.setattr(safetensors_writer, "PIECE_VALUES", 100_000)
+    checkpoint, peaks = open_checkpoint(source), []
+    before = anonymous_kb()
+    convert(
+        checkpoint,
+        tmp_path / "out.safetensors",
+        Conversion("bf16"),
+        lambda done, all_: peaks.append(anonymous_kb() - before),
+    )
+    assert max(peaks) < total_kb / 8

@@ -1,0 +1,108 @@
+"""Both doctors: what they find is true, and they fail only on what would fail a run."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+
+from longtake import installation
+from longtake.attention import backends
+from longtake.headless.hosts.stand_in import installed
+from longtake.headless.hosts.stand_in.modules import HostState
+
+CPU = torch.device("cpu")
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[HostState]:
+    with installed(tmp_path, lambda event: None) as state:
+        yield state
+
+
+def doctor_text() -> str:
+    from longtake.nodes.doctor import Doctor
+
+    output: Any = Doctor.execute()
+    assert output.ui.as_dict() == {"text": output.args}
+    return str(output.args[0])
+
+
+def test_a_kernel_is_usable_when_pytorch_runs_it_and_has_a_reason_otherwise() -> None:
+    found = backends.usable_backends(CPU)
+    query = torch.zeros(1, 2, 64, 64)
+    for name, kernel in backends.SDPA_KERNELS.items():
+        with backends.sdpa_kernel(kernel):
+            try:
+                scaled_dot_product_attention(query, query, query)
+                assert found[f"SDPA {name}"] is None
+            except RuntimeError:
+                assert "none for cpu" in (found[f"SDPA {name}"] or "")
+    assert found["SDPA math"] is None
+
+
+def test_the_reason_is_of_the_kernel_that_was_asked_for() -> None:
+    warned = [
+        "Memory efficient kernel not used because: (Triggered internally at a.cpp:1.)",
+        "Memory Efficient attention has been runtime disabled. (Triggered internally at a.cpp:2.)",
+        "Flash attention kernel not used because: (Triggered internally at a.cpp:3.)",
+        "Flash attention only supports gpu architectures in the range [sm80, sm121]. (Triggered)",
+    ]
+    assert backends.first_reason(warned) == (
+        "Flash attention only supports gpu architectures in the range [sm80, sm121]."
+    )
+    assert backends.first_reason(warned[:3]) is None
+
+
+def test_flex_attention_needs_what_compiles_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends.shutil, "which", lambda name: None)
+    assert "no C++ compiler" in (backends.usable_backends(CPU)["FlexAttention"] or "")
+    monkeypatch.setattr(backends.torch, "__version__", "2.5.1+cu124")
+    assert "torch 2.6" in (backends.usable_backends(CPU)["FlexAttention"] or "")
+
+
+def test_the_version_is_the_projects() -> None:
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert re.findall(r"(?m)^version = \"(.*)\"", text) == [installation.pack_version()]
+
+
+def test_the_node_names_the_core_the_folders_and_every_backend(host: HostState) -> None:
+    text = doctor_text()
+    assert text.startswith("All that Longtake needs is here")
+    assert "ComfyUI: none (the stand-in of Longtake), computing on cpu" in text
+    assert f"OK output: {host.folders['output']}" in text
+    for name in backends.usable_backends(CPU):
+        assert f"attention: {name} on cpu" in text
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    missing = installation.folder("output", tmp_path / "nowhere")
+    assert missing.state == "bad" and "cannot be written" in missing.text
+    assert installation.folder("output", tmp_path).state != "bad"
+    assert os.listdir(tmp_path) == []  # nothing is left behind
+    assert installation.summary([missing]) == "Longtake cannot work here yet: see output."
+
+
+def test_a_missing_package_is_bad_and_a_missing_extra_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(installation, "version_of", lambda name: None)
+    monkeypatch.setattr(installation.importlib.util, "find_spec", lambda name: None)
+    states = {one.subject: one.state for one in installation.software()}
+    assert states["einops"] == "bad" and states["python"] == "ok"
+    assert {one.state for one in installation.extras()} <= {"note", "ok"}
+
+
+def test_the_node_looks_again_at_every_run(host: HostState) -> None:
+    from longtake.nodes.doctor import Doctor
+
+    assert not asyncio.iscoroutinefunction(Doctor.execute)
+    assert Doctor.fingerprint_inputs() != Doctor.fingerprint_inputs()

@@ -1,0 +1,219 @@
+"""The same workflow in a real ComfyUI: in a child process, and through its server."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from longtake.errors import BadInput, LongtakeError
+from longtake.headless.events import BarMoved, ChunkDone, Event, FileSaved, Made, Notice
+from longtake.headless.hosts import real_core
+from longtake.headless.hosts.real_core import check_checkout, core_python, started
+from longtake.headless.runner import Job, run_workflow
+from longtake.tests.support.server_process import free_port, serving
+
+ROOT = Path(__file__).resolve().parents[2]
+COMFY = Path(os.environ.get("COMFYUI_PATH", Path.home() / "ComfyUI"))
+WORKFLOW = ROOT / "example_workflows" / "api" / "text_to_stream.json"
+START_LIMIT_S, RUN_LIMIT_S = 600, 600
+
+needs_core = [
+    pytest.mark.comfy,
+    pytest.mark.timeout(1500),
+    pytest.mark.skipif(
+        not (COMFY / "main.py").is_file(), reason="no ComfyUI checkout (set COMFYUI_PATH)"
+    ),
+]
+
+
+def test_what_is_no_checkout_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="is not a ComfyUI checkout"):
+        check_checkout(tmp_path)
+
+
+def fake_checkout(folder: Path, version: str) -> Path:
+    (folder / "comfy_api").mkdir()
+    (folder / "nodes.py").write_text("")
+    (folder / "comfyui_version.py").write_text(f'__version__ = "{version}"\n')
+    return folder
+
+
+@pytest.mark.parametrize(("version", "fits"), [("0.20.9", False), ("0.21.0", True), ("1.0", True)])
+def test_old_cores_are_refused(tmp_path: Path, version: str, fits: bool) -> None:
+    checkout = fake_checkout(tmp_path, version)
+    if fits:
+        assert check_checkout(checkout) == version
+    else:
+        with pytest.raises(
+            BadInput, match="is version 0.20.9; update it, Longtake needs 0.21 or newer"
+        ):
+            check_checkout(checkout)
+
+
+def test_the_checkouts_own_python_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(real_core, "CORE_PACKAGES", ("no_such_package",))
+    with pytest.raises(BadInput, match="no Python with ComfyUI's packages was found"):
+        core_python(tmp_path)
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text("")
+    assert core_python(tmp_path) == python
+
+
+def test_a_core_that_dies_is_one_sentence_with_its_last_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child = tmp_path / "child.py"
+    child.write_text("import sys; sys.exit('no such device')")
+    monkeypatch.setattr(real_core, "CHILD", child)
+    monkeypatch.setattr(real_core, "core_python", lambda _: Path(sys.executable))
+    with (
+        started(fake_checkout(tmp_path, "0.33"), tmp_path, print) as host,
+        pytest.raises(LongtakeError) as caught,
+    ):
+        host.specs(["CountUp"])
+    assert "ComfyUI ended unexpectedly (exit code 1): no such device; its log is" in str(
+        caught.value
+    )
+
+
+def counting(folder: Path, **inputs: object) -> Path:
+    source = {"steps": 3, "pause_s": 0.0, "name": "count", "loud": False, "kind": "up", **inputs}
+    content = {
+        "1": {"class_type": "CountUp", "inputs": source},
+        "2": {
+            "class_type": "CountSave",
+            "inputs": {"counter": ["1", 0], "filename_prefix": "sub/count"},
+        },
+    }
+    path = folder / "counting.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+class Recorder:
+    """Keeps every event; presses Ctrl-C at a chunk when asked to."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.interrupt_at: int | None = None
+
+    def __call__(self, event: Event) -> None:
+        self.events.append(event)
+        if isinstance(event, ChunkDone) and event.chunk == self.interrupt_at:
+            signal.raise_signal(signal.SIGINT)
+
+
+class TestCoreInAChild:
+    pytestmark = needs_core
+
+    def test_events_files_failures_and_interrupts(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """One start of the core for all of it, with the counting pack in place of ours."""
+        monkeypatch.setattr(real_core, "PACK", Path(__file__).parents[1] / "counting_pack")
+        heard = Recorder()
+        with started(COMFY, tmp_path, heard) as host:
+            run_workflow(host, Job(counting(tmp_path), (), tmp_path))
+            assert FileSaved("video", tmp_path / "sub" / "count_00001_.txt") in heard.events
+            assert [one.chunk for one in heard.events if isinstance(one, ChunkDone)] == [0, 1, 2]
+            assert any(isinstance(one, BarMoved) and one.done == 3 for one in heard.events)
+            assert Notice("counting count") in heard.events
+
+            with pytest.raises(
+                LongtakeError, match=r"node 1 \(CountUp\) failed with ValueError: a bug"
+            ):
+                run_workflow(host, Job(counting(tmp_path, name="broken"), (), tmp_path))
+            with pytest.raises(BadInput, match="input steps: must be at least 1"):
+                run_workflow(host, Job(counting(tmp_path, steps=0), (), tmp_path))
+
+            heard.interrupt_at = 20
+            with pytest.raises(KeyboardInterrupt):
+                run_workflow(host, Job(counting(tmp_path, steps=2000, pause_s=0.01), (), tmp_path))
+            last = [one.chunk for one in heard.events if isinstance(one, ChunkDone)][-1]
+            assert 20 <= last < 2000
+
+    def test_the_example_runs_with_our_nodes_and_can_be_watched(self, tmp_path: Path) -> None:
+        made = Made()
+        with started(COMFY, tmp_path, made.add) as host, host.watched() as url:
+            run_workflow(host, Job(WORKFLOW, (), tmp_path))
+            address, _, key = url.partition("/#")
+            [named] = _request(address, "/longtake/attach", {"client_id": key})["takes"]
+            take = _request(address, f"/longtake/takes/{named['take']}")
+        assert take["state"] == "done" and take["frames"] == take["total_frames"] > 0
+        assert made.paths("video") and all(path.stat().st_size > 0 for path in made.paths("video"))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a running ComfyUI whose only custom node pack is this checkout."""
+    base = tmp_path_factory.mktemp("base")
+    (base / "custom_nodes").mkdir()
+    (base / "custom_nodes" / "longtake").symlink_to(ROOT, target_is_directory=True)
+    port = free_port()
+    flags = ["--cpu", "--disable-api-nodes", "--database-url", "sqlite:///:memory:"]
+    place = ["--listen", "127.0.0.1", "--port", str(port), "--base-directory", str(base)]
+    command = [str(core_python(COMFY)), "main.py", *flags, *place]
+    with serving(command, port, base / "server.log", START_LIMIT_S, cwd=COMFY) as address:
+        yield address
+
+
+class TestCoreServer:
+    pytestmark = needs_core
+
+    def test_the_pack_loads_in_the_quick_test(self, tmp_path: Path) -> None:
+        (tmp_path / "custom_nodes").mkdir()
+        (tmp_path / "custom_nodes" / "longtake").symlink_to(ROOT, target_is_directory=True)
+        flags = [
+            "--cpu",
+            "--quick-test-for-ci",
+            "--disable-api-nodes",
+            "--database-url",
+            "sqlite:///:memory:",
+        ]
+        command = [str(core_python(COMFY)), "main.py", *flags, "--base-directory", str(tmp_path)]
+        done = subprocess.run(command, cwd=COMFY, capture_output=True, text=True, check=False)
+        said = done.stdout + done.stderr
+        assert done.returncode == 0, said
+        assert "Error while calling comfy_entrypoint" not in said and "IMPORT FAILED" not in said
+
+    def test_the_example_workflow_runs_through_post_prompt(self, server: str) -> None:
+        prompt_id = _request(server, "/prompt", {"prompt": json.loads(WORKFLOW.read_text())})[
+            "prompt_id"
+        ]
+        # The entry appears shortly after the run has ended.
+        _wait_for(lambda: prompt_id in _request(server, f"/history/{prompt_id}"), RUN_LIMIT_S)
+        entry = _request(server, f"/history/{prompt_id}")[prompt_id]
+        assert entry["status"]["status_str"] == "success", entry["status"]
+        saved = [file for output in entry["outputs"].values() for file in output.get("images", [])]
+        assert any(file["filename"].endswith(".mp4") for file in saved)
+
+
+def _request(server: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(server + path, data, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            found: dict[str, Any] = json.load(answer)
+            return found
+    except urllib.error.HTTPError as error:
+        with error:
+            raise AssertionError(error.read().decode()) from error
+
+
+def _wait_for(condition: Callable[[], bool], limit_s: float) -> None:
+    end = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < end, f"nothing within {limit_s} s"
+        time.sleep(0.2)

@@ -1,0 +1,191 @@
+"""The progress line, `longtake inspect` and `longtake doctor`."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from rich.console import Console
+from safetensors.torch import save_file
+
+from longtake.headless import cli
+from longtake.headless.commands import doctor
+from longtake.headless.commands.inspect import inspect, lines
+from longtake.headless.console.progress import Progress, clock, describe, summary
+from longtake.headless.events import (
+    BarMoved,
+    ChunkDone,
+    Event,
+    FileSaved,
+    Notice,
+    from_message,
+    from_ui,
+)
+from longtake.headless.machine import free_memory_bytes, total_memory_bytes
+from longtake.tests.support.family_files import header_only, official_shapes
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.time = 0.0
+
+    def __call__(self) -> float:
+        return self.time
+
+
+def shown(*steps: tuple[float, Event]) -> tuple[list[str], str]:
+    """Lines and printed text for events at given times."""
+    lines: list[str] = []
+    text, now = io.StringIO(), Clock()
+    progress = Progress(Console(file=text, soft_wrap=True), lines.append, now)
+    for time_s, event in steps:
+        now.time = time_s
+        progress.handle(event)
+    return lines, text.getvalue()
+
+
+def test_the_line_shows_what_is_known() -> None:
+    full = ChunkDone(2, 14, 33, 165, first_frame_s=0.412, frames_per_s=61.96, eta_s=72.4)
+    assert (
+        describe(full)
+        == "chunk 3/14 · 33 frames · 62.0 frames/s · first frame after 0.41 s · 1:12 left"
+    )
+    assert describe(ChunkDone(2)) == "chunk 3"
+
+
+def test_the_summary_names_chunks_that_were_there_already() -> None:
+    last = ChunkDone(13, 14, 165, 165, frames_per_s=60.0, resumed_from_chunk=5)
+    assert summary(last) == "14 chunks, of which 5 were there already, 165 frames, 60.0 frames/s"
+
+
+def test_hours_appear_only_when_there_are_some() -> None:
+    assert [clock(one) for one in (0, 59.6, 3599, 3661)] == ["0:00", "1:00", "59:59", "1:01:01"]
+
+
+def test_without_chunk_events_time_left_comes_from_the_bar() -> None:
+    lines, _ = shown((0.0, BarMoved("5", 1, 10)), (2.0, BarMoved("5", 2, 10)))
+    assert lines == ["chunk 1/10", "chunk 2/10 · 0:16 left"]
+
+
+def test_chunk_events_win_over_bars() -> None:
+    lines, _ = shown((0.0, ChunkDone(0, 9)), (1.0, BarMoved("8", 1, 9)))
+    assert lines == ["chunk 1/9"]
+
+
+def test_a_video_is_announced_once_and_notices_are_not_markup() -> None:
+    video = FileSaved("video", Path("a[b].mp4"))
+    _, text = shown((0, video), (1, video), (2, Notice("[red]x")))
+    assert text == "Writing a[b].mp4 (playable while it grows)\n[red]x\n"
+
+
+def test_messages_become_events(tmp_path: Path) -> None:
+    folders = {"output": tmp_path}
+    file = {"role": "video", "type": "output", "subfolder": "a", "filename": "b.mp4"}
+    assert from_message("longtake.file", file, folders) == FileSaved(
+        "video", tmp_path / "a" / "b.mp4"
+    )
+    assert from_message("longtake.chunk", {"chunk": 1, "later": 2}, folders) == ChunkDone(1)
+    assert from_message("status", {}, folders) is None
+
+
+def test_only_output_files_of_a_ui_result_count(tmp_path: Path) -> None:
+    images = [
+        {"filename": "a.png", "subfolder": "", "type": "temp"},
+        {"filename": "b.png", "subfolder": "s", "type": "output"},
+    ]
+    ui = {"images": images, "animated": (True,), "text": ["hello"]}
+    assert from_ui(ui, {"output": tmp_path}) == [FileSaved("frames", tmp_path / "s" / "b.png")]
+
+
+def test_inspect_says_what_how_and_how_much(tmp_path: Path) -> None:
+    shapes = {f"model.{name}": shape for name, shape in official_shapes("1.3B").items()}
+    found = inspect(header_only(tmp_path / "self_forcing_dmd.safetensors", shapes))
+    text = "\n".join(lines(found))
+    assert "Self-Forcing (self-forcing)" in text and "Apache-2.0" in text
+    assert "dim 1536, ffn 8960, 12 heads, 30 layers, 16 channels in, 16 out, text 4096" in text
+    assert "chunks of 3, steps 1000 750 500 250 (re-noise, shift 5), window 18 + sink 0" in text
+    assert "its name has 'self_forcing'" in text
+
+
+def test_inspect_plans_memory_by_the_published_figures(tmp_path: Path) -> None:
+    """1.3B at 832x480: 1560 tokens a latent frame, 30 layers of 1536 keys and values in bf16; the
+    VAE's state was measured in the core as 1.89e9 bytes.
+    """
+    path = header_only(tmp_path / "self_forcing_dmd.safetensors", official_shapes("1.3B"), "F32")
+    plan = inspect(path)["memory"]["480p"]
+    assert plan["frame_tokens"] == 1560
+    assert plan["kv_frame_bytes"] == 1560 * 1536 * 2 * 2 * 30
+    assert plan["kv_bytes"] == plan["kv_frame_bytes"] // 2 * (18 + 21 + 21)  # keys, values, rotated
+    assert plan["weight_bytes"] == inspect(path)["numbers"] * 2  # fp32 on disk, bf16 in memory
+    assert abs(plan["vae_bytes"] - 1.89e9) < 0.01e9
+
+
+def test_inspect_plans_a_memory_bank(tmp_path: Path) -> None:
+    """Window, bank and one beside it; values and rotated keys have room for a chunk."""
+    path = header_only(tmp_path / "memflow_base.safetensors", official_shapes("1.3B"))
+    plan = inspect(path)["memory"]["480p"]
+    assert plan["kv_bytes"] == plan["kv_frame_bytes"] // 2 * (13 + 16 + 16)
+    assert "window 9 + sink 3 + memory bank 3," in "\n".join(lines(inspect(path)))
+
+
+def test_inspect_of_a_5b_model_counts_its_larger_patches(tmp_path: Path) -> None:
+    path = header_only(tmp_path / "wan2.2_ti2v_5B.safetensors", official_shapes("5B"))
+    plan = inspect(path)["memory"]["720p"]
+    assert (plan["width"], plan["height"], plan["frame_tokens"]) == (1280, 704, 880)
+
+
+def test_inspect_as_json_is_whole_and_a_refusal_is_exit_code_1(tmp_path: Path) -> None:
+    path = header_only(tmp_path / "krea.safetensors", official_shapes("14B"))
+    result = CliRunner().invoke(cli.main, ["inspect", str(path), "--json"])
+    assert result.exit_code == 0
+    assert json.loads(result.output)["key"] == "krea-realtime"
+    other = tmp_path / "other.safetensors"
+    save_file({"unet.weight": torch.zeros(2)}, other)
+    result = CliRunner().invoke(cli.main, ["inspect", str(other)])
+    assert result.exit_code == 1 and "is no Wan-family model" in result.output
+
+
+def test_inspect_says_how_much_of_a_file_is_missing(tmp_path: Path) -> None:
+    path = header_only(tmp_path / "x.safetensors", {"a": (100,)})
+    path.write_bytes(path.read_bytes()[:-100])
+    result = CliRunner().invoke(cli.main, ["inspect", str(path)])
+    assert (
+        result.exit_code == 1 and "is cut short by 100 bytes; download it again." in result.output
+    )
+
+
+def test_doctor_finds_this_installation_usable(tmp_path: Path) -> None:
+    findings = doctor.examine(tmp_path, None)
+    subjects = {finding.subject: finding for finding in findings}
+    assert subjects["torch"].text == torch.__version__
+    assert subjects["output"].state == "ok" and subjects["ComfyUI"].state == "note"
+    assert [finding.text for finding in findings if finding.subject == "encoder"] == [
+        "h264 (MP4 video)",
+        "ffv1 (lossless MKV video)",
+    ]
+
+
+def test_doctor_fails_on_what_would_fail_a_run(tmp_path: Path) -> None:
+    result = CliRunner().invoke(cli.main, ["doctor", "--out", __file__, "--comfy", str(tmp_path)])
+    assert result.exit_code == 1
+    assert "bad  output" in result.output and "bad  ComfyUI" in result.output
+
+
+def test_an_unknown_suite_names_the_known_ones() -> None:
+    result = CliRunner().invoke(cli.main, ["bench", "no_such_suite"])
+    assert result.exit_code == 1 and "there is no benchmark suite 'no_such_suite'" in result.output
+
+
+def test_an_installation_without_benchmarks_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "longtake.benchmarks", None)
+    result = CliRunner().invoke(cli.main, ["bench", "core"])
+    assert result.exit_code == 1 and "take Longtake's git repository" in result.output
+
+
+def test_free_memory_is_less_than_all_of_it() -> None:
+    assert 0 < free_memory_bytes() < total_memory_bytes()

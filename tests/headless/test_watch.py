@@ -1,0 +1,144 @@
+"""`longtake run --watch`: the player's page over a run of the stand-in."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import pytest
+from click.testing import CliRunner
+from rich.console import Console
+
+from longtake.headless import cli
+from longtake.headless.commands import watch
+from longtake.headless.console.options import parse_changes
+from longtake.headless.events import Event
+from longtake.headless.runner import Job, open_host, run_workflow
+
+EXAMPLE = Path(__file__).parents[2] / "example_workflows" / "api" / "text_to_stream.json"
+SMALL = parse_changes(
+    (
+        "LongtakePromptTimeline.text=0: a red ball",
+        "LongtakeSchedule.steps=1",
+        "LongtakeSampler.width=32",
+        "LongtakeSampler.height=32",
+        "LongtakeSampler.length=2",
+    )
+)
+
+
+class Page:
+    """What the page at an address can get with a key."""
+
+    def __init__(self, url: str, key: str | None = None) -> None:
+        parts = urlsplit(url)
+        self.root = f"{parts.scheme}://{parts.netloc}"
+        self.key = parts.fragment if key is None else key
+
+    def get(self, path: str) -> bytes:
+        with urllib.request.urlopen(f"{self.root}{path}", timeout=60) as answer:
+            content: bytes = answer.read()
+        return content
+
+    def takes(self) -> list[dict[str, Any]]:
+        request = urllib.request.Request(
+            f"{self.root}/longtake/attach",
+            json.dumps({"client_id": self.key}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            named = json.loads(answer.read())["takes"]
+        return [json.loads(self.get(f"/longtake/takes/{one['take']}")) for one in named]
+
+    def saved(self, file: dict[str, str]) -> bytes:
+        return self.get(f"/view?{urlencode({**file, 'clientId': self.key})}")
+
+
+@pytest.fixture
+def watched_run(
+    tmp_path: Path, tiny_demo_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[str, Path]]:
+    """The address of a page over a run that has ended, and the folder of its files."""
+    events: list[Event] = []
+    with open_host(None, tmp_path / "o", events.append) as host:
+        from longtake.nodes.models import load_demo
+
+        monkeypatch.setattr(load_demo, "DEMO_FOLDER", tiny_demo_folder)
+        with host.watched() as url:
+            run_workflow(host, Job(EXAMPLE, SMALL, tmp_path / "o"))
+            yield url, tmp_path / "o"
+            page = Page(url)
+        with pytest.raises(urllib.error.URLError):
+            page.get("/")
+
+
+def test_who_has_the_key_gets_the_page_the_frames_and_the_saved_file(
+    watched_run: tuple[str, Path],
+) -> None:
+    url, out = watched_run
+    page = Page(url)
+    assert b"player/page.mjs" in page.get("/") and urlsplit(url).hostname == "127.0.0.1"
+    [take] = page.takes()
+    assert take["state"] == "done" and take["frames"] == take["total_frames"] == 33
+    for chunk in take["chunks"]:
+        got = page.get(f"/longtake/takes/{take['take']}/chunks/{chunk['seq']}")
+        assert len(got) == chunk["bytes"]
+    [video] = [file for file in take["files"] if file["filename"].endswith(".mp4")]
+    assert page.saved(video) == (out / video["subfolder"] / video["filename"]).read_bytes()
+
+
+def test_without_the_key_there_is_nothing_and_with_it_only_what_was_saved(
+    watched_run: tuple[str, Path],
+) -> None:
+    url, out = watched_run
+    (out / "secret.txt").write_text("x")
+    [take] = Page(url).takes()
+    stranger = Page(url, key="")
+    assert Page(url, key="x").takes() == []
+    for page, file in (
+        (stranger, take["files"][0]),
+        (Page(url), {"filename": "secret.txt", "subfolder": "", "type": "output"}),
+        (Page(url), {**take["files"][0], "subfolder": "../o/longtake"}),
+    ):
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            page.saved(file)
+
+
+def test_a_workflow_that_shows_nothing_is_refused_before_the_run(tmp_path: Path) -> None:
+    content = json.loads(EXAMPLE.read_text())
+    kept = {name: node for name, node in content.items() if node["class_type"] != watch.PREVIEW}
+    (tmp_path / "w.json").write_text(json.dumps(kept))
+    arguments = ["run", str(tmp_path / "w.json"), "--watch", "--out", str(tmp_path / "o")]
+    result = CliRunner().invoke(cli.main, arguments)
+    assert result.exit_code == 1
+    assert "--watch: w.json shows nothing; add a Streaming Preview node" in result.output
+
+
+def test_the_player_stays_until_ctrl_c_unless_the_run_failed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Host:
+        """Has a page at an address."""
+
+        def watched(self) -> Any:
+            from contextlib import nullcontext
+
+            return nullcontext("http://here")
+
+    def ctrl_c(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(watch.time, "sleep", ctrl_c)
+    console = Console(record=True)
+    with watch.watched(Host(), console):  # type: ignore[arg-type]
+        pass
+    said = console.export_text()
+    assert "Watch it at http://here" in said and "stays at http://here until Ctrl-C" in said
+    with pytest.raises(ValueError), watch.watched(Host(), console):  # type: ignore[arg-type]
+        raise ValueError
+    assert "stays" not in console.export_text()

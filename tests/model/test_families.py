@@ -1,0 +1,311 @@
+"""Every family is recognised from the container and the names it is published with, by its header
+alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from longtake.errors import BadInput
+from longtake.model.checkpoint import Checkpoint, open_checkpoint
+from longtake.model.families.names import copies, from_diffusers
+from longtake.model.families.recognise import Recognised, recognise
+from longtake.model.families.table import FAMILIES
+from longtake.model.families.tensors import expected
+from longtake.model.files.weights import open_weights
+from longtake.tests.support.family_files import (
+    SIZES,
+    SMALL,
+    State,
+    block_fsdp,
+    fps_state,
+    header_only,
+    image_shapes,
+    official_shapes,
+    prefixed,
+    renamed,
+    state,
+)
+
+CAUSAL = json.dumps({"transformer": {"causal_ar": True}})
+
+
+def found_in(path: Path, **choices: str) -> Recognised:
+    return recognise(open_weights(path).header, **choices)
+
+
+def pt(path: Path, content: object) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(content, path)
+    return path
+
+
+def both(names: Callable[[str], str], ema_names: Callable[[str], str]) -> dict[str, State]:
+    """A trainer's file: raw and averaged weights, told apart by their values."""
+    return {
+        "generator": renamed(state(seed=0), names),
+        "generator_ema": renamed(state(seed=1), ema_names),
+    }
+
+
+MODEL, FSDP = prefixed("model."), prefixed("model._fsdp_wrapped_module.")
+PUBLISHED = [  # where a file lies, what it holds, family, seed of the copy to take
+    ("self_forcing_dmd.pt", both(MODEL, MODEL), "self-forcing", 1),
+    ("ode_init.pt", {"generator": renamed(state(), MODEL)}, "self-forcing", 0),
+    (
+        "autoregressive_checkpoint/model.pt",
+        {"generator": renamed(state(), MODEL)},
+        "causvid",
+        0,
+    ),
+    ("longlive_base.pt", {"model": renamed(state(), MODEL)}, "longlive", 0),
+    ("longlive_infinity.pt", both(MODEL, FSDP), "longlive-infinity", 1),
+    ("rolling_forcing_dmd.pt", both(MODEL, FSDP), "rolling-forcing", 1),
+    ("chunkwise/causal_forcing.pt", both(FSDP, FSDP), "causal-forcing", 0),
+    ("framewise/causal_forcing.pt", both(block_fsdp, MODEL), "causal-forcing-framewise", 1),
+    ("causal-forcing++/framewise-1step.pt", both(MODEL, block_fsdp), "causal-forcing-1step", 1),
+    ("causal-forcing++/framewise-2step.pt", both(MODEL, MODEL), "causal-forcing-2step", 1),
+    ("rewardforcing.pt", renamed(state(), MODEL), "reward-forcing", 0),
+    ("memflow/base.pt", {"generator": renamed(state(), MODEL)}, "memflow", 0),
+    (
+        "wan_causal_dmd_v2v/model.pt",
+        {"generator": renamed(state(), MODEL)},
+        "streamdiffusionv2",
+        0,
+    ),
+    ("self_forcing_compiled.pth", {"state_dict": renamed(state(), prefixed("_orig_mod."))},
+     "self-forcing", 0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("place", "content", "key", "seed"), PUBLISHED, ids=lambda x: str(x)[:30])
+def test_a_published_pickle_is_recognised_and_the_right_copy_taken(
+    tmp_path: Path, place: str, content: State, key: str, seed: int
+) -> None:
+    opened = open_checkpoint(pt(tmp_path / place, content))
+    assert opened.found.family.key == key
+    assert opened.found.config == SMALL
+    mine = opened.state()
+    assert mine.keys() == state().keys()
+    for name, value in state(seed=seed).items():
+        assert torch.equal(mine[name], value), name
+
+
+FLAT = [  # file, size, prefix, metadata, family
+    ("self_forcing_dmd_14b.safetensors", "14B", "model.", {}, "self-forcing"),
+    ("krea-realtime-video-14b.safetensors", "14B", "model.", {}, "krea-realtime"),
+    ("causal_forcing-framewise.safetensors", "1.3B", "", {"config": CAUSAL},
+     "causal-forcing-framewise"),
+    ("mine.safetensors", "1.3B", "", {"config": CAUSAL}, "causal-ar"),
+    ("renamed.safetensors", "1.3B", "", {"longtake": '{"family": "longlive"}'}, "longlive"),
+    ("Wan2_1-T2V-1_3B_bf16.safetensors", "1.3B", "", {}, "wan21-t2v"),
+    ("Wan2_1-I2V-14B-480P.safetensors", "I2V-14B", "model.diffusion_model.", {}, "wan21-i2v"),
+    ("wan2.2_ti2v_5B_fp16.safetensors", "5B", "", {}, "wan22-ti2v-5b"),
+    ("LongLive-2.0-5B/model_bf16.safetensors", "5B", "generator_ema.model.", {}, "longlive2"),
+    ("Wan2_1-SkyReels-V2-DF-14B-540P.safetensors", "14B", "", {}, "skyreels-df"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("place", "size", "prefix", "metadata", "key"), FLAT, ids=lambda x: str(x))
+def test_a_published_safetensors_file_is_recognised_at_its_real_size(
+    tmp_path: Path, place: str, size: str, prefix: str, metadata: dict[str, str], key: str
+) -> None:
+    shapes = {prefix + name: shape for name, shape in official_shapes(size).items()}
+    found = found_in(header_only(tmp_path / place, shapes, **metadata))
+    assert (found.family.key, found.copy.prefix, found.unused) == (key, prefix, ())
+    assert found.config.head_dim == 128
+
+
+def test_the_small_skyreels_is_known_by_its_fps_embedding(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_file(state() | fps_state(SMALL.dim), path)
+    assert found_in(path).family.key == "skyreels-df-fps"
+
+
+def test_shards_are_one_model_by_index_by_folder_and_by_any_of_them(tmp_path: Path) -> None:
+    weights, folder = state(), tmp_path / "SkyReels-V2-DF-14B-540P"
+    folder.mkdir()
+    names = [f"model-0000{i}-of-00003.safetensors" for i in (1, 2, 3)]
+    place = {name: names[i % 3] for i, name in enumerate(weights)}
+    for shard in names:
+        save_file({n: t for n, t in weights.items() if place[n] == shard}, folder / shard)
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": place}))
+    for path in (index, folder, folder / names[1]):
+        opened = open_checkpoint(path)
+        assert opened.found.family.key == "skyreels-df"
+        assert all(torch.equal(opened.read(name), value) for name, value in weights.items())
+    (folder / names[2]).unlink()
+    for path in (index, folder / names[0]):
+        with pytest.raises(BadInput, match=rf"{names[2]}, which is not beside it; download all"):
+            open_checkpoint(path)
+
+
+def test_diffusers_names_lead_to_every_official_one_and_back(tmp_path: Path) -> None:
+    """Against diffusers' own models at their real sizes, and diffusers' own converter."""
+    diffusers = pytest.importorskip("diffusers")
+    from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
+
+    for size, extra in (("1.3B", {}), ("I2V-14B", {"image_dim": 1280, "added_kv_proj_dim": 5120})):
+        ours, (dim, ffn, _, inputs, outputs) = official_shapes(size, 2), SIZES[size]
+        with torch.device("meta"):
+            theirs = diffusers.WanTransformer3DModel(
+                num_attention_heads=dim // 128, ffn_dim=ffn, num_layers=2, in_channels=inputs,
+                out_channels=outputs, **extra,
+            ).state_dict()  # fmt: skip
+        shapes = {name: tuple(tensor.shape) for name, tensor in theirs.items()}
+        assert {from_diffusers(name): shape for name, shape in shapes.items()} == ours
+        meta = {name: torch.empty(shape, device="meta") for name, shape in ours.items()}
+        assert convert_wan_transformer_to_diffusers(meta).keys() == shapes.keys()
+        path = header_only(tmp_path / size / "diffusion_pytorch_model.safetensors", shapes)
+        found = found_in(path)
+        assert (found.copy.layout, found.unused) == ("diffusers", ())
+        assert expected(found.config, image=size != "1.3B") == ours
+
+
+def test_scaled_fp8_is_whole_and_its_scales_travel_with_it(tmp_path: Path) -> None:
+    shapes = official_shapes("14B")
+    scales: dict[str, tuple[int, ...]] = {
+        name.replace(".weight", ".scale_weight"): (1,)
+        for name in shapes
+        if ".self_attn." in name and name.endswith((".q.weight", ".k.weight"))
+    }
+    marker: dict[str, tuple[int, ...]] = {"scaled_fp8": (2,)}
+    path = tmp_path / "krea-realtime-14b_fp8_e4m3fn_scaled.safetensors"
+    found = found_in(header_only(path, shapes | scales | marker, "F8_E4M3"))
+    assert found.family.key == "krea-realtime" and not found.unused
+    assert found.copy.names.keys() == {*shapes, *scales, *marker}
+
+
+def test_critics_of_a_raw_training_file_are_left_out(tmp_path: Path) -> None:
+    weights = renamed(state(), MODEL)
+    weights["model._cls_pred_branch.0.weight"] = torch.zeros(2)
+    content = {"critic": renamed(state(seed=9), MODEL), "generator": weights, "step": 100}
+    opened = open_checkpoint(pt(tmp_path / "self_forcing_raw.pt", content))
+    assert (
+        opened.found.copy.prefix == "generator.model." and opened.state().keys() == state().keys()
+    )
+
+
+def test_the_user_decides_between_copies_and_between_families(tmp_path: Path) -> None:
+    path = pt(tmp_path / "self_forcing.pt", both(MODEL, MODEL))
+    key = "blocks.1.ffn.0.weight"
+    raw, ema = (open_checkpoint(path, copy=which) for which in ("raw", "ema"))
+    assert torch.equal(raw.read(key), state(seed=0)[key])
+    assert torch.equal(ema.read(key), state(seed=1)[key])
+    assert found_in(path, family="reward-forcing").family.key == "reward-forcing"
+    with pytest.raises(BadInput, match="cannot be 'wan21-i2v': its tensors are those of t2v"):
+        found_in(path, family="wan21-i2v")
+
+
+def test_reasons_say_what_a_conclusion_rests_on(tmp_path: Path) -> None:
+    reasons = " / ".join(found_in(pt(tmp_path / "my_self-forcing.pt", both(MODEL, FSDP))).reasons)
+    assert "16 channels" in reasons and "its name has 'self_forcing'" in reasons
+    assert "ema, at 'generator_ema.model.' (also there: generator.model.)" in reasons
+    plain = found_in(pt(tmp_path / "mystery.pt", state())).reasons
+    assert "assumed, since nothing in file or name says causal" in plain[1]
+
+
+def lora(name: str) -> dict[str, tuple[int, ...]]:
+    return {name.format("A"): (4, 256), name.format("B"): (256, 4)}
+
+
+REFUSED = [  # what a file holds beside (or instead of) a model, and what the sentence says
+    (lora("diffusion_model.blocks.0.self_attn.q.lora_{}.weight"), "is a LoRA: .*Load Wan LoRA"),
+    (lora("base_model.model.blocks.0.self_attn.q.lora_{}.default.weight"), "is a LoRA"),
+    ({"videodit_blocks.layers.0.self_attention.linear_qkv.q.weight": (2, 2)}, "is MAGI-1: "),
+    ({"encoder.conv1.weight": (2, 2), "decoder.middle.0.residual.0.gamma": (2, 1, 1, 1)},
+     "is a Wan VAE: load it with Load VAE"),
+    ({"decoder.upsamples.0.upsamples.0.residual.2.weight": (2, 2)}, "is the Wan 2.2 VAE: "),
+    ({"decoder.1.weight": (2, 2), "decoder.3.conv.0.weight": (2, 2)}, "is a tiny VAE"),
+    ({"shared.weight": (2, 2), "encoder.block.0.layer.0.SelfAttention.q.weight": (2, 2)},
+     "is a text encoder"),
+    ({"vision_model.embeddings.class_embedding": (2,)}, "is a CLIP vision model"),
+    ({"double_blocks.0.img_attn.qkv.weight": (2, 2)}, "is HunyuanVideo or Flux"),
+    ({"input_blocks.0.0.weight": (2, 2)}, "is no Wan-family model"),
+]  # fmt: skip
+BESIDE = [
+    ({"vace_patch_embedding.weight": (256, 96, 1, 2, 2)}, "is Wan VACE: "),
+    ({"blocks.0.action_model.keyboard_embed.0.weight": (2, 2)}, "is Matrix-Game-2: "),
+    ({"patch_short.weight": (2, 2)}, "is Helios: "),
+    ({"control_adapter.conv.weight": (2, 2)}, "is a Wan control, audio or character model"),
+]
+
+
+@pytest.mark.parametrize(("shapes", "sentence"), REFUSED, ids=lambda x: str(x)[:40])
+def test_other_files_are_refused_with_what_they_are_and_what_to_do(
+    tmp_path: Path, shapes: dict[str, tuple[int, ...]], sentence: str
+) -> None:
+    path = header_only(tmp_path / "file.safetensors", shapes)
+    with pytest.raises(BadInput, match=sentence) as caught:
+        found_in(path)
+    assert str(caught.value).endswith(".") and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("extra", "sentence"), BESIDE, ids=lambda x: str(x)[:40])
+def test_relatives_of_wan_that_need_more_are_refused(
+    tmp_path: Path, extra: dict[str, tuple[int, ...]], sentence: str
+) -> None:
+    shapes = {name: tuple(tensor.shape) for name, tensor in state().items()}
+    with pytest.raises(BadInput, match=sentence):
+        found_in(header_only(tmp_path / "file.safetensors", shapes | extra))
+
+
+def test_experts_of_wan_2_2_are_refused(tmp_path: Path) -> None:
+    shapes = official_shapes("14B")
+    path = tmp_path / "wan2.2_t2v_high_noise_14B_fp16.safetensors"
+    with pytest.raises(BadInput, match="one of Wan 2.2's two experts"):
+        found_in(header_only(path, shapes))
+    no_clip = dict(official_shapes("I2V-14B"))
+    for name in image_shapes(5120, 40):
+        del no_clip[name]
+    with pytest.raises(BadInput, match="one of Wan 2.2's two experts"):
+        found_in(header_only(tmp_path / "i2v.safetensors", no_clip))
+
+
+def test_a_lora_as_pickle_is_refused_too(tmp_path: Path) -> None:
+    weights = {"base_model.model.blocks.0.ffn.0.lora_A.weight": torch.zeros(4, 256)}
+    with pytest.raises(BadInput, match="is a LoRA"):
+        found_in(pt(tmp_path / "lora.pt", {"generator_lora": weights}))
+
+
+def test_keys_are_unique_and_every_row_can_be_reached() -> None:
+    assert len({row.key for row in FAMILIES}) == len(FAMILIES)
+    for row in FAMILIES:
+        assert row.source and row.licence and row.preset.steps >= 1
+        if row.preset.timesteps:
+            assert len(row.preset.timesteps) == row.preset.steps
+
+
+def test_one_name_has_one_wrapper_free_form() -> None:
+    stored = [block_fsdp(name) for name in state()]
+    [copy] = copies(stored)
+    assert copy.prefix == "model." and copy.names.keys() == state().keys()
+    assert sorted(copy.names.values()) == sorted(stored)
+
+
+def checkpoint_of(path: Path, weights: State) -> Checkpoint:
+    save_file(weights, path)
+    return open_checkpoint(path)
+
+
+@pytest.mark.parametrize(("fps", "row"), [(16.0, 0), (24.0, 1), (None, 1)])
+def test_the_fps_embedding_becomes_part_of_the_time_projection(
+    tmp_path: Path, fps: float | None, row: int
+) -> None:
+    extra = fps_state(SMALL.dim)
+    mine = checkpoint_of(tmp_path / "m.safetensors", state() | extra).at_rate(fps).state()
+    assert not any(name.startswith("fps") for name in mine)
+    hidden = extra["fps_projection.0.weight"] @ extra["fps_embedding.weight"][row]
+    hidden = (hidden + extra["fps_projection.0.bias"]).double()
+    added = extra["fps_projection.2.weight"].double() @ (hidden * hidden.sigmoid())
+    expected_bias = (
+        state()["time_projection.1.bias"] + (added + extra["fps_projection.2.bias"]).float()
+    )
+    torch.testing.assert_close(mine["time_projection.1.bias"], expected_bias, rtol=0, atol=1e-5)

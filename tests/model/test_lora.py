@@ -1,0 +1,212 @@
+"""LoRA files of every naming change the weights as their own trainers compute it."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from longtake.errors import BadInput
+from longtake.model.lora import DOWN, UP, Lora, open_lora
+from longtake.tests.support.family_files import State, block_fsdp, state
+from longtake.tests.support.lora_files import (
+    LAYERS,
+    RANK,
+    merged,
+    named,
+    safetensors,
+    shapes,
+    with_alpha,
+)
+from longtake.tests.support.tiny_model import randn
+
+PEFT = (".lora_B.weight", ".lora_A.weight")
+KOHYA = (".lora_up.weight", ".lora_down.weight")
+
+
+def underscored(name: str) -> str:
+    return name.replace(".", "_")
+
+
+def fsdp(name: str) -> str:
+    return block_fsdp(name).removeprefix("model.")
+
+
+def file_of(make: Callable[[Path], Path], folder: Path) -> Lora:
+    return open_lora(make(folder), shapes())
+
+
+def pickled(path: Path, content: object) -> Path:
+    torch.save(content, path)
+    return path
+
+
+def peft_folder(folder: Path, tensors: State, **config: object) -> Path:
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    return safetensors(folder / "adapter_model.safetensors", tensors)
+
+
+def diffusers_file(folder: Path, **config: object) -> Path:
+    tensors = named("transformer.", *PEFT, LAYERS.__getitem__)
+    said = json.dumps({f"transformer.{key}": value for key, value in config.items()})
+    return safetensors(folder / "l.safetensors", tensors, lora_adapter_metadata=said)
+
+
+BARE = "base_model.model."
+FILES: dict[str, tuple[Callable[[Path], Path], float]] = {
+    "ComfyUI": (
+        lambda f: safetensors(f / "l.safetensors",
+                              with_alpha(named("diffusion_model.", *KOHYA), KOHYA[0], 2.0)), 0.5),
+    "ComfyUI, no alpha": (
+        lambda f: safetensors(f / "l.safetensors", named("diffusion_model.", *PEFT)), 1.0),
+    "kohya": (
+        lambda f: safetensors(f / "l.safetensors", with_alpha(
+            named("lora_unet_", *KOHYA, underscored), KOHYA[0], 8.0)), 2.0),
+    "Wan Fun": (
+        lambda f: safetensors(f / "l.safetensors", with_alpha(
+            named("lora_unet__", *KOHYA, underscored), KOHYA[0], 1.0)), 0.25),
+    "diffusers": (lambda f: diffusers_file(f, r=RANK, lora_alpha=6), 1.5),
+    "diffusers, an alpha of its own layer": (
+        lambda f: diffusers_file(f, r=RANK, lora_alpha=6, alpha_pattern=dict.fromkeys(
+            LAYERS.values(), 2)), 0.5),
+    "diffusers, lora.up": (
+        lambda f: safetensors(f / "l.safetensors", named(
+            "transformer.", ".lora.up.weight", ".lora.down.weight", LAYERS.__getitem__)), 1.0),
+    "bare PEFT": (lambda f: safetensors(f / "l.safetensors", named(BARE, *PEFT)), 1.0),
+    "PEFT with its config": (
+        lambda f: peft_folder(f, named(BARE, *PEFT), r=RANK, lora_alpha=12), 3.0),
+    "PEFT, rank-stabilised": (
+        lambda f: peft_folder(f, named(BARE, *PEFT), r=RANK, lora_alpha=6, use_rslora=True), 3.0),
+    "PEFT, named adapter, diffusers' layers": (
+        lambda f: safetensors(f / "l.safetensors", named(
+            BARE + "model.", ".lora_B.default.weight", ".lora_A.default.weight",
+            LAYERS.__getitem__)), 1.0),
+    "LongLive": (
+        lambda f: pickled(f / "lora.pt", {"generator_lora": named(
+            BARE + "model.", *PEFT, fsdp), "critic_lora": named(BARE + "model.", *PEFT)}), 1.0),
+}  # fmt: skip
+
+
+def added(lora: Lora) -> State:
+    """The small model with the LoRA, by the definition of what its parts mean to the host."""
+    weights = {name: tensor.clone() for name, tensor in state().items()}
+    for (module, role), up in lora.parts.items():
+        if role == UP:
+            down, alpha = lora.parts[module, DOWN], float(lora.parts[module, "alpha"])
+            weights[f"{module}.weight"] += alpha / len(down) * (up @ down)
+    return weights
+
+
+def same(one: State, other: State) -> None:
+    assert one.keys() == other.keys()
+    for name, tensor in one.items():
+        torch.testing.assert_close(tensor, other[name], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("naming", FILES)
+def test_every_naming_changes_the_same_layers_by_its_own_scale(tmp_path: Path, naming: str) -> None:
+    make, scale = FILES[naming]
+    lora = file_of(make, tmp_path)
+    assert lora.layers == len(LAYERS) and lora.scales == (scale,)
+    same(added(lora), merged(scale))
+    critics = [name for name in lora.unused if not name.startswith("critic_lora")]
+    assert not critics
+
+
+def test_pefts_own_merge_is_the_same(tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+    from longtake.tests.support.family_files import SMALL
+    from longtake.tests.support.tiny_model import random_dit
+
+    config = peft.LoraConfig(
+        r=RANK, lora_alpha=10, target_modules=r"blocks\.\d\.(self_attn\.q|ffn\.0)",
+        alpha_pattern={"blocks.1.ffn.0": 2},
+    )  # fmt: skip
+    model = peft.get_peft_model(random_dit(SMALL), config)
+    for i, (name, weight) in enumerate(model.named_parameters()):
+        if "lora_" in name:
+            weight.data = randn(*weight.shape, seed=i)
+    model.save_pretrained(tmp_path)
+    lora = open_lora(tmp_path / "adapter_model.safetensors", shapes())
+    assert lora.scales == (0.5, 2.5)
+    same(added(lora), dict(model.merge_and_unload().state_dict()))
+
+
+def test_a_bias_of_the_up_projection_is_scaled_too(tmp_path: Path) -> None:
+    bias: Tensor = randn(shapes()["blocks.0.ffn.0"][0], seed=9)
+    tensors = named(BARE, *PEFT) | {f"{BARE}blocks.0.ffn.0.lora_B.bias": bias}
+    lora = open_lora(peft_folder(tmp_path, tensors, r=RANK, lora_alpha=8), shapes())
+    torch.testing.assert_close(lora.parts["blocks.0.ffn.0", "diff_b"], 2 * bias)
+
+
+def test_layers_that_the_model_lacks_are_named(tmp_path: Path) -> None:
+    extra = {"diffusion_model.blocks.0.cross_attn.k_img.lora_up.weight": torch.zeros(2, 2)}
+    path = safetensors(tmp_path / "l.safetensors", named("diffusion_model.", *KOHYA) | extra)
+    assert open_lora(path, shapes()).unused == tuple(extra)
+
+
+def half(tensors: State) -> State:
+    return dict(list(tensors.items())[1:])
+
+
+def not_a_number(tensors: State) -> State:
+    name, tensor = next(iter(tensors.items()))
+    return tensors | {name: torch.full_like(tensor, torch.nan)}
+
+
+REFUSED: dict[str, tuple[Callable[[State], State], str]] = {
+    "half a pair": (half, "no whole LoRA: blocks.0.self_attn.q has half a pair"),
+    "NaN": (not_a_number, "NaN or infinity in diffusion_model.blocks.0.self_attn.q.lora_up.weight"),
+    "another size": (
+        lambda t: {n: torch.cat([x, x], int(".lora_down" in n)) for n, x in t.items()},
+        "made for a model of another size"),
+    "another model": (
+        lambda t: {n.replace("blocks.", "double_layers."): x for n, x in t.items() if "block" in n},
+        "is a LoRA for no Wan model"),
+    "no LoRA": (lambda t: {"a": torch.zeros(1)}, "is no LoRA"),
+    "a DoRA of PEFT": (
+        lambda t: t | {"diffusion_model.blocks.0.self_attn.q.lora_magnitude_vector": torch.ones(2)},
+        "is a DoRA of PEFT"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_right_is_refused_in_one_sentence(tmp_path: Path, case: str) -> None:
+    change, sentence = REFUSED[case]
+    path = safetensors(tmp_path / "l.safetensors", change(named("diffusion_model.", *KOHYA)))
+    with pytest.raises(BadInput, match=sentence) as caught:
+        open_lora(path, shapes())
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "config",
+    ["[1]", "{", '{"lora_alpha": "x"}', '{"alpha_pattern": {"(": 1}}', '{"lora_alpha": []}'],
+)
+def test_an_unreadable_config_is_refused(tmp_path: Path, config: str) -> None:
+    (tmp_path / "adapter_config.json").write_text(config)
+    path = safetensors(tmp_path / "adapter_model.safetensors", named(BARE, *PEFT))
+    with pytest.raises(BadInput, match="alpha cannot be read"):
+        open_lora(path, shapes())
+
+
+def test_random_damage_never_gets_past_the_border(tmp_path: Path) -> None:
+    """Whatever bytes are wrong: the LoRA, or one sentence."""
+    whole = safetensors(tmp_path / "whole.safetensors", named("diffusion_model.", *KOHYA))
+    good, spoilt = whole.read_bytes(), tmp_path / "spoilt.safetensors"
+    for seed in range(30):
+        draw = random.Random(seed)
+        data = bytearray(good[: draw.choice([len(good), draw.randrange(len(good))])])
+        for _ in range(draw.randrange(1, 6)):
+            if data:
+                data[draw.randrange(min(len(data), 4000))] = draw.randrange(256)
+        spoilt.write_bytes(data)
+        try:
+            assert open_lora(spoilt, shapes()).layers > 0
+        except BadInput as refusal:
+            assert "\n" not in str(refusal)

@@ -1,0 +1,233 @@
+"""Whatever is in a weights file, it is read lazily or refused in one sentence, and never run."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import random
+import struct
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from longtake.errors import BadInput
+from longtake.model.checkpoint import load_dit, open_checkpoint
+from longtake.model.files.header import main_dtype
+from longtake.model.files.weights import open_weights
+from longtake.tests.support.family_files import (
+    SMALL,
+    header_only,
+    official_shapes,
+    state,
+)
+
+resource = pytest.importorskip("resource")  # not on Windows
+HEADER_OF_A_MODEL = {"a.weight": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}
+
+
+def sentence(path: Path) -> str:
+    """The refusal: one sentence with the file's name."""
+    with pytest.raises(BadInput) as caught:
+        open_checkpoint(path)
+    message = str(caught.value)
+    assert path.name in message and message.endswith(".") and "\n" not in message
+    return message
+
+
+def safetensors_bytes(header: object, data: bytes = b"\0" * 8) -> bytes:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+BROKEN_HEADERS: list[bytes] = [
+    b"",
+    b"\xff" * 4,
+    struct.pack("<Q", 2**63) + b"{}",
+    struct.pack("<Q", 90_000_000) + b"{}",
+    safetensors_bytes(b"{" + b"[" * 200_000),
+    safetensors_bytes(b"\xff\xfe{}"),
+    safetensors_bytes([]),
+    safetensors_bytes({"a": 1}),
+    safetensors_bytes({"a": {"dtype": "F32", "shape": [2]}}),
+    safetensors_bytes({"a": {"dtype": "F32", "shape": [-2, -1], "data_offsets": [0, 8]}}),
+    safetensors_bytes({"a": {"dtype": "F32", "shape": [3], "data_offsets": [0, 8]}}),
+    safetensors_bytes({"a": {"dtype": "F32", "shape": [2], "data_offsets": [8, 0]}}),
+    safetensors_bytes({"a": {"dtype": "F32", "shape": "xx", "data_offsets": [0, 8]}}),
+    safetensors_bytes({**HEADER_OF_A_MODEL, "__metadata__": 3}),
+    safetensors_bytes(HEADER_OF_A_MODEL, b"\0"),
+]
+
+
+@pytest.mark.parametrize("content", BROKEN_HEADERS, ids=range(len(BROKEN_HEADERS)))
+def test_a_broken_header_is_one_sentence(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "file.safetensors"
+    path.write_bytes(content)
+    sentence(path)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".gguf"])
+def test_random_damage_never_gets_past_the_border(tmp_path: Path, suffix: str) -> None:
+    """Cut anywhere or with bytes changed, a file loads whole, or is refused in a sentence; whatever
+    sizes it then claims, memory does not follow.
+    """
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    path, whole = tmp_path / f"file{suffix}", tmp_path / f"whole{suffix}"
+    write(whole)
+    content, chance = whole.read_bytes(), random.Random(0)
+    for attempt in range(60):
+        damaged = bytearray(content)
+        if attempt % 2:
+            del damaged[chance.randrange(len(damaged)) :]
+        for _ in range(0 if attempt % 4 == 1 else 8):
+            if damaged:
+                damaged[chance.randrange(min(len(damaged), 4000))] = chance.randrange(256)
+        path.write_bytes(bytes(damaged))
+        try:
+            open_checkpoint(path)
+        except BadInput as error:
+            assert str(error).endswith(".") and "\n" not in str(error)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KB
+
+
+def write(path: Path) -> None:
+    """A small whole model in the container that the suffix names."""
+    if path.suffix == ".pt":
+        torch.save({"generator": state()}, path)
+    elif path.suffix == ".gguf":
+        gguf(path, {name: tuple(tensor.shape) for name, tensor in state().items()})
+    else:
+        save_file(state(), path)
+
+
+class Exploit:
+    """What a pickle could do if it were run."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return Path.touch, (Path("pwned"),)  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("where", ["value", "key"])
+def test_code_in_a_pickle_is_named_and_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    content = {"generator": state(), "x": Exploit()} if where == "value" else Exploit()
+    torch.save(content, tmp_path / "model.pt")
+    message = sentence(tmp_path / "model.pt")
+    assert "which is code and not weights; nothing of it was run" in message
+    assert "weights_only" not in message and not (tmp_path / "pwned").exists()
+
+
+def test_pickles_that_are_no_pytorch_zip_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    path.write_bytes(pickle.dumps({"a": 1}))
+    assert "no other pickles" in sentence(path)
+    torch.save(state(), path, _use_new_zipfile_serialization=False)
+    assert "no other pickles" in sentence(path)
+
+
+def test_a_zip_bomb_is_refused_before_it_unpacks(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.pt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("bomb/data.pkl", b"\0" * 100_000_000)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert "compressed entry" in sentence(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KB
+
+
+def test_reading_a_header_of_any_size_takes_no_memory(tmp_path: Path) -> None:
+    """A 28 GB file whose data is a hole; so is a pickle's: both are mapped, never read."""
+    path = header_only(tmp_path / "Wan2_1-T2V-14B.safetensors", official_shapes("14B"))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    header = open_weights(path).header
+    assert header.stored_bytes > 28e9 and main_dtype(header.tensors) == "BF16"
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KB
+
+
+def test_swapped_shapes_are_named(tmp_path: Path) -> None:
+    weights = state()
+    a, b = "blocks.1.ffn.0.weight", "blocks.1.ffn.2.weight"
+    weights[a], weights[b] = weights[b], weights[a]
+    save_file(weights, tmp_path / "x.safetensors")
+    assert f"{a} is [256, 48] where the other tensors ask for [48, 256]" in sentence(
+        tmp_path / "x.safetensors"
+    )
+
+
+def test_a_missing_block_is_named(tmp_path: Path) -> None:
+    shapes = {name: tuple(tensor.shape) for name, tensor in state().items()}
+    shapes["blocks.3.modulation"] = (1, 6, SMALL.dim)
+    message = sentence(header_only(tmp_path / "x.safetensors", shapes))
+    assert "no whole 4-layer Wan model: it has no blocks.2.modulation and 52 more" in message
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_named(tmp_path: Path, value: float) -> None:
+    weights = state()
+    weights["blocks.1.cross_attn.v.weight"][3, 5] = value
+    save_file(weights, tmp_path / "x.safetensors")
+    with pytest.raises(BadInput, match=r"has NaN or infinity in blocks\.1\.cross_attn\.v\.weight"):
+        load_dit(tmp_path / "x.safetensors")
+
+
+def test_other_suffixes_and_missing_files_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "model.ckpt").write_bytes(b"x")
+    assert "is no weights file that Longtake opens" in sentence(tmp_path / "model.ckpt")
+    assert "is not there" in sentence(tmp_path / "none.safetensors")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "holds 0 models" in sentence(empty)
+
+
+def test_an_index_may_not_lead_out_of_its_folder(tmp_path: Path) -> None:
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "../../etc/passwd"}}))
+    assert "outside its folder" in sentence(index)
+    index.write_text("[1, 2]")
+    assert "no index of safetensors shards" in sentence(index)
+
+
+def gguf(path: Path, shapes: Mapping[str, tuple[int, ...]], kind: int = 12) -> Path:
+    """A GGUF file, version 3, written by hand: Q4_K matrices, the rest F32, no data."""
+
+    def text(value: str) -> bytes:
+        return struct.pack("<Q", len(value)) + value.encode()
+
+    entries = [
+        text("general.architecture") + struct.pack("<I", 8) + text("wan"),
+        text("general.quantization_version") + struct.pack("<II", 4, 2),
+        *(
+            text(f"comfy.gguf.orig_shape.{name}")
+            + struct.pack(f"<IIQ{len(shape)}i", 9, 5, len(shape), *shape)
+            for name, shape in shapes.items()
+            if len(shape) > 4
+        ),
+    ]
+    infos = []
+    for name, shape in shapes.items():
+        stored = (shape[0], -1) if len(shape) > 4 else shape
+        stored = tuple(torch.Size(shape).numel() // shape[0] if n < 0 else n for n in stored)
+        quantised = kind if len(shape) == 2 and shape[1] % 256 == 0 else 0
+        infos.append(
+            text(name)
+            + struct.pack(f"<I{len(stored)}Q", len(stored), *reversed(stored))
+            + struct.pack("<IQ", quantised, 0)
+        )
+    path.write_bytes(
+        b"GGUF" + struct.pack("<IQQ", 3, len(infos), len(entries)) + b"".join([*entries, *infos])
+    )
+    return path
+
+
+def test_a_gguf_file_is_recognised_and_sent_to_its_own_loader(tmp_path: Path) -> None:
+    shapes = official_shapes("14B")
+    opened = open_checkpoint(gguf(tmp_path / "self_forcing_14b-Q4_K.gguf", shapes))
+    assert opened.found.family.key == "self-forcing"
+    assert main_dtype(opened.found.header.tensors) == "Q4_K"
+    assert 7e9 < opened.found.header.stored_bytes < 9e9  # 4.5 bits a weight
+    with pytest.raises(BadInput, match=r"load it with the Unet Loader \(GGUF\) node"):
+        opened.read("head.modulation")

@@ -1,0 +1,137 @@
+"""The widgets of ANN-Sparse Attention for experiments: what reaches the engine, what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from longtake.attention.sparse.settings import SparseCross, SparseSelf, Sparsity
+from longtake.attention.temp_cache.policy import TempCache
+from longtake.errors import BadInput
+from longtake.tests.support.node_bench import Bench
+
+
+def planned(bench: Bench, model: Any) -> Any:
+    """A rollout of that MODEL, of which nothing is made."""
+    clip = bench.run("LongtakeLoadDemoModel")[1]
+    [prompts] = bench.run("LongtakePromptTimeline", clip=clip, text="a red ball")
+    [schedule] = bench.run("LongtakeSchedule", steps=2)
+    [cache] = bench.run("LongtakeKVCacheSettings", window_frames=5)
+    [rollout] = bench.run(
+        "LongtakeSampler", model=model, prompts=prompts, schedule=schedule, kv_cache=cache,
+        width=32, height=32, length=9.0, length_unit="frames", plan_only=True,
+    )  # fmt: skip
+    return rollout
+
+
+def behind_the_node(bench: Bench, **inputs: Any) -> Any:
+    """The demo model (one layer of two heads here) behind the node."""
+    model = bench.run("LongtakeLoadDemoModel")[0]
+    return bench.run("LongtakeSparseAttention", model=model, **inputs)[0]
+
+
+def cache(bench: Bench, **inputs: Any) -> Any:
+    """What remembers, with those widgets."""
+    merging = {"preset": "custom", "temp_cache": True, "keep": "merged", "merge_above": 0.9}
+    return planned(bench, behind_the_node(bench, **merging, **inputs)).settings.cache
+
+
+def test_a_workflow_saved_without_them_makes_the_very_same_chunks(bench: Bench) -> None:
+    """They have no values in it, and none may change what there is."""
+    from longtake.nodes.attention.sparse_attention import SparseAttentionNode
+
+    prepared = type("Prepared", (SparseAttentionNode,), {"hidden": type("H", (), {"unique_id": 1})})
+    model = bench.run("LongtakeLoadDemoModel")[0]
+    saved = (True, 0.95, "always", 0.3, 0.85, "prune", "merged", "auto", 64, "auto")
+    old = planned(bench, prepared.execute(model, "balanced", *saved).args[0])
+    assert old.settings.cache == TempCache(48, 0.95, 0.95, 3, 64, most_mass=1)
+    assert old.settings.sparsity == Sparsity(
+        SparseSelf(fewest_keys=0), SparseCross(prune=True, from_tokens=0)
+    )
+    asked = dict(zip(("temp_cache", "merge_above", "self_attention", "density", "recall_floor",
+                      "prompt_attention", "keep", "kernel"), saved, strict=False))  # fmt: skip
+    assert planned(bench, behind_the_node(bench, **asked)).key(0) == old.key(0)
+
+
+@pytest.mark.parametrize(
+    ("asked", "threshold", "floor", "most_mass"),
+    [
+        ({"merge_floor": 0.8}, 0.9, 0.8, 1),
+        ({"merge_floor": 0.95}, 0.9, 0.9, 1),
+        ({"counts_as": "all its keys"}, 0.9, 0.9, None),
+        ({"head_thresholds": "0.7, 0.8"}, ((0.7, 0.8),), 0.8, 1),
+        ({"head_thresholds": "\n0.7 0.8\n", "merge_floor": 0.2}, ((0.7, 0.8),), 0.2, 1),
+    ],
+)
+def test_how_keys_are_merged(
+    bench: Bench, asked: dict[str, Any], threshold: Any, floor: float, most_mass: float | None
+) -> None:
+    found = cache(bench, **asked)
+    assert (found.threshold, found.floor, found.most_mass) == (threshold, floor, most_mass)
+
+
+def test_one_line_of_thresholds_is_for_all_layers_and_several_are_each_for_one(
+    bench: Bench,
+) -> None:
+    from longtake.nodes.attention.advanced_inputs import thresholds
+
+    assert thresholds("0.7 0.8", 3, 2) == ((0.7, 0.8),) * 3
+    assert thresholds("0.7 0.8\n0.9 1", 2, 2) == ((0.7, 0.8), (0.9, 1.0))
+
+
+def test_which_passes_are_sparse_and_how_much_of_a_prompt_stays(bench: Bench) -> None:
+    model = behind_the_node(
+        bench, preset="fast", self_attention="always", dense_share=0.5, dense_layers="",
+        order="lsh", prompt_attention="prune", fewest_tokens=3,
+    )  # fmt: skip
+    expected = SparseSelf(0.15, 0.5, (), 0.7, order="lsh", fewest_keys=0)
+    override = model.model_options["transformer_options"]["optimized_attention_override"]
+    wanted = Sparsity(expected, SparseCross(True, 3, from_tokens=0))
+    assert planned(bench, model).settings.sparsity == override.sparsity == wanted
+
+
+def test_layers_are_numbers_and_ranges(bench: Bench) -> None:
+    from types import SimpleNamespace
+
+    from longtake.nodes.attention import advanced_inputs
+
+    tree = SimpleNamespace(blocks=range(9))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(advanced_inputs.host, "module_tree", lambda model: tree)
+        assert advanced_inputs.dense_layers(None, "5-7, 0 8") == (0, 5, 6, 7, 8)
+        with pytest.raises(BadInput, match=r"names layer 9, and the model has 9, 0 to 8\."):
+            advanced_inputs.dense_layers(None, "0 7-9")
+
+
+@pytest.mark.parametrize(
+    ("asked", "refused"),
+    [
+        ({"head_thresholds": "0.9"}, "needs 2 cosines in a line, and one line or 1, .* lines of 1"),
+        ({"head_thresholds": "0.9 high"}, "a word that is no number .* write cosines"),
+        ({"head_thresholds": "0.9 1.5"}, "are cosines of 0 to 1.01; got '0.9 1.5'"),
+        ({"head_thresholds": "0.9 nan"}, "are cosines of 0 to 1.01"),
+        ({"dense_layers": "first"}, "has 'first', which is no layer; write numbers from 0 on"),
+        ({"dense_layers": "3-1"}, "has '3-1', which is no layer"),
+        ({"dense_layers": "1"}, "names layer 1, and the model has 1, 0 to 0"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_sentence(
+    bench: Bench, asked: dict[str, str], refused: str
+) -> None:
+    with pytest.raises(BadInput, match=refused):
+        behind_the_node(bench, **asked)
+
+
+@pytest.mark.parametrize(
+    ("make", "rule"),
+    [
+        (lambda: SparseSelf(dense_share=1.5), "dense_share must be from 0 to 1; got 1.5"),
+        (lambda: SparseSelf(dense_layers=(-1,)), "dense_layers are counted from 0"),
+        (lambda: SparseCross(fewest_tokens=0), "fewest_tokens must be at least 1; got 0"),
+        (lambda: TempCache(5, most_mass=0.5), "most_mass must be at least 1, or None; got 0.5"),
+    ],
+)
+def test_the_engine_refuses_them_too(make: Any, rule: str) -> None:
+    with pytest.raises(ValueError, match=rule):
+        make()

@@ -1,0 +1,121 @@
+"""What stands under the nodes and in the report of a shot with TempCache is what is in force."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from longtake.attention.ann import choice
+from longtake.attention.cache.policy import WindowSink
+from longtake.attention.sparse.settings import SparseCross, SparseSelf, Sparsity
+from longtake.attention.temp_cache.policy import ALIKE, TempCache
+from longtake.errors import BadInput
+from longtake.model.families.table import BY_KEY
+from longtake.samplers.history.settings import CacheSettings
+from longtake.tests.support.node_bench import Bench
+from longtake.tests.support.tiny_model import settings
+
+CPU = torch.device("cpu")
+
+
+def planned(
+    bench: Bench, kept: dict[str, Any] | None = None, guided: dict[str, Any] | None = None,
+    **inputs: Any,
+) -> Any:  # fmt: skip
+    """The plan of a shot of more latent frames than `balanced` has entries for, with TempCache;
+    `kept` None is without KV Cache Settings.
+    """
+    model, clip, _ = bench.run("LongtakeLoadDemoModel")
+    [model] = bench.run("LongtakeSparseAttention", model=model, temp_cache=True, **inputs)
+    [prompts] = bench.run("LongtakePromptTimeline", clip=clip, text="a red ball")
+    more = {}
+    if kept is not None:
+        [more["kv_cache"]] = bench.run("LongtakeKVCacheSettings", **kept)
+    if guided is not None:
+        more["guidance"] = bench.run("LongtakeHistoryGuidance", **guided)[0]
+    [rollout] = bench.run(
+        "LongtakeSampler", model=model, prompts=prompts, width=32, height=32, length=241.0,
+        length_unit="frames", plan_only=True, **more,
+    )  # fmt: skip
+    return rollout
+
+
+def test_the_cache_in_force_is_named_and_the_models_own_window_is_not(bench: Bench) -> None:
+    rollout = planned(bench)
+    assert "window" not in rollout.from_model and "sink" not in rollout.from_model
+    assert rollout.plan.text.endswith(
+        "TempCache: entries for 48 latent frames, 3 of them a sink, reach 64, keeps what differs."
+    )
+
+
+def test_a_budget_is_said_of_entries_as_they_were_asked_for(bench: Bench) -> None:
+    roomy = planned(bench, {"budget_gb": 5.0})
+    assert "The entries for 48 latent frames fit in 5.0 GB." in roomy.plan.text
+    half = planned(bench, {"budget_gb": roomy.kv_bytes_planned / 2**31})
+    kept = half.settings.cache.limit
+    assert 3 < kept < 48 and half.kv_bytes_planned <= roomy.kv_bytes_planned / 2
+    assert f"MB allow entries for {kept} latent frames." in half.plan.text
+
+
+def test_the_index_is_that_of_the_entries_which_a_budget_leaves(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from longtake.nodes.attention.describe import told
+
+    monkeypatch.setattr(choice, "MEASURED", {"cpu": ((0, "exact"), (100, "int8"))})
+    roomy = planned(bench, {}, keep="merged")  # 192 keys a head
+    assert roomy.settings.cache.index == "int8"
+    budget = {"budget_gb": roomy.kv_bytes_planned / 2**30 / 4}
+    small = planned(bench, budget, keep="merged").settings
+    assert small.cache.index == "exact"
+    assert "Nearest keys by exact: at 36 keys a head" in told(small, CPU)
+    named = planned(bench, budget, keep="merged", index="lsh").settings
+    assert "Nearest keys by lsh: chosen by name." in told(named, CPU)
+
+
+def test_what_is_told_goes_by_settings_and_device_alone(bench: Bench) -> None:
+    from longtake.nodes.attention.describe import told
+
+    assert told(settings(), CPU) == ""
+    sparse = settings(
+        cache=TempCache(5, gives_way=ALIKE), sparsity=Sparsity(SparseSelf(fewest_keys=0))
+    )
+    assert told(sparse, CPU) == (
+        "TempCache: entries for 5 latent frames, 0 of them a sink, reach any distance, keeps what "
+        "differs. Sparse self-attention: as asked for. Kernel gathered: no committed result shows "
+        "another kernel to be faster on cpu."
+    )
+    prompt = settings(sparsity=Sparsity(None, SparseCross()))
+    assert told(prompt, torch.device("mps")).startswith("Prompt padding: dense, since no")
+
+
+def test_guidance_may_look_at_the_sink_that_temp_cache_has(bench: Bench) -> None:
+    """Over a window without one."""
+    kept = {"sink_frames": 0, "first_latent": "leave"}
+    rollout = planned(bench, kept, {"preset": "vanilla", "none_as": "sink"})
+    assert rollout.settings.cache.sink_frames == 3
+
+
+@pytest.mark.usefixtures("bench")
+def test_the_reach_is_what_the_model_was_trained_to_look_back() -> None:
+    """Unless another is asked for, or the window is longer."""
+    from longtake.nodes.attention.attention_spec import PRESETS, AskedAttention
+
+    def reach(key: str, window: int, *asked: int) -> Any:
+        node = AskedAttention(True, Sparsity(), PRESETS["fast"], CPU, ALIKE, *asked)
+        return node.over(CacheSettings(WindowSink(window)), BY_KEY[key].preset, 4).policy
+
+    for key, window, asked, expected in (
+        ("demo", 21, (), 64), ("demo", 21, (30,), 30), ("demo", 99, (), 99),
+        ("self-forcing", 18, (), 18), ("self-forcing", 5, (), 18), ("wan21-t2v", 9, (), 21),
+    ):  # fmt: skip
+        assert reach(key, window, *asked).reach_frames == expected
+
+
+def test_a_first_frame_that_is_to_be_encoded_again_is_refused(bench: Bench) -> None:
+    kept = {"sink_frames": 0, "first_latent": "re-encode"}
+    with pytest.raises(BadInput, match="first_latent is re-encode .* switch temp_cache off"):
+        planned(bench, kept)
+    assert planned(bench, {**kept, "sink_frames": 1}).settings.first_again is None

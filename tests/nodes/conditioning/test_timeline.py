@@ -1,0 +1,370 @@
+"""The prompt timeline as users type it, and what becomes of it in latent frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from longtake.attention.cache.policy import FullHistory, WindowSink
+from longtake.errors import BadInput
+from longtake.headless.hosts.stand_in import installed
+from longtake.model.config import DiTConfig
+from longtake.tests.support.laws import examples
+
+CONFIG = DiTConfig(dim=24, ffn_dim=32, num_heads=2, num_layers=1, text_dim=8)
+
+
+@pytest.fixture(autouse=True)
+def _host(tmp_path: Path) -> Iterator[None]:
+    with installed(tmp_path, lambda event: None):
+        yield
+
+
+def parsed(text: str) -> list[tuple[float, str]]:
+    from longtake.nodes.conditioning.timeline import parse
+
+    return [(entry.start_s, entry.text) for entry in parse(text)]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a ball", [(0, "a ball")]),
+        ("", [(0, "")]),
+        ("0: a\n5.5: b", [(0, "a"), (5.5, "b")]),
+        ("5: b\n0: a", [(5, "b"), (0, "a")]),
+        ("0: a\n0.0: b", [(0, "a"), (0, "b")]),
+        ("0: a\n1:05: b", [(0, "a"), (65, "b")]),
+        ("0: a\n5s: b", [(0, "a"), (5, "b")]),
+        ("0: a, which\n  goes on\n4:", [(0, "a, which goes on"), (4, "")]),
+        ("panning left: hills", [(0, "panning left: hills")]),
+        ("0: 3 balls\n5:3 balls", [(0, "3 balls"), (5, "3 balls")]),
+    ],
+)
+def test_lines_are_read(text: str, expected: list[tuple[float, str]]) -> None:
+    assert parsed(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("5: a", "first prompt starts at 5 s"),
+        ("0: a\n-1: b", "Line 2 starts with '-1'"),
+        ("0: a\nnan: b", "Line 2 starts with 'nan'"),
+        ("0: a\ninf: b", "Line 2 starts with 'inf'"),
+        ("0: a\n1e3: b", "Line 2 starts with '1e3'"),
+        ("0: a\n9999999: b", "Line 2 starts with '9999999'"),
+    ],
+)
+def test_what_is_no_time_is_named(text: str, complaint: str) -> None:
+    with pytest.raises(BadInput, match=complaint):
+        parsed(text)
+
+
+def in_latent_frames(*times_s: float, width: int = 8) -> list[int]:
+    """Where prompts at `times_s` start, at 16 frames a second and three latent frames a chunk."""
+    from longtake.nodes.conditioning.prompt_plan import prompt_timeline
+    from longtake.nodes.conditioning.timeline import TimedEmbedding, Timeline
+    from longtake.nodes.length import SECONDS, snapped_length
+
+    entries = tuple(TimedEmbedding(time, torch.zeros(5, width), "") for time in times_s)
+    length = snapped_length(10.0, SECONDS, 16.0, 3)
+    made = prompt_timeline(Timeline(entries, torch.zeros(3, width)), CONFIG, length)
+    assert all(entry.embedding.shape == made.negative.shape for entry in made.entries)
+    return [entry.start_frame for entry in made.entries]
+
+
+def test_prompts_start_with_the_nearest_chunk() -> None:
+    assert in_latent_frames(0, 1.0, 5.0) == [
+        0,
+        6,
+        21,
+    ]  # 16 and 80 frames: latent frames 4.75, 20.75
+
+
+def of_two_on_one_chunk(first_s: float, second_s: float) -> Any:
+    """What becomes of two lines that fall on the chunk at 5.06 s, in the order they are written."""
+    from longtake.nodes.conditioning.prompt_plan import (
+        guidance_changes,
+        never_shown,
+        prompt_timeline,
+    )
+    from longtake.nodes.conditioning.timeline import TimedEmbedding, Timeline
+    from longtake.nodes.length import SECONDS, snapped_length
+    from longtake.samplers.guidance import cfg
+
+    lines = [(0.0, "start", None), (first_s, "upper", 3.0), (second_s, "lower", None)]
+    entries = tuple(TimedEmbedding(s, torch.zeros(5, 8), text, g) for s, text, g in lines)
+    timeline = Timeline(entries, torch.zeros(5, 8))
+    length = snapped_length(10.0, SECONDS, 16.0, 3)
+    made = prompt_timeline(timeline, CONFIG, length)
+    changes = guidance_changes(timeline, length, cfg)
+    said = never_shown(timeline, length)
+    return made.entries, [(c.start_frame, c.guidance) for c in changes], said
+
+
+@pytest.mark.parametrize("times", [(5.0, 5.1), (5.1, 5.0), (5.0, 5.0)])
+def test_of_two_prompts_on_one_chunk_the_lower_line_counts(times: tuple[float, float]) -> None:
+    """A kept edit is a line at the end, whatever the lines above it say of the same chunk."""
+    from longtake.samplers.guidance import cfg
+
+    entries, changes, said = of_two_on_one_chunk(*times)
+    assert [(entry.start_frame, entry.text) for entry in entries] == [(0, "start"), (21, "lower")]
+    assert changes == [(21, cfg(3.0))]  # the lower line does not say otherwise
+    assert said == [
+        f"The prompt 'upper' at {times[0]:g} s is replaced by a lower line of the same chunk."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0 (guidance 3): a", [(0, "a", 3.0)]),
+        ("a\n1:02.5s ( Guidance 2.25 ) : b: c", [(0, "a", None), (62.5, "b: c", 2.25)]),
+        ("0: a\n3 (three) balls: bounce", [(0, "a 3 (three) balls: bounce", None)]),
+    ],
+)
+def test_a_line_may_change_the_guidance(text: str, expected: list[Any]) -> None:
+    from longtake.nodes.conditioning.timeline import parse
+
+    assert [(one.start_s, one.text, one.guidance) for one in parse(text)] == expected
+
+
+@pytest.mark.parametrize(
+    "option", ["guidance", "guidance x", "guidance 31", "guidance -1", "cfg 3"]
+)
+def test_what_is_no_guidance_is_named(option: str) -> None:
+    with pytest.raises(BadInput, match=f"Line 2 has .{option}. before its colon; write"):
+        parsed(f"0: a\n5 ({option}): b")
+
+
+@examples(300)
+@given(
+    st.floats(0, 1e6), st.text(), st.none() | st.floats(0, 30), st.sampled_from(["a", "0: a\n9: b"])
+)
+def test_a_kept_edit_is_read_back_as_it_was_applied(
+    start_s: float, typed: str, strength: float | None, before: str
+) -> None:
+    """For whatever is typed into the live edit: `written`, appended to a timeline, then `parse`."""
+    from longtake.nodes.conditioning.timeline import TimedText, parse, written
+    from longtake.stream.rollout.controls import Controls
+
+    controls = Controls()
+    controls.set_prompt(typed)
+    if strength is not None:
+        controls.set_guidance(strength)
+    [edit] = controls.edits
+    line = written(TimedText(start_s, edit.text or "", edit.guidance))
+    *_, read = parse(f"{before}\n{line}")
+    assert (read.text, read.guidance) == (edit.text, edit.guidance)
+    assert abs(read.start_s - start_s) <= 5e-5 and "\n" not in line
+
+
+def test_prompts_of_another_text_encoder_are_refused() -> None:
+    with pytest.raises(BadInput, match="4096 wide and the model takes 8"):
+        in_latent_frames(0, width=4096)
+
+
+@pytest.mark.parametrize(
+    ("conditioning", "complaint"),
+    [
+        ([[torch.zeros(1, 5, 8), {}], [torch.zeros(1, 5, 8), {}]], "has 2 parts"),
+        ([[torch.zeros(2, 5, 8), {}]], "a batch of 2"),
+        ([[torch.zeros(1, 5, 8), {"mask": torch.zeros(1)}]], "carries mask"),
+    ],
+)
+def test_conditioning_the_sampler_would_misread_is_refused(
+    conditioning: list[Any], complaint: str
+) -> None:
+    from longtake.nodes.conditioning.prompt_plan import prompt_timeline
+    from longtake.nodes.length import SECONDS, snapped_length
+
+    length = snapped_length(1.0, SECONDS, 16.0, 3)
+    with pytest.raises(BadInput, match=complaint):
+        prompt_timeline(conditioning, CONFIG, length)
+
+
+@pytest.mark.parametrize(
+    ("length", "unit", "latent_frames", "frames"),
+    [
+        (10.0, "seconds", 42, 165),
+        (1.0, "frames", 3, 9),
+        (33.0, "frames", 9, 33),
+        (34.0, "frames", 12, 45),
+    ],
+)
+def test_length_becomes_whole_chunks_never_shorter(
+    length: float, unit: str, latent_frames: int, frames: int
+) -> None:
+    from longtake.nodes.length import snapped_length
+
+    snapped = snapped_length(length, unit, 16.0, 3)
+    assert (snapped.latent_frames, snapped.frames) == (latent_frames, frames)
+    assert ("asked for" in str(snapped)) == (frames != length)
+
+
+@pytest.mark.parametrize("length", [-1.0, float("nan"), float("inf"), 1e9])
+def test_impossible_lengths_are_refused(length: float) -> None:
+    from longtake.nodes.length import SECONDS, snapped_length
+
+    with pytest.raises(BadInput, match="length is"):
+        snapped_length(length, SECONDS, 16.0, 3)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "complaint"),
+    [(100, 64, "width is 100, not a multiple of 16; use 96 or 112"), (64, 0, "height is 0")],
+)
+def test_impossible_sizes_are_refused(width: int, height: int, complaint: str) -> None:
+    from longtake.nodes.length import latent_size
+
+    assert latent_size(96, 64, 16) == (8, 12)
+    with pytest.raises(BadInput, match=complaint):
+        latent_size(width, height, 16)
+
+
+def test_a_length_of_0_has_no_end() -> None:
+    from longtake.nodes.length import SECONDS, check_endless, snapped_length
+
+    endless = snapped_length(0.0, SECONDS, 16.0, 3)
+    assert (endless.latent_frames, endless.frames, endless.chunks) == (None, None, None)
+    assert str(endless) == "Frames until Stop, in chunks of 0.75 s"
+    check_endless(endless, WindowSink(12))
+    with pytest.raises(BadInput, match="keeps the full history, which would fill the memory"):
+        check_endless(endless, FullHistory())
+
+
+@pytest.mark.parametrize(
+    ("line", "guidance", "over_s"),
+    [
+        ("5 (over 2): b", None, 2.0), ("5 (over 1.5 s): b", None, 1.5),
+        ("5 (guidance 3, over 2): b", 3.0, 2.0), ("5 (OVER 2,guidance 3): b", 3.0, 2.0),
+    ],
+)  # fmt: skip
+def test_a_line_says_how_long_its_prompt_takes_over(
+    line: str, guidance: float | None, over_s: float
+) -> None:
+    from longtake.nodes.conditioning.timeline import parse, written
+
+    entry = parse(f"0: a\n{line}")[1]
+    assert (entry.guidance, entry.over_s) == (guidance, over_s)
+    assert parse(f"0: a\n{written(entry)}")[1] == entry
+
+
+@pytest.mark.parametrize("option", ["over", "over -1", "over 2, over 3", "fade 2", "over 2;", ","])
+def test_impossible_options_are_named(option: str) -> None:
+    with pytest.raises(BadInput, match="Line 2 has"):
+        parsed(f"0: a\n5 ({option}): b")
+
+
+def blended(*lines: tuple[float, float, float]) -> list[tuple[int, float]]:
+    """Start and value of prompts of one number each, from (second, value, seconds to take over)."""
+    from longtake.nodes.conditioning.prompt_plan import prompt_timeline
+    from longtake.nodes.conditioning.timeline import TimedEmbedding, Timeline
+    from longtake.nodes.length import SECONDS, snapped_length
+
+    entries = tuple(
+        TimedEmbedding(second, torch.full((2, 8), value), f"{value}", None, over)
+        for second, value, over in lines
+    )
+    length = snapped_length(10.0, SECONDS, 16.0, 3)
+    made = prompt_timeline(Timeline(entries, torch.zeros(2, 8)), CONFIG, length)
+    return [(one.start_frame, round(float(one.embedding[0, 0]), 4)) for one in made.entries]
+
+
+def test_a_prompt_that_takes_over_is_mixed_in_by_equal_parts_chunk_by_chunk() -> None:
+    """16 frames a second, chunks of 3 latent frames: three chunks begin in 2.25 seconds."""
+    assert blended((0, 0.0, 0), (1.0, 1.0, 0)) == [(0, 0.0), (6, 1.0)]
+    assert blended((0, 0.0, 0), (1.0, 1.0, 2.25)) == [
+        (0, 0.0), (6, 0.25), (9, 0.5), (12, 0.75), (15, 1.0)
+    ]  # fmt: skip
+    assert blended((0, 0.0, 0), (1.0, 1.0, 0.01)) == [(0, 0.0), (6, 1.0)]
+    assert blended((0, 1.0, 5)) == [(0, 1.0)]
+
+
+def test_another_prompt_ends_the_taking_over_and_goes_on_from_there() -> None:
+    assert blended((0, 0.0, 0), (1.0, 1.0, 2.25), (2.5, 2.0, 0)) == [
+        (0, 0.0), (6, 0.25), (9, 0.5), (12, 2.0)
+    ]  # fmt: skip
+    assert blended((0, 0.0, 0), (1.0, 1.0, 2.25), (2.5, 2.0, 0.75)) == [
+        (0, 0.0), (6, 0.25), (9, 0.5), (12, 1.25), (15, 2.0)
+    ]  # fmt: skip
+
+
+def taking_over(over_s: float, seconds: float, width: int = 8) -> Any:
+    """The prompts of `0: a`, `5 (over OVER_S): b` in a shot of so many seconds, 0 without end."""
+    from longtake.nodes.conditioning.prompt_plan import prompt_timeline
+    from longtake.nodes.conditioning.timeline import TimedEmbedding, Timeline
+    from longtake.nodes.length import SECONDS, snapped_length
+
+    one, other = torch.zeros(2, width), torch.ones(2, width)
+    entries = (TimedEmbedding(0.0, one, "a"), TimedEmbedding(5.0, other, "b", None, over_s))
+    length = snapped_length(seconds, SECONDS, 16.0, 3)
+    return prompt_timeline(Timeline(entries, one), replace(CONFIG, text_dim=width), length)
+
+
+def test_a_prompt_takes_over_only_as_far_as_the_shot_goes() -> None:
+    """The rest would be gigabytes that nothing shows; the steps in the shot are those of a shot
+    that is long enough for all, and once it is whole the prompt is there for what is added.
+    """
+    short, whole = (taking_over(1000.0, seconds).entries for seconds in (10.0, 1010.0))
+    assert len(whole) == 1 + 1333 + 1 and len(short) < 30
+    shown = [one for one in short if one.start_frame < 42]
+    assert [one.start_frame for one in shown] == [0, *range(21, 42, 3)]
+    for one, other in zip(short[:-1], whole, strict=False):
+        assert one.start_frame == other.start_frame
+        assert torch.equal(one.embedding, other.embedding)
+    assert short[-1].start_frame == whole[-1].start_frame == 21 + 3 * 1333
+    assert torch.equal(short[-1].embedding, whole[-1].embedding)
+
+
+def test_a_prompt_that_takes_over_at_the_end_goes_on_in_a_continued_shot() -> None:
+    """As in one that was longer from the first: a continued shot has the same name."""
+    short, longer = (taking_over(8.0, seconds).entries for seconds in (10.0, 20.0))
+    assert [one.start_frame for one in short] == [one.start_frame for one in longer]
+    assert short[-1].start_frame > 42
+    pairs = zip(short, longer, strict=True)
+    assert all(torch.equal(one.embedding, other.embedding) for one, other in pairs)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 3000.0])
+def test_prompts_that_take_over_in_too_many_steps_are_refused(seconds: float) -> None:
+    assert len(taking_over(1000.0, seconds).entries) == 1335  # small ones may
+    with pytest.raises(BadInput, match="take over in 1333 steps, .* 10.4 GB .*; give .over. less"):
+        taking_over(1000.0, seconds, width=4096)
+
+
+@pytest.mark.parametrize("count", [1, 511, 512, 513, 700])
+def test_long_prompts_are_cut_before_they_are_encoded_and_keep_their_end_token(count: int) -> None:
+    """What Hugging Face's `truncation=True, max_length=512` keeps."""
+    from longtake.nodes.conditioning.prompts import shortened
+
+    end = (1, 1.0)
+    tokens = [*((i + 10, 1.0) for i in range(count - 1)), end]
+    kept, dropped = shortened({"umt5xxl": [tokens], "note": "x"})
+    assert kept["note"] == "x" and dropped == max(0, count - 512)
+    [row] = kept["umt5xxl"]
+    assert row == (tokens if count <= 512 else [*tokens[:511], end])
+
+
+def test_prompts_of_a_wan_model_are_padded_with_zeros_to_512_and_cut_there() -> None:
+    from longtake.model.config import DiTConfig
+    from longtake.nodes.conditioning.prompt_plan import cut_prompts, prompt_timeline
+    from longtake.nodes.conditioning.timeline import TimedEmbedding, Timeline
+    from longtake.nodes.length import SECONDS, snapped_length
+
+    config = DiTConfig(24, 32, 2, 1, 4096)
+    length = snapped_length(1.0, SECONDS, 16.0, 3)
+    for words, said in ((3, 0), (512, 0), (600, 1)):
+        embedding = torch.ones(words, 4096)
+        timeline = Timeline((TimedEmbedding(0.0, embedding, "a"),), embedding)
+        made = prompt_timeline(timeline, config, length).entries[0].embedding
+        assert made.shape == (512, 4096) and made[:, 0].count_nonzero() == min(words, 512)
+        assert len(cut_prompts(timeline, config)) == said

@@ -1,0 +1,131 @@
+"""Load Causal Video Model under the stand-in: from a file of models/ to a MODEL that generates."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from longtake.errors import BadInput
+from longtake.headless.hosts.stand_in import installed
+from longtake.tests.support.family_files import (
+    SMALL,
+    fps_state,
+    prefixed,
+    renamed,
+    state,
+)
+
+CHOICES = {"family": "auto", "weights": "auto", "weight_dtype": "auto", "fps": "from model"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    models = tmp_path / "models" / "diffusion_models"
+    models.mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with installed(tmp_path / "out", lambda event: None):
+        yield models
+
+
+def load(name: str, **changes: str) -> Any:
+    from longtake.headless.hosts.stand_in.io_types import HiddenHolder
+    from longtake.nodes.models.load_model import LoadCausalVideoModel
+
+    node = type("Prepared", (LoadCausalVideoModel,), {"hidden": HiddenHolder(unique_id="1")})
+    return node.execute(model_name=name, **CHOICES | changes).args[0]
+
+
+def test_the_files_of_the_models_folder_can_be_chosen(folder: Path) -> None:
+    save_file(state(), folder / "a.safetensors")
+    (folder / "sub").mkdir()
+    torch.save(state(), folder / "sub" / "b.pt")
+    (folder / "notes.txt").write_text("x")
+    from longtake.nodes.models.load_model import LoadCausalVideoModel
+
+    choice = LoadCausalVideoModel.define_schema().inputs[0]
+    assert choice.options == ["a.safetensors", "sub/b.pt"]
+
+
+def test_a_model_carries_its_family_through_clones(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch.save({"generator_ema": renamed(state(), prefixed("model."))}, folder / "rewardforcing.pt")
+    with caplog.at_level("INFO", "longtake"):
+        model = load("rewardforcing.pt")
+    from longtake.nodes.models.model_facts import facts
+
+    assert facts(model.clone()).family.key == "reward-forcing"
+    assert facts(model.clone()).why == "its name has 'rewardforcing' (weights do not tell)"
+    said = " ".join(record.message for record in caplog.records)
+    assert "Reward Forcing. architecture: t2v" in said and "Licence: Apache-2.0" in said
+    for name, value in state().items():
+        assert torch.equal(model.model.diffusion_model.state_dict()[name], value)
+
+
+def test_a_model_of_another_loader_is_taken_for_what_it_shows(folder: Path) -> None:
+    from longtake.nodes import host
+    from longtake.nodes.models.model_facts import facts
+
+    save_file(state(), folder / "a.safetensors")
+    plain = facts(host.load_diffusion_model(folder / "a.safetensors"))
+    assert (plain.family.key, plain.why) == (
+        "wan21-t2v",
+        "assumed, since another loader made the model",
+    )
+
+
+def test_fps_chooses_the_rate_that_skyreels_is_told(folder: Path) -> None:
+    save_file(state() | fps_state(SMALL.dim), folder / "skyreels.safetensors")
+    biases = [
+        load("skyreels.safetensors", fps=fps).model.diffusion_model.time_projection[1].bias
+        for fps in ("from model", "24", "16")
+    ]
+    assert torch.equal(biases[0], biases[1]) and not torch.equal(biases[0], biases[2])
+
+
+@pytest.mark.parametrize(("fps", "rate"), [("from model", 24), ("24", 24), ("16", 16)])
+def test_the_chosen_rate_is_that_of_everything_made_with_the_model(
+    folder: Path, fps: str, rate: int
+) -> None:
+    from longtake.nodes.models.model_facts import facts
+
+    save_file(state() | fps_state(SMALL.dim), folder / "skyreels.safetensors")
+    known = facts(load("skyreels.safetensors", fps=fps).clone())
+    assert (known.preset.fps, known.family.key) == (rate, "skyreels-df-fps")
+    save_file(state(), folder / "self_forcing.safetensors")
+    assert facts(load("self_forcing.safetensors", fps="24")).preset.fps == 16  # has one rate
+
+
+def test_what_the_model_has_no_use_for_is_said(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save_file(state() | {"blocks.0.gate.weight": torch.zeros(2)}, folder / "odd.safetensors")
+    load("odd.safetensors")
+    assert "1 tensors of the file are not used, for example blocks.0.gate.weight" in caplog.text
+
+
+def test_a_file_that_went_away_is_one_sentence(folder: Path) -> None:
+    with pytest.raises(BadInput, match="'gone.pt' is not in the diffusion_models folder any more"):
+        load("gone.pt")
+
+
+def test_the_header_of_a_causal_model_is_the_one_that_the_core_reads(tmp_path: Path) -> None:
+    from longtake.model.checkpoint import open_checkpoint
+
+    for name, causal in (("self_forcing.safetensors", True), ("wan21.safetensors", False)):
+        layers = {"layers": {"model.blocks.0.ffn.0": {"format": "float8_e4m3fn"}}}
+        save_file(
+            renamed(state(), prefixed("model.")),
+            tmp_path / name,
+            {"_quantization_metadata": json.dumps(layers)},
+        )
+        made = open_checkpoint(tmp_path / name).metadata()
+        said = json.loads(made.get("config", "{}")).get("transformer", {})
+        assert said.get("causal_ar", False) == causal
+        assert list(json.loads(made["_quantization_metadata"])["layers"]) == ["blocks.0.ffn.0"]

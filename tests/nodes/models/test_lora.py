@@ -1,0 +1,116 @@
+"""Load Wan LoRA under the stand-in: the weights in use, several at once, off again; identity."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from longtake.errors import BadInput
+from longtake.headless.hosts.stand_in import installed
+from longtake.tests.support.family_files import State, prefixed, renamed, state
+from longtake.tests.support.lora_files import (
+    merged,
+    named,
+    pairs,
+    safetensors,
+    with_alpha,
+)
+
+KOHYA = (".lora_up.weight", ".lora_down.weight")
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    for folder in ("loras", "diffusion_models"):
+        (tmp_path / "models" / folder).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    save_file(state(), tmp_path / "models" / "diffusion_models" / "m.safetensors")
+    pair = named("diffusion_model.", *KOHYA)
+    safetensors(tmp_path / "models" / "loras" / "l.safetensors", with_alpha(pair, KOHYA[0], 2.0))
+    with installed(tmp_path / "out", lambda event: None):
+        from longtake.nodes import host
+
+        yield host.load_diffusion_model(tmp_path / "models" / "diffusion_models" / "m.safetensors")
+
+
+def load(model: Any, strength: float, name: str = "l.safetensors") -> Any:
+    from longtake.headless.hosts.stand_in.io_types import HiddenHolder
+    from longtake.nodes.models.load_lora import LoadWanLora
+
+    node = type("Prepared", (LoadWanLora,), {"hidden": HiddenHolder(unique_id="1")})
+    return node.execute(model=model, lora_name=name, strength=strength).args[0]
+
+
+def in_use(model: Any) -> State:
+    """The weights when the model is claimed."""
+    from longtake.nodes import host
+
+    host.claim([model], 0)
+    return {name: tensor.clone() for name, tensor in host.module_tree(model).state_dict().items()}
+
+
+def same(one: State, other: State) -> None:
+    for name, tensor in one.items():
+        torch.testing.assert_close(tensor, other[name], rtol=1e-5, atol=1e-5)
+
+
+def test_the_weights_in_use_are_those_of_the_model_that_was_claimed_last(model: Any) -> None:
+    """Handles share one set of weights: each claim puts its own LoRAs on, and takes others off."""
+    patched, twice = load(model, 0.8), load(load(model, 0.8), -0.4)
+    same(in_use(patched), merged(0.8 * 0.5))
+    same(in_use(twice), merged(0.4 * 0.5))
+    same(in_use(model), state())
+    assert all(torch.equal(tensor, state()[name]) for name, tensor in in_use(model).items())
+    same(in_use(patched), merged(0.8 * 0.5))
+
+
+def test_a_models_identity_follows_its_loras_and_not_what_is_loaded(model: Any) -> None:
+    from longtake.nodes.models.identity import identity
+
+    patched = load(model, 0.8)
+    plain, one, again, other = (
+        identity(m) for m in (model, patched, load(model, 0.8), load(model, 0.7))
+    )
+    assert one == again and len({plain, one, other}) == 3 and one[1] is None
+    in_use(patched)
+    assert (identity(model), identity(patched)) == (plain, one)
+
+
+def test_strength_0_is_the_model_itself(model: Any) -> None:
+    assert load(model, 0.0) is model
+
+
+def test_differences_of_weights_and_biases_are_added(model: Any, tmp_path: Path) -> None:
+    weights, layer = state(), "blocks.0.ffn.0"
+    parts = {f"{layer}.diff": "weight", f"{layer}.diff_b": "bias"}
+    full = {name: torch.ones_like(weights[f"{layer}.{word}"]) for name, word in parts.items()}
+    path = tmp_path / "models" / "loras" / "full.safetensors"
+    safetensors(path, renamed(full, prefixed("diffusion_model.")))
+    got = in_use(load(model, 0.5, path.name))
+    for word in parts.values():
+        torch.testing.assert_close(got[f"{layer}.{word}"], weights[f"{layer}.{word}"] + 0.5)
+
+
+def test_what_only_comfyui_can_is_said(model: Any, tmp_path: Path) -> None:
+    path = tmp_path / "models" / "loras" / "lokr.safetensors"
+    safetensors(path, {"diffusion_model.blocks.0.ffn.0.lokr_w1": torch.ones(2, 2)})
+    with pytest.raises(BadInput, match="needs ComfyUI"):
+        load(model, 1.0, path.name)
+
+
+def test_what_it_is_and_what_fits_nothing_is_said(
+    model: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    extra = {"diffusion_model.blocks.7.ffn.0.lora_up.weight": torch.zeros(2, 2)}
+    path = tmp_path / "models" / "loras" / "more.safetensors"
+    safetensors(path, named("diffusion_model.", *KOHYA) | extra)
+    with caplog.at_level("INFO", "longtake"):
+        load(model, 1.0, path.name)
+    said = " ".join(record.message for record in caplog.records)
+    assert f"{len(pairs())} layers are changed by alpha / rank 1 (alpha: nowhere" in said
+    assert "1 tensors of the LoRA fit no layer of this model, for example diffusion_model" in said

@@ -1,0 +1,197 @@
+"""Streaming Preview under the stand-in host: its take holds the run's frames, however the run
+ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from longtake.errors import BadInput
+from longtake.headless.events import ChunkDone, Event
+from longtake.headless.hosts.stand_in.modules import InterruptProcessingException
+from longtake.stream.preview.take import Take
+from longtake.tests.support.node_bench import Bench
+
+
+def takes(bench: Bench, *, whole: bool = True) -> list[Take]:
+    """Every take there is, oldest first; `whole`: wait until all is encoded."""
+    from longtake.nodes.runtime.session import session
+
+    kept = list(session.takes._takes.values())
+    for take in kept if whole else ():
+        take.join()
+    return kept
+
+
+def pictures(take: Take) -> torch.Tensor:
+    """All frames of a take, (n, H, W, 3) in [0, 1], read the way the player does."""
+    found = []
+    for chunk in take.manifest()["chunks"]:
+        blob = take.blob(chunk["seq"])
+        packed = (blob and blob.read()) or b""
+        count = struct.unpack(">I", packed[8:12])[0]
+        place = 12 + 4 * count
+        for size in struct.unpack(f">{count}I", packed[12:place]):
+            found.append(np.array(Image.open(io.BytesIO(packed[place : place + size]))))
+            place += size
+    return torch.from_numpy(np.stack(found)).float() / 255
+
+
+def as_jpeg(image: torch.Tensor) -> torch.Tensor:
+    """(H, W, 3) as a JPEG of quality 85 keeps it."""
+    file = io.BytesIO()
+    Image.fromarray((image * 255).round().byte().numpy()).save(file, format="JPEG", quality=85)
+    return torch.from_numpy(np.array(Image.open(file))).float() / 255
+
+
+def cancel_after(bench: Bench, chunk: int) -> None:
+    """Press Cancel when this chunk is done."""
+    tell = bench.state.listener
+
+    def listen(event: Event) -> None:
+        tell(event)
+        if isinstance(event, ChunkDone) and event.chunk == chunk:
+            bench.state.listener = tell
+            bench.state.interrupt()
+
+    bench.state.listener = listen
+
+
+def test_a_take_holds_the_frames_of_the_run(bench: Bench) -> None:
+    frames = bench.frames()
+    bench.run("LongtakePreview", frames=frames)
+    [take] = takes(bench)
+    known = take.manifest()
+    assert known["state"] == "done" and known["frames"] == known["total_frames"] == 33
+    assert (known["width"], known["height"], known["fps"]) == (32, 32, 16)
+    assert [change["text"] for change in known["prompt_changes"]] == ["a red ball", "a blue ball"]
+    assert known["stats"]["kv_bytes"] == known["stats"]["kv_bytes_planned"] > 0
+    assert known["stats"]["first_frame_s"] > 0 and known["stats"]["eta_s"] == 0
+    [images] = bench.run("LongtakeCollectFrames", frames=frames)
+    assert torch.equal(pictures(take), torch.stack([as_jpeg(image) for image in images]))
+
+
+def test_its_result_is_the_take_and_no_picture_that_the_host_would_draw_over_it(
+    bench: Bench,
+) -> None:
+    shown = bench.shown("LongtakePreview", frames=bench.frames())
+    [take] = takes(bench)
+    assert shown == {"longtake": [{"take": take.token}]}
+
+
+def test_after_a_cancel_it_stays_and_says_where_the_next_run_goes_on(bench: Bench) -> None:
+    frames = bench.frames()
+    cancel_after(bench, 1)
+    with pytest.raises(InterruptProcessingException):
+        bench.run("LongtakePreview", frames=frames)
+    [take] = takes(bench)
+    known = take.manifest()
+    assert known["state"] == "interrupted" and known["message"] is None
+    assert known["resume_at_s"] == 21 / 16 and known["frames"] in (9, 21)
+    bench.run("LongtakePreview", frames=frames)
+    assert takes(bench)[-1].manifest()["stats"]["resumed_from_s"] == 21 / 16
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "message"),
+    [(BadInput, "The disk is full; free some.", "The disk is full; free some."),
+     (ValueError, "no", "ValueError: no")],
+)  # fmt: skip
+def test_a_failure_is_one_sentence_in_the_take(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, kind: type[Exception], said: str, message: str
+) -> None:
+    from longtake.nodes.outputs.preview import host
+
+    def fail(self: Any, done: int) -> None:
+        raise kind(said)
+
+    frames = bench.frames()
+    monkeypatch.setattr(host.Progress, "advance", fail)
+    with pytest.raises(kind):
+        bench.run("LongtakePreview", frames=frames)
+    known = takes(bench)[0].manifest()
+    assert (known["state"], known["message"]) == ("error", message)
+
+
+def test_stop_keeps_what_is_there_and_says_stopped(bench: Bench) -> None:
+    frames = bench.frames()
+    tell = bench.state.listener
+
+    def stop(event: Event) -> None:
+        tell(event)
+        if isinstance(event, ChunkDone) and event.chunk == 1:
+            assert takes(bench, whole=False)[0].control(1, lambda controls: controls.stop())
+
+    bench.state.listener = stop
+    bench.run("LongtakePreview", frames=frames)
+    known = takes(bench)[0].manifest()
+    assert (known["state"], known["frames"], known["control_rev"]) == ("stopped", 21, 1)
+
+
+def test_an_edit_through_the_take_is_shown_where_it_took_effect(bench: Bench) -> None:
+    frames = bench.frames()
+    tell = bench.state.listener
+
+    def edit(event: Event) -> None:
+        tell(event)
+        if isinstance(event, ChunkDone) and event.chunk == 0:
+            takes(bench, whole=False)[0].control(1, lambda c: c.set_prompt("a blue ball"))
+
+    bench.state.listener = edit
+    bench.run("LongtakePreview", frames=frames)
+    known = takes(bench)[0].manifest()
+    [change] = known["edits"]
+    assert (change["status"], change["first_frame"]) == ("applied", 9) and change["line"]
+    assert known["prompt_changes"] == [
+        {"frame": 0, "text": "a red ball", "edited": False},
+        {"frame": 9, "text": "a blue ball", "edited": True},
+    ]
+
+
+def test_a_plan_is_shown_and_nothing_made(bench: Bench) -> None:
+    bench.run("LongtakePreview", frames=bench.frames(plan_only=True))
+    known = takes(bench)[0].manifest()
+    assert (known["state"], known["frames"], known["plan"]["frames"]) == ("done", 0, 33)
+    assert known["plan"]["fits"] and known["plan"]["text"]
+
+
+def test_a_file_saved_from_the_same_frames_is_named(bench: Bench) -> None:
+    frames = bench.frames()
+    calls = [("LongtakePreview", {"frames": frames}), ("LongtakeSaveVideo", {"frames": frames})]
+    asyncio.run(bench.side_by_side(*calls))
+    assert takes(bench)[0].manifest()["files"] == [
+        {"filename": "clip_00001_.mp4", "subfolder": "longtake", "type": "output", "role": "video"}
+    ]
+
+
+def test_two_previews_show_the_same(bench: Bench) -> None:
+    frames = bench.frames()
+    asyncio.run(bench.side_by_side(*[("LongtakePreview", {"frames": frames})] * 2))
+    one, other = takes(bench)
+    assert torch.equal(pictures(one), pictures(other)) and one.token != other.token
+
+
+def test_nothing_is_left_in_the_temp_folder_when_the_host_ends(
+    tmp_path: Path, tiny_demo_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from longtake.stream.preview.takes import Limits
+    from longtake.tests.support.node_bench import node_bench
+
+    with node_bench(tmp_path, tiny_demo_folder, monkeypatch) as bench:
+        from longtake.nodes.runtime.session import session
+
+        monkeypatch.setattr(session.takes._store, "_budgets", (1, Limits().disk_bytes))
+        bench.run("LongtakePreview", frames=bench.frames())
+        takes(bench)
+        temp = bench.state.folders["temp"]
+        assert len(list(temp.rglob("*.jpegs"))) == 3
+    assert not list(temp.rglob("*.jpegs"))

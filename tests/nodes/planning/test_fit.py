@@ -1,0 +1,109 @@
+"""What counts when a plan says that a rollout fits: weights once, wherever the host has them."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from longtake.errors import BadInput
+from longtake.samplers.planning.memory import RolloutMemory
+from longtake.tests.support.node_bench import Bench
+
+GB = 2**30
+CPU, CARD = torch.device("cpu"), torch.device("cuda")
+LARGEST, OTHER = 100 * 60 * 4, 60 * 20 * 4  # bytes of the two layers
+
+
+def patcher(load_device: torch.device, kept_on: str = "cpu", **more: Any) -> Any:
+    """A MODEL that computes on `load_device`, with its weights elsewhere for now."""
+    layers = (nn.Linear(100, 60, bias=False), nn.Linear(60, 20, bias=False))
+    return SimpleNamespace(
+        model=nn.Sequential(*layers).to(kept_on), load_device=load_device, **more
+    )
+
+
+def in_parts(*_: Any) -> int:
+    return 0
+
+
+@pytest.mark.parametrize(
+    ("given", "counted", "least"),
+    [
+        (patcher(CPU), 0, 0),
+        (patcher(CPU, "meta"), LARGEST + OTHER, LARGEST + OTHER),
+        (patcher(CARD), LARGEST + OTHER, LARGEST + OTHER),
+        (patcher(CARD, partially_unload=in_parts), LARGEST + OTHER, LARGEST),
+    ],
+    ids=["there", "not there yet", "card", "card, a host that loads parts"],
+)
+def test_weights_count_once_and_only_where_they_are_not_yet(
+    bench: Bench, given: Any, counted: int, least: int
+) -> None:
+    from longtake.nodes import host
+
+    assert host.weights(given) == host.Weights(LARGEST + OTHER, counted, least)
+    both = host.weights(given) + host.weights(patcher(CPU))
+    assert both == host.Weights(2 * (LARGEST + OTHER), counted, least)
+
+
+def planned(free_gb: int, counted_gb: int, least_gb: int) -> Any:
+    """Of a rollout with caches of 4 GB, passes of 2 GB and weights of 5 GB."""
+    from longtake.nodes import host
+    from longtake.nodes.length import FRAMES, snapped_length
+    from longtake.nodes.planning import fit
+
+    length = snapped_length(33.0, FRAMES, 16.0, 3)
+    weights = host.Weights(5 * GB, counted_gb * GB, least_gb * GB)
+    memory = RolloutMemory(4 * GB, 2 * GB)
+    return fit.plan(length, "KV cache 4.0 GB.", memory, weights, free_gb * GB, "lower width")
+
+
+@pytest.mark.parametrize(
+    ("counted", "least", "free", "fits", "said"),
+    [
+        (0, 0, 6, True, "weights 5.0 GB (in memory already, not counted again), KV cache 4.0 GB."),
+        (0, 0, 5, False, "takes 6.0 GB (4.0 GB for the KV cache, 2.0 GB for a pass of the model)"),
+        (5, 5, 11, True, "weights 5.0 GB (counted), KV cache 4.0 GB."),
+        (5, 5, 10, False, "takes 11.0 GB"),
+        (5, 1, 10, True, "weights 5.0 GB (counted; 1.0 GB of them wait in main memory), KV"),
+        (5, 1, 7, True, "weights 5.0 GB (counted; 4.0 GB of them wait in main memory), KV"),
+        (5, 1, 6, False, "2.0 GB for a pass of the model, 1.0 GB for weights) and 6.0 GB are free"),
+    ],
+)
+def test_a_plan_says_what_it_counts_and_whether_that_fits(
+    bench: Bench, counted: int, least: int, free: int, fits: bool, said: str
+) -> None:
+    made = planned(free, counted, least)
+    assert (made.frames, made.seconds, made.chunks) == (33, 33 / 16, 3)
+    assert made.fits is fits and said in made.text
+
+
+def test_decoding_adds_to_what_must_fit(bench: Bench) -> None:
+    """Passes and decoding come by turns; the VAE's weights and its state stay."""
+    from longtake.model.vae.decoder_memory import DecoderMemory
+    from longtake.nodes import host
+    from longtake.nodes.planning.fit import with_decoding
+
+    memory, decoder = RolloutMemory(4 * GB, 2 * GB), DecoderMemory(GB, 3 * GB)
+    weights = host.Weights(6 * GB, 6 * GB, 6 * GB)
+    for free, fits in ((14, True), (13, False)):
+        made = with_decoding(planned(free, 5, 5), memory, decoder, weights)
+        assert made.fits is fits and made.decode_bytes == 4 * GB
+        assert ("That is 14.0 GB at once and 13.0 GB are free" in made.text) is not fits
+
+
+def test_a_rollout_is_refused_for_weights_that_are_not_there_yet(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from longtake.nodes import host
+
+    needed = bench.frames(plan_only=True).rollout.most_bytes
+    monkeypatch.setattr(host, "usable_memory_bytes", lambda device: needed)
+    assert bench.frames(plan_only=True).rollout.plan.fits
+    monkeypatch.setattr(host, "weights", lambda patcher: host.Weights(needed, needed, needed))
+    with pytest.raises(BadInput, match="for weights. and .* are free"):
+        bench.frames()

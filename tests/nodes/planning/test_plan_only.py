@@ -1,0 +1,155 @@
+"""Plans that make nothing, and shots without an end, under the stand-in host."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from longtake.errors import BadInput
+from longtake.headless.events import ChunkDone, FileSaved
+from longtake.tests.nodes.runtime.test_live import asked_at, collected
+from longtake.tests.support.node_bench import Bench
+
+
+def test_a_plan_makes_nothing_and_every_output_says_so(
+    bench: Bench, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    caplog.set_level(logging.INFO, "longtake")
+    frames = bench.frames(plan_only=True)
+    plan = frames.plan
+    assert (plan.frames, plan.seconds, plan.chunks, plan.fits) == (33, 33 / 16, 3, True)
+    assert plan.kv_bytes == frames.rollout.kv_bytes_planned > 0
+    assert f"Plan: {frames.rollout.plan.text}" in caplog.text  # what is known without a decoder
+    for node in ("LongtakePreview", "LongtakeSaveVideo"):
+        bench.run(node, frames=frames)
+    given = [
+        bench.run("LongtakeCollectFrames", frames=frames)[0],
+        bench.run("LongtakeFramesToVideo", frames=frames)[0],
+        bench.run("LongtakeCollectLatents", rollout=frames.rollout)[0],
+        bench.run("LongtakeVAEEncode", pixels=frames, vae=frames.vae)[0],
+    ]
+    assert {type(one).__name__ for one in given} == {"ExecutionBlocker"}
+    assert f"Nothing is saved: {plan.text}" in caplog.text and "is collected" in caplog.text
+    made = [path.name for path in tmp_path.rglob("*") if path.is_file()]
+    assert not made
+    assert not [event for event in bench.events if isinstance(event, (ChunkDone, FileSaved))]
+
+
+def test_a_plan_that_does_not_fit_is_shown_and_not_refused(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from longtake.nodes import host
+
+    monkeypatch.setattr(host, "usable_memory_bytes", lambda device: 1000)
+    plan = bench.frames(plan_only=True).plan
+    assert not plan.fits and plan.free_bytes == 1000 and "are free" in plan.text
+
+
+def derived(bench: Bench, node: str, source: Any, **inputs: Any) -> Any:
+    return bench.run(f"Longtake{node}Rollout", rollout=source, **inputs)[0]
+
+
+@pytest.mark.parametrize("plan_only", [False, True])
+def test_a_plan_rewound_and_continued_is_what_the_run_will_be(
+    bench: Bench, plan_only: bool
+) -> None:
+    whole, _ = bench.rollout(length=57.0, plan_only=plan_only)
+    rewound = derived(bench, "Rewind", whole, to=1.3)
+    longer = derived(bench, "Continue", rewound, more=0.5)
+    made = [whole, rewound, longer]
+    assert [one.frames for one in made] == [57, 21, 33]
+    assert [(one.plan.frames, one.plan.chunks) for one in made] == [(57, 5), (21, 2), (33, 3)]
+    assert [one.chunk_count for one in made] == ([0, 0, 0] if plan_only else [5, 2, 3])
+
+
+@pytest.mark.parametrize("plan_only", [False, True])
+def test_a_rewound_shot_is_planned_in_words_too(bench: Bench, plan_only: bool) -> None:
+    whole, vae = bench.rollout(length=57.0, plan_only=plan_only)
+    rewound = derived(bench, "Rewind", whole, to=1.3)
+    assert whole.plan.text.startswith("57 frames (3.6 s) in 5 chunks")
+    assert rewound.plan.text.startswith("21 frames (1.3 s) in 2 chunks")
+    assert rewound.plan.seconds == 21 / 16 and rewound.plan.kv_bytes == whole.plan.kv_bytes
+    [frames] = bench.run("LongtakeVAEDecode", rollout=rewound, vae=vae)
+    assert frames.plan.text.startswith("21 frames (1.3 s) in 2 chunks")  # as the player shows it
+
+
+@pytest.mark.parametrize("plan_only", [False, True])
+def test_a_plan_is_forked_where_the_run_would_be(
+    bench: Bench, plan_only: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "longtake")
+    whole, _ = bench.rollout(length=33.0, plan_only=plan_only)
+    with pytest.raises(BadInput, match="The fork is at 2.0625 s, where it would end too"):
+        derived(bench, "Fork", whole, at=-1.0)
+    forked = derived(bench, "Fork", whole, at=-1.0, length=3.0, new_seed=7)
+    assert forked.plan.frames == 57 and [one.start_frame for one in forked.settings.reseeds] == [9]
+    forked = derived(bench, "Fork", derived(bench, "Rewind", whole, to=1.3), new_seed=7)
+    assert [one.start_frame for one in forked.settings.reseeds] == [6]
+    assert "Forked at 0:02.1" in caplog.text and "Forked at 0:01.3" in caplog.text
+
+
+def test_a_plan_says_what_of_it_is_made_already(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "longtake")
+    bench.run("LongtakeCollectLatents", rollout=bench.rollout(length=33.0)[0])
+    planned, _ = bench.rollout(length=57.0, plan_only=True)
+    told = bench.shown("LongtakeRolloutInfo", rollout=planned)
+    [text] = told["text"] if isinstance(told, dict) else told.as_dict()["text"]
+    assert "Length 0:03.6, 3 of 5 chunks are made" in text
+    derived(bench, "Fork", planned, at=1.3, new_seed=7)
+    assert "2 chunks are there already" in caplog.text
+
+
+def test_the_plan_of_frames_counts_their_decoding(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What stays, and the larger of what a pass and what decoding takes, since they take turns."""
+    from longtake.nodes import host
+
+    frames = bench.frames(plan_only=True)
+    rollout, decode = frames.rollout, frames.plan.decode_bytes
+    assert rollout.plan.decode_bytes is None and decode > 3 * 32 * 32 * 4 * 9  # its pictures
+    assert "; decoding " in frames.plan.text
+    memory = frames.vae.decoder_memory(*rollout.largest_latents)
+    assert decode == memory.state_bytes + memory.working_bytes and memory.state_bytes > 0
+    working = max(rollout.working_bytes, memory.working_bytes)
+    needed = rollout.kv_bytes_planned + memory.state_bytes + working
+    for free, fits in ((needed, True), (needed - 1, False)):
+        monkeypatch.setattr(host, "usable_memory_bytes", lambda device, free=free: free)
+        plan = bench.frames(plan_only=True).plan
+        assert (
+            plan.fits is fits and plan.text.endswith("lower width, height or chunk_frames.") != fits
+        )
+
+
+def test_a_length_of_0_goes_on_until_stop(bench: Bench) -> None:
+    frames = bench.frames(length=0.0)
+    assert frames.plan.frames is None and frames.rollout.chunk_count is None
+    asked_at(bench, 3, frames.controls.stop)
+    bench.run("LongtakeSaveVideo", frames=frames)
+    assert frames.report([]).frames == 45 and frames.controls.state == "stopped"
+    with pytest.raises(BadInput, match="has no end .length is 0., so its frames cannot be"):
+        collected(bench, frames)
+
+
+def test_a_shot_without_an_end_needs_a_window(bench: Bench) -> None:
+    [full] = bench.run("LongtakeKVCacheSettings", policy="full")
+    with pytest.raises(BadInput, match="keeps the full history"):
+        bench.frames(length=0.0, kv_cache=full)
+
+
+def test_the_disk_cap_counts_the_video_and_says_why_it_stops(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from longtake.stream.journal import disk_limit
+
+    monkeypatch.setattr(disk_limit, "DISK_CAP_BYTES", 10_000)
+    frames = bench.frames(length=0.0)
+    bench.run("LongtakeSaveVideo", frames=frames)
+    assert frames.controls.state == "stopped" and len(frames.rollout.run.disk.files) == 1
+    assert "Stopped: the shot has filled" in caplog.text
+    assert frames.controls.message.startswith("Stopped")

@@ -1,0 +1,365 @@
+"""Fork, Rewind, Continue, Save, Load, Info, Compare and Splice under the stand-in host."""
+
+from __future__ import annotations
+
+import io
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from longtake.errors import BadInput
+from longtake.samplers.loop import Loop
+from longtake.stream.rollout.file import RolloutFile
+from longtake.tests.support.node_bench import Bench
+
+TWO = "0: a red ball\n1: a blue ball"
+
+
+def latents(bench: Bench, rollout: Any) -> torch.Tensor:
+    return bench.run("LongtakeCollectLatents", rollout=rollout)[0]["samples"]
+
+
+def fork(bench: Bench, rollout: Any, **inputs: Any) -> Any:
+    return bench.run("LongtakeForkRollout", rollout=rollout, **inputs)[0]
+
+
+def saved(bench: Bench, rollout: Any, **inputs: Any) -> str:
+    """Save a rollout; gives the name that Load Rollout lists."""
+    shown = bench.shown("LongtakeSaveRollout", rollout=rollout, **inputs)
+    [entry] = shown["longtake_files"]
+    return f"{entry['subfolder']}/{entry['filename']} [output]"
+
+
+def load(bench: Bench, name: str, **inputs: Any) -> Any:
+    model, clip, _ = bench.run("LongtakeLoadDemoModel")
+    return bench.run("LongtakeLoadRollout", file=name, model=model, clip=clip, **inputs)[0]
+
+
+def test_a_fork_is_the_workflow_that_says_the_same(bench: Bench) -> None:
+    """A prompt from 1.3 s on is the line of a Prompt Timeline that says so."""
+    source, _ = bench.rollout(text="0: a red ball", length=57.0)
+    written, _ = bench.rollout(text="0: a red ball\n1.3: a blue ball", length=57.0)
+    forked = fork(bench, source, at=1.3, new_prompt="a  blue\nball")
+    assert forked.id == written.id and forked.key(4) == written.key(4)
+    whole = latents(bench, source)
+    assert forked.stored_chunks() == 2
+    assert torch.equal(latents(bench, forked)[:, :, :6], whole[:, :, :6])
+    assert not torch.equal(latents(bench, forked)[:, :, 6:], whole[:, :, 6:])
+
+
+def test_a_fork_with_another_seed_or_guidance_shares_its_beginning(bench: Bench) -> None:
+    source, _ = bench.rollout(length=57.0)
+    whole = latents(bench, source)
+    for change in ({"new_seed": 9}, {"new_guidance": 4.0}):
+        made = latents(bench, fork(bench, source, at=0.6, **change))
+        assert torch.equal(made[:, :, :3], whole[:, :, :3])
+        assert not torch.equal(made[:, :, 3:6], whole[:, :, 3:6])
+
+
+def test_a_fork_can_be_longer_and_at_the_end(bench: Bench) -> None:
+    source, _ = bench.rollout(length=33.0)
+    longer = fork(bench, source, at=-1.0, length=3.0, new_seed=3)
+    assert (source.frames, longer.frames) == (33, 57)
+    assert latents(bench, longer).shape[2] == 15
+
+
+def test_a_rewound_shot_is_forked_where_it_ends(bench: Bench) -> None:
+    source, _ = bench.rollout(length=57.0)
+    [rewound] = bench.run("LongtakeRewindRollout", rollout=source, to=1.3)
+    assert rewound.frames == rewound.plan.frames == 21 and rewound.plan.chunks == 2
+    assert source.plan.frames == 57 and latents(bench, rewound).shape[2] == 6
+    forked = fork(bench, rewound, new_prompt="a red ball")
+    assert forked.frames == 57 and forked.settings.prompts.entries[-1].start_frame == 6
+    assert latents(bench, forked).shape[2] == 15
+
+
+def test_a_shot_goes_on_where_it_ends(bench: Bench) -> None:
+    source, _ = bench.rollout(length=33.0)
+    whole = latents(bench, source)
+    [longer] = bench.run("LongtakeContinueRollout", rollout=source, more=1.0)
+    made = latents(bench, longer)
+    assert made.shape[2] == 15 and torch.equal(made[:, :, :9], whole)
+    direct, _ = bench.rollout(length=57.0)
+    assert longer.id == direct.id == source.id and direct.stored_chunks() == 5
+
+
+def test_the_source_is_never_changed(bench: Bench) -> None:
+    source, _ = bench.rollout(length=33.0)
+    before = source.settings
+    fork(bench, source, at=0.6, new_seed=3, new_prompt="a ball")
+    bench.run("LongtakeRewindRollout", rollout=source, to=0.6)
+    bench.run("LongtakeContinueRollout", rollout=source, more=1.0)
+    assert source.settings is before and source.cut is None and source.frames == 33
+
+
+@pytest.mark.parametrize(
+    ("node", "inputs", "words"),
+    [
+        ("LongtakeForkRollout", {"at": 99.0}, "at is 99 s and the rollout ends at 2.0625 s"),
+        ("LongtakeForkRollout", {"at": -1.0}, "where it would end too"),
+        ("LongtakeForkRollout", {"at": 1.0, "length": 0.5}, "where it would end too"),
+        ("LongtakeRewindRollout", {"to": 99.0}, "to is 99 s and the rollout ends"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_sentence(
+    bench: Bench, node: str, inputs: dict[str, Any], words: str
+) -> None:
+    source, _ = bench.rollout(length=33.0)
+    with pytest.raises(BadInput, match=words):
+        bench.run(node, rollout=source, **inputs)
+
+
+def test_a_shot_without_an_end_must_be_rewound_first(bench: Bench) -> None:
+    source, vae = bench.rollout(length=0.0)
+    for node in ("LongtakeForkRollout", "LongtakeContinueRollout"):
+        with pytest.raises(BadInput, match="has no end"):
+            bench.run(node, rollout=source)
+    assert fork(bench, source, at=1.0, new_seed=4).frames is None
+    [rewound] = bench.run("LongtakeRewindRollout", rollout=source, to=1.3)
+    [longer] = bench.run("LongtakeContinueRollout", rollout=rewound, more=0.5)
+    assert (rewound.frames, longer.frames) == (21, 33)
+    endless = bench.run("LongtakeVAEDecode", rollout=source, vae=vae)[0]
+    with pytest.raises(BadInput, match="first shot has no end"):
+        bench.run("LongtakeSpliceRollouts", first=endless, second=endless)
+
+
+def test_a_saved_shot_comes_back_and_makes_nothing_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    source, vae = bench.rollout(length=33.0)
+    name = saved(bench, source, vae=vae)
+    whole = latents(bench, source)
+    for chunk in (tmp_path / "longtake" / "rollouts").iterdir():
+        chunk.unlink()  # as on another machine
+    loaded = load(bench, name)
+    assert loaded.id == source.id and loaded.stored_chunks() == loaded.chunk_count == 3
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("a chunk was made again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(loaded.claim), "__call__", refuse)
+        assert torch.equal(latents(bench, loaded), whole) and loaded.resumed_from is None
+    [longer] = bench.run("LongtakeContinueRollout", rollout=loaded, more=0.5)
+    assert latents(bench, longer).shape[2] == 12 and longer.resumed_from == 3
+    edited = fork(bench, loaded, at=1.3, new_prompt="a blue ball")
+    assert torch.equal(latents(bench, edited)[:, :, :6], whole[:, :, :6])
+
+
+def test_a_file_with_its_state_is_gone_on_with_at_once(
+    bench: Bench, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    from longtake.nodes.runtime.session import session
+
+    caplog.set_level(logging.INFO, "longtake")
+    source, _ = bench.rollout(length=33.0)
+    name = saved(bench, source, with_state=True)
+    assert "3 chunks" in caplog.text and "is not in it" not in caplog.text
+    session.reset()
+    for file in (tmp_path / "longtake" / "rollouts").iterdir():
+        file.unlink()  # as on another machine
+    [longer] = bench.run("LongtakeContinueRollout", rollout=load(bench, name), more=0.5)
+    [state] = (tmp_path / "longtake" / "rollouts").glob("*.state.safetensors")
+    assert longer.key(2) in state.name
+    restored: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        restore = Loop.restore
+        patch.setattr(Loop, "restore", lambda o, s: restored.append(1) or restore(o, s))
+        made = latents(bench, longer)
+    assert restored and torch.equal(made, latents(bench, bench.rollout(length=45.0)[0]))
+    again, _ = bench.rollout(length=33.0)
+    session.reset()
+    saved(bench, again, with_state=True)  # all from the journal
+    assert "The KV cache is not in it" in caplog.text
+
+
+def test_a_file_has_report_and_picture(bench: Bench, tmp_path: Path) -> None:
+    source, vae = bench.rollout(length=33.0)
+    name = saved(bench, source, vae=vae).removesuffix(" [output]")
+    beside = RolloutFile(tmp_path / name).beside
+    assert beside.report.rollout_id == source.id and beside.thumbnail is not None
+    assert Image.open(io.BytesIO(beside.thumbnail)).size == (32, 32)
+    plain = saved(bench, source).removesuffix(" [output]")
+    assert RolloutFile(tmp_path / plain).beside.thumbnail is None
+
+
+def test_a_stopped_shot_is_saved_as_far_as_it_is_and_goes_on(bench: Bench, tmp_path: Path) -> None:
+    source, _ = bench.rollout(length=57.0)
+    source.controls.stop()
+    name = saved(bench, source)
+    loaded = load(bench, name)
+    assert (loaded.chunk_count, loaded.frames, loaded.plan.frames) == (1, 9, 9)
+    assert fork(bench, loaded).frames == 57  # as long as it was planned
+
+
+def test_another_model_is_said_and_goes_on_under_its_own_name(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    source, _ = bench.rollout(length=33.0)
+    name = saved(bench, source)
+    from longtake.nodes.rollouts import files
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "identity", lambda model: ("other", None))
+        loaded = load(bench, name)
+        assert "made with another model" in caplog.text
+        assert loaded.stored_chunks() == 3 and loaded.chain.makers.at(9) == "other"
+        [longer] = bench.run("LongtakeContinueRollout", rollout=loaded, more=0.5)
+    plain, _ = bench.rollout(length=45.0)
+    assert longer.key(2) == plain.key(2) and longer.key(3) != plain.key(3)
+
+
+def test_files_outside_the_hosts_folders_are_refused(bench: Bench) -> None:
+    for name in ("../../etc/passwd [output]", "a.rollout.safetensors", "none [output]"):
+        with pytest.raises(BadInput):
+            load(bench, name)
+
+
+def test_saved_rollouts_are_listed_and_the_journals_files_are_not(bench: Bench) -> None:
+    from longtake.nodes import host
+
+    source, _ = bench.rollout(length=9.0)
+    first = saved(bench, source)
+    assert host.saved_files(".rollout.safetensors") == [first]
+    assert not any("rollouts/" in name for name in host.saved_files(".safetensors"))
+
+
+def test_info_shows_what_there_is_and_the_tree(bench: Bench) -> None:
+    source, _ = bench.rollout(length=33.0)
+    told = bench.shown("LongtakeRolloutInfo", rollout=source)
+    [text] = told["text"] if isinstance(told, dict) else told.as_dict()["text"]
+    assert f"Rollout {source.id}" in text and "0 of 3 chunks are made" in text
+    latents(bench, source)
+    forked = fork(bench, source, at=1.3, new_seed=7)
+    latents(bench, forked)
+    told = bench.shown("LongtakeRolloutInfo", rollout=forked)
+    [text] = told["text"] if isinstance(told, dict) else told.as_dict()["text"]
+    lines = text.splitlines()
+    assert "3 of 3 chunks are made" in text and "Seeds from 0:01.3: 7" in text
+    assert lines[-2].startswith(f"- {source.id[:8]}")
+    assert lines[-1] == f"  * {forked.id[:8]}  0:02.1  from 0:01.3: prompt a blue ball, seed 7"
+
+
+def frames(bench: Bench, rollout: Any, vae: Any) -> Any:
+    return bench.run("LongtakeVAEDecode", rollout=rollout, vae=vae)[0]
+
+
+def pictures(bench: Bench, stream: Any) -> torch.Tensor:
+    return bench.run("LongtakeCollectFrames", frames=stream)[0]
+
+
+def test_forks_are_compared_side_by_side(bench: Bench) -> None:
+    source, vae = bench.rollout(length=33.0)
+    a, b = frames(bench, source, vae), frames(bench, fork(bench, source, at=1.3, new_seed=7), vae)
+    [both] = bench.run("LongtakeCompareRollouts", frames_a=a, frames_b=b, labels=" \n ")
+    assert (both.width, both.height, both.frame_total, both.chunk_count) == (64, 32, 33, 3)
+    made = pictures(bench, both)
+    assert torch.equal(made[:, :, :32], pictures(bench, a))
+    assert torch.equal(made[:, :, 32:], pictures(bench, b))
+    assert both.report([]).width == 64
+
+
+def test_a_comparison_is_previewed_and_saved_beside_its_shots(bench: Bench, tmp_path: Path) -> None:
+    import asyncio
+
+    source, vae = bench.rollout(length=33.0)
+    a, b = frames(bench, source, vae), frames(bench, fork(bench, source, at=1.3, new_seed=7), vae)
+    [both] = bench.run("LongtakeCompareRollouts", frames_a=a, frames_b=b)
+    save = {"filename_prefix": "x", "format": "png frames", "crf": 18, "sheet_and_report": False}
+    asyncio.run(
+        bench.side_by_side(
+            ("LongtakePreview", {"frames": both}),
+            ("LongtakePreview", {"frames": a}),
+            ("LongtakeSaveVideo", {"frames": both, **save}),
+        )
+    )
+    assert len(list(tmp_path.glob("x_*/*.png"))) == 33
+
+
+def test_shots_are_spliced_and_it_is_said_how(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    source, vae = bench.rollout(length=33.0)
+    a, b = frames(bench, source, vae), frames(bench, fork(bench, source, at=0.6, new_seed=7), vae)
+    with caplog.at_level("INFO", logger="longtake"):
+        [one] = bench.run("LongtakeSpliceRollouts", first=a, second=b, overlap=4)
+    assert one.frame_total == 62
+    made = pictures(bench, one)
+    assert len(made) == 62
+    assert torch.equal(made[:29], pictures(bench, a)[:29])
+    assert torch.equal(made[33:], pictures(bench, b)[4:])
+    assert "a cross-fade in linear light over 4 frames from 0:01.8; 62 frames" in caplog.text
+
+
+def test_shots_of_different_sizes_are_not_spliced(bench: Bench) -> None:
+    small, vae = bench.rollout(length=9.0)
+    wide, _ = bench.rollout(length=9.0, width=48)
+    with pytest.raises(BadInput, match="32x32 and 48x32"):
+        bench.run(
+            "LongtakeSpliceRollouts",
+            first=frames(bench, small, vae),
+            second=frames(bench, wide, vae),
+        )
+
+
+def test_a_plan_forks_into_a_plan(bench: Bench) -> None:
+    source, vae = bench.rollout(length=33.0, plan_only=True)
+    forked = fork(bench, source, at=1.3, new_seed=7)
+    assert forked.plan_only and forked.plan.frames == 33
+    assert bench.shown("LongtakeSaveRollout", rollout=forked) is None
+    frames(bench, forked, vae)
+
+
+def test_whatever_the_kv_cache_node_gives_can_be_saved(bench: Bench) -> None:
+    """A new policy or storage is named in `stream/rollout/recipe.py` too; a VAE cannot be written,
+    and what needs one says so.
+    """
+    from longtake.nodes.sampling.kv_cache import KVCacheSettings
+    from longtake.samplers.settings import RolloutSettings
+    from longtake.stream.rollout.recipe import from_record, to_record
+
+    source, _ = bench.rollout()
+    inputs = KVCacheSettings.define_schema().inputs
+    for one in (one for one in inputs if hasattr(one, "options")):
+        for option in (option for option in one.options if option != "re-encode"):
+            [cache] = bench.run("LongtakeKVCacheSettings", **{one.id: option})
+            rollout, _ = bench.rollout(kv_cache=cache)
+            back: RolloutSettings = from_record(*to_record(rollout.settings))
+            kept = (rollout.settings.cache, rollout.settings.storage)
+            assert (back.cache, back.storage) == kept
+
+
+def test_recache_is_asked_for_at_the_sampler_and_named_in_what_is_said(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After a restart, without a resting state; a fork of such a shot goes on the same way."""
+    from longtake.nodes.runtime.session import session
+
+    caplog.set_level(logging.INFO, "longtake")
+    window = bench.run("LongtakeKVCacheSettings", window_frames=4, sink_frames=0)[0]
+    shot = {"kv_cache": window, "text": "a red ball"}
+    bench.run("LongtakeCollectLatents", rollout=bench.rollout(length=33.0, **shot)[0])
+    session.reset()
+    longer = {**shot, "length": 57.0}
+    quick, vae = bench.rollout(resume="recache", **longer)
+    [frames] = bench.run("LongtakeVAEDecode", rollout=quick, vae=vae)
+    bench.run("LongtakeCollectFrames", frames=frames)
+    assert "from what the window holds alone, as asked" in caplog.text
+    assert quick.run.settings.recached == (9,)
+    assert frames.report([]).versions["recached"] == "at latent frame 9"
+    [forked] = bench.run("LongtakeForkRollout", rollout=quick, at=1.0, new_prompt="a blue ball")
+    assert forked.resume == "recache"
+    session.reset()
+    exact, _ = bench.rollout(**longer)
+    bench.run("LongtakeCollectLatents", rollout=exact)
+    assert exact.resumed_from == 3 and exact.run.settings.recached == ()
+
+
+def test_recache_is_refused_where_a_window_does_not_hold_what_is_remembered(bench: Bench) -> None:
+    ema = bench.run("LongtakeKVCacheSettings", policy="window + EMA sink", window_frames=6)[0]
+    with pytest.raises(BadInput, match="choose exact"):
+        bench.rollout(kv_cache=ema, resume="recache")

@@ -1,0 +1,279 @@
+"""Live controls on the canvas, under the stand-in host: edits, stops, plans, shots without end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from longtake.headless.events import ChunkDone, Event
+from longtake.tests.support.node_bench import Bench
+
+TEXT = "0: a red ball\n1: a blue ball"
+SAMPLER = "LongtakeSampler"
+
+
+def asked_at(bench: Bench, chunk: int, ask: Callable[[], None]) -> None:
+    """Call `ask` when that chunk has been decoded."""
+    tell = bench.state.listener
+
+    def listen(event: Event) -> None:
+        tell(event)
+        if isinstance(event, ChunkDone) and event.chunk == chunk:
+            bench.state.listener = tell
+            ask()
+
+    bench.state.listener = listen
+
+
+def collected(bench: Bench, frames: Any) -> torch.Tensor:
+    """All pictures of a stream."""
+    return bench.run("LongtakeCollectFrames", frames=frames)[0]
+
+
+def forget_chunks(bench: Bench) -> None:
+    for path in (bench.state.folders["output"] / "longtake" / "rollouts").glob("*.safetensors"):
+        path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("asked", "line"),
+    [
+        (lambda c: c.set_prompt("a blue  ball"), "0.5625: a blue ball"),
+        (lambda c: c.set_guidance(1.0), "0.5625 (guidance 1): a red ball"),
+        (lambda c: (c.set_prompt("ball"), c.set_guidance(4.5)), "0.5625 (guidance 4.5): ball"),
+    ],
+)
+def test_keep_edit_gives_the_edited_video_from_the_workflow_alone(
+    bench: Bench, asked: Callable[[Any], None], line: str
+) -> None:
+    frames = bench.frames(text=TEXT)
+    asked_at(bench, 0, lambda: asked(frames.controls))
+    edited = collected(bench, frames)
+    [edit] = frames.controls.edits
+    assert (edit.status, edit.line) == ("applied", line)
+    bench.state.start_prompt()
+    kept = bench.frames(text=f"{TEXT}\n{line}")
+    assert kept.rollout.stored_chunks() == 3  # it goes on from the edited run's own chunks
+    forget_chunks(bench)
+    assert torch.equal(collected(bench, kept), edited)
+    assert not torch.equal(collected(bench, bench.frames(text=TEXT)), edited)
+
+
+def test_the_same_workflow_again_is_unedited_and_runs_anew(bench: Bench) -> None:
+    frames = bench.frames(text=TEXT)
+    asked_at(bench, 0, lambda: frames.controls.set_prompt("ball"))
+    before = fingerprint(bench)
+    edited = collected(bench, frames)
+    assert torch.equal(collected(bench, frames), edited)  # a later node of the same prompt
+    assert fingerprint(bench) != before
+    bench.state.start_prompt()  # the host hands the very same FRAMES to the next prompt
+    again = collected(bench, frames)
+    forget_chunks(bench)
+    assert torch.equal(again, collected(bench, bench.frames(text=TEXT)))
+    assert not torch.equal(again, edited) and frames.controls.edits == ()
+
+
+def fingerprint(bench: Bench, node_id: str | None = SAMPLER) -> int:
+    """What the host asks the sampler before a prompt, to see whether it must run."""
+    from longtake.headless.hosts.stand_in.io_types import HiddenHolder
+    from longtake.nodes.sampling.sampler import DiffusionForcingSampler
+
+    prepared = type("Asked", (DiffusionForcingSampler,), {"hidden": HiddenHolder(node_id)})
+    return prepared.fingerprint_inputs(seed=0, model=None)
+
+
+def test_only_the_sampler_that_was_altered_runs_anew(bench: Bench) -> None:
+    frames = bench.frames()
+    asked_at(bench, 0, frames.controls.stop)
+    before = [fingerprint(bench, node) for node in (SAMPLER, "other", None)]
+    collected(bench, frames)
+    after = [fingerprint(bench, node) for node in (SAMPLER, "other", None)]
+    assert [b - a for a, b in zip(before, after, strict=True)] == [1, 0, 1]
+
+
+def test_a_stop_ends_every_output_with_what_exists_and_the_next_run_goes_on(bench: Bench) -> None:
+    frames = bench.frames()
+    asked_at(bench, 1, frames.controls.stop)
+    calls = [("LongtakePreview", {"frames": frames}), ("LongtakeSaveVideo", {"frames": frames})]
+    asyncio.run(bench.side_by_side(*calls))
+    assert frames.controls.state == "stopped"
+    assert collected(bench, frames).shape == (21, 32, 32, 3)  # not the 33 it would have been
+    assert frames.report([]).frames == 21 and frames.resume_at_s == 21 / 16
+    bench.state.start_prompt()
+    whole = collected(bench, frames)
+    assert frames.rollout.resumed_from == 2
+    forget_chunks(bench)
+    assert torch.equal(whole, collected(bench, bench.frames()))
+
+
+def test_the_report_tells_edits_drift_and_loading(bench: Bench) -> None:
+    frames = bench.frames(text="0: a red ball", length=69.0)
+    asked_at(bench, 0, lambda: frames.controls.set_guidance(3.0))
+    collected(bench, frames)
+    report = frames.report([])
+    assert report.edits == ["0.5625 (guidance 3): a red ball"]
+    assert report.drift is not None and report.drift > 0
+    assert report.model_load_s is not None and report.model_load_s > 0
+
+
+def test_a_prompt_is_encoded_in_view_and_on_the_prompts_thread(
+    bench: Bench, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import threading
+
+    from longtake.nodes.conditioning import prompts
+
+    threads: list[int] = []
+    statuses: list[str] = []
+    embed = prompts.embed
+
+    def spy(clip: Any, text: str, node_id: str | None) -> Any:
+        threads.append(threading.get_ident())
+        statuses.extend(edit.status for edit in frames.controls.edits)
+        return embed(clip, text, node_id)
+
+    caplog.set_level(logging.INFO, "longtake")
+    frames = bench.frames()
+    monkeypatch.setattr(prompts, "embed", spy)
+    asker = threading.Thread(target=lambda: frames.controls.set_prompt("ball"))
+    asked_at(bench, 0, lambda: (asker.start(), asker.join())[0])
+    collected(bench, frames)
+    assert threads == [threading.get_ident()] and statuses == ["encoding"]
+    assert "Encoding the new prompt 'ball'." in caplog.text
+
+
+def test_without_a_timeline_the_prompt_cannot_be_edited_but_guidance_can(bench: Bench) -> None:
+    model, clip, vae = bench.run("LongtakeLoadDemoModel")
+    [schedule] = bench.run("LongtakeSchedule", steps=1, first_steps=0)
+    conditioning = clip.encode_from_tokens_scheduled(clip.tokenize("a red ball"))
+    shot = {"width": 32, "height": 32, "length": 33.0, "length_unit": "frames"}
+    [rollout] = bench.run(SAMPLER, model=model, prompts=conditioning, schedule=schedule, **shot)
+    [frames] = bench.run("LongtakeVAEDecode", rollout=rollout, vae=vae)
+    asked_at(bench, 0, lambda: frames.controls.set_prompt("ball"))
+    frames.controls.set_guidance(3.0)
+    collected(bench, frames)
+    guided, prompted = frames.controls.edits
+    assert guided.status == "applied" and guided.line is None
+    assert "no Prompt Timeline is connected" in prompted.error
+
+
+class FakePatcher:
+    """As much of the host's patcher as deciding where to encode needs."""
+
+    def __init__(self, device: str, size: int, *, dynamic: bool = False) -> None:
+        self.load_device = self.offload_device = torch.device(device)
+        self.size, self.dynamic = size, dynamic
+
+    def model_size(self) -> int:
+        return self.size
+
+    def loaded_size(self) -> int:
+        return 10
+
+    def is_dynamic(self) -> bool:
+        return self.dynamic
+
+
+class FakeCLIP:
+    """A CLIP of the host's, whose embedding tells the device it was made on."""
+
+    def __init__(self, patcher: FakePatcher, module: Any = None) -> None:
+        self.patcher, self.layer_idx = patcher, None
+        self.cond_stage_model = module or torch.nn.Module()
+
+    def clone(self, disable_dynamic: bool = False) -> FakeCLIP:
+        p = self.patcher
+        copy = FakePatcher(str(p.load_device), p.size, dynamic=p.dynamic and not disable_dynamic)
+        return FakeCLIP(copy, self.cond_stage_model)
+
+    def tokenize(self, text: str) -> str:
+        return text
+
+    def encode_from_tokens_scheduled(self, tokens: str) -> Any:
+        on_cpu = self.patcher.load_device.type == "cpu"
+        return [[torch.full((1, 2, 3), float(on_cpu)), {}]]
+
+
+@pytest.mark.parametrize(
+    ("device", "size", "dynamic", "on_cpu"),
+    [
+        ("cuda", 1000, False, True), ("cuda", 1000, True, True), ("cuda", 510, False, False),
+        ("cpu", 1000, False, True),
+    ],
+)  # fmt: skip
+def test_an_edit_is_encoded_on_the_cpu_where_it_would_push_models_off_the_card(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, device: str, size: int, dynamic: bool,
+    on_cpu: bool,
+) -> None:  # fmt: skip
+    """And the timeline that keeps the edit has the very same embedding, not the card's."""
+    import comfy.model_management
+
+    from longtake.nodes.conditioning.prompts import CLIPPrompter, embed
+
+    monkeypatch.setattr(comfy.model_management, "get_free_memory", lambda device: 500)
+    clip: Any = FakeCLIP(FakePatcher(device, size, dynamic=dynamic))
+    edited = CLIPPrompter(clip, None).encode("a ball")
+    assert bool(edited[0, 0]) is on_cpu
+    assert torch.equal(embed(clip, "a ball", None), edited)
+    assert clip.patcher.load_device == torch.device(device)  # the user's own is left alone
+    assert embed(clip, "another", None)[0, 0] == (device == "cpu")
+
+
+def test_the_session_remembers_few_embeddings_of_living_encoders(bench: Bench) -> None:
+    from longtake.nodes.runtime.session import EMBEDDINGS_KEPT, Session
+
+    session = Session()
+    clip: Any = FakeCLIP(FakePatcher("cpu", 1))
+    for number in range(EMBEDDINGS_KEPT + 1):
+        session.remember(clip, str(number), torch.tensor(number))
+    assert session.embedding(clip, "0") is None and session.embedding(clip, "1") == 1
+    clip.layer_idx = -2
+    assert session.embedding(clip, "1") is None
+    clip.layer_idx = None
+    session.reset()
+    assert session.embedding(clip, "1") is None
+
+
+def take_of(bench: Bench) -> Any:
+    """The newest take, all encoded."""
+    from longtake.nodes.runtime.session import session
+
+    take = list(session.takes._takes.values())[-1]
+    take.join()
+    return take
+
+
+def test_the_preview_obeys_the_player_and_shows_what_became_of_it(bench: Bench) -> None:
+    """Through the take that the player's requests reach, as the routes do."""
+    from longtake.nodes.runtime.session import session
+
+    def edit() -> None:
+        take = list(session.takes._takes.values())[-1]
+        assert take.control(1, lambda controls: controls.set_prompt("ball"))
+
+    def stop() -> None:
+        take = list(session.takes._takes.values())[-1]
+        assert take.control(2, lambda controls: controls.stop())
+
+    asked_at(bench, 1, stop)
+    asked_at(bench, 0, edit)
+    frames = bench.frames(text="0: a red ball")
+    bench.run("LongtakePreview", frames=frames)
+    shown = take_of(bench).manifest()
+    assert shown["state"] == "stopped" and shown["frames"] == 21
+    assert [edit["line"] for edit in shown["edits"]] == ["0.5625: ball"]
+    assert shown["prompt_changes"][1] == {"frame": 9, "text": "ball", "edited": True}
+    assert shown["plan"]["chunks"] == 3 and shown["stats"]["paused_s"] == 0.0
+
+
+def test_a_plan_is_shown_in_the_preview(bench: Bench) -> None:
+    frames = bench.frames(plan_only=True)
+    bench.run("LongtakePreview", frames=frames)
+    shown = take_of(bench).manifest()
+    assert shown["state"] == "done" and shown["frames"] == 0
+    assert shown["plan"]["text"] == frames.plan.text and shown["plan"]["fits"] is True

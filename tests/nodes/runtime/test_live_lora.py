@@ -1,0 +1,126 @@
+"""A LoRA's strength changed while the shot is made: from the next chunk on, with a history made
+anew by the changed weights.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from longtake.errors import BadInput
+from longtake.samplers.loop import Chunk, generate
+from longtake.stream.rollout.controls import Controls
+from longtake.tests.nodes.runtime.test_live import asked_at, collected
+from longtake.tests.support.lora_files import safetensors
+from longtake.tests.support.node_bench import CONFIG, Bench
+from longtake.tests.support.tiny_model import randn
+
+
+@pytest.fixture
+def shot(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Makes a shot of three chunks with a LoRA of that strength on the demo model."""
+    layer, rank = "diffusion_model.blocks.0.ffn.0", 2
+    lora = {f"{layer}.lora_up.weight": randn(CONFIG.ffn_dim, rank, seed=1),
+            f"{layer}.lora_down.weight": randn(rank, CONFIG.dim, seed=2)}  # fmt: skip
+    safetensors(tmp_path / "models" / "loras" / "l.safetensors", lora)
+    monkeypatch.chdir(tmp_path)
+
+    def make(strength: float, *, with_lora: bool = True) -> Any:
+        model, clip, vae = bench.run("LongtakeLoadDemoModel")
+        if with_lora:
+            [model] = bench.run(
+                "LongtakeLoadLora", model=model, lora_name="l.safetensors", strength=strength
+            )
+        [prompts] = bench.run("LongtakePromptTimeline", clip=clip, text="0: a red ball")
+        [schedule] = bench.run("LongtakeSchedule", steps=1)
+        size = {"width": 32, "height": 32, "length": 33.0, "length_unit": "frames"}
+        [rollout] = bench.run(
+            "LongtakeSampler", model=model, prompts=prompts, schedule=schedule, **size
+        )
+        return bench.run("LongtakeVAEDecode", rollout=rollout, vae=vae)[0]
+
+    return make
+
+
+def latents(frames: Any) -> Tensor:
+    return torch.cat([chunk.latents for chunk in frames.rollout.chunks.read_from(0)])
+
+
+def test_the_next_chunk_and_its_whole_history_are_made_with_the_changed_weights(
+    bench: Bench, shot: Any
+) -> None:
+    frames = shot(0.8)
+    asked_at(bench, 0, lambda: frames.controls.set_lora(0.25))
+    collected(bench, frames)
+    made = latents(frames)
+    [edit] = frames.controls.edits
+    assert (edit.status, edit.lora, edit.line) == ("applied", 0.25, None)
+    assert frames.report([]).edits == ["LoRA x 0.25"]
+    bench.state.start_prompt()
+    plain = latents(shot(0.8))
+    assert torch.equal(made[:3], plain[:3]) and not torch.allclose(made[3:], plain[3:])
+    halved = shot(0.2).rollout
+    first = Chunk(0, 0, made[:3])
+    rest = [chunk.latents for chunk in generate(halved.settings, halved.model, [first])]
+    torch.testing.assert_close(made[3:], torch.cat(rest))
+
+
+def test_the_next_run_is_the_workflows_own_again(bench: Bench, shot: Any) -> None:
+    frames = shot(0.8)
+    asked_at(bench, 0, lambda: frames.controls.set_lora(0.0))
+    edited = collected(bench, frames)
+    bench.state.start_prompt()
+    again = collected(bench, frames)
+    assert not torch.equal(again, edited)
+    bench.state.start_prompt()
+    assert torch.equal(again, collected(bench, shot(0.8)))
+
+
+def test_strength_0_is_the_model_without_it(bench: Bench, shot: Any) -> None:
+    frames = shot(0.8)
+    asked_at(bench, 0, lambda: frames.controls.set_lora(0.0))
+    collected(bench, frames)
+    made = latents(frames)
+    bare = shot(0.8, with_lora=False).rollout
+    first = Chunk(0, 0, made[:3])
+    rest = [chunk.latents for chunk in generate(bare.settings, bare.model, [first])]
+    torch.testing.assert_close(made[3:], torch.cat(rest))
+
+
+def test_without_a_lora_the_edit_fails_in_one_sentence(bench: Bench, shot: Any) -> None:
+    frames = shot(0.8, with_lora=False)
+    asked_at(bench, 0, lambda: frames.controls.set_lora(0.5))
+    collected(bench, frames)
+    [edit] = frames.controls.edits
+    assert edit.status == "failed" and "has no LoRA whose strength" in str(edit.error)
+
+
+@pytest.mark.parametrize("factor", [float("nan"), 20.5, -21])
+def test_impossible_factors_are_refused(factor: float) -> None:
+    with pytest.raises(BadInput, match="give a number from -20 to 20"):
+        Controls().set_lora(factor)
+
+
+def test_a_shot_made_of_an_edited_one_begins_with_the_loras_as_they_are_wired(
+    bench: Bench, shot: Any
+) -> None:
+    """A factor of a run is the run's: no rollout that is made of it starts from its weights."""
+    frames = shot(0.8)
+    source = frames.rollout
+    asked_at(bench, 0, lambda: frames.controls.set_lora(0.0))
+    collected(bench, frames)
+    [forked] = bench.run("LongtakeForkRollout", rollout=source, at=0.6, new_seed=5)
+    assert source.claim.model is not source.claim.wired
+    assert forked.claim.wired is forked.claim.model is source.claim.wired
+    made = torch.cat([chunk.latents for chunk in forked.chunks])
+    bench.state.start_prompt()
+    for path in forked.journal.folder.iterdir():
+        path.unlink()
+    plain = shot(0.8).rollout
+    [expected] = bench.run("LongtakeForkRollout", rollout=plain, at=0.6, new_seed=5)
+    assert expected.key(2) == forked.key(2)
+    assert torch.equal(made, torch.cat([chunk.latents for chunk in expected.chunks]))

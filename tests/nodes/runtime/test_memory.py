@@ -1,0 +1,85 @@
+"""KV caches under the host's memory management, on a CPU and on a pretended accelerator."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+
+import pytest
+import torch
+
+from longtake.attention.cache.kv_cache import KVCache
+from longtake.tests.nodes.runtime.test_live import asked_at, collected, forget_chunks
+from longtake.tests.support.node_bench import Bench
+
+
+def test_no_kv_cache_outlives_its_run(bench: Bench) -> None:
+    """The host keeps ROLLOUT and FRAMES for the next prompt; the memory must not stay with them."""
+    frames = bench.frames()
+    collected(bench, frames)
+    gc.collect()
+    alive = [one for one in gc.get_objects() if type(one) is KVCache]
+    assert alive == [] and not frames.rollout.claim.memory.in_use
+
+
+def test_kv_caches_given_up_between_chunks_are_made_again_with_the_same_bits(bench: Bench) -> None:
+    frames = bench.frames()
+    memory = frames.rollout.claim.memory
+    held: list[int] = []
+
+    def unload() -> None:
+        held.append(memory.loaded_size())
+        memory.partially_unload(memory.offload_device, 1)  # as the host does for another model
+        held.append(memory.loaded_size())
+
+    asked_at(bench, 1, unload)
+    unloaded = collected(bench, frames)
+    assert held == [frames.rollout.kv_bytes_planned, 0]
+    forget_chunks(bench)
+    assert torch.equal(unloaded, collected(bench, bench.frames()))
+
+
+def test_a_long_pause_moves_the_kv_cache_to_the_host(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a pretended accelerator: the host's device is told apart by its index."""
+    moved: list[str] = []
+    move = KVCache.move
+    monkeypatch.setattr(KVCache, "move", lambda c, d: moved.append(str(d)) or move(c, d))
+    frames = bench.frames()
+    memory, controls = frames.rollout.claim.memory, frames.controls
+    memory.load_device = torch.device("cpu", 0)
+    frames.rollout.model = dataclasses.replace(frames.rollout.model, device=memory.load_device)
+    controls.long_pause_s = 0.0
+    check = bench.state.check_interrupted
+    on_host: list[bool] = []
+
+    def look() -> None:
+        if controls.state == "paused" and moved:
+            on_host.append(frames.rollout.kv_on_host)
+            controls.resume()
+        check()
+
+    asked_at(bench, 0, controls.pause)
+    import comfy.model_management
+
+    monkeypatch.setattr(comfy.model_management, "throw_exception_if_processing_interrupted", look)
+    paused = collected(bench, frames)
+    assert on_host[0] and "cpu" in moved and controls.paused_s > 0
+    forget_chunks(bench)
+    assert torch.equal(paused, collected(bench, bench.frames()))
+
+
+def test_a_state_rests_between_prompts_until_the_host_unloads_it(bench: Bench) -> None:
+    from longtake.nodes.runtime.session import session
+
+    rollout, _ = bench.rollout(length=33.0)
+    bench.run("LongtakeCollectLatents", rollout=rollout)
+    assert len(session.states) == 1 and session.states.bytes > 0
+    [longer] = bench.run("LongtakeContinueRollout", rollout=rollout, more=0.5)
+    bench.run("LongtakeCollectLatents", rollout=longer)
+    assert longer.resumed_from == 3 and len(session.states) == 2
+    memory = session.state_memory(rollout.model.device)
+    assert memory.model_size() == session.states.bytes
+    memory.unpatch_model()  # what the host's /free comes down to
+    assert len(session.states) == 0 and memory.model_size() == 0

@@ -1,0 +1,203 @@
+"""KV Cache Settings under the stand-in host: what a user chooses, is told, and gets."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from longtake.attention.cache.policy import (
+    AveragingSink,
+    FullHistory,
+    MemoryBank,
+    MostAttended,
+    RebuiltWindow,
+    WindowSink,
+)
+from longtake.attention.storage.placement import OnDisk
+from longtake.errors import BadInput
+from longtake.model.families.table import BY_KEY, FAMILIES
+from longtake.model.preset import DEMO
+from longtake.model.preset_cache import preset_cache
+from longtake.samplers.history.settings import CacheSettings
+from longtake.tests.nodes.runtime.test_live import collected
+from longtake.tests.support.node_bench import Bench
+from longtake.tests.support.tiny_model import TINY, settings
+
+
+def chosen(bench: Bench, **inputs: Any) -> CacheSettings:
+    """What the node gives."""
+    [cache] = bench.run("LongtakeKVCacheSettings", **inputs)
+    cache = cache.for_model(DEMO)
+    assert isinstance(cache, CacheSettings)
+    return cache
+
+
+def test_left_alone_the_node_is_the_demos_window(bench: Bench) -> None:
+    assert chosen(bench) == CacheSettings(WindowSink(DEMO.window_frames, DEMO.sink_frames))
+    from longtake.nodes.sampling.kv_cache import KVCacheSettings
+
+    old = KVCacheSettings.execute("window + sink", 9, 2)  # a workflow saved before there was more
+    [asked] = old.args
+    assert asked.for_model(BY_KEY["reward-forcing"].preset) == CacheSettings(WindowSink(9, 2))
+
+
+@pytest.mark.parametrize(
+    ("name", "policy"),
+    [
+        ("full", FullHistory()),
+        ("window + EMA sink", AveragingSink(9, 3)),
+        ("rebuilt window", RebuiltWindow(9, 3)),
+        ("window + memory bank", MemoryBank(9, 3)),
+        ("most attended", MostAttended(9, 3)),
+        ("most attended, per head", MostAttended(9, 3, per_head=True)),
+    ],
+)
+def test_every_policy_makes_a_video(bench: Bench, name: str, policy: object) -> None:
+    cache = chosen(bench, policy=name, window_frames=9, sink_frames=3)
+    assert cache.policy == policy
+    frames = bench.frames(kv_cache=cache)
+    assert len(collected(bench, frames)) == 33
+    assert frames.report([]).kv_bytes == frames.rollout.kv_bytes_planned
+
+
+@pytest.mark.parametrize("placement", ["device", "main memory", "disk"])
+@pytest.mark.parametrize("storage", ["as computed", "fp8", "int8", "int4"])
+def test_every_storage_in_every_place_makes_the_video_and_says_its_bytes(
+    bench: Bench, storage: str, placement: str, tmp_path: Path
+) -> None:
+    cache = chosen(
+        bench, storage=storage, placement=placement, window_frames=6, unquantised_frames=1
+    )
+    frames = bench.frames(kv_cache=cache)
+    text = frames.plan.text
+    assert ("% of the" in text and "that it takes as computed" in text) == (
+        storage != "as computed"
+    )
+    assert (" in main memory" in text, " on disk" in text) == (
+        placement == "main memory",
+        placement == "disk",
+    )
+    near = collected(bench, bench.frames(kv_cache=chosen(bench, storage=storage, window_frames=6,
+                                                         unquantised_frames=1)))  # fmt: skip
+    assert torch.equal(collected(bench, frames), near)
+    if placement == "disk":
+        assert isinstance(cache.placement, OnDisk) and not [*tmp_path.rglob("*.kv")]
+
+
+def test_an_ema_sink_that_is_not_told_its_size_is_reward_forcings(bench: Bench) -> None:
+    assert chosen(bench, policy="window + EMA sink").policy == AveragingSink(21, 3, 0.999)
+
+
+def test_a_budget_says_how_long_the_window_is(bench: Bench) -> None:
+    whole = bench.frames(kv_cache=chosen(bench, window_frames=9), plan_only=True)
+    half = whole.rollout.kv_bytes_planned / 2
+    cache = chosen(bench, window_frames=9, budget_gb=half / 2**30)
+    frames = bench.frames(kv_cache=cache)
+    window = frames.rollout.settings.cache.limit
+    assert 1 <= window < 9 and frames.rollout.kv_bytes_planned <= half
+    assert f"allow a window of {window} latent frames" in frames.plan.text
+    roomy = bench.frames(kv_cache=chosen(bench, window_frames=9, budget_gb=1.0), plan_only=True)
+    assert "The window of 9 latent frames fits in 1.0 GB" in roomy.plan.text
+
+
+def test_a_budget_makes_a_window_of_a_history_without_end(bench: Bench) -> None:
+    """Which would otherwise be refused."""
+    cache = chosen(bench, policy="full", budget_gb=0.001)
+    frames = bench.frames(length=0.0, kv_cache=cache, plan_only=True)
+    assert frames.rollout.settings.cache.limit and "allow a window of" in frames.plan.text
+
+
+def test_what_cannot_lie_in_main_memory_is_refused_with_the_bytes(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from longtake.nodes import host
+
+    monkeypatch.setattr(host, "free_memory_bytes", lambda: 1000)
+    cache = chosen(bench, placement="main memory")
+    with pytest.raises(BadInput, match="in main memory and 0.0 MB are free; lower"):
+        bench.frames(kv_cache=cache)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"sink_frames": 21}, "must be smaller"),
+        ({"policy": "window + EMA sink", "window_frames": 3}, "must be smaller"),
+    ],
+)
+def test_a_sink_that_cannot_be_is_refused(
+    bench: Bench, inputs: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(BadInput, match=message):
+        chosen(bench, **inputs)
+
+
+def put_in_force(cache: CacheSettings, *, first_leaves: bool) -> object:
+    """The policy that a model gets."""
+    place = torch.device("cpu"), torch.float32
+    made = cache.put_in_force(settings(), TINY, place, first_leaves=first_leaves)
+    return made.cache
+
+
+def test_the_first_latent_stays_unless_the_model_learnt_to_do_without() -> None:
+    window, sink = CacheSettings(WindowSink(6)), CacheSettings(WindowSink(6, 3))
+    assert put_in_force(window, first_leaves=False) == WindowSink(6, 1)
+    assert put_in_force(window, first_leaves=True) == WindowSink(6)
+    assert put_in_force(sink, first_leaves=False) == WindowSink(6, 3)
+    for choice, expected in (("sink", WindowSink(6, 1)), ("leave", WindowSink(6))):
+        asked = dataclasses.replace(window, first_latent=choice)
+        assert {put_in_force(asked, first_leaves=one) for one in (True, False)} == {expected}
+    assert put_in_force(CacheSettings(FullHistory()), first_leaves=False) == FullHistory()
+    assert put_in_force(CacheSettings(WindowSink(1)), first_leaves=False) == WindowSink(1)
+
+
+def test_the_demo_was_trained_on_windows_without_the_first_latent_and_wan_was_not() -> None:
+    assert DEMO.first_leaves
+    assert not any(row.preset.first_leaves for row in FAMILIES if row.preset != DEMO)
+
+
+def test_reward_forcing_gets_the_sink_it_was_trained_with() -> None:
+    [row] = [row for row in FAMILIES if row.key == "reward-forcing"]
+    assert preset_cache(row.preset) == AveragingSink(6, 3, 0.999)
+
+
+def re_encoding(bench: Bench, vae: object, **inputs: object) -> Any:
+    """A shot on a short window whose oldest picture is encoded as a first one."""
+    policy = {"policy": "rebuilt window", "window_frames": 4, "sink_frames": 0}
+    asked = {**policy, "first_latent": "re-encode", "vae": vae, **inputs}
+    return bench.rollout(kv_cache=bench.run("LongtakeKVCacheSettings", **asked)[0])[0]
+
+
+def test_re_encoding_makes_another_video_and_claims_the_vae_with_the_model(bench: Bench) -> None:
+    from longtake.nodes import host
+
+    _, vae = bench.rollout()
+    left, again = (re_encoding(bench, vae, first_latent=one) for one in ("leave", "re-encode"))
+    claimed: list[Any] = []
+    claim = host.claim
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(host, "claim", lambda p, count: claimed.append([*p]) or claim(p, count))
+        made = bench.run("LongtakeCollectLatents", rollout=again)[0]["samples"]
+    assert all(vae.patcher in patchers for patchers in claimed) and len(claimed) == 3
+    before = bench.run("LongtakeCollectLatents", rollout=left)[0]["samples"]
+    assert torch.equal(made[:, :, :6], before[:, :, :6])
+    assert not torch.equal(made[:, :, 6:], before[:, :, 6:])
+    assert again.settings.first_again.room_bytes > 0
+    [forked] = bench.run("LongtakeForkRollout", rollout=again, at=0.0)
+    assert torch.equal(bench.run("LongtakeCollectLatents", rollout=forked)[0]["samples"], made)
+
+
+def test_re_encoding_without_what_it_needs_is_refused(bench: Bench) -> None:
+    _, vae = bench.rollout()
+    with pytest.raises(BadInput, match="needs a VAE; connect one"):
+        re_encoding(bench, None)
+    with pytest.raises(BadInput, match="choose the policy `rebuilt window`"):
+        re_encoding(bench, vae, policy="window + sink")
+    kept = re_encoding(bench, vae, sink_frames=1)
+    assert kept.settings.first_again is None  # a sink never leaves
+    with pytest.raises(BadInput, match="HostCodec, which a file cannot hold; leave it out"):
+        bench.shown("LongtakeSaveRollout", rollout=re_encoding(bench, vae))

@@ -1,0 +1,121 @@
+"""What a shot asks that its model was not trained for is a sentence before it runs."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from longtake.attention.temp_cache.policy import TempCache
+from longtake.model.families.table import BY_KEY
+from longtake.samplers.guidance import cfg
+from longtake.tests.nodes.sampling.test_model_settings import model_of
+from longtake.tests.support.node_bench import Bench
+from longtake.tests.support.tiny_model import settings
+
+HISTORY, TERM = "LongtakeHistoryGuidance", "LongtakeGuidanceTerm"
+SCHEDULE, CONTEXT = "LongtakeSchedule", "LongtakeContextNoise"
+
+
+@pytest.fixture
+def warned(bench: Bench, caplog: pytest.LogCaptureFixture) -> Any:
+    """The warnings with a word in them under the sampler of a shot of a family's model."""
+
+    def of(key: str, word: str, text: str = "0: a red ball", **inputs: Any) -> list[str]:
+        clip = bench.run("LongtakeLoadDemoModel")[1]
+        [prompts] = bench.run("LongtakePromptTimeline", clip=clip, text=text)
+        caplog.clear()
+        size = {"width": 832, "height": 480, "length": 33.0, "length_unit": "frames"}
+        bench.run("LongtakeSampler", model=model_of(bench, key), prompts=prompts, plan_only=True,
+                  **size, **inputs)  # fmt: skip
+        said = [one.message for one in caplog.records if one.levelno == logging.WARNING]
+        return [one for one in said if word in one]
+
+    return of
+
+
+@pytest.mark.usefixtures("bench")
+def test_settings_unlike_a_distilled_models_own_are_said() -> None:
+    from longtake.nodes.models.model_facts import ModelFacts
+    from longtake.nodes.sampling.training_limits import untrained
+
+    distilled, plain = (ModelFacts(BY_KEY[key], "") for key in ("self-forcing", "wan21-t2v"))
+    assert untrained(distilled, settings(), (832, 480), by_cfg=True) == []
+    assert untrained(distilled, settings(), (480, 832), by_cfg=False) == []
+    [text] = untrained(distilled, settings(guidance=cfg(2.5)), (640, 480), by_cfg=True)
+    [size] = untrained(plain, settings(guidance=cfg(5.0)), (96, 64), by_cfg=True)
+    assert "trained for cfg 1" in text and "trained at 832x480" in size
+    assert untrained(ModelFacts(BY_KEY["demo"], ""), settings(), (32, 32), by_cfg=True) == []
+
+
+def test_text_guidance_of_a_timelines_line_is_warned_of(bench: Bench, warned: Any) -> None:
+    line = "0: a red ball\n1 (guidance 4): a blue ball"
+    [said] = warned("self-forcing", "is distilled", line)
+    assert said.endswith(
+        "trained for cfg 1; cfg 4 takes twice the time and overdoes contrast: leave (guidance 4) "
+        "out of the Prompt Timeline."
+    )
+    [said] = warned("self-forcing", "is distilled", line, cfg=6.0)
+    assert "; cfg 6 takes twice" in said and said.endswith("cfg of Settings From Model.")
+    assert not warned("skyreels-df", "is distilled", line)
+    assert not warned("self-forcing", "is distilled", line.replace("guidance 4", "guidance 1"))
+
+
+def test_a_strength_of_guidance_counts_as_far_as_it_is_of_text(bench: Bench, warned: Any) -> None:
+    line = "0: a red ball\n1 (guidance 3): a blue ball"
+    [text] = bench.run(HISTORY, preset="text only", text_scale=2.0)
+    [said] = warned("self-forcing", "is distilled", line, guidance=text)
+    assert "text guidance of 4 takes more time" in said
+    [past] = bench.run(HISTORY, preset="vanilla")
+    assert not warned("self-forcing", "is distilled", line, guidance=past)
+
+
+def test_a_noisy_past_is_warned_of_where_the_model_never_saw_one(bench: Bench, warned: Any) -> None:
+    [guidance] = bench.run(HISTORY, preset="fractional", none_as="pure noise", stabilise=0.3)
+    [schedule] = bench.run(SCHEDULE, context_noise=0.1)
+    assert warned("self-forcing", "noisy", guidance=guidance, schedule=schedule) == [
+        "Self-Forcing was not trained with noisy history, and history at noise 0.75, pure noise, "
+        "stabilise 0.3 and context noise 0.1 may show as artefacts: take the preset `temporal`, "
+        "the sink as no history, stabilise of at most 0.05 and context noise of at most 0.05."
+    ]
+
+
+def test_each_noisy_past_is_named_with_what_to_do(bench: Bench, warned: Any) -> None:
+    [schedule] = bench.run(SCHEDULE)
+    [context] = bench.run(CONTEXT, schedule=schedule, level=0.2, ramp_frames=4)
+    [noisy] = bench.run(TERM, view="all", level=0.4)
+    [pure] = bench.run(HISTORY, preset="vanilla", none_as="pure noise")
+    [sinkless] = bench.run("LongtakeKVCacheSettings", first_latent="leave")
+    for inputs, seen, instead in (
+        ({"schedule": context}, "context noise 0.2", "context noise of at most 0.05"),
+        ({"guidance": noisy}, "history at noise 0.4", "the preset `temporal`"),
+        ({"guidance": pure}, "pure noise", "the sink as no history"),
+        ({"guidance": pure, "kv_cache": sinkless}, "pure noise", "nothing as no history"),
+    ):
+        [said] = warned("self-forcing", "noisy", **inputs)
+        assert said.endswith(f"history, and {seen} may show as artefacts: take {instead}.")
+
+
+def test_a_past_as_noisy_as_it_was_trained_with_is_not_warned_of(bench: Bench, warned: Any) -> None:
+    [guidance] = bench.run(HISTORY, preset="fractional", none_as="pure noise", stabilise=0.3)
+    [schedule] = bench.run(SCHEDULE, context_noise=0.3)
+    for key in ("demo", "skyreels-df", "causvid"):
+        assert not warned(key, "noisy", guidance=guidance, schedule=schedule)
+    [slight] = bench.run(HISTORY, preset="temporal and none", stabilise=0.05)
+    [slightly] = bench.run(SCHEDULE, context_noise=0.05)
+    assert not warned("self-forcing", "noisy", guidance=slight, schedule=slightly)
+
+
+@pytest.mark.parametrize(("key", "trained"), [("demo", 64), ("self-forcing", 18)])
+def test_a_reach_beyond_what_the_model_was_trained_with_is_said(
+    bench: Bench, key: str, trained: int
+) -> None:
+    from longtake.nodes.models.model_facts import ModelFacts
+    from longtake.nodes.sampling.training_limits import untrained
+
+    known = ModelFacts(BY_KEY[key], "")
+    for reach, warned in ((trained, False), (trained + 1, True)):
+        cache = TempCache(48, reach_frames=reach)
+        said = untrained(known, settings(cache=cache), (832, 480), by_cfg=True)
+        assert [f"trained to look back {trained};" in one for one in said] == [True] * warned

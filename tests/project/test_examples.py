@@ -1,0 +1,45 @@
+"""How the example workflows lie on the canvas: nodes beside one another, groups around theirs."""
+
+from __future__ import annotations
+
+import json
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = sorted((ROOT / "example_workflows").glob("*.json"))
+TITLE = 30  # pixels above a node's own place
+
+
+def box(node: dict[str, Any]) -> tuple[float, float, float, float]:
+    """Left, top, right, bottom."""
+    (x, y), (width, height) = node["pos"], node["size"]
+    return x, y - TITLE, x + width, y + height
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_no_node_of_an_example_lies_over_another(path: Path) -> None:
+    nodes = json.loads(path.read_text("utf-8"))["nodes"]
+    for one, other in combinations(nodes, 2):
+        a, b = box(one), box(other)
+        apart = a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
+        assert apart, f"{one['type']} and {other['type']}"
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_a_group_holds_whole_nodes(path: Path) -> None:
+    canvas = json.loads(path.read_text("utf-8"))
+    for group in canvas["groups"]:
+        x, y, width, height = group["bounding"]
+        held = [
+            node
+            for node in map(box, canvas["nodes"])
+            if node[0] < x + width and x < node[2] and node[1] < y + height and y < node[3]
+        ]
+        assert held, group["title"]
+        for left, top, right, bottom in held:
+            inside = x <= left and y <= top and right <= x + width and bottom <= y + height
+            assert inside, group["title"]

@@ -1,0 +1,64 @@
+"""Which prompt is in force when."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from longtake.errors import BadInput
+from longtake.samplers.conditioning.prompts import chunk_start, embedding_digest, fit_length
+from longtake.tests.support.laws import examples
+from longtake.tests.support.tiny_model import randn, timeline
+
+
+@examples(100)
+@given(starts=st.sets(st.integers(1, 50), max_size=6), frame=st.integers(0, 60))
+def test_the_latest_prompt_that_has_started_is_in_force(starts: set[int], frame: int) -> None:
+    times = [0, *sorted(starts)]
+    assert timeline(*times).at(frame).start_frame == max(t for t in times if t <= frame)
+
+
+@pytest.mark.parametrize("starts", [(), (3,), (0, 0), (0, 6, 3)])
+def test_times_that_do_not_increase_from_the_start_are_refused(starts: tuple[int, ...]) -> None:
+    with pytest.raises(BadInput, match="prompt"):
+        timeline(*starts)
+
+
+@pytest.mark.parametrize("words", [0, 3, 5, 8])
+def test_an_embedding_is_padded_with_zeros_or_cut(words: int) -> None:
+    embedding = randn(words, 4)
+    fitted = fit_length(embedding, 5)
+    kept = min(words, 5)
+    assert fitted.shape == (5, 4)
+    assert torch.equal(fitted[:kept], embedding[:kept])
+    assert torch.equal(fitted[kept:], torch.zeros(5 - kept, 4))
+
+
+@examples(100)
+@given(frame=st.floats(0, 1e5), chunk=st.integers(1, 8))
+def test_prompts_change_at_the_nearest_chunk_boundary(frame: float, chunk: int) -> None:
+    start = chunk_start(frame, chunk)
+    assert start % chunk == 0
+    assert abs(start - frame) <= chunk / 2
+
+
+@examples(100)
+@given(frame=st.floats(0, 1e3), chunk=st.integers(1, 8), origin=st.integers(0, 20))
+def test_prompts_after_given_frames_change_where_chunks_begin(
+    frame: float, chunk: int, origin: int
+) -> None:
+    boundaries = {0, *range(origin % chunk, 2000, chunk)}
+    start = chunk_start(frame, chunk, origin)
+    assert start in boundaries
+    assert abs(start - frame) == min(abs(one - frame) for one in boundaries)
+
+
+def test_the_digest_is_of_the_values_not_of_where_they_are() -> None:
+    embedding = randn(5, 4)
+    assert embedding_digest(embedding) == embedding_digest(embedding.T.contiguous().T)
+    assert embedding_digest(embedding) == embedding_digest(embedding.double())
+    changed = embedding.clone()
+    changed[4, 3] += 1e-6
+    assert embedding_digest(changed) != embedding_digest(embedding)

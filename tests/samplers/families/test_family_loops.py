@@ -1,0 +1,149 @@
+"""Every few-step family by its preset, against its authors' loop on the same noise."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from longtake.model.families.table import BY_KEY, FAMILIES
+from longtake.model.preset import Preset
+from longtake.model.preset_cache import preset_cache
+from longtake.samplers.denoiser import local_denoiser
+from longtake.samplers.guidance import cfg
+from longtake.samplers.loop import generate
+from longtake.samplers.noise import addressed_noise
+from longtake.samplers.schedule.options import preset_schedule, preset_solver
+from longtake.samplers.settings import RolloutSettings
+from longtake.tests.samplers.conditioning.test_first_frame import AGAIN, as_a_first_one
+from longtake.tests.support.family_loops import (
+    Layers,
+    Published,
+    by_frame,
+    forward,
+    published_loop,
+)
+from longtake.tests.support.tiny_model import TINY, random_dit, timeline
+
+FOUR = (1000.0, 750.0, 500.0, 250.0)
+PUBLISHED = {  # the repositories' configuration files, named in model/families/table.py
+    "self-forcing": Published(FOUR),
+    "causvid": Published((1000.0, 757.0, 522.0), shift=8.0, warp=False),
+    "causal-forcing": Published(FOUR),
+    "causal-forcing-framewise": Published(FOUR, block=1),
+    "causal-forcing-1step": Published((1000.0,), block=1, first=FOUR),
+    "causal-forcing-2step": Published((1000.0, 500.0), block=1, first=FOUR),
+    "longlive-infinity": Published(FOUR, attends=12, sink=3),
+    "longlive": Published(FOUR, attends=12, sink=3),
+    "memflow": Published(FOUR, attends=12, sink=3, bank=3),
+    "longlive2": Published(FOUR, block=8, attends=32, sink=8, channels=48),
+    "streamdiffusionv2": Published(
+        (1000.0, 700.0, 500.0), block=1, shift=8.0, attends=6, sink=3, warp=False
+    ),
+    "causal-ar": Published(FOUR, block=1),
+    "krea-realtime": Published(
+        (1000.0, 937.0, 833.0, 625.0, 0.0), attends=6, rebuilt=True, warp=False
+    ),
+    "rolling-forcing": Published((1000.0, 800.0, 600.0, 400.0, 200.0), sink=3, joint=5),
+    "reward-forcing": Published(FOUR, attends=9, sink=3, decay=0.999),
+}
+ROWS, COLUMNS, SEED = 2, 4, 7
+
+
+@pytest.mark.parametrize("key", PUBLISHED)
+def test_a_preset_is_the_authors_loop(key: str) -> None:
+    """Levels, re-noising, commit at 0, window, sink, places counted from the window's start."""
+    compare(PUBLISHED[key], BY_KEY[key].preset)
+
+
+def test_krea_begins_its_windows_with_a_picture_encoded_again() -> None:
+    """`get_clean_context_frames`: a picture that left the window's front stands for its latent."""
+    family = replace(PUBLISHED["krea-realtime"], channels=4, again=as_a_first_one)
+    compare(family, BY_KEY["krea-realtime"].preset, first_again=AGAIN)
+
+
+def test_a_sink_that_averages_much_is_the_authors_too() -> None:
+    """Reward Forcing's .999 hardly shows within a test; half does."""
+    family = replace(PUBLISHED["reward-forcing"], decay=0.5)
+    compare(family, replace(BY_KEY["reward-forcing"].preset, sink_decay=0.5))
+
+
+@pytest.mark.parametrize("key", ["memflow", "longlive"])
+@pytest.mark.parametrize("at", [6, 33, 39])
+def test_re_cached_at_a_switch_of_the_prompt_a_bank_stays(key: str, at: int) -> None:
+    """MemFlow's bank is not filled yet, is chosen from, and has just got a candidate."""
+    compare(PUBLISHED[key], BY_KEY[key].preset, switch=at, at_switch="re-cache")
+
+
+@torch.inference_mode()
+def test_the_demo_is_euler_with_guidance_and_a_longer_first_chunk() -> None:
+    """Its window slides after 21 latent frames; each prompt has a past of its own."""
+    preset = replace(BY_KEY["demo"].preset, window_frames=6)
+    dit, prompts = random_dit(), timeline(0)
+    w = dict(dit.state_dict())
+    texts = (prompts.at(0).embedding, prompts.negative)
+    pasts: list[list[tuple[int, Layers]]] = [[], []]
+    made = []
+    for start in range(0, 12, 3):
+        steps = 8 if start == 0 else 4
+        x = torch.stack([addressed_noise(SEED, start + i, 0, "start", (4, ROWS, COLUMNS))
+                         for i in range(3)])  # fmt: skip
+        levels = [2 * s / (1 + s) for s in (1 - i / steps for i in range(steps + 1))]
+        for now, after in pairwise(levels):
+            t = [1000 * now] * 3
+            with_text, without = (
+                forward(w, TINY.num_heads, x, t, text, [kv for _, kv in past[-6:]])[0]
+                for text, past in zip(texts, pasts, strict=True)
+            )
+            x = x + (after - now) * (without + preset.guidance_scale * (with_text - without))
+        for text, past in zip(texts, pasts, strict=True):
+            seen = [kv for _, kv in past[-6:]]
+            past += by_frame(forward(w, TINY.num_heads, x, [0.0] * 3, text, seen)[1], start, 3)
+        made.append(x)
+    settings = RolloutSettings(
+        prompts, ROWS, COLUMNS, preset_schedule(preset), length=12, seed=SEED,
+        solver=preset_solver(preset), cache=preset_cache(preset),
+        guidance=cfg(preset.guidance_scale),
+    )  # fmt: skip
+    ours = torch.cat([c.latents for c in generate(settings, local_denoiser(dit, TINY))])
+    torch.testing.assert_close(ours, torch.cat(made), rtol=1e-4, atol=1e-4)
+
+
+def test_every_family_that_can_be_run_has_a_loop() -> None:
+    """SkyReels-V2's and plain Wan's are in test_whole_loops; Wan 2.1 I2V's is plain Wan's, with
+    its steps compared with the host's own in tests/in_core.
+    """
+    others = {"demo", "skyreels-df", "skyreels-df-fps", "wan21-t2v", "wan22-ti2v-5b", "wan21-i2v"}
+    assert {*PUBLISHED, *others} == {row.key for row in FAMILIES if not row.refusal}
+    assert BY_KEY["skyreels-df"].preset == BY_KEY["skyreels-df-fps"].preset
+
+
+@torch.inference_mode()
+def compare(family: Published, preset: Preset, switch: int = 0, **changes: Any) -> None:
+    """A rollout by the preset and the authors' loop on the same noise, with another prompt from
+    latent frame `switch` on.
+    """
+    shape = (family.channels, ROWS, COLUMNS)
+    config = replace(TINY, in_channels=family.channels, out_channels=family.channels)
+    dit, prompts = random_dit(config), timeline(*sorted({0, switch}))
+    blocks = family.attends // family.block + 2  # two of them see less than all
+    length = max(blocks, 6 * family.bank, switch // family.block + 5) * family.block  # a bank more
+
+    def noise(frame: int, step: int) -> Tensor:
+        return addressed_noise(SEED, frame, step, "renoise" if step else "start", shape)
+
+    expected = published_loop(
+        dict(dit.state_dict()), config.num_heads, family, prompts.at(0).embedding, length, noise,
+        (switch, prompts.at(switch).embedding) if switch else None,
+    )  # fmt: skip
+    settings = RolloutSettings(
+        prompts, ROWS, COLUMNS, preset_schedule(preset), length=length, seed=SEED,
+        solver=preset_solver(preset), cache=preset_cache(preset), guidance=cfg(1.0), **changes,
+    )  # fmt: skip
+    made = torch.cat([c.latents for c in generate(settings, local_denoiser(dit, config))])
+    assert expected.std() > 0.5
+    torch.testing.assert_close(made, expected, rtol=1e-4, atol=1e-4)

@@ -1,0 +1,120 @@
+"""What holds of every way to keep a history and to attend to it, together: drawn at random, since
+two parts that hold alone may not beside each other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from hypothesis import given, reject
+from hypothesis import strategies as st
+
+from longtake.attention.cache.policy import FullHistory, MostAttended, WindowSink
+from longtake.attention.sparse.settings import SparseCross, SparseSelf, Sparsity
+from longtake.attention.storage.dense import DENSE
+from longtake.attention.storage.packed import Packed
+from longtake.attention.storage.quantize import INT4, INT8
+from longtake.attention.temp_cache.policy import GIVES_WAY, TempCache
+from longtake.errors import BadInput
+from longtake.samplers.denoiser import local_denoiser
+from longtake.samplers.guidance import SINK, Guidance, cfg, vanilla
+from longtake.samplers.loop import Chunk, Loop, generate
+from longtake.samplers.schedule.levels import flow_ladder
+from longtake.samplers.schedule.rows import causal_chunks, rolling
+from longtake.samplers.settings import RolloutSettings
+from longtake.tests.support.laws import examples
+from longtake.tests.support.tiny_model import TINY, random_dit, settings, timeline
+
+DIT = random_dit()
+LENGTH = 15
+SCHEDULES = {
+    "chunks": causal_chunks(flow_ladder(2, 3.0), 3),
+    "rolling": rolling(flow_ladder(3, 3.0)),
+}
+
+TEMP_CACHES = st.builds(
+    TempCache,
+    st.integers(5, 9),
+    st.sampled_from([0.3, 0.9, 1.01]),
+    st.just(0.0),
+    st.integers(0, 2),
+    st.sampled_from([None, 4, 12]),
+    gives_way=st.sampled_from(GIVES_WAY),
+    index=st.sampled_from(["exact", "int8", "lsh", "k-means"]),
+    most_mass=st.sampled_from([None, 1]),
+)
+OTHERS = st.sampled_from(
+    [FullHistory(), WindowSink(6, 1), MostAttended(6, 1), MostAttended(6, 1, per_head=True)]
+)
+BLOCKS = st.builds(
+    SparseSelf,
+    st.sampled_from([0.2, 0.5]),
+    st.sampled_from([0.0, 0.5]),
+    st.sampled_from([(), (0,)]),
+    st.sampled_from([0.0, 0.85]),
+    fewest_keys=st.just(0),
+    order=st.sampled_from(["time", "lsh", "k-means"]),
+    recent_frames=st.sampled_from([1, 3]),
+)
+PROMPTS = st.sampled_from([None, SparseCross(from_tokens=0), SparseCross(True, 2, from_tokens=0)])
+
+
+@st.composite
+def rollouts(draw: Any) -> RolloutSettings:
+    """Settings that are not refused."""
+    try:
+        return settings(
+            SCHEDULES[draw(st.sampled_from([*SCHEDULES]))],
+            LENGTH,
+            prompts=timeline(0, 6),
+            cache=draw(st.one_of(TEMP_CACHES, TEMP_CACHES, OTHERS)),
+            storage=draw(st.sampled_from([DENSE, Packed(INT8), Packed(INT4)])),
+            sparsity=Sparsity(draw(st.none() | BLOCKS), draw(PROMPTS)),
+            guidance=draw(st.sampled_from([Guidance(), cfg(2.0), vanilla(1.5, SINK)])),
+            at_switch=draw(st.sampled_from(["keep", "re-cache", "flush"])),
+        )
+    except BadInput:
+        reject()
+
+
+def made(chosen: RolloutSettings, finished: list[Chunk] | None = None) -> torch.Tensor:
+    """The latents of all chunks after `finished`."""
+    return latents([*generate(chosen, local_denoiser(DIT, TINY), finished or [])])
+
+
+def latents(chunks: list[Chunk]) -> torch.Tensor:
+    """Of all of them, (f, c, h, w)."""
+    return torch.cat([chunk.latents for chunk in chunks])
+
+
+@examples(25)
+@given(chosen=rollouts(), done=st.integers(1, 4))
+def test_a_rollout_goes_on_with_the_same_bits(chosen: RolloutSettings, done: int) -> None:
+    """From its chunks alone, and from a snapshot, wherever it was left."""
+    loop, other = (Loop(chosen, local_denoiser(DIT, TINY)) for _ in range(2))
+    chunks = loop.chunks()
+    first = [next(chunks) for _ in range(done)]
+    snapshot, index = loop.snapshot(), loop.index
+    rest = latents([*chunks])
+    other.restore(snapshot)
+    assert torch.equal(latents([*other.chunks(first[index:])]), rest)
+    assert torch.equal(made(chosen, first), rest)
+
+
+@examples(25)
+@given(chosen=rollouts())
+def test_less_memory_for_the_same_is_the_same(chosen: RolloutSettings) -> None:
+    assert torch.equal(made(replace(chosen, hold_rotated=False)), made(chosen))
+
+
+@examples(25)
+@given(chosen=rollouts())
+def test_reading_every_block_and_merging_padding_is_dense(chosen: RolloutSettings) -> None:
+    every = SparseSelf(1.0, 0.0, (), 0.0, fewest_keys=0)
+    if chosen.sparsity.of_self is not None:
+        every = replace(every, order=chosen.sparsity.of_self.order)
+    dense = made(replace(chosen, sparsity=Sparsity()))
+    sparse = made(replace(chosen, sparsity=Sparsity(every, SparseCross(from_tokens=0))))
+    assert (sparse - dense).square().mean() < 1e-4 * dense.var()

@@ -1,0 +1,123 @@
+"""Laws of bad disks: a run whose disk is full, or can only be read, ends in one sentence, keeps
+what there was, and goes on with the same bits once that is mended.
+"""
+
+from __future__ import annotations
+
+import builtins
+import errno
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from longtake.errors import StorageError
+from longtake.samplers.loop import Chunk
+from longtake.stream.journal import snapshots
+from longtake.stream.journal.cleanup import collect
+from longtake.stream.journal.records import records
+from longtake.tests.stream.rollout.test_fork import assert_same_bits
+from longtake.tests.stream.rollout.test_resume import ENDING, rollout
+from longtake.tests.support.small_disk import small_disk
+
+SMALL = "320k"  # of disk; the shots below take more
+
+
+def until_it_fails(folder: Path, **given: Any) -> list[Chunk]:
+    """The chunks that a run hands out before its disk fails."""
+    made, chunks = rollout(folder, **given), list[Chunk]()
+    with pytest.raises(StorageError, match="space|cannot be"):
+        for chunk in made.chunks:
+            chunks.append(chunk)
+    assert made.controls.state == "stopped"
+    return chunks
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS], ids=["full", "read-only"])
+@pytest.mark.parametrize("every", [0, 1], ids=["", "snapshots"])
+def test_a_disk_that_fails_at_any_write_costs_no_finished_chunk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, every: int
+) -> None:
+    """The first write fails, then the second, and so on, of chunks, records and snapshots alike."""
+    whole = list(rollout(tmp_path / "whole").chunks)
+    plain, failed = builtins.open, 0
+    for fatal in range(1, 30):
+        folder, writes = tmp_path / str(fatal), 0
+
+        def opened(
+            file: Any,
+            mode: str = "r",
+            *more: Any,
+            at: tuple[Path, int] = (folder, fatal),
+            **named: Any,
+        ) -> Any:
+            nonlocal writes
+            if str(file).startswith(str(at[0])) and set(mode) & set("wxa"):
+                writes += 1
+                if writes >= at[1]:
+                    raise OSError(code, os.strerror(code), str(file))
+            return plain(file, mode, *more, **named)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(builtins, "open", opened)
+            patch.setattr("io.open", opened)
+            try:
+                chunks = list(rollout(folder, snapshot_chunks=every).chunks)
+                break
+            except StorageError:
+                failed += 1
+                chunks = []
+        kept = rollout(folder).stored_chunks()
+        again = rollout(folder, snapshot_chunks=every)
+        assert_same_bits(list(again.chunks), whole)
+        assert again.resumed_from == (kept % 4 or None)  # all 4 were there, or none
+    assert failed >= 5 and len(chunks) == 4
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "disk", SMALL) as folder:
+        yield folder
+
+
+def test_a_run_on_a_really_full_disk_goes_on_when_there_is_room(disk: Path, tmp_path: Path) -> None:
+    given = {"length": 240, "rows": 8, "columns": 12}
+    chunks = until_it_fails(disk, **given)
+    assert 5 < len(chunks) < 80
+    assert rollout(disk, **given).stored_chunks() == len(chunks)
+    subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
+    again = rollout(disk, **given)
+    assert_same_bits(list(again.chunks), list(rollout(tmp_path / "whole", **given).chunks))
+    assert again.resumed_from == len(chunks)
+
+
+def test_what_is_finished_can_be_read_from_a_read_only_disk(disk: Path) -> None:
+    made = rollout(disk, snapshot_chunks=2)
+    chunks = list(made.chunks)
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    assert_same_bits(list(rollout(disk).chunks), chunks)
+    assert [one.id for one in records(made.journal)] == [made.id]
+    assert len(until_it_fails(disk, length=24)) == 4
+    subprocess.run(["mount", "-o", "remount,rw,size=64m", str(disk)], check=True)
+    assert len(list(rollout(disk, length=24).chunks)) == 8
+
+
+def test_a_snapshot_and_a_record_of_a_newer_version_are_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A newer Longtake's state is replayed instead, and its record not written into."""
+    with monkeypatch.context() as patch:
+        patch.setattr(snapshots, "VERSION", 2)
+        patch.setattr("longtake.stream.journal.records.VERSION", 2)
+        made = rollout(tmp_path, snapshot_chunks=2)
+        chunks = list(made.chunks)
+    [state], [record] = tmp_path.glob(f"*{ENDING}"), tmp_path.glob("*.rollout")
+    newer = state.read_bytes(), record.read_bytes()
+    (tmp_path / f"{made.key(3)}.safetensors").unlink()
+    assert_same_bits(list(rollout(tmp_path).chunks), chunks)
+    assert (state.read_bytes(), record.read_bytes()) == newer
+    assert records(made.journal) == []
+    assert collect(made.journal, 0).chunks == 0  # whose they are, only the newer one knows

@@ -1,0 +1,63 @@
+"""Streams under random interleavings: nothing is lost or doubled."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from longtake.stream.lazy.stream import Stream
+from longtake.tests.support.stream_studio import LENGTH, Interrupt, Studio, run
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    readers=st.integers(1, 4),
+    kept=st.booleans(),
+    interrupts=st.sets(st.integers(0, LENGTH - 1), max_size=2),
+)
+def test_nothing_is_lost_or_doubled_under_random_interleavings(
+    seed: int, readers: int, kept: bool, interrupts: set[int]
+) -> None:
+    """Readers that come late, dawdle and leave early, over production that is interrupted."""
+    choose = random.Random(seed)
+    studio = Studio(kept=kept, fails_at={index: Interrupt() for index in interrupts})
+    stream = studio.stream(length=choose.choice([None, LENGTH]))
+
+    async def main() -> None:
+        await asyncio.gather(*(insistent_reader(stream, choose) for _ in range(readers)))
+
+    run(main)
+    if kept:
+        assert studio.made == [*range(len(studio.made))], "a stored chunk was made again"
+
+
+async def insistent_reader(stream: Stream[int], choose: random.Random) -> None:
+    """Read, again after every interrupt, and check what was taken."""
+    while True:
+        try:
+            taken, to_the_end = await capricious_reader(stream, choose)
+        except Interrupt:
+            continue
+        assert taken == [*range(LENGTH if to_the_end else len(taken))]
+        return
+
+
+async def capricious_reader(stream: Stream[int], choose: random.Random) -> tuple[list[int], bool]:
+    """What was taken, and whether that was to the end."""
+    await idle(choose.randrange(12))
+    taken, leaves_after = list[int](), choose.randrange(1, 2 * LENGTH)
+    async for chunk in stream.subscribe():
+        taken.append(chunk)
+        if len(taken) == leaves_after:
+            return taken, False
+        await idle(choose.randrange(3))
+    return taken, True
+
+
+async def idle(turns: int) -> None:
+    for _ in range(turns):
+        await asyncio.sleep(0)

@@ -1,0 +1,129 @@
+"""The preview's control route: what it obeys, and everything that it refuses without an effect."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from longtake.stream.preview.messages import Ending
+from longtake.tests.support.take_site import JSON, Site, served
+
+
+def test_each_op_reaches_the_controls(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        assert await site.control({"op": "pause", "rev": 1}) == (
+            200, {"state": "paused", "control_rev": 1},
+        )  # fmt: skip
+        assert (await site.control({"op": "resume", "rev": 2}))[1]["state"] == "running"
+        assert (await site.control({"op": "prompt", "rev": 3, "text": "雪 \n☃"}))[0] == 200
+        assert (await site.control({"op": "guidance", "rev": 9, "guidance": 2}))[0] == 200
+        assert (await site.control({"op": "lora", "rev": 10, "lora": -0.5}))[0] == 200
+        wishes = [(e.text, e.guidance, e.lora) for e in site.controls.edits]
+        assert wishes == [("雪 ☃", 2, -0.5)]
+        assert (await site.control({"op": "stop", "rev": 11}))[1]["state"] == "stopping"
+
+    served(tmp_path, test)
+
+
+def test_replayed_and_out_of_order_requests_change_nothing(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        await site.control({"op": "pause", "rev": 5})
+        for rev in (5, 4, 1):
+            status, answer = await site.control({"op": "resume", "rev": rev})
+            assert status == 409 and answer["state"] == "paused" and answer["control_rev"] == 5
+        site.take.finish(Ending("done"))
+        site.take.join()
+        status, answer = await site.control({"op": "resume", "rev": 6})
+        assert (status, answer["state"], answer["control_rev"]) == (409, "done", 5)
+        assert site.controls.state == "paused"
+
+    served(tmp_path, test)
+
+
+BAD_BODIES: list[object] = [
+    b"", b"{", b"null", b"[]", b"1", b'"pause"', b"\xff\xfe", b"[" * 60_000, b'{"a":' * 9_000,
+    b'{"op":"pause","rev":' + b"9" * 5000 + b"}", {}, {"op": "pause"}, {"rev": 1},
+    {"op": "pause", "rev": True}, {"op": "pause", "rev": 1.0}, {"op": "pause", "rev": "1"},
+    {"op": "pause", "rev": 0}, {"op": "pause", "rev": -1}, {"op": "pause", "rev": 2**53},
+    {"op": "Pause", "rev": 1}, {"op": "__class__", "rev": 1}, {"op": ["pause"], "rev": 1},
+    {"op": None, "rev": 1}, {"op": "pause", "rev": 1, "path": "/etc"}, {"op": "prompt", "rev": 1},
+    {"op": "prompt", "rev": 1, "text": ""}, {"op": "prompt", "rev": 1, "text": " \n"},
+    {"op": "prompt", "rev": 1, "text": "x" * 8193}, {"op": "prompt", "rev": 1, "text": ["x"]},
+    b'{"op":"prompt","rev":1,"text":"\\ud800"}', {"op": "guidance", "rev": 1},
+    {"op": "guidance", "rev": 1, "guidance": 30.1}, {"op": "guidance", "rev": 1, "guidance": -1},
+    {"op": "guidance", "rev": 1, "guidance": "2"}, {"op": "guidance", "rev": 1, "guidance": True},
+    {"op": "lora", "rev": 1}, {"op": "lora", "rev": 1, "lora": 20.1},
+    {"op": "lora", "rev": 1, "lora": "1"}, b'{"op":"lora","rev":1,"lora":NaN}',
+    b'{"op":"guidance","rev":1,"guidance":NaN}', b'{"op":"guidance","rev":1,"guidance":1e999}',
+    b'{"op":"guidance","rev":1,"guidance":1' + b"0" * 400 + b"}",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("body", BAD_BODIES, ids=lambda body: str(body)[:40])
+def test_a_bad_body_is_400_with_one_sentence_and_no_effect(tmp_path: Path, body: object) -> None:
+    async def test(site: Site) -> None:
+        status, answer = await site.control(body)
+        assert status == 400 and answer["error"].endswith(".")
+        assert site.controls.revision == 0
+        assert site.take.control_rev == 0
+
+    served(tmp_path, test)
+
+
+def test_a_body_too_large_is_413_however_its_size_is_told(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        assert (await site.control(b" " * 65_537))[0] == 413
+
+        async def pieces() -> AsyncIterator[bytes]:
+            for _ in range(100):
+                yield b" " * 10_000
+
+        async with site.page.post(f"{site.path}/control", data=pieces(), headers=JSON) as answer:
+            assert answer.status == 413
+
+    served(tmp_path, test)
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"Content-Type": "text/plain"}, 415),
+        ({"Content-Type": "application/x-www-form-urlencoded"}, 415),
+        ({"Content-Type": "multipart/form-data; boundary=x"}, 415),
+        ({"Content-Type": "application/json-seq"}, 415),
+        ({"Content-Type": ""}, 415),
+        ({"Content-Type": "application/json; charset=utf-8"}, 200),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Sec-Fetch-Site": "nonsense"}, 403),
+        ({"Sec-Fetch-Site": "none"}, 200),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "http://[half"}, 403),
+        ({"Origin": "HOST", "Sec-Fetch-Site": "same-origin"}, 200),
+        ({"Origin": "HOST", "Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Origin": "http://evil.example", "Sec-Fetch-Site": "same-origin"}, 403),
+    ],
+)
+def test_only_json_from_our_own_pages_is_taken(
+    tmp_path: Path, headers: dict[str, str], expected: int
+) -> None:
+    async def test(site: Site) -> None:
+        own = str(site.page.make_url("/")).rstrip("/")
+        sent = {name: own if value == "HOST" else value for name, value in headers.items()}
+        status, _ = await site.control({"op": "pause", "rev": 1}, **sent)
+        assert status == expected
+        assert (site.controls.state == "paused") == (expected == 200)
+
+    served(tmp_path, test)
+
+
+def test_compressed_bodies_are_refused(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        bomb = gzip.compress(b" " * 10_000_000)
+        assert (await site.control(bomb, **{"Content-Encoding": "gzip"}))[0] == 415
+
+    served(tmp_path, test)

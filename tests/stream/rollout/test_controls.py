@@ -1,0 +1,207 @@
+"""Laws of the live controls: noted on any thread, obeyed by one, nothing lost and nothing twice."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from longtake.errors import BadInput
+from longtake.stream.rollout.controls import ENDED, TOO_LATE, Controls, Edit
+from longtake.tests.support.laws import examples
+
+
+def nothing() -> None:
+    """No check, and nothing to do in a long pause."""
+
+
+def applied(controls: Controls, first_frame: int = 9) -> Edit | None:
+    """What a producing thread does between two chunks."""
+    edit = controls.take_edit()
+    if edit is not None:
+        controls.apply_edit(edit, first_frame, first_frame / 16, "a line")
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("asked", "state"),
+    [
+        ("", "running"), ("pause", "paused"), ("pause resume", "running"), ("resume", "running"),
+        ("stop", "stopping"), ("pause stop", "stopping"), ("stop pause", "stopping"),
+        ("stop resume", "stopping"), ("pause pause resume", "running"),
+    ],
+)  # fmt: skip
+def test_a_stop_is_final_and_a_pause_is_not(asked: str, state: str) -> None:
+    controls = Controls()
+    for name in asked.split():
+        getattr(controls, name)()
+    assert controls.state == state
+    controls.end(stopped=True)
+    controls.resume()
+    controls.end(stopped=False)
+    assert controls.state == "stopped"
+
+
+def test_edits_before_one_chunk_are_one_edit_and_the_later_one_counts() -> None:
+    controls = Controls()
+    controls.set_prompt("a red ball")
+    controls.set_guidance(2)
+    controls.set_guidance(3)
+    controls.set_prompt("a  blue\n ball ")
+    [edit] = controls.edits
+    assert (edit.status, edit.text, edit.guidance) == ("queued", "a blue ball", 3.0)
+    assert applied(controls) is not None and controls.take_edit() is None
+    controls.set_prompt("a green ball")
+    assert [edit.status for edit in controls.edits] == ["applied", "queued"]
+
+
+def test_an_edit_that_comes_while_another_is_encoded_is_the_next_one() -> None:
+    controls = Controls()
+    controls.set_prompt("one")
+    taken = controls.take_edit()
+    assert taken is not None and controls.edits[0].status == "encoding"
+    controls.set_prompt("two")
+    controls.fail_edit(taken, "No CLIP.")
+    one, two = controls.edits
+    assert (one.status, one.error, two.status, two.text) == ("failed", "No CLIP.", "queued", "two")
+    with pytest.raises(ValueError, match="not under way"):
+        controls.fail_edit(taken, "again")
+
+
+def test_an_applied_edit_says_from_where_and_which_line_does_the_same() -> None:
+    controls = Controls()
+    controls.set_prompt("a ball")
+    applied(controls, 33)
+    [edit] = controls.edits
+    assert (edit.first_frame, edit.start_s, edit.line) == (33, 33 / 16, "a line")
+
+
+def test_no_edit_is_left_waiting_when_the_shot_ends() -> None:
+    controls = Controls()
+    controls.set_prompt("too late")
+    controls.end(stopped=False)
+    controls.set_prompt("later still")
+    assert [edit.error for edit in controls.edits] == [TOO_LATE, ENDED]
+    assert {edit.status for edit in controls.edits} == {"failed"} and controls.state == "done"
+
+
+@pytest.mark.parametrize("strength", [float("nan"), float("inf"), -1.0, 31.0])
+def test_impossible_guidance_is_refused(strength: float) -> None:
+    controls = Controls()
+    with pytest.raises(BadInput, match="give a number from 0 to 30"):
+        controls.set_guidance(strength)
+    assert controls.edits == () and controls.revision == 0
+
+
+def test_a_pause_holds_the_producing_thread_until_it_is_resumed() -> None:
+    controls = Controls()
+    controls.pause()
+    checks = 0
+
+    def resume_at_the_third_look() -> None:
+        nonlocal checks
+        checks += 1
+        if checks == 3:
+            threading.Thread(target=controls.resume).start()
+
+    controls.wait_while_paused(resume_at_the_third_look, nothing)
+    assert checks >= 3 and controls.state == "running" and controls.paused_s > 0
+
+
+def test_a_stop_and_a_cancel_end_a_pause() -> None:
+    controls = Controls()
+    controls.pause()
+    controls.wait_while_paused(controls.stop, nothing)
+    assert controls.state == "stopping"
+
+    class Cancelled(BaseException):
+        """As the host's own."""
+
+    def cancel() -> None:
+        raise Cancelled
+
+    other = Controls()
+    other.pause()
+    with pytest.raises(Cancelled):
+        other.wait_while_paused(cancel, nothing)
+
+
+def test_a_long_pause_is_told_once() -> None:
+    controls = Controls(long_pause_s=0.0)
+    controls.pause()
+    told: list[None] = []
+    looks = 0
+
+    def look() -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 3:
+            controls.resume()
+
+    controls.wait_while_paused(look, lambda: told.append(None))
+    assert told == [None]
+    Controls().wait_while_paused(nothing, lambda: told.append(None))
+    assert told == [None]
+
+
+REQUESTS: list[Callable[[Controls], None]] = [
+    Controls.pause, Controls.resume, Controls.stop, lambda c: c.set_prompt("a ball"),
+    lambda c: c.set_guidance(2.0), lambda c: c.say("a sentence"), lambda c: c.end(stopped=True),
+    lambda c: applied(c) and None,
+]  # fmt: skip
+
+
+@examples(100)
+@given(st.lists(st.sampled_from(REQUESTS), max_size=12))
+def test_whatever_changes_grows_the_revision_and_is_told(
+    requests: list[Callable[[Controls], None]],
+) -> None:
+    controls = Controls()
+    seen: list[object] = []
+
+    def snapshot() -> object:
+        return controls.state, controls.edits, controls.message
+
+    stop_listening = controls.listen(lambda: seen.append((controls.revision, snapshot())))
+    for request in requests:
+        before, revision = snapshot(), controls.revision
+        request(controls)
+        if snapshot() != before:
+            assert controls.revision > revision and seen[-1] == (controls.revision, snapshot())
+        assert sum(edit.status == "queued" for edit in controls.edits) <= 1
+    stop_listening()
+    told = len(seen)
+    controls.say("nobody listens")
+    assert len(seen) == told
+
+
+def test_many_threads_ask_while_one_obeys_and_nothing_is_lost() -> None:
+    """Every text asked for is in force in the end, or was replaced by a later one of the same
+    chunk; edits settle in the order they were asked for.
+    """
+    controls = Controls()
+    asked = threading.Barrier(5)
+    obeyed: list[str] = []
+
+    def ask(name: str) -> None:
+        asked.wait()
+        for number in range(50):
+            controls.set_prompt(f"{name} {number}")
+            controls.set_guidance(number % 30)
+
+    threads = [threading.Thread(target=ask, args=(name,)) for name in "abcd"]
+    for thread in threads:
+        thread.start()
+    asked.wait()
+    while any(thread.is_alive() for thread in threads) or controls.edits[-1].status == "queued":
+        edit = applied(controls, len(obeyed))
+        obeyed += [edit.text or ""] if edit else []
+    assert len(obeyed) == len(controls.edits)
+    assert [edit.first_frame for edit in controls.edits] == list(range(len(obeyed)))
+    for name in "abcd":
+        numbers = [int(text.split()[1]) for text in obeyed if text.startswith(name)]
+        assert numbers == sorted(numbers)
+    assert controls.revision >= 2 * len(obeyed)

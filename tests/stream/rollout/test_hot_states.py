@@ -1,0 +1,213 @@
+"""Laws of states that rest in memory: the next run goes on from them with the same bits wherever
+the last one ended, they share a budget, and nothing is lost without a word.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from longtake.attention.cache.policy import WindowSink
+from longtake.attention.snapshot import Snapshot
+from longtake.samplers.loop import Chunk
+from longtake.stream.journal.journal import Journal
+from longtake.stream.journal.snapshots import Snapshots
+from longtake.stream.rollout.hot_states import HotState, HotStates
+from longtake.stream.rollout.rollout import Rollout
+from longtake.tests.stream.rollout.test_fork import MODEL, assert_same_bits, changed
+from longtake.tests.stream.rollout.test_resume import KINDS, Raises
+from longtake.tests.stream.rollout.test_run import Words
+from longtake.tests.support.tiny_model import settings
+
+
+class Cancelled(BaseException):
+    """As the host's own interrupt."""
+
+
+def rollout(folder: Path, hot: HotStates | None, model: Any = MODEL, **changes: Any) -> Rollout:
+    made = settings(**{"length": 12, **changes})
+    return Rollout(made, model, "model", Journal(folder), prompter=Words(), hot=hot)
+
+
+def plenty() -> HotStates:
+    return HotStates(lambda: 10**9)
+
+
+def made_until(rollout: Rollout) -> list[Chunk]:
+    """What comes before the run is cancelled."""
+    chunks = []
+    with pytest.raises(Cancelled):
+        for chunk in rollout.chunks:
+            chunks.append(chunk)
+    return chunks
+
+
+def counted(folder: Path, hot: HotStates | None, **given: Any) -> tuple[list[Chunk], int]:
+    """All chunks of a run, and how many passes of the model it took."""
+    passes: list[int] = []
+    model = dataclasses.replace(MODEL, check=lambda: passes.append(1))
+    return list(rollout(folder, hot, model, **given).chunks), len(passes)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_cancelled_anywhere_goes_on_from_its_state(tmp_path: Path, kind: str) -> None:
+    """Before any pass of the model: in mid-chunk, in mid-commit, between the caches of a commit."""
+    whole, passes = counted(tmp_path / "whole", None, **KINDS[kind])
+    for at in range(2, passes, max(1, passes // 9)):
+        folder, hot = tmp_path / str(at), plenty()
+        model = dataclasses.replace(MODEL, check=Raises(Cancelled, at))
+        made_until(rollout(folder, hot, model, **KINDS[kind]))
+        again = rollout(folder, hot, **KINDS[kind])
+        assert_same_bits(list(again.chunks), whole)
+
+
+SEVERAL_CACHES = ("causal, noisy history", "causal, exact parts")
+MADE_ANEW = ("causal, re-cached at a switch", "causal, flushed at a switch")
+
+
+@pytest.mark.parametrize("kind", [*SEVERAL_CACHES, *MADE_ANEW])
+def test_a_replay_cancelled_anywhere_leaves_no_half_committed_state(
+    tmp_path: Path, kind: str
+) -> None:
+    """With several caches, a commit can be cut off between them."""
+    whole = list(rollout(tmp_path, None, **KINDS[kind]).chunks)
+    last = tmp_path / f"{rollout(tmp_path, None, **KINDS[kind]).key(3)}.safetensors"
+    last.unlink()
+    _, passes = counted(tmp_path, None, **KINDS[kind])
+    for at in range(1, passes, max(1, passes // 7)):
+        last.unlink(missing_ok=True)
+        hot = plenty()
+        model = dataclasses.replace(MODEL, check=Raises(Cancelled, at))
+        made_until(rollout(tmp_path, hot, model, **KINDS[kind]))
+        assert_same_bits(list(rollout(tmp_path, hot, **KINDS[kind]).chunks), whole)
+
+
+def test_going_on_from_a_resting_state_replays_nothing(tmp_path: Path) -> None:
+    hot = plenty()
+    chunks = iter(rollout(tmp_path, hot).chunks)
+    kept = [next(chunks) for _ in range(3)]
+    del chunks
+    assert len(hot) == 1
+    again, passes = counted(tmp_path, hot)
+    assert passes == 1 + 2 and torch.equal(again[2].latents, kept[2].latents)
+
+
+def test_a_longer_run_and_a_fork_go_on_from_it_too(tmp_path: Path) -> None:
+    hot, source = plenty(), settings(length=9)
+    list(rollout(tmp_path, hot, length=9).chunks)
+    _, passes = counted(tmp_path, hot, length=12)
+    assert passes == 1 + 2
+    for fork in (changed(9), dataclasses.replace(changed(9), guidance=None)):
+        longer = dataclasses.replace(fork.of(source), length=12)
+        ours = Rollout(longer, MODEL, "model", Journal(tmp_path), hot=hot)
+        fresh = Rollout(longer, MODEL, "model", Journal(tmp_path / "new"))
+        assert_same_bits(list(ours.chunks), list(fresh.chunks))
+
+
+@pytest.mark.parametrize("kind", [*SEVERAL_CACHES, *MADE_ANEW])
+def test_a_fork_where_the_source_was_cancelled_forgets_its_prompt(
+    tmp_path: Path, kind: str
+) -> None:
+    """In the middle of a chunk that began under a prompt which the fork does not have."""
+    hot, given = plenty(), {**KINDS[kind], "length": 12}
+    _, passes = counted(tmp_path / "count", None, **given)
+    model = dataclasses.replace(MODEL, check=Raises(Cancelled, passes - 1))
+    kept = made_until(rollout(tmp_path, hot, model, **given))
+    fork = dataclasses.replace(changed(3 * len(kept)), guidance=None).of(settings(**given))
+    ours = Rollout(fork, MODEL, "model", Journal(tmp_path), hot=hot)
+    fresh = Rollout(fork, MODEL, "model", Journal(tmp_path / "new"))
+    assert_same_bits(list(ours.chunks), list(fresh.chunks))
+
+
+def test_a_run_that_failed_leaves_no_state(tmp_path: Path) -> None:
+    hot = plenty()
+    model = dataclasses.replace(MODEL, check=Raises(lambda: ValueError("broken"), 7))
+    with pytest.raises(ValueError, match="broken"):
+        list(rollout(tmp_path, hot, model).chunks)
+    assert len(hot) == 0
+
+
+def test_what_is_too_large_is_not_copied_and_that_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    hot = HotStates(lambda: 1000)
+    with caplog.at_level(logging.INFO, logger="longtake"):
+        list(rollout(tmp_path, hot).chunks)
+    assert len(hot) == 0 and "let go; going on will replay" in caplog.text
+
+
+def state(size: int, disk: Snapshots | None = None) -> HotState:
+    return HotState(Snapshot({"x": torch.zeros(size)}, {}), "m", disk)
+
+
+def test_states_share_a_budget_and_the_longest_unused_gives_way(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    hot, disk = HotStates(lambda: 4 * 25), Snapshots(Journal(tmp_path), "m")
+    hot.keep("a", state(10, disk))
+    hot.keep("b", state(10))
+    assert hot.find("a", "m") is not None and hot.bytes == 80
+    with caplog.at_level(logging.INFO, logger="longtake"):
+        hot.keep("c", state(10))  # b was used longest ago, and had not asked for a place on disk
+    assert hot.find("b", "m") is None and "let go; going on will replay" in caplog.text
+    assert hot.find("c", "m") is not None
+    hot.keep("d", state(10))  # now a gives way, to disk
+    assert hot.find("a", "m") is None and disk.read("a") is not None
+    assert hot.find("d", "other") is None
+    hot.clear()
+    assert len(hot) == hot.bytes == 0
+
+
+def test_what_the_host_takes_back_goes_to_disk_or_is_said_to_be_gone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    hot, disk = plenty(), Snapshots(Journal(tmp_path), "m")
+    hot.keep("a", state(10, disk))
+    hot.keep("b", state(10))
+    with caplog.at_level(logging.INFO, logger="longtake"):
+        hot.clear()
+    assert disk.read("a") is not None and disk.read("b") is None
+    assert caplog.text.count("let go; going on will replay") == 1 and hot.bytes == 0
+
+
+def test_at_the_end_of_the_process_nobody_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    hot, disk = plenty(), Snapshots(Journal(tmp_path), "m")
+    hot.keep("a", state(10, disk))
+    hot.keep("b", state(10))
+    with caplog.at_level(logging.INFO, logger="longtake"):
+        hot.clear(told=False)
+    assert disk.read("a") is not None and not caplog.text and hot.bytes == 0
+
+
+def test_several_rollouts_share_the_budget_and_each_goes_on_with_its_bits(tmp_path: Path) -> None:
+    """A state that gave way is read from its snapshot, or replayed; nothing else is made again."""
+    window: dict[str, Any] = {"cache": WindowSink(5, 1)}  # states of one size
+    size = plenty()
+    list(rollout(tmp_path / "one", size, **window).chunks)
+    hot = HotStates(lambda: 3 * size.bytes)
+    made = {seed: rollout(tmp_path, hot, seed=seed, **window) for seed in range(5)}
+    for seed, shot in made.items():
+        shot.snapshot_chunks = 0 if seed == 1 else 100  # never by itself
+        list(shot.chunks)
+    assert len(hot) == 3  # of 2, 3 and 4
+    assert {path.name for path in tmp_path.glob("*.state.safetensors")} == {
+        f"{made[0].key(3)}.state.safetensors"
+    }
+    took: list[int] = []
+    for seed in made:
+        passes: list[int] = []
+        model = dataclasses.replace(MODEL, check=partial(passes.append, 1))
+        longer = rollout(tmp_path, hot, model, length=18, seed=seed, **window)
+        longer.snapshot_chunks = 100
+        whole = rollout(tmp_path / "whole", None, length=18, seed=seed, **window)
+        assert_same_bits(list(longer.chunks), list(whole.chunks))
+        took.append(len(passes))
+    assert took == [took[0], took[0] + 3, *took[:1] * 3]  # of four commits one is due anyway

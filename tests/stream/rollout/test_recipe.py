@@ -1,0 +1,136 @@
+"""Laws of the recipe: what is read back is what was written, and nothing else can be."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+import torch
+
+from longtake.attention.cache.policy import (
+    AveragingSink,
+    FullHistory,
+    MostAttended,
+    RebuiltWindow,
+    WindowSink,
+)
+from longtake.attention.storage.packed import Packed
+from longtake.attention.storage.placement import InMainMemory
+from longtake.attention.storage.quantize import INT4
+from longtake.errors import BadInput
+from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig
+from longtake.samplers.conditioning.known_frame import KnownFrame
+from longtake.samplers.conditioning.known_frames import KnownFrames
+from longtake.samplers.conditioning.reference import Reference
+from longtake.samplers.guidance import NOISE, Pull, cfg, extended, magi, stabilised, temporal
+from longtake.samplers.guidance.scores import Motion, Palette, Pictures, Region
+from longtake.samplers.schedule.context_noise import ContextNoise
+from longtake.samplers.schedule.levels import flow_ladder
+from longtake.samplers.schedule.rows import asynchronous, pyramid
+from longtake.samplers.settings import RolloutSettings, TimedGuidance, TimedLora, TimedSeed
+from longtake.samplers.solvers.multistep import UniPC2
+from longtake.samplers.solvers.noise_process import VariancePreserving
+from longtake.samplers.solvers.single_step import DDIM, ReNoise
+from longtake.stream.journal.chain import Chain
+from longtake.stream.rollout.recipe import from_record, known_types, to_record
+from longtake.tests.support.tiny_model import randn, settings, timeline
+
+LADDER = flow_ladder(4, 3.0)
+CASES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "much": {
+        "schedule": asynchronous(LADDER, 3, 2),
+        "solver": ReNoise(),
+        "guidance": stabilised(extended(magi(), temporal(0.5, scale=2.0, none=NOISE)), 0.02),
+        "cache": FullHistory(),
+        "context_noise": ContextNoise(0.1, 3, fresh=True),
+        "guidance_changes": (TimedGuidance(3, cfg(3.0)),),
+        "reseeds": (TimedSeed(3, 2**64 - 1),),
+        "lora_changes": (TimedLora(3, 0.5),),
+        "reference": Reference(randn(2, 8, 4, 6), randn(3, 1280)),
+        "prompts": timeline(0, 3, 6),
+        "length": None,
+    },
+    "known": {
+        "known": KnownFrames((KnownFrame(0, randn(4, 4, 6)), KnownFrame(5, randn(4, 4, 6), 0.5))),
+        "solver": UniPC2(),
+        "schedule": pyramid(LADDER, 1.5),
+        "cache": WindowSink(9, 2),
+    },
+    "coded": {
+        "cache": AveragingSink(9, 3, 0.99),
+        "storage": Packed(INT4, 3),
+        "at_switch": "re-cache",
+    },
+    "judged": {"cache": MostAttended(9, 1, per_head=True), "at_switch": "flush"},
+    "in main memory": {"cache": RebuiltWindow(6), "placement": InMainMemory()},
+    "diffusion": {"solver": DDIM(VariancePreserving("cosine"), "v", 0.3)},
+}
+
+
+def there_and_back(made: RolloutSettings) -> RolloutSettings:
+    record, tensors = to_record(made)
+    return from_record(json.loads(json.dumps(record)), tensors)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_settings_come_back_with_the_same_keys(case: str) -> None:
+    made = settings(**{"length": 9, **CASES[case]})
+    back = there_and_back(made)
+    assert [Chain(back, "m").key(i) for i in range(3)] == [
+        Chain(made, "m").key(i) for i in range(3)
+    ]
+    assert Chain(back, "m").id == Chain(made, "m").id
+    assert (back.length, back.hold_rotated) == (made.length, made.hold_rotated)
+    texts = [one.text for one in back.prompts.entries]
+    assert texts == [one.text for one in made.prompts.entries]
+
+
+def test_scores_come_back_with_their_decoder() -> None:
+    vae = TinyVAE(TinyVAEConfig((4, 4, 4), (4, 4, 4)))
+    pictures = Pictures(vae, torch.device("cpu"))
+    pulls = (
+        Pull(Palette(((0.1, 0.2, 0.3),), pictures), 2.0),
+        Pull(Region(randn(3, 8, 8), (0.0, 0.0, 0.5, 1.0), pictures), 1.0, 0.25),
+        Pull(Motion(0.2)),
+    )
+    made = settings(guidance=dataclasses.replace(cfg(2.0), pulls=pulls))
+    back = there_and_back(made)
+    assert Chain(back, "m").key(0) == Chain(made, "m").key(0)
+    latents = randn(1, 16, 2, 2)
+    ours, theirs = back.guidance.pulls[0].score, made.guidance.pulls[0].score
+    assert torch.equal(ours(latents, latents[:0], 0), theirs(latents, latents[:0], 0))
+
+
+def test_a_score_of_ones_own_cannot_be_saved() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Mine:
+        weight: float = 1.0
+
+        def __call__(self, *_: Any) -> Any: ...
+
+    made = settings(guidance=dataclasses.replace(cfg(2.0), pulls=(Pull(Mine()),)))
+    with pytest.raises(BadInput, match="uses a Mine, which a file cannot hold"):
+        to_record(made)
+
+
+def test_a_recipe_of_a_newer_version_is_refused_by_what_it_lacks() -> None:
+    record, tensors = to_record(settings())
+    with pytest.raises(BadInput, match="was made with tempo, which this Longtake does not know"):
+        from_record({**record, "tempo": 3}, tensors)
+    with pytest.raises(BadInput, match="was made with Spiral, which"):
+        from_record({**record, "schedule": {"is": "Spiral"}}, tensors)
+
+
+def test_a_field_that_came_later_takes_its_default() -> None:
+    record, tensors = to_record(settings())
+    del record["reseeds"], record["context_noise"]
+    assert from_record(record, tensors).reseeds == ()
+
+
+def test_everything_that_settings_are_made_of_is_known() -> None:
+    names = set(known_types())
+    assert {"KnownFrame", "TimedPrompt", "View", "Ages", "When", "Limits", "Pull"} <= names
+    assert "Chain" not in names and "Pictures" not in names

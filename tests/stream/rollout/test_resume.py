@@ -1,0 +1,309 @@
+"""Laws of going on: by snapshot and by replay the same bits, memory that runs out once or twice,
+and nothing lost in either case.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from longtake.attention.cache.policy import MemoryBank, WindowSink
+from longtake.errors import NotFinite, OutOfMemory, StorageError
+from longtake.samplers.denoiser import Denoiser
+from longtake.samplers.guidance import NOISE, Guidance, Pull, cfg, last, temporal, vanilla
+from longtake.samplers.loop import Chunk
+from longtake.samplers.schedule.context_noise import ContextNoise
+from longtake.samplers.schedule.levels import flow_ladder
+from longtake.samplers.schedule.rows import pyramid, rolling
+from longtake.samplers.solvers.multistep import DPMSolverPP2M, UniPC2
+from longtake.samplers.solvers.single_step import ReNoise
+from longtake.stream.journal import disk_sync
+from longtake.stream.journal import snapshots as snapshots_module
+from longtake.stream.journal.journal import Journal
+from longtake.stream.journal.snapshots import ENDING
+from longtake.stream.rollout.rollout import Rollout
+from longtake.tests.stream.rollout.test_fork import (
+    LONG_HISTORIES,
+    MODEL,
+    assert_same_bits,
+    changed,
+)
+from longtake.tests.stream.rollout.test_run import Words
+from longtake.tests.support.tiny_model import settings
+
+LADDER = flow_ladder(3, 3.0)
+WINDOW = WindowSink(5, 1)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Recalling:
+    """A score that looks at all the finished latent frames that it is given."""
+
+    def __call__(self, latents: Tensor, before: Tensor, first: int) -> Tensor:
+        ages = torch.arange(1.0, len(before) + 1).view(-1, 1, 1, 1)
+        return -(latents - (ages * before).sum(0)).square().sum() / 100
+
+
+KINDS: dict[str, dict[str, Any]] = {
+    "causal, multistep": {"solver": UniPC2(), "cache": WINDOW, "guidance": cfg(2.0)},
+    "causal, noisy history": {
+        "solver": ReNoise(),
+        "guidance": vanilla(2.0, NOISE),
+        "context_noise": ContextNoise(0.1),
+    },
+    "causal, exact parts": {
+        "guidance": temporal(0.5, last(3, exact=True), scale=2.0, none=NOISE),
+        "context_noise": ContextNoise(0.2, 3, fresh=True),
+    },
+    "pyramid, multistep": {"schedule": pyramid(LADDER), "solver": UniPC2(), "cache": WINDOW},
+    "rolling, multistep": {"schedule": rolling(LADDER, 2), "solver": DPMSolverPP2M()},
+    "causal, re-cached at a switch": {"cache": WINDOW, "at_switch": "re-cache"},
+    **LONG_HISTORIES,
+    "causal, flushed at a switch": {"cache": WINDOW, "at_switch": "flush"},
+    "causal, a score": {"cache": WINDOW, "guidance": Guidance(pulls=(Pull(Recalling()),))},
+    "rolling, a score": {
+        "schedule": rolling(LADDER, 2),
+        "guidance": Guidance(pulls=(Pull(Recalling()),)),
+    },
+    "causal, a bank re-cached": {"cache": MemoryBank(5, 1, 1, 1), "at_switch": "re-cache"},
+}
+
+
+def rollout(folder: Path, model: Denoiser = MODEL, **changes: Any) -> Rollout:
+    own = {name: changes.pop(name) for name in ("snapshot_chunks",) if name in changes}
+    made = settings(**{"length": 12, **changes})
+    return Rollout(made, model, "model", Journal(folder), prompter=Words(), **own)
+
+
+def cut_after(made: Rollout, count: int) -> list[Chunk]:
+    """Read the first chunks and go away, as a killed process does."""
+    chunks = iter(made.chunks)
+    return [next(chunks) for _ in range(count)]
+
+
+def evals(chunks: list[Chunk]) -> int:
+    return sum(chunk.model_evals for chunk in chunks)
+
+
+def states(folder: Path) -> list[str]:
+    return [path.name for path in folder.glob(f"*{ENDING}")]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_by_snapshot_and_by_replay_it_is_the_uninterrupted_run(
+    tmp_path: Path, kind: str, count: int
+) -> None:
+    whole = list(rollout(tmp_path / "whole", **KINDS[kind]).chunks)
+    for name, every in (("snapshot", 1), ("both", 2), ("replay", 0)):
+        folder = tmp_path / name
+        made = rollout(folder, snapshot_chunks=every, **KINDS[kind])
+        cut_after(made, count)
+        assert len(states(folder)) == (1 if every and count >= every else 0)
+        again = rollout(folder, **KINDS[kind])
+        assert_same_bits(list(again.chunks), whole)
+        assert again.resumed_from == count
+
+
+def test_every_chunk_is_forced_to_the_disk_also_when_the_reader_goes_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forced, plain = list[str](), disk_sync.force
+
+    def noted(path: Path) -> None:
+        plain(path)
+        forced.append(path.stem)
+
+    monkeypatch.setattr(disk_sync, "force", noted)
+    made = rollout(tmp_path)
+    cut_after(made, 2)
+    assert forced == [made.key(0), made.key(1)]
+    assert len(list(made.chunks)) == 4
+    assert forced == [made.key(index) for index in range(4)]
+
+
+def test_a_snapshot_spares_the_replay(tmp_path: Path) -> None:
+    def evaluations(**given: Any) -> int:
+        """Rows that the model evaluates to make the last chunk alone."""
+        counted: list[int] = []
+        folder = tmp_path / str(given)
+        cut_after(rollout(folder, length=30, **given), 9)
+        model = dataclasses.replace(MODEL, check=lambda: counted.append(1))
+        assert len(list(rollout(folder, model, length=30).chunks)) == 10
+        return len(counted)
+
+    replayed, spared = evaluations(), evaluations(snapshot_chunks=1)
+    assert (replayed, spared) == (9 + 2, 1 + 2)  # commits, then the steps of one chunk
+
+
+def test_only_the_newest_snapshot_is_kept(tmp_path: Path) -> None:
+    made = rollout(tmp_path, snapshot_chunks=2)
+    assert len(list(made.chunks)) == 4
+    assert states(tmp_path) == [f"{made.key(3)}{ENDING}"]
+
+
+def test_a_fork_goes_on_from_its_sources_snapshot_only_where_it_holds(tmp_path: Path) -> None:
+    """Other branches need caches of their own; another prompt or seed does not."""
+    source = rollout(tmp_path, snapshot_chunks=1, guidance=cfg(2.0))
+    cut_after(source, 3)
+    for fork in (changed(9), dataclasses.replace(changed(9), guidance=cfg(1.0))):
+        forked = Rollout(fork.of(source.settings), MODEL, "model", Journal(tmp_path))
+        fresh = Rollout(fork.of(source.settings), MODEL, "model", Journal(tmp_path / "new"))
+        assert_same_bits(list(forked.chunks), list(fresh.chunks))
+
+
+def test_a_damaged_snapshot_is_replayed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    whole = list(rollout(tmp_path / "whole").chunks)
+    cut_after(rollout(tmp_path, snapshot_chunks=1), 3)
+    [path] = tmp_path.glob(f"*{ENDING}")
+    content = path.read_bytes()
+    middle = len(content) // 2
+    for damaged in (
+        content[:middle],
+        b"",
+        content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :],
+        content.replace(b'"longtake_state": "3"', b'"longtake_state": "x"'),
+    ):
+        path.write_bytes(damaged)
+        again = rollout(tmp_path)
+        assert_same_bits(cut_after(again, 4), whole)
+        assert "replaying" in caplog.text
+        caplog.clear()
+        (tmp_path / f"{again.key(3)}.safetensors").unlink()
+
+
+def test_a_snapshot_for_which_there_is_no_room_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> int:
+        raise StorageError("there is no room.")
+
+    monkeypatch.setattr(snapshots_module, "write", full)
+    made = rollout(tmp_path, snapshot_chunks=2)
+    with pytest.raises(StorageError, match="Set snapshot_chunks to 0 to go on without"):
+        list(made.chunks)
+    assert made.stored_chunks() == 2
+    assert len(list(rollout(tmp_path).chunks)) == 4
+
+
+class Raises:
+    """A check before each evaluation that raises at the given ones."""
+
+    def __init__(self, error: Callable[[], BaseException], *at: int) -> None:
+        self.error, self.at, self.count = error, at, 0
+
+    def __call__(self) -> None:
+        self.count += 1
+        if self.count in self.at:
+            raise self.error()
+
+
+OUT = {
+    "accelerator": lambda: torch.OutOfMemoryError("CUDA out of memory"),
+    "main memory": lambda: RuntimeError("[...] DefaultCPUAllocator: can't allocate memory"),
+    "python": MemoryError,
+}
+
+
+@pytest.mark.parametrize("kind", OUT)
+def test_memory_that_runs_out_once_costs_only_time(tmp_path: Path, kind: str) -> None:
+    given = {"guidance": cfg(2.0), "cache": WINDOW}
+    whole = list(rollout(tmp_path / "whole", **given).chunks)
+    model = dataclasses.replace(MODEL, check=Raises(OUT[kind], 5))
+    made = rollout(tmp_path, model, **given)
+    chunks = list(made.chunks)
+    assert [chunk.index for chunk in chunks] == [0, 1, 2, 3]
+    for ours, expected in zip(chunks, whole, strict=True):
+        torch.testing.assert_close(ours.latents, expected.latents, rtol=1e-4, atol=1e-4)
+    assert "Going on with a smaller plan" in (made.controls.message or "")
+
+
+def test_the_smaller_plan_is_smaller(tmp_path: Path) -> None:
+    held: list[int] = []
+    model = dataclasses.replace(MODEL, hold=lambda cache: held.append(cache.bytes),
+                                check=Raises(OUT["python"], 5))  # fmt: skip
+    list(rollout(tmp_path, model, guidance=cfg(2.0)).chunks)
+    assert len(held) == 2 and held[1] < held[0]
+
+
+def test_memory_that_runs_out_twice_ends_the_run_which_goes_on_later(tmp_path: Path) -> None:
+    model = dataclasses.replace(MODEL, check=Raises(OUT["python"], 5, 8))
+    made = rollout(tmp_path, model)
+    with pytest.raises(OutOfMemory, match="again at .* everything before is kept: free memory"):
+        list(made.chunks)
+    assert made.controls.state == "stopped"
+    kept = made.stored_chunks()
+    assert kept >= 1
+    again = rollout(tmp_path)
+    assert_same_bits(list(again.chunks), list(rollout(tmp_path / "whole").chunks))
+    assert again.resumed_from == kept
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory(tmp_path: Path) -> None:
+    model = dataclasses.replace(MODEL, check=Raises(lambda: RuntimeError("shapes"), 3))
+    with pytest.raises(RuntimeError, match="shapes"):
+        list(rollout(tmp_path, model).chunks)
+
+
+def test_values_that_are_not_finite_stop_before_they_are_kept(tmp_path: Path) -> None:
+    """Layer and dtype are named, and what came before stays."""
+    made = rollout(tmp_path)
+    tree = MODEL.claim(0)
+    chunks = iter(made.chunks)
+    first = next(chunks)
+    weight = tree.blocks[1].ffn[0].bias
+    before = weight.clone()
+    try:
+        weight.fill_(float("nan"))
+        with pytest.raises(NotFinite, match=r"layer \d|its output.*torch.float32"):
+            next(chunks)
+    finally:
+        weight.copy_(before)
+    assert made.stored_chunks() == 1
+    again = list(rollout(tmp_path).chunks)
+    assert torch.equal(again[0].latents, first.latents) and len(again) == 4
+
+
+def test_a_chunk_that_leaves_the_journal_meanwhile_is_one_sentence(tmp_path: Path) -> None:
+    made = rollout(tmp_path)
+    cut_after(made, 3)
+    run = rollout(tmp_path).run
+    (tmp_path / f"{made.key(1)}.safetensors").unlink()
+    with pytest.raises(StorageError, match="has just left the journal.*run again"):
+        list(run.replayed(range(3)))
+
+
+def test_a_damaged_chunk_is_made_again_with_the_same_bits(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = rollout(tmp_path)
+    chunks = list(whole.chunks)
+    path = tmp_path / f"{whole.key(1)}.safetensors"
+    content = path.read_bytes()
+    for at in range(0, len(content), len(content) // 5):
+        for broken in (content[:at], content[:at] + bytes([content[at] ^ 8]) + content[at + 1 :]):
+            path.write_bytes(broken)
+            with caplog.at_level(logging.WARNING):
+                assert_same_bits(list(rollout(tmp_path).chunks), chunks)
+
+
+def test_clocks_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that jumps back in mid-run, or files from the future, change no bit."""
+    import os
+    import time
+
+    whole = list(rollout(tmp_path / "whole").chunks)
+    cut_after(rollout(tmp_path, snapshot_chunks=1), 2)
+    for path in tmp_path.iterdir():
+        if path.is_file():
+            os.utime(path, (4e9, 4e9))
+    now = iter(range(10**6, 0, -1))
+    monkeypatch.setattr(time, "time", lambda: float(next(now)))
+    assert_same_bits(list(rollout(tmp_path).chunks), whole)

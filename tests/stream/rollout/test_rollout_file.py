@@ -1,0 +1,198 @@
+"""Laws of a saved rollout: one whole file, from which any machine goes on with the same bits."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from longtake.errors import BadInput, LongtakeError, StorageError
+from longtake.samplers.denoiser import local_denoiser
+from longtake.samplers.schedule.levels import flow_ladder
+from longtake.samplers.schedule.rows import pyramid
+from longtake.samplers.solvers.multistep import UniPC2
+from longtake.stream.journal.chain import Makers
+from longtake.stream.journal.journal import Journal
+from longtake.stream.metrics import Report
+from longtake.stream.rollout.file import SUFFIX, Beside, RolloutFile, save_rollout
+from longtake.stream.rollout.fork import Fork, continued
+from longtake.stream.rollout.hot_states import HotStates
+from longtake.stream.rollout.rollout import Rollout
+from longtake.tests.stream.rollout.test_fork import MODEL, assert_same_bits
+from longtake.tests.stream.rollout.test_run import Words
+from longtake.tests.support.tiny_model import TINY, random_dit, settings
+
+KINDS: dict[str, dict[str, Any]] = {
+    "causal": {"length": 9},
+    "pyramid": {"schedule": pyramid(flow_ladder(3, 3.0)), "solver": UniPC2(), "length": 8},
+}
+BESIDE = Beside(Report(rollout_id="r", frames=33), b"\x89PNG odd", "scaled", 24.0)
+
+
+def rollout(folder: Path, **changes: Any) -> Rollout:
+    return Rollout(settings(**changes), MODEL, "model", Journal(folder), prompter=Words())
+
+
+def saved(folder: Path, count: int | None = None, **changes: Any) -> tuple[Path, Rollout]:
+    """A file of the first chunks of a rollout."""
+    made, path = rollout(folder / "here", **changes), folder / f"a{SUFFIX}"
+    chunks = list(made.chunks)
+    save_rollout(path, made.run, len(chunks) if count is None else count, BESIDE)
+    return path, made
+
+
+def loaded(path: Path, folder: Path, **changes: Any) -> Rollout:
+    """The rollout of a file, in a journal of its own."""
+    file = RolloutFile(path)
+    made = Rollout(file.settings(), MODEL, file.makers, Journal(folder), **changes)
+    assert file.keep_in(made.journal, made.chain) == len(file.metas)
+    return made
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_load_of_save_goes_on_with_the_same_bits(tmp_path: Path, kind: str, count: int) -> None:
+    path, source = saved(tmp_path, count, **KINDS[kind])
+    there = loaded(path, tmp_path / "there")
+    assert there.stored_chunks() == count and there.id == source.id
+    assert_same_bits(list(there.chunks), list(source.chunks))
+    assert there.resumed_from == (count if count < (source.chunk_count or 0) else None)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_with_its_state_goes_on_without_replay_and_with_the_same_bits(
+    tmp_path: Path, kind: str
+) -> None:
+    source = rollout(tmp_path / "here", **{**KINDS[kind], "length": 18})
+    chunks = iter(source.chunks)
+    whole = [next(chunks) for _ in range(5)]
+    state, passes = source.run.state_after(5), dict[bool, int]()
+    assert state is not None and source.run.state_after(2) is None
+    for with_state in (True, False):
+        path = tmp_path / f"{with_state}{SUFFIX}"
+        beside = replace(BESIDE, state=state if with_state else None)
+        save_rollout(path, source.run, 5, beside)
+        there, counted = loaded(path, tmp_path / str(with_state)), list[int]()
+        there.model = replace(MODEL, check=partial(counted.append, 1))
+        assert_same_bits(list(there.chunks)[:5], whole)
+        passes[with_state] = len(counted)
+    assert passes[True] == passes[False] - 4  # of five commits one is due anyway
+    assert_same_bits(list(there.chunks), [*whole, *chunks])
+
+
+def test_a_state_is_of_no_use_to_another_model(tmp_path: Path) -> None:
+    """Its keys are the first model's; what goes on with another one is committed by that."""
+    hot = HotStates(lambda: 10**9)
+    first = rollout(tmp_path, length=6)
+    first.hot, first.snapshot_chunks = hot, 1
+    list(first.chunks)
+    other = local_denoiser(random_dit(seed=9), TINY)
+    makers = Makers("model").then(6, "other")
+    ours = Rollout(settings(length=12), other, makers, Journal(tmp_path), hot=hot)
+    plain = rollout(tmp_path / "plain", length=6)
+    list(plain.chunks)
+    theirs = Rollout(settings(length=12), other, makers, Journal(tmp_path / "plain"))
+    assert_same_bits(list(ours.chunks), list(theirs.chunks))
+
+
+def test_a_loaded_rollout_makes_nothing_again(tmp_path: Path) -> None:
+    path, source = saved(tmp_path, **KINDS["causal"])
+    idle = local_denoiser(None, MODEL.config)  # evaluating it would fail
+    file = RolloutFile(path)
+    there = Rollout(file.settings(), idle, file.makers, Journal(tmp_path / "there"))
+    file.keep_in(there.journal, there.chain)
+    assert_same_bits(list(there.chunks), list(source.chunks))
+    assert file.keep_in(there.journal, there.chain) == 0  # a second time
+
+
+def test_a_loaded_rollout_forks_and_goes_on_as_its_source(tmp_path: Path) -> None:
+    path, source = saved(tmp_path, **KINDS["causal"])
+    there = loaded(path, tmp_path / "there")
+    for change in (Fork(6, seed=11).of, lambda s: continued(s, 9, 3)):
+        ours = Rollout(change(there.settings), MODEL, there.chain.makers, there.journal)
+        theirs = Rollout(change(source.settings), MODEL, "model", Journal(tmp_path / "new"))
+        assert_same_bits(list(ours.chunks), list(theirs.chunks))
+
+
+def test_what_lies_beside_comes_back(tmp_path: Path) -> None:
+    path, _ = saved(tmp_path, **KINDS["causal"])
+    assert RolloutFile(path).beside == BESIDE
+
+
+def test_live_edits_are_saved(tmp_path: Path) -> None:
+    made = rollout(tmp_path / "here", length=9)
+    chunks = iter(made.chunks)
+    first = next(chunks)
+    made.controls.set_prompt("77")
+    edited = [first, *chunks]
+    save_rollout(tmp_path / f"a{SUFFIX}", made.run, 3, BESIDE)
+    there = loaded(tmp_path / f"a{SUFFIX}", tmp_path / "there")
+    assert [one.text for one in there.settings.prompts.entries] == ["prompt 0", "77"]
+    assert_same_bits(list(there.chunks), edited)
+
+
+def test_a_rollout_that_changed_its_model_remembers_both(tmp_path: Path) -> None:
+    makers = Makers("model", ((3, "other"), (6, "model")))
+    made = Rollout(settings(length=9), MODEL, makers, Journal(tmp_path / "here"))
+    list(made.chunks)
+    save_rollout(tmp_path / f"a{SUFFIX}", made.run, 3, BESIDE)
+    assert RolloutFile(tmp_path / f"a{SUFFIX}").makers == makers
+
+
+def test_other_tools_can_read_the_file(tmp_path: Path) -> None:
+    path, source = saved(tmp_path, **KINDS["causal"])
+    tensors = load_file(path)
+    whole = torch.cat([tensors[f"chunk.{i}.latents"] for i in range(3)])
+    assert torch.equal(whole, torch.cat([chunk.latents for chunk in source.chunks]))
+    with safe_open(str(path), "pt") as file:
+        assert json.loads(file.metadata()["recipe"])["is"] == "RolloutSettings"
+
+
+def test_a_newer_version_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    path, _ = saved(tmp_path, **KINDS["causal"])
+    newer = path.read_bytes().replace(b'"longtake_rollout": "1"', b'"longtake_rollout": "2"')
+    path.write_bytes(newer)
+    with pytest.raises(BadInput, match=r"newer Longtake \(format 2, this one reads up to 1\)"):
+        RolloutFile(path)
+
+
+def test_a_file_cut_short_or_changed_anywhere_is_refused(tmp_path: Path) -> None:
+    path, _ = saved(tmp_path, **KINDS["causal"])
+    whole, dice = path.read_bytes(), random.Random(0)
+    places = [0, 4, 8, 100, *(dice.randrange(len(whole)) for _ in range(40)), len(whole) - 1]
+    for at in places:
+        for broken in (whole[:at], whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :]):
+            path.write_bytes(broken)
+            with pytest.raises(LongtakeError):
+                RolloutFile(path)
+
+
+def test_other_files_are_no_rollouts(tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    save_file({"a": torch.zeros(2)}, path)
+    with pytest.raises(BadInput, match="is no saved rollout; choose a file of Save Rollout"):
+        RolloutFile(path)
+    with pytest.raises(BadInput, match="cannot be read as a rollout"):
+        RolloutFile(tmp_path / "none.safetensors")
+
+
+def test_a_failed_save_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = rollout(tmp_path / "here", length=9)
+    list(made.chunks)
+    path = tmp_path / f"a{SUFFIX}"
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(StorageError, match="No space left"):
+        save_rollout(path, made.run, 3, BESIDE)
+    assert [one.name for one in tmp_path.iterdir()] == ["here"]

@@ -1,0 +1,144 @@
+"""Laws of ROLLOUT and FRAMES: content addresses, going on from the journal, decoding mid-stream."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from longtake.attention.cache.policy import FullHistory, WindowSink
+from longtake.errors import BadInput
+from longtake.model.vae.streaming import StreamingDecoder
+from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig
+from longtake.samplers.conditioning.known_frame import KnownFrame
+from longtake.samplers.conditioning.known_frames import KnownFrames
+from longtake.samplers.denoiser import local_denoiser
+from longtake.samplers.guidance import cfg
+from longtake.samplers.schedule.levels import flow_ladder
+from longtake.samplers.schedule.rows import Staggered, rolling
+from longtake.samplers.solvers.multistep import UniPC2
+from longtake.samplers.solvers.single_step import ReNoise
+from longtake.stream.journal.journal import Journal
+from longtake.stream.rollout.frame_stream import FrameStream
+from longtake.stream.rollout.rollout import Rollout
+from longtake.tests.support.tiny_model import (
+    CHUNKS,
+    TINY,
+    randn,
+    random_dit,
+    settings,
+    timeline,
+)
+
+MODEL = local_denoiser(random_dit(), TINY)
+
+
+def rollout(folder: Path, identity: str = "model", **changes: Any) -> Rollout:
+    return Rollout(settings(**changes), MODEL, identity, Journal(folder))
+
+
+@pytest.mark.parametrize(("length", "chunks"), [(1, 1), (3, 1), (7, 3), (9, 3), (None, None)])
+def test_a_rollout_knows_its_chunks(tmp_path: Path, length: int | None, chunks: int | None) -> None:
+    assert rollout(tmp_path, length=length).chunk_count == chunks
+
+
+def test_a_longer_rollout_has_the_same_name_and_goes_on(tmp_path: Path) -> None:
+    short = rollout(tmp_path, length=6)
+    made = list(short.chunks)
+    longer = rollout(tmp_path, length=9)
+    assert longer.id == short.id and longer.stored_chunks() == 2
+    chunks = list(longer.chunks)
+    assert longer.resumed_from == 2
+    assert all(torch.equal(a.latents, b.latents) for a, b in zip(chunks, made, strict=False))
+    whole = list(rollout(tmp_path / "anew", length=9).chunks)
+    assert all(torch.equal(a.latents, b.latents) for a, b in zip(chunks, whole, strict=True))
+
+
+def test_chunks_in_flight_go_on_from_the_journal(tmp_path: Path) -> None:
+    """Rolling Forcing's window: bit for bit, and without making anything again."""
+    shot = {"schedule": rolling(flow_ladder(3, 2.0), 2), "solver": UniPC2(), "length": 10}
+    first = rollout(tmp_path, **shot)
+    whole = list(first.chunks)
+    for index in (2, 3, 4):
+        (tmp_path / f"{first.key(index)}.safetensors").unlink()
+    again = rollout(tmp_path, **shot)
+    chunks = list(again.chunks)
+    assert again.resumed_from == 2
+    assert all(torch.equal(a.latents, b.latents) for a, b in zip(chunks, whole, strict=True))
+    assert chunks[3].model_evals == whole[3].model_evals
+
+
+def test_a_longer_rollout_shares_only_what_the_end_did_not_touch(tmp_path: Path) -> None:
+    """In a joint window the last chunks are made without the ones that would follow."""
+    schedule = rolling(flow_ladder(3, 2.0), 2)
+    short, longer = (rollout(tmp_path, schedule=schedule, length=n) for n in (8, 12))
+    same = [short.key(i) == longer.key(i) for i in range(4)]
+    assert same == [True, True, False, False]
+    a, b = list(short.chunks), list(rollout(tmp_path / "anew", schedule=schedule, length=12).chunks)
+    assert same == [torch.equal(a[i].latents, b[i].latents) for i in range(4)]
+
+
+def test_a_changed_later_prompt_shares_what_came_before(tmp_path: Path) -> None:
+    one, other = rollout(tmp_path), rollout(tmp_path, prompts=timeline(0, 6))
+    assert one.key(0) == other.key(0) and one.key(1) != other.key(1) and one.id != other.id
+
+
+def test_a_known_frame_makes_anew_only_what_it_can_influence(tmp_path: Path) -> None:
+    def of(*frames: KnownFrame, schedule: Staggered = CHUNKS) -> list[str]:
+        one = rollout(tmp_path, length=12, schedule=schedule, known=KnownFrames(frames))
+        return [one.key(i) for i in range(4)]
+
+    picture = randn(TINY.out_channels, 4, 6)
+    plain, given = of(), of(KnownFrame(6, picture))
+    assert given[:2] == plain[:2] and given[2] != plain[2]
+    assert given[1] != of(KnownFrame(5, picture))[1]
+    assert given[2:] != of(KnownFrame(6, picture, 0.5))[2:] != of(KnownFrame(6, -picture, 0.5))[2:]
+    joint = rolling(flow_ladder(2, 2.0), 3)  # the chunk before is made together with it
+    assert of(KnownFrame(6, picture), schedule=joint)[1] != of(schedule=joint)[1]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"identity": "other"}, {"seed": 6}, {"rows": 8}, {"columns": 4}, {"solver": ReNoise()},
+        {"guidance": cfg(2.0)}, {"cache": FullHistory()}, {"cache": WindowSink(4)},
+        {"context_noise": 0.1}, {"schedule": dataclasses.replace(CHUNKS, chunk_frames=1)},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_everything_that_makes_a_chunk_is_in_its_key(tmp_path: Path, change: Any) -> None:
+    assert rollout(tmp_path, **change).key(0) != rollout(tmp_path).key(0)
+
+
+def test_every_chunk_says_what_it_was_made_with(tmp_path: Path) -> None:
+    one = rollout(tmp_path)
+    next(iter(one.chunks))
+    meta = one.journal.read_meta(one.key(0)) or {}
+    assert meta["device"] == "cpu" and meta["torch"] == torch.__version__
+
+
+def test_the_same_rollout_is_not_made_twice_at_a_time(tmp_path: Path) -> None:
+    first = iter(rollout(tmp_path).chunks)
+    next(first)
+    with pytest.raises(BadInput, match="already running"):
+        list(rollout(tmp_path).chunks)
+    assert len(list(first)) == 2
+
+
+def test_frames_read_from_the_middle_equal_those_read_from_the_start(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    vae = TinyVAE(TinyVAEConfig((4, 4, 4), (4, 4, 4))).eval()
+    model = dataclasses.replace(TINY, in_channels=16, out_channels=16)
+    source = Rollout(
+        settings(length=12), local_denoiser(random_dit(model), model), "wide", Journal(tmp_path)
+    )
+    whole = list(FrameStream(source, lambda: StreamingDecoder(vae), 16).chunks)
+    assert [chunk.first_frame for chunk in whole] == [0, 9, 21, 33]
+    for index in range(4):
+        chunk = next(
+            FrameStream(source, lambda: StreamingDecoder(vae), 16).chunks.open(index)  # anew
+        )
+        torch.testing.assert_close(chunk.frames, whole[index].frames, rtol=0, atol=1e-6)

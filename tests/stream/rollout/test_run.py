@@ -1,0 +1,355 @@
+"""Laws of a run under live controls: an edit is the timeline line that says the same, bit for bit;
+the rollout is never changed; stopped, paused and rebuilt runs give the same chunks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from longtake.attention.cache.kv_cache import KVCache
+from longtake.attention.cache.policy import WindowSink
+from longtake.attention.sparse.settings import SparseSelf, Sparsity
+from longtake.errors import BadInput
+from longtake.samplers.conditioning.prompts import TimedPrompt
+from longtake.samplers.denoiser import local_denoiser
+from longtake.samplers.guidance import Guidance, cfg
+from longtake.samplers.loop import Chunk
+from longtake.samplers.schedule.levels import flow_ladder
+from longtake.samplers.schedule.rows import pyramid
+from longtake.samplers.settings import RolloutSettings, TimedGuidance
+from longtake.stream.journal import disk_limit
+from longtake.stream.journal.journal import Journal
+from longtake.stream.rollout.controls import TOO_LATE, Edit
+from longtake.stream.rollout.rollout import Rollout
+from longtake.stream.rollout.run import Run
+from longtake.tests.support.tiny_model import (
+    TINY,
+    embedding,
+    random_dit,
+    settings,
+    timeline,
+)
+
+MODEL = local_denoiser(random_dit(), TINY)
+WINDOW = WindowSink(5, 1)
+CFG = {"guidance": cfg(2.0), "cache": WINDOW, "length": 15}
+
+
+class Words:
+    """A text encoder of the tests: a prompt is a number, its embedding follows from it."""
+
+    def encode(self, text: str) -> Tensor:
+        if not text.isdigit():
+            raise BadInput(f"{text!r} is no prompt of these tests.")
+        return embedding(int(text))
+
+    def line(self, start_s: float, text: str, guidance: float | None) -> str:
+        return f"{start_s:g} {guidance}: {text}"
+
+
+def rollout(folder: Path, model: Any = MODEL, **changes: Any) -> Rollout:
+    made = settings(**{**CFG, **changes})
+    return Rollout(made, model, "model", Journal(folder), prompter=Words())
+
+
+Ask = Callable[[Run], None]
+
+
+def watched(run: Run, asks: dict[int, Ask]) -> list[Chunk]:
+    """All chunks of a run; `asks[i]` is called when chunk i has come."""
+    chunks = []
+    for chunk in run.chunks:
+        chunks.append(chunk)
+        asks.get(chunk.index, lambda run: None)(run)
+    return chunks
+
+
+def assert_same_bits(ours: list[Chunk], expected: list[Chunk]) -> None:
+    assert [chunk.index for chunk in ours] == [chunk.index for chunk in expected]
+    for a, b in zip(ours, expected, strict=True):
+        assert torch.equal(a.latents, b.latents), a.index
+
+
+def prompt(text: str) -> Ask:
+    return lambda run: run.controls.set_prompt(text)
+
+
+def guide(strength: float) -> Ask:
+    return lambda run: run.controls.set_guidance(strength)
+
+
+def with_prompt(start: int, text: str, **changes: Any) -> dict[str, Any]:
+    """Settings with a prompt more, not foreseen; for causal chunks as a timeline's line gives."""
+    entry = TimedPrompt(start, embedding(int(text)), text, since=start)
+    return {"prompts": timeline(0, 3).with_prompt(entry), **changes}
+
+
+def with_guidance(start: int, then: Guidance, **changes: Any) -> dict[str, Any]:
+    return {"guidance_changes": (TimedGuidance(start, then),), **changes}
+
+
+@pytest.mark.parametrize(
+    ("first", "asked", "same_as"),
+    [
+        ({}, prompt("77"), with_prompt(6, "77")),
+        ({}, guide(3.0), with_guidance(6, cfg(3.0))),
+        ({}, guide(1.0), with_guidance(6, cfg(1.0))),  # the negative branch goes
+        ({"guidance": cfg(1.0)}, guide(2.0), with_guidance(6, cfg(2.0), guidance=cfg(1.0))),
+    ],
+    ids=["prompt", "strength", "off", "on"],
+)
+def test_an_edit_is_what_the_settings_with_it_give(
+    tmp_path: Path, first: dict[str, Any], asked: Ask, same_as: dict[str, Any]
+) -> None:
+    run = rollout(tmp_path / "live", **first).run
+    edited = watched(run, {1: asked})
+    written = rollout(tmp_path / "written", **same_as)
+    assert_same_bits(edited, list(written.chunks))
+    assert [run.chain.key(i) for i in range(5)] == [written.key(i) for i in range(5)]
+    [edit] = run.controls.edits
+    assert (edit.status, edit.first_frame, edit.start_s) == ("applied", 21, 21 / 16)
+    plain = list(rollout(tmp_path / "plain", **first).chunks)
+    assert [torch.equal(a.latents, b.latents) for a, b in zip(edited, plain, strict=True)] == [
+        True, True, False, False, False,
+    ]  # fmt: skip
+
+
+def test_the_line_of_an_edit_tells_time_guidance_and_the_prompt_in_force(tmp_path: Path) -> None:
+    run = rollout(tmp_path).run
+    watched(run, {0: prompt("77"), 2: guide(3.0)})
+    assert [edit.line for edit in run.controls.edits] == ["0.5625 None: 77", "2.0625 3.0: 77"]
+
+
+def test_a_timeline_goes_on_after_an_edit(tmp_path: Path) -> None:
+    """The prompt at latent frame 9 takes over as it does in the timeline with the edit's line."""
+    given = {"prompts": timeline(0, 9)}
+    edited = watched(rollout(tmp_path, **given).run, {0: prompt("77")})
+    assert [chunk.prompt for chunk in edited] == ["prompt 0", "77", "77", "prompt 9", "prompt 9"]
+
+
+def test_the_next_run_is_unedited_and_the_rollout_unchanged(tmp_path: Path) -> None:
+    scopes = [object(), object()]
+    made = rollout(tmp_path)
+    before, made.scope = made.settings, lambda: scopes[-1]
+    plain = list(rollout(tmp_path / "plain").chunks)
+    edited = watched(made.run, {0: prompt("77"), 2: guide(3.0)})
+    assert_same_bits(list(made.chunks), edited)  # a later reader of the same run
+    scopes.append(object())
+    assert made.run.controls.edits == () and made.run.controls.state == "running"
+    assert_same_bits(list(made.chunks), plain)
+    assert made.settings is before and made.resumed_from == 1  # what they share was kept
+
+
+def test_a_run_cut_short_after_an_edit_goes_on_from_the_kept_edit(tmp_path: Path) -> None:
+    """ "Keep edit", then run again: the edited chunks are found in the journal."""
+    source = rollout(tmp_path)
+    chunks = iter(source.chunks)
+    next(chunks)
+    source.controls.set_prompt("77")
+    cut = [next(chunks), next(chunks)]
+    del chunks
+    kept = rollout(tmp_path, **with_prompt(3, "77"))
+    assert kept.stored_chunks() == 3 and kept.resume_at_s == 33 / 16
+    again = list(kept.chunks)
+    assert kept.resumed_from == 3
+    assert_same_bits(again[1:3], cut)
+    assert_same_bits(again, list(rollout(tmp_path / "new", **with_prompt(3, "77")).chunks))
+    assert source.stored_chunks() == 1  # the unedited one has only what came before
+
+
+def test_an_edit_while_kept_chunks_are_read_branches_off_there(tmp_path: Path) -> None:
+    list(rollout(tmp_path).chunks)
+    made = rollout(tmp_path)
+    assert made.stored_chunks() == 5  # their addresses are known already
+    run = made.run
+    edited = watched(run, {1: prompt("77")})
+    assert run.resumed_from == 2
+    assert_same_bits(edited, list(rollout(tmp_path / "new", **with_prompt(6, "77")).chunks))
+
+
+def test_switching_guidance_on_and_off_equals_a_resumed_run(tmp_path: Path) -> None:
+    """The KV cache is made for the branches in force, whichever way one got there."""
+    on_and_off = {
+        "guidance": cfg(1.0),
+        "guidance_changes": (TimedGuidance(3, cfg(2.0)), TimedGuidance(9, cfg(1.0))),
+    }
+    whole = list(rollout(tmp_path / "whole", **on_and_off).chunks)
+    for kept in range(1, 5):
+        chunks = iter(rollout(tmp_path / str(kept), **on_and_off).chunks)
+        for _ in range(kept):
+            next(chunks)
+        del chunks
+        assert_same_bits(list(rollout(tmp_path / str(kept), **on_and_off).chunks), whole)
+
+
+def test_edits_while_chunks_overlap_equal_a_resumed_run(tmp_path: Path) -> None:
+    """What is in flight when an edit comes goes on under it, in one run as in two."""
+    overlapping = {"schedule": pyramid(flow_ladder(4, 3.0)), "length": 7}
+    run = rollout(tmp_path / "live", **overlapping).run
+    edited = watched(run, {1: guide(1.0), 3: prompt("77"), 4: guide(3.0)})
+    assert {edit.status for edit in run.controls.edits} == {"applied"}
+    changes = (TimedGuidance(2, cfg(1.0)), TimedGuidance(5, cfg(3.0)))
+    written = {**overlapping, **with_prompt(4, "77"), "guidance_changes": changes}
+    assert_same_bits(edited, list(rollout(tmp_path / "written", **written).chunks))
+    chunks = iter(rollout(tmp_path / "cut", **written).chunks)
+    for _ in range(3):
+        next(chunks)
+    del chunks
+    assert_same_bits(edited, list(rollout(tmp_path / "cut", **written).chunks))
+
+
+@pytest.mark.parametrize("prompter", [Words(), None], ids=["unknown word", "no encoder"])
+def test_an_edit_that_fails_says_why_and_the_shot_goes_on(tmp_path: Path, prompter: Any) -> None:
+    made = rollout(tmp_path)
+    made.prompter = prompter
+    chunks = watched(made.run, {0: prompt("what")})
+    [edit] = made.controls.edits
+    assert edit.status == "failed" and edit.error is not None
+    assert ("no Prompt Timeline is connected" if prompter is None else "no prompt") in edit.error
+    assert_same_bits(chunks, list(rollout(tmp_path / "plain").chunks))
+
+
+def test_a_text_encoder_that_breaks_does_not_end_the_shot(tmp_path: Path) -> None:
+    made = rollout(tmp_path)
+    made.prompter = dataclasses.make_dataclass("Broken", [])()  # has no `encode`
+    assert len(watched(made.run, {0: prompt("77")})) == 5
+    assert "AttributeError" in (made.controls.edits[0].error or "")
+
+
+def test_edits_that_come_too_late_are_told_so(tmp_path: Path) -> None:
+    run = rollout(tmp_path).run
+    watched(run, {3: lambda run: None, 4: prompt("77")})
+    assert run.controls.state == "done"
+    assert [edit.status for edit in run.controls.edits] == ["failed"]
+    other = rollout(tmp_path / "stopped").run
+    watched(other, {2: lambda run: (prompt("77")(run), run.controls.stop())[1]})
+    assert other.controls.edits == (Edit("failed", "77", error=TOO_LATE),)
+
+
+def test_a_stop_keeps_what_exists_and_the_next_run_goes_on(tmp_path: Path) -> None:
+    scopes = [object()]
+    made = rollout(tmp_path)
+    made.scope = lambda: scopes[-1]
+    stopped = watched(made.run, {2: lambda run: run.controls.stop()})
+    assert len(stopped) == 3 and made.controls.state == "stopped"
+    assert len(list(made.chunks)) == 3  # for later readers of the same run too
+    scopes.append(object())
+    assert made.resume_at_s == 33 / 16
+    whole = list(made.chunks)
+    assert made.resumed_from == 3 and made.controls.state == "done"
+    assert_same_bits(whole, list(rollout(tmp_path / "plain").chunks))
+
+
+def test_a_stop_before_the_first_chunk_still_gives_one(tmp_path: Path) -> None:
+    run = rollout(tmp_path).run
+    run.controls.stop()
+    assert [chunk.index for chunk in run.chunks] == [0]
+
+
+def test_a_pause_asks_the_host_and_gives_memory_back_when_it_is_long(tmp_path: Path) -> None:
+    asked: list[str] = []
+    model = dataclasses.replace(MODEL, release=lambda: asked.append("release"))
+    run = rollout(tmp_path, model).run
+
+    def look() -> None:
+        if run.controls.state == "paused":
+            asked.append("look")
+            if asked.count("look") == 2:
+                run.controls.resume()
+
+    run.rollout.model = dataclasses.replace(model, check=look)
+    run.controls.long_pause_s = 0.0
+    chunks = watched(run, {1: lambda run: run.controls.pause()})
+    assert asked == ["look", "release", "look"]
+    assert_same_bits(chunks, list(rollout(tmp_path / "plain").chunks))
+
+
+def test_a_cancel_while_paused_ends_the_run_and_the_next_one_goes_on(tmp_path: Path) -> None:
+    class Cancelled(BaseException):
+        """As the host's own."""
+
+    made = rollout(tmp_path)
+
+    def cancel() -> None:
+        if made.controls.state == "paused":
+            raise Cancelled
+
+    made.model = dataclasses.replace(MODEL, check=cancel)
+    with pytest.raises(Cancelled):
+        watched(made.run, {1: lambda run: run.controls.pause()})
+    assert made.controls.state == "stopped" and made.stored_chunks() == 2
+
+
+def test_a_kv_cache_given_back_is_made_again_with_the_same_bits(tmp_path: Path) -> None:
+    caches: list[KVCache] = []
+    model = dataclasses.replace(MODEL, hold=caches.append)
+    run = rollout(tmp_path, model).run
+    chunks = watched(run, {1: lambda run: caches[-1].drop(), 3: lambda run: caches[-1].drop()})
+    assert len(caches) == 3 and caches[0].bytes == 0
+    assert_same_bits(chunks, list(rollout(tmp_path / "plain").chunks))
+
+
+def test_a_shot_without_an_end_stops_at_the_disk_cap(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chunk_bytes = 3 * 4 * 4 * 6 * 4
+    monkeypatch.setattr(disk_limit, "DISK_CAP_BYTES", 20 * chunk_bytes)
+    run = rollout(tmp_path, length=None).run
+    run.disk.files.append(lambda: run.disk.journal_bytes)  # a video of the same size
+    said: list[str | None] = []
+    run.controls.listen(lambda: said.append(run.controls.message))
+    assert len(list(run.chunks)) == 10 and run.controls.state == "stopped"
+    near, full = [text for text in dict.fromkeys(said) if text]
+    assert "will stop at" in near and full.startswith("Stopped: the shot has filled")
+    assert len(list(rollout(tmp_path, length=36).chunks)) == 12  # a length lifts the cap
+
+
+def test_a_plan_makes_nothing(tmp_path: Path) -> None:
+    made = Rollout(settings(), MODEL, "model", Journal(tmp_path), plan_only=True)
+    assert list(made.chunks) == [] and not any(tmp_path.iterdir())
+    assert made.controls.state == "done" and made.frames == 25
+
+
+def test_guidance_times_must_increase() -> None:
+    changes = (TimedGuidance(3, cfg(2.0)), TimedGuidance(3, cfg(3.0)))
+    with pytest.raises(BadInput, match="guidance times must increase"):
+        settings(guidance_changes=changes)
+
+
+def test_settings_at_a_frame_have_its_guidance() -> None:
+    made: RolloutSettings = settings(guidance=cfg(2.0)).with_guidance(TimedGuidance(3, cfg(4.0)))
+    made = made.with_guidance(TimedGuidance(3, cfg(3.0)))
+    assert [made.at(frame).guidance for frame in (0, 2, 3, 6)] == [cfg(2.0)] * 2 + [cfg(3.0)] * 2
+
+
+def test_what_sparse_attention_did_is_of_the_whole_run_whatever_is_made_anew(
+    tmp_path: Path,
+) -> None:
+    """An edit that starts another loop: the sums go on, by what the rest alone has in a run."""
+    sparsity = Sparsity(SparseSelf(0.3, fewest_keys=0, dense_layers=()))
+    begun = {"guidance": cfg(1.0), "sparsity": sparsity}
+    made, seen = rollout(tmp_path / "live", **begun).run, []
+    for chunk in made.chunks:
+        seen.append(made.sparse)
+        if chunk.index == 1:
+            made.controls.set_guidance(2.0)
+    whole = rollout(tmp_path / "cut", **begun, **with_guidance(6, cfg(2.0)))
+    chunks = iter(whole.chunks)
+    for _ in range(2):
+        next(chunks)
+    del chunks
+    rest = rollout(tmp_path / "cut", **begun, **with_guidance(6, cfg(2.0))).run
+    assert len(list(rest.chunks)) == len(seen)
+    parts = dataclasses.astuple(seen[1]), dataclasses.astuple(rest.sparse)
+    assert dataclasses.astuple(seen[-1]) == pytest.approx(
+        [a + b for a, b in zip(*parts, strict=True)]
+    )
+    assert all(a.dense_pairs < b.dense_pairs for a, b in itertools.pairwise(seen))

@@ -1,0 +1,70 @@
+"""Laws of sound beside a growing video: as long as it, in step with it, whole after every piece."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from longtake.stream.video.sound import SoundInMemory
+from longtake.stream.video.writer import (
+    FragmentedMP4,
+    LosslessMKV,
+    VideoSpec,
+    open_video,
+)
+from longtake.tests.support.clips import beeps, heard, write_clip
+
+FPS, SECONDS = 16, 3
+KINDS = [(FragmentedMP4(), "x.mp4"), (LosslessMKV(), "x.mkv")]
+
+
+def grey(count: int) -> torch.Tensor:
+    return torch.full((count, 3, 32, 48), 0.5)
+
+
+@pytest.mark.parametrize(("codec", "name"), KINDS)
+@pytest.mark.parametrize("rate", [44100, 48000])
+@pytest.mark.parametrize("counts", [(9, 12, 1, 12, 14), (1, 47)])
+def test_sound_is_in_step_with_the_pictures_after_every_piece(
+    tmp_path: Path, codec: object, name: str, rate: int, counts: tuple[int, ...]
+) -> None:
+    """What is heard is bit for bit what one AAC encoder gives in one go, PyAV's own way, and what
+    was given where nothing is lost.
+    """
+    given, path, frames = beeps(SECONDS, rate), tmp_path / name, 0
+    plain = given
+    if name == "x.mp4":
+        write_clip(tmp_path / "plain.mp4", SECONDS * FPS, sound=given, rate=rate)
+        plain = heard(tmp_path / "plain.mp4")
+    spec = VideoSpec(48, 32, FPS, codec, SoundInMemory(torch.from_numpy(given)[None], rate))
+    with open_video(path, spec) as video:
+        for count in counts:
+            video.write(grey(count))
+            video.flush()
+            frames += count
+            so_far = heard(path)
+            behind = round(frames / FPS * rate) - so_far.shape[1]
+            assert 0 <= behind <= 3 * 4096  # what waits to fill a packet
+            assert np.abs(so_far - plain[:, : so_far.shape[1]]).max(initial=0) < 1e-6
+        assert path.stat().st_size == video.bytes_written
+    assert path.stat().st_size == video.bytes_written
+    whole = heard(path)
+    assert np.abs(whole - plain).max() < 1e-6 and 0 <= whole.shape[1] - SECONDS * rate < 1024
+    error = whole[:, : given.shape[1]] - given
+    assert (error**2).mean() < 1e-3 * (given**2).mean()
+
+
+@pytest.mark.parametrize(("codec", "name"), KINDS)
+def test_sound_ends_with_the_pictures_or_before(tmp_path: Path, codec: object, name: str) -> None:
+    given = torch.from_numpy(beeps(2, 48000))[None]
+    for frames, seconds in ((16, 1), (48, 2)):
+        spec = VideoSpec(48, 32, FPS, codec, SoundInMemory(given, 48000))
+        with open_video(tmp_path / name, spec) as video:
+            video.write(grey(frames))
+        assert abs(heard(tmp_path / name).shape[1] - seconds * 48000) < 1024
+        with av.open(tmp_path / name) as container:
+            assert sum(1 for _ in container.decode(video=0)) == frames

@@ -1,0 +1,108 @@
+"""Runs single nodes under the stand-in host, on a tiny random model (fixture: conftest.py)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from longtake.headless.events import BarMoved, Event
+from longtake.headless.hosts.stand_in import installed
+from longtake.headless.hosts.stand_in.modules import HostState
+from longtake.model.config import DiTConfig
+from longtake.model.text import TextEncoder
+from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig
+from longtake.tests.support.tiny_model import random_dit, randomise
+
+CONFIG = DiTConfig(dim=24, ffn_dim=32, num_heads=2, num_layers=1, text_dim=8)
+WORDS = ("a", "ball", "blue", "red")
+
+
+def tiny_demo(folder: Path) -> Path:
+    """The demo's three files, tiny and random."""
+    header = {"transformer": {"causal_ar": True, "num_heads": 2, "text_dim": 8}}
+    vae = TinyVAE(TinyVAEConfig((4, 4, 4), (4, 4, 4)))
+    encoder = TextEncoder(WORDS, 8, 6)
+    randomise(vae, 1)
+    randomise(encoder, 2)
+    words = {"vocabulary": json.dumps(WORDS), "text_len": "6"}
+    for name, module, meta in (
+        ("dit", random_dit(CONFIG), {"config": json.dumps(header)}),
+        ("vae", vae, {"format": "pt"}),
+        ("text", encoder, words),
+    ):
+        save_file(dict(module.state_dict()), folder / f"{name}.safetensors", metadata=meta)
+    return folder
+
+
+class Bench:
+    """The host of one test: its nodes, and everything it was told."""
+
+    def __init__(self, state: HostState, events: list[Event]) -> None:
+        self.state = state
+        self.events = events
+
+    def run(self, node: str, **inputs: Any) -> Any:
+        """Execute one node by its id and give its outputs."""
+        return asyncio.run(self.side_by_side((node, inputs)))[0]
+
+    async def side_by_side(self, *calls: tuple[str, dict[str, Any]]) -> list[Any]:
+        """Execute nodes together, the way the host does with asynchronous ones."""
+        return await asyncio.gather(*(self._call(*call) for call in calls))
+
+    def shown(self, node: str, **inputs: Any) -> Any:
+        """Execute one output node by its id and give what the host puts into its history."""
+        return asyncio.run(self._execute(node, inputs)).ui
+
+    async def _call(self, node: str, inputs: dict[str, Any]) -> Any:
+        return (await self._execute(node, inputs)).args
+
+    async def _execute(self, node: str, inputs: dict[str, Any]) -> Any:
+        from longtake.headless.hosts.stand_in.io_types import HiddenHolder
+        from longtake.nodes.extension import NODES
+
+        [base] = [n for n in NODES if n.define_schema().node_id == node]
+        prepared = type(base.__name__, (base,), {"hidden": HiddenHolder(unique_id=node)})
+        defaults = {i.id: i.default for i in base.define_schema().inputs if hasattr(i, "default")}
+        made = prepared.execute(**{**defaults, **inputs})
+        return await made if asyncio.iscoroutine(made) else made
+
+    def bar(self, node: str) -> list[int]:
+        """How the progress bar of a node moved."""
+        return [e.done for e in self.events if isinstance(e, BarMoved) and e.node_id == node]
+
+    def rollout(
+        self, *, text: str = "0: a red ball\n1: a blue ball", **inputs: Any
+    ) -> tuple[Any, Any]:
+        """A rollout of 33 frames in three chunks, and the VAE."""
+        model, clip, vae = self.run("LongtakeLoadDemoModel")
+        [prompts] = self.run("LongtakePromptTimeline", clip=clip, text=text)
+        [schedule] = self.run("LongtakeSchedule", steps=1, first_steps=0)
+        shot = {"width": 32, "height": 32, "length": 33.0, "length_unit": "frames", **inputs}
+        [rollout] = self.run(
+            "LongtakeSampler", model=model, prompts=prompts, schedule=schedule, **shot
+        )
+        return rollout, vae
+
+    def frames(self, **inputs: Any) -> Any:
+        """The frames of `rollout`."""
+        rollout, vae = self.rollout(**inputs)
+        return self.run("LongtakeVAEDecode", rollout=rollout, vae=vae)[0]
+
+
+@contextmanager
+def node_bench(out_dir: Path, demo: Path, patch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    """The stand-in host with our nodes, which load the files in `demo`."""
+    events: list[Event] = []
+    with installed(out_dir, events.append) as state, torch.inference_mode():
+        from longtake.nodes.models import load_demo
+
+        patch.setattr(load_demo, "DEMO_FOLDER", demo)
+        yield Bench(state, events)

@@ -1,0 +1,169 @@
+"""The plain player page over numbered frames instead of a model's, for tests in a browser:
+
+    python -m longtake.tests.support.player_server --port 8765     (in the folder above)
+
+POST /fake/run {"client_id": ..., fields of `FakeRun`} starts a rollout and answers {"take": token};
+GET /fake/store says what the frames of all takes, and the whole process, hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from longtake.benchmarks._shared.process_memory import resident_bytes
+from longtake.headless.player.app import Sockets, application
+from longtake.stream.preview.messages import Ending, Origin, Shot, TakeStats
+from longtake.stream.preview.take import Take
+from longtake.stream.preview.takes import Limits, Takes
+from longtake.stream.rollout.controls import Controls
+from longtake.tests.support.numbered_frames import numbered_frames
+
+LIMITS = Limits()
+
+
+@dataclass(frozen=True)
+class FakeRun:
+    """A rollout to be faked; `end` is how it ends if nobody stops it."""
+
+    client_id: str
+    node_id: str = "7"
+    prompt_id: str = "fake"
+    workflow_id: str | None = None
+    frames: int = 48
+    chunk_frames: int = 12
+    fps: float = 16.0
+    width: int = 192
+    height: int = 128
+    first_s: float = 0.2  # until the first chunk
+    chunk_s: float = 0.2  # from then on, for each
+    encode_s: float = 0.0  # that an edited prompt takes
+    end: str = "done"
+    endless: bool = False
+    sparse: bool = False  # whether it says what sparse attention did
+    prompts: tuple[tuple[int, str], ...] = ((0, "a red ball"),)  # (from frame, text)
+    grain: float = 0.0  # of the pictures, so that they take as many bytes as real ones
+
+
+class FakeControls(Controls):
+    """Real controls, with edits applied as a rollout does it; each takes `encode_s`."""
+
+    encode_s = 0.0
+
+    def apply(self, first_frame: int, fps: float) -> str | None:
+        """Put what is queued in force from this frame on; gives the new prompt, if there is one."""
+        edit = self.take_edit()
+        if edit is None:
+            return None
+        time.sleep(self.encode_s)
+        start_s = first_frame / fps
+        line = f"{start_s:.3f}: {edit.text}" if edit.text else None
+        self.apply_edit(edit, first_frame, start_s, line)
+        return edit.text
+
+
+def start(takes: Takes, sockets: Sockets, run: FakeRun) -> Take:
+    """Begin a fake rollout on a thread of its own."""
+    shot = Shot(run.fps, run.width, run.height, None if run.endless else run.frames)
+    shown_at = run.node_id.split(".")[0]
+    origin = Origin(run.node_id, shown_at, run.prompt_id, run.workflow_id, run.client_id)
+    controls = FakeControls()
+    controls.encode_s = run.encode_s
+    take = takes.create(shot, origin, sockets.emitter(run.client_id), controls)
+    threading.Thread(target=_produce, args=(take, controls, run), daemon=True).start()
+    return take
+
+
+def sparse_stats(chunk: int) -> dict[str, Any]:
+    """Another density after each chunk, the same recall, one head more that is dense."""
+    return {
+        "attention_density": 0.3 + 0.01 * chunk, "ann_recall": 0.91, "dense_fallbacks": chunk,
+    }  # fmt: skip
+
+
+def _produce(take: Take, controls: FakeControls, run: FakeRun) -> None:
+    began, text = time.monotonic(), ""
+    for first in range(0, run.frames, run.chunk_frames):
+        time.sleep(run.chunk_s if first else run.first_s)
+        controls.wait_while_paused(lambda: None, lambda: None)
+        if controls.state == "stopping":
+            break
+        text = next((new for start, new in reversed(run.prompts) if start == first), text)
+        text = controls.apply(first, run.fps) or text
+        count = min(run.chunk_frames, run.frames - first)
+        rate = (first + count) / max(time.monotonic() - began, 1e-3)
+        stats = TakeStats(
+            first_frame_s=run.first_s,
+            frames_per_s=rate,
+            eta_s=(run.frames - first - count) / rate,
+            chunk_p95_s=run.chunk_s,
+            kv_bytes=7 << 20,
+            kv_bytes_planned=8 << 20,
+            **(sparse_stats(first // run.chunk_frames) if run.sparse else {}),
+            paused_s=controls.paused_s,
+        )
+        take.show(
+            numbered_frames(first, count, run.width, run.height, grain=run.grain),
+            first, text, stats,
+        )  # fmt: skip
+    controls.end(stopped=controls.state == "stopping")
+    take.finish(_ending(controls, run))
+
+
+def _ending(controls: FakeControls, run: FakeRun) -> Ending:
+    if controls.state == "stopped":
+        return Ending("stopped")
+    if run.end == "interrupted":
+        return Ending("interrupted", None, run.frames / run.fps)
+    return (
+        Ending("error", "The model produced NaN in layer 3.")
+        if run.end == "error"
+        else Ending("done")
+    )
+
+
+def player_server(folder: Path, limits: Limits = LIMITS) -> web.Application:
+    """The application with /fake/run; takes are reset when it ends."""
+    takes, sockets = Takes(lambda: folder, limits), Sockets()
+    app = application(takes, sockets)
+
+    async def run(request: web.Request) -> web.Response:
+        fields: dict[str, Any] = json.loads(await request.text())
+        fields["prompts"] = tuple(map(tuple, fields.get("prompts", FakeRun.prompts)))
+        return web.json_response({"take": start(takes, sockets, FakeRun(**fields)).token})
+
+    async def store(_: web.Request) -> web.Response:
+        held = {
+            "ram_bytes": takes.ram_bytes, "disk_bytes": takes.disk_bytes,
+            "waiting_bytes": takes.waiting_bytes, "resident_bytes": resident_bytes(),
+        }  # fmt: skip
+        return web.json_response(held)
+
+    async def reset(_: web.Application) -> None:
+        takes.reset()
+
+    app.router.add_post("/fake/run", run)
+    app.router.add_get("/fake/store", store)
+    app.on_cleanup.append(reset)
+    return app
+
+
+def main() -> None:
+    """Serve on 127.0.0.1 until interrupted."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, default=8765)
+    port = parser.parse_args().port
+    with tempfile.TemporaryDirectory() as folder:
+        web.run_app(player_server(Path(folder)), host="127.0.0.1", port=port)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,196 @@
+"""What is trained: the VAE, its wider decoder, the DiT and the oracle; tiny runs of each."""
+
+from __future__ import annotations
+
+import importlib
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from safetensors.torch import save_file
+
+from longtake.model.checkpoint import load_dit, load_text_encoder, load_tiny_vae
+from longtake.model.config import DiTConfig
+from longtake.model.vae.tiny import Conv, TinyVAE, TinyVAEConfig, decode_all, encode_all
+from longtake.tests.support.tiny_model import randn, randomise
+from longtake.training import oracle, refine_vae, train_dit, train_vae
+from longtake.training.batches import TASKS
+from longtake.training.picture_pool import PicturePool, PictureSpec, held_out_clips
+from longtake.training.train_vae import TrainedVAE, fold_norm, psnr
+from longtake.training.world import ATTRIBUTE_SIZE
+
+WIDTHS = TinyVAEConfig((4, 4, 8), (4, 6, 8))
+PICTURES = PictureSpec(clips=8, held_out=1, height=16, width=16)
+DIT = DiTConfig(dim=24, ffn_dim=32, num_heads=2, num_layers=1, text_dim=8)
+COMMANDS = ("train_vae", "refine_vae", "train_dit", "oracle", "evaluate")
+
+
+@pytest.fixture
+def vae_file(tmp_path: Path) -> Path:
+    """A random tiny VAE."""
+    vae = TinyVAE(WIDTHS)
+    randomise(vae, 0)
+    save_file(vae.state_dict(), tmp_path / "tiny.safetensors")
+    return tmp_path / "tiny.safetensors"
+
+
+def test_folding_the_norm_keeps_the_function() -> None:
+    model = TrainedVAE(TinyVAE(WIDTHS))
+    randomise(model, 1)
+    assert isinstance(model.norm, torch.nn.BatchNorm3d)
+    assert model.norm.running_mean is not None and model.norm.running_var is not None
+    model.norm.running_mean.copy_(randn(16, seed=2))
+    model.norm.running_var.copy_(randn(16, seed=3).square() + 0.1)
+    frames = randn(1, 5, 3, 16, 8).sigmoid()
+    with torch.no_grad():
+        expected = model.eval().encode(frames)
+        torch.testing.assert_close(
+            encode_all(fold_norm(model), frames), expected, atol=1e-4, rtol=1e-4
+        )
+
+
+@pytest.mark.parametrize("widths", [(4, 6, 8), (7, 10, 12)])
+def test_a_widened_decoder_computes_the_same_function(widths: tuple[int, int, int]) -> None:
+    vae = TinyVAE(WIDTHS)
+    randomise(vae, 1)
+    wide = refine_vae.widened(vae, widths)
+    frames, latents = randn(1, 5, 3, 16, 8).sigmoid(), randn(1, 2, 16, 2, 1)
+    with torch.no_grad():
+        assert torch.equal(encode_all(vae, frames), encode_all(wide, frames))
+        torch.testing.assert_close(decode_all(vae, latents), decode_all(wide, latents))
+    first = wide.decoder[0]
+    assert isinstance(first, Conv) and len(first.weight) == widths[2]
+
+
+def test_psnr_of_a_known_error() -> None:
+    assert psnr(torch.full((2, 2), 0.6), torch.full((2, 2), 0.5)) == pytest.approx(20, abs=1e-3)
+
+
+def test_a_picture_pool_replaces_two_clips_every_second_draw() -> None:
+    pool = PicturePool(PICTURES, random.Random(0))
+    before = pool.pictures.clone()
+    pool.draw(1, 3)
+    assert torch.equal(pool.pictures, before)
+    assert pool.draw(2, 3).shape == (3, 17, 3, 16, 16)
+    same = [torch.equal(a, b) for a, b in zip(pool.pictures, before, strict=True)]
+    assert same.count(False) == 2
+    assert torch.equal(held_out_clips(PICTURES), held_out_clips(PICTURES))
+
+
+def test_a_stopped_vae_run_goes_on(tmp_path: Path) -> None:
+    settings = train_vae.Settings(4, batch=1, pictures=PICTURES, widths=WIDTHS, save_every=2)
+    train_vae.train(tmp_path, replace(settings, steps=2))
+    stopped = torch.load(tmp_path / "vae.pt")
+    train_vae.train(tmp_path, settings)
+    ended = torch.load(tmp_path / "vae.pt")
+    assert (stopped["step"], ended["step"]) == (2, 4)
+    counts = [int(state["model"]["norm.num_batches_tracked"]) for state in (stopped, ended)]
+    assert counts == [2, 4]  # the weights were restored, not made anew
+    assert ended["optimizers"][1]["state"][0]["step"] == 4
+    vae = load_tiny_vae(tmp_path / "vae.safetensors")
+    assert encode_all(vae, randn(1, 1, 3, 16, 16)).isfinite().all()
+
+
+def test_refining_trains_the_decoder_only(tmp_path: Path, vae_file: Path) -> None:
+    settings = refine_vae.Settings(1, batch=1, pictures=PICTURES, widths=(5, 6, 8))
+    refine_vae.refine(vae_file, tmp_path / "out", settings)
+    old = load_tiny_vae(vae_file).state_dict()
+    new = load_tiny_vae(tmp_path / "out" / "vae_fp32.safetensors").state_dict()
+    encoder = [key for key in old if key.startswith("encoder.")]
+    assert all(torch.equal(old[key], new[key]) for key in encoder)
+    assert not torch.equal(old["decoder.0.weight"], new["decoder.0.weight"])
+    assert load_tiny_vae(tmp_path / "out" / "vae.safetensors").decoder_reach == 4
+
+
+def tiny_dit_settings(steps: int) -> train_dit.Settings:
+    """Clips of eight latent frames of 64 x 16 pixels."""
+    tasks = {
+        name: replace(
+            task,
+            pool=replace(task.pool, clips=2, latent_frames=8, width=16),
+            batch=1,
+            context=6,
+            noisy=6,
+            windows=(3,),
+        )
+        for name, task in TASKS.items()
+    }
+    return train_dit.Settings(steps, config=DIT, tasks=tasks, probe=tasks["narrow"])
+
+
+def test_a_stopped_dit_run_goes_on_and_its_files_load(tmp_path: Path, vae_file: Path) -> None:
+    train_dit.train(vae_file, tmp_path, tiny_dit_settings(1))
+    train_dit.train(vae_file, tmp_path, tiny_dit_settings(2))
+    state = torch.load(tmp_path / "dit.pt")
+    assert state["step"] == 2
+    assert sorted(state) == ["averaged", "model", "optimizers", "step"]
+    dit = load_dit(tmp_path / "dit.safetensors")
+    averaged = state["averaged"]["dit.patch_embedding.weight"]
+    assert torch.equal(dit.patch_embedding.weight, averaged.half().float())
+    assert (dit.num_heads, load_text_encoder(tmp_path / "text.safetensors").text_len) == (2, 24)
+
+
+def test_a_run_on_one_task_draws_no_other(tmp_path: Path, vae_file: Path) -> None:
+    settings = tiny_dit_settings(2)
+    alone = {"memory": settings.tasks["memory"]}  # never drawn so early in a whole run
+    train_dit.train(vae_file, tmp_path, replace(settings, tasks=alone, only="memory"))
+    assert torch.load(tmp_path / "dit.pt")["step"] == 2
+
+
+def test_residual_branches_and_the_output_of_a_fresh_dit_are_zero() -> None:
+    networks = train_dit.build(DIT)
+    weights = networks.dit.state_dict()
+    zero = [key for key in weights if key.endswith(train_dit.ZERO_AT_START)]
+    assert len(zero) == 4
+    assert not any(weights[key].any() for key in zero)
+
+
+def test_the_average_moves_towards_the_weights() -> None:
+    networks = train_dit.build(DIT)
+    averaged = {key: torch.zeros_like(value) for key, value in networks.state_dict().items()}
+    train_dit.average(averaged, networks, 0.25)
+    key = "text.words.weight"
+    torch.testing.assert_close(averaged[key], 0.25 * networks.state_dict()[key])
+
+
+def test_the_oracle_reads_every_attribute_of_every_frame(vae_file: Path) -> None:
+    network = oracle.Oracle()
+    found = oracle.read_attributes(network, randn(12, 3, 16, 24).sigmoid(), torch.tensor([0, 3]))
+    assert {name: tuple(index.shape) for name, index in found.items()} == {
+        name: (2,) for name in oracle.SLICES
+    }
+
+
+@pytest.mark.parametrize("seed", [0, 2])
+def test_oracle_examples_have_steady_attributes(vae_file: Path, seed: int) -> None:
+    frames, weights = oracle.examples(random.Random(seed), load_tiny_vae(vae_file), 1)
+    assert frames.shape[1:3] == (9, 64) and weights.shape == (len(frames), ATTRIBUTE_SIZE)
+    assert ((weights < 0.01) | (weights > 0.99)).all()
+
+
+def test_an_oracle_survives_its_file(tmp_path: Path) -> None:
+    network = oracle.Oracle().eval()
+    oracle.save_half(network.state_dict(), tmp_path / "oracle.safetensors")
+    frames = randn(1, 9, 16, 16).sigmoid()
+    loaded = oracle.load_oracle(tmp_path / "oracle.safetensors")
+    torch.testing.assert_close(loaded(frames), network(frames), atol=1e-2, rtol=1e-2)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_takes_out_steps_and_seed(name: str) -> None:
+    command = importlib.import_module(f"longtake.training.{name}").main
+    page = CliRunner().invoke(command, ["--help"]).output
+    assert all(option in page for option in ("--out", "--steps", "--seed"))
+
+
+def test_a_wrong_file_is_one_sentence(tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.safetensors"
+    save_file({"x": torch.zeros(1)}, wrong)
+    options = ["--vae", str(wrong), "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(refine_vae.main, options)
+    assert result.exit_code == 1
+    assert "is not the demo's VAE" in result.output
+    assert "Traceback" not in result.output
