@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     Run = Callable[[Sequence[str]], subprocess.CompletedProcess[str]]
 
 ROOT = Path(__file__).resolve().parent
-OLDEST_PYTHON = (3, 10)
-OLDEST_TORCH = (2, 5)
+MIN_PYTHON = (3, 10)
+MIN_TORCH = (2, 5)
 DEFAULT_TORCH = "torch==2.13.0"
 WORKFLOW = ROOT / "example_workflows" / "api" / "text_to_stream.json"
 
@@ -93,8 +93,8 @@ class Wanted:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, install, run; gives the exit code."""
-    if sys.version_info < OLDEST_PYTHON:
-        needed, have = ".".join(map(str, OLDEST_PYTHON)), ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info < MIN_PYTHON:
+        needed, have = ".".join(map(str, MIN_PYTHON)), ".".join(map(str, sys.version_info[:3]))
         return fail(
             f"Longtake needs Python {needed} or newer, and this is {have}; "
             "run bootstrap.py with a newer one."
@@ -212,7 +212,7 @@ def base_has_torch() -> bool:
         version = importlib.metadata.version("torch")
     except importlib.metadata.PackageNotFoundError:
         return False
-    return tuple(int(part) for part in version.split(".")[:2]) >= OLDEST_TORCH
+    return tuple(int(part) for part in version.split(".")[:2]) >= MIN_TORCH
 
 
 def install_torch(environment: Environment, choice: str, run: Run) -> None:

@@ -18,7 +18,7 @@ from .cache.bank_cache import BankCache
 from .cache.heavy_hitters import AttendedCache, HeadCache
 from .cache.policy import CachePolicy, MemoryBank, MostAttended
 from .cache.prompt_keys import PromptKeys
-from .layout import LayingAttention
+from .layout import HistoryAttention
 from .rope import Rotation
 from .snapshot import Snapshot
 from .storage.dense import Storage
@@ -30,7 +30,7 @@ from .temp_cache.policy import TempCache
 class HistoryCache(Protocol):
     """Keys and values of finished latent frames, for all layers and guidance branches.
 
-    Only `commit`, `begin_again`, `retain`, `clear` and `restore` change the history.
+    Only `commit`, `restart`, `retain`, `clear` and `restore` change the history.
     """
 
     shape: CacheShape
@@ -53,7 +53,7 @@ class HistoryCache(Protocol):
         """Bytes of all tensors on the device, exactly as planned."""
 
     @property
-    def elsewhere_bytes(self) -> int:
+    def offloaded_bytes(self) -> int:
         """Bytes of what lies in main memory or files instead."""
 
     @property
@@ -67,12 +67,12 @@ class HistoryCache(Protocol):
         *,
         rows: slice = slice(None),
         positions: Sequence[int] = (),
-    ) -> LayingAttention:
+    ) -> HistoryAttention:
         """What that many active latent frames, at `positions`, may look at: the history and
         themselves.
         """
 
-    def attention_of_commit(self, visible: Sequence[int]) -> LayingAttention:
+    def attention_of_commit(self, visible: Sequence[int]) -> HistoryAttention:
         """What finished latent frames look at in the pass whose keys are committed next."""
 
     def history(self, layer: int) -> tuple[Tensor, Tensor]:
@@ -91,7 +91,7 @@ class HistoryCache(Protocol):
     def clear(self) -> None:
         """Forget the history; the next commit is of frame 0 again."""
 
-    def begin_again(self) -> None:
+    def restart(self) -> None:
         """The frames held will be committed again, oldest first, in place of what there is."""
 
     def retain(self, frames: Sequence[int]) -> None:

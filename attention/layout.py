@@ -14,7 +14,7 @@ from .kernels.biased import attend_biased
 
 
 @dataclass(frozen=True, slots=True)
-class Laid:
+class AttentionInputs:
     """One layer: rotated queries (b, n, s, d); rotated keys and values (b, n, t, d), of which the
     first `past` are the history's; a bias (b, n, t) of each key's logits, None where all are 0.
 
@@ -32,7 +32,7 @@ class Laid:
     frame_tokens: int
 
 
-class LayingAttention(Protocol):
+class HistoryAttention(Protocol):
     """Self-attention over a history that can also be laid out for another way of attending."""
 
     @property
@@ -42,11 +42,11 @@ class LayingAttention(Protocol):
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend un-rotated q, k, v (b, s, n, d) of the active frames."""
 
-    def laid(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Laid:
+    def laid(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> AttentionInputs:
         """The same laid out; valid until the next layer."""
 
 
-def attend_laid(laid: Laid) -> Tensor:
+def attend_inputs(laid: AttentionInputs) -> Tensor:
     """Dense attention (b, n, s, d) over all that is laid out."""
     made = []
     for queries, own in laid.parts:
@@ -57,7 +57,7 @@ def attend_laid(laid: Laid) -> Tensor:
     return made[0] if len(made) == 1 else torch.cat(made, 2)
 
 
-def of_heads(laid: Laid, row: int, heads: slice) -> Laid:
+def select_heads(laid: AttentionInputs, row: int, heads: slice) -> AttentionInputs:
     """Neighbouring heads of one row of the batch; nothing is copied."""
     bias = None if laid.bias is None else laid.bias[row : row + 1, heads]
     q, keys, values = (x[row : row + 1, heads] for x in (laid.q, laid.keys, laid.values))

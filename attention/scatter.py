@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 
-def with_rows(into: Tensor, slots: Tensor, rows: Tensor) -> Tensor:
+def scatter_add_rows(into: Tensor, slots: Tensor, rows: Tensor) -> Tensor:
     """`into` (b, n, c, d) with `rows` (b, n, s, d) added to its `slots` (b, n, s)."""
     if into.device.type == "cpu":
         return into.scatter_add(2, slots.unsqueeze(-1).expand_as(rows), rows)

@@ -42,7 +42,7 @@ from ._attention.speed import SpeedBench
 from ._attention.speed_model import SpeedModel, embedded
 from ._attention.wan_shaped import on_gpu
 from ._shared.device import clock, device_title
-from ._shared.paired import FEWEST_ROUNDS, median_interval
+from ._shared.paired import MIN_ROUNDS, median_interval
 from ._shared.report import Results
 from ._shared.similarity import ssim
 
@@ -122,7 +122,7 @@ def time_at(plan: Plan, results: Results, bench: SpeedBench, history: int) -> No
     """Time every case in turn, beginning with another one in each round."""
     names, spent, now = plan.at(history), 0.0, clock(bench.model.device)
     for turn in range(plan.rounds):
-        if turn >= FEWEST_ROUNDS and spent > plan.budget_s:
+        if turn >= MIN_ROUNDS and spent > plan.budget_s:
             names = [name for name in names if CASES[name].cache != FULL]
         first = turn % max(1, len(names))
         for name in names[first:] + names[:first]:

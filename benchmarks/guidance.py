@@ -50,7 +50,7 @@ from ._shared.sheet import save as save_sheet
 
 TEXT = cfg(DEMO.guidance_scale)
 NEW_FILE = click.Path(path_type=Path, dir_okay=False)
-MORE_ROLLOUTS, MOST_ROLLOUTS = 8, 512
+MORE_ROLLOUTS, MAX_ROLLOUTS = 8, 512
 EARLY = 0.7  # steps from this noise level on
 
 
@@ -137,7 +137,7 @@ def measure(plan: Plan, console: Console) -> Findings:
     """
     records, names = Records(plan.record, plan.made_with), plan.names
     until = time.monotonic() + 3600 * plan.hours
-    for rollouts in range(plan.rollouts, MOST_ROLLOUTS + 1, MORE_ROLLOUTS):
+    for rollouts in range(plan.rollouts, MAX_ROLLOUTS + 1, MORE_ROLLOUTS):
         jobs = records.missing(names, range(rollouts))
         in_time = records.complete(partial(_one, plan), jobs, plan.workers, until)
         found = findings(plan, records, plan.names)

@@ -129,8 +129,8 @@ def add_plans(results: Results) -> None:
     for one in planned():
         results.bytes[f"by plan: {one.name}"] = one.device_bytes
         results.notes[f"by plan: {one.name}"] = one.arithmetic
-        if one.elsewhere_bytes:
-            results.bytes[f"by plan, in main memory: {one.name}"] = one.elsewhere_bytes
+        if one.offloaded_bytes:
+            results.bytes[f"by plan, in main memory: {one.name}"] = one.offloaded_bytes
 
 
 def draw(courses: Mapping[str, Course], path: Path) -> None:

@@ -23,8 +23,8 @@ class Preset:
     it as it is, at the noise of the nearest of 1000 shifted timesteps.
     `window_frames` counts the sink and not the chunk in work, 0 stands for all of the past;
     `sink_decay` is the share of a sink that averages what is evicted into itself (0: it stays as it
-    is); `bank_frames` more in every layer are a memory bank (0: none); `first_leaves` says that
-    windows without the first latent frame were trained on.
+    is); `bank_frames` more in every layer are a memory bank (0: none); `drops_first_frame`: the
+    model was trained on windows without the first latent frame.
     `rolling_chunks` are denoised together at rising noise (0: one after another). `rebuilt`: the
     window is committed anew, as if nothing had been before it, before each chunk. `noisy_history`:
     trained with pasts at any noise level (Diffusion Forcing), so that pure noise is no past to it.
@@ -51,7 +51,7 @@ class Preset:
     solver: str = EULER
     sink_decay: float = 0.0
     bank_frames: int = 0
-    first_leaves: bool = False
+    drops_first_frame: bool = False
     rolling_chunks: int = 0
     rebuilt: bool = False
     first_steps: int = 0
@@ -69,7 +69,7 @@ class Preset:
 DEMO = Preset(
     chunk_frames=3, steps=4, shift=2.0, guidance_scale=2.5,
     window_frames=21, sink_frames=0, context_noise=0.0, text_len=24, fps=16.0, width=96, height=64,
-    first_leaves=True, first_steps=8, noisy_history=True, history_scale=1.2,
+    drops_first_frame=True, first_steps=8, noisy_history=True, history_scale=1.2,
     reach_frames=64,
 )  # fmt: skip
 

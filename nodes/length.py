@@ -18,9 +18,9 @@ from ..model.vae.latent_format import (
 from ..samplers.settings import RolloutSettings
 
 SIZE_STEP = PATCH * WAN21.spatial_factor
-LONGEST_SIDE = 16384
-LARGEST_SEED = 2**64 - 1
-LONGEST_SECONDS = 86_400  # a day
+MAX_SIDE = 16384
+MAX_SEED = 2**64 - 1
+MAX_SECONDS = 86_400  # a day
 SECONDS, FRAMES = "seconds", "frames"
 
 
@@ -75,10 +75,10 @@ def snapped_length(
     The first `origin` latent frames are given.
     """
     seconds = length if unit == SECONDS else length / fps
-    if not math.isfinite(length) or not 0 <= seconds <= LONGEST_SECONDS:
+    if not math.isfinite(length) or not 0 <= seconds <= MAX_SECONDS:
         raise BadInput(
-            f"length is {length:g} {unit}; give at most {LONGEST_SECONDS} seconds "
-            f"({round(LONGEST_SECONDS * fps)} frames), or 0 to go on until Stop."
+            f"length is {length:g} {unit}; give at most {MAX_SECONDS} seconds "
+            f"({round(MAX_SECONDS * fps)} frames), or 0 to go on until Stop."
         )
     if length == 0:
         return Length(None, chunk_frames, 0, fps, origin)
@@ -99,9 +99,9 @@ def latent_size(width: int, height: int, channels: int) -> tuple[int, int]:
     factor = FORMATS[channels].spatial_factor
     step = PATCH * factor
     for name, side in (("width", width), ("height", height)):
-        if not step <= side <= LONGEST_SIDE:
+        if not step <= side <= MAX_SIDE:
             raise BadInput(
-                f"{name} is {side}; give a multiple of {step} from {step} to {LONGEST_SIDE}."
+                f"{name} is {side}; give a multiple of {step} from {step} to {MAX_SIDE}."
             )
         if side % step:
             below = side - side % step

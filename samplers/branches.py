@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..attention.snapshot import Snapshot, joined
 from ..errors import BadInput, NotFinite
-from .conditioning.known_frame import Ahead
+from .conditioning.known_frame import LookaheadFrames
 from .conditioning.prompts import InForce, fit_length
 from .denoiser import Denoiser
 from .evaluator import Evaluator
@@ -22,10 +22,10 @@ from .guidance import Branch, OwnPrompt, Prompt, View
 from .guidance.combine import combine, limited
 from .guidance.prompt import order
 from .guidance.score import BEFORE_FRAMES
-from .history.caches import Histories, Place
+from .history.caches import CacheView, Histories
 from .history.plan import planned_bytes
 from .noise import frame_noise
-from .pass_attention import Sight, SparseRollout
+from .pass_attention import PassVisibility, SparseRollout
 from .schedule.rows import Row
 from .settings import RolloutSettings
 
@@ -102,7 +102,7 @@ class Branches:
         self._stop = before.facts["stop"]
         self.in_force = self.histories.in_force = in_force
 
-    def velocity(self, x: Tensor, row: Row, ahead: Ahead | None = None) -> Tensor:
+    def velocity(self, x: Tensor, row: Row, ahead: LookaheadFrames | None = None) -> Tensor:
         """The composed velocity of the row's active latents x (f, c, h, w), in float32.
 
         Known frames `ahead` pass the model in front of them: they see the history and one another.
@@ -183,13 +183,13 @@ class Branches:
 
     def _weighted_places(
         self, weights: Sequence[Sequence[float]], *, ahead: bool
-    ) -> dict[Place, list[float]]:
+    ) -> dict[CacheView, list[float]]:
         """What is evaluated and each frame's weight for it; weights (f, branches).
 
         Branches that see the same at this moment are one: with no history yet, all of a prompt.
         """
         guidance = self.settings.guidance
-        sums: dict[Place, list[float]] = {}
+        sums: dict[CacheView, list[float]] = {}
         by_branch = zip(*weights, strict=True)
         for branch, of_branch in zip(guidance.all_branches, by_branch, strict=True):
             if any(of_branch):
@@ -201,10 +201,12 @@ class Branches:
             sums.setdefault(self._base_place(ahead=ahead), [0.0] * len(weights))
         return sums
 
-    def _base_place(self, *, ahead: bool) -> Place:
+    def _base_place(self, *, ahead: bool) -> CacheView:
         return self.histories.place(Branch(0.0, self.settings.guidance.base), ahead=ahead)
 
-    def _predictions(self, x: Tensor, row: Row, places: list[Place], ahead: Ahead | None) -> Tensor:
+    def _predictions(
+        self, x: Tensor, row: Row, places: list[CacheView], ahead: LookaheadFrames | None
+    ) -> Tensor:
         """Velocities (b, f, c, h, w) of all places: in one pass, or one after another.
 
         Places that see nothing ahead have fewer latent frames and so a pass of their own.
@@ -214,7 +216,9 @@ class Branches:
             passes = [[*part] for _, part in groupby(places, lambda p: p.ahead is None)]
         return torch.cat([self._pass(x, row, part, ahead) for part in passes])
 
-    def _pass(self, x: Tensor, row: Row, places: list[Place], ahead: Ahead | None) -> Tensor:
+    def _pass(
+        self, x: Tensor, row: Row, places: list[CacheView], ahead: LookaheadFrames | None
+    ) -> Tensor:
         """Velocities (b, f, c, h, w) of the active frames for `places`, alike in what is ahead."""
         given = [self._given(ahead, place.ahead, row.first) for place in places]
         frames, count = given[0].frames, len(given[0].frames)
@@ -223,7 +227,7 @@ class Branches:
         furthest = [-row.first] * count if row.lowest else []  # what is ahead sees all of the past
         lowest = [*furthest, *(frame - row.first for frame in row.lowest)]
         progress = [*[1.0] * count, *row.progress]
-        sight = Sight([count] * count + visible, offsets, lowest, progress)
+        sight = PassVisibility([count] * count + visible, offsets, lowest, progress)
         made = self._evaluator.evaluate(
             torch.stack([torch.cat([one.latents, x]) for one in given]),
             [(*one.levels, *row.now) for one in given],
@@ -234,15 +238,17 @@ class Branches:
         )
         return made.velocity[:, count:]
 
-    def _given(self, ahead: Ahead | None, least: float | None, first: int) -> Ahead:
+    def _given(
+        self, ahead: LookaheadFrames | None, least: float | None, first: int
+    ) -> LookaheadFrames:
         """What a place sees of what is ahead: all at level `least` or above, or nothing."""
         if ahead is None or least is None:
-            return Ahead((), self.nothing(), ())
+            return LookaheadFrames((), self.nothing(), ())
         parts = [self.noise(range(f, f + 1), 0, "start", at=first) for f in ahead.frames]
         return ahead.noised(torch.cat(parts), least, self._evaluator.process)
 
 
-def _order(place: Place) -> tuple[object, ...]:
+def _order(place: CacheView) -> tuple[object, ...]:
     """Places that can share a pass, and then an attention, side by side."""
     blind, cut = place.ahead is None, place.slots is not None
     slots, prompt = place.slots or (), order(place.prompt)

@@ -30,7 +30,7 @@ class Denoiser:
     KV cache is there. `check` is called before every evaluation and raises when the host wants to
     stop. `hold` is told of every KV cache once it is allocated; the host may move it away between
     chunks, and has it back by the next claim. `release` asks it to do so now.
-    `weigh_lora(factor)` multiplies the strength of the model's LoRAs from the next claim on; None
+    `scale_loras(factor)` multiplies the strength of the model's LoRAs from the next claim on; None
     where it has none.
     """
 
@@ -42,7 +42,7 @@ class Denoiser:
     check: Callable[[], None] = _nothing
     hold: Callable[[HistoryCache], None] = _not_managed
     release: Callable[[], None] = _nothing
-    weigh_lora: Callable[[float], None] | None = None
+    scale_loras: Callable[[float], None] | None = None
 
 
 def local_denoiser(tree: Any, config: DiTConfig) -> Denoiser:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from ..attention.ann.choice import open_buckets
 from ..attention.history import HistoryCache
-from ..attention.layout import LayingAttention
+from ..attention.layout import HistoryAttention
 from ..attention.snapshot import Snapshot, joined
 from ..attention.sparse.blocks import TIME_ORDERS
 from ..attention.sparse.key_codes import SlotCodes, entry_codes
@@ -18,7 +18,7 @@ from ..attention.sparse.thresholds import measured_on
 from ..attention.temp_cache.cache import MergedCache
 from ..attention.views import PartOfHistory, ReachingBack, SideBySide
 from ..model.dit import SelfAttention
-from .history.caches import Place
+from .history.caches import CacheView
 from .history.plan import CachePlan
 from .settings import RolloutSettings
 
@@ -30,26 +30,26 @@ class SparseRollout:
         self, settings: RolloutSettings, plans: Sequence[CachePlan], caches: Sequence[HistoryCache]
     ) -> None:
         sparsity = measured_on(settings.sparsity, caches[0].device)
-        of_self, of_prompt = sparsity.of_self, sparsity.of_prompt
+        self_sparsity, prompt_sparsity = sparsity.self_sparsity, sparsity.prompt_sparsity
         self.stats = SparseStats()
-        self.to_prompt = None if of_prompt is None else SparsePrompt(of_prompt)
+        self.to_prompt = None if prompt_sparsity is None else SparsePrompt(prompt_sparsity)
         self._codes: list[SlotCodes] = []
         self._histories: list[SparseHistory] = []
-        if of_self is None:
+        if self_sparsity is None:
             return
         for plan, cache in zip(plans, caches, strict=True):
             self._histories.append(
                 SparseHistory(
-                    of_self,
+                    self_sparsity,
                     self.stats,
                     sink_frames=settings.cache.sink_frames,
-                    fewest_keys=of_self.fewest_keys or 0,
-                    codes=self._codes_of(plan, cache, of_self.order),
+                    min_keys=self_sparsity.min_keys or 0,
+                    codes=self._codes_of(plan, cache, self_sparsity.order),
                 )
             )
 
     def over(
-        self, cache: int, attention: LayingAttention, progress: Sequence[float]
+        self, cache: int, attention: HistoryAttention, progress: Sequence[float]
     ) -> SelfAttention:
         """`attention` over that cache in a pass of latent frames at that `progress`."""
         if not self._histories:
@@ -93,7 +93,7 @@ class SparseRollout:
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class PassVisibility:
     """The latent frames of a pass, in its order: how many of them, from the front, each may look
     at, where each stands and the first place it may look at, both counted from the first active
     frame. `lowest` is empty where nothing is too far back. `progress` is the share of their steps
@@ -106,10 +106,10 @@ class Sight:
     progress: Sequence[float]
 
     def through(
-        self, places: Sequence[Place], caches: Sequence[HistoryCache], sparse: SparseRollout
+        self, places: Sequence[CacheView], caches: Sequence[HistoryCache], sparse: SparseRollout
     ) -> SelfAttention:
         """What all `places` look at in one pass, neighbouring cache rows together."""
-        runs: list[list[Place]] = []
+        runs: list[list[CacheView]] = []
         for place in places:
             if runs and place.follows(runs[-1][-1]):
                 runs[-1].append(place)
@@ -119,7 +119,7 @@ class Sight:
         return parts[0][1] if len(parts) == 1 else SideBySide(parts)
 
     def _of(
-        self, run: Sequence[Place], cache: HistoryCache, sparse: SparseRollout
+        self, run: Sequence[CacheView], cache: HistoryCache, sparse: SparseRollout
     ) -> SelfAttention:
         at, slots = run[0].at, run[0].slots
         rows = slice(run[0].row, run[0].row + len(run))

@@ -15,11 +15,11 @@ from ..attention.storage.placement import ON_DEVICE, Placement
 from ..errors import BadInput
 from ..model.config import PATCH
 from .advice import plain_window, same_for_all_heads
-from .conditioning.first_frame import FirstAgain
+from .conditioning.first_frame import ReencodedFirstFrame
 from .conditioning.known_frames import KnownFrames
 from .conditioning.prompts import InForce, PromptTimeline, TimedPrompt
 from .conditioning.reference import Reference
-from .guidance import Ages, Guidance, Sink
+from .guidance import AgeRange, Guidance, Sink
 from .schedule.context_noise import ContextNoise
 from .schedule.rows import NoiseSchedule, Row, Staggered
 from .solvers.noise_process import Flow
@@ -66,8 +66,8 @@ class RolloutSettings:
     made. `reference` is the picture of a model that takes one. `lora` is a factor on the strength
     of the model's LoRAs, until the first of `lora_changes`. `placement` alone changes nothing of
     what is generated; `sparsity` leaves out attention that matters little. At the latent frames
-    `recached`, the first of chunks, the history was made anew from its window alone. `first_again`
-    lets a rebuilt window begin as a video does.
+    `recached`, the first of chunks, the history was made anew from its window alone.
+    `reencoded_first_frame` lets a rebuilt window begin as a video does.
     """
 
     prompts: PromptTimeline
@@ -92,7 +92,7 @@ class RolloutSettings:
     lora: float = 1.0
     lora_changes: tuple[TimedLora, ...] = ()
     recached: tuple[int, ...] = ()
-    first_again: FirstAgain | None = None
+    reencoded_first_frame: ReencodedFirstFrame | None = None
 
     def __post_init__(self) -> None:
         if min(self.rows, self.columns) < PATCH or self.rows % PATCH or self.columns % PATCH:
@@ -126,7 +126,7 @@ class RolloutSettings:
     @property
     def pass_frames(self) -> int:
         """The most latent frames that pass the model at once: active, and known ones ahead."""
-        return self.active_frames + self.known.most_ahead
+        return self.active_frames + self.known.max_ahead
 
     @property
     def prompts_at_once(self) -> int:
@@ -135,7 +135,7 @@ class RolloutSettings:
         chunks = -(-self.active_frames // size)
         starts = [self._next_chunk(entry.start_frame) // size for entry in self.prompts.entries]
         later = [bisect_left(starts, at + chunks - 1) - i for i, at in enumerate(starts) if i]
-        return min(len(starts), 1 + max(later, default=0) + self.known.most_ahead)
+        return min(len(starts), 1 + max(later, default=0) + self.known.max_ahead)
 
     def in_force(self, first: int, stop: int) -> InForce:
         """The prompts of latent frames `first` to `stop`, and of known ones that these see ahead.
@@ -215,7 +215,7 @@ class RolloutSettings:
 
     def _check_cache(self) -> None:
         """Refuse what a KV cache's policy, storage and context noise cannot do together."""
-        if self.first_again is not None and not self.cache.rebuilt:
+        if self.reencoded_first_frame is not None and not self.cache.rebuilt:
             raise BadInput(
                 "first_latent is re-encode, which changes a latent frame that is in the history "
                 "already; choose the policy `rebuilt window` in KV Cache Settings, or `sink`."
@@ -237,13 +237,13 @@ class RolloutSettings:
                 "latent frames; choose another schedule, or `window + sink` in KV Cache Settings "
                 "and no TempCache."
             )
-        of_self = self.sparsity.of_self
+        self_sparsity = self.sparsity.self_sparsity
         whole_frames = not self.cache.coded_singly
-        if whole_frames and of_self is not None and of_self.order not in TIME_ORDERS:
+        if whole_frames and self_sparsity is not None and self_sparsity.order not in TIME_ORDERS:
             raise BadInput(
-                f"sparse attention in the order of {of_self.order} sorts keys that all heads have "
-                "of the same latent frames; choose the order of time, or `most attended` for all "
-                "heads together in KV Cache Settings."
+                f"sparse attention in the order of {self_sparsity.order} sorts keys that all heads "
+                "have of the same latent frames; choose the order of time, or `most attended` for "
+                "all heads together in KV Cache Settings."
             )
         if self.placement != ON_DEVICE or self.at_switch == "re-cache":
             raise BadInput(
@@ -260,12 +260,12 @@ class RolloutSettings:
 
     def _check_bank(self) -> None:
         """Refuse what needs every layer to look at the same latent frames."""
-        of_self = self.sparsity.of_self
-        if of_self is not None and of_self.order not in TIME_ORDERS:
+        self_sparsity = self.sparsity.self_sparsity
+        if self_sparsity is not None and self_sparsity.order not in TIME_ORDERS:
             raise BadInput(
-                f"sparse attention in the order of {of_self.order} sorts keys that all layers have "
-                "of the same latent frames, and a memory bank is each layer's own; choose the "
-                "order of time, or `window + sink` in KV Cache Settings."
+                f"sparse attention in the order of {self_sparsity.order} sorts keys that all "
+                "layers have of the same latent frames, and a memory bank is each layer's own; "
+                "choose the order of time, or `window + sink` in KV Cache Settings."
             )
         if self._reaches_back:
             raise BadInput(
@@ -282,7 +282,7 @@ class RolloutSettings:
                 "Cache Settings, or choose another view for no history."
             )
         cut = any(
-            isinstance(branch.view.seen, Ages) and not branch.view.rebuilt
+            isinstance(branch.view.seen, AgeRange) and not branch.view.rebuilt
             for branch in guidance.branches
         )
         if cut and self.cache.heads_differ:

@@ -19,7 +19,7 @@ from .renderer import BALL_RADIUS, ball_centre, render
 from .world import Shot, scene
 
 Script = Callable[[random.Random, int], Shot]
-MOST_CAPTIONS = 12  # one per camera reversal and the first
+MAX_CAPTIONS = 12  # one per camera reversal and the first
 HEIGHT = 64
 RENDERED_LATENTS = 12  # rendered and encoded together, which bounds memory
 
@@ -28,7 +28,7 @@ RENDERED_LATENTS = 12  # rendered and encoded together, which bounds memory
 class Pool:
     """Clips as the DiT sees them.
 
-    `latents` (n, f, 16, h, w) fp16; `captions` (n, MOST_CAPTIONS, text_len) word ids; `which`
+    `latents` (n, f, 16, h, w) fp16; `captions` (n, MAX_CAPTIONS, text_len) word ids; `which`
     (n, f): the caption in force at each latent frame; `ball` (n, f, h, w) bool: where it passes.
     """
 
@@ -109,11 +109,11 @@ def caption_rows(
     text: TextEncoder, shots: Sequence[Shot], latent_frames: int, rng: random.Random
 ) -> tuple[Tensor, Tensor]:
     """Word ids of every caption of every shot, and which caption holds at each latent frame."""
-    ids = torch.zeros(len(shots), MOST_CAPTIONS, text.text_len, dtype=torch.long)
+    ids = torch.zeros(len(shots), MAX_CAPTIONS, text.text_len, dtype=torch.long)
     which = torch.zeros(len(shots), latent_frames, dtype=torch.long)
     starts = torch.tensor([latent_start(i) for i in range(latent_frames)])
     for row, shot in enumerate(shots):
-        for index, (start, values) in enumerate(shot.values[:MOST_CAPTIONS]):
+        for index, (start, values) in enumerate(shot.values[:MAX_CAPTIONS]):
             words, _ = text.ids(caption(values, rng))
             ids[row, index, : len(words)] = torch.tensor(words)
             which[row, starts >= start] = index

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..scatter import with_rows
+from ..scatter import scatter_add_rows
 
 
 class OnlineKMeans:
@@ -35,7 +35,7 @@ class OnlineKMeans:
         weights = self.weights[layer].clone()
         weights.scatter_add_(2, given, torch.ones_like(given, dtype=weights.dtype))
         sums = self.centres[layer] * self.weights[layer].unsqueeze(-1)
-        self.centres[layer] = F.normalize(with_rows(sums, given, unit), dim=-1)
+        self.centres[layer] = F.normalize(scatter_add_rows(sums, given, unit), dim=-1)
         self.weights[layer] = weights
 
     def of(self, layer: int, vectors: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ class BankCache(KVCache):
         self._again: list[int] = []  # frames that are about to be committed again
         self._table: tuple[range, Rotation] | None = None  # of all places that frames may have
 
-    def laid_frames(self, layer: int) -> list[int]:
+    def frames_in_layout(self, layer: int) -> list[int]:
         """Those of the layer's bank, then the window."""
         return [*self._bank.seen(layer), *self.held]
 
@@ -71,7 +71,7 @@ class BankCache(KVCache):
         super().clear()
         self._forget_bank()
 
-    def begin_again(self) -> None:
+    def restart(self) -> None:
         """The frames of the window will be committed again, under the numbers that they have, and
         see the bank meanwhile, the way it is while no prompt was asked yet.
         """
@@ -143,7 +143,7 @@ class BankCache(KVCache):
 
     def _turn(self, layer: int) -> Rotation:
         """Of a layer's bank, at places of its own, and of the window."""
-        laid, next_frame = self.laid_frames(layer), (*self._again, self.committed)[0]
+        laid, next_frame = self.frames_in_layout(layer), (*self._again, self.committed)[0]
         in_time = sorted({*laid, *self._again, next_frame})
         shift = len(self.held) - in_time.index(next_frame)
         return self._turned_at([in_time.index(frame) + shift for frame in laid])

@@ -33,9 +33,9 @@ class BankStore:
         return self.whole.bytes
 
     @property
-    def elsewhere_bytes(self) -> int:
+    def offloaded_bytes(self) -> int:
         """Of the whole."""
-        return self.whole.elsewhere_bytes
+        return self.whole.offloaded_bytes
 
     def put(self, layer: int, cell: int, k: Tensor, v: Tensor) -> None:
         """Put one frame's k and v (b, s, n, d) into a cell."""

@@ -119,7 +119,7 @@ class HeadCache(AttendedCache):
         self._frames = torch.zeros(*self._lanes, 0, dtype=torch.long)  # held, by slot
         self._turns: Rotation | None = None  # of every position in the window
 
-    def laid_frames(self, layer: int) -> list[int]:
+    def frames_in_layout(self, layer: int) -> list[int]:
         """The latent frame in each slot of a layer, -1 where its heads hold several."""
         frames = self._frames[layer]  # (n, slots)
         same = (frames == frames[:1]).all(0)

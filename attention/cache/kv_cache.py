@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..dense import parts
-from ..layout import Laid, attend_laid
+from ..layout import AttentionInputs, attend_inputs
 from ..rope import LatestRotation, Rotation, rotate, rotate_into, rotation
 from ..snapshot import Snapshot
 from ..storage.dense import DENSE, Storage, frame_slice
@@ -37,11 +37,11 @@ def planned_bytes(
     return stored + sink_average.planned_bytes(shape, policy.averaged_frames)
 
 
-def planned_elsewhere(
+def planned_offloaded(
     shape: CacheShape, policy: CachePolicy, length: int | None, storage: Storage = DENSE
 ) -> int:
-    """What `KVCache.elsewhere_bytes` will be, exactly."""
-    return storage.planned_elsewhere(shape, *_slots(policy, length))
+    """What `KVCache.offloaded_bytes` will be, exactly."""
+    return storage.planned_offloaded(shape, *_slots(policy, length))
 
 
 def _slots(policy: CachePolicy, length: int | None) -> tuple[int, int]:
@@ -78,7 +78,7 @@ class KVCache:
         """The latent frame in each slot, in the order in which the history is laid out."""
         return [*self._kept, *self._recent]
 
-    def laid_frames(self, layer: int) -> list[int]:
+    def frames_in_layout(self, layer: int) -> list[int]:
         """The latent frames that `layer` looks at, in the order in which they are laid out; as
         many in every layer.
         """
@@ -90,9 +90,9 @@ class KVCache:
         return 0 if self.dropped else self._store.bytes + self._means.bytes
 
     @property
-    def elsewhere_bytes(self) -> int:
+    def offloaded_bytes(self) -> int:
         """Bytes in main memory or files, where the storage is placed there."""
-        return 0 if self.dropped else self._store.elsewhere_bytes
+        return 0 if self.dropped else self._store.offloaded_bytes
 
     @property
     def positions(self) -> list[int]:
@@ -180,7 +180,7 @@ class KVCache:
         self._recent.clear()
         self._forget_rotated()
 
-    def begin_again(self) -> None:
+    def restart(self) -> None:
         """The frames held will be committed again, oldest first, in place of what there is."""
         self.clear()
 
@@ -320,14 +320,14 @@ class CachedAttention:
         self.cache, self.rows = cache, rows
         tokens = cache.shape.frame_tokens
         self._now = cache.rotation_now(positions)
-        self._past_tokens = len(cache.laid_frames(0)) * tokens
+        self._past_tokens = len(cache.frames_in_layout(0)) * tokens
         self._parts = parts(visible, 0, tokens)
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend un-rotated q, k, v (b, s, n, d) of the active frames."""
-        return attend_laid(self.laid(layer, q, k, v)).transpose(1, 2)
+        return attend_inputs(self.laid(layer, q, k, v)).transpose(1, 2)
 
-    def laid(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Laid:
+    def laid(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> AttentionInputs:
         """History, then active frames, in the cache's own memory; valid until the next layer."""
         past = self._past_tokens
         stop = past + k.shape[1]
@@ -337,5 +337,5 @@ class CachedAttention:
         turned, mine, theirs = (
             x.transpose(1, 2) for x in (rotate(q, self._now), keys[:, :stop], values[:, :stop])
         )
-        frames, tokens = self.cache.laid_frames(layer), self.cache.shape.frame_tokens
-        return Laid(turned, mine, theirs, None, past, self._parts, frames, tokens)
+        frames, tokens = self.cache.frames_in_layout(layer), self.cache.shape.frame_tokens
+        return AttentionInputs(turned, mine, theirs, None, past, self._parts, frames, tokens)

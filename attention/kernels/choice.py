@@ -30,7 +30,7 @@ def chosen_kernel(name: str, device: torch.device) -> tuple[str, str]:
     return GATHERED, f"no committed result shows another kernel to be faster on {device.type}"
 
 
-def missing_kernel(name: str, device: torch.device) -> str | None:
+def kernel_unavailable_reason(name: str, device: torch.device) -> str | None:
     """Why a kernel cannot be used on `device`, or None."""
     if name == FLEX:
         return flex_reason(device)

@@ -94,7 +94,7 @@ class SparsePrompt:
         """
         queries = q.transpose(1, 2)  # (b, n, s, d)
         keys, values, bias = prompt.keys, prompt.values, prompt.bias
-        if self.settings.prune and keys.shape[2] > self.settings.fewest_tokens:
+        if self.settings.prune and keys.shape[2] > self.settings.min_tokens:
             keys, values, bias = self._pruned(queries, prompt)
         self._count(keys.shape[2], prompt.source.shape[1])
         if not q.is_meta:
@@ -126,14 +126,14 @@ class SparsePrompt:
         votes = shared_buckets(self._buckets, queries, prompt.keys)
         if prompt.bias is not None:
             votes = votes.masked_fill(prompt.bias == -torch.inf, -1)
-        of_heads = prompt.last.view(-1, 1, 1).expand(-1, votes.shape[1], -1)
-        votes = votes.scatter(2, of_heads, votes.amax(-1, keepdim=True) + 1)  # it always stays
+        select_heads = prompt.last.view(-1, 1, 1).expand(-1, votes.shape[1], -1)
+        votes = votes.scatter(2, select_heads, votes.amax(-1, keepdim=True) + 1)  # it always stays
         most = votes.shape[2] if votes.is_meta else int((votes > 0).sum(-1).amax())
-        count = min(votes.shape[2], max(most, self.settings.fewest_tokens))
+        count = min(votes.shape[2], max(most, self.settings.min_tokens))
         kept = votes.topk(count, dim=-1)
         none = torch.zeros_like(kept.values)
         bias = none if prompt.bias is None else prompt.bias.gather(2, kept.indices)
-        spare = torch.arange(count, device=votes.device) >= self.settings.fewest_tokens
+        spare = torch.arange(count, device=votes.device) >= self.settings.min_tokens
         unread = (kept.values <= 0) & spare
         if not votes.is_meta:
             attended = (~unread & (bias > -torch.inf)).sum(-1).float().mean()

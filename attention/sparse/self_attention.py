@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..kernels.choice import AUTO, selected_kernel
 from ..kernels.key_selection import Read, read_by_all
-from ..layout import Laid, LayingAttention, attend_laid, of_heads
+from ..layout import AttentionInputs, HistoryAttention, attend_inputs, select_heads
 from .blocks import QUERY_BLOCK, Blocks, blocks_of, choose
 from .settings import SparseSelf
 from .stats import SparseStats
@@ -43,7 +43,7 @@ class Layout:
 class SparseHistory:
     """Sparse attention over one cache, and what is known of its history until the next commit.
 
-    The first `sink_frames` are always read; `fewest_keys` is the least history that is sparse.
+    The first `sink_frames` are always read; `min_keys` is the least history that is sparse.
     """
 
     def __init__(
@@ -52,11 +52,11 @@ class SparseHistory:
         stats: SparseStats,
         *,
         sink_frames: int,
-        fewest_keys: int,
+        min_keys: int,
         codes: Codes | None = None,
     ) -> None:
         self.settings, self.stats, self.codes = settings, stats, codes
-        self.sink_frames, self.fewest_keys = sink_frames, fewest_keys
+        self.sink_frames, self.min_keys = sink_frames, min_keys
         self._layouts: dict[Key, Layout] = {}
         self._dense_heads: dict[tuple[int, int], list[int]] = {}  # of a layer and batch row
 
@@ -65,13 +65,13 @@ class SparseHistory:
         self._layouts.clear()
         self._dense_heads.clear()
 
-    def over(self, attention: LayingAttention, progress: Sequence[float]) -> SparseAttention:
+    def over(self, attention: HistoryAttention, progress: Sequence[float]) -> SparseAttention:
         """`attention` made sparse in a pass whose latent frames have that share of their steps
         behind them.
         """
         return SparseAttention(self, attention, progress)
 
-    def layout(self, layer: int, rows: slice, laid: Laid) -> Layout:
+    def layout(self, layer: int, rows: slice, laid: AttentionInputs) -> Layout:
         """The blocks of a layer's history, for batch `rows` of its cache."""
         key = layer, rows.start, rows.stop
         if key not in self._layouts:
@@ -80,7 +80,9 @@ class SparseHistory:
             self._layouts[key] = layout_of(laid, self.sink_frames, recent, codes)
         return self._layouts[key]
 
-    def dense_heads(self, layer: int, rows: slice, laid: Laid, read: Read) -> list[list[int]]:
+    def dense_heads(
+        self, layer: int, rows: slice, laid: AttentionInputs, read: Read
+    ) -> list[list[int]]:
         """Of each batch row of a call the heads that `read` too little of the attention.
 
         Estimated when a row is first asked about after a commit, by its own queries: whether rows
@@ -106,7 +108,7 @@ class SparseAttention:
     """Self-attention of the active frames over part of the history and themselves."""
 
     def __init__(
-        self, history: SparseHistory, attention: LayingAttention, progress: Sequence[float]
+        self, history: SparseHistory, attention: HistoryAttention, progress: Sequence[float]
     ) -> None:
         self.history, self.attention = history, attention
         share = history.settings.dense_share
@@ -116,7 +118,7 @@ class SparseAttention:
         """Attend un-rotated q, k, v (b, s, n, d) of the active frames."""
         history, settings = self.history, self.history.settings
         laid = self.attention.laid(layer, q, k, v)
-        if layer in settings.dense_layers or laid.past < history.fewest_keys:
+        if layer in settings.dense_layers or laid.past < history.min_keys:
             return self._dense(laid).transpose(1, 2)
         made = [
             self._dense(of_run) if early else self._sparse(layer, of_run)
@@ -124,11 +126,11 @@ class SparseAttention:
         ]
         return (made[0] if len(made) == 1 else torch.cat(made, 2)).transpose(1, 2)
 
-    def _dense(self, laid: Laid) -> Tensor:
+    def _dense(self, laid: AttentionInputs) -> Tensor:
         self.history.stats.add_pairs(_pairs(laid), _pairs(laid))
-        return attend_laid(laid)
+        return attend_inputs(laid)
 
-    def _sparse(self, layer: int, laid: Laid) -> Tensor:
+    def _sparse(self, layer: int, laid: AttentionInputs) -> Tensor:
         history, rows, settings = self.history, self.attention.rows, self.history.settings
         layout = history.layout(layer, rows, laid)
         reads = [read_of(layout, laid, *part, settings.density) for part in laid.parts]
@@ -136,7 +138,7 @@ class SparseAttention:
         self._count(laid, reads, sum(map(len, dense)))
         return attend_mixed(laid, reads, dense, settings.kernel)
 
-    def _count(self, laid: Laid, reads: list[Read], dense_heads: int) -> None:
+    def _count(self, laid: AttentionInputs, reads: list[Read], dense_heads: int) -> None:
         """`dense_heads` over all rows; block tails may be padded, so never more than dense."""
         heads = laid.q.shape[0] * laid.q.shape[1]
         dense = _pairs(laid) / heads  # of one head
@@ -148,7 +150,7 @@ class SparseAttention:
         self.history.stats.add_pairs(computed, _pairs(laid))
 
 
-def in_runs(laid: Laid, early: Sequence[bool]) -> list[tuple[bool, Laid]]:
+def in_runs(laid: AttentionInputs, early: Sequence[bool]) -> list[tuple[bool, AttentionInputs]]:
     """Runs of active latent frames that are all early or all not, each with its own queries."""
     ends = [i for i in range(1, len(early)) if early[i] != early[i - 1]]
     if not ends:
@@ -165,7 +167,9 @@ def in_runs(laid: Laid, early: Sequence[bool]) -> list[tuple[bool, Laid]]:
     return found
 
 
-def layout_of(laid: Laid, sink_frames: int, recent_frames: int, codes: Tensor | None) -> Layout:
+def layout_of(
+    laid: AttentionInputs, sink_frames: int, recent_frames: int, codes: Tensor | None
+) -> Layout:
     """What is laid out as blocks, but for the sink and the newest frames.
 
     Sorted by `codes` (b, n, past) if given.
@@ -179,7 +183,9 @@ def layout_of(laid: Laid, sink_frames: int, recent_frames: int, codes: Tensor | 
     return Layout(always, blocks_of(laid.keys, laid.bias, rest, of_rest))
 
 
-def read_of(layout: Layout, laid: Laid, queries: slice, own: int, density: float) -> Read:
+def read_of(
+    layout: Layout, laid: AttentionInputs, queries: slice, own: int, density: float
+) -> Read:
     """What a part's blocks of queries read, in all heads."""
     blocks = layout.blocks.means.shape[2]
     count = min(blocks, max(1, round(density * blocks)))
@@ -194,7 +200,7 @@ def poor_heads(recall: Sequence[float], floor: float) -> list[int]:
 
 
 def attend_mixed(
-    laid: Laid, reads: list[Read], dense: Sequence[Sequence[int]], kernel: str = AUTO
+    laid: AttentionInputs, reads: list[Read], dense: Sequence[Sequence[int]], kernel: str = AUTO
 ) -> Tensor:
     """Attention (b, n, s, d) over what each part `reads`; over everything in the `dense` heads of
     each batch row, whose keys are not copied.
@@ -206,7 +212,7 @@ def attend_mixed(
         if head not in poor
     ]
     if not sparse:
-        return attend_laid(laid)
+        return attend_inputs(laid)
     if not any(dense):
         return _attend_read(laid, reads, kernel).view(laid.q.shape)
     out = torch.empty_like(laid.q)
@@ -215,7 +221,7 @@ def attend_mixed(
     out[rows, heads] = _attend_read(laid, some, kernel)
     for row, poor in enumerate(dense):
         for run in _runs(poor):
-            out[row : row + 1, run] = attend_laid(of_heads(laid, row, run))
+            out[row : row + 1, run] = attend_inputs(select_heads(laid, row, run))
     return out
 
 
@@ -226,7 +232,7 @@ def _runs(heads: Sequence[int]) -> list[slice]:
     return [slice(*run) for run in zip(starts, ends, strict=True)]
 
 
-def _attend_read(laid: Laid, reads: list[Read], kernel: str) -> Tensor:
+def _attend_read(laid: AttentionInputs, reads: list[Read], kernel: str) -> Tensor:
     """Attention (p, s, d) of the p heads that read."""
     attend = selected_kernel(kernel, laid.q.device)
     made = [
@@ -236,7 +242,7 @@ def _attend_read(laid: Laid, reads: list[Read], kernel: str) -> Tensor:
     return made[0] if len(made) == 1 else torch.cat(made, 1)
 
 
-def sampled_recall(laid: Laid, read: Read) -> Tensor:
+def sampled_recall(laid: AttentionInputs, read: Read) -> Tensor:
     """The share of attention (b, n) of sampled queries of the last part that the keys that all
     heads `read` hold.
     """
@@ -254,7 +260,7 @@ def sampled_recall(laid: Laid, read: Read) -> Tensor:
     return recall
 
 
-def _pairs(laid: Laid) -> float:
+def _pairs(laid: AttentionInputs) -> float:
     """Queries and keys that they may see, over all heads."""
     seen = sum((queries.stop - queries.start) * (laid.past + own) for queries, own in laid.parts)
     return float(laid.q.shape[0] * laid.q.shape[1] * seen)

@@ -21,7 +21,7 @@ class SparseSelf:
     `density` is the share of the history's blocks that a block of queries reads. The first
     `dense_share` of a latent frame's steps are dense, and so are `dense_layers`. A head whose
     blocks hold less than `recall_floor` of the attention of sampled queries is dense for the chunk.
-    Histories of fewer than `fewest_keys` keys are dense, since that is faster: None, as measured.
+    Histories of fewer than `min_keys` keys are dense, since that is faster: None, as measured.
     `kernel` names what attends to the chosen keys.
     """
 
@@ -31,7 +31,7 @@ class SparseSelf:
     recall_floor: float = 0.85
     recent_frames: int = 3
     order: str = "auto"
-    fewest_keys: int | None = None
+    min_keys: int | None = None
     kernel: str = AUTO
 
     def __post_init__(self) -> None:
@@ -50,23 +50,23 @@ class SparseSelf:
 @dataclass(frozen=True, slots=True)
 class SparseCross:
     """AnnCA: padding is one token of its mass; of the others, those that share a bucket with some
-    query of the chunk stay, at least `fewest_tokens`; `prune` False merges the padding only.
+    query of the chunk stay, at least `min_tokens`; `prune` False merges the padding only.
     Prompts of fewer than `from_tokens` tokens, padding included, are dense: None, as measured.
     """
 
     prune: bool = False
-    fewest_tokens: int = 16
+    min_tokens: int = 16
     bits: int = 6
     from_tokens: int | None = None
 
     def __post_init__(self) -> None:
-        if self.fewest_tokens < 1:
-            raise ValueError(f"fewest_tokens must be at least 1; got {self.fewest_tokens}")
+        if self.min_tokens < 1:
+            raise ValueError(f"min_tokens must be at least 1; got {self.min_tokens}")
 
 
 @dataclass(frozen=True, slots=True)
 class Sparsity:
     """What of a rollout's attention is sparse; None leaves it dense."""
 
-    of_self: SparseSelf | None = None
-    of_prompt: SparseCross | None = None
+    self_sparsity: SparseSelf | None = None
+    prompt_sparsity: SparseCross | None = None

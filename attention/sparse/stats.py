@@ -43,10 +43,10 @@ class SparseStats:
         self.pairs += computed
         self.dense_pairs += dense
 
-    def add_recall(self, of_heads: list[float], fallbacks: int) -> None:
+    def add_recall(self, select_heads: list[float], fallbacks: int) -> None:
         """Note the recall of each head of a layer and batch row, and how many are now dense for a
         chunk.
         """
-        self.recalls += sum(of_heads)
-        self.sampled += len(of_heads)
+        self.recalls += sum(select_heads)
+        self.sampled += len(select_heads)
         self.dense_fallbacks += fallbacks

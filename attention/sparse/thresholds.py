@@ -25,7 +25,7 @@ padding merged, at the interval's bound, in prompts of so many tokens or more.
 """
 
 
-def fewest_keys(asked: int | None, device: torch.device) -> tuple[int | None, str]:
+def min_keys(asked: int | None, device: torch.device) -> tuple[int | None, str]:
     """The least history that is attended to sparsely, None for no history, and the reason.
 
     `asked` is the user's own number, None leaves it to what was measured.
@@ -39,7 +39,7 @@ def fewest_keys(asked: int | None, device: torch.device) -> tuple[int | None, st
     return least, f"from {least:,} keys a head on, as measured on {device.type}"
 
 
-def fewest_prompt_tokens(asked: int | None, device: torch.device) -> tuple[int | None, str]:
+def min_prompt_tokens(asked: int | None, device: torch.device) -> tuple[int | None, str]:
     """The shortest prompt, in tokens with its padding, whose padding is merged, None for no prompt,
     and the reason; `asked` as above.
     """
@@ -55,11 +55,11 @@ def measured_on(sparsity: Sparsity, device: torch.device) -> Sparsity:
     """`sparsity` with what it leaves to measurements decided for `device`: where nothing was shown
     to be faster, it is dense.
     """
-    of_self, of_prompt = sparsity.of_self, sparsity.of_prompt
-    if of_self is not None:
-        least, _ = fewest_keys(of_self.fewest_keys, device)
-        of_self = None if least is None else replace(of_self, fewest_keys=least)
-    if of_prompt is not None:
-        least, _ = fewest_prompt_tokens(of_prompt.from_tokens, device)
-        of_prompt = None if least is None else replace(of_prompt, from_tokens=least)
-    return Sparsity(of_self, of_prompt)
+    self_sparsity, prompt_sparsity = sparsity.self_sparsity, sparsity.prompt_sparsity
+    if self_sparsity is not None:
+        least, _ = min_keys(self_sparsity.min_keys, device)
+        self_sparsity = None if least is None else replace(self_sparsity, min_keys=least)
+    if prompt_sparsity is not None:
+        least, _ = min_prompt_tokens(prompt_sparsity.from_tokens, device)
+        prompt_sparsity = None if least is None else replace(prompt_sparsity, from_tokens=least)
+    return Sparsity(self_sparsity, prompt_sparsity)

@@ -33,7 +33,7 @@ class Store(Protocol):
         """Bytes of all tensors on the device."""
 
     @property
-    def elsewhere_bytes(self) -> int:
+    def offloaded_bytes(self) -> int:
         """Bytes of tensors in main memory or files."""
 
     def write(self, layer: int, slot: int, k: Tensor, v: Tensor) -> None:
@@ -72,7 +72,7 @@ class Store(Protocol):
 class Storage(Protocol):
     """A way of storing."""
 
-    def reason_against(self, device: torch.device) -> str | None:
+    def unsupported_reason(self, device: torch.device) -> str | None:
         """Why it cannot be used on `device`, or None."""
 
     def open(self, shape: CacheShape, frames: int, sink: int, device: torch.device) -> Store:
@@ -81,15 +81,15 @@ class Storage(Protocol):
     def planned_bytes(self, shape: CacheShape, frames: int, sink: int) -> int:
         """What `Store.bytes` will be, exactly."""
 
-    def planned_elsewhere(self, shape: CacheShape, frames: int, sink: int) -> int:
-        """What `Store.elsewhere_bytes` will be, exactly."""
+    def planned_offloaded(self, shape: CacheShape, frames: int, sink: int) -> int:
+        """What `Store.offloaded_bytes` will be, exactly."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dense:
     """As the model computes them."""
 
-    def reason_against(self, device: torch.device) -> str | None:
+    def unsupported_reason(self, device: torch.device) -> str | None:
         """None."""
         return None
 
@@ -103,7 +103,7 @@ class Dense:
         held = shape.layers * frames + (shape.layers + copies) * (frames + shape.chunk_frames)
         return held * shape.frame_values * shape.dtype.itemsize
 
-    def planned_elsewhere(self, shape: CacheShape, frames: int, sink: int) -> int:
+    def planned_offloaded(self, shape: CacheShape, frames: int, sink: int) -> int:
         """All is on the device."""
         return 0
 
@@ -114,7 +114,7 @@ DENSE = Dense()
 class DenseStore:
     """One tensor of keys and one of values for each layer, which attention reads in place."""
 
-    recent = elsewhere_bytes = 0
+    recent = offloaded_bytes = 0
 
     def __init__(self, shape: CacheShape, frames: int, device: torch.device) -> None:
         self.shape, self.kept = shape, frames
@@ -172,7 +172,7 @@ class DenseStore:
         for layer, chosen in enumerate(slots):
             for tensors in (self._keys, self._values):
                 frames = self._by_frame(tensors[layer])
-                moved = [frames[:, of_heads, :, heads] for of_heads in chosen.T]
+                moved = [frames[:, select_heads, :, heads] for select_heads in chosen.T]
                 for slot, one in enumerate(moved):  # (n, b, t, d)
                     frames[:, slot] = one.permute(1, 2, 0, 3)
 

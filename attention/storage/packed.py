@@ -33,9 +33,9 @@ class Packed:
         if self.recent_frames < 0:
             raise ValueError(f"recent_frames must be at least 0; got {self.recent_frames}")
 
-    def reason_against(self, device: torch.device) -> str | None:
+    def unsupported_reason(self, device: torch.device) -> str | None:
         """The codec's."""
-        return self.codec.reason_against(device)
+        return self.codec.unsupported_reason(device)
 
     def open(self, shape: CacheShape, frames: int, sink: int, device: torch.device) -> PackedStore:
         """A store of `frames` slots, of them as many recent ones as the sink leaves."""
@@ -52,7 +52,7 @@ class Packed:
         dense = 2 * shape.layers * recent + 2 * (frames + shape.chunk_frames)
         return coded + dense * shape.frame_values * shape.dtype.itemsize
 
-    def planned_elsewhere(self, shape: CacheShape, frames: int, sink: int) -> int:
+    def planned_offloaded(self, shape: CacheShape, frames: int, sink: int) -> int:
         """Codes of the older frames, where they do not lie on the device."""
         if not self.placement.buffers:
             return 0
@@ -98,9 +98,9 @@ class PackedStore:
         return self._coded.device_bytes + sum(tensor.nbytes for tensor in plain)
 
     @property
-    def elsewhere_bytes(self) -> int:
+    def offloaded_bytes(self) -> int:
         """Bytes of tensors in another place."""
-        return self._coded.elsewhere_bytes
+        return self._coded.offloaded_bytes
 
     def write(self, layer: int, slot: int, k: Tensor, v: Tensor) -> None:
         """Put one frame's k and v (b, s, n, d) into a slot, coded where it is a kept one."""

@@ -34,7 +34,7 @@ class Shelf(Protocol):
         """Bytes on the device."""
 
     @property
-    def elsewhere_bytes(self) -> int:
+    def offloaded_bytes(self) -> int:
         """Bytes in main memory or in files."""
 
     def fetch(self, layer: int, frames: int) -> Parts:
@@ -93,7 +93,7 @@ class InMainMemory:
         parts = [_zeros(size, leading, home) for _ in range(layers)]
         if device.type == "cuda":
             parts = [tuple(part.pin_memory() for part in of_layer) for of_layer in parts]
-        return FarShelf(parts, device)
+        return OffloadedTier(parts, device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ class OnDisk:
             tuple(_mapped(own / f"{layer}.{i}.kv", part, leading) for i, part in enumerate(size))
             for layer in range(layers)
         ]
-        shelf = FarShelf(parts, device)
+        shelf = OffloadedTier(parts, device)
         weakref.finalize(shelf, shutil.rmtree, own, ignore_errors=True)
         return shelf
 
@@ -133,7 +133,7 @@ ON_DEVICE = OnDevice()
 class DeviceShelf:
     """Everything is there already."""
 
-    elsewhere_bytes = 0
+    offloaded_bytes = 0
 
     def __init__(self, layers: list[Parts]) -> None:
         self.layers = layers
@@ -155,7 +155,7 @@ class DeviceShelf:
         self.layers = [tuple(part.to(device) for part in parts) for parts in self.layers]
 
 
-class FarShelf:
+class OffloadedTier:
     """Layers are fetched, each while the one before it is computed, into two buffers by turns."""
 
     def __init__(self, layers: list[Parts], device: torch.device) -> None:
@@ -168,7 +168,7 @@ class FarShelf:
         return sum(part.nbytes for parts in self._buffers for part in parts)
 
     @property
-    def elsewhere_bytes(self) -> int:
+    def offloaded_bytes(self) -> int:
         """Bytes of all layers."""
         return sum(part.nbytes for parts in self.layers for part in parts)
 

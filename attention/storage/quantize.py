@@ -41,7 +41,7 @@ class Part:
 class Codec(Protocol):
     """A way to store k and v, and what it makes of them."""
 
-    def reason_against(self, device: torch.device) -> str | None:
+    def unsupported_reason(self, device: torch.device) -> str | None:
         """Why it cannot be used on `device`, or None."""
 
     def parts(self, shape: CacheShape) -> tuple[Part, ...]:
@@ -75,7 +75,7 @@ class RowCodec(Protocol):
 class AsComputed:
     """Not changed at all; for storage in another place."""
 
-    def reason_against(self, device: torch.device) -> str | None:
+    def unsupported_reason(self, device: torch.device) -> str | None:
         """None."""
         return None
 
@@ -97,7 +97,7 @@ class AsComputed:
 class Float8:
     """e4m3, with a float32 scale for every frame and head that takes the largest value to 448."""
 
-    def reason_against(self, device: torch.device) -> str | None:
+    def unsupported_reason(self, device: torch.device) -> str | None:
         """Old versions of torch, and some devices."""
         return float8_reason(device)
 
@@ -153,7 +153,7 @@ class Integers:
     value_channels: int
     zero_points: bool
 
-    def reason_against(self, device: torch.device) -> str | None:
+    def unsupported_reason(self, device: torch.device) -> str | None:
         """None."""
         return None
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from ..dense import parts
-from ..layout import Laid, attend_laid
+from ..layout import AttentionInputs, attend_inputs
 from ..rope import rotate
 
 if TYPE_CHECKING:
@@ -31,9 +31,9 @@ class MergedAttention:
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend un-rotated q, k, v (b, s, n, d) of the active frames."""
-        return attend_laid(self.laid(layer, q, k, v)).transpose(1, 2)
+        return attend_inputs(self.laid(layer, q, k, v)).transpose(1, 2)
 
-    def laid(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Laid:
+    def laid(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> AttentionInputs:
         """Entries, then the active frames, in the cache's own memory."""
         cache, past = self.cache, self.cache.extent[layer]
         stop, tokens = past + k.shape[1], cache.shape.frame_tokens
@@ -46,7 +46,7 @@ class MergedAttention:
         sink = min(cache.policy.sink_frames, cache.committed)
         frames = [*range(sink), *[-1] * (-(-past // tokens) - sink)]
         of_keys = None if bias is None else bias[:, :, :stop]
-        return Laid(
+        return AttentionInputs(
             turned, keys[:, :, :stop], values[:, :, :stop], of_keys, past,
             self._parts, frames, tokens,
         )  # fmt: skip

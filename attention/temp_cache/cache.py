@@ -1,7 +1,7 @@
 """TempCache: a history of merged keys, a fixed number of entries a head however long the shot; of
 a shot too short to fill them all there is room for as many as it has keys.
 
-It is filled by `merge.absorb` or `unlike.keep_unlike`, frame by frame, so how a history was cut
+It is filled by `merge.absorb` or `unlike.keep_novel`, frame by frame, so how a history was cut
 into chunks changes nothing. Keys are stored un-rotated and rotated when read: an entry stands where
 its newest key stood, at most `reach_frames` before the active frames. Only distances count in that,
 so entries and active frames are rotated by the number of their latent frame, and a key that stays
@@ -34,7 +34,7 @@ from . import store
 from .attention import MergedAttention
 from .entries import Entries
 from .merge import NewFrame, absorb, observe
-from .novelty import keep_unlike
+from .novelty import keep_novel
 from .policy import TempCache
 
 SAMPLED_QUERIES = 16
@@ -102,7 +102,7 @@ class MergedCache:
         return self._store.bytes + sum(tensor.nbytes for tensor in self._asking)
 
     @property
-    def elsewhere_bytes(self) -> int:
+    def offloaded_bytes(self) -> int:
         """All of it is on the device."""
         return 0
 
@@ -214,7 +214,7 @@ class MergedCache:
         self._measure()
         self._forget_rotated()
 
-    def begin_again(self) -> None:
+    def restart(self) -> None:
         """The frames held will be committed again, oldest first, in place of what there is."""
         self.clear()
 
@@ -294,7 +294,7 @@ class MergedCache:
             else:
                 used_now = min(self._slots, used + i * tokens)
                 full = used_now == self._slots and self.plain(layer)
-                slots = fixed + keep_unlike(changing, new, rules, used_now - fixed, full=full)
+                slots = fixed + keep_novel(changing, new, rules, used_now - fixed, full=full)
             store.took(layer, slots)
             if turned is not None:
                 where = (*grid(slots), slots)

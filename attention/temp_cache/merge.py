@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from ..ann.nearest import Coded, Index
-from ..scatter import grid, with_rows
+from ..scatter import grid, scatter_add_rows
 from .entries import Entries
 
 
@@ -114,7 +114,7 @@ def _merge(
     share = weight * torch.maximum(1 / mass.clamp(min=1), least)
     change = share.unsqueeze(-1) * (new.values.float() - value)
     last = _last_of_slot(target, entries.mass.shape[2])
-    total = with_rows(torch.zeros_like(change), last, change)
+    total = scatter_add_rows(torch.zeros_like(change), last, change)
     source = (*grid(last), last)
     entries.values[where] = (value + total[source]).to(entries.values.dtype)
 

@@ -5,8 +5,8 @@ Here an entry is worth as much as its token differs from every newer one: what i
 newer token gives way first, as much as their keys and their values are alike, and what never came
 back stays however old. A token is judged by all heads of its layer and all branches together: the
 scenery that a token shows is seen by some heads only, and which these are no head knows. Only
-likeness to new tokens is ever computed, each once, and of a latent frame's tokens every second one
-will do: the other half have their turn in the next one.
+similarity to new tokens is ever computed, each once, and of a latent frame's tokens every second
+one will do: the other half have their turn in the next one.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from ..scatter import grid
 from .entries import Entries
 from .merge import NewFrame, Rules
 
-SMALLEST_NORM = 1e-6
+MIN_NORM = 1e-6
 EVERY = 2  # of a new latent frame's tokens, which older ones are compared with
 
 KeysValues = tuple[Tensor, Tensor]
 
 
-def keep_unlike(
+def keep_novel(
     entries: Entries, new: NewFrame, rules: Rules, used: int, *, full: bool = False
 ) -> Tensor:
     """Put a latent frame's keys in the place of what is worth least, of which the first `used`
@@ -37,7 +37,7 @@ def keep_unlike(
         asking = slice(new.frame % min(EVERY, new.keys.shape[2]), None, EVERY)
         kept = entries.keys[:, :, :used], entries.values[:, :, :used]
         said_again = new.keys[:, :, asking], new.values[:, :, asking]
-        torch.minimum(worth, -likeness(kept, said_again, rules.centre), out=worth)
+        torch.minimum(worth, -redundancy(kept, said_again, rules.centre), out=worth)
     slots = _least_worth(entries, new, rules, full=full)
     where = (*grid(slots), slots)
     entries.keys[where] = new.keys.to(entries.keys.dtype)
@@ -50,7 +50,7 @@ def keep_unlike(
     return slots
 
 
-def likeness(cached: KeysValues, new: KeysValues, centre: Tensor) -> Tensor:
+def redundancy(cached: KeysValues, new: KeysValues, centre: Tensor) -> Tensor:
     """How alike each of t `cached` tokens and any of s `new` ones are at most (t,): the cosine of
     their keys, those of all heads in a row and less `centre` (b, n, 1, d), and that of their
     values, together -2 to 2, the mean of all rows. Keys and values are (b, n, t or s, d).
@@ -79,7 +79,7 @@ def _unit(x: Tensor) -> Tensor:
 def _norm(x: Tensor) -> Tensor:
     """The length (b, s, 1) of tokens (b, n, s, d), all heads in a row."""
     length = x.square().sum((1, 3)).sqrt()  # torch's norm over two dimensions is 4 times slower
-    return length.clamp(min=SMALLEST_NORM).unsqueeze(-1)
+    return length.clamp(min=MIN_NORM).unsqueeze(-1)
 
 
 def _least_worth(entries: Entries, new: NewFrame, rules: Rules, *, full: bool) -> Tensor:

@@ -123,11 +123,11 @@ class TempCache(CachePolicy):
         """The rules of one layer whose keys have the mean `centre` (b, n, 1, d), where values are
         stored to within `half_step` of a vector's largest.
         """
-        of_heads, heads, device = self.threshold, centre.shape[1], centre.device
-        if isinstance(of_heads, tuple):
-            row = torch.tensor(of_heads[layer], device=device)
+        select_heads, heads, device = self.threshold, centre.shape[1], centre.device
+        if isinstance(select_heads, tuple):
+            row = torch.tensor(select_heads[layer], device=device)
         else:
-            row = torch.full((heads,), of_heads, device=device)
+            row = torch.full((heads,), select_heads, device=device)
         most = math.inf if self.most_mass is None else self.most_mass
         room = self.limit - self.sink_frames
         recent = room // 2 if self.recent_frames is None else min(self.recent_frames, room)

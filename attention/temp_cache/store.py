@@ -22,7 +22,7 @@ from ..storage.shape import CacheShape
 from .entries import Entries, empty_facts, fact_bytes
 
 BIAS = torch.float32
-NARROWEST = 1 / 32  # of a head's widest channel: no channel's spread is taken to be below it
+MIN_SPREAD = 1 / 32  # of a head's widest channel: no channel's spread is taken to be below it
 LEAST_SPREAD = 2.0**-14
 OF_ALL = ("centre", "spread")
 """What is kept of a layer's keys together; all else is kept of each slot."""
@@ -193,7 +193,7 @@ class CodedEntries(EntryStore):
         off = keys.transpose(1, 2).float() - own["centre"].float()
         spread = off.abs().amax(2, keepdim=True)
         widest = spread.amax(-1, keepdim=True)
-        own["spread"].copy_(spread.maximum(NARROWEST * widest).clamp(min=LEAST_SPREAD))
+        own["spread"].copy_(spread.maximum(MIN_SPREAD * widest).clamp(min=LEAST_SPREAD))
 
     def read(self, layer: int, stop: int, rows: slice = slice(None)) -> Entries:
         """Decoded; slots behind `stop`, and other rows, hold anything."""

@@ -50,7 +50,7 @@ class Case:
 
 def _by_blocks(order: str) -> SparseSelf:
     """Sparse wherever the paper is, however short the history and poor the blocks."""
-    return SparseSelf(density=0.15, recall_floor=0.0, fewest_keys=0, order=order)
+    return SparseSelf(density=0.15, recall_floor=0.0, min_keys=0, order=order)
 
 
 PADDING, PRUNED = SparseCross(), SparseCross(prune=True)

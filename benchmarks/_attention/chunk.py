@@ -58,7 +58,7 @@ def chunk_cases(history: int) -> dict[str, Case]:
     full, quarter, half = FullHistory(), max(4, history // 4), history // 2
 
     def always(density: float, order: str = "time", floor: float = 0.0) -> Sparsity:
-        return Sparsity(SparseSelf(density, recall_floor=floor, order=order, fewest_keys=0))
+        return Sparsity(SparseSelf(density, recall_floor=floor, order=order, min_keys=0))
 
     def kept(frames: int) -> TempCache:
         return TempCache(frames, sink_frames=min(3, frames - 1), gives_way=ALIKE)
@@ -84,7 +84,9 @@ def chunk_cases(history: int) -> dict[str, Case]:
         "AnnSA 15 %": Case(full, DENSE, always(0.15)),
         "AnnCA, padding": Case(full, DENSE, Sparsity(None, SparseCross())),
         "AnnCA, pruned": Case(full, DENSE, Sparsity(None, SparseCross(True, 4))),
-        "all": Case(BALANCED, DENSE, replace(always(0.3, floor=0.85), of_prompt=SparseCross())),
+        "all": Case(
+            BALANCED, DENSE, replace(always(0.3, floor=0.85), prompt_sparsity=SparseCross())
+        ),
     }  # fmt: skip
 
 
@@ -105,7 +107,7 @@ def judged_chunk(kit: Kit, seed: int, history: int, cases: Mapping[str, Case]) -
     fill(kit, text, past, caches, coded)
     found, chunks = {}, {}
     for name, case in cases.items():
-        stats, prompt = SparseStats(), case.sparsity.of_prompt
+        stats, prompt = SparseStats(), case.sparsity.prompt_sparsity
         cross = None if prompt is None else SparsePrompt(prompt)
         chunks[name] = denoised(kit, text, caches[name], case, (stats, cross, coded[name]), seed)
         if stats.density is not None:
@@ -140,7 +142,7 @@ def _right(kit: Kit, video: Tensor, values: dict[str, str]) -> float:
 
 def codes_of(cache: HistoryCache, case: Case) -> SlotCodes | None:
     """Bucket codes where a case sorts by them."""
-    chosen = case.sparsity.of_self
+    chosen = case.sparsity.self_sparsity
     if chosen is None or chosen.order == "time":
         return None
     return SlotCodes(cache, open_buckets(chosen.order, cache.shape))
@@ -172,9 +174,9 @@ def denoised(  # noqa: PLR0913
 ) -> Tensor:  # fmt: skip
     """All steps of the next chunk (f, c, h, w) from the seed's noise."""
     stats, cross, codes = tools
-    chosen = case.sparsity.of_self
+    chosen = case.sparsity.self_sparsity
     history = chosen and SparseHistory(
-        chosen, stats, sink_frames=0, fewest_keys=0, codes=None if codes is None else codes.of
+        chosen, stats, sink_frames=0, min_keys=0, codes=None if codes is None else codes.of
     )
     ladder = flow_ladder(DEMO.steps, DEMO.shift)
     size = 1, CHUNK, 16, 2 * cache.shape.rows, 2 * cache.shape.columns

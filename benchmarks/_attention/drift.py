@@ -21,7 +21,7 @@ from ...training.measures import drift
 
 BALANCED = TempCache(48, sink_frames=3, reach_frames=64, gives_way=ALIKE)
 """What the node's preset of that name makes of the demo's window."""
-SPARSE = Sparsity(SparseSelf(fewest_keys=0), SparseCross(from_tokens=0))
+SPARSE = Sparsity(SparseSelf(min_keys=0), SparseCross(from_tokens=0))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import torch
 
-from ...attention.layout import Laid, attend_laid
+from ...attention.layout import AttentionInputs, attend_inputs
 from ...attention.sparse.self_attention import SparseHistory
 from ...attention.sparse.settings import SparseSelf
 from ...attention.sparse.stats import SparseStats
@@ -33,9 +33,11 @@ class LaidOut:
         )
         own = ((slice(0, QUERIES), QUERIES),)
         self.rows = slice(None)
-        self.keys = Laid(q, keys, values, None, past, own, range(history), FRAME_TOKENS)
+        self.keys = AttentionInputs(q, keys, values, None, past, own, range(history), FRAME_TOKENS)
 
-    def laid(self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Laid:
+    def laid(
+        self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor
+    ) -> AttentionInputs:
         """The keys."""
         return self.keys
 
@@ -43,7 +45,7 @@ class LaidOut:
         self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor
     ) -> torch.Tensor:
         """Dense attention."""
-        return attend_laid(self.keys).transpose(1, 2)
+        return attend_inputs(self.keys).transpose(1, 2)
 
 
 def layer_case(name: str, history: int) -> Prepare:
@@ -55,8 +57,8 @@ def layer_case(name: str, history: int) -> Prepare:
     def prepare() -> Callable[[], object]:
         if name == "dense":
             return lambda: [attention(1, x, x, x) for _ in steps]
-        chosen = SparseSelf(float(name), recall_floor=0.0, fewest_keys=0)
-        sparse = SparseHistory(chosen, SparseStats(), sink_frames=0, fewest_keys=0)
+        chosen = SparseSelf(float(name), recall_floor=0.0, min_keys=0)
+        sparse = SparseHistory(chosen, SparseStats(), sink_frames=0, min_keys=0)
         return lambda: [sparse.over(attention, [done])(1, x, x, x) for done in steps]
 
     return prepare

@@ -22,7 +22,7 @@ from ...attention.sparse.key_codes import SlotCodes, entry_codes
 from ...attention.sparse.prompt_attention import SparsePrompt
 from ...attention.sparse.self_attention import SparseHistory
 from ...attention.sparse.stats import SparseStats
-from ...attention.sparse.thresholds import fewest_keys
+from ...attention.sparse.thresholds import min_keys
 from ...attention.storage.dense import DENSE
 from ...attention.temp_cache.cache import MergedCache
 from ...model.dit import KeysValues, Prediction, SelfAttention, predict
@@ -126,7 +126,7 @@ class SpeedBench:
 
     def _to_prompt(self, case: Case) -> SparsePrompt | None:
         """Made once for all chunks, as in a rollout."""
-        asked = case.sparsity.of_prompt
+        asked = case.sparsity.prompt_sparsity
         if asked is None:
             return None
         return self._prompts.setdefault(repr(case), SparsePrompt(asked))
@@ -183,10 +183,10 @@ class SpeedBench:
 
     def _sparse_history(self, case: Case, stats: SparseStats) -> SparseHistory | None:
         """Sparse attention where the settings, or what was measured, want it."""
-        chosen, cache = case.sparsity.of_self, self.caches[case.cache]
+        chosen, cache = case.sparsity.self_sparsity, self.caches[case.cache]
         if chosen is None:
             return None
-        least, _ = fewest_keys(chosen.fewest_keys, cache.device)
+        least, _ = min_keys(chosen.min_keys, cache.device)
         if least is None:
             return None
         if chosen.order in TIME_ORDERS:
@@ -195,7 +195,7 @@ class SpeedBench:
             codes = entry_codes(cache)
         else:
             codes = self._codes[case.cache, chosen.order].of
-        return SparseHistory(chosen, stats, sink_frames=SINK, fewest_keys=least, codes=codes)
+        return SparseHistory(chosen, stats, sink_frames=SINK, min_keys=least, codes=codes)
 
     def _open_codes(self, case: Case) -> None:
         """Buckets beside a cache whose keys are sorted by them and that has none of its own."""
@@ -207,4 +207,6 @@ class SpeedBench:
 
 def order_of(case: Case) -> str:
     """The order in which a case's blocks have the history's keys."""
-    return TIME_ORDERS[0] if case.sparsity.of_self is None else case.sparsity.of_self.order
+    return (
+        TIME_ORDERS[0] if case.sparsity.self_sparsity is None else case.sparsity.self_sparsity.order
+    )

@@ -16,7 +16,7 @@ from ...attention.ann.choice import open_buckets
 from ...attention.ann.nearest import Exact
 from ...attention.kernels.key_selection import Read, read_by_all
 from ...attention.kernels.selected import attend_selected
-from ...attention.layout import Laid, attend_laid
+from ...attention.layout import AttentionInputs, attend_inputs
 from ...attention.sparse.blocks import blocks_of, choose
 from ...attention.sparse.self_attention import sampled_recall
 from ...attention.storage.shape import CacheShape
@@ -46,8 +46,8 @@ def activations(latents: Tensor, seed: int) -> Tensor:
     made = torch.Generator().manual_seed(seed)
     weights = torch.randn(folded.shape[-1], HEADS * WIDTH, generator=made)
     projected: Tensor = folded.flatten(0, 1) @ weights / folded.shape[-1] ** 0.5
-    of_heads: Tensor = projected.unflatten(-1, (HEADS, WIDTH))
-    return of_heads[None]
+    select_heads: Tensor = projected.unflatten(-1, (HEADS, WIDTH))
+    return select_heads[None]
 
 
 def measured(latents: Tensor, seed: int) -> dict[str, float]:
@@ -59,8 +59,8 @@ def measured(latents: Tensor, seed: int) -> dict[str, float]:
     q = q * (SHARPNESS / (q @ keys.transpose(1, 2).transpose(2, 3)).std() * WIDTH**0.5)
     k, v = keys.transpose(1, 2).contiguous(), values.transpose(1, 2).contiguous()
     parts = ((slice(0, tokens), 0),)
-    laid = Laid(q, k, v, None, k.shape[2], parts, range(frames), tokens)
-    dense = attend_laid(laid)
+    laid = AttentionInputs(q, k, v, None, k.shape[2], parts, range(frames), tokens)
+    dense = attend_inputs(laid)
     shape = CacheShape(1, 1, HEADS, WIDTH, rows, columns, 1)
     found = {}
     for order in ORDERS:
@@ -74,15 +74,17 @@ def measured(latents: Tensor, seed: int) -> dict[str, float]:
     for share in (0.25, 0.5):
         count = round(share * frames)
         newest = slice((frames - count) * tokens, None)
-        shorter = Laid(q, k[:, :, newest], v[:, :, newest], None, count * tokens, parts, (), tokens)
-        found[f"error: window, {share:.0%}"] = _error(attend_laid(shorter), dense)
+        shorter = AttentionInputs(
+            q, k[:, :, newest], v[:, :, newest], None, count * tokens, parts, (), tokens
+        )
+        found[f"error: window, {share:.0%}"] = _error(attend_inputs(shorter), dense)
         kept = _kept(shape, keys, values, TempCache(count, gives_way=ALIKE, recent_frames=1))
-        made = Laid(q, *kept, None, kept[0].shape[2], parts, (), tokens)
-        found[f"error: TempCache, {share:.0%}"] = _error(attend_laid(made), dense)
+        made = AttentionInputs(q, *kept, None, kept[0].shape[2], parts, (), tokens)
+        found[f"error: TempCache, {share:.0%}"] = _error(attend_inputs(made), dense)
     return found
 
 
-def _read(laid: Laid, shape: CacheShape, order: str, density: float) -> Read:
+def _read(laid: AttentionInputs, shape: CacheShape, order: str, density: float) -> Read:
     codes = None
     if order != "time":
         buckets = open_buckets(order, shape)

@@ -20,9 +20,9 @@ from .._shared.report import Claim, write
 from .tenths import ends, show, tenths
 
 TRUTH = "truth"
-FEWEST_TRUTHS = 8  # clips, however few rollouts: how far off one is, is counted in their spread
+MIN_TRUTHS = 8  # clips, however few rollouts: how far off one is, is counted in their spread
 LEAST_LATENTS = 120  # a segment of a vector in every tenth
-FEWEST_JUDGED = 4  # rollouts: one has no interval, and that of a few has no bound to judge on
+MIN_JUDGED = 4  # rollouts: one has no interval, and that of a few has no bound to judge on
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class LongResults:
 
     def claim(self, text: str, of: Estimate, limit: float) -> None:
         """Claim that `of` is `limit` or more; judged on its lower bound, if it has one."""
-        if of.clips < FEWEST_JUDGED:
+        if of.clips < MIN_JUDGED:
             rollouts = f"{of.clips} rollout{'s' * (of.clips != 1)}"
             self.not_judged[text] = f"not judged: {rollouts}"
         else:
@@ -132,7 +132,7 @@ def run(
     """
     records, seeds = Records(plan.record, made_with), range(plan.rollouts)
     until = time.monotonic() + 3600 * plan.hours
-    truths = records.missing([TRUTH], range(max(plan.rollouts, FEWEST_TRUTHS)))
+    truths = records.missing([TRUTH], range(max(plan.rollouts, MIN_TRUTHS)))
     todo = records.missing(plan.cases or cases, seeds)
     records.complete(measure, [*truths, *todo], plan.workers, until)
     found, truth = LongResults(suite, plan, made_with), [*records.of(TRUTH).values()]

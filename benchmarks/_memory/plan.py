@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ...attention.cache.kv_cache import planned_bytes, planned_elsewhere
+from ...attention.cache.kv_cache import planned_bytes, planned_offloaded
 from ...attention.cache.policy import WindowSink
 from ...attention.storage.dense import DENSE, Storage
 from ...attention.storage.packed import Packed, placed
@@ -37,7 +37,7 @@ class Planned:
 
     name: str
     device_bytes: int
-    elsewhere_bytes: int
+    offloaded_bytes: int
     arithmetic: str
 
 
@@ -47,7 +47,7 @@ def planned() -> list[Planned]:
         Planned(
             f"{size}, {name}",
             planned_bytes(shape, WINDOW, None, storage),
-            planned_elsewhere(shape, WINDOW, None, storage),
+            planned_offloaded(shape, WINDOW, None, storage),
             arithmetic(shape, storage),
         )
         for size, shape in SHAPES.items()

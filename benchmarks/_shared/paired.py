@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 RESAMPLES = 4_000
-FEWEST_ROUNDS = 3
+MIN_ROUNDS = 3
 
 Prepare = Callable[[], Callable[[], object]]
 """Sets a case up, untimed, and gives what is timed."""
@@ -64,7 +64,7 @@ def paired_seconds(
     seconds: dict[str, list[float]] = {name: [] for name in names}
     began = time.perf_counter()
     for turn in range(-1, rounds):
-        if turn >= FEWEST_ROUNDS and time.perf_counter() - began > budget_s:
+        if turn >= MIN_ROUNDS and time.perf_counter() - began > budget_s:
             break
         first = turn % len(names)
         for name in names[first:] + names[:first]:

@@ -22,7 +22,7 @@ from ..workflow.node_spec import NodeSpec, node_from_object_info
 
 TIMEOUT = aiohttp.ClientTimeout(total=None, connect=10, sock_read=60)
 GATEWAY_ERRORS = (502, 503, 504)  # from a proxy whose server is away
-LARGEST_MESSAGE_BYTES = 1 << 26
+MAX_MESSAGE_BYTES = 1 << 26
 PIECE_BYTES = 1 << 18
 OUR_NODES = "Longtake"  # every node id of this pack begins with it
 TEXT = aiohttp.WSMsgType.TEXT
@@ -140,7 +140,7 @@ class Client:
         url = (self._url / "ws").with_query(clientId=self._client_id)
         try:
             async with self._session.ws_connect(
-                url, heartbeat=30, max_msg_size=LARGEST_MESSAGE_BYTES
+                url, heartbeat=30, max_msg_size=MAX_MESSAGE_BYTES
             ) as socket:
                 async for message in socket:
                     content = _decoded(message.data) if message.type == TEXT else None

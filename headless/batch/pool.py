@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from .record import DONE, FAILED, QUEUED, Record, Records
 from .row import Row
 
-MOST_LOSSES = 3
+MAX_LOSSES = 3
 
 
 class Pool:

@@ -12,16 +12,16 @@ from ...errors import BadInput
 from .client import Client, Refused, ServerLost
 from .display import Display
 from .outputs import fetch, outcome
-from .pool import MOST_LOSSES, Pool
+from .pool import MAX_LOSSES, Pool
 from .record import DONE, FAILED, QUEUED, Record, Records
 from .row import Row
 from .watch import Watch
 
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 15.0
+FIRST_PAUSE_S, MAX_PAUSE_S = 0.25, 15.0
 LOST_AFTER_S = 10.0
 
 
-class Vanished(Exception):
+class PromptLost(Exception):
     """The server answers, and knows nothing of the prompt."""
 
 
@@ -58,7 +58,7 @@ class Worker:
                 if away_s >= self.patience_s:
                     return False
             await asyncio.sleep(min(pause, self.patience_s))
-            pause = min(pause * 2, LONGEST_PAUSE_S)
+            pause = min(pause * 2, MAX_PAUSE_S)
         return False
 
     async def _serve(self) -> None:
@@ -77,7 +77,7 @@ class Worker:
         while (row := await self.pool.take(self.client.name, ahead=ahead)) is not None:
             try:
                 await self._run(row, watch)
-            except Vanished:
+            except PromptLost:
                 await self.pool.give_back(row)
                 continue
             except (ServerLost, asyncio.CancelledError):
@@ -112,7 +112,7 @@ class Worker:
             if await self.client.finished(prompt_id) or await self.client.place(prompt_id):
                 return prompt_id
             record.losses += record.state == QUEUED
-        if record.losses >= MOST_LOSSES:
+        if record.losses >= MAX_LOSSES:
             raise Refused(f"it was lost with its server {record.losses} times")
         record.attempt += 1
         record.server, record.state = self.client.name, QUEUED
@@ -127,7 +127,7 @@ class Worker:
             if place is None:  # or it ended between the two questions
                 entry = await self.client.finished(prompt_id)
                 if entry is None:
-                    raise Vanished
+                    raise PromptLost
                 break
             self.display.placed(row, place)
             await watch.wait(prompt_id)

@@ -10,8 +10,8 @@ from ...errors import BadInput
 from .header import Header, TensorInfo, damaged
 
 MAGIC = b"GGUF"
-MOST_ENTRIES = 100_000
-LONGEST_TEXT = 1_000_000
+MAX_ENTRIES = 100_000
+MAX_TEXT = 1_000_000
 SCALARS = {
     0: "B",
     1: "b",
@@ -42,7 +42,7 @@ def read_header(path: Path) -> Header:
             if file.read(4) != MAGIC:
                 raise BadInput(f"{path} is not a GGUF file; give the unmodified .gguf file.")
             version, tensors, entries = _numbers(file, "<IQQ")
-            if version not in (2, 3) or max(tensors, entries) > MOST_ENTRIES:
+            if version not in (2, 3) or max(tensors, entries) > MAX_ENTRIES:
                 raise damaged(path, f"its GGUF version {version} is unknown or its header endless")
             found = [_entry(file) for _ in range(entries)]
             infos = [_tensor(file) for _ in range(tensors)]
@@ -68,7 +68,7 @@ def _numbers(file: BinaryIO, form: str) -> tuple[int, ...]:
 
 def _text(file: BinaryIO) -> str:
     (size,) = _numbers(file, "<Q")
-    if size > LONGEST_TEXT:
+    if size > MAX_TEXT:
         raise ValueError(size)
     return file.read(size).decode("utf-8", "replace")
 
@@ -85,7 +85,7 @@ def _value(file: BinaryIO, kind: int) -> str | None:
         return _text(file)
     if kind == ARRAY:
         inner, count = _numbers(file, "<IQ")
-        if count > LONGEST_TEXT:
+        if count > MAX_TEXT:
             raise ValueError(count)
         values = [_value(file, inner) for _ in range(count)]
         return " ".join(str(value) for value in values)

@@ -18,8 +18,8 @@ from torch import Tensor
 from ...errors import BadInput
 from .header import Header, TensorInfo, damaged
 
-LARGEST_PICKLE_BYTES = 50_000_000  # names and shapes only; a 14B model's is 0.3 MB
-MOST_DICTIONARIES = 1000  # within one another; a training state has a few dozen
+MAX_PICKLE_BYTES = 50_000_000  # names and shapes only; a 14B model's is 0.3 MB
+MAX_DICTIONARIES = 1000  # within one another; a training state has a few dozen
 
 DTYPES = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
@@ -63,7 +63,7 @@ def _check_zip(path: Path) -> None:
                 f"{path} has a compressed entry, which PyTorch never writes; get the file from "
                 "its author."
             )
-        if entry.filename.endswith(".pkl") and entry.file_size > LARGEST_PICKLE_BYTES:
+        if entry.filename.endswith(".pkl") and entry.file_size > MAX_PICKLE_BYTES:
             raise damaged(path, "its list of tensors is far too long for a model")
 
 
@@ -82,7 +82,7 @@ def _flat(content: object, prefix: str, seen: set[int]) -> Iterator[tuple[str, T
     """Every tensor below `content` with its dotted name."""
     if isinstance(content, Tensor):
         yield prefix.removesuffix("."), content.detach()
-    elif isinstance(content, dict) and id(content) not in seen and len(seen) < MOST_DICTIONARIES:
+    elif isinstance(content, dict) and id(content) not in seen and len(seen) < MAX_DICTIONARIES:
         seen.add(id(content))
         for key, value in content.items():
             if isinstance(key, str):

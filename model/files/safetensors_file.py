@@ -15,7 +15,7 @@ from torch import Tensor
 from ...errors import BadInput
 from .header import ITEM_BYTES, Header, TensorInfo, damaged
 
-LARGEST_HEADER_BYTES = 25_000_000  # a 14B model's is 0.2 MB
+MAX_HEADER_BYTES = 25_000_000  # a 14B model's is 0.2 MB
 INDEX_SUFFIX = ".safetensors.index.json"
 _SHARD = re.compile(r"(.*-)(\d{5})-of-(\d{5})(\.safetensors)")
 
@@ -88,7 +88,7 @@ def _header_json(path: Path) -> tuple[dict[str, Any], int]:
         with path.open("rb") as file:
             field = file.read(8)
             size = struct.unpack("<Q", field)[0] if len(field) == 8 else 0
-            if not 2 <= size <= LARGEST_HEADER_BYTES:
+            if not 2 <= size <= MAX_HEADER_BYTES:
                 raise BadInput(
                     f"{path} is not a safetensors file; give the unmodified .safetensors file."
                 )

@@ -18,7 +18,7 @@ from torch import Tensor
 
 LEAST = 0.3
 SEES = 0.7  # correlation of `probe` with what a VAE gives back; the demo .83, random weights .04
-MOST_LATENT_SIDE = 32  # rows and columns that are looked at
+MAX_LATENT_SIDE = 32  # rows and columns that are looked at
 PROBE_LATENT_SIDE = 12
 
 
@@ -81,5 +81,5 @@ def _first(encoder: Coder, picture: Tensor) -> Tensor:
 
 
 def _middle(side: int) -> slice:
-    taken = min(side, MOST_LATENT_SIDE)
+    taken = min(side, MAX_LATENT_SIDE)
     return slice((side - taken) // 2, (side - taken) // 2 + taken)

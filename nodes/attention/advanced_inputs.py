@@ -16,18 +16,18 @@ from .attention_spec import NEVER, Merging
 
 ONE, ALL = "one key", "all its keys"
 FIRST_LAYER = "0"
-MOST_TOKENS = 512  # of a Wan prompt
+MAX_TOKENS = 512  # of a Wan prompt
 
 Thresholds = tuple[tuple[float, ...], ...]
 
 
 def merging(model: Any, floor: float, counts_as: str, head_thresholds: str) -> Merging:
     """How TempCache merges, as the widgets say; `model` says how many heads there are."""
-    of_heads: Thresholds | None = None
+    select_heads: Thresholds | None = None
     if head_thresholds.strip():
         tree = host.module_tree(model)
-        of_heads = thresholds(head_thresholds, len(tree.blocks), int(tree.num_heads))
-    return Merging(floor, 1 if counts_as == ONE else None, of_heads)
+        select_heads = thresholds(head_thresholds, len(tree.blocks), int(tree.num_heads))
+    return Merging(floor, 1 if counts_as == ONE else None, select_heads)
 
 
 def thresholds(text: str, layers: int, heads: int) -> Thresholds:
@@ -153,12 +153,12 @@ def _blocks() -> list[io.Input]:
 
 def _fewest_tokens() -> io.Input:
     return io.Int.Input(
-        "fewest_tokens",
-        default=SparseCross().fewest_tokens,
+        "min_tokens",
+        default=SparseCross().min_tokens,
         min=1,
-        max=MOST_TOKENS,
+        max=MAX_TOKENS,
         optional=True,
         advanced=True,
         tooltip="AnnCA with `prune`: the least number of a prompt's tokens that stay, its padding "
-        f"as one of them, 1 to {MOST_TOKENS}.",
+        f"as one of them, 1 to {MAX_TOKENS}.",
     )

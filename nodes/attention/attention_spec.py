@@ -58,19 +58,19 @@ class Merging:
 
     floor: float = NEVER
     most_mass: float | None = 1
-    of_heads: tuple[tuple[float, ...], ...] | None = None
+    select_heads: tuple[tuple[float, ...], ...] | None = None
 
     def above(self, cosine: float) -> tuple[float | tuple[tuple[float, ...], ...], float]:
         """Threshold and floor, where the preset merges above `cosine`. A floor above all thresholds
         is the highest of them, which does as little.
         """
-        if self.of_heads is None:
+        if self.select_heads is None:
             return cosine, min(self.floor, cosine)
-        return self.of_heads, min(self.floor, max(map(max, self.of_heads)))
+        return self.select_heads, min(self.floor, max(map(max, self.select_heads)))
 
 
 @dataclass(frozen=True, slots=True)
-class AskedAttention:
+class SparseAttentionSpec:
     """What a MODEL on `device` carries: what is sparse, and, if there is one, its TempCache, with
     at least `strength`'s entries and sink, in which an entry stands at most `reach_frames` back.
     `index` and `kernel` find the nearest keys of one that merges, in the way of `merging`.
@@ -94,7 +94,7 @@ class AskedAttention:
     @property
     def attends_with_kernel(self) -> bool:
         """Whether the kernel is of use: to attend to blocks, or to look through buckets."""
-        blocks = measured_on(self.sparsity, self.device).of_self is not None
+        blocks = measured_on(self.sparsity, self.device).self_sparsity is not None
         return blocks or (self.merges and self.index in BUCKETED)
 
     def over(self, cache: CacheSettings, preset: Preset, tokens: int) -> CacheSettings:
@@ -161,6 +161,6 @@ class AskedAttention:
         return replace(cache, index=found, kernel=kernel)
 
 
-def asked_attention(model: Any) -> AskedAttention | None:
+def attention_spec_of(model: Any) -> SparseAttentionSpec | None:
     """What an ANN-Sparse Attention node put on a MODEL."""
     return host.attached(model, KEY)

@@ -68,7 +68,7 @@ def told(override: AttentionOverride) -> str:
 def _of_self(override: AttentionOverride) -> str:
     """Of self-attention."""
     stats = override.stats
-    if override.sparsity.of_self is None:
+    if override.sparsity.self_sparsity is None:
         return "self-attention as it was"
     if stats.recall is None:
         return f"self-attention dense, since {override.dense_because}"
@@ -81,7 +81,9 @@ def _of_self(override: AttentionOverride) -> str:
 def _of_prompt(override: AttentionOverride) -> str:
     """Of attention to the prompt."""
     share, left_out = override.to_prompt.share, override.to_prompt.left_out
-    if override.sparsity.of_prompt is None or share is None:
+    if override.sparsity.prompt_sparsity is None or share is None:
         return "prompt attention as it was"
-    pruned = f", {left_out:.0%} of its words left out" if override.sparsity.of_prompt.prune else ""
+    pruned = (
+        f", {left_out:.0%} of its words left out" if override.sparsity.prompt_sparsity.prune else ""
+    )
     return f"of the prompt {share:.0%} of the tokens{pruned}"

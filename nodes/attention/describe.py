@@ -9,7 +9,7 @@ import torch
 from ...attention.ann.choice import AUTO, chosen_index
 from ...attention.kernels import choice
 from ...attention.sparse.settings import SparseCross, SparseSelf
-from ...attention.sparse.thresholds import fewest_keys, fewest_prompt_tokens
+from ...attention.sparse.thresholds import min_keys, min_prompt_tokens
 from ...attention.temp_cache.policy import TempCache
 from ...model.config import PATCH
 from ...samplers.settings import RolloutSettings
@@ -20,19 +20,22 @@ def told(settings: RolloutSettings, device: torch.device) -> str:
     where nothing is asked for.
     """
     said, cache = list[str](), settings.cache
-    of_self, of_prompt = settings.sparsity.of_self, settings.sparsity.of_prompt
+    self_sparsity, prompt_sparsity = (
+        settings.sparsity.self_sparsity,
+        settings.sparsity.prompt_sparsity,
+    )
     if isinstance(cache, TempCache):
-        said.append(cache_told(cache))
+        said.append(describe_temp_cache(cache))
         if cache.merges:
             said.append(_index_told(cache, frame_tokens(settings), device))
-    if of_self is not None:
-        said.append(blocks_told(of_self, device))
-    if of_prompt is not None:
-        said.append(padding_told(of_prompt, device))
+    if self_sparsity is not None:
+        said.append(describe_block_sparsity(self_sparsity, device))
+    if prompt_sparsity is not None:
+        said.append(describe_prompt_padding(prompt_sparsity, device))
     return " ".join(said)
 
 
-def cache_told(cache: TempCache) -> str:
+def describe_temp_cache(cache: TempCache) -> str:
     """What a TempCache is, one sentence."""
     back = "any distance" if cache.reach_frames is None else f"{cache.reach_frames}"
     keeps = "merges like keys" if cache.merges else "keeps what differs"
@@ -42,18 +45,18 @@ def cache_told(cache: TempCache) -> str:
     )
 
 
-def blocks_told(of_self: SparseSelf, device: torch.device, when: str = "") -> str:
+def describe_block_sparsity(self_sparsity: SparseSelf, device: torch.device, when: str = "") -> str:
     """Where self-attention on `device` is sparse, with which kernel, and why; `when` it was asked
     to be, in the node's word.
     """
-    _, reason = fewest_keys(of_self.fewest_keys, device)
-    kernel, why = choice.chosen_kernel(of_self.kernel, device)
+    _, reason = min_keys(self_sparsity.min_keys, device)
+    kernel, why = choice.chosen_kernel(self_sparsity.kernel, device)
     return f"Sparse self-attention{f' {when}' if when else ''}: {reason}. Kernel {kernel}: {why}."
 
 
-def padding_told(of_prompt: SparseCross, device: torch.device) -> str:
+def describe_prompt_padding(prompt_sparsity: SparseCross, device: torch.device) -> str:
     """What is done with a prompt's padding on `device`, and why, one sentence."""
-    return f"Prompt padding: {fewest_prompt_tokens(of_prompt.from_tokens, device)[1]}."
+    return f"Prompt padding: {min_prompt_tokens(prompt_sparsity.from_tokens, device)[1]}."
 
 
 def frame_tokens(settings: RolloutSettings) -> int:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ...attention.kernels.key_selection import Read
-from ...attention.layout import Laid
+from ...attention.layout import AttentionInputs
 from ...attention.sparse.prompt_attention import SparsePrompt, merged_attention, merged_padding
 from ...attention.sparse.self_attention import (
     ROUNDING,
@@ -26,12 +26,12 @@ from ...attention.sparse.self_attention import (
 )
 from ...attention.sparse.settings import SparseCross, SparseSelf, Sparsity
 from ...attention.sparse.stats import SparseStats
-from ...attention.sparse.thresholds import fewest_keys, fewest_prompt_tokens
+from ...attention.sparse.thresholds import min_keys, min_prompt_tokens
 
 Attend = Callable[..., Tensor]
 
 LIKE = 1e-4  # of a noise level: it may come back rounded
-LONGEST_PROMPT = 1024
+MAX_PROMPT_TOKENS = 1024
 """Tokens; what has more keys than that is no prompt."""
 PICTURE = 257
 """Tokens of CLIP's picture, of which a first and a last one have twice as many."""
@@ -65,7 +65,7 @@ class AttentionOverride:
         self.stats = SparseStats()
         self.asked = False  # whether the host called this at all
         self.dense_because = "none of it came without a mask"  # of the last that was dense
-        self.to_prompt = SparsePrompt(self.sparsity.of_prompt or SparseCross())
+        self.to_prompt = SparsePrompt(self.sparsity.prompt_sparsity or SparseCross())
         self._call: Call = (-1, 0)
         self._level = 0.0
         self._dense_heads: dict[tuple[Call, Row], list[int]] = {}
@@ -106,14 +106,14 @@ class AttentionOverride:
         if scale is not None or enable_gqa:
             return None
         parts = [x.unflatten(-1, (heads, -1)) for x in (q, k, v)]
-        of_self, of_prompt = self.sparsity.of_self, self.sparsity.of_prompt
+        self_sparsity, prompt_sparsity = self.sparsity.self_sparsity, self.sparsity.prompt_sparsity
         # A prompt may be as long as the picture has tokens: then the order of calls tells them.
         of_itself = q.shape[1] == k.shape[1] and self._call[1] % 2 == 0
         made = None
-        if of_itself and of_self is not None:
-            made = self._self(of_self, parts, transformer_options)
-        elif not of_itself and of_prompt is not None and _merges(of_prompt, k):
-            made = self._prompt(of_prompt, parts, transformer_options, picture=picture)
+        if of_itself and self_sparsity is not None:
+            made = self._self(self_sparsity, parts, transformer_options)
+        elif not of_itself and prompt_sparsity is not None and _merges(prompt_sparsity, k):
+            made = self._prompt(prompt_sparsity, parts, transformer_options, picture=picture)
         return None if made is None else made.flatten(2)
 
     def _note(self, options: Mapping[str, Any], *, counts: bool) -> None:
@@ -149,7 +149,7 @@ class AttentionOverride:
         """Block-sparse attention of (b, s, n, d), or None where it is to be dense."""
         tokens, layer = parts[0].shape[1], self._call[0]
         all_pairs = float(parts[0].shape[0] * parts[0].shape[2] * tokens * tokens)
-        least, reason = fewest_keys(chosen.fewest_keys, parts[0].device)
+        least, reason = min_keys(chosen.min_keys, parts[0].device)
         if least is None:
             self.dense_because = reason.removeprefix("dense, since ")
             return None
@@ -159,7 +159,7 @@ class AttentionOverride:
             self.stats.add_pairs(all_pairs, all_pairs)
             return None
         q, k, v = (x.transpose(1, 2).contiguous() for x in parts)
-        laid = Laid(q, k, v, None, tokens, ((slice(0, tokens), 0),), [-1], tokens)
+        laid = AttentionInputs(q, k, v, None, tokens, ((slice(0, tokens), 0),), [-1], tokens)
         read = read_of(layout_of(laid, 0, 0, None), laid, slice(0, tokens), 0, chosen.density)
         dense = self._poor_heads(chosen.recall_floor, laid, read, _rows(options, len(q)))
         of_dense = sum(map(len, dense))
@@ -169,7 +169,7 @@ class AttentionOverride:
         return attend_mixed(laid, [read], dense, chosen.kernel).transpose(1, 2) if sparse else None
 
     def _poor_heads(
-        self, floor: float, laid: Laid, read: Read, rows: Sequence[Row]
+        self, floor: float, laid: AttentionInputs, read: Read, rows: Sequence[Row]
     ) -> list[list[int]]:
         """Of each row the heads that are dense throughout a run, found in its first sparse step."""
         asked = [(self._call, row) for row in rows]
@@ -199,8 +199,8 @@ def _whole(chosen: SparseSelf, tokens: int, least: int, layer: int, done: float 
 
 def _merges(chosen: SparseCross, k: Tensor) -> bool:
     """Whether the padding of a prompt with keys k (b, l, n d) is to be merged."""
-    least, _ = fewest_prompt_tokens(chosen.from_tokens, k.device)
-    return least is not None and least <= k.shape[1] <= LONGEST_PROMPT
+    least, _ = min_prompt_tokens(chosen.from_tokens, k.device)
+    return least is not None and least <= k.shape[1] <= MAX_PROMPT_TOKENS
 
 
 def _rows(options: Mapping[str, Any], count: int) -> list[Row]:

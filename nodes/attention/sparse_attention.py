@@ -16,9 +16,9 @@ from ...errors import BadInput
 from .. import host, sockets
 from ..schema import build
 from . import advanced_inputs as details
-from .attention_spec import KEY, NEVER, OF_MODEL, PRESETS, AskedAttention, Strength
+from .attention_spec import KEY, NEVER, OF_MODEL, PRESETS, SparseAttentionSpec, Strength
 from .comfy_samplers import tell_of_runs
-from .describe import blocks_told, padding_told
+from .describe import describe_block_sparsity, describe_prompt_padding
 from .override import AttentionOverride
 
 CUSTOM, WHERE_FASTER, ALWAYS, OFF = "custom", "where faster", "always", "off"
@@ -33,7 +33,7 @@ PARTS = {
         "self_attention", "density", "recall_floor", "kernel", "dense_share", "dense_layers",
         "order",
     ),
-    "AnnCA": ("prompt_attention", "fewest_tokens"),
+    "AnnCA": ("prompt_attention", "min_tokens"),
 }  # fmt: skip
 """What of the node each widget is for; the preset is for all."""
 
@@ -87,20 +87,20 @@ class SparseAttentionNode(io.ComfyNode):
         dense_share: float = SparseSelf().dense_share,
         dense_layers: str = details.FIRST_LAYER,
         order: str = SparseSelf().order,
-        fewest_tokens: int = SparseCross().fewest_tokens,
+        min_tokens: int = SparseCross().min_tokens,
     ) -> io.NodeOutput:
         """A clone of the model that carries the settings and overrides the host's attention."""
         chosen = PRESETS.get(preset) or Strength(merge_above, density, recall_floor)
         device = model.load_device
         layers = details.dense_layers(model, dense_layers)
-        of_self = _of_self(
+        self_sparsity = _of_self(
             self_attention,
             chosen,
             SparseSelf(dense_share=dense_share, dense_layers=layers, order=order, kernel=kernel),
         )
-        sparsity = Sparsity(of_self, _of_prompt(prompt_attention, fewest_tokens))
+        sparsity = Sparsity(self_sparsity, _of_prompt(prompt_attention, min_tokens))
         merging = details.merging(model, merge_floor, counts_as, head_thresholds)
-        asked = AskedAttention(
+        asked = SparseAttentionSpec(
             temp_cache, sparsity, chosen, device, GIVES_WAY[keep], reach_frames, index, kernel,
             merging,
         )  # fmt: skip
@@ -130,17 +130,15 @@ def _of_self(when: str, chosen: Strength, blocks: SparseSelf) -> SparseSelf | No
     if when == OFF:
         return None
     least = 0 if when == ALWAYS else None
-    return replace(
-        blocks, density=chosen.density, recall_floor=chosen.recall_floor, fewest_keys=least
-    )
+    return replace(blocks, density=chosen.density, recall_floor=chosen.recall_floor, min_keys=least)
 
 
 def _said(when: str, sparsity: Sparsity, device: Any) -> str:
-    said, of_self = list[str](), sparsity.of_self
-    if of_self is not None:
-        said.append(blocks_told(of_self, device, when))
-    if sparsity.of_prompt is not None:
-        said.append(padding_told(sparsity.of_prompt, device))
+    said, self_sparsity = list[str](), sparsity.self_sparsity
+    if self_sparsity is not None:
+        said.append(describe_block_sparsity(self_sparsity, device, when))
+    if sparsity.prompt_sparsity is not None:
+        said.append(describe_prompt_padding(sparsity.prompt_sparsity, device))
     return " ".join(said)
 
 
@@ -156,12 +154,12 @@ def _problems(model: Any) -> list[str]:
     ]
 
 
-def _check_usable(asked: AskedAttention) -> None:
+def _check_usable(asked: SparseAttentionSpec) -> None:
     """Refuse (BadInput) a kernel or an index that cannot be used and will be."""
     device = asked.device
     for what, name, used, reason in (
         ("kernel", asked.kernel, asked.attends_with_kernel,
-         choice.missing_kernel(asked.kernel, device)),
+         choice.kernel_unavailable_reason(asked.kernel, device)),
         ("index", asked.index, asked.merges, missing_index(asked.index)),
     ):  # fmt: skip
         if used and reason is not None:
@@ -171,11 +169,11 @@ def _check_usable(asked: AskedAttention) -> None:
             )
 
 
-def _of_prompt(how: str, fewest_tokens: int) -> SparseCross | None:
+def _of_prompt(how: str, min_tokens: int) -> SparseCross | None:
     if how == OFF:
         return None
     least = None if how == WHERE_FASTER else 0
-    return SparseCross(how == PRUNE, fewest_tokens, from_tokens=least)
+    return SparseCross(how == PRUNE, min_tokens, from_tokens=least)
 
 
 def _merging() -> list[io.Input]:

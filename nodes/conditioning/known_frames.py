@@ -13,13 +13,13 @@ from ...errors import BadInput
 from ...model.config import DiTConfig
 from ...model.vae.latent_format import FORMATS, latent_frame_count, normalise
 from ...samplers.conditioning import known_frames
-from ...samplers.conditioning.known_frame import Coming
+from ...samplers.conditioning.known_frame import LazyLatents
 from .. import sockets
-from ..length import FRAMES, LONGEST_SECONDS, SECONDS
+from ..length import FRAMES, MAX_SECONDS, SECONDS
 from ..schema import build
 
-MOST_SPACING = 1024
-MOST_AHEAD = 1024
+MAX_SPACING = 1024
+MAX_AHEAD = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class KnownClip:
     `fps` is the rate of the video that they are made of, if that is known.
     """
 
-    latents: Tensor | Sequence[Coming]
+    latents: Tensor | Sequence[LazyLatents]
     start: float = 0.0
     unit: str = SECONDS
     spacing: int = 1
@@ -140,9 +140,9 @@ def _inputs() -> list[io.Input]:
             "spacing",
             default=1,
             min=1,
-            max=MOST_SPACING,
+            max=MAX_SPACING,
             tooltip="Latent frames from one latent of the clip to the next, 1 to "
-            f"{MOST_SPACING:,}. 1 is the clip as it is; more leaves gaps that are made.",
+            f"{MAX_SPACING:,}. 1 is the clip as it is; more leaves gaps that are made.",
         ),
         level_input(),
         sockets.KnownFrames.Input(
@@ -159,10 +159,10 @@ def start_inputs() -> list[io.Input]:
             "start",
             default=0.0,
             min=0.0,
-            max=float(LONGEST_SECONDS * 100),
+            max=float(MAX_SECONDS * 100),
             step=0.01,
             tooltip="When in the shot it begins, in the unit below, 0 to "
-            f"{LONGEST_SECONDS * 100:,}; it goes to the latent frame (4 frames of video) "
+            f"{MAX_SECONDS * 100:,}; it goes to the latent frame (4 frames of video) "
             "that shows that time.",
         ),
         io.Combo.Input(
@@ -195,8 +195,8 @@ def ahead_input() -> io.Input:
         optional=True,
         default=0,
         min=0,
-        max=MOST_AHEAD,
+        max=MAX_AHEAD,
         tooltip="From how many latent frames before them the frames are seen coming, 0 to "
-        f"{MOST_AHEAD:,}. 0: only by the chunk they are in. Models that were trained to look "
+        f"{MAX_AHEAD:,}. 0: only by the chunk they are in. Models that were trained to look "
         "ahead find a smooth way to them; others, the demo too, hardly use it.",
     )

@@ -25,7 +25,7 @@ from .timeline import TimedEmbedding, Timeline
 
 TEXT_LEN, WAN_TEXT_DIM = 512, 4096  # of the Wan family; padding takes part in its attention
 STEPS_BEYOND = 16  # chunks after a shot's end that prompts take over in: Continue Rollout's
-MOST_STEPS_BYTES = 4 * 2**30  # all embeddings that prompts take over in; a step of Wan's is 8 MB
+MAX_STEPS_BYTES = 4 * 2**30  # all embeddings that prompts take over in; a step of Wan's is 8 MB
 OTHER_CONDITIONS = (  # what the host's nodes hang on a prompt, and its own sampler would act on
     "area", "mask", "strength", "start_percent", "end_percent", "hooks", "control",
     "concat_latent_image", "clip_vision_output", "reference_latents",
@@ -104,7 +104,7 @@ def _steps(starts: range, entries: Iterable[int], length: Length) -> int:
 
 
 def _check_steps(count: int, bytes_each: int) -> None:
-    if count * bytes_each > MOST_STEPS_BYTES:
+    if count * bytes_each > MAX_STEPS_BYTES:
         raise BadInput(
             f"The prompts take over in {count} steps, one for each chunk, which would fill "
             f"{count * bytes_each / 2**30:.1f} GB of memory; give (over) less time, or the shot a "

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from ...errors import BadInput
-from ...stream.rollout.controls import STRENGTH_DIGITS, STRONGEST_GUIDANCE
+from ...stream.rollout.controls import MAX_GUIDANCE, STRENGTH_DIGITS
 from ...stream.rollout.run import Prompter
 
 _TIMED = re.compile(
@@ -109,11 +109,11 @@ def _options(written: str | None, line: int) -> tuple[float | None, float]:
     for part in written.split(",") if written is not None else ():
         match = _OPTION.fullmatch(part)
         name, value = (match["name"].lower(), float(match["value"])) if match else ("", -1.0)
-        most = {"guidance": STRONGEST_GUIDANCE, "over": MAX_SECONDS}.get(name, -1.0)
+        most = {"guidance": MAX_GUIDANCE, "over": MAX_SECONDS}.get(name, -1.0)
         if not 0 <= value <= most or name in found:
             raise BadInput(
                 f"Line {line} has ({written}) before its colon; write (guidance 3), with a "
-                f"strength from 0 to {STRONGEST_GUIDANCE:g}, (over 2), with seconds to take over "
+                f"strength from 0 to {MAX_GUIDANCE:g}, (over 2), with seconds to take over "
                 "in, (guidance 3, over 2), or nothing."
             )
         found[name] = value

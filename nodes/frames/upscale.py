@@ -13,12 +13,12 @@ from torch.nn import functional
 from ...errors import BadInput
 from ...stream.lazy.frame_chunk import FrameChunk
 from ...stream.lazy.mapped import MappedStream
-from ...stream.video.writer import LARGEST_SIDE
+from ...stream.video.writer import MAX_SIDE
 from .. import host, sockets
 from ..schema import build
 from .source import DerivedFrames, FrameSource
 
-SMALLEST_TILE, LARGEST_TILE = 128, 4096
+MIN_TILE, MAX_TILE = 128, 4096
 RGB = 3
 
 
@@ -51,11 +51,11 @@ class UpscaleStream(io.ComfyNode):
                 io.Int.Input(
                     "tile",
                     default=512,
-                    min=SMALLEST_TILE,
-                    max=LARGEST_TILE,
+                    min=MIN_TILE,
+                    max=MAX_TILE,
                     step=32,
-                    tooltip=f"Frames are enlarged in squares of so many pixels, {SMALLEST_TILE} to "
-                    f"{LARGEST_TILE}. Lower it if memory runs out; higher is a little faster.",
+                    tooltip=f"Frames are enlarged in squares of so many pixels, {MIN_TILE} to "
+                    f"{MAX_TILE}. Lower it if memory runs out; higher is a little faster.",
                 ),
             ],
             outputs=[sockets.Frames.Output(display_name="frames")],
@@ -94,10 +94,10 @@ class Upscaler:
     def size(self, width: int, height: int) -> tuple[int, int]:
         """Width and height of an enlarged picture, in pixels; even, as video codecs want them."""
         sides = tuple(2 * max(1, round(side * self._scale / 2)) for side in (width, height))
-        if max(sides) > LARGEST_SIDE:
+        if max(sides) > MAX_SIDE:
             raise BadInput(
                 f"{width}x{height} times {self._scale:g} is {sides[0]}x{sides[1]}, more than the "
-                f"{LARGEST_SIDE} pixels a video can have; lower scale."
+                f"{MAX_SIDE} pixels a video can have; lower scale."
             )
         return sides[0], sides[1]
 
@@ -118,7 +118,7 @@ class Upscaler:
             try:
                 return host.upscale_tiled(self._model, picture, self._tile)
             except torch.OutOfMemoryError:
-                if self._tile // 2 < SMALLEST_TILE:
+                if self._tile // 2 < MIN_TILE:
                     raise
                 self._tile //= 2
                 host.warn(self.node_id, f"Memory ran out; going on with tiles of {self._tile}.")

@@ -25,7 +25,7 @@ VAE_TIP = (
     "The VAE that belongs to the model: of Load Demo Model; Load VAE with the Wan 2.1 VAE, or the "
     "Wan 2.2 VAE for Wan 2.2 5B; Load Wan VAE for tiny ones, which are faster and coarser."
 )
-LARGEST_TILE = 4096
+MAX_TILE = 4096
 VIDEO, KEYFRAMES, LATER = "a video", "keyframes", "later keyframes"
 STANDING_PICTURES = 17
 """Five latent frames of a picture that stands: what a VAE's encoder makes of the fifth is that of a
@@ -54,11 +54,11 @@ class VAEDecodeStream(io.ComfyNode):
                     "tile_size",
                     default=0,
                     min=0,
-                    max=LARGEST_TILE,
+                    max=MAX_TILE,
                     step=64,
                     optional=True,
                     tooltip="Decode in tiles of at most so many pixels to a side (0 to "
-                    f"{LARGEST_TILE}), blended: less memory at a time, more time, and not quite "
+                    f"{MAX_TILE}), blended: less memory at a time, more time, and not quite "
                     "the same pictures. 0 decodes whole pictures.",
                 ),
             ],

@@ -21,15 +21,15 @@ from ...stream.rollout.controls import Controls
 from ...stream.video.reader import VideoReader
 from ...stream.video.sound import Sound, SoundInMemory, SoundOfFile
 from ...stream.video.source import VideoClip, Wanted, nothing_left, size_of
-from ...stream.video.writer import LARGEST_SIDE
+from ...stream.video.writer import MAX_SIDE
 from .. import host, sockets
-from ..length import LONGEST_SECONDS
+from ..length import MAX_SECONDS
 from ..schema import build
 from .source import FrameSource
 
 PIECE_FRAMES = 16
 SIDE_STEP = 2 * WAN21.spatial_factor
-LONGEST = float(LONGEST_SECONDS)
+LONGEST = float(MAX_SECONDS)
 
 
 class VideoToFrames(io.ComfyNode):
@@ -200,9 +200,9 @@ def _inputs() -> list[io.Input]:
             name,
             default=0,
             min=0,
-            max=LARGEST_SIDE - LARGEST_SIDE % SIDE_STEP,
+            max=MAX_SIDE - MAX_SIDE % SIDE_STEP,
             step=SIDE_STEP,
-            tooltip=f"Pixels, a multiple of {SIDE_STEP}, 0 to {LARGEST_SIDE:,}: as the shot's. The "
+            tooltip=f"Pixels, a multiple of {SIDE_STEP}, 0 to {MAX_SIDE:,}: as the shot's. The "
             "pictures are scaled to cover it, and cut evenly. 0 is the video's own, cut to a "
             "multiple.",
         )

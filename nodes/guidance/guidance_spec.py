@@ -9,7 +9,7 @@ from typing import Protocol
 from ...model.preset import DEMO, Preset
 from ...samplers import guidance as g
 from ...samplers.planning.cost import evaluated
-from .history_spec import AskedHistory, Own, or_else, text_giver
+from .history_spec import HistoryGuidanceSpec, Own, or_else, text_giver
 
 
 class Step(Protocol):
@@ -18,12 +18,12 @@ class Step(Protocol):
     def after(self, before: g.Guidance | None, own: Own) -> g.Guidance:
         """What it makes of the guidance `before` it, None where there is none."""
 
-    def left_open(self, *, text: bool) -> tuple[str, ...]:
+    def unset_fields(self, *, text: bool) -> tuple[str, ...]:
         """The names, in `Own`, of what it takes from the model; `text`: text guidance is its."""
 
 
 @dataclass(frozen=True, slots=True)
-class AskedTerm:
+class GuidanceTermSpec:
     """What Guidance Term adds: these branches, in place of as much of the whole history."""
 
     branches: tuple[g.Branch, ...]
@@ -32,13 +32,13 @@ class AskedTerm:
         """As in `Step`."""
         return g.extended(before or g.Guidance(), g.Guidance(self.branches))
 
-    def left_open(self, *, text: bool) -> tuple[str, ...]:
+    def unset_fields(self, *, text: bool) -> tuple[str, ...]:
         """Nothing."""
         return ()
 
 
 @dataclass(frozen=True, slots=True)
-class AskedOptions:
+class GuidanceOptionsSpec:
     """What Guidance Options changes. What is None, and an empty `per_step`, stays as it is; a norm
     cap of 0 is none.
     """
@@ -69,33 +69,33 @@ class AskedOptions:
             at_once=before.at_once and not self.one_at_a_time,
         )
 
-    def left_open(self, *, text: bool) -> tuple[str, ...]:
+    def unset_fields(self, *, text: bool) -> tuple[str, ...]:
         """Nothing."""
         return ()
 
 
 @dataclass(frozen=True, slots=True)
-class AskedGuidance:
+class GuidanceSpec:
     """What a chain of guidance nodes asks for, node by node, and the scores among them.
 
     `node_id` is the last of them, under which the sampler says what it all costs.
     """
 
     steps: tuple[Step, ...] = ()
-    pulls: tuple[g.Pull, ...] = ()
+    pulls: tuple[g.WeightedScore, ...] = ()
     node_id: str | None = field(default=None, compare=False)
 
-    def then(self, step: Step, node_id: str | None = None) -> AskedGuidance:
+    def then(self, step: Step, node_id: str | None = None) -> GuidanceSpec:
         """One node more. What no model could take is refused here."""
         made = replace(self, steps=(*self.steps, step), node_id=node_id)
-        made.for_model(DEMO, sink=True)
+        made.resolve(DEMO, sink=True)
         return made
 
-    def pulled(self, pull: g.Pull, node_id: str | None = None) -> AskedGuidance:
+    def pulled(self, pull: g.WeightedScore, node_id: str | None = None) -> GuidanceSpec:
         """With one score more."""
         return replace(self, pulls=(*self.pulls, pull), node_id=node_id)
 
-    def for_model(self, preset: Preset, *, sink: bool) -> g.Guidance:
+    def resolve(self, preset: Preset, *, sink: bool) -> g.Guidance:
         """The guidance of a shot by a model with that preset; `sink`: its KV cache has one."""
         own, giver = Own.of(preset, sink=sink), self._text_giver
         made = None if giver is None else giver.begins(own)
@@ -106,46 +106,46 @@ class AskedGuidance:
     def taken(self, preset: Preset, *, sink: bool) -> dict[str, object]:
         """By name, what of it is that model's."""
         own = Own.of(preset, sink=sink)
-        return {name: getattr(own, name) for name in self.left_open}
+        return {name: getattr(own, name) for name in self.unset_fields}
 
     def guided(self, made: g.Guidance) -> Callable[[float], g.Guidance]:
         """What another strength makes of the guidance that was `made` of it."""
         return made.scaled
 
     @property
-    def left_open(self) -> tuple[str, ...]:
+    def unset_fields(self) -> tuple[str, ...]:
         """The names of what is from the model."""
         giver = self._text_giver
-        found = (step.left_open(text=step is giver) for step in self.steps)
+        found = (step.unset_fields(text=step is giver) for step in self.steps)
         return tuple(dict.fromkeys(name for of_step in found for name in of_step))
 
     @property
     def told(self) -> str:
         """The branches and what they cost a step, as far as that is known without a model."""
-        if self.left_open:
-            *others, last = self.left_open
+        if self.unset_fields:
+            *others, last = self.unset_fields
             names = f"{', '.join(others)} and {last}" if others else last
-            verb = "is" if len(self.left_open) == 1 else "are"
+            verb = "is" if len(self.unset_fields) == 1 else "are"
             return f"{names} {verb} from the model: the sampler says the value and the cost."
-        return evaluated(self.for_model(DEMO, sink=True))
+        return evaluated(self.resolve(DEMO, sink=True))
 
     @property
-    def _text_giver(self) -> AskedHistory | None:
-        return text_giver([step for step in self.steps if isinstance(step, AskedHistory)])
+    def _text_giver(self) -> HistoryGuidanceSpec | None:
+        return text_giver([step for step in self.steps if isinstance(step, HistoryGuidanceSpec)])
 
 
 @dataclass(frozen=True, slots=True)
-class AskedCfg:
+class CfgSpec:
     """What the sampler's own `cfg` asks for, which counts without a guidance; None: the model's."""
 
     scale: float | None = None
 
-    def for_model(self, preset: Preset, *, sink: bool) -> g.Guidance:
-        """As of `AskedGuidance`."""
+    def resolve(self, preset: Preset, *, sink: bool) -> g.Guidance:
+        """As of `GuidanceSpec`."""
         return g.cfg(or_else(self.scale, preset.guidance_scale))
 
     def taken(self, preset: Preset, *, sink: bool) -> dict[str, object]:
-        """As of `AskedGuidance`."""
+        """As of `GuidanceSpec`."""
         return {"cfg": preset.guidance_scale} if self.scale is None else {}
 
     def guided(self, made: g.Guidance) -> Callable[[float], g.Guidance]:

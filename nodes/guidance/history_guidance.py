@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from ...samplers.schedule.options import FROM_MODEL
 from .. import host, sockets
 from ..schema import build
-from .guidance_spec import AskedGuidance
+from .guidance_spec import GuidanceSpec
 from .history_spec import (
     FRACTIONAL,
     JOINT,
@@ -19,7 +19,7 @@ from .history_spec import (
     TEXT,
     THREE,
     VANILLA,
-    AskedHistory,
+    HistoryGuidanceSpec,
 )
 
 STRONGEST = 30.0
@@ -56,10 +56,10 @@ class HistoryGuidance(io.ComfyNode):
         none_as: str,
         exact: bool,
         stabilise: float,
-        guidance: AskedGuidance | None = None,
+        guidance: GuidanceSpec | None = None,
     ) -> io.NodeOutput:
         """The preset, added to what came before; text guidance is the whole chain's."""
-        step = AskedHistory(
+        step = HistoryGuidanceSpec(
             preset,
             None if scale < 0 else scale,
             None if text_scale < 0 else text_scale,
@@ -70,7 +70,7 @@ class HistoryGuidance(io.ComfyNode):
             exact,
             stabilise,
         )
-        made = (guidance or AskedGuidance()).then(step, cls.hidden.unique_id)
+        made = (guidance or GuidanceSpec()).then(step, cls.hidden.unique_id)
         host.say(cls.hidden.unique_id, made.told)
         return io.NodeOutput(made)
 

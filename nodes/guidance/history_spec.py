@@ -41,7 +41,7 @@ class Own:
 
 
 @dataclass(frozen=True, slots=True)
-class AskedHistory:
+class HistoryGuidanceSpec:
     """What History Guidance asks for; a `scale`, `text_scale` or `none_as` of None is the model's,
     but for the three branches, which are MAGI-1's, and for the scale of sums that push away from
     more than no history, which begins at the usual 1.5.
@@ -75,7 +75,7 @@ class AskedHistory:
             made = g.extended(before, self._sum(own))
         return g.stabilised(made, max(made.stabilise, self.stabilise))
 
-    def left_open(self, *, text: bool) -> tuple[str, ...]:
+    def unset_fields(self, *, text: bool) -> tuple[str, ...]:
         """As in `Step`."""
         found = []
         if self.scale is None and self._overshoots:
@@ -111,7 +111,7 @@ class AskedHistory:
         return made[self.preset]()
 
 
-def text_giver(histories: Sequence[AskedHistory]) -> AskedHistory | None:
+def text_giver(histories: Sequence[HistoryGuidanceSpec]) -> HistoryGuidanceSpec | None:
     """Whose text guidance a chain of them begins with, None if they need none of their own.
 
     It is the last `text only`; `vanilla with text` guides text itself; else it is the first one.

@@ -15,7 +15,7 @@ from .. import sockets
 from ..models.demo_objects import DemoVAE
 from ..models.streaming_vae import TinyVAE, is_tiny, streaming_vae
 from ..schema import build
-from .guidance_spec import AskedGuidance
+from .guidance_spec import GuidanceSpec
 from .history_guidance import STRONGEST
 
 PALETTE, REGION, MOTION = "palette", "region", "motion"
@@ -43,7 +43,7 @@ class ScoreGuidance(io.ComfyNode):
     @classmethod
     def execute(  # noqa: PLR0913
         cls,
-        guidance: AskedGuidance,
+        guidance: GuidanceSpec,
         score: str,
         weight: float,
         limit: float,
@@ -61,7 +61,7 @@ class ScoreGuidance(io.ComfyNode):
             wish = Palette(palette(colours), pictures(vae))
         else:
             wish = Region(reference(image), box(region), pictures(vae))
-        pull = g.Pull(wish, weight, limit)
+        pull = g.WeightedScore(wish, weight, limit)
         return io.NodeOutput(guidance.pulled(pull, cls.hidden.unique_id))
 
 

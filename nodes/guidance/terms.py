@@ -12,7 +12,7 @@ from .. import host, sockets
 from ..conditioning import prompt_plan
 from ..conditioning.timeline import Timeline
 from ..schema import build
-from .guidance_spec import AskedGuidance, AskedOptions, AskedTerm
+from .guidance_spec import GuidanceOptionsSpec, GuidanceSpec, GuidanceTermSpec
 from .history_guidance import STRONGEST
 
 ALL, RANGE, SINK, NOTHING, NOISE = "all", "range", "sink", "nothing", "pure noise"
@@ -49,16 +49,16 @@ class GuidanceTerm(io.ComfyNode):
         level: float,
         exact: bool,
         prompt: str,
-        guidance: AskedGuidance | None = None,
+        guidance: GuidanceSpec | None = None,
         own_prompt: Timeline | list[Any] | None = None,
     ) -> io.NodeOutput:
         """The earlier guidance with one more term."""
         seen = {ALL: g.All(), SINK: g.Sink(), NOTHING: g.Nothing(), NOISE: g.All()}
-        of = g.Ages(newest, oldest) if view == RANGE else seen[view]
+        of = g.AgeRange(newest, oldest) if view == RANGE else seen[view]
         history = g.View(of, 1.0 if view == NOISE else level, exact)
         said = prompt if own_prompt is None else prompt_plan.own_prompt(own_prompt)
         terms = g.merged([g.Branch(1 - weight), g.Branch(weight, said, history)])
-        made = (guidance or AskedGuidance()).then(AskedTerm(terms), cls.hidden.unique_id)
+        made = (guidance or GuidanceSpec()).then(GuidanceTermSpec(terms), cls.hidden.unique_id)
         host.say(cls.hidden.unique_id, made.told)
         return io.NodeOutput(made)
 
@@ -89,7 +89,7 @@ class GuidanceOptions(io.ComfyNode):
     @classmethod
     def execute(  # noqa: PLR0913
         cls,
-        guidance: AskedGuidance,
+        guidance: GuidanceSpec,
         from_level: float,
         to_level: float,
         per_step: str,
@@ -99,7 +99,7 @@ class GuidanceOptions(io.ComfyNode):
         one_at_a_time: bool,
     ) -> io.NodeOutput:
         """The same terms under these options."""
-        asked = AskedOptions(
+        asked = GuidanceOptionsSpec(
             _chosen(from_level),
             _chosen(to_level),
             factors(per_step),

@@ -77,14 +77,14 @@ class Weights:
 
     total_bytes: int
     counted_bytes: int
-    least_bytes: int
+    min_bytes: int
 
     def __add__(self, other: Weights) -> Weights:
         """Of both."""
         return Weights(
             self.total_bytes + other.total_bytes,
             self.counted_bytes + other.counted_bytes,
-            self.least_bytes + other.least_bytes,
+            self.min_bytes + other.min_bytes,
         )
 
 

@@ -24,7 +24,7 @@ SAMPLER_HOOKS = (
 FORWARD_HOOKS = ("optimized_attention_override", "rope_options", "ar_config")
 
 
-def without_effect(model: Any) -> list[str]:
+def ignored_patches(model: Any) -> list[str]:
     """Names of the patches on a MODEL that our forward and sampling loop do not run."""
     options = model.model_options
     inner = options.get("transformer_options", {})

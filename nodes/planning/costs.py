@@ -12,7 +12,7 @@ from ...attention.storage.dense import DENSE
 from ...attention.storage.placement import ON_DEVICE, InMainMemory, OnDisk
 from ...attention.temp_cache.policy import TempCache
 from ...samplers.denoiser import Denoiser
-from ...samplers.history.plan import planned_bytes, planned_elsewhere
+from ...samplers.history.plan import planned_bytes, planned_offloaded
 from ...samplers.history.settings import CacheSettings
 from ...samplers.planning.cost import cost, dearest, evaluated, without_guidance
 from ...samplers.settings import RolloutSettings
@@ -58,7 +58,7 @@ def choice_line(asked: CacheSettings, settings: RolloutSettings) -> str:
 
 def shortage_elsewhere(settings: RolloutSettings, model: Denoiser) -> str | None:
     """Why what lies in main memory or on disk cannot fit, or None."""
-    needed = planned_elsewhere(settings, model.config, model.dtype)
+    needed = planned_offloaded(settings, model.config, model.dtype)
     match settings.placement:
         case InMainMemory():
             free, where = host.free_memory_bytes(), "in main memory"
@@ -92,7 +92,7 @@ def gigabytes(count: int) -> str:
 
 
 def _elsewhere(settings: RolloutSettings, model: Denoiser) -> str:
-    far = planned_elsewhere(settings, model.config, model.dtype)
+    far = planned_offloaded(settings, model.config, model.dtype)
     if not far:
         return ""
     where = "on disk" if isinstance(settings.placement, OnDisk) else "in main memory"

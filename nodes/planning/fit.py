@@ -28,7 +28,7 @@ def plan(  # noqa: PLR0913
     `less` is how it takes less memory, the end of a sentence; `short` is why what lies elsewhere
     cannot.
     """
-    needed = memory.total_bytes + weights.least_bytes
+    needed = memory.total_bytes + weights.min_bytes
     fits = needed <= free_bytes
     text = f"{length}; {weights_line(weights, memory.total_bytes, free_bytes)}, {costs}"
     if short is not None:
@@ -36,7 +36,7 @@ def plan(  # noqa: PLR0913
     elif not fits:
         parts = [f"{gigabytes(memory.kv_bytes)} for the KV cache",
                  f"{gigabytes(memory.working_bytes)} for a pass of the model"]  # fmt: skip
-        parts += [f"{gigabytes(weights.least_bytes)} for weights"] if weights.least_bytes else []
+        parts += [f"{gigabytes(weights.min_bytes)} for weights"] if weights.min_bytes else []
         text = (
             f"This rollout takes {gigabytes(needed)} ({', '.join(parts)}) and "
             f"{gigabytes(free_bytes)} are free; {less}."
@@ -55,7 +55,7 @@ def with_decoding(
     `weights` are the model's and the VAE's.
     """
     working = max(memory.working_bytes, decoder.working_bytes)
-    needed = memory.kv_bytes + decoder.state_bytes + working + weights.least_bytes
+    needed = memory.kv_bytes + decoder.state_bytes + working + weights.min_bytes
     both = decoder.state_bytes + decoder.working_bytes
     if not plan.fits:
         return replace(plan, decode_bytes=both)
@@ -74,7 +74,7 @@ def weights_line(weights: host.Weights, other_bytes: int, free_bytes: int) -> st
     size = f"weights {gigabytes(weights.total_bytes)}"
     if not weights.counted_bytes:
         return f"{size} (in memory already, not counted again)"
-    most = weights.counted_bytes - weights.least_bytes
+    most = weights.counted_bytes - weights.min_bytes
     waiting = min(most, weights.counted_bytes + other_bytes - free_bytes)
     if waiting > 0:
         return f"{size} (counted; {gigabytes(waiting)} of them wait in main memory)"

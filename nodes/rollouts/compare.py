@@ -11,7 +11,7 @@ from comfy_api.latest import io
 from ...errors import BadInput
 from ...stream.lazy.grid import Grid
 from ...stream.lazy.joined import JoinedStream
-from ...stream.video.writer import LARGEST_SIDE
+from ...stream.video.writer import MAX_SIDE
 from .. import sockets
 from ..frames.decoded import HostFrames
 from ..frames.joined import JoinedFrames, check_rate
@@ -101,9 +101,9 @@ def _labels(written: str, letters: Sequence[str]) -> tuple[str, ...]:
 
 
 def _check_size(size: tuple[int, int]) -> None:
-    if max(size) > LARGEST_SIDE:
+    if max(size) > MAX_SIDE:
         raise BadInput(
-            f"Together the shots are {size[0]}x{size[1]}, more than the {LARGEST_SIDE} pixels a "
+            f"Together the shots are {size[0]}x{size[1]}, more than the {MAX_SIDE} pixels a "
             "video can have; choose another layout, or compare fewer."
         )
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 
 from ...attention.ann.choice import BY_BUCKETS, missing_index
-from ...attention.kernels.choice import TRITON, missing_kernel
+from ...attention.kernels.choice import TRITON, kernel_unavailable_reason
 from ...attention.sparse.thresholds import measured_on
 from ...attention.temp_cache.policy import TempCache
 from ...errors import BadInput
@@ -15,7 +15,7 @@ from ...samplers.denoiser import Denoiser
 from ...samplers.settings import RolloutSettings
 
 
-def check_same_kind(settings: RolloutSettings, channels: int | None, engine: Denoiser) -> None:
+def check_compatible(settings: RolloutSettings, channels: int | None, engine: Denoiser) -> None:
     """Refuse (BadInput) a model of another shape than the shot with these `settings` was made by,
     and a device that cannot store its KV cache or lacks what its attention needs.
 
@@ -40,7 +40,7 @@ def check_same_kind(settings: RolloutSettings, channels: int | None, engine: Den
             f"The shot was made {made} a picture ({picture} channels beside the noise) and the "
             f"model takes {takes}; connect the {family} model that made it, or one of its family."
         )
-    reason = settings.storage.reason_against(engine.device)
+    reason = settings.storage.unsupported_reason(engine.device)
     if reason is not None:
         raise BadInput(
             f"The shot's KV cache cannot be stored here as it was: {reason}; go on where it was "
@@ -58,10 +58,14 @@ def _needed(
     settings: RolloutSettings, device: torch.device
 ) -> Iterator[tuple[str, str, str | None]]:
     """What the shot's attention asks for by name, and why that cannot be used, or None."""
-    cache, of_self = settings.cache, measured_on(settings.sparsity, device).of_self
+    cache, self_sparsity = settings.cache, measured_on(settings.sparsity, device).self_sparsity
     if isinstance(cache, TempCache):
         yield "index", cache.searches_by, missing_index(cache.searches_by)
         if cache.searches_by in BY_BUCKETS and cache.kernel == TRITON:
-            yield "kernel", TRITON, missing_kernel(TRITON, device)
-    if of_self is not None:
-        yield "kernel", of_self.kernel, missing_kernel(of_self.kernel, device)
+            yield "kernel", TRITON, kernel_unavailable_reason(TRITON, device)
+    if self_sparsity is not None:
+        yield (
+            "kernel",
+            self_sparsity.kernel,
+            kernel_unavailable_reason(self_sparsity.kernel, device),
+        )

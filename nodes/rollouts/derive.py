@@ -10,7 +10,7 @@ from ...model.vae.latent_format import frame_count
 from ...samplers.advice import less_memory
 from ...samplers.settings import RolloutSettings
 from .. import host
-from ..attention.describe import cache_told
+from ..attention.describe import describe_temp_cache
 from ..length import Length, latent_frame_at
 from ..planning import costs, fit
 from ..runtime.host_rollout import HostRollout, denoiser, over_journal
@@ -45,7 +45,7 @@ def say_plan(
     free, weights = host.usable_memory_bytes(rollout.model.device), rollout.weights
     said = costs.cost_line(rollout.settings, rollout.model) + choice
     if isinstance(rollout.settings.cache, TempCache):
-        said += f" {cache_told(rollout.settings.cache)}"
+        said += f" {describe_temp_cache(rollout.settings.cache)}"
     short = costs.shortage_elsewhere(rollout.settings, rollout.model)
     memory = rollout.memory_beside(weights.counted_bytes, free)
     less = help_begins + less_memory(rollout.settings.cache)

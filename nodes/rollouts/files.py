@@ -20,7 +20,7 @@ from ...stream.metrics import Meter, Report
 from ...stream.rollout.file import SUFFIX, Beside, RolloutFile, save_rollout
 from ...stream.rollout.run import Prompter
 from .. import host, sockets
-from ..attention.attention_spec import asked_attention
+from ..attention.attention_spec import attention_spec_of
 from ..conditioning.prompts import CLIPPrompter
 from ..frames.decoded import open_frames
 from ..frames.vae import VAE_TIP
@@ -32,7 +32,7 @@ from ..runtime.host_rollout import HostRollout, denoiser, over_journal
 from ..runtime.report import run_report
 from ..runtime.session import session
 from ..schema import build
-from .compatibility import check_same_kind
+from .compatibility import check_compatible
 from .derive import say_plan
 
 CFG, SCALED = "cfg", "scaled"
@@ -197,14 +197,14 @@ def goes_on(
     """A file's rollout, as long as it was saved, which goes on with `model`."""
     engine = denoiser(model)
     settings = opened.settings(engine.device)
-    check_same_kind(settings, opened.channels, engine)
+    check_compatible(settings, opened.channels, engine)
     guided = cfg if opened.beside.guided == CFG else settings.guidance.scaled
     count = len(opened.metas)
     end = sum(span.count for span in islice(spans(settings), count))
     name, session_only = identity(model)
     if opened.makers.at(end) != name:
         host.warn(node_id, OTHER_MODEL)
-    asked = asked_attention(model)
+    asked = attention_spec_of(model)
     if asked is not None and not asked.is_in_force(settings):
         host.warn(node_id, OTHER_ATTENTION)
     makers = opened.makers.then(end, name)

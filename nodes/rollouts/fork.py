@@ -9,11 +9,11 @@ from comfy_api.latest import io
 from ...errors import BadInput
 from ...samplers.conditioning.prompts import TimedPrompt, fit_length
 from ...samplers.settings import RolloutSettings
-from ...stream.rollout.controls import STRONGEST_GUIDANCE
+from ...stream.rollout.controls import MAX_GUIDANCE
 from ...stream.rollout.fork import Fork
 from ...stream.timecode import time_label
 from .. import host, sockets
-from ..length import LARGEST_SEED, LONGEST_SECONDS, SECONDS, length_of, snapped_length
+from ..length import MAX_SECONDS, MAX_SEED, SECONDS, length_of, snapped_length
 from ..runtime.host_rollout import HostRollout
 from ..runtime.session import session
 from ..schema import build
@@ -43,10 +43,10 @@ class ForkRollout(io.ComfyNode):
                     "at",
                     default=-1.0,
                     min=-1.0,
-                    max=float(LONGEST_SECONDS),
+                    max=float(MAX_SECONDS),
                     step=0.01,
                     tooltip="When it becomes different, in seconds from the start, -1 to "
-                    f"{LONGEST_SECONDS:,}; the chunk that begins nearest is the first new "
+                    f"{MAX_SECONDS:,}; the chunk that begins nearest is the first new "
                     "one. -1 is the end of the source, as after Rewind Rollout.",
                 ),
                 io.String.Input(
@@ -136,7 +136,7 @@ def _numbers() -> list[io.Input]:
             "new_seed",
             default=SAME,
             min=SAME,
-            max=LARGEST_SEED,
+            max=MAX_SEED,
             control_after_generate=io.ControlAfterGenerate.fixed,
             tooltip="The seed from there on, a whole number, -1 to 2^64 - 1. -1 keeps the "
             "source's; another one gives another continuation.",
@@ -145,7 +145,7 @@ def _numbers() -> list[io.Input]:
             "new_guidance",
             default=float(SAME),
             min=float(SAME),
-            max=STRONGEST_GUIDANCE,
+            max=MAX_GUIDANCE,
             step=0.1,
             tooltip="The guidance strength from there on (no unit, -1 to 30): cfg, or the factor "
             "on a connected History Guidance. -1 keeps the source's.",
@@ -154,9 +154,9 @@ def _numbers() -> list[io.Input]:
             "length",
             default=0.0,
             min=0.0,
-            max=float(LONGEST_SECONDS),
+            max=float(MAX_SECONDS),
             step=0.01,
             tooltip="How long the forked shot is in all, in seconds, 0 to "
-            f"{LONGEST_SECONDS:,}. 0 is as long as the source was planned.",
+            f"{MAX_SECONDS:,}. 0 is as long as the source was planned.",
         ),
     ]

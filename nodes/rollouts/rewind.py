@@ -11,7 +11,7 @@ from ...model.vae.latent_format import FRAMES_PER_LATENT
 from ...stream.rollout.fork import continued
 from ...stream.timecode import time_label
 from .. import host, sockets
-from ..length import LONGEST_SECONDS, length_of
+from ..length import MAX_SECONDS, length_of
 from ..runtime.host_rollout import HostRollout
 from ..runtime.session import session
 from ..schema import build
@@ -38,10 +38,10 @@ class RewindRollout(io.ComfyNode):
                     "to",
                     default=5.0,
                     min=0.0,
-                    max=float(LONGEST_SECONDS),
+                    max=float(MAX_SECONDS),
                     step=0.01,
                     tooltip="Where it ends now, in seconds from the start, 0 to "
-                    f"{LONGEST_SECONDS:,}; the chunk that ends nearest is the last one, and "
+                    f"{MAX_SECONDS:,}; the chunk that ends nearest is the last one, and "
                     "one chunk always stays.",
                 ),
             ],
@@ -88,10 +88,10 @@ class ContinueRollout(io.ComfyNode):
                     "more",
                     default=5.0,
                     min=0.01,
-                    max=float(LONGEST_SECONDS),
+                    max=float(MAX_SECONDS),
                     step=0.01,
                     tooltip="How much longer it becomes, in seconds, 0.01 to "
-                    f"{LONGEST_SECONDS:,}, up to whole chunks.",
+                    f"{MAX_SECONDS:,}, up to whole chunks.",
                 ),
             ],
             outputs=[sockets.Rollout.Output(display_name="rollout")],

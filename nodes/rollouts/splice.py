@@ -13,7 +13,7 @@ from ..frames.joined import JoinedFrames, check_rate
 from ..frames.source import FrameSource
 from ..schema import build
 
-MOST_OVERLAP = 256
+MAX_OVERLAP = 256
 FADE, CUT = "cross-fade", "best cut"
 
 
@@ -38,7 +38,7 @@ class SpliceRollouts(io.ComfyNode):
                     "overlap",
                     default=8,
                     min=0,
-                    max=MOST_OVERLAP,
+                    max=MAX_OVERLAP,
                     tooltip="How many frames of both meet, 0 to 256: the last ones of the first "
                     "and the first ones of the second. 0 is a plain cut. Half a second suits most "
                     "cross-fades.",

@@ -60,7 +60,7 @@ class Claim:
         for one in sources:
             host.claim([one.patcher], one.room_bytes)
 
-    def weigh_lora(self, factor: float) -> None:
+    def scale_loras(self, factor: float) -> None:
         """Multiply the strength of all LoRAs on the model from the next claim on."""
         self.model = self.wired if factor == 1 else host.with_lora_factor(self.wired, factor)
 

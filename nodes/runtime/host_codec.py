@@ -53,7 +53,7 @@ def with_room(settings: RolloutSettings, claim: Claim, channels: int) -> Rollout
 
     A VAE of other latents than the model's is refused.
     """
-    again = settings.first_again
+    again = settings.reencoded_first_frame
     if again is None or not isinstance(again.codec, HostCodec):
         return settings
     vae = again.codec.vae
@@ -64,4 +64,4 @@ def with_room(settings: RolloutSettings, claim: Claim, channels: int) -> Rollout
     room = Room(vae.patcher, max(decoding, encoding))
     claim.lasting.append(room)
     claim.beside.add(room)
-    return replace(settings, first_again=replace(again, room_bytes=room.room_bytes))
+    return replace(settings, reencoded_first_frame=replace(again, room_bytes=room.room_bytes))

@@ -14,9 +14,9 @@ from ...model.config import DiTConfig, config_from_shapes
 from ...samplers.denoiser import Denoiser
 from ...samplers.guidance import Guidance
 from ...samplers.history.plan import planned_bytes
-from ...samplers.planning.memory import RolloutMemory, most_bytes, rollout_memory
+from ...samplers.planning.memory import RolloutMemory, max_bytes, rollout_memory
 from ...samplers.settings import RolloutSettings
-from ...stream.journal.chain import Makers
+from ...stream.journal.chain import ModelHistory
 from ...stream.journal.journal import Journal
 from ...stream.preview.messages import Plan
 from ...stream.rollout.rollout import Rollout
@@ -65,9 +65,9 @@ class HostRollout(Rollout):
         return max(self._each(planned_bytes))
 
     @property
-    def most_bytes(self) -> int:
+    def max_bytes(self) -> int:
         """More than KV cache and passes can take, known without rehearsing one."""
-        return max(self._each(most_bytes))
+        return max(self._each(max_bytes))
 
     @property
     def weights(self) -> host.Weights:
@@ -76,7 +76,7 @@ class HostRollout(Rollout):
 
     def memory_beside(self, other_bytes: int, free_bytes: int) -> RolloutMemory:
         """What is planned for; passes are rehearsed only where the memory might be short."""
-        spare = free_bytes - self.most_bytes - other_bytes
+        spare = free_bytes - self.max_bytes - other_bytes
         return RolloutMemory(self.kv_bytes_planned, self.working_bytes if spare < 0 else 0)
 
     @property
@@ -115,7 +115,7 @@ def denoiser(model: Any) -> Denoiser:
         host.check_interrupted,
         claim.hold,
         claim.release,
-        claim.weigh_lora if host.has_lora(model) else None,
+        claim.scale_loras if host.has_lora(model) else None,
     )
 
 
@@ -138,7 +138,7 @@ def open_rollout(
 def over_journal(  # noqa: PLR0913
     engine: Denoiser,
     settings: RolloutSettings,
-    made_by: str | Makers,
+    made_by: str | ModelHistory,
     prompter: Prompter | None,
     guided: Callable[[float], Guidance],
     *,

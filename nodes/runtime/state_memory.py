@@ -10,13 +10,13 @@ from torch import nn
 from ...stream.rollout.hot_states import HotStates
 from .. import host
 
-MOST_BYTES = 2 * 2**30
+MAX_BYTES = 2 * 2**30
 SHARE_OF_FREE = 4  # at most this part of what main memory has left
 
 
 def resting_budget() -> int:
     """Bytes that resting states may take now."""
-    return min(MOST_BYTES, host.free_memory_bytes() // SHARE_OF_FREE)
+    return min(MAX_BYTES, host.free_memory_bytes() // SHARE_OF_FREE)
 
 
 class LongtakeStates(nn.Module):

@@ -41,7 +41,7 @@ _NAMES = {
 
 
 @dataclass(frozen=True, slots=True)
-class AskedCache:
+class KVCacheSpec:
     """What KV Cache Settings asks for. The policy `from model`, and a window or a sink of None, in
     latent frames, are the model's; `settings` are those of any policy.
     """
@@ -55,7 +55,7 @@ class AskedCache:
         if self.policy != FULL and None not in (self.window_frames, self.sink_frames):
             _check(self.policy, self.window_frames or 0, self.sink_frames or 0)
 
-    def for_model(self, preset: Preset) -> CacheSettings:
+    def resolve(self, preset: Preset) -> CacheSettings:
         """The cache settings of a shot by a model with that preset."""
         return self.settings(self._policy(preset))
 
@@ -96,10 +96,10 @@ def _check(policy: str, window_frames: int, sink_frames: int) -> None:
         )
 
 
-class ForModel(Protocol):
+class Resolvable(Protocol):
     """The value of a KV_CACHE socket."""
 
-    def for_model(self, preset: Preset) -> CacheSettings:
+    def resolve(self, preset: Preset) -> CacheSettings:
         """The cache settings of a shot by a model with that preset."""
 
     def taken(self, preset: Preset) -> dict[str, object]:

@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from ...samplers.schedule.context_noise import ContextNoise
 from .. import sockets
 from ..schema import build
-from .schedule_spec import AskedSchedule, ScheduleSettings
+from .schedule_spec import ScheduleSettings, ScheduleSpec
 
 
 class ContextNoiseSettings(io.ComfyNode):
@@ -36,7 +36,7 @@ class ContextNoiseSettings(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        schedule: AskedSchedule | ScheduleSettings,
+        schedule: ScheduleSpec | ScheduleSettings,
         level: float,
         ramp_frames: int,
         fresh: bool,

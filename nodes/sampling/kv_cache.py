@@ -19,7 +19,7 @@ from ...samplers.settings import AtSwitch
 from .. import host, sockets
 from ..runtime.host_codec import host_codec
 from ..schema import build
-from .cache_spec import POLICIES, AskedCache
+from .cache_spec import POLICIES, KVCacheSpec
 
 AS_COMPUTED = "as computed"
 CODECS = {"fp8": FLOAT8, "int8": INT8, "int4": INT4}
@@ -74,7 +74,7 @@ class KVCacheSettings(io.ComfyNode):
             codec=None if vae is None or first_latent != "re-encode" else host_codec(vae),
         )
         sink = None if sink_frames < 0 else sink_frames
-        return io.NodeOutput(AskedCache(settings, policy, window_frames or None, sink))
+        return io.NodeOutput(KVCacheSpec(settings, policy, window_frames or None, sink))
 
 
 def _storage(name: str, unquantised_frames: int) -> Storage:

@@ -11,13 +11,13 @@ from ...model.preset_cache import preset_cache
 from ...samplers.history.settings import CacheSettings
 from ...samplers.schedule.context_noise import ContextNoise
 from ...samplers.schedule.options import SOLVERS, preset_schedule, preset_solver
-from ...samplers.schedule.rows import MOST_CHUNK_FRAMES
+from ...samplers.schedule.rows import MAX_CHUNK_FRAMES
 from .. import host, sockets
 from ..models.model_facts import facts
 from ..schema import build
 from .schedule_spec import ScheduleSettings
 
-MOST_WINDOW = 1024
+MAX_WINDOW = 1024
 FROM_MODEL: dict[str, Any] = {
     "chunk_frames": 0, "steps": 0, "shift": 0.0, "context_noise": -1.0, "window_frames": -1,
     "sink_frames": -1, "guidance_scale": 0.0, "solver": "from model",
@@ -86,8 +86,8 @@ def _told(own: Preset, used: Preset) -> str:
 def _overrides() -> list[io.Input]:
     """A widget for each value; each at `from model`."""
     numbers: list[tuple[str, type[Any], dict[str, Any], str]] = [
-        ("chunk_frames", io.Int, {"min": 0, "max": MOST_CHUNK_FRAMES},
-         f"Latent frames made together, 0 to {MOST_CHUNK_FRAMES}. 0 is from the model."),
+        ("chunk_frames", io.Int, {"min": 0, "max": MAX_CHUNK_FRAMES},
+         f"Latent frames made together, 0 to {MAX_CHUNK_FRAMES}. 0 is from the model."),
         ("steps", io.Int, {"min": 0, "max": 100},
          "Model evaluations per chunk, 0 to 100; others than the model's own are even steps. 0 is "
          "from the model."),
@@ -95,11 +95,11 @@ def _overrides() -> list[io.Input]:
          "How much of the steps goes to high noise (no unit, 0 to 100). 0 is from the model."),
         ("context_noise", io.Float, {"min": -1.0, "max": 0.9, "step": 0.01},
          "Noise level at which finished frames enter the history, 0 to 0.9. -1 is from the model."),
-        ("window_frames", io.Int, {"min": -1, "max": MOST_WINDOW},
-         f"Latent frames of the past that the model sees, 0 (all) to {MOST_WINDOW:,}. -1 is from "
+        ("window_frames", io.Int, {"min": -1, "max": MAX_WINDOW},
+         f"Latent frames of the past that the model sees, 0 (all) to {MAX_WINDOW:,}. -1 is from "
          "the model."),
-        ("sink_frames", io.Int, {"min": -1, "max": MOST_WINDOW},
-         f"Latent frames of the window that are the shot's first, 0 to {MOST_WINDOW:,}. -1 is from "
+        ("sink_frames", io.Int, {"min": -1, "max": MAX_WINDOW},
+         f"Latent frames of the window that are the shot's first, 0 to {MAX_WINDOW:,}. -1 is from "
          "the model."),
         ("guidance_scale", io.Float, {"min": 0.0, "max": 30.0, "step": 0.1},
          "The cfg that is given out (no unit, 0 to 30). 0 is from the model."),

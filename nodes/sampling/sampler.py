@@ -19,7 +19,7 @@ from ...stream.journal.disk_limit import DISK_CAP_BYTES
 from ...stream.rollout.recache import Resume
 from ...stream.rollout.recache import check as check_resume
 from .. import host, sockets
-from ..attention.attention_spec import asked_attention
+from ..attention.attention_spec import attention_spec_of
 from ..conditioning.known_frames import KnownClip, placed
 from ..conditioning.prompt_plan import (
     check_own_prompts,
@@ -30,12 +30,12 @@ from ..conditioning.prompt_plan import (
 )
 from ..conditioning.reference import reference
 from ..conditioning.timeline import Timeline
-from ..guidance.guidance_spec import AskedCfg, AskedGuidance
+from ..guidance.guidance_spec import CfgSpec, GuidanceSpec
 from ..length import (
     FRAMES,
-    LARGEST_SEED,
-    LONGEST_SECONDS,
-    LONGEST_SIDE,
+    MAX_SECONDS,
+    MAX_SEED,
+    MAX_SIDE,
     SECONDS,
     SIZE_STEP,
     check_endless,
@@ -43,20 +43,20 @@ from ..length import (
     snapped_length,
 )
 from ..models.model_facts import facts, from_model
-from ..models.patches import without_effect
+from ..models.patches import ignored_patches
 from ..planning import costs
 from ..rollouts.derive import say_plan
 from ..runtime.host_rollout import HostRollout, denoiser, open_rollout
 from ..runtime.session import session
 from ..schema import build
 from . import cache_spec, schedule_spec
-from .cache_spec import AskedCache
-from .schedule_spec import AskedSchedule
-from .training_limits import untrained
+from .cache_spec import KVCacheSpec
+from .schedule_spec import ScheduleSpec
+from .training_limits import out_of_distribution_warnings
 
-LONGEST_FRAMES = float(LONGEST_SECONDS * DEMO.fps)
+MAX_FRAMES = float(MAX_SECONDS * DEMO.fps)
 NAMES_SHOWN = 6
-MOST_SNAPSHOT_CHUNKS = 10_000
+MAX_SNAPSHOT_CHUNKS = 10_000
 
 
 class DiffusionForcingSampler(io.ComfyNode):
@@ -90,23 +90,23 @@ class DiffusionForcingSampler(io.ComfyNode):
         length: float,
         length_unit: str,
         cfg: float,
-        kv_cache: cache_spec.ForModel | None = None,
-        guidance: AskedGuidance | None = None,
+        kv_cache: cache_spec.Resolvable | None = None,
+        guidance: GuidanceSpec | None = None,
         plan_only: bool = False,
         known_frames: tuple[KnownClip, ...] | Mapping[str, Any] | None = None,
         snapshot_chunks: int = 0,
         picture: list[Any] | None = None,
         resume: Resume = "exact",
-        schedule: schedule_spec.ForModel | None = None,
+        schedule: schedule_spec.Resolvable | None = None,
     ) -> io.NodeOutput:
         """Plan the rollout and say what will be made; nothing is generated yet."""
         engine, preset = denoiser(model), facts(model).preset
         rows, columns = latent_size(width, height, engine.config.out_channels)
-        schedule, kv_cache = schedule or AskedSchedule(), kv_cache or AskedCache(CacheSettings)
-        levels, cache = schedule.for_model(preset), _kept(kv_cache, model, rows * columns)
-        asked_for = guidance or AskedCfg(None if cfg < 0 else cfg)
-        kept = cache.policy_for(first_leaves=preset.first_leaves)
-        guided = asked_for.for_model(preset, sink=(sink := kept.sink_frames > 0))
+        schedule, kv_cache = schedule or ScheduleSpec(), kv_cache or KVCacheSpec(CacheSettings)
+        levels, cache = schedule.resolve(preset), _kept(kv_cache, model, rows * columns)
+        asked_for = guidance or CfgSpec(None if cfg < 0 else cfg)
+        kept = cache.policy_for(drops_first_frame=preset.drops_first_frame)
+        guided = asked_for.resolve(preset, sink=(sink := kept.sink_frames > 0))
         check_own_prompts(guided, engine.config)
         known, unit = placed(known_frames, preset.fps, engine.config), levels.schedule.chunk_frames
         planned = snapped_length(length, length_unit, preset.fps, unit, known.leading)
@@ -132,7 +132,9 @@ class DiffusionForcingSampler(io.ComfyNode):
         rollout.from_model = from_model(facts(model), taken)
         said = never_shown(prompts, planned)
         said += cut_prompts(prompts, engine.config, guided.own_prompts)
-        said += untrained(facts(model), settings, (width, height), by_cfg=guidance is None)
+        said += out_of_distribution_warnings(
+            facts(model), settings, (width, height), by_cfg=guidance is None
+        )
         problems = [*_problems(rollout, model), *said]
         say_plan(rollout, planned, costs.choice_line(cache, settings), problems)
         if guidance is not None:
@@ -151,7 +153,7 @@ class DiffusionForcingSampler(io.ComfyNode):
 def _problems(rollout: HostRollout, model: Any) -> list[str]:
     """What of the user's graph has no effect, one sentence each."""
     found = []
-    names = without_effect(model)
+    names = ignored_patches(model)
     if names:
         more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
         shown = ", ".join(names[:NAMES_SHOWN])
@@ -164,17 +166,17 @@ def _problems(rollout: HostRollout, model: Any) -> list[str]:
     return found + idle_views(rollout.settings)
 
 
-def _kept(asked: cache_spec.ForModel, model: Any, latent_pixels: int) -> CacheSettings:
+def _kept(asked: cache_spec.Resolvable, model: Any, latent_pixels: int) -> CacheSettings:
     """The history that is asked for, and what ANN-Sparse Attention makes of it, in latent frames of
     so many rows x columns.
     """
-    preset, sparse = facts(model).preset, asked_attention(model)
-    cache = asked.for_model(preset)
+    preset, sparse = facts(model).preset, attention_spec_of(model)
+    cache = asked.resolve(preset)
     return cache if sparse is None else sparse.over(cache, preset, latent_pixels // PATCH**2)
 
 
 def _taken(
-    asked: cache_spec.ForModel, settings: RolloutSettings, preset: Preset
+    asked: cache_spec.Resolvable, settings: RolloutSettings, preset: Preset
 ) -> dict[str, object]:
     """What of the history is the model's own: nothing, where entries are in a window's place."""
     return {} if isinstance(settings.cache, TempCache) else asked.taken(preset)
@@ -184,12 +186,12 @@ def _remembering(
     settings: RolloutSettings, model: Any, engine: Denoiser, cache: CacheSettings
 ) -> RolloutSettings:
     """`settings` with that history within its budget, and with the MODEL's sparse attention."""
-    leaves, sparse = facts(model).preset.first_leaves, asked_attention(model)
+    leaves, sparse = facts(model).preset.drops_first_frame, attention_spec_of(model)
     place = engine.device, engine.dtype
     if sparse is None:
-        return cache.put_in_force(settings, engine.config, place, first_leaves=leaves)
+        return cache.put_in_force(settings, engine.config, place, drops_first_frame=leaves)
     settings = replace(settings, sparsity=sparse.sparsity)
-    kept = cache.put_in_force(settings, engine.config, place, first_leaves=leaves)
+    kept = cache.put_in_force(settings, engine.config, place, drops_first_frame=leaves)
     return sparse.indexed(kept)
 
 
@@ -217,7 +219,7 @@ def _shot() -> list[io.Input]:
             "seed",
             default=0,
             min=0,
-            max=LARGEST_SEED,
+            max=MAX_SEED,
             control_after_generate=io.ControlAfterGenerate.fixed,
             tooltip="The same seed gives the same shot. Keep it fixed to go on after a cancel; "
             "change it for another shot. A whole number, 0 to 2^64 - 1.",
@@ -228,11 +230,11 @@ def _shot() -> list[io.Input]:
             "length",
             default=10.0,
             min=0.0,
-            max=LONGEST_FRAMES,
+            max=MAX_FRAMES,
             step=0.01,
             tooltip="How long the shot is, in the unit below; it becomes whole chunks, never "
             "shorter. Making it longer later keeps what is there. From 0.01 to a day "
-            f"({LONGEST_FRAMES:,.0f} frames). 0 goes on until Stop in the Streaming Preview, or "
+            f"({MAX_FRAMES:,.0f} frames). 0 goes on until Stop in the Streaming Preview, or "
             f"until the shot fills {DISK_CAP_BYTES / 2**30:.0f} GB of disk.",
         ),
         io.Combo.Input(
@@ -287,10 +289,10 @@ def _more() -> list[io.Input]:
             "snapshot_chunks",
             default=0,
             min=0,
-            max=MOST_SNAPSHOT_CHUNKS,
+            max=MAX_SNAPSHOT_CHUNKS,
             optional=True,
             tooltip="After how many chunks the KV cache goes to disk too, 0 to "
-            f"{MOST_SNAPSHOT_CHUNKS:,}; only the newest copy is kept. A shot of an hour then goes "
+            f"{MAX_SNAPSHOT_CHUNKS:,}; only the newest copy is kept. A shot of an hour then goes "
             "on within a chunk instead of looking through all of it again. 0 is never.",
         ),
         io.Conditioning.Input(
@@ -319,8 +321,8 @@ def _side(name: str, default: int) -> io.Input:
         name,
         default=default,
         min=SIZE_STEP,
-        max=LONGEST_SIDE,
+        max=MAX_SIDE,
         step=SIZE_STEP,
         tooltip=f"Pixels, a multiple of {SIZE_STEP} from {SIZE_STEP} to "
-        f"{LONGEST_SIDE}. The size the model was trained at is best.",
+        f"{MAX_SIDE}. The size the model was trained at is best.",
     )

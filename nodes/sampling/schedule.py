@@ -22,11 +22,11 @@ from ...samplers.schedule.options import (
     ScheduleOptions,
 )
 from ...samplers.schedule.picture import draw_schedule, in_words
-from ...samplers.schedule.rows import MOST_CHUNK_FRAMES
+from ...samplers.schedule.rows import MAX_CHUNK_FRAMES
 from .. import host, sockets
 from ..models.model_facts import facts, from_model
 from ..schema import build
-from .schedule_spec import AskedSchedule
+from .schedule_spec import ScheduleSpec
 
 USUAL = ScheduleOptions()
 UNSEEN = "What is from the model is decided by the sampler; connect `model` here too to see it."
@@ -76,12 +76,12 @@ class DiffusionForcingSchedule(io.ComfyNode):
             step_preset, step_list, None if first_steps < 0 else first_steps,
         )  # fmt: skip
         noise = None if context_noise < 0 else ContextNoise(context_noise)
-        asked = AskedSchedule(options, solver, noise, predicts, betas, eta)
+        asked = ScheduleSpec(options, solver, noise, predicts, betas, eta)
         if model is None and asked.taken(DEMO):
             host.say(cls.hidden.unique_id, UNSEEN)
             return io.NodeOutput(asked)
         preset = DEMO if model is None else facts(model).preset
-        made = asked.for_model(preset).schedule
+        made = asked.resolve(preset).schedule
         told = "" if model is None else from_model(facts(model), asked.taken(preset))
         host.say(cls.hidden.unique_id, f"{told} {in_words(made)}".lstrip())
         file = host.output_file("longtake_schedule", "levels.png", temporary=True)
@@ -96,7 +96,7 @@ def _steps() -> list[io.Input]:
             "chunk_frames",
             default=0,
             min=0,
-            max=MOST_CHUNK_FRAMES,
+            max=MAX_CHUNK_FRAMES,
             tooltip="Latent frames made together, 1 to 8 (one is 4 frames of video); 0 is from "
             "the model. Must suit the model: the demo knows 1 and 3. Fewer show up sooner and "
             "react to a prompt sooner.",

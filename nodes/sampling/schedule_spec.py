@@ -27,7 +27,7 @@ class ScheduleSettings:
     solver: Solver
     context_noise: ContextNoise
 
-    def for_model(self, preset: Preset) -> ScheduleSettings:
+    def resolve(self, preset: Preset) -> ScheduleSettings:
         """The same for every model."""
         return self
 
@@ -37,7 +37,7 @@ class ScheduleSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class AskedSchedule:
+class ScheduleSpec:
     """What Diffusion-Forcing Schedule asks for. The solver `from model`, no context noise and
     what `options` leave open are the model's.
     """
@@ -49,7 +49,7 @@ class AskedSchedule:
     betas: str = BETAS[0]
     eta: float = 1.0
 
-    def for_model(self, preset: Preset) -> ScheduleSettings:
+    def resolve(self, preset: Preset) -> ScheduleSettings:
         """The schedule, its solver and the context noise of a model with that preset."""
         noise = self.context_noise or ContextNoise(preset.context_noise)
         return ScheduleSettings(self.options.schedule(preset), self._solver(preset), noise)
@@ -57,7 +57,7 @@ class AskedSchedule:
     def taken(self, preset: Preset) -> dict[str, object]:
         """By name, what is that preset's."""
         used = self.options.in_place_of(preset)
-        found = {name: getattr(used, name) for name in self.options.left_open}
+        found = {name: getattr(used, name) for name in self.options.unset_fields}
         if self.options.kind == FROM_MODEL:
             found = {"schedule": self.options.kind_for(used), **found}
         if self.solver == FROM_MODEL:
@@ -72,10 +72,10 @@ class AskedSchedule:
         return as_trained(solver_for(used.solver, self.predicts, self.betas, self.eta), used)
 
 
-class ForModel(Protocol):
+class Resolvable(Protocol):
     """The value of a NOISE_SCHEDULE socket."""
 
-    def for_model(self, preset: Preset) -> ScheduleSettings:
+    def resolve(self, preset: Preset) -> ScheduleSettings:
         """The settings of a shot by a model with that preset."""
 
     def taken(self, preset: Preset) -> dict[str, object]:

@@ -15,7 +15,7 @@ SIZE_FACTOR = 2.0  # how many times more or fewer pixels are worth a word
 SLIGHT_NOISE = 0.05
 
 
-def untrained(
+def out_of_distribution_warnings(
     known: ModelFacts, settings: RolloutSettings, size: tuple[int, int], *, by_cfg: bool
 ) -> list[str]:
     """A sentence for each thing; `by_cfg` says that the strength of the prompt is the sampler's own

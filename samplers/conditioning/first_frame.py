@@ -42,7 +42,7 @@ class Codec(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class FirstAgain:
+class ReencodedFirstFrame:
     """How that is done: by which VAE, known by its `digest`; `room_bytes` is what it takes."""
 
     codec: Codec = field(compare=False, repr=False)

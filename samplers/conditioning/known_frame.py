@@ -13,7 +13,7 @@ from ..solvers.noise_process import NoiseProcess, mixed
 from .prompts import embedding_digest
 
 
-class Coming(Protocol):
+class LazyLatents(Protocol):
     """Latents that are read only when they are wanted: those of a video of any length."""
 
     @property
@@ -45,7 +45,7 @@ class KnownFrame:
     """
 
     frame: int
-    latents: Tensor | Coming = field(repr=False, compare=False)
+    latents: Tensor | LazyLatents = field(repr=False, compare=False)
     level: float = 0.0
     ahead: int = 0
     digest: str = ""
@@ -87,7 +87,7 @@ class KnownFrame:
 
 
 @dataclass(frozen=True, slots=True)
-class Ahead:
+class LookaheadFrames:
     """Known latent frames that are seen before they are active: which, their latents (f, c, h, w),
     clean unless said otherwise, and their noise levels.
     """
@@ -96,8 +96,8 @@ class Ahead:
     latents: Tensor
     levels: Sequence[float]
 
-    def noised(self, noise: Tensor, least: float, process: NoiseProcess) -> Ahead:
+    def noised(self, noise: Tensor, least: float, process: NoiseProcess) -> LookaheadFrames:
         """The same with `noise` mixed in, at level `least` or their own if that is higher."""
         levels = [max(level, least) for level in self.levels]
         level = self.latents.new_tensor(levels).view(-1, 1, 1, 1)
-        return Ahead(self.frames, mixed(process, self.latents, noise, level), levels)
+        return LookaheadFrames(self.frames, mixed(process, self.latents, noise, level), levels)

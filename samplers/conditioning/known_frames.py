@@ -18,7 +18,7 @@ from torch import Tensor
 from ...errors import BadInput
 from ..schedule.rows import Row
 from ..solvers.noise_process import NoiseProcess, mixed
-from .known_frame import Ahead, Coming, KnownFrame
+from .known_frame import KnownFrame, LazyLatents, LookaheadFrames
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +75,16 @@ class KnownFrames:
         found = self.within(range(first, stop + self._reach))
         return tuple(one for one in found if one.frame < stop + one.ahead)
 
-    def ahead(self, frames: range, like: Tensor) -> Ahead | None:
+    def ahead(self, frames: range, like: Tensor) -> LookaheadFrames | None:
         """Those that are not among the active `frames` yet, with latents like (f, c, h, w)."""
         found = [one for one in self.seen(frames.stop, frames.stop) if one.level < 1]
         if not found:
             return None
         latents = torch.stack([one.read().to(like) for one in found])
-        return Ahead([one.frame for one in found], latents, [one.level for one in found])
+        return LookaheadFrames([one.frame for one in found], latents, [one.level for one in found])
 
     @property
-    def most_ahead(self) -> int:
+    def max_ahead(self) -> int:
         """The most known frames that are ahead at once."""
         later = [one for one in self.frames[self.leading :] if one.ahead and one.level < 1]
         begins = [(one.frame - one.ahead + 1, 1) for one in later]
@@ -167,7 +167,7 @@ class KnownFrames:
 
 
 def sequence(
-    latents: Tensor | Sequence[Coming],
+    latents: Tensor | Sequence[LazyLatents],
     start: int = 0,
     *,
     spacing: int = 1,

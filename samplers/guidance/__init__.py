@@ -4,13 +4,13 @@ they see (DFoT, arXiv 2502.06764).
 
 from .presets import cfg, extended, fractional, magi, stabilised, temporal, vanilla
 from .prompt import OwnPrompt, Prompt
-from .score import Pull, Score
+from .score import Score, WeightedScore
 from .terms import Branch, Guidance, Limits, When, merged
-from .views import ALL, DROP, NOISE, SINK, Ages, All, Nothing, Seen, Sink, View, last, noisy
+from .views import ALL, DROP, NOISE, SINK, AgeRange, All, Nothing, Seen, Sink, View, last, noisy
 
 __all__ = [
     "ALL",
-    "Ages",
+    "AgeRange",
     "All",
     "Branch",
     "DROP",
@@ -20,7 +20,7 @@ __all__ = [
     "Nothing",
     "OwnPrompt",
     "Prompt",
-    "Pull",
+    "WeightedScore",
     "SINK",
     "Score",
     "Seen",

@@ -44,7 +44,7 @@ class Score(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Pull:
+class WeightedScore:
     """A score and how strongly it pulls.
 
     `limit` bounds what it adds to the velocity: root mean square per latent frame, in standard

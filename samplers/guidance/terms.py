@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from ...errors import BadInput
 from .prompt import OwnPrompt, Prompt, order
-from .score import Pull
+from .score import WeightedScore
 from .views import ALL, View
 
 
@@ -98,7 +98,7 @@ class Guidance:
     when: When = When()
     limits: Limits = Limits()
     stabilise: float = 0.0
-    pulls: tuple[Pull, ...] = ()
+    pulls: tuple[WeightedScore, ...] = ()
     at_once: bool = True
 
     def __post_init__(self) -> None:

@@ -28,7 +28,7 @@ class All:
 
 
 @dataclass(frozen=True, slots=True)
-class Ages:
+class AgeRange:
     """The frames from `newest` to `oldest` back, both included; 1 is the newest finished one.
 
     Evicted ones count: a sink is as far back as it is, however small the window.
@@ -78,7 +78,7 @@ class Nothing:
         return "nothing"
 
 
-Seen = All | Ages | Sink | Nothing
+Seen = All | AgeRange | Sink | Nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +151,7 @@ its frames a first chunk's statistics (MAGI-1 was trained for it).
 
 def last(frames: int, *, exact: bool = False) -> View:
     """The newest `frames` latent frames."""
-    return View(Ages(1, frames), exact=exact)
+    return View(AgeRange(1, frames), exact=exact)
 
 
 def noisy(level: float) -> View:

@@ -12,7 +12,7 @@ from ..advice import smaller_sink
 from ..settings import RolloutSettings
 from .plan import planned_bytes
 
-LONGEST_WINDOW = 4096
+MAX_WINDOW = 4096
 
 
 def within_budget(
@@ -26,7 +26,7 @@ def within_budget(
     if _bytes(settings, config, dtype) <= budget_bytes and _is_bounded(settings):
         return settings
     least = settings.cache.sink_frames + 1
-    most = settings.cache.limit or settings.length or LONGEST_WINDOW
+    most = settings.cache.limit or settings.length or MAX_WINDOW
     if _bytes(_with_window(settings, least), config, dtype) > budget_bytes:
         needed = _bytes(_with_window(settings, least), config, dtype)
         raise BadInput(

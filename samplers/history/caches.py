@@ -27,7 +27,7 @@ from .reads import read_of
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class HistoryFrame:
     """A finished latent frame: its number, the first of those committed with it, whether it was
     given, and its clean latents (c, h, w) if they may be needed again.
     """
@@ -39,7 +39,7 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class CacheView:
     """What a branch reads: a row of a cache and, if not all of it, which slots.
 
     Branches of equal place are one evaluation. `at` is the first active frame's position; `ahead`
@@ -53,7 +53,7 @@ class Place:
     at: int
     ahead: float | None = None
 
-    def follows(self, before: Place) -> bool:
+    def follows(self, before: CacheView) -> bool:
         """Whether one attention can serve both: neighbouring rows, or no history at all."""
         same = (self.cache, self.slots, self.at) == (before.cache, before.slots, before.at)
         return same and (self.slots == () or self.row == before.row + 1)
@@ -70,7 +70,7 @@ class Histories:
         for cache in self.caches:
             model.hold(cache)
         self.in_force = settings.in_force(0, 1)
-        self.held: list[Held] = []
+        self.held: list[HistoryFrame] = []
         self.passed: list[Tensor] = []  # clean latents (c, h, w) just before the oldest held
         self.committed = 0
         self._stale = {i for i, plan in enumerate(self.plans) if plan.filled != "by commits"}
@@ -87,7 +87,7 @@ class Histories:
         """Take finished latents (f, c, h, w) from frame `first` into every history."""
         for i, one in enumerate(given):
             latents = clean[i].clone() if self._keep_latents else None
-            self.held.append(Held(first + i, first, one, latents))
+            self.held.append(HistoryFrame(first + i, first, one, latents))
         evicting = self._survivors(len(clean))
         for plan, cache in self._by_commits:
             self._pass(plan, cache, self.held[-len(clean) :], clean)
@@ -114,7 +114,7 @@ class Histories:
                 self.caches[i].clear()
         self._stale |= self._changing
 
-    def place(self, branch: Branch, *, ahead: bool = False) -> Place:
+    def place(self, branch: Branch, *, ahead: bool = False) -> CacheView:
         """Where a branch finds what it sees, in its simplest form; its cache is made ready.
 
         `ahead`: there are known frames ahead, which it may see.
@@ -122,13 +122,13 @@ class Histories:
         found = self._place(branch)
         return replace(found, ahead=branch.view.level_ahead) if ahead else found
 
-    def _place(self, branch: Branch) -> Place:
+    def _place(self, branch: Branch) -> CacheView:
         frames = [one.frame for one in self.held]
         read = read_of(branch, self.plans, self.settings, frames, self.committed)
         if not read.is_nothing:
             self._make_ready(read.cache)
         slots = None if read.ranks is None else self._slots(read.cache, read.ranks)
-        return Place(branch.prompt, read.cache, read.row, slots, read.at)
+        return CacheView(branch.prompt, read.cache, read.row, slots, read.at)
 
     def _slots(self, index: int, ranks: range) -> tuple[int, ...]:
         """Where a cache has the frames of these ranks."""
@@ -163,7 +163,7 @@ class Histories:
         device = self.evaluator.model.device
         latents = [None] * len(facts["held"]) if clean is None else [*clean.to(device)]
         self.held = [
-            Held(frame, group, given, one)
+            HistoryFrame(frame, group, given, one)
             for (frame, group, given), one in zip(facts["held"], latents, strict=True)
         ]
         self.passed = [] if passed is None else [*passed.to(device)]
@@ -181,7 +181,7 @@ class Histories:
         self._stale.remove(index)
 
     def _make_anew(self, plan: CachePlan, cache: HistoryCache) -> None:
-        cache.begin_again()
+        cache.restart()
         there = [one.frame for one in self.held]
         chosen = [self.held[r] for r in plan.seen.ranks(there, self.settings.cache.sink_frames)]
         for group in sorted({one.group for one in chosen}):
@@ -189,28 +189,28 @@ class Histories:
             latents = [self._shown(one) for one in frames]
             self._pass(plan, cache, frames, torch.stack(latents))
 
-    def _shown(self, one: Held) -> Tensor:
+    def _shown(self, one: HistoryFrame) -> Tensor:
         """Clean latents of a frame in a history that is made anew; the oldest one may begin it as
         the first one does.
         """
         assert one.latents is not None  # they are kept for this
-        again = self.settings.first_again
+        again = self.settings.reencoded_first_frame
         if again is None or one is not self.held[0] or one.frame == 0:
             return one.latents
         return again.latent(torch.stack([*self.passed, one.latents]))
 
-    def _hold(self, held: list[Held]) -> None:
+    def _hold(self, held: list[HistoryFrame]) -> None:
         """`held` stays of what there was; what lies before it is kept as long as it may be asked
         for.
         """
-        if self.settings.first_again is not None:
+        if self.settings.reencoded_first_frame is not None:
             gone = [one for one in self.held if one.frame < held[0].frame]
             latents = (one.latents for one in gone if one.latents is not None)
             self.passed = [*self.passed, *latents][-BEFORE:]
         self.held = held
 
     def _pass(
-        self, plan: CachePlan, cache: HistoryCache, frames: Sequence[Held], clean: Tensor
+        self, plan: CachePlan, cache: HistoryCache, frames: Sequence[HistoryFrame], clean: Tensor
     ) -> None:
         """Commit clean latents (f, c, h, w) to a cache, each row at its own noise levels."""
         levels = [[self._level(row, one) for one in frames] for row in plan.rows]
@@ -258,7 +258,7 @@ class Histories:
         row = prompts.index(followed) if followed in prompts else 0
         return self.evaluator.prompt_keys(prompts[row], row)
 
-    def _level(self, row: CacheRow, one: Held) -> float:
+    def _level(self, row: CacheRow, one: HistoryFrame) -> float:
         """The noise level at which a cache row shows a frame: a noisy view is never cleaner than
         the history that it is compared with.
         """
@@ -267,7 +267,7 @@ class Histories:
         return max(row.level, self.settings.context_noise.at(age), stable)
 
     def _noised(
-        self, row: CacheRow, frames: Sequence[Held], clean: Tensor, levels: Sequence[float]
+        self, row: CacheRow, frames: Sequence[HistoryFrame], clean: Tensor, levels: Sequence[float]
     ) -> Tensor:
         """Clean latents (f, c, h, w) with noise to match their levels."""
         if not any(levels):
@@ -302,7 +302,7 @@ class Histories:
             cache.retain([*held[:sink], *held[newest:]])
         self._hold([*self.held[:sink], *self.held[newest:]])
 
-    def _survivors(self, count: int) -> Callable[[], list[Held]]:
+    def _survivors(self, count: int) -> Callable[[], list[HistoryFrame]]:
         """Asked after a commit of `count` frames, those of `held` that were not evicted.
 
         A cache numbers its frames anew when it is filled anew, but their order is always the same.
@@ -312,13 +312,13 @@ class Histories:
             return self._in_window
         numbers = [*sorted(cache.held), *range(cache.committed, cache.committed + count)]
 
-        def remaining() -> list[Held]:
+        def remaining() -> list[HistoryFrame]:
             held = set(cache.held)
             return [x for number, x in zip(numbers, self.held, strict=True) if number in held]
 
         return remaining
 
-    def _in_window(self) -> list[Held]:
+    def _in_window(self) -> list[HistoryFrame]:
         held, policy = list(self.held), self.settings.cache
         while policy.limit is not None and len(held) > policy.limit:
             del held[policy.victim([one.frame for one in held])]

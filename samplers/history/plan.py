@@ -15,7 +15,7 @@ from ...attention.storage.dense import Storage
 from ...attention.storage.packed import placed
 from ...attention.storage.shape import CacheShape
 from ...model.config import PATCH, DiTConfig
-from ..guidance import ALL, Ages, All, Branch, Nothing, Prompt, Seen, Sink, View
+from ..guidance import ALL, AgeRange, All, Branch, Nothing, Prompt, Seen, Sink, View
 from ..guidance.prompt import order
 from ..settings import RolloutSettings
 
@@ -48,9 +48,9 @@ class CachePlan:
         """The cache's bytes in a rollout of `length` latent frames."""
         return history.planned_bytes(self.shape, self.policy, self.storage, length)
 
-    def planned_elsewhere(self, length: int | None) -> int:
+    def planned_offloaded(self, length: int | None) -> int:
         """The cache's bytes in main memory or files."""
-        return kv_cache.planned_elsewhere(self.shape, self.policy, length, self.storage)
+        return kv_cache.planned_offloaded(self.shape, self.policy, length, self.storage)
 
     def open(self, length: int | None, device: torch.device) -> HistoryCache:
         """The cache, empty."""
@@ -91,10 +91,10 @@ def planned_bytes(settings: RolloutSettings, config: DiTConfig, dtype: torch.dty
     return sum(plan.planned_bytes(settings.length) for plan in plans)
 
 
-def planned_elsewhere(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> int:
+def planned_offloaded(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> int:
     """Bytes of all KV caches in main memory or files, exactly."""
     plans = cache_plans(settings, config, dtype)
-    return sum(plan.planned_elsewhere(settings.length) for plan in plans)
+    return sum(plan.planned_offloaded(settings.length) for plan in plans)
 
 
 def row_of(branch: Branch) -> CacheRow:
@@ -139,7 +139,7 @@ def _plan(  # noqa: PLR0913
 def _policy(filled: Filled, seen: Seen, whole: CachePolicy) -> CachePolicy:
     """What a cache of a part of the history keeps: never more than the whole one does."""
     match seen:
-        case Ages():
+        case AgeRange():
             count = seen.oldest - seen.newest + 1
             return WindowSink(count if whole.limit is None else min(count, whole.limit))
         case Sink():

@@ -60,11 +60,11 @@ def _cache_of(
     return next(i for i, plan in enumerate(plans) if (plan.filled, plan.seen) == wanted)
 
 
-Grouped = tuple[int, int]
+FrameAndCommit = tuple[int, int]
 """A latent frame of the history, and the first of those that were committed with it."""
 
 
-def held_at_last(settings: RolloutSettings) -> list[Grouped]:
+def steady_state_frames(settings: RolloutSettings) -> list[FrameAndCommit]:
     """The latent frames that the history holds before the last chunk, or once the window is full,
     oldest first.
     """
@@ -73,7 +73,7 @@ def held_at_last(settings: RolloutSettings) -> list[Grouped]:
     if settings.length is not None:
         last = min(last, settings.length - 1)
     starts = [at for at in commit_starts(settings, last + 1) if at <= last]
-    held = list[Grouped]()
+    held = list[FrameAndCommit]()
     for start, stop in pairwise(starts):
         held += [(frame, start) for frame in range(start, stop)]
         while policy.limit is not None and len(held) > policy.limit:

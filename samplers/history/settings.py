@@ -13,7 +13,7 @@ from ...attention.storage.placement import ON_DEVICE, Placement
 from ...errors import BadInput
 from ...model.config import DiTConfig
 from ...model.preset import Preset
-from ..conditioning.first_frame import Codec, FirstAgain
+from ..conditioning.first_frame import Codec, ReencodedFirstFrame
 from ..settings import AtSwitch, RolloutSettings
 from .budget import within_budget
 
@@ -38,7 +38,7 @@ class CacheSettings:
     budget_bytes: int | None = None
     codec: tuple[Codec, str] | None = None
 
-    def for_model(self, preset: Preset) -> CacheSettings:
+    def resolve(self, preset: Preset) -> CacheSettings:
         """The same for every model."""
         return self
 
@@ -52,30 +52,30 @@ class CacheSettings:
         config: DiTConfig,
         place: tuple[torch.device, torch.dtype],
         *,
-        first_leaves: bool,
+        drops_first_frame: bool,
     ) -> RolloutSettings:
         """`settings` with this cache, for a model at `place`.
 
-        `first_leaves` says that the model was trained on windows without the first latent frame.
+        `drops_first_frame`: the model was trained on windows without the first latent frame.
         """
         device, dtype = place
-        reason = self.storage.reason_against(device)
+        reason = self.storage.unsupported_reason(device)
         if reason is not None:
             raise BadInput(f"the KV cache cannot be stored so: {reason}; choose int8 or int4.")
         chosen = replace(
             settings,
-            cache=self.policy_for(first_leaves=first_leaves),
+            cache=self.policy_for(drops_first_frame=drops_first_frame),
             storage=self.storage,
             placement=self.placement,
             at_switch=self.at_switch,
-            first_again=self._first_again(),
+            reencoded_first_frame=self._first_again(),
         )
         return self.fitted(chosen, config, dtype)
 
-    def policy_for(self, *, first_leaves: bool) -> CachePolicy:
-        """What is kept, before a budget shortens it; `first_leaves` as in `put_in_force`."""
+    def policy_for(self, *, drops_first_frame: bool) -> CachePolicy:
+        """What is kept, before a budget shortens it; `drops_first_frame` as in `put_in_force`."""
         leaves = self.first_latent in ("leave", "re-encode") or (
-            self.first_latent == "automatic" and first_leaves
+            self.first_latent == "automatic" and drops_first_frame
         )
         return self.policy if leaves else self.policy.with_first()
 
@@ -87,11 +87,11 @@ class CacheSettings:
             return settings
         return within_budget(settings, self.budget_bytes, config, dtype)
 
-    def _first_again(self) -> FirstAgain | None:
+    def _first_again(self) -> ReencodedFirstFrame | None:
         if self.first_latent != "re-encode" or self.policy.sink_frames:
             return None
         if self.codec is None:
             raise BadInput(
                 "first_latent is re-encode, which needs a VAE; connect one to KV Cache Settings."
             )
-        return FirstAgain(*self.codec)
+        return ReencodedFirstFrame(*self.codec)

@@ -11,10 +11,10 @@ from itertools import islice
 import torch
 
 from ...model.config import DiTConfig
-from ..guidance import Ages, Branch, Guidance, Nothing, Sink
+from ..guidance import AgeRange, Branch, Guidance, Nothing, Sink
 from ..guidance.prompt import told
 from ..history.plan import CachePlan, cache_plans, planned_bytes, source
-from ..history.reads import Grouped, commit_starts, held_at_last, read_of
+from ..history.reads import FrameAndCommit, commit_starts, read_of, steady_state_frames
 from ..loop import by_chunk
 from ..schedule.rows import Row
 from ..settings import RolloutSettings
@@ -44,7 +44,7 @@ def cost(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> Co
     made = list(islice(by_chunk(s.noise_rows(s.origin)), 2))
     alone = len(made) == 1 and s.origin == 0  # never a history
     plans = cache_plans(s, config, dtype)
-    seen = _same_without_history if alone else partial(_read, s, plans, held_at_last(s))
+    seen = _same_without_history if alone else partial(_read, s, plans, steady_state_frames(s))
     rows = made[-1] if made else ()
     steps = sum(_evaluated(s.guidance, row, seen, started=not alone) for row in rows)
     commits = 0 if alone else sum(_commits(s, plan) for plan in plans)
@@ -86,7 +86,7 @@ def histories_used(settings: RolloutSettings) -> str:
 
 
 def _used(settings: RolloutSettings) -> str:
-    guidance, frames = settings.guidance, [frame for frame, _ in held_at_last(settings)]
+    guidance, frames = settings.guidance, [frame for frame, _ in steady_state_frames(settings)]
     scores = [f"{p.weight:g} x {type(p.score).__name__.lower()} score" for p in guidance.pulls]
     return "; ".join([*(_branch(settings, one, frames) for one in guidance.summed), *scores])
 
@@ -100,7 +100,10 @@ def _same_without_history(branch: Branch) -> Hashable:
 
 
 def _read(
-    settings: RolloutSettings, plans: Sequence[CachePlan], held: Sequence[Grouped], branch: Branch
+    settings: RolloutSettings,
+    plans: Sequence[CachePlan],
+    held: Sequence[FrameAndCommit],
+    branch: Branch,
 ) -> Hashable:
     frames = [frame for frame, _ in held]
     committed = frames[-1] + 1 if frames else 0
@@ -128,7 +131,7 @@ def _refill(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) ->
         for plan in cache_plans(settings, config, dtype)
         if plan.filled == "with noise"
     )
-    return rows * math.ceil(len(held_at_last(settings)) / settings.schedule.chunk_frames)
+    return rows * math.ceil(len(steady_state_frames(settings)) / settings.schedule.chunk_frames)
 
 
 def _commits(settings: RolloutSettings, plan: CachePlan) -> int:
@@ -137,7 +140,7 @@ def _commits(settings: RolloutSettings, plan: CachePlan) -> int:
         return len(plan.rows)
     if plan.filled == "with noise":
         return 0
-    held = held_at_last(settings)
+    held = steady_state_frames(settings)
     chosen = plan.seen.ranks([frame for frame, _ in held], settings.cache.sink_frames)
     return len(plan.rows) * len({held[rank][1] for rank in chosen})
 
@@ -160,7 +163,7 @@ def _inexact(settings: RolloutSettings, branch: Branch, frames: Sequence[int]) -
         return None
     if view.committed_with not in (None, branch.prompt):
         return "its history was committed with the other prompt"
-    if isinstance(view.seen, Ages):
+    if isinstance(view.seen, AgeRange):
         seen = view.seen.ranks(frames, cache.sink_frames)
         if frames and not seen:
             return "nothing, since it is older than the window"
@@ -184,13 +187,13 @@ def idle_views(settings: RolloutSettings) -> list[str]:
     """What of the guidance sees all of the window, or nothing at all, once that is full; a sentence
     each.
     """
-    cache, frames = settings.cache, [frame for frame, _ in held_at_last(settings)]
+    cache, frames = settings.cache, [frame for frame, _ in steady_state_frames(settings)]
     if cache.limit is None or len(frames) < cache.limit:
         return []
     found = []
     for view in dict.fromkeys(branch.view for branch in settings.guidance.summed):
         seen = view.seen
-        if not isinstance(seen, Ages):
+        if not isinstance(seen, AgeRange):
             continue
         ranks = seen.ranks(frames, cache.sink_frames)
         if not ranks:

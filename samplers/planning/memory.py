@@ -18,11 +18,11 @@ from ...attention.kernels.biased import standing_for
 from ...model.config import DiTConfig
 from ...model.memory import META, peak_bytes, shape_only
 from ..branches import Branches
-from ..conditioning.known_frame import Ahead
+from ..conditioning.known_frame import LookaheadFrames
 from ..conditioning.prompts import PromptTimeline
 from ..denoiser import Denoiser
 from ..guidance.score import BEFORE_FRAMES, on_device, slope_of
-from ..history.caches import Held
+from ..history.caches import HistoryFrame
 from ..history.plan import cache_plans, planned_bytes
 from ..loop import by_chunk
 from ..schedule.rows import Row
@@ -71,7 +71,7 @@ def rollout_memory(
     return RolloutMemory(planned_bytes(settings, config, dtype), working)
 
 
-def most_bytes(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> int:
+def max_bytes(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> int:
     """More than the plan can be, for nothing: where this fits there is no need to rehearse.
 
     Counts generously the values of float32 size that a pass may hold per token: of the active
@@ -103,23 +103,23 @@ def _step(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> i
     first = _frames_before(settings)
     branches = _rehearsal(settings, config, dtype, first)
     rows = next(by_chunk(settings.noise_rows(first)))
-    wanted = rows[:1] if settings.sparsity.of_self is None else [rows[0], rows[-1]]
+    wanted = rows[:1] if settings.sparsity.self_sparsity is None else [rows[0], rows[-1]]
 
     def run() -> None:
         for row in wanted:  # dense at first; what is sparse later takes memory of its own
-            branches.velocity(*_given(branches, row, settings.known.most_ahead))
+            branches.velocity(*_given(branches, row, settings.known.max_ahead))
 
     return peak_bytes(_with_prompts(branches, first, run))
 
 
-def _given(branches: Branches, row: Row, ahead: int) -> tuple[Tensor, Row, Ahead | None]:
+def _given(branches: Branches, row: Row, ahead: int) -> tuple[Tensor, Row, LookaheadFrames | None]:
     """A row with its latents, and so many latent frames that are known ahead of it."""
     x, later = (
         torch.empty(count, *branches.nothing().shape[1:], device=META)
         for count in (len(row.frames), ahead)
     )
     stop = row.frames.stop
-    seen = Ahead(range(stop, stop + ahead), later, [0.0] * ahead)
+    seen = LookaheadFrames(range(stop, stop + ahead), later, [0.0] * ahead)
     return x, row, seen if ahead else None
 
 
@@ -136,7 +136,7 @@ def _commit(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) ->
 
 def _beginning(settings: RolloutSettings) -> int:
     """What the VAE takes that encodes the oldest latent frame as a first one, between passes."""
-    return settings.first_again.room_bytes if settings.first_again else 0
+    return settings.reencoded_first_frame.room_bytes if settings.reencoded_first_frame else 0
 
 
 def _scores(settings: RolloutSettings, config: DiTConfig) -> int:
@@ -172,7 +172,7 @@ def _rehearsal(
         guidance=replace(settings.guidance, pulls=()),
         prompts=_prompts_together(settings, first),
         reference=settings.reference and settings.reference.without_features(),
-        first_again=None,
+        reencoded_first_frame=None,
     )
     tree = shape_only(config, dtype)
     branches = Branches(settings, Denoiser(lambda _: tree, config, META, dtype))
@@ -182,7 +182,7 @@ def _rehearsal(
     empty = latents.new_empty(latents.shape[1:])
     frames, chunk = range(first - held, first), settings.schedule.chunk_frames
     groups = (max(0, frame - settings.origin) // chunk for frame in frames)
-    histories.held = [Held(*at, False, empty) for at in zip(frames, groups, strict=True)]
+    histories.held = [HistoryFrame(*at, False, empty) for at in zip(frames, groups, strict=True)]
     histories.committed = first
     for plan, cache in zip(histories.plans, histories.caches, strict=True):
         s, count = plan.shape, min(held, capacity(plan.policy, settings.length))

@@ -15,7 +15,7 @@ from ..solvers.noise_process import Betas, Flow, VariancePreserving
 from ..solvers.single_step import DDIM, Euler, Prediction, ReNoise, Solver
 from .levels import Ladder, flow_ladder, parse_steps, preset_ladders, table_ladder
 from .rows import (
-    MOST_CHUNK_FRAMES,
+    MAX_CHUNK_FRAMES,
     Staggered,
     Within,
     asynchronous,
@@ -125,7 +125,7 @@ class ScheduleOptions:
         return replace(used, timesteps=(), first_timesteps=()) if self._chosen else used
 
     @property
-    def left_open(self) -> list[str]:
+    def unset_fields(self) -> list[str]:
         """The names of what is the preset's, the kind aside."""
         of_steps = [] if self._chosen else ["steps", "first_steps"]
         names = ["chunk_frames", "shift", *of_steps]
@@ -138,13 +138,13 @@ class ScheduleOptions:
 
     def kind_for(self, preset: Preset) -> str:
         """The kind by name; a model that is not causal makes all latent frames at once."""
-        whole = preset.chunk_frames > MOST_CHUNK_FRAMES
+        whole = preset.chunk_frames > MAX_CHUNK_FRAMES
         if self.kind == FROM_MODEL:
             return ROLLING if preset.rolling_chunks else SEQUENCE if whole else CHUNKS
         if whole and self.kind in OF_CHUNKS:
             raise BadInput(
                 f"chunk_frames is from the model, which makes {preset.chunk_frames} latent frames "
-                f"at once; for the schedule {self.kind!r} set it to 1 to {MOST_CHUNK_FRAMES}."
+                f"at once; for the schedule {self.kind!r} set it to 1 to {MAX_CHUNK_FRAMES}."
             )
         return self.kind
 

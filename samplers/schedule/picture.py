@@ -27,9 +27,9 @@ BACKGROUND: Colour = (24, 24, 26)
 INK: Colour = (230, 230, 230)
 
 LEFT, TOP, RIGHT, BOTTOM = 56, 30, 150, 40
-MOST_FRAMES = 48
+MAX_FRAMES = 48
 WIDTH, HEIGHT = 720, 420
-MOST_ROWS = HEIGHT // 2  # of two pixels; two chunks of 100 steps, the most that a node has
+MAX_ROWS = HEIGHT // 2  # of two pixels; two chunks of 100 steps, the most that a node has
 TEXT_SIZE = 13
 
 
@@ -55,7 +55,7 @@ def draw_schedule(schedule: NoiseSchedule, path: Path, frames: int | None = None
 def telling_frames(schedule: NoiseSchedule) -> int:
     """Enough to see the pattern, as many as fit: what is in flight at once, and a few chunks."""
     active = schedule.active_frames(12)
-    enough = min(MOST_FRAMES, max(12, active + 4 * schedule.chunk_frames))
+    enough = min(MAX_FRAMES, max(12, active + 4 * schedule.chunk_frames))
     return frames_that_fit(schedule, enough)
 
 
@@ -63,9 +63,9 @@ def frames_that_fit(schedule: NoiseSchedule, frames: int) -> int:
     """The most of `frames` all of whose evaluations have a row in a picture; one chunk at least."""
 
     def rows(count: int) -> int:
-        return sum(1 for _ in islice(schedule.rows(0, count), MOST_ROWS + 1))
+        return sum(1 for _ in islice(schedule.rows(0, count), MAX_ROWS + 1))
 
-    fitting = bisect_right(range(1, frames + 1), MOST_ROWS, key=rows)
+    fitting = bisect_right(range(1, frames + 1), MAX_ROWS, key=rows)
     return max(min(frames, schedule.chunk_frames), fitting)
 
 

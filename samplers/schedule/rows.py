@@ -21,8 +21,8 @@ from .levels import Ladder, check_ladder
 Within = Literal["bidirectional", "block-causal"]
 """What active latent frames see of one another: all, or their own and earlier chunks."""
 
-MOST_CHUNK_FRAMES = 8
-SMALLEST_LAG = 0.01
+MAX_CHUNK_FRAMES = 8
+MIN_LAG = 0.01
 ROUNDING = 1e-9  # 3 x (5 / 3) is 5
 
 
@@ -101,14 +101,14 @@ class Staggered:
     def __post_init__(self) -> None:
         for ladder in (self.ladder, self.first_ladder or self.ladder):
             check_ladder(ladder)
-        if not 1 <= self.chunk_frames <= MOST_CHUNK_FRAMES:
+        if not 1 <= self.chunk_frames <= MAX_CHUNK_FRAMES:
             raise BadInput(
-                f"chunk_frames must be from 1 to {MOST_CHUNK_FRAMES} latent frames; "
+                f"chunk_frames must be from 1 to {MAX_CHUNK_FRAMES} latent frames; "
                 f"got {self.chunk_frames}."
             )
-        if not (self.lag == 0 or self.lag >= SMALLEST_LAG):
+        if not (self.lag == 0 or self.lag >= MIN_LAG):
             raise BadInput(
-                f"a chunk must start together with the one before it (0) or {SMALLEST_LAG} or more "
+                f"a chunk must start together with the one before it (0) or {MIN_LAG} or more "
                 f"steps after it; got {self.lag}."
             )
         if any(chunks < 1 for chunks in self.reach):

@@ -33,7 +33,7 @@ def spans(settings: RolloutSettings) -> Iterator[Span]:
 
 
 @dataclass(frozen=True, slots=True)
-class Makers:
+class ModelHistory:
     """The model that chunks are made with: `identity`, and `later` others from latent frames on,
     where a rollout went on with another model than it began with.
     """
@@ -46,12 +46,12 @@ class Makers:
         past = [identity for start, identity in self.later if start <= latent_frame]
         return past[-1] if past else self.identity
 
-    def then(self, latent_frame: int, identity: str) -> Makers:
+    def then(self, latent_frame: int, identity: str) -> ModelHistory:
         """These, and the model of that `identity` from `latent_frame` on."""
         if self.at(latent_frame) == identity:
             return self
         before = tuple(one for one in self.later if one[0] < latent_frame)
-        return Makers(self.identity, (*before, (latent_frame, identity)))
+        return ModelHistory(self.identity, (*before, (latent_frame, identity)))
 
 
 class Chain:
@@ -62,9 +62,9 @@ class Chain:
     them.
     """
 
-    def __init__(self, settings: RolloutSettings, made_by: str | Makers) -> None:
+    def __init__(self, settings: RolloutSettings, made_by: str | ModelHistory) -> None:
         self.settings = settings
-        self.makers = Makers(made_by) if isinstance(made_by, str) else made_by
+        self.makers = ModelHistory(made_by) if isinstance(made_by, str) else made_by
         identity = self.makers.identity
         self._keys = [root_key(_root_fields(settings, identity))]
         self._spans: list[Span] = []
@@ -151,5 +151,9 @@ def _root_fields(s: RolloutSettings, identity: str) -> dict[str, object]:
         "context_noise": s.context_noise, "negative": embedding_digest(s.prompts.negative),
         **({"sparsity": s.sparsity} if s.sparsity != Sparsity() else {}),
         **({"reference": s.reference.digest} if s.reference else {}),
-        **({"first_again": s.first_again.digest} if s.first_again else {}),
+        **(
+            {"reencoded_first_frame": s.reencoded_first_frame.digest}
+            if s.reencoded_first_frame
+            else {}
+        ),
     }  # fmt: skip

@@ -48,7 +48,7 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
-class Freed:
+class CleanupResult:
     """What `collect` removed, or would remove."""
 
     removed: tuple[Record, ...]
@@ -69,7 +69,7 @@ def usage(journal: Journal) -> Usage:
     return Usage(sizes, tuple(records(journal)), newer)
 
 
-def collect(journal: Journal, budget_bytes: int, *, dry_run: bool = False) -> Freed:
+def collect(journal: Journal, budget_bytes: int, *, dry_run: bool = False) -> CleanupResult:
     """Remove chunks that no record names, then the rollouts used longest ago, until all fits.
 
     A chunk that another rollout shares stays. Rollouts that are being made are not touched.
@@ -96,7 +96,7 @@ def collect(journal: Journal, budget_bytes: int, *, dry_run: bool = False) -> Fr
     freed = sum(now.chunks[key] for key in gone)
     if not dry_run:
         _remove(journal, removed, gone)
-    return Freed(tuple(removed), len(gone), freed, left, tuple(in_use))
+    return CleanupResult(tuple(removed), len(gone), freed, left, tuple(in_use))
 
 
 def _is_made(journal: Journal, record: Record) -> bool:

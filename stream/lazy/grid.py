@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from .frame_chunk import FrameChunk
-from .joined import Making, Want
+from .joined import ChunkProducer, Want
 
 LABEL_SHARE = 14  # a label's letters are this part of a picture's height
-SMALLEST_LABEL = 9  # pixels
+MIN_LABEL = 9  # pixels
 MARGIN = 2
 
 
@@ -56,7 +56,7 @@ class Grid:
         rows = math.ceil(len(self.labels) / self.columns)
         return self.width * self.columns, self.height * rows
 
-    def made(self) -> Making[FrameChunk, FrameChunk]:
+    def made(self) -> ChunkProducer[FrameChunk, FrameChunk]:
         """The recipe: as many pictures at a time as every source has; one that has ended stands
         still.
         """
@@ -101,7 +101,7 @@ class Grid:
 
 def _label(text: str, width: int, height: int) -> tuple[Tensor, Tensor]:
     """A name, white on a dark ground: its picture (3, h, w) and how much it covers (1, h, w)."""
-    font = ImageFont.load_default(max(SMALLEST_LABEL, height // LABEL_SHARE))
+    font = ImageFont.load_default(max(MIN_LABEL, height // LABEL_SHARE))
     _, _, right, bottom = font.getbbox(text or " ")
     size = (min(width, int(right) + 2 * MARGIN), min(height, int(bottom) + 2 * MARGIN))
     ground = Image.new("RGB", size)

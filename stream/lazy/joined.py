@@ -19,7 +19,7 @@ class Want:
     source: int
 
 
-Making = Generator[Want | T, S | None, None]
+ChunkProducer = Generator[Want | T, S | None, None]
 """A recipe at work: yields wishes and made chunks."""
 
 
@@ -33,7 +33,7 @@ class JoinedStream(Generic[S, T]):
     def __init__(
         self,
         sources: Sequence[Readable[S]],
-        recipe: Callable[[], Making[T, S]],
+        recipe: Callable[[], ChunkProducer[T, S]],
         *,
         length: int | None = None,
         at_once: bool = True,
@@ -74,10 +74,10 @@ class JoinedSubscription(AsyncIterator[T], Generic[S, T]):
     """A reader in step with every other reader of the sources."""
 
     def __init__(
-        self, sources: Sequence[Readable[S]], making: Making[T, S], *, at_once: bool
+        self, sources: Sequence[Readable[S]], making: ChunkProducer[T, S], *, at_once: bool
     ) -> None:
         self._sources = sources
-        self._making: Making[T, S] | None = making
+        self._making: ChunkProducer[T, S] | None = making
         self._readers: dict[int, ClosableReader[S]] = {}
         if at_once:
             self._readers = {i: source.subscribe() for i, source in enumerate(sources)}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .frame_chunk import FrameChunk
-from .joined import Making, Want
+from .joined import ChunkProducer, Want
 
 Method = Literal["cross-fade", "best cut"]
 DISPLAY_GAMMA = 2.2
@@ -26,7 +26,7 @@ class Splice:
     overlap: int
     method: Method = "cross-fade"
 
-    def made(self) -> Making[FrameChunk, FrameChunk]:
+    def made(self) -> ChunkProducer[FrameChunk, FrameChunk]:
         """The recipe: the end of the first video waits until it is known to be the end."""
         index, at = 0, 0
         last: FrameChunk | None = None

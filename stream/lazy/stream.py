@@ -299,12 +299,12 @@ class _Line(Generic[T]):
 
 def _close(producer: object) -> None:
     """Let a producer release what it holds, where it is one that can."""
-    if isinstance(producer, Closes):
+    if isinstance(producer, Closable):
         producer.close()
 
 
 @runtime_checkable
-class Closes(Protocol):
+class Closable(Protocol):
     """What holds something open, as a generator does."""
 
     def close(self) -> None:

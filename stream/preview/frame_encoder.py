@@ -19,7 +19,7 @@ from .jpeg import pack_frames
 
 ROOM_BYTES = 256 * 2**20  # of frames in float32: four chunks of 12 at 832x480
 ROOM_CHUNKS = 4  # but at least for so many
-SMALLEST_SIDE = 16
+MIN_SIDE = 16
 
 Job = Callable[[], None]
 
@@ -99,9 +99,9 @@ def halvings(waiting: int, room: int) -> int:
 
 
 def halved(frames: Tensor, times: int) -> Tensor:
-    """Frames (n, 3, H, W) with both sides halved so many times, no side below `SMALLEST_SIDE`."""
+    """Frames (n, 3, H, W) with both sides halved so many times, no side below `MIN_SIDE`."""
     height, width = frames.shape[2:]
-    while times and min(height, width) >= 2 * SMALLEST_SIDE:
+    while times and min(height, width) >= 2 * MIN_SIDE:
         height, width, times = height // 2, width // 2, times - 1
     if (height, width) == frames.shape[2:]:
         return frames

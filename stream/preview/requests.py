@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
-from ..rollout.controls import STRONGEST_GUIDANCE, STRONGEST_LORA, Controls
+from ..rollout.controls import MAX_GUIDANCE, MAX_LORA_STRENGTH, Controls
 
-LONGEST_PROMPT = 8192  # characters
-LONGEST_CLIENT_ID = 256
-LARGEST_REV = 2**53 - 1  # the largest whole number that every JSON reader keeps
+MAX_PROMPT_TOKENS = 8192  # characters
+MAX_CLIENT_ID = 256
+MAX_REV = 2**53 - 1  # the largest whole number that every JSON reader keeps
 
 Command = Callable[[Controls], None]
 
@@ -32,14 +32,14 @@ def read_control(body: bytes) -> Control:
     """{"op": ..., "rev": ...} with "text" for op prompt, "guidance" or "lora" for theirs."""
     fields = _fields(body, {"op", "rev", "text", "guidance", "lora"})
     rev = fields.get("rev")
-    if type(rev) is not int or not 1 <= rev <= LARGEST_REV:
-        raise BadRequest(f"rev must be a whole number from 1 to {LARGEST_REV}.")
+    if type(rev) is not int or not 1 <= rev <= MAX_REV:
+        raise BadRequest(f"rev must be a whole number from 1 to {MAX_REV}.")
     return Control(rev, _command(fields))
 
 
 def read_client_id(body: bytes) -> str:
     """{"client_id": ...}"""
-    return _text(_fields(body, {"client_id"}), "client_id", LONGEST_CLIENT_ID)
+    return _text(_fields(body, {"client_id"}), "client_id", MAX_CLIENT_ID)
 
 
 def _command(fields: dict[str, Any]) -> Command:
@@ -50,13 +50,13 @@ def _command(fields: dict[str, Any]) -> Command:
     }
     op = fields.get("op")
     if op == "prompt":
-        text = _text(fields, "text", LONGEST_PROMPT)
+        text = _text(fields, "text", MAX_PROMPT_TOKENS)
         return lambda controls: controls.set_prompt(text)
     if op == "guidance":
-        strength = _strength(fields, "guidance", 0, STRONGEST_GUIDANCE)
+        strength = _strength(fields, "guidance", 0, MAX_GUIDANCE)
         return lambda controls: controls.set_guidance(strength)
     if op == "lora":
-        factor = _strength(fields, "lora", -STRONGEST_LORA, STRONGEST_LORA)
+        factor = _strength(fields, "lora", -MAX_LORA_STRENGTH, MAX_LORA_STRENGTH)
         return lambda controls: controls.set_lora(factor)
     if isinstance(op, str) and op in simple:
         return simple[op]

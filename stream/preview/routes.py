@@ -16,7 +16,7 @@ from .requests import BadRequest, read_client_id, read_control
 from .take import Take
 from .takes import Takes
 
-LARGEST_BODY = 64 * 1024
+MAX_BODY_BYTES = 64 * 1024
 BODY_LIMIT_S = 15.0
 TAKE = r"/longtake/takes/{take:[A-Za-z0-9_-]{1,64}}"
 UNKNOWN = "This clip is no longer in the preview store; run the workflow again to see it."
@@ -130,8 +130,8 @@ async def _posted(request: web.Request) -> bytes:
         raise _Refused(403, "Requests from other sites are refused.")
     if request.content_type != "application/json" or "Content-Encoding" in request.headers:
         raise _Refused(415, "The body must be plain application/json.")
-    if (request.content_length or 0) > LARGEST_BODY:
-        raise _Refused(413, f"The body must be at most {LARGEST_BODY} bytes.")
+    if (request.content_length or 0) > MAX_BODY_BYTES:
+        raise _Refused(413, f"The body must be at most {MAX_BODY_BYTES} bytes.")
     try:
         return await asyncio.wait_for(_body(request), BODY_LIMIT_S)
     except asyncio.TimeoutError:
@@ -142,8 +142,8 @@ async def _body(request: web.Request) -> bytes:
     body = bytearray()
     async for piece in request.content.iter_chunked(8192):
         body += piece
-        if len(body) > LARGEST_BODY:
-            raise _Refused(413, f"The body must be at most {LARGEST_BODY} bytes.")
+        if len(body) > MAX_BODY_BYTES:
+            raise _Refused(413, f"The body must be at most {MAX_BODY_BYTES} bytes.")
     return bytes(body)
 
 

@@ -21,8 +21,8 @@ EditStatus = Literal["queued", "encoding", "applied", "failed"]
 
 POLL_S = 0.1  # how often a paused run looks whether the host wants to end it
 LONG_PAUSE_S = 60.0  # a longer pause gives the KV cache's memory back
-STRONGEST_GUIDANCE = 30.0  # as the sampler's own widget
-STRONGEST_LORA = 20.0  # as Load Wan LoRA's
+MAX_GUIDANCE = 30.0  # as the sampler's own widget
+MAX_LORA_STRENGTH = 20.0  # as Load Wan LoRA's
 STRENGTH_DIGITS = 4  # decimals that a strength is kept with, and written with in a timeline
 ENDED = "The shot has ended; change the Prompt Timeline and run again."
 TOO_LATE = "The shot ended before this edit could take effect; run again to make it."
@@ -145,17 +145,16 @@ class Controls:
 
     def set_guidance(self, strength: float) -> None:
         """Use another guidance strength (no unit, 1 for none) from the next chunk on."""
-        if not math.isfinite(strength) or not 0 <= strength <= STRONGEST_GUIDANCE:
-            raise BadInput(
-                f"guidance is {strength:g}; give a number from 0 to {STRONGEST_GUIDANCE:g}."
-            )
+        if not math.isfinite(strength) or not 0 <= strength <= MAX_GUIDANCE:
+            raise BadInput(f"guidance is {strength:g}; give a number from 0 to {MAX_GUIDANCE:g}.")
         self._ask(Edit(guidance=round(float(strength), STRENGTH_DIGITS)))
 
     def set_lora(self, factor: float) -> None:
         """Multiply the LoRAs' strength (no unit, 1 as wired, 0 for none) from the next chunk on."""
-        if not math.isfinite(factor) or abs(factor) > STRONGEST_LORA:
+        if not math.isfinite(factor) or abs(factor) > MAX_LORA_STRENGTH:
             raise BadInput(
-                f"lora is {factor:g}; give a number from {-STRONGEST_LORA:g} to {STRONGEST_LORA:g}."
+                f"lora is {factor:g}; give a number from {-MAX_LORA_STRENGTH:g} to "
+                f"{MAX_LORA_STRENGTH:g}."
             )
         self._ask(Edit(lora=round(float(factor), STRENGTH_DIGITS)))
 

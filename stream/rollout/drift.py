@@ -13,7 +13,7 @@ from torch import Tensor
 
 REFERENCE_CHUNKS = 3
 WARN_ABOVE = 0.5  # three shots of the demo, two minutes each, stay at 0.15 or below
-SMALLEST_SPREAD = 1e-3  # of a channel that is constant
+MIN_SPREAD = 1e-3  # of a channel that is constant
 
 
 class DriftMeter:
@@ -48,7 +48,7 @@ class DriftMeter:
 def _moments(latents: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and spread of each channel of (f, c, h, w)."""
     values = latents.double().transpose(0, 1).flatten(1)  # (c, f h w)
-    return values.mean(1), values.std(1, correction=0).clamp(min=SMALLEST_SPREAD)
+    return values.mean(1), values.std(1, correction=0).clamp(min=MIN_SPREAD)
 
 
 def _distance(now: tuple[Tensor, Tensor], reference: tuple[Tensor, Tensor]) -> float:

@@ -23,7 +23,7 @@ from ...attention.snapshot import Snapshot
 from ...errors import BadInput, StorageError
 from ...model.files.safetensors_writer import info_of, is_sound, write
 from ...samplers.settings import RolloutSettings
-from ..journal.chain import Chain, Makers
+from ..journal.chain import Chain, ModelHistory
 from ..journal.journal import Journal
 from ..journal.snapshots import Snapshots
 from ..metrics import Report
@@ -110,7 +110,7 @@ class RolloutFile:
                 name: file.get_tensor(name) for name in names if name.startswith("recipe.")
             }
             makers = json.loads(metadata["makers"])
-            self.makers = Makers(makers["identity"], tuple(map(tuple, makers["later"])))
+            self.makers = ModelHistory(makers["identity"], tuple(map(tuple, makers["later"])))
             self.metas: list[dict[str, str]] = json.loads(metadata["chunks"])
             self.channels = _channels(file) if self.metas else None  # of its latents
             self._state: Any = json.loads(metadata.get("state", "null"))

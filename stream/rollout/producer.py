@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("longtake")
 
 
-class Making:
+class ChunkProducer:
     """Makes the chunks of `run` from chunk `first` on; `smaller` takes less memory for the same.
 
     Not much smaller: rotated keys are not held, and branches are evaluated one by one.
@@ -40,8 +40,8 @@ class Making:
             # Replayed chunks are committed for the branches of this one, whatever made them.
             return self._sized(run.settings.at(max(latent_frame, frame)))
 
-        if run.rollout.model.weigh_lora is not None:
-            run.rollout.model.weigh_lora(self._start.lora)
+        if run.rollout.model.scale_loras is not None:
+            run.rollout.model.scale_loras(self._start.lora)
         model = replace(run.rollout.model, hold=self._hold)
         self.loop = Loop(self._sized(self._start), model, settings_at)
         again = self._restored(first)

@@ -15,7 +15,7 @@ from ...samplers.denoiser import Denoiser
 from ...samplers.guidance import Guidance, cfg
 from ...samplers.loop import Chunk
 from ...samplers.settings import RolloutSettings
-from ..journal.chain import Chain, Makers, Span, spans
+from ..journal.chain import Chain, ModelHistory, Span, spans
 from ..journal.journal import Journal
 from ..lazy.stream import Stream
 from .controls import Controls
@@ -45,7 +45,7 @@ class Rollout:
 
     settings: RolloutSettings
     model: Denoiser
-    identity: str | Makers
+    identity: str | ModelHistory
     journal: Journal
     prompter: Prompter | None = None
     guided: Callable[[float], Guidance] = cfg

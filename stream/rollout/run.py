@@ -32,7 +32,7 @@ from .controls import Controls, Edit
 from .drift import DriftMeter
 from .hot_states import HotState
 from .out_of_memory import is_out_of_memory
-from .producer import Making
+from .producer import ChunkProducer
 from .recache import recached
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Run:
             self.controls.end(stopped=False)
         self._begun = self._delivered = 0  # chunks, counted from the start of the shot
         self._record: RecordWriter | None = None
-        self._making: Making | None = None
+        self._making: ChunkProducer | None = None
         self._recaches = rollout.resume == "recache"  # until chunks are made
         self._thread = 0  # that makes chunks
         self._smaller = False  # memory ran out once
@@ -188,7 +188,7 @@ class Run:
             try:
                 if self._making is None or self._making.is_outdated(first):
                     self._making = None  # before the next one takes its memory
-                    self._making = Making(self, first, smaller=self._smaller)
+                    self._making = ChunkProducer(self, first, smaller=self._smaller)
                     self._sparse_before = self.sparse
                     self._recaches = False
                 return next(self._making.chunks, None)
@@ -345,7 +345,7 @@ class Run:
             change = TimedGuidance(first, self.rollout.guided(edit.guidance))
             settings = settings.with_guidance(change)
         if edit.lora is not None:
-            if self.rollout.model.weigh_lora is None:
+            if self.rollout.model.scale_loras is None:
                 raise LongtakeError(
                     "The model has no LoRA whose strength could be changed; put Load Wan LoRA "
                     "before the sampler."

@@ -34,7 +34,7 @@ from .sound_track import AAC, FLAC, SoundTrack
 
 FRAME_NAME = "frame_%06d.png"
 WAITING_CHUNKS = 2
-LARGEST_SIDE = 16384  # what h264 and FFV1 can describe, and more than anyone can generate
+MAX_SIDE = 16384  # what h264 and FFV1 can describe, and more than anyone can generate
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +75,9 @@ class VideoSpec:
     sound: Sound | None = None
 
     def __post_init__(self) -> None:
-        if not (0 < self.width <= LARGEST_SIDE and 0 < self.height <= LARGEST_SIDE):
+        if not (0 < self.width <= MAX_SIDE and 0 < self.height <= MAX_SIDE):
             raise BadInput(
-                f"The video's width and height must be from 1 to {LARGEST_SIDE}; "
+                f"The video's width and height must be from 1 to {MAX_SIDE}; "
                 f"got {self.width} x {self.height}."
             )
         if not (math.isfinite(self.fps) and 0 < self.fps <= 1000):

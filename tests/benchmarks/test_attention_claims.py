@@ -30,7 +30,7 @@ def test_no_cache_takes_more_than_the_window_and_entries_are_the_most_that_fit()
 
 def test_the_ablation_has_each_part_alone_and_all_by_lsh_and_quantised() -> None:
     parts = {
-        (case.cache != "full", sparse.of_self is not None, sparse.of_prompt is not None)
+        (case.cache != "full", sparse.self_sparsity is not None, sparse.prompt_sparsity is not None)
         for case, sparse in ((case, case.sparsity) for case in ABLATION.values())
     }
     one_part = {(True, False, False), (False, True, False), (False, False, True)}

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from longtake.benchmarks import endurance
-from longtake.benchmarks._long.rollouts import FEWEST_TRUTHS, LongPlan, run
+from longtake.benchmarks._long.rollouts import MIN_TRUTHS, LongPlan, run
 from longtake.benchmarks._long.tenths import ends, error, tenths
 from longtake.benchmarks._long.tenths_plot import lines
 from longtake.benchmarks._shared.measures import Measured
@@ -93,7 +93,7 @@ def test_one_rollout_is_compared_with_more_than_one_clip_of_truth(
     monkeypatch.setattr(Records, "complete", here)
     cases = ["a, 2 steps", "one step, so"]
     found = run("some", LongPlan(1, 120), cases, measure, {"latent_frames": 120})
-    assert [name for name, _ in asked] == ["truth"] * FEWEST_TRUTHS + cases
+    assert [name for name, _ in asked] == ["truth"] * MIN_TRUTHS + cases
     assert found.ends["one step, so"]["error, first tenth"].clips == 1
     assert [*lines(found, "motion", "2 steps")] == ["a"]
     assert [*lines(found, "motion", "")] == ["one step, so"]

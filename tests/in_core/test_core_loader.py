@@ -231,9 +231,9 @@ def test_a_family_brings_its_settings_and_says_what_was_assumed(  # noqa: PLR091
     from types import SimpleNamespace
 
     from longtake.nodes.models.model_facts import facts, remember
-    from longtake.nodes.sampling.cache_spec import AskedCache
+    from longtake.nodes.sampling.cache_spec import KVCacheSpec
     from longtake.nodes.sampling.model_settings import SettingsFromModel
-    from longtake.nodes.sampling.schedule_spec import AskedSchedule
+    from longtake.nodes.sampling.schedule_spec import ScheduleSpec
     from longtake.samplers.history.settings import CacheSettings
 
     (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -251,8 +251,8 @@ def test_a_family_brings_its_settings_and_says_what_was_assumed(  # noqa: PLR091
         chunk, window, sink, cfg,
     )  # fmt: skip
     assert said[0].startswith(f"{title}: its name has") and facts(model).assumed in said[0]
-    assert AskedSchedule().for_model(facts(model).preset) == schedule  # the nodes left alone
-    assert AskedCache(CacheSettings).for_model(facts(model).preset) == cache
+    assert ScheduleSpec().resolve(facts(model).preset) == schedule  # the nodes left alone
+    assert KVCacheSpec(CacheSettings).resolve(facts(model).preset) == cache
     other, cache, strength, *_ = node.execute(
         model=model, chunk_frames=2, window_frames=9, guidance_scale=2.0
     ).args

@@ -135,22 +135,22 @@ def test_other_kinds_of_model_are_refused_in_one_sentence(host: Any, model: Any)
 
 
 def test_patches_that_our_forward_would_ignore_are_named(core: Any, host: Any, model: Any) -> None:
-    from longtake.nodes.models.patches import without_effect
+    from longtake.nodes.models.patches import ignored_patches
 
     patched = with_lora(core, model)
-    assert without_effect(patched) == []
+    assert ignored_patches(patched) == []
     patched.add_wrapper_with_key("diffusion_model", "EasyCache", lambda *_: None)
     patched.set_model_patch_replace(lambda *_: None, "dit", "double_block", 3)
     patched.model_options["transformer_options"]["optimized_attention_override"] = lambda *_: None
     patched.add_object_patch("diffusion_model.blocks.0.forward", lambda *_: None)
     patched.add_object_patch("diffusion_model.blocks.0.self_attn.q.forward", lambda *_: None)
-    assert without_effect(patched) == [
+    assert ignored_patches(patched) == [
         "EasyCache (diffusion_model wrapper)",
         "optimized_attention_override",
         "dit double_block 3 replacement",
         "replaced diffusion_model.blocks.0.forward",
     ]
-    assert without_effect(model) == []
+    assert ignored_patches(model) == []
 
 
 def test_cancel_stops_our_forward_within_one_layer(core: Any, host: Any, model: Any) -> None:

@@ -48,8 +48,8 @@ def override(density: float, previous: Any = None) -> Any:
     """Sparse from the second layer on, whatever the recall."""
     from longtake.nodes.attention.override import AttentionOverride
 
-    of_self = SparseSelf(density, 0.3, (0,), 0.0, fewest_keys=0)
-    return AttentionOverride(Sparsity(of_self, SparseCross(from_tokens=0)), previous)
+    self_sparsity = SparseSelf(density, 0.3, (0,), 0.0, min_keys=0)
+    return AttentionOverride(Sparsity(self_sparsity, SparseCross(from_tokens=0)), previous)
 
 
 def test_reading_every_block_gives_the_hosts_own_result(core: Any, tree: Any) -> None:

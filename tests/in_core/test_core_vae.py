@@ -194,7 +194,7 @@ def test_weights_count_once_wherever_the_host_has_them(core: Any) -> None:
     patcher.load_device = torch.device("cuda")
     on_card = host.weights(patcher)
     assert on_card.total_bytes == on_card.counted_bytes == patcher.model_size()
-    assert 0 < 4 * on_card.least_bytes < on_card.total_bytes
+    assert 0 < 4 * on_card.min_bytes < on_card.total_bytes
 
 
 def test_a_vae_of_other_latents_or_another_kind_is_refused(core: Any) -> None:

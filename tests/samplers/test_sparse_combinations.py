@@ -54,7 +54,7 @@ BLOCKS = st.builds(
     st.sampled_from([0.0, 0.5]),
     st.sampled_from([(), (0,)]),
     st.sampled_from([0.0, 0.85]),
-    fewest_keys=st.just(0),
+    min_keys=st.just(0),
     order=st.sampled_from(["time", "lsh", "k-means"]),
     recent_frames=st.sampled_from([1, 3]),
 )
@@ -112,9 +112,9 @@ def test_less_memory_for_the_same_is_the_same(chosen: RolloutSettings) -> None:
 @examples(25)
 @given(chosen=rollouts())
 def test_reading_every_block_and_merging_padding_is_dense(chosen: RolloutSettings) -> None:
-    every = SparseSelf(1.0, 0.0, (), 0.0, fewest_keys=0)
-    if chosen.sparsity.of_self is not None:
-        every = replace(every, order=chosen.sparsity.of_self.order)
+    every = SparseSelf(1.0, 0.0, (), 0.0, min_keys=0)
+    if chosen.sparsity.self_sparsity is not None:
+        every = replace(every, order=chosen.sparsity.self_sparsity.order)
     dense = made(replace(chosen, sparsity=Sparsity()))
     sparse = made(replace(chosen, sparsity=Sparsity(every, SparseCross(from_tokens=0))))
     assert (sparse - dense).square().mean() < 1e-4 * dense.var()

@@ -28,8 +28,8 @@ from longtake.stream.journal.chain import Chain
 from longtake.tests.support.tiny_model import TINY, random_dit, settings
 
 DIT = random_dit()
-EVERY_BLOCK = SparseSelf(1.0, 0.0, (), 0.0, fewest_keys=0)
-FEW_BLOCKS = SparseSelf(0.3, 0.0, (), 0.0, fewest_keys=0, recent_frames=1)
+EVERY_BLOCK = SparseSelf(1.0, 0.0, (), 0.0, min_keys=0)
+FEW_BLOCKS = SparseSelf(0.3, 0.0, (), 0.0, min_keys=0, recent_frames=1)
 
 CACHES = [WindowSink(9, 1), TempCache(5, 0.9, index="k-means"), TempCache(5, gives_way=ALIKE)]
 
@@ -176,8 +176,8 @@ def test_the_first_steps_of_each_latent_frame_are_dense_whatever_the_noise(
     }
     later: dict[float, float] = {}
     for share in (0.0, 0.25, 0.26, 1.0):
-        of_self = SparseSelf(0.3, share, (), 0.0, fewest_keys=0, recent_frames=1)
-        s = settings(schedules[kind], 24, cache=WindowSink(9, 1), sparsity=Sparsity(of_self))
+        self_sparsity = SparseSelf(0.3, share, (), 0.0, min_keys=0, recent_frames=1)
+        s = settings(schedules[kind], 24, cache=WindowSink(9, 1), sparsity=Sparsity(self_sparsity))
         stats = made(s)[-1].sparse
         assert stats is not None
         later[share] = stats.density
@@ -193,8 +193,8 @@ def test_where_each_head_keeps_its_own_only_what_all_hold_has_a_frame() -> None:
     assert isinstance(cache, HeadCache)
     for layer in range(TINY.num_layers):
         held = cache._frames[layer].T.tolist()
-        assert cache.laid_frames(layer) == [a if len({a, *b}) == 1 else -1 for a, *b in held]
-    assert cache.laid_frames(0)[0] == 0 and -1 in cache.laid_frames(0)
+        assert cache.frames_in_layout(layer) == [a if len({a, *b}) == 1 else -1 for a, *b in held]
+    assert cache.frames_in_layout(0)[0] == 0 and -1 in cache.frames_in_layout(0)
     with pytest.raises(BadInput, match="the order of lsh sorts keys that all heads have"):
         replace(s, sparsity=Sparsity(replace(FEW_BLOCKS, order="lsh")))
 

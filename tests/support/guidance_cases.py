@@ -8,7 +8,7 @@ from torch import Tensor
 
 from longtake.samplers.guidance import (
     DROP,
-    Ages,
+    AgeRange,
     Branch,
     Guidance,
     OwnPrompt,
@@ -92,11 +92,11 @@ CASES: dict[str, tuple[Guidance, Terms]] = {
         both(whole(1.0), cut(1.0, 1, 3, exact=True), masked(-1.0)),
     ),
     "a range with a gap, exact": (
-        temporal(0.5, View(Ages(3, 6), exact=True)),
+        temporal(0.5, View(AgeRange(3, 6), exact=True)),
         both(whole(0.5), cut(0.5, 3, 6, exact=True)),
     ),
     "a range with a gap, cut": (
-        temporal(0.5, View(Ages(3, 6))),
+        temporal(0.5, View(AgeRange(3, 6))),
         both(whole(0.5), cut(0.5, 3, 6, exact=False)),
     ),
     "fractional": (
@@ -140,11 +140,11 @@ CASES: dict[str, tuple[Guidance, Terms]] = {
         ),
     ),
     "a range at a level": (
-        temporal(0.5, View(Ages(2, 5), level=0.6)),
+        temporal(0.5, View(AgeRange(2, 5), level=0.6)),
         both(whole(0.5), cut(0.5, 2, 5, exact=False, level=0.6)),
     ),
     "a range at a level, exact": (
-        temporal(0.5, View(Ages(1, 4), level=0.6, exact=True)),
+        temporal(0.5, View(AgeRange(1, 4), level=0.6, exact=True)),
         both(whole(0.5), cut(0.5, 1, 4, exact=True, level=0.6)),
     ),
     "vanilla with text, noise": (

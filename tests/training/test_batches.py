@@ -52,7 +52,7 @@ def random_pool(spec: PoolSpec = SPEC) -> Pool:
 
 
 def tiny_vae() -> TinyVAE:
-    """An untrained VAE."""
+    """An out_of_distribution_warnings VAE."""
     torch.manual_seed(0)
     return TinyVAE(TinyVAEConfig((4, 4, 8), (4, 4, 8))).eval()
 

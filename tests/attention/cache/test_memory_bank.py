@@ -132,12 +132,12 @@ def compare(cache: BankCache, naive: Naive, seed: int) -> None:
         expected = naive.attention(layer, active, sorted(naive.window), qkv)
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
         seen = sorted(frame for frame, _, _ in naive.banks[layer].held)
-        assert sorted(cache.laid_frames(layer)) == sorted([*seen, *naive.window])
+        assert sorted(cache.frames_in_layout(layer)) == sorted([*seen, *naive.window])
 
 
 def committed_again(cache: BankCache, naive: Naive, chunks: Sequence[range], seed: int) -> None:
     """The window under another prompt, chunk by chunk; each sees the bank and what is before it."""
-    cache.begin_again()
+    cache.restart()
     naive.before_chunk(NO_WORDS)  # `_recache_after_switch` wipes the prompt's keys, and then asks
     held, seen = sorted(naive.window), list[int]()
     for number, chunk in enumerate(chunks):
@@ -250,7 +250,7 @@ def test_a_row_decides_for_all_of_them() -> None:
         both.commit(made, PromptKeys((words,) * LAYERS, row=1))  # type: ignore[arg-type]
     alone = filled(BANK, 17)
     for layer in range(LAYERS):
-        assert both.laid_frames(layer) == alone.laid_frames(layer)
+        assert both.frames_in_layout(layer) == alone.frames_in_layout(layer)
 
 
 @pytest.mark.parametrize("codec", [INT8, INT4, FLOAT8])
@@ -368,7 +368,7 @@ def test_the_prompt_that_is_followed_is_asked_in_its_own_row(
 
 def test_sparse_attention_to_every_block_is_dense() -> None:
     """Also where a layer sees a frame twice."""
-    every_block = Sparsity(SparseSelf(1.0, 0.0, (), 0.0, fewest_keys=0, recent_frames=1))
+    every_block = Sparsity(SparseSelf(1.0, 0.0, (), 0.0, min_keys=0, recent_frames=1))
     for guidance in (Guidance(), cfg(2.0)):
         dense, sparse = (
             joined(list(generate(shot(guidance=guidance, sparsity=one), MODEL)))

@@ -13,7 +13,7 @@ from longtake.attention.backends import flex_reason
 from longtake.attention.kernels import choice, flex, selected
 from longtake.attention.kernels.biased import attend_biased
 from longtake.attention.kernels.key_selection import Read
-from longtake.attention.layout import Laid
+from longtake.attention.layout import AttentionInputs
 from longtake.attention.sparse.self_attention import SparseHistory
 from longtake.attention.sparse.settings import SparseSelf
 from longtake.attention.sparse.stats import SparseStats
@@ -37,7 +37,7 @@ def test_no_kernel_but_the_portable_one_is_chosen_by_itself(kind: str) -> None:
     device = torch.device(kind)
     name, reason = choice.chosen_kernel(choice.AUTO, device)
     assert name == choice.GATHERED and kind in reason
-    assert choice.missing_kernel(choice.AUTO, device) is None
+    assert choice.kernel_unavailable_reason(choice.AUTO, device) is None
     assert choice.selected_kernel(choice.AUTO, device) is selected.attend_selected
     for other in choice.NAMES[1:]:
         assert choice.chosen_kernel(other, device)[0] == other
@@ -45,10 +45,10 @@ def test_no_kernel_but_the_portable_one_is_chosen_by_itself(kind: str) -> None:
 
 def test_why_a_kernel_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    assert choice.missing_kernel(choice.TRITON, CPU) == "triton is not installed"
+    assert choice.kernel_unavailable_reason(choice.TRITON, CPU) == "triton is not installed"
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: object())
-    assert "NVIDIA" in str(choice.missing_kernel(choice.TRITON, CPU))
-    assert choice.missing_kernel(choice.TRITON, torch.device("cuda")) is None
+    assert "NVIDIA" in str(choice.kernel_unavailable_reason(choice.TRITON, CPU))
+    assert choice.kernel_unavailable_reason(choice.TRITON, torch.device("cuda")) is None
     with pytest.raises(ValueError, match="kernel must be one of"):
         SparseSelf(kernel="fastest")
 
@@ -61,10 +61,10 @@ def test_sparse_attention_takes_the_kernel_of_its_settings(monkeypatch: pytest.M
         return selected.attend_selected
 
     monkeypatch.setattr("longtake.attention.sparse.self_attention.selected_kernel", named)
-    settings = SparseSelf(0.3, 0.0, (), 0.0, fewest_keys=0, kernel=choice.TRITON)
+    settings = SparseSelf(0.3, 0.0, (), 0.0, min_keys=0, kernel=choice.TRITON)
     q, k, v = parts(64, 400)
-    laid = Laid(q, k, v, None, 336, ((slice(0, 64), 64),), range(21), 16)
-    sparse = SparseHistory(settings, SparseStats(), sink_frames=0, fewest_keys=0)
+    laid = AttentionInputs(q, k, v, None, 336, ((slice(0, 64), 64),), range(21), 16)
+    sparse = SparseHistory(settings, SparseStats(), sink_frames=0, min_keys=0)
     sparse.over(_LaidOut(laid), [0.9] * 4)(1, q, k, v)
     assert asked == [(choice.TRITON, CPU)]
 
@@ -72,10 +72,10 @@ def test_sparse_attention_takes_the_kernel_of_its_settings(monkeypatch: pytest.M
 class _LaidOut:
     rows = slice(None)
 
-    def __init__(self, laid: Laid) -> None:
+    def __init__(self, laid: AttentionInputs) -> None:
         self.made = laid
 
-    def laid(self, *_: object) -> Laid:
+    def laid(self, *_: object) -> AttentionInputs:
         return self.made
 
     def __call__(self, *_: object) -> torch.Tensor:

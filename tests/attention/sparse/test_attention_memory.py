@@ -32,7 +32,7 @@ from longtake.attention.storage.packed import Packed
 from longtake.attention.storage.quantize import INT8
 from longtake.attention.storage.shape import CacheShape
 from longtake.attention.temp_cache.cache import MergedCache
-from longtake.attention.temp_cache.novelty import likeness
+from longtake.attention.temp_cache.novelty import redundancy
 from longtake.attention.temp_cache.policy import ALIKE, TempCache
 from longtake.nodes.attention.override import AttentionOverride
 from longtake.tests.support.kernel_formula import attend_tokens
@@ -138,7 +138,7 @@ def test_likeness_in_blocks_is_likeness() -> None:
         expected += torch.nn.functional.cosine_similarity(a[:, :, None], b[:, None], dim=-1)
     expected = expected.amax(1).mean(0)
     torch.testing.assert_close(
-        likeness((k, kept), (q, asking), centre), expected, rtol=1e-4, atol=1e-5
+        redundancy((k, kept), (q, asking), centre), expected, rtol=1e-4, atol=1e-5
     )
 
 
@@ -147,8 +147,8 @@ def test_sparse_attention_holds_no_table() -> None:
     kv = [tuple(randn(1, FRAME, HEADS, DIM, seed=i) for i in range(2))]
     for _ in range(29):
         cache.commit(kv)  # type: ignore[arg-type]
-    chosen = SparseSelf(0.1, 0.0, (), 0.5, fewest_keys=0)
-    history = SparseHistory(chosen, SparseStats(), sink_frames=0, fewest_keys=0)
+    chosen = SparseSelf(0.1, 0.0, (), 0.5, min_keys=0)
+    history = SparseHistory(chosen, SparseStats(), sink_frames=0, min_keys=0)
     q = randn(1, 2 * FRAME, HEADS, DIM, seed=9)
     sparse = history.over(cache.attention(2), [1.0] * 2)
     assert largest(lambda: sparse(0, q, q, q)) <= 2 * FRAME * 38 * FRAME // 16
@@ -159,8 +159,8 @@ def sparse_after(frames: int, active: int, floor: float = 0.5) -> Callable[[], S
     cache = KVCache(replace(SHAPE, chunk_frames=active), FullHistory(), frames + active)
     for frame in range(frames):
         cache.commit([tuple(randn(1, FRAME, HEADS, DIM, seed=2 * frame + i) for i in range(2))])  # type: ignore[list-item]
-    chosen = SparseSelf(0.3, 0.0, (), floor, fewest_keys=0)
-    history = SparseHistory(chosen, SparseStats(), sink_frames=0, fewest_keys=0)
+    chosen = SparseSelf(0.3, 0.0, (), floor, min_keys=0)
+    history = SparseHistory(chosen, SparseStats(), sink_frames=0, min_keys=0)
     q, k, v = (randn(1, active * FRAME, HEADS, DIM, seed=900 + i) for i in range(3))
     sparse = history.over(cache.attention(active), [1.0] * active)
 
@@ -173,7 +173,7 @@ def sparse_after(frames: int, active: int, floor: float = 0.5) -> Callable[[], S
 
 def override_over(tokens: int) -> Callable[[], object]:
     """AnnSA in a host's model that sees so many tokens at once."""
-    chosen = Sparsity(SparseSelf(0.3, 0.0, (), 0.5, fewest_keys=0))
+    chosen = Sparsity(SparseSelf(0.3, 0.0, (), 0.5, min_keys=0))
     q, k, v = (randn(1, tokens, HEADS * DIM, seed=i) for i in range(3))
     said = {"sigmas": torch.tensor([0.5]), "sample_sigmas": torch.tensor([1.0, 0.5, 0.0])}
     return lambda: AttentionOverride(chosen)(

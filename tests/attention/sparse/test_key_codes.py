@@ -33,7 +33,7 @@ def test_what_is_committed_again_is_coded_again(kind: str, frames: int) -> None:
         cache.commit(kv(frame))
         codes.update()
     again = len(cache.held)
-    cache.begin_again()
+    cache.restart()
     for frame in range(50, 50 + again):
         for one in (cache, fresh):
             one.commit(kv(frame))
@@ -49,7 +49,7 @@ def test_what_is_committed_again_is_coded_again(kind: str, frames: int) -> None:
 
 @pytest.mark.parametrize("order", ["lsh", "k-means"])
 def test_a_rollout_re_cached_at_a_switch_is_replayed_and_restored_bit_for_bit(order: str) -> None:
-    sparsity = Sparsity(SparseSelf(0.3, 0.0, (), 0.0, fewest_keys=0, recent_frames=1, order=order))
+    sparsity = Sparsity(SparseSelf(0.3, 0.0, (), 0.0, min_keys=0, recent_frames=1, order=order))
     chosen = settings(
         length=15, cache=WindowSink(9, 1), at_switch="re-cache", prompts=timeline(0, 6),
         sparsity=sparsity,

@@ -16,7 +16,7 @@ from longtake.attention.sparse.settings import SparseCross
 from longtake.model.dit import predict, project_text
 from longtake.tests.support.tiny_model import TINY, embedding, randn, random_dit
 
-PRUNED = SparseCross(prune=True, fewest_tokens=3, bits=2)
+PRUNED = SparseCross(prune=True, min_tokens=3, bits=2)
 
 
 def prompt(words: int, length: int, rows: int = 1) -> tuple[torch.Tensor, torch.Tensor]:

@@ -62,7 +62,7 @@ def sparse(
     cache: KVCache | MergedCache, chosen: SparseSelf, sink: int = 0, codes: Any = None
 ) -> SparseHistory:
     """Sparse attention over a cache, however short its history."""
-    return SparseHistory(chosen, SparseStats(), sink_frames=sink, fewest_keys=0, codes=codes)
+    return SparseHistory(chosen, SparseStats(), sink_frames=sink, min_keys=0, codes=codes)
 
 
 @examples(12)
@@ -201,7 +201,7 @@ def test_first_steps_chosen_layers_and_short_histories_are_dense_bit_for_bit() -
         (settings(density=0.1, dense_layers=(1,)), 1.0, 0),
         (settings(density=0.1), 1.0, 9 * TOKENS + 1),
     ):
-        history = SparseHistory(chosen, SparseStats(), sink_frames=0, fewest_keys=fewest)
+        history = SparseHistory(chosen, SparseStats(), sink_frames=0, min_keys=fewest)
         assert torch.equal(history.over(attention, [progress] * 3)(1, *queries()), dense)
         assert history.stats.density == 1
         assert history.stats.recall is None

@@ -16,9 +16,9 @@ from longtake.attention.sparse.settings import SparseCross, SparseSelf, Sparsity
 from longtake.attention.sparse.thresholds import (
     MEASURED,
     MERGED,
-    fewest_keys,
-    fewest_prompt_tokens,
     measured_on,
+    min_keys,
+    min_prompt_tokens,
 )
 from longtake.benchmarks._attention.speed_model import PADDED
 from longtake.tests.support.tiny_model import randn
@@ -28,9 +28,9 @@ ROOT = Path(__file__).resolve().parents[3]
 
 @pytest.mark.parametrize("kind", ["cuda", "mps", "xpu"])
 def test_nothing_is_sparse_by_itself_where_it_was_never_measured(kind: str) -> None:
-    least, reason = fewest_keys(None, torch.device(kind))
+    least, reason = min_keys(None, torch.device(kind))
     assert least is None and kind in reason
-    assert fewest_keys(0, torch.device(kind))[0] == 0
+    assert min_keys(0, torch.device(kind))[0] == 0
 
 
 def test_what_is_sparse_by_itself_is_faster_in_a_committed_result() -> None:
@@ -50,10 +50,10 @@ def test_what_is_sparse_by_itself_is_faster_in_a_committed_result() -> None:
 @pytest.mark.parametrize("kind", ["cuda", "mps", "xpu"])
 def test_padding_is_not_merged_by_itself_where_it_was_never_measured(kind: str) -> None:
     device, by_itself = torch.device(kind), Sparsity(SparseSelf(), SparseCross())
-    least, reason = fewest_prompt_tokens(None, device)
+    least, reason = min_prompt_tokens(None, device)
     assert least is None and kind in reason
     assert measured_on(by_itself, device) == Sparsity()
-    named = Sparsity(SparseSelf(fewest_keys=9), SparseCross(from_tokens=0))
+    named = Sparsity(SparseSelf(min_keys=9), SparseCross(from_tokens=0))
     assert measured_on(named, device) == named
 
 
@@ -69,7 +69,7 @@ def test_padding_that_is_merged_by_itself_is_faster_in_a_committed_result(kind: 
 def test_prompts_shorter_than_measured_are_dense_bit_for_bit() -> None:
     k, q = randn(1, 40, 2, 12), randn(1, 5, 2, 12, seed=1)
     k[:, 9:] = k[:, -1:]
-    asked = measured_on(Sparsity(None, SparseCross()), torch.device("cpu")).of_prompt
+    asked = measured_on(Sparsity(None, SparseCross()), torch.device("cpu")).prompt_sparsity
     assert asked is not None and asked.from_tokens == MERGED["cpu"]
     sparse = SparsePrompt(asked)
     assert torch.equal(sparse(0, q, k, k), attend(q, k, k)) and sparse.share == 1

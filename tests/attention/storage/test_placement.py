@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from longtake.attention.cache.kv_cache import KVCache, planned_bytes, planned_elsewhere
+from longtake.attention.cache.kv_cache import KVCache, planned_bytes, planned_offloaded
 from longtake.attention.cache.policy import CachePolicy, FullHistory, WindowSink
 from longtake.attention.storage.dense import DENSE, Storage
 from longtake.attention.storage.packed import Packed, placed
@@ -31,7 +31,7 @@ from longtake.attention.storage.quantize import (
     coded_frame_bytes,
 )
 from longtake.samplers.history.plan import planned_bytes as planned
-from longtake.samplers.history.plan import planned_elsewhere as planned_far
+from longtake.samplers.history.plan import planned_offloaded as planned_far
 from longtake.samplers.loop import generate
 from longtake.stream.journal.chain import Chain
 from longtake.tests.attention.cache.test_kv_cache import (
@@ -91,7 +91,7 @@ def test_files_hold_the_same_bits_grow_and_go_with_the_cache(
             cache.commit(chunk_kv(range(first, first + 3)))
     assert_same_histories(far, near)
     files = [file for file in tmp_path.rglob("*.kv")]
-    assert sum(file.stat().st_size for file in files) == far.elsewhere_bytes
+    assert sum(file.stat().st_size for file in files) == far.offloaded_bytes
     far.drop()
     gc.collect()
     assert not [*tmp_path.rglob("*.kv")]
@@ -108,11 +108,11 @@ def test_bytes_here_and_elsewhere_are_exactly_as_planned(
         for frame in range(12):
             cache.commit(chunk_kv([frame]))
         assert cache.bytes == planned_bytes(SHAPE, policy, 12, chosen)
-        assert cache.elsewhere_bytes == planned_elsewhere(SHAPE, policy, 12, chosen)
+        assert cache.offloaded_bytes == planned_offloaded(SHAPE, policy, 12, chosen)
         codec = chosen.codec if isinstance(chosen, Packed) else AS_COMPUTED
         older = 12 if policy.limit is None else 7
         older -= chosen.recent_frames if isinstance(chosen, Packed) else 0
-        assert cache.elsewhere_bytes == SHAPE.layers * older * coded_frame_bytes(codec, SHAPE)
+        assert cache.offloaded_bytes == SHAPE.layers * older * coded_frame_bytes(codec, SHAPE)
 
 
 def test_a_long_history_elsewhere_leaves_two_layers_of_it_on_the_device() -> None:

@@ -23,7 +23,7 @@ from longtake.attention.storage.quantize import (
 )
 from longtake.attention.temp_cache.cache import MergedCache, planned_bytes
 from longtake.attention.temp_cache.policy import ALIKE, TempCache
-from longtake.attention.temp_cache.store import NARROWEST
+from longtake.attention.temp_cache.store import MIN_SPREAD
 from longtake.tests.attention.cache.test_snapshot import written_and_read
 from longtake.tests.attention.temp_cache.test_temp_cache import (
     DIM,
@@ -63,7 +63,7 @@ def spread_of(first: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and spread (n, d) by channel of a latent frame's keys (s, n, d)."""
     centre = first.mean(0)
     spread = (first - centre).abs().amax(0)
-    return centre, spread.maximum(NARROWEST * spread.amax(-1, keepdim=True))
+    return centre, spread.maximum(MIN_SPREAD * spread.amax(-1, keepdim=True))
 
 
 @pytest.mark.parametrize("codec", CODECS)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from longtake.attention.ann.nearest import Exact
-from longtake.attention.scatter import with_rows
+from longtake.attention.scatter import scatter_add_rows
 from longtake.attention.storage.dense import DENSE, Storage
 from longtake.attention.storage.packed import Packed
 from longtake.attention.storage.quantize import FLOAT8, INT4, INT8
@@ -154,4 +154,4 @@ def test_rows_are_added_one_after_another(size: tuple[int, ...]) -> None:
         expected[x, y, slots[x, y, i]] += rows[x, y, i]
     for threads in (1, 4):
         torch.set_num_threads(threads)
-        assert torch.equal(with_rows(into, slots, rows), expected)
+        assert torch.equal(scatter_add_rows(into, slots, rows), expected)

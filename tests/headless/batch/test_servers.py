@@ -40,7 +40,7 @@ cli.main()
 def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "POLL_S", 0.02)
     monkeypatch.setattr(worker, "FIRST_PAUSE_S", 0.02)
-    monkeypatch.setattr(worker, "LONGEST_PAUSE_S", 0.05)
+    monkeypatch.setattr(worker, "MAX_PAUSE_S", 0.05)
     monkeypatch.setattr(worker, "LOST_AFTER_S", 0.2)
     monkeypatch.setattr(remote, "GREETING_PAUSE_S", 0.01)
     monkeypatch.delenv("COMFYUI_PATH", raising=False)

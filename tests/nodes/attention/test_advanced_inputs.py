@@ -47,7 +47,7 @@ def test_a_workflow_saved_without_them_makes_the_very_same_chunks(bench: Bench) 
     old = planned(bench, prepared.execute(model, "balanced", *saved).args[0])
     assert old.settings.cache == TempCache(48, 0.95, 0.95, 3, 64, most_mass=1)
     assert old.settings.sparsity == Sparsity(
-        SparseSelf(fewest_keys=0), SparseCross(prune=True, from_tokens=0)
+        SparseSelf(min_keys=0), SparseCross(prune=True, from_tokens=0)
     )
     asked = dict(zip(("temp_cache", "merge_above", "self_attention", "density", "recall_floor",
                       "prompt_attention", "keep", "kernel"), saved, strict=False))  # fmt: skip
@@ -83,9 +83,9 @@ def test_one_line_of_thresholds_is_for_all_layers_and_several_are_each_for_one(
 def test_which_passes_are_sparse_and_how_much_of_a_prompt_stays(bench: Bench) -> None:
     model = behind_the_node(
         bench, preset="fast", self_attention="always", dense_share=0.5, dense_layers="",
-        order="lsh", prompt_attention="prune", fewest_tokens=3,
+        order="lsh", prompt_attention="prune", min_tokens=3,
     )  # fmt: skip
-    expected = SparseSelf(0.15, 0.5, (), 0.7, order="lsh", fewest_keys=0)
+    expected = SparseSelf(0.15, 0.5, (), 0.7, order="lsh", min_keys=0)
     override = model.model_options["transformer_options"]["optimized_attention_override"]
     wanted = Sparsity(expected, SparseCross(True, 3, from_tokens=0))
     assert planned(bench, model).settings.sparsity == override.sparsity == wanted
@@ -128,7 +128,7 @@ def test_what_cannot_be_is_refused_in_one_sentence(
     [
         (lambda: SparseSelf(dense_share=1.5), "dense_share must be from 0 to 1; got 1.5"),
         (lambda: SparseSelf(dense_layers=(-1,)), "dense_layers are counted from 0"),
-        (lambda: SparseCross(fewest_tokens=0), "fewest_tokens must be at least 1; got 0"),
+        (lambda: SparseCross(min_tokens=0), "min_tokens must be at least 1; got 0"),
         (lambda: TempCache(5, most_mass=0.5), "most_mass must be at least 1, or None; got 0.5"),
     ],
 )

@@ -80,7 +80,7 @@ def test_what_is_told_goes_by_settings_and_device_alone(bench: Bench) -> None:
 
     assert told(settings(), CPU) == ""
     sparse = settings(
-        cache=TempCache(5, gives_way=ALIKE), sparsity=Sparsity(SparseSelf(fewest_keys=0))
+        cache=TempCache(5, gives_way=ALIKE), sparsity=Sparsity(SparseSelf(min_keys=0))
     )
     assert told(sparse, CPU) == (
         "TempCache: entries for 5 latent frames, 0 of them a sink, reach any distance, keeps what "
@@ -101,10 +101,10 @@ def test_guidance_may_look_at_the_sink_that_temp_cache_has(bench: Bench) -> None
 @pytest.mark.usefixtures("bench")
 def test_the_reach_is_what_the_model_was_trained_to_look_back() -> None:
     """Unless another is asked for, or the window is longer."""
-    from longtake.nodes.attention.attention_spec import PRESETS, AskedAttention
+    from longtake.nodes.attention.attention_spec import PRESETS, SparseAttentionSpec
 
     def reach(key: str, window: int, *asked: int) -> Any:
-        node = AskedAttention(True, Sparsity(), PRESETS["fast"], CPU, ALIKE, *asked)
+        node = SparseAttentionSpec(True, Sparsity(), PRESETS["fast"], CPU, ALIKE, *asked)
         return node.over(CacheSettings(WindowSink(window)), BY_KEY[key].preset, 4).policy
 
     for key, window, asked, expected in (
@@ -118,4 +118,4 @@ def test_a_first_frame_that_is_to_be_encoded_again_is_refused(bench: Bench) -> N
     kept = {"sink_frames": 0, "first_latent": "re-encode"}
     with pytest.raises(BadInput, match="first_latent is re-encode .* switch temp_cache off"):
         planned(bench, kept)
-    assert planned(bench, {**kept, "sink_frames": 1}).settings.first_again is None
+    assert planned(bench, {**kept, "sink_frames": 1}).settings.reencoded_first_frame is None

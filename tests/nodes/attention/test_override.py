@@ -34,8 +34,8 @@ def options(level: float, layer: int = 3) -> dict[str, Any]:
     return {"sigmas": torch.tensor([level]), "sample_sigmas": of_run, "block_index": layer}
 
 
-EVERY = Sparsity(SparseSelf(1.0, 0.3, (0,), 0.0, fewest_keys=0), SparseCross(from_tokens=0))
-FEW = Sparsity(SparseSelf(0.2, 0.3, (0,), 0.0, fewest_keys=0))
+EVERY = Sparsity(SparseSelf(1.0, 0.3, (0,), 0.0, min_keys=0), SparseCross(from_tokens=0))
+FEW = Sparsity(SparseSelf(0.2, 0.3, (0,), 0.0, min_keys=0))
 
 
 def test_reading_every_block_is_the_hosts_attention() -> None:
@@ -72,7 +72,7 @@ def test_padding_of_the_hosts_prompts_is_merged_exactly() -> None:
 
 
 def test_poor_heads_are_dense_for_a_run_and_judged_again_in_the_next() -> None:
-    strict = Sparsity(SparseSelf(0.2, 0.0, (), 1.0, fewest_keys=0))
+    strict = Sparsity(SparseSelf(0.2, 0.0, (), 1.0, min_keys=0))
     override, expected = AttentionOverride(strict), dense(*qkv(200, 200), HEADS)
     for level, fallbacks in ((0.9, 2), (0.5, 2), (0.9, 4)):
         found = override(dense, *qkv(200, 200), HEADS, transformer_options=options(level))
@@ -86,7 +86,7 @@ def test_prompts_in_one_batch_are_prompts_one_after_another(named: str) -> None:
     both = [randn(2, 200, WIDTH, seed=i) for i in range(3)]
     probe = AttentionOverride(FEW)
     probe(dense, *both, HEADS, transformer_options=options(0.5))
-    chosen = Sparsity(SparseSelf(0.2, 0.3, (0,), probe.stats.recall or 0.0, fewest_keys=0))
+    chosen = Sparsity(SparseSelf(0.2, 0.3, (0,), probe.stats.recall or 0.0, min_keys=0))
 
     def made(override: AttentionOverride, rows: list[int], level: float) -> Tensor:
         given = [x[rows] for x in both]
@@ -121,7 +121,7 @@ def test_a_prompt_as_long_as_the_picture_is_told_by_the_order_of_a_blocks_attent
 
 def test_blocks_beside_the_main_ones_have_fallbacks_of_their_own() -> None:
     """VACE's have the numbers of those they stand beside."""
-    override = AttentionOverride(Sparsity(SparseSelf(0.2, 0.0, (), 1.0, fewest_keys=0)))
+    override = AttentionOverride(Sparsity(SparseSelf(0.2, 0.0, (), 1.0, min_keys=0)))
     for count in (2, 2, 4):
         override(dense, *qkv(200, 200), HEADS, transformer_options=options(0.5))
         assert override.stats.dense_fallbacks == count
@@ -162,7 +162,7 @@ def test_a_scale_of_its_own_and_shared_heads_are_left_to_the_host(
         assert given.items() <= named.items()
         return torch.zeros_like(q)
 
-    merged = Sparsity(SparseSelf(0.2, 0, (), 0.0, fewest_keys=0), SparseCross(from_tokens=0))
+    merged = Sparsity(SparseSelf(0.2, 0, (), 0.0, min_keys=0), SparseCross(from_tokens=0))
     override = AttentionOverride(merged)
     found = override(host, *qkv(200, keys), HEADS, transformer_options=options(0.5), **given)
     assert not found.any()
@@ -172,9 +172,9 @@ def test_a_scale_of_its_own_and_shared_heads_are_left_to_the_host(
     ("chosen", "level", "layer", "because"),
     [
         (SparseSelf(), 0.5, 3, "no committed result shows it to be faster on cpu at these"),
-        (SparseSelf(fewest_keys=300), 0.5, 3, "200 tokens are fewer than 300"),
-        (SparseSelf(fewest_keys=0), 1.0, 3, "the first 30% of the steps are dense"),
-        (SparseSelf(fewest_keys=0), 0.5, 0, "layer 0 is dense"),
+        (SparseSelf(min_keys=300), 0.5, 3, "200 tokens are fewer than 300"),
+        (SparseSelf(min_keys=0), 1.0, 3, "the first 30% of the steps are dense"),
+        (SparseSelf(min_keys=0), 0.5, 0, "layer 0 is dense"),
     ],
 )
 def test_it_knows_why_self_attention_was_dense(
@@ -185,11 +185,11 @@ def test_it_knows_why_self_attention_was_dense(
     assert override.dense_because.startswith(because)
 
 
-PRUNED = SparseCross(prune=True, fewest_tokens=2, from_tokens=0)
+PRUNED = SparseCross(prune=True, min_tokens=2, from_tokens=0)
 
 
 def test_a_prompt_is_pruned_for_each_latent_frame_alone() -> None:
-    override = AttentionOverride(Sparsity(of_prompt=PRUNED))
+    override = AttentionOverride(Sparsity(prompt_sparsity=PRUNED))
     (q, k, v), said = qkv(60, 30), {**options(0.5), "grid_sizes": (3, 4, 5)}
     found = override(dense, q, k, v, HEADS, transformer_options=said)
     each = [x.unflatten(-1, (HEADS, -1)) for x in (q, k, v)]
@@ -197,14 +197,14 @@ def test_a_prompt_is_pruned_for_each_latent_frame_alone() -> None:
     torch.testing.assert_close(found, torch.cat(expected, 1).flatten(2))
     assert not torch.allclose(found, dense(q, k, v, HEADS), atol=1e-3)
     assert 0.1 < override.to_prompt.left_out < 1
-    whole = AttentionOverride(Sparsity(of_prompt=PRUNED))
+    whole = AttentionOverride(Sparsity(prompt_sparsity=PRUNED))
     whole(dense, q, k, v, HEADS, transformer_options={**said, "grid_sizes": (3, 4, 6)})
     assert 0 < whole.to_prompt.left_out < override.to_prompt.left_out  # more queries are near more
 
 
 def test_pruning_never_keeps_fewer_than_the_floor() -> None:
     everything = AttentionOverride(
-        Sparsity(of_prompt=SparseCross(True, fewest_tokens=30, from_tokens=0))
+        Sparsity(prompt_sparsity=SparseCross(True, min_tokens=30, from_tokens=0))
     )
     found = everything(dense, *qkv(60, 30), HEADS, transformer_options=options(0.5))
     torch.testing.assert_close(found, dense(*qkv(60, 30), HEADS))
@@ -213,7 +213,7 @@ def test_pruning_never_keeps_fewer_than_the_floor() -> None:
 
 def test_a_picture_beside_the_prompt_keeps_all_its_tokens_and_is_no_prompt() -> None:
     """Image-to-video models attend to CLIP's picture between the two."""
-    override = AttentionOverride(Sparsity(of_prompt=PRUNED))
+    override = AttentionOverride(Sparsity(prompt_sparsity=PRUNED))
     calls, (q, k, v) = [], qkv(60, 60)
 
     def before(func: Any, *given: Any, **named: Any) -> Tensor:

@@ -104,7 +104,7 @@ def test_temp_cache_takes_the_windows_place_in_a_clone_of_the_model(bench: Bench
     assert chosen.gives_way == ALIKE
     rollout, _ = made(bench, preset="quality", temp_cache=True, keep="merged")
     assert rollout.settings.cache.gives_way == ATTENDED
-    assert rollout.settings.sparsity.of_self == SparseSelf(0.5, recall_floor=0.9)
+    assert rollout.settings.sparsity.self_sparsity == SparseSelf(0.5, recall_floor=0.9)
     model, _, _ = bench.run("LongtakeLoadDemoModel")
     bench.run("LongtakeSparseAttention", model=model)
     assert model.attachments.get("longtake.attention") is None
@@ -226,7 +226,7 @@ def test_the_node_says_why_it_is_dense_and_which_kernel_it_would_take(
 
 def test_a_kernel_is_chosen_by_name_and_refused_where_it_cannot_be_used(bench: Bench) -> None:
     rollout, _ = made(bench, self_attention="always", kernel="gathered")
-    assert rollout.settings.sparsity.of_self.kernel == "gathered"
+    assert rollout.settings.sparsity.self_sparsity.kernel == "gathered"
     model, _, _ = bench.run("LongtakeLoadDemoModel")
     with pytest.raises(BadInput, match="the kernel triton .* choose `auto`"):
         bench.run("LongtakeSparseAttention", model=model, kernel="triton", self_attention="always")

@@ -19,19 +19,19 @@ from longtake.tests.support.node_bench import Bench
 
 
 class Doubler:
-    """An UPSCALE_MODEL as the host's are: repeats every pixel; fails above `most_pixels` a side."""
+    """An UPSCALE_MODEL as the host's are: repeats every pixel; fails above `max_pixels` a side."""
 
     scale = 2
     input_channels = 3
 
-    def __init__(self, most_pixels: int = 4096) -> None:
+    def __init__(self, max_pixels: int = 4096) -> None:
         self.model = nn.Upsample(scale_factor=2)
-        self.most_pixels = most_pixels
+        self.max_pixels = max_pixels
         self.largest: list[int] = []
 
     def __call__(self, pictures: Tensor) -> Tensor:
         self.largest.append(max(pictures.shape[2:]))
-        if self.largest[-1] > self.most_pixels:
+        if self.largest[-1] > self.max_pixels:
             raise torch.OutOfMemoryError("no room")
         return self.model(pictures)
 
@@ -104,14 +104,14 @@ def test_upscaled_frames_can_be_upscaled_again(bench: Bench) -> None:
 def test_tiles_are_halved_until_they_fit_and_the_picture_is_the_same(bench: Bench) -> None:
     from longtake.nodes.frames.upscale import Upscaler
 
-    whole, cramped = Doubler(), Doubler(most_pixels=200)
+    whole, cramped = Doubler(), Doubler(max_pixels=200)
     picture = pictures(1, 3, 240, 400)
     expected = Upscaler(whole, 0, 512, None).enlarge(picture)
     made = Upscaler(cramped, 0, 512, None).enlarge(picture)
     assert max(cramped.largest) > 200 >= cramped.largest[-1]
     torch.testing.assert_close(made, expected)
     with pytest.raises(torch.OutOfMemoryError):
-        Upscaler(Doubler(most_pixels=20), 0, 512, None).enlarge(picture)
+        Upscaler(Doubler(max_pixels=20), 0, 512, None).enlarge(picture)
 
 
 def test_cancel_is_obeyed_between_two_pictures(bench: Bench) -> None:

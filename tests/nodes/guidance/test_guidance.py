@@ -23,7 +23,7 @@ HISTORY = "LongtakeHistoryGuidance"
 
 def of_demo(bench: Bench, node: str, **inputs: Any) -> g.Guidance:
     """What a guidance node's value is for the demo."""
-    return bench.run(node, **inputs)[0].for_model(DEMO, sink=False)
+    return bench.run(node, **inputs)[0].resolve(DEMO, sink=False)
 
 
 @pytest.mark.parametrize(
@@ -95,9 +95,9 @@ def test_a_term_of_the_whole_history_under_the_negative_prompt_is_text_guidance(
 @pytest.mark.parametrize(
     ("inputs", "view"),
     [
-        ({"view": "range", "oldest": 6}, g.View(g.Ages(1, 6))),
-        ({"view": "range", "exact": True}, g.View(g.Ages(1, 4), exact=True)),
-        ({"view": "range", "level": 0.3}, g.View(g.Ages(1, 4), 0.3)),
+        ({"view": "range", "oldest": 6}, g.View(g.AgeRange(1, 6))),
+        ({"view": "range", "exact": True}, g.View(g.AgeRange(1, 4), exact=True)),
+        ({"view": "range", "level": 0.3}, g.View(g.AgeRange(1, 4), 0.3)),
         ({"view": "all", "level": 0.6}, g.View(level=0.6)),
         ({"view": "sink"}, g.SINK),
         ({"view": "sink", "exact": True}, replace(g.SINK, exact=True)),
@@ -124,7 +124,7 @@ def test_a_term_may_have_a_prompt_of_its_own_that_the_report_names(
     made = [
         bench.run("LongtakeGuidanceTerm", **given, own_prompt=own)[0] for own in (line, encoded)
     ]
-    assert made[0].for_model(DEMO, sink=False) == made[1].for_model(DEMO, sink=False)
+    assert made[0].resolve(DEMO, sink=False) == made[1].resolve(DEMO, sink=False)
     assert (
         "0.5 x all, prompt 'a blue ball'" in caplog.text and "0.5 x all, own prompt" in caplog.text
     )
@@ -228,9 +228,9 @@ def test_options_leave_what_the_guidance_has_and_of_a_chain_the_last_that_is_set
     [three] = bench.run(HISTORY, preset="three branches")
     assert of_demo(bench, OPTIONS, guidance=three) == g.magi()
     [bounded] = bench.run(OPTIONS, guidance=three, norm_cap=2.0)
-    assert bounded.for_model(DEMO, sink=False) == replace(g.magi(), limits=g.Limits(norm_cap=2.0))
+    assert bounded.resolve(DEMO, sink=False) == replace(g.magi(), limits=g.Limits(norm_cap=2.0))
     [early] = bench.run(OPTIONS, guidance=bounded, from_level=0.9, rescale=0.5)
-    made = early.for_model(DEMO, sink=False)
+    made = early.resolve(DEMO, sink=False)
     assert made.when == g.When((0.9, 1.0)) and made.limits == g.Limits(0.5, 2.0)
     saved = {
         "from_level": 0.0,
@@ -263,7 +263,7 @@ def test_one_option_changes_that_alone(
     first = {"per_step": "0.5", "first_chunk": 0.5, "rescale": 0.4, "norm_cap": 3.0}
     [before] = bench.run(OPTIONS, guidance=three, **first)
     made = of_demo(bench, OPTIONS, guidance=before, **widget)
-    assert made == replace(before.for_model(DEMO, sink=False), **expected)
+    assert made == replace(before.resolve(DEMO, sink=False), **expected)
 
 
 def test_the_sampler_uses_it_says_what_it_costs_and_the_report_what_ran(

@@ -36,14 +36,14 @@ Chained = Callable[..., Any]
 @pytest.fixture
 def chained(bench: Bench) -> Chained:
     """The value after a chain of nodes, each as its widgets stand unless its name says more."""
-    from longtake.nodes.guidance.guidance_spec import AskedGuidance
+    from longtake.nodes.guidance.guidance_spec import GuidanceSpec
 
     steps = {name: bench.run(node, **inputs)[0].steps[0] for name, (node, inputs) in NODES.items()}
-    [early] = bench.run(OPTIONS, guidance=AskedGuidance(), from_level=0.9, norm_cap=2.0)
+    [early] = bench.run(OPTIONS, guidance=GuidanceSpec(), from_level=0.9, norm_cap=2.0)
     steps["options"] = early.steps[0]
 
-    def chain(*names: str) -> AskedGuidance:
-        made = AskedGuidance()
+    def chain(*names: str) -> GuidanceSpec:
+        made = GuidanceSpec()
         for name in names:
             made = made.then(steps[name])
         return made
@@ -53,7 +53,7 @@ def chained(bench: Bench) -> Chained:
 
 def sums(chain: Any) -> dict[str, g.Guidance]:
     """What a chain is for the model of each family."""
-    return {key: chain.for_model(BY_KEY[key].preset, sink=True) for key in MODELS}
+    return {key: chain.resolve(BY_KEY[key].preset, sink=True) for key in MODELS}
 
 
 def weights(guidance: g.Guidance) -> dict[tuple[str, str], Any]:
@@ -104,8 +104,8 @@ def test_text_only_sets_the_text_guidance_of_the_whole_chain(chained: Chained) -
                   ("vanilla, text 3", "text only", "text 4")):  # fmt: skip
         chain = chained(*names)
         assert [weights(one) for one in sums(chain).values()] == [wanted] * len(MODELS)
-        assert chain.left_open == ()
-    assert chained("vanilla, text 3", "text only").left_open == ("text_scale",)
+        assert chain.unset_fields == ()
+    assert chained("vanilla, text 3", "text only").unset_fields == ("text_scale",)
 
 
 def test_of_several_histories_the_first_ones_text_scale_counts(chained: Chained) -> None:
@@ -113,7 +113,7 @@ def test_of_several_histories_the_first_ones_text_scale_counts(chained: Chained)
     before = chained("temporal", "vanilla, text 3")
     assert sums(behind)["demo"].text_scale == pytest.approx(3.0)
     assert sums(before)["demo"].text_scale == pytest.approx(2.5)
-    assert behind.left_open == () and before.left_open == ("text_scale",)
+    assert behind.unset_fields == () and before.unset_fields == ("text_scale",)
 
 
 def test_a_term_leaves_the_three_branches_what_they_are(chained: Chained) -> None:

@@ -29,14 +29,14 @@ def _bare(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def check(chosen: RolloutSettings) -> None:
     """As Load Rollout does."""
-    from longtake.nodes.rollouts.compatibility import check_same_kind
+    from longtake.nodes.rollouts.compatibility import check_compatible
 
-    check_same_kind(chosen, None, MODEL)
+    check_compatible(chosen, None, MODEL)
 
 
-def sparse(kernel: str, fewest_keys: int | None = 0) -> Sparsity:
+def sparse(kernel: str, min_keys: int | None = 0) -> Sparsity:
     """AnnSA that will run, or where it was measured to be faster: nowhere."""
-    return Sparsity(SparseSelf(0.3, fewest_keys=fewest_keys, kernel=kernel))
+    return Sparsity(SparseSelf(0.3, min_keys=min_keys, kernel=kernel))
 
 
 @pytest.mark.usefixtures("_bare", "bench")
@@ -62,7 +62,7 @@ def test_what_is_missing_is_named_in_one_sentence(changes: dict[str, Any], says:
         {"cache": TempCache(5, index="lsh", gives_way=ALIKE, kernel="triton")},
         {"cache": TempCache(5, kernel="triton")},
         {"cache": TempCache(5, index="k-means", kernel="flex")},
-        {"sparsity": sparse("triton", fewest_keys=None)},
+        {"sparsity": sparse("triton", min_keys=None)},
     ],
 )
 def test_what_is_not_used_is_not_missing(changes: dict[str, Any]) -> None:

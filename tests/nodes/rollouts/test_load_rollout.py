@@ -81,7 +81,7 @@ def test_a_device_without_the_shots_storage_is_refused(
 ) -> None:
     [cache] = bench.run("LongtakeKVCacheSettings", storage="fp8")
     name = saved(bench, CONFIG, kv_cache=cache)
-    monkeypatch.setattr(Float8, "reason_against", lambda codec, device: "cpu has no fp8")
+    monkeypatch.setattr(Float8, "unsupported_reason", lambda codec, device: "cpu has no fp8")
     with pytest.raises(BadInput, match="KV cache .* cpu has no fp8"):
         load(bench, name, model_of(CONFIG))
 

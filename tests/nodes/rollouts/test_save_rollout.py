@@ -44,7 +44,7 @@ def test_the_report_says_of_the_run_what_every_output_says(bench: Bench, tmp_pat
     from longtake.nodes.rollouts.derive import derived
 
     rollout, vae = bench.rollout(length=33.0)
-    kept = Sparsity(SparseSelf(fewest_keys=0, dense_layers=()))
+    kept = Sparsity(SparseSelf(min_keys=0, dense_layers=()))
     rollout = derived(rollout, replace(rollout.settings, sparsity=kept), "1")
     rollout.plan = bench.rollout(length=33.0)[0].plan
     saved = reported(bench, tmp_path, rollout)

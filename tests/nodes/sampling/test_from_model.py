@@ -48,7 +48,7 @@ def are_the_presets(settings: RolloutSettings, preset: Preset) -> None:
     assert settings.solver == preset_solver(preset)
     assert settings.context_noise.level == preset.context_noise
     cache = preset_cache(preset)
-    assert settings.cache == (cache if preset.first_leaves else cache.with_first())
+    assert settings.cache == (cache if preset.drops_first_frame else cache.with_first())
     assert settings.guidance == guidance_by(preset.guidance_scale)
 
 

@@ -31,7 +31,7 @@ from longtake.tests.support.tiny_model import TINY, settings
 def chosen(bench: Bench, **inputs: Any) -> CacheSettings:
     """What the node gives."""
     [cache] = bench.run("LongtakeKVCacheSettings", **inputs)
-    cache = cache.for_model(DEMO)
+    cache = cache.resolve(DEMO)
     assert isinstance(cache, CacheSettings)
     return cache
 
@@ -42,7 +42,7 @@ def test_left_alone_the_node_is_the_demos_window(bench: Bench) -> None:
 
     old = KVCacheSettings.execute("window + sink", 9, 2)  # a workflow saved before there was more
     [asked] = old.args
-    assert asked.for_model(BY_KEY["reward-forcing"].preset) == CacheSettings(WindowSink(9, 2))
+    assert asked.resolve(BY_KEY["reward-forcing"].preset) == CacheSettings(WindowSink(9, 2))
 
 
 @pytest.mark.parametrize(
@@ -136,28 +136,28 @@ def test_a_sink_that_cannot_be_is_refused(
         chosen(bench, **inputs)
 
 
-def put_in_force(cache: CacheSettings, *, first_leaves: bool) -> object:
+def put_in_force(cache: CacheSettings, *, drops_first_frame: bool) -> object:
     """The policy that a model gets."""
     place = torch.device("cpu"), torch.float32
-    made = cache.put_in_force(settings(), TINY, place, first_leaves=first_leaves)
+    made = cache.put_in_force(settings(), TINY, place, drops_first_frame=drops_first_frame)
     return made.cache
 
 
 def test_the_first_latent_stays_unless_the_model_learnt_to_do_without() -> None:
     window, sink = CacheSettings(WindowSink(6)), CacheSettings(WindowSink(6, 3))
-    assert put_in_force(window, first_leaves=False) == WindowSink(6, 1)
-    assert put_in_force(window, first_leaves=True) == WindowSink(6)
-    assert put_in_force(sink, first_leaves=False) == WindowSink(6, 3)
+    assert put_in_force(window, drops_first_frame=False) == WindowSink(6, 1)
+    assert put_in_force(window, drops_first_frame=True) == WindowSink(6)
+    assert put_in_force(sink, drops_first_frame=False) == WindowSink(6, 3)
     for choice, expected in (("sink", WindowSink(6, 1)), ("leave", WindowSink(6))):
         asked = dataclasses.replace(window, first_latent=choice)
-        assert {put_in_force(asked, first_leaves=one) for one in (True, False)} == {expected}
-    assert put_in_force(CacheSettings(FullHistory()), first_leaves=False) == FullHistory()
-    assert put_in_force(CacheSettings(WindowSink(1)), first_leaves=False) == WindowSink(1)
+        assert {put_in_force(asked, drops_first_frame=one) for one in (True, False)} == {expected}
+    assert put_in_force(CacheSettings(FullHistory()), drops_first_frame=False) == FullHistory()
+    assert put_in_force(CacheSettings(WindowSink(1)), drops_first_frame=False) == WindowSink(1)
 
 
 def test_the_demo_was_trained_on_windows_without_the_first_latent_and_wan_was_not() -> None:
-    assert DEMO.first_leaves
-    assert not any(row.preset.first_leaves for row in FAMILIES if row.preset != DEMO)
+    assert DEMO.drops_first_frame
+    assert not any(row.preset.drops_first_frame for row in FAMILIES if row.preset != DEMO)
 
 
 def test_reward_forcing_gets_the_sink_it_was_trained_with() -> None:
@@ -186,7 +186,7 @@ def test_re_encoding_makes_another_video_and_claims_the_vae_with_the_model(bench
     before = bench.run("LongtakeCollectLatents", rollout=left)[0]["samples"]
     assert torch.equal(made[:, :, :6], before[:, :, :6])
     assert not torch.equal(made[:, :, 6:], before[:, :, 6:])
-    assert again.settings.first_again.room_bytes > 0
+    assert again.settings.reencoded_first_frame.room_bytes > 0
     [forked] = bench.run("LongtakeForkRollout", rollout=again, at=0.0)
     assert torch.equal(bench.run("LongtakeCollectLatents", rollout=forked)[0]["samples"], made)
 
@@ -198,6 +198,6 @@ def test_re_encoding_without_what_it_needs_is_refused(bench: Bench) -> None:
     with pytest.raises(BadInput, match="choose the policy `rebuilt window`"):
         re_encoding(bench, vae, policy="window + sink")
     kept = re_encoding(bench, vae, sink_frames=1)
-    assert kept.settings.first_again is None  # a sink never leaves
+    assert kept.settings.reencoded_first_frame is None  # a sink never leaves
     with pytest.raises(BadInput, match="HostCodec, which a file cannot hold; leave it out"):
         bench.shown("LongtakeSaveRollout", rollout=re_encoding(bench, vae))

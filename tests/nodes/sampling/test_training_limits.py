@@ -38,15 +38,22 @@ def warned(bench: Bench, caplog: pytest.LogCaptureFixture) -> Any:
 @pytest.mark.usefixtures("bench")
 def test_settings_unlike_a_distilled_models_own_are_said() -> None:
     from longtake.nodes.models.model_facts import ModelFacts
-    from longtake.nodes.sampling.training_limits import untrained
+    from longtake.nodes.sampling.training_limits import out_of_distribution_warnings
 
     distilled, plain = (ModelFacts(BY_KEY[key], "") for key in ("self-forcing", "wan21-t2v"))
-    assert untrained(distilled, settings(), (832, 480), by_cfg=True) == []
-    assert untrained(distilled, settings(), (480, 832), by_cfg=False) == []
-    [text] = untrained(distilled, settings(guidance=cfg(2.5)), (640, 480), by_cfg=True)
-    [size] = untrained(plain, settings(guidance=cfg(5.0)), (96, 64), by_cfg=True)
+    assert out_of_distribution_warnings(distilled, settings(), (832, 480), by_cfg=True) == []
+    assert out_of_distribution_warnings(distilled, settings(), (480, 832), by_cfg=False) == []
+    [text] = out_of_distribution_warnings(
+        distilled, settings(guidance=cfg(2.5)), (640, 480), by_cfg=True
+    )
+    [size] = out_of_distribution_warnings(plain, settings(guidance=cfg(5.0)), (96, 64), by_cfg=True)
     assert "trained for cfg 1" in text and "trained at 832x480" in size
-    assert untrained(ModelFacts(BY_KEY["demo"], ""), settings(), (32, 32), by_cfg=True) == []
+    assert (
+        out_of_distribution_warnings(
+            ModelFacts(BY_KEY["demo"], ""), settings(), (32, 32), by_cfg=True
+        )
+        == []
+    )
 
 
 def test_text_guidance_of_a_timelines_line_is_warned_of(bench: Bench, warned: Any) -> None:
@@ -112,10 +119,10 @@ def test_a_reach_beyond_what_the_model_was_trained_with_is_said(
     bench: Bench, key: str, trained: int
 ) -> None:
     from longtake.nodes.models.model_facts import ModelFacts
-    from longtake.nodes.sampling.training_limits import untrained
+    from longtake.nodes.sampling.training_limits import out_of_distribution_warnings
 
     known = ModelFacts(BY_KEY[key], "")
     for reach, warned in ((trained, False), (trained + 1, True)):
         cache = TempCache(48, reach_frames=reach)
-        said = untrained(known, settings(cache=cache), (832, 480), by_cfg=True)
+        said = out_of_distribution_warnings(known, settings(cache=cache), (832, 480), by_cfg=True)
         assert [f"trained to look back {trained};" in one for one in said] == [True] * warned

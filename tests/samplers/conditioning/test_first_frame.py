@@ -17,7 +17,7 @@ from longtake.attention.temp_cache.policy import TempCache
 from longtake.errors import BadInput
 from longtake.model.vae.streaming import StreamingDecoder, StreamingEncoder
 from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig, decode_all, encode_all
-from longtake.samplers.conditioning.first_frame import BEFORE, FirstAgain
+from longtake.samplers.conditioning.first_frame import BEFORE, ReencodedFirstFrame
 from longtake.samplers.guidance import Guidance, cfg
 from longtake.samplers.planning.memory import rollout_memory
 from longtake.tests.samplers.guidance.test_history_guidance import CLOSE, ours, reference
@@ -58,8 +58,8 @@ class Codec:
         return Encoder(VAE)
 
 
-AGAIN = FirstAgain(Codec(), "tiny")
-GIVEN: dict[str, Any] = {"cache": RebuiltWindow(WINDOW), "first_again": AGAIN}
+AGAIN = ReencodedFirstFrame(Codec(), "tiny")
+GIVEN: dict[str, Any] = {"cache": RebuiltWindow(WINDOW), "reencoded_first_frame": AGAIN}
 
 
 def as_a_first_one(history: Tensor) -> Tensor:
@@ -101,14 +101,14 @@ def test_it_goes_with_prompt_switches_and_coded_storage(at_switch: str) -> None:
 
 def test_its_chunks_have_addresses_of_their_own_by_vae(tmp_path: Path) -> None:
     other = dataclasses.replace(AGAIN, digest="other")
-    keys = {rollout(tmp_path, **{**GIVEN, "first_again": one}).key(0)
+    keys = {rollout(tmp_path, **{**GIVEN, "reencoded_first_frame": one}).key(0)
             for one in (None, AGAIN, other)}  # fmt: skip
     assert len(keys) == 3
 
 
 def test_the_vaes_memory_is_in_the_plan() -> None:
     room = dataclasses.replace(AGAIN, room_bytes=10**9)
-    chosen = settings(**{**GIVEN, "first_again": room})
+    chosen = settings(**{**GIVEN, "reencoded_first_frame": room})
     assert rollout_memory(chosen, TINY, torch.float32).working_bytes == 10**9
 
 
@@ -116,4 +116,4 @@ def test_the_vaes_memory_is_in_the_plan() -> None:
 def test_a_kept_window_cannot_begin_anew(kept: CachePolicy) -> None:
     """Nor can merged entries, which are of no frame alone: the two are never in force at once."""
     with pytest.raises(BadInput, match="choose the policy `rebuilt window`"):
-        settings(cache=kept, first_again=AGAIN)
+        settings(cache=kept, reencoded_first_frame=AGAIN)

@@ -255,8 +255,8 @@ def test_given_frames_change_no_estimate_but_for_what_is_not_made(given_frames: 
 def test_known_frames_ahead_are_in_the_plan(guidance: Guidance) -> None:
     """The most of them at once: 4, 5 and 6 are all seen from frame 4 on, one more than 2 ahead."""
     of = shot({2: 0.0, 4: 0.0, 5: 0.0, 6: 0.4}, ahead=2, length=12, guidance=guidance)
-    assert of.known.most_ahead == 2 and of.pass_frames == 3 + 2
-    assert shot({9: 1.0, 10: 0.0}, ahead=20, length=12).known.most_ahead == 1
+    assert of.known.max_ahead == 2 and of.pass_frames == 3 + 2
+    assert shot({9: 1.0, 10: 0.0}, ahead=20, length=12).known.max_ahead == 1
     chunks = list(generate(of, MODEL))
     assert {c.kv_bytes for c in chunks} == {rollout_memory(of, TINY, torch.float32).kv_bytes}
     plain = shot({2: 0.0, 4: 0.0, 5: 0.0, 6: 0.4}, length=12, guidance=guidance)

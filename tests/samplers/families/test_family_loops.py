@@ -63,7 +63,7 @@ def test_a_preset_is_the_authors_loop(key: str) -> None:
 def test_krea_begins_its_windows_with_a_picture_encoded_again() -> None:
     """`get_clean_context_frames`: a picture that left the window's front stands for its latent."""
     family = replace(PUBLISHED["krea-realtime"], channels=4, again=as_a_first_one)
-    compare(family, BY_KEY["krea-realtime"].preset, first_again=AGAIN)
+    compare(family, BY_KEY["krea-realtime"].preset, reencoded_first_frame=AGAIN)
 
 
 def test_a_sink_that_averages_much_is_the_authors_too() -> None:

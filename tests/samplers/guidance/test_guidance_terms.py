@@ -19,7 +19,7 @@ from longtake.samplers.guidance import (
     DROP,
     NOISE,
     SINK,
-    Ages,
+    AgeRange,
     Branch,
     Guidance,
     Limits,
@@ -199,7 +199,8 @@ def test_limits_are_compared_with_the_base_even_where_it_has_no_weight() -> None
 @pytest.mark.parametrize(
     "wrong",
     [
-        lambda: Ages(0, 3), lambda: Ages(4, 3), lambda: View(level=1.5), lambda: When((0.9, 0.1)),
+        lambda: AgeRange(0, 3), lambda: AgeRange(4, 3), lambda: View(level=1.5),
+        lambda: When((0.9, 0.1)),
         lambda: When(per_step=(math.nan,)), lambda: Limits(rescale=2), lambda: Limits(norm_cap=0),
         lambda: dataclasses.replace(Guidance(), stabilise=1.0), lambda: Guidance().scaled(math.inf),
         lambda: vanilla(math.nan),

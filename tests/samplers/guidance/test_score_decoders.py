@@ -18,7 +18,7 @@ from longtake.model.vae.taehv import taehv_decoder
 from longtake.model.vae.taehv_streaming import TAEHVStreamingDecoder
 from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig
 from longtake.samplers.denoiser import local_denoiser
-from longtake.samplers.guidance import Guidance, Pull, Score
+from longtake.samplers.guidance import Guidance, Score, WeightedScore
 from longtake.samplers.guidance.score import BEFORE_FRAMES, gradient
 from longtake.samplers.guidance.scores import Palette, Pictures, Region
 from longtake.samplers.loop import generate
@@ -133,7 +133,7 @@ def test_a_guided_rollout_fits_its_wish_better(kind: str, name: str, solver: Sol
     config = DiTConfig(24, 32, 2, 1, TINY.text_dim, channels, channels)
     model = local_denoiser(random_dit(config), config)
     fits = []
-    for pulls in ((), (Pull(score),)):
+    for pulls in ((), (WeightedScore(score),)):
         chosen = settings(guidance=Guidance(pulls=pulls), solver=solver)
         with torch.inference_mode():
             made = torch.cat([chunk.latents for chunk in generate(chosen, model)])
@@ -149,7 +149,7 @@ def test_a_score_sees_the_finished_frames_before_the_chunk_as_far_as_decoders_lo
             seen.append(before)
             return latents.sum()
 
-    chosen = settings(length=15, guidance=Guidance(pulls=(Pull(Watching(), 0.0),)))
+    chosen = settings(length=15, guidance=Guidance(pulls=(WeightedScore(Watching(), 0.0),)))
     model = local_denoiser(random_dit(), TINY)
     made = torch.cat([chunk.latents for chunk in generate(chosen, model)])
     expected = [made[max(0, first - BEFORE_FRAMES) : first] for first in (0, 3, 6, 9, 12)]
@@ -161,7 +161,7 @@ def test_raw_and_normalised_latents_are_two_wishes_and_both_come_back_from_a_fil
     kept = []
     for kind in ("taew2_1", "lighttaew2_1", "taew2_2"):
         score, latents = score_of(kind, "palette"), latents_of(kind, 2)
-        made = settings(guidance=Guidance(pulls=(Pull(score),)))
+        made = settings(guidance=Guidance(pulls=(WeightedScore(score),)))
         record, tensors = to_record(made)
         back: Any = from_record(json.loads(json.dumps(record)), tensors).guidance.pulls[0].score
         assert back.pictures.weights == score.pictures.weights  # type: ignore[attr-defined]
@@ -172,7 +172,7 @@ def test_raw_and_normalised_latents_are_two_wishes_and_both_come_back_from_a_fil
 
 def test_a_vae_of_other_latents_is_refused_before_anything_runs() -> None:
     config = replace(TINY, in_channels=48, out_channels=48)
-    chosen = settings(guidance=Guidance(pulls=(Pull(score_of("taew2_1", "palette")),)))
+    chosen = settings(guidance=Guidance(pulls=(WeightedScore(score_of("taew2_1", "palette")),)))
     with pytest.raises(BadInput, match="VAE has 16 latent channels and the model 48; connect"):
         rollout_memory(chosen, config, torch.float32)
 

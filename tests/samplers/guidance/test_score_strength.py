@@ -13,7 +13,7 @@ from torch import Tensor
 from longtake.model.dit import Prediction
 from longtake.samplers import evaluator
 from longtake.samplers.denoiser import local_denoiser
-from longtake.samplers.guidance import Guidance, Pull
+from longtake.samplers.guidance import Guidance, WeightedScore
 from longtake.samplers.loop import generate
 from longtake.samplers.schedule.levels import few_step_ladder, flow_ladder
 from longtake.samplers.schedule.rows import causal_chunks
@@ -60,7 +60,7 @@ def displacement(
     model = local_denoiser(random_dit(), TINY)
     made = []
     for weight in (0.0, WEIGHT):
-        guidance = Guidance(pulls=(Pull(Linear(SLOPE), weight, limit),)).scaled(strength)
+        guidance = Guidance(pulls=(WeightedScore(Linear(SLOPE), weight, limit),)).scaled(strength)
         chunks = generate(settings(guidance=guidance, length=3, **changes), model)
         made.append(torch.cat([chunk.latents for chunk in chunks]))
     return made[1] - made[0]

@@ -14,7 +14,7 @@ from longtake.errors import BadInput, NotFinite
 from longtake.model.config import DiTConfig
 from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig
 from longtake.samplers.denoiser import local_denoiser
-from longtake.samplers.guidance import Guidance, Pull, Score, When
+from longtake.samplers.guidance import Guidance, Score, WeightedScore, When
 from longtake.samplers.guidance.score import gradient
 from longtake.samplers.guidance.scores import Motion, Palette, Pictures, Region
 from longtake.samplers.loop import generate
@@ -135,7 +135,7 @@ def rollout(guidance: Guidance, **changes: Any) -> Tensor:
 
 def test_the_pull_is_bounded_for_each_latent_frame() -> None:
     slope = torch.cat([0.01 * randn(1, 16, 4, 6), 100 * randn(2, 16, 4, 6)])
-    pull = Pull(Linear(slope), 3.0, limit=0.5).on(randn(*LATENTS), NOTHING, 0)
+    pull = WeightedScore(Linear(slope), 3.0, limit=0.5).on(randn(*LATENTS), NOTHING, 0)
     torch.testing.assert_close(pull[0], 3 * slope[0])
     torch.testing.assert_close(pull[1:].square().mean((1, 2, 3)).sqrt(), torch.tensor([0.5, 0.5]))
 
@@ -150,12 +150,12 @@ def test_scores_see_clean_estimates_that_no_gradient_of_the_model_reaches() -> N
             return latents.sum()
 
     with torch.inference_mode():
-        rollout(Guidance(pulls=(Pull(Watching()),)))
+        rollout(Guidance(pulls=(WeightedScore(Watching()),)))
     assert seen == [(True, 0, 0)] * 2 + [(True, 3, 3)] * 2 + [(True, 6, 6)] * 2
 
 
 def test_scores_act_when_guidance_does() -> None:
-    pulls = (Pull(scores()["palette"]),)
+    pulls = (WeightedScore(scores()["palette"]),)
     never = Guidance(pulls=pulls, when=When(interval=(0.0, 0.0)))
     assert torch.equal(rollout(never), rollout(Guidance()))
     assert torch.equal(rollout(Guidance(pulls=pulls).scaled(0.0)), rollout(Guidance()))
@@ -166,13 +166,13 @@ def test_scores_act_when_guidance_does() -> None:
 @pytest.mark.parametrize("name", scores())
 def test_a_guided_rollout_fits_its_wish_better(name: str, solver: Solver) -> None:
     score = scores()[name]
-    pulled = rollout(Guidance(pulls=(Pull(score),)), solver=solver)
+    pulled = rollout(Guidance(pulls=(WeightedScore(score),)), solver=solver)
     assert score(pulled, NOTHING, 0) > score(rollout(Guidance(), solver=solver), NOTHING, 0)
 
 
 def test_the_wish_is_part_of_the_chunks_keys() -> None:
     def key(score: Score, weight: float = 1.0) -> str:
-        return root_key({"guidance": Guidance(pulls=(Pull(score, weight),))})
+        return root_key({"guidance": Guidance(pulls=(WeightedScore(score, weight),))})
 
     palette = scores()["palette"]
     assert key(palette) == key(scores()["palette"])
@@ -192,10 +192,10 @@ def test_a_gradient_that_is_not_finite_is_named() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        lambda: Pull(Motion(1.0), limit=0.0), lambda: Motion(0.0),
+        lambda: WeightedScore(Motion(1.0), limit=0.0), lambda: Motion(0.0),
         lambda: Palette((), Pictures(vae(), CPU)),
         lambda: Region(torch.zeros(3, 4, 4), (0.5, 0, 0.6, 1), Pictures(vae(), CPU)),
-        lambda: settings(guidance=Guidance(pulls=(Pull(Motion(1.0)),)),
+        lambda: settings(guidance=Guidance(pulls=(WeightedScore(Motion(1.0)),)),
                          solver=DDIM(VariancePreserving(), "v")),
     ],
 )  # fmt: skip

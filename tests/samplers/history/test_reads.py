@@ -65,7 +65,7 @@ def held(first: int, window: int, sink: int) -> list[int]:
 def test_ages_are_how_far_back_a_frame_is_so_that_no_sink_is_among_the_last(
     window: int, sink: int, newest: int, oldest: int
 ) -> None:
-    view = g.View(g.Ages(newest, oldest), exact=True)
+    view = g.View(g.AgeRange(newest, oldest), exact=True)
 
     def terms(first: int) -> Sequence[Term]:
         there = held(first, window, sink)
@@ -85,7 +85,7 @@ def test_what_is_cut_out_is_the_same_as_keys_of_one_layer_remember_nothing(
     cut, exact = (
         latents(
             of(
-                alone(g.View(g.Ages(newest, oldest), exact=exact)),
+                alone(g.View(g.AgeRange(newest, oldest), exact=exact)),
                 WindowSink(window, sink),
                 schedule=CHUNKS,
             ),
@@ -97,9 +97,9 @@ def test_what_is_cut_out_is_the_same_as_keys_of_one_layer_remember_nothing(
 
 
 def test_a_cache_with_gaps_knows_ages_too() -> None:
-    assert g.Ages(1, 6).ranks([45, 50, 51, 54, 55, 56], 0) == range(2, 6)
-    assert g.Ages(3, 4).ranks([45, 50, 51, 54, 55, 56], 0) == range(3, 4)
-    assert not g.Ages(4, 5).ranks([0, 1, 8, 9], 2) and not g.Ages(1, 4).ranks([], 0)
+    assert g.AgeRange(1, 6).ranks([45, 50, 51, 54, 55, 56], 0) == range(2, 6)
+    assert g.AgeRange(3, 4).ranks([45, 50, 51, 54, 55, 56], 0) == range(3, 4)
+    assert not g.AgeRange(4, 5).ranks([0, 1, 8, 9], 2) and not g.AgeRange(1, 4).ranks([], 0)
     made = of(g.temporal(0.5, g.last(6)), MostAttended(6, 3))
     assert len([*generate(made, MODEL)]) == 5
 
@@ -123,7 +123,10 @@ def test_a_short_history_that_is_all_of_the_window_is_said_to_be_and_costs_nothi
 @pytest.mark.parametrize(
     ("view", "told"),
     [
-        (g.View(g.Ages(10, 14)), "10 to 14 back (approximate: nothing, since it is older than the"),
+        (
+            g.View(g.AgeRange(10, 14)),
+            "10 to 14 back (approximate: nothing, since it is older than the",
+        ),
         (g.View(g.Nothing(), 1.0), "nothing"),
         (g.View(g.Nothing(), 0.5, exact=True), "nothing"),
     ],
@@ -136,7 +139,7 @@ def test_what_is_nothing_is_evaluated_priced_and_told_as_nothing(view: g.View, t
     ours, theirs = (cost(one, TINY, torch.float32) for one in (s, nothing))
     assert last.model_evals == ours.evaluations == theirs.evaluations
     assert ours.kv_bytes == theirs.kv_bytes
-    assert torch.equal(latents(s)[-3:], latents(nothing)[-3:]) or isinstance(view.seen, g.Ages)
+    assert torch.equal(latents(s)[-3:], latents(nothing)[-3:]) or isinstance(view.seen, g.AgeRange)
 
 
 @pytest.mark.parametrize(
@@ -146,9 +149,9 @@ def test_what_is_nothing_is_evaluated_priced_and_told_as_nothing(view: g.View, t
         (g.last(4), WindowSink(6), None),
         (g.last(4), WindowSink(4, 1), None),
         (g.last(4, exact=True), WindowSink(4), None),
-        (g.View(g.Ages(1, 4), 0.5), WindowSink(4), None),
-        (g.View(g.Ages(7, 9)), WindowSink(6), "Guidance by 7 to 9 back sees nothing: that is"),
-        (g.View(g.Ages(7, 9)), WindowSink(60), None),
+        (g.View(g.AgeRange(1, 4), 0.5), WindowSink(4), None),
+        (g.View(g.AgeRange(7, 9)), WindowSink(6), "Guidance by 7 to 9 back sees nothing: that is"),
+        (g.View(g.AgeRange(7, 9)), WindowSink(60), None),
         (g.last(20), WindowSink(60), None),
         (g.last(20), FullHistory(), None),
         (g.NOISE, WindowSink(3), None),
@@ -162,7 +165,7 @@ def test_what_a_window_is_too_short_for_is_said(
 
 
 def test_parts_as_pure_noise_are_named() -> None:
-    names = [str(g.View(seen, 1.0)) for seen in (g.All(), g.Sink(), g.Ages(1, 4), g.Nothing())]
+    names = [str(g.View(seen, 1.0)) for seen in (g.All(), g.Sink(), g.AgeRange(1, 4), g.Nothing())]
     assert names == ["pure noise", "sink as pure noise", "last 4 as pure noise", "nothing"]
 
 

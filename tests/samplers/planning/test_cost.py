@@ -66,8 +66,8 @@ FRESH = ContextNoise(0.1, fresh=True)
 @pytest.mark.parametrize(
     ("guidance", "more"),
     [
-        (g.temporal(0.5, g.View(g.Ages(2, 4), exact=True)), {}),  # over a chunk's boundary
-        (g.temporal(0.5, g.View(g.Ages(1, 5), exact=True)), {"known": PICTURE}),
+        (g.temporal(0.5, g.View(g.AgeRange(2, 4), exact=True)), {}),  # over a chunk's boundary
+        (g.temporal(0.5, g.View(g.AgeRange(1, 5), exact=True)), {"known": PICTURE}),
         (g.cfg(2.0), {"cache": WindowSink(8, 2), "context_noise": FRESH}),
         (g.cfg(2.0), {"cache": RebuiltWindow(17, 1), "known": PICTURE}),
         (g.cfg(2.0), {"cache": FullHistory(), "context_noise": FRESH, "length": 14}),

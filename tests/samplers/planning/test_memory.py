@@ -40,10 +40,16 @@ from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig
 from longtake.samplers.conditioning.prompts import PromptTimeline, TimedPrompt
 from longtake.samplers.denoiser import Denoiser
 from longtake.samplers.guidance.presets import cfg, fractional, temporal, vanilla
-from longtake.samplers.guidance.score import BEFORE_FRAMES, Pull, Score, on_device, slope_of
+from longtake.samplers.guidance.score import (
+    BEFORE_FRAMES,
+    Score,
+    WeightedScore,
+    on_device,
+    slope_of,
+)
 from longtake.samplers.guidance.scores import Motion, Palette, Pictures, Region
 from longtake.samplers.loop import Chunk, generate
-from longtake.samplers.planning.memory import RolloutMemory, most_bytes, rollout_memory
+from longtake.samplers.planning.memory import RolloutMemory, max_bytes, rollout_memory
 from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import full_sequence, rolling
 from longtake.samplers.settings import RolloutSettings
@@ -92,11 +98,11 @@ def test_the_gradient_of_a_score_is_in_the_plan(name: str) -> None:
     assert planned == pytest.approx(real, rel=WITHIN, abs=2**17)
     size = {"rows": sides[0], "columns": sides[1], "length": 36}
     config = replace(SMALL, in_channels=channels, out_channels=channels)
-    pulled = {"guidance": replace(cfg(1.0), pulls=(Pull(SCORES[name]),))}
+    pulled = {"guidance": replace(cfg(1.0), pulls=(WeightedScore(SCORES[name]),))}
     shot, free = settings(SMALL, **size, **pulled), settings(SMALL, **size)
     plan, without = (rollout_memory(one, config, F32) for one in (shot, free))
     assert plan.working_bytes >= max(planned, without.working_bytes)
-    assert most_bytes(shot, config, F32) > plan.total_bytes
+    assert max_bytes(shot, config, F32) > plan.total_bytes
 
 
 @pytest.mark.parametrize("frames", [3, 6])
@@ -132,8 +138,8 @@ TEMP: list[dict[str, Any]] = [
 SPARSE = [
     Sparsity(None, SparseCross(from_tokens=0)),
     Sparsity(None, SparseCross(prune=True, from_tokens=0)),
-    Sparsity(SparseSelf(0.3, 0.3, (), 0.0, fewest_keys=0)),
-    Sparsity(SparseSelf(0.3, 0.0, (), 0.0, fewest_keys=0, order="lsh")),
+    Sparsity(SparseSelf(0.3, 0.3, (), 0.0, min_keys=0)),
+    Sparsity(SparseSelf(0.3, 0.0, (), 0.0, min_keys=0, order="lsh")),
 ]  # fmt: skip
 
 
@@ -180,7 +186,7 @@ def test_the_peak_of_a_rollout_is_within_5_percent_of_the_plan(
     plan = rollout_memory(chosen, config, dtype)
     measured, claimed = peak_of(chosen, config, dtype)
     assert claimed == plan.kv_bytes
-    assert plan.total_bytes <= most_bytes(chosen, config, dtype)
+    assert plan.total_bytes <= max_bytes(chosen, config, dtype)
     assert abs(measured - plan.total_bytes) <= WITHIN * plan.total_bytes, (measured, plan)
 
 
@@ -191,10 +197,10 @@ def test_the_peak_of_a_rollout_is_within_5_percent_of_the_plan(
         {"cache": TempCache(6, index="lsh"), "guidance": cfg(2.5)},
         {
             "sparsity": Sparsity(
-                SparseSelf(0.3, 0.0, (), fewest_keys=0), SparseCross(prune=True, from_tokens=0)
+                SparseSelf(0.3, 0.0, (), min_keys=0), SparseCross(prune=True, from_tokens=0)
             )
         },
-        {"sparsity": Sparsity(SparseSelf(0.3, 0.0, (0,), fewest_keys=0, order="k-means"))},
+        {"sparsity": Sparsity(SparseSelf(0.3, 0.0, (0,), min_keys=0, order="k-means"))},
     ],
 )
 def test_where_numbers_decide_what_it_takes_the_plan_is_never_too_small(
@@ -204,7 +210,7 @@ def test_where_numbers_decide_what_it_takes_the_plan_is_never_too_small(
     chosen = settings(SMALL, **changes)
     plan = rollout_memory(chosen, SMALL, F32)
     assert peak_of(chosen, SMALL, F32)[0] <= (1 + WITHIN) * plan.total_bytes
-    assert plan.total_bytes <= most_bytes(chosen, SMALL, F32)
+    assert plan.total_bytes <= max_bytes(chosen, SMALL, F32)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -214,7 +220,7 @@ def test_a_kernel_is_rehearsed_as_stock_operations(kernel: str) -> None:
         rollout_memory(settings(SMALL, **changes), SMALL, F32)
         for name in (kernel, GATHERED)
         for changes in (
-            {"sparsity": Sparsity(SparseSelf(0.3, 0.0, (), fewest_keys=0, kernel=name))},
+            {"sparsity": Sparsity(SparseSelf(0.3, 0.0, (), min_keys=0, kernel=name))},
             {"cache": TempCache(6, index="lsh", kernel=name)},
         )
     ]
@@ -228,7 +234,7 @@ def test_on_cuda_the_plan_has_the_copies_of_keys_with_a_bias() -> None:
     cpu, cuda = on_both(chosen)
     assert cuda.kv_bytes == cpu.kv_bytes
     assert copied < cuda.working_bytes
-    assert cpu.working_bytes < cuda.working_bytes <= most_bytes(chosen, LIKE_1_3B, BF16)
+    assert cpu.working_bytes < cuda.working_bytes <= max_bytes(chosen, LIKE_1_3B, BF16)
 
 
 def test_entries_that_are_keys_have_no_bias_and_no_copies_on_cuda() -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from longtake.samplers.loop import Chunk
 from longtake.stream.lazy.frame_chunk import FrameChunk
 from longtake.stream.lazy.grid import Grid
-from longtake.stream.lazy.joined import JoinedStream, Making, Want
+from longtake.stream.lazy.joined import ChunkProducer, JoinedStream, Want
 from longtake.stream.lazy.splice import DISPLAY_GAMMA, Method, Splice
 from longtake.stream.lazy.stream import Stream
 from longtake.tests.support.tiny_model import randn
@@ -189,7 +189,7 @@ def test_a_second_shot_shorter_than_the_overlap_ends_the_first() -> None:
 def test_a_recipe_that_fails_releases_the_other_readers() -> None:
     a, b = shot(3, 3), shot(3, 3, seed=1)
 
-    def broken() -> Making[FrameChunk, FrameChunk]:
+    def broken() -> ChunkProducer[FrameChunk, FrameChunk]:
         yield Want(0)
         raise RuntimeError("out of ideas")
 

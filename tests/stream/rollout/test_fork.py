@@ -26,7 +26,7 @@ from longtake.samplers.schedule.rows import pyramid, rolling
 from longtake.samplers.settings import RolloutSettings, TimedSeed
 from longtake.samplers.solvers.multistep import UniPC2
 from longtake.samplers.solvers.single_step import ReNoise
-from longtake.stream.journal.chain import Makers
+from longtake.stream.journal.chain import ModelHistory
 from longtake.stream.journal.journal import Journal
 from longtake.stream.rollout.fork import Fork, continued
 from longtake.stream.rollout.rollout import Rollout
@@ -40,7 +40,7 @@ from longtake.tests.support.tiny_model import (
 
 MODEL = local_denoiser(random_dit(), TINY)
 LADDER = flow_ladder(3, 3.0)
-FEW = SparseSelf(0.3, 0.0, (), 0.5, fewest_keys=0, recent_frames=1)
+FEW = SparseSelf(0.3, 0.0, (), 0.5, min_keys=0, recent_frames=1)
 BUCKETS = replace(FEW, order="k-means")
 LONG_HISTORIES: dict[str, dict[str, Any]] = {
     "TempCache, what differs": {
@@ -178,7 +178,7 @@ def test_going_on_is_in_whole_chunks_and_keeps_what_there_is(tmp_path: Path) -> 
 def test_going_on_with_another_model_shares_what_the_first_made(tmp_path: Path) -> None:
     source = settings(length=12)
     list(rollout(tmp_path, replace(source, length=6)).chunks)
-    other = Rollout(source, MODEL, Makers("model").then(6, "other"), Journal(tmp_path))
+    other = Rollout(source, MODEL, ModelHistory("model").then(6, "other"), Journal(tmp_path))
     assert other.stored_chunks() == 2
     plain = rollout(tmp_path, source)
     assert other.key(1) == plain.key(1) and other.key(2) != plain.key(2)

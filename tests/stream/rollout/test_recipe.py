@@ -24,7 +24,15 @@ from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig
 from longtake.samplers.conditioning.known_frame import KnownFrame
 from longtake.samplers.conditioning.known_frames import KnownFrames
 from longtake.samplers.conditioning.reference import Reference
-from longtake.samplers.guidance import NOISE, Pull, cfg, extended, magi, stabilised, temporal
+from longtake.samplers.guidance import (
+    NOISE,
+    WeightedScore,
+    cfg,
+    extended,
+    magi,
+    stabilised,
+    temporal,
+)
 from longtake.samplers.guidance.scores import Motion, Palette, Pictures, Region
 from longtake.samplers.schedule.context_noise import ContextNoise
 from longtake.samplers.schedule.levels import flow_ladder
@@ -92,9 +100,9 @@ def test_scores_come_back_with_their_decoder() -> None:
     vae = TinyVAE(TinyVAEConfig((4, 4, 4), (4, 4, 4)))
     pictures = Pictures(vae, torch.device("cpu"))
     pulls = (
-        Pull(Palette(((0.1, 0.2, 0.3),), pictures), 2.0),
-        Pull(Region(randn(3, 8, 8), (0.0, 0.0, 0.5, 1.0), pictures), 1.0, 0.25),
-        Pull(Motion(0.2)),
+        WeightedScore(Palette(((0.1, 0.2, 0.3),), pictures), 2.0),
+        WeightedScore(Region(randn(3, 8, 8), (0.0, 0.0, 0.5, 1.0), pictures), 1.0, 0.25),
+        WeightedScore(Motion(0.2)),
     )
     made = settings(guidance=dataclasses.replace(cfg(2.0), pulls=pulls))
     back = there_and_back(made)
@@ -111,7 +119,7 @@ def test_a_score_of_ones_own_cannot_be_saved() -> None:
 
         def __call__(self, *_: Any) -> Any: ...
 
-    made = settings(guidance=dataclasses.replace(cfg(2.0), pulls=(Pull(Mine()),)))
+    made = settings(guidance=dataclasses.replace(cfg(2.0), pulls=(WeightedScore(Mine()),)))
     with pytest.raises(BadInput, match="uses a Mine, which a file cannot hold"):
         to_record(made)
 
@@ -132,5 +140,13 @@ def test_a_field_that_came_later_takes_its_default() -> None:
 
 def test_everything_that_settings_are_made_of_is_known() -> None:
     names = set(known_types())
-    assert {"KnownFrame", "TimedPrompt", "View", "Ages", "When", "Limits", "Pull"} <= names
+    assert {
+        "KnownFrame",
+        "TimedPrompt",
+        "View",
+        "AgeRange",
+        "When",
+        "Limits",
+        "WeightedScore",
+    } <= names
     assert "Chain" not in names and "Pictures" not in names

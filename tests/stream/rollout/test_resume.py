@@ -17,7 +17,7 @@ from torch import Tensor
 from longtake.attention.cache.policy import MemoryBank, WindowSink
 from longtake.errors import NotFinite, OutOfMemory, StorageError
 from longtake.samplers.denoiser import Denoiser
-from longtake.samplers.guidance import NOISE, Guidance, Pull, cfg, last, temporal, vanilla
+from longtake.samplers.guidance import NOISE, Guidance, WeightedScore, cfg, last, temporal, vanilla
 from longtake.samplers.loop import Chunk
 from longtake.samplers.schedule.context_noise import ContextNoise
 from longtake.samplers.schedule.levels import flow_ladder
@@ -67,10 +67,10 @@ KINDS: dict[str, dict[str, Any]] = {
     "causal, re-cached at a switch": {"cache": WINDOW, "at_switch": "re-cache"},
     **LONG_HISTORIES,
     "causal, flushed at a switch": {"cache": WINDOW, "at_switch": "flush"},
-    "causal, a score": {"cache": WINDOW, "guidance": Guidance(pulls=(Pull(Recalling()),))},
+    "causal, a score": {"cache": WINDOW, "guidance": Guidance(pulls=(WeightedScore(Recalling()),))},
     "rolling, a score": {
         "schedule": rolling(LADDER, 2),
-        "guidance": Guidance(pulls=(Pull(Recalling()),)),
+        "guidance": Guidance(pulls=(WeightedScore(Recalling()),)),
     },
     "causal, a bank re-cached": {"cache": MemoryBank(5, 1, 1, 1), "at_switch": "re-cache"},
 }

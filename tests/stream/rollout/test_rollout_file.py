@@ -19,7 +19,7 @@ from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import pyramid
 from longtake.samplers.solvers.multistep import UniPC2
-from longtake.stream.journal.chain import Makers
+from longtake.stream.journal.chain import ModelHistory
 from longtake.stream.journal.journal import Journal
 from longtake.stream.metrics import Report
 from longtake.stream.rollout.file import SUFFIX, Beside, RolloutFile, save_rollout
@@ -95,7 +95,7 @@ def test_a_state_is_of_no_use_to_another_model(tmp_path: Path) -> None:
     first.hot, first.snapshot_chunks = hot, 1
     list(first.chunks)
     other = local_denoiser(random_dit(seed=9), TINY)
-    makers = Makers("model").then(6, "other")
+    makers = ModelHistory("model").then(6, "other")
     ours = Rollout(settings(length=12), other, makers, Journal(tmp_path), hot=hot)
     plain = rollout(tmp_path / "plain", length=6)
     list(plain.chunks)
@@ -140,7 +140,7 @@ def test_live_edits_are_saved(tmp_path: Path) -> None:
 
 
 def test_a_rollout_that_changed_its_model_remembers_both(tmp_path: Path) -> None:
-    makers = Makers("model", ((3, "other"), (6, "model")))
+    makers = ModelHistory("model", ((3, "other"), (6, "model")))
     made = Rollout(settings(length=9), MODEL, makers, Journal(tmp_path / "here"))
     list(made.chunks)
     save_rollout(tmp_path / f"a{SUFFIX}", made.run, 3, BESIDE)

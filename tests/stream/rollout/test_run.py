@@ -334,7 +334,7 @@ def test_what_sparse_attention_did_is_of_the_whole_run_whatever_is_made_anew(
     tmp_path: Path,
 ) -> None:
     """An edit that starts another loop: the sums go on, by what the rest alone has in a run."""
-    sparsity = Sparsity(SparseSelf(0.3, fewest_keys=0, dense_layers=()))
+    sparsity = Sparsity(SparseSelf(0.3, min_keys=0, dense_layers=()))
     begun = {"guidance": cfg(1.0), "sparsity": sparsity}
     made, seen = rollout(tmp_path / "live", **begun).run, []
     for chunk in made.chunks:
