@@ -24,7 +24,7 @@ LOCALES = ROOT / "locales"
 TRANSLATIONS = ROOT / "tools" / "translations"
 PLAYER = ROOT / "web" / "player"
 WORDS = PLAYER / "words"
-SAID = re.compile(r"(?<![#.\w])say\(\s*\"((?:[^\"\\]|\\.)*)\"")  # in JavaScript
+TRANSLATE_CALL = re.compile(r"(?<![#.\w])translate\(\s*\"((?:[^\"\\]|\\.)*)\"")  # in JavaScript
 LANGUAGES = ("de", "es", "fr", "ja", "ko", "zh")
 MAIN = {"nodeCategories": {"longtake": "Longtake"}}
 
@@ -53,7 +53,7 @@ def player_sentences() -> list[str]:
     """Every text that the player says by itself, in the modules' order."""
     modules = sorted(PLAYER.rglob("*.mjs"))
     texts = (path.read_text(encoding="utf-8") for path in modules)
-    return list(dict.fromkeys(said for text in texts for said in SAID.findall(text)))
+    return list(dict.fromkeys(said for text in texts for said in TRANSLATE_CALL.findall(text)))
 
 
 def player_words(known: Catalogue) -> dict[str, str]:
