@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ..headless.hosts.stand_in import installed
+from ..headless.hosts.stand_in import host_modules
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCALES = ROOT / "locales"
@@ -34,7 +34,7 @@ Catalogue = dict[str, str]
 
 def english() -> Definitions:
     """nodeDefs.json in English: what the nodes say themselves."""
-    with tempfile.TemporaryDirectory() as folder, installed(Path(folder), lambda event: None):
+    with tempfile.TemporaryDirectory() as folder, host_modules(Path(folder), lambda event: None):
         from ..nodes.extension import NODES
 
         return {s.node_id: _node(s) for s in (node.define_schema() for node in NODES)}
