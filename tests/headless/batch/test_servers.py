@@ -151,8 +151,8 @@ def test_failing_and_refused_rows_are_one_line_each_and_stop_nobody(
     ends = sorted(line.partition("] ")[2] for line in lines)
     assert ends == [
         "row 1 (1.text=fail) failed: node 1 (Count) failed with ValueError: no such thing",
-        f"row 2 (1.text=refuse) failed: {server.url} rejected the workflow: node 1 (Count): Value not in "
-        "list: kind: 'x' not in [up].",
+        f"row 2 (1.text=refuse) failed: {server.url} rejected the workflow: node 1 (Count): "
+        "Value not in list: kind: 'x' not in [up].",
     ]
     assert [row["state"] for row in table(tmp_path)] == ["failed", "failed", "done"]
     again = run(tmp_path, server, table="1.text\nfail\nrefuse\nfine\n")
