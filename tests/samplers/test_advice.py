@@ -21,6 +21,7 @@ from longtake.samplers.schedule.context_noise import ContextNoise
 from longtake.stream.journal.journal import Journal
 from longtake.stream.rollout import recache
 from longtake.stream.rollout.rollout import Rollout
+from longtake.stream.rollout.spec import RolloutSpec
 from longtake.tests.support.tiny_model import TINY, settings
 
 MERGED, OFF = TempCache(6, sink_frames=3), "switch temp_cache of ANN-Sparse Attention off"
@@ -69,6 +70,6 @@ def test_memory_that_runs_out_twice_names_what_takes_less(
         raise torch.OutOfMemoryError("no room")
 
     model = Denoiser(claim=full, config=TINY)
-    rollout = Rollout(settings(cache=cache), model, "model", Journal(tmp_path))
+    rollout = Rollout(RolloutSpec(settings(cache=cache), model, "model", Journal(tmp_path)))
     with pytest.raises(OutOfMemory, match=says):
         list(rollout.chunks)
