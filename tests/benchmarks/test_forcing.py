@@ -21,7 +21,7 @@ from longtake.benchmarks._shared.measures import Measured
 from longtake.benchmarks._shared.records import Job, Records
 from longtake.errors import BadInput
 from longtake.model.config import DiTConfig
-from longtake.tests.benchmarks.test_tenths import TRUTH, here, made
+from longtake.tests.support.tenths import TRUTH, here, made
 from longtake.training.batches import TASKS
 from longtake.training.train_dit import Settings, build, copy_of, save
 
