@@ -49,6 +49,7 @@ from longtake.tests.support.brute_force import (
     rollout,
 )
 from longtake.tests.support.guidance_cases import CASES, NEGATIVE, cut, whole
+from longtake.tests.support.model_hosts import watched_model
 from longtake.tests.support.tiny_model import (
     CHUNKS,
     TINY,
@@ -226,7 +227,7 @@ def test_stabilising_is_context_noise_on_what_was_generated() -> None:
 
 def test_stabilising_leaves_given_frames_clean() -> None:
     seen: list[Tensor] = []
-    model = dataclasses.replace(MODEL, check=lambda: None)
+    model = watched_model(MODEL, on_check=lambda: None)
     branches = Branches(of(stabilised(Guidance(), 0.3)), model)
     branches.claim()
     branches.use(branches.settings, 0)
