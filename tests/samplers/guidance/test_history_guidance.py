@@ -53,6 +53,7 @@ from longtake.tests.support.guided_rollouts import (
     ours,
     reference,
 )
+from longtake.tests.support.model_hosts import watched_model
 from longtake.tests.support.tiny_model import (
     TINY,
     randn,
@@ -201,7 +202,7 @@ def test_stabilising_is_context_noise_on_what_was_generated() -> None:
 
 def test_stabilising_leaves_given_frames_clean() -> None:
     seen: list[Tensor] = []
-    model = dataclasses.replace(MODEL, check=lambda: None)
+    model = watched_model(MODEL, on_check=lambda: None)
     branches = Branches(of(stabilised(Guidance(), 0.3)), model)
     branches.claim()
     branches.use(branches.settings, 0)
