@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...errors import BadInput
 from ...model.vae.latent_format import WAN21, WAN22, denormalise
-from .. import host, sockets
+from .. import categories, host, sockets
 from ..models.model_facts import facts
 from ..models.streaming_vae import Encoder, StreamingVAE, streaming_vae
 from ..runtime.host_rollout import HostRollout
@@ -43,7 +43,7 @@ class VAEDecodeStream(io.ComfyNode):
             io.Schema,
             node_id="LongtakeVAEDecode",
             display_name="VAE Decode (Stream)",
-            category=sockets.CATEGORY,
+            category=categories.FRAMES,
             description="Turns each chunk into pictures as soon as it is made. Several outputs can "
             "take the same frames; each chunk is made and decoded once.",
             search_aliases=["latent to frames", "decode video", "streaming vae"],
@@ -83,7 +83,7 @@ class VAEEncodeStream(io.ComfyNode):
             io.Schema,
             node_id="LongtakeVAEEncode",
             display_name="VAE Encode (Stream)",
-            category=sockets.CATEGORY,
+            category=categories.FRAMES,
             description="Encodes pictures of any number into one video latent with constant "
             "memory. Takes the whole stream before what follows runs.",
             search_aliases=["encode video", "image to latent", "video to latent"],

@@ -22,7 +22,7 @@ from ...stream.video.reader import VideoReader
 from ...stream.video.sound import Sound, SoundInMemory, SoundOfFile
 from ...stream.video.source import VideoClip, Wanted, nothing_left, size_of
 from ...stream.video.writer import MAX_SIDE
-from .. import host, sockets
+from .. import categories, host, sockets
 from ..length import MAX_SECONDS
 from ..schema import build
 
@@ -41,7 +41,7 @@ class VideoToFrames(io.ComfyNode):
             io.Schema,
             node_id="LongtakeVideoToFrames",
             display_name="Video to Frames (Stream)",
-            category=sockets.CATEGORY,
+            category=categories.FRAMES,
             description="Reads a video of any length a piece at a time, with constant memory: its "
             "pictures at the model's rate and size, and its sound. Nothing is read before it is "
             "wanted.",

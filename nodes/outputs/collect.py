@@ -9,7 +9,7 @@ from torch import Tensor
 from ...errors import BadInput
 from ...stream.video.writer import FragmentedMP4, VideoSpec, open_video
 from ...units import byte_size
-from .. import host, sockets
+from .. import categories, host, sockets
 from ..frames.source import FrameSource
 from ..frames.vae import to_latent
 from ..runtime.host_rollout import HostRollout
@@ -29,7 +29,7 @@ class CollectFrames(io.ComfyNode):
             io.Schema,
             node_id="LongtakeCollectFrames",
             display_name="Collect Frames",
-            category=sockets.CATEGORY,
+            category=categories.SAVE,
             description=f"All frames as one IMAGE batch in memory, for any other node. {WHOLE} Not "
             "for long shots: it refuses what does not fit into memory.",
             search_aliases=["frames to images", "image batch", "stream to image"],
@@ -65,7 +65,7 @@ class FramesToVideo(io.ComfyNode):
             io.Schema,
             node_id="LongtakeFramesToVideo",
             display_name="Frames to VIDEO",
-            category=sockets.CATEGORY,
+            category=categories.SAVE,
             description="All frames as the host's VIDEO, for its own video nodes; kept as a file, "
             f"not in memory. {WHOLE}",
             search_aliases=["create video", "stream to video"],
@@ -110,7 +110,7 @@ class CollectLatents(io.ComfyNode):
             io.Schema,
             node_id="LongtakeCollectLatents",
             display_name="Collect Latents",
-            category=sockets.CATEGORY,
+            category=categories.SAVE,
             description="All latent frames as one video LATENT, for the host's own VAE Decode and "
             f"latent nodes. {WHOLE}",
             search_aliases=["rollout to latent", "stream to latent", "latent batch"],

@@ -20,7 +20,7 @@ from ...stream.metrics import Meter, Report
 from ...stream.rollout.file import SUFFIX, Beside, RolloutFile, save_rollout
 from ...stream.rollout.run import Prompter
 from ...units import byte_size
-from .. import host, sockets
+from .. import categories, host, sockets
 from ..attention.attention_spec import attention_spec_of
 from ..conditioning.prompts import CLIPPrompter
 from ..frames.decoded import open_frames
@@ -53,7 +53,7 @@ class SaveRollout(io.ComfyNode):
             io.Schema,
             node_id="LongtakeSaveRollout",
             display_name="Save Rollout",
-            category=sockets.CATEGORY,
+            category=categories.ROLLOUT,
             description="The whole shot as one file: settings, prompts, live edits, latents, "
             "report and a small picture. Load Rollout goes on with it, here or on another machine, "
             "with the same bits. Weights are not in it.",
@@ -134,7 +134,7 @@ class LoadRollout(io.ComfyNode):
             io.Schema,
             node_id="LongtakeLoadRollout",
             display_name="Load Rollout",
-            category=sockets.CATEGORY,
+            category=categories.ROLLOUT,
             description="A shot that Save Rollout wrote, to watch, fork, rewind or go on with. "
             "Nothing of it is made again.",
             search_aliases=["load state", "import latents", "resume", "open shot"],

@@ -12,7 +12,7 @@ from ...stream.journal.fork_tree import drawn, fork_tree
 from ...stream.journal.records import Record, described, records
 from ...stream.timecode import time_label
 from ...units import byte_size
-from .. import host, sockets
+from .. import categories, host, sockets
 from ..runtime.host_rollout import HostRollout
 from ..schema import build
 from .derive import time_of
@@ -28,7 +28,7 @@ class RolloutInfo(io.ComfyNode):
             io.Schema,
             node_id="LongtakeRolloutInfo",
             display_name="Rollout Info",
-            category=sockets.CATEGORY,
+            category=categories.ROLLOUT,
             description="Says what a shot is made of, how much of it exists, what it takes on "
             "disk, and the tree of its forks. Makes nothing; it tells of the moment it runs.",
             search_aliases=["metadata", "history", "fork tree", "inspect rollout"],
