@@ -21,10 +21,12 @@ def derived(
     source: HostRollout, settings: RolloutSettings, node_id: str | None, *, cut: int | None = None
 ) -> HostRollout:
     """Another rollout of the source's model, with the memory and the controls of its own."""
-    spec = replace(source.spec, settings=settings, model=denoiser(source.claim.wired), cut=cut)
+    engine = denoiser(source.claim.wired)
+    spec = replace(source.spec, settings=settings, model=engine, cut=cut)
     return open_rollout(
-        spec, node_id=node_id, session_only=source.session_only, from_model=source.from_model
-    )
+        spec, engine.host,
+        node_id=node_id, session_only=source.session_only, from_model=source.from_model,
+    )  # fmt: skip
 
 
 def say_plan(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, TypeVar
 
@@ -31,6 +31,13 @@ from .session import session
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True)
+class HostDenoiser(Denoiser):
+    """One of the host's models, as the engine evaluates it."""
+
+    host: Claim
+
+
 class HostRollout(Rollout):
     """A rollout of one of the host's models, created by the node `node_id`.
 
@@ -43,12 +50,14 @@ class HostRollout(Rollout):
     def __init__(
         self,
         spec: RolloutSpec,
+        claim: Claim,
         *,
         node_id: str | None = None,
         session_only: str | None = None,
         from_model: str = "",
     ) -> None:
         super().__init__(spec, host.running_prompt, self._observe)
+        self.claim = claim
         self.node_id, self.session_only, self.from_model = node_id, session_only, from_model
 
     def _observe(self) -> HostRunObserver:
@@ -58,11 +67,6 @@ class HostRollout(Rollout):
     def get_models(self) -> list[Any]:
         """The host asks this of a socket's value: models to keep while the prompt runs."""
         return [self.claim.model]
-
-    @property
-    def claim(self) -> Claim:
-        """How this rollout asks for its model."""
-        return self.model.claim  # type: ignore[return-value]  # set by `open_rollout`
 
     @property
     def kv_on_host(self) -> bool:
@@ -109,51 +113,40 @@ class HostRollout(Rollout):
         return [plan(one, config, dtype) for one in in_force]
 
 
-def denoiser(model: Any) -> Denoiser:
+def denoiser(model: Any) -> HostDenoiser:
     """The engine's view of a MODEL; one that is no Wan text-to-video model is refused."""
     tree = host.module_tree(model)
     config = config_from_shapes(dict(tree.named_parameters()), tree.num_heads)
     check_channels(config)
     device, dtype = host.compute_place(model)
-    claim = Claim(model, device)
-    return Denoiser(
-        claim,
-        config,
-        device,
-        dtype,
-        partial(host.cast, device=device),
-        host.check_interrupted,
-        claim.hold,
-        claim.release,
-        claim.scale_loras if host.has_lora(model) else None,
-    )
+    return HostDenoiser(Claim(model, device), config, device, dtype)
 
 
 def host_spec(
-    engine: Denoiser, settings: RolloutSettings, identity: str | ModelHistory
+    engine: HostDenoiser, settings: RolloutSettings, identity: str | ModelHistory
 ) -> RolloutSpec:
     """A spec over the host's journal and session; the caller replaces what it wants otherwise."""
     return RolloutSpec(
         settings, engine, identity, Journal(host.rollout_folder()),
-        fps=facts(engine.claim.model).preset.fps, hot=session.states,
+        fps=facts(engine.host.model).preset.fps, hot=session.states,
     )  # fmt: skip
 
 
 def open_rollout(
     spec: RolloutSpec,
+    claim: Claim,
     *,
     node_id: str | None,
     session_only: str | None = None,
     from_model: str = "",
 ) -> HostRollout:
-    """The rollout of `spec`, whose model, VAEs and KV caches the host manages together."""
-    engine = spec.model
-    settings = with_room(spec.settings, engine.claim, engine.config.out_channels)
+    """The rollout of `spec`, whose model, VAEs and KV caches `claim` manages together."""
+    settings = with_room(spec.settings, claim, spec.model.config.out_channels)
     rollout = HostRollout(
-        replace(spec, settings=settings),
+        replace(spec, settings=settings), claim,
         node_id=node_id, session_only=session_only, from_model=from_model,
     )  # fmt: skip
     rollout.claim.beside.update(settings.known.sources)
-    if engine.device.type != "cpu":  # main memory is not the host's to make room in
+    if spec.model.device.type != "cpu":  # main memory is not the host's to make room in
         rollout.claim.working_bytes = lambda: rollout.working_bytes
     return rollout

@@ -33,7 +33,7 @@ def edited_settings(
     if edit.guidance is not None:
         settings = settings.with_guidance(TimedGuidance(first, spec.guided(edit.guidance)))
     if edit.lora is not None:
-        if spec.model.scale_loras is None:
+        if spec.model.host.scale_loras is None:
             raise LongtakeError(
                 "The LoRA strength cannot be changed because the model has no LoRA; load one "
                 "before the sampler."

@@ -7,7 +7,6 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from ...attention.history import HistoryCache
 from ...attention.snapshot import Snapshot
 from ...samplers.loop import Chunk, Loop
 from ...samplers.settings import RolloutSettings
@@ -33,7 +32,6 @@ class ChunkProducer:
         frame = state.chain.span(first).first
         self._spec, self._state, self._first, self._smaller = spec, state, first, smaller
         self._start = state.settings.at(frame)
-        self._caches: list[HistoryCache] = []
         self._snapshots = Snapshots(spec.journal, self._made_for())
         self._kept: str | None = None  # the address of the snapshot that the next one replaces
         self.notice: str | None = None
@@ -42,10 +40,9 @@ class ChunkProducer:
             # Replayed chunks are committed for the branches of this one, whatever made them.
             return self._sized(state.settings.at(max(latent_frame, frame)))
 
-        if spec.model.scale_loras is not None:
-            spec.model.scale_loras(self._start.lora)
-        model = replace(spec.model, hold=self._hold)
-        self.loop = Loop(self._sized(self._start), model, settings_at)
+        if spec.model.host.scale_loras is not None:
+            spec.model.host.scale_loras(self._start.lora)
+        self.loop = Loop(self._sized(self._start), spec.model, settings_at)
         replayed = self._restore(first)
         last = state.read(first - 1) if first and not replayed else None
         in_flight = last.in_flight if last else ()
@@ -66,7 +63,7 @@ class ChunkProducer:
             return True
         if in_force.lora != self._start.lora:
             return True
-        return any(cache.dropped for cache in self._caches)
+        return any(cache.dropped for cache in self.loop.branches.caches)
 
     def rest(self) -> None:
         """Keep the state in memory for the next run, if it fits."""
@@ -88,8 +85,8 @@ class ChunkProducer:
     @property
     def _is_whole(self) -> bool:
         """Whether there is a state and no commit is in progress."""
-        lost = any(cache.dropped for cache in self._caches)
-        return self.loop.settled and bool(self._caches) and not lost
+        caches = self.loop.branches.caches
+        return self.loop.settled and bool(caches) and not any(cache.dropped for cache in caches)
 
     def _newest_key(self) -> str | None:
         """The address of the newest chunk that is both in the journal and in the state."""
@@ -138,7 +135,6 @@ class ChunkProducer:
 
     def _reset_loop(self) -> None:
         """Replace a loop that was only half restored by an empty one."""
-        self._caches.clear()
         self.loop = Loop(self.loop.settings, self.loop.branches.model, self.loop.settings_at)
 
     def _sized(self, settings: RolloutSettings) -> RolloutSettings:
@@ -153,7 +149,3 @@ class ChunkProducer:
         maker = chain.makers.at(chain.span(self._first).first)
         text = f"{start.guidance.inputs!r} {start.lora!r} {self._spec.model.dtype} {maker}"
         return hashlib.sha256(text.encode()).hexdigest()
-
-    def _hold(self, cache: HistoryCache) -> None:
-        self._caches.append(cache)
-        self._spec.model.hold(cache)

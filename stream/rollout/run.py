@@ -225,7 +225,8 @@ class Run:
         if self.stopped_at is not None or index == self.spec.chunk_count:
             return False
         try:
-            self.controls.wait_while_paused(self.spec.model.check, self.spec.model.release)
+            host = self.spec.model.host
+            self.controls.wait_while_paused(host.check_interrupted, host.offload_caches)
             if index and self.controls.state == "stopping":
                 self.observer.on_edit()
                 return self._stop(index)

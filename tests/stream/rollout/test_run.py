@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from longtake.attention.cache.kv_cache import KVCache
 from longtake.attention.cache.policy import WindowSink
@@ -32,6 +31,8 @@ from longtake.stream.rollout.controls import TOO_LATE, Edit
 from longtake.stream.rollout.rollout import Rollout
 from longtake.stream.rollout.run import Run
 from longtake.stream.rollout.spec import RolloutSpec
+from longtake.tests.support.model_hosts import watched_model
+from longtake.tests.support.rollouts import Words
 from longtake.tests.support.tiny_model import (
     TINY,
     embedding,
@@ -43,18 +44,6 @@ from longtake.tests.support.tiny_model import (
 MODEL = local_denoiser(random_dit(), TINY)
 WINDOW = WindowSink(5, 1)
 CFG = {"guidance": cfg(2.0), "cache": WINDOW, "length": 15}
-
-
-class Words:
-    """A text encoder of the tests: a prompt is a number, its embedding follows from it."""
-
-    def encode(self, text: str) -> Tensor:
-        if not text.isdigit():
-            raise BadInput(f"{text!r} is no prompt of these tests.")
-        return embedding(int(text))
-
-    def line(self, start_s: float, text: str, guidance: float | None) -> str:
-        return f"{start_s:g} {guidance}: {text}"
 
 
 def rollout(folder: Path, model: Any = MODEL, **changes: Any) -> Rollout:
@@ -263,8 +252,8 @@ def test_a_pause_asks_the_host_and_gives_memory_back_when_it_is_long(tmp_path: P
             if asked.count("look") == 2:
                 run.controls.resume()
 
-    release = partial(asked.append, "release")
-    run = rollout(tmp_path, dataclasses.replace(MODEL, check=look, release=release)).run
+    watching = watched_model(MODEL, on_check=look, on_offload=partial(asked.append, "release"))
+    run = rollout(tmp_path, watching).run
     run.controls.long_pause_s = 0.0
     chunks = watched(run, {1: lambda run: run.controls.pause()})
     assert asked == ["look", "release", "look"]
@@ -279,7 +268,7 @@ def test_a_cancel_while_paused_ends_the_run_and_the_next_one_goes_on(tmp_path: P
         if made.controls.state == "paused":
             raise Cancelled
 
-    made = rollout(tmp_path, dataclasses.replace(MODEL, check=cancel))
+    made = rollout(tmp_path, watched_model(MODEL, on_check=cancel))
     with pytest.raises(Cancelled):
         watched(made.run, {1: lambda run: run.controls.pause()})
     assert made.controls.state == "stopped" and made.spec.stored_chunks() == 2
@@ -287,7 +276,7 @@ def test_a_cancel_while_paused_ends_the_run_and_the_next_one_goes_on(tmp_path: P
 
 def test_a_kv_cache_given_back_is_made_again_with_the_same_bits(tmp_path: Path) -> None:
     caches: list[KVCache] = []
-    model = dataclasses.replace(MODEL, hold=caches.append)
+    model = watched_model(MODEL, on_register=caches.append)
     run = rollout(tmp_path, model).run
     chunks = watched(run, {1: lambda run: caches[-1].drop(), 3: lambda run: caches[-1].drop()})
     assert len(caches) == 3 and caches[0].bytes == 0
