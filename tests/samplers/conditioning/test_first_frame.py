@@ -17,7 +17,7 @@ from longtake.attention.temp_cache.policy import TempCache
 from longtake.errors import BadInput
 from longtake.model.vae.streaming import StreamingDecoder, StreamingEncoder
 from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig, decode_all, encode_all
-from longtake.samplers.conditioning.first_frame import BEFORE, ReencodedFirstFrame
+from longtake.samplers.conditioning.first_frame import LOOKBACK_FRAMES, ReencodedFirstFrame
 from longtake.samplers.guidance import Guidance, cfg
 from longtake.samplers.planning.memory import rollout_memory
 from longtake.tests.samplers.guidance.test_history_guidance import CLOSE, ours, reference
@@ -75,7 +75,7 @@ def terms(first: int) -> list[Term]:
 
 def test_a_window_begins_with_its_oldest_picture_encoded_alone() -> None:
     """Against whole videos and passes without a cache; the tiny VAE looks back four at most."""
-    assert StreamingDecoder(VAE).overlap_frames <= BEFORE
+    assert StreamingDecoder(VAE).overlap_frames <= LOOKBACK_FRAMES
     made = ours(Guidance(), **GIVEN)
     torch.testing.assert_close(made, reference(terms), **CLOSE)
     left_alone = ours(Guidance(), cache=RebuiltWindow(WINDOW))
