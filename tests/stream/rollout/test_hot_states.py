@@ -20,10 +20,8 @@ from longtake.stream.journal.journal import Journal
 from longtake.stream.journal.snapshots import Snapshots
 from longtake.stream.rollout.hot_states import HotState, HotStates
 from longtake.stream.rollout.rollout import Rollout
-from longtake.tests.stream.rollout.test_fork import MODEL, assert_same_bits, changed
-from longtake.tests.stream.rollout.test_resume import KINDS, Raises
-from longtake.tests.stream.rollout.test_run import Words
 from longtake.tests.support.model_hosts import watched_model
+from longtake.tests.support.rollouts import KINDS, MODEL, Raises, Words, assert_same_bits, changed
 from longtake.tests.support.tiny_model import settings
 
 

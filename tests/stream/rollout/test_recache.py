@@ -23,9 +23,8 @@ from longtake.stream.journal.journal import Journal
 from longtake.stream.journal.records import records
 from longtake.stream.rollout import recache
 from longtake.stream.rollout.rollout import Rollout
-from longtake.tests.stream.rollout.test_fork import MODEL, assert_same_bits
-from longtake.tests.stream.rollout.test_resume import KINDS, cut_after, rollout
 from longtake.tests.support.model_hosts import watched_model
+from longtake.tests.support.rollouts import KINDS, MODEL, assert_same_bits, cut_after, rollout
 from longtake.tests.support.tiny_model import settings
 
 WINDOW = WindowSink(5, 1)  # of chunks of 3 latent frames

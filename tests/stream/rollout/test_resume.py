@@ -6,90 +6,31 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
-from longtake.attention.cache.policy import MemoryBank, WindowSink
 from longtake.errors import NotFinite, OutOfMemory, StorageError
-from longtake.samplers.denoiser import Denoiser
-from longtake.samplers.guidance import NOISE, Guidance, WeightedScore, cfg, last, temporal, vanilla
+from longtake.samplers.guidance import cfg
 from longtake.samplers.loop import Chunk
-from longtake.samplers.schedule.context_noise import ContextNoise
-from longtake.samplers.schedule.levels import flow_ladder
-from longtake.samplers.schedule.rows import pyramid, rolling
-from longtake.samplers.solvers.multistep import DPMSolverPP2M, UniPC2
-from longtake.samplers.solvers.single_step import ReNoise
 from longtake.stream.journal import disk_sync
 from longtake.stream.journal import snapshots as snapshots_module
 from longtake.stream.journal.journal import Journal
 from longtake.stream.journal.snapshots import ENDING
 from longtake.stream.rollout.rollout import Rollout
-from longtake.tests.stream.rollout.test_fork import (
-    LONG_HISTORIES,
+from longtake.tests.support.model_hosts import watched_model
+from longtake.tests.support.rollouts import (
+    KINDS,
     MODEL,
+    WINDOW,
+    Raises,
     assert_same_bits,
     changed,
+    cut_after,
+    rollout,
 )
-from longtake.tests.stream.rollout.test_run import Words
-from longtake.tests.support.model_hosts import watched_model
-from longtake.tests.support.tiny_model import settings
-
-LADDER = flow_ladder(3, 3.0)
-WINDOW = WindowSink(5, 1)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Recalling:
-    """A score that looks at all the finished latent frames that it is given."""
-
-    def __call__(self, latents: Tensor, before: Tensor, first: int) -> Tensor:
-        ages = torch.arange(1.0, len(before) + 1).view(-1, 1, 1, 1)
-        return -(latents - (ages * before).sum(0)).square().sum() / 100
-
-
-KINDS: dict[str, dict[str, Any]] = {
-    "causal, multistep": {"solver": UniPC2(), "cache": WINDOW, "guidance": cfg(2.0)},
-    "causal, noisy history": {
-        "solver": ReNoise(),
-        "guidance": vanilla(2.0, NOISE),
-        "context_noise": ContextNoise(0.1),
-    },
-    "causal, exact parts": {
-        "guidance": temporal(0.5, last(3, exact=True), scale=2.0, none=NOISE),
-        "context_noise": ContextNoise(0.2, 3, fresh=True),
-    },
-    "pyramid, multistep": {"schedule": pyramid(LADDER), "solver": UniPC2(), "cache": WINDOW},
-    "rolling, multistep": {"schedule": rolling(LADDER, 2), "solver": DPMSolverPP2M()},
-    "causal, re-cached at a switch": {"cache": WINDOW, "at_switch": "re-cache"},
-    **LONG_HISTORIES,
-    "causal, flushed at a switch": {"cache": WINDOW, "at_switch": "flush"},
-    "causal, a score": {
-        "cache": WINDOW,
-        "guidance": Guidance(weighted_scores=(WeightedScore(Recalling()),)),
-    },
-    "rolling, a score": {
-        "schedule": rolling(LADDER, 2),
-        "guidance": Guidance(weighted_scores=(WeightedScore(Recalling()),)),
-    },
-    "causal, a bank re-cached": {"cache": MemoryBank(5, 1, 1, 1), "at_switch": "re-cache"},
-}
-
-
-def rollout(folder: Path, model: Denoiser = MODEL, **changes: Any) -> Rollout:
-    own = {name: changes.pop(name) for name in ("snapshot_chunks",) if name in changes}
-    made = settings(**{"length": 12, **changes})
-    return Rollout(made, model, "model", Journal(folder), prompter=Words(), **own)
-
-
-def cut_after(made: Rollout, count: int) -> list[Chunk]:
-    """Read the first chunks and go away, as a killed process does."""
-    chunks = iter(made.chunks)
-    return [next(chunks) for _ in range(count)]
 
 
 def evals(chunks: list[Chunk]) -> int:
@@ -195,18 +136,6 @@ def test_a_snapshot_for_which_there_is_no_room_says_how_to_go_on(
         list(made.chunks)
     assert made.stored_chunks() == 2
     assert len(list(rollout(tmp_path).chunks)) == 4
-
-
-class Raises:
-    """A check before each evaluation that raises at the given ones."""
-
-    def __init__(self, error: Callable[[], BaseException], *at: int) -> None:
-        self.error, self.at, self.count = error, at, 0
-
-    def __call__(self) -> None:
-        self.count += 1
-        if self.count in self.at:
-            raise self.error()
 
 
 OUT = {

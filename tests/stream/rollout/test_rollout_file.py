@@ -26,9 +26,8 @@ from longtake.stream.rollout.file import SUFFIX, Beside, RolloutFile, save_rollo
 from longtake.stream.rollout.fork import Fork, continued
 from longtake.stream.rollout.hot_states import HotStates
 from longtake.stream.rollout.rollout import Rollout
-from longtake.tests.stream.rollout.test_fork import MODEL, assert_same_bits
-from longtake.tests.stream.rollout.test_run import Words
 from longtake.tests.support.model_hosts import watched_model
+from longtake.tests.support.rollouts import MODEL, Words, assert_same_bits
 from longtake.tests.support.tiny_model import TINY, random_dit, settings
 
 KINDS: dict[str, dict[str, Any]] = {

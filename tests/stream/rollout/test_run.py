@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from longtake.attention.cache.kv_cache import KVCache
 from longtake.attention.cache.policy import WindowSink
@@ -31,6 +30,7 @@ from longtake.stream.rollout.controls import TOO_LATE, Edit
 from longtake.stream.rollout.rollout import Rollout
 from longtake.stream.rollout.run import Run
 from longtake.tests.support.model_hosts import watched_model
+from longtake.tests.support.rollouts import Words
 from longtake.tests.support.tiny_model import (
     TINY,
     embedding,
@@ -42,18 +42,6 @@ from longtake.tests.support.tiny_model import (
 MODEL = local_denoiser(random_dit(), TINY)
 WINDOW = WindowSink(5, 1)
 CFG = {"guidance": cfg(2.0), "cache": WINDOW, "length": 15}
-
-
-class Words:
-    """A text encoder of the tests: a prompt is a number, its embedding follows from it."""
-
-    def encode(self, text: str) -> Tensor:
-        if not text.isdigit():
-            raise BadInput(f"{text!r} is no prompt of these tests.")
-        return embedding(int(text))
-
-    def line(self, start_s: float, text: str, guidance: float | None) -> str:
-        return f"{start_s:g} {guidance}: {text}"
 
 
 def rollout(folder: Path, model: Any = MODEL, **changes: Any) -> Rollout:
