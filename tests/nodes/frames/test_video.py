@@ -36,7 +36,7 @@ def read(bench: Bench, given: Any, **inputs: Any) -> Any:
 
 
 def collected(bench: Bench, frames: Any) -> torch.Tensor:
-    return bench.run("LongtakeCollectFrames", frames=frames)[0]
+    return bench.collect(frames)
 
 
 def shot(bench: Bench, seconds: float, known: Any, **inputs: Any) -> Any:
