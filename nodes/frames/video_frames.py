@@ -25,7 +25,6 @@ from ...stream.video.writer import MAX_SIDE
 from .. import categories, host, sockets
 from ..length import MAX_SECONDS
 from ..schema import build
-from .source import FrameSource
 
 PIECE_FRAMES = 16
 SIDE_STEP = 2 * WAN21.spatial_factor
@@ -69,11 +68,12 @@ class VideoToFrames(io.ComfyNode):
         return io.NodeOutput(frames, None if sound is None else StreamedAudio(sound))
 
 
-class VideoFrames(FrameSource):
+class VideoFrames:
     """The pictures of a video file."""
 
-    resume_at_s = None
+    resume_at_s: float | None = None
     plan_only = False
+    meter: Meter | None = None
 
     def __init__(self, clip: VideoClip) -> None:
         self.clip, self.fps = clip, float(clip.wanted.fps)

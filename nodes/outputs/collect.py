@@ -12,10 +12,10 @@ from torch import Tensor
 
 from ...errors import BadInput
 from ...stream.video.writer import FragmentedMP4, VideoSpec, open_video
+from ...units import byte_size
 from .. import categories, host, sockets
 from ..frames.source import FrameSource
 from ..frames.vae import to_latent
-from ..planning.costs import gigabytes
 from ..runtime.host_rollout import HostRollout
 from ..schema import build
 
@@ -133,10 +133,10 @@ def _allocate(frames: FrameSource, node_id: str | None) -> Tensor:
     shape = torch.Size((frames.frame_total, frames.height, frames.width, 3))
     needed = shape.numel() * torch.float32.itemsize
     free = host.usable_memory_bytes(torch.device("cpu"))
-    size = f"{shape[0]} frames of {frames.width}x{frames.height} take {gigabytes(needed)}"
+    size = f"{shape[0]} frames of {frames.width}x{frames.height} take {byte_size(needed)}"
     if needed > free:
         raise BadInput(
-            f"{size} and {gigabytes(free)} are free; use Save Video (Stream), or a shorter length."
+            f"{size} and {byte_size(free)} are free; use Save Video (Stream), or a shorter length."
         )
     host.say(node_id, f"{size}.")
     return torch.empty(shape, device=host.runtime_device())

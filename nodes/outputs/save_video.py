@@ -19,7 +19,7 @@ from ...stream.video.writer import (
     open_video,
 )
 from .. import categories, host, sockets
-from ..frames.source import FrameSource
+from ..frames.source import FrameSource, announce_file
 from ..frames.video_frames import sound_of
 from ..schema import build
 
@@ -117,7 +117,7 @@ class SaveVideo(io.ComfyNode):
         if sheet_and_report:
             report.save(beside["report"].path)
             _tell("report", beside["report"])
-        frames.saved(file, role)
+        announce_file(frames, file, role)
         shown = _folder(file, video.frames_written) if format == PNG else _playable(file)
         return io.NodeOutput(ui={**shown, **_further(beside, report)})
 

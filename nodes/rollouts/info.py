@@ -11,8 +11,8 @@ from ...stream.journal.cleanup import usage
 from ...stream.journal.fork_tree import drawn, fork_tree
 from ...stream.journal.records import Record, described, records
 from ...stream.timecode import time_label
+from ...units import byte_size
 from .. import categories, host, sockets
-from ..planning.costs import gigabytes
 from ..runtime.host_rollout import HostRollout
 from ..schema import build
 from .derive import time_of
@@ -80,8 +80,8 @@ def forks_of(rollout: HostRollout) -> list[str]:
     others = [one for one in now.found if one.id != own.id]
     found = [*others, own] if own.keys else others
     keys = set[str]().union(*(one.owned for one in found if one.keys[:1] == own.keys[:1]))
-    size = gigabytes(sum(now.chunks.get(key, 0) for key in keys))
-    head = f"Forks ({size} on disk, of {gigabytes(now.total_bytes)} for all rollouts):"
+    size = byte_size(sum(now.chunks.get(key, 0) for key in keys))
+    head = f"Forks ({size} on disk, of {byte_size(now.total_bytes)} for all rollouts):"
     return [head, *drawn(fork_tree(found, own), own.id)]
 
 
