@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ..headless.hosts.stand_in import installed
+from ..headless.hosts.stand_in import host_modules
 from ..nodes.categories import ALL
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -25,7 +25,7 @@ LOCALES = ROOT / "locales"
 TRANSLATIONS = ROOT / "tools" / "translations"
 PLAYER = ROOT / "web" / "player"
 WORDS = PLAYER / "words"
-SAID = re.compile(r"(?<![#.\w])say\(\s*\"((?:[^\"\\]|\\.)*)\"")  # in JavaScript
+TRANSLATE_CALL = re.compile(r"(?<![#.\w])translate\(\s*\"((?:[^\"\\]|\\.)*)\"")  # in JavaScript
 LANGUAGES = ("de", "es", "fr", "ja", "ko", "zh")
 
 Definitions = dict[str, Any]
@@ -34,7 +34,7 @@ Catalogue = dict[str, str]
 
 def english() -> Definitions:
     """nodeDefs.json in English: what the nodes say themselves."""
-    with tempfile.TemporaryDirectory() as folder, installed(Path(folder), lambda event: None):
+    with tempfile.TemporaryDirectory() as folder, host_modules(Path(folder), lambda event: None):
         from ..nodes.extension import NODES
 
         return {s.node_id: _node(s) for s in (node.define_schema() for node in NODES)}
@@ -58,7 +58,7 @@ def player_sentences() -> list[str]:
     """Every text that the player says by itself, in the modules' order."""
     modules = sorted(PLAYER.rglob("*.mjs"))
     texts = (path.read_text(encoding="utf-8") for path in modules)
-    return list(dict.fromkeys(said for text in texts for said in SAID.findall(text)))
+    return list(dict.fromkeys(said for text in texts for said in TRANSLATE_CALL.findall(text)))
 
 
 def player_words(known: Catalogue) -> dict[str, str]:
