@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 import torch
 from hypothesis import given
@@ -11,22 +9,16 @@ from hypothesis import strategies as st
 
 from longtake.attention.cache.kv_cache import KVCache
 from longtake.attention.cache.policy import CachePolicy, FullHistory, WindowSink
-from longtake.attention.history import HistoryCache, open_cache
-from longtake.attention.snapshot import Snapshot
+from longtake.attention.history import open_cache
 from longtake.attention.storage.dense import DENSE
 from longtake.samplers.branches import Branches
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import Guidance, cfg, fractional, temporal, vanilla
 from longtake.samplers.loop import by_chunk
 from longtake.samplers.schedule.context_noise import ContextNoise
-from longtake.tests.attention.cache.test_kv_cache import (
-    SHAPE,
-    TOKENS,
-    chunk_kv,
-    fill,
-    policies,
-)
+from longtake.tests.support.caches import SHAPE, chunk_kv, fill, policies
 from longtake.tests.support.laws import examples
+from longtake.tests.support.snapshots import assert_same_histories, written_and_read
 from longtake.tests.support.tiny_model import (
     TINY,
     randn,
@@ -36,22 +28,6 @@ from longtake.tests.support.tiny_model import (
 )
 
 MODEL = local_denoiser(random_dit(), TINY)
-
-
-def written_and_read(snapshot: Snapshot) -> Snapshot:
-    """What a file would give: facts through JSON, tensors of their own."""
-    tensors = {name: tensor.clone() for name, tensor in snapshot.tensors.items()}
-    return Snapshot(tensors, json.loads(json.dumps(snapshot.facts)))
-
-
-def assert_same_histories(ours: HistoryCache, theirs: HistoryCache) -> None:
-    """The same frames in the same slots, the same bits, and the same attention over them."""
-    assert (ours.held, ours.committed) == (theirs.held, theirs.committed)
-    q, k, v = (randn(1, 2 * TOKENS, 2, 12, seed=900 + i) for i in range(3))
-    for layer in range(SHAPE.layers):
-        for a, b in zip(ours.history(layer), theirs.history(layer), strict=True):
-            assert torch.equal(a, b)
-        assert torch.equal(ours.attention(2)(layer, q, k, v), theirs.attention(2)(layer, q, k, v))
 
 
 @examples(15)

@@ -10,34 +10,11 @@ from typing import Any
 import pytest
 import torch
 
-from longtake.headless.events import ChunkDone, Event
 from longtake.tests.support.node_bench import Bench
+from longtake.tests.support.nodes import asked_at, collected, forget_chunks
 
 TEXT = "0: a red ball\n1: a blue ball"
 SAMPLER = "LongtakeSampler"
-
-
-def asked_at(bench: Bench, chunk: int, ask: Callable[[], None]) -> None:
-    """Call `ask` when that chunk has been decoded."""
-    tell = bench.state.listener
-
-    def listen(event: Event) -> None:
-        tell(event)
-        if isinstance(event, ChunkDone) and event.chunk == chunk:
-            bench.state.listener = tell
-            ask()
-
-    bench.state.listener = listen
-
-
-def collected(bench: Bench, frames: Any) -> torch.Tensor:
-    """All pictures of a stream."""
-    return bench.run("LongtakeCollectFrames", frames=frames)[0]
-
-
-def forget_chunks(bench: Bench) -> None:
-    for path in (bench.state.folders["output"] / "longtake" / "rollouts").glob("*.safetensors"):
-        path.unlink()
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from longtake.attention.cache.kv_cache import KVCache
-from longtake.tests.nodes.runtime.test_live import asked_at, collected, forget_chunks
 from longtake.tests.support.node_bench import Bench
+from longtake.tests.support.nodes import asked_at, collected, forget_chunks
 
 
 def test_no_kv_cache_outlives_its_run(bench: Bench) -> None:

@@ -15,7 +15,6 @@ from longtake.samplers import evaluator
 from longtake.samplers.branches import Branches
 from longtake.samplers.conditioning.known_frame import KnownFrame
 from longtake.samplers.conditioning.known_frames import KnownFrames
-from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.evaluator import Evaluator
 from longtake.samplers.guidance import (
     DROP,
@@ -35,56 +34,33 @@ from longtake.samplers.guidance import (
 )
 from longtake.samplers.history.caches import Histories
 from longtake.samplers.history.plan import planned_bytes
-from longtake.samplers.loop import Chunk, generate
+from longtake.samplers.loop import generate
 from longtake.samplers.noise import frame_noise
 from longtake.samplers.schedule.context_noise import ContextNoise
-from longtake.samplers.settings import RolloutSettings
 from longtake.tests.support.brute_force import (
     CHUNK,
-    Given,
-    Guided,
     Term,
     Terms,
-    Way,
-    rollout,
 )
 from longtake.tests.support.guidance_cases import CASES, NEGATIVE, cut, whole
+from longtake.tests.support.guided_rollouts import (
+    CLOSE,
+    DTYPE,
+    LENGTH,
+    MODEL,
+    joined,
+    of,
+    ours,
+    reference,
+)
+from longtake.tests.support.model_hosts import watched_model
 from longtake.tests.support.tiny_model import (
-    CHUNKS,
     TINY,
     randn,
-    random_dit,
-    settings,
     timeline,
 )
 
-DIT = random_dit()
-MODEL = local_denoiser(DIT, TINY)
-PROMPTS = timeline(0, 3, 9)
-LENGTH, DTYPE = 12, torch.float32
-CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 SINK_WINDOW = WindowSink(LENGTH, CHUNK)
-
-
-def ours(guidance: Guidance, **changes: object) -> Tensor:
-    """The engine's rollout."""
-    return joined(list(generate(of(guidance, **changes), MODEL)))
-
-
-def of(guidance: Guidance, **changes: object) -> RolloutSettings:
-    """Settings of the reference's rollout."""
-    chosen = {"prompts": PROMPTS, "cache": FullHistory(), "length": LENGTH, **changes}
-    return settings(guidance=guidance, **chosen)  # type: ignore[arg-type]
-
-
-def joined(chunks: list[Chunk]) -> Tensor:
-    """All latent frames."""
-    return torch.cat([chunk.latents for chunk in chunks])
-
-
-def reference(terms: Terms, given: Given | None = None) -> Tensor:
-    """The same without a cache."""
-    return rollout(DIT, PROMPTS, Way(CHUNKS.ladder), Guided(terms), LENGTH, given or {})
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -226,7 +202,7 @@ def test_stabilising_is_context_noise_on_what_was_generated() -> None:
 
 def test_stabilising_leaves_given_frames_clean() -> None:
     seen: list[Tensor] = []
-    model = dataclasses.replace(MODEL, check=lambda: None)
+    model = watched_model(MODEL, on_check=lambda: None)
     branches = Branches(of(stabilised(Guidance(), 0.3)), model)
     branches.claim()
     branches.use(branches.settings, 0)

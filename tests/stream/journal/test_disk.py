@@ -19,8 +19,8 @@ from longtake.samplers.loop import Chunk
 from longtake.stream.journal import snapshots
 from longtake.stream.journal.cleanup import collect
 from longtake.stream.journal.records import records
-from longtake.tests.stream.rollout.test_fork import assert_same_bits
-from longtake.tests.stream.rollout.test_resume import ENDING, rollout
+from longtake.stream.journal.snapshots import ENDING
+from longtake.tests.support.rollouts import assert_same_bits, rollout
 from longtake.tests.support.small_disk import small_disk
 
 SMALL = "320k"  # of disk; the shots below take more

@@ -24,8 +24,7 @@ from longtake.stream.journal.journal import Journal
 from longtake.stream.journal.records import SUFFIX, named, read, records
 from longtake.stream.rollout.fork import Fork, continued
 from longtake.stream.rollout.rollout import Rollout
-from longtake.tests.stream.rollout.test_fork import MODEL, changed
-from longtake.tests.stream.rollout.test_run import Words
+from longtake.tests.support.rollouts import MODEL, Words, changed
 from longtake.tests.support.tiny_model import settings
 
 SOURCE = settings(length=12, guidance=cfg(2.0))

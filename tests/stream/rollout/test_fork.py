@@ -11,15 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from longtake.attention.cache.policy import MostAttended, WindowSink
-from longtake.attention.sparse.settings import SparseCross, SparseSelf, Sparsity
-from longtake.attention.storage.packed import Packed
-from longtake.attention.storage.quantize import INT8
-from longtake.attention.temp_cache.policy import ALIKE, TempCache
+from longtake.attention.cache.policy import WindowSink
 from longtake.samplers.conditioning.prompts import TimedPrompt
-from longtake.samplers.denoiser import local_denoiser
-from longtake.samplers.guidance import NOISE, SINK, cfg, vanilla
-from longtake.samplers.loop import Chunk
+from longtake.samplers.guidance import NOISE, cfg, vanilla
 from longtake.samplers.schedule.context_noise import ContextNoise
 from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import pyramid, rolling
@@ -30,37 +24,14 @@ from longtake.stream.journal.chain import ModelHistory
 from longtake.stream.journal.journal import Journal
 from longtake.stream.rollout.fork import Fork, continued
 from longtake.stream.rollout.rollout import Rollout
+from longtake.tests.support.rollouts import LONG_HISTORIES, MODEL, assert_same_bits, changed
 from longtake.tests.support.tiny_model import (
-    TINY,
     embedding,
-    random_dit,
     settings,
     timeline,
 )
 
-MODEL = local_denoiser(random_dit(), TINY)
 LADDER = flow_ladder(3, 3.0)
-FEW = SparseSelf(0.3, 0.0, (), 0.5, min_keys=0, recent_frames=1)
-BUCKETS = replace(FEW, order="k-means")
-LONG_HISTORIES: dict[str, dict[str, Any]] = {
-    "TempCache, what differs": {
-        "cache": TempCache(5, gives_way=ALIKE, sink_frames=1),
-        "guidance": vanilla(2.0, SINK),
-    },
-    "TempCache, merged, sparse": {
-        "cache": TempCache(5, 0.9, index="k-means"),
-        "sparsity": Sparsity(BUCKETS, SparseCross(prune=True, from_tokens=0)),
-    },
-    "sparse by buckets, int8": {
-        "cache": WindowSink(7, 1),
-        "storage": Packed(INT8, 3),
-        "sparsity": Sparsity(BUCKETS),
-    },
-    "sparse, each head its own": {
-        "cache": MostAttended(5, 1, per_head=True),
-        "sparsity": Sparsity(FEW),
-    },
-}
 KINDS: dict[str, dict[str, Any]] = {
     **LONG_HISTORIES,
     "causal": {"cache": WindowSink(5, 1), "context_noise": ContextNoise(0.1)},
@@ -77,17 +48,6 @@ KINDS: dict[str, dict[str, Any]] = {
 
 def rollout(folder: Path, made: RolloutSettings, **changes: Any) -> Rollout:
     return Rollout(made, MODEL, "model", Journal(folder), **changes)
-
-
-def assert_same_bits(ours: list[Chunk], expected: list[Chunk]) -> None:
-    assert [chunk.index for chunk in ours] == [chunk.index for chunk in expected]
-    for a, b in zip(ours, expected, strict=True):
-        assert torch.equal(a.latents, b.latents), a.index
-
-
-def changed(frame: int) -> Fork:
-    """Another prompt, seed and guidance from a latent frame on."""
-    return Fork(frame, TimedPrompt(0, embedding(77), "77"), seed=11, guidance=cfg(3.0))
 
 
 @pytest.mark.parametrize("kind", KINDS)
