@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from longtake.headless.cli import main
+from longtake.tools import locales
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
@@ -49,24 +49,14 @@ def sentences(text: str) -> Iterator[str]:
         yield from re.split(r"(?<=[.!?])\**\s+(?=[A-Z*`\d])", block)
 
 
-def names_in_node_table(text: str) -> set[str]:
-    """The nodes of README's table by task: after each `|`, separated by commas or semicolons."""
+def names_in_node_table(text: str, known: set[str]) -> set[str]:
+    """The nodes of README's table by task, and what else stands between their separators."""
     section = text.partition("\n## Nodes\n")[2].partition("\n## ")[0]
-    rows = re.findall(r"(?m)^\| [^|]+ \| ([^|]+) \|$", section)[1:]
-    known = sorted(display_names(), key=len, reverse=True)  # one name holds a comma
-    names = set()
-    for row in rows:
-        for name in (name for name in known if name in row):
-            names.add(name)
-            row = row.replace(name, "")
-        names |= {name for name in re.split(r"[,;]", row) if name.strip(" -")}
-    return names
-
-
-def display_names() -> set[str]:
-    """Every node's name on the canvas; tests/project/test_locales.py keeps this file true."""
-    definitions = json.loads((ROOT / "locales" / "en" / "nodeDefs.json").read_text("utf-8"))
-    return {node["display_name"] for node in definitions.values()}
+    cells = " ; ".join(re.findall(r"(?m)^\| [^|-]+ \| ([^|]+) \|$", section)[1:])
+    found = {name for name in known if name in cells}
+    for name in sorted(found, key=len, reverse=True):  # one name holds a comma
+        cells = cells.replace(name, "")
+    return found | {rest.strip() for rest in re.split(r"[,;]", cells) if rest.strip()}
 
 
 @pytest.mark.parametrize("path", PAGES, ids=page_id)
@@ -102,7 +92,9 @@ def test_every_example_that_is_named_exists(path: Path) -> None:
 
 
 def test_the_node_table_names_every_node_but_the_doctor_and_no_other() -> None:
-    assert names_in_node_table(README.read_text("utf-8")) == display_names() - {"Longtake Doctor"}
+    known = {definition["display_name"] for definition in locales.english().values()}
+    named = names_in_node_table(README.read_text("utf-8"), known)
+    assert named == known - {"Longtake Doctor"}
 
 
 @pytest.mark.parametrize("path", [p for p in PAGES if p.parent.name != "docs"], ids=page_id)
