@@ -14,8 +14,8 @@ import av
 import numpy as np
 import pytest
 
-from .client import Client
-from .graphs import SAMPLER, example
+from longtake.tests.in_core.support.client import Client
+from longtake.tests.in_core.support.graphs import SAMPLER, example
 
 MAIN = f"""
 import sys

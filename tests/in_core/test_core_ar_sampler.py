@@ -21,7 +21,7 @@ from longtake.samplers.schedule.levels import few_step_ladder
 from longtake.samplers.schedule.rows import causal_chunks
 from longtake.samplers.settings import RolloutSettings
 from longtake.samplers.solvers.single_step import ReNoise
-from longtake.tests.support.family_files import state
+from longtake.tests.support.model.family_files import state
 from longtake.tests.support.tiny_model import randn
 
 ROWS, COLUMNS, SEED, BLOCKS = 4, 6, 11, 3

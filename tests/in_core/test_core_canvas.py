@@ -20,12 +20,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from longtake.tests.in_core.support.canvas_runner import drive
+from longtake.tests.in_core.support.client import Client
+from longtake.tests.in_core.support.outputs import frames_of, saved
+from longtake.tests.in_core.support.places import ROOT
 from longtake.tools import examples
-
-from .canvas_runner import drive
-from .client import Client
-from .conftest import ROOT
-from .outputs import frames_of, saved
 
 FOLDER = ROOT / "example_workflows"
 BLUEPRINT = ROOT / "subgraphs" / f"{examples.BLUEPRINT}.json"

@@ -26,8 +26,8 @@ from longtake.samplers.loop import generate
 from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import causal_chunks
 from longtake.samplers.settings import RolloutSettings
-from longtake.tests.support.family_files import State, state
-from longtake.tests.support.lora_files import safetensors
+from longtake.tests.support.model.family_files import State, state
+from longtake.tests.support.model.lora_files import safetensors
 from longtake.tests.support.tiny_model import randn
 
 CONFIG = DiTConfig(dim=256, ffn_dim=64, num_heads=2, num_layers=2, text_dim=4096)

@@ -8,8 +8,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from .client import Client
-from .graphs import (
+from longtake.tests.in_core.support.client import Client
+from longtake.tests.in_core.support.graphs import (
     CHUNKS,
     CONTROL,
     DECODE,
@@ -20,7 +20,7 @@ from .graphs import (
     named,
     node,
 )
-from .outputs import frame_count, newest_clip, plain, saved, seen
+from longtake.tests.in_core.support.outputs import frame_count, newest_clip, plain, saved, seen
 
 pytestmark = pytest.mark.usefixtures("fresh_journal")
 

@@ -18,8 +18,8 @@ from longtake.attention.dense import WholeSequence
 from longtake.attention.rope import rotation
 from longtake.model.checkpoint import Checkpoint, open_checkpoint
 from longtake.model.dit import predict, project_text
-from longtake.tests.support.diffusers_names import to_diffusers
-from longtake.tests.support.family_files import (
+from longtake.tests.support.model.diffusers_names import to_diffusers
+from longtake.tests.support.model.family_files import (
     SMALL,
     State,
     block_fsdp,

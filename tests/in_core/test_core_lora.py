@@ -12,8 +12,8 @@ from torch import Tensor
 
 from longtake.model.checkpoint import open_checkpoint
 from longtake.model.lora import open_lora
-from longtake.tests.support.family_files import State, state
-from longtake.tests.support.lora_files import (
+from longtake.tests.support.model.family_files import State, state
+from longtake.tests.support.model.lora_files import (
     LAYERS,
     merged,
     named,

@@ -15,8 +15,8 @@ from longtake.attention.rope import rotation
 from longtake.errors import BadInput
 from longtake.model.checkpoint import load_dit
 from longtake.model.dit import predict, project_text
-
-from .conftest import DEMO, random_lora
+from longtake.tests.in_core.support.places import DEMO
+from longtake.tests.support.model.lora_files import random_lora
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from .client import Client, Workflow
-from .graphs import DECODE, LOAD, PREVIEW, SAMPLER, SAVE, TIMELINE, example, node
-from .outputs import frame_count, pictures, saved
+from longtake.tests.in_core.support.client import Client, Workflow
+from longtake.tests.in_core.support.graphs import (
+    DECODE,
+    LOAD,
+    PREVIEW,
+    SAMPLER,
+    SAVE,
+    TIMELINE,
+    example,
+    node,
+)
+from longtake.tests.in_core.support.outputs import frame_count, pictures, saved
 
 
 def with_inputs(made: dict[str, Any], **inputs: Any) -> dict[str, Any]:

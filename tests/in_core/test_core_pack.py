@@ -11,9 +11,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from .client import Client
-from .graphs import DECODE, SAVE, example, node
-from .outputs import frame_count, pictures, saved
+from longtake.tests.in_core.support.client import Client
+from longtake.tests.in_core.support.graphs import DECODE, SAVE, example, node
+from longtake.tests.in_core.support.outputs import frame_count, pictures, saved
 
 
 def esrgan(scale: int) -> dict[str, torch.Tensor]:

@@ -8,8 +8,7 @@ from functools import cache
 import pytest
 
 from longtake.tests.browser.node import cases, lacking, run_cases
-
-from .client import Client
+from longtake.tests.in_core.support.client import Client
 
 FILES = ("comfy_cases.mjs", "comfy_many_cases.mjs")
 pytestmark = [

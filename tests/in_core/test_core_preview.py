@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from .client import Client, Run
-from .graphs import DECODE, PREVIEW, SAMPLER, SAVE, example, node
-from .outputs import saved
+from longtake.tests.in_core.support.client import Client, Run
+from longtake.tests.in_core.support.graphs import DECODE, PREVIEW, SAMPLER, SAVE, example, node
+from longtake.tests.in_core.support.outputs import saved
 
 pytestmark = pytest.mark.usefixtures("fresh_journal")
 

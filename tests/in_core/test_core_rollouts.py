@@ -12,9 +12,20 @@ from typing import Any
 import aiohttp
 import pytest
 
-from .client import Client, Run, Workflow
-from .graphs import DECODE, LOAD, PREVIEW, SAMPLER, SAVE, TIMELINE, controlled, example, named, node
-from .outputs import frames_of, plain, saved, seen
+from longtake.tests.in_core.support.client import Client, Run, Workflow
+from longtake.tests.in_core.support.graphs import (
+    DECODE,
+    LOAD,
+    PREVIEW,
+    SAMPLER,
+    SAVE,
+    TIMELINE,
+    controlled,
+    example,
+    named,
+    node,
+)
+from longtake.tests.in_core.support.outputs import frames_of, plain, saved, seen
 
 pytestmark = pytest.mark.usefixtures("fresh_journal")
 

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from longtake.model.checkpoint import open_checkpoint
-from longtake.tests.support.family_files import SMALL, state
+from longtake.tests.support.model.family_files import SMALL, state
 from longtake.tests.support.tiny_model import randn
 
 NODE = "7"

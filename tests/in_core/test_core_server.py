@@ -11,9 +11,18 @@ from typing import Any
 
 import pytest
 
-from .client import Client, Run
-from .graphs import CHUNKS, DECODE, LOAD, PREVIEW, SAMPLER, SAVE, example, node
-from .outputs import frame_count, newest_clip, saved
+from longtake.tests.in_core.support.client import Client, Run
+from longtake.tests.in_core.support.graphs import (
+    CHUNKS,
+    DECODE,
+    LOAD,
+    PREVIEW,
+    SAMPLER,
+    SAVE,
+    example,
+    node,
+)
+from longtake.tests.in_core.support.outputs import frame_count, newest_clip, saved
 
 pytestmark = pytest.mark.usefixtures("fresh_journal")
 

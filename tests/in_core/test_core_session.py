@@ -11,9 +11,17 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from .client import Client, Run, Workflow
-from .graphs import CONTROL, DECODE, LOAD, SAMPLER, controlled, named, node
-from .outputs import plain, saved, seen
+from longtake.tests.in_core.support.client import Client, Run, Workflow
+from longtake.tests.in_core.support.graphs import (
+    CONTROL,
+    DECODE,
+    LOAD,
+    SAMPLER,
+    controlled,
+    named,
+    node,
+)
+from longtake.tests.in_core.support.outputs import plain, saved, seen
 
 pytestmark = pytest.mark.usefixtures("fresh_journal")
 

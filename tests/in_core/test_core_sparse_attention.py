@@ -86,8 +86,7 @@ def test_the_node_gives_a_clone_whose_override_the_hosts_sampler_calls(
     """Without a server, so that nothing is shown under it."""
     from longtake.nodes import host
     from longtake.nodes.attention.sparse_attention import SparseAttentionNode
-
-    from .conftest import DEMO
+    from longtake.tests.in_core.support.places import DEMO
 
     monkeypatch.setattr(host, "say", lambda *_: None)
     model = host.load_diffusion_model(DEMO / "dit.safetensors")

@@ -11,8 +11,7 @@ from torch import Tensor
 from longtake.model.vae.latent_format import denormalise, normalise
 from longtake.model.vae.wan_state import decoder_state_values
 from longtake.model.vae.wan_streaming import WanStreamingDecoder, WanStreamingEncoder
-
-from .allocation import WITHIN, allocated
+from longtake.tests.in_core.support.allocation import WITHIN, allocated
 
 ROWS, COLUMNS = 4, 6
 

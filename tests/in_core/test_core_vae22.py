@@ -20,8 +20,7 @@ from longtake.model.vae.wan22_streaming import Wan22StreamingDecoder, Wan22Strea
 from longtake.model.vae.wan_state import decoder_state_values as wan_state_values
 from longtake.samplers.guidance.score import gradient
 from longtake.samplers.guidance.scores import Palette, Pictures
-
-from .allocation import WITHIN, allocated
+from longtake.tests.in_core.support.allocation import WITHIN, allocated
 
 ROWS, COLUMNS = 2, 3
 SPLITS = [[1] * 5, [3, 2], [0, 2, 0, 3]]

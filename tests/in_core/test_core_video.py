@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from longtake.tests.in_core.support.client import Client
+from longtake.tests.in_core.support.graphs import node
+from longtake.tests.in_core.support.outputs import frame_count, saved
 from longtake.tests.support.clips import beeps, heard, write_clip
-
-from .client import Client
-from .graphs import node
-from .outputs import frame_count, saved
 
 RATE, SECONDS = 48000, 3
 

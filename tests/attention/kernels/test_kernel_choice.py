@@ -17,7 +17,7 @@ from longtake.attention.layout import AttentionInputs
 from longtake.attention.sparse.self_attention import SparseHistory
 from longtake.attention.sparse.settings import SparseSelf
 from longtake.attention.sparse.stats import SparseStats
-from longtake.tests.support.kernel_formula import attend_tokens
+from longtake.tests.support.attention.kernel_formula import attend_tokens
 from longtake.tests.support.tiny_model import randn
 
 CPU = torch.device("cpu")

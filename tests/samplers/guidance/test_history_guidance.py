@@ -37,13 +37,13 @@ from longtake.samplers.history.plan import planned_bytes
 from longtake.samplers.loop import generate
 from longtake.samplers.noise import frame_noise
 from longtake.samplers.schedule.context_noise import ContextNoise
-from longtake.tests.support.brute_force import (
+from longtake.tests.support.samplers.brute_force import (
     CHUNK,
     Term,
     Terms,
 )
-from longtake.tests.support.guidance_cases import CASES, NEGATIVE, cut, whole
-from longtake.tests.support.guided_rollouts import (
+from longtake.tests.support.samplers.guidance_cases import CASES, NEGATIVE, cut, whole
+from longtake.tests.support.samplers.guided_rollouts import (
     CLOSE,
     DTYPE,
     LENGTH,

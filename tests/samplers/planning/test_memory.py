@@ -53,7 +53,7 @@ from longtake.samplers.planning.memory import RolloutMemory, max_bytes, rollout_
 from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import full_sequence, rolling
 from longtake.samplers.settings import RolloutSettings
-from longtake.tests.support.taehv_tree import taehv_tree
+from longtake.tests.support.model.taehv_tree import taehv_tree
 from longtake.tests.support.tiny_model import CHUNKS
 
 F32, BF16 = torch.float32, torch.bfloat16

@@ -24,7 +24,7 @@ from longtake.stream.journal.journal import Journal
 from longtake.stream.journal.records import SUFFIX, named, read, records
 from longtake.stream.rollout.fork import Fork, continued
 from longtake.stream.rollout.rollout import Rollout
-from longtake.tests.support.rollouts import MODEL, Words, changed
+from longtake.tests.support.stream.rollouts import MODEL, Words, changed
 from longtake.tests.support.tiny_model import settings
 
 SOURCE = settings(length=12, guidance=cfg(2.0))

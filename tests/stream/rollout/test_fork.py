@@ -24,7 +24,7 @@ from longtake.stream.journal.chain import ModelHistory
 from longtake.stream.journal.journal import Journal
 from longtake.stream.rollout.fork import Fork, continued
 from longtake.stream.rollout.rollout import Rollout
-from longtake.tests.support.rollouts import LONG_HISTORIES, MODEL, assert_same_bits, changed
+from longtake.tests.support.stream.rollouts import LONG_HISTORIES, MODEL, assert_same_bits, changed
 from longtake.tests.support.tiny_model import (
     embedding,
     settings,

@@ -20,7 +20,14 @@ from longtake.stream.journal.journal import Journal
 from longtake.stream.journal.snapshots import Snapshots
 from longtake.stream.rollout.hot_states import HotState, HotStates
 from longtake.stream.rollout.rollout import Rollout
-from longtake.tests.support.rollouts import KINDS, MODEL, Raises, Words, assert_same_bits, changed
+from longtake.tests.support.stream.rollouts import (
+    KINDS,
+    MODEL,
+    Raises,
+    Words,
+    assert_same_bits,
+    changed,
+)
 from longtake.tests.support.tiny_model import settings
 
 

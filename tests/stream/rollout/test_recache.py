@@ -24,7 +24,13 @@ from longtake.stream.journal.journal import Journal
 from longtake.stream.journal.records import records
 from longtake.stream.rollout import recache
 from longtake.stream.rollout.rollout import Rollout
-from longtake.tests.support.rollouts import KINDS, MODEL, assert_same_bits, cut_after, rollout
+from longtake.tests.support.stream.rollouts import (
+    KINDS,
+    MODEL,
+    assert_same_bits,
+    cut_after,
+    rollout,
+)
 from longtake.tests.support.tiny_model import settings
 
 WINDOW = WindowSink(5, 1)  # of chunks of 3 latent frames

@@ -20,7 +20,7 @@ from longtake.stream.journal import snapshots as snapshots_module
 from longtake.stream.journal.journal import Journal
 from longtake.stream.journal.snapshots import ENDING
 from longtake.stream.rollout.rollout import Rollout
-from longtake.tests.support.rollouts import (
+from longtake.tests.support.stream.rollouts import (
     KINDS,
     MODEL,
     WINDOW,

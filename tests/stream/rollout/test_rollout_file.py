@@ -26,7 +26,7 @@ from longtake.stream.rollout.file import SUFFIX, Beside, RolloutFile, save_rollo
 from longtake.stream.rollout.fork import Fork, continued
 from longtake.stream.rollout.hot_states import HotStates
 from longtake.stream.rollout.rollout import Rollout
-from longtake.tests.support.rollouts import MODEL, Words, assert_same_bits
+from longtake.tests.support.stream.rollouts import MODEL, Words, assert_same_bits
 from longtake.tests.support.tiny_model import TINY, random_dit, settings
 
 KINDS: dict[str, dict[str, Any]] = {

@@ -29,7 +29,7 @@ from longtake.stream.journal.journal import Journal
 from longtake.stream.rollout.controls import TOO_LATE, Edit
 from longtake.stream.rollout.rollout import Rollout
 from longtake.stream.rollout.run import Run
-from longtake.tests.support.rollouts import Words
+from longtake.tests.support.stream.rollouts import Words
 from longtake.tests.support.tiny_model import (
     TINY,
     embedding,

@@ -22,7 +22,7 @@ from longtake.samplers.guidance import (
     temporal,
     vanilla,
 )
-from longtake.tests.support.brute_force import CHUNK, Term, Terms
+from longtake.tests.support.samplers.brute_force import CHUNK, Term, Terms
 from longtake.tests.support.tiny_model import embedding
 
 

@@ -13,7 +13,7 @@ from comfy_api.latest import ComfyExtension, io
 
 _spec = importlib.util.spec_from_file_location(
     "longtake_numbered_frames",
-    Path(__file__).resolve().parents[1] / "support" / "numbered_frames.py",
+    Path(__file__).resolve().parents[2] / "support" / "numbered_frames.py",
 )
 assert _spec is not None and _spec.loader is not None
 _numbered = importlib.util.module_from_spec(_spec)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from .client import Workflow
-from .conftest import ROOT
+from longtake.tests.in_core.support.client import Workflow
+from longtake.tests.in_core.support.places import ROOT
 
 EXAMPLE = ROOT / "example_workflows" / "api" / "text_to_stream.json"
 LOAD, TIMELINE, SAMPLER, DECODE, PREVIEW, SAVE = "1", "2", "5", "6", "7", "8"

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from longtake.tests.support.family_files import SMALL, State, state
+from longtake.tests.support.model.family_files import SMALL, State, state
 from longtake.tests.support.tiny_model import randn
 
 RANK = 4
@@ -66,3 +66,11 @@ def safetensors(path: Path, tensors: State, **metadata: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file({name: t.contiguous() for name, t in tensors.items()}, path, metadata or None)
     return path
+
+
+def random_lora() -> dict[str, Tensor]:
+    """A LoRA for one layer of the demo model, in the host's own key names."""
+    seeded = torch.Generator().manual_seed(1)
+    layer = "diffusion_model.blocks.0.self_attn.q"
+    up, down = torch.randn(192, 4, generator=seeded), torch.randn(4, 192, generator=seeded)
+    return {f"{layer}.lora_up.weight": up, f"{layer}.lora_down.weight": down}

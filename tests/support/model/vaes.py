@@ -33,7 +33,7 @@ def host_vae(tree: Any, channels: int) -> Any:
 
 def wan22() -> tuple[Any, Any]:
     """A small random Wan 2.2 VAE: diffusers' own, and as the host would have it."""
-    from longtake.tests.support import diffusers_models  # skips the test without diffusers
+    from longtake.tests.support.model import diffusers_models  # skips the test without diffusers
 
     theirs = diffusers_models.vae("Wan 2.2")
     tree = diffusers_models.tree(theirs)

@@ -9,8 +9,8 @@ import av
 import numpy as np
 from PIL import Image
 
-from .client import Client, Run
-from .graphs import CONTROL, SAVE, named
+from longtake.tests.in_core.support.client import Client, Run
+from longtake.tests.in_core.support.graphs import CONTROL, SAVE, named
 
 
 def frames_of(path: Path) -> list[np.ndarray]:

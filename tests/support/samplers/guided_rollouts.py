@@ -10,7 +10,7 @@ from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import Guidance
 from longtake.samplers.loop import Chunk, generate
 from longtake.samplers.settings import RolloutSettings
-from longtake.tests.support.brute_force import Given, Guided, Terms, Way, rollout
+from longtake.tests.support.samplers.brute_force import Given, Guided, Terms, Way, rollout
 from longtake.tests.support.tiny_model import CHUNKS, TINY, random_dit, settings, timeline
 
 DIT = random_dit()

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from longtake.tests.support.bank_loop import Banks
+from longtake.tests.support.attention.bank_loop import Banks
 
 Weights = Mapping[str, Tensor]
 Layers = list[tuple[Tensor, Tensor]]

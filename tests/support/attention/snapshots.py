@@ -8,7 +8,7 @@ import torch
 
 from longtake.attention.history import HistoryCache
 from longtake.attention.snapshot import Snapshot
-from longtake.tests.support.caches import SHAPE, TOKENS
+from longtake.tests.support.attention.caches import SHAPE, TOKENS
 from longtake.tests.support.tiny_model import randn
 
 
