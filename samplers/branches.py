@@ -12,6 +12,7 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
+from ..attention.history import HistoryCache
 from ..attention.snapshot import Snapshot, joined
 from ..errors import BadInput, NotFinite
 from .conditioning.known_frame import LookaheadFrames
@@ -53,6 +54,11 @@ class Branches:
         """The KV caches; they exist from the first claim on."""
         assert self._histories is not None
         return self._histories
+
+    @property
+    def caches(self) -> Sequence[HistoryCache]:
+        """The KV caches; none before the first claim."""
+        return () if self._histories is None else self._histories.caches
 
     def claim(self) -> None:
         """Claim the model; the first time with the KV caches' bytes, which are allocated then."""

@@ -39,7 +39,7 @@ class Evaluator:
 
     def claim(self, kv_bytes: int) -> None:
         """Claim the model for a chunk, `kv_bytes` being about to be allocated."""
-        self._tree = self.model.claim(kv_bytes)
+        self._tree = self.model.host.claim(kv_bytes)
 
     @torch.no_grad()
     def project(self, embeddings: Mapping[Prompt, Sequence[Tensor]]) -> None:
@@ -84,7 +84,7 @@ class Evaluator:
         `texts` says which of the prompt's texts each latent frame has, the first one unless told.
         `keep` returns keys and values of every layer, for a commit.
         """
-        self.model.check()
+        self.model.host.check_interrupted()
         self.evals += len(x)
         told = [[self.process.timestep(level) for level in of_row] for of_row in levels]
         t = torch.tensor(told, dtype=torch.float64)
@@ -96,7 +96,7 @@ class Evaluator:
             attention,
             to_prompt=self.to_prompt,
             keep=keep,
-            cast=self.model.cast,
+            cast=self.model.host.cast,
         )
 
     def _with_reference(self, x: Tensor, frames: Sequence[int]) -> Tensor:

@@ -15,7 +15,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from ...model.dit import WanDiT
 from ...model.vae.streaming import StreamingDecoder
 from ...model.vae.tiny import TinyVAE, TinyVAEConfig
 from ...samplers.conditioning.prompts import PromptTimeline, TimedPrompt
-from ...samplers.denoiser import Denoiser, local_denoiser
+from ...samplers.denoiser import Denoiser, LocalHost
 from ...samplers.guidance import cfg
 from ...samplers.schedule.levels import flow_ladder
 from ...samplers.schedule.rows import causal_chunks, pyramid, rolling
@@ -150,7 +150,18 @@ def small_model(point: Points) -> Denoiser:
     with torch.no_grad():
         for parameter in dit.parameters():
             parameter.copy_(torch.randn_like(parameter) * 0.2)
-    return replace(local_denoiser(dit, SIZES), check=point)
+    return Denoiser(_PointHost(dit, point), SIZES)
+
+
+class _PointHost(LocalHost):
+    """A host that counts a point before every evaluation."""
+
+    def __init__(self, tree: WanDiT, point: Points) -> None:
+        super().__init__(tree)
+        self._point = point
+
+    def check_interrupted(self) -> None:
+        self._point()
 
 
 def run_once(folder: Path, kind: str, way: str, fatal: int | None) -> Outcome:

@@ -23,7 +23,6 @@ from ..planning.fit import with_decoding
 from ..runtime.claim import Claim
 from ..runtime.host_rollout import HostRollout
 from ..runtime.report import run_report
-from .source import FrameSource
 
 CHUNK_EVENT = "longtake.chunk"
 
@@ -58,7 +57,7 @@ class HostDecoder:
         return self._decoder.feed(latents.to(self.patcher.load_device))
 
 
-class HostFrames(FrameStream, FrameSource):
+class HostFrames(FrameStream):
     """The pictures of a rollout; tells whoever watches about every chunk, and measures."""
 
     rollout: HostRollout

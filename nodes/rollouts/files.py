@@ -19,7 +19,8 @@ from ...stream.lazy.frame_chunk import to_pictures
 from ...stream.metrics import Meter, Report
 from ...stream.rollout.file import SUFFIX, Beside, RolloutFile, save_rollout
 from ...stream.rollout.run import Prompter
-from .. import host, sockets
+from ...units import byte_size
+from .. import categories, host, sockets
 from ..attention.attention_spec import attention_spec_of
 from ..conditioning.prompts import CLIPPrompter
 from ..frames.decoded import open_frames
@@ -27,7 +28,6 @@ from ..frames.vae import VAE_TIP
 from ..length import length_of
 from ..models.identity import identity
 from ..models.streaming_vae import StreamingVAE, streaming_vae
-from ..planning.costs import gigabytes
 from ..runtime.host_rollout import HostRollout, denoiser, over_journal
 from ..runtime.report import run_report
 from ..runtime.session import session
@@ -53,7 +53,7 @@ class SaveRollout(io.ComfyNode):
             io.Schema,
             node_id="LongtakeSaveRollout",
             display_name="Save Rollout",
-            category=sockets.CATEGORY,
+            category=categories.ROLLOUT,
             description="The whole shot as one file: settings, prompts, live edits, latents, "
             "report and a small picture. Load Rollout goes on with it, here or on another machine, "
             "with the same bits. Weights are not in it.",
@@ -118,7 +118,7 @@ class SaveRollout(io.ComfyNode):
         beside = Beside(report, picture, _guided(rollout), rollout.fps, state)
         size = save_rollout(file.path, rollout.run, count, beside)
         lacks = " " + NO_STATE if with_state and state is None else ""
-        host.say(cls.hidden.unique_id, f"{file.name}: {count} chunks, {gigabytes(size)}.{lacks}")
+        host.say(cls.hidden.unique_id, f"{file.name}: {count} chunks, {byte_size(size)}.{lacks}")
         entry = {"role": "rollout", "filename": file.name, "subfolder": file.subfolder,
                  "type": "output"}  # fmt: skip
         return io.NodeOutput(ui={"longtake_files": [entry]})
@@ -134,7 +134,7 @@ class LoadRollout(io.ComfyNode):
             io.Schema,
             node_id="LongtakeLoadRollout",
             display_name="Load Rollout",
-            category=sockets.CATEGORY,
+            category=categories.ROLLOUT,
             description="A shot that Save Rollout wrote, to watch, fork, rewind or go on with. "
             "Nothing of it is made again.",
             search_aliases=["load state", "import latents", "resume", "open shot"],

@@ -12,7 +12,7 @@ from ...samplers.settings import RolloutSettings
 from ...stream.rollout.controls import MAX_GUIDANCE
 from ...stream.rollout.fork import Fork
 from ...stream.timecode import time_label
-from .. import host, sockets
+from .. import categories, host, sockets
 from ..length import MAX_SECONDS, MAX_SEED, SECONDS, length_of, snapped_length
 from ..runtime.host_rollout import HostRollout
 from ..runtime.session import session
@@ -32,7 +32,7 @@ class ForkRollout(io.ComfyNode):
             io.Schema,
             node_id="LongtakeForkRollout",
             display_name="Fork Rollout",
-            category=sockets.CATEGORY,
+            category=categories.ROLLOUT,
             description="Another shot that is the same up to a time and different from there: with "
             "a new prompt, seed or guidance. What both share is made and kept once; the source "
             "stays as it is.",

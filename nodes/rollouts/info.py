@@ -11,8 +11,8 @@ from ...stream.journal.cleanup import usage
 from ...stream.journal.fork_tree import drawn, fork_tree
 from ...stream.journal.records import Record, described, records
 from ...stream.timecode import time_label
-from .. import host, sockets
-from ..planning.costs import gigabytes
+from ...units import byte_size
+from .. import categories, host, sockets
 from ..runtime.host_rollout import HostRollout
 from ..schema import build
 from .derive import time_of
@@ -28,7 +28,7 @@ class RolloutInfo(io.ComfyNode):
             io.Schema,
             node_id="LongtakeRolloutInfo",
             display_name="Rollout Info",
-            category=sockets.CATEGORY,
+            category=categories.ROLLOUT,
             description="Says what a shot is made of, how much of it exists, what it takes on "
             "disk, and the tree of its forks. Makes nothing; it tells of the moment it runs.",
             search_aliases=["metadata", "history", "fork tree", "inspect rollout"],
@@ -80,8 +80,8 @@ def forks_of(rollout: HostRollout) -> list[str]:
     others = [one for one in now.found if one.id != own.id]
     found = [*others, own] if own.keys else others
     keys = set[str]().union(*(one.owned for one in found if one.keys[:1] == own.keys[:1]))
-    size = gigabytes(sum(now.chunks.get(key, 0) for key in keys))
-    head = f"Forks ({size} on disk, of {gigabytes(now.total_bytes)} for all rollouts):"
+    size = byte_size(sum(now.chunks.get(key, 0) for key in keys))
+    head = f"Forks ({size} on disk, of {byte_size(now.total_bytes)} for all rollouts):"
     return [head, *drawn(fork_tree(found, own), own.id)]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, TypeVar
 
@@ -33,9 +33,17 @@ from .session import session
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True)
+class HostDenoiser(Denoiser):
+    """One of the host's models, as the engine evaluates it."""
+
+    host: Claim
+
+
 class HostRollout(Rollout):
     """A rollout of one of the host's models, made by the node `node_id`."""
 
+    model: HostDenoiser
     node_id: str | None = None
     session_only: str | None = None  # why its chunks are of no use after a restart, if so
     from_model: str = ""  # what its settings have from its model, one sentence
@@ -52,7 +60,7 @@ class HostRollout(Rollout):
     @property
     def claim(self) -> Claim:
         """How this rollout asks for its model."""
-        return self.model.claim  # type: ignore[return-value]  # set by `open_rollout`
+        return self.model.host
 
     @property
     def kv_on_host(self) -> bool:
@@ -99,29 +107,18 @@ class HostRollout(Rollout):
         return [plan(one, config, dtype) for one in in_force]
 
 
-def denoiser(model: Any) -> Denoiser:
+def denoiser(model: Any) -> HostDenoiser:
     """The engine's view of a MODEL; one that is no Wan text-to-video model is refused."""
     tree = host.module_tree(model)
     config = config_from_shapes(dict(tree.named_parameters()), tree.num_heads)
     check_channels(config)
     device, dtype = host.compute_place(model)
-    claim = Claim(model, device)
-    return Denoiser(
-        claim,
-        config,
-        device,
-        dtype,
-        partial(host.cast, device=device),
-        host.check_interrupted,
-        claim.hold,
-        claim.release,
-        claim.scale_loras if host.has_lora(model) else None,
-    )
+    return HostDenoiser(Claim(model, device), config, device, dtype)
 
 
 def open_rollout(
     model: Any,
-    engine: Denoiser,
+    engine: HostDenoiser,
     settings: RolloutSettings,
     prompter: Prompter | None,
     guided: Callable[[float], Guidance],
@@ -136,7 +133,7 @@ def open_rollout(
 
 
 def over_journal(  # noqa: PLR0913
-    engine: Denoiser,
+    engine: HostDenoiser,
     settings: RolloutSettings,
     made_by: str | ModelHistory,
     prompter: Prompter | None,
@@ -146,10 +143,10 @@ def over_journal(  # noqa: PLR0913
     cut: int | None = None,
 ) -> HostRollout:
     """A rollout made by models of known identity, over the host's journal."""
-    settings = with_room(settings, engine.claim, engine.config.out_channels)
+    settings = with_room(settings, engine.host, engine.config.out_channels)
     rollout = HostRollout(
         settings, engine, made_by, Journal(host.rollout_folder()), prompter, guided,
-        fps=facts(engine.claim.model).preset.fps, scope=host.running_prompt,
+        fps=facts(engine.host.model).preset.fps, scope=host.running_prompt,
         plan_only=plan_only, cut=cut, hot=session.states,
     )  # fmt: skip
     rollout.claim.beside.update(settings.known.sources)

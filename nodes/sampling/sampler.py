@@ -18,7 +18,7 @@ from ...samplers.settings import RolloutSettings
 from ...stream.journal.disk_limit import DISK_CAP_BYTES
 from ...stream.rollout.recache import Resume
 from ...stream.rollout.recache import check as check_resume
-from .. import host, sockets
+from .. import categories, host, sockets
 from ..attention.attention_spec import attention_spec_of
 from ..conditioning.known_frames import KnownClip, placed
 from ..conditioning.prompt_plan import (
@@ -69,7 +69,7 @@ class DiffusionForcingSampler(io.ComfyNode):
             io.Schema,
             node_id="LongtakeSampler",
             display_name="Diffusion-Forcing Sampler",
-            category=sockets.CATEGORY,
+            category=categories.SAMPLE,
             description="Generates a shot of any length chunk by chunk. Finished chunks are kept "
             "on disk: run again after a cancel or a crash and it goes on from there; with other "
             "settings it starts anew.",

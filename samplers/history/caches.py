@@ -68,7 +68,7 @@ class Histories:
         self.plans = cache_plans(settings, model.config, model.dtype)
         self.caches = [plan.open(settings.length, model.device) for plan in self.plans]
         for cache in self.caches:
-            model.hold(cache)
+            model.host.register_cache(cache)
         self.in_force = settings.in_force(0, 1)
         self.held: list[HistoryFrame] = []
         self.passed: list[Tensor] = []  # clean latents (c, h, w) just before the oldest held

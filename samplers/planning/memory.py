@@ -20,7 +20,7 @@ from ...model.memory import META, peak_bytes, shape_only
 from ..branches import Branches
 from ..conditioning.known_frame import LookaheadFrames
 from ..conditioning.prompts import PromptTimeline
-from ..denoiser import Denoiser
+from ..denoiser import Denoiser, LocalHost
 from ..guidance.score import BEFORE_FRAMES, on_device, slope_of
 from ..history.caches import HistoryFrame
 from ..history.plan import cache_plans, planned_bytes
@@ -175,7 +175,7 @@ def _rehearsal(
         reencoded_first_frame=None,
     )
     tree = shape_only(config, dtype)
-    branches = Branches(settings, Denoiser(lambda _: tree, config, META, dtype))
+    branches = Branches(settings, Denoiser(LocalHost(tree), config, META, dtype))
     branches.claim()
     histories, latents = branches.histories, branches.nothing()
     held = min(first, capacity(settings.cache, settings.length))

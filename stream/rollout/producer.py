@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ...attention.history import HistoryCache
 from ...attention.snapshot import Snapshot
 from ...samplers.loop import Chunk, Loop
 from ...samplers.settings import RolloutSettings
@@ -32,7 +31,6 @@ class ChunkProducer:
         frame = run.chain.span(first).first
         self._run, self._first, self._smaller = run, first, smaller
         self._start = run.settings.at(frame)
-        self._caches: list[HistoryCache] = []
         self._snapshots = Snapshots(run.rollout.journal, self._made_for())
         self._kept: str | None = None  # the address of the snapshot that the next one replaces
 
@@ -40,9 +38,9 @@ class ChunkProducer:
             # Replayed chunks are committed for the branches of this one, whatever made them.
             return self._sized(run.settings.at(max(latent_frame, frame)))
 
-        if run.rollout.model.scale_loras is not None:
-            run.rollout.model.scale_loras(self._start.lora)
-        model = replace(run.rollout.model, hold=self._hold)
+        model = run.rollout.model
+        if model.host.scale_loras is not None:
+            model.host.scale_loras(self._start.lora)
         self.loop = Loop(self._sized(self._start), model, settings_at)
         again = self._restored(first)
         last = run.read(first - 1) if first and not again else None
@@ -64,7 +62,7 @@ class ChunkProducer:
             return True
         if in_force.lora != self._start.lora:
             return True
-        return any(cache.dropped for cache in self._caches)
+        return any(cache.dropped for cache in self.loop.branches.caches)
 
     def rest(self) -> None:
         """Keep the state in memory for the next run, where there is room for it."""
@@ -86,8 +84,8 @@ class ChunkProducer:
     @property
     def _is_whole(self) -> bool:
         """Whether there is a state, and no commit under way."""
-        lost = any(cache.dropped for cache in self._caches)
-        return self.loop.settled and bool(self._caches) and not lost
+        lost = any(cache.dropped for cache in self.loop.branches.caches)
+        return self.loop.settled and bool(self.loop.branches.caches) and not lost
 
     def _newest_key(self) -> str | None:
         """The address of the newest chunk that is in the journal and in the state."""
@@ -136,7 +134,6 @@ class ChunkProducer:
 
     def _start_anew(self) -> None:
         """An empty loop in place of one that was restored by half."""
-        self._caches.clear()
         self.loop = Loop(self.loop.settings, self.loop.branches.model, self.loop.settings_at)
 
     def _sized(self, settings: RolloutSettings) -> RolloutSettings:
@@ -151,7 +148,3 @@ class ChunkProducer:
         maker = run.chain.makers.at(run.chain.span(self._first).first)
         text = f"{start.guidance.inputs!r} {start.lora!r} {run.rollout.model.dtype} {maker}"
         return hashlib.sha256(text.encode()).hexdigest()
-
-    def _hold(self, cache: HistoryCache) -> None:
-        self._caches.append(cache)
-        self._run.rollout.model.hold(cache)

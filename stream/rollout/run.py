@@ -294,7 +294,8 @@ class Run:
         if self.stopped_at is not None or index == self.rollout.chunk_count:
             return False
         try:
-            self.controls.wait_while_paused(self.rollout.model.check, self.rollout.model.release)
+            host = self.rollout.model.host
+            self.controls.wait_while_paused(host.check_interrupted, host.offload_caches)
             if index and self.controls.state == "stopping":
                 self.altered()
                 return self._end(index)
@@ -345,7 +346,7 @@ class Run:
             change = TimedGuidance(first, self.rollout.guided(edit.guidance))
             settings = settings.with_guidance(change)
         if edit.lora is not None:
-            if self.rollout.model.scale_loras is None:
+            if self.rollout.model.host.scale_loras is None:
                 raise LongtakeError(
                     "The model has no LoRA whose strength could be changed; put Load Wan LoRA "
                     "before the sampler."

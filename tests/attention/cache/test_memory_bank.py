@@ -351,7 +351,7 @@ def test_the_prompt_that_is_followed_is_asked_in_its_own_row(
     assert len(asked) == 5  # the last chunk is never committed
     assert [row.prompt for row in plan.rows] == ["positive", "negative"]
     assert {one.row for one in asked} == {1}
-    layers = project_text(MODEL.claim(0), s.prompts.negative[None, None]).layers
+    layers = project_text(MODEL.host.claim(0), s.prompts.negative[None, None]).layers
     for one in asked:
         for mean, (k, _) in zip(one.means, layers, strict=True):
             torch.testing.assert_close(mean, k[0, 0].mean(0))
@@ -361,7 +361,7 @@ def test_the_prompt_that_is_followed_is_asked_in_its_own_row(
     assert {one.row for one in asked} == {0}
     for chunk, one in enumerate(asked):
         words = s.prompts.at(3 * chunk).embedding
-        layers = project_text(MODEL.claim(0), words[None, None]).layers
+        layers = project_text(MODEL.host.claim(0), words[None, None]).layers
         for mean, (k, _) in zip(one.means, layers, strict=True):
             torch.testing.assert_close(mean, k[0, 0].mean(0))
 

@@ -36,7 +36,7 @@ STORED: dict[str, tuple[torch.dtype, Storage]] = {
 }
 HEAVY = 1000
 NEWEST = {"float32": 4096, "float16": 45, "bfloat16": 16, "fp8": 4, "int8": 16, "int4": 4}
-"""Keys that a mean is over about, as merge.py and docs/attention.md have it."""
+"""Keys that a mean is over about, as merge.py and docs/notes/attention.md have it."""
 
 
 def opened(stored: str, **changes: Any) -> MergedCache:

@@ -142,7 +142,7 @@ def test_a_saved_shot_comes_back_and_makes_nothing_again(
         raise AssertionError("a chunk was made again")
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(loaded.claim), "__call__", refuse)
+        patch.setattr(type(loaded.claim), "claim", refuse)
         assert torch.equal(latents(bench, loaded), whole) and loaded.resumed_from is None
     [longer] = bench.run("LongtakeContinueRollout", rollout=loaded, more=0.5)
     assert latents(bench, longer).shape[2] == 12 and longer.resumed_from == 3

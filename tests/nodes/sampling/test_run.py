@@ -244,7 +244,7 @@ def test_on_a_card_every_claim_asks_for_room_for_a_pass(
     rollout, _ = bench.rollout()
     claims: list[int] = []
     monkeypatch.setattr(host, "claim", lambda patchers, planned: claims.append(planned))
-    rollout.claim(1000)
+    rollout.claim.claim(1000)
     assert claims == [1000 + rollout.working_bytes] and rollout.working_bytes > 10_000
 
 

@@ -37,6 +37,7 @@ from longtake.samplers.history.plan import planned_bytes
 from longtake.samplers.loop import generate
 from longtake.samplers.noise import frame_noise
 from longtake.samplers.schedule.context_noise import ContextNoise
+from longtake.tests.support.model_hosts import watched_model
 from longtake.tests.support.samplers.brute_force import (
     CHUNK,
     Term,
@@ -201,7 +202,7 @@ def test_stabilising_is_context_noise_on_what_was_generated() -> None:
 
 def test_stabilising_leaves_given_frames_clean() -> None:
     seen: list[Tensor] = []
-    model = dataclasses.replace(MODEL, check=lambda: None)
+    model = watched_model(MODEL, on_check=lambda: None)
     branches = Branches(of(stabilised(Guidance(), 0.3)), model)
     branches.claim()
     branches.use(branches.settings, 0)

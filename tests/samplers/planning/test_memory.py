@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from longtake.attention.cache.policy import (
     AveragingSink,
@@ -38,7 +38,6 @@ from longtake.model.vae.streaming import StreamingDecoder
 from longtake.model.vae.taehv import taehv_decoder
 from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig
 from longtake.samplers.conditioning.prompts import PromptTimeline, TimedPrompt
-from longtake.samplers.denoiser import Denoiser
 from longtake.samplers.guidance.presets import cfg, fractional, temporal, vanilla
 from longtake.samplers.guidance.score import (
     BEFORE_FRAMES,
@@ -54,6 +53,7 @@ from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import full_sequence, rolling
 from longtake.samplers.settings import RolloutSettings
 from longtake.tests.support.model.taehv_tree import taehv_tree
+from longtake.tests.support.model_hosts import claimed_model
 from longtake.tests.support.tiny_model import CHUNKS
 
 F32, BF16 = torch.float32, torch.bfloat16
@@ -260,11 +260,7 @@ def peak_of(chosen: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> t
     tree = zeros(config, dtype)
     claimed: list[int] = []
 
-    def claim(kv_bytes: int) -> nn.Module:
-        claimed.append(kv_bytes)
-        return tree
-
-    model = Denoiser(claim, config, dtype=dtype)
+    model = replace(claimed_model(tree, config, claimed.append), dtype=dtype)
     latents = torch.zeros(3, 16, chosen.rows, chosen.columns)
     one_by_one = chosen.schedule == CHUNKS
     done = (chosen.length or 0) // 3 - 1 if one_by_one else 0

@@ -20,6 +20,7 @@ from longtake.stream.journal.journal import Journal
 from longtake.stream.journal.snapshots import Snapshots
 from longtake.stream.rollout.hot_states import HotState, HotStates
 from longtake.stream.rollout.rollout import Rollout
+from longtake.tests.support.model_hosts import watched_model
 from longtake.tests.support.stream.rollouts import (
     KINDS,
     MODEL,
@@ -56,7 +57,7 @@ def made_until(rollout: Rollout) -> list[Chunk]:
 def counted(folder: Path, hot: HotStates | None, **given: Any) -> tuple[list[Chunk], int]:
     """All chunks of a run, and how many passes of the model it took."""
     passes: list[int] = []
-    model = dataclasses.replace(MODEL, check=lambda: passes.append(1))
+    model = watched_model(MODEL, on_check=lambda: passes.append(1))
     return list(rollout(folder, hot, model, **given).chunks), len(passes)
 
 
@@ -66,7 +67,7 @@ def test_a_run_cancelled_anywhere_goes_on_from_its_state(tmp_path: Path, kind: s
     whole, passes = counted(tmp_path / "whole", None, **KINDS[kind])
     for at in range(2, passes, max(1, passes // 9)):
         folder, hot = tmp_path / str(at), plenty()
-        model = dataclasses.replace(MODEL, check=Raises(Cancelled, at))
+        model = watched_model(MODEL, on_check=Raises(Cancelled, at))
         made_until(rollout(folder, hot, model, **KINDS[kind]))
         again = rollout(folder, hot, **KINDS[kind])
         assert_same_bits(list(again.chunks), whole)
@@ -88,7 +89,7 @@ def test_a_replay_cancelled_anywhere_leaves_no_half_committed_state(
     for at in range(1, passes, max(1, passes // 7)):
         last.unlink(missing_ok=True)
         hot = plenty()
-        model = dataclasses.replace(MODEL, check=Raises(Cancelled, at))
+        model = watched_model(MODEL, on_check=Raises(Cancelled, at))
         made_until(rollout(tmp_path, hot, model, **KINDS[kind]))
         assert_same_bits(list(rollout(tmp_path, hot, **KINDS[kind]).chunks), whole)
 
@@ -122,7 +123,7 @@ def test_a_fork_where_the_source_was_cancelled_forgets_its_prompt(
     """In the middle of a chunk that began under a prompt which the fork does not have."""
     hot, given = plenty(), {**KINDS[kind], "length": 12}
     _, passes = counted(tmp_path / "count", None, **given)
-    model = dataclasses.replace(MODEL, check=Raises(Cancelled, passes - 1))
+    model = watched_model(MODEL, on_check=Raises(Cancelled, passes - 1))
     kept = made_until(rollout(tmp_path, hot, model, **given))
     fork = dataclasses.replace(changed(3 * len(kept)), guidance=None).of(settings(**given))
     ours = Rollout(fork, MODEL, "model", Journal(tmp_path), hot=hot)
@@ -132,7 +133,7 @@ def test_a_fork_where_the_source_was_cancelled_forgets_its_prompt(
 
 def test_a_run_that_failed_leaves_no_state(tmp_path: Path) -> None:
     hot = plenty()
-    model = dataclasses.replace(MODEL, check=Raises(lambda: ValueError("broken"), 7))
+    model = watched_model(MODEL, on_check=Raises(lambda: ValueError("broken"), 7))
     with pytest.raises(ValueError, match="broken"):
         list(rollout(tmp_path, hot, model).chunks)
     assert len(hot) == 0
@@ -209,7 +210,7 @@ def test_several_rollouts_share_the_budget_and_each_goes_on_with_its_bits(tmp_pa
     took: list[int] = []
     for seed in made:
         passes: list[int] = []
-        model = dataclasses.replace(MODEL, check=partial(passes.append, 1))
+        model = watched_model(MODEL, on_check=partial(passes.append, 1))
         longer = rollout(tmp_path, hot, model, length=18, seed=seed, **window)
         longer.snapshot_chunks = 100
         whole = rollout(tmp_path / "whole", None, length=18, seed=seed, **window)

@@ -4,7 +4,6 @@ own, and from there on with the same bits as itself.
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from longtake.stream.journal.journal import Journal
 from longtake.stream.journal.records import records
 from longtake.stream.rollout import recache
 from longtake.stream.rollout.rollout import Rollout
+from longtake.tests.support.model_hosts import watched_model
 from longtake.tests.support.stream.rollouts import (
     KINDS,
     MODEL,
@@ -100,7 +100,7 @@ def test_a_state_that_is_kept_is_gone_on_from_exactly(tmp_path: Path) -> None:
 def test_it_commits_the_window_and_no_more(tmp_path: Path) -> None:
     counted: list[int] = []
     cut_after(rollout(tmp_path, **{**LONG, "length": 45}), 14)
-    model = dataclasses.replace(MODEL, check=lambda: counted.append(1))
+    model = watched_model(MODEL, on_check=lambda: counted.append(1))
     assert len(list(quick(tmp_path, model, length=45).chunks)) == 15
     assert len(counted) == 3 + 2  # commits of the sink's chunk and the window's two, then the steps
 

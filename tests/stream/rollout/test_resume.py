@@ -20,6 +20,7 @@ from longtake.stream.journal import snapshots as snapshots_module
 from longtake.stream.journal.journal import Journal
 from longtake.stream.journal.snapshots import ENDING
 from longtake.stream.rollout.rollout import Rollout
+from longtake.tests.support.model_hosts import watched_model
 from longtake.tests.support.stream.rollouts import (
     KINDS,
     MODEL,
@@ -79,7 +80,7 @@ def test_a_snapshot_spares_the_replay(tmp_path: Path) -> None:
         counted: list[int] = []
         folder = tmp_path / str(given)
         cut_after(rollout(folder, length=30, **given), 9)
-        model = dataclasses.replace(MODEL, check=lambda: counted.append(1))
+        model = watched_model(MODEL, on_check=lambda: counted.append(1))
         assert len(list(rollout(folder, model, length=30).chunks)) == 10
         return len(counted)
 
@@ -148,7 +149,7 @@ OUT = {
 def test_memory_that_runs_out_once_costs_only_time(tmp_path: Path, kind: str) -> None:
     given = {"guidance": cfg(2.0), "cache": WINDOW}
     whole = list(rollout(tmp_path / "whole", **given).chunks)
-    model = dataclasses.replace(MODEL, check=Raises(OUT[kind], 5))
+    model = watched_model(MODEL, on_check=Raises(OUT[kind], 5))
     made = rollout(tmp_path, model, **given)
     chunks = list(made.chunks)
     assert [chunk.index for chunk in chunks] == [0, 1, 2, 3]
@@ -159,14 +160,14 @@ def test_memory_that_runs_out_once_costs_only_time(tmp_path: Path, kind: str) ->
 
 def test_the_smaller_plan_is_smaller(tmp_path: Path) -> None:
     held: list[int] = []
-    model = dataclasses.replace(MODEL, hold=lambda cache: held.append(cache.bytes),
-                                check=Raises(OUT["python"], 5))  # fmt: skip
+    model = watched_model(MODEL, on_register=lambda cache: held.append(cache.bytes),
+                                on_check=Raises(OUT["python"], 5))  # fmt: skip
     list(rollout(tmp_path, model, guidance=cfg(2.0)).chunks)
     assert len(held) == 2 and held[1] < held[0]
 
 
 def test_memory_that_runs_out_twice_ends_the_run_which_goes_on_later(tmp_path: Path) -> None:
-    model = dataclasses.replace(MODEL, check=Raises(OUT["python"], 5, 8))
+    model = watched_model(MODEL, on_check=Raises(OUT["python"], 5, 8))
     made = rollout(tmp_path, model)
     with pytest.raises(OutOfMemory, match="again at .* everything before is kept: free memory"):
         list(made.chunks)
@@ -179,7 +180,7 @@ def test_memory_that_runs_out_twice_ends_the_run_which_goes_on_later(tmp_path: P
 
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory(tmp_path: Path) -> None:
-    model = dataclasses.replace(MODEL, check=Raises(lambda: RuntimeError("shapes"), 3))
+    model = watched_model(MODEL, on_check=Raises(lambda: RuntimeError("shapes"), 3))
     with pytest.raises(RuntimeError, match="shapes"):
         list(rollout(tmp_path, model).chunks)
 
@@ -187,7 +188,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(tmp_path: Path) -> None
 def test_values_that_are_not_finite_stop_before_they_are_kept(tmp_path: Path) -> None:
     """Layer and dtype are named, and what came before stays."""
     made = rollout(tmp_path)
-    tree = MODEL.claim(0)
+    tree = MODEL.host.claim(0)
     chunks = iter(made.chunks)
     first = next(chunks)
     weight = tree.blocks[1].ffn[0].bias

@@ -26,6 +26,7 @@ from longtake.stream.rollout.file import SUFFIX, Beside, RolloutFile, save_rollo
 from longtake.stream.rollout.fork import Fork, continued
 from longtake.stream.rollout.hot_states import HotStates
 from longtake.stream.rollout.rollout import Rollout
+from longtake.tests.support.model_hosts import watched_model
 from longtake.tests.support.stream.rollouts import MODEL, Words, assert_same_bits
 from longtake.tests.support.tiny_model import TINY, random_dit, settings
 
@@ -80,7 +81,7 @@ def test_a_file_with_its_state_goes_on_without_replay_and_with_the_same_bits(
         beside = replace(BESIDE, state=state if with_state else None)
         save_rollout(path, source.run, 5, beside)
         there, counted = loaded(path, tmp_path / str(with_state)), list[int]()
-        there.model = replace(MODEL, check=partial(counted.append, 1))
+        there.model = watched_model(MODEL, on_check=partial(counted.append, 1))
         assert_same_bits(list(there.chunks)[:5], whole)
         passes[with_state] = len(counted)
     assert passes[True] == passes[False] - 4  # of five commits one is due anyway

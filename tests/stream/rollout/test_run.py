@@ -29,6 +29,7 @@ from longtake.stream.journal.journal import Journal
 from longtake.stream.rollout.controls import TOO_LATE, Edit
 from longtake.stream.rollout.rollout import Rollout
 from longtake.stream.rollout.run import Run
+from longtake.tests.support.model_hosts import watched_model
 from longtake.tests.support.stream.rollouts import Words
 from longtake.tests.support.tiny_model import (
     TINY,
@@ -244,7 +245,7 @@ def test_a_stop_before_the_first_chunk_still_gives_one(tmp_path: Path) -> None:
 
 def test_a_pause_asks_the_host_and_gives_memory_back_when_it_is_long(tmp_path: Path) -> None:
     asked: list[str] = []
-    model = dataclasses.replace(MODEL, release=lambda: asked.append("release"))
+    model = watched_model(MODEL, on_offload=lambda: asked.append("release"))
     run = rollout(tmp_path, model).run
 
     def look() -> None:
@@ -253,7 +254,7 @@ def test_a_pause_asks_the_host_and_gives_memory_back_when_it_is_long(tmp_path: P
             if asked.count("look") == 2:
                 run.controls.resume()
 
-    run.rollout.model = dataclasses.replace(model, check=look)
+    run.rollout.model = watched_model(model, on_check=look)
     run.controls.long_pause_s = 0.0
     chunks = watched(run, {1: lambda run: run.controls.pause()})
     assert asked == ["look", "release", "look"]
@@ -270,7 +271,7 @@ def test_a_cancel_while_paused_ends_the_run_and_the_next_one_goes_on(tmp_path: P
         if made.controls.state == "paused":
             raise Cancelled
 
-    made.model = dataclasses.replace(MODEL, check=cancel)
+    made.model = watched_model(MODEL, on_check=cancel)
     with pytest.raises(Cancelled):
         watched(made.run, {1: lambda run: run.controls.pause()})
     assert made.controls.state == "stopped" and made.stored_chunks() == 2
@@ -278,7 +279,7 @@ def test_a_cancel_while_paused_ends_the_run_and_the_next_one_goes_on(tmp_path: P
 
 def test_a_kv_cache_given_back_is_made_again_with_the_same_bits(tmp_path: Path) -> None:
     caches: list[KVCache] = []
-    model = dataclasses.replace(MODEL, hold=caches.append)
+    model = watched_model(MODEL, on_register=caches.append)
     run = rollout(tmp_path, model).run
     chunks = watched(run, {1: lambda run: caches[-1].drop(), 3: lambda run: caches[-1].drop()})
     assert len(caches) == 3 and caches[0].bytes == 0

@@ -1,8 +1,8 @@
-"""Draws the demo world analytically, in plain torch, at any size.
+"""Draw the demo world analytically, in plain torch, at any size.
 
-Layers are painted back to front, each an opacity and a colour. They move with their own parallax
-(trees and ground 1, far hills 0.4, clouds 0.2, sun 0.12), so every picture also tells where the
-camera is. Everything that varies over the landscape is a hash of the clip's seed and a cell index.
+Layers are painted back to front; each has an opacity and a colour. Layers move with different
+parallax (trees and ground 1, far hills 0.4, clouds 0.2, sun 0.12), so every picture also shows
+where the camera is. All variation in the landscape is a hash of the clip's seed and a cell index.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .attributes import ATTRIBUTES
-from .world import SLICES, Scene
+from .scene import SLICES, Scene
 
 WORLD_HEIGHT = 64.0  # world units from top to bottom; one unit is one pixel at 64 rows
 TREE_CELL = 20.0
@@ -61,10 +61,11 @@ def render(batch: Scene, height: int, width: int) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Canvas:
-    """What every layer is drawn with.
+    """Shared inputs of all layers.
 
-    `x` (1, 1, 1, w) and `y` (1, 1, h, 1) are pixel centres in world units, `span` is the picture's
-    width in them and `sharp` the pixels per unit; `weights` maps an attribute to (b, t, values).
+    `x` (1, 1, 1, w) and `y` (1, 1, h, 1) are pixel centres in world units. `span` is the picture's
+    width in world units and `sharp` the number of pixels per unit. `weights` maps an attribute to
+    its mixing weights (b, t, values).
     """
 
     batch: Scene
@@ -76,33 +77,35 @@ class Canvas:
 
     @property
     def camera(self) -> Tensor:
-        """The camera's position (b, t, 1, 1)."""
+        """Camera position (b, t, 1, 1)."""
         return self.batch.camera[..., None, None]
 
     @property
     def light(self) -> Tensor:
-        """The colour of daylight (b, t, 3, 1, 1)."""
+        """Colour of daylight (b, t, 3, 1, 1)."""
         return self.mixed(_LIGHT, "time")
 
     @property
     def cloudy(self) -> Tensor:
-        """How overcast the sky is (b, t, 1, 1)."""
+        """Share of cloud cover (b, t, 1, 1)."""
         return self.share("weather", "cloudy")
 
     def share(self, name: str, value: str) -> Tensor:
-        """The weight of one value of attribute `name` (b, t, 1, 1)."""
+        """Return the weight of one value of attribute `name` (b, t, 1, 1)."""
         return self.weights[name][..., ATTRIBUTES[name].index(value)][..., None, None]
 
     def mixed(self, palette: Palette | tuple[float, ...], name: str) -> Tensor:
-        """Colours (b, t, 3, 1, 1), or numbers (b, t, 1, 1), mixed by attribute `name`."""
+        """Mix colours (b, t, 3, 1, 1), or numbers (b, t, 1, 1), by attribute `name`."""
         return (self.weights[name] @ torch.tensor(palette))[..., None, None]
 
     def coverage(self, distance: Tensor) -> Tensor:
-        """How much of a pixel lies inside a shape whose edge is `distance` world units away."""
+        """Return the share of a pixel inside a shape whose edge is `distance` world units away."""
         return (distance * self.sharp + 0.5).clamp(0, 1)
 
     def random(self, cell: Tensor, salt: int) -> Tensor:
-        """Uniform numbers in [0, 1) addressed by (clip seed, cell, salt), like `cell`."""
+        """Return uniform numbers in [0, 1) shaped like `cell`, addressed by (clip seed, cell,
+        salt).
+        """
         seed = self.batch.seed.view(-1, *[1] * (cell.ndim - 1))
         bits = cell * 374_761_393 + seed * 668_265_263 + salt * 974_711 & 0xFFFFFFFF
         bits = (bits ^ (bits >> 13)) * 1_274_126_177 & 0xFFFFFFFF
@@ -110,7 +113,7 @@ class Canvas:
         return ((bits ^ (bits >> 16)) & 0xFFFFFF).float() / 0x1000000
 
     def clip_random(self, salt: int) -> Tensor:
-        """One uniform number per clip (b, 1, 1, 1)."""
+        """Return a uniform number per clip (b, 1, 1, 1)."""
         return self.random(torch.zeros(len(self.batch.seed), 1, 1, 1, dtype=torch.long), salt)
 
 
@@ -127,7 +130,7 @@ def _canvas(batch: Scene, height: int, width: int) -> Canvas:
 
 
 def _layers(canvas: Canvas) -> Iterator[Layer]:
-    """Everything in front of the sky, back to front."""
+    """Yield every layer in front of the sky, back to front."""
     yield _sun(canvas)
     yield _clouds(canvas)
     yield _hills(canvas)
@@ -189,7 +192,7 @@ def _ground(canvas: Canvas) -> Layer:
 
 
 def _plants(canvas: Canvas) -> Iterator[Layer]:
-    """Trees, cacti or pines: at most one in each cell of the ground, never crossing its edge."""
+    """Yield trees, cacti or pines: at most one in each ground cell, never crossing its edge."""
     place = canvas.x + canvas.camera
     cell = torch.floor(place / TREE_CELL).long()
     aside = place - (cell + 0.5) * TREE_CELL - (canvas.random(cell, 5) - 0.5) * 6
@@ -212,14 +215,14 @@ def _plants(canvas: Canvas) -> Iterator[Layer]:
 
 
 def _cactus(canvas: Canvas, aside: Tensor, up: Tensor, height: Tensor) -> Tensor:
-    """A column with one cross-bar."""
+    """Return the coverage of a column with one cross-bar."""
     column = canvas.coverage(2.6 - aside.abs()) * canvas.coverage(height * 0.8 - up)
     bar = canvas.coverage(6.2 - aside.abs()) * canvas.coverage(1.7 - (up - height * 0.42).abs())
     return torch.maximum(column, bar)
 
 
 def ball_centre(batch: Scene, span: float) -> tuple[Tensor, Tensor]:
-    """Where the ball is in world units: x and y (b, t), in a picture `span` wide."""
+    """Return the ball's centre in world units, x and y (b, t), in a picture `span` wide."""
     frame = torch.arange(batch.camera.shape[1])
     bounce, period, sway, slow = (batch.ball[:, i, None] for i in range(4))
     u = (bounce + frame / period) % 1.0
@@ -229,7 +232,7 @@ def ball_centre(batch: Scene, span: float) -> tuple[Tensor, Tensor]:
 
 
 def _ball(canvas: Canvas) -> Iterator[Layer]:
-    """The ball's shadow, then the ball, shaded from the upper left."""
+    """Yield the ball's shadow, then the ball, lit from the upper left."""
     ball_x, ball_y = (at[..., None, None] for at in ball_centre(canvas.batch, canvas.span))
     x, y, light = canvas.x - ball_x, canvas.y - ball_y, 0.55 + 0.45 * canvas.light
     lift = ((BALL_FLOOR_Y - BALL_RADIUS - ball_y) / BOUNCE_HEIGHT).clamp(0, 1)

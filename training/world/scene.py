@@ -1,8 +1,8 @@
 """The demo world: a side-view 2.5-D landscape with a bouncing ball, scripted by attribute values.
 
-The landscape is a function of camera position and a per-clip seed: trees, hills, clouds and the
-sun return when the camera does, which is what makes a model's memory measurable. A `Shot` is a
-clip as a script, a `Scene` is a batch of them as numbers per frame; `renderer.py` draws it.
+The landscape is a function of camera position and a per-clip seed. Trees, hills, clouds and the sun
+return when the camera does, so a model's memory can be measured. A `Shot` is a clip as a script. A
+`Scene` is a batch of clips as numbers per frame, which `renderer.py` draws.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ SLICES: Mapping[str, slice] = _slices(ATTRIBUTES)
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A batch of clips to render, everything per frame and in world units.
+    """A batch of clips to render; everything is per frame and in world units.
 
-    `attributes` (b, t, ATTRIBUTE_SIZE) mixing weights; `camera` (b, t) horizontal position;
-    `seed` (b,) landscape; `ball` (b, 4): bounce phase, bounce period in frames, sway phase, sway
+    `attributes` (b, t, ATTRIBUTE_SIZE): mixing weights. `camera` (b, t): horizontal position.
+    `seed` (b,): landscape. `ball` (b, 4): bounce phase, bounce period in frames, sway phase, sway
     period in frames.
     """
 
@@ -48,7 +48,7 @@ class Scene:
     ball: Tensor
 
     def frames(self, start: int, stop: int) -> Scene:
-        """The same clips cut to frames [start, stop), with the ball's phase kept."""
+        """Cut the clips to frames [start, stop); the ball keeps its phase."""
         ball = self.ball.clone()
         ball[:, 0] += start / ball[:, 1]
         ball[:, 2] += start / ball[:, 3]
@@ -57,18 +57,20 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """One clip as a script: attribute values that hold from a frame on, the first from frame 0."""
+    """One clip as a script: (first frame, attribute values) pairs; the first pair starts at frame
+    0.
+    """
 
     values: tuple[tuple[int, dict[str, str]], ...]
     seed: int
 
     def values_at(self, frame: int) -> dict[str, str]:
-        """The values in force at `frame`."""
+        """Return the values in force at `frame`."""
         return [values for start, values in self.values if start <= frame][-1]
 
 
 def one_hot(values: Mapping[str, str]) -> Tensor:
-    """Attribute `values` as weights (ATTRIBUTE_SIZE,)."""
+    """Return attribute `values` as weights (ATTRIBUTE_SIZE,)."""
     out = torch.zeros(ATTRIBUTE_SIZE)
     for name, value in values.items():
         out[SLICES[name].start + ATTRIBUTES[name].index(value)] = 1.0
@@ -91,7 +93,7 @@ def scene(shots: Sequence[Shot], frames: int) -> Scene:
 
 
 def _ramped(shot: Shot, frames: int) -> Tensor:
-    """Mixing weights (t, ATTRIBUTE_SIZE) of every frame."""
+    """Return the mixing weights (t, ATTRIBUTE_SIZE) of every frame."""
     weights = one_hot(shot.values[0][1]).expand(frames, -1).clone()
     for start, values in shot.values[1:]:
         ramp = ((torch.arange(frames) - start + 1) / RAMP_FRAMES).clamp(0, 1)[:, None]

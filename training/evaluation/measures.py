@@ -1,6 +1,7 @@
-"""What the model card reports: each a function of the demo's networks, a recipe and a clip's seed.
+"""The measurements of the model card.
 
-A measure looks at one clip, so that clips can be spread over worker processes of one thread each.
+Each measurement takes the demo's networks, a recipe and a seed, and looks at one clip. So the clips
+can be spread over worker processes of one thread each.
 """
 
 from __future__ import annotations
@@ -17,24 +18,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..model.checkpoint import load_tiny_vae
-from ..model.preset import DEMO
-from ..model.vae.latent_format import FRAMES_PER_LATENT, frame_count
-from ..model.vae.streaming import StreamingDecoder
-from ..model.vae.tiny import decode_all, encode_all
-from ..samplers.loop import Chunk
-from .attributes import ATTRIBUTES, caption, changed_values, random_values
-from .clips import latent_start, random_shot
-from .dataset import encode_shots
+from ...model.checkpoint import load_tiny_vae
+from ...model.preset import DEMO
+from ...model.vae.latent_format import FRAMES_PER_LATENT, frame_count
+from ...model.vae.streaming import StreamingDecoder
+from ...model.vae.tiny import decode_all, encode_all
+from ...samplers.loop import Chunk
+from ..world.attributes import ATTRIBUTES, caption, changed_values, random_values
+from ..world.clips import latent_start, random_shot
+from ..world.dataset import encode_shots
+from ..world.renderer import render
+from ..world.scene import Shot, scene
 from .kit import Kit, Recipe, decode, load_kit, sample
 from .oracle import read_attributes
-from .renderer import render
-from .train_vae import psnr
-from .world import Shot, scene
+from .psnr import psnr
 
 HELD_OUT_SEED = 30_000_001
 TURN = 30  # the latent frame at which the camera turns back
-AFTER_TURN = 9  # latent frames of true history after it, where one chunk's recall is measured
+AFTER_TURN = 9  # latent frames of true history between the turn and the measured chunk
 SWITCH, AFTER_SWITCH = 12, 12  # latent frames before and after a prompt switch
 
 T = TypeVar("T")
@@ -45,19 +46,23 @@ Rows = dict[str, list[float]]
 def spread(
     measure: Callable[[Kit, int], T], seeds: Sequence[int], folder: Path, workers: int
 ) -> list[T]:
-    """`measure(kit, seed)` for every seed, over `workers` processes of one thread."""
-    one = partial(_measure_one, measure, folder)
+    """Return `measure(kit, seed)` for every seed, computed by `workers` processes of one thread
+    each.
+    """
+    measure_seed = partial(_measure_seed, measure, folder)
     with ProcessPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        return list(pool.map(one, seeds))
+        return list(pool.map(measure_seed, seeds))
 
 
-def _measure_one(measure: Callable[[Kit, int], T], folder: Path, seed: int) -> T:
+def _measure_seed(measure: Callable[[Kit, int], T], folder: Path, seed: int) -> T:
     with torch.inference_mode():
         return measure(load_kit(folder), seed)
 
 
 def adherence(kit: Kit, seed: int, recipe: Recipe, *, held_out: bool) -> dict[str, float]:
-    """Share of right readings of each attribute, every eight frames, for one random prompt."""
+    """Return the share of right readings of each attribute, every eight frames, for a random
+    prompt.
+    """
     rng = random.Random(HELD_OUT_SEED + seed)
     values = random_values(rng)
     prompts = [(0, caption(values, rng, held_out=held_out))]
@@ -67,7 +72,7 @@ def adherence(kit: Kit, seed: int, recipe: Recipe, *, held_out: bool) -> dict[st
 
 
 def switch(kit: Kit, seed: int, recipe: Recipe) -> list[float]:
-    """Mean adherence per latent frame after a prompt switch that changes every attribute."""
+    """Return mean adherence per latent frame after a prompt switch that changes every attribute."""
     rng = random.Random(HELD_OUT_SEED + 500_000 + seed)
     first = random_values(rng)
     second = changed_values(first, rng, list(ATTRIBUTES))
@@ -80,7 +85,7 @@ def switch(kit: Kit, seed: int, recipe: Recipe) -> list[float]:
 
 
 def drift(kit: Kit, seed: int, recipe: Recipe) -> dict[str, float]:
-    """Adherence and latent spread: early (latent frames 8 to 40) and in the last tenth."""
+    """Return adherence and latent spread, early (latent frames 8 to 40) and in the last tenth."""
     rng = random.Random(HELD_OUT_SEED + 600_000 + seed)
     values = random_values(rng)
     prompts = [(0, caption(values, rng))]
@@ -103,11 +108,12 @@ def _part(latent_frame: int, length: int) -> str:
 
 
 def revisit(kit: Kit, seed: int, recipe: Recipe, *, windows: Sequence[int]) -> dict[int, float]:
-    """Agreement with rendered truth when the camera turns back, per window length.
+    """Return agreement with the rendered truth after the camera turns back, per window length.
 
-    The history is a true clip whose camera panned one way for 30 latent frames; the model goes on
-    with the opposite pan. Compared is the tree band of the third that scenery re-enters from, once
-    the ramp is over and what returns was last seen at least 8 latent frames ago.
+    The history is a true clip whose camera panned one way for 30 latent frames. The model continues
+    with the opposite pan. The comparison covers the tree band in the third of the picture where
+    scenery re-enters. It starts when the ramp is over and the scenery was last seen at least 8
+    latent frames ago.
     """
     shot, prompts = _there_and_back(seed)
     recipe = replace(recipe, length=2 * TURN)
@@ -123,10 +129,10 @@ def revisit(kit: Kit, seed: int, recipe: Recipe, *, windows: Sequence[int]) -> d
 
 
 def recall(kit: Kit, seed: int, recipe: Recipe, *, windows: Sequence[int]) -> dict[str, float]:
-    """Agreement of the scenery that re-enters in one chunk after a true history, by window.
+    """Return agreement of the scenery that re-enters in one chunk after a true history, by window.
 
-    Unlike in `revisit` no error adds up: neither the camera's nor that of what re-entered before.
-    "decoded truth" is what the VAE alone reaches.
+    Unlike in `revisit` no error accumulates: neither of the camera nor of earlier scenery. "decoded
+    truth" is the agreement that the VAE alone reaches.
     """
     shot, prompts = _there_and_back(seed)
     recipe = replace(recipe, length=TURN + AFTER_TURN + DEMO.chunk_frames)
@@ -142,7 +148,7 @@ def recall(kit: Kit, seed: int, recipe: Recipe, *, windows: Sequence[int]) -> di
 
 
 def _there_and_back(seed: int) -> tuple[Shot, list[tuple[int, str]]]:
-    """A clip whose camera turns back at latent frame TURN, and its prompts."""
+    """Script a clip whose camera turns back at latent frame TURN, with its prompts."""
     rng = random.Random(HELD_OUT_SEED + 700_000 + seed)
     away = {**random_values(rng), "pan": "left", "weather": "clear"}
     back = {**away, "pan": "right"}
@@ -151,15 +157,15 @@ def _there_and_back(seed: int) -> tuple[Shot, list[tuple[int, str]]]:
 
 
 def as_chunks(latents: Tensor) -> list[Chunk]:
-    """Latents (f, c, h, w) cut as if they had been generated."""
+    """Split latents (f, c, h, w) into chunks, as if they had been generated."""
     parts = latents.split(DEMO.chunk_frames)
     return [Chunk(i, DEMO.chunk_frames * i, part) for i, part in enumerate(parts)]
 
 
 def band_agreement(picture: Tensor, truth: Tensor) -> float:
-    """Best correlation of the tree band's right third within three pixels of shift.
+    """Return the best correlation of the tree band's right third within three pixels of shift.
 
-    Both pictures are (3, H, W); row means are removed, so what counts is what changes sideways.
+    Both pictures are (3, H, W). Row means are removed, so only horizontal changes count.
     """
     width = truth.shape[-1]
     left, right = 2 * width // 3, width - 3
@@ -172,10 +178,10 @@ def band_agreement(picture: Tensor, truth: Tensor) -> float:
 
 
 def entering_agreement(picture: Tensor, truth: Tensor) -> float:
-    """Correlation of the tree band's columns that one chunk of panning right brings in."""
+    """Correlate the tree band's columns that one chunk of panning right brings in."""
     a, b = (
-        _without_row_means(one[:, 16:46, -FRAMES_PER_LATENT * DEMO.chunk_frames :])
-        for one in (picture, truth)
+        _without_row_means(image[:, 16:46, -FRAMES_PER_LATENT * DEMO.chunk_frames :])
+        for image in (picture, truth)
     )
     return float((a * b).sum() / (a.norm() * b.norm() + 1e-8))
 
@@ -187,17 +193,19 @@ def _without_row_means(band: Tensor) -> Tensor:
 def right_readings(
     kit: Kit, video: Tensor, at: Sequence[int], values: dict[str, str]
 ) -> dict[str, list[bool]]:
-    """Per attribute, whether the oracle reads the wanted value at each frame in `at`."""
+    """Return, per attribute, whether the oracle reads the wanted value at each frame in `at`."""
     found = read_attributes(kit.oracle, video, torch.tensor(at))
     return {
-        name: (found[name] == known.index(values[name])).tolist()
-        for name, known in ATTRIBUTES.items()
+        name: (found[name] == possible.index(values[name])).tolist()
+        for name, possible in ATTRIBUTES.items()
     }
 
 
 @torch.no_grad()
 def reconstruction(kit: Kit, seed: int, clips: int, width: int) -> Rows:
-    """PSNR in dB of held-out clips: all frames, the first, and each frame of a group of four."""
+    """Return the PSNR in dB of held-out clips: all frames, the first, each frame of a group of
+    four.
+    """
     rng = random.Random(HELD_OUT_SEED + 800_000 + seed)
     rows: Rows = {name: [] for name in ("all", "first", *(f"frame {i} of 4" for i in range(1, 5)))}
     for _ in range(clips):
@@ -211,7 +219,7 @@ def reconstruction(kit: Kit, seed: int, clips: int, width: int) -> Rows:
 
 
 def half_precision_loss(kit: Kit, full_precision: Path, seed: int, clips: int) -> list[float]:
-    """How many dB of each clip the fp16 file loses against the weights it was made from."""
+    """Return how many dB the fp16 file loses per clip against the fp32 weights."""
     full = replace(kit, vae=load_tiny_vae(full_precision))
     best, shipped = (reconstruction(k, seed, clips, DEMO.width)["all"] for k in (full, kit))
     return [a - b for a, b in zip(best, shipped, strict=True)]

@@ -1,4 +1,4 @@
-"""The model card: what was measured, as Markdown."""
+"""The model card: all measurements as Markdown."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
-from ..model.preset import DEMO
-from .attributes import vocabulary
+from ...model.preset import DEMO
+from ..world.attributes import vocabulary
 from .estimate import Estimate
 
 Results = dict[str, dict[str, Estimate]]
@@ -18,7 +18,7 @@ Results = dict[str, dict[str, Estimate]]
 
 
 def card(results: Results, folder: Path, elapsed_s: float) -> str:
-    """The card of the weights in `folder`."""
+    """Return the card of the weights in `folder`."""
     measured = "\n\n".join(f"## {name}\n\n{_table(rows)}" for name, rows in results.items())
     machine = f"torch {torch.__version__}, {platform.machine()}, {os.cpu_count()} cores"
     return f"{_introduction(folder)}\n{measured}\n\n{machine}, {elapsed_s / 60:.0f} minutes.\n"

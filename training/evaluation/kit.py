@@ -1,4 +1,4 @@
-"""The demo's networks together, and the one way to sample from them: through the engine."""
+"""The demo's networks, and the only way to sample from them: through the engine."""
 
 from __future__ import annotations
 
@@ -9,31 +9,29 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..attention.cache.policy import CachePolicy, WindowSink
-from ..attention.sparse.settings import Sparsity
-from ..attention.storage.dense import DENSE, Storage
-from ..model.checkpoint import load_dit, load_text_encoder, load_tiny_vae, read
-from ..model.config import DiTConfig, config_from_shapes
-from ..model.dit import WanDiT
-from ..model.preset import DEMO
-from ..model.text import TextEncoder
-from ..model.vae.latent_format import SPATIAL_FACTOR
-from ..model.vae.streaming import StreamingDecoder
-from ..model.vae.tiny import TinyVAE
-from ..samplers.conditioning.prompts import PromptTimeline, TimedPrompt
-from ..samplers.denoiser import local_denoiser
-from ..samplers.guidance import Guidance, cfg
-from ..samplers.loop import Chunk, generate
-from ..samplers.schedule.context_noise import ContextNoise
-from ..samplers.schedule.options import preset_schedule
-from ..samplers.settings import RolloutSettings
+from ...attention.cache.policy import CachePolicy, WindowSink
+from ...attention.sparse.settings import Sparsity
+from ...attention.storage.dense import DENSE, Storage
+from ...model.checkpoint import load_dit, load_text_encoder, load_tiny_vae, read
+from ...model.config import DiTConfig, config_from_shapes
+from ...model.dit import WanDiT
+from ...model.preset import DEMO
+from ...model.text import TextEncoder
+from ...model.vae.latent_format import SPATIAL_FACTOR
+from ...model.vae.streaming import StreamingDecoder
+from ...model.vae.tiny import TinyVAE
+from ...samplers.conditioning.prompts import PromptTimeline, TimedPrompt
+from ...samplers.denoiser import local_denoiser
+from ...samplers.guidance import Guidance, cfg
+from ...samplers.loop import Chunk, generate
+from ...samplers.schedule.context_noise import ContextNoise
+from ...samplers.schedule.options import preset_schedule
+from ...samplers.settings import RolloutSettings
 from .oracle import Oracle, load_oracle
 
 
 @dataclass(frozen=True, slots=True)
 class Kit:
-    """The demo's networks."""
-
     dit: WanDiT
     config: DiTConfig
     vae: TinyVAE
@@ -42,7 +40,7 @@ class Kit:
 
 
 def load_kit(folder: Path) -> Kit:
-    """Load everything that `model/demo` ships."""
+    """Load all networks in `folder`, which has the files of `model/demo`."""
     dit = load_dit(folder / "dit.safetensors")
     return Kit(
         dit=dit,
@@ -57,9 +55,9 @@ def load_kit(folder: Path) -> Kit:
 class Recipe:
     """How a measurement samples: the demo's defaults unless a field says otherwise.
 
-    `length` and `window` count latent frames, `columns` the latent picture's; 42 latent frames
-    are 10.3 s at 16 frames a second and a whole number of chunks. `guidance` takes the place of
-    CFG at `scale`, `cache` that of a window.
+    `length` and `window` count latent frames; `columns` counts latent columns. 42 latent frames are
+    10.3 s at 16 frames a second, and a whole number of chunks. `guidance` replaces CFG at `scale`;
+    `cache` replaces a window of `window` latent frames.
     """
 
     length: int = 42
@@ -81,7 +79,7 @@ def sample(
     seed: int,
     history: Sequence[Chunk] = (),
 ) -> Iterator[Chunk]:
-    """Chunks of one rollout after `history`; prompts are (latent frame, text)."""
+    """Yield the chunks of one rollout after `history`. `prompts` holds (latent frame, text)."""
     entries = tuple(TimedPrompt(at, kit.text.encode(text).embedding, text) for at, text in prompts)
     settings = RolloutSettings(
         prompts=PromptTimeline(entries, kit.text.encode("").embedding),
@@ -100,6 +98,6 @@ def sample(
 
 
 def decode(kit: Kit, chunks: Iterable[Chunk]) -> Tensor:
-    """All frames (t, 3, H, W) in [0, 1] of a rollout."""
+    """Decode a rollout to frames (t, 3, H, W) in [0, 1]."""
     decoder = StreamingDecoder(kit.vae)
     return torch.cat([decoder.feed(chunk.latents) for chunk in chunks])

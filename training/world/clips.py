@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 
 from .attributes import ATTRIBUTES, changed_values, random_values
-from .world import Shot
+from .scene import Shot
 
 
 def random_shot(rng: random.Random, latent_frames: int) -> Shot:
-    """A clip of `latent_frames`; half of them change one to five attributes once."""
+    """Script a clip of `latent_frames`; half of the clips change one to five attributes once."""
     first = random_values(rng)
     entries = [(0, first)]
     if rng.random() < 0.5 and latent_frames > 3:
@@ -22,7 +22,7 @@ def random_shot(rng: random.Random, latent_frames: int) -> Shot:
 def reversal_shot(
     rng: random.Random, latent_frames: int, *, shortest: int = 5, longest: int = 28
 ) -> Shot:
-    """A clip whose camera turns back again and again, so that scenery seen before must return."""
+    """Script a clip whose camera turns back repeatedly, so that scenery seen before must return."""
     values = random_values(rng)
     direction = rng.choice(["left", "right"])
     entries: list[tuple[int, dict[str, str]]] = []
@@ -38,10 +38,10 @@ def reversal_shot(
 
 
 def quick_reversals(rng: random.Random, latent_frames: int) -> Shot:
-    """A clip whose camera turns back so soon that most of what enters was seen a moment ago."""
+    """Script a clip with early camera reversals: most entering scenery was seen moments before."""
     return reversal_shot(rng, latent_frames, shortest=3, longest=14)
 
 
 def latent_start(latent_frame: int) -> int:
-    """The first pixel frame that `latent_frame` stands for."""
+    """Return the first pixel frame that `latent_frame` stands for."""
     return 0 if latent_frame == 0 else 4 * latent_frame - 3

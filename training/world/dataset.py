@@ -10,26 +10,27 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from ..model.text import TextEncoder
-from ..model.vae.latent_format import FRAMES_PER_LATENT, SPATIAL_FACTOR, frame_count
-from ..model.vae.tiny import TinyVAE
+from ...model.text import TextEncoder
+from ...model.vae.latent_format import FRAMES_PER_LATENT, SPATIAL_FACTOR, frame_count
+from ...model.vae.tiny import TinyVAE
 from .attributes import caption
 from .clips import latent_start
 from .renderer import BALL_RADIUS, ball_centre, render
-from .world import Shot, scene
+from .scene import Shot, scene
 
 Script = Callable[[random.Random, int], Shot]
 MAX_CAPTIONS = 12  # one per camera reversal and the first
 HEIGHT = 64
-RENDERED_LATENTS = 12  # rendered and encoded together, which bounds memory
+RENDERED_LATENTS = 12  # latent frames rendered and encoded at once; bounds memory
 
 
 @dataclass(slots=True)
 class Pool:
-    """Clips as the DiT sees them.
+    """Encoded clips for the DiT.
 
-    `latents` (n, f, 16, h, w) fp16; `captions` (n, MAX_CAPTIONS, text_len) word ids; `which`
-    (n, f): the caption in force at each latent frame; `ball` (n, f, h, w) bool: where it passes.
+    `latents` (n, f, 16, h, w) fp16. `captions` (n, MAX_CAPTIONS, text_len): word ids. `which` (n,
+    f): index of the caption in force at each latent frame. `ball` (n, f, h, w) bool: cells that the
+    ball touches.
     """
 
     latents: Tensor
@@ -40,7 +41,7 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class PoolSpec:
-    """What a pool holds: how many clips of which length, width in pixels and script."""
+    """The number of clips in a pool, and each clip's length, width in pixels and script."""
 
     clips: int
     latent_frames: int
@@ -49,15 +50,15 @@ class PoolSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Maker:
-    """Makes clips: the frozen VAE, the words' ids, and the source of randomness."""
+class ClipMaker:
+    """Render, encode and caption clips with a frozen VAE, a vocabulary and a random generator."""
 
     vae: TinyVAE
     text: TextEncoder
     rng: random.Random
 
     def fill(self, spec: PoolSpec) -> Pool:
-        """A whole pool."""
+        """Make a whole pool."""
         parts = [self._clips(spec, min(16, spec.clips - at)) for at in range(0, spec.clips, 16)]
         return Pool(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
@@ -78,7 +79,7 @@ class Maker:
 
 @torch.no_grad()
 def encode_shots(vae: TinyVAE, shots: Sequence[Shot], latent_frames: int, width: int) -> Tensor:
-    """Render and encode `shots` piece by piece: (n, latent_frames, 16, 8, width / 8)."""
+    """Render and encode `shots` in pieces: (n, latent_frames, 16, 8, width / 8)."""
     frames = frame_count(latent_frames)
     batch = scene(shots, frames)
     inner = range(latent_start(RENDERED_LATENTS), frames, FRAMES_PER_LATENT * RENDERED_LATENTS)
@@ -94,7 +95,7 @@ def encode_shots(vae: TinyVAE, shots: Sequence[Shot], latent_frames: int, width:
 
 
 def ball_cells(shots: Sequence[Shot], latent_frames: int, width: int) -> Tensor:
-    """Which latent cells the ball touches in any frame that they stand for (n, f, h, w)."""
+    """Mark the latent cells that the ball touches in any of their frames (n, f, h, w)."""
     x, y = ball_centre(scene(shots, frame_count(latent_frames)), width)
     rows = (torch.arange(HEIGHT // SPATIAL_FACTOR) + 0.5) * SPATIAL_FACTOR
     columns = (torch.arange(width // SPATIAL_FACTOR) + 0.5) * SPATIAL_FACTOR
@@ -108,7 +109,7 @@ def ball_cells(shots: Sequence[Shot], latent_frames: int, width: int) -> Tensor:
 def caption_rows(
     text: TextEncoder, shots: Sequence[Shot], latent_frames: int, rng: random.Random
 ) -> tuple[Tensor, Tensor]:
-    """Word ids of every caption of every shot, and which caption holds at each latent frame."""
+    """Return the word ids of all captions, and the caption index at each latent frame."""
     ids = torch.zeros(len(shots), MAX_CAPTIONS, text.text_len, dtype=torch.long)
     which = torch.zeros(len(shots), latent_frames, dtype=torch.long)
     starts = torch.tensor([latent_start(i) for i in range(latent_frames)])

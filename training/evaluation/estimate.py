@@ -1,4 +1,4 @@
-"""A mean over clips, and how sure one can be of it."""
+"""A mean over clips and its uncertainty."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Estimate:
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """Mean and percentile bootstrap interval of at least one value, with a fixed seed."""
+    """Return mean and percentile bootstrap interval of at least one value, with a fixed seed."""
     sample = np.asarray(values, dtype=np.float64)
     draws = np.random.default_rng(0).choice(sample, (RESAMPLES, len(sample))).mean(1)
     low, high = np.percentile(draws, [2.5, 97.5])

@@ -1,7 +1,8 @@
-"""The oracle: a tiny network that reads the world's attributes back from three frames four apart.
+"""Train the oracle, the network that reads attributes back from pixels.
 
-`python -m longtake.training.oracle --vae FILE --out FILE` trains it on rendered clips and their
-reconstructions by the VAE, so that it judges pictures of either kind; a minute or two on two cores.
+`python -m longtake.training.train_oracle --vae FILE --out FILE`. Half of the training clips are
+reconstructions by the VAE, so the oracle judges rendered and decoded pictures alike. Training takes
+a few minutes on two cores.
 """
 
 from __future__ import annotations
@@ -14,19 +15,18 @@ from pathlib import Path
 import click
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..model.checkpoint import load_tiny_vae, read
+from ..model.checkpoint import load_tiny_vae
 from ..model.vae.tiny import TinyVAE, decode_all, encode_all
-from .attributes import ATTRIBUTES
-from .clips import random_shot, reversal_shot
 from .command import FILE, keep_freed_memory, reporting
-from .renderer import render
+from .evaluation.oracle import BASELINE, SPAN, Oracle
 from .run import Curve, Descent, save_half
-from .world import ATTRIBUTE_SIZE, SLICES, scene
+from .world.attributes import ATTRIBUTES
+from .world.clips import random_shot, reversal_shot
+from .world.renderer import render
+from .world.scene import SLICES, scene
 
-BASELINE = 4  # frames between the three pictures
-SPAN = 2 * BASELINE + 1  # frames that one reading looks at
 CLIP_LATENTS, CLIP_FRAMES = 12, 45
 WIDTHS = (64, 96)
 HELD_OUT_SEED = 20_000_003
@@ -37,48 +37,12 @@ Examples = tuple[Tensor, Tensor]
 """Frames (n, 9, H, W) and attribute weights (n, ATTRIBUTE_SIZE)."""
 
 
-class Oracle(nn.Module):
-    """Three RGB frames (b, 9, H, W) in [0, 1] to logits of all values (b, ATTRIBUTE_SIZE)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(9, 24, 5, stride=2, padding=2), nn.ReLU(),
-            nn.Conv2d(24, 48, 5, stride=2, padding=2), nn.ReLU(),
-            nn.Conv2d(48, 64, 3, stride=2, padding=1), nn.ReLU(),
-            nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(),
-        )  # fmt: skip
-        self.out = nn.Linear(128, ATTRIBUTE_SIZE)
-
-    def forward(self, frames: Tensor) -> Tensor:
-        """Logits, from the mean and the maximum of every feature over the picture."""
-        features = self.layers(frames - 0.5).flatten(2)
-        logits: Tensor = self.out(torch.cat([features.mean(-1), features.amax(-1)], -1))
-        return logits
-
-
-def triples(video: Tensor, at: Tensor) -> Tensor:
-    """Frames `at`, `at` + 4 and `at` + 8 of video (t, 3, H, W), stacked as (k, 9, H, W)."""
-    return torch.cat([video[at + BASELINE * i] for i in range(3)], 1)
-
-
-@torch.no_grad()
-def read_attributes(oracle: Oracle, video: Tensor, at: Tensor) -> dict[str, Tensor]:
-    """The index of each attribute's value (k,), read at frames `at` (k,) of video (t, 3, H, W)."""
-    logits = oracle(triples(video, at))
-    return {name: logits[:, part].argmax(-1) for name, part in SLICES.items()}
-
-
-def load_oracle(path: Path) -> Oracle:
-    """The trained oracle."""
-    oracle = Oracle()
-    oracle.load_state_dict({key: value.float() for key, value in read(path)[0].items()})
-    return oracle.eval().requires_grad_(False)
-
-
 @torch.no_grad()
 def examples(rng: random.Random, vae: TinyVAE, count: int) -> Examples:
-    """Readings of `count` clips of one width, reconstructed half of the time; none on a ramp."""
+    """Render `count` clips of one width; half of the time return their VAE reconstructions instead.
+
+    Frames on an attribute ramp are left out.
+    """
     width = rng.choice(WIDTHS)
     shots = [
         random_shot(rng, CLIP_LATENTS) if rng.random() < 0.6 else reversal_shot(rng, CLIP_LATENTS)
@@ -99,7 +63,7 @@ def examples(rng: random.Random, vae: TinyVAE, count: int) -> Examples:
 
 
 def loss_of(logits: Tensor, weights: Tensor) -> Tensor:
-    """Mean cross-entropy over the attributes."""
+    """Return the mean cross-entropy over the attributes."""
     parts = [
         F.cross_entropy(logits[:, part], weights[:, part].argmax(-1)) for part in SLICES.values()
     ]
@@ -107,8 +71,8 @@ def loss_of(logits: Tensor, weights: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """How long and how large a run is."""
+class OracleTraining:
+    """Length and sizes of an oracle training run."""
 
     steps: int = 1500
     seed: int = 0
@@ -118,7 +82,7 @@ class Settings:
     report_every: int = 100
 
 
-def train(vae_file: Path, out: Path, settings: Settings) -> None:
+def train(vae_file: Path, out: Path, settings: OracleTraining) -> None:
     """Train the oracle and write it to the file `out` in fp16."""
     torch.manual_seed(settings.seed)
     rng = random.Random(settings.seed)
@@ -142,7 +106,7 @@ def train(vae_file: Path, out: Path, settings: Settings) -> None:
 
 @torch.no_grad()
 def accuracy(oracle: Oracle, vae: TinyVAE, clips: int) -> dict[str, float]:
-    """Share of right readings on six batches of held-out clips."""
+    """Return the share of right readings on six batches of held-out clips."""
     rng = random.Random(HELD_OUT_SEED)
     right: dict[str, list[float]] = {name: [] for name in ATTRIBUTES}
     for _ in range(6):
@@ -162,12 +126,11 @@ def _noisy(x: Tensor) -> Tensor:
 @click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="File to write."
 )
-@click.option("--steps", type=click.IntRange(1), default=Settings().steps, show_default=True)
-@click.option("--seed", type=int, default=Settings().seed, show_default=True)
+@click.option("--steps", type=click.IntRange(1), default=OracleTraining().steps, show_default=True)
+@click.option("--seed", type=int, default=OracleTraining().seed, show_default=True)
 def main(vae: Path, out: Path, steps: int, seed: int) -> None:
-    """Command line."""
     with reporting():
-        train(vae, out, Settings(steps=steps, seed=seed))
+        train(vae, out, OracleTraining(steps=steps, seed=seed))
 
 
 if __name__ == "__main__":

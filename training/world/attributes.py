@@ -1,8 +1,8 @@
 """The attributes of the demo world and the captions that name them.
 
-An attribute is a small closed set of values that a caption can ask for and that an oracle can read
-back from pixels. Captions come from templates whose word order and synonyms vary; a fixed hash of
-the text holds one caption in eight out of training, so that "unseen wordings" is exact.
+An attribute takes one of a few values. A caption can ask for a value, and an oracle can read the
+value back from pixels. Captions come from templates with varying word order and synonyms. A fixed
+hash of the text holds one caption in eight out of training, so "unseen wordings" is exact.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import random
 import zlib
 from collections.abc import Mapping, Sequence
 
-from ..model.text import words_of
+from ...model.text import words_of
 
 ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
     "ball": ("red", "blue", "yellow", "white", "purple"),
@@ -53,21 +53,21 @@ HELD_OUT_ONE_IN = 8
 
 
 def vocabulary() -> list[str]:
-    """Every word that any caption can contain, sorted; a word's id is its index plus one."""
+    """Return all words of all captions, sorted. A word's id is its index plus one."""
     texts = [*TEMPLATES, *(phrase for phrases in SYNONYMS.values() for phrase in phrases)]
     names = set(ATTRIBUTES)
     return sorted({word for text in texts for word in words_of(text)} - names | {"ball", "weather"})
 
 
 def is_held_out(caption: str) -> bool:
-    """True for the captions that training never shows."""
+    """Return True for captions that training never shows."""
     return zlib.crc32(caption.encode()) % HELD_OUT_ONE_IN == 0
 
 
 def caption(values: Mapping[str, str], rng: random.Random, *, held_out: bool | None = False) -> str:
-    """One caption for attribute `values`, from the held-out wordings or those of training.
+    """Return a caption for attribute `values`, in a held-out wording or in one used for training.
 
-    With `held_out` None it may be either.
+    With `held_out` None the wording may be either.
     """
     while True:
         phrases = {name: rng.choice(SYNONYMS[name, value]) for name, value in values.items()}
@@ -77,14 +77,14 @@ def caption(values: Mapping[str, str], rng: random.Random, *, held_out: bool | N
 
 
 def random_values(rng: random.Random) -> dict[str, str]:
-    """Attribute values drawn uniformly and independently."""
+    """Draw attribute values uniformly and independently."""
     return {name: rng.choice(values) for name, values in ATTRIBUTES.items()}
 
 
 def changed_values(
     values: Mapping[str, str], rng: random.Random, names: Sequence[str]
 ) -> dict[str, str]:
-    """`values` with each attribute in `names` set to a different value."""
+    """Return `values` with each attribute in `names` set to a different value."""
     return {
         name: rng.choice([v for v in ATTRIBUTES[name] if v != value]) if name in names else value
         for name, value in values.items()
