@@ -36,6 +36,7 @@ CPU = torch.device("cpu")
 FLEX = pytest.param(
     "flex",
     marks=[
+        pytest.mark.slow,
         pytest.mark.timeout(1200),  # it compiles
         pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning"),  # torch's own
         pytest.mark.skipif(flex_reason(CPU) is not None, reason=str(flex_reason(CPU))),

@@ -237,6 +237,7 @@ def test_on_cuda_the_plan_has_the_copies_of_keys_with_a_bias() -> None:
     assert cpu.working_bytes < cuda.working_bytes <= max_bytes(chosen, LIKE_1_3B, BF16)
 
 
+@pytest.mark.slow
 def test_entries_that_are_keys_have_no_bias_and_no_copies_on_cuda() -> None:
     cpu, cuda = on_both(of_entries(TempCache(48, gives_way=ALIKE)))
     assert cpu == cuda

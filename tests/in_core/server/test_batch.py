@@ -19,7 +19,7 @@ from longtake.tests.in_core.support.graphs import SAMPLER, example
 
 MAIN = f"""
 import sys
-sys.path.insert(0, {str(Path(__file__).resolve().parents[1])!r})
+sys.path.insert(0, {str(Path(__file__).resolve().parents[2])!r})
 import conftest
 from longtake.headless import cli
 cli.main()

@@ -1,6 +1,6 @@
 """The example workflows, the blueprint and the pictures of nodes, by ComfyUI's own front end.
 
-    LONGTAKE_REMAKE=1 ... pytest tests/in_core/test_core_canvas.py -k remake
+    LONGTAKE_REMAKE=1 ... pytest tests/in_core/server/test_canvas.py -k remake
 
 makes the files of example_workflows/, subgraphs/ and web/docs/ again.
 """
