@@ -22,10 +22,8 @@ LONG_FUNCTIONS: set[str] = {
 LARGE_CLASSES: set[str] = {
     "attention/cache/kv_cache.py:KVCache",
     "attention/temp_cache/cache.py:MergedCache",
-    "samplers/history/caches.py:Histories",
     "stream/preview/take.py:Take",
     "stream/rollout/controls.py:Controls",
-    "stream/rollout/run.py:Run",
 }
 LONG_FILES: set[str] = {
     "attention/cache/kv_cache.py",
@@ -33,17 +31,13 @@ LONG_FILES: set[str] = {
     "headless/hosts/stand_in/io_types.py",
     "headless/hosts/stand_in/modules.py",
     "nodes/sampling/sampler.py",
-    "samplers/history/caches.py",
     "samplers/settings.py",
     "stream/lazy/stream.py",
-    "stream/rollout/run.py",
     "stream/video/writer.py",
     "tests/attention/cache/test_memory_bank.py",
     "tools/examples.py",
 }
-LARGE_FOLDERS: set[str] = {
-    "tests/in_core",
-}
+LARGE_FOLDERS: set[str] = set()
 SHORT_DOCSTRINGS: set[str] = {
     "attention",
     "benchmarks",

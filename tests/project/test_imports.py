@@ -47,8 +47,6 @@ HOST_PLACES = ("nodes/host/", "headless/hosts/core_child/prompt_runner.py")
 KNOWN_CIRCLES = {
     "attention/temp_cache": {"attention.py", "cache.py"},
     "benchmarks": {"_attention", "attention_recall.py"},
-    "nodes/runtime": {"host_rollout.py", "run_observer.py"},
-    "stream/rollout": {"producer.py", "rollout.py", "run.py"},
 }
 
 IN_PARTS = [file for file in modules() if "/" in file]

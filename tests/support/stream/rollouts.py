@@ -38,6 +38,7 @@ from longtake.samplers.solvers.single_step import ReNoise
 from longtake.stream.journal.journal import Journal
 from longtake.stream.rollout.fork import Fork
 from longtake.stream.rollout.rollout import Rollout
+from longtake.stream.rollout.spec import RolloutSpec
 from longtake.tests.support.tiny_model import TINY, embedding, random_dit, settings
 
 
@@ -117,19 +118,22 @@ KINDS: dict[str, dict[str, Any]] = {
     "causal, re-cached at a switch": {"cache": WINDOW, "at_switch": "re-cache"},
     **LONG_HISTORIES,
     "causal, flushed at a switch": {"cache": WINDOW, "at_switch": "flush"},
-    "causal, a score": {"cache": WINDOW, "guidance": Guidance(pulls=(WeightedScore(Recalling()),))},
+    "causal, a score": {
+        "cache": WINDOW,
+        "guidance": Guidance(weighted_scores=(WeightedScore(Recalling()),)),
+    },
     "rolling, a score": {
         "schedule": rolling(LADDER, 2),
-        "guidance": Guidance(pulls=(WeightedScore(Recalling()),)),
+        "guidance": Guidance(weighted_scores=(WeightedScore(Recalling()),)),
     },
     "causal, a bank re-cached": {"cache": MemoryBank(5, 1, 1, 1), "at_switch": "re-cache"},
 }
 
 
 def rollout(folder: Path, model: Denoiser = MODEL, **changes: Any) -> Rollout:
-    own = {name: changes.pop(name) for name in ("snapshot_chunks",) if name in changes}
+    own = {name: changes.pop(name) for name in ("snapshot_chunks", "resume") if name in changes}
     made = settings(**{"length": 12, **changes})
-    return Rollout(made, model, "model", Journal(folder), prompter=Words(), **own)
+    return Rollout(RolloutSpec(made, model, "model", Journal(folder), prompter=Words(), **own))
 
 
 def cut_after(made: Rollout, count: int) -> list[Chunk]:
