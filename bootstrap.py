@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parent
 MIN_PYTHON = (3, 10)
 MIN_TORCH = (2, 5)
 DEFAULT_TORCH = "torch==2.13.0"
+PARALLEL = ("-n", "auto", "--maxprocesses", "16", "--dist", "loadgroup")  # pytest-xdist
 WORKFLOW = ROOT / "example_workflows" / "api" / "1_text_to_stream.json"
 
 HELP = """\
@@ -117,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     if options.task == "test":
-        return run_visibly([environment.program("pytest"), *rest])
+        return run_visibly([environment.program("pytest"), *PARALLEL, *rest])
     return run_visibly(
         [environment.program("longtake"), "run", str(WORKFLOW), "--out", options.out, *rest]
     )

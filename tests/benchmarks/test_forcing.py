@@ -123,6 +123,7 @@ def test_pairs_are_compared_rollout_by_rollout(
     assert saved["samples"][twin][COLOUR_KEPT] == pytest.approx([0.1, 1.1, 2.1, 3.1])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("same_twins")
 def test_twins_are_compared_in_every_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     twins = forcing.twins_in(tmp_path)

@@ -146,7 +146,7 @@ def test_every_node_has_a_page(nodes: list[Any]) -> None:
 
 
 def test_every_page_shows_its_node() -> None:
-    """The pictures themselves are made, and missed, in tests/in_core/test_core_canvas.py."""
+    """The pictures themselves are made, and missed, in tests/in_core/server/test_canvas.py."""
     for page in PAGES.glob("*.md"):
         assert f"]({page.stem}.png)" in page.read_text(encoding="utf-8"), page.name
 
