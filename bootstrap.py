@@ -30,10 +30,11 @@ ROOT = Path(__file__).resolve().parent
 MIN_PYTHON = (3, 10)
 MIN_TORCH = (2, 5)
 DEFAULT_TORCH = "torch==2.13.0"
-WORKFLOW = ROOT / "example_workflows" / "api" / "text_to_stream.json"
+PARALLEL = ("-n", "auto", "--maxprocesses", "16", "--dist", "loadgroup")  # pytest-xdist
+WORKFLOW = ROOT / "example_workflows" / "api" / "1_text_to_stream.json"
 
 HELP = """\
-demo: run example_workflows/api/text_to_stream.json; further options go to `longtake run`.
+demo: run example_workflows/api/1_text_to_stream.json; further options go to `longtake run`.
 test: run the tests; further options go to pytest.
 
 --torch chooses the torch to install:
@@ -114,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     if options.task == "test":
-        return run_visibly([environment.program("pytest"), *rest])
+        return run_visibly([environment.program("pytest"), *PARALLEL, *rest])
     return run_visibly(
         [environment.program("longtake"), "run", str(WORKFLOW), "--out", options.out, *rest]
     )

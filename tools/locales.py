@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ..headless.hosts.stand_in import host_modules
+from ..nodes.categories import ALL
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCALES = ROOT / "locales"
@@ -28,7 +29,6 @@ PLAYER = ROOT / "web" / "player"
 WORDS = PLAYER / "words"
 TRANSLATE_CALL = re.compile(r"(?<![#.\w])translate\(\s*\"((?:[^\"\\]|\\.)*)\"")  # in JavaScript
 LANGUAGES = ("de", "es", "fr", "ja", "ko", "zh")
-MAIN = {"nodeCategories": {"longtake": "Longtake"}}
 
 Definitions = dict[str, Any]
 Catalogue = dict[str, str]
@@ -49,6 +49,11 @@ def sentences(definitions: Definitions) -> Iterator[str]:
             yield from sentences(value)
         else:
             yield value
+
+
+def categories() -> list[str]:
+    """Return the folder names of this pack in ComfyUI's node menu."""
+    return list(dict.fromkeys(name for path in ALL for name in path.split("/")))
 
 
 def player_sentences() -> list[str]:
@@ -82,10 +87,10 @@ def catalogue(language: str) -> Catalogue:
     return dict(json.loads(text))
 
 
-def files(language: str, definitions: Definitions) -> dict[Path, str]:
-    """Return the content of a language's files below `locales`."""
-    folder = LOCALES / language
-    return {folder / "nodeDefs.json": _json(definitions), folder / "main.json": _json(MAIN)}
+def files(language: str, definitions: Definitions, folders: Definitions) -> dict[Path, str]:
+    """Return the content of a language's files below `locales`; `folders` names categories."""
+    place, main = LOCALES / language, {"nodeCategories": folders}
+    return {place / "nodeDefs.json": _json(definitions), place / "main.json": _json(main)}
 
 
 def words_file(language: str, known: Catalogue) -> dict[Path, str]:
@@ -96,8 +101,9 @@ def words_file(language: str, known: Catalogue) -> dict[Path, str]:
 def main() -> int:
     """Write all files; return 1 if a translation is missing."""
     definitions = english()
-    texts = list(dict.fromkeys([*sentences(definitions), *player_sentences()]))
-    _write(files("en", definitions))
+    folders = {name: name for name in categories()}
+    texts = list(dict.fromkeys([*sentences(definitions), *folders, *player_sentences()]))
+    _write(files("en", definitions, folders))
     missing = 0
     for language in LANGUAGES:
         known = catalogue(language)
@@ -107,7 +113,8 @@ def main() -> int:
                 sys.stdout.write(f"missing in {language}.json: {json.dumps(text)}\n")
         used = {text: known[text] for text in texts if text in known}
         _write({TRANSLATIONS / f"{language}.json": _json(used)})
-        _write(files(language, translated(definitions, translator(used))))
+        translate = translator(used)
+        _write(files(language, translated(definitions, translate), translated(folders, translate)))
         _write(words_file(language, used))
     return int(missing > 0)
 

@@ -10,7 +10,7 @@ from ..kernels.choice import NAMES as KERNELS
 ORDERS = ("auto", "time", "lsh", "k-means")
 """What puts keys of the history that belong together side by side: when and where they were, or the
 bucket that they share. `auto` is `time`: on real activations its blocks hold more of the attention
-than those of hashed or clustered keys (docs/attention.md).
+than those of hashed or clustered keys (docs/measurements/attention.md).
 """
 
 

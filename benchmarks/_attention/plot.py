@@ -1,4 +1,4 @@
-"""The plots of docs/attention.md: time and memory by history, and recall by memory size.
+"""The plots of docs/measurements/attention.md: time, memory and recall by memory size.
 
 Reads one or several results of `attention`, and one of `attention_recall`.
 

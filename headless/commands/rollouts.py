@@ -21,6 +21,7 @@ from ...stream.journal.fork_tree import drawn, fork_tree
 from ...stream.journal.journal import Journal
 from ...stream.journal.records import Record, named
 from ...stream.timecode import time_label
+from ...units import byte_size
 from ..console.options import FILE
 from ..console.reporting import report_failures
 from ..events import RunFiles
@@ -69,13 +70,13 @@ def list_command(out: Path, as_json: bool, debug: bool) -> None:
         for facts in (_facts(record, now) for record in now.found):
             used = time.strftime("%Y-%m-%d %H:%M", time.localtime(facts["used_s"]))
             size = f"{facts['width']}x{facts['height']}"
-            cells = (facts["id"], time_label(facts["seconds"]), size, megabytes(facts["bytes"]),
-                     megabytes(facts["own_bytes"]), used, facts["prompts"][0][1])  # fmt: skip
+            cells = (facts["id"], time_label(facts["seconds"]), size, byte_size(facts["bytes"]),
+                     byte_size(facts["own_bytes"]), used, facts["prompts"][0][1])  # fmt: skip
             table.add_row(*map(escape, cells))
         console.print(table)
         unknown = sum(now.chunks[key] for key in now.unknown)
-        more = f", {megabytes(unknown)} of it without a record" if unknown else ""
-        console.print(f"{megabytes(now.total_bytes)} in all{more}.", highlight=False)
+        more = f", {byte_size(unknown)} of it without a record" if unknown else ""
+        console.print(f"{byte_size(now.total_bytes)} in all{more}.", highlight=False)
 
 
 @rollouts.command()
@@ -128,19 +129,14 @@ def gc(keep: str, dry_run: bool, out: Path, as_json: bool, debug: bool) -> None:
             return
         verb = "Would remove" if dry_run else "Removed"
         console.print(
-            f"{verb} {len(removed)} rollouts, {freed.chunks} chunks, {megabytes(freed.bytes)}; "
-            f"{megabytes(freed.left_bytes)} are kept.",
+            f"{verb} {len(removed)} rollouts, {freed.chunks} chunks, {byte_size(freed.bytes)}; "
+            f"{byte_size(freed.left_bytes)} are kept.",
             highlight=False,
         )
         for name in removed:
             console.print(f"  {name}", highlight=False)
         for record in freed.in_use:
             console.print(f"  {record.id} is in use and stays", highlight=False)
-
-
-def megabytes(count: int) -> str:
-    """Format bytes as MB or GB."""
-    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
 def _journal(out: Path) -> Journal:

@@ -67,6 +67,7 @@ def test_every_case_of_the_quality_bench_fits_short_and_long_histories() -> None
         assert all((case.policy.limit or history) <= history for case in rest)
 
 
+@pytest.mark.slow
 def test_the_quality_bench_goes_on_with_what_is_judged() -> None:
     results, written = Results("attention_quality"), list[int]()
     plan = attention_quality.QualityPlan((6,), clips=1, judged=2, rollouts=0)
@@ -95,6 +96,7 @@ def test_the_benched_temp_cache_is_what_the_nodes_default_preset_makes(bench: Be
     assert rollout.settings.cache == replace(BALANCED, most_mass=1)  # which merges nothing
 
 
+@pytest.mark.slow
 def test_rollouts_within_the_budget_have_dense_attentions_adherence_and_drift(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

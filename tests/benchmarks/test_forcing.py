@@ -21,7 +21,7 @@ from longtake.benchmarks._shared.measures import Measurement
 from longtake.benchmarks._shared.records import Job, Records
 from longtake.errors import BadInput
 from longtake.model.config import DiTConfig
-from longtake.tests.benchmarks.test_tenths import TRUTH, here, made
+from longtake.tests.support.tenths import TRUTH, here, made
 from longtake.training.batches import TASKS
 from longtake.training.train_dit import DiTTraining, build, copy_of, save
 
@@ -123,6 +123,7 @@ def test_pairs_are_compared_rollout_by_rollout(
     assert saved["samples"][twin][COLOUR_KEPT] == pytest.approx([0.1, 1.1, 2.1, 3.1])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("same_twins")
 def test_twins_are_compared_in_every_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     twins = forcing.twins_in(tmp_path)

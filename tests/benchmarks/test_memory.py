@@ -49,6 +49,7 @@ def test_a_flat_course_holds_and_each_fault_breaks_its_own_claim() -> None:
     assert slower.figures["a: CPU seconds a chunk, change over the shot"].low > 0.2
 
 
+@pytest.mark.slow
 def test_peaks_are_as_planned_and_what_is_not_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     results = Results("memory")
     add_peaks(results)
@@ -62,6 +63,7 @@ def test_peaks_are_as_planned_and_what_is_not_fails(monkeypatch: pytest.MonkeyPa
     assert not any(claim.holds for claim in results.claims)
 
 
+@pytest.mark.slow
 def test_coding_is_judged_on_every_rollout_and_goes_on(tmp_path: Path) -> None:
     plan = MemoryPlan(rollouts=3, coded_frames=9, record=tmp_path / "coded.jsonl")
     results, again = Results("memory"), Results("memory")

@@ -19,7 +19,7 @@ from longtake.headless.commands.convert import Conversion, convert
 from longtake.model.checkpoint import load_dit, open_checkpoint
 from longtake.model.config import DiTConfig
 from longtake.model.files import safetensors_writer
-from longtake.tests.support.family_files import (
+from longtake.tests.support.model.family_files import (
     SMALL,
     block_fsdp,
     fps_state,

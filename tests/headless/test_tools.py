@@ -27,7 +27,7 @@ from longtake.headless.events import (
     from_ui,
 )
 from longtake.headless.machine import free_memory_bytes, total_memory_bytes
-from longtake.tests.support.family_files import header_only, official_shapes
+from longtake.tests.support.model.family_files import header_only, official_shapes
 
 
 class Clock:

@@ -192,4 +192,4 @@ def test_options_after_the_task_go_to_the_program(monkeypatch: pytest.MonkeyPatc
     assert bootstrap.main(["demo", "--out", "here", "--set", "4.seed=7"]) == 0
     assert commands[0][1:] == ["run", str(bootstrap.WORKFLOW), "--out", "here", "--set", "4.seed=7"]
     assert bootstrap.main(["test", "-k", "cache"]) == 0
-    assert commands[1][1:] == ["-k", "cache"]
+    assert commands[1][1:] == [*bootstrap.PARALLEL, "-k", "cache"]

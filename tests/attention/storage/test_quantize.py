@@ -26,7 +26,7 @@ from longtake.attention.storage.quantize import (
     groups,
 )
 from longtake.attention.storage.shape import CacheShape
-from longtake.tests.attention.cache.test_kv_cache import (
+from longtake.tests.support.attention.caches import (
     SHAPE,
     TOKENS,
     chunk_kv,
@@ -34,7 +34,7 @@ from longtake.tests.attention.cache.test_kv_cache import (
     naive_attention,
     policies,
 )
-from longtake.tests.attention.cache.test_snapshot import assert_same_histories, written_and_read
+from longtake.tests.support.attention.snapshots import assert_same_histories, written_and_read
 from longtake.tests.support.laws import examples
 from longtake.tests.support.tiny_model import randn
 

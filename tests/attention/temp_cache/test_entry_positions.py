@@ -16,7 +16,7 @@ from longtake.attention.rope import rotate, rotation
 from longtake.attention.temp_cache.cache import MergedCache
 from longtake.attention.temp_cache.policy import ALIKE, GIVES_WAY, TempCache
 from longtake.attention.views import PartOfHistory
-from longtake.tests.attention.temp_cache.test_temp_cache import (
+from longtake.tests.support.attention.temp_caches import (
     DIM,
     HEADS,
     NEVER,

@@ -16,7 +16,7 @@ from longtake.attention.cache.policy import FullHistory
 from longtake.attention.temp_cache.cache import MergedCache, planned_bytes
 from longtake.attention.temp_cache.novelty import EVERY
 from longtake.attention.temp_cache.policy import ALIKE, TempCache
-from longtake.tests.attention.temp_cache.test_temp_cache import (
+from longtake.tests.support.attention.temp_caches import (
     HEADS,
     SHAPE,
     TOKENS,

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from longtake.model.vae.streaming import StreamingDecoder
 from longtake.model.vae.tiles import TiledDecoder, tiles
-from longtake.tests.model.vae.test_vae_streaming import VAE
+from longtake.tests.support.model.vaes import VAE
 from longtake.tests.support.tiny_model import randn
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from longtake.tests.nodes.attention.test_override import HEADS, dense, options, qkv
+from longtake.tests.support.attention.override_calls import HEADS, dense, options, qkv
 from longtake.tests.support.node_bench import Bench
 
 Shown = list[tuple[str, str, str]]

@@ -20,7 +20,7 @@ def latent(frames: int = 1, rows: int = 4) -> dict[str, Tensor]:
 def collected(bench: Bench, **inputs: Any) -> Tensor:
     """The latents (f, c, h, w) of a shot, as the host's raw LATENT."""
     rollout, _ = bench.rollout(**inputs)
-    samples: Tensor = bench.run("LongtakeCollectLatents", rollout=rollout)[0]["samples"]
+    samples: Tensor = bench.collect(rollout, "latent")["samples"]
     return samples[0].transpose(0, 1)
 
 
@@ -116,7 +116,7 @@ def test_a_longer_shot_shares_what_a_shorter_one_made_of_a_picture(bench: Bench)
     picture = latent()
     made = collected(bench, known_frames=picture)
     longer, _ = bench.rollout(known_frames=picture, length=60.0)
-    assert longer.stored_chunks() == 4
+    assert longer.spec.stored_chunks() == 4
     assert bench.rollout(known_frames=latent(1))[0].id == bench.rollout(known_frames=picture)[0].id
     assert len(made) == 10
 

@@ -15,30 +15,9 @@ from torch import Tensor, nn
 from longtake.errors import BadInput
 from longtake.model.config import DiTConfig
 from longtake.model.vae.latent_format import denormalise
+from longtake.tests.support.model.vaes import host_vae, wan22
 from longtake.tests.support.node_bench import CONFIG, Bench
 from longtake.tests.support.tiny_model import randn, random_dit
-
-CPU = torch.device("cpu")
-
-
-def host_vae(tree: Any, channels: int) -> Any:
-    """What nodes use of the host's VAE, around a module tree."""
-    patcher = SimpleNamespace(load_device=CPU, partially_load=lambda device: 0, model=tree)
-    return SimpleNamespace(
-        first_stage_model=tree, latent_channels=channels, device=CPU, vae_dtype=torch.float32,
-        patcher=patcher,
-    )  # fmt: skip
-
-
-def wan22() -> tuple[Any, Any]:
-    """A small random Wan 2.2 VAE: diffusers' own, and as the host would have it."""
-    vaes = pytest.importorskip("longtake.tests.model.vae.test_vae_diffusers")
-    theirs = vaes.vae("Wan 2.2")
-    tree = vaes.tree(theirs)
-    decoder = tree.decoder
-    decoder.conv1, decoder.middle, decoder.upsamples = decoder.conv_in, [], decoder.up_blocks
-    decoder.head = []
-    return theirs, host_vae(tree, 48)
 
 
 @pytest.fixture
@@ -107,7 +86,7 @@ def test_a_48_channel_model_streams_text_and_a_first_picture(bench: Bench, five_
     for known in (None, encoded):
         rollout = rolled(bench, five_b, known_frames=known)
         [frames] = bench.run("LongtakeVAEDecode", rollout=rollout, vae=vae)
-        [images] = bench.run("LongtakeCollectFrames", frames=frames)
+        images = bench.collect(frames)
         latents = torch.cat([c.latents for c in rollout.chunks.read_from(0)])
         assert latents.shape[1:] == (48, 2, 4) and images.shape[1:] == (32, 64, 3)
         whole = theirs.decode(denormalise(latents).transpose(0, 1)[None], return_dict=False)[0]
@@ -190,6 +169,6 @@ def test_tiles_are_chosen_at_the_decoder(bench: Bench) -> None:
     pictures = []
     for tile_size in (0, 32, 16):
         [frames] = bench.run("LongtakeVAEDecode", rollout=rollout, vae=vae, tile_size=tile_size)
-        pictures.append(bench.run("LongtakeCollectFrames", frames=frames)[0])
+        pictures.append(bench.collect(frames))
     assert torch.equal(pictures[0], pictures[1])
     assert pictures[2].shape == pictures[0].shape and not torch.equal(pictures[2], pictures[0])

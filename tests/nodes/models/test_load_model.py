@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from longtake.errors import BadInput
 from longtake.headless.hosts.stand_in import host_modules
-from longtake.tests.support.family_files import (
+from longtake.tests.support.model.family_files import (
     SMALL,
     fps_state,
     prefixed,

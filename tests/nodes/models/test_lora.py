@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 
 from longtake.errors import BadInput
 from longtake.headless.hosts.stand_in import host_modules
-from longtake.tests.support.family_files import State, prefixed, renamed, state
-from longtake.tests.support.lora_files import (
+from longtake.tests.support.model.family_files import State, prefixed, renamed, state
+from longtake.tests.support.model.lora_files import (
     merged,
     named,
     pairs,

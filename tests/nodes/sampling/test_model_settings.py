@@ -21,17 +21,9 @@ from longtake.model.families.table import BY_KEY, FAMILIES
 from longtake.model.preset_cache import preset_cache
 from longtake.samplers.schedule.options import preset_schedule, preset_solver
 from longtake.tests.support.node_bench import Bench
+from longtake.tests.support.nodes.steps import model_of
 
 NODE = "LongtakeModelSettings"
-
-
-def model_of(bench: Bench, key: str) -> Any:
-    """The demo's MODEL, taken for one of that family."""
-    from longtake.nodes.models.model_facts import remember_family
-
-    model = bench.run("LongtakeLoadDemoModel")[0]
-    remember_family(model, key, "by its name")
-    return model
 
 
 @pytest.mark.parametrize("key", [family.key for family in FAMILIES if not family.refusal])
@@ -112,7 +104,7 @@ def test_a_file_names_its_family_and_why(
 ) -> None:
     """From the file itself, by Load Causal Video Model."""
     from longtake.nodes import host
-    from longtake.tests.support.family_files import state
+    from longtake.tests.support.model.family_files import state
 
     (tmp_path / "models" / "diffusion_models").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)

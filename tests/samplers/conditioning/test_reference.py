@@ -16,7 +16,7 @@ from longtake.attention.rope import rotation
 from longtake.errors import BadInput
 from longtake.model.dit import predict, project_text
 from longtake.samplers.conditioning.reference import Reference
-from longtake.samplers.denoiser import Denoiser, local_denoiser
+from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import cfg
 from longtake.samplers.loop import generate
 from longtake.samplers.noise import addressed_noise
@@ -54,7 +54,7 @@ def with_image_branch() -> Any:
 
 
 TREE = with_image_branch()
-MODEL = Denoiser(claim=lambda _: TREE, config=CONFIG)
+MODEL = local_denoiser(TREE, CONFIG)
 BESIDE, FEATURES = randn(3, 8, ROWS, COLUMNS, seed=8), randn(7, 1280, seed=9)
 
 
@@ -176,7 +176,7 @@ def test_an_image_to_video_model_streams_from_the_hosts_conditioning(bench: Benc
     made = []
     for inputs in ({"prompts": prompts, "picture": picture}, {"prompts": picture}):
         [rollout] = bench.run("LongtakeSampler", **shot, **inputs)
-        [latent] = bench.run("LongtakeCollectLatents", rollout=rollout)
+        latent = bench.collect(rollout, "latent")
         made.append(latent["samples"])
     assert made[0].shape == (1, 16, 9, 4, 4) and torch.equal(*made)
     with pytest.raises(BadInput, match="it has no picture; connect the positive conditioning"):

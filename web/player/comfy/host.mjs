@@ -15,7 +15,7 @@ import { loadWords, translate } from "../words.mjs";
 const NODE = "LongtakePreview";
 const TIMELINE = "LongtakePromptTimeline";
 const DECODE = "LongtakeVAEDecode";
-const FORK = "LongtakeForkRollout";
+const FORK = "LongtakeEditRollout";
 const WIDGET_TYPE = "LONGTAKE_PLAYER"; // the host's widget registry must not contain it
 const UNUSED_EVENTS = ["longtake.chunk", "longtake.file"]; // the host warns about events without a listener
 const MIN_SIZE = [400, 460];
@@ -195,7 +195,7 @@ export class Host {
   }
 
   /**
-   * Insert a Fork Rollout node before the take's decoder.
+   * Insert a Fork, Rewind or Continue node, set to `fork`, before the take's decoder.
    * @param {Session} session @param {number} seconds @returns {string|null} an error message, or null
    */
   #fork(session, seconds) {
@@ -207,10 +207,12 @@ export class Host {
     const found = upstream(this.#root, id, (node) => node.comfyClass === DECODE);
     const { LiteGraph } = /** @type {any} */ (globalThis);
     const fork = found && insertBefore(LiteGraph, found.node, "rollout", FORK);
-    if (!fork) return translate("No rollout reaches this preview through VAE Decode (Stream). Add Fork Rollout by hand.");
-    const at = fork.widgets?.find((/** @type {any} */ each) => each.name === "at");
-    at.value = seconds;
-    at.callback?.(seconds);
+    if (!fork) return translate("No rollout reaches this preview through VAE Decode (Stream). Add Fork, Rewind or Continue by hand.");
+    for (const [name, value] of Object.entries({ action: "fork", at: seconds })) {
+      const widget = fork.widgets?.find((/** @type {any} */ each) => each.name === name);
+      widget.value = value;
+      widget.callback?.(value);
+    }
     this.app.canvas?.selectNode?.(fork);
     this.app.canvas?.centerOnNode?.(fork); // the user types a prompt there
     this.app.canvas?.setDirty?.(true, true);

@@ -30,7 +30,7 @@ export class ForkButton {
     const { session, place, frame, fps } = this.reel;
     if (!session || !place.fork) return;
     const seconds = Math.round((100 * frame) / fps) / 100;
-    const done = translate("Fork Rollout was added at {at}. Type a new prompt there, then press Run.", { at: time(seconds) });
+    const done = translate("The fork was added at {at}. Type a new prompt there, then press Run.", { at: time(seconds) });
     this.#showNote(place.fork(session, seconds) ?? done);
     this.reel.onChange();
   }

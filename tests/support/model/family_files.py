@@ -1,0 +1,127 @@
+"""Files in the containers and under the names that the families are published with.
+
+Real sizes are only headers: the data is a hole in a sparse file.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from longtake.model.config import DiTConfig
+from longtake.model.dit import WanDiT
+from longtake.tests.support.tiny_model import random_dit
+
+SMALL = DiTConfig(dim=256, ffn_dim=48, num_heads=2, num_layers=2, text_dim=16)
+SIZES = {  # dim, ffn, layers, channels in, channels out: the published models
+    "1.3B": (1536, 8960, 30, 16, 16),
+    "14B": (5120, 13824, 40, 16, 16),
+    "I2V-14B": (5120, 13824, 40, 36, 16),
+    "5B": (3072, 14336, 30, 48, 48),
+}
+ITEM = {"F32": 4, "BF16": 2, "F16": 2, "F8_E4M3": 1, "U8": 1}
+State = dict[str, Tensor]
+Shapes = dict[str, tuple[int, ...]]
+
+
+def state(config: DiTConfig = SMALL, seed: int = 0) -> State:
+    """Random weights under the official names."""
+    return dict(random_dit(config, seed).state_dict())
+
+
+@cache
+def official_shapes(size: str, layers: int | None = None) -> Shapes:
+    """Names and shapes of a published model (of its first `layers` blocks)."""
+    dim, ffn, all_layers, inputs, outputs = SIZES[size]
+    layers = layers or all_layers
+    with torch.device("meta"):
+        dit = WanDiT(DiTConfig(dim, ffn, dim // 128, layers, 4096, inputs, outputs))
+    shapes = {name: tuple(tensor.shape) for name, tensor in dit.state_dict().items()}
+    if size == "I2V-14B":
+        shapes |= image_shapes(dim, layers)
+    return shapes
+
+
+def image_shapes(dim: int, layers: int) -> Shapes:
+    """What image-to-video models have on top (models with a CLIP branch)."""
+    extra: Shapes = {}
+    for n in range(layers):
+        ca = f"blocks.{n}.cross_attn"
+        extra |= {f"{ca}.{k}_img.weight": (dim, dim) for k in "kv"}
+        extra |= {f"{ca}.{k}_img.bias": (dim,) for k in "kv"}
+        extra[f"{ca}.norm_k_img.weight"] = (dim,)
+    for n, (rows, columns) in {1: (1280, 1280), 3: (dim, 1280)}.items():
+        extra |= {f"img_emb.proj.{n}.weight": (rows, columns), f"img_emb.proj.{n}.bias": (rows,)}
+    for n, width in {0: 1280, 4: dim}.items():
+        extra |= {f"img_emb.proj.{n}.weight": (width,), f"img_emb.proj.{n}.bias": (width,)}
+    return extra
+
+
+def fps_state(dim: int, seed: int = 3) -> State:
+    """SkyReels' embedding of the frame rate."""
+    seeded = torch.Generator().manual_seed(seed)
+
+    def random(*shape: int) -> Tensor:
+        return 0.1 * torch.randn(*shape, generator=seeded)
+
+    return {
+        "fps_embedding.weight": random(2, dim),
+        "fps_projection.0.weight": random(dim, dim),
+        "fps_projection.0.bias": random(dim),
+        "fps_projection.2.weight": random(6 * dim, dim),
+        "fps_projection.2.bias": random(6 * dim),
+    }
+
+
+def header_only(
+    path: Path, shapes: Mapping[str, tuple[int, ...]], dtype: str = "BF16", **metadata: str
+) -> Path:
+    """A safetensors file of real size whose data is a hole: it takes no room on disk."""
+    content: dict[str, object] = {"__metadata__": metadata} if metadata else {}
+    at = 0
+    for name, shape in shapes.items():
+        size = ITEM[dtype] * torch.Size(shape).numel()
+        content[name] = {"dtype": dtype, "shape": shape, "data_offsets": [at, at + size]}
+        at += size
+    text = json.dumps(content).encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        file.truncate(8 + len(text) + at)
+    return path
+
+
+def renamed(weights: Mapping[str, Tensor], rename: Callable[[str], str]) -> State:
+    """The same weights under other names."""
+    return {rename(name): tensor for name, tensor in weights.items()}
+
+
+def prefixed(prefix: str) -> Callable[[str], str]:
+    """`prefix` before every name."""
+    return lambda name: prefix + name
+
+
+def block_fsdp(name: str) -> str:
+    """The names that FSDP leaves when each block is wrapped, and the model too."""
+    inner = name
+    if name.startswith("blocks."):
+        number, rest = name.removeprefix("blocks.").split(".", 1)
+        inner = f"blocks.{number}._fsdp_wrapped_module._checkpoint_wrapped_module.{rest}"
+    return f"model._fsdp_wrapped_module.{inner}"
+
+
+def image_state() -> State:
+    """A small image-to-video model: 36 channels in, a CLIP branch."""
+    config = DiTConfig(SMALL.dim, SMALL.ffn_dim, SMALL.num_heads, 2, SMALL.text_dim, 36, 16)
+    seeded = torch.Generator().manual_seed(5)
+    extra = {
+        name: torch.randn(shape, generator=seeded) / shape[-1] ** 0.5
+        for name, shape in image_shapes(SMALL.dim, 2).items()
+    }
+    return state(config) | extra
