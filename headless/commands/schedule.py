@@ -21,7 +21,7 @@ from ...samplers.schedule.options import (
     STEP_PRESETS,
     ScheduleOptions,
 )
-from ...samplers.schedule.picture import draw_schedule, in_words
+from ...nodes.sampling.schedule_picture import draw_schedule, in_words
 from ..console.options import FILE
 from ..console.reporting import reported
 from ..events import Made

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from ...attention.temp_cache.policy import TempCache
 from ...errors import BadInput
 from ...model.vae.latent_format import frame_count
-from ...samplers.advice import less_memory
 from ...samplers.settings import RolloutSettings
 from .. import host
 from ..attention.describe import describe_temp_cache
 from ..length import Length, latent_frame_at
 from ..planning import costs, fit
+from ..planning.advice import less_memory
 from ..runtime.host_rollout import HostRollout, denoiser, over_journal
 
 

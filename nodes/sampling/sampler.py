@@ -80,6 +80,7 @@ class DiffusionForcingSampler(io.ComfyNode):
         )
 
     @classmethod
+    @advising()
     def execute(  # noqa: PLR0913
         cls,
         model: Any,

@@ -10,7 +10,7 @@ import torch
 from ...attention.cache.policy import CachePolicy
 from ...attention.storage.dense import DENSE, Storage
 from ...attention.storage.placement import ON_DEVICE, Placement
-from ...errors import BadInput
+from ...errors import BadInput, Unsupported
 from ...model.config import DiTConfig
 from ...model.preset import Preset
 from ..conditioning.first_frame import Codec, ReencodedFirstFrame
@@ -91,7 +91,5 @@ class CacheSettings:
         if self.first_latent != "re-encode" or self.policy.sink_frames:
             return None
         if self.codec is None:
-            raise BadInput(
-                "first_latent is re-encode, which needs a VAE; connect one to KV Cache Settings."
-            )
+            raise Unsupported("re-encoding the first latent frame needs a VAE", "re-encoding-vae")
         return ReencodedFirstFrame(*self.codec)

@@ -23,7 +23,7 @@ from longtake.samplers.schedule.options import (
     ScheduleOptions,
     solver_for,
 )
-from longtake.samplers.schedule.picture import (
+from longtake.nodes.sampling.schedule_picture import (
     BACKGROUND,
     CLEAN,
     HEIGHT,
