@@ -78,7 +78,7 @@ class ForkRollout(io.ComfyNode):
             frame,
             _prompt(rollout, new_prompt),
             new_seed if new_seed > SAME else None,
-            rollout.guided(new_guidance) if new_guidance > SAME else None,
+            rollout.spec.guided(new_guidance) if new_guidance > SAME else None,
         )
         settings = _as_long(fork.of(rollout.settings), rollout, frame, length)
         forked = derived(rollout, settings, cls.hidden.unique_id)
@@ -97,12 +97,12 @@ def _prompt(rollout: HostRollout, text: str) -> TimedPrompt | None:
     text = " ".join(text.split())
     if not text:
         return None
-    if rollout.prompter is None:
+    if rollout.spec.prompter is None:
         raise BadInput(
             "The prompt of a fork cannot be encoded: give Load Rollout a clip, or the sampler a "
             "Prompt Timeline in place of CLIP Text Encode."
         )
-    embedding = rollout.prompter.encode(text)
+    embedding = rollout.spec.prompter.encode(text)
     return TimedPrompt(0, fit_length(embedding, len(rollout.settings.prompts.negative)), text)
 
 
@@ -124,7 +124,7 @@ def _as_long(
 
 
 def _said(forked: HostRollout, fork: Fork) -> str:
-    kept, shared = forked.stored_chunks(), time_label(time_of(forked, fork.frame))
+    kept, shared = forked.spec.stored_chunks(), time_label(time_of(forked, fork.frame))
     changes = [name for name in ("prompt", "seed", "guidance") if getattr(fork, name) is not None]
     what = f"with another {', '.join(changes)}" if changes else "without a change"
     return f"Forked at {shared} {what}; {kept} chunks are there already."

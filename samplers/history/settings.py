@@ -1,4 +1,4 @@
-"""What KV Cache Settings choose, put in force once model, picture size and length are known."""
+"""How a history is kept, resolved once model, picture size and length are known."""
 
 from __future__ import annotations
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ...attention.cache.policy import CachePolicy
-from ...attention.temp_cache.policy import TempCache
-from ...errors import BadInput, Unsupported
+from ..attention.cache.policy import CachePolicy
+from ..attention.temp_cache.policy import TempCache
+from ..errors import BadInput, Unsupported
 
 NO_TEMP_CACHE = "switch temp_cache of ANN-Sparse Attention off"
 PLAIN_WINDOW = "`window + sink` in KV Cache Settings"
