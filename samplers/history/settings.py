@@ -13,7 +13,8 @@ from ...attention.storage.placement import ON_DEVICE, Placement
 from ...errors import BadInput, Unsupported
 from ...model.config import DiTConfig
 from ...model.preset import Preset
-from ..conditioning.first_frame import Codec, ReencodedFirstFrame
+from ...model.vae.protocol import StreamingCodec
+from ..conditioning.first_frame import ReencodedFirstFrame
 from ..settings import AtSwitch, RolloutSettings
 from .budget import within_budget
 
@@ -36,7 +37,7 @@ class CacheSettings:
     at_switch: AtSwitch = "keep"
     first_latent: FirstLatent = "automatic"
     budget_bytes: int | None = None
-    codec: tuple[Codec, str] | None = None
+    codec: tuple[StreamingCodec, str] | None = None
 
     def resolve(self, preset: Preset) -> CacheSettings:
         """The same for every model."""
