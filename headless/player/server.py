@@ -16,7 +16,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from ...stream.preview.messages import Record
+from ...stream.preview.messages import JsonObject
 from ...stream.preview.takes import Takes
 from .app import Sockets, application
 
@@ -42,7 +42,7 @@ class PageServer:
         """The address with the key, which browsers do not send: it stands behind the #."""
         return f"http://{LOOPBACK}:{self._port.result()}/#{self.key}"
 
-    def emit(self, event: str, payload: Record) -> None:
+    def emit(self, event: str, payload: JsonObject) -> None:
         """Tell the page something, on any thread."""
         self._emit(event, payload)
 
