@@ -16,8 +16,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..attention.ann.choice import AUTO, EXACT, MAKERS, chosen_index, missing_index, open_index
-from ..attention.ann.nearest import Coded, Index, Nearest
+from ..attention.ann.choice import (
+    AUTO,
+    EXACT,
+    MAKERS,
+    chosen_index,
+    index_unavailable_reason,
+    open_index,
+)
+from ..attention.ann.nearest import CodedKeys, Index, Nearest
 from ..attention.storage.shape import CacheShape
 from ._shared.paired import median_interval, paired_seconds, ratio_interval
 from ._shared.report import Results
@@ -46,7 +53,10 @@ def main(json_path: Path | None) -> None:
 
 def measure(plan: Plan) -> Results:
     """All sizes; what `auto` takes instead of comparing all must be faster and find 99 in 100."""
-    results, names = Results("attention_index"), [n for n in MAKERS if missing_index(n) is None]
+    results, names = (
+        Results("attention_index"),
+        [n for n in MAKERS if index_unavailable_reason(n) is None],
+    )
     for shape, count in plan.sizes:
         at, (new, cached) = label(shape, count), some_keys(shape, count)
         searches = {name: search(open_index(name, shape), new, cached) for name in names}
@@ -89,7 +99,7 @@ def some_keys(shape: CacheShape, count: int) -> tuple[Tensor, Tensor]:
 def search(index: Index, new: Tensor, keys: Tensor) -> Callable[[], Nearest]:
     """What finds the nearest keys."""
     codes = index.encode(0, keys)
-    cached = Coded(keys, codes, torch.ones(keys.shape[:3], dtype=torch.bool))
+    cached = CodedKeys(keys, codes, torch.ones(keys.shape[:3], dtype=torch.bool))
     return lambda: index.nearest(0, new, index.encode(0, new), cached)
 
 

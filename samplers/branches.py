@@ -12,7 +12,7 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
-from ..attention.snapshot import Snapshot, joined
+from ..attention.snapshot import Snapshot, join
 from ..errors import BadInput, NotFinite
 from .conditioning.known_frame import LookaheadFrames
 from .conditioning.prompts import InForce, fit_length
@@ -88,7 +88,7 @@ class Branches:
         """All that later chunks depend on; the prompts in force are not in it."""
         before = Snapshot({"latents": self._before.to("cpu", copy=True)}, {"stop": self._stop})
         parts = {"histories": self.histories.snapshot(), "sparse": self.sparse.snapshot()}
-        return joined({}, {"before": before, **parts})
+        return join({}, {"before": before, **parts})
 
     def restore(self, snapshot: Snapshot, in_force: InForce) -> None:
         """Go on, bit for bit, from what `snapshot` gave for the same settings and prompts.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from ..attention.ann.choice import open_buckets
 from ..attention.history import HistoryCache
 from ..attention.layout import HistoryAttention
-from ..attention.snapshot import Snapshot, joined
+from ..attention.snapshot import Snapshot, join
 from ..attention.sparse.blocks import TIME_ORDERS
 from ..attention.sparse.key_codes import SlotCodes, entry_codes
 from ..attention.sparse.prompt_attention import SparsePrompt
@@ -70,7 +70,7 @@ class SparseRollout:
 
     def snapshot(self) -> Snapshot:
         """What later chunks depend on: codes that were given, and what the buckets have learnt."""
-        return joined({}, {str(i): codes.snapshot() for i, codes in enumerate(self._codes)})
+        return join({}, {str(i): codes.snapshot() for i, codes in enumerate(self._codes)})
 
     def restore(self, snapshot: Snapshot) -> None:
         """Go on, bit for bit, from what `snapshot` gave for the same settings."""
@@ -89,7 +89,7 @@ class SparseRollout:
         if isinstance(cache, MergedCache):
             return entry_codes(cache)
         self._codes.append(SlotCodes(cache, open_buckets(order, cache.shape)))
-        return self._codes[-1].of
+        return self._codes[-1].of_layer
 
 
 @dataclass(frozen=True, slots=True)

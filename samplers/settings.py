@@ -238,7 +238,7 @@ class RolloutSettings:
                 "and no TempCache."
             )
         self_sparsity = self.sparsity.self_sparsity
-        whole_frames = not self.cache.coded_singly
+        whole_frames = not self.cache.codes_rows
         if whole_frames and self_sparsity is not None and self_sparsity.order not in TIME_ORDERS:
             raise BadInput(
                 f"sparse attention in the order of {self_sparsity.order} sorts keys that all heads "
@@ -251,7 +251,7 @@ class RolloutSettings:
                 "re-cached; change placement and prompt_switch in KV Cache Settings, or "
                 f"{same_for_all_heads(self.cache, 'there')}."
             )
-        if self.storage != DENSE and not self.cache.coded_singly:
+        if self.storage != DENSE and not self.cache.codes_rows:
             raise BadInput(
                 "where every head keeps latent frames of its own, they are stored as computed; "
                 "change storage in KV Cache Settings, or choose `most attended` for all heads "

@@ -91,9 +91,9 @@ CASES: Mapping[str, Case] = {**MAIN, **ABLATION}
 def kept_in(shape: CacheShape) -> dict[str, tuple[CachePolicy, Storage]]:
     """What every cache but the full one keeps, and how: none in more bytes than the window."""
 
-    def entries(gives_way: str, index: str) -> TempCache:
+    def entries(eviction: str, index: str) -> TempCache:
         return in_windows_bytes(
-            shape, TempCache(SINK + 1, sink_frames=SINK, most_mass=1, gives_way=gives_way,
+            shape, TempCache(SINK + 1, sink_frames=SINK, max_mass=1, eviction=eviction,
                              index=index)
         )  # fmt: skip
 

@@ -61,7 +61,7 @@ def chunk_cases(history: int) -> dict[str, Case]:
         return Sparsity(SparseSelf(density, recall_floor=floor, order=order, min_keys=0))
 
     def kept(frames: int) -> TempCache:
-        return TempCache(frames, sink_frames=min(3, frames - 1), gives_way=ALIKE)
+        return TempCache(frames, sink_frames=min(3, frames - 1), eviction=ALIKE)
 
     return {
         DENSE_CASE: Case(full),
@@ -75,7 +75,7 @@ def chunk_cases(history: int) -> dict[str, Case]:
         "TempCache, 25 %": Case(kept(quarter)),
         "TempCache, 50 %": Case(kept(half)),
         "TempCache, 75 %": Case(kept(3 * history // 4)),
-        "TempCache, 50 %, merged": Case(TempCache(half, most_mass=1)),
+        "TempCache, 50 %, merged": Case(TempCache(half, max_mass=1)),
         "TempCache, 50 %, merged, log-mass": Case(TempCache(half)),
         "AnnSA 30 %": Case(full, DENSE, always(0.3)),
         "AnnSA 30 % by LSH": Case(full, DENSE, always(0.3, "lsh")),
@@ -176,7 +176,7 @@ def denoised(  # noqa: PLR0913
     stats, cross, codes = tools
     chosen = case.sparsity.self_sparsity
     history = chosen and SparseHistory(
-        chosen, stats, sink_frames=0, min_keys=0, codes=None if codes is None else codes.of
+        chosen, stats, sink_frames=0, min_keys=0, codes=None if codes is None else codes.of_layer
     )
     ladder = flow_ladder(DEMO.steps, DEMO.shift)
     size = 1, CHUNK, 16, 2 * cache.shape.rows, 2 * cache.shape.columns

@@ -151,7 +151,7 @@ def merged(entry_frames: float) -> TempCache:
     """TempCache as the node has it for this model: no entry stands farther back than it was trained
     to look, which matters after far turns alone.
     """
-    return TempCache(entry_frames, gives_way=ALIKE, reach_frames=DEMO.trained_reach)
+    return TempCache(entry_frames, eviction=ALIKE, reach_frames=DEMO.trained_reach)
 
 
 def _frames(shape: CacheShape, tokens: int) -> WindowSink:

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from ...attention.ann.choice import open_buckets
 from ...attention.ann.nearest import Exact
-from ...attention.kernels.key_selection import Read, read_by_all
+from ...attention.kernels.key_selection import KeySelection, select_for_all_heads
 from ...attention.kernels.selected import attend_selected
 from ...attention.layout import AttentionInputs, attend_inputs
-from ...attention.sparse.blocks import blocks_of, choose
+from ...attention.sparse.blocks import build_blocks, choose_blocks
 from ...attention.sparse.self_attention import sampled_recall
 from ...attention.storage.shape import CacheShape
 from ...attention.temp_cache.cache import MergedCache
@@ -78,22 +78,22 @@ def measured(latents: Tensor, seed: int) -> dict[str, float]:
             q, k[:, :, newest], v[:, :, newest], None, count * tokens, parts, (), tokens
         )
         found[f"error: window, {share:.0%}"] = _error(attend_inputs(shorter), dense)
-        kept = _kept(shape, keys, values, TempCache(count, gives_way=ALIKE, recent_frames=1))
+        kept = _kept(shape, keys, values, TempCache(count, eviction=ALIKE, recent_frames=1))
         made = AttentionInputs(q, *kept, None, kept[0].shape[2], parts, (), tokens)
         found[f"error: TempCache, {share:.0%}"] = _error(attend_inputs(made), dense)
     return found
 
 
-def _read(laid: AttentionInputs, shape: CacheShape, order: str, density: float) -> Read:
+def _read(laid: AttentionInputs, shape: CacheShape, order: str, density: float) -> KeySelection:
     codes = None
     if order != "time":
         buckets = open_buckets(order, shape)
         buckets.learn(0, laid.keys)
-        codes = buckets.of(0, laid.keys)
-    blocks = blocks_of(laid.keys, None, torch.arange(laid.past), codes)
+        codes = buckets.assign(0, laid.keys)
+    blocks = build_blocks(laid.keys, None, torch.arange(laid.past), codes)
     count = max(1, round(density * blocks.means.shape[2]))
     nothing = blocks.tokens.new_zeros(0)
-    return read_by_all(blocks.tokens, choose(laid.q, blocks, count), nothing)
+    return select_for_all_heads(blocks.tokens, choose_blocks(laid.q, blocks, count), nothing)
 
 
 def _kept(

@@ -15,7 +15,7 @@ from torch import Tensor
 from ...attention.cache.policy import capacity
 from ...attention.cache.prompt_keys import PromptKeys
 from ...attention.history import HistoryCache
-from ...attention.snapshot import Snapshot, joined
+from ...attention.snapshot import Snapshot, join
 from ..conditioning.first_frame import BEFORE
 from ..evaluator import Evaluator
 from ..guidance import Branch, Prompt
@@ -149,7 +149,7 @@ class Histories:
         kept = {"latents": latents, "passed": self.passed}
         clean = {name: torch.stack(one).cpu() for name, one in kept.items() if one}
         caches = {f"cache{i}": cache.snapshot() for i, cache in enumerate(self.caches)}
-        return joined(facts, {"clean": Snapshot(clean), **caches})
+        return join(facts, {"clean": Snapshot(clean), **caches})
 
     def restore(self, snapshot: Snapshot) -> None:
         """Go on, bit for bit, from what `snapshot` gave for the same settings, but for the length.

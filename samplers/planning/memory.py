@@ -14,7 +14,7 @@ from torch import Tensor
 from ...attention.ann.buckets import GATHERED
 from ...attention.cache.policy import capacity
 from ...attention.cache.prompt_keys import PromptKeys
-from ...attention.kernels.biased import standing_for
+from ...attention.kernels.biased import simulate_device
 from ...model.config import DiTConfig
 from ...model.memory import META, peak_bytes, shape_only
 from ..branches import Branches
@@ -62,7 +62,7 @@ def rollout_memory(
     """
     working = max(_scores(settings, config), _beginning(settings))
     for part in (_step, _commit):
-        with standing_for(device):
+        with simulate_device(device):
             one, two = (
                 part(settings, replace(config, num_layers=layers), dtype)
                 for layers in REHEARSED_LAYERS

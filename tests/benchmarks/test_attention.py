@@ -92,7 +92,7 @@ def test_the_benched_temp_cache_is_what_the_nodes_default_preset_makes(bench: Be
         "LongtakeSampler", model=model, prompts=prompts, schedule=schedule, kv_cache=cache,
         width=32, height=32, length=9.0, plan_only=True,
     )  # fmt: skip
-    assert rollout.settings.cache == replace(BALANCED, most_mass=1)  # which merges nothing
+    assert rollout.settings.cache == replace(BALANCED, max_mass=1)  # which merges nothing
 
 
 def test_rollouts_within_the_budget_have_dense_attentions_adherence_and_drift(

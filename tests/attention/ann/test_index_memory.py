@@ -43,10 +43,10 @@ def test_faiss_has_its_scratch_on_a_gpu_once_however_often_it_searches(
     monkeypatch.setattr(Resources, "made", [])
     index = Faiss()
     gpu = torch.device("cuda", 1)
-    placed = [index.placed(name, gpu) for name in ("one", "two")]
+    placed = [index.move_to(name, gpu) for name in ("one", "two")]
     assert placed == [(*Resources.made, 1, "one"), (*Resources.made, 1, "two")]
     assert [one.scratch for one in Resources.made] == [GPU_SCRATCH_BYTES]
-    assert index.placed("three", torch.device("cpu")) == "three"
+    assert index.move_to("three", torch.device("cpu")) == "three"
 
 
 class FromMainMemory(TorchDispatchMode):
@@ -64,6 +64,6 @@ def test_the_planes_of_hashing_are_brought_to_a_device_once() -> None:
     buckets, vectors = RandomProjection(2, 12), torch.empty(1, 2, 5, 12, device="meta")
     with FromMainMemory() as seen:
         for _ in range(3):
-            buckets.of(0, vectors)
+            buckets.assign(0, vectors)
             buckets.probes(0, vectors, 4)
     assert seen.count == 1

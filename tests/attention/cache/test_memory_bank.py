@@ -21,7 +21,7 @@ from longtake.attention.history import open_cache, planned_bytes
 from longtake.attention.rope import rotate, rotation
 from longtake.attention.sparse.settings import SparseSelf, Sparsity
 from longtake.attention.storage.dense import DENSE, Storage
-from longtake.attention.storage.packed import Packed, placed
+from longtake.attention.storage.packed import Packed, with_placement
 from longtake.attention.storage.placement import InMainMemory
 from longtake.attention.storage.quantize import AS_COMPUTED, FLOAT8, INT4, INT8, Codec
 from longtake.errors import BadInput
@@ -132,7 +132,7 @@ def compare(cache: BankCache, naive: Naive, seed: int) -> None:
         expected = naive.attention(layer, active, sorted(naive.window), qkv)
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
         seen = sorted(frame for frame, _, _ in naive.banks[layer].held)
-        assert sorted(cache.frames_in_layout(layer)) == sorted([*seen, *naive.window])
+        assert sorted(cache.rotated_keys.frames(layer)) == sorted([*seen, *naive.window])
 
 
 def committed_again(cache: BankCache, naive: Naive, chunks: Sequence[range], seed: int) -> None:
@@ -156,7 +156,12 @@ def committed_again(cache: BankCache, naive: Naive, chunks: Sequence[range], see
     naive.before_chunk(NO_WORDS)
 
 
-STORAGES = [DENSE, Packed(AS_COMPUTED), Packed(AS_COMPUTED, 2), placed(DENSE, InMainMemory())]
+STORAGES = [
+    DENSE,
+    Packed(AS_COMPUTED),
+    Packed(AS_COMPUTED, 2),
+    with_placement(DENSE, InMainMemory()),
+]
 
 
 @examples(60)
@@ -223,7 +228,7 @@ def filled(policy: MemoryBank, chunks: int, storage: Storage = DENSE, seed: int 
 def test_a_frame_may_be_there_several_times_and_the_newest_candidate_always_is() -> None:
     """As in the authors' code: it is chosen from a bank that it is in, and put beside those."""
     held = [
-        filled(MemoryBank(9, 3), chunks, seed=seed)._bank.seen(layer)
+        filled(MemoryBank(9, 3), chunks, seed=seed)._bank.visible_frames(layer)
         for chunks in range(10, 14)
         for seed in range(60, 70)
         for layer in range(LAYERS)
@@ -250,14 +255,14 @@ def test_a_row_decides_for_all_of_them() -> None:
         both.commit(made, PromptKeys((words,) * LAYERS, row=1))  # type: ignore[arg-type]
     alone = filled(BANK, 17)
     for layer in range(LAYERS):
-        assert both.frames_in_layout(layer) == alone.frames_in_layout(layer)
+        assert both.rotated_keys.frames(layer) == alone.rotated_keys.frames(layer)
 
 
 @pytest.mark.parametrize("codec", [INT8, INT4, FLOAT8])
 def test_in_few_bits_a_frame_is_coded_once_however_often_it_moves(codec: Codec) -> None:
     cache = filled(BANK, 17, Packed(codec, 2))
     for layer in range(LAYERS):
-        seen = cache._bank.seen(layer)
+        seen = cache._bank.visible_frames(layer)
         assert len(seen) == 3
         for cell, frame in enumerate(seen, start=1):
             coded = codec.encode(*chunk_kv([frame])[layer])
@@ -280,7 +285,7 @@ def test_denoising_only_reads_window_and_bank() -> None:
 
 
 def test_it_does_not_commit_without_a_prompt() -> None:
-    with pytest.raises(ValueError, match="asks what frames a prompt is like"):
+    with pytest.raises(ValueError, match="selects frames by the prompt's keys"):
         opened(SHAPE, BANK, DENSE).commit(chunk_kv([0]))
 
 
@@ -399,5 +404,5 @@ def test_a_bank_is_not_made_anew_from_the_window() -> None:
 
 @pytest.mark.parametrize(("bank_frames", "every"), [(0, 3), (3, 0)])
 def test_a_bank_has_frames(bank_frames: int, every: int) -> None:
-    with pytest.raises(ValueError, match="memory bank"):
+    with pytest.raises(ValueError, match="bank_frames and every must be at least 1"):
         MemoryBank(9, 3, bank_frames, every)

@@ -12,7 +12,7 @@ import torch
 from longtake.attention.backends import flex_reason
 from longtake.attention.kernels import choice, flex, selected
 from longtake.attention.kernels.biased import attend_biased
-from longtake.attention.kernels.key_selection import Read
+from longtake.attention.kernels.key_selection import KeySelection
 from longtake.attention.layout import AttentionInputs
 from longtake.attention.sparse.self_attention import SparseHistory
 from longtake.attention.sparse.settings import SparseSelf
@@ -65,17 +65,17 @@ def test_sparse_attention_takes_the_kernel_of_its_settings(monkeypatch: pytest.M
     q, k, v = parts(64, 400)
     laid = AttentionInputs(q, k, v, None, 336, ((slice(0, 64), 64),), range(21), 16)
     sparse = SparseHistory(settings, SparseStats(), sink_frames=0, min_keys=0)
-    sparse.over(_LaidOut(laid), [0.9] * 4)(1, q, k, v)
+    sparse.over(_GivenInputs(laid), [0.9] * 4)(1, q, k, v)
     assert asked == [(choice.TRITON, CPU)]
 
 
-class _LaidOut:
+class _GivenInputs:
     rows = slice(None)
 
     def __init__(self, laid: AttentionInputs) -> None:
         self.made = laid
 
-    def laid(self, *_: object) -> AttentionInputs:
+    def gather(self, *_: object) -> AttentionInputs:
         return self.made
 
     def __call__(self, *_: object) -> torch.Tensor:
@@ -86,8 +86,8 @@ def test_a_table_of_who_reads_what() -> None:
     """Key 5 is in no block, key 2 always read, and the second head is not asked for."""
     tokens = torch.tensor([[[3, 0], [4, -1], [1, 6]]]).unsqueeze(1).expand(1, 2, -1, -1)
     chosen = torch.tensor([[0], [2]]).expand(1, 2, -1, -1).int()
-    read = Read(tokens, chosen, torch.tensor([2]), torch.tensor([0]), torch.tensor([0]))
-    table, column = flex.blocks_read(read), flex.block_of_keys(read, 7)
+    read = KeySelection(tokens, chosen, torch.tensor([2]), torch.tensor([0]), torch.tensor([0]))
+    table, column = flex.block_table(read), flex.key_columns(read, 7)
     assert table[0, 0].int().tolist() == [[1, 0, 0, 1, 0], [0, 0, 1, 1, 0]]
     assert not table[0, 1].any()
     assert column[0].tolist() == [[0, 2, 3, 0, 1, 4, 2]] * 2

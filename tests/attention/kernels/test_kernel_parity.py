@@ -13,7 +13,7 @@ from torch import Tensor
 
 from longtake.attention.ann.buckets import bucketed_nearest
 from longtake.attention.ann.lsh import RandomProjection
-from longtake.attention.ann.nearest import Coded
+from longtake.attention.ann.nearest import CodedKeys
 from longtake.attention.backends import flex_reason
 from longtake.attention.kernels import biased, selected
 from longtake.attention.kernels.blockwise import attend_part
@@ -122,9 +122,9 @@ def test_the_nearest_key_of_the_probed_buckets_is_the_formulas(
     """Of 64 buckets for nine keys most have none; some keys are not open."""
     buckets = RandomProjection(2, 12, bits)
     new, keys = (randn(2, 2, count, 12, seed=i).to(dtype) for i, count in enumerate((s, t)))
-    codes, probes = buckets.of(0, keys), buckets.probes(0, new, 2)
+    codes, probes = buckets.assign(0, keys), buckets.probes(0, new, 2)
     open_ = randn(2, 2, t, seed=2) > -1
-    found = nearest_kernel(name)(new, probes, Coded(keys, codes.unsqueeze(-1), open_))
+    found = nearest_kernel(name)(new, probes, CodedKeys(keys, codes.unsqueeze(-1), open_))
     cosine = torch.cosine_similarity(
         new.double().unsqueeze(3), keys.double().unsqueeze(2), dim=-1
     )  # (b, n, s, t)

@@ -22,7 +22,7 @@ from longtake.attention.kernels.biased import attend_augmented, attend_biased
 from longtake.attention.kernels.blockwise import attend_part
 from longtake.attention.kernels.selected import attend_selected
 from longtake.attention.rope import TOKENS_AT_ONCE
-from longtake.attention.sparse.blocks import ESTIMATED, blocks_of, choose
+from longtake.attention.sparse.blocks import SHARES_AT_ONCE, build_blocks, choose_blocks
 from longtake.attention.sparse.prompt_attention import SparsePrompt
 from longtake.attention.sparse.self_attention import SparseHistory
 from longtake.attention.sparse.settings import SparseCross, SparseSelf, Sparsity
@@ -113,13 +113,13 @@ def test_a_merging_commit_never_compares_all_pairs_at_once(index: Any, storage: 
     kv = [tuple(randn(1, FRAME, HEADS, DIM, seed=i) for i in range(2))]
     for _ in range(29):
         cache.commit(kv)  # type: ignore[arg-type]
-    assert cache.extent[0] > 2 * KEY_BLOCK
+    assert cache.rotated_keys.slots_in_use[0] > 2 * KEY_BLOCK
     assert largest(lambda: cache.commit(kv)) <= 1.01 * FRAME * KEY_BLOCK  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("storage", [DENSE, Packed(INT8)])
 def test_a_commit_that_keeps_what_differs_never_compares_all_pairs_at_once(storage: Any) -> None:
-    cache = MergedCache(SHAPE, TempCache(40, gives_way=ALIKE), Exact(), storage=storage)
+    cache = MergedCache(SHAPE, TempCache(40, eviction=ALIKE), Exact(), storage=storage)
     kv = [tuple(randn(1, FRAME, HEADS, DIM, seed=i) for i in range(2))]
     for _ in range(41):
         cache.commit(kv)  # type: ignore[arg-type]
@@ -189,13 +189,13 @@ def test_sparse_attention_takes_no_more_than_the_sequence_grows(
     at: Callable[[int], Callable[[], object]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not what each block of queries reads, key by key."""
-    monkeypatch.setattr("longtake.attention.sparse.blocks.ESTIMATED", 2**12)
+    monkeypatch.setattr("longtake.attention.sparse.blocks.SHARES_AT_ONCE", 2**12)
     one, two = (largest(at(size)) for size in (1, 2))
     assert two <= 2.1 * one
 
 
 def test_dense_heads_beside_sparse_ones_copy_no_history(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("longtake.attention.sparse.blocks.ESTIMATED", 2**12)
+    monkeypatch.setattr("longtake.attention.sparse.blocks.SHARES_AT_ONCE", 2**12)
     recall = sparse_after(60, 1, 0.0)().stats.recall
     run = sparse_after(60, 1, recall or 0.0)
     assert run().stats.dense_fallbacks == 1
@@ -204,25 +204,25 @@ def test_dense_heads_beside_sparse_ones_copy_no_history(monkeypatch: pytest.Monk
 
 def test_blocks_are_chosen_for_some_queries_at_a_time() -> None:
     q, k, _ = qkv(4096, 4 * KEYS)
-    blocks = blocks_of(k, None, torch.arange(k.shape[2]))
+    blocks = build_blocks(k, None, torch.arange(k.shape[2]))
     found = [torch.empty(0)]
-    assert largest(lambda: found.append(choose(q, blocks, 4))) <= ESTIMATED
-    expected = [choose(q[:, :, at : at + 64], blocks, 4) for at in range(0, 4096, 64)]
+    assert largest(lambda: found.append(choose_blocks(q, blocks, 4))) <= SHARES_AT_ONCE
+    expected = [choose_blocks(q[:, :, at : at + 64], blocks, 4) for at in range(0, 4096, 64)]
     assert torch.equal(found[-1], torch.cat(expected, 2))
 
 
 def test_entries_are_rotated_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    cache = MergedCache(SHAPE, TempCache(40, gives_way=ALIKE), Exact())
+    cache = MergedCache(SHAPE, TempCache(40, eviction=ALIKE), Exact())
     kv = [tuple(randn(1, FRAME, HEADS, DIM, seed=i) for i in range(2))]
     for _ in range(30):
         cache.commit(kv)  # type: ignore[arg-type]
     cache.restore(cache.snapshot())
-    assert cache.extent[0] > TOKENS_AT_ONCE
-    assert largest(lambda: cache.workspace(0)) <= TOKENS_AT_ONCE * DIM
-    whole = cache.workspace(0)[0].clone()
-    monkeypatch.setattr("longtake.attention.temp_cache.cache.TOKENS_AT_ONCE", 1000)
+    assert cache.rotated_keys.slots_in_use[0] > TOKENS_AT_ONCE
+    assert largest(lambda: cache.rotated_keys.workspace(0)) <= TOKENS_AT_ONCE * DIM
+    whole = cache.rotated_keys.workspace(0)[0].clone()
+    monkeypatch.setattr("longtake.attention.temp_cache.rotated_keys.TOKENS_AT_ONCE", 1000)
     cache.restore(cache.snapshot())
-    assert torch.equal(cache.workspace(0)[0], whole)
+    assert torch.equal(cache.rotated_keys.workspace(0)[0], whole)
 
 
 @pytest.mark.parametrize("prune", [False, True])

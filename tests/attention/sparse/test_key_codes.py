@@ -40,7 +40,7 @@ def test_what_is_committed_again_is_coded_again(kind: str, frames: int) -> None:
     for one in (codes, expected):
         one.update()
     for layer in range(SHAPE.layers):
-        assert torch.equal(codes.of(layer), expected.of(layer))
+        assert torch.equal(codes.of_layer(layer), expected.of_layer(layer))
     restored = SlotCodes(cache, buckets(kind))
     restored.restore(codes.snapshot())
     restored.update()

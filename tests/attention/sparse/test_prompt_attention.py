@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from longtake.attention.ann.lsh import RandomProjection
 from longtake.attention.dense import WholeSequence, attend
 from longtake.attention.rope import rotation
-from longtake.attention.sparse.prompt_attention import SparsePrompt, merged_padding, shared_buckets
+from longtake.attention.sparse.prompt_attention import SparsePrompt, merge_padding, shared_buckets
 from longtake.attention.sparse.settings import SparseCross
 from longtake.model.dit import predict, project_text
 from longtake.tests.support.tiny_model import TINY, embedding, randn, random_dit
@@ -38,7 +38,7 @@ def test_merged_padding_is_dense_attention_exactly(words: int, length: int, rows
     torch.testing.assert_close(sparse(0, q, k, v), attend(q, k, v))
     kept = min(words + 2 * (rows - 1) + 1, length)
     assert sparse.share == kept / length
-    bias = merged_padding(k, v).bias
+    bias = merge_padding(k, v).bias
     assert (bias is None) == (kept == length)  # every token is one
     mass = torch.ones(rows, 2, kept) if bias is None else bias.exp()
     torch.testing.assert_close(mass.sum(-1), torch.full((rows, 2), float(length)))
@@ -63,7 +63,7 @@ def test_no_float64_is_needed(settings: SparseCross) -> None:
 def test_the_mass_of_padding_is_exact_to_the_last_place() -> None:
     """Its logarithm, of any run that a prompt can have, beside float64's."""
     for run in (2, 3, 87, 507, 1024):
-        bias = merged_padding(*prompt(1, run + 1)).bias
+        bias = merge_padding(*prompt(1, run + 1)).bias
         assert bias is not None
         exact = torch.tensor(run, dtype=torch.float64).log()
         torch.testing.assert_close(bias[0, 0, -1].double(), exact, rtol=1.2e-7, atol=0)
@@ -72,14 +72,14 @@ def test_the_mass_of_padding_is_exact_to_the_last_place() -> None:
 def test_a_prompt_is_merged_once_and_another_one_in_its_place_is_seen() -> None:
     sparse, q = SparsePrompt(SparseCross()), randn(1, 5, 2, 12)
     first = prompt(5, 24)
-    once = sparse._of(0, *first)
-    assert sparse._of(0, *first) is once
-    assert sparse._of(0, *(x[:, :] for x in first)) is once  # another view of the same
+    once = sparse._prompt(0, *first)
+    assert sparse._prompt(0, *first) is once
+    assert sparse._prompt(0, *(x[:, :] for x in first)) is once  # another view of the same
     other = prompt(9, 24)
     torch.testing.assert_close(sparse(0, q, *other), attend(q, *other))
     torch.testing.assert_close(sparse(1, q, *other), attend(q, *other))
     sparse.forget()
-    assert sparse._of(0, *first) is not once
+    assert sparse._prompt(0, *first) is not once
 
 
 @pytest.mark.parametrize("words", [12, 29])
@@ -91,7 +91,7 @@ def test_pruning_keeps_the_tokens_that_share_a_bucket_with_a_query_and_the_paddi
     sparse = SparsePrompt(PRUNED)
     found = sparse(0, q, k, v)
     buckets = RandomProjection(2, 12, 2)
-    ours, theirs = (buckets.of(0, x.transpose(1, 2)) for x in (q, k))
+    ours, theirs = (buckets.assign(0, x.transpose(1, 2)) for x in (q, k))
     shared = (theirs.unsqueeze(3) == ours.unsqueeze(2)).any(-1)  # (b, n, l)
     shared[..., words:] = True
     assert shared[..., :words].sum(-1).amin() >= 3 and not shared.all()
@@ -100,7 +100,7 @@ def test_pruning_keeps_the_tokens_that_share_a_bucket_with_a_query_and_the_paddi
     torch.testing.assert_close(found.transpose(1, 2), weights @ v.transpose(1, 2))
     merged = min(words + 1, 30)
     unread = (~shared[..., :words]).sum(-1).float().mean()
-    assert sparse.left_out == pytest.approx(float(unread) / merged)
+    assert sparse.pruned_share == pytest.approx(float(unread) / merged)
 
 
 @pytest.mark.parametrize("prune", [False, True])
@@ -115,7 +115,7 @@ def test_every_rows_padding_stays_with_all_of_its_mass(
     q, sparse = randn(3, 4, 2, 12, seed=5), SparsePrompt(SparseCross(prune, 1, 4))
     found = sparse(0, q, k, v)
     buckets = RandomProjection(2, 12, 4)
-    ours, theirs = (buckets.of(0, x.transpose(1, 2)) for x in (q, k))
+    ours, theirs = (buckets.assign(0, x.transpose(1, 2)) for x in (q, k))
     seen = (theirs.unsqueeze(3) == ours.unsqueeze(2)).any(-1)  # (b, n, l)
     for row, stop in enumerate(words):
         seen[row, :, min(stop, 23) :] = True  # the last token always stays
@@ -150,7 +150,7 @@ def test_the_floor_keeps_tokens_that_no_query_shares_a_bucket_with() -> None:
 def test_queries_are_counted_by_bucket_as_pair_by_pair() -> None:
     buckets = RandomProjection(2, 12, 3)
     q, k = randn(3, 2, 9, 12), randn(3, 2, 7, 12, seed=1)
-    pairs = buckets.of(0, k).unsqueeze(3) == buckets.of(0, q).unsqueeze(2)
+    pairs = buckets.assign(0, k).unsqueeze(3) == buckets.assign(0, q).unsqueeze(2)
     assert torch.equal(shared_buckets(buckets, q, k), pairs.sum(-1).float())
 
 

@@ -17,9 +17,9 @@ from longtake.attention.ann.lsh import RandomProjection
 from longtake.attention.ann.nearest import Exact
 from longtake.attention.cache.kv_cache import KVCache
 from longtake.attention.cache.policy import FullHistory, WindowSink
-from longtake.attention.sparse.blocks import KEY_BLOCK, blocks_of, choose
+from longtake.attention.sparse.blocks import KEY_BLOCK, build_blocks, choose_blocks
 from longtake.attention.sparse.key_codes import SlotCodes
-from longtake.attention.sparse.self_attention import SparseHistory, read_of, sampled_recall
+from longtake.attention.sparse.self_attention import SparseHistory, sampled_recall, select_keys
 from longtake.attention.sparse.settings import SparseSelf
 from longtake.attention.sparse.stats import SparseStats
 from longtake.attention.storage.shape import CacheShape
@@ -79,7 +79,7 @@ def test_reading_every_block_is_dense_attention(
     cache = filled(frames)
     codes = SlotCodes(cache, open_buckets("lsh" if order == "time" else order, SHAPE))
     codes.update()
-    of_keys = None if order == "time" else codes.of
+    of_keys = None if order == "time" else codes.of_layer
     history = sparse(cache, settings(density=1.0, recent_frames=recent), sink, of_keys)
     for layer in range(SHAPE.layers):
         attention = cache.attention(3, visible)
@@ -105,7 +105,7 @@ def test_a_ring_of_slots_changes_nothing() -> None:
     cache = filled(11, KVCache(SHAPE, WindowSink(6, 1), 20))
     history = sparse(cache, settings(density=1.0, recent_frames=2), sink=1)
     attention = cache.attention(3)
-    laid = attention.laid(0, *queries())
+    laid = attention.gather(0, *queries())
     always = history.layout(0, slice(None), laid).always // TOKENS
     frames = {cache.held[int(slot)] for slot in always}
     assert frames == {0, 9, 10}
@@ -123,9 +123,9 @@ def test_a_low_density_reads_few_keys_and_the_recall_is_what_they_hold() -> None
     attention = cache.attention(3)
     found = history.over(attention, [1.0] * 3)(0, *queries())
     assert 0.3 < history.stats.density < 0.55  # 0.2 of 11 frames, one newest, three active, of 15
-    laid = attention.laid(0, *queries())
+    laid = attention.gather(0, *queries())
     layout = history.layout(0, slice(None), laid)
-    chosen = choose(laid.q, layout.blocks, max(1, round(0.2 * layout.blocks.means.shape[2])))
+    chosen = choose_blocks(laid.q, layout.blocks, max(1, round(0.2 * layout.blocks.means.shape[2])))
     read = torch.zeros(1, 3, 63, laid.keys.shape[2], dtype=torch.bool)
     read[..., laid.past - TOKENS :] = True
     for head in range(3):
@@ -144,9 +144,9 @@ def test_a_head_whose_keys_hold_too_little_is_dense_and_counted() -> None:
     attention = cache.attention(3)
     dense = attention(0, *queries())
     probe = sparse(cache, settings(density=0.1))
-    laid = attention.laid(0, *queries())
+    laid = attention.gather(0, *queries())
     layout = probe.layout(0, slice(None), laid)
-    recall = sampled_recall(laid, read_of(layout, laid, slice(0, 63), 63, 0.1))[0]
+    recall = sampled_recall(laid, select_keys(layout, laid, slice(0, 63), 63, 0.1))[0]
     floor = float(recall.sort().values[1:].mean())  # below the best, above the worst
     history = sparse(cache, settings(density=0.1, recall_floor=floor))
     found = history.over(attention, [1.0] * 3)(0, *queries())
@@ -235,10 +235,10 @@ def test_the_block_that_holds_the_attention_is_chosen() -> None:
     q = randn(1, 2, 4, 12, seed=3)
     loud = 3 * KEY_BLOCK + 7
     keys[:, :, loud : loud + 20] += 5 * q.mean(2, keepdim=True)
-    blocks = blocks_of(keys, None, torch.arange(keys.shape[2]))
+    blocks = build_blocks(keys, None, torch.arange(keys.shape[2]))
     logits = (q @ keys.transpose(2, 3) / 12**0.5).softmax(-1)
     held = torch.nn.functional.pad(logits, (0, 9)).unflatten(3, (5, KEY_BLOCK)).sum((2, 4))
-    assert torch.equal(choose(q, blocks, 1)[:, :, 0, 0], held.argmax(-1))
+    assert torch.equal(choose_blocks(q, blocks, 1)[:, :, 0, 0], held.argmax(-1))
 
 
 def test_a_blocks_mass_counts_as_so_many_keys() -> None:
@@ -246,9 +246,9 @@ def test_a_blocks_mass_counts_as_so_many_keys() -> None:
     keys[:, :, KEY_BLOCK:] = keys[:, :, :KEY_BLOCK]
     q, bias = randn(1, 1, 3, 12, seed=2), torch.zeros(1, 1, 2 * KEY_BLOCK)
     bias[..., KEY_BLOCK:] = 3.0
-    blocks = blocks_of(keys, bias, torch.arange(2 * KEY_BLOCK))
+    blocks = build_blocks(keys, bias, torch.arange(2 * KEY_BLOCK))
     torch.testing.assert_close(blocks.means[:, :, 0], blocks.means[:, :, 1])
-    assert choose(q, blocks, 1).item() == 1
+    assert choose_blocks(q, blocks, 1).item() == 1
 
 
 @pytest.mark.parametrize("kind", [0, 1])
@@ -261,7 +261,7 @@ def test_every_key_is_coded_once(kind: int) -> None:
         codes.update()
         codes.update()
         for layer in range(SHAPE.layers):
-            of_layer = codes.of(layer).unflatten(2, (-1, TOKENS))
+            of_layer = codes.of_layer(layer).unflatten(2, (-1, TOKENS))
             for slot, held in enumerate(cache.held):
                 first = at_first.setdefault((layer, held), of_layer[:, :, slot].clone())
                 assert torch.equal(of_layer[:, :, slot], first)

@@ -32,10 +32,10 @@ from longtake.tests.attention.temp_cache.test_temp_cache import (
 from longtake.tests.support.tiny_model import TINY, random_dit, settings
 
 POLICIES = {
-    "alike": TempCache(48, sink_frames=3, gives_way=ALIKE),
-    "alike, few": TempCache(8.5, sink_frames=2, gives_way=ALIKE),
+    "alike": TempCache(48, sink_frames=3, eviction=ALIKE),
+    "alike, few": TempCache(8.5, sink_frames=2, eviction=ALIKE),
     "merged": TempCache(48, 0.9, sink_frames=3),
-    "merged, few": TempCache(7, 0.9, 0.5, sink_frames=1, most_mass=1),
+    "merged, few": TempCache(7, 0.9, 0.5, sink_frames=1, max_mass=1),
     "merged by k-means": TempCache(48, 0.9, index="k-means"),
 }
 STORAGES = {"dense": DENSE, "int8": Packed(INT8), "int4": Packed(INT4)}

@@ -14,7 +14,7 @@ from longtake.attention.ann.nearest import Exact
 from longtake.attention.cache.kv_cache import KVCache
 from longtake.attention.cache.policy import FullHistory
 from longtake.attention.temp_cache.cache import MergedCache, planned_bytes
-from longtake.attention.temp_cache.novelty import EVERY
+from longtake.attention.temp_cache.novelty import TOKEN_STRIDE
 from longtake.attention.temp_cache.policy import ALIKE, TempCache
 from longtake.tests.attention.temp_cache.test_temp_cache import (
     HEADS,
@@ -34,7 +34,7 @@ def policy(
 ) -> TempCache:
     """A TempCache that merges nothing."""
     return TempCache(
-        entries, sink_frames=sink, recent_frames=recent, reach_frames=reach, gives_way=ALIKE
+        entries, sink_frames=sink, recent_frames=recent, reach_frames=reach, eviction=ALIKE
     )
 
 
@@ -46,7 +46,7 @@ def kept_by_lists(frames: int, chosen: TempCache, similar: int) -> set[tuple[int
     centre = frame_kv(0, like=0 if similar == 0 else None)[0][0].mean(0).flatten()
     for frame in range(frames):
         k, v = (x[0].flatten(1) for x in chunk_kv(range(frame, frame + 1), similar)[0])
-        asking = slice(frame % EVERY, None, EVERY)
+        asking = slice(frame % TOKEN_STRIDE, None, TOKEN_STRIDE)
         for at, (key, value, known) in kept.items():
             alike = torch.cosine_similarity(key[None], (k - centre)[asking], dim=-1)
             alike += torch.cosine_similarity(value[None], v[asking], dim=-1)
@@ -79,7 +79,7 @@ def test_what_a_newer_key_says_again_gives_way(  # noqa: PLR0913
             found.frame[0, head][used].tolist(), found.place[0, head][used].tolist(), strict=True
         )
         assert set(at) == expected
-    assert (found.mass <= 1).all() and cache.plain(0)
+    assert (found.mass <= 1).all() and cache.rotated_keys.is_unbiased(0)
     assert len(cache.held) == min(frames, int(entries))
 
 
@@ -139,7 +139,7 @@ def test_bytes_are_as_planned_and_no_queries_are_kept(dtype: torch.dtype) -> Non
         kv = [tuple(x.to(dtype) for x in kv) for kv in chunk_kv(range(frame, frame + 1))]
         cache.commit(kv)  # type: ignore[arg-type]
     assert cache.bytes == planned_bytes(shape, chosen, Exact())
-    assert cache.extent == [5 * TOKENS] * SHAPE.layers
+    assert cache.rotated_keys.slots_in_use == [5 * TOKENS] * SHAPE.layers
 
 
 def test_a_restored_snapshot_goes_on_bit_for_bit_and_a_rewind_leaves_room() -> None:
@@ -180,10 +180,10 @@ def test_what_a_rewind_leaves_stays_while_there_is_room(left: list[int]) -> None
     fill(cache, 0, 8, 3, 2)
     cache.retain(left)
     before = [where_from(cache, layer) for layer in range(SHAPE.layers)]
-    assert max(cache.extent) == 4 * TOKENS  # with empty slots among them
+    assert max(cache.rotated_keys.slots_in_use) == 4 * TOKENS  # with empty slots among them
     fill(cache, 8, 12 - len(left), 3, 1)
     for layer, there in enumerate(before):
-        assert there <= where_from(cache, layer) and cache.plain(layer)
+        assert there <= where_from(cache, layer) and cache.rotated_keys.is_unbiased(layer)
 
 
 def where_from(cache: MergedCache, layer: int) -> set[tuple[int, int, int]]:
@@ -199,9 +199,9 @@ def test_latent_frames_of_one_token() -> None:
     for frame in range(9):
         kv = chunk_kv(range(frame, frame + 1))
         cache.commit([(k[:, :1], v[:, :1]) for k, v in kv])
-    assert cache.entries(0).frame[0, 0].max() == 8 and cache.extent == [3, 3]
+    assert cache.entries(0).frame[0, 0].max() == 8 and cache.rotated_keys.slots_in_use == [3, 3]
 
 
 def test_a_policy_that_is_not_known_is_refused() -> None:
     with pytest.raises(ValueError, match="least attended, alike"):
-        TempCache(3, gives_way="oldest")
+        TempCache(3, eviction="oldest")
