@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 
 from .attention.backends import usable_backends, version_of
+from .units import byte_size
 
 REQUIRED = ("numpy", "safetensors", "einops", "av", "pillow")
 ENCODERS = {"h264": "MP4 video", "ffv1": "lossless MKV video"}
@@ -60,10 +61,10 @@ def devices(free_bytes: int) -> Iterator[Finding]:
     cores = f"{torch.get_num_threads()} threads of {os.cpu_count()} cores"
     state = "ok" if free_bytes > LOW_BYTES else "note"
     yield Finding("ok", "processor", f"{platform.machine()}, {cores}")
-    yield Finding(state, "memory", f"{_gigabytes(free_bytes)} free")
+    yield Finding(state, "memory", f"{byte_size(free_bytes)} free")
     for number in range(torch.cuda.device_count()):
         free, total = torch.cuda.mem_get_info(number)
-        sizes = f"{_gigabytes(free)} of {_gigabytes(total)} free"
+        sizes = f"{byte_size(free)} of {byte_size(total)} free"
         yield Finding("ok", "device", f"{torch.cuda.get_device_name(number)}, {sizes}")
     if torch.backends.mps.is_available():
         yield Finding("ok", "device", "Apple GPU (MPS), which shares the main memory")
@@ -98,7 +99,7 @@ def folder(subject: str, path: Path) -> Finding:
         reason = error.strerror or error
         return Finding("bad", subject, f"{path} cannot be written ({reason}); choose another.")
     state = "ok" if free > LOW_BYTES else "note"
-    return Finding(state, subject, f"{path}, {_gigabytes(free)} free")
+    return Finding(state, subject, f"{path}, {byte_size(free)} free")
 
 
 def summary(findings: Sequence[Finding]) -> str:
@@ -135,7 +136,3 @@ def _encoders() -> Iterator[Finding]:
 def _optional(subject: str, found: str | None, use: str) -> Finding:
     text = f"{found} ({use})" if found else f"not installed ({use})"
     return Finding("ok" if found else "note", subject, text)
-
-
-def _gigabytes(count: int) -> str:
-    return f"{count / 2**30:.1f} GB"

@@ -33,7 +33,7 @@ import torch
 from rich.console import Console
 
 from ..training.command import reporting
-from ..training.train_vae import psnr
+from ..training.evaluation.psnr import psnr
 from ._attention.cases import ABLATION, CASES, FULL
 from ._attention.claims import claim, summarise
 from ._attention.flat import Filled, claim_flat, of_flat_cases, time_in_turn

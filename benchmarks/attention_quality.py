@@ -27,8 +27,8 @@ from rich.console import Console
 
 from ..model.preset import DEMO_FOLDER
 from ..training.command import reporting
-from ..training.estimate import estimate
-from ..training.kit import Kit, load_kit
+from ..training.evaluation.estimate import estimate
+from ..training.evaluation.kit import Kit, load_kit
 from ._attention import synthetic
 from ._attention.chunk import DENSE_CASE, TEMP, chunk_cases, judged_chunk
 from ._attention.drift import MEMORIES, rolled

@@ -30,8 +30,8 @@ from ..model.checkpoint import read
 from ..model.fingerprint import fingerprint
 from ..model.preset import DEMO_FOLDER
 from ..training.command import reporting
-from ..training.estimate import Estimate, estimate
-from ..training.kit import Kit, load_kit
+from ..training.evaluation.estimate import Estimate, estimate
+from ..training.evaluation.kit import Kit, load_kit
 from ._attention.recall import FULL, FULL_INT8, SHARES, Course, half_way, recalled
 from ._shared.measures import Measured
 from ._shared.records import Job, Records

@@ -26,7 +26,7 @@ from ..model.preset import DEMO
 from ..model.vae.latent_format import SPATIAL_FACTOR
 from ..samplers.guidance import Guidance, cfg, extended, vanilla
 from ..training.command import reporting
-from ..training.kit import Recipe, load_kit
+from ..training.evaluation.kit import Recipe, load_kit
 from ._long.rollouts import LEAST_LATENTS, TRUTH, LongPlan, LongResults, run
 from ._long.tenths import by_tenths, true_vectors
 from ._long.tenths_plot import draw

@@ -33,7 +33,7 @@ from ..model.vae.latent_format import SPATIAL_FACTOR
 from ..samplers.schedule.context_noise import ContextNoise
 from ..training.batches import TASKS
 from ..training.command import keep_freed_memory, reporting
-from ..training.kit import Recipe, load_kit
+from ..training.evaluation.kit import Recipe, load_kit
 from ._guidance.feedback import (
     COLOUR_KEPT,
     CONTRAST_KEPT,

@@ -40,7 +40,7 @@ from ..samplers.guidance import (
 )
 from ..samplers.schedule.context_noise import ContextNoise
 from ..training.command import reporting
-from ..training.kit import Recipe, load_kit
+from ..training.evaluation.kit import Recipe, load_kit
 from ._guidance.findings import PLAIN, TRUTH, Findings, findings
 from ._guidance.plot import draw
 from ._shared.measures import OFFSET, Measured, guided, truth

@@ -28,9 +28,9 @@ from ..model.preset import DEMO, DEMO_FOLDER
 from ..model.vae.latent_format import SPATIAL_FACTOR
 from ..samplers.guidance import Guidance, When, extended, stabilised, vanilla
 from ..training.command import reporting
-from ..training.estimate import Estimate, estimate
-from ..training.kit import Kit, Recipe
-from ..training.measures import spread
+from ..training.evaluation.estimate import Estimate, estimate
+from ..training.evaluation.kit import Kit, Recipe
+from ..training.evaluation.measures import spread
 from ._guidance.feedback import (
     HISTORY,
     Figures,

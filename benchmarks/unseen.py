@@ -23,9 +23,9 @@ from rich.console import Console
 from ..model.preset import DEMO, DEMO_FOLDER
 from ..samplers.guidance import Guidance, extended, last, temporal
 from ..training.command import reporting
-from ..training.estimate import Estimate, estimate
-from ..training.kit import Kit, Recipe
-from ..training.measures import spread
+from ..training.evaluation.estimate import Estimate, estimate
+from ..training.evaluation.kit import Kit, Recipe
+from ..training.evaluation.measures import spread
 from ._guidance.feedback import HISTORY, next_chunk
 from ._guidance.findings import PLAIN
 from ._guidance.unseen_pasts import pasts

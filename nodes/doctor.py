@@ -8,7 +8,7 @@ from comfy_api.latest import io, ui
 
 from .. import installation
 from ..installation import Finding
-from . import host, sockets
+from . import categories, host
 from .schema import build
 
 MARKS = {"ok": "OK", "note": "–", "bad": "MISSING"}
@@ -24,7 +24,7 @@ class Doctor(io.ComfyNode):
             io.Schema,
             node_id="LongtakeDoctor",
             display_name="Longtake Doctor",
-            category=sockets.CATEGORY,
+            category=categories.ROOT,
             description="Says what is installed, which device is used, how much memory is free, "
             "which attention backends work and why not the others. Changes nothing. Put its text "
             "into a report when something fails.",

@@ -11,5 +11,3 @@ Guidance = io.Custom("GUIDANCE")  # nodes/guidance/guidance_spec.py
 KnownFrames = io.Custom("KNOWN_FRAMES")  # nodes/conditioning/known_frames.py
 Schedule = io.Custom("NOISE_SCHEDULE")  # nodes/sampling/schedule_spec.py
 Timeline = io.Custom("PROMPT_TIMELINE")  # nodes/conditioning/timeline.py
-
-CATEGORY = "longtake"

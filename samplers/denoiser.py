@@ -4,47 +4,81 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
 from ..attention.history import HistoryCache
 from ..model.config import DiTConfig
-from ..model.dit import Cast
 
 
-def _nothing() -> None:
-    """The check of a host that cannot interrupt, and the release of one that needs no memory."""
+class ModelHost(Protocol):
+    """Owns a model's weights and decides where weights and KV caches lie.
+
+    The loop claims the model at the start of every chunk. Between two claims the host may move
+    weights and registered caches away.
+    """
+
+    def claim(self, kv_bytes: int) -> Any:
+        """Load the model with its own patches and return its module tree.
+
+        `kv_bytes` is what the caller allocates next: 0 once the KV caches exist.
+        """
+
+    def cast(self, parameter: Tensor) -> Tensor:
+        """Return a bare parameter of the tree, ready for computing."""
+
+    def check_interrupted(self) -> None:
+        """Raise if the host wants to stop; called before every evaluation."""
+
+    def register_cache(self, cache: HistoryCache) -> None:
+        """Take a newly allocated KV cache into the host's memory management."""
+
+    def offload_caches(self) -> None:
+        """Free the accelerator memory of all registered caches until the next claim."""
+
+    @property
+    def scale_loras(self) -> Callable[[float], None] | None:
+        """Multiply the strength of the model's LoRAs from the next claim on; None without LoRAs."""
 
 
-def _not_managed(cache: HistoryCache) -> None:
-    """A host that does not look after KV caches."""
+class LocalHost:
+    """Holds a module tree that is always loaded: headless runs, training and tests."""
+
+    scale_loras: Callable[[float], None] | None = None
+
+    def __init__(self, tree: Any) -> None:
+        self._tree = tree
+
+    def claim(self, kv_bytes: int) -> Any:
+        """Return the tree."""
+        return self._tree
+
+    def cast(self, parameter: Tensor) -> Tensor:
+        """Return the parameter unchanged."""
+        return parameter
+
+    def check_interrupted(self) -> None:
+        """Never interrupt."""
+
+    def register_cache(self, cache: HistoryCache) -> None:
+        """Leave the cache where it is."""
+
+    def offload_caches(self) -> None:
+        """Leave all caches where they are."""
 
 
 @dataclass(frozen=True, slots=True)
 class Denoiser:
-    """A model to evaluate.
+    """A model to evaluate: its host, its sizes, and where and in which dtype it computes."""
 
-    `claim(kv_bytes)` is called at the start of every chunk and returns the module tree, loaded and
-    with this model's own patches applied; `kv_bytes` is what will be allocated next, so 0 once the
-    KV cache is there. `check` is called before every evaluation and raises when the host wants to
-    stop. `hold` is told of every KV cache once it is allocated; the host may move it away between
-    chunks, and has it back by the next claim. `release` asks it to do so now.
-    `scale_loras(factor)` multiplies the strength of the model's LoRAs from the next claim on; None
-    where it has none.
-    """
-
-    claim: Callable[[int], Any]
+    host: ModelHost
     config: DiTConfig
     device: torch.device = torch.device("cpu")
     dtype: torch.dtype = torch.float32
-    cast: Cast | None = None
-    check: Callable[[], None] = _nothing
-    hold: Callable[[HistoryCache], None] = _not_managed
-    release: Callable[[], None] = _nothing
-    scale_loras: Callable[[float], None] | None = None
 
 
 def local_denoiser(tree: Any, config: DiTConfig) -> Denoiser:
-    """A model that is simply there: our own tree on the CPU."""
-    return Denoiser(claim=lambda _: tree, config=config)
+    """Wrap a module tree that is already loaded on the CPU."""
+    return Denoiser(LocalHost(tree), config)

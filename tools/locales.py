@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..headless.hosts.stand_in import installed
+from ..nodes.categories import ALL
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCALES = ROOT / "locales"
@@ -26,7 +27,6 @@ PLAYER = ROOT / "web" / "player"
 WORDS = PLAYER / "words"
 SAID = re.compile(r"(?<![#.\w])say\(\s*\"((?:[^\"\\]|\\.)*)\"")  # in JavaScript
 LANGUAGES = ("de", "es", "fr", "ja", "ko", "zh")
-MAIN = {"nodeCategories": {"longtake": "Longtake"}}
 
 Definitions = dict[str, Any]
 Catalogue = dict[str, str]
@@ -47,6 +47,11 @@ def sentences(definitions: Definitions) -> Iterator[str]:
             yield from sentences(value)
         else:
             yield value
+
+
+def categories() -> list[str]:
+    """The folder names of ComfyUI's node menu that hold this pack's nodes."""
+    return list(dict.fromkeys(name for path in ALL for name in path.split("/")))
 
 
 def player_sentences() -> list[str]:
@@ -80,10 +85,10 @@ def catalogue(language: str) -> Catalogue:
     return dict(json.loads(text))
 
 
-def files(language: str, definitions: Definitions) -> dict[Path, str]:
-    """The files of a language below `locales`, as they should be."""
-    folder = LOCALES / language
-    return {folder / "nodeDefs.json": _json(definitions), folder / "main.json": _json(MAIN)}
+def files(language: str, definitions: Definitions, folders: Definitions) -> dict[Path, str]:
+    """The files of a language below `locales`, as they should be; `folders` names categories."""
+    place, main = LOCALES / language, {"nodeCategories": folders}
+    return {place / "nodeDefs.json": _json(definitions), place / "main.json": _json(main)}
 
 
 def words_file(language: str, known: Catalogue) -> dict[Path, str]:
@@ -94,8 +99,9 @@ def words_file(language: str, known: Catalogue) -> dict[Path, str]:
 def main() -> int:
     """Write all files; 1 if a language lacks something, which then stays English."""
     here = english()
-    wanted = list(dict.fromkeys([*sentences(here), *player_sentences()]))
-    _write(files("en", here))
+    folders = {name: name for name in categories()}
+    wanted = list(dict.fromkeys([*sentences(here), *folders, *player_sentences()]))
+    _write(files("en", here, folders))
     lacking = 0
     for language in LANGUAGES:
         known = catalogue(language)
@@ -105,7 +111,8 @@ def main() -> int:
                 sys.stdout.write(f"{language}.json lacks: {json.dumps(sentence)}\n")
         used = {sentence: known[sentence] for sentence in wanted if sentence in known}
         _write({TRANSLATIONS / f"{language}.json": _json(used)})
-        _write(files(language, translated(here, said_by(used))))
+        say = said_by(used)
+        _write(files(language, translated(here, say), translated(folders, say)))
         _write(words_file(language, used))
     return int(lacking > 0)
 

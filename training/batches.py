@@ -1,8 +1,8 @@
-"""Training batches for the DiT: what a sample is, who sees whom, and how noisy everything is.
+"""Training batches for the DiT: samples, attention masks and noise levels.
 
-Each sample is [clean copy | noisy copy] of a clip's latents under one mask: a noisy chunk sees
-itself and the clean history in its window; the clean copy is block-causal with the same window,
-exactly like the commit passes that fill a cache.
+A sample is [clean copy | noisy copy] of a clip's latents under one mask. A noisy chunk sees itself
+and the clean history in its window. The clean copy is block-causal with the same window, exactly
+like the commit passes that fill a cache.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ import torch
 from torch import Tensor
 
 from ..model.config import PATCH
-from .clips import quick_reversals, random_shot, reversal_shot
-from .dataset import Maker, Pool, PoolSpec
-from .recipes import DIFFUSION_FORCING, Layout, Recipe
+from .recipes import DIFFUSION_FORCING, BatchLayout, NoiseRecipe
+from .world.clips import quick_reversals, random_shot, reversal_shot
+from .world.dataset import ClipMaker, Pool, PoolSpec
 
 TEXT_DROPOUT = 0.1
-EDGE_COLUMNS, EDGE_WEIGHT = 2, 4.0  # latent columns at either side; their weight in memory tasks
-BALL_WEIGHT = 3.0  # of the latent cells where the ball is: small, fast, and easily lost
+EDGE_COLUMNS, EDGE_WEIGHT = 2, 4.0  # latent columns at each side; their weight in memory tasks
+BALL_WEIGHT = 3.0  # weight of latent cells with the ball, which is small, fast and easily lost
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
     """One kind of batch: `batch` clips of `context` latent frames, of which `noisy` are denoised.
 
-    `windows` are the lengths of history, in latent frames, that a batch may be limited to.
+    `windows` lists the history lengths, in latent frames, from which each batch draws its limit.
     """
 
     pool: PoolSpec
@@ -48,9 +48,9 @@ TASKS: Mapping[str, Task] = {
 
 
 def task_at(share: float, rng: random.Random) -> str:
-    """The task for a step at `share` of the run: narrow pictures first, then width and memory.
+    """Draw the task for a step at `share` of the run: narrow pictures first, then width and memory.
 
-    Recall is memory over short distances, so that there is much of it in a batch.
+    Recall trains memory over short distances, so that a batch contains much of it.
     """
     weights = (0.8, 0.0, 0.0, 0.0, 0.2) if share < 0.3 else (0.12, 0.33, 0.4, 0.1, 0.05)
     return rng.choices(list(TASKS), weights)[0]
@@ -58,11 +58,12 @@ def task_at(share: float, rng: random.Random) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Inputs and target of one forward pass; f counts the clean, then the m noisy latent frames.
+    """Inputs and target of one forward pass. f counts the clean, then the m noisy latent frames.
 
-    Latents x (b, f, c, h, w) at noise levels (b, f); the target velocity of the noisy copy
-    (b, m, c, h, w); word ids of captions (b, k, l) and which of them each frame has (b, f);
-    positions in the clip (f,); the attention mask over tokens (s, s); loss weights (b, m, h, w).
+    `x` (b, f, c, h, w): latents. `levels` (b, f): noise levels. `target` (b, m, c, h, w): velocity
+    of the noisy copy. `captions` (b, k, l): word ids. `which` (b, f): caption index of each frame.
+    `positions` (f,): positions in the clip. `mask` (s, s): attention mask over tokens. `weight` (b,
+    m, h, w): loss weights.
     """
 
     x: Tensor
@@ -75,11 +76,11 @@ class Batch:
     weight: Tensor
 
 
-class Feed:
-    """Batches of any task; a task's pool is made when first needed and renewed as it is used."""
+class BatchFeed:
+    """Draw batches of any task. A task's pool is built on first use and partly renewed later."""
 
     def __init__(
-        self, maker: Maker, tasks: Mapping[str, Task], recipe: Recipe = DIFFUSION_FORCING
+        self, maker: ClipMaker, tasks: Mapping[str, Task], recipe: NoiseRecipe = DIFFUSION_FORCING
     ) -> None:
         self.maker = maker
         self.tasks = tasks
@@ -87,7 +88,7 @@ class Feed:
         self.pools: dict[str, Pool] = {}
 
     def draw(self, name: str) -> Batch:
-        """A batch of task `name`; about a tenth of a run's time goes into new clips."""
+        """Draw a batch of task `name`. About a tenth of a run's time goes into new clips."""
         task, rng = self.tasks[name], self.maker.rng
         if name not in self.pools:
             self.pools[name] = self.maker.fill(task.pool)
@@ -97,19 +98,19 @@ class Feed:
 
 
 def make_batch(
-    pool: Pool, task: Task, rng: random.Random, recipe: Recipe = DIFFUSION_FORCING
+    pool: Pool, task: Task, rng: random.Random, recipe: NoiseRecipe = DIFFUSION_FORCING
 ) -> Batch:
     """Draw clips, cut them, and lay out clean and noisy copies."""
     chunk = rng.choice(recipe.chunk_sizes or (task.noisy,))
     window = rng.choice(task.windows)
-    opening = rng.random() < 0.5 or chunk == task.context  # one chunk: it is the opening
+    opening = rng.random() < 0.5 or chunk == task.context  # a single chunk is the opening
     noisy = noisy_frames(task, chunk, rng, opening=opening)
     rows = torch.tensor(rng.sample(range(task.pool.clips), task.batch))
     start = 0 if opening else rng.randrange(1, task.pool.latent_frames - task.context + 1)
     clean = pool.latents[rows, start : start + task.context].float()
     which = pool.which[rows, start : start + task.context]
     memory = task.noisy < task.context
-    shape = Layout(task.batch, task.context, len(noisy), chunk, memory=memory)
+    shape = BatchLayout(task.batch, task.context, len(noisy), chunk, memory=memory)
     levels = recipe.levels(rng, shape)
     latents = torch.cat([clean, clean[:, noisy]], 1)
     noise = torch.randn_like(latents)
@@ -128,9 +129,9 @@ def make_batch(
 
 
 def cell_weight(ball: Tensor, *, memory: bool) -> Tensor:
-    """Loss weight of each latent cell, mean 1, from where the `ball` is: both (b, m, h, w).
+    """Return each latent cell's loss weight, mean 1. `ball` marks the ball; both are (b, m, h, w).
 
-    Where the history is long, what matters is the edges: scenery seen before re-enters there.
+    With a long history (`memory`) the edges matter most: scenery seen before re-enters there.
     """
     if memory:
         weight = torch.ones(ball.shape)
@@ -141,9 +142,9 @@ def cell_weight(ball: Tensor, *, memory: bool) -> Tensor:
 
 
 def frame_mask(context: int, noisy: Sequence[int], chunk: int, window: int) -> Tensor:
-    """Who sees whom among [clean frames 0..context | noisy copies of frames `noisy`].
+    """Return the attention mask among [clean frames 0..context | noisy copies of frames `noisy`].
 
-    (f, f) bool, True where the row's frame may look at the column's.
+    (f, f) bool, True where the row's frame may look at the column's frame.
     """
     frame = torch.tensor([*range(context), *noisy])
     start = frame // chunk * chunk  # first frame of each frame's chunk
@@ -155,16 +156,16 @@ def frame_mask(context: int, noisy: Sequence[int], chunk: int, window: int) -> T
 
 
 def token_mask(frames: Tensor, latents: Tensor) -> Tensor:
-    """A mask over frames (f, f) as one over the tokens of `latents` (b, f, c, h, w): (s, s)."""
+    """Expand a mask over frames (f, f) to the tokens (s, s) of `latents` (b, f, c, h, w)."""
     tokens = latents.shape[-1] * latents.shape[-2] // PATCH**2
     return frames.repeat_interleave(tokens, 0).repeat_interleave(tokens, 1)
 
 
 def noisy_frames(task: Task, chunk: int, rng: random.Random, *, opening: bool) -> list[int]:
-    """The latent frames that get a noisy copy: all, or whole chunks of the later three quarters.
+    """Choose the latent frames with a noisy copy: all, or whole chunks of the last three quarters.
 
-    A cut that is not the opening of its clip has no noisy first chunk: without a history only a
-    clip's true first latent, which stands for one frame, is ever generated.
+    A cut that is not the opening of its clip has no noisy first chunk. Without a history, the model
+    only ever generates a clip's true first latent, which stands for one frame.
     """
     chunks = task.context // chunk
     if task.noisy >= task.context:

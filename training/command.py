@@ -1,4 +1,4 @@
-"""What every training command does around its work: log lines, one-line errors, the allocator."""
+"""Shared code of all training commands: log lines, one-line errors, the allocator."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ALLOCATOR = {
 
 
 def keep_freed_memory() -> None:
-    """Start this process again with the allocator set, which glibc reads only at the start."""
+    """Restart this process with the allocator settings, which glibc reads only at start-up."""
     if sys.platform == "linux" and not ALLOCATOR.items() <= os.environ.items():
         command = [sys.executable, *sys.orig_argv[1:]]
         os.execve(sys.executable, command, {**os.environ, **ALLOCATOR})
@@ -34,7 +34,7 @@ def keep_freed_memory() -> None:
 
 @contextmanager
 def reporting() -> Iterator[None]:
-    """Show the log on standard output, and a user's mistake as one sentence."""
+    """Print the log on standard output, and show a `LongtakeError` as one line."""
     logger, handler = logging.getLogger("longtake"), logging.StreamHandler(sys.stdout)
     level = logger.level
     logger.addHandler(handler)

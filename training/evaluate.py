@@ -1,8 +1,8 @@
 """Measure the demo model on held-out seeds and write its card.
 
-`python -m longtake.training.evaluate`. Everything is generated through the engine at the demo's
-default settings and read back from pixels by the shipped oracle. `--quick` is a smoke test with few
-clips; its figures mean little and no card is written.
+`python -m longtake.training.evaluate`. The engine generates every clip at the demo's default
+settings. The shipped oracle reads the attributes back from pixels. `--quick` is a smoke test with
+few clips: its figures mean little, and it writes no card.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from pathlib import Path
 import click
 
 from ..model.preset import DEMO, DEMO_FOLDER
-from . import measures
-from .attributes import ATTRIBUTES
-from .card import Results, card
 from .command import FILE, FOLDER, reporting
-from .estimate import estimate
-from .kit import Recipe, load_kit
-from .measures import Rows, spread
+from .evaluation import measures
+from .evaluation.card import Results, card
+from .evaluation.estimate import estimate
+from .evaluation.kit import Recipe, load_kit
+from .evaluation.measures import Rows, spread
+from .world.attributes import ATTRIBUTES
 
 logger = logging.getLogger("longtake")
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How many clips each measurement takes."""
+    """Number of clips of each measurement."""
 
     reconstruction: int = 32
     adherence: int = 256
@@ -49,8 +49,8 @@ WINDOWS = (8, 16, 32, 64)
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """What is measured, with how many clips, from which seed on, and by how many processes."""
+class EvaluationJob:
+    """What to measure: weights, number of clips, first seed and worker processes."""
 
     folder: Path
     sizes: Sizes
@@ -60,12 +60,12 @@ class Job:
     full_precision: Path | None = None
 
     def clips(self, count: int) -> range:
-        """The seeds of `count` clips."""
+        """Return the seeds of `count` clips."""
         return range(self.seed, self.seed + count)
 
 
-def measure(job: Job) -> Results:
-    """All measurements; logs each as it is done."""
+def measure(job: EvaluationJob) -> Results:
+    """Run all measurements; log each when it is done."""
     results: Results = {}
     for parts in (_of_the_vae(job), _of_prompts(job), _of_long_rollouts(job)):
         for name, rows in parts:
@@ -74,7 +74,7 @@ def measure(job: Job) -> Results:
     return results
 
 
-def _of_the_vae(job: Job) -> Iterator[tuple[str, Rows]]:
+def _of_the_vae(job: EvaluationJob) -> Iterator[tuple[str, Rows]]:
     kit = load_kit(job.folder)
     for width in (DEMO.width, 64):
         rows = measures.reconstruction(kit, job.seed, job.sizes.reconstruction, width)
@@ -84,7 +84,7 @@ def _of_the_vae(job: Job) -> Iterator[tuple[str, Rows]]:
         yield "fp16 file below fp32, dB", {"loss": loss}
 
 
-def _of_prompts(job: Job) -> Iterator[tuple[str, Rows]]:
+def _of_prompts(job: EvaluationJob) -> Iterator[tuple[str, Rows]]:
     for name, count, held_out in (
         ("adherence", job.sizes.adherence, False),
         ("unseen wordings", job.sizes.unseen, True),
@@ -100,7 +100,7 @@ def _of_prompts(job: Job) -> Iterator[tuple[str, Rows]]:
     )
 
 
-def _of_long_rollouts(job: Job) -> Iterator[tuple[str, Rows]]:
+def _of_long_rollouts(job: EvaluationJob) -> Iterator[tuple[str, Rows]]:
     recipe = replace(job.recipe, length=job.sizes.drift_latents)
     drift = partial(measures.drift, recipe=recipe)
     drifts = spread(drift, job.clips(job.sizes.drift), job.folder, job.workers)
@@ -119,7 +119,7 @@ def _of_long_rollouts(job: Job) -> Iterator[tuple[str, Rows]]:
     )
 
 
-def write_card(results: Results, job: Job, out: Path, elapsed_s: float) -> None:
+def write_card(results: Results, job: EvaluationJob, out: Path, elapsed_s: float) -> None:
     """Write `card.md`, and the same figures as `card.json`, into the folder `out`."""
     out.mkdir(parents=True, exist_ok=True)
     (out / "card.md").write_text(card(results, job.folder, elapsed_s), encoding="utf-8")
@@ -146,9 +146,8 @@ def main(  # noqa: PLR0913  # one parameter per option
     full_precision: Path | None,
     quick: bool,
 ) -> None:
-    """Command line."""
     sizes = QUICK if quick else Sizes()
-    job = Job(folder, sizes, workers, Recipe(steps=steps), seed, full_precision)
+    job = EvaluationJob(folder, sizes, workers, Recipe(steps=steps), seed, full_precision)
     began = time.monotonic()
     with reporting():
         results = measure(job)

@@ -1,7 +1,7 @@
-"""What noise a model is trained on: Diffusion Forcing, and the two twins it is compared with.
+"""Noise levels for training: Diffusion Forcing, and two models to compare it with.
 
-All three see the same clips, captions, masks and budget; they differ in the noise levels of the
-history and of what is denoised, and so in what a rollout may later hand them.
+All three models see the same clips, captions, masks and budget. They differ in the noise levels of
+the history and of the denoised frames, and so in the histories that a rollout may give them.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
-    """A batch of `batch` clips: `context` clean latent frames, then copies of `noisy` of them in
-    chunks of `chunk`; `memory` where the history is long.
+class BatchLayout:
+    """The frames of a batch: `context` clean latent frames, then `noisy` noisy copies.
+
+    `batch` counts clips, `chunk` is the chunk size of the copies, and `memory` is True for a long
+    history.
     """
 
     batch: int
@@ -28,37 +30,40 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
-    """Chunk sizes to draw from (None: everything that is denoised is one chunk) and noise levels
-    (b, context + noisy) in [0, 1].
+class NoiseRecipe:
+    """Chunk sizes to draw from, and a function for noise levels (b, context + noisy) in [0, 1].
+
+    Without chunk sizes all denoised frames form one chunk.
     """
 
     chunk_sizes: tuple[int, ...] | None
-    levels: Callable[[random.Random, Layout], Tensor]
+    levels: Callable[[random.Random, BatchLayout], Tensor]
 
 
-def forcing_levels(rng: random.Random, layout: Layout) -> Tensor:
-    """Diffusion Forcing (arXiv 2407.01392): a level of its own for every latent frame."""
+def forcing_levels(rng: random.Random, layout: BatchLayout) -> Tensor:
+    """Diffusion Forcing (arXiv 2407.01392): give every latent frame its own level."""
     history = history_levels(rng, layout.batch, layout.context, memory=layout.memory)
     noisy = noisy_levels(rng, layout.batch, layout.noisy, layout.chunk, memory=layout.memory)
     return torch.cat([history, noisy], 1)
 
 
-def teacher_levels(rng: random.Random, layout: Layout) -> Tensor:
+def teacher_levels(rng: random.Random, layout: BatchLayout) -> Tensor:
     """Teacher forcing: the history is always the clean truth, which no rollout ever has."""
     history = torch.zeros(layout.batch, layout.context)
     noisy = noisy_levels(rng, layout.batch, layout.noisy, layout.chunk, memory=layout.memory)
     return torch.cat([history, noisy], 1)
 
 
-def sequence_levels(rng: random.Random, layout: Layout) -> Tensor:
-    """Full-sequence diffusion: one level for the whole clip, its history included."""
+def sequence_levels(rng: random.Random, layout: BatchLayout) -> Tensor:
+    """Full-sequence diffusion: one level for the whole clip, including its history."""
     level = torch.sigmoid(1.2 * torch.randn(layout.batch, 1) + 0.2)
     return level.expand(-1, layout.context + layout.noisy).clone()
 
 
 def history_levels(rng: random.Random, batch: int, frames: int, *, memory: bool) -> Tensor:
-    """Noise level of each clean frame (b, f): mostly little, sometimes any, sometimes all noise."""
+    """Draw a noise level for each clean frame (b, f): mostly low, sometimes any, sometimes pure
+    noise.
+    """
     return torch.stack([_history_row(rng, frames, memory=memory) for _ in range(batch)])
 
 
@@ -73,9 +78,10 @@ def _history_row(rng: random.Random, frames: int, *, memory: bool) -> Tensor:
 def noisy_levels(
     rng: random.Random, batch: int, frames: int, chunk: int, *, memory: bool
 ) -> Tensor:
-    """Noise level of each noisy frame (b, f): its own, or in half of the rows its chunk's.
+    """Draw a noise level for each noisy frame (b, f); in half of the rows chunks share a level.
 
-    Memory is learned where noise hides what enters the picture, so its levels are higher.
+    The model learns memory where noise hides the entering scenery, so memory tasks have higher
+    levels.
     """
     level = torch.sigmoid(1.2 * torch.randn(batch, frames) + (1.0 if memory else 0.2))
     shared = level[:, ::chunk].repeat_interleave(chunk, 1)[:, :frames]
@@ -83,9 +89,9 @@ def noisy_levels(
     return torch.where(row, shared, level)
 
 
-DIFFUSION_FORCING = Recipe((1, 3, 3), forcing_levels)
-RECIPES: Mapping[str, Recipe] = {
+DIFFUSION_FORCING = NoiseRecipe((1, 3, 3), forcing_levels)
+RECIPES: Mapping[str, NoiseRecipe] = {
     "diffusion-forcing": DIFFUSION_FORCING,
-    "teacher-forcing": Recipe((1, 3, 3), teacher_levels),
-    "full-sequence": Recipe(None, sequence_levels),
+    "teacher-forcing": NoiseRecipe((1, 3, 3), teacher_levels),
+    "full-sequence": NoiseRecipe(None, sequence_levels),
 }

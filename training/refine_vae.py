@@ -1,11 +1,11 @@
-"""Widen the VAE's decoder and train on.
+"""Widen the VAE's decoder and continue its training.
 
 `python -m longtake.training.refine_vae --vae FILE --out DIR`.
 
-The decoder is widened without changing what it computes (new channels start with outgoing weights
-of zero, as in Net2Net, arXiv 1511.05641) and trained with less latent noise and a loss nearer to
-PSNR. The DiT is trained on the encoder's latents, so the encoder stays as it is unless
-`--train-encoder` is given; then the DiT has to be trained on too. Can be resumed.
+Widening does not change the decoder's output: new channels start with outgoing weights of zero, as
+in Net2Net (arXiv 1511.05641). Training then uses less latent noise and a loss closer to PSNR. The
+DiT is trained on the encoder's latents, so the encoder stays as it is. With `--train-encoder` the
+encoder changes too, and the DiT must be trained again. Give the same command again to resume.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ from torch import Tensor, nn
 from ..model.checkpoint import load_tiny_vae
 from ..model.vae.tiny import Conv, Grow, MemoryBlock, TinyVAE, TinyVAEConfig, decode_all
 from .command import FILE, FOLDER, keep_freed_memory, reporting
-from .picture_pool import PicturePool, PictureSpec, held_out_clips
-from .run import Curve, Run, matrix_descent, save_half
-from .train_vae import TrainedVAE, fold_norm, psnr
+from .evaluation.psnr import psnr
+from .run import Curve, TrainingRun, matrix_descent, save_half
+from .train_vae import TrainedVAE, fold_norm
+from .world.picture_pool import PicturePool, PictureSpec, held_out_clips
 
 LATENT_NOISE = 0.04
 
@@ -36,8 +37,8 @@ logger = logging.getLogger("longtake")
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """How long and how large a run is; `widths` are the new decoder's at 1/2, 1/4 and 1/8."""
+class VAERefinement:
+    """Length and sizes of a run; `widths` are the new decoder's channels at 1/2, 1/4 and 1/8."""
 
     steps: int = 2000
     seed: int = 1
@@ -50,7 +51,7 @@ class Settings:
 
 
 def widened(vae: TinyVAE, widths: tuple[int, int, int]) -> TinyVAE:
-    """The same function with a wider decoder."""
+    """Return a VAE with a wider decoder that computes the same function."""
     weights = vae.state_dict()
     e2, e4, e8 = (len(weights[f"encoder.{layer}.weight"]) for layer in (0, 2, 6))
     wide = TinyVAE(TinyVAEConfig((e2, e4, e8), widths))
@@ -71,7 +72,7 @@ def widened(vae: TinyVAE, widths: tuple[int, int, int]) -> TinyVAE:
 
 @torch.no_grad()
 def widen(old: nn.Conv2d, new: nn.Conv2d, *, inputs: int = 1, outputs: int = 1) -> None:
-    """Copy `old` into `new`, in place.
+    """Copy `old` into the wider `new`, in place.
 
     Channels come in `inputs` (`outputs`) equal groups, each padded at its end. Weights from new
     input channels to old outputs are zero, so old channels keep their values.
@@ -86,7 +87,7 @@ def widen(old: nn.Conv2d, new: nn.Conv2d, *, inputs: int = 1, outputs: int = 1) 
     new.bias.view(outputs, -1)[:, :o] = old.bias.view(outputs, -1)
 
 
-def refine(vae_file: Path, out: Path, settings: Settings) -> None:
+def refine(vae_file: Path, out: Path, settings: VAERefinement) -> None:
     """Run or resume; write `vae.safetensors` (fp16) and `vae_fp32.safetensors` into `out`."""
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(settings.seed)
@@ -100,7 +101,7 @@ def refine(vae_file: Path, out: Path, settings: Settings) -> None:
     curve = Curve(settings.steps, decay_share=1.0)
     rate = settings.rate
     descent = matrix_descent(trained, curve, muon=0.005 * rate, adamw=5e-4 * rate)
-    run = Run(out / "refine.pt", model, descent)
+    run = TrainingRun(out / "refine.pt", model, descent)
     run.resume(rng, settings.seed)
     pool = PicturePool(settings.pictures, rng)
     held_out = held_out_clips(settings.pictures)
@@ -118,18 +119,18 @@ def refine(vae_file: Path, out: Path, settings: Settings) -> None:
 
 
 def noisy(latents: Tensor) -> Tensor:
-    """`latents` with a little noise, which the decoder learns to see through."""
+    """Return `latents` with a little noise, so that the decoder learns to ignore it."""
     return latents + LATENT_NOISE * torch.randn_like(latents)
 
 
 def loss_of(output: Tensor, target: Tensor) -> Tensor:
-    """As `train_vae`'s, with MSE in the lead: this run is for the last decibels."""
+    """L1 plus 15 times MSE: this run optimises PSNR."""
     return F.l1_loss(output, target) + 15 * F.mse_loss(output, target)
 
 
 @torch.no_grad()
 def held_out_psnr(model: TrainedVAE, held_out: Tensor) -> float:
-    """Held-out PSNR in dB, with the running mean and variance of the latents."""
+    """Return held-out PSNR in dB, with the running mean and variance of the latents."""
     model.eval()
     decoded = decode_all(model.vae, model.encode(held_out))
     model.train()
@@ -139,15 +140,14 @@ def held_out_psnr(model: TrainedVAE, held_out: Tensor) -> float:
 @click.command(help=__doc__)
 @click.option("--vae", type=FILE, required=True, help="The vae.safetensors of train_vae.")
 @click.option("--out", type=FOLDER, required=True, help="Folder for the weights and the state.")
-@click.option("--steps", type=click.IntRange(1), default=Settings().steps, show_default=True)
-@click.option("--seed", type=int, default=Settings().seed, show_default=True)
+@click.option("--steps", type=click.IntRange(1), default=VAERefinement().steps, show_default=True)
+@click.option("--seed", type=int, default=VAERefinement().seed, show_default=True)
 @click.option("--train-encoder", is_flag=True, help="Train the encoder too: this changes latents.")
 @click.option("--rate", type=float, default=1.0, help="Share of the usual peak learning rate.")
 def main(  # noqa: PLR0913  # one parameter per option
     vae: Path, out: Path, steps: int, seed: int, train_encoder: bool, rate: float
 ) -> None:
-    """Command line."""
-    settings = Settings(steps=steps, seed=seed, train_encoder=train_encoder, rate=rate)
+    settings = VAERefinement(steps=steps, seed=seed, train_encoder=train_encoder, rate=rate)
     with reporting():
         refine(vae, out, settings)
 

@@ -1,8 +1,8 @@
-"""A training run: descent along a learning-rate curve, and a file from which it can be resumed.
+"""A training run: gradient descent on a learning-rate curve, and a file to resume from.
 
-A run that stops for any reason goes on from its last save when the same command is given again.
-Its random numbers are then drawn afresh, seeded by the seed and the step, so a resumed run is as
-reproducible as an uninterrupted one, though not the same.
+A stopped run continues from its last save when the same command is given again. A resumed run draws
+new random numbers, seeded by the seed and the step. So it is reproducible, but not identical to an
+uninterrupted run.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ class Curve:
     decay_share: float = 0.4
 
     def at(self, step: int) -> float:
-        """The share (0 to 1) of its peak that a learning rate has at `step`."""
+        """Return the share (0 to 1) of the peak learning rate at `step`."""
         left = (self.steps - step) / (self.decay_share * self.steps)
         return min(1.0, (step + 1) / self.warmup, max(0.0, left))
 
 
 class Descent:
-    """Optimisers that step together; the rates they are given are the peaks of one curve.
+    """Optimisers that step together; their initial rates are the peaks of one curve.
 
     The gradients of `clipped` parameters are clipped together to a norm of 1.
     """
@@ -67,7 +67,7 @@ class Descent:
 def matrix_descent(
     parameters: Sequence[nn.Parameter], curve: Curve, *, muon: float, adamw: float
 ) -> Descent:
-    """Muon at peak rate `muon` for matrices and kernels, AdamW at `adamw` for vectors."""
+    """Use Muon at peak rate `muon` for matrices and kernels, AdamW at `adamw` for vectors."""
     matrices = [p for p in parameters if p.ndim > 1]
     vectors = [p for p in parameters if p.ndim <= 1]
     rest = torch.optim.AdamW(vectors, adamw, weight_decay=0.0)
@@ -75,10 +75,10 @@ def matrix_descent(
 
 
 @dataclass(slots=True)
-class Run:
-    """What is trained, the file that remembers it, and how many steps are done.
+class TrainingRun:
+    """The model in training, its state file, and the number of finished steps.
 
-    `averaged` is a running mean of the weights, for runs that keep one.
+    `averaged` is a running mean of the weights; it stays empty for runs without one.
     """
 
     file: Path
@@ -90,20 +90,19 @@ class Run:
 
     @property
     def elapsed_s(self) -> float:
-        """Seconds since this process began or resumed the run."""
+        """Seconds since this process started or resumed the run."""
         return time.monotonic() - self.began
 
     def is_due(self, every: int) -> bool:
-        """True after each `every` steps and after the last."""
+        """Return True after every `every` steps and after the last step."""
         return self.done % every == 0 or self.done == self.descent.curve.steps
 
     def descend(self, loss: Tensor) -> None:
-        """One step."""
         self.descent.step(loss, self.done)
         self.done += 1
 
     def resume(self, rng: random.Random, seed: int) -> None:
-        """Continue from `file` if it is there; then reseed `rng` and torch by `seed` and step."""
+        """Continue from `file` if it exists; then reseed `rng` and torch by seed and step."""
         if not self.file.exists():
             return
         state = torch.load(self.file, weights_only=True)
@@ -111,7 +110,7 @@ class Run:
             self.model.load_state_dict(state["model"])
         except RuntimeError as error:
             raise BadInput(
-                f"{self.file} is the state of a model of another shape; give another --out."
+                f"{self.file} belongs to a model of another shape; choose another --out folder."
             ) from error
         for optimizer, saved in zip(self.descent.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)

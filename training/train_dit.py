@@ -1,9 +1,9 @@
 """Train the demo's DiT and text encoder by diffusion forcing.
 
-`python -m longtake.training.train_dit --vae FILE --out DIR`. Noise is independent per latent frame,
-and the clean copy is itself a little noisy most of the time and pure noise sometimes, so that a
-cache of any quality, or none, is familiar. Clips with camera reversals and a long history teach
-memory; there the noisy copy covers only a few chunks. Give the same command again to resume.
+`python -m longtake.training.train_dit --vae FILE --out DIR`. Noise is independent per latent frame.
+The clean copy is usually a little noisy and sometimes pure noise, so that the model knows caches of
+any quality, or none. Clips with camera reversals and a long history teach memory; in these clips
+the noisy copy covers only a few chunks. Give the same command again to resume.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from ..model.config import PATCH, DiTConfig
 from ..model.dit import WanDiT, predict, project_text
 from ..model.text import TextEncoder
 from ..model.vae.tiny import TinyVAE
-from .attributes import vocabulary
-from .batches import TASKS, Batch, Feed, Task, frame_mask, make_batch, task_at, token_mask
+from .batches import TASKS, Batch, BatchFeed, Task, frame_mask, make_batch, task_at, token_mask
 from .command import FILE, FOLDER, keep_freed_memory, reporting
-from .dataset import Maker
 from .muon import Muon
 from .recipes import RECIPES
-from .run import Curve, Descent, Run, save_half
+from .run import Curve, Descent, TrainingRun, save_half
+from .world.attributes import vocabulary
+from .world.dataset import ClipMaker
 
 CONFIG = DiTConfig(dim=192, ffn_dim=512, num_heads=4, num_layers=6, text_dim=64)
 TEXT_LEN = 24
@@ -50,8 +50,8 @@ logger = logging.getLogger("longtake")
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """How long and how large a run is; `only` names a task in place of all in their turn."""
+class DiTTraining:
+    """Length and sizes of a run; `only` names a single task to train on instead of all tasks."""
 
     steps: int = 3000
     seed: int = 0
@@ -65,7 +65,7 @@ class Settings:
 
 
 class Networks(nn.Module):
-    """The DiT and the text encoder that learn together."""
+    """The DiT and the text encoder, trained together."""
 
     def __init__(self, dit: WanDiT, text: TextEncoder) -> None:
         super().__init__()
@@ -73,24 +73,24 @@ class Networks(nn.Module):
         self.text = text
 
     def forward(self, batch: Batch) -> Tensor:
-        """The velocity of the noisy copy (b, m, c, h, w)."""
+        """Predict the velocity of the noisy copy (b, m, c, h, w)."""
         clips = torch.arange(len(batch.x))
         prompts = project_text(self.dit, self.text(batch.captions)).pick(clips, batch.which)
         rows, columns = batch.x.shape[-2] // PATCH, batch.x.shape[-1] // PATCH
-        turn = rotation(batch.positions, rows, columns, self.dit.dim // self.dit.num_heads)
-        attention = WholeSequence(turn, batch.mask)
+        rotary = rotation(batch.positions, rows, columns, self.dit.dim // self.dit.num_heads)
+        attention = WholeSequence(rotary, batch.mask)
         velocity = predict(self.dit, batch.x, 1000 * batch.levels, prompts, attention).velocity
         return velocity[:, -batch.target.shape[1] :]
 
 
 def loss_of(networks: Networks, batch: Batch) -> Tensor:
-    """Mean squared error of the velocity, cells weighted."""
+    """Return the mean squared error of the velocity, weighted by cell."""
     error: Tensor = networks(batch) - batch.target
     return (error.square() * batch.weight[:, :, None]).mean()
 
 
 def build(config: DiTConfig) -> Networks:
-    """Freshly initialised networks; every residual branch starts at zero."""
+    """Return freshly initialised networks; every residual branch starts at zero."""
     dit, text = WanDiT(config), TextEncoder(vocabulary(), config.text_dim, TEXT_LEN)
     for module in dit.modules():
         if isinstance(module, nn.Linear):
@@ -106,7 +106,7 @@ def build(config: DiTConfig) -> Networks:
 
 
 def descent_of(networks: Networks, curve: Curve) -> Descent:
-    """Muon for the matrices inside blocks, AdamW for everything else."""
+    """Use Muon for the matrices inside blocks and AdamW for everything else."""
     inside = {id(p) for p in networks.dit.blocks.parameters() if p.ndim == 2}
     everything = list(networks.parameters())
     matrices = [p for p in everything if id(p) in inside]
@@ -115,7 +115,7 @@ def descent_of(networks: Networks, curve: Curve) -> Descent:
     return Descent([Muon(matrices, 0.02), adamw], curve, clipped=everything)
 
 
-def train(vae_file: Path, out: Path, settings: Settings) -> None:
+def train(vae_file: Path, out: Path, settings: DiTTraining) -> None:
     """Run or resume training and write the averaged weights into `out`."""
     out.mkdir(parents=True, exist_ok=True)
     vae, rng = load_tiny_vae(vae_file), random.Random(settings.seed)
@@ -123,9 +123,9 @@ def train(vae_file: Path, out: Path, settings: Settings) -> None:
     with torch.random.fork_rng(devices=[]):
         networks = build(settings.config)
     curve = Curve(settings.steps, warmup=60, decay_share=0.45)
-    run = Run(out / "dit.pt", networks, descent_of(networks, curve), copy_of(networks))
+    run = TrainingRun(out / "dit.pt", networks, descent_of(networks, curve), copy_of(networks))
     run.resume(rng, settings.seed)
-    feed = Feed(Maker(vae, networks.text, rng), settings.tasks, RECIPES[settings.recipe])
+    feed = BatchFeed(ClipMaker(vae, networks.text, rng), settings.tasks, RECIPES[settings.recipe])
     probe = memory_probe(vae, networks.text, settings.probe)
     recent: dict[str, float] = {}
     for step in range(run.done, settings.steps):
@@ -145,7 +145,7 @@ def train(vae_file: Path, out: Path, settings: Settings) -> None:
 
 
 def copy_of(networks: Networks) -> dict[str, Tensor]:
-    """The weights as they are now."""
+    """Return a detached copy of the current weights."""
     return {key: value.detach().clone() for key, value in networks.state_dict().items()}
 
 
@@ -167,17 +167,21 @@ def save(out: Path, averaged: Mapping[str, Tensor], networks: Networks) -> None:
     }
     config = json.dumps({"transformer": shape})
     save_half(dit, out / "dit.safetensors", {"config": config, "format": "pt"})
-    known = json.dumps(networks.text.vocabulary)
-    header = {"vocabulary": known, "text_len": str(networks.text.text_len), "format": "pt"}
+    text = networks.text
+    header = {
+        "vocabulary": json.dumps(text.vocabulary),
+        "text_len": str(text.text_len),
+        "format": "pt",
+    }
     save_half(words, out / "text.safetensors", header)
 
 
 def memory_probe(vae: TinyVAE, text: TextEncoder, task: Task) -> list[tuple[int, Batch]]:
-    """One held-out batch of camera reversals under each window: same noise, same targets."""
+    """Return one held-out batch of camera reversals per window, with equal noise and targets."""
     rng = random.Random(HELD_OUT_SEED)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(HELD_OUT_SEED)
-        batch = make_batch(Maker(vae, text, rng).fill(task.pool), task, rng)
+        batch = make_batch(ClipMaker(vae, text, rng).fill(task.pool), task, rng)
     noisy = batch.positions[task.context :]
     masks = [(window, frame_mask(task.context, noisy, 1, window)) for window in PROBE_WINDOWS]
     return [(window, replace(batch, mask=token_mask(mask, batch.x))) for window, mask in masks]
@@ -185,31 +189,30 @@ def memory_probe(vae: TinyVAE, text: TextEncoder, task: Task) -> list[tuple[int,
 
 @torch.no_grad()
 def describe(networks: Networks, probe: list[tuple[int, Batch]]) -> str:
-    """The loss under each window; memory shows as a fall from the first to the last."""
+    """Return the loss under each window; a fall from first to last shows memory."""
     return " ".join(f"{window}: {loss_of(networks, batch):.4f}" for window, batch in probe)
 
 
 @click.command(help=__doc__)
-@click.option("--vae", type=FILE, required=True, help="The vae.safetensors to learn latents of.")
+@click.option("--vae", type=FILE, required=True, help="The vae.safetensors that encodes clips.")
 @click.option("--out", type=FOLDER, required=True, help="Folder for the weights and the state.")
-@click.option("--steps", type=click.IntRange(1), default=Settings().steps, show_default=True)
-@click.option("--seed", type=int, default=Settings().seed, show_default=True)
+@click.option("--steps", type=click.IntRange(1), default=DiTTraining().steps, show_default=True)
+@click.option("--seed", type=int, default=DiTTraining().seed, show_default=True)
 @click.option(
     "--recipe",
     type=click.Choice(list(RECIPES)),
-    default=Settings().recipe,
+    default=DiTTraining().recipe,
     show_default=True,
-    help="The other two are twins to compare Diffusion Forcing with; they are not shipped.",
+    help="The other two train models to compare Diffusion Forcing with; they are not shipped.",
 )
 @click.option(
     "--only",
     type=click.Choice(list(TASKS)),
-    help="Train on batches of this task alone; without it, on all tasks in their turn.",
+    help="Train on this task only (default: all tasks in turn).",
 )
 def main(vae: Path, out: Path, steps: int, seed: int, recipe: str, only: str | None) -> None:
-    """Command line."""
     with reporting():
-        train(vae, out, Settings(steps=steps, seed=seed, recipe=recipe, only=only))
+        train(vae, out, DiTTraining(steps=steps, seed=seed, recipe=recipe, only=only))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Train the demo's VAE on rendered clips: `python -m longtake.training.train_vae --out DIR`.
 
-The latent is normalised by an affine-free batch norm: unit variance by construction and no KL
-term. The norm is folded into the last encoder convolution before saving, because its running
-variance exceeds what fp16 can hold. Give the same command again to resume.
+A batch norm without affine parameters normalises the latent: unit variance by construction, and no
+KL term. Before saving, the norm is folded into the last encoder convolution, because its running
+variance exceeds the range of fp16. Give the same command again to resume.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from ..model.vae.latent_format import LATENT_CHANNELS
 from ..model.vae.tiny import Conv, TinyVAE, TinyVAEConfig, decode_all, encode_all
 from .command import FOLDER, keep_freed_memory, reporting
-from .picture_pool import PicturePool, PictureSpec, held_out_clips
-from .run import Curve, Run, matrix_descent, save_half
+from .evaluation.psnr import psnr
+from .run import Curve, TrainingRun, matrix_descent, save_half
+from .world.picture_pool import PicturePool, PictureSpec, held_out_clips
 
 LATENT_NOISE = 0.1
 
@@ -30,8 +31,8 @@ logger = logging.getLogger("longtake")
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """How long and how large a run is."""
+class VAETraining:
+    """Length and sizes of a VAE training run."""
 
     steps: int = 2500
     seed: int = 0
@@ -42,7 +43,7 @@ class Settings:
 
 
 class TrainedVAE(nn.Module):
-    """The VAE with the batch norm that training puts between its halves."""
+    """The VAE with the batch norm that training inserts between encoder and decoder."""
 
     def __init__(self, vae: TinyVAE) -> None:
         super().__init__()
@@ -50,12 +51,12 @@ class TrainedVAE(nn.Module):
         self.norm: nn.Module = nn.BatchNorm3d(LATENT_CHANNELS, affine=False, momentum=0.02)
 
     def encode(self, frames: Tensor) -> Tensor:
-        """Frames (b, 1 + 4k, 3, H, W) to normalised latents (b, 1 + k, 16, h, w)."""
+        """Encode frames (b, 1 + 4k, 3, H, W) to normalised latents (b, 1 + k, 16, h, w)."""
         latents: Tensor = self.norm(encode_all(self.vae, frames).transpose(1, 2))
         return latents.transpose(1, 2)
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Frames, encoded and decoded from slightly noisy latents."""
+        """Encode frames and decode them from slightly noisy latents."""
         latents = self.encode(frames)
         return decode_all(self.vae, latents + LATENT_NOISE * torch.randn_like(latents))
 
@@ -65,13 +66,8 @@ def loss_of(output: Tensor, target: Tensor) -> Tensor:
     return F.l1_loss(output, target) + 2 * F.mse_loss(output, target)
 
 
-def psnr(output: Tensor, target: Tensor) -> float:
-    """Peak signal-to-noise ratio in dB, output clamped to the displayable range."""
-    return float(-10 * torch.log10(F.mse_loss(output.clamp(0, 1), target)))
-
-
 def fold_norm(model: TrainedVAE) -> TinyVAE:
-    """The VAE alone, its norm, if any, folded (in place) into the last encoder convolution."""
+    """Return the VAE with its norm, if any, folded (in place) into the last encoder convolution."""
     if not isinstance(model.norm, nn.BatchNorm3d):
         return model.vae
     mean, variance, last = model.norm.running_mean, model.norm.running_var, model.vae.encoder[-1]
@@ -83,7 +79,7 @@ def fold_norm(model: TrainedVAE) -> TinyVAE:
     return model.vae
 
 
-def train(out: Path, settings: Settings) -> None:
+def train(out: Path, settings: VAETraining) -> None:
     """Run or resume; write `vae.safetensors` (fp16) and `vae_fp32.safetensors` into `out`."""
     out.mkdir(parents=True, exist_ok=True)
     rng = random.Random(settings.seed)
@@ -91,7 +87,7 @@ def train(out: Path, settings: Settings) -> None:
     model = TrainedVAE(TinyVAE(settings.widths))
     curve = Curve(settings.steps, decay_share=0.65)
     descent = matrix_descent(list(model.parameters()), curve, muon=0.02, adamw=2e-3)
-    run = Run(out / "vae.pt", model, descent)
+    run = TrainingRun(out / "vae.pt", model, descent)
     run.resume(rng, settings.seed)
     pool = PicturePool(settings.pictures, rng)
     held_out = held_out_clips(settings.pictures)
@@ -105,12 +101,12 @@ def train(out: Path, settings: Settings) -> None:
             run.save()
     weights = fold_norm(model.eval()).state_dict()
     save_half(weights, out / "vae.safetensors")
-    save_file(weights, out / "vae_fp32.safetensors")  # what the fp16 file is measured against
+    save_file(weights, out / "vae_fp32.safetensors")  # the reference for the fp16 file
 
 
 @torch.no_grad()
 def describe(model: TrainedVAE, held_out: Tensor) -> str:
-    """Held-out PSNR: of all frames, of the first, and of each of the four frames of a latent."""
+    """Describe held-out PSNR: all frames, the first, and each of the four frames of a latent."""
     model.eval()
     decoded = decode_all(model.vae, model.encode(held_out))
     model.train()
@@ -121,13 +117,12 @@ def describe(model: TrainedVAE, held_out: Tensor) -> str:
 
 @click.command(help=__doc__)
 @click.option("--out", type=FOLDER, required=True, help="Folder for the weights and the state.")
-@click.option("--steps", type=click.IntRange(1), default=Settings().steps, show_default=True)
-@click.option("--seed", type=int, default=Settings().seed, show_default=True)
-@click.option("--batch", type=click.IntRange(1), default=Settings().batch, show_default=True)
+@click.option("--steps", type=click.IntRange(1), default=VAETraining().steps, show_default=True)
+@click.option("--seed", type=int, default=VAETraining().seed, show_default=True)
+@click.option("--batch", type=click.IntRange(1), default=VAETraining().batch, show_default=True)
 def main(out: Path, steps: int, seed: int, batch: int) -> None:
-    """Command line."""
     with reporting():
-        train(out, Settings(steps=steps, seed=seed, batch=batch))
+        train(out, VAETraining(steps=steps, seed=seed, batch=batch))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ ORDERS = ("auto", "time", "lsh", "k-means")
 """Orders that put related keys of the history side by side: by time and place, or by bucket.
 
 `auto` is `time`: on real activations its blocks hold more of the attention than blocks of hashed or
-clustered keys (docs/attention.md).
+clustered keys (docs/measurements/attention.md).
 """
 
 

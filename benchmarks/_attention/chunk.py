@@ -30,11 +30,11 @@ from ...model.dit import TextKV, predict, project_text
 from ...model.preset import DEMO
 from ...model.vae.streaming import StreamingDecoder
 from ...samplers.schedule.levels import flow_ladder
-from ...training.attributes import caption, random_values
-from ...training.dataset import encode_shots
-from ...training.kit import Kit
-from ...training.measures import HELD_OUT_SEED, right_readings
-from ...training.world import Shot
+from ...training.evaluation.kit import Kit
+from ...training.evaluation.measures import HELD_OUT_SEED, right_readings
+from ...training.world.attributes import caption, random_values
+from ...training.world.dataset import encode_shots
+from ...training.world.scene import Shot
 from .._shared.similarity import ssim
 from .drift import BALANCED
 

@@ -16,8 +16,8 @@ from ...attention.storage.packed import Packed
 from ...attention.storage.quantize import INT8
 from ...attention.temp_cache.policy import ALIKE, TempCache
 from ...model.preset import DEMO
-from ...training.kit import Kit, Recipe
-from ...training.measures import drift
+from ...training.evaluation.kit import Kit, Recipe
+from ...training.evaluation.measures import drift
 
 BALANCED = TempCache(48, sink_frames=3, reach_frames=64, eviction=ALIKE)
 """What the node's preset of that name makes of the demo's window."""

@@ -1,4 +1,4 @@
-"""The plots of docs/attention.md from results of `attention`, one or several, and of
+"""The plots of docs/measurements/attention.md from results of `attention`, one or several, and of
 `attention_recall`: time a chunk and memory by history, and what is recalled.
 
 python -m longtake.benchmarks._attention.plot --speed SPEED.json --recall RECALL.json --out PNG

@@ -28,13 +28,13 @@ from ...model.dit import KeysValues, TextKV, predict, project_text
 from ...model.preset import DEMO
 from ...model.vae.latent_format import frame_count
 from ...samplers.schedule.levels import flow_ladder
-from ...training.attributes import caption, random_values
-from ...training.clips import latent_start
-from ...training.dataset import encode_shots
-from ...training.kit import Kit
-from ...training.measures import HELD_OUT_SEED, entering_agreement
-from ...training.renderer import render
-from ...training.world import Shot, scene
+from ...training.evaluation.kit import Kit
+from ...training.evaluation.measures import HELD_OUT_SEED, entering_agreement
+from ...training.world.attributes import caption, random_values
+from ...training.world.clips import latent_start
+from ...training.world.dataset import encode_shots
+from ...training.world.renderer import render
+from ...training.world.scene import Shot, scene
 from .chunk import decoded, psnr_moving
 from .drift import BALANCED
 

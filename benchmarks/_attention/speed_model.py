@@ -14,9 +14,9 @@ from ...model.dit import TextKV, WanDiT, project_text
 from ...model.preset import DEMO, DEMO_FOLDER, Preset
 from ...model.vae.latent_format import SPATIAL_FACTOR
 from ...model.vae.tiny import CausalDecoder
-from ...training.dataset import encode_shots
-from ...training.kit import Kit, load_kit
-from ...training.world import Shot
+from ...training.evaluation.kit import Kit, load_kit
+from ...training.world.dataset import encode_shots
+from ...training.world.scene import Shot
 
 PADDED = 512  # tokens, the text length of the Wan family
 LATENTS = 16  # rows and columns of 128x128 pixels

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from ...model.preset import DEMO
 from ...model.vae.latent_format import SPATIAL_FACTOR
-from ...training.attributes import caption, random_values
-from ...training.dataset import encode_shots
-from ...training.kit import Kit, Recipe, sample
-from ...training.measures import HELD_OUT_SEED, as_chunks
-from ...training.world import Shot
+from ...training.evaluation.kit import Kit, Recipe, sample
+from ...training.evaluation.measures import HELD_OUT_SEED, as_chunks
+from ...training.world.attributes import caption, random_values
+from ...training.world.dataset import encode_shots
+from ...training.world.scene import Shot
 
 HISTORY = 24  # latent frames
 AMISS = 0.1  # an error's size, in standard deviations of latents

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from ...training.estimate import Estimate, estimate
+from ...training.evaluation.estimate import Estimate, estimate
 from .._shared.measures import Features, Measured, kernel_distance
 from .._shared.records import Records
 from .._shared.report import write

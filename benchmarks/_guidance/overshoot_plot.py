@@ -10,7 +10,7 @@ from ...errors import BadInput
 from .feedback import COLOUR_KEPT, CONTRAST_KEPT
 
 if TYPE_CHECKING:
-    from ...training.estimate import Estimate
+    from ...training.evaluation.estimate import Estimate
 
 
 def draw(figures: Mapping[str, Mapping[str, Estimate]], path: Path) -> None:

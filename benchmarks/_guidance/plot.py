@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ...training.estimate import Estimate
+    from ...training.evaluation.estimate import Estimate
     from .findings import Findings
 
 COLUMNS = 4

@@ -13,10 +13,10 @@ import torch
 
 from ...model.preset import DEMO
 from ...model.vae.latent_format import SPATIAL_FACTOR
-from ...training.attributes import ATTRIBUTES, changed_values
-from ...training.dataset import encode_shots
-from ...training.kit import Kit
-from ...training.world import Shot
+from ...training.evaluation.kit import Kit
+from ...training.world.attributes import ATTRIBUTES, changed_values
+from ...training.world.dataset import encode_shots
+from ...training.world.scene import Shot
 from .feedback import HISTORY, TrueStart, script, true_start
 
 SEEN = "as trained"

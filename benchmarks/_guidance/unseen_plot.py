@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ...errors import BadInput
 
 if TYPE_CHECKING:
-    from ...training.estimate import Estimate
+    from ...training.evaluation.estimate import Estimate
 
 
 def draw(against_plain: Mapping[str, Mapping[str, Estimate]], path: Path) -> None:

@@ -13,11 +13,11 @@ from ...errors import BadInput
 from ...model.checkpoint import load_dit, load_text_encoder, read
 from ...model.config import config_from_shapes
 from ...model.preset import DEMO_FOLDER
-from ...training.kit import Kit
+from ...training.evaluation.kit import Kit
 from ...training.recipes import RECIPES
-from ...training.train_dit import Settings, train
+from ...training.train_dit import DiTTraining, train
 
-BUDGET = Settings(steps=900, only="narrow")  # half an hour of a core each; short histories only
+BUDGET = DiTTraining(steps=900, only="narrow")  # half an hour of a core each; short histories only
 
 
 def train_twins(folder: Path) -> None:

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from ...errors import BadInput
 from ...model.preset import DEMO, DEMO_FOLDER
-from ...training.estimate import Estimate, estimate
+from ...training.evaluation.estimate import Estimate, estimate
 from .._shared.measures import Measured
 from .._shared.records import Job, Records
 from .._shared.report import Claim, write

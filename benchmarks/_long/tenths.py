@@ -13,13 +13,13 @@ from torch import Tensor
 from ...model.vae.latent_format import SPATIAL_FACTOR
 from ...model.vae.streaming import StreamingDecoder
 from ...samplers.loop import Chunk
-from ...training.attributes import caption, random_values
-from ...training.dataset import encode_shots
-from ...training.estimate import Estimate, estimate
-from ...training.kit import Kit, Recipe, sample
-from ...training.measures import HELD_OUT_SEED, right_readings
-from ...training.oracle import SPAN
-from ...training.world import Shot
+from ...training.evaluation.estimate import Estimate, estimate
+from ...training.evaluation.kit import Kit, Recipe, sample
+from ...training.evaluation.measures import HELD_OUT_SEED, right_readings
+from ...training.evaluation.oracle import SPAN
+from ...training.world.attributes import caption, random_values
+from ...training.world.dataset import encode_shots
+from ...training.world.scene import Shot
 from .._shared.measures import SEGMENT_LATENTS, Features, Measured, features
 
 OFFSET = 970_000  # of prompts, so that no bench has those of another

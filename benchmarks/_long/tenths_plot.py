@@ -11,7 +11,7 @@ from .tenths import MEASURES, PARTS
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ...training.estimate import Estimate
+    from ...training.evaluation.estimate import Estimate
     from .rollouts import LongResults
 
 

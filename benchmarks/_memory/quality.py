@@ -23,7 +23,7 @@ from ...samplers.guidance import cfg
 from ...samplers.loop import generate
 from ...samplers.schedule.options import preset_schedule
 from ...samplers.settings import RolloutSettings
-from ...training.attributes import caption, random_values
+from ...training.world.attributes import caption, random_values
 from .._shared.demo import COLUMNS, ROWS, demo_dit, demo_vae, spoken
 from .._shared.measures import Measured
 from .._shared.records import Job

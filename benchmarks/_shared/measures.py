@@ -18,11 +18,11 @@ from torch import Tensor
 
 from ...model.vae.latent_format import SPATIAL_FACTOR, frame_count
 from ...samplers.loop import Chunk
-from ...training.attributes import caption, random_values
-from ...training.dataset import encode_shots
-from ...training.kit import Kit, Recipe, decode, sample
-from ...training.measures import HELD_OUT_SEED, as_chunks, right_readings
-from ...training.world import Shot
+from ...training.evaluation.kit import Kit, Recipe, decode, sample
+from ...training.evaluation.measures import HELD_OUT_SEED, as_chunks, right_readings
+from ...training.world.attributes import caption, random_values
+from ...training.world.dataset import encode_shots
+from ...training.world.scene import Shot
 
 OFFSET = 900_000  # of prompts, so that no bench has those of another
 ENDS = 0.15  # of the frames, at start and end

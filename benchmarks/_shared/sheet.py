@@ -11,9 +11,9 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ...model.vae.streaming import StreamingDecoder
-from ...training.attributes import caption, random_values
-from ...training.kit import Kit, Recipe, sample
-from ...training.measures import HELD_OUT_SEED
+from ...training.evaluation.kit import Kit, Recipe, sample
+from ...training.evaluation.measures import HELD_OUT_SEED
+from ...training.world.attributes import caption, random_values
 
 COLUMNS = 10
 LABEL_PIXELS, GAP = 14, 2

@@ -12,6 +12,7 @@ from ...model.families.memory import MemoryPlan, memory_plan
 from ...model.families.recognise import Recognised, recognise
 from ...model.files.header import Header, main_dtype
 from ...model.files.weights import open_weights
+from ...units import byte_size
 
 PICTURES = {"480p": (832, 480), "720p": (1280, 720)}
 
@@ -41,7 +42,7 @@ def lines(found: dict[str, Any]) -> list[str]:
     dtypes = ", ".join(f"{name} x {count}" for name, count in found["dtypes"].items())
     numbers = f"{found['numbers'] / 1e6:,.2f} M numbers"
     told = [
-        f"file        {found['file']} ({found['container']}, {_size(found['stored_bytes'])})",
+        f"file        {found['file']} ({found['container']}, {byte_size(found['stored_bytes'])})",
         f"tensors     {found['tensors']} ({dtypes}), {numbers}",
     ]
     if "refusal" in found:
@@ -110,14 +111,10 @@ def _preset(preset: dict[str, Any]) -> str:
 def _memory(name: str, plan: dict[str, Any]) -> str:
     p = MemoryPlan(**plan)
     return (
-        f"{name} ({p.width}x{p.height}): weights {_size(p.weight_bytes)}, KV cache "
-        f"{_size(p.kv_bytes)} ({_size(p.kv_frame_bytes)} a latent frame)"
-        + (f", VAE {_size(p.vae_bytes)}" if p.vae_bytes else "")
+        f"{name} ({p.width}x{p.height}): weights {byte_size(p.weight_bytes)}, KV cache "
+        f"{byte_size(p.kv_bytes)} ({byte_size(p.kv_frame_bytes)} a latent frame)"
+        + (f", VAE {byte_size(p.vae_bytes)}" if p.vae_bytes else "")
     )
-
-
-def _size(count: int) -> str:
-    return f"{count / 2**30:.2f} GB" if count >= 2**29 else f"{count / 2**20:.1f} MB"
 
 
 def _short(text: str) -> str:

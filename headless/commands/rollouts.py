@@ -21,6 +21,7 @@ from ...stream.journal.fork_tree import drawn, fork_tree
 from ...stream.journal.journal import Journal
 from ...stream.journal.records import Record, named
 from ...stream.timecode import time_label
+from ...units import byte_size
 from ..console.options import FILE
 from ..console.reporting import reported
 from ..events import Made
@@ -70,13 +71,13 @@ def list_command(out: Path, as_json: bool, debug: bool) -> None:
         for one in (_facts(record, now) for record in now.found):
             used = time.strftime("%Y-%m-%d %H:%M", time.localtime(one["used_s"]))
             size = f"{one['width']}x{one['height']}"
-            cells = (one["id"], time_label(one["seconds"]), size, megabytes(one["bytes"]),
-                     megabytes(one["own_bytes"]), used, one["prompts"][0][1])  # fmt: skip
+            cells = (one["id"], time_label(one["seconds"]), size, byte_size(one["bytes"]),
+                     byte_size(one["own_bytes"]), used, one["prompts"][0][1])  # fmt: skip
             table.add_row(*map(escape, cells))
         console.print(table)
         unknown = sum(now.chunks[key] for key in now.unknown)
-        more = f", {megabytes(unknown)} of it without a record" if unknown else ""
-        console.print(f"{megabytes(now.total_bytes)} in all{more}.", highlight=False)
+        more = f", {byte_size(unknown)} of it without a record" if unknown else ""
+        console.print(f"{byte_size(now.total_bytes)} in all{more}.", highlight=False)
 
 
 @rollouts.command()
@@ -123,19 +124,14 @@ def gc(keep: str, dry_run: bool, out: Path, as_json: bool, debug: bool) -> None:
             return
         verb = "Would remove" if dry_run else "Removed"
         console.print(
-            f"{verb} {len(removed)} rollouts, {freed.chunks} chunks, {megabytes(freed.bytes)}; "
-            f"{megabytes(freed.left_bytes)} are kept.",
+            f"{verb} {len(removed)} rollouts, {freed.chunks} chunks, {byte_size(freed.bytes)}; "
+            f"{byte_size(freed.left_bytes)} are kept.",
             highlight=False,
         )
         for name in removed:
             console.print(f"  {name}", highlight=False)
         for one in freed.in_use:
             console.print(f"  {one.id} is being made and stays", highlight=False)
-
-
-def megabytes(count: int) -> str:
-    """Bytes for people."""
-    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
 def _journal(out: Path) -> Journal:

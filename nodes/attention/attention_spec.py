@@ -39,7 +39,7 @@ class Strength:
     sink_frames: int = 0
 
 
-PRESETS = {  # entries: docs/attention.md, from the results of `bench attention_quality`
+PRESETS = {  # entries: docs/measurements/attention.md, from `bench attention_quality`
     "quality": Strength(0.97, 0.5, 0.9, 64, 3),
     "balanced": Strength(0.95, 0.3, 0.85, 48, 3),
     "fast": Strength(0.9, 0.15, 0.7, 24, 3),

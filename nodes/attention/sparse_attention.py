@@ -13,7 +13,7 @@ from ...attention.kernels import choice
 from ...attention.sparse.settings import SparseCross, SparseSelf, Sparsity
 from ...attention.temp_cache.policy import ALIKE, ATTENDED
 from ...errors import BadInput
-from .. import host, sockets
+from .. import categories, host
 from ..schema import build
 from . import advanced_inputs as details
 from .attention_spec import KEY, NEVER, OF_MODEL, PRESETS, SparseAttentionSpec, Strength
@@ -48,7 +48,7 @@ class SparseAttentionNode(io.ComfyNode):
             io.Schema,
             node_id="LongtakeSparseAttention",
             display_name="ANN-Sparse Attention",
-            category=sockets.CATEGORY,
+            category=categories.SAMPLE,
             description="Attention to long histories without looking at all of it: of tokens "
             "that are alike the newest stays (TempCache), queries read the blocks that matter "
             "(AnnSA), prompt padding counts once (AnnCA). What AnnSA did stands in "

@@ -14,7 +14,7 @@ from ...model.config import DiTConfig
 from ...model.vae.latent_format import FORMATS, latent_frame_count, normalise
 from ...samplers.conditioning import known_frames
 from ...samplers.conditioning.known_frame import LazyLatents
-from .. import sockets
+from .. import categories, sockets
 from ..length import FRAMES, MAX_SECONDS, SECONDS
 from ..schema import build
 
@@ -66,7 +66,7 @@ class KnownFrames(io.ComfyNode):
             io.Schema,
             node_id="LongtakeKnownFrames",
             display_name="Known Frames",
-            category=sockets.CATEGORY,
+            category=categories.PROMPT,
             description="Puts pictures or a clip into the shot: a first picture, a video to go on "
             "from or to redraw, pictures in between. Chain as many as you like.",
             search_aliases=["image to video", "i2v", "video to video", "v2v", "first last frame",

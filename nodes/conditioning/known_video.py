@@ -14,7 +14,7 @@ from ...model.fingerprint import fingerprint
 from ...model.vae.latent_format import FRAMES_PER_LATENT
 from ...stream.video.reader import VideoReader
 from ...stream.video.source import VideoClip
-from .. import host, sockets
+from .. import categories, host, sockets
 from ..frames.video_frames import VideoFrames
 from ..models.streaming_vae import StreamingVAE, streaming_vae
 from ..schema import build
@@ -33,7 +33,7 @@ class KnownVideo(io.ComfyNode):
             io.Schema,
             node_id="LongtakeKnownVideo",
             display_name="Known Video (Stream)",
-            category=sockets.CATEGORY,
+            category=categories.PROMPT,
             description="Puts a video of any length into the shot: to be redrawn by the prompt, or "
             "to go on from. It is read and encoded chunk by chunk while the shot is made, with "
             "constant memory.",

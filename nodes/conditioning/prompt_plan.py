@@ -19,6 +19,7 @@ from ...samplers.conditioning.prompts import (
 )
 from ...samplers.guidance import Guidance, OwnPrompt
 from ...samplers.settings import TimedGuidance
+from ...units import byte_size
 from ..length import Length, latent_frame_at
 from .reference import PICTURE_CONDITIONS
 from .timeline import TimedEmbedding, Timeline
@@ -107,7 +108,7 @@ def _check_steps(count: int, bytes_each: int) -> None:
     if count * bytes_each > MAX_STEPS_BYTES:
         raise BadInput(
             f"The prompts take over in {count} steps, one for each chunk, which would fill "
-            f"{count * bytes_each / 2**30:.1f} GB of memory; give (over) less time, or the shot a "
+            f"{byte_size(count * bytes_each)} of memory; give (over) less time, or the shot a "
             "shorter length."
         )
 

@@ -9,7 +9,7 @@ from typing import Any
 from comfy_api.latest import io
 from torch import Tensor
 
-from .. import host, sockets
+from .. import categories, host, sockets
 from ..models.demo_objects import DemoCLIP, problems
 from ..runtime.session import session
 from ..schema import build
@@ -30,7 +30,7 @@ class PromptTimeline(io.ComfyNode):
             io.Schema,
             node_id="LongtakePromptTimeline",
             display_name="Prompt Timeline",
-            category=sockets.CATEGORY,
+            category=categories.PROMPT,
             description="Changes the prompt while the shot goes on: one line per prompt, each with "
             "the second it starts at.",
             search_aliases=["prompt schedule", "prompt travel", "multi prompt"],

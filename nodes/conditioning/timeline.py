@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...errors import BadInput
 from ...stream.rollout.controls import MAX_GUIDANCE, STRENGTH_DIGITS
-from ...stream.rollout.run import Prompter
+from ...stream.rollout.spec import Prompter
 
 _TIMED = re.compile(
     r"^\s*(?P<time>[-+]?\d[\d.:eE+]*|[-+]?(?:nan|inf)\w*)\s*s?\s*"
@@ -91,11 +91,16 @@ def parse(text: str) -> list[TimedText]:
 
 
 def written(entry: TimedText) -> str:
-    """The line that `parse` reads as `entry`; its text must have no line breaks."""
-    said = [] if entry.guidance is None else [f"guidance {_short(entry.guidance)}"]
-    said += [f"over {_short(entry.over_s)}"] if entry.over_s else []
-    options = f" ({', '.join(said)})" if said else ""
-    return f"{_short(entry.start_s)}{options}: {entry.text}"
+    """The line that `parse` reads as `entry`; its text must have no line breaks.
+
+    The time gets its unit where the text would otherwise be read as part of it, such as `:`.
+    """
+    options = [] if entry.guidance is None else [f"guidance {_short(entry.guidance)}"]
+    options += [f"over {_short(entry.over_s)}"] if entry.over_s else []
+    start = _short(entry.start_s)
+    rest = f" ({', '.join(options)}): {entry.text}" if options else f": {entry.text}"
+    read = _TIMED.match(f"{start}{rest}")
+    return f"{start}{rest}" if read and read["time"] == start else f"{start} s{rest}"
 
 
 def _short(value: float) -> str:

@@ -23,7 +23,6 @@ from ..planning.fit import with_decoding
 from ..runtime.claim import Claim
 from ..runtime.host_rollout import HostRollout
 from ..runtime.report import run_report
-from .source import FrameSource
 
 CHUNK_EVENT = "longtake.chunk"
 
@@ -58,7 +57,7 @@ class HostDecoder:
         return self._decoder.feed(latents.to(self.patcher.load_device))
 
 
-class HostFrames(FrameStream, FrameSource):
+class HostFrames(FrameStream):
     """The pictures of a rollout; tells whoever watches about every chunk, and measures."""
 
     rollout: HostRollout
@@ -79,7 +78,7 @@ class HostFrames(FrameStream, FrameSource):
     @property
     def resume_at_s(self) -> float | None:
         """Where in the video the next run goes on, in seconds."""
-        return self.rollout.resume_at_s
+        return self.rollout.spec.resume_at_s
 
     def get_models(self) -> list[Any]:
         """The host asks this of a socket's value: models to keep while the prompt runs."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 from ...stream.lazy.frame_chunk import FrameChunk
 from ...stream.lazy.mapped import Readable
@@ -15,97 +15,122 @@ from ...stream.rollout.controls import Controls
 from .. import host
 
 
-class FrameSource:
-    """What the socket carries, and all that outputs ask of it."""
+class FrameSource(Protocol):
+    """What a FRAMES socket carries: pictures in chunks, and the run that makes them."""
 
-    chunks: Readable[FrameChunk]
-    fps: float
-    width: int  # of a picture, in pixels
-    height: int
-    frame_total: int | None  # how many pictures there will be; None without an end
-    chunk_count: int | None  # how many chunks; None where that is not known
-    plan: Plan  # what was to be expected before the run
-    plan_only: bool  # whether nothing is made
-    controls: Controls
-    album: Album
-    meter: Meter | None = None  # what the making of the chunks measured
-    resume_at_s: float | None = None  # where in the video the next run goes on
+    @property
+    def chunks(self) -> Readable[FrameChunk]:
+        """The pictures; every reader begins at the first chunk."""
+
+    @property
+    def fps(self) -> float:
+        """Pictures per second."""
+
+    @property
+    def width(self) -> int:
+        """Picture width in pixels."""
+
+    @property
+    def height(self) -> int:
+        """Picture height in pixels."""
+
+    @property
+    def frame_total(self) -> int | None:
+        """How many pictures the stream has; None without an end."""
+
+    @property
+    def chunk_count(self) -> int | None:
+        """How many chunks the stream has; None where that is not known."""
+
+    @property
+    def plan(self) -> Plan:
+        """Length and memory, known before the run."""
+
+    @property
+    def plan_only(self) -> bool:
+        """Whether the run is only planned, so that no picture comes."""
+
+    @property
+    def controls(self) -> Controls:
+        """The live controls of the run."""
+
+    @property
+    def album(self) -> Album:
+        """The previews that show these pictures."""
+
+    @property
+    def meter(self) -> Meter | None:
+        """Measurements of the run; None before the first chunk."""
+
+    @property
+    def resume_at_s(self) -> float | None:
+        """Where in the video the next run resumes, in seconds; None where nothing is missing."""
 
     def stats(self) -> TakeStats:
-        """How it goes, for whoever watches."""
-        raise NotImplementedError
+        """Speed, memory and state of the run, for the preview."""
 
     def report(self, output_files: list[str]) -> Report:
-        """The facts about the run so far."""
-        raise NotImplementedError
+        """The facts about the run so far, and the files written from it."""
 
     def get_models(self) -> list[Any]:
-        """The host asks this of a socket's value: models to keep while the prompt runs."""
-        raise NotImplementedError
+        """Models that the host keeps loaded while the prompt runs."""
 
     def counts(self, written_bytes: Callable[[], int]) -> None:
-        """Let a file that these frames are written to count where the disk's share is limited."""
-        raise NotImplementedError
-
-    def saved(self, file: host.OutputFile, role: str) -> None:
-        """Tell whoever shows these frames of a finished file of them."""
-        self.album.saved(TakeFile(file.name, file.subfolder, "output", role), host.prompt_id())
+        """Count a file written from these frames towards the run's share of the disk."""
 
 
-class DerivedFrames(FrameSource):
-    """Frames made of those of `source`, which has all there is to know but their size."""
+def announce_file(frames: FrameSource, file: host.OutputFile, role: str) -> None:
+    """Tell the previews that show `frames` of a finished file."""
+    frames.album.saved(TakeFile(file.name, file.subfolder, "output", role), host.prompt_id())
+
+
+class DerivedFrames:
+    """Frames made of those of `source`; everything but the size and the album is the source's."""
+
+    width: int
+    height: int
 
     def __init__(self, source: FrameSource, chunks: Readable[FrameChunk]) -> None:
         self.source, self.chunks, self.fps = source, chunks, source.fps
         self.album = Album()
 
     @property
-    def frame_total(self) -> int | None:  # type: ignore[override]
-        """As many pictures as the source has."""
+    def frame_total(self) -> int | None:
         return self.source.frame_total
 
     @property
-    def chunk_count(self) -> int | None:  # type: ignore[override]
-        """As many chunks as the source has."""
+    def chunk_count(self) -> int | None:
         return self.source.chunk_count
 
     @property
-    def plan(self) -> Plan:  # type: ignore[override]
-        """The source's."""
+    def plan(self) -> Plan:
         return self.source.plan
 
     @property
-    def plan_only(self) -> bool:  # type: ignore[override]
-        """Whether nothing is made of the source."""
+    def plan_only(self) -> bool:
         return self.source.plan_only
 
     @property
-    def controls(self) -> Controls:  # type: ignore[override]
-        """The source's."""
+    def controls(self) -> Controls:
         return self.source.controls
 
     @property
-    def meter(self) -> Meter | None:  # type: ignore[override]
-        """What the making of the source's chunks measured."""
+    def meter(self) -> Meter | None:
         return self.source.meter
 
     @property
-    def resume_at_s(self) -> float | None:  # type: ignore[override]
-        """The source's."""
+    def resume_at_s(self) -> float | None:
         return self.source.resume_at_s
 
     def stats(self) -> TakeStats:
-        """How the source goes."""
         return self.source.stats()
 
     def report(self, output_files: list[str]) -> Report:
-        """The facts about the source's run so far, with the size of these frames."""
+        """The source's report, with the size of these frames."""
         return replace(self.source.report(output_files), width=self.width, height=self.height)
 
     def get_models(self) -> list[Any]:
-        """The source's."""
         return self.source.get_models()
 
     def counts(self, written_bytes: Callable[[], int]) -> None:
-        """To the source's share of the disk."""
         self.source.counts(written_bytes)

@@ -14,7 +14,7 @@ from ...errors import BadInput
 from ...stream.lazy.frame_chunk import FrameChunk
 from ...stream.lazy.mapped import MappedStream
 from ...stream.video.writer import MAX_SIDE
-from .. import host, sockets
+from .. import categories, host, sockets
 from ..schema import build
 from .source import DerivedFrames, FrameSource
 
@@ -32,7 +32,7 @@ class UpscaleStream(io.ComfyNode):
             io.Schema,
             node_id="LongtakeUpscale",
             display_name="Upscale (Stream)",
-            category=sockets.CATEGORY,
+            category=categories.FRAMES,
             description="Enlarges frames with an upscale model, chunk by chunk while the shot is "
             "made, on constant memory. Takes any model of Load Upscale Model.",
             search_aliases=["super resolution", "esrgan", "enlarge video", "hires", "restore"],

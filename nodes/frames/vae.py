@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...errors import BadInput
 from ...model.vae.latent_format import WAN21, WAN22, denormalise
-from .. import host, sockets
+from .. import categories, host, sockets
 from ..models.model_facts import facts
 from ..models.streaming_vae import Encoder, StreamingVAE, streaming_vae
 from ..runtime.host_rollout import HostRollout
@@ -43,7 +43,7 @@ class VAEDecodeStream(io.ComfyNode):
             io.Schema,
             node_id="LongtakeVAEDecode",
             display_name="VAE Decode (Stream)",
-            category=sockets.CATEGORY,
+            category=categories.FRAMES,
             description="Turns each chunk into pictures as soon as it is made. Several outputs can "
             "take the same frames; each chunk is made and decoded once.",
             search_aliases=["latent to frames", "decode video", "streaming vae"],
@@ -83,7 +83,7 @@ class VAEEncodeStream(io.ComfyNode):
             io.Schema,
             node_id="LongtakeVAEEncode",
             display_name="VAE Encode (Stream)",
-            category=sockets.CATEGORY,
+            category=categories.FRAMES,
             description="Encodes pictures of any number into one video latent with constant "
             "memory. Takes the whole stream before what follows runs.",
             search_aliases=["encode video", "image to latent", "video to latent"],
@@ -117,7 +117,7 @@ class VAEEncodeStream(io.ComfyNode):
         cls, pixels: Tensor | FrameSource, vae: Any, pictures: str = VIDEO
     ) -> io.NodeOutput:
         """Encode piece by piece."""
-        if isinstance(pixels, FrameSource) and pixels.plan_only:
+        if not isinstance(pixels, Tensor) and pixels.plan_only:
             host.say(cls.hidden.unique_id, f"Nothing is encoded: {pixels.plan.text}")
             return io.NodeOutput(host.nothing_to_give())
         vae = streaming_vae(vae)
@@ -172,19 +172,19 @@ def _drained(encoder: Encoder) -> list[Tensor]:
 @contextmanager
 def _pieces(pixels: Tensor | FrameSource, multiple: int) -> Iterator[AsyncIterator[Tensor]]:
     """Pictures (n, 3, H, W), a few at a time; sides are whole multiples."""
-    if isinstance(pixels, FrameSource):
-        height, width = pixels.height, pixels.width
-    else:
+    if isinstance(pixels, Tensor):
         height, width = pixels.shape[1:3]
+    else:
+        height, width = pixels.height, pixels.width
     if height % multiple or width % multiple:
         raise BadInput(
             f"The pictures are {width}x{height}; scale or crop them to multiples of {multiple}."
         )
-    if isinstance(pixels, FrameSource):
+    if isinstance(pixels, Tensor):
+        yield _split(pixels)
+    else:
         with pixels.chunks.subscribe() as reader:
             yield (chunk.frames async for chunk in reader)
-    else:
-        yield _split(pixels)
 
 
 async def _split(pictures: Tensor) -> AsyncIterator[Tensor]:

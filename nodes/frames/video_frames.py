@@ -22,10 +22,9 @@ from ...stream.video.reader import VideoReader
 from ...stream.video.sound import Sound, SoundInMemory, SoundOfFile
 from ...stream.video.source import VideoClip, Wanted, nothing_left, size_of
 from ...stream.video.writer import MAX_SIDE
-from .. import host, sockets
+from .. import categories, host, sockets
 from ..length import MAX_SECONDS
 from ..schema import build
-from .source import FrameSource
 
 PIECE_FRAMES = 16
 SIDE_STEP = 2 * WAN21.spatial_factor
@@ -42,7 +41,7 @@ class VideoToFrames(io.ComfyNode):
             io.Schema,
             node_id="LongtakeVideoToFrames",
             display_name="Video to Frames (Stream)",
-            category=sockets.CATEGORY,
+            category=categories.FRAMES,
             description="Reads a video of any length a piece at a time, with constant memory: its "
             "pictures at the model's rate and size, and its sound. Nothing is read before it is "
             "wanted.",
@@ -69,11 +68,12 @@ class VideoToFrames(io.ComfyNode):
         return io.NodeOutput(frames, None if sound is None else StreamedAudio(sound))
 
 
-class VideoFrames(FrameSource):
+class VideoFrames:
     """The pictures of a video file."""
 
-    resume_at_s = None
+    resume_at_s: float | None = None
     plan_only = False
+    meter: Meter | None = None
 
     def __init__(self, clip: VideoClip) -> None:
         self.clip, self.fps = clip, float(clip.wanted.fps)

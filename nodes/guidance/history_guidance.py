@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ...samplers.schedule.options import FROM_MODEL
-from .. import host, sockets
+from .. import categories, host, sockets
 from ..schema import build
 from .guidance_spec import GuidanceSpec
 from .history_spec import (
@@ -35,7 +35,7 @@ class HistoryGuidance(io.ComfyNode):
             io.Schema,
             node_id="LongtakeHistoryGuidance",
             display_name="History Guidance",
-            category=sockets.CATEGORY,
+            category=categories.GUIDE,
             description="How strongly the video follows its own past, and the prompt: predictions "
             "that see different histories, combined. Says what it costs.",
             search_aliases=["dfot", "cfg", "guidance", "hg-v", "hg-f", "magi", "temporal"],

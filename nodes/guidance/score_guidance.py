@@ -11,7 +11,7 @@ from ...errors import BadInput
 from ...model.vae.taehv import taehv_decoder
 from ...samplers import guidance as g
 from ...samplers.guidance.scores import Box, Colour, Motion, Palette, Pictures, Region
-from .. import sockets
+from .. import categories, sockets
 from ..models.demo_objects import DemoVAE
 from ..models.streaming_vae import TinyVAE, is_tiny, streaming_vae
 from ..schema import build
@@ -31,7 +31,7 @@ class ScoreGuidance(io.ComfyNode):
             io.Schema,
             node_id="LongtakeScoreGuidance",
             display_name="Score Guidance",
-            category=sockets.CATEGORY,
+            category=categories.GUIDE,
             description="Pulls the video towards a wish at each step: colours, a region of a "
             "picture, or motion. Costs a small decoder's passes, no evaluation of the model.",
             search_aliases=["universal guidance", "classifier guidance", "palette", "colour match"],

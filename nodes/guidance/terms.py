@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ...errors import BadInput
 from ...samplers import guidance as g
-from .. import host, sockets
+from .. import categories, host, sockets
 from ..conditioning import prompt_plan
 from ..conditioning.timeline import Timeline
 from ..schema import build
@@ -29,7 +29,7 @@ class GuidanceTerm(io.ComfyNode):
             io.Schema,
             node_id="LongtakeGuidanceTerm",
             display_name="Guidance Term",
-            category=sockets.CATEGORY,
+            category=categories.GUIDE,
             description="Adds weight x (what this view of the history, or this prompt, predicts - "
             "what the whole history predicts). Chain as many as you like; what is used twice is "
             "evaluated once.",
@@ -73,7 +73,7 @@ class GuidanceOptions(io.ComfyNode):
             io.Schema,
             node_id="LongtakeGuidanceOptions",
             display_name="Guidance Options",
-            category=sockets.CATEGORY,
+            category=categories.GUIDE,
             description="At which noise levels and steps a guidance acts, and bounds on it; what "
             "is left alone stays. The bounds are not linear: they change what the sum means.",
             search_aliases=["guidance interval", "rescale cfg", "norm cap", "cfg schedule"],

@@ -6,7 +6,7 @@ from comfy_api.latest import io
 
 from ...model.checkpoint import load_text_encoder, load_tiny_vae
 from ...model.preset import DEMO_FOLDER
-from .. import host, sockets
+from .. import categories, host
 from ..schema import build
 from .demo_objects import DemoCLIP, DemoVAE
 from .model_facts import remember_family
@@ -22,7 +22,7 @@ class LoadDemoModel(io.ComfyNode):
             io.Schema,
             node_id="LongtakeLoadDemoModel",
             display_name="Load Demo Model",
-            category=sockets.CATEGORY,
+            category=categories.LOAD,
             description="A miniature video model that runs on any computer. It knows one small "
             "world: a ball bouncing through a landscape, in a few colours, times of day, terrains, "
             "skies and camera moves.",

@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ...model.lora import Lora, open_lora
-from .. import host, sockets
+from .. import categories, host
 from ..schema import build
 
 FOLDER = "loras"
@@ -24,7 +24,7 @@ class LoadWanLora(io.ComfyNode):
             io.Schema,
             node_id="LongtakeLoadLora",
             display_name="Load Wan LoRA",
-            category=sockets.CATEGORY,
+            category=categories.LOAD,
             description="Puts a LoRA on a Wan model, whatever names it was saved with: ComfyUI's, "
             "diffusers', PEFT's, LongLive's own. Its alpha is looked up where each of them keeps "
             "it. The weights stay ComfyUI's business: several LoRAs, fp8 and offload work as ever.",

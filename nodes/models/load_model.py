@@ -9,7 +9,7 @@ from torch import Tensor
 from ...model.checkpoint import Checkpoint, finite, open_checkpoint
 from ...model.families.recognise import AUTO, EMA, RAW
 from ...model.families.table import FAMILIES
-from .. import host, sockets
+from .. import categories, host
 from ..schema import build
 from .model_facts import remember
 
@@ -31,7 +31,7 @@ class LoadCausalVideoModel(io.ComfyNode):
             io.Schema,
             node_id="LongtakeLoadModel",
             display_name="Load Causal Video Model",
-            category=sockets.CATEGORY,
+            category=categories.LOAD,
             description="Loads Self-Forcing, CausVid, LongLive, Rolling Forcing, Causal Forcing, "
             "Krea, Reward Forcing, SkyReels-V2 DF, plain Wan 2.1 and their kin, from .safetensors "
             "(one file or shards), .pt or .pth. The MODEL is ComfyUI's own: LoRA, fp8 and offload "

@@ -7,7 +7,7 @@ from comfy_api.latest import io
 
 from ...model.checkpoint import finite
 from ...model.files.weights import open_weights
-from .. import host, sockets
+from .. import categories, host
 from ..schema import build
 from .streaming_vae import RAW_LATENTS, StreamingVAE, TinyVAE, streaming_vae
 
@@ -26,7 +26,7 @@ class LoadWanVAE(io.ComfyNode):
             io.Schema,
             node_id="LongtakeLoadVAE",
             display_name="Load Wan VAE",
-            category=sockets.CATEGORY,
+            category=categories.LOAD,
             description="Loads the Wan 2.1 VAE, LightVAE, the Wan 2.2 VAE, taew2_1, taew2_2 or "
             "lighttae, all of which stream. The VAE is ComfyUI's own; its Load VAE does as well "
             "where neither dtype nor a tiny VAE's latents need to be said.",

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from ...errors import BadInput
 from ...stream.video.writer import FragmentedMP4, VideoSpec, open_video
-from .. import host, sockets
+from ...units import byte_size
+from .. import categories, host, sockets
 from ..frames.source import FrameSource
 from ..frames.vae import to_latent
-from ..planning.costs import gigabytes
 from ..runtime.host_rollout import HostRollout
 from ..schema import build
 
@@ -29,7 +29,7 @@ class CollectFrames(io.ComfyNode):
             io.Schema,
             node_id="LongtakeCollectFrames",
             display_name="Collect Frames",
-            category=sockets.CATEGORY,
+            category=categories.SAVE,
             description=f"All frames as one IMAGE batch in memory, for any other node. {WHOLE} Not "
             "for long shots: it refuses what does not fit into memory.",
             search_aliases=["frames to images", "image batch", "stream to image"],
@@ -65,7 +65,7 @@ class FramesToVideo(io.ComfyNode):
             io.Schema,
             node_id="LongtakeFramesToVideo",
             display_name="Frames to VIDEO",
-            category=sockets.CATEGORY,
+            category=categories.SAVE,
             description="All frames as the host's VIDEO, for its own video nodes; kept as a file, "
             f"not in memory. {WHOLE}",
             search_aliases=["create video", "stream to video"],
@@ -110,7 +110,7 @@ class CollectLatents(io.ComfyNode):
             io.Schema,
             node_id="LongtakeCollectLatents",
             display_name="Collect Latents",
-            category=sockets.CATEGORY,
+            category=categories.SAVE,
             description="All latent frames as one video LATENT, for the host's own VAE Decode and "
             f"latent nodes. {WHOLE}",
             search_aliases=["rollout to latent", "stream to latent", "latent batch"],
@@ -146,10 +146,10 @@ def _allocate(frames: FrameSource, node_id: str | None) -> Tensor:
     shape = torch.Size((frames.frame_total, frames.height, frames.width, 3))
     needed = shape.numel() * torch.float32.itemsize
     free = host.usable_memory_bytes(torch.device("cpu"))
-    size = f"{shape[0]} frames of {frames.width}x{frames.height} take {gigabytes(needed)}"
+    size = f"{shape[0]} frames of {frames.width}x{frames.height} take {byte_size(needed)}"
     if needed > free:
         raise BadInput(
-            f"{size} and {gigabytes(free)} are free; use Save Video (Stream), or a shorter length."
+            f"{size} and {byte_size(free)} are free; use Save Video (Stream), or a shorter length."
         )
     host.say(node_id, f"{size}.")
     return torch.empty(shape, device=host.runtime_device())

@@ -11,7 +11,7 @@ from comfy_api.latest import io
 from ...errors import LongtakeError
 from ...stream.lazy.frame_chunk import FrameChunk
 from ...stream.preview.messages import Ending, Shot
-from .. import host, sockets
+from .. import categories, host, sockets
 from ..frames.source import FrameSource
 from ..runtime.session import session
 from ..schema import build
@@ -29,7 +29,7 @@ class StreamingPreview(io.ComfyNode):
             io.Schema,
             node_id="LongtakePreview",
             display_name="Streaming Preview",
-            category=sockets.CATEGORY,
+            category=categories.SAVE,
             description="Plays the shot while it is made; pause it, change its prompt, stop it. "
             "Run again after a cancel to go on.",
             search_aliases=["preview video", "watch", "live", "player"],

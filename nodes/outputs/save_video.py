@@ -18,8 +18,8 @@ from ...stream.video.writer import (
     VideoSpec,
     open_video,
 )
-from .. import host, sockets
-from ..frames.source import FrameSource
+from .. import categories, host, sockets
+from ..frames.source import FrameSource, announce_file
 from ..frames.video_frames import sound_of
 from ..schema import build
 
@@ -39,7 +39,7 @@ class SaveVideo(io.ComfyNode):
             io.Schema,
             node_id="LongtakeSaveVideo",
             display_name="Save Video (Stream)",
-            category=sockets.CATEGORY,
+            category=categories.SAVE,
             description="Writes frames to a video file as they are made. The file can be watched "
             "while it grows, and whatever stops the run, it is whole up to there.",
             search_aliases=["export video", "video combine", "mp4"],
@@ -117,7 +117,7 @@ class SaveVideo(io.ComfyNode):
         if sheet_and_report:
             report.save(beside["report"].path)
             _tell("report", beside["report"])
-        frames.saved(file, role)
+        announce_file(frames, file, role)
         shown = _folder(file, video.frames_written) if format == PNG else _playable(file)
         return io.NodeOutput(ui={**shown, **_further(beside, report)})
 

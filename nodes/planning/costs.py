@@ -16,13 +16,14 @@ from ...samplers.history.plan import planned_bytes, planned_offloaded
 from ...samplers.history.settings import CacheSettings
 from ...samplers.planning.cost import cost, dearest, evaluated, without_guidance
 from ...samplers.settings import RolloutSettings
+from ...units import byte_size
 from .. import host
 
 
 def cost_line(settings: RolloutSettings, model: Denoiser) -> str:
     """Memory, and what guidance adds to a chunk that has a history."""
     kv_bytes = planned_bytes(settings, model.config, model.dtype)
-    memory = f"KV cache {gigabytes(kv_bytes)}{_elsewhere(settings, model)}"
+    memory = f"KV cache {byte_size(kv_bytes)}{_elsewhere(settings, model)}"
     saved, added = _saving(settings, model), _added(settings, model)
     if added is None:
         return f"{memory}{saved}."
@@ -44,7 +45,7 @@ def choice_line(asked: CacheSettings, settings: RolloutSettings) -> str:
     """What a byte budget made of the history asked for; nothing where there is no budget."""
     if asked.budget_bytes is None:
         return ""
-    budget, window = gigabytes(asked.budget_bytes), settings.cache.limit
+    budget, window = byte_size(asked.budget_bytes), settings.cache.limit
     if window is None:
         return f" The full history fits in {budget}."
     fits = window == asked.policy.limit
@@ -69,7 +70,7 @@ def shortage_elsewhere(settings: RolloutSettings, model: Denoiser) -> str | None
     if needed <= free:
         return None
     return (
-        f"The KV cache takes {gigabytes(needed)} {where} and {gigabytes(free)} are free; lower "
+        f"The KV cache takes {byte_size(needed)} {where} and {byte_size(free)} are free; lower "
         "window_frames, width or height, choose int8 or int4 storage, or another placement."
     )
 
@@ -83,12 +84,7 @@ def _added(settings: RolloutSettings, model: Denoiser) -> tuple[str, str] | None
         return None
     later = f", up to {most} where guidance or prompt change" if most > made.evaluations else ""
     times = f"{made.evaluations} model evaluations a chunk instead of {plain.evaluations}{later}"
-    return gigabytes(made.kv_bytes - plain.kv_bytes), times
-
-
-def gigabytes(count: int) -> str:
-    """Bytes for people."""
-    return f"{count / 2**30:.1f} GB" if count >= 2**29 else f"{count / 2**20:.1f} MB"
+    return byte_size(made.kv_bytes - plain.kv_bytes), times
 
 
 def _elsewhere(settings: RolloutSettings, model: Denoiser) -> str:
@@ -96,7 +92,7 @@ def _elsewhere(settings: RolloutSettings, model: Denoiser) -> str:
     if not far:
         return ""
     where = "on disk" if isinstance(settings.placement, OnDisk) else "in main memory"
-    return f" and {gigabytes(far)} {where}"
+    return f" and {byte_size(far)} {where}"
 
 
 def _saving(settings: RolloutSettings, model: Denoiser) -> str:
@@ -107,7 +103,7 @@ def _saving(settings: RolloutSettings, model: Denoiser) -> str:
     coded = replace(settings, placement=ON_DEVICE)
     dense = planned_bytes(replace(coded, storage=DENSE), config, dtype)
     share = planned_bytes(coded, config, dtype) / dense
-    return f", {share:.0%} of the {gigabytes(dense)} that it takes as computed"
+    return f", {share:.0%} of the {byte_size(dense)} that it takes as computed"
 
 
 def _existing(folder: Path) -> Path:

@@ -9,9 +9,9 @@ from dataclasses import replace
 from ...model.vae.decoder_memory import DecoderMemory
 from ...samplers.planning.memory import RolloutMemory
 from ...stream.preview.messages import Plan
+from ...units import byte_size
 from .. import host
 from ..length import Length
-from .costs import gigabytes
 
 
 def plan(  # noqa: PLR0913
@@ -34,12 +34,12 @@ def plan(  # noqa: PLR0913
     if short is not None:
         text, fits = short, False
     elif not fits:
-        parts = [f"{gigabytes(memory.kv_bytes)} for the KV cache",
-                 f"{gigabytes(memory.working_bytes)} for a pass of the model"]  # fmt: skip
-        parts += [f"{gigabytes(weights.min_bytes)} for weights"] if weights.min_bytes else []
+        parts = [f"{byte_size(memory.kv_bytes)} for the KV cache",
+                 f"{byte_size(memory.working_bytes)} for a pass of the model"]  # fmt: skip
+        parts += [f"{byte_size(weights.min_bytes)} for weights"] if weights.min_bytes else []
         text = (
-            f"This rollout takes {gigabytes(needed)} ({', '.join(parts)}) and "
-            f"{gigabytes(free_bytes)} are free; {less}."
+            f"This rollout takes {byte_size(needed)} ({', '.join(parts)}) and "
+            f"{byte_size(free_bytes)} are free; {less}."
         )
     return Plan(
         length.frames, length.seconds, length.chunks,
@@ -59,11 +59,11 @@ def with_decoding(
     both = decoder.state_bytes + decoder.working_bytes
     if not plan.fits:
         return replace(plan, decode_bytes=both)
-    text = f"{plan.text.removesuffix('.')}; decoding {gigabytes(both)}."
+    text = f"{plan.text.removesuffix('.')}; decoding {byte_size(both)}."
     fits = needed <= plan.free_bytes
     if not fits:
         text += (
-            f" That is {gigabytes(needed)} at once and {gigabytes(plan.free_bytes)} are free: "
+            f" That is {byte_size(needed)} at once and {byte_size(plan.free_bytes)} are free: "
             "lower width, height or chunk_frames."
         )
     return replace(plan, text=text, fits=fits, decode_bytes=both)
@@ -71,11 +71,11 @@ def with_decoding(
 
 def weights_line(weights: host.Weights, other_bytes: int, free_bytes: int) -> str:
     """What the weights take, and what of it is counted."""
-    size = f"weights {gigabytes(weights.total_bytes)}"
+    size = f"weights {byte_size(weights.total_bytes)}"
     if not weights.counted_bytes:
         return f"{size} (in memory already, not counted again)"
     most = weights.counted_bytes - weights.min_bytes
     waiting = min(most, weights.counted_bytes + other_bytes - free_bytes)
     if waiting > 0:
-        return f"{size} (counted; {gigabytes(waiting)} of them wait in main memory)"
+        return f"{size} (counted; {byte_size(waiting)} of them wait in main memory)"
     return f"{size} (counted)"

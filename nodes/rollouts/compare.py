@@ -12,7 +12,7 @@ from ...errors import BadInput
 from ...stream.lazy.grid import Grid
 from ...stream.lazy.joined import JoinedStream
 from ...stream.video.writer import MAX_SIDE
-from .. import sockets
+from .. import categories, sockets
 from ..frames.decoded import HostFrames
 from ..frames.joined import JoinedFrames, check_rate
 from ..frames.source import FrameSource
@@ -32,7 +32,7 @@ class CompareRollouts(io.ComfyNode):
             io.Schema,
             node_id="LongtakeCompareRollouts",
             display_name="Compare Rollouts",
-            category=sockets.CATEGORY,
+            category=categories.ROLLOUT,
             description="Two to four shots side by side as one video, each with a label: forks, "
             "seeds, settings. They are made chunk by chunk together; one that ends stands still.",
             search_aliases=["side by side", "grid", "ab test", "difference", "versus"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ...attention.temp_cache.policy import TempCache
 from ...errors import BadInput
@@ -13,21 +14,19 @@ from .. import host
 from ..attention.describe import describe_temp_cache
 from ..length import Length, latent_frame_at
 from ..planning import costs, fit
-from ..runtime.host_rollout import HostRollout, denoiser, over_journal
+from ..runtime.host_rollout import HostRollout, denoiser, open_rollout
 
 
 def derived(
     source: HostRollout, settings: RolloutSettings, node_id: str | None, *, cut: int | None = None
 ) -> HostRollout:
     """Another rollout of the source's model, with the memory and the controls of its own."""
-    rollout = over_journal(
-        denoiser(source.claim.wired), settings, source.chain.makers, source.prompter,
-        source.guided, plan_only=source.plan_only, cut=cut,
+    engine = denoiser(source.claim.wired)
+    spec = replace(source.spec, settings=settings, model=engine, cut=cut)
+    return open_rollout(
+        spec, engine.host,
+        node_id=node_id, session_only=source.session_only, from_model=source.from_model,
     )  # fmt: skip
-    rollout.session_only, rollout.node_id = source.session_only, node_id
-    rollout.from_model = source.from_model
-    rollout.snapshot_chunks, rollout.resume = source.snapshot_chunks, source.resume
-    return rollout
 
 
 def say_plan(
@@ -60,15 +59,15 @@ def chunk_near(rollout: HostRollout, seconds: float, name: str) -> int:
     """The chunk that begins nearest to a time of the rollout's; below 0 is its end."""
     end_s = None if rollout.frames is None else rollout.frames / rollout.fps
     if seconds < 0:
-        if rollout.planned_chunks is None:
+        if rollout.spec.planned_chunks is None:
             raise BadInput(f"The rollout has no end (its length is 0); give {name} in seconds.")
-        return rollout.planned_chunks
+        return rollout.spec.planned_chunks
     if end_s is not None and seconds > end_s:
         raise BadInput(
             f"{name} is {seconds:g} s and the rollout ends at {end_s:g} s; give an earlier time, "
             "or -1 for its end."
         )
-    return rollout.chain.chunk_at(latent_frame_at(seconds, rollout.fps))
+    return rollout.spec.chain.chunk_at(latent_frame_at(seconds, rollout.fps))
 
 
 def first_frame(rollout: HostRollout, chunk: int) -> int:

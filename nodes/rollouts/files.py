@@ -18,8 +18,9 @@ from ...stream.journal.chain import spans
 from ...stream.lazy.frame_chunk import to_pictures
 from ...stream.metrics import Meter, Report
 from ...stream.rollout.file import SUFFIX, Beside, RolloutFile, save_rollout
-from ...stream.rollout.run import Prompter
-from .. import host, sockets
+from ...stream.rollout.spec import Prompter
+from ...units import byte_size
+from .. import categories, host, sockets
 from ..attention.attention_spec import attention_spec_of
 from ..conditioning.prompts import CLIPPrompter
 from ..frames.decoded import open_frames
@@ -27,8 +28,7 @@ from ..frames.vae import VAE_TIP
 from ..length import length_of
 from ..models.identity import identity
 from ..models.streaming_vae import StreamingVAE, streaming_vae
-from ..planning.costs import gigabytes
-from ..runtime.host_rollout import HostRollout, denoiser, over_journal
+from ..runtime.host_rollout import HostRollout, denoiser, host_spec, open_rollout
 from ..runtime.report import run_report
 from ..runtime.session import session
 from ..schema import build
@@ -53,7 +53,7 @@ class SaveRollout(io.ComfyNode):
             io.Schema,
             node_id="LongtakeSaveRollout",
             display_name="Save Rollout",
-            category=sockets.CATEGORY,
+            category=categories.ROLLOUT,
             description="The whole shot as one file: settings, prompts, live edits, latents, "
             "report and a small picture. Load Rollout goes on with it, here or on another machine, "
             "with the same bits. Weights are not in it.",
@@ -116,9 +116,9 @@ class SaveRollout(io.ComfyNode):
         file = host.output_file(filename_prefix, SUFFIX)
         report = _report(rollout, meter, model_evals, str(file.path))
         beside = Beside(report, picture, _guided(rollout), rollout.fps, state)
-        size = save_rollout(file.path, rollout.run, count, beside)
+        size = save_rollout(file.path, rollout.run.state, count, beside)
         lacks = " " + NO_STATE if with_state and state is None else ""
-        host.say(cls.hidden.unique_id, f"{file.name}: {count} chunks, {gigabytes(size)}.{lacks}")
+        host.say(cls.hidden.unique_id, f"{file.name}: {count} chunks, {byte_size(size)}.{lacks}")
         entry = {"role": "rollout", "filename": file.name, "subfolder": file.subfolder,
                  "type": "output"}  # fmt: skip
         return io.NodeOutput(ui={"longtake_files": [entry]})
@@ -134,7 +134,7 @@ class LoadRollout(io.ComfyNode):
             io.Schema,
             node_id="LongtakeLoadRollout",
             display_name="Load Rollout",
-            category=sockets.CATEGORY,
+            category=categories.ROLLOUT,
             description="A shot that Save Rollout wrote, to watch, fork, rewind or go on with. "
             "Nothing of it is made again.",
             search_aliases=["load state", "import latents", "resume", "open shot"],
@@ -167,7 +167,7 @@ class LoadRollout(io.ComfyNode):
         opened = RolloutFile(host.saved_file(file))
         prompter = None if clip is None else CLIPPrompter(clip, cls.hidden.unique_id)
         rollout = goes_on(opened, model, prompter, cls.hidden.unique_id)
-        new = opened.keep_in(rollout.journal, rollout.chain)
+        new = opened.keep_in(rollout.spec.journal, rollout.spec.chain)
         length = length_of(rollout.settings, rollout.latent_frames, rollout.fps)
         say_plan(rollout, length, help_begins=MADE_ANEW)
         host.say(rollout.node_id, f"Loaded {len(opened.metas)} chunks, {new} of them new here.")
@@ -208,9 +208,9 @@ def goes_on(
     if asked is not None and not asked.is_in_force(settings):
         host.warn(node_id, OTHER_ATTENTION)
     makers = opened.makers.then(end, name)
-    rollout = over_journal(engine, settings, makers, prompter, guided, cut=count)
-    rollout.session_only, rollout.node_id = session_only, node_id
-    return rollout
+    spec = host_spec(engine, settings, makers)
+    spec = replace(spec, prompter=prompter, guided=guided, cut=count)
+    return open_rollout(spec, engine.host, node_id=node_id, session_only=session_only)
 
 
 def thumbnail(rollout: HostRollout, chunk: Chunk, vae: StreamingVAE) -> bytes:
@@ -235,9 +235,9 @@ def _report(rollout: HostRollout, meter: Meter, model_evals: int, path: str) -> 
     factor = FORMATS[rollout.model.config.out_channels].spatial_factor
     size = rollout.settings.columns * factor, rollout.settings.rows * factor
     report = run_report(rollout, meter, fps=rollout.fps, size=size, model_evals=model_evals)
-    return replace(report, rollout_id=rollout.run.chain.id, output_files=[path])
+    return replace(report, rollout_id=rollout.run.state.chain.id, output_files=[path])
 
 
 def _guided(rollout: HostRollout) -> str:
     """How a strength becomes this rollout's guidance, as a word."""
-    return CFG if rollout.guided is cfg else SCALED
+    return CFG if rollout.spec.guided is cfg else SCALED

@@ -12,7 +12,7 @@ from ...samplers.settings import RolloutSettings
 from ...stream.rollout.controls import MAX_GUIDANCE
 from ...stream.rollout.fork import Fork
 from ...stream.timecode import time_label
-from .. import host, sockets
+from .. import categories, host, sockets
 from ..length import MAX_SECONDS, MAX_SEED, SECONDS, length_of, snapped_length
 from ..runtime.host_rollout import HostRollout
 from ..runtime.session import session
@@ -32,7 +32,7 @@ class ForkRollout(io.ComfyNode):
             io.Schema,
             node_id="LongtakeForkRollout",
             display_name="Fork Rollout",
-            category=sockets.CATEGORY,
+            category=categories.ROLLOUT,
             description="Another shot that is the same up to a time and different from there: with "
             "a new prompt, seed or guidance. What both share is made and kept once; the source "
             "stays as it is.",
@@ -78,7 +78,7 @@ class ForkRollout(io.ComfyNode):
             frame,
             _prompt(rollout, new_prompt),
             new_seed if new_seed > SAME else None,
-            rollout.guided(new_guidance) if new_guidance > SAME else None,
+            rollout.spec.guided(new_guidance) if new_guidance > SAME else None,
         )
         settings = _as_long(fork.of(rollout.settings), rollout, frame, length)
         forked = derived(rollout, settings, cls.hidden.unique_id)
@@ -97,12 +97,12 @@ def _prompt(rollout: HostRollout, text: str) -> TimedPrompt | None:
     text = " ".join(text.split())
     if not text:
         return None
-    if rollout.prompter is None:
+    if rollout.spec.prompter is None:
         raise BadInput(
             "The prompt of a fork cannot be encoded: give Load Rollout a clip, or the sampler a "
             "Prompt Timeline in place of CLIP Text Encode."
         )
-    embedding = rollout.prompter.encode(text)
+    embedding = rollout.spec.prompter.encode(text)
     return TimedPrompt(0, fit_length(embedding, len(rollout.settings.prompts.negative)), text)
 
 
@@ -124,7 +124,7 @@ def _as_long(
 
 
 def _said(forked: HostRollout, fork: Fork) -> str:
-    kept, shared = forked.stored_chunks(), time_label(time_of(forked, fork.frame))
+    kept, shared = forked.spec.stored_chunks(), time_label(time_of(forked, fork.frame))
     changes = [name for name in ("prompt", "seed", "guidance") if getattr(fork, name) is not None]
     what = f"with another {', '.join(changes)}" if changes else "without a change"
     return f"Forked at {shared} {what}; {kept} chunks are there already."

@@ -10,7 +10,7 @@ from ...errors import BadInput
 from ...model.vae.latent_format import FRAMES_PER_LATENT
 from ...stream.rollout.fork import continued
 from ...stream.timecode import time_label
-from .. import host, sockets
+from .. import categories, host, sockets
 from ..length import MAX_SECONDS, length_of
 from ..runtime.host_rollout import HostRollout
 from ..runtime.session import session
@@ -28,7 +28,7 @@ class RewindRollout(io.ComfyNode):
             io.Schema,
             node_id="LongtakeRewindRollout",
             display_name="Rewind Rollout",
-            category=sockets.CATEGORY,
+            category=categories.ROLLOUT,
             description="The same shot up to a time, to fork it or go on from there. What is cut "
             "off stays on disk; nothing is made again.",
             search_aliases=["trim", "undo", "cut", "shorten", "go back"],
@@ -76,7 +76,7 @@ class ContinueRollout(io.ComfyNode):
             io.Schema,
             node_id="LongtakeContinueRollout",
             display_name="Continue Rollout",
-            category=sockets.CATEGORY,
+            category=categories.ROLLOUT,
             description="The same shot, longer: it goes on where the given one ends, under the "
             "prompt that is in force there. What exists is not made again.",
             search_aliases=["extend", "longer", "resume", "append", "go on"],

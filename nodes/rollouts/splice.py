@@ -8,7 +8,7 @@ from ...errors import BadInput
 from ...stream.lazy.joined import JoinedStream
 from ...stream.lazy.splice import Splice
 from ...stream.timecode import time_label
-from .. import host, sockets
+from .. import categories, host, sockets
 from ..frames.joined import JoinedFrames, check_rate
 from ..frames.source import FrameSource
 from ..schema import build
@@ -27,7 +27,7 @@ class SpliceRollouts(io.ComfyNode):
             io.Schema,
             node_id="LongtakeSpliceRollouts",
             display_name="Splice Rollouts",
-            category=sockets.CATEGORY,
+            category=categories.ROLLOUT,
             description="Joins two shots into one video: the end of the first and the beginning "
             "of the second overlap, which hides the seam. Says how and where.",
             search_aliases=["join", "concatenate", "crossfade", "append video", "transition"],

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ...attention.history import HistoryCache
 from .. import host
@@ -35,6 +35,7 @@ class Claim:
 
     def __init__(self, model: Any, device: torch.device) -> None:
         self.model = self.wired = model
+        self._device = device
         self.memory = KVMemory(device)
         self.beside: weakref.WeakSet[Beside] = weakref.WeakSet()
         self.lasting: list[Beside] = []  # of these, those that are held by nobody else
@@ -42,7 +43,7 @@ class Claim:
         self.load_s: float | None = None  # what the first claim of a run took
         self.working_bytes: Callable[[], int] = lambda: 0  # what a pass of the model takes
 
-    def __call__(self, kv_bytes: int) -> nn.Module:
+    def claim(self, kv_bytes: int) -> nn.Module:
         """The module tree, ready, with room for `kv_bytes`, a pass and the VAEs."""
         began = time.perf_counter()
         self.count += 1
@@ -60,14 +61,26 @@ class Claim:
         for one in sources:
             host.claim([one.patcher], one.room_bytes)
 
-    def scale_loras(self, factor: float) -> None:
-        """Multiply the strength of all LoRAs on the model from the next claim on."""
-        self.model = self.wired if factor == 1 else host.with_lora_factor(self.wired, factor)
+    def cast(self, parameter: Tensor) -> Tensor:
+        """Return a bare parameter in float32 on the model's device."""
+        return host.cast(parameter, self._device)
 
-    def hold(self, cache: HistoryCache) -> None:
+    def check_interrupted(self) -> None:
+        """Raise the host's exception if the user pressed Cancel."""
+        host.check_interrupted()
+
+    def register_cache(self, cache: HistoryCache) -> None:
         """Look after a KV cache that was made for this model."""
         self.memory.caches.add(cache)
 
-    def release(self) -> None:
-        """Give the KV caches' memory on an accelerator back until the next claim."""
+    def offload_caches(self) -> None:
+        """Free the KV caches' memory on an accelerator until the next claim."""
         self.memory.to_host()
+
+    @property
+    def scale_loras(self) -> Callable[[float], None] | None:
+        """Multiply the strength of all LoRAs from the next claim on; None without LoRAs."""
+        return self._scale_loras if host.has_lora(self.wired) else None
+
+    def _scale_loras(self, factor: float) -> None:
+        self.model = self.wired if factor == 1 else host.with_lora_factor(self.wired, factor)

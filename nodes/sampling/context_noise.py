@@ -7,7 +7,7 @@ from dataclasses import replace
 from comfy_api.latest import io
 
 from ...samplers.schedule.context_noise import ContextNoise
-from .. import sockets
+from .. import categories, sockets
 from ..schema import build
 from .schedule_spec import ScheduleSettings, ScheduleSpec
 
@@ -22,7 +22,7 @@ class ContextNoiseSettings(io.ComfyNode):
             io.Schema,
             node_id="LongtakeContextNoise",
             display_name="Context Noise",
-            category=sockets.CATEGORY,
+            category=categories.SAMPLE,
             description="How noisy the model sees finished frames, by age or anew for each chunk. "
             "With a ramp or fresh noise the whole window is committed again before each chunk.",
             search_aliases=["noise augmentation", "stabilization", "history noise"],

@@ -16,7 +16,7 @@ from ...model.preset import DEMO
 from ...samplers.history.settings import CacheSettings, FirstLatent
 from ...samplers.schedule.options import FROM_MODEL
 from ...samplers.settings import AtSwitch
-from .. import host, sockets
+from .. import categories, host, sockets
 from ..runtime.host_codec import host_codec
 from ..schema import build
 from .cache_spec import POLICIES, KVCacheSpec
@@ -41,7 +41,7 @@ class KVCacheSettings(io.ComfyNode):
             io.Schema,
             node_id="LongtakeKVCacheSettings",
             display_name="KV Cache Settings",
-            category=sockets.CATEGORY,
+            category=categories.SAMPLE,
             description="How much of the past the model sees, and how it is kept. A longer window "
             "remembers more and costs memory and time; the sampler says how much.",
             search_aliases=["window", "sink", "context length", "memory", "int8", "offload"],

@@ -12,7 +12,7 @@ from ...samplers.history.settings import CacheSettings
 from ...samplers.schedule.context_noise import ContextNoise
 from ...samplers.schedule.options import SOLVERS, preset_schedule, preset_solver
 from ...samplers.schedule.rows import MAX_CHUNK_FRAMES
-from .. import host, sockets
+from .. import categories, host, sockets
 from ..models.model_facts import facts
 from ..schema import build
 from .schedule_spec import ScheduleSettings
@@ -35,7 +35,7 @@ class SettingsFromModel(io.ComfyNode):
             io.Schema,
             node_id="LongtakeModelSettings",
             display_name="Settings From Model",
-            category=sockets.CATEGORY,
+            category=categories.SAMPLE,
             description="The schedule, KV cache, guidance and picture size that the model's family "
             "was trained with, as its authors publish them. Every one can be set otherwise below; "
             "what was assumed stands under the node and in the report.",

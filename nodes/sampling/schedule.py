@@ -23,7 +23,7 @@ from ...samplers.schedule.options import (
 )
 from ...samplers.schedule.picture import draw_schedule, in_words
 from ...samplers.schedule.rows import MAX_CHUNK_FRAMES
-from .. import host, sockets
+from .. import categories, host, sockets
 from ..models.model_facts import facts, from_model
 from ..schema import build
 from .schedule_spec import ScheduleSpec
@@ -42,7 +42,7 @@ class DiffusionForcingSchedule(io.ComfyNode):
             io.Schema,
             node_id="LongtakeSchedule",
             display_name="Diffusion-Forcing Schedule",
-            category=sockets.CATEGORY,
+            category=categories.SAMPLE,
             description="Which latent frames are made together, and by which steps their noise "
             "falls. The node shows it: time to the right, steps downwards, dark is noise.",
             search_aliases=["sigmas", "scheduler", "shift", "steps", "pyramid", "rolling forcing"],

@@ -1,7 +1,7 @@
 """The preview's HTTP routes, for any aiohttp server: ComfyUI's, or headless/player/app.py.
 
-What they can and cannot do is written in docs/security.md. No handler touches torch or waits for a
-disk; none takes a path; GET changes nothing.
+docs/reference/security.md says what the routes can and cannot do. No handler touches torch or
+waits for a disk. No route takes a path. GET changes nothing.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from longtake.benchmarks.attention_recall import pairs
 from longtake.model.preset import DEMO_FOLDER
 from longtake.tests.support.node_bench import Bench
 from longtake.tests.support.tiny_model import randn
-from longtake.training.kit import load_kit
+from longtake.training.evaluation.kit import load_kit
 
 
 def test_psnr_looks_at_moving_pixels_only() -> None:

@@ -21,9 +21,9 @@ from longtake.benchmarks._shared.measures import Measured
 from longtake.benchmarks._shared.records import Job, Records
 from longtake.errors import BadInput
 from longtake.model.config import DiTConfig
-from longtake.tests.benchmarks.test_tenths import TRUTH, here, made
+from longtake.tests.support.tenths import TRUTH, here, made
 from longtake.training.batches import TASKS
-from longtake.training.train_dit import Settings, build, copy_of, save
+from longtake.training.train_dit import DiTTraining, build, copy_of, save
 
 TWINS = ("diffusion-forcing", "teacher-forcing", "full-sequence")
 DIT = DiTConfig(dim=24, ffn_dim=32, num_heads=2, num_layers=1, text_dim=64)
@@ -40,9 +40,9 @@ def same_twins(tmp_path: Path) -> None:
         save(tmp_path / name, copy_of(networks), networks)
 
 
-def budget(steps: int) -> Settings:
+def budget(steps: int) -> DiTTraining:
     """Clips of eight latent frames of 64 x 16 pixels."""
-    return Settings(steps, config=DIT, tasks={"narrow": TASK}, probe=TASK, only="narrow")
+    return DiTTraining(steps, config=DIT, tasks={"narrow": TASK}, probe=TASK, only="narrow")
 
 
 def steps_of(twin: Path) -> int:

@@ -19,7 +19,7 @@ from longtake.benchmarks._guidance.feedback import (
 from longtake.benchmarks._guidance.overshoot_plot import draw
 from longtake.model.preset import DEMO_FOLDER
 from longtake.tests.support.tiny_model import randn
-from longtake.training.kit import load_kit
+from longtake.training.evaluation.kit import load_kit
 
 START = TrueStart(3, "", randn(6, 4, 8, 8), randn(3, 4, 8, 8))
 

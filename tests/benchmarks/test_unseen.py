@@ -16,7 +16,7 @@ from longtake.benchmarks._guidance.unseen_pasts import HALF, SEEN, pasts
 from longtake.benchmarks._guidance.unseen_plot import draw
 from longtake.model.preset import DEMO_FOLDER
 from longtake.training.batches import TASKS
-from longtake.training.kit import Kit, load_kit
+from longtake.training.evaluation.kit import Kit, load_kit
 
 
 @pytest.fixture(scope="module")

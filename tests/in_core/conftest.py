@@ -125,3 +125,10 @@ def client(base: Path) -> Iterator[Client]:
     command += ["--database-url", "sqlite:///:memory:", "--base-directory", str(base)]
     with serving(command, port, log, START_LIMIT_S) as address:
         yield Client(address, base, log)
+
+
+@pytest.fixture
+def fresh_journal(client: Client) -> Iterator[None]:
+    """Remove the journal afterwards, so that every test generates its own chunks."""
+    yield
+    shutil.rmtree(client.base / "output" / "longtake" / "rollouts", ignore_errors=True)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from .client import Client
-from .test_core_server import SAMPLER, example
+from .graphs import SAMPLER, example
 
 MAIN = f"""
 import sys

@@ -16,7 +16,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -26,7 +25,7 @@ from longtake.tools import examples
 from .canvas_runner import drive
 from .client import Client
 from .conftest import ROOT
-from .test_core_server import saved
+from .outputs import frames_of, saved
 
 FOLDER = ROOT / "example_workflows"
 BLUEPRINT = ROOT / "subgraphs" / f"{examples.BLUEPRINT}.json"
@@ -42,12 +41,6 @@ main()
 """
 pytestmark = pytest.mark.browser
 remakes = pytest.mark.skipif("LONGTAKE_REMAKE" not in os.environ, reason="writes files")
-
-
-def frames_of(path: Path) -> list[np.ndarray]:
-    """The pictures of a video file."""
-    with av.open(str(path)) as video:
-        return [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
 
 
 def api_of(name: str) -> dict[str, Any]:

@@ -3,61 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
-from .client import Client, Run, Workflow
-from .test_core_server import (
+from .client import Client
+from .graphs import (
     CHUNKS,
+    CONTROL,
     DECODE,
-    PREVIEW,
     SAMPLER,
     SAVE,
-    TIMELINE,
+    controlled,
     example,
-    frame_count,
-    fresh_journal,
-    newest_clip,
+    named,
     node,
-    saved,
 )
+from .outputs import frame_count, newest_clip, plain, saved, seen
 
-__all__ = ["fresh_journal"]  # a fixture
-
-CONTROL = "9"
-
-
-def controlled(seed: int, once: str, control: str, *, chunk: int = 2, text: str = "") -> Workflow:
-    """The example without its preview, and with a node that uses a live control in mid-run."""
-    workflow = example(seed=seed)
-    del workflow[PREVIEW]
-    inputs = {"chunk": chunk, "control": control, "text": text, "once": once}
-    return {**workflow, CONTROL: node("ControllingOutput", frames=[DECODE, 0], **inputs)}
-
-
-def plain(client: Client, seed: int, name: str, lines: str = "") -> Path:
-    """The video of the same shot without any control, generated from nothing."""
-    shutil.rmtree(client.base / "output" / "longtake" / "rollouts", ignore_errors=True)
-    return saved(client, client.run(named(seed, name, lines)))
-
-
-def named(seed: int, name: str, lines: str = "") -> Workflow:
-    """The example without its preview, another file name, and more lines in its timeline."""
-    workflow = example(seed=seed)
-    del workflow[PREVIEW]
-    workflow[SAVE]["inputs"]["filename_prefix"] = f"longtake/{name}"
-    workflow[TIMELINE]["inputs"]["text"] += lines
-    return workflow
-
-
-def seen(run: Run) -> list[str]:
-    """What the controlling node reports."""
-    assert run.end[0] == "execution_success", run.end
-    return run.outputs[CONTROL]["text"]
+pytestmark = pytest.mark.usefixtures("fresh_journal")
 
 
 def test_a_stopped_shot_goes_on_when_it_is_queued_again(client: Client) -> None:

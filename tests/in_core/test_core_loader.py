@@ -17,7 +17,6 @@ from torch import Tensor
 from longtake.attention.dense import WholeSequence
 from longtake.attention.rope import rotation
 from longtake.model.checkpoint import Checkpoint, open_checkpoint
-from longtake.model.config import DiTConfig
 from longtake.model.dit import predict, project_text
 from longtake.tests.support.diffusers_names import to_diffusers
 from longtake.tests.support.family_files import (
@@ -25,7 +24,7 @@ from longtake.tests.support.family_files import (
     State,
     block_fsdp,
     fps_state,
-    image_shapes,
+    image_state,
     prefixed,
     renamed,
     state,
@@ -95,17 +94,6 @@ def test_every_layout_gives_the_hosts_model_and_the_same_forward(
     from longtake.tests.support.tiny_model import random_dit
 
     assert apart(ours(random_dit(SMALL), x, t, context), theirs) < 1e-4  # the very same weights
-
-
-def image_state() -> State:
-    """A small image-to-video model: 36 channels in, a CLIP branch."""
-    config = DiTConfig(SMALL.dim, SMALL.ffn_dim, SMALL.num_heads, 2, SMALL.text_dim, 36, 16)
-    seeded = torch.Generator().manual_seed(5)
-    extra = {
-        name: torch.randn(shape, generator=seeded) / shape[-1] ** 0.5
-        for name, shape in image_shapes(SMALL.dim, 2).items()
-    }
-    return state(config) | extra
 
 
 @torch.inference_mode()

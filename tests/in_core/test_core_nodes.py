@@ -10,33 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from .client import Client, Run, Workflow
-from .test_core_server import (
-    DECODE,
-    LOAD,
-    PREVIEW,
-    SAMPLER,
-    SAVE,
-    TIMELINE,
-    example,
-    frame_count,
-    node,
-    saved,
-)
+from .client import Client, Workflow
+from .graphs import DECODE, LOAD, PREVIEW, SAMPLER, SAVE, TIMELINE, example, node
+from .outputs import frame_count, pictures, saved
 
 
 def with_inputs(made: dict[str, Any], **inputs: Any) -> dict[str, Any]:
     """A node with more inputs."""
     return {**made, "inputs": {**made["inputs"], **inputs}}
-
-
-def pictures(client: Client, run: Run, at: str) -> list[np.ndarray]:
-    """The pictures that the host's Save Image wrote."""
-    files = [
-        client.base / entry["type"] / entry["subfolder"] / entry["filename"]
-        for entry in run.outputs[at]["images"]
-    ]
-    return [np.asarray(Image.open(file)).astype(np.int16) for file in files]
 
 
 def test_the_browser_gets_nodes_help_pages_and_examples(client: Client) -> None:

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import save_file
 
 from .client import Client
-from .test_core_nodes import pictures
-from .test_core_server import DECODE, SAVE, example, frame_count, node, saved
+from .graphs import DECODE, SAVE, example, node
+from .outputs import frame_count, pictures, saved
 
 
 def esrgan(scale: int) -> dict[str, torch.Tensor]:

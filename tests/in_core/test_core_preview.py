@@ -17,18 +17,10 @@ import pytest
 from PIL import Image
 
 from .client import Client, Run
-from .test_core_server import (
-    DECODE,
-    PREVIEW,
-    SAMPLER,
-    SAVE,
-    example,
-    fresh_journal,
-    node,
-    saved,
-)
+from .graphs import DECODE, PREVIEW, SAMPLER, SAVE, example, node
+from .outputs import saved
 
-__all__ = ["fresh_journal"]  # a fixture that every test uses
+pytestmark = pytest.mark.usefixtures("fresh_journal")
 
 TAKE, CHUNK = "longtake.take", "longtake.take.chunk"
 

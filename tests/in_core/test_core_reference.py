@@ -14,7 +14,7 @@ from longtake.samplers.denoiser import Denoiser
 from longtake.samplers.loop import generate
 from longtake.samplers.schedule.rows import full_sequence
 from longtake.samplers.settings import RolloutSettings
-from longtake.tests.in_core.test_core_loader import image_state
+from longtake.tests.support.family_files import image_state
 from longtake.tests.support.tiny_model import randn
 
 FRAMES, ROWS, COLUMNS = 3, 4, 6

@@ -10,24 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 
 from .client import Client, Run, Workflow
-from .test_core_canvas import frames_of
-from .test_core_live import controlled, named, plain, seen
-from .test_core_server import (
-    DECODE,
-    LOAD,
-    PREVIEW,
-    SAMPLER,
-    SAVE,
-    TIMELINE,
-    example,
-    fresh_journal,
-    node,
-    saved,
-)
+from .graphs import DECODE, LOAD, PREVIEW, SAMPLER, SAVE, TIMELINE, controlled, example, named, node
+from .outputs import frames_of, plain, saved, seen
 
-__all__ = ["fresh_journal"]  # a fixture
+pytestmark = pytest.mark.usefixtures("fresh_journal")
 
 PROMPT = "snowy mountains at sunset"
 ONE_PROMPT = "0: a red ball over green hills at noon"

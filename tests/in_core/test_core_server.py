@@ -6,58 +6,16 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import av
 import pytest
 
-from .client import Client, Run, Workflow
-from .conftest import ROOT
+from .client import Client, Run
+from .graphs import CHUNKS, DECODE, LOAD, PREVIEW, SAMPLER, SAVE, example, node
+from .outputs import frame_count, newest_clip, saved
 
-EXAMPLE = ROOT / "example_workflows" / "api" / "text_to_stream.json"
-LOAD, TIMELINE, SAMPLER, DECODE, PREVIEW, SAVE = "1", "2", "5", "6", "7", "8"
-CHUNKS = [1, 2, 3, 4, 5, 6]
-
-
-@pytest.fixture(autouse=True)
-def fresh_journal(client: Client) -> Iterator[None]:
-    """Every test generates its own chunks."""
-    yield
-    shutil.rmtree(client.base / "output" / "longtake" / "rollouts", ignore_errors=True)
-
-
-def example(*, seed: int, frames: int = 61) -> Workflow:
-    """The example, short, with a seed of the test's own."""
-    workflow: Workflow = json.loads(EXAMPLE.read_text())
-    workflow[SAMPLER]["inputs"].update(seed=seed, length=float(frames), length_unit="frames")
-    text = "0: a red ball over green hills at noon\n2: a blue ball over green hills at night"
-    workflow[TIMELINE]["inputs"]["text"] = text
-    return workflow
-
-
-def node(class_type: str, **inputs: Any) -> dict[str, Any]:
-    """A node in API form."""
-    return {"class_type": class_type, "inputs": inputs}
-
-
-def frame_count(path: Path) -> int:
-    """Pictures in a video file, decoded."""
-    with av.open(str(path)) as container:
-        return sum(1 for _ in container.decode(video=0))
-
-
-def saved(client: Client, run: Run, at: str = SAVE) -> Path:
-    """The file that an output node reported."""
-    [entry] = run.outputs[at]["images"]
-    return client.base / entry["type"] / entry["subfolder"] / entry["filename"]
-
-
-def newest_clip(client: Client) -> Path:
-    """The video written last."""
-    clips = (client.base / "output" / "longtake").glob("clip_*.mp4")
-    return max(clips, key=lambda path: path.stat().st_mtime_ns)
+pytestmark = pytest.mark.usefixtures("fresh_journal")
 
 
 def steps_apart(run: Run, one: str, other: str) -> list[int]:

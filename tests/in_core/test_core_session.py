@@ -12,10 +12,10 @@ import aiohttp
 import pytest
 
 from .client import Client, Run, Workflow
-from .test_core_live import CONTROL, controlled, named, plain, seen
-from .test_core_server import DECODE, LOAD, SAMPLER, fresh_journal, node, saved
+from .graphs import CONTROL, DECODE, LOAD, SAMPLER, controlled, named, node
+from .outputs import plain, saved, seen
 
-__all__ = ["fresh_journal"]  # a fixture
+pytestmark = pytest.mark.usefixtures("fresh_journal")
 
 SEEDS = (71, 72, 73)
 COUNT = "30"

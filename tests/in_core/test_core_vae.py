@@ -12,6 +12,8 @@ from longtake.model.vae.latent_format import denormalise, normalise
 from longtake.model.vae.wan_state import decoder_state_values
 from longtake.model.vae.wan_streaming import WanStreamingDecoder, WanStreamingEncoder
 
+from .allocation import WITHIN, allocated
+
 ROWS, COLUMNS = 4, 6
 
 
@@ -57,7 +59,6 @@ def test_decode_equals_the_hosts_for_every_chunking(tree: Any, split: list[int])
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
 
 
-WITHIN = 0.05  # of the plan
 SIZES: list[tuple[int, torch.dtype, tuple[int, int, int]]] = [
     (96, torch.float32, (2, 8, 8)),
     (24, torch.bfloat16, (3, 8, 12)),
@@ -90,22 +91,6 @@ def test_the_peak_of_decoding_and_encoding_is_within_5_percent_of_the_plan(
     assert decoder.state_bytes == planned.state_bytes
     assert abs(decoding / (planned.state_bytes + planned.working_bytes) - 1) <= WITHIN
     assert abs(encoding / vae.encoder_bytes(4, *pictures.shape[-2:]) - 1) <= WITHIN
-
-
-def allocated(coder: Any, x: Tensor) -> int:
-    """The allocator's peak while a stream is fed copies of the same."""
-    from longtake.benchmarks._shared.allocator import allocator_peak
-
-    def run() -> None:
-        for _ in range(3):
-            coder.feed(x.clone())
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return allocator_peak(run)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def test_the_state_at_480p_is_1_89_gb_by_plan_and_by_arithmetic(core: Any) -> None:

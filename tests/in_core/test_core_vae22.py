@@ -21,7 +21,7 @@ from longtake.model.vae.wan_state import decoder_state_values as wan_state_value
 from longtake.samplers.guidance.score import gradient
 from longtake.samplers.guidance.scores import Palette, Pictures
 
-from .test_core_vae import WITHIN, allocated
+from .allocation import WITHIN, allocated
 
 ROWS, COLUMNS = 2, 3
 SPLITS = [[1] * 5, [3, 2], [0, 2, 0, 3]]

@@ -8,7 +8,8 @@ import pytest
 from longtake.tests.support.clips import beeps, heard, write_clip
 
 from .client import Client
-from .test_core_server import frame_count, node, saved
+from .graphs import node
+from .outputs import frame_count, saved
 
 RATE, SECONDS = 48000, 3
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -13,23 +12,8 @@ from longtake.attention.dense import WholeSequence
 from longtake.attention.rope import rotation
 from longtake.model.checkpoint import load_dit, open_checkpoint
 from longtake.model.dit import predict, project_text
-from longtake.tests.support.tiny_model import randn, randomise
-
-diffusers = pytest.importorskip("diffusers")
-
-FRAMES, ROWS, COLUMNS, HEAD = 3, 4, 6, 128
-SIZES: dict[str, Any] = {
-    "num_attention_heads": 2, "attention_head_dim": HEAD, "text_dim": 24, "ffn_dim": 40,
-    "num_layers": 2,
-}  # fmt: skip
-
-
-def saved(kind: str, folder: Path, **more: Any) -> Any:
-    """A random model of diffusers, in the files that diffusers writes."""
-    model = getattr(diffusers, kind)(**SIZES, **more)
-    randomise(model, 1)
-    model.eval().save_pretrained(folder, max_shard_size="2MB")
-    return model
+from longtake.tests.support.diffusers_models import COLUMNS, FRAMES, HEAD, ROWS, saved
+from longtake.tests.support.tiny_model import randn
 
 
 def velocity(path: Path, x: Tensor, t: Tensor, context: Tensor) -> Tensor:

@@ -17,7 +17,8 @@ KEPT = re.compile(
 )
 
 here = locales.english()
-wanted = {*locales.sentences(here), *locales.player_sentences()}
+folders = {name: name for name in locales.categories()}
+wanted = {*locales.sentences(here), *folders, *locales.player_sentences()}
 PLACE = re.compile(r"\{\w+\}")  # where the player puts a value
 
 
@@ -57,7 +58,8 @@ def test_numbers_choices_and_proper_names_are_kept(language: str) -> None:
 @pytest.mark.parametrize("language", ["en", *locales.LANGUAGES])
 def test_the_files_are_what_the_translations_make(language: str) -> None:
     known = {} if language == "en" else locales.catalogue(language)
-    made = locales.files(language, locales.translated(here, locales.said_by(known)))
+    say = locales.said_by(known)
+    made = locales.files(language, locales.translated(here, say), locales.translated(folders, say))
     for path, text in made.items():
         assert path.read_text(encoding="utf-8") == text, "run python -m longtake.tools.locales"
 

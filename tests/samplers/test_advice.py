@@ -14,13 +14,14 @@ from longtake.attention.cache.policy import AveragingSink, MostAttended, WindowS
 from longtake.attention.storage.placement import InMainMemory
 from longtake.attention.temp_cache.policy import TempCache
 from longtake.errors import BadInput, OutOfMemory
-from longtake.samplers.denoiser import Denoiser
 from longtake.samplers.guidance import cfg, extended, last, temporal
 from longtake.samplers.history.budget import within_budget
 from longtake.samplers.schedule.context_noise import ContextNoise
 from longtake.stream.journal.journal import Journal
 from longtake.stream.rollout import recache
 from longtake.stream.rollout.rollout import Rollout
+from longtake.stream.rollout.spec import RolloutSpec
+from longtake.tests.support.model_hosts import claimed_model
 from longtake.tests.support.tiny_model import TINY, settings
 
 MERGED, OFF = TempCache(6, sink_frames=3), "switch temp_cache of ANN-Sparse Attention off"
@@ -68,7 +69,7 @@ def test_memory_that_runs_out_twice_names_what_takes_less(
     def full(*_: Any, **__: Any) -> Any:
         raise torch.OutOfMemoryError("no room")
 
-    model = Denoiser(claim=full, config=TINY)
-    rollout = Rollout(settings(cache=cache), model, "model", Journal(tmp_path))
+    model = claimed_model(None, TINY, full)
+    rollout = Rollout(RolloutSpec(settings(cache=cache), model, "model", Journal(tmp_path)))
     with pytest.raises(OutOfMemory, match=says):
         list(rollout.chunks)

@@ -41,6 +41,7 @@ from longtake.samplers.solvers.multistep import DPMSolverPP2M, UniPC2
 from longtake.samplers.solvers.single_step import DDIM, Euler, ReNoise, Solver
 from longtake.tests.support.laws import examples
 from longtake.tests.support.matrix_schedule import MatrixSchedule, matrices
+from longtake.tests.support.model_hosts import claimed_model, watched_model
 from longtake.tests.support.tiny_model import (
     TINY,
     randn,
@@ -206,7 +207,7 @@ def test_an_interrupt_loses_only_the_chunk_in_work() -> None:
 
     kept: list[Chunk] = []
     with pytest.raises(KeyboardInterrupt):
-        for chunk in generate(s, dataclasses.replace(MODEL, check=interrupt)):
+        for chunk in generate(s, watched_model(MODEL, on_check=interrupt)):
             kept.append(chunk)
     assert_same_bits(kept, whole[:2])
     assert_same_bits(list(generate(s, MODEL, kept)), whole[2:])
@@ -232,7 +233,7 @@ def test_rotated_keys_may_be_held_or_made_anew() -> None:
 @pytest.mark.parametrize(("scale", "count"), [(1.0, 1), (0.0, 1), (2.0, 2)])
 def test_each_branch_costs_its_evaluations_and_no_more(scale: float, count: int) -> None:
     passes: list[None] = []
-    model = dataclasses.replace(MODEL, check=lambda: passes.append(None))
+    model = watched_model(MODEL, on_check=lambda: passes.append(None))
     chunks = made(settings(guidance=cfg(scale)), model)
     # Two steps a chunk, then the commit of the one before; the last chunk is never committed.
     assert [chunk.model_evals for chunk in chunks] == [2 * count, 3 * count, 3 * count]
@@ -283,14 +284,8 @@ def test_a_prompt_is_projected_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_model_is_claimed_once_a_chunk_first_with_the_planned_bytes() -> None:
     claimed: list[int] = []
-    tree = random_dit()
-
-    def claim(kv_bytes: int) -> Any:
-        claimed.append(kv_bytes)
-        return tree
-
     s = settings(cache=WINDOW, guidance=GUIDANCE)
-    made(s, Denoiser(claim, TINY))
+    made(s, claimed_model(random_dit(), TINY, claimed.append))
     (plan,) = cache_plans(s, TINY, torch.float32)
     assert claimed == [planned_bytes(s, TINY, torch.float32), 0, 0]
     assert claimed[0] == KVCache(plan.shape, plan.policy, 7).bytes

@@ -114,3 +114,14 @@ def block_fsdp(name: str) -> str:
         number, rest = name.removeprefix("blocks.").split(".", 1)
         inner = f"blocks.{number}._fsdp_wrapped_module._checkpoint_wrapped_module.{rest}"
     return f"model._fsdp_wrapped_module.{inner}"
+
+
+def image_state() -> State:
+    """A small image-to-video model: 36 channels in, a CLIP branch."""
+    config = DiTConfig(SMALL.dim, SMALL.ffn_dim, SMALL.num_heads, 2, SMALL.text_dim, 36, 16)
+    seeded = torch.Generator().manual_seed(5)
+    extra = {
+        name: torch.randn(shape, generator=seeded) / shape[-1] ** 0.5
+        for name, shape in image_shapes(SMALL.dim, 2).items()
+    }
+    return state(config) | extra

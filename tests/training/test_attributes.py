@@ -7,7 +7,8 @@ import random
 import pytest
 
 from longtake.model.text import words_of
-from longtake.training.attributes import (
+from longtake.training.train_dit import TEXT_LEN
+from longtake.training.world.attributes import (
     ATTRIBUTES,
     SYNONYMS,
     TEMPLATES,
@@ -17,7 +18,6 @@ from longtake.training.attributes import (
     random_values,
     vocabulary,
 )
-from longtake.training.train_dit import TEXT_LEN
 
 
 def drawn(count: int, *, held_out: bool | None = False) -> list[str]:

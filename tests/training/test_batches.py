@@ -11,11 +11,9 @@ import torch
 from longtake.attention.dense import block_causal_mask
 from longtake.model.text import TextEncoder
 from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig, encode_all
-from longtake.training import renderer
-from longtake.training.attributes import vocabulary
 from longtake.training.batches import (
     TASKS,
-    Feed,
+    BatchFeed,
     Task,
     cell_weight,
     frame_mask,
@@ -23,18 +21,20 @@ from longtake.training.batches import (
     noisy_frames,
     task_at,
 )
-from longtake.training.clips import random_shot
-from longtake.training.dataset import (
-    Maker,
+from longtake.training.recipes import RECIPES, history_levels, noisy_levels
+from longtake.training.world import renderer
+from longtake.training.world.attributes import vocabulary
+from longtake.training.world.clips import random_shot
+from longtake.training.world.dataset import (
+    ClipMaker,
     Pool,
     PoolSpec,
     ball_cells,
     caption_rows,
     encode_shots,
 )
-from longtake.training.recipes import RECIPES, history_levels, noisy_levels
-from longtake.training.renderer import render
-from longtake.training.world import scene
+from longtake.training.world.renderer import render
+from longtake.training.world.scene import scene
 
 SPEC = PoolSpec(clips=6, latent_frames=9, width=16, script=random_shot)
 TASK = Task(SPEC, batch=2, context=6, noisy=6, windows=(3, 6))
@@ -172,7 +172,7 @@ def test_a_caption_holds_from_its_shot_entry_on() -> None:
 
 def test_refreshing_replaces_that_many_clips() -> None:
     spec = replace(SPEC, latent_frames=2, width=8)
-    maker = Maker(tiny_vae(), TextEncoder(vocabulary(), 4, 24), random.Random(0))
+    maker = ClipMaker(tiny_vae(), TextEncoder(vocabulary(), 4, 24), random.Random(0))
     pool = maker.fill(spec)
     before = pool.latents.clone()
     maker.refresh(pool, spec, 1)
@@ -181,7 +181,9 @@ def test_refreshing_replaces_that_many_clips() -> None:
 
 def test_a_feed_makes_a_pool_when_its_task_is_first_drawn() -> None:
     tasks = {"one": replace(TASK, pool=replace(SPEC, width=16)), "never": TASK}
-    feed = Feed(Maker(tiny_vae(), TextEncoder(vocabulary(), 4, 24), random.Random(0)), tasks)
+    feed = BatchFeed(
+        ClipMaker(tiny_vae(), TextEncoder(vocabulary(), 4, 24), random.Random(0)), tasks
+    )
     assert feed.draw("one").x.shape[2:] == (16, 8, 2)
     assert set(feed.pools) == {"one"}
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from longtake.tests.support.tiny_model import randn
-from longtake.training.attributes import vocabulary
-from longtake.training.card import card
-from longtake.training.estimate import Estimate, estimate
-from longtake.training.evaluate import QUICK, Job, write_card
-from longtake.training.kit import Recipe
-from longtake.training.measures import band_agreement, entering_agreement
+from longtake.training.evaluate import QUICK, EvaluationJob, write_card
+from longtake.training.evaluation.card import card
+from longtake.training.evaluation.estimate import Estimate, estimate
+from longtake.training.evaluation.kit import Recipe
+from longtake.training.evaluation.measures import band_agreement, entering_agreement
+from longtake.training.world.attributes import vocabulary
 
 
 def test_the_interval_covers_the_true_mean_about_as_often_as_it_says() -> None:
@@ -63,7 +63,7 @@ def test_a_card_has_every_figure_and_its_json_the_same(tmp_path: Path) -> None:
     text = card(results, tmp_path, 120.0)
     assert "## adherence" in text and "| ball | 0.900 | 0.850 to 0.950 | 8 |" in text
     assert "dit.safetensors 1.50 MB" in text and f"{len(vocabulary())} words" in text
-    job = Job(tmp_path, QUICK, 1, Recipe())
+    job = EvaluationJob(tmp_path, QUICK, 1, Recipe())
     write_card(results, job, tmp_path / "out", 120.0)
     figures = json.loads((tmp_path / "out" / "card.json").read_text())
     assert figures == {"adherence": {"ball": {"mean": 0.9, "low": 0.85, "high": 0.95, "clips": 8}}}
@@ -71,7 +71,7 @@ def test_a_card_has_every_figure_and_its_json_the_same(tmp_path: Path) -> None:
 
 
 def test_clips_are_numbered_from_the_seed(tmp_path: Path) -> None:
-    assert list(Job(tmp_path, QUICK, 1, Recipe(), seed=5).clips(3)) == [5, 6, 7]
+    assert list(EvaluationJob(tmp_path, QUICK, 1, Recipe(), seed=5).clips(3)) == [5, 6, 7]
 
 
 def test_what_enters_is_the_last_columns_of_the_band() -> None:

@@ -16,16 +16,17 @@ from longtake.model.checkpoint import load_dit, load_text_encoder, load_tiny_vae
 from longtake.model.config import DiTConfig
 from longtake.model.vae.tiny import Conv, TinyVAE, TinyVAEConfig, decode_all, encode_all
 from longtake.tests.support.tiny_model import randn, randomise
-from longtake.training import oracle, refine_vae, train_dit, train_vae
+from longtake.training import refine_vae, train_dit, train_oracle, train_vae
 from longtake.training.batches import TASKS
-from longtake.training.picture_pool import PicturePool, PictureSpec, held_out_clips
+from longtake.training.evaluation import oracle
 from longtake.training.train_vae import TrainedVAE, fold_norm, psnr
-from longtake.training.world import ATTRIBUTE_SIZE
+from longtake.training.world.picture_pool import PicturePool, PictureSpec, held_out_clips
+from longtake.training.world.scene import ATTRIBUTE_SIZE
 
 WIDTHS = TinyVAEConfig((4, 4, 8), (4, 6, 8))
 PICTURES = PictureSpec(clips=8, held_out=1, height=16, width=16)
 DIT = DiTConfig(dim=24, ffn_dim=32, num_heads=2, num_layers=1, text_dim=8)
-COMMANDS = ("train_vae", "refine_vae", "train_dit", "oracle", "evaluate")
+COMMANDS = ("train_vae", "refine_vae", "train_dit", "train_oracle", "evaluate")
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ def test_a_picture_pool_replaces_two_clips_every_second_draw() -> None:
 
 
 def test_a_stopped_vae_run_goes_on(tmp_path: Path) -> None:
-    settings = train_vae.Settings(4, batch=1, pictures=PICTURES, widths=WIDTHS, save_every=2)
+    settings = train_vae.VAETraining(4, batch=1, pictures=PICTURES, widths=WIDTHS, save_every=2)
     train_vae.train(tmp_path, replace(settings, steps=2))
     stopped = torch.load(tmp_path / "vae.pt")
     train_vae.train(tmp_path, settings)
@@ -95,7 +96,7 @@ def test_a_stopped_vae_run_goes_on(tmp_path: Path) -> None:
 
 
 def test_refining_trains_the_decoder_only(tmp_path: Path, vae_file: Path) -> None:
-    settings = refine_vae.Settings(1, batch=1, pictures=PICTURES, widths=(5, 6, 8))
+    settings = refine_vae.VAERefinement(1, batch=1, pictures=PICTURES, widths=(5, 6, 8))
     refine_vae.refine(vae_file, tmp_path / "out", settings)
     old = load_tiny_vae(vae_file).state_dict()
     new = load_tiny_vae(tmp_path / "out" / "vae_fp32.safetensors").state_dict()
@@ -105,7 +106,7 @@ def test_refining_trains_the_decoder_only(tmp_path: Path, vae_file: Path) -> Non
     assert load_tiny_vae(tmp_path / "out" / "vae.safetensors").decoder_reach == 4
 
 
-def tiny_dit_settings(steps: int) -> train_dit.Settings:
+def tiny_dit_settings(steps: int) -> train_dit.DiTTraining:
     """Clips of eight latent frames of 64 x 16 pixels."""
     tasks = {
         name: replace(
@@ -118,7 +119,7 @@ def tiny_dit_settings(steps: int) -> train_dit.Settings:
         )
         for name, task in TASKS.items()
     }
-    return train_dit.Settings(steps, config=DIT, tasks=tasks, probe=tasks["narrow"])
+    return train_dit.DiTTraining(steps, config=DIT, tasks=tasks, probe=tasks["narrow"])
 
 
 def test_a_stopped_dit_run_goes_on_and_its_files_load(tmp_path: Path, vae_file: Path) -> None:
@@ -166,14 +167,14 @@ def test_the_oracle_reads_every_attribute_of_every_frame(vae_file: Path) -> None
 
 @pytest.mark.parametrize("seed", [0, 2])
 def test_oracle_examples_have_steady_attributes(vae_file: Path, seed: int) -> None:
-    frames, weights = oracle.examples(random.Random(seed), load_tiny_vae(vae_file), 1)
+    frames, weights = train_oracle.examples(random.Random(seed), load_tiny_vae(vae_file), 1)
     assert frames.shape[1:3] == (9, 64) and weights.shape == (len(frames), ATTRIBUTE_SIZE)
     assert ((weights < 0.01) | (weights > 0.99)).all()
 
 
 def test_an_oracle_survives_its_file(tmp_path: Path) -> None:
     network = oracle.Oracle().eval()
-    oracle.save_half(network.state_dict(), tmp_path / "oracle.safetensors")
+    train_oracle.save_half(network.state_dict(), tmp_path / "oracle.safetensors")
     frames = randn(1, 9, 16, 16).sigmoid()
     loaded = oracle.load_oracle(tmp_path / "oracle.safetensors")
     torch.testing.assert_close(loaded(frames), network(frames), atol=1e-2, rtol=1e-2)

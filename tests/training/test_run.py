@@ -11,19 +11,19 @@ from torch import Tensor, nn
 
 from longtake.errors import BadInput
 from longtake.training.muon import Muon, orthogonalise
-from longtake.training.run import Curve, Descent, Run, matrix_descent
+from longtake.training.run import Curve, Descent, TrainingRun, matrix_descent
 
 
-def make_run(file: Path, seed: int = 0, widths: tuple[int, int] = (5, 3)) -> Run:
+def make_run(file: Path, seed: int = 0, widths: tuple[int, int] = (5, 3)) -> TrainingRun:
     """A run of a linear layer, 100 steps of which the last 40 decay."""
     torch.manual_seed(seed)
     model = nn.Linear(*widths)
     descent = matrix_descent(list(model.parameters()), Curve(100), muon=0.02, adamw=0.01)
     average = {key: value.clone() for key, value in model.state_dict().items()}
-    return Run(file, model, descent, average)
+    return TrainingRun(file, model, descent, average)
 
 
-def descend(run: Run, steps: int) -> None:
+def descend(run: TrainingRun, steps: int) -> None:
     """Steps towards zero outputs."""
     x = torch.randn(8, 5, generator=torch.Generator().manual_seed(1))
     for _ in range(steps):
@@ -128,7 +128,7 @@ def test_without_a_file_a_run_starts_and_nothing_is_reseeded(tmp_path: Path) -> 
 
 def test_a_state_of_another_shape_is_refused_in_one_sentence(tmp_path: Path) -> None:
     make_run(tmp_path / "run.pt").save()
-    with pytest.raises(BadInput, match=r"run\.pt is the state of a model of another shape"):
+    with pytest.raises(BadInput, match=r"run\.pt belongs to a model of another shape"):
         make_run(tmp_path / "run.pt", widths=(5, 4)).resume(random.Random(0), 0)
 
 

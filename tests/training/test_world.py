@@ -7,10 +7,10 @@ import random
 import pytest
 import torch
 
-from longtake.training.attributes import ATTRIBUTES, random_values
-from longtake.training.clips import latent_start, random_shot, reversal_shot
-from longtake.training.renderer import render
-from longtake.training.world import (
+from longtake.training.world.attributes import ATTRIBUTES, random_values
+from longtake.training.world.clips import latent_start, random_shot, reversal_shot
+from longtake.training.world.renderer import render
+from longtake.training.world.scene import (
     ATTRIBUTE_SIZE,
     RAMP_FRAMES,
     SLICES,

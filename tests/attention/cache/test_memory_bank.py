@@ -27,6 +27,7 @@ from longtake.attention.storage.quantize import AS_COMPUTED, FLOAT8, INT4, INT8,
 from longtake.errors import BadInput
 from longtake.model.dit import project_text
 from longtake.samplers.branches import Branches
+from longtake.samplers.current import CurrentSettings
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import Branch, Guidance, View, cfg, last, temporal
 from longtake.samplers.history.plan import cache_plans
@@ -36,10 +37,10 @@ from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import Staggered, rolling
 from longtake.samplers.settings import AtSwitch, RolloutSettings
 from longtake.stream.rollout.recache import check
-from longtake.tests.attention.cache.test_kv_cache import SHAPE, TOKENS, chunk_kv, listed
-from longtake.tests.attention.cache.test_snapshot import written_and_read
 from longtake.tests.support.bank_loop import LayerBank, places
+from longtake.tests.support.caches import SHAPE, TOKENS, chunk_kv, listed
 from longtake.tests.support.laws import examples
+from longtake.tests.support.snapshots import written_and_read
 from longtake.tests.support.tiny_model import (
     TINY,
     randn,
@@ -300,11 +301,11 @@ def test_what_is_cut_out_by_age_is_cut_out_of_the_window() -> None:
         for ours, theirs in zip(bank.history(layer), window.history(layer), strict=True):
             assert torch.equal(ours, theirs)
     s = shot(guidance=temporal(0.5, last(99)))
-    branches = Branches(s, MODEL)
+    branches = Branches(CurrentSettings(s), MODEL)
     branches.claim()
     branches.use(s, 0)
     branches.commit(0, randn(3, 4, 4, 6))
-    cut, whole = (branches.histories.place(Branch(1.0, view=one)) for one in (last(99), View()))
+    cut, whole = (branches.history.view_of(Branch(1.0, view=one)) for one in (last(99), View()))
     assert cut.slots == (0, 1, 2) and whole.slots is None
 
 
@@ -356,7 +357,7 @@ def test_the_prompt_that_is_followed_is_asked_in_its_own_row(
     assert len(asked) == 5  # the last chunk is never committed
     assert [row.prompt for row in plan.rows] == ["positive", "negative"]
     assert {one.row for one in asked} == {1}
-    layers = project_text(MODEL.claim(0), s.prompts.negative[None, None]).layers
+    layers = project_text(MODEL.host.claim(0), s.prompts.negative[None, None]).layers
     for one in asked:
         for mean, (k, _) in zip(one.means, layers, strict=True):
             torch.testing.assert_close(mean, k[0, 0].mean(0))
@@ -366,7 +367,7 @@ def test_the_prompt_that_is_followed_is_asked_in_its_own_row(
     assert {one.row for one in asked} == {0}
     for chunk, one in enumerate(asked):
         words = s.prompts.at(3 * chunk).embedding
-        layers = project_text(MODEL.claim(0), words[None, None]).layers
+        layers = project_text(MODEL.host.claim(0), words[None, None]).layers
         for mean, (k, _) in zip(one.means, layers, strict=True):
             torch.testing.assert_close(mean, k[0, 0].mean(0))
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 import torch
 from hypothesis import given
@@ -11,22 +9,17 @@ from hypothesis import strategies as st
 
 from longtake.attention.cache.kv_cache import KVCache
 from longtake.attention.cache.policy import CachePolicy, FullHistory, WindowSink
-from longtake.attention.history import HistoryCache, open_cache
-from longtake.attention.snapshot import Snapshot
+from longtake.attention.history import open_cache
 from longtake.attention.storage.dense import DENSE
 from longtake.samplers.branches import Branches
+from longtake.samplers.current import CurrentSettings
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import Guidance, cfg, fractional, temporal, vanilla
 from longtake.samplers.loop import by_chunk
 from longtake.samplers.schedule.context_noise import ContextNoise
-from longtake.tests.attention.cache.test_kv_cache import (
-    SHAPE,
-    TOKENS,
-    chunk_kv,
-    fill,
-    policies,
-)
+from longtake.tests.support.caches import SHAPE, chunk_kv, fill, policies
 from longtake.tests.support.laws import examples
+from longtake.tests.support.snapshots import assert_same_histories, written_and_read
 from longtake.tests.support.tiny_model import (
     TINY,
     randn,
@@ -36,22 +29,6 @@ from longtake.tests.support.tiny_model import (
 )
 
 MODEL = local_denoiser(random_dit(), TINY)
-
-
-def written_and_read(snapshot: Snapshot) -> Snapshot:
-    """What a file would give: facts through JSON, tensors of their own."""
-    tensors = {name: tensor.clone() for name, tensor in snapshot.tensors.items()}
-    return Snapshot(tensors, json.loads(json.dumps(snapshot.facts)))
-
-
-def assert_same_histories(ours: HistoryCache, theirs: HistoryCache) -> None:
-    """The same frames in the same slots, the same bits, and the same attention over them."""
-    assert (ours.held, ours.committed) == (theirs.held, theirs.committed)
-    q, k, v = (randn(1, 2 * TOKENS, 2, 12, seed=900 + i) for i in range(3))
-    for layer in range(SHAPE.layers):
-        for a, b in zip(ours.history(layer), theirs.history(layer), strict=True):
-            assert torch.equal(a, b)
-        assert torch.equal(ours.attention(2)(layer, q, k, v), theirs.attention(2)(layer, q, k, v))
 
 
 @examples(15)
@@ -106,7 +83,7 @@ def test_all_branches_go_on_from_their_snapshot(changes: dict[str, Guidance]) ->
     """Chunk 2 made after a snapshot of the first two equals chunk 2 made right away."""
     chosen = settings(length=9, cache=WindowSink(4, 1), prompts=timeline(0, 3), **changes)
     chunks = list(by_chunk(chosen.noise_rows()))
-    straight, resumed = Branches(chosen, MODEL), Branches(chosen, MODEL)
+    straight, resumed = (Branches(CurrentSettings(chosen), MODEL) for _ in range(2))
     for branches in (straight, resumed):
         branches.claim()
     for rows in chunks[:2]:
@@ -114,7 +91,8 @@ def test_all_branches_go_on_from_their_snapshot(changes: dict[str, Guidance]) ->
         latents = randn(3, TINY.out_channels, 4, 6, seed=rows[0].first)
         straight.velocity(latents, rows[0])
         straight.commit(rows[0].first, latents)
-    resumed.restore(written_and_read(straight.snapshot()), chosen.in_force(3, 6))
+    resumed.restore(written_and_read(straight.snapshot()))
+    resumed.current.use_prompts(chosen, 3)
     row, x = chunks[2][0], randn(3, TINY.out_channels, 4, 6, seed=6)
     for branches in (straight, resumed):
         branches.use(chosen, 6)

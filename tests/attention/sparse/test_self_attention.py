@@ -22,26 +22,17 @@ from longtake.attention.sparse.key_codes import SlotCodes
 from longtake.attention.sparse.self_attention import SparseHistory, sampled_recall, select_keys
 from longtake.attention.sparse.settings import SparseSelf
 from longtake.attention.sparse.stats import SparseStats
-from longtake.attention.storage.shape import CacheShape
 from longtake.attention.temp_cache.cache import MergedCache
 from longtake.attention.temp_cache.policy import TempCache
 from longtake.tests.support.laws import examples
+from longtake.tests.support.sparse_keys import SHAPE, TOKENS, kv
 from longtake.tests.support.tiny_model import randn
-
-SHAPE = CacheShape(layers=2, batch=1, heads=3, head_dim=12, rows=3, columns=7, chunk_frames=3)
-TOKENS = SHAPE.frame_tokens
 
 
 def settings(**changes: Any) -> SparseSelf:
     """Sparse from the first step and layer on, and never too poor."""
     chosen: dict[str, Any] = {"dense_share": 0.0, "dense_layers": (), "recall_floor": 0.0}
     return SparseSelf(**{**chosen, **changes})
-
-
-def kv(frame: int) -> list[tuple[Tensor, Tensor]]:
-    """Keys and values (1, s, n, d) of one latent frame, every layer's."""
-    seeds = range(4 * frame, 4 * frame + 2 * SHAPE.layers, 2)
-    return [(randn(1, TOKENS, 3, 12, seed=i), randn(1, TOKENS, 3, 12, seed=i + 1)) for i in seeds]
 
 
 def filled(frames: int, cache: KVCache | MergedCache | None = None) -> KVCache | MergedCache:

@@ -13,9 +13,9 @@ from longtake.attention.storage.quantize import FLOAT8, INT4, INT8, Codec
 from longtake.benchmarks._shared.demo import demo_vae
 from longtake.benchmarks._shared.history import HistoryBench
 from longtake.model.preset import DEMO
-from longtake.training.attributes import random_values
-from longtake.training.dataset import encode_shots
-from longtake.training.world import Shot
+from longtake.training.world.attributes import random_values
+from longtake.training.world.dataset import encode_shots
+from longtake.training.world.scene import Shot
 
 FRAMES = 6
 

@@ -16,7 +16,8 @@ from longtake.attention.rope import rotate, rotation
 from longtake.attention.temp_cache.cache import MergedCache
 from longtake.attention.temp_cache.policy import ALIKE, EVICTIONS, TempCache
 from longtake.attention.views import PartOfHistory
-from longtake.tests.attention.temp_cache.test_temp_cache import (
+from longtake.tests.support.laws import examples
+from longtake.tests.support.temp_caches import (
     DIM,
     HEADS,
     NEVER,
@@ -27,7 +28,6 @@ from longtake.tests.attention.temp_cache.test_temp_cache import (
     frame_kv,
     queries,
 )
-from longtake.tests.support.laws import examples
 
 
 def test_a_merged_entry_stands_where_its_newest_key_stood_within_reach() -> None:

@@ -23,13 +23,7 @@ from longtake.attention.storage.packed import Packed
 from longtake.attention.storage.quantize import FLOAT8, INT4, INT8
 from longtake.attention.temp_cache.cache import MergedCache
 from longtake.attention.temp_cache.policy import TempCache
-from longtake.tests.attention.temp_cache.test_temp_cache import (
-    DIM,
-    HEADS,
-    SHAPE,
-    TOKENS,
-    frame_kv,
-)
+from longtake.tests.support.temp_caches import DIM, HEADS, SHAPE, TOKENS, frame_kv
 from longtake.tests.support.tiny_model import randn
 
 STORED: dict[str, tuple[torch.dtype, Storage]] = {
@@ -42,7 +36,7 @@ STORED: dict[str, tuple[torch.dtype, Storage]] = {
 }
 HEAVY = 1000
 NEWEST = {"float32": 4096, "float16": 45, "bfloat16": 16, "fp8": 4, "int8": 16, "int4": 4}
-"""Keys that a mean is over about, as merge.py and docs/attention.md have it."""
+"""Keys that a mean is over about, as merge.py and docs/notes/attention.md have it."""
 
 
 def opened(stored: str, **changes: Any) -> MergedCache:

@@ -16,7 +16,8 @@ from longtake.attention.cache.policy import FullHistory
 from longtake.attention.temp_cache.cache import MergedCache, planned_bytes
 from longtake.attention.temp_cache.novelty import TOKEN_STRIDE
 from longtake.attention.temp_cache.policy import ALIKE, TempCache
-from longtake.tests.attention.temp_cache.test_temp_cache import (
+from longtake.tests.support.laws import examples
+from longtake.tests.support.temp_caches import (
     HEADS,
     SHAPE,
     TOKENS,
@@ -26,7 +27,6 @@ from longtake.tests.attention.temp_cache.test_temp_cache import (
     frame_kv,
     queries,
 )
-from longtake.tests.support.laws import examples
 
 
 def policy(

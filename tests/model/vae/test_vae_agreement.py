@@ -24,9 +24,9 @@ from longtake.tests.support.clips import pieces
 from longtake.tests.support.node_bench import Bench
 from longtake.tests.support.real_data import real
 from longtake.tests.support.tiny_model import randn, randomise
-from longtake.training.attributes import random_values
-from longtake.training.dataset import encode_shots
-from longtake.training.world import Shot
+from longtake.training.world.attributes import random_values
+from longtake.training.world.dataset import encode_shots
+from longtake.training.world.scene import Shot
 
 
 @pytest.fixture(scope="module")

@@ -6,50 +6,17 @@ the reference.
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from longtake.model.vae.latent_format import denormalise, frame_count, normalise
 from longtake.model.vae.wan22_streaming import Wan22StreamingDecoder, Wan22StreamingEncoder
 from longtake.model.vae.wan_streaming import WanStreamingDecoder
+from longtake.tests.support.diffusers_models import CONFIGS, tree, vae
 from longtake.tests.support.tiny_model import randn
 
-diffusers = pytest.importorskip("diffusers")
-
-COMMON: dict[str, Any] = {
-    "base_dim": 4, "dim_mult": [1, 2, 4, 4], "num_res_blocks": 1, "attn_scales": [],
-    "temperal_downsample": [False, True, True],
-}  # fmt: skip
-CONFIGS: dict[str, dict[str, Any]] = {
-    "Wan 2.1": {"z_dim": 16},
-    "Wan 2.2": {
-        "z_dim": 48, "decoder_base_dim": 6, "is_residual": True, "in_channels": 12,
-        "out_channels": 12, "patch_size": 2, "scale_factor_spatial": 16,
-        "latents_mean": [0.0] * 48, "latents_std": [1.0] * 48,
-    },
-}  # fmt: skip
 SPLITS = [[4], [1, 1, 1, 1], [3, 1], [0, 2, 2]]
-
-
-def vae(name: str) -> Any:
-    """A random one."""
-    model = diffusers.AutoencoderKLWan(**COMMON, **CONFIGS[name]).eval().requires_grad_(False)
-    for i, parameter in enumerate(model.parameters()):
-        fan = parameter[0].numel() if parameter.ndim > 1 else 1
-        noise = randn(*parameter.shape, seed=i)
-        parameter.data = noise / fan**0.5 if parameter.ndim != 4 or fan > 1 else 1 + 0.1 * noise
-    return model
-
-
-def tree(model: Any) -> Any:
-    """Its parts under the official names that our streaming uses."""
-    made = nn.Module()
-    made.decoder, made.encoder = model.decoder, model.encoder
-    made.conv1, made.conv2 = model.quant_conv, model.post_quant_conv
-    return made
 
 
 @pytest.mark.parametrize("split", SPLITS, ids=str)

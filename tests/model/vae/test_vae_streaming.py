@@ -19,19 +19,10 @@ from longtake.model.vae.latent_format import (
 from longtake.model.vae.streaming import StreamingDecoder, StreamingEncoder
 from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig, decode_all, encode_all
 from longtake.tests.support.laws import examples
-from longtake.tests.support.tiny_model import randn, randomise
+from longtake.tests.support.tiny_model import randn
+from longtake.tests.support.vaes import VAE
 
 ROWS, COLUMNS = 2, 3  # of the latents: an odd size
-
-
-def make_vae() -> TinyVAE:
-    """A small random VAE whose pictures use the range they have."""
-    vae = TinyVAE(TinyVAEConfig((4, 6, 8), (5, 7, 9)))
-    randomise(vae, 7)
-    return vae.eval().requires_grad_(False)
-
-
-VAE = make_vae()
 
 
 def frames_of(count: int) -> Tensor:

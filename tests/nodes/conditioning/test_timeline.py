@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from longtake.attention.cache.policy import FullHistory, WindowSink
@@ -146,6 +146,9 @@ def test_what_is_no_guidance_is_named(option: str) -> None:
 
 
 @examples(300)
+@example(0.0, ":", None, "a")
+@example(0.0, "s: x", None, "a")
+@example(90.0, "(guidance 3): x", None, "a")
 @given(
     st.floats(0, 1e6), st.text(), st.none() | st.floats(0, 30), st.sampled_from(["a", "0: a\n9: b"])
 )

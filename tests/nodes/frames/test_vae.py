@@ -17,28 +17,7 @@ from longtake.model.config import DiTConfig
 from longtake.model.vae.latent_format import denormalise
 from longtake.tests.support.node_bench import CONFIG, Bench
 from longtake.tests.support.tiny_model import randn, random_dit
-
-CPU = torch.device("cpu")
-
-
-def host_vae(tree: Any, channels: int) -> Any:
-    """What nodes use of the host's VAE, around a module tree."""
-    patcher = SimpleNamespace(load_device=CPU, partially_load=lambda device: 0, model=tree)
-    return SimpleNamespace(
-        first_stage_model=tree, latent_channels=channels, device=CPU, vae_dtype=torch.float32,
-        patcher=patcher,
-    )  # fmt: skip
-
-
-def wan22() -> tuple[Any, Any]:
-    """A small random Wan 2.2 VAE: diffusers' own, and as the host would have it."""
-    vaes = pytest.importorskip("longtake.tests.model.vae.test_vae_diffusers")
-    theirs = vaes.vae("Wan 2.2")
-    tree = vaes.tree(theirs)
-    decoder = tree.decoder
-    decoder.conv1, decoder.middle, decoder.upsamples = decoder.conv_in, [], decoder.up_blocks
-    decoder.head = []
-    return theirs, host_vae(tree, 48)
+from longtake.tests.support.vaes import host_vae, wan22
 
 
 @pytest.fixture

@@ -19,36 +19,11 @@ from longtake.errors import BadInput
 from longtake.headless.hosts.stand_in.modules import VideoFromFile
 from longtake.tests.support.clips import beeps, heard, numbers, open_files, write_clip
 from longtake.tests.support.node_bench import Bench
-
-RATE = 48000
-
-
-def video(folder: Path, seconds: float = 3, name: str = "x.mkv") -> VideoFromFile:
-    """A numbered video of 48x32 with sound."""
-    codec = "ffv1" if name.endswith("mkv") else "libx264"
-    sound = beeps(seconds, RATE)
-    write_clip(folder / name, round(16 * seconds), size=(48, 32), sound=sound, codec=codec)
-    return VideoFromFile(str(folder / name))
-
-
-def read(bench: Bench, given: Any, **inputs: Any) -> Any:
-    return bench.run("LongtakeVideoToFrames", video=given, **inputs)
+from longtake.tests.support.video_nodes import RATE, read, saved, shot, video
 
 
 def collected(bench: Bench, frames: Any) -> torch.Tensor:
     return bench.run("LongtakeCollectFrames", frames=frames)[0]
-
-
-def shot(bench: Bench, seconds: float, known: Any, **inputs: Any) -> Any:
-    """A generated shot of 48x32."""
-    length = {"length": seconds, "length_unit": "seconds", "width": 48, "height": 32}
-    return bench.rollout(known_frames=known, **length, **inputs)[0]
-
-
-def saved(bench: Bench, frames: Any, audio: Any, **inputs: Any) -> Path:
-    bench.run("LongtakeSaveVideo", frames=frames, audio=audio, **inputs)
-    suffix = {"mkv (lossless)": "mkv"}.get(inputs.get("format", ""), "mp4")
-    return sorted((bench.state.folders["output"] / "longtake").glob(f"*.{suffix}"))[-1]
 
 
 def trimmed(given: VideoFromFile) -> Any:
@@ -171,7 +146,7 @@ def test_chunks_of_a_known_video_are_found_again_and_not_those_of_another(
         frames, _ = read(bench, files[seconds])
         _, _, vae = bench.run("LongtakeLoadDemoModel")
         [known] = bench.run("LongtakeKnownVideo", frames=frames, vae=vae, level=level)
-        keys.append(shot(bench, 1.0, known).key(1))
+        keys.append(shot(bench, 1.0, known).spec.key(1))
     assert keys[0] == keys[1] and len({*keys}) == 3
 
 
@@ -196,11 +171,11 @@ def test_a_saved_shot_with_a_video_goes_on_without_the_video(bench: Bench, tmp_p
     name = f"longtake/{shown['longtake_files'][0]['filename']} [output]"
     whole = [one.latents for one in rollout.chunks]
     Path(given.file).unlink()
-    for path in rollout.journal.folder.iterdir():
+    for path in rollout.spec.journal.folder.iterdir():
         path.unlink()
     [loaded] = bench.run("LongtakeLoadRollout", file=name, model=model, clip=clip)
-    assert loaded.key(2) == rollout.key(2) and loaded.settings.known.sources == []
-    for path in rollout.journal.folder.glob("*.safetensors"):
+    assert loaded.spec.key(2) == rollout.spec.key(2) and loaded.settings.known.sources == []
+    for path in rollout.spec.journal.folder.glob("*.safetensors"):
         path.unlink()  # so that all is made again, of what the file knows
     again = [one.latents for one in loaded.chunks]
     assert len(again) == len(whole) == 3
@@ -252,7 +227,7 @@ def test_a_resumed_shot_reads_its_video_from_where_it_goes_on(
         [known] = bench.run("LongtakeKnownVideo", frames=frames, vae=vae, level=0.6)
         rollout = shot(bench, 6.0, known)
         if part == "whole":
-            shutil.rmtree(rollout.journal.folder)
+            shutil.rmtree(rollout.spec.journal.folder)
             rollout = shot(bench, 6.0, known)
         read_pictures.clear()
         chunks = itertools.islice(rollout.chunks, cut)
@@ -292,16 +267,18 @@ CANCELLED = """
     import sys
     from pathlib import Path
     import pytest
-    from longtake.tests.nodes.frames import test_video as tests
+    from longtake.headless.hosts.stand_in.modules import VideoFromFile
+    from longtake.tests.support import video_nodes
     from longtake.tests.support.node_bench import node_bench, tiny_demo
     folder, most = Path(sys.argv[1]), int(sys.argv[2])
     patch = pytest.MonkeyPatch()
     (folder / "demo").mkdir(exist_ok=True)
     with node_bench(folder / "out", tiny_demo(folder / "demo"), patch) as bench:
-        frames, audio = tests.read(bench, tests.VideoFromFile(str(folder / "x.mkv")))
+        frames, audio = video_nodes.read(bench, VideoFromFile(str(folder / "x.mkv")))
         _, _, vae = bench.run("LongtakeLoadDemoModel")
         [known] = bench.run("LongtakeKnownVideo", frames=frames, vae=vae, level=0.6)
-        [made] = bench.run("LongtakeVAEDecode", rollout=tests.shot(bench, 3.0, known), vae=vae)
+        rollout = video_nodes.shot(bench, 3.0, known)
+        [made] = bench.run("LongtakeVAEDecode", rollout=rollout, vae=vae)
         if most:
             import os, signal
             from longtake.stream.video.writer import VideoWriter
@@ -312,7 +289,7 @@ CANCELLED = """
                     self.flush()
                     os.kill(os.getpid(), signal.SIGKILL)
             VideoWriter.write = write
-        print(tests.saved(bench, made, audio, format="mkv (lossless)"))
+        print(video_nodes.saved(bench, made, audio, format="mkv (lossless)"))
 """
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from longtake.errors import BadInput
 from longtake.headless.events import ChunkDone, FileSaved
-from longtake.tests.nodes.runtime.test_live import asked_at, collected
 from longtake.tests.support.node_bench import Bench
+from longtake.tests.support.nodes import asked_at, collected
 
 
 def test_a_plan_makes_nothing_and_every_output_says_so(

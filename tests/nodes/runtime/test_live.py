@@ -10,34 +10,11 @@ from typing import Any
 import pytest
 import torch
 
-from longtake.headless.events import ChunkDone, Event
 from longtake.tests.support.node_bench import Bench
+from longtake.tests.support.nodes import asked_at, collected, forget_chunks
 
 TEXT = "0: a red ball\n1: a blue ball"
 SAMPLER = "LongtakeSampler"
-
-
-def asked_at(bench: Bench, chunk: int, ask: Callable[[], None]) -> None:
-    """Call `ask` when that chunk has been decoded."""
-    tell = bench.state.listener
-
-    def listen(event: Event) -> None:
-        tell(event)
-        if isinstance(event, ChunkDone) and event.chunk == chunk:
-            bench.state.listener = tell
-            ask()
-
-    bench.state.listener = listen
-
-
-def collected(bench: Bench, frames: Any) -> torch.Tensor:
-    """All pictures of a stream."""
-    return bench.run("LongtakeCollectFrames", frames=frames)[0]
-
-
-def forget_chunks(bench: Bench) -> None:
-    for path in (bench.state.folders["output"] / "longtake" / "rollouts").glob("*.safetensors"):
-        path.unlink()
 
 
 @pytest.mark.parametrize(
@@ -58,7 +35,7 @@ def test_keep_edit_gives_the_edited_video_from_the_workflow_alone(
     assert (edit.status, edit.line) == ("applied", line)
     bench.state.start_prompt()
     kept = bench.frames(text=f"{TEXT}\n{line}")
-    assert kept.rollout.stored_chunks() == 3  # it goes on from the edited run's own chunks
+    assert kept.rollout.spec.stored_chunks() == 3  # it goes on from the edited run's own chunks
     forget_chunks(bench)
     assert torch.equal(collected(bench, kept), edited)
     assert not torch.equal(collected(bench, bench.frames(text=TEXT)), edited)
@@ -159,7 +136,7 @@ def test_without_a_timeline_the_prompt_cannot_be_edited_but_guidance_can(bench: 
     collected(bench, frames)
     guided, prompted = frames.controls.edits
     assert guided.status == "applied" and guided.line is None
-    assert "no Prompt Timeline is connected" in prompted.error
+    assert "came without a text encoder" in prompted.error
 
 
 class FakePatcher:

@@ -23,8 +23,8 @@ from longtake.model.families.table import BY_KEY, FAMILIES
 from longtake.model.preset import DEMO
 from longtake.model.preset_cache import preset_cache
 from longtake.samplers.history.settings import CacheSettings
-from longtake.tests.nodes.runtime.test_live import collected
 from longtake.tests.support.node_bench import Bench
+from longtake.tests.support.nodes import collected
 from longtake.tests.support.tiny_model import TINY, settings
 
 

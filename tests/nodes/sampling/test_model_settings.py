@@ -21,17 +21,9 @@ from longtake.model.families.table import BY_KEY, FAMILIES
 from longtake.model.preset_cache import preset_cache
 from longtake.samplers.schedule.options import preset_schedule, preset_solver
 from longtake.tests.support.node_bench import Bench
+from longtake.tests.support.nodes import model_of
 
 NODE = "LongtakeModelSettings"
-
-
-def model_of(bench: Bench, key: str) -> Any:
-    """The demo's MODEL, taken for one of that family."""
-    from longtake.nodes.models.model_facts import remember_family
-
-    model = bench.run("LongtakeLoadDemoModel")[0]
-    remember_family(model, key, "by its name")
-    return model
 
 
 @pytest.mark.parametrize("key", [family.key for family in FAMILIES if not family.refusal])

@@ -10,8 +10,8 @@ import pytest
 from longtake.attention.temp_cache.policy import TempCache
 from longtake.model.families.table import BY_KEY
 from longtake.samplers.guidance import cfg
-from longtake.tests.nodes.sampling.test_model_settings import model_of
 from longtake.tests.support.node_bench import Bench
+from longtake.tests.support.nodes import model_of
 from longtake.tests.support.tiny_model import settings
 
 HISTORY, TERM = "LongtakeHistoryGuidance", "LongtakeGuidanceTerm"

@@ -8,64 +8,27 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from longtake.attention.cache.policy import CachePolicy, RebuiltWindow, WindowSink
 from longtake.attention.storage.packed import Packed
 from longtake.attention.storage.quantize import INT8
 from longtake.attention.temp_cache.policy import TempCache
 from longtake.errors import BadInput
-from longtake.model.vae.streaming import StreamingDecoder, StreamingEncoder
-from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig, decode_all, encode_all
-from longtake.samplers.conditioning.first_frame import BEFORE, ReencodedFirstFrame
+from longtake.model.vae.streaming import StreamingDecoder
+from longtake.samplers.conditioning.first_frame import LOOKBACK_FRAMES
 from longtake.samplers.guidance import Guidance, cfg
 from longtake.samplers.planning.memory import rollout_memory
-from longtake.tests.samplers.guidance.test_history_guidance import CLOSE, ours, reference
-from longtake.tests.stream.rollout.test_fork import assert_same_bits
-from longtake.tests.stream.rollout.test_resume import cut_after, rollout
 from longtake.tests.support.brute_force import Term
+from longtake.tests.support.first_frame import AGAIN, VAE, as_a_first_one
+from longtake.tests.support.guided_rollouts import CLOSE, ours, reference
+from longtake.tests.support.rollouts import assert_same_bits, cut_after, rollout
 from longtake.tests.support.tiny_model import TINY, randomise, settings
 
 WINDOW = 4
-VAE = TinyVAE(TinyVAEConfig((4, 4, 4), (4, 4, 4))).eval().requires_grad_(False)
 randomise(VAE, 1)
 
 
-def widened(latents: Tensor) -> Tensor:
-    """The tiny model's latents (f, 4, h, w) as a VAE's."""
-    return latents.repeat(1, 4, 1, 1)
-
-
-class Decoder(StreamingDecoder):
-    def feed(self, latents: Tensor) -> Tensor:
-        return super().feed(widened(latents))
-
-
-class Encoder(StreamingEncoder):
-    def feed(self, frames: Tensor) -> Tensor:
-        return super().feed(frames)[:, : TINY.out_channels]
-
-
-class Codec:
-    """The VAE as nodes hand it over."""
-
-    device = torch.device("cpu")
-
-    def open_decoder(self) -> StreamingDecoder:
-        return Decoder(VAE)
-
-    def open_encoder(self) -> StreamingEncoder:
-        return Encoder(VAE)
-
-
-AGAIN = ReencodedFirstFrame(Codec(), "tiny")
 GIVEN: dict[str, Any] = {"cache": RebuiltWindow(WINDOW), "reencoded_first_frame": AGAIN}
-
-
-def as_a_first_one(history: Tensor) -> Tensor:
-    """By the whole video: its last picture, as the only one of another video."""
-    pictures = decode_all(VAE, widened(history)[None]).clamp(0, 1)
-    return encode_all(VAE, pictures[:, -1:])[0, 0, : TINY.out_channels]
 
 
 def terms(first: int) -> list[Term]:
@@ -75,7 +38,7 @@ def terms(first: int) -> list[Term]:
 
 def test_a_window_begins_with_its_oldest_picture_encoded_alone() -> None:
     """Against whole videos and passes without a cache; the tiny VAE looks back four at most."""
-    assert StreamingDecoder(VAE).overlap_frames <= BEFORE
+    assert StreamingDecoder(VAE).overlap_frames <= LOOKBACK_FRAMES
     made = ours(Guidance(), **GIVEN)
     torch.testing.assert_close(made, reference(terms), **CLOSE)
     left_alone = ours(Guidance(), cache=RebuiltWindow(WINDOW))
@@ -101,7 +64,7 @@ def test_it_goes_with_prompt_switches_and_coded_storage(at_switch: str) -> None:
 
 def test_its_chunks_have_addresses_of_their_own_by_vae(tmp_path: Path) -> None:
     other = dataclasses.replace(AGAIN, digest="other")
-    keys = {rollout(tmp_path, **{**GIVEN, "reencoded_first_frame": one}).key(0)
+    keys = {rollout(tmp_path, **{**GIVEN, "reencoded_first_frame": one}).spec.key(0)
             for one in (None, AGAIN, other)}  # fmt: skip
     assert len(keys) == 3
 

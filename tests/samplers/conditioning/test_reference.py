@@ -16,7 +16,7 @@ from longtake.attention.rope import rotation
 from longtake.errors import BadInput
 from longtake.model.dit import predict, project_text
 from longtake.samplers.conditioning.reference import Reference
-from longtake.samplers.denoiser import Denoiser, local_denoiser
+from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import cfg
 from longtake.samplers.loop import generate
 from longtake.samplers.noise import addressed_noise
@@ -54,7 +54,7 @@ def with_image_branch() -> Any:
 
 
 TREE = with_image_branch()
-MODEL = Denoiser(claim=lambda _: TREE, config=CONFIG)
+MODEL = local_denoiser(TREE, CONFIG)
 BESIDE, FEATURES = randn(3, 8, ROWS, COLUMNS, seed=8), randn(7, 1280, seed=9)
 
 

@@ -30,7 +30,7 @@ from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.options import preset_schedule, preset_solver
 from longtake.samplers.schedule.rows import asynchronous
 from longtake.samplers.settings import RolloutSettings
-from longtake.tests.model.test_family_parity import saved
+from longtake.tests.support.diffusers_models import saved
 from longtake.tests.support.tiny_model import randn
 
 pytest.importorskip("diffusers")

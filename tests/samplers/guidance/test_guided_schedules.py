@@ -42,7 +42,6 @@ from longtake.samplers.schedule.rows import (
     rolling,
 )
 from longtake.samplers.solvers.single_step import DDIM, ReNoise, Solver
-from longtake.tests.samplers.guidance.test_history_guidance import DIT, MODEL
 from longtake.tests.support.brute_force import Guided, Step, Term, Terms, Way, rollout
 from longtake.tests.support.guidance_cases import (
     CASES,
@@ -52,6 +51,7 @@ from longtake.tests.support.guidance_cases import (
     masked,
     whole,
 )
+from longtake.tests.support.guided_rollouts import DIT, MODEL
 from longtake.tests.support.tiny_model import settings, timeline
 
 LENGTH, LADDER = 9, flow_ladder(3, 3.0)

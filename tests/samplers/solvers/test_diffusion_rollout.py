@@ -26,9 +26,9 @@ from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import Staggered, causal_chunks, rolling
 from longtake.samplers.solvers.noise_process import Betas, VariancePreserving
 from longtake.samplers.solvers.single_step import DDIM, Prediction
-from longtake.tests.samplers.guidance.test_history_guidance import DIT, MODEL, PROMPTS
 from longtake.tests.support.brute_force import Guided, Step, Way, rollout
 from longtake.tests.support.guidance_cases import NEGATIVE, both, masked, stable, whole
+from longtake.tests.support.guided_rollouts import DIT, MODEL, PROMPTS
 from longtake.tests.support.node_bench import CONFIG, Bench
 from longtake.tests.support.tiny_model import randn, random_dit, settings
 

@@ -14,29 +14,18 @@ from longtake.samplers.schedule.levels import few_step_ladder
 from longtake.samplers.solvers.multistep import DPMSolverPP2M, UniPC2
 from longtake.samplers.solvers.single_step import DDIM, Euler, Move, ReNoise, Solver
 from longtake.tests.support.laws import examples
+from longtake.tests.support.solvers import SHAPE, levels, velocity
 from longtake.tests.support.tiny_model import randn
 
-SHAPE = (3, 4, 2, 2)
 SOLVERS: list[Solver] = [
     Euler(), ReNoise(), UniPC2(), DPMSolverPP2M(), DDIM(), DDIM(eta=0.7), DDIM(eta=1.0),
 ]  # fmt: skip
 each_solver = pytest.mark.parametrize("solver", SOLVERS, ids=repr)
 
 
-def levels(*values: float) -> Tensor:
-    """One level per latent frame, (f, 1, 1, 1)."""
-    return torch.tensor(values).view(-1, 1, 1, 1)
-
-
 def move(now: float, after: float, noise: Tensor | None = None) -> Move:
     """All three frames the same way."""
     return Move(levels(now, now, now), levels(after, after, after), noise)
-
-
-def velocity(x: Tensor, level: Tensor | float) -> Tensor:
-    """Some smooth prediction."""
-    weights = randn(4, 4, seed=9)
-    return torch.einsum("fchw,cd->fdhw", x, weights) * (1 + level) + torch.sin(x)
 
 
 @st.composite

@@ -6,86 +6,32 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
-from longtake.attention.cache.policy import MemoryBank, WindowSink
 from longtake.errors import NotFinite, OutOfMemory, StorageError
-from longtake.samplers.denoiser import Denoiser
-from longtake.samplers.guidance import NOISE, Guidance, WeightedScore, cfg, last, temporal, vanilla
+from longtake.samplers.guidance import cfg
 from longtake.samplers.loop import Chunk
-from longtake.samplers.schedule.context_noise import ContextNoise
-from longtake.samplers.schedule.levels import flow_ladder
-from longtake.samplers.schedule.rows import pyramid, rolling
-from longtake.samplers.solvers.multistep import DPMSolverPP2M, UniPC2
-from longtake.samplers.solvers.single_step import ReNoise
 from longtake.stream.journal import disk_sync
 from longtake.stream.journal import snapshots as snapshots_module
 from longtake.stream.journal.journal import Journal
 from longtake.stream.journal.snapshots import ENDING
 from longtake.stream.rollout.rollout import Rollout
-from longtake.tests.stream.rollout.test_fork import (
-    LONG_HISTORIES,
+from longtake.stream.rollout.spec import RolloutSpec
+from longtake.tests.support.model_hosts import watched_model
+from longtake.tests.support.rollouts import (
+    KINDS,
     MODEL,
+    WINDOW,
+    Raises,
     assert_same_bits,
     changed,
+    cut_after,
+    rollout,
 )
-from longtake.tests.stream.rollout.test_run import Words
-from longtake.tests.support.tiny_model import settings
-
-LADDER = flow_ladder(3, 3.0)
-WINDOW = WindowSink(5, 1)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Recalling:
-    """A score that looks at all the finished latent frames that it is given."""
-
-    def __call__(self, latents: Tensor, before: Tensor, first: int) -> Tensor:
-        ages = torch.arange(1.0, len(before) + 1).view(-1, 1, 1, 1)
-        return -(latents - (ages * before).sum(0)).square().sum() / 100
-
-
-KINDS: dict[str, dict[str, Any]] = {
-    "causal, multistep": {"solver": UniPC2(), "cache": WINDOW, "guidance": cfg(2.0)},
-    "causal, noisy history": {
-        "solver": ReNoise(),
-        "guidance": vanilla(2.0, NOISE),
-        "context_noise": ContextNoise(0.1),
-    },
-    "causal, exact parts": {
-        "guidance": temporal(0.5, last(3, exact=True), scale=2.0, none=NOISE),
-        "context_noise": ContextNoise(0.2, 3, fresh=True),
-    },
-    "pyramid, multistep": {"schedule": pyramid(LADDER), "solver": UniPC2(), "cache": WINDOW},
-    "rolling, multistep": {"schedule": rolling(LADDER, 2), "solver": DPMSolverPP2M()},
-    "causal, re-cached at a switch": {"cache": WINDOW, "at_switch": "re-cache"},
-    **LONG_HISTORIES,
-    "causal, flushed at a switch": {"cache": WINDOW, "at_switch": "flush"},
-    "causal, a score": {"cache": WINDOW, "guidance": Guidance(pulls=(WeightedScore(Recalling()),))},
-    "rolling, a score": {
-        "schedule": rolling(LADDER, 2),
-        "guidance": Guidance(pulls=(WeightedScore(Recalling()),)),
-    },
-    "causal, a bank re-cached": {"cache": MemoryBank(5, 1, 1, 1), "at_switch": "re-cache"},
-}
-
-
-def rollout(folder: Path, model: Denoiser = MODEL, **changes: Any) -> Rollout:
-    own = {name: changes.pop(name) for name in ("snapshot_chunks",) if name in changes}
-    made = settings(**{"length": 12, **changes})
-    return Rollout(made, model, "model", Journal(folder), prompter=Words(), **own)
-
-
-def cut_after(made: Rollout, count: int) -> list[Chunk]:
-    """Read the first chunks and go away, as a killed process does."""
-    chunks = iter(made.chunks)
-    return [next(chunks) for _ in range(count)]
 
 
 def evals(chunks: list[Chunk]) -> int:
@@ -124,9 +70,9 @@ def test_every_chunk_is_forced_to_the_disk_also_when_the_reader_goes_away(
     monkeypatch.setattr(disk_sync, "force", noted)
     made = rollout(tmp_path)
     cut_after(made, 2)
-    assert forced == [made.key(0), made.key(1)]
+    assert forced == [made.spec.key(0), made.spec.key(1)]
     assert len(list(made.chunks)) == 4
-    assert forced == [made.key(index) for index in range(4)]
+    assert forced == [made.spec.key(index) for index in range(4)]
 
 
 def test_a_snapshot_spares_the_replay(tmp_path: Path) -> None:
@@ -135,7 +81,7 @@ def test_a_snapshot_spares_the_replay(tmp_path: Path) -> None:
         counted: list[int] = []
         folder = tmp_path / str(given)
         cut_after(rollout(folder, length=30, **given), 9)
-        model = dataclasses.replace(MODEL, check=lambda: counted.append(1))
+        model = watched_model(MODEL, on_check=lambda: counted.append(1))
         assert len(list(rollout(folder, model, length=30).chunks)) == 10
         return len(counted)
 
@@ -146,7 +92,7 @@ def test_a_snapshot_spares_the_replay(tmp_path: Path) -> None:
 def test_only_the_newest_snapshot_is_kept(tmp_path: Path) -> None:
     made = rollout(tmp_path, snapshot_chunks=2)
     assert len(list(made.chunks)) == 4
-    assert states(tmp_path) == [f"{made.key(3)}{ENDING}"]
+    assert states(tmp_path) == [f"{made.spec.key(3)}{ENDING}"]
 
 
 def test_a_fork_goes_on_from_its_sources_snapshot_only_where_it_holds(tmp_path: Path) -> None:
@@ -154,8 +100,10 @@ def test_a_fork_goes_on_from_its_sources_snapshot_only_where_it_holds(tmp_path: 
     source = rollout(tmp_path, snapshot_chunks=1, guidance=cfg(2.0))
     cut_after(source, 3)
     for fork in (changed(9), dataclasses.replace(changed(9), guidance=cfg(1.0))):
-        forked = Rollout(fork.of(source.settings), MODEL, "model", Journal(tmp_path))
-        fresh = Rollout(fork.of(source.settings), MODEL, "model", Journal(tmp_path / "new"))
+        forked = Rollout(RolloutSpec(fork.of(source.settings), MODEL, "model", Journal(tmp_path)))
+        fresh = Rollout(
+            RolloutSpec(fork.of(source.settings), MODEL, "model", Journal(tmp_path / "new"))
+        )
         assert_same_bits(list(forked.chunks), list(fresh.chunks))
 
 
@@ -176,7 +124,7 @@ def test_a_damaged_snapshot_is_replayed(tmp_path: Path, caplog: pytest.LogCaptur
         assert_same_bits(cut_after(again, 4), whole)
         assert "replaying" in caplog.text
         caplog.clear()
-        (tmp_path / f"{again.key(3)}.safetensors").unlink()
+        (tmp_path / f"{again.spec.key(3)}.safetensors").unlink()
 
 
 def test_a_snapshot_for_which_there_is_no_room_says_how_to_go_on(
@@ -189,20 +137,8 @@ def test_a_snapshot_for_which_there_is_no_room_says_how_to_go_on(
     made = rollout(tmp_path, snapshot_chunks=2)
     with pytest.raises(StorageError, match="Set snapshot_chunks to 0 to go on without"):
         list(made.chunks)
-    assert made.stored_chunks() == 2
+    assert made.spec.stored_chunks() == 2
     assert len(list(rollout(tmp_path).chunks)) == 4
-
-
-class Raises:
-    """A check before each evaluation that raises at the given ones."""
-
-    def __init__(self, error: Callable[[], BaseException], *at: int) -> None:
-        self.error, self.at, self.count = error, at, 0
-
-    def __call__(self) -> None:
-        self.count += 1
-        if self.count in self.at:
-            raise self.error()
 
 
 OUT = {
@@ -216,30 +152,30 @@ OUT = {
 def test_memory_that_runs_out_once_costs_only_time(tmp_path: Path, kind: str) -> None:
     given = {"guidance": cfg(2.0), "cache": WINDOW}
     whole = list(rollout(tmp_path / "whole", **given).chunks)
-    model = dataclasses.replace(MODEL, check=Raises(OUT[kind], 5))
+    model = watched_model(MODEL, on_check=Raises(OUT[kind], 5))
     made = rollout(tmp_path, model, **given)
     chunks = list(made.chunks)
     assert [chunk.index for chunk in chunks] == [0, 1, 2, 3]
     for ours, expected in zip(chunks, whole, strict=True):
         torch.testing.assert_close(ours.latents, expected.latents, rtol=1e-4, atol=1e-4)
-    assert "Going on with a smaller plan" in (made.controls.message or "")
+    assert "Continuing with a smaller plan" in (made.controls.message or "")
 
 
 def test_the_smaller_plan_is_smaller(tmp_path: Path) -> None:
     held: list[int] = []
-    model = dataclasses.replace(MODEL, hold=lambda cache: held.append(cache.bytes),
-                                check=Raises(OUT["python"], 5))  # fmt: skip
+    model = watched_model(MODEL, on_register=lambda cache: held.append(cache.bytes),
+                                on_check=Raises(OUT["python"], 5))  # fmt: skip
     list(rollout(tmp_path, model, guidance=cfg(2.0)).chunks)
     assert len(held) == 2 and held[1] < held[0]
 
 
 def test_memory_that_runs_out_twice_ends_the_run_which_goes_on_later(tmp_path: Path) -> None:
-    model = dataclasses.replace(MODEL, check=Raises(OUT["python"], 5, 8))
+    model = watched_model(MODEL, on_check=Raises(OUT["python"], 5, 8))
     made = rollout(tmp_path, model)
     with pytest.raises(OutOfMemory, match="again at .* everything before is kept: free memory"):
         list(made.chunks)
     assert made.controls.state == "stopped"
-    kept = made.stored_chunks()
+    kept = made.spec.stored_chunks()
     assert kept >= 1
     again = rollout(tmp_path)
     assert_same_bits(list(again.chunks), list(rollout(tmp_path / "whole").chunks))
@@ -247,7 +183,7 @@ def test_memory_that_runs_out_twice_ends_the_run_which_goes_on_later(tmp_path: P
 
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory(tmp_path: Path) -> None:
-    model = dataclasses.replace(MODEL, check=Raises(lambda: RuntimeError("shapes"), 3))
+    model = watched_model(MODEL, on_check=Raises(lambda: RuntimeError("shapes"), 3))
     with pytest.raises(RuntimeError, match="shapes"):
         list(rollout(tmp_path, model).chunks)
 
@@ -255,7 +191,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(tmp_path: Path) -> None
 def test_values_that_are_not_finite_stop_before_they_are_kept(tmp_path: Path) -> None:
     """Layer and dtype are named, and what came before stays."""
     made = rollout(tmp_path)
-    tree = MODEL.claim(0)
+    tree = MODEL.host.claim(0)
     chunks = iter(made.chunks)
     first = next(chunks)
     weight = tree.blocks[1].ffn[0].bias
@@ -266,7 +202,7 @@ def test_values_that_are_not_finite_stop_before_they_are_kept(tmp_path: Path) ->
             next(chunks)
     finally:
         weight.copy_(before)
-    assert made.stored_chunks() == 1
+    assert made.spec.stored_chunks() == 1
     again = list(rollout(tmp_path).chunks)
     assert torch.equal(again[0].latents, first.latents) and len(again) == 4
 
@@ -275,9 +211,9 @@ def test_a_chunk_that_leaves_the_journal_meanwhile_is_one_sentence(tmp_path: Pat
     made = rollout(tmp_path)
     cut_after(made, 3)
     run = rollout(tmp_path).run
-    (tmp_path / f"{made.key(1)}.safetensors").unlink()
+    (tmp_path / f"{made.spec.key(1)}.safetensors").unlink()
     with pytest.raises(StorageError, match="has just left the journal.*run again"):
-        list(run.replayed(range(3)))
+        list(run.state.replayed(range(3)))
 
 
 def test_a_damaged_chunk_is_made_again_with_the_same_bits(
@@ -285,7 +221,7 @@ def test_a_damaged_chunk_is_made_again_with_the_same_bits(
 ) -> None:
     whole = rollout(tmp_path)
     chunks = list(whole.chunks)
-    path = tmp_path / f"{whole.key(1)}.safetensors"
+    path = tmp_path / f"{whole.spec.key(1)}.safetensors"
     content = path.read_bytes()
     for at in range(0, len(content), len(content) // 5):
         for broken in (content[:at], content[:at] + bytes([content[at] ^ 8]) + content[at + 1 :]):

@@ -1,0 +1,54 @@
+"""The model card: all measurements as Markdown."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from ...model.preset import DEMO
+from ..world.attributes import vocabulary
+from .estimate import Estimate
+
+Results = dict[str, dict[str, Estimate]]
+"""Measurement -> quantity -> estimate."""
+
+
+def card(results: Results, folder: Path, elapsed_s: float) -> str:
+    """Return the card of the weights in `folder`."""
+    measured = "\n\n".join(f"## {name}\n\n{_table(rows)}" for name, rows in results.items())
+    machine = f"torch {torch.__version__}, {platform.machine()}, {os.cpu_count()} cores"
+    return f"{_introduction(folder)}\n{measured}\n\n{machine}, {elapsed_s / 60:.0f} minutes.\n"
+
+
+def _introduction(folder: Path) -> str:
+    files = ", ".join(
+        f"{path.name} {path.stat().st_size / 1e6:.2f} MB"
+        for path in sorted(folder.glob("*.safetensors"))
+    )
+    return f"""# The demo model
+
+A miniature of the Wan 2.1 family, trained from nothing by `longtake/training` on a procedural,
+captioned world. It exists so that the whole product runs, and can be measured, on a laptop CPU.
+It is a demonstration model: it knows one world (a ball, a landscape, a camera) and
+{len(vocabulary())} words. `training/README.md` says how to make it again.
+
+Files: {files}; fp16.
+Defaults: {DEMO.width}x{DEMO.height} at {DEMO.fps:g} fps, chunks of {DEMO.chunk_frames} latent
+frames, {DEMO.steps} steps ({DEMO.first_steps} for the first chunk), shift {DEMO.shift:g},
+CFG {DEMO.guidance_scale:g}, window {DEMO.window_frames} latent frames.
+
+Measured on held-out seeds by `python -m longtake.training.evaluate`; mean and 95 % bootstrap
+interval over clips.
+"""
+
+
+def _table(rows: Mapping[str, Estimate]) -> str:
+    lines = [
+        f"| {name} | {e.mean:.3f} | {e.low:.3f} to {e.high:.3f} | {e.clips} |"
+        for name, e in rows.items()
+    ]
+    return "\n".join(["| | mean | 95 % interval | clips |", "| --- | --- | --- | --- |", *lines])

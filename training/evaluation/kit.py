@@ -1,0 +1,103 @@
+"""The demo's networks, and the only way to sample from them: through the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ...attention.cache.policy import CachePolicy, WindowSink
+from ...attention.sparse.settings import Sparsity
+from ...attention.storage.dense import DENSE, Storage
+from ...model.checkpoint import load_dit, load_text_encoder, load_tiny_vae, read
+from ...model.config import DiTConfig, config_from_shapes
+from ...model.dit import WanDiT
+from ...model.preset import DEMO
+from ...model.text import TextEncoder
+from ...model.vae.latent_format import SPATIAL_FACTOR
+from ...model.vae.streaming import StreamingDecoder
+from ...model.vae.tiny import TinyVAE
+from ...samplers.conditioning.prompts import PromptTimeline, TimedPrompt
+from ...samplers.denoiser import local_denoiser
+from ...samplers.guidance import Guidance, cfg
+from ...samplers.loop import Chunk, generate
+from ...samplers.schedule.context_noise import ContextNoise
+from ...samplers.schedule.options import preset_schedule
+from ...samplers.settings import RolloutSettings
+from .oracle import Oracle, load_oracle
+
+
+@dataclass(frozen=True, slots=True)
+class Kit:
+    dit: WanDiT
+    config: DiTConfig
+    vae: TinyVAE
+    text: TextEncoder
+    oracle: Oracle
+
+
+def load_kit(folder: Path) -> Kit:
+    """Load all networks in `folder`, which has the files of `model/demo`."""
+    dit = load_dit(folder / "dit.safetensors")
+    return Kit(
+        dit=dit,
+        config=config_from_shapes(read(folder / "dit.safetensors")[0], dit.num_heads),
+        vae=load_tiny_vae(folder / "vae.safetensors"),
+        text=load_text_encoder(folder / "text.safetensors"),
+        oracle=load_oracle(folder / "oracle.safetensors"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a measurement samples: the demo's defaults unless a field says otherwise.
+
+    `length` and `window` count latent frames; `columns` counts latent columns. 42 latent frames are
+    10.3 s at 16 frames a second, and a whole number of chunks. `guidance` replaces CFG at `scale`;
+    `cache` replaces a window of `window` latent frames.
+    """
+
+    length: int = 42
+    columns: int = DEMO.width // SPATIAL_FACTOR
+    window: int = DEMO.window_frames
+    steps: int = DEMO.steps
+    scale: float = DEMO.guidance_scale
+    guidance: Guidance | None = None
+    noise: ContextNoise = ContextNoise(DEMO.context_noise)
+    cache: CachePolicy | None = None
+    storage: Storage = DENSE
+    sparsity: Sparsity = Sparsity()
+
+
+def sample(
+    kit: Kit,
+    recipe: Recipe,
+    prompts: Sequence[tuple[int, str]],
+    seed: int,
+    history: Sequence[Chunk] = (),
+) -> Iterator[Chunk]:
+    """Yield the chunks of one rollout after `history`. `prompts` holds (latent frame, text)."""
+    entries = tuple(TimedPrompt(at, kit.text.encode(text).embedding, text) for at, text in prompts)
+    settings = RolloutSettings(
+        prompts=PromptTimeline(entries, kit.text.encode("").embedding),
+        rows=DEMO.height // SPATIAL_FACTOR,
+        columns=recipe.columns,
+        schedule=preset_schedule(replace(DEMO, steps=recipe.steps)),
+        length=recipe.length,
+        seed=seed,
+        guidance=recipe.guidance or cfg(recipe.scale),
+        cache=recipe.cache or WindowSink(recipe.window),
+        storage=recipe.storage,
+        sparsity=recipe.sparsity,
+        context_noise=recipe.noise,
+    )
+    return generate(settings, local_denoiser(kit.dit, kit.config), history)
+
+
+def decode(kit: Kit, chunks: Iterable[Chunk]) -> Tensor:
+    """Decode a rollout to frames (t, 3, H, W) in [0, 1]."""
+    decoder = StreamingDecoder(kit.vae)
+    return torch.cat([decoder.feed(chunk.latents) for chunk in chunks])
