@@ -19,7 +19,7 @@ from longtake.tests.support.tiny_model import randn
 
 
 def official(x: Tensor, first: int, grid: tuple[int, int, int]) -> Tensor:
-    """Wan-Video/Wan2.1 `wan/modules/model.py` rope_params and rope_apply, for x (s, n, d)."""
+    """Rotate x (s, n, d) as rope_apply of Wan-Video/Wan2.1 `wan/modules/model.py` does."""
     d = x.shape[-1]
 
     def table(positions: Tensor, part: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Indexes against brute force, kernels in stock operations against the formula."""
+"""Indexes against brute force, and kernels in stock operations against the formula."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ needs_faiss = pytest.mark.skipif(
 
 
 def search(index: Index, new: Tensor, keys: Tensor, open_: Tensor) -> Nearest:
-    """What an index finds among keys that it codes first."""
+    """Search an index for keys that it codes first."""
     codes = index.encode(0, keys)
     return index.nearest(0, new, index.encode(0, new), CodedKeys(keys, codes, open_))
 
 
 def brute_force(new: Tensor, keys: Tensor, open_: Tensor) -> tuple[Tensor, Tensor]:
-    """All pairs."""
+    """Compare all pairs."""
     cosine = F.cosine_similarity(new.unsqueeze(3), keys.unsqueeze(2), dim=-1)
     return cosine.masked_fill(~open_.unsqueeze(2), -torch.inf).max(-1)
 
 
 def some_keys(t: int, d: int = 12, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    """New keys, cached keys and which of those are open."""
+    """New keys, cached keys, and which cached keys a search may find."""
     return randn(2, 3, 7, d, seed=seed), randn(2, 3, t, d, seed=seed + 1), randn(2, 3, t) > -1
 
 
@@ -91,7 +91,7 @@ def test_8_bit_products_are_whole_numbers_on_every_path() -> None:
 
 
 def buckets() -> list[Buckets]:
-    """Both kinds."""
+    """Random projection or k-means."""
     return [RandomProjection(3, 12, bits=4), OnlineKMeans(16)]
 
 
@@ -198,7 +198,7 @@ def test_faiss_lists_equal_brute_force_when_all_are_probed_and_lose_little_other
 
 
 def formula(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-    """Softmax attention with a bias a key, in float64."""
+    """Softmax attention with a bias for each key, in float64."""
     logits = q.double() @ k.double().transpose(2, 3) / q.shape[-1] ** 0.5
     return (logits + bias.double().unsqueeze(2)).softmax(-1) @ v.double()
 

@@ -1,4 +1,4 @@
-"""What indexes take on a device: once, and not with every search."""
+"""Indexes allocate device memory once, not at every search."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from longtake.attention.ann.lsh import RandomProjection
 
 
 class Resources:
-    """In place of FAISS's own on a GPU, which there is none of here."""
+    """A stand-in for FAISS's GPU resources."""
 
     made: list[Resources] = []
 
@@ -27,7 +27,7 @@ class Resources:
 
 
 class FaissOnGpu:
-    """As much of the module as putting an index on a GPU takes."""
+    """The parts of the FAISS module that move an index to a GPU."""
 
     StandardGpuResources = Resources
 
@@ -50,7 +50,7 @@ def test_faiss_has_its_scratch_on_a_gpu_once_however_often_it_searches(
 
 
 class FromMainMemory(TorchDispatchMode):
-    """Counts copies of what is in main memory to a device."""
+    """Counts copies from main memory to a device."""
 
     count = 0
 

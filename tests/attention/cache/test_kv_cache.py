@@ -80,7 +80,7 @@ def test_denoising_only_reads_the_history(*, hold: bool) -> None:
 def test_active_frames_see_the_history_and_as_many_of_one_another_as_told(
     held: int, visible: list[int]
 ) -> None:
-    """Slices of the keys equal a mask over all of them."""
+    """Slicing the keys equals masking all of them."""
     cache = KVCache(SHAPE, FullHistory(), 9)
     fill(cache, held)
     q, k, v = (randn(1, 3 * TOKENS, 2, 12, seed=900 + i) for i in range(3))

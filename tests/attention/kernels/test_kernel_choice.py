@@ -1,4 +1,4 @@
-"""Kernels by name: what is chosen, why not, and FlexAttention against stock operations."""
+"""Kernels by name: the choice, the reasons, and FlexAttention against stock operations."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ needs_flex = pytest.mark.skipif(flex_reason(CPU) is not None, reason=str(flex_re
 
 
 def parts(s: int, t: int, dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
-    """q, k, v (b, n, ., d), those of k and v laid out as a cache has them."""
+    """q, k, v (b, n, ., d), with k and v in the memory layout of a cache."""
     k, v = (randn(2, t + 3, 2, 48, seed=i).transpose(1, 2)[:, :, 2:-1] for i in (1, 2))
     return [x.to(dtype) for x in (randn(2, 2, s, 48), k, v)]
 
@@ -83,7 +83,7 @@ class _GivenInputs:
 
 
 def test_a_table_of_who_reads_what() -> None:
-    """Key 5 is in no block, key 2 always read, and the second head is not asked for."""
+    """Key 5 is in no block, key 2 is always read, and the second head is not selected."""
     tokens = torch.tensor([[[3, 0], [4, -1], [1, 6]]]).unsqueeze(1).expand(1, 2, -1, -1)
     chosen = torch.tensor([[0], [2]]).expand(1, 2, -1, -1).int()
     read = KeySelection(tokens, chosen, torch.tensor([2]), torch.tensor([0]), torch.tensor([0]))
@@ -95,7 +95,7 @@ def test_a_table_of_who_reads_what() -> None:
 
 @pytest.mark.parametrize("path", [*KERNELS.glob("triton_*.py")], ids=lambda path: path.stem)
 def test_products_in_triton_are_not_rounded_to_tf32(path: Path) -> None:
-    """What its interpreter cannot show: on NVIDIA that is the default for float32."""
+    """TF32 is Triton's default for float32 on NVIDIA; the interpreter cannot show it."""
     calls = [one for one in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
              if isinstance(one, ast.Call) and ast.unparse(one.func) == "tl.dot"]  # fmt: skip
     asked = [{word.arg: ast.unparse(word.value) for word in call.keywords} for call in calls]

@@ -1,4 +1,4 @@
-"""Triton kernels against the same in stock operations: on a GPU, or by Triton's interpreter."""
+"""Triton kernels against stock operations: on a GPU, or by Triton's interpreter."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytest.importorskip("triton", reason="triton is not installed")
 
 
 def parts(s: int, t: int, d: int, dtype: torch.dtype) -> list[torch.Tensor]:
-    """q, k, v (b, n, ., d), those of k and v laid out as a cache has them."""
+    """q, k, v (b, n, ., d), with k and v in the memory layout of a cache."""
     q = randn(2, 2, s, d)
     k, v = (randn(2, t + 3, 2, d, seed=i).transpose(1, 2)[:, :, 2:-1] for i in (1, 2))
     return [x.to(DEVICE, dtype) for x in (q, k, v)]
@@ -62,7 +62,7 @@ def test_parts_by_the_kernel_join_with_others_and_an_empty_one_adds_nothing() ->
     whole = attend_part(q, k, v)
 
     def over(tokens: torch.Tensor) -> Part:
-        """Of one block, whose number is 0."""
+        """Attend one block of keys, number 0."""
         blocks = tokens.to(DEVICE).expand(2, 2, 1, -1)
         chosen = torch.zeros(2, 2, 1, 1, dtype=torch.int32, device=DEVICE)
         read = select_for_all_heads(blocks, chosen, blocks.new_zeros(0))
@@ -78,7 +78,7 @@ def test_parts_by_the_kernel_join_with_others_and_an_empty_one_adds_nothing() ->
 
 @pytest.mark.parametrize("name", ["lsh", "k-means"])
 def test_the_index_takes_the_kernel_that_is_asked_for(name: str) -> None:
-    """The same entries, whichever looks through the buckets; some of these are empty."""
+    """Both kernels give the same entries; some buckets are empty."""
     shape = CacheShape(1, 1, 2, 12, 2, 3, 3)
     caches = [
         open_cache(shape, policy, DENSE, None, DEVICE)

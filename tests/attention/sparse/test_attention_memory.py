@@ -1,4 +1,4 @@
-"""No table of all queries by all keys: the largest tensor that anything here makes."""
+"""The largest tensor of each operation: no table of all queries by all keys ever exists."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ QUERIES, KEYS = 512, 2 * KEY_BLOCK
 
 
 class Largest(TorchDispatchMode):
-    """Elements of the largest tensor that any operation gave memory of its own, a head."""
+    """Records the elements per head of the largest tensor that any operation allocates."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -67,14 +67,14 @@ def _memory(x: Tensor) -> int:
 
 
 def largest(run: Callable[[], object]) -> int:
-    """What `run` makes at most."""
+    """The largest tensor that `run` allocates, in elements per head."""
     with torch.inference_mode(), Largest() as seen:
         run()
     return seen.elements
 
 
 def qkv(queries: int = QUERIES, keys: int = KEYS) -> tuple[Tensor, Tensor, Tensor]:
-    """Seeded (b, n, ., d)."""
+    """Seeded q, k, v (b, n, ., d)."""
     q, k, v = (randn(1, HEADS, n, DIM, seed=i) for i, n in enumerate((queries, keys, keys)))
     return q, k, v
 
@@ -155,7 +155,7 @@ def test_sparse_attention_holds_no_table() -> None:
 
 
 def sparse_after(frames: int, active: int, floor: float = 0.5) -> Callable[[], SparseHistory]:
-    """AnnSA of so many active latent frames after `frames`, in which every call is a pass."""
+    """AnnSA of `frames` history frames; every call of the result is one pass."""
     cache = KVCache(replace(SHAPE, chunk_frames=active), FullHistory(), frames + active)
     for frame in range(frames):
         cache.commit([tuple(randn(1, FRAME, HEADS, DIM, seed=2 * frame + i) for i in range(2))])  # type: ignore[list-item]
@@ -172,7 +172,7 @@ def sparse_after(frames: int, active: int, floor: float = 0.5) -> Callable[[], S
 
 
 def override_over(tokens: int) -> Callable[[], object]:
-    """AnnSA in a host's model that sees so many tokens at once."""
+    """AnnSA through the override of a host's model that sees all tokens at once."""
     chosen = Sparsity(SparseSelf(0.3, 0.0, (), 0.5, min_keys=0))
     q, k, v = (randn(1, tokens, HEADS * DIM, seed=i) for i in range(3))
     said = {"sigmas": torch.tensor([0.5]), "sample_sigmas": torch.tensor([1.0, 0.5, 0.0])}
@@ -188,7 +188,7 @@ def override_over(tokens: int) -> Callable[[], object]:
 def test_sparse_attention_takes_no_more_than_the_sequence_grows(
     at: Callable[[int], Callable[[], object]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not what each block of queries reads, key by key."""
+    """Memory does not depend on the number of keys that each query block reads."""
     monkeypatch.setattr("longtake.attention.sparse.blocks.SHARES_AT_ONCE", 2**12)
     one, two = (largest(at(size)) for size in (1, 2))
     assert two <= 2.1 * one

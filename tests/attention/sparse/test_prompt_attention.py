@@ -1,4 +1,4 @@
-"""Attention to merged and pruned prompts against dense attention to the padded ones."""
+"""Attention to merged and pruned prompts against dense attention to the padded prompts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PRUNED = SparseCross(prune=True, min_tokens=3, bits=2)
 
 
 def prompt(words: int, length: int, rows: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
-    """Keys and values (b, l, n, d), all alike after `words` (and two more for each row)."""
+    """Keys and values (b, l, n, d) that are identical from token `words` on, two later per row."""
     k, v = (randn(rows, length, 2, 12, seed=i) for i in (1, 2))
     for row in range(rows):
         stop = words + 2 * row
@@ -45,7 +45,7 @@ def test_merged_padding_is_dense_attention_exactly(words: int, length: int, rows
 
 
 class NoFloat64(TorchDispatchMode):
-    """A device such as Apple's GPUs."""
+    """A device without float64, such as Apple's GPUs."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = func(*args, **(kwargs or {}))
@@ -61,7 +61,7 @@ def test_no_float64_is_needed(settings: SparseCross) -> None:
 
 
 def test_the_mass_of_padding_is_exact_to_the_last_place() -> None:
-    """Its logarithm, of any run that a prompt can have, beside float64's."""
+    """The logarithm of every possible run equals float64's."""
     for run in (2, 3, 87, 507, 1024):
         bias = merge_padding(*prompt(1, run + 1)).bias
         assert bias is not None
@@ -108,7 +108,7 @@ def test_pruning_keeps_the_tokens_that_share_a_bucket_with_a_query_and_the_paddi
 def test_every_rows_padding_stays_with_all_of_its_mass(
     words: tuple[int, ...], *, prune: bool
 ) -> None:
-    """Rows of unlike length, as a prompt and the negative one have; one needs every token."""
+    """Rows have different lengths, like a prompt and a negative prompt; one needs every token."""
     k, v = (randn(3, 24, 2, 12, seed=i) for i in (1, 2))
     for row, stop in enumerate(words):
         k[row, stop:], v[row, stop:] = k[row, -1], v[row, -1]
@@ -128,7 +128,7 @@ def test_every_rows_padding_stays_with_all_of_its_mass(
 
 
 def test_a_token_that_differs_in_one_small_head_is_no_padding() -> None:
-    """Its softmax is its own, however little of the whole key that head is."""
+    """Each head has its own softmax, however small its share of the key is."""
     k, v = prompt(5, 24)
     v[:, :, 1] *= 1e-8
     v[:, 12, 1] *= -1

@@ -1,4 +1,4 @@
-"""Sparse self-attention against dense attention, and against masks."""
+"""Sparse self-attention against dense attention and against masks."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from longtake.tests.support.tiny_model import randn
 
 
 def settings(**changes: Any) -> SparseSelf:
-    """Sparse from the first step and layer on, and never too poor."""
+    """Sparse from the first step and layer on, without fallback to dense heads."""
     chosen: dict[str, Any] = {"dense_share": 0.0, "dense_layers": (), "recall_floor": 0.0}
     return SparseSelf(**{**chosen, **changes})
 
 
 def filled(frames: int, cache: KVCache | MergedCache | None = None) -> KVCache | MergedCache:
-    """A cache, full unless given, of so many frames."""
+    """A cache, by default of the full history, with `frames` frames committed."""
     cache = KVCache(SHAPE, FullHistory(), frames + 3) if cache is None else cache
     for frame in range(frames):
         cache.commit(kv(frame))
@@ -44,7 +44,7 @@ def filled(frames: int, cache: KVCache | MergedCache | None = None) -> KVCache |
 
 
 def queries(frames: int = 3) -> tuple[Tensor, Tensor, Tensor]:
-    """q, k, v of active frames; queries that care."""
+    """q, k, v of active frames, with queries large enough to prefer some keys."""
     q, k, v = (randn(1, frames * TOKENS, 3, 12, seed=990 + i) for i in range(3))
     return 2 * q, k, v
 
@@ -52,7 +52,7 @@ def queries(frames: int = 3) -> tuple[Tensor, Tensor, Tensor]:
 def sparse(
     cache: KVCache | MergedCache, chosen: SparseSelf, sink: int = 0, codes: Any = None
 ) -> SparseHistory:
-    """Sparse attention over a cache, however short its history."""
+    """Sparse attention over a cache with a history of any length."""
     return SparseHistory(chosen, SparseStats(), sink_frames=sink, min_keys=0, codes=codes)
 
 
@@ -92,7 +92,7 @@ def test_reading_every_block_of_merged_entries_is_dense_attention(visible: tuple
 
 
 def test_a_ring_of_slots_changes_nothing() -> None:
-    """Blocks go by slots, the newest frames by time."""
+    """Blocks follow slots; the newest frames follow time."""
     cache = filled(11, KVCache(SHAPE, WindowSink(6, 1), 20))
     history = sparse(cache, settings(density=1.0, recent_frames=2), sink=1)
     attention = cache.attention(3)
@@ -154,7 +154,7 @@ def test_a_head_whose_keys_hold_too_little_is_dense_and_counted() -> None:
 
 
 def test_rows_attend_together_as_they_do_one_after_another() -> None:
-    """Which heads are poor is each row's own, so less memory for the same is the same."""
+    """Each row has its own dense heads, so splitting a batch to save memory changes nothing."""
     cache = KVCache(replace(SHAPE, batch=2), FullHistory(), 15)
     for frame in range(12):
         cache.commit([tuple(map(torch.cat, zip(*of_rows, strict=True)))  # type: ignore[misc]
@@ -204,7 +204,7 @@ def test_first_steps_chosen_layers_and_short_histories_are_dense_bit_for_bit() -
 def test_of_a_pass_with_frames_of_several_steps_the_early_ones_alone_are_dense(
     progress: tuple[float, ...], visible: tuple[int, ...]
 ) -> None:
-    """Rolling windows and pyramids always have a frame that is pure noise."""
+    """Rolling windows and pyramids always have a frame of pure noise."""
     cache = filled(9)
     attention = cache.attention(3, visible)
     late = settings(density=0.1, dense_share=0.4)

@@ -1,4 +1,4 @@
-"""Dense attention where nothing else was shown to be faster, and the numbers of who asks for it."""
+"""Attention stays dense where nothing was measured to be faster; explicit numbers apply."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_nothing_is_sparse_by_itself_where_it_was_never_measured(kind: str) -> N
 
 
 def test_what_is_sparse_by_itself_is_faster_in_a_committed_result() -> None:
-    """So far nowhere: the node's recommended density with its floor is not, at any length."""
+    """So far nothing is: the node's recommended density with its floor is slower at any length."""
     for kind in ("cpu", *MEASURED):
         path = ROOT / "benchmarks" / "results" / f"attention-layer-{kind}.json"
         figures = json.loads(path.read_text(encoding="utf-8"))["figures"]

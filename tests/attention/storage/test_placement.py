@@ -1,4 +1,4 @@
-"""Frames in main memory or in files: the same bits, and the plan says how many bytes lie where."""
+"""Frames in main memory or in files: the same bits, and exactly the planned bytes in each place."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_a_long_history_elsewhere_leaves_two_layers_of_it_on_the_device() -> Non
 
 
 def test_what_was_fetched_in_advance_is_outdated_by_a_commit_into_a_full_window() -> None:
-    """The last layer's read fetches the first one, whose frames are as many after the commit."""
+    """Reading the last layer prefetches the first, which has as many frames after the commit."""
     near, far = (
         KVCache(SHAPE, WindowSink(3), storage=with_placement(Packed(INT8), place))
         for place in (ON_DEVICE, InMainMemory())
@@ -132,7 +132,7 @@ def test_what_was_fetched_in_advance_is_outdated_by_a_commit_into_a_full_window(
 
 
 def test_a_layer_is_on_its_way_while_the_one_before_it_is_computed() -> None:
-    """What is fetched is what the layer was when the one before it was asked for."""
+    """A prefetched layer has the content of the moment when the layer before it was read."""
     size = [Part((2,), torch.float32)]
     tier = InMainMemory().open(3, size, (4, 1), torch.device("cpu"))
     for layer, (part,) in enumerate(tier.layers):

@@ -1,4 +1,4 @@
-"""A merged cache in few bits: error bounds, and that an entry is coded by itself."""
+"""A merged cache in few bits: error bounds, and each entry is coded by itself."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ MERGED = TempCache(5, 0.8, 0.5, sink_frames=1, max_mass=1)
 
 
 def opened(policy: TempCache, codec: str, *, hold: bool = False) -> MergedCache:
-    """An empty cache in a codec's bits."""
+    """An empty cache that stores entries through a codec."""
     shape = dataclasses.replace(SHAPE, hold_rotated=hold)
     return MergedCache(shape, policy, Exact(), storage=Packed(CODECS[codec]))
 
 
 def steps(x: Tensor, codec: str) -> Tensor:
-    """A little more than half a step of the vectors' (..., d) own grids, in x's shape."""
+    """A little more than half a step of each vector's (..., d) grid, in x's shape."""
     low, high = x.amin(-1, keepdim=True), x.amax(-1, keepdim=True)
     largest = torch.maximum(-low, high)
     if codec == "fp8":
@@ -118,7 +118,7 @@ def test_how_the_history_was_cut_into_chunks_changes_nothing(policy: TempCache, 
 
 @pytest.mark.parametrize("codec", CODECS)
 def test_values_merged_often_stay_within_two_steps(codec: str) -> None:
-    """With an entry counting as one key, each merge halves what was wrong before."""
+    """If an entry counts as one key, each merge halves the earlier error."""
     policy = TempCache(2, 0.9, max_mass=1)
     coded, plain = opened(policy, codec), MergedCache(SHAPE, policy, Exact())
     (k, _), widest = frame_kv(0), torch.zeros(1, HEADS, TOKENS, DIM)
@@ -197,12 +197,11 @@ def test_storage_that_entries_cannot_have_is_refused(storage: Storage) -> None:
 
 
 class Counting(Integers):
-    """A codec that tells of how many batch rows are decoded."""
+    """A codec that records how many batch rows are decoded."""
 
     rows: ClassVar[list[int]] = []
 
     def decode_rows(self, parts: Sequence[Tensor], width: int, dtype: torch.dtype) -> Tensor:
-        """As it is."""
         self.rows.append(parts[0].shape[0])
         return super().decode_rows(parts, width, dtype)
 

@@ -1,4 +1,4 @@
-"""Where the entries of a merged cache stand, and that their keys are rotated by it."""
+"""The positions of the entries of a merged cache, and the rotation of their keys."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_where_nothing_gave_way_it_is_dense_attention_as_far_as_it_reaches(evict
 
 
 def test_active_frames_stand_right_behind_a_history_that_has_lost_most_of_its_frames() -> None:
-    """Beside one that was never longer, of the same keys at the same distances."""
+    """Compare with a history that was never longer, of the same keys at the same distances."""
     long, short = filled(TempCache(4, eviction=ALIKE), 20), filled(TempCache(4), 0)
     long.retain([18, 19])
     for frame in (18, 19):
@@ -121,7 +121,7 @@ def test_active_frames_stand_right_behind_a_history_that_has_lost_most_of_its_fr
 
 @pytest.mark.parametrize("eviction", EVICTIONS)
 def test_the_sink_is_cut_out_of_it_as_out_of_a_full_history(eviction: str) -> None:
-    """Of which frames between the sink and the newest have left."""
+    """Frames between the sink and the newest frames have left the history."""
     policy = TempCache(5, NEVER, sink_frames=2, eviction=eviction)
     full, cut = KVCache(SHAPE, FullHistory(), 9), []
     for frame in range(0, 9, 3):

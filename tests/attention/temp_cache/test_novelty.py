@@ -1,4 +1,4 @@
-"""What stays where nothing is merged: against the rule written with lists, and against dense."""
+"""Retention without merging, against the rule written with lists and against dense attention."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def policy(
 
 
 def kept_by_lists(frames: int, chosen: TempCache, similar: int) -> set[tuple[int, int]]:
-    """Latent frame and place of every token of layer 0 that stays, by the rule's own words."""
+    """Latent frame and place of every token that layer 0 keeps, by the rule as written."""
     kept: dict[tuple[int, int], tuple[Tensor, Tensor, float]] = {}
     room = int(chosen.entry_frames) - chosen.sink_frames
     recent = max(1, room // 2 if chosen.recent_frames is None else min(chosen.recent_frames, room))
@@ -156,7 +156,7 @@ def test_a_restored_snapshot_goes_on_bit_for_bit_and_a_rewind_leaves_room() -> N
 
 
 class LooksAtAll(MergedCache):
-    """One that looks at the sink, too, when it finds what gives way."""
+    """A search that also considers the sink when it finds entries to evict."""
 
     _fixed = 0
 
@@ -187,7 +187,7 @@ def test_what_a_rewind_leaves_stays_while_there_is_room(left: list[int]) -> None
 
 
 def where_from(cache: MergedCache, layer: int) -> set[tuple[int, int, int]]:
-    """Head, latent frame and place of every key that a layer holds."""
+    """Head, latent frame and place of every key in a layer."""
     kept = cache.entries(layer)
     used = (kept.mass[0] > 0).nonzero().tolist()
     return {(n, int(kept.frame[0, n, at]), int(kept.place[0, n, at])) for n, at in used}

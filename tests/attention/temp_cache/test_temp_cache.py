@@ -54,7 +54,7 @@ def test_without_merging_it_is_dense_attention_bit_for_bit(
 
 
 def test_identical_keys_merged_are_dense_attention_exactly() -> None:
-    """At equal positions: all of the history stands one frame before the active ones."""
+    """All of the history stands one frame before the active frames, so positions are equal."""
     policy = TempCache(2, 0.99, reach_frames=1)
     cache = MergedCache(SHAPE, policy, Exact())
     k, v = frame_kv(0)
@@ -83,7 +83,7 @@ class Entry:
 
 
 def merged_by_lists(frames: int, policy: TempCache, similar: int, head: int) -> list[Entry]:
-    """TempCache of layer 0, one key after another; with room for all."""
+    """TempCache of layer 0 with unlimited room, one key after another."""
     entries: list[Entry] = []
     mean = frame_kv(0, like=0 if similar == 0 else None)[0][0, :, head].mean(0)
     for frame in range(frames):
@@ -161,7 +161,6 @@ def test_within_a_budget_no_mass_is_lost_but_by_eviction_and_the_sink_stays(
 
 
 def k_none() -> Tensor:
-    """No keys."""
     return torch.empty(1, 0, HEADS, DIM)
 
 
@@ -245,7 +244,7 @@ def test_bytes_are_as_planned(policy: TempCache, *, hold: bool) -> None:
 
 
 def indexes() -> list[Index]:
-    """One of each kind."""
+    """One index of each kind."""
     return [
         Exact(),
         Int8(DIM),
@@ -274,14 +273,13 @@ def test_a_restored_snapshot_goes_on_bit_for_bit(which: int) -> None:
 
 
 class Counting(RandomProjection):
-    """Hashing that remembers which keys it coded."""
+    """Buckets that record which keys they coded."""
 
     def __init__(self) -> None:
         super().__init__(HEADS, DIM, bits=3)
         self.coded: list[Tensor] = []
 
     def assign(self, layer: int, vectors: Tensor) -> Tensor:
-        """The bucket of each."""
         self.coded.append(vectors)
         return super().assign(layer, vectors)
 
