@@ -20,7 +20,7 @@ from ..attention.ann.choice import (
     AUTO,
     EXACT,
     MAKERS,
-    chosen_index,
+    choose_index,
     index_unavailable_reason,
     open_index,
 )
@@ -71,7 +71,7 @@ def measure(plan: Plan) -> Results:
             results.figures[f"{name}, {at}"] = median_interval(samples)
             results.figures[f"exact / {name}, {at}"] = ratio_interval(seconds[EXACT], samples)
             results.figures[f"found: {name}, {at}"] = median_interval([found[name]])
-        chosen = chosen_index(AUTO, count, torch.device("cpu"))[0]
+        chosen = choose_index(AUTO, count, torch.device("cpu"))[0]
         if chosen != EXACT:
             low = ratio_interval(seconds[EXACT], seconds[chosen]).low
             results.at_least(f"auto, {chosen}, is faster than exact, {at}", low, 1)

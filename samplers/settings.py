@@ -227,7 +227,7 @@ class RolloutSettings:
                 f"remembered in a bank; {plain_window(self.cache)}, or choose a constant context "
                 "noise."
             )
-        if self.cache.beside_frames:
+        if self.cache.extra_frames:
             self._check_bank()
         if not self.cache.heads_differ:
             return

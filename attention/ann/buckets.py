@@ -33,11 +33,11 @@ class Buckets(Protocol):
     def probes(self, layer: int, vectors: Tensor, count: int) -> Tensor:
         """The `count` likeliest buckets (b, n, s, count) int16 of near keys, own bucket first."""
 
-    def saved(self) -> dict[str, Tensor]:
+    def state(self) -> dict[str, Tensor]:
         """The learnt state, by name."""
 
     def restore(self, learnt: Mapping[str, Tensor]) -> None:
-        """Replace the state by what `saved` returned; an empty mapping resets it."""
+        """Replace the state by what `state` returned; an empty mapping resets it."""
 
 
 BucketedNearest = Callable[[Tensor, Tensor, CodedKeys], Nearest]
@@ -63,12 +63,12 @@ class BucketIndex:
         probes = self.buckets.probes(layer, new, self.probes)
         return self.match(new, probes, cached)
 
-    def saved(self) -> dict[str, Tensor]:
+    def state(self) -> dict[str, Tensor]:
         """The state of the buckets."""
-        return self.buckets.saved()
+        return self.buckets.state()
 
     def restore(self, learnt: Mapping[str, Tensor]) -> None:
-        """Replace the state by what `saved` returned."""
+        """Replace the state by what `state` returned."""
         self.buckets.restore(learnt)
 
 

@@ -47,7 +47,7 @@ def open_index(name: str, shape: CacheShape, kernel: str = AUTO) -> Index:
     return MAKERS[name](shape, bucket_match(kernel if name in BY_BUCKETS else AUTO))
 
 
-def chosen_index(name: str, keys: int, device: torch.device) -> tuple[str, str]:
+def choose_index(name: str, keys: int, device: torch.device) -> tuple[str, str]:
     """The index that `name` stands for at `keys` cached keys a head, and the reason."""
     if name != AUTO:
         return name, "chosen by name"

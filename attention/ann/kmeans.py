@@ -48,13 +48,13 @@ class OnlineKMeans:
         cosines = self._cosines(layer, vectors)
         return cosines.topk(min(count, self.count), dim=-1).indices.to(torch.int16)
 
-    def saved(self) -> dict[str, Tensor]:
+    def state(self) -> dict[str, Tensor]:
         """Centres and weights of each layer, by name."""
         centres = {f"centres.{layer}": tensor for layer, tensor in self.centres.items()}
         return {**centres, **{f"weights.{layer}": t for layer, t in self.weights.items()}}
 
     def restore(self, learnt: Mapping[str, Tensor]) -> None:
-        """Replace the state by what `saved` returned."""
+        """Replace the state by what `state` returned."""
         self.centres, self.weights = (
             {int(name.split(".")[1]): t for name, t in learnt.items() if name.startswith(part)}
             for part in ("centres", "weights")

@@ -42,12 +42,12 @@ class RandomProjection:
         near = own.unsqueeze(-1) ^ (1 << unsure)
         return torch.cat([own.unsqueeze(-1), near], -1).to(torch.int16)
 
-    def saved(self) -> dict[str, Tensor]:
+    def state(self) -> dict[str, Tensor]:
         """The mean of each layer, by name."""
         return {str(layer): mean for layer, mean in self.means.items()}
 
     def restore(self, learnt: Mapping[str, Tensor]) -> None:
-        """Replace the state by what `saved` returned."""
+        """Replace the state by what `state` returned."""
         self.means = {int(layer): mean for layer, mean in learnt.items()}
 
     def _margins(self, layer: int, vectors: Tensor) -> Tensor:

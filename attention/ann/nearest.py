@@ -50,17 +50,17 @@ class Index(Protocol):
     def nearest(self, layer: int, new: Tensor, codes: Tensor, cached: CodedKeys) -> Nearest:
         """The nearest `cached` key for each key of `new` (b, n, s, d), given its `codes`."""
 
-    def saved(self) -> dict[str, Tensor]:
+    def state(self) -> dict[str, Tensor]:
         """The learnt state, by name."""
 
     def restore(self, learnt: Mapping[str, Tensor]) -> None:
-        """Replace the state by what `saved` returned; an empty mapping resets it."""
+        """Replace the state by what `state` returned; an empty mapping resets it."""
 
 
 class StatelessIndex:
     """Base of indexes that learn nothing."""
 
-    def saved(self) -> dict[str, Tensor]:
+    def state(self) -> dict[str, Tensor]:
         """Return no state."""
         return {}
 

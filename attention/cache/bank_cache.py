@@ -76,7 +76,7 @@ class BankCache(KVCache):
         storage: Storage = DENSE,
     ) -> None:
         super().__init__(shape, policy, length, device, storage)
-        cells = policy.beside_frames
+        cells = policy.extra_frames
         self._bank = Bank(shape.layers, cells, shape.heads, shape.head_dim)
         self._store = BankStore(self._store, shape, cells)
         layout = BankLayout(self.slots, self._bank, shape)
@@ -121,7 +121,7 @@ class BankCache(KVCache):
 
     def snapshot(self) -> Snapshot:
         """All state that later chunks depend on."""
-        window, (tensors, bank) = super().snapshot(), self._bank.saved()
+        window, (tensors, bank) = super().snapshot(), self._bank.state()
         own = {f"bank.{name}": tensor for name, tensor in tensors.items()}
         facts = {"bank": bank, "chunks": self._chunks, "pending": list(self.slots.pending)}
         return Snapshot({**window.tensors, **own}, {**window.facts, **facts})

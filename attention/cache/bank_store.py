@@ -73,12 +73,12 @@ class BankStore:
         """Memory for the rotated keys of what `read` returns, with room behind."""
         return self.whole.rotated(layer)[:, self._hidden :]
 
-    def saved(self, kept: int, recent: int) -> dict[str, Tensor]:
+    def state(self, kept: int, recent: int) -> dict[str, Tensor]:
         """The content of all cells and of those window slots, on the CPU."""
-        return self.whole.saved(self.cells + kept, recent)
+        return self.whole.state(self.cells + kept, recent)
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take the content that `saved` returned."""
+        """Take the content that `state` returned."""
         self.whole.restore(tensors)
 
     def grow(self, kept: int) -> None:

@@ -44,7 +44,7 @@ def planned_offloaded(
 
 def _slot_counts(policy: CachePolicy, length: int | None) -> tuple[int, int]:
     """Latent frames stored, and how many of them never pass through a recent slot."""
-    beside = policy.beside_frames
+    beside = policy.extra_frames
     return capacity(policy, length) + beside, policy.sink_frames + beside
 
 
@@ -160,8 +160,8 @@ class KVCache:
             "committed": slots.committed, "kept": list(slots.kept), "recent": list(slots.recent),
             "recent_slots": self._store.recent,
         }  # fmt: skip
-        stored = self._store.saved(len(slots.kept), len(slots.recent))
-        return Snapshot({**stored, **self._means.saved()}, facts)
+        stored = self._store.state(len(slots.kept), len(slots.recent))
+        return Snapshot({**stored, **self._means.state()}, facts)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Continue, bit for bit, from the `snapshot` of a cache with the same settings.

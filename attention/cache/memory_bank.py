@@ -103,7 +103,7 @@ class Bank:
         self._ranked = self._previous
         return arrangements
 
-    def saved(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The whole state as tensors and JSON facts."""
         facts = {
             "candidates": self.candidates, "frames": [list(cells) for cells in self._frames],
@@ -113,7 +113,7 @@ class Bank:
         return {"key_means": self._key_means.clone()}, facts
 
     def restore(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-        """Take the state that `saved` returned."""
+        """Take the state that `state` returned."""
         self._key_means = tensors["key_means"].clone()
         self.candidates = facts["candidates"]
         self._frames, self._ranked, self._previous = (

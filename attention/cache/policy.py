@@ -61,7 +61,7 @@ class CachePolicy:
         return self.averaged_frames > 0
 
     @property
-    def beside_frames(self) -> int:
+    def extra_frames(self) -> int:
         """Latent frames that every layer keeps for itself besides the window."""
         return 0
 
@@ -217,7 +217,7 @@ class MemoryBank(WindowSink):
         return True
 
     @property
-    def beside_frames(self) -> int:
+    def extra_frames(self) -> int:
         """The bank, and one cell for the frame that left it last."""
         return self.bank_frames + 1
 

@@ -57,7 +57,7 @@ class SinkMeans:
             blended.append((k, v))
         return blended
 
-    def saved(self) -> dict[str, Tensor]:
+    def state(self) -> dict[str, Tensor]:
         """The means by name, copied to the CPU."""
         return {
             f"mean.{layer}.{i}": tensor.to("cpu", copy=True)
@@ -67,7 +67,7 @@ class SinkMeans:
         }
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take the means that `saved` returned."""
+        """Take the means that `state` returned."""
         for layer, means in enumerate(self._means):
             for i, tensor in enumerate(means):
                 if self.frames:

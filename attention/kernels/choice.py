@@ -23,7 +23,7 @@ AttendSelected = Callable[[Tensor, Tensor, Tensor, Tensor | None, KeySelection, 
 """The signature of `selected.attend_selected`."""
 
 
-def chosen_kernel(name: str, device: torch.device) -> tuple[str, str]:
+def choose_kernel(name: str, device: torch.device) -> tuple[str, str]:
     """The kernel that `name` stands for on `device`, and the reason."""
     if name != AUTO:
         return name, "chosen by name"
@@ -46,7 +46,7 @@ def selected_kernel(name: str, device: torch.device) -> AttendSelected:
 
     On the meta device this is always the portable kernel, which uses the most memory.
     """
-    match GATHERED if device.type == "meta" else chosen_kernel(name, device)[0]:
+    match GATHERED if device.type == "meta" else choose_kernel(name, device)[0]:
         case "flex":
             from . import flex
 

@@ -49,7 +49,7 @@ class SlotCodes:
     def snapshot(self) -> Snapshot:
         """The codes, their latent frames, and the state of the buckets."""
         codes = {f"codes.{layer}": t.to("cpu", copy=True) for layer, t in self._codes.items()}
-        learnt = {f"buckets.{k}": t.to("cpu", copy=True) for k, t in self.buckets.saved().items()}
+        learnt = {f"buckets.{k}": t.to("cpu", copy=True) for k, t in self.buckets.state().items()}
         frames = {str(layer): list(held) for layer, held in self._frames.items()}
         return Snapshot({**codes, **learnt}, {"frames": frames})
 

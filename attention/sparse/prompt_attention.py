@@ -123,7 +123,7 @@ class SparsePrompt:
         if self._buckets is None:
             heads, d = queries.shape[1], queries.shape[3]
             self._buckets = RandomProjection(heads, d, self.settings.bits)
-        votes = shared_buckets(self._buckets, queries, prompt.keys)
+        votes = count_shared_buckets(self._buckets, queries, prompt.keys)
         if prompt.bias is not None:
             votes = votes.masked_fill(prompt.bias == -torch.inf, -1)
         last = prompt.last.view(-1, 1, 1).expand(-1, votes.shape[1], -1)
@@ -187,7 +187,7 @@ def _same_memory(a: Tensor, b: Tensor) -> bool:
     return (a.data_ptr(), a.shape, a.stride()) == (b.data_ptr(), b.shape, b.stride())
 
 
-def shared_buckets(buckets: RandomProjection, queries: Tensor, keys: Tensor) -> Tensor:
+def count_shared_buckets(buckets: RandomProjection, queries: Tensor, keys: Tensor) -> Tensor:
     """Count the queries (b, n, s, d) in each key's (b, n, l, d) bucket: (b, n, l) float32.
 
     Queries are counted by bucket, so no table of all pairs is ever built.

@@ -53,7 +53,7 @@ def min_prompt_tokens(requested: int | None, device: torch.device) -> tuple[int 
     return least, f"merged from {least:,} tokens on, as measured on {device.type}"
 
 
-def measured_on(sparsity: Sparsity, device: torch.device) -> Sparsity:
+def apply_measurements(sparsity: Sparsity, device: torch.device) -> Sparsity:
     """`sparsity` with its open thresholds filled in from measurements on `device`.
 
     A part that no measurement shows to be faster becomes dense.

@@ -61,11 +61,11 @@ class Store(Protocol):
     def rotated(self, layer: int) -> Tensor:
         """Memory for a layer's rotated keys (b, s, n, d), with room for active frames behind."""
 
-    def saved(self, kept: int, recent: int) -> dict[str, Tensor]:
+    def state(self, kept: int, recent: int) -> dict[str, Tensor]:
         """The stored content of the first `kept` and `recent` slots, on the CPU."""
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take the content that `saved` returned."""
+        """Take the content that `state` returned."""
 
     def grow(self, kept: int) -> None:
         """Have at least `kept` kept slots; their content stays."""
@@ -185,7 +185,7 @@ class DenseStore:
         """The layer's own buffer, or the one that all layers share."""
         return self._rotated[layer % self._copies]
 
-    def saved(self, kept: int, recent: int) -> dict[str, Tensor]:
+    def state(self, kept: int, recent: int) -> dict[str, Tensor]:
         """Keys and values (b, s, n, d) of every layer, copied to the CPU."""
         stop = kept * self.shape.frame_tokens
         parts = {"keys": self._keys, "values": self._values}
@@ -196,7 +196,7 @@ class DenseStore:
         }
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take the content that `saved` returned."""
+        """Take the content that `state` returned."""
         for layer in range(self.shape.layers):
             for into, name in ((self._keys, "keys"), (self._values, "values")):
                 content = tensors[f"{name}.{layer}"]

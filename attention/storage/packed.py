@@ -161,7 +161,7 @@ class PackedStore:
         """Memory for the rotated keys: they overwrite the keys that were read."""
         return self._decoded[0]
 
-    def saved(self, kept: int, recent: int) -> dict[str, Tensor]:
+    def state(self, kept: int, recent: int) -> dict[str, Tensor]:
         """Codes and recent frames, copied to the CPU."""
         stop, found = recent * self.shape.frame_tokens, {}
         for layer, parts in enumerate(self._coded.layers):
@@ -172,7 +172,7 @@ class PackedStore:
         return found
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take the content that `saved` returned."""
+        """Take the content that `state` returned."""
         for layer in range(self.shape.layers):
             for i, part in enumerate(self._coded.layers[layer]):
                 content = tensors[f"coded.{layer}.{i}"]

@@ -168,9 +168,9 @@ class MergedCache:
         tensors = {
             f"{name}.{layer}": tensor.to("cpu", copy=True)
             for layer, stop in enumerate(self.rotated_keys.slots_in_use)
-            for name, tensor in self.store.saved(layer, stop).items()
+            for name, tensor in self.store.state(layer, stop).items()
         }
-        learnt = {f"index.{name}": t.to("cpu", copy=True) for name, t in self.index.saved().items()}
+        learnt = {f"index.{name}": t.to("cpu", copy=True) for name, t in self.index.state().items()}
         facts = {"committed": self.committed, "held": list(self.held)}
         return Snapshot({**tensors, **learnt}, facts)
 
@@ -186,8 +186,8 @@ class MergedCache:
             raise ValueError(f"a snapshot of {used} entries a head does not fit a cache of {slots}")
         for layer in layers:
             own = f".{layer}"
-            saved = {k.removesuffix(own): t for k, t in snapshot.tensors.items() if k.endswith(own)}
-            self.store.restore(layer, saved)
+            state = {k.removesuffix(own): t for k, t in snapshot.tensors.items() if k.endswith(own)}
+            self.store.restore(layer, state)
         prefix = "index."
         learnt = {k[len(prefix) :]: t for k, t in snapshot.tensors.items() if k.startswith(prefix)}
         self.index.restore({name: tensor.to(self.device) for name, tensor in learnt.items()})
@@ -202,7 +202,7 @@ class MergedCache:
         self.rotated_keys.move(self.device)
         self.store.move(self.device)
         self._usage.move(self.device)
-        learnt = self.index.saved()
+        learnt = self.index.state()
         self.index.restore({name: tensor.to(self.device) for name, tensor in learnt.items()})
 
     def drop(self) -> None:

@@ -140,16 +140,16 @@ class EntryStore:
         copy = layer % len(self.rotated)
         return self.rotated[copy], self.values[layer % len(self.values)], self.bias[copy]
 
-    def saved(self, layer: int, stop: int) -> dict[str, Tensor]:
+    def state(self, layer: int, stop: int) -> dict[str, Tensor]:
         """All state of a layer that later chunks depend on, for the first `stop` slots."""
-        state = self._state(layer).items()
-        return {name: x if name in PER_LAYER else x[:, :, :stop] for name, x in state}
+        tensors = self._state(layer).items()
+        return {name: x if name in PER_LAYER else x[:, :, :stop] for name, x in tensors}
 
-    def restore(self, layer: int, saved: Mapping[str, Tensor]) -> None:
-        """Replace all entries of a layer by those that `saved` returned."""
+    def restore(self, layer: int, state: Mapping[str, Tensor]) -> None:
+        """Replace all entries of a layer by those that `state` returned."""
         self.own[layer]["mass"].zero_()
         for name, tensor in self._state(layer).items():
-            tensor[:, :, : saved[name].shape[2]].copy_(saved[name])
+            tensor[:, :, : state[name].shape[2]].copy_(state[name])
 
     def move(self, device: torch.device) -> None:
         """Take all tensors to `device`, bit for bit."""

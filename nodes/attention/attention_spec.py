@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from ...attention.ann.choice import AUTO, chosen_index
+from ...attention.ann.choice import AUTO, choose_index
 from ...attention.cache.policy import WindowSink
 from ...attention.kernels.choice import AUTO as AUTO_KERNEL
 from ...attention.sparse.settings import Sparsity
-from ...attention.sparse.thresholds import measured_on
+from ...attention.sparse.thresholds import apply_measurements
 from ...attention.storage.packed import Packed
 from ...attention.storage.placement import ON_DEVICE
 from ...attention.temp_cache.policy import ALIKE, ATTENDED, TempCache
@@ -94,7 +94,7 @@ class SparseAttentionSpec:
     @property
     def attends_with_kernel(self) -> bool:
         """Whether the kernel is of use: to attend to blocks, or to look through buckets."""
-        blocks = measured_on(self.sparsity, self.device).self_sparsity is not None
+        blocks = apply_measurements(self.sparsity, self.device).self_sparsity is not None
         return blocks or (self.merges and self.index in BUCKETED)
 
     def over(self, cache: CacheSettings, preset: Preset, tokens: int) -> CacheSettings:
@@ -156,7 +156,7 @@ class SparseAttentionSpec:
         """With what finds the nearest keys among its entries, where keys are merged."""
         if not cache.merges:
             return cache
-        found, _ = chosen_index(self.index, cache.slots(tokens, None), self.device)
+        found, _ = choose_index(self.index, cache.slots(tokens, None), self.device)
         kernel = self.kernel if found in BUCKETED else AUTO_KERNEL
         return replace(cache, index=found, kernel=kernel)
 

@@ -13,7 +13,7 @@ from ...attention.sparse.blocks import TIME_ORDERS
 from ...attention.sparse.key_codes import SlotCodes, entry_codes
 from ...attention.sparse.self_attention import Codes, SparseHistory
 from ...attention.sparse.stats import SparseStats
-from ...attention.sparse.thresholds import measured_on
+from ...attention.sparse.thresholds import apply_measurements
 from ...attention.temp_cache.cache import MergedCache
 from ...model.dit import SelfAttention
 from ..settings import RolloutSettings
@@ -32,7 +32,7 @@ class SparseCaches:
         self._stats = SparseStats()
         self._codes: list[SlotCodes] = []
         self._histories: list[SparseHistory] = []
-        sparsity = measured_on(settings.sparsity, caches[0].device).self_sparsity
+        sparsity = apply_measurements(settings.sparsity, caches[0].device).self_sparsity
         if sparsity is None:
             return
         for plan, cache in zip(plans, caches, strict=True):

@@ -82,7 +82,7 @@ def max_bytes(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) 
     shapes = [plan.shape for plan in cache_plans(settings, config, dtype)]
     branches = max(len(settings.guidance.all_branches), *(shape.batch for shape in shapes))
     active = settings.pass_frames * shapes[0].frame_tokens
-    frames = capacity(settings.cache, settings.length) + settings.cache.beside_frames
+    frames = capacity(settings.cache, settings.length) + settings.cache.extra_frames
     history = frames * shapes[0].frame_tokens
     words = settings.prompts_at_once * settings.prompts.negative.shape[0]
     of_layers = 2 * config.num_layers * (active + words)

@@ -35,12 +35,12 @@ def parts(s: int, t: int, dtype: torch.dtype = torch.float32) -> list[torch.Tens
 @pytest.mark.parametrize("kind", ["cpu", "cuda", "mps"])
 def test_no_kernel_but_the_portable_one_is_chosen_by_itself(kind: str) -> None:
     device = torch.device(kind)
-    name, reason = choice.chosen_kernel(choice.AUTO, device)
+    name, reason = choice.choose_kernel(choice.AUTO, device)
     assert name == choice.GATHERED and kind in reason
     assert choice.kernel_unavailable_reason(choice.AUTO, device) is None
     assert choice.selected_kernel(choice.AUTO, device) is selected.attend_selected
     for other in choice.NAMES[1:]:
-        assert choice.chosen_kernel(other, device)[0] == other
+        assert choice.choose_kernel(other, device)[0] == other
 
 
 def test_why_a_kernel_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

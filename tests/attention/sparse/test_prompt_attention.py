@@ -11,7 +11,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from longtake.attention.ann.lsh import RandomProjection
 from longtake.attention.dense import WholeSequence, attend
 from longtake.attention.rope import rotation
-from longtake.attention.sparse.prompt_attention import SparsePrompt, merge_padding, shared_buckets
+from longtake.attention.sparse.prompt_attention import (
+    SparsePrompt,
+    count_shared_buckets,
+    merge_padding,
+)
 from longtake.attention.sparse.settings import SparseCross
 from longtake.model.dit import predict, project_text
 from longtake.tests.support.tiny_model import TINY, embedding, randn, random_dit
@@ -151,7 +155,7 @@ def test_queries_are_counted_by_bucket_as_pair_by_pair() -> None:
     buckets = RandomProjection(2, 12, 3)
     q, k = randn(3, 2, 9, 12), randn(3, 2, 7, 12, seed=1)
     pairs = buckets.assign(0, k).unsqueeze(3) == buckets.assign(0, q).unsqueeze(2)
-    assert torch.equal(shared_buckets(buckets, q, k), pairs.sum(-1).float())
+    assert torch.equal(count_shared_buckets(buckets, q, k), pairs.sum(-1).float())
 
 
 @pytest.mark.parametrize("frames_prompts", [1, 3])
