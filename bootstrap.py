@@ -30,10 +30,10 @@ ROOT = Path(__file__).resolve().parent
 MIN_PYTHON = (3, 10)
 MIN_TORCH = (2, 5)
 DEFAULT_TORCH = "torch==2.13.0"
-WORKFLOW = ROOT / "example_workflows" / "api" / "text_to_stream.json"
+WORKFLOW = ROOT / "example_workflows" / "api" / "1_text_to_stream.json"
 
 HELP = """\
-demo: run example_workflows/api/text_to_stream.json; options after it go to `longtake run`.
+demo: run example_workflows/api/1_text_to_stream.json; options after it go to `longtake run`.
 test: run the tests; options after it go to pytest.
 
 --torch chooses the torch to install:

@@ -17,7 +17,7 @@ import pytest
 from .node import ROOT, lacking, run_cases
 
 FILE = "watch_cases.mjs"
-WORKFLOW = ROOT / "example_workflows" / "api" / "text_to_stream.json"
+WORKFLOW = ROOT / "example_workflows" / "api" / "1_text_to_stream.json"
 # tests/conftest.py binds the checkout; a job in the background would ignore Ctrl-C
 RUN = """
 import runpy, signal

@@ -25,7 +25,7 @@ from longtake.tests.support.server_process import free_port, serving
 
 ROOT = Path(__file__).resolve().parents[2]
 COMFY = Path(os.environ.get("COMFYUI_PATH", Path.home() / "ComfyUI"))
-WORKFLOW = ROOT / "example_workflows" / "api" / "text_to_stream.json"
+WORKFLOW = ROOT / "example_workflows" / "api" / "1_text_to_stream.json"
 START_LIMIT_S, RUN_LIMIT_S = 600, 600
 
 needs_core = [

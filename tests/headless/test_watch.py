@@ -20,7 +20,7 @@ from longtake.headless.console.options import parse_changes
 from longtake.headless.events import Event
 from longtake.headless.runner import Job, open_host, run_workflow
 
-EXAMPLE = Path(__file__).parents[2] / "example_workflows" / "api" / "text_to_stream.json"
+EXAMPLE = Path(__file__).parents[2] / "example_workflows" / "api" / "1_text_to_stream.json"
 SMALL = parse_changes(
     (
         "LongtakePromptTimeline.text=0: a red ball",

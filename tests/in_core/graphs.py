@@ -8,7 +8,7 @@ from typing import Any
 from .client import Workflow
 from .conftest import ROOT
 
-EXAMPLE = ROOT / "example_workflows" / "api" / "text_to_stream.json"
+EXAMPLE = ROOT / "example_workflows" / "api" / "1_text_to_stream.json"
 LOAD, TIMELINE, SAMPLER, DECODE, PREVIEW, SAVE = "1", "2", "5", "6", "7", "8"
 CONTROL = "9"  # of `controlled`
 CHUNKS = [1, 2, 3, 4, 5, 6]

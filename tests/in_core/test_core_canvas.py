@@ -21,6 +21,7 @@ import pytest
 from PIL import Image
 
 from longtake.tools import examples
+from longtake.tools.example_notes import NOTES, PLACE, TITLE
 
 from .canvas_runner import drive
 from .client import Client
@@ -100,7 +101,7 @@ def test_a_subgraph_gives_what_its_nodes_give(client: Client) -> None:
     folded = shortened(made["prompt"])
     inner = [number for number in folded if ":" in number]
     assert len(inner) == len(examples.INSIDE)
-    run, plain = client.run(folded), client.run(shortened(api_of("text_to_stream")))
+    run, plain = client.run(folded), client.run(shortened(api_of("1_text_to_stream")))
     assert run.end[0] == plain.end[0] == "execution_success"
     [save] = [n for n, one in folded.items() if one["class_type"] == "LongtakeSaveVideo"]
     assert frames_of(saved(client, run, save)) and np.array_equal(
@@ -136,7 +137,7 @@ def test_the_doctors_findings_stand_in_its_node(client: Client) -> None:
 
 
 def test_what_guidance_costs_stands_in_its_node_once_the_sampler_knows(client: Client) -> None:
-    workflow = shortened(api_of("text_to_stream"))
+    workflow = shortened(api_of("1_text_to_stream"))
     workflow["9"] = examples.node(
         "LongtakeHistoryGuidance", "History Guidance", preset="fractional"
     )
@@ -153,9 +154,10 @@ def test_what_guidance_costs_stands_in_its_node_once_the_sampler_knows(client: C
 @remakes
 def test_remake_examples_and_blueprint(client: Client) -> None:
     steps = [
-        {"do": "example", "api": made.api, "places": made.places, "groups": made.groups}
-        for made in (make() for make in examples.EXAMPLES.values())
-    ]
+        {"do": "example", "api": made.api, "places": made.places, "groups": made.groups,
+         "note": {"title": TITLE, "place": PLACE, "text": NOTES[name].strip()}}
+        for name, made in ((name, make()) for name, make in examples.EXAMPLES.items())
+    ]  # fmt: skip
     *made, blueprint = drive(client.url, [*steps, blueprint_step()])
     for name, one in zip(examples.EXAMPLES, made, strict=True):
         write_json(FOLDER / f"{name}.json", one["canvas"])

@@ -26,8 +26,8 @@ def test_the_browser_gets_nodes_help_pages_and_examples(client: Client) -> None:
     for name in ours:
         assert client.get(f"/extensions/longtake/docs/{name}.md").startswith("# ")
     examples = json.loads(client.get("/workflow_templates"))
-    assert "text_to_stream" in examples["longtake"]
-    canvas = json.loads(client.get("/api/workflow_templates/longtake/text_to_stream.json"))
+    assert "1_text_to_stream" in examples["longtake"]
+    canvas = json.loads(client.get("/api/workflow_templates/longtake/1_text_to_stream.json"))
     assert {node["type"] for node in canvas["nodes"]} <= set(ours)
 
 
@@ -65,7 +65,7 @@ def test_clip_text_encode_drives_our_sampler_and_save_image_takes_our_frames(
     del workflow[SAVE], workflow[TIMELINE]
     workflow["20"] = node("CLIPTextEncode", clip=[LOAD, 1], text="a red ball over green hills")
     workflow[SAMPLER]["inputs"]["prompts"] = ["20", 0]
-    workflow["21"] = node("LongtakeCollectFrames", frames=[DECODE, 0])
+    workflow["21"] = node("LongtakeCollect", stream=[DECODE, 0])
     workflow["22"] = node("SaveImage", images=["21", 0], filename_prefix="core/collected")
     run = client.run(workflow)
     assert run.end[0] == "execution_success", run.end
@@ -79,10 +79,10 @@ def test_collected_latents_decode_in_the_hosts_vae_decode_to_the_same_frames(
 ) -> None:
     workflow = example(seed=22)
     del workflow[SAVE], workflow[PREVIEW]
-    workflow["20"] = node("LongtakeCollectLatents", rollout=[SAMPLER, 0])
+    workflow["20"] = node("LongtakeCollect", collect="latent", stream=[SAMPLER, 0])
     workflow["21"] = node("VAEDecode", samples=["20", 0], vae=[LOAD, 2])
     workflow["22"] = node("SaveImage", images=["21", 0], filename_prefix="core/theirs")
-    workflow["23"] = node("LongtakeCollectFrames", frames=[DECODE, 0])
+    workflow["23"] = node("LongtakeCollect", stream=[DECODE, 0])
     workflow["24"] = node("SaveImage", images=["23", 0], filename_prefix="core/ours")
     run = client.run(workflow)
     assert run.end[0] == "execution_success", run.end
@@ -93,7 +93,7 @@ def test_collected_latents_decode_in_the_hosts_vae_decode_to_the_same_frames(
 
 def test_frames_to_video_is_the_hosts_video(client: Client) -> None:
     workflow = example(seed=23)
-    workflow["20"] = node("LongtakeFramesToVideo", frames=[DECODE, 0], crf=12)
+    workflow["20"] = node("LongtakeCollect", collect="video", stream=[DECODE, 0], crf=12)
     workflow["21"] = node(
         "SaveVideo", video=["20", 0], filename_prefix="core/video", format="mp4", codec="h264"
     )
@@ -166,7 +166,7 @@ def pulled(client: Client, **inputs: Any) -> list[np.ndarray]:
               "least_motion": 0.6, "vae": [LOAD, 2], "image": ["29", 0], **inputs}  # fmt: skip
     workflow["31"] = node("LongtakeScoreGuidance", guidance=["30", 0], **chosen)
     workflow[SAMPLER]["inputs"]["guidance"] = ["31", 0]
-    workflow["21"] = node("LongtakeCollectFrames", frames=[DECODE, 0])
+    workflow["21"] = node("LongtakeCollect", stream=[DECODE, 0])
     workflow["22"] = node("SaveImage", images=["21", 0], filename_prefix="core/score")
     run = client.run(workflow)
     assert run.end[0] == "execution_success", run.end

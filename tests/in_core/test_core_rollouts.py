@@ -33,8 +33,9 @@ def shot(seed: int, name: str, lines: str = "") -> Workflow:
 def forked(seed: int, name: str) -> Workflow:
     """The same, forked at 1.3 s under another prompt; the fork is saved."""
     workflow = shot(seed, name)
-    fork = {"at": 1.3, "new_prompt": PROMPT, "new_seed": -1, "new_guidance": -1.0, "length": 0.0}
-    workflow[FORK] = node("LongtakeForkRollout", rollout=[SAMPLER, 0], **fork)
+    fork = {"action": "fork", "at": 1.3, "more": 5.0, "new_prompt": PROMPT, "new_seed": -1,
+            "new_guidance": -1.0, "length": 0.0}  # fmt: skip
+    workflow[FORK] = node("LongtakeEditRollout", rollout=[SAMPLER, 0], **fork)
     workflow[DECODE]["inputs"]["rollout"] = [FORK, 0]
     return workflow
 

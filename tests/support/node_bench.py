@@ -74,6 +74,11 @@ class Bench:
         made = prepared.execute(**{**defaults, **inputs})
         return await made if asyncio.iscoroutine(made) else made
 
+    def collect(self, stream: Any, kind: str = "images") -> Any:
+        """The whole stream as `images`, `video` or `latent`."""
+        outputs = self.run("LongtakeCollect", stream=stream, collect=kind)
+        return outputs[("images", "video", "latent").index(kind)]
+
     def bar(self, node: str) -> list[int]:
         """How the progress bar of a node moved."""
         return [e.done for e in self.events if isinstance(e, BarMoved) and e.node_id == node]

@@ -26,7 +26,7 @@ def asked_at(bench: Bench, chunk: int, ask: Callable[[], None]) -> None:
 
 def collected(bench: Bench, frames: Any) -> torch.Tensor:
     """All pictures of a stream."""
-    return bench.run("LongtakeCollectFrames", frames=frames)[0]
+    return bench.collect(frames)
 
 
 def forget_chunks(bench: Bench) -> None:

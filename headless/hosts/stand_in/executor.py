@@ -108,8 +108,12 @@ class _Execution:
             await self._cancel_running()
 
     def _is_blocked(self, node: Node) -> bool:
-        values = (self._value(link) for link in node.links.values())
-        return any(isinstance(value, ExecutionBlocker) for value in values)
+        """Whether an input is blocked; raise where the block carries a message."""
+        values = [self._value(link) for link in node.links.values()]
+        blocks = [value for value in values if isinstance(value, ExecutionBlocker)]
+        for message in (block.message for block in blocks if block.message is not None):
+            raise _failure(node, BadInput(message))
+        return bool(blocks)
 
     def _is_ready(self, node: Node) -> bool:
         return all(link.node_id in self._results for link in node.links.values())

@@ -23,7 +23,7 @@ from longtake.tests.support.video_nodes import RATE, read, saved, shot, video
 
 
 def collected(bench: Bench, frames: Any) -> torch.Tensor:
-    return bench.run("LongtakeCollectFrames", frames=frames)[0]
+    return bench.collect(frames)
 
 
 def trimmed(given: VideoFromFile) -> Any:

@@ -15,7 +15,7 @@ import { learn, say } from "../words.mjs";
 const NODE = "LongtakePreview";
 const TIMELINE = "LongtakePromptTimeline";
 const DECODE = "LongtakeVAEDecode";
-const FORK = "LongtakeForkRollout";
+const FORK = "LongtakeEditRollout";
 const WIDGET_TYPE = "LONGTAKE_PLAYER"; // not in the host's registry of widgets, so it stays ours
 const FOR_OTHERS = ["longtake.chunk", "longtake.file"]; // heard, or the host warns of each
 const FIRST_SIZE = [400, 460];
@@ -194,7 +194,7 @@ export class Host {
   }
 
   /**
-   * Put a Fork Rollout before the decoder that the take was decoded by.
+   * Put a Fork, Rewind or Continue node, set to `fork`, before the decoder that the take was decoded by.
    * @param {Session} session @param {number} seconds @returns {string|null} why not, or null
    */
   #fork(session, seconds) {
@@ -206,10 +206,12 @@ export class Host {
     const found = upstream(this.#root, id, (node) => node.comfyClass === DECODE);
     const { LiteGraph } = /** @type {any} */ (globalThis);
     const made = found && insertBefore(LiteGraph, found.node, "rollout", FORK);
-    if (!made) return say("No rollout is wired to this preview through VAE Decode (Stream); add Fork Rollout by hand.");
-    const at = made.widgets?.find((/** @type {any} */ each) => each.name === "at");
-    at.value = seconds;
-    at.callback?.(seconds);
+    if (!made) return say("No rollout is wired to this preview through VAE Decode (Stream); add Fork, Rewind or Continue by hand.");
+    for (const [name, value] of Object.entries({ action: "fork", at: seconds })) {
+      const widget = made.widgets?.find((/** @type {any} */ each) => each.name === name);
+      widget.value = value;
+      widget.callback?.(value);
+    }
     this.app.canvas?.selectNode?.(made);
     this.app.canvas?.centerOnNode?.(made); // a prompt is to be typed there
     this.app.canvas?.setDirty?.(true, true);

@@ -30,7 +30,7 @@ export class ForkButton {
     const { session, place, frame, fps } = this.reel;
     if (!session || !place.fork) return;
     const seconds = Math.round((100 * frame) / fps) / 100;
-    const done = say("Fork Rollout is wired in at {at}: type a new prompt there, then press Run.", { at: time(seconds) });
+    const done = say("The fork is wired in at {at}: type a new prompt there, then press Run.", { at: time(seconds) });
     this.#say(place.fork(session, seconds) ?? done);
     this.reel.onChange();
   }
