@@ -1,7 +1,7 @@
 """The example workflows and the blueprint, in API form with where their nodes stand.
 
 ComfyUI's front end makes the files of `example_workflows/` and `subgraphs/` out of these, see
-`tests/in_core/test_core_canvas.py`.
+`tests/in_core/server/test_canvas.py`.
 """
 
 from __future__ import annotations

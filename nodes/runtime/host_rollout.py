@@ -21,6 +21,7 @@ from ...stream.preview.messages import Plan
 from ...stream.rollout.rollout import Rollout
 from ...stream.rollout.spec import RolloutSpec
 from .. import host
+from ..advice import less_memory
 from ..models.channels import check_channels
 from ..models.model_facts import facts
 from .claim import Claim
@@ -129,6 +130,7 @@ def host_spec(
     return RolloutSpec(
         settings, engine, identity, Journal(host.rollout_folder()),
         fps=facts(engine.host.model).preset.fps, hot=session.states,
+        memory_advice=less_memory(settings.cache),
     )  # fmt: skip
 
 

@@ -22,9 +22,9 @@ EditStatus = Literal["queued", "encoding", "applied", "failed"]
 POLL_S = 0.1  # how often a paused run looks whether the host wants to end it
 LONG_PAUSE_S = 60.0  # a longer pause gives the KV cache's memory back
 MAX_GUIDANCE = 30.0  # as the sampler's own widget
-MAX_LORA_STRENGTH = 20.0  # as Load Wan LoRA's
+MAX_LORA_STRENGTH = 20.0
 STRENGTH_DIGITS = 4  # decimals that a strength is kept with, and written with in a timeline
-ENDED = "The shot has ended; change the Prompt Timeline and run again."
+ENDED = "The shot has ended; change its prompts and run again."
 TOO_LATE = "The shot ended before this edit could take effect; run again to make it."
 
 
@@ -34,7 +34,7 @@ class Edit:
     on. `lora` is a factor on the strengths that the workflow gives.
 
     `first_frame` and `start_s` say where it took effect, in frames and seconds of video; `line` is
-    the line of a Prompt Timeline that does the same.
+    the line of a prompt timeline that does the same.
     """
 
     status: EditStatus = "queued"
@@ -137,9 +137,9 @@ class Controls:
         self._go("stopping", "running", "paused")
 
     def set_prompt(self, text: str) -> None:
-        """Use another prompt from the next chunk on; line breaks and runs of blanks are one blank.
+        """Use another prompt from the next chunk on.
 
-        A line of a Prompt Timeline could not say them.
+        Line breaks and runs of blanks become one blank, as a line of a timeline holds them.
         """
         self._ask(Edit(text=" ".join(text.split())))
 

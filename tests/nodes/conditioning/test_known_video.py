@@ -13,8 +13,8 @@ from longtake.errors import BadInput
 from longtake.headless.hosts.stand_in.modules import VideoFromFile
 from longtake.model.vae.taehv_streaming import TAEHVStreamingEncoder
 from longtake.tests.support.clips import write_clip
+from longtake.tests.support.model.taehv_tree import taehv_tree, taehv_vae, with_encoder
 from longtake.tests.support.node_bench import Bench
-from longtake.tests.support.taehv_tree import taehv_tree, taehv_vae, with_encoder
 
 
 def known_video(bench: Bench, folder: Path, frames: int, **inputs: Any) -> Any:

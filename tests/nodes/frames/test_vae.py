@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from longtake.errors import BadInput
 from longtake.model.config import DiTConfig
 from longtake.model.vae.latent_format import denormalise
+from longtake.tests.support.model.vaes import host_vae, wan22
 from longtake.tests.support.node_bench import CONFIG, Bench
 from longtake.tests.support.tiny_model import randn, random_dit
-from longtake.tests.support.vaes import host_vae, wan22
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from torch import Tensor
 from longtake.errors import BadInput
 from longtake.samplers.loop import Chunk, generate
 from longtake.stream.rollout.controls import Controls
-from longtake.tests.support.lora_files import safetensors
+from longtake.tests.support.model.lora_files import safetensors
 from longtake.tests.support.node_bench import CONFIG, Bench
-from longtake.tests.support.nodes import asked_at, collected
+from longtake.tests.support.nodes.steps import asked_at, collected
 from longtake.tests.support.tiny_model import randn
 
 

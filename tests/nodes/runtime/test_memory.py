@@ -10,7 +10,7 @@ import torch
 
 from longtake.attention.cache.kv_cache import KVCache
 from longtake.tests.support.node_bench import Bench
-from longtake.tests.support.nodes import asked_at, collected, forget_chunks
+from longtake.tests.support.nodes.steps import asked_at, collected, forget_chunks
 
 
 def test_no_kv_cache_outlives_its_run(bench: Bench) -> None:

@@ -28,7 +28,7 @@ from longtake.samplers.settings import RolloutSettings
 from longtake.samplers.solvers.noise_process import VariancePreserving
 from longtake.samplers.solvers.single_step import DDIM
 from longtake.tests.support.node_bench import Bench
-from longtake.tests.support.nodes import model_of
+from longtake.tests.support.nodes.steps import model_of
 
 RUNNABLE = [family.key for family in FAMILIES if not family.refusal]
 

@@ -15,7 +15,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from longtake.stream.preview.routes import take_routes
 from longtake.stream.preview.takes import Limits, Takes
 from longtake.tests.support.player_server import player_server
-from longtake.tests.support.take_site import Site, numbered_chunk, served
+from longtake.tests.support.stream.take_site import Site, numbered_chunk, served
 
 
 def test_manifest_and_chunks_are_given_bare_and_below_api(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from longtake.stream.preview.messages import Ending
-from longtake.tests.support.take_site import JSON, Site, served
+from longtake.tests.support.stream.take_site import JSON, Site, served
 
 
 def test_each_op_reaches_the_controls(tmp_path: Path) -> None:

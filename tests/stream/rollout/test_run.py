@@ -32,7 +32,7 @@ from longtake.stream.rollout.rollout import Rollout
 from longtake.stream.rollout.run import Run
 from longtake.stream.rollout.spec import RolloutSpec
 from longtake.tests.support.model_hosts import watched_model
-from longtake.tests.support.rollouts import Words
+from longtake.tests.support.stream.rollouts import Words
 from longtake.tests.support.tiny_model import (
     TINY,
     embedding,
