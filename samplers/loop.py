@@ -114,7 +114,9 @@ class Loop:
             self.settled = False
             self._begin(rows[0].first, done)
             self._index, self._first, self._begun = index, rows[0].first, True
-            made_for_it = 0 < self._prompted == self._first and self.settings.at_switch != "keep"
+            made_for_it = (
+                0 < self._prompted == self._first and self.settings.on_prompt_change != "keep"
+            )
             self.settled = not made_for_it  # a fork may go on with another prompt
             for row in rows:
                 active = self._step(row, active)
@@ -191,14 +193,14 @@ class Loop:
         """
         solver = self.settings.solver
         x, *memory = self._joined(row, active)
-        row = self.settings.known.limited(row)
+        row = self.settings.known_frames.limit(row)
         if row.now == row.after:
             return x, *memory
         now, after = (
             torch.tensor(levels, device=x.device).view(-1, 1, 1, 1)
             for levels in (row.now, row.after)
         )
-        ahead = self.settings.known.ahead(row.frames, x)
+        ahead = self.settings.known_frames.lookahead_frames(row.frames, x)
         v = self.branches.velocity(x, row, ahead)
         noise = self._fresh_noise(row) if solver.stochastic else None
         x, state = solver.step(x, v, Move(now, after, noise), tuple(memory))
@@ -216,12 +218,12 @@ class Loop:
             )
         frames, solver = row.frames[held:], self.settings.solver
         noise = self.branches.noise(frames, 0, "start", at=row.first)
-        x = self.settings.known.mixed_into(noise, frames, solver.process)
+        x = self.settings.known_frames.mix_into(noise, frames, solver.process)
         joining = (x, *solver.start(x))
         return tuple(torch.cat(parts) for parts in zip(active, joining, strict=True))
 
     def _commit(self, first: int, clean: Tensor) -> None:
-        given = self.settings.known.kept(range(first, first + len(clean)))
+        given = self.settings.known_frames.are_given(range(first, first + len(clean)))
         self.branches.commit(first, clean, given)
 
     def _fresh_noise(self, row: Row) -> Tensor:

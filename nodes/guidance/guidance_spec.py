@@ -54,10 +54,10 @@ class GuidanceOptionsSpec:
     def after(self, before: g.Guidance | None, own: Own) -> g.Guidance:
         """As in `Step`."""
         before = before or g.Guidance()
-        when, limits, (low, high) = before.when, before.limits, before.when.interval
+        when, limits, (low, high) = before.timing, before.limits, before.timing.interval
         return replace(
             before,
-            when=g.When(
+            timing=g.GuidanceTiming(
                 (or_else(self.from_level, low), or_else(self.to_level, high)),
                 self.per_step or when.per_step,
                 or_else(self.first_chunk, when.first_chunk),
@@ -66,7 +66,7 @@ class GuidanceOptionsSpec:
                 or_else(self.rescale, limits.rescale),
                 or_else(self.norm_cap, limits.norm_cap) or None,
             ),
-            at_once=before.at_once and not self.one_at_a_time,
+            in_one_pass=before.in_one_pass and not self.one_at_a_time,
         )
 
     def unset_fields(self, *, text: bool) -> tuple[str, ...]:

@@ -53,7 +53,12 @@ class GuidanceTerm(io.ComfyNode):
         own_prompt: Timeline | list[Any] | None = None,
     ) -> io.NodeOutput:
         """The earlier guidance with one more term."""
-        seen = {ALL: g.All(), SINK: g.Sink(), NOTHING: g.Nothing(), NOISE: g.All()}
+        seen = {
+            ALL: g.AllFrames(),
+            SINK: g.SinkFrames(),
+            NOTHING: g.NoFrames(),
+            NOISE: g.AllFrames(),
+        }
         of = g.AgeRange(newest, oldest) if view == RANGE else seen[view]
         history = g.View(of, 1.0 if view == NOISE else level, exact)
         said = prompt if own_prompt is None else prompt_plan.own_prompt(own_prompt)

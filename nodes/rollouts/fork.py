@@ -111,7 +111,7 @@ def _as_long(
 ) -> RolloutSettings:
     """The settings at the length asked for, 0 being the source's; refused where nothing follows."""
     if length:
-        unit, given = settings.schedule.chunk_frames, settings.known.whole.leading
+        unit, given = settings.schedule.chunk_frames, settings.known_frames.whole.leading
         snapped = snapped_length(length, SECONDS, source.fps, unit, given)
         assert snapped.latent_frames is not None
         settings = settings.lasting(snapped.latent_frames)

@@ -15,22 +15,24 @@ from ...errors import BadInput
 
 @dataclass(frozen=True, slots=True)
 class TimedPrompt:
-    """A prompt that holds from latent frame `start_frame` on.
+    """A prompt from latent frame `start_frame` on.
 
-    `embedding` (l, text_dim), padded with zeros. Chunks in flight have it from the time when latent
-    frame `since` leads them to that when `until` does: where a fork gives another prompt, what was
-    made before must not know.
+    `embedding` is (l, text_dim), padded with zeros. In-flight chunks use the prompt only while the
+    leading latent frame is in [active_from, active_until). A fork sets these, so that chunks before
+    the fork never see the new prompt.
     """
 
     start_frame: int
     embedding: Tensor
     text: str = ""
-    since: int = 0
-    until: int | None = None
+    active_from: int = 0
+    active_until: int | None = None
 
-    def known(self, leading: int) -> bool:
+    def may_apply(self, leading: int) -> bool:
         """Whether it may be in force while latent frame `leading` leads."""
-        return self.since <= leading and (self.until is None or leading < self.until)
+        return self.active_from <= leading and (
+            self.active_until is None or leading < self.active_until
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class PromptTimeline:
     negative: Tensor
 
     def __post_init__(self) -> None:
-        starts = [entry.start_frame for entry in self.entries if entry.until is None]
+        starts = [entry.start_frame for entry in self.entries if entry.active_until is None]
         if not starts or starts[0] != 0:
             raise BadInput("the first prompt must hold from the start; give a line with time 0.")
         if any(b <= a for a, b in zip(starts, starts[1:], strict=False)):
@@ -55,7 +57,7 @@ class PromptTimeline:
         """
         at = latent_frame if leading is None else leading
         past = (entry for entry in self.entries if entry.start_frame <= latent_frame)
-        return [entry for entry in past if entry.known(at)][-1]
+        return [entry for entry in past if entry.may_apply(at)][-1]
 
     def blended(self, prompt: TimedPrompt, starts: range, made: int) -> PromptTimeline:
         """The timeline in which `prompt`, one of its own, takes over from the one before it.

@@ -18,16 +18,16 @@ from .prompts import embedding_digest
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """`beside` (f, c, h, w) for the first latent frames, its last one for all that come later;
+    """`channels` (f, c, h, w) for the first latent frames, its last one for all that come later;
     `features` (s, 1280) of CLIP vision, None where the model is given none.
     """
 
-    beside: Tensor = field(repr=False, compare=False)
+    channels: Tensor = field(repr=False, compare=False)
     features: Tensor | None = field(default=None, repr=False, compare=False)
     digest: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        given = [one for one in (self.beside, self.features) if one is not None]
+        given = [one for one in (self.channels, self.features) if one is not None]
         if not all(one.isfinite().all() for one in given):
             raise BadInput(
                 "the picture's latents or features are not finite; encode it in float32."
@@ -36,8 +36,8 @@ class Reference:
 
     def at(self, frames: Sequence[int]) -> Tensor:
         """What goes beside latent `frames`."""
-        last = len(self.beside) - 1
-        return self.beside[torch.tensor([min(frame, last) for frame in frames])]
+        last = len(self.channels) - 1
+        return self.channels[torch.tensor([min(frame, last) for frame in frames])]
 
     def without_features(self) -> Reference:
         """The same without CLIP vision."""
@@ -45,7 +45,7 @@ class Reference:
 
     def check(self, rows: int, columns: int) -> None:
         """Refuse latents of another size than the shot's."""
-        has: Sequence[int] = self.beside.shape[-2:]
+        has: Sequence[int] = self.channels.shape[-2:]
         if tuple(has) != (rows, columns):
             raise BadInput(
                 f"the picture's latents are {has[0]} x {has[1]} (rows x columns) and the shot's "

@@ -9,7 +9,7 @@ import math
 from dataclasses import replace
 
 from ...errors import BadInput
-from .terms import Branch, Guidance, When, merged
+from .terms import Branch, Guidance, GuidanceTiming, merged
 from .views import ALL, DROP, NOISE, View, last, noisy
 
 MAGI_INTERVAL = (0.7, 1.0)  # MAGI-1 guides while its t, the clean share, is below 0.3
@@ -65,14 +65,14 @@ def magi(history: float = 1.5, text: float = 7.5, none: View = DROP) -> Guidance
     All read one history, committed without text. Acts while the noise level is above 0.7; below it
     the base, history without text, is alone.
     """
-    textless = View(committed_with="negative")
+    textless = View(commit_prompt="negative")
     sums = _guidance(
         history + text,
         Branch(1 - history, "negative", none),
         Branch(history - text, "negative"),
         Branch(text, "positive", textless),
     )
-    return replace(sums, base="negative", when=When(MAGI_INTERVAL))
+    return replace(sums, base="negative", timing=GuidanceTiming(MAGI_INTERVAL))
 
 
 def stabilised(guidance: Guidance, level: float) -> Guidance:
@@ -92,11 +92,11 @@ def extended(guidance: Guidance, addition: Guidance) -> Guidance:
     return replace(
         guidance,
         branches=merged((*guidance.branches, *beyond)),
-        when=guidance.when if addition.when == plain.when else addition.when,
+        timing=guidance.timing if addition.timing == plain.timing else addition.timing,
         limits=guidance.limits if addition.limits == plain.limits else addition.limits,
         stabilise=max(guidance.stabilise, addition.stabilise),
         weighted_scores=(*guidance.weighted_scores, *addition.weighted_scores),
-        at_once=guidance.at_once and addition.at_once,
+        in_one_pass=guidance.in_one_pass and addition.in_one_pass,
     )
 
 

@@ -142,15 +142,16 @@ class Region:
 
 @dataclass(frozen=True, eq=False)
 class Motion:
-    """Latents change from one latent frame to the next by at least `least` on average, in standard
-    deviations; where they do, it does nothing.
+    """Asks latents to change by `min_change` from one latent frame to the next, on average.
+
+    The unit is standard deviations of the latents. Latents that change more get no gradient.
     """
 
-    least: float
+    min_change: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.least < 10:
-            raise BadInput(f"the least motion is above 0 and below 10; got {self.least}.")
+        if not 0 < self.min_change < 10:
+            raise BadInput(f"the least motion is above 0 and below 10; got {self.min_change}.")
 
     def __call__(self, latents: Tensor, before: Tensor, first: int) -> Tensor:
         """Squared shortfall of the mean absolute change, from the last finished frame on."""
@@ -158,7 +159,7 @@ class Motion:
         if len(joined) < 2:
             return 0 * latents.sum()
         change = (joined[1:] - joined[:-1]).abs().mean()
-        return _fit(F.relu(self.least - change).square() / MOTION_TOLERANCE**2, latents)
+        return _fit(F.relu(self.min_change - change).square() / MOTION_TOLERANCE**2, latents)
 
 
 def _fit(error: Tensor, latents: Tensor) -> Tensor:

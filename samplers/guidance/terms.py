@@ -28,7 +28,7 @@ class Branch:
 
 
 @dataclass(frozen=True, slots=True)
-class When:
+class GuidanceTiming:
     """Where along the way guidance has which strength.
 
     `interval` is the noise levels (0..1, both included) at which it acts; `per_step` factors for
@@ -87,18 +87,18 @@ class Guidance:
     """The branches to evaluate, all different; their weights sum to 1 and none is 0.
 
     `base` is the prompt of the base branch. `stabilise` is the noise level at which views of level
-    0 see generated latent frames; given frames stay clean. `at_once` evaluates all branches in one
-    pass: more memory than one by one, equal results up to rounding.
+    0 see generated latent frames; given frames stay clean. `in_one_pass` evaluates all branches
+    together: more memory than one by one, equal results up to rounding.
     """
 
     branches: tuple[Branch, ...] = (Branch(1.0),)
     base: Prompt = "positive"
     strength: float = 1.0
-    when: When = When()
+    timing: GuidanceTiming = GuidanceTiming()
     limits: Limits = Limits()
     stabilise: float = 0.0
     weighted_scores: tuple[WeightedScore, ...] = ()
-    at_once: bool = True
+    in_one_pass: bool = True
 
     def __post_init__(self) -> None:
         total = sum(branch.weight for branch in self.branches)
@@ -117,7 +117,9 @@ class Guidance:
     def all_branches(self) -> tuple[Branch, ...]:
         """The branches, and the base with weight 0 if it is needed and not among them."""
         known = any(map(self.is_base, self.branches))
-        always = self.strength == 1 and self.when == When() and not self.limits.need_base
+        always = (
+            self.strength == 1 and self.timing == GuidanceTiming() and not self.limits.need_base
+        )
         return self.branches if known or always else (*self.branches, Branch(0.0, self.base))
 
     def is_base(self, branch: Branch) -> bool:
@@ -139,7 +141,7 @@ class Guidance:
     def prompts(self) -> tuple[Prompt, ...]:
         """The prompts it needs, the histories' included."""
         used = {b.prompt for b in self.all_branches}
-        used |= {b.view.committed_with for b in self.branches if b.view.committed_with}
+        used |= {b.view.commit_prompt for b in self.branches if b.view.commit_prompt}
         return tuple(sorted(used, key=order, reverse=True))
 
     @property
@@ -159,7 +161,7 @@ class Guidance:
 
     def factor(self, level: float, step: int, *, started: bool) -> float:
         """The strength at a noise level and step of the chunk; `started`: there is a history."""
-        return self.strength * self.when.factor(level, step, started=started)
+        return self.strength * self.timing.factor(level, step, started=started)
 
     def weights(self, level: float, step: int, *, started: bool) -> tuple[float, ...]:
         """The weight of each of `all_branches` at a noise level and step of the chunk."""

@@ -16,7 +16,7 @@ from .prompt import Prompt
 
 
 @dataclass(frozen=True, slots=True)
-class All:
+class AllFrames:
     """Every finished latent frame that the KV cache holds."""
 
     def ranks(self, frames: Sequence[int], sink: int) -> range:
@@ -55,7 +55,7 @@ class AgeRange:
 
 
 @dataclass(frozen=True, slots=True)
-class Sink:
+class SinkFrames:
     """The first latent frames of the rollout, which the KV cache never evicts."""
 
     def ranks(self, frames: Sequence[int], sink: int) -> range:
@@ -67,7 +67,7 @@ class Sink:
 
 
 @dataclass(frozen=True, slots=True)
-class Nothing:
+class NoFrames:
     """No frame: the query attends to the active frames alone, as a first chunk does."""
 
     def ranks(self, frames: Sequence[int], sink: int) -> range:
@@ -78,7 +78,7 @@ class Nothing:
         return "nothing"
 
 
-Seen = All | AgeRange | Sink | Nothing
+FrameSelection = AllFrames | AgeRange | SinkFrames | NoFrames
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +88,14 @@ class View:
     `level` is the noise on it: 0 is the history as it is committed, 1 pure noise, between the two
     it has a KV cache of its own. A part of the history that is cut out of a longer cache still
     remembers the rest, because deep keys do; `exact` passes that part alone through the model
-    before each chunk. `committed_with` is the prompt the history was committed with, when that is
+    before each chunk. `commit_prompt` is the prompt the history was committed with, when that is
     not the branch's own: branches then share a cache.
     """
 
-    seen: Seen = All()
+    frames: FrameSelection = AllFrames()
     level: float = 0.0
     exact: bool = False
-    committed_with: Prompt | None = None
+    commit_prompt: Prompt | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.level <= 1:
@@ -104,12 +104,12 @@ class View:
     @property
     def pure_noise(self) -> bool:
         """Whether it sees a history of which no content is left."""
-        return self.level == 1 and not isinstance(self.seen, Nothing)
+        return self.level == 1 and not isinstance(self.frames, NoFrames)
 
     @property
     def rebuilt(self) -> bool:
         """Whether the view has a cache that is made anew before each chunk."""
-        return self.exact and not self.pure_noise and not isinstance(self.seen, Nothing)
+        return self.exact and not self.pure_noise and not isinstance(self.frames, NoFrames)
 
     @property
     def level_ahead(self) -> float | None:
@@ -118,14 +118,18 @@ class View:
         They are history too, ahead of its time: a part of the past leaves them, no history and the
         sink do without.
         """
-        return None if isinstance(self.seen, (Nothing, Sink)) else self.level
+        return None if isinstance(self.frames, (NoFrames, SinkFrames)) else self.level
 
     def __str__(self) -> str:
         """For people: `last 4, exact`."""
         if self.pure_noise:
-            return "pure noise" if isinstance(self.seen, All) else f"{self.seen} as pure noise"
-        noisy = self.level > 0 and not isinstance(self.seen, Nothing)
-        name = f"{self.seen} at noise {self.level:g}" if noisy else str(self.seen)
+            return (
+                "pure noise"
+                if isinstance(self.frames, AllFrames)
+                else f"{self.frames} as pure noise"
+            )
+        noisy = self.level > 0 and not isinstance(self.frames, NoFrames)
+        name = f"{self.frames} at noise {self.level:g}" if noisy else str(self.frames)
         return f"{name}, exact" if self.rebuilt else name
 
 
@@ -138,12 +142,12 @@ do not depend on the video, so their keys are made once per prompt. For models t
 independent noise levels.
 """
 
-SINK = View(Sink())
+SINK = View(SinkFrames())
 """Only the sink: keeps the scene and spares the model the belief that it makes a first chunk. For
 the Self-Forcing family, which never saw noisy history.
 """
 
-DROP = View(Nothing())
+DROP = View(NoFrames())
 """No history at all: exact and free, but the model believes that it makes the first chunk and gives
 its frames a first chunk's statistics (MAGI-1 was trained for it).
 """

@@ -15,7 +15,17 @@ from ...attention.storage.dense import Storage
 from ...attention.storage.packed import placed
 from ...attention.storage.shape import CacheShape
 from ...model.config import PATCH, DiTConfig
-from ..guidance import ALL, AgeRange, All, Branch, Nothing, Prompt, Seen, Sink, View
+from ..guidance import (
+    ALL,
+    AgeRange,
+    AllFrames,
+    Branch,
+    FrameSelection,
+    NoFrames,
+    Prompt,
+    SinkFrames,
+    View,
+)
 from ..guidance.prompt import order
 from ..settings import RolloutSettings
 
@@ -35,10 +45,10 @@ class CacheRow:
 
 @dataclass(frozen=True, slots=True)
 class CachePlan:
-    """One KV cache: `seen` is what part of the history it holds."""
+    """One KV cache: `frames` is what part of the history it holds."""
 
     fill_mode: FillMode
-    seen: Seen
+    frames: FrameSelection
     rows: tuple[CacheRow, ...]
     shape: CacheShape
     policy: CachePolicy
@@ -64,9 +74,9 @@ def cache_plans(
 
     Caches and rows, and so all bits, are the same in whatever order the branches come.
     """
-    wanted: dict[tuple[FillMode, Seen], list[CacheRow]] = {}
+    wanted: dict[tuple[FillMode, FrameSelection], list[CacheRow]] = {}
     for branch in settings.guidance.all_branches:
-        if not isinstance(branch.view.seen, Nothing):
+        if not isinstance(branch.view.frames, NoFrames):
             rows = wanted.setdefault(source(branch.view, settings), [])
             row = row_of(branch)
             if row not in rows:
@@ -81,7 +91,7 @@ def cache_plans(
     )
 
 
-def _cache_order(key: tuple[FillMode, Seen]) -> tuple[bool, str]:
+def _cache_order(key: tuple[FillMode, FrameSelection]) -> tuple[bool, str]:
     fill_mode, seen = key
     return fill_mode == "noise", str(seen)
 
@@ -104,22 +114,22 @@ def planned_offloaded(settings: RolloutSettings, config: DiTConfig, dtype: torch
 
 def row_of(branch: Branch) -> CacheRow:
     """The cache row that a branch reads."""
-    return CacheRow(branch.view.committed_with or branch.prompt, branch.view.level)
+    return CacheRow(branch.view.commit_prompt or branch.prompt, branch.view.level)
 
 
-def source(view: View, settings: RolloutSettings) -> tuple[FillMode, Seen]:
+def source(view: View, settings: RolloutSettings) -> tuple[FillMode, FrameSelection]:
     """The cache a view reads: how it is fill_mode, and with what part of the history."""
     if view.pure_noise:
-        return "noise", All()
+        return "noise", AllFrames()
     if view.rebuilt:
-        return "rebuilt", view.seen
+        return "rebuilt", view.frames
     anew = settings.context_noise.recommits or settings.cache.rebuilt
-    return "rebuilt" if anew else "committed", All()
+    return "rebuilt" if anew else "committed", AllFrames()
 
 
 def _plan(  # noqa: PLR0913
     fill_mode: FillMode,
-    seen: Seen,
+    seen: FrameSelection,
     rows: tuple[CacheRow, ...],
     settings: RolloutSettings,
     config: DiTConfig,
@@ -141,13 +151,13 @@ def _plan(  # noqa: PLR0913
     return CachePlan(fill_mode, seen, rows, shape, policy, storage)
 
 
-def _policy(fill_mode: FillMode, seen: Seen, whole: CachePolicy) -> CachePolicy:
+def _policy(fill_mode: FillMode, seen: FrameSelection, whole: CachePolicy) -> CachePolicy:
     """What a cache of a part of the history keeps: never more than the whole one does."""
     match seen:
         case AgeRange():
             count = seen.oldest - seen.newest + 1
             return WindowSink(count if whole.limit is None else min(count, whole.limit))
-        case Sink():
+        case SinkFrames():
             return WindowSink(max(1, whole.sink_frames))
         case _ if fill_mode == "committed" or whole.limit is None:
             return whole

@@ -15,7 +15,7 @@ from ...model.config import DiTConfig
 from ...model.preset import Preset
 from ...model.vae.protocol import StreamingCodec
 from ..conditioning.first_frame import ReencodedFirstFrame
-from ..settings import AtSwitch, RolloutSettings
+from ..settings import OnPromptChange, RolloutSettings
 from .budget import within_budget
 
 FirstLatent = Literal["automatic", "sink", "leave", "re-encode"]
@@ -34,7 +34,7 @@ class CacheSettings:
     policy: CachePolicy
     storage: Storage = DENSE
     placement: Placement = ON_DEVICE
-    at_switch: AtSwitch = "keep"
+    on_prompt_change: OnPromptChange = "keep"
     first_latent: FirstLatent = "automatic"
     budget_bytes: int | None = None
     codec: tuple[StreamingCodec, str] | None = None
@@ -68,7 +68,7 @@ class CacheSettings:
             cache=self.policy_for(drops_first_frame=drops_first_frame),
             storage=self.storage,
             placement=self.placement,
-            at_switch=self.at_switch,
+            on_prompt_change=self.on_prompt_change,
             reencoded_first_frame=self._first_again(),
         )
         return self.fitted(chosen, config, dtype)

@@ -11,7 +11,7 @@ from itertools import islice
 import torch
 
 from ...model.config import DiTConfig
-from ..guidance import AgeRange, Branch, Guidance, Nothing, Sink
+from ..guidance import AgeRange, Branch, Guidance, NoFrames, SinkFrames
 from ..guidance.prompt import told
 from ..history.plan import CachePlan, cache_plans, planned_bytes, source
 from ..history.selection import FrameAndCommit, commit_starts, select, steady_state_frames
@@ -93,7 +93,7 @@ def _used(settings: RolloutSettings) -> str:
     return "; ".join([*(_branch(settings, one, frames) for one in guidance.summed), *scores])
 
 
-Seen = Callable[[Branch], Hashable]
+ViewKey = Callable[[Branch], Hashable]
 """What a branch sees: of those that see the same, one is evaluated."""
 
 
@@ -112,7 +112,7 @@ def _read(
     return branch.prompt, select(branch, plans, settings, frames, committed)
 
 
-def _evaluated(guidance: Guidance, row: Row, seen: Seen, *, started: bool) -> int:
+def _evaluated(guidance: Guidance, row: Row, seen: ViewKey, *, started: bool) -> int:
     """How many branches a row evaluates."""
     by_step = zip(row.now, row.steps, strict=True)
     weights = [guidance.weights(*at, started=started) for at in by_step]
@@ -141,7 +141,7 @@ def _commits(settings: RolloutSettings, plan: CachePlan) -> int:
     if plan.fill_mode == "noise":
         return 0
     held = steady_state_frames(settings)
-    chosen = plan.seen.ranks([frame for frame, _ in held], settings.cache.sink_frames)
+    chosen = plan.frames.ranks([frame for frame, _ in held], settings.cache.sink_frames)
     return len(plan.rows) * len({held[rank][1] for rank in chosen})
 
 
@@ -159,12 +159,12 @@ def _inexact(settings: RolloutSettings, branch: Branch, frames: Sequence[int]) -
     through the model would give.
     """
     view, cache = branch.view, settings.cache
-    if view.pure_noise or view.rebuilt or isinstance(view.seen, Nothing):
+    if view.pure_noise or view.rebuilt or isinstance(view.frames, NoFrames):
         return None
-    if view.committed_with not in (None, branch.prompt):
+    if view.commit_prompt not in (None, branch.prompt):
         return "its history was committed with the other prompt"
-    if isinstance(view.seen, AgeRange):
-        seen = view.seen.ranks(frames, cache.sink_frames)
+    if isinstance(view.frames, AgeRange):
+        seen = view.frames.ranks(frames, cache.sink_frames)
         if frames and not seen:
             return "nothing, since it is older than the window"
         if seen and len(seen) == cache.limit:
@@ -172,7 +172,7 @@ def _inexact(settings: RolloutSettings, branch: Branch, frames: Sequence[int]) -
         return "cut out of a longer history, which its keys remember"
     evicts = cache.limit is not None and settings.length not in range(cache.limit + 1)
     averaged = evicts and cache.averaged_frames > 0
-    if isinstance(view.seen, Sink):
+    if isinstance(view.frames, SinkFrames):
         whole = cache.sink_frames in commit_starts(settings, cache.sink_frames + 1)
         if not whole:
             return "the sink's keys remember the rest of its chunk"
@@ -192,7 +192,7 @@ def idle_views(settings: RolloutSettings) -> list[str]:
         return []
     found = []
     for view in dict.fromkeys(branch.view for branch in settings.guidance.summed):
-        seen = view.seen
+        seen = view.frames
         if not isinstance(seen, AgeRange):
             continue
         ranks = seen.ranks(frames, cache.sink_frames)

@@ -108,7 +108,7 @@ def _step(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> i
 
     def run() -> None:
         for row in wanted:  # dense at first; what is sparse later takes memory of its own
-            branches.velocity(*_given(branches, row, settings.known.max_ahead))
+            branches.velocity(*_given(branches, row, settings.known_frames.max_lookahead))
 
     return peak_bytes(_with_prompts(branches, first, run))
 
@@ -192,7 +192,7 @@ def _rehearsal(
             asked = PromptKeys((torch.empty(s.heads, s.head_dim, device=META),) * s.layers)
             for _ in range(min(plan.policy.chunks_until_full, -(-first // chunk))):
                 cache.commit([(kv, kv)] * s.layers, asked)
-            if settings.at_switch == "flush":
+            if settings.on_prompt_change == "flush":
                 cache.retain(sorted(cache.held))  # frames between may have been forgotten
     history.sparse.history_changed()
     return branches

@@ -16,8 +16,8 @@ from ..solvers.single_step import DDIM, Euler, Prediction, ReNoise, Solver
 from .levels import Ladder, flow_ladder, parse_steps, preset_ladders, table_ladder
 from .rows import (
     MAX_CHUNK_FRAMES,
-    Staggered,
-    Within,
+    StaggeredSchedule,
+    Visibility,
     asynchronous,
     causal_chunks,
     full_sequence,
@@ -34,7 +34,7 @@ SEQUENCE = "full sequence"
 ROLLING = "rolling window (Rolling Forcing)"
 ONE_BY_ONE = (CHUNKS, FRAMES)
 OF_CHUNKS = (CHUNKS, "asynchronous (SkyReels-V2)", ROLLING, "pipeline (MAGI-1)")
-KINDS: dict[str, Callable[[Ladder, int, float], Staggered]] = {
+KINDS: dict[str, Callable[[Ladder, int, float], StaggeredSchedule]] = {
     CHUNKS: lambda ladder, frames, stagger: causal_chunks(ladder, frames),
     FRAMES: lambda ladder, frames, stagger: causal_chunks(ladder, 1),
     "pyramid": lambda ladder, frames, stagger: pyramid(ladder, stagger),
@@ -50,7 +50,7 @@ KINDS: dict[str, Callable[[Ladder, int, float], Staggered]] = {
 }
 
 AS_USUAL = "as usual"
-ATTENTION: dict[str, Within | None] = {
+ATTENTION: dict[str, Visibility | None] = {
     AS_USUAL: None,
     "bidirectional": "bidirectional",
     "block-causal": "block-causal",
@@ -106,7 +106,7 @@ class ScheduleOptions:
         _check("attention", self.attention, ATTENTION)
         _check("step_preset", self.step_preset, (OWN_STEPS, *STEP_PRESETS))
 
-    def schedule(self, preset: Preset = DEMO) -> Staggered:
+    def schedule(self, preset: Preset = DEMO) -> StaggeredSchedule:
         """The schedule that was asked for, of a model with that preset."""
         used = self.in_place_of(preset)
         kind = self.kind_for(used)
@@ -114,7 +114,7 @@ class ScheduleOptions:
         made = KINDS[kind](ladder, used.chunk_frames, self.stagger)
         made = replace(made, first_ladder=opening)
         within = ATTENTION[self.attention]
-        return made if within is None else replace(made, within=within)
+        return made if within is None else replace(made, visibility=within)
 
     def in_place_of(self, preset: Preset) -> Preset:
         """The preset with everything that is set here. A list has the number of its own steps."""
@@ -199,7 +199,7 @@ def _whole(stagger: float, meaning: str) -> int:
     return int(stagger)
 
 
-def preset_schedule(preset: Preset) -> Staggered:
+def preset_schedule(preset: Preset) -> StaggeredSchedule:
     """The noise levels that a family was trained for."""
     return ScheduleOptions().schedule(preset)
 

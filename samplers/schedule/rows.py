@@ -18,8 +18,8 @@ from typing import Literal, Protocol
 from ...errors import BadInput
 from .levels import Ladder, check_ladder
 
-Within = Literal["bidirectional", "block-causal"]
-"""What active latent frames see of one another: all, or their own and earlier chunks."""
+Visibility = Literal["bidirectional", "block-causal"]
+"""Which active latent frames a frame sees: all, or those of its own and earlier chunks."""
 
 MAX_CHUNK_FRAMES = 8
 MIN_LAG = 0.01
@@ -81,7 +81,7 @@ class NoiseSchedule(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Staggered:
+class StaggeredSchedule:
     """Every chunk starts `lag` rows after the one before it, at the latest when that is clean.
 
     `lag` 0 makes everything together; `mirrored` starts at both ends and works inwards. With
@@ -95,7 +95,7 @@ class Staggered:
     lag: float = math.inf
     first_ladder: Ladder = ()
     mirrored: bool = False
-    within: Within = "bidirectional"
+    visibility: Visibility = "bidirectional"
     reach: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
@@ -138,7 +138,7 @@ class Staggered:
 
     def visible(self, frames: range, origin: int = 0) -> tuple[int, ...]:
         """All of them, or those of their own and earlier chunks."""
-        if self.within == "bidirectional":
+        if self.visibility == "bidirectional":
             return (len(frames),) * len(frames)
         chunk = self.chunk_frames
         ends = ((f - origin) // chunk * chunk + chunk + origin for f in frames)
@@ -159,7 +159,7 @@ class Staggered:
 class _Timing:
     """When each chunk of one rollout starts and ends, in rows."""
 
-    def __init__(self, schedule: Staggered, origin: int, length: int | None) -> None:
+    def __init__(self, schedule: StaggeredSchedule, origin: int, length: int | None) -> None:
         self.schedule, self.origin, self.length = schedule, origin, length
         self.opening = schedule.first_ladder if schedule.first_ladder and not origin else ()
         frames = None if length is None else length - origin
@@ -213,44 +213,48 @@ class _Timing:
         return self.origin + (chunk - back) * self.schedule.chunk_frames
 
 
-def causal_chunks(ladder: Ladder, chunk_frames: int = 3, first_ladder: Ladder = ()) -> Staggered:
+def causal_chunks(
+    ladder: Ladder, chunk_frames: int = 3, first_ladder: Ladder = ()
+) -> StaggeredSchedule:
     """Chunks one after another; `chunk_frames` = 1 is frame by frame."""
-    return Staggered(ladder, chunk_frames, first_ladder=first_ladder)
+    return StaggeredSchedule(ladder, chunk_frames, first_ladder=first_ladder)
 
 
-def full_sequence(ladder: Ladder) -> Staggered:
+def full_sequence(ladder: Ladder) -> StaggeredSchedule:
     """All latent frames together: K[m, t] = S - m."""
-    return Staggered(ladder, 1, lag=0)
+    return StaggeredSchedule(ladder, 1, lag=0)
 
 
-def pyramid(ladder: Ladder, uncertainty: float = 1.0) -> Staggered:
+def pyramid(ladder: Ladder, uncertainty: float = 1.0) -> StaggeredSchedule:
     """Later frames lag behind: K[m, t] = clip(S + int(t u) - m, 0, S); u = S is frame by frame."""
-    return Staggered(ladder, 1, uncertainty)
+    return StaggeredSchedule(ladder, 1, uncertainty)
 
 
-def trapezoid(ladder: Ladder, uncertainty: float = 1.0) -> Staggered:
+def trapezoid(ladder: Ladder, uncertainty: float = 1.0) -> StaggeredSchedule:
     """Both ends first: K[m, t] = K[m, -1 - t] = clip(S + int(t u) - m, 0, S).
 
     The published code mirrors to column -t, which fills column 0 twice, and ends a row early.
     """
-    return Staggered(ladder, 1, uncertainty, mirrored=True)
+    return StaggeredSchedule(ladder, 1, uncertainty, mirrored=True)
 
 
-def asynchronous(ladder: Ladder, chunk_frames: int, ar_step: int) -> Staggered:
+def asynchronous(ladder: Ladder, chunk_frames: int, ar_step: int) -> StaggeredSchedule:
     """SkyReels-V2's matrix: every causal block lags `ar_step` steps behind its left neighbour."""
-    return Staggered(ladder, chunk_frames, ar_step, within="block-causal")
+    return StaggeredSchedule(ladder, chunk_frames, ar_step, visibility="block-causal")
 
 
-def rolling(ladder: Ladder, chunk_frames: int = 3) -> Staggered:
+def rolling(ladder: Ladder, chunk_frames: int = 3) -> StaggeredSchedule:
     """Rolling Forcing's joint window: as many chunks as steps, each one step apart."""
-    return Staggered(ladder, chunk_frames, 1)
+    return StaggeredSchedule(ladder, chunk_frames, 1)
 
 
-def pipeline(ladder: Ladder, chunk_frames: int, in_flight: int) -> Staggered:
+def pipeline(ladder: Ladder, chunk_frames: int, in_flight: int) -> StaggeredSchedule:
     """MAGI-1's pipeline: `in_flight` chunks at once, spread evenly over the steps."""
     if not 1 <= in_flight <= len(ladder) - 1:
         raise BadInput(
             f"From 1 to {len(ladder) - 1} chunks can be in flight, as many as there are steps; "
             f"got {in_flight}."
         )
-    return Staggered(ladder, chunk_frames, (len(ladder) - 1) / in_flight, within="block-causal")
+    return StaggeredSchedule(
+        ladder, chunk_frames, (len(ladder) - 1) / in_flight, visibility="block-causal"
+    )

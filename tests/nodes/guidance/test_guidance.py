@@ -153,9 +153,9 @@ def test_options_change_when_and_how_far_not_the_terms(bench: Bench) -> None:
     inputs = {"from_level": 0.7, "per_step": "1, 0.5", "norm_cap": 2.0, "one_at_a_time": True}
     assert of_demo(bench, OPTIONS, guidance=text, **inputs) == replace(
         g.cfg(1.5),
-        when=g.When((0.7, 1.0), (1.0, 0.5)),
+        timing=g.GuidanceTiming((0.7, 1.0), (1.0, 0.5)),
         limits=g.Limits(0.0, 2.0),
-        at_once=False,
+        in_one_pass=False,
     )
     with pytest.raises(BadInput, match="per_step is 'one'"):
         bench.run(OPTIONS, guidance=text, per_step="one")
@@ -231,7 +231,7 @@ def test_options_leave_what_the_guidance_has_and_of_a_chain_the_last_that_is_set
     assert bounded.resolve(DEMO, sink=False) == replace(g.magi(), limits=g.Limits(norm_cap=2.0))
     [early] = bench.run(OPTIONS, guidance=bounded, from_level=0.9, rescale=0.5)
     made = early.resolve(DEMO, sink=False)
-    assert made.when == g.When((0.9, 1.0)) and made.limits == g.Limits(0.5, 2.0)
+    assert made.timing == g.GuidanceTiming((0.9, 1.0)) and made.limits == g.Limits(0.5, 2.0)
     saved = {
         "from_level": 0.0,
         "to_level": 1.0,
@@ -239,7 +239,9 @@ def test_options_leave_what_the_guidance_has_and_of_a_chain_the_last_that_is_set
         "rescale": 0.0,
         "norm_cap": 0.0,
     }
-    assert of_demo(bench, OPTIONS, guidance=early, **saved) == replace(g.magi(), when=g.When())
+    assert of_demo(bench, OPTIONS, guidance=early, **saved) == replace(
+        g.magi(), timing=g.GuidanceTiming()
+    )
     with pytest.raises(BadInput, match="from a lower to a higher noise level.*0.7 to 0.5"):
         bench.run(OPTIONS, guidance=three, to_level=0.5)
 
@@ -247,13 +249,13 @@ def test_options_leave_what_the_guidance_has_and_of_a_chain_the_last_that_is_set
 @pytest.mark.parametrize(
     ("widget", "expected"),
     [
-        ({"from_level": 0.8}, {"when": g.When((0.8, 1.0), (0.5,), 0.5)}),
-        ({"to_level": 0.9}, {"when": g.When((0.7, 0.9), (0.5,), 0.5)}),
-        ({"per_step": "1 0.2"}, {"when": g.When((0.7, 1.0), (1.0, 0.2), 0.5)}),
-        ({"first_chunk": 0.0}, {"when": g.When((0.7, 1.0), (0.5,), 0.0)}),
+        ({"from_level": 0.8}, {"timing": g.GuidanceTiming((0.8, 1.0), (0.5,), 0.5)}),
+        ({"to_level": 0.9}, {"timing": g.GuidanceTiming((0.7, 0.9), (0.5,), 0.5)}),
+        ({"per_step": "1 0.2"}, {"timing": g.GuidanceTiming((0.7, 1.0), (1.0, 0.2), 0.5)}),
+        ({"first_chunk": 0.0}, {"timing": g.GuidanceTiming((0.7, 1.0), (0.5,), 0.0)}),
         ({"rescale": 0.0}, {"limits": g.Limits(0.0, 3.0)}),
         ({"norm_cap": 0.0}, {"limits": g.Limits(0.4, None)}),
-        ({"one_at_a_time": True}, {"at_once": False}),
+        ({"one_at_a_time": True}, {"in_one_pass": False}),
     ],
 )
 def test_one_option_changes_that_alone(

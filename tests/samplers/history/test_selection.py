@@ -127,8 +127,8 @@ def test_a_short_history_that_is_all_of_the_window_is_said_to_be_and_costs_nothi
             g.View(g.AgeRange(10, 14)),
             "10 to 14 back (approximate: nothing, since it is older than the",
         ),
-        (g.View(g.Nothing(), 1.0), "nothing"),
-        (g.View(g.Nothing(), 0.5, exact=True), "nothing"),
+        (g.View(g.NoFrames(), 1.0), "nothing"),
+        (g.View(g.NoFrames(), 0.5, exact=True), "nothing"),
     ],
 )
 def test_what_is_nothing_is_evaluated_priced_and_told_as_nothing(view: g.View, told: str) -> None:
@@ -139,7 +139,9 @@ def test_what_is_nothing_is_evaluated_priced_and_told_as_nothing(view: g.View, t
     ours, theirs = (cost(one, TINY, torch.float32) for one in (s, nothing))
     assert last.model_evals == ours.evaluations == theirs.evaluations
     assert ours.kv_bytes == theirs.kv_bytes
-    assert torch.equal(latents(s)[-3:], latents(nothing)[-3:]) or isinstance(view.seen, g.AgeRange)
+    assert torch.equal(latents(s)[-3:], latents(nothing)[-3:]) or isinstance(
+        view.frames, g.AgeRange
+    )
 
 
 @pytest.mark.parametrize(
@@ -165,7 +167,10 @@ def test_what_a_window_is_too_short_for_is_said(
 
 
 def test_parts_as_pure_noise_are_named() -> None:
-    names = [str(g.View(seen, 1.0)) for seen in (g.All(), g.Sink(), g.AgeRange(1, 4), g.Nothing())]
+    names = [
+        str(g.View(seen, 1.0))
+        for seen in (g.AllFrames(), g.SinkFrames(), g.AgeRange(1, 4), g.NoFrames())
+    ]
     assert names == ["pure noise", "sink as pure noise", "last 4 as pure noise", "nothing"]
 
 
