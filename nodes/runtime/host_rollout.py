@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from ...attention.sparse.thresholds import measured_on
+from ...attention.sparse.thresholds import apply_measurements
 from ...model.config import DiTConfig, config_from_shapes
 from ...samplers.denoiser import Denoiser
 from ...samplers.history.plan import planned_bytes
@@ -108,7 +108,7 @@ class HostRollout(Rollout):
     def _each(self, plan: Callable[[RolloutSettings, DiTConfig, torch.dtype], T]) -> list[T]:
         """A plan of each of the settings that are ever in force, on the model's device."""
         config, dtype = self.model.config, self.model.dtype
-        sparsity = measured_on(self.settings.sparsity, self.model.device)
+        sparsity = apply_measurements(self.settings.sparsity, self.model.device)
         s = replace(self.settings, sparsity=sparsity)
         in_force = [s, *(s.at(change.start_frame) for change in s.guidance_changes)]
         return [plan(one, config, dtype) for one in in_force]

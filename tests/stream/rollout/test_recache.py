@@ -25,7 +25,13 @@ from longtake.stream.rollout import recache
 from longtake.stream.rollout.rollout import Rollout
 from longtake.stream.rollout.spec import RolloutSpec
 from longtake.tests.support.model_hosts import watched_model
-from longtake.tests.support.rollouts import KINDS, MODEL, assert_same_bits, cut_after, rollout
+from longtake.tests.support.stream.rollouts import (
+    KINDS,
+    MODEL,
+    assert_same_bits,
+    cut_after,
+    rollout,
+)
 from longtake.tests.support.tiny_model import settings
 
 WINDOW = WindowSink(5, 1)  # of chunks of 3 latent frames
@@ -125,7 +131,7 @@ def test_a_damaged_chunk_before_it_is_made_again_and_what_follows_stays(tmp_path
 
 
 def test_what_a_window_cannot_give_back_is_refused() -> None:
-    with pytest.raises(BadInput, match="choose exact"):
+    with pytest.raises(BadInput, match="frames that have left the window"):
         recache.check("recache", AveragingSink(6, 3))
     recache.check("exact", AveragingSink(6, 3))
     recache.check("recache", WINDOW)

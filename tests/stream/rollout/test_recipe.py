@@ -62,7 +62,9 @@ CASES: dict[str, dict[str, Any]] = {
         "length": None,
     },
     "known": {
-        "known": KnownFrames((KnownFrame(0, randn(4, 4, 6)), KnownFrame(5, randn(4, 4, 6), 0.5))),
+        "known_frames": KnownFrames(
+            (KnownFrame(0, randn(4, 4, 6)), KnownFrame(5, randn(4, 4, 6), 0.5))
+        ),
         "solver": UniPC2(),
         "schedule": pyramid(LADDER, 1.5),
         "cache": WindowSink(9, 2),
@@ -147,7 +149,7 @@ def test_everything_that_settings_are_made_of_is_known() -> None:
         "TimedPrompt",
         "View",
         "AgeRange",
-        "When",
+        "GuidanceTiming",
         "Limits",
         "WeightedScore",
     } <= names

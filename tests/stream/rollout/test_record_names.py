@@ -8,7 +8,7 @@ from longtake.stream.rollout.recipe import known_types
 
 RECORDED = """
 AgeRange: newest oldest
-All:
+AllFrames:
 AsComputed:
 AveragingSink: window_frames sink_frames sink_decay
 Branch: weight prompt view
@@ -18,17 +18,18 @@ DPMSolverPP2M: process stochastic
 Dense:
 Euler: process stochastic
 Float8:
-Flow: told
+Flow: timesteps
 FullHistory:
-Guidance: branches base strength when limits stabilise weighted_scores at_once
+Guidance: branches base strength timing limits stabilise weighted_scores in_one_pass
+GuidanceTiming: interval per_step first_chunk
 Integers: bits key_tokens value_channels zero_points
-KnownFrame: frame latents level ahead digest
+KnownFrame: frame latents level lookahead digest
 KnownFrames: frames
 Limits: rescale norm_cap
 MemoryBank: window_frames sink_frames bank_frames every
 MostAttended: window_frames sink_frames per_head memory
-Motion: least
-Nothing:
+Motion: min_change
+NoFrames:
 OnDevice:
 OwnPrompt: embedding text
 Packed: codec recent_frames placement
@@ -37,29 +38,28 @@ PromptTimeline: entries negative
 ReNoise: process stochastic
 RebuiltWindow: window_frames sink_frames
 ReencodedFirstFrame: codec digest room_bytes
-Reference: beside features
+Reference: channels features
 Region: picture box pictures
 RolloutSettings: prompts rows columns schedule length seed solver guidance cache context_noise
-    storage placement at_switch hold_rotated guidance_changes known reseeds sparsity reference
-    lora lora_changes recached reencoded_first_frame
-Sink:
+    storage placement on_prompt_change hold_rotated guidance_changes known_frames seed_changes
+    sparsity reference lora_factor lora_changes recache_frames reencoded_first_frame
+SinkFrames:
 SparseCross: prune min_tokens bits from_tokens
 SparseSelf: density dense_share dense_layers recall_floor recent_frames order min_keys kernel
 Sparsity: self_sparsity prompt_sparsity
-Staggered: ladder chunk_frames lag first_ladder mirrored within reach
+StaggeredSchedule: ladder chunk_frames lag first_ladder mirrored visibility reach
 TAEHVConfig: channels widths patch raw
-TempCache: entry_frames threshold floor sink_frames reach_frames most_mass index gives_way
+TempCache: entry_frames threshold floor sink_frames reach_frames max_mass index eviction
     recent_frames kernel
 TimedGuidance: start_frame guidance
 TimedLora: start_frame factor
-TimedPrompt: start_frame embedding text since until
+TimedPrompt: start_frame embedding text active_from active_until
 TimedSeed: start_frame seed
 TinyVAEConfig: encoder_widths decoder_widths
 UniPC2: process stochastic
 VariancePreserving: betas
-View: seen level exact committed_with
+View: frames level exact commit_prompt
 WeightedScore: score weight limit
-When: interval per_step first_chunk
 WindowSink: window_frames sink_frames
 """
 """Every class of a recipe with the fields that it writes."""

@@ -28,7 +28,7 @@ from longtake.stream.rollout.hot_states import HotStates
 from longtake.stream.rollout.rollout import Rollout
 from longtake.stream.rollout.spec import RolloutSpec
 from longtake.tests.support.model_hosts import watched_model
-from longtake.tests.support.rollouts import MODEL, Words, assert_same_bits
+from longtake.tests.support.stream.rollouts import MODEL, Words, assert_same_bits
 from longtake.tests.support.tiny_model import TINY, random_dit, settings
 
 KINDS: dict[str, dict[str, Any]] = {
