@@ -98,7 +98,7 @@ class WanAttention(nn.Module):
 
 
 class WanBlock(nn.Module):
-    """One transformer block."""
+    """One transformer block: self-attention, attention to the prompt, feed-forward."""
 
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ class WanBlock(nn.Module):
 
 
 class WanHead(nn.Module):
-    """The output projection."""
+    """Projects tokens to the patches of the prediction."""
 
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()

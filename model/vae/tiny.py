@@ -150,7 +150,7 @@ class CausalDecoder(nn.Module):
 
 
 class TinyVAE(CausalDecoder):
-    """Encoder and decoder."""
+    """The demo's VAE: a causal encoder and decoder."""
 
     def __init__(self, config: TinyVAEConfig) -> None:
         super().__init__()

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from ...model.preset import DEMO, Preset
 from ...samplers import guidance as g
-from ...samplers.planning.cost import evaluated
+from ...samplers.planning.cost import describe_branches
 from .history_spec import HistoryGuidanceSpec, PresetValues, choose_text_source, value_or
 
 
@@ -127,7 +127,7 @@ class GuidanceSpec:
             names = f"{', '.join(others)} and {last}" if others else last
             verb = "comes" if len(self.unset_fields) == 1 else "come"
             return f"{names} {verb} from the model; the sampler shows the value and the cost."
-        return evaluated(self.resolve(DEMO, sink=True))
+        return describe_branches(self.resolve(DEMO, sink=True))
 
     @property
     def _text_source(self) -> HistoryGuidanceSpec | None:

@@ -1,8 +1,8 @@
-"""History views: what of the past a branch sees, and how noisy.
+"""History views: which latent frames of the past a branch sees, and how noisy.
 
-A view is (which latent frames, at which noise level): DFoT's H_i and k_i (arXiv 2502.06764, section
-4). Noise is a mask: level 1 is pure noise, the trained way to see nothing. Levels are flow noise
-fractions sigma, not indices of another model's schedule.
+A view is DFoT's pair H_i and k_i (arXiv 2502.06764, section 4). Noise is a mask: level 1 is pure
+noise, the trained way to see nothing. Levels are flow noise fractions sigma, not indices of another
+model's schedule.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class AllFrames:
     """Every finished latent frame that the KV cache holds."""
 
     def ranks(self, frames: Sequence[int], sink: int) -> range:
-        """All of the `frames` that are held, oldest first."""
+        """The ranks of all history `frames`, oldest first."""
         return range(len(frames))
 
     def __str__(self) -> str:
@@ -31,7 +31,7 @@ class AllFrames:
 class AgeRange:
     """The frames from `newest` to `oldest` back, both included; 1 is the newest finished one.
 
-    Evicted ones count: a sink is as far back as it is, however small the window.
+    Evicted frames count too: a sink frame keeps its true age however small the window is.
     """
 
     newest: int
@@ -45,7 +45,7 @@ class AgeRange:
             )
 
     def ranks(self, frames: Sequence[int], sink: int) -> range:
-        """Those of the `frames` that are held, oldest first, whose age is in the range."""
+        """The ranks of the history `frames` whose age is in the range."""
         after = frames[-1] + 1 if frames else 0
         start = bisect_left(frames, after - self.oldest)
         return range(start, bisect_right(frames, after - self.newest))
@@ -59,7 +59,7 @@ class SinkFrames:
     """The first latent frames of the rollout, which the KV cache never evicts."""
 
     def ranks(self, frames: Sequence[int], sink: int) -> range:
-        """The first `sink` of the `frames` that are held."""
+        """The ranks of the first `sink` history `frames`."""
         return range(min(len(frames), sink))
 
     def __str__(self) -> str:
@@ -68,10 +68,9 @@ class SinkFrames:
 
 @dataclass(frozen=True, slots=True)
 class NoFrames:
-    """No frame: the query attends to the active frames alone, as a first chunk does."""
+    """No history: the query attends to the active frames alone, as in a first chunk."""
 
     def ranks(self, frames: Sequence[int], sink: int) -> range:
-        """None of them."""
         return range(0)
 
     def __str__(self) -> str:
@@ -85,11 +84,13 @@ FrameSelection = AllFrames | AgeRange | SinkFrames | NoFrames
 class View:
     """What a branch sees of the history.
 
-    `level` is the noise on it: 0 is the history as it is committed, 1 pure noise, between the two
-    it has a KV cache of its own. A part of the history that is cut out of a longer cache still
-    remembers the rest, because deep keys do; `exact` passes that part alone through the model
-    before each chunk. `commit_prompt` is the prompt the history was committed with, when that is
-    not the branch's own: branches then share a cache.
+    `level` is the noise on it: 0 is the history as committed, 1 pure noise; levels between have a
+    KV cache of their own.
+
+    Frames that are cut out of a longer cache still remember the rest, because deep keys do. `exact`
+    passes the selected frames alone through the model before each chunk. `commit_prompt` is the
+    prompt that the history was committed with, if not the branch's own; branches then share a
+    cache.
     """
 
     frames: FrameSelection = AllFrames()
@@ -103,25 +104,25 @@ class View:
 
     @property
     def pure_noise(self) -> bool:
-        """Whether it sees a history of which no content is left."""
+        """Whether the view sees a history of pure noise."""
         return self.level == 1 and not isinstance(self.frames, NoFrames)
 
     @property
     def rebuilt(self) -> bool:
-        """Whether the view has a cache that is made anew before each chunk."""
+        """Whether the view has a cache that is rebuilt before each chunk."""
         return self.exact and not self.pure_noise and not isinstance(self.frames, NoFrames)
 
     @property
     def level_ahead(self) -> float | None:
-        """The noise level at which known frames of the future are seen, None if not at all.
+        """The noise level at which the view sees known future frames; None if it does not.
 
-        They are history too, ahead of its time: a part of the past leaves them, no history and the
-        sink do without.
+        Future known frames count as history. Views by age keep them; views of the sink or of no
+        history do not.
         """
         return None if isinstance(self.frames, (NoFrames, SinkFrames)) else self.level
 
     def __str__(self) -> str:
-        """For people: `last 4, exact`."""
+        """Describe the view, for example `last 4, exact`."""
         if self.pure_noise:
             return (
                 "pure noise"

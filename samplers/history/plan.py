@@ -1,4 +1,4 @@
-"""Which KV caches a rollout needs, known before anything runs: bytes are planned exactly."""
+"""The KV caches that a rollout needs, with exact bytes, before anything runs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ again before each chunk; or it holds pure noise, made once per prompt.
 
 @dataclass(frozen=True, slots=True)
 class CacheRow:
-    """One batch row of a cache: the prompt it is committed with, and the noise level."""
+    """One batch row of a cache: the prompt and the noise level of its commits."""
 
     prompt: Prompt
     level: float
@@ -45,7 +45,7 @@ class CacheRow:
 
 @dataclass(frozen=True, slots=True)
 class CachePlan:
-    """One KV cache: `frames` is what part of the history it holds."""
+    """One KV cache; `frames` selects the part of the history that it holds."""
 
     fill_mode: FillMode
     frames: FrameSelection
@@ -63,16 +63,16 @@ class CachePlan:
         return kv_cache.planned_offloaded(self.shape, self.policy, length, self.storage)
 
     def open(self, length: int | None, device: torch.device) -> HistoryCache:
-        """The cache, empty."""
+        """Open the cache, without content."""
         return history.open_cache(self.shape, self.policy, self.storage, length, device)
 
 
 def cache_plans(
     settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype
 ) -> tuple[CachePlan, ...]:
-    """The caches of a rollout; the first is that of the whole history, seen as it is.
+    """The caches of a rollout; the first holds the whole history.
 
-    Caches and rows, and so all bits, are the same in whatever order the branches come.
+    The order of the branches changes neither caches nor rows, and so no bits.
     """
     wanted: dict[tuple[FillMode, FrameSelection], list[CacheRow]] = {}
     for branch in settings.guidance.all_branches:
@@ -101,13 +101,13 @@ def _order(row: CacheRow) -> tuple[float, bool, str]:
 
 
 def planned_bytes(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> int:
-    """Bytes of all KV caches, exactly; an unbounded full history only starts there."""
+    """Exact bytes of all KV caches; an unbounded full history only starts there."""
     plans = cache_plans(settings, config, dtype)
     return sum(plan.planned_bytes(settings.length) for plan in plans)
 
 
 def planned_offloaded(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> int:
-    """Bytes of all KV caches in main memory or files, exactly."""
+    """Exact bytes of all KV caches in main memory or files."""
     plans = cache_plans(settings, config, dtype)
     return sum(plan.planned_offloaded(settings.length) for plan in plans)
 
@@ -118,7 +118,7 @@ def row_of(branch: Branch) -> CacheRow:
 
 
 def source(view: View, settings: RolloutSettings) -> tuple[FillMode, FrameSelection]:
-    """The cache a view reads: how it is fill_mode, and with what part of the history."""
+    """The cache that a view reads: its fill mode and its part of the history."""
     if view.pure_noise:
         return "noise", AllFrames()
     if view.rebuilt:
@@ -152,7 +152,7 @@ def _plan(  # noqa: PLR0913
 
 
 def _policy(fill_mode: FillMode, seen: FrameSelection, whole: CachePolicy) -> CachePolicy:
-    """What a cache of a part of the history keeps: never more than the whole one does."""
+    """The policy of a cache for a part of the history; it never keeps more than the whole."""
     match seen:
         case AgeRange():
             count = seen.oldest - seen.newest + 1

@@ -1,11 +1,10 @@
-"""Noise-level schedules as data: rows of (which latent frames are active, their level now, their
-level next).
+"""Noise-level schedules as data: rows of active latent frames with levels now and next.
 
-Latent frames come in chunks; each chunk goes down a ladder of levels, one step a row, and starts
-`lag` rows after the chunk before it. That one number makes causal chunks, pyramid, trapezoid and
+Latent frames come in chunks. Each chunk goes down a ladder of levels, one step a row, and starts
+`lag` rows after the chunk before it. That number alone makes causal chunks, pyramid, trapezoid and
 full sequence (Diffusion Forcing, arXiv 2407.01392), the asynchronous matrix (SkyReels-V2, arXiv
 2504.13074), the joint window (Rolling Forcing, arXiv 2509.25161) and the chunk pipeline (MAGI-1,
-arXiv 2505.13211). One sampling loop serves them all.
+arXiv 2505.13211).
 """
 
 from __future__ import annotations
@@ -28,11 +27,11 @@ ROUNDING = 1e-9  # 3 x (5 / 3) is 5
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One step: the active latent frames from `first` on, their levels now and after it, their step
-    numbers, and of how many steps.
+    """One step of the active latent frames from `first` on.
 
-    A frame whose level does not change takes part in attention and is returned untouched. `lowest`
-    is the first latent frame that each may look at; empty, all that there are.
+    `now` and `after` are their levels, `steps` their step numbers and `of_steps` their totals. A
+    frame whose level does not change takes part in attention and is returned unchanged. `lowest` is
+    the first latent frame that each may look at; empty sets no bound.
     """
 
     first: int
@@ -49,45 +48,48 @@ class Row:
 
     @property
     def progress(self) -> list[float]:
-        """The share of its steps that each frame has behind it."""
+        """The share of its steps that each frame has done."""
         return [step / steps for step, steps in zip(self.steps, self.of_steps, strict=True)]
 
     @property
     def finished(self) -> int:
-        """How many frames at the front are clean after this row, and so leave the active set."""
+        """The number of frames at the front that are clean after this row."""
         return next((i for i, level in enumerate(self.after) if level > 0), len(self.after))
 
 
 class NoiseSchedule(Protocol):
     """What the sampling loop needs of a schedule.
 
-    Latent frames before `origin` are given, not made: chunks are counted from it.
+    Latent frames before `origin` are given; chunks are counted from it.
     """
 
     @property
     def chunk_frames(self) -> int:
-        """Latent frames that start, and finish, together."""
+        """The number of latent frames that start and finish together."""
 
     def active_frames(self, length: int | None, origin: int = 0) -> int:
-        """The most latent frames that are active at once."""
+        """The maximum number of latent frames that are active at once."""
 
     def rows(self, first: int, length: int | None, origin: int = 0) -> Iterator[Row]:
-        """The rows in which `first` or a later frame is the first that is not clean, to `length`
-        (None: for ever).
+        """The rows whose first unfinished latent frame is `first` or later.
+
+        `length` None has no end.
         """
 
     def visible(self, frames: range, origin: int = 0) -> tuple[int, ...]:
-        """How many of these active frames, from the front, each of them may look at."""
+        """For each of the active `frames`, how many of them, from the front, it sees."""
 
 
 @dataclass(frozen=True, slots=True)
 class StaggeredSchedule:
-    """Every chunk starts `lag` rows after the one before it, at the latest when that is clean.
+    """Every chunk starts `lag` rows after the one before it, or when that is clean.
 
-    `lag` 0 makes everything together; `mirrored` starts at both ends and works inwards. With
-    `first_ladder` the very first chunk, which has no history, takes its own steps. `reach` says how
-    many chunks back a chunk looks, its own included, in each of so many equal parts of its steps
-    from noise to clean (MAGI-1's kv_range: 5, 4, 3, 2); empty, at everything.
+    `lag` 0 makes all chunks together; `mirrored` starts at both ends and works inwards.
+    `first_ladder` gives the first chunk, which has no history, its own steps.
+
+    `reach` divides a chunk's steps, from noise to clean, into equal parts. Its entries say how many
+    chunks back, its own included, the chunk looks in each part (MAGI-1's kv_range: 5, 4, 3, 2).
+    Empty sets no bound.
     """
 
     ladder: Ladder
@@ -116,7 +118,7 @@ class StaggeredSchedule:
         object.__setattr__(self, "lag", min(self.lag, len(self.ladder) - 1.0))
 
     def active_frames(self, length: int | None, origin: int = 0) -> int:
-        """Those of all chunks that start before the first one is clean."""
+        """The frames of all chunks that start before the first one is clean."""
         if length is not None and (self.mirrored or self.lag == 0):
             return length - origin
         self._check_length(length)
@@ -137,7 +139,7 @@ class StaggeredSchedule:
                 front += 1
 
     def visible(self, frames: range, origin: int = 0) -> tuple[int, ...]:
-        """All of them, or those of their own and earlier chunks."""
+        """All active frames, or those of the frame's own and earlier chunks."""
         if self.visibility == "bidirectional":
             return (len(frames),) * len(frames)
         chunk = self.chunk_frames
@@ -157,7 +159,7 @@ class StaggeredSchedule:
 
 
 class _Timing:
-    """When each chunk of one rollout starts and ends, in rows."""
+    """The rows in which each chunk of one rollout starts and ends."""
 
     def __init__(self, schedule: StaggeredSchedule, origin: int, length: int | None) -> None:
         self.schedule, self.origin, self.length = schedule, origin, length
@@ -184,7 +186,7 @@ class _Timing:
         return self.start(chunk) + len(self.ladder(chunk)) - 1
 
     def row(self, front: int, row: int) -> Row:
-        """Row number `row`, in which chunk `front` is the first that is not clean."""
+        """Row number `row`; chunk `front` is the first that is not clean."""
         last = front
         while self.exists(last + 1) and (self.schedule.mirrored or self.start(last + 1) <= row):
             last += 1

@@ -1,7 +1,7 @@
-"""Noise processes: how much of the clean latents and of the noise there is at a level.
+"""Noise processes: the shares of clean latents and of noise at a level.
 
-x = alpha(level) clean + sigma(level) noise. What the model is told of a level, and what it is
-given, both come from here, so that label and data agree.
+x = alpha(level) clean + sigma(level) noise. The mixture and the model's timestep both come from
+here, so that they agree.
 """
 
 from __future__ import annotations
@@ -38,7 +38,6 @@ class Flow:
     timesteps: tuple[tuple[float, float], ...] = ()
 
     def coefficients(self, level: Tensor) -> tuple[Tensor, Tensor]:
-        """1 - level and level."""
         return 1 - level, level
 
     def timestep(self, level: float) -> float:
@@ -64,12 +63,12 @@ class VariancePreserving:
         return signal.sqrt(), (1 - signal).sqrt()
 
     def timestep(self, level: float) -> float:
-        """The timestep's number, 0..999."""
+        """The number of the timestep, 0..999."""
         return max(0, round(TIMESTEPS * level) - 1)
 
 
 def mixed(process: NoiseProcess, clean: Tensor, noise: Tensor, level: Tensor) -> Tensor:
-    """Clean latents at `level`, with noise to match."""
+    """Mix clean latents with noise at `level`."""
     alpha, sigma = process.coefficients(level)
     return alpha * clean + sigma * noise
 

@@ -31,7 +31,6 @@ LONG_FILES: set[str] = {
     "headless/hosts/stand_in/io_types.py",
     "headless/hosts/stand_in/modules.py",
     "nodes/sampling/sampler.py",
-    "samplers/settings.py",
     "stream/lazy/stream.py",
     "stream/video/writer.py",
     "tests/attention/cache/test_memory_bank.py",
@@ -43,9 +42,7 @@ SHORT_DOCSTRINGS: set[str] = {
     "benchmarks",
     "bootstrap.py",
     "headless",
-    "model",
     "nodes",
-    "samplers",
     "stream",
     "tools",
 }  # parts that still have some

@@ -21,7 +21,7 @@ from longtake.attention.cache.policy import (
 from longtake.samplers import guidance as g
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.loop import generate
-from longtake.samplers.planning.cost import cost, dearest, histories_used, idle_views
+from longtake.samplers.planning.cost import cost, histories_used, idle_views, peak_evaluations
 from longtake.samplers.schedule.context_noise import ContextNoise
 from longtake.samplers.settings import TimedGuidance
 from longtake.tests.support.samplers.brute_force import Guided, Term, Way, rollout
@@ -183,7 +183,7 @@ def test_strengths_of_the_timeline_are_what_cost_and_report_speak_of() -> None:
     later = replace(off, guidance_changes=(*off.guidance_changes, TimedGuidance(6, guided)))
     *_, last = generate(later, MODEL)
     assert cost(later, TINY, torch.float32).evaluations == 3
-    assert last.model_evals == dearest(later, TINY, torch.float32) == 5
+    assert last.model_evals == peak_evaluations(later, TINY, torch.float32) == 5
     assert "; from latent frame 6: 0.5 x all" in histories_used(later)
     assert g.cfg(3.0).scaled(0.5).text_scale == pytest.approx(2.0)
 
@@ -204,5 +204,5 @@ def test_pure_noise_is_passed_again_where_the_prompt_changes() -> None:
     """Dearest where the window is full."""
     s = of(g.vanilla(1.5), WindowSink(6), prompts=timeline(0, 12))
     evals = [chunk.model_evals for chunk in generate(s, MODEL)]
-    assert max(evals[1:]) == dearest(s, TINY, torch.float32)
-    assert dearest(s, TINY, torch.float32) > cost(s, TINY, torch.float32).evaluations
+    assert max(evals[1:]) == peak_evaluations(s, TINY, torch.float32)
+    assert peak_evaluations(s, TINY, torch.float32) > cost(s, TINY, torch.float32).evaluations
