@@ -22,7 +22,7 @@ from longtake.samplers.history.plan import cache_plans, planned_bytes
 from longtake.samplers.history.sparse import SparseCaches
 from longtake.samplers.loop import Chunk, Loop, generate
 from longtake.samplers.schedule.levels import flow_ladder
-from longtake.samplers.schedule.rows import Staggered, causal_chunks, pyramid, rolling
+from longtake.samplers.schedule.rows import StaggeredSchedule, causal_chunks, pyramid, rolling
 from longtake.samplers.settings import RolloutSettings
 from longtake.stream.journal.chain import Chain
 from longtake.tests.support.tiny_model import TINY, random_dit, settings
@@ -209,7 +209,7 @@ def test_a_schedule_that_says_how_far_back_chunks_look_needs_whole_latent_frames
     cache: Any,
 ) -> None:
     """Slots are then not frames: it read past them, or put keys where they never stood."""
-    schedule = Staggered(flow_ladder(3, 3.0), 1, 1, reach=(2, 1))
+    schedule = StaggeredSchedule(flow_ladder(3, 3.0), 1, 1, reach=(2, 1))
     assert made(settings(schedule, 6, cache=MostAttended(5, 1)))
     with pytest.raises(BadInput, match="how far back chunks look, and every head keeps"):
         settings(schedule, 6, cache=cache)

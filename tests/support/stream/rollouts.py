@@ -115,9 +115,9 @@ KINDS: dict[str, dict[str, Any]] = {
     },
     "pyramid, multistep": {"schedule": pyramid(LADDER), "solver": UniPC2(), "cache": WINDOW},
     "rolling, multistep": {"schedule": rolling(LADDER, 2), "solver": DPMSolverPP2M()},
-    "causal, re-cached at a switch": {"cache": WINDOW, "at_switch": "re-cache"},
+    "causal, re-cached at a switch": {"cache": WINDOW, "on_prompt_change": "re-cache"},
     **LONG_HISTORIES,
-    "causal, flushed at a switch": {"cache": WINDOW, "at_switch": "flush"},
+    "causal, flushed at a switch": {"cache": WINDOW, "on_prompt_change": "flush"},
     "causal, a score": {
         "cache": WINDOW,
         "guidance": Guidance(weighted_scores=(WeightedScore(Recalling()),)),
@@ -126,7 +126,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "schedule": rolling(LADDER, 2),
         "guidance": Guidance(weighted_scores=(WeightedScore(Recalling()),)),
     },
-    "causal, a bank re-cached": {"cache": MemoryBank(5, 1, 1, 1), "at_switch": "re-cache"},
+    "causal, a bank re-cached": {"cache": MemoryBank(5, 1, 1, 1), "on_prompt_change": "re-cache"},
 }
 
 
