@@ -37,7 +37,8 @@ from ...stream.journal.journal import Journal
 from ...stream.rollout.frame_stream import FrameStream
 from ...stream.rollout.rollout import Rollout
 from ...stream.rollout.spec import RolloutSpec
-from ...stream.video.writer import LosslessMKV, VideoSpec, open_video
+from ...stream.video.spec import LosslessMKV, VideoSpec
+from ...stream.video.writer import open_video
 
 SIZES = DiTConfig(dim=24, ffn_dim=32, num_heads=2, num_layers=2, text_dim=8)
 LADDER = flow_ladder(3, 3.0)

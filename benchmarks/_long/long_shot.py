@@ -28,7 +28,8 @@ from ...stream.journal.journal import Journal
 from ...stream.rollout.frame_stream import FrameStream
 from ...stream.rollout.rollout import Rollout
 from ...stream.rollout.spec import RolloutSpec
-from ...stream.video.writer import VideoSpec, VideoWriter, open_video
+from ...stream.video.spec import VideoSpec
+from ...stream.video.writer import VideoWriter, open_video
 from .._shared.demo import COLUMNS, ROWS, demo_dit, demo_prompt, demo_vae
 from .._shared.measures import Measurement
 from .._shared.process_memory import resident_bytes

@@ -27,7 +27,8 @@ from ...stream.journal.journal import Journal
 from ...stream.rollout.frame_stream import FrameStream
 from ...stream.rollout.rollout import Rollout
 from ...stream.rollout.spec import RolloutSpec
-from ...stream.video.writer import VideoSpec, open_video
+from ...stream.video.spec import VideoSpec
+from ...stream.video.writer import open_video
 from .demo import COLUMNS, ROWS, demo_dit, demo_vae, random_prompt
 
 P = ParamSpec("P")

@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from ...errors import BadInput
 from ...model.families.table import BY_KEY, FAMILIES
+from ...nodes.sampling.schedule_picture import draw_schedule, in_words
 from ...samplers.schedule.options import (
     ATTENTION,
     FROM_MODEL,
@@ -19,7 +20,6 @@ from ...samplers.schedule.options import (
     STEP_PRESETS,
     ScheduleOptions,
 )
-from ...samplers.schedule.picture import draw_schedule, in_words
 from ..console.options import FILE
 from ..console.reporting import report_failures
 from ..events import RunFiles

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from aiohttp import WSMsgType, web
 
-from ...stream.preview.messages import Emit, Record
+from ...stream.preview.messages import Emit, JsonObject
 from ...stream.preview.routes import Handler, take_routes
 from ...stream.preview.takes import Takes
 
@@ -36,7 +36,7 @@ class Sockets:
     def emitter(self, client_id: str) -> Emit:
         """Return a function that sends messages to one page, from any thread."""
 
-        def emit(event: str, payload: Record) -> None:
+        def emit(event: str, payload: JsonObject) -> None:
             message = json.dumps({"type": event, "data": payload})
             if self._loop is not None and not self._loop.is_closed():
                 self._loop.call_soon_threadsafe(self._messages.put_nowait, (client_id, message))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from ...stream.preview.messages import Record
+from ...stream.preview.messages import JsonObject
 from ...stream.preview.takes import Takes
 from .app import Sockets, application
 
@@ -42,7 +42,7 @@ class PageServer:
         """The address with the key after the #, which browsers do not send."""
         return f"http://{LOOPBACK}:{self._port.result()}/#{self.key}"
 
-    def emit(self, event: str, payload: Record) -> None:
+    def emit(self, event: str, payload: JsonObject) -> None:
         """Send an event to the page, from any thread."""
         self._emit(event, payload)
 

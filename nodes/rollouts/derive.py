@@ -8,9 +8,9 @@ from dataclasses import replace
 from ...attention.temp_cache.policy import TempCache
 from ...errors import BadInput
 from ...model.vae.latent_format import frame_count
-from ...samplers.advice import less_memory
 from ...samplers.settings import RolloutSettings
 from .. import host
+from ..advice import less_memory
 from ..attention.describe import describe_temp_cache
 from ..length import Length, latent_frame_at
 from ..planning import costs, fit

@@ -19,6 +19,7 @@ from ...stream.journal.disk_limit import DISK_CAP_BYTES
 from ...stream.rollout.recache import Resume
 from ...stream.rollout.recache import check as check_resume
 from .. import categories, host, sockets
+from ..advice import advising
 from ..attention.attention_spec import attention_spec_of
 from ..conditioning.known_frames import KnownClip, placed
 from ..conditioning.prompt_plan import (
@@ -81,6 +82,7 @@ class DiffusionForcingSampler(io.ComfyNode):
         )
 
     @classmethod
+    @advising()
     def execute(  # noqa: PLR0913
         cls,
         model: Any,

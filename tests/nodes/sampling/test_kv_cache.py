@@ -193,7 +193,7 @@ def test_re_encoding_makes_another_video_and_claims_the_vae_with_the_model(bench
 
 def test_re_encoding_without_what_it_needs_is_refused(bench: Bench) -> None:
     _, vae = bench.rollout()
-    with pytest.raises(BadInput, match="needs a VAE; connect one"):
+    with pytest.raises(BadInput, match="needs a VAE; connect a VAE to KV Cache"):
         re_encoding(bench, None)
     with pytest.raises(BadInput, match="choose the policy `rebuilt window`"):
         re_encoding(bench, vae, policy="window + sink")

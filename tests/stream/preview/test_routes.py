@@ -144,7 +144,7 @@ def test_200_clients_at_once_all_get_their_bytes(tmp_path: Path) -> None:
         expected = [blob.read() for blob in blobs if blob]
         assert all(content == expected[i % 3] for i, content in enumerate(fetched))
         assert set(asked) <= {200, 409} and asked.count(200) >= 1
-        assert site.take.control_rev == 200
+        assert site.take.controls.rev == 200
 
     served(tmp_path, test, limits=Limits(ram_bytes=1))
 

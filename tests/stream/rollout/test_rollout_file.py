@@ -185,7 +185,7 @@ def test_a_file_cut_short_or_changed_anywhere_is_refused(tmp_path: Path) -> None
 def test_other_files_are_no_rollouts(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     save_file({"a": torch.zeros(2)}, path)
-    with pytest.raises(BadInput, match="is no saved rollout; choose a file of Save Rollout"):
+    with pytest.raises(BadInput, match="is no saved rollout; choose a file that ends in"):
         RolloutFile(path)
     with pytest.raises(BadInput, match="cannot be read as a rollout"):
         RolloutFile(tmp_path / "none.safetensors")

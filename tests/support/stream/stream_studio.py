@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 
-from longtake.stream.lazy.stream import Stream, Subscription
+from longtake.stream.lazy.stream import Stream
+from longtake.stream.lazy.subscription import Subscription
 
 LENGTH = 6
 

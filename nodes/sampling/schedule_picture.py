@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from ...errors import StorageError
-from .rows import NoiseSchedule, Row
+from ...samplers.schedule.rows import NoiseSchedule, Row
 
 Colour = tuple[int, int, int]
 
