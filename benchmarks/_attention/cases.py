@@ -93,7 +93,7 @@ ABLATION = {
         "kept", Sparsity(SparseSelf(), PADDING), long_prompt=True
     ),
 }  # fmt: skip
-"""The cases that tell no more at a long history than at a short one; left out there by default."""
+"""The ablation, left out by default at long histories, where it shows nothing new."""
 CASES: Mapping[str, SpeedCase] = {**MAIN, **ABLATION}
 
 
