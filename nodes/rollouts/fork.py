@@ -80,7 +80,7 @@ class ForkRollout(io.ComfyNode):
             new_seed if new_seed > SAME else None,
             rollout.spec.guided(new_guidance) if new_guidance > SAME else None,
         )
-        settings = _as_long(fork.of(rollout.settings), rollout, frame, length)
+        settings = _as_long(fork.apply(rollout.settings), rollout, frame, length)
         forked = derived(rollout, settings, cls.hidden.unique_id)
         say_plan(forked, length_of(settings, forked.latent_frames, forked.fps))
         host.say(forked.node_id, _said(forked, fork))

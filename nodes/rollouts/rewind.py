@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ...errors import BadInput
 from ...model.vae.latent_format import FRAMES_PER_LATENT
-from ...stream.rollout.fork import continued
+from ...stream.rollout.fork import extended
 from ...stream.timecode import time_label
 from .. import categories, host, sockets
 from ..length import MAX_SECONDS, length_of
@@ -108,7 +108,7 @@ class ContinueRollout(io.ComfyNode):
                 "to go on from an earlier time."
             )
         added = max(1, round(more * rollout.fps / FRAMES_PER_LATENT))
-        settings = continued(rollout.settings, end, added)
+        settings = extended(rollout.settings, end, added)
         longer = derived(rollout, settings, cls.hidden.unique_id)
         say_plan(longer, length_of(settings, longer.latent_frames, longer.fps))
         return io.NodeOutput(longer)

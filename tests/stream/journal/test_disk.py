@@ -105,19 +105,24 @@ def test_what_is_finished_can_be_read_from_a_read_only_disk(disk: Path) -> None:
     assert len(list(rollout(disk, length=24).chunks)) == 8
 
 
-def test_a_snapshot_and_a_record_of_a_newer_version_are_left_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("version", [99, 0], ids=["newer", "older"])
+def test_a_snapshot_and_a_record_of_another_format_are_left_alone(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    version: int,
 ) -> None:
-    """A newer Longtake's state is replayed instead, and its record not written into."""
+    """The run replays instead, and does not write into the record."""
     with monkeypatch.context() as patch:
-        patch.setattr(snapshots, "VERSION", 2)
-        patch.setattr("longtake.stream.journal.records.VERSION", 2)
+        patch.setattr(snapshots, "VERSION", version)
+        patch.setattr("longtake.stream.journal.records.VERSION", version)
         made = rollout(tmp_path, snapshot_chunks=2)
         chunks = list(made.chunks)
     [state], [record] = tmp_path.glob(f"*{ENDING}"), tmp_path.glob("*.rollout")
-    newer = state.read_bytes(), record.read_bytes()
-    (tmp_path / f"{made.spec.key(3)}.safetensors").unlink()
-    assert_same_bits(list(rollout(tmp_path).chunks), chunks)
-    assert (state.read_bytes(), record.read_bytes()) == newer
+    other = state.read_bytes(), record.read_bytes()
+    assert_same_bits(list(rollout(tmp_path, length=15).chunks)[:4], chunks)
+    assert (state.read_bytes(), record.read_bytes()) == other
     assert records(made.spec.journal) == []
-    assert collect(made.spec.journal, 0).chunks == 0  # whose they are, only the newer one knows
+    for name, own in ((state.name, snapshots.VERSION), (record.name, 1)):
+        assert f"{name} has format {version} and this Longtake reads format {own}" in caplog.text
+    assert collect(made.spec.journal, 0).chunks == 0  # only the other Longtake knows whose they are

@@ -100,6 +100,23 @@ def test_every_truncation_and_every_flipped_bit_is_detected(
 
 
 @posix
+@pytest.mark.parametrize("version", [2, 0])
+def test_a_chunk_of_another_format_is_refused_and_made_again(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    version: int,
+) -> None:
+    journal = Journal(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("longtake.stream.journal.journal.VERSION", version)
+        journal.write("a", example_tensors(), META)
+    assert journal.read("a") is None and "a" in journal  # it stays for the Longtake that wrote it
+    assert f"has format {version} and this Longtake reads format 1; use the" in caplog.text
+    journal.write("a", example_tensors(), META)
+    assert journal.read("a") is not None
+
+
 def test_a_killed_writer_leaves_only_whole_entries(tmp_path: Path) -> None:
     """Killed at many points, the middle of a write included."""
     writer = python(
@@ -181,7 +198,7 @@ def test_entries_forced_to_the_disk_behind_are_readable_at_once_and_there_at_the
         forced.append(descriptor)
 
     monkeypatch.setattr(os, "fsync", slow)
-    with journal.forced_behind() as to_disk:
+    with journal.sync_behind() as to_disk:
         journal.write("a", {"x": torch.ones(2)}, {}, to_disk)
         assert journal.read("a") is not None and not forced
         go_on.set()
@@ -202,7 +219,7 @@ def test_what_keeps_an_entry_from_the_disk_is_said_with_the_next_one_or_at_the_e
     monkeypatch.setattr(os, "fsync", fail)
     with (
         pytest.raises(StorageError, match="Input/output error.*run again"),
-        journal.forced_behind() as to_disk,
+        journal.sync_behind() as to_disk,
     ):
         journal.write("a", {"x": torch.ones(2)}, {}, to_disk)
         if more:

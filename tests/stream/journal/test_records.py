@@ -19,10 +19,10 @@ from longtake.samplers.guidance import cfg
 from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import pyramid
 from longtake.stream.journal.cleanup import collect, usage
-from longtake.stream.journal.fork_tree import drawn, fork_tree
+from longtake.stream.journal.fork_tree import fork_tree, render_tree
 from longtake.stream.journal.journal import Journal
-from longtake.stream.journal.records import SUFFIX, named, read, records
-from longtake.stream.rollout.fork import Fork, continued
+from longtake.stream.journal.records import SUFFIX, find_record, read, records
+from longtake.stream.rollout.fork import Fork, extended
 from longtake.stream.rollout.rollout import Rollout
 from longtake.stream.rollout.spec import RolloutSpec
 from longtake.tests.support.rollouts import MODEL, Words, changed
@@ -54,7 +54,7 @@ def test_a_record_names_every_chunk_in_order(tmp_path: Path) -> None:
 
 
 def test_a_fork_has_a_record_with_what_it_shares(tmp_path: Path) -> None:
-    source, fork = made(tmp_path), made(tmp_path, changed(6).of(SOURCE))
+    source, fork = made(tmp_path), made(tmp_path, changed(6).apply(SOURCE))
     found = {one.id: one for one in records(source.spec.journal)}
     assert found[fork.id].keys[:2] == found[source.id].keys[:2]
     assert found[fork.id].facts["seeds"] == [[0, 5], [6, 11]]
@@ -91,7 +91,7 @@ def test_a_torn_record_is_read_up_to_there_and_written_on(tmp_path: Path) -> Non
 def test_a_tail_that_is_made_again_takes_the_old_ones_place(tmp_path: Path) -> None:
     """A longer pyramid makes its old end again: what was active there was fewer."""
     short = settings(schedule=pyramid(flow_ladder(3, 3.0)), length=5)
-    before, after = made(tmp_path, short), made(tmp_path, continued(short, 5, 3))
+    before, after = made(tmp_path, short), made(tmp_path, extended(short, 5, 3))
     assert before.id == after.id
     [record] = records(after.spec.journal)
     assert record.keys == tuple(after.spec.key(i) for i in range(8))
@@ -101,14 +101,14 @@ def test_a_tail_that_is_made_again_takes_the_old_ones_place(tmp_path: Path) -> N
 
 def test_forks_form_a_tree(tmp_path: Path) -> None:
     source = made(tmp_path)
-    early = made(tmp_path, Fork(3, seed=9).of(SOURCE))
-    late_settings = Fork(6, guidance=cfg(3.0)).of(SOURCE)
+    early = made(tmp_path, Fork(3, seed=9).apply(SOURCE))
+    late_settings = Fork(6, guidance=cfg(3.0)).apply(SOURCE)
     late = made(tmp_path, late_settings)
-    twig = made(tmp_path, Fork(9, seed=8).of(late_settings))
+    twig = made(tmp_path, Fork(9, seed=8).apply(late_settings))
     made(tmp_path, settings(length=3, seed=99))  # begins otherwise
     found = records(source.spec.journal)
     [root] = [one for one in found if one.id == twig.id]  # whichever one asks about
-    assert [line.rstrip() for line in drawn(fork_tree(found, root), late.id)] == [
+    assert [line.rstrip() for line in render_tree(fork_tree(found, root), late.id)] == [
         f"- {source.id[:8]}  0:02.8  prompt 0",
         f"  - {early.id[:8]}  0:02.8  from 0:00.6: prompt prompt 3, seed 9",
         f"  * {late.id[:8]}  0:02.8  from 0:01.3: guidance 3 positive all + -2 negative all",
@@ -117,7 +117,7 @@ def test_forks_form_a_tree(tmp_path: Path) -> None:
 
 
 def test_making_room_takes_the_longest_unused_and_keeps_what_is_shared(tmp_path: Path) -> None:
-    source, fork = made(tmp_path), made(tmp_path, changed(6).of(SOURCE))
+    source, fork = made(tmp_path), made(tmp_path, changed(6).apply(SOURCE))
     other = made(tmp_path, settings(length=6, seed=99))
     aged(tmp_path, source, other, fork)  # the source is the oldest
     before = usage(source.spec.journal)
@@ -126,7 +126,7 @@ def test_making_room_takes_the_longest_unused_and_keeps_what_is_shared(tmp_path:
     freed = collect(source.spec.journal, before.total_bytes - 1)
     assert planned == freed and [one.id for one in freed.removed] == [source.id]
     assert freed.chunks == 2 and usage(source.spec.journal).total_bytes == freed.left_bytes
-    again = Rollout(RolloutSpec(changed(6).of(SOURCE), MODEL, "model", Journal(tmp_path)))
+    again = Rollout(RolloutSpec(changed(6).apply(SOURCE), MODEL, "model", Journal(tmp_path)))
     assert again.spec.stored_chunks() == 4
     freed = collect(source.spec.journal, int(4.5 * chunk))
     assert [one.id for one in freed.removed] == [other.id]
@@ -152,7 +152,7 @@ def test_a_rollout_that_is_being_made_stays(tmp_path: Path) -> None:
 
 def test_the_command_lists_shows_and_makes_room(tmp_path: Path) -> None:
     folder = tmp_path / "longtake" / "rollouts"
-    source, fork = made(folder), made(folder, changed(6).of(SOURCE))
+    source, fork = made(folder), made(folder, changed(6).apply(SOURCE))
     aged(folder, source, fork)
     out = ["--out", str(tmp_path)]
 
@@ -192,7 +192,7 @@ def test_sizes_are_of_the_models_latents(
 
 def test_the_command_refuses_in_one_sentence(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["rollouts", "show", "x", "--out", str(tmp_path)])
-    assert done.exit_code == 1 and "there is no rollout 'x'" in done.output
+    assert done.exit_code == 1 and "There is no rollout 'x'" in done.output
     done = CliRunner().invoke(main, ["rollouts", "gc", "--keep", "much", "--out", str(tmp_path)])
     assert done.exit_code == 1 and "'much' is no size" in done.output
 
@@ -207,5 +207,5 @@ def test_sizes_are_read_as_people_write_them(written: str, size: int) -> None:
 
 def test_names_must_be_unambiguous(tmp_path: Path) -> None:
     made(tmp_path), made(tmp_path, settings(length=6, seed=99))
-    with pytest.raises(BadInput, match="is the beginning of 2 rollouts"):
-        named(Journal(tmp_path), "")
+    with pytest.raises(BadInput, match="2 rollouts have an id beginning with"):
+        find_record(Journal(tmp_path), "")

@@ -106,7 +106,7 @@ def test_a_longer_run_and_a_fork_go_on_from_it_too(tmp_path: Path) -> None:
     _, passes = counted(tmp_path, hot, length=12)
     assert passes == 1 + 2
     for fork in (changed(9), dataclasses.replace(changed(9), guidance=None)):
-        longer = dataclasses.replace(fork.of(source), length=12)
+        longer = dataclasses.replace(fork.apply(source), length=12)
         ours = Rollout(RolloutSpec(longer, MODEL, "model", Journal(tmp_path), hot=hot))
         fresh = Rollout(RolloutSpec(longer, MODEL, "model", Journal(tmp_path / "new")))
         assert_same_bits(list(ours.chunks), list(fresh.chunks))
@@ -121,7 +121,7 @@ def test_a_fork_where_the_source_was_cancelled_forgets_its_prompt(
     _, passes = counted(tmp_path / "count", None, **given)
     model = watched_model(MODEL, on_check=Raises(Cancelled, passes - 1))
     kept = made_until(rollout(tmp_path, hot, model, **given))
-    fork = dataclasses.replace(changed(3 * len(kept)), guidance=None).of(settings(**given))
+    fork = dataclasses.replace(changed(3 * len(kept)), guidance=None).apply(settings(**given))
     ours = Rollout(RolloutSpec(fork, MODEL, "model", Journal(tmp_path), hot=hot))
     fresh = Rollout(RolloutSpec(fork, MODEL, "model", Journal(tmp_path / "new")))
     assert_same_bits(list(ours.chunks), list(fresh.chunks))
@@ -185,7 +185,7 @@ def test_at_the_end_of_the_process_nobody_is_told(
     hot.keep("a", state(10, disk))
     hot.keep("b", state(10))
     with caplog.at_level(logging.INFO, logger="longtake"):
-        hot.clear(told=False)
+        hot.clear(log=False)
     assert disk.read("a") is not None and not caplog.text and hot.bytes == 0
 
 

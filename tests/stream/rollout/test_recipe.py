@@ -128,9 +128,9 @@ def test_a_score_of_ones_own_cannot_be_saved() -> None:
 
 def test_a_recipe_of_a_newer_version_is_refused_by_what_it_lacks() -> None:
     record, tensors = to_record(settings())
-    with pytest.raises(BadInput, match="was made with tempo, which this Longtake does not know"):
+    with pytest.raises(BadInput, match="uses tempo, which this Longtake does not know"):
         from_record({**record, "tempo": 3}, tensors)
-    with pytest.raises(BadInput, match="was made with Spiral, which"):
+    with pytest.raises(BadInput, match="uses Spiral, which"):
         from_record({**record, "schedule": {"is": "Spiral"}}, tensors)
 
 

@@ -100,9 +100,11 @@ def test_a_fork_goes_on_from_its_sources_snapshot_only_where_it_holds(tmp_path: 
     source = rollout(tmp_path, snapshot_chunks=1, guidance=cfg(2.0))
     cut_after(source, 3)
     for fork in (changed(9), dataclasses.replace(changed(9), guidance=cfg(1.0))):
-        forked = Rollout(RolloutSpec(fork.of(source.settings), MODEL, "model", Journal(tmp_path)))
+        forked = Rollout(
+            RolloutSpec(fork.apply(source.settings), MODEL, "model", Journal(tmp_path))
+        )
         fresh = Rollout(
-            RolloutSpec(fork.of(source.settings), MODEL, "model", Journal(tmp_path / "new"))
+            RolloutSpec(fork.apply(source.settings), MODEL, "model", Journal(tmp_path / "new"))
         )
         assert_same_bits(list(forked.chunks), list(fresh.chunks))
 
@@ -117,7 +119,7 @@ def test_a_damaged_snapshot_is_replayed(tmp_path: Path, caplog: pytest.LogCaptur
         content[:middle],
         b"",
         content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :],
-        content.replace(b'"longtake_state": "3"', b'"longtake_state": "x"'),
+        content.replace(b'"longtake_state": "4"', b'"longtake_state": "x"'),
     ):
         path.write_bytes(damaged)
         again = rollout(tmp_path)
@@ -135,7 +137,7 @@ def test_a_snapshot_for_which_there_is_no_room_says_how_to_go_on(
 
     monkeypatch.setattr(snapshots_module, "write", full)
     made = rollout(tmp_path, snapshot_chunks=2)
-    with pytest.raises(StorageError, match="Set snapshot_chunks to 0 to go on without"):
+    with pytest.raises(StorageError, match="Set snapshot_chunks to 0 to continue without"):
         list(made.chunks)
     assert made.spec.stored_chunks() == 2
     assert len(list(rollout(tmp_path).chunks)) == 4

@@ -4,6 +4,9 @@
 import { unpack } from "./packed_chunk.mjs";
 import { say } from "../words.mjs";
 
+const FORMAT = 1; // as VERSION in stream/preview/messages.py
+const OTHER_FORMAT = "This page and the server run different versions of Longtake; reload the page.";
+
 /** The routes of one take. */
 export class Transport {
   #revision = 0;
@@ -24,6 +27,7 @@ export class Transport {
     if (answer.status === 404) return this.take.lose();
     if (!answer.ok) throw new Error(`The server answered ${answer.status} about this take.`);
     const { chunks, ...said } = /** @type {TakeInfo & {chunks: ChunkInfo[]}} */ (await answer.json());
+    if (said.v !== FORMAT) return this.take.update({ state: "error", message: OTHER_FORMAT });
     this.take.update(this.take.heard === heard ? { ...said, chunks } : { chunks });
   }
 
