@@ -14,7 +14,7 @@ from torch import Tensor
 from longtake.samplers.loop import Chunk
 from longtake.stream.lazy.frame_chunk import FrameChunk
 from longtake.stream.lazy.grid import Grid
-from longtake.stream.lazy.joined import ChunkProducer, JoinedStream, Want
+from longtake.stream.lazy.joined import JoinedStream, JoinSteps, NextChunk
 from longtake.stream.lazy.splice import DISPLAY_GAMMA, Method, Splice
 from longtake.stream.lazy.stream import Stream
 from longtake.tests.support.tiny_model import randn
@@ -51,12 +51,12 @@ def whole(chunks: list[FrameChunk]) -> Tensor:
 
 def grid(*shots: Shot, columns: int = 2, labels: tuple[str, ...] | None = None) -> JoinedStream:  # type: ignore[type-arg]
     labels = labels or ("",) * len(shots)
-    return JoinedStream([one.stream for one in shots], Grid(labels, 48, 32, columns).made)
+    return JoinedStream([one.stream for one in shots], Grid(labels, 48, 32, columns).join)
 
 
 def splice(a: Shot, b: Shot, overlap: int, method: Method = "cross-fade") -> JoinedStream:  # type: ignore[type-arg]
     recipe = Splice(overlap, method)
-    return JoinedStream([a.stream, b.stream], recipe.made, at_once=False)
+    return JoinedStream([a.stream, b.stream], recipe.join, at_once=False)
 
 
 def test_shots_stand_side_by_side_whatever_their_chunks() -> None:
@@ -189,8 +189,8 @@ def test_a_second_shot_shorter_than_the_overlap_ends_the_first() -> None:
 def test_a_recipe_that_fails_releases_the_other_readers() -> None:
     a, b = shot(3, 3), shot(3, 3, seed=1)
 
-    def broken() -> ChunkProducer[FrameChunk, FrameChunk]:
-        yield Want(0)
+    def broken() -> JoinSteps[FrameChunk, FrameChunk]:
+        yield NextChunk(0)
         raise RuntimeError("out of ideas")
 
     async def main() -> list[int]:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from longtake.stream.lazy.frame_chunk import to_pictures
 from longtake.stream.preview.album import Album
-from longtake.stream.preview.frame_encoder import FrameEncoder, halved, halvings
+from longtake.stream.preview.frame_encoder import FrameEncoder, halve, halvings
 from longtake.stream.preview.jpeg import pack_frames
 from longtake.stream.preview.messages import (
     CHUNK_EVENT,
@@ -192,7 +192,7 @@ def handed_over(encoder: FrameEncoder, chunks: int) -> list[int]:
 def test_behind_it_makes_pictures_smaller_and_drops_none() -> None:
     """`put` returning at all while nothing is encoded is the law that sampling never waits."""
     slow = SlowEncoder()
-    encoder = FrameEncoder(lambda error: None, encode=slow, room_bytes=1)
+    encoder = FrameEncoder(lambda error: None, encode=slow, budget_bytes=1)
     chunk = 4 * 2 * 3 * 96 * 128
     waited = handed_over(encoder, 40)
     smallest = chunk // 4**2  # 24x32 cannot be halved again
@@ -207,7 +207,7 @@ def test_behind_it_makes_pictures_smaller_and_drops_none() -> None:
 
 def test_once_caught_up_pictures_are_whole_again() -> None:
     slow = SlowEncoder()
-    encoder = FrameEncoder(lambda error: None, encode=slow, room_bytes=1)
+    encoder = FrameEncoder(lambda error: None, encode=slow, budget_bytes=1)
     handed_over(encoder, 5)
     slow.gate.release(100)
     wait_until(lambda: not encoder.waiting_bytes)
@@ -235,8 +235,8 @@ def test_halvings_by_definition(taken: int, times: int) -> None:
 def test_halving_averages(opened: Callable[..., Bench]) -> None:
     frames = torch.rand(2, 3, 64, 96)
     expected = frames.unfold(2, 4, 4).unfold(3, 4, 4).mean((-1, -2))
-    torch.testing.assert_close(halved(frames, 2), expected)
-    assert halved(frames, 9).shape == (2, 3, 16, 24) and halved(frames, 0) is frames
+    torch.testing.assert_close(halve(frames, 2), expected)
+    assert halve(frames, 9).shape == (2, 3, 16, 24) and halve(frames, 0) is frames
 
 
 def test_memory_and_disk_budgets_hold_at_all_times(opened: Callable[..., Bench]) -> None:
@@ -361,12 +361,12 @@ def test_files_are_told_to_takes_of_the_same_prompt_early_and_late(
 ) -> None:
     bench, album = opened(), Album()
     early, late = bench.open("1"), bench.open("2")
-    album.show_in(early)
-    album.saved(TakeFile("clip.mp4", "longtake", "output", "video"), "prompt")
-    album.show_in(late)
+    album.add_take(early)
+    album.add_file(TakeFile("clip.mp4", "longtake", "output", "video"), "prompt")
+    album.add_take(late)
     names = [[file["filename"] for file in take.summary()["files"]] for take in (early, late)]
     assert names == [["clip.mp4"], ["clip.mp4"]]
-    album.saved(TakeFile("edited.mp4", "longtake", "output", "video"), "another prompt")
+    album.add_file(TakeFile("edited.mp4", "longtake", "output", "video"), "another prompt")
     assert len(early.summary()["files"]) == len(late.summary()["files"]) == 1
 
 
