@@ -7,7 +7,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ...attention.ann.choice import AUTO, missing_index
+from ...attention.ann.choice import AUTO, index_unavailable_reason
 from ...attention.ann.choice import NAMES as INDEXES
 from ...attention.kernels import choice
 from ...attention.sparse.settings import SparseCross, SparseSelf, Sparsity
@@ -23,7 +23,7 @@ from .override import AttentionOverride
 
 CUSTOM, WHERE_FASTER, ALWAYS, OFF = "custom", "where faster", "always", "off"
 MERGE_PADDING, PRUNE = "merge padding", "prune"
-GIVES_WAY = {"what differs": ALIKE, "merged": ATTENDED}
+EVICTIONS = {"what differs": ALIKE, "merged": ATTENDED}
 PARTS = {
     "TempCache": (
         "temp_cache", "merge_above", "keep", "reach_frames", "index", "merge_floor", "counts_as",
@@ -101,7 +101,7 @@ class SparseAttentionNode(io.ComfyNode):
         sparsity = Sparsity(self_sparsity, _of_prompt(prompt_attention, min_tokens))
         merging = details.merging(model, merge_floor, counts_as, head_thresholds)
         asked = SparseAttentionSpec(
-            temp_cache, sparsity, chosen, device, GIVES_WAY[keep], reach_frames, index, kernel,
+            temp_cache, sparsity, chosen, device, EVICTIONS[keep], reach_frames, index, kernel,
             merging,
         )  # fmt: skip
         _check_usable(asked)
@@ -160,7 +160,7 @@ def _check_usable(asked: SparseAttentionSpec) -> None:
     for what, name, used, reason in (
         ("kernel", asked.kernel, asked.attends_with_kernel,
          choice.kernel_unavailable_reason(asked.kernel, device)),
-        ("index", asked.index, asked.merges, missing_index(asked.index)),
+        ("index", asked.index, asked.merges, index_unavailable_reason(asked.index)),
     ):  # fmt: skip
         if used and reason is not None:
             raise BadInput(
@@ -250,7 +250,7 @@ def _chosen() -> list[io.Input]:
     return [
         io.Combo.Input(
             "keep",
-            options=[*GIVES_WAY],
+            options=[*EVICTIONS],
             default="what differs",
             tooltip="TempCache: `what differs` merges nothing, and where there is no room, keys "
             "that newer ones say again give way; `merged` makes like keys one, then those that "

@@ -1,4 +1,4 @@
-"""Rollouts that nodes make of rollouts, and what is said of every rollout before it runs."""
+"""Make one rollout from another, and announce the plan of a rollout before it runs."""
 
 from __future__ import annotations
 
@@ -8,19 +8,22 @@ from dataclasses import replace
 from ...attention.temp_cache.policy import TempCache
 from ...errors import BadInput
 from ...model.vae.latent_format import frame_count
-from ...samplers.advice import less_memory
 from ...samplers.settings import RolloutSettings
 from .. import host
+from ..advice import less_memory
 from ..attention.describe import describe_temp_cache
 from ..length import Length, latent_frame_at
 from ..planning import costs, fit
 from ..runtime.host_rollout import HostRollout, denoiser, open_rollout
 
 
-def derived(
+def derive_rollout(
     source: HostRollout, settings: RolloutSettings, node_id: str | None, *, cut: int | None = None
 ) -> HostRollout:
-    """Another rollout of the source's model, with the memory and the controls of its own."""
+    """Return a rollout of the source's model with its own memory and controls.
+
+    `cut` is the number of chunks that it keeps.
+    """
     engine = denoiser(source.claim.wired)
     spec = replace(source.spec, settings=settings, model=engine, cut=cut)
     return open_rollout(
@@ -36,10 +39,11 @@ def say_plan(
     problems: Sequence[str] = (),
     help_begins: str = "",
 ) -> None:
-    """Keep the plan with the rollout and say it; refuse what cannot fit, unless only planning.
+    """Store the plan in the rollout and show it; refuse a plan that does not fit, except in a dry
+    run.
 
-    `choice` is a further sentence: what was chosen in view of the plan. `problems` are said too.
-    `help_begins` what helps where it does not fit.
+    `choice` is one more sentence for the plan: a setting that depends on it. `problems` are shown
+    as warnings. `help_begins` starts the advice that follows when the plan does not fit.
     """
     free, weights = host.usable_memory_bytes(rollout.model.device), rollout.weights
     said = costs.cost_line(rollout.settings, rollout.model) + choice
@@ -55,23 +59,25 @@ def say_plan(
     host.say(rollout.node_id, f"{text} {rollout.from_model}".rstrip(), *problems)
 
 
-def chunk_near(rollout: HostRollout, seconds: float, name: str) -> int:
-    """The chunk that begins nearest to a time of the rollout's; below 0 is its end."""
+def chunk_near(rollout: HostRollout, seconds: float) -> int:
+    """Return the chunk that begins nearest to a time; a negative time is the end."""
     end_s = None if rollout.frames is None else rollout.frames / rollout.fps
     if seconds < 0:
         if rollout.spec.planned_chunks is None:
-            raise BadInput(f"The rollout has no end (its length is 0); give {name} in seconds.")
+            raise BadInput(
+                "The rollout has no end (its length is 0); set `at` to a time in seconds."
+            )
         return rollout.spec.planned_chunks
     if end_s is not None and seconds > end_s:
         raise BadInput(
-            f"{name} is {seconds:g} s and the rollout ends at {end_s:g} s; give an earlier time, "
-            "or -1 for its end."
+            f"at is {seconds:g} s and the rollout ends at {end_s:g} s; set an earlier time, or -1 "
+            "for its end."
         )
     return rollout.spec.chain.chunk_at(latent_frame_at(seconds, rollout.fps))
 
 
 def first_frame(rollout: HostRollout, chunk: int) -> int:
-    """The first latent frame of a chunk, which may be the one after the last."""
+    """Return the first latent frame of a chunk, which may be the chunk after the last one."""
     if chunk == 0:
         return 0
     before = rollout.span(chunk - 1)
@@ -79,5 +85,5 @@ def first_frame(rollout: HostRollout, chunk: int) -> int:
 
 
 def time_of(rollout: HostRollout, latent_frame: int) -> float:
-    """When in the video a latent frame begins, in seconds."""
+    """Return the time in seconds at which a latent frame begins in the video."""
     return frame_count(latent_frame) / rollout.fps if latent_frame else 0.0

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from ...attention.sparse.thresholds import measured_on
+from ...attention.sparse.thresholds import apply_measurements
 from ...model.config import DiTConfig, config_from_shapes
 from ...samplers.denoiser import Denoiser
 from ...samplers.history.plan import planned_bytes
@@ -21,6 +21,7 @@ from ...stream.preview.messages import Plan
 from ...stream.rollout.rollout import Rollout
 from ...stream.rollout.spec import RolloutSpec
 from .. import host
+from ..advice import less_memory
 from ..models.channels import check_channels
 from ..models.model_facts import facts
 from .claim import Claim
@@ -107,7 +108,7 @@ class HostRollout(Rollout):
     def _each(self, plan: Callable[[RolloutSettings, DiTConfig, torch.dtype], T]) -> list[T]:
         """A plan of each of the settings that are ever in force, on the model's device."""
         config, dtype = self.model.config, self.model.dtype
-        sparsity = measured_on(self.settings.sparsity, self.model.device)
+        sparsity = apply_measurements(self.settings.sparsity, self.model.device)
         s = replace(self.settings, sparsity=sparsity)
         in_force = [s, *(s.at(change.start_frame) for change in s.guidance_changes)]
         return [plan(one, config, dtype) for one in in_force]
@@ -129,6 +130,7 @@ def host_spec(
     return RolloutSpec(
         settings, engine, identity, Journal(host.rollout_folder()),
         fps=facts(engine.host.model).preset.fps, hot=session.states,
+        memory_advice=less_memory(settings.cache),
     )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from ...stream.journal.disk_limit import DISK_CAP_BYTES
 from ...stream.rollout.recache import Resume
 from ...stream.rollout.recache import check as check_resume
 from .. import categories, host, sockets
+from ..advice import advising
 from ..attention.attention_spec import attention_spec_of
 from ..conditioning.known_frames import KnownClip, placed
 from ..conditioning.prompt_plan import (
@@ -81,6 +82,7 @@ class DiffusionForcingSampler(io.ComfyNode):
         )
 
     @classmethod
+    @advising()
     def execute(  # noqa: PLR0913
         cls,
         model: Any,
@@ -112,7 +114,7 @@ class DiffusionForcingSampler(io.ComfyNode):
         known, unit = placed(known_frames, preset.fps, engine.config), levels.schedule.chunk_frames
         planned = snapped_length(length, length_unit, preset.fps, unit, known.leading)
         known = known.before(planned.latent_frames)
-        rescaled = asked_for.guided(guided)
+        rescaled = asked_for.at_strength(guided)
         settings = RolloutSettings(
             prompt_timeline(prompts, engine.config, planned), rows, columns, levels.schedule,
             length=planned.latent_frames, seed=seed, solver=levels.solver,
@@ -131,7 +133,7 @@ class DiffusionForcingSampler(io.ComfyNode):
             plan_only=plan_only, snapshot_chunks=snapshot_chunks, resume=resume,
         )  # fmt: skip
         taken = schedule.taken(preset) | _taken(kv_cache, settings, preset)
-        taken |= asked_for.taken(preset, sink=sink)
+        taken |= asked_for.values_from_preset(preset, sink=sink)
         rollout = open_rollout(
             spec, engine.host, node_id=cls.hidden.unique_id, session_only=session_only,
             from_model=from_model(facts(model), taken),
@@ -144,7 +146,7 @@ class DiffusionForcingSampler(io.ComfyNode):
         problems = [*_problems(rollout, model), *said]
         say_plan(rollout, planned, costs.choice_line(cache, settings), problems)
         if guidance is not None:
-            own = from_model(facts(model), guidance.taken(preset, sink=sink))
+            own = from_model(facts(model), guidance.values_from_preset(preset, sink=sink))
             host.say(guidance.node_id, f"{costs.guidance_line(settings, engine)} {own}".rstrip())
         return io.NodeOutput(rollout)
 

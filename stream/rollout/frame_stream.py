@@ -5,28 +5,15 @@ A reader that starts in the middle first decodes a short overlap, which tests pr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
-
-from torch import Tensor
 
 from ...model.vae.latent_format import FORMATS, frame_count
+from ...model.vae.protocol import OpenCoder
 from ..lazy.frame_chunk import FrameChunk
 from ..lazy.stream import Stream
 from .controls import Controls
 from .rollout import Rollout
-
-
-class Decoder(Protocol):
-    """A streaming VAE decoder: normalised latents (f, c, h, w) to frames (n, 3, H, W) in [0, 1]."""
-
-    def feed(self, latents: Tensor) -> Tensor:
-        """Decode the next latents."""
-
-    @property
-    def overlap_frames(self) -> int:
-        """Latent frames to decode before a frame in the middle of the stream is exact."""
 
 
 @dataclass(slots=True)
@@ -37,7 +24,7 @@ class FrameStream:
     """
 
     rollout: Rollout
-    open_decoder: Callable[[], Decoder]
+    open_decoder: OpenCoder
     fps: float
     chunks: Stream[FrameChunk] = field(init=False)
 

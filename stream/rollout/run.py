@@ -16,7 +16,6 @@ import torch
 from ...attention.sparse.stats import SparseStats
 from ...errors import LongtakeError, OutOfMemory
 from ...model.vae.latent_format import frame_count
-from ...samplers.advice import less_memory
 from ...samplers.loop import Chunk
 from ..journal.disk_limit import DiskCap
 from ..journal.disk_sync import Force
@@ -154,7 +153,7 @@ class Run:
             raise OutOfMemory(
                 f"Memory ran out again at {at_s:.1f} s, with the smaller plan too; everything "
                 "before is kept: free memory, or "
-                f"{less_memory(self.state.settings.cache)}; then run again."
+                f"{self.spec.memory_advice}; then run again."
             ) from error
         self._smaller = True
         self.notify(

@@ -76,7 +76,7 @@ def test_a_take_holds_the_frames_of_the_run(bench: Bench) -> None:
     assert [change["text"] for change in known["prompt_changes"]] == ["a red ball", "a blue ball"]
     assert known["stats"]["kv_bytes"] == known["stats"]["kv_bytes_planned"] > 0
     assert known["stats"]["first_frame_s"] > 0 and known["stats"]["eta_s"] == 0
-    [images] = bench.run("LongtakeCollectFrames", frames=frames)
+    images = bench.collect(frames)
     assert torch.equal(pictures(take), torch.stack([as_jpeg(image) for image in images]))
 
 

@@ -12,8 +12,8 @@ from longtake.attention.sparse.settings import SparseSelf, Sparsity
 from longtake.errors import BadInput
 from longtake.stream.metrics import Meter, Report
 from longtake.stream.rollout.file import SUFFIX, RolloutFile
+from longtake.tests.support.model.vaes import wan22
 from longtake.tests.support.node_bench import Bench
-from longtake.tests.support.vaes import wan22
 
 
 def reported(bench: Bench, folder: Path, rollout: Any) -> Report:
@@ -41,11 +41,11 @@ def test_the_report_counts_a_stopped_shot_as_far_as_it_is(bench: Bench, tmp_path
 
 def test_the_report_says_of_the_run_what_every_output_says(bench: Bench, tmp_path: Path) -> None:
     """But for times and files."""
-    from longtake.nodes.rollouts.derive import derived
+    from longtake.nodes.rollouts.derive import derive_rollout
 
     rollout, vae = bench.rollout(length=33.0)
     kept = Sparsity(SparseSelf(min_keys=0, dense_layers=()))
-    rollout = derived(rollout, replace(rollout.settings, sparsity=kept), "1")
+    rollout = derive_rollout(rollout, replace(rollout.settings, sparsity=kept), "1")
     rollout.plan = bench.rollout(length=33.0)[0].plan
     saved = reported(bench, tmp_path, rollout)
     [frames] = bench.run("LongtakeVAEDecode", rollout=rollout, vae=vae)
@@ -54,7 +54,7 @@ def test_the_report_says_of_the_run_what_every_output_says(bench: Bench, tmp_pat
         assert getattr(saved, name) == getattr(shown, name)
     assert saved.attention_density is not None and saved.model_evals
     assert saved.versions == shown.versions
-    assert saved.versions["attention"].startswith("Sparse self-attention: as asked for")
+    assert saved.versions["attention"].startswith("Sparse self-attention: as requested")
 
 
 @pytest.mark.parametrize(("channels", "factor"), [(16, 8), (48, 16)])

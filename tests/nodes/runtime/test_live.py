@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from longtake.tests.support.node_bench import Bench
-from longtake.tests.support.nodes import asked_at, collected, forget_chunks
+from longtake.tests.support.nodes.steps import asked_at, collected, forget_chunks
 
 TEXT = "0: a red ball\n1: a blue ball"
 SAMPLER = "LongtakeSampler"

@@ -1,5 +1,5 @@
-"""Laws of bad disks: a run whose disk is full, or can only be read, ends in one sentence, keeps
-what there was, and goes on with the same bits once that is mended.
+"""Laws of failing disks: a run on a full or read-only disk ends with one sentence, keeps its
+finished chunks, and continues with the same bits once the disk is usable again.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from longtake.stream.journal import snapshots
 from longtake.stream.journal.cleanup import collect
 from longtake.stream.journal.records import records
 from longtake.stream.journal.snapshots import ENDING
-from longtake.tests.support.rollouts import assert_same_bits, rollout
-from longtake.tests.support.small_disk import small_disk
+from longtake.tests.support.stream.rollouts import assert_same_bits, rollout
+from longtake.tests.support.stream.small_disk import small_disk
 
 SMALL = "320k"  # of disk; the shots below take more
 
 
 def until_it_fails(folder: Path, **given: Any) -> list[Chunk]:
-    """The chunks that a run hands out before its disk fails."""
+    """Collect the chunks that a run hands out before its disk fails."""
     made, chunks = rollout(folder, **given), list[Chunk]()
     with pytest.raises(StorageError, match="space|cannot be"):
         for chunk in made.chunks:
@@ -38,10 +38,10 @@ def until_it_fails(folder: Path, **given: Any) -> list[Chunk]:
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS], ids=["full", "read-only"])
 @pytest.mark.parametrize("every", [0, 1], ids=["", "snapshots"])
-def test_a_disk_that_fails_at_any_write_costs_no_finished_chunk(
+def test_a_disk_failing_at_any_write_loses_no_finished_chunk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, every: int
 ) -> None:
-    """The first write fails, then the second, and so on, of chunks, records and snapshots alike."""
+    """Fails the first write, then the second, and so on: chunks, records and snapshots."""
     whole = list(rollout(tmp_path / "whole").chunks)
     plain, failed = builtins.open, 0
     for fatal in range(1, 30):
@@ -83,7 +83,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         yield folder
 
 
-def test_a_run_on_a_really_full_disk_goes_on_when_there_is_room(disk: Path, tmp_path: Path) -> None:
+def test_a_run_on_a_full_disk_continues_when_space_is_freed(disk: Path, tmp_path: Path) -> None:
     given = {"length": 240, "rows": 8, "columns": 12}
     chunks = until_it_fails(disk, **given)
     assert 5 < len(chunks) < 80
@@ -94,12 +94,12 @@ def test_a_run_on_a_really_full_disk_goes_on_when_there_is_room(disk: Path, tmp_
     assert again.resumed_from == len(chunks)
 
 
-def test_what_is_finished_can_be_read_from_a_read_only_disk(disk: Path) -> None:
+def test_finished_chunks_can_be_read_from_a_read_only_disk(disk: Path) -> None:
     made = rollout(disk, snapshot_chunks=2)
     chunks = list(made.chunks)
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     assert_same_bits(list(rollout(disk).chunks), chunks)
-    assert [one.id for one in records(made.spec.journal)] == [made.id]
+    assert [record.id for record in records(made.spec.journal)] == [made.id]
     assert len(until_it_fails(disk, length=24)) == 4
     subprocess.run(["mount", "-o", "remount,rw,size=64m", str(disk)], check=True)
     assert len(list(rollout(disk, length=24).chunks)) == 8

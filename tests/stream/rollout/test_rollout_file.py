@@ -1,4 +1,4 @@
-"""Laws of a saved rollout: one whole file, from which any machine goes on with the same bits."""
+"""Laws of a saved rollout: a complete file from which any machine continues with the same bits."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from longtake.stream.rollout.hot_states import HotStates
 from longtake.stream.rollout.rollout import Rollout
 from longtake.stream.rollout.spec import RolloutSpec
 from longtake.tests.support.model_hosts import watched_model
-from longtake.tests.support.rollouts import MODEL, Words, assert_same_bits
+from longtake.tests.support.stream.rollouts import MODEL, Words, assert_same_bits
 from longtake.tests.support.tiny_model import TINY, random_dit, settings
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -45,7 +45,7 @@ def rollout(folder: Path, **changes: Any) -> Rollout:
 
 
 def saved(folder: Path, count: int | None = None, **changes: Any) -> tuple[Path, Rollout]:
-    """A file of the first chunks of a rollout."""
+    """Save the first chunks of a rollout."""
     made, path = rollout(folder / "here", **changes), folder / f"a{SUFFIX}"
     chunks = list(made.chunks)
     save_rollout(path, made.run.state, len(chunks) if count is None else count, EXTRAS)
@@ -53,7 +53,7 @@ def saved(folder: Path, count: int | None = None, **changes: Any) -> tuple[Path,
 
 
 def loaded(path: Path, folder: Path, **changes: Any) -> Rollout:
-    """The rollout of a file, in a journal of its own."""
+    """Load the rollout of a file into a journal of its own."""
     file = RolloutFile(path)
     made = Rollout(RolloutSpec(file.settings(), MODEL, file.models, Journal(folder), **changes))
     assert file.keep_in(made.spec.journal, made.spec.chain) == len(file.metas)
@@ -62,7 +62,9 @@ def loaded(path: Path, folder: Path, **changes: Any) -> Rollout:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_load_of_save_goes_on_with_the_same_bits(tmp_path: Path, kind: str, count: int) -> None:
+def test_a_loaded_rollout_continues_with_the_same_bits(
+    tmp_path: Path, kind: str, count: int
+) -> None:
     path, source = saved(tmp_path, count, **KINDS[kind])
     there = loaded(path, tmp_path / "there")
     assert there.spec.stored_chunks() == count and there.id == source.id
@@ -71,7 +73,7 @@ def test_load_of_save_goes_on_with_the_same_bits(tmp_path: Path, kind: str, coun
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_file_with_its_state_goes_on_without_replay_and_with_the_same_bits(
+def test_a_file_with_state_continues_without_replay_and_with_the_same_bits(
     tmp_path: Path, kind: str
 ) -> None:
     source = rollout(tmp_path / "here", **{**KINDS[kind], "length": 18})
@@ -92,8 +94,8 @@ def test_a_file_with_its_state_goes_on_without_replay_and_with_the_same_bits(
     assert_same_bits(list(there.chunks), [*whole, *chunks])
 
 
-def test_a_state_is_of_no_use_to_another_model(tmp_path: Path) -> None:
-    """Its keys are the first model's; what goes on with another one is committed by that."""
+def test_a_state_is_not_used_for_another_model(tmp_path: Path) -> None:
+    """The state holds the first model's keys, so the second model must commit again."""
     hot = HotStates(lambda: 10**9)
     first = Rollout(replace(rollout(tmp_path, length=6).spec, hot=hot, snapshot_chunks=1))
     list(first.chunks)
@@ -106,7 +108,7 @@ def test_a_state_is_of_no_use_to_another_model(tmp_path: Path) -> None:
     assert_same_bits(list(ours.chunks), list(theirs.chunks))
 
 
-def test_a_loaded_rollout_makes_nothing_again(tmp_path: Path) -> None:
+def test_a_loaded_rollout_makes_no_chunk_again(tmp_path: Path) -> None:
     path, source = saved(tmp_path, **KINDS["causal"])
     idle = local_denoiser(None, MODEL.config)  # evaluating it would fail
     file = RolloutFile(path)
@@ -116,7 +118,7 @@ def test_a_loaded_rollout_makes_nothing_again(tmp_path: Path) -> None:
     assert file.keep_in(there.spec.journal, there.spec.chain) == 0  # a second time
 
 
-def test_a_loaded_rollout_forks_and_goes_on_as_its_source(tmp_path: Path) -> None:
+def test_a_loaded_rollout_forks_and_continues_like_its_source(tmp_path: Path) -> None:
     path, source = saved(tmp_path, **KINDS["causal"])
     there = loaded(path, tmp_path / "there")
     for change in (Fork(6, seed=11).apply, lambda s: extended(s, 9, 3)):
@@ -129,7 +131,7 @@ def test_a_loaded_rollout_forks_and_goes_on_as_its_source(tmp_path: Path) -> Non
         assert_same_bits(list(ours.chunks), list(theirs.chunks))
 
 
-def test_what_lies_beside_comes_back(tmp_path: Path) -> None:
+def test_report_and_thumbnail_survive(tmp_path: Path) -> None:
     path, _ = saved(tmp_path, **KINDS["causal"])
     assert RolloutFile(path).extras == EXTRAS
 
@@ -142,11 +144,11 @@ def test_live_edits_are_saved(tmp_path: Path) -> None:
     edited = [first, *chunks]
     save_rollout(tmp_path / f"a{SUFFIX}", made.run.state, 3, EXTRAS)
     there = loaded(tmp_path / f"a{SUFFIX}", tmp_path / "there")
-    assert [one.text for one in there.settings.prompts.entries] == ["prompt 0", "77"]
+    assert [entry.text for entry in there.settings.prompts.entries] == ["prompt 0", "77"]
     assert_same_bits(list(there.chunks), edited)
 
 
-def test_a_rollout_that_changed_its_model_remembers_both(tmp_path: Path) -> None:
+def test_a_file_records_all_models(tmp_path: Path) -> None:
     makers = ModelHistory("model", ((3, "other"), (6, "model")))
     made = Rollout(RolloutSpec(settings(length=9), MODEL, makers, Journal(tmp_path / "here")))
     list(made.chunks)
@@ -172,7 +174,7 @@ def test_another_format_is_refused_in_one_sentence(tmp_path: Path, version: str)
         RolloutFile(path)
 
 
-def test_a_file_cut_short_or_changed_anywhere_is_refused(tmp_path: Path) -> None:
+def test_a_truncated_or_changed_file_is_refused(tmp_path: Path) -> None:
     path, _ = saved(tmp_path, **KINDS["causal"])
     whole, dice = path.read_bytes(), random.Random(0)
     places = [0, 4, 8, 100, *(dice.randrange(len(whole)) for _ in range(40)), len(whole) - 1]
@@ -183,7 +185,7 @@ def test_a_file_cut_short_or_changed_anywhere_is_refused(tmp_path: Path) -> None
                 RolloutFile(path)
 
 
-def test_other_files_are_no_rollouts(tmp_path: Path) -> None:
+def test_other_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     save_file({"a": torch.zeros(2)}, path)
     with pytest.raises(BadInput, match="is not a saved rollout; choose a file"):
@@ -203,4 +205,4 @@ def test_a_failed_save_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(StorageError, match="No space left"):
         save_rollout(path, made.run.state, 3, EXTRAS)
-    assert [one.name for one in tmp_path.iterdir()] == ["here"]
+    assert [path.name for path in tmp_path.iterdir()] == ["here"]

@@ -1,4 +1,4 @@
-"""Laws of reading a video: the right picture at every time, from any place, without holding it."""
+"""Laws of reading a video: the right picture at any time, from any start, in constant memory."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_reading_may_begin_at_any_frame(tmp_path: Path) -> None:
         assert torch.equal(torch.cat([*pieces(clip, first, 4)]), whole[first:])
 
 
-def test_pictures_are_scaled_to_cover_and_cut_evenly(tmp_path: Path) -> None:
+def test_pictures_are_scaled_to_cover_and_cropped_evenly(tmp_path: Path) -> None:
     write_clip(tmp_path / "x.mkv", 3, size=(160, 96), codec="ffv1")
     own = torch.cat([*pieces(VideoClip.probe(str(tmp_path / "x.mkv"), FrameRequest(Fraction(16))))])
     for width, height in ((80, 48), (48, 48), (160, 32)):
@@ -77,11 +77,11 @@ def test_pictures_are_scaled_to_cover_and_cut_evenly(tmp_path: Path) -> None:
 def test_a_file_in_memory_is_read_like_one_on_disk(tmp_path: Path) -> None:
     write_clip(tmp_path / "x.mp4", 20, sound=beeps(1, 48000))
     kept = io.BytesIO((tmp_path / "x.mp4").read_bytes())
-    one, other = (
+    on_disk, in_memory = (
         VideoClip.probe(s, FrameRequest(Fraction(16))) for s in (str(tmp_path / "x.mp4"), kept)
     )
-    assert one.digest == other.digest
-    for a, b in zip(pieces(one), pieces(other), strict=True):  # two readers at once
+    assert on_disk.digest == in_memory.digest
+    for a, b in zip(pieces(on_disk), pieces(in_memory), strict=True):  # two readers at once
         assert torch.equal(a, b)
     assert FileSound.probe(kept) is not None
 
@@ -102,7 +102,7 @@ def test_another_file_part_rate_or_size_has_another_digest(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("content", [b"", b"not a video" * 50, "half", "sound only", "no file"])
-def test_what_is_no_video_is_refused_in_one_sentence(tmp_path: Path, content: object) -> None:
+def test_other_files_are_refused_in_one_sentence(tmp_path: Path, content: object) -> None:
     path = tmp_path / "x.mp4"
     if isinstance(content, bytes):
         path.write_bytes(content)
@@ -121,7 +121,7 @@ def test_what_is_no_video_is_refused_in_one_sentence(tmp_path: Path, content: ob
     assert str(refused.value).count(". ") == 0
 
 
-def test_a_start_behind_the_end_is_refused(tmp_path: Path) -> None:
+def test_a_start_after_the_end_is_refused(tmp_path: Path) -> None:
     write_clip(tmp_path / "x.mp4", 16)
     with pytest.raises(BadInput, match="1.00 s long"):
         VideoClip.probe(str(tmp_path / "x.mp4"), FrameRequest(Fraction(16), start=2.0))
@@ -129,7 +129,7 @@ def test_a_start_behind_the_end_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("start", [0.0, 0.5, 1.30001])
 @pytest.mark.parametrize("channels", [1, 2])
-def test_the_sound_of_a_part_is_that_of_its_pictures(
+def test_the_sound_of_a_part_matches_its_pictures(
     tmp_path: Path, start: float, channels: int
 ) -> None:
     write_clip(tmp_path / "x.mkv", 48, sound=beeps(3, 48000, channels), codec="ffv1")
@@ -148,7 +148,7 @@ def test_the_sound_of_a_part_is_that_of_its_pictures(
 
 
 def test_reading_a_long_video_holds_no_more_than_a_short_one(tmp_path: Path) -> None:
-    """Python's own allocations, arrays included, of 2 s and of 40 s of pictures and sound."""
+    """Compares Python's allocations, including arrays, for 2 s and 40 s of pictures and sound."""
     peaks = []
     for seconds in (2, 40):
         path = tmp_path / f"{seconds}.mp4"
@@ -167,8 +167,8 @@ def test_reading_a_long_video_holds_no_more_than_a_short_one(tmp_path: Path) -> 
     assert peaks[1] < 1.2 * peaks[0]
 
 
-def test_a_reader_that_is_closed_or_dropped_leaves_no_file_open(tmp_path: Path) -> None:
-    """Pictures and sound, left in the middle; a closed reader goes on where it was."""
+def test_a_closed_or_dropped_reader_leaves_no_file_open(tmp_path: Path) -> None:
+    """Leaves pictures and sound in the middle; a closed reader continues where it was."""
     path = tmp_path / "x.mkv"
     write_clip(path, 48, sound=beeps(3, 48000), codec="ffv1")
     clip, sound = VideoClip.probe(str(path), FrameRequest(Fraction(16))), FileSound.probe(str(path))
