@@ -19,8 +19,8 @@ from ...stream.preview.album import Album
 from ...stream.preview.messages import Plan, TakeStats
 from ...stream.rollout.controls import Controls
 from ...stream.video.reader import VideoReader
-from ...stream.video.sound import Sound, SoundInMemory, SoundOfFile
-from ...stream.video.source import VideoClip, Wanted, nothing_left, size_of
+from ...stream.video.sound import FileSound, Sound, SoundInMemory
+from ...stream.video.source import FrameRequest, VideoClip, no_frames_left, probe_size
 from ...stream.video.spec import MAX_SIDE
 from .. import categories, host, sockets
 from ..length import MAX_SECONDS
@@ -61,9 +61,9 @@ class VideoToFrames(io.ComfyNode):
     ) -> io.NodeOutput:
         """Look through the file's times; nothing is decoded yet."""
         source, wanted = _wanted(video, fps, width, height, start, length)
-        clip = VideoClip.of(source, wanted)
+        clip = VideoClip.probe(source, wanted)
         frames = VideoFrames(clip)
-        sound = SoundOfFile.of(source, float(clip.start_s), clip.frame_total / wanted.fps)
+        sound = FileSound.probe(source, float(clip.start_s), clip.frame_total / wanted.fps)
         host.say(cls.hidden.unique_id, f"{frames.plan.text}, {_sounds(sound)}.")
         return io.NodeOutput(frames, None if sound is None else StreamedAudio(sound))
 
@@ -76,7 +76,7 @@ class VideoFrames:
     meter: Meter | None = None
 
     def __init__(self, clip: VideoClip) -> None:
-        self.clip, self.fps = clip, float(clip.wanted.fps)
+        self.clip, self.fps = clip, float(clip.request.fps)
         self.width, self.height = clip.width, clip.height
         self.frame_total = clip.frame_total
         self.chunk_count = -(-clip.frame_total // PIECE_FRAMES)
@@ -140,7 +140,7 @@ class _ReadChunks(Iterator[FrameChunk]):
 class StreamedAudio(Mapping[str, Any]):
     """The host's AUDIO, which other nodes find whole when they ask for its waveform."""
 
-    def __init__(self, sound: SoundOfFile) -> None:
+    def __init__(self, sound: FileSound) -> None:
         self.sound = sound
 
     def __getitem__(self, key: str) -> Any:
@@ -168,7 +168,7 @@ def sound_of(audio: Mapping[str, Any] | None) -> Sound | None:
 
 def _wanted(  # noqa: PLR0913
     video: Any, fps: float, width: int, height: int, start: float, length: float
-) -> tuple[Any, Wanted]:
+) -> tuple[Any, FrameRequest]:
     """The file behind a VIDEO, and as what to read it; what the VIDEO itself leaves out counts."""
     source = video.get_stream_source()
     trimmed = getattr(video, "get_active_trim_window", lambda: (0.0, 0.0))()
@@ -178,17 +178,17 @@ def _wanted(  # noqa: PLR0913
             start = max(0.0, (lasts or video.get_duration()) + start)
         if lasts:
             if start >= lasts:
-                raise nothing_left(lasts, start)
+                raise no_frames_left(lasts, start)
             length = min(length or lasts, lasts - start)
         start += begin
-    own_fps, own_width, own_height = size_of(source)
+    own_fps, own_width, own_height = probe_size(source)
     even = {"width": width or own_width, "height": height or own_height}
     sides = {name: max(SIDE_STEP, side - side % SIDE_STEP) for name, side in even.items()}
     rate = Fraction(fps).limit_denominator(1001) if fps else own_fps
-    return source, Wanted(rate, **sides, start=start, length=length)
+    return source, FrameRequest(rate, **sides, start=start, length=length)
 
 
-def _sounds(sound: SoundOfFile | None) -> str:
+def _sounds(sound: FileSound | None) -> str:
     if sound is None:
         return "without sound"
     return f"with sound ({sound.rate} Hz, {'stereo' if sound.channels > 1 else 'mono'})"

@@ -64,7 +64,7 @@ class _Showing:
         self._take = session.takes.create(
             shot, host.origin(node_id, canvas), host.messenger(), frames.controls
         )
-        frames.album.show_in(self._take)
+        frames.album.add_take(self._take)
 
     @property
     def token(self) -> str:

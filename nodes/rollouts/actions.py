@@ -9,7 +9,7 @@ from ...errors import BadInput
 from ...model.vae.latent_format import FRAMES_PER_LATENT
 from ...samplers.conditioning.prompts import TimedPrompt, fit_length
 from ...samplers.settings import RolloutSettings
-from ...stream.rollout.fork import Fork, continued
+from ...stream.rollout.fork import Fork, extended
 from ...stream.timecode import time_label
 from .. import host
 from ..length import SECONDS, length_of, snapped_length
@@ -57,7 +57,7 @@ def fork(source: HostRollout, edit: RolloutEdit, node_id: str | None) -> HostRol
         edit.new_seed if edit.new_seed > KEEP else None,
         source.spec.guided(edit.new_guidance) if edit.new_guidance > KEEP else None,
     )
-    settings = _set_length(change.of(source.settings), source, frame, edit.length)
+    settings = _set_length(change.apply(source.settings), source, frame, edit.length)
     forked = derive_rollout(source, settings, node_id)
     say_plan(forked, length_of(settings, forked.latent_frames, forked.fps))
     host.say(node_id, _fork_summary(forked, change))
@@ -83,7 +83,7 @@ def continue_shot(source: HostRollout, edit: RolloutEdit, node_id: str | None) -
             "continue from an earlier time."
         )
     added = max(1, round(edit.more * source.fps / FRAMES_PER_LATENT))
-    settings = continued(source.settings, end, added)
+    settings = extended(source.settings, end, added)
     longer = derive_rollout(source, settings, node_id)
     length = length_of(settings, longer.latent_frames, longer.fps)
     say_plan(longer, length, problems=edit.warnings(CONTINUE))

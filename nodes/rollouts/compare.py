@@ -81,7 +81,7 @@ class CompareRollouts(io.ComfyNode):
         totals = [one.frame_total for one in sources]
         total = None if None in totals else max(count for count in totals if count is not None)
         chunks = JoinedStream(
-            [one.chunks for one in sources], grid.made, length=_pieces(sources)
+            [one.chunks for one in sources], grid.join, length=_pieces(sources)
         )  # fmt: skip
         return io.NodeOutput(JoinedFrames(sources, chunks, grid.size, total))
 

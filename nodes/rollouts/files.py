@@ -17,7 +17,7 @@ from ...samplers.loop import Chunk
 from ...stream.journal.chain import spans
 from ...stream.lazy.frame_chunk import to_pictures
 from ...stream.metrics import Meter, Report
-from ...stream.rollout.file import SUFFIX, Beside, RolloutFile, save_rollout
+from ...stream.rollout.file import SUFFIX, RolloutExtras, RolloutFile, save_rollout
 from ...stream.rollout.spec import Prompter
 from ...units import byte_size
 from .. import categories, host, sockets
@@ -115,8 +115,8 @@ class SaveRollout(io.ComfyNode):
         rollout.claim.sources(rollout.settings.known_frames.sources)
         file = host.output_file(filename_prefix, SUFFIX)
         report = _report(rollout, meter, model_evals, str(file.path))
-        beside = Beside(report, picture, _guided(rollout), rollout.fps, state)
-        size = save_rollout(file.path, rollout.run.state, count, beside)
+        extras = RolloutExtras(report, picture, _guided(rollout), rollout.fps, state)
+        size = save_rollout(file.path, rollout.run.state, count, extras)
         lacks = " " + NO_STATE if with_state and state is None else ""
         host.say(cls.hidden.unique_id, f"{file.name}: {count} chunks, {byte_size(size)}.{lacks}")
         entry = {"role": "rollout", "filename": file.name, "subfolder": file.subfolder,
@@ -198,16 +198,16 @@ def goes_on(
     engine = denoiser(model)
     settings = opened.settings(engine.device)
     check_compatible(settings, opened.channels, engine)
-    guided = cfg if opened.beside.guided == CFG else settings.guidance.scaled
+    guided = cfg if opened.extras.guided == CFG else settings.guidance.scaled
     count = len(opened.metas)
     end = sum(span.count for span in islice(spans(settings), count))
     name, session_only = identity(model)
-    if opened.makers.at(end) != name:
+    if opened.models.at(end) != name:
         host.warn(node_id, OTHER_MODEL)
     asked = attention_spec_of(model)
     if asked is not None and not asked.is_in_force(settings):
         host.warn(node_id, OTHER_ATTENTION)
-    makers = opened.makers.then(end, name)
+    makers = opened.models.then(end, name)
     spec = host_spec(engine, settings, makers)
     spec = replace(spec, prompter=prompter, guided=guided, cut=count)
     return open_rollout(spec, engine.host, node_id=node_id, session_only=session_only)

@@ -8,8 +8,8 @@ from typing import Any
 from comfy_api.latest import io, ui
 
 from ...stream.journal.cleanup import usage
-from ...stream.journal.fork_tree import drawn, fork_tree
-from ...stream.journal.records import Record, described, records
+from ...stream.journal.fork_tree import fork_tree, render_tree
+from ...stream.journal.records import Record, records, rollout_facts
 from ...stream.timecode import time_label
 from ...units import byte_size
 from .. import categories, host, sockets
@@ -68,7 +68,7 @@ def facts_of(rollout: HostRollout) -> list[str]:
             f"{name.capitalize()} from {time_label(time_of(rollout, start))}: {value}"
             for start, value in record.facts[name]
         ]
-    for start, identity in rollout.spec.chain.makers.later:
+    for start, identity in rollout.spec.chain.models.later:
         lines.append(f"Model from {time_label(time_of(rollout, start))}: {identity[:8]}")
     return lines
 
@@ -82,7 +82,7 @@ def forks_of(rollout: HostRollout) -> list[str]:
     keys = set[str]().union(*(one.owned for one in found if one.keys[:1] == own.keys[:1]))
     size = byte_size(sum(now.chunks.get(key, 0) for key in keys))
     head = f"Forks ({size} on disk, of {byte_size(now.total_bytes)} for all rollouts):"
-    return [head, *drawn(fork_tree(found, own), own.id)]
+    return [head, *render_tree(fork_tree(found, own), own.id)]
 
 
 def _record(rollout: HostRollout) -> Record:
@@ -93,5 +93,5 @@ def _record(rollout: HostRollout) -> Record:
     frames = tuple(rollout.span(index).count for index in stored)
     owned = frozenset(keys) | (known.owned if known else frozenset())
     channels = rollout.model.config.out_channels
-    facts = described(rollout.settings, channels=channels, fps=rollout.fps, lock=rollout.id)
+    facts = rollout_facts(rollout.settings, channels=channels, fps=rollout.fps, lock=rollout.id)
     return Record(rollout.id, facts, keys, frames, owned, known.used_s if known else 0.0)

@@ -69,7 +69,7 @@ class SpliceRollouts(io.ComfyNode):
         met = min(overlap, shorter)
         splice = Splice(met, CUT if method == CUT else FADE)
         total = None if second.frame_total is None else first.frame_total + second.frame_total - met
-        chunks = JoinedStream([one.chunks for one in sources], splice.made, at_once=False)
+        chunks = JoinedStream([one.chunks for one in sources], splice.join, at_once=False)
         host.say(cls.hidden.unique_id, _said(first, met, method, total))
         return io.NodeOutput(JoinedFrames(sources, chunks, (first.width, first.height), total))
 

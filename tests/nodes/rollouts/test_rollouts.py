@@ -195,11 +195,11 @@ def test_a_file_with_its_state_is_gone_on_with_at_once(
 def test_a_file_has_report_and_picture(bench: Bench, tmp_path: Path) -> None:
     source, vae = bench.rollout(length=33.0)
     name = saved(bench, source, vae=vae).removesuffix(" [output]")
-    beside = RolloutFile(tmp_path / name).beside
-    assert beside.report.rollout_id == source.id and beside.thumbnail is not None
-    assert Image.open(io.BytesIO(beside.thumbnail)).size == (32, 32)
+    extras = RolloutFile(tmp_path / name).extras
+    assert extras.report.rollout_id == source.id and extras.thumbnail is not None
+    assert Image.open(io.BytesIO(extras.thumbnail)).size == (32, 32)
     plain = saved(bench, source).removesuffix(" [output]")
-    assert RolloutFile(tmp_path / plain).beside.thumbnail is None
+    assert RolloutFile(tmp_path / plain).extras.thumbnail is None
 
 
 def test_a_stopped_shot_is_saved_as_far_as_it_is_and_goes_on(bench: Bench, tmp_path: Path) -> None:
@@ -222,7 +222,7 @@ def test_another_model_is_said_and_goes_on_under_its_own_name(
         patch.setattr(files, "identity", lambda model: ("other", None))
         loaded = load(bench, name)
         assert "made with another model" in caplog.text
-        assert loaded.spec.stored_chunks() == 3 and loaded.spec.chain.makers.at(9) == "other"
+        assert loaded.spec.stored_chunks() == 3 and loaded.spec.chain.models.at(9) == "other"
         longer = edited(bench, "continue", loaded, more=0.5)
     plain, _ = bench.rollout(length=45.0)
     assert longer.spec.key(2) == plain.spec.key(2) and longer.spec.key(3) != plain.spec.key(3)
