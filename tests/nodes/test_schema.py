@@ -47,9 +47,9 @@ PERMANENT_IDS = {
     "LongtakeDoctor",
 }
 NOTE = "MarkdownNote"  # on the canvas only: the front end leaves it out of the API form
-MAX_PLAIN = {"LongtakeSampler": 10, "LongtakeSchedule": 4, "LongtakeSparseAttention": 5}
+MAX_PLAIN = {"LongtakeSampler": 11, "LongtakeSchedule": 4, "LongtakeSparseAttention": 5}
 PAGES = ROOT / "web" / "docs"
-UNITS = r"(?i)pixel|frame|second|step|chunk|evaluation|level|number|quality|\bMB\b|no unit"
+UNITS = r"(?i)pixel|frame|second|step|chunk|evaluation|level|number|quality|\b[GM]B\b|no unit"
 
 
 @pytest.fixture

@@ -156,7 +156,7 @@ def test_a_kept_edit_is_read_back_as_it_was_applied(
     start_s: float, typed: str, strength: float | None, before: str
 ) -> None:
     """For whatever is typed into the live edit: `written`, appended to a timeline, then `parse`."""
-    from longtake.nodes.conditioning.timeline import TimedText, parse, written
+    from longtake.nodes.conditioning.timeline import TimedText, format_line, parse
     from longtake.stream.rollout.controls import Controls
 
     controls = Controls()
@@ -164,7 +164,7 @@ def test_a_kept_edit_is_read_back_as_it_was_applied(
     if strength is not None:
         controls.set_guidance(strength)
     [edit] = controls.edits
-    line = written(TimedText(start_s, edit.text or "", edit.guidance))
+    line = format_line(TimedText(start_s, edit.text or "", edit.guidance))
     *_, read = parse(f"{before}\n{line}")
     assert (read.text, read.guidance) == (edit.text, edit.guidance)
     assert abs(read.start_s - start_s) <= 5e-5 and "\n" not in line
@@ -254,11 +254,11 @@ def test_a_length_of_0_has_no_end() -> None:
 def test_a_line_says_how_long_its_prompt_takes_over(
     line: str, guidance: float | None, over_s: float
 ) -> None:
-    from longtake.nodes.conditioning.timeline import parse, written
+    from longtake.nodes.conditioning.timeline import format_line, parse
 
     entry = parse(f"0: a\n{line}")[1]
     assert (entry.guidance, entry.over_s) == (guidance, over_s)
-    assert parse(f"0: a\n{written(entry)}")[1] == entry
+    assert parse(f"0: a\n{format_line(entry)}")[1] == entry
 
 
 @pytest.mark.parametrize("option", ["over", "over -1", "over 2, over 3", "fade 2", "over 2;", ","])
@@ -347,11 +347,11 @@ def test_prompts_that_take_over_in_too_many_steps_are_refused(seconds: float) ->
 @pytest.mark.parametrize("count", [1, 511, 512, 513, 700])
 def test_long_prompts_are_cut_before_they_are_encoded_and_keep_their_end_token(count: int) -> None:
     """What Hugging Face's `truncation=True, max_length=512` keeps."""
-    from longtake.nodes.conditioning.prompts import shortened
+    from longtake.nodes.conditioning.prompts import truncate_tokens
 
     end = (1, 1.0)
     tokens = [*((i + 10, 1.0) for i in range(count - 1)), end]
-    kept, dropped = shortened({"umt5xxl": [tokens], "note": "x"})
+    kept, dropped = truncate_tokens({"umt5xxl": [tokens], "note": "x"})
     assert kept["note"] == "x" and dropped == max(0, count - 512)
     [row] = kept["umt5xxl"]
     assert row == (tokens if count <= 512 else [*tokens[:511], end])
