@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from ...attention.ann.choice import AUTO, chosen_index
+from ...attention.ann.choice import AUTO, choose_index
 from ...attention.cache.policy import WindowSink
 from ...attention.kernels.choice import AUTO as AUTO_KERNEL
 from ...attention.sparse.settings import Sparsity
-from ...attention.sparse.thresholds import measured_on
+from ...attention.sparse.thresholds import apply_measurements
 from ...attention.storage.packed import Packed
 from ...attention.storage.placement import ON_DEVICE
 from ...attention.temp_cache.policy import ALIKE, ATTENDED, TempCache
@@ -52,12 +52,12 @@ NEVER = 1.01  # a cosine that no two keys are above
 @dataclass(frozen=True, slots=True)
 class Merging:
     """How a TempCache that merges does it: for want of room down to the cosine `floor`, an entry
-    counts as `most_mass` keys (None: as all that it is made of), and above which cosine by layer
+    counts as `max_mass` keys (None: as all that it is made of), and above which cosine by layer
     and head, None for the preset's in all of them.
     """
 
     floor: float = NEVER
-    most_mass: float | None = 1
+    max_mass: float | None = 1
     select_heads: tuple[tuple[float, ...], ...] | None = None
 
     def above(self, cosine: float) -> tuple[float | tuple[tuple[float, ...], ...], float]:
@@ -80,7 +80,7 @@ class SparseAttentionSpec:
     sparsity: Sparsity
     strength: Strength
     device: torch.device
-    gives_way: str = ALIKE
+    eviction: str = ALIKE
     reach_frames: int = OF_MODEL
     index: str = AUTO
     kernel: str = AUTO_KERNEL
@@ -89,12 +89,12 @@ class SparseAttentionSpec:
     @property
     def merges(self) -> bool:
         """Whether keys are merged, for which their nearest are looked for."""
-        return self.temp_cache and self.gives_way == ATTENDED
+        return self.temp_cache and self.eviction == ATTENDED
 
     @property
     def attends_with_kernel(self) -> bool:
         """Whether the kernel is of use: to attend to blocks, or to look through buckets."""
-        blocks = measured_on(self.sparsity, self.device).self_sparsity is not None
+        blocks = apply_measurements(self.sparsity, self.device).self_sparsity is not None
         return blocks or (self.merges and self.index in BUCKETED)
 
     def over(self, cache: CacheSettings, preset: Preset, tokens: int) -> CacheSettings:
@@ -121,7 +121,7 @@ class SparseAttentionSpec:
             frames, *self.merging.above(chosen.merge_above),
             max(window.sink_frames, min(chosen.sink_frames, frames - 1)),
             max(window.window_frames, self.reach_frames or preset.trained_reach),
-            most_mass=self.merging.most_mass, gives_way=self.gives_way,
+            max_mass=self.merging.max_mass, eviction=self.eviction,
         )  # fmt: skip
         storage = cache.storage
         if isinstance(storage, Packed):
@@ -142,21 +142,21 @@ class SparseAttentionSpec:
         if not isinstance(cache, TempCache) or not self.temp_cache:
             return isinstance(cache, TempCache) == self.temp_cache
         reach = math.inf if cache.reach_frames is None else cache.reach_frames
-        if cache.gives_way != self.gives_way or reach < self.reach_frames:
+        if cache.eviction != self.eviction or reach < self.reach_frames:
             return False
         return not cache.merges or self._merges_as(cache)
 
     def _merges_as(self, cache: TempCache) -> bool:
         """Whether a cache that merges could be what this makes of some."""
         above = self.merging.above(self.strength.merge_above)
-        merging = (cache.threshold, cache.floor), cache.most_mass
-        return merging == (above, self.merging.most_mass) and self.index in (AUTO, cache.index)
+        merging = (cache.threshold, cache.floor), cache.max_mass
+        return merging == (above, self.merging.max_mass) and self.index in (AUTO, cache.index)
 
     def _indexed(self, cache: TempCache, tokens: int) -> TempCache:
         """With what finds the nearest keys among its entries, where keys are merged."""
         if not cache.merges:
             return cache
-        found, _ = chosen_index(self.index, cache.slots(tokens, None), self.device)
+        found, _ = choose_index(self.index, cache.slots(tokens, None), self.device)
         kernel = self.kernel if found in BUCKETED else AUTO_KERNEL
         return replace(cache, index=found, kernel=kernel)
 

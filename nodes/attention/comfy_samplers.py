@@ -80,7 +80,7 @@ def _of_self(override: AttentionOverride) -> str:
 
 def _of_prompt(override: AttentionOverride) -> str:
     """Of attention to the prompt."""
-    share, left_out = override.to_prompt.share, override.to_prompt.left_out
+    share, left_out = override.to_prompt.share, override.to_prompt.pruned_share
     if override.sparsity.prompt_sparsity is None or share is None:
         return "prompt attention as it was"
     pruned = (

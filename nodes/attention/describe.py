@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import torch
 
-from ...attention.ann.choice import AUTO, chosen_index
+from ...attention.ann.choice import AUTO, choose_index
 from ...attention.kernels import choice
 from ...attention.sparse.settings import SparseCross, SparseSelf
 from ...attention.sparse.thresholds import min_keys, min_prompt_tokens
@@ -50,7 +50,7 @@ def describe_block_sparsity(self_sparsity: SparseSelf, device: torch.device, whe
     to be, in the node's word.
     """
     _, reason = min_keys(self_sparsity.min_keys, device)
-    kernel, why = choice.chosen_kernel(self_sparsity.kernel, device)
+    kernel, why = choice.choose_kernel(self_sparsity.kernel, device)
     return f"Sparse self-attention{f' {when}' if when else ''}: {reason}. Kernel {kernel}: {why}."
 
 
@@ -65,7 +65,7 @@ def frame_tokens(settings: RolloutSettings) -> int:
 
 
 def _index_told(cache: TempCache, tokens: int, device: torch.device) -> str:
-    by_itself, why = chosen_index(AUTO, cache.slots(tokens, None), device)
+    by_itself, why = choose_index(AUTO, cache.slots(tokens, None), device)
     if by_itself != cache.index:
         why = "chosen by name"
     return f"Nearest keys by {cache.index}: {why}."

@@ -7,7 +7,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ...attention.ann.choice import AUTO, missing_index
+from ...attention.ann.choice import AUTO, index_unavailable_reason
 from ...attention.ann.choice import NAMES as INDEXES
 from ...attention.kernels import choice
 from ...attention.sparse.settings import SparseCross, SparseSelf, Sparsity
@@ -24,7 +24,7 @@ from .override import AttentionOverride
 
 CUSTOM, WHERE_FASTER, ALWAYS, OFF = "custom", "where faster", "always", "off"
 MERGE_PADDING, PRUNE = "merge padding", "prune"
-GIVES_WAY = {"what differs": ALIKE, "merged": ATTENDED}
+EVICTIONS = {"what differs": ALIKE, "merged": ATTENDED}
 PARTS = {
     "TempCache": (
         "temp_cache", "merge_above", "keep", "reach_frames", "index", "merge_floor", "counts_as",
@@ -100,7 +100,7 @@ class SparseAttentionNode(io.ComfyNode):
         sparsity = Sparsity(self_sparsity, _of_prompt(prompt_attention, min_tokens))
         merging = details.merging(model, merge_floor, counts_as, head_thresholds)
         asked = SparseAttentionSpec(
-            temp_cache, sparsity, chosen, device, GIVES_WAY[keep],
+            temp_cache, sparsity, chosen, device, EVICTIONS[keep],
             set_or_none("reach_frames", reach_frames, 1) or OF_MODEL, index, kernel, merging,
         )  # fmt: skip
         _check_usable(asked)
@@ -157,7 +157,7 @@ def _check_usable(asked: SparseAttentionSpec) -> None:
     for what, name, used, reason in (
         ("kernel", asked.kernel, asked.attends_with_kernel,
          choice.kernel_unavailable_reason(asked.kernel, device)),
-        ("index", asked.index, asked.merges, missing_index(asked.index)),
+        ("index", asked.index, asked.merges, index_unavailable_reason(asked.index)),
     ):  # fmt: skip
         if used and reason is not None:
             raise BadInput(
@@ -246,7 +246,7 @@ def _choices() -> list[io.Input]:
     return [
         io.Combo.Input(
             "keep",
-            options=[*GIVES_WAY],
+            options=[*EVICTIONS],
             default="what differs",
             advanced=True,
             tooltip="`what differs`: merges nothing; when the cache is full, keys that newer ones "

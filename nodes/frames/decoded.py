@@ -58,6 +58,19 @@ class HostDecoder:
         self._claims_seen = self._claim.count
         return self._decoder.feed(latents.to(self.patcher.load_device))
 
+    def drain(self) -> Tensor | None:
+        """End the video."""
+        return self._decoder.drain()
+
+    def reset(self) -> None:
+        """Forget the past: the next latent is a first one."""
+        self._decoder.reset()
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes that the decoder keeps."""
+        return self._decoder.state_bytes
+
 
 class HostFrames(FrameStream):
     """The pictures of a rollout; announces and times every chunk."""
@@ -80,7 +93,7 @@ class HostFrames(FrameStream):
     @property
     def resume_at_s(self) -> float | None:
         """The time in the video at which the next run resumes, in seconds."""
-        return self.rollout.resume_at_s
+        return self.rollout.spec.resume_at_s
 
     def get_models(self) -> list[Any]:
         """Return the models that the host keeps loaded while the prompt runs."""

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from ...errors import BadInput
 from ...model.vae.latent_format import WAN21, WAN22, denormalise
+from ...model.vae.protocol import StreamingCoder
 from .. import categories, host, sockets
 from ..models.model_facts import facts
-from ..models.streaming_vae import Encoder, StreamingVAE, streaming_vae
+from ..models.streaming_vae import StreamingVAE, streaming_vae
 from ..runtime.host_rollout import HostRollout
 from ..schema import build
 from .decoded import open_frames
@@ -158,7 +159,7 @@ async def _keyframes(vae: StreamingVAE, pieces: AsyncIterator[Tensor], *, openin
     return torch.cat(latents)
 
 
-def _feed(vae: StreamingVAE, encoder: Encoder, pictures: Tensor) -> Tensor:
+def _feed(vae: StreamingVAE, encoder: StreamingCoder, pictures: Tensor) -> Tensor:
     """Feed pictures (n, 3, H, W); return the latents (f, c, h, w) that they complete."""
     host.check_interrupted()
     room = vae.encoder_bytes(len(pictures), *pictures.shape[-2:]) - encoder.state_bytes
@@ -166,7 +167,7 @@ def _feed(vae: StreamingVAE, encoder: Encoder, pictures: Tensor) -> Tensor:
     return encoder.feed(pictures.to(vae.device)).cpu()
 
 
-def _drain(encoder: Encoder) -> list[Tensor]:
+def _drain(encoder: StreamingCoder) -> list[Tensor]:
     """Return the remaining latents in a list, which may be empty."""
     rest = encoder.drain()
     return [] if rest is None else [rest.cpu()]

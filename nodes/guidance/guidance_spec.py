@@ -101,7 +101,7 @@ class GuidanceSpec:
         guidance = None if source is None else source.first_sum(values)
         for step in self.steps:
             guidance = step.apply(guidance, values)
-        return replace(guidance or g.Guidance(), pulls=self.scores)
+        return replace(guidance or g.Guidance(), weighted_scores=self.scores)
 
     def values_from_preset(self, preset: Preset, *, sink: bool) -> dict[str, object]:
         """Return the values that come from the model's preset, by name."""

@@ -11,7 +11,8 @@ from comfy_api.latest import InputImpl, io
 from torch import Tensor
 
 from ...errors import BadInput
-from ...stream.video.writer import FragmentedMP4, VideoSpec, open_video
+from ...stream.video.spec import FragmentedMP4, VideoSpec
+from ...stream.video.writer import open_video
 from ...units import byte_size
 from .. import categories, host, sockets
 from ..frames.source import FrameSource

@@ -55,7 +55,7 @@ def fork(source: HostRollout, edit: RolloutEdit, node_id: str | None) -> HostRol
         frame,
         _encode_prompt(source, edit.new_prompt),
         edit.new_seed if edit.new_seed > KEEP else None,
-        source.guided(edit.new_guidance) if edit.new_guidance > KEEP else None,
+        source.spec.guided(edit.new_guidance) if edit.new_guidance > KEEP else None,
     )
     settings = _set_length(change.of(source.settings), source, frame, edit.length)
     forked = derive_rollout(source, settings, node_id)
@@ -101,12 +101,12 @@ def _encode_prompt(source: HostRollout, text: str) -> TimedPrompt | None:
     text = " ".join(text.split())
     if not text:
         return None
-    if source.prompter is None:
+    if source.spec.prompter is None:
         raise BadInput(
             "The fork has no text encoder for its new prompt; connect a clip to Load Rollout, or a "
             "Prompt Timeline to the sampler in place of CLIP Text Encode."
         )
-    embedding = source.prompter.encode(text)
+    embedding = source.spec.prompter.encode(text)
     return TimedPrompt(0, fit_length(embedding, len(source.settings.prompts.negative)), text)
 
 
@@ -128,7 +128,7 @@ def _set_length(
 
 
 def _fork_summary(forked: HostRollout, change: Fork) -> str:
-    stored, shared = forked.stored_chunks(), time_label(time_of(forked, change.frame))
+    stored, shared = forked.spec.stored_chunks(), time_label(time_of(forked, change.frame))
     names = [name for name in ("prompt", "seed", "guidance") if getattr(change, name) is not None]
     what = f"with a new {', '.join(names)}" if names else "without a change"
     return f"Forked at {shared} {what}; {stored} chunks exist already."

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ...attention.temp_cache.policy import TempCache
 from ...errors import BadInput
 from ...model.vae.latent_format import frame_count
-from ...samplers.advice import less_memory
 from ...samplers.settings import RolloutSettings
 from .. import host
+from ..advice import less_memory
 from ..attention.describe import describe_temp_cache
 from ..length import Length, latent_frame_at
 from ..planning import costs, fit
-from ..runtime.host_rollout import HostRollout, denoiser, over_journal
+from ..runtime.host_rollout import HostRollout, denoiser, open_rollout
 
 
 def derive_rollout(
@@ -23,14 +24,12 @@ def derive_rollout(
 
     `cut` is the number of chunks that it keeps.
     """
-    rollout = over_journal(
-        denoiser(source.claim.wired), settings, source.chain.makers, source.prompter,
-        source.guided, plan_only=source.plan_only, cut=cut,
+    engine = denoiser(source.claim.wired)
+    spec = replace(source.spec, settings=settings, model=engine, cut=cut)
+    return open_rollout(
+        spec, engine.host,
+        node_id=node_id, session_only=source.session_only, from_model=source.from_model,
     )  # fmt: skip
-    rollout.session_only, rollout.node_id = source.session_only, node_id
-    rollout.from_model = source.from_model
-    rollout.snapshot_chunks, rollout.resume = source.snapshot_chunks, source.resume
-    return rollout
 
 
 def say_plan(
@@ -64,17 +63,17 @@ def chunk_near(rollout: HostRollout, seconds: float) -> int:
     """Return the chunk that begins nearest to a time; a negative time is the end."""
     end_s = None if rollout.frames is None else rollout.frames / rollout.fps
     if seconds < 0:
-        if rollout.planned_chunks is None:
+        if rollout.spec.planned_chunks is None:
             raise BadInput(
                 "The rollout has no end (its length is 0); set `at` to a time in seconds."
             )
-        return rollout.planned_chunks
+        return rollout.spec.planned_chunks
     if end_s is not None and seconds > end_s:
         raise BadInput(
             f"at is {seconds:g} s and the rollout ends at {end_s:g} s; set an earlier time, or -1 "
             "for its end."
         )
-    return rollout.chain.chunk_at(latent_frame_at(seconds, rollout.fps))
+    return rollout.spec.chain.chunk_at(latent_frame_at(seconds, rollout.fps))
 
 
 def first_frame(rollout: HostRollout, chunk: int) -> int:

@@ -18,7 +18,7 @@ from ...stream.journal.chain import spans
 from ...stream.lazy.frame_chunk import to_pictures
 from ...stream.metrics import Meter, Report
 from ...stream.rollout.file import SUFFIX, Beside, RolloutFile, save_rollout
-from ...stream.rollout.run import Prompter
+from ...stream.rollout.spec import Prompter
 from ...units import byte_size
 from .. import categories, host, sockets
 from ..attention.attention_spec import attention_spec_of
@@ -28,7 +28,7 @@ from ..frames.vae import VAE_TIP
 from ..length import length_of
 from ..models.identity import identity
 from ..models.streaming_vae import StreamingVAE, streaming_vae
-from ..runtime.host_rollout import HostRollout, denoiser, over_journal
+from ..runtime.host_rollout import HostRollout, denoiser, host_spec, open_rollout
 from ..runtime.report import run_report
 from ..runtime.session import session
 from ..schema import build
@@ -120,7 +120,7 @@ class SaveRollout(io.ComfyNode):
         file = host.output_file(filename_prefix, SUFFIX)
         report = _report(rollout, meter, model_evals, str(file.path))
         beside = Beside(report, picture, _guided(rollout), rollout.fps, state)
-        size = save_rollout(file.path, rollout.run, count, beside)
+        size = save_rollout(file.path, rollout.run.state, count, beside)
         lacks = " " + NO_STATE if with_state and state is None else ""
         host.say(cls.hidden.unique_id, f"{file.name}: {count} chunks, {byte_size(size)}.{lacks}")
         entry = {"role": "rollout", "filename": file.name, "subfolder": file.subfolder,
@@ -170,7 +170,7 @@ class LoadRollout(io.ComfyNode):
         opened = RolloutFile(host.saved_file(file))
         prompter = None if clip is None else CLIPPrompter(clip, cls.hidden.unique_id)
         rollout = resume_from_file(opened, model, prompter, cls.hidden.unique_id)
-        new = opened.keep_in(rollout.journal, rollout.chain)
+        new = opened.keep_in(rollout.spec.journal, rollout.spec.chain)
         length = length_of(rollout.settings, rollout.latent_frames, rollout.fps)
         say_plan(rollout, length, help_begins=KEEPS_SETTINGS)
         host.say(
@@ -216,9 +216,9 @@ def resume_from_file(
     if asked is not None and not asked.is_in_force(settings):
         host.warn(node_id, OTHER_ATTENTION)
     makers = opened.makers.then(end, name)
-    rollout = over_journal(engine, settings, makers, prompter, guided, cut=count)
-    rollout.session_only, rollout.node_id = session_only, node_id
-    return rollout
+    spec = host_spec(engine, settings, makers)
+    spec = replace(spec, prompter=prompter, guided=guided, cut=count)
+    return open_rollout(spec, engine.host, node_id=node_id, session_only=session_only)
 
 
 def thumbnail(rollout: HostRollout, chunk: Chunk, vae: StreamingVAE) -> bytes:
@@ -243,9 +243,9 @@ def _report(rollout: HostRollout, meter: Meter, model_evals: int, path: str) -> 
     factor = FORMATS[rollout.model.config.out_channels].spatial_factor
     size = rollout.settings.columns * factor, rollout.settings.rows * factor
     report = run_report(rollout, meter, fps=rollout.fps, size=size, model_evals=model_evals)
-    return replace(report, rollout_id=rollout.run.chain.id, output_files=[path])
+    return replace(report, rollout_id=rollout.run.state.chain.id, output_files=[path])
 
 
 def _guided(rollout: HostRollout) -> str:
     """Name how a strength becomes the guidance of this rollout."""
-    return CFG if rollout.guided is cfg else SCALED
+    return CFG if rollout.spec.guided is cfg else SCALED

@@ -53,9 +53,9 @@ class RolloutInfo(io.ComfyNode):
 
 def describe_rollout(rollout: HostRollout) -> list[str]:
     """Describe the shot, one fact a line."""
-    settings, stored = rollout.settings, rollout.stored_chunks()
+    settings, stored = rollout.settings, rollout.spec.stored_chunks()
     length = "until Stop" if rollout.frames is None else time_label(rollout.frames / rollout.fps)
-    count = "" if rollout.planned_chunks is None else f" of {rollout.planned_chunks}"
+    count = "" if rollout.spec.planned_chunks is None else f" of {rollout.spec.planned_chunks}"
     lines = [
         f"Rollout {rollout.id}",
         f"Length {length}, {stored}{count} chunks exist",
@@ -68,14 +68,14 @@ def describe_rollout(rollout: HostRollout) -> list[str]:
             f"{name.capitalize()} from {time_label(time_of(rollout, start))}: {value}"
             for start, value in record.facts[name]
         ]
-    for start, identity in rollout.chain.makers.later:
+    for start, identity in rollout.spec.chain.makers.later:
         lines.append(f"Model from {time_label(time_of(rollout, start))}: {identity[:8]}")
     return lines
 
 
 def describe_forks(rollout: HostRollout) -> list[str]:
     """Draw the tree of all rollouts with the same beginning, with their disk use."""
-    now = usage(rollout.journal)
+    now = usage(rollout.spec.journal)
     own = _record(rollout)
     others = [record for record in now.found if record.id != own.id]
     found = [*others, own] if own.keys else others
@@ -88,9 +88,9 @@ def describe_forks(rollout: HostRollout) -> list[str]:
 
 def _record(rollout: HostRollout) -> Record:
     """Build the record of this rollout as of now."""
-    known = {record.id: record for record in records(rollout.journal)}.get(rollout.id)
-    stored = range(rollout.stored_chunks())
-    keys = tuple(rollout.key(index) for index in stored)
+    known = {record.id: record for record in records(rollout.spec.journal)}.get(rollout.id)
+    stored = range(rollout.spec.stored_chunks())
+    keys = tuple(rollout.spec.key(index) for index in stored)
     frames = tuple(rollout.span(index).count for index in stored)
     owned = frozenset(keys) | (known.owned if known else frozenset())
     channels = rollout.model.config.out_channels

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 
 from ...model.fingerprint import fingerprint
-from ...samplers.conditioning.first_frame import BEFORE
+from ...model.vae.protocol import StreamingCoder
+from ...samplers.conditioning.first_frame import LOOKBACK_FRAMES
 from ...samplers.settings import RolloutSettings
-from ..models.streaming_vae import Decoder, Encoder, StreamingVAE, streaming_vae
+from ..models.streaming_vae import StreamingVAE, streaming_vae
 from .claim import Claim
 
 
@@ -33,11 +34,11 @@ class HostCodec:
         """Where the host lets it compute."""
         return self.vae.patcher.load_device
 
-    def open_decoder(self) -> Decoder:
+    def open_decoder(self) -> StreamingCoder:
         """A decoder at the start of a video."""
         return self.vae.open_decoder()
 
-    def open_encoder(self) -> Encoder:
+    def open_encoder(self) -> StreamingCoder:
         """An encoder at the start of a video."""
         return self.vae.open_encoder()
 
@@ -58,7 +59,7 @@ def with_room(settings: RolloutSettings, claim: Claim, channels: int) -> Rollout
         return settings
     vae = again.codec.vae
     vae.check_fits(channels)
-    memory = vae.decoder_memory(BEFORE + 1, settings.rows, settings.columns)
+    memory = vae.decoder_memory(LOOKBACK_FRAMES + 1, settings.rows, settings.columns)
     sides = (vae.form.spatial_factor * side for side in (settings.rows, settings.columns))
     decoding, encoding = memory.state_bytes + memory.working_bytes, vae.encoder_bytes(1, *sides)
     room = Room(vae.patcher, max(decoding, encoding))

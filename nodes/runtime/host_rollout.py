@@ -9,10 +9,9 @@ from typing import Any, TypeVar
 
 import torch
 
-from ...attention.sparse.thresholds import measured_on
+from ...attention.sparse.thresholds import apply_measurements
 from ...model.config import DiTConfig, config_from_shapes
 from ...samplers.denoiser import Denoiser
-from ...samplers.guidance import Guidance
 from ...samplers.history.plan import planned_bytes
 from ...samplers.planning.memory import RolloutMemory, max_bytes, rollout_memory
 from ...samplers.settings import RolloutSettings
@@ -20,14 +19,14 @@ from ...stream.journal.chain import ModelHistory
 from ...stream.journal.journal import Journal
 from ...stream.preview.messages import Plan
 from ...stream.rollout.rollout import Rollout
-from ...stream.rollout.run import Prompter
+from ...stream.rollout.spec import RolloutSpec
 from .. import host
+from ..advice import less_memory
 from ..models.channels import check_channels
-from ..models.identity import identity
 from ..models.model_facts import facts
 from .claim import Claim
 from .host_codec import with_room
-from .run_observer import HostRun
+from .run_observer import HostRunObserver
 from .session import session
 
 T = TypeVar("T")
@@ -41,26 +40,34 @@ class HostDenoiser(Denoiser):
 
 
 class HostRollout(Rollout):
-    """A rollout of one of the host's models, made by the node `node_id`."""
+    """A rollout of one of the host's models, created by the node `node_id`.
 
-    model: HostDenoiser
-    node_id: str | None = None
-    session_only: str | None = None  # why its chunks are of no use after a restart, if so
-    from_model: str = ""  # what its settings have from its model, one sentence
+    `session_only` says why its chunks are useless after a restart, if they are. `from_model` is a
+    sentence about the settings that come from the model.
+    """
+
     plan: Plan
 
-    def new_run(self) -> HostRun:
-        """A run that is shown in the host."""
-        return HostRun(self)
+    def __init__(
+        self,
+        spec: RolloutSpec,
+        claim: Claim,
+        *,
+        node_id: str | None = None,
+        session_only: str | None = None,
+        from_model: str = "",
+    ) -> None:
+        super().__init__(spec, host.running_prompt, self._observe)
+        self.claim = claim
+        self.node_id, self.session_only, self.from_model = node_id, session_only, from_model
+
+    def _observe(self) -> HostRunObserver:
+        self.claim.load_s = None
+        return HostRunObserver(self.spec, self.node_id)
 
     def get_models(self) -> list[Any]:
         """The host asks this of a socket's value: models to keep while the prompt runs."""
         return [self.claim.model]
-
-    @property
-    def claim(self) -> Claim:
-        """How this rollout asks for its model."""
-        return self.model.host
 
     @property
     def kv_on_host(self) -> bool:
@@ -101,7 +108,7 @@ class HostRollout(Rollout):
     def _each(self, plan: Callable[[RolloutSettings, DiTConfig, torch.dtype], T]) -> list[T]:
         """A plan of each of the settings that are ever in force, on the model's device."""
         config, dtype = self.model.config, self.model.dtype
-        sparsity = measured_on(self.settings.sparsity, self.model.device)
+        sparsity = apply_measurements(self.settings.sparsity, self.model.device)
         s = replace(self.settings, sparsity=sparsity)
         in_force = [s, *(s.at(change.start_frame) for change in s.guidance_changes)]
         return [plan(one, config, dtype) for one in in_force]
@@ -116,40 +123,32 @@ def denoiser(model: Any) -> HostDenoiser:
     return HostDenoiser(Claim(model, device), config, device, dtype)
 
 
+def host_spec(
+    engine: HostDenoiser, settings: RolloutSettings, identity: str | ModelHistory
+) -> RolloutSpec:
+    """A spec over the host's journal and session; the caller replaces what it wants otherwise."""
+    return RolloutSpec(
+        settings, engine, identity, Journal(host.rollout_folder()),
+        fps=facts(engine.host.model).preset.fps, hot=session.states,
+        memory_advice=less_memory(settings.cache),
+    )  # fmt: skip
+
+
 def open_rollout(
-    model: Any,
-    engine: HostDenoiser,
-    settings: RolloutSettings,
-    prompter: Prompter | None,
-    guided: Callable[[float], Guidance],
+    spec: RolloutSpec,
+    claim: Claim,
     *,
-    plan_only: bool = False,
+    node_id: str | None,
+    session_only: str | None = None,
+    from_model: str = "",
 ) -> HostRollout:
-    """The rollout of a MODEL, over the host's journal."""
-    name, session_only = identity(model)
-    rollout = over_journal(engine, settings, name, prompter, guided, plan_only=plan_only)
-    rollout.session_only = session_only
-    return rollout
-
-
-def over_journal(  # noqa: PLR0913
-    engine: HostDenoiser,
-    settings: RolloutSettings,
-    made_by: str | ModelHistory,
-    prompter: Prompter | None,
-    guided: Callable[[float], Guidance],
-    *,
-    plan_only: bool = False,
-    cut: int | None = None,
-) -> HostRollout:
-    """A rollout made by models of known identity, over the host's journal."""
-    settings = with_room(settings, engine.host, engine.config.out_channels)
+    """The rollout of `spec`, whose model, VAEs and KV caches `claim` manages together."""
+    settings = with_room(spec.settings, claim, spec.model.config.out_channels)
     rollout = HostRollout(
-        settings, engine, made_by, Journal(host.rollout_folder()), prompter, guided,
-        fps=facts(engine.host.model).preset.fps, scope=host.running_prompt,
-        plan_only=plan_only, cut=cut, hot=session.states,
+        replace(spec, settings=settings), claim,
+        node_id=node_id, session_only=session_only, from_model=from_model,
     )  # fmt: skip
     rollout.claim.beside.update(settings.known.sources)
-    if engine.device.type != "cpu":  # main memory is not the host's to make room in
+    if spec.model.device.type != "cpu":  # main memory is not the host's to make room in
         rollout.claim.working_bytes = lambda: rollout.working_bytes
     return rollout

@@ -36,7 +36,7 @@ def run_report(
             dense_fallbacks=run.sparse and sparse.dense_fallbacks,
             drift=run.drift.largest,
             resumed_from_chunk=rollout.resumed_from,
-            edits=[edit.told for edit in run.controls.edits if edit.applied],
+            edits=[edit.summary for edit in run.controls.edits if edit.applied],
         )
     )
     return replace(report, versions={**(report.versions or {}), **_decided(rollout)})
@@ -50,7 +50,7 @@ def _decided(rollout: HostRollout) -> dict[str, str | None]:
         "from_model": rollout.from_model or None,
         "attention": told(rollout.settings, rollout.model.device) or None,
     }
-    recached = rollout.run.settings.recached
+    recached = rollout.run.state.settings.recached
     if recached:
         decided["recached"] = f"at latent frame {', '.join(map(str, recached))}"
     return decided

@@ -19,6 +19,7 @@ from ...stream.journal.disk_limit import DISK_CAP_BYTES
 from ...stream.rollout.recache import Resume
 from ...stream.rollout.recache import check as check_resume
 from .. import categories, host, sockets
+from ..advice import advising
 from ..attention.attention_spec import attention_spec_of
 from ..conditioning.known_frames import KnownClip, place_clips
 from ..conditioning.prompt_plan import (
@@ -43,11 +44,12 @@ from ..length import (
     latent_size,
     snapped_length,
 )
+from ..models.identity import identity
 from ..models.model_facts import facts, from_model
 from ..models.patches import ignored_patches
 from ..planning import costs
 from ..rollouts.derive import say_plan
-from ..runtime.host_rollout import HostRollout, denoiser, open_rollout
+from ..runtime.host_rollout import HostRollout, denoiser, host_spec, open_rollout
 from ..runtime.session import session
 from ..schema import build
 from . import cache_spec, schedule_spec
@@ -83,6 +85,7 @@ class DiffusionForcingSampler(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
+    @advising()
     def execute(  # noqa: PLR0913
         cls,
         model: Any,
@@ -130,12 +133,17 @@ class DiffusionForcingSampler(io.ComfyNode):
         check_endless(planned, settings.cache)
         check_resume(resume, settings.cache)
         prompter = prompts.prompter if isinstance(prompts, Timeline) else None
-        rollout = open_rollout(model, engine, settings, prompter, rescaled, plan_only=plan_only)
-        rollout.node_id = cls.hidden.unique_id
-        rollout.snapshot_chunks, rollout.resume = snapshot_chunks, resume
+        name, session_only = identity(model)
+        spec = replace(
+            host_spec(engine, settings, name), prompter=prompter, guided=rescaled,
+            plan_only=plan_only, snapshot_chunks=snapshot_chunks, resume=resume,
+        )  # fmt: skip
         taken = schedule.taken(preset) | _taken(kv_cache, settings, preset)
         taken |= asked_for.values_from_preset(preset, sink=sink)
-        rollout.from_model = from_model(facts(model), taken)
+        rollout = open_rollout(
+            spec, engine.host, node_id=cls.hidden.unique_id, session_only=session_only,
+            from_model=from_model(facts(model), taken),
+        )  # fmt: skip
         said = unused_prompts(prompts, planned)
         said += truncated_prompts(prompts, engine.config, guided.own_prompts)
         said += out_of_distribution_warnings(

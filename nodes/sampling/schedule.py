@@ -21,13 +21,13 @@ from ...samplers.schedule.options import (
     STEP_PRESETS,
     ScheduleOptions,
 )
-from ...samplers.schedule.picture import draw_schedule, in_words
 from ...samplers.schedule.rows import MAX_CHUNK_FRAMES
 from .. import categories, host, sockets
 from ..from_model import FROM_MODEL as FROM_MODEL_NUMBER
 from ..from_model import TIP, set_or_none
 from ..models.model_facts import facts, from_model
 from ..schema import build
+from .schedule_picture import draw_schedule, in_words
 from .schedule_spec import ScheduleSpec
 
 USUAL = ScheduleOptions()

@@ -193,7 +193,7 @@ async function forked(canvas) {
   await canvas.until(({ state }) => state === "done");
   await canvas.seesEach(33);
   await canvas.button(/^Fork the shot/).click();
-  await canvas.root.getByText(/The fork is wired in at 0:02/).waitFor();
+  await canvas.root.getByText(/The fork was added at 0:02/).waitFor();
   assert.deepEqual(await canvas.page.evaluate(covered), [], "the new node covers no other");
   await canvas.look();
   const prompt = await canvas.prompt();

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from longtake.headless.hosts.stand_in import core_nodes, installed
+from longtake.headless.hosts.stand_in import core_nodes, host_modules
 from longtake.nodes import categories
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,7 +54,7 @@ UNITS = r"(?i)pixel|frame|second|step|chunk|evaluation|level|number|quality|\b[G
 
 @pytest.fixture
 def nodes(tmp_path: Path) -> Iterator[list[Any]]:
-    with installed(tmp_path, lambda event: None):
+    with host_modules(tmp_path, lambda event: None):
         from longtake.nodes.extension import NODES
 
         yield list(NODES)
@@ -146,7 +146,7 @@ def test_every_node_has_a_page(nodes: list[Any]) -> None:
 
 
 def test_every_page_shows_its_node() -> None:
-    """The pictures themselves are made, and missed, in tests/in_core/test_core_canvas.py."""
+    """The pictures themselves are made, and missed, in tests/in_core/server/test_canvas.py."""
     for page in PAGES.glob("*.md"):
         assert f"]({page.stem}.png)" in page.read_text(encoding="utf-8"), page.name
 

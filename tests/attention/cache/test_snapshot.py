@@ -1,4 +1,4 @@
-"""Snapshots of caches and of all branches: going on from one is going on, bit for bit (law 9)."""
+"""Snapshots of caches and of all branches: continuing from a snapshot changes no bit (law 9)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from longtake.attention.cache.policy import CachePolicy, FullHistory, WindowSink
 from longtake.attention.history import open_cache
 from longtake.attention.storage.dense import DENSE
 from longtake.samplers.branches import Branches
+from longtake.samplers.current import CurrentSettings
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import Guidance, cfg, fractional, temporal, vanilla
 from longtake.samplers.loop import by_chunk
 from longtake.samplers.schedule.context_noise import ContextNoise
-from longtake.tests.support.caches import SHAPE, chunk_kv, fill, policies
+from longtake.tests.support.attention.caches import SHAPE, chunk_kv, fill, policies
+from longtake.tests.support.attention.snapshots import assert_same_histories, written_and_read
 from longtake.tests.support.laws import examples
-from longtake.tests.support.snapshots import assert_same_histories, written_and_read
 from longtake.tests.support.tiny_model import (
     TINY,
     randn,
@@ -79,10 +80,10 @@ def test_a_snapshot_fits_a_longer_rollout_and_no_shorter_window() -> None:
     ids=["plain", "cfg", "pure noise", "made anew", "fractional", "ramp"],
 )
 def test_all_branches_go_on_from_their_snapshot(changes: dict[str, Guidance]) -> None:
-    """Chunk 2 made after a snapshot of the first two equals chunk 2 made right away."""
+    """Chunk 2 after restoring a snapshot of two chunks equals chunk 2 of the uninterrupted run."""
     chosen = settings(length=9, cache=WindowSink(4, 1), prompts=timeline(0, 3), **changes)
     chunks = list(by_chunk(chosen.noise_rows()))
-    straight, resumed = Branches(chosen, MODEL), Branches(chosen, MODEL)
+    straight, resumed = (Branches(CurrentSettings(chosen), MODEL) for _ in range(2))
     for branches in (straight, resumed):
         branches.claim()
     for rows in chunks[:2]:
@@ -90,7 +91,8 @@ def test_all_branches_go_on_from_their_snapshot(changes: dict[str, Guidance]) ->
         latents = randn(3, TINY.out_channels, 4, 6, seed=rows[0].first)
         straight.velocity(latents, rows[0])
         straight.commit(rows[0].first, latents)
-    resumed.restore(written_and_read(straight.snapshot()), chosen.in_force(3, 6))
+    resumed.restore(written_and_read(straight.snapshot()))
+    resumed.current.use_prompts(chosen, 3)
     row, x = chunks[2][0], randn(3, TINY.out_channels, 4, 6, seed=6)
     for branches in (straight, resumed):
         branches.use(chosen, 6)

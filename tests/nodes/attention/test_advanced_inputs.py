@@ -45,17 +45,17 @@ def test_a_workflow_saved_without_them_makes_the_very_same_chunks(bench: Bench) 
     model = bench.run("LongtakeLoadDemoModel")[0]
     saved = (True, 0.95, "always", 0.3, 0.85, "prune", "merged", "auto", 64, "auto")
     old = planned(bench, prepared.execute(model, "balanced", *saved).args[0])
-    assert old.settings.cache == TempCache(48, 0.95, 0.95, 3, 64, most_mass=1)
+    assert old.settings.cache == TempCache(48, 0.95, 0.95, 3, 64, max_mass=1)
     assert old.settings.sparsity == Sparsity(
         SparseSelf(min_keys=0), SparseCross(prune=True, from_tokens=0)
     )
     asked = dict(zip(("temp_cache", "merge_above", "self_attention", "density", "recall_floor",
                       "prompt_attention", "keep", "kernel"), saved, strict=False))  # fmt: skip
-    assert planned(bench, behind_the_node(bench, **asked)).key(0) == old.key(0)
+    assert planned(bench, behind_the_node(bench, **asked)).spec.key(0) == old.spec.key(0)
 
 
 @pytest.mark.parametrize(
-    ("asked", "threshold", "floor", "most_mass"),
+    ("asked", "threshold", "floor", "max_mass"),
     [
         ({"merge_floor": 0.8}, 0.9, 0.8, 1),
         ({"merge_floor": 0.95}, 0.9, 0.9, 1),
@@ -65,10 +65,10 @@ def test_a_workflow_saved_without_them_makes_the_very_same_chunks(bench: Bench) 
     ],
 )
 def test_how_keys_are_merged(
-    bench: Bench, asked: dict[str, Any], threshold: Any, floor: float, most_mass: float | None
+    bench: Bench, asked: dict[str, Any], threshold: Any, floor: float, max_mass: float | None
 ) -> None:
     found = cache(bench, **asked)
-    assert (found.threshold, found.floor, found.most_mass) == (threshold, floor, most_mass)
+    assert (found.threshold, found.floor, found.max_mass) == (threshold, floor, max_mass)
 
 
 def test_one_line_of_thresholds_is_for_all_layers_and_several_are_each_for_one(
@@ -129,7 +129,7 @@ def test_what_cannot_be_is_refused_in_one_sentence(
         (lambda: SparseSelf(dense_share=1.5), "dense_share must be from 0 to 1; got 1.5"),
         (lambda: SparseSelf(dense_layers=(-1,)), "dense_layers are counted from 0"),
         (lambda: SparseCross(min_tokens=0), "min_tokens must be at least 1; got 0"),
-        (lambda: TempCache(5, most_mass=0.5), "most_mass must be at least 1, or None; got 0.5"),
+        (lambda: TempCache(5, max_mass=0.5), "max_mass must be at least 1, or None; got 0.5"),
     ],
 )
 def test_the_engine_refuses_them_too(make: Any, rule: str) -> None:

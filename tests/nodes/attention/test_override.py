@@ -11,7 +11,7 @@ from torch import Tensor
 from longtake.attention.sparse.prompt_attention import SparsePrompt
 from longtake.attention.sparse.settings import SparseCross, SparseSelf, Sparsity
 from longtake.nodes.attention.override import AttentionOverride
-from longtake.tests.support.override_calls import HEADS, WIDTH, dense, options, qkv
+from longtake.tests.support.attention.override_calls import HEADS, WIDTH, dense, options, qkv
 from longtake.tests.support.tiny_model import randn
 
 EVERY = Sparsity(SparseSelf(1.0, 0.3, (0,), 0.0, min_keys=0), SparseCross(from_tokens=0))
@@ -176,10 +176,12 @@ def test_a_prompt_is_pruned_for_each_latent_frame_alone() -> None:
     expected = [SparsePrompt(PRUNED)(0, q, *each[1:]) for q in each[0].split(20, 1)]
     torch.testing.assert_close(found, torch.cat(expected, 1).flatten(2))
     assert not torch.allclose(found, dense(q, k, v, HEADS), atol=1e-3)
-    assert 0.1 < override.to_prompt.left_out < 1
+    assert 0.1 < override.to_prompt.pruned_share < 1
     whole = AttentionOverride(Sparsity(prompt_sparsity=PRUNED))
     whole(dense, q, k, v, HEADS, transformer_options={**said, "grid_sizes": (3, 4, 6)})
-    assert 0 < whole.to_prompt.left_out < override.to_prompt.left_out  # more queries are near more
+    assert (
+        0 < whole.to_prompt.pruned_share < override.to_prompt.pruned_share
+    )  # more queries are near more
 
 
 def test_pruning_never_keeps_fewer_than_the_floor() -> None:
@@ -188,7 +190,7 @@ def test_pruning_never_keeps_fewer_than_the_floor() -> None:
     )
     found = everything(dense, *qkv(60, 30), HEADS, transformer_options=options(0.5))
     torch.testing.assert_close(found, dense(*qkv(60, 30), HEADS))
-    assert everything.to_prompt.left_out == 0
+    assert everything.to_prompt.pruned_share == 0
 
 
 def test_a_picture_beside_the_prompt_keeps_all_its_tokens_and_is_no_prompt() -> None:

@@ -13,8 +13,8 @@ from longtake.errors import BadInput
 from longtake.headless.hosts.stand_in.modules import VideoFromFile
 from longtake.model.vae.taehv_streaming import TAEHVStreamingEncoder
 from longtake.tests.support.clips import write_clip
+from longtake.tests.support.model.taehv_tree import taehv_tree, taehv_vae, with_encoder
 from longtake.tests.support.node_bench import Bench
-from longtake.tests.support.taehv_tree import taehv_tree, taehv_vae, with_encoder
 
 
 def known_video(bench: Bench, folder: Path, frames: int, **inputs: Any) -> Any:
@@ -27,7 +27,7 @@ def known_video(bench: Bench, folder: Path, frames: int, **inputs: Any) -> Any:
 
 
 def keys(rollout: Any) -> list[str]:
-    return [rollout.key(index) for index in range(rollout.chunk_count)]
+    return [rollout.spec.key(index) for index in range(rollout.chunk_count)]
 
 
 @pytest.mark.parametrize(("frames", "latents"), [(16, 4), (17, 5), (18, 5)])
@@ -49,7 +49,7 @@ def test_a_video_that_gives_too_few_latents_is_refused(
     assert known[0].latents[3].read().shape == (16, 4, 4)
     for _ in range(2):
         with pytest.raises(
-            BadInput, match="fewer latent frames of the video's 16 frames than the 9"
+            BadInput, match="fewer than 9 latent frames of the video's 16 frames"
         ):
             known[0].latents[8].read()
 

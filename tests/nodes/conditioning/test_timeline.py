@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from longtake.attention.cache.policy import FullHistory, WindowSink
 from longtake.errors import BadInput
-from longtake.headless.hosts.stand_in import installed
+from longtake.headless.hosts.stand_in import host_modules
 from longtake.model.config import DiTConfig
 from longtake.tests.support.laws import examples
 
@@ -23,7 +23,7 @@ CONFIG = DiTConfig(dim=24, ffn_dim=32, num_heads=2, num_layers=1, text_dim=8)
 
 @pytest.fixture(autouse=True)
 def _host(tmp_path: Path) -> Iterator[None]:
-    with installed(tmp_path, lambda event: None):
+    with host_modules(tmp_path, lambda event: None):
         yield
 
 
@@ -93,7 +93,7 @@ def of_two_on_one_chunk(first_s: float, second_s: float) -> Any:
     """What becomes of two lines that fall on the chunk at 5.06 s, in the order they are written."""
     from longtake.nodes.conditioning.prompt_plan import (
         guidance_changes,
-        never_shown,
+        unused_prompts,
         prompt_timeline,
     )
     from longtake.nodes.conditioning.timeline import TimedEmbedding, Timeline
@@ -106,7 +106,7 @@ def of_two_on_one_chunk(first_s: float, second_s: float) -> Any:
     length = snapped_length(10.0, SECONDS, 16.0, 3)
     made = prompt_timeline(timeline, CONFIG, length)
     changes = guidance_changes(timeline, length, cfg)
-    said = never_shown(timeline, length)
+    said = unused_prompts(timeline, length)
     return made.entries, [(c.start_frame, c.guidance) for c in changes], said
 
 
@@ -171,7 +171,7 @@ def test_a_kept_edit_is_read_back_as_it_was_applied(
 
 
 def test_prompts_of_another_text_encoder_are_refused() -> None:
-    with pytest.raises(BadInput, match="4096 wide and the model takes 8"):
+    with pytest.raises(BadInput, match="4096 wide, but the model takes 8"):
         in_latent_frames(0, width=4096)
 
 
@@ -340,7 +340,7 @@ def test_a_prompt_that_takes_over_at_the_end_goes_on_in_a_continued_shot() -> No
 @pytest.mark.parametrize("seconds", [0.0, 3000.0])
 def test_prompts_that_take_over_in_too_many_steps_are_refused(seconds: float) -> None:
     assert len(taking_over(1000.0, seconds).entries) == 1335  # small ones may
-    with pytest.raises(BadInput, match="take over in 1333 steps, .* 10.4 GB .*; give .over. less"):
+    with pytest.raises(BadInput, match="blend in 1333 steps, .* 10.4 GB .*; reduce .over."):
         taking_over(1000.0, seconds, width=4096)
 
 
@@ -359,7 +359,7 @@ def test_long_prompts_are_cut_before_they_are_encoded_and_keep_their_end_token(c
 
 def test_prompts_of_a_wan_model_are_padded_with_zeros_to_512_and_cut_there() -> None:
     from longtake.model.config import DiTConfig
-    from longtake.nodes.conditioning.prompt_plan import cut_prompts, prompt_timeline
+    from longtake.nodes.conditioning.prompt_plan import truncated_prompts, prompt_timeline
     from longtake.nodes.conditioning.timeline import TimedEmbedding, Timeline
     from longtake.nodes.length import SECONDS, snapped_length
 
@@ -370,4 +370,4 @@ def test_prompts_of_a_wan_model_are_padded_with_zeros_to_512_and_cut_there() -> 
         timeline = Timeline((TimedEmbedding(0.0, embedding, "a"),), embedding)
         made = prompt_timeline(timeline, config, length).entries[0].embedding
         assert made.shape == (512, 4096) and made[:, 0].count_nonzero() == min(words, 512)
-        assert len(cut_prompts(timeline, config)) == said
+        assert len(truncated_prompts(timeline, config)) == said

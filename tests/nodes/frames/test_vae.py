@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from longtake.errors import BadInput
 from longtake.model.config import DiTConfig
 from longtake.model.vae.latent_format import denormalise
+from longtake.tests.support.model.vaes import host_vae, wan22
 from longtake.tests.support.node_bench import CONFIG, Bench
 from longtake.tests.support.tiny_model import randn, random_dit
-from longtake.tests.support.vaes import host_vae, wan22
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_a_vae_of_other_latents_is_refused_before_anything_is_made(
     with pytest.raises(BadInput, match=r"16 latent channels \(Wan 2.1\) and the model 48"):
         bench.run("LongtakeVAEDecode", rollout=rolled(bench, five_b), vae=small)
     [known] = bench.run("LongtakeVAEEncode", pixels=torch.rand(1, 32, 64, 3), vae=small)
-    with pytest.raises(BadInput, match="known frames have 16 latent channels and the model 48"):
+    with pytest.raises(BadInput, match="known frames have 16 latent channels, but the model has 48"):
         rolled(bench, five_b, known_frames=known)
 
 

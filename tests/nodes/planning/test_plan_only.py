@@ -11,7 +11,7 @@ import pytest
 from longtake.errors import BadInput
 from longtake.headless.events import ChunkDone, FileSaved
 from longtake.tests.support.node_bench import Bench
-from longtake.tests.support.nodes import asked_at, collected
+from longtake.tests.support.nodes.steps import asked_at, collected
 
 
 def test_a_plan_makes_nothing_and_every_output_says_so(

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from longtake.tests.support.node_bench import Bench
-from longtake.tests.support.nodes import asked_at, collected, forget_chunks
+from longtake.tests.support.nodes.steps import asked_at, collected, forget_chunks
 
 TEXT = "0: a red ball\n1: a blue ball"
 SAMPLER = "LongtakeSampler"
@@ -35,7 +35,7 @@ def test_keep_edit_gives_the_edited_video_from_the_workflow_alone(
     assert (edit.status, edit.line) == ("applied", line)
     bench.state.start_prompt()
     kept = bench.frames(text=f"{TEXT}\n{line}")
-    assert kept.rollout.stored_chunks() == 3  # it goes on from the edited run's own chunks
+    assert kept.rollout.spec.stored_chunks() == 3  # it goes on from the edited run's own chunks
     forget_chunks(bench)
     assert torch.equal(collected(bench, kept), edited)
     assert not torch.equal(collected(bench, bench.frames(text=TEXT)), edited)
@@ -136,7 +136,7 @@ def test_without_a_timeline_the_prompt_cannot_be_edited_but_guidance_can(bench: 
     collected(bench, frames)
     guided, prompted = frames.controls.edits
     assert guided.status == "applied" and guided.line is None
-    assert "no Prompt Timeline is connected" in prompted.error
+    assert "came without a text encoder" in prompted.error
 
 
 class FakePatcher:
@@ -231,11 +231,11 @@ def test_the_preview_obeys_the_player_and_shows_what_became_of_it(bench: Bench) 
 
     def edit() -> None:
         take = list(session.takes._takes.values())[-1]
-        assert take.control(1, lambda controls: controls.set_prompt("ball"))
+        assert take.controls.obey(1, lambda controls: controls.set_prompt("ball"))
 
     def stop() -> None:
         take = list(session.takes._takes.values())[-1]
-        assert take.control(2, lambda controls: controls.stop())
+        assert take.controls.obey(2, lambda controls: controls.stop())
 
     asked_at(bench, 1, stop)
     asked_at(bench, 0, edit)

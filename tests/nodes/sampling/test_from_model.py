@@ -28,7 +28,7 @@ from longtake.samplers.settings import RolloutSettings
 from longtake.samplers.solvers.noise_process import VariancePreserving
 from longtake.samplers.solvers.single_step import DDIM
 from longtake.tests.support.node_bench import Bench
-from longtake.tests.support.nodes import model_of
+from longtake.tests.support.nodes.steps import model_of
 
 RUNNABLE = [family.key for family in FAMILIES if not family.refusal]
 
@@ -58,7 +58,7 @@ def test_nodes_left_alone_are_the_models_and_so_are_nodes_left_out(bench: Bench,
     [schedule], [cache] = bench.run("LongtakeSchedule"), bench.run("LongtakeKVCacheSettings")
     left_alone = shot(bench, model, schedule=schedule, kv_cache=cache)
     are_the_presets(left_alone.settings, BY_KEY[key].preset)
-    assert shot(bench, model).key(0) == left_alone.key(0)
+    assert shot(bench, model).spec.key(0) == left_alone.spec.key(0)
 
 
 def test_a_shot_of_the_demo_that_was_set_by_hand_goes_on(bench: Bench) -> None:
@@ -71,7 +71,7 @@ def test_a_shot_of_the_demo_that_was_set_by_hand_goes_on(bench: Bench) -> None:
     [cache] = bench.run("LongtakeKVCacheSettings", policy="window + sink", window_frames=21,
                         sink_frames=0)  # fmt: skip
     by_hand = shot(bench, model, schedule=schedule, kv_cache=cache, cfg=2.5)
-    assert by_hand.key(0) == shot(bench, model).key(0)
+    assert by_hand.spec.key(0) == shot(bench, model).spec.key(0)
 
 
 @pytest.mark.parametrize(
@@ -237,7 +237,7 @@ def test_history_guidance_left_alone_is_what_suits_the_model(
     assert rollout.settings.guidance == replace(wanted, limits=g.Limits(norm_cap=2.0))
     own = f", scale {scale:g}, text_scale {text_scale:g}, none_as {none}."
     assert rollout.from_model.endswith(own)
-    assert rollout.guided(0.5) == rollout.settings.guidance.scaled(0.5)
+    assert rollout.spec.guided(0.5) == rollout.settings.guidance.scaled(0.5)
 
 
 def test_no_history_is_the_sink_where_the_user_set_one(bench: Bench) -> None:

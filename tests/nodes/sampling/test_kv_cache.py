@@ -24,7 +24,7 @@ from longtake.model.preset import DEMO
 from longtake.model.preset_cache import preset_cache
 from longtake.samplers.history.settings import CacheSettings
 from longtake.tests.support.node_bench import Bench
-from longtake.tests.support.nodes import collected
+from longtake.tests.support.nodes.steps import collected
 from longtake.tests.support.tiny_model import TINY, settings
 
 
@@ -193,7 +193,7 @@ def test_re_encoding_makes_another_video_and_claims_the_vae_with_the_model(bench
 
 def test_re_encoding_without_what_it_needs_is_refused(bench: Bench) -> None:
     _, vae = bench.rollout()
-    with pytest.raises(BadInput, match="needs a VAE; connect one"):
+    with pytest.raises(BadInput, match="needs a VAE; connect a VAE to KV Cache"):
         re_encoding(bench, None)
     with pytest.raises(BadInput, match="choose the policy `rebuilt window`"):
         re_encoding(bench, vae, policy="window + sink")

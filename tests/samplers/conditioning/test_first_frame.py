@@ -15,13 +15,13 @@ from longtake.attention.storage.quantize import INT8
 from longtake.attention.temp_cache.policy import TempCache
 from longtake.errors import BadInput
 from longtake.model.vae.streaming import StreamingDecoder
-from longtake.samplers.conditioning.first_frame import BEFORE
+from longtake.samplers.conditioning.first_frame import LOOKBACK_FRAMES
 from longtake.samplers.guidance import Guidance, cfg
 from longtake.samplers.planning.memory import rollout_memory
-from longtake.tests.support.brute_force import Term
-from longtake.tests.support.first_frame import AGAIN, VAE, as_a_first_one
-from longtake.tests.support.guided_rollouts import CLOSE, ours, reference
-from longtake.tests.support.rollouts import assert_same_bits, cut_after, rollout
+from longtake.tests.support.samplers.brute_force import Term
+from longtake.tests.support.samplers.first_frame import AGAIN, VAE, as_a_first_one
+from longtake.tests.support.samplers.guided_rollouts import CLOSE, ours, reference
+from longtake.tests.support.stream.rollouts import assert_same_bits, cut_after, rollout
 from longtake.tests.support.tiny_model import TINY, randomise, settings
 
 WINDOW = 4
@@ -38,7 +38,7 @@ def terms(first: int) -> list[Term]:
 
 def test_a_window_begins_with_its_oldest_picture_encoded_alone() -> None:
     """Against whole videos and passes without a cache; the tiny VAE looks back four at most."""
-    assert StreamingDecoder(VAE).overlap_frames <= BEFORE
+    assert StreamingDecoder(VAE).overlap_frames <= LOOKBACK_FRAMES
     made = ours(Guidance(), **GIVEN)
     torch.testing.assert_close(made, reference(terms), **CLOSE)
     left_alone = ours(Guidance(), cache=RebuiltWindow(WINDOW))
@@ -64,7 +64,7 @@ def test_it_goes_with_prompt_switches_and_coded_storage(at_switch: str) -> None:
 
 def test_its_chunks_have_addresses_of_their_own_by_vae(tmp_path: Path) -> None:
     other = dataclasses.replace(AGAIN, digest="other")
-    keys = {rollout(tmp_path, **{**GIVEN, "reencoded_first_frame": one}).key(0)
+    keys = {rollout(tmp_path, **{**GIVEN, "reencoded_first_frame": one}).spec.key(0)
             for one in (None, AGAIN, other)}  # fmt: skip
     assert len(keys) == 3
 

@@ -17,7 +17,7 @@ from longtake.samplers.conditioning.known_frame import KnownFrame
 from longtake.samplers.conditioning.known_frames import KnownFrames, sequence, together
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import Guidance, cfg, fractional, stabilised
-from longtake.samplers.history import caches
+from longtake.samplers.history.rollout_history import RolloutHistory
 from longtake.samplers.loop import Chunk, generate
 from longtake.samplers.planning.cost import cost
 from longtake.samplers.planning.memory import rollout_memory
@@ -36,9 +36,9 @@ from longtake.samplers.solvers.multistep import DPMSolverPP2M, UniPC2
 from longtake.samplers.solvers.single_step import DDIM, ReNoise, Solver
 from longtake.stream.journal.chain import Chain
 from longtake.tests.support.laws import examples
-from longtake.tests.support.matrix_schedule import MatrixSchedule, matrices
+from longtake.tests.support.samplers.matrix_schedule import MatrixSchedule, matrices
+from longtake.tests.support.samplers.whole_sequence import DIT, LADDER, LENGTH, brute_force
 from longtake.tests.support.tiny_model import CHUNKS, TINY, randn, settings, timeline
-from longtake.tests.support.whole_sequence import DIT, LADDER, LENGTH, brute_force
 
 MODEL = local_denoiser(DIT, TINY)
 CLIP = randn(LENGTH, TINY.out_channels, 4, 6, seed=9)
@@ -229,13 +229,13 @@ def test_interrupted_and_resumed_is_uninterrupted(schedule: Staggered, solver: S
 
 def test_only_generated_frames_are_stabilised(monkeypatch: pytest.MonkeyPatch) -> None:
     committed = list[tuple[int, bool]]()
-    before = caches.Histories.commit
+    before = RolloutHistory.commit
 
     def commit(self: object, first: int, clean: Tensor, given: Sequence[bool]) -> None:
         committed.extend(enumerate(given, first))
         before(self, first, clean, given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(caches.Histories, "commit", commit)
+    monkeypatch.setattr(RolloutHistory, "commit", commit)
     made(shot({0: 0.0, 2: 0.0, 3: 0.5}, guidance=stabilised(cfg(2.0), 0.05)))
     assert [frame for frame, is_given in committed if is_given] == [0, 2]
 

@@ -40,7 +40,7 @@ from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig
 from longtake.samplers.conditioning.prompts import PromptTimeline, TimedPrompt
 from longtake.samplers.guidance.presets import cfg, fractional, temporal, vanilla
 from longtake.samplers.guidance.score import (
-    BEFORE_FRAMES,
+    SCORE_LOOKBACK_FRAMES,
     Score,
     WeightedScore,
     on_device,
@@ -52,8 +52,8 @@ from longtake.samplers.planning.memory import RolloutMemory, max_bytes, rollout_
 from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import full_sequence, rolling
 from longtake.samplers.settings import RolloutSettings
+from longtake.tests.support.model.taehv_tree import taehv_tree
 from longtake.tests.support.model_hosts import claimed_model
-from longtake.tests.support.taehv_tree import taehv_tree
 from longtake.tests.support.tiny_model import CHUNKS
 
 F32, BF16 = torch.float32, torch.bfloat16
@@ -91,14 +91,14 @@ SCORES: dict[str, Score] = {
 def test_the_gradient_of_a_score_is_in_the_plan(name: str) -> None:
     """In the midst of a video, behind as many latent frames as a decoder may look back."""
     channels, sides = (48, (6, 8)) if name == "taew2_2" else (16, (12, 16))
-    clean, before = (torch.zeros(n, channels, *sides) for n in (3, BEFORE_FRAMES))
+    clean, before = (torch.zeros(n, channels, *sides) for n in (3, SCORE_LOOKBACK_FRAMES))
     meta, x, past = on_device(SCORES[name], META), clean.to(META), before.to(META)
     planned = peak_bytes(lambda: slope_of(meta, x, past, 11))
     real = allocator_peak(lambda: slope_of(SCORES[name], clean, before, 11))
     assert planned == pytest.approx(real, rel=WITHIN, abs=2**17)
     size = {"rows": sides[0], "columns": sides[1], "length": 36}
     config = replace(SMALL, in_channels=channels, out_channels=channels)
-    pulled = {"guidance": replace(cfg(1.0), pulls=(WeightedScore(SCORES[name]),))}
+    pulled = {"guidance": replace(cfg(1.0), weighted_scores=(WeightedScore(SCORES[name]),))}
     shot, free = settings(SMALL, **size, **pulled), settings(SMALL, **size)
     plan, without = (rollout_memory(one, config, F32) for one in (shot, free))
     assert plan.working_bytes >= max(planned, without.working_bytes)
@@ -132,7 +132,7 @@ def settings(config: DiTConfig, **changes: Any) -> RolloutSettings:
 
 
 TEMP: list[dict[str, Any]] = [
-    {"gives_way": ALIKE}, {"threshold": 0.9}, {"index": "lsh"}, {"index": "int8"},
+    {"eviction": ALIKE}, {"threshold": 0.9}, {"index": "lsh"}, {"index": "int8"},
     {"index": "faiss"}, {"index": "faiss ivf"},
 ]  # fmt: skip
 SPARSE = [
@@ -230,15 +230,16 @@ def test_a_kernel_is_rehearsed_as_stock_operations(kernel: str) -> None:
 def test_on_cuda_the_plan_has_the_copies_of_keys_with_a_bias() -> None:
     """Its kernels take no bias: keys and values get a few dimensions more, all of them."""
     copied = 2 * 2 * 48 * 1560 * LIKE_1_3B.num_heads * (128 + 8) * 2  # bytes
-    chosen = of_entries(TempCache(48, gives_way=ALIKE), at_switch="flush")  # which leaves holes
+    chosen = of_entries(TempCache(48, eviction=ALIKE), at_switch="flush")  # which leaves holes
     cpu, cuda = on_both(chosen)
     assert cuda.kv_bytes == cpu.kv_bytes
     assert copied < cuda.working_bytes
     assert cpu.working_bytes < cuda.working_bytes <= max_bytes(chosen, LIKE_1_3B, BF16)
 
 
+@pytest.mark.slow
 def test_entries_that_are_keys_have_no_bias_and_no_copies_on_cuda() -> None:
-    cpu, cuda = on_both(of_entries(TempCache(48, gives_way=ALIKE)))
+    cpu, cuda = on_both(of_entries(TempCache(48, eviction=ALIKE)))
     assert cpu == cuda
 
 

@@ -1,0 +1,112 @@
+"""Which part of the KV caches a branch reads. A run and its cost estimate share these rules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from ...attention.cache.policy import capacity
+from ..guidance import All, Branch, Prompt
+from ..settings import RolloutSettings
+from .plan import CachePlan, row_of, source
+
+
+@dataclass(frozen=True, slots=True)
+class CacheSelection:
+    """A row of a cache and the ranks that a branch sees among the history's frames, oldest first.
+
+    `ranks` None is the whole cache, empty ranks are no history. `position` is the first active
+    frame's.
+    """
+
+    cache: int
+    row: int
+    ranks: range | None
+    position: int
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether no history is seen."""
+        return self.ranks is not None and not self.ranks
+
+
+@dataclass(frozen=True, slots=True)
+class CacheView:
+    """A prompt, a row of a cache and the slots that a branch reads; `slots` None is all of them.
+
+    Branches with equal views are one evaluation. `position` is the first active frame's.
+    `level_ahead` is the least noise level of known frames ahead; None if none are seen.
+    """
+
+    prompt: Prompt
+    cache: int
+    row: int
+    slots: tuple[int, ...] | None
+    position: int
+    level_ahead: float | None = None
+
+    def continues(self, before: CacheView) -> bool:
+        """Whether one attention serves both views: neighbouring rows, or no history at all."""
+        ours, theirs = ((v.cache, v.slots, v.position) for v in (self, before))
+        return ours == theirs and (self.slots == () or self.row == before.row + 1)
+
+
+def select(
+    branch: Branch,
+    plans: Sequence[CachePlan],
+    settings: RolloutSettings,
+    frames: Sequence[int],
+    committed: int,
+) -> CacheSelection:
+    """What `branch` reads while the history holds `frames`, oldest first, of `committed` ones."""
+    held, view = len(frames), branch.view
+    ranks = view.seen.ranks(frames, settings.cache.sink_frames)
+    if not ranks:
+        return CacheSelection(0, 0, ranks, held)
+    index = _cache_of(branch, plans, settings, whole=len(ranks) == committed)
+    plan = plans[index]
+    row = plan.rows.index(row_of(branch))
+    if not isinstance(plan.seen, All):  # a cache of just this part
+        return CacheSelection(index, row, None, held - ranks.start)
+    beside = plan.policy.extra_frames and not isinstance(view.seen, All)
+    whole = len(ranks) == held and not beside
+    return CacheSelection(index, row, None if whole else ranks, held)
+
+
+def _cache_of(
+    branch: Branch, plans: Sequence[CachePlan], settings: RolloutSettings, *, whole: bool
+) -> int:
+    """The cache a branch reads. A cut that leaves nothing out is exact in the first cache."""
+    if branch.view.rebuilt and whole and row_of(branch) in plans[0].rows:
+        return 0
+    wanted = source(branch.view, settings)
+    return next(i for i, plan in enumerate(plans) if (plan.fill_mode, plan.seen) == wanted)
+
+
+FrameAndCommit = tuple[int, int]
+"""A latent frame of the history, and the first frame of its commit."""
+
+
+def steady_state_frames(settings: RolloutSettings) -> list[FrameAndCommit]:
+    """The frames in the history once the window is full, or before the last chunk, oldest first."""
+    policy, size = settings.cache, settings.schedule.chunk_frames
+    last = 2 * size + capacity(policy, settings.length)
+    if settings.length is not None:
+        last = min(last, settings.length - 1)
+    starts = [at for at in commit_starts(settings, last + 1) if at <= last]
+    held = list[FrameAndCommit]()
+    for start, stop in pairwise(starts):
+        held += [(frame, start) for frame in range(start, stop)]
+        while policy.limit is not None and len(held) > policy.limit:
+            del held[policy.victim([frame for frame, _ in held])]
+    return held
+
+
+def commit_starts(settings: RolloutSettings, stop: int) -> list[int]:
+    """The first frame of every commit before `stop`.
+
+    Given frames at the front are divided so that the first generated chunk is a whole one.
+    """
+    size = settings.schedule.chunk_frames
+    return sorted({0, *range(settings.origin % size, stop, size)})
