@@ -52,13 +52,13 @@ def prompt_timeline(
             end = _start(replace(entry, start_s=entry.start_s + entry.over_s), length)
             blends.append((entries[start], range(start, end, length.chunk_frames)))
     in_order = tuple(entries[start] for start in sorted(entries))
-    made = PromptTimeline(in_order, fit_length(timeline.negative, text_len))
+    placed = PromptTimeline(in_order, fit_length(timeline.negative, text_len))
     blends = [blend for blend in blends if entries[blend[0].start_frame] is blend[0]]
     steps = [_steps(starts, entries, length) for _, starts in blends]
     _check_steps(sum(steps), text_len * config.text_dim * timeline.negative.element_size())
     for (prompt, starts), count in zip(blends, steps, strict=True):
-        made = made.blended(prompt, starts, count)
-    return made
+        placed = placed.blended(prompt, starts, count)
+    return placed
 
 
 def own_prompt(prompts: Timeline | list[Any]) -> OwnPrompt:

@@ -109,8 +109,8 @@ class Upscaler:
         larger = torch.empty(len(pictures), RGB, height, width)
         for number, picture in enumerate(pictures.split(1)):
             host.check_interrupted()
-            made = self._tiled(picture.to(self.patcher.load_device))
-            larger[number] = _resized(made, width, height).clamp(0, 1)
+            enlarged = self._tiled(picture.to(self.patcher.load_device))
+            larger[number] = _resize(enlarged, width, height).clamp(0, 1)
         return larger
 
     def _tiled(self, picture: Tensor) -> Tensor:
@@ -150,7 +150,7 @@ class UpscaledFrames(DerivedFrames):
         return larger
 
 
-def _resized(picture: Tensor, width: int, height: int) -> Tensor:
+def _resize(picture: Tensor, width: int, height: int) -> Tensor:
     """Resize a picture (1, 3, H, W) without aliasing."""
     if picture.shape[2:] == (height, width):
         return picture

@@ -115,6 +115,24 @@ def test_nodes_are_found_by_name_category_and_other_words(nodes: list[Any]) -> N
         assert schema.display_name.lower() not in schema.search_aliases, schema.node_id
 
 
+@pytest.mark.parametrize(
+    ("words", "node_id"),
+    [
+        ("text to video", "LongtakeSampler"),
+        ("video", "LongtakeSampler"),
+        ("endless", "LongtakeSampler"),
+        ("infinite length", "LongtakeSampler"),
+        ("image to video", "LongtakeKnownFrames"),
+        ("continue video", "LongtakeKnownVideo"),
+        ("self forcing", "LongtakeLoadModel"),
+    ],
+)
+def test_a_task_leads_to_one_node(nodes: list[Any], words: str, node_id: str) -> None:
+    schemas = [node.define_schema() for node in nodes]
+    found = [schema.node_id for schema in schemas if words in schema.search_aliases]
+    assert found == [node_id]
+
+
 def test_every_definition_can_be_read_by_older_cores() -> None:
     """`build` leaves out what a core does not know; a schema made without it may not load there."""
     for path in (ROOT / "nodes").glob("*.py"):

@@ -93,8 +93,8 @@ def of_two_on_one_chunk(first_s: float, second_s: float) -> Any:
     """What becomes of two lines that fall on the chunk at 5.06 s, in the order they are written."""
     from longtake.nodes.conditioning.prompt_plan import (
         guidance_changes,
-        unused_prompts,
         prompt_timeline,
+        unused_prompts,
     )
     from longtake.nodes.conditioning.timeline import TimedEmbedding, Timeline
     from longtake.nodes.length import SECONDS, snapped_length
@@ -359,7 +359,7 @@ def test_long_prompts_are_cut_before_they_are_encoded_and_keep_their_end_token(c
 
 def test_prompts_of_a_wan_model_are_padded_with_zeros_to_512_and_cut_there() -> None:
     from longtake.model.config import DiTConfig
-    from longtake.nodes.conditioning.prompt_plan import truncated_prompts, prompt_timeline
+    from longtake.nodes.conditioning.prompt_plan import prompt_timeline, truncated_prompts
     from longtake.nodes.conditioning.timeline import TimedEmbedding, Timeline
     from longtake.nodes.length import SECONDS, snapped_length
 

@@ -117,7 +117,7 @@ def test_another_way_of_merging_or_a_longer_reach_is_said_to_be_unused(
     [cache] = bench.run("LongtakeKVCacheSettings", policy="window + sink", window_frames=5)
     name = saved(bench, CONFIG, behind(bench, **chosen), kv_cache=cache)
     for change, warned in (
-        ({}, False), ({"index": "auto", "reach_frames": 0}, False), ({"reach_frames": 90}, True),
+        ({}, False), ({"index": "auto", "reach_frames": -1}, False), ({"reach_frames": 90}, True),
         ({"counts_as": "all its keys"}, True), ({"merge_floor": 0.5}, True),
         ({"index": "exact"}, True),
     ):  # fmt: skip
