@@ -27,9 +27,7 @@ LONG_FILES: set[str] = {
 LARGE_FOLDERS: set[str] = set()
 SHORT_DOCSTRINGS: set[str] = {
     "attention",
-    "model",
     "nodes",
-    "samplers",
     "stream",
 }  # parts that still have some
 
