@@ -26,7 +26,7 @@ from torch import Tensor
 
 from ..model.preset import DEMO, DEMO_FOLDER
 from ..model.vae.latent_format import SPATIAL_FACTOR
-from ..samplers.guidance import Guidance, When, extended, stabilised, vanilla
+from ..samplers.guidance import Guidance, GuidanceTiming, extended, stabilised, vanilla
 from ..training.command import reporting
 from ..training.evaluation.estimate import Estimate, estimate
 from ..training.evaluation.kit import Kit, Recipe
@@ -79,7 +79,7 @@ def ways(*, own: bool) -> dict[str, Guidance]:
     found = {f"vanilla {scale:g}": extended(TEXT, vanilla(scale)) for scale in scales}
     if not own:
         return found
-    late = replace(vanilla(2.0), when=When((0.0, EARLY)))
+    late = replace(vanilla(2.0), timing=GuidanceTiming((0.0, EARLY)))
     more = {
         "no text": Guidance(),
         "vanilla 2, late steps": extended(TEXT, late),

@@ -21,7 +21,7 @@ from ...attention.storage.dense import DENSE, Storage
 from ...attention.storage.packed import Packed
 from ...attention.storage.quantize import INT8
 from ...attention.storage.shape import CacheShape
-from ...attention.temp_cache.policy import ALIKE, ATTENDED, TempCache
+from ...attention.temp_cache.policy import LEAST_ATTENDED, REDUNDANT, TempCache
 from ...model.preset import DEMO
 
 SINK = 3  # latent frames
@@ -106,13 +106,16 @@ def bounded_caches(shape: CacheShape) -> dict[str, tuple[CachePolicy, Storage]]:
                              index=index)
         )  # fmt: skip
 
-    kept = entries(ALIKE, EXACT)
+    kept = entries(REDUNDANT, EXACT)
     return {
         IN_WINDOW: (WINDOW, DENSE),
         "window int8": (WINDOW, Packed(INT8, shape.chunk_frames)),
         "kept": (kept, DENSE),
         "kept int8": (kept, Packed(INT8)),
-        **{f"merged {name}": (entries(ATTENDED, index), DENSE) for name, index in INDEXES.items()},
+        **{
+            f"merged {name}": (entries(LEAST_ATTENDED, index), DENSE)
+            for name, index in INDEXES.items()
+        },
     }
 
 
