@@ -163,7 +163,7 @@ class SpeedBench:
             x = x + (after - now) * self._predict(case, x, now, attention).velocity.float()
         kept = self.commit_pass(case, x)
         if case.cache == FULL:
-            cache._forget_rotated()  # type: ignore[attr-defined]
+            cache.rotated_keys.forget()  # type: ignore[attr-defined]
         elif keep:
             cache.commit(kept)
         return stats, x[0]
