@@ -391,7 +391,7 @@ def test_sparse_attention_to_every_block_is_dense() -> None:
     ("changes", "message"),
     [
         ({"context_noise": ContextNoise(0.3, 4)}, "remembered in a bank"),
-        ({"sparsity": Sparsity(SparseSelf(order="lsh"))}, "a memory bank is each layer's own"),
+        ({"sparsity": Sparsity(SparseSelf(order="lsh"))}, "each layer has its own memory bank"),
         ({"schedule": StaggeredSchedule(flow_ladder(3, 3.0), 1, 1, reach=(2, 1))}, "how far back"),
     ],
 )
