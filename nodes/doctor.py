@@ -46,7 +46,7 @@ class Doctor(io.ComfyNode):
         findings = examine()
         lines = [f"{MARKS[one.state]} {one.subject}: {one.text}" for one in findings]
         text = "\n".join([installation.summary(findings), *lines])
-        host.say(cls.hidden.unique_id, text)
+        host.show_status(cls.hidden.unique_id, text)
         return io.NodeOutput(text, ui=ui.PreviewText(text))
 
 

@@ -36,7 +36,7 @@ class SampledAttention:
 
     def stepped(self) -> None:
         """One of its steps is over."""
-        host.show(self.node_id, told(self.override))
+        host.show_text(self.node_id, told(self.override))
 
     def ended(self, model: Any) -> None:
         """It is over, or was broken off; said once, however many handles on the model end. One that
@@ -44,7 +44,7 @@ class SampledAttention:
         """
         fails = sys.exc_info()[1] is not self._around
         if self._runs and (self.override.asked or not fails):
-            host.say(self.node_id, self._said(model))
+            host.show_status(self.node_id, self._said(model))
         self._runs = False
 
     def _said(self, model: Any) -> str:

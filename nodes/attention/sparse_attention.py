@@ -111,7 +111,7 @@ class SparseAttentionNode(io.ComfyNode):
         tell_of_runs(twin, KEY, override, cls.hidden.unique_id)
         said = _said(self_attention, sparsity, device)
         if said:
-            host.say(cls.hidden.unique_id, said, *_problems(model))
+            host.show_status(cls.hidden.unique_id, said, *_problems(model))
         return io.NodeOutput(twin)
 
 

@@ -69,7 +69,7 @@ class UpscaleStream(io.ComfyNode):
         """Nothing is enlarged yet."""
         upscaler = Upscaler(upscale_model, scale, tile, cls.hidden.unique_id)
         larger = UpscaledFrames(frames, upscaler)
-        host.say(
+        host.show_status(
             cls.hidden.unique_id,
             f"{frames.width}x{frames.height} becomes {larger.width}x{larger.height}.",
         )

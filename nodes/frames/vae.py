@@ -118,7 +118,7 @@ class VAEEncodeStream(io.ComfyNode):
     ) -> io.NodeOutput:
         """Encode piece by piece."""
         if not isinstance(pixels, Tensor) and pixels.plan_only:
-            host.say(cls.hidden.unique_id, f"Nothing is encoded: {pixels.plan.text}")
+            host.show_status(cls.hidden.unique_id, f"Nothing is encoded: {pixels.plan.text}")
             return io.NodeOutput(host.nothing_to_give())
         vae = streaming_vae(vae)
         with _pieces(pixels, vae.form.spatial_factor) as pieces:

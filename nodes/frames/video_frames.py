@@ -64,7 +64,7 @@ class VideoToFrames(io.ComfyNode):
         clip = VideoClip.of(source, wanted)
         frames = VideoFrames(clip)
         sound = SoundOfFile.of(source, float(clip.start_s), clip.frame_total / wanted.fps)
-        host.say(cls.hidden.unique_id, f"{frames.plan.text}, {_sounds(sound)}.")
+        host.show_status(cls.hidden.unique_id, f"{frames.plan.text}, {_sounds(sound)}.")
         return io.NodeOutput(frames, None if sound is None else StreamedAudio(sound))
 
 

@@ -71,7 +71,7 @@ class HistoryGuidance(io.ComfyNode):
             stabilise,
         )
         made = (guidance or GuidanceSpec()).then(step, cls.hidden.unique_id)
-        host.say(cls.hidden.unique_id, made.told)
+        host.show_status(cls.hidden.unique_id, made.told)
         return io.NodeOutput(made)
 
 

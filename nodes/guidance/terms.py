@@ -59,7 +59,7 @@ class GuidanceTerm(io.ComfyNode):
         said = prompt if own_prompt is None else prompt_plan.own_prompt(own_prompt)
         terms = g.merged([g.Branch(1 - weight), g.Branch(weight, said, history)])
         made = (guidance or GuidanceSpec()).then(GuidanceTermSpec(terms), cls.hidden.unique_id)
-        host.say(cls.hidden.unique_id, made.told)
+        host.show_status(cls.hidden.unique_id, made.told)
         return io.NodeOutput(made)
 
 
@@ -109,7 +109,7 @@ class GuidanceOptions(io.ComfyNode):
             one_at_a_time,
         )
         made = guidance.then(asked, cls.hidden.unique_id)
-        host.say(cls.hidden.unique_id, made.told)
+        host.show_status(cls.hidden.unique_id, made.told)
         return io.NodeOutput(made)
 
 

@@ -107,8 +107,8 @@ from .progress import (
     check_interrupted,
     nothing_to_give,
     running_prompt,
-    say,
-    show,
+    show_status,
+    show_text,
     warn,
 )
 from .server import (
@@ -166,10 +166,10 @@ __all__ = [
     "runtime_device",
     "saved_file",
     "saved_files",
-    "say",
+    "show_status",
     "serve",
     "session_token",
-    "show",
+    "show_text",
     "temp_folder",
     "upscale_tiled",
     "upscaler_patcher",

@@ -48,24 +48,25 @@ def nothing_to_give() -> object:
     return ExecutionBlocker(None)
 
 
-def say(node_id: str | None, text: str, *warnings: str) -> None:
-    """Write a line to the log and under the node, where what is said next takes its place; with
-    `warnings` before it.
+def show_status(node_id: str | None, text: str, *warnings: str) -> None:
+    """Write `text`, and `warnings` above it, to the log and under the node.
+
+    The next status of the node takes its place.
     """
     logger.info("%s", text)
     for warning in warnings:
         logger.warning("%s", warning)
-    show(node_id, "\n".join([*(f"Warning: {one}" for one in warnings), text]))
+    show_text(node_id, "\n".join([*(f"Warning: {warning}" for warning in warnings), text]))
 
 
 def warn(node_id: str | None, text: str) -> None:
-    """Like `say`, as a warning."""
+    """Write a warning to the log and under the node."""
     logger.warning("%s", text)
-    show(node_id, f"Warning: {text}")
+    show_text(node_id, f"Warning: {text}")
 
 
-def show(node_id: str | None, text: str) -> None:
-    """Write a line under the node alone, as often as it changes."""
+def show_text(node_id: str | None, text: str) -> None:
+    """Write `text` under the node, but not to the log."""
     web = PromptServer.instance
     if node_id is not None and web.client_id is not None:
         web.send_progress_text(text, node_id, sid=web.client_id)

@@ -62,7 +62,7 @@ class LoadWanLora(io.ComfyNode):
 def _tell(node_id: str | None, lora: Lora) -> None:
     scales = " and ".join(f"{scale:g}" for scale in lora.scales)
     scaled = f" by alpha / rank {scales} (alpha: {lora.alpha_from})" if scales else ""
-    host.say(node_id, f"{lora.layers} layers are changed{scaled}.")
+    host.show_status(node_id, f"{lora.layers} layers are changed{scaled}.")
     if lora.unused:
         host.warn(
             node_id,

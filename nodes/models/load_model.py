@@ -70,7 +70,7 @@ def _tell(node_id: str | None, checkpoint: Checkpoint) -> None:
         if found.unused
         else ""
     )
-    host.say(node_id, text, *filter(None, [unused]))
+    host.show_status(node_id, text, *filter(None, [unused]))
 
 
 def _inputs() -> list[io.Input]:

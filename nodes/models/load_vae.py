@@ -68,7 +68,7 @@ class LoadWanVAE(io.ComfyNode):
         vae = host.build_vae(state, DTYPES[dtype])
         raw = latents == RAW or (latents == AUTO and "lighttae" in path.stem.lower())
         setattr(vae, RAW_LATENTS, raw)
-        host.say(cls.hidden.unique_id, _told(streaming_vae(vae), latents == AUTO))
+        host.show_status(cls.hidden.unique_id, _told(streaming_vae(vae), latents == AUTO))
         return io.NodeOutput(vae)
 
 

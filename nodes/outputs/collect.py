@@ -42,7 +42,7 @@ class CollectFrames(io.ComfyNode):
     async def execute(cls, frames: FrameSource) -> io.NodeOutput:
         """Fill one tensor (f, H, W, 3), allocated once."""
         if frames.plan_only:
-            host.say(cls.hidden.unique_id, f"{PLANNED} {frames.plan.text}")
+            host.show_status(cls.hidden.unique_id, f"{PLANNED} {frames.plan.text}")
             return io.NodeOutput(host.nothing_to_give())
         images = _allocate(frames, cls.hidden.unique_id)
         stop = 0
@@ -88,7 +88,7 @@ class FramesToVideo(io.ComfyNode):
     async def execute(cls, frames: FrameSource, crf: int) -> io.NodeOutput:
         """Write a temporary file and hand it over."""
         if frames.plan_only:
-            host.say(cls.hidden.unique_id, f"{PLANNED} {frames.plan.text}")
+            host.show_status(cls.hidden.unique_id, f"{PLANNED} {frames.plan.text}")
             return io.NodeOutput(host.nothing_to_give())
         file = host.output_file("longtake_video", ".mp4", temporary=True)
         progress = host.Progress(cls.hidden.unique_id, frames.chunk_count or 0)
@@ -125,7 +125,7 @@ class CollectLatents(io.ComfyNode):
     async def execute(cls, rollout: HostRollout) -> io.NodeOutput:
         """Join the chunks' latents."""
         if rollout.plan_only:
-            host.say(cls.hidden.unique_id, f"{PLANNED} {rollout.plan.text}")
+            host.show_status(cls.hidden.unique_id, f"{PLANNED} {rollout.plan.text}")
             return io.NodeOutput(host.nothing_to_give())
         progress = host.Progress(cls.hidden.unique_id, rollout.chunk_count or 0)
         latents = []
@@ -151,5 +151,5 @@ def _allocate(frames: FrameSource, node_id: str | None) -> Tensor:
         raise BadInput(
             f"{size} and {byte_size(free)} are free; use Save Video (Stream), or a shorter length."
         )
-    host.say(node_id, f"{size}.")
+    host.show_status(node_id, f"{size}.")
     return torch.empty(shape, device=host.runtime_device())

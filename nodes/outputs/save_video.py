@@ -96,7 +96,7 @@ class SaveVideo(io.ComfyNode):
     ) -> io.NodeOutput:
         """Write until the stream ends; the file is closed in every case."""
         if frames.plan_only:
-            host.say(cls.hidden.unique_id, f"Nothing is saved: {frames.plan.text}")
+            host.show_status(cls.hidden.unique_id, f"Nothing is saved: {frames.plan.text}")
             return io.NodeOutput()
         file, role = host.output_file(filename_prefix, SUFFIX[format]), ROLE.get(format, "video")
         progress = host.Progress(cls.hidden.unique_id, frames.chunk_count or 0)

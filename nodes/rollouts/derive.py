@@ -53,7 +53,7 @@ def say_plan(
     if not rollout.plan.fits and not rollout.plan_only:
         raise BadInput(rollout.plan.text)
     text = f"Plan: {rollout.plan.text}" if rollout.plan_only else rollout.plan.text
-    host.say(rollout.node_id, f"{text} {rollout.from_model}".rstrip(), *problems)
+    host.show_status(rollout.node_id, f"{text} {rollout.from_model}".rstrip(), *problems)
 
 
 def chunk_near(rollout: HostRollout, seconds: float, name: str) -> int:

@@ -95,7 +95,7 @@ class SaveRollout(io.ComfyNode):
         if decoding is not None:
             decoding.check_fits(rollout.model.config.out_channels)
         if rollout.plan_only:
-            host.say(cls.hidden.unique_id, f"Nothing is saved: {rollout.plan.text}")
+            host.show_status(cls.hidden.unique_id, f"Nothing is saved: {rollout.plan.text}")
             return io.NodeOutput()
         progress = host.Progress(cls.hidden.unique_id, rollout.chunk_count or 0)
         count, picture, state, controls = 0, None, None, rollout.controls
@@ -118,7 +118,9 @@ class SaveRollout(io.ComfyNode):
         beside = Beside(report, picture, _guided(rollout), rollout.fps, state)
         size = save_rollout(file.path, rollout.run, count, beside)
         lacks = " " + NO_STATE if with_state and state is None else ""
-        host.say(cls.hidden.unique_id, f"{file.name}: {count} chunks, {byte_size(size)}.{lacks}")
+        host.show_status(
+            cls.hidden.unique_id, f"{file.name}: {count} chunks, {byte_size(size)}.{lacks}"
+        )
         entry = {"role": "rollout", "filename": file.name, "subfolder": file.subfolder,
                  "type": "output"}  # fmt: skip
         return io.NodeOutput(ui={"longtake_files": [entry]})
@@ -170,7 +172,9 @@ class LoadRollout(io.ComfyNode):
         new = opened.keep_in(rollout.journal, rollout.chain)
         length = length_of(rollout.settings, rollout.latent_frames, rollout.fps)
         say_plan(rollout, length, help_begins=MADE_ANEW)
-        host.say(rollout.node_id, f"Loaded {len(opened.metas)} chunks, {new} of them new here.")
+        host.show_status(
+            rollout.node_id, f"Loaded {len(opened.metas)} chunks, {new} of them new here."
+        )
         return io.NodeOutput(rollout)
 
     @classmethod

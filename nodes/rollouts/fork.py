@@ -83,7 +83,7 @@ class ForkRollout(io.ComfyNode):
         settings = _as_long(fork.of(rollout.settings), rollout, frame, length)
         forked = derived(rollout, settings, cls.hidden.unique_id)
         say_plan(forked, length_of(settings, forked.latent_frames, forked.fps))
-        host.say(forked.node_id, _said(forked, fork))
+        host.show_status(forked.node_id, _said(forked, fork))
         return io.NodeOutput(forked)
 
     @classmethod

@@ -47,7 +47,7 @@ class RolloutInfo(io.ComfyNode):
     async def execute(cls, rollout: HostRollout) -> io.NodeOutput:
         """Look at the settings and at the journal."""
         text = "\n".join([*facts_of(rollout), "", *forks_of(rollout)])
-        host.say(cls.hidden.unique_id, text)
+        host.show_status(cls.hidden.unique_id, text)
         return io.NodeOutput(ui=ui.PreviewText(text))
 
 

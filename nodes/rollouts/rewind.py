@@ -57,7 +57,7 @@ class RewindRollout(io.ComfyNode):
         length = length_of(rewound.settings, rewound.latent_frames, rewound.fps)
         say_plan(rewound, length)
         ends = time_label(time_of(rollout, first_frame(rollout, cut)))
-        host.say(rewound.node_id, f"Rewound to {ends}, after {cut} chunks.")
+        host.show_status(rewound.node_id, f"Rewound to {ends}, after {cut} chunks.")
         return io.NodeOutput(rewound)
 
     @classmethod

@@ -70,7 +70,7 @@ class SpliceRollouts(io.ComfyNode):
         splice = Splice(met, CUT if method == CUT else FADE)
         total = None if second.frame_total is None else first.frame_total + second.frame_total - met
         chunks = JoinedStream([one.chunks for one in sources], splice.made, at_once=False)
-        host.say(cls.hidden.unique_id, _said(first, met, method, total))
+        host.show_status(cls.hidden.unique_id, _said(first, met, method, total))
         return io.NodeOutput(JoinedFrames(sources, chunks, (first.width, first.height), total))
 
 

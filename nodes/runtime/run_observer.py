@@ -31,14 +31,14 @@ class HostRun(Run):
 
     def encoding(self, text: str) -> None:
         """Show why the chunks wait."""
-        host.say(self._host_rollout.node_id, f"Encoding the new prompt {text!r}.")
+        host.show_status(self._host_rollout.node_id, f"Encoding the new prompt {text!r}.")
 
     def opened(self, first: int) -> None:
         """Show where production begins."""
         rollout = self._host_rollout
         if first:
             time = time_label(frame_count(self.chain.span(first).first) / rollout.fps)
-            host.say(rollout.node_id, f"Going on at {time}, after {first} finished chunks.")
+            host.show_status(rollout.node_id, f"Going on at {time}, after {first} finished chunks.")
         self._progress = host.Progress(rollout.node_id, rollout.chunk_count or 0)
 
     def made(self, chunk: Chunk) -> None:

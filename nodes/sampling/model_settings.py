@@ -61,7 +61,9 @@ class SettingsFromModel(io.ComfyNode):
         given = {name: now for name, now in overrides.items() if now != FROM_MODEL[name]}
         preset = overridden(known.preset, **given)
         notes = [f"{known.family.title}: {preset.note}."] if preset.note else []
-        host.say(cls.hidden.unique_id, f"{known.assumed}.{_told(known.preset, preset)}", *notes)
+        host.show_status(
+            cls.hidden.unique_id, f"{known.assumed}.{_told(known.preset, preset)}", *notes
+        )
         schedule = ScheduleSettings(
             preset_schedule(preset),
             preset_solver(preset),

@@ -139,7 +139,9 @@ class DiffusionForcingSampler(io.ComfyNode):
         say_plan(rollout, planned, costs.choice_line(cache, settings), problems)
         if guidance is not None:
             own = from_model(facts(model), guidance.taken(preset, sink=sink))
-            host.say(guidance.node_id, f"{costs.guidance_line(settings, engine)} {own}".rstrip())
+            host.show_status(
+                guidance.node_id, f"{costs.guidance_line(settings, engine)} {own}".rstrip()
+            )
         return io.NodeOutput(rollout)
 
     @classmethod

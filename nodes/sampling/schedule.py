@@ -78,12 +78,12 @@ class DiffusionForcingSchedule(io.ComfyNode):
         noise = None if context_noise < 0 else ContextNoise(context_noise)
         asked = ScheduleSpec(options, solver, noise, predicts, betas, eta)
         if model is None and asked.taken(DEMO):
-            host.say(cls.hidden.unique_id, UNSEEN)
+            host.show_status(cls.hidden.unique_id, UNSEEN)
             return io.NodeOutput(asked)
         preset = DEMO if model is None else facts(model).preset
         made = asked.resolve(preset).schedule
         told = "" if model is None else from_model(facts(model), asked.taken(preset))
-        host.say(cls.hidden.unique_id, f"{told} {in_words(made)}".lstrip())
+        host.show_status(cls.hidden.unique_id, f"{told} {in_words(made)}".lstrip())
         file = host.output_file("longtake_schedule", "levels.png", temporary=True)
         draw_schedule(made, file.path)
         picture = ui.SavedResult(file.name, file.subfolder, io.FolderType.temp)

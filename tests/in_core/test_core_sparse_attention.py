@@ -89,7 +89,7 @@ def test_the_node_gives_a_clone_whose_override_the_hosts_sampler_calls(
 
     from .conftest import DEMO
 
-    monkeypatch.setattr(host, "say", lambda *_: None)
+    monkeypatch.setattr(host, "show_status", lambda *_: None)
     model = host.load_diffusion_model(DEMO / "dit.safetensors")
     prepared = type(
         "Prepared", (SparseAttentionNode,), {"hidden": type("H", (), {"unique_id": None})}

@@ -233,7 +233,7 @@ def test_load_wan_vae_gives_the_hosts_own_in_the_dtype_of_choice(
 
     monkeypatch.setattr(host, "model_files", lambda folder: ["taew2_1.safetensors"])
     monkeypatch.setattr(host, "model_file", lambda folder, name: tmp_path / name)
-    monkeypatch.setattr(host, "say", lambda node_id, text: said.append(text))
+    monkeypatch.setattr(host, "show_status", lambda node_id, text: said.append(text))
     said: list[str] = []
     load = type("Load", (load_vae.LoadWanVAE,), {"hidden": type("H", (), {"unique_id": "1"})})
     for name, tree, raw in (("taew2_1", tiny, False), ("lighttaew2_1", tiny, True)):

@@ -205,7 +205,7 @@ def test_the_node_says_why_it_is_dense_and_which_kernel_it_would_take(
     from longtake.nodes.attention import sparse_attention
 
     said: list[str] = []
-    monkeypatch.setattr(sparse_attention.host, "say", lambda _, text: said.append(text))
+    monkeypatch.setattr(sparse_attention.host, "show_status", lambda _, text: said.append(text))
     model, _, _ = bench.run("LongtakeLoadDemoModel")
     bench.run("LongtakeSparseAttention", model=model)
     bench.run("LongtakeSparseAttention", model=model, self_attention="always", kernel="gathered")

@@ -191,7 +191,7 @@ def test_the_sampler_says_the_cost_under_the_last_guidance_node(
     from longtake.nodes import host
 
     said: list[tuple[str | None, str]] = []
-    monkeypatch.setattr(host, "say", lambda node, text, *_: said.append((node, text)))
+    monkeypatch.setattr(host, "show_status", lambda node, text, *_: said.append((node, text)))
     set_ = {"scale": 1.5, "text_scale": 1.5, "none_as": "nothing"}
     [temporal] = bench.run(HISTORY, preset="temporal and none", **set_)
     made, _ = bench.rollout(guidance=temporal)

@@ -186,7 +186,7 @@ def test_what_the_model_decided_is_said_by_the_sampler_and_in_the_report(
     from longtake.nodes import host
 
     said: list[str] = []
-    monkeypatch.setattr(host, "say", lambda node, text, *_: said.append(text))
+    monkeypatch.setattr(host, "show_status", lambda node, text, *_: said.append(text))
     [schedule] = bench.run("LongtakeSchedule", steps=2)
     said.clear()
     rollout = shot(bench, model_of(bench, "longlive"), schedule=schedule, seed=3)
@@ -292,7 +292,7 @@ def test_the_schedule_is_drawn_as_soon_as_it_is_known(
     from longtake.nodes import host
 
     said: list[str] = []
-    monkeypatch.setattr(host, "say", lambda node, text, *_: said.append(text))
+    monkeypatch.setattr(host, "show_status", lambda node, text, *_: said.append(text))
     assert bench.shown("LongtakeSchedule") is None
     assert said[-1].endswith("connect `model` here too to see it.")
     with_model = bench.shown("LongtakeSchedule", model=model_of(bench, "causal-forcing-1step"))
@@ -321,7 +321,7 @@ def test_a_warning_leaves_what_the_model_decided_under_the_node(
     from longtake.nodes.host import progress
 
     shown: list[str] = []
-    monkeypatch.setattr(progress, "show", lambda node, text: shown.append(text))
+    monkeypatch.setattr(progress, "show_text", lambda node, text: shown.append(text))
     shot(bench, model_of(bench, "longlive"))  # at 32x32, which it was not trained at
     first, *rest = shown[-1].splitlines()
     assert first.startswith("Warning: LongLive 1.0 was trained at 832x480")
