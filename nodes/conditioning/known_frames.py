@@ -91,7 +91,7 @@ class KnownFrames(io.ComfyNode):
         return io.NodeOutput((*known_frames, clip))
 
 
-def placed(
+def place_clips(
     given: tuple[KnownClip, ...] | Mapping[str, Any] | None, fps: float, config: DiTConfig
 ) -> known_frames.KnownFrames:
     """What is connected to a sampler, at its places; a plain LATENT is clean, from the start on."""

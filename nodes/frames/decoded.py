@@ -19,7 +19,6 @@ from ...stream.preview.messages import Plan, TakeStats
 from ...stream.rollout.frame_stream import FrameStream
 from .. import host
 from ..models.streaming_vae import StreamingVAE, check_belongs
-from ..planning.fit import with_decoding
 from ..runtime.claim import Claim
 from ..runtime.host_rollout import HostRollout
 from ..runtime.report import run_report
@@ -68,12 +67,13 @@ class HostFrames(FrameStream):
 
     @cached_property
     def plan(self) -> Plan:
-        """What was to be expected before the run, decoding included."""
-        rollout, free = self.rollout, self.rollout.plan.free_bytes
+        """Length and memory, known before the run; with decoding."""
+        rollout, estimate = self.rollout, self.rollout.estimate
         decoder = self.vae.decoder_memory(*rollout.largest_latents)
-        weights = rollout.weights + host.weights(self.vae.patcher)
+        weights = estimate.weights + host.weights(self.vae.patcher)
         other = decoder.state_bytes + decoder.working_bytes + weights.counted_bytes
-        return with_decoding(rollout.plan, rollout.memory_beside(other, free), decoder, weights)
+        memory = rollout.footprint.memory_beside(other, estimate.free_bytes)
+        return estimate.with_decoder(memory, decoder, weights).plan
 
     @property
     def resume_at_s(self) -> float | None:

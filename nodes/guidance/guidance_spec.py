@@ -103,7 +103,7 @@ class GuidanceSpec:
             made = step.after(made, own)
         return replace(made or g.Guidance(), pulls=self.pulls)
 
-    def taken(self, preset: Preset, *, sink: bool) -> dict[str, object]:
+    def values_from_preset(self, preset: Preset, *, sink: bool) -> dict[str, object]:
         """By name, what of it is that model's."""
         own = Own.of(preset, sink=sink)
         return {name: getattr(own, name) for name in self.unset_fields}
@@ -144,7 +144,7 @@ class CfgSpec:
         """As of `GuidanceSpec`."""
         return g.cfg(or_else(self.scale, preset.guidance_scale))
 
-    def taken(self, preset: Preset, *, sink: bool) -> dict[str, object]:
+    def values_from_preset(self, preset: Preset, *, sink: bool) -> dict[str, object]:
         """As of `GuidanceSpec`."""
         return {"cfg": preset.guidance_scale} if self.scale is None else {}
 

@@ -1,4 +1,4 @@
-"""A VAE of the host's for the sampling loop itself: to encode a window's beginning anew."""
+"""A VAE of the host as the sampling loop uses it, to re-encode the first frame of a window."""
 
 from __future__ import annotations
 
@@ -9,28 +9,29 @@ import torch
 
 from ...model.fingerprint import fingerprint
 from ...samplers.conditioning.first_frame import BEFORE
+from ...samplers.denoiser import Denoiser
 from ...samplers.settings import RolloutSettings
 from ..models.streaming_vae import Decoder, Encoder, StreamingVAE, streaming_vae
 from .claim import Claim
 
 
 @dataclass(frozen=True, eq=False)
-class Room:
-    """What the host is asked for besides, before each chunk: a VAE, and what it allocates."""
+class Reservation:
+    """A VAE that is claimed with the model before each chunk, and the bytes that it allocates."""
 
     patcher: Any
     room_bytes: int
 
 
 class HostCodec:
-    """A streaming VAE as the sampling loop uses it."""
+    """A streaming VAE behind the loop's codec interface."""
 
     def __init__(self, vae: StreamingVAE) -> None:
         self.vae = vae
 
     @property
     def device(self) -> torch.device:
-        """Where the host lets it compute."""
+        """Where the VAE computes."""
         return self.vae.patcher.load_device
 
     def open_decoder(self) -> Decoder:
@@ -43,25 +44,27 @@ class HostCodec:
 
 
 def host_codec(vae: Any) -> tuple[HostCodec, str]:
-    """The VAE, and what it is known by."""
+    """The VAE and its fingerprint."""
     streaming = streaming_vae(vae)
     return HostCodec(streaming), fingerprint(dict(streaming.tree.named_parameters()))
 
 
-def with_room(settings: RolloutSettings, claim: Claim, channels: int) -> RolloutSettings:
-    """The same, where a VAE takes part: it is claimed with the model, and what it takes is known.
+def reserve_codec(settings: RolloutSettings, model: Denoiser) -> RolloutSettings:
+    """`settings` with the memory of the re-encoding VAE filled in, if they have one.
 
-    A VAE of other latents than the model's is refused.
+    The VAE is claimed together with the model. BadInput where their latents differ.
     """
-    again = settings.reencoded_first_frame
-    if again is None or not isinstance(again.codec, HostCodec):
+    first_frame = settings.reencoded_first_frame
+    if first_frame is None or not isinstance(first_frame.codec, HostCodec):
         return settings
-    vae = again.codec.vae
-    vae.check_fits(channels)
+    vae = first_frame.codec.vae
+    vae.check_fits(model.config.out_channels)
     memory = vae.decoder_memory(BEFORE + 1, settings.rows, settings.columns)
     sides = (vae.form.spatial_factor * side for side in (settings.rows, settings.columns))
     decoding, encoding = memory.state_bytes + memory.working_bytes, vae.encoder_bytes(1, *sides)
-    room = Room(vae.patcher, max(decoding, encoding))
-    claim.lasting.append(room)
-    claim.beside.add(room)
-    return replace(settings, reencoded_first_frame=replace(again, room_bytes=room.room_bytes))
+    reservation = Reservation(vae.patcher, max(decoding, encoding))
+    claim: Claim = model.claim
+    claim.lasting.append(reservation)
+    claim.beside.add(reservation)
+    first_frame = replace(first_frame, room_bytes=reservation.room_bytes)
+    return replace(settings, reencoded_first_frame=first_frame)

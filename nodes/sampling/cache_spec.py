@@ -59,7 +59,7 @@ class KVCacheSpec:
         """The cache settings of a shot by a model with that preset."""
         return self.settings(self._policy(preset))
 
-    def taken(self, preset: Preset) -> dict[str, object]:
+    def values_from_preset(self, preset: Preset) -> dict[str, object]:
         """By name, what is that preset's."""
         policy = self._policy(preset)
         found: dict[str, object] = {}
@@ -102,5 +102,5 @@ class Resolvable(Protocol):
     def resolve(self, preset: Preset) -> CacheSettings:
         """The cache settings of a shot by a model with that preset."""
 
-    def taken(self, preset: Preset) -> dict[str, object]:
+    def values_from_preset(self, preset: Preset) -> dict[str, object]:
         """By name, what of them is that preset's."""

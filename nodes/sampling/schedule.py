@@ -24,7 +24,7 @@ from ...samplers.schedule.options import (
 from ...samplers.schedule.picture import draw_schedule, in_words
 from ...samplers.schedule.rows import MAX_CHUNK_FRAMES
 from .. import categories, host, sockets
-from ..models.model_facts import facts, from_model
+from ..models.model_facts import describe_preset_values, facts
 from ..schema import build
 from .schedule_spec import ScheduleSpec
 
@@ -77,12 +77,16 @@ class DiffusionForcingSchedule(io.ComfyNode):
         )  # fmt: skip
         noise = None if context_noise < 0 else ContextNoise(context_noise)
         asked = ScheduleSpec(options, solver, noise, predicts, betas, eta)
-        if model is None and asked.taken(DEMO):
+        if model is None and asked.values_from_preset(DEMO):
             host.show_status(cls.hidden.unique_id, UNSEEN)
             return io.NodeOutput(asked)
         preset = DEMO if model is None else facts(model).preset
         made = asked.resolve(preset).schedule
-        told = "" if model is None else from_model(facts(model), asked.taken(preset))
+        told = (
+            ""
+            if model is None
+            else describe_preset_values(facts(model), asked.values_from_preset(preset))
+        )
         host.show_status(cls.hidden.unique_id, f"{told} {in_words(made)}".lstrip())
         file = host.output_file("longtake_schedule", "levels.png", temporary=True)
         draw_schedule(made, file.path)

@@ -31,7 +31,7 @@ class ScheduleSettings:
         """The same for every model."""
         return self
 
-    def taken(self, preset: Preset) -> dict[str, object]:
+    def values_from_preset(self, preset: Preset) -> dict[str, object]:
         """Nothing."""
         return {}
 
@@ -54,7 +54,7 @@ class ScheduleSpec:
         noise = self.context_noise or ContextNoise(preset.context_noise)
         return ScheduleSettings(self.options.schedule(preset), self._solver(preset), noise)
 
-    def taken(self, preset: Preset) -> dict[str, object]:
+    def values_from_preset(self, preset: Preset) -> dict[str, object]:
         """By name, what is that preset's."""
         used = self.options.in_place_of(preset)
         found = {name: getattr(used, name) for name in self.options.unset_fields}
@@ -78,5 +78,5 @@ class Resolvable(Protocol):
     def resolve(self, preset: Preset) -> ScheduleSettings:
         """The settings of a shot by a model with that preset."""
 
-    def taken(self, preset: Preset) -> dict[str, object]:
+    def values_from_preset(self, preset: Preset) -> dict[str, object]:
         """By name, what of them is that preset's."""
