@@ -36,6 +36,7 @@ from ...samplers.solvers.multistep import DPMSolverPP2M, UniPC2
 from ...stream.journal.journal import Journal
 from ...stream.rollout.frame_stream import FrameStream
 from ...stream.rollout.rollout import Rollout
+from ...stream.rollout.spec import RolloutSpec
 from ...stream.video.writer import LosslessMKV, VideoSpec, open_video
 
 SIZES = DiTConfig(dim=24, ffn_dim=32, num_heads=2, num_layers=2, text_dim=8)
@@ -199,10 +200,10 @@ def _run(folder: Path, kind: str, way: str, point: Points, pipe: int) -> None:
 
     torch.manual_seed(1)
     vae = TinyVAE(TinyVAEConfig((4, 4, 4), (4, 4, 4))).eval().requires_grad_(False)
-    rollout = Rollout(
+    rollout = Rollout(RolloutSpec(
         settings(kind), small_model(point), "model", Journal(folder / "journal"),
         snapshot_chunks=WAYS[way],
-    )  # fmt: skip
+    ))  # fmt: skip
     frames = FrameStream(rollout, lambda: StreamingDecoder(vae), 16.0)
     latents, pictures = hashlib.sha256(), hashlib.sha256()
     spec = VideoSpec(frames.width, frames.height, 16.0, LosslessMKV())

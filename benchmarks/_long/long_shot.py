@@ -27,6 +27,7 @@ from ...samplers.settings import RolloutSettings
 from ...stream.journal.journal import Journal
 from ...stream.rollout.frame_stream import FrameStream
 from ...stream.rollout.rollout import Rollout
+from ...stream.rollout.spec import RolloutSpec
 from ...stream.video.writer import VideoSpec, VideoWriter, open_video
 from .._shared.demo import COLUMNS, ROWS, demo_dit, demo_vae, spoken
 from .._shared.measures import Measured
@@ -105,7 +106,9 @@ def _rollout(plan: Plan, storage: Storage, seed: int, folder: Path) -> Rollout:
         guidance=cfg(DEMO.guidance_scale), storage=storage,
         cache=WindowSink(plan.window_frames, plan.sink_frames),
     )  # fmt: skip
-    return Rollout(settings, local_denoiser(tree, sizes), "bench", Journal(folder / "journal"))
+    return Rollout(
+        RolloutSpec(settings, local_denoiser(tree, sizes), "bench", Journal(folder / "journal"))
+    )
 
 
 def _rows(frames: FrameStream, rollout: Rollout, video: VideoWriter) -> Iterator[Row]:
@@ -129,4 +132,4 @@ def _rows(frames: FrameStream, rollout: Rollout, video: VideoWriter) -> Iterator
 def _unkept(rollout: Rollout, index: int) -> int:
     """How many of the newest chunks, up to `index`, are not in the journal."""
     newest = range(max(0, index + 1 - LOOKED_BACK), index + 1)
-    return sum(rollout.key(i) not in rollout.journal for i in newest)
+    return sum(rollout.spec.key(i) not in rollout.spec.journal for i in newest)

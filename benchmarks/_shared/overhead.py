@@ -26,6 +26,7 @@ from ...samplers.settings import RolloutSettings
 from ...stream.journal.journal import Journal
 from ...stream.rollout.frame_stream import FrameStream
 from ...stream.rollout.rollout import Rollout
+from ...stream.rollout.spec import RolloutSpec
 from ...stream.video.writer import VideoSpec, open_video
 from .demo import COLUMNS, ROWS, demo_dit, demo_vae, one_prompt
 
@@ -96,7 +97,9 @@ def _frames(folder: Path, chunks: int, vae_clock: Clock) -> FrameStream:
         decoder.feed = vae_clock.timed(decoder.feed)  # type: ignore[method-assign]
         return decoder
 
-    rolling = Rollout(settings, local_denoiser(tree, sizes), "bench", Journal(folder / "journal"))
+    rolling = Rollout(
+        RolloutSpec(settings, local_denoiser(tree, sizes), "bench", Journal(folder / "journal"))
+    )
     return FrameStream(rolling, open_decoder, DEMO.fps)
 
 

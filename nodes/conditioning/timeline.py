@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...errors import BadInput
 from ...stream.rollout.controls import MAX_GUIDANCE, STRENGTH_DIGITS
-from ...stream.rollout.run import Prompter
+from ...stream.rollout.spec import Prompter
 
 _TIMED = re.compile(
     r"^\s*(?P<time>[-+]?\d[\d.:eE+]*|[-+]?(?:nan|inf)\w*)\s*s?\s*"

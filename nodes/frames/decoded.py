@@ -78,7 +78,7 @@ class HostFrames(FrameStream):
     @property
     def resume_at_s(self) -> float | None:
         """Where in the video the next run goes on, in seconds."""
-        return self.rollout.resume_at_s
+        return self.rollout.spec.resume_at_s
 
     def get_models(self) -> list[Any]:
         """The host asks this of a socket's value: models to keep while the prompt runs."""

@@ -18,22 +18,19 @@ from ...stream.journal.chain import spans
 from ...stream.lazy.frame_chunk import to_pictures
 from ...stream.metrics import Meter, Report
 from ...stream.rollout.file import SUFFIX, Beside, RolloutFile, save_rollout
-from ...stream.rollout.run import Prompter
+from ...stream.rollout.spec import Prompter
 from ...units import byte_size
 from .. import categories, host, sockets
-from ..attention.attention_spec import attention_spec_of
 from ..conditioning.prompts import CLIPPrompter
 from ..frames.decoded import open_frames
 from ..frames.vae import VAE_TIP
-from ..length import length_of
-from ..models.identity import identity
 from ..models.streaming_vae import StreamingVAE, streaming_vae
-from ..runtime.host_rollout import HostRollout, denoiser, over_journal
+from ..runtime.host_rollout import HostRollout, Provenance, host_spec, open_rollout
 from ..runtime.report import run_report
+from ..runtime.resolved_model import ResolvedModel
 from ..runtime.session import session
 from ..schema import build
 from .compatibility import check_compatible
-from .derive import say_plan
 
 CFG, SCALED = "cfg", "scaled"
 NO_STATE = (
@@ -116,7 +113,7 @@ class SaveRollout(io.ComfyNode):
         file = host.output_file(filename_prefix, SUFFIX)
         report = _report(rollout, meter, model_evals, str(file.path))
         beside = Beside(report, picture, _guided(rollout), rollout.fps, state)
-        size = save_rollout(file.path, rollout.run, count, beside)
+        size = save_rollout(file.path, rollout.run.state, count, beside)
         lacks = " " + NO_STATE if with_state and state is None else ""
         host.show_status(
             cls.hidden.unique_id, f"{file.name}: {count} chunks, {byte_size(size)}.{lacks}"
@@ -166,15 +163,13 @@ class LoadRollout(io.ComfyNode):
     @classmethod
     def execute(cls, file: str, model: Any, clip: Any = None) -> io.NodeOutput:
         """Read the settings, put the chunks into the journal."""
-        opened = RolloutFile(host.saved_file(file))
+        saved = RolloutFile(host.saved_file(file))
         prompter = None if clip is None else CLIPPrompter(clip, cls.hidden.unique_id)
-        rollout = goes_on(opened, model, prompter, cls.hidden.unique_id)
-        new = opened.keep_in(rollout.journal, rollout.chain)
-        length = length_of(rollout.settings, rollout.latent_frames, rollout.fps)
-        say_plan(rollout, length, help_begins=MADE_ANEW)
-        host.show_status(
-            rollout.node_id, f"Loaded {len(opened.metas)} chunks, {new} of them new here."
-        )
+        rollout = resume_from_file(saved, model, prompter, cls.hidden.unique_id)
+        new = saved.keep_in(rollout.spec.journal, rollout.spec.chain)
+        announce_rollout(rollout)
+        text = f"Loaded {len(saved.metas)} chunks, {new} of them new here."
+        host.show_status(cls.hidden.unique_id, text)
         return io.NodeOutput(rollout)
 
     @classmethod
@@ -189,32 +184,34 @@ OTHER_MODEL = (
     "The file was made with another model, or with another LoRA; what is loaded stays as it is, "
     "and what follows is made with this one."
 )
-MADE_ANEW = "a loaded shot keeps its settings: go on where there is more memory, or make it anew: "
+KEEPS_SETTINGS = (
+    "resume the shot on a machine with more memory, or make it again with other settings: "
+)
+    "a loaded shot keeps its settings, so use a machine with more memory, or make it again: "
+)
 OTHER_ATTENTION = (
     "ANN-Sparse Attention on this model is not used: a loaded shot keeps its own attention."
 )
 
 
-def goes_on(
-    opened: RolloutFile, model: Any, prompter: Prompter | None, node_id: str | None
+def resume_from_file(
+    file: RolloutFile, model: Any, prompter: Prompter | None, node_id: str | None
 ) -> HostRollout:
-    """A file's rollout, as long as it was saved, which goes on with `model`."""
-    engine = denoiser(model)
-    settings = opened.settings(engine.device)
-    check_compatible(settings, opened.channels, engine)
-    guided = cfg if opened.beside.guided == CFG else settings.guidance.scaled
-    count = len(opened.metas)
+    """A file's rollout, as long as it was saved, that `model` continues."""
+    resolved = ResolvedModel.of(model)
+    settings = file.settings(resolved.engine.device)
+    check_compatible(settings, file.channels, resolved.engine)
+    guided = cfg if file.beside.guided == CFG else settings.guidance.scaled
+    count = len(file.metas)
     end = sum(span.count for span in islice(spans(settings), count))
-    name, session_only = identity(model)
-    if opened.makers.at(end) != name:
+    if file.makers.at(end) != resolved.identity:
         host.warn(node_id, OTHER_MODEL)
-    asked = attention_spec_of(model)
-    if asked is not None and not asked.is_in_force(settings):
+    if resolved.attention is not None and not resolved.attention.is_in_force(settings):
         host.warn(node_id, OTHER_ATTENTION)
-    makers = opened.makers.then(end, name)
-    rollout = over_journal(engine, settings, makers, prompter, guided, cut=count)
-    rollout.session_only, rollout.node_id = session_only, node_id
-    return rollout
+    spec = host_spec(resolved.engine, settings, file.makers.then(end, resolved.identity))
+    spec = replace(spec, prompter=prompter, guided=guided, cut=count)
+    provenance = Provenance(node_id, resolved.session_only)
+    return open_rollout(spec, provenance, remedy_prefix=KEEPS_SETTINGS)
 
 
 def thumbnail(rollout: HostRollout, chunk: Chunk, vae: StreamingVAE) -> bytes:
@@ -239,9 +236,9 @@ def _report(rollout: HostRollout, meter: Meter, model_evals: int, path: str) -> 
     factor = FORMATS[rollout.model.config.out_channels].spatial_factor
     size = rollout.settings.columns * factor, rollout.settings.rows * factor
     report = run_report(rollout, meter, fps=rollout.fps, size=size, model_evals=model_evals)
-    return replace(report, rollout_id=rollout.run.chain.id, output_files=[path])
+    return replace(report, rollout_id=rollout.run.state.chain.id, output_files=[path])
 
 
 def _guided(rollout: HostRollout) -> str:
     """How a strength becomes this rollout's guidance, as a word."""
-    return CFG if rollout.guided is cfg else SCALED
+    return CFG if rollout.spec.guided is cfg else SCALED

@@ -13,11 +13,11 @@ from ...stream.rollout.controls import MAX_GUIDANCE
 from ...stream.rollout.fork import Fork
 from ...stream.timecode import time_label
 from .. import categories, host, sockets
-from ..length import MAX_SECONDS, MAX_SEED, SECONDS, length_of, snapped_length
+from ..length import MAX_SECONDS, MAX_SEED, SECONDS, snapped_length
 from ..runtime.host_rollout import HostRollout
 from ..runtime.session import session
 from ..schema import build
-from .derive import chunk_near, derived, first_frame, say_plan, time_of
+from .derive import chunk_near, derive_rollout, first_frame, time_of
 
 SAME = -1
 
@@ -78,12 +78,11 @@ class ForkRollout(io.ComfyNode):
             frame,
             _prompt(rollout, new_prompt),
             new_seed if new_seed > SAME else None,
-            rollout.guided(new_guidance) if new_guidance > SAME else None,
+            rollout.spec.guided(new_guidance) if new_guidance > SAME else None,
         )
         settings = _as_long(fork.of(rollout.settings), rollout, frame, length)
-        forked = derived(rollout, settings, cls.hidden.unique_id)
-        say_plan(forked, length_of(settings, forked.latent_frames, forked.fps))
-        host.show_status(forked.node_id, _said(forked, fork))
+        forked = derive_rollout(rollout, settings, cls.hidden.unique_id)
+        host.show_status(cls.hidden.unique_id, _said(forked, fork))
         return io.NodeOutput(forked)
 
     @classmethod
@@ -97,12 +96,12 @@ def _prompt(rollout: HostRollout, text: str) -> TimedPrompt | None:
     text = " ".join(text.split())
     if not text:
         return None
-    if rollout.prompter is None:
+    if rollout.spec.prompter is None:
         raise BadInput(
             "The prompt of a fork cannot be encoded: give Load Rollout a clip, or the sampler a "
             "Prompt Timeline in place of CLIP Text Encode."
         )
-    embedding = rollout.prompter.encode(text)
+    embedding = rollout.spec.prompter.encode(text)
     return TimedPrompt(0, fit_length(embedding, len(rollout.settings.prompts.negative)), text)
 
 
@@ -124,7 +123,7 @@ def _as_long(
 
 
 def _said(forked: HostRollout, fork: Fork) -> str:
-    kept, shared = forked.stored_chunks(), time_label(time_of(forked, fork.frame))
+    kept, shared = forked.spec.stored_chunks(), time_label(time_of(forked, fork.frame))
     changes = [name for name in ("prompt", "seed", "guidance") if getattr(fork, name) is not None]
     what = f"with another {', '.join(changes)}" if changes else "without a change"
     return f"Forked at {shared} {what}; {kept} chunks are there already."

@@ -53,9 +53,9 @@ class RolloutInfo(io.ComfyNode):
 
 def facts_of(rollout: HostRollout) -> list[str]:
     """The shot itself, a line each."""
-    settings, stored = rollout.settings, rollout.stored_chunks()
+    settings, stored = rollout.settings, rollout.spec.stored_chunks()
     length = "until Stop" if rollout.frames is None else time_label(rollout.frames / rollout.fps)
-    count = "" if rollout.planned_chunks is None else f" of {rollout.planned_chunks}"
+    count = "" if rollout.spec.planned_chunks is None else f" of {rollout.spec.planned_chunks}"
     lines = [
         f"Rollout {rollout.id}",
         f"Length {length}, {stored}{count} chunks are made",
@@ -68,14 +68,14 @@ def facts_of(rollout: HostRollout) -> list[str]:
             f"{name.capitalize()} from {time_label(time_of(rollout, start))}: {value}"
             for start, value in record.facts[name]
         ]
-    for start, identity in rollout.chain.makers.later:
+    for start, identity in rollout.spec.chain.makers.later:
         lines.append(f"Model from {time_label(time_of(rollout, start))}: {identity[:8]}")
     return lines
 
 
 def forks_of(rollout: HostRollout) -> list[str]:
     """The tree of all rollouts that begin as this one, and what they take on disk."""
-    now = usage(rollout.journal)
+    now = usage(rollout.spec.journal)
     own = _record(rollout)
     others = [one for one in now.found if one.id != own.id]
     found = [*others, own] if own.keys else others
@@ -87,9 +87,9 @@ def forks_of(rollout: HostRollout) -> list[str]:
 
 def _record(rollout: HostRollout) -> Record:
     """What a record of this rollout says, or would say, of what is there now."""
-    known = {one.id: one for one in records(rollout.journal)}.get(rollout.id)
-    stored = range(rollout.stored_chunks())
-    keys = tuple(rollout.key(index) for index in stored)
+    known = {one.id: one for one in records(rollout.spec.journal)}.get(rollout.id)
+    stored = range(rollout.spec.stored_chunks())
+    keys = tuple(rollout.spec.key(index) for index in stored)
     frames = tuple(rollout.span(index).count for index in stored)
     owned = frozenset(keys) | (known.owned if known else frozenset())
     channels = rollout.model.config.out_channels

@@ -11,11 +11,11 @@ from ...model.vae.latent_format import FRAMES_PER_LATENT
 from ...stream.rollout.fork import continued
 from ...stream.timecode import time_label
 from .. import categories, host, sockets
-from ..length import MAX_SECONDS, length_of
+from ..length import MAX_SECONDS
 from ..runtime.host_rollout import HostRollout
 from ..runtime.session import session
 from ..schema import build
-from .derive import chunk_near, derived, first_frame, say_plan, time_of
+from .derive import chunk_near, derive_rollout, first_frame, time_of
 
 
 class RewindRollout(io.ComfyNode):
@@ -53,11 +53,9 @@ class RewindRollout(io.ComfyNode):
     def execute(cls, rollout: HostRollout, to: float) -> io.NodeOutput:
         """The same settings, cut."""
         cut = max(1, chunk_near(rollout, to, "to"))
-        rewound = derived(rollout, rollout.settings, cls.hidden.unique_id, cut=cut)
-        length = length_of(rewound.settings, rewound.latent_frames, rewound.fps)
-        say_plan(rewound, length)
+        rewound = derive_rollout(rollout, rollout.settings, cls.hidden.unique_id, cut=cut)
         ends = time_label(time_of(rollout, first_frame(rollout, cut)))
-        host.show_status(rewound.node_id, f"Rewound to {ends}, after {cut} chunks.")
+        host.show_status(cls.hidden.unique_id, f"Rewound to {ends}, after {cut} chunks.")
         return io.NodeOutput(rewound)
 
     @classmethod
@@ -109,8 +107,7 @@ class ContinueRollout(io.ComfyNode):
             )
         added = max(1, round(more * rollout.fps / FRAMES_PER_LATENT))
         settings = continued(rollout.settings, end, added)
-        longer = derived(rollout, settings, cls.hidden.unique_id)
-        say_plan(longer, length_of(settings, longer.latent_frames, longer.fps))
+        longer = derive_rollout(rollout, settings, cls.hidden.unique_id)
         return io.NodeOutput(longer)
 
     @classmethod

@@ -47,10 +47,10 @@ def _decided(rollout: HostRollout) -> dict[str, str | None]:
     decided = {
         "guidance": histories_used(rollout.settings),
         "model": facts(rollout.claim.model).assumed,
-        "from_model": rollout.from_model or None,
+        "from_model": rollout.provenance.from_model or None,
         "attention": told(rollout.settings, rollout.model.device) or None,
     }
-    recached = rollout.run.settings.recached
+    recached = rollout.run.state.settings.recached
     if recached:
         decided["recached"] = f"at latent frame {', '.join(map(str, recached))}"
     return decided

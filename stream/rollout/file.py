@@ -29,7 +29,7 @@ from ..journal.snapshots import Snapshots
 from ..metrics import Report
 from .hot_states import HotState
 from .recipe import from_record, to_record
-from .run import Run
+from .run_state import RunState
 
 VERSION = 1
 FORMAT = "longtake_rollout"
@@ -52,17 +52,17 @@ class Beside:
     state: HotState | None = None
 
 
-def save_rollout(path: Path, run: Run, count: int, beside: Beside) -> int:
+def save_rollout(path: Path, state: RunState, count: int, beside: Beside) -> int:
     """Write the first `count` chunks of a run, live edits included; gives the file's bytes.
 
     The file is there whole when this returns, or not at all.
     """
-    recipe, tensors = to_record(run.settings)
-    metas = [run.rollout.journal.read_meta(run.chain.key(index)) for index in range(count)]
+    recipe, tensors = to_record(state.settings)
+    metas = [state.spec.journal.read_meta(state.chain.key(index)) for index in range(count)]
     metadata = {
         FORMAT: str(VERSION),
         "recipe": json.dumps(recipe),
-        "makers": json.dumps(asdict(run.chain.makers)),
+        "makers": json.dumps(asdict(state.chain.makers)),
         "chunks": json.dumps(metas),
         "report": beside.report.to_json(),
         "guided": beside.guided,
@@ -80,16 +80,18 @@ def save_rollout(path: Path, run: Run, count: int, beside: Beside) -> int:
         raise StorageError(
             f"The folder {path.parent} cannot be made ({error.strerror}); choose another one."
         ) from error
-    infos = [info_of(name, tensor) for name, tensor in _content(run, count, tensors)]
-    return write(path, infos, _content(run, count, tensors), metadata, checksum=True)
+    infos = [info_of(name, tensor) for name, tensor in _content(state, count, tensors)]
+    return write(path, infos, _content(state, count, tensors), metadata, checksum=True)
 
 
-def _content(run: Run, count: int, beside: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+def _content(
+    state: RunState, count: int, beside: Mapping[str, Tensor]
+) -> Iterator[tuple[str, Tensor]]:
     """Every tensor of the file by name; chunks are read one at a time, small items come last."""
     last = sorted((name for name in beside if name == THUMBNAIL or name.startswith(STATE)),
                   key=lambda name: -beside[name].element_size())  # fmt: skip
     yield from ((name, beside[name]) for name in beside if name not in last)
-    for chunk in run.replayed(range(count)):
+    for chunk in state.replayed(range(count)):
         yield f"chunk.{chunk.index}.latents", chunk.latents
         for number, part in enumerate(chunk.in_flight):
             yield f"chunk.{chunk.index}.in_flight.{number}", part

@@ -87,9 +87,11 @@ class HotStates:
         size = f"{state.bytes / 2**20:.0f} MB"
         if state.disk is None:
             if told:
-                logger.info("A rollout's state of %s is let go; going on will replay it.", size)
+                logger.info(
+                    "A rollout's state of %s is dropped; the next run will replay it.", size
+                )
             return
         try:
             state.disk.keep(key, state.snapshot)
         except StorageError as error:
-            logger.warning("A rollout's state of %s is let go (%s).", size, error)
+            logger.warning("A rollout's state of %s is dropped (%s).", size, error)

@@ -1,4 +1,4 @@
-"""The making of chunks: a hot loop, begun from a snapshot or by replay, and the memory it holds."""
+"""`ChunkProducer`: a running sampling loop, restored from a snapshot or by replay."""
 
 from __future__ import annotations
 
@@ -6,57 +6,58 @@ import hashlib
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from ...attention.snapshot import Snapshot
 from ...samplers.loop import Chunk, Loop
 from ...samplers.settings import RolloutSettings
 from ..journal.snapshots import Snapshots
 from .hot_states import HotState
-from .recache import committed_again, since
-
-if TYPE_CHECKING:
-    from .run import Run
+from .recache import chunks_to_replay, last_rebuild
+from .run_state import RunState
+from .spec import RolloutSpec
 
 logger = logging.getLogger("longtake")
 
 
 class ChunkProducer:
-    """Makes the chunks of `run` from chunk `first` on; `smaller` takes less memory for the same.
+    """Makes chunks from chunk `first` on, with what is in force in `state`.
 
-    Not much smaller: rotated keys are not held, and branches are evaluated one by one.
+    `smaller` saves memory: rotated keys are not held, and branches are evaluated one by one.
+    `notice` is a sentence for users if the loop could only be restored approximately.
     """
 
-    def __init__(self, run: Run, first: int, *, smaller: bool = False) -> None:
-        frame = run.chain.span(first).first
-        self._run, self._first, self._smaller = run, first, smaller
-        self._start = run.settings.at(frame)
-        self._snapshots = Snapshots(run.rollout.journal, self._made_for())
+    def __init__(
+        self, spec: RolloutSpec, state: RunState, first: int, *, smaller: bool = False
+    ) -> None:
+        frame = state.chain.span(first).first
+        self._spec, self._state, self._first, self._smaller = spec, state, first, smaller
+        self._start = state.settings.at(frame)
+        self._snapshots = Snapshots(spec.journal, self._made_for())
         self._kept: str | None = None  # the address of the snapshot that the next one replaces
+        self.notice: str | None = None
 
         def settings_at(latent_frame: int) -> RolloutSettings:
             # Replayed chunks are committed for the branches of this one, whatever made them.
-            return self._sized(run.settings.at(max(latent_frame, frame)))
+            return self._sized(state.settings.at(max(latent_frame, frame)))
 
-        model = run.rollout.model
-        if model.host.scale_loras is not None:
-            model.host.scale_loras(self._start.lora)
-        self.loop = Loop(self._sized(self._start), model, settings_at)
-        again = self._restored(first)
-        last = run.read(first - 1) if first and not again else None
+        if spec.model.host.scale_loras is not None:
+            spec.model.host.scale_loras(self._start.lora)
+        self.loop = Loop(self._sized(self._start), spec.model, settings_at)
+        replayed = self._restore(first)
+        last = state.read(first - 1) if first and not replayed else None
         in_flight = last.in_flight if last else ()
-        self.chunks: Iterator[Chunk] = self.loop.chunks(run.replayed(again), in_flight)
+        self.chunks: Iterator[Chunk] = self.loop.chunks(state.replayed(replayed), in_flight)
+        state.may_recache = False
 
     def is_outdated(self, first: int) -> bool:
-        """Whether a KV cache was given back, or they have no place for the guidance in force for
-        chunk `first`, or were made with LoRAs of another strength, or the history is to be of the
-        window alone from there on.
+        """Whether chunk `first` needs another producer, which commits the finished chunks again.
 
-        Then they are made anew: the finished chunks are committed again.
+        True if the guidance in force has other branches, if the LoRA strength differs, if the
+        history is rebuilt from its window at this chunk, or if a KV cache was dropped.
         """
-        run, frame = self._run, self._run.chain.span(first).first
-        in_force = run.settings.at(frame)
-        if first != self._first and frame in run.settings.recached:
+        state, frame = self._state, self._state.chain.span(first).first
+        in_force = state.settings.at(frame)
+        if first != self._first and frame in state.settings.recached:
             return True
         if in_force.guidance.inputs != self._start.guidance.inputs:
             return True
@@ -65,75 +66,75 @@ class ChunkProducer:
         return any(cache.dropped for cache in self.loop.branches.caches)
 
     def rest(self) -> None:
-        """Keep the state in memory for the next run, where there is room for it."""
-        hot, loop = self._run.rollout.hot, self.loop
+        """Keep the state in memory for the next run, if it fits."""
+        hot, loop = self._spec.hot, self.loop
         if hot is None or not self._is_whole:
             return
         if not hot.has_room_for(loop.branches.histories.bytes):
             size = f"{loop.branches.histories.bytes / 2**30:.1f} GB"
-            logger.info("The rollout's state of %s is let go; going on will replay it.", size)
+            logger.info("The rollout's state of %s is dropped; the next run will replay it.", size)
             return
         key = self._newest_key()
         if key is not None:
-            hot.keep(key, self._state())
+            hot.keep(key, self._hot_state())
 
     def state_at(self, key: str) -> HotState | None:
-        """A copy of the state, if it is that at the chunk of this address."""
-        return self._state() if self._is_whole and self._newest_key() == key else None
+        """A copy of the state, if it is the one after the chunk with this address."""
+        return self._hot_state() if self._is_whole and self._newest_key() == key else None
 
     @property
     def _is_whole(self) -> bool:
-        """Whether there is a state, and no commit under way."""
-        lost = any(cache.dropped for cache in self.loop.branches.caches)
-        return self.loop.settled and bool(self.loop.branches.caches) and not lost
+        """Whether there is a state and no commit is in progress."""
+        caches = self.loop.branches.caches
+        return self.loop.settled and bool(caches) and not any(cache.dropped for cache in caches)
 
     def _newest_key(self) -> str | None:
-        """The address of the newest chunk that is in the journal and in the state."""
-        run, index = self._run, self.loop.index
-        made = index if run.chain.key(index) in run.rollout.journal else index - 1
-        return run.chain.key(made) if made >= 0 else None
+        """The address of the newest chunk that is both in the journal and in the state."""
+        chain, index = self._state.chain, self.loop.index
+        newest = index if chain.key(index) in self._spec.journal else index - 1
+        return chain.key(newest) if newest >= 0 else None
 
-    def _state(self) -> HotState:
-        disk = self._snapshots if self._run.rollout.snapshot_chunks else None
+    def _hot_state(self) -> HotState:
+        disk = self._snapshots if self._spec.snapshot_chunks else None
         return HotState(self.loop.snapshot(), self._snapshots.made_for, disk)
 
     def snapshot(self, index: int) -> None:
-        """Keep the state after chunk `index` was made, in place of the one kept before."""
-        key = self._run.chain.key(index)
+        """Write the state after chunk `index` to disk, in place of the previous snapshot."""
+        key = self._state.chain.key(index)
         self._snapshots.keep(key, self.loop.snapshot())
         if self._kept not in (None, key):
             self._snapshots.drop(str(self._kept))
         self._kept = key
 
-    def _restored(self, first: int) -> Sequence[int]:
-        """Begin with the newest state before chunk `first`; the chunks to commit after that."""
-        snapshot = self._found(first)
+    def _restore(self, first: int) -> Sequence[int]:
+        """Restore the newest state before chunk `first`; returns the chunks left to commit."""
+        snapshot = self._find_snapshot(first)
         if snapshot is not None:
             try:
                 self.loop.restore(snapshot)
                 return range(self.loop.index, first)
             except ValueError as error:
                 logger.warning("The loop's state is not used (%s); replaying.", error)
-                self._start_anew()
-        self._run.may_recache(first)
-        return committed_again(self._run.chain, first)
+                self._reset_loop()
+        self.notice = self._state.try_recache(first)
+        return chunks_to_replay(self._state.chain, first)
 
-    def _found(self, first: int) -> Snapshot | None:
-        """What a run that ended at chunk `first` has left in memory, or the newest on disk."""
-        run, hot = self._run, self._run.rollout.hot
-        anew = since(run.chain, first)
-        if hot is not None and first > anew:
-            warm = hot.find(run.chain.key(first - 1), self._snapshots.made_for)
+    def _find_snapshot(self, first: int) -> Snapshot | None:
+        """The state that the last run left in memory, or else the newest one on disk."""
+        chain, hot = self._state.chain, self._spec.hot
+        rebuilt = last_rebuild(chain, first)
+        if hot is not None and first > rebuilt:
+            warm = hot.find(chain.key(first - 1), self._snapshots.made_for)
             if warm is not None:
                 return warm
-        on_disk = self._snapshots.newest(run.chain.key, first, anew)
+        on_disk = self._snapshots.newest(chain.key, first, rebuilt)
         if on_disk is None:
             return None
-        self._kept = run.chain.key(on_disk[0])
+        self._kept = chain.key(on_disk[0])
         return on_disk[1]
 
-    def _start_anew(self) -> None:
-        """An empty loop in place of one that was restored by half."""
+    def _reset_loop(self) -> None:
+        """Replace a loop that was only half restored by an empty one."""
         self.loop = Loop(self.loop.settings, self.loop.branches.model, self.loop.settings_at)
 
     def _sized(self, settings: RolloutSettings) -> RolloutSettings:
@@ -143,8 +144,8 @@ class ChunkProducer:
         return replace(settings, hold_rotated=False, guidance=guidance)
 
     def _made_for(self) -> str:
-        """What a snapshot must have been made for to be of use here."""
-        start, run = self._start, self._run
-        maker = run.chain.makers.at(run.chain.span(self._first).first)
-        text = f"{start.guidance.inputs!r} {start.lora!r} {run.rollout.model.dtype} {maker}"
+        """A digest of everything that must match for a snapshot to be usable here."""
+        start, chain = self._start, self._state.chain
+        maker = chain.makers.at(chain.span(self._first).first)
+        text = f"{start.guidance.inputs!r} {start.lora!r} {self._spec.model.dtype} {maker}"
         return hashlib.sha256(text.encode()).hexdigest()

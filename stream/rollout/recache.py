@@ -1,9 +1,9 @@
-"""Going on quickly, when that is asked for: only what the window holds is committed again.
+"""Recache: continue quickly, by committing only the chunks that the window still holds.
 
-A replay commits all finished chunks, and has the uninterrupted run's bits; of an hour of video it
-takes minutes. A recache commits those of the sink and of the window alone. Keys and values of deep
-layers then do not remember what was evicted, so that what follows is another video, if one much
-alike: from there on its chunks have addresses of their own.
+A replay commits all finished chunks and gives the bits of the uninterrupted run; for an hour of
+video it takes minutes. A recache commits only the chunks of the sink and of the window. Keys and
+values of deep layers then do not remember evicted frames, so the video that follows is similar but
+not the same. Its chunks therefore get addresses of their own.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from ...samplers.advice import plain_window
 from ..journal.chain import Chain
 
 Resume = Literal["exact", "recache"]
-"""How a shot goes on where no state is kept: with the same bits, or from its window alone."""
+"""How to continue a shot whose state is lost: with the same bits, or from its window alone."""
 
 
 def check(resume: Resume, policy: CachePolicy) -> None:
-    """Refuse what cannot be made anew from a window."""
+    """Refuse to recache a policy whose cache cannot be rebuilt from a window."""
     if resume == "recache" and policy.remembers:
         raise BadInput(
             "resume is recache and the KV cache remembers frames that have left the window; choose "
@@ -30,9 +30,10 @@ def check(resume: Resume, policy: CachePolicy) -> None:
         )
 
 
-def recached(chain: Chain, index: int) -> Chain | None:
-    """The chain whose history is made anew from its window before chunk `index`; None where that
-    leaves nothing out.
+def recached_chain(chain: Chain, index: int) -> Chain | None:
+    """The chain whose history is rebuilt from its window before chunk `index`.
+
+    None if the window still holds everything, so that a recache would change nothing.
     """
     settings, first = chain.settings, chain.span(index).first
     if settings.cache.limit is None or first <= settings.cache.limit:
@@ -41,23 +42,24 @@ def recached(chain: Chain, index: int) -> Chain | None:
     return chain.branched(index, marked)
 
 
-def since(chain: Chain, index: int) -> int:
-    """The chunk at which the history that chunk `index` sees was last made anew; 0 where never."""
+def last_rebuild(chain: Chain, index: int) -> int:
+    """The chunk at which the history of chunk `index` was last rebuilt; 0 if never."""
     first = chain.span(index).first
     marks = [mark for mark in chain.settings.recached if mark <= first]
     return chain.chunk_at(marks[-1]) if marks else 0
 
 
-def committed_again(chain: Chain, index: int) -> Sequence[int]:
-    """The chunks to commit before chunk `index` where nothing is kept of the state: all since the
-    history was last made anew, and then those of the sink and of the window.
+def chunks_to_replay(chain: Chain, index: int) -> Sequence[int]:
+    """The chunks to commit before chunk `index` if no state is available.
+
+    These are the chunks of the sink and the window at the last rebuild, then all later ones.
     """
-    mark = since(chain, index)
+    mark = last_rebuild(chain, index)
     policy, at = chain.settings.cache, chain.span(mark).first
     if not mark or policy.limit is None:
         return range(index)
     newest = at - (policy.limit - policy.sink_frames)
     spans = (chain.span(i) for i in range(mark))
-    seen = [i for i, span in enumerate(spans)
-            if span.first < policy.sink_frames or span.first + span.count > newest]  # fmt: skip
-    return [*seen, *range(mark, index)]
+    visible = [i for i, span in enumerate(spans)
+               if span.first < policy.sink_frames or span.first + span.count > newest]  # fmt: skip
+    return [*visible, *range(mark, index)]

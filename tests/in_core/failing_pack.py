@@ -79,8 +79,8 @@ class ControllingOutput(io.ComfyNode):
                 management.free_memory(1e30, management.get_torch_device())
                 return [str(frames.rollout.claim.memory.loaded_size())]
             case "budget":
-                frames.rollout.hot.budget_bytes = lambda: int(float(text))
-                return [str(frames.rollout.hot.bytes), str(len(frames.rollout.hot))]
+                frames.rollout.spec.hot.budget_bytes = lambda: int(float(text))
+                return [str(frames.rollout.spec.hot.bytes), str(len(frames.rollout.spec.hot))]
             case "set_prompt":
                 frames.controls.set_prompt(text)
             case "set_guidance":

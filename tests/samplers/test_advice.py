@@ -20,6 +20,7 @@ from longtake.samplers.schedule.context_noise import ContextNoise
 from longtake.stream.journal.journal import Journal
 from longtake.stream.rollout import recache
 from longtake.stream.rollout.rollout import Rollout
+from longtake.stream.rollout.spec import RolloutSpec
 from longtake.tests.support.model_hosts import claimed_model
 from longtake.tests.support.tiny_model import TINY, settings
 
@@ -69,6 +70,6 @@ def test_memory_that_runs_out_twice_names_what_takes_less(
         raise torch.OutOfMemoryError("no room")
 
     model = claimed_model(None, TINY, full)
-    rollout = Rollout(settings(cache=cache), model, "model", Journal(tmp_path))
+    rollout = Rollout(RolloutSpec(settings(cache=cache), model, "model", Journal(tmp_path)))
     with pytest.raises(OutOfMemory, match=says):
         list(rollout.chunks)

@@ -38,6 +38,7 @@ from longtake.samplers.solvers.single_step import ReNoise
 from longtake.stream.journal.journal import Journal
 from longtake.stream.rollout.fork import Fork
 from longtake.stream.rollout.rollout import Rollout
+from longtake.stream.rollout.spec import RolloutSpec
 from longtake.tests.support.tiny_model import TINY, embedding, random_dit, settings
 
 
@@ -127,9 +128,9 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 def rollout(folder: Path, model: Denoiser = MODEL, **changes: Any) -> Rollout:
-    own = {name: changes.pop(name) for name in ("snapshot_chunks",) if name in changes}
+    own = {name: changes.pop(name) for name in ("snapshot_chunks", "resume") if name in changes}
     made = settings(**{"length": 12, **changes})
-    return Rollout(made, model, "model", Journal(folder), prompter=Words(), **own)
+    return Rollout(RolloutSpec(made, model, "model", Journal(folder), prompter=Words(), **own))
 
 
 def cut_after(made: Rollout, count: int) -> list[Chunk]:

@@ -51,7 +51,7 @@ def test_a_workflow_saved_without_them_makes_the_very_same_chunks(bench: Bench) 
     )
     asked = dict(zip(("temp_cache", "merge_above", "self_attention", "density", "recall_floor",
                       "prompt_attention", "keep", "kernel"), saved, strict=False))  # fmt: skip
-    assert planned(bench, behind_the_node(bench, **asked)).key(0) == old.key(0)
+    assert planned(bench, behind_the_node(bench, **asked)).spec.key(0) == old.spec.key(0)
 
 
 @pytest.mark.parametrize(

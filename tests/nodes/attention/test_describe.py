@@ -44,7 +44,10 @@ def planned(
 
 def test_the_cache_in_force_is_named_and_the_models_own_window_is_not(bench: Bench) -> None:
     rollout = planned(bench)
-    assert "window" not in rollout.from_model and "sink" not in rollout.from_model
+    assert (
+        "window" not in rollout.provenance.from_model
+        and "sink" not in rollout.provenance.from_model
+    )
     assert rollout.plan.text.endswith(
         "TempCache: entries for 48 latent frames, 3 of them a sink, reach 64, keeps what differs."
     )

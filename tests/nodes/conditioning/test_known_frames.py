@@ -116,7 +116,7 @@ def test_a_longer_shot_shares_what_a_shorter_one_made_of_a_picture(bench: Bench)
     picture = latent()
     made = collected(bench, known_frames=picture)
     longer, _ = bench.rollout(known_frames=picture, length=60.0)
-    assert longer.stored_chunks() == 4
+    assert longer.spec.stored_chunks() == 4
     assert bench.rollout(known_frames=latent(1))[0].id == bench.rollout(known_frames=picture)[0].id
     assert len(made) == 10
 

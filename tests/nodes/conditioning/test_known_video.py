@@ -27,7 +27,7 @@ def known_video(bench: Bench, folder: Path, frames: int, **inputs: Any) -> Any:
 
 
 def keys(rollout: Any) -> list[str]:
-    return [rollout.key(index) for index in range(rollout.chunk_count)]
+    return [rollout.spec.key(index) for index in range(rollout.chunk_count)]
 
 
 @pytest.mark.parametrize(("frames", "latents"), [(16, 4), (17, 5), (18, 5)])

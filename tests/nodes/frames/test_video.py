@@ -146,7 +146,7 @@ def test_chunks_of_a_known_video_are_found_again_and_not_those_of_another(
         frames, _ = read(bench, files[seconds])
         _, _, vae = bench.run("LongtakeLoadDemoModel")
         [known] = bench.run("LongtakeKnownVideo", frames=frames, vae=vae, level=level)
-        keys.append(shot(bench, 1.0, known).key(1))
+        keys.append(shot(bench, 1.0, known).spec.key(1))
     assert keys[0] == keys[1] and len({*keys}) == 3
 
 
@@ -171,11 +171,11 @@ def test_a_saved_shot_with_a_video_goes_on_without_the_video(bench: Bench, tmp_p
     name = f"longtake/{shown['longtake_files'][0]['filename']} [output]"
     whole = [one.latents for one in rollout.chunks]
     Path(given.file).unlink()
-    for path in rollout.journal.folder.iterdir():
+    for path in rollout.spec.journal.folder.iterdir():
         path.unlink()
     [loaded] = bench.run("LongtakeLoadRollout", file=name, model=model, clip=clip)
-    assert loaded.key(2) == rollout.key(2) and loaded.settings.known.sources == []
-    for path in rollout.journal.folder.glob("*.safetensors"):
+    assert loaded.spec.key(2) == rollout.spec.key(2) and loaded.settings.known.sources == []
+    for path in rollout.spec.journal.folder.glob("*.safetensors"):
         path.unlink()  # so that all is made again, of what the file knows
     again = [one.latents for one in loaded.chunks]
     assert len(again) == len(whole) == 3
@@ -227,7 +227,7 @@ def test_a_resumed_shot_reads_its_video_from_where_it_goes_on(
         [known] = bench.run("LongtakeKnownVideo", frames=frames, vae=vae, level=0.6)
         rollout = shot(bench, 6.0, known)
         if part == "whole":
-            shutil.rmtree(rollout.journal.folder)
+            shutil.rmtree(rollout.spec.journal.folder)
             rollout = shot(bench, 6.0, known)
         read_pictures.clear()
         chunks = itertools.islice(rollout.chunks, cut)

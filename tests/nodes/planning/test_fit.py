@@ -101,7 +101,7 @@ def test_a_rollout_is_refused_for_weights_that_are_not_there_yet(
 ) -> None:
     from longtake.nodes import host
 
-    needed = bench.frames(plan_only=True).rollout.max_bytes
+    needed = bench.frames(plan_only=True).rollout.footprint.max_bytes
     monkeypatch.setattr(host, "usable_memory_bytes", lambda device: needed)
     assert bench.frames(plan_only=True).rollout.plan.fits
     monkeypatch.setattr(host, "weights", lambda patcher: host.Weights(needed, needed, needed))

@@ -116,7 +116,7 @@ def test_the_plan_of_frames_counts_their_decoding(
     assert "; decoding " in frames.plan.text
     memory = frames.vae.decoder_memory(*rollout.largest_latents)
     assert decode == memory.state_bytes + memory.working_bytes and memory.state_bytes > 0
-    working = max(rollout.working_bytes, memory.working_bytes)
+    working = max(rollout.footprint.working_bytes, memory.working_bytes)
     needed = rollout.kv_bytes_planned + memory.state_bytes + working
     for free, fits in ((needed, True), (needed - 1, False)):
         monkeypatch.setattr(host, "usable_memory_bytes", lambda device, free=free: free)

@@ -44,9 +44,9 @@ def test_a_fork_is_the_workflow_that_says_the_same(bench: Bench) -> None:
     source, _ = bench.rollout(text="0: a red ball", length=57.0)
     written, _ = bench.rollout(text="0: a red ball\n1.3: a blue ball", length=57.0)
     forked = fork(bench, source, at=1.3, new_prompt="a  blue\nball")
-    assert forked.id == written.id and forked.key(4) == written.key(4)
+    assert forked.id == written.id and forked.spec.key(4) == written.spec.key(4)
     whole = latents(bench, source)
-    assert forked.stored_chunks() == 2
+    assert forked.spec.stored_chunks() == 2
     assert torch.equal(latents(bench, forked)[:, :, :6], whole[:, :, :6])
     assert not torch.equal(latents(bench, forked)[:, :, 6:], whole[:, :, 6:])
 
@@ -84,7 +84,7 @@ def test_a_shot_goes_on_where_it_ends(bench: Bench) -> None:
     made = latents(bench, longer)
     assert made.shape[2] == 15 and torch.equal(made[:, :, :9], whole)
     direct, _ = bench.rollout(length=57.0)
-    assert longer.id == direct.id == source.id and direct.stored_chunks() == 5
+    assert longer.id == direct.id == source.id and direct.spec.stored_chunks() == 5
 
 
 def test_the_source_is_never_changed(bench: Bench) -> None:
@@ -93,7 +93,7 @@ def test_the_source_is_never_changed(bench: Bench) -> None:
     fork(bench, source, at=0.6, new_seed=3, new_prompt="a ball")
     bench.run("LongtakeRewindRollout", rollout=source, to=0.6)
     bench.run("LongtakeContinueRollout", rollout=source, more=1.0)
-    assert source.settings is before and source.cut is None and source.frames == 33
+    assert source.settings is before and source.spec.cut is None and source.frames == 33
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_a_saved_shot_comes_back_and_makes_nothing_again(
     for chunk in (tmp_path / "longtake" / "rollouts").iterdir():
         chunk.unlink()  # as on another machine
     loaded = load(bench, name)
-    assert loaded.id == source.id and loaded.stored_chunks() == loaded.chunk_count == 3
+    assert loaded.id == source.id and loaded.spec.stored_chunks() == loaded.chunk_count == 3
 
     def refuse(*_: Any) -> None:
         raise AssertionError("a chunk was made again")
@@ -164,7 +164,7 @@ def test_a_file_with_its_state_is_gone_on_with_at_once(
         file.unlink()  # as on another machine
     [longer] = bench.run("LongtakeContinueRollout", rollout=load(bench, name), more=0.5)
     [state] = (tmp_path / "longtake" / "rollouts").glob("*.state.safetensors")
-    assert longer.key(2) in state.name
+    assert longer.spec.key(2) in state.name
     restored: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
         restore = Loop.restore
@@ -207,10 +207,10 @@ def test_another_model_is_said_and_goes_on_under_its_own_name(
         patch.setattr(files, "identity", lambda model: ("other", None))
         loaded = load(bench, name)
         assert "made with another model" in caplog.text
-        assert loaded.stored_chunks() == 3 and loaded.chain.makers.at(9) == "other"
+        assert loaded.spec.stored_chunks() == 3 and loaded.spec.chain.makers.at(9) == "other"
         [longer] = bench.run("LongtakeContinueRollout", rollout=loaded, more=0.5)
     plain, _ = bench.rollout(length=45.0)
-    assert longer.key(2) == plain.key(2) and longer.key(3) != plain.key(3)
+    assert longer.spec.key(2) == plain.spec.key(2) and longer.spec.key(3) != plain.spec.key(3)
 
 
 def test_files_outside_the_hosts_folders_are_refused(bench: Bench) -> None:
@@ -348,15 +348,15 @@ def test_recache_is_asked_for_at_the_sampler_and_named_in_what_is_said(
     quick, vae = bench.rollout(resume="recache", **longer)
     [frames] = bench.run("LongtakeVAEDecode", rollout=quick, vae=vae)
     bench.run("LongtakeCollectFrames", frames=frames)
-    assert "from what the window holds alone, as asked" in caplog.text
-    assert quick.run.settings.recached == (9,)
+    assert "from the window alone, as requested" in caplog.text
+    assert quick.run.state.settings.recached == (9,)
     assert frames.report([]).versions["recached"] == "at latent frame 9"
     [forked] = bench.run("LongtakeForkRollout", rollout=quick, at=1.0, new_prompt="a blue ball")
-    assert forked.resume == "recache"
+    assert forked.spec.resume == "recache"
     session.reset()
     exact, _ = bench.rollout(**longer)
     bench.run("LongtakeCollectLatents", rollout=exact)
-    assert exact.resumed_from == 3 and exact.run.settings.recached == ()
+    assert exact.resumed_from == 3 and exact.run.state.settings.recached == ()
 
 
 def test_recache_is_refused_where_a_window_does_not_hold_what_is_remembered(bench: Bench) -> None:

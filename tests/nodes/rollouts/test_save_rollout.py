@@ -64,7 +64,7 @@ def test_the_report_has_the_size_of_the_pictures(bench: Bench, channels: int, fa
 
     rollout, _ = bench.rollout(width=48)
     config = replace(rollout.model.config, in_channels=channels, out_channels=channels)
-    rollout.model = replace(rollout.model, config=config)
+    rollout.spec = replace(rollout.spec, model=replace(rollout.model, config=config))
     report = files._report(rollout, Meter(), 0, "x")
     assert (report.width, report.height) == (6 * factor, 4 * factor)
 
@@ -75,7 +75,7 @@ def test_a_vae_of_other_latents_is_refused_before_anything_is_made(
     rollout, _ = bench.rollout()
     with pytest.raises(BadInput, match=r"48 latent channels \(Wan 2.2\) and the model 16"):
         bench.shown("LongtakeSaveRollout", rollout=rollout, vae=wan22()[1])
-    assert rollout.stored_chunks() == 0 and not list(tmp_path.rglob(f"*{SUFFIX}"))
+    assert rollout.spec.stored_chunks() == 0 and not list(tmp_path.rglob(f"*{SUFFIX}"))
 
 
 def test_a_link_to_a_file_that_is_gone_is_passed_over(bench: Bench, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def test_keep_edit_gives_the_edited_video_from_the_workflow_alone(
     assert (edit.status, edit.line) == ("applied", line)
     bench.state.start_prompt()
     kept = bench.frames(text=f"{TEXT}\n{line}")
-    assert kept.rollout.stored_chunks() == 3  # it goes on from the edited run's own chunks
+    assert kept.rollout.spec.stored_chunks() == 3  # it goes on from the edited run's own chunks
     forget_chunks(bench)
     assert torch.equal(collected(bench, kept), edited)
     assert not torch.equal(collected(bench, bench.frames(text=TEXT)), edited)
@@ -136,7 +136,7 @@ def test_without_a_timeline_the_prompt_cannot_be_edited_but_guidance_can(bench: 
     collected(bench, frames)
     guided, prompted = frames.controls.edits
     assert guided.status == "applied" and guided.line is None
-    assert "no Prompt Timeline is connected" in prompted.error
+    assert "came without a text encoder" in prompted.error
 
 
 class FakePatcher:

@@ -47,9 +47,11 @@ def test_a_long_pause_moves_the_kv_cache_to_the_host(
     move = KVCache.move
     monkeypatch.setattr(KVCache, "move", lambda c, d: moved.append(str(d)) or move(c, d))
     frames = bench.frames()
-    memory, controls = frames.rollout.claim.memory, frames.controls
+    memory = frames.rollout.claim.memory
     memory.load_device = torch.device("cpu", 0)
-    frames.rollout.model = dataclasses.replace(frames.rollout.model, device=memory.load_device)
+    model = dataclasses.replace(frames.rollout.model, device=memory.load_device)
+    frames.rollout.spec = dataclasses.replace(frames.rollout.spec, model=model)
+    controls = frames.controls
     controls.long_pause_s = 0.0
     check = bench.state.check_interrupted
     on_host: list[bool] = []

@@ -58,7 +58,7 @@ def test_nodes_left_alone_are_the_models_and_so_are_nodes_left_out(bench: Bench,
     [schedule], [cache] = bench.run("LongtakeSchedule"), bench.run("LongtakeKVCacheSettings")
     left_alone = shot(bench, model, schedule=schedule, kv_cache=cache)
     are_the_presets(left_alone.settings, BY_KEY[key].preset)
-    assert shot(bench, model).key(0) == left_alone.key(0)
+    assert shot(bench, model).spec.key(0) == left_alone.spec.key(0)
 
 
 def test_a_shot_of_the_demo_that_was_set_by_hand_goes_on(bench: Bench) -> None:
@@ -71,7 +71,7 @@ def test_a_shot_of_the_demo_that_was_set_by_hand_goes_on(bench: Bench) -> None:
     [cache] = bench.run("LongtakeKVCacheSettings", policy="window + sink", window_frames=21,
                         sink_frames=0)  # fmt: skip
     by_hand = shot(bench, model, schedule=schedule, kv_cache=cache, cfg=2.5)
-    assert by_hand.key(0) == shot(bench, model).key(0)
+    assert by_hand.spec.key(0) == shot(bench, model).spec.key(0)
 
 
 @pytest.mark.parametrize(
@@ -211,10 +211,12 @@ def test_nothing_is_said_of_the_model_where_everything_is_set(bench: Bench) -> N
     [cache] = bench.run("LongtakeKVCacheSettings", policy="window + sink", window_frames=6,
                         sink_frames=0)  # fmt: skip
     model = model_of(bench, "longlive")
-    assert shot(bench, model, schedule=schedule, kv_cache=cache, cfg=1.0).from_model == ""
-    assert "cfg 1." in shot(bench, model, schedule=schedule, kv_cache=cache).from_model
+    assert (
+        shot(bench, model, schedule=schedule, kv_cache=cache, cfg=1.0).provenance.from_model == ""
+    )
+    assert "cfg 1." in shot(bench, model, schedule=schedule, kv_cache=cache).provenance.from_model
     [guided] = bench.run("LongtakeHistoryGuidance")
-    assert "cfg" not in shot(bench, model, guidance=guided).from_model
+    assert "cfg" not in shot(bench, model, guidance=guided).provenance.from_model
 
 
 @pytest.mark.parametrize(
@@ -237,8 +239,8 @@ def test_history_guidance_left_alone_is_what_suits_the_model(
     wanted = g.extended(g.cfg(text_scale), g.vanilla(scale, view))
     assert rollout.settings.guidance == replace(wanted, limits=g.Limits(norm_cap=2.0))
     own = f", scale {scale:g}, text_scale {text_scale:g}, none_as {none}."
-    assert rollout.from_model.endswith(own)
-    assert rollout.guided(0.5) == rollout.settings.guidance.scaled(0.5)
+    assert rollout.provenance.from_model.endswith(own)
+    assert rollout.spec.guided(0.5) == rollout.settings.guidance.scaled(0.5)
 
 
 def test_no_history_is_the_sink_where_the_user_set_one(bench: Bench) -> None:
@@ -263,7 +265,10 @@ def test_what_is_set_or_published_is_the_same_for_every_model(bench: Bench) -> N
         for key in ("demo", "longlive", "wan21-t2v"):
             made = shot(bench, model_of(bench, key), guidance=guidance)
             assert made.settings.guidance == wanted
-            assert "scale" not in made.from_model and "none_as" not in made.from_model
+            assert (
+                "scale" not in made.provenance.from_model
+                and "none_as" not in made.provenance.from_model
+            )
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ def test_a_cancelled_run_goes_on_after_its_last_whole_chunk(
     bench.events.clear()
     again = bench.run("LongtakeCollectFrames", frames=first)[0]
     assert bench.bar("LongtakeSampler") == [3]
-    assert "Going on at 0:01.3, after 2 finished chunks." in caplog.text
+    assert "Continuing at 0:01.3, after 2 finished chunks." in caplog.text
     assert again.shape == whole.shape == (33, 32, 32, 3)
 
 
@@ -176,7 +176,7 @@ def test_unknown_words_are_named_and_left_out(
     known, _ = bench.rollout(text="a red ball")
     more, _ = bench.rollout(text="a red quantum ball")
     assert "does not know 'quantum'" in caplog.text
-    assert known.key(0) == more.key(0)
+    assert known.spec.key(0) == more.spec.key(0)
 
 
 def test_the_snap_and_the_memory_are_said(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
@@ -245,7 +245,10 @@ def test_on_a_card_every_claim_asks_for_room_for_a_pass(
     claims: list[int] = []
     monkeypatch.setattr(host, "claim", lambda patchers, planned: claims.append(planned))
     rollout.claim.claim(1000)
-    assert claims == [1000 + rollout.working_bytes] and rollout.working_bytes > 10_000
+    assert (
+        claims == [1000 + rollout.footprint.working_bytes]
+        and rollout.footprint.working_bytes > 10_000
+    )
 
 
 @pytest.mark.parametrize("prefix", ["../out", "/out", "", "a/../../out", "nul\0"])
@@ -309,7 +312,7 @@ def test_a_pipelined_shot_is_whole_and_goes_on_after_a_cancel(bench: Bench) -> N
     [frames] = bench.run("LongtakeVAEDecode", rollout=rollout, vae=vae)
     [whole] = bench.run("LongtakeCollectFrames", frames=frames)
     assert whole.shape == (33, 32, 32, 3)
-    newest = rollout.journal.folder / f"{rollout.key(2)}.safetensors"
+    newest = rollout.spec.journal.folder / f"{rollout.spec.key(2)}.safetensors"
     newest.unlink()
     [again] = bench.run("LongtakeSampler", **wired)
     [frames] = bench.run("LongtakeVAEDecode", rollout=again, vae=vae)

@@ -64,7 +64,7 @@ def test_it_goes_with_prompt_switches_and_coded_storage(at_switch: str) -> None:
 
 def test_its_chunks_have_addresses_of_their_own_by_vae(tmp_path: Path) -> None:
     other = dataclasses.replace(AGAIN, digest="other")
-    keys = {rollout(tmp_path, **{**GIVEN, "reencoded_first_frame": one}).key(0)
+    keys = {rollout(tmp_path, **{**GIVEN, "reencoded_first_frame": one}).spec.key(0)
             for one in (None, AGAIN, other)}  # fmt: skip
     assert len(keys) == 3
 

@@ -70,7 +70,7 @@ def test_a_disk_that_fails_at_any_write_costs_no_finished_chunk(
             except StorageError:
                 failed += 1
                 chunks = []
-        kept = rollout(folder).stored_chunks()
+        kept = rollout(folder).spec.stored_chunks()
         again = rollout(folder, snapshot_chunks=every)
         assert_same_bits(list(again.chunks), whole)
         assert again.resumed_from == (kept % 4 or None)  # all 4 were there, or none
@@ -87,7 +87,7 @@ def test_a_run_on_a_really_full_disk_goes_on_when_there_is_room(disk: Path, tmp_
     given = {"length": 240, "rows": 8, "columns": 12}
     chunks = until_it_fails(disk, **given)
     assert 5 < len(chunks) < 80
-    assert rollout(disk, **given).stored_chunks() == len(chunks)
+    assert rollout(disk, **given).spec.stored_chunks() == len(chunks)
     subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
     again = rollout(disk, **given)
     assert_same_bits(list(again.chunks), list(rollout(tmp_path / "whole", **given).chunks))
@@ -99,7 +99,7 @@ def test_what_is_finished_can_be_read_from_a_read_only_disk(disk: Path) -> None:
     chunks = list(made.chunks)
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     assert_same_bits(list(rollout(disk).chunks), chunks)
-    assert [one.id for one in records(made.journal)] == [made.id]
+    assert [one.id for one in records(made.spec.journal)] == [made.id]
     assert len(until_it_fails(disk, length=24)) == 4
     subprocess.run(["mount", "-o", "remount,rw,size=64m", str(disk)], check=True)
     assert len(list(rollout(disk, length=24).chunks)) == 8
@@ -116,8 +116,8 @@ def test_a_snapshot_and_a_record_of_a_newer_version_are_left_alone(
         chunks = list(made.chunks)
     [state], [record] = tmp_path.glob(f"*{ENDING}"), tmp_path.glob("*.rollout")
     newer = state.read_bytes(), record.read_bytes()
-    (tmp_path / f"{made.key(3)}.safetensors").unlink()
+    (tmp_path / f"{made.spec.key(3)}.safetensors").unlink()
     assert_same_bits(list(rollout(tmp_path).chunks), chunks)
     assert (state.read_bytes(), record.read_bytes()) == newer
-    assert records(made.journal) == []
-    assert collect(made.journal, 0).chunks == 0  # whose they are, only the newer one knows
+    assert records(made.spec.journal) == []
+    assert collect(made.spec.journal, 0).chunks == 0  # whose they are, only the newer one knows

@@ -24,6 +24,7 @@ from longtake.stream.journal.journal import Journal
 from longtake.stream.journal.records import SUFFIX, named, read, records
 from longtake.stream.rollout.fork import Fork, continued
 from longtake.stream.rollout.rollout import Rollout
+from longtake.stream.rollout.spec import RolloutSpec
 from longtake.tests.support.rollouts import MODEL, Words, changed
 from longtake.tests.support.tiny_model import settings
 
@@ -32,7 +33,7 @@ SOURCE = settings(length=12, guidance=cfg(2.0))
 
 def made(folder: Path, given: Any = SOURCE) -> Rollout:
     """A rollout whose chunks are all in the journal."""
-    rollout = Rollout(given, MODEL, "model", Journal(folder), prompter=Words())
+    rollout = Rollout(RolloutSpec(given, MODEL, "model", Journal(folder), prompter=Words()))
     assert len(list(rollout.chunks)) == rollout.chunk_count
     return rollout
 
@@ -45,8 +46,8 @@ def aged(folder: Path, *rollouts: Rollout) -> None:
 
 def test_a_record_names_every_chunk_in_order(tmp_path: Path) -> None:
     rollout = made(tmp_path)
-    [record] = records(rollout.journal)
-    assert record.id == rollout.id and record.keys == tuple(rollout.key(i) for i in range(4))
+    [record] = records(rollout.spec.journal)
+    assert record.id == rollout.id and record.keys == tuple(rollout.spec.key(i) for i in range(4))
     assert record.latent_frames == 12 and record.start(2) == 6
     assert record.facts["prompts"] == [[0, "prompt 0"], [3, "prompt 3"]]
     assert record.facts["seeds"] == [[0, 5]] and record.facts["fps"] == 16
@@ -54,18 +55,18 @@ def test_a_record_names_every_chunk_in_order(tmp_path: Path) -> None:
 
 def test_a_fork_has_a_record_with_what_it_shares(tmp_path: Path) -> None:
     source, fork = made(tmp_path), made(tmp_path, changed(6).of(SOURCE))
-    found = {one.id: one for one in records(source.journal)}
+    found = {one.id: one for one in records(source.spec.journal)}
     assert found[fork.id].keys[:2] == found[source.id].keys[:2]
     assert found[fork.id].facts["seeds"] == [[0, 5], [6, 11]]
 
 
 def test_a_live_edit_has_a_record_of_its_own(tmp_path: Path) -> None:
-    rollout = Rollout(SOURCE, MODEL, "model", Journal(tmp_path), prompter=Words())
+    rollout = Rollout(RolloutSpec(SOURCE, MODEL, "model", Journal(tmp_path), prompter=Words()))
     chunks = iter(rollout.chunks)
     next(chunks)
     rollout.controls.set_prompt("77")
     assert len(list(chunks)) == 3
-    found = {one.id: one for one in records(rollout.journal)}
+    found = {one.id: one for one in records(rollout.spec.journal)}
     assert len(found[rollout.id].keys) == 1
     [edited] = found.keys() - {rollout.id}
     assert len(found[edited].keys) == 4 and found[edited].lock == rollout.id
@@ -81,7 +82,7 @@ def test_a_torn_record_is_read_up_to_there_and_written_on(tmp_path: Path) -> Non
         path.write_bytes(whole[:at])
         torn = read(path)
         assert torn is not None and torn.keys == expected.keys[: len(torn.keys)]
-        (tmp_path / f"{rollout.key(3)}.safetensors").unlink()
+        (tmp_path / f"{rollout.spec.key(3)}.safetensors").unlink()
         made(tmp_path)  # makes the last chunk again, and notes all
         again = read(path)
         assert again is not None and again.keys == expected.keys
@@ -92,10 +93,10 @@ def test_a_tail_that_is_made_again_takes_the_old_ones_place(tmp_path: Path) -> N
     short = settings(schedule=pyramid(flow_ladder(3, 3.0)), length=5)
     before, after = made(tmp_path, short), made(tmp_path, continued(short, 5, 3))
     assert before.id == after.id
-    [record] = records(after.journal)
-    assert record.keys == tuple(after.key(i) for i in range(8))
-    assert {before.key(4), after.key(4)} <= record.owned
-    assert usage(after.journal).unknown == frozenset()
+    [record] = records(after.spec.journal)
+    assert record.keys == tuple(after.spec.key(i) for i in range(8))
+    assert {before.spec.key(4), after.spec.key(4)} <= record.owned
+    assert usage(after.spec.journal).unknown == frozenset()
 
 
 def test_forks_form_a_tree(tmp_path: Path) -> None:
@@ -105,7 +106,7 @@ def test_forks_form_a_tree(tmp_path: Path) -> None:
     late = made(tmp_path, late_settings)
     twig = made(tmp_path, Fork(9, seed=8).of(late_settings))
     made(tmp_path, settings(length=3, seed=99))  # begins otherwise
-    found = records(source.journal)
+    found = records(source.spec.journal)
     [root] = [one for one in found if one.id == twig.id]  # whichever one asks about
     assert [line.rstrip() for line in drawn(fork_tree(found, root), late.id)] == [
         f"- {source.id[:8]}  0:02.8  prompt 0",
@@ -119,34 +120,34 @@ def test_making_room_takes_the_longest_unused_and_keeps_what_is_shared(tmp_path:
     source, fork = made(tmp_path), made(tmp_path, changed(6).of(SOURCE))
     other = made(tmp_path, settings(length=6, seed=99))
     aged(tmp_path, source, other, fork)  # the source is the oldest
-    before = usage(source.journal)
+    before = usage(source.spec.journal)
     chunk = before.total_bytes // 8
-    planned = collect(source.journal, before.total_bytes - 1, dry_run=True)
-    freed = collect(source.journal, before.total_bytes - 1)
+    planned = collect(source.spec.journal, before.total_bytes - 1, dry_run=True)
+    freed = collect(source.spec.journal, before.total_bytes - 1)
     assert planned == freed and [one.id for one in freed.removed] == [source.id]
-    assert freed.chunks == 2 and usage(source.journal).total_bytes == freed.left_bytes
-    again = Rollout(changed(6).of(SOURCE), MODEL, "model", Journal(tmp_path))
-    assert again.stored_chunks() == 4
-    freed = collect(source.journal, int(4.5 * chunk))
+    assert freed.chunks == 2 and usage(source.spec.journal).total_bytes == freed.left_bytes
+    again = Rollout(RolloutSpec(changed(6).of(SOURCE), MODEL, "model", Journal(tmp_path)))
+    assert again.spec.stored_chunks() == 4
+    freed = collect(source.spec.journal, int(4.5 * chunk))
     assert [one.id for one in freed.removed] == [other.id]
-    freed = collect(source.journal, 0)
-    assert freed.left_bytes == 0 and usage(source.journal).chunks == {}
+    freed = collect(source.spec.journal, 0)
+    assert freed.left_bytes == 0 and usage(source.spec.journal).chunks == {}
 
 
 def test_chunks_without_a_record_go_first(tmp_path: Path) -> None:
     source, other = made(tmp_path), made(tmp_path, settings(length=6, seed=99))
     (tmp_path / f"{other.id}{SUFFIX}").unlink()
-    freed = collect(source.journal, usage(source.journal).total_bytes - 1)
-    assert (freed.removed, freed.chunks) == ((), 2) and source.stored_chunks() == 4
+    freed = collect(source.spec.journal, usage(source.spec.journal).total_bytes - 1)
+    assert (freed.removed, freed.chunks) == ((), 2) and source.spec.stored_chunks() == 4
 
 
 def test_a_rollout_that_is_being_made_stays(tmp_path: Path) -> None:
     source, other = made(tmp_path), made(tmp_path, settings(length=6, seed=99))
-    with source.journal.lock(source.id):
-        freed = collect(source.journal, 0)
+    with source.spec.journal.lock(source.id):
+        freed = collect(source.spec.journal, 0)
     assert [one.id for one in freed.in_use] == [source.id]
     assert [one.id for one in freed.removed] == [other.id]
-    assert source.stored_chunks() == 4 and other.stored_chunks() == 0
+    assert source.spec.stored_chunks() == 4 and other.spec.stored_chunks() == 0
 
 
 def test_the_command_lists_shows_and_makes_room(tmp_path: Path) -> None:

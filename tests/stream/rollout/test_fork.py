@@ -24,6 +24,7 @@ from longtake.stream.journal.chain import ModelHistory
 from longtake.stream.journal.journal import Journal
 from longtake.stream.rollout.fork import Fork, continued
 from longtake.stream.rollout.rollout import Rollout
+from longtake.stream.rollout.spec import RolloutSpec
 from longtake.tests.support.rollouts import LONG_HISTORIES, MODEL, assert_same_bits, changed
 from longtake.tests.support.tiny_model import (
     embedding,
@@ -47,7 +48,7 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 def rollout(folder: Path, made: RolloutSettings, **changes: Any) -> Rollout:
-    return Rollout(made, MODEL, "model", Journal(folder), **changes)
+    return Rollout(RolloutSpec(made, MODEL, "model", Journal(folder), **changes))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -57,7 +58,7 @@ def test_a_fork_at_every_chunk_is_a_fresh_run_of_its_settings(tmp_path: Path, ki
     for chunk in plain:
         forked = changed(chunk.first_frame).of(source)
         shared = rollout(tmp_path / "all", forked)
-        assert shared.stored_chunks() == chunk.index
+        assert shared.spec.stored_chunks() == chunk.index
         ours = list(shared.chunks)
         assert shared.resumed_from == (chunk.index or None)
         assert_same_bits(ours, list(rollout(tmp_path / f"{chunk.index}", forked).chunks))
@@ -89,7 +90,7 @@ def test_a_fork_without_changes_is_its_source(tmp_path: Path) -> None:
     list(rollout(tmp_path, source).chunks)
     for fork in (Fork(6), Fork(6, seed=source.seed)):
         again = rollout(tmp_path, fork.of(source))
-        assert again.stored_chunks() == again.chunk_count == 4
+        assert again.spec.stored_chunks() == again.chunk_count == 4
 
 
 def test_what_a_fork_gives_holds_to_the_end() -> None:
@@ -111,7 +112,7 @@ def test_rewinding_makes_nothing_and_going_on_from_there_is_the_longer_run(tmp_p
     rewound = rollout(tmp_path, source, cut=3)
     assert (rewound.chunk_count, rewound.latent_frames, rewound.frames) == (3, 3, 9)
     assert_same_bits(list(rewound.chunks), whole[:3])
-    assert rewound.resumed_from is None and rewound.resume_at_s is None
+    assert rewound.resumed_from is None and rewound.spec.resume_at_s is None
     longer = continued(source, end=3, more=6)
     assert longer.length == 9
     ours = list(rollout(tmp_path, longer).chunks)
@@ -131,20 +132,22 @@ def test_going_on_is_in_whole_chunks_and_keeps_what_there_is(tmp_path: Path) -> 
     longer = continued(source, end=6, more=4)
     assert longer.length == 12
     made = rollout(tmp_path, longer)
-    assert made.stored_chunks() == 2
+    assert made.spec.stored_chunks() == 2
     assert_same_bits(list(made.chunks), list(rollout(tmp_path / "new", longer).chunks))
 
 
 def test_going_on_with_another_model_shares_what_the_first_made(tmp_path: Path) -> None:
     source = settings(length=12)
     list(rollout(tmp_path, replace(source, length=6)).chunks)
-    other = Rollout(source, MODEL, ModelHistory("model").then(6, "other"), Journal(tmp_path))
-    assert other.stored_chunks() == 2
+    other = Rollout(
+        RolloutSpec(source, MODEL, ModelHistory("model").then(6, "other"), Journal(tmp_path))
+    )
+    assert other.spec.stored_chunks() == 2
     plain = rollout(tmp_path, source)
-    assert other.key(1) == plain.key(1) and other.key(2) != plain.key(2)
+    assert other.spec.key(1) == plain.spec.key(1) and other.spec.key(2) != plain.spec.key(2)
     assert other.id != plain.id
 
 
 @pytest.mark.parametrize(("frame", "chunk"), [(0, 0), (1, 0), (2, 1), (7, 2), (8, 3), (99, 4)])
 def test_a_place_belongs_to_the_nearest_chunk(tmp_path: Path, frame: int, chunk: int) -> None:
-    assert rollout(tmp_path, settings(length=12)).chain.chunk_at(frame) == chunk
+    assert rollout(tmp_path, settings(length=12)).spec.chain.chunk_at(frame) == chunk

@@ -20,6 +20,7 @@ from longtake.stream.journal.journal import Journal
 from longtake.stream.journal.snapshots import Snapshots
 from longtake.stream.rollout.hot_states import HotState, HotStates
 from longtake.stream.rollout.rollout import Rollout
+from longtake.stream.rollout.spec import RolloutSpec
 from longtake.tests.support.model_hosts import watched_model
 from longtake.tests.support.rollouts import KINDS, MODEL, Raises, Words, assert_same_bits, changed
 from longtake.tests.support.tiny_model import settings
@@ -30,8 +31,10 @@ class Cancelled(BaseException):
 
 
 def rollout(folder: Path, hot: HotStates | None, model: Any = MODEL, **changes: Any) -> Rollout:
+    own = {name: changes.pop(name) for name in ("snapshot_chunks",) if name in changes}
     made = settings(**{"length": 12, **changes})
-    return Rollout(made, model, "model", Journal(folder), prompter=Words(), hot=hot)
+    journal = Journal(folder)
+    return Rollout(RolloutSpec(made, model, "model", journal, prompter=Words(), hot=hot, **own))
 
 
 def plenty() -> HotStates:
@@ -76,7 +79,7 @@ def test_a_replay_cancelled_anywhere_leaves_no_half_committed_state(
 ) -> None:
     """With several caches, a commit can be cut off between them."""
     whole = list(rollout(tmp_path, None, **KINDS[kind]).chunks)
-    last = tmp_path / f"{rollout(tmp_path, None, **KINDS[kind]).key(3)}.safetensors"
+    last = tmp_path / f"{rollout(tmp_path, None, **KINDS[kind]).spec.key(3)}.safetensors"
     last.unlink()
     _, passes = counted(tmp_path, None, **KINDS[kind])
     for at in range(1, passes, max(1, passes // 7)):
@@ -104,8 +107,8 @@ def test_a_longer_run_and_a_fork_go_on_from_it_too(tmp_path: Path) -> None:
     assert passes == 1 + 2
     for fork in (changed(9), dataclasses.replace(changed(9), guidance=None)):
         longer = dataclasses.replace(fork.of(source), length=12)
-        ours = Rollout(longer, MODEL, "model", Journal(tmp_path), hot=hot)
-        fresh = Rollout(longer, MODEL, "model", Journal(tmp_path / "new"))
+        ours = Rollout(RolloutSpec(longer, MODEL, "model", Journal(tmp_path), hot=hot))
+        fresh = Rollout(RolloutSpec(longer, MODEL, "model", Journal(tmp_path / "new")))
         assert_same_bits(list(ours.chunks), list(fresh.chunks))
 
 
@@ -119,8 +122,8 @@ def test_a_fork_where_the_source_was_cancelled_forgets_its_prompt(
     model = watched_model(MODEL, on_check=Raises(Cancelled, passes - 1))
     kept = made_until(rollout(tmp_path, hot, model, **given))
     fork = dataclasses.replace(changed(3 * len(kept)), guidance=None).of(settings(**given))
-    ours = Rollout(fork, MODEL, "model", Journal(tmp_path), hot=hot)
-    fresh = Rollout(fork, MODEL, "model", Journal(tmp_path / "new"))
+    ours = Rollout(RolloutSpec(fork, MODEL, "model", Journal(tmp_path), hot=hot))
+    fresh = Rollout(RolloutSpec(fork, MODEL, "model", Journal(tmp_path / "new")))
     assert_same_bits(list(ours.chunks), list(fresh.chunks))
 
 
@@ -138,7 +141,7 @@ def test_what_is_too_large_is_not_copied_and_that_is_said(
     hot = HotStates(lambda: 1000)
     with caplog.at_level(logging.INFO, logger="longtake"):
         list(rollout(tmp_path, hot).chunks)
-    assert len(hot) == 0 and "let go; going on will replay" in caplog.text
+    assert len(hot) == 0 and "dropped; the next run will replay" in caplog.text
 
 
 def state(size: int, disk: Snapshots | None = None) -> HotState:
@@ -154,7 +157,7 @@ def test_states_share_a_budget_and_the_longest_unused_gives_way(
     assert hot.find("a", "m") is not None and hot.bytes == 80
     with caplog.at_level(logging.INFO, logger="longtake"):
         hot.keep("c", state(10))  # b was used longest ago, and had not asked for a place on disk
-    assert hot.find("b", "m") is None and "let go; going on will replay" in caplog.text
+    assert hot.find("b", "m") is None and "dropped; the next run will replay" in caplog.text
     assert hot.find("c", "m") is not None
     hot.keep("d", state(10))  # now a gives way, to disk
     assert hot.find("a", "m") is None and disk.read("a") is not None
@@ -172,7 +175,7 @@ def test_what_the_host_takes_back_goes_to_disk_or_is_said_to_be_gone(
     with caplog.at_level(logging.INFO, logger="longtake"):
         hot.clear()
     assert disk.read("a") is not None and disk.read("b") is None
-    assert caplog.text.count("let go; going on will replay") == 1 and hot.bytes == 0
+    assert caplog.text.count("dropped; the next run will replay") == 1 and hot.bytes == 0
 
 
 def test_at_the_end_of_the_process_nobody_is_told(
@@ -192,20 +195,22 @@ def test_several_rollouts_share_the_budget_and_each_goes_on_with_its_bits(tmp_pa
     size = plenty()
     list(rollout(tmp_path / "one", size, **window).chunks)
     hot = HotStates(lambda: 3 * size.bytes)
-    made = {seed: rollout(tmp_path, hot, seed=seed, **window) for seed in range(5)}
-    for seed, shot in made.items():
-        shot.snapshot_chunks = 0 if seed == 1 else 100  # never by itself
+    chunks = [0 if seed == 1 else 100 for seed in range(5)]  # 100: never by itself
+    made = {
+        seed: rollout(tmp_path, hot, seed=seed, snapshot_chunks=count, **window)
+        for seed, count in enumerate(chunks)
+    }
+    for shot in made.values():
         list(shot.chunks)
     assert len(hot) == 3  # of 2, 3 and 4
     assert {path.name for path in tmp_path.glob("*.state.safetensors")} == {
-        f"{made[0].key(3)}.state.safetensors"
+        f"{made[0].spec.key(3)}.state.safetensors"
     }
     took: list[int] = []
     for seed in made:
         passes: list[int] = []
         model = watched_model(MODEL, on_check=partial(passes.append, 1))
-        longer = rollout(tmp_path, hot, model, length=18, seed=seed, **window)
-        longer.snapshot_chunks = 100
+        longer = rollout(tmp_path, hot, model, length=18, seed=seed, snapshot_chunks=100, **window)
         whole = rollout(tmp_path / "whole", None, length=18, seed=seed, **window)
         assert_same_bits(list(longer.chunks), list(whole.chunks))
         took.append(len(passes))

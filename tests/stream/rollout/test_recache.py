@@ -23,6 +23,7 @@ from longtake.stream.journal.journal import Journal
 from longtake.stream.journal.records import records
 from longtake.stream.rollout import recache
 from longtake.stream.rollout.rollout import Rollout
+from longtake.stream.rollout.spec import RolloutSpec
 from longtake.tests.support.model_hosts import watched_model
 from longtake.tests.support.rollouts import KINDS, MODEL, assert_same_bits, cut_after, rollout
 from longtake.tests.support.tiny_model import settings
@@ -32,9 +33,7 @@ LONG: dict[str, Any] = {"length": 24, "cache": WINDOW}
 
 
 def quick(folder: Path, model: Denoiser = MODEL, **changes: Any) -> Rollout:
-    made = rollout(folder, model, **{**LONG, **changes})
-    made.resume = "recache"
-    return made
+    return rollout(folder, model, resume="recache", **{**LONG, **changes})
 
 
 def from_the_window(**changes: Any) -> list[Chunk]:
@@ -65,7 +64,7 @@ def test_it_is_never_the_default_and_nothing_else_finds_its_chunks(tmp_path: Pat
     cut_after(rollout(tmp_path, **LONG), 5)
     assert len(list(quick(tmp_path).chunks)) == 8
     exact = rollout(tmp_path, **LONG)
-    assert exact.resume == "exact"
+    assert exact.spec.resume == "exact"
     assert_same_bits(list(exact.chunks), whole)
 
 
@@ -76,9 +75,9 @@ def test_it_goes_on_with_its_own_bits_wherever_it_is_cut_again(tmp_path: Path) -
     first = [next(chunks) for _ in range(6)]
     del chunks
     again = quick(tmp_path)
-    assert again.stored_chunks() == 6 and again.resume_at_s == 4 * 17.25 / 16
+    assert again.spec.stored_chunks() == 6 and again.spec.resume_at_s == 4 * 17.25 / 16
     assert_same_bits(list(again.chunks)[:6], first)
-    assert again.run.settings.recached == (15, 18)
+    assert again.run.state.settings.recached == (15, 18)
     assert_same_bits(list(quick(tmp_path).chunks), list(again.chunks))
     assert {one.latent_frames for one in records(Journal(tmp_path))} == {15, 18, 24}
 
@@ -88,7 +87,7 @@ def test_a_state_that_is_kept_is_gone_on_from_exactly(tmp_path: Path) -> None:
     cut_after(rollout(tmp_path, snapshot_chunks=2, **LONG), 5)
     made = quick(tmp_path)
     assert_same_bits(list(made.chunks), whole)
-    assert made.run.settings.recached == ()
+    assert made.run.state.settings.recached == ()
 
 
 def test_it_commits_the_window_and_no_more(tmp_path: Path) -> None:
@@ -111,17 +110,17 @@ def test_where_nothing_is_left_out_it_is_the_exact_run(tmp_path: Path) -> None:
         made = quick(tmp_path / name, cache=cache)
         cut_after(rollout(tmp_path / name, **{**LONG, "cache": cache}), count)
         list(made.chunks)
-        assert made.run.settings.recached == ()
+        assert made.run.state.settings.recached == ()
 
 
 def test_a_damaged_chunk_before_it_is_made_again_and_what_follows_stays(tmp_path: Path) -> None:
     """The history is made anew at the same place when production passes it."""
     cut_after(rollout(tmp_path, **LONG), 5)
     made = quick(tmp_path)
-    chunks, chain = list(made.chunks), made.run.chain
+    chunks, chain = list(made.chunks), made.run.state.chain
     for index in (3, 6):
         (tmp_path / f"{chain.key(index)}.safetensors").write_bytes(b"")
-        again = Rollout(made.run.settings, MODEL, "model", Journal(tmp_path))
+        again = Rollout(RolloutSpec(made.run.state.settings, MODEL, "model", Journal(tmp_path)))
         assert_same_bits(list(again.chunks), chunks)
 
 

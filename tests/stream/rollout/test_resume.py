@@ -20,6 +20,7 @@ from longtake.stream.journal import snapshots as snapshots_module
 from longtake.stream.journal.journal import Journal
 from longtake.stream.journal.snapshots import ENDING
 from longtake.stream.rollout.rollout import Rollout
+from longtake.stream.rollout.spec import RolloutSpec
 from longtake.tests.support.model_hosts import watched_model
 from longtake.tests.support.rollouts import (
     KINDS,
@@ -69,9 +70,9 @@ def test_every_chunk_is_forced_to_the_disk_also_when_the_reader_goes_away(
     monkeypatch.setattr(disk_sync, "force", noted)
     made = rollout(tmp_path)
     cut_after(made, 2)
-    assert forced == [made.key(0), made.key(1)]
+    assert forced == [made.spec.key(0), made.spec.key(1)]
     assert len(list(made.chunks)) == 4
-    assert forced == [made.key(index) for index in range(4)]
+    assert forced == [made.spec.key(index) for index in range(4)]
 
 
 def test_a_snapshot_spares_the_replay(tmp_path: Path) -> None:
@@ -91,7 +92,7 @@ def test_a_snapshot_spares_the_replay(tmp_path: Path) -> None:
 def test_only_the_newest_snapshot_is_kept(tmp_path: Path) -> None:
     made = rollout(tmp_path, snapshot_chunks=2)
     assert len(list(made.chunks)) == 4
-    assert states(tmp_path) == [f"{made.key(3)}{ENDING}"]
+    assert states(tmp_path) == [f"{made.spec.key(3)}{ENDING}"]
 
 
 def test_a_fork_goes_on_from_its_sources_snapshot_only_where_it_holds(tmp_path: Path) -> None:
@@ -99,8 +100,10 @@ def test_a_fork_goes_on_from_its_sources_snapshot_only_where_it_holds(tmp_path: 
     source = rollout(tmp_path, snapshot_chunks=1, guidance=cfg(2.0))
     cut_after(source, 3)
     for fork in (changed(9), dataclasses.replace(changed(9), guidance=cfg(1.0))):
-        forked = Rollout(fork.of(source.settings), MODEL, "model", Journal(tmp_path))
-        fresh = Rollout(fork.of(source.settings), MODEL, "model", Journal(tmp_path / "new"))
+        forked = Rollout(RolloutSpec(fork.of(source.settings), MODEL, "model", Journal(tmp_path)))
+        fresh = Rollout(
+            RolloutSpec(fork.of(source.settings), MODEL, "model", Journal(tmp_path / "new"))
+        )
         assert_same_bits(list(forked.chunks), list(fresh.chunks))
 
 
@@ -121,7 +124,7 @@ def test_a_damaged_snapshot_is_replayed(tmp_path: Path, caplog: pytest.LogCaptur
         assert_same_bits(cut_after(again, 4), whole)
         assert "replaying" in caplog.text
         caplog.clear()
-        (tmp_path / f"{again.key(3)}.safetensors").unlink()
+        (tmp_path / f"{again.spec.key(3)}.safetensors").unlink()
 
 
 def test_a_snapshot_for_which_there_is_no_room_says_how_to_go_on(
@@ -134,7 +137,7 @@ def test_a_snapshot_for_which_there_is_no_room_says_how_to_go_on(
     made = rollout(tmp_path, snapshot_chunks=2)
     with pytest.raises(StorageError, match="Set snapshot_chunks to 0 to go on without"):
         list(made.chunks)
-    assert made.stored_chunks() == 2
+    assert made.spec.stored_chunks() == 2
     assert len(list(rollout(tmp_path).chunks)) == 4
 
 
@@ -155,7 +158,7 @@ def test_memory_that_runs_out_once_costs_only_time(tmp_path: Path, kind: str) ->
     assert [chunk.index for chunk in chunks] == [0, 1, 2, 3]
     for ours, expected in zip(chunks, whole, strict=True):
         torch.testing.assert_close(ours.latents, expected.latents, rtol=1e-4, atol=1e-4)
-    assert "Going on with a smaller plan" in (made.controls.message or "")
+    assert "Continuing with a smaller plan" in (made.controls.message or "")
 
 
 def test_the_smaller_plan_is_smaller(tmp_path: Path) -> None:
@@ -172,7 +175,7 @@ def test_memory_that_runs_out_twice_ends_the_run_which_goes_on_later(tmp_path: P
     with pytest.raises(OutOfMemory, match="again at .* everything before is kept: free memory"):
         list(made.chunks)
     assert made.controls.state == "stopped"
-    kept = made.stored_chunks()
+    kept = made.spec.stored_chunks()
     assert kept >= 1
     again = rollout(tmp_path)
     assert_same_bits(list(again.chunks), list(rollout(tmp_path / "whole").chunks))
@@ -199,7 +202,7 @@ def test_values_that_are_not_finite_stop_before_they_are_kept(tmp_path: Path) ->
             next(chunks)
     finally:
         weight.copy_(before)
-    assert made.stored_chunks() == 1
+    assert made.spec.stored_chunks() == 1
     again = list(rollout(tmp_path).chunks)
     assert torch.equal(again[0].latents, first.latents) and len(again) == 4
 
@@ -208,9 +211,9 @@ def test_a_chunk_that_leaves_the_journal_meanwhile_is_one_sentence(tmp_path: Pat
     made = rollout(tmp_path)
     cut_after(made, 3)
     run = rollout(tmp_path).run
-    (tmp_path / f"{made.key(1)}.safetensors").unlink()
+    (tmp_path / f"{made.spec.key(1)}.safetensors").unlink()
     with pytest.raises(StorageError, match="has just left the journal.*run again"):
-        list(run.replayed(range(3)))
+        list(run.state.replayed(range(3)))
 
 
 def test_a_damaged_chunk_is_made_again_with_the_same_bits(
@@ -218,7 +221,7 @@ def test_a_damaged_chunk_is_made_again_with_the_same_bits(
 ) -> None:
     whole = rollout(tmp_path)
     chunks = list(whole.chunks)
-    path = tmp_path / f"{whole.key(1)}.safetensors"
+    path = tmp_path / f"{whole.spec.key(1)}.safetensors"
     content = path.read_bytes()
     for at in range(0, len(content), len(content) // 5):
         for broken in (content[:at], content[:at] + bytes([content[at] ^ 8]) + content[at + 1 :]):

@@ -26,6 +26,7 @@ from longtake.stream.rollout.file import SUFFIX, Beside, RolloutFile, save_rollo
 from longtake.stream.rollout.fork import Fork, continued
 from longtake.stream.rollout.hot_states import HotStates
 from longtake.stream.rollout.rollout import Rollout
+from longtake.stream.rollout.spec import RolloutSpec
 from longtake.tests.support.model_hosts import watched_model
 from longtake.tests.support.rollouts import MODEL, Words, assert_same_bits
 from longtake.tests.support.tiny_model import TINY, random_dit, settings
@@ -38,22 +39,24 @@ BESIDE = Beside(Report(rollout_id="r", frames=33), b"\x89PNG odd", "scaled", 24.
 
 
 def rollout(folder: Path, **changes: Any) -> Rollout:
-    return Rollout(settings(**changes), MODEL, "model", Journal(folder), prompter=Words())
+    return Rollout(
+        RolloutSpec(settings(**changes), MODEL, "model", Journal(folder), prompter=Words())
+    )
 
 
 def saved(folder: Path, count: int | None = None, **changes: Any) -> tuple[Path, Rollout]:
     """A file of the first chunks of a rollout."""
     made, path = rollout(folder / "here", **changes), folder / f"a{SUFFIX}"
     chunks = list(made.chunks)
-    save_rollout(path, made.run, len(chunks) if count is None else count, BESIDE)
+    save_rollout(path, made.run.state, len(chunks) if count is None else count, BESIDE)
     return path, made
 
 
 def loaded(path: Path, folder: Path, **changes: Any) -> Rollout:
     """The rollout of a file, in a journal of its own."""
     file = RolloutFile(path)
-    made = Rollout(file.settings(), MODEL, file.makers, Journal(folder), **changes)
-    assert file.keep_in(made.journal, made.chain) == len(file.metas)
+    made = Rollout(RolloutSpec(file.settings(), MODEL, file.makers, Journal(folder), **changes))
+    assert file.keep_in(made.spec.journal, made.spec.chain) == len(file.metas)
     return made
 
 
@@ -62,7 +65,7 @@ def loaded(path: Path, folder: Path, **changes: Any) -> Rollout:
 def test_load_of_save_goes_on_with_the_same_bits(tmp_path: Path, kind: str, count: int) -> None:
     path, source = saved(tmp_path, count, **KINDS[kind])
     there = loaded(path, tmp_path / "there")
-    assert there.stored_chunks() == count and there.id == source.id
+    assert there.spec.stored_chunks() == count and there.id == source.id
     assert_same_bits(list(there.chunks), list(source.chunks))
     assert there.resumed_from == (count if count < (source.chunk_count or 0) else None)
 
@@ -79,9 +82,10 @@ def test_a_file_with_its_state_goes_on_without_replay_and_with_the_same_bits(
     for with_state in (True, False):
         path = tmp_path / f"{with_state}{SUFFIX}"
         beside = replace(BESIDE, state=state if with_state else None)
-        save_rollout(path, source.run, 5, beside)
+        save_rollout(path, source.run.state, 5, beside)
         there, counted = loaded(path, tmp_path / str(with_state)), list[int]()
-        there.model = watched_model(MODEL, on_check=partial(counted.append, 1))
+        counting = watched_model(MODEL, on_check=partial(counted.append, 1))
+        there = Rollout(replace(there.spec, model=counting))
         assert_same_bits(list(there.chunks)[:5], whole)
         passes[with_state] = len(counted)
     assert passes[True] == passes[False] - 4  # of five commits one is due anyway
@@ -91,15 +95,14 @@ def test_a_file_with_its_state_goes_on_without_replay_and_with_the_same_bits(
 def test_a_state_is_of_no_use_to_another_model(tmp_path: Path) -> None:
     """Its keys are the first model's; what goes on with another one is committed by that."""
     hot = HotStates(lambda: 10**9)
-    first = rollout(tmp_path, length=6)
-    first.hot, first.snapshot_chunks = hot, 1
+    first = Rollout(replace(rollout(tmp_path, length=6).spec, hot=hot, snapshot_chunks=1))
     list(first.chunks)
     other = local_denoiser(random_dit(seed=9), TINY)
     makers = ModelHistory("model").then(6, "other")
-    ours = Rollout(settings(length=12), other, makers, Journal(tmp_path), hot=hot)
+    ours = Rollout(RolloutSpec(settings(length=12), other, makers, Journal(tmp_path), hot=hot))
     plain = rollout(tmp_path / "plain", length=6)
     list(plain.chunks)
-    theirs = Rollout(settings(length=12), other, makers, Journal(tmp_path / "plain"))
+    theirs = Rollout(RolloutSpec(settings(length=12), other, makers, Journal(tmp_path / "plain")))
     assert_same_bits(list(ours.chunks), list(theirs.chunks))
 
 
@@ -107,18 +110,22 @@ def test_a_loaded_rollout_makes_nothing_again(tmp_path: Path) -> None:
     path, source = saved(tmp_path, **KINDS["causal"])
     idle = local_denoiser(None, MODEL.config)  # evaluating it would fail
     file = RolloutFile(path)
-    there = Rollout(file.settings(), idle, file.makers, Journal(tmp_path / "there"))
-    file.keep_in(there.journal, there.chain)
+    there = Rollout(RolloutSpec(file.settings(), idle, file.makers, Journal(tmp_path / "there")))
+    file.keep_in(there.spec.journal, there.spec.chain)
     assert_same_bits(list(there.chunks), list(source.chunks))
-    assert file.keep_in(there.journal, there.chain) == 0  # a second time
+    assert file.keep_in(there.spec.journal, there.spec.chain) == 0  # a second time
 
 
 def test_a_loaded_rollout_forks_and_goes_on_as_its_source(tmp_path: Path) -> None:
     path, source = saved(tmp_path, **KINDS["causal"])
     there = loaded(path, tmp_path / "there")
     for change in (Fork(6, seed=11).of, lambda s: continued(s, 9, 3)):
-        ours = Rollout(change(there.settings), MODEL, there.chain.makers, there.journal)
-        theirs = Rollout(change(source.settings), MODEL, "model", Journal(tmp_path / "new"))
+        ours = Rollout(
+            RolloutSpec(change(there.settings), MODEL, there.spec.chain.makers, there.spec.journal)
+        )
+        theirs = Rollout(
+            RolloutSpec(change(source.settings), MODEL, "model", Journal(tmp_path / "new"))
+        )
         assert_same_bits(list(ours.chunks), list(theirs.chunks))
 
 
@@ -133,7 +140,7 @@ def test_live_edits_are_saved(tmp_path: Path) -> None:
     first = next(chunks)
     made.controls.set_prompt("77")
     edited = [first, *chunks]
-    save_rollout(tmp_path / f"a{SUFFIX}", made.run, 3, BESIDE)
+    save_rollout(tmp_path / f"a{SUFFIX}", made.run.state, 3, BESIDE)
     there = loaded(tmp_path / f"a{SUFFIX}", tmp_path / "there")
     assert [one.text for one in there.settings.prompts.entries] == ["prompt 0", "77"]
     assert_same_bits(list(there.chunks), edited)
@@ -141,9 +148,9 @@ def test_live_edits_are_saved(tmp_path: Path) -> None:
 
 def test_a_rollout_that_changed_its_model_remembers_both(tmp_path: Path) -> None:
     makers = ModelHistory("model", ((3, "other"), (6, "model")))
-    made = Rollout(settings(length=9), MODEL, makers, Journal(tmp_path / "here"))
+    made = Rollout(RolloutSpec(settings(length=9), MODEL, makers, Journal(tmp_path / "here")))
     list(made.chunks)
-    save_rollout(tmp_path / f"a{SUFFIX}", made.run, 3, BESIDE)
+    save_rollout(tmp_path / f"a{SUFFIX}", made.run.state, 3, BESIDE)
     assert RolloutFile(tmp_path / f"a{SUFFIX}").makers == makers
 
 
@@ -194,5 +201,5 @@ def test_a_failed_save_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(StorageError, match="No space left"):
-        save_rollout(path, made.run, 3, BESIDE)
+        save_rollout(path, made.run.state, 3, BESIDE)
     assert [one.name for one in tmp_path.iterdir()] == ["here"]

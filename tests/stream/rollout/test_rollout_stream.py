@@ -24,6 +24,7 @@ from longtake.samplers.solvers.single_step import ReNoise
 from longtake.stream.journal.journal import Journal
 from longtake.stream.rollout.frame_stream import FrameStream
 from longtake.stream.rollout.rollout import Rollout
+from longtake.stream.rollout.spec import RolloutSpec
 from longtake.tests.support.tiny_model import (
     CHUNKS,
     TINY,
@@ -37,7 +38,7 @@ MODEL = local_denoiser(random_dit(), TINY)
 
 
 def rollout(folder: Path, identity: str = "model", **changes: Any) -> Rollout:
-    return Rollout(settings(**changes), MODEL, identity, Journal(folder))
+    return Rollout(RolloutSpec(settings(**changes), MODEL, identity, Journal(folder)))
 
 
 @pytest.mark.parametrize(("length", "chunks"), [(1, 1), (3, 1), (7, 3), (9, 3), (None, None)])
@@ -49,7 +50,7 @@ def test_a_longer_rollout_has_the_same_name_and_goes_on(tmp_path: Path) -> None:
     short = rollout(tmp_path, length=6)
     made = list(short.chunks)
     longer = rollout(tmp_path, length=9)
-    assert longer.id == short.id and longer.stored_chunks() == 2
+    assert longer.id == short.id and longer.spec.stored_chunks() == 2
     chunks = list(longer.chunks)
     assert longer.resumed_from == 2
     assert all(torch.equal(a.latents, b.latents) for a, b in zip(chunks, made, strict=False))
@@ -63,7 +64,7 @@ def test_chunks_in_flight_go_on_from_the_journal(tmp_path: Path) -> None:
     first = rollout(tmp_path, **shot)
     whole = list(first.chunks)
     for index in (2, 3, 4):
-        (tmp_path / f"{first.key(index)}.safetensors").unlink()
+        (tmp_path / f"{first.spec.key(index)}.safetensors").unlink()
     again = rollout(tmp_path, **shot)
     chunks = list(again.chunks)
     assert again.resumed_from == 2
@@ -75,7 +76,7 @@ def test_a_longer_rollout_shares_only_what_the_end_did_not_touch(tmp_path: Path)
     """In a joint window the last chunks are made without the ones that would follow."""
     schedule = rolling(flow_ladder(3, 2.0), 2)
     short, longer = (rollout(tmp_path, schedule=schedule, length=n) for n in (8, 12))
-    same = [short.key(i) == longer.key(i) for i in range(4)]
+    same = [short.spec.key(i) == longer.spec.key(i) for i in range(4)]
     assert same == [True, True, False, False]
     a, b = list(short.chunks), list(rollout(tmp_path / "anew", schedule=schedule, length=12).chunks)
     assert same == [torch.equal(a[i].latents, b[i].latents) for i in range(4)]
@@ -83,13 +84,17 @@ def test_a_longer_rollout_shares_only_what_the_end_did_not_touch(tmp_path: Path)
 
 def test_a_changed_later_prompt_shares_what_came_before(tmp_path: Path) -> None:
     one, other = rollout(tmp_path), rollout(tmp_path, prompts=timeline(0, 6))
-    assert one.key(0) == other.key(0) and one.key(1) != other.key(1) and one.id != other.id
+    assert (
+        one.spec.key(0) == other.spec.key(0)
+        and one.spec.key(1) != other.spec.key(1)
+        and one.id != other.id
+    )
 
 
 def test_a_known_frame_makes_anew_only_what_it_can_influence(tmp_path: Path) -> None:
     def of(*frames: KnownFrame, schedule: Staggered = CHUNKS) -> list[str]:
         one = rollout(tmp_path, length=12, schedule=schedule, known=KnownFrames(frames))
-        return [one.key(i) for i in range(4)]
+        return [one.spec.key(i) for i in range(4)]
 
     picture = randn(TINY.out_channels, 4, 6)
     plain, given = of(), of(KnownFrame(6, picture))
@@ -110,13 +115,13 @@ def test_a_known_frame_makes_anew_only_what_it_can_influence(tmp_path: Path) -> 
     ids=str,
 )  # fmt: skip
 def test_everything_that_makes_a_chunk_is_in_its_key(tmp_path: Path, change: Any) -> None:
-    assert rollout(tmp_path, **change).key(0) != rollout(tmp_path).key(0)
+    assert rollout(tmp_path, **change).spec.key(0) != rollout(tmp_path).spec.key(0)
 
 
 def test_every_chunk_says_what_it_was_made_with(tmp_path: Path) -> None:
     one = rollout(tmp_path)
     next(iter(one.chunks))
-    meta = one.journal.read_meta(one.key(0)) or {}
+    meta = one.spec.journal.read_meta(one.spec.key(0)) or {}
     assert meta["device"] == "cpu" and meta["torch"] == torch.__version__
 
 
@@ -133,7 +138,9 @@ def test_frames_read_from_the_middle_equal_those_read_from_the_start(tmp_path: P
     vae = TinyVAE(TinyVAEConfig((4, 4, 4), (4, 4, 4))).eval()
     model = dataclasses.replace(TINY, in_channels=16, out_channels=16)
     source = Rollout(
-        settings(length=12), local_denoiser(random_dit(model), model), "wide", Journal(tmp_path)
+        RolloutSpec(
+            settings(length=12), local_denoiser(random_dit(model), model), "wide", Journal(tmp_path)
+        )
     )
     whole = list(FrameStream(source, lambda: StreamingDecoder(vae), 16).chunks)
     assert [chunk.first_frame for chunk in whole] == [0, 9, 21, 33]

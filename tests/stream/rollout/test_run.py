@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from longtake.stream.journal.journal import Journal
 from longtake.stream.rollout.controls import TOO_LATE, Edit
 from longtake.stream.rollout.rollout import Rollout
 from longtake.stream.rollout.run import Run
+from longtake.stream.rollout.spec import RolloutSpec
 from longtake.tests.support.model_hosts import watched_model
 from longtake.tests.support.rollouts import Words
 from longtake.tests.support.tiny_model import (
@@ -46,7 +48,7 @@ CFG = {"guidance": cfg(2.0), "cache": WINDOW, "length": 15}
 
 def rollout(folder: Path, model: Any = MODEL, **changes: Any) -> Rollout:
     made = settings(**{**CFG, **changes})
-    return Rollout(made, model, "model", Journal(folder), prompter=Words())
+    return Rollout(RolloutSpec(made, model, "model", Journal(folder), prompter=Words()))
 
 
 Ask = Callable[[Run], None]
@@ -102,7 +104,7 @@ def test_an_edit_is_what_the_settings_with_it_give(
     edited = watched(run, {1: asked})
     written = rollout(tmp_path / "written", **same_as)
     assert_same_bits(edited, list(written.chunks))
-    assert [run.chain.key(i) for i in range(5)] == [written.key(i) for i in range(5)]
+    assert [run.state.chain.key(i) for i in range(5)] == [written.spec.key(i) for i in range(5)]
     [edit] = run.controls.edits
     assert (edit.status, edit.first_frame, edit.start_s) == ("applied", 21, 21 / 16)
     plain = list(rollout(tmp_path / "plain", **first).chunks)
@@ -126,8 +128,8 @@ def test_a_timeline_goes_on_after_an_edit(tmp_path: Path) -> None:
 
 def test_the_next_run_is_unedited_and_the_rollout_unchanged(tmp_path: Path) -> None:
     scopes = [object(), object()]
-    made = rollout(tmp_path)
-    before, made.scope = made.settings, lambda: scopes[-1]
+    made = Rollout(rollout(tmp_path).spec, scope=lambda: scopes[-1])
+    before = made.settings
     plain = list(rollout(tmp_path / "plain").chunks)
     edited = watched(made.run, {0: prompt("77"), 2: guide(3.0)})
     assert_same_bits(list(made.chunks), edited)  # a later reader of the same run
@@ -146,18 +148,18 @@ def test_a_run_cut_short_after_an_edit_goes_on_from_the_kept_edit(tmp_path: Path
     cut = [next(chunks), next(chunks)]
     del chunks
     kept = rollout(tmp_path, **with_prompt(3, "77"))
-    assert kept.stored_chunks() == 3 and kept.resume_at_s == 33 / 16
+    assert kept.spec.stored_chunks() == 3 and kept.spec.resume_at_s == 33 / 16
     again = list(kept.chunks)
     assert kept.resumed_from == 3
     assert_same_bits(again[1:3], cut)
     assert_same_bits(again, list(rollout(tmp_path / "new", **with_prompt(3, "77")).chunks))
-    assert source.stored_chunks() == 1  # the unedited one has only what came before
+    assert source.spec.stored_chunks() == 1  # the unedited one has only what came before
 
 
 def test_an_edit_while_kept_chunks_are_read_branches_off_there(tmp_path: Path) -> None:
     list(rollout(tmp_path).chunks)
     made = rollout(tmp_path)
-    assert made.stored_chunks() == 5  # their addresses are known already
+    assert made.spec.stored_chunks() == 5  # their addresses are known already
     run = made.run
     edited = watched(run, {1: prompt("77")})
     assert run.resumed_from == 2
@@ -197,18 +199,17 @@ def test_edits_while_chunks_overlap_equal_a_resumed_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("prompter", [Words(), None], ids=["unknown word", "no encoder"])
 def test_an_edit_that_fails_says_why_and_the_shot_goes_on(tmp_path: Path, prompter: Any) -> None:
-    made = rollout(tmp_path)
-    made.prompter = prompter
+    made = Rollout(dataclasses.replace(rollout(tmp_path).spec, prompter=prompter))
     chunks = watched(made.run, {0: prompt("what")})
     [edit] = made.controls.edits
     assert edit.status == "failed" and edit.error is not None
-    assert ("no Prompt Timeline is connected" if prompter is None else "no prompt") in edit.error
+    assert ("came without a text encoder" if prompter is None else "no prompt") in edit.error
     assert_same_bits(chunks, list(rollout(tmp_path / "plain").chunks))
 
 
 def test_a_text_encoder_that_breaks_does_not_end_the_shot(tmp_path: Path) -> None:
-    made = rollout(tmp_path)
-    made.prompter = dataclasses.make_dataclass("Broken", [])()  # has no `encode`
+    broken = dataclasses.make_dataclass("Broken", [])()  # has no `encode`
+    made = Rollout(dataclasses.replace(rollout(tmp_path).spec, prompter=broken))
     assert len(watched(made.run, {0: prompt("77")})) == 5
     assert "AttributeError" in (made.controls.edits[0].error or "")
 
@@ -225,13 +226,12 @@ def test_edits_that_come_too_late_are_told_so(tmp_path: Path) -> None:
 
 def test_a_stop_keeps_what_exists_and_the_next_run_goes_on(tmp_path: Path) -> None:
     scopes = [object()]
-    made = rollout(tmp_path)
-    made.scope = lambda: scopes[-1]
+    made = Rollout(rollout(tmp_path).spec, scope=lambda: scopes[-1])
     stopped = watched(made.run, {2: lambda run: run.controls.stop()})
     assert len(stopped) == 3 and made.controls.state == "stopped"
     assert len(list(made.chunks)) == 3  # for later readers of the same run too
     scopes.append(object())
-    assert made.resume_at_s == 33 / 16
+    assert made.spec.resume_at_s == 33 / 16
     whole = list(made.chunks)
     assert made.resumed_from == 3 and made.controls.state == "done"
     assert_same_bits(whole, list(rollout(tmp_path / "plain").chunks))
@@ -245,8 +245,6 @@ def test_a_stop_before_the_first_chunk_still_gives_one(tmp_path: Path) -> None:
 
 def test_a_pause_asks_the_host_and_gives_memory_back_when_it_is_long(tmp_path: Path) -> None:
     asked: list[str] = []
-    model = watched_model(MODEL, on_offload=lambda: asked.append("release"))
-    run = rollout(tmp_path, model).run
 
     def look() -> None:
         if run.controls.state == "paused":
@@ -254,7 +252,8 @@ def test_a_pause_asks_the_host_and_gives_memory_back_when_it_is_long(tmp_path: P
             if asked.count("look") == 2:
                 run.controls.resume()
 
-    run.rollout.model = watched_model(model, on_check=look)
+    watching = watched_model(MODEL, on_check=look, on_offload=partial(asked.append, "release"))
+    run = rollout(tmp_path, watching).run
     run.controls.long_pause_s = 0.0
     chunks = watched(run, {1: lambda run: run.controls.pause()})
     assert asked == ["look", "release", "look"]
@@ -265,16 +264,14 @@ def test_a_cancel_while_paused_ends_the_run_and_the_next_one_goes_on(tmp_path: P
     class Cancelled(BaseException):
         """As the host's own."""
 
-    made = rollout(tmp_path)
-
     def cancel() -> None:
         if made.controls.state == "paused":
             raise Cancelled
 
-    made.model = watched_model(MODEL, on_check=cancel)
+    made = rollout(tmp_path, watched_model(MODEL, on_check=cancel))
     with pytest.raises(Cancelled):
         watched(made.run, {1: lambda run: run.controls.pause()})
-    assert made.controls.state == "stopped" and made.stored_chunks() == 2
+    assert made.controls.state == "stopped" and made.spec.stored_chunks() == 2
 
 
 def test_a_kv_cache_given_back_is_made_again_with_the_same_bits(tmp_path: Path) -> None:
@@ -302,7 +299,7 @@ def test_a_shot_without_an_end_stops_at_the_disk_cap(
 
 
 def test_a_plan_makes_nothing(tmp_path: Path) -> None:
-    made = Rollout(settings(), MODEL, "model", Journal(tmp_path), plan_only=True)
+    made = Rollout(RolloutSpec(settings(), MODEL, "model", Journal(tmp_path), plan_only=True))
     assert list(made.chunks) == [] and not any(tmp_path.iterdir())
     assert made.controls.state == "done" and made.frames == 25
 
@@ -342,3 +339,47 @@ def test_what_sparse_attention_did_is_of_the_whole_run_whatever_is_made_anew(
         [a + b for a, b in zip(*parts, strict=True)]
     )
     assert all(a.dense_pairs < b.dense_pairs for a, b in itertools.pairwise(seen))
+
+
+class Noted:
+    """An observer that records its calls."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[object, ...]] = []
+
+    def on_edit(self) -> None:
+        self.calls.append(("edit",))
+
+    def on_encode(self, text: str) -> None:
+        self.calls.append(("encode", text))
+
+    def on_open(self, first: int, start_s: float) -> None:
+        self.calls.append(("open", first, start_s))
+
+    def on_chunk(self, chunk: Chunk) -> None:
+        self.calls.append(("chunk", chunk.index))
+
+    def on_close(self) -> None:
+        self.calls.append(("close",))
+
+    def on_delivered(self, chunk: Chunk, drift: float | None) -> str | None:
+        self.calls.append(("delivered", chunk.index, drift))
+        return "That was the first." if chunk.index == 0 else None
+
+    def notify(self, sentence: str) -> None:
+        self.calls.append(("notify", sentence))
+
+
+def test_an_observer_sees_the_run_in_order(tmp_path: Path) -> None:
+    spec = rollout(tmp_path, length=6).spec
+    first, second = Noted(), Noted()
+    run = Run(spec, first)
+    watched(run, {0: prompt("77")})
+    assert first.calls == [
+        ("open", 0, 0.0), ("chunk", 0), ("delivered", 0, None), ("notify", "That was the first."),
+        ("encode", "77"), ("edit",), ("chunk", 1), ("delivered", 1, None), ("close",),
+    ]  # fmt: skip
+    assert run.controls.message == "That was the first."
+    list(Run(spec, second).chunks)
+    assert second.calls[0] == ("delivered", 0, None)  # stored chunks are delivered, not made
+    assert ("open", 1, 9 / 16) in second.calls and second.calls[-1] == ("close",)
