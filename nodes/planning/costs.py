@@ -84,8 +84,8 @@ def offload_shortage(footprint: RolloutFootprint) -> str | None:
     if needed <= free:
         return None
     return (
-        f"The KV cache needs {byte_size(needed)} {where}, but only {byte_size(free)} is available. "
-        f"To fit: {less_memory(footprint.settings.cache)}."
+        f"The KV cache needs {byte_size(needed)} {where}, but only {byte_size(free)} is available; "
+        f"{less_memory(footprint.settings.cache)}."
     )
 
 

@@ -97,7 +97,7 @@ class Estimate:
         listed = ", ".join(f"{byte_size(count)} {what}" for what, count in parts.items() if count)
         return (
             f"The rollout needs {byte_size(self._needed)} of memory ({listed}), but only "
-            f"{byte_size(self.free_bytes)} is available. To fit: {self.remedy}."
+            f"{byte_size(self.free_bytes)} is available; {self.remedy}."
         )
 
 

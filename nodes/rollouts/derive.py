@@ -20,8 +20,9 @@ def derive_rollout(
 
     The new rollout has memory and live controls of its own.
     """
-    spec = replace(source.spec, settings=settings, model=denoiser(source.claim.wired), cut=cut)
-    rollout = open_rollout(spec, replace(source.provenance, node_id=node_id))
+    engine = denoiser(source.claim.wired)
+    spec = replace(source.spec, settings=settings, model=engine, cut=cut)
+    rollout = open_rollout(spec, engine.host, replace(source.provenance, node_id=node_id))
     announce_rollout(rollout)
     return rollout
 

@@ -31,6 +31,7 @@ from ..runtime.resolved_model import ResolvedModel
 from ..runtime.session import session
 from ..schema import build
 from .compatibility import check_compatible
+from .derive import announce_rollout
 
 CFG, SCALED = "cfg", "scaled"
 NO_STATE = (
@@ -185,9 +186,8 @@ OTHER_MODEL = (
     "and what follows is made with this one."
 )
 KEEPS_SETTINGS = (
-    "resume the shot on a machine with more memory, or make it again with other settings: "
-)
-    "a loaded shot keeps its settings, so use a machine with more memory, or make it again: "
+    "a loaded shot keeps its settings, so resume it where more memory is available, or make it "
+    "again: "
 )
 OTHER_ATTENTION = (
     "ANN-Sparse Attention on this model is not used: a loaded shot keeps its own attention."
@@ -211,7 +211,7 @@ def resume_from_file(
     spec = host_spec(resolved.engine, settings, file.makers.then(end, resolved.identity))
     spec = replace(spec, prompter=prompter, guided=guided, cut=count)
     provenance = Provenance(node_id, resolved.session_only)
-    return open_rollout(spec, provenance, remedy_prefix=KEEPS_SETTINGS)
+    return open_rollout(spec, resolved.engine.host, provenance, remedy_prefix=KEEPS_SETTINGS)
 
 
 def thumbnail(rollout: HostRollout, chunk: Chunk, vae: StreamingVAE) -> bytes:

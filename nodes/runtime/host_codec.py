@@ -9,7 +9,6 @@ import torch
 
 from ...model.fingerprint import fingerprint
 from ...samplers.conditioning.first_frame import BEFORE
-from ...samplers.denoiser import Denoiser
 from ...samplers.settings import RolloutSettings
 from ..models.streaming_vae import Decoder, Encoder, StreamingVAE, streaming_vae
 from .claim import Claim
@@ -49,21 +48,20 @@ def host_codec(vae: Any) -> tuple[HostCodec, str]:
     return HostCodec(streaming), fingerprint(dict(streaming.tree.named_parameters()))
 
 
-def reserve_codec(settings: RolloutSettings, model: Denoiser) -> RolloutSettings:
+def reserve_codec(settings: RolloutSettings, claim: Claim, channels: int) -> RolloutSettings:
     """`settings` with the memory of the re-encoding VAE filled in, if they have one.
 
-    The VAE is claimed together with the model. BadInput where their latents differ.
+    The VAE is claimed together with the model. BadInput where its latents have other `channels`.
     """
     first_frame = settings.reencoded_first_frame
     if first_frame is None or not isinstance(first_frame.codec, HostCodec):
         return settings
     vae = first_frame.codec.vae
-    vae.check_fits(model.config.out_channels)
+    vae.check_fits(channels)
     memory = vae.decoder_memory(BEFORE + 1, settings.rows, settings.columns)
     sides = (vae.form.spatial_factor * side for side in (settings.rows, settings.columns))
     decoding, encoding = memory.state_bytes + memory.working_bytes, vae.encoder_bytes(1, *sides)
     reservation = Reservation(vae.patcher, max(decoding, encoding))
-    claim: Claim = model.claim
     claim.lasting.append(reservation)
     claim.beside.add(reservation)
     first_frame = replace(first_frame, room_bytes=reservation.room_bytes)

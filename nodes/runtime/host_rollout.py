@@ -19,6 +19,7 @@ from ..planning.estimate import Estimate, estimate_rollout
 from ..planning.footprint import RolloutFootprint
 from .claim import Claim
 from .host_codec import reserve_codec
+from .resolved_model import HostDenoiser
 from .run_observer import HostRunObserver
 from .session import session
 
@@ -37,21 +38,25 @@ class Provenance:
 
 
 class HostRollout(Rollout):
-    """A rollout of one of the host's models, with its memory planned."""
+    """A rollout of one of the host's models, with its memory planned.
+
+    `claim` asks the host for the model and for everything that is loaded with it.
+    """
 
     def __init__(
         self,
         spec: RolloutSpec,
+        claim: Claim,
         provenance: Provenance,
         footprint: RolloutFootprint,
         estimate: Estimate,
     ) -> None:
         super().__init__(spec, host.running_prompt, self._observe)
-        self.provenance = provenance
+        self.claim, self.provenance = claim, provenance
         self.footprint, self.estimate = footprint, estimate
-        self.claim.beside.update(spec.settings.known.sources)
+        claim.beside.update(spec.settings.known.sources)
         if spec.model.device.type != "cpu":  # the host cannot make room in main memory
-            self.claim.working_bytes = lambda: footprint.working_bytes
+            claim.working_bytes = lambda: footprint.working_bytes
 
     def _observe(self) -> HostRunObserver:
         self.claim.load_s = None
@@ -60,11 +65,6 @@ class HostRollout(Rollout):
     def get_models(self) -> list[Any]:
         """The models that the host keeps loaded while the prompt runs; the host calls this."""
         return [self.claim.model]
-
-    @property
-    def claim(self) -> Claim:
-        """How this rollout asks the host for its model."""
-        return self.model.claim  # type: ignore[return-value]  # made by `denoiser`
 
     @property
     def plan(self) -> Plan:
@@ -87,16 +87,19 @@ class HostRollout(Rollout):
         return self.span(0).count, self.settings.rows, self.settings.columns
 
 
-def host_spec(model: Any, settings: RolloutSettings, identity: str | ModelHistory) -> RolloutSpec:
+def host_spec(
+    engine: HostDenoiser, settings: RolloutSettings, identity: str | ModelHistory
+) -> RolloutSpec:
     """A spec over the host's journal and session, with the defaults of everything else."""
     return RolloutSpec(
-        settings, model, identity, Journal(host.rollout_folder()),
-        fps=facts(model.claim.model).preset.fps, hot=session.states,
+        settings, engine, identity, Journal(host.rollout_folder()),
+        fps=facts(engine.host.model).preset.fps, hot=session.states,
     )  # fmt: skip
 
 
 def open_rollout(
     spec: RolloutSpec,
+    claim: Claim,
     provenance: Provenance,
     length: Length | None = None,
     *,
@@ -108,9 +111,11 @@ def open_rollout(
     `length` is only needed where the requested length was rounded. `notes` are shown with the
     plan; `remedy_prefix` begins the advice where the rollout does not fit.
     """
-    spec = replace(spec, settings=reserve_codec(spec.settings, spec.model))
+    spec = replace(
+        spec, settings=reserve_codec(spec.settings, claim, spec.model.config.out_channels)
+    )
     length = length or length_of(spec.settings, spec.latent_frames, spec.fps)
     footprint = RolloutFootprint(spec.settings, spec.model)
-    weights = host.weights(spec.model.claim.model)
+    weights = host.weights(claim.model)
     estimate = estimate_rollout(footprint, length, weights, notes, remedy_prefix)
-    return HostRollout(spec, provenance, footprint, estimate)
+    return HostRollout(spec, claim, provenance, footprint, estimate)

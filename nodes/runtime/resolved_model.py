@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from ...model.config import config_from_shapes
@@ -19,6 +18,13 @@ from .claim import Claim
 
 
 @dataclass(frozen=True, slots=True)
+class HostDenoiser(Denoiser):
+    """One of the host's models, as the engine evaluates it."""
+
+    host: Claim
+
+
+@dataclass(frozen=True, slots=True)
 class ResolvedModel:
     """A MODEL as the engine runs it.
 
@@ -27,7 +33,7 @@ class ResolvedModel:
     `ignored_patches` are the patches of other nodes that have no effect here.
     """
 
-    engine: Denoiser
+    engine: HostDenoiser
     facts: ModelFacts
     identity: str
     session_only: str | None
@@ -53,21 +59,10 @@ class ResolvedModel:
         return self.facts.preset
 
 
-def denoiser(model: Any) -> Denoiser:
+def denoiser(model: Any) -> HostDenoiser:
     """The engine's view of a MODEL; BadInput where it is not a Wan video model."""
     tree = host.module_tree(model)
     config = config_from_shapes(dict(tree.named_parameters()), tree.num_heads)
     check_channels(config)
     device, dtype = host.compute_place(model)
-    claim = Claim(model, device)
-    return Denoiser(
-        claim,
-        config,
-        device,
-        dtype,
-        partial(host.cast, device=device),
-        host.check_interrupted,
-        claim.hold,
-        claim.release,
-        claim.scale_loras if host.has_lora(model) else None,
-    )
+    return HostDenoiser(Claim(model, device), config, device, dtype)

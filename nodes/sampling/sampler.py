@@ -63,7 +63,8 @@ class DiffusionForcingSampler(io.ComfyNode):
         from_model = describe_preset_values(resolved.facts, planned.values_from_preset)
         provenance = Provenance(cls.hidden.unique_id, resolved.session_only, from_model)
         spec = _spec(resolved, request, planned)
-        rollout = open_rollout(spec, provenance, planned.length, notes=planned.notes)
+        claim = resolved.engine.host
+        rollout = open_rollout(spec, claim, provenance, planned.length, notes=planned.notes)
         announce(
             provenance.node_id, rollout.plan, planned.warnings,
             from_model=from_model, plan_only=request.plan_only,

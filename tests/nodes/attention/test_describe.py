@@ -55,11 +55,11 @@ def test_the_cache_in_force_is_named_and_the_models_own_window_is_not(bench: Ben
 
 def test_a_budget_is_said_of_entries_as_they_were_asked_for(bench: Bench) -> None:
     roomy = planned(bench, {"budget_gb": 5.0})
-    assert "The entries for 48 latent frames fit in 5.0 GB." in roomy.plan.text
+    assert "The entries for 48 latent frames fit the KV cache budget of 5.0 GB." in roomy.plan.text
     half = planned(bench, {"budget_gb": roomy.kv_bytes_planned / 2**31})
     kept = half.settings.cache.limit
     assert 3 < kept < 48 and half.kv_bytes_planned <= roomy.kv_bytes_planned / 2
-    assert f"MB allow entries for {kept} latent frames." in half.plan.text
+    assert f"MB allows entries for {kept} latent frames." in half.plan.text
 
 
 def test_the_index_is_that_of_the_entries_which_a_budget_leaves(

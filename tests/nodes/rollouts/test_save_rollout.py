@@ -41,12 +41,11 @@ def test_the_report_counts_a_stopped_shot_as_far_as_it_is(bench: Bench, tmp_path
 
 def test_the_report_says_of_the_run_what_every_output_says(bench: Bench, tmp_path: Path) -> None:
     """But for times and files."""
-    from longtake.nodes.rollouts.derive import derived
+    from longtake.nodes.rollouts.derive import derive_rollout
 
     rollout, vae = bench.rollout(length=33.0)
     kept = Sparsity(SparseSelf(min_keys=0, dense_layers=()))
-    rollout = derived(rollout, replace(rollout.settings, sparsity=kept), "1")
-    rollout.plan = bench.rollout(length=33.0)[0].plan
+    rollout = derive_rollout(rollout, replace(rollout.settings, sparsity=kept), "1")
     saved = reported(bench, tmp_path, rollout)
     [frames] = bench.run("LongtakeVAEDecode", rollout=rollout, vae=vae)
     shown = frames.report([])
