@@ -19,6 +19,7 @@ from torch import Tensor
 from ..attention.snapshot import Snapshot, joined
 from ..attention.sparse.stats import SparseStats
 from .branches import Branches
+from .current import CurrentSettings
 from .denoiser import Denoiser
 from .schedule.rows import Row
 from .settings import RolloutSettings
@@ -81,13 +82,18 @@ class Loop:
     def __init__(
         self, settings: RolloutSettings, model: Denoiser, settings_at: SettingsAt | None = None
     ) -> None:
-        self.settings, self.device = settings, model.device
+        self.current, self.device = CurrentSettings(settings), model.device
         self.settings_at: SettingsAt = settings_at or settings.at
-        self.branches = Branches(settings, model)
+        self.branches = Branches(self.current, model)
         self._index = self._first = 0  # the first chunk and latent frame that is not committed
         self._begun = False  # whether that chunk is in the making, its prompt projected
         self._prompted = 0  # the latent frame from which on the prompt of the caches is in force
         self.settled = True  # whether the history is whole, and that of all chunks before `index`
+
+    @property
+    def settings(self) -> RolloutSettings:
+        """The settings in force."""
+        return self.current.settings
 
     @property
     def index(self) -> int:
@@ -117,11 +123,11 @@ class Loop:
             self.branches.check_finite(clean, first)
             done = (first, clean)
             made, seconds = self.branches.evals - evals, time.perf_counter() - began
-            latents, prompt = clean.float().cpu(), self.branches.in_force.front.text
+            latents, prompt = clean.float().cpu(), self.current.prompts.front.text
             in_flight = tuple(part.cpu() for part in active) if len(active[0]) else ()
-            kv_bytes = self.branches.histories.bytes
+            kv_bytes = self.branches.history.bytes
             self._begun = False
-            sparse = self.branches.sparse.so_far
+            sparse = self.branches.history.sparse_stats
             yield Chunk(index, first, latents, prompt, made, seconds, kv_bytes, in_flight, sparse)
             index += 1
 
@@ -142,12 +148,11 @@ class Loop:
         """
         self._index, self._first = snapshot.facts["index"], snapshot.facts["first"]
         self._prompted = snapshot.facts["prompted"]
-        then = self.settings_at(self._prompted)
-        in_force = then.in_force(self._prompted, self._prompted + then.active_frames)
         self.branches.claim()
-        self.branches.restore(snapshot.part("branches"), in_force)
+        self.branches.restore(snapshot.part("branches"))
+        self.current.use_prompts(self.settings_at(self._prompted), self._prompted)
         if snapshot.facts["begun"]:  # perhaps under another prompt than this loop's
-            self.branches.histories.forget_prompts()
+            self.branches.history.forget_prompts()
 
     def _replay(self, finished: Iterable[Chunk], in_flight: State) -> tuple[int, int, State]:
         """Commit `finished` chunks again; gives the next chunk's index and first latent frame, and
@@ -161,7 +166,7 @@ class Loop:
             index, first = chunk.index + 1, chunk.first_frame + len(chunk.latents)
             self._index, self._first, self.settled = index, first, True
             in_flight = chunk.in_flight
-        nothing = self.branches.nothing()
+        nothing = self.branches.no_latents()
         active = tuple(part.to(self.device) for part in in_flight)
         return index, first, active or (nothing, *self.settings.solver.start(nothing))
 
@@ -173,10 +178,9 @@ class Loop:
         self.branches.claim()
         if done is not None:
             self._commit(*done)
-        self.settings = self.settings_at(first)
-        before = self.branches.in_force.front
-        self.branches.use(self.settings, first)
-        if self.branches.in_force.front is not before:
+        before = self.current.prompts.front
+        self.branches.use(self.settings_at(first), first)
+        if self.current.prompts.front is not before:
             self._prompted = first
 
     def _step(self, row: Row, active: State) -> State:

@@ -1,17 +1,20 @@
-"""Noise by address: the same (seed, latent frame, step, purpose) is the same noise on every device,
-in any order.
+"""Noise by address: equal (seed, latent frame, step, purpose) give equal noise on every device.
 
-A counter-based generator (Philox) is keyed by a hash of the address, so nothing is "drawn": resume,
-fork, chunk order and the number of branches cannot change it.
+A hash of the address keys a counter-based generator (Philox). No generator state is advanced, so
+resume, fork, chunk order and the number of branches cannot change the noise.
 """
 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from .denoiser import Denoiser
+from .settings import RolloutSettings
 
 
 def addressed_noise(
@@ -29,3 +32,21 @@ def frame_noise(
 ) -> Tensor:
     """Noise of several latent frames (f, c, h, w), each by its own address."""
     return torch.stack([addressed_noise(seed, frame, step, purpose, shape) for frame in frames])
+
+
+@dataclass(frozen=True, slots=True)
+class LatentNoise:
+    """Addressed noise in the size of one rollout's latent frames (c, h, w), on its device."""
+
+    shape: tuple[int, int, int]
+    device: torch.device
+
+    @classmethod
+    def of(cls, settings: RolloutSettings, model: Denoiser) -> LatentNoise:
+        """The noise of a rollout with these settings by this model."""
+        shape = model.config.out_channels, settings.rows, settings.columns
+        return cls(shape, model.device)
+
+    def draw(self, seed: int, frames: range, step: int, purpose: str) -> Tensor:
+        """Noise (f, c, h, w) of latent `frames`, each by its own address."""
+        return frame_noise(seed, frames, step, purpose, self.shape).to(self.device)

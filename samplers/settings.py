@@ -17,7 +17,7 @@ from ..model.config import PATCH
 from .advice import plain_window, same_for_all_heads
 from .conditioning.first_frame import ReencodedFirstFrame
 from .conditioning.known_frames import KnownFrames
-from .conditioning.prompts import InForce, PromptTimeline, TimedPrompt
+from .conditioning.prompts import ActivePrompts, PromptTimeline, TimedPrompt
 from .conditioning.reference import Reference
 from .guidance import AgeRange, Guidance, Sink
 from .schedule.context_noise import ContextNoise
@@ -137,7 +137,7 @@ class RolloutSettings:
         later = [bisect_left(starts, at + chunks - 1) - i for i, at in enumerate(starts) if i]
         return min(len(starts), 1 + max(later, default=0) + self.known.max_ahead)
 
-    def in_force(self, first: int, stop: int) -> InForce:
+    def active_prompts(self, first: int, stop: int) -> ActivePrompts:
         """The prompts of latent frames `first` to `stop`, and of known ones that these see ahead.
 
         A chunk has the prompt in force at its first frame.
@@ -147,7 +147,7 @@ class RolloutSettings:
             chunk = max(0, frame - (frame - self.origin) % self.schedule.chunk_frames)
             prompt = self.prompts.at(chunk, first)
             found[self._next_chunk(prompt.start_frame)] = prompt
-        return InForce(tuple(found.items()))
+        return ActivePrompts(tuple(found.items()))
 
     def _next_chunk(self, frame: int) -> int:
         """The first latent frame, from `frame` on, that begins a chunk."""
@@ -290,7 +290,7 @@ class RolloutSettings:
                 "the guidance looks at latent frames by age, and every head keeps others; choose "
                 f"an exact view, or {same_for_all_heads(self.cache)}."
             )
-        if guidance.pulls and not isinstance(self.solver.process, Flow):
+        if guidance.weighted_scores and not isinstance(self.solver.process, Flow):
             raise BadInput(
                 f"scores need a flow model's solver, not {type(self.solver).__name__} on "
                 f"{type(self.solver.process).__name__}; choose another solver or leave them out."

@@ -82,7 +82,7 @@ class GuidanceSpec:
     """
 
     steps: tuple[Step, ...] = ()
-    pulls: tuple[g.WeightedScore, ...] = ()
+    weighted_scores: tuple[g.WeightedScore, ...] = ()
     node_id: str | None = field(default=None, compare=False)
 
     def then(self, step: Step, node_id: str | None = None) -> GuidanceSpec:
@@ -93,7 +93,7 @@ class GuidanceSpec:
 
     def pulled(self, pull: g.WeightedScore, node_id: str | None = None) -> GuidanceSpec:
         """With one score more."""
-        return replace(self, pulls=(*self.pulls, pull), node_id=node_id)
+        return replace(self, weighted_scores=(*self.weighted_scores, pull), node_id=node_id)
 
     def resolve(self, preset: Preset, *, sink: bool) -> g.Guidance:
         """The guidance of a shot by a model with that preset; `sink`: its KV cache has one."""
@@ -101,7 +101,7 @@ class GuidanceSpec:
         made = None if giver is None else giver.begins(own)
         for step in self.steps:
             made = step.after(made, own)
-        return replace(made or g.Guidance(), pulls=self.pulls)
+        return replace(made or g.Guidance(), weighted_scores=self.weighted_scores)
 
     def values_from_preset(self, preset: Preset, *, sink: bool) -> dict[str, object]:
         """By name, what of it is that model's."""

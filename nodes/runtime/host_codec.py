@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ...model.fingerprint import fingerprint
-from ...samplers.conditioning.first_frame import BEFORE
+from ...samplers.conditioning.first_frame import LOOKBACK_FRAMES
 from ...samplers.settings import RolloutSettings
 from ..models.streaming_vae import Decoder, Encoder, StreamingVAE, streaming_vae
 from .claim import Claim
@@ -58,7 +58,7 @@ def reserve_codec(settings: RolloutSettings, claim: Claim, channels: int) -> Rol
         return settings
     vae = first_frame.codec.vae
     vae.check_fits(channels)
-    memory = vae.decoder_memory(BEFORE + 1, settings.rows, settings.columns)
+    memory = vae.decoder_memory(LOOKBACK_FRAMES + 1, settings.rows, settings.columns)
     sides = (vae.form.spatial_factor * side for side in (settings.rows, settings.columns))
     decoding, encoding = memory.state_bytes + memory.working_bytes, vae.encoder_bytes(1, *sides)
     reservation = Reservation(vae.patcher, max(decoding, encoding))

@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-BEFORE = 4  # latent frames decoded before it: all that a tiny VAE looks back, 16 pictures of others
+LOOKBACK_FRAMES = 4  # as far back as a tiny VAE looks; 16 pictures of other VAEs
 
 
 class Feeds(Protocol):

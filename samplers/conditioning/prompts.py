@@ -81,7 +81,7 @@ class PromptTimeline:
 
 
 @dataclass(frozen=True, slots=True)
-class InForce:
+class ActivePrompts:
     """Prompts that are in force together: each with the first latent frame of the chunk from which
     on it holds, in order of time.
     """
@@ -97,7 +97,7 @@ class InForce:
         """Which of them a latent frame has; the first one before all."""
         return max(0, bisect_right(self.prompts, frame, key=lambda one: one[0]) - 1)
 
-    def same(self, other: InForce) -> bool:
+    def same(self, other: ActivePrompts) -> bool:
         """Whether these are the very same prompts at the same frames."""
         pairs = zip(self.prompts, other.prompts, strict=False)
         same = all(a == b and one is two for (a, one), (b, two) in pairs)

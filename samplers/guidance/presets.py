@@ -95,7 +95,7 @@ def extended(guidance: Guidance, addition: Guidance) -> Guidance:
         when=guidance.when if addition.when == plain.when else addition.when,
         limits=guidance.limits if addition.limits == plain.limits else addition.limits,
         stabilise=max(guidance.stabilise, addition.stabilise),
-        pulls=(*guidance.pulls, *addition.pulls),
+        weighted_scores=(*guidance.weighted_scores, *addition.weighted_scores),
         at_once=guidance.at_once and addition.at_once,
     )
 

@@ -25,7 +25,7 @@ from ...errors import BadInput, NotFinite
 
 T = TypeVar("T")
 
-BEFORE_FRAMES = 8  # as far back as any tiny decoder looks: TAEHV's looks furthest
+SCORE_LOOKBACK_FRAMES = 8  # as far back as any tiny decoder looks: TAEHV's looks furthest
 
 
 class Score(Protocol):
@@ -36,10 +36,11 @@ class Score(Protocol):
     """
 
     def __call__(self, latents: Tensor, before: Tensor, first: int) -> Tensor:
-        """log p(wish | latents) up to a constant: a scalar, more is better, differentiable in
-        latents (f, c, h, w), normalised, float32; `before` are the last finished latent frames
-        before them, at most BEFORE_FRAMES, none at the start of the video, and `first` the first
-        one's number in the rollout.
+        """Return log p(target | latents) up to a constant: a scalar, higher is better.
+
+        It is differentiable in latents (f, c, h, w), normalised, float32. `before` are the last
+        finished latent frames before them, at most SCORE_LOOKBACK_FRAMES; none at the start.
+        `first` is the index of the first latent frame in the rollout.
         """
 
 
@@ -62,15 +63,15 @@ class WeightedScore:
                 f"and {self.limit}."
             )
 
-    def on(
+    def shift(
         self, clean: Tensor, before: Tensor, first: int, *, strength: Tensor | float = 1.0
     ) -> Tensor:
         """What it adds to the clean latents (f, c, h, w), bounded whatever the `strength`, a factor
         on the weight that may be each frame's own (f, 1, 1, 1).
         """
-        pull = strength * self.weight * gradient(self.score, clean, before, first)
-        size = pull.square().mean((1, 2, 3), keepdim=True).sqrt()
-        return pull * (self.limit / size.clamp(min=self.limit))
+        shift = strength * self.weight * gradient(self.score, clean, before, first)
+        size = shift.square().mean((1, 2, 3), keepdim=True).sqrt()
+        return shift * (self.limit / size.clamp(min=self.limit))
 
 
 def gradient(score: Score, clean: Tensor, before: Tensor, first: int) -> Tensor:

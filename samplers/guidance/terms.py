@@ -84,12 +84,11 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Guidance:
-    """The branches that are evaluated, none twice; weights sum to 1 and none is 0.
+    """The branches to evaluate, all different; their weights sum to 1 and none is 0.
 
-    `base` is the prompt of the base branch; `stabilise` the noise level at which generated (not
-    given) latent frames are seen by views of level 0; `pulls` are scores with weights; `at_once`
-    evaluates branches in one pass, which takes more memory than one by one and gives the same
-    but for rounding.
+    `base` is the prompt of the base branch. `stabilise` is the noise level at which views of level
+    0 see generated latent frames; given frames stay clean. `at_once` evaluates all branches in one
+    pass: more memory than one by one, equal results up to rounding.
     """
 
     branches: tuple[Branch, ...] = (Branch(1.0),)
@@ -98,7 +97,7 @@ class Guidance:
     when: When = When()
     limits: Limits = Limits()
     stabilise: float = 0.0
-    pulls: tuple[WeightedScore, ...] = ()
+    weighted_scores: tuple[WeightedScore, ...] = ()
     at_once: bool = True
 
     def __post_init__(self) -> None:

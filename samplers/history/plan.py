@@ -19,7 +19,7 @@ from ..guidance import ALL, AgeRange, All, Branch, Nothing, Prompt, Seen, Sink, 
 from ..guidance.prompt import order
 from ..settings import RolloutSettings
 
-Filled = Literal["by commits", "anew", "with noise"]
+FillMode = Literal["committed", "rebuilt", "noise"]
 """How a cache comes by its content: each chunk is committed once; or what it shows is committed
 again before each chunk; or it holds pure noise, made once per prompt.
 """
@@ -37,7 +37,7 @@ class CacheRow:
 class CachePlan:
     """One KV cache: `seen` is what part of the history it holds."""
 
-    filled: Filled
+    fill_mode: FillMode
     seen: Seen
     rows: tuple[CacheRow, ...]
     shape: CacheShape
@@ -64,7 +64,7 @@ def cache_plans(
 
     Caches and rows, and so all bits, are the same in whatever order the branches come.
     """
-    wanted: dict[tuple[Filled, Seen], list[CacheRow]] = {}
+    wanted: dict[tuple[FillMode, Seen], list[CacheRow]] = {}
     for branch in settings.guidance.all_branches:
         if not isinstance(branch.view.seen, Nothing):
             rows = wanted.setdefault(source(branch.view, settings), [])
@@ -74,11 +74,16 @@ def cache_plans(
     base, prompts = source(ALL, settings), settings.guidance.prompts
     read_by_none = settings.guidance.base if settings.guidance.base in prompts else prompts[0]
     wanted.setdefault(base, [CacheRow(read_by_none, 0.0)])
-    others = sorted((key for key in wanted if key != base), key=lambda key: (key[0], str(key[1])))
+    others = sorted((key for key in wanted if key != base), key=_cache_order)
     return tuple(
         _plan(*key, tuple(sorted(wanted[key], key=_order)), settings, config, dtype)
         for key in (base, *others)
     )
+
+
+def _cache_order(key: tuple[FillMode, Seen]) -> tuple[bool, str]:
+    fill_mode, seen = key
+    return fill_mode == "noise", str(seen)
 
 
 def _order(row: CacheRow) -> tuple[float, bool, str]:
@@ -102,18 +107,18 @@ def row_of(branch: Branch) -> CacheRow:
     return CacheRow(branch.view.committed_with or branch.prompt, branch.view.level)
 
 
-def source(view: View, settings: RolloutSettings) -> tuple[Filled, Seen]:
-    """The cache a view reads: how it is filled, and with what part of the history."""
+def source(view: View, settings: RolloutSettings) -> tuple[FillMode, Seen]:
+    """The cache a view reads: how it is fill_mode, and with what part of the history."""
     if view.pure_noise:
-        return "with noise", All()
+        return "noise", All()
     if view.rebuilt:
-        return "anew", view.seen
+        return "rebuilt", view.seen
     anew = settings.context_noise.recommits or settings.cache.rebuilt
-    return "anew" if anew else "by commits", All()
+    return "rebuilt" if anew else "committed", All()
 
 
 def _plan(  # noqa: PLR0913
-    filled: Filled,
+    fill_mode: FillMode,
     seen: Seen,
     rows: tuple[CacheRow, ...],
     settings: RolloutSettings,
@@ -131,12 +136,12 @@ def _plan(  # noqa: PLR0913
         dtype=dtype,
         hold_rotated=settings.hold_rotated,
     )
-    policy = _policy(filled, seen, settings.cache)
+    policy = _policy(fill_mode, seen, settings.cache)
     storage = placed(settings.storage, settings.placement)
-    return CachePlan(filled, seen, rows, shape, policy, storage)
+    return CachePlan(fill_mode, seen, rows, shape, policy, storage)
 
 
-def _policy(filled: Filled, seen: Seen, whole: CachePolicy) -> CachePolicy:
+def _policy(fill_mode: FillMode, seen: Seen, whole: CachePolicy) -> CachePolicy:
     """What a cache of a part of the history keeps: never more than the whole one does."""
     match seen:
         case AgeRange():
@@ -144,7 +149,7 @@ def _policy(filled: Filled, seen: Seen, whole: CachePolicy) -> CachePolicy:
             return WindowSink(count if whole.limit is None else min(count, whole.limit))
         case Sink():
             return WindowSink(max(1, whole.sink_frames))
-        case _ if filled == "by commits" or whole.limit is None:
+        case _ if fill_mode == "committed" or whole.limit is None:
             return whole
         case _:  # what is made anew has nothing to remember
             return WindowSink(whole.limit, whole.sink_frames)

@@ -14,7 +14,7 @@ from ...model.config import DiTConfig
 from ..guidance import AgeRange, Branch, Guidance, Nothing, Sink
 from ..guidance.prompt import told
 from ..history.plan import CachePlan, cache_plans, planned_bytes, source
-from ..history.reads import FrameAndCommit, commit_starts, read_of, steady_state_frames
+from ..history.selection import FrameAndCommit, commit_starts, select, steady_state_frames
 from ..loop import by_chunk
 from ..schedule.rows import Row
 from ..settings import RolloutSettings
@@ -87,7 +87,9 @@ def histories_used(settings: RolloutSettings) -> str:
 
 def _used(settings: RolloutSettings) -> str:
     guidance, frames = settings.guidance, [frame for frame, _ in steady_state_frames(settings)]
-    scores = [f"{p.weight:g} x {type(p.score).__name__.lower()} score" for p in guidance.pulls]
+    scores = [
+        f"{p.weight:g} x {type(p.score).__name__.lower()} score" for p in guidance.weighted_scores
+    ]
     return "; ".join([*(_branch(settings, one, frames) for one in guidance.summed), *scores])
 
 
@@ -107,7 +109,7 @@ def _read(
 ) -> Hashable:
     frames = [frame for frame, _ in held]
     committed = frames[-1] + 1 if frames else 0
-    return branch.prompt, read_of(branch, plans, settings, frames, committed)
+    return branch.prompt, select(branch, plans, settings, frames, committed)
 
 
 def _evaluated(guidance: Guidance, row: Row, seen: Seen, *, started: bool) -> int:
@@ -127,18 +129,16 @@ def _evaluated(guidance: Guidance, row: Row, seen: Seen, *, started: bool) -> in
 def _refill(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> int:
     """Evaluations that pass pure noise for as many latent frames as the history has."""
     rows = sum(
-        len(plan.rows)
-        for plan in cache_plans(settings, config, dtype)
-        if plan.filled == "with noise"
+        len(plan.rows) for plan in cache_plans(settings, config, dtype) if plan.fill_mode == "noise"
     )
     return rows * math.ceil(len(steady_state_frames(settings)) / settings.schedule.chunk_frames)
 
 
 def _commits(settings: RolloutSettings, plan: CachePlan) -> int:
     """Evaluations that fill one cache for a chunk; pure noise is made once, not for each."""
-    if plan.filled == "by commits":
+    if plan.fill_mode == "committed":
         return len(plan.rows)
-    if plan.filled == "with noise":
+    if plan.fill_mode == "noise":
         return 0
     held = steady_state_frames(settings)
     chosen = plan.seen.ranks([frame for frame, _ in held], settings.cache.sink_frames)
@@ -177,7 +177,7 @@ def _inexact(settings: RolloutSettings, branch: Branch, frames: Sequence[int]) -
         if not whole:
             return "the sink's keys remember the rest of its chunk"
         return "the sink's keys are averages" if averaged else None
-    if not evicts or source(view, settings)[0] == "anew":
+    if not evicts or source(view, settings)[0] == "rebuilt":
         return None
     averages = ", and the sink's are averages" if averaged else ""
     return f"the window's keys remember evicted frames{averages}"

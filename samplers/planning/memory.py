@@ -20,9 +20,10 @@ from ...model.memory import META, peak_bytes, shape_only
 from ..branches import Branches
 from ..conditioning.known_frame import LookaheadFrames
 from ..conditioning.prompts import PromptTimeline
+from ..current import CurrentSettings
 from ..denoiser import Denoiser, LocalHost
-from ..guidance.score import BEFORE_FRAMES, on_device, slope_of
-from ..history.caches import HistoryFrame
+from ..guidance.score import SCORE_LOOKBACK_FRAMES, on_device, slope_of
+from ..history.frames import HistoryFrame
 from ..history.plan import cache_plans, planned_bytes
 from ..loop import by_chunk
 from ..schedule.rows import Row
@@ -115,7 +116,7 @@ def _step(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> i
 def _given(branches: Branches, row: Row, ahead: int) -> tuple[Tensor, Row, LookaheadFrames | None]:
     """A row with its latents, and so many latent frames that are known ahead of it."""
     x, later = (
-        torch.empty(count, *branches.nothing().shape[1:], device=META)
+        torch.empty(count, *branches.no_latents().shape[1:], device=META)
         for count in (len(row.frames), ahead)
     )
     stop = row.frames.stop
@@ -130,7 +131,7 @@ def _commit(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) ->
         return 0
     branches = _rehearsal(settings, config, dtype, first)
     count = next(row.finished for row in settings.noise_rows(first) if row.finished)
-    clean = torch.empty(count, *branches.nothing().shape[1:], device=META)
+    clean = torch.empty(count, *branches.no_latents().shape[1:], device=META)
     return peak_bytes(_with_prompts(branches, first, lambda: branches.commit(first, clean)))
 
 
@@ -144,9 +145,9 @@ def _scores(settings: RolloutSettings, config: DiTConfig) -> int:
     midst of a video, where its decoder looks back, unless all is made at once.
     """
     shape = settings.active_frames, config.out_channels, settings.rows, settings.columns
-    x, pulls = torch.empty(shape, device=META), settings.guidance.pulls
-    finished = BEFORE_FRAMES if settings.length is None else settings.length - len(x)
-    before = x.new_empty(min(finished, BEFORE_FRAMES), *shape[1:])
+    x, pulls = torch.empty(shape, device=META), settings.guidance.weighted_scores
+    finished = SCORE_LOOKBACK_FRAMES if settings.length is None else settings.length - len(x)
+    before = x.new_empty(min(finished, SCORE_LOOKBACK_FRAMES), *shape[1:])
     beside = (len(settings.guidance.all_branches) + 3) * x.nbytes + before.nbytes
     scores = [on_device(pull.score, META) for pull in pulls]
     slopes = (partial(slope_of, score, x, before, 0) for score in scores)
@@ -155,7 +156,7 @@ def _scores(settings: RolloutSettings, config: DiTConfig) -> int:
 
 def _with_prompts(branches: Branches, first: int, run: Callable[[], object]) -> Callable[[], None]:
     def both() -> None:
-        branches.use(branches.settings, first)
+        branches.use(branches.current.settings, first)
         run()
 
     return both
@@ -169,31 +170,31 @@ def _rehearsal(
     """
     settings = replace(
         settings,
-        guidance=replace(settings.guidance, pulls=()),
+        guidance=replace(settings.guidance, weighted_scores=()),
         prompts=_prompts_together(settings, first),
         reference=settings.reference and settings.reference.without_features(),
         reencoded_first_frame=None,
     )
     tree = shape_only(config, dtype)
-    branches = Branches(settings, Denoiser(LocalHost(tree), config, META, dtype))
+    branches = Branches(CurrentSettings(settings), Denoiser(LocalHost(tree), config, META, dtype))
     branches.claim()
-    histories, latents = branches.histories, branches.nothing()
+    history, latents = branches.history, branches.no_latents()
     held = min(first, capacity(settings.cache, settings.length))
     empty = latents.new_empty(latents.shape[1:])
     frames, chunk = range(first - held, first), settings.schedule.chunk_frames
     groups = (max(0, frame - settings.origin) // chunk for frame in frames)
-    histories.held = [HistoryFrame(*at, False, empty) for at in zip(frames, groups, strict=True)]
-    histories.committed = first
-    for plan, cache in zip(histories.plans, histories.caches, strict=True):
+    pairs = zip(frames, groups, strict=True)
+    history.frames.assume([HistoryFrame(*pair, False, empty) for pair in pairs], committed=first)
+    for plan, cache in zip(history.plans, history.caches, strict=True):
         s, count = plan.shape, min(held, capacity(plan.policy, settings.length))
-        if count and plan.filled != "anew":
+        if count and plan.fill_mode != "rebuilt":
             kv = torch.empty(s.batch, count * s.frame_tokens, s.heads, s.head_dim, device=META)
             asked = PromptKeys((torch.empty(s.heads, s.head_dim, device=META),) * s.layers)
             for _ in range(min(plan.policy.chunks_until_full, -(-first // chunk))):
                 cache.commit([(kv, kv)] * s.layers, asked)
             if settings.at_switch == "flush":
                 cache.retain(sorted(cache.held))  # frames between may have been forgotten
-    branches.sparse.history_changed()
+    history.sparse.history_changed()
     return branches
 
 

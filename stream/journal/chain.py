@@ -95,7 +95,7 @@ class Chain:
         """The content address of chunk `index`."""
         while len(self._keys) <= index + 1:
             span = self.span(len(self._keys) - 1)
-            prompts = self.settings.in_force(span.first, span.until).prompts
+            prompts = self.settings.active_prompts(span.first, span.until).prompts
             digests = [(start, embedding_digest(one.embedding)) for start, one in prompts]
             known = self.settings.known.seen(span.first, span.until)
             in_force = {

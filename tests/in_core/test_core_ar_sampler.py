@@ -12,7 +12,7 @@ from torch import Tensor
 
 from longtake.attention.cache.policy import FullHistory
 from longtake.model.checkpoint import open_checkpoint
-from longtake.samplers import branches
+from longtake.samplers import noise as latent_noise
 from longtake.samplers.conditioning.known_frames import sequence as known_frames
 from longtake.samplers.conditioning.prompts import PromptTimeline, TimedPrompt
 from longtake.samplers.guidance import cfg
@@ -81,7 +81,7 @@ def test_the_cores_ar_sampler_gives_the_same_on_the_same_noise(
         block, within = divmod(frames.start - given, chunk)
         return drawn[block * steps + step - 1][within : within + len(frames)]
 
-    monkeypatch.setattr(branches, "frame_noise", noise)
+    monkeypatch.setattr(latent_noise, "frame_noise", noise)
     settings = RolloutSettings(
         PromptTimeline((TimedPrompt(0, context[0], "a"),), torch.zeros_like(context[0])),
         ROWS, COLUMNS, causal_chunks(LADDER, chunk), length=length, seed=SEED, solver=ReNoise(),

@@ -19,8 +19,8 @@ from longtake.errors import BadInput
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import SINK, Guidance, cfg, extended, last, temporal, vanilla
 from longtake.samplers.history.plan import cache_plans, planned_bytes
+from longtake.samplers.history.sparse import SparseCaches
 from longtake.samplers.loop import Chunk, Loop, generate
-from longtake.samplers.pass_attention import SparseRollout
 from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import Staggered, causal_chunks, pyramid, rolling
 from longtake.samplers.settings import RolloutSettings
@@ -67,9 +67,9 @@ def test_where_nothing_is_faster_attention_is_the_dense_one_itself() -> None:
     s = chosen(sparsity=Sparsity(SparseSelf(), SparseCross(from_tokens=0)))
     plans = cache_plans(s, TINY, torch.float32)
     caches = [plan.open(12, torch.device("cpu")) for plan in plans]
-    sparse = SparseRollout(s, plans, caches)
+    sparse = SparseCaches(s, plans, caches)
     attention = caches[0].attention(1)
-    assert sparse.over(0, attention, [0.5]) is attention and sparse.so_far is None
+    assert sparse.over(0, attention, [0.5]) is attention and sparse.stats is None
 
 
 @pytest.mark.parametrize("codec", [INT8, INT4])
@@ -189,7 +189,7 @@ def test_where_each_head_keeps_its_own_only_what_all_hold_has_a_frame() -> None:
     s = chosen(cache=MostAttended(6, 1, per_head=True), sparsity=Sparsity(FEW_BLOCKS))
     loop = Loop(s, local_denoiser(DIT, TINY))
     [*loop.chunks()]
-    [cache] = loop.branches.histories.caches
+    [cache] = loop.branches.caches
     assert isinstance(cache, HeadCache)
     for layer in range(TINY.num_layers):
         held = cache._frames[layer].T.tolist()

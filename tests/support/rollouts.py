@@ -118,10 +118,13 @@ KINDS: dict[str, dict[str, Any]] = {
     "causal, re-cached at a switch": {"cache": WINDOW, "at_switch": "re-cache"},
     **LONG_HISTORIES,
     "causal, flushed at a switch": {"cache": WINDOW, "at_switch": "flush"},
-    "causal, a score": {"cache": WINDOW, "guidance": Guidance(pulls=(WeightedScore(Recalling()),))},
+    "causal, a score": {
+        "cache": WINDOW,
+        "guidance": Guidance(weighted_scores=(WeightedScore(Recalling()),)),
+    },
     "rolling, a score": {
         "schedule": rolling(LADDER, 2),
-        "guidance": Guidance(pulls=(WeightedScore(Recalling()),)),
+        "guidance": Guidance(weighted_scores=(WeightedScore(Recalling()),)),
     },
     "causal, a bank re-cached": {"cache": MemoryBank(5, 1, 1, 1), "at_switch": "re-cache"},
 }

@@ -27,6 +27,7 @@ from longtake.attention.storage.quantize import AS_COMPUTED, FLOAT8, INT4, INT8,
 from longtake.errors import BadInput
 from longtake.model.dit import project_text
 from longtake.samplers.branches import Branches
+from longtake.samplers.current import CurrentSettings
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import Branch, Guidance, View, cfg, last, temporal
 from longtake.samplers.history.plan import cache_plans
@@ -295,11 +296,11 @@ def test_what_is_cut_out_by_age_is_cut_out_of_the_window() -> None:
         for ours, theirs in zip(bank.history(layer), window.history(layer), strict=True):
             assert torch.equal(ours, theirs)
     s = shot(guidance=temporal(0.5, last(99)))
-    branches = Branches(s, MODEL)
+    branches = Branches(CurrentSettings(s), MODEL)
     branches.claim()
     branches.use(s, 0)
     branches.commit(0, randn(3, 4, 4, 6))
-    cut, whole = (branches.histories.place(Branch(1.0, view=one)) for one in (last(99), View()))
+    cut, whole = (branches.history.view_of(Branch(1.0, view=one)) for one in (last(99), View()))
     assert cut.slots == (0, 1, 2) and whole.slots is None
 
 

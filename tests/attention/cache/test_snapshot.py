@@ -12,6 +12,7 @@ from longtake.attention.cache.policy import CachePolicy, FullHistory, WindowSink
 from longtake.attention.history import open_cache
 from longtake.attention.storage.dense import DENSE
 from longtake.samplers.branches import Branches
+from longtake.samplers.current import CurrentSettings
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import Guidance, cfg, fractional, temporal, vanilla
 from longtake.samplers.loop import by_chunk
@@ -82,7 +83,7 @@ def test_all_branches_go_on_from_their_snapshot(changes: dict[str, Guidance]) ->
     """Chunk 2 made after a snapshot of the first two equals chunk 2 made right away."""
     chosen = settings(length=9, cache=WindowSink(4, 1), prompts=timeline(0, 3), **changes)
     chunks = list(by_chunk(chosen.noise_rows()))
-    straight, resumed = Branches(chosen, MODEL), Branches(chosen, MODEL)
+    straight, resumed = (Branches(CurrentSettings(chosen), MODEL) for _ in range(2))
     for branches in (straight, resumed):
         branches.claim()
     for rows in chunks[:2]:
@@ -90,7 +91,8 @@ def test_all_branches_go_on_from_their_snapshot(changes: dict[str, Guidance]) ->
         latents = randn(3, TINY.out_channels, 4, 6, seed=rows[0].first)
         straight.velocity(latents, rows[0])
         straight.commit(rows[0].first, latents)
-    resumed.restore(written_and_read(straight.snapshot()), chosen.in_force(3, 6))
+    resumed.restore(written_and_read(straight.snapshot()))
+    resumed.current.use_prompts(chosen, 3)
     row, x = chunks[2][0], randn(3, TINY.out_channels, 4, 6, seed=6)
     for branches in (straight, resumed):
         branches.use(chosen, 6)

@@ -15,7 +15,7 @@ from longtake.attention.storage.quantize import INT8
 from longtake.attention.temp_cache.policy import TempCache
 from longtake.errors import BadInput
 from longtake.model.vae.streaming import StreamingDecoder
-from longtake.samplers.conditioning.first_frame import BEFORE
+from longtake.samplers.conditioning.first_frame import LOOKBACK_FRAMES
 from longtake.samplers.guidance import Guidance, cfg
 from longtake.samplers.planning.memory import rollout_memory
 from longtake.tests.support.brute_force import Term
@@ -38,7 +38,7 @@ def terms(first: int) -> list[Term]:
 
 def test_a_window_begins_with_its_oldest_picture_encoded_alone() -> None:
     """Against whole videos and passes without a cache; the tiny VAE looks back four at most."""
-    assert StreamingDecoder(VAE).overlap_frames <= BEFORE
+    assert StreamingDecoder(VAE).overlap_frames <= LOOKBACK_FRAMES
     made = ours(Guidance(), **GIVEN)
     torch.testing.assert_close(made, reference(terms), **CLOSE)
     left_alone = ours(Guidance(), cache=RebuiltWindow(WINDOW))

@@ -17,7 +17,7 @@ from longtake.samplers.conditioning.known_frame import KnownFrame
 from longtake.samplers.conditioning.known_frames import KnownFrames, sequence, together
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import Guidance, cfg, fractional, stabilised
-from longtake.samplers.history import caches
+from longtake.samplers.history.rollout_history import RolloutHistory
 from longtake.samplers.loop import Chunk, generate
 from longtake.samplers.planning.cost import cost
 from longtake.samplers.planning.memory import rollout_memory
@@ -229,13 +229,13 @@ def test_interrupted_and_resumed_is_uninterrupted(schedule: Staggered, solver: S
 
 def test_only_generated_frames_are_stabilised(monkeypatch: pytest.MonkeyPatch) -> None:
     committed = list[tuple[int, bool]]()
-    before = caches.Histories.commit
+    before = RolloutHistory.commit
 
     def commit(self: object, first: int, clean: Tensor, given: Sequence[bool]) -> None:
         committed.extend(enumerate(given, first))
         before(self, first, clean, given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(caches.Histories, "commit", commit)
+    monkeypatch.setattr(RolloutHistory, "commit", commit)
     made(shot({0: 0.0, 2: 0.0, 3: 0.5}, guidance=stabilised(cfg(2.0), 0.05)))
     assert [frame for frame, is_given in committed if is_given] == [0, 2]
 

@@ -15,6 +15,7 @@ from longtake.samplers import evaluator
 from longtake.samplers.branches import Branches
 from longtake.samplers.conditioning.known_frame import KnownFrame
 from longtake.samplers.conditioning.known_frames import KnownFrames
+from longtake.samplers.current import CurrentSettings
 from longtake.samplers.evaluator import Evaluator
 from longtake.samplers.guidance import (
     DROP,
@@ -32,8 +33,8 @@ from longtake.samplers.guidance import (
     temporal,
     vanilla,
 )
-from longtake.samplers.history.caches import Histories
 from longtake.samplers.history.plan import planned_bytes
+from longtake.samplers.history.rollout_history import RolloutHistory
 from longtake.samplers.loop import generate
 from longtake.samplers.noise import frame_noise
 from longtake.samplers.schedule.context_noise import ContextNoise
@@ -164,8 +165,8 @@ def test_bytes_of_all_histories_are_planned(
 ) -> None:
     s = of(CASES[name][0], cache=cache, hold_rotated=hold_rotated, length=6)
     model = dataclasses.replace(MODEL, dtype=torch.bfloat16)
-    histories = Histories(s, Evaluator(model, s.solver.process))
-    assert histories.bytes == planned_bytes(s, TINY, torch.bfloat16)
+    history = RolloutHistory(CurrentSettings(s), Evaluator(model, s.solver.process))
+    assert history.bytes == planned_bytes(s, TINY, torch.bfloat16)
     assert {chunk.kv_bytes for chunk in generate(s, MODEL)} == {planned_bytes(s, TINY, DTYPE)}
 
 
@@ -203,9 +204,9 @@ def test_stabilising_is_context_noise_on_what_was_generated() -> None:
 def test_stabilising_leaves_given_frames_clean() -> None:
     seen: list[Tensor] = []
     model = watched_model(MODEL, on_check=lambda: None)
-    branches = Branches(of(stabilised(Guidance(), 0.3)), model)
+    branches = Branches(CurrentSettings(of(stabilised(Guidance(), 0.3))), model)
     branches.claim()
-    branches.use(branches.settings, 0)
+    branches.use(branches.current.settings, 0)
     clean = randn(2, TINY.out_channels, 4, 6)
     with pytest.MonkeyPatch.context() as patch:
         genuine = evaluator.predict
@@ -240,16 +241,16 @@ def test_another_prompt_for_a_recommitted_history_changes_nothing_before_it() ->
 
 def test_noisy_passes_leave_the_histories_as_they_are() -> None:
     """T5: denoising any number of times, then committing, is committing."""
-    quiet, busy = (Branches(of(fractional(1.5, 0.6)), MODEL) for _ in range(2))
+    quiet, busy = (Branches(CurrentSettings(of(fractional(1.5, 0.6))), MODEL) for _ in range(2))
     row = next(of(Guidance()).noise_rows())
     for branches in (quiet, busy):
         branches.claim()
         for first in (0, 3, 6):
-            branches.use(branches.settings, first)
+            branches.use(branches.current.settings, first)
             for _ in range(3 if branches is busy else 1):
                 branches.velocity(randn(3, TINY.out_channels, 4, 6, seed=first), row)
             branches.commit(first, randn(3, TINY.out_channels, 4, 6, seed=50 + first))
-    for one, other in zip(quiet.histories.caches, busy.histories.caches, strict=True):
+    for one, other in zip(quiet.history.caches, busy.history.caches, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one.history(1), other.history(1), strict=True))
 
 

@@ -19,7 +19,7 @@ from longtake.model.vae.taehv_streaming import TAEHVStreamingDecoder
 from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import Guidance, Score, WeightedScore
-from longtake.samplers.guidance.score import BEFORE_FRAMES, gradient
+from longtake.samplers.guidance.score import SCORE_LOOKBACK_FRAMES, gradient
 from longtake.samplers.guidance.scores import Palette, Pictures, Region
 from longtake.samplers.loop import generate
 from longtake.samplers.planning.memory import rollout_memory
@@ -69,7 +69,7 @@ def test_frames_after_finished_ones_are_those_of_the_stream(kind: str, first: in
     stream.feed(latents[:first])
     shown = stream.feed(latents[first:])
     assert shown.std() > 0.05
-    ours = pictures(latents[first:], latents[max(0, first - BEFORE_FRAMES) : first])
+    ours = pictures(latents[first:], latents[max(0, first - SCORE_LOOKBACK_FRAMES) : first])
     torch.testing.assert_close(ours.clamp(0, 1), shown, rtol=0, atol=1e-5)
 
 
@@ -87,7 +87,7 @@ def test_a_rollout_keeps_as_many_frames_as_a_decoder_looks_back(kind: str) -> No
     (pictures, opened), latents = decoders(kind), latents_of(kind).double()
     pictures.decoder.double()  # what is far back is a small part of what is seen
     reach = pictures.decoder.decoder_reach
-    assert reach == opened().overlap_frames <= BEFORE_FRAMES
+    assert reach == opened().overlap_frames <= SCORE_LOOKBACK_FRAMES
     whole, exact, less = (
         pictures(latents[-2:], latents[-2 - n : -2]) for n in (MANY - 2, reach, reach - 1)
     )
@@ -134,7 +134,7 @@ def test_a_guided_rollout_fits_its_wish_better(kind: str, name: str, solver: Sol
     model = local_denoiser(random_dit(config), config)
     fits = []
     for pulls in ((), (WeightedScore(score),)):
-        chosen = settings(guidance=Guidance(pulls=pulls), solver=solver)
+        chosen = settings(guidance=Guidance(weighted_scores=pulls), solver=solver)
         with torch.inference_mode():
             made = torch.cat([chunk.latents for chunk in generate(chosen, model)])
             fits.append(score(made, made[:0], 0))
@@ -149,10 +149,12 @@ def test_a_score_sees_the_finished_frames_before_the_chunk_as_far_as_decoders_lo
             seen.append(before)
             return latents.sum()
 
-    chosen = settings(length=15, guidance=Guidance(pulls=(WeightedScore(Watching(), 0.0),)))
+    chosen = settings(
+        length=15, guidance=Guidance(weighted_scores=(WeightedScore(Watching(), 0.0),))
+    )
     model = local_denoiser(random_dit(), TINY)
     made = torch.cat([chunk.latents for chunk in generate(chosen, model)])
-    expected = [made[max(0, first - BEFORE_FRAMES) : first] for first in (0, 3, 6, 9, 12)]
+    expected = [made[max(0, first - SCORE_LOOKBACK_FRAMES) : first] for first in (0, 3, 6, 9, 12)]
     assert [len(one) for one in expected] == [0, 3, 6, 8, 8]
     assert all(torch.equal(*pair) for pair in zip(seen[::2], expected, strict=True))
 
@@ -161,9 +163,11 @@ def test_raw_and_normalised_latents_are_two_wishes_and_both_come_back_from_a_fil
     kept = []
     for kind in ("taew2_1", "lighttaew2_1", "taew2_2"):
         score, latents = score_of(kind, "palette"), latents_of(kind, 2)
-        made = settings(guidance=Guidance(pulls=(WeightedScore(score),)))
+        made = settings(guidance=Guidance(weighted_scores=(WeightedScore(score),)))
         record, tensors = to_record(made)
-        back: Any = from_record(json.loads(json.dumps(record)), tensors).guidance.pulls[0].score
+        back: Any = (
+            from_record(json.loads(json.dumps(record)), tensors).guidance.weighted_scores[0].score
+        )
         assert back.pictures.weights == score.pictures.weights  # type: ignore[attr-defined]
         assert torch.equal(back(latents, latents[:0], 0), score(latents, latents[:0], 0))
         kept.append(back.pictures.weights)
@@ -172,7 +176,9 @@ def test_raw_and_normalised_latents_are_two_wishes_and_both_come_back_from_a_fil
 
 def test_a_vae_of_other_latents_is_refused_before_anything_runs() -> None:
     config = replace(TINY, in_channels=48, out_channels=48)
-    chosen = settings(guidance=Guidance(pulls=(WeightedScore(score_of("taew2_1", "palette")),)))
+    chosen = settings(
+        guidance=Guidance(weighted_scores=(WeightedScore(score_of("taew2_1", "palette")),))
+    )
     with pytest.raises(BadInput, match="VAE has 16 latent channels and the model 48; connect"):
         rollout_memory(chosen, config, torch.float32)
 
@@ -193,7 +199,7 @@ def test_the_node_takes_every_tiny_vae_with_the_latents_it_wants(
         shown = streaming_vae(vae).open_decoder().feed(latents)
     for score in ("palette", "region"):
         [guidance] = bench.run("LongtakeScoreGuidance", score=score, **inputs)
-        ours = guidance.pulls[0].score.pictures(latents, latents[:0]).clamp(0, 1)
+        ours = guidance.weighted_scores[0].score.pictures(latents, latents[:0]).clamp(0, 1)
         torch.testing.assert_close(ours, shown, rtol=0, atol=1e-5)
 
 

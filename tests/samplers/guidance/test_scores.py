@@ -135,7 +135,7 @@ def rollout(guidance: Guidance, **changes: Any) -> Tensor:
 
 def test_the_pull_is_bounded_for_each_latent_frame() -> None:
     slope = torch.cat([0.01 * randn(1, 16, 4, 6), 100 * randn(2, 16, 4, 6)])
-    pull = WeightedScore(Linear(slope), 3.0, limit=0.5).on(randn(*LATENTS), NOTHING, 0)
+    pull = WeightedScore(Linear(slope), 3.0, limit=0.5).shift(randn(*LATENTS), NOTHING, 0)
     torch.testing.assert_close(pull[0], 3 * slope[0])
     torch.testing.assert_close(pull[1:].square().mean((1, 2, 3)).sqrt(), torch.tensor([0.5, 0.5]))
 
@@ -150,29 +150,29 @@ def test_scores_see_clean_estimates_that_no_gradient_of_the_model_reaches() -> N
             return latents.sum()
 
     with torch.inference_mode():
-        rollout(Guidance(pulls=(WeightedScore(Watching()),)))
+        rollout(Guidance(weighted_scores=(WeightedScore(Watching()),)))
     assert seen == [(True, 0, 0)] * 2 + [(True, 3, 3)] * 2 + [(True, 6, 6)] * 2
 
 
 def test_scores_act_when_guidance_does() -> None:
     pulls = (WeightedScore(scores()["palette"]),)
-    never = Guidance(pulls=pulls, when=When(interval=(0.0, 0.0)))
+    never = Guidance(weighted_scores=pulls, when=When(interval=(0.0, 0.0)))
     assert torch.equal(rollout(never), rollout(Guidance()))
-    assert torch.equal(rollout(Guidance(pulls=pulls).scaled(0.0)), rollout(Guidance()))
-    assert not torch.equal(rollout(Guidance(pulls=pulls)), rollout(Guidance()))
+    assert torch.equal(rollout(Guidance(weighted_scores=pulls).scaled(0.0)), rollout(Guidance()))
+    assert not torch.equal(rollout(Guidance(weighted_scores=pulls)), rollout(Guidance()))
 
 
 @pytest.mark.parametrize("solver", [Euler(), ReNoise()], ids=["euler", "re-noise"])
 @pytest.mark.parametrize("name", scores())
 def test_a_guided_rollout_fits_its_wish_better(name: str, solver: Solver) -> None:
     score = scores()[name]
-    pulled = rollout(Guidance(pulls=(WeightedScore(score),)), solver=solver)
+    pulled = rollout(Guidance(weighted_scores=(WeightedScore(score),)), solver=solver)
     assert score(pulled, NOTHING, 0) > score(rollout(Guidance(), solver=solver), NOTHING, 0)
 
 
 def test_the_wish_is_part_of_the_chunks_keys() -> None:
     def key(score: Score, weight: float = 1.0) -> str:
-        return root_key({"guidance": Guidance(pulls=(WeightedScore(score, weight),))})
+        return root_key({"guidance": Guidance(weighted_scores=(WeightedScore(score, weight),))})
 
     palette = scores()["palette"]
     assert key(palette) == key(scores()["palette"])
@@ -195,7 +195,7 @@ def test_a_gradient_that_is_not_finite_is_named() -> None:
         lambda: WeightedScore(Motion(1.0), limit=0.0), lambda: Motion(0.0),
         lambda: Palette((), Pictures(vae(), CPU)),
         lambda: Region(torch.zeros(3, 4, 4), (0.5, 0, 0.6, 1), Pictures(vae(), CPU)),
-        lambda: settings(guidance=Guidance(pulls=(WeightedScore(Motion(1.0)),)),
+        lambda: settings(guidance=Guidance(weighted_scores=(WeightedScore(Motion(1.0)),)),
                          solver=DDIM(VariancePreserving(), "v")),
     ],
 )  # fmt: skip
@@ -210,9 +210,11 @@ def test_the_node_adds_each_score_and_the_report_names_it(bench: Bench) -> None:
     guidance = bench.run("LongtakeHistoryGuidance", preset="text only")[0]
     for score in ("palette", "region", "motion"):
         [guidance] = bench.run("LongtakeScoreGuidance", guidance=guidance, score=score, **inputs)
-    kinds = [type(pull.score) for pull in guidance.pulls]
+    kinds = [type(pull.score) for pull in guidance.weighted_scores]
     assert kinds == [Palette, Region, Motion]
-    assert guidance.pulls[0].score.colours[1] == pytest.approx((0xE6 / 255, 0x39 / 255, 0x46 / 255))
+    assert guidance.weighted_scores[0].score.colours[1] == pytest.approx(
+        (0xE6 / 255, 0x39 / 255, 0x46 / 255)
+    )
     frames = bench.frames(guidance=guidance)
     assert all(chunk.frames.isfinite().all() for chunk in frames.chunks)
     report = frames.report([]).versions["guidance"]

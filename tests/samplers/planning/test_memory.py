@@ -40,7 +40,7 @@ from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig
 from longtake.samplers.conditioning.prompts import PromptTimeline, TimedPrompt
 from longtake.samplers.guidance.presets import cfg, fractional, temporal, vanilla
 from longtake.samplers.guidance.score import (
-    BEFORE_FRAMES,
+    SCORE_LOOKBACK_FRAMES,
     Score,
     WeightedScore,
     on_device,
@@ -91,14 +91,14 @@ SCORES: dict[str, Score] = {
 def test_the_gradient_of_a_score_is_in_the_plan(name: str) -> None:
     """In the midst of a video, behind as many latent frames as a decoder may look back."""
     channels, sides = (48, (6, 8)) if name == "taew2_2" else (16, (12, 16))
-    clean, before = (torch.zeros(n, channels, *sides) for n in (3, BEFORE_FRAMES))
+    clean, before = (torch.zeros(n, channels, *sides) for n in (3, SCORE_LOOKBACK_FRAMES))
     meta, x, past = on_device(SCORES[name], META), clean.to(META), before.to(META)
     planned = peak_bytes(lambda: slope_of(meta, x, past, 11))
     real = allocator_peak(lambda: slope_of(SCORES[name], clean, before, 11))
     assert planned == pytest.approx(real, rel=WITHIN, abs=2**17)
     size = {"rows": sides[0], "columns": sides[1], "length": 36}
     config = replace(SMALL, in_channels=channels, out_channels=channels)
-    pulled = {"guidance": replace(cfg(1.0), pulls=(WeightedScore(SCORES[name]),))}
+    pulled = {"guidance": replace(cfg(1.0), weighted_scores=(WeightedScore(SCORES[name]),))}
     shot, free = settings(SMALL, **size, **pulled), settings(SMALL, **size)
     plan, without = (rollout_memory(one, config, F32) for one in (shot, free))
     assert plan.working_bytes >= max(planned, without.working_bytes)

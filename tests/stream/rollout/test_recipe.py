@@ -104,11 +104,11 @@ def test_scores_come_back_with_their_decoder() -> None:
         WeightedScore(Region(randn(3, 8, 8), (0.0, 0.0, 0.5, 1.0), pictures), 1.0, 0.25),
         WeightedScore(Motion(0.2)),
     )
-    made = settings(guidance=dataclasses.replace(cfg(2.0), pulls=pulls))
+    made = settings(guidance=dataclasses.replace(cfg(2.0), weighted_scores=pulls))
     back = there_and_back(made)
     assert Chain(back, "m").key(0) == Chain(made, "m").key(0)
     latents = randn(1, 16, 2, 2)
-    ours, theirs = back.guidance.pulls[0].score, made.guidance.pulls[0].score
+    ours, theirs = back.guidance.weighted_scores[0].score, made.guidance.weighted_scores[0].score
     assert torch.equal(ours(latents, latents[:0], 0), theirs(latents, latents[:0], 0))
 
 
@@ -119,7 +119,9 @@ def test_a_score_of_ones_own_cannot_be_saved() -> None:
 
         def __call__(self, *_: Any) -> Any: ...
 
-    made = settings(guidance=dataclasses.replace(cfg(2.0), pulls=(WeightedScore(Mine()),)))
+    made = settings(
+        guidance=dataclasses.replace(cfg(2.0), weighted_scores=(WeightedScore(Mine()),))
+    )
     with pytest.raises(BadInput, match="uses a Mine, which a file cannot hold"):
         to_record(made)
 

@@ -1,4 +1,4 @@
-"""What of the KV caches a branch reads, said without them: a run and its cost ask the same."""
+"""Which part of the KV caches a branch reads. A run and its cost estimate share these rules."""
 
 from __future__ import annotations
 
@@ -7,21 +7,23 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from ...attention.cache.policy import capacity
-from ..guidance import All, Branch
+from ..guidance import All, Branch, Prompt
 from ..settings import RolloutSettings
 from .plan import CachePlan, row_of, source
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
-    """A row of a cache and, if not all of it, the ranks of what is seen among all held frames,
-    oldest first; none of them is no history at all. `at` is the first active frame's position.
+class CacheSelection:
+    """A row of a cache and the ranks that a branch sees among the history's frames, oldest first.
+
+    `ranks` None is the whole cache, empty ranks are no history. `position` is the first active
+    frame's.
     """
 
     cache: int
     row: int
     ranks: range | None
-    at: int
+    position: int
 
     @property
     def is_nothing(self) -> bool:
@@ -29,45 +31,65 @@ class Read:
         return self.ranks is not None and not self.ranks
 
 
-def read_of(
+@dataclass(frozen=True, slots=True)
+class CacheView:
+    """A prompt, a row of a cache and the slots that a branch reads; `slots` None is all of them.
+
+    Branches with equal views are one evaluation. `position` is the first active frame's.
+    `level_ahead` is the least noise level of known frames ahead; None if none are seen.
+    """
+
+    prompt: Prompt
+    cache: int
+    row: int
+    slots: tuple[int, ...] | None
+    position: int
+    level_ahead: float | None = None
+
+    def continues(self, before: CacheView) -> bool:
+        """Whether one attention serves both views: neighbouring rows, or no history at all."""
+        ours, theirs = ((v.cache, v.slots, v.position) for v in (self, before))
+        return ours == theirs and (self.slots == () or self.row == before.row + 1)
+
+
+def select(
     branch: Branch,
     plans: Sequence[CachePlan],
     settings: RolloutSettings,
     frames: Sequence[int],
     committed: int,
-) -> Read:
-    """What `branch` reads while latent `frames`, oldest first, are held of `committed` ones."""
+) -> CacheSelection:
+    """What `branch` reads while the history holds `frames`, oldest first, of `committed` ones."""
     held, view = len(frames), branch.view
     ranks = view.seen.ranks(frames, settings.cache.sink_frames)
     if not ranks:
-        return Read(0, 0, ranks, held)
+        return CacheSelection(0, 0, ranks, held)
     index = _cache_of(branch, plans, settings, whole=len(ranks) == committed)
     plan = plans[index]
     row = plan.rows.index(row_of(branch))
     if not isinstance(plan.seen, All):  # a cache of just this part
-        return Read(index, row, None, held - ranks.start)
+        return CacheSelection(index, row, None, held - ranks.start)
     beside = plan.policy.beside_frames and not isinstance(view.seen, All)
-    return Read(index, row, None if len(ranks) == held and not beside else ranks, held)
+    whole = len(ranks) == held and not beside
+    return CacheSelection(index, row, None if whole else ranks, held)
 
 
 def _cache_of(
     branch: Branch, plans: Sequence[CachePlan], settings: RolloutSettings, *, whole: bool
 ) -> int:
-    """The cache a branch reads; where nothing is left out, a cut is exact."""
+    """The cache a branch reads. A cut that leaves nothing out is exact in the first cache."""
     if branch.view.rebuilt and whole and row_of(branch) in plans[0].rows:
         return 0
     wanted = source(branch.view, settings)
-    return next(i for i, plan in enumerate(plans) if (plan.filled, plan.seen) == wanted)
+    return next(i for i, plan in enumerate(plans) if (plan.fill_mode, plan.seen) == wanted)
 
 
 FrameAndCommit = tuple[int, int]
-"""A latent frame of the history, and the first of those that were committed with it."""
+"""A latent frame of the history, and the first frame of its commit."""
 
 
 def steady_state_frames(settings: RolloutSettings) -> list[FrameAndCommit]:
-    """The latent frames that the history holds before the last chunk, or once the window is full,
-    oldest first.
-    """
+    """The frames in the history once the window is full, or before the last chunk, oldest first."""
     policy, size = settings.cache, settings.schedule.chunk_frames
     last = 2 * size + capacity(policy, settings.length)
     if settings.length is not None:
@@ -82,8 +104,9 @@ def steady_state_frames(settings: RolloutSettings) -> list[FrameAndCommit]:
 
 
 def commit_starts(settings: RolloutSettings, stop: int) -> list[int]:
-    """The first frame of every commit before `stop`: given frames at the front are cut so that the
-    first chunk that is made is a whole one.
+    """The first frame of every commit before `stop`.
+
+    Given frames at the front are divided so that the first generated chunk is a whole one.
     """
     size = settings.schedule.chunk_frames
     return sorted({0, *range(settings.origin % size, stop, size)})

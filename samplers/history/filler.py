@@ -1,0 +1,130 @@
+"""Passes that fill a KV cache: commits of finished chunks, rebuilds, and chunks of pure noise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ...attention.cache.policy import capacity
+from ...attention.cache.prompt_keys import PromptKeys
+from ...attention.history import HistoryCache
+from ..current import CurrentSettings
+from ..evaluator import Evaluator
+from ..noise import LatentNoise
+from ..settings import RolloutSettings
+from ..solvers.noise_process import mixed
+from .frames import HistoryFrame, HistoryFrames
+from .plan import CachePlan, CacheRow
+
+
+class CacheFiller:
+    """Fills KV caches with `frames` under the settings and prompts in force."""
+
+    def __init__(
+        self, current: CurrentSettings, evaluator: Evaluator, frames: HistoryFrames
+    ) -> None:
+        self._current, self._evaluator, self._frames = current, evaluator, frames
+        self._noise = LatentNoise.of(current.settings, evaluator.model)
+
+    @property
+    def _settings(self) -> RolloutSettings:
+        return self._current.settings
+
+    def commit(
+        self, plan: CachePlan, cache: HistoryCache, frames: Sequence[HistoryFrame], clean: Tensor
+    ) -> None:
+        """Commit clean latents (f, c, h, w), each cache row at its own noise levels."""
+        levels = [[self._level(row, frame) for frame in frames] for row in plan.rows]
+        x = torch.stack(
+            [self._noised(row, frames, clean, levels[i]) for i, row in enumerate(plan.rows)]
+        )  # (b, f, c, h, w)
+        timed = plan.fill_mode == "committed"  # a rebuilt cache is under the prompt in force alone
+        texts = [self._current.prompts.text_of(entry.frame) for entry in frames] if timed else ()
+        self._pass(plan, cache, frames[0].frame, x, levels, texts)
+
+    def rebuild(self, plan: CachePlan, cache: HistoryCache) -> None:
+        """Commit again, group by group, all frames that the cache shows."""
+        cache.restart()
+        ranks = plan.seen.ranks(self._frames.numbers, self._settings.cache.sink_frames)
+        chosen = [self._frames.frames[rank] for rank in ranks]
+        for group in sorted({entry.group for entry in chosen}):
+            frames = [entry for entry in chosen if entry.group == group]
+            self.commit(plan, cache, frames, torch.stack([self._clean(entry) for entry in frames]))
+
+    def fill_with_noise(self, plan: CachePlan, cache: HistoryCache) -> None:
+        """Commit chunks of pure noise until the cache is as long as the history."""
+        s = self._settings
+        endless = s.cache.limit is None and s.length is None
+        most = math.inf if endless else capacity(s.cache, s.length)
+        while len(cache.held) < len(self._frames):
+            first = len(cache.held)
+            frames = range(first, int(min(first + s.schedule.chunk_frames, most)))
+            noise = self._noise.draw(s.seed, frames, 0, "masked history")
+            x = noise.expand(len(plan.rows), -1, -1, -1, -1)
+            self._pass(plan, cache, first, x, [[1.0] * len(frames)] * len(plan.rows))
+
+    def _clean(self, entry: HistoryFrame) -> Tensor:
+        """Clean latents (c, h, w) of a frame in a rebuilt history.
+
+        Settings may ask that the oldest frame is re-encoded as the first frame of a video.
+        """
+        assert entry.latents is not None  # kept for rebuilding
+        reencoded = self._settings.reencoded_first_frame
+        if reencoded is None or entry is not self._frames.frames[0] or entry.frame == 0:
+            return entry.latents
+        return reencoded.latent(torch.stack([*self._frames.departed, entry.latents]))
+
+    def _pass(  # noqa: PLR0913
+        self,
+        plan: CachePlan,
+        cache: HistoryCache,
+        first: int,
+        x: Tensor,
+        levels: Sequence[Sequence[float]],
+        texts: Sequence[int] = (),
+    ) -> None:
+        """Pass x (b, f, c, h, w), the latent frames from `first`, and keep keys and values."""
+        prompts = [row.prompt for row in plan.rows]
+        frames = range(first, first + x.shape[1])
+        attention = cache.attention_of_commit(self._settings.visible(frames))
+        kept = self._evaluator.evaluate(
+            x, levels, prompts, attention, frames=frames, texts=texts, keep=True
+        )
+        cache.commit(kept.keys_values, self._prompt_keys(plan))
+
+    def _prompt_keys(self, plan: CachePlan) -> PromptKeys | None:
+        """The keys of the base prompt, for a cache whose policy follows the prompt."""
+        if not plan.policy.follows_prompt:
+            return None
+        prompts = [row.prompt for row in plan.rows]
+        followed = self._settings.guidance.base
+        row = prompts.index(followed) if followed in prompts else 0
+        return self._evaluator.prompt_keys(prompts[row], row)
+
+    def _level(self, row: CacheRow, entry: HistoryFrame) -> float:
+        """The noise level at which a cache row shows a frame.
+
+        A noisy view is never cleaner than the history that it is compared with.
+        """
+        age = self._frames.frames[-1].frame + 1 - entry.frame
+        stabilising = 0.0 if entry.given else self._settings.guidance.stabilise
+        return max(row.level, self._settings.context_noise.at(age), stabilising)
+
+    def _noised(
+        self, row: CacheRow, frames: Sequence[HistoryFrame], clean: Tensor, levels: Sequence[float]
+    ) -> Tensor:
+        """Clean latents (f, c, h, w) with noise to match their levels."""
+        if not any(levels):
+            return clean
+        s = self._settings
+        step = self._frames.committed if s.context_noise.fresh and row.level == 0 else 0
+        purpose = "fractional history" if row.level > 0 else "context"
+        noise = torch.cat([
+            self._noise.draw(s.seed_at(entry.group), entry.as_range, step, purpose)
+            for entry in frames
+        ])  # fmt: skip
+        level = clean.new_tensor(levels).view(-1, 1, 1, 1)
+        return mixed(self._evaluator.process, clean, noise, level)

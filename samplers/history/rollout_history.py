@@ -1,0 +1,158 @@
+"""The history of a rollout: its KV caches, the frames in them, and sparse attention over them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor
+
+from ...attention.history import HistoryCache
+from ...attention.snapshot import Snapshot, joined
+from ...attention.sparse.stats import SparseStats
+from ..current import CurrentSettings
+from ..evaluator import Evaluator
+from ..guidance import Branch
+from .filler import CacheFiller
+from .frames import HistoryFrame, HistoryFrames
+from .plan import CachePlan, cache_plans
+from .selection import CacheView, select
+from .sparse import SparseCaches
+
+
+class RolloutHistory:
+    """All that later chunks remember of earlier ones.
+
+    The constructor allocates the KV caches, so the model must be claimed with their bytes before.
+    """
+
+    def __init__(self, current: CurrentSettings, evaluator: Evaluator) -> None:
+        settings, model = current.settings, evaluator.model
+        self._current, self._device = current, model.device
+        self.plans = cache_plans(settings, model.config, model.dtype)
+        self.caches = [plan.open(settings.length, model.device) for plan in self.plans]
+        for cache in self.caches:
+            model.host.register_cache(cache)
+        rebuilt = any(plan.fill_mode == "rebuilt" for plan in self.plans)
+        self.frames = HistoryFrames(
+            keep_latents=rebuilt or settings.at_switch == "re-cache",
+            keep_departed=settings.reencoded_first_frame is not None,
+        )
+        self.sparse = SparseCaches(settings, self.plans, self.caches)
+        self._filler = CacheFiller(current, evaluator, self.frames)
+        self._not_committed = frozenset(
+            i for i, plan in enumerate(self.plans) if plan.fill_mode != "committed"
+        )
+        self._stale = set(self._not_committed)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all caches."""
+        return sum(cache.bytes for cache in self.caches)
+
+    @property
+    def sparse_stats(self) -> SparseStats | None:
+        """What sparse attention did so far; None where attention is dense."""
+        return self.sparse.stats
+
+    def commit(self, first: int, clean: Tensor, given: Sequence[bool]) -> None:
+        """Take finished latents (f, c, h, w) from frame `first` into every history."""
+        added = self.frames.append(first, clean, given)
+        survivors = self._survivors(len(added))
+        for plan, cache in self._committed_caches:
+            self._filler.commit(plan, cache, added, clean)
+        self.frames.committed += len(added)
+        self.frames.keep(survivors())
+        self._stale |= self._not_committed
+        self.sparse.history_changed()
+
+    def prompts_changed(self) -> None:
+        """Treat the history as `at_switch` says, after other prompts were put in force."""
+        self.forget_prompts()
+        match self._current.settings.at_switch:
+            case "re-cache":
+                for plan, cache in self._committed_caches:
+                    self._filler.rebuild(plan, cache)
+            case "flush":
+                self._flush()
+            case "keep":
+                pass
+        self.sparse.history_changed()
+
+    def forget_prompts(self) -> None:
+        """Mark every cache stale that depends on one prompt alone."""
+        for plan, cache in zip(self.plans, self.caches, strict=True):
+            if plan.fill_mode == "noise":
+                cache.clear()
+        self._stale |= self._not_committed
+
+    def view_of(self, branch: Branch, *, ahead: bool = False) -> CacheView:
+        """What a branch reads, in its simplest form; the cache is brought up to date.
+
+        `ahead`: there are known frames ahead, which the branch may see.
+        """
+        frames = self.frames
+        chosen = select(
+            branch, self.plans, self._current.settings, frames.numbers, frames.committed
+        )
+        if not chosen.is_nothing:
+            self._refresh(chosen.cache)
+        slots = None if chosen.ranks is None else self._slots(chosen.cache, chosen.ranks)
+        level = branch.view.level_ahead if ahead else None
+        return CacheView(branch.prompt, chosen.cache, chosen.row, slots, chosen.position, level)
+
+    def snapshot(self) -> Snapshot:
+        """All caches, the frames in them, and the codes of their keys."""
+        caches = {f"cache{i}": cache.snapshot() for i, cache in enumerate(self.caches)}
+        parts = {"frames": self.frames.snapshot(), "sparse": self.sparse.snapshot(), **caches}
+        return joined({"stale": sorted(self._stale)}, parts)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Continue, bit for bit, from a snapshot of the same settings; the length may differ.
+
+        ValueError if the snapshot does not fit.
+        """
+        for i, cache in enumerate(self.caches):
+            cache.restore(snapshot.part(f"cache{i}"))
+        self.frames.restore(snapshot.part("frames"), self._device)
+        self._stale = set(snapshot.facts["stale"])
+        self.sparse.restore(snapshot.part("sparse"))
+
+    @property
+    def _committed_caches(self) -> list[tuple[CachePlan, HistoryCache]]:
+        pairs = zip(self.plans, self.caches, strict=True)
+        return [(plan, cache) for plan, cache in pairs if plan.fill_mode == "committed"]
+
+    def _slots(self, index: int, ranks: range) -> tuple[int, ...]:
+        """The slots in which a cache has the frames of these ranks."""
+        if not ranks:
+            return ()
+        positions = self.caches[index].positions  # merged histories have more places than ranks
+        slots = sorted(range(len(positions)), key=positions.__getitem__)
+        return tuple(slots[rank] for rank in ranks)
+
+    def _refresh(self, index: int) -> None:
+        """Fill a stale cache again."""
+        if index not in self._stale:
+            return
+        plan, cache = self.plans[index], self.caches[index]
+        if plan.fill_mode == "noise":
+            self._filler.fill_with_noise(plan, cache)
+        else:
+            self._filler.rebuild(plan, cache)
+        self._stale.remove(index)
+
+    def _flush(self) -> None:
+        """Forget all but the sink and the newest latent frame, which the next one follows."""
+        newest = max(0, len(self.frames) - 1)
+        sink = min(newest, self._current.settings.cache.sink_frames)
+        for _, cache in self._committed_caches:
+            numbers = sorted(cache.held)
+            cache.retain([*numbers[:sink], *numbers[newest:]])
+        frames = self.frames.frames
+        self.frames.keep([*frames[:sink], *frames[newest:]])
+
+    def _survivors(self, count: int) -> Callable[[], list[HistoryFrame]]:
+        """A function that tells which frames remain once the last `count` are committed."""
+        if self.plans[0].fill_mode == "committed":
+            return self.frames.survivors(self.caches[0], count)
+        return lambda: self.frames.in_window(self._current.settings.cache)
