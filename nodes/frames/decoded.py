@@ -35,7 +35,7 @@ class HostDecoder:
         self._planned = vae.decoder_memory(*latents)
         self._claim = claim
         self._claims_seen = claim.count
-        claim.beside.add(self)
+        claim.co_claimed.add(self)
 
     @property
     def overlap_frames(self) -> int:

@@ -20,7 +20,7 @@ def derive_rollout(
 
     The new rollout has memory and live controls of its own.
     """
-    engine = denoiser(source.claim.wired)
+    engine = denoiser(source.claim.connected_model)
     spec = replace(source.spec, settings=settings, model=engine, cut=cut)
     rollout = open_rollout(spec, engine.host, replace(source.provenance, node_id=node_id))
     announce_rollout(rollout)

@@ -110,7 +110,7 @@ class SaveRollout(io.ComfyNode):
                 progress.advance(count)
             if with_state and count:
                 state = rollout.run.state_after(count)
-        rollout.claim.sources(rollout.settings.known.sources)
+        rollout.claim.claim_sources(rollout.settings.known.sources)
         file = host.output_file(filename_prefix, SUFFIX)
         report = _report(rollout, meter, model_evals, str(file.path))
         beside = Beside(report, picture, _guided(rollout), rollout.fps, state)
@@ -208,7 +208,7 @@ def resume_from_file(
         host.warn(node_id, OTHER_MODEL)
     if resolved.attention is not None and not resolved.attention.is_in_force(settings):
         host.warn(node_id, OTHER_ATTENTION)
-    spec = host_spec(resolved.engine, settings, file.makers.then(end, resolved.identity))
+    spec = host_spec(resolved, settings, file.makers.then(end, resolved.identity))
     spec = replace(spec, prompter=prompter, guided=guided, cut=count)
     provenance = Provenance(node_id, resolved.session_only)
     return open_rollout(spec, resolved.engine.host, provenance, remedy_prefix=KEEPS_SETTINGS)

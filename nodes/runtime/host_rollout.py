@@ -14,12 +14,11 @@ from ...stream.rollout.rollout import Rollout
 from ...stream.rollout.spec import RolloutSpec
 from .. import host
 from ..length import Length, length_of
-from ..models.model_facts import facts
 from ..planning.estimate import Estimate, estimate_rollout
 from ..planning.footprint import RolloutFootprint
 from .claim import Claim
 from .host_codec import reserve_codec
-from .resolved_model import HostDenoiser
+from .resolved_model import ResolvedModel
 from .run_observer import HostRunObserver
 from .session import session
 
@@ -54,7 +53,7 @@ class HostRollout(Rollout):
         super().__init__(spec, host.running_prompt, self._observe)
         self.claim, self.provenance = claim, provenance
         self.footprint, self.estimate = footprint, estimate
-        claim.beside.update(spec.settings.known.sources)
+        claim.co_claimed.update(spec.settings.known.sources)
         if spec.model.device.type != "cpu":  # the host cannot make room in main memory
             claim.working_bytes = lambda: footprint.working_bytes
 
@@ -88,12 +87,15 @@ class HostRollout(Rollout):
 
 
 def host_spec(
-    engine: HostDenoiser, settings: RolloutSettings, identity: str | ModelHistory
+    resolved: ResolvedModel, settings: RolloutSettings, history: ModelHistory | None = None
 ) -> RolloutSpec:
-    """A spec over the host's journal and session, with the defaults of everything else."""
+    """A spec over the host's journal and session, with the defaults of everything else.
+
+    `history` names the models of a shot that other models began.
+    """
     return RolloutSpec(
-        settings, engine, identity, Journal(host.rollout_folder()),
-        fps=facts(engine.host.model).preset.fps, hot=session.states,
+        settings, resolved.engine, history or resolved.identity, Journal(host.rollout_folder()),
+        fps=resolved.preset.fps, hot=session.states,
     )  # fmt: skip
 
 
@@ -116,6 +118,5 @@ def open_rollout(
     )
     length = length or length_of(spec.settings, spec.latent_frames, spec.fps)
     footprint = RolloutFootprint(spec.settings, spec.model)
-    weights = host.weights(claim.model)
-    estimate = estimate_rollout(footprint, length, weights, notes, remedy_prefix)
+    estimate = estimate_rollout(footprint, length, claim.weights, notes, remedy_prefix)
     return HostRollout(spec, claim, provenance, footprint, estimate)

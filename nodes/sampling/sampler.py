@@ -80,7 +80,7 @@ class DiffusionForcingSampler(io.ComfyNode):
 
 def _spec(resolved: ResolvedModel, request: RolloutRequest, planned: PlannedRollout) -> RolloutSpec:
     return replace(
-        host_spec(resolved.engine, planned.settings, resolved.identity),
+        host_spec(resolved, planned.settings),
         prompter=request.prompter,
         guided=planned.guided,
         plan_only=request.plan_only,
