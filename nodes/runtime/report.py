@@ -7,7 +7,7 @@ from dataclasses import replace
 from ...attention.sparse.stats import SparseStats
 from ...samplers.planning.cost import histories_used
 from ...stream.metrics import Meter, Report
-from ..attention.describe import told
+from ..attention.describe import describe_attention
 from ..models.model_facts import facts
 from .host_rollout import HostRollout
 
@@ -49,7 +49,7 @@ def _further_versions(rollout: HostRollout) -> dict[str, str | None]:
         "guidance": histories_used(rollout.settings),
         "model": facts(rollout.claim.model).assumed,
         "from_model": rollout.provenance.from_model or None,
-        "attention": told(rollout.settings, rollout.model.device) or None,
+        "attention": describe_attention(rollout.settings, rollout.model.device) or None,
     }
     recached = rollout.run.state.settings.recached
     if recached:

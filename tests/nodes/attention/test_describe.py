@@ -65,7 +65,7 @@ def test_a_budget_is_said_of_entries_as_they_were_asked_for(bench: Bench) -> Non
 def test_the_index_is_that_of_the_entries_which_a_budget_leaves(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from longtake.nodes.attention.describe import told
+    from longtake.nodes.attention.describe import describe_attention
 
     monkeypatch.setattr(choice, "MEASURED", {"cpu": ((0, "exact"), (100, "int8"))})
     roomy = planned(bench, {}, keep="merged")  # 192 keys a head
@@ -73,25 +73,27 @@ def test_the_index_is_that_of_the_entries_which_a_budget_leaves(
     budget = {"budget_gb": roomy.kv_bytes_planned / 2**30 / 4}
     small = planned(bench, budget, keep="merged").settings
     assert small.cache.index == "exact"
-    assert "Nearest keys by exact: at 36 keys a head" in told(small, CPU)
+    assert "Nearest keys by exact: at 36 keys a head" in describe_attention(small, CPU)
     named = planned(bench, budget, keep="merged", index="lsh").settings
-    assert "Nearest keys by lsh: chosen by name." in told(named, CPU)
+    assert "Nearest keys by lsh: chosen by name." in describe_attention(named, CPU)
 
 
 def test_what_is_told_goes_by_settings_and_device_alone(bench: Bench) -> None:
-    from longtake.nodes.attention.describe import told
+    from longtake.nodes.attention.describe import describe_attention
 
-    assert told(settings(), CPU) == ""
+    assert describe_attention(settings(), CPU) == ""
     sparse = settings(
         cache=TempCache(5, gives_way=ALIKE), sparsity=Sparsity(SparseSelf(min_keys=0))
     )
-    assert told(sparse, CPU) == (
+    assert describe_attention(sparse, CPU) == (
         "TempCache: entries for 5 latent frames, 0 of them a sink, reach any distance, keeps what "
         "differs. Sparse self-attention: as asked for. Kernel gathered: no committed result shows "
         "another kernel to be faster on cpu."
     )
     prompt = settings(sparsity=Sparsity(None, SparseCross()))
-    assert told(prompt, torch.device("mps")).startswith("Prompt padding: dense, since no")
+    assert describe_attention(prompt, torch.device("mps")).startswith(
+        "Prompt padding: dense, since no"
+    )
 
 
 def test_guidance_may_look_at_the_sink_that_temp_cache_has(bench: Bench) -> None:
