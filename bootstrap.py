@@ -1,4 +1,4 @@
-"""`python bootstrap.py demo | test`: make `.venv` beside this file, install Longtake into it, run.
+"""`python bootstrap.py demo | test`: create `.venv` beside this file, install Longtake, run it.
 
 Standard library only. A second run installs nothing unless pyproject.toml or the choice of torch
 has changed. See `python bootstrap.py --help` for the options.
@@ -30,21 +30,22 @@ ROOT = Path(__file__).resolve().parent
 MIN_PYTHON = (3, 10)
 MIN_TORCH = (2, 5)
 DEFAULT_TORCH = "torch==2.13.0"
-WORKFLOW = ROOT / "example_workflows" / "api" / "text_to_stream.json"
+PARALLEL = ("-n", "auto", "--maxprocesses", "16", "--dist", "loadgroup")  # pytest-xdist
+WORKFLOW = ROOT / "example_workflows" / "api" / "1_text_to_stream.json"
 
 HELP = """\
-demo: run example_workflows/api/text_to_stream.json; options after it go to `longtake run`.
-test: run the tests; options after it go to pytest.
+demo: run example_workflows/api/1_text_to_stream.json; further options go to `longtake run`.
+test: run the tests; further options go to pytest.
 
 --torch chooses the torch to install:
-  --torch auto          torch of this Python if it has one, else torch==2.13.0 (the default)
-  --torch torch==2.12   anything pip understands, options too:
+  --torch auto          this Python's torch if it has one, else torch==2.13.0 (the default)
+  --torch torch==2.12   anything that pip accepts, also with options:
   --torch "torch==2.13.0 --index-url URL"   for the CPU build, URL from PyTorch's install page
 """
 
 
-class Failed(Exception):
-    """A stage failed; the message is the one reason."""
+class SetupError(Exception):
+    """A stage failed; the message gives the reason."""
 
 
 @dataclass(frozen=True)
@@ -55,27 +56,24 @@ class Environment:
 
     @property
     def bin(self) -> Path:
-        """Where its programs are."""
         return self.folder / ("Scripts" if os.name == "nt" else "bin")
 
     @property
     def python(self) -> Path:
-        """Its Python."""
         return self.bin / ("python.exe" if os.name == "nt" else "python")
 
     @property
     def stamp(self) -> Path:
-        """What was installed into it, as JSON."""
+        """The JSON file that describes what was installed."""
         return self.folder / "longtake.json"
 
     def program(self, name: str) -> str:
-        """The path of an installed program."""
         return str(self.bin / (f"{name}.exe" if os.name == "nt" else name))
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What the environment must hold."""
+class Requirements:
+    """What the environment must contain."""
 
     torch: str
     extras: tuple[str, ...]
@@ -83,7 +81,7 @@ class Wanted:
     python: str
 
     def is_met_by(self, stamp: dict[str, object]) -> bool:
-        """Whether an installation with this stamp will do."""
+        """Return whether an installation with this stamp is sufficient."""
         extras = stamp.get("extras", [])
         same = all(
             stamp.get(name) == getattr(self, name) for name in ("torch", "project", "python")
@@ -92,12 +90,12 @@ class Wanted:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse, install, run; gives the exit code."""
+    """Parse the arguments, install, run, and return the exit code."""
     if sys.version_info < MIN_PYTHON:
         needed, have = ".".join(map(str, MIN_PYTHON)), ".".join(map(str, sys.version_info[:3]))
         return fail(
-            f"Longtake needs Python {needed} or newer, and this is {have}; "
-            "run bootstrap.py with a newer one."
+            f"Longtake needs Python {needed} or newer, but this is {have}; "
+            "run bootstrap.py with a newer Python."
         )
     parser = argparse.ArgumentParser(
         description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
@@ -111,60 +109,64 @@ def main(arguments: Sequence[str] | None = None) -> int:
     environment = Environment(ROOT / ".venv")
     extras = ("test",) if options.task == "test" else ()
     try:
-        prepare(environment, wanted(options.torch, extras), run_quietly)
-    except Failed as reason:
+        prepare(environment, requirements(options.torch, extras), run_quietly)
+    except SetupError as reason:
         return fail(str(reason))
     except KeyboardInterrupt:
         return 130
     if options.task == "test":
-        return run_visibly([environment.program("pytest"), *rest])
+        return run_visibly([environment.program("pytest"), *PARALLEL, *rest])
     return run_visibly(
         [environment.program("longtake"), "run", str(WORKFLOW), "--out", options.out, *rest]
     )
 
 
 def fail(reason: str) -> int:
-    """Say why on stderr; gives the exit code."""
+    """Print the reason on stderr and return the exit code."""
     sys.stderr.write(f"bootstrap: {reason}\n")
     return 1
 
 
-def say(text: str) -> None:
-    """One line for one stage."""
+def print_line(text: str) -> None:
     sys.stdout.write(f"bootstrap: {text}\n")
     sys.stdout.flush()
 
 
-def wanted(torch: str, extras: tuple[str, ...]) -> Wanted:
-    """What to install: the project as it is now, with this torch and these extras."""
+def requirements(torch: str, extras: tuple[str, ...]) -> Requirements:
+    """Return the requirements of the current project with this torch and these extras."""
     project = hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()
-    return Wanted(
+    return Requirements(
         torch, extras, project, f"{sys.version_info[0]}.{sys.version_info[1]} {sys.base_prefix}"
     )
 
 
-def prepare(environment: Environment, want: Wanted, run: Run) -> None:
-    """Bring the environment to what is wanted, doing nothing when it is so already."""
+def prepare(environment: Environment, needed: Requirements, run: Run) -> None:
+    """Bring the environment to the required state; do nothing if it is there already."""
     stamp = read_stamp(environment)
-    if stamp and works(environment, run) and want.is_met_by(stamp):
+    if stamp and works(environment, run) and needed.is_met_by(stamp):
         return
-    if not stamp or stamp.get("python") != want.python or not works(environment, run):
-        create(environment, system_packages=want.torch == "auto" and base_has_torch(), run=run)
+    if not stamp or stamp.get("python") != needed.python or not works(environment, run):
+        create(environment, system_packages=needed.torch == "auto" and base_has_torch(), run=run)
         stamp = {"extras": []}
-    install_torch(environment, want.torch, run)
+    install_torch(environment, needed.torch, run)
     old = stamp.get("extras", [])
-    extras = sorted({*want.extras, *(old if isinstance(old, list) else [])})
+    extras = sorted({*needed.extras, *(old if isinstance(old, list) else [])})
     target = f"{ROOT}[{','.join(extras)}]" if extras else str(ROOT)
-    say(
-        "installing Longtake and what it needs" + (" with the tools of the tests" if extras else "")
+    print_line(
+        "installing Longtake and its dependencies" + (", with the test tools" if extras else "")
     )
     pip(environment, ["--editable", target], run)
-    record = {"torch": want.torch, "extras": extras, "project": want.project, "python": want.python}
+    record = {
+        "torch": needed.torch,
+        "extras": extras,
+        "project": needed.project,
+        "python": needed.python,
+    }
     environment.stamp.write_text(json.dumps(record))
 
 
 def read_stamp(environment: Environment) -> dict[str, object]:
-    """What a former run noted, or nothing."""
+    """Return the stamp of an earlier run, or an empty dictionary."""
     try:
         record = json.loads(environment.stamp.read_text())
     except (OSError, ValueError):
@@ -173,38 +175,38 @@ def read_stamp(environment: Environment) -> dict[str, object]:
 
 
 def works(environment: Environment, run: Run) -> bool:
-    """Whether the environment's Python and pip start."""
+    """Return whether the environment's Python and pip start."""
     if not environment.python.exists():
         return False
     return run([str(environment.python), "-c", "import pip"]).returncode == 0
 
 
 def create(environment: Environment, *, system_packages: bool, run: Run) -> None:
-    """Make the environment anew; a folder of that name that is no environment is left alone."""
+    """Create the environment again; never replace a folder that is not an environment."""
     folder = environment.folder
     if folder.exists() and not (folder / "pyvenv.cfg").exists():
-        raise Failed(
+        raise SetupError(
             f"{folder} exists and is not a virtual environment; move it away and try again."
         )
     if importlib.util.find_spec("ensurepip") is None:
-        raise Failed(
-            "this Python cannot make virtual environments (no ensurepip); "
+        raise SetupError(
+            "this Python cannot create virtual environments (no ensurepip); "
             "on Debian: apt install python3-venv."
         )
-    say(f"making {folder}" + (", with the torch of this Python" if system_packages else ""))
+    print_line(f"creating {folder}" + (", with this Python's torch" if system_packages else ""))
     try:
         if folder.exists():
             shutil.rmtree(folder)
         venv.create(folder, with_pip=True, system_site_packages=system_packages)
     except (OSError, subprocess.CalledProcessError) as error:
-        raise Failed(f"cannot make {folder}: {error}.") from error
+        raise SetupError(f"cannot create {folder}: {error}.") from error
     if not works(environment, run):
-        raise Failed(f"the new environment in {folder} does not start; is the disk full?")
+        raise SetupError(f"the new environment in {folder} does not start; is the disk full?")
 
 
 def base_has_torch() -> bool:
-    """Whether the Python that runs this file has a torch new enough, where `.venv` will see it."""
-    import importlib.metadata  # not in the old Pythons that `main` turns away
+    """Return whether this Python has a recent enough torch that `.venv` will see."""
+    import importlib.metadata  # missing in old Pythons, which `main` rejects
 
     if sys.prefix != sys.base_prefix:
         return False
@@ -216,18 +218,18 @@ def base_has_torch() -> bool:
 
 
 def install_torch(environment: Environment, choice: str, run: Run) -> None:
-    """Install the chosen torch, unless the environment has one and the choice was left open."""
+    """Install the chosen torch; with "auto", only if the environment has none."""
     if choice == "auto":
         if run([str(environment.python), "-c", "import torch"]).returncode == 0:
             return
         announce_needless_cuda(environment, run)
     packages = [DEFAULT_TORCH] if choice == "auto" else shlex.split(choice)
-    say(f"installing {packages[0]} (the largest part, some minutes)")
+    print_line(f"installing {packages[0]} (the largest part, some minutes)")
     pip(environment, packages, run)
 
 
 def announce_needless_cuda(environment: Environment, run: Run) -> None:
-    """On Linux the usual index holds the CUDA build, several GB: say so where no NVIDIA GPU is."""
+    """Warn on Linux without an NVIDIA GPU that the default index has the CUDA build, several GB."""
     if not sys.platform.startswith("linux") or has_nvidia_gpu():
         return
     with tempfile.TemporaryDirectory() as folder:
@@ -236,21 +238,21 @@ def announce_needless_cuda(environment: Environment, run: Run) -> None:
         planned = [item["metadata"]["name"] for item in json.loads(report.read_text())["install"]]
     cuda = [name for name in planned if name.startswith(("nvidia-", "cuda-"))]
     if cuda:
-        say(
+        print_line(
             f"this machine has no NVIDIA GPU, but your package index has the CUDA build of torch "
-            f"({len(cuda)} NVIDIA packages, several GB); to take the small CPU build, stop with "
+            f"({len(cuda)} NVIDIA packages, several GB); for the small CPU build, stop with "
             f'Ctrl-C and add --torch "{DEFAULT_TORCH} --index-url URL" with the URL of the CPU '
             "builds from PyTorch's install page"
         )
 
 
 def has_nvidia_gpu() -> bool:
-    """Whether a driver is there."""
+    """Return whether an NVIDIA driver is installed."""
     return Path("/proc/driver/nvidia").exists() or shutil.which("nvidia-smi") is not None
 
 
 def pip(environment: Environment, arguments: Sequence[str], run: Run) -> None:
-    """`pip install`; a failure becomes pip's own last error line."""
+    """Run `pip install`; a failure raises SetupError with pip's last error line."""
     done = run(
         [
             str(environment.python),
@@ -268,16 +270,16 @@ def pip(environment: Environment, arguments: Sequence[str], run: Run) -> None:
             (line for line in lines if line.startswith("ERROR:")),
             lines[-1] if lines else "no reason given",
         )
-        raise Failed(f"pip could not install {arguments[-1]}: {reason.removeprefix('ERROR: ')}")
+        raise SetupError(f"pip could not install {arguments[-1]}: {reason.removeprefix('ERROR: ')}")
 
 
 def run_quietly(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    """Run with the output kept."""
+    """Run a command and capture its output."""
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def run_visibly(command: Sequence[str]) -> int:
-    """Run in our terminal. Ctrl-C reaches the program too and it decides how to end: wait."""
+    """Run in this terminal. Ctrl-C reaches the program too, so wait for it to end."""
     with subprocess.Popen(command) as process:
         while True:
             try:

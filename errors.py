@@ -2,12 +2,15 @@
 
 LongtakeError
   BadInput        something the user gave cannot be used
+    Unsupported   settings that cannot be combined
   StorageError    a disk or folder refused
   NotFinite       the model produced NaN or infinity
   OutOfMemory     memory ran out, also with a smaller plan
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 
 class LongtakeError(Exception):
@@ -16,6 +19,18 @@ class LongtakeError(Exception):
 
 class BadInput(LongtakeError):
     """A value the user gave cannot be used."""
+
+
+class Unsupported(BadInput):
+    """Settings that cannot be combined.
+
+    The engine states the `problem`. `code` names the broken rule and `values` what broke it, from
+    which a user interface can tell which of its own inputs to change.
+    """
+
+    def __init__(self, problem: str, code: str, **values: Any) -> None:
+        super().__init__(f"{problem}.")
+        self.problem, self.code, self.values = problem, code, values
 
 
 class StorageError(LongtakeError):

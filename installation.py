@@ -1,7 +1,7 @@
-"""What is installed on this machine and what of it Longtake can use: for both doctors.
+"""What is installed on this machine and what Longtake can use, for both doctors.
 
-`longtake doctor` shows these findings in the terminal, the Doctor node on the canvas. They only
-look; nothing is installed or changed, except that folders are tried by writing a small file.
+`longtake doctor` shows these findings in the terminal, the Doctor node on the canvas. The checks
+install and change nothing, except that they write small test files into folders.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .units import byte_size
 REQUIRED = ("numpy", "safetensors", "einops", "av", "pillow")
 ENCODERS = {"h264": "MP4 video", "ffv1": "lossless MKV video"}
 EXTRAS = {
-    "aiohttp": "the web server's library, in ComfyUI only",
+    "aiohttp": "web server library, used in ComfyUI only",
     "spandrel": "models for Upscale (Stream)",
     "faiss": "approximate search in long histories",
 }
@@ -36,7 +36,7 @@ ROOT = Path(__file__).parent
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line: state is ok, note (works without) or bad."""
+    """One finding; `state` is ok, note (optional) or bad."""
 
     state: str
     subject: str
@@ -44,7 +44,7 @@ class Finding:
 
 
 def software() -> Iterator[Finding]:
-    """Python, this pack, and the packages that it needs."""
+    """Check Python, this pack and its required packages."""
     system = f"{platform.python_version()} on {platform.platform(terse=True)} ({sys.executable})"
     yield Finding("ok", "longtake", pack_version())
     yield Finding("ok", "python", system)
@@ -57,7 +57,7 @@ def software() -> Iterator[Finding]:
 
 
 def devices(free_bytes: int) -> Iterator[Finding]:
-    """The main memory, `free_bytes` of it free, and every accelerator."""
+    """Report the main memory, with `free_bytes` free, and every accelerator."""
     cores = f"{torch.get_num_threads()} threads of {os.cpu_count()} cores"
     state = "ok" if free_bytes > LOW_BYTES else "note"
     yield Finding("ok", "processor", f"{platform.machine()}, {cores}")
@@ -67,11 +67,11 @@ def devices(free_bytes: int) -> Iterator[Finding]:
         sizes = f"{byte_size(free)} of {byte_size(total)} free"
         yield Finding("ok", "device", f"{torch.cuda.get_device_name(number)}, {sizes}")
     if torch.backends.mps.is_available():
-        yield Finding("ok", "device", "Apple GPU (MPS), which shares the main memory")
+        yield Finding("ok", "device", "Apple GPU (MPS), shares the main memory")
 
 
 def attention(device: torch.device) -> Iterator[Finding]:
-    """Which attention backends can be used on `device`, and why not the others."""
+    """Report the attention backends usable on `device`, and why others are not."""
     for name, reason in usable_backends(device).items():
         good = "works" if name.startswith("SDPA") else "found, not tried"
         text = f"{name} on {device.type}: {reason or good}"
@@ -81,7 +81,7 @@ def attention(device: torch.device) -> Iterator[Finding]:
 
 
 def extras() -> Iterator[Finding]:
-    """What some features or tests use, if it is there."""
+    """Report packages that some features or tests use."""
     for name, use in EXTRAS.items():
         found = importlib.util.find_spec(name) is not None
         version = version_of("faiss-cpu" if name == "faiss" else name)
@@ -91,19 +91,19 @@ def extras() -> Iterator[Finding]:
 
 
 def folder(subject: str, path: Path) -> Finding:
-    """Whether files can be written into `path`, and how much room is left."""
+    """Check that `path` is writable, and report its free space."""
     try:
         with tempfile.NamedTemporaryFile(dir=path, prefix=".longtake"):
             free = shutil.disk_usage(path).free
     except OSError as error:
         reason = error.strerror or error
-        return Finding("bad", subject, f"{path} cannot be written ({reason}); choose another.")
+        return Finding("bad", subject, f"{path} is not writable ({reason}); choose another folder.")
     state = "ok" if free > LOW_BYTES else "note"
     return Finding(state, subject, f"{path}, {byte_size(free)} free")
 
 
 def summary(findings: Sequence[Finding]) -> str:
-    """All findings in one sentence."""
+    """Summarise all findings in one sentence."""
     bad = [finding.subject for finding in findings if finding.state == "bad"]
     if bad:
         return f"Longtake cannot work here yet: see {', '.join(bad)}."
@@ -112,16 +112,16 @@ def summary(findings: Sequence[Finding]) -> str:
 
 
 def pack_version() -> str:
-    """This pack's version: in a ComfyUI folder from pyproject.toml, else from the wheel."""
+    """Return this pack's version, from pyproject.toml or else from the installed package."""
     project = ROOT / "pyproject.toml"
     text = project.read_text(encoding="utf-8") if project.is_file() else ""
-    written = re.search(r'^version = "(.+)"$', text, re.MULTILINE)
-    return written[1] if written else version_of("longtake") or "unknown version"
+    found = re.search(r'^version = "(.+)"$', text, re.MULTILINE)
+    return found[1] if found else version_of("longtake") or "unknown version"
 
 
 def _encoders() -> Iterator[Finding]:
     if importlib.util.find_spec("av") is None:
-        return  # said already
+        return  # reported already
     import av
 
     for codec, use in ENCODERS.items():

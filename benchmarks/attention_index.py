@@ -1,9 +1,10 @@
-"""`longtake bench attention_index`: which index finds a commit's nearest cached keys the fastest.
+"""`longtake bench attention_index`: the fastest index for a commit's nearest cached keys.
 
-One layer's new keys of a latent frame against cached ones: 64 in 4 heads of 48, as the embedded
-model has, or in 2 heads of 128, as wide as Wan's. Half of the new keys are near a cached one; found
-is the share of these whose nearest was found. Coding the new keys counts, coding the cached ones
-does not: that was done when they came. Processor time.
+Each index searches the cached keys of one layer for the new keys of one latent frame. There are 64
+new keys in 4 heads of 48, as in the embedded model, or in 2 heads of 128, Wan's width. Half of the
+new keys are close to a cached key; "found" is the share of these whose nearest key the index
+returns. The time includes coding the new keys, but not the cached keys, which were coded when they
+arrived. Times are processor times.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ from ._shared.report import Results
 
 DEMO, WIDE = CacheShape(1, 1, 4, 48, 8, 8, 1), CacheShape(1, 1, 2, 128, 8, 8, 1)
 ENOUGH = 0.99
-NEAR = 0.3  # standard deviations off, of the new keys that are near a cached one
+NEAR = 0.3  # distance of a near key from its cached key, in standard deviations
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """Sizes with cached keys a head, and how often each index is timed."""
+class IndexPlan:
+    """Cache shapes with the number of cached keys per head, and the number of timed rounds."""
 
     sizes: tuple[tuple[CacheShape, int], ...] = (
         (DEMO, 1_344), (DEMO, 8_192), (WIDE, 8_192), (WIDE, 32_768), (WIDE, 131_072),
@@ -39,13 +40,15 @@ class Plan:
 
 
 def main(json_path: Path | None) -> None:
-    """Run the suite, show it, and write it to `json_path` when there is one."""
-    results = measure(Plan())
+    """Run the suite, show the results, and save them to `json_path` if given."""
+    results = measure(IndexPlan())
     results.publish(json_path)
 
 
-def measure(plan: Plan) -> Results:
-    """All sizes; what `auto` takes instead of comparing all must be faster and find 99 in 100."""
+def measure(plan: IndexPlan) -> Results:
+    """Measure all sizes. The choice of `auto` must beat exact search and find 99 % of the nearest
+    keys.
+    """
     results, names = Results("attention_index"), [n for n in MAKERS if missing_index(n) is None]
     for shape, count in plan.sizes:
         at, (new, cached) = label(shape, count), some_keys(shape, count)
@@ -70,34 +73,34 @@ def measure(plan: Plan) -> Results:
 
 
 def share_found(number: Tensor, true: Tensor) -> float:
-    """Of the first half of new keys, which are near a cached one."""
+    """Return the share of right answers in the first half of new keys, which are near a
+    cached key.
+    """
     half = true.shape[2] // 2
     return float((number == true)[:, :, :half].float().mean())
 
 
 def some_keys(shape: CacheShape, count: int) -> tuple[Tensor, Tensor]:
-    """New keys (b, n, s, d), and `count` cached ones (b, n, t, d)."""
-    made = torch.Generator().manual_seed(count)
+    """Return new keys (b, n, s, d), and `count` cached keys (b, n, t, d)."""
+    generator = torch.Generator().manual_seed(count)
     size = shape.batch, shape.heads
-    cached = torch.randn(*size, count, shape.head_dim, generator=made)
-    new = torch.randn(*size, shape.frame_tokens, shape.head_dim, generator=made)
+    cached = torch.randn(*size, count, shape.head_dim, generator=generator)
+    new = torch.randn(*size, shape.frame_tokens, shape.head_dim, generator=generator)
     half = shape.frame_tokens // 2
     new[:, :, :half] = cached[:, :, :: count // half][:, :, :half] + NEAR * new[:, :, :half]
     return new, cached
 
 
 def search(index: Index, new: Tensor, keys: Tensor) -> Callable[[], Nearest]:
-    """What finds the nearest keys."""
+    """Return a function that finds the nearest keys."""
     codes = index.encode(0, keys)
     cached = Coded(keys, codes, torch.ones(keys.shape[:3], dtype=torch.bool))
     return lambda: index.nearest(0, new, index.encode(0, new), cached)
 
 
 def prepared(find: Callable[[], Nearest]) -> Callable[[], Callable[[], object]]:
-    """There is nothing to set up."""
     return lambda: find
 
 
 def label(shape: CacheShape, count: int) -> str:
-    """A size."""
     return f"{count} keys of {shape.head_dim}"

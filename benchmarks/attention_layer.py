@@ -1,7 +1,8 @@
-"""`longtake bench attention_layer`: from which history on block-sparse attention is faster.
+"""`longtake bench attention_layer`: the history from which block-sparse attention is faster.
 
-One layer of the embedded model at 128x128, its four steps of a chunk (two of them dense, one search
-for blocks, one estimate of recall), against four dense ones in the same rounds. Processor time.
+Runs one layer of the embedded model at 128x128 through the four steps of a chunk. Two of the sparse
+steps are dense, one searches for blocks, and one estimates recall. Four dense steps run in the same
+rounds. Times are processor times.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from ._shared.report import Results
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """Histories in latent frames, and how often each is timed."""
+class LayerPlan:
+    """Histories in latent frames, and the number of timed rounds."""
 
     histories: tuple[int, ...] = (64, 256, 1024)
     rounds: int = 12
@@ -25,13 +26,12 @@ class Plan:
 
 
 def main(json_path: Path | None) -> None:
-    """Run the suite, show it, and write it to `json_path` when there is one."""
-    results = measure(Plan())
+    """Run the suite, show the results, and save them to `json_path` if given."""
+    results = measure(LayerPlan())
     results.publish(json_path)
 
 
-def measure(plan: Plan) -> Results:
-    """All histories."""
+def measure(plan: LayerPlan) -> Results:
     results = Results("attention_layer")
     for history in plan.histories:
         cases = {"dense": layer_case("dense", history)}

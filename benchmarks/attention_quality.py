@@ -1,18 +1,19 @@
-"""`longtake bench attention_quality`: what merged and sparse attention do to the picture.
+"""`longtake bench attention_quality`: the effect of merged and sparse attention on the picture.
 
-The chunk after a true history of 21 and 63 latent frames, from the same noise, against dense
-attention to all of it; the keys and values of the history are the same for all. Every case on a
-few clips, and those with a target on so many that two points of adherence can be told.
+Each case makes the chunk after a true history of 21 or 63 latent frames from the same noise. The
+reference is dense attention to the whole history. All cases get the same keys and values. Every
+case runs on a few clips; cases with a target run on enough clips to resolve two points of
+adherence.
 
-Embedded model, 96x64, one process of one thread. PSNR is over pixels that move, in dB, and SSIM
-over all; error is the chunk's squared error over its variance; adherence is the share of right
-readings less dense attention's. Then rollouts of the model's own, for adherence and drift
-(`_attention_drift.py`). What is remembered at longer lengths: `attention_recall`.
+The suite runs the embedded model at 96x64 in one process of one thread. PSNR in dB covers moving
+pixels, SSIM all pixels. Error is the chunk's squared error over its variance. Adherence is the
+share of right readings minus dense attention's. Free rollouts then measure adherence and drift
+(`_attention/drift.py`). For memory over longer histories see `attention_recall`.
 
     python -m longtake.benchmarks.attention_quality --clips 2 --judged 4 --latents SAFETENSORS
 
-is the same with options; with a file of real Wan 2.1 latents it also measures one layer on keys as
-redundant as those (`_attention_synthetic.py`).
+runs a smaller version. With a file of real Wan 2.1 latents the suite also measures one layer on
+keys of the same redundancy (`_attention/synthetic.py`).
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ from ..training.command import reporting
 from ..training.evaluation.estimate import estimate
 from ..training.evaluation.kit import Kit, load_kit
 from ._attention import synthetic
-from ._attention.chunk import DENSE_CASE, TEMP, chunk_cases, judged_chunk
-from ._attention.drift import MEMORIES, rolled
+from ._attention.chunk import DENSE_CASE, TEMP, chunk_cases, measure_chunk
+from ._attention.drift import MEMORIES, measure_rollouts
 from ._shared.paired import median_interval
 from ._shared.report import Results
 
@@ -39,9 +40,10 @@ JUDGED = (TEMP, "TempCache, int8", "AnnSA 30 %, recall 0.85", "all")
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """Histories in latent frames, and of each how many clips of all cases, and then, up to `judged`
-    clips, of JUDGED alone; rollouts, and their length.
+class QualityPlan:
+    """Histories in latent frames, clips per history, and the number and length of rollouts.
+
+    All cases run on the first `clips` clips; cases in JUDGED run on `judged` clips.
     """
 
     histories: tuple[int, ...] = (21, 63)
@@ -53,26 +55,26 @@ class Plan:
 
 
 def main(json_path: Path | None) -> None:
-    """Run the suite, show it, and write them to `json_path`, also after each clip."""
+    """Run the suite, show the results, and save them to `json_path` after each clip."""
     results = Results("attention_quality")
-    measure(Plan(), results, lambda: None if json_path is None else results.save(json_path))
+    measure(QualityPlan(), results, lambda: None if json_path is None else results.save(json_path))
     results.show(Console(soft_wrap=True))
 
 
-def measure(plan: Plan, results: Results, keep: Callable[[], None]) -> None:
-    """Every clip after every history, then the targets."""
+def measure(plan: QualityPlan, results: Results, keep: Callable[[], None]) -> None:
+    """Measure every clip after every history, then judge the targets."""
     kit = load_kit(DEMO_FOLDER)
     for seed in range(max(plan.clips, plan.judged)):
         for history in plan.histories:
             cases = chunk_cases(history)
             if seed >= plan.clips:
                 cases = {name: cases[name] for name in (DENSE_CASE, *JUDGED)}
-            note(results, f", history {history}", judged_chunk(kit, seed, history, cases))
+            note(results, f", history {history}", measure_chunk(kit, seed, history, cases))
         keep()
     if plan.latents is not None:
         latents = synthetic.real_latents(plan.latents)
         for seed in range(plan.clips):
-            note(results, ", real latents", synthetic.measured(latents, seed))
+            note(results, ", real latents", synthetic.measure_layer(latents, seed))
     for history in plan.histories:
         for name in JUDGED:
             at = f"{name}, history {history}"
@@ -83,12 +85,12 @@ def measure(plan: Plan, results: Results, keep: Callable[[], None]) -> None:
     roll(plan, results, kit, keep)
 
 
-def roll(plan: Plan, results: Results, kit: Kit, keep: Callable[[], None]) -> None:
-    """Rollouts of the model's own."""
+def roll(plan: QualityPlan, results: Results, kit: Kit, keep: Callable[[], None]) -> None:
+    """Measure free rollouts of the model."""
     suffix = f", rollout of {plan.rolled_frames}"
     for seed in range(plan.rollouts):
         with torch.inference_mode():
-            note(results, suffix, rolled(kit, seed, plan.rolled_frames))
+            note(results, suffix, measure_rollouts(kit, seed, plan.rolled_frames))
         keep()
     for name in [name for name in MEMORIES if plan.rollouts and name != DENSE_CASE]:
         lost = estimate(results.samples[f"adherence: {name}{suffix}"]).low
@@ -97,7 +99,7 @@ def roll(plan: Plan, results: Results, kit: Kit, keep: Callable[[], None]) -> No
 
 
 def note(results: Results, suffix: str, found: dict[str, float]) -> None:
-    """Add a clip's figures."""
+    """Add the figures of one clip."""
     for name, value in found.items():
         results.samples.setdefault(name + suffix, []).append(value)
         results.figures[name + suffix] = median_interval(results.samples[name + suffix])
@@ -112,10 +114,9 @@ def note(results: Results, suffix: str, found: dict[str, float]) -> None:
 def command(
     clips: int, judged: int, rollouts: int, latents: Path | None, json_path: Path | None
 ) -> None:
-    """Command line."""
     results = Results("attention_quality")
     with reporting():
-        plan = Plan(clips=clips, judged=judged, rollouts=rollouts, latents=latents)
+        plan = QualityPlan(clips=clips, judged=judged, rollouts=rollouts, latents=latents)
         measure(plan, results, lambda: None if json_path is None else results.save(json_path))
         results.show(Console(soft_wrap=True))
 

@@ -1,8 +1,8 @@
-"""`longtake bench core`: is the cache flat and fast, the streaming VAE free, the engine thin?
+"""`longtake bench core`: the cost of the cache, the streaming VAE and the engine.
 
 history     a chunk after 4 to 256 latent frames: recomputed, from the full cache, from a window
 vae         streaming decode and encode against all at once
-overhead    a whole headless run; what is neither model, VAE nor encoding
+overhead    a whole headless run: the time outside model, VAE and encoding
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from ._shared.vae import vae_case
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """How much to measure. `memory` starts a process for each case."""
+class CorePlan:
+    """The amount of work. `memory` measures peaks, which starts a process for each case."""
 
     histories: tuple[int, ...] = (4, 16, 64, 256)
     rounds: int = 20
@@ -32,13 +32,12 @@ class Plan:
 
 
 def main(json_path: Path | None) -> None:
-    """Run the suite, show it, and write it to `json_path` when there is one."""
-    results = measure(Plan())
+    """Run the suite, show the results, and save them to `json_path` if given."""
+    results = measure(CorePlan())
     results.publish(json_path)
 
 
-def measure(plan: Plan) -> Results:
-    """All three parts."""
+def measure(plan: CorePlan) -> Results:
     results = Results("core")
     measure_history(plan, results)
     measure_vae(plan, results)
@@ -46,8 +45,8 @@ def measure(plan: Plan) -> Results:
     return results
 
 
-def measure_history(plan: Plan, results: Results) -> None:
-    """Time and memory of a chunk by length of history; claims at the longest."""
+def measure_history(plan: CorePlan, results: Results) -> None:
+    """Measure time and memory of a chunk by length of history; judge the claims at the longest."""
     keys = [(name, history) for history in plan.histories for name in HISTORY_CASES]
     labels = {key: f"{key[0]}, history {key[1]}" for key in keys}
     cases = {labels[key]: history_case(*key) for key in keys}
@@ -71,11 +70,11 @@ def measure_history(plan: Plan, results: Results) -> None:
     results.at_most(f"a windowed chunk costs the same after {last} as {before}", grown.high, 1.1)
 
 
-def _grown(plan: Plan, results: Results, before: int, last: int) -> Interval:
-    """A windowed chunk late over one early, these two alone taking turns.
+def _grown(plan: CorePlan, results: Results, before: int, last: int) -> Interval:
+    """Return a windowed chunk's late time over its early time, with only these two taking turns.
 
-    Among all cases the late one follows seconds of recomputation and a copy of the whole cache, and
-    is up to a quarter slower for that.
+    Among all cases, the late chunk follows seconds of recomputation and a copy of the whole cache,
+    which slows it by up to a quarter.
     """
     cases = {
         f"window alone, history {h}": history_case("cached, window", h) for h in (before, last)
@@ -86,8 +85,8 @@ def _grown(plan: Plan, results: Results, before: int, last: int) -> Interval:
     return ratio_interval(late, early)
 
 
-def measure_vae(plan: Plan, results: Results) -> None:
-    """What streaming costs or saves."""
+def measure_vae(plan: CorePlan, results: Results) -> None:
+    """Compare streaming with all-at-once decoding and encoding."""
     cases = {name: vae_case(name, plan.vae_latent_frames) for name in vae.CASES}
     seconds = paired_seconds(cases, rounds=plan.rounds, budget_s=plan.budget_s)
     results.samples |= seconds
@@ -100,8 +99,8 @@ def measure_vae(plan: Plan, results: Results) -> None:
             results.bytes[f"peak: {name}"] = peak_bytes(vae_case, name, plan.vae_latent_frames)
 
 
-def measure_overhead(plan: Plan, results: Results) -> None:
-    """The engine's share of every chunk's wall time."""
+def measure_overhead(plan: CorePlan, results: Results) -> None:
+    """Measure the engine's share of every chunk's wall time."""
     times = overhead.chunk_times(plan.chunks)
     results.samples |= {f"run: {name}": values for name, values in times.items()}
     walls = [sum(parts) for parts in zip(*times.values(), strict=True)]

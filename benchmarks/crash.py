@@ -1,12 +1,12 @@
-"""`longtake bench crash`: is anything lost when a run is killed, wherever that happens?
+"""`longtake bench crash`: is anything lost when a run is killed at any point?
 
-Runs are killed (SIGKILL) at random points, inside writes included, one to three times each, and
-run again. Every chunk that was delivered must be kept, none twice; final latents and decoded frames
-must equal the uninterrupted run's, bit for bit; the saved file must be whole.
+The suite kills runs (SIGKILL) at random points, also inside writes, one to three times each, and
+runs them again. Every delivered chunk must be kept, none twice. Final latents and decoded frames
+must equal the uninterrupted run's, bit for bit. The saved file must be complete.
 
     python -m longtake.benchmarks.crash --kills 20 --json out.json
 
-is the same with another number of kills for each schedule and each way to go on.
+runs with another number of kills for each schedule and each way to resume.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ FRAMES = 45  # of video, for 12 latent frames
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """How often: so many kills, at random places, for each schedule and each way to go on."""
+class CrashPlan:
+    """The number of kills, at random points, for each schedule and each way to resume."""
 
     kills: int = 100
     most_kills: int = 3
@@ -42,34 +42,34 @@ class Plan:
 
 @dataclass(slots=True)
 class Tally:
-    """What was found over many killed runs."""
+    """Totals over many killed runs."""
 
     runs: int = 0
     kills: int = 0
     lost: int = 0  # delivered chunks that the next process did not find
-    different: int = 0  # runs whose latents or frames were other ones in the end
-    torn: int = 0  # runs whose file, journal or record was not whole in the end
+    different: int = 0  # runs that ended with different latents or frames
+    torn: int = 0  # runs that ended with an incomplete file, journal or record
 
 
 def main(json_path: Path | None) -> None:
-    """Run the suite, show it, and write it to `json_path` when there is one."""
-    report(Plan(), json_path)
+    """Run the suite, show the results, and save them to `json_path` if given."""
+    report(CrashPlan(), json_path)
 
 
-def report(plan: Plan, json_path: Path | None) -> None:
-    """Measure, show and write."""
+def report(plan: CrashPlan, json_path: Path | None) -> None:
+    """Measure, show and save."""
     results = measure(plan)
     results.publish(json_path)
 
 
-def measure(plan: Plan) -> Results:
-    """Every schedule, by replay and by snapshot."""
+def measure(plan: CrashPlan) -> Results:
+    """Measure every schedule, resumed by replay and by snapshot."""
     if not hasattr(os, "fork"):
-        raise BadInput("the crash suite kills processes as POSIX systems do; run it on one.")
+        raise BadInput("the crash suite needs POSIX process signals; run it on Linux or macOS.")
     results = Results("crash")
     for kind in KINDS:
         for way in WAYS:
-            tally = killed(kind, way, plan)
+            tally = kill_runs(kind, way, plan)
             name = f"{kind} by {way}: {tally.kills} kills in {tally.runs} runs"
             results.at_least(f"{name}, as many as asked for", tally.kills, plan.kills)
             results.at_most(f"{name}, delivered chunks lost", tally.lost, 0)
@@ -78,8 +78,8 @@ def measure(plan: Plan) -> Results:
     return results
 
 
-def killed(kind: str, way: str, plan: Plan) -> Tally:
-    """Kill runs of one schedule at random points and let the next process go on."""
+def kill_runs(kind: str, way: str, plan: CrashPlan) -> Tally:
+    """Kill runs of one schedule at random points and let the next process resume."""
     dice, tally = random.Random(f"{plan.seed} {kind} {way}"), Tally()
     with tempfile.TemporaryDirectory() as folder:
         whole = run_once(Path(folder), kind, way, None)
@@ -92,11 +92,11 @@ def killed(kind: str, way: str, plan: Plan) -> Tally:
 
 
 def _attempts(folder: Path, kind: str, way: str, fatal: list[int]) -> Iterator[Outcome]:
-    """A process for each fatal point as long as they die, then one that lives."""
+    """Yield a process for each fatal point while processes die, then one that survives."""
     for point in fatal:
         outcome = run_once(folder, kind, way, point)
         yield outcome
-        if not outcome.killed:  # it had less to do than the first, and came through
+        if not outcome.killed:  # the resumed process had less work and never reached the point
             return
     yield run_once(folder, kind, way, None)
 
@@ -104,17 +104,18 @@ def _attempts(folder: Path, kind: str, way: str, fatal: list[int]) -> Iterator[O
 def _judge(tally: Tally, folder: Path, whole: Outcome, attempts: list[Outcome]) -> None:
     last = attempts[-1]
     tally.runs += 1
-    tally.kills += sum(one.killed for one in attempts)
+    tally.kills += sum(attempt.killed for attempt in attempts)
     for before, after in zip(attempts, attempts[1:], strict=False):
-        found = after.resumed_from or after.delivered  # all of it was there
+        found = after.resumed_from or after.delivered  # 0: the journal had every chunk
         tally.lost += max(0, min(before.delivered, after.delivered) - found)
     tally.different += (last.latents, last.frames) != (whole.latents, whole.frames)
     tally.torn += not _is_whole(folder)
 
 
 def _is_whole(folder: Path) -> bool:
-    """One sound entry a chunk, a record that names them all, all frames; what the killed processes
-    left half written goes when the next one takes the lock.
+    """Return whether there is one sound entry per chunk, one record naming all, and all frames.
+
+    Taking the lock removes half-written files of killed processes.
     """
     journal = Journal(folder / "journal")
     [record] = records(journal)
@@ -129,13 +130,14 @@ def _is_whole(folder: Path) -> bool:
 
 
 @click.command(help=__doc__)
-@click.option("--kills", default=Plan().kills, type=click.IntRange(1), show_default=True)
-@click.option("--seed", default=Plan().seed, show_default=True, help="Of where they fall.")
+@click.option("--kills", default=CrashPlan().kills, type=click.IntRange(1), show_default=True)
+@click.option(
+    "--seed", default=CrashPlan().seed, show_default=True, help="Seed of the kill points."
+)
 @click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False))
 def command(kills: int, seed: int, json_path: Path | None) -> None:
-    """Command line."""
     with reporting():
-        report(Plan(kills=kills, seed=seed), json_path)
+        report(CrashPlan(kills=kills, seed=seed), json_path)
 
 
 if __name__ == "__main__":

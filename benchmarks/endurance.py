@@ -1,12 +1,12 @@
 """`longtake bench endurance`: is the last tenth of a rollout as good as the first?
 
 Rollouts of 10,000 latent frames (42 minutes of video) of the demo model, with its own settings and
-with naive ones: right readings and motion of each tenth, and how far it is from rendered truth.
-Whether they last is judged from four rollouts on.
+with naive settings. Each tenth is measured: right readings, motion, and distance to the rendered
+truth. The claims are judged from four rollouts on.
 
     python -m longtake.benchmarks.endurance --rollouts 1 --latents 1000 --record long.jsonl
 
-is the same with options; it takes hours on a CPU and can be made in parts.
+runs a smaller version. The whole suite takes hours on a CPU; with --record it can run in parts.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from ..model.vae.latent_format import SPATIAL_FACTOR
 from ..samplers.guidance import Guidance, cfg, extended, vanilla
 from ..training.command import reporting
 from ..training.evaluation.kit import Recipe, load_kit
-from ._long.rollouts import LEAST_LATENTS, TRUTH, LongPlan, LongResults, run
-from ._long.tenths import by_tenths, true_vectors
+from ._long.rollouts import MIN_LATENTS, TRUTH, LongPlan, LongResults, run
+from ._long.tenths import measure_by_tenths, truth_vectors
 from ._long.tenths_plot import draw
-from ._shared.measures import Measured
+from ._shared.measures import Measurement
 from ._shared.records import Job
 
 RECOMMENDED = "as the demo is set"
@@ -43,7 +43,7 @@ NEW_FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 def main(json_path: Path | None) -> None:
-    """Run the whole suite, show it, and write it to `json_path` when there is one."""
+    """Run the whole suite, show the results, and save them to `json_path` if given."""
     found = measure(LongPlan(32, 10_000, workers=os.cpu_count() or 1))
     found.show(Console(soft_wrap=True))
     if json_path is not None:
@@ -51,10 +51,10 @@ def main(json_path: Path | None) -> None:
 
 
 def measure(plan: LongPlan) -> LongResults:
-    """All cases, and whether the demo's own settings last."""
+    """Measure all cases, and judge whether quality lasts with the demo's own settings."""
     weights = [fingerprint(read(file)[0]) for file in sorted(plan.folder.glob("*.safetensors"))]
     made_with = {"latent_frames": plan.length, "width": plan.width, "weights": weights}
-    found = run("endurance", plan, [*CASES], partial(_one, plan), made_with)
+    found = run("endurance", plan, [*CASES], partial(_measure_job, plan), made_with)
     if RECOMMENDED in found.ends:
         own = found.ends[RECOMMENDED]
         change, kept = own["right readings, last minus first"], own["motion, last over first"]
@@ -63,27 +63,30 @@ def measure(plan: LongPlan) -> LongResults:
     return found
 
 
-def _one(plan: LongPlan, job: Job) -> Measured:
+def _measure_job(plan: LongPlan, job: Job) -> Measurement:
     name, seed = job
     recipe = CASES.get(name, Recipe())
     recipe = replace(recipe, length=plan.length, columns=plan.width // SPATIAL_FACTOR)
     with torch.inference_mode():
         kit = load_kit(plan.folder)
-        return (true_vectors if name == TRUTH else by_tenths)(kit, seed, recipe)
+        return (truth_vectors if name == TRUTH else measure_by_tenths)(kit, seed, recipe)
 
 
 @click.command(help=__doc__)
 @click.option("--rollouts", type=click.IntRange(1), default=32, show_default=True)
-@click.option("--latents", type=click.IntRange(LEAST_LATENTS), default=10_000, show_default=True)
+@click.option("--latents", type=click.IntRange(MIN_LATENTS), default=10_000, show_default=True)
 @click.option("--width", type=click.IntRange(16), default=DEMO.width, show_default=True)
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True)
-@click.option("--hours", default=float("inf"), help="Start no rollout after so long; 0: none.")
+@click.option(
+    "--hours", default=float("inf"), help="Start no rollout after this many hours; 0: none."
+)
 @click.option("--case", "cases", multiple=True, type=click.Choice([*CASES]), help="Only these.")
-@click.option("--record", type=NEW_FILE, help="Keep rollouts in FILE, and go on from there.")
+@click.option(
+    "--record", type=NEW_FILE, help="Keep finished rollouts in FILE and continue from it."
+)
 @click.option("--json", "json_path", type=NEW_FILE, help="Write the results to FILE.")
-@click.option("--plot", type=NEW_FILE, help="Draw them to FILE (needs matplotlib).")
+@click.option("--plot", type=NEW_FILE, help="Plot the results to FILE (needs matplotlib).")
 def command(json_path: Path | None, plot: Path | None, **options: object) -> None:
-    """Command line."""
     with reporting():
         found = measure(LongPlan(**options))  # type: ignore[arg-type]
         found.show(Console(soft_wrap=True))

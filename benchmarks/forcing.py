@@ -1,15 +1,16 @@
-"""`longtake bench forcing`: does Diffusion Forcing keep errors from compounding, or something else?
+"""`longtake bench forcing`: is it Diffusion Forcing that stops errors from compounding?
 
-Three models of one budget, which differ in the noise levels of their training alone, make the same
-rollouts of 1,000 latent frames: in 1, 2 and 4 steps, with clean and with noisy context. Beside it,
-how much of an error of a true past each goes on with; and differences within pairs of rollouts, of
-twins to Diffusion Forcing and of noisy context to clean. The first run trains the models, each for
-half an hour of a CPU core, and the same command goes on wherever it was stopped:
+Three models of one training budget, the twins, differ only in the noise levels of their training.
+Each makes the same rollouts of 1,000 latent frames in 1, 2 and 4 steps, with clean and with noisy
+context. The suite also measures how much of an error in a true past each model continues.
+Differences are taken within pairs of rollouts: each twin against Diffusion Forcing, and noisy
+context against clean. The first run trains the models, half an hour of a CPU core each. The same
+command resumes wherever it was stopped:
 
     python -m longtake.benchmarks.forcing --train --rollouts 8 --record forcing.jsonl
 
-`longtake bench forcing` looks for the folder `twins` where it is run. A rollout has the width and
-the longest history of that training.
+`longtake bench forcing` reads the folder `twins` in the working directory. A rollout has the width
+and the longest history of that training.
 """
 
 from __future__ import annotations
@@ -43,27 +44,27 @@ from ._guidance.feedback import (
     true_start,
 )
 from ._long.ablation_models import train_twins, twin_kit, twins_in
-from ._long.rollouts import LEAST_LATENTS, TRUTH, LongPlan, LongResults, run
-from ._long.tenths import DRIFT, OFFSET, by_tenths, true_vectors
+from ._long.rollouts import MIN_LATENTS, TRUTH, LongPlan, LongResults, run
+from ._long.tenths import DRIFT, OFFSET, measure_by_tenths, truth_vectors
 from ._long.tenths_plot import draw
-from ._shared.measures import Measured
+from ._shared.measures import Measurement
 from ._shared.records import Job
 from ._shared.sheet import last_of_parts
 from ._shared.sheet import save as save_sheet
 
 STEPS, CONTEXT_NOISE = (1, 2, 4), (0.0, 0.1)
-WINDOW = max(TASKS["narrow"].windows) - DEMO.chunk_frames  # with the chunk in work, as trained
+WINDOW = max(TASKS["narrow"].windows) - DEMO.chunk_frames  # training counts the active chunk too
 WIDTH = TASKS["narrow"].pool.width
 TWINS, PLAIN = Path("twins"), "diffusion-forcing"
 PAIRED = (DRIFT, COLOUR_KEPT, CONTRAST_KEPT)
 NEW_FILE = click.Path(path_type=Path, dir_okay=False)
 
 Case = tuple[str, int, float]
-"""A twin, its steps, and the noise level of its context."""
+"""A twin's name, its steps, and the noise level of its context."""
 
 
 def main(json_path: Path | None) -> None:
-    """Run the whole suite, show it, and write it to `json_path` when there is one."""
+    """Run the whole suite, show the results, and save them to `json_path` if given."""
     found = measure(LongPlan(32, 1000, WIDTH, workers=os.cpu_count() or 1), TWINS)
     found.show(Console(soft_wrap=True))
     if json_path is not None:
@@ -71,21 +72,21 @@ def main(json_path: Path | None) -> None:
 
 
 def measure(plan: LongPlan, folder: Path) -> LongResults:
-    """Every twin in every way."""
+    """Measure every twin in every case."""
     twins = twins_in(folder)
     files = {name: fingerprint(read(path / "dit.safetensors")[0]) for name, path in twins.items()}
     made_with = {
         "latent_frames": plan.length, "width": plan.width, "window": WINDOW, "twins": files,
     }  # fmt: skip
     known = cases(twins)
-    found = run("forcing", plan, [*known], partial(_one, plan, folder), made_with)
+    found = run("forcing", plan, [*known], partial(_measure_job, plan, folder), made_with)
     for case, less in pairs(known):
         found.pair(case, less, PAIRED)
     return found
 
 
 def cases(twins: Mapping[str, Path]) -> dict[str, Case]:
-    """All that is compared, by name."""
+    """Return all cases by name."""
     return {
         f"{twin}, {steps} steps, context noise {noise:g}": (twin, steps, noise)
         for twin, steps, noise in product(twins, STEPS, CONTEXT_NOISE)
@@ -93,8 +94,10 @@ def cases(twins: Mapping[str, Path]) -> dict[str, Case]:
 
 
 def pairs(known: Mapping[str, Case]) -> list[tuple[str, str]]:
-    """The names of what is compared rollout by rollout: each twin with Diffusion Forcing, and each
-    with noisy context with itself with clean.
+    """Return the pairs of cases that are compared rollout by rollout.
+
+    Each twin is paired with Diffusion Forcing, and each twin with noisy context with the same twin
+    with clean context.
     """
     names = {case: name for name, case in known.items()}
     found = []
@@ -106,20 +109,20 @@ def pairs(known: Mapping[str, Case]) -> list[tuple[str, str]]:
     return found
 
 
-def _one(plan: LongPlan, folder: Path, job: Job) -> Measured:
+def _measure_job(plan: LongPlan, folder: Path, job: Job) -> Measurement:
     name, seed = job
     with torch.inference_mode():
         kit = load_kit(plan.folder)
         if name == TRUTH:
-            return true_vectors(kit, seed, _recipe(plan, 1, 0))
+            return truth_vectors(kit, seed, _recipe(plan, 1, 0))
         twins = twins_in(folder)
         twin, steps, noise = cases(twins)[name]
         recipe = _recipe(plan, steps, noise)
         kit = twin_kit(kit, twins[twin])
-        made = by_tenths(kit, seed, recipe)
+        made = measure_by_tenths(kit, seed, recipe)
         start = true_start(kit, seed, recipe.columns)
-        one = replace(recipe, length=HISTORY + DEMO.chunk_frames)
-        kept = errors_kept(partial(next_chunk, kit, one, start), start)
+        short = replace(recipe, length=HISTORY + DEMO.chunk_frames)
+        kept = errors_kept(partial(next_chunk, kit, short, start), start)
         return replace(made, figures=made.figures | kept)
 
 
@@ -132,7 +135,7 @@ def _recipe(plan: LongPlan, steps: int, noise: float) -> Recipe:
 
 @torch.inference_mode()
 def pictures(plan: LongPlan, folder: Path, seed: int = 0) -> dict[str, list[Tensor]]:
-    """One rollout of every twin in most steps, a picture of each tenth."""
+    """Draw one rollout of every twin in the most steps, a picture of each tenth."""
     kit, twins = load_kit(plan.folder), twins_in(folder)
     shown = {name: case for name, case in cases(twins).items() if case[1] == max(STEPS)}
     return {
@@ -143,15 +146,19 @@ def pictures(plan: LongPlan, folder: Path, seed: int = 0) -> dict[str, list[Tens
 
 @click.command(help=__doc__)
 @click.option("--twins", type=click.Path(path_type=Path), default=TWINS, show_default=True)
-@click.option("--train", is_flag=True, help="First train the twins that are not there yet.")
+@click.option("--train", is_flag=True, help="First train all missing twins.")
 @click.option("--rollouts", type=click.IntRange(1), default=32, show_default=True)
-@click.option("--latents", type=click.IntRange(LEAST_LATENTS), default=1000, show_default=True)
+@click.option("--latents", type=click.IntRange(MIN_LATENTS), default=1000, show_default=True)
 @click.option("--width", type=click.IntRange(16), default=WIDTH, show_default=True)
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True)
-@click.option("--hours", default=float("inf"), help="Start no rollout after so long; 0: none.")
-@click.option("--record", type=NEW_FILE, help="Keep rollouts in FILE, and go on from there.")
+@click.option(
+    "--hours", default=float("inf"), help="Start no rollout after this many hours; 0: none."
+)
+@click.option(
+    "--record", type=NEW_FILE, help="Keep finished rollouts in FILE and continue from it."
+)
 @click.option("--json", "json_path", type=NEW_FILE, help="Write the results to FILE.")
-@click.option("--plot", type=NEW_FILE, help="Draw them to FILE (needs matplotlib).")
+@click.option("--plot", type=NEW_FILE, help="Plot the results to FILE (needs matplotlib).")
 @click.option("--sheet", type=NEW_FILE, help="Save pictures of a rollout of each twin to FILE.")
 def command(
     twins: Path,
@@ -161,7 +168,6 @@ def command(
     sheet: Path | None,
     **options: object,
 ) -> None:
-    """Command line."""
     with reporting():
         plan = LongPlan(**options)  # type: ignore[arg-type]
         if train:
@@ -177,5 +183,5 @@ def command(
 
 
 if __name__ == "__main__":
-    keep_freed_memory()  # training is three times as fast
+    keep_freed_memory()  # makes training three times as fast
     command()

@@ -1,13 +1,13 @@
-"""`longtake bench overshoot`: what guidance does to one chunk, and to an error of its past.
+"""`longtake bench overshoot`: the effect of guidance on one chunk, and on an error of its past.
 
-One chunk of the demo model after a rendered, true history, always of the same noise: with all of
-the history, with none, and guided. How far a guided chunk lies beyond the one with all of the
-history is counted in differences between that and the one without (its projection on them): scale
-- 1 is what one step to the end would add. Then the history is given a small error, another colour
-(an offset of a random direction) or more contrast, and it is counted how much of that the chunk
-goes on with: below 1 an error dies out from chunk to chunk, above 1 it grows until nothing of the
-picture is left, since the next chunk has this one as its past. A branch without history says the
-same whatever is wrong with it, so guidance away from it multiplies the response to errors too.
+The demo model makes one chunk after a rendered, true history, always from the same noise: with the
+whole history, with none, and guided. The overshoot is the projection of the guided chunk's change
+on the difference between the first two chunks. Scale - 1 is what a single step to the end would
+add. Then the history gets a small error: another colour (an offset of a random direction) or more
+contrast. The suite measures which share of the error the chunk continues. Below 1 an error dies out
+from chunk to chunk; above 1 it grows until nothing of the picture is left. A branch without history
+answers the same whatever is wrong with the history, so guidance away from this branch amplifies
+errors too.
 
     python -m longtake.benchmarks.overshoot --clips 8 --workers 2
 """
@@ -31,6 +31,7 @@ from ..training.command import reporting
 from ..training.evaluation.estimate import Estimate, estimate
 from ..training.evaluation.kit import Kit, Recipe
 from ..training.evaluation.measures import spread
+from ._guidance.cases import EARLY, TEXT, cases
 from ._guidance.feedback import (
     HISTORY,
     Figures,
@@ -41,7 +42,6 @@ from ._guidance.feedback import (
 )
 from ._guidance.overshoot_plot import draw
 from ._shared.report import write
-from .guidance import EARLY, TEXT, cases
 
 SCALES = (1.0, 1.2, 1.5, 2.0, 3.0)
 FEW_SCALES = (1.0, 2.0)
@@ -57,26 +57,24 @@ NEW_FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 @dataclass(slots=True)
-class Overshoot:
-    """Figures of every way of guiding, by name and measure."""
+class OvershootResults:
+    """Figures of every guidance setting, by name and measure."""
 
     suite: str
     clips: int
     figures: Mapping[str, Mapping[str, Estimate]]
 
     def save(self, path: Path) -> None:
-        """Write all of it as JSON."""
         write(path, asdict(self))
 
     def show(self, console: Console) -> None:
-        """A line for each."""
-        for name, of in self.figures.items():
-            text = "  ".join(f"{key} {value}" for key, value in of.items())
+        for name, figures in self.figures.items():
+            text = "  ".join(f"{key} {value}" for key, value in figures.items())
             console.print(f"{name:36} {text}", highlight=False)
 
 
 def ways(*, own: bool) -> dict[str, Guidance]:
-    """What is compared in any number of steps, and more of it in the demo's `own`."""
+    """Return the settings compared in any number of steps, and more of them in the demo's `own`."""
     scales = SCALES if own else FEW_SCALES
     found = {f"vanilla {scale:g}": extended(TEXT, vanilla(scale)) for scale in scales}
     if not own:
@@ -94,30 +92,30 @@ def ways(*, own: bool) -> dict[str, Guidance]:
 
 
 def main(json_path: Path | None) -> None:
-    """Run the whole suite, show it, and write it to `json_path` when there is one."""
+    """Run the whole suite, show the results, and save them to `json_path` if given."""
     publish(measure(64, os.cpu_count() or 1), json_path)
 
 
-def publish(found: Overshoot, json_path: Path | None) -> None:
-    """Show it, and write it to `json_path` when there is one."""
+def publish(found: OvershootResults, json_path: Path | None) -> None:
+    """Show the results, and save them to `json_path` if given."""
     found.show(Console(soft_wrap=True))
     if json_path is not None:
         found.save(json_path)
 
 
-def measure(clips: int, workers: int, steps: tuple[int, ...] = STEPS) -> Overshoot:
-    """All ways on every clip."""
-    made = spread(partial(thrown, steps=steps), range(clips), DEMO_FOLDER, workers)
-    names = {name: list(of) for name, of in made[0].items()}
+def measure(clips: int, workers: int, steps: tuple[int, ...] = STEPS) -> OvershootResults:
+    """Measure all settings on every clip."""
+    made = spread(partial(measure_clip, steps=steps), range(clips), DEMO_FOLDER, workers)
+    names = {name: list(figures) for name, figures in made[0].items()}
     figures = {
-        name: {key: estimate([one[name][key] for one in made]) for key in keys}
+        name: {key: estimate([clip[name][key] for clip in made]) for key in keys}
         for name, keys in names.items()
     }
-    return Overshoot("overshoot", clips, figures)
+    return OvershootResults("overshoot", clips, figures)
 
 
-def thrown(kit: Kit, seed: int, steps: tuple[int, ...] = STEPS) -> dict[str, Figures]:
-    """Every way on the clip of a seed: what it does to the chunk after its history."""
+def measure_clip(kit: Kit, seed: int, steps: tuple[int, ...] = STEPS) -> dict[str, Figures]:
+    """Measure the effect of every setting on the chunk after one clip's history."""
     start = true_start(kit, seed, DEMO.width // SPATIAL_FACTOR)
 
     def chunk(guidance: Guidance, count: int, past: Tensor) -> Tensor:
@@ -130,14 +128,14 @@ def thrown(kit: Kit, seed: int, steps: tuple[int, ...] = STEPS) -> dict[str, Fig
         for name, guidance in ways(own=count == DEMO.steps).items():
             made = chunk(guidance, count, start.past)
             found[f"{name}, {count} steps"] = {
-                **compared(made, known, none, start.truth),
+                **compare(made, known, none, start.truth),
                 **errors_kept(partial(chunk, guidance, count), start),
             }
     return found
 
 
-def compared(made: Tensor, known: Tensor, none: Tensor, truth: Tensor) -> Figures:
-    """A guided chunk against that with all of the history and that with none."""
+def compare(made: Tensor, known: Tensor, none: Tensor, truth: Tensor) -> Figures:
+    """Compare a guided chunk with the chunks from the whole history and from none."""
     return {
         BEYOND: part(made - known, known - none),
         ERROR: float((made - truth).norm() / (known - truth).norm()),
@@ -148,13 +146,12 @@ def compared(made: Tensor, known: Tensor, none: Tensor, truth: Tensor) -> Figure
 @click.command(help=__doc__)
 @click.option("--clips", type=click.IntRange(2), default=64, show_default=True)
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True)
-@click.option("--steps", multiple=True, type=click.IntRange(1), help="Only so many.")
+@click.option("--steps", multiple=True, type=click.IntRange(1), help="Only these numbers of steps.")
 @click.option("--json", "json_path", type=NEW_FILE, help="Write the results to FILE.")
-@click.option("--plot", type=NEW_FILE, help="Draw them to FILE (needs matplotlib).")
+@click.option("--plot", type=NEW_FILE, help="Plot the results to FILE (needs matplotlib).")
 def command(
     clips: int, workers: int, steps: tuple[int, ...], json_path: Path | None, plot: Path | None
 ) -> None:
-    """Command line."""
     with reporting():
         found = measure(clips, workers, steps or STEPS)
         publish(found, json_path)

@@ -1,12 +1,12 @@
-"""`longtake bench player`: ten minutes of 832x480 at 16 frames/s in a browser, and in the server.
+"""`longtake bench player`: ten minutes of 832x480 at 16 frames/s, in browser and server.
 
-Our own routes and a plain page in Chromium; the pictures are numbered and as large as real ones. A
-viewer goes along with the run to its end, then presses the bar at many places: frames drawn per
-second, the wait for a picture, and what page and server hold meanwhile.
+Uses the product's own routes and a plain page in Chromium. The pictures are numbered and as large
+as real ones. A viewer follows the run to its end, then clicks many places on the seek bar. The
+suite measures frames drawn per second, the wait for a picture, and the memory of page and server.
 
     python -m longtake.benchmarks.player --minutes 1 --json out.json
 
-is the same with another length. It needs Chromium, Node.js and `npm ci --prefix tests/browser`.
+runs with another length. The suite needs Chromium, Node.js and `npm ci --prefix tests/browser`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ._shared.paired import median_interval
 from ._shared.report import Results
 
 ROOT = Path(__file__).resolve().parents[1]
-# tests/conftest.py binds the checkout, whatever its folder is called, to the package's name
+# tests/conftest.py binds the checkout, whatever its folder name, to the package name
 WATCH = """
 import runpy
 runpy.run_path("tests/conftest.py")
@@ -36,18 +36,16 @@ main()
 """
 NEW_FILE = click.Path(path_type=Path, dir_okay=False)
 MIB = 2**20
-PAGE_BYTES = (
-    256 * MIB
-)  # of pictures that the page keeps: STORE_BYTES in web/player/takes/library.mjs
-SCRIPT_BYTES = 32 * MIB  # for everything else in its heap
-BITMAPS = 32  # decoded at a time
-FLAT = 1.1  # over the second half, most over least
-SMOOTH = 0.95  # of the take's rate must be drawn
+PAGE_BYTES = 256 * MIB  # pictures in the page: STORE_BYTES in web/player/takes/library.mjs
+SCRIPT_BYTES = 32 * MIB  # everything else in the page's heap
+BITMAPS = 32  # decoded pictures at any time
+FLAT = 1.1  # largest max / min over the second half
+SMOOTH = 0.95  # share of the take's frame rate that must be drawn
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What is watched; `grain` makes a picture take about 70 kB."""
+class PlayerPlan:
+    """The take to watch; `grain` gives a picture about 70 kB."""
 
     minutes: float = 10.0
     fps: int = 16
@@ -60,7 +58,7 @@ class Plan:
 
     @property
     def run(self) -> dict[str, Any]:
-        """Fields of `FakeRun`: a little faster than it plays."""
+        """Fields of `FakeRun`: the run is a little faster than playback."""
         frames = round(self.minutes * 60 * self.fps)
         size = {"width": self.width, "height": self.height, "grain": self.grain}
         pace = {"fps": self.fps, "chunk_frames": self.chunk_frames, "chunk_s": 0.1, "first_s": 0.0}
@@ -68,20 +66,20 @@ class Plan:
 
 
 def main(json_path: Path | None) -> None:
-    """Run the suite, show it, and write it to `json_path` when there is one."""
-    report(Plan(), json_path)
+    """Run the suite, show the results, and save them to `json_path` if given."""
+    report(PlayerPlan(), json_path)
 
 
-def report(plan: Plan, json_path: Path | None) -> None:
-    """Measure, show and write."""
-    results = judged(plan, watched(plan))
+def report(plan: PlayerPlan, json_path: Path | None) -> None:
+    """Measure, show and save."""
+    results = evaluate(plan, watch_take(plan))
     results.publish(json_path)
 
 
-def watched(plan: Plan) -> dict[str, Any]:
-    """What tests/browser/long_take.mjs saw."""
+def watch_take(plan: PlayerPlan) -> dict[str, Any]:
+    """Return what tests/browser/long_take.mjs observed."""
     if not (ROOT / "tests" / "browser" / "long_take.py").is_file():
-        raise BadInput("the player suite is run from Longtake's git repository, with its tests.")
+        raise BadInput("the player suite needs the tests folder; run it from the git repository.")
     given = {"sample_s": plan.sample_s, "presses": plan.presses, "run": plan.run}
     done = subprocess.run(
         [sys.executable, "-c", WATCH], input=json.dumps(given), stdout=subprocess.PIPE, text=True,
@@ -89,14 +87,14 @@ def watched(plan: Plan) -> dict[str, Any]:
     )  # fmt: skip
     if done.returncode != 0:
         raise BadInput(
-            "the long take could not be watched in a browser; what is lacking stands above."
+            "the browser could not play the long take; see the output above for the reason."
         )
     seen: dict[str, Any] = json.loads(done.stdout)
     return seen
 
 
-def judged(plan: Plan, seen: dict[str, Any]) -> Results:
-    """The figures, and the claims."""
+def evaluate(plan: PlayerPlan, seen: dict[str, Any]) -> Results:
+    """Return the figures and the claims."""
     results = Results("player")
     held = seen["samples"]
     results.samples = {**held, "press_seconds": seen["press_seconds"]}
@@ -109,9 +107,7 @@ def judged(plan: Plan, seen: dict[str, Any]) -> Results:
     )
     for name in ("script", "buffer", "renderer", "store", "spilled", "waiting", "server"):
         results.bytes[f"{name}, at most"] = round(max(held[f"{name}_bytes"]))
-    heap = [
-        one + other for one, other in zip(held["script_bytes"], held["buffer_bytes"], strict=True)
-    ]
+    heap = [sum(pair) for pair in zip(held["script_bytes"], held["buffer_bytes"], strict=True)]
     results.at_most("page: heap with its buffers, bytes", max(heap), PAGE_BYTES + SCRIPT_BYTES)
     results.at_most(
         "page: scripts' heap, second half, most over least", _spread(held["script_bytes"]), FLAT
@@ -140,11 +136,11 @@ def _spread(values: list[float]) -> float:
 
 
 @click.command()
-@click.option("--minutes", default=Plan().minutes, help="Length of the take.")
+@click.option("--minutes", default=PlayerPlan().minutes, help="Length of the take.")
 @click.option("--json", "json_path", type=NEW_FILE, help="Write the results to this file.")
 def command(minutes: float, json_path: Path | None) -> None:
     """Watch a long take in Chromium."""
-    report(Plan(minutes=minutes), json_path)
+    report(PlayerPlan(minutes=minutes), json_path)
 
 
 if __name__ == "__main__":

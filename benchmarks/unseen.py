@@ -1,11 +1,12 @@
-"""`longtake bench unseen`: what guidance does after a history that the model never saw.
+"""`longtake bench unseen`: the effect of guidance after a history that the model never saw.
 
-One chunk of the demo model, always of the same noise, after a rendered history: one as it was
-trained on, one whose older half is another scene, one wider than any clip. Counted is the distance
-(root mean square over latents) to the truth that goes on from the newer half, and how much more
-that is than plain CFG's on the same clip. Temporal history guidance is published to help there
-(History Guidance, arXiv 2502.06764), since a short part of the past may be familiar where the whole
-is not: its last four latent frames are, of two scenes, and not of the wider clip.
+The demo model makes one chunk, always from the same noise, after a rendered history. There are
+three kinds of history: one as in training, one whose older half is another scene, and one wider
+than any training clip. The suite measures the distance (root mean square over latents) to the truth
+that continues the newer half, and its difference from plain CFG on the same clip. Temporal history
+guidance is published to help here (History Guidance, arXiv 2502.06764): a short part of the past
+may be familiar where the whole is not. The last four latent frames are familiar in the two scenes,
+and not in the wider clip.
 
     python -m longtake.benchmarks.unseen --clips 12 --workers 2
 """
@@ -26,12 +27,12 @@ from ..training.command import reporting
 from ..training.evaluation.estimate import Estimate, estimate
 from ..training.evaluation.kit import Kit, Recipe
 from ..training.evaluation.measures import spread
+from ._guidance.cases import TEXT, cases
 from ._guidance.feedback import HISTORY, next_chunk
 from ._guidance.findings import PLAIN
 from ._guidance.unseen_pasts import pasts
 from ._guidance.unseen_plot import draw
 from ._shared.report import write
-from .guidance import TEXT, cases
 
 WAYS = (
     PLAIN, "none", "vanilla 1.5", "vanilla 2", "temporal", "temporal and none 2",
@@ -40,13 +41,14 @@ WAYS = (
 NEW_FILE = click.Path(path_type=Path, dir_okay=False)
 
 Distances = dict[str, dict[str, float]]
-"""Of one clip: by kind of history and way of guiding."""
+"""The distances of one clip, by kind of history and guidance setting."""
 
 
 @dataclass(slots=True)
-class Unseen:
-    """Distances to the truth, and how much more they are than plain CFG's, by kind of history and
-    way of guiding; and those of each clip.
+class UnseenResults:
+    """Distances to the truth by kind of history and guidance setting.
+
+    `against_plain` has the differences from plain CFG, `samples` the distances of each clip.
     """
 
     suite: str
@@ -56,11 +58,9 @@ class Unseen:
     samples: dict[str, dict[str, list[float]]] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
-        """Write all of it as JSON."""
         write(path, asdict(self))
 
     def show(self, console: Console) -> None:
-        """A line for each way after each kind of history."""
         for past, ways in self.figures.items():
             for way, value in ways.items():
                 less = self.against_plain[past].get(way)
@@ -70,9 +70,9 @@ class Unseen:
 
 
 def ways() -> dict[str, Guidance]:
-    """What is compared.
+    """Return the guidance settings under comparison.
 
-    A part that is cut out of the cache remembers what came before it, another scene too; only
+    A part cut out of the cache still remembers what came before it, even another scene. Only
     `exact` sees nothing but its own frames, as in the paper.
     """
     shots = {name: recipe.guidance or TEXT for name, recipe in cases().items()}
@@ -81,39 +81,39 @@ def ways() -> dict[str, Guidance]:
 
 
 def main(json_path: Path | None) -> None:
-    """Run the whole suite, show it, and write it to `json_path` when there is one."""
+    """Run the whole suite, show the results, and save them to `json_path` if given."""
     publish(measure(64, os.cpu_count() or 1), json_path)
 
 
-def publish(found: Unseen, json_path: Path | None) -> None:
-    """Show it, and write it to `json_path` when there is one."""
+def publish(found: UnseenResults, json_path: Path | None) -> None:
+    """Show the results, and save them to `json_path` if given."""
     found.show(Console(soft_wrap=True))
     if json_path is not None:
         found.save(json_path)
 
 
-def measure(clips: int, workers: int) -> Unseen:
-    """All ways after all kinds of history, on every clip."""
-    return compared(spread(distances, range(clips), DEMO_FOLDER, workers))
+def measure(clips: int, workers: int) -> UnseenResults:
+    """Measure all settings after all kinds of history, on every clip."""
+    return summarise(spread(distances, range(clips), DEMO_FOLDER, workers))
 
 
-def compared(made: Sequence[Distances]) -> Unseen:
-    """Means over clips, and of differences to plain CFG within them."""
-    found = Unseen("unseen", len(made))
+def summarise(made: Sequence[Distances]) -> UnseenResults:
+    """Return means over clips, and of differences from plain CFG within clips."""
+    found = UnseenResults("unseen", len(made))
     for past, names in made[0].items():
-        of = {way: [one[past][way] for one in made] for way in names}
-        found.samples[past] = of
-        found.figures[past] = {way: estimate(values) for way, values in of.items()}
+        samples = {way: [clip[past][way] for clip in made] for way in names}
+        found.samples[past] = samples
+        found.figures[past] = {way: estimate(values) for way, values in samples.items()}
         found.against_plain[past] = {
-            way: estimate([a - b for a, b in zip(values, of[PLAIN], strict=True)])
-            for way, values in of.items()
+            way: estimate([a - b for a, b in zip(values, samples[PLAIN], strict=True)])
+            for way, values in samples.items()
             if way != PLAIN
         }
     return found
 
 
 def distances(kit: Kit, seed: int) -> Distances:
-    """Of the chunk that each way makes after each kind of history, on the clip of a seed."""
+    """Return the distances of all settings after each kind of history, on the clip of a seed."""
     found: Distances = {}
     for past, start in pasts(kit, seed).items():
         length, columns = HISTORY + DEMO.chunk_frames, start.past.shape[-1]
@@ -129,9 +129,8 @@ def distances(kit: Kit, seed: int) -> Distances:
 @click.option("--clips", type=click.IntRange(2), default=64, show_default=True)
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--json", "json_path", type=NEW_FILE, help="Write the results to FILE.")
-@click.option("--plot", type=NEW_FILE, help="Draw them to FILE (needs matplotlib).")
+@click.option("--plot", type=NEW_FILE, help="Plot the results to FILE (needs matplotlib).")
 def command(clips: int, workers: int, json_path: Path | None, plot: Path | None) -> None:
-    """Command line."""
     with reporting():
         found = measure(clips, workers)
         publish(found, json_path)

@@ -1,7 +1,7 @@
-"""The command line: run, batch, rollouts, inspect, schedule, doctor, bench.
+"""The command line: run, batch, rollouts, inspect, convert, schedule, doctor, bench.
 
-Exit codes: 0 done, 1 failed (one line says why; --debug adds the traceback), 2 usage,
-130 interrupted (says how to go on).
+Exit codes: 0 done, 1 failed (with a one-line reason; --debug adds the traceback), 2 wrong usage,
+130 interrupted (with a hint how to resume).
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ from .commands import doctor
 from .commands import inspect as inspection
 from .commands.rollouts import rollouts
 from .commands.schedule import schedule
-from .commands.watch import check_watchable, watched
+from .commands.watch import check_watchable, watch_run
 from .console.options import FILE, comfy_option, common_options, parse_changes
-from .console.reporting import print_files, reported
-from .events import Made
+from .console.reporting import print_files, report_failures
+from .events import RunFiles
 from .runner import Job, prepare_folder
 from .session import session
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """Longtake: streaming autoregressive video, without a browser."""
+    """Longtake: streaming autoregressive video generation without a browser."""
 
 
 @main.command()
 @click.argument("workflow", type=FILE)
-@click.option("--report", type=FILE, metavar="FILE", help="Also write the report (JSON) to FILE.")
+@click.option("--report", type=FILE, metavar="FILE", help="Write the report (JSON) to FILE too.")
 @click.option(
     "--watch",
     is_flag=True,
-    help="Show the live player at an address of this machine, also afterwards, until Ctrl-C.",
+    help="Serve a live player page on this machine until Ctrl-C.",
 )
 @common_options
 def run(  # noqa: PLR0913
@@ -59,10 +59,10 @@ def run(  # noqa: PLR0913
     comfy: Path | None,
     debug: bool,
 ) -> None:
-    """Run one workflow in API format."""
+    """Run a workflow in ComfyUI's API format."""
     console = Console(soft_wrap=True)
-    made = Made()
-    with reported(console, made, debug=debug):
+    run_files = RunFiles()
+    with report_failures(console, run_files, debug=debug):
         if report is not None:
             prepare_folder(report.resolve().parent)
         job = Job(workflow, parse_changes(changes), out)
@@ -70,12 +70,12 @@ def run(  # noqa: PLR0913
             check_watchable(workflow)
         with (
             session(console, comfy, out) as live,
-            watched(live.host, console) if watch else nullcontext(),
+            watch_run(live.host, console) if watch else nullcontext(),
         ):
-            seconds = live.run(job, made)
-            print_files(console, made, seconds)
+            seconds = live.run(job, run_files)
+            print_files(console, run_files, seconds)
             if report is not None:
-                _copy_report(made, report)
+                _copy_report(run_files, report)
 
 
 main.add_command(batch)
@@ -85,15 +85,15 @@ main.add_command(schedule)
 
 @main.command()
 @click.argument("file", type=FILE)
-@click.option("--json", "as_json", is_flag=True, help="Print everything known as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print all details as JSON.")
 @click.option("--debug", is_flag=True, help="Show the traceback of a failure.")
 def inspect(file: Path, as_json: bool, debug: bool) -> None:
-    """Say what a weights file is, how it runs and what it needs, from its header.
+    """Show what a weights file is, how it runs and what it needs.
 
-    Exit code 1 when Longtake cannot run it.
+    Reads the file's header only. The exit code is 1 if Longtake cannot run the model.
     """
     console = Console(soft_wrap=True)
-    with reported(console, Made(), debug=debug):
+    with report_failures(console, RunFiles(), debug=debug):
         found = inspection.inspect(file)
         if as_json:
             click.echo(json.dumps(found, indent=1))
@@ -112,27 +112,32 @@ def inspect(file: Path, as_json: bool, debug: bool) -> None:
     type=click.Choice(list(converting.DTYPES)),
     default=converting.KEEP,
     show_default=True,
-    help="Change wide floats to this; quantised weights stay.",
+    help="Convert unquantised floats to this type; quantised weights stay as they are.",
 )
-@click.option("--family", default=AUTO, show_default=True, help="How the model was made.")
+@click.option(
+    "--family", default=AUTO, show_default=True, help="Model family, or auto to detect it."
+)
 @click.option(
     "--weights",
     type=click.Choice([AUTO, EMA, RAW]),
     default=AUTO,
     show_default=True,
-    help="Which copy, if the file has two.",
+    help="The copy to write, if the file has two.",
 )
-@click.option("--fps", type=click.Choice(["16", "24"]), help="SkyReels-V2 DF 1.3B: its frame rate.")
+@click.option(
+    "--fps", type=click.Choice(["16", "24"]), help="Frame rate, for SkyReels-V2 DF 1.3B only."
+)
 @click.option("--debug", is_flag=True, help="Show the traceback of a failure.")
 def convert(  # noqa: PLR0913
     file: Path, out: Path, dtype: str, family: str, weights: str, fps: str | None, debug: bool
 ) -> None:
     """Write a clean OUT.safetensors from any weights file that Longtake reads.
 
-    One copy, official names, and a header that ComfyUI and Longtake understand.
+    OUT has one copy of the weights, official names, and a header that ComfyUI and Longtake
+    understand.
     """
     console = Console(soft_wrap=True)
-    with reported(console, Made(), debug=debug), Progress(console=console) as bar:
+    with report_failures(console, RunFiles(), debug=debug), Progress(console=console) as bar:
         checkpoint = open_checkpoint(file, family, weights)
         task = bar.add_task("tensors", total=None)
         how = converting.Conversion(dtype, None if fps is None else float(fps))
@@ -145,11 +150,11 @@ def convert(  # noqa: PLR0913
 
 @main.command(name="doctor")
 @click.option(
-    "--out", type=FILE, default=Path("output"), metavar="DIR", help="Output folder to examine."
+    "--out", type=FILE, default=Path("output"), metavar="DIR", help="Output folder to check."
 )
 @comfy_option
 def doctor_command(out: Path, comfy: Path | None) -> None:
-    """Examine this machine and installation."""
+    """Check this machine and installation for problems."""
     console = Console(soft_wrap=True)
     findings = doctor.examine(out, comfy)
     for finding in findings:
@@ -165,9 +170,9 @@ def doctor_command(out: Path, comfy: Path | None) -> None:
 @click.option("--json", "json_file", type=FILE, metavar="FILE", help="Write the results to FILE.")
 @click.option("--debug", is_flag=True, help="Show the traceback of a failure.")
 def bench(suite: str, json_file: Path | None, debug: bool) -> None:
-    """Run a benchmark suite."""
+    """Run the benchmark SUITE."""
     console = Console(soft_wrap=True)
-    with reported(console, Made(), debug=debug):
+    with report_failures(console, RunFiles(), debug=debug):
         suites = _suites()
         if suite not in suites:
             raise BadInput(
@@ -176,10 +181,10 @@ def bench(suite: str, json_file: Path | None, debug: bool) -> None:
         importlib.import_module(f"..benchmarks.{suite}", __package__).main(json_file)
 
 
-def _copy_report(made: Made, target: Path) -> None:
-    reports = made.paths("report")
+def _copy_report(run_files: RunFiles, target: Path) -> None:
+    reports = run_files.paths("report")
     if not reports:
-        raise BadInput("--report: this workflow makes no report; add a Save Video (Stream) node.")
+        raise BadInput("--report: this workflow writes no report; add a Save Video (Stream) node.")
     shutil.copyfile(reports[-1], target)
 
 
@@ -188,8 +193,7 @@ def _suites() -> list[str]:
         package: Any = importlib.import_module("..benchmarks", __package__)
     except ModuleNotFoundError as error:
         raise BadInput(
-            "the benchmarks are not in the archive that ComfyUI installs; take Longtake's git "
-            "repository."
+            "the package that ComfyUI installs has no benchmarks; use Longtake's git repository."
         ) from error
     return sorted(
         found.name

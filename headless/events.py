@@ -1,7 +1,7 @@
-"""What a running workflow tells the command line, from either host, and the files it made.
+"""Events of a running workflow for the command line, and the files of a run.
 
-Nodes speak the host's own language (ProgressBar, PromptServer events, ui results); the hosts turn
-that into these few types.
+Nodes report through the host's own means (ProgressBar, PromptServer events, ui results). Each host
+translates these into the few types here.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class BarMoved:
 
 @dataclass(frozen=True, slots=True)
 class ChunkDone:
-    """Chunk number `chunk` (from 0) of a rollout is finished; what is not known is None."""
+    """Chunk number `chunk` (from 0) of a rollout is finished; unknown values are None."""
 
     chunk: int
     chunks: int | None = None
@@ -40,7 +40,7 @@ class ChunkDone:
 
 @dataclass(frozen=True, slots=True)
 class FileSaved:
-    """A file is on disk under its final name; role is video, contact_sheet, report or frames."""
+    """A file on disk under its final name; role is video, contact_sheet, report or frames."""
 
     role: str
     path: Path
@@ -48,8 +48,6 @@ class FileSaved:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A sentence for the user."""
-
     text: str
 
 
@@ -58,28 +56,28 @@ Listener = Callable[[Event], None]
 
 
 @dataclass(slots=True)
-class Made:
-    """Collects the files and the last chunk of one run; hand its `add` every event."""
+class RunFiles:
+    """The files and the last chunk of one run; pass every event to `add`."""
 
     files: list[FileSaved] = field(default_factory=list)
     last: ChunkDone | None = None
 
     def add(self, event: Event) -> None:
-        """Note what `event` made."""
+        """Record the file or chunk of `event`."""
         if isinstance(event, ChunkDone):
             self.last = event
         elif isinstance(event, FileSaved) and event.path not in [file.path for file in self.files]:
             self.files.append(event)
 
     def paths(self, role: str) -> list[Path]:
-        """The files made in that role."""
+        """Return the files with that role."""
         return [file.path for file in self.files if file.role == role]
 
 
 def from_message(
     name: str, payload: Mapping[str, object], folders: Mapping[str, Path]
 ) -> Event | None:
-    """The event in a server message; `folders` maps the host's folder types to paths."""
+    """Convert a server message to an event; `folders` maps the host's folder types to paths."""
     if name == CHUNK_EVENT:
         known = ChunkDone.__dataclass_fields__
         values = {key: value for key, value in payload.items() if key in known}
@@ -90,7 +88,7 @@ def from_message(
 
 
 def from_ui(ui: Mapping[str, object], folders: Mapping[str, Path]) -> list[FileSaved]:
-    """The files that a node's ui result lists, without those in the temp folder."""
+    """Return the files in a node's ui result, except files in the temp folder."""
     entries = [
         entry
         for values in ui.values()
@@ -102,7 +100,7 @@ def from_ui(ui: Mapping[str, object], folders: Mapping[str, Path]) -> list[FileS
 
 
 def role_of(entry: Mapping[str, object]) -> str:
-    """What a listed file is: what its node says, else by the ending of its name."""
+    """Return a listed file's role: the node's own entry, else by file extension."""
     roles = {".mp4": "video", ".mkv": "video", ".webm": "video", ".json": "report"}
     ending = Path(str(entry["filename"])).suffix.lower()
     return str(entry.get("role") or roles.get(ending, "frames"))

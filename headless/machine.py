@@ -1,4 +1,4 @@
-"""How much memory this machine has, with the standard library only."""
+"""The memory of this machine, with the standard library only."""
 
 from __future__ import annotations
 
@@ -9,19 +9,18 @@ from pathlib import Path
 
 
 def free_memory_bytes() -> int:
-    """Main memory that a new allocation can use without swapping."""
+    """Return the main memory that a new allocation can use without swapping."""
     if sys.platform == "win32":
         return int(_windows_memory().available)
     meminfo = Path("/proc/meminfo")
     if meminfo.exists():
         lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
         return int(lines["MemAvailable"].split()[0]) * 1024
-    # macOS says how much there is, not how much is free; half is a fair guess.
+    # macOS reports the total only; half of it is a fair estimate of free memory.
     return total_memory_bytes() // 2
 
 
 def total_memory_bytes() -> int:
-    """All main memory."""
     if sys.platform == "win32":
         return int(_windows_memory().total)
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

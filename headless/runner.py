@@ -1,4 +1,4 @@
-"""Run one workflow on either host: node types, overrides, checks, then the run itself."""
+"""Run one workflow on either host: node types, overrides, checks, then the run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Protocol
 from ..errors import StorageError
 from .console.interrupt import two_stage_interrupt
 from .events import Listener
-from .hosts.real_core import started
+from .hosts.real_core import open_core
 from .workflow.graph import Workflow, load
 from .workflow.node_spec import NodeSpec
 from .workflow.overrides import Override, apply
@@ -21,7 +21,7 @@ from .workflow.validation import check
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A workflow file to run, with changes to it, and where its files go."""
+    """A workflow file to run, changes to its inputs, and the output folder."""
 
     workflow: Path
     overrides: tuple[Override, ...]
@@ -32,40 +32,42 @@ class Job:
 
 
 class Host(Protocol):
-    """What can run a workflow."""
+    """A host that can run a workflow."""
 
     unknown_remedy: str
 
     def specs(self, class_types: Sequence[str]) -> Mapping[str, NodeSpec]:
-        """Node types by name, at least those asked for that exist."""
+        """Return node types by name, at least the existing ones among `class_types`."""
 
     def run(self, workflow: Workflow, out_dir: Path) -> None:
-        """Run a checked workflow, files to `out_dir`; KeyboardInterrupt when interrupted."""
+        """Run a checked workflow with files to `out_dir`; raise KeyboardInterrupt if
+        interrupted.
+        """
 
     def interrupt(self) -> None:
         """Ask the running workflow to stop soon."""
 
-    def watched(self) -> AbstractContextManager[str]:
-        """Serve the player's page, at this address, for takes that begin in the block."""
+    def serve_player(self) -> AbstractContextManager[str]:
+        """Serve the player for takes that begin within the block; yields its address."""
 
 
 @contextmanager
 def open_host(comfy: Path | None, out_dir: Path, listener: Listener) -> Iterator[Host]:
-    """The real core when a checkout is given, else the stand-in; files go to `out_dir`."""
+    """Open the real core if a checkout is given, else the stand-in; files go to `out_dir`."""
     prepare_folder(out_dir)
     if comfy is not None:
-        with started(comfy, out_dir, listener) as core:
+        with open_core(comfy, out_dir, listener) as core:
             yield core
         return
-    # Imported here because it loads torch, which the real core's side does not need.
-    from .hosts.stand_in import StandInHost, installed, our_extension
+    # Imported here because it loads torch, which the real core's host does not need.
+    from .hosts.stand_in import StandInHost, host_modules, our_extension
 
-    with installed(out_dir.resolve(), listener) as state:
+    with host_modules(out_dir.resolve(), listener) as state:
         yield StandInHost(state, our_extension())
 
 
 def run_workflow(host: Host, job: Job) -> None:
-    """Check and run; Ctrl-C asks for a stop first and forces one when repeated."""
+    """Check and run a job. The first Ctrl-C asks for a stop, the second forces it."""
     workflow = load(job.workflow)
     specs = host.specs([node.class_type for node in workflow.nodes.values()])
     checked = check(apply(workflow, job.overrides, specs), specs, host.unknown_remedy)
@@ -75,7 +77,7 @@ def run_workflow(host: Host, job: Job) -> None:
 
 
 def prepare_folder(folder: Path) -> None:
-    """Make `folder` and prove that it can be written, before any work is done."""
+    """Create `folder` and check that it is writable before any work starts."""
     probe = folder / f".longtake-{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)

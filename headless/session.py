@@ -1,4 +1,4 @@
-"""An open host with a progress line and a collector of files, for one job after another."""
+"""An open host with a progress line, for several jobs in turn."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from pathlib import Path
 from rich.console import Console
 
 from .console.progress import Progress, progress_line
-from .events import Event, Made, Notice
+from .events import Event, Notice, RunFiles
 from .runner import Host, Job, open_host, run_workflow
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """An open host with the progress line; runs jobs one after another."""
+    """An open host and its events; runs jobs one after another."""
 
     host: Host
-    events: _Router
+    events: EventRouter
 
-    def run(self, job: Job, made: Made) -> float:
-        """Run one job, collecting what it makes in `made`; gives the seconds it took."""
+    def run(self, job: Job, run_files: RunFiles) -> float:
+        """Run one job, collect its files in `run_files`, and return the seconds it took."""
         started = time.monotonic()
-        with self.events.to(made):
+        with self.events.to(run_files):
             run_workflow(self.host, job)
         return time.monotonic() - started
 
 
-class _Router:
-    """Sends events to the progress line of the running job and to what collects its files."""
+class EventRouter:
+    """Send events to the progress line and the file collector of the running job."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -45,10 +45,10 @@ class _Router:
             target(event)
 
     @contextmanager
-    def to(self, made: Made) -> Iterator[None]:
+    def to(self, run_files: RunFiles) -> Iterator[None]:
         previous = self._targets
         with progress_line(self._console) as line:
-            self._targets = (made.add, line.handle)
+            self._targets = (run_files.add, line.handle)
             try:
                 yield
             finally:
@@ -57,8 +57,8 @@ class _Router:
 
 @contextmanager
 def session(console: Console, comfy: Path | None, out: Path) -> Iterator[Session]:
-    """Open the host, with our log shown above the progress line."""
-    events = _Router(console)
+    """Open the host and print our log above the progress line."""
+    events = EventRouter(console)
     logger, handler = logging.getLogger("longtake"), _NoticeHandler(events)
     level = logger.level
     logger.addHandler(handler)
@@ -72,7 +72,7 @@ def session(console: Console, comfy: Path | None, out: Path) -> Iterator[Session
 
 
 class _NoticeHandler(logging.Handler):
-    def __init__(self, events: _Router) -> None:
+    def __init__(self, events: EventRouter) -> None:
         super().__init__(logging.INFO)
         self._events = events
 

@@ -14,20 +14,19 @@ from .frames.vae import VAEDecodeStream, VAEEncodeStream
 from .frames.video_frames import VideoToFrames
 from .guidance.history_guidance import HistoryGuidance
 from .guidance.score_guidance import ScoreGuidance
-from .guidance.terms import GuidanceOptions, GuidanceTerm
+from .guidance.term import GuidanceTerm
 from .models.load_demo import LoadDemoModel
 from .models.load_lora import LoadWanLora
 from .models.load_model import LoadCausalVideoModel
 from .models.load_vae import LoadWanVAE
-from .outputs.collect import CollectFrames, CollectLatents, FramesToVideo
+from .outputs.collect import Collect
 from .outputs.preview import StreamingPreview
 from .outputs.routes import open_to_browsers
 from .outputs.save_video import SaveVideo
 from .rollouts.compare import CompareRollouts
+from .rollouts.edit import EditRollout
 from .rollouts.files import LoadRollout, SaveRollout
-from .rollouts.fork import ForkRollout
 from .rollouts.info import RolloutInfo
-from .rollouts.rewind import ContinueRollout, RewindRollout
 from .rollouts.splice import SpliceRollouts
 from .sampling.context_noise import ContextNoiseSettings
 from .sampling.kv_cache import KVCacheSettings
@@ -48,15 +47,12 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     ContextNoiseSettings,
     HistoryGuidance,
     GuidanceTerm,
-    GuidanceOptions,
     ScoreGuidance,
     VideoToFrames,
     KnownFrames,
     KnownVideo,
     DiffusionForcingSampler,
-    ForkRollout,
-    RewindRollout,
-    ContinueRollout,
+    EditRollout,
     SaveRollout,
     LoadRollout,
     RolloutInfo,
@@ -67,9 +63,7 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     SpliceRollouts,
     StreamingPreview,
     SaveVideo,
-    CollectFrames,
-    FramesToVideo,
-    CollectLatents,
+    Collect,
     Doctor,
 )
 

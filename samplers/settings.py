@@ -8,21 +8,17 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ..attention.cache.policy import CachePolicy, WindowSink
-from ..attention.sparse.blocks import TIME_ORDERS
 from ..attention.sparse.settings import Sparsity
 from ..attention.storage.dense import DENSE, Storage
 from ..attention.storage.placement import ON_DEVICE, Placement
-from ..errors import BadInput
-from ..model.config import PATCH
-from .advice import plain_window, same_for_all_heads
+from . import settings_checks as checks
 from .conditioning.first_frame import ReencodedFirstFrame
 from .conditioning.known_frames import KnownFrames
 from .conditioning.prompts import ActivePrompts, PromptTimeline, TimedPrompt
 from .conditioning.reference import Reference
-from .guidance import AgeRange, Guidance, Sink
+from .guidance import Guidance
 from .schedule.context_noise import ContextNoise
-from .schedule.rows import NoiseSchedule, Row, Staggered
-from .solvers.noise_process import Flow
+from .schedule.rows import NoiseSchedule, Row
 from .solvers.single_step import Euler, Solver
 
 AtSwitch = Literal["keep", "re-cache", "flush"]
@@ -95,21 +91,15 @@ class RolloutSettings:
     reencoded_first_frame: ReencodedFirstFrame | None = None
 
     def __post_init__(self) -> None:
-        if min(self.rows, self.columns) < PATCH or self.rows % PATCH or self.columns % PATCH:
-            raise BadInput(
-                "latent rows and columns must be even and at least 2; "
-                f"got {self.rows} x {self.columns}."
-            )
-        if self.length is not None and self.length < 1:
-            raise BadInput(f"a rollout needs at least one latent frame; got {self.length}.")
+        checks.check_size(self.rows, self.columns, self.length)
         self.known.check(self.rows, self.columns, self.length)
         if self.reference is not None:
             self.reference.check(self.rows, self.columns)
-        _check_times("guidance", [change.start_frame for change in self.guidance_changes])
-        _check_times("seed", [change.start_frame for change in self.reseeds])
+        checks.check_times("guidance", [change.start_frame for change in self.guidance_changes])
+        checks.check_times("seed", [change.start_frame for change in self.reseeds])
         self._check_cache()
         for guidance in (self.guidance, *(change.guidance for change in self.guidance_changes)):
-            self._check_guidance(guidance)
+            checks.check_guidance(guidance, self.cache, self.solver)
 
     @property
     def origin(self) -> int:
@@ -208,95 +198,12 @@ class RolloutSettings:
             lora_changes=tuple(c for c in self.lora_changes if c.start_frame < latent_frame),
         )
 
-    @property
-    def _reaches_back(self) -> bool:
-        """Whether the schedule says how far back chunks look."""
-        return isinstance(self.schedule, Staggered) and bool(self.schedule.reach)
-
     def _check_cache(self) -> None:
-        """Refuse what a KV cache's policy, storage and context noise cannot do together."""
-        if self.reencoded_first_frame is not None and not self.cache.rebuilt:
-            raise BadInput(
-                "first_latent is re-encode, which changes a latent frame that is in the history "
-                "already; choose the policy `rebuilt window` in KV Cache Settings, or `sink`."
-            )
-        if self.cache.remembers and self.context_noise.recommits:
-            raise BadInput(
-                "a context noise that grows or is drawn anew makes the history again before each "
-                "chunk, so its sink cannot average and its frames cannot be judged by attention or "
-                f"remembered in a bank; {plain_window(self.cache)}, or choose a constant context "
-                "noise."
-            )
-        if self.cache.beside_frames:
-            self._check_bank()
-        if not self.cache.heads_differ:
-            return
-        if self._reaches_back:
-            raise BadInput(
-                "the schedule says how far back chunks look, and every head keeps keys of other "
-                "latent frames; choose another schedule, or `window + sink` in KV Cache Settings "
-                "and no TempCache."
-            )
-        self_sparsity = self.sparsity.self_sparsity
-        whole_frames = not self.cache.coded_singly
-        if whole_frames and self_sparsity is not None and self_sparsity.order not in TIME_ORDERS:
-            raise BadInput(
-                f"sparse attention in the order of {self_sparsity.order} sorts keys that all heads "
-                "have of the same latent frames; choose the order of time, or `most attended` for "
-                "all heads together in KV Cache Settings."
-            )
-        if self.placement != ON_DEVICE or self.at_switch == "re-cache":
-            raise BadInput(
-                "where every head keeps a history of its own, it stays on the device and cannot be "
-                "re-cached; change placement and prompt_switch in KV Cache Settings, or "
-                f"{same_for_all_heads(self.cache, 'there')}."
-            )
-        if self.storage != DENSE and not self.cache.coded_singly:
-            raise BadInput(
-                "where every head keeps latent frames of its own, they are stored as computed; "
-                "change storage in KV Cache Settings, or choose `most attended` for all heads "
-                "together."
-            )
-
-    def _check_bank(self) -> None:
-        """Refuse what needs every layer to look at the same latent frames."""
-        self_sparsity = self.sparsity.self_sparsity
-        if self_sparsity is not None and self_sparsity.order not in TIME_ORDERS:
-            raise BadInput(
-                f"sparse attention in the order of {self_sparsity.order} sorts keys that all "
-                "layers have of the same latent frames, and a memory bank is each layer's own; "
-                "choose the order of time, or `window + sink` in KV Cache Settings."
-            )
-        if self._reaches_back:
-            raise BadInput(
-                "the schedule says how far back chunks look, and what a memory bank holds is "
-                "farther; choose another schedule, or `window + sink` in KV Cache Settings."
-            )
-
-    def _check_guidance(self, guidance: Guidance) -> None:
-        """Refuse guidance that this cache or solver cannot serve."""
-        views = {type(branch.view.seen) for branch in guidance.branches}
-        if Sink in views and self.cache.sink_frames == 0:
-            raise BadInput(
-                "the guidance looks at the sink and the KV cache has none; set sink_frames in KV "
-                "Cache Settings, or choose another view for no history."
-            )
-        cut = any(
-            isinstance(branch.view.seen, AgeRange) and not branch.view.rebuilt
-            for branch in guidance.branches
+        if self.reencoded_first_frame is not None:
+            checks.check_reencoding(self.cache)
+        checks.check_context_noise(self.cache, self.context_noise)
+        checks.check_memory_bank(self.cache, self.schedule, self.sparsity)
+        checks.check_own_heads(self.cache, self.schedule, self.sparsity)
+        checks.check_own_heads_storage(
+            self.cache, self.storage, self.placement, recaches=self.at_switch == "re-cache"
         )
-        if cut and self.cache.heads_differ:
-            raise BadInput(
-                "the guidance looks at latent frames by age, and every head keeps others; choose "
-                f"an exact view, or {same_for_all_heads(self.cache)}."
-            )
-        if guidance.weighted_scores and not isinstance(self.solver.process, Flow):
-            raise BadInput(
-                f"scores need a flow model's solver, not {type(self.solver).__name__} on "
-                f"{type(self.solver.process).__name__}; choose another solver or leave them out."
-            )
-
-
-def _check_times(what: str, starts: list[int]) -> None:
-    if any(b <= a for a, b in zip(starts, starts[1:], strict=False)):
-        raise BadInput(f"{what} times must increase; got latent frames {starts}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,14 @@ spec.loader.exec_module(sys.modules["longtake"])
 
 # These run under ComfyUI's own Python (.ci/run starts them there), not under ours.
 collect_ignore = [] if importlib.util.find_spec("comfy_api") else ["in_core"]
+
+
+def pytest_configure() -> None:
+    """Give each worker, and each process that a test starts, one thread: they share the cores."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    import torch
+
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

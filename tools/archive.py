@@ -1,6 +1,8 @@
-"""The archive that the ComfyUI registry gets: what git tracks, less what .comfyignore names.
+"""Build the archive for the ComfyUI registry: files tracked by git, minus those in .comfyignore.
 
-python -m longtake.tools.archive longtake.zip      # the same files as `comfy node publish` takes
+    python -m longtake.tools.archive longtake.zip
+
+takes the same files as `comfy node publish`.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def members(*, untracked: bool = False) -> list[str]:
-    """Paths in the archive, relative to the repository's root; `untracked` adds new files."""
+    """Return the archive's paths relative to the repository root; `untracked` adds new files."""
     left_out = set(_git("ls-files", "--cached", "--ignored", IGNORE))
     found = [path for path in _git("ls-files", "--cached") if path not in left_out]
     more = _git("ls-files", "--others", "--exclude-standard", IGNORE) if untracked else []
@@ -23,7 +25,7 @@ def members(*, untracked: bool = False) -> list[str]:
 
 
 def write(target: Path) -> int:
-    """Write the archive; gives its size in bytes."""
+    """Write the archive and return its size in bytes."""
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in members():
             archive.write(ROOT / path, path)

@@ -1,8 +1,9 @@
-"""Draw docs/icon.png (400x400) and docs/banner.jpg (1260x540, 21:9) for the registry:
+"""Draw docs/icon.png (400x400) and docs/banner.jpg (1260x540, 21:9) for the registry.
 
     python -m longtake.tools.art
 
-A ball bounces through one long shot; in its middle a prompt turns day into sunset, red into blue.
+A ball bounces through one long shot. In the middle a prompt turns day into sunset, and red into
+blue.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-SHARPER = 4  # drawn so many times larger, then scaled down
+SUPERSAMPLING = 4  # draw at this multiple of the size, then scale down
 DAY = ((96, 165, 240), (200, 228, 250), (92, 168, 74))  # top and bottom of the sky, ground
 SUNSET = ((110, 74, 140), (238, 150, 110), (242, 206, 178))
 RED, BLUE, WHITE = (226, 40, 36), (40, 70, 214), (255, 255, 255)
@@ -23,11 +24,11 @@ Colour = tuple[int, int, int]
 
 
 def scene(width: int, height: int, bounce: float) -> Image.Image:
-    """The shot: day on the left, sunset on the right, the ball's path and a time line.
+    """Draw the shot: day on the left, sunset on the right, the ball's path and a timeline.
 
     The ball bounces to `bounce` of the height.
     """
-    size = (width * SHARPER, height * SHARPER)
+    size = (width * SUPERSAMPLING, height * SUPERSAMPLING)
     picture = Image.composite(_land(size, SUNSET), _land(size, DAY), _right_half(size))
     draw = ImageDraw.Draw(picture)
     _draw_path(draw, size, bounce)
@@ -36,7 +37,7 @@ def scene(width: int, height: int, bounce: float) -> Image.Image:
 
 
 def icon() -> Image.Image:
-    """The scene with round corners."""
+    """Draw the scene with round corners."""
     picture = scene(400, 400, 0.4).convert("RGBA")
     corners = Image.new("L", (1600, 1600), 0)
     ImageDraw.Draw(corners).rounded_rectangle((0, 0, 1599, 1599), 320, fill=255)
@@ -45,7 +46,7 @@ def icon() -> Image.Image:
 
 
 def banner() -> Image.Image:
-    """The scene, wide, with the name."""
+    """Draw the wide scene with the name."""
     picture = scene(1260, 540, 0.26)
     draw = ImageDraw.Draw(picture)
     draw.text((70, 36), "Longtake", WHITE, ImageFont.load_default(96))
@@ -63,7 +64,7 @@ def _land(size: tuple[int, int], colours: tuple[Colour, Colour, Colour]) -> Imag
 
 
 def _right_half(size: tuple[int, int]) -> Image.Image:
-    """White to the right of a slightly slanted cut."""
+    """Return a mask that is white to the right of a slightly slanted cut."""
     mask = Image.new("L", size, 0)
     middle, slant = size[0] / 2, size[1] / 16
     corners = [(middle + slant, 0), (size[0], 0), size, (middle - slant, size[1])]
@@ -72,7 +73,7 @@ def _right_half(size: tuple[int, int]) -> Image.Image:
 
 
 def _draw_path(draw: ImageDraw.ImageDraw, size: tuple[int, int], bounce: float) -> None:
-    """The ball at many moments, the last of them whole."""
+    """Draw the ball at many moments, and in full size at two."""
     radius = size[1] * 0.11
     moments = [number / 60 for number in range(6, 53)]
     for moment in moments:
@@ -96,7 +97,7 @@ def _dot(
 
 
 def _draw_time_line(draw: ImageDraw.ImageDraw, size: tuple[int, int]) -> None:
-    """Chunks as bars, those in front of the playhead still faint."""
+    """Draw chunks as bars; those ahead of the playhead are faint."""
     count, left, right = 10, size[0] * 0.1, size[0] * 0.9
     step = (right - left) / count
     for number in range(count):
@@ -107,7 +108,6 @@ def _draw_time_line(draw: ImageDraw.ImageDraw, size: tuple[int, int]) -> None:
 
 
 def main() -> None:
-    """Write both files."""
     icon().save(DOCS / "icon.png", optimize=True)
     banner().save(DOCS / "banner.jpg", quality=88)
 

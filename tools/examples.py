@@ -1,11 +1,12 @@
 """The example workflows and the blueprint, in API form with where their nodes stand.
 
 ComfyUI's front end makes the files of `example_workflows/` and `subgraphs/` out of these, see
-`tests/in_core/test_core_canvas.py`.
+`tests/in_core/server/test_canvas.py`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -128,10 +129,9 @@ def continue_video() -> Example:
 def fork_after_rewind() -> Example:
     """A shot, rewound to where it shall go another way, forked there, and both side by side."""
     forked = {
-        "9": node("LongtakeRewindRollout", "Rewind Rollout", rollout=["5", 0], to=2.5),
+        "9": node("LongtakeEditRollout", "Rewind", rollout=["5", 0], action="rewind", at=2.5),
         "10": node(
-            "LongtakeForkRollout", "Fork Rollout", rollout=["9", 0], at=-1.0, new_prompt=YELLOW,
-            new_seed=-1, new_guidance=-1.0, length=0.0,
+            "LongtakeEditRollout", "Fork", rollout=["9", 0], action="fork", new_prompt=YELLOW
         ),
         "11": node("LongtakeVAEDecode", "VAE Decode (Stream)", rollout=["10", 0], vae=["1", 2]),
         "12": node(
@@ -142,11 +142,11 @@ def fork_after_rewind() -> Example:
     }  # fmt: skip
     api = {**_world(f"0: {RED}"), **_shot(seed=5, length=8.0), **forked, **_outputs("12")}
     places = {
-        **PLACES, "9": (1220, 260, 300, 90), "10": (1220, 440, 320, 260),
+        **PLACES, "9": (1220, 200, 320, 260), "10": (1220, 540, 320, 260),
         "11": (1600, 440, 260, 80), "12": (1600, 0, 320, 220), "13": (1600, 620, 340, 220),
         "7": (1980, 0, 420, 360), "8": (2460, 0, 300, 200),
     }  # fmt: skip
-    return Example(api, places, [_group("Another way from here on", 1220, 260, 320, 440)])
+    return Example(api, places, [_group("Another way from here on", 1220, 200, 320, 620)])
 
 
 def long_memory() -> Example:
@@ -160,23 +160,19 @@ def long_memory() -> Example:
         recall_floor=0.85, prompt_attention="merge padding", keep="what differs", kernel="auto",
     )  # fmt: skip
     api["5"]["inputs"]["model"] = ["9", 0]
-    places = {**PLACES, "9": (0, 300, 280, 500)}
-    return Example(api, places, [_group("What differs stays", 0, 300, 280, 500)])
+    places = {**PLACES, "9": (0, 520, 280, 500)}
+    return Example(api, places, [_group("What differs stays", 0, 520, 280, 500)])
 
 
 def history_guidance() -> Example:
     """One shot in four ways of guiding, side by side."""
     strong = {"preset": "vanilla", "scale": 3.0}
     ways = {
-        "9": _guided("Away from no history, strongly", **strong),
-        "12": _guided("The same ...", **strong),
-        "15": node(
-            "LongtakeGuidanceOptions", "... in the early steps alone", guidance=["12", 0],
-            from_level=0.7,
-        ),
-        "18": _guided("Away from it, towards a noisy one", preset="fractional", scale=3.0),
+        "9": _guided("Strongly away from no history", **strong),
+        "12": _guided("The same, in early steps only", from_level=0.7, **strong),
+        "18": _guided("Toward noisy history", preset="fractional", scale=3.0),
     }  # fmt: skip
-    shots = {**_way("10", "9"), **_way("13", "15"), **_way("16", "18")}
+    shots = {**_way("10", "9"), **_way("13", "12"), **_way("16", "18")}
     compared = node(
         "LongtakeCompareRollouts", "Compare Rollouts", frames_a=["6", 0], frames_b=["11", 0],
         frames_c=["14", 0], frames_d=["17", 0], layout="grid",
@@ -186,7 +182,7 @@ def history_guidance() -> Example:
            **_outputs("19")}  # fmt: skip
     places = {
         **PLACES, "9": (0, 1340, 300, 340), "10": (360, 1340, 320, 500), "11": (740, 1340, 260, 80),
-        "12": (1060, 1340, 300, 340), "15": (1060, 1800, 300, 260), "13": (1420, 1340, 320, 500),
+        "12": (1060, 1340, 300, 340), "13": (1420, 1340, 320, 500),
         "14": (1800, 1340, 260, 80), "18": (2120, 1340, 300, 340), "16": (2480, 1340, 320, 500),
         "17": (2860, 1340, 260, 80), "19": (1220, 180, 320, 260), "7": (1600, 0, 420, 460),
         "8": (2080, 0, 300, 200),
@@ -195,17 +191,18 @@ def history_guidance() -> Example:
     return Example(api, places, groups)
 
 
-EXAMPLES = {
-    "text_to_stream": text_to_stream,
-    "long_shot": long_shot,
-    "image_to_stream": image_to_stream,
-    "first_and_last_picture": first_and_last_picture,
-    "video_to_stream": video_to_stream,
-    "continue_video": continue_video,
-    "fork_after_rewind": fork_after_rewind,
-    "long_memory": long_memory,
-    "history_guidance": history_guidance,
+EXAMPLES: dict[str, Callable[[], Example]] = {
+    "1_text_to_stream": text_to_stream,
+    "2_long_shot": long_shot,
+    "3_image_to_stream": image_to_stream,
+    "4_video_to_stream": video_to_stream,
+    "5_continue_video": continue_video,
+    "6_first_and_last_picture": first_and_last_picture,
+    "7_fork_after_rewind": fork_after_rewind,
+    "8_long_memory": long_memory,
+    "9_history_guidance": history_guidance,
 }
+"""By file name, from easy to advanced: a number puts them in this order in the template browser."""
 BLUEPRINT = "Long shot"
 INSIDE = ("2", "4", "5", "6")
 PROMOTED = (
@@ -273,7 +270,7 @@ def _picture(first: int, title: str, place: str, *, seed: int, text: str = RED) 
         decoder: node(
             "LongtakeVAEDecode", "VAE Decode (Stream)", rollout=[sampler, 0], vae=["1", 2]
         ),
-        frames: node("LongtakeCollectFrames", "Collect Frames", frames=[decoder, 0]),
+        frames: node("LongtakeCollect", "Collect (Stream)", stream=[decoder, 0]),
         picture: node("ImageFromBatch", place, image=[frames, 0], batch_index=0, length=1),
         latent: node("LongtakeVAEEncode", "VAE Encode (Stream)", pixels=[picture, 0], vae=["1", 2]),
     }
@@ -297,7 +294,7 @@ def _way(sampler: str, guidance: str) -> Api:
     decoder = str(int(sampler) + 1)
     shot = {"prompts": ["2", 0], "guidance": [guidance, 0], "seed": 5, "length": 16.0}
     return {
-        sampler: _sampler("The shot, guided so", **shot, length_unit="seconds"),
+        sampler: _sampler("The shot under this guidance", **shot, length_unit="seconds"),
         decoder: node(
             "LongtakeVAEDecode", "VAE Decode (Stream)", rollout=[sampler, 0], vae=["1", 2]
         ),
@@ -310,7 +307,7 @@ def _clip() -> Api:
         "9": _sampler("Clip", prompts=["10", 0], seed=12, length=6.0, length_unit="seconds"),
         "10": node("CLIPTextEncode", "What the clip shows", clip=["1", 1], text=RED),
         "11": node("LongtakeVAEDecode", "VAE Decode (Stream)", rollout=["9", 0], vae=["1", 2]),
-        "12": node("LongtakeFramesToVideo", "Your video here", frames=["11", 0], crf=12),
+        "12": node("LongtakeCollect", "Your video here", stream=["11", 0], collect="video"),
         "14": _read("Video to Frames (Stream)", start=0.0),
     }
 
@@ -318,7 +315,7 @@ def _clip() -> Api:
 def _read(title: str, *, start: float) -> dict[str, Any]:
     """The file of node 12 from second `start` on."""
     return node(
-        "LongtakeVideoToFrames", title, video=["12", 0], fps=16.0, width=96, height=64,
+        "LongtakeVideoToFrames", title, video=["12", 1], fps=16.0, width=96, height=64,
         start=start, length=0.0,
     )  # fmt: skip
 

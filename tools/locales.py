@@ -1,10 +1,12 @@
-"""Write locales/ and the player's words: English from the nodes' own definitions and from what the
-player's modules `say`, other languages by the translations.
+"""Write locales/ and the player's translations.
 
-    python -m longtake.tools.locales        # writes what there is, and names what a language lacks
+English comes from the nodes' definitions and the player's `translate` calls. Other languages come
+from `tools/translations/LANGUAGE.json`, which maps every English text to its translation.
 
-`tools/translations/LANGUAGE.json` maps every English sentence or label that a node shows to its
-translation. A changed sentence is a new one: its old translation is then one too many.
+    python -m longtake.tools.locales
+
+writes all files and lists missing translations. A changed English text is a new text; its old
+translation is dropped.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ..headless.hosts.stand_in import installed
+from ..headless.hosts.stand_in import host_modules
 from ..nodes.categories import ALL
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -25,7 +27,7 @@ LOCALES = ROOT / "locales"
 TRANSLATIONS = ROOT / "tools" / "translations"
 PLAYER = ROOT / "web" / "player"
 WORDS = PLAYER / "words"
-SAID = re.compile(r"(?<![#.\w])say\(\s*\"((?:[^\"\\]|\\.)*)\"")  # in JavaScript
+TRANSLATE_CALL = re.compile(r"(?<![#.\w])translate\(\s*\"((?:[^\"\\]|\\.)*)\"")  # in JavaScript
 LANGUAGES = ("de", "es", "fr", "ja", "ko", "zh")
 
 Definitions = dict[str, Any]
@@ -33,15 +35,15 @@ Catalogue = dict[str, str]
 
 
 def english() -> Definitions:
-    """nodeDefs.json in English: what the nodes say themselves."""
-    with tempfile.TemporaryDirectory() as folder, installed(Path(folder), lambda event: None):
+    """Return the nodes' definitions in English, in the form of nodeDefs.json."""
+    with tempfile.TemporaryDirectory() as folder, host_modules(Path(folder), lambda event: None):
         from ..nodes.extension import NODES
 
         return {s.node_id: _node(s) for s in (node.define_schema() for node in NODES)}
 
 
 def sentences(definitions: Definitions) -> Iterator[str]:
-    """Every text in the definitions, in order; some more than once."""
+    """Yield every text in the definitions, in order and with repetitions."""
     for value in definitions.values():
         if isinstance(value, dict):
             yield from sentences(value)
@@ -50,84 +52,85 @@ def sentences(definitions: Definitions) -> Iterator[str]:
 
 
 def categories() -> list[str]:
-    """The folder names of ComfyUI's node menu that hold this pack's nodes."""
+    """Return the folder names of this pack in ComfyUI's node menu."""
     return list(dict.fromkeys(name for path in ALL for name in path.split("/")))
 
 
 def player_sentences() -> list[str]:
-    """Every text that the player says by itself, in the modules' order."""
+    """Return every text of the player's modules, in the modules' order."""
     modules = sorted(PLAYER.rglob("*.mjs"))
     texts = (path.read_text(encoding="utf-8") for path in modules)
-    return list(dict.fromkeys(said for text in texts for said in SAID.findall(text)))
+    return list(dict.fromkeys(found for text in texts for found in TRANSLATE_CALL.findall(text)))
 
 
 def player_words(known: Catalogue) -> dict[str, str]:
-    """What the player says, in the language of a catalogue; what that lacks is left out."""
-    return {said: known[said] for said in player_sentences() if said in known}
+    """Return the player's translations from a catalogue, without missing ones."""
+    return {text: known[text] for text in player_sentences() if text in known}
 
 
-def translated(definitions: Definitions, say: Callable[[str], str]) -> Definitions:
-    """The same definitions, every text of them as `say` says it."""
+def translated(definitions: Definitions, translate: Callable[[str], str]) -> Definitions:
+    """Return the definitions with every text translated by `translate`."""
     return {
-        key: translated(value, say) if isinstance(value, dict) else say(value)
+        key: translated(value, translate) if isinstance(value, dict) else translate(value)
         for key, value in definitions.items()
     }
 
 
-def said_by(known: Catalogue) -> Callable[[str], str]:
-    """Each text in the language of a catalogue; what that lacks stays English."""
+def translator(known: Catalogue) -> Callable[[str], str]:
+    """Return a function that translates with a catalogue; missing texts stay English."""
     return lambda text: known.get(text, text)
 
 
 def catalogue(language: str) -> Catalogue:
-    """The translations of a language, by the English."""
+    """Return the translations of a language by English text."""
     text = (TRANSLATIONS / f"{language}.json").read_text(encoding="utf-8")
     return dict(json.loads(text))
 
 
 def files(language: str, definitions: Definitions, folders: Definitions) -> dict[Path, str]:
-    """The files of a language below `locales`, as they should be; `folders` names categories."""
+    """Return the content of a language's files below `locales`; `folders` names categories."""
     place, main = LOCALES / language, {"nodeCategories": folders}
     return {place / "nodeDefs.json": _json(definitions), place / "main.json": _json(main)}
 
 
 def words_file(language: str, known: Catalogue) -> dict[Path, str]:
-    """The player's file of a language, as it should be."""
+    """Return the content of the player's file of a language."""
     return {WORDS / f"{language}.json": _json(player_words(known))}
 
 
 def main() -> int:
-    """Write all files; 1 if a language lacks something, which then stays English."""
-    here = english()
+    """Write all files; return 1 if a translation is missing."""
+    definitions = english()
     folders = {name: name for name in categories()}
-    wanted = list(dict.fromkeys([*sentences(here), *folders, *player_sentences()]))
-    _write(files("en", here, folders))
-    lacking = 0
+    texts = list(dict.fromkeys([*sentences(definitions), *folders, *player_sentences()]))
+    _write(files("en", definitions, folders))
+    missing = 0
     for language in LANGUAGES:
         known = catalogue(language)
-        for sentence in wanted:
-            if sentence not in known:
-                lacking += 1
-                sys.stdout.write(f"{language}.json lacks: {json.dumps(sentence)}\n")
-        used = {sentence: known[sentence] for sentence in wanted if sentence in known}
+        for text in texts:
+            if text not in known:
+                missing += 1
+                sys.stdout.write(f"missing in {language}.json: {json.dumps(text)}\n")
+        used = {text: known[text] for text in texts if text in known}
         _write({TRANSLATIONS / f"{language}.json": _json(used)})
-        say = said_by(used)
-        _write(files(language, translated(here, say), translated(folders, say)))
+        translate = translator(used)
+        _write(files(language, translated(definitions, translate), translated(folders, translate)))
         _write(words_file(language, used))
-    return int(lacking > 0)
+    return int(missing > 0)
 
 
 def _node(schema: Any) -> Definitions:
-    inputs = {one.id: {"name": one.display_name or one.id, "tooltip": one.tooltip}
-              for one in schema.inputs}  # fmt: skip
-    outputs = {str(number): _output(one) for number, one in enumerate(schema.outputs)}
-    named = {"display_name": schema.display_name, "description": schema.description}
-    return {**named, "inputs": inputs, "outputs": outputs}
+    inputs = {declared.id: {"name": declared.display_name or declared.id,
+                            "tooltip": declared.tooltip}
+              for declared in schema.inputs}  # fmt: skip
+    outputs = {str(number): _output(output) for number, output in enumerate(schema.outputs)}
+    names = {"display_name": schema.display_name, "description": schema.description}
+    return {**names, "inputs": inputs, "outputs": outputs}
 
 
 def _output(declared: Any) -> Definitions:
-    told = {"tooltip": declared.tooltip} if declared.tooltip else {}
-    return {"name": declared.display_name or declared.get_io_type(), **told}
+    tooltip = {"tooltip": declared.tooltip} if declared.tooltip else {}
+    return {"name": declared.display_name or declared.get_io_type(), **tooltip}
 
 
 def _json(content: object) -> str:

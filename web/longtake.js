@@ -1,5 +1,5 @@
 // @ts-check
-/** Longtake in ComfyUI's page: registers the extension. Everything else is in player/. */
+/** Registers the Longtake extension in ComfyUI's page. Everything else is in player/. */
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 
@@ -13,8 +13,8 @@ const MODULES = [
   "view/style", "view/take_picker", "words",
 ];
 
-/** ComfyUI forbids browsers to keep .js files but says nothing about .mjs: ask for each once, so that
- * an updated pack never runs with half of the old modules. */
+/** Revalidate every module, then import the player's host. ComfyUI disables browser caching of .js
+ * files but not of .mjs files, so an updated pack could otherwise run with some old modules. */
 async function freshHost() {
   const urls = MODULES.map((name) => new URL(`./player/${name}.mjs`, import.meta.url));
   await Promise.all(urls.map((url) => fetch(url, { cache: "no-cache" })));
@@ -26,9 +26,9 @@ const host = new Host(app, api);
 
 app.registerExtension({
   name: "longtake.preview",
-  init: () => host.learnWords(), // before any node is made
+  init: () => host.loadLanguage(), // before any node is created
   setup: () => host.connect(),
-  nodeCreated: (/** @type {any} */ node) => host.furnish(node),
+  nodeCreated: (/** @type {any} */ node) => host.addPlayer(node),
   afterConfigureGraph: () => host.bind(),
   getNodeMenuItems: (/** @type {any} */ node) => host.menu(node),
 });

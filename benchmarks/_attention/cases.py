@@ -1,10 +1,11 @@
-"""What the speed bench of attention compares: caches, and what is sparse over them, as data.
+"""The cases of the attention speed bench, as data: caches, and sparse attention over them.
 
-The ablation is that of FAST-AR's table (arXiv 2602.01801): TempCache, AnnCA and AnnSA, each alone
-and all together, by random projection (LSH) and quantised, against dense attention to everything
-and to a prompt padded to Wan's length. What is quantised is, of TempCache, the keys that new ones
-are matched with (8 bits), or as of AnnSA their direction (k-means): its blocks are sorted by
-buckets, which codes of 8 bits a dimension are none of. AnnCA prunes by LSH only.
+The ablation is the one in FAST-AR's table (arXiv 2602.01801): TempCache, AnnCA and AnnSA, alone and
+together, by random projection (LSH) and quantised. The baselines are dense attention to everything,
+and the same with a prompt padded to Wan's length. For TempCache, quantised means that the keys
+matched with new keys have 8 bits. For AnnSA, quantised means the direction of keys (k-means),
+because its blocks are sorted by buckets, and codes of 8 bits a dimension have no buckets. AnnCA
+prunes by LSH only.
 """
 
 from __future__ import annotations
@@ -33,9 +34,11 @@ DENSE_CASE, WINDOW_CASE, TEMP, AUTO, BOTH, DENSE_LONG = (
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
-    """A cache by its name, which cases may share, what is sparse over it, and whether the prompt
-    is padded to Wan's length.
+class SpeedCase:
+    """A cache by its name, sparse attention over it, and whether the prompt is padded to Wan's
+    length.
+
+    Several cases may share one cache.
     """
 
     cache: str
@@ -44,55 +47,61 @@ class Case:
 
     @property
     def baseline(self) -> str:
-        """The case with dense attention to the same."""
+        """The case with dense attention to the same keys."""
         return DENSE_LONG if self.long_prompt else DENSE_CASE
 
 
 def _by_blocks(order: str) -> SparseSelf:
-    """Sparse wherever the paper is, however short the history and poor the blocks."""
+    """Return settings that are sparse wherever the paper is, even with short histories and poor
+    blocks.
+    """
     return SparseSelf(density=0.15, recall_floor=0.0, min_keys=0, order=order)
 
 
 PADDING, PRUNED = SparseCross(), SparseCross(prune=True)
 MAIN = {
-    DENSE_CASE: Case(FULL),
-    AUTO: Case(FULL, Sparsity(SparseSelf())),
-    WINDOW_CASE: Case(IN_WINDOW),
-    "window, int8": Case("window int8"),
-    TEMP: Case("kept"),
-    "TempCache, int8": Case("kept int8"),
-    BOTH: Case("kept", Sparsity(SparseSelf(), PADDING)),
+    DENSE_CASE: SpeedCase(FULL),
+    AUTO: SpeedCase(FULL, Sparsity(SparseSelf())),
+    WINDOW_CASE: SpeedCase(IN_WINDOW),
+    "window, int8": SpeedCase("window int8"),
+    TEMP: SpeedCase("kept"),
+    "TempCache, int8": SpeedCase("kept int8"),
+    BOTH: SpeedCase("kept", Sparsity(SparseSelf(), PADDING)),
 }
-"""What is timed at every history: the baselines, and what the nodes' defaults make."""
+"""The cases timed at every history: the baselines, and the nodes' default settings."""
 ABLATION = {
-    DENSE_LONG: Case(FULL, long_prompt=True),
-    **{f"ablation: TempCache by {name}": Case(f"merged {name}", long_prompt=True)
+    DENSE_LONG: SpeedCase(FULL, long_prompt=True),
+    **{f"ablation: TempCache by {name}": SpeedCase(f"merged {name}", long_prompt=True)
        for name in INDEXES},
-    "ablation: AnnCA, padding": Case(FULL, Sparsity(None, PADDING), long_prompt=True),
-    "ablation: AnnCA by LSH": Case(FULL, Sparsity(None, PRUNED), long_prompt=True),
-    "ablation: AnnSA by time": Case(FULL, Sparsity(_by_blocks("time")), long_prompt=True),
-    "ablation: AnnSA by LSH": Case(FULL, Sparsity(_by_blocks("lsh")), long_prompt=True),
-    "ablation: AnnSA by k-means": Case(FULL, Sparsity(_by_blocks("k-means")), long_prompt=True),
-    "ablation: all by LSH": Case(
+    "ablation: AnnCA, padding": SpeedCase(FULL, Sparsity(None, PADDING), long_prompt=True),
+    "ablation: AnnCA by LSH": SpeedCase(FULL, Sparsity(None, PRUNED), long_prompt=True),
+    "ablation: AnnSA by time": SpeedCase(FULL, Sparsity(_by_blocks("time")), long_prompt=True),
+    "ablation: AnnSA by LSH": SpeedCase(FULL, Sparsity(_by_blocks("lsh")), long_prompt=True),
+    "ablation: AnnSA by k-means": SpeedCase(
+        FULL, Sparsity(_by_blocks("k-means")), long_prompt=True
+    ),
+    "ablation: all by LSH": SpeedCase(
         "merged LSH", Sparsity(_by_blocks("lsh"), PRUNED), long_prompt=True
     ),
-    "ablation: all by int8": Case(
+    "ablation: all by int8": SpeedCase(
         "merged int8", Sparsity(_by_blocks("time"), PADDING), long_prompt=True
     ),
-    "ablation: all by k-means": Case(
+    "ablation: all by k-means": SpeedCase(
         "merged k-means", Sparsity(_by_blocks("k-means"), PRUNED), long_prompt=True
     ),
-    "ablation: all by default": Case("kept", Sparsity(SparseSelf(), PADDING), long_prompt=True),
+    "ablation: all by default": SpeedCase(
+        "kept", Sparsity(SparseSelf(), PADDING), long_prompt=True
+    ),
 }  # fmt: skip
-"""What says no more at a long history than at a short one, unless it is asked for."""
-CASES: Mapping[str, Case] = {**MAIN, **ABLATION}
+"""The cases that tell no more at a long history than at a short one; left out there by default."""
+CASES: Mapping[str, SpeedCase] = {**MAIN, **ABLATION}
 
 
-def kept_in(shape: CacheShape) -> dict[str, tuple[CachePolicy, Storage]]:
-    """What every cache but the full one keeps, and how: none in more bytes than the window."""
+def bounded_caches(shape: CacheShape) -> dict[str, tuple[CachePolicy, Storage]]:
+    """Return policy and storage of every bounded cache; none takes more bytes than the window."""
 
     def entries(gives_way: str, index: str) -> TempCache:
-        return in_windows_bytes(
+        return fit_window_bytes(
             shape, TempCache(SINK + 1, sink_frames=SINK, most_mass=1, gives_way=gives_way,
                              index=index)
         )  # fmt: skip
@@ -107,10 +116,8 @@ def kept_in(shape: CacheShape) -> dict[str, tuple[CachePolicy, Storage]]:
     }
 
 
-def in_windows_bytes(shape: CacheShape, policy: TempCache) -> TempCache:
-    """The policy with as many latent frames' worth of entries as take no more bytes than the
-    window.
-    """
+def fit_window_bytes(shape: CacheShape, policy: TempCache) -> TempCache:
+    """Return `policy` with the most entries that fit into the window's bytes."""
     most, frames = planned_bytes(shape, WINDOW, DENSE, None), WINDOW.window_frames
     while planned_bytes(shape, replace(policy, entry_frames=frames), DENSE, None) > most:
         frames -= 1

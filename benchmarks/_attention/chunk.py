@@ -1,5 +1,6 @@
-"""The chunk after a true history by each memory and way of attending, from one noise, and how like
-dense attention's it is.
+"""The chunk after a true history with each memory and sparse attention, from the same noise.
+
+Each chunk is compared with dense attention's chunk.
 """
 
 from __future__ import annotations
@@ -41,20 +42,20 @@ from .drift import BALANCED
 DENSE_CASE, TEMP = "dense", "TempCache"
 CHUNK = DEMO.chunk_frames
 MOVING = 2 / 255
-DECODED_BEFORE = 6  # latent frames, so that the decoder has its memory
+DECODED_BEFORE = 6  # latent frames decoded first, to fill the decoder's memory
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
-    """What keeps the history, how, and what is sparse over it."""
+class ChunkCase:
+    """How the history is kept and stored, and sparse attention over it."""
 
     policy: CachePolicy
     storage: Storage = DENSE
     sparsity: Sparsity = Sparsity()
 
 
-def chunk_cases(history: int) -> dict[str, Case]:
-    """Every way that is compared, the dense one first; budgets are shares of the history."""
+def chunk_cases(history: int) -> dict[str, ChunkCase]:
+    """Return all cases, the dense one first; budgets are shares of the history."""
     full, quarter, half = FullHistory(), max(4, history // 4), history // 2
 
     def always(density: float, order: str = "time", floor: float = 0.0) -> Sparsity:
@@ -64,35 +65,37 @@ def chunk_cases(history: int) -> dict[str, Case]:
         return TempCache(frames, sink_frames=min(3, frames - 1), gives_way=ALIKE)
 
     return {
-        DENSE_CASE: Case(full),
-        "window, 25 %": Case(WindowSink(quarter)),
-        "window, 50 %": Case(WindowSink(half)),
-        "window, 75 %": Case(WindowSink(3 * history // 4, 3)),
-        "full, int8": Case(full, Packed(INT8, CHUNK)),
-        TEMP: Case(BALANCED),
-        "TempCache, int8": Case(BALANCED, Packed(INT8)),
-        "TempCache, int4": Case(BALANCED, Packed(INT4)),
-        "TempCache, 25 %": Case(kept(quarter)),
-        "TempCache, 50 %": Case(kept(half)),
-        "TempCache, 75 %": Case(kept(3 * history // 4)),
-        "TempCache, 50 %, merged": Case(TempCache(half, most_mass=1)),
-        "TempCache, 50 %, merged, log-mass": Case(TempCache(half)),
-        "AnnSA 30 %": Case(full, DENSE, always(0.3)),
-        "AnnSA 30 % by LSH": Case(full, DENSE, always(0.3, "lsh")),
-        "AnnSA 30 % by k-means": Case(full, DENSE, always(0.3, "k-means")),
-        "AnnSA 30 %, recall 0.85": Case(full, DENSE, always(0.3, floor=0.85)),
-        "AnnSA 15 %": Case(full, DENSE, always(0.15)),
-        "AnnCA, padding": Case(full, DENSE, Sparsity(None, SparseCross())),
-        "AnnCA, pruned": Case(full, DENSE, Sparsity(None, SparseCross(True, 4))),
-        "all": Case(
+        DENSE_CASE: ChunkCase(full),
+        "window, 25 %": ChunkCase(WindowSink(quarter)),
+        "window, 50 %": ChunkCase(WindowSink(half)),
+        "window, 75 %": ChunkCase(WindowSink(3 * history // 4, 3)),
+        "full, int8": ChunkCase(full, Packed(INT8, CHUNK)),
+        TEMP: ChunkCase(BALANCED),
+        "TempCache, int8": ChunkCase(BALANCED, Packed(INT8)),
+        "TempCache, int4": ChunkCase(BALANCED, Packed(INT4)),
+        "TempCache, 25 %": ChunkCase(kept(quarter)),
+        "TempCache, 50 %": ChunkCase(kept(half)),
+        "TempCache, 75 %": ChunkCase(kept(3 * history // 4)),
+        "TempCache, 50 %, merged": ChunkCase(TempCache(half, most_mass=1)),
+        "TempCache, 50 %, merged, log-mass": ChunkCase(TempCache(half)),
+        "AnnSA 30 %": ChunkCase(full, DENSE, always(0.3)),
+        "AnnSA 30 % by LSH": ChunkCase(full, DENSE, always(0.3, "lsh")),
+        "AnnSA 30 % by k-means": ChunkCase(full, DENSE, always(0.3, "k-means")),
+        "AnnSA 30 %, recall 0.85": ChunkCase(full, DENSE, always(0.3, floor=0.85)),
+        "AnnSA 15 %": ChunkCase(full, DENSE, always(0.15)),
+        "AnnCA, padding": ChunkCase(full, DENSE, Sparsity(None, SparseCross())),
+        "AnnCA, pruned": ChunkCase(full, DENSE, Sparsity(None, SparseCross(True, 4))),
+        "all": ChunkCase(
             BALANCED, DENSE, replace(always(0.3, floor=0.85), prompt_sparsity=SparseCross())
         ),
     }  # fmt: skip
 
 
 @torch.inference_mode()
-def judged_chunk(kit: Kit, seed: int, history: int, cases: Mapping[str, Case]) -> dict[str, float]:
-    """Likeness, adherence, density and recall of every case after one clip's history."""
+def measure_chunk(
+    kit: Kit, seed: int, history: int, cases: Mapping[str, ChunkCase]
+) -> dict[str, float]:
+    """Return likeness, adherence, density and recall of every case after one clip's history."""
     rng = random.Random(HELD_OUT_SEED + 960_000 + seed)
     values = random_values(rng)
     shot = Shot(((0, values),), rng.randrange(2**31))
@@ -109,7 +112,7 @@ def judged_chunk(kit: Kit, seed: int, history: int, cases: Mapping[str, Case]) -
     for name, case in cases.items():
         stats, prompt = SparseStats(), case.sparsity.prompt_sparsity
         cross = None if prompt is None else SparsePrompt(prompt)
-        chunks[name] = denoised(kit, text, caches[name], case, (stats, cross, coded[name]), seed)
+        chunks[name] = denoise(kit, text, caches[name], case, (stats, cross, coded[name]), seed)
         if stats.density is not None:
             found[f"density: {name}"] = stats.density
             found[f"recall: {name}"] = 1.0 if stats.recall is None else stats.recall
@@ -122,8 +125,8 @@ def judged_chunk(kit: Kit, seed: int, history: int, cases: Mapping[str, Case]) -
 def likeness(
     kit: Kit, past: Tensor, chunks: dict[str, Tensor], values: dict[str, str]
 ) -> dict[str, float]:
-    """How each case's chunk compares with that of dense attention."""
-    pictures = {name: decoded(kit, past, chunk) for name, chunk in chunks.items()}
+    """Compare each case's chunk with dense attention's chunk."""
+    pictures = {name: decode_chunk(kit, past, chunk) for name, chunk in chunks.items()}
     right = {name: _right(kit, video, values) for name, video in pictures.items()}
     dense, shown = chunks[DENSE_CASE], pictures[DENSE_CASE]
     found = {"adherence: dense itself": right[DENSE_CASE]}
@@ -140,8 +143,8 @@ def _right(kit: Kit, video: Tensor, values: dict[str, str]) -> float:
     return sum(map(sum, flags)) / len(flags)
 
 
-def codes_of(cache: HistoryCache, case: Case) -> SlotCodes | None:
-    """Bucket codes where a case sorts by them."""
+def codes_of(cache: HistoryCache, case: ChunkCase) -> SlotCodes | None:
+    """Return bucket codes for a case that sorts keys by buckets, else None."""
     chosen = case.sparsity.self_sparsity
     if chosen is None or chosen.order == "time":
         return None
@@ -152,7 +155,7 @@ def fill(
     kit: Kit, text: TextKV, past: Tensor, caches: dict[str, HistoryCache],
     coded: dict[str, SlotCodes | None],
 ) -> None:  # fmt: skip
-    """Commit the history to all, with the keys and values of dense attention."""
+    """Commit the history, with dense attention's keys and values, to all caches."""
     for first in range(0, len(past), CHUNK):
         x, t = past[None, first : first + CHUNK], torch.zeros(1, CHUNK)
         seen = (CHUNK,) * CHUNK
@@ -161,18 +164,18 @@ def fill(
         ).keys_values
         for name, cache in caches.items():
             if isinstance(cache, MergedCache) and cache.policy.merges:
-                predict(kit.dit, x, t, text, cache.attention_of_commit(seen))  # measures it
+                predict(kit.dit, x, t, text, cache.attention_of_commit(seen))  # records attention
             cache.commit(kept)
             codes = coded[name]
             if codes is not None:
                 codes.update()
 
 
-def denoised(  # noqa: PLR0913
-    kit: Kit, text: TextKV, cache: HistoryCache, case: Case,
+def denoise(  # noqa: PLR0913
+    kit: Kit, text: TextKV, cache: HistoryCache, case: ChunkCase,
     tools: tuple[SparseStats, SparsePrompt | None, SlotCodes | None], seed: int,
 ) -> Tensor:  # fmt: skip
-    """All steps of the next chunk (f, c, h, w) from the seed's noise."""
+    """Run all steps of the next chunk (f, c, h, w) from the seed's noise."""
     stats, cross, codes = tools
     chosen = case.sparsity.self_sparsity
     history = chosen and SparseHistory(
@@ -189,15 +192,15 @@ def denoised(  # noqa: PLR0913
     return x[0]
 
 
-def decoded(kit: Kit, past: Tensor, chunk: Tensor) -> Tensor:
-    """The chunk's frames (t, 3, H, W), the last one before it in front."""
+def decode_chunk(kit: Kit, past: Tensor, chunk: Tensor) -> Tensor:
+    """Return the chunk's frames (t, 3, H, W), preceded by the last frame before the chunk."""
     decoder = StreamingDecoder(kit.vae)
     before = decoder.feed(past[-DECODED_BEFORE:])
     return torch.cat([before[-1:], decoder.feed(chunk)])
 
 
 def psnr_moving(video: Tensor, truth: Tensor) -> float:
-    """PSNR in dB over pixels that change from frame to frame in `truth` (t, 3, H, W)."""
+    """Return PSNR in dB over pixels that change from frame to frame in `truth` (t, 3, H, W)."""
     moving = ((truth[1:] - truth[:-1]).abs().amax(1, keepdim=True) > MOVING).expand_as(truth[1:])
     error = ((video[1:] - truth[1:])[moving] ** 2).mean() if moving.any() else torch.zeros(1)
     return float(-10 * torch.log10(error.clamp(min=1e-8)))

@@ -1,8 +1,8 @@
-"""Rollouts of the embedded model's own under each memory: adherence to the prompt, and drift.
+"""Free rollouts of the embedded model with each memory: adherence to the prompt, and drift.
 
-No history is given: each memory holds what its own rollout made, from the same noise as the others.
-96x64, the demo's steps and guidance. Right is the share of the world's attributes that are read
-from the pictures as the prompt says; early is latent frames 8 to 40, late the last tenth.
+No history is given: each memory holds its own rollout, and all start from the same noise. The size
+is 96x64, with the demo's steps and guidance. "Right" is the share of the world's attributes that
+the oracle reads as the prompt names them. Early means latent frames 8 to 40, late the last tenth.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from ...training.evaluation.kit import Kit, Recipe
 from ...training.evaluation.measures import drift
 
 BALANCED = TempCache(48, sink_frames=3, reach_frames=64, gives_way=ALIKE)
-"""What the node's preset of that name makes of the demo's window."""
+"""The node's preset of that name, applied to the demo's window."""
 SPARSE = Sparsity(SparseSelf(min_keys=0), SparseCross(from_tokens=0))
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What keeps the history, how, and what is sparse over it."""
+    """How the history is kept and stored, and sparse attention over it."""
 
     policy: CachePolicy
     storage: Storage = DENSE
@@ -43,19 +43,21 @@ MEMORIES = {
 }
 
 
-def rolled(kit: Kit, seed: int, length: int) -> dict[str, float]:
-    """Figures of every memory's rollout of `length` latent frames: right readings, what is lost of
-    them from early to late, the growth of the latents' spread, and right readings less dense's.
+def measure_rollouts(kit: Kit, seed: int, length: int) -> dict[str, float]:
+    """Return figures of every memory's rollout of `length` latent frames.
+
+    The figures are right readings, their loss from early to late, the growth of the latents'
+    spread, and right readings minus dense attention's.
     """
     found: dict[str, float] = {}
     for name, memory in MEMORIES.items():
         recipe = Recipe(length=length, cache=memory.policy)
         recipe = replace(recipe, storage=memory.storage, sparsity=memory.sparsity)
-        of_case = drift(kit, seed, recipe)
-        early, late = of_case["right early"], of_case["right late"]
+        figures = drift(kit, seed, recipe)
+        early, late = figures["right early"], figures["right late"]
         found[f"right late: {name}"] = late
         found[f"drift: {name}"] = early - late
-        found[f"spread: {name}"] = of_case["std late"] / of_case["std early"] - 1
+        found[f"spread: {name}"] = figures["std late"] / figures["std early"] - 1
         found[f"adherence: {name}"] = (early + late) / 2 - found.get("right: dense", 0.0)
         if name == "dense":
             found["right: dense"] = found.pop("adherence: dense")

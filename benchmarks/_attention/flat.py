@@ -1,7 +1,8 @@
 """Whether a chunk over a bounded cache costs the same after any history.
 
-What such a cache held after each history is kept, and a chunk over each is timed in turn, round by
-round: medians of samples taken minutes apart would also say how fast the machine was then.
+The caches are snapshotted after each history. Then a chunk over each snapshot is timed in turn,
+round by round. Medians of samples taken minutes apart would also contain changes in the machine's
+speed.
 """
 
 from __future__ import annotations
@@ -15,25 +16,27 @@ from .._shared.device import clock
 from .._shared.paired import median_interval
 from .._shared.report import Results
 from .cases import CASES
-from .plan import Plan
+from .plan import SpeedPlan
 from .speed import SpeedBench
 
-MOST = 0.02  # growth by 1,000 latent frames
+MAX_GROWTH = 0.02  # per 1,000 latent frames
 
-Filled = Mapping[str, Snapshot]
-"""What every bounded cache held after one history."""
+CacheSnapshots = Mapping[str, Snapshot]
+"""The content of every bounded cache after one history."""
 
 
-def of_flat_cases(plan: Plan, filled: Filled) -> Filled:
-    """Of all caches those of the cases whose cost must not grow."""
+def select_flat_cases(plan: SpeedPlan, filled: CacheSnapshots) -> CacheSnapshots:
+    """Select the caches of the cases whose cost must not grow."""
     return {CASES[name].cache: filled[CASES[name].cache] for name in plan.flat[0]}
 
 
 def time_in_turn(
-    plan: Plan, results: Results, bench: SpeedBench, held: Mapping[int, Filled]
+    plan: SpeedPlan, results: Results, bench: SpeedBench, held: Mapping[int, CacheSnapshots]
 ) -> None:
-    """Time a chunk of every such case after every history, beginning with another history in each
-    round. Leaves the caches as after some history.
+    """Time a chunk of every flat case after every history, starting with another history each
+    round.
+
+    Leaves the caches in the state of some history.
     """
     names, lengths = plan.flat
     now = clock(bench.model.device)
@@ -48,23 +51,23 @@ def time_in_turn(
                 results.samples.setdefault(at, []).append(now() - started)
 
 
-def claim_flat(plan: Plan, results: Results) -> None:
-    """Time, memory and the cache's size of such cases do not grow with the history."""
+def claim_flat(plan: SpeedPlan, results: Results) -> None:
+    """Claim that time, memory and cache size of flat cases do not grow with the history."""
     names, lengths = plan.flat
     for name in names:
         samples = [results.samples[plan.label(f"in turn: {name}", at)] for at in lengths]
         rounds = zip(*samples, strict=True)
-        what = f"{plan.of}{name}: growth of time by 1,000 frames"
+        what = f"{plan.prefix}{name}: growth of time by 1,000 frames"
         results.figures[what] = median_interval([slope(lengths, seconds) for seconds in rounds])
-        results.at_most(what, results.figures[what].high, MOST)
+        results.at_most(what, results.figures[what].high, MAX_GROWTH)
         held, work = ([results.bytes[f"{kind}: {plan.label(name, at)}"] or 0 for at in lengths]
                       for kind in ("KV cache", "in work"))  # fmt: skip
         memory = [float(a + b) for a, b in zip(held, work, strict=True)]
-        grown = f"{plan.of}{name}: growth of memory by 1,000 frames"
-        results.at_most(grown, slope(lengths, memory), MOST)
-        results.at_most(f"{plan.of}{name}: different sizes of its cache", len(set(held)), 1)
+        grown = f"{plan.prefix}{name}: growth of memory by 1,000 frames"
+        results.at_most(grown, slope(lengths, memory), MAX_GROWTH)
+        results.at_most(f"{plan.prefix}{name}: different sizes of its cache", len(set(held)), 1)
 
 
 def slope(histories: Sequence[int], values: Sequence[float]) -> float:
-    """The growth of `values` with 1,000 latent frames of history, over their median."""
+    """Return the growth of `values` per 1,000 latent frames of history, over their median."""
     return float(np.polyfit(np.array(histories) / 1000, values, 1)[0] / np.median(values))

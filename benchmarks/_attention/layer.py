@@ -1,7 +1,8 @@
 """One layer's self-attention in the four steps of a chunk, dense and by blocks, by history.
 
-Sizes of the embedded model at 128x128: 192 queries, 64 keys a latent frame, 4 heads of 48. The keys
-are random, since time does not depend on them where no head falls back.
+The sizes are those of the embedded model at 128x128: 192 queries, 64 keys per latent frame, 4 heads
+of 48. The keys are random: time does not depend on keys while no head falls back to dense
+attention.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ QUERIES, FRAME_TOKENS, HEADS, WIDTH = 192, 64, 4, 48
 DENSITIES = (0.15, 0.3, 0.5)
 
 
-class LaidOut:
-    """An attention whose keys are there already."""
+class FixedAttention:
+    """An attention over prepared queries, keys and values; ignores its arguments."""
 
     def __init__(self, history: int) -> None:
         past = history * FRAME_TOKENS
-        made = torch.Generator().manual_seed(0)
+        generator = torch.Generator().manual_seed(0)
         q, keys, values = (
-            torch.randn(1, HEADS, count, WIDTH, generator=made)
+            torch.randn(1, HEADS, count, WIDTH, generator=generator)
             for count in (QUERIES, past + QUERIES, past + QUERIES)
         )
         own = ((slice(0, QUERIES), QUERIES),)
@@ -38,21 +39,19 @@ class LaidOut:
     def laid(
         self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor
     ) -> AttentionInputs:
-        """The keys."""
         return self.keys
 
     def __call__(
         self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor
     ) -> torch.Tensor:
-        """Dense attention."""
         return attend_inputs(self.keys).transpose(1, 2)
 
 
 def layer_case(name: str, history: int) -> Prepare:
-    """`dense`, or a density, after so many latent frames."""
-    attention = LaidOut(history)
+    """Prepare `dense`, or block-sparse attention of a density, after `history` latent frames."""
+    attention = FixedAttention(history)
     steps = [step / DEMO.steps for step in range(DEMO.steps)]
-    x = torch.empty(1, 0, HEADS, WIDTH)  # it is laid out already
+    x = torch.empty(1, 0, HEADS, WIDTH)  # ignored by FixedAttention
 
     def prepare() -> Callable[[], object]:
         if name == "dense":

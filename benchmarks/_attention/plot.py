@@ -1,7 +1,8 @@
-"""The plots of docs/measurements/attention.md from results of `attention`, one or several, and of
-`attention_recall`: time a chunk and memory by history, and what is recalled.
+"""The plots of docs/measurements/attention.md: time, memory and recall by memory size.
 
-python -m longtake.benchmarks._attention.plot --speed SPEED.json --recall RECALL.json --out PNG
+Reads one or several results of `attention`, and one of `attention_recall`.
+
+    python -m longtake.benchmarks._attention.plot --speed SPEED.json --recall RECALL.json --out PNG
 """
 
 from __future__ import annotations
@@ -16,29 +17,28 @@ import click
 
 from ...errors import BadInput
 from ...training.command import reporting
-from ..attention_recall import AWAY
 from .cases import MAIN
-from .recall import FULL, FULL_INT8, KINDS, SHARES, half_way
+from .recall import AWAY, FULL, FULL_INT8, KINDS, SHARES, half_way
 from .wan_shaped import NAME
 
 FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 PANEL_INCHES = (5.0, 4.0)
 DOTS_PER_INCH = 110
 MODELS = {"": "embedded model", NAME: NAME + "random weights"}
-"""What begins the labels of each model's figures, and its title."""
+"""The label prefix of each model, and the title of its panels."""
 COLOURS = {
     "dense": "C7", FULL: "C7", FULL_INT8: "C8", "auto": "C0", "window + sink": "C2", "window": "C2",
     "window, int8": "C1", "TempCache": "C3", "TempCache, int8": "C4", "all": "C9",
 }  # fmt: skip
-"""The same for what is the same in all panels."""
+"""The line colour of each case or memory, equal in all panels."""
 
 Lines = dict[str, list[tuple[float, float, float, float]]]
-"""By name: x, y and the bounds of its interval, from left to right."""
+"""Points of each line from left to right: x, y, and the bounds of y's interval."""
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """Lines, what the axes are, and whether both are logarithmic."""
+    """Lines, axis labels, and whether both axes are logarithmic."""
 
     lines: Lines
     x: str
@@ -48,62 +48,64 @@ class Panel:
 
 
 def joined(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Figures and bytes of several results; of what is in two of them, that of the later one."""
-    return {part: {key: value for one in results for key, value in one[part].items()}
+    """Merge the figures and bytes of several results; later results win."""
+    return {part: {key: value for result in results for key, value in result[part].items()}
             for part in ("figures", "bytes")}  # fmt: skip
 
 
-def times(speed: dict[str, Any], of: str = "") -> Lines:
-    """Seconds of a chunk by history in latent frames, of each case that was timed."""
-    found = {name: _by_history(speed["figures"], f"{of}{name}") for name in MAIN}
+def times(speed: dict[str, Any], prefix: str = "") -> Lines:
+    """Return seconds per chunk by history in latent frames, for each timed case."""
+    found = {name: _by_history(speed["figures"], f"{prefix}{name}") for name in MAIN}
     return {
-        name: [(at, one["median"], one["low"], one["high"]) for at, one in rows]
+        name: [(at, figure["median"], figure["low"], figure["high"]) for at, figure in rows]
         for name, rows in found.items()
         if rows
     }
 
 
-def memory(speed: dict[str, Any], of: str = "") -> Lines:
-    """MiB of the cache and of what is in work beside it, by history, of each case of which both
-    were measured: none in results from before that was.
+def memory(speed: dict[str, Any], prefix: str = "") -> Lines:
+    """Return MiB of the cache and of working memory, by history.
+
+    Cases without both figures are left out, so older results may have none.
     """
     found: Lines = {}
     for name in MAIN:
-        held = dict(_by_history(speed["bytes"], f"KV cache: {of}{name}"))
-        rows = [(at, (held[at] + work) / 2**20)
-                for at, work in _by_history(speed["bytes"], f"in work: {of}{name}")]  # fmt: skip
+        held = dict(_by_history(speed["bytes"], f"KV cache: {prefix}{name}"))
+        works = _by_history(speed["bytes"], f"in work: {prefix}{name}")
+        rows = [(at, (held[at] + work) / 2**20) for at, work in works]
         if rows:
             found[name] = [(at, taken, taken, taken) for at, taken in rows]
     return found
 
 
 def agreements(recall: dict[str, Any]) -> Lines:
-    """By kind of memory: megabytes, agreement and the bounds of its interval, of the longest course
-    whose history the model was trained for.
+    """Return megabytes, agreement and its interval by kind of memory.
+
+    Uses the camera turn with the longest history that the model was trained for.
     """
     figures = recall["figures"]
     turn = f"{half_way(AWAY[-1])}, history {half_way(AWAY[-1]).history}"
     names = {kind: [f"{kind}, {share:.0%}" for share in SHARES] for kind in KINDS}
     found = {}
     for kind, members in {**names, FULL: [FULL], FULL_INT8: [FULL_INT8]}.items():
-        rows = [(figures[f"{turn}: MB: {one}"], figures[f"{turn}: {one}"]) for one in members]
-        found[kind] = [(mb["mean"], one["mean"], one["low"], one["high"]) for mb, one in rows]
+        rows = [(figures[f"{turn}: MB: {name}"], figures[f"{turn}: {name}"]) for name in members]
+        found[kind] = [(mb["mean"], fig["mean"], fig["low"], fig["high"]) for mb, fig in rows]
     return found
 
 
 def panels(speed: dict[str, Any], recall: dict[str, Any]) -> list[Panel]:
-    """Time and memory of each model that there are figures of, then recall."""
+    """Return time and memory panels of each model with figures, then recall."""
     history, found = "latent frames of history", list[Panel]()
-    for of, title in MODELS.items():
-        found.append(Panel(times(speed, of), history, "s a chunk", title, log=True))
-        found.append(Panel(memory(speed, of), history, "MiB, cache and work", title, log=True))
+    for prefix, title in MODELS.items():
+        found.append(Panel(times(speed, prefix), history, "s a chunk", title, log=True))
+        found.append(Panel(memory(speed, prefix), history, "MiB, cache and work", title, log=True))
     title = f"recalled: {half_way(AWAY[-1])}"
     found.append(Panel(agreements(recall), "MB of KV cache", "agreement of what comes in", title))
     return [panel for panel in found if panel.lines]
 
 
 def draw(shown: Sequence[Panel], out: Path) -> None:
-    """All panels side by side as a PNG; needs matplotlib."""
+    """Draw all panels side by side into a PNG file; needs matplotlib."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -129,9 +131,13 @@ def draw(shown: Sequence[Panel], out: Path) -> None:
 
 
 def _by_history(values: dict[str, Any], name: str) -> list[tuple[int, Any]]:
-    """What is labelled with the name and a history, the shortest first."""
-    at = f"{name}, history "
-    return sorted((int(key[len(at) :]), one) for key, one in values.items() if key.startswith(at))
+    """Return (history, value) pairs of all labels that start with `name`, sorted by history."""
+    label = f"{name}, history "
+    return sorted(
+        (int(key.removeprefix(label)), value)
+        for key, value in values.items()
+        if key.startswith(label)
+    )
 
 
 @click.command(help=__doc__)
@@ -139,10 +145,9 @@ def _by_history(values: dict[str, Any], name: str) -> list[tuple[int, Any]]:
 @click.option("--recall", type=FILE, required=True)
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True)
 def command(speeds: tuple[Path, ...], recall: Path, out: Path) -> None:
-    """Command line."""
     with reporting():
-        *speed, recalled = (json.loads(file.read_text("utf-8")) for file in (*speeds, recall))
-        draw(panels(joined(speed), recalled), out)
+        *speed, recall_results = (json.loads(file.read_text("utf-8")) for file in (*speeds, recall))
+        draw(panels(joined(speed), recall_results), out)
 
 
 if __name__ == "__main__":

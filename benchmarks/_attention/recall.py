@@ -1,10 +1,10 @@
-"""Scenery that comes back after the camera turned round, by what keeps the history.
+"""Scenery that returns after the camera turned round, by memory of the history.
 
-A true clip whose camera pans away for so many latent frames, turns, and comes back for some. The
-next chunk must show columns that left the picture twice as long ago as the camera has been coming
-back; it is denoised over each memory. Half of the way back that is as many latent frames as the
-camera went away, which no window of half of the history reaches. Keys and values of the history are
-those of dense attention, the same for all, so nothing but what a memory keeps makes a difference.
+A true clip pans away for some latent frames, turns, and comes back for some. The next chunk must
+show columns that left the picture twice as long ago as the camera has been coming back. Each memory
+denoises this chunk. Half-way back, the columns left as many latent frames ago as the camera went
+away, which no window of half of the history reaches. All memories get dense attention's keys and
+values, so they differ only in what they keep.
 """
 
 from __future__ import annotations
@@ -35,44 +35,50 @@ from ...training.world.clips import latent_start
 from ...training.world.dataset import encode_shots
 from ...training.world.renderer import render
 from ...training.world.scene import Shot, scene
-from .chunk import decoded, psnr_moving
+from .chunk import decode_chunk, psnr_moving
 from .drift import BALANCED
 
 CHUNK = DEMO.chunk_frames
 PRESETS: dict[str, tuple[CachePolicy, Storage]] = {
     "balanced": (BALANCED, DENSE), "balanced, int8": (BALANCED, Packed(INT8)),
 }  # fmt: skip
-"""What the node keeps by default, whatever the share."""
+"""The node's default memories, which do not depend on the share."""
+AWAY = (16, 24, 32, 40)  # latent frames before the turn, within the trained history
 SHARES = (0.10, 0.25, 0.50)
 FULL, FULL_INT8 = "full", "full, int8"
 KINDS = ("window", "window, int8", "TempCache", "TempCache, int8")
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
-    """The camera goes away for so many latent frames, and comes back for so many."""
+class CameraTurn:
+    """The camera goes away for `away` latent frames and comes back for `back`."""
 
     away: int
     back: int
 
     @property
     def history(self) -> int:
-        """Latent frames before the chunk that is judged, in whole chunks."""
+        """Latent frames before the measured chunk, in whole chunks."""
         return round((self.away + self.back) / CHUNK) * CHUNK
 
     def __str__(self) -> str:
         return f"{self.away} away, {self.back} back"
 
 
-def half_way(away: int) -> Course:
-    """Back half of the way: what comes in left as long ago as the camera turned after."""
-    return Course(away, away // 2)
+def half_way(away: int) -> CameraTurn:
+    """Return the turn in which the camera comes back half of the way.
+
+    The entering columns left the picture as long ago as the camera's way to the turn took.
+    """
+    return CameraTurn(away, away // 2)
 
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """Latents (f, c, h, w) of which the last chunk is to be made again, the true last picture
-    (3, H, W), and the texts before and after the turn.
+    """A clip whose last chunk is to be generated again.
+
+    `latents` (f, c, h, w). `truth` (3, H, W): the true last picture. `away` and `back`: captions
+    before and after latent frame `turn`.
     """
 
     latents: Tensor
@@ -83,23 +89,25 @@ class Clip:
 
 
 @torch.inference_mode()
-def recalled(
-    kit: Kit, course: Course, seed: int, shares: Sequence[float] = SHARES
+def recall_figures(
+    kit: Kit, turn: CameraTurn, seed: int, shares: Sequence[float] = SHARES
 ) -> dict[str, float]:
-    """Agreement of what re-enters with the truth, and megabytes, by memory with those shares of the
-    history's bytes; "decoded truth" is what the VAE alone reaches. Of the node's preset also how
-    near its moving pixels are to those over everything.
+    """Return agreement of re-entering scenery with the truth, and megabytes, for every memory.
+
+    `shares` are memory sizes as shares of the history's bytes. "decoded truth" is what the VAE
+    alone reaches. The node's preset also gets the PSNR of its moving pixels against the full
+    history.
     """
-    clip = there_and_back(kit, course, seed)
+    clip = there_and_back(kit, turn, seed)
     texts = {text: _prompt(kit, text) for text in (clip.away, clip.back)}
-    caches = filled(kit, clip, texts, shares)
+    caches = fill_caches(kit, clip, texts, shares)
     past = clip.latents[:-CHUNK]
-    shown = decoded(kit, past, clip.latents[-CHUNK:])
+    shown = decode_chunk(kit, past, clip.latents[-CHUNK:])
     found = {"decoded truth": entering_agreement(shown[-1], clip.truth)}
-    chunks = {n: denoised(kit, texts[clip.back], cache, seed) for n, cache in caches.items()}
-    dense = decoded(kit, past, chunks[FULL])
+    chunks = {n: denoise(kit, texts[clip.back], cache, seed) for n, cache in caches.items()}
+    dense = decode_chunk(kit, past, chunks[FULL])
     for name, cache in caches.items():
-        shown = decoded(kit, past, chunks[name])
+        shown = decode_chunk(kit, past, chunks[name])
         found[name] = entering_agreement(shown[-1], clip.truth)
         if name in PRESETS:
             found[f"PSNR: {name}"] = psnr_moving(shown, dense)
@@ -107,25 +115,27 @@ def recalled(
     return found
 
 
-def there_and_back(kit: Kit, course: Course, seed: int) -> Clip:
-    """The camera goes left, then right."""
+def there_and_back(kit: Kit, turn: CameraTurn, seed: int) -> Clip:
+    """Make a clip whose camera goes left, then right."""
     rng = random.Random(HELD_OUT_SEED + 980_000 + seed)
     away = {**random_values(rng), "pan": "left", "weather": "clear"}
     back = {**away, "pan": "right"}
-    shot = Shot(((0, away), (latent_start(course.away), back)), rng.randrange(2**31))
+    shot = Shot(((0, away), (latent_start(turn.away), back)), rng.randrange(2**31))
     texts = caption(away, rng), caption(back, rng)
-    frames = course.history + CHUNK
+    frames = turn.history + CHUNK
     truth = render(scene([shot], frame_count(frames)), DEMO.height, DEMO.width)[0, -1]
     latents = encode_shots(kit.vae, [shot], frames, DEMO.width)[0].float()
-    return Clip(latents, truth, *texts, course.away)
+    return Clip(latents, truth, *texts, turn.away)
 
 
 def memories(
     shape: CacheShape, history: int, shares: Sequence[float] = SHARES
 ) -> dict[str, tuple[CachePolicy, Storage]]:
-    """Everything, everything in int8, and for each share of it a window, and in no more than its
-    bytes the window in int8 and TempCaches, which never keep more than there is; a window's bytes
-    are of whole latent frames, a TempCache's of entries.
+    """Return all memories for `history` latent frames.
+
+    These are the full history, the same in int8, and for each share a window. Within the window's
+    bytes there are also a window in int8 and TempCaches, which never keep more than the history. A
+    window's bytes count whole latent frames, a TempCache's count entries.
     """
     found: dict[str, tuple[CachePolicy, Storage]] = {
         FULL: (FullHistory(), DENSE), FULL_INT8: (FullHistory(), Packed(INT8, CHUNK)),
@@ -133,13 +143,13 @@ def memories(
     for share in shares:
         window = WindowSink(max(CHUNK, round(share * history)))
         most = planned_bytes(shape, window, DENSE, None)
-        made: dict[str, tuple[Callable[[int], CachePolicy], Storage]] = {
+        kinds: dict[str, tuple[Callable[[int], CachePolicy], Storage]] = {
             "window, int8": (partial(_frames, shape), Packed(INT8, CHUNK)),
             "TempCache": (partial(_entries, shape), DENSE),
             "TempCache, int8": (partial(_entries, shape), Packed(INT8, 0)),
         }
         found[f"window, {share:.0%}"] = window, DENSE
-        for kind, (policy, storage) in made.items():
+        for kind, (policy, storage) in kinds.items():
             tokens = history * shape.frame_tokens
             while planned_bytes(shape, policy(tokens), storage, None) > most:
                 tokens -= 1
@@ -148,8 +158,9 @@ def memories(
 
 
 def merged(entry_frames: float) -> TempCache:
-    """TempCache as the node has it for this model: no entry stands farther back than it was trained
-    to look, which matters after far turns alone.
+    """Return the node's TempCache for this model: positions never exceed the trained reach.
+
+    The limit matters after far turns only.
     """
     return TempCache(entry_frames, gives_way=ALIKE, reach_frames=DEMO.trained_reach)
 
@@ -162,10 +173,10 @@ def _entries(shape: CacheShape, tokens: int) -> TempCache:
     return merged(tokens / shape.frame_tokens)
 
 
-def filled(
+def fill_caches(
     kit: Kit, clip: Clip, texts: dict[str, TextKV], shares: Sequence[float]
 ) -> dict[str, HistoryCache]:
-    """Every memory after the clip's history."""
+    """Return every memory, filled with the clip's history."""
     c, history = kit.config, len(clip.latents) - CHUNK
     side = clip.latents.shape[-2] // 2, clip.latents.shape[-1] // 2
     shape = CacheShape(c.num_layers, 2, c.num_heads, c.head_dim, *side, CHUNK)
@@ -179,8 +190,8 @@ def filled(
     return caches
 
 
-def denoised(kit: Kit, text: TextKV, cache: HistoryCache, seed: int) -> Tensor:
-    """The next chunk (f, c, h, w) from the seed's noise, with the demo's guidance."""
+def denoise(kit: Kit, text: TextKV, cache: HistoryCache, seed: int) -> Tensor:
+    """Return the next chunk (f, c, h, w) from the seed's noise, with the demo's guidance."""
     size = CHUNK, 16, 2 * cache.shape.rows, 2 * cache.shape.columns
     x = torch.randn(size, generator=torch.Generator().manual_seed(seed))
     ladder = flow_ladder(DEMO.steps, DEMO.shift)
@@ -198,6 +209,6 @@ def _pass(kit: Kit, latents: Tensor, text: TextKV, cache: HistoryCache) -> tuple
 
 
 def _prompt(kit: Kit, text: str) -> TextKV:
-    """A text, and none, as the two rows of a guided pass."""
-    rows = torch.stack([kit.text.encode(one).embedding for one in (text, "")])
+    """Return a text, and the empty text, as the two rows of a guided pass."""
+    rows = torch.stack([kit.text.encode(words).embedding for words in (text, "")])
     return project_text(kit.dit, rows[:, None])

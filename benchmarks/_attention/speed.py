@@ -1,8 +1,8 @@
 """Time and memory of a chunk after a long history: dense, windowed, merged, sparse.
 
-The history is filled with what commit passes over finished latents gave, looked at through a window
-and repeated, so that every cache gets the same keys and values. Then each case makes whole chunks
-in turn: all steps, the commit pass, the commit and the decoding, of one branch.
+The history is filled with the keys and values of commit passes over finished latents, attending
+through a window and repeated, so that every cache gets the same content. Then each case makes whole
+chunks in turn: all steps, the commit pass, the commit and the decoding, of one branch.
 """
 
 from __future__ import annotations
@@ -29,30 +29,31 @@ from ...model.dit import KeysValues, Prediction, SelfAttention, predict
 from ...model.vae.streaming import StreamingDecoder
 from ...samplers.schedule.levels import preset_ladders
 from .._shared.device import free_bytes, peak_in_work
-from .cases import CASES, FULL, IN_WINDOW, SINK, WINDOW_CASE, Case, kept_in
+from .cases import CASES, FULL, IN_WINDOW, SINK, WINDOW_CASE, SpeedCase, bounded_caches
 from .speed_model import SpeedModel
 
 SHARE = 0.9
-"""Of what is free on a GPU, that a full history may take; the rest is for the work."""
+"""Share of a GPU's free memory that a full history may take; the rest is working memory."""
 
 
 class SpeedBench:
-    """A model, and the caches that the cases need, beside the window. The full one is opened for
-    the longest of the histories that it fits, `reach`; 0 where it fits none.
+    """A model and the caches of all cases, besides the window.
+
+    The full cache is opened for the longest history that fits into memory, `reach`; 0 means none.
     """
 
     def __init__(
-        self, model: SpeedModel, histories: Sequence[int], cases: Collection[Case]
+        self, model: SpeedModel, histories: Sequence[int], cases: Collection[SpeedCase]
     ) -> None:
         self.model, self.shape = model, model.cache_shape
         self.committed = 0  # latent frames of history
-        self._prompts: dict[str, SparsePrompt] = {}  # what a rollout keeps while its prompt stays
-        self._passed: list[tuple[KeysValues, ...]] = []  # of the clip, chunk by chunk
+        self._prompts: dict[str, SparsePrompt] = {}  # a rollout keeps these while its prompt stays
+        self._passed: list[tuple[KeysValues, ...]] = []  # keys and values of the clip's chunks
         self._ladder = preset_ladders(model.preset)[0]
         wanted = {IN_WINDOW, *(case.cache for case in cases)}
         self.caches: dict[str, HistoryCache] = {
             name: open_cache(self.shape, *kept, None, model.device)
-            for name, kept in kept_in(self.shape).items()
+            for name, kept in bounded_caches(self.shape).items()
             if name in wanted
         }
         self.reach = max(filter(self._fits, histories), default=0)
@@ -65,19 +66,20 @@ class SpeedBench:
 
     @property
     def chunk_frames(self) -> int:
-        """Latent frames of a chunk."""
         return self.shape.chunk_frames
 
     def full_bytes(self, history: int) -> int:
-        """What the full history takes after so many latent frames, with room for a chunk."""
+        """Return the bytes of the full history after `history` latent frames, with space for a
+        chunk.
+        """
         return planned_bytes(self.shape, FullHistory(), DENSE, history + self.chunk_frames)
 
     def _fits(self, history: int) -> bool:
-        room = free_bytes(self.model.device)
-        return room is None or self.full_bytes(history) <= SHARE * room
+        free = free_bytes(self.model.device)
+        return free is None or self.full_bytes(history) <= SHARE * free
 
-    def keep_only(self, cases: Collection[Case], history: int) -> None:
-        """Give back what no case needs any more from that length on."""
+    def keep_only(self, cases: Collection[SpeedCase], history: int) -> None:
+        """Drop all caches and codes that `cases` do not need from `history` on."""
         wanted = {FULL} if history <= self.reach else set[str]()
         wanted |= {IN_WINDOW, *(case.cache for case in cases)}
         for name in self.caches.keys() - wanted:
@@ -88,7 +90,9 @@ class SpeedBench:
 
     @torch.inference_mode()
     def fill(self, until: int) -> None:
-        """Commit the clip's latents, whole chunks, until at least that many are held."""
+        """Commit the clip's latents in whole chunks until the caches hold at least `until` latent
+        frames.
+        """
         while self.committed < until:
             at, stop = self.committed % len(self.model.clip), self.chunk_frames
             if len(self._passed) * stop <= at:
@@ -101,48 +105,53 @@ class SpeedBench:
             self.committed += stop
 
     def snapshot(self) -> dict[str, Snapshot]:
-        """All that chunks which are kept change: every cache but the full one."""
+        """Return the state that committed chunks change: every cache but the full one."""
         return {name: cache.snapshot() for name, cache in self.caches.items() if name != FULL}
 
     def restore(self, snapshots: Mapping[str, Snapshot]) -> None:
-        """Have the histories that a `snapshot` was made of, bit for bit."""
+        """Restore caches from a `snapshot`, bit for bit."""
         for name, snapshot in snapshots.items():
             self.caches[name].restore(snapshot)
 
-    def commit_pass(self, case: Case, x: Tensor) -> tuple[KeysValues, ...]:
-        """Keys and values of finished latents x (b, f, c, h, w)."""
+    def commit_pass(self, case: SpeedCase, x: Tensor) -> tuple[KeysValues, ...]:
+        """Return keys and values of finished latents x (b, f, c, h, w)."""
         attention = self.caches[case.cache].attention_of_commit((x.shape[1],) * x.shape[1])
         return self._predict(case, x, 0.0, attention, keep=True).keys_values
 
     def _predict(
-        self, case: Case, x: Tensor, sigma: float, attention: SelfAttention, *, keep: bool = False
+        self,
+        case: SpeedCase,
+        x: Tensor,
+        sigma: float,
+        attention: SelfAttention,
+        *,
+        keep: bool = False,
     ) -> Prediction:
-        """A pass over latents x at the noise level sigma."""
+        """Run a pass over latents x at the noise level sigma."""
         t = torch.full(x.shape[:2], 1000 * sigma)
         return predict(
             self.model.tree, x.to(self.model.dtype), t, self.model.texts[case.long_prompt],
             attention, to_prompt=self._to_prompt(case), keep=keep,
         )  # fmt: skip
 
-    def _to_prompt(self, case: Case) -> SparsePrompt | None:
-        """Made once for all chunks, as in a rollout."""
-        asked = case.sparsity.prompt_sparsity
-        if asked is None:
+    def _to_prompt(self, case: SpeedCase) -> SparsePrompt | None:
+        """Return the case's prompt attention; one object serves all chunks, as in a rollout."""
+        sparsity = case.sparsity.prompt_sparsity
+        if sparsity is None:
             return None
-        return self._prompts.setdefault(repr(case), SparsePrompt(asked))
+        return self._prompts.setdefault(repr(case), SparsePrompt(sparsity))
 
-    def chunk(self, case: Case, *, keep: bool = True) -> tuple[SparseStats, Tensor]:
-        """A chunk as `make` makes it, and its frames (t, 3, H, W)."""
+    def chunk(self, case: SpeedCase, *, keep: bool = True) -> tuple[SparseStats, Tensor]:
+        """Return statistics and frames (t, 3, H, W) of a chunk; see `make`."""
         stats, x = self.make(case, keep=keep)
         return stats, self.decode(x)
 
     @torch.inference_mode()
-    def make(self, case: Case, *, keep: bool = True) -> tuple[SparseStats, Tensor]:
-        """All steps of a chunk's latents (f, c, h, w), the pass that commits it, and the commit.
+    def make(self, case: SpeedCase, *, keep: bool = True) -> tuple[SparseStats, Tensor]:
+        """Make a chunk's latents (f, c, h, w): all steps, the commit pass, and the commit.
 
-        The full history is not added to, so that it stays as long as it says, nor are its new keys
-        coded, but its rotated keys are made again, as after a commit; nor are the others added to
-        without `keep`.
+        The full history gets no commit and keeps its length; its new keys are not coded. Its
+        rotated keys are computed again, as after a commit. Without `keep` no cache gets a commit.
         """
         cache, stats, frames = self.caches[case.cache], SparseStats(), self.chunk_frames
         history = self._sparse_history(case, stats)
@@ -161,28 +170,30 @@ class SpeedBench:
 
     @torch.inference_mode()
     def decode(self, x: Tensor) -> Tensor:
-        """The frames (t, 3, H, W), float32, of latents x (f, c, h, w)."""
+        """Decode latents x (f, c, h, w) to frames (t, 3, H, W), float32."""
         return StreamingDecoder(self.model.decoder).feed(x.to(self.model.dtype)).float()
 
-    def held_bytes(self, case: Case) -> int:
-        """Bytes of a case's cache; of the full history's what it takes for so many latent frames,
-        since it is there for the longest one from the beginning.
+    def held_bytes(self, case: SpeedCase) -> int:
+        """Return the bytes of a case's cache.
+
+        For the full history these are the bytes of the committed length, because the cache is
+        allocated for the longest history.
         """
         if case.cache == FULL:
             return self.full_bytes(self.committed)
         return self.caches[case.cache].bytes
 
-    def peak_of_making(self, case: Case) -> int:
-        """The most bytes that making one more chunk takes at once, beside caches and model."""
+    def peak_of_generation(self, case: SpeedCase) -> int:
+        """Return the peak bytes of making one more chunk, besides caches and model."""
         return peak_in_work(lambda: self.make(case), self.model.device)
 
     def peak_of_decoding(self) -> int:
-        """The same of decoding a chunk, whatever made it."""
+        """Return the peak bytes of decoding one chunk."""
         latents = self.model.clip[: self.chunk_frames]
         return peak_in_work(lambda: self.decode(latents), self.model.device)
 
-    def _sparse_history(self, case: Case, stats: SparseStats) -> SparseHistory | None:
-        """Sparse attention where the settings, or what was measured, want it."""
+    def _sparse_history(self, case: SpeedCase, stats: SparseStats) -> SparseHistory | None:
+        """Return sparse attention if the settings, or measurements, want it."""
         chosen, cache = case.sparsity.self_sparsity, self.caches[case.cache]
         if chosen is None:
             return None
@@ -197,16 +208,18 @@ class SpeedBench:
             codes = self._codes[case.cache, chosen.order].of
         return SparseHistory(chosen, stats, sink_frames=SINK, min_keys=least, codes=codes)
 
-    def _open_codes(self, case: Case) -> None:
-        """Buckets beside a cache whose keys are sorted by them and that has none of its own."""
+    def _open_codes(self, case: SpeedCase) -> None:
+        """Open bucket codes for a cache whose keys are sorted by buckets and that has none
+        itself.
+        """
         cache, order = self.caches.get(case.cache), order_of(case)
         if cache and order not in TIME_ORDERS and not isinstance(cache, MergedCache):
             codes = SlotCodes(cache, open_buckets(order, cache.shape))
             self._codes.setdefault((case.cache, order), codes)
 
 
-def order_of(case: Case) -> str:
-    """The order in which a case's blocks have the history's keys."""
+def order_of(case: SpeedCase) -> str:
+    """Return the order in which a case's blocks hold the history's keys."""
     return (
         TIME_ORDERS[0] if case.sparsity.self_sparsity is None else case.sparsity.self_sparsity.order
     )

@@ -1,4 +1,4 @@
-"""The model whose chunks the speed bench of attention times, as one value, and the embedded one."""
+"""The model of the attention speed bench as one value, and the embedded model."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ VALUES = {"ball": "red", "time": "day", "terrain": "hills", "weather": "clear", 
 
 @dataclass(frozen=True, slots=True)
 class SpeedModel:
-    """A model, all of it on one device.
+    """A model, entirely on one device.
 
-    `texts` are its short prompt and the same padded to Wan's length; `clip` (f, c, h, w), float32
-    and in whole chunks, are finished latents that histories are filled with again and again. `name`
-    begins what is said of it in results, and `note` says what it is.
+    `texts` holds the short prompt and the same prompt padded to Wan's length. `clip` (f, c, h, w),
+    float32 and in whole chunks, holds finished latents; histories repeat it. `name` starts the
+    labels in results, and `note` describes the model.
     """
 
     name: str
@@ -44,12 +44,11 @@ class SpeedModel:
 
     @property
     def device(self) -> torch.device:
-        """Where it is."""
         return self.clip.device
 
     @property
     def cache_shape(self) -> CacheShape:
-        """The sizes of its keys and values, of one branch."""
+        """Sizes of the keys and values of one branch."""
         heads, (rows, columns) = self.tree.num_heads, self.clip.shape[-2:]
         return CacheShape(
             len(self.tree.blocks), 1, heads, self.tree.dim // heads, rows // PATCH,
@@ -58,18 +57,20 @@ class SpeedModel:
 
 
 def embedded() -> SpeedModel:
-    """The demo's model at 128x128 on the CPU, its prompt and true latents of its world."""
+    """Return the demo's model at 128x128 on the CPU, a prompt, and true latents of its world."""
     kit = load_kit(DEMO_FOLDER)
     prompt = kit.text.encode("a red ball over hills at noon").embedding
     padded = F.pad(prompt, (0, 0, 0, PADDED - len(prompt)))
-    short, long = (project_text(kit.dit, one[None, None]) for one in (prompt, padded))
+    short, long = (project_text(kit.dit, words[None, None]) for words in (prompt, padded))
     note = f"the embedded one in float32, {SPATIAL_FACTOR * LATENTS} pixels on a side, on a CPU"
     return SpeedModel("", note, kit.dit, kit.vae, (short, long), true_latents(kit), DEMO)
 
 
 @torch.inference_mode()
 def true_latents(kit: Kit) -> Tensor:
-    """CLIP_FRAMES latents (f, c, h, w) of 128x128: two rendered clips, one above the other."""
+    """Return CLIP_FRAMES latents (f, c, h, w) of 128x128: two rendered clips, one above the
+    other.
+    """
     shots = [Shot(((0, VALUES),), seed) for seed in (1, 2)]
     halves = encode_shots(kit.vae, shots, CLIP_FRAMES, SPATIAL_FACTOR * LATENTS)
     return torch.cat([*halves.float()], 2)  # two of (f, c, 8, 16)

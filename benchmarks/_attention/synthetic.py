@@ -1,7 +1,8 @@
 """Keys with the redundancy of real latents: patches of a real Wan 2.1 video, projected at random.
 
-Tokens of one place in following latent frames, and neighbours in one, are as alike as in the real
-latents. Queries are the newest frame's own; how sharp attention is, is set by the scale of logits.
+Tokens of one place in successive latent frames, and neighbours in one frame, are as similar as in
+the real latents. The queries are the newest frame's keys. The scale of the logits sets how sharp
+attention is.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ DENSITIES = (0.15, 0.3, 0.5)
 
 
 def real_latents(path: Path) -> Tensor:
-    """Latents (f, c, h, w) of a file whose tensor `latents` is (1, c, f, h, w)."""
+    """Read latents (f, c, h, w) from a file whose tensor `latents` is (1, c, f, h, w)."""
     found = load_file(path).get("latents")
     if found is None or found.ndim != 5 or found.shape[:2] != (1, 16):
         raise BadInput(f"{path} has no tensor `latents` (1, 16, f, h, w); choose another file.")
@@ -40,18 +41,18 @@ def real_latents(path: Path) -> Tensor:
 
 
 def activations(latents: Tensor, seed: int) -> Tensor:
-    """Keys, or values by another seed, (1, f s, n, d) of patches of 2x2 latent pixels."""
+    """Return keys (1, f s, n, d) of patches of 2x2 latent pixels; another seed gives values."""
     folded = torch.nn.functional.pixel_unshuffle(latents, PATCH).flatten(2).transpose(1, 2)
     folded = (folded - folded.mean((0, 1))) / folded.std()
-    made = torch.Generator().manual_seed(seed)
-    weights = torch.randn(folded.shape[-1], HEADS * WIDTH, generator=made)
+    generator = torch.Generator().manual_seed(seed)
+    weights = torch.randn(folded.shape[-1], HEADS * WIDTH, generator=generator)
     projected: Tensor = folded.flatten(0, 1) @ weights / folded.shape[-1] ** 0.5
-    select_heads: Tensor = projected.unflatten(-1, (HEADS, WIDTH))
-    return select_heads[None]
+    by_head: Tensor = projected.unflatten(-1, (HEADS, WIDTH))
+    return by_head[None]
 
 
-def measured(latents: Tensor, seed: int) -> dict[str, float]:
-    """Recall and error of AnnSA by order and density, error of TempCache and window by share."""
+def measure_layer(latents: Tensor, seed: int) -> dict[str, float]:
+    """Return recall and error of AnnSA by order and density, and errors of TempCache and window."""
     frames, rows, columns = len(latents), latents.shape[-2] // PATCH, latents.shape[-1] // PATCH
     keys, values = activations(latents, 2 * seed), activations(latents, 2 * seed + 1)
     tokens = rows * columns
@@ -59,16 +60,16 @@ def measured(latents: Tensor, seed: int) -> dict[str, float]:
     q = q * (SHARPNESS / (q @ keys.transpose(1, 2).transpose(2, 3)).std() * WIDTH**0.5)
     k, v = keys.transpose(1, 2).contiguous(), values.transpose(1, 2).contiguous()
     parts = ((slice(0, tokens), 0),)
-    laid = AttentionInputs(q, k, v, None, k.shape[2], parts, range(frames), tokens)
-    dense = attend_inputs(laid)
+    inputs = AttentionInputs(q, k, v, None, k.shape[2], parts, range(frames), tokens)
+    dense = attend_inputs(inputs)
     shape = CacheShape(1, 1, HEADS, WIDTH, rows, columns, 1)
     found = {}
     for order in ORDERS:
         for density in DENSITIES:
-            read = _read(laid, shape, order, density)
+            read = _read(inputs, shape, order, density)
             out = attend_selected(q, k, v, None, read, 64).view(q.shape)
             found[f"recall: {order}, density {density:g}"] = float(
-                sampled_recall(laid, read).mean()
+                sampled_recall(inputs, read).mean()
             )
             found[f"error: {order}, density {density:g}"] = _error(out, dense)
     for share in (0.25, 0.5):
@@ -79,27 +80,27 @@ def measured(latents: Tensor, seed: int) -> dict[str, float]:
         )
         found[f"error: window, {share:.0%}"] = _error(attend_inputs(shorter), dense)
         kept = _kept(shape, keys, values, TempCache(count, gives_way=ALIKE, recent_frames=1))
-        made = AttentionInputs(q, *kept, None, kept[0].shape[2], parts, (), tokens)
-        found[f"error: TempCache, {share:.0%}"] = _error(attend_inputs(made), dense)
+        entries = AttentionInputs(q, *kept, None, kept[0].shape[2], parts, (), tokens)
+        found[f"error: TempCache, {share:.0%}"] = _error(attend_inputs(entries), dense)
     return found
 
 
-def _read(laid: AttentionInputs, shape: CacheShape, order: str, density: float) -> Read:
+def _read(inputs: AttentionInputs, shape: CacheShape, order: str, density: float) -> Read:
     codes = None
     if order != "time":
         buckets = open_buckets(order, shape)
-        buckets.learn(0, laid.keys)
-        codes = buckets.of(0, laid.keys)
-    blocks = blocks_of(laid.keys, None, torch.arange(laid.past), codes)
+        buckets.learn(0, inputs.keys)
+        codes = buckets.of(0, inputs.keys)
+    blocks = blocks_of(inputs.keys, None, torch.arange(inputs.past), codes)
     count = max(1, round(density * blocks.means.shape[2]))
     nothing = blocks.tokens.new_zeros(0)
-    return read_by_all(blocks.tokens, choose(laid.q, blocks, count), nothing)
+    return read_by_all(blocks.tokens, choose(inputs.q, blocks, count), nothing)
 
 
 def _kept(
     shape: CacheShape, keys: Tensor, values: Tensor, policy: TempCache
 ) -> tuple[Tensor, Tensor]:
-    """What a TempCache keeps, un-rotated, (1, n, t, d)."""
+    """Return the un-rotated keys and values (1, n, t, d) that a TempCache keeps."""
     cache = MergedCache(shape, policy, Exact())
     for k, v in zip(keys.split(shape.frame_tokens, 1), values.split(shape.frame_tokens, 1),
                     strict=True):  # fmt: skip
@@ -109,5 +110,5 @@ def _kept(
 
 
 def _error(out: Tensor, dense: Tensor) -> float:
-    """Squared error over the variance of dense attention's output."""
+    """Return the squared error over the variance of dense attention's output."""
     return float(((out - dense) ** 2).mean() / dense.var())

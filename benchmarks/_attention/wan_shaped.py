@@ -1,7 +1,7 @@
-"""A model of Wan's shape with random weights: time and memory do not depend on their values.
+"""A model of Wan's shape with random weights: time and memory do not depend on weight values.
 
-What does depend on them is not to be read off it: how like pictures are, which keys are alike, how
-much of the attention some blocks hold.
+Other figures do depend on the values and mean nothing here: similarity of pictures, similarity of
+keys, and the share of attention in some blocks.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ Module = TypeVar("Module", bound=nn.Module)
 WAN_1_3B = DiTConfig(dim=1536, ffn_dim=8960, num_heads=12, num_layers=30, text_dim=4096)
 TAEW2_1 = TAEHVConfig()
 NAME = "1.3B: "
-CLIP_CHUNKS = 4  # whose keys and values stay on the device: 0.9 GB a chunk of 1.3B at 480x832
-WORDS = 20  # of a prompt; Wan's are padded always
+CLIP_CHUNKS = 4  # their keys and values stay on the device: 0.9 GB a chunk of 1.3B at 480x832
+WORDS = 20  # tokens of the prompt before padding; Wan always pads
 
 
 def on_gpu() -> SpeedModel:
-    """1.3B in bfloat16 at 480x832 on the first GPU. BadInput where there is none."""
+    """Return 1.3B in bfloat16 at 480x832 on the first GPU; raise BadInput without a GPU."""
     if not torch.cuda.is_available():
         raise BadInput(
-            "--device cuda needs an NVIDIA GPU, and PyTorch finds none here; leave --device out to "
+            "--device cuda needs an NVIDIA GPU, and PyTorch finds none here; omit --device to "
             "measure the embedded model on the CPU."
         )
     gpu = torch.device("cuda")
@@ -44,12 +44,13 @@ def wan_shaped(
     config: DiTConfig, pixels: tuple[int, int], *, device: torch.device, dtype: torch.dtype,
     decoder: TAEHVConfig = TAEW2_1,
 ) -> SpeedModel:  # fmt: skip
-    """A model of that shape for pictures of (height, width) `pixels`, made on the device itself, a
-    decoder, a prompt of WORDS random tokens, padded, and latents of noise.
+    """Build a model for pictures of (height, width) `pixels` directly on the device.
+
+    Comes with a decoder, a padded prompt of WORDS random tokens, and latents of noise.
     """
     tree = randomised(shape_only(config, dtype), device)
     with META:
-        decodes = TAEHVDecoder(decoder).to(dtype)
+        decoder_tree = TAEHVDecoder(decoder).to(dtype)
     prompt = torch.zeros(1, 1, PADDED, config.text_dim, device=device, dtype=dtype)
     prompt[..., :WORDS, :].normal_(generator=_seeded(device, 1))
     rows, columns = (side // SPATIAL_FACTOR for side in pixels)
@@ -64,23 +65,24 @@ def wan_shaped(
         "weights, such as PSNR, SSIM and density, says nothing of a trained model"
     )
     return SpeedModel(
-        NAME, note, tree, randomised(decodes, device), (text, text),
+        NAME, note, tree, randomised(decoder_tree, device), (text, text),
         clip.normal_(generator=_seeded(device, 2)), FEW_STEP, dtype,
     )  # fmt: skip
 
 
 @torch.no_grad()
 def randomised(module: Module, device: torch.device) -> Module:
-    """A module without weights, given some in place on the device, so that they are never there
-    twice: matrices keep the variance of what they multiply, norms and biases do nothing.
+    """Fill a module without weights in place on the device, so that the weights exist only once.
+
+    Matrices preserve the variance of their input; norms and biases do nothing.
     """
     module = module.to_empty(device=device).eval().requires_grad_(False)
-    made = _seeded(device, 0)
+    generator = _seeded(device, 0)
     for name, parameter in module.named_parameters():
         if name.endswith("modulation"):
-            parameter.normal_(0, 0.5, generator=made)
+            parameter.normal_(0, 0.5, generator=generator)
         elif parameter.ndim > 1:
-            parameter.normal_(0, parameter[0].numel() ** -0.5, generator=made)
+            parameter.normal_(0, parameter[0].numel() ** -0.5, generator=generator)
         else:
             parameter.fill_("norm" in name and name.endswith("weight"))
     return module

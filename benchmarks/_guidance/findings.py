@@ -1,4 +1,6 @@
-"""What a guidance bench found: means with intervals, differences to plain CFG, distances."""
+"""The findings of the guidance bench: means with intervals, differences from plain CFG,
+distances.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +12,13 @@ import numpy as np
 from rich.console import Console
 
 from ...training.evaluation.estimate import Estimate, estimate
-from .._shared.measures import Features, Measured, kernel_distance
+from .._shared.measures import Features, Measurement, kernel_distance
 from .._shared.records import Records
 from .._shared.report import write
 
 RESAMPLES = 200
 PLAIN, TRUTH, DISTANCE = "cfg", "truth", "distance to truth"
-Rollouts = Sequence[Measured]
+Rollouts = Sequence[Measurement]
 
 
 @dataclass(slots=True)
@@ -30,24 +32,27 @@ class Findings:
     samples: dict[str, dict[int, dict[str, float]]] = field(default_factory=dict)
 
     def wider_than(self, half_width: float) -> list[str]:
-        """The cases, truth aside, whose mean adherence is not yet known to `half_width`."""
-        adherence = {name: of["adherence"] for name, of in self.figures.items() if name != TRUTH}
-        return [name for name, one in adherence.items() if one.high - one.low > 2 * half_width]
+        """Return the cases, except truth, whose mean adherence is not known to within
+        `half_width`.
+        """
+        adherence = {
+            name: figures["adherence"] for name, figures in self.figures.items() if name != TRUTH
+        }
+        return [name for name, mean in adherence.items() if mean.high - mean.low > 2 * half_width]
 
     def save(self, path: Path) -> None:
-        """Write all of it as JSON."""
         write(path, {"suite": "guidance", **asdict(self)})
 
     def show(self, console: Console) -> None:
-        """Every case's figures, a line each."""
         for name, figures in self.figures.items():
             for key, value in figures.items():
                 console.print(f"{name:24} {key:38} {value}  n={value.clips}", highlight=False)
 
 
 def findings(plan: object, records: Records, cases: Sequence[str]) -> Findings:
-    """The figures of each case over its own seeds; differences over those that it shares with plain
-    CFG. A case needs two seeds.
+    """Summarise each case over its own seeds, and differences over the seeds shared with plain CFG.
+
+    A case needs two seeds.
     """
     found = Findings(plan, records.made_with)
     by_case = {case: records.of(case) for case in cases}
@@ -56,8 +61,8 @@ def findings(plan: object, records: Records, cases: Sequence[str]) -> Findings:
         made = [*by_seed.values()]
         if len(made) < 2:
             continue
-        found.samples[name] = {seed: one.figures for seed, one in by_seed.items()}
-        found.figures[name] = means([one.figures for one in made])
+        found.samples[name] = {seed: rollout.figures for seed, rollout in by_seed.items()}
+        found.figures[name] = means([rollout.figures for rollout in made])
         if name not in (PLAIN, TRUTH) and plain:
             found.against_plain[name] = differences(by_seed, by_case[PLAIN])
         others, truth = against(name, known, made)
@@ -67,33 +72,40 @@ def findings(plan: object, records: Records, cases: Sequence[str]) -> Findings:
 
 
 def against(name: str, truth: Rollouts, made: Rollouts) -> tuple[list[Features], list[Features]]:
-    """What is compared with what: rollouts with all of truth, truth's one half with the other."""
-    features, known = ([one.features for one in part] for part in (made, truth))
+    """Return the two sides of a comparison: rollouts and all of truth, or the two halves of
+    truth.
+    """
+    features, known = ([rollout.features for rollout in part] for part in (made, truth))
     return (known[::2], known[1::2]) if name == TRUTH else (features, known)
 
 
 def means(rows: Sequence[Mapping[str, float]]) -> dict[str, Estimate]:
-    """Of every measure."""
+    """Estimate the mean of every measure."""
     return {key: estimate([row[key] for row in rows]) for key in rows[0]}
 
 
-def differences(made: Mapping[int, Measured], plain: Mapping[int, Measured]) -> dict[str, Estimate]:
-    """Of every measure to plain CFG's, seed by seed; both have at least one seed."""
+def differences(
+    made: Mapping[int, Measurement], plain: Mapping[int, Measurement]
+) -> dict[str, Estimate]:
+    """Estimate the difference of every measure from plain CFG, seed by seed.
+
+    Both mappings have at least one seed.
+    """
     pairs = [(made[seed].figures, plain[seed].figures) for seed in made if seed in plain]
     return means([{key: a[key] - b[key] for key in a} for a, b in pairs])
 
 
 def distance(made: Sequence[Features], reference: Sequence[Features]) -> Estimate:
-    """Kernel distance of the segments of all rollouts, with an interval over rollouts."""
+    """Return the kernel distance of all rollouts' segments, with an interval over rollouts."""
     whole = kernel_distance(np.concatenate(made), np.concatenate(reference))
     rng = np.random.default_rng(0)
     found = []
     for _ in range(RESAMPLES):
         halves = (
-            [of[i] for i in rng.choice(len(of), max(1, len(of) // 2), replace=False)]
-            for of in (made, reference)
+            [side[i] for i in rng.choice(len(side), max(1, len(side) // 2), replace=False)]
+            for side in (made, reference)
         )
         found.append(kernel_distance(*(np.concatenate(half) for half in halves)))
-    # Half-samples without replacement vary as the whole sample's estimate does.
+    # Half-samples without replacement vary as much as the whole sample's estimate.
     low, high = np.percentile(np.array(found) - np.mean(found), [2.5, 97.5])
     return Estimate(whole, whole + float(low), whole + float(high), len(made))

@@ -1,4 +1,4 @@
-"""A picture of what guidance does to errors of the past."""
+"""A plot of the effect of guidance on errors of the past."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ if TYPE_CHECKING:
 
 
 def draw(figures: Mapping[str, Mapping[str, Estimate]], path: Path) -> None:
-    """Save a panel for each kind of error, a line for each way; right of 1 it grows from chunk to
-    chunk. Needs matplotlib.
+    """Save a panel for each kind of error with a line for each setting; needs matplotlib.
+
+    Errors right of 1 grow from chunk to chunk.
     """
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
-        raise BadInput("--plot needs matplotlib; install it, or leave the plot out.") from error
+        raise BadInput("--plot needs matplotlib; install it, or omit --plot.") from error
     figure = Figure(figsize=(11, 1.5 + 0.3 * len(figures)), layout="constrained")
     for panel, kind in zip(
         figure.subplots(1, 2, sharey=True, sharex=True), (COLOUR_KEPT, CONTRAST_KEPT), strict=True
     ):
         panel.axvspan(1, 2, color="C3", alpha=0.12)
-        for row, of in enumerate(figures.values()):
-            value = of[kind]
+        for row, measures in enumerate(figures.values()):
+            value = measures[kind]
             panel.plot([value.low, value.high], [row, row], color="0.5", linewidth=3)
             panel.plot(value.mean, row, "o", color="C3" if value.mean > 1 else "C0")
         panel.set_title(kind)

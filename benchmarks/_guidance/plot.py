@@ -1,4 +1,4 @@
-"""A picture of the guidance bench: every measure, every case, with its interval."""
+"""A plot of the guidance bench: every measure and case, with intervals."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ COLUMNS = 4
 
 
 def draw(findings: Findings, path: Path) -> None:
-    """Save the picture; needs matplotlib."""
+    """Save the plot; needs matplotlib."""
     figure_of(findings).savefig(path)
 
 
 def figure_of(findings: Findings) -> Figure:
-    """One panel for each measure that the findings have, truth's interval shaded."""
+    """Draw one panel for each measure in the findings, with truth's interval shaded."""
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
-        raise BadInput("--plot needs matplotlib; install it, or leave the plot out.") from error
+        raise BadInput("--plot needs matplotlib; install it, or omit --plot.") from error
     names = [name for name in findings.figures if name != "truth"]
     measures = list(findings.figures[names[0]])
     rows = math.ceil(len(measures) / COLUMNS)
@@ -37,19 +37,19 @@ def figure_of(findings: Findings) -> Figure:
     for panel in panels[len(measures) :]:
         panel.remove()
     for panel, measure in zip(panels, measures, strict=False):
-        _fill(panel, {name: of[measure] for name, of in findings.figures.items()})
+        _fill(panel, {name: values[measure] for name, values in findings.figures.items()})
         panel.set_title(measure)
     panels[0].invert_yaxis()  # shared by all
-    shots = min(of[measures[0]].clips for of in findings.figures.values())
+    shots = min(values[measures[0]].clips for values in findings.figures.values())
     length = findings.made_with.get("latent_frames")
     figure.suptitle(
-        f"{shots} shots or more of {length} latent frames; mean and 95 % interval, truth's in green"
+        f"at least {shots} shots of {length} latent frames; mean and 95 % interval, truth in green"
     )
     return figure
 
 
 def _fill(panel: Axes, values: dict[str, Estimate]) -> None:
-    """A line for each case but truth, which lies behind all."""
+    """Draw a line for each case, and truth as a band behind them."""
     truth = values.pop("truth", None)
     if truth is not None:
         panel.axvspan(truth.low, truth.high, color="C2", alpha=0.2)

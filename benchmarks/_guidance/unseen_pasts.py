@@ -1,7 +1,7 @@
-"""Histories that the demo was never trained on, each with the truth that goes on from its end.
+"""Histories of kinds absent from the demo's training, with the truth that continues each.
 
-None is of colours that the world has not: the demo's VAE cannot show them (its pictures are off by
-.03 to .18 of the range, where channels are changed round, and by .01 for the world's own colours).
+No history has colours outside the world, because the demo's VAE cannot show them: with permuted
+channels its pictures are off by .03 to .18 of the range, with the world's own colours by .01.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ WIDE = 144  # pixels; trained on 64 and 96
 
 
 def pasts(kit: Kit, seed: int) -> dict[str, TrueStart]:
-    """A seed's clip as the model knows such, and in every way that it does not."""
+    """Return a seed's clip as in training, and in every unseen kind."""
     columns = DEMO.width // SPATIAL_FACTOR
     seen = true_start(kit, seed, columns)
     return {
@@ -36,7 +36,7 @@ def pasts(kit: Kit, seed: int) -> dict[str, TrueStart]:
 
 
 def two_scenes(kit: Kit, start: TrueStart) -> TrueStart:
-    """The older half of the past is of another landscape, of which every attribute is another."""
+    """Replace the older half of the past by another landscape with every attribute changed."""
     _, shot = script(start.seed)
     rng = random.Random(shot.seed)
     values = changed_values(shot.values_at(0), rng, list(ATTRIBUTES))

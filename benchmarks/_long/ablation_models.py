@@ -1,5 +1,6 @@
-"""The models of `bench forcing`: three of one budget, which differ in the noise levels of their
-training alone, each in a folder of its recipe's name.
+"""The models of `bench forcing`, called twins: one budget, different noise levels in training.
+
+Each lies in a folder named after its recipe.
 """
 
 from __future__ import annotations
@@ -21,37 +22,37 @@ BUDGET = DiTTraining(steps=900, only="narrow")  # half an hour of a core each; s
 
 
 def train_twins(folder: Path) -> None:
-    """Train every twin that is not there yet, or not to its end; a stopped one goes on."""
+    """Train every missing or unfinished twin; a stopped training resumes."""
     for name in RECIPES:
         if not is_trained(folder / name):
             train(DEMO_FOLDER / "vae.safetensors", folder / name, replace(BUDGET, recipe=name))
 
 
 def twins_in(folder: Path) -> dict[str, Path]:
-    """The folder of each twin; all of them must be there, trained to their ends."""
+    """Return the folder of each twin; raise BadInput if one is missing or unfinished."""
     missing = [name for name in RECIPES if not is_trained(folder / name)]
     if missing:
         raise BadInput(
             f"There is no trained {', '.join(missing)} in {folder}; "
-            f"`python -m longtake.benchmarks.forcing --train --twins {folder}` makes what is not "
-            "there, and goes on where it was stopped."
+            f"`python -m longtake.benchmarks.forcing --train --twins {folder}` trains the missing "
+            "models, and resumes a stopped training."
         )
     return {name: folder / name for name in RECIPES}
 
 
 def is_trained(twin: Path) -> bool:
-    """Whether its weights are there and, where its training left its state, that is the last."""
+    """Return whether the twin's weights exist and its training state, if kept, is the last one."""
     if not (twin / "dit.safetensors").exists():
         return False
     state = twin / "dit.pt"
-    if not state.exists():  # taken away: weights are all that a rollout needs
+    if not state.exists():  # deleted: a rollout needs the weights only
         return True
     done: int = torch.load(state, weights_only=True, mmap=True)["step"]
     return done >= BUDGET.steps
 
 
 def twin_kit(kit: Kit, twin: Path) -> Kit:
-    """The demo's networks with a twin's transformer and words."""
+    """Return the demo's networks with a twin's transformer and text encoder."""
     dit = load_dit(twin / "dit.safetensors")
     config = config_from_shapes(read(twin / "dit.safetensors")[0], dit.num_heads)
     text = load_text_encoder(twin / "text.safetensors")

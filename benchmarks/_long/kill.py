@@ -1,8 +1,8 @@
-"""Runs that are killed: a whole small run in a process of its own, which dies at a chosen point.
+"""Runs that get killed: a small run in its own process, which dies at a chosen point.
 
-A point is a place where power could go: before an evaluation of the model, and before, within and
-after every write of a file, every rename and every removal. Points are counted, so the same number
-is the same place every time.
+A point is a place where power could fail: before an evaluation of the model, and before, within and
+after every write of a file, every rename and every removal. Points are counted, so a number is the
+same place every time.
 """
 
 from __future__ import annotations
@@ -37,13 +37,14 @@ from ...stream.journal.journal import Journal
 from ...stream.rollout.frame_stream import FrameStream
 from ...stream.rollout.rollout import Rollout
 from ...stream.rollout.spec import RolloutSpec
-from ...stream.video.writer import LosslessMKV, VideoSpec, open_video
+from ...stream.video.spec import LosslessMKV, VideoSpec
+from ...stream.video.writer import open_video
 
 SIZES = DiTConfig(dim=24, ffn_dim=32, num_heads=2, num_layers=2, text_dim=8)
 LADDER = flow_ladder(3, 3.0)
 LENGTH = 12  # latent frames
 ROWS, COLUMNS, PIXELS = 4, 6, 8
-PIECES = 4  # a write is torn at so many places
+PIECES = 4  # pieces of a write
 
 KINDS: dict[str, dict[str, Any]] = {
     "causal": {"schedule": causal_chunks(LADDER, 3), "solver": UniPC2()},
@@ -55,7 +56,7 @@ WAYS = {"replay": 0, "snapshot": 1}
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a process ended: killed or whole; what it had delivered, and where it had begun."""
+    """How a process ended, the chunks it delivered, and the chunk it resumed from."""
 
     killed: bool
     delivered: int
@@ -65,15 +66,15 @@ class Outcome:
     frames: str = ""
 
 
-class Points:
-    """Counts the places where power could go, and lets it go at `fatal`."""
+class CrashPoints:
+    """Count the places where power could fail, and kill the process at number `fatal`."""
 
     def __init__(self, fatal: int | None) -> None:
         self.fatal, self.count = fatal, 0
         self.on = True
 
     def __call__(self) -> None:
-        """One more; the process may not come back."""
+        """Count a point; the process may die here."""
         if not self.on:
             return
         self.count += 1
@@ -81,10 +82,10 @@ class Points:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-class _TornFile(io.BufferedWriter):
-    """A file whose every write happens in pieces, with a point before each and after the last."""
+class _PiecewiseFile(io.BufferedWriter):
+    """A file that writes in pieces, with a point before each piece and after the last."""
 
-    def __init__(self, raw: io.RawIOBase, point: Points) -> None:
+    def __init__(self, raw: io.RawIOBase, point: CrashPoints) -> None:
         super().__init__(raw)
         self._point = point
 
@@ -100,19 +101,19 @@ class _TornFile(io.BufferedWriter):
 
 
 @contextmanager
-def _counted_files(point: Points, folder: Path) -> Iterator[None]:
-    """Writes below `folder`, renames and removals have points within this context."""
+def _counted_files(point: CrashPoints, folder: Path) -> Iterator[None]:
+    """Put points on writes below `folder`, renames and removals within this context."""
     plain_open, plain = builtins.open, {n: getattr(os, n) for n in ("replace", "unlink", "fsync")}
 
-    def opened(file: Any, mode: str = "r", *given: Any, **named: Any) -> Any:
+    def open_counted(file: Any, mode: str = "r", *given: Any, **named: Any) -> Any:
         inside = isinstance(file, str | Path) and str(file).startswith(str(folder))
         if not inside or not set(mode) & set("wxa"):
             return plain_open(file, mode, *given, **named)
         point()
-        torn = _TornFile(io.FileIO(file, mode.replace("b", "").replace("t", "")), point)
-        return torn if "b" in mode else io.TextIOWrapper(torn, named.get("encoding", "utf-8"))
+        pieces = _PiecewiseFile(io.FileIO(file, mode.replace("b", "").replace("t", "")), point)
+        return pieces if "b" in mode else io.TextIOWrapper(pieces, named.get("encoding", "utf-8"))
 
-    def counted(call: Callable[..., Any]) -> Callable[..., Any]:
+    def with_points(call: Callable[..., Any]) -> Callable[..., Any]:
         def around(*given: Any, **named: Any) -> Any:
             point()
             result = call(*given, **named)
@@ -122,10 +123,10 @@ def _counted_files(point: Points, folder: Path) -> Iterator[None]:
         return around
 
     try:
-        builtins.open = opened
-        io.open = opened
+        builtins.open = open_counted
+        io.open = open_counted
         for name, call in plain.items():
-            setattr(os, name, counted(call))
+            setattr(os, name, with_points(call))
         yield
     finally:
         builtins.open = io.open = plain_open
@@ -134,7 +135,7 @@ def _counted_files(point: Points, folder: Path) -> Iterator[None]:
 
 
 def settings(kind: str) -> RolloutSettings:
-    """A small rollout of two prompts under one of the schedules."""
+    """Return a small rollout of two prompts with one of the schedules."""
     generator = torch.Generator().manual_seed(3)
     embeddings = torch.randn(3, 5, SIZES.text_dim, generator=generator)
     entries = (TimedPrompt(0, embeddings[0], "a"), TimedPrompt(6, embeddings[1], "b"))
@@ -144,8 +145,8 @@ def settings(kind: str) -> RolloutSettings:
     )  # fmt: skip
 
 
-def small_model(point: Points) -> Denoiser:
-    """A random model; every evaluation is a point."""
+def small_model(point: CrashPoints) -> Denoiser:
+    """Return a random model; every evaluation is a point."""
     torch.manual_seed(0)
     dit = WanDiT(SIZES).eval().requires_grad_(False)
     with torch.no_grad():
@@ -157,7 +158,7 @@ def small_model(point: Points) -> Denoiser:
 class _PointHost(LocalHost):
     """A host that counts a point before every evaluation."""
 
-    def __init__(self, tree: WanDiT, point: Points) -> None:
+    def __init__(self, tree: WanDiT, point: CrashPoints) -> None:
         super().__init__(tree)
         self._point = point
 
@@ -166,36 +167,36 @@ class _PointHost(LocalHost):
 
 
 def run_once(folder: Path, kind: str, way: str, fatal: int | None) -> Outcome:
-    """The whole run in a forked process that dies at point `fatal`; None lets it live."""
+    """Run in a forked process that dies at point `fatal`; None lets it finish."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reading)
         status = 1
         try:
-            _run(folder, kind, way, Points(fatal), writing)
+            _run(folder, kind, way, CrashPoints(fatal), writing)
             status = 0
         finally:
-            os._exit(status)  # nothing of the parent's is to be cleaned up here
+            os._exit(status)  # must not run the parent's clean-up
     os.close(writing)
     with os.fdopen(reading, encoding="utf-8") as pipe:
-        said = [json.loads(line) for line in pipe if line.endswith("\n")]
+        messages = [json.loads(line) for line in pipe if line.endswith("\n")]
     _, status = os.waitpid(child, 0)
     killed = os.WIFSIGNALED(status)
     if not killed and status:
         raise RuntimeError(f"a run of {kind} by {way} failed; see its traceback above")
-    told = {name: value for one in said for name, value in one.items()}
-    delivered = sum("chunk" in one for one in said)
+    facts = {name: value for message in messages for name, value in message.items()}
+    delivered = sum("chunk" in message for message in messages)
     return Outcome(
-        killed, delivered, told.get("resumed_from") or 0, told.get("points", 0),
-        told.get("latents", ""), told.get("frames", ""),
+        killed, delivered, facts.get("resumed_from") or 0, facts.get("points", 0),
+        facts.get("latents", ""), facts.get("frames", ""),
     )  # fmt: skip
 
 
-def _run(folder: Path, kind: str, way: str, point: Points, pipe: int) -> None:
-    """Make, keep, decode and save the shot, telling the pipe how far it is."""
+def _run(folder: Path, kind: str, way: str, point: CrashPoints, pipe: int) -> None:
+    """Make, journal, decode and save the shot, reporting progress through the pipe."""
 
-    def tell(**facts: object) -> None:
+    def send(**facts: object) -> None:
         os.write(pipe, (json.dumps(facts) + "\n").encode())
 
     torch.manual_seed(1)
@@ -210,11 +211,11 @@ def _run(folder: Path, kind: str, way: str, point: Points, pipe: int) -> None:
     with _counted_files(point, folder), open_video(folder / "shot.mkv", spec) as video:
         for chunk in frames.chunks:
             if chunk.index == 0 or rollout.resumed_from:
-                tell(resumed_from=rollout.resumed_from)
+                send(resumed_from=rollout.resumed_from)
             assert chunk.latents is not None
             latents.update(chunk.latents.latents.numpy().tobytes())
             pictures.update(chunk.frames.numpy().tobytes())
             video.write(chunk.frames)
-            tell(chunk=chunk.index)
+            send(chunk=chunk.index)
     point.on = False
-    tell(points=point.count, latents=latents.hexdigest(), frames=pictures.hexdigest())
+    send(points=point.count, latents=latents.hexdigest(), frames=pictures.hexdigest())

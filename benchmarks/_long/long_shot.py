@@ -1,4 +1,4 @@
-"""One long shot of the demo model, journal, decoder and video file included, watched from chunk to
+"""One long shot of the demo model, with journal, decoder and video file, measured chunk by
 chunk.
 """
 
@@ -28,25 +28,27 @@ from ...stream.journal.journal import Journal
 from ...stream.rollout.frame_stream import FrameStream
 from ...stream.rollout.rollout import Rollout
 from ...stream.rollout.spec import RolloutSpec
-from ...stream.video.writer import VideoSpec, VideoWriter, open_video
-from .._shared.demo import COLUMNS, ROWS, demo_dit, demo_vae, spoken
-from .._shared.measures import Measured
+from ...stream.video.spec import VideoSpec
+from ...stream.video.writer import VideoWriter, open_video
+from .._shared.demo import COLUMNS, ROWS, demo_dit, demo_prompt, demo_vae
+from .._shared.measures import Measurement
 from .._shared.process_memory import resident_bytes
 from .._shared.records import Job
 
 STORAGES: dict[str, Storage] = {"as computed": DENSE, "int8": Packed(INT8, DEMO.chunk_frames)}
 PROMPT = "a red ball over green hills by day"
-COLLECT_EVERY = 100  # chunks: what waits for Python's collector is not growth
-LOOKED_BACK = 16  # chunks, for some that are not in the journal
+COLLECT_EVERY = 100  # chunks between collections: uncollected garbage is not growth
+LOOKED_BACK = 16  # newest chunks searched in the journal
 
 Row = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What is made: latent frames on a window of so many with a sink, `steps` per chunk; on which
-    storages (all: none named). `record` keeps the shots that are done. A quarter of the demo's
-    picture and half of its steps, for the sake of time.
+class LongShotPlan:
+    """The shot: length, window with sink, and `steps` per chunk; the storages to run (empty: all).
+
+    A quarter of the demo's picture and half of its steps save time. `record` is the file of
+    finished shots.
     """
 
     latent_frames: int = 10_000
@@ -60,15 +62,17 @@ class Plan:
 
     @property
     def length(self) -> int:
-        """Whole chunks, never shorter."""
+        """Length in whole chunks, rounded up."""
         return -(-self.latent_frames // DEMO.chunk_frames) * DEMO.chunk_frames
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
-    """One shot. For each chunk: processor seconds of all threads, which other programs do not
-    change; resident bytes; chunks made that are not in the file yet, and not in the journal. For
-    each latent frame its mean change from the one before.
+class ShotTrace:
+    """The measurements of one shot.
+
+    For each chunk: processor seconds of all threads, resident bytes, and the numbers of chunks not
+    yet in the file and in the journal. Other programs do not change processor seconds. For each
+    latent frame: its mean change from the one before.
     """
 
     seconds: Sequence[float]
@@ -78,16 +82,19 @@ class Course:
     change: Sequence[float]
 
 
-def course_of(measured: Measured) -> Course:
-    """The columns of `shot`."""
+def trace_of(measured: Measurement) -> ShotTrace:
+    """Split the columns that `shot` returns."""
     seconds, resident, unfiled, unkept, *change = measured.features.T
-    latent_by_latent = np.stack(change, 1).ravel()[1:]  # the first has none before it
-    return Course(*(one.tolist() for one in (seconds, resident, unfiled, unkept, latent_by_latent)))
+    latent_by_latent = np.stack(change, 1).ravel()[1:]  # the first frame has no predecessor
+    return ShotTrace(
+        *(one.tolist() for one in (seconds, resident, unfiled, unkept, latent_by_latent))
+    )
 
 
-def shot(plan: Plan, job: Job) -> Measured:
-    """Make, keep, decode and save one shot on the storage and with the seed of `job`: a row of
-    figures for each chunk, as `course_of` reads them.
+def shot(plan: LongShotPlan, job: Job) -> Measurement:
+    """Make, journal, decode and save one shot with the storage and seed of `job`.
+
+    Returns a row of figures for each chunk, as `trace_of` reads them.
     """
     name, seed = job
     with TemporaryDirectory() as folder:
@@ -95,13 +102,14 @@ def shot(plan: Plan, job: Job) -> Measured:
         frames = FrameStream(rollout, lambda: StreamingDecoder(vae), DEMO.fps)
         spec = VideoSpec(frames.width, frames.height, frames.fps)
         with open_video(Path(folder) / "long.mp4", spec) as video:
-            return Measured({}, np.stack([*_rows(frames, rollout, video)]))
+            return Measurement({}, np.stack([*_rows(frames, rollout, video)]))
 
 
-def _rollout(plan: Plan, storage: Storage, seed: int, folder: Path) -> Rollout:
+def _rollout(plan: LongShotPlan, storage: Storage, seed: int, folder: Path) -> Rollout:
     tree, sizes = demo_dit()
     settings = RolloutSettings(
-        prompts=spoken(PROMPT), rows=plan.rows, columns=plan.columns, length=plan.length, seed=seed,
+        prompts=demo_prompt(PROMPT), rows=plan.rows, columns=plan.columns,
+        length=plan.length, seed=seed,
         schedule=preset_schedule(replace(DEMO, steps=plan.steps)),
         guidance=cfg(DEMO.guidance_scale), storage=storage,
         cache=WindowSink(plan.window_frames, plan.sink_frames),
@@ -130,6 +138,6 @@ def _rows(frames: FrameStream, rollout: Rollout, video: VideoWriter) -> Iterator
 
 
 def _unkept(rollout: Rollout, index: int) -> int:
-    """How many of the newest chunks, up to `index`, are not in the journal."""
+    """Count the chunks up to `index` that are not in the journal, among the newest LOOKED_BACK."""
     newest = range(max(0, index + 1 - LOOKED_BACK), index + 1)
     return sum(rollout.spec.key(i) not in rollout.spec.journal for i in newest)

@@ -1,6 +1,4 @@
-"""What benches of long rollouts share: their plan, their results, and the way from one to the
-other.
-"""
+"""Plan and results of the benches of long rollouts, and the measuring loop between them."""
 
 from __future__ import annotations
 
@@ -14,21 +12,22 @@ from rich.console import Console
 from ...errors import BadInput
 from ...model.preset import DEMO, DEMO_FOLDER
 from ...training.evaluation.estimate import Estimate, estimate
-from .._shared.measures import Measured
+from .._shared.measures import Measurement
 from .._shared.records import Job, Records
 from .._shared.report import Claim, write
 from .tenths import ends, show, tenths
 
 TRUTH = "truth"
-MIN_TRUTHS = 8  # clips, however few rollouts: how far off one is, is counted in their spread
-LEAST_LATENTS = 120  # a segment of a vector in every tenth
-MIN_JUDGED = 4  # rollouts: one has no interval, and that of a few has no bound to judge on
+MIN_TRUTHS = 8  # clips of truth: their spread is the unit of a rollout's error
+MIN_LATENTS = 120  # every tenth needs a whole segment
+MIN_JUDGED = 4  # rollouts: fewer give no useful interval
 
 
 @dataclass(frozen=True, slots=True)
 class LongPlan:
-    """How many rollouts of how many latent frames, how wide, and by how many processes, of which
-    cases (all: none named); no rollout is started after `hours`. `record` keeps what was made.
+    """Number, length and width of rollouts, worker processes and cases (empty: all).
+
+    No rollout starts after `hours`. `record` is the file of finished rollouts.
     """
 
     rollouts: int
@@ -41,21 +40,21 @@ class LongPlan:
     folder: Path = DEMO_FOLDER
 
     def __post_init__(self) -> None:
-        if self.latents < LEAST_LATENTS or self.rollouts < 1:
+        if self.latents < MIN_LATENTS or self.rollouts < 1:
             raise BadInput(
-                f"a long rollout has {LEAST_LATENTS} latent frames or more, and there is at least "
-                f"one; got {self.rollouts} of {self.latents}."
+                f"a long bench needs at least 1 rollout of {MIN_LATENTS} latent frames; "
+                f"got {self.rollouts} of {self.latents}."
             )
 
     @property
     def length(self) -> int:
-        """Whole chunks."""
+        """Length in whole chunks, rounded down."""
         return self.latents // DEMO.chunk_frames * DEMO.chunk_frames
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """What a case's rollouts have more than those of another of the same prompts and noise."""
+    """The difference between two cases' rollouts of the same prompts and noise."""
 
     case: str
     less: str
@@ -80,7 +79,10 @@ class LongResults:
     not_judged: dict[str, str] = field(default_factory=dict)
 
     def claim(self, text: str, of: Estimate, limit: float) -> None:
-        """Claim that `of` is `limit` or more; judged on its lower bound, if it has one."""
+        """Claim that `of` is at least `limit`, judged on its lower bound.
+
+        Fewer than MIN_JUDGED rollouts are not judged.
+        """
         if of.clips < MIN_JUDGED:
             rollouts = f"{of.clips} rollout{'s' * (of.clips != 1)}"
             self.not_judged[text] = f"not judged: {rollouts}"
@@ -88,9 +90,7 @@ class LongResults:
             self.claims.append(Claim(text, of.low, limit, of.low >= limit))
 
     def pair(self, case: str, less: str, measures: Sequence[str]) -> None:
-        """Add how much more one case has of some measures than another, rollout by rollout, where
-        both have been measured.
-        """
+        """Add the difference between two cases, rollout by rollout, where both were measured."""
         both = sorted({*self.seeds.get(case, ())} & {*self.seeds.get(less, ())})
         if not both:
             return
@@ -104,11 +104,9 @@ class LongResults:
         self.pairs.append(Pair(case, less, figures))
 
     def save(self, path: Path) -> None:
-        """Write all of it as JSON."""
         write(path, asdict(self))
 
     def show(self, console: Console) -> None:
-        """The ends of every case, then the pairs, then the claims."""
         for name, figures in self.ends.items():
             show(console, name, figures)
         for pair in self.pairs:
@@ -124,11 +122,11 @@ def run(
     suite: str,
     plan: LongPlan,
     cases: list[str],
-    measure: Callable[[Job], Measured],
+    measure: Callable[[Job], Measurement],
     made_with: Mapping[str, object],
 ) -> LongResults:
-    """Measure truth, then the plan's cases, a seed at a time; each of `cases` that was measured by
-    then is compared with all of truth.
+    """Measure truth, then the plan's cases, seed by seed; compare every measured case with all
+    truth.
     """
     records, seeds = Records(plan.record, made_with), range(plan.rollouts)
     until = time.monotonic() + 3600 * plan.hours
@@ -137,11 +135,11 @@ def run(
     records.complete(measure, [*truths, *todo], plan.workers, until)
     found, truth = LongResults(suite, plan, made_with), [*records.of(TRUTH).values()]
     for name in cases:
-        of_seeds = records.of(name)
-        made = [of_seeds[seed] for seed in seeds if seed in of_seeds]
+        by_seed = records.of(name)
+        made = [by_seed[seed] for seed in seeds if seed in by_seed]
         if not (made and truth):
             continue
-        found.seeds[name] = [seed for seed in seeds if seed in of_seeds]
+        found.seeds[name] = [seed for seed in seeds if seed in by_seed]
         found.tenths[name], found.samples[name] = tenths(made, truth), ends(made, truth)
-        found.ends[name] = {key: estimate(of) for key, of in found.samples[name].items()}
+        found.ends[name] = {key: estimate(row) for key, row in found.samples[name].items()}
     return found

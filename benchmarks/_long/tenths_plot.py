@@ -1,4 +1,4 @@
-"""A picture of long rollouts: every measure, tenth by tenth."""
+"""A plot of long rollouts: every measure, tenth by tenth."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 
 
 def draw(results: LongResults, path: Path) -> None:
-    """Save a row of panels for each measure, a column for each number of steps in the cases' names
-    (`twin, 4 steps, ...`), a line for each case with its interval; needs matplotlib.
+    """Save a row of panels per measure and a column per number of steps; needs matplotlib.
+
+    A case's name contains its steps (`twin, 4 steps, ...`). Each case is a line with its interval.
     """
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
-        raise BadInput("--plot needs matplotlib; install it, or leave the plot out.") from error
+        raise BadInput("--plot needs matplotlib; install it, or omit --plot.") from error
     columns = list(dict.fromkeys(column_of(name) for name in results.tenths))
     size = (1.5 + 4.5 * len(columns), 9)
     figure = Figure(figsize=size, layout="constrained")
@@ -30,9 +31,9 @@ def draw(results: LongResults, path: Path) -> None:
     for row, measure in zip(panels, MEASURES, strict=True):
         for panel, column in zip(row, columns, strict=True):
             for label, series in lines(results, measure, column).items():
-                means, at = [one.mean for one in series], range(1, PARTS + 1)
+                means, at = [tenth.mean for tenth in series], range(1, PARTS + 1)
                 [line] = panel.plot(at, means, marker="o", markersize=3, label=label)
-                low, high = ([getattr(one, end) for one in series] for end in ("low", "high"))
+                low, high = ([getattr(tenth, end) for tenth in series] for end in ("low", "high"))
                 panel.fill_between(at, low, high, color=line.get_color(), alpha=0.12)
         row[0].set_ylabel(measure)
     for panel, column in zip(panels[0], columns, strict=True):
@@ -41,22 +42,24 @@ def draw(results: LongResults, path: Path) -> None:
     panels[-1][0].set_yscale("log")  # the distance to truth
     labels = panels[0][0].get_legend_handles_labels()
     figure.legend(*labels, loc="outside lower center", ncols=len(columns))
-    counts = sorted({one.clips for of in results.tenths.values() for one in of[MEASURES[0]]})
+    counts = sorted(
+        {tenth.clips for tenths in results.tenths.values() for tenth in tenths[MEASURES[0]]}
+    )
     rollouts = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
     figure.suptitle(f"{rollouts} rollouts of {results.made_with['latent_frames']} latent frames")
     figure.savefig(path)
 
 
 def lines(results: LongResults, measure: str, column: str) -> Mapping[str, list[Estimate]]:
-    """A measure's tenths of every case of a column, by what else the case is called."""
-    named = {name: of for name, of in results.tenths.items() if column_of(name) == column}
+    """Return a measure's tenths for every case of a column, by the rest of the case's name."""
+    cases = {name: case for name, case in results.tenths.items() if column_of(name) == column}
     return {
-        ", ".join(part for part in name.split(", ") if part != column): of[measure]
-        for name, of in named.items()
+        ", ".join(part for part in name.split(", ") if part != column): case[measure]
+        for name, case in cases.items()
     }
 
 
 def column_of(name: str) -> str:
-    """The steps in a case's name, where there are any."""
+    """Return the steps in a case's name, or an empty string."""
     parts = [part for part in name.split(", ") if part.endswith(" steps")]
     return parts[0] if parts else ""

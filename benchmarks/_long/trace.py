@@ -1,4 +1,4 @@
-"""Long rollouts of the demo model, each in a process of its own, watched from chunk to chunk."""
+"""Long rollouts of the demo model, each in its own process, measured chunk by chunk."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from ...samplers.loop import generate
 from ...samplers.schedule.levels import flow_ladder
 from ...samplers.schedule.rows import causal_chunks
 from ...samplers.settings import RolloutSettings
-from .._shared.demo import COLUMNS, ROWS, demo_dit, one_prompt
+from .._shared.demo import COLUMNS, ROWS, demo_dit, random_prompt
 from .._shared.process_memory import resident_bytes
 
-NEWEST = DEMO.chunk_frames  # latent frames that stay as computed
+NEWEST = DEMO.chunk_frames  # latent frames that are not coded
 CASES: dict[str, tuple[CachePolicy, Storage]] = {
     "window + sink": (WindowSink(DEMO.window_frames, 3), DENSE),
     "window + sink, int8": (WindowSink(DEMO.window_frames, 3), Packed(INT8, NEWEST)),
@@ -40,9 +40,10 @@ CASES: dict[str, tuple[CachePolicy, Storage]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
-    """One rollout, chunk by chunk: processor seconds, which other programs do not change, resident
-    bytes, and bytes of the KV cache, beside those planned.
+class RolloutTrace:
+    """Processor seconds, resident bytes and KV cache bytes of each chunk, and the planned bytes.
+
+    Other programs do not change processor seconds.
     """
 
     seconds: list[float]
@@ -51,20 +52,20 @@ class Course:
     planned_bytes: int
 
 
-def course(name: str, latent_frames: int) -> Course:
-    """The course of a case, in a fresh process: what an earlier one freed is not counted."""
+def trace_case(name: str, latent_frames: int) -> RolloutTrace:
+    """Trace a case in a fresh process, without memory freed by earlier cases."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
-        return pool.submit(watched, name, latent_frames).result()
+        return pool.submit(trace_rollout, name, latent_frames).result()
 
 
-def watched(name: str, latent_frames: int) -> Course:
-    """Make the rollout, keep nothing of it, and note what it takes."""
+def trace_rollout(name: str, latent_frames: int) -> RolloutTrace:
+    """Make the rollout, keep none of its chunks, and record its cost."""
     torch.set_num_threads(1)
     tree, sizes = demo_dit()
     policy, storage = CASES[name]
     settings = RolloutSettings(
-        one_prompt(sizes.text_dim), ROWS, COLUMNS,
+        random_prompt(sizes.text_dim), ROWS, COLUMNS,
         causal_chunks(flow_ladder(DEMO.steps, DEMO.shift), DEMO.chunk_frames),
         cache=policy, storage=storage,
     )  # fmt: skip
@@ -77,4 +78,4 @@ def watched(name: str, latent_frames: int) -> Course:
         resident.append(resident_bytes())
         began = time.process_time()
     planned = planned_bytes(settings, sizes, torch.float32)
-    return Course(seconds, resident, kv_bytes, planned)
+    return RolloutTrace(seconds, resident, kv_bytes, planned)

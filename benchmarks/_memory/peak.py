@@ -1,4 +1,4 @@
-"""The allocator's peak against the plan: rollouts of the demo on each storage, and decoding."""
+"""The allocator's peak against the plan: demo rollouts on each storage, and decoding."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ...samplers.schedule.levels import flow_ladder
 from ...samplers.schedule.rows import causal_chunks
 from ...samplers.settings import RolloutSettings
 from .._shared.allocator import allocator_peak
-from .._shared.demo import COLUMNS, ROWS, demo_dit, demo_vae, one_prompt
+from .._shared.demo import COLUMNS, ROWS, demo_dit, demo_vae, random_prompt
 
 NEWEST = DEMO.chunk_frames
 STORAGES: dict[str, Storage] = {
@@ -31,7 +31,7 @@ STORAGES: dict[str, Storage] = {
 
 @dataclass(frozen=True, slots=True)
 class Peak:
-    """What was planned for and what the allocator gave out at most, in bytes."""
+    """Planned bytes, and the largest number of bytes that the allocator handed out."""
 
     name: str
     planned: int
@@ -39,7 +39,7 @@ class Peak:
 
 
 def peaks() -> list[Peak]:
-    """On one thread, since kernels take scratch for each."""
+    """Measure on one thread, because kernels take scratch memory per thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -49,12 +49,12 @@ def peaks() -> list[Peak]:
 
 
 def _rollout(name: str) -> Peak:
-    """A replay until the window is full, a chunk and its commit."""
+    """Measure a replay until the window is full, one chunk and its commit."""
     tree, sizes = demo_dit()
     chunk = DEMO.chunk_frames
     done = DEMO.window_frames // chunk + 1
     settings = RolloutSettings(
-        one_prompt(sizes.text_dim), ROWS, COLUMNS,
+        random_prompt(sizes.text_dim), ROWS, COLUMNS,
         causal_chunks(flow_ladder(1, DEMO.shift), chunk), length=(done + 2) * chunk,
         cache=WindowSink(DEMO.window_frames, 3), storage=STORAGES[name],
         guidance=cfg(DEMO.guidance_scale),
@@ -65,13 +65,13 @@ def _rollout(name: str) -> Peak:
 
     def run() -> None:
         for _ in generate(settings, local_denoiser(tree, sizes), finished):
-            pass  # a list of the chunks would take memory that is not the rollout's
+            pass  # a list of the chunks would add memory to the rollout's
 
     return Peak(f"rollout, {name}", planned, allocator_peak(run))
 
 
 def _decoding() -> Peak:
-    """A chunk in mid-stream."""
+    """Measure decoding a chunk in mid-stream."""
     vae = demo_vae()
     decoder, latents = StreamingDecoder(vae), torch.zeros(DEMO.chunk_frames, 16, ROWS, COLUMNS)
     decoder.feed(latents)

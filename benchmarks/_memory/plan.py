@@ -1,4 +1,4 @@
-"""Bytes of a KV cache by plan, with the sum written out, at the sizes people run."""
+"""Planned bytes of a KV cache at common sizes, with the arithmetic."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ WINDOW = WindowSink(21, 3)
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
-    """Bytes on the device and in main memory, and the sum that gives the first, in words."""
+class PlannedCache:
+    """Bytes on the device and in main memory, and the arithmetic for the device bytes."""
 
     name: str
     device_bytes: int
@@ -41,10 +41,10 @@ class Planned:
     arithmetic: str
 
 
-def planned() -> list[Planned]:
-    """Every shape with every storage, one guidance branch."""
+def planned_caches() -> list[PlannedCache]:
+    """Plan every shape with every storage, for one guidance branch."""
     return [
-        Planned(
+        PlannedCache(
             f"{size}, {name}",
             planned_bytes(shape, WINDOW, None, storage),
             planned_offloaded(shape, WINDOW, None, storage),
@@ -56,19 +56,19 @@ def planned() -> list[Planned]:
 
 
 def arithmetic(shape: CacheShape, storage: Storage) -> str:
-    """The sum, every factor named; it equals the plan (a test adds it up)."""
+    """Return the sum with every factor named; a test checks that it equals the plan."""
     frame = shape.frame_values * shape.dtype.itemsize
     window, layers, active = WINDOW.window_frames, shape.layers, shape.chunk_frames
     sizes = f"{shape.frame_tokens} tokens x {shape.heads} heads x {shape.head_dim} x 2 bytes"
-    one = f"{frame} ({sizes})"
+    frame_text = f"{frame} ({sizes})"
     if not isinstance(storage, Packed):
         return (
             f"{layers} layers x ({window} keys + 2 x ({window} + {active}) values and rotated "
-            f"keys) x {one}"
+            f"keys) x {frame_text}"
         )
     older, coded = window - storage.recent_frames, coded_frame_bytes(storage.codec, shape)
     here = storage.placement.buffers or layers
     return (
         f"{here} layers x {older} x {coded} coded + (2 x {layers} layers x "
-        f"{storage.recent_frames} newest + 2 x ({window} + {active}) decoded) x {one}"
+        f"{storage.recent_frames} newest + 2 x ({window} + {active}) decoded) x {frame_text}"
     )

@@ -1,4 +1,4 @@
-"""What torch's own allocator gave out, as it tells its profiler: kernels' scratch included."""
+"""Bytes handed out by torch's allocator, as seen by torch's profiler; includes kernels' scratch."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch.profiler import ProfilerActivity, profile
 
 
 def allocator_peak(run: Callable[[], object]) -> int:
-    """The most bytes of main memory that torch had given out for `run` at once."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as made, torch.no_grad():
+    """Return the most bytes of main memory that `run` held at once."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as log, torch.no_grad():
         run()
-    results = made.profiler.kineto_results
+    results = log.profiler.kineto_results
     events = [event for event in results.events() if event.name() == "[memory]"]
     now = peak = 0
     for event in sorted(events, key=lambda event: event.start_ns()):

@@ -1,4 +1,4 @@
-"""The models that benches run: the demo's files, or random weights of its sizes without them.
+"""The models that benches run: the demo's files, or random weights of the same sizes.
 
 Time and memory do not depend on the values of weights.
 """
@@ -22,7 +22,7 @@ ROWS, COLUMNS = DEMO.height // SPATIAL_FACTOR, DEMO.width // SPATIAL_FACTOR
 
 
 def demo_dit() -> tuple[WanDiT, DiTConfig]:
-    """The transformer and its sizes."""
+    """Return the transformer and its sizes."""
     path = DEMO_FOLDER / "dit.safetensors"
     if not path.exists():
         torch.manual_seed(0)
@@ -32,7 +32,6 @@ def demo_dit() -> tuple[WanDiT, DiTConfig]:
 
 
 def demo_vae() -> TinyVAE:
-    """The VAE."""
     path = DEMO_FOLDER / "vae.safetensors"
     if path.exists():
         return load_tiny_vae(path)
@@ -41,25 +40,27 @@ def demo_vae() -> TinyVAE:
 
 
 def demo_weights() -> list[str]:
-    """Fingerprints of the demo's files, which say whether two benches ran on the same."""
+    """Return fingerprints of the demo's files, which tell whether two benches used the same
+    weights.
+    """
     return [fingerprint(read(file)[0]) for file in sorted(DEMO_FOLDER.glob("*.safetensors"))]
 
 
-def one_prompt(text_dim: int) -> PromptTimeline:
-    """A prompt of eight random tokens from start to end."""
+def random_prompt(text_dim: int) -> PromptTimeline:
+    """Return one prompt of eight random tokens for the whole rollout."""
     embedding = torch.zeros(DEMO.text_len, text_dim)
     embedding[:8] = torch.randn(8, text_dim, generator=torch.Generator().manual_seed(1))
     return PromptTimeline((TimedPrompt(0, embedding),), torch.zeros_like(embedding))
 
 
-def spoken(text: str) -> PromptTimeline:
-    """A prompt of the demo's own words from start to end, as its nodes encode it."""
+def demo_prompt(text: str) -> PromptTimeline:
+    """Encode `text` as the demo's nodes do, as one prompt for the whole rollout."""
     encoder = load_text_encoder(DEMO_FOLDER / "text.safetensors")
     entry = TimedPrompt(0, encoder.encode(text).embedding, text)
     return PromptTimeline((entry,), encoder.encode("").embedding)
 
 
 def random_latents(frames: int) -> Tensor:
-    """Standard normal latents (f, 16, h, w) of the demo's size."""
+    """Return standard normal latents (f, 16, h, w) of the demo's size."""
     shape = (frames, SIZES.in_channels, ROWS, COLUMNS)
     return torch.randn(shape, generator=torch.Generator().manual_seed(2))

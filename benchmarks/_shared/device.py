@@ -1,4 +1,4 @@
-"""What a bench asks of the device that it runs on: a clock, and how much memory work takes."""
+"""The device under a bench: its clock, and the memory that work takes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from .allocator import allocator_peak
 
 
 def clock(device: torch.device) -> Callable[[], float]:
-    """Seconds: the processor's time, which a busy machine changes little, or on CUDA all time, read
-    when the device has done what it was given.
+    """Return a clock in seconds: processor time on a CPU, wall time on CUDA.
+
+    A busy machine hardly changes processor time. On CUDA the clock waits until the device has
+    finished its work.
     """
     if device.type != "cuda":
         return time.process_time
@@ -25,18 +27,19 @@ def clock(device: torch.device) -> Callable[[], float]:
 
 
 def device_title(device: torch.device) -> str:
-    """The name of a GPU, or `a CPU`."""
+    """Return the name of a GPU, or `a CPU`."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "a CPU"
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """What can still be allocated on a GPU; None of main memory, which the system looks after."""
+    """Return the free bytes of a GPU; None for main memory, which the system manages."""
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
 
 
 def peak_in_work(run: Callable[[], object], device: torch.device) -> int:
-    """The most bytes of tensors that `run` makes and holds at once, kernels' scratch included; what
-    was there before does not count. On a CPU it runs under torch's profiler: never time it.
+    """Return the most bytes of tensors that `run` allocates at once, including kernels' scratch.
+
+    Memory allocated before does not count. On a CPU this uses torch's profiler, so never time it.
     """
     if device.type != "cuda":
         return allocator_peak(run)

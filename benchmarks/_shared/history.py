@@ -1,4 +1,4 @@
-"""One more chunk after a history: from the KV cache, or by passing all again at every step."""
+"""One more chunk after a history: from the KV cache, or recomputed at every step."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ...model.config import PATCH
 from ...model.dit import SelfAttention, TextKV, predict, project_text
 from ...model.preset import DEMO
 from ...samplers.schedule.levels import flow_ladder
-from .demo import COLUMNS, ROWS, demo_dit, one_prompt, random_latents
+from .demo import COLUMNS, ROWS, demo_dit, random_latents, random_prompt
 from .paired import Prepare
 
 CHUNK = DEMO.chunk_frames
@@ -26,40 +26,40 @@ CASES = ("recompute", "cached, full", "cached, window")
 
 
 def history_case(name: str, history: int) -> Prepare:
-    """The case `name` with `history` latent frames before the chunk, in the demo's sizes."""
+    """Prepare case `name` with `history` latent frames before the chunk, in the demo's sizes."""
     bench, x = HistoryBench(), random_latents(history + CHUNK)[None]
     if name == "recompute":
-        return lambda: lambda: bench.recompute(x)
-    cache = bench.filled(bench.policy(name), history)
+        return lambda: lambda: bench.generate_recomputed(x)
+    cache = bench.fill_cache(bench.policy(name), history)
 
     def prepare() -> Callable[[], object]:
         own = copy.deepcopy(cache)
-        return lambda: bench.cached(own, x[:, -CHUNK:])
+        return lambda: bench.generate_cached(own, x[:, -CHUNK:])
 
     return prepare
 
 
 def history_once(name: str, history: int) -> Prepare:
-    """The same case to be run a single time, without a second cache to copy from."""
+    """Prepare the case for a single run, without a second cache to copy from."""
     bench, x = HistoryBench(), random_latents(history + CHUNK)[None]
     if name == "recompute":
-        return lambda: lambda: bench.recompute(x)
-    cache = bench.filled(bench.policy(name), history)
-    return lambda: lambda: bench.cached(cache, x[:, -CHUNK:])
+        return lambda: lambda: bench.generate_recomputed(x)
+    cache = bench.fill_cache(bench.policy(name), history)
+    return lambda: lambda: bench.generate_cached(cache, x[:, -CHUNK:])
 
 
 def cache_bytes(name: str, history: int) -> int:
-    """Bytes of the KV cache in a cached case."""
+    """Return the bytes of the KV cache in a cached case."""
     bench = HistoryBench()
     return KVCache(bench.shape, bench.policy(name), history + CHUNK).bytes
 
 
 class HistoryBench:
-    """One model, one prompt, one ladder."""
+    """A model, a prompt and a noise ladder."""
 
     def __init__(self) -> None:
         self.tree, sizes = demo_dit()
-        prompt = one_prompt(sizes.text_dim).at(0).embedding
+        prompt = random_prompt(sizes.text_dim).at(0).embedding
         self.text: TextKV = project_text(self.tree, prompt[None, None])
         self.shape = CacheShape(
             sizes.num_layers, 1, sizes.num_heads, sizes.head_dim, *GRID, chunk_frames=CHUNK
@@ -67,28 +67,27 @@ class HistoryBench:
 
     @staticmethod
     def policy(name: str) -> CachePolicy:
-        """What the case's cache keeps."""
         return FullHistory() if name == "cached, full" else WindowSink(DEMO.window_frames)
 
-    def recompute(self, x: Tensor) -> Tensor:
-        """All steps of the last chunk of x (1, f, c, h, w), every one over the whole history."""
+    def generate_recomputed(self, x: Tensor) -> Tensor:
+        """Run all steps of the last chunk of x (1, f, c, h, w), each over the whole history."""
         frames, tokens = x.shape[1], GRID[0] * GRID[1]
-        missing = -frames % CHUNK  # the first chunk is the short one, so that the last is whole
+        missing = -frames % CHUNK  # a short first chunk makes the last one whole
         mask = block_causal_mask(missing + frames, tokens, CHUNK)
         mask = mask[missing * tokens :, missing * tokens :]
         attention = WholeSequence(rotation(range(frames), *GRID, self.shape.head_dim), mask)
-        return self._denoised(x, lambda: attention)
+        return self._denoise(x, lambda: attention)
 
     @torch.no_grad()
-    def cached(self, cache: KVCache, x: Tensor) -> Tensor:
-        """All steps of the chunk x (1, f, c, h, w) over the cache, and the commit."""
-        x = self._denoised(x, lambda: cache.attention(CHUNK))
+    def generate_cached(self, cache: KVCache, x: Tensor) -> Tensor:
+        """Run all steps of the chunk x (1, f, c, h, w) over the cache, and commit it."""
+        x = self._denoise(x, lambda: cache.attention(CHUNK))
         self.commit(cache, x)
         return x
 
     @torch.no_grad()
-    def filled(self, policy: CachePolicy, history: int) -> KVCache:
-        """A cache that has seen `history` latent frames go by."""
+    def fill_cache(self, policy: CachePolicy, history: int) -> KVCache:
+        """Return a cache after `history` latent frames."""
         cache = KVCache(self.shape, policy, history + CHUNK)
         past = random_latents(history + CHUNK)[None, :history]
         for stop in range((history - 1) % CHUNK + 1, history + 1, CHUNK):  # a short chunk first
@@ -97,15 +96,15 @@ class HistoryBench:
 
     @torch.no_grad()
     def commit(self, cache: KVCache, clean: Tensor) -> None:
-        """Pass clean latents (1, f, c, h, w) and keep their keys and values."""
+        """Pass clean latents (1, f, c, h, w) through the model and commit their keys and values."""
         frames = clean.shape[1]
         t = torch.zeros(1, frames, dtype=torch.float64)
         kept = predict(self.tree, clean, t, self.text, cache.attention(frames), keep=True)
         cache.commit(kept.keys_values)
 
     @torch.no_grad()
-    def _denoised(self, x: Tensor, attention: Callable[[], SelfAttention]) -> Tensor:
-        """x (1, f, c, h, w), of which the last chunk is noisy and goes down the ladder by Euler."""
+    def _denoise(self, x: Tensor, attention: Callable[[], SelfAttention]) -> Tensor:
+        """Denoise the last chunk of x (1, f, c, h, w) with Euler steps."""
         ladder = flow_ladder(DEMO.steps, DEMO.shift)
         t = torch.zeros(1, x.shape[1], dtype=torch.float64)
         for now, after in zip(ladder, ladder[1:], strict=False):

@@ -1,8 +1,8 @@
-"""What a guided rollout of the demo model is measured by, from pixels and latents alone.
+"""Measurements of a guided rollout of the demo model, from pixels and latents alone.
 
-Adherence is the oracle's; drift is start-end contrast, |M(first 15 %) - M(last 15 %)| (FramePack,
-arXiv 2504.12626, eq. 7), and a least-squares slope; distribution distance is an unbiased
-polynomial-kernel MMD (KID, arXiv 1801.01401) on pooled latents, against rendered truth.
+The oracle reads adherence. Drift is start-end contrast, |M(first 15 %) - M(last 15 %)| (FramePack,
+arXiv 2504.12626, eq. 7), and a least-squares slope. Distribution distance is an unbiased
+polynomial-kernel MMD (KID, arXiv 1801.01401) on pooled latents against rendered truth.
 """
 
 from __future__ import annotations
@@ -24,32 +24,34 @@ from ...training.world.attributes import caption, random_values
 from ...training.world.dataset import encode_shots
 from ...training.world.scene import Shot
 
-OFFSET = 900_000  # of prompts, so that no bench has those of another
-ENDS = 0.15  # of the frames, at start and end
+OFFSET = 900_000  # of the prompts' seeds, so that no two benches share prompts
+ENDS = 0.15  # share of the frames at the start and at the end
 READ_EVERY = 8
 SEGMENT_LATENTS = 12  # 3 s
-SEGMENTS_APART = 4  # a shot's neighbouring segments say much the same
+SEGMENTS_APART = 4  # neighbouring segments of a shot are too similar
 
 Features = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """One rollout: its figures by name, and vectors of segments of it (n, d)."""
+class Measurement:
+    """One rollout: its figures by name, and vectors (n, d) of its segments."""
 
     figures: dict[str, float]
     features: Features
 
 
-def guided(kit: Kit, seed: int, recipe: Recipe) -> Measured:
+def measure_guided(kit: Kit, seed: int, recipe: Recipe) -> Measurement:
     """Make the rollout of a seed's random prompt and measure it."""
     rng = random.Random(HELD_OUT_SEED + OFFSET + seed)
     values = random_values(rng)
-    return measured(kit, list(sample(kit, recipe, [(0, caption(values, rng))], seed)), values)
+    return measure_rollout(
+        kit, list(sample(kit, recipe, [(0, caption(values, rng))], seed)), values
+    )
 
 
-def measured(kit: Kit, chunks: Sequence[Chunk], values: dict[str, str]) -> Measured:
-    """The figures of a rollout that was asked for attribute `values`."""
+def measure_rollout(kit: Kit, chunks: Sequence[Chunk], values: dict[str, str]) -> Measurement:
+    """Measure a rollout whose prompt names attribute `values`."""
     video = decode(kit, chunks)
     readings = right_readings(kit, video, range(0, len(video) - READ_EVERY, READ_EVERY), values)
     right = np.array([*readings.values()]).mean(0)
@@ -57,21 +59,21 @@ def measured(kit: Kit, chunks: Sequence[Chunk], values: dict[str, str]) -> Measu
     evals = sum(chunk.model_evals for chunk in chunks)
     figures |= pictures(video) | motion(video, chunks) | {"evaluations": evals / len(chunks)}
     vectors = features(torch.cat([chunk.latents for chunk in chunks]))
-    return Measured(figures, vectors[::SEGMENTS_APART])
+    return Measurement(figures, vectors[::SEGMENTS_APART])
 
 
-def truth(kit: Kit, seed: int, recipe: Recipe) -> Measured:
-    """A rendered clip of another random prompt, encoded and decoded, measured in the same way."""
+def measure_truth(kit: Kit, seed: int, recipe: Recipe) -> Measurement:
+    """Measure a rendered clip of another random prompt, encoded and decoded."""
     rng = random.Random(HELD_OUT_SEED + 950_000 + seed)
     values = random_values(rng)
     shot = Shot(((0, values),), rng.randrange(2**31))
     width = recipe.columns * SPATIAL_FACTOR
     latents = encode_shots(kit.vae, [shot], recipe.length, width)[0].float()
-    return measured(kit, as_chunks(latents), values)
+    return measure_rollout(kit, as_chunks(latents), values)
 
 
 def pictures(video: Tensor) -> dict[str, float]:
-    """Sharpness, and drift of saturation, contrast and sharpness; video (t, 3, H, W)."""
+    """Return sharpness, and drift of saturation, contrast and sharpness, of video (t, 3, H, W)."""
     luma = video.mean(1)
     edges = luma[:, 1:-1, 1:-1] * 4 - luma[:, 2:, 1:-1] - luma[:, :-2, 1:-1]
     edges = edges - luma[:, 1:-1, 2:] - luma[:, 1:-1, :-2]
@@ -81,16 +83,17 @@ def pictures(video: Tensor) -> dict[str, float]:
         "sharpness": edges.flatten(1).std(1),
     }
     found = {"sharpness": float(series["sharpness"].mean())}
-    for name, of_frames in series.items():
-        values = of_frames.double().numpy()
+    for name, frames in series.items():
+        values = frames.double().numpy()
         found[f"drift of {name}"] = abs(_tail(values, ENDS) - _head(values, ENDS))
         found[f"slope of {name} per 100 frames"] = _slope(values)
     return found
 
 
 def motion(video: Tensor, chunks: Sequence[Chunk]) -> dict[str, float]:
-    """Mean change from frame to frame in 8-bit steps, its last part over its first, and the seam:
-    change at chunk boundaries over change inside.
+    """Return mean change between frames in 8-bit steps, its last part over its first, and the seam.
+
+    The seam is the change at chunk boundaries over the change inside chunks.
     """
     change = 255 * (video[1:] - video[:-1]).abs().mean((1, 2, 3)).double().numpy()
     boundaries = [frame_count(chunk.first_frame) - 1 for chunk in chunks if chunk.first_frame]
@@ -101,8 +104,9 @@ def motion(video: Tensor, chunks: Sequence[Chunk]) -> dict[str, float]:
 
 
 def features(latents: Tensor) -> Features:
-    """A vector for each segment of latents (f, c, h, w): per channel the mean, the spread and the
-    mean change.
+    """Return a vector for each segment of latents (f, c, h, w).
+
+    A vector has the mean, the spread and the mean change of each channel.
     """
     found = []
     for part in latents.double().split(SEGMENT_LATENTS):
@@ -113,11 +117,11 @@ def features(latents: Tensor) -> Features:
 
 
 def kernel_distance(x: Features, y: Features) -> float:
-    """Unbiased MMD^2 of rows under the kernel (x y / d + 1)^3."""
+    """Return the unbiased MMD^2 of rows under the kernel (x y / d + 1)^3."""
 
     def kernel(a: Features, b: Features) -> Features:
-        made: Features = (a @ b.T / a.shape[1] + 1) ** 3
-        return made
+        values: Features = (a @ b.T / a.shape[1] + 1) ** 3
+        return values
 
     def within(a: Features) -> float:
         full = kernel(a, a)

@@ -1,7 +1,7 @@
-"""Where the time of a whole run goes: model, VAE, encoding to a file, and the rest, which is ours.
+"""The time of a whole run by part: model, VAE, encoding to a file, and the engine's rest.
 
 The run is the real one, headless: rollout over a journal on disk, decoder, MP4. The encoder works
-on its own thread, so what counts as its time is how long the run waits for it.
+on its own thread, so its time is the time that the run waits for it.
 """
 
 from __future__ import annotations
@@ -27,21 +27,22 @@ from ...stream.journal.journal import Journal
 from ...stream.rollout.frame_stream import FrameStream
 from ...stream.rollout.rollout import Rollout
 from ...stream.rollout.spec import RolloutSpec
-from ...stream.video.writer import VideoSpec, open_video
-from .demo import COLUMNS, ROWS, demo_dit, demo_vae, one_prompt
+from ...stream.video.spec import VideoSpec
+from ...stream.video.writer import open_video
+from .demo import COLUMNS, ROWS, demo_dit, demo_vae, random_prompt
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 class Clock:
-    """Seconds spent in what it has timed since it was last read."""
+    """Seconds spent in timed functions since the last read."""
 
     def __init__(self) -> None:
         self.spent_s = 0.0
 
     def timed(self, function: Callable[P, R]) -> Callable[P, R]:
-        """The same function on this clock."""
+        """Return `function`, timed on this clock."""
 
         def run(*arguments: P.args, **options: P.kwargs) -> R:
             began = time.perf_counter()
@@ -53,13 +54,13 @@ class Clock:
         return run
 
     def read(self) -> float:
-        """The time spent, starting again from zero."""
+        """Return the seconds spent and start again from zero."""
         spent, self.spent_s = self.spent_s, 0.0
         return spent
 
 
 def chunk_times(chunks: int) -> dict[str, list[float]]:
-    """Seconds of every chunk but the first: model, VAE, encode, and the rest."""
+    """Return seconds of every chunk but the first: model, VAE, encode, and the engine's rest."""
     clocks = {name: Clock() for name in ("model", "VAE", "encode")}
     times: dict[str, list[float]] = {name: [] for name in (*clocks, "engine")}
     with TemporaryDirectory() as folder, _timed_model(clocks["model"]):
@@ -83,7 +84,7 @@ def chunk_times(chunks: int) -> dict[str, list[float]]:
 def _frames(folder: Path, chunks: int, vae_clock: Clock) -> FrameStream:
     tree, sizes = demo_dit()
     settings = RolloutSettings(
-        prompts=one_prompt(sizes.text_dim),
+        prompts=random_prompt(sizes.text_dim),
         rows=ROWS,
         columns=COLUMNS,
         schedule=causal_chunks(flow_ladder(DEMO.steps, DEMO.shift), DEMO.chunk_frames),
@@ -105,7 +106,7 @@ def _frames(folder: Path, chunks: int, vae_clock: Clock) -> FrameStream:
 
 @contextmanager
 def _timed_model(clock: Clock) -> Iterator[None]:
-    """Count every evaluation of the model and projection of the prompt as the model's time."""
+    """Count every evaluation of the model and projection of the prompt as model time."""
     with (
         mock.patch.object(evaluator, "predict", clock.timed(predict)),
         mock.patch.object(evaluator, "project_text", clock.timed(project_text)),

@@ -1,8 +1,8 @@
-"""Paired timing and its statistics: cases take turns in every round, and medians carry an interval.
+"""Paired timing and its statistics: cases take turns in every round; medians carry an interval.
 
-Pairing matters because a shared machine drifts: what slows one case slows its neighbours in the
-same round, so ratios within rounds stay true. Intervals are bootstrap 95 % intervals of the median;
-claims are judged on their bound.
+A shared machine drifts. What slows one case slows its neighbours in the same round, so ratios
+within rounds stay true. Intervals are bootstrap 95 % intervals of the median. Claims are judged on
+the bound of an interval.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ RESAMPLES = 4_000
 MIN_ROUNDS = 3
 
 Prepare = Callable[[], Callable[[], object]]
-"""Sets a case up, untimed, and gives what is timed."""
+"""Set a case up, untimed, and return the function to time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A median, the bounds of its 95 % interval, and how many samples it comes from."""
+    """A median, the bounds of its 95 % interval, and the number of samples."""
 
     median: float
     low: float
@@ -31,7 +31,7 @@ class Interval:
 
 
 def median_interval(samples: Sequence[float]) -> Interval:
-    """The median of `samples` with its bootstrap interval, which the samples alone decide."""
+    """Return the median of `samples` with its bootstrap interval, drawn with a fixed seed."""
     if not samples:
         raise ValueError("an interval needs at least one sample")
     values = np.asarray(samples, dtype=np.float64)
@@ -43,7 +43,7 @@ def median_interval(samples: Sequence[float]) -> Interval:
 
 
 def ratio_interval(above: Sequence[float], below: Sequence[float]) -> Interval:
-    """The median of above / below, round by round."""
+    """Return the median of above / below, round by round."""
     return median_interval([a / b for a, b in zip(above, below, strict=True)])
 
 
@@ -54,11 +54,10 @@ def paired_seconds(
     budget_s: float,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
-    """Seconds of every case in every round, after one round to warm up.
+    """Return seconds of every case in every round, after one warm-up round.
 
-    Each round begins with another case. Rounds end early, but not before three, when `budget_s` is
-    spent. `time.process_time` as the `clock` counts the processor's time, which a busy machine
-    changes little.
+    Each round starts with another case. Rounds end when `budget_s` is spent, but not before three.
+    Use `time.process_time` as the `clock` for processor time, which a busy machine hardly changes.
     """
     names = list(cases)
     seconds: dict[str, list[float]] = {name: [] for name in names}

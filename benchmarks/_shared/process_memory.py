@@ -1,7 +1,7 @@
-"""Peak memory of a case, each in a fresh process: allocators give little back.
+"""Peak memory of a case, each in a fresh process, because allocators return little memory.
 
-The figure is the highest resident size while the case was set up and run, above that of the process
-with torch imported. On Linux it is VmHWM, because `ru_maxrss` there starts at the parent's peak.
+The figure is the highest resident size during set-up and run, minus the size of the process after
+importing torch. On Linux it is VmHWM, because `ru_maxrss` starts there at the parent's peak.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ STATUS = Path("/proc/self/status")
 
 
 def peak_bytes(build: Callable[[str, int], Prepare], name: str, count: int) -> int | None:
-    """The peak of case `build(name, count)`, a module-level function; None where nothing tells."""
+    """Return the peak of case `build(name, count)`; None if the system does not report memory.
+
+    `build` must be a module-level function.
+    """
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
         return pool.submit(_measure, build, name, count).result()
@@ -32,7 +35,7 @@ def _measure(build: Callable[[str, int], Prepare], name: str, count: int) -> int
 
 
 def resident_bytes() -> int:
-    """What this process holds now; its peak where nothing tells."""
+    """Return this process's resident bytes, or its peak if the system reports only that."""
     return _status("VmRSS") or peak_rss_bytes() or 0
 
 
@@ -41,7 +44,7 @@ def _peak() -> int | None:
 
 
 def _status(name: str) -> int | None:
-    """A line of Linux' own account of this process, in bytes."""
+    """Return a field of Linux's status file of this process, in bytes."""
     if not STATUS.exists():
         return None
     fields = dict(line.split(":", 1) for line in STATUS.read_text().splitlines() if ":" in line)

@@ -1,6 +1,6 @@
-"""Measured rollouts kept line by line, so that a bench of many hours may stop and go on.
+"""Measured rollouts kept line by line, so that a bench of many hours can stop and resume.
 
-The first line says what the others were made with; a file of other settings or weights is refused.
+The first line describes the settings and weights. A file with another description is rejected.
 """
 
 from __future__ import annotations
@@ -16,18 +16,20 @@ import numpy as np
 import torch
 
 from ...errors import BadInput, StorageError
-from .measures import Measured
+from .measures import Measurement
 
 Job = tuple[str, int]
 """A case's name and a seed."""
+FOREVER = float("inf")
+"""The `until` of a bench without a time limit."""
 
 
 class Records:
-    """What has been measured: by case and seed; on disk too when there is a `path`."""
+    """Measurements by case and seed, kept in the file `path` if given."""
 
     def __init__(self, path: Path | None, made_with: Mapping[str, object]) -> None:
         self.path, self.made_with = path, dict(made_with)
-        self.found: dict[Job, Measured] = {}
+        self.found: dict[Job, Measurement] = {}
         if path is not None:
             try:
                 self._open(path)
@@ -37,7 +39,7 @@ class Records:
                     "another --record file."
                 ) from error
 
-    def add(self, job: Job, measured: Measured) -> None:
+    def add(self, job: Job, measured: Measurement) -> None:
         """Keep one rollout; it is on disk when this returns."""
         self.found[job] = measured
         if self.path is not None:
@@ -45,34 +47,36 @@ class Records:
             self._append({"job": job, "figures": measured.figures, "features": features})
 
     def missing(self, cases: Sequence[str], seeds: range) -> list[Job]:
-        """What is still to be measured, all cases of a seed before the next seed."""
+        """Return the missing jobs, all cases of a seed before the next seed."""
         jobs = ((case, seed) for seed in seeds for case in cases)
         return [job for job in jobs if job not in self.found]
 
-    def of(self, case: str) -> dict[int, Measured]:
-        """What was measured of a case, by seed."""
-        return {seed: one for (name, seed), one in sorted(self.found.items()) if name == case}
+    def of(self, case: str) -> dict[int, Measurement]:
+        """Return the measurements of a case by seed."""
+        found = sorted(self.found.items())
+        return {seed: rollout for (name, seed), rollout in found if name == case}
 
     def complete(
-        self, measure: Callable[[Job], Measured], jobs: Sequence[Job], workers: int, until: float
+        self, measure: Callable[[Job], Measurement], jobs: Sequence[Job], workers: int, until: float
     ) -> bool:
-        """Measure `jobs` in processes of one thread and keep each; whether there was time for all
-        before `until` (of time.monotonic).
+        """Measure `jobs` in processes of one thread and keep each result.
+
+        Returns whether all jobs finished before `until` (of time.monotonic).
         """
-        todo, running = deque(jobs), dict[Future[Measured], Job]()
+        todo, running = deque(jobs), dict[Future[Measurement], Job]()
         with ProcessPoolExecutor(workers, None, torch.set_num_threads, (1,)) as pool:
             while running or (todo and time.monotonic() < until):
                 while todo and len(running) < workers and time.monotonic() < until:
                     job = todo.popleft()
                     running[pool.submit(measure, job)] = job
-                for one in wait(running, return_when=FIRST_COMPLETED).done:
-                    self.add(running.pop(one), one.result())
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    self.add(running.pop(future), future.result())
         return not todo
 
     def _open(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         text = path.read_text("utf-8") if path.exists() else ""
-        whole = text[: text.rfind("\n") + 1]  # a line that was being written when it stopped
+        whole = text[: text.rfind("\n") + 1]  # drops a line that was cut off by a stop
         if whole != text:
             path.write_text(whole, "utf-8")
         lines = [json.loads(line) for line in whole.splitlines()]
@@ -80,12 +84,12 @@ class Records:
             self._append(self.made_with)
         elif lines[0] != json.loads(json.dumps(self.made_with)):
             raise BadInput(
-                f"{path} was recorded with {lines[0]} and this bench has {self.made_with}; choose "
-                "another --record file."
+                f"{path} was recorded with {lines[0]}, but this bench uses {self.made_with}; "
+                "choose another --record file."
             )
         for line in lines[1:]:
             case, seed = line["job"]
-            self.found[case, seed] = Measured(line["figures"], np.array(line["features"]))
+            self.found[case, seed] = Measurement(line["figures"], np.array(line["features"]))
 
     def _append(self, line: Mapping[str, object]) -> None:
         assert self.path is not None

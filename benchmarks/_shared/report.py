@@ -1,4 +1,4 @@
-"""What a bench leaves behind: samples, figures and claims, with all that is needed to repeat it."""
+"""The results of a bench: samples, figures and claims, with everything needed to repeat it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .paired import Interval
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A sentence, the bound of the interval it is judged on, its limit, and whether it holds."""
+    """A sentence, the bound it is judged on, its limit, and whether it holds."""
 
     text: str
     bound: float
@@ -33,8 +33,9 @@ class Claim:
 
 @dataclass(slots=True)
 class Results:
-    """Everything measured by one suite; samples are in seconds. `notes` are sums in words, and
-    `accelerator` names the GPU that some of it ran on, None for none.
+    """Everything measured by one suite; samples are in seconds.
+
+    `notes` are texts, such as arithmetic. `accelerator` names the GPU that was used, or is None.
     """
 
     suite: str
@@ -54,17 +55,16 @@ class Results:
         self.claims.append(Claim(text, bound, limit, bound >= limit))
 
     def publish(self, json_path: Path | None) -> None:
-        """Show all of it, and write it to `json_path` when there is one."""
+        """Show the results, and save them to `json_path` if given."""
         self.show(Console(soft_wrap=True))
         if json_path is not None:
             self.save(json_path)
 
     def save(self, path: Path) -> None:
-        """Write all of it as JSON."""
         write(path, asdict(self))
 
     def show(self, console: Console) -> None:
-        """Every figure with its interval, then the claims."""
+        """Print every figure with its interval, then the claims."""
         for name, f in self.figures.items():
             interval = f"{f.median:10.4g}  95 % [{f.low:.4g}, {f.high:.4g}]  n={f.samples}"
             console.print(f"{name:52} {interval}", highlight=False)
@@ -81,7 +81,7 @@ class Results:
 
 
 def write(path: Path, content: dict[str, Any]) -> None:
-    """Write a suite's results and what they were measured on as JSON."""
+    """Write a suite's results and its environment as JSON."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(
@@ -95,7 +95,7 @@ def write(path: Path, content: dict[str, Any]) -> None:
 
 
 def setting() -> dict[str, object]:
-    """Where and how: versions, device, commit, command, time."""
+    """Return versions, device, commit, command and time."""
     return {
         "versions": versions(),
         "device": device_name(),
@@ -108,7 +108,7 @@ def setting() -> dict[str, object]:
 
 
 def command(words: Sequence[str]) -> str:
-    """A command line as it is published: files by their names, whoever ran it."""
+    """Return a command line for publication: files by their names, without folders."""
     program, *arguments = words
     stem = Path(program).stem
     shown = stem if Path(program).suffix != ".py" else f"python -m longtake.benchmarks.{stem}"
@@ -120,7 +120,7 @@ def _plain(value: object) -> str:
 
 
 def device_name() -> str:
-    """The processor's name as the system tells it."""
+    """Return the processor's name as the system reports it."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text().splitlines():
@@ -130,7 +130,7 @@ def device_name() -> str:
 
 
 def commit() -> str | None:
-    """This checkout's commit, marked when files differ from it; None outside a git checkout."""
+    """Return this checkout's commit, marked if files differ; None outside a git checkout."""
     root = Path(__file__).resolve().parents[2]
 
     def git(*arguments: str) -> str:

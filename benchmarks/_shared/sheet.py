@@ -1,4 +1,4 @@
-"""Pictures of long rollouts under one another: what a bench's figures look like."""
+"""A sheet of pictures of long rollouts, one row per rollout."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ LABEL_PIXELS, GAP = 14, 2
 
 
 def last_of_parts(kit: Kit, seed: int, recipe: Recipe, offset: int) -> list[Tensor]:
-    """The last picture (3, H, W) of each tenth of the rollout of the prompt that a seed, counted
-    from `offset`, draws.
+    """Return the last picture (3, H, W) of each tenth of a rollout.
+
+    The seed, counted from `offset`, draws the prompt.
     """
     rng = random.Random(HELD_OUT_SEED + offset + seed)
     prompt = caption(random_values(rng), rng)

@@ -15,7 +15,7 @@ CASES = ("decode, streaming", "decode, all at once", "encode, streaming", "encod
 
 
 def vae_case(name: str, latent_frames: int) -> Prepare:
-    """The case `name` over `latent_frames` latent frames of the demo's size."""
+    """Prepare case `name` over `latent_frames` latent frames of the demo's size."""
     vae, latents = demo_vae(), random_latents(latent_frames)
     if name.startswith("encode"):
         pictures = torch.rand(

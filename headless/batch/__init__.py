@@ -1,1 +1,1 @@
-"""`longtake batch`: many runs, here or on ComfyUI servers, and a table of what came out."""
+"""`longtake batch`: many runs, here or on ComfyUI servers, and a table of their results."""

@@ -1,7 +1,7 @@
-"""A ComfyUI server behind the few requests that a batch needs.
+"""The few requests to a ComfyUI server that a batch needs.
 
-`ServerLost` means that nothing is known of what the server does: ask again once it answers.
-Everything else it says is final, and one sentence.
+`ServerLost` means that the server's state is unknown: ask again once it answers. Every other error
+is final and one sentence.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from ...errors import BadInput, LongtakeError, StorageError
 from ..workflow.node_spec import NodeSpec, node_from_object_info
 
 TIMEOUT = aiohttp.ClientTimeout(total=None, connect=10, sock_read=60)
-GATEWAY_ERRORS = (502, 503, 504)  # from a proxy whose server is away
+GATEWAY_ERRORS = (502, 503, 504)  # from a proxy whose server is down
 MAX_MESSAGE_BYTES = 1 << 26
 PIECE_BYTES = 1 << 18
-OUR_NODES = "Longtake"  # every node id of this pack begins with it
+OUR_NODES = "Longtake"  # prefix of this pack's node ids
 TEXT = aiohttp.WSMsgType.TEXT
 
 
@@ -32,12 +32,12 @@ class ServerLost(Exception):
     """The server does not answer."""
 
 
-class Refused(LongtakeError):
-    """The server answered that it will not do this."""
+class Refusal(LongtakeError):
+    """The server rejected a request."""
 
 
 def server_url(text: str) -> URL:
-    """The address of a server as a user writes it, `host:port` included."""
+    """Parse a server's address as a user writes it; `host:port` is enough."""
     try:
         url = URL(text if "://" in text else f"http://{text}")
         valid = url.scheme in ("http", "https") and url.host
@@ -58,11 +58,11 @@ class Client:
         self._client_id = client_id
 
     async def greet(self) -> None:
-        """Return if a ComfyUI answers; `BadInput` when something else does."""
+        """Return if a ComfyUI server answers; raise `BadInput` if anything else does."""
         status, text = await self._ask("GET", "system_stats")
         if status in (401, 403):
             raise BadInput(
-                f"{self.name} asks for a password ({status}); give it as http://USER:PASSWORD@HOST."
+                f"{self.name} needs a password ({status}); write it as http://USER:PASSWORD@HOST."
             )
         if status != 200 or not isinstance(_decoded(text), dict) or "system" not in _decoded(text):
             raise BadInput(
@@ -71,7 +71,7 @@ class Client:
             )
 
     async def specs(self, class_types: Iterable[str]) -> dict[str, NodeSpec]:
-        """Those of the node types that the server has."""
+        """Return the specs of the node types that the server has."""
         found = {}
         for name in dict.fromkeys(class_types):
             answer = await self._json("GET", "object_info", quote(name, safe=""))
@@ -81,21 +81,21 @@ class Client:
         return found
 
     async def queue(self, prompt: Mapping[str, object], prompt_id: str) -> None:
-        """Queue a workflow under an id of ours; `Refused` says what the server found wrong."""
+        """Queue a workflow under our id; `Refusal` carries the server's reason."""
         body = {"prompt": prompt, "prompt_id": prompt_id, "client_id": self._client_id}
         status, text = await self._ask("POST", "prompt", body=body)
         answer = _decoded(text)
         if status == 400 and isinstance(answer, dict):
-            raise Refused(f"{self.name} refuses it: {_node_errors(answer, prompt)}.")
+            raise Refusal(f"{self.name} rejected the workflow: {_node_errors(answer, prompt)}.")
         if status != 200 or not isinstance(answer, dict):
-            raise Refused(f"{self.name} answers {status} to POST /prompt: {_short(text)}.")
+            raise Refusal(f"{self.name} answers {status} to POST /prompt: {_short(text)}.")
         if answer.get("prompt_id") != prompt_id:
-            raise Refused(
-                f"{self.name} gives prompts ids of its own; update its ComfyUI to 0.21 or newer."
+            raise Refusal(
+                f"{self.name} ignores our prompt ids; update its ComfyUI to 0.21 or newer."
             )
 
     async def place(self, prompt_id: str) -> str | None:
-        """`running`, `pending`, or None when the prompt is not in the queue."""
+        """Return `running`, `pending`, or None if the prompt is not in the queue."""
         answer = await self._json("GET", "queue")
         for place in ("running", "pending"):
             if any(item[1] == prompt_id for item in answer[f"queue_{place}"]):
@@ -103,22 +103,22 @@ class Client:
         return None
 
     async def finished(self, prompt_id: str) -> dict[str, Any] | None:
-        """The prompt's entry in the history, once it has ended."""
+        """Return the prompt's entry in the history, or None if it has not ended."""
         answer = await self._json("GET", "history", prompt_id)
         return cast("dict[str, Any] | None", answer.get(prompt_id))
 
     async def drop(self, prompt_ids: Iterable[str]) -> None:
-        """Take prompts off the queue, and stop them where they run."""
+        """Remove prompts from the queue and interrupt running ones."""
         for prompt_id in prompt_ids:
             await self._ask("POST", "queue", body={"delete": [prompt_id]})
             await self._ask("POST", "interrupt", body={"prompt_id": prompt_id})
 
     async def download(self, place: Mapping[str, str], target: Path) -> None:
-        """Copy one output file; it appears under its name when it is whole."""
+        """Copy one output file; it gets its name only when complete."""
         part = target.with_name(f"{target.name}.part")
         async with self._open("GET", self._url / "view", params=dict(place)) as answer:
             if answer.status != 200:
-                raise Refused(
+                raise Refusal(
                     f"{self.name} no longer has the file {place['filename']} "
                     f"(/view answers {answer.status})."
                 )
@@ -135,8 +135,8 @@ class Client:
                     f"{target} cannot be written ({error.strerror}); free some space."
                 ) from error
 
-    async def listen(self, tell: Callable[[Mapping[str, Any]], None]) -> None:
-        """Pass on the server's messages to us until the connection ends."""
+    async def listen(self, receive: Callable[[Mapping[str, Any]], None]) -> None:
+        """Pass on the server's messages until the connection ends."""
         url = (self._url / "ws").with_query(clientId=self._client_id)
         try:
             async with self._session.ws_connect(
@@ -145,7 +145,7 @@ class Client:
                 async for message in socket:
                     content = _decoded(message.data) if message.type == TEXT else None
                     if isinstance(content, dict):
-                        tell(content)
+                        receive(content)
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
             raise ServerLost(str(error)) from error
 
@@ -153,7 +153,7 @@ class Client:
         status, text = await self._ask(method, *path)
         answer = _decoded(text)
         if status != 200 or not isinstance(answer, dict):
-            raise Refused(f"{self.name} answers {status} to /{path[0]}: {_short(text)}.")
+            raise Refusal(f"{self.name} answers {status} to /{path[0]}: {_short(text)}.")
         return answer
 
     async def _ask(self, method: str, *path: str, body: object = None) -> tuple[int, str]:
@@ -187,7 +187,7 @@ def _short(text: str) -> str:
 
 
 def _node_errors(answer: Mapping[str, Any], prompt: Mapping[str, Any]) -> str:
-    """The first fault of each node, in words, from the answer to a refused prompt."""
+    """Describe the first fault of each node in the answer to a rejected prompt."""
     found = []
     for node_id, record in (answer.get("node_errors") or {}).items():
         kind = record.get("class_type") or prompt.get(node_id, {}).get("class_type", "unknown")

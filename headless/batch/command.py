@@ -1,4 +1,4 @@
-"""The command `longtake batch`, here or with --server on ComfyUI servers."""
+"""The command `longtake batch`, on this machine or with --server on ComfyUI servers."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ from rich.markup import escape
 
 from ...stream.journal.lock import ProcessLock
 from ..console.options import FILE, common_options, parse_changes
-from ..console.reporting import print_failure, print_files, reported
-from ..events import Made
+from ..console.reporting import print_failure, print_files, report_failures
+from ..events import RunFiles
 from ..runner import Job, prepare_folder
 from ..session import Session, session
-from .local import jobs, note_end
+from .local import jobs, record_end
 from .params import read_table
 from .record import DONE, FAILED, QUEUED, WAITING, Record, Records
 from .results import write_results
-from .row import Order
+from .row import BatchSpec
 
 LOCK_FILE = "batch.lock"
 
 
 @click.command()
 @click.argument("workflows", type=FILE, nargs=-1)
-@click.option("--workflow", "one", type=FILE, metavar="FILE", help="The same as WORKFLOWS.")
+@click.option("--workflow", "one", type=FILE, metavar="FILE", help="One more workflow.")
 @click.option(
     "--params",
     type=FILE,
     metavar="FILE",
-    help="Rows to run (.csv, .tsv, .json, .jsonl); columns are called NODE.INPUT.",
+    help="Rows to run (.csv, .tsv, .json, .jsonl); each column is a NODE.INPUT.",
 )
 @click.option(
     "--server",
     "servers",
     multiple=True,
     metavar="URL",
-    help="Run on this ComfyUI server; repeat it to share the rows among several.",
+    help="Run on this ComfyUI server; repeat the option to share rows among servers.",
 )
 @click.option(
     "--patience",
@@ -50,7 +50,7 @@ LOCK_FILE = "batch.lock"
     default=600.0,
     show_default=True,
     metavar="SECONDS",
-    help="How long to wait for a server that does not answer.",
+    help="Time to wait for a server that does not answer.",
 )
 @common_options
 def batch(  # noqa: PLR0913
@@ -66,24 +66,24 @@ def batch(  # noqa: PLR0913
 ) -> None:
     """Run several workflows, a table of rows (--params), or a grid: repeat --set on one input.
 
-    A failing run does not stop the others. OUT/results.html and results.csv show what came out.
-    With --server the same command goes on where a stopped one was.
+    A failing run does not stop the others. OUT/results.html and results.csv show the results. With
+    --server, the same command resumes a stopped batch.
     """
     paths = workflows if one is None else (*workflows, one)
     if not paths:
         raise click.UsageError("give at least one WORKFLOW")
     console = Console(soft_wrap=True)
     records = Records(out)
-    how = _how_to_go_on(records) if servers else None
-    with reported(console, Made(), debug=debug, how_to_go_on=how):
+    hint = _resume_hint(records) if servers else None
+    with report_failures(console, RunFiles(), debug=debug, resume_hint=hint):
         prepare_folder(out)
         table = read_table(params) if params else None
-        order = Order(paths, parse_changes(changes), table)
+        spec = BatchSpec(paths, parse_changes(changes), table)
         with ProcessLock(out / LOCK_FILE, f"A batch into {out}"), _results(records, console):
             if servers:
-                _run_there(order, servers, patience, records, console)
+                _run_there(spec, servers, patience, records, console)
             else:
-                _run_here(list(jobs(order, out)), comfy, records, console, debug=debug)
+                _run_here(list(jobs(spec, out)), comfy, records, console, debug=debug)
     if any(row.state != DONE for row in records.rows):
         raise SystemExit(1)
 
@@ -107,33 +107,33 @@ def _run_here(
 def _run_one(
     live: Session, job: Job, record: Record, records: Records, console: Console, *, debug: bool
 ) -> None:
-    made, started, problem = Made(), time.monotonic(), None
+    run_files, started, problem = RunFiles(), time.monotonic(), None
     try:
-        live.run(job, made)
+        live.run(job, run_files)
     except Exception as error:
         problem = print_failure(console, error, debug=debug)
     seconds = time.monotonic() - started
     if problem is None:
-        print_files(console, made, seconds)
-    note_end(record, made, records.out, seconds=seconds, error=problem)
+        print_files(console, run_files, seconds)
+    record_end(record, run_files, records.out, seconds=seconds, error=problem)
     records.save()
 
 
 def _run_there(
-    order: Order, servers: tuple[str, ...], patience_s: float, records: Records, console: Console
+    spec: BatchSpec, servers: tuple[str, ...], patience_s: float, records: Records, console: Console
 ) -> None:
-    # Imported here because the other commands need no aiohttp, which takes half a second.
+    # Imported here because aiohttp takes half a second to import.
     from .client import server_url
     from .remote import run_on_servers
 
     urls = tuple(server_url(text) for text in servers)
     records.resume()
-    asyncio.run(run_on_servers(order, urls, patience_s, records, console))
+    asyncio.run(run_on_servers(spec, urls, patience_s, records, console))
 
 
 @contextmanager
 def _results(records: Records, console: Console) -> Iterator[None]:
-    """Write the tables however the block ends, and say how the rows stand."""
+    """Write the result tables however the block ends, and print the totals."""
     try:
         yield
     finally:
@@ -145,14 +145,14 @@ def _results(records: Records, console: Console) -> Iterator[None]:
 def _counts(rows: Sequence[Record]) -> str:
     states = Counter(row.state for row in rows)
     left = states[WAITING] + states[QUEUED]
-    not_run = f", {left} left to the next run of this command" if left else ""
+    not_run = f", {left} left for the next run of this command" if left else ""
     return f"{states[DONE]} done, {states[FAILED]} failed{not_run}"
 
 
-def _how_to_go_on(records: Records) -> Callable[[Made], str]:
-    def text(_: Made) -> str:
+def _resume_hint(records: Records) -> Callable[[RunFiles], str]:
+    def text(_: RunFiles) -> str:
         queued = sorted({row.server or "" for row in records.rows if row.state == QUEUED})
-        there = f" What is queued on {', '.join(queued)} goes on there." if queued else ""
-        return f"Interrupted.{there} Run the same command again to go on; nothing is run twice."
+        there = f" Rows queued on {', '.join(queued)} continue there." if queued else ""
+        return f"Interrupted.{there} Run the same command again to resume; nothing runs twice."
 
     return text

@@ -1,4 +1,4 @@
-"""What the terminal shows of a batch on servers: rows at work with their bars, and counts."""
+"""The terminal display of a batch on servers: active rows with progress bars, and totals."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .row import Row
 
 @dataclass(slots=True)
 class Lane:
-    """A row at work: where it is in its server's queue, and how far."""
+    """An active row: its place in its server's queue, and its progress."""
 
     record: Record
     place: str = "queued"
@@ -29,7 +29,7 @@ class Lane:
     began: tuple[int, float] | None = None
 
     def eta_s(self, now: float) -> float | None:
-        """Seconds left at the rate since its first bar."""
+        """Return the seconds left at the rate since the first bar."""
         if self.began is None or self.done <= self.began[0]:
             return None
         rate = (self.done - self.began[0]) / max(now - self.began[1], 1e-6)
@@ -38,7 +38,7 @@ class Lane:
 
 @dataclass(slots=True)
 class Display:
-    """Told by the workers; `refresh` is called after every change."""
+    """The state of the display, updated by the workers; every change calls `refresh`."""
 
     console: Console
     records: Sequence[Record]
@@ -52,17 +52,17 @@ class Display:
     def __post_init__(self) -> None:
         self.began, self._done_before = self.now(), self._ended
         if self._ended:
-            self._say(f"{self._ended} of {len(self.records)} rows were there already.")
+            self._print(f"{self._ended} of {len(self.records)} rows are finished already.")
 
-    def placed(self, row: Row, place: str) -> None:
-        """A row waits in its server's queue (pending) or runs."""
+    def set_place(self, row: Row, place: str) -> None:
+        """Set whether a row waits in its server's queue (pending) or runs."""
         lane = self.lanes.setdefault(row.record.number, Lane(row.record))
         lane.place = place
         self.away.discard(row.record.server or "")
         self.refresh()
 
-    def bar(self, row: Row, done: int, total: int) -> None:
-        """A row has done so many chunks (or steps of a node) of so many."""
+    def set_progress(self, row: Row, done: int, total: int) -> None:
+        """Set a row's finished chunks (or steps of a node) and their total."""
         lane = self.lanes.setdefault(row.record.number, Lane(row.record))
         if lane.total != total or done < lane.done:
             lane.began = None
@@ -70,28 +70,28 @@ class Display:
         lane.began = lane.began or (done, self.now())
         self.refresh()
 
-    def ended(self, record: Record) -> None:
-        """A row is done or failed: one line that stays."""
+    def finish(self, record: Record) -> None:
+        """Print the line of a row that is done or has failed."""
         self.lanes.pop(record.number, None)
         count = f"[{self._ended}/{len(self.records)}]"
         if record.state == FAILED:
-            self._say(f"{count} {record.label} failed: {record.error}", "red")
+            self._print(f"{count} {record.label} failed: {record.error}", "red")
         else:
             took = f" in {clock(record.seconds)}" if record.seconds is not None else ""
-            self._say(f"{count} {record.label} done{took} on {record.server}")
+            self._print(f"{count} {record.label} done{took} on {record.server}")
         self.refresh()
 
-    def lost(self, server: str, reason: str) -> None:
-        """A server has not answered for long: said once until it is back."""
+    def mark_lost(self, server: str, reason: str) -> None:
+        """Print once, until it answers again, that a server does not answer."""
         if server not in self.away:
             self.away.add(server)
-            self._say(f"{server} does not answer ({reason}); trying on.", "yellow")
+            self._print(f"{server} does not answer ({reason}); still trying.", "yellow")
 
     def render(self) -> Group:
-        """The part that redraws itself."""
+        """Return the part that redraws itself."""
         grid = Table.grid(padding=(0, 2))
-        for may_be_cut in (False, True, False, False, False, True):
-            grid.add_column(no_wrap=not may_be_cut)
+        for can_wrap in (False, True, False, False, False, True):
+            grid.add_column(no_wrap=not can_wrap)
         for lane in sorted(self.lanes.values(), key=lambda lane: lane.record.number):
             eta = lane.eta_s(self.now())
             grid.add_row(
@@ -105,18 +105,18 @@ class Display:
         return Group(grid, Text(self.summary(), style="bold"))
 
     def summary(self) -> str:
-        """Counts of the rows, and the time left for all of them."""
+        """Return the totals, and the time left for all rows."""
         states = [record.state for record in self.records]
         failed = f", {states.count(FAILED)} failed" if FAILED in states else ""
         line = f"{states.count(DONE)} of {len(states)} done{failed}"
-        made = self._ended - self._done_before
-        if not made or self._ended == len(states):
+        finished = self._ended - self._done_before
+        if not finished or self._ended == len(states):
             return line
-        left_s = (self.now() - self.began) / made * (len(states) - self._ended)
+        left_s = (self.now() - self.began) / finished * (len(states) - self._ended)
         return f"{line}, about {clock(left_s)} left"
 
     def _brief(self, record: Record) -> str:
-        """What tells the row from the others, the shortest first; titles of nodes left out."""
+        """Return the values that differ between rows, the shortest first, without node titles."""
         values = {
             name: str(value)
             for name, value in record.values.items()
@@ -129,7 +129,7 @@ class Display:
     def _ended(self) -> int:
         return sum(record.state in (DONE, FAILED) for record in self.records)
 
-    def _say(self, text: str, style: str = "") -> None:
+    def _print(self, text: str, style: str = "") -> None:
         self.console.print(escape(text), style=style, highlight=False)
 
 
@@ -138,8 +138,8 @@ def _short(server: str | None) -> str:
 
 
 @contextmanager
-def shown(console: Console, records: Sequence[Record]) -> Iterator[Display]:
-    """A display that redraws itself on a terminal; elsewhere only the lines that stay."""
+def open_display(console: Console, records: Sequence[Record]) -> Iterator[Display]:
+    """Open a display that redraws itself on a terminal; elsewhere it only prints lines."""
     display = Display(console, records)
     if not console.is_terminal:
         yield display

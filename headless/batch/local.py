@@ -6,31 +6,34 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..events import Made
+from ..events import RunFiles
 from ..runner import Job
 from .record import DONE, FAILED, Record, SavedFile
-from .row import Order
+from .row import BatchSpec
 
 
-def jobs(order: Order, out: Path) -> Iterator[tuple[Job, Record]]:
-    """Every workflow with every combination of values, each with a numbered folder of its own."""
-    runs = [(path, values) for path in order.workflows for values in order.combinations()]
+def jobs(spec: BatchSpec, out: Path) -> Iterator[tuple[Job, Record]]:
+    """Yield every workflow with every combination of values, each with a numbered folder."""
+    runs = [(path, values) for path in spec.workflows for values in spec.combinations()]
     for number, (workflow, values) in enumerate(runs, 1):
         folder = f"{number:03}-{workflow.stem}"
         record = Record(
             number, hashlib.sha256(folder.encode()).hexdigest(), str(workflow),
-            {one.target: one.value for one in values}, folder,
+            {override.target: override.value for override in values}, folder,
         )  # fmt: skip
         yield Job(workflow, values, out / folder), record
 
 
-def note_end(record: Record, made: Made, out: Path, *, seconds: float, error: str | None) -> None:
-    """Write down how a job ended."""
+def record_end(
+    record: Record, run_files: RunFiles, out: Path, *, seconds: float, error: str | None
+) -> None:
+    """Record how a job ended."""
     record.state, record.error, record.seconds = DONE if error is None else FAILED, error, seconds
     record.files = [
-        SavedFile(file.role, file.path.relative_to(out.resolve()).as_posix()) for file in made.files
+        SavedFile(file.role, file.path.relative_to(out.resolve()).as_posix())
+        for file in run_files.files
     ]
     record.report = {}
-    if made.last is not None:
+    if run_files.last is not None:
         known = ("frames", "first_frame_s", "frames_per_s", "resumed_from_chunk")
-        record.report = {name: getattr(made.last, name) for name in known}
+        record.report = {name: getattr(run_files.last, name) for name in known}

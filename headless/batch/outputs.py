@@ -1,4 +1,4 @@
-"""What a prompt's entry in a server's history holds: how it ended, its report, its files."""
+"""A prompt's entry in a server's history: its outcome, report and files."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from .client import Client
 from .record import SavedFile
 
 Entry = Mapping[str, Any]
-Place = dict[str, str]  # filename, subfolder and type, as /view takes them
+Place = dict[str, str]  # filename, subfolder and type, the parameters of /view
 
 
 def outcome(entry: Entry) -> tuple[float | None, dict[str, object], str | None]:
-    """Seconds it ran, the report of Save Video ({} without one), and what went wrong if anything
-    did.
+    """Return the run time in seconds, Save Video's report ({} without one), and an error or
+    None.
     """
     status = entry.get("status") or {}
     ends = {name: data for name, data in status.get("messages", [])}
@@ -25,7 +25,7 @@ def outcome(entry: Entry) -> tuple[float | None, dict[str, object], str | None]:
 
 
 async def fetch(client: Client, entry: Entry, out: Path, folder: str) -> list[SavedFile]:
-    """Copy every output file of a finished prompt into `out / folder`; gives them by role."""
+    """Copy every output file of a finished prompt into `out / folder`, and return the files."""
     saved: list[SavedFile] = []
     taken: set[str] = set()
     for role, place, parent in _places(entry):
@@ -36,18 +36,18 @@ async def fetch(client: Client, entry: Entry, out: Path, folder: str) -> list[Sa
 
 
 def _places(entry: Entry) -> Iterator[tuple[str, Place, str]]:
-    """Role, place and local subfolder of each file, without what lies in the temp folder."""
+    """Yield role, place and local subfolder of each file, except files in the temp folder."""
     for shown in entry.get("outputs", {}).values():
         for listed in shown.values():
-            for one in listed if isinstance(listed, list) else ():
-                if not isinstance(one, dict) or one.get("type") != "output":
+            for file in listed if isinstance(listed, list) else ():
+                if not isinstance(file, dict) or file.get("type") != "output":
                     continue
-                if "filename" in one:
-                    yield role_of(one), _place(one, str(one["filename"])), ""
-                elif "pattern" in one:
-                    parent = _last_part(str(one["subfolder"]))
-                    for number in range(int(one["count"])):
-                        yield "frames", _place(one, str(one["pattern"]) % number), parent
+                if "filename" in file:
+                    yield role_of(file), _place(file, str(file["filename"])), ""
+                elif "pattern" in file:
+                    parent = _last_part(str(file["subfolder"]))
+                    for number in range(int(file["count"])):
+                        yield "frames", _place(file, str(file["pattern"]) % number), parent
 
 
 def _place(listed: Mapping[str, Any], filename: str) -> Place:
@@ -59,7 +59,7 @@ def _place(listed: Mapping[str, Any], filename: str) -> Place:
 
 
 def _free_name(parent: str, filename: str, taken: set[str]) -> str:
-    """A name inside the row's folder whatever the server calls the file, and not used twice."""
+    """Return an unused name inside the row's folder for a file of any name."""
     own = Path(_last_part(filename))
     name, number = f"{parent}/{own}".removeprefix("/"), 1
     while name in taken:
@@ -97,7 +97,7 @@ def _problem(status: Mapping[str, Any], ends: Mapping[str, Any]) -> str | None:
         ours = ".errors." in kind
         return f"{label}: {message}" if ours else f"{label} failed with {kind}: {message}"
     if "execution_interrupted" in ends:
-        return "it was cancelled on the server; run the same command again to try it again"
+        return "cancelled on the server; run the same command again to retry"
     if status.get("status_str") == "error":
-        return "the server says that it failed, and nothing more"
+        return "the server reports a failure without a reason"
     return None

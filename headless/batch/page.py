@@ -1,6 +1,6 @@
 """results.html: the rows of a batch with pictures, in one file without scripts.
 
-Every text on it is escaped, whoever wrote it; pictures are inside the page, files are linked.
+All text is escaped. Pictures are embedded in the page; files are linked.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .record import DONE, FAILED, Record
 from .tables import columns
 
 PICTURE_PIXELS = 320
-PICTURE_ROLES = ("contact_sheet", "frames", "video")  # the best first
+PICTURE_ROLES = ("contact_sheet", "frames", "video")  # best first
 FRAMES_LINKED = 3
 STYLE = """
 :root{color-scheme:light dark}body{font:14px/1.4 system-ui,sans-serif;margin:2em}
@@ -31,7 +31,7 @@ overflow-wrap:anywhere}.failed{color:#c33}thead th{position:sticky;top:0;backgro
 
 
 def to_page(records: Sequence[Record], out: Path) -> str:
-    """The whole page; `out` is the folder that the records' files are in."""
+    """Return the whole page; the records' files are relative to `out`."""
     names = columns(records)
     head = ["row", "", *names, "state", "time", "frames", "frames/s", "server", "files"]
     cells = "".join(f"<th>{escape(name)}</th>" for name in head)
@@ -82,7 +82,7 @@ def _links(record: Record) -> Iterator[str]:
 
 
 def _picture(record: Record, out: Path) -> str:
-    """The row's picture as an image tag that holds it; nothing where no file can be shown."""
+    """Return the row's picture as an image tag with embedded data, or an empty string."""
     for role in PICTURE_ROLES:
         for file in record.files:
             if file.role != role:
@@ -94,7 +94,7 @@ def _picture(record: Record, out: Path) -> str:
 
 
 def _open(path: Path) -> Image.Image | None:
-    """The picture in a file, or a video's first; None where there is none."""
+    """Return the picture in a file, or a video's first picture, or None."""
     try:
         if path.suffix.lower() in (".mp4", ".mkv", ".webm"):
             with av.open(str(path)) as container:

@@ -1,7 +1,7 @@
 """A table of rows: each column is an input, NODE.INPUT, and each row one run.
 
-CSV (with comma, semicolon or tab), JSON (a list of objects) or JSON Lines. An empty cell, or null,
-leaves the workflow's own value.
+Formats are CSV (with comma, semicolon or tab), JSON (a list of objects) and JSON Lines. An empty
+cell, or null, keeps the workflow's own value.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Table:
     rows: tuple[tuple[Override, ...], ...]
 
     def check(self, workflow: Workflow, specs: Mapping[str, NodeSpec]) -> None:
-        """Refuse a column that names no input of the workflow, whether or not a row fills it."""
+        """Reject a column that names no input of the workflow, even if all its cells are empty."""
         for name, input_name in self.columns:
             where = f"{self.name}, column {name}.{input_name}"
             node = find_node(workflow, name, where)
@@ -40,17 +40,17 @@ class Table:
 
 
 def read_table(path: Path) -> Table:
-    """Read a file of rows; raises `BadInput` with one sentence."""
+    """Read a file of rows; raise `BadInput` if it is not a valid table."""
     readers = {".csv": _csv, ".tsv": _csv, ".json": _json, ".jsonl": _json_lines}
     reader = readers.get(path.suffix.lower())
     if reader is None:
-        raise BadInput(f"--params {path}: give a .csv, .tsv, .json or .jsonl file.")
+        raise BadInput(f"--params {path}: use a .csv, .tsv, .json or .jsonl file.")
     rows = reader(path, _text(path))
     if not rows:
-        raise BadInput(f"{path} holds no rows, so nothing would run; add at least one.")
+        raise BadInput(f"{path} has no rows, so nothing would run; add at least one.")
     columns = {name: _column(path, name) for row in rows for name in row}
     if not columns:
-        raise BadInput(f"{path} names no input; call each column NODE.INPUT, {EXAMPLE}.")
+        raise BadInput(f"{path} names no input; name each column NODE.INPUT, {EXAMPLE}.")
     return Table(
         path.name,
         tuple(columns.values()),
@@ -82,7 +82,7 @@ def _text(path: Path) -> str:
 
 def _csv(path: Path, text: str) -> list[Cells]:
     head = text.partition("\n")[0]
-    delimiter = max(",;\t", key=head.count)  # spreadsheets of many countries write semicolons
+    delimiter = max(",;\t", key=head.count)  # many spreadsheets write semicolons
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         lines = [line for line in reader if any(cell.strip() for cell in line)]
@@ -91,12 +91,12 @@ def _csv(path: Path, text: str) -> list[Cells]:
     columns = [name.strip() for name in lines[0]] if lines else []
     doubled = sorted({name for name in columns if columns.count(name) > 1})
     if doubled:
-        raise BadInput(f"{path}: the column {doubled[0]!r} is there twice; keep one.")
+        raise BadInput(f"{path} has two columns {doubled[0]!r}; keep one.")
     for number, line in enumerate(lines[1:], 1):
         if len(line) != len(columns):
             raise BadInput(
-                f"{path} row {number} has {len(line)} cells and the head has {len(columns)}; "
-                "put text that holds a delimiter into double quotes."
+                f"{path} row {number} has {len(line)} cells, but the header has {len(columns)}; "
+                "put text with a delimiter into double quotes."
             )
     return [dict(zip(columns, line, strict=True)) for line in lines[1:]]
 

@@ -1,7 +1,7 @@
-"""Which server takes which row.
+"""The assignment of rows to servers.
 
-A row that was queued on a server stays that server's, whose queue or history may still hold it,
-until the server is given up for lost; then whoever is free takes it.
+A row queued on a server stays with it, because the server's queue or history may still hold the
+row. Once the server is considered lost, any free server takes the row.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ MAX_LOSSES = 3
 
 
 class Pool:
-    """The rows of a batch that are not done, shared by the servers' workers."""
+    """The unfinished rows of a batch, shared by the servers' workers."""
 
     def __init__(self, rows: Sequence[Row], records: Records, servers: Sequence[str]) -> None:
         self._records = records
@@ -28,14 +28,14 @@ class Pool:
 
     @property
     def unfinished(self) -> int:
-        """Rows neither done nor failed."""
+        """Number of rows that are neither done nor failed."""
         return self._unfinished
 
     async def take(self, server: str, *, ahead: bool) -> Row | None:
-        """The next row for a server, waiting until there is one; None once all rows have ended.
+        """Wait for and return the next row for a server; return None once all rows have ended.
 
-        With `ahead`, for a server that is at work already: a row only while there are more than
-        the other servers could begin at once.
+        Use `ahead` for a busy server: it gets a row only while there are more rows than the other
+        servers could start at once.
         """
         async with self._changed:
             while self._unfinished:
@@ -48,26 +48,26 @@ class Pool:
         return None
 
     async def give_back(self, row: Row) -> None:
-        """The server that had the row is lost or away; the row keeps its mark."""
+        """Return a row whose server is lost; the row keeps its record of that server."""
         async with self._changed:
             self._waiting.insert(0, row)
             self._changed.notify_all()
 
     async def end(self, row: Row) -> None:
-        """The row is done or failed."""
+        """Count the row as done or failed."""
         async with self._changed:
             self._unfinished -= 1
             self._records.save()
             self._changed.notify_all()
 
-    async def lose(self, server: str) -> None:
-        """A server has not answered for long: its rows are free for others."""
+    async def mark_lost(self, server: str) -> None:
+        """Free the rows of a server that has not answered for long."""
         async with self._changed:
             self._present.discard(server)
             self._changed.notify_all()
 
-    async def find(self, server: str) -> set[str]:
-        """A server answers again; gives the prompts that others have taken over meanwhile."""
+    async def mark_found(self, server: str) -> set[str]:
+        """Accept a returned server; return the ids of prompts that others took over meanwhile."""
         async with self._changed:
             self._present.add(server)
             left, self._left_behind[server] = self._left_behind[server], set()
@@ -82,7 +82,7 @@ class Pool:
         return free[0] if enough else None
 
     def _moved_from(self, record: Record, server: str) -> None:
-        """Remember what another server may still be doing for a row that now goes to `server`."""
+        """Note the prompt that another server may still run for a row that now goes to `server`."""
         if record.state == QUEUED and record.server not in (None, server):
             self._left_behind.setdefault(record.server or "", set()).add(
                 self._records.prompt_id(record)

@@ -1,5 +1,6 @@
-"""What became of each row, kept in OUT/batch.json: written whole and at once after every change, so
-that a batch killed at any moment goes on from there.
+"""The state of each row, kept in OUT/batch.json.
+
+The file is written completely after every change, so a batch killed at any moment can resume.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class SavedFile:
 
 @dataclass(slots=True)
 class Record:
-    """One row. `key` is a hash of all that it runs; `attempt` counts how often it was queued."""
+    """The state of one row. `key` hashes everything it runs; `attempt` counts its submissions."""
 
     number: int
     key: str
@@ -45,17 +46,17 @@ class Record:
 
     @property
     def label(self) -> str:
-        """The row for people."""
+        """The row's name in messages."""
         values = " ".join(f"{name}={value}" for name, value in self.values.items())
         return f"row {self.number} ({values or self.workflow})"
 
     def is_whole(self, out: Path) -> bool:
-        """Whether it is done and all its files are there."""
+        """Return whether the row is done and all its files exist."""
         return self.state == DONE and all((out / file.path).exists() for file in self.files)
 
 
 class Records:
-    """The records of one output folder; `batch_id` names its prompts on every server."""
+    """The records of one output folder; `batch_id` determines its prompt ids on every server."""
 
     def __init__(self, out: Path) -> None:
         self.out = out
@@ -63,27 +64,27 @@ class Records:
         self.rows: list[Record] = []
 
     def start(self, rows: Iterable[Record]) -> None:
-        """Begin with `rows`, whatever an earlier run left."""
+        """Start with `rows`, discarding an earlier run."""
         self.rows = list(rows)
         self.save()
 
     def resume(self) -> None:
-        """Read what an earlier run left, if any did."""
+        """Read the records of an earlier run, if any."""
         path = self.out / FILE
         if path.exists():
             self.batch_id, self.rows = _load(path)
 
-    def go_on(self, rows: Iterable[Record]) -> None:
-        """Take `rows` for this run's, each with what `resume` has found of it."""
+    def merge_rows(self, rows: Iterable[Record]) -> None:
+        """Use `rows` for this run, each with the state that `resume` found."""
         known = {row.key: row for row in self.rows}
         self.start(self._merged(row, known.get(row.key)) for row in rows)
 
     def prompt_id(self, row: Record) -> str:
-        """The id of a row's prompt: the same whoever computes it, whenever."""
+        """Return the id of a row's prompt, which is always the same."""
         return str(uuid.uuid5(uuid.UUID(self.batch_id), f"{row.key}/{row.attempt}"))
 
     def save(self) -> None:
-        """Write all, so that a kill leaves either the old file or the new one."""
+        """Write all records atomically: a kill leaves either the old file or the new one."""
         path, records = self.out / FILE, [asdict(row) for row in self.rows]
         content = json.dumps({"batch_id": self.batch_id, "rows": records}, indent=1) + "\n"
         temporary = path.with_name(f"{FILE}.tmp")
@@ -99,7 +100,7 @@ class Records:
             ) from error
 
     def _merged(self, row: Record, old: Record | None) -> Record:
-        """A row with its past: done ones stay so, failed ones are tried again."""
+        """Combine a row with its earlier state: done rows stay done, failed rows are retried."""
         if old is None or old.state == WAITING:
             return row
         row.folder, row.attempt = old.folder, old.attempt
@@ -115,16 +116,16 @@ class Records:
 def _load(path: Path) -> tuple[str, list[Record]]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        records = [_record(one) for one in content["rows"]]
+        records = [_record(row) for row in content["rows"]]
         return str(uuid.UUID(content["batch_id"])), records
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(
-            f"{path} is not what `longtake batch` writes; move it away or give another --out."
+            f"{path} was not written by `longtake batch`; move it away or choose another --out."
         ) from error
 
 
 def _record(content: dict[str, object]) -> Record:
-    known = {one.name for one in fields(Record)}
-    record = Record(**{name: value for name, value in content.items() if name in known})  # type: ignore[arg-type]  # checked by `_load`'s try
+    names = {entry.name for entry in fields(Record)}
+    record = Record(**{name: value for name, value in content.items() if name in names})  # type: ignore[arg-type]  # checked by `_load`'s try
     record.files = [SavedFile(**file) for file in record.files]  # type: ignore[arg-type]
     return record

@@ -14,29 +14,29 @@ from ...errors import LongtakeError
 from ..workflow.graph import Workflow, load
 from ..workflow.node_spec import NodeSpec
 from .client import TIMEOUT, Client, ServerLost
-from .display import shown
+from .display import open_display
 from .pool import Pool
 from .record import Records
-from .row import Order, build_rows
+from .row import BatchSpec, build_rows
 from .worker import Worker
 
 GREETINGS, GREETING_PAUSE_S = 3, 1.0
 
 
 async def run_on_servers(
-    order: Order, urls: Sequence[URL], patience_s: float, records: Records, console: Console
+    spec: BatchSpec, urls: Sequence[URL], patience_s: float, records: Records, console: Console
 ) -> None:
-    """Run all rows; `records` says how each stands, at every moment.
+    """Run all rows; `records` always holds their current state.
 
     A server that does not answer for `patience_s` is left out.
     """
-    workflows = [load(path) for path in order.workflows]
+    workflows = [load(path) for path in spec.workflows]
     async with _clients(urls, records.batch_id) as clients:
         specs = await _specs(clients, workflows)
-        rows = list(build_rows(workflows, order, specs))
-        records.go_on(row.record for row in rows)
+        rows = list(build_rows(workflows, spec, specs))
+        records.merge_rows(row.record for row in rows)
         pool = Pool(rows, records, [client.name for client in clients])
-        with shown(console, records.rows) as display:
+        with open_display(console, records.rows) as display:
             workers = [Worker(client, pool, records, display, patience_s) for client in clients]
             await asyncio.gather(*(worker.run() for worker in workers))
 
@@ -51,7 +51,10 @@ async def _clients(urls: Sequence[URL], batch_id: str) -> AsyncIterator[list[Cli
 async def _specs(
     clients: Sequence[Client], workflows: Sequence[Workflow]
 ) -> Mapping[str, NodeSpec]:
-    """The workflows' node types, of the first server that answers; all must be ComfyUI."""
+    """Return the workflows' node types from the first server that answers.
+
+    Every server that answers must be ComfyUI.
+    """
     lost: dict[str, str] = {}
     for _ in range(GREETINGS):
         for client in clients:
@@ -62,7 +65,7 @@ async def _specs(
                 lost[client.name] = str(error)
         answering = [client for client in clients if client.name not in lost]
         if answering:
-            types = [node.class_type for one in workflows for node in one.nodes.values()]
+            types = [node.class_type for flow in workflows for node in flow.nodes.values()]
             return await answering[0].specs(types)
         await asyncio.sleep(GREETING_PAUSE_S)
     names = ", ".join(f"{name} ({reason})" for name, reason in lost.items())

@@ -1,4 +1,4 @@
-"""The tables that a batch leaves in its output folder."""
+"""The result tables in a batch's output folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CSV_FILE, HTML_FILE = "results.csv", "results.html"
 
 
 def write_results(records: Sequence[Record], out: Path) -> Path:
-    """Write OUT/results.csv and OUT/results.html; gives the page's path."""
+    """Write OUT/results.csv and OUT/results.html, and return the page's path."""
     page = out / HTML_FILE
     try:
         (out / CSV_FILE).write_text(to_csv(records), encoding="utf-8", newline="")

@@ -1,4 +1,4 @@
-"""Rows: every workflow, with every combination of `--set` values, with every line of the table."""
+"""The rows of a batch: each workflow with each combination of `--set` values and table lines."""
 
 from __future__ import annotations
 
@@ -16,60 +16,57 @@ from ..workflow.validation import check
 from .params import Table
 from .record import Record
 
-REMEDY = "install the pack that has it on the server"
+REMEDY = "install its node pack on the server"
 KEY_CHARACTERS = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """What to run."""
+class BatchSpec:
+    """The workflows, overrides and table of a batch."""
 
     workflows: tuple[Path, ...]
     overrides: tuple[Override, ...]
     table: Table | None
 
     def combinations(self) -> list[tuple[Override, ...]]:
-        """The values of each row: those set for all, in a grid, then those of the table's line."""
+        """Return the values of each row: the grid of --set values, then the table line's."""
         lines = self.table.rows if self.table else ((),)
         return [(*values, *line) for values in grid(self.overrides) for line in lines]
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One run: what became of it, and the workflow as POST /prompt takes it."""
+    """One run: its record, and the workflow in the form of POST /prompt."""
 
     record: Record
     prompt: Mapping[str, object]
 
 
 def build_rows(
-    workflows: Sequence[Workflow], order: Order, specs: Mapping[str, NodeSpec]
+    workflows: Sequence[Workflow], spec: BatchSpec, specs: Mapping[str, NodeSpec]
 ) -> Iterator[Row]:
-    """All rows of the loaded workflows, checked against `specs`; the first fault is a BadInput."""
+    """Yield all rows of the loaded workflows, checked against `specs`; raise BadInput at a
+    fault.
+    """
     seen: Counter[str] = Counter()
     number = 0
     for workflow in workflows:
-        if order.table:
-            order.table.check(workflow, specs)
-        for values in order.combinations():
+        if spec.table:
+            spec.table.check(workflow, specs)
+        for values in spec.combinations():
             number += 1
             checked = check(apply(workflow, values, specs), specs, REMEDY)
             prompt = checked.to_prompt()
             content = _content(prompt)
             key = _key(content, seen[content])
             seen[content] += 1
-            stem = Path(workflow.name).stem
-            yield Row(
-                Record(
-                    number, key, workflow.name, {one.target: one.value for one in values},
-                    f"{number:03}-{stem}-{key[:8]}",
-                ),
-                prompt,
-            )  # fmt: skip
+            inputs = {override.target: override.value for override in values}
+            folder = f"{number:03}-{Path(workflow.name).stem}-{key[:8]}"
+            yield Row(Record(number, key, workflow.name, inputs, folder), prompt)
 
 
 def _content(prompt: Mapping[str, object]) -> str:
-    """What decides about the result: titles do not."""
+    """Return everything that determines the result; titles do not."""
     nodes = {
         node_id: {name: value for name, value in node.items() if name != "_meta"}
         for node_id, node in prompt.items()
@@ -79,5 +76,5 @@ def _content(prompt: Mapping[str, object]) -> str:
 
 
 def _key(content: str, occurrence: int) -> str:
-    """Equal rows are told apart by how many like it came before."""
+    """Return a row's key; `occurrence` distinguishes equal rows."""
     return hashlib.sha256(f"{occurrence} {content}".encode()).hexdigest()[:KEY_CHARACTERS]

@@ -14,12 +14,12 @@ AFTER = ("state", "server", "seconds", *FACTS, "error", "files")
 
 
 def columns(records: Sequence[Record]) -> list[str]:
-    """The inputs that any row sets, in their order of appearance."""
+    """Return the inputs that any row sets, in order of appearance."""
     return list(dict.fromkeys(name for record in records for name in record.values))
 
 
 def to_csv(records: Sequence[Record]) -> str:
-    """The whole table."""
+    """Return the whole table."""
     names = columns(records)
     text = io.StringIO(newline="")
     table = csv.writer(text)
@@ -39,7 +39,7 @@ def _after(record: Record) -> list[object]:
 
 
 def _guarded(value: object) -> object:
-    """Text that a spreadsheet would run as a formula gets its own mark for text."""
+    """Quote text that a spreadsheet would execute as a formula."""
     if not isinstance(value, str) or value[:1] not in ("=", "+", "-", "@"):
         return value
     return value if re.fullmatch(r"[-+]?[0-9.]+(e[-+]?[0-9]+)?", value) else f"'{value}"

@@ -1,4 +1,4 @@
-"""How far a server's prompts are: its websocket's messages, without which the queue is polled."""
+"""The progress of a server's prompts, from its websocket; without one, the queue is polled."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ SAMPLER = "LongtakeSampler"
 Bar = tuple[int, int]
 
 
-class Watch:
-    """Listens to one server; `bar` is told (prompt id, done, total) as a prompt goes on."""
+class ProgressWatch:
+    """Listens to one server and reports the progress of followed prompts."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -27,22 +27,22 @@ class Watch:
         self._rows: dict[str, tuple[Mapping[str, Any], Callable[[int, int], None]]] = {}
 
     async def run(self) -> None:
-        """Keep a connection open; to be cancelled."""
+        """Keep a connection open until cancelled."""
         while True:
             with suppress(ServerLost):
-                await self._client.listen(self._heard)
+                await self._client.listen(self._receive)
             self._connected = False
             await asyncio.sleep(RECONNECT_S)
 
     def follow(
-        self, prompt_id: str, prompt: Mapping[str, Any], tell: Callable[[int, int], None]
+        self, prompt_id: str, prompt: Mapping[str, Any], report: Callable[[int, int], None]
     ) -> None:
-        """Tell (done, total) of a prompt, chunks where it has our sampler."""
+        """Call `report(done, total)` for a prompt; counts chunks if it has our sampler."""
         self._ended[prompt_id] = asyncio.Event()
-        self._rows[prompt_id] = prompt, tell
+        self._rows[prompt_id] = prompt, report
 
     def forget(self, prompt_id: str) -> None:
-        """The end of `follow`."""
+        """Stop following a prompt."""
         del self._ended[prompt_id], self._rows[prompt_id]
 
     async def wait(self, prompt_id: str) -> None:
@@ -51,7 +51,7 @@ class Watch:
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._ended[prompt_id].wait(), limit)
 
-    def _heard(self, message: Mapping[str, Any]) -> None:
+    def _receive(self, message: Mapping[str, Any]) -> None:
         self._connected = True
         name, content = message.get("type"), message.get("data")
         prompt_id = content.get("prompt_id") if isinstance(content, dict) else None
@@ -60,14 +60,14 @@ class Watch:
         if name in ENDS:
             self._ended[prompt_id].set()
         elif name == "progress_state":
-            prompt, tell = self._rows[prompt_id]
+            prompt, report = self._rows[prompt_id]
             bar = _bar(content.get("nodes", {}), prompt)
             if bar is not None:
-                tell(*bar)
+                report(*bar)
 
 
 def _bar(nodes: Mapping[str, Any], prompt: Mapping[str, Any]) -> Bar | None:
-    """The bar that counts chunks, else that of a node at work."""
+    """Return the bar that counts chunks, else the bar of a running node, else None."""
     samplers = [n for n, node in prompt.items() if node.get("class_type") == SAMPLER]
     working = [n for n, node in nodes.items() if node.get("state") == "running"]
     for name in (*samplers, *working):

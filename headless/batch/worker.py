@@ -1,4 +1,6 @@
-"""One server at work on a batch: rows queued, followed and fetched; lost and found again."""
+"""One server working on a batch: queues, follows and fetches rows, and survives lost
+connections.
+"""
 
 from __future__ import annotations
 
@@ -9,25 +11,25 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...errors import BadInput
-from .client import Client, Refused, ServerLost
+from .client import Client, Refusal, ServerLost
 from .display import Display
 from .outputs import fetch, outcome
 from .pool import MAX_LOSSES, Pool
 from .record import DONE, FAILED, QUEUED, Record, Records
 from .row import Row
-from .watch import Watch
+from .watch import ProgressWatch
 
 FIRST_PAUSE_S, MAX_PAUSE_S = 0.25, 15.0
 LOST_AFTER_S = 10.0
 
 
 class PromptLost(Exception):
-    """The server answers, and knows nothing of the prompt."""
+    """The server answers but does not know the prompt."""
 
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """Works on one server until all rows have ended, or it stayed away for `patience_s`."""
+    """Works on one server until all rows have ended, or the server is away for `patience_s`."""
 
     client: Client
     pool: Pool
@@ -37,24 +39,24 @@ class Worker:
     _order: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def run(self) -> None:
-        """Serve, and on a loss wait for the server to come back."""
+        """Serve rows; after a loss, wait for the server to come back."""
         while self.pool.unfinished and await self._is_back():
             with suppress(ServerLost):
                 await self._serve()
 
     async def _is_back(self) -> bool:
-        """Wait for the server with growing pauses; False once patience has run out."""
+        """Wait for the server with growing pauses; return False when patience runs out."""
         since, pause = time.monotonic(), FIRST_PAUSE_S
         while self.pool.unfinished:
             try:
                 await self.client.greet()
-                await self.client.drop(await self.pool.find(self.client.name))
+                await self.client.drop(await self.pool.mark_found(self.client.name))
                 return True
             except (ServerLost, BadInput) as error:
                 away_s = time.monotonic() - since
                 if away_s >= LOST_AFTER_S:
-                    await self.pool.lose(self.client.name)
-                    self.display.lost(self.client.name, str(error))
+                    await self.pool.mark_lost(self.client.name)
+                    self.display.mark_lost(self.client.name, str(error))
                 if away_s >= self.patience_s:
                     return False
             await asyncio.sleep(min(pause, self.patience_s))
@@ -62,8 +64,8 @@ class Worker:
         return False
 
     async def _serve(self) -> None:
-        """Two lanes: one row runs while the next waits in the server's own queue."""
-        watch = Watch(self.client)
+        """Run two lanes: one row runs while the next waits in the server's own queue."""
+        watch = ProgressWatch(self.client)
         listener = asyncio.create_task(watch.run())
         lanes = [asyncio.create_task(self._lane(watch, ahead=ahead)) for ahead in (False, True)]
         try:
@@ -73,7 +75,7 @@ class Worker:
                 task.cancel()
             await asyncio.gather(listener, *lanes, return_exceptions=True)
 
-    async def _lane(self, watch: Watch, *, ahead: bool) -> None:
+    async def _lane(self, watch: ProgressWatch, *, ahead: bool) -> None:
         while (row := await self.pool.take(self.client.name, ahead=ahead)) is not None:
             try:
                 await self._run(row, watch)
@@ -83,16 +85,18 @@ class Worker:
             except (ServerLost, asyncio.CancelledError):
                 await self.pool.give_back(row)
                 raise
-            except Refused as error:
+            except Refusal as error:
                 self._fail(row.record, str(error))
             await self.pool.end(row)
-            self.display.ended(row.record)
+            self.display.finish(row.record)
 
-    async def _run(self, row: Row, watch: Watch) -> None:
+    async def _run(self, row: Row, watch: ProgressWatch) -> None:
         record = row.record
-        async with self._order:  # the lane that took its row first queues it first
-            prompt_id = await self._queued(row)
-        watch.follow(prompt_id, row.prompt, lambda done, total: self.display.bar(row, done, total))
+        async with self._order:  # rows are queued in the order in which lanes took them
+            prompt_id = await self._queue_once(row)
+        watch.follow(
+            prompt_id, row.prompt, lambda done, total: self.display.set_progress(row, done, total)
+        )
         try:
             entry = await self._end_of(prompt_id, row, watch)
         finally:
@@ -104,8 +108,8 @@ class Worker:
         record.files = await fetch(self.client, entry, self.records.out, record.folder)
         record.state, record.error = DONE, None
 
-    async def _queued(self, row: Row) -> str:
-        """The id of the row's prompt: of the one that is there already, else of a new one."""
+    async def _queue_once(self, row: Row) -> str:
+        """Return the id of the row's prompt, queueing a new prompt if there is none."""
         record = row.record
         if record.server == self.client.name and record.attempt:
             prompt_id = self.records.prompt_id(record)
@@ -113,23 +117,23 @@ class Worker:
                 return prompt_id
             record.losses += record.state == QUEUED
         if record.losses >= MAX_LOSSES:
-            raise Refused(f"it was lost with its server {record.losses} times")
+            raise Refusal(f"lost with its server {record.losses} times")
         record.attempt += 1
         record.server, record.state = self.client.name, QUEUED
-        self.records.save()  # before it is queued: a kill in between costs one look, never a run
+        self.records.save()  # before queueing, so that a kill in between never repeats a run
         prompt_id = self.records.prompt_id(record)
         await self.client.queue(row.prompt, prompt_id)
         return prompt_id
 
-    async def _end_of(self, prompt_id: str, row: Row, watch: Watch) -> dict[str, Any]:
+    async def _end_of(self, prompt_id: str, row: Row, watch: ProgressWatch) -> dict[str, Any]:
         while (entry := await self.client.finished(prompt_id)) is None:
             place = await self.client.place(prompt_id)
-            if place is None:  # or it ended between the two questions
+            if place is None:  # or it ended between the two requests
                 entry = await self.client.finished(prompt_id)
                 if entry is None:
                     raise PromptLost
                 break
-            self.display.placed(row, place)
+            self.display.set_place(row, place)
             await watch.wait(prompt_id)
         return entry
 

@@ -1,7 +1,7 @@
-"""`longtake convert`: any file that Longtake reads as one clean safetensors file.
+"""`longtake convert`: write any file that Longtake reads as one clean safetensors file.
 
-One copy of the weights, official names, and a header from which ComfyUI's own loader builds the
-right model and Longtake knows the family; constant memory.
+The output has one copy of the weights, official names and a header. From the header ComfyUI's own
+loader builds the right model, and Longtake recognises the family. Memory use is constant.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from ...model.files.header import TensorInfo
 from ...model.files.safetensors_writer import write
 
 KEEP = "keep"
-WIDE = ("F32", "F16", "BF16", "F64")  # what --dtype changes; quantised tensors stay as they are
+UNQUANTISED = ("F32", "F16", "BF16", "F64")  # --dtype converts these types only
 DTYPES = {KEEP: None, "bf16": "BF16", "fp16": "F16", "fp32": "F32"}
-FOLDED = {"skyreels-df-fps": "skyreels-df"}  # the fps embedding has become a bias
+FOLDED = {"skyreels-df-fps": "skyreels-df"}  # conversion folds the fps embedding into a bias
 
 Advance = Callable[[int, int], None]
-"""Told how many tensors are written, and of how many."""
+"""Called with the number of tensors written and the total."""
 
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """What to make of a checkpoint."""
+    """Options of a conversion."""
 
     dtype: str = KEEP
     fps: float | None = None
@@ -42,28 +42,32 @@ def convert(checkpoint: Checkpoint, out: Path, how: Conversion, advance: Advance
     if out.suffix != ".safetensors":
         raise BadInput(f"{out} must end in .safetensors.")
     if out.exists():
-        raise BadInput(f"{out} is there already; remove it or give another name.")
+        raise BadInput(f"{out} exists already; remove it or give another name.")
     if source.container == "GGUF":
-        raise BadInput(f"{source.path} is GGUF, whose weights only its own loader unpacks.")
+        raise BadInput(
+            f"{source.path} is GGUF and cannot be converted; load it with a GGUF loader."
+        )
     if not out.parent.is_dir():
-        raise BadInput(f"the folder {out.parent} is not there; make it first.")
-    infos = [_planned(checkpoint, name, how.dtype) for name in checkpoint.names]
+        raise BadInput(f"the folder {out.parent} does not exist; create it first.")
+    infos = [_output_info(checkpoint, name, how.dtype) for name in checkpoint.names]
     at_rate = checkpoint.at_rate(how.fps)
-    return write(out, infos, _told(at_rate, len(infos), advance), _metadata(at_rate))
+    return write(out, infos, _checked_tensors(at_rate, len(infos), advance), _metadata(at_rate))
 
 
-def _planned(checkpoint: Checkpoint, name: str, dtype: str) -> TensorInfo:
-    """One tensor as it will be: its official name, and another dtype where one was asked for."""
+def _output_info(checkpoint: Checkpoint, name: str, dtype: str) -> TensorInfo:
+    """Return a tensor's official name and its dtype in the output."""
     info = checkpoint.found.tensors[name]
-    wanted = DTYPES[dtype] if info.dtype in WIDE and not _is_scale(name) else None
-    return replace(info, name=name, dtype=wanted or info.dtype)
+    target = DTYPES[dtype] if info.dtype in UNQUANTISED and not _is_scale(name) else None
+    return replace(info, name=name, dtype=target or info.dtype)
 
 
 def _is_scale(name: str) -> bool:
     return not name.endswith((".weight", ".bias", "modulation", "emb_pos"))
 
 
-def _told(checkpoint: Checkpoint, count: int, advance: Advance) -> Iterator[tuple[str, Tensor]]:
+def _checked_tensors(
+    checkpoint: Checkpoint, count: int, advance: Advance
+) -> Iterator[tuple[str, Tensor]]:
     for number, (name, tensor) in enumerate(checkpoint.tensors(), 1):
         if tensor.is_floating_point() and not tensor.float().isfinite().all():
             path = checkpoint.found.header.path
@@ -74,12 +78,12 @@ def _told(checkpoint: Checkpoint, count: int, advance: Advance) -> Iterator[tupl
 
 def _metadata(checkpoint: Checkpoint) -> dict[str, str]:
     found = checkpoint.found
-    noted = {
+    record = {
         "family": FOLDED.get(found.family.key, found.family.key),
         "copy": found.copy.prefix,
         "from": found.header.path.name,
         "licence": found.family.licence,
     }
     if found.family.key in FOLDED:
-        noted[NOTED_FPS] = f"{found.family.preset.fps:g}"
-    return {"format": "pt", **checkpoint.metadata(), METADATA_KEY: json.dumps(noted)}
+        record[NOTED_FPS] = f"{found.family.preset.fps:g}"
+    return {"format": "pt", **checkpoint.metadata(), METADATA_KEY: json.dumps(record)}

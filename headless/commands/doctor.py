@@ -1,4 +1,4 @@
-"""`longtake doctor`: look at everything a run needs and say what is missing."""
+"""`longtake doctor`: check everything a run needs and report what is missing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..runner import prepare_folder
 
 
 def examine(out_dir: Path, comfy: Path | None) -> list[Finding]:
-    """All findings for this Python, this machine, this output folder and this ComfyUI."""
+    """Return all findings for this Python, machine, output folder and ComfyUI."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return [
         *installation.software(),

@@ -1,4 +1,4 @@
-"""`longtake inspect`: what a weights file is and needs, from its header; nothing else is read."""
+"""`longtake inspect`: what a weights file is and needs; reads its header only."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PICTURES = {"480p": (832, 480), "720p": (1280, 720)}
 
 
 def inspect(path: Path) -> dict[str, Any]:
-    """Everything known of a file, for people (`lines`) and for programs."""
+    """Return everything known about a file, for `lines` and for programs."""
     header = open_weights(path).header
     found: dict[str, Any] = {
         "file": str(path),
@@ -38,16 +38,16 @@ def inspect(path: Path) -> dict[str, Any]:
 
 
 def lines(found: dict[str, Any]) -> list[str]:
-    """The same as text, the most important first."""
+    """Format the findings of `inspect` as text, the most important first."""
     dtypes = ", ".join(f"{name} x {count}" for name, count in found["dtypes"].items())
     numbers = f"{found['numbers'] / 1e6:,.2f} M numbers"
-    told = [
+    shown = [
         f"file        {found['file']} ({found['container']}, {byte_size(found['stored_bytes'])})",
         f"tensors     {found['tensors']} ({dtypes}), {numbers}",
     ]
     if "refusal" in found:
-        return [*told, f"refused     {found['refusal']}"]
-    told += [
+        return [*shown, f"refused     {found['refusal']}"]
+    shown += [
         f"family      {found['family']} ({found['key']})",
         f"sizes       {_sizes(found['sizes'])}",
         f"preset      {_preset(found['preset'])}",
@@ -59,8 +59,8 @@ def lines(found: dict[str, Any]) -> list[str]:
     ]
     if found["unused"]:
         examples = ", ".join(found["unused"][:3])
-        told.append(f"unused      {len(found['unused'])} tensors, for example {examples}")
-    return told + [f"metadata    {key}: {value}" for key, value in found["metadata"].items()]
+        shown.append(f"unused      {len(found['unused'])} tensors, for example {examples}")
+    return shown + [f"metadata    {key}: {value}" for key, value in found["metadata"].items()]
 
 
 def _model(model: Recognised, header: Header) -> dict[str, Any]:

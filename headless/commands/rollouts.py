@@ -1,4 +1,4 @@
-"""`longtake rollouts`: what the journal keeps of finished and cancelled shots, and making room."""
+"""`longtake rollouts`: list, show and delete the journal's finished and cancelled shots."""
 
 from __future__ import annotations
 
@@ -23,29 +23,28 @@ from ...stream.journal.records import Record, named
 from ...stream.timecode import time_label
 from ...units import byte_size
 from ..console.options import FILE
-from ..console.reporting import reported
-from ..events import Made
+from ..console.reporting import report_failures
+from ..events import RunFiles
 
 SIZES = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)I?B?", re.IGNORECASE)
 
 
 def size_bytes(written: str) -> int:
-    """`20GB`, `500M` or a number of bytes."""
+    """Parse a size such as `20GB`, `500M` or a number of bytes."""
     match = _SIZE.fullmatch(written.strip())
     if match is None:
-        raise BadInput(f"{written!r} is no size; write one such as 20GB, 500M or 0.")
+        raise BadInput(f"{written!r} is not a size; write one such as 20GB, 500M or 0.")
     return int(float(match[1]) * SIZES[match[2].upper()])
 
 
 def _options(command: Callable[..., None]) -> Callable[..., None]:
-    """--out, --json and --debug."""
     for option in (
         click.option("--debug", is_flag=True, help="Show the traceback of a failure."),
         click.option("--json", "as_json", is_flag=True, help="Print as JSON."),
         click.option(
             "--out", type=FILE, default=Path("output"), metavar="DIR",
-            help="ComfyUI's output folder, or that of `longtake run` (default: output).",
+            help="Output folder of ComfyUI or of `longtake run` (default: output).",
         ),
     ):  # fmt: skip
         command = option(command)
@@ -54,25 +53,25 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
 
 @click.group()
 def rollouts() -> None:
-    """What is kept of shots, so that they can go on: list, show, gc."""
+    """List, show or delete stored rollouts, from which shots can resume."""
 
 
 @rollouts.command(name="list")
 @_options
 def list_command(out: Path, as_json: bool, debug: bool) -> None:
-    """All rollouts, the last used first."""
+    """List all rollouts, the most recently used first."""
     console = Console(soft_wrap=True)
-    with reported(console, Made(), debug=debug):
+    with report_failures(console, RunFiles(), debug=debug):
         now = usage(_journal(out))
         if as_json:
-            click.echo(json.dumps([_facts(one, now) for one in now.found], indent=1))
+            click.echo(json.dumps([_facts(record, now) for record in now.found], indent=1))
             return
         table = Table("id", "length", "size", "bytes", "own", "last used", "prompt", box=None)
-        for one in (_facts(record, now) for record in now.found):
-            used = time.strftime("%Y-%m-%d %H:%M", time.localtime(one["used_s"]))
-            size = f"{one['width']}x{one['height']}"
-            cells = (one["id"], time_label(one["seconds"]), size, byte_size(one["bytes"]),
-                     byte_size(one["own_bytes"]), used, one["prompts"][0][1])  # fmt: skip
+        for facts in (_facts(record, now) for record in now.found):
+            used = time.strftime("%Y-%m-%d %H:%M", time.localtime(facts["used_s"]))
+            size = f"{facts['width']}x{facts['height']}"
+            cells = (facts["id"], time_label(facts["seconds"]), size, byte_size(facts["bytes"]),
+                     byte_size(facts["own_bytes"]), used, facts["prompts"][0][1])  # fmt: skip
             table.add_row(*map(escape, cells))
         console.print(table)
         unknown = sum(now.chunks[key] for key in now.unknown)
@@ -84,9 +83,12 @@ def list_command(out: Path, as_json: bool, debug: bool) -> None:
 @click.argument("name", metavar="ID")
 @_options
 def show(name: str, out: Path, as_json: bool, debug: bool) -> None:
-    """One rollout (the beginning of its id is enough), and the tree of its forks."""
+    """Show one rollout and the tree of its forks.
+
+    ID may be the beginning of an id.
+    """
     console = Console(soft_wrap=True)
-    with reported(console, Made(), debug=debug):
+    with report_failures(console, RunFiles(), debug=debug):
         journal = _journal(out)
         record, now = named(journal, name), usage(journal)
         facts = _facts(record, now)
@@ -104,23 +106,26 @@ def show(name: str, out: Path, as_json: bool, debug: bool) -> None:
 
 
 @rollouts.command()
-@click.option("--keep", required=True, metavar="SIZE", help="At most so much stays: 20GB, 500M.")
-@click.option("--dry-run", is_flag=True, help="Only say what would go.")
+@click.option(
+    "--keep", required=True, metavar="SIZE", help="Largest total size to keep: 20GB, 500M."
+)
+@click.option("--dry-run", is_flag=True, help="Only show what would be deleted.")
 @_options
 def gc(keep: str, dry_run: bool, out: Path, as_json: bool, debug: bool) -> None:
-    """Remove rollouts, those used longest ago first, until SIZE is kept.
+    """Delete the least recently used rollouts until SIZE is left.
 
-    Chunks that a kept rollout shares stay, and so do rollouts that are being made.
+    Keeps chunks that a kept rollout shares, and rollouts that are being generated.
     """
     console = Console(soft_wrap=True)
-    with reported(console, Made(), debug=debug):
+    with report_failures(console, RunFiles(), debug=debug):
         freed = collect(_journal(out), size_bytes(keep), dry_run=dry_run)
-        removed = [one.id for one in freed.removed]
+        removed = [record.id for record in freed.removed]
         if as_json:
-            told = {"removed": removed, "chunks": freed.chunks, "bytes": freed.bytes,
-                    "left_bytes": freed.left_bytes, "in_use": [one.id for one in freed.in_use],
-                    "dry_run": dry_run}  # fmt: skip
-            click.echo(json.dumps(told, indent=1))
+            facts = {"removed": removed, "chunks": freed.chunks, "bytes": freed.bytes,
+                     "left_bytes": freed.left_bytes,
+                     "in_use": [record.id for record in freed.in_use],
+                     "dry_run": dry_run}  # fmt: skip
+            click.echo(json.dumps(facts, indent=1))
             return
         verb = "Would remove" if dry_run else "Removed"
         console.print(
@@ -130,8 +135,8 @@ def gc(keep: str, dry_run: bool, out: Path, as_json: bool, debug: bool) -> None:
         )
         for name in removed:
             console.print(f"  {name}", highlight=False)
-        for one in freed.in_use:
-            console.print(f"  {one.id} is being made and stays", highlight=False)
+        for record in freed.in_use:
+            console.print(f"  {record.id} is in use and stays", highlight=False)
 
 
 def _journal(out: Path) -> Journal:
@@ -139,9 +144,9 @@ def _journal(out: Path) -> Journal:
 
 
 def _facts(record: Record, now: Usage) -> dict[str, Any]:
-    """What is known of a rollout."""
+    """Return the known facts about a rollout."""
     facts = record.facts
-    channels = facts.get("channels", WAN21.channels)  # older records do not say
+    channels = facts.get("channels", WAN21.channels)  # missing in older records
     factor = FORMATS.get(channels, WAN21).spatial_factor
     return {
         "id": record.id,

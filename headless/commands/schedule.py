@@ -1,6 +1,4 @@
-"""`longtake schedule`: what the Diffusion-Forcing Schedule node would make, in words and as a
-picture.
-"""
+"""`longtake schedule`: describe and draw what the Diffusion-Forcing Schedule node would produce."""
 
 from __future__ import annotations
 
@@ -13,6 +11,7 @@ from rich.markup import escape
 
 from ...errors import BadInput
 from ...model.families.table import BY_KEY, FAMILIES
+from ...nodes.sampling.schedule_picture import draw_schedule, in_words
 from ...samplers.schedule.options import (
     ATTENTION,
     FROM_MODEL,
@@ -21,19 +20,18 @@ from ...samplers.schedule.options import (
     STEP_PRESETS,
     ScheduleOptions,
 )
-from ...samplers.schedule.picture import draw_schedule, in_words
 from ..console.options import FILE
-from ..console.reporting import reported
-from ..events import Made
+from ..console.reporting import report_failures
+from ..events import RunFiles
 
-USUAL = ScheduleOptions()
+DEFAULTS = ScheduleOptions()
 CHOICES = (FROM_MODEL, *KINDS)
 FAMILY_KEYS = [row.key for row in FAMILIES if not row.refusal]
 PRESETS = (OWN_STEPS, *STEP_PRESETS)
 
 
 def beginning_of(choices: Collection[str]) -> Callable[..., str]:
-    """An option's callback: the one of some long names that begins so."""
+    """Return an option callback that completes the beginning of one of `choices`."""
 
     def full_name(ctx: click.Context, param: click.Parameter, value: str) -> str:
         found = [choice for choice in choices if choice.startswith(value)]
@@ -50,30 +48,32 @@ def beginning_of(choices: Collection[str]) -> Callable[..., str]:
 @click.command()
 @click.option(
     "--family", type=click.Choice(FAMILY_KEYS), default="demo", metavar="NAME",
-    help=f"Whose model decides what is not given, one of {', '.join(FAMILY_KEYS)}; default: demo.",
+    help=f"Family whose preset fills missing options: {', '.join(FAMILY_KEYS)} (default: demo).",
 )  # fmt: skip
 @click.option(
     "--schedule", "kind", callback=beginning_of(CHOICES), default=FROM_MODEL, metavar="NAME",
-    help=f"One of {', '.join(CHOICES)}; its beginning is enough.",
+    help=f"One of {', '.join(CHOICES)}, or the beginning of one.",
 )  # fmt: skip
-@click.option("--chunk-frames", type=int, help="Latent frames made together.")
+@click.option("--chunk-frames", type=int, help="Latent frames per chunk.")
 @click.option("--steps", type=int, help="Model evaluations per chunk.")
-@click.option("--first-steps", type=int, help="The fewest of the first chunk.")
-@click.option("--shift", type=float, help="Weight of high noise; 1 is even.")
+@click.option("--first-steps", type=int, help="Minimum steps of the first chunk.")
+@click.option("--shift", type=float, help="Weight of high noise levels; 1 is even.")
 @click.option(
-    "--stagger", type=float, default=USUAL.stagger,
-    help="Steps between neighbours; of a pipeline, chunks in flight.",
+    "--stagger", type=float, default=DEFAULTS.stagger,
+    help="Steps between neighbouring frames; in a pipeline, chunks in flight.",
 )  # fmt: skip
 @click.option(
-    "--attention", type=click.Choice(list(ATTENTION)), default=USUAL.attention,
-    help="What frames in the making see of one another.",
+    "--attention", type=click.Choice(list(ATTENTION)), default=DEFAULTS.attention,
+    help="What active frames see of one another.",
 )  # fmt: skip
 @click.option(
     "--step-preset", callback=beginning_of(PRESETS), default=OWN_STEPS, metavar="NAME",
-    help=f"One of {', '.join(PRESETS)}; its beginning is enough.",
+    help=f"One of {', '.join(PRESETS)}, or the beginning of one.",
 )  # fmt: skip
-@click.option("--step-list", default="", metavar="LIST", help="Such as `1000, 750, 500, 250`.")
-@click.option("--frames", type=click.IntRange(1, 1000), help="Latent frames to look at.")
+@click.option(
+    "--step-list", default="", metavar="LIST", help="Timesteps, such as `1000, 750, 500, 250`."
+)
+@click.option("--frames", type=click.IntRange(1, 1000), help="Number of latent frames to show.")
 @click.option("--png", type=FILE, metavar="FILE", help="Draw the noise levels into FILE.")
 @click.option("--debug", is_flag=True, help="Show the traceback of a failure.")
 def schedule(
@@ -81,15 +81,15 @@ def schedule(
 ) -> None:
     """Show a noise schedule; the options are those of the Diffusion-Forcing Schedule node."""
     console = Console(soft_wrap=True)
-    with reported(console, Made(), debug=debug):
+    with report_failures(console, RunFiles(), debug=debug):
         options = ScheduleOptions(**chosen)  # type: ignore[arg-type]  # click has checked them
         preset = BY_KEY[family].preset
-        made = options.schedule(preset)
+        rows = options.schedule(preset)
         kind = options.kind_for(options.in_place_of(preset))
-        console.print(escape(f"{kind}: {in_words(made, frames)}"), highlight=False)
+        console.print(escape(f"{kind}: {in_words(rows, frames)}"), highlight=False)
         if png is not None:
             if png.suffix.lower() != ".png":
                 raise BadInput(f"--png writes a PNG file; {png} must end with .png.")
-            shown = draw_schedule(made, png, frames)
+            shown = draw_schedule(rows, png, frames)
             part = f", of the first {shown} latent frames" if frames and shown < frames else ""
             console.print(f"picture{part}: {escape(str(png))}", highlight=False)

@@ -1,4 +1,4 @@
-"""`longtake run --watch`: the player at an address of this machine, during the run and after it."""
+"""`longtake run --watch`: the player page on this machine, during and after the run."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ PREVIEW = "LongtakePreview"
 
 
 def check_watchable(workflow: Path) -> None:
-    """Refuse a workflow of which the player would show nothing."""
+    """Reject a workflow without a preview node, for which the player would stay empty."""
     if not any(node.class_type == PREVIEW for node in load(workflow).nodes.values()):
         raise BadInput(
-            f"--watch: {workflow.name} shows nothing; add a Streaming Preview node to its frames."
+            f"--watch: {workflow.name} has no preview; connect a Streaming Preview node to frames."
         )
 
 
 @contextmanager
-def watched(host: Host, console: Console) -> Iterator[None]:
-    """Serve the player while the block runs and, when it has ended well, until Ctrl-C."""
-    with host.watched() as url:
+def watch_run(host: Host, console: Console) -> Iterator[None]:
+    """Serve the player during the block and, if the block succeeds, until Ctrl-C."""
+    with host.serve_player() as url:
         console.print(f"Watch it at {url}", highlight=False)
         yield
         console.print(f"The player stays at {url} until Ctrl-C.", highlight=False)

@@ -15,9 +15,9 @@ STOPPING = b"\nStopping after this step; press Ctrl-C again to stop at once.\n"
 
 @contextmanager
 def two_stage_interrupt(ask: Callable[[], None]) -> Iterator[None]:
-    """The first SIGINT in the block calls `ask`; a second raises KeyboardInterrupt at once.
+    """Call `ask` on the first SIGINT in the block; raise KeyboardInterrupt on the second.
 
-    Only the main thread can have handlers; in any other the block changes nothing.
+    Only the main thread can handle signals; in any other thread the block changes nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -25,7 +25,7 @@ def two_stage_interrupt(ask: Callable[[], None]) -> Iterator[None]:
 
     def first(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        os.write(STDERR, STOPPING)  # unbuffered: the code interrupted may itself be printing
+        os.write(STDERR, STOPPING)  # unbuffered: the interrupted code may be printing
         ask()
 
     previous = signal.signal(signal.SIGINT, first)

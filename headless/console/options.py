@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options shared by several commands."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Command = Callable[..., None]
 
 
 def comfy_option(command: Command) -> Command:
-    """--comfy DIR."""
+    """Add --comfy DIR."""
     return click.option(
         "--comfy",
         type=FILE,
@@ -26,7 +26,7 @@ def comfy_option(command: Command) -> Command:
 
 
 def common_options(command: Command) -> Command:
-    """Options of the commands that run workflows."""
+    """Add the options of commands that run workflows."""
     for option in (
         click.option("--debug", is_flag=True, help="Show the traceback of a failure."),
         click.option(
@@ -34,14 +34,14 @@ def common_options(command: Command) -> Command:
             type=FILE,
             default=Path("output"),
             metavar="DIR",
-            help="Folder for files (default: output).",
+            help="Output folder (default: output).",
         ),
         click.option(
             "--set",
             "changes",
             multiple=True,
             metavar="NODE.INPUT=VALUE",
-            help="Change an input; NODE is an id, title or type.",
+            help="Set an input; NODE is an id, title or type. Can be repeated.",
         ),
     ):
         command = option(command)
@@ -49,5 +49,4 @@ def common_options(command: Command) -> Command:
 
 
 def parse_changes(changes: tuple[str, ...]) -> tuple[Override, ...]:
-    """The values of all `--set` options."""
     return tuple(parse_override(change) for change in changes)

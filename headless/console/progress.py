@@ -1,4 +1,4 @@
-"""The progress line: chunk, frames per second, time to first frame, time left."""
+"""The progress line: chunk, frames per second, time to the first frame, time left."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from rich.text import Text
 
 from ..events import BarMoved, ChunkDone, Event, FileSaved, Notice
 
-PLAIN_INTERVAL_S = 5.0  # between lines where the output is not a terminal
+PLAIN_INTERVAL_S = 5.0  # between lines if the output is not a terminal
 
 
 def describe(chunk: ChunkDone) -> str:
-    """One line on how far a run is, leaving out what is not known."""
+    """Describe the progress of a run in one line, without unknown values."""
     of = f"/{chunk.chunks}" if chunk.chunks else ""
     left = [f"{clock(chunk.eta_s)} left"] if chunk.eta_s is not None else []
     return " · ".join([f"chunk {chunk.chunk + 1}{of}", *_facts(chunk), *left])
 
 
 def summary(last: ChunkDone) -> str:
-    """What a finished run reached, from its last chunk."""
+    """Summarise a finished run from its last chunk."""
     chunks = last.chunk + 1
     resumed = (
-        [f"of which {last.resumed_from_chunk} were there already"]
+        [f"{last.resumed_from_chunk} of them from an earlier run"]
         if last.resumed_from_chunk
         else []
     )
@@ -46,7 +46,7 @@ def _facts(chunk: ChunkDone) -> list[str]:
 
 
 def clock(seconds: float) -> str:
-    """Seconds as M:SS or H:MM:SS."""
+    """Format seconds as M:SS or H:MM:SS."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
@@ -54,7 +54,7 @@ def clock(seconds: float) -> str:
 
 @dataclass(slots=True)
 class Progress:
-    """Turns events into the line; without chunk events it estimates from the progress bars."""
+    """Turn events into the progress line; without chunk events, estimate from progress bars."""
 
     console: Console
     show: Callable[[str], None]
@@ -64,7 +64,6 @@ class Progress:
     _announced: set[Path] = field(default_factory=set, init=False)
 
     def handle(self, event: Event) -> None:
-        """Show one event."""
         match event:
             case ChunkDone():
                 self._chunks_reported = True
@@ -74,7 +73,7 @@ class Progress:
             case FileSaved(role="video") if event.path not in self._announced:
                 self._announced.add(event.path)
                 self.console.print(
-                    f"Writing {escape(str(event.path))} (playable while it grows)", highlight=False
+                    f"Writing {escape(str(event.path))} (already playable)", highlight=False
                 )
             case Notice():
                 self.console.print(escape(event.text), highlight=False)
@@ -90,7 +89,7 @@ class Progress:
 
 @contextmanager
 def progress_line(console: Console) -> Iterator[Progress]:
-    """A line that redraws itself on a terminal; elsewhere a plain line every few seconds."""
+    """Show a self-updating line on a terminal, elsewhere a plain line every few seconds."""
     if not console.is_terminal:
         yield Progress(console, _PlainLines(console).show)
         return

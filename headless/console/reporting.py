@@ -1,4 +1,4 @@
-"""How commands end: what is printed, and the exit code."""
+"""How commands end: their last lines and exit codes."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from rich.console import Console
 from rich.markup import escape
 
 from ...errors import LongtakeError
-from ..events import Made
+from ..events import RunFiles
 from .progress import summary
 
 INTERRUPTED = 130
 
 
 @contextmanager
-def reported(
+def report_failures(
     console: Console,
-    made: Made,
+    run_files: RunFiles,
     *,
     debug: bool,
-    how_to_go_on: Callable[[Made], str] | None = None,
+    resume_hint: Callable[[RunFiles], str] | None = None,
 ) -> Iterator[None]:
-    """Turn what goes wrong inside into a line and an exit code."""
+    """Turn an exception within the block into one line and an exit code."""
     try:
         yield
     except KeyboardInterrupt as stop:
-        console.print(escape((how_to_go_on or _interrupted)(made)), highlight=False)
+        console.print(escape((resume_hint or _interrupted)(run_files)), highlight=False)
         raise SystemExit(INTERRUPTED) from stop
     except Exception as error:
         print_failure(console, error, debug=debug)
@@ -36,7 +36,7 @@ def reported(
 
 
 def print_failure(console: Console, error: Exception, *, debug: bool) -> str:
-    """Print why something failed, in one line, which is also returned."""
+    """Print the reason of a failure in one line, and return the line."""
     known = isinstance(error, LongtakeError)
     line = (
         str(error)
@@ -49,25 +49,25 @@ def print_failure(console: Console, error: Exception, *, debug: bool) -> str:
     return line
 
 
-def _interrupted(made: Made) -> str:
-    where = f" after chunk {made.last.chunk + 1}" if made.last else ""
-    videos = ", ".join(str(path) for path in made.paths("video"))
+def _interrupted(run_files: RunFiles) -> str:
+    where = f" after chunk {run_files.last.chunk + 1}" if run_files.last else ""
+    videos = ", ".join(str(path) for path in run_files.paths("video"))
     playable = f" {videos} is playable up to there." if videos else ""
-    resume = "Run the same command again to go on from the last whole chunk."
+    resume = "Run the same command again to resume after the last finished chunk."
     return f"Interrupted{where}.{playable} {resume}"
 
 
-def print_files(console: Console, made: Made, seconds: float) -> None:
-    """Print what a run reached, and its files."""
+def print_files(console: Console, run_files: RunFiles, seconds: float) -> None:
+    """Print a run's summary and its files."""
     names = {
         "video": "video",
         "contact_sheet": "contact sheet",
         "report": "report",
         "frames": "picture",
     }
-    told = f": {summary(made.last)}" if made.last else ""
-    console.print(f"Done in {seconds:.1f} s{told}.", highlight=False)
-    for file in made.files:
+    progress = f": {summary(run_files.last)}" if run_files.last else ""
+    console.print(f"Done in {seconds:.1f} s{progress}.", highlight=False)
+    for file in run_files.files:
         console.print(
             f"{names.get(file.role, file.role):14} {escape(str(file.path))}", highlight=False
         )

@@ -1,4 +1,4 @@
-"""What a real core's refusals and failures are called, in one line each."""
+"""One-line messages for a real core's rejections and failures."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def refusal(error: dict[str, Any], node_errors: dict[str, Any]) -> str:
-    """Of a prompt that the core did not begin: the first node at fault, if one is."""
+    """Describe why the core rejected a prompt, by the first faulty node if there is one."""
     for node_id, found in node_errors.items():
         first = found["errors"][0]
         return f"node {node_id} ({found['class_type']}): {first['message']}: {first['details']}"
@@ -14,7 +14,7 @@ def refusal(error: dict[str, Any], node_errors: dict[str, Any]) -> str:
 
 
 def failure(error: dict[str, Any]) -> str:
-    """Of a node that raised; our own errors are sentences already."""
+    """Describe an error raised by a node; this pack's own errors are sentences already."""
     label = f"node {error['node_id']} ({error['node_type']})"
     kind, message = error["exception_type"], error["exception_message"].strip()
     ours = ".errors." in kind

@@ -1,8 +1,8 @@
 """Run workflows with a real ComfyUI checkout: its core in a child process, under its own Python.
 
-The child (`core_child/prompt_runner.py`) has the core in process without the web server; here is
-the other end of its pipe. A process of its own because the core needs packages, a module search
-path and a main thread that are not ours.
+The child (`core_child/prompt_runner.py`) runs the core in process without the web server. This
+module is the other end of its pipe. A separate process is needed because the core requires its own
+packages, module search path and main thread.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from ..workflow.graph import Workflow
 from ..workflow.node_spec import NodeSpec, node_from_object_info
 from .core_failures import failure, refusal
 
-MINIMUM_VERSION = (0, 21)  # the first core with interrupts as BaseException and causal Wan models
+MINIMUM_VERSION = (0, 21)  # first core with interrupts as BaseException and causal Wan models
 CORE_PACKAGES = ("torchsde", "aiohttp", "transformers")
 PACK = Path(__file__).resolve().parents[2]
 CHILD = PACK / "headless" / "hosts" / "core_child" / "prompt_runner.py"
 
 
 class CoreHost:
-    """A started child; use `started`."""
+    """A running child process; create it with `open_core`."""
 
-    unknown_remedy = "install the pack that has it into custom_nodes of that ComfyUI"
+    unknown_remedy = "install its node pack into custom_nodes of that ComfyUI"
 
     def __init__(self, process: subprocess.Popen[str], listener: Listener, log: Path) -> None:
         self._process = process
@@ -40,7 +40,7 @@ class CoreHost:
         self._log = log
 
     def specs(self, class_types: Sequence[str]) -> dict[str, NodeSpec]:
-        """The node types that the workflow names, and all of this pack's."""
+        """Return the node types that the workflow names, and all of this pack."""
         self._send({"class_types": list(class_types)})
         return {
             record["class_type"]: node_from_object_info(
@@ -50,7 +50,7 @@ class CoreHost:
         }
 
     def run(self, workflow: Workflow, out_dir: Path) -> None:
-        """Run to the end; KeyboardInterrupt when `interrupt` was called and obeyed."""
+        """Run to the end; raise KeyboardInterrupt after `interrupt`."""
         self._send({"prompt": workflow.to_prompt(), "out": str(out_dir)})
         for message in self._messages():
             match message["event"]:
@@ -67,13 +67,13 @@ class CoreHost:
         os.write(cast("IO[str]", self._process.stdin).fileno(), b'{"interrupt": true}\n')
 
     @contextmanager
-    def watched(self) -> Iterator[str]:
-        """The player's page, from a thread of the child; it is there as long as the child is."""
+    def serve_player(self) -> Iterator[str]:
+        """Serve the player page from a thread of the child, until the child ends."""
         self._send({"watch": True})
         yield self._answer("watching")
 
     def _answer(self, event: str) -> Any:
-        """What the child's next message of this kind holds."""
+        """Return the data of the child's next message of this kind."""
         for message in self._messages():
             if message["event"] == event:
                 return message["data"]
@@ -117,7 +117,7 @@ class CoreHost:
     def _died(self) -> LongtakeError:
         code = self._process.wait()
         lines = self._log.read_text(errors="replace").strip().splitlines()
-        last = lines[-1] if lines else "it said nothing"
+        last = lines[-1] if lines else "no output"
         return LongtakeError(
             f"ComfyUI ended unexpectedly (exit code {code}): {last}; its log is {self._log}."
         )
@@ -132,8 +132,10 @@ class _CoreTraceback(Exception):
 
 
 @contextmanager
-def started(comfy: Path, out_dir: Path, listener: Listener) -> Iterator[CoreHost]:
-    """Start the core of the checkout `comfy`, its log in `out_dir`; the block's end stops it."""
+def open_core(comfy: Path, out_dir: Path, listener: Listener) -> Iterator[CoreHost]:
+    """Start the core of the checkout `comfy`, with its log in `out_dir`; stop it after the
+    block.
+    """
     check_checkout(comfy)
     log = out_dir / ".longtake" / "comfyui.log"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -157,14 +159,14 @@ def started(comfy: Path, out_dir: Path, listener: Listener) -> Iterator[CoreHost
 
 
 def _own_group() -> dict[str, Any]:
-    """Ctrl-C in the terminal must reach us only; the child is asked through its pipe."""
+    """Keep Ctrl-C of the terminal from the child, which is interrupted through its pipe."""
     if sys.platform == "win32":
         return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
     return {"start_new_session": True}
 
 
 def check_checkout(comfy: Path) -> str:
-    """The version of the ComfyUI in `comfy`, or `BadInput`."""
+    """Return the version of the ComfyUI in `comfy`; raise `BadInput` if it cannot be used."""
     if not (comfy / "nodes.py").is_file() or not (comfy / "comfy_api").is_dir():
         raise BadInput(
             f"--comfy {comfy} is not a ComfyUI checkout (it lacks nodes.py or comfy_api); "
@@ -182,7 +184,7 @@ def check_checkout(comfy: Path) -> str:
 
 
 def core_python(comfy: Path) -> Path:
-    """The Python that has the core's packages: this one, else the checkout's own environment."""
+    """Return a Python with the core's packages: this one, else the checkout's environment."""
     if all(importlib.util.find_spec(name) for name in CORE_PACKAGES):
         return Path(sys.executable)
     places = (

@@ -1,10 +1,10 @@
-"""The preview's player on a plain web page, without ComfyUI: the same routes, the same messages.
+"""The preview's player on a plain web page, without ComfyUI: the same routes and messages.
 
 /              web/page.html, the page
 /web/          our folder web/
 /ws?clientId=  messages to that page, in ComfyUI's form
-/view?...      a file that was saved of a take of the page whose clientId it gives
-/longtake/...  the preview's routes, and again below /api
+/view?...      a saved file of a take that belongs to the page with this clientId
+/longtake/...  the preview's routes, also below /api
 """
 
 from __future__ import annotations
@@ -16,19 +16,17 @@ from pathlib import Path
 
 from aiohttp import WSMsgType, web
 
-from ...stream.preview.messages import Emit, Record
+from ...stream.preview.messages import Emit, JsonObject
 from ...stream.preview.routes import Handler, take_routes
 from ...stream.preview.takes import Takes
 
 WEB = Path(__file__).resolve().parents[2] / "web"
 PAGE = WEB / "page.html"
-NAMING = ("filename", "subfolder", "type")
+FILE_FIELDS = ("filename", "subfolder", "type")
 
 
 class Sockets:
-    """The open pages, by the client id that each has chosen; a page that comes again replaces
-    itself.
-    """
+    """The open pages by their client ids; a page that reconnects replaces itself."""
 
     def __init__(self) -> None:
         self._open: dict[str, web.WebSocketResponse] = {}
@@ -36,9 +34,9 @@ class Sockets:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def emitter(self, client_id: str) -> Emit:
-        """Sends messages to one page, from any thread."""
+        """Return a function that sends messages to one page, from any thread."""
 
-        def emit(event: str, payload: Record) -> None:
+        def emit(event: str, payload: JsonObject) -> None:
             message = json.dumps({"type": event, "data": payload})
             if self._loop is not None and not self._loop.is_closed():
                 self._loop.call_soon_threadsafe(self._messages.put_nowait, (client_id, message))
@@ -46,7 +44,6 @@ class Sockets:
         return emit
 
     async def serve(self, request: web.Request) -> web.WebSocketResponse:
-        """Keep a page's websocket open."""
         client_id = request.query.get("clientId", "")
         socket = web.WebSocketResponse()
         await socket.prepare(request)
@@ -59,12 +56,11 @@ class Sockets:
         return socket
 
     async def close(self) -> None:
-        """Close every websocket."""
         for socket in list(self._open.values()):
             await socket.close()
 
     async def deliver(self) -> None:
-        """Send what was emitted, in order, until cancelled."""
+        """Send emitted messages in order until cancelled."""
         self._loop = asyncio.get_running_loop()
         while True:
             client_id, message = await self._messages.get()
@@ -76,7 +72,9 @@ class Sockets:
 def application(
     takes: Takes, sockets: Sockets, folders: Callable[[], Mapping[str, Path]] = dict
 ) -> web.Application:
-    """The page, its websocket and the routes over `takes`; `folders` are the host's, by name."""
+    """Return the page, its websocket and the routes over `takes`; `folders` are the host's, by
+    name.
+    """
     app = web.Application()
     app.router.add_get("/", _page)
     app.router.add_get("/ws", sockets.serve)
@@ -106,13 +104,13 @@ def _deliver_while_running(app: web.Application, sockets: Sockets) -> None:
 
 
 def _files(takes: Takes, folders: Callable[[], Mapping[str, Path]]) -> Handler:
-    """Saved files; only what a take lists is looked for, and only for the page that it is of."""
+    """Serve saved files that a take lists, to the page of this take only."""
 
     async def view(request: web.Request) -> web.StreamResponse:
-        asked = request.query
-        known = takes.of_client(asked.get("clientId", ""))
+        query = request.query
+        known = takes.of_client(query.get("clientId", ""))
         for file in (file for take in known for file in take.files):
-            if all(asked.get(name) == getattr(file, name) for name in NAMING):
+            if all(query.get(name) == getattr(file, name) for name in FILE_FIELDS):
                 return web.FileResponse(folders()[file.type] / file.subfolder / file.filename)
         raise web.HTTPNotFound
 

@@ -1,7 +1,7 @@
 """The plain player page in a thread of its own, for runs without ComfyUI's web server (`--watch`).
 
-It listens on this machine only. Its address ends in a key, and a page that lacks it gets no take:
-the key is the page's websocket id, so that the routes are the ones that ComfyUI serves.
+It listens on this machine only. Its address ends in a key, and a page without the key gets no take.
+The key is the page's websocket id, so the routes are the ones that ComfyUI serves.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from ...stream.preview.messages import Record
+from ...stream.preview.messages import JsonObject
 from ...stream.preview.takes import Takes
 from .app import Sockets, application
 
@@ -39,15 +39,14 @@ class PageServer:
 
     @property
     def url(self) -> str:
-        """The address with the key, which browsers do not send: it stands behind the #."""
+        """The address with the key after the #, which browsers do not send."""
         return f"http://{LOOPBACK}:{self._port.result()}/#{self.key}"
 
-    def emit(self, event: str, payload: Record) -> None:
-        """Tell the page something, on any thread."""
+    def emit(self, event: str, payload: JsonObject) -> None:
+        """Send an event to the page, from any thread."""
         self._emit(event, payload)
 
     def close(self) -> None:
-        """End every connection and the thread."""
         self._loop.call_soon_threadsafe(self._closing.set)
         self._thread.join()
 
@@ -73,7 +72,7 @@ class PageServer:
 
 
 def open_page() -> PageServer:
-    """The page over the takes of this package's own nodes, under whichever host they are."""
+    """Open the page over the takes of this package's nodes, whichever host runs them."""
     session = importlib.import_module("...nodes.runtime.session", __package__).session
     host = importlib.import_module("...nodes.host", __package__)
     return PageServer(session.takes, host.folders)

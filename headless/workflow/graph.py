@@ -1,7 +1,7 @@
-"""An API-format workflow: what is in the file, before anything is known about node types.
+"""An API-format workflow: the content of the file, before anything is known about node types.
 
-`load` reads and checks the form (JSON, node records, links); `validation.check` then holds it
-against the node types of a host.
+`load` reads the file and checks its form (JSON, node records, links). `validation.check` then
+checks it against the node types of a host.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import cast
 
 from ...errors import BadInput
 
-EXPORT_HINT = "in ComfyUI choose Workflow > Export (API) and give that file"
+EXPORT_HINT = "in ComfyUI choose Workflow > Export (API) and use that file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Node:
 
     @property
     def label(self) -> str:
-        """How messages name the node."""
+        """The node's name in messages."""
         return f"node {self.id} ({self.class_type})"
 
     @property
@@ -53,17 +53,17 @@ class Workflow:
     nodes: Mapping[str, Node]
 
     def with_input(self, node_id: str, name: str, value: object) -> Workflow:
-        """A copy in which one input has another value."""
+        """Return a copy in which one input has another value."""
         node = self.nodes[node_id]
         changed = replace(node, inputs={**node.inputs, name: value})
         return replace(self, nodes={**self.nodes, node_id: changed})
 
     def with_nodes(self, nodes: Mapping[str, Node]) -> Workflow:
-        """A copy with these nodes."""
+        """Return a copy with these nodes."""
         return replace(self, nodes=nodes)
 
     def to_prompt(self) -> dict[str, object]:
-        """The form that the host's executor and POST /prompt take."""
+        """Return the form that the host's executor and POST /prompt accept."""
         return {
             node.id: {
                 "class_type": node.class_type,
@@ -75,7 +75,7 @@ class Workflow:
 
 
 def load(path: Path) -> Workflow:
-    """Read an API-format file; raises `BadInput` with one sentence when it is not one."""
+    """Read an API-format file; raise `BadInput` if it is not one."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -89,9 +89,9 @@ def load(path: Path) -> Workflow:
 
 
 def parse(content: object, name: str) -> Workflow:
-    """Build the workflow from decoded JSON; `name` is used in messages."""
+    """Build the workflow from decoded JSON; `name` appears in messages."""
     if not isinstance(content, dict) or not content:
-        raise BadInput(f"{name} holds no nodes; {EXPORT_HINT}.")
+        raise BadInput(f"{name} has no nodes; {EXPORT_HINT}.")
     if isinstance(content.get("nodes"), list):
         raise BadInput(f"{name} is in the canvas format, which has no run order; {EXPORT_HINT}.")
     return Workflow(

@@ -1,7 +1,7 @@
-"""What a node type takes and gives, in one form for both hosts.
+"""A node type's inputs and outputs, in one form for both hosts.
 
-The stand-in derives it from our V3 schemas; a real core, in a child process or behind its server,
-gives it as the records of /object_info. Validation and `--set` work on this form only.
+The stand-in derives it from our V3 schemas. A real core, in a child process or behind its server,
+sends it as records of /object_info. Validation and `--set` use this form only.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ WIDGETS = frozenset({"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"})
 
 @dataclass(frozen=True, slots=True)
 class InputSpec:
-    """One input; `type` may be several types joined by commas, `*` takes anything."""
+    """One input; `type` may be several types joined by commas, and `*` accepts anything."""
 
     name: str
     type: str
@@ -27,11 +27,11 @@ class InputSpec:
 
     @property
     def is_widget(self) -> bool:
-        """Whether the input may hold a value written in the workflow instead of a link."""
+        """Whether the input may hold a value instead of a link."""
         return self.type in WIDGETS
 
     def accepts(self, given: str) -> bool:
-        """Whether an output of type `given` may be linked here."""
+        """Return whether an output of type `given` may be linked to this input."""
         if "*" in (self.type, given):
             return True
         return not set(self.type.split(",")).isdisjoint(given.split(","))
@@ -39,7 +39,7 @@ class InputSpec:
 
 @dataclass(frozen=True, slots=True)
 class NodeSpec:
-    """A node type. `foreign` ones (not this pack's) may hold inputs that their table lacks."""
+    """A node type. A `foreign` node (not of this pack) may have inputs missing from `inputs`."""
 
     class_type: str
     inputs: tuple[InputSpec, ...] = ()
@@ -48,14 +48,14 @@ class NodeSpec:
     foreign: bool = False
 
     def input(self, name: str) -> InputSpec | None:
-        """The input called `name`, or None."""
+        """Return the input called `name`, or None."""
         return next((spec for spec in self.inputs if spec.name == name), None)
 
 
 def node_from_object_info(
     class_type: str, record: Mapping[str, object], *, foreign: bool
 ) -> NodeSpec:
-    """Read a node type as ComfyUI's /object_info gives it."""
+    """Read a node type in the form of ComfyUI's /object_info."""
     inputs = cast("Mapping[str, Mapping[str, list[object]]]", record["input"])
     return NodeSpec(
         class_type=class_type,
@@ -65,8 +65,8 @@ def node_from_object_info(
             for name, declared in inputs.get(section, {}).items()
         ),
         outputs=tuple(
-            "COMBO" if isinstance(one, list) else str(one)
-            for one in cast("list[object]", record["output"])
+            "COMBO" if isinstance(output, list) else str(output)
+            for output in cast("list[object]", record["output"])
         ),
         is_output=bool(record["output_node"]),
         foreign=foreign,
@@ -74,7 +74,9 @@ def node_from_object_info(
 
 
 def _input(name: str, declared: list[object], *, required: bool) -> InputSpec:
-    """`declared` is the type and then, if any, a record of options; choices may stand as type."""
+    """Read an input: a type and an optional record of options; a list of choices may be the
+    type.
+    """
     kind = declared[0]
     options = cast("Mapping[str, object]", declared[1] if len(declared) > 1 else {})
     choices = kind if isinstance(kind, list) else options.get("options") or []
@@ -86,6 +88,8 @@ def _input(name: str, declared: list[object], *, required: bool) -> InputSpec:
         minimum=cast("float | None", options.get("min")),
         maximum=cast("float | None", options.get("max")),
         options=tuple(
-            one for one in cast("list[object]", choices) if isinstance(one, str | int | float)
+            choice
+            for choice in cast("list[object]", choices)
+            if isinstance(choice, str | int | float)
         ),
     )

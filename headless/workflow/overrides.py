@@ -1,6 +1,6 @@
-"""`--set NODE.INPUT=VALUE`, and cells of a table of rows: change one input of a workflow.
+"""`--set NODE.INPUT=VALUE`, and cells of a table: change one input of a workflow.
 
-NODE is the node's id, or its title or type where only one node has it.
+NODE is a node's id, or its title or type if only one node has it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .validation import convert
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """One input and its new value, as written; `origin` says where it was written."""
+    """One input and its new value, as written; `origin` names the place in messages."""
 
     node: str
     input: str
@@ -26,7 +26,6 @@ class Override:
 
     @property
     def target(self) -> str:
-        """NODE.INPUT."""
         return f"{self.node}.{self.input}"
 
     def __str__(self) -> str:
@@ -34,7 +33,7 @@ class Override:
 
 
 def parse_override(text: str) -> Override:
-    """Split NODE.INPUT=VALUE; the value may hold dots and equal signs."""
+    """Split NODE.INPUT=VALUE; the value may contain dots and equal signs."""
     target, equals, value = text.partition("=")
     split = split_target(target)
     if not (equals and split):
@@ -43,13 +42,13 @@ def parse_override(text: str) -> Override:
 
 
 def split_target(target: str) -> tuple[str, str] | None:
-    """NODE and INPUT of NODE.INPUT; None where that is not its form."""
+    """Return NODE and INPUT of NODE.INPUT, or None for another form."""
     node, _, name = (part.strip() for part in target.rpartition("."))
     return (node, name) if node and name else None
 
 
 def grid(overrides: Sequence[Override]) -> list[tuple[Override, ...]]:
-    """Every combination, taking overrides of the same input as alternatives."""
+    """Return every combination, with overrides of the same input as alternatives."""
     groups: dict[tuple[str, str], list[Override]] = {}
     for override in overrides:
         groups.setdefault((override.node, override.input), []).append(override)
@@ -59,7 +58,7 @@ def grid(overrides: Sequence[Override]) -> list[tuple[Override, ...]]:
 def apply(
     workflow: Workflow, overrides: Sequence[Override], specs: Mapping[str, NodeSpec]
 ) -> Workflow:
-    """The workflow with the overrides, each converted to its input's type."""
+    """Return the workflow with the overrides, each converted to its input's type."""
     for override in overrides:
         node = find_node(workflow, override.node, f"{override.origin} {override}")
         workflow = workflow.with_input(node.id, override.input, _value(node, override, specs))
@@ -67,7 +66,10 @@ def apply(
 
 
 def find_node(workflow: Workflow, name: str, where: str) -> Node:
-    """The node with that id, or the only one with that title or type; BadInput names `where`."""
+    """Return the node with that id, or the only node with that title or type.
+
+    Raises `BadInput`, whose message begins with `where`.
+    """
     if name in workflow.nodes:
         return workflow.nodes[name]
     named = [node for node in workflow.nodes.values() if name in (node.title, node.class_type)]
@@ -79,18 +81,18 @@ def find_node(workflow: Workflow, name: str, where: str) -> Node:
 
 
 def find_input(node: Node, name: str, spec: NodeSpec, where: str) -> InputSpec:
-    """The input of a node called `name`; BadInput names `where`."""
-    known = spec.input(name)
-    if known is None:
-        names = ", ".join(one.name for one in spec.inputs)
+    """Return the input of a node called `name`; the message of `BadInput` begins with `where`."""
+    found = spec.input(name)
+    if found is None:
+        names = ", ".join(known.name for known in spec.inputs)
         raise BadInput(f"{where}: {node.label} has no input {name!r}, only {names}.")
-    return known
+    return found
 
 
 def _value(node: Node, override: Override, specs: Mapping[str, NodeSpec]) -> object:
     spec = specs.get(node.class_type)
     if spec is None:
-        return override.value  # an unknown node type: the check that follows says so
+        return override.value  # an unknown node type: the later check reports it
     where = f"{override.origin} {override}"
     known = find_input(node, override.input, spec, where)
     return convert(where, known, override.value, foreign=spec.foreign)

@@ -1,6 +1,6 @@
-"""Hold a workflow against the node types of a host: the first fault becomes one sentence.
+"""Check a workflow against the node types of a host; report the first fault in one sentence.
 
-Only the output nodes and what they depend on are checked, as the host itself does; every sentence
+Only the output nodes and their dependencies are checked, as in the host itself. Every sentence
 names node, input, value and remedy.
 """
 
@@ -17,9 +17,9 @@ from .node_spec import InputSpec, NodeSpec
 
 
 def check(workflow: Workflow, specs: Mapping[str, NodeSpec], unknown_remedy: str) -> Workflow:
-    """The workflow with values converted to their input's type, cut down to the nodes that run.
+    """Return the workflow with values converted to their input's type, reduced to nodes that run.
 
-    `unknown_remedy` says what to do about a node type that is not in `specs`.
+    `unknown_remedy` is the remedy for a node type that is not in `specs`.
     """
     for node in workflow.nodes.values():
         if node.class_type not in specs:
@@ -30,12 +30,12 @@ def check(workflow: Workflow, specs: Mapping[str, NodeSpec], unknown_remedy: str
 
 
 def run_order(workflow: Workflow, specs: Mapping[str, NodeSpec]) -> list[str]:
-    """Ids of the output nodes and all they depend on, dependencies first."""
+    """Return ids of the output nodes and all their dependencies, dependencies first."""
     outputs = [node.id for node in workflow.nodes.values() if specs[node.class_type].is_output]
     if not outputs:
         raise BadInput(
             f"{workflow.name} has no output node, so nothing would run; add one that saves or "
-            "shows something, for example Save Video (Stream)."
+            "shows frames, for example Save Video (Stream)."
         )
     order: list[str] = []
     for node_id in outputs:
@@ -48,13 +48,13 @@ def _visit(workflow: Workflow, node_id: str, *, path: list[str], order: list[str
         return
     if node_id in path:
         cycle = " -> ".join([*path[path.index(node_id) :], node_id])
-        raise BadInput(f"nodes {cycle} feed one another in a cycle; remove one of these links.")
+        raise BadInput(f"nodes {cycle} form a cycle; remove one of these links.")
     node = workflow.nodes[node_id]
     for name, link in node.links.items():
         if link.node_id not in workflow.nodes:
             raise BadInput(
                 f"{node.label}, input {name}: links to node {link.node_id}, which is not in the "
-                "workflow; connect it to a node that is."
+                "workflow; connect it to an existing node."
             )
         _visit(workflow, link.node_id, path=[*path, node_id], order=order)
     order.append(node_id)
@@ -100,14 +100,14 @@ def _check_link(
     given = outputs[link.slot]
     if not wanted.accepts(given):
         raise BadInput(
-            f"{where}: takes {wanted.type}, but output {link.slot} of {source.label} gives "
+            f"{where}: needs {wanted.type}, but output {link.slot} of {source.label} is "
             f"{given}; connect a {wanted.type} output."
         )
     return link
 
 
 def convert(where: str, spec: InputSpec, value: object, *, foreign: bool = False) -> object:
-    """`value` as the input's type, or `BadInput`; the text "5" is read as the number."""
+    """Convert `value` to the input's type or raise `BadInput`; text may hold a number."""
     match spec.type:
         case "INT":
             return _in_range(where, spec, _whole(where, value))
@@ -156,11 +156,11 @@ def _in_range(where: str, spec: InputSpec, number: float) -> float:
 
 
 def _boolean(where: str, value: object) -> bool:
-    words = {"true": True, "false": False}
+    values = {"true": True, "false": False}
     if isinstance(value, bool):
         return value
-    if isinstance(value, str) and value.lower() in words:
-        return words[value.lower()]
+    if isinstance(value, str) and value.lower() in values:
+        return values[value.lower()]
     raise BadInput(f"{where}: must be true or false; got {value!r}.")
 
 
@@ -176,7 +176,7 @@ def _option(where: str, spec: InputSpec, value: object) -> object:
     for option in spec.options:
         if value == option or str(value) == str(option):
             return option
-    shown = ", ".join(str(option) for option in spec.options[:12]) or "nothing here"
+    shown = ", ".join(str(option) for option in spec.options[:12]) or "none"
     more = ", ..." if len(spec.options) > 12 else ""
     raise BadInput(f"{where}: {value!r} is not one of its choices ({shown}{more}).")
 
@@ -188,11 +188,7 @@ def _short(value: object) -> str:
 
 def _supply(wanted: InputSpec) -> str:
     if wanted.is_widget:
-        return (
-            f"give it a value (usual: {wanted.default!r})"
-            if wanted.default is not None
-            else "give it a value"
-        )
+        return f"set it (default: {wanted.default!r})" if wanted.default is not None else "set it"
     return f"connect a {wanted.type} output"
 
 

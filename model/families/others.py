@@ -21,7 +21,7 @@ class Other:
 OTHERS = (
     Other(
         "a LoRA", r"\.lora_[AB]\.|\.lora_(up|down)\.|\.lora\.(up|down)\.|\.lokr_|\.hada_",
-        "load the model it was made for, and this file with Load Wan LoRA behind it",
+        "load the model it was made for, and apply this file to it with a LoRA loader",
     ),
     Other(
         "MAGI-1", r"videodit_blocks\.",
@@ -62,7 +62,7 @@ OTHERS = (
     ),
     Other(
         "the demo's VAE", r"^decoder\.\d+\.(join|middle)\.weight",
-        "use Load Demo Model, and a diffusion model here",
+        "use the demo model loader, and a diffusion model here",
     ),
     Other(
         "a text encoder",

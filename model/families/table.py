@@ -127,7 +127,7 @@ FAMILIES: tuple[Family, ...] = (
         "KlingTeam/MemFlow b3a4736 configs/interactive_inference.yaml",
         replace(FEW_STEP, window_frames=9, sink_frames=3, bank_frames=3,
                 note="made to run with its own LoRA at strength 1 (lora.pt), and re-cached where "
-                "the prompt changes (prompt_switch in KV Cache Settings)"),
+                "the prompt changes (prompt_switch)"),
         r"mem_?flow", copy="raw",
     ),
     Family(

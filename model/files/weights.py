@@ -59,6 +59,5 @@ def _inside(folder: Path) -> Path:
 
 def _no_gguf(path: Path) -> Tensor:
     raise BadInput(
-        f"{path} is quantised as GGUF; load it with the Unet Loader (GGUF) node and connect its "
-        "MODEL."
+        f"{path} is quantised as GGUF; load it with a GGUF loader and connect its MODEL."
     )

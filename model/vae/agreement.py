@@ -10,11 +10,10 @@ all: one that does not give a plain picture back (weights are random) is not jud
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
-
 import torch
 from torch import Tensor
+
+from .protocol import OpenCoder, StreamingCoder
 
 LEAST = 0.3
 SEES = 0.7  # correlation of `probe` with what a VAE gives back; the demo .83, random weights .04
@@ -22,19 +21,7 @@ MAX_LATENT_SIDE = 32  # rows and columns that are looked at
 PROBE_LATENT_SIDE = 12
 
 
-class Coder(Protocol):
-    """A streaming encoder or decoder."""
-
-    def feed(self, x: Tensor) -> Tensor:
-        """What comes of the next frames or latents."""
-
-    def drain(self) -> Tensor | None:
-        """What was held back."""
-
-
-def agreement(
-    open_encoder: Callable[[], Coder], latent: Tensor, picture: Tensor, factor: int
-) -> float:
+def agreement(open_encoder: OpenCoder, latent: Tensor, picture: Tensor, factor: int) -> float:
     """Correlation of a first latent (c, h, w) with that of its picture (3, H, W) in [0, 1].
 
     `factor` is pixels per latent row; of large pictures the middle is taken.
@@ -45,9 +32,7 @@ def agreement(
     return correlation(part, _first(open_encoder(), picture[None, :, tall, wide]))
 
 
-def sees(
-    open_encoder: Callable[[], Coder], open_decoder: Callable[[], Coder], factor: int, like: Tensor
-) -> bool:
+def sees(open_encoder: OpenCoder, open_decoder: OpenCoder, factor: int, like: Tensor) -> bool:
     """Whether a VAE gives a plain picture back, about."""
     shown = probe(factor * PROBE_LATENT_SIDE).to(like.device)
     latent = _first(open_encoder(), shown)
@@ -70,7 +55,7 @@ def correlation(one: Tensor, other: Tensor) -> float:
     return float((a * b).sum()) / size if size > 0 else 0.0
 
 
-def _first(encoder: Coder, picture: Tensor) -> Tensor:
+def _first(encoder: StreamingCoder, picture: Tensor) -> Tensor:
     """The latent (c, h, w) of one picture."""
     latents = encoder.feed(picture)
     if len(latents):

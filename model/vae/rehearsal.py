@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from ..memory import META, peak_bytes
 from .decoder_memory import DecoderMemory
+from .protocol import StreamingCoder
 
 ATTENTION = "optimized_attention"  # what the host chose for a block, by asking the device
 CONVOLUTION = torch.ops.aten.convolution.default
@@ -21,21 +22,10 @@ BLOCK = 16  # channels that oneDNN lays side by side
 ONE_DNN = (torch._C._ConvBackend.Mkldnn, torch._C._ConvBackend.MkldnnEmpty)  # type: ignore[attr-defined]
 
 
-class Streams(Protocol):
-    """A streaming decoder or encoder."""
-
-    @property
-    def state_bytes(self) -> int:
-        """Bytes that it keeps."""
-
-    def feed(self, x: Tensor) -> Tensor:
-        """What is ready after `x`."""
-
-
 def rehearsed(
     tree: nn.Module,
     dtype: torch.dtype,
-    opened: Callable[[Any], Streams],
+    opened: Callable[[Any], StreamingCoder],
     parts: Sequence[Sequence[int]],
     device: torch.device,
 ) -> DecoderMemory:

@@ -72,7 +72,7 @@ def taehv_decoder(decoder: Any, *, raw: bool) -> TAEHVDecoder:
         except (IndexError, KeyError, RuntimeError, ValueError) as error:
             raise BadInput(
                 "The tiny VAE's decoder is not laid out as that of taew2_1, taew2_2 or lighttae; "
-                "load one of these with Load Wan VAE."
+                "load one of these."
             ) from error
     return made.eval().requires_grad_(False)
 

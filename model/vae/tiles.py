@@ -7,25 +7,13 @@ gives; dealt out over time in any way they give exactly the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-
-class Decoder(Protocol):
-    """A streaming decoder of latents (f, c, h, w) to frames (n, 3, H, W)."""
-
-    state_bytes: int
-    overlap_frames: int
-
-    def feed(self, latents: Tensor) -> Tensor:
-        """Decode the next latents."""
-
-    def reset(self) -> None:
-        """Forget the past."""
+from .protocol import OpenCoder, StreamingCoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +31,9 @@ class TiledDecoder:
     neighbours overlap by a quarter of that.
     """
 
-    def __init__(self, open_decoder: Callable[[], Decoder], side: int) -> None:
+    def __init__(self, open_decoder: OpenCoder, side: int) -> None:
         self._open, self._side = open_decoder, side
-        self._decoders: dict[Tile, Decoder] = {}
+        self._decoders: dict[Tile, StreamingCoder] = {}
         self._any = open_decoder()
 
     def reset(self) -> None:

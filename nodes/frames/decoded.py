@@ -55,6 +55,19 @@ class HostDecoder:
         self._claims_seen = self._claim.count
         return self._decoder.feed(latents.to(self.patcher.load_device))
 
+    def drain(self) -> Tensor | None:
+        """End the video."""
+        return self._decoder.drain()
+
+    def reset(self) -> None:
+        """Forget the past: the next latent is a first one."""
+        self._decoder.reset()
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes that the decoder keeps."""
+        return self._decoder.state_bytes
+
 
 class HostFrames(FrameStream):
     """The pictures of a rollout; tells whoever watches about every chunk, and measures."""

@@ -13,7 +13,7 @@ from torch.nn import functional
 from ...errors import BadInput
 from ...stream.lazy.frame_chunk import FrameChunk
 from ...stream.lazy.mapped import MappedStream
-from ...stream.video.writer import MAX_SIDE
+from ...stream.video.spec import MAX_SIDE
 from .. import categories, host, sockets
 from ..schema import build
 from .source import DerivedFrames, FrameSource

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from ...errors import BadInput
 from ...model.vae.latent_format import WAN21, WAN22, denormalise
+from ...model.vae.protocol import StreamingCoder
 from .. import categories, host, sockets
 from ..models.model_facts import facts
-from ..models.streaming_vae import Encoder, StreamingVAE, streaming_vae
+from ..models.streaming_vae import StreamingVAE, streaming_vae
 from ..runtime.host_rollout import HostRollout
 from ..schema import build
 from .decoded import open_frames
@@ -155,7 +156,7 @@ async def _keyframes(vae: StreamingVAE, pieces: AsyncIterator[Tensor], *, openin
     return torch.cat(latents)
 
 
-def _fed(vae: StreamingVAE, encoder: Encoder, pictures: Tensor) -> Tensor:
+def _fed(vae: StreamingVAE, encoder: StreamingCoder, pictures: Tensor) -> Tensor:
     """The latents (f, c, h, w) that are finished with these pictures (n, 3, H, W)."""
     host.check_interrupted()
     room = vae.encoder_bytes(len(pictures), *pictures.shape[-2:]) - encoder.state_bytes
@@ -163,7 +164,7 @@ def _fed(vae: StreamingVAE, encoder: Encoder, pictures: Tensor) -> Tensor:
     return encoder.feed(pictures.to(vae.device)).cpu()
 
 
-def _drained(encoder: Encoder) -> list[Tensor]:
+def _drained(encoder: StreamingCoder) -> list[Tensor]:
     """What is left, in a list or not at all."""
     rest = encoder.drain()
     return [] if rest is None else [rest.cpu()]

@@ -21,7 +21,7 @@ from ...stream.rollout.controls import Controls
 from ...stream.video.reader import VideoReader
 from ...stream.video.sound import Sound, SoundInMemory, SoundOfFile
 from ...stream.video.source import VideoClip, Wanted, nothing_left, size_of
-from ...stream.video.writer import MAX_SIDE
+from ...stream.video.spec import MAX_SIDE
 from .. import categories, host, sockets
 from ..length import MAX_SECONDS
 from ..schema import build

@@ -1,4 +1,4 @@
-"""The values of a GUIDANCE socket: what a user asks for, and what a model makes of it."""
+"""The values of a GUIDANCE socket: a chain of guidance nodes before the model is known."""
 
 from __future__ import annotations
 
@@ -9,38 +9,38 @@ from typing import Protocol
 from ...model.preset import DEMO, Preset
 from ...samplers import guidance as g
 from ...samplers.planning.cost import evaluated
-from .history_spec import HistoryGuidanceSpec, Own, or_else, text_giver
+from .history_spec import HistoryGuidanceSpec, PresetValues, choose_text_source, value_or
 
 
 class Step(Protocol):
     """One guidance node of a chain."""
 
-    def after(self, before: g.Guidance | None, own: Own) -> g.Guidance:
-        """What it makes of the guidance `before` it, None where there is none."""
+    def apply(self, before: g.Guidance | None, preset: PresetValues) -> g.Guidance:
+        """Add this node to the guidance `before` it; None at the start of a chain."""
 
-    def unset_fields(self, *, text: bool) -> tuple[str, ...]:
-        """The names, in `Own`, of what it takes from the model; `text`: text guidance is its."""
+    def unset_fields(self, *, is_text_source: bool) -> tuple[str, ...]:
+        """Name the fields of `PresetValues` that this node leaves to the model's preset."""
 
 
 @dataclass(frozen=True, slots=True)
 class GuidanceTermSpec:
-    """What Guidance Term adds: these branches, in place of as much of the whole history."""
+    """The branches of a Guidance Term, which replace as much weight of the whole history."""
 
     branches: tuple[g.Branch, ...]
 
-    def after(self, before: g.Guidance | None, own: Own) -> g.Guidance:
-        """As in `Step`."""
+    def apply(self, before: g.Guidance | None, preset: PresetValues) -> g.Guidance:
+        """Add the branches."""
         return g.extended(before or g.Guidance(), g.Guidance(self.branches))
 
-    def unset_fields(self, *, text: bool) -> tuple[str, ...]:
-        """Nothing."""
+    def unset_fields(self, *, is_text_source: bool) -> tuple[str, ...]:
+        """Return nothing: a term has no preset values."""
         return ()
 
 
 @dataclass(frozen=True, slots=True)
 class GuidanceOptionsSpec:
-    """What Guidance Options changes. What is None, and an empty `per_step`, stays as it is; a norm
-    cap of 0 is none.
+    """When a guidance acts and what limits it. None and an empty `per_step` change nothing; a
+    `norm_cap` of 0 removes the cap.
     """
 
     from_level: float | None = None
@@ -51,103 +51,104 @@ class GuidanceOptionsSpec:
     norm_cap: float | None = None
     one_at_a_time: bool = False
 
-    def after(self, before: g.Guidance | None, own: Own) -> g.Guidance:
-        """As in `Step`."""
+    def apply(self, before: g.Guidance | None, preset: PresetValues) -> g.Guidance:
+        """Change the options, never the terms."""
         before = before or g.Guidance()
         when, limits, (low, high) = before.when, before.limits, before.when.interval
         return replace(
             before,
             when=g.When(
-                (or_else(self.from_level, low), or_else(self.to_level, high)),
+                (value_or(self.from_level, low), value_or(self.to_level, high)),
                 self.per_step or when.per_step,
-                or_else(self.first_chunk, when.first_chunk),
+                value_or(self.first_chunk, when.first_chunk),
             ),
             limits=g.Limits(
-                or_else(self.rescale, limits.rescale),
-                or_else(self.norm_cap, limits.norm_cap) or None,
+                value_or(self.rescale, limits.rescale),
+                value_or(self.norm_cap, limits.norm_cap) or None,
             ),
             at_once=before.at_once and not self.one_at_a_time,
         )
 
-    def unset_fields(self, *, text: bool) -> tuple[str, ...]:
-        """Nothing."""
+    def unset_fields(self, *, is_text_source: bool) -> tuple[str, ...]:
+        """Return nothing: options have no preset values."""
         return ()
 
 
 @dataclass(frozen=True, slots=True)
 class GuidanceSpec:
-    """What a chain of guidance nodes asks for, node by node, and the scores among them.
+    """A chain of guidance nodes and their scores.
 
-    `node_id` is the last of them, under which the sampler says what it all costs.
+    `node_id` is the last node; the sampler shows the cost under it.
     """
 
     steps: tuple[Step, ...] = ()
-    weighted_scores: tuple[g.WeightedScore, ...] = ()
+    scores: tuple[g.WeightedScore, ...] = ()
     node_id: str | None = field(default=None, compare=False)
 
     def then(self, step: Step, node_id: str | None = None) -> GuidanceSpec:
-        """One node more. What no model could take is refused here."""
-        made = replace(self, steps=(*self.steps, step), node_id=node_id)
-        made.resolve(DEMO, sink=True)
-        return made
+        """Append a node; raise BadInput for a chain that no model supports."""
+        chain = replace(self, steps=(*self.steps, step), node_id=node_id)
+        chain.resolve(DEMO, sink=True)
+        return chain
 
-    def pulled(self, pull: g.WeightedScore, node_id: str | None = None) -> GuidanceSpec:
-        """With one score more."""
-        return replace(self, weighted_scores=(*self.weighted_scores, pull), node_id=node_id)
+    def with_score(self, score: g.WeightedScore, node_id: str | None = None) -> GuidanceSpec:
+        """Append a score."""
+        return replace(self, scores=(*self.scores, score), node_id=node_id)
 
     def resolve(self, preset: Preset, *, sink: bool) -> g.Guidance:
-        """The guidance of a shot by a model with that preset; `sink`: its KV cache has one."""
-        own, giver = Own.of(preset, sink=sink), self._text_giver
-        made = None if giver is None else giver.begins(own)
+        """Build the guidance for a model with `preset`; `sink`: its KV cache has a sink."""
+        values, source = PresetValues.of(preset, sink=sink), self._text_source
+        guidance = None if source is None else source.first_sum(values)
         for step in self.steps:
-            made = step.after(made, own)
-        return replace(made or g.Guidance(), weighted_scores=self.weighted_scores)
+            guidance = step.apply(guidance, values)
+        return replace(guidance or g.Guidance(), weighted_scores=self.scores)
 
     def values_from_preset(self, preset: Preset, *, sink: bool) -> dict[str, object]:
-        """By name, what of it is that model's."""
-        own = Own.of(preset, sink=sink)
-        return {name: getattr(own, name) for name in self.unset_fields}
+        """Return the values that come from the model's preset, by name."""
+        values = PresetValues.of(preset, sink=sink)
+        return {name: getattr(values, name) for name in self.unset_fields}
 
-    def guided(self, made: g.Guidance) -> Callable[[float], g.Guidance]:
-        """What another strength makes of the guidance that was `made` of it."""
-        return made.scaled
+    def at_strength(self, guidance: g.Guidance) -> Callable[[float], g.Guidance]:
+        """Return the function that scales this resolved guidance by a strength."""
+        return guidance.scaled
 
     @property
     def unset_fields(self) -> tuple[str, ...]:
-        """The names of what is from the model."""
-        giver = self._text_giver
-        found = (step.unset_fields(text=step is giver) for step in self.steps)
-        return tuple(dict.fromkeys(name for of_step in found for name in of_step))
+        """The names of the values that come from the model's preset."""
+        source = self._text_source
+        names = (step.unset_fields(is_text_source=step is source) for step in self.steps)
+        return tuple(dict.fromkeys(name for group in names for name in group))
 
     @property
-    def told(self) -> str:
-        """The branches and what they cost a step, as far as that is known without a model."""
+    def summary(self) -> str:
+        """The branches and their cost, or the values that only the sampler knows."""
         if self.unset_fields:
             *others, last = self.unset_fields
             names = f"{', '.join(others)} and {last}" if others else last
-            verb = "is" if len(self.unset_fields) == 1 else "are"
-            return f"{names} {verb} from the model: the sampler says the value and the cost."
+            verb = "comes" if len(self.unset_fields) == 1 else "come"
+            return f"{names} {verb} from the model; the sampler shows the value and the cost."
         return evaluated(self.resolve(DEMO, sink=True))
 
     @property
-    def _text_giver(self) -> HistoryGuidanceSpec | None:
-        return text_giver([step for step in self.steps if isinstance(step, HistoryGuidanceSpec)])
+    def _text_source(self) -> HistoryGuidanceSpec | None:
+        histories = [step for step in self.steps if isinstance(step, HistoryGuidanceSpec)]
+        return choose_text_source(histories)
 
 
 @dataclass(frozen=True, slots=True)
 class CfgSpec:
-    """What the sampler's own `cfg` asks for, which counts without a guidance; None: the model's."""
+    """The sampler's own `cfg`, used without a guidance node; None is the model's value."""
 
     scale: float | None = None
 
     def resolve(self, preset: Preset, *, sink: bool) -> g.Guidance:
-        """As of `GuidanceSpec`."""
-        return g.cfg(or_else(self.scale, preset.guidance_scale))
+        """Build the guidance for a model with `preset`."""
+        return g.cfg(value_or(self.scale, preset.guidance_scale))
 
     def values_from_preset(self, preset: Preset, *, sink: bool) -> dict[str, object]:
-        """As of `GuidanceSpec`."""
+        """Return `cfg` if it comes from the model's preset."""
         return {"cfg": preset.guidance_scale} if self.scale is None else {}
 
-    def guided(self, made: g.Guidance) -> Callable[[float], g.Guidance]:
-        """A strength is the scale itself."""
+    def at_strength(self, guidance: g.Guidance) -> Callable[[float], g.Guidance]:
+        """Return the function that takes a strength as the cfg scale."""
         return g.cfg

@@ -1,13 +1,15 @@
-"""History Guidance: presets of which histories are combined, and how strongly."""
+"""History Guidance: combine predictions that see different parts of the history."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from comfy_api.latest import io
 
 from ...samplers.schedule.options import FROM_MODEL
 from .. import categories, host, sockets
 from ..schema import build
-from .guidance_spec import GuidanceSpec
+from .guidance_spec import GuidanceOptionsSpec, GuidanceSpec
 from .history_spec import (
     FRACTIONAL,
     JOINT,
@@ -21,12 +23,13 @@ from .history_spec import (
     VANILLA,
     HistoryGuidanceSpec,
 )
+from .options import option_inputs, read_options
 
-STRONGEST = 30.0
+MAX_STRENGTH = 30.0
 
 
 class HistoryGuidance(io.ComfyNode):
-    """A preset of History Guidance."""
+    """A preset of History Guidance, with its options."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -36,13 +39,14 @@ class HistoryGuidance(io.ComfyNode):
             node_id="LongtakeHistoryGuidance",
             display_name="History Guidance",
             category=categories.GUIDE,
-            description="How strongly the video follows its own past, and the prompt: predictions "
-            "that see different histories, combined. Says what it costs.",
-            search_aliases=["dfot", "cfg", "guidance", "hg-v", "hg-f", "magi", "temporal"],
-            inputs=[*_scales(), *_histories()],
+            description="Sets how strongly the video follows its own past and the prompt. Combines "
+            "predictions that see different parts of the history, and shows the cost.",
+            search_aliases=["dfot", "cfg", "guidance", "hg-v", "hg-f", "magi", "temporal",
+                            "guidance interval", "rescale cfg", "cfg schedule"],
+            inputs=[*_scales(), *_histories(), *option_inputs()],
             outputs=[sockets.Guidance.Output(display_name="guidance")],
             hidden=[io.Hidden.unique_id],
-        )
+        )  # fmt: skip
 
     @classmethod
     def execute(  # noqa: PLR0913
@@ -57,8 +61,9 @@ class HistoryGuidance(io.ComfyNode):
         exact: bool,
         stabilise: float,
         guidance: GuidanceSpec | None = None,
+        **options: Any,
     ) -> io.NodeOutput:
-        """The preset, added to what came before; text guidance is the whole chain's."""
+        """Append the preset, then its options, to the chain."""
         step = HistoryGuidanceSpec(
             preset,
             None if scale < 0 else scale,
@@ -70,9 +75,12 @@ class HistoryGuidance(io.ComfyNode):
             exact,
             stabilise,
         )
-        made = (guidance or GuidanceSpec()).then(step, cls.hidden.unique_id)
-        host.show_status(cls.hidden.unique_id, made.told)
-        return io.NodeOutput(made)
+        node_id, changes = cls.hidden.unique_id, read_options(options)
+        chain = (guidance or GuidanceSpec()).then(step, node_id)
+        if changes != GuidanceOptionsSpec():
+            chain = chain.then(changes, node_id)
+        host.show_status(node_id, chain.summary)
+        return io.NodeOutput(chain)
 
 
 def _scales() -> list[io.Input]:
@@ -81,53 +89,60 @@ def _scales() -> list[io.Input]:
             "preset",
             options=[TEXT, VANILLA, JOINT, TEMPORAL, TEMPORAL_NONE, FRACTIONAL, THREE],
             default=TEMPORAL,
-            tooltip="`text only` is CFG. `vanilla` pushes away from no history: steadier, but "
-            "errors of the past grow, at 2 and more until pictures break; `with text` pushes away "
-            "from no prompt too, at no more cost. `temporal` averages long and short history and "
-            "cannot overshoot; `and none` also pushes away from none. `fractional` pushes away "
-            "from none towards noisy history: keeps motion. `three` branches is MAGI-1's sum.",
+            tooltip="`text only`: plain CFG. `vanilla`: pushes away from no history; steadier, but "
+            "from scale 2 on past errors grow until pictures break. `vanilla with text`: also "
+            "pushes away from no prompt, at no extra cost. `temporal`: averages long and short "
+            "history; cannot overshoot. `temporal and none`: also pushes away from no history. "
+            "`fractional`: pushes toward noisy history; keeps motion. `three branches`: MAGI-1.",
         ),
         io.Float.Input(
             "scale",
             default=-1.0,
             min=-1.0,
-            max=STRONGEST,
+            max=MAX_STRENGTH,
             step=0.1,
-            tooltip="Strength of the history (no unit, 0 to 30); 1 is none. -1 is from the model "
-            "for `vanilla` and `temporal and none` (1.2 for the demo, else 1.5), 1.5 for the rest. "
-            "Not used by `text only` and `temporal`.",
+            tooltip="Strength of the history (no unit, 0 to 30). 1 is off. -1: from model for "
+            "`vanilla` and `temporal and none` (demo 1.2, others 1.5), 1.5 for the rest. Not used "
+            "by `text only` and `temporal`.",
         ),
         io.Float.Input(
             "text_scale",
             default=-1.0,
             min=-1.0,
-            max=STRONGEST,
+            max=MAX_STRENGTH,
             step=0.1,
-            tooltip="Strength of the prompt, as the sampler's cfg (no unit, 0 to 30); -1 is from "
-            "the model, for `three branches` MAGI's 7.5. 1 is none and saves an evaluation. In a "
-            "chain that of `text only` counts, else the first History Guidance's; `vanilla with "
-            "text` takes its place.",
+            tooltip="Strength of the prompt, like the sampler's cfg (no unit, 0 to 30). 1 is off "
+            "and saves an evaluation. -1: from model; 7.5 for `three branches`. In a chain, only "
+            "one node's value counts: see the help.",
         ),
-        io.Float.Input(
-            "level",
-            default=0.75,
-            min=0.0,
-            max=1.0,
-            step=0.05,
-            tooltip="For `fractional`: the noise level of the noisy history, 0 to 1 (share of "
-            "noise). 0 makes it vanilla, 1 turns it off; 0.6 to 0.85 are useful.",
+        sockets.Guidance.Input(
+            "guidance",
+            optional=True,
+            tooltip="Another guidance node, to which this one adds. The order does not matter. "
+            "`three branches` cannot be chained to another History Guidance.",
         ),
     ]
 
 
 def _histories() -> list[io.Input]:
     return [
+        io.Float.Input(
+            "level",
+            default=0.75,
+            min=0.0,
+            max=1.0,
+            step=0.05,
+            advanced=True,
+            tooltip="For `fractional`: noise level of the noisy history, 0 to 1. 0 acts like "
+            "`vanilla`, 1 is off; 0.6 to 0.85 is useful.",
+        ),
         io.Int.Input(
             "short_frames",
             default=4,
             min=1,
             max=4096,
-            tooltip="For `temporal`: latent frames of the short history, 1 to 4096.",
+            advanced=True,
+            tooltip="For `temporal`: latent frames in the short history, 1 to 4096.",
         ),
         io.Float.Input(
             "short_share",
@@ -135,22 +150,26 @@ def _histories() -> list[io.Input]:
             min=0.0,
             max=1.0,
             step=0.05,
-            tooltip="For `temporal`: the short history's share of the sum (no unit, 0 to 1).",
+            advanced=True,
+            tooltip="For `temporal`: weight of the short history (no unit, 0 to 1).",
         ),
         io.Combo.Input(
             "none_as",
             options=[FROM_MODEL, NOISE, SINK, NOTHING],
             default=FROM_MODEL,
-            tooltip="What no history is. `from model`: what suits it (`three branches`: nothing). "
-            "`pure noise`: for models trained by Diffusion Forcing, as the demo. `sink`: only the "
-            "first frames; for the Self-Forcing family, needs a sink in KV Cache Settings. "
-            "`nothing`: the model believes it makes a first chunk; for MAGI.",
+            advanced=True,
+            tooltip='What stands for "no history". `from model`: what suits the model. `pure '
+            "noise`: for models trained by Diffusion Forcing, like the demo. `sink`: the first "
+            "frames only, for the Self-Forcing family; needs a sink in KV Cache Settings. "
+            "`nothing`: as if for a first chunk, for MAGI.",
         ),
         io.Boolean.Input(
             "exact",
             default=False,
-            tooltip="A short history cut out of the KV cache still remembers the rest. On: it "
-            "passes through the model alone before each chunk; costs those passes and memory.",
+            advanced=True,
+            tooltip="On: runs a short history through the model alone before each chunk; costs "
+            "time and memory. Off: cuts it out of the KV cache, where it still remembers older "
+            "frames.",
         ),
         io.Float.Input(
             "stabilise",
@@ -158,14 +177,8 @@ def _histories() -> list[io.Input]:
             min=0.0,
             max=0.5,
             step=0.01,
-            tooltip="Noise level, 0 to 0.5, at which generated frames are seen in the history "
-            "(known ones stay clean). 0.02 to 0.05 can keep long shots from drifting.",
-        ),
-        sockets.Guidance.Input(
-            "guidance",
-            optional=True,
-            tooltip="Another guidance node, to which this one adds its history. Text guidance is "
-            "added once, in whatever order nodes are chained. `three branches` takes no other "
-            "History Guidance.",
+            advanced=True,
+            tooltip="Noise level, 0 to 0.5, added to generated frames in the history; known frames "
+            "stay clean. 0.02 to 0.05 can stop long shots from drifting.",
         ),
     ]

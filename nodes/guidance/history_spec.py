@@ -1,5 +1,5 @@
-"""What History Guidance asks for, what of it a model decides, and whose text guidance counts where
-several of them are in one chain.
+"""History Guidance as a value: its settings, the model's preset values, and the text guidance of a
+chain.
 """
 
 from __future__ import annotations
@@ -23,18 +23,16 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Own:
-    """What `from model` stands for: how strong the model's history and prompt are, and what no
-    history is.
-    """
+class PresetValues:
+    """The values of `from model`: history and text scale, and what replaces a missing history."""
 
     scale: float
     text_scale: float
     none_as: str
 
     @classmethod
-    def of(cls, preset: Preset, *, sink: bool) -> Own:
-        """That of a model with that preset; `sink` says whether its KV cache has one."""
+    def of(cls, preset: Preset, *, sink: bool) -> PresetValues:
+        """Take them from a model's preset; `sink`: its KV cache has a sink."""
         without = SINK if sink else NOTHING
         none_as = NOISE if preset.noisy_history else without
         return cls(preset.history_scale, preset.guidance_scale, none_as)
@@ -42,9 +40,10 @@ class Own:
 
 @dataclass(frozen=True, slots=True)
 class HistoryGuidanceSpec:
-    """What History Guidance asks for; a `scale`, `text_scale` or `none_as` of None is the model's,
-    but for the three branches, which are MAGI-1's, and for the scale of sums that push away from
-    more than no history, which begins at the usual 1.5.
+    """The settings of History Guidance. None means: use the preset's value.
+
+    Exceptions: `three branches` uses MAGI-1's values, and sums with more than one negative term
+    default to scale 1.5.
     """
 
     preset: str
@@ -57,80 +56,79 @@ class HistoryGuidanceSpec:
     exact: bool = False
     stabilise: float = 0.0
 
-    def begins(self, own: Own) -> g.Guidance:
-        """What a chain begins with whose text guidance is this one's: the three branches, which
-        have it within, or text guidance alone.
+    def first_sum(self, preset: PresetValues) -> g.Guidance:
+        """Build the start of a chain whose text guidance is this node's.
+
+        That is text guidance alone, or the whole sum of `three branches`, which contains it.
         """
         if self.preset == THREE:
-            return self._sum(own)
-        return g.cfg(or_else(self.text_scale, own.text_scale))
+            return self._sum(preset)
+        return g.cfg(value_or(self.text_scale, preset.text_scale))
 
-    def after(self, before: g.Guidance | None, own: Own) -> g.Guidance:
-        """As in `Step`. What a chain begins with is there already."""
+    def apply(self, before: g.Guidance | None, preset: PresetValues) -> g.Guidance:
+        """Add this node to `before`, which already holds the sum of `first_sum`."""
         if before is None:
-            made = self._sum(own)
+            made = self._sum(preset)
         elif self.preset in (TEXT, THREE):
             made = before
         else:
-            made = g.extended(before, self._sum(own))
+            made = g.extended(before, self._sum(preset))
         return g.stabilised(made, max(made.stabilise, self.stabilise))
 
-    def unset_fields(self, *, text: bool) -> tuple[str, ...]:
-        """As in `Step`."""
-        found = []
-        if self.scale is None and self._overshoots:
-            found.append("scale")
-        if self.text_scale is None and text and self.preset != THREE:
-            found.append("text_scale")
+    def unset_fields(self, *, is_text_source: bool) -> tuple[str, ...]:
+        """Name the fields of `PresetValues` that this node leaves to the model's preset."""
+        names = []
+        if self.scale is None and self._pushes_from_none_alone:
+            names.append("scale")
+        if self.text_scale is None and is_text_source and self.preset != THREE:
+            names.append("text_scale")
         if self.none_as is None and self.preset not in (TEXT, TEMPORAL, THREE):
-            found.append("none_as")
-        return tuple(found)
+            names.append("none_as")
+        return tuple(names)
 
     @property
-    def _overshoots(self) -> bool:
-        """Whether its scale pushes away from no history alone."""
+    def _pushes_from_none_alone(self) -> bool:
         return self.preset in (VANILLA, TEMPORAL_NONE)
 
-    def _none(self, own: Own) -> g.View:
-        """What no history is."""
-        none = NONE[self.none_as or (NOTHING if self.preset == THREE else own.none_as)]
-        return replace(none, exact=self.exact) if none == g.SINK else none
+    def _missing_history(self, preset: PresetValues) -> g.View:
+        view = NONE[self.none_as or (NOTHING if self.preset == THREE else preset.none_as)]
+        return replace(view, exact=self.exact) if view == g.SINK else view
 
-    def _sum(self, own: Own) -> g.Guidance:
-        """The preset's own sum; text guidance only where it is a term of it."""
-        scale = or_else(self.scale, own.scale if self._overshoots else USUAL_SCALE)
-        short, none = g.last(self.short_frames, exact=self.exact), self._none(own)
-        made: dict[str, Callable[[], g.Guidance]] = {
+    def _sum(self, preset: PresetValues) -> g.Guidance:
+        """Build this node's own sum; text guidance only where it is one of the terms."""
+        scale = value_or(self.scale, preset.scale if self._pushes_from_none_alone else USUAL_SCALE)
+        short = g.last(self.short_frames, exact=self.exact)
+        none = self._missing_history(preset)
+        sums: dict[str, Callable[[], g.Guidance]] = {
             VANILLA: lambda: g.vanilla(scale, none),
             JOINT: lambda: g.vanilla(scale, none, drop_prompt=True),
             TEMPORAL: lambda: g.temporal(self.short_share, short),
             TEMPORAL_NONE: lambda: g.temporal(self.short_share, short, scale=scale, none=none),
             FRACTIONAL: lambda: g.fractional(scale, self.level, none),
-            THREE: lambda: g.magi(scale, or_else(self.text_scale, MAGI_TEXT), none),
+            THREE: lambda: g.magi(scale, value_or(self.text_scale, MAGI_TEXT), none),
         }
-        return made[self.preset]()
+        return sums[self.preset]()
 
 
-def text_giver(histories: Sequence[HistoryGuidanceSpec]) -> HistoryGuidanceSpec | None:
-    """Whose text guidance a chain of them begins with, None if they need none of their own.
+def choose_text_source(histories: Sequence[HistoryGuidanceSpec]) -> HistoryGuidanceSpec | None:
+    """Choose the node of a chain whose text guidance counts; None if no text guidance is added.
 
-    It is the last `text only`; `vanilla with text` guides text itself; else it is the first one.
-    So the model's text guidance counts once, wherever in the chain it comes from.
+    It is the last `text only`, else the first node. `vanilla with text` already contains text
+    guidance, so then nothing is added. The model's text guidance thus counts exactly once.
     """
-    if len(histories) > 1 and any(one.preset == THREE for one in histories):
+    if len(histories) > 1 and any(history.preset == THREE for history in histories):
         raise BadInput(
-            "`three branches` is a whole sum with noise levels of its own, and another History "
-            "Guidance is chained to it; use one of the two, or add views of the history to it with "
-            "Guidance Term."
+            "`three branches` is a complete sum with its own noise levels, but another History "
+            "Guidance is chained to it; keep one of the two, or add views with Guidance Term."
         )
-    alone = [one for one in histories if one.preset == TEXT]
-    if alone:
-        return alone[-1]
-    if not histories or any(one.preset == JOINT for one in histories):
+    text_only = [history for history in histories if history.preset == TEXT]
+    if text_only:
+        return text_only[-1]
+    if not histories or any(history.preset == JOINT for history in histories):
         return None
     return histories[0]
 
 
-def or_else(asked: T | None, other: T) -> T:
-    """What was asked for; what is left open is `other`."""
-    return other if asked is None else asked
+def value_or(value: T | None, default: T) -> T:
+    """Return the value, or the default if it is None."""
+    return default if value is None else value

@@ -1,4 +1,4 @@
-"""Score Guidance: wishes that the video is pulled towards, by their gradient."""
+"""Score Guidance: steer the video toward a target by the gradient of a score."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ..models.demo_objects import DemoVAE
 from ..models.streaming_vae import TinyVAE, is_tiny, streaming_vae
 from ..schema import build
 from .guidance_spec import GuidanceSpec
-from .history_guidance import STRONGEST
+from .history_guidance import MAX_STRENGTH
 
 PALETTE, REGION, MOTION = "palette", "region", "motion"
 
 
 class ScoreGuidance(io.ComfyNode):
-    """One score, added to a guidance."""
+    """One score of a guidance chain."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -32,10 +32,10 @@ class ScoreGuidance(io.ComfyNode):
             node_id="LongtakeScoreGuidance",
             display_name="Score Guidance",
             category=categories.GUIDE,
-            description="Pulls the video towards a wish at each step: colours, a region of a "
-            "picture, or motion. Costs a small decoder's passes, no evaluation of the model.",
+            description="Steers each step toward a target: colours, a region of a picture, or "
+            "motion. Costs passes of a small decoder, no model evaluation.",
             search_aliases=["universal guidance", "classifier guidance", "palette", "colour match"],
-            inputs=[*_how_much(), *_wishes()],
+            inputs=[*_strength(), *_targets()],
             outputs=[sockets.Guidance.Output(display_name="guidance")],
             hidden=[io.Hidden.unique_id],
         )
@@ -53,23 +53,23 @@ class ScoreGuidance(io.ComfyNode):
         vae: Any = None,
         image: Tensor | None = None,
     ) -> io.NodeOutput:
-        """The guidance with one more score."""
-        wish: g.Score
+        """Append the score to the chain."""
+        target: g.Score
         if score == MOTION:
-            wish = Motion(least_motion)
+            target = Motion(least_motion)
         elif score == PALETTE:
-            wish = Palette(palette(colours), pictures(vae))
+            target = Palette(parse_palette(colours), score_decoder(vae))
         else:
-            wish = Region(reference(image), box(region), pictures(vae))
-        pull = g.WeightedScore(wish, weight, limit)
-        return io.NodeOutput(guidance.pulled(pull, cls.hidden.unique_id))
+            target = Region(reference_picture(image), parse_box(region), score_decoder(vae))
+        weighted = g.WeightedScore(target, weight, limit)
+        return io.NodeOutput(guidance.with_score(weighted, cls.hidden.unique_id))
 
 
-def pictures(vae: Any) -> Pictures:
-    """The decoder for scores, or a refusal."""
+def score_decoder(vae: Any) -> Pictures:
+    """Build the decoder through which scores take gradients; raise BadInput for a large VAE."""
     if vae is None:
         raise BadInput(
-            "Score Guidance needs a VAE for palette and region; connect a tiny one that knows the "
+            "Score Guidance needs a VAE for palette and region; connect a tiny VAE for the "
             "model's latents."
         )
     if isinstance(vae, DemoVAE):
@@ -77,26 +77,26 @@ def pictures(vae: Any) -> Pictures:
     if not is_tiny(vae):
         kind = type(getattr(vae, "first_stage_model", vae)).__name__
         raise BadInput(
-            f"palette and region need a tiny VAE, and this one is a {kind}, whose gradients would "
-            "take more than the model; load taew2_1 or lighttaew2_1 (taew2_2 for Wan 2.2 5B) with "
-            "Load Wan VAE, or choose motion."
+            f"palette and region need a tiny VAE, but this is a {kind}, whose gradients would take "
+            "more memory than the model; load taew2_1 or lighttaew2_1 (taew2_2 for Wan 2.2 5B) "
+            "with Load Wan VAE, or choose motion."
         )
     tiny = streaming_vae(vae)
-    assert isinstance(tiny, TinyVAE), "so it is tiny"
+    assert isinstance(tiny, TinyVAE)
     return Pictures(taehv_decoder(tiny.tree.decoder, raw=tiny.raw), tiny.device)
 
 
-def reference(image: Tensor | None) -> Tensor:
-    """The first picture of an IMAGE as (3, H, W)."""
+def reference_picture(image: Tensor | None) -> Tensor:
+    """Return the first picture of an IMAGE as (3, H, W)."""
     if image is None:
-        raise BadInput("Score Guidance needs an image for region; connect one.")
+        raise BadInput("Score Guidance needs an image for region; connect an IMAGE.")
     return image[0, ..., :3].movedim(-1, 0)
 
 
-def palette(written: str) -> tuple[Colour, ...]:
-    """Colours from a line such as `#203040 #ffcc00`."""
+def parse_palette(text: str) -> tuple[Colour, ...]:
+    """Read colours from a line such as `#203040 #ffcc00`."""
     found = []
-    for word in written.replace(",", " ").split():
+    for word in text.replace(",", " ").split():
         digits = word.removeprefix("#")
         try:
             value = int(digits, 16) if len(digits) == 6 else -1
@@ -108,18 +108,18 @@ def palette(written: str) -> tuple[Colour, ...]:
     return tuple(found)
 
 
-def box(written: str) -> Box:
-    """Left, top, width, height from a line such as `0 0 0.5 1`."""
+def parse_box(text: str) -> Box:
+    """Read left, top, width and height from a line such as `0 0 0.5 1`."""
     try:
-        left, top, width, height = (float(word) for word in written.replace(",", " ").split())
+        left, top, width, height = (float(word) for word in text.replace(",", " ").split())
     except ValueError as error:
         raise BadInput(
-            f"region is {written!r}; write left, top, width and height as fractions: 0 0 0.5 1."
+            f"region is {text!r}; write left, top, width and height as fractions: 0 0 0.5 1."
         ) from error
     return left, top, width, height
 
 
-def _how_much() -> list[io.Input]:
+def _strength() -> list[io.Input]:
     return [
         sockets.Guidance.Input(
             "guidance", tooltip="The guidance to add to, such as History Guidance's `text only`."
@@ -128,17 +128,17 @@ def _how_much() -> list[io.Input]:
             "score",
             options=[PALETTE, REGION, MOTION],
             default=PALETTE,
-            tooltip="`palette`: every pixel near one of the colours; `region`: a part of every "
-            "frame as in the image; `motion`: no less change than least_motion.",
+            tooltip="`palette`: every pixel close to one of the colours. `region`: a part of every "
+            "frame like the image. `motion`: at least this much change between frames.",
         ),
         io.Float.Input(
             "weight",
             default=1.0,
-            min=-STRONGEST,
-            max=STRONGEST,
+            min=-MAX_STRENGTH,
+            max=MAX_STRENGTH,
             step=0.1,
-            tooltip="How strongly it pulls (no unit, -30 to 30): 1 for palette and motion, 3 to 10 "
-            "for a region; below 0 it pushes away.",
+            tooltip="Strength (no unit, -30 to 30): 1 for palette and motion, 3 to 10 for a "
+            "region. Negative steers away.",
         ),
         io.Float.Input(
             "limit",
@@ -146,18 +146,19 @@ def _how_much() -> list[io.Input]:
             min=0.01,
             max=10.0,
             step=0.05,
-            tooltip="The most it may move a latent frame over a chunk's steps, 0.01 to 10 standard "
-            "deviations of the latents.",
+            advanced=True,
+            tooltip="The most that all steps of a chunk may move a latent frame, 0.01 to 10 "
+            "standard deviations of the latents.",
         ),
     ]
 
 
-def _wishes() -> list[io.Input]:
+def _targets() -> list[io.Input]:
     return [
         io.String.Input(
             "colours",
             default="#1d3557 #e63946 #f1faee",
-            tooltip="For `palette`: colours as six hexadecimal digits each.",
+            tooltip="For `palette`: colours, six hexadecimal digits each.",
         ),
         io.String.Input(
             "region",
@@ -170,19 +171,18 @@ def _wishes() -> list[io.Input]:
             min=0.01,
             max=9.0,
             step=0.01,
-            tooltip="For `motion`: mean change from one latent frame to the next, 0.01 to 9 "
-            "standard deviations of the latents. The demo's own is about 0.13.",
+            tooltip="For `motion`: mean change between latent frames, 0.01 to 9 standard "
+            "deviations of the latents. The demo's own is about 0.13.",
         ),
         io.Vae.Input(
             "vae",
             optional=True,
             tooltip="For `palette` and `region`: a tiny VAE for the model's latents, from Load Wan "
-            "VAE: taew2_1, lighttaew2_1 or, for Wan 2.2 5B, taew2_2; the demo's own for the demo. "
-            "Its decoder is copied.",
+            "VAE: taew2_1, lighttaew2_1, or taew2_2 for Wan 2.2 5B. For the demo: its own VAE.",
         ),
         io.Image.Input(
             "image",
             optional=True,
-            tooltip="For `region`: the reference, scaled to the shot.",
+            tooltip="For `region`: the reference picture; it is scaled to the shot.",
         ),
     ]

@@ -21,7 +21,7 @@ Everything used of the host, and all that the stand-in (`headless/hosts/stand_in
                               tiled_scale(pictures, function, tile_x, tile_y, overlap=,
                               upscale_amount=, output_device=)
     comfyui_version           __version__
-    comfy_execution.graph_utils  ExecutionBlocker(None)
+    comfy_execution.graph_utils  ExecutionBlocker(message or None)
     comfy_execution.progress  get_progress_state() (another object for every prompt)
                               .finish_progress(node_id) .prompt_id
                               .dynprompt.get_display_node_id(node_id)

@@ -43,9 +43,9 @@ def running_prompt() -> object:
     return get_progress_state()
 
 
-def nothing_to_give() -> object:
-    """The value of an output that has none: what is connected to it is not run."""
-    return ExecutionBlocker(None)
+def nothing_to_give(message: str | None = None) -> object:
+    """Return the value of an empty output: connected nodes do not run, or fail with `message`."""
+    return ExecutionBlocker(message)
 
 
 def show_status(node_id: str | None, text: str, *warnings: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from comfy_execution.progress import get_progress_state
 from server import PromptServer
 
-from ...stream.preview.messages import Emit, Origin, Record
+from ...stream.preview.messages import Emit, JsonObject, Origin
 
 
 def emit(event: str, payload: Mapping[str, object]) -> None:
@@ -24,7 +24,7 @@ def messenger() -> Emit:
     """
     web, page = PromptServer.instance, PromptServer.instance.client_id
 
-    def send(event: str, payload: Record) -> None:
+    def send(event: str, payload: JsonObject) -> None:
         if page is not None:
             web.send_sync(event, payload, page)
 

@@ -12,6 +12,7 @@ from ...errors import BadInput
 from ...model.vae.agreement import LEAST, agreement, sees
 from ...model.vae.decoder_memory import DecoderMemory, tiny_decoder_memory
 from ...model.vae.latent_format import FORMATS, FRAMES_PER_LATENT, WAN21, LatentFormat
+from ...model.vae.protocol import StreamingCoder
 from ...model.vae.rehearsal import rehearsed
 from ...model.vae.streaming import StreamingDecoder, StreamingEncoder
 from ...model.vae.taehv_streaming import TAEHVStreamingDecoder, TAEHVStreamingEncoder
@@ -24,9 +25,6 @@ RAW_LATENTS = "longtake_raw_latents"  # set on a host's VAE by Load Wan VAE
 
 FEW = 2  # chunks after which a stream keeps all that it ever does
 
-Decoder = StreamingDecoder | WanStreamingDecoder | TAEHVStreamingDecoder | TiledDecoder
-Encoder = StreamingEncoder | WanStreamingEncoder | TAEHVStreamingEncoder
-
 
 class StreamingVAE:
     """The host's VAE object around a demo VAE."""
@@ -36,11 +34,11 @@ class StreamingVAE:
         self.patcher, self.device, self.dtype = vae.patcher, vae.device, vae.vae_dtype
         self.tree = vae.first_stage_model
 
-    def open_decoder(self) -> Decoder:
+    def open_decoder(self) -> StreamingCoder:
         """A decoder at the start of a video."""
         return StreamingDecoder(self.tree)
 
-    def open_encoder(self) -> Encoder:
+    def open_encoder(self) -> StreamingCoder:
         """An encoder at the start of a video."""
         return StreamingEncoder(self.tree)
 
@@ -85,11 +83,11 @@ class HostVAE(StreamingVAE):
         super().__init__(vae, form)
         self._rehearsed: dict[tuple[int, ...], DecoderMemory] = {}
 
-    def open_decoder(self) -> Decoder:
+    def open_decoder(self) -> StreamingCoder:
         """A decoder at the start of a video."""
         return self._decoder_of(self.tree)
 
-    def open_encoder(self) -> Encoder:
+    def open_encoder(self) -> StreamingCoder:
         """An encoder at the start of a video."""
         return self._encoder_of(self.tree)
 
@@ -114,10 +112,10 @@ class HostVAE(StreamingVAE):
             )
         return self._rehearsed[shape]
 
-    def _decoder_of(self, tree: Any) -> Decoder:
+    def _decoder_of(self, tree: Any) -> StreamingCoder:
         raise NotImplementedError
 
-    def _encoder_of(self, tree: Any) -> Encoder:
+    def _encoder_of(self, tree: Any) -> StreamingCoder:
         raise NotImplementedError
 
 
@@ -160,7 +158,7 @@ class TiledVAE(StreamingVAE):
         """A decoder at the start of a video."""
         return TiledDecoder(self._whole.open_decoder, self._side)
 
-    def open_encoder(self) -> Encoder:
+    def open_encoder(self) -> StreamingCoder:
         """An encoder at the start of a video, of whole pictures."""
         return self._whole.open_encoder()
 

@@ -1,4 +1,8 @@
-"""Collect Frames, Frames to VIDEO, Collect Latents: a whole stream as one value of the host's."""
+"""Collect (Stream): a whole stream as one IMAGE, VIDEO or LATENT for other nodes.
+
+The node gives one of the three at a time. If it filled all its outputs, a user who wants a VIDEO
+file of a long shot would also hold every frame in memory as an IMAGE.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,8 @@ from comfy_api.latest import InputImpl, io
 from torch import Tensor
 
 from ...errors import BadInput
-from ...stream.video.writer import FragmentedMP4, VideoSpec, open_video
+from ...stream.video.spec import FragmentedMP4, VideoSpec
+from ...stream.video.writer import open_video
 from ...units import byte_size
 from .. import categories, host, sockets
 from ..frames.source import FrameSource
@@ -15,133 +20,116 @@ from ..frames.vae import to_latent
 from ..runtime.host_rollout import HostRollout
 from ..schema import build
 
-WHOLE = "Takes the whole stream before what follows runs."
-PLANNED = "Nothing is collected, since the sampler only plans:"
+IMAGES, VIDEO, LATENT = "images", "video", "latent"
+CHOICES = (IMAGES, VIDEO, LATENT)  # in the order of the outputs
 
 
-class CollectFrames(io.ComfyNode):
-    """FRAMES to IMAGE."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        """The node's definition."""
-        return build(
-            io.Schema,
-            node_id="LongtakeCollectFrames",
-            display_name="Collect Frames",
-            category=categories.SAVE,
-            description=f"All frames as one IMAGE batch in memory, for any other node. {WHOLE} Not "
-            "for long shots: it refuses what does not fit into memory.",
-            search_aliases=["frames to images", "image batch", "stream to image"],
-            inputs=[sockets.Frames.Input("frames", tooltip="From VAE Decode (Stream).")],
-            outputs=[io.Image.Output(display_name="images")],
-            hidden=[io.Hidden.unique_id],
-        )
-
-    @classmethod
-    async def execute(cls, frames: FrameSource) -> io.NodeOutput:
-        """Fill one tensor (f, H, W, 3), allocated once."""
-        if frames.plan_only:
-            host.show_status(cls.hidden.unique_id, f"{PLANNED} {frames.plan.text}")
-            return io.NodeOutput(host.nothing_to_give())
-        images = _allocate(frames, cls.hidden.unique_id)
-        stop = 0
-        progress = host.Progress(cls.hidden.unique_id, frames.chunk_count or 0)
-        with frames.chunks.subscribe() as reader:
-            async for chunk in reader:
-                stop = chunk.first_frame + len(chunk.frames)
-                images[chunk.first_frame : stop] = chunk.frames.movedim(1, -1)
-                progress.advance(chunk.index + 1)
-        return io.NodeOutput(images[:stop])
-
-
-class FramesToVideo(io.ComfyNode):
-    """FRAMES to the host's VIDEO."""
+class Collect(io.ComfyNode):
+    """FRAMES to IMAGE or VIDEO, ROLLOUT to LATENT."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
         """The node's definition."""
         return build(
             io.Schema,
-            node_id="LongtakeFramesToVideo",
-            display_name="Frames to VIDEO",
+            node_id="LongtakeCollect",
+            display_name="Collect (Stream)",
             category=categories.SAVE,
-            description="All frames as the host's VIDEO, for its own video nodes; kept as a file, "
-            f"not in memory. {WHOLE}",
-            search_aliases=["create video", "stream to video"],
-            inputs=[
-                sockets.Frames.Input("frames", tooltip="From VAE Decode (Stream)."),
-                io.Int.Input(
-                    "crf",
-                    default=12,
-                    min=0,
-                    max=51,
-                    tooltip="Quality of the temporary h264 file, 0 (best) to 51. Raise it only if "
-                    "the temp folder is small.",
-                ),
+            description="Turns a stream into one IMAGE, VIDEO or LATENT for any other node. Takes "
+            "the whole stream before what follows runs.",
+            search_aliases=["frames to images", "frames to video", "image batch", "create video",
+                            "rollout to latent", "collect frames"],
+            inputs=_inputs(),
+            outputs=[
+                io.Image.Output(display_name="images"),
+                io.Video.Output(display_name="video"),
+                io.Latent.Output(display_name="latent"),
             ],
-            outputs=[io.Video.Output(display_name="video")],
             hidden=[io.Hidden.unique_id],
+        )  # fmt: skip
+
+    @classmethod
+    async def execute(
+        cls, stream: FrameSource | HostRollout, collect: str = IMAGES, crf: int = 12
+    ) -> io.NodeOutput:
+        """Fill the chosen output; the two others name the choice that would fill them."""
+        node_id = cls.hidden.unique_id
+        if stream.plan_only:
+            host.show_status(node_id, f"Dry run, nothing is collected: {stream.plan.text}")
+            return io.NodeOutput(*(host.nothing_to_give() for _ in CHOICES))
+        value: object
+        if isinstance(stream, HostRollout):
+            _check_choice("a ROLLOUT", collect, [LATENT], "add VAE Decode (Stream) before it")
+            value = await collect_latent(stream, node_id)
+        else:
+            advice = "connect the sampler's ROLLOUT instead"
+            _check_choice("FRAMES", collect, [IMAGES, VIDEO], advice)
+            images = collect == IMAGES
+            value = await (
+                collect_images(stream, node_id) if images else collect_video(stream, crf, node_id)
+            )
+        return io.NodeOutput(*(value if one == collect else _blocked(one) for one in CHOICES))
+
+
+async def collect_images(frames: FrameSource, node_id: str | None) -> Tensor:
+    """Fill one tensor (f, H, W, 3), allocated once."""
+    images = _allocate(frames, node_id)
+    stop = 0
+    progress = host.Progress(node_id, frames.chunk_count or 0)
+    with frames.chunks.subscribe() as reader:
+        async for chunk in reader:
+            stop = chunk.first_frame + len(chunk.frames)
+            images[chunk.first_frame : stop] = chunk.frames.movedim(1, -1)
+            progress.advance(chunk.index + 1)
+    return images[:stop]
+
+
+async def collect_video(
+    frames: FrameSource, crf: int, node_id: str | None
+) -> InputImpl.VideoFromFile:
+    """Write the frames to a file in the temp folder."""
+    file = host.output_file("longtake_video", ".mp4", temporary=True)
+    progress = host.Progress(node_id, frames.chunk_count or 0)
+    spec = VideoSpec(frames.width, frames.height, frames.fps, FragmentedMP4(crf))
+    with frames.chunks.subscribe() as reader, open_video(file.path, spec) as video:
+        async for chunk in reader:
+            video.write(chunk.frames)
+            progress.advance(chunk.index + 1)
+    return InputImpl.VideoFromFile(str(file.path))
+
+
+async def collect_latent(rollout: HostRollout, node_id: str | None) -> dict[str, Tensor]:
+    """Join the latents of all chunks."""
+    progress = host.Progress(node_id, rollout.chunk_count or 0)
+    latents = []
+    with rollout.chunks.subscribe() as reader:
+        async for chunk in reader:
+            latents.append(chunk.latents)
+            progress.advance(chunk.index + 1)
+    return {"samples": to_latent(torch.cat(latents))}
+
+
+def _check_choice(connected: str, collect: str, possible: list[str], advice: str) -> None:
+    if collect not in possible:
+        choices = " or ".join(f"`{choice}`" for choice in possible)
+        raise BadInput(
+            f"Collect (Stream) cannot make `{collect}` from {connected}; choose {choices}, or "
+            f"{advice}."
         )
 
-    @classmethod
-    async def execute(cls, frames: FrameSource, crf: int) -> io.NodeOutput:
-        """Write a temporary file and hand it over."""
-        if frames.plan_only:
-            host.show_status(cls.hidden.unique_id, f"{PLANNED} {frames.plan.text}")
-            return io.NodeOutput(host.nothing_to_give())
-        file = host.output_file("longtake_video", ".mp4", temporary=True)
-        progress = host.Progress(cls.hidden.unique_id, frames.chunk_count or 0)
-        spec = VideoSpec(frames.width, frames.height, frames.fps, FragmentedMP4(crf))
-        with frames.chunks.subscribe() as reader, open_video(file.path, spec) as video:
-            async for chunk in reader:
-                video.write(chunk.frames)
-                progress.advance(chunk.index + 1)
-        return io.NodeOutput(InputImpl.VideoFromFile(str(file.path)))
 
-
-class CollectLatents(io.ComfyNode):
-    """ROLLOUT to LATENT."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        """The node's definition."""
-        return build(
-            io.Schema,
-            node_id="LongtakeCollectLatents",
-            display_name="Collect Latents",
-            category=categories.SAVE,
-            description="All latent frames as one video LATENT, for the host's own VAE Decode and "
-            f"latent nodes. {WHOLE}",
-            search_aliases=["rollout to latent", "stream to latent", "latent batch"],
-            inputs=[
-                sockets.Rollout.Input("rollout", tooltip="From the Diffusion-Forcing Sampler.")
-            ],
-            outputs=[io.Latent.Output(display_name="latent")],
-            hidden=[io.Hidden.unique_id],
-        )
-
-    @classmethod
-    async def execute(cls, rollout: HostRollout) -> io.NodeOutput:
-        """Join the chunks' latents."""
-        if rollout.plan_only:
-            host.show_status(cls.hidden.unique_id, f"{PLANNED} {rollout.plan.text}")
-            return io.NodeOutput(host.nothing_to_give())
-        progress = host.Progress(cls.hidden.unique_id, rollout.chunk_count or 0)
-        latents = []
-        with rollout.chunks.subscribe() as reader:
-            async for chunk in reader:
-                latents.append(chunk.latents)
-                progress.advance(chunk.index + 1)
-        return io.NodeOutput({"samples": to_latent(torch.cat(latents))})
+def _blocked(choice: str) -> object:
+    return host.nothing_to_give(
+        f"This output of Collect (Stream) is empty; set `collect` to `{choice}`."
+    )
 
 
 def _allocate(frames: FrameSource, node_id: str | None) -> Tensor:
-    """Room for all frames (f, H, W, 3); says how much that is, and refuses what does not fit."""
+    """Allocate (f, H, W, 3) for all frames and show the size; refuse what does not fit."""
     if frames.frame_total is None:
         raise BadInput(
-            "The shot has no end (length is 0), so its frames cannot be collected; give it a "
-            "length, or use Save Video (Stream)."
+            "The shot has no end (length is 0), so its frames cannot be collected; set a length, "
+            "or use Save Video (Stream)."
         )
     shape = torch.Size((frames.frame_total, frames.height, frames.width, 3))
     needed = shape.numel() * torch.float32.itemsize
@@ -153,3 +141,31 @@ def _allocate(frames: FrameSource, node_id: str | None) -> Tensor:
         )
     host.show_status(node_id, f"{size}.")
     return torch.empty(shape, device=host.runtime_device())
+
+
+def _inputs() -> list[io.Input]:
+    return [
+        io.MultiType.Input(
+            "stream",
+            [sockets.Frames, sockets.Rollout],
+            tooltip="For images and video: frames, from VAE Decode (Stream). For a latent: the "
+            "rollout, from the sampler.",
+        ),
+        io.Combo.Input(
+            "collect",
+            options=[*CHOICES],
+            default=IMAGES,
+            tooltip="`images`: all frames as one IMAGE batch in memory; refused if they do not "
+            "fit. `video`: a ComfyUI VIDEO, stored as a temporary file, for shots of any length. "
+            "`latent`: all latent frames as one LATENT.",
+        ),
+        io.Int.Input(
+            "crf",
+            default=12,
+            min=0,
+            max=51,
+            advanced=True,
+            tooltip="For `video`: quality of the file, 0 (best, largest) to 51 (worst). 12 looks "
+            "like the source.",
+        ),
+    ]

@@ -9,15 +9,15 @@ from comfy_api.latest import io
 
 from ...stream.metrics import Report
 from ...stream.video.contact_sheet import ContactSheet
-from ...stream.video.writer import (
+from ...stream.video.spec import (
     FRAME_NAME,
     Container,
     FragmentedMP4,
     LosslessMKV,
     PNGFrames,
     VideoSpec,
-    open_video,
 )
+from ...stream.video.writer import open_video
 from .. import categories, host, sockets
 from ..frames.source import FrameSource, announce_file
 from ..frames.video_frames import sound_of

@@ -9,13 +9,13 @@ from pathlib import Path
 from ...attention.storage.dense import DENSE
 from ...attention.storage.placement import ON_DEVICE, InMainMemory, OnDisk
 from ...attention.temp_cache.policy import TempCache
-from ...samplers.advice import less_memory
 from ...samplers.history.plan import planned_bytes
 from ...samplers.history.settings import CacheSettings
 from ...samplers.planning.cost import cost, dearest, evaluated, without_guidance
 from ...samplers.settings import RolloutSettings
 from ...units import byte_size
 from .. import host
+from ..advice import less_memory
 from .footprint import RolloutFootprint
 
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 from ...attention.temp_cache.policy import TempCache
 from ...model.vae.decoder_memory import DecoderMemory
-from ...samplers.advice import less_memory
 from ...samplers.planning.memory import RolloutMemory
 from ...stream.preview.messages import Plan
 from ...units import byte_size
 from .. import host
+from ..advice import less_memory
 from ..attention.describe import describe_temp_cache
 from ..length import Length
 from .costs import describe_cache, describe_guidance_cost, offload_shortage

@@ -11,7 +11,7 @@ from comfy_api.latest import io
 from ...errors import BadInput
 from ...stream.lazy.grid import Grid
 from ...stream.lazy.joined import JoinedStream
-from ...stream.video.writer import MAX_SIDE
+from ...stream.video.spec import MAX_SIDE
 from .. import categories, sockets
 from ..frames.decoded import HostFrames
 from ..frames.joined import JoinedFrames, check_rate

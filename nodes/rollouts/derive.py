@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from ...errors import BadInput
@@ -14,45 +15,53 @@ from ..runtime.resolved_model import denoiser
 
 
 def derive_rollout(
-    source: HostRollout, settings: RolloutSettings, node_id: str | None, *, cut: int | None = None
+    source: HostRollout,
+    settings: RolloutSettings,
+    node_id: str | None,
+    *,
+    cut: int | None = None,
+    warnings: Sequence[str] = (),
 ) -> HostRollout:
     """Open a rollout of the source's model with other settings, and show its plan.
 
-    The new rollout has memory and live controls of its own.
+    The new rollout has memory and live controls of its own. `cut` is the number of chunks that it
+    keeps. `warnings` are shown with the plan.
     """
     engine = denoiser(source.claim.connected_model)
     spec = replace(source.spec, settings=settings, model=engine, cut=cut)
     rollout = open_rollout(spec, engine.host, replace(source.provenance, node_id=node_id))
-    announce_rollout(rollout)
+    announce_rollout(rollout, warnings)
     return rollout
 
 
-def announce_rollout(rollout: HostRollout) -> None:
+def announce_rollout(rollout: HostRollout, warnings: Sequence[str] = ()) -> None:
     """Show the plan at the rollout's node; BadInput where the rollout does not fit."""
     provenance = rollout.provenance
     announce(
-        provenance.node_id, rollout.plan,
+        provenance.node_id, rollout.plan, warnings,
         from_model=provenance.from_model, plan_only=rollout.plan_only,
     )  # fmt: skip
 
 
-def chunk_near(rollout: HostRollout, seconds: float, name: str) -> int:
-    """The chunk that begins nearest to a time of the rollout's; below 0 is its end."""
+def chunk_near(rollout: HostRollout, seconds: float) -> int:
+    """Return the chunk that begins nearest to a time; a negative time is the end."""
     end_s = None if rollout.frames is None else rollout.frames / rollout.fps
     if seconds < 0:
         if rollout.spec.planned_chunks is None:
-            raise BadInput(f"The rollout has no end (its length is 0); give {name} in seconds.")
+            raise BadInput(
+                "The rollout has no end (its length is 0); set `at` to a time in seconds."
+            )
         return rollout.spec.planned_chunks
     if end_s is not None and seconds > end_s:
         raise BadInput(
-            f"{name} is {seconds:g} s and the rollout ends at {end_s:g} s; give an earlier time, "
-            "or -1 for its end."
+            f"at is {seconds:g} s and the rollout ends at {end_s:g} s; set an earlier time, or -1 "
+            "for its end."
         )
     return rollout.spec.chain.chunk_at(latent_frame_at(seconds, rollout.fps))
 
 
 def first_frame(rollout: HostRollout, chunk: int) -> int:
-    """The first latent frame of a chunk, which may be the one after the last."""
+    """Return the first latent frame of a chunk, which may be the chunk after the last one."""
     if chunk == 0:
         return 0
     before = rollout.span(chunk - 1)
@@ -60,5 +69,5 @@ def first_frame(rollout: HostRollout, chunk: int) -> int:
 
 
 def time_of(rollout: HostRollout, latent_frame: int) -> float:
-    """When in the video a latent frame begins, in seconds."""
+    """Return the time in seconds at which a latent frame begins in the video."""
     return frame_count(latent_frame) / rollout.fps if latent_frame else 0.0

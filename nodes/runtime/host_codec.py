@@ -8,9 +8,10 @@ from typing import Any
 import torch
 
 from ...model.fingerprint import fingerprint
+from ...model.vae.protocol import StreamingCoder
 from ...samplers.conditioning.first_frame import LOOKBACK_FRAMES
 from ...samplers.settings import RolloutSettings
-from ..models.streaming_vae import Decoder, Encoder, StreamingVAE, streaming_vae
+from ..models.streaming_vae import StreamingVAE, streaming_vae
 from .claim import Claim
 
 
@@ -33,11 +34,11 @@ class HostCodec:
         """Where the VAE computes."""
         return self.vae.patcher.load_device
 
-    def open_decoder(self) -> Decoder:
+    def open_decoder(self) -> StreamingCoder:
         """A decoder at the start of a video."""
         return self.vae.open_decoder()
 
-    def open_encoder(self) -> Encoder:
+    def open_encoder(self) -> StreamingCoder:
         """An encoder at the start of a video."""
         return self.vae.open_encoder()
 

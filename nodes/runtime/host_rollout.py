@@ -13,6 +13,7 @@ from ...stream.preview.messages import Plan
 from ...stream.rollout.rollout import Rollout
 from ...stream.rollout.spec import RolloutSpec
 from .. import host
+from ..advice import less_memory
 from ..length import Length, length_of
 from ..planning.estimate import Estimate, estimate_rollout
 from ..planning.footprint import RolloutFootprint
@@ -95,7 +96,7 @@ def host_spec(
     """
     return RolloutSpec(
         settings, resolved.engine, history or resolved.identity, Journal(host.rollout_folder()),
-        fps=resolved.preset.fps, hot=session.states,
+        fps=resolved.preset.fps, hot=session.states, memory_advice=less_memory(settings.cache),
     )  # fmt: skip
 
 

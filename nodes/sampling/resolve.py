@@ -111,7 +111,7 @@ def plan_rollout(resolved: ResolvedModel, request: RolloutRequest) -> PlannedRol
         request.length, request.length_unit, preset.fps, schedule.schedule.chunk_frames,
         known.leading,
     )  # fmt: skip
-    guided = request.guidance_spec.guided(guidance)
+    guided = request.guidance_spec.at_strength(guidance)
     settings = RolloutSettings(
         prompt_timeline(request.prompts, config, length), *size, schedule.schedule,
         length=length.latent_frames, seed=request.seed, solver=schedule.solver,

@@ -11,6 +11,7 @@ from ...model.preset import DEMO
 from ...stream.journal.disk_limit import DISK_CAP_BYTES
 from ...stream.rollout.spec import RolloutSpec
 from .. import categories, host, sockets
+from ..advice import advising
 from ..length import (
     FRAMES,
     MAX_SECONDS,
@@ -53,6 +54,7 @@ class DiffusionForcingSampler(io.ComfyNode):
         )
 
     @classmethod
+    @advising()
     def execute(cls, model: Any, **inputs: Any) -> io.NodeOutput:
         """Plan the rollout and show the plan; nothing is generated yet.
 

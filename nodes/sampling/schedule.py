@@ -21,11 +21,11 @@ from ...samplers.schedule.options import (
     STEP_PRESETS,
     ScheduleOptions,
 )
-from ...samplers.schedule.picture import draw_schedule, in_words
 from ...samplers.schedule.rows import MAX_CHUNK_FRAMES
 from .. import categories, host, sockets
 from ..models.model_facts import describe_preset_values, facts
 from ..schema import build
+from .schedule_picture import draw_schedule, in_words
 from .schedule_spec import ScheduleSpec
 
 USUAL = ScheduleOptions()

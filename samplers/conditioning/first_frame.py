@@ -9,43 +9,20 @@ latent frame goes on from, is encoded as the only picture of a video (Krea realt
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from ...model.vae.protocol import StreamingCodec
+
 LOOKBACK_FRAMES = 4  # as far back as a tiny VAE looks; 16 pictures of other VAEs
-
-
-class Feeds(Protocol):
-    """A streaming decoder or encoder."""
-
-    def feed(self, x: Tensor) -> Tensor:
-        """What is ready after `x`."""
-
-    def drain(self) -> Tensor | None:
-        """What was held back."""
-
-
-class Codec(Protocol):
-    """A VAE."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where it computes."""
-
-    def open_decoder(self) -> Feeds:
-        """Normalised latents (f, c, h, w) to pictures (n, 3, H, W)."""
-
-    def open_encoder(self) -> Feeds:
-        """The way back."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReencodedFirstFrame:
     """How that is done: by which VAE, known by its `digest`; `room_bytes` is what it takes."""
 
-    codec: Codec = field(compare=False, repr=False)
+    codec: StreamingCodec = field(compare=False, repr=False)
     digest: str
     room_bytes: int = field(default=0, compare=False)
 

@@ -1,5 +1,6 @@
-"""History Guidance: weighted sums of model evaluations that differ in prompt and in the history
-they see (DFoT, arXiv 2502.06764).
+"""History guidance: weighted sums of model evaluations (DFoT, arXiv 2502.06764).
+
+The evaluations differ in their prompt and in the history that they see.
 """
 
 from .presets import cfg, extended, fractional, magi, stabilised, temporal, vanilla

@@ -62,7 +62,7 @@ class Pictures:
         if latents.shape[1] != own.latent_channels:
             raise BadInput(
                 f"a score's VAE has {own.latent_channels} latent channels and the model "
-                f"{latents.shape[1]}; connect one that fits to Score Guidance: taew2_1 or "
+                f"{latents.shape[1]}; connect one that fits the score: taew2_1 or "
                 "lighttaew2_1 for 16 channels, taew2_2 for 48."
             )
         device = next(own.parameters()).device

@@ -6,9 +6,8 @@ from dataclasses import replace
 
 import torch
 
-from ...errors import BadInput
+from ...errors import Unsupported
 from ...model.config import DiTConfig
-from ..advice import smaller_sink
 from ..settings import RolloutSettings
 from .plan import planned_bytes
 
@@ -18,10 +17,10 @@ MAX_WINDOW = 4096
 def within_budget(
     settings: RolloutSettings, budget_bytes: int, config: DiTConfig, dtype: torch.dtype
 ) -> RolloutSettings:
-    """The settings with as many latent frames in the KV cache as all caches have bytes for.
+    """The settings with the longest window whose caches fit into `budget_bytes`.
 
-    Never more than the policy asks for; a full history that does not fit becomes a window.
-    BadInput where not even the sink and one more latent frame fit.
+    The window is never longer than the policy's. A full history that does not fit becomes a window.
+    Unsupported if the sink and one more latent frame do not fit.
     """
     if _bytes(settings, config, dtype) <= budget_bytes and _is_bounded(settings):
         return settings
@@ -29,11 +28,11 @@ def within_budget(
     most = settings.cache.limit or settings.length or MAX_WINDOW
     if _bytes(_with_window(settings, least), config, dtype) > budget_bytes:
         needed = _bytes(_with_window(settings, least), config, dtype)
-        raise BadInput(
+        raise Unsupported(
             f"the KV cache's budget is {budget_bytes / 2**30:.3g} GB and {least} latent frames, "
-            f"the sink and one more, take {needed / 2**30:.3g} GB; raise budget_gb, lower width or "
-            "height, choose int8 or int4 storage in KV Cache Settings, or "
-            f"{smaller_sink(settings.cache)}."
+            f"the sink and one more, take {needed / 2**30:.3g} GB",
+            "budget",
+            cache=settings.cache,
         )
     while least < most:
         middle = (least + most + 1) // 2
@@ -51,7 +50,7 @@ def _with_window(settings: RolloutSettings, frames: int) -> RolloutSettings:
 
 
 def _bytes(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> int:
-    """Bytes of all caches, under whichever guidance takes the most."""
+    """Bytes of all caches under the guidance that takes the most."""
     starts = (change.start_frame for change in settings.guidance_changes)
     in_force = [settings, *(settings.at(start) for start in starts)]
     return max(planned_bytes(one, config, dtype) for one in in_force)

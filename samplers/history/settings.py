@@ -1,4 +1,4 @@
-"""What KV Cache Settings choose, put in force once model, picture size and length are known."""
+"""How a history is kept, resolved once model, picture size and length are known."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import torch
 from ...attention.cache.policy import CachePolicy
 from ...attention.storage.dense import DENSE, Storage
 from ...attention.storage.placement import ON_DEVICE, Placement
-from ...errors import BadInput
+from ...errors import BadInput, Unsupported
 from ...model.config import DiTConfig
 from ...model.preset import Preset
-from ..conditioning.first_frame import Codec, ReencodedFirstFrame
+from ...model.vae.protocol import StreamingCodec
+from ..conditioning.first_frame import ReencodedFirstFrame
 from ..settings import AtSwitch, RolloutSettings
 from .budget import within_budget
 
@@ -36,7 +37,7 @@ class CacheSettings:
     at_switch: AtSwitch = "keep"
     first_latent: FirstLatent = "automatic"
     budget_bytes: int | None = None
-    codec: tuple[Codec, str] | None = None
+    codec: tuple[StreamingCodec, str] | None = None
 
     def resolve(self, preset: Preset) -> CacheSettings:
         """The same for every model."""
@@ -91,7 +92,5 @@ class CacheSettings:
         if self.first_latent != "re-encode" or self.policy.sink_frames:
             return None
         if self.codec is None:
-            raise BadInput(
-                "first_latent is re-encode, which needs a VAE; connect one to KV Cache Settings."
-            )
+            raise Unsupported("re-encoding the first latent frame needs a VAE", "re-encoding-vae")
         return ReencodedFirstFrame(*self.codec)

@@ -7,15 +7,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from ..rollout.controls import Edit
+from ..rollout.edit_queue import Edit
 
 VERSION = 1
 TAKE_EVENT = "longtake.take"
 CHUNK_EVENT = "longtake.take.chunk"
 
 End = Literal["done", "stopped", "interrupted", "error"]
-Record = dict[str, Any]  # a JSON object
-Emit = Callable[[str, Record], None]
+JsonObject = dict[str, Any]
+Emit = Callable[[str, JsonObject], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class TakeStats:
     paused_s: float | None = None
     kv_on_host: bool = False
 
-    def to_json(self) -> Record:
+    def to_json(self) -> JsonObject:
         """Every field; JSON cannot hold numbers that are not finite, so they become null."""
         return {
             name: None if isinstance(value, float) and not math.isfinite(value) else value
@@ -118,10 +118,9 @@ class TakeRecord:
     files: list[TakeFile] = field(default_factory=list)
     stats: TakeStats = TakeStats()
     ending: Ending | None = None
-    control_rev: int = 0
 
     @property
-    def head(self) -> Record:
+    def head(self) -> JsonObject:
         """Which take this is; begins every message about it."""
         return {
             "v": VERSION,
@@ -132,12 +131,12 @@ class TakeRecord:
             "workflow_id": self.origin.workflow_id,
         }
 
-    def to_json(self, state: str, edits: Sequence[Edit]) -> Record:
+    def to_json(self, state: str, edits: Sequence[Edit], control_rev: int) -> JsonObject:
         """The manifest without what depends on the chunks."""
         ending = self.ending or Ending("done")
         return {
             **self.head,
-            "control_rev": self.control_rev,
+            "control_rev": control_rev,
             "state": state,
             "fps": self.shot.fps,
             "width": self.shot.width,
@@ -153,6 +152,6 @@ class TakeRecord:
         }
 
 
-def _change_json(change: PromptChange, edits: Sequence[Edit]) -> Record:
+def _change_json(change: PromptChange, edits: Sequence[Edit]) -> JsonObject:
     edited = any(edit.text is not None and edit.first_frame == change.frame for edit in edits)
     return {"frame": change.frame, "text": change.text, "edited": edited}

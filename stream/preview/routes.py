@@ -106,8 +106,8 @@ async def _chunk(take: Take, seq: int) -> web.Response:
 
 def _control(take: Take, body: bytes) -> web.Response:
     asked = read_control(body)
-    obeyed = take.control(asked.rev, asked.command)
-    state = {"state": take.state, "control_rev": take.control_rev}
+    obeyed = take.controls.obey(asked.rev, asked.command)
+    state = {"state": take.state, "control_rev": take.controls.rev}
     if obeyed:
         return _json(state)
     error = "It is over, or a newer request came first; look at state and control_rev."

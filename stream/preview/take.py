@@ -1,4 +1,4 @@
-"""A take: the encoded frames of one rollout, bounded, for browsers to fetch while it grows."""
+"""A take: the encoded frames of one rollout, which browsers fetch while it grows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ..lazy.frame_chunk import Pictures
-from ..rollout.controls import Controls, Edit
+from ..rollout.controls import Controls
 from .blobs import Blob, BlobStore
 from .frame_encoder import FrameEncoder
 from .messages import (
@@ -21,19 +21,20 @@ from .messages import (
     TAKE_EVENT,
     Emit,
     Ending,
+    JsonObject,
     Origin,
     PromptChange,
-    Record,
     Shot,
     TakeFile,
     TakeRecord,
     TakeStats,
 )
+from .take_controls import TakeControls
 
 
 @dataclass(frozen=True, slots=True)
-class Shelf:
-    """Where a take keeps its bytes (a folder of its own), and how it makes and dates them."""
+class TakeStorage:
+    """Where one take keeps its bytes, in a folder of its own, and how it encodes and dates them."""
 
     store: BlobStore
     folder: Path
@@ -42,8 +43,8 @@ class Shelf:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """One chunk: its frames, the index of its prompt among the prompt changes, its bytes."""
+class ChunkEntry:
+    """One encoded chunk; `prompt` is an index into the take's prompt changes."""
 
     first_frame: int
     count: int
@@ -52,63 +53,65 @@ class Entry:
 
 
 class Take:
-    """One rollout's frames.
+    """The frames of one rollout.
 
-    The thread that makes them calls `show` and `finish`, and never waits. All else may be called on
-    any thread. The controls are never called with the records locked.
+    The thread that makes frames calls `show` and `finish`, which never block. All other methods are
+    safe on any thread. The controls are never called while the records are locked.
     """
 
     def __init__(
-        self, shelf: Shelf, shot: Shot, origin: Origin, emit: Emit, controls: Controls | None
+        self,
+        storage: TakeStorage,
+        shot: Shot,
+        origin: Origin,
+        emit: Emit,
+        controls: Controls | None,
     ) -> None:
         self.ended_at: float | None = None
-        self._shelf = shelf
+        self._storage = storage
         self._emit = emit
-        self._controls = controls
-        self._lock = threading.Lock()  # of the records below
-        self._telling = threading.Lock()  # so that the newest state is told last
+        self._lock = threading.Lock()  # guards the records below
+        self._announcing = threading.Lock()  # so that the newest state is announced last
         self._record = TakeRecord(secrets.token_urlsafe(16), shot, origin)
-        self._edits: tuple[Edit, ...] = ()  # once it is over, as the next
-        self._last_message: str | None = None
-        self._chunks: list[Entry] = []
+        self._chunks: list[ChunkEntry] = []
         self._dropped = False
         self._closing = False
-        self._encoder = FrameEncoder(self._fail, encode=shelf.encode)
-        self._stop_listening = controls.listen(self.announce) if controls else None
+        self._encoder = FrameEncoder(self._fail, encode=storage.encode)
+        self.controls = TakeControls(controls, self.announce)
 
     @property
     def token(self) -> str:
-        """The one way to find this take."""
+        """The only way to find this take."""
         return self._record.token
 
     @property
     def origin(self) -> Origin:
-        """Who made it."""
+        """The node and the page that started the take."""
         return self._record.origin
 
-    # In: from the thread that makes the frames
+    # In: from the thread that makes frames
 
     def show(self, frames: Tensor, first_frame: int, prompt: str, stats: TakeStats) -> None:
-        """Add the next chunk of frames (n, 3, H, W) in [0, 1], not to be changed afterwards."""
+        """Add the next chunk of frames (n, 3, H, W) in [0, 1], which must not change afterwards."""
         if not self._closing:
             publish = partial(self._publish, first_frame, len(frames), prompt, stats)
             self._encoder.put(frames, publish)
 
     def finish(self, ending: Ending) -> None:
-        """No frames follow. The end is told once all are encoded; this does not wait for it."""
+        """Record that no frames follow. Returns at once; the end is announced after encoding."""
         if not self._closing:
             self._closing = True
             self._encoder.close(partial(self._finish, ending))
 
     def add_file(self, file: TakeFile) -> None:
-        """Tell that the same frames were saved as a file."""
+        """Announce that the same frames were saved as a file."""
         with self._lock:
             self._record.files.append(file)
         self.announce()
 
     @property
     def files(self) -> tuple[TakeFile, ...]:
-        """What `add_file` told of."""
+        """The saved files of the same frames."""
         with self._lock:
             return tuple(self._record.files)
 
@@ -122,70 +125,50 @@ class Take:
         self._encoder.join()
 
     def drop(self) -> None:
-        """Let all frames go; a rollout that still runs goes on unseen."""
+        """Free all frames. A rollout that still runs continues unseen."""
         with self._lock:
             self._dropped = True
             blobs = [entry.blob for entry in self._chunks]
-        self._shelf.store.drop(blobs)
+        self._storage.store.drop(blobs)
         with contextlib.suppress(OSError):  # never made, or not empty: the host empties its temp
-            self._shelf.folder.rmdir()
+            self._storage.folder.rmdir()
 
     # Out: to browsers
 
     @property
     def state(self) -> str:
-        """waiting, running, paused, stopping, or how it ended."""
-        controls, ending = self._controls, self._record.ending
+        """waiting, running, paused or stopping; after the end, how the take ended."""
+        ending, run_state = self._record.ending, self.controls.run_state
         if ending is not None:
             return ending.state
-        asked = controls.state if controls else "running"
-        if asked in ("paused", "stopping", "stopped"):  # it is stopped when all frames are here
-            return "paused" if asked == "paused" else "stopping"
-        return "running" if self._chunks else "waiting"
-
-    @property
-    def control_rev(self) -> int:
-        """The newest control request obeyed."""
-        return self._record.control_rev
-
-    def control(self, rev: int, command: Callable[[Controls], None]) -> bool:
-        """Obey `command` unless `rev` is not newer than the last, or it is all over."""
-        controls = self._controls
-        with self._lock:
-            over = controls is None or self._record.ending is not None
-            if controls is None or over or rev <= self._record.control_rev:
-                return False
-            self._record.control_rev = rev
-        command(controls)
-        return True
+        return "waiting" if run_state == "running" and not self._chunks else run_state
 
     def blob(self, seq: int) -> Blob | None:
-        """Chunk `seq` as `jpeg.pack_frames` packs it; None if there is none yet."""
+        """Chunk `seq` as `jpeg.pack_frames` packs it; None if it does not exist yet."""
         return self._chunks[seq].blob if seq < len(self._chunks) else None
 
-    def manifest(self) -> Record:
-        """Everything a player must know, as JSON."""
-        return {**self.summary(), "chunks": _listed(self._chunks[:])}
+    def manifest(self) -> JsonObject:
+        """Everything a player must know."""
+        return {**self.summary(), "chunks": _chunks_json(self._chunks[:])}
 
-    def summary(self) -> Record:
+    def summary(self) -> JsonObject:
         """The manifest without its chunks."""
-        controls, state = self._controls, self.state
-        edits = controls.edits if controls else self._edits
+        state, edits, rev = self.state, self.controls.edits, self.controls.rev
         with self._lock:
-            known = self._record.to_json(state, edits)
+            known = self._record.to_json(state, edits, rev)
             frames = sum(entry.count for entry in self._chunks)
-            gone = sum(entry.count for entry in self._chunks if entry.blob.gone)
-        said = controls.message if controls else self._last_message
-        message = known["message"] or said or (self._what_is_gone(gone) if gone else None)
+            dropped = sum(entry.count for entry in self._chunks if entry.blob.gone)
+        loss = self._describe_loss(dropped) if dropped else None
+        message = known["message"] or self.controls.message or loss
         return {**known, "frames": frames, "message": message}
 
     def announce(self) -> None:
-        """Tell the page that queued it about a change."""
-        with self._telling:
+        """Send the summary to the page that queued the rollout."""
+        with self._announcing:
             self._emit(TAKE_EVENT, self.summary())
 
-    def _what_is_gone(self, frames: int) -> str:
-        error = self._shelf.store.disk_error
+    def _describe_loss(self, frames: int) -> str:
+        error = self._storage.store.disk_error
         why = f"The temp folder cannot be used ({error})" if error else "The preview store is full"
         return f"{why}: the oldest {frames} frames can be seen in saved files only."
 
@@ -197,15 +180,15 @@ class Take:
         if self._dropped:
             return
         seq = len(self._chunks)  # only this thread appends
-        blob = self._shelf.store.add(packed, self._shelf.folder / f"{seq:06}.jpegs")
+        blob = self._storage.store.add(packed, self._storage.folder / f"{seq:06}.jpegs")
         with self._lock:
             prompts = self._record.prompts
             changed = not prompts or prompts[-1].text != prompt
             if changed:
                 prompts.append(PromptChange(first_frame, prompt))
-            self._chunks.append(Entry(first_frame, count, len(prompts) - 1, blob))
+            self._chunks.append(ChunkEntry(first_frame, count, len(prompts) - 1, blob))
             self._record.stats = stats
-        if self._dropped:  # while it was being encoded
+        if self._dropped:  # while the chunk was being encoded
             self.drop()
         news = {"seq": seq, "first_frame": first_frame, "count": count, "bytes": blob.size}
         self._emit(CHUNK_EVENT, {**self._record.head, **news, "stats": stats.to_json()})
@@ -213,30 +196,28 @@ class Take:
             self.announce()
 
     def _finish(self, ending: Ending) -> None:
-        if self._controls is not None:
-            self._edits, self._last_message = self._controls.edits, self._controls.message
+        self.controls.close()
         with self._lock:
             self._record.ending = self._record.ending or ending
-        if self._stop_listening is not None:
-            self._stop_listening()
-        self._controls = None  # and with them the rollout
-        self.ended_at = self._shelf.clock()
+        self.controls.release()
+        self.ended_at = self._storage.clock()
         self.announce()
 
     def _fail(self, error: BaseException) -> None:
-        """The preview itself failed; the rollout learns it at the next `show`."""
+        """Record that the preview failed; the rollout learns it at the next `show`."""
+        self.controls.close()
         with self._lock:
             self._record.ending = Ending("error", f"The preview cannot encode frames ({error}).")
 
 
-def _listed(chunks: list[Entry]) -> list[Record]:
+def _chunks_json(chunks: list[ChunkEntry]) -> list[JsonObject]:
     return [
         {
             "seq": seq,
-            "first_frame": one.first_frame,
-            "count": one.count,
-            "bytes": 0 if one.blob.gone else one.blob.size,
-            "prompt": one.prompt,
+            "first_frame": chunk.first_frame,
+            "count": chunk.count,
+            "bytes": 0 if chunk.blob.gone else chunk.blob.size,
+            "prompt": chunk.prompt,
         }
-        for seq, one in enumerate(chunks)
+        for seq, chunk in enumerate(chunks)
     ]

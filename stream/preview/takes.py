@@ -17,7 +17,7 @@ from ..rollout.controls import Controls
 from .blobs import BlobStore
 from .jpeg import pack_frames
 from .messages import Emit, Ending, Origin, Shot
-from .take import Shelf, Take
+from .take import Take, TakeStorage
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,11 @@ class Takes:
         """Begin a take, letting old ones go that are over; `emit` is called on several threads."""
         folder = self._folder() / "longtake" / secrets.token_hex(8)  # not the token: names are seen
         take = Take(
-            Shelf(self._store, folder, self._encode, self._clock), shot, origin, emit, controls
+            TakeStorage(self._store, folder, self._encode, self._clock),
+            shot,
+            origin,
+            emit,
+            controls,
         )
         with self._lock:
             gone = self._no_longer_kept()

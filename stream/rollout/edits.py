@@ -10,7 +10,7 @@ from torch import Tensor
 from ...errors import LongtakeError
 from ...samplers.conditioning.prompts import TimedPrompt, fit_length
 from ...samplers.settings import RolloutSettings, TimedGuidance, TimedLora
-from .controls import Edit
+from .edit_queue import Edit
 from .spec import Prompter, RolloutSpec
 
 

@@ -167,9 +167,7 @@ class RolloutFile:
     def _check(self, metadata: Mapping[str, str]) -> None:
         version = metadata.get(FORMAT)
         if version is None:
-            raise BadInput(
-                f"{self.path} is no saved rollout; choose a file of Save Rollout (*{SUFFIX})."
-            )
+            raise BadInput(f"{self.path} is no saved rollout; choose a file that ends in {SUFFIX}.")
         if not version.isdigit() or int(version) > VERSION:
             raise BadInput(
                 f"{self.path} was saved by a newer Longtake (format {version}, this one reads up "

@@ -5,31 +5,15 @@ A reader that starts in the middle decodes a short proven overlap first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
-
-from torch import Tensor
 
 from ...model.vae.latent_format import FORMATS, frame_count
+from ...model.vae.protocol import OpenCoder
 from ..lazy.frame_chunk import FrameChunk
 from ..lazy.stream import Stream
 from .controls import Controls
 from .rollout import Rollout
-
-
-class Decoder(Protocol):
-    """A streaming VAE decoder.
-
-    Latents (f, c, h, w) normalised in, frames (n, 3, H, W) in [0, 1] out.
-    """
-
-    def feed(self, latents: Tensor) -> Tensor:
-        """Decode the next latents."""
-
-    @property
-    def overlap_frames(self) -> int:
-        """Latent frames that must be decoded again before a frame in mid-stream is exact."""
 
 
 @dataclass(slots=True)
@@ -39,7 +23,7 @@ class FrameStream:
     """
 
     rollout: Rollout
-    open_decoder: Callable[[], Decoder]
+    open_decoder: OpenCoder
     fps: float
     chunks: Stream[FrameChunk] = field(init=False)
 

@@ -13,8 +13,7 @@ from dataclasses import replace
 from typing import Literal
 
 from ...attention.cache.policy import CachePolicy
-from ...errors import BadInput
-from ...samplers.advice import plain_window
+from ...errors import Unsupported
 from ..journal.chain import Chain
 
 Resume = Literal["exact", "recache"]
@@ -24,9 +23,10 @@ Resume = Literal["exact", "recache"]
 def check(resume: Resume, policy: CachePolicy) -> None:
     """Refuse to recache a policy whose cache cannot be rebuilt from a window."""
     if resume == "recache" and policy.remembers:
-        raise BadInput(
-            "resume is recache and the KV cache remembers frames that have left the window; choose "
-            f"exact, or {plain_window(policy)}."
+        raise Unsupported(
+            "resume is recache and the KV cache remembers frames that have left the window",
+            "recache",
+            cache=policy,
         )
 
 

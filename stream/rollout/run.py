@@ -16,15 +16,15 @@ import torch
 from ...attention.sparse.stats import SparseStats
 from ...errors import LongtakeError, OutOfMemory
 from ...model.vae.latent_format import frame_count
-from ...samplers.advice import less_memory
 from ...samplers.loop import Chunk
 from ..journal.disk_limit import DiskCap
 from ..journal.disk_sync import Force
 from ..journal.lock import ProcessLock
 from ..journal.records import RecordWriter, used
 from ..lazy.stream import Stream
-from .controls import Controls, Edit
+from .controls import Controls
 from .drift import DriftMeter
+from .edit_queue import Edit
 from .edits import edited_settings, timeline_line
 from .hot_states import HotState
 from .observer import RunObserver
@@ -66,7 +66,7 @@ class Run:
 
     def notify(self, sentence: str) -> None:
         """Show a sentence to users."""
-        self.controls.say(sentence)
+        self.controls.notify(sentence)
         self.observer.notify(sentence)
 
     def state_after(self, count: int) -> HotState | None:
@@ -153,7 +153,7 @@ class Run:
             raise OutOfMemory(
                 f"Memory ran out again at {at_s:.1f} s, with the smaller plan too; everything "
                 "before is kept: free memory, or "
-                f"{less_memory(self.state.settings.cache)}; then run again."
+                f"{self.spec.memory_advice}; then run again."
             ) from error
         self._smaller = True
         self.notify(
@@ -232,7 +232,7 @@ class Run:
                 return self._stop(index)
             if self.spec.chunk_count is None and self.disk.is_full():
                 return self._stop(index)
-            edit = self.controls.take_edit()
+            edit = self.controls.edit_queue.take()
             if edit is not None:
                 self._edit(edit, index)
         except BaseException:  # the host wants to end the run
@@ -253,11 +253,11 @@ class Run:
         try:
             settings = edited_settings(edit, first, state.settings, self.spec, on_encode)
         except LongtakeError as error:
-            self.controls.fail_edit(edit, str(error))
+            self.controls.edit_queue.fail(edit, str(error))
             return
         except Exception as error:  # a third party's text encoder must not end the shot
             logger.exception("An edit could not be encoded.")
-            self.controls.fail_edit(
+            self.controls.edit_queue.fail(
                 edit, f"The text encoder failed with {type(error).__name__}: {error}"
             )
             return
@@ -265,7 +265,7 @@ class Run:
         frame = frame_count(first)
         start_s = frame / self.spec.fps
         line = timeline_line(edit, start_s, settings, first, self.spec.prompter)
-        self.controls.apply_edit(edit, frame, start_s, line)
+        self.controls.edit_queue.apply(edit, frame, start_s, line)
         self.observer.on_edit()
 
 

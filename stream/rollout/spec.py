@@ -41,6 +41,7 @@ class RolloutSpec:
 
     Every `snapshot_chunks` chunks the loop's state goes to disk (0: never). `hot` keeps the state
     in memory between runs. `resume` says how to continue where neither of them has the state.
+    `memory_advice` ends the message of a run whose memory ran out.
     """
 
     settings: RolloutSettings
@@ -55,6 +56,7 @@ class RolloutSpec:
     snapshot_chunks: int = 0
     hot: HotStates | None = None
     resume: Resume = "exact"
+    memory_advice: str = "generate smaller frames or keep a shorter history"
 
     @cached_property
     def chain(self) -> Chain:

@@ -110,7 +110,7 @@ class ContactSheet:
 
 
 def _write_below(pen: ImageDraw.ImageDraw, label: str, left: int, bottom: int) -> None:
-    """A label into a picture's lower left corner: Compare Rollouts has the upper one."""
+    """A label in a picture's lower left corner; comparisons use the upper one."""
     box = pen.textbbox((left + 2, 0), label)
     place = (left + 2, bottom - 2 - box[3])
     pen.rectangle(pen.textbbox(place, label), fill=BACKGROUND)

@@ -22,7 +22,7 @@ from longtake.benchmarks._attention.recall import (
     half_way,
     memories,
 )
-from longtake.benchmarks._attention.synthetic import ORDERS, measured
+from longtake.benchmarks._attention.synthetic import ORDERS, measure_layer
 from longtake.benchmarks._shared.report import Results
 from longtake.benchmarks._shared.similarity import ssim
 from longtake.benchmarks.attention_recall import pairs
@@ -67,9 +67,10 @@ def test_every_case_of_the_quality_bench_fits_short_and_long_histories() -> None
         assert all((case.policy.limit or history) <= history for case in rest)
 
 
+@pytest.mark.slow
 def test_the_quality_bench_goes_on_with_what_is_judged() -> None:
     results, written = Results("attention_quality"), list[int]()
-    plan = attention_quality.Plan((6,), clips=1, judged=2, rollouts=0)
+    plan = attention_quality.QualityPlan((6,), clips=1, judged=2, rollouts=0)
     attention_quality.measure(plan, results, lambda: written.append(len(results.samples)))
     assert written
     counts = {name: len(values) for name, values in results.samples.items()}
@@ -95,12 +96,13 @@ def test_the_benched_temp_cache_is_what_the_nodes_default_preset_makes(bench: Be
     assert rollout.settings.cache == replace(BALANCED, most_mass=1)  # which merges nothing
 
 
+@pytest.mark.slow
 def test_rollouts_within_the_budget_have_dense_attentions_adherence_and_drift(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     two = {name: drift.MEMORIES[name] for name in ("dense", "TempCache")}
     monkeypatch.setattr(drift, "MEMORIES", two)
-    found = drift.rolled(load_kit(DEMO_FOLDER), 0, 45)
+    found = drift.measure_rollouts(load_kit(DEMO_FOLDER), 0, 45)
     assert found["adherence: TempCache"] == 0 < found["right: dense"] <= 1
     for what in ("right late", "drift", "spread"):
         assert found[f"{what}: TempCache"] == found[f"{what}: dense"]
@@ -110,7 +112,7 @@ def test_sparse_steps_of_the_layer_bench_read_every_block_at_density_1() -> None
     dense, sparse = (layer_case(name, 4)()() for name in ("dense", "1.0"))
     for one, other in zip(dense, sparse, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
-    results = attention_layer.measure(attention_layer.Plan((2,), 1, 0.0))
+    results = attention_layer.measure(attention_layer.LayerPlan((2,), 1, 0.0))
     assert {claim.text for claim in results.claims} == {
         f"AnnSA {d:g} is faster than dense at 128 keys" for d in (0.15, 0.3, 0.5)
     }
@@ -118,7 +120,7 @@ def test_sparse_steps_of_the_layer_bench_read_every_block_at_density_1() -> None
 
 def test_a_latent_frame_that_repeats_need_be_kept_once() -> None:
     still = randn(1, 16, 8, 8).expand(8, -1, -1, -1)
-    found = measured(still, 0)
+    found = measure_layer(still, 0)
     for share in ("25%", "50%"):
         assert found[f"error: window, {share}"] < 1e-6
         assert found[f"error: TempCache, {share}"] < 5e-3  # some tokens are there twice
@@ -146,14 +148,14 @@ def test_one_share_alone_is_compared_and_claimed() -> None:
     shape = CacheShape(6, 2, 4, 48, 4, 6, 3)
     made = memories(shape, 36, (0.1,))
     assert made.keys() == {FULL, FULL_INT8, *(f"{kind}, 10%" for kind in KINDS)}
-    found, row = attention_recall.Recalled(), dict.fromkeys(made, 0.5)
+    found, row = attention_recall.RecallResults(), dict.fromkeys(made, 0.5)
     attention_recall.summarise(found, "16 away", [row])
     attention_recall.claim(found, [{0: row}])
     assert len(found.claims) == 3 and all("10%" in claim.text for claim in found.claims)
 
 
 def test_clips_of_far_courses_are_few_and_come_last() -> None:
-    plan = attention_recall.Plan(away=(16, 512), near=(), clips=3, few=1)
+    plan = attention_recall.RecallPlan(away=(16, 512), near=(), clips=3, few=1)
     near, far = (str(half_way(away)) for away in (16, 512))
     assert plan.jobs() == [(near, 0), (near, 1), (near, 2), (far, 0)]
 
@@ -162,7 +164,7 @@ def test_more_is_recalled_only_where_the_whole_interval_says_so() -> None:
     row = {name: 0.5 for name in (FULL, FULL_INT8, *(one for two in pairs() for one in two))}
     clips = [{**row, "window, 10%": 0.4, "window, 25%": 0.6, "window, 50%": 0.4 + 0.2 * (i % 2)}
              for i in range(8)]  # fmt: skip
-    found, rows = attention_recall.Recalled(), dict(enumerate(clips))
+    found, rows = attention_recall.RecallResults(), dict(enumerate(clips))
     attention_recall.summarise(found, "16 away", clips)
     attention_recall.claim(found, [rows, {seed: rows[seed] for seed in range(2, 8)}])
     assert [claim.holds for claim in found.claims] == [True, *[False] * 3, True, False, False]

@@ -10,10 +10,10 @@ from longtake.attention.history import planned_bytes
 from longtake.attention.storage.dense import DENSE
 from longtake.attention.storage.shape import CacheShape
 from longtake.attention.temp_cache.policy import TempCache
-from longtake.benchmarks._attention.cases import ABLATION, CASES, MAIN, WINDOW, kept_in
+from longtake.benchmarks._attention.cases import ABLATION, CASES, MAIN, WINDOW, bounded_caches
 from longtake.benchmarks._attention.claims import claim
 from longtake.benchmarks._attention.flat import claim_flat, slope
-from longtake.benchmarks._attention.plan import Plan
+from longtake.benchmarks._attention.plan import SpeedPlan
 from longtake.benchmarks._shared.report import Results
 
 SHAPE = CacheShape(6, 1, 4, 48, 8, 8, 3)
@@ -21,7 +21,7 @@ SHAPE = CacheShape(6, 1, 4, 48, 8, 8, 3)
 
 def test_no_cache_takes_more_than_the_window_and_entries_are_the_most_that_fit() -> None:
     most = planned_bytes(SHAPE, WINDOW, DENSE, None)
-    for policy, storage in kept_in(SHAPE).values():
+    for policy, storage in bounded_caches(SHAPE).values():
         assert planned_bytes(SHAPE, policy, storage, None) <= most
         if isinstance(policy, TempCache) and storage is DENSE:
             more = replace(policy, entry_frames=policy.entry_frames + 1)
@@ -44,13 +44,13 @@ def test_the_ablation_has_each_part_alone_and_all_by_lsh_and_quantised() -> None
 
 
 def test_chosen_cases_are_run_at_every_history_and_others_where_they_say_more() -> None:
-    plan = Plan((64, 2048))
-    assert plan.at(64) == [*CASES] and plan.at(2048) == [*MAIN]
+    plan = SpeedPlan((64, 2048))
+    assert plan.cases_at(64) == [*CASES] and plan.cases_at(2048) == [*MAIN]
     some = plan.only(("ablation: AnnSA by LSH", "dense"))
-    assert some.at(64) == some.at(2048) == ["dense", "ablation: AnnSA by LSH"]
+    assert some.cases_at(64) == some.cases_at(2048) == ["dense", "ablation: AnnSA by LSH"]
     assert plan.only(()) == plan
-    assert "auto" not in replace(plan, reach=64).at(2048)  # it is over the full history
-    assert replace(plan, of="1.3B: ").label("auto", 64) == "1.3B: auto, history 64"
+    assert "auto" not in replace(plan, reach=64).cases_at(2048)  # it is over the full history
+    assert replace(plan, prefix="1.3B: ").label("auto", 64) == "1.3B: auto, history 64"
 
 
 def test_the_slope_is_the_growth_by_1000_frames_over_the_median() -> None:
@@ -58,10 +58,10 @@ def test_the_slope_is_the_growth_by_1000_frames_over_the_median() -> None:
 
 
 def test_claims_are_made_of_the_cases_that_were_run() -> None:
-    plan = Plan((64, 2048), 1, cases=tuple(CASES))
+    plan = SpeedPlan((64, 2048), 1, cases=tuple(CASES))
     results = Results("attention")
     for history in plan.histories:
-        for name in plan.at(history):
+        for name in plan.cases_at(history):
             seconds = 10.0 if name == "dense" and history == 2048 else 1.0
             results.samples[plan.label(name, history)] = [seconds] * (3 + (name != "dense"))
     claim(plan, results)
@@ -73,7 +73,7 @@ def test_claims_are_made_of_the_cases_that_were_run() -> None:
 
 
 def test_claims_need_both_cases_that_they_compare() -> None:
-    plan = Plan((2048,), 1, cases=("TempCache", "auto"))
+    plan = SpeedPlan((2048,), 1, cases=("TempCache", "auto"))
     results = Results("attention")
     for name in plan.cases:
         results.samples[plan.label(name, 2048)] = [1.0] * 3
@@ -82,7 +82,7 @@ def test_claims_need_both_cases_that_they_compare() -> None:
 
 
 def test_what_is_flat_is_judged_in_turn_and_where_caches_are_full() -> None:
-    plan, results = Plan((3, 1000, 3000), cases=("window + sink", "all", "dense")), Results("")
+    plan, results = SpeedPlan((3, 1000, 3000), cases=("window + sink", "all", "dense")), Results("")
     for history in (1000, 3000):
         for name, work in (("window + sink", 10_000), ("all", 10_000 + history)):
             at = plan.label(name, history)
@@ -102,6 +102,9 @@ def test_what_is_flat_is_judged_in_turn_and_where_caches_are_full() -> None:
 
 def test_what_is_flat_needs_two_histories_that_fill_the_cache() -> None:
     names = ("window + sink", "dense")
-    assert Plan((3, 30), cases=names).flat == ([], [])
-    assert Plan((3, 30, 60), cases=names).flat == (["window + sink"], [30, 60])
-    assert Plan((30, 60, 90), cases=names, flat_at=(30, 90)).flat == (["window + sink"], [30, 90])
+    assert SpeedPlan((3, 30), cases=names).flat == ([], [])
+    assert SpeedPlan((3, 30, 60), cases=names).flat == (["window + sink"], [30, 60])
+    assert SpeedPlan((30, 60, 90), cases=names, flat_at=(30, 90)).flat == (
+        ["window + sink"],
+        [30, 90],
+    )

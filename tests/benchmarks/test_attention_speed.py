@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from longtake.benchmarks import attention
 from longtake.benchmarks._attention import speed
 from longtake.benchmarks._attention.cases import CASES
-from longtake.benchmarks._attention.plan import Plan
+from longtake.benchmarks._attention.plan import SpeedPlan
 from longtake.benchmarks._attention.speed import SHARE, SpeedBench
 from longtake.benchmarks._attention.speed_model import SpeedModel, embedded
 from longtake.benchmarks._attention.wan_shaped import randomised, wan_shaped
@@ -58,10 +58,10 @@ def test_what_is_in_work_is_what_is_made_and_not_what_was_there() -> None:
 
 
 def test_memory_is_that_of_the_cache_and_of_a_chunk_in_work(tiny: SpeedModel) -> None:
-    plan, results = Plan((6,), 1, cases=("dense", "TempCache")), Results("attention")
+    plan, results = SpeedPlan((6,), 1, cases=("dense", "TempCache")), Results("attention")
     bench = SpeedBench(tiny, (6, 60), [CASES[name] for name in plan.cases])
     bench.fill(6)
-    attention.weigh(plan, results, bench, 6)
+    attention.measure_memory(plan, results, bench, 6)
     full, kept = (results.bytes[f"KV cache: {name}, history 6"] for name in plan.cases)
     assert full == bench.full_bytes(6) < bench.caches["full"].bytes
     assert kept == bench.caches["kept"].bytes
@@ -107,7 +107,7 @@ def test_timed_chunks_leave_no_trace_in_longer_histories(tiny: SpeedModel) -> No
 
 def test_a_model_of_wans_shape_goes_the_embedded_ones_way(tmp_path: Path) -> None:
     results, file, cases = Results("attention"), tmp_path / "speed.json", ("dense", "TempCache")
-    attention.measure(Plan((27, 30), 3, cases=cases), small(torch.bfloat16), results, file)
+    attention.measure(SpeedPlan((27, 30), 3, cases=cases), small(torch.bfloat16), results, file)
     saved = json.loads(file.read_text())
     labels = [f"1.3B: {name}, history {history}" for history in (27, 30) for name in cases]
     in_turn = [f"1.3B: in turn: TempCache, history {history}" for history in (27, 30)]
@@ -149,7 +149,7 @@ def test_a_history_that_does_not_fit_leaves_the_bounded_cases(
     cases, results = ("dense", "window + sink"), Results("attention")
     fits = SpeedBench(tiny, (), []).full_bytes(6)
     monkeypatch.setattr(speed, "free_bytes", lambda device: int(fits / SHARE) + 1)
-    attention.measure(Plan((6, 9), 3, cases=cases), tiny, results, None)
+    attention.measure(SpeedPlan((6, 9), 3, cases=cases), tiny, results, None)
     assert results.samples.keys() == {
         f"1.3B: {one}" for one in
         ("dense, history 6", "window + sink, history 6", "window + sink, history 9")

@@ -23,10 +23,10 @@ from longtake.benchmarks._shared.paired import (
     ratio_interval,
 )
 from longtake.benchmarks._shared.report import Results, command, write
-from longtake.benchmarks.core import Plan
+from longtake.benchmarks.core import CorePlan
 from longtake.tests.support.tiny_model import randn
 
-SMALL = Plan(histories=(1, 4), rounds=1, vae_latent_frames=2, chunks=2, memory=False)
+SMALL = CorePlan(histories=(1, 4), rounds=1, vae_latent_frames=2, chunks=2, memory=False)
 
 
 def test_an_interval_holds_its_median_and_narrows_with_samples() -> None:
@@ -75,8 +75,8 @@ def test_a_spent_budget_ends_the_rounds_but_not_before_three() -> None:
 def test_recomputing_and_the_full_cache_make_the_same_chunk(history: int) -> None:
     bench = HistoryBench()
     x = random_latents(history + CHUNK)[None]
-    cached = bench.cached(bench.filled(FullHistory(), history), x[:, -CHUNK:])
-    torch.testing.assert_close(cached, bench.recompute(x), rtol=1e-4, atol=1e-4)
+    cached = bench.generate_cached(bench.fill_cache(FullHistory(), history), x[:, -CHUNK:])
+    torch.testing.assert_close(cached, bench.generate_recomputed(x), rtol=1e-4, atol=1e-4)
 
 
 def test_a_windowed_cache_stops_growing() -> None:

@@ -12,7 +12,7 @@ import pytest
 from longtake.benchmarks import crash
 from longtake.benchmarks._long import kill
 from longtake.benchmarks._long.kill import KINDS, WAYS, run_once
-from longtake.benchmarks.crash import Plan, Tally, killed
+from longtake.benchmarks.crash import CrashPlan, Tally, kill_runs
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills as POSIX does")
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills as POSIX 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_killed_anywhere_and_run_again_is_the_uninterrupted_one(kind: str, way: str) -> None:
-    tally = killed(kind, way, Plan(kills=2, most_kills=2))
+    tally = kill_runs(kind, way, CrashPlan(kills=2, most_kills=2))
     assert tally.kills >= 2
     assert (tally.lost, tally.different, tally.torn) == (0, 0, 0)
 

@@ -17,7 +17,7 @@ from longtake.benchmarks._long import ablation_models, tenths
 from longtake.benchmarks._long.rollouts import LongPlan, LongResults, run
 from longtake.benchmarks._long.tenths import DRIFT
 from longtake.benchmarks._long.tenths_plot import column_of, draw, lines
-from longtake.benchmarks._shared.measures import Measured
+from longtake.benchmarks._shared.measures import Measurement
 from longtake.benchmarks._shared.records import Job, Records
 from longtake.errors import BadInput
 from longtake.model.config import DiTConfig
@@ -90,7 +90,7 @@ def test_pairs_are_compared_rollout_by_rollout(
     """Prompts differ by far more than twins do: what is within a pair has a narrow interval."""
     known = forcing.cases(forcing.twins_in(tmp_path))
 
-    def one(plan: LongPlan, folder: Path, job: Job) -> Measured:
+    def one(plan: LongPlan, folder: Path, job: Job) -> Measurement:
         name, seed = job
         if name == "truth":
             return TRUTH[seed]
@@ -98,10 +98,10 @@ def test_pairs_are_compared_rollout_by_rollout(
         more = 0.1 * (twin == "teacher-forcing") - 0.05 * (noise > 0)
         rollout = made(growth=seed + 0.1 * (noise == 0))
         kept = {COLOUR_KEPT: seed + more, CONTRAST_KEPT: seed - more}
-        return Measured(rollout.figures | kept, rollout.features)
+        return Measurement(rollout.figures | kept, rollout.features)
 
     monkeypatch.setattr(Records, "complete", here)
-    monkeypatch.setattr(forcing, "_one", one)
+    monkeypatch.setattr(forcing, "_measure_job", one)
     found = forcing.measure(LongPlan(4, 120), tmp_path)
     found.save(tmp_path / "out.json")
     saved = json.loads((tmp_path / "out.json").read_text())
@@ -123,6 +123,7 @@ def test_pairs_are_compared_rollout_by_rollout(
     assert saved["samples"][twin][COLOUR_KEPT] == pytest.approx([0.1, 1.1, 2.1, 3.1])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("same_twins")
 def test_twins_are_compared_in_every_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     twins = forcing.twins_in(tmp_path)

@@ -10,10 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
+from longtake.benchmarks._guidance.cases import cases
 from longtake.benchmarks._guidance.findings import findings
 from longtake.benchmarks._guidance.plot import draw, figure_of
 from longtake.benchmarks._shared.measures import (
-    Measured,
+    Measurement,
     features,
     kernel_distance,
     motion,
@@ -21,7 +22,7 @@ from longtake.benchmarks._shared.measures import (
 )
 from longtake.benchmarks._shared.records import Job, Records
 from longtake.benchmarks._shared.sheet import save
-from longtake.benchmarks.guidance import Plan, cases
+from longtake.benchmarks.guidance import GuidancePlan
 from longtake.benchmarks.guidance import pictures as pictures_of
 from longtake.errors import BadInput
 from longtake.samplers.loop import Chunk
@@ -89,7 +90,7 @@ def test_segments_are_whole_and_described_by_three_numbers_a_channel() -> None:
 
 def test_findings_are_paired_with_plain_cfg_saved_and_drawn(tmp_path: Path) -> None:
     records = recorded(None, truth=0.0, cfg=0.0, temporal=0.25)
-    found = findings(Plan(), records, ["truth", "cfg", "temporal"])
+    found = findings(GuidancePlan(), records, ["truth", "cfg", "temporal"])
     difference = found.against_plain["temporal"]["motion"]
     assert (difference.mean, difference.low, difference.high) == (0.25, 0.25, 0.25)
     assert found.wider_than(0.5) == ["cfg", "temporal"]  # of 0, 1, 2, 3: about 1 to either side
@@ -111,7 +112,7 @@ def test_every_measure_of_a_rollout_has_a_panel() -> None:
     assert {*made, *rest} == {*MEASURED}
     pytest.importorskip("matplotlib")
     records = recorded(None, truth=0.0, cfg=0.0, temporal=0.25)
-    figure = figure_of(findings(Plan(), records, ["truth", "cfg", "temporal"]))
+    figure = figure_of(findings(GuidancePlan(), records, ["truth", "cfg", "temporal"]))
     assert [panel.get_title() for panel in figure.axes] == [*MEASURED, "distance to truth"]
     assert all(panel.get_ylim() == figure.axes[0].get_ylim() for panel in figure.axes)
 
@@ -120,8 +121,8 @@ def test_a_case_that_is_not_known_well_enough_goes_on_alone() -> None:
     records = recorded(None, truth=0.0, cfg=0.0, temporal=0.25)
     for seed in range(4, 40):
         figures = dict.fromkeys(MEASURED, float(seed % 4))
-        records.add(("cfg", seed), Measured(figures, np.zeros((3, 6))))
-    found = findings(Plan(), records, ["truth", "cfg", "temporal", "none"])
+        records.add(("cfg", seed), Measurement(figures, np.zeros((3, 6))))
+    found = findings(GuidancePlan(), records, ["truth", "cfg", "temporal", "none"])
     assert found.wider_than(0.5) == ["temporal"] and "none" not in found.figures
     assert {name: of["motion"].clips for name, of in found.figures.items()} == {
         "truth": 4, "cfg": 40, "temporal": 4,
@@ -145,9 +146,9 @@ def test_a_record_goes_on_where_it_stopped_even_in_the_middle_of_a_line(tmp_path
     assert [*Records(path, MADE_WITH).of("temporal")] == [0, 1, 2, 3]
 
 
-def numbered(job: Job) -> Measured:
+def numbered(job: Job) -> Measurement:
     """A measurement that says of which job it is."""
-    return Measured({"name": float(len(job[0])), "seed": float(job[1])}, np.zeros((1, 1)))
+    return Measurement({"name": float(len(job[0])), "seed": float(job[1])}, np.zeros((1, 1)))
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -182,8 +183,11 @@ def test_all_ways_of_guiding_are_compared() -> None:
 
 
 def test_a_plan_has_whole_chunks_and_truth_beside_its_cases() -> None:
-    assert Plan(seconds=60.0).latent_frames == 240 and Plan(seconds=3.5).latent_frames % 3 == 0
-    assert Plan(cases=("cfg",)).names == ["truth", "cfg"]
+    assert (
+        GuidancePlan(seconds=60.0).latent_frames == 240
+        and GuidancePlan(seconds=3.5).latent_frames % 3 == 0
+    )
+    assert GuidancePlan(cases=("cfg",)).names == ["truth", "cfg"]
 
 
 def recorded(path: Path | None, **more: float) -> Records:
@@ -192,12 +196,12 @@ def recorded(path: Path | None, **more: float) -> Records:
     for name, offset in more.items():
         for seed in range(4):
             figures = dict.fromkeys(MEASURED, seed + offset)
-            records.add((name, seed), Measured(figures, rng.standard_normal((3, 6))))
+            records.add((name, seed), Measurement(figures, rng.standard_normal((3, 6))))
     return records
 
 
 def test_a_sheet_shows_every_tenth_of_every_case(tmp_path: Path) -> None:
-    plan = Plan(seconds=7.5, width=32, cases=("none", "cfg"))
+    plan = GuidancePlan(seconds=7.5, width=32, cases=("none", "cfg"))
     assert plan.latent_frames == 30
     shown = pictures_of(plan)
     assert {name: len(row) for name, row in shown.items()} == {"none": 10, "cfg": 10}

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from longtake.benchmarks._long.long_shot import STORAGES, Course, Plan
+from longtake.benchmarks._long.long_shot import STORAGES, LongShotPlan, ShotTrace
 from longtake.benchmarks._shared.report import Results
+from longtake.benchmarks._shared.trend import relative_slope
 from longtake.benchmarks.long import (
     SEAM,
     _judge,
     measure,
     period_at,
-    relative_slope,
     spread,
     step_at,
 )
@@ -47,7 +47,7 @@ def test_a_seam_is_seen() -> None:
 
 
 def test_the_suite_in_small_claims_what_the_long_one_claims_and_goes_on(tmp_path: Path) -> None:
-    plan = Plan(latent_frames=30, window_frames=9, steps=1, record=tmp_path / "long.jsonl")
+    plan = LongShotPlan(latent_frames=30, window_frames=9, steps=1, record=tmp_path / "long.jsonl")
     results = measure(plan)
     assert len(results.claims) == 5 * len(STORAGES)
     assert any("memory" in claim.text for claim in results.claims)
@@ -67,9 +67,11 @@ def test_growth_is_seen_beneath_what_comes_and_goes() -> None:
 
 
 def test_what_waits_and_what_grows_fail_their_claims() -> None:
-    course = Course([1.0] * 100, [1.0] * 50 + [1.03] * 50, [5.0] * 100, [1.0] * 100, NOISE.tolist())
+    trace = ShotTrace(
+        [1.0] * 100, [1.0] * 50 + [1.03] * 50, [5.0] * 100, [1.0] * 100, NOISE.tolist()
+    )
     results = Results("long")
-    _judge(results, "a", replace(course, seconds=np.linspace(1, 1.2, 100).tolist()), Plan())
+    _judge(results, "a", replace(trace, seconds=np.linspace(1, 1.2, 100).tolist()), LongShotPlan())
     failing = [claim.text for claim in results.claims if not claim.holds]
     assert failing == [
         "a: resident memory, most over least, - 1",

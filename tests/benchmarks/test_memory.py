@@ -1,4 +1,4 @@
-"""The memory bench's judgement, on courses whose truth is known, and its sums."""
+"""The memory bench's judgement, on traces whose truth is known, and its sums."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import torch
 
 from longtake.attention.cache.kv_cache import planned_bytes
 from longtake.benchmarks import memory
-from longtake.benchmarks._long.trace import Course, watched
+from longtake.benchmarks._long.trace import RolloutTrace, trace_rollout
 from longtake.benchmarks._memory import plan as by_plan
 from longtake.benchmarks._memory.peak import Peak
 from longtake.benchmarks._memory.quality import psnr
 from longtake.benchmarks._shared.report import Results
-from longtake.benchmarks.memory import Plan, add_coding, add_peaks, draw, judged
+from longtake.benchmarks.memory import MemoryPlan, add_coding, add_peaks, draw, evaluate
 
 MIB = 2**20
 
@@ -27,28 +27,29 @@ def noise(count: int, seed: int) -> np.ndarray:
     return np.convolve(white, np.ones(8) / 8, "same")
 
 
-def a_course(*, growth_mib: float = 0.0, slower: float = 0.0, over_plan: int = 0) -> Course:
+def make_trace(*, growth_mib: float = 0.0, slower: float = 0.0, over_plan: int = 0) -> RolloutTrace:
     """600 chunks that gain so much memory, and share of time, from start to end."""
     along = np.linspace(0, 1, 600)
     seconds = 1 + slower * along + 0.02 * noise(600, 1)
     resident = 300 * MIB + growth_mib * MIB * along
-    return Course([*seconds], [int(one) for one in resident], [1000 + over_plan] * 600, 1000)
+    return RolloutTrace([*seconds], [int(one) for one in resident], [1000 + over_plan] * 600, 1000)
 
 
-def failing(course: Course) -> list[str]:
+def failing(trace: RolloutTrace) -> list[str]:
     """The claims that do not hold."""
-    return [claim.text for claim in judged({"a": course}).claims if not claim.holds]
+    return [claim.text for claim in evaluate({"a": trace}).claims if not claim.holds]
 
 
 def test_a_flat_course_holds_and_each_fault_breaks_its_own_claim() -> None:
-    assert failing(a_course()) == []
-    assert failing(a_course(growth_mib=20)) == ["a: resident, most over least"]
-    assert failing(a_course(over_plan=1)) == ["a: KV bytes, from the plan"]
-    assert failing(a_course(over_plan=-1)) == ["a: KV bytes, from the plan"]
-    slower = judged({"a": a_course(slower=0.5)})
+    assert failing(make_trace()) == []
+    assert failing(make_trace(growth_mib=20)) == ["a: resident, most over least"]
+    assert failing(make_trace(over_plan=1)) == ["a: KV bytes, from the plan"]
+    assert failing(make_trace(over_plan=-1)) == ["a: KV bytes, from the plan"]
+    slower = evaluate({"a": make_trace(slower=0.5)})
     assert slower.figures["a: CPU seconds a chunk, change over the shot"].low > 0.2
 
 
+@pytest.mark.slow
 def test_peaks_are_as_planned_and_what_is_not_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     results = Results("memory")
     add_peaks(results)
@@ -62,8 +63,9 @@ def test_peaks_are_as_planned_and_what_is_not_fails(monkeypatch: pytest.MonkeyPa
     assert not any(claim.holds for claim in results.claims)
 
 
+@pytest.mark.slow
 def test_coding_is_judged_on_every_rollout_and_goes_on(tmp_path: Path) -> None:
-    plan = Plan(rollouts=3, coded_frames=9, record=tmp_path / "coded.jsonl")
+    plan = MemoryPlan(rollouts=3, coded_frames=9, record=tmp_path / "coded.jsonl")
     results, again = Results("memory"), Results("memory")
     add_coding(results, plan)
     shares, decibels = results.claims[:-2], results.claims[-2:]
@@ -104,12 +106,12 @@ def added_up(text: str) -> int:
 
 
 def test_a_short_course_of_the_demo_holds_the_planned_bytes_in_every_chunk() -> None:
-    seen = watched("window + sink, int8", 12)
+    seen = trace_rollout("window + sink, int8", 12)
     assert len(seen.seconds) == 4 and set(seen.kv_bytes) == {seen.planned_bytes}
     assert min(seen.resident) > seen.planned_bytes
 
 
 def test_a_plot_is_drawn(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    draw({"a": a_course()}, tmp_path / "a.png")
+    draw({"a": make_trace()}, tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")

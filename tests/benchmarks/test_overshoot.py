@@ -48,7 +48,7 @@ def test_in_one_step_guidance_throws_a_chunk_by_scale_less_one_and_errors_too(
     tmp_path: Path,
 ) -> None:
     with torch.inference_mode():
-        made = overshoot.thrown(load_kit(DEMO_FOLDER), 0, (1,))
+        made = overshoot.measure_clip(load_kit(DEMO_FOLDER), 0, (1,))
     assert list(made) == ["vanilla 1, 1 steps", "vanilla 2, 1 steps"]
     base, guided = made.values()
     assert base[overshoot.BEYOND] == 0 and base[overshoot.ERROR] == 1

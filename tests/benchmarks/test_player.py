@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from longtake.benchmarks.player import Plan, judged
+from longtake.benchmarks.player import PlayerPlan, evaluate
 
 MIB = 2**20
 
@@ -25,11 +25,15 @@ def seen(**faults: list[float]) -> dict[str, Any]:
 
 def failing(of: dict[str, Any]) -> list[str]:
     """The claims that do not hold."""
-    return [claim.text for claim in judged(Plan(), of).claims if not claim.holds]
+    return [claim.text for claim in evaluate(PlayerPlan(), of).claims if not claim.holds]
 
 
 def test_ten_minutes_are_9600_frames() -> None:
-    assert (Plan().run["frames"], Plan().run["width"], Plan().run["height"]) == (9600, 832, 480)
+    assert (PlayerPlan().run["frames"], PlayerPlan().run["width"], PlayerPlan().run["height"]) == (
+        9600,
+        832,
+        480,
+    )
 
 
 @pytest.mark.parametrize(

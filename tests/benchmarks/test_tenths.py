@@ -14,7 +14,7 @@ from longtake.benchmarks import endurance
 from longtake.benchmarks._long.rollouts import MIN_TRUTHS, LongPlan, run
 from longtake.benchmarks._long.tenths import ends, error, tenths
 from longtake.benchmarks._long.tenths_plot import lines
-from longtake.benchmarks._shared.measures import Measured
+from longtake.benchmarks._shared.measures import Measurement
 from longtake.benchmarks._shared.records import Job, Records
 from longtake.tests.support.tenths import TRUTH, here, made
 
@@ -40,7 +40,7 @@ def test_a_video_that_freezes_or_forgets_does_not_pass(
 ) -> None:
     monkeypatch.setattr(Records, "complete", here)
     known = lambda plan, job: TRUTH[job[1]] if job[0] == "truth" else made(fall)  # noqa: E731
-    monkeypatch.setattr(endurance, "_one", known)
+    monkeypatch.setattr(endurance, "_measure_job", known)
     found = endurance.measure(LongPlan(4, 240))
     assert [claim.holds for claim in found.claims] == [holds, holds]
     assert len(found.ends) == len(endurance.CASES)
@@ -53,7 +53,7 @@ def test_a_few_rollouts_are_told_and_not_judged(
     """Of one rollout low, high and mean are the same: a bound of it holds or fails by chance."""
     monkeypatch.setattr(Records, "complete", here)
     known = lambda plan, job: TRUTH[job[1]] if job[0] == "truth" else made()  # noqa: E731
-    monkeypatch.setattr(endurance, "_one", known)
+    monkeypatch.setattr(endurance, "_measure_job", known)
     found = endurance.measure(LongPlan(rollouts, 240))
     told = "not judged: 1 rollout" if rollouts == 1 else "not judged: 3 rollouts"
     found.save(tmp_path / "out.json")
@@ -70,7 +70,7 @@ def test_one_rollout_is_compared_with_more_than_one_clip_of_truth(
 ) -> None:
     asked = list[Job]()
 
-    def measure(job: Job) -> Measured:
+    def measure(job: Job) -> Measurement:
         asked.append(job)
         return TRUTH[job[1]] if job[0] == "truth" else made()
 
@@ -89,7 +89,7 @@ def test_of_one_case_there_may_be_more_rollouts_and_pairs_are_of_the_same_seeds(
     monkeypatch.setattr(Records, "complete", here)
     file, told = tmp_path / "record.jsonl", {"latent_frames": 120}
 
-    def measure(job: Job) -> Measured:
+    def measure(job: Job) -> Measurement:
         return TRUTH[job[1]] if job[0] == "truth" else made(0.01 * job[1] + (job[0] == "a") * 0.02)
 
     run("some", LongPlan(2, 120, record=file), ["a", "b"], measure, told)

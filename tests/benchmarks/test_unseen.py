@@ -58,7 +58,7 @@ def test_ways_are_compared_clip_by_clip_saved_told_and_drawn(tmp_path: Path) -> 
         | {"wider": {"cfg": clip, "temporal": clip, "vanilla 2": clip}}
         for past, clip, more in (("two scenes", 1.0, 0.1), ("two scenes", 3.0, 0.3))
     ]
-    found = unseen.compared(made)
+    found = unseen.summarise(made)
     less = found.against_plain["two scenes"]
     assert (less["temporal"].low, less["temporal"].high) == pytest.approx((-0.1, -0.1))
     assert less["vanilla 2"].mean == pytest.approx(0.2)

@@ -18,6 +18,7 @@ const SETTINGS = {
 };
 
 /** @typedef {import("playwright-core").Page} Page */
+/** @typedef {{title: string, text: string, place: [number, number, number, number]}} Note */
 /** @typedef {Record<string, [number, number, number, number]>} Places x, y, width, height by id */
 
 const STEPS = { example, prompt, blueprint, picture, saysIn, textOf };
@@ -63,7 +64,7 @@ async function ready(page) {
 /**
  * An API-form workflow as the front end saves it, both ways.
  * @param {Page} page
- * @param {{api: object, places: Places, groups: {title: string, bounding: number[]}[]}} given
+ * @param {{api: object, places: Places, groups: {title: string, bounding: number[]}[], note: Note}} given
  */
 async function example(page, given) {
   await load(page, given);
@@ -76,13 +77,13 @@ async function example(page, given) {
 /**
  * Load an API-form workflow and put its nodes where they belong.
  * @param {Page} page
- * @param {{api: object, places: Places, groups?: {title: string, bounding: number[]}[]}} given
+ * @param {{api: object, places: Places, groups?: {title: string, bounding: number[]}[], note?: Note|null}} given
  */
-async function load(page, { api, places, groups = [] }) {
+async function load(page, { api, places, groups = [], note = null }) {
   // A widget without a value in the file keeps that of the same node of the graph before.
   await page.reload();
   await ready(page);
-  await page.evaluate(async ({ api, places, groups }) => {
+  await page.evaluate(async ({ api, places, groups, note }) => {
     await app.loadApiJson(api, "longtake");
     for (const node of app.graph.nodes) {
       const [x, y, width, height] = places[node.id];
@@ -94,7 +95,15 @@ async function load(page, { api, places, groups = [] }) {
       group.configure({ id: -1, title, bounding, color: "#3f789e", font_size: 24, flags: {} });
       app.graph.add(group);
     }
-  }, { api, places, groups });
+    if (!note) return;
+    const made = LiteGraph.createNode("MarkdownNote");
+    app.graph.add(made);
+    made.title = note.title;
+    made.pos = note.place.slice(0, 2);
+    made.setSize(note.place.slice(2));
+    made.widgets[0].value = note.text;
+    app.graph._nodes.unshift(app.graph._nodes.pop()); // first in the file
+  }, { api, places, groups, note });
 }
 
 /** The API form of a canvas workflow. @param {Page} page @param {{canvas: object}} given */

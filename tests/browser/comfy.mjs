@@ -6,7 +6,7 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { PlayerPage, URL, browser } from "./harness.mjs";
 
-const EXAMPLE = new globalThis.URL("../../example_workflows/text_to_stream.json", import.meta.url);
+const EXAMPLE = new globalThis.URL("../../example_workflows/1_text_to_stream.json", import.meta.url);
 const SETTINGS = {
   "Comfy.TutorialCompleted": true,
   "Comfy.Workflow.Persist": true, // another test may have switched it off in this core

@@ -193,18 +193,19 @@ async function forked(canvas) {
   await canvas.until(({ state }) => state === "done");
   await canvas.seesEach(33);
   await canvas.button(/^Fork the shot/).click();
-  await canvas.root.getByText(/Fork Rollout is wired in at 0:02/).waitFor();
+  await canvas.root.getByText(/The fork was added at 0:02/).waitFor();
   assert.deepEqual(await canvas.page.evaluate(covered), [], "the new node covers no other");
   await canvas.look();
   const prompt = await canvas.prompt();
   const nodes = Object.entries(prompt);
-  const [id, fork] = nodes.find(([, node]) => node.class_type === "LongtakeForkRollout") ?? ["", null];
+  const [id, fork] = nodes.find(([, node]) => node.class_type === "LongtakeEditRollout") ?? ["", null];
   const decode = nodes.find(([, node]) => node.class_type === "LongtakeVAEDecode")?.[1];
   assert.equal(prompt[fork.inputs.rollout[0]].class_type, "LongtakeSampler");
   assert.deepEqual(decode.inputs.rollout, [id, 0]);
+  assert.equal(fork.inputs.action, "fork");
   assert.equal(fork.inputs.at, Math.round((100 * 33) / 16) / 100);
   const { take } = await canvas.data();
-  await canvas.set("LongtakeForkRollout", { new_prompt: "a blue ball at night" });
+  await canvas.set("LongtakeEditRollout", { new_prompt: "a blue ball at night" });
   await canvas.run(4, { seed });
   await canvas.until(({ state, take: now }) => state === "done" && now !== take);
   await canvas.root.getByText(/Resumed at 0:02/).waitFor(); // what both share was not made again
@@ -215,7 +216,7 @@ async function forked(canvas) {
 function covered() {
   const root = app.rootGraph ?? app.graph;
   const box = (/** @type {any} */ { pos: [x, y], size: [w, h] }) => [x, y - 30, x + w, y + h];
-  const fork = root.nodes.find((/** @type {any} */ node) => node.comfyClass === "LongtakeForkRollout");
+  const fork = root.nodes.find((/** @type {any} */ node) => node.comfyClass === "LongtakeEditRollout");
   const [left, top, right, bottom] = box(fork);
   return root.nodes.filter((/** @type {any} */ node) => {
     const [l, t, r, b] = box(node);

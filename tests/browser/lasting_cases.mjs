@@ -62,7 +62,7 @@ test("a take that the server no longer has can still be watched, and is said to 
   await player.page.route(/takes\/[^/]+$/, (route) => route.fulfill({ status: 404, json: { error: "gone" } }));
   hands.drop = () => true;
   await hands.socket.close();
-  await player.root.getByText("The server keeps this take no longer").waitFor();
+  await player.root.getByText("This preview is no longer on the server").waitFor();
   await player.slider.press("ArrowRight");
   await player.slider.press("Home");
   await player.sees(0);

@@ -90,7 +90,7 @@ test("every control has a name and is reached with Tab alone", onPage(async (pla
       return here?.getAttribute("aria-label") ?? here?.textContent ?? "";
     }));
   }
-  const wanted = [/^Picture/, /^Position/, /back/, /^Pause playback/, /frame on/, /^LIVE/, /speed/, /^Loop/,
+  const wanted = [/^Picture/, /^Position/, /^Previous frame/, /^Pause playback/, /^Next frame/, /^LIVE/, /speed/, /^Loop/,
     /^Save/, /^Fullscreen/, /^Pause run/, /^Stop/, /^Edit prompt/];
   for (const name of wanted) assert.ok(reached.some((label) => name.test(label)), `${name} in ${reached}`);
 }));

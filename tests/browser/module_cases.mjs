@@ -7,9 +7,9 @@ import { test } from "node:test";
 import { ByteStore } from "../../web/player/takes/byte_store.mjs";
 import { Playhead } from "../../web/player/view/playhead.mjs";
 import { Fetcher } from "../../web/player/takes/fetcher.mjs";
-import { Keepsakes } from "../../web/player/comfy/saved_videos.mjs";
+import { SavedVideos } from "../../web/player/comfy/saved_videos.mjs";
 import { Library } from "../../web/player/takes/library.mjs";
-import { DRIFT_WARNING, remarks } from "../../web/player/view/status_strip.mjs";
+import { DRIFT_WARNING, warningsOf } from "../../web/player/view/status_strip.mjs";
 import { Take } from "../../web/player/takes/take.mjs";
 import { withLine } from "../../web/player/comfy/prompt_lines.mjs";
 import { unpack } from "../../web/player/takes/packed_chunk.mjs";
@@ -142,7 +142,7 @@ const settled = () => new Promise((resolve) => setTimeout(resolve));
 
 test("chunks near the playhead come first, then the others, newest first, one at a time", async () => {
   const { made, fetched, most } = fetcher(100);
-  made.want({}, [2, 3]);
+  made.request({}, [2, 3]);
   await settled();
   assert.deepEqual([fetched, most()], [[2, 3, 5, 4, 1, 0], 1]);
 });
@@ -150,22 +150,22 @@ test("chunks near the playhead come first, then the others, newest first, one at
 test("nothing is dropped for chunks that nobody looks at, and dropped ones come again", async () => {
   const { made, fetched } = fetcher(4);
   const owner = {};
-  made.want(owner, [0, 1, 2, 3]);
+  made.request(owner, [0, 1, 2, 3]);
   await settled();
   assert.deepEqual(fetched, [0, 5, 4, 3, 2], "one urgent, then as many as fit");
-  made.want(owner, [1]);
+  made.request(owner, [1]);
   await settled();
   assert.deepEqual([made.has(0), made.has(1)], [false, true]);
-  made.want(owner, [0]);
+  made.request(owner, [0]);
   await settled();
   assert.deepEqual(fetched, [0, 5, 4, 3, 2, 1, 0]);
 });
 
 test("a chunk that the server has no more is a gap and is not asked for again", async () => {
   const { made, take, fetched } = fetcher(100);
-  made.want({}, [4]);
+  made.request({}, [4]);
   await settled();
-  made.want({}, [4]);
+  made.request({}, [4]);
   await settled();
   assert.equal(take.chunks[4].bytes, 0);
   assert.equal(fetched.filter((seq) => seq === 4).length, 1);
@@ -179,7 +179,7 @@ function shown(library, workflow) {
 test("of several takes of a node the newest counts, and only those of this workflow", () => {
   const library = new Library(/** @type {any} */ ({ request: async () => new Response(null, { status: 404 }) }));
   const hear = (/** @type {string} */ take, /** @type {string} */ node_id, /** @type {string} */ workflow_id) =>
-    library.hear("longtake.take", /** @type {any} */ ({ take, node_id, workflow_id }));
+    library.receive("longtake.take", /** @type {any} */ ({ take, node_id, workflow_id }));
   hear("1", "7", "A");
   hear("2", "7", "B");
   hear("3", "12:7", "A");
@@ -195,7 +195,7 @@ test("of several takes of a node the newest counts, and only those of this workf
 test("two nodes alike keep their own takes, and share one when nothing ran", () => {
   const library = new Library(/** @type {any} */ ({ request: async () => new Response(null, { status: 404 }) }));
   for (const [take, node_id] of [["1", "10:7"], ["2", "11:7"]]) {
-    library.hear("longtake.take", /** @type {any} */ ({ take, node_id, prompt_id: "P", workflow_id: "A" }));
+    library.receive("longtake.take", /** @type {any} */ ({ take, node_id, prompt_id: "P", workflow_id: "A" }));
   }
   for (const node of ["10:7", "11:7"]) library.show("1", "A", node, "P"); // as the host's cache has it
   assert.deepEqual(shown(library, "A").sort(), [["10:7", "1"], ["11:7", "2"]]);
@@ -209,7 +209,7 @@ test("a manifest never overwrites what a message said while it was under way", a
   const request = () => new Promise((resolve) => (answer = resolve));
   const library = new Library(/** @type {any} */ ({ request }));
   const say = (/** @type {string} */ event, /** @type {object} */ said) =>
-    library.hear(event, /** @type {any} */ ({ take: "t", node_id: "7", ...said }));
+    library.receive(event, /** @type {any} */ ({ take: "t", node_id: "7", ...said }));
   say("longtake.take", { state: "running" });
   say("longtake.take.chunk", { seq: 0, first_frame: 0, count: 3, bytes: 9 });
   say("longtake.take.chunk", { seq: 1, first_frame: 3, count: 3, bytes: 9 });
@@ -240,25 +240,25 @@ const file = (number) => ({ filename: `${number}.mp4`, subfolder: "", type: "out
 
 test("of each node the file saved last is remembered, for its workflow only", () => {
   const browser = storage();
-  const before = new Keepsakes(browser);
+  const before = new SavedVideos(browser);
   before.keep("w", "7", file(1));
   before.keep("w", "12:3", file(2));
   before.keep("other", "7", file(3));
   before.keep("w", "7", file(4));
-  const after = new Keepsakes(browser);
+  const after = new SavedVideos(browser);
   assert.deepEqual([...after.of("w")], [["12:3", file(2)], ["7", file(4)]]);
   assert.deepEqual([...after.of("other")], [["7", file(3)]]);
   assert.equal(after.of(null).size + after.of("third").size, 0);
 });
 
 test("a hundred nodes are remembered, and no room for one more is no failure", () => {
-  const keepsakes = new Keepsakes(storage());
-  for (let node = 0; node < 130; node++) keepsakes.keep("w", String(node), file(node));
-  assert.deepEqual([...keepsakes.of("w").keys()], Array.from({ length: 100 }, (_, place) => String(30 + place)));
+  const videos = new SavedVideos(storage());
+  for (let node = 0; node < 130; node++) videos.keep("w", String(node), file(node));
+  assert.deepEqual([...videos.of("w").keys()], Array.from({ length: 100 }, (_, place) => String(30 + place)));
   const full = { ...storage(), setItem: () => { throw new Error("QuotaExceededError"); } };
   const { warn } = console;
   console.warn = () => {};
-  new Keepsakes(full).keep("w", "7", file(1));
+  new SavedVideos(full).keep("w", "7", file(1));
   console.warn = warn;
 });
 
@@ -266,6 +266,6 @@ test("only as much drift as the engine warns of is a warning", () => {
   const engine = readFileSync(new URL("../stream/rollout/drift.py", WEB), "utf8");
   assert.equal(Number(/^WARN_ABOVE = ([\d.]+)/m.exec(engine)?.[1]), DRIFT_WARNING);
   const take = new Take("t");
-  const said = (/** @type {number|null} */ drift) => remarks({ ...take.info, stats: { drift } }, true).length;
+  const said = (/** @type {number|null} */ drift) => warningsOf({ ...take.info, stats: { drift } }, true).length;
   assert.deepEqual([null, 0.07, DRIFT_WARNING, 0.51].map(said), [0, 0, 0, 1]);
 });

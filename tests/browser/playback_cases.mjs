@@ -81,12 +81,12 @@ async function stepping(player) {
   await player.slider.press("ArrowRight"); // stepping stops the playing
   await player.slider.press("Home");
   await player.sees(0);
-  await player.button(/One frame on/).click();
+  await player.button(/Next frame/).click();
   await player.sees(1);
   await player.slider.press("ArrowRight");
   await player.sees(2);
   await player.slider.press("ArrowLeft");
-  await player.button(/One frame back/).click();
+  await player.button(/Previous frame/).click();
   await player.sees(0);
   for (const [key, frame] of STEPS) {
     await player.slider.press(key);
@@ -116,7 +116,7 @@ test("a chunk that the server dropped is a gap that playing skips", onPage(async
   await player.slider.press("Home");
   for (let press = 0; press < 12; press++) await player.slider.press("ArrowRight");
   await player.until(({ gap }) => gap === "true");
-  await player.root.getByText("This part is no longer kept").waitFor();
+  await player.root.getByText("This part is no longer on the server").waitFor();
   await player.slider.press(" ");
   await player.until(({ shown }) => Number(shown) >= 24);
 }, { errors: /410/ }));

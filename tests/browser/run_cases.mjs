@@ -161,7 +161,7 @@ test("one press forks the shot at the playhead, where the page can do that", onP
   await player.slider.press("End");
   await player.until(({ shown }) => shown === "47");
   await fork.click();
-  await player.root.getByText("Fork Rollout is wired in at 0:02").waitFor();
+  await player.root.getByText("The fork was added at 0:02").waitFor();
   await fork.click();
   await player.root.getByText("Not twice.").waitFor();
   const asked = await player.page.evaluate(() => /** @type {any} */ (window).asked);

@@ -28,6 +28,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @needs_node
+@pytest.mark.xdist_group("modules")
 @pytest.mark.parametrize(
     ("file", "case"), [(file, case) for file in MODULES for case in cases(file)]
 )
@@ -37,6 +38,7 @@ def test_module(file: str, case: str) -> None:
 
 
 @pytest.mark.browser
+@pytest.mark.xdist_group("browser")
 @pytest.mark.skipif(lacking() is not None, reason=lacking() or "")
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize(("file", "case"), [(file, case) for file in PAGES for case in cases(file)])

@@ -17,7 +17,7 @@ import pytest
 from .node import ROOT, lacking, run_cases
 
 FILE = "watch_cases.mjs"
-WORKFLOW = ROOT / "example_workflows" / "api" / "text_to_stream.json"
+WORKFLOW = ROOT / "example_workflows" / "api" / "1_text_to_stream.json"
 # tests/conftest.py binds the checkout; a job in the background would ignore Ctrl-C
 RUN = """
 import runpy, signal
@@ -30,6 +30,7 @@ SHORT = ("LongtakeSampler.length=1", "LongtakeSchedule.steps=1", "LongtakeSample
 
 
 @pytest.mark.browser
+@pytest.mark.xdist_group("browser")  # one Chromium at a time
 @pytest.mark.skipif(lacking() is not None, reason=lacking() or "")
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 @pytest.mark.timeout(600)

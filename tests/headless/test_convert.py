@@ -19,7 +19,7 @@ from longtake.headless.commands.convert import Conversion, convert
 from longtake.model.checkpoint import load_dit, open_checkpoint
 from longtake.model.config import DiTConfig
 from longtake.model.files import safetensors_writer
-from longtake.tests.support.family_files import (
+from longtake.tests.support.model.family_files import (
     SMALL,
     block_fsdp,
     fps_state,
@@ -97,11 +97,11 @@ def test_what_is_there_is_never_overwritten_and_a_failure_leaves_nothing(tmp_pat
     with pytest.raises(BadInput, match=r"NaN or infinity in blocks\.1\.ffn\.2\.bias"):
         converted(source, out)
     assert [path.name for path in tmp_path.iterdir()] == [source.name]
-    with pytest.raises(BadInput, match="is there already"):
+    with pytest.raises(BadInput, match="exists already"):
         converted(source, source)
     with pytest.raises(BadInput, match=r"must end in \.safetensors"):
         converted(source, tmp_path / "out.pt")
-    with pytest.raises(BadInput, match="the folder .* is not there"):
+    with pytest.raises(BadInput, match="the folder .* does not exist"):
         converted(source, tmp_path / "none" / "out.safetensors")
 
 

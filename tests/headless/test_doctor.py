@@ -15,7 +15,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from longtake import installation
 from longtake.attention import backends
-from longtake.headless.hosts.stand_in import installed
+from longtake.headless.hosts.stand_in import host_modules
 from longtake.headless.hosts.stand_in.modules import HostState
 
 CPU = torch.device("cpu")
@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[HostState]:
-    with installed(tmp_path, lambda event: None) as state:
+    with host_modules(tmp_path, lambda event: None) as state:
         yield state
 
 

@@ -7,7 +7,7 @@ import re
 import sys
 from pathlib import Path
 
-from longtake.headless.hosts.stand_in import installed
+from longtake.headless.hosts.stand_in import host_modules
 
 HOST = Path(__file__).resolve().parents[2] / "nodes" / "host"
 MODULE = re.compile(r"^ {4}(comfy\S*|folder_paths|server) +(\S.*(?:\n {30}\S.*)*)", re.MULTILINE)
@@ -41,7 +41,7 @@ def test_every_use_of_the_host_is_listed_and_nothing_else() -> None:
 
 
 def test_the_stand_in_provides_what_is_listed(tmp_path: Path) -> None:
-    with installed(tmp_path, lambda event: None):
+    with host_modules(tmp_path, lambda event: None):
         missing = [pair for pair in listed() if not hasattr(sys.modules[pair[0]], pair[1])]
     assert not missing
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from longtake.headless.hosts.stand_in import StandInHost, installed, our_extension
+from longtake.headless.hosts.stand_in import StandInHost, host_modules, our_extension
 from longtake.headless.workflow.graph import load
 from longtake.headless.workflow.node_spec import NodeSpec
 from longtake.headless.workflow.validation import check
@@ -19,7 +19,7 @@ EXAMPLES = sorted((ROOT / "example_workflows" / "api").glob("*.json"))
 @pytest.fixture
 def specs(tmp_path: Path) -> Iterator[dict[str, NodeSpec]]:
     """The node types of this pack, and the core's that the stand-in has."""
-    with installed(tmp_path, lambda event: None) as state:
+    with host_modules(tmp_path, lambda event: None) as state:
         yield StandInHost(state, our_extension()).specs([])
 
 

@@ -17,15 +17,15 @@ from typing import Any
 import pytest
 
 from longtake.errors import BadInput, LongtakeError
-from longtake.headless.events import BarMoved, ChunkDone, Event, FileSaved, Made, Notice
+from longtake.headless.events import BarMoved, ChunkDone, Event, FileSaved, Notice, RunFiles
 from longtake.headless.hosts import real_core
-from longtake.headless.hosts.real_core import check_checkout, core_python, started
+from longtake.headless.hosts.real_core import check_checkout, core_python, open_core
 from longtake.headless.runner import Job, run_workflow
 from longtake.tests.support.server_process import free_port, serving
 
 ROOT = Path(__file__).resolve().parents[2]
 COMFY = Path(os.environ.get("COMFYUI_PATH", Path.home() / "ComfyUI"))
-WORKFLOW = ROOT / "example_workflows" / "api" / "text_to_stream.json"
+WORKFLOW = ROOT / "example_workflows" / "api" / "1_text_to_stream.json"
 START_LIMIT_S, RUN_LIMIT_S = 600, 600
 
 needs_core = [
@@ -79,7 +79,7 @@ def test_a_core_that_dies_is_one_sentence_with_its_last_words(
     monkeypatch.setattr(real_core, "CHILD", child)
     monkeypatch.setattr(real_core, "core_python", lambda _: Path(sys.executable))
     with (
-        started(fake_checkout(tmp_path, "0.33"), tmp_path, print) as host,
+        open_core(fake_checkout(tmp_path, "0.33"), tmp_path, print) as host,
         pytest.raises(LongtakeError) as caught,
     ):
         host.specs(["CountUp"])
@@ -124,7 +124,7 @@ class TestCoreInAChild:
         """One start of the core for all of it, with the counting pack in place of ours."""
         monkeypatch.setattr(real_core, "PACK", Path(__file__).parents[1] / "counting_pack")
         heard = Recorder()
-        with started(COMFY, tmp_path, heard) as host:
+        with open_core(COMFY, tmp_path, heard) as host:
             run_workflow(host, Job(counting(tmp_path), (), tmp_path))
             assert FileSaved("video", tmp_path / "sub" / "count_00001_.txt") in heard.events
             assert [one.chunk for one in heard.events if isinstance(one, ChunkDone)] == [0, 1, 2]
@@ -145,8 +145,8 @@ class TestCoreInAChild:
             assert 20 <= last < 2000
 
     def test_the_example_runs_with_our_nodes_and_can_be_watched(self, tmp_path: Path) -> None:
-        made = Made()
-        with started(COMFY, tmp_path, made.add) as host, host.watched() as url:
+        made = RunFiles()
+        with open_core(COMFY, tmp_path, made.add) as host, host.serve_player() as url:
             run_workflow(host, Job(WORKFLOW, (), tmp_path))
             address, _, key = url.partition("/#")
             [named] = _request(address, "/longtake/attach", {"client_id": key})["takes"]

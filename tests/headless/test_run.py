@@ -18,9 +18,9 @@ from click.testing import CliRunner, Result
 
 from longtake.errors import BadInput, LongtakeError
 from longtake.headless import cli
-from longtake.headless.events import BarMoved, ChunkDone, Event, FileSaved, Made
+from longtake.headless.events import BarMoved, ChunkDone, Event, FileSaved, RunFiles
 from longtake.headless.hosts import stand_in
-from longtake.headless.hosts.stand_in.modules import get_save_image_path
+from longtake.headless.hosts.stand_in.folders import get_save_image_path
 from longtake.headless.runner import Job, run_workflow
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,14 +60,14 @@ def workflow(folder: Path, *, watch: bool = False, **inputs: object) -> Path:
     return path
 
 
-def run_here(path: Path, out: Path) -> tuple[Made, list[Event]]:
-    made, events = Made(), list[Event]()
+def run_here(path: Path, out: Path) -> tuple[RunFiles, list[Event]]:
+    made, events = RunFiles(), list[Event]()
 
     def listen(event: Event) -> None:
         events.append(event)
         made.add(event)
 
-    with stand_in.installed(out, listen) as state:
+    with stand_in.host_modules(out, listen) as state:
         run_workflow(stand_in.StandInHost(state, counting_extension()), Job(path, (), out))
     return made, events
 
@@ -104,8 +104,8 @@ def test_async_outputs_of_one_source_advance_together(tmp_path: Path) -> None:
 def test_the_fakes_are_gone_afterwards_and_never_shadow_a_real_host(tmp_path: Path) -> None:
     run_here(workflow(tmp_path), tmp_path)
     assert "comfy" not in sys.modules and "folder_paths" not in sys.modules
-    with stand_in.installed(tmp_path, print), pytest.raises(BadInput, match="already loaded"):
-        stand_in.installed(tmp_path, print).__enter__()
+    with stand_in.host_modules(tmp_path, print), pytest.raises(BadInput, match="already loaded"):
+        stand_in.host_modules(tmp_path, print).__enter__()
 
 
 def test_an_exception_in_a_node_names_the_node(tmp_path: Path) -> None:
@@ -253,7 +253,7 @@ def test_ctrl_c_stops_after_the_step_and_says_how_to_go_on(tmp_path: Path) -> No
 
 
 def test_a_handler_is_not_installed_outside_the_main_thread(tmp_path: Path) -> None:
-    ended: list[Made] = []
+    ended: list[RunFiles] = []
     thread = threading.Thread(
         target=lambda: ended.append(run_here(workflow(tmp_path), tmp_path)[0])
     )

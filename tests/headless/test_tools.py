@@ -27,7 +27,7 @@ from longtake.headless.events import (
     from_ui,
 )
 from longtake.headless.machine import free_memory_bytes, total_memory_bytes
-from longtake.tests.support.family_files import header_only, official_shapes
+from longtake.tests.support.model.family_files import header_only, official_shapes
 
 
 class Clock:
@@ -60,7 +60,7 @@ def test_the_line_shows_what_is_known() -> None:
 
 def test_the_summary_names_chunks_that_were_there_already() -> None:
     last = ChunkDone(13, 14, 165, 165, frames_per_s=60.0, resumed_from_chunk=5)
-    assert summary(last) == "14 chunks, of which 5 were there already, 165 frames, 60.0 frames/s"
+    assert summary(last) == "14 chunks, 5 of them from an earlier run, 165 frames, 60.0 frames/s"
 
 
 def test_hours_appear_only_when_there_are_some() -> None:
@@ -80,7 +80,7 @@ def test_chunk_events_win_over_bars() -> None:
 def test_a_video_is_announced_once_and_notices_are_not_markup() -> None:
     video = FileSaved("video", Path("a[b].mp4"))
     _, text = shown((0, video), (1, video), (2, Notice("[red]x")))
-    assert text == "Writing a[b].mp4 (playable while it grows)\n[red]x\n"
+    assert text == "Writing a[b].mp4 (already playable)\n[red]x\n"
 
 
 def test_messages_become_events(tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_an_unknown_suite_names_the_known_ones() -> None:
 def test_an_installation_without_benchmarks_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "longtake.benchmarks", None)
     result = CliRunner().invoke(cli.main, ["bench", "core"])
-    assert result.exit_code == 1 and "take Longtake's git repository" in result.output
+    assert result.exit_code == 1 and "use Longtake's git repository" in result.output
 
 
 def test_free_memory_is_less_than_all_of_it() -> None:

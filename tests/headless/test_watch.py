@@ -20,7 +20,7 @@ from longtake.headless.console.options import parse_changes
 from longtake.headless.events import Event
 from longtake.headless.runner import Job, open_host, run_workflow
 
-EXAMPLE = Path(__file__).parents[2] / "example_workflows" / "api" / "text_to_stream.json"
+EXAMPLE = Path(__file__).parents[2] / "example_workflows" / "api" / "1_text_to_stream.json"
 SMALL = parse_changes(
     (
         "LongtakePromptTimeline.text=0: a red ball",
@@ -69,7 +69,7 @@ def watched_run(
         from longtake.nodes.models import load_demo
 
         monkeypatch.setattr(load_demo, "DEMO_FOLDER", tiny_demo_folder)
-        with host.watched() as url:
+        with host.serve_player() as url:
             run_workflow(host, Job(EXAMPLE, SMALL, tmp_path / "o"))
             yield url, tmp_path / "o"
             page = Page(url)
@@ -116,7 +116,7 @@ def test_a_workflow_that_shows_nothing_is_refused_before_the_run(tmp_path: Path)
     arguments = ["run", str(tmp_path / "w.json"), "--watch", "--out", str(tmp_path / "o")]
     result = CliRunner().invoke(cli.main, arguments)
     assert result.exit_code == 1
-    assert "--watch: w.json shows nothing; add a Streaming Preview node" in result.output
+    assert "--watch: w.json has no preview; connect a Streaming Preview node" in result.output
 
 
 def test_the_player_stays_until_ctrl_c_unless_the_run_failed(
@@ -125,7 +125,7 @@ def test_the_player_stays_until_ctrl_c_unless_the_run_failed(
     class Host:
         """Has a page at an address."""
 
-        def watched(self) -> Any:
+        def serve_player(self) -> Any:
             from contextlib import nullcontext
 
             return nullcontext("http://here")
@@ -135,10 +135,10 @@ def test_the_player_stays_until_ctrl_c_unless_the_run_failed(
 
     monkeypatch.setattr(watch.time, "sleep", ctrl_c)
     console = Console(record=True)
-    with watch.watched(Host(), console):  # type: ignore[arg-type]
+    with watch.watch_run(Host(), console):  # type: ignore[arg-type]
         pass
     said = console.export_text()
     assert "Watch it at http://here" in said and "stays at http://here until Ctrl-C" in said
-    with pytest.raises(ValueError), watch.watched(Host(), console):  # type: ignore[arg-type]
+    with pytest.raises(ValueError), watch.watch_run(Host(), console):  # type: ignore[arg-type]
         raise ValueError
     assert "stays" not in console.export_text()

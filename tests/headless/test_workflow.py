@@ -79,7 +79,7 @@ def test_nodes_that_feed_no_output_are_neither_checked_nor_run() -> None:
         (
             {"model": ["8", 0]},
             ", input model: links to node 8, which is not in the workflow; "
-            "connect it to a node that is.",
+            "connect it to an existing node.",
         ),
         (
             {"model": ["1", 2]},
@@ -87,7 +87,7 @@ def test_nodes_that_feed_no_output_are_neither_checked_nor_run() -> None:
         ),
         (
             {"model": ["1", 1]},
-            ", input model: takes MODEL, but output 1 of node 1 (Load) gives VAE; "
+            ", input model: needs MODEL, but output 1 of node 1 (Load) is VAE; "
             "connect a MODEL output.",
         ),
     ],
@@ -103,7 +103,7 @@ def test_a_bad_input_is_one_sentence(inputs: dict[str, object], sentence: str) -
 def test_a_node_that_feeds_itself_is_a_cycle() -> None:
     content = good()
     content["2"]["inputs"] = {"model": ["1", 0], "steps": 4, "rollout": ["2", 0]}
-    with pytest.raises(BadInput, match="nodes 2 -> 2 feed one another in a cycle; remove one"):
+    with pytest.raises(BadInput, match="nodes 2 -> 2 form a cycle; remove one"):
         check(parse(content, "w.json"), SPECS, "")
 
 
@@ -111,7 +111,7 @@ def test_a_missing_required_input_says_how_to_supply_it() -> None:
     content = good()
     content["2"]["inputs"] = {"model": ["1", 0]}
     with pytest.raises(
-        BadInput, match=r"node 2 \(Sample\): input steps is missing; give it a value \(usual: 4\)\."
+        BadInput, match=r"node 2 \(Sample\): input steps is missing; set it \(default: 4\)\."
     ):
         check(parse(content, "w.json"), SPECS, "")
 
@@ -139,7 +139,7 @@ def test_a_longer_cycle_names_its_nodes() -> None:
         "inputs": {"model": ["1", 0], "steps": 4, "rollout": ["2", 0]},
     }
     content["2"]["inputs"] = {"model": ["1", 0], "steps": 4, "rollout": ["4", 0]}
-    with pytest.raises(BadInput, match="nodes 2 -> 4 -> 2 feed one another in a cycle"):
+    with pytest.raises(BadInput, match="nodes 2 -> 4 -> 2 form a cycle"):
         check(parse(content, "w.json"), SPECS, "")
 
 
@@ -180,8 +180,8 @@ def test_foreign_nodes_may_have_inputs_that_their_table_does_not_list() -> None:
     ("text", "sentence"),
     [
         ("{", "is not valid JSON"),
-        ("[]", "holds no nodes"),
-        ("{}", "holds no nodes"),
+        ("[]", "has no nodes"),
+        ("{}", "has no nodes"),
         (json.dumps({"nodes": [], "links": []}), "is in the canvas format"),
         (json.dumps({"1": {"inputs": {}}}), "node 1 in"),
         (json.dumps({"1": {"class_type": "Load", "inputs": []}}), "inputs must be an object"),

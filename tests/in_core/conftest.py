@@ -15,17 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from safetensors.torch import save_file
-from torch import Tensor
 
+from longtake.tests.in_core.support.client import Client
+from longtake.tests.in_core.support.places import DEMO, ROOT
+from longtake.tests.support.model.lora_files import random_lora
 from longtake.tests.support.server_process import free_port, serving
 from longtake.tools import archive
 
-from .client import Client
-
-ROOT = Path(__file__).resolve().parents[2]
-DEMO = ROOT / "model" / "demo"
 START_LIMIT_S = 900
 TEST_PACKS = ("failing_pack.py", "numbering_pack.py")
 
@@ -55,14 +52,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="needs the demo's weights in model/demo"))
 
 
-def random_lora() -> dict[str, Tensor]:
-    """A LoRA for one layer of the demo model, in the host's own key names."""
-    seeded = torch.Generator().manual_seed(1)
-    layer = "diffusion_model.blocks.0.self_attn.q"
-    up, down = torch.randn(192, 4, generator=seeded), torch.randn(4, 192, generator=seeded)
-    return {f"{layer}.lora_up.weight": up, f"{layer}.lora_down.weight": down}
-
-
 @pytest.fixture(scope="session")
 def core() -> Any:
     """The core's `comfy` package in this process, on the CPU."""
@@ -89,7 +78,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).mkdir(parents=True)
     _install(folder / "custom_nodes" / "longtake")
     for pack in TEST_PACKS:
-        (folder / "custom_nodes" / pack).symlink_to(Path(__file__).parent / pack)
+        (folder / "custom_nodes" / pack).symlink_to(Path(__file__).parent / "support" / pack)
     (folder / "models" / "diffusion_models" / "demo.safetensors").symlink_to(
         DEMO / "dit.safetensors"
     )

@@ -13,7 +13,7 @@ from longtake.attention.rope import rotation
 from longtake.attention.storage.shape import CacheShape
 from longtake.model.config import DiTConfig
 from longtake.model.dit import WanDiT, predict, project_text
-from longtake.tests.support.diffusers_names import to_diffusers
+from longtake.tests.support.model.diffusers_names import to_diffusers
 from longtake.tests.support.tiny_model import randn, random_dit
 
 diffusers = pytest.importorskip("diffusers")

@@ -19,7 +19,7 @@ from longtake.model.families.recognise import Recognised, recognise
 from longtake.model.families.table import FAMILIES
 from longtake.model.families.tensors import expected
 from longtake.model.files.weights import open_weights
-from longtake.tests.support.family_files import (
+from longtake.tests.support.model.family_files import (
     SIZES,
     SMALL,
     State,

@@ -12,7 +12,7 @@ from longtake.attention.dense import WholeSequence
 from longtake.attention.rope import rotation
 from longtake.model.checkpoint import load_dit, open_checkpoint
 from longtake.model.dit import predict, project_text
-from longtake.tests.support.diffusers_models import COLUMNS, FRAMES, HEAD, ROWS, saved
+from longtake.tests.support.model.diffusers_models import COLUMNS, FRAMES, HEAD, ROWS, saved
 from longtake.tests.support.tiny_model import randn
 
 

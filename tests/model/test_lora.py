@@ -13,8 +13,8 @@ from torch import Tensor
 
 from longtake.errors import BadInput
 from longtake.model.lora import DOWN, UP, Lora, open_lora
-from longtake.tests.support.family_files import State, block_fsdp, state
-from longtake.tests.support.lora_files import (
+from longtake.tests.support.model.family_files import State, block_fsdp, state
+from longtake.tests.support.model.lora_files import (
     LAYERS,
     RANK,
     merged,
@@ -120,7 +120,7 @@ def test_every_naming_changes_the_same_layers_by_its_own_scale(tmp_path: Path, n
 
 def test_pefts_own_merge_is_the_same(tmp_path: Path) -> None:
     peft = pytest.importorskip("peft")
-    from longtake.tests.support.family_files import SMALL
+    from longtake.tests.support.model.family_files import SMALL
     from longtake.tests.support.tiny_model import random_dit
 
     config = peft.LoraConfig(

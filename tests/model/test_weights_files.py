@@ -18,7 +18,7 @@ from longtake.errors import BadInput
 from longtake.model.checkpoint import load_dit, open_checkpoint
 from longtake.model.files.header import main_dtype
 from longtake.model.files.weights import open_weights
-from longtake.tests.support.family_files import (
+from longtake.tests.support.model.family_files import (
     SMALL,
     header_only,
     official_shapes,

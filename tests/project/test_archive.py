@@ -14,7 +14,7 @@ NEEDED = {
     "__init__.py", "pyproject.toml", "requirements.txt", "README.md", "LICENSE",
     "nodes/host/__init__.py", "nodes/host/memory.py", "installation.py", "attention/dense.py",
     "model/demo/dit.safetensors",
-    "headless/cli.py", "web/docs/LongtakeSampler.md", "example_workflows/text_to_stream.json",
+    "headless/cli.py", "web/docs/LongtakeSampler.md", "example_workflows/1_text_to_stream.json",
 }  # fmt: skip
 UNWANTED = {"tests", "tools", "benchmarks", "training", "docs", ".ci", "bootstrap.py"}
 MAX_BYTES = 24 << 20

@@ -76,14 +76,14 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
 
 def test_a_first_run_installs_torch_then_the_project(environment: object) -> None:
     run = FakeRun()
-    bootstrap.prepare(environment, bootstrap.wanted("auto", ()), run)
+    bootstrap.prepare(environment, bootstrap.requirements("auto", ()), run)
     assert run.installs == [["torch==2.13.0"], ["--editable", str(ROOT)]]
 
 
 def test_a_second_run_installs_nothing(environment: object) -> None:
-    bootstrap.prepare(environment, bootstrap.wanted("auto", ("test",)), FakeRun())
+    bootstrap.prepare(environment, bootstrap.requirements("auto", ("test",)), FakeRun())
     run = FakeRun()
-    bootstrap.prepare(environment, bootstrap.wanted("auto", ()), run)
+    bootstrap.prepare(environment, bootstrap.requirements("auto", ()), run)
     assert run.installs == []
 
 
@@ -93,37 +93,41 @@ def test_a_second_run_installs_nothing(environment: object) -> None:
 def test_what_changed_is_installed_into_the_same_environment(
     environment: object, change: dict[str, object]
 ) -> None:
-    want = bootstrap.wanted("auto", ())
+    want = bootstrap.requirements("auto", ())
     bootstrap.prepare(environment, want, FakeRun())
     marker = environment.folder / "marker"  # type: ignore[attr-defined]
     marker.write_text("")
     run = FakeRun(torch=True)
-    bootstrap.prepare(environment, bootstrap.Wanted(**{**vars(want), **change}), run)
+    bootstrap.prepare(environment, bootstrap.Requirements(**{**vars(want), **change}), run)
     assert run.installs and marker.exists()
 
 
 def test_another_python_makes_the_environment_anew(environment: object) -> None:
-    want = bootstrap.wanted("auto", ())
+    want = bootstrap.requirements("auto", ())
     bootstrap.prepare(environment, want, FakeRun())
     marker = environment.folder / "marker"  # type: ignore[attr-defined]
     marker.write_text("")
-    bootstrap.prepare(environment, bootstrap.Wanted(**{**vars(want), "python": "3.99"}), FakeRun())
+    bootstrap.prepare(
+        environment, bootstrap.Requirements(**{**vars(want), "python": "3.99"}), FakeRun()
+    )
     assert not marker.exists()
 
 
 def test_an_interrupted_install_is_taken_up_again(environment: object) -> None:
-    with pytest.raises(bootstrap.Failed):
+    with pytest.raises(bootstrap.SetupError):
         bootstrap.prepare(
-            environment, bootstrap.wanted("auto", ()), FakeRun(pip_error="ERROR: no space left")
+            environment,
+            bootstrap.requirements("auto", ()),
+            FakeRun(pip_error="ERROR: no space left"),
         )
     run = FakeRun()
-    bootstrap.prepare(environment, bootstrap.wanted("auto", ()), run)
+    bootstrap.prepare(environment, bootstrap.requirements("auto", ()), run)
     assert len(run.installs) == 2
 
 
 def test_a_torch_that_is_there_already_is_used(environment: object) -> None:
     run = FakeRun(torch=True)
-    bootstrap.prepare(environment, bootstrap.wanted("auto", ()), run)
+    bootstrap.prepare(environment, bootstrap.requirements("auto", ()), run)
     assert run.installs == [["--editable", str(ROOT)]]
 
 
@@ -136,7 +140,7 @@ def test_a_torch_that_is_there_already_is_used(environment: object) -> None:
 )
 def test_the_user_chooses_the_torch(environment: object, choice: str, arguments: list[str]) -> None:
     run = FakeRun(torch=True)
-    bootstrap.prepare(environment, bootstrap.wanted(choice, ()), run)
+    bootstrap.prepare(environment, bootstrap.requirements(choice, ()), run)
     assert run.installs[0] == arguments
 
 
@@ -146,25 +150,25 @@ def test_gigabytes_of_cuda_are_announced_where_no_gpu_is(
 ) -> None:
     monkeypatch.setattr(bootstrap, "has_nvidia_gpu", lambda: False)
     run = FakeRun(planned=("torch", "nvidia-cublas", "nvidia-cudnn"))
-    bootstrap.prepare(environment, bootstrap.wanted("auto", ()), run)
+    bootstrap.prepare(environment, bootstrap.requirements("auto", ()), run)
     assert "2 NVIDIA packages, several GB" in capsys.readouterr().out
-    bootstrap.prepare(environment, bootstrap.wanted("auto", ()), FakeRun(planned=("torch",)))
+    bootstrap.prepare(environment, bootstrap.requirements("auto", ()), FakeRun(planned=("torch",)))
     assert "NVIDIA" not in capsys.readouterr().out
 
 
 def test_pips_own_error_is_the_reason(environment: object) -> None:
     with pytest.raises(
-        bootstrap.Failed, match=r"pip could not install torch==9: No matching distribution"
+        bootstrap.SetupError, match=r"pip could not install torch==9: No matching distribution"
     ):
         run = FakeRun(pip_error="WARNING: old\nERROR: No matching distribution\n")
-        bootstrap.prepare(environment, bootstrap.wanted("torch==9", ()), run)
+        bootstrap.prepare(environment, bootstrap.requirements("torch==9", ()), run)
 
 
 def test_a_folder_that_is_no_environment_is_left_alone(environment: object) -> None:
     environment.folder.mkdir()  # type: ignore[attr-defined]
     (environment.folder / "mine").write_text("keep")  # type: ignore[attr-defined]
-    with pytest.raises(bootstrap.Failed, match="not a virtual environment"):
-        bootstrap.prepare(environment, bootstrap.wanted("auto", ()), FakeRun())
+    with pytest.raises(bootstrap.SetupError, match="not a virtual environment"):
+        bootstrap.prepare(environment, bootstrap.requirements("auto", ()), FakeRun())
     assert (environment.folder / "mine").read_text() == "keep"  # type: ignore[attr-defined]
 
 
@@ -188,4 +192,4 @@ def test_options_after_the_task_go_to_the_program(monkeypatch: pytest.MonkeyPatc
     assert bootstrap.main(["demo", "--out", "here", "--set", "4.seed=7"]) == 0
     assert commands[0][1:] == ["run", str(bootstrap.WORKFLOW), "--out", "here", "--set", "4.seed=7"]
     assert bootstrap.main(["test", "-k", "cache"]) == 0
-    assert commands[1][1:] == ["-k", "cache"]
+    assert commands[1][1:] == [*bootstrap.PARALLEL, "-k", "cache"]

@@ -1,4 +1,4 @@
-"""How the example workflows lie on the canvas: nodes beside one another, groups around theirs."""
+"""The example workflows on the canvas: a note first, nodes side by side, groups around nodes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from longtake.tools.example_notes import NOTES
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted((ROOT / "example_workflows").glob("*.json"))
@@ -27,6 +29,14 @@ def test_no_node_of_an_example_lies_over_another(path: Path) -> None:
         a, b = box(one), box(other)
         apart = a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
         assert apart, f"{one['type']} and {other['type']}"
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_begins_with_a_note_of_three_lines(path: Path) -> None:
+    [note, *others] = json.loads(path.read_text("utf-8"))["nodes"]
+    assert note["type"] == "MarkdownNote" and note["widgets_values"] == [NOTES[path.stem].strip()]
+    assert len(NOTES[path.stem].strip().splitlines()) == 3
+    assert note["pos"][0] <= min(node["pos"][0] for node in others)
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

@@ -39,8 +39,8 @@ from longtake.samplers.settings import RolloutSettings
 from longtake.samplers.solvers.multistep import DPMSolverPP2M, UniPC2
 from longtake.samplers.solvers.single_step import DDIM, Euler, ReNoise, Solver
 from longtake.tests.support.laws import examples
-from longtake.tests.support.matrix_schedule import MatrixSchedule, matrices
 from longtake.tests.support.model_hosts import claimed_model, watched_model
+from longtake.tests.support.samplers.matrix_schedule import MatrixSchedule, matrices
 from longtake.tests.support.tiny_model import (
     TINY,
     randn,

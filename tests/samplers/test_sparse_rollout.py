@@ -142,7 +142,7 @@ def test_restored_from_a_snapshot_is_uninterrupted_bit_for_bit(cache: Any, order
 
 
 def test_a_part_cut_out_of_a_merged_history_is_refused_and_one_passed_again_is_not() -> None:
-    with pytest.raises(BadInput, match="every head keeps others"):
+    with pytest.raises(BadInput, match="every head keeps other frames"):
         settings(cache=TempCache(6), guidance=extended(cfg(2.0), temporal(0.5, last(4))))
     settings(cache=TempCache(6), guidance=extended(cfg(2.0), temporal(0.5, last(4, exact=True))))
 

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from longtake.headless.events import BarMoved, Event
-from longtake.headless.hosts.stand_in import installed
+from longtake.headless.hosts.stand_in import host_modules
 from longtake.headless.hosts.stand_in.modules import HostState
 from longtake.model.config import DiTConfig
 from longtake.model.text import TextEncoder
@@ -74,6 +74,11 @@ class Bench:
         made = prepared.execute(**{**defaults, **inputs})
         return await made if asyncio.iscoroutine(made) else made
 
+    def collect(self, stream: Any, kind: str = "images") -> Any:
+        """The whole stream as `images`, `video` or `latent`."""
+        outputs = self.run("LongtakeCollect", stream=stream, collect=kind)
+        return outputs[("images", "video", "latent").index(kind)]
+
     def bar(self, node: str) -> list[int]:
         """How the progress bar of a node moved."""
         return [e.done for e in self.events if isinstance(e, BarMoved) and e.node_id == node]
@@ -101,7 +106,7 @@ class Bench:
 def node_bench(out_dir: Path, demo: Path, patch: pytest.MonkeyPatch) -> Iterator[Bench]:
     """The stand-in host with our nodes, which load the files in `demo`."""
     events: list[Event] = []
-    with installed(out_dir, events.append) as state, torch.inference_mode():
+    with host_modules(out_dir, events.append) as state, torch.inference_mode():
         from longtake.nodes.models import load_demo
 
         patch.setattr(load_demo, "DEMO_FOLDER", demo)

@@ -60,13 +60,13 @@ class FakeControls(Controls):
 
     def apply(self, first_frame: int, fps: float) -> str | None:
         """Put what is queued in force from this frame on; gives the new prompt, if there is one."""
-        edit = self.take_edit()
+        edit = self.edit_queue.take()
         if edit is None:
             return None
         time.sleep(self.encode_s)
         start_s = first_frame / fps
         line = f"{start_s:.3f}: {edit.text}" if edit.text else None
-        self.apply_edit(edit, first_frame, start_s, line)
+        self.edit_queue.apply(edit, first_frame, start_s, line)
         return edit.text
 
 

@@ -1,18 +1,18 @@
 // @ts-check
 /**
- * The player on a plain page, without ComfyUI: it shows the takes of the server it is from. An
- * address may end in the key of a run (`longtake run --watch`), else the page is its own client.
+ * The player on a plain page, without ComfyUI; shows the takes of its server. The address may end in
+ * the key of a run (`longtake run --watch`). Without a key the page is a client of its own.
  */
 import { CHUNK_EVENT, Library, TAKE_EVENT } from "./takes/library.mjs";
 import { Player } from "./view/player.mjs";
 import { loadStyle } from "./view/style.mjs";
-import { sharedWithTabs } from "./takes/tab_sharing.mjs";
-import { learn, say } from "./words.mjs";
+import { shareWithTabs } from "./takes/tab_sharing.mjs";
+import { loadWords, translate } from "./words.mjs";
 
-await learn(navigator.language);
+await loadWords(navigator.language);
 const key = location.hash.slice(1);
 const clientId = key || (sessionStorage.getItem("clientId") ?? crypto.randomUUID());
-sessionStorage.setItem("clientId", clientId); // so that a reload finds its takes again
+sessionStorage.setItem("clientId", clientId); // a reload finds its takes again
 
 /** @type {import("./types.mjs").Server} */
 const server = {
@@ -20,8 +20,8 @@ const server = {
   fileUrl: (file) => `/view?${new URLSearchParams({ ...file, clientId })}`,
 };
 const library = new Library(server);
-const hear = sharedWithTabs(library);
-const hint = key ? say("Its frames appear here as they are made.") : say("Start a run; its frames appear here.");
+const receive = shareWithTabs(library);
+const hint = key ? translate("Frames appear here while they are generated.") : translate("Start a run. Its frames appear here.");
 const place = { emptyHint: () => hint, keepLine: null, fork: null };
 const player = new Player(server, place);
 const showNewest = () => player.offer([...library.newest(null).values()]);
@@ -31,8 +31,8 @@ function connect() {
   const socket = new WebSocket(`${scheme}://${location.host}/ws?clientId=${clientId}`);
   socket.onopen = () => library.attach(clientId);
   socket.onmessage = ({ data }) => {
-    const { type, data: said } = JSON.parse(data);
-    if (type === TAKE_EVENT || type === CHUNK_EVENT) hear(type, said);
+    const { type, data: message } = JSON.parse(data);
+    if (type === TAKE_EVENT || type === CHUNK_EVENT) receive(type, message);
   };
   socket.onclose = () => setTimeout(connect, 1000);
 }

@@ -1,6 +1,6 @@
 // @ts-check
 /**
- * The server's words, as JSON (stream/preview/messages.py makes them).
+ * The server's messages, as JSON (see stream/preview/messages.py).
  *
  * @typedef {"waiting"|"running"|"paused"|"stopping"|"stopped"|"done"|"interrupted"|"error"} State
  * @typedef {{seq: number, first_frame: number, count: number, bytes: number,
@@ -24,10 +24,10 @@
  *   message: string|null, plan: Plan|null, files: SavedFile[]}} TakeInfo
  *
  * @typedef {{request: (path: string, init?: RequestInit) => Promise<Response>,
- *   fileUrl: (file: SavedFile) => string|null}} Server  how a page reaches the routes
+ *   fileUrl: (file: SavedFile) => string|null}} Server  access to the server's routes
  * @typedef {{emptyHint: () => string, keepLine: ((session: import("./takes/library.mjs").Session, line: string)
  *   => string|null)|null, keep?: (session: import("./takes/library.mjs").Session, file: SavedFile) => void, fork: ((session: import("./takes/library.mjs").Session, seconds: number) =>
- *   string|null)|null}} Place  what only the page around a player knows; `keepLine` and `fork`
- *   return why they could not, or null; `keep` remembers what a run was saved as
+ *   string|null)|null}} Place  callbacks of the page around a player. `keepLine` and `fork`
+ *   return an error message, or null; `keep` remembers the saved file of a run
  */
 export {};

@@ -1,27 +1,27 @@
 // @ts-check
 /**
- * The player's own words in the viewer's language. `tools/locales.py` finds what the modules
- * say, and writes words/LANGUAGE.json; what the server tells of a run stays in English.
+ * The player's texts in the viewer's language. `tools/locales.py` collects the English texts from
+ * the modules and writes words/LANGUAGE.json. Messages from the server stay in English.
  */
 
 export const LANGUAGES = ["de", "es", "fr", "ja", "ko", "zh"];
 
-/** @type {Record<string, string>} by the English; empty for English itself */
-let known = {};
+/** Translations by English text; empty for English. @type {Record<string, string>} */
+let translations = {};
 
-/** Learn a language, before the first player is made; English where there is none such.
+/** Load a language before the first player is made; English where there is none such.
  * @param {string} language as ComfyUI's setting or the browser names it */
-export async function learn(language) {
-  known = {};
+export async function loadWords(language) {
+  translations = {};
   const name = language.toLowerCase().split("-")[0];
   if (!LANGUAGES.includes(name)) return;
   const answer = await fetch(new URL(`./words/${name}.json`, import.meta.url), { cache: "no-cache" });
-  if (answer.ok) known = await answer.json();
-  else console.warn(`Longtake: the player's words in ${name} could not be read (${answer.status}).`);
+  if (answer.ok) translations = await answer.json();
+  else console.warn(`Longtake: the player's translation "${name}" could not be loaded (${answer.status}).`);
 }
 
-/** A sentence in that language. @param {string} english with {names} of values
+/** Translate a text and insert its values. @param {string} english with {names} of values
  * @param {Record<string, string|number>} [values] */
-export function say(english, values = {}) {
-  return (known[english] ?? english).replace(/\{(\w+)\}/g, (_, name) => String(values[name]));
+export function translate(english, values = {}) {
+  return (translations[english] ?? english).replace(/\{(\w+)\}/g, (_, name) => String(values[name]));
 }

@@ -1,8 +1,9 @@
-"""Runs workflows inside a real ComfyUI core, without its web server: started by `real_core` with
-ComfyUI's own Python, so it uses the standard library and the core only, and nothing of ours.
+"""Run workflows inside a real ComfyUI core, without its web server.
 
-It speaks JSON lines: requests on stdin (`class_types`, `watch`, `prompt`, `interrupt`), messages on
-the stdout it was started with. Whatever the core prints goes to stderr. End of stdin means stop.
+`real_core` starts this script with ComfyUI's own Python, so it imports only the standard library
+and the core, and nothing of this pack. It exchanges JSON lines: requests on stdin (`class_types`,
+`watch`, `prompt`, `interrupt`), messages on its original stdout. All output of the core goes to
+stderr. The end of stdin means stop.
 """
 
 from __future__ import annotations
@@ -24,21 +25,20 @@ Request = dict[str, Any]
 
 
 class Channel:
-    """The line to the parent; safe from any thread."""
+    """The connection to the parent process; safe from any thread."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._lock = threading.Lock()
 
     def send(self, **message: Any) -> None:
-        """Write one message."""
         with self._lock:
             self._stream.write(json.dumps(message, default=str) + "\n")
             self._stream.flush()
 
 
 class Routes:
-    """Swallows route decorators of packs: there is no web server."""
+    """Ignore the route decorators of packs: there is no web server."""
 
     def __getattr__(self, method: str) -> Any:
         return lambda *_, **__: lambda handler: handler
@@ -50,7 +50,7 @@ class Server:
     client_id: str | None = "longtake"
     last_node_id: str | None = None
     last_prompt_id: str | None = None
-    page: Any = None  # of our pack: headless/player/server.py
+    page: Any = None  # a PageServer of headless/player/server.py
 
     def __init__(self, channel: Channel) -> None:
         self.routes = Routes()
@@ -67,35 +67,33 @@ class Server:
             self._channel.send(event="ui", data=data["output"])
 
     def send_progress_text(self, text: str, node_id: str, sid: str | None = None) -> None:
-        """Text under a node: shown in a browser only; nodes log it too."""
+        """Ignore text for a browser; nodes log it too."""
 
 
 class Notices(logging.Handler):
-    """Forwards what our pack logs for the user."""
+    """Forward this pack's log messages to the user."""
 
     def __init__(self, channel: Channel) -> None:
         super().__init__(logging.INFO)
         self._channel = channel
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send one line."""
         self._channel.send(event="notice", data=record.getMessage())
 
 
 class LastWarning(logging.Handler):
-    """Keeps the core's last warning: the only place where it says why a pack did not load."""
+    """Keep the core's last warning, its only explanation when a pack fails to load."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self.text = "no reason given"
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep the line."""
         self.text = record.getMessage()
 
 
 class Core:
-    """The core's modules, imported once, with our pack loaded."""
+    """The core's modules, imported once, with this pack loaded."""
 
     def __init__(self, checkout: Path, pack: Path, channel: Channel) -> None:
         import comfy.options as options  # the core reads sys.argv only after this
@@ -129,11 +127,11 @@ class Core:
         )
 
     def interrupt(self) -> None:
-        """Set the flag that the next check raises on."""
+        """Set the flag that makes the next interrupt check raise."""
         self.management.interrupt_current_processing(True)
 
     def specs(self, class_types: list[str]) -> list[dict[str, Any]]:
-        """Describe the node types; other packs are loaded only when one of them is needed."""
+        """Describe the node types; load other packs only if one of their types is needed."""
         known = self.nodes.NODE_CLASS_MAPPINGS
         for load in ("init_builtin_extra_nodes", "init_external_custom_nodes"):
             if any(name not in known for name in class_types):
@@ -142,7 +140,7 @@ class Core:
         return [self._spec(name, known[name]) for name in sorted(wanted) if name in known]
 
     def watch(self) -> None:
-        """Open the player's page, with our pack's own modules as the core has loaded them."""
+        """Open the player page, using this pack's modules as the core has loaded them."""
         preview = self.nodes.NODE_CLASS_MAPPINGS["LongtakePreview"].__module__
         pack = preview.removesuffix(".nodes.outputs.preview")
         pages = importlib.import_module(f"{pack}.headless.player.server")
@@ -151,7 +149,7 @@ class Core:
         self.channel.send(event="watching", data=self.server.page.url)
 
     def run(self, prompt: dict[str, Any], out: str) -> None:
-        """Run one prompt and say how it ended."""
+        """Run one prompt and send its outcome."""
         import folder_paths
 
         folder_paths.set_output_directory(out)
@@ -162,15 +160,15 @@ class Core:
             return
         self.server.last_prompt_id = prompt_id
         self._executor.execute(prompt, prompt_id, {"client_id": self.server.client_id}, valid[2])
-        self._tell_end()
+        self._send_outcome()
 
-    def _tell_end(self) -> None:
+    def _send_outcome(self) -> None:
         ends = dict(self._executor.status_messages)
         if "execution_interrupted" in ends:
             self.channel.send(event="interrupted", data="")
         elif "execution_error" in ends:
-            told = {name: ends["execution_error"][name] for name in FAILURE}
-            self.channel.send(event="failed", data=told)
+            error = {name: ends["execution_error"][name] for name in FAILURE}
+            self.channel.send(event="failed", data=error)
         else:
             self.channel.send(event="done", data="")
 
@@ -181,7 +179,7 @@ class Core:
         self.channel.send(event="bar", data=[str(node_id or ""), int(value), int(total)])
 
     def _spec(self, name: str, node: Any) -> dict[str, Any]:
-        """The node type as /object_info has it, as far as the parent reads that."""
+        """Return the node type in the form of /object_info, as far as the parent reads it."""
         return {
             "class_type": name,
             "input": node.INPUT_TYPES(),
@@ -221,7 +219,7 @@ def main() -> None:
     """Serve requests until stdin ends."""
     channel = Channel(os.fdopen(os.dup(1), "w", encoding="utf-8"))
     os.dup2(2, 1)
-    checkout, pack = (Path(one) for one in sys.argv[1:3])
+    checkout, pack = (Path(argument) for argument in sys.argv[1:3])
     sys.argv = ["main.py", *_device_flags()]
     try:
         core = Core(checkout, pack, channel)

@@ -1,11 +1,11 @@
-"""A small stand-in for ComfyUI: enough of it to run this pack's nodes without a checkout.
+"""A small stand-in for ComfyUI, sufficient to run this pack's nodes without a checkout.
 
-`installed` puts the fakes under the host's module names; `StandInHost` runs workflows within.
+`host_modules` installs fakes under the host's module names; `StandInHost` runs workflows within.
 """
 
 from __future__ import annotations
 
 from .executor import StandInHost, execute, our_extension
-from .modules import HostState, installed
+from .modules import HostState, host_modules
 
-__all__ = ["HostState", "StandInHost", "execute", "installed", "our_extension"]
+__all__ = ["HostState", "StandInHost", "execute", "host_modules", "our_extension"]

@@ -1,4 +1,4 @@
-"""The few nodes of the core that the example workflows use, working as the core's do."""
+"""The core nodes that the example workflows use, with the core's behaviour."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from torch import Tensor
 
 from ....errors import BadInput
 from . import io_types as io
-from .modules import HostState, VideoFromFile, get_save_image_path
+from .folders import get_save_image_path
+from .modules import HostState, VideoFromFile
 from .ui_types import SavedImages, SavedResult, save_images
 
 
 class CLIPTextEncode(io.ComfyNode):
-    """Text to CONDITIONING, through whatever object the CLIP socket holds."""
+    """Encode text to CONDITIONING with the object in the CLIP socket."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """A text and a CLIP."""
         return io.Schema(
             node_id="CLIPTextEncode",
             display_name="CLIP Text Encode (Prompt)",
@@ -31,16 +31,14 @@ class CLIPTextEncode(io.ComfyNode):
 
     @classmethod
     def execute(cls, text: str, clip: Any) -> io.NodeOutput:
-        """Encode as the core does."""
         return io.NodeOutput(clip.encode_from_tokens_scheduled(clip.tokenize(text)))
 
 
 class ImageFromBatch(io.ComfyNode):
-    """Some pictures of an IMAGE."""
+    """Take some pictures of an IMAGE; negative indices count from the end."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """Which, from 0; negative ones count from the end."""
         return io.Schema(
             node_id="ImageFromBatch",
             display_name="Get Image from Batch",
@@ -54,18 +52,16 @@ class ImageFromBatch(io.ComfyNode):
 
     @classmethod
     def execute(cls, image: Tensor, batch_index: int, length: int) -> io.NodeOutput:
-        """Those that there are."""
         first = batch_index + len(image) if batch_index < 0 else batch_index
         first = max(0, min(len(image) - 1, first))
         return io.NodeOutput(image[first : first + length].clone())
 
 
 class LoadImage(io.ComfyNode):
-    """A picture file to IMAGE and MASK."""
+    """Load a picture as IMAGE and MASK, from `input/` or a path."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """A file in `input/`, or a path."""
         return io.Schema(
             node_id="LoadImage",
             display_name="Load Image",
@@ -75,7 +71,7 @@ class LoadImage(io.ComfyNode):
 
     @classmethod
     def execute(cls, image: str) -> io.NodeOutput:
-        """RGB in [0, 1], upright; the mask is what is transparent."""
+        """Return RGB in [0, 1], upright, and the transparency as mask."""
         try:
             with Image.open(input_file(image)) as opened:
                 upright = ImageOps.exif_transpose(opened)
@@ -87,11 +83,10 @@ class LoadImage(io.ComfyNode):
 
 
 class LoadVideo(io.ComfyNode):
-    """A video file to VIDEO."""
+    """Load a video file as VIDEO, from `input/` or a path."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """A file in `input/`, or a path."""
         return io.Schema(
             node_id="LoadVideo",
             display_name="Load Video",
@@ -101,14 +96,12 @@ class LoadVideo(io.ComfyNode):
 
     @classmethod
     def execute(cls, file: str) -> io.NodeOutput:
-        """Only its name; whoever takes it reads it."""
+        """Return the file's name; the consumer reads the file."""
         return io.NodeOutput(VideoFromFile(str(input_file(file))))
 
 
 def input_file(name: str) -> Path:
-    """The file of that name in `input/` below the working folder, as in a ComfyUI checkout, or at
-    that path.
-    """
+    """Return the file `name` in `input/` below the working folder, or at that path."""
     found = [path for path in (Path("input") / name, Path(name)) if path.is_file()]
     if not found:
         raise BadInput(f"{name!r} is neither in the folder input/ nor a path to a file.")
@@ -116,7 +109,7 @@ def input_file(name: str) -> Path:
 
 
 def save_image_node(state: HostState) -> type[io.ComfyNode]:
-    """Save Image, writing into the output folder of `state`."""
+    """Return the Save Image node, writing into the output folder of `state`."""
 
     class SaveImage(io.ComfyNode):
         """IMAGE to numbered PNG files."""

@@ -1,7 +1,7 @@
-"""Run a checked workflow with the stand-in, the way the core's prompt thread does.
+"""Run a checked workflow with the stand-in, like the core's prompt thread.
 
-One thread, inside inference mode, with an event loop of its own: nodes run as soon as their inputs
-are there; async nodes are awaited side by side, so outputs of one stream advance together.
+One thread in inference mode runs an event loop. A node runs as soon as its inputs are ready. Async
+nodes are awaited side by side, so the outputs of one stream advance together.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from .modules import (
 NodeTable = Mapping[str, type[ComfyNode]]
 
 
-class NodeFailed(LongtakeError):
-    """A node raised something that is not one of our sentences."""
+class NodeFailure(LongtakeError):
+    """A node raised an error that is not one of ours."""
 
 
 class StandInHost:
-    """The stand-in as a host for the command line; needs `modules.installed` around it."""
+    """The stand-in as a host for the command line; needs a `modules.host_modules` block."""
 
     unknown_remedy = (
         "without ComfyUI only Longtake's own nodes, CLIPTextEncode, LoadImage, LoadVideo, "
-        "ImageFromBatch and SaveImage can run; give --comfy DIR (a ComfyUI checkout) to use others"
+        "ImageFromBatch and SaveImage can run; add --comfy DIR (a ComfyUI checkout) for others"
     )
 
     def __init__(self, state: HostState, extension: ComfyExtension) -> None:
@@ -49,11 +49,11 @@ class StandInHost:
         self._nodes = _node_table(state, extension)
 
     def specs(self, class_types: Sequence[str]) -> dict[str, NodeSpec]:
-        """Every node type there is; `class_types` matters to hosts that load on demand."""
+        """Return all node types; `class_types` matters only to hosts that load on demand."""
         return {name: _spec(node) for name, node in self._nodes.items()}
 
     def run(self, workflow: Workflow, out_dir: Path) -> None:
-        """Run to the end; KeyboardInterrupt when `interrupt` was called and obeyed."""
+        """Run to the end; raise KeyboardInterrupt after `interrupt`."""
         self._state.folders["output"] = out_dir
         try:
             execute(workflow, self._nodes, self._state)
@@ -65,9 +65,9 @@ class StandInHost:
         self._state.interrupt()
 
     @contextmanager
-    def watched(self) -> Iterator[str]:
-        """The player's page, from a thread of this process."""
-        from ...player.server import open_page  # aiohttp takes half a second
+    def serve_player(self) -> Iterator[str]:
+        """Serve the player page from a thread of this process."""
+        from ...player.server import open_page  # importing aiohttp takes half a second
 
         page = self._state.page = open_page()
         try:
@@ -85,7 +85,7 @@ def execute(workflow: Workflow, nodes: NodeTable, state: HostState) -> None:
 
 
 class _Execution:
-    """One run: which nodes wait, which are awaited, and what the finished ones gave."""
+    """One run: waiting nodes, running nodes and results."""
 
     def __init__(self, workflow: Workflow, nodes: NodeTable, state: HostState) -> None:
         self._prompt = workflow.to_prompt()
@@ -96,20 +96,26 @@ class _Execution:
         self._results: dict[str, tuple[Any, ...]] = {}
 
     async def run(self) -> None:
-        """Start what is ready, await what runs, until all is done; the first failure stops all."""
+        """Start ready nodes and await running ones until all are done; the first failure
+        stops all.
+        """
         try:
             while self._waiting or self._running:
                 ready = [node for node in self._waiting.values() if self._is_ready(node)]
                 for node in ready:
                     self._start(node)
                 if not ready:
-                    await self._await_one()
+                    await self._await_next()
         finally:
             await self._cancel_running()
 
     def _is_blocked(self, node: Node) -> bool:
-        values = (self._value(link) for link in node.links.values())
-        return any(isinstance(value, ExecutionBlocker) for value in values)
+        """Whether an input is blocked; raise where the block carries a message."""
+        values = [self._value(link) for link in node.links.values()]
+        blocks = [value for value in values if isinstance(value, ExecutionBlocker)]
+        for message in (block.message for block in blocks if block.message is not None):
+            raise _failure(node, BadInput(message))
+        return bool(blocks)
 
     def _is_ready(self, node: Node) -> bool:
         return all(link.node_id in self._results for link in node.links.values())
@@ -147,9 +153,9 @@ class _Execution:
         self._results[node.id] = output.args
         ui = output.ui if isinstance(output.ui, dict) or output.ui is None else output.ui.as_dict()
         for saved in from_ui(ui or {}, self._state.folders):
-            self._state.tell(saved)
+            self._state.emit(saved)
 
-    async def _await_one(self) -> None:
+    async def _await_next(self) -> None:
         done, _ = await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             self._finish(self._running.pop(task), task.result())
@@ -171,13 +177,13 @@ def _failure(node: Node, error: Exception) -> LongtakeError:
     if isinstance(error, BadInput):
         return BadInput(f"{node.label}: {error}")
     if isinstance(error, LongtakeError):
-        return NodeFailed(f"{node.label}: {error}")
+        return NodeFailure(f"{node.label}: {error}")
     reason = str(error) or "no reason given"
-    return NodeFailed(f"{node.label} failed with {type(error).__name__}: {reason}")
+    return NodeFailure(f"{node.label} failed with {type(error).__name__}: {reason}")
 
 
 def our_extension() -> ComfyExtension:
-    """This pack; imported only now, since its nodes import the host's modules."""
+    """Return this pack; imported late, because its nodes import the host's modules."""
     return cast(
         "ComfyExtension",
         importlib.import_module("....nodes.extension", __package__).LongtakeExtension(),
@@ -205,8 +211,8 @@ def _spec(node: type[ComfyNode]) -> NodeSpec:
     schema = node.GET_SCHEMA()
     return NodeSpec(
         class_type=schema.node_id,
-        inputs=tuple(_input_spec(one) for one in schema.inputs),
-        outputs=tuple(one.get_io_type() for one in schema.outputs),
+        inputs=tuple(_input_spec(declared) for declared in schema.inputs),
+        outputs=tuple(output.get_io_type() for output in schema.outputs),
         is_output=schema.is_output_node,
     )
 

@@ -1,6 +1,6 @@
 """`comfy_api.latest.io` as far as this pack uses it: schemas, inputs, outputs, node base class.
 
-Names, arguments and defaults are the core's own (0.33), so that what loads here loads there.
+Names, arguments and defaults are the core's (0.33), so nodes that load here load there too.
 """
 
 from __future__ import annotations
@@ -12,15 +12,13 @@ from typing import Any, ClassVar
 
 
 class FolderType(str, Enum):
-    """Where a saved file lies."""
-
     input = "input"
     output = "output"
     temp = "temp"
 
 
 class ControlAfterGenerate(str, Enum):
-    """What a seed widget does after a run."""
+    """How a seed widget changes after a run."""
 
     fixed = "fixed"
     increment = "increment"
@@ -29,7 +27,7 @@ class ControlAfterGenerate(str, Enum):
 
 
 class Hidden(str, Enum):
-    """What a node may ask the host for beside its inputs."""
+    """Values that a node may request from the host besides its inputs."""
 
     unique_id = "UNIQUE_ID"
     prompt = "PROMPT"
@@ -39,7 +37,7 @@ class Hidden(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class HiddenHolder:
-    """The values behind `Hidden`, as `cls.hidden` within `execute`."""
+    """The values of `Hidden`, available as `cls.hidden` within `execute`."""
 
     unique_id: str | None = None
     prompt: dict[str, object] | None = None
@@ -49,8 +47,6 @@ class HiddenHolder:
 
 @dataclass(kw_only=True)
 class Input:
-    """An input socket."""
-
     id: str = field(kw_only=False)
     display_name: str | None = None
     optional: bool = False
@@ -63,7 +59,6 @@ class Input:
     io_type: ClassVar[str] = "*"
 
     def get_io_type(self) -> str:
-        """The socket's type."""
         return self.io_type
 
 
@@ -78,8 +73,6 @@ class WidgetInput(Input):
 
 @dataclass
 class Output:
-    """An output socket."""
-
     id: str | None = None
     display_name: str | None = None
     tooltip: str | None = None
@@ -88,26 +81,19 @@ class Output:
     io_type: ClassVar[str] = "*"
 
     def get_io_type(self) -> str:
-        """The socket's type."""
         return self.io_type
 
 
 class Boolean:
-    """A switch."""
-
     io_type = "BOOLEAN"
 
     @dataclass(kw_only=True)
     class Input(WidgetInput):
-        """A switch widget."""
-
         io_type: ClassVar[str] = "BOOLEAN"
         label_on: str | None = None
         label_off: str | None = None
 
     class Output(Output):
-        """A switch output."""
-
         io_type: ClassVar[str] = "BOOLEAN"
 
 
@@ -119,70 +105,48 @@ class _NumberInput(WidgetInput):
 
 
 class Int:
-    """A whole number."""
-
     io_type = "INT"
 
     @dataclass(kw_only=True)
     class Input(_NumberInput):
-        """A whole-number widget."""
-
         io_type: ClassVar[str] = "INT"
         control_after_generate: bool | ControlAfterGenerate | None = None
 
     class Output(Output):
-        """A whole-number output."""
-
         io_type: ClassVar[str] = "INT"
 
 
 class Float:
-    """A number."""
-
     io_type = "FLOAT"
 
     @dataclass(kw_only=True)
     class Input(_NumberInput):
-        """A number widget."""
-
         io_type: ClassVar[str] = "FLOAT"
         round: float | bool | None = None
 
     class Output(Output):
-        """A number output."""
-
         io_type: ClassVar[str] = "FLOAT"
 
 
 class String:
-    """Text."""
-
     io_type = "STRING"
 
     @dataclass(kw_only=True)
     class Input(WidgetInput):
-        """A text widget."""
-
         io_type: ClassVar[str] = "STRING"
         multiline: bool = False
         placeholder: str | None = None
         dynamic_prompts: bool | None = None
 
     class Output(Output):
-        """A text output."""
-
         io_type: ClassVar[str] = "STRING"
 
 
 class Combo:
-    """One of several choices."""
-
     io_type = "COMBO"
 
     @dataclass(kw_only=True)
     class Input(WidgetInput):
-        """A drop-down widget."""
-
         io_type: ClassVar[str] = "COMBO"
         options: Sequence[str | int] | type[Enum] = field(default=(), kw_only=False)
         control_after_generate: bool | ControlAfterGenerate | None = None
@@ -194,13 +158,11 @@ class Combo:
                 self.default = self.default.value
 
     class Output(Output):
-        """A choice output."""
-
         io_type: ClassVar[str] = "COMBO"
 
 
 def Custom(io_type: str) -> Any:  # noqa: N802  (the core's name)
-    """A socket type of one's own: a class with `Input` and `Output`."""
+    """Create a socket type: a class with `Input` and `Output`."""
     named = {"io_type": io_type}
     return type(
         io_type,
@@ -225,22 +187,20 @@ UpscaleModel = Custom("UPSCALE_MODEL")
 
 
 class MultiType:
-    """A socket that takes several types."""
+    """A socket that accepts several types."""
 
     @dataclass(kw_only=True)
     class Input(Input):
-        """An input for any of `types`."""
-
         types: Sequence[Any] = field(default=(), kw_only=False)
 
         def get_io_type(self) -> str:
-            """The types, joined by commas."""
+            """Return the types, joined by commas."""
             return ",".join(kind.io_type for kind in self.types)
 
 
 @dataclass
 class Schema:
-    """The definition of a node, as the core's."""
+    """The definition of a node."""
 
     node_id: str
     display_name: str | None = None
@@ -260,14 +220,15 @@ class Schema:
     has_intermediate_output: bool = False
 
     def validate(self) -> None:
-        """Refuse ids used twice, as the core does."""
-        for ids in ([one.id for one in self.inputs], [one.id for one in self.outputs if one.id]):
+        """Reject duplicate ids, as the core does."""
+        outputs = [output.id for output in self.outputs if output.id]
+        for ids in ([declared.id for declared in self.inputs], outputs):
             if len(set(ids)) != len(ids):
                 raise ValueError(f"schema {self.node_id}: ids must be unique, got {ids}")
 
 
 class NodeOutput:
-    """What `execute` returns: output values, and `ui` for the browser."""
+    """The result of `execute`: output values, and `ui` for the browser."""
 
     def __init__(self, *args: Any, ui: Any = None, block_execution: str | None = None) -> None:
         self.args = args
@@ -276,28 +237,25 @@ class NodeOutput:
 
     @property
     def result(self) -> tuple[Any, ...] | None:
-        """The output values."""
         return self.args or None
 
 
 class ComfyNode:
-    """Base of every node: class methods only."""
+    """Base class of every node; has class methods only."""
 
     hidden: HiddenHolder = HiddenHolder()
 
     @classmethod
     def define_schema(cls) -> Schema:
-        """The node's definition."""
         raise NotImplementedError
 
     @classmethod
     def execute(cls, *args: Any, **kwargs: Any) -> NodeOutput | Awaitable[NodeOutput]:
-        """The node's work."""
         raise NotImplementedError
 
     @classmethod
     def GET_SCHEMA(cls) -> Schema:  # noqa: N802  (the core's name)
-        """The checked definition."""
+        """Return the validated definition."""
         schema = cls.define_schema()
         schema.validate()
         return schema

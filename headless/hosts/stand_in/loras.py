@@ -1,4 +1,4 @@
-"""What a LoRA changes in the stand-in: plain pairs of matrices, and differences."""
+"""LoRAs in the stand-in: plain pairs of matrices, and weight differences."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ PAIR = ("lora_up.weight", "lora_down.weight", "alpha")
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What is added to one weight at strength 1; the tensors as the file has them."""
+    """The change of one weight at strength 1, with the file's tensors."""
 
     weights: tuple[Tensor, ...]
 
     def on(self, weight: Tensor) -> Tensor:
-        """The difference for `weight`: up, down and alpha multiplied out, or as it is."""
+        """Return the difference for `weight`: up, down and alpha multiplied out, or the
+        stored one.
+        """
         first, *rest = (tensor.to(weight) for tensor in self.weights)
         if not rest:
             return first.reshape(weight.shape)
@@ -29,7 +31,7 @@ class Change:
 
 
 def changes(lora: Mapping[str, Tensor], layers: Mapping[str, Tensor]) -> dict[str, Change]:
-    """The changes by weight name of a LoRA in the host's words, for the `layers` of a model."""
+    """Return a LoRA's changes by weight name, for the `layers` of a model."""
     left = dict(lora)
     found: dict[str, Change] = {}
     for weight in (name for name in layers if name.endswith(".weight")):
@@ -40,8 +42,5 @@ def changes(lora: Mapping[str, Tensor], layers: Mapping[str, Tensor]) -> dict[st
             if f"{layer}.{word}" in left:
                 found[changed] = Change((left.pop(f"{layer}.{word}"),))
     if left:
-        raise BadInput(
-            f"The LoRA changes weights in a way that needs ComfyUI ({next(iter(left))}); give "
-            "--comfy DIR."
-        )
+        raise BadInput(f"This LoRA needs ComfyUI (for {next(iter(left))}); add --comfy DIR.")
     return found

@@ -1,4 +1,4 @@
-"""MODEL in the stand-in: our own DiT behind the part of the host's ModelPatcher that nodes use."""
+"""MODEL in the stand-in: our own DiT with the part of the host's ModelPatcher that nodes use."""
 
 from __future__ import annotations
 
@@ -20,12 +20,11 @@ WeightPatch = tuple[float, Change]
 
 
 def compute_device() -> torch.device:
-    """CUDA where there is some, else the CPU."""
     return torch.device("cuda") if torch.cuda.is_available() else torch.device("cpu")
 
 
 def load_diffusion_model(path: str) -> Patcher:
-    """A Wan-family file as MODEL, in float32."""
+    """Load a Wan-family file as MODEL, in float32."""
     return _patcher(load_dit(Path(path)))
 
 
@@ -34,25 +33,25 @@ def load_diffusion_model_state_dict(
     model_options: Mapping[str, Any] | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> Patcher:
-    """Wan weights as MODEL, in float32 whatever `model_options` ask for; text to video only."""
-    said = json.loads((metadata or {}).get("config", "{}")).get("transformer", {})
-    config = config_from_shapes(sd, said.get("num_heads"))
+    """Load Wan weights as MODEL, in float32 despite `model_options`; text to video only."""
+    header = json.loads((metadata or {}).get("config", "{}")).get("transformer", {})
+    config = config_from_shapes(sd, header.get("num_heads"))
     if config.in_channels != config.out_channels or "img_emb.proj.0.weight" in sd:
-        raise BadInput("Image-to-video models need ComfyUI; give --comfy DIR.")
+        raise BadInput("Image-to-video models need ComfyUI; add --comfy DIR.")
     return _patcher(build_dit(sd, config, Path("the model file")))
 
 
 class VAE:
-    """The host's own VAEs are not here."""
+    """Reject the host's own VAEs, which the stand-in lacks."""
 
     def __init__(self, **_: Any) -> None:
-        raise BadInput("VAE files need ComfyUI; use Load Demo Model's, or give --comfy DIR.")
+        raise BadInput("VAE files need ComfyUI; use Load Demo Model's VAE, or add --comfy DIR.")
 
 
 def load_lora_for_models(
     model: Patcher, clip: None, lora: Mapping[str, Tensor], strength: float, strength_clip: float
 ) -> tuple[Patcher, None]:
-    """A clone of a MODEL with a LoRA on it."""
+    """Return a clone of a MODEL with a LoRA applied."""
     twin = model.clone()
     twin.add_patches(changes(lora, model.model.state_dict()), strength)
     return twin, None
@@ -64,20 +63,20 @@ def _patcher(dit: nn.Module) -> Patcher:
 
 
 class CallbacksMP:
-    """When the host's samplers call back; here nothing samples but our own sampler."""
+    """Callback times of the host's samplers; the stand-in never calls these."""
 
     ON_PRE_RUN = "on_pre_run"
     ON_CLEANUP = "on_cleanup"
 
 
 class Backup(NamedTuple):
-    """A tensor as it is without patches."""
+    """A tensor's value without patches."""
 
     weight: Tensor
 
 
 class Patcher:
-    """A module with the device it computes on: what nodes use of the host's ModelPatcher."""
+    """A module with its compute device: the part of the host's ModelPatcher that nodes use."""
 
     def __init__(
         self, model: nn.Module, *, load_device: torch.device, offload_device: torch.device
@@ -96,34 +95,31 @@ class Patcher:
         self.patches_uuid = uuid.uuid4()
 
     def set_attachments(self, key: str, attachment: Any) -> None:
-        """Carry a value."""
         self.attachments[key] = attachment
 
     def add_callback_with_key(
         self, call_type: str, key: str, callback: Callable[[Patcher], None]
     ) -> None:
-        """Call back at that time."""
         self.callbacks.setdefault(call_type, {}).setdefault(key, []).append(callback)
 
     def remove_callbacks_with_key(self, call_type: str, key: str) -> None:
-        """Do not, any more."""
         self.callbacks.get(call_type, {}).pop(key, None)
 
     def partially_load(self, device_to: torch.device) -> int:
-        """Bring the module to `device_to`, with this patcher's patches and no others."""
+        """Bring the module to `device_to`, with exactly this patcher's patches."""
         if isinstance(self.model, BaseModel) and self.model.patched_by != self.patches_uuid:
             self.model.patch(self.patches, self.patches_uuid)
         self.model.to(device_to)
         return 0
 
     def add_patches(self, patches: Mapping[str, Change], strength: float) -> None:
-        """Change the weights of these names when they are used."""
+        """Apply changes to these weights when the model is loaded."""
         for name, change in patches.items():
             self.patches[name] = [*self.patches.get(name, []), (strength, change)]
         self.patches_uuid = uuid.uuid4()
 
     def clone(self) -> Patcher:
-        """Another handle on the same weights."""
+        """Return another handle on the same weights."""
         twin = Patcher(self.model, load_device=self.load_device, offload_device=self.offload_device)
         twin.attachments = dict(self.attachments)
         twin.callbacks = {
@@ -135,13 +131,13 @@ class Patcher:
 
     @property
     def backup(self) -> dict[str, Backup]:
-        """The values without patches of what is patched now."""
+        """The unpatched values of all patched weights."""
         unpatched: Mapping[str, Tensor] = getattr(self.model, "unpatched", {})
         return {name: Backup(value) for name, value in unpatched.items()}
 
 
 class BaseModel(nn.Module):
-    """What the host wraps a diffusion model in."""
+    """The host's wrapper around a diffusion model."""
 
     def __init__(self, diffusion_model: nn.Module) -> None:
         super().__init__()
@@ -151,7 +147,7 @@ class BaseModel(nn.Module):
 
     @torch.no_grad()
     def patch(self, patches: Mapping[str, list[WeightPatch]], name: uuid.UUID) -> None:
-        """Change weights by `patches`, whatever changed them before."""
+        """Replace all earlier changes of the weights by `patches`."""
         weights = dict(self.named_parameters())
         for changed, value in self.unpatched.items():
             weights[changed].copy_(value)
@@ -162,5 +158,4 @@ class BaseModel(nn.Module):
         self.patched_by = name
 
     def get_dtype_inference(self) -> torch.dtype:
-        """The dtype it computes in."""
         return next(self.parameters()).dtype

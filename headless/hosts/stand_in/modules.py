@@ -1,6 +1,6 @@
-"""The fake host modules, and putting them under the host's names for the length of a `with`.
+"""The fake host modules, installed under the host's names for the length of a `with` block.
 
-`HostState` is the whole state behind them; one instance per `installed` block.
+`HostState` is all of their state; each `host_modules` block has its own.
 """
 
 from __future__ import annotations
@@ -20,6 +20,11 @@ from ....errors import BadInput
 from ...events import BarMoved, Event, Listener, from_message
 from ...machine import free_memory_bytes, total_memory_bytes
 from . import io_types, ui_types
+from .folders import (
+    get_filename_list,
+    get_full_path_or_raise,
+    get_save_image_path,
+)
 from .models import (
     VAE,
     CallbacksMP,
@@ -36,12 +41,12 @@ if TYPE_CHECKING:
 
 
 class InterruptProcessingException(BaseException):
-    """The host's way to stop a run; not an `Exception`, so that no node swallows it."""
+    """The host's interrupt; not an `Exception`, so that no node swallows it."""
 
 
 @dataclass(slots=True)
 class HostState:
-    """Folders, where events go, and the interrupt flag of one stand-in."""
+    """Folders, event listener and interrupt flag of one stand-in."""
 
     folders: dict[str, Path]
     listener: Listener
@@ -53,7 +58,7 @@ class HostState:
         self.start_prompt()
 
     def start_prompt(self) -> None:
-        """What runs from now on is another prompt."""
+        """Begin a new prompt."""
         self.prompt = _ProgressState()
 
     def interrupt(self) -> None:
@@ -61,13 +66,12 @@ class HostState:
         self.interrupted = True
 
     def check_interrupted(self) -> None:
-        """Raise once if `interrupt` was called."""
+        """Raise once after `interrupt`."""
         if self.interrupted:
             self.interrupted = False
             raise InterruptProcessingException
 
-    def tell(self, event: Event | None) -> None:
-        """Pass an event on to the command line."""
+    def emit(self, event: Event | None) -> None:
         if event is not None:
             self.listener(event)
 
@@ -82,27 +86,25 @@ class ProgressBar:
         self.node_id = node_id or ""
 
     def update_absolute(self, value: int, total: int | None = None, preview: object = None) -> None:
-        """Set how much is done."""
         self.total = self.total if total is None else total
         self.current = min(value, self.total)
         self._state.check_interrupted()
-        self._state.tell(BarMoved(self.node_id, self.current, self.total))
+        self._state.emit(BarMoved(self.node_id, self.current, self.total))
 
     def update(self, value: int) -> None:
-        """Add to what is done."""
         self.update_absolute(self.current + value)
 
 
 @contextmanager
-def installed(out_dir: Path, listener: Listener) -> Iterator[HostState]:
-    """Provide the host's module names; on leaving, they and our nodes are unloaded."""
+def host_modules(out_dir: Path, listener: Listener) -> Iterator[HostState]:
+    """Provide the host's modules; afterwards unload them and our nodes."""
     present = next(
         (name for name in ("comfy", "folder_paths", "server") if name in sys.modules), None
     )
     if present is not None:
         raise BadInput(
-            f"a ComfyUI is already loaded here (module {present}); "
-            "run the stand-in in a process of its own."
+            f"ComfyUI is already loaded in this process (module {present}); "
+            "run the stand-in in a separate process."
         )
     hidden = out_dir / ".longtake"
     folders = {"output": out_dir, **{name: hidden / name for name in ("temp", "user", "input")}}
@@ -165,19 +167,16 @@ def _module(name: str, **contents: object) -> ModuleType:
 
 
 class ComfyExtension:
-    """Base class of a pack."""
-
     async def on_load(self) -> None:
         """Called once when the pack is loaded."""
 
     async def get_node_list(self) -> list[type[io_types.ComfyNode]]:
-        """The pack's nodes."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)
 class ExecutionBlocker:
-    """A value that keeps nodes from being run; with a message it is an error too."""
+    """A value that prevents dependent nodes from running; with a message it is an error."""
 
     message: str | None
 
@@ -189,22 +188,20 @@ class VideoFromFile:
     file: str
 
     def get_stream_source(self) -> str:
-        """The path."""
         return self.file
 
 
 class _ProgressState:
-    """Node states for the browser; nothing to do here. Nodes are not expanded into others."""
+    """Node states for the browser; unused here, since nodes are not expanded into others."""
 
     prompt_id = ""
     dynprompt = SimpleNamespace(get_display_node_id=lambda node_id: node_id)
 
-    def finish_progress(self, node_id: str) -> None:
-        """Mark a node as done."""
+    def finish_progress(self, node_id: str) -> None: ...
 
 
 class _Server:
-    """The web server's sending half: a browser may watch, but nothing adds routes for it here."""
+    """The sending half of the web server; nothing adds routes here."""
 
     routes = None
 
@@ -213,17 +210,17 @@ class _Server:
 
     @property
     def client_id(self) -> str | None:
-        """The page for which everything runs, if there is one."""
+        """The id of the watching page, if there is one."""
         return self._state.page.key if self._state.page else None
 
     def send_sync(self, event: str, data: dict[str, object], sid: str | None = None) -> None:
-        """Pass on what the command line understands, and everything to the page it is for."""
+        """Send an event to the watching page, and to the command line if it is a known event."""
         if self._state.page is not None and sid is not None:
             self._state.page.emit(event, data)
-        self._state.tell(from_message(event, data, self._state.folders))
+        self._state.emit(from_message(event, data, self._state.folders))
 
     def send_progress_text(self, text: str, node_id: str, sid: str | None = None) -> None:
-        """Text under a node: shown in a browser only; nodes log it too."""
+        """Ignore text for a browser; nodes log it too."""
 
 
 def _model_management(state: HostState) -> ModuleType:
@@ -282,42 +279,3 @@ def _folder_paths(state: HostState) -> ModuleType:
         get_filename_list=get_filename_list,
         get_full_path_or_raise=get_full_path_or_raise,
     )
-
-
-MODELS = Path("models")  # below the working folder, as in a ComfyUI checkout
-MODEL_SUFFIXES = (".safetensors", ".sft", ".pt", ".pth", ".bin", ".ckpt")
-
-
-def get_filename_list(folder_name: str) -> list[str]:
-    """Names of the model files in `models/FOLDER_NAME`, those in its subfolders too."""
-    folder = MODELS / folder_name
-    files = (path for path in folder.rglob("*") if path.suffix in MODEL_SUFFIXES)
-    return sorted(path.relative_to(folder).as_posix() for path in files)
-
-
-def get_full_path_or_raise(folder_name: str, filename: str) -> str:
-    """Where one of them is."""
-    path = MODELS / folder_name / filename
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is not there")
-    return str(path)
-
-
-def get_save_image_path(
-    filename_prefix: str, output_dir: str, image_width: int = 0, image_height: int = 0
-) -> tuple[str, str, int, str, str]:
-    """Folder, name, next free number, subfolder and prefix, as the core gives them."""
-    sized = filename_prefix.replace("%width%", str(image_width)).replace(
-        "%height%", str(image_height)
-    )
-    prefix = Path(sized)
-    root, folder = Path(output_dir).resolve(), (Path(output_dir) / prefix.parent).resolve()
-    if not folder.is_relative_to(root):
-        raise BadInput(
-            f"filename_prefix {filename_prefix!r} leaves the folder {root}; use a plain name."
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    rests = [path.name[len(prefix.name) + 1 :] for path in folder.glob(f"{prefix.name}_*")]
-    numbers = [int(rest.split(".")[0].split("_")[0]) for rest in rests if rest[:1].isdigit()]
-    subfolder = "" if prefix.parent == Path() else str(prefix.parent)
-    return str(folder), prefix.name, max(numbers, default=0) + 1, subfolder, sized

@@ -1,4 +1,4 @@
-"""`comfy.utils.tiled_scale`: a function of pictures applied tile by tile, the seams blended."""
+"""`comfy.utils.tiled_scale`: apply a function to pictures tile by tile and blend the seams."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def tiled_scale(  # noqa: PLR0913  (the core's own arguments)
     upscale_amount: float = 4,
     output_device: str = "cpu",
 ) -> Tensor:
-    """Pictures (n, 3, H, W) enlarged by `upscale_amount`, one at a time, in tiles that overlap."""
+    """Enlarge pictures (n, 3, H, W) by `upscale_amount`, one at a time, in overlapping tiles."""
     tile = (tile_y, tile_x)
-    rows = (_row(one, function, tile, overlap, upscale_amount) for one in samples.split(1))
-    return torch.cat([row.to(output_device) for row in rows])
+    pictures = (_enlarge(one, function, tile, overlap, upscale_amount) for one in samples.split(1))
+    return torch.cat([picture.to(output_device) for picture in pictures])
 
 
-def _row(
+def _enlarge(
     picture: Tensor, function: Enlarge, tile: tuple[int, int], overlap: int, scale: float
 ) -> Tensor:
     height, width = picture.shape[2:]
@@ -46,7 +46,7 @@ def _row(
 
 
 def _spans(size: int, tile: int, overlap: int) -> Iterator[tuple[int, int]]:
-    """Where tiles begin and end along one side."""
+    """Yield start and end of the tiles along one side."""
     for start in range(0, size - overlap, tile - overlap) if size > tile else (0,):
         yield start, min(start + tile, size)
 
@@ -56,7 +56,7 @@ def _slice(start: int, size: int, scale: float) -> slice:
 
 
 def _ramp(size: int, feather: int) -> Tensor:
-    """Weights (size,) that rise over the first and fall over the last `feather` values."""
+    """Return weights (size,) that rise over the first and fall over the last `feather` values."""
     if feather >= size:
         return torch.ones(size)
     rise = (torch.arange(size) + 1).clamp(max=feather) / feather

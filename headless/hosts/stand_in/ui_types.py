@@ -1,4 +1,6 @@
-"""`comfy_api.latest.ui` as far as this pack uses it: results naming files in the host's folders."""
+"""`comfy_api.latest.ui` as far as this pack uses it: results that name files in the host's
+folders.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,6 @@ class SavedImages:
         self.is_animated = is_animated
 
     def as_dict(self) -> dict[str, object]:
-        """The form sent to the browser."""
         animated = {"animated": (True,)} if self.is_animated else {}
         return {"images": list(self.results), **animated}
 
@@ -39,7 +40,6 @@ class PreviewVideo:
         self.values = values
 
     def as_dict(self) -> dict[str, object]:
-        """The form sent to the browser."""
         return {"images": list(self.values), "animated": (True,)}
 
 
@@ -50,12 +50,11 @@ class PreviewText:
         self.value = value
 
     def as_dict(self) -> dict[str, object]:
-        """The form sent to the browser."""
         return {"text": (self.value,)}
 
 
 def save_images(images: Tensor, folder: Path, prefix: str, first: int) -> list[str]:
-    """Write (n, H, W, 3) in [0, 1] as `PREFIX_00001_.png`, ...; gives the file names."""
+    """Write (n, H, W, 3) in [0, 1] as `PREFIX_00001_.png`, ...; return the file names."""
     names = []
     for number, image in enumerate(images, first):
         pixels = (image.clamp(0, 1) * 255).byte().cpu().numpy()

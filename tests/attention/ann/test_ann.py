@@ -20,7 +20,7 @@ from longtake.attention.ann.nearest import KEY_BLOCK, Coded, Exact, Index, Neare
 from longtake.attention.kernels.biased import attend_augmented, attend_biased
 from longtake.attention.kernels.blockwise import attend_part, merged
 from longtake.attention.kernels.selected import attend_selected
-from longtake.tests.support.kernel_formula import attend_tokens
+from longtake.tests.support.attention.kernel_formula import attend_tokens
 from longtake.tests.support.laws import examples
 from longtake.tests.support.tiny_model import randn
 

@@ -29,12 +29,18 @@ from longtake.errors import BadInput
 from longtake.samplers.guidance import Guidance, cfg, last, temporal
 from longtake.samplers.schedule.context_noise import ContextNoise
 from longtake.samplers.settings import AtSwitch
-from longtake.tests.support.brute_force import CHUNK, Guided, Term, Way, rollout
-from longtake.tests.support.caches import SHAPE, TOKENS, chunk_kv, frame_kv, naive_attention
-from longtake.tests.support.guidance_cases import whole
-from longtake.tests.support.guided_rollouts import CLOSE, DIT, LENGTH, ours, reference
+from longtake.tests.support.attention.caches import (
+    SHAPE,
+    TOKENS,
+    chunk_kv,
+    frame_kv,
+    naive_attention,
+)
+from longtake.tests.support.attention.snapshots import written_and_read
 from longtake.tests.support.laws import examples
-from longtake.tests.support.snapshots import written_and_read
+from longtake.tests.support.samplers.brute_force import CHUNK, Guided, Term, Way, rollout
+from longtake.tests.support.samplers.guidance_cases import whole
+from longtake.tests.support.samplers.guided_rollouts import CLOSE, DIT, LENGTH, ours, reference
 from longtake.tests.support.tiny_model import CHUNKS, randn, settings, timeline
 
 LAYERS, HEADS, WIDTH = SHAPE.layers, SHAPE.heads, SHAPE.head_dim

@@ -13,7 +13,7 @@ from longtake.attention.cache.kv_cache import KVCache, planned_bytes
 from longtake.attention.cache.policy import CachePolicy, FullHistory, WindowSink
 from longtake.attention.dense import attend
 from longtake.attention.rope import rotate, rotation
-from longtake.tests.support.caches import (
+from longtake.tests.support.attention.caches import (
     SHAPE,
     TOKENS,
     chunk_kv,

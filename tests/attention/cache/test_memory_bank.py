@@ -37,10 +37,10 @@ from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import Staggered, rolling
 from longtake.samplers.settings import AtSwitch, RolloutSettings
 from longtake.stream.rollout.recache import check
-from longtake.tests.support.bank_loop import LayerBank, places
-from longtake.tests.support.caches import SHAPE, TOKENS, chunk_kv, listed
+from longtake.tests.support.attention.bank_loop import LayerBank, places
+from longtake.tests.support.attention.caches import SHAPE, TOKENS, chunk_kv, listed
+from longtake.tests.support.attention.snapshots import written_and_read
 from longtake.tests.support.laws import examples
-from longtake.tests.support.snapshots import written_and_read
 from longtake.tests.support.tiny_model import (
     TINY,
     randn,

@@ -17,9 +17,9 @@ from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import Guidance, cfg, fractional, temporal, vanilla
 from longtake.samplers.loop import by_chunk
 from longtake.samplers.schedule.context_noise import ContextNoise
-from longtake.tests.support.caches import SHAPE, chunk_kv, fill, policies
+from longtake.tests.support.attention.caches import SHAPE, chunk_kv, fill, policies
+from longtake.tests.support.attention.snapshots import assert_same_histories, written_and_read
 from longtake.tests.support.laws import examples
-from longtake.tests.support.snapshots import assert_same_histories, written_and_read
 from longtake.tests.support.tiny_model import (
     TINY,
     randn,

@@ -17,7 +17,7 @@ from longtake.attention.layout import AttentionInputs
 from longtake.attention.sparse.self_attention import SparseHistory
 from longtake.attention.sparse.settings import SparseSelf
 from longtake.attention.sparse.stats import SparseStats
-from longtake.tests.support.kernel_formula import attend_tokens
+from longtake.tests.support.attention.kernel_formula import attend_tokens
 from longtake.tests.support.tiny_model import randn
 
 CPU = torch.device("cpu")
@@ -105,8 +105,15 @@ def test_products_in_triton_are_not_rounded_to_tf32(path: Path) -> None:
 
 @needs_flex
 @pytest.mark.timeout(1200)  # it compiles
-@pytest.mark.parametrize("with_bias", [False, True])
-@pytest.mark.parametrize(("s", "t", "m"), [(37, 90, 33), (130, 301, 200)])
+@pytest.mark.parametrize(
+    ("s", "t", "m", "with_bias"),
+    [
+        (37, 90, 33, True),
+        pytest.param(37, 90, 33, False, marks=pytest.mark.slow),
+        pytest.param(130, 301, 200, True, marks=pytest.mark.slow),
+        pytest.param(130, 301, 200, False, marks=pytest.mark.slow),
+    ],
+)
 def test_flex_attention_is_the_reference(s: int, t: int, m: int, *, with_bias: bool) -> None:
     q, k, v = parts(s, t)
     bias = randn(2, 2, t, seed=4) if with_bias else None
@@ -121,6 +128,7 @@ def test_flex_attention_is_the_reference(s: int, t: int, m: int, *, with_bias: b
 
 
 @needs_flex
+@pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize(("s", "t"), [(1, 1), (1, 40), (65, 1)])
 def test_flex_attention_with_latent_frames_of_one_token(s: int, t: int) -> None:
@@ -152,6 +160,7 @@ def test_flex_attention_of_a_block_of_queries_that_reads_nothing_is_nothing() ->
 
 
 @needs_flex
+@pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_flex_attention_in_half_precision() -> None:
     q, k, v = parts(70, 150, torch.bfloat16)

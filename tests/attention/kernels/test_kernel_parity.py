@@ -17,7 +17,7 @@ from longtake.attention.ann.nearest import Coded
 from longtake.attention.backends import flex_reason
 from longtake.attention.kernels import biased, selected
 from longtake.attention.kernels.blockwise import attend_part
-from longtake.tests.support.kernel_formula import (
+from longtake.tests.support.attention.kernel_formula import (
     DTYPES,
     attend_tokens,
     choice_of_keys,
@@ -36,6 +36,7 @@ CPU = torch.device("cpu")
 FLEX = pytest.param(
     "flex",
     marks=[
+        pytest.mark.slow,
         pytest.mark.timeout(1200),  # it compiles
         pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning"),  # torch's own
         pytest.mark.skipif(flex_reason(CPU) is not None, reason=str(flex_reason(CPU))),

@@ -18,7 +18,7 @@ from longtake.attention.kernels.key_selection import read_by_all
 from longtake.attention.storage.dense import DENSE
 from longtake.attention.storage.shape import CacheShape
 from longtake.attention.temp_cache.policy import TempCache
-from longtake.tests.support.kernel_formula import attend_tokens
+from longtake.tests.support.attention.kernel_formula import attend_tokens
 from longtake.tests.support.tiny_model import randn
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

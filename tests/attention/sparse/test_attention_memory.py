@@ -35,7 +35,7 @@ from longtake.attention.temp_cache.cache import MergedCache
 from longtake.attention.temp_cache.novelty import redundancy
 from longtake.attention.temp_cache.policy import ALIKE, TempCache
 from longtake.nodes.attention.override import AttentionOverride
-from longtake.tests.support.kernel_formula import attend_tokens
+from longtake.tests.support.attention.kernel_formula import attend_tokens
 from longtake.tests.support.tiny_model import randn
 
 HEADS, DIM, FRAME = 2, 8, 300  # tokens of a latent frame

@@ -14,7 +14,7 @@ from longtake.attention.sparse.key_codes import SlotCodes
 from longtake.attention.sparse.settings import SparseSelf, Sparsity
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.loop import Loop, generate
-from longtake.tests.support.sparse_keys import SHAPE, kv
+from longtake.tests.support.attention.sparse_keys import SHAPE, kv
 from longtake.tests.support.tiny_model import TINY, random_dit, settings, timeline
 
 

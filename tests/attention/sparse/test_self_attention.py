@@ -24,8 +24,8 @@ from longtake.attention.sparse.settings import SparseSelf
 from longtake.attention.sparse.stats import SparseStats
 from longtake.attention.temp_cache.cache import MergedCache
 from longtake.attention.temp_cache.policy import TempCache
+from longtake.tests.support.attention.sparse_keys import SHAPE, TOKENS, kv
 from longtake.tests.support.laws import examples
-from longtake.tests.support.sparse_keys import SHAPE, TOKENS, kv
 from longtake.tests.support.tiny_model import randn
 
 

@@ -34,10 +34,10 @@ from longtake.samplers.history.plan import planned_bytes as planned
 from longtake.samplers.history.plan import planned_offloaded as planned_far
 from longtake.samplers.loop import generate
 from longtake.stream.journal.chain import Chain
-from longtake.tests.support.caches import SHAPE, TOKENS, chunk_kv, policies
+from longtake.tests.support.attention.caches import SHAPE, TOKENS, chunk_kv, policies
+from longtake.tests.support.attention.snapshots import assert_same_histories, written_and_read
 from longtake.tests.support.laws import examples
-from longtake.tests.support.rollouts import MODEL, assert_same_bits
-from longtake.tests.support.snapshots import assert_same_histories, written_and_read
+from longtake.tests.support.stream.rollouts import MODEL, assert_same_bits
 from longtake.tests.support.tiny_model import TINY, randn, settings
 
 STORAGES: list[Storage] = [DENSE, Packed(FLOAT8, 1), Packed(INT8, 2), Packed(INT4)]

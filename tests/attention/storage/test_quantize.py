@@ -26,9 +26,16 @@ from longtake.attention.storage.quantize import (
     groups,
 )
 from longtake.attention.storage.shape import CacheShape
-from longtake.tests.support.caches import SHAPE, TOKENS, chunk_kv, listed, naive_attention, policies
+from longtake.tests.support.attention.caches import (
+    SHAPE,
+    TOKENS,
+    chunk_kv,
+    listed,
+    naive_attention,
+    policies,
+)
+from longtake.tests.support.attention.snapshots import assert_same_histories, written_and_read
 from longtake.tests.support.laws import examples
-from longtake.tests.support.snapshots import assert_same_histories, written_and_read
 from longtake.tests.support.tiny_model import randn
 
 DEMO = CacheShape(6, 1, 4, 48, 4, 6, 3, torch.bfloat16)

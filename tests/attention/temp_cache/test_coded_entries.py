@@ -24,8 +24,8 @@ from longtake.attention.storage.quantize import (
 from longtake.attention.temp_cache.cache import MergedCache, planned_bytes
 from longtake.attention.temp_cache.policy import ALIKE, TempCache
 from longtake.attention.temp_cache.store import MIN_SPREAD
-from longtake.tests.support.snapshots import written_and_read
-from longtake.tests.support.temp_caches import (
+from longtake.tests.support.attention.snapshots import written_and_read
+from longtake.tests.support.attention.temp_caches import (
     DIM,
     HEADS,
     SHAPE,

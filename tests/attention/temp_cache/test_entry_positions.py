@@ -16,8 +16,7 @@ from longtake.attention.rope import rotate, rotation
 from longtake.attention.temp_cache.cache import MergedCache
 from longtake.attention.temp_cache.policy import ALIKE, GIVES_WAY, TempCache
 from longtake.attention.views import PartOfHistory
-from longtake.tests.support.laws import examples
-from longtake.tests.support.temp_caches import (
+from longtake.tests.support.attention.temp_caches import (
     DIM,
     HEADS,
     NEVER,
@@ -28,6 +27,7 @@ from longtake.tests.support.temp_caches import (
     frame_kv,
     queries,
 )
+from longtake.tests.support.laws import examples
 
 
 def test_a_merged_entry_stands_where_its_newest_key_stood_within_reach() -> None:

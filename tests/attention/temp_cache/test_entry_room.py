@@ -21,8 +21,8 @@ from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.history.plan import planned_bytes as planned_of_rollout
 from longtake.samplers.loop import Chunk, Loop, generate
 from longtake.samplers.settings import RolloutSettings
-from longtake.tests.support.snapshots import written_and_read
-from longtake.tests.support.temp_caches import SHAPE, TOKENS, chunk_kv, fill, queries
+from longtake.tests.support.attention.snapshots import written_and_read
+from longtake.tests.support.attention.temp_caches import SHAPE, TOKENS, chunk_kv, fill, queries
 from longtake.tests.support.tiny_model import TINY, random_dit, settings
 
 POLICIES = {

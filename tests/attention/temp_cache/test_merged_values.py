@@ -23,7 +23,7 @@ from longtake.attention.storage.packed import Packed
 from longtake.attention.storage.quantize import FLOAT8, INT4, INT8
 from longtake.attention.temp_cache.cache import MergedCache
 from longtake.attention.temp_cache.policy import TempCache
-from longtake.tests.support.temp_caches import DIM, HEADS, SHAPE, TOKENS, frame_kv
+from longtake.tests.support.attention.temp_caches import DIM, HEADS, SHAPE, TOKENS, frame_kv
 from longtake.tests.support.tiny_model import randn
 
 STORED: dict[str, tuple[torch.dtype, Storage]] = {

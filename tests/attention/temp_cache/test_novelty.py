@@ -16,8 +16,7 @@ from longtake.attention.cache.policy import FullHistory
 from longtake.attention.temp_cache.cache import MergedCache, planned_bytes
 from longtake.attention.temp_cache.novelty import EVERY
 from longtake.attention.temp_cache.policy import ALIKE, TempCache
-from longtake.tests.support.laws import examples
-from longtake.tests.support.temp_caches import (
+from longtake.tests.support.attention.temp_caches import (
     HEADS,
     SHAPE,
     TOKENS,
@@ -27,6 +26,7 @@ from longtake.tests.support.temp_caches import (
     frame_kv,
     queries,
 )
+from longtake.tests.support.laws import examples
 
 
 def policy(

@@ -21,8 +21,7 @@ from longtake.attention.cache.policy import FullHistory
 from longtake.attention.rope import rotate, rotation
 from longtake.attention.temp_cache.cache import MergedCache, planned_bytes
 from longtake.attention.temp_cache.policy import TempCache
-from longtake.tests.support.laws import examples
-from longtake.tests.support.temp_caches import (
+from longtake.tests.support.attention.temp_caches import (
     DIM,
     HEADS,
     NEVER,
@@ -35,6 +34,7 @@ from longtake.tests.support.temp_caches import (
     queries,
     softmax_attention,
 )
+from longtake.tests.support.laws import examples
 from longtake.tests.support.tiny_model import randn
 
 

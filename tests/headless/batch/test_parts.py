@@ -22,7 +22,7 @@ from longtake.headless.batch.params import read_table
 from longtake.headless.batch.record import DONE, FAILED, QUEUED, Record, Records, SavedFile
 from longtake.headless.batch.row import Row
 from longtake.headless.batch.tables import to_csv
-from longtake.headless.batch.watch import Watch
+from longtake.headless.batch.watch import ProgressWatch
 
 
 def record(number: int = 1, **known: Any) -> Record:
@@ -51,7 +51,7 @@ def test_every_kind_of_table_gives_the_same_rows(tmp_path: Path, name: str, text
 @pytest.mark.parametrize(
     ("name", "text", "sentence"),
     [
-        ("t.xlsx", "", "give a .csv, .tsv, .json or .jsonl file"),
+        ("t.xlsx", "", "use a .csv, .tsv, .json or .jsonl file"),
         ("t.json", "{}", "must be a list of objects"),
         ("t.json", "[3]", "row 1 must be an object"),
         ("t.json", "[{}]", "names no input"),
@@ -147,7 +147,7 @@ def test_the_state_file_is_never_half_written(
 @pytest.mark.parametrize("text", ["", "[]", '{"rows": []}', '{"rows": [{}], "batch_id": "x"}'])
 def test_a_foreign_state_file_is_one_sentence(tmp_path: Path, text: str) -> None:
     (tmp_path / "batch.json").write_text(text)
-    with pytest.raises(BadInput, match="is not what `longtake batch` writes; move it away"):
+    with pytest.raises(BadInput, match="was not written by `longtake batch`; move it away"):
         Records(tmp_path).resume()
 
 
@@ -155,12 +155,12 @@ def test_the_time_left_comes_from_the_rate_of_the_chunks() -> None:
     now = [100.0]
     display = Display(Console(file=None, quiet=True), [record(1), record(2)], lambda: now[0])
     row = Row(display.records[0], {})
-    display.bar(row, 1, 6)
+    display.set_progress(row, 1, 6)
     now[0] = 104.0
-    display.bar(row, 3, 6)
+    display.set_progress(row, 3, 6)
     assert display.lanes[1].eta_s(now[0]) == 6.0
     row.record.state, row.record.seconds = DONE, 4.0
-    display.ended(row.record)
+    display.finish(row.record)
     assert display.summary() == "1 of 2 done, about 0:04 left" and not display.lanes
 
 
@@ -174,7 +174,7 @@ def test_what_tells_rows_apart_is_read_in_a_narrow_terminal(width: int) -> None:
         one.values = {"Timeline.text": text, "VAE.name": "x", "Sampler.seed": 70 + one.number}
     display = Display(console, rows)
     for one in rows:
-        display.bar(Row(one, {}), 3, 40)
+        display.set_progress(Row(one, {}), 3, 40)
     with console.capture() as shown:
         console.print(display.render())
     lines = shown.get().splitlines()
@@ -224,7 +224,7 @@ async def watched(prompt: dict[str, Any], messages: list[str | bytes]) -> list[t
     runner, url = await served([web.get("/ws", socket)])
     bars: list[tuple[int, int]] = []
     async with ClientSession() as session:
-        watch = Watch(Client(session, server_url(url), "me"))
+        watch = ProgressWatch(Client(session, server_url(url), "me"))
         watch.follow("p", prompt, lambda done, total: bars.append((done, total)))
         listener = asyncio.create_task(watch.run())
         await asyncio.wait_for(watch.wait("p"), 30)

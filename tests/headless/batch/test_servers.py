@@ -151,8 +151,8 @@ def test_failing_and_refused_rows_are_one_line_each_and_stop_nobody(
     ends = sorted(line.partition("] ")[2] for line in lines)
     assert ends == [
         "row 1 (1.text=fail) failed: node 1 (Count) failed with ValueError: no such thing",
-        f"row 2 (1.text=refuse) failed: {server.url} refuses it: node 1 (Count): Value not in "
-        "list: kind: 'x' not in [up].",
+        f"row 2 (1.text=refuse) failed: {server.url} rejected the workflow: node 1 (Count): "
+        "Value not in list: kind: 'x' not in [up].",
     ]
     assert [row["state"] for row in table(tmp_path)] == ["failed", "failed", "done"]
     again = run(tmp_path, server, table="1.text\nfail\nrefuse\nfine\n")
@@ -231,7 +231,7 @@ def test_a_row_that_kills_its_server_every_time_fails_at_last(
     result = run(tmp_path, *fakes, table="1.seed\n7\n")
     stop.set()
     thread.join()
-    assert result.exit_code == 1 and "it was lost with its server 3 times" in result.output
+    assert result.exit_code == 1 and "lost with its server 3 times" in result.output
     assert [seed for fake in fakes for seed in fake.seeds()] == [7, 7, 7]
 
 
@@ -241,7 +241,7 @@ def test_a_server_that_stays_away_leaves_the_rest_to_the_next_run(
     server.die_at = 1
     command = [*arguments(tmp_path, server)[:-1], "0.5"]
     result = CliRunner().invoke(cli.main, command)
-    assert result.exit_code == 1 and "3 left to the next run" in result.output
+    assert result.exit_code == 1 and "3 left for the next run" in result.output
     wait_for(lambda: not server.alive)
     server.start()
     assert run(tmp_path, server).exit_code == 0
@@ -263,7 +263,7 @@ def test_a_stopped_batch_goes_on_without_queueing_anything_twice(
             process.kill()
     if how == signal.SIGINT:
         assert process.returncode == 130, output
-        assert f"What is queued on {server.url} goes on there. Run the same" in output
+        assert f"Rows queued on {server.url} continue there. Run the same" in output
     server.hold.set()
     wait_for(lambda: len(server.finished) == 2)  # the server worked on alone
     result = run(tmp_path, server)
@@ -331,8 +331,8 @@ def test_one_batch_at_a_time_writes_into_a_folder(tmp_path: Path, server: FakeCo
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("", "holds no rows"),
-        ("1.seed\n", "holds no rows"),
+        ("", "has no rows"),
+        ("1.seed\n", "has no rows"),
         ("seed\n3\n", "column 'seed' is not NODE.INPUT"),
         ("9.seed\n3\n", "rows.csv, column 9.seed: no node is called '9'"),
         ("1.sed\n3\n", "rows.csv, column 1.sed: node 1 (Count) has no input 'sed', only seed,"),
@@ -340,8 +340,8 @@ def test_one_batch_at_a_time_writes_into_a_folder(tmp_path: Path, server: FakeCo
         ("1.seed\nx\n", "rows.csv row 1, 1.seed=x: must be a number; got 'x'"),
         ("1.seed\n3\n100\n", "rows.csv row 2, 1.seed=100: must be at most 99; got 100."),
         ("1.kind\nsideways\n", "rows.csv row 1, 1.kind=sideways: 'sideways' is not one of its"),
-        ("1.seed,1.text\n3\n", "row 1 has 1 cells and the head has 2"),
-        ("1.seed,1.seed\n3,4\n", "the column '1.seed' is there twice"),
+        ("1.seed,1.text\n3\n", "row 1 has 1 cells, but the header has 2"),
+        ("1.seed,1.seed\n3,4\n", "has two columns '1.seed'"),
         ('1.text\n"a\n', "is not valid CSV"),
     ],
 )
@@ -376,4 +376,4 @@ def test_a_node_type_that_the_server_lacks_is_named(tmp_path: Path, server: Fake
     (tmp_path / "w.json").write_text(json.dumps(content))
     result = CliRunner().invoke(cli.main, command)
     assert result.exit_code == 1
-    assert "'Other/Save' is not a known node type; install the pack that has it" in result.output
+    assert "'Other/Save' is not a known node type; install its node pack" in result.output

@@ -13,7 +13,7 @@ from torch import Tensor
 from longtake.model.vae.latent_format import denormalise, frame_count, normalise
 from longtake.model.vae.wan22_streaming import Wan22StreamingDecoder, Wan22StreamingEncoder
 from longtake.model.vae.wan_streaming import WanStreamingDecoder
-from longtake.tests.support.diffusers_models import CONFIGS, tree, vae
+from longtake.tests.support.model.diffusers_models import CONFIGS, tree, vae
 from longtake.tests.support.tiny_model import randn
 
 SPLITS = [[4], [1, 1, 1, 1], [3, 1], [0, 2, 2]]

@@ -19,8 +19,8 @@ from longtake.model.vae.latent_format import (
 from longtake.model.vae.streaming import StreamingDecoder, StreamingEncoder
 from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig, decode_all, encode_all
 from longtake.tests.support.laws import examples
+from longtake.tests.support.model.vaes import VAE
 from longtake.tests.support.tiny_model import randn
-from longtake.tests.support.vaes import VAE
 
 ROWS, COLUMNS = 2, 3  # of the latents: an odd size
 

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from longtake.model.vae.streaming import StreamingDecoder
 from longtake.model.vae.tiles import TiledDecoder, tiles
+from longtake.tests.support.model.vaes import VAE
 from longtake.tests.support.tiny_model import randn
-from longtake.tests.support.vaes import VAE
 
 
 class Enlarger:

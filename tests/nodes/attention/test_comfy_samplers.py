@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from longtake.tests.support.attention.override_calls import HEADS, dense, options, qkv
 from longtake.tests.support.node_bench import Bench
-from longtake.tests.support.override_calls import HEADS, dense, options, qkv
 
 Shown = list[tuple[str, str, str]]
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from longtake.attention.sparse.prompt_attention import SparsePrompt
 from longtake.attention.sparse.settings import SparseCross, SparseSelf, Sparsity
 from longtake.nodes.attention.override import AttentionOverride
-from longtake.tests.support.override_calls import HEADS, WIDTH, dense, options, qkv
+from longtake.tests.support.attention.override_calls import HEADS, WIDTH, dense, options, qkv
 from longtake.tests.support.tiny_model import randn
 
 EVERY = Sparsity(SparseSelf(1.0, 0.3, (0,), 0.0, min_keys=0), SparseCross(from_tokens=0))

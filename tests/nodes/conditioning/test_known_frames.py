@@ -20,7 +20,7 @@ def latent(frames: int = 1, rows: int = 4) -> dict[str, Tensor]:
 def collected(bench: Bench, **inputs: Any) -> Tensor:
     """The latents (f, c, h, w) of a shot, as the host's raw LATENT."""
     rollout, _ = bench.rollout(**inputs)
-    samples: Tensor = bench.run("LongtakeCollectLatents", rollout=rollout)[0]["samples"]
+    samples: Tensor = bench.collect(rollout, "latent")["samples"]
     return samples[0].transpose(0, 1)
 
 

@@ -13,8 +13,8 @@ from longtake.errors import BadInput
 from longtake.headless.hosts.stand_in.modules import VideoFromFile
 from longtake.model.vae.taehv_streaming import TAEHVStreamingEncoder
 from longtake.tests.support.clips import write_clip
+from longtake.tests.support.model.taehv_tree import taehv_tree, taehv_vae, with_encoder
 from longtake.tests.support.node_bench import Bench
-from longtake.tests.support.taehv_tree import taehv_tree, taehv_vae, with_encoder
 
 
 def known_video(bench: Bench, folder: Path, frames: int, **inputs: Any) -> Any:
@@ -63,7 +63,7 @@ def test_a_shot_that_goes_on_shows_the_rest_of_its_video(
     text = "0: a red ball"
     source, _ = bench.rollout(text=text, known_frames=known, length=21.0)
     before = source.settings
-    [longer] = bench.run("LongtakeContinueRollout", rollout=source, more=more)
+    [longer] = bench.run("LongtakeEditRollout", action="continue", rollout=source, more=more)
     assert longer.frames > source.frames == 21 and source.settings is before
     direct, _ = bench.rollout(text=text, known_frames=known, length=float(longer.frames))
     assert direct.frames == longer.frames and longer.id == direct.id
@@ -75,7 +75,9 @@ def test_forks_of_any_length_show_as_much_of_the_video(bench: Bench, tmp_path: P
     text = "0: a red ball"
     source, _ = bench.rollout(text=text, known_frames=known, length=33.0)
     for frames in (21, 33, 57):
-        [forked] = bench.run("LongtakeForkRollout", rollout=source, at=0.6, length=frames / 16)
+        [forked] = bench.run(
+            "LongtakeEditRollout", action="fork", rollout=source, at=0.6, length=frames / 16
+        )
         direct, _ = bench.rollout(text=text, known_frames=known, length=float(frames))
         assert keys(forked) == keys(direct)
         source = forked  # what a shorter one leaves out comes back in a longer one
@@ -86,7 +88,7 @@ def test_an_endless_shot_with_a_video_goes_on_from_where_it_is_rewound_to(
 ) -> None:
     known = known_video(bench, tmp_path, 48)
     endless, _ = bench.rollout(known_frames=known, length=0.0)
-    [rewound] = bench.run("LongtakeRewindRollout", rollout=endless, to=1.3)
-    [longer] = bench.run("LongtakeContinueRollout", rollout=rewound, more=0.5)
+    [rewound] = bench.run("LongtakeEditRollout", action="rewind", rollout=endless, at=1.3)
+    [longer] = bench.run("LongtakeEditRollout", action="continue", rollout=rewound, more=0.5)
     assert (rewound.frames, longer.frames) == (21, 33)
     assert keys(longer) == keys(bench.rollout(known_frames=known)[0])

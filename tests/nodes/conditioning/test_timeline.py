@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from longtake.attention.cache.policy import FullHistory, WindowSink
 from longtake.errors import BadInput
-from longtake.headless.hosts.stand_in import installed
+from longtake.headless.hosts.stand_in import host_modules
 from longtake.model.config import DiTConfig
 from longtake.tests.support.laws import examples
 
@@ -23,7 +23,7 @@ CONFIG = DiTConfig(dim=24, ffn_dim=32, num_heads=2, num_layers=1, text_dim=8)
 
 @pytest.fixture(autouse=True)
 def _host(tmp_path: Path) -> Iterator[None]:
-    with installed(tmp_path, lambda event: None):
+    with host_modules(tmp_path, lambda event: None):
         yield
 
 

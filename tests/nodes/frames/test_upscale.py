@@ -97,7 +97,7 @@ def test_scale_is_of_the_frames_and_sides_are_even(bench: Bench, scale: float, s
 
 def test_upscaled_frames_can_be_upscaled_again(bench: Bench) -> None:
     twice = upscaled(bench, upscaled(bench, bench.frames()))
-    [images] = bench.run("LongtakeCollectFrames", frames=twice)
+    images = bench.collect(twice)
     assert images.shape == (33, 128, 128, 3) and twice.report([]).width == 128
 
 

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from longtake.errors import BadInput
 from longtake.model.config import DiTConfig
 from longtake.model.vae.latent_format import denormalise
+from longtake.tests.support.model.vaes import host_vae, wan22
 from longtake.tests.support.node_bench import CONFIG, Bench
 from longtake.tests.support.tiny_model import randn, random_dit
-from longtake.tests.support.vaes import host_vae, wan22
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_a_48_channel_model_streams_text_and_a_first_picture(bench: Bench, five_
     for known in (None, encoded):
         rollout = rolled(bench, five_b, known_frames=known)
         [frames] = bench.run("LongtakeVAEDecode", rollout=rollout, vae=vae)
-        [images] = bench.run("LongtakeCollectFrames", frames=frames)
+        images = bench.collect(frames)
         latents = torch.cat([c.latents for c in rollout.chunks.read_from(0)])
         assert latents.shape[1:] == (48, 2, 4) and images.shape[1:] == (32, 64, 3)
         whole = theirs.decode(denormalise(latents).transpose(0, 1)[None], return_dict=False)[0]
@@ -169,6 +169,6 @@ def test_tiles_are_chosen_at_the_decoder(bench: Bench) -> None:
     pictures = []
     for tile_size in (0, 32, 16):
         [frames] = bench.run("LongtakeVAEDecode", rollout=rollout, vae=vae, tile_size=tile_size)
-        pictures.append(bench.run("LongtakeCollectFrames", frames=frames)[0])
+        pictures.append(bench.collect(frames))
     assert torch.equal(pictures[0], pictures[1])
     assert pictures[2].shape == pictures[0].shape and not torch.equal(pictures[2], pictures[0])

@@ -19,11 +19,11 @@ from longtake.errors import BadInput
 from longtake.headless.hosts.stand_in.modules import VideoFromFile
 from longtake.tests.support.clips import beeps, heard, numbers, open_files, write_clip
 from longtake.tests.support.node_bench import Bench
-from longtake.tests.support.video_nodes import RATE, read, saved, shot, video
+from longtake.tests.support.nodes.video_nodes import RATE, read, saved, shot, video
 
 
 def collected(bench: Bench, frames: Any) -> torch.Tensor:
-    return bench.run("LongtakeCollectFrames", frames=frames)[0]
+    return bench.collect(frames)
 
 
 def trimmed(given: VideoFromFile) -> Any:
@@ -268,7 +268,7 @@ CANCELLED = """
     from pathlib import Path
     import pytest
     from longtake.headless.hosts.stand_in.modules import VideoFromFile
-    from longtake.tests.support import video_nodes
+    from longtake.tests.support.nodes import video_nodes
     from longtake.tests.support.node_bench import node_bench, tiny_demo
     folder, most = Path(sys.argv[1]), int(sys.argv[2])
     patch = pytest.MonkeyPatch()

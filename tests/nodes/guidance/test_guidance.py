@@ -145,20 +145,24 @@ def test_own_prompts_that_cannot_be_used_are_refused(bench: Bench) -> None:
         bench.rollout(guidance=wide)
 
 
-OPTIONS = "LongtakeGuidanceOptions"
+def with_options(chain: Any, **widgets: Any) -> Any:
+    """A chain under options that a later node sets."""
+    from longtake.nodes.guidance.options import read_options
+
+    return chain.then(read_options(widgets))
 
 
 def test_options_change_when_and_how_far_not_the_terms(bench: Bench) -> None:
-    [text] = bench.run(HISTORY, preset="text only", text_scale=1.5)
+    text = {"preset": "text only", "text_scale": 1.5}
     inputs = {"from_level": 0.7, "per_step": "1, 0.5", "norm_cap": 2.0, "one_at_a_time": True}
-    assert of_demo(bench, OPTIONS, guidance=text, **inputs) == replace(
+    assert of_demo(bench, HISTORY, **text, **inputs) == replace(
         g.cfg(1.5),
         when=g.When((0.7, 1.0), (1.0, 0.5)),
         limits=g.Limits(0.0, 2.0),
         at_once=False,
     )
     with pytest.raises(BadInput, match="per_step is 'one'"):
-        bench.run(OPTIONS, guidance=text, per_step="one")
+        bench.run(HISTORY, **text, per_step="one")
 
 
 def test_a_node_says_what_is_still_the_models(
@@ -167,14 +171,14 @@ def test_a_node_says_what_is_still_the_models(
     caplog.set_level("INFO")
     [guidance] = bench.run(HISTORY, preset="fractional")
     assert caplog.messages[-1].endswith(
-        "text_scale and none_as are from the model: the sampler says the value and the cost."
+        "text_scale and none_as come from the model; the sampler shows the value and the cost."
     )
     bench.run(HISTORY, preset="temporal and none")
-    assert "scale, text_scale and none_as are from the model" in caplog.messages[-1]
+    assert "scale, text_scale and none_as come from the model" in caplog.messages[-1]
     bench.run(HISTORY, preset="vanilla", text_scale=2.0, none_as="sink")
-    assert "scale is from the model" in caplog.messages[-1]
+    assert "scale comes from the model" in caplog.messages[-1]
     bench.run("LongtakeGuidanceTerm", guidance=guidance)
-    assert "text_scale and none_as are from the model" in caplog.messages[-1]
+    assert "text_scale and none_as come from the model" in caplog.messages[-1]
     bench.run(HISTORY, preset="three branches")
     assert caplog.messages[-1].endswith(
         "3 model evaluations a step: -0.5 x nothing, negative prompt; "
@@ -203,14 +207,14 @@ def test_the_sampler_says_the_cost_under_the_last_guidance_node(
     alone = planned_bytes(without_guidance(made.settings), config, dtype)
     more = planned_bytes(made.settings, config, dtype) - alone
     assert more > 0 and told.endswith(f"; +{more / 2**20:.1f} MB KV cache.")
-    [early] = bench.run(OPTIONS, guidance=temporal, to_level=0.5)
-    [pulled] = bench.run(
+    [early] = bench.run("LongtakeGuidanceTerm", guidance=temporal)
+    [steered] = bench.run(
         "LongtakeScoreGuidance", guidance=early, score="motion", weight=1.0, least_motion=0.1
     )
     [nothing] = bench.run(HISTORY, preset="text only", text_scale=1.0)
     bench.rollout(guidance=nothing)
     assert dict(said)[HISTORY].endswith(": 1 x all. This shot: no extra cost.")
-    for last, guidance in ((OPTIONS, early), ("LongtakeScoreGuidance", pulled)):
+    for last, guidance in (("LongtakeGuidanceTerm", early), ("LongtakeScoreGuidance", steered)):
         said.clear()
         bench.rollout(guidance=guidance)
         assert "This shot: " in dict(said)[last] and HISTORY not in dict(said)
@@ -226,10 +230,10 @@ def test_options_leave_what_the_guidance_has_and_of_a_chain_the_last_that_is_set
     bench: Bench,
 ) -> None:
     [three] = bench.run(HISTORY, preset="three branches")
-    assert of_demo(bench, OPTIONS, guidance=three) == g.magi()
-    [bounded] = bench.run(OPTIONS, guidance=three, norm_cap=2.0)
+    assert with_options(three).resolve(DEMO, sink=False) == g.magi()
+    bounded = with_options(three, norm_cap=2.0)
     assert bounded.resolve(DEMO, sink=False) == replace(g.magi(), limits=g.Limits(norm_cap=2.0))
-    [early] = bench.run(OPTIONS, guidance=bounded, from_level=0.9, rescale=0.5)
+    early = with_options(bounded, from_level=0.9, rescale=0.5)
     made = early.resolve(DEMO, sink=False)
     assert made.when == g.When((0.9, 1.0)) and made.limits == g.Limits(0.5, 2.0)
     saved = {
@@ -239,9 +243,10 @@ def test_options_leave_what_the_guidance_has_and_of_a_chain_the_last_that_is_set
         "rescale": 0.0,
         "norm_cap": 0.0,
     }
-    assert of_demo(bench, OPTIONS, guidance=early, **saved) == replace(g.magi(), when=g.When())
+    last = with_options(early, **saved).resolve(DEMO, sink=False)
+    assert last == replace(g.magi(), when=g.When())
     with pytest.raises(BadInput, match="from a lower to a higher noise level.*0.7 to 0.5"):
-        bench.run(OPTIONS, guidance=three, to_level=0.5)
+        bench.run(HISTORY, preset="three branches", to_level=0.5)
 
 
 @pytest.mark.parametrize(
@@ -259,10 +264,9 @@ def test_options_leave_what_the_guidance_has_and_of_a_chain_the_last_that_is_set
 def test_one_option_changes_that_alone(
     bench: Bench, widget: dict[str, Any], expected: dict[str, Any]
 ) -> None:
-    [three] = bench.run(HISTORY, preset="three branches")
     first = {"per_step": "0.5", "first_chunk": 0.5, "rescale": 0.4, "norm_cap": 3.0}
-    [before] = bench.run(OPTIONS, guidance=three, **first)
-    made = of_demo(bench, OPTIONS, guidance=before, **widget)
+    [before] = bench.run(HISTORY, preset="three branches", **first)
+    made = with_options(before, **widget).resolve(DEMO, sink=False)
     assert made == replace(before.resolve(DEMO, sink=False), **expected)
 
 

@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import save_file
 
 from longtake.errors import BadInput
-from longtake.headless.hosts.stand_in import installed
-from longtake.tests.support.family_files import State, prefixed, renamed, state
-from longtake.tests.support.lora_files import (
+from longtake.headless.hosts.stand_in import host_modules
+from longtake.tests.support.model.family_files import State, prefixed, renamed, state
+from longtake.tests.support.model.lora_files import (
     merged,
     named,
     pairs,
@@ -32,7 +32,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     save_file(state(), tmp_path / "models" / "diffusion_models" / "m.safetensors")
     pair = named("diffusion_model.", *KOHYA)
     safetensors(tmp_path / "models" / "loras" / "l.safetensors", with_alpha(pair, KOHYA[0], 2.0))
-    with installed(tmp_path / "out", lambda event: None):
+    with host_modules(tmp_path / "out", lambda event: None):
         from longtake.nodes import host
 
         yield host.load_diffusion_model(tmp_path / "models" / "diffusion_models" / "m.safetensors")

@@ -76,7 +76,7 @@ def test_a_take_holds_the_frames_of_the_run(bench: Bench) -> None:
     assert [change["text"] for change in known["prompt_changes"]] == ["a red ball", "a blue ball"]
     assert known["stats"]["kv_bytes"] == known["stats"]["kv_bytes_planned"] > 0
     assert known["stats"]["first_frame_s"] > 0 and known["stats"]["eta_s"] == 0
-    [images] = bench.run("LongtakeCollectFrames", frames=frames)
+    images = bench.collect(frames)
     assert torch.equal(pictures(take), torch.stack([as_jpeg(image) for image in images]))
 
 
@@ -129,7 +129,7 @@ def test_stop_keeps_what_is_there_and_says_stopped(bench: Bench) -> None:
     def stop(event: Event) -> None:
         tell(event)
         if isinstance(event, ChunkDone) and event.chunk == 1:
-            assert takes(bench, whole=False)[0].control(1, lambda controls: controls.stop())
+            assert takes(bench, whole=False)[0].controls.obey(1, lambda controls: controls.stop())
 
     bench.state.listener = stop
     bench.run("LongtakePreview", frames=frames)
@@ -144,7 +144,7 @@ def test_an_edit_through_the_take_is_shown_where_it_took_effect(bench: Bench) ->
     def edit(event: Event) -> None:
         tell(event)
         if isinstance(event, ChunkDone) and event.chunk == 0:
-            takes(bench, whole=False)[0].control(1, lambda c: c.set_prompt("a blue ball"))
+            takes(bench, whole=False)[0].controls.obey(1, lambda c: c.set_prompt("a blue ball"))
 
     bench.state.listener = edit
     bench.run("LongtakePreview", frames=frames)

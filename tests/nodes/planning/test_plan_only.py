@@ -11,7 +11,7 @@ import pytest
 from longtake.errors import BadInput
 from longtake.headless.events import ChunkDone, FileSaved
 from longtake.tests.support.node_bench import Bench
-from longtake.tests.support.nodes import asked_at, collected
+from longtake.tests.support.nodes.steps import asked_at, collected
 
 
 def test_a_plan_makes_nothing_and_every_output_says_so(
@@ -26,9 +26,9 @@ def test_a_plan_makes_nothing_and_every_output_says_so(
     for node in ("LongtakePreview", "LongtakeSaveVideo"):
         bench.run(node, frames=frames)
     given = [
-        bench.run("LongtakeCollectFrames", frames=frames)[0],
-        bench.run("LongtakeFramesToVideo", frames=frames)[0],
-        bench.run("LongtakeCollectLatents", rollout=frames.rollout)[0],
+        bench.collect(frames),
+        bench.collect(frames, "video"),
+        bench.collect(frames.rollout, "latent"),
         bench.run("LongtakeVAEEncode", pixels=frames, vae=frames.vae)[0],
     ]
     assert {type(one).__name__ for one in given} == {"ExecutionBlocker"}
@@ -48,8 +48,8 @@ def test_a_plan_that_does_not_fit_is_shown_and_not_refused(
     assert not plan.fits and plan.free_bytes == 1000 and "is available" in plan.text
 
 
-def derived(bench: Bench, node: str, source: Any, **inputs: Any) -> Any:
-    return bench.run(f"Longtake{node}Rollout", rollout=source, **inputs)[0]
+def edited(bench: Bench, action: str, source: Any, **inputs: Any) -> Any:
+    return bench.run("LongtakeEditRollout", action=action, rollout=source, **inputs)[0]
 
 
 @pytest.mark.parametrize("plan_only", [False, True])
@@ -57,8 +57,8 @@ def test_a_plan_rewound_and_continued_is_what_the_run_will_be(
     bench: Bench, plan_only: bool
 ) -> None:
     whole, _ = bench.rollout(length=57.0, plan_only=plan_only)
-    rewound = derived(bench, "Rewind", whole, to=1.3)
-    longer = derived(bench, "Continue", rewound, more=0.5)
+    rewound = edited(bench, "rewind", whole, at=1.3)
+    longer = edited(bench, "continue", rewound, more=0.5)
     made = [whole, rewound, longer]
     assert [one.frames for one in made] == [57, 21, 33]
     assert [(one.plan.frames, one.plan.chunks) for one in made] == [(57, 5), (21, 2), (33, 3)]
@@ -68,7 +68,7 @@ def test_a_plan_rewound_and_continued_is_what_the_run_will_be(
 @pytest.mark.parametrize("plan_only", [False, True])
 def test_a_rewound_shot_is_planned_in_words_too(bench: Bench, plan_only: bool) -> None:
     whole, vae = bench.rollout(length=57.0, plan_only=plan_only)
-    rewound = derived(bench, "Rewind", whole, to=1.3)
+    rewound = edited(bench, "rewind", whole, at=1.3)
     assert whole.plan.text.startswith("3.6 s, 57 frames, 5 chunks. Memory ")
     assert rewound.plan.text.startswith("1.3 s, 21 frames, 2 chunks. Memory ")
     assert rewound.plan.seconds == 21 / 16 and rewound.plan.kv_bytes == whole.plan.kv_bytes
@@ -84,11 +84,11 @@ def test_a_plan_is_forked_where_the_run_would_be(
 ) -> None:
     caplog.set_level(logging.INFO, "longtake")
     whole, _ = bench.rollout(length=33.0, plan_only=plan_only)
-    with pytest.raises(BadInput, match="The fork is at 2.0625 s, where it would end too"):
-        derived(bench, "Fork", whole, at=-1.0)
-    forked = derived(bench, "Fork", whole, at=-1.0, length=3.0, new_seed=7)
+    with pytest.raises(BadInput, match="The fork is at 2.0625 s, which is also its end"):
+        edited(bench, "fork", whole, at=-1.0)
+    forked = edited(bench, "fork", whole, at=-1.0, length=3.0, new_seed=7)
     assert forked.plan.frames == 57 and [one.start_frame for one in forked.settings.reseeds] == [9]
-    forked = derived(bench, "Fork", derived(bench, "Rewind", whole, to=1.3), new_seed=7)
+    forked = edited(bench, "fork", edited(bench, "rewind", whole, at=1.3), new_seed=7)
     assert [one.start_frame for one in forked.settings.reseeds] == [6]
     assert "Forked at 0:02.1" in caplog.text and "Forked at 0:01.3" in caplog.text
 
@@ -97,13 +97,13 @@ def test_a_plan_says_what_of_it_is_made_already(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "longtake")
-    bench.run("LongtakeCollectLatents", rollout=bench.rollout(length=33.0)[0])
+    bench.collect(bench.rollout(length=33.0)[0], "latent")
     planned, _ = bench.rollout(length=57.0, plan_only=True)
     told = bench.shown("LongtakeRolloutInfo", rollout=planned)
     [text] = told["text"] if isinstance(told, dict) else told.as_dict()["text"]
     assert "Length 0:03.6, 3 of 5 chunks are made" in text
-    derived(bench, "Fork", planned, at=1.3, new_seed=7)
-    assert "2 chunks are there already" in caplog.text
+    edited(bench, "fork", planned, at=1.3, new_seed=7)
+    assert "2 chunks exist already" in caplog.text
 
 
 def test_the_plan_of_frames_counts_their_decoding(

@@ -55,7 +55,7 @@ def load(bench: Bench, name: str, model: Any) -> Any:
 @pytest.mark.parametrize("config", [CONFIG, I2V, FIVE_B])
 def test_a_shot_goes_on_with_any_model_of_its_kind(bench: Bench, config: DiTConfig) -> None:
     loaded = load(bench, saved(bench, config), model_of(config, seed=5))
-    [longer] = bench.run("LongtakeContinueRollout", rollout=loaded, more=0.5)
+    [longer] = bench.run("LongtakeEditRollout", action="continue", rollout=loaded, more=0.5)
     assert len(list(longer.chunks)) == 2
 
 

@@ -20,11 +20,15 @@ TWO = "0: a red ball\n1: a blue ball"
 
 
 def latents(bench: Bench, rollout: Any) -> torch.Tensor:
-    return bench.run("LongtakeCollectLatents", rollout=rollout)[0]["samples"]
+    return bench.collect(rollout, "latent")["samples"]
+
+
+def edited(bench: Bench, action: str, rollout: Any, **inputs: Any) -> Any:
+    return bench.run("LongtakeEditRollout", action=action, rollout=rollout, **inputs)[0]
 
 
 def fork(bench: Bench, rollout: Any, **inputs: Any) -> Any:
-    return bench.run("LongtakeForkRollout", rollout=rollout, **inputs)[0]
+    return edited(bench, "fork", rollout, **inputs)
 
 
 def saved(bench: Bench, rollout: Any, **inputs: Any) -> str:
@@ -69,7 +73,7 @@ def test_a_fork_can_be_longer_and_at_the_end(bench: Bench) -> None:
 
 def test_a_rewound_shot_is_forked_where_it_ends(bench: Bench) -> None:
     source, _ = bench.rollout(length=57.0)
-    [rewound] = bench.run("LongtakeRewindRollout", rollout=source, to=1.3)
+    rewound = edited(bench, "rewind", source, at=1.3)
     assert rewound.frames == rewound.plan.frames == 21 and rewound.plan.chunks == 2
     assert source.plan.frames == 57 and latents(bench, rewound).shape[2] == 6
     forked = fork(bench, rewound, new_prompt="a red ball")
@@ -80,7 +84,7 @@ def test_a_rewound_shot_is_forked_where_it_ends(bench: Bench) -> None:
 def test_a_shot_goes_on_where_it_ends(bench: Bench) -> None:
     source, _ = bench.rollout(length=33.0)
     whole = latents(bench, source)
-    [longer] = bench.run("LongtakeContinueRollout", rollout=source, more=1.0)
+    longer = edited(bench, "continue", source, more=1.0)
     made = latents(bench, longer)
     assert made.shape[2] == 15 and torch.equal(made[:, :, :9], whole)
     direct, _ = bench.rollout(length=57.0)
@@ -91,40 +95,51 @@ def test_the_source_is_never_changed(bench: Bench) -> None:
     source, _ = bench.rollout(length=33.0)
     before = source.settings
     fork(bench, source, at=0.6, new_seed=3, new_prompt="a ball")
-    bench.run("LongtakeRewindRollout", rollout=source, to=0.6)
-    bench.run("LongtakeContinueRollout", rollout=source, more=1.0)
+    edited(bench, "rewind", source, at=0.6)
+    edited(bench, "continue", source, more=1.0)
     assert source.settings is before and source.spec.cut is None and source.frames == 33
 
 
 @pytest.mark.parametrize(
-    ("node", "inputs", "words"),
+    ("action", "inputs", "words"),
     [
-        ("LongtakeForkRollout", {"at": 99.0}, "at is 99 s and the rollout ends at 2.0625 s"),
-        ("LongtakeForkRollout", {"at": -1.0}, "where it would end too"),
-        ("LongtakeForkRollout", {"at": 1.0, "length": 0.5}, "where it would end too"),
-        ("LongtakeRewindRollout", {"to": 99.0}, "to is 99 s and the rollout ends"),
+        ("fork", {"at": 99.0}, "at is 99 s and the rollout ends at 2.0625 s"),
+        ("fork", {"at": -1.0}, "which is also its end"),
+        ("fork", {"at": 1.0, "length": 0.5}, "which is also its end"),
+        ("rewind", {"at": 99.0}, "at is 99 s and the rollout ends"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_sentence(
-    bench: Bench, node: str, inputs: dict[str, Any], words: str
+    bench: Bench, action: str, inputs: dict[str, Any], words: str
 ) -> None:
     source, _ = bench.rollout(length=33.0)
     with pytest.raises(BadInput, match=words):
-        bench.run(node, rollout=source, **inputs)
+        edited(bench, action, source, **inputs)
 
 
 def test_a_shot_without_an_end_must_be_rewound_first(bench: Bench) -> None:
     source, vae = bench.rollout(length=0.0)
-    for node in ("LongtakeForkRollout", "LongtakeContinueRollout"):
+    for action in ("fork", "rewind", "continue"):
         with pytest.raises(BadInput, match="has no end"):
-            bench.run(node, rollout=source)
+            edited(bench, action, source)
     assert fork(bench, source, at=1.0, new_seed=4).frames is None
-    [rewound] = bench.run("LongtakeRewindRollout", rollout=source, to=1.3)
-    [longer] = bench.run("LongtakeContinueRollout", rollout=rewound, more=0.5)
+    rewound = edited(bench, "rewind", source, at=1.3)
+    longer = edited(bench, "continue", rewound, more=0.5)
     assert (rewound.frames, longer.frames) == (21, 33)
     endless = bench.run("LongtakeVAEDecode", rollout=source, vae=vae)[0]
     with pytest.raises(BadInput, match="first shot has no end"):
         bench.run("LongtakeSpliceRollouts", first=endless, second=endless)
+
+
+@pytest.mark.parametrize("action", ["rewind", "continue"])
+def test_a_change_that_only_a_fork_makes_is_named(
+    bench: Bench, caplog: pytest.LogCaptureFixture, action: str
+) -> None:
+    source, _ = bench.rollout(length=33.0)
+    changed = edited(bench, action, source, at=1.3, more=0.5, new_prompt="a red ball", new_seed=3)
+    assert changed.settings.prompts == source.settings.prompts
+    for name in ("new_prompt", "new_seed"):
+        assert f"{name} has no effect with `{action}`; choose `fork`." in caplog.text
 
 
 def test_a_saved_shot_comes_back_and_makes_nothing_again(
@@ -144,10 +159,10 @@ def test_a_saved_shot_comes_back_and_makes_nothing_again(
     with monkeypatch.context() as patch:
         patch.setattr(type(loaded.claim), "claim", refuse)
         assert torch.equal(latents(bench, loaded), whole) and loaded.resumed_from is None
-    [longer] = bench.run("LongtakeContinueRollout", rollout=loaded, more=0.5)
+    longer = edited(bench, "continue", loaded, more=0.5)
     assert latents(bench, longer).shape[2] == 12 and longer.resumed_from == 3
-    edited = fork(bench, loaded, at=1.3, new_prompt="a blue ball")
-    assert torch.equal(latents(bench, edited)[:, :, :6], whole[:, :, :6])
+    forked = fork(bench, loaded, at=1.3, new_prompt="a blue ball")
+    assert torch.equal(latents(bench, forked)[:, :, :6], whole[:, :, :6])
 
 
 def test_a_file_with_its_state_is_gone_on_with_at_once(
@@ -162,7 +177,7 @@ def test_a_file_with_its_state_is_gone_on_with_at_once(
     session.reset()
     for file in (tmp_path / "longtake" / "rollouts").iterdir():
         file.unlink()  # as on another machine
-    [longer] = bench.run("LongtakeContinueRollout", rollout=load(bench, name), more=0.5)
+    longer = edited(bench, "continue", load(bench, name), more=0.5)
     [state] = (tmp_path / "longtake" / "rollouts").glob("*.state.safetensors")
     assert longer.spec.key(2) in state.name
     restored: list[int] = []
@@ -209,7 +224,7 @@ def test_another_model_is_said_and_goes_on_under_its_own_name(
         loaded = load(bench, name)
         assert "made with another model" in caplog.text
         assert loaded.spec.stored_chunks() == 3 and loaded.spec.chain.makers.at(9) == "other"
-        [longer] = bench.run("LongtakeContinueRollout", rollout=loaded, more=0.5)
+        longer = edited(bench, "continue", loaded, more=0.5)
     plain, _ = bench.rollout(length=45.0)
     assert longer.spec.key(2) == plain.spec.key(2) and longer.spec.key(3) != plain.spec.key(3)
 
@@ -250,7 +265,7 @@ def frames(bench: Bench, rollout: Any, vae: Any) -> Any:
 
 
 def pictures(bench: Bench, stream: Any) -> torch.Tensor:
-    return bench.run("LongtakeCollectFrames", frames=stream)[0]
+    return bench.collect(stream)
 
 
 def test_forks_are_compared_side_by_side(bench: Bench) -> None:
@@ -343,20 +358,20 @@ def test_recache_is_asked_for_at_the_sampler_and_named_in_what_is_said(
     caplog.set_level(logging.INFO, "longtake")
     window = bench.run("LongtakeKVCacheSettings", window_frames=4, sink_frames=0)[0]
     shot = {"kv_cache": window, "text": "a red ball"}
-    bench.run("LongtakeCollectLatents", rollout=bench.rollout(length=33.0, **shot)[0])
+    bench.collect(bench.rollout(length=33.0, **shot)[0], "latent")
     session.reset()
     longer = {**shot, "length": 57.0}
     quick, vae = bench.rollout(resume="recache", **longer)
     [frames] = bench.run("LongtakeVAEDecode", rollout=quick, vae=vae)
-    bench.run("LongtakeCollectFrames", frames=frames)
+    bench.collect(frames)
     assert "from the window alone, as requested" in caplog.text
     assert quick.run.state.settings.recached == (9,)
     assert frames.report([]).versions["recached"] == "at latent frame 9"
-    [forked] = bench.run("LongtakeForkRollout", rollout=quick, at=1.0, new_prompt="a blue ball")
+    forked = edited(bench, "fork", quick, at=1.0, new_prompt="a blue ball")
     assert forked.spec.resume == "recache"
     session.reset()
     exact, _ = bench.rollout(**longer)
-    bench.run("LongtakeCollectLatents", rollout=exact)
+    bench.collect(exact, "latent")
     assert exact.resumed_from == 3 and exact.run.state.settings.recached == ()
 
 

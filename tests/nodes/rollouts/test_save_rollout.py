@@ -12,8 +12,8 @@ from longtake.attention.sparse.settings import SparseSelf, Sparsity
 from longtake.errors import BadInput
 from longtake.stream.metrics import Meter, Report
 from longtake.stream.rollout.file import SUFFIX, RolloutFile
+from longtake.tests.support.model.vaes import wan22
 from longtake.tests.support.node_bench import Bench
-from longtake.tests.support.vaes import wan22
 
 
 def reported(bench: Bench, folder: Path, rollout: Any) -> Report:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from longtake.tests.support.node_bench import Bench
-from longtake.tests.support.nodes import asked_at, collected, forget_chunks
+from longtake.tests.support.nodes.steps import asked_at, collected, forget_chunks
 
 TEXT = "0: a red ball\n1: a blue ball"
 SAMPLER = "LongtakeSampler"
@@ -231,11 +231,11 @@ def test_the_preview_obeys_the_player_and_shows_what_became_of_it(bench: Bench) 
 
     def edit() -> None:
         take = list(session.takes._takes.values())[-1]
-        assert take.control(1, lambda controls: controls.set_prompt("ball"))
+        assert take.controls.obey(1, lambda controls: controls.set_prompt("ball"))
 
     def stop() -> None:
         take = list(session.takes._takes.values())[-1]
-        assert take.control(2, lambda controls: controls.stop())
+        assert take.controls.obey(2, lambda controls: controls.stop())
 
     asked_at(bench, 1, stop)
     asked_at(bench, 0, edit)

@@ -14,9 +14,9 @@ from torch import Tensor
 from longtake.errors import BadInput
 from longtake.samplers.loop import Chunk, generate
 from longtake.stream.rollout.controls import Controls
-from longtake.tests.support.lora_files import safetensors
+from longtake.tests.support.model.lora_files import safetensors
 from longtake.tests.support.node_bench import CONFIG, Bench
-from longtake.tests.support.nodes import asked_at, collected
+from longtake.tests.support.nodes.steps import asked_at, collected
 from longtake.tests.support.tiny_model import randn
 
 
@@ -113,7 +113,7 @@ def test_a_shot_made_of_an_edited_one_begins_with_the_loras_as_they_are_wired(
     source = frames.rollout
     asked_at(bench, 0, lambda: frames.controls.set_lora(0.0))
     collected(bench, frames)
-    [forked] = bench.run("LongtakeForkRollout", rollout=source, at=0.6, new_seed=5)
+    [forked] = bench.run("LongtakeEditRollout", action="fork", rollout=source, at=0.6, new_seed=5)
     assert source.claim.model is not source.claim.connected_model
     assert forked.claim.connected_model is forked.claim.model is source.claim.connected_model
     made = torch.cat([chunk.latents for chunk in forked.chunks])
@@ -121,6 +121,6 @@ def test_a_shot_made_of_an_edited_one_begins_with_the_loras_as_they_are_wired(
     for path in forked.spec.journal.folder.iterdir():
         path.unlink()
     plain = shot(0.8).rollout
-    [expected] = bench.run("LongtakeForkRollout", rollout=plain, at=0.6, new_seed=5)
+    [expected] = bench.run("LongtakeEditRollout", action="fork", rollout=plain, at=0.6, new_seed=5)
     assert expected.spec.key(2) == forked.spec.key(2)
     assert torch.equal(made, torch.cat([chunk.latents for chunk in expected.chunks]))

@@ -10,7 +10,7 @@ import torch
 
 from longtake.attention.cache.kv_cache import KVCache
 from longtake.tests.support.node_bench import Bench
-from longtake.tests.support.nodes import asked_at, collected, forget_chunks
+from longtake.tests.support.nodes.steps import asked_at, collected, forget_chunks
 
 
 def test_no_kv_cache_outlives_its_run(bench: Bench) -> None:
@@ -76,10 +76,10 @@ def test_a_state_rests_between_prompts_until_the_host_unloads_it(bench: Bench) -
     from longtake.nodes.runtime.session import session
 
     rollout, _ = bench.rollout(length=33.0)
-    bench.run("LongtakeCollectLatents", rollout=rollout)
+    bench.collect(rollout, "latent")
     assert len(session.states) == 1 and session.states.bytes > 0
-    [longer] = bench.run("LongtakeContinueRollout", rollout=rollout, more=0.5)
-    bench.run("LongtakeCollectLatents", rollout=longer)
+    [longer] = bench.run("LongtakeEditRollout", action="continue", rollout=rollout, more=0.5)
+    bench.collect(longer, "latent")
     assert longer.resumed_from == 3 and len(session.states) == 2
     memory = session.state_memory(rollout.model.device)
     assert memory.model_size() == session.states.bytes

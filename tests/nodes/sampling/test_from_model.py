@@ -28,7 +28,7 @@ from longtake.samplers.settings import RolloutSettings
 from longtake.samplers.solvers.noise_process import VariancePreserving
 from longtake.samplers.solvers.single_step import DDIM
 from longtake.tests.support.node_bench import Bench
-from longtake.tests.support.nodes import model_of
+from longtake.tests.support.nodes.steps import model_of
 
 RUNNABLE = [family.key for family in FAMILIES if not family.refusal]
 
@@ -231,8 +231,7 @@ def test_history_guidance_left_alone_is_what_suits_the_model(
     bench: Bench, key: str, text_scale: float, none: str
 ) -> None:
     model = model_of(bench, key)
-    [open_still] = bench.run("LongtakeHistoryGuidance", preset="vanilla")
-    [chained] = bench.run("LongtakeGuidanceOptions", guidance=open_still, norm_cap=2.0)
+    [chained] = bench.run("LongtakeHistoryGuidance", preset="vanilla", norm_cap=2.0)
     rollout = shot(bench, model, guidance=chained)
     view = {"pure noise": g.NOISE, "sink": g.SINK, "nothing": g.DROP}[none]
     scale = 1.2 if key == "demo" else 1.5  # what the bench found, and what is published

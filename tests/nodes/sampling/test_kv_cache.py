@@ -24,7 +24,7 @@ from longtake.model.preset import DEMO
 from longtake.model.preset_cache import preset_cache
 from longtake.samplers.history.settings import CacheSettings
 from longtake.tests.support.node_bench import Bench
-from longtake.tests.support.nodes import collected
+from longtake.tests.support.nodes.steps import collected
 from longtake.tests.support.tiny_model import TINY, settings
 
 
@@ -179,19 +179,19 @@ def test_re_encoding_makes_another_video_and_claims_the_vae_with_the_model(bench
     claim = host.claim
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(host, "claim", lambda p, count: claimed.append([*p]) or claim(p, count))
-        made = bench.run("LongtakeCollectLatents", rollout=again)[0]["samples"]
+        made = bench.collect(again, "latent")["samples"]
     assert all(vae.patcher in patchers for patchers in claimed) and len(claimed) == 3
-    before = bench.run("LongtakeCollectLatents", rollout=left)[0]["samples"]
+    before = bench.collect(left, "latent")["samples"]
     assert torch.equal(made[:, :, :6], before[:, :, :6])
     assert not torch.equal(made[:, :, 6:], before[:, :, 6:])
     assert again.settings.reencoded_first_frame.room_bytes > 0
-    [forked] = bench.run("LongtakeForkRollout", rollout=again, at=0.0)
-    assert torch.equal(bench.run("LongtakeCollectLatents", rollout=forked)[0]["samples"], made)
+    [forked] = bench.run("LongtakeEditRollout", action="fork", rollout=again, at=0.0)
+    assert torch.equal(bench.collect(forked, "latent")["samples"], made)
 
 
 def test_re_encoding_without_what_it_needs_is_refused(bench: Bench) -> None:
     _, vae = bench.rollout()
-    with pytest.raises(BadInput, match="needs a VAE; connect one"):
+    with pytest.raises(BadInput, match="needs a VAE; connect a VAE to KV Cache"):
         re_encoding(bench, None)
     with pytest.raises(BadInput, match="choose the policy `rebuilt window`"):
         re_encoding(bench, vae, policy="window + sink")

@@ -21,7 +21,7 @@ from longtake.model.families.table import BY_KEY, FAMILIES
 from longtake.model.preset_cache import preset_cache
 from longtake.samplers.schedule.options import preset_schedule, preset_solver
 from longtake.tests.support.node_bench import Bench
-from longtake.tests.support.nodes import model_of
+from longtake.tests.support.nodes.steps import model_of
 
 NODE = "LongtakeModelSettings"
 
@@ -104,7 +104,7 @@ def test_a_file_names_its_family_and_why(
 ) -> None:
     """From the file itself, by Load Causal Video Model."""
     from longtake.nodes import host
-    from longtake.tests.support.family_files import state
+    from longtake.tests.support.model.family_files import state
 
     (tmp_path / "models" / "diffusion_models").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)

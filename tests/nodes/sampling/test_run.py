@@ -125,7 +125,7 @@ def test_a_cancelled_run_goes_on_after_its_last_whole_chunk(
 ) -> None:
     caplog.set_level(logging.INFO, "longtake")
     first = bench.frames()
-    whole = bench.run("LongtakeCollectFrames", frames=bench.frames(seed=1))[0]
+    whole = bench.collect(bench.frames(seed=1))
     tell = bench.state.listener
 
     def cancel_after_two(event: Event) -> None:
@@ -135,10 +135,10 @@ def test_a_cancelled_run_goes_on_after_its_last_whole_chunk(
 
     bench.state.listener = cancel_after_two
     with pytest.raises(InterruptProcessingException):
-        bench.run("LongtakeCollectFrames", frames=first)
+        bench.collect(first)
     bench.state.listener = tell
     bench.events.clear()
-    again = bench.run("LongtakeCollectFrames", frames=first)[0]
+    again = bench.collect(first)
     assert bench.bar("LongtakeSampler") == [3]
     assert "Continuing at 0:01.3, after 2 finished chunks." in caplog.text
     assert again.shape == whole.shape == (33, 32, 32, 3)
@@ -146,16 +146,16 @@ def test_a_cancelled_run_goes_on_after_its_last_whole_chunk(
 
 def test_collected_latents_are_raw_and_decode_to_the_collected_frames(bench: Bench) -> None:
     rollout, vae = bench.rollout()
-    [latent] = bench.run("LongtakeCollectLatents", rollout=rollout)
+    latent = bench.collect(rollout, "latent")
     [frames] = bench.run("LongtakeVAEDecode", rollout=rollout, vae=vae)
-    [images] = bench.run("LongtakeCollectFrames", frames=frames)
+    images = bench.collect(frames)
     assert latent["samples"].shape == (1, 16, 9, 4, 4)
     torch.testing.assert_close(vae.decode(latent["samples"])[0], images, atol=1e-5, rtol=0)
 
 
 def test_pictures_and_frames_encode_alike(bench: Bench) -> None:
     frames = bench.frames()
-    [images] = bench.run("LongtakeCollectFrames", frames=frames)
+    images = bench.collect(frames)
     [a] = bench.run("LongtakeVAEEncode", pixels=images, vae=frames.vae.vae)
     [b] = bench.run("LongtakeVAEEncode", pixels=frames, vae=frames.vae.vae)
     assert a["samples"].shape == (1, 16, 9, 4, 4)
@@ -164,7 +164,7 @@ def test_pictures_and_frames_encode_alike(bench: Bench) -> None:
 
 
 def test_frames_to_video_keeps_pictures_in_a_temporary_file(bench: Bench) -> None:
-    [video] = bench.run("LongtakeFramesToVideo", frames=bench.frames())
+    video = bench.collect(bench.frames(), "video")
     with av.open(video.get_stream_source()) as container:
         assert sum(1 for _ in container.decode(video=0)) == 33
     assert Path(video.get_stream_source()).is_relative_to(bench.state.folders["temp"])
@@ -273,7 +273,7 @@ def test_collect_refuses_what_does_not_fit(bench: Bench, monkeypatch: pytest.Mon
     frames = bench.frames()
     monkeypatch.setattr(host, "usable_memory_bytes", lambda device: 1000)
     with pytest.raises(BadInput, match="33 frames of 32x32 take 0.4 MB and 0.0 MB are free"):
-        bench.run("LongtakeCollectFrames", frames=frames)
+        bench.collect(frames)
 
 
 def test_truncated_weights_are_refused(
@@ -312,11 +312,11 @@ def test_a_pipelined_shot_is_whole_and_goes_on_after_a_cancel(bench: Bench) -> N
     wired = {"model": model, "prompts": prompts, "schedule": schedule, **shot}
     [rollout] = bench.run("LongtakeSampler", **wired)
     [frames] = bench.run("LongtakeVAEDecode", rollout=rollout, vae=vae)
-    [whole] = bench.run("LongtakeCollectFrames", frames=frames)
+    whole = bench.collect(frames)
     assert whole.shape == (33, 32, 32, 3)
     newest = rollout.spec.journal.folder / f"{rollout.spec.key(2)}.safetensors"
     newest.unlink()
     [again] = bench.run("LongtakeSampler", **wired)
     [frames] = bench.run("LongtakeVAEDecode", rollout=again, vae=vae)
-    assert torch.equal(bench.run("LongtakeCollectFrames", frames=frames)[0], whole)
+    assert torch.equal(bench.collect(frames), whole)
     assert again.resumed_from == 2

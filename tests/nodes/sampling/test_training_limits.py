@@ -11,7 +11,7 @@ from longtake.attention.temp_cache.policy import TempCache
 from longtake.model.families.table import BY_KEY
 from longtake.samplers.guidance import cfg
 from longtake.tests.support.node_bench import Bench
-from longtake.tests.support.nodes import model_of
+from longtake.tests.support.nodes.steps import model_of
 from longtake.tests.support.tiny_model import settings
 
 HISTORY, TERM = "LongtakeHistoryGuidance", "LongtakeGuidanceTerm"

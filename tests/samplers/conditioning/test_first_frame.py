@@ -18,10 +18,10 @@ from longtake.model.vae.streaming import StreamingDecoder
 from longtake.samplers.conditioning.first_frame import LOOKBACK_FRAMES
 from longtake.samplers.guidance import Guidance, cfg
 from longtake.samplers.planning.memory import rollout_memory
-from longtake.tests.support.brute_force import Term
-from longtake.tests.support.first_frame import AGAIN, VAE, as_a_first_one
-from longtake.tests.support.guided_rollouts import CLOSE, ours, reference
-from longtake.tests.support.rollouts import assert_same_bits, cut_after, rollout
+from longtake.tests.support.samplers.brute_force import Term
+from longtake.tests.support.samplers.first_frame import AGAIN, VAE, as_a_first_one
+from longtake.tests.support.samplers.guided_rollouts import CLOSE, ours, reference
+from longtake.tests.support.stream.rollouts import assert_same_bits, cut_after, rollout
 from longtake.tests.support.tiny_model import TINY, randomise, settings
 
 WINDOW = 4

@@ -36,9 +36,9 @@ from longtake.samplers.solvers.multistep import DPMSolverPP2M, UniPC2
 from longtake.samplers.solvers.single_step import DDIM, ReNoise, Solver
 from longtake.stream.journal.chain import Chain
 from longtake.tests.support.laws import examples
-from longtake.tests.support.matrix_schedule import MatrixSchedule, matrices
+from longtake.tests.support.samplers.matrix_schedule import MatrixSchedule, matrices
+from longtake.tests.support.samplers.whole_sequence import DIT, LADDER, LENGTH, brute_force
 from longtake.tests.support.tiny_model import CHUNKS, TINY, randn, settings, timeline
-from longtake.tests.support.whole_sequence import DIT, LADDER, LENGTH, brute_force
 
 MODEL = local_denoiser(DIT, TINY)
 CLIP = randn(LENGTH, TINY.out_channels, 4, 6, seed=9)

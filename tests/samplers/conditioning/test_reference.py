@@ -176,7 +176,7 @@ def test_an_image_to_video_model_streams_from_the_hosts_conditioning(bench: Benc
     made = []
     for inputs in ({"prompts": prompts, "picture": picture}, {"prompts": picture}):
         [rollout] = bench.run("LongtakeSampler", **shot, **inputs)
-        [latent] = bench.run("LongtakeCollectLatents", rollout=rollout)
+        latent = bench.collect(rollout, "latent")
         made.append(latent["samples"])
     assert made[0].shape == (1, 16, 9, 4, 4) and torch.equal(*made)
     with pytest.raises(BadInput, match="it has no picture; connect the positive conditioning"):

@@ -19,14 +19,14 @@ from longtake.samplers.loop import generate
 from longtake.samplers.noise import addressed_noise
 from longtake.samplers.schedule.options import preset_schedule, preset_solver
 from longtake.samplers.settings import RolloutSettings
-from longtake.tests.support.family_loops import (
+from longtake.tests.support.samplers.family_loops import (
     Layers,
     Published,
     by_frame,
     forward,
     published_loop,
 )
-from longtake.tests.support.first_frame import AGAIN, as_a_first_one
+from longtake.tests.support.samplers.first_frame import AGAIN, as_a_first_one
 from longtake.tests.support.tiny_model import TINY, random_dit, timeline
 
 FOUR = (1000.0, 750.0, 500.0, 250.0)

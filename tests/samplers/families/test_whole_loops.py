@@ -30,11 +30,11 @@ from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.options import preset_schedule, preset_solver
 from longtake.samplers.schedule.rows import asynchronous
 from longtake.samplers.settings import RolloutSettings
-from longtake.tests.support.diffusers_models import saved
+from longtake.tests.support.model.diffusers_models import saved
 from longtake.tests.support.tiny_model import randn
 
 pytest.importorskip("diffusers")
-from longtake.tests.support.whole_loops import (
+from longtake.tests.support.samplers.whole_loops import (
     Blocks,
     Guided,
     full_sequence_loop,

@@ -42,8 +42,8 @@ from longtake.samplers.schedule.rows import (
     rolling,
 )
 from longtake.samplers.solvers.single_step import DDIM, ReNoise, Solver
-from longtake.tests.support.brute_force import Guided, Step, Term, Terms, Way, rollout
-from longtake.tests.support.guidance_cases import (
+from longtake.tests.support.samplers.brute_force import Guided, Step, Term, Terms, Way, rollout
+from longtake.tests.support.samplers.guidance_cases import (
     CASES,
     NEGATIVE,
     both,
@@ -51,7 +51,7 @@ from longtake.tests.support.guidance_cases import (
     masked,
     whole,
 )
-from longtake.tests.support.guided_rollouts import DIT, MODEL
+from longtake.tests.support.samplers.guided_rollouts import DIT, MODEL
 from longtake.tests.support.tiny_model import settings, timeline
 
 LENGTH, LADDER = 9, flow_ladder(3, 3.0)

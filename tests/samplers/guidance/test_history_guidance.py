@@ -38,13 +38,14 @@ from longtake.samplers.history.rollout_history import RolloutHistory
 from longtake.samplers.loop import generate
 from longtake.samplers.noise import frame_noise
 from longtake.samplers.schedule.context_noise import ContextNoise
-from longtake.tests.support.brute_force import (
+from longtake.tests.support.model_hosts import watched_model
+from longtake.tests.support.samplers.brute_force import (
     CHUNK,
     Term,
     Terms,
 )
-from longtake.tests.support.guidance_cases import CASES, NEGATIVE, cut, whole
-from longtake.tests.support.guided_rollouts import (
+from longtake.tests.support.samplers.guidance_cases import CASES, NEGATIVE, cut, whole
+from longtake.tests.support.samplers.guided_rollouts import (
     CLOSE,
     DTYPE,
     LENGTH,
@@ -54,7 +55,6 @@ from longtake.tests.support.guided_rollouts import (
     ours,
     reference,
 )
-from longtake.tests.support.model_hosts import watched_model
 from longtake.tests.support.tiny_model import (
     TINY,
     randn,

@@ -25,8 +25,9 @@ from longtake.samplers.loop import generate
 from longtake.samplers.planning.memory import rollout_memory
 from longtake.samplers.solvers.single_step import Euler, ReNoise, Solver
 from longtake.stream.rollout.recipe import from_record, to_record
+from longtake.tests.support.model.taehv_tree import taehv_tree, taehv_vae
+from longtake.tests.support.model.vaes import host_vae
 from longtake.tests.support.node_bench import Bench
-from longtake.tests.support.taehv_tree import taehv_tree, taehv_vae
 from longtake.tests.support.tiny_model import (
     TINY,
     randn,
@@ -34,7 +35,6 @@ from longtake.tests.support.tiny_model import (
     randomise,
     settings,
 )
-from longtake.tests.support.vaes import host_vae
 
 CPU = torch.device("cpu")
 KINDS = ["demo", "taew2_1", "lighttaew2_1", "taew2_2", "lighttaew2_2"]

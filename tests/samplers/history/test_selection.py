@@ -24,8 +24,8 @@ from longtake.samplers.loop import generate
 from longtake.samplers.planning.cost import cost, dearest, histories_used, idle_views
 from longtake.samplers.schedule.context_noise import ContextNoise
 from longtake.samplers.settings import TimedGuidance
-from longtake.tests.support.brute_force import Guided, Term, Way, rollout
-from longtake.tests.support.guided_rollouts import DIT, MODEL
+from longtake.tests.support.samplers.brute_force import Guided, Term, Way, rollout
+from longtake.tests.support.samplers.guided_rollouts import DIT, MODEL
 from longtake.tests.support.tiny_model import (
     CHUNKS,
     TINY,

@@ -23,7 +23,7 @@ from longtake.samplers.planning.cost import cost, histories_used, without_guidan
 from longtake.samplers.schedule.context_noise import ContextNoise
 from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import full_sequence, pyramid
-from longtake.tests.support.guidance_cases import CASES
+from longtake.tests.support.samplers.guidance_cases import CASES
 from longtake.tests.support.tiny_model import (
     TINY,
     randn,

@@ -52,8 +52,8 @@ from longtake.samplers.planning.memory import RolloutMemory, max_bytes, rollout_
 from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import full_sequence, rolling
 from longtake.samplers.settings import RolloutSettings
+from longtake.tests.support.model.taehv_tree import taehv_tree
 from longtake.tests.support.model_hosts import claimed_model
-from longtake.tests.support.taehv_tree import taehv_tree
 from longtake.tests.support.tiny_model import CHUNKS
 
 F32, BF16 = torch.float32, torch.bfloat16
@@ -237,6 +237,7 @@ def test_on_cuda_the_plan_has_the_copies_of_keys_with_a_bias() -> None:
     assert cpu.working_bytes < cuda.working_bytes <= max_bytes(chosen, LIKE_1_3B, BF16)
 
 
+@pytest.mark.slow
 def test_entries_that_are_keys_have_no_bias_and_no_copies_on_cuda() -> None:
     cpu, cuda = on_both(of_entries(TempCache(48, gives_way=ALIKE)))
     assert cpu == cuda

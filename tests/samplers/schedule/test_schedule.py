@@ -24,7 +24,7 @@ from longtake.samplers.schedule.rows import (
     trapezoid,
 )
 from longtake.tests.support.laws import examples
-from longtake.tests.support.matrix_schedule import (
+from longtake.tests.support.samplers.matrix_schedule import (
     Indices,
     MatrixSchedule,
     matrices,

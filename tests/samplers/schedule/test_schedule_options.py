@@ -12,18 +12,7 @@ from PIL import Image
 
 from longtake.errors import BadInput, StorageError
 from longtake.headless.cli import main
-from longtake.samplers.schedule.levels import few_step_ladder, flow_ladder
-from longtake.samplers.schedule.options import (
-    CHUNKS,
-    KINDS,
-    ONE_BY_ONE,
-    SEQUENCE,
-    SOLVERS,
-    STEP_PRESETS,
-    ScheduleOptions,
-    solver_for,
-)
-from longtake.samplers.schedule.picture import (
+from longtake.nodes.sampling.schedule_picture import (
     BACKGROUND,
     CLEAN,
     HEIGHT,
@@ -39,6 +28,17 @@ from longtake.samplers.schedule.picture import (
     in_words,
     level_colour,
     picture_of,
+)
+from longtake.samplers.schedule.levels import few_step_ladder, flow_ladder
+from longtake.samplers.schedule.options import (
+    CHUNKS,
+    KINDS,
+    ONE_BY_ONE,
+    SEQUENCE,
+    SOLVERS,
+    STEP_PRESETS,
+    ScheduleOptions,
+    solver_for,
 )
 from longtake.samplers.schedule.rows import (
     Row,

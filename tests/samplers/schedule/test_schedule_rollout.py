@@ -9,8 +9,8 @@ from longtake.attention.cache.policy import FullHistory
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.loop import generate
 from longtake.samplers.schedule.rows import Staggered
+from longtake.tests.support.samplers.whole_sequence import DIT, LADDER, LENGTH, brute_force
 from longtake.tests.support.tiny_model import TINY, settings, timeline
-from longtake.tests.support.whole_sequence import DIT, LADDER, LENGTH, brute_force
 
 
 @pytest.mark.parametrize("within", ["bidirectional", "block-causal"])

@@ -26,10 +26,10 @@ from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import Staggered, causal_chunks, rolling
 from longtake.samplers.solvers.noise_process import Betas, VariancePreserving
 from longtake.samplers.solvers.single_step import DDIM, Prediction
-from longtake.tests.support.brute_force import Guided, Step, Way, rollout
-from longtake.tests.support.guidance_cases import NEGATIVE, both, masked, stable, whole
-from longtake.tests.support.guided_rollouts import DIT, MODEL, PROMPTS
 from longtake.tests.support.node_bench import CONFIG, Bench
+from longtake.tests.support.samplers.brute_force import Guided, Step, Way, rollout
+from longtake.tests.support.samplers.guidance_cases import NEGATIVE, both, masked, stable, whole
+from longtake.tests.support.samplers.guided_rollouts import DIT, MODEL, PROMPTS
 from longtake.tests.support.tiny_model import randn, random_dit, settings
 
 LENGTH, LADDER = 7, flow_ladder(3, 2.0)

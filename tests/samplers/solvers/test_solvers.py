@@ -14,7 +14,7 @@ from longtake.samplers.schedule.levels import few_step_ladder
 from longtake.samplers.solvers.multistep import DPMSolverPP2M, UniPC2
 from longtake.samplers.solvers.single_step import DDIM, Euler, Move, ReNoise, Solver
 from longtake.tests.support.laws import examples
-from longtake.tests.support.solvers import SHAPE, levels, velocity
+from longtake.tests.support.samplers.solvers import SHAPE, levels, velocity
 from longtake.tests.support.tiny_model import randn
 
 SOLVERS: list[Solver] = [

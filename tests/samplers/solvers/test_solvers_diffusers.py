@@ -14,7 +14,7 @@ from torch import Tensor
 from longtake.samplers.solvers.multistep import DPMSolverPP2M, UniPC2
 from longtake.samplers.solvers.noise_process import VariancePreserving
 from longtake.samplers.solvers.single_step import DDIM, Move, Solver
-from longtake.tests.support.solvers import SHAPE, levels, velocity
+from longtake.tests.support.samplers.solvers import SHAPE, levels, velocity
 from longtake.tests.support.tiny_model import randn
 
 diffusers = pytest.importorskip("diffusers")

@@ -20,8 +20,8 @@ from longtake.stream.journal import snapshots
 from longtake.stream.journal.cleanup import collect
 from longtake.stream.journal.records import records
 from longtake.stream.journal.snapshots import ENDING
-from longtake.tests.support.rollouts import assert_same_bits, rollout
-from longtake.tests.support.small_disk import small_disk
+from longtake.tests.support.stream.rollouts import assert_same_bits, rollout
+from longtake.tests.support.stream.small_disk import small_disk
 
 SMALL = "320k"  # of disk; the shots below take more
 

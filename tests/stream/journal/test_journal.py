@@ -20,7 +20,7 @@ from torch import Tensor
 from longtake.errors import BadInput, StorageError
 from longtake.stream.journal import lock as lock_module
 from longtake.stream.journal.journal import Journal, next_key, root_key
-from longtake.tests.support.small_disk import small_disk
+from longtake.tests.support.stream.small_disk import small_disk
 
 ROOT = Path(__file__).resolve().parents[3]
 META = {"device": "cpu", "torch": "2"}

@@ -25,7 +25,7 @@ from longtake.stream.journal.records import SUFFIX, named, read, records
 from longtake.stream.rollout.fork import Fork, continued
 from longtake.stream.rollout.rollout import Rollout
 from longtake.stream.rollout.spec import RolloutSpec
-from longtake.tests.support.rollouts import MODEL, Words, changed
+from longtake.tests.support.stream.rollouts import MODEL, Words, changed
 from longtake.tests.support.tiny_model import settings
 
 SOURCE = settings(length=12, guidance=cfg(2.0))

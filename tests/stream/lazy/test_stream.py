@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from longtake.stream.lazy.stream import Stream, Subscription
-from longtake.tests.support.stream_studio import (
+from longtake.stream.lazy.stream import Stream
+from longtake.stream.lazy.subscription import Subscription
+from longtake.tests.support.stream.stream_studio import (
     LENGTH,
     Interrupt,
     Item,

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longtake.stream.lazy.stream import Stream
-from longtake.tests.support.stream_studio import LENGTH, Interrupt, Studio, run
+from longtake.tests.support.stream.stream_studio import LENGTH, Interrupt, Studio, run
 
 
 @settings(max_examples=60, deadline=None)

@@ -15,7 +15,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from longtake.stream.preview.routes import take_routes
 from longtake.stream.preview.takes import Limits, Takes
 from longtake.tests.support.player_server import player_server
-from longtake.tests.support.take_site import Site, numbered_chunk, served
+from longtake.tests.support.stream.take_site import Site, numbered_chunk, served
 
 
 def test_manifest_and_chunks_are_given_bare_and_below_api(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_200_clients_at_once_all_get_their_bytes(tmp_path: Path) -> None:
         expected = [blob.read() for blob in blobs if blob]
         assert all(content == expected[i % 3] for i, content in enumerate(fetched))
         assert set(asked) <= {200, 409} and asked.count(200) >= 1
-        assert site.take.control_rev == 200
+        assert site.take.controls.rev == 200
 
     served(tmp_path, test, limits=Limits(ram_bytes=1))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from longtake.stream.preview.messages import Ending
-from longtake.tests.support.take_site import JSON, Site, served
+from longtake.tests.support.stream.take_site import JSON, Site, served
 
 
 def test_each_op_reaches_the_controls(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_a_bad_body_is_400_with_one_sentence_and_no_effect(tmp_path: Path, body:
         status, answer = await site.control(body)
         assert status == 400 and answer["error"].endswith(".")
         assert site.controls.revision == 0
-        assert site.take.control_rev == 0
+        assert site.take.controls.rev == 0
 
     served(tmp_path, test)
 

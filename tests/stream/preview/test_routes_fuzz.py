@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longtake.tests.support.laws import examples
-from longtake.tests.support.take_site import Site, site
+from longtake.tests.support.stream.take_site import Site, site
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),

@@ -315,12 +315,14 @@ def test_controls_obey_each_request_once_and_in_order(opened: Callable[..., Benc
     bench = opened()
     take = bench.open(controls=controls)
     asked: list[int] = []
-    obeyed = [take.control(rev, lambda _, r=rev: asked.append(r)) for rev in (1, 1, 5, 3, 5, 6)]
+    obeyed = [
+        take.controls.obey(rev, lambda _, r=rev: asked.append(r)) for rev in (1, 1, 5, 3, 5, 6)
+    ]
     assert obeyed == [True, False, True, False, False, True] and asked == [1, 5, 6]
-    take.control(7, lambda c: c.pause())
+    take.controls.obey(7, lambda c: c.pause())
     assert take.state == "paused" and bench.events[-1][1]["state"] == "paused"
     fill(take, 1, end="stopped")
-    assert take.state == "stopped" and not take.control(8, lambda c: c.resume())
+    assert take.state == "stopped" and not take.controls.obey(8, lambda c: c.resume())
 
 
 def test_edits_are_told_and_mark_the_prompt_change_they_brought(
@@ -329,14 +331,14 @@ def test_edits_are_told_and_mark_the_prompt_change_they_brought(
     controls = FakeControls()
     take = opened().open(controls=controls)
     fill(take, 1, end=None)
-    take.control(1, lambda c: c.set_prompt("a blue ball"))
+    take.controls.obey(1, lambda c: c.set_prompt("a blue ball"))
     assert take.manifest()["edits"][0]["status"] == "queued"
     text = controls.apply(12, 16.0)
     take.show(numbered_frames(12, 12, 64, 48), 12, text or "", TakeStats())
-    controls.say("The picture drifts.")
+    controls.notify("The picture drifts.")
     take.finish(Ending("done"))
     take.join()
-    controls.say("Nobody hears this.")
+    controls.notify("Nobody hears this.")
     known = take.manifest()  # the rollout and its controls may be gone by now
     assert [c["edited"] for c in known["prompt_changes"]] == [False, True]
     assert known["edits"][0]["line"] == "0.750: a blue ball"
@@ -350,7 +352,7 @@ def test_a_take_that_is_over_no_longer_listens_to_the_controls(
     bench = opened()
     fill(bench.open(controls=controls), 1)
     told = len(bench.events)
-    controls.say("The next run of the same frames has begun.")
+    controls.notify("The next run of the same frames has begun.")
     assert len(bench.events) == told
 
 

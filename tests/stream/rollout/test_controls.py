@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longtake.errors import BadInput
-from longtake.stream.rollout.controls import ENDED, TOO_LATE, Controls, Edit
+from longtake.stream.rollout.controls import Controls
+from longtake.stream.rollout.edit_queue import ENDED, TOO_LATE, Edit
 from longtake.tests.support.laws import examples
 
 
@@ -20,9 +21,9 @@ def nothing() -> None:
 
 def applied(controls: Controls, first_frame: int = 9) -> Edit | None:
     """What a producing thread does between two chunks."""
-    edit = controls.take_edit()
+    edit = controls.edit_queue.take()
     if edit is not None:
-        controls.apply_edit(edit, first_frame, first_frame / 16, "a line")
+        controls.edit_queue.apply(edit, first_frame, first_frame / 16, "a line")
     return edit
 
 
@@ -53,7 +54,7 @@ def test_edits_before_one_chunk_are_one_edit_and_the_later_one_counts() -> None:
     controls.set_prompt("a  blue\n ball ")
     [edit] = controls.edits
     assert (edit.status, edit.text, edit.guidance) == ("queued", "a blue ball", 3.0)
-    assert applied(controls) is not None and controls.take_edit() is None
+    assert applied(controls) is not None and controls.edit_queue.take() is None
     controls.set_prompt("a green ball")
     assert [edit.status for edit in controls.edits] == ["applied", "queued"]
 
@@ -61,14 +62,14 @@ def test_edits_before_one_chunk_are_one_edit_and_the_later_one_counts() -> None:
 def test_an_edit_that_comes_while_another_is_encoded_is_the_next_one() -> None:
     controls = Controls()
     controls.set_prompt("one")
-    taken = controls.take_edit()
+    taken = controls.edit_queue.take()
     assert taken is not None and controls.edits[0].status == "encoding"
     controls.set_prompt("two")
-    controls.fail_edit(taken, "No CLIP.")
+    controls.edit_queue.fail(taken, "No CLIP.")
     one, two = controls.edits
     assert (one.status, one.error, two.status, two.text) == ("failed", "No CLIP.", "queued", "two")
-    with pytest.raises(ValueError, match="not under way"):
-        controls.fail_edit(taken, "again")
+    with pytest.raises(ValueError, match="not in progress"):
+        controls.edit_queue.fail(taken, "again")
 
 
 def test_an_applied_edit_says_from_where_and_which_line_does_the_same() -> None:
@@ -149,7 +150,7 @@ def test_a_long_pause_is_told_once() -> None:
 
 REQUESTS: list[Callable[[Controls], None]] = [
     Controls.pause, Controls.resume, Controls.stop, lambda c: c.set_prompt("a ball"),
-    lambda c: c.set_guidance(2.0), lambda c: c.say("a sentence"), lambda c: c.end(stopped=True),
+    lambda c: c.set_guidance(2.0), lambda c: c.notify("a sentence"), lambda c: c.end(stopped=True),
     lambda c: applied(c) and None,
 ]  # fmt: skip
 
@@ -174,7 +175,7 @@ def test_whatever_changes_grows_the_revision_and_is_told(
         assert sum(edit.status == "queued" for edit in controls.edits) <= 1
     stop_listening()
     told = len(seen)
-    controls.say("nobody listens")
+    controls.notify("nobody listens")
     assert len(seen) == told
 
 

@@ -25,7 +25,7 @@ from longtake.stream.journal.journal import Journal
 from longtake.stream.rollout.fork import Fork, continued
 from longtake.stream.rollout.rollout import Rollout
 from longtake.stream.rollout.spec import RolloutSpec
-from longtake.tests.support.rollouts import LONG_HISTORIES, MODEL, assert_same_bits, changed
+from longtake.tests.support.stream.rollouts import LONG_HISTORIES, MODEL, assert_same_bits, changed
 from longtake.tests.support.tiny_model import (
     embedding,
     settings,

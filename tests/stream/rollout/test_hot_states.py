@@ -22,7 +22,14 @@ from longtake.stream.rollout.hot_states import HotState, HotStates
 from longtake.stream.rollout.rollout import Rollout
 from longtake.stream.rollout.spec import RolloutSpec
 from longtake.tests.support.model_hosts import watched_model
-from longtake.tests.support.rollouts import KINDS, MODEL, Raises, Words, assert_same_bits, changed
+from longtake.tests.support.stream.rollouts import (
+    KINDS,
+    MODEL,
+    Raises,
+    Words,
+    assert_same_bits,
+    changed,
+)
 from longtake.tests.support.tiny_model import settings
 
 

@@ -25,7 +25,13 @@ from longtake.stream.rollout import recache
 from longtake.stream.rollout.rollout import Rollout
 from longtake.stream.rollout.spec import RolloutSpec
 from longtake.tests.support.model_hosts import watched_model
-from longtake.tests.support.rollouts import KINDS, MODEL, assert_same_bits, cut_after, rollout
+from longtake.tests.support.stream.rollouts import (
+    KINDS,
+    MODEL,
+    assert_same_bits,
+    cut_after,
+    rollout,
+)
 from longtake.tests.support.tiny_model import settings
 
 WINDOW = WindowSink(5, 1)  # of chunks of 3 latent frames

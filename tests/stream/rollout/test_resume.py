@@ -22,7 +22,7 @@ from longtake.stream.journal.snapshots import ENDING
 from longtake.stream.rollout.rollout import Rollout
 from longtake.stream.rollout.spec import RolloutSpec
 from longtake.tests.support.model_hosts import watched_model
-from longtake.tests.support.rollouts import (
+from longtake.tests.support.stream.rollouts import (
     KINDS,
     MODEL,
     WINDOW,

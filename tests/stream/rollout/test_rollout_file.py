@@ -28,7 +28,7 @@ from longtake.stream.rollout.hot_states import HotStates
 from longtake.stream.rollout.rollout import Rollout
 from longtake.stream.rollout.spec import RolloutSpec
 from longtake.tests.support.model_hosts import watched_model
-from longtake.tests.support.rollouts import MODEL, Words, assert_same_bits
+from longtake.tests.support.stream.rollouts import MODEL, Words, assert_same_bits
 from longtake.tests.support.tiny_model import TINY, random_dit, settings
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -185,7 +185,7 @@ def test_a_file_cut_short_or_changed_anywhere_is_refused(tmp_path: Path) -> None
 def test_other_files_are_no_rollouts(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     save_file({"a": torch.zeros(2)}, path)
-    with pytest.raises(BadInput, match="is no saved rollout; choose a file of Save Rollout"):
+    with pytest.raises(BadInput, match="is no saved rollout; choose a file that ends in"):
         RolloutFile(path)
     with pytest.raises(BadInput, match="cannot be read as a rollout"):
         RolloutFile(tmp_path / "none.safetensors")

@@ -27,12 +27,12 @@ from longtake.samplers.schedule.rows import pyramid
 from longtake.samplers.settings import RolloutSettings, TimedGuidance
 from longtake.stream.journal import disk_limit
 from longtake.stream.journal.journal import Journal
-from longtake.stream.rollout.controls import TOO_LATE, Edit
+from longtake.stream.rollout.edit_queue import TOO_LATE, Edit
 from longtake.stream.rollout.rollout import Rollout
 from longtake.stream.rollout.run import Run
 from longtake.stream.rollout.spec import RolloutSpec
 from longtake.tests.support.model_hosts import watched_model
-from longtake.tests.support.rollouts import Words
+from longtake.tests.support.stream.rollouts import Words
 from longtake.tests.support.tiny_model import (
     TINY,
     embedding,

@@ -10,12 +10,8 @@ import pytest
 import torch
 
 from longtake.stream.video.sound import SoundInMemory
-from longtake.stream.video.writer import (
-    FragmentedMP4,
-    LosslessMKV,
-    VideoSpec,
-    open_video,
-)
+from longtake.stream.video.spec import FragmentedMP4, LosslessMKV, VideoSpec
+from longtake.stream.video.writer import open_video
 from longtake.tests.support.clips import beeps, heard, write_clip
 
 FPS, SECONDS = 16, 3

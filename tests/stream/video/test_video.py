@@ -21,14 +21,9 @@ from torch import Tensor
 
 from longtake.errors import BadInput, LongtakeError, StorageError
 from longtake.stream.video import writer as video_module
-from longtake.stream.video.writer import (
-    Container,
-    FragmentedMP4,
-    LosslessMKV,
-    PNGFrames,
-    VideoSpec,
-    open_video,
-)
+from longtake.stream.video.fragments import MP4Fragments
+from longtake.stream.video.spec import Container, FragmentedMP4, LosslessMKV, PNGFrames, VideoSpec
+from longtake.stream.video.writer import open_video
 
 ROOT = Path(__file__).resolve().parents[3]
 FILES = [(FragmentedMP4(), "video.mp4"), (LosslessMKV(), "video.mkv")]
@@ -230,7 +225,7 @@ def test_an_encoder_error_surfaces_and_the_file_plays_up_to_there(
     def fail(*_: object, **__: object) -> None:
         raise av.error.ExternalError(542398533, "Generic error in an external library")
 
-    monkeypatch.setattr(video_module.MP4Fragments, "encode", fail)
+    monkeypatch.setattr(MP4Fragments, "encode", fail)
     video.write(moving_frames(5, 5))
     with pytest.raises(LongtakeError, match="encoder failed on .*x.mp4"):
         for _ in range(5):  # never blocks, although the worker has given up
@@ -307,13 +302,13 @@ def test_at_most_two_chunks_wait_and_none_is_kept(
 ) -> None:
     """With the encoder held up: one chunk in work, two waiting, the maker stuck on a fourth."""
     gate, alive = threading.Event(), weakref.WeakSet[Tensor]()
-    encode = video_module.MP4Fragments.encode
+    encode = MP4Fragments.encode
 
     def held_up(self: object, pictures: NDArray[np.uint8]) -> bytes:
         gate.wait()
         return encode(self, pictures)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(video_module.MP4Fragments, "encode", held_up)
+    monkeypatch.setattr(MP4Fragments, "encode", held_up)
     video = open_video(tmp_path / "x.mp4", VideoSpec(48, 32, 16))
     given = list[int]()
 
@@ -343,6 +338,7 @@ def test_a_killed_writer_leaves_playable_files(tmp_path: Path) -> None:
     script = (
         f"import runpy; runpy.run_path({str(ROOT / 'tests' / 'conftest.py')!r})\n"
         "import sys, torch; from pathlib import Path\n"
+        "from longtake.stream.video.spec import *\n"
         "from longtake.stream.video.writer import *\n"
         "specs = [VideoSpec(48, 32, 16, codec) for codec in (FragmentedMP4(), LosslessMKV())]\n"
         "videos = [open_video(Path(path), spec) for path, spec in zip(sys.argv[1:], specs)]\n"

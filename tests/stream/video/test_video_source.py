@@ -16,12 +16,8 @@ from longtake.errors import BadInput
 from longtake.stream.video.reader import VideoReader
 from longtake.stream.video.sound import SoundOfFile, SoundReader
 from longtake.stream.video.source import VideoClip, Wanted
-from longtake.stream.video.writer import (
-    FragmentedMP4,
-    LosslessMKV,
-    VideoSpec,
-    open_video,
-)
+from longtake.stream.video.spec import FragmentedMP4, LosslessMKV, VideoSpec
+from longtake.stream.video.writer import open_video
 from longtake.tests.support.clips import (
     beeps,
     heard,

@@ -1,15 +1,15 @@
 // @ts-check
-/** Wheel, middle and right button over a player belong to the canvas below it. */
+/** Passes wheel, middle-button and right-button events over a player to the canvas below it. */
 
-const OWN = "textarea, input, select, video"; // these have menus and wheels of their own
+const OWN = "textarea, input, select, video"; // these handle wheel and menu themselves
 const MIDDLE_OR_RIGHT = 4 | 2; // of `buttons`
 
 /**
- * Hand those events on to the host's canvas, so that it zooms, pans and opens the node's menu as it
- * does over any other place. With Nodes 2.0 the host hands them on itself.
+ * Pass these events to the host's canvas, which then zooms, pans or opens the node's menu. With
+ * Nodes 2.0 the host passes them itself.
  * @param {HTMLElement} element @param {() => HTMLElement|undefined} canvas
  */
-export function letThrough(element, canvas) {
+export function passEventsThrough(element, canvas) {
   const pass = (/** @type {MouseEvent} */ event) => {
     const target = /** @type {Element} */ (event.target);
     if (element.closest("[data-node-id]") || document.fullscreenElement || target.closest(OWN)) return;

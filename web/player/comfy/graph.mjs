@@ -1,12 +1,12 @@
 // @ts-check
 /**
- * Ways through the canvas' graph, also across the borders of subgraphs. Nodes, graphs and links are
- * the host's own objects, hence `any`.
+ * Traverses the canvas graph, also across the borders of subgraphs. Nodes, graphs and links are the
+ * host's objects, hence `any`.
  */
 
 export const SUBGRAPH_INPUT = "-10"; // the origin of a link from a subgraph's own inputs, a number in older hosts
 
-/** The node with an execution id such as "12:3", or null. @param {any} root @param {string|null} id */
+/** Return the node with an execution id such as "12:3", or null. @param {any} root @param {string|null} id */
 export function nodeAt(root, id) {
   const path = (id ?? "").split(":");
   const last = path.pop();
@@ -19,13 +19,13 @@ function graphAt(root, path) {
   return path.reduce((graph, id) => graph?.getNodeById(idOf(id))?.subgraph ?? null, root);
 }
 
-/** The host's graphs are asked with numbers where ids are numbers. @param {string|undefined} id */
+/** Convert a numeric id to a number, as the host's graphs expect. @param {string|undefined} id */
 function idOf(id) {
   return id !== undefined && /^\d+$/.test(id) ? Number(id) : id;
 }
 
 /**
- * The nearest node upstream of `start` for which `wanted` holds, and where it is.
+ * Return the nearest node upstream of `start` that matches `wanted`, with the path of its graph.
  * @param {any} root @param {string} start execution id
  * @param {(node: any) => boolean} wanted
  * @returns {{node: any, path: string[]}|null}
@@ -48,7 +48,7 @@ export function upstream(root, start, wanted) {
 }
 
 /**
- * The node that a link comes from, through the borders of subgraphs in both directions.
+ * Return the node that a link comes from, across the borders of subgraphs in both directions.
  * @param {any} root @param {string[]} path of the link's graph @param {number|null} id
  * @returns {{node: any, path: string[]}|null}
  */
@@ -63,7 +63,7 @@ function originOf(root, path, id) {
   return originOf(root, [...path, String(node.id)], inner ?? null);
 }
 
-/** What feeds input `slot` of the subgraph that we are in. @param {any} root
+/** Return the node that feeds input `slot` of the subgraph at `path`. @param {any} root
  * @param {string[]} path @param {number} slot */
 function outside(root, path, slot) {
   const [outer, own] = [path.slice(0, -1), path.at(-1)];
@@ -77,8 +77,8 @@ export function linkOf(graph, id) {
 }
 
 /**
- * The widget that holds a node's input: its own, or, when the subgraph around it has taken the input
- * to its border, that subgraph's. Null when another node feeds it.
+ * Return the widget of a node's input. If the surrounding subgraph exposes the input at its border,
+ * this is the subgraph's widget. Null if another node feeds the input.
  * @param {any} root @param {string[]} path @param {any} node @param {string} name
  * @returns {any}
  */

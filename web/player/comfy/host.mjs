@@ -1,34 +1,34 @@
 // @ts-check
-/** The player inside ComfyUI. The only module that knows the host's `app` and `api`. */
+/** The player inside ComfyUI. The only module that uses the host's `app` and `api`. */
 import { nodeAt, upstream, widgetOf } from "./graph.mjs";
 import { insertBefore } from "./insert_node.mjs";
-import { Keepsakes } from "./saved_videos.mjs";
+import { SavedVideos } from "./saved_videos.mjs";
 import { CHUNK_EVENT, Library, TAKE_EVENT, nodesOf } from "../takes/library.mjs";
 import { menuItems } from "./menu.mjs";
-import { letThrough } from "./event_passthrough.mjs";
+import { passEventsThrough } from "./event_passthrough.mjs";
 import { Player } from "../view/player.mjs";
 import { loadStyle } from "../view/style.mjs";
-import { sharedWithTabs } from "../takes/tab_sharing.mjs";
+import { shareWithTabs } from "../takes/tab_sharing.mjs";
 import { withLine } from "./prompt_lines.mjs";
-import { learn, say } from "../words.mjs";
+import { loadWords, translate } from "../words.mjs";
 
 const NODE = "LongtakePreview";
 const TIMELINE = "LongtakePromptTimeline";
 const DECODE = "LongtakeVAEDecode";
-const FORK = "LongtakeForkRollout";
-const WIDGET_TYPE = "LONGTAKE_PLAYER"; // not in the host's registry of widgets, so it stays ours
-const FOR_OTHERS = ["longtake.chunk", "longtake.file"]; // heard, or the host warns of each
-const FIRST_SIZE = [400, 460];
+const FORK = "LongtakeEditRollout";
+const WIDGET_TYPE = "LONGTAKE_PLAYER"; // the host's widget registry must not contain it
+const UNUSED_EVENTS = ["longtake.chunk", "longtake.file"]; // the host warns about events without a listener
+const MIN_SIZE = [400, 460];
 
 /** @typedef {import("../takes/library.mjs").Session} Session */
 
-/** Everything that the extension keeps for the life of the page. */
+/** The state of the extension for the life of the page. */
 export class Host {
-  /** Players by the node they are in. @type {Map<any, Player>} */
+  /** Players by node. @type {Map<any, Player>} */
   #players = new Map();
-  #bindAsked = false;
-  #attached = false; // whether the server has said what takes it knows
-  #keepsakes = new Keepsakes(localStorage);
+  #bindQueued = false;
+  #attached = false; // whether the server has sent its list of takes
+  #savedVideos = new SavedVideos(localStorage);
 
   /** @param {any} app @param {any} api */
   constructor(app, api) {
@@ -44,25 +44,25 @@ export class Host {
     this.library.listen(() => this.bind());
   }
 
-  /** Speak the language that ComfyUI is set to. */
-  learnWords() {
-    return learn(String(this.app.extensionManager?.setting?.get("Comfy.Locale") ?? "en"));
+  /** Load the language of ComfyUI's setting. */
+  loadLanguage() {
+    return loadWords(String(this.app.extensionManager?.setting?.get("Comfy.Locale") ?? "en"));
   }
 
-  /** Hear the server; to be called once, before any run. */
+  /** Listen to the server. Call this once, before any run. */
   connect() {
     loadStyle();
-    const hear = sharedWithTabs(this.library);
+    const receive = shareWithTabs(this.library);
     for (const type of [TAKE_EVENT, CHUNK_EVENT]) {
-      this.api.addEventListener(type, (/** @type {CustomEvent} */ event) => hear(type, event.detail));
+      this.api.addEventListener(type, (/** @type {CustomEvent} */ event) => receive(type, event.detail));
     }
     this.api.addEventListener("executed", (/** @type {CustomEvent} */ event) => this.#executed(event.detail));
-    for (const type of FOR_OTHERS) this.api.addEventListener(type, () => {});
+    for (const type of UNUSED_EVENTS) this.api.addEventListener(type, () => {});
     this.api.addEventListener("reconnected", () => this.library.catchUp());
     this.#attachOnce();
   }
 
-  /** The client id comes with the first status message. */
+  /** Attach to the server's takes. The client id arrives with the first status message. */
   #attachOnce() {
     const attach = () => {
       if (!this.api.clientId) return;
@@ -76,8 +76,8 @@ export class Host {
     attach();
   }
 
-  /** Put a player into a new preview node. @param {any} node */
-  furnish(node) {
+  /** Add a player to a new preview node. @param {any} node */
+  addPlayer(node) {
     if (node.comfyClass !== NODE) return;
     const player = new Player(this.server, {
       emptyHint: () => hint(node),
@@ -86,28 +86,29 @@ export class Host {
       fork: (session, seconds) => this.#fork(session, seconds),
     });
     this.#players.set(node, player);
-    letThrough(player.element, () => this.app.canvas?.canvas);
+    passEventsThrough(player.element, () => this.app.canvas?.canvas);
     const widget = node.addDOMWidget("player", WIDGET_TYPE, player.element, {
       serialize: false, // not in the prompt
       hideOnZoom: false,
-      hideInPanel: true, // an element can be in one place only
+      hideInPanel: true, // an element can only be in one place
       getValue: () => "",
       setValue: () => {},
     });
     widget.serialize = false; // not in the workflow
-    node.setSize([Math.max(node.size[0], FIRST_SIZE[0]), Math.max(node.size[1], FIRST_SIZE[1])]);
+    node.setSize([Math.max(node.size[0], MIN_SIZE[0]), Math.max(node.size[1], MIN_SIZE[1])]);
     this.#chain(node, "onRemoved", () => this.#remove(node));
     this.#chain(node, "onConnectionsChange", () => player.refresh());
     this.bind(); // the node gets its id after this
   }
 
-  /** What a preview node's menu offers. @param {any} node */
+  /** Return the menu items of a preview node. @param {any} node */
   menu(node) {
     const player = this.#players.get(node);
     return player ? menuItems(player, [...this.#players.values()]) : [];
   }
 
-  /** @param {any} node @param {string} name @param {(...given: any[]) => void} ours */
+  /** Call `ours` after the node's own handler. @param {any} node @param {string} name
+   * @param {(...given: any[]) => void} ours */
   #chain(node, name, ours) {
     const before = node[name];
     node[name] = function (/** @type {any[]} */ ...given) {
@@ -123,9 +124,9 @@ export class Host {
     this.#players.delete(node);
   }
 
-  /** A node is done, or did not need to run again.
+  /** Show the takes of a node that has run, or that the host took from its cache.
    * @param {{node: string, display_node?: string, prompt_id?: string,
-   *   output?: {longtake?: {take: string}[]}}} said */
+   *   output?: {longtake?: {take: string}[]}}} message */
   #executed({ node, display_node: shown = node, prompt_id: prompt, output }) {
     const workflow = this.#workflow;
     if (workflow === null || nodeAt(this.#root, shown)?.comfyClass !== NODE) return;
@@ -133,7 +134,7 @@ export class Host {
   }
 
   get #root() {
-    if (this.app.isGraphReady === false) return null; // the host complains of earlier questions
+    if (this.app.isGraphReady === false) return null; // the host logs an error for earlier access
     return this.app.rootGraph ?? this.app.graph;
   }
 
@@ -142,12 +143,12 @@ export class Host {
     return this.#root?.id ?? null;
   }
 
-  /** Give every player the newest take of its node, once the graph stands. */
+  /** Give every player the newest takes of its node, after the current changes to the graph. */
   bind() {
-    if (this.#bindAsked) return;
-    this.#bindAsked = true;
+    if (this.#bindQueued) return;
+    this.#bindQueued = true;
     queueMicrotask(() => {
-      this.#bindAsked = false;
+      this.#bindQueued = false;
       this.#bindNow();
     });
   }
@@ -161,7 +162,7 @@ export class Host {
       if (!known.includes(session)) found.set(node, [...known, session]);
     }
     const saved = new Map(this.#attached
-      ? [...this.#keepsakes.of(this.#workflow)].map(([id, file]) => [nodeAt(this.#root, id), file]) : []);
+      ? [...this.#savedVideos.of(this.#workflow)].map(([id, file]) => [nodeAt(this.#root, id), file]) : []);
     for (const [node, player] of this.#players) {
       player.offer(found.get(node) ?? [], saved.get(node) ?? null);
     }
@@ -171,19 +172,19 @@ export class Host {
   #keep(session, file) {
     const workflow = this.#workflow;
     if (workflow === null) return;
-    for (const id of nodesOf(session, workflow)) this.#keepsakes.keep(workflow, id, file);
+    for (const id of nodesOf(session, workflow)) this.#savedVideos.keep(workflow, id, file);
   }
 
   /**
-   * Write an edit into the Prompt Timeline that the take was made from.
-   * @param {Session} session @param {string} line @returns {string|null} why not, or null
+   * Write an edit into the Prompt Timeline upstream of the take's node.
+   * @param {Session} session @param {string} line @returns {string|null} an error message, or null
    */
   #keepLine(session, line) {
     const id = nodesOf(session, this.#workflow).at(-1) ?? "";
     const found = upstream(this.#root, id, (node) => node.comfyClass === TIMELINE);
-    if (!found) return say("No Prompt Timeline is wired to this preview; add: {line}", { line });
+    if (!found) return translate("No Prompt Timeline is connected to this preview. Add this line by hand: {line}", { line });
     const widget = widgetOf(this.#root, found.path, found.node, "text");
-    if (!widget) return say("Another node feeds the Prompt Timeline's text; add there: {line}", { line });
+    if (!widget) return translate("Another node provides the Prompt Timeline's text. Add this line there: {line}", { line });
     const { graph } = found.node;
     graph?.beforeChange?.();
     widget.value = withLine(String(widget.value ?? ""), line);
@@ -194,29 +195,31 @@ export class Host {
   }
 
   /**
-   * Put a Fork Rollout before the decoder that the take was decoded by.
-   * @param {Session} session @param {number} seconds @returns {string|null} why not, or null
+   * Insert a Fork, Rewind or Continue node, set to `fork`, before the take's decoder.
+   * @param {Session} session @param {number} seconds @returns {string|null} an error message, or null
    */
   #fork(session, seconds) {
     const unkept = session.take.info.edits.find(({ status, line, start_s: at }) =>
       status === "applied" && line !== null && (at ?? 0) < seconds && !this.#isKept(session, line));
     const line = unkept?.line;
-    if (line) return say("Press Keep edit for “{line}” first, so that the fork begins with what you see.", { line });
+    if (line) return translate("Press Keep edit for “{line}” first, so that the fork starts from what you see.", { line });
     const id = nodesOf(session, this.#workflow).at(-1) ?? "";
     const found = upstream(this.#root, id, (node) => node.comfyClass === DECODE);
     const { LiteGraph } = /** @type {any} */ (globalThis);
-    const made = found && insertBefore(LiteGraph, found.node, "rollout", FORK);
-    if (!made) return say("No rollout is wired to this preview through VAE Decode (Stream); add Fork Rollout by hand.");
-    const at = made.widgets?.find((/** @type {any} */ each) => each.name === "at");
-    at.value = seconds;
-    at.callback?.(seconds);
-    this.app.canvas?.selectNode?.(made);
-    this.app.canvas?.centerOnNode?.(made); // a prompt is to be typed there
+    const fork = found && insertBefore(LiteGraph, found.node, "rollout", FORK);
+    if (!fork) return translate("No rollout reaches this preview through VAE Decode (Stream). Add Fork, Rewind or Continue by hand.");
+    for (const [name, value] of Object.entries({ action: "fork", at: seconds })) {
+      const widget = fork.widgets?.find((/** @type {any} */ each) => each.name === name);
+      widget.value = value;
+      widget.callback?.(value);
+    }
+    this.app.canvas?.selectNode?.(fork);
+    this.app.canvas?.centerOnNode?.(fork); // the user types a prompt there
     this.app.canvas?.setDirty?.(true, true);
     return null;
   }
 
-  /** Whether an edit's line is in the Prompt Timeline. @param {Session} session @param {string} line */
+  /** Return whether the Prompt Timeline contains an edit's line. @param {Session} session @param {string} line */
   #isKept(session, line) {
     const id = nodesOf(session, this.#workflow).at(-1) ?? "";
     const found = upstream(this.#root, id, (node) => node.comfyClass === TIMELINE);
@@ -225,9 +228,9 @@ export class Host {
   }
 }
 
-/** What to do about an empty player. @param {any} node */
+/** Return the hint for an empty player. @param {any} node */
 function hint(node) {
   const wired = node.inputs?.some((/** @type {any} */ input) => input.link != null);
-  if (!wired) return say("Connect frames from VAE Decode (Stream), then press Run.");
-  return say("Press Run: the video appears here while it is made.");
+  if (!wired) return translate("Connect frames from VAE Decode (Stream), then press Run.");
+  return translate("Press Run. The video appears here while it is generated.");
 }

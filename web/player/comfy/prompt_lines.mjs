@@ -3,14 +3,14 @@
 
 const TIMED = /^\s*(?:(\d+):)?(\d+(?:\.\d*)?)\s*s?\s*:/i;
 
-/** The second a line starts at, or null if it goes on with the line above. @param {string} line */
+/** Return a line's start in seconds, or null if it continues the line above. @param {string} line */
 function startOf(line) {
   const match = TIMED.exec(line);
   return match ? 60 * Number(match[1] ?? 0) + Number(match[2]) : null;
 }
 
 /**
- * A timeline with one more line; a prompt that started at the same time gives way to it.
+ * Add a line to a timeline; it replaces a prompt that starts at the same time.
  * @param {string} text @param {string} line
  */
 export function withLine(text, line) {

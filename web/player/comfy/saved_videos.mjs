@@ -2,13 +2,13 @@
 /** @import { SavedFile } from "../types.mjs" */
 
 const KEY = "longtake.saved";
-const MOST = 100; // nodes remembered, the oldest forgotten first
+const MAX_NODES = 100; // the oldest are forgotten first
 
 /**
- * Which file each preview node's last run was saved as, in this browser: the server forgets takes
- * when it ends, its output folder stays.
+ * The saved video of each preview node's last run, remembered in this browser. The server forgets
+ * its takes when it stops, but the files in its output folder remain.
  */
-export class Keepsakes {
+export class SavedVideos {
   /** @param {Pick<Storage, "getItem"|"setItem">} storage */
   constructor(storage) {
     this.storage = storage;
@@ -16,22 +16,22 @@ export class Keepsakes {
 
   /** @param {string} workflow @param {string} node execution id @param {SavedFile} file */
   keep(workflow, node, file) {
-    const others = this.#all().filter((one) => one.workflow !== workflow || one.node !== node);
+    const others = this.#all().filter((entry) => entry.workflow !== workflow || entry.node !== node);
     try {
-      this.storage.setItem(KEY, JSON.stringify([...others, { workflow, node, file }].slice(-MOST)));
-    } catch (error) { // other things on this page fill it
-      console.warn("Longtake: the browser has no room to remember the saved video by.", error);
+      this.storage.setItem(KEY, JSON.stringify([...others, { workflow, node, file }].slice(-MAX_NODES)));
+    } catch (error) { // other data of this page may fill the storage
+      console.warn("Longtake: the browser's storage is full; the saved video is not remembered.", error);
     }
   }
 
-  /** The files of a workflow's nodes, by execution id. @param {string|null} workflow
+  /** Return the files of a workflow's nodes by execution id. @param {string|null} workflow
    * @returns {Map<string, SavedFile>} */
   of(workflow) {
-    const found = this.#all().filter((one) => one.workflow === workflow);
+    const found = this.#all().filter((entry) => entry.workflow === workflow);
     return new Map(found.map(({ node, file }) => [node, file]));
   }
 
-  /** @returns {{workflow: string, node: string, file: SavedFile}[]} the oldest first */
+  /** @returns {{workflow: string, node: string, file: SavedFile}[]} oldest first */
   #all() {
     return JSON.parse(this.storage.getItem(KEY) ?? "[]");
   }

@@ -1,7 +1,7 @@
 // @ts-check
 /** @import { PackedChunk } from "./packed_chunk.mjs" */
 
-/** Compressed chunks of all takes on this page, the least recently used dropped above a cap. */
+/** The compressed chunks of all takes on this page. Above a cap, drops the least recently used. */
 export class ByteStore {
   /** @type {Map<string, PackedChunk>} oldest use first */
   #chunks = new Map();
@@ -27,7 +27,7 @@ export class ByteStore {
     return this.#chunks.has(key);
   }
 
-  /** Whether so many bytes fit without dropping anything. @param {number} bytes */
+  /** Return whether `bytes` more fit without dropping a chunk. @param {number} bytes */
   fits(bytes) {
     return this.bytes + bytes <= this.capBytes;
   }

@@ -5,15 +5,15 @@
 /** @import { ByteStore } from "./byte_store.mjs" */
 
 const RETRY_MS = 1500;
-const SHARE = 4; // of the store that one take may claim for what is near its playheads
+const SHARES = 4; // one take may fill 1 / SHARES of the store with chunks near its playheads
 
 /**
- * Brings a take's chunks into the store, one request at a time: first those near somebody's
- * playhead, then, while nothing has to be dropped for them, the others, newest first.
+ * Fetches a take's chunks into the store, one request at a time. Chunks near a playhead come first.
+ * The others follow, newest first, while they fit without dropping a chunk.
  */
 export class Fetcher {
-  /** @type {Map<object, number[]>} what each player wants next, as sequence numbers */
-  #wants = new Map();
+  /** The chunks that each player needs next, as sequence numbers. @type {Map<object, number[]>} */
+  #requests = new Map();
   #busy = false;
   #retry = 0;
 
@@ -24,16 +24,16 @@ export class Fetcher {
     this.store = store;
   }
 
-  /** @param {object} owner @param {number[]} seqs the most urgent first */
-  want(owner, seqs) {
-    this.#wants.set(owner, seqs);
+  /** @param {object} owner @param {number[]} seqs most urgent first */
+  request(owner, seqs) {
+    this.#requests.set(owner, seqs);
     this.#go();
   }
 
   /** @param {object} owner */
   release(owner) {
-    this.#wants.delete(owner);
-    if (this.#wants.size === 0) clearTimeout(this.#retry);
+    this.#requests.delete(owner);
+    if (this.#requests.size === 0) clearTimeout(this.#retry);
   }
 
   /** @param {number} seq */
@@ -52,7 +52,7 @@ export class Fetcher {
   }
 
   #next() {
-    if (this.#wants.size === 0) return null;
+    if (this.#requests.size === 0) return null;
     const lacks = (/** @type {ChunkInfo} */ { seq, bytes }) => bytes > 0 && !this.has(seq);
     const urgent = this.#near().find(lacks);
     if (urgent) return urgent.seq;
@@ -60,10 +60,10 @@ export class Fetcher {
     return this.take.chunks.findLast(more)?.seq ?? null;
   }
 
-  /** What the players want, no more than a share of the store: or it would drop what it fetches. */
+  /** The requested chunks, up to a share of the store; more would drop chunks just fetched. */
   #near() {
-    const near = [...this.#wants.values()].flat().flatMap((seq) => this.take.chunk(seq) ?? []);
-    let room = this.store.capBytes / SHARE;
+    const near = [...this.#requests.values()].flat().flatMap((seq) => this.take.chunk(seq) ?? []);
+    let room = this.store.capBytes / SHARES;
     const enough = near.findIndex(({ bytes }) => {
       room -= bytes;
       return room < 0;
@@ -78,8 +78,8 @@ export class Fetcher {
     try {
       for (let seq = this.#next(); seq !== null; seq = this.#next()) await this.#fetch(seq);
     } catch (error) {
-      console.warn("Longtake: a chunk did not arrive and is asked for again.", error);
-      if (this.#wants.size) this.#retry = window.setTimeout(() => this.#go(), RETRY_MS);
+      console.warn("Longtake: a chunk could not be fetched; retrying.", error);
+      if (this.#requests.size) this.#retry = window.setTimeout(() => this.#go(), RETRY_MS);
     } finally {
       this.#busy = false;
     }
@@ -90,6 +90,6 @@ export class Fetcher {
     const chunk = await this.transport.chunk(seq);
     if (!chunk) return this.take.drop(seq);
     this.store.put(this.#key(seq), chunk);
-    this.take.tell();
+    this.take.notify();
   }
 }

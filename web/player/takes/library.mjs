@@ -5,19 +5,19 @@ import { Fetcher } from "./fetcher.mjs";
 import { Take } from "./take.mjs";
 import { Transport } from "./transport.mjs";
 
-const STORE_BYTES = 256 * 2 ** 20; // 10 minutes of 832x480 at 16 fps are two to three times that
-const MOST_TAKES = 24;
+const STORE_BYTES = 256 * 2 ** 20; // 10 minutes of 832x480 at 16 fps need two to three times as much
+const MAX_TAKES = 24;
 export const TAKE_EVENT = "longtake.take";
 export const CHUNK_EVENT = "longtake.take.chunk";
 
 /**
  * @typedef {{take: Take, transport: Transport, fetcher: Fetcher, shownIn: Map<string, Set<string>>}}
- *   Session  `shownIn`: by workflow, the nodes that got it, perhaps without running, wherever it was made
+ *   Session  `shownIn`: the nodes that show the take, by workflow; the take may come from another workflow
  */
 
-/** Every take this page has heard of. Outlives nodes, workflow tabs and connections. */
+/** All takes known to this page. Outlives nodes, workflow tabs and connections. */
 export class Library {
-  /** @type {Map<string, Session>} the newest last */
+  /** @type {Map<string, Session>} newest last */
   #sessions = new Map();
   /** @type {Set<() => void>} */
   #listeners = new Set();
@@ -28,8 +28,8 @@ export class Library {
     this.store = new ByteStore(storeBytes);
   }
 
-  /** The newest take of each node of a workflow, by execution id, the newest last.
-   * @param {string|null} workflow null: of any workflow @returns {Map<string, Session>} */
+  /** Return the newest take of each node of a workflow by execution id, newest last.
+   * @param {string|null} workflow null: any workflow @returns {Map<string, Session>} */
   newest(workflow) {
     /** @type {Map<string, Session>} */
     const found = new Map();
@@ -52,28 +52,28 @@ export class Library {
     const session = { take, transport, fetcher, shownIn: new Map() };
     this.#sessions.set(token, session);
     const [oldest] = this.#sessions.keys();
-    if (this.#sessions.size > MOST_TAKES) this.#sessions.delete(oldest);
+    if (this.#sessions.size > MAX_TAKES) this.#sessions.delete(oldest);
     return session;
   }
 
-  /** A message from the server, or passed on by another tab.
-   * @param {string} type @param {TakeInfo & ChunkInfo} said */
-  hear(type, said) {
-    const known = this.#sessions.has(said.take);
-    const session = this.open(said.take);
-    const { seq, first_frame, count, bytes, stats, ...names } = said;
-    if (type === CHUNK_EVENT) session.take.add(said);
-    else session.take.hear(said);
+  /** Process a message from the server or another tab.
+   * @param {string} type @param {TakeInfo & ChunkInfo} message */
+  receive(type, message) {
+    const known = this.#sessions.has(message.take);
+    const session = this.open(message.take);
+    const { seq, first_frame, count, bytes, stats, ...names } = message;
+    if (type === CHUNK_EVENT) session.take.add(message);
+    else session.take.receive(message);
     if (!known) {
       session.take.update(type === CHUNK_EVENT ? names : {});
-      this.#tell();
+      this.#notify();
     }
     if (!known || !session.take.complete) this.#refresh(session);
   }
 
   /**
-   * A node of a workflow got this take as its output, perhaps without being run again. Of two nodes
-   * alike the host gives both the output of one, though both have run: then its own take is better.
+   * Show a take in a node that has it as output, perhaps from the host's cache. For two identical
+   * nodes the host reports the output of one for both; a node's own take then wins.
    * @param {string} token @param {string} workflow @param {string} node execution id
    * @param {string|null} [prompt]
    */
@@ -84,10 +84,10 @@ export class Library {
     this.#sessions.set(token, session);
     session.shownIn.set(workflow, (session.shownIn.get(workflow) ?? new Set()).add(node));
     if (!session.take.frames || session.take.growing) await this.#refresh(session);
-    this.#tell();
+    this.#notify();
   }
 
-  /** Find the takes that were made for this page before it was reloaded. @param {string} clientId */
+  /** Load the takes that belong to this page from before a reload. @param {string} clientId */
   async attach(clientId) {
     const answer = await this.server.request("/longtake/attach", {
       method: "POST",
@@ -102,16 +102,16 @@ export class Library {
       return session;
     });
     await Promise.all(sessions.map((/** @type {Session} */ session) => this.#refresh(session)));
-    this.#tell();
+    this.#notify();
   }
 
-  /** After the connection was lost: ask again about everything that may have gone on. */
+  /** Refresh all growing takes after a lost connection. */
   async catchUp() {
     const growing = [...this.#sessions.values()].filter(({ take }) => take.growing);
     await Promise.all(growing.map((session) => this.#refresh(session)));
   }
 
-  /** Be told when a node has another take to show; returns the function that ends it.
+  /** Call `listener` when a node's takes change; returns a function that ends this.
    * @param {() => void} listener */
   listen(listener) {
     this.#listeners.add(listener);
@@ -124,7 +124,7 @@ export class Library {
       take.info.prompt_id === prompt && (take.info.display_node_id ?? take.info.node_id) === node);
   }
 
-  #tell() {
+  #notify() {
     for (const listener of this.#listeners) listener();
   }
 
@@ -133,13 +133,13 @@ export class Library {
     try {
       await transport.refresh();
     } catch (error) {
-      console.warn("Longtake: a take could not be read; the next message asks again.", error);
+      console.warn("Longtake: a take could not be loaded; retrying at the next message.", error);
     }
   }
 }
 
 /**
- * The execution ids of the nodes that show a take in a workflow.
+ * Return the execution ids of the nodes that show a take in a workflow.
  * @param {Session} session @param {string|null} workflow null: any
  */
 export function nodesOf({ take, shownIn }, workflow) {

@@ -1,5 +1,5 @@
 // @ts-check
-/** One chunk as it travels: "LTF1", u16 width, u16 height, u32 n, n x u32 sizes, n JPEGs (big-endian). */
+/** The transfer format of a chunk: "LTF1", u16 width, u16 height, u32 n, n x u32 sizes, n JPEGs (big-endian). */
 
 const MAGIC = 0x4c544631; // "LTF1"
 const HEADER_BYTES = 12;
@@ -9,7 +9,7 @@ const HEADER_BYTES = 12;
  */
 
 /**
- * The pictures of a chunk as views into `buffer`; throws when it is not a whole chunk.
+ * Return the pictures of a chunk as views into `buffer`; throws if it is not a complete chunk.
  * @param {ArrayBuffer} buffer
  * @returns {PackedChunk}
  */

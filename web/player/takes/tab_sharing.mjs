@@ -4,15 +4,15 @@
 const CHANNEL = "longtake";
 
 /**
- * The server tells only the tab that pressed Run; that tab tells the others.
+ * Share server messages between tabs: the server only sends them to the tab that pressed Run.
  * @param {Library} library
- * @returns {(type: string, said: any) => void} to be called with every message from the server
+ * @returns {(type: string, message: any) => void} call this with every message from the server
  */
-export function sharedWithTabs(library) {
+export function shareWithTabs(library) {
   const channel = new BroadcastChannel(CHANNEL);
-  channel.onmessage = ({ data }) => library.hear(data.type, data.said);
-  return (type, said) => {
-    library.hear(type, said);
-    channel.postMessage({ type, said });
+  channel.onmessage = ({ data }) => library.receive(data.type, data.message);
+  return (type, message) => {
+    library.receive(type, message);
+    channel.postMessage({ type, message });
   };
 }

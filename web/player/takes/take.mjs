@@ -1,15 +1,15 @@
 // @ts-check
 /** @import { ChunkInfo, TakeInfo } from "../types.mjs" */
 
-/** A take as this page knows it: what the server last said, and which frames lie in which chunk. */
+/** A take as known to this page: the server's latest state, and the frames of each chunk. */
 export class Take {
   /** @type {ChunkInfo[]} in order of frames */
   chunks = [];
   /** @type {Set<() => void>} */
   #listeners = new Set();
-  /** Messages heard about it, so that an answer can be told from one that a message overtook. */
-  heard = 0;
-  /** False once the server no longer knows it. */
+  /** Number of messages received; shows whether a message overtook a response. */
+  messageCount = 0;
+  /** False once the server no longer has the take. */
   known = true;
 
   /** @param {string} token */
@@ -24,13 +24,13 @@ export class Take {
     };
   }
 
-  /** Frames that exist, counting those that the server has dropped since. */
+  /** Number of generated frames, including frames that the server has dropped. */
   get frames() {
     const last = this.chunks.at(-1);
     return last ? last.first_frame + last.count : 0;
   }
 
-  /** Frames there will be, as far as anybody knows. */
+  /** Expected number of frames. */
   get length() {
     return Math.max(this.info.total_frames ?? 0, this.frames);
   }
@@ -45,18 +45,18 @@ export class Take {
     return this.chunks.every((chunk, index) => chunk.seq === index);
   }
 
-  /** @param {Partial<TakeInfo> & {chunks?: ChunkInfo[]}} said what the server says now */
-  update({ chunks, ...said }) {
-    Object.assign(this.info, said);
+  /** @param {Partial<TakeInfo> & {chunks?: ChunkInfo[]}} state of the take on the server */
+  update({ chunks, ...state }) {
+    Object.assign(this.info, state);
     this.known = true;
     if (chunks) this.#list(chunks);
-    this.tell();
+    this.notify();
   }
 
-  /** @param {TakeInfo} said a message from the server */
-  hear(said) {
-    this.heard++;
-    this.update(said);
+  /** @param {TakeInfo} message from the server */
+  receive(message) {
+    this.messageCount++;
+    this.update(message);
   }
 
   /** @param {ChunkInfo[]} listed */
@@ -72,31 +72,31 @@ export class Take {
       this.#list([...this.chunks, { seq, first_frame, count, bytes, prompt }]);
     }
     if (stats) this.info.stats = stats;
-    this.tell();
+    this.notify();
   }
 
-  /** Chunk `seq`, mostly at its own number: before it some may be lacking.
+  /** Return chunk `seq`. Its index is usually `seq`; missing chunks before it shift the index.
    * @param {number} seq @returns {ChunkInfo|undefined} */
   chunk(seq) {
     const at = this.chunks[seq];
     return at?.seq === seq ? at : this.chunks.find((each) => each.seq === seq);
   }
 
-  /** The server keeps this chunk's pictures no longer. @param {number} seq */
+  /** Mark a chunk whose pictures the server has dropped. @param {number} seq */
   drop(seq) {
     const chunk = this.chunk(seq);
     if (!chunk || chunk.bytes === 0) return;
     chunk.bytes = 0;
-    this.tell();
+    this.notify();
   }
 
-  /** The server no longer knows this take; what was fetched can still be watched. */
-  lose() {
+  /** Mark a take that the server no longer has; fetched chunks can still be watched. */
+  markLost() {
     this.known = false;
-    this.tell();
+    this.notify();
   }
 
-  /** Index into `chunks` of the chunk that holds a frame, or -1. @param {number} frame */
+  /** Return the index into `chunks` of the chunk with a frame, or -1. @param {number} frame */
   indexAt(frame) {
     let [low, high] = [0, this.chunks.length - 1];
     while (low <= high) {
@@ -109,20 +109,20 @@ export class Take {
     return -1;
   }
 
-  /** The prompt in force at a frame. @param {number} frame */
+  /** Return the prompt in force at a frame, or null. @param {number} frame */
   promptAt(frame) {
     const changes = this.info.prompt_changes.filter((change) => change.frame <= frame);
     return changes.at(-1) ?? null;
   }
 
-  /** Be told of every change; returns the function that ends it. @param {() => void} listener */
+  /** Call `listener` on every change; returns a function that ends this. @param {() => void} listener */
   listen(listener) {
     this.#listeners.add(listener);
     return () => void this.#listeners.delete(listener);
   }
 
-  /** Tell the listeners that something about it, or its bytes on this page, has changed. */
-  tell() {
+  /** Notify the listeners that the take, or its bytes on this page, have changed. */
+  notify() {
     for (const listener of this.#listeners) listener();
   }
 }

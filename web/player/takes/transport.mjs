@@ -2,12 +2,12 @@
 /** @import { Server, TakeInfo, ChunkInfo } from "../types.mjs" */
 /** @import { Take } from "./take.mjs" */
 import { unpack } from "./packed_chunk.mjs";
-import { say } from "../words.mjs";
+import { translate } from "../words.mjs";
 
 /** The routes of one take. */
 export class Transport {
   #revision = 0;
-  /** Controls go out one after the other. @type {Promise<unknown>} */
+  /** Sends controls one after the other. @type {Promise<unknown>} */
   #last = Promise.resolve();
 
   /** @param {Server} server @param {Take} take */
@@ -17,17 +17,17 @@ export class Transport {
     this.path = `/longtake/takes/${encodeURIComponent(take.token)}`;
   }
 
-  /** Fetch the whole manifest; what messages said while it was under way is newer. */
+  /** Fetch the whole manifest. Messages that arrive meanwhile are newer and win. */
   async refresh() {
-    const { heard } = this.take;
+    const { messageCount } = this.take;
     const answer = await this.server.request(this.path);
-    if (answer.status === 404) return this.take.lose();
-    if (!answer.ok) throw new Error(`The server answered ${answer.status} about this take.`);
-    const { chunks, ...said } = /** @type {TakeInfo & {chunks: ChunkInfo[]}} */ (await answer.json());
-    this.take.update(this.take.heard === heard ? { ...said, chunks } : { chunks });
+    if (answer.status === 404) return this.take.markLost();
+    if (!answer.ok) throw new Error(`The server answered ${answer.status} for this take.`);
+    const { chunks, ...state } = /** @type {TakeInfo & {chunks: ChunkInfo[]}} */ (await answer.json());
+    this.take.update(this.take.messageCount === messageCount ? { ...state, chunks } : { chunks });
   }
 
-  /** A chunk's pictures, or null when the server keeps them no longer. @param {number} seq */
+  /** Fetch a chunk's pictures; null if the server no longer has them. @param {number} seq */
   async chunk(seq) {
     const answer = await this.server.request(`${this.path}/chunks/${seq}`, { cache: "default" });
     if (answer.status === 404 || answer.status === 410) return null;
@@ -36,23 +36,23 @@ export class Transport {
   }
 
   /**
-   * Ask the run for something. Another tab may have counted on: then once more with its count.
+   * Send a control to the run. Another tab may have raised the revision; then retry once with the new one.
    * @param {"pause"|"resume"|"stop"|"prompt"|"guidance"|"lora"} op
    * @param {{text?: string, guidance?: number, lora?: number}} [fields]
    */
   control(op, fields = {}) {
     const sent = this.#last.then(async () => {
       const done = (await this.#send(op, fields)) || (await this.#send(op, fields));
-      if (!done) throw new Error(say("The run does not take this now: it is over, or nothing controls it."));
+      if (!done) throw new Error(translate("This run has ended or cannot be controlled."));
     });
     this.#last = sent.catch(() => undefined);
     return sent;
   }
 
   /**
-   * The state that comes back is older than a message that may have overtaken it: it is not taken.
+   * Send one request. The returned state is ignored, because a newer message may have overtaken it.
    * @param {string} op @param {object} fields
-   * @returns {Promise<boolean>} false if the revision was not new enough, or the run is over
+   * @returns {Promise<boolean>} false if the revision was too old, or the run has ended
    */
   async #send(op, fields) {
     const rev = Math.max(this.#revision, this.take.info.control_rev) + 1;

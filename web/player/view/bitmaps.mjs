@@ -1,6 +1,6 @@
 // @ts-check
 
-/** Decoded frames of one player: few, the least recently used closed. */
+/** The decoded frames of one player. Above a maximum, closes the least recently used. */
 export class Bitmaps {
   /** @type {Map<number, ImageBitmap>} oldest use first */
   #ready = new Map();
@@ -9,12 +9,12 @@ export class Bitmaps {
   #epoch = 0;
 
   /**
-   * @param {number} most bitmaps alive at once
+   * @param {number} max number of open bitmaps
    * @param {(frame: number) => Uint8Array<ArrayBuffer>|null} jpegOf
    * @param {(frame: number) => void} onReady
    */
-  constructor(most, jpegOf, onReady) {
-    this.most = most;
+  constructor(max, jpegOf, onReady) {
+    this.max = max;
     this.jpegOf = jpegOf;
     this.onReady = onReady;
   }
@@ -33,7 +33,7 @@ export class Bitmaps {
     return bitmap;
   }
 
-  /** The newest decoded frame in (after, upTo], or -1. @param {number} after @param {number} upTo */
+  /** Return the newest decoded frame in (after, upTo], or -1. @param {number} after @param {number} upTo */
   newest(after, upTo) {
     let found = -1;
     for (const frame of this.#ready.keys()) {
@@ -42,14 +42,14 @@ export class Bitmaps {
     return found;
   }
 
-  /** Decode these frames if their bytes are here. @param {number[]} frames */
-  want(frames) {
+  /** Decode the given frames whose bytes are on this page. @param {number[]} frames */
+  request(frames) {
     for (const frame of frames) {
       if (!this.#ready.has(frame) && !this.#decoding.has(frame)) this.#decode(frame);
     }
   }
 
-  /** Close every bitmap; what is being decoded is closed when it comes. */
+  /** Close every bitmap, and bitmaps in decoding as soon as they are ready. */
   clear() {
     this.#epoch++;
     this.#decoding.clear();
@@ -79,7 +79,7 @@ export class Bitmaps {
   #keep(frame, bitmap) {
     this.#ready.set(frame, bitmap);
     for (const [oldest, old] of this.#ready) {
-      if (this.#ready.size <= this.most) break;
+      if (this.#ready.size <= this.max) break;
       old.close();
       this.#ready.delete(oldest);
     }

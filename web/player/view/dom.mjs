@@ -1,9 +1,9 @@
 // @ts-check
-/** Elements from words. Text only ever becomes text nodes and attribute values. */
+/** Creates elements. Text only ever becomes text nodes and attribute values. */
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** Paths on a 16 x 16 grid. */
+/** SVG paths on a 16 x 16 grid. */
 const ICONS = {
   play: "M4.5 2.5v11l9-5.5z",
   pause: "M4 2.5h3v11H4zM9 2.5h3v11H9z",
@@ -24,17 +24,17 @@ const ICONS = {
  * @param {Record<string, string|number|boolean|((event: any) => void)>} [attributes] functions
  *   become listeners, `true` an empty attribute
  * @param {...(Node|string)} children
- * @returns {any} typed by whoever asks
+ * @returns {any} the caller states the type
  */
 export function element(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
+  const created = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
-    if (typeof value === "function") made.addEventListener(name, value);
-    else if (typeof value === "boolean") made.toggleAttribute(name, value);
-    else made.setAttribute(name, String(value));
+    if (typeof value === "function") created.addEventListener(name, value);
+    else if (typeof value === "boolean") created.toggleAttribute(name, value);
+    else created.setAttribute(name, String(value));
   }
-  made.append(...children);
-  return made;
+  created.append(...children);
+  return created;
 }
 
 /** @param {keyof typeof ICONS} name */
@@ -50,27 +50,27 @@ export function icon(name) {
 }
 
 /**
- * A button with a picture and a name for the ear and the tooltip.
+ * Create a button with an icon, and a name for screen readers and the tooltip.
  * @param {keyof typeof ICONS} picture @param {string} name @param {() => void} press
  * @returns {HTMLButtonElement}
  */
 export function iconButton(picture, name, press) {
-  const made = element("button", { type: "button", class: "lt-icon", click: press }, icon(picture));
-  rename(made, picture, name);
-  return made;
+  const button = element("button", { type: "button", class: "lt-icon", click: press }, icon(picture));
+  rename(button, picture, name);
+  return button;
 }
 
-/** Change what a button shows and says. @param {HTMLElement} made
+/** Change a button's icon and name. @param {HTMLElement} button
  * @param {keyof typeof ICONS} picture @param {string} name */
-export function rename(made, picture, name) {
-  if (made.dataset.icon !== picture) made.replaceChildren(icon(picture));
-  made.dataset.icon = picture;
-  made.title = name;
-  made.setAttribute("aria-label", name);
+export function rename(button, picture, name) {
+  if (button.dataset.icon !== picture) button.replaceChildren(icon(picture));
+  button.dataset.icon = picture;
+  button.title = name;
+  button.setAttribute("aria-label", name);
 }
 
-/** A button of words. @param {string} words @param {() => void} press @param {string} [look]
+/** Create a button with text. @param {string} text @param {() => void} press @param {string} [look]
  * @returns {HTMLButtonElement} */
-export function textButton(words, press, look = "") {
-  return element("button", { type: "button", class: `lt-text ${look}`, click: press }, words);
+export function textButton(text, press, look = "") {
+  return element("button", { type: "button", class: `lt-text ${look}`, click: press }, text);
 }

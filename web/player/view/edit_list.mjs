@@ -3,38 +3,38 @@
 /** @import { Edit } from "../types.mjs" */
 import { element, textButton } from "./dom.mjs";
 import { time } from "./format.mjs";
-import { say } from "../words.mjs";
+import { translate } from "../words.mjs";
 
 const STATUS = {
-  queued: () => say("queued"), encoding: () => say("encoding"), applied: () => say("applied"), failed: () => say("failed"),
+  queued: () => translate("queued"), encoding: () => translate("encoding"), applied: () => translate("applied"), failed: () => translate("failed"),
 };
 
-/** What was asked of the run and what became of it; an applied edit can be kept for good. */
+/** The live edits of a run and their status. An applied edit can be kept in the workflow. */
 export class EditList {
-  #said = "";
-  /** Lines written into the workflow, or why they could not be. @type {Map<string, string>} */
+  #rendered = "";
+  /** The outcome of each line to be written into the workflow. @type {Map<string, string>} */
   #kept = new Map();
 
   /** @param {Reel} reel */
   constructor(reel) {
     this.reel = reel;
     /** @type {HTMLElement} */
-    this.element = element("ul", { class: "lt-edits", "aria-label": say("Edits"), role: "log" });
+    this.element = element("ul", { class: "lt-edits", "aria-label": translate("Edits"), role: "log" });
   }
 
   update() {
     const edits = this.reel.take?.info.edits ?? [];
-    const said = JSON.stringify([this.reel.take?.token, edits, [...this.#kept]]);
-    if (said === this.#said) return;
-    this.#said = said;
+    const content = JSON.stringify([this.reel.take?.token, edits, [...this.#kept]]);
+    if (content === this.#rendered) return;
+    this.#rendered = content;
     this.element.hidden = edits.length === 0;
     this.element.replaceChildren(...edits.map((edit) => this.#row(edit)).reverse());
   }
 
   /** @param {Edit} edit */
   #row(edit) {
-    const status = element("span", { class: `lt-status lt-${edit.status}` }, statusWords(edit));
-    const what = element("span", { class: "lt-what" }, wishWords(edit));
+    const status = element("span", { class: `lt-status lt-${edit.status}` }, statusText(edit));
+    const what = element("span", { class: "lt-what" }, changeText(edit));
     const row = element("li", {}, status, what);
     row.title = edit.error ?? edit.text ?? "";
     const { line } = edit;
@@ -47,13 +47,13 @@ export class EditList {
 
   /** @param {string} line */
   #keepButton(line) {
-    const keep = textButton(say("Keep edit"), () => {
+    const keep = textButton(translate("Keep edit"), () => {
       const { session, place } = this.reel;
       if (!session || !place.keepLine) return;
-      this.#kept.set(this.#key(line), place.keepLine(session, line) ?? say("Kept in Prompt Timeline"));
+      this.#kept.set(this.#key(line), place.keepLine(session, line) ?? translate("Kept in Prompt Timeline"));
       this.reel.onChange();
     });
-    keep.title = say("Write “{line}” into the Prompt Timeline, so that the workflow makes this shot again", { line });
+    keep.title = translate("Write “{line}” into the Prompt Timeline, so that the workflow reproduces this shot", { line });
     return keep;
   }
 
@@ -64,17 +64,17 @@ export class EditList {
 }
 
 /** @param {Edit} edit */
-function statusWords({ status, start_s: at, error }) {
-  if (status === "applied" && at !== null) return say("applied at {at}", { at: time(at) });
-  if (status === "failed" && error) return say("failed: {reason}", { reason: error });
+function statusText({ status, start_s: at, error }) {
+  if (status === "applied" && at !== null) return translate("applied at {at}", { at: time(at) });
+  if (status === "failed" && error) return translate("failed: {reason}", { reason: error });
   return STATUS[status]();
 }
 
 /** @param {Edit} edit */
-function wishWords({ text, guidance, lora }) {
-  const wishes = [];
-  if (text !== null) wishes.push(text);
-  if (guidance !== null) wishes.push(say("guidance {strength}", { strength: guidance }));
-  if (lora !== null) wishes.push(`LoRA × ${lora}`);
-  return wishes.join(", ");
+function changeText({ text, guidance, lora }) {
+  const changes = [];
+  if (text !== null) changes.push(text);
+  if (guidance !== null) changes.push(translate("guidance {strength}", { strength: guidance }));
+  if (lora !== null) changes.push(`LoRA × ${lora}`);
+  return changes.join(", ");
 }

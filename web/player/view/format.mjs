@@ -1,7 +1,7 @@
 // @ts-check
-/** Numbers as words. */
+/** Formats numbers as text. */
 
-/** Minutes and seconds, 0:42. @param {number} seconds */
+/** Format as minutes and seconds, 0:42. @param {number} seconds */
 export function time(seconds) {
   const whole = Math.max(0, Math.floor(seconds + 1e-6));
   return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
@@ -13,7 +13,7 @@ export function duration(seconds) {
   return seconds < 100 ? `${Math.round(seconds)} s` : time(seconds);
 }
 
-/** Mebibytes, as other tools count memory. @param {number} bytes */
+/** Format in units of 2^20 bytes, as other tools do. @param {number} bytes */
 export function megabytes(bytes) {
   const size = bytes / 2 ** 20;
   if (size >= 1024) return `${(size / 1024).toFixed(1)} GB`;

@@ -3,13 +3,13 @@
 import { Bitmaps } from "./bitmaps.mjs";
 import { element } from "./dom.mjs";
 import { time } from "./format.mjs";
-import { say } from "../words.mjs";
+import { translate } from "../words.mjs";
 
 const BITMAPS = 4;
 const [WIDTH, MARGIN] = [128, 2];
 
-/** What is under the pointer on the scrub bar: the time, the prompt, the picture if it is here. */
-export class Hover {
+/** The time, the prompt and the picture under the pointer on the scrub bar. */
+export class HoverPreview {
   #frame = -1;
 
   /** @param {Reel} reel */
@@ -18,16 +18,16 @@ export class Hover {
     this.bitmaps = new Bitmaps(BITMAPS, (frame) => reel.jpeg(frame), () => this.#draw());
     /** @type {HTMLCanvasElement} */
     this.canvas = element("canvas", { width: WIDTH });
-    this.words = element("div", { class: "lt-hover-words" });
+    this.text = element("div", { class: "lt-hover-text" });
     this.prompt = element("div", { class: "lt-hover-prompt" });
     /** @type {HTMLElement} */
     this.element = element(
       "div", { class: "lt-hover", hidden: true, "aria-hidden": "true" },
-      this.canvas, this.words, this.prompt,
+      this.canvas, this.text, this.prompt,
     );
   }
 
-  /** @param {number} frame @param {number} fraction where along the bar */
+  /** @param {number} frame @param {number} fraction position along the bar, 0 to 1 */
   show(frame, fraction) {
     const { take, fps } = this.reel;
     if (!take) return;
@@ -39,11 +39,11 @@ export class Hover {
     this.#frame = frame;
     const chunk = take.chunks[take.indexAt(frame)];
     const { seq = 0, bytes = 0 } = chunk ?? {};
-    const which = bytes ? say("chunk {seq}", { seq }) : say("chunk {seq} (dropped)", { seq });
-    const parts = [time(frame / fps), say("frame {frame}", { frame }), ...(chunk ? [which] : [])];
-    this.words.textContent = parts.join(" · ");
+    const which = bytes ? translate("chunk {seq}", { seq }) : translate("chunk {seq} (dropped)", { seq });
+    const parts = [time(frame / fps), translate("frame {frame}", { frame }), ...(chunk ? [which] : [])];
+    this.text.textContent = parts.join(" · ");
     this.prompt.textContent = take.promptAt(frame)?.text ?? "";
-    this.bitmaps.want([frame]);
+    this.bitmaps.request([frame]);
     this.#draw();
   }
 

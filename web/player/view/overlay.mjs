@@ -3,11 +3,11 @@
 /** @import { Take } from "../takes/take.mjs" */
 import { element } from "./dom.mjs";
 import { duration, megabytes, time } from "./format.mjs";
-import { say } from "../words.mjs";
+import { translate } from "../words.mjs";
 
-/** Words over the picture: what to do while there is none, and how the run ended. */
+/** Text over the picture: what to do while there is no picture, and how the run ended. */
 export class Overlay {
-  #said = "";
+  #rendered = "";
 
   /** @param {Reel} reel */
   constructor(reel) {
@@ -21,15 +21,15 @@ export class Overlay {
 
   update() {
     const { take } = this.reel;
-    const words = card(this.reel);
+    const text = cardText(this.reel);
     const banner = take && take.frames > 0 ? this.#banner(take) : null;
-    const earlier = !take && this.reel.screen.video ? say("From an earlier run") : "";
-    const state = take && take.frames > 0 ? stateWord(take, this.reel) : earlier;
-    const said = JSON.stringify([words, banner, state]);
-    if (said === this.#said) return;
-    this.#said = said;
-    this.card.hidden = words === null;
-    if (words) this.card.replaceChildren(...cardParts(words));
+    const earlier = !take && this.reel.screen.video ? translate("From an earlier run") : "";
+    const state = take && take.frames > 0 ? stateText(take, this.reel) : earlier;
+    const content = JSON.stringify([text, banner, state]);
+    if (content === this.#rendered) return;
+    this.#rendered = content;
+    this.card.hidden = text === null;
+    if (text) this.card.replaceChildren(...cardParts(text));
     this.banner.hidden = banner === null;
     this.banner.textContent = banner ?? "";
     this.state.hidden = state === "";
@@ -39,65 +39,65 @@ export class Overlay {
   /** @param {Take} take */
   #banner(take) {
     const { state, resume_at_s: at, message } = take.info;
-    if (this.reel.inGap) return say("This part is no longer kept by the server.");
-    if (state === "error") return message ?? say("The run failed; the console says why.");
-    if (state === "interrupted") return resumeWords(at);
+    if (this.reel.inGap) return translate("This part is no longer on the server.");
+    if (state === "error") return message ?? translate("The run failed. See the console for the reason.");
+    if (state === "interrupted") return resumeText(at);
     return null;
   }
 }
 
 /** @param {number|null} at */
-function resumeWords(at) {
-  if (at == null) return say("Cancelled. What was made is kept.");
-  return say("Cancelled. Press Run to resume at {at}.", { at: time(at).padStart(5, "0") });
+function resumeText(at) {
+  if (at == null) return translate("Cancelled. All finished frames are kept.");
+  return translate("Cancelled. Press Run to resume at {at}.", { at: time(at).padStart(5, "0") });
 }
 
 /** @param {Take} take @param {Reel} reel */
-function stateWord(take, { head }) {
-  if (take.info.state === "paused") return say("Run paused");
-  if (take.info.state === "stopping") return say("Stopping");
+function stateText(take, { head }) {
+  if (take.info.state === "paused") return translate("Run paused");
+  if (take.info.state === "stopping") return translate("Stopping");
   if (!take.growing) return "";
-  return head.following ? "" : say("Still generating");
+  return head.following ? "" : translate("Still generating");
 }
 
-/** @typedef {{title: string, text: string, facts?: [string, string][], bad?: boolean}} Words */
+/** @typedef {{title: string, text: string, facts?: [string, string][], bad?: boolean}} CardText */
 
-/** What stands there as long as there is no picture. @param {Reel} reel @returns {Words|null} */
-function card({ take, place, screen }) {
+/** Return the card's text while there is no picture. @param {Reel} reel @returns {CardText|null} */
+function cardText({ take, place, screen }) {
   if (!take && screen.video) return null;
-  if (!take) return { title: say("No video yet"), text: place.emptyHint() };
+  if (!take) return { title: translate("No video yet"), text: place.emptyHint() };
   if (take.frames > 0) return null;
   const { state, message, resume_at_s: at, plan } = take.info;
-  if (state === "error") return { title: say("The run failed"), text: message ?? "", bad: true };
-  if (plan && !take.growing) return planWords(plan);
-  if (state === "interrupted") return { title: say("Cancelled"), text: resumeWords(at) };
-  if (!take.growing) return { title: say("No frames"), text: message ?? say("The run made no frames.") };
-  if (plan) return { ...planWords(plan), title: say("Waiting for the first chunk") };
-  return { title: say("Waiting for the first chunk"), text: message ?? say("The video appears as it is made.") };
+  if (state === "error") return { title: translate("The run failed"), text: message ?? "", bad: true };
+  if (plan && !take.growing) return planText(plan);
+  if (state === "interrupted") return { title: translate("Cancelled"), text: resumeText(at) };
+  if (!take.growing) return { title: translate("No frames"), text: message ?? translate("The run generated no frames.") };
+  if (plan) return { ...planText(plan), title: translate("Waiting for the first chunk") };
+  return { title: translate("Waiting for the first chunk"), text: message ?? translate("The video appears while it is generated.") };
 }
 
-/** @param {import("../types.mjs").Plan} plan @returns {Words} */
-function planWords(plan) {
+/** @param {import("../types.mjs").Plan} plan @returns {CardText} */
+function planText(plan) {
   /** @type {[string, string][]} */
-  const chunks = plan.chunks == null ? [] : [[say("chunks"), String(plan.chunks)]];
+  const chunks = plan.chunks == null ? [] : [[translate("chunks"), String(plan.chunks)]];
   /** @type {[string, string][]} */
-  const decoding = plan.decode_bytes == null ? [] : [[say("decoding"), megabytes(plan.decode_bytes)]];
+  const decoding = plan.decode_bytes == null ? [] : [[translate("decoding"), megabytes(plan.decode_bytes)]];
   const length = plan.seconds == null ? "" : ` (${duration(plan.seconds)})`;
   return {
-    title: plan.fits ? say("Plan") : say("Plan: it does not fit"),
+    title: plan.fits ? translate("Plan") : translate("Plan: does not fit"),
     text: plan.text,
     bad: !plan.fits,
     facts: [
-      [say("frames"), `${plan.frames ?? say("until Stop")}${length}`],
+      [translate("frames"), `${plan.frames ?? translate("until Stop")}${length}`],
       ...chunks,
-      [say("KV cache"), megabytes(plan.kv_bytes)],
+      [translate("KV cache"), megabytes(plan.kv_bytes)],
       ...decoding,
-      [say("free"), megabytes(plan.free_bytes)],
+      [translate("free"), megabytes(plan.free_bytes)],
     ],
   };
 }
 
-/** @param {Words} words */
+/** @param {CardText} text */
 function cardParts({ title, text, facts = [], bad = false }) {
   const rows = facts.map(([name, value]) =>
     element("div", {}, element("dt", {}, name), element("dd", {}, value)),

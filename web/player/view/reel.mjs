@@ -5,19 +5,19 @@ import { Bitmaps } from "./bitmaps.mjs";
 import { Playhead } from "./playhead.mjs";
 import { Screen } from "./screen.mjs";
 
-const BITMAPS = 28; // decoded frames alive; 4 more belong to the hover picture
+const BITMAPS = 28; // open decoded frames; the hover preview has 4 more
 const DECODE_AHEAD = 8; // frames
 const FETCH_AHEAD = 8; // chunks
 
-/** One take under a playhead: what is on the screen, what comes next, and how to move. */
+/** A take and its playhead: draws the current frame, prepares the next ones, and moves. */
 export class Reel {
   /** @type {Session|null} */
   session = null;
   head = new Playhead();
   screen = new Screen();
-  /** Whether it stands at frames that the server has dropped. */
+  /** Whether the position is in frames that the server has dropped. */
   inGap = false;
-  #last = 0; // milliseconds; the last tick while time passed, else 0
+  #last = 0; // milliseconds; the last tick while playing, else 0
   #unlisten = () => {};
 
   /** @param {Server} server @param {Place} place @param {() => void} onChange */
@@ -35,7 +35,7 @@ export class Reel {
   get frame() { return this.head.frame(this.frames); }
   get growing() { return !!this.take?.growing; }
 
-  /** Put another take in, or none: live if it grows, else at its start. @param {Session|null} session */
+  /** Load a take or none: live if it is growing, else at its start. @param {Session|null} session */
   load(session) {
     if (session === this.session) return;
     this.#unlisten();
@@ -52,7 +52,7 @@ export class Reel {
     this.onChange();
   }
 
-  /** The bytes of a frame's picture, or null if they are not on this page. @param {number} frame */
+  /** Return the bytes of a frame's picture, or null if they are not on this page. @param {number} frame */
   jpeg(frame) {
     const chunk = this.take?.chunks[this.take.indexAt(frame)];
     if (!chunk) return null;
@@ -60,12 +60,12 @@ export class Reel {
   }
 
   /**
-   * Let time pass, ask for what is needed, draw; returns whether time goes on passing.
+   * Advance time, request chunks and draw; returns whether playback is running.
    * @param {number} now milliseconds @param {boolean} visible
    */
   tick(now, visible) {
     if (this.take) {
-      this.#pass(now);
+      this.#advance(now);
       this.#fetch();
       if (visible && !this.screen.video) this.#draw();
     }
@@ -74,22 +74,22 @@ export class Reel {
     return running;
   }
 
-  /** Nothing passes while the bytes of the place where we stand are on their way.
+  /** Advance the playhead, unless the bytes at its position are still being fetched.
    * @param {number} now */
-  #pass(now) {
+  #advance(now) {
     const [take, fetcher] = [this.take, this.session?.fetcher];
     const index = take?.indexAt(this.frame) ?? -1;
     const chunk = take?.chunks[index];
     if (!take || !chunk) return;
     const here = fetcher?.has(chunk.seq);
     this.inGap = !here && chunk.bytes === 0;
-    if (this.inGap && this.head.playing) this.#leap(index);
+    if (this.inGap && this.head.playing) this.#skipGap(index);
     if (!this.#last || !here || this.screen.video) return;
     this.head.advance((now - this.#last) / 1000, take.frames, this.fps, take.growing);
   }
 
-  /** Go on behind a gap. @param {number} index of a chunk that is gone */
-  #leap(index) {
+  /** Move behind a gap. @param {number} index of a dropped chunk */
+  #skipGap(index) {
     const next = this.take?.chunks.slice(index).find((chunk) => chunk.bytes > 0);
     if (next) this.head.position = next.first_frame;
     else this.head.position = this.frames;
@@ -99,21 +99,21 @@ export class Reel {
     const { take, frame } = this;
     const index = Math.max(0, take?.indexAt(frame) ?? 0);
     const near = take?.chunks.slice(index, index + FETCH_AHEAD) ?? [];
-    this.session?.fetcher.want(this, near.map((chunk) => chunk.seq));
+    this.session?.fetcher.request(this, near.map((chunk) => chunk.seq));
   }
 
-  /** Draw the frame we stand at, or, while it is decoded, the newest on the way to it. */
+  /** Draw the current frame, or, until it is decoded, the newest decoded frame before it. */
   #draw() {
     const { frame, screen, bitmaps, take } = this;
     const ahead = this.head.playing ? Math.min(DECODE_AHEAD, this.frames - frame) : 1;
-    bitmaps.want(Array.from({ length: Math.max(0, ahead) }, (_, step) => frame + step));
+    bitmaps.request(Array.from({ length: Math.max(0, ahead) }, (_, step) => frame + step));
     if (frame === screen.shown || !take) return;
     const found = bitmaps.get(frame) ? frame : bitmaps.newest(screen.shown, frame);
     const bitmap = found < 0 ? undefined : bitmaps.get(found);
     if (bitmap) screen.draw(found, bitmap, take.info.width, take.info.height);
   }
 
-  /** Do something with the playhead, on the frames and not on a saved video.
+  /** Close a saved video and move the playhead.
    * @param {(head: Playhead) => void} action */
   move(action) {
     this.screen.closeVideo();
@@ -121,9 +121,9 @@ export class Reel {
     this.onChange();
   }
 
-  /** @param {{loop?: boolean, speed?: number}} how to play */
-  set(how) {
-    Object.assign(this.head, how);
+  /** @param {{loop?: boolean, speed?: number}} options of playback */
+  set(options) {
+    Object.assign(this.head, options);
     this.onChange();
   }
 
@@ -137,7 +137,7 @@ export class Reel {
     this.move((head) => head.step(by, this.frames));
   }
 
-  /** To the start of the next chunk, or of this one, or of the one before. @param {1|-1} by */
+  /** Go to the start of the next chunk (1), or of the current or previous chunk (-1). @param {1|-1} by */
   stepChunk(by) {
     const { take, frame } = this;
     if (!take?.frames) return;
@@ -150,12 +150,12 @@ export class Reel {
     this.move((head) => head.toggle(this.frames, this.growing));
   }
 
-  /** Let time pass from where it stands. */
+  /** Play from the current position. */
   play() {
     this.move((head) => { head.playing = true; });
   }
 
-  /** Go along with the run, from its newest chunk on. */
+  /** Follow the run from its newest chunk on. */
   goLive() {
     this.move((head) => head.goLive(this.take?.chunks.at(-1)?.first_frame ?? 0));
   }

@@ -3,22 +3,22 @@
 /** @import { Edit } from "../types.mjs" */
 import { element, textButton } from "./dom.mjs";
 import { EditList } from "./edit_list.mjs";
-import { say } from "../words.mjs";
+import { translate } from "../words.mjs";
 
-const LONG_PAUSE_S = 60; // after it the server moves the KV cache to main memory
+const LONG_PAUSE_S = 60; // then the server moves the KV cache to main memory
 
-/** The controls of the run itself: pause, resume, stop, another prompt, guidance, LoRA. */
-export class LiveControls {
+/** The controls of the run: pause, resume, stop, prompt, guidance, LoRA. */
+export class RunControls {
   #longPause = 0;
   #pausedLong = false;
 
   /** @param {Reel} reel */
   constructor(reel) {
     this.reel = reel;
-    this.pause = textButton(say("Pause run"), () => this.#togglePause());
-    this.stop = textButton(say("Stop"), () => this.#send("stop"));
-    this.stop.title = say("Finish this chunk, keep what exists and go on with the workflow");
-    this.edit = textButton(say("Edit prompt"), () => this.#toggleForm());
+    this.pause = textButton(translate("Pause run"), () => this.#togglePause());
+    this.stop = textButton(translate("Stop"), () => this.#send("stop"));
+    this.stop.title = translate("Finish this chunk, keep all frames and continue with the workflow");
+    this.edit = textButton(translate("Edit prompt"), () => this.#toggleForm());
     this.edit.setAttribute("aria-expanded", "false");
     const row = element("div", { class: "lt-run" }, this.pause, this.stop, this.edit);
     this.wait = this.#waitNotice();
@@ -26,47 +26,47 @@ export class LiveControls {
     const keydown = (/** @type {KeyboardEvent} */ event) => this.#keys(event);
     /** @type {HTMLTextAreaElement} */
     this.prompt = element("textarea", {
-      rows: 3, "aria-label": say("Prompt from the next chunk on"), "data-capture-wheel": "true", keydown,
+      rows: 3, "aria-label": translate("Prompt from the next chunk on"), "data-capture-wheel": "true", keydown,
     });
     /** @type {HTMLInputElement} */
     this.guidance = element("input", {
-      type: "number", step: 0.1, min: 0, max: 100, placeholder: say("same"), keydown,
+      type: "number", step: 0.1, min: 0, max: 100, placeholder: translate("same"), keydown,
     });
     /** @type {HTMLInputElement} */
     this.lora = element("input", {
       type: "number", step: 0.05, min: -20, max: 20, placeholder: "1", keydown,
-      title: say("How strong the model's LoRAs are, times the workflow's own strength"),
+      title: translate("LoRA strength, as a factor of the strength set in the workflow"),
     });
     this.form = this.#form();
     this.edits = new EditList(reel);
     /** @type {HTMLElement} */
     this.element = element(
-      "div", { class: "lt-run-panel", role: "group", "aria-label": say("The run") },
+      "div", { class: "lt-run-panel", role: "group", "aria-label": translate("The run") },
       row, this.wait, this.error, this.form, this.edits.element,
     );
   }
 
   #waitNotice() {
-    const words = [
-      say("Paused for over a minute. ComfyUI's queue waits, and the model stays in memory."),
-      say("Stopping keeps every frame; queue the workflow again to go on."),
+    const text = [
+      translate("Paused for over a minute. ComfyUI's queue is waiting, and the model stays in memory."),
+      translate("Stopping keeps every frame. Queue the workflow again to continue."),
     ].join(" ");
-    const free = textButton(say("Stop and free the queue"), () => this.#send("stop"), "lt-primary");
-    return element("div", { class: "lt-wait", role: "status", hidden: true }, words, " ", free);
+    const free = textButton(translate("Stop and free the queue"), () => this.#send("stop"), "lt-primary");
+    return element("div", { class: "lt-wait", role: "status", hidden: true }, text, " ", free);
   }
 
   #form() {
-    const guidance = element("label", {}, `${say("Guidance")} `, this.guidance);
+    const guidance = element("label", {}, `${translate("Guidance")} `, this.guidance);
     const lora = element("label", {}, "LoRA × ", this.lora);
-    const apply = textButton(say("Apply"), () => this.#apply(), "lt-primary");
-    apply.title = say("From the next chunk on (Ctrl+Enter)");
+    const apply = textButton(translate("Apply"), () => this.#apply(), "lt-primary");
+    apply.title = translate("From the next chunk on (Ctrl+Enter)");
     const row = element("div", { class: "lt-form-row" }, guidance, lora, apply);
     return element("div", { class: "lt-form", hidden: true }, this.prompt, row);
   }
 
   /** @param {KeyboardEvent} event */
   #keys(event) {
-    event.stopPropagation(); // letters typed here are nobody's shortcuts
+    event.stopPropagation(); // typed letters are not shortcuts
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
       event.preventDefault();
       this.#apply();
@@ -121,7 +121,7 @@ export class LiveControls {
     this.element.hidden = !active && !take?.info.edits.length;
     this.pause.hidden = this.stop.hidden = this.edit.hidden = !active;
     if (!active) this.form.hidden = true;
-    this.pause.textContent = state === "paused" ? say("Resume run") : say("Pause run");
+    this.pause.textContent = state === "paused" ? translate("Resume run") : translate("Pause run");
     this.pause.disabled = this.stop.disabled = !running || state === "stopping";
     this.edit.disabled = !running || state === "stopping";
     this.#watchPause(state === "paused", take?.info.stats.paused_s ?? 0);
@@ -129,7 +129,7 @@ export class LiveControls {
     this.edits.update();
   }
 
-  /** Offer to free the queue once a pause is long. @param {boolean} paused @param {number} sinceS */
+  /** Offer to free the queue after a long pause. @param {boolean} paused @param {number} sinceS */
   #watchPause(paused, sinceS) {
     if (!paused) {
       clearTimeout(this.#longPause);

@@ -1,16 +1,16 @@
 // @ts-check
 /** @import { SavedFile } from "../types.mjs" */
 import { element } from "./dom.mjs";
-import { say } from "../words.mjs";
+import { translate } from "../words.mjs";
 
-/** Where frames are drawn; a saved video can take its place. */
+/** The canvas for frames; a saved video can replace it. */
 export class Screen {
-  /** The frame on the canvas, -1 before the first. */
+  /** The frame on the canvas; -1 before the first frame. */
   shown = -1;
 
   constructor() {
     /** @type {HTMLCanvasElement} */
-    this.canvas = element("canvas", { class: "lt-canvas", role: "img", "aria-label": say("Video") });
+    this.canvas = element("canvas", { class: "lt-canvas", role: "img", "aria-label": translate("Video") });
     /** @type {HTMLVideoElement|null} */
     this.video = null;
     /** @type {HTMLElement} */
@@ -18,7 +18,7 @@ export class Screen {
   }
 
   /**
-   * Draw one frame at the size of the take (the pictures themselves may be half of it).
+   * Draw a frame at the size of the take; the picture itself may have half of that size.
    * @param {number} frame @param {ImageBitmap} bitmap @param {number} width @param {number} height
    */
   draw(frame, bitmap, width, height) {
@@ -36,29 +36,29 @@ export class Screen {
     this.closeVideo();
   }
 
-  /** Play a saved video, or only show its beginning. @param {string} url @param {SavedFile} file
-   * @param {{playing?: boolean, onGone?: () => void}} [how] `onGone`: there is no such file */
+  /** Play a saved video, or show its first picture. @param {string} url @param {SavedFile} file
+   * @param {{playing?: boolean, onGone?: () => void}} [options] `onGone`: the file does not exist */
   openVideo(url, file, { playing = true, onGone = () => {} } = {}) {
     this.closeVideo();
-    const name = say("Saved video {file}", { file: file.filename });
+    const name = translate("Saved video {file}", { file: file.filename });
     const video = element("video", { class: "lt-video", controls: true, "aria-label": name });
     video.src = url;
     video.addEventListener("error", () => this.video === video && onGone());
     this.element.append(video);
     this.video = video;
-    if (playing) video.play().catch(() => undefined); // a browser may want a press first; the controls are there
+    if (playing) video.play().catch(() => undefined); // a browser may require a click first; the video has controls
   }
 
   closeVideo() {
     if (!this.video) return;
     this.video.pause();
     this.video.removeAttribute("src");
-    this.video.load(); // lets go of the connection
+    this.video.load(); // closes the connection
     this.video.remove();
     this.video = null;
   }
 
-  /** The frame on the canvas as a PNG. @returns {Promise<Blob>} */
+  /** Return the frame on the canvas as a PNG. @returns {Promise<Blob>} */
   async png() {
     const blob = await new Promise((resolve) => this.canvas.toBlob(resolve, "image/png"));
     if (!blob) throw new Error("The browser could not make a PNG of this frame.");
@@ -69,6 +69,6 @@ export class Screen {
   async save(name) {
     const url = URL.createObjectURL(await this.png());
     element("a", { href: url, download: name }).click();
-    setTimeout(() => URL.revokeObjectURL(url), 10_000); // once the download has surely begun
+    setTimeout(() => URL.revokeObjectURL(url), 10_000); // the download has started by then
   }
 }

@@ -3,15 +3,15 @@
 /** @import { Take } from "../takes/take.mjs" */
 import { element } from "./dom.mjs";
 import { time } from "./format.mjs";
-import { Hover } from "./hover_preview.mjs";
-import { say } from "../words.mjs";
+import { HoverPreview } from "./hover_preview.mjs";
+import { translate } from "../words.mjs";
 
 const HEIGHT = 22;
 const [TRACK_TOP, TRACK_HEIGHT] = [10, 6];
-const KNOB = 5; // radius; the track ends that far from the edges
-const TICK_SPACING = 4; // chunks closer than this many pixels are not told apart
+const KNOB = 5; // radius in pixels, and the distance of the track from the edges
+const TICK_SPACING = 4; // minimum pixels between two chunk boundaries
 
-/** The bar under the picture: what exists, chunk boundaries, prompt changes, where we stand. */
+/** The bar under the picture: generated frames, chunk boundaries, prompt changes, position. */
 export class ScrubBar {
   #dragging = false;
 
@@ -20,12 +20,12 @@ export class ScrubBar {
     this.reel = reel;
     /** @type {HTMLCanvasElement} */
     this.canvas = element("canvas", { "aria-hidden": "true" });
-    this.hover = new Hover(reel);
+    this.hover = new HoverPreview(reel);
     /** @type {HTMLElement} */
     this.element = element(
       "div",
       {
-        class: "lt-scrub", role: "slider", tabindex: 0, "aria-label": say("Position in the shot"),
+        class: "lt-scrub", role: "slider", tabindex: 0, "aria-label": translate("Position in the shot"),
         "data-capture-wheel": "true",
         pointerdown: (/** @type {PointerEvent} */ event) => this.#press(event),
         pointermove: (/** @type {PointerEvent} */ event) => this.#move(event),
@@ -56,7 +56,7 @@ export class ScrubBar {
 
   /** @param {PointerEvent} event */
   #fraction(event) {
-    const { left, width } = this.element.getBoundingClientRect(); // scaled with the canvas' zoom
+    const { left, width } = this.element.getBoundingClientRect(); // includes the canvas zoom
     const inset = (KNOB * width) / this.element.clientWidth;
     return Math.max(0, Math.min(1, (event.clientX - left - inset) / (width - 2 * inset)));
   }
@@ -69,7 +69,7 @@ export class ScrubBar {
 
   update() {
     const { take, frame, frames, fps } = this.reel;
-    const at = frames ? say("{at} of {end}, frame {frame}", { at: time(frame / fps), end: time(frames / fps), frame }) : say("No frames");
+    const at = frames ? translate("{at} of {end}, frame {frame}", { at: time(frame / fps), end: time(frames / fps), frame }) : translate("No frames");
     const values = { valuemin: 0, valuemax: Math.max(0, frames - 1), valuenow: frame, valuetext: at };
     for (const [name, value] of Object.entries(values)) {
       this.element.setAttribute(`aria-${name}`, String(value));
@@ -108,7 +108,7 @@ export class ScrubBar {
   }
 }
 
-/** Boundaries, and what the server has dropped. @param {CanvasRenderingContext2D} context
+/** Draw chunk boundaries and dropped chunks. @param {CanvasRenderingContext2D} context
  * @param {Take} take @param {(frame: number) => number} x @param {(name: string) => string} color */
 function drawChunks(context, take, x, color) {
   let last = 0;
@@ -124,7 +124,7 @@ function drawChunks(context, take, x, color) {
   }
 }
 
-/** A flag where the prompt changes: a triangle from the timeline, a diamond from a live edit.
+/** Mark prompt changes: a triangle for the timeline's, a diamond for live edits.
  * @param {CanvasRenderingContext2D} context @param {Take} take
  * @param {(frame: number) => number} x @param {(name: string) => string} color */
 function drawPrompts(context, take, x, color) {

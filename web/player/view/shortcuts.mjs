@@ -5,7 +5,7 @@ const TYPING = "input, textarea, select, video";
 const PRESSING = "button, a";
 
 /**
- * The player's keys, wherever in it the focus is; keys that it uses go no further.
+ * Return the player's key handler for any focus within it. Keys that it uses do not propagate.
  * @param {Player} player
  * @returns {(event: KeyboardEvent) => void}
  */
@@ -14,7 +14,7 @@ export function playerKeys(player) {
     const target = /** @type {Element} */ (event.target);
     if (event.ctrlKey || event.metaKey || event.altKey || target.closest(TYPING)) return;
     if (target.closest(PRESSING) && (event.key === " " || event.key === "Enter")) {
-      return event.stopPropagation(); // presses the button, and nothing on the page around
+      return event.stopPropagation(); // activates the button, and nothing in the page around
     }
     const action = player.reel.frames ? actionOf(player, event) : null;
     if (!action) return;

@@ -3,18 +3,18 @@
 /** @import { TakeInfo } from "../types.mjs" */
 import { element } from "./dom.mjs";
 import { duration, megabytes, time } from "./format.mjs";
-import { say } from "../words.mjs";
+import { translate } from "../words.mjs";
 
 export const DRIFT_WARNING = 0.5; // stream/rollout/drift.py: WARN_ABOVE
 
-/** The measurements of the run, and what the viewer should know about them. */
-export class Strip {
-  #said = "";
+/** The measurements of the run, warnings and notices. */
+export class StatusStrip {
+  #rendered = "";
 
   /** @param {Reel} reel */
   constructor(reel) {
     this.reel = reel;
-    this.facts = element("dl", { class: "lt-facts", "aria-label": say("Measurements") });
+    this.facts = element("dl", { class: "lt-facts", "aria-label": translate("Measurements") });
     this.notices = element("ul", { class: "lt-notices", role: "status" });
     /** @type {HTMLElement} */
     this.element = element("div", { class: "lt-strip" }, this.facts, this.notices);
@@ -24,17 +24,17 @@ export class Strip {
     const { take } = this.reel;
     const shown = take && (take.frames > 0 || take.info.stats.resumed_from_s != null);
     const facts = shown ? measurements(take.info, take.growing) : [];
-    const warnings = take ? remarks(take.info, take.known) : [];
-    const plain = take ? news(take.info) : [];
-    const said = JSON.stringify([facts, warnings, plain]);
-    if (said === this.#said) return; // so that a screen reader hears only what is new
-    this.#said = said;
+    const warnings = take ? warningsOf(take.info, take.known) : [];
+    const notices = take ? noticesOf(take.info) : [];
+    const content = JSON.stringify([facts, warnings, notices]);
+    if (content === this.#rendered) return; // a screen reader then reads only changes
+    this.#rendered = content;
     this.facts.replaceChildren(...facts.map(([name, value, meaning]) => fact(name, value, meaning)));
     this.notices.replaceChildren(
-      ...warnings.map((words) => element("li", { class: "lt-warning" }, words)),
-      ...plain.map((words) => element("li", {}, words)),
+      ...warnings.map((text) => element("li", { class: "lt-warning" }, text)),
+      ...notices.map((text) => element("li", {}, text)),
     );
-    this.element.hidden = facts.length + warnings.length + plain.length === 0;
+    this.element.hidden = facts.length + warnings.length + notices.length === 0;
   }
 }
 
@@ -50,17 +50,17 @@ function measurements({ stats, state }, growing) {
   const add = (/** @type {string} */ name, /** @type {string|null} */ value, meaning = "") => {
     if (value !== null) found.push([name, value, meaning]);
   };
-  const known = (/** @type {number|null|undefined} */ value, /** @type {(v: number) => string} */ write) =>
+  const format = (/** @type {number|null|undefined} */ value, /** @type {(v: number) => string} */ write) =>
     value == null ? null : write(value);
-  add(say("first frame"), known(stats.first_frame_s, duration), say("From the start of the run to the first frame"));
-  add(say("speed"), known(stats.frames_per_s, (rate) => `${rate.toFixed(1)} fps`), say("Frames made per second"));
-  if (growing && state !== "paused") add(say("left"), known(stats.eta_s, duration), say("Estimated time left"));
-  add(say("chunk p95"), known(stats.chunk_p95_s, duration), say("95 % of the chunks took at most this long"));
-  add(say("drift"), known(stats.drift, (drift) => drift.toFixed(2)),
-    say("How far the picture's statistics are from the shot's beginning; above {limit} looks wrong", { limit: DRIFT_WARNING }));
-  add(say("density"), known(stats.attention_density, percent), say("Share of attention that was computed"));
-  add(say("recall"), known(stats.ann_recall, percent), say("Share of attention that the chosen keys hold, sampled"));
-  add(say("KV"), memory(stats.kv_bytes, stats.kv_bytes_planned), say("KV cache: real size of planned size"));
+  add(translate("first frame"), format(stats.first_frame_s, duration), translate("From the start of the run to the first frame"));
+  add(translate("speed"), format(stats.frames_per_s, (rate) => `${rate.toFixed(1)} fps`), translate("Frames generated per second"));
+  if (growing && state !== "paused") add(translate("left"), format(stats.eta_s, duration), translate("Estimated time left"));
+  add(translate("chunk p95"), format(stats.chunk_p95_s, duration), translate("95 % of the chunks took at most this long"));
+  add(translate("drift"), format(stats.drift, (drift) => drift.toFixed(2)),
+    translate("Distance of the picture's statistics from the start of the shot; above {limit} looks wrong", { limit: DRIFT_WARNING }));
+  add(translate("density"), format(stats.attention_density, percent), translate("Share of attention that was computed"));
+  add(translate("recall"), format(stats.ann_recall, percent), translate("Share of attention on the chosen keys, measured on samples"));
+  add(translate("KV"), memory(stats.kv_bytes, stats.kv_bytes_planned), translate("KV cache: actual size of planned size"));
   return found;
 }
 
@@ -72,31 +72,31 @@ function percent(share) {
 /** @param {number|null} [bytes] @param {number|null} [planned] */
 function memory(bytes, planned) {
   if (bytes == null && planned == null) return null;
-  if (bytes == null) return say("{size} planned", { size: megabytes(planned ?? 0) });
-  return planned == null ? megabytes(bytes) : say("{size} of {planned}", { size: megabytes(bytes), planned: megabytes(planned) });
+  if (bytes == null) return translate("{size} planned", { size: megabytes(planned ?? 0) });
+  return planned == null ? megabytes(bytes) : translate("{size} of {planned}", { size: megabytes(bytes), planned: megabytes(planned) });
 }
 
-/** What the viewer should beware of. @param {TakeInfo} info @param {boolean} known */
-export function remarks({ stats, message, plan, state }, known) {
+/** Return the warnings about a take. @param {TakeInfo} info @param {boolean} known */
+export function warningsOf({ stats, message, plan, state }, known) {
   const found = [];
-  if (!known) found.push(say("The server keeps this take no longer; press Run to make it again."));
+  if (!known) found.push(translate("This preview is no longer on the server. Press Run to resume."));
   if (message && state !== "error" && !plan) found.push(message);
   if ((stats.drift ?? 0) > DRIFT_WARNING) {
-    found.push(say("The picture drifts from how the shot began; a larger window or sink holds it longer."));
+    found.push(translate("The picture drifts away from the start of the shot. A larger window or sink keeps it stable longer."));
   }
   if (stats.dense_fallbacks) {
-    found.push(say("Sparse attention fell back to dense {times} times.", { times: stats.dense_fallbacks }));
+    found.push(translate("Sparse attention fell back to dense {times} times.", { times: stats.dense_fallbacks }));
   }
   return found;
 }
 
-/** What happened as it should. @param {TakeInfo} info */
-function news({ stats, state }) {
+/** Return the notices about a take. @param {TakeInfo} info */
+function noticesOf({ stats, state }) {
   const found = [];
   if (stats.resumed_from_s) {
-    found.push(say("Resumed at {at}; what is before came from disk.", { at: time(stats.resumed_from_s) }));
+    found.push(translate("Resumed at {at}. Earlier frames came from disk.", { at: time(stats.resumed_from_s) }));
   }
-  if (state === "stopped") found.push(say("Stopped; every frame made is kept."));
-  if (stats.kv_on_host) found.push(say("The KV cache is in main memory while the run is paused."));
+  if (state === "stopped") found.push(translate("Stopped. Every frame is kept."));
+  if (stats.kv_on_host) found.push(translate("The KV cache is in main memory while the run is paused."));
   return found;
 }

@@ -1,6 +1,6 @@
 // @ts-check
 
-/** Bring the player's style sheet into the page, once. */
+/** Add the player's style sheet to the page, once. */
 export function loadStyle() {
   const href = new URL("../player.css", import.meta.url).href;
   if (document.querySelector(`link[href="${href}"]`)) return;

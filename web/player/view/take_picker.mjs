@@ -2,22 +2,22 @@
 /** @import { Reel } from "./reel.mjs" */
 /** @import { Session } from "../takes/library.mjs" */
 import { element } from "./dom.mjs";
-import { say } from "../words.mjs";
+import { translate } from "../words.mjs";
 
-/** Which take to look at, when one node shows several (two instances of one subgraph). */
+/** Chooses between several takes of one node (two instances of one subgraph). */
 export class TakePicker {
   /** @type {Session[]} */
   choices = [];
-  #said = "";
+  #rendered = "";
 
   /** @param {Reel} reel */
   constructor(reel) {
     this.reel = reel;
     const change = () => reel.load(this.choices[this.select.selectedIndex] ?? null);
     /** @type {HTMLSelectElement} */
-    this.select = element("select", { "aria-label": say("Take"), change });
+    this.select = element("select", { "aria-label": translate("Take"), change });
     /** @type {HTMLElement} */
-    this.element = element("label", { class: "lt-picker", hidden: true }, `${say("Take of node")} `, this.select);
+    this.element = element("label", { class: "lt-picker", hidden: true }, `${translate("Take of node")} `, this.select);
   }
 
   /** @param {Session[]} choices */
@@ -28,9 +28,9 @@ export class TakePicker {
 
   update() {
     const names = this.choices.map(({ take }) => take.info.node_id ?? "?");
-    const said = JSON.stringify([names, this.reel.take?.token]);
-    if (said === this.#said) return;
-    this.#said = said;
+    const content = JSON.stringify([names, this.reel.take?.token]);
+    if (content === this.#rendered) return;
+    this.#rendered = content;
     this.element.hidden = names.length < 2;
     this.select.replaceChildren(...names.map((name) => element("option", {}, name)));
     this.select.selectedIndex = this.choices.indexOf(/** @type {any} */ (this.reel.session));

@@ -1,0 +1,54 @@
+"""The guidance settings that the guidance benches compare."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ...model.preset import DEMO
+from ...samplers.guidance import (
+    Guidance,
+    Limits,
+    When,
+    cfg,
+    extended,
+    fractional,
+    last,
+    stabilised,
+    temporal,
+    vanilla,
+)
+from ...samplers.schedule.context_noise import ContextNoise
+from ...training.evaluation.kit import Recipe
+from .findings import PLAIN, TRUTH
+
+TEXT = cfg(DEMO.guidance_scale)
+EARLY = 0.7  # "early steps" have this noise level or a higher one
+
+
+def cases() -> dict[str, Recipe]:
+    """Return rendered truth, and every guidance setting under comparison.
+
+    In a shot without known frames, stabilising equals context noise.
+    """
+    found = {TRUTH: Recipe(), "none": Recipe(guidance=Guidance()), PLAIN: Recipe(guidance=TEXT)}
+
+    def add(name: str, guidance: Guidance) -> None:
+        found[name] = Recipe(guidance=guidance)
+
+    for scale in (1.2, 1.5, 2.0, 3.0):
+        add(f"vanilla {scale:g}", extended(TEXT, vanilla(scale)))
+    strong = extended(TEXT, vanilla(2.0))
+    add("vanilla 2, rescaled", replace(strong, limits=Limits(rescale=1.0)))
+    add("vanilla 2, early steps", extended(TEXT, replace(vanilla(2.0), when=When((EARLY, 1.0)))))
+    for level in (0.02, 0.05, 0.1):
+        add(f"vanilla 2, stabilised {level:g}", stabilised(strong, level))
+    add("temporal", extended(TEXT, temporal(0.5, last(4))))
+    add("temporal and none 2", extended(TEXT, temporal(0.5, last(4), scale=2.0)))
+    for scale, level in ((2.0, 0.6), (2.0, 0.75), (2.0, 0.85), (3.0, 0.75)):
+        add(f"fractional {scale:g} at {level:g}", extended(TEXT, fractional(scale, level)))
+    for level in (0.02, 0.05, 0.1, 0.2, 0.3):
+        found[f"context noise {level:g}"] = Recipe(guidance=TEXT, noise=ContextNoise(level))
+    more = 2 * DEMO.steps
+    found[f"cfg, {more} steps"] = Recipe(guidance=TEXT, steps=more)
+    found[f"vanilla 2, {more} steps"] = Recipe(guidance=strong, steps=more)
+    return found

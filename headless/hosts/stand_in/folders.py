@@ -1,0 +1,44 @@
+"""`folder_paths` in the stand-in: model files, and names for output files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ....errors import BadInput
+
+MODELS = Path("models")  # in the working folder, as in a ComfyUI checkout
+MODEL_SUFFIXES = (".safetensors", ".sft", ".pt", ".pth", ".bin", ".ckpt")
+
+
+def get_filename_list(folder_name: str) -> list[str]:
+    """Return the names of the model files in `models/FOLDER_NAME` and its subfolders."""
+    folder = MODELS / folder_name
+    files = (path for path in folder.rglob("*") if path.suffix in MODEL_SUFFIXES)
+    return sorted(path.relative_to(folder).as_posix() for path in files)
+
+
+def get_full_path_or_raise(folder_name: str, filename: str) -> str:
+    path = MODELS / folder_name / filename
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist")
+    return str(path)
+
+
+def get_save_image_path(
+    filename_prefix: str, output_dir: str, image_width: int = 0, image_height: int = 0
+) -> tuple[str, str, int, str, str]:
+    """Return folder, name, next free number, subfolder and prefix, as the core does."""
+    sized = filename_prefix.replace("%width%", str(image_width)).replace(
+        "%height%", str(image_height)
+    )
+    prefix = Path(sized)
+    root, folder = Path(output_dir).resolve(), (Path(output_dir) / prefix.parent).resolve()
+    if not folder.is_relative_to(root):
+        raise BadInput(
+            f"filename_prefix {filename_prefix!r} leaves the folder {root}; use a plain name."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    rests = [path.name[len(prefix.name) + 1 :] for path in folder.glob(f"{prefix.name}_*")]
+    numbers = [int(rest.split(".")[0].split("_")[0]) for rest in rests if rest[:1].isdigit()]
+    subfolder = "" if prefix.parent == Path() else str(prefix.parent)
+    return str(folder), prefix.name, max(numbers, default=0) + 1, subfolder, sized

@@ -1,0 +1,98 @@
+"""Which input of which node to change, when the engine refuses settings or memory runs out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ..attention.cache.policy import CachePolicy
+from ..attention.temp_cache.policy import TempCache
+from ..errors import BadInput, Unsupported
+
+NO_TEMP_CACHE = "switch temp_cache of ANN-Sparse Attention off"
+PLAIN_WINDOW = "`window + sink` in KV Cache Settings"
+
+
+@contextmanager
+def advising() -> Iterator[None]:
+    """Complete every refusal of the engine with what to change on the canvas."""
+    try:
+        yield
+    except Unsupported as error:
+        advice = ADVICE[error.code](**error.values)
+        raise BadInput(f"{error.problem}; {advice}.") from error
+
+
+def less_memory(cache: CachePolicy) -> str:
+    """How a rollout takes less memory."""
+    if isinstance(cache, TempCache):
+        return (
+            "lower width or height, choose the preset `fast` of ANN-Sparse Attention, or `custom` "
+            "and fewer window_frames, or set budget_gb, int8 or int4 storage in KV Cache "
+            "Settings, or switch temp_cache off"
+        )
+    if cache.limit is None:
+        return (
+            "lower length, width or height, or choose the policy `window + sink`, int8 or int4 "
+            "storage, or another placement"
+        )
+    return (
+        "lower width, height or window_frames, or choose `window + sink`, int8 or int4 storage, "
+        "or another placement"
+    )
+
+
+def plain_window(cache: CachePolicy) -> str:
+    """How to keep the latent frames themselves in the history."""
+    return NO_TEMP_CACHE if isinstance(cache, TempCache) else f"choose {PLAIN_WINDOW}"
+
+
+def _same_for_all_heads(cache: CachePolicy, where: str = "in KV Cache Settings") -> str:
+    """How to get a history that is the same in all heads; `where` its policy is chosen."""
+    return NO_TEMP_CACHE if isinstance(cache, TempCache) else f"choose another policy {where}"
+
+
+def _budget(cache: CachePolicy) -> str:
+    sink = (
+        "take the preset `custom` of ANN-Sparse Attention over a sink_frames of 0"
+        if isinstance(cache, TempCache)  # its presets have a sink of their own
+        else "lower sink_frames"
+    )
+    return (
+        "raise budget_gb, lower width or height, choose int8 or int4 storage in KV Cache Settings, "
+        f"or {sink}"
+    )
+
+
+def _placement(cache: CachePolicy) -> str:
+    return (
+        "change placement and prompt_switch in KV Cache Settings, or "
+        f"{_same_for_all_heads(cache, 'there')}"
+    )
+
+
+ADVICE: dict[str, Callable[..., Any]] = {
+    "re-encoding": lambda: (
+        "choose the policy `rebuilt window` in KV Cache Settings, or `sink` for first_latent"
+    ),
+    "re-encoding-vae": lambda: "connect a VAE to KV Cache Settings",
+    "context-noise": lambda cache: f"{plain_window(cache)}, or choose a constant context noise",
+    "bank-order": lambda: f"choose the order of time, or {PLAIN_WINDOW}",
+    "bank-reach": lambda: f"choose another schedule, or {PLAIN_WINDOW}",
+    "heads-reach": lambda: f"choose another schedule, or {PLAIN_WINDOW} and no TempCache",
+    "heads-order": lambda: (
+        "choose the order of time, or `most attended` for all heads together in KV Cache Settings"
+    ),
+    "heads-placement": _placement,
+    "heads-storage": lambda: (
+        "change storage in KV Cache Settings, or choose `most attended` for all heads together"
+    ),
+    "no-sink": lambda: (
+        "set sink_frames in KV Cache Settings, or choose another view for no history"
+    ),
+    "heads-ages": lambda cache: f"choose an exact view, or {_same_for_all_heads(cache)}",
+    "budget": _budget,
+    "recache": lambda cache: f"choose exact, or {plain_window(cache)}",
+}
+"""For each rule of the engine what to change, given the values that broke it."""

@@ -1,0 +1,130 @@
+"""What Fork, Rewind or Continue does to a shot. The source rollout never changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ...errors import BadInput
+from ...model.vae.latent_format import FRAMES_PER_LATENT
+from ...samplers.conditioning.prompts import TimedPrompt, fit_length
+from ...samplers.settings import RolloutSettings
+from ...stream.rollout.fork import Fork, continued
+from ...stream.timecode import time_label
+from .. import host
+from ..length import SECONDS, snapped_length
+from ..runtime.host_rollout import HostRollout
+from .derive import chunk_near, derive_rollout, first_frame, time_of
+
+FORK, REWIND, CONTINUE = "fork", "rewind", "continue"
+KEEP = -1
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutEdit:
+    """The widgets of the node. Times are seconds; a number of -1 keeps the source's value."""
+
+    at: float
+    more: float
+    new_prompt: str
+    new_seed: int
+    new_guidance: float
+    length: float
+
+    def warnings(self, action: str) -> list[str]:
+        """Name the changes that only a fork makes and that `action` ignores."""
+        if action == FORK:
+            return []
+        changed = {
+            "new_prompt": bool(self.new_prompt.strip()),
+            "new_seed": self.new_seed > KEEP,
+            "new_guidance": self.new_guidance > KEEP,
+            "length": self.length > 0,
+        }
+        return [
+            f"{name} has no effect with `{action}`; choose `{FORK}`."
+            for name, is_set in changed.items()
+            if is_set
+        ]
+
+
+def fork(source: HostRollout, edit: RolloutEdit, node_id: str | None) -> HostRollout:
+    """Make a shot that shares the chunks before `at` and differs from there on."""
+    frame = first_frame(source, chunk_near(source, edit.at))
+    change = Fork(
+        frame,
+        _encode_prompt(source, edit.new_prompt),
+        edit.new_seed if edit.new_seed > KEEP else None,
+        source.spec.guided(edit.new_guidance) if edit.new_guidance > KEEP else None,
+    )
+    settings = _set_length(change.of(source.settings), source, frame, edit.length)
+    forked = derive_rollout(source, settings, node_id)
+    host.show_status(node_id, _fork_summary(forked, change))
+    return forked
+
+
+def rewind(source: HostRollout, edit: RolloutEdit, node_id: str | None) -> HostRollout:
+    """Make the same shot, ending at the chunk end nearest to `at`; at least one chunk stays."""
+    cut = max(1, chunk_near(source, edit.at))
+    rewound = derive_rollout(source, source.settings, node_id, cut=cut)
+    end = time_label(time_of(source, first_frame(source, cut)))
+    text = f"Rewound to {end}, after {cut} chunks."
+    host.show_status(node_id, text, *edit.warnings(REWIND))
+    return rewound
+
+
+def continue_shot(source: HostRollout, edit: RolloutEdit, node_id: str | None) -> HostRollout:
+    """Make the same shot, longer by `more` seconds, rounded up to whole chunks."""
+    end = source.latent_frames
+    if end is None:
+        raise BadInput(
+            "The rollout has no end (its length is 0), so it continues anyway; rewind it first to "
+            "continue from an earlier time."
+        )
+    added = max(1, round(edit.more * source.fps / FRAMES_PER_LATENT))
+    settings = continued(source.settings, end, added)
+    return derive_rollout(source, settings, node_id, warnings=edit.warnings(CONTINUE))
+
+
+ACTIONS: dict[str, Callable[[HostRollout, RolloutEdit, str | None], HostRollout]] = {
+    FORK: fork,
+    REWIND: rewind,
+    CONTINUE: continue_shot,
+}
+
+
+def _encode_prompt(source: HostRollout, text: str) -> TimedPrompt | None:
+    text = " ".join(text.split())
+    if not text:
+        return None
+    if source.spec.prompter is None:
+        raise BadInput(
+            "The fork has no text encoder for its new prompt; connect a clip to Load Rollout, or a "
+            "Prompt Timeline to the sampler in place of CLIP Text Encode."
+        )
+    embedding = source.spec.prompter.encode(text)
+    return TimedPrompt(0, fit_length(embedding, len(source.settings.prompts.negative)), text)
+
+
+def _set_length(
+    settings: RolloutSettings, source: HostRollout, frame: int, length: float
+) -> RolloutSettings:
+    """Apply the requested length; 0 keeps the source's. Refuse a fork with nothing after it."""
+    if length:
+        chunk, known = settings.schedule.chunk_frames, settings.known.whole.leading
+        snapped = snapped_length(length, SECONDS, source.fps, chunk, known)
+        assert snapped.latent_frames is not None
+        settings = settings.lasting(snapped.latent_frames)
+    if settings.length is not None and settings.length <= frame:
+        raise BadInput(
+            f"The fork is at {time_of(source, frame):g} s, which is also its end; set a greater "
+            "length or an earlier time."
+        )
+    return settings
+
+
+def _fork_summary(forked: HostRollout, change: Fork) -> str:
+    stored, shared = forked.spec.stored_chunks(), time_label(time_of(forked, change.frame))
+    names = [name for name in ("prompt", "seed", "guidance") if getattr(change, name) is not None]
+    what = f"with a new {', '.join(names)}" if names else "without a change"
+    return f"Forked at {shared} {what}; {stored} chunks exist already."

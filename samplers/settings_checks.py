@@ -1,0 +1,144 @@
+"""Which settings of a rollout cannot be combined. Every check raises, or returns nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..attention.cache.policy import CachePolicy
+from ..attention.sparse.blocks import TIME_ORDERS
+from ..attention.sparse.settings import Sparsity
+from ..attention.storage.dense import DENSE, Storage
+from ..attention.storage.placement import ON_DEVICE, Placement
+from ..errors import BadInput, Unsupported
+from ..model.config import PATCH
+from .guidance import AgeRange, Guidance, Sink
+from .schedule.context_noise import ContextNoise
+from .schedule.rows import NoiseSchedule, Staggered
+from .solvers.noise_process import Flow
+from .solvers.single_step import Solver
+
+
+def check_size(rows: int, columns: int, length: int | None) -> None:
+    """Refuse latent pictures that have no whole patches, and rollouts without frames."""
+    if min(rows, columns) < PATCH or rows % PATCH or columns % PATCH:
+        raise BadInput(
+            f"latent rows and columns must be even and at least 2; got {rows} x {columns}."
+        )
+    if length is not None and length < 1:
+        raise BadInput(f"a rollout needs at least one latent frame; got {length}.")
+
+
+def check_times(what: str, starts: Sequence[int]) -> None:
+    """Refuse changes that are not in order of time."""
+    if any(b <= a for a, b in zip(starts, starts[1:], strict=False)):
+        raise BadInput(f"{what} times must increase; got latent frames {starts}.")
+
+
+def check_reencoding(cache: CachePolicy) -> None:
+    """Refuse to re-encode the first latent frame of a history that is not rebuilt."""
+    if not cache.rebuilt:
+        raise Unsupported(
+            "re-encoding the first latent frame changes a frame that is in the history already, "
+            "and this KV cache never rebuilds its history",
+            "re-encoding",
+        )
+
+
+def check_context_noise(cache: CachePolicy, noise: ContextNoise) -> None:
+    """Refuse context noise that rebuilds a history which must be remembered."""
+    if cache.remembers and noise.recommits:
+        raise Unsupported(
+            "context noise that grows or is drawn afresh rebuilds the history before each chunk, "
+            "so its sink cannot average and its frames cannot be judged by attention or remembered "
+            "in a bank",
+            "context-noise",
+            cache=cache,
+        )
+
+
+def check_memory_bank(cache: CachePolicy, schedule: NoiseSchedule, sparsity: Sparsity) -> None:
+    """Refuse what needs every layer to see the same latent frames."""
+    if not cache.beside_frames:
+        return
+    order = _key_order(sparsity)
+    if order is not None:
+        raise Unsupported(
+            f"sparse attention in the order of {order} sorts keys that all layers have of the same "
+            "latent frames, and each layer has its own memory bank",
+            "bank-order",
+        )
+    if _reaches_back(schedule):
+        raise Unsupported(
+            "the schedule bounds how far back chunks look, and a memory bank holds frames beyond "
+            "that bound",
+            "bank-reach",
+        )
+
+
+def check_own_heads(cache: CachePolicy, schedule: NoiseSchedule, sparsity: Sparsity) -> None:
+    """Refuse attention that needs all heads to see the same latent frames."""
+    if not cache.heads_differ:
+        return
+    if _reaches_back(schedule):
+        raise Unsupported(
+            "the schedule bounds how far back chunks look, and every head keeps keys of other "
+            "latent frames",
+            "heads-reach",
+        )
+    order = _key_order(sparsity)
+    if not cache.coded_singly and order is not None:
+        raise Unsupported(
+            f"sparse attention in the order of {order} sorts keys that all heads have of the same "
+            "latent frames, and here every head keeps its own",
+            "heads-order",
+        )
+
+
+def check_own_heads_storage(
+    cache: CachePolicy, storage: Storage, placement: Placement, *, recaches: bool
+) -> None:
+    """Refuse storage that a history of every head's own does not have."""
+    if not cache.heads_differ:
+        return
+    if placement != ON_DEVICE or recaches:
+        raise Unsupported(
+            "where every head keeps its own history, the history stays on the device and cannot be "
+            "re-cached",
+            "heads-placement",
+            cache=cache,
+        )
+    if storage != DENSE and not cache.coded_singly:
+        raise Unsupported(
+            "where every head keeps its own latent frames, they are stored as computed",
+            "heads-storage",
+        )
+
+
+def check_guidance(guidance: Guidance, cache: CachePolicy, solver: Solver) -> None:
+    """Refuse guidance that this cache or solver cannot serve."""
+    views = [branch.view for branch in guidance.branches]
+    if cache.sink_frames == 0 and any(isinstance(view.seen, Sink) for view in views):
+        raise Unsupported("the guidance looks at the sink and the KV cache has none", "no-sink")
+    cut = any(isinstance(view.seen, AgeRange) and not view.rebuilt for view in views)
+    if cut and cache.heads_differ:
+        raise Unsupported(
+            "the guidance looks at latent frames by age, and every head keeps other frames",
+            "heads-ages",
+            cache=cache,
+        )
+    if guidance.weighted_scores and not isinstance(solver.process, Flow):
+        raise BadInput(
+            f"scores need a flow model's solver, not {type(solver).__name__} on "
+            f"{type(solver.process).__name__}; choose another solver or leave them out."
+        )
+
+
+def _key_order(sparsity: Sparsity) -> str | None:
+    """The order in which sparse attention sorts coded keys; None for the order of time."""
+    order = sparsity.self_sparsity.order if sparsity.self_sparsity is not None else "time"
+    return None if order in TIME_ORDERS else order
+
+
+def _reaches_back(schedule: NoiseSchedule) -> bool:
+    """Whether the schedule bounds how far back chunks look."""
+    return isinstance(schedule, Staggered) and bool(schedule.reach)

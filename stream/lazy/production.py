@@ -1,0 +1,153 @@
+"""The production of a stream: makes each chunk once for all readers and holds only the newest."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Generic, NoReturn, Protocol, TypeVar, runtime_checkable
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Source(Protocol[T_co]):
+    """Where chunks come from: `open(i)` starts making chunk i, `stored(i)` reads it or is None."""
+
+    @property
+    def open(self) -> Callable[[int], Iterator[T_co]]: ...
+
+    @property
+    def stored(self) -> Callable[[int], T_co | None]: ...
+
+    @property
+    def length(self) -> int | None: ...
+
+
+class Subscriber(Protocol):
+    """A reader in step with the others."""
+
+    def wake(self) -> None:
+        """Check again whether a chunk can be taken."""
+
+    def fail(self, error: BaseException) -> None:
+        """Raise `error` at the next read."""
+
+    def holds_back(self, index: int, reader: asyncio.Task[object] | None) -> bool:
+        """Whether the task `reader` must wait until this subscriber has taken chunk `index`."""
+
+
+@runtime_checkable
+class Closable(Protocol):
+    """An object that holds resources until it is closed, as a generator does."""
+
+    def close(self) -> None:
+        """Release the resources."""
+
+
+class Production(Generic[T]):
+    """What all readers of a source share; makes chunk `position` next.
+
+    The readers own it, so that the producer and its memory go with the last reader.
+    """
+
+    def __init__(self, source: Source[T]) -> None:
+        self.source = source
+        self.position = 0
+        self.failed = False
+        self.subscribers: weakref.WeakSet[Subscriber] = weakref.WeakSet()
+        self._newest: T | None = None
+        self._ended = False
+        self._producer: Iterator[T] | None = None
+
+    def chunk(self, index: int) -> T | None:
+        """Chunk `index`, held, new or stored; None if the reader must make it again."""
+        if index > self.position and self._producer is None:
+            self.position, self._newest = index, None  # readers behind this read stored chunks
+        if index == self.position:
+            return self._advance()
+        if index == self.position - 1 and self._newest is not None:
+            return self._newest
+        return self.source.stored(index)
+
+    def has_for(self, index: int, reader: asyncio.Task[object] | None) -> bool:
+        """Whether task `reader` can take chunk `index` without leaving a subscriber behind."""
+        if index < self.position or self._ended:
+            return True
+        newest = self.position - 1
+        return not any(subscriber.holds_back(newest, reader) for subscriber in self.subscribers)
+
+    def fail(self, error: BaseException) -> None:
+        """Raise `error` in every subscriber; later readers start a new production."""
+        self.failed = True
+        for subscriber in list(self.subscribers):
+            subscriber.fail(error)
+
+    def wake(self) -> None:
+        """Make every waiting subscriber check again."""
+        for subscriber in list(self.subscribers):
+            subscriber.wake()
+
+    def _advance(self) -> T:
+        self._newest = None  # all readers in step have it: never hold two chunks
+        length = self.source.length
+        if self._ended or (length is not None and self.position >= length):
+            self._end()
+        chunk = None if self._producer else self.source.stored(self.position)
+        self._newest = chunk = self._produce() if chunk is None else chunk
+        self.position += 1
+        return chunk
+
+    def _produce(self) -> T:
+        if self._producer is None:
+            self._producer = self.source.open(self.position)
+        try:
+            return next(self._producer)
+        except StopIteration:
+            self._end()
+        except BaseException:
+            failed, self._producer = self._producer, None  # a generator that raised is dead
+            _close(failed)
+            raise
+
+    def _end(self) -> NoReturn:
+        """Close the producer, so that it releases its resources."""
+        producer, self._producer, self._ended = self._producer, None, True
+        _close(producer)
+        raise StopIteration
+
+    def __del__(self) -> None:
+        _close(self._producer)  # the last reader is gone
+
+
+class Cursor(Iterator[T]):
+    """A reader's position in a stream: `index` is the chunk it takes next."""
+
+    def __init__(self, production: Production[T], index: int) -> None:
+        self.index = index
+        self._production = production
+        self._catch_up: Iterator[T] | None = None
+
+    def __next__(self) -> T:
+        chunk = self._production.chunk(self.index)
+        if chunk is None:
+            chunk = self._make_again()
+        else:
+            self._catch_up = None
+        self.index += 1
+        return chunk
+
+    def _make_again(self) -> T:
+        """Make a chunk that production has passed and nobody stored; production stays in place."""
+        if self._catch_up is None:
+            self._catch_up = self._production.source.open(self.index)
+        try:
+            return next(self._catch_up)
+        except BaseException:
+            self._catch_up = None
+            raise
+
+
+def _close(producer: object) -> None:
+    if isinstance(producer, Closable):
+        producer.close()

@@ -1,0 +1,72 @@
+"""The controls of a take: the run's while it lasts, and their last state afterwards."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from ..rollout.controls import Controls
+from ..rollout.edit_queue import Edit
+
+
+class TakeControls:
+    """Passes a page's numbered requests to the run's controls, which it releases at the end.
+
+    The controls keep the whole rollout alive, so a finished take must not keep them.
+    """
+
+    def __init__(self, controls: Controls | None, on_change: Callable[[], None]) -> None:
+        self.rev = 0  # the newest request that was obeyed
+        self._controls = controls
+        self._closed = controls is None
+        self._last_edits: tuple[Edit, ...] = ()
+        self._last_message: str | None = None
+        self._lock = threading.Lock()
+        self._stop_listening = controls.listen(on_change) if controls else None
+
+    @property
+    def edits(self) -> tuple[Edit, ...]:
+        """Every edit of the run."""
+        controls = self._controls
+        return controls.edits if controls else self._last_edits
+
+    @property
+    def message(self) -> str | None:
+        """The run's last sentence for users."""
+        controls = self._controls
+        return controls.message if controls else self._last_message
+
+    @property
+    def run_state(self) -> str:
+        """running, paused or stopping: a stopped run is stopping until all its frames are here."""
+        controls = self._controls
+        state = controls.state if controls else "running"
+        if state == "paused":
+            return state
+        return "stopping" if state in ("stopping", "stopped") else "running"
+
+    def obey(self, rev: int, command: Callable[[Controls], None]) -> bool:
+        """Run `command`, unless `rev` is not newer than the last one or the take has ended."""
+        controls = self._controls
+        with self._lock:
+            if controls is None or self._closed or rev <= self.rev:
+                return False
+            self.rev = rev
+        command(controls)
+        return True
+
+    def close(self) -> None:
+        """Obey no more requests."""
+        with self._lock:
+            self._closed = True
+
+    def release(self) -> None:
+        """Keep the last state and let the run go."""
+        controls = self._controls
+        if controls is None:
+            return
+        self.close()
+        self._last_edits, self._last_message = controls.edits, controls.message
+        if self._stop_listening is not None:
+            self._stop_listening()
+        self._controls = None

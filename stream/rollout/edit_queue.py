@@ -1,0 +1,118 @@
+"""The live edits of one run: queued on any thread, applied by the thread that makes chunks."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+EditStatus = Literal["queued", "encoding", "applied", "failed"]
+
+ENDED = "The shot has ended; change the prompts and run again."
+TOO_LATE = "The shot ended before this edit could take effect; run again to make it."
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """A change of prompt, guidance strength or LoRA strength, or of several, from one chunk on.
+
+    `lora` is a factor on the strengths that the workflow gives. `first_frame` and `start_s` say
+    where the edit took effect, in frames and seconds of video. `line` is the timeline line that has
+    the same effect.
+    """
+
+    status: EditStatus = "queued"
+    text: str | None = None
+    guidance: float | None = None
+    lora: float | None = None
+    first_frame: int | None = None
+    start_s: float | None = None
+    line: str | None = None
+    error: str | None = None
+
+    @property
+    def applied(self) -> bool:
+        """Whether the edit is in force."""
+        return self.status == "applied"
+
+    @property
+    def summary(self) -> str:
+        """What the edit changed, for a report: its line, and the LoRA factor that no line holds."""
+        by_line = self.line or (None if self.guidance is None else str(self.guidance))
+        lora = None if self.lora is None else f"LoRA x {self.lora:g}"
+        return "; ".join(part for part in (by_line, lora) if part)
+
+
+class EditQueue:
+    """All edits of a run in order; at most one is queued. Safe on any thread.
+
+    Edits that arrive before the next chunk merge into one, since none of them was in force in
+    between. `on_change` is called after every change, without the lock.
+    """
+
+    def __init__(self, lock: threading.Condition, on_change: Callable[[], None]) -> None:
+        self._lock, self._on_change = lock, on_change
+        self._edits: list[Edit] = []
+        self._closed = False
+
+    @property
+    def all(self) -> tuple[Edit, ...]:
+        """Every edit that was requested, in order."""
+        with self._lock:
+            return tuple(self._edits)
+
+    def add(self, edit: Edit) -> None:
+        """Queue an edit; it fails at once if the run has ended."""
+        with self._lock:
+            if self._closed:
+                self._edits.append(replace(edit, status="failed", error=ENDED))
+            elif self._edits and self._edits[-1].status == "queued":
+                self._edits[-1] = _merge(self._edits[-1], edit)
+            else:
+                self._edits.append(edit)
+        self._on_change()
+
+    def take(self) -> Edit | None:
+        """The queued edit, if any. The caller must then `apply` or `fail` it."""
+        with self._lock:
+            if not self._edits or self._edits[-1].status != "queued":
+                return None
+            taken = self._edits[-1] = replace(self._edits[-1], status="encoding")
+        self._on_change()
+        return taken
+
+    def apply(self, taken: Edit, first_frame: int, start_s: float, line: str | None) -> None:
+        """Record where a taken edit took effect."""
+        done = replace(taken, status="applied", first_frame=first_frame, start_s=start_s, line=line)
+        self._settle(taken, done)
+
+    def fail(self, taken: Edit, error: str) -> None:
+        """Record in one sentence why a taken edit has no effect."""
+        self._settle(taken, replace(taken, status="failed", error=error))
+
+    def close(self) -> None:
+        """Fail every open edit and all later ones. Does not call `on_change`."""
+        with self._lock:
+            self._closed = True
+            for i, edit in enumerate(self._edits):
+                if edit.status in ("queued", "encoding"):
+                    self._edits[i] = replace(edit, status="failed", error=TOO_LATE)
+
+    def _settle(self, taken: Edit, settled: Edit) -> None:
+        with self._lock:
+            places = [i for i, edit in enumerate(self._edits) if edit is taken]
+            if not places:
+                raise ValueError(f"this edit is not in progress: {taken}")
+            self._edits[places[0]] = settled
+        self._on_change()
+
+
+def _merge(earlier: Edit, later: Edit) -> Edit:
+    """Both edits as one; the later one wins where both change the same thing."""
+    return replace(
+        earlier,
+        text=earlier.text if later.text is None else later.text,
+        guidance=earlier.guidance if later.guidance is None else later.guidance,
+        lora=earlier.lora if later.lora is None else later.lora,
+    )

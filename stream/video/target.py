@@ -1,0 +1,142 @@
+"""Where a video is written: one growing file, or a folder of numbered pictures."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import av
+from PIL import Image
+
+from ...errors import LongtakeError, StorageError
+from ..lazy.frame_chunk import Pictures
+from .fragments import MatroskaClusters, MP4Fragments, require_encoder
+from .sound_track import AAC, FLAC, SoundTrack
+from .spec import FRAME_NAME, FragmentedMP4, LosslessMKV, PNGFrames, VideoSpec
+
+
+class VideoTarget(Protocol):
+    """Receives the pictures of a video; both methods return the bytes written."""
+
+    def append(self, pictures: Pictures) -> int:
+        """Write the pictures at the end."""
+
+    def close(self) -> int:
+        """Complete the video, or remove it if it is empty."""
+
+
+class PieceEncoder(Protocol):
+    """Turns pictures into the next piece of a file."""
+
+    def encode(self, pictures: Pictures) -> bytes:
+        """The bytes that add the pictures to the file."""
+
+    def finish(self) -> bytes:
+        """The bytes that complete the file."""
+
+
+class GrowingFile:
+    """A file that is playable after every piece: a partly written piece is cut off again."""
+
+    def __init__(self, path: Path, encoder: PieceEncoder, track: SoundTrack | None) -> None:
+        self._path, self._encoder, self._track = path, encoder, track
+        self._whole_bytes = 0
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("wb", buffering=0)
+        except OSError as error:
+            raise _cannot_write(path, error) from error
+
+    def append(self, pictures: Pictures) -> int:
+        return self._write(lambda: self._encoder.encode(pictures))
+
+    def close(self) -> int:
+        try:
+            return self._write(self._encoder.finish)
+        finally:
+            self._file.close()
+            if self._track is not None:
+                self._track.close()
+            if not self._whole_bytes:
+                self._path.unlink(missing_ok=True)
+
+    def _write(self, encode: Callable[[], bytes]) -> int:
+        piece = memoryview(self._run_encoder(encode))
+        try:
+            written = 0
+            while written < len(piece):
+                written += self._file.write(piece[written:])
+        except OSError as error:
+            with contextlib.suppress(OSError):  # if this fails too, players skip the rest
+                self._file.truncate(self._whole_bytes)
+            raise _cannot_write(self._path, error) from error
+        self._whole_bytes += len(piece)
+        return len(piece)
+
+    def _run_encoder(self, encode: Callable[[], bytes]) -> bytes:
+        try:
+            return encode()
+        except av.FFmpegError as error:
+            raise LongtakeError(
+                f"The encoder failed on {self._path} ({error}); choose another size or container."
+            ) from error
+
+
+class PNGFolder:
+    """frame_000000.png and so on; no file is ever visible half-written."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._frames = 0
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "frame.tmp").touch()
+        except OSError as error:
+            raise _cannot_write(folder, error) from error
+
+    def append(self, pictures: Pictures) -> int:
+        return sum(self._save(Image.fromarray(picture)) for picture in pictures)
+
+    def close(self) -> int:
+        (self._folder / "frame.tmp").unlink(missing_ok=True)
+        return 0
+
+    def _save(self, image: Image.Image) -> int:
+        temporary = self._folder / "frame.tmp"
+        try:
+            image.save(temporary, format="PNG", compress_level=1)
+            os.replace(temporary, self._folder / (FRAME_NAME % self._frames))
+        except OSError as error:
+            raise _cannot_write(self._folder, error) from error
+        self._frames += 1
+        return (self._folder / (FRAME_NAME % (self._frames - 1))).stat().st_size
+
+
+def open_target(path: Path, spec: VideoSpec) -> VideoTarget:
+    """Begin a video in place of an older one; StorageError or BadInput if that is impossible."""
+    match spec.codec:
+        case FragmentedMP4(crf):
+            require_encoder("libx264")
+            require_encoder(AAC)
+            track = _sound_track(spec, AAC)
+            return GrowingFile(path, MP4Fragments(spec.rate, crf, track), track)
+        case LosslessMKV():
+            require_encoder("ffv1")
+            track = _sound_track(spec, FLAC)
+            return GrowingFile(path, MatroskaClusters(spec.rate, track), track)
+        case PNGFrames():
+            return PNGFolder(path)
+
+
+def _sound_track(spec: VideoSpec, codec: str) -> SoundTrack | None:
+    return None if spec.sound is None else SoundTrack(spec.sound, codec)
+
+
+def _cannot_write(path: Path, error: OSError) -> StorageError:
+    return StorageError(
+        f"The video {path} cannot be written ({error.strerror or error}); "
+        f"free some space or choose another folder."
+    )

@@ -1,1 +1,0 @@
-"""Tests that run inside or against a real ComfyUI core."""

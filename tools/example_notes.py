@@ -1,0 +1,55 @@
+"""The note on the canvas of each example: what it shows, and what to try."""
+
+from __future__ import annotations
+
+TITLE = "What this shows"
+PLACE = (0, 160, 280, 250)
+"""Left, top, width, height on the canvas, in its pixels: below the model's loader."""
+
+NOTES: dict[str, str] = {
+    "1_text_to_stream": """\
+- A prompt becomes a video that you watch while it is made. The prompt changes at 5 seconds.
+- Press Run. Then edit the prompt, or set `length` to 0 for an endless shot, and press Run again.
+- Your own model: replace Load Demo Model by Load Causal Video Model and loaders for CLIP and VAE.
+""",
+    "2_long_shot": """\
+- Half a minute of video with four prompts. Memory stays constant, however long the shot.
+- Press Cancel half-way, then Run: the shot continues where it stopped.
+- Try a longer `length`, or more lines in the Prompt Timeline.
+""",
+    "3_image_to_stream": """\
+- The shot begins with a picture. The lower row makes one, so that the example runs as it is.
+- Replace the node *Your picture here* by Load Image to use your own.
+- The picture must be as wide and high as the shot: a multiple of 16 pixels.
+""",
+    "4_video_to_stream": """\
+- A clip is redrawn under another prompt and keeps its motion and sound.
+- Replace the node *Your video here* by Load Video to use your own.
+- Try `level` of Known Video: 0.5 stays close to the clip, 0.9 follows the prompt.
+""",
+    "5_continue_video": """\
+- A clip goes on: its last two seconds begin the new shot, and both are joined at the best cut.
+- Replace the node *Your video here* by Load Video to use your own.
+- Try another prompt for what follows, or `cross-fade` in Splice Rollouts.
+""",
+    "6_first_and_last_picture": """\
+- Two pictures are known, the first and the last. The model finds the way between them.
+- Replace the nodes *First picture here* and *Last picture here* by Load Image.
+- Try another time for the last picture: `start` of Known Frames and `length` of the sampler.
+""",
+    "7_fork_after_rewind": """\
+- A shot is cut off at 2.5 seconds and goes on under another prompt. Both are shown side by side.
+- The first 2.5 seconds are made and stored once.
+- Try another time in `at`, or another `new_seed` instead of a new prompt.
+""",
+    "8_long_memory": """\
+- The camera goes there and back, and the model remembers what it saw: see ANN-Sparse Attention.
+- TempCache keeps what differs from all of the past in a cache of constant size.
+- Switch `temp_cache` off and compare the second half.
+""",
+    "9_history_guidance": """\
+- One shot under four guidances: text only, vanilla, vanilla in early steps only, fractional.
+- Strong `vanilla` guidance repeats itself and breaks; limited to early steps it stays clean.
+- Try another `scale`, or `from_level` among the advanced inputs.
+""",
+}
