@@ -148,7 +148,7 @@ class LoadRollout(io.ComfyNode):
                 io.Model.Input(
                     "model",
                     tooltip="What the shot goes on with: the model that made it, with the same "
-                    "LoRA. Another one is said and can be used too.",
+                    "LoRA. A different model works, with a warning.",
                 ),
                 io.Clip.Input(
                     "clip",

@@ -13,7 +13,7 @@ from .schedule_spec import ScheduleSettings, ScheduleSpec
 
 
 class ContextNoiseSettings(io.ComfyNode):
-    """More than the schedule's one number."""
+    """A context noise that depends on age, or is fresh for every chunk."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -41,7 +41,7 @@ class ContextNoiseSettings(io.ComfyNode):
         ramp_frames: int,
         fresh: bool,
     ) -> io.NodeOutput:
-        """The schedule with this context noise instead of its own."""
+        """Replace the context noise of the schedule."""
         return io.NodeOutput(
             replace(schedule, context_noise=ContextNoise(level, ramp_frames, fresh))
         )

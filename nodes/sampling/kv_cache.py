@@ -63,7 +63,7 @@ class KVCacheSettings(io.ComfyNode):
         first_latent: FirstLatent = "automatic",
         vae: Any = None,
     ) -> io.NodeOutput:
-        """The cache settings, as far as they are asked for."""
+        """Return the chosen settings; a model fills in the rest."""
         settings = partial(
             CacheSettings,
             storage=_storage(storage, unquantised_frames),

@@ -1,4 +1,4 @@
-"""Settings From Model: what a model was trained to run with, for the nodes that ask for it."""
+"""Settings From Model: the settings that a model was trained with, as separate outputs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FROM_MODEL: dict[str, Any] = {
     "chunk_frames": 0, "steps": 0, "shift": 0.0, "context_noise": -1.0, "window_frames": -1,
     "sink_frames": -1, "guidance_scale": 0.0, "solver": "from model",
 }  # fmt: skip
-"""The widgets' values that leave the model's own in force."""
+"""The widget values that stand for the model's own."""
 
 
 class SettingsFromModel(io.ComfyNode):
@@ -56,13 +56,15 @@ class SettingsFromModel(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: Any, **overrides: Any) -> io.NodeOutput:
-        """Read the row of the model's family, and what is set in its place."""
+        """Take the preset of the model's family, with the widgets that are set."""
         known = facts(model)
-        given = {name: now for name, now in overrides.items() if now != FROM_MODEL[name]}
+        given = {name: value for name, value in overrides.items() if value != FROM_MODEL[name]}
         preset = overridden(known.preset, **given)
         notes = [f"{known.family.title}: {preset.note}."] if preset.note else []
         host.show_status(
-            cls.hidden.unique_id, f"{known.assumed}.{_told(known.preset, preset)}", *notes
+            cls.hidden.unique_id,
+            f"{known.assumed}.{_describe_changes(known.preset, preset)}",
+            *notes,
         )
         schedule = ScheduleSettings(
             preset_schedule(preset),
@@ -78,11 +80,13 @@ class SettingsFromModel(io.ComfyNode):
         )
 
 
-def _told(own: Preset, used: Preset) -> str:
-    """What is set otherwise than the model has it, as the end of a sentence."""
+def _describe_changes(own: Preset, used: Preset) -> str:
+    """Name the settings that differ from the model's; empty if there are none."""
     pairs = [(name, getattr(used, name), getattr(own, name)) for name in FROM_MODEL]
-    changed = [f"{name} {now} for {before}" for name, now, before in pairs if now != before]
-    return f" Set otherwise: {', '.join(changed)}." if changed else ""
+    changed = [
+        f"{name} {now} (from model: {before})" for name, now, before in pairs if now != before
+    ]
+    return f" Changed: {', '.join(changed)}." if changed else ""
 
 
 def _overrides() -> list[io.Input]:

@@ -1,4 +1,4 @@
-"""Diffusion-Forcing Schedule: which latent frames are made together, and how their noise falls."""
+"""Diffusion-Forcing Schedule: which latent frames are generated together, by which steps."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from ..schema import build
 from .schedule_picture import draw_schedule, in_words
 from .schedule_spec import ScheduleSpec
 
-USUAL = ScheduleOptions()
-UNSEEN = "What is from the model is decided by the sampler; connect `model` here too to see it."
+DEFAULTS = ScheduleOptions()
+NO_MODEL = "The sampler resolves the settings `from model`; connect `model` here too to see them."
 
 
 class DiffusionForcingSchedule(io.ComfyNode):
@@ -60,8 +60,8 @@ class DiffusionForcingSchedule(io.ComfyNode):
         solver: str,
         context_noise: float,
         schedule: str = CHUNKS,
-        stagger: float = USUAL.stagger,
-        attention: str = USUAL.attention,
+        stagger: float = DEFAULTS.stagger,
+        attention: str = DEFAULTS.attention,
         step_preset: str = OWN_STEPS,
         step_list: str = "",
         first_steps: int = 0,
@@ -70,28 +70,30 @@ class DiffusionForcingSchedule(io.ComfyNode):
         eta: float = 1.0,
         model: Any = None,
     ) -> io.NodeOutput:
-        """What is asked for; and a picture of it as soon as the model, if it counts, is known."""
+        """Show the schedule's levels where the model is known or not needed."""
         options = ScheduleOptions(
             schedule, chunk_frames or None, steps or None, shift or None, stagger, attention,
             step_preset, step_list, None if first_steps < 0 else first_steps,
         )  # fmt: skip
         noise = None if context_noise < 0 else ContextNoise(context_noise)
-        asked = ScheduleSpec(options, solver, noise, predicts, betas, eta)
-        if model is None and asked.values_from_preset(DEMO):
-            host.show_status(cls.hidden.unique_id, UNSEEN)
-            return io.NodeOutput(asked)
-        preset = DEMO if model is None else facts(model).preset
-        made = asked.resolve(preset).schedule
-        told = (
-            ""
-            if model is None
-            else describe_preset_values(facts(model), asked.values_from_preset(preset))
-        )
-        host.show_status(cls.hidden.unique_id, f"{told} {in_words(made)}".lstrip())
-        file = host.output_file("longtake_schedule", "levels.png", temporary=True)
-        draw_schedule(made, file.path)
-        picture = ui.SavedResult(file.name, file.subfolder, io.FolderType.temp)
-        return io.NodeOutput(asked, ui=ui.SavedImages([picture]))
+        spec = ScheduleSpec(options, solver, noise, predicts, betas, eta)
+        if model is None and spec.values_from_preset(DEMO):
+            host.show_status(cls.hidden.unique_id, NO_MODEL)
+            return io.NodeOutput(spec)
+        return io.NodeOutput(spec, ui=_show_levels(spec, model, cls.hidden.unique_id))
+
+
+def _show_levels(spec: ScheduleSpec, model: Any, node_id: str | None) -> ui.SavedImages:
+    """Describe and draw the schedule of `model`, or one that needs no model."""
+    known = None if model is None else facts(model)
+    preset = DEMO if known is None else known.preset
+    rows = spec.resolve(preset).schedule
+    values = {} if known is None else spec.values_from_preset(preset)
+    from_model = "" if known is None else describe_preset_values(known, values)
+    host.show_status(node_id, f"{from_model} {in_words(rows)}".lstrip())
+    file = host.output_file("longtake_schedule", "levels.png", temporary=True)
+    draw_schedule(rows, file.path)
+    return ui.SavedImages([ui.SavedResult(file.name, file.subfolder, io.FolderType.temp)])
 
 
 def _steps() -> list[io.Input]:
@@ -163,7 +165,7 @@ def _kind() -> list[io.Input]:
         io.Float.Input(
             "stagger",
             optional=True,
-            default=USUAL.stagger,
+            default=DEFAULTS.stagger,
             min=0.0,
             max=100.0,
             step=0.5,
@@ -176,7 +178,7 @@ def _kind() -> list[io.Input]:
             "attention",
             optional=True,
             options=list(ATTENTION),
-            default=USUAL.attention,
+            default=DEFAULTS.attention,
             tooltip="What latent frames in the making see of one another. `bidirectional`: all; "
             "`block-causal`: those of their own and earlier chunks; `as usual`: what the schedule "
             "was published with (block-causal for asynchronous and pipeline).",

@@ -245,7 +245,7 @@ def test_a_family_brings_its_settings_and_says_what_was_assumed(  # noqa: PLR091
         model=model, chunk_frames=2, window_frames=9, guidance_scale=2.0
     ).args
     assert (other.schedule.chunk_frames, cache.policy.window_frames, strength) == (2, 9, 2.0)
-    assert f"Set otherwise: chunk_frames 2 for {chunk}" in said[-1]
+    assert f"Changed: chunk_frames 2 (from model: {chunk})" in said[-1]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("-inf")])

@@ -166,7 +166,7 @@ def test_chunks_of_a_model_that_makes_everything_at_once_want_a_number() -> None
 @pytest.mark.parametrize(
     ("key", "asked", "complaint"),
     [
-        ("wan21-t2v", {"policy": "window + sink"}, "looks at all of its past; set a number"),
+        ("wan21-t2v", {"policy": "window + sink"}, "sees the full history; set a number"),
         ("longlive", {"window_frames": 3}, "sink_frames is 3 and window_frames 3; "),
         ("longlive", {"window_frames": 2}, "window_frames is 2 and its sink 3"),
         ("longlive", {"sink_frames": 9}, "sink_frames is 9 and window_frames 9"),
@@ -298,7 +298,7 @@ def test_the_schedule_is_drawn_as_soon_as_it_is_known(
     said: list[str] = []
     monkeypatch.setattr(host, "show_status", lambda node, text, *_: said.append(text))
     assert bench.shown("LongtakeSchedule") is None
-    assert said[-1].endswith("connect `model` here too to see it.")
+    assert said[-1].endswith("connect `model` here too to see them.")
     with_model = bench.shown("LongtakeSchedule", model=model_of(bench, "causal-forcing-1step"))
     assert len(with_model.as_dict()["images"]) == 1
     assert said[-1].startswith("Settings: schedule causal chunks, ")

@@ -123,8 +123,11 @@ def test_what_cannot_lie_in_main_memory_is_refused_with_the_bytes(
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        ({"sink_frames": 21}, "must be smaller"),
-        ({"policy": "window + EMA sink", "window_frames": 3}, "must be smaller"),
+        ({"sink_frames": 21}, "set sink_frames to a smaller"),
+        (
+            {"policy": "window + EMA sink", "window_frames": 3},
+            "set sink_frames to a smaller",
+        ),
     ],
 )
 def test_a_sink_that_cannot_be_is_refused(
