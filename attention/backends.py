@@ -1,7 +1,7 @@
-"""Which attention backends this machine can use, and why not the others. Nothing is installed.
+"""Which attention backends this machine can use, and why it cannot use the others.
 
-The kernels of PyTorch's scaled_dot_product_attention are tried on a small tensor; FlexAttention and
-packages are looked for, not run (compiling takes long).
+The kernels of PyTorch's scaled_dot_product_attention are run on a small tensor. FlexAttention and
+packages are only looked up, since compiling takes long.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FLEX_SINCE = (2, 6)
 
 
 def usable_backends(device: torch.device) -> dict[str, str | None]:
-    """For each backend on `device`: the reason why it cannot be used, or None."""
+    """For each backend, why it cannot be used on `device`, or None."""
     sdpa = {f"SDPA {name}": _sdpa_reason(kernel, device) for name, kernel in SDPA_KERNELS.items()}
     packages = {name: _package_reason(module, device) for name, module in PACKAGES.items()}
     return {**sdpa, "FlexAttention": flex_reason(device), **packages}
@@ -58,25 +58,25 @@ def version_of(package: str) -> str | None:
 def _sdpa_reason(kernel: SDPBackend, device: torch.device) -> str | None:
     dtype = torch.float32 if device.type == "cpu" else torch.float16
     query = torch.zeros(1, 2, 64, 64, device=device, dtype=dtype)
-    with warnings.catch_warnings(record=True) as told, sdpa_kernel(kernel):
+    with warnings.catch_warnings(record=True) as caught, sdpa_kernel(kernel):
         warnings.simplefilter("always")
         try:
             scaled_dot_product_attention(query, query, query)
         except RuntimeError as error:
             general = f"PyTorch has none for {device.type} ({str(error).splitlines()[0]})"
-            return first_reason([str(one.message) for one in told]) or general
+            return first_reason([str(warning.message) for warning in caught]) or general
     return None
 
 
-def first_reason(warned: list[str]) -> str | None:
-    """Of what PyTorch warned about all its kernels, why the only one allowed was not taken.
+def first_reason(messages: list[str]) -> str | None:
+    """Why the only allowed kernel was not used, from PyTorch's warnings about all its kernels.
 
-    It says "Flash attention kernel not used because:", then the reason in a warning of its own; of
-    the kernels that were not allowed, that they are "runtime disabled".
+    PyTorch warns "Flash attention kernel not used because:" and gives the reason in a separate
+    warning. It calls the kernels that were not allowed "runtime disabled".
     """
-    passed_over = ("because:", "runtime disabled")
-    lines = [line.split(" (Triggered")[0].strip() for line in warned]
-    return next((one for one in lines if not any(word in one for word in passed_over)), None)
+    uninformative = ("because:", "runtime disabled")
+    lines = [line.split(" (Triggered")[0].strip() for line in messages]
+    return next((x for x in lines if not any(text in x for text in uninformative)), None)
 
 
 def _package_reason(module: str, device: torch.device) -> str | None:

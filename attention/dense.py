@@ -1,4 +1,4 @@
-"""Dense attention: the reference that every other way of attending is compared with."""
+"""Dense attention: the reference for every other way of attending."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .rope import Rotation, rotate
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
     """Softmax attention of q (b, s, n, d) over k, v (b, t, n, d).
 
-    `mask` (s, t), True where a query may look.
+    `mask` (s, t) is True where a query may look.
     """
     out = F.scaled_dot_product_attention(
         q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=mask
@@ -23,13 +23,13 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tenso
 
 
 Parts = tuple[tuple[slice, int], ...]
-"""Queries in a row, and how many keys from the front they see."""
+"""Runs of queries, and how many keys from the front each run sees."""
 
 
 def parts(visible: Sequence[int], past_frames: int, frame_tokens: int) -> Parts:
-    """What active frames see: `past_frames` of history and the first `visible[i]` active ones.
+    """Runs of active frames that see `past_frames` of history and equally many active frames.
 
-    Frames that see as many in a row are one part, so no mask is ever made.
+    Active frame i sees the first `visible[i]` active frames.
     """
     frames = len(visible)
     starts = [i for i in range(frames) if i == 0 or visible[i] != visible[i - 1]]
@@ -39,16 +39,16 @@ def parts(visible: Sequence[int], past_frames: int, frame_tokens: int) -> Parts:
     )
 
 
-def attend_in_parts(q: Tensor, k: Tensor, v: Tensor, seen: Parts) -> Tensor:
-    """Softmax attention of q (b, s, n, d), each part over its first k, v (b, t, n, d)."""
-    made = [attend(q[:, at], k[:, :count], v[:, :count]) for at, count in seen]
-    return made[0] if len(made) == 1 else torch.cat(made, 1)
+def attend_in_parts(q: Tensor, k: Tensor, v: Tensor, parts: Parts) -> Tensor:
+    """Softmax attention of q (b, s, n, d), each part over its first keys of k, v (b, t, n, d)."""
+    outputs = [attend(q[:, queries], k[:, :count], v[:, :count]) for queries, count in parts]
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs, 1)
 
 
 class WholeSequence:
-    """Self-attention of one pass without a cache.
+    """Self-attention of one pass without a cache: every token is in the batch.
 
-    Every token is in the batch, `mask` says who sees whom.
+    `mask` (s, t) is True where a query may look.
     """
 
     def __init__(self, rotation: Rotation, mask: Tensor | None = None) -> None:
@@ -63,7 +63,7 @@ class WholeSequence:
 def block_causal_mask(
     frames: int, frame_tokens: int, chunk_frames: int, window_frames: int | None = None
 ) -> Tensor:
-    """Who sees whom when frames come in chunks: (s, s) bool, True for own and earlier chunks.
+    """The mask (s, s) bool of frames in chunks: True for keys of own and earlier chunks.
 
     `window_frames` limits the history to that many latent frames before the chunk.
     """

@@ -1,7 +1,7 @@
-"""What the sampling loop and the host ask of a history, whatever keeps it, and how one is opened.
+"""The interface of a KV cache to the sampling loop and the host, and how a cache is opened.
 
-A new kind of cache implements `HistoryCache` and has its own policy; `open_cache` and
-`planned_bytes` are the only places that tell kinds apart.
+A new kind of cache implements `HistoryCache` and has its own policy. Only `open_cache` and
+`planned_bytes` distinguish the kinds.
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ from .cache.heavy_hitters import AttendedCache, HeadCache
 from .cache.policy import CachePolicy, MemoryBank, MostAttended
 from .cache.prompt_keys import PromptKeys
 from .layout import HistoryAttention
-from .rope import Rotation
 from .snapshot import Snapshot
-from .storage.dense import Storage
+from .storage.dense import KeysValues, Storage
 from .storage.shape import CacheShape
 from .temp_cache import cache
 from .temp_cache.policy import TempCache
@@ -35,10 +34,14 @@ class HistoryCache(Protocol):
 
     shape: CacheShape
     device: torch.device
-    committed: int
-    """Latent frames ever committed."""
-    forgotten: int
-    """How often all keys were: frames that come after may have the numbers of those before."""
+    generation: int
+    """Counts how often the history was forgotten; later frames may repeat earlier numbers."""
+    dropped: bool
+    """Whether the memory was freed."""
+
+    @property
+    def committed(self) -> int:
+        """Latent frames ever committed."""
 
     @property
     def held(self) -> list[int]:
@@ -54,11 +57,7 @@ class HistoryCache(Protocol):
 
     @property
     def offloaded_bytes(self) -> int:
-        """Bytes of what lies in main memory or files instead."""
-
-    @property
-    def dropped(self) -> bool:
-        """Whether the memory was given back."""
+        """Bytes in main memory or files."""
 
     def attention(
         self,
@@ -68,46 +67,40 @@ class HistoryCache(Protocol):
         rows: slice = slice(None),
         positions: Sequence[int] = (),
     ) -> HistoryAttention:
-        """What that many active latent frames, at `positions`, may look at: the history and
-        themselves.
-        """
+        """Attention of `frames` active latent frames at `positions` to history and themselves."""
 
     def attention_of_commit(self, visible: Sequence[int]) -> HistoryAttention:
-        """What finished latent frames look at in the pass whose keys are committed next."""
+        """Attention of finished latent frames in the pass whose keys are committed next."""
 
     def history(self, layer: int) -> tuple[Tensor, Tensor]:
         """Un-rotated keys and values (b, s, n, d) held for `layer`, in slot order."""
 
-    def rotation(self, positions: Sequence[int]) -> Rotation:
-        """The rotation of latent frames at window-relative `positions`."""
+    def commit(self, keys_values: KeysValues, prompt: PromptKeys | None = None) -> None:
+        """Append finished latent frames: un-rotated k and v (b, f s, n, d) of every layer.
 
-    def commit(
-        self, keys_values: Sequence[tuple[Tensor, Tensor]], prompt: PromptKeys | None = None
-    ) -> None:
-        """Append finished latent frames: un-rotated k and v (b, f s, n, d) of every layer; and what
-        they were made to, where the policy follows the prompt.
+        `prompt` is the prompt of the frames; only policies with `follows_prompt` need it.
         """
 
     def clear(self) -> None:
         """Forget the history; the next commit is of frame 0 again."""
 
     def restart(self) -> None:
-        """The frames held will be committed again, oldest first, in place of what there is."""
+        """Forget the frames held; they will be committed again, oldest first."""
 
     def retain(self, frames: Sequence[int]) -> None:
-        """Keep only those of the held `frames`."""
+        """Keep only those held latent frames that are in `frames`."""
 
     def snapshot(self) -> Snapshot:
         """All state that later chunks depend on."""
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Go on, bit for bit, from what `snapshot` gave in a cache of the same settings."""
+        """Continue, bit for bit, from the `snapshot` of a cache with the same settings."""
 
     def move(self, device: torch.device | str) -> None:
         """Take all tensors to `device`, bit for bit."""
 
     def drop(self) -> None:
-        """Give all memory back."""
+        """Free all memory."""
 
 
 def open_cache(
@@ -126,7 +119,7 @@ def open_cache(
         case MemoryBank():
             return BankCache(shape, policy, length, device, storage)
         case TempCache():
-            index = open_index(policy.searches_by, shape, policy.kernel)
+            index = open_index(policy.effective_index, shape, policy.kernel)
             return cache.MergedCache(shape, policy, index, device, storage, length)
         case _:
             return kv_cache.KVCache(shape, policy, length, device, storage)
@@ -135,10 +128,11 @@ def open_cache(
 def planned_bytes(
     shape: CacheShape, policy: CachePolicy, storage: Storage, length: int | None
 ) -> int:
-    """What `bytes` of the opened cache will be, exactly; a history without bound or end only
-    starts there.
+    """Exact value of `bytes` of the opened cache.
+
+    A history without bound or end grows beyond it.
     """
     if isinstance(policy, TempCache):
-        index = open_index(policy.searches_by, shape)
+        index = open_index(policy.effective_index, shape)
         return cache.planned_bytes(shape, policy, index, storage, length)
     return kv_cache.planned_bytes(shape, policy, length, storage)

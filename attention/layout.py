@@ -1,8 +1,8 @@
-"""What active latent frames attend to, laid out in memory: the history, then themselves."""
+"""The inputs of attention in memory: the history first, then the active latent frames."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -11,15 +11,16 @@ from torch import Tensor
 
 from .dense import Parts
 from .kernels.biased import attend_biased
+from .rope import Rotation, rotate
 
 
 @dataclass(frozen=True, slots=True)
 class AttentionInputs:
-    """One layer: rotated queries (b, n, s, d); rotated keys and values (b, n, t, d), of which the
-    first `past` are the history's; a bias (b, n, t) of each key's logits, None where all are 0.
+    """One layer's rotated queries (b, n, s, d), keys and values (b, n, t, d), and biases.
 
-    `parts` are runs of queries and how many of the active keys they see. `frames` is the latent
-    frame of each `frame_tokens` keys of the history, -1 where they are of several.
+    The first `past` keys are the history's. `bias` (b, n, t) is added to each key's logits; None
+    stands for all 0. `parts` are runs of queries and how many active keys each run sees. `frames`
+    is the latent frame of each `frame_tokens` keys of the history, -1 where they are of several.
     """
 
     q: Tensor
@@ -32,33 +33,91 @@ class AttentionInputs:
     frame_tokens: int
 
 
-class HistoryAttention(Protocol):
-    """Self-attention over a history that can also be laid out for another way of attending."""
+def attend_inputs(inputs: AttentionInputs) -> Tensor:
+    """Dense attention (b, n, s, d) to all keys that each query sees."""
+    outputs = []
+    for queries, own in inputs.parts:
+        stop = inputs.past + own
+        bias = None if inputs.bias is None else inputs.bias[:, :, :stop]
+        keys, values = inputs.keys[:, :, :stop], inputs.values[:, :, :stop]
+        outputs.append(attend_biased(inputs.q[:, :, queries], keys, values, bias))
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs, 2)
+
+
+def select_heads(inputs: AttentionInputs, row: int, heads: slice) -> AttentionInputs:
+    """The inputs of neighbouring heads of one batch row; copies nothing."""
+    bias = None if inputs.bias is None else inputs.bias[row : row + 1, heads]
+    q, keys, values = (x[row : row + 1, heads] for x in (inputs.q, inputs.keys, inputs.values))
+    return replace(inputs, q=q, keys=keys, values=values, bias=bias)
+
+
+class RotatedHistory(Protocol):
+    """Rotated keys and values of a history, with room for the active frames behind them."""
+
+    @property
+    def frame_tokens(self) -> int:
+        """Tokens of one latent frame."""
+
+    def length(self, layer: int) -> int:
+        """Keys of the history in `layer`."""
+
+    def frames(self, layer: int) -> list[int]:
+        """The latent frame of each `frame_tokens` keys, -1 where the keys are of several."""
+
+    def workspace(
+        self, layer: int, rows: slice = slice(None)
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Keys and values (b, n, t, d) and biases (b, n, t) of the batch `rows`, None for all 0.
+
+        The history comes first. The tensors are views, valid until the next layer is read.
+        """
+
+
+class InputGatherer(Protocol):
+    """An attention whose inputs another attention can compute with."""
 
     @property
     def rows(self) -> slice:
         """The batch rows of the cache that attend."""
 
+    def gather(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> AttentionInputs:
+        """The inputs for un-rotated q, k, v (b, s, n, d), valid until the next layer."""
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryAttention:
+    """Self-attention of the active latent frames over a history and themselves.
+
+    `parts` says which active keys each run of queries sees, so no mask is ever made. `rows` are the
+    batch rows of the cache that attend; `rotation` is that of the active frames. `record`, if
+    given, receives the inputs of every layer. Valid until the next commit.
+    """
+
+    history: RotatedHistory
+    parts: Parts
+    rows: slice
+    rotation: Rotation
+    record: Callable[[int, AttentionInputs], None] | None = None
+
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend un-rotated q, k, v (b, s, n, d) of the active frames."""
+        return attend_inputs(self.gather(layer, q, k, v)).transpose(1, 2)
 
-    def laid(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> AttentionInputs:
-        """The same laid out; valid until the next layer."""
+    def gather(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> AttentionInputs:
+        """Put the active keys and values behind the history, in the cache's own memory.
 
-
-def attend_inputs(laid: AttentionInputs) -> Tensor:
-    """Dense attention (b, n, s, d) over all that is laid out."""
-    made = []
-    for queries, own in laid.parts:
-        stop = laid.past + own
-        bias = None if laid.bias is None else laid.bias[:, :, :stop]
-        keys, values = laid.keys[:, :, :stop], laid.values[:, :, :stop]
-        made.append(attend_biased(laid.q[:, :, queries], keys, values, bias))
-    return made[0] if len(made) == 1 else torch.cat(made, 2)
-
-
-def select_heads(laid: AttentionInputs, row: int, heads: slice) -> AttentionInputs:
-    """Neighbouring heads of one row of the batch; nothing is copied."""
-    bias = None if laid.bias is None else laid.bias[row : row + 1, heads]
-    q, keys, values = (x[row : row + 1, heads] for x in (laid.q, laid.keys, laid.values))
-    return replace(laid, q=q, keys=keys, values=values, bias=bias)
+        Valid until the next layer is gathered.
+        """
+        past = self.history.length(layer)
+        stop = past + k.shape[1]
+        keys, values, bias = self.history.workspace(layer, self.rows)
+        keys[:, :, past:stop] = rotate(k, self.rotation).transpose(1, 2)
+        values[:, :, past:stop] = v.transpose(1, 2)
+        inputs = AttentionInputs(
+            rotate(q, self.rotation).transpose(1, 2), keys[:, :, :stop], values[:, :, :stop],
+            None if bias is None else bias[:, :, :stop],
+            past, self.parts, self.history.frames(layer), self.history.frame_tokens,
+        )  # fmt: skip
+        if self.record is not None:
+            self.record(layer, inputs)
+        return inputs

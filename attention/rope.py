@@ -1,4 +1,4 @@
-"""Wan's 3-D rotary position embedding, computed for any position and never tabulated.
+"""Wan's 3-D rotary position embedding, computed for any position and never from a fixed table.
 
 The head dimension d is split into temporal, row and column parts of d - 4(d//6), 2(d//6), 2(d//6)
 (44/42/42 at 128), each with its own frequency base 10000^(-2j/part); pairs are adjacent elements.
@@ -17,12 +17,14 @@ from torch import Tensor
 
 THETA = 10_000.0
 TOKENS_AT_ONCE = 8192
+"""Tokens rotated at once, so that the float32 copies of a long history stay small."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """Cosine and sine of every token's angles, (s, 1, d) float32, the same for both elements of a
-    pair; tokens in (f, h, w) order.
+    """Cosine and sine of every token's angles, (s, 1, d) float32; tokens in (f, h, w) order.
+
+    Both elements of a pair have the same values.
     """
 
     cos: Tensor
@@ -36,22 +38,23 @@ def rotation(
     head_dim: int,
     device: torch.device | str = "cpu",
 ) -> Rotation:
-    """The rotation of tokens at latent-frame positions `frames` on a grid of `rows` x `columns`
-    tokens.
+    """The rotation of the tokens of latent frames at positions `frames`.
+
+    A latent frame is a grid of `rows` x `columns` tokens.
     """
-    times, places = _of_times(frames, head_dim), _of_places(rows, columns, head_dim)
+    times, places = _time_angles(frames, head_dim), _place_angles(rows, columns, head_dim)
     grid = len(times), len(places), -1
-    parts = times.unsqueeze(1).expand(grid), places.unsqueeze(0).expand(grid)
-    return _by_angles(torch.cat(parts, -1).reshape(-1, 1, head_dim // 2), device)
+    angles = times.unsqueeze(1).expand(grid), places.unsqueeze(0).expand(grid)
+    return _by_angles(torch.cat(angles, -1).reshape(-1, 1, head_dim // 2), device)
 
 
 class LatestRotation:
-    """The rotation that was asked for last, for which every step of a chunk asks again."""
+    """A cache of one rotation: every step of a chunk asks for the same one."""
 
     def __init__(self) -> None:
         self._latest: tuple[tuple[object, ...], Rotation] | None = None
 
-    def of(
+    def get(
         self,
         frames: Sequence[int],
         rows: int,
@@ -59,26 +62,27 @@ class LatestRotation:
         head_dim: int,
         device: torch.device | str = "cpu",
     ) -> Rotation:
-        """As `rotation`."""
-        asked = tuple(frames), rows, columns, head_dim, torch.device(device)
-        if self._latest is None or self._latest[0] != asked:
-            self._latest = asked, rotation(*asked)
+        """The result of `rotation`, computed again only when an argument changes."""
+        key = tuple(frames), rows, columns, head_dim, torch.device(device)
+        if self._latest is None or self._latest[0] != key:
+            self._latest = key, rotation(*key)
         return self._latest[1]
 
 
 @dataclass(frozen=True, slots=True)
 class PositionTables:
-    """The rotations of some times and of all places of a latent frame, to look tokens up in: those
-    elements that turn with time (t, .), and those that turn with place (p, .).
+    """Rotations of some times and of all places within a latent frame, to look tokens up in.
+
+    `times` (t, .) are the elements that depend on time, `places` (p, .) those that depend on place.
     """
 
     times: Rotation
     places: Rotation
 
-    def of(self, times: Tensor, places: Tensor) -> Rotation:
-        """The rotation of tokens by the number of their time in the table, and their place.
+    def look_up(self, times: Tensor, places: Tensor) -> Rotation:
+        """The rotation of tokens by their row in the table of times, and their place.
 
-        Both are whole numbers of one shape (...); cosines and sines are (..., d).
+        Both are integers of one shape (...); cosines and sines are (..., d).
         """
         cos, sin = (
             torch.cat([F.embedding(times, time), F.embedding(places, place)], -1)
@@ -97,50 +101,47 @@ def position_tables(
     head_dim: int,
     device: torch.device | str = "cpu",
 ) -> PositionTables:
-    """Tables of latent-frame positions `frames`."""
-    angles = _of_times(frames, head_dim), _of_places(rows, columns, head_dim)
-    return PositionTables(*(_by_angles(one, device) for one in angles))
+    """Tables for latent-frame positions `frames` and a grid of `rows` x `columns` tokens."""
+    times, places = _time_angles(frames, head_dim), _place_angles(rows, columns, head_dim)
+    return PositionTables(_by_angles(times, device), _by_angles(places, device))
 
 
 def rotate(x: Tensor, by: Rotation) -> Tensor:
     """Rotate x (b, s, n, d); computed in float32, returned in x's dtype."""
     x32 = x.float()
-    quarter = times_i(x32) if x.device.type == "cpu" else quarter_turned(x32)
+    quarter = times_i(x32) if x.device.type == "cpu" else quarter_turn(x32)
     return (x32 * by.cos + quarter * by.sin).to(x.dtype)
 
 
-def quarter_turned(x: Tensor) -> Tensor:
-    """Pairs (a, b) of adjacent elements as (-b, a)."""
+def quarter_turn(x: Tensor) -> Tensor:
+    """Turn pairs (a, b) of adjacent elements into (-b, a)."""
     return torch.stack([-x[..., 1::2], x[..., 0::2]], -1).flatten(-2)
 
 
 def times_i(x: Tensor) -> Tensor:
-    """The same, pairs as complex numbers: on a CPU several times faster than every second element.
+    """Do the same with pairs as complex numbers, which is several times faster on a CPU.
 
-    Only this product is complex, since it is exact; others may be rounded once or twice, by where
-    in memory a number lies.
+    Only this product is complex, since it is exact. Other complex products may round once or twice,
+    depending on where a number lies in memory.
     """
     pairs = torch.view_as_complex(x.unflatten(-1, (-1, 2)))
     return torch.view_as_real(pairs * 1j).flatten(-2)
 
 
 def rotate_into(out: Tensor, x: Tensor, by: Rotation) -> None:
-    """Write x (b, s, n, d), rotated, to the front of `out` (b, t, n, d), which may be x itself.
-
-    In pieces, so that the float32 copies of a long history stay small.
-    """
+    """Write x (b, s, n, d), rotated, to the front of `out` (b, t, n, d), which may be x itself."""
     for first in range(0, x.shape[1], TOKENS_AT_ONCE):
         at = slice(first, min(first + TOKENS_AT_ONCE, x.shape[1]))
         out[:, at] = rotate(x[:, at], Rotation(by.cos[at], by.sin[at]))
 
 
-def _of_times(frames: Sequence[int], head_dim: int) -> Tensor:
-    """The angles (t, .) of pairs that turn with the latent frame."""
+def _time_angles(frames: Sequence[int], head_dim: int) -> Tensor:
+    """The angles (t, .) of pairs that depend on the latent frame."""
     return _angles(torch.tensor(list(frames), dtype=torch.float64), head_dim - 4 * (head_dim // 6))
 
 
-def _of_places(rows: int, columns: int, head_dim: int) -> Tensor:
-    """The angles (p, .) of pairs that turn with row and column, places row by row."""
+def _place_angles(rows: int, columns: int, head_dim: int) -> Tensor:
+    """The angles (p, .) of pairs that depend on row and column, places row by row."""
     part = 2 * (head_dim // 6)
     h, w = (_angles(torch.arange(count, dtype=torch.float64), part) for count in (rows, columns))
     grid = rows, columns, -1

@@ -17,8 +17,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..attention.ann.choice import AUTO, EXACT, MAKERS, chosen_index, missing_index, open_index
-from ..attention.ann.nearest import Coded, Index, Nearest
+from ..attention.ann.choice import (
+    AUTO,
+    EXACT,
+    MAKERS,
+    choose_index,
+    index_unavailable_reason,
+    open_index,
+)
+from ..attention.ann.nearest import CodedKeys, Index, Nearest
 from ..attention.storage.shape import CacheShape
 from ._shared.paired import median_interval, paired_seconds, ratio_interval
 from ._shared.report import Results
@@ -49,7 +56,10 @@ def measure(plan: IndexPlan) -> Results:
     """Measure all sizes. The choice of `auto` must beat exact search and find 99 % of the nearest
     keys.
     """
-    results, names = Results("attention_index"), [n for n in MAKERS if missing_index(n) is None]
+    results, names = (
+        Results("attention_index"),
+        [n for n in MAKERS if index_unavailable_reason(n) is None],
+    )
     for shape, count in plan.sizes:
         at, (new, cached) = label(shape, count), some_keys(shape, count)
         searches = {name: search(open_index(name, shape), new, cached) for name in names}
@@ -64,7 +74,7 @@ def measure(plan: IndexPlan) -> Results:
             results.figures[f"{name}, {at}"] = median_interval(samples)
             results.figures[f"exact / {name}, {at}"] = ratio_interval(seconds[EXACT], samples)
             results.figures[f"found: {name}, {at}"] = median_interval([found[name]])
-        chosen = chosen_index(AUTO, count, torch.device("cpu"))[0]
+        chosen = choose_index(AUTO, count, torch.device("cpu"))[0]
         if chosen != EXACT:
             low = ratio_interval(seconds[EXACT], seconds[chosen]).low
             results.at_least(f"auto, {chosen}, is faster than exact, {at}", low, 1)
@@ -94,7 +104,7 @@ def some_keys(shape: CacheShape, count: int) -> tuple[Tensor, Tensor]:
 def search(index: Index, new: Tensor, keys: Tensor) -> Callable[[], Nearest]:
     """Return a function that finds the nearest keys."""
     codes = index.encode(0, keys)
-    cached = Coded(keys, codes, torch.ones(keys.shape[:3], dtype=torch.bool))
+    cached = CodedKeys(keys, codes, torch.ones(keys.shape[:3], dtype=torch.bool))
     return lambda: index.nearest(0, new, index.encode(0, new), cached)
 
 

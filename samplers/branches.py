@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..attention.history import HistoryCache
-from ..attention.snapshot import Snapshot, joined
+from ..attention.snapshot import Snapshot, join
 from ..errors import BadInput, NotFinite
 from .conditioning.known_frame import LookaheadFrames
 from .conditioning.prompts import ActivePrompts, fit_length
@@ -93,7 +93,7 @@ class Branches:
         """All that later chunks depend on, except the prompts in force."""
         latents = {"latents": self._finished.to("cpu", copy=True)}
         finished = Snapshot(latents, {"stop": self._stop})
-        return joined({}, {"finished": finished, "history": self.history.snapshot()})
+        return join({}, {"finished": finished, "history": self.history.snapshot()})
 
     def restore(self, snapshot: Snapshot) -> None:
         """Continue, bit for bit, from a snapshot of the same settings and prompts.

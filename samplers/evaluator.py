@@ -12,7 +12,7 @@ from torch import Tensor
 from ..attention.cache.prompt_keys import PromptKeys
 from ..attention.sparse.prompt_attention import SparsePrompt
 from ..attention.sparse.settings import Sparsity
-from ..attention.sparse.thresholds import measured_on
+from ..attention.sparse.thresholds import apply_measurements
 from ..model.dit import Prediction, Runs, SelfAttention, TextKV, predict, project_text
 from .conditioning.reference import Reference
 from .denoiser import Denoiser
@@ -39,7 +39,7 @@ class Evaluator:
     ) -> None:
         self.model, self.process, self.reference = model, process, reference
         self.evals = 0
-        prompt_sparsity = measured_on(sparsity, model.device).prompt_sparsity
+        prompt_sparsity = apply_measurements(sparsity, model.device).prompt_sparsity
         self._to_prompt = None if prompt_sparsity is None else SparsePrompt(prompt_sparsity)
         self._tree: Any = None
         self._prompts: tuple[Prompt, ...] = ()

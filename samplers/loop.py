@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..attention.snapshot import Snapshot, joined
+from ..attention.snapshot import Snapshot, join
 from ..attention.sparse.stats import SparseStats
 from .branches import Branches
 from .current import CurrentSettings
@@ -139,7 +139,7 @@ class Loop:
             "begun": self._begun,
             "prompted": self._prompted,
         }
-        return joined(facts, {"branches": self.branches.snapshot()})
+        return join(facts, {"branches": self.branches.snapshot()})
 
     def restore(self, snapshot: Snapshot) -> None:
         """Begin with what `snapshot` gave: chunk `index` is then the first of the `finished` ones.

@@ -58,7 +58,7 @@ def check_context_noise(cache: CachePolicy, noise: ContextNoise) -> None:
 
 def check_memory_bank(cache: CachePolicy, schedule: NoiseSchedule, sparsity: Sparsity) -> None:
     """Refuse what needs every layer to see the same latent frames."""
-    if not cache.beside_frames:
+    if not cache.extra_frames:
         return
     order = _key_order(sparsity)
     if order is not None:
@@ -86,7 +86,7 @@ def check_own_heads(cache: CachePolicy, schedule: NoiseSchedule, sparsity: Spars
             "heads-reach",
         )
     order = _key_order(sparsity)
-    if not cache.coded_singly and order is not None:
+    if not cache.codes_rows and order is not None:
         raise Unsupported(
             f"sparse attention in the order of {order} sorts keys that all heads have of the same "
             "latent frames, and here every head keeps its own",
@@ -107,7 +107,7 @@ def check_own_heads_storage(
             "heads-placement",
             cache=cache,
         )
-    if storage != DENSE and not cache.coded_singly:
+    if storage != DENSE and not cache.codes_rows:
         raise Unsupported(
             "where every head keeps its own latent frames, they are stored as computed",
             "heads-storage",

@@ -1,7 +1,7 @@
-"""Which index finds nearest keys: by name, or by `auto` from size and device, with the reason.
+"""Choose the index that finds nearest keys, by name or `auto`, and give the reason.
 
-What `auto` is was measured (`longtake bench attention_index`); where no committed result is of a
-kind of device, all pairs are compared there.
+`auto` depends on size and device and follows measurements (`longtake bench attention_index`). On
+kinds of devices without a committed result it compares all pairs.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from torch import Tensor
 
 from ..storage.shape import CacheShape
 from .buckets import BucketedNearest, BucketIndex, Buckets, bucketed_nearest
-from .faiss_index import Faiss, missing_faiss
+from .faiss_index import Faiss, faiss_unavailable_reason
 from .int8 import Int8
 from .kmeans import OnlineKMeans
 from .lsh import RandomProjection
-from .nearest import Coded, Exact, Index, Nearest
+from .nearest import CodedKeys, Exact, Index, Nearest
 
 AUTO, EXACT = "auto", "exact"
 PROBES = 4
@@ -33,45 +33,45 @@ MAKERS: Mapping[str, Callable[[CacheShape, BucketedNearest], Index]] = {
 }
 NAMES = (AUTO, *MAKERS)
 BY_BUCKETS = ("lsh", "k-means")
-"""Those that look through buckets, by a kernel that is chosen."""
+"""Indexes that search buckets, through a kernel that can be chosen."""
 MEASURED: Mapping[str, tuple[tuple[int, str], ...]] = {"cpu": ((0, EXACT), (32_768, "int8"))}
-"""Kinds of devices of which `benchmarks/results` holds a result, and there from so many cached keys
-a head on an index that is faster than comparing all pairs, at the interval's bound, and misses no
-more than one in a hundred of the nearest keys.
+"""For each kind of device with a committed result: pairs (least cached keys a head, index).
+
+A listed index is faster than comparing all pairs, at the bound of the interval in
+`benchmarks/results`, and misses at most one in a hundred nearest keys.
 """
 
 
 def open_index(name: str, shape: CacheShape, kernel: str = AUTO) -> Index:
-    """An index that has learnt nothing; `kernel` names what looks through buckets."""
+    """A new index; `kernel` names the kernel that searches buckets."""
     return MAKERS[name](shape, bucket_match(kernel if name in BY_BUCKETS else AUTO))
 
 
-def chosen_index(name: str, keys: int, device: torch.device) -> tuple[str, str]:
-    """The index that `name` stands for where a head has so many cached `keys`, and why."""
+def choose_index(name: str, keys: int, device: torch.device) -> tuple[str, str]:
+    """The index that `name` stands for at `keys` cached keys a head, and the reason."""
     if name != AUTO:
         return name, "chosen by name"
     measured = MEASURED.get(device.type)
     if measured is None:
         return EXACT, f"no committed result shows another index to be faster on {device.type}"
-    found = max(one for one in measured if one[0] <= keys)
-    return found[1], f"at {keys:,} keys a head, as measured on {device.type}"
+    _, index = max(row for row in measured if row[0] <= keys)
+    return index, f"at {keys:,} keys a head, as measured on {device.type}"
 
 
-def missing_index(name: str) -> str | None:
+def index_unavailable_reason(name: str) -> str | None:
     """Why an index cannot be used here, or None."""
-    return missing_faiss() if name.startswith("faiss") else None
+    return faiss_unavailable_reason() if name.startswith("faiss") else None
 
 
 def bucket_match(kernel: str) -> BucketedNearest:
-    """What finds the nearest key of some buckets: Triton's kernel by its name, else stock
-    operations.
-    """
+    """The function that searches buckets: Triton's kernel if named, else stock torch."""
     return nearest_by_triton if kernel == TRITON else bucketed_nearest
 
 
-def nearest_by_triton(new: Tensor, probes: Tensor, cached: Coded) -> Nearest:
-    """`bucketed_nearest` by Triton's kernel, whose package is loaded when it is first needed; by
-    stock operations in a rehearsal, which has no numbers to launch a kernel on.
+def nearest_by_triton(new: Tensor, probes: Tensor, cached: CodedKeys) -> Nearest:
+    """Fast path of `bucketed_nearest` by Triton's kernel; imports Triton on first use.
+
+    Meta tensors take stock operations, since a kernel cannot be launched on them.
     """
     if new.is_meta:
         return bucketed_nearest(new, probes, cached)

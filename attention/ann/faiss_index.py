@@ -1,9 +1,9 @@
 """Nearest keys by FAISS (github.com/facebookresearch/faiss): flat or inverted lists, CPU or GPU.
 
-An optional package: `faiss-cpu` or, where there is a wheel for the GPU, `faiss-gpu-cu12`. It keeps
-nothing here, neither codes of keys nor trained lists: every search is given a head's keys as they
-are, builds its index anew and trains its lists anew. So it is what others are measured by; what
-keeps lists, and the code that a key got when it came, is the index by k-means.
+FAISS is an optional package: `faiss-cpu` or, where a GPU wheel exists, `faiss-gpu-cu12`. This index
+stores neither codes of keys nor trained lists: every search builds and trains an index of a head's
+current keys. So it serves as a reference for the others. The k-means index keeps its lists and the
+code that a key got when it was cached.
 """
 
 from __future__ import annotations
@@ -16,21 +16,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .nearest import Coded, LearnsNothing, Nearest, none_found
+from .nearest import CodedKeys, Nearest, StatelessIndex, no_match
 
-POINTS_PER_LIST = 39  # the fewest that FAISS trains a list on without a warning
+POINTS_PER_LIST = 39
+"""Fewest points on which FAISS trains a list without a warning."""
 GPU_SCRATCH_BYTES = 2**28
-"""What searches on a GPU share, beside the plan of a rollout; by itself FAISS takes 1.5 GiB."""
+"""Scratch memory of all GPU searches, outside a rollout's plan; FAISS's default is 1.5 GiB."""
 
 
-def missing_faiss() -> str | None:
+def faiss_unavailable_reason() -> str | None:
     """Why FAISS cannot be used, or None."""
     if importlib.util.find_spec("faiss") is None:
         return "faiss is not installed (pip install faiss-cpu, or faiss-gpu-cu12 for CUDA)"
     return None
 
 
-class Faiss(LearnsNothing):
+class Faiss(StatelessIndex):
     """Flat search, or inverted `lists` of which `probes` are searched."""
 
     code_width = 0
@@ -39,31 +40,31 @@ class Faiss(LearnsNothing):
     def __init__(self, lists: int = 0, probes: int = 8) -> None:
         self.lists, self.probes = lists, probes
         self._faiss: Any = importlib.import_module("faiss")
-        self._resources: Any = None  # FAISS's scratch on a GPU, from the first search there on
+        self._resources: Any = None  # scratch memory, from the first GPU search on
 
     def encode(self, layer: int, keys: Tensor) -> Tensor:
-        """Nothing is coded."""
+        """Empty codes."""
         return keys.new_empty(*keys.shape[:-1], 0, dtype=self.code_dtype)
 
-    def nearest(self, layer: int, new: Tensor, codes: Tensor, cached: Coded) -> Nearest:
-        """The nearest of each head's open keys."""
-        found = none_found(new)
-        if new.is_meta:  # a rehearsal has no numbers: a head's unit vectors, as below
+    def nearest(self, layer: int, new: Tensor, codes: Tensor, cached: CodedKeys) -> Nearest:
+        """The nearest of each head's allowed keys."""
+        found = no_match(new)
+        if new.is_meta:  # a rehearsal: allocate a head's unit vectors, as below
             _ = [F.normalize(x[0, 0].float(), dim=-1) for x in (cached.keys, new)]
             return found
         for b in range(new.shape[0]):
             for n in range(new.shape[1]):
-                open_ = cached.open[b, n].nonzero().flatten()
-                if len(open_):
-                    keys = F.normalize(cached.keys[b, n, open_].float(), dim=-1)
+                allowed = cached.allowed[b, n].nonzero().flatten()
+                if len(allowed):
+                    keys = F.normalize(cached.keys[b, n, allowed].float(), dim=-1)
                     queries = F.normalize(new[b, n].float(), dim=-1)
                     cosine, at = self._search(queries, keys)
                     found.similarity[b, n] = cosine.to(new.device)
-                    found.number[b, n] = open_[at.to(new.device).clamp(min=0)]
+                    found.number[b, n] = allowed[at.to(new.device).clamp(min=0)]
         return found
 
-    def placed(self, index: Any, device: torch.device) -> Any:
-        """FAISS's `index`, on a GPU where that is the device and the package knows GPUs."""
+    def move_to(self, index: Any, device: torch.device) -> Any:
+        """FAISS's `index` on `device`, or as it is if this FAISS has no GPU support."""
         faiss = self._faiss
         if device.type != "cuda" or not hasattr(faiss, "StandardGpuResources"):
             return index
@@ -73,8 +74,9 @@ class Faiss(LearnsNothing):
         return faiss.index_cpu_to_gpu(self._resources, device.index or 0, index)
 
     def _search(self, queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosine and number of the best of keys (t, d) for queries (s, d); -inf where no list that
-        was searched has one.
+        """Cosine and number of the best of keys (t, d) for each of queries (s, d).
+
+        The cosine is -inf where the searched lists are empty.
         """
         index = self._index(keys)
         cosine, at = index.search(queries.cpu().contiguous().numpy(), 1)
@@ -89,7 +91,7 @@ class Faiss(LearnsNothing):
         if lists > 1:
             index = faiss.IndexIVFFlat(index, d, lists, faiss.METRIC_INNER_PRODUCT)
             index.nprobe = self.probes
-        index = self.placed(index, keys.device)
+        index = self.move_to(index, keys.device)
         points = keys.cpu().contiguous().numpy()
         if lists > 1:
             index.train(points)

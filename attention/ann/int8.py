@@ -1,7 +1,7 @@
-"""The nearest key among 8-bit codes, FAST-AR's default: a quarter of the memory traffic of float32.
+"""Nearest keys among 8-bit codes, FAST-AR's default: a quarter of the memory traffic of float32.
 
-A key's code is its direction, scaled so that its largest component is 127, and the inverse norm of
-the rounded direction, in the last two bytes as a float16. The cosine found is the code's.
+A key's code is its direction, scaled so that its largest component is 127 and rounded. The last two
+bytes hold the inverse norm of the rounded direction as a float16. Cosines are those of the codes.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .nearest import KEY_BLOCK, Coded, LearnsNothing, Nearest, better, none_found
+from .nearest import KEY_BLOCK, CodedKeys, Nearest, StatelessIndex, no_match, update_best
 
 LEVELS = 127
 SCALE_BYTES = 2
 
 
-class Int8(LearnsNothing):
-    """Codes of one byte a dimension."""
+class Int8(StatelessIndex):
+    """Codes of one byte per dimension."""
 
     code_dtype = torch.int8
 
@@ -31,31 +31,31 @@ class Int8(LearnsNothing):
         inverse = size.clamp(min=1).reciprocal().half()  # a key of 0 has no direction
         return torch.cat([rounded.to(torch.int8), inverse.view(torch.int8)], -1)
 
-    def nearest(self, layer: int, new: Tensor, codes: Tensor, cached: Coded) -> Nearest:
-        """The nearest by codes, on both sides."""
-        best = none_found(new)
+    def nearest(self, layer: int, new: Tensor, codes: Tensor, cached: CodedKeys) -> Nearest:
+        """The nearest key by the codes of new and cached keys."""
+        best = no_match(new)
         directions, scale = _split(codes)
         for first in range(0, cached.codes.shape[2], KEY_BLOCK):
             at = slice(first, first + KEY_BLOCK)
             kept, kept_scale = _split(cached.codes[:, :, at])
             cosine = int8_products(directions, kept).float()
             cosine = cosine * scale.unsqueeze(-1) * kept_scale.unsqueeze(2)
-            cosine = cosine.masked_fill(~cached.open[:, :, None, at], -torch.inf)
-            best = better(best, cosine, first)
+            cosine = cosine.masked_fill(~cached.allowed[:, :, None, at], -torch.inf)
+            best = update_best(best, cosine, first)
         return best
 
 
 def int8_products(a: Tensor, b: Tensor) -> Tensor:
-    """a (b, n, s, d) times b (b, n, t, d) in whole numbers, (b, n, s, t).
+    """Integer products (b, n, s, t) of a (b, n, s, d) and b (b, n, t, d).
 
-    On a CPU by its 8-bit instructions; elsewhere in float32, which holds sums of up to 1,040
+    A CPU uses 8-bit instructions. Other devices use float32, which holds sums of up to 1,040
     products of two bytes exactly.
     """
     if a.device.type != "cpu":
         return a.float() @ b.float().transpose(2, 3)
     pairs = zip(a.flatten(0, 1), b.flatten(0, 1), strict=True)
-    made = torch.stack([torch._int_mm(x, y.t()) for x, y in pairs])
-    return made.view(*a.shape[:3], b.shape[2])
+    products = torch.stack([torch._int_mm(x, y.t()) for x, y in pairs])
+    return products.view(*a.shape[:3], b.shape[2])
 
 
 def _split(codes: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,6 @@
-"""Buckets by k-means on directions, moved along with every key that comes (mini-batch k-means,
-Sculley 2010): each centre is the running mean of what was given to it.
+"""Buckets by online k-means on directions (mini-batch k-means, Sculley 2010).
+
+Every new key moves its nearest centre: each centre is the running mean of the keys assigned to it.
 """
 
 from __future__ import annotations
@@ -14,15 +15,15 @@ from ..scatter import scatter_add_rows
 
 
 class OnlineKMeans:
-    """`count` buckets a head, begun at keys spread over a layer's first ones.
+    """`count` buckets a head; the initial centres are evenly spaced keys of a layer's first ones.
 
-    A code is the nearest centre when the key came; it stays when centres move.
+    A key's code is the centre nearest to it when it was cached; later moves do not change it.
     """
 
     def __init__(self, count: int = 32) -> None:
         self.count = count
         self.centres: dict[int, Tensor] = {}  # (b, n, count, d) unit vectors
-        self.weights: dict[int, Tensor] = {}  # (b, n, count) keys that each has seen
+        self.weights: dict[int, Tensor] = {}  # (b, n, count) keys seen by each centre
 
     def learn(self, layer: int, keys: Tensor) -> None:
         """Move the centres towards keys (b, n, s, d)."""
@@ -31,14 +32,14 @@ class OnlineKMeans:
             at = torch.linspace(0, unit.shape[2] - 1, self.count, device=unit.device).long()
             self.centres[layer] = unit[:, :, at].clone()
             self.weights[layer] = unit.new_ones(*unit.shape[:2], self.count)
-        given = (unit @ self.centres[layer].transpose(2, 3)).argmax(-1)  # (b, n, s)
+        assigned = (unit @ self.centres[layer].transpose(2, 3)).argmax(-1)  # (b, n, s)
         weights = self.weights[layer].clone()
-        weights.scatter_add_(2, given, torch.ones_like(given, dtype=weights.dtype))
+        weights.scatter_add_(2, assigned, torch.ones_like(assigned, dtype=weights.dtype))
         sums = self.centres[layer] * self.weights[layer].unsqueeze(-1)
-        self.centres[layer] = F.normalize(scatter_add_rows(sums, given, unit), dim=-1)
+        self.centres[layer] = F.normalize(scatter_add_rows(sums, assigned, unit), dim=-1)
         self.weights[layer] = weights
 
-    def of(self, layer: int, vectors: Tensor) -> Tensor:
+    def assign(self, layer: int, vectors: Tensor) -> Tensor:
         """The nearest centre (b, n, s) int16 of vectors (b, n, s, d)."""
         return self._cosines(layer, vectors).argmax(-1).to(torch.int16)
 
@@ -47,13 +48,13 @@ class OnlineKMeans:
         cosines = self._cosines(layer, vectors)
         return cosines.topk(min(count, self.count), dim=-1).indices.to(torch.int16)
 
-    def saved(self) -> dict[str, Tensor]:
-        """Centres and weights of each layer."""
+    def state(self) -> dict[str, Tensor]:
+        """Centres and weights of each layer, by name."""
         centres = {f"centres.{layer}": tensor for layer, tensor in self.centres.items()}
         return {**centres, **{f"weights.{layer}": t for layer, t in self.weights.items()}}
 
     def restore(self, learnt: Mapping[str, Tensor]) -> None:
-        """Know just what `saved` gave."""
+        """Replace the state by what `state` returned."""
         self.centres, self.weights = (
             {int(name.split(".")[1]): t for name, t in learnt.items() if name.startswith(part)}
             for part in ("centres", "weights")

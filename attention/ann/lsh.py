@@ -1,7 +1,7 @@
 """Buckets by random projection: the signs of a few random directions (Charikar 2002), multi-probe.
 
-Keys share a strong mean, which a softmax does not see (it moves all logits of a query alike), so it
-is taken off first: that of the first keys of a layer, so that a code never changes.
+Keys share a strong mean, which a softmax ignores since it shifts all logits of a query alike. So
+the mean is subtracted first: that of the first keys of a layer, so that a code never changes.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from torch import Tensor
 
 
 class RandomProjection:
-    """2^bits buckets a head; `probes` flips the bits that a vector is least sure of (multi-probe
-    LSH, Lv et al. 2007).
+    """2^bits buckets a head; `probes` flips the bits with the smallest margins.
+
+    The probing is multi-probe LSH (Lv et al. 2007).
     """
 
     def __init__(self, heads: int, head_dim: int, bits: int = 6, seed: int = 0) -> None:
@@ -22,31 +23,31 @@ class RandomProjection:
         self.bits, self.count = bits, 2**bits
         self.planes = torch.randn(heads, head_dim, bits, generator=generator)
         self.means: dict[int, Tensor] = {}
-        self._placed: dict[torch.device, Tensor] = {}  # the planes, on each device that asked
+        self._device_planes: dict[torch.device, Tensor] = {}
 
     def learn(self, layer: int, keys: Tensor) -> None:
         """Remember the mean of a layer's first keys (b, n, s, d)."""
         if layer not in self.means and keys.shape[2]:
             self.means[layer] = keys.float().mean(2, keepdim=True)
 
-    def of(self, layer: int, vectors: Tensor) -> Tensor:
-        """The bucket (b, n, s) int16 of vectors (b, n, s, d)."""
+    def assign(self, layer: int, vectors: Tensor) -> Tensor:
+        """The bucket (b, n, s) int16 of each vector (b, n, s, d)."""
         return self._number(self._margins(layer, vectors) > 0).to(torch.int16)
 
     def probes(self, layer: int, vectors: Tensor, count: int) -> Tensor:
-        """Their own bucket, then those one least sure bit away, (b, n, s, count)."""
+        """The own bucket, then the buckets one low-margin bit away, (b, n, s, count)."""
         margins = self._margins(layer, vectors)
         own = self._number(margins > 0)
         unsure = margins.abs().argsort(dim=-1)[..., : min(count - 1, self.bits)]
         near = own.unsqueeze(-1) ^ (1 << unsure)
         return torch.cat([own.unsqueeze(-1), near], -1).to(torch.int16)
 
-    def saved(self) -> dict[str, Tensor]:
-        """The mean of each layer."""
+    def state(self) -> dict[str, Tensor]:
+        """The mean of each layer, by name."""
         return {str(layer): mean for layer, mean in self.means.items()}
 
     def restore(self, learnt: Mapping[str, Tensor]) -> None:
-        """Know just what `saved` gave."""
+        """Replace the state by what `state` returned."""
         self.means = {int(layer): mean for layer, mean in learnt.items()}
 
     def _margins(self, layer: int, vectors: Tensor) -> Tensor:
@@ -57,9 +58,9 @@ class RandomProjection:
         return centred @ self._planes_on(centred.device)
 
     def _planes_on(self, device: torch.device) -> Tensor:
-        if device not in self._placed:
-            self._placed[device] = self.planes.to(device)
-        return self._placed[device]
+        if device not in self._device_planes:
+            self._device_planes[device] = self.planes.to(device)
+        return self._device_planes[device]
 
     def _number(self, bits: Tensor) -> Tensor:
         powers = 1 << torch.arange(self.bits, device=bits.device)

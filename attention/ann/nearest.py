@@ -1,6 +1,6 @@
-"""The nearest cached key of the same head, by cosine: what every index answers, and exact search.
+"""Search for the nearest cached key of the same head by cosine: the interface and exact search.
 
-An index codes each cached key once; the cache keeps the codes beside the keys.
+An index codes each cached key once; the cache stores the codes beside the keys.
 """
 
 from __future__ import annotations
@@ -14,22 +14,23 @@ import torch.nn.functional as F
 from torch import Tensor
 
 KEY_BLOCK = 4096
-"""Keys compared at once, so that similarities of all pairs never exist together."""
+"""Cached keys compared at once, so that the similarities of all pairs never exist together."""
 
 
 @dataclass(frozen=True, slots=True)
-class Coded:
-    """Cached keys (b, n, t, d), their codes (b, n, t, w), and which may be found (b, n, t)."""
+class CodedKeys:
+    """Cached keys (b, n, t, d), their codes (b, n, t, w), and which a search may find (b, n, t)."""
 
     keys: Tensor
     codes: Tensor
-    open: Tensor
+    allowed: Tensor
 
 
 @dataclass(frozen=True, slots=True)
 class Nearest:
-    """For each new key the cosine (b, n, s) to the nearest cached one, -inf if there is none, and
-    that one's number.
+    """For each new key the cosine (b, n, s) to the nearest cached key, and that key's number.
+
+    The cosine is -inf where no key was found.
     """
 
     similarity: Tensor
@@ -37,57 +38,58 @@ class Nearest:
 
 
 class Index(Protocol):
-    """Finds nearest keys. Layers do not share what an index learns."""
+    """Finds nearest keys; each layer has its own state."""
 
     code_width: int
-    """How many values the code of a key has."""
+    """Values in the code of a key."""
     code_dtype: torch.dtype
 
     def encode(self, layer: int, keys: Tensor) -> Tensor:
         """The codes (b, n, s, w) of keys (b, n, s, d) that are about to be cached."""
 
-    def nearest(self, layer: int, new: Tensor, codes: Tensor, cached: Coded) -> Nearest:
-        """The nearest of the `cached` keys for each key of `new` (b, n, s, d) with its `codes`."""
+    def nearest(self, layer: int, new: Tensor, codes: Tensor, cached: CodedKeys) -> Nearest:
+        """The nearest `cached` key for each key of `new` (b, n, s, d), given its `codes`."""
 
-    def saved(self) -> dict[str, Tensor]:
-        """What it has learnt, by name."""
+    def state(self) -> dict[str, Tensor]:
+        """The learnt state, by name."""
 
     def restore(self, learnt: Mapping[str, Tensor]) -> None:
-        """Know just what `saved` gave; an empty one forgets all."""
+        """Replace the state by what `state` returned; an empty mapping resets it."""
 
 
-class LearnsNothing:
-    """For an index that is the same whatever it has seen."""
+class StatelessIndex:
+    """Base of indexes that learn nothing."""
 
-    def saved(self) -> dict[str, Tensor]:
-        """Nothing."""
+    def state(self) -> dict[str, Tensor]:
+        """Return no state."""
         return {}
 
     def restore(self, learnt: Mapping[str, Tensor]) -> None:
-        """There is nothing to know."""
+        """Ignore `learnt`."""
 
 
-class Exact(LearnsNothing):
-    """Every pair is compared, in blocks of cached keys."""
+class Exact(StatelessIndex):
+    """Compares every pair, in blocks of cached keys."""
 
     code_width = 0
     code_dtype = torch.int8
 
     def encode(self, layer: int, keys: Tensor) -> Tensor:
-        """Nothing is coded."""
+        """Empty codes."""
         return keys.new_empty(*keys.shape[:-1], 0, dtype=self.code_dtype)
 
-    def nearest(self, layer: int, new: Tensor, codes: Tensor, cached: Coded) -> Nearest:
-        """The nearest of all."""
-        return nearest_by(new, cached.keys, cached.open)
+    def nearest(self, layer: int, new: Tensor, codes: Tensor, cached: CodedKeys) -> Nearest:
+        """The nearest of all allowed keys."""
+        return nearest_by(new, cached.keys, cached.allowed)
 
 
 def nearest_by(new: Tensor, keys: Tensor, allowed: Tensor) -> Nearest:
-    """Brute force: the best cosine of new (b, n, s, d) to keys (b, n, t, d) where `allowed`
-    (b, n, t) or (b, n, s, t).
+    """Brute force: the best cosine of new (b, n, s, d) to the allowed keys of (b, n, t, d).
+
+    `allowed` is (b, n, t) or (b, n, s, t).
     """
     unit = F.normalize(new.float(), dim=-1)
-    best = none_found(new)
+    best = no_match(new)
     for first in range(0, keys.shape[2], KEY_BLOCK):
         at = slice(first, first + KEY_BLOCK)
         part = keys[:, :, at].float()
@@ -95,12 +97,12 @@ def nearest_by(new: Tensor, keys: Tensor, allowed: Tensor) -> Nearest:
         cosine = (unit @ part.transpose(2, 3)) * scale.unsqueeze(2)
         ok = allowed[..., at]
         cosine = cosine.masked_fill(~(ok if ok.ndim == 4 else ok.unsqueeze(2)), -torch.inf)
-        best = better(best, cosine, first)
+        best = update_best(best, cosine, first)
     return best
 
 
-def none_found(new: Tensor) -> Nearest:
-    """Nothing is near any key of `new` (b, n, s, d)."""
+def no_match(new: Tensor) -> Nearest:
+    """The result of a search that found nothing for any key of `new` (b, n, s, d)."""
     shape = new.shape[:-1]
     return Nearest(
         torch.full(shape, -torch.inf, device=new.device),
@@ -108,10 +110,8 @@ def none_found(new: Tensor) -> Nearest:
     )
 
 
-def better(best: Nearest, cosine: Tensor, first: int) -> Nearest:
-    """`best`, or what is nearer in `cosine` (b, n, s, t) to the keys from `first` on; among equals
-    the first.
-    """
+def update_best(best: Nearest, cosine: Tensor, first: int) -> Nearest:
+    """`best`, updated where `cosine` (b, n, s, t) to keys from `first` on is strictly higher."""
     similarity, number = cosine.max(-1)
     nearer = similarity > best.similarity
     return Nearest(

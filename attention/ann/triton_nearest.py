@@ -1,7 +1,7 @@
-"""`bucketed_nearest` as one Triton kernel: a program for each new key walks through its buckets.
+"""`bucketed_nearest` as one Triton kernel: one program per new key walks through its buckets.
 
-An optional package; its interpreter runs it on a CPU. Not yet measured on any GPU, so nothing
-chooses it by itself.
+Triton is an optional package; its interpreter runs the kernel on a CPU. The kernel has not been
+measured on a GPU yet, so `auto` never chooses it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .buckets import bucket_ranges
-from .nearest import Coded, Nearest
+from .nearest import CodedKeys, Nearest
 
 KEY_BLOCK = 32
 
@@ -28,20 +28,20 @@ def _nearest(  # noqa: PLR0913
     b, n = row // heads, row % heads
     columns = tl.arange(0, width)
     new = tl.load(new_ptr + (row * s + token) * d + columns, mask=columns < d, other=0.0)
-    best, found = float("-inf"), tl.full((), 0, tl.int64)  # as `order` is
+    best, found = float("-inf"), tl.full((), 0, tl.int64)  # like `order`
     for probe in range(probes):
         bucket = (row * s + token) * probes + probe
         first, past = tl.load(first_ptr + bucket), tl.load(past_ptr + bucket)
         for start in range(first, past, key_block):
             place = start + tl.arange(0, key_block)
-            there = place < past
-            number = tl.load(order_ptr + row * t + place, mask=there, other=0)
+            valid = place < past
+            number = tl.load(order_ptr + row * t + place, mask=valid, other=0)
             at = keys_ptr + b * keys_b + n * keys_n + number[:, None] * keys_t + columns[None, :]
-            keys = tl.load(at, mask=there[:, None] & (columns[None, :] < d), other=0.0)
+            keys = tl.load(at, mask=valid[:, None] & (columns[None, :] < d), other=0.0)
             keys = keys.to(tl.float32)
             size = tl.sqrt(tl.sum(keys * keys, 1))
             cosine = tl.sum(keys * new[None, :], 1) / tl.maximum(size, 1e-12)
-            cosine = tl.where(there, cosine, float("-inf"))
+            cosine = tl.where(valid, cosine, float("-inf"))
             higher = tl.max(cosine, 0)
             where = tl.argmax(cosine, 0)
             chosen = tl.sum(tl.where(tl.arange(0, key_block) == where, number, 0), 0)
@@ -51,8 +51,8 @@ def _nearest(  # noqa: PLR0913
     tl.store(number_ptr + row * s + token, found)
 
 
-def bucketed_nearest(new: Tensor, probes: Tensor, cached: Coded) -> Nearest:
-    """The same signature and result as `ann.buckets.bucketed_nearest`."""
+def bucketed_nearest(new: Tensor, probes: Tensor, cached: CodedKeys) -> Nearest:
+    """Fast path of `ann.buckets.bucketed_nearest`, with the same signature and result."""
     b, n, s, d = new.shape
     order, first, past = bucket_ranges(probes, cached)
     unit = F.normalize(new.float(), dim=-1).contiguous()

@@ -1,7 +1,7 @@
-"""A window and a memory bank: which frames lie beside the window, every layer finds for itself.
+"""A window with a memory bank: every layer selects its own frames beside the common window.
 
-Places are counted back from the frame that comes next, among all that a layer sees, so that a frame
-has one place however often it is there; the window's are then the same in all layers.
+Positions count backwards from the next frame. Duplicate frames share one position, so window
+positions agree across layers.
 """
 
 from __future__ import annotations
@@ -11,21 +11,58 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..rope import Rotation, rotate, rotation
+from ..rope import Rotation, rotate
 from ..snapshot import Snapshot
-from ..storage.dense import DENSE, Storage
+from ..storage.dense import DENSE, KeysValues, Storage
 from ..storage.shape import CacheShape
 from .bank_store import BankStore
-from .kv_cache import KeysValues, KVCache
+from .kv_cache import KVCache
 from .memory_bank import Arrangement, Bank
 from .policy import MemoryBank
 from .prompt_keys import PromptKeys
+from .rotated_keys import RotatedKeys
+from .slots import FrameSlots
+
+
+class BankLayout:
+    """The frames of a layer's bank, then the window."""
+
+    def __init__(self, slots: FrameSlots, bank: Bank, shape: CacheShape) -> None:
+        self.slots, self.bank, self.shape = slots, bank, shape
+        self._table: tuple[tuple[range, torch.device], Rotation] | None = None
+
+    def frames(self, layer: int) -> list[int]:
+        """The latent frames of `layer`; a frame of the bank may occur several times."""
+        return [*self.bank.visible_frames(layer), *self.slots.held]
+
+    def rotation(self, layer: int, device: torch.device) -> Rotation:
+        """The rotation of a layer's bank at its own positions, and of the window."""
+        slots, frames = self.slots, self.frames(layer)
+        in_time = sorted({*frames, *slots.pending, slots.next_frame})
+        shift = len(slots.held) - in_time.index(slots.next_frame)
+        return self._look_up([in_time.index(frame) + shift for frame in frames], device)
+
+    def forget(self) -> None:
+        """Keep the table: it depends only on the number of frames and the device."""
+
+    def _look_up(self, positions: Sequence[int], device: torch.device) -> Rotation:
+        """The rotation at `positions`, from a table of all positions that any layer can have."""
+        visible, ahead = self.bank.visible_cells, len(self.slots.pending)
+        span = range(-visible, len(self.slots.held) + (visible + ahead if ahead else 0))
+        if self._table is None or self._table[0] != (span, device):
+            self._table = (span, device), self.shape.rotation(span, device)
+        table, tokens = self._table[1], self.shape.frame_tokens
+        rows = torch.tensor([p + visible for p in positions], dtype=torch.long, device=device)
+        cos, sin = (
+            x.unflatten(0, (-1, tokens))[rows].flatten(0, 1) for x in (table.cos, table.sin)
+        )
+        return Rotation(cos, sin)
 
 
 class BankCache(KVCache):
-    """A history whose window is that of every layer, and whose bank is each layer's own.
+    """A history of a window, the same in all layers, and a bank that each layer fills for itself.
 
-    What is cut out of the history by age is cut out of the window; the bank is then not seen.
+    Views that cut the history by age cut the window; they do not see the bank.
     """
 
     _store: BankStore
@@ -39,124 +76,90 @@ class BankCache(KVCache):
         storage: Storage = DENSE,
     ) -> None:
         super().__init__(shape, policy, length, device, storage)
-        cells = policy.beside_frames
-        self._store = BankStore(self._store, shape, cells)
+        cells = policy.extra_frames
         self._bank = Bank(shape.layers, cells, shape.heads, shape.head_dim)
+        self._store = BankStore(self._store, shape, cells)
+        layout = BankLayout(self.slots, self._bank, shape)
+        self.rotated_keys = RotatedKeys(self._store, self.slots, layout, shape, self.device)
         self._every = policy.every
-        self._chunks = 0  # committed since there is a bank
-        self._again: list[int] = []  # frames that are about to be committed again
-        self._table: tuple[range, Rotation] | None = None  # of all places that frames may have
-
-    def frames_in_layout(self, layer: int) -> list[int]:
-        """Those of the layer's bank, then the window."""
-        return [*self._bank.seen(layer), *self.held]
+        self._chunks = 0  # committed since the bank was empty
 
     def history(self, layer: int) -> tuple[Tensor, Tensor]:
         """Un-rotated keys and values (b, s, n, d) of the window, in slot order."""
         keys, values = super().history(layer)
-        beside = self._bank.shown * self.shape.frame_tokens
-        return keys[:, beside:], values[:, beside:]
+        bank = self._bank.visible_cells * self.shape.frame_tokens
+        return keys[:, bank:], values[:, bank:]
 
     def commit(self, keys_values: KeysValues, prompt: PromptKeys | None = None) -> None:
-        """Append finished latent frames, a chunk; the bank takes its candidate or chooses anew.
+        """Append a chunk of finished latent frames; the bank takes its candidate or reselects.
 
-        Frames that are committed again change nothing of it.
+        Frames that are committed again leave the bank as it is.
         """
-        if not self._again:
-            self._remember(keys_values, prompt)
+        if not self.slots.pending:
+            self._update_bank(keys_values, prompt)
         super().commit(keys_values, prompt)
 
     def clear(self) -> None:
         """Forget the history and the bank; the next commit is of frame 0 again."""
         super().clear()
-        self._forget_bank()
+        self._clear_bank()
 
     def restart(self) -> None:
-        """The frames of the window will be committed again, under the numbers that they have, and
-        see the bank meanwhile, the way it is while no prompt was asked yet.
+        """Forget the window; its frames will be committed again under the numbers they have.
+
+        Meanwhile they see the bank as it was before the last selection.
         """
-        self.forgotten += 1
-        self._again = sorted({*self._again, *self.held})
-        self._kept.clear()
-        self._recent.clear()
-        self._arrange(self._bank.let_the_front_stay())
-        self._forget_rotated()
+        self.generation += 1
+        self.slots.recommit()
+        self._arrange(self._bank.revert_selection())
+        self.rotated_keys.forget()
 
     def retain(self, frames: Sequence[int]) -> None:
-        """Keep only those of the held `frames`, and nothing in the bank."""
+        """Keep only those held latent frames that are in `frames`, and empty the bank."""
         super().retain(frames)
-        self._forget_bank()
+        self._clear_bank()
 
     def snapshot(self) -> Snapshot:
         """All state that later chunks depend on."""
-        window, (tensors, bank) = super().snapshot(), self._bank.saved()
+        window, (tensors, bank) = super().snapshot(), self._bank.state()
         own = {f"bank.{name}": tensor for name, tensor in tensors.items()}
-        facts = {"bank": bank, "chunks": self._chunks, "again": list(self._again)}
+        facts = {"bank": bank, "chunks": self._chunks, "pending": list(self.slots.pending)}
         return Snapshot({**window.tensors, **own}, {**window.facts, **facts})
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Go on, bit for bit, from what `snapshot` gave in a cache of the same settings."""
+        """Continue, bit for bit, from the `snapshot` of a cache with the same settings."""
         super().restore(snapshot)
         self._bank.restore(snapshot.part("bank").tensors, snapshot.facts["bank"])
-        self._store.shown = self._bank.shown
-        self._chunks, self._again = snapshot.facts["chunks"], list(snapshot.facts["again"])
+        self._store.visible_cells = self._bank.visible_cells
+        self._chunks, self.slots.pending = snapshot.facts["chunks"], [*snapshot.facts["pending"]]
 
-    def move(self, device: torch.device | str) -> None:
-        """Take all tensors to `device`, bit for bit."""
-        super().move(device)
-        self._table = None
-
-    def _remember(self, keys_values: KeysValues, prompt: PromptKeys | None) -> None:
+    def _update_bank(self, keys_values: KeysValues, prompt: PromptKeys | None) -> None:
         if prompt is None:
-            raise ValueError("a memory bank asks what frames a prompt is like; none was given")
+            raise ValueError("a memory bank selects frames by the prompt's keys; got no prompt")
         if self._chunks % self._every:
-            self._arrange(self._bank.choose(prompt))
+            self._arrange(self._bank.reselect(prompt))
         else:
             tokens = self.shape.frame_tokens
             candidate = [(k[:, :tokens], v[:, :tokens]) for k, v in keys_values]
-            turned = self._turned_means([k[prompt.row, None] for k, _ in candidate])
-            self._arrange(self._bank.take(self.committed, turned, prompt))
+            means = self._rotated_means([k[prompt.row, None] for k, _ in candidate])
+            self._arrange(self._bank.add_candidate(self.committed, means, prompt))
             for layer, (k, v) in enumerate(candidate):
-                self._store.put(layer, self._bank.newest(layer), k, v)
+                self._store.put(layer, self._bank.newest_cell(layer), k, v)
         self._chunks += 1
 
-    def _turned_means(self, keys: Sequence[Tensor]) -> Tensor:
-        """The mean (layers, n, d) of the next frame's keys (1, s, n, d), turned to its place."""
-        s = self.shape
-        by = rotation([self.committed], s.rows, s.columns, s.head_dim, keys[0].device)
-        means = torch.stack([rotate(k, by).float().mean((0, 1)) for k in keys])
+    def _rotated_means(self, keys: Sequence[Tensor]) -> Tensor:
+        """The mean (layers, n, d) of the next frame's keys (1, s, n, d), rotated to its place."""
+        rotation = self.shape.rotation([self.committed], keys[0].device)
+        means = torch.stack([rotate(k, rotation).float().mean((0, 1)) for k in keys])
         return torch.zeros(means.shape) if means.is_meta else means.cpu()  # as in a rehearsal
 
-    def _arrange(self, arranged: Sequence[Arrangement]) -> None:
-        for layer, cells in enumerate(arranged):
+    def _arrange(self, arrangements: Sequence[Arrangement]) -> None:
+        for layer, cells in enumerate(arrangements):
             self._store.arrange_cells(layer, cells)
-        self._store.shown = self._bank.shown
+        self._store.visible_cells = self._bank.visible_cells
 
-    def _forget_bank(self) -> None:
-        self._bank.forget()
-        self._store.shown = self._chunks = 0
-        self._again.clear()
-        self._forget_rotated()
-
-    def _number(self) -> int:
-        return self._again.pop(0) if self._again else super()._number()
-
-    def _turn(self, layer: int) -> Rotation:
-        """Of a layer's bank, at places of its own, and of the window."""
-        laid, next_frame = self.frames_in_layout(layer), (*self._again, self.committed)[0]
-        in_time = sorted({*laid, *self._again, next_frame})
-        shift = len(self.held) - in_time.index(next_frame)
-        return self._turned_at([in_time.index(frame) + shift for frame in laid])
-
-    def _turned_at(self, places: Sequence[int]) -> Rotation:
-        """Looked up: all layers' places are among a few."""
-        shown, ahead = self._bank.shown, len(self._again)
-        span = range(-shown, len(self.held) + (shown + ahead if ahead else 0))
-        if self._table is None or self._table[0] != span:
-            self._table = span, self.rotation(span)
-        whole, tokens = self._table[1], self.shape.frame_tokens
-        chosen = torch.tensor([one + shown for one in places], dtype=torch.long, device=self.device)
-        cos, sin = (
-            x.unflatten(0, (-1, tokens))[chosen].flatten(0, 1) for x in (whole.cos, whole.sin)
-        )
-        return Rotation(cos, sin)
+    def _clear_bank(self) -> None:
+        self._bank.clear()
+        self._store.visible_cells = self._chunks = 0
+        self.slots.pending.clear()
+        self.rotated_keys.forget()

@@ -1,6 +1,7 @@
-"""A store whose first slots are a memory bank's cells, of which the last are seen with the window.
+"""A store whose first slots are the cells of a memory bank.
 
-To a cache it is the store of its window: slots are counted from behind the cells.
+The cache sees only the slots of its window, counted from behind the cells. Reading returns the
+visible cells, which are the last ones, in front of the window.
 """
 
 from __future__ import annotations
@@ -15,26 +16,26 @@ from ..storage.shape import CacheShape
 
 
 class BankStore:
-    """`whole` stores all; `shown` is how many of the `cells` are read, in front of the window."""
+    """`whole` stores cells and window; the last `visible_cells` of the `cells` are read."""
 
     def __init__(self, whole: Store, shape: CacheShape, cells: int) -> None:
         self.whole, self.shape, self.cells = whole, shape, cells
-        self.shown = 0
+        self.visible_cells = 0
         self.kept, self.recent = whole.kept - cells, whole.recent
 
     @property
     def holds_rotated(self) -> bool:
-        """As of the whole."""
+        """Whether every layer has rotated keys of its own, which last until the next commit."""
         return self.whole.holds_rotated
 
     @property
     def bytes(self) -> int:
-        """Of the whole."""
+        """Bytes of all tensors on the device."""
         return self.whole.bytes
 
     @property
     def offloaded_bytes(self) -> int:
-        """Of the whole."""
+        """Bytes of tensors in main memory or files."""
         return self.whole.offloaded_bytes
 
     def put(self, layer: int, cell: int, k: Tensor, v: Tensor) -> None:
@@ -42,7 +43,7 @@ class BankStore:
         self.whole.write(layer, cell, k, v)
 
     def arrange_cells(self, layer: int, cells: Sequence[int]) -> None:
-        """Give every cell of a layer the content of the one that is named in its place."""
+        """Give cell i of a layer the content of `cells[i]`."""
         self.whole.arrange(layer, cells)
 
     def write(self, layer: int, slot: int, k: Tensor, v: Tensor) -> None:
@@ -50,13 +51,11 @@ class BankStore:
         self.whole.write(layer, self.cells + slot, k, v)
 
     def frame(self, layer: int, slot: int) -> tuple[Tensor, Tensor]:
-        """One frame's k and v (b, s, n, d) of the window."""
+        """One frame's k and v (b, s, n, d) in a slot of the window."""
         return self.whole.frame(layer, self.cells + slot)
 
     def read(self, layer: int, kept: int, recent: int) -> tuple[Tensor, Tensor]:
-        """Keys (b, s, n, d) of the cells that are shown and of the first slots of the window, and
-        their values with room behind.
-        """
+        """Keys (b, s, n, d) of visible cells and of the first window slots; values with room."""
         keys, values = self.whole.read(layer, self.cells + kept, recent)
         return keys[:, self._hidden :], values[:, self._hidden :]
 
@@ -66,20 +65,20 @@ class BankStore:
         self.whole.select([*range(self.cells), *behind], recent)
 
     def arrange(self, layer: int, slots: Sequence[int]) -> None:
-        """Put into the first slots of the window what lies in `slots`; the cells stay."""
+        """Give slot i of the window the content of `slots[i]`; the cells stay."""
         behind = (self.cells + slot for slot in slots)
         self.whole.arrange(layer, [*range(self.cells), *behind])
 
     def rotated(self, layer: int) -> Tensor:
-        """Where the rotated keys of what is read go, with room behind."""
+        """Memory for the rotated keys of what `read` returns, with room behind."""
         return self.whole.rotated(layer)[:, self._hidden :]
 
-    def saved(self, kept: int, recent: int) -> dict[str, Tensor]:
-        """The content of all cells and of those slots."""
-        return self.whole.saved(self.cells + kept, recent)
+    def state(self, kept: int, recent: int) -> dict[str, Tensor]:
+        """The content of all cells and of those window slots, on the CPU."""
+        return self.whole.state(self.cells + kept, recent)
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take back what `saved` gave."""
+        """Take the content that `state` returned."""
         self.whole.restore(tensors)
 
     def grow(self, kept: int) -> None:
@@ -93,5 +92,5 @@ class BankStore:
 
     @property
     def _hidden(self) -> int:
-        """Tokens of the cells in front that are not seen."""
-        return (self.cells - self.shown) * self.shape.frame_tokens
+        """Tokens of the cells in front that are not visible."""
+        return (self.cells - self.visible_cells) * self.shape.frame_tokens

@@ -1,33 +1,39 @@
-"""Keep the latent frames that are attended to most, over all heads or for each head on its own.
+"""Keep the latent frames that get the most attention, over all heads or for each head on its own.
 
-What a frame is worth is measured while a finished chunk is committed: some of its queries, evenly
-spread, are compared with all keys, and the attention that falls on a frame is averaged over them
-(heavy hitters, arXiv 2306.14048, by frames; the observation window of SnapKV, arXiv 2404.14469).
-Commits alone are measured, so denoising only reads, and a replay keeps the same frames.
+Each commit measures its frames' attention: evenly spaced queries are compared with all keys, and
+the share of attention that falls on each held frame is averaged over them (heavy hitters, arXiv
+2306.14048, by frames; the observation window of SnapKV, arXiv 2404.14469). Denoising measures
+nothing, so it only reads, and a replay keeps the same frames.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from ..rope import Rotation, rotate
+from ..layout import AttentionInputs, HistoryAttention
+from ..rope import Rotation
 from ..snapshot import Snapshot
-from ..storage.dense import DENSE, DenseStore, Storage
+from ..storage.dense import DENSE, DenseStore, KeysValues, Storage
 from ..storage.shape import CacheShape
-from .kv_cache import CachedAttention, KeysValues, KVCache
+from .kv_cache import KVCache
 from .policy import MostAttended
 from .prompt_keys import PromptKeys
+from .rotated_keys import RotatedKeys
 
-QUERIES = 32  # of a commit, compared with all keys
-NOT_MEASURED = 2.0  # more than any share of attention: such frames stay, the oldest of them least
-OF_AGE = 1e-9  # orders frames of equal worth, for rollouts of any length
+SAMPLED_QUERIES = 32
+"""Queries of a commit that are compared with all keys."""
+UNMEASURED = 2.0
+"""The score of a frame before its first measurement: above any share of attention, so it stays."""
+TIE_BREAK = 1e-9
+"""Score per frame number: of frames with equal scores the oldest is evicted, for any length."""
 
 
 class AttendedCache(KVCache):
-    """A history whose frames give way by worth, the same frames in all heads."""
+    """A history that evicts the frame with the lowest attention score, the same in all heads."""
 
     def __init__(
         self,
@@ -39,71 +45,73 @@ class AttendedCache(KVCache):
     ) -> None:
         super().__init__(shape, policy, length, device, storage)
         self.memory = policy.memory
-        self._lanes = (shape.layers, shape.heads) if policy.per_head else (1, 1)
-        self._worth = torch.zeros(*self._lanes, 0, dtype=torch.float64)  # of kept frames, by slot
-        self._watching: _Watching | None = None
+        self._groups = (shape.layers, shape.heads) if policy.per_head else (1, 1)
+        self._scores = torch.zeros(*self._groups, 0, dtype=torch.float64)  # by group and kept slot
+        self._shares: list[Tensor] = []  # of each layer, in the pass before a commit
 
-    def attention_of_commit(self, visible: Sequence[int]) -> CachedAttention:
-        """What finished frames look at as they are committed; it is measured."""
-        held = len(self.held)
-        positions = range(held, held + len(visible))
-        self._watching = _Watching(self, visible, slice(None), positions)
-        return self._watching
+    def attention_of_commit(self, visible: Sequence[int]) -> HistoryAttention:
+        """Attention of finished frames; records how much of it falls on each held frame."""
+        self._shares = []
+        return replace(super().attention_of_commit(visible), record=self._record_shares)
 
     def commit(self, keys_values: KeysValues, prompt: PromptKeys | None = None) -> None:
-        """Append finished latent frames, after the measure of what their queries looked at."""
-        if self._watching is not None and len(self._kept):
-            self._measure(self._watching.shares)
-        self._watching = None
+        """Append finished latent frames after updating the scores of the held ones."""
+        if self._shares and self.slots.kept:
+            self._update_scores(self._shares)
+        self._shares = []
         super().commit(keys_values, prompt)
 
     def clear(self) -> None:
-        """Forget the history, and what it was worth."""
+        """Forget the history and its scores."""
         super().clear()
-        self._worth = self._worth[..., :0]
+        self._scores = self._scores[..., :0]
 
     def retain(self, frames: Sequence[int]) -> None:
-        """Keep only those of the held `frames`."""
-        slots = [slot for slot, frame in enumerate(self._kept) if frame in frames]
-        self._worth = self._worth[..., slots]
+        """Keep only those held latent frames that are in `frames`."""
+        slots = [slot for slot, frame in enumerate(self.slots.kept) if frame in frames]
+        self._scores = self._scores[..., slots]
         super().retain(frames)
 
     def snapshot(self) -> Snapshot:
         """All state that later chunks depend on."""
         stored = super().snapshot()
-        return Snapshot({**stored.tensors, "worth": self._worth.clone()}, stored.facts)
+        return Snapshot({**stored.tensors, "scores": self._scores.clone()}, stored.facts)
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Go on, bit for bit, from what `snapshot` gave in a cache of the same settings."""
+        """Continue, bit for bit, from the `snapshot` of a cache with the same settings."""
         super().restore(snapshot)
-        self._worth = snapshot.tensors["worth"].clone()
+        self._scores = snapshot.tensors["scores"].clone()
 
-    def _measure(self, shares: Sequence[Tensor]) -> None:
-        """Update the kept frames' worth by the `shares` (n, f) of attention in every layer."""
-        seen = torch.stack([*shares])[..., : len(self._kept)]
+    def _record_shares(self, layer: int, inputs: AttentionInputs) -> None:
+        self._shares.append(attention_shares(inputs))
+
+    def _update_scores(self, shares: Sequence[Tensor]) -> None:
+        """Update the scores of kept frames by the `shares` (n, f) of attention in every layer."""
+        seen = torch.stack([*shares])[..., : len(self.slots.kept)]
         seen = torch.zeros(seen.shape) if seen.is_meta else seen.cpu()  # a rehearsal has no numbers
-        if self._lanes == (1, 1):
+        if self._groups == (1, 1):
             seen = seen.mean((0, 1), keepdim=True)
-        old, new = self._worth, seen.double()
+        old, new = self._scores, seen.double()
         measured = self.memory * old + (1 - self.memory) * new
-        self._worth = torch.where(old >= NOT_MEASURED, new, measured)
+        self._scores = torch.where(old >= UNMEASURED, new, measured)
 
     def _victims(self, frames: Tensor) -> Tensor:
-        """In each lane, the slot of the frame of least worth; `frames` (..., slots) are held."""
-        worth = self._worth + OF_AGE * frames
-        return worth.masked_fill(frames < self.policy.sink_frames, torch.inf).argmin(-1)
+        """In each group, the slot with the lowest score; `frames` (..., slots) are held."""
+        scores = self._scores + TIE_BREAK * frames
+        return scores.masked_fill(frames < self.policy.sink_frames, torch.inf).argmin(-1)
 
     def _victim(self) -> int:
-        return int(self._victims(torch.tensor(self._kept))[0, 0])
+        return int(self._victims(torch.tensor(self.slots.kept))[0, 0])
 
-    def _taken(self, slot: int) -> None:
-        """A frame that was not measured yet lies in `slot` now."""
-        fresh = torch.full((*self._lanes, 1), NOT_MEASURED, dtype=torch.float64)
-        self._worth = torch.cat([self._worth[..., :slot], fresh, self._worth[..., slot + 1 :]], -1)
+    def _keep(self, frame: int, layers: KeysValues) -> int:
+        slot = super()._keep(frame, layers)
+        new = torch.full((*self._groups, 1), UNMEASURED, dtype=torch.float64)
+        self._scores = torch.cat([self._scores[..., :slot], new, self._scores[..., slot + 1 :]], -1)
+        return slot
 
 
 class HeadCache(AttendedCache):
-    """The same, with frames of its own for every head of every layer; stored as computed."""
+    """A history in which every head of every layer keeps its own frames; stored as computed."""
 
     _store: DenseStore
 
@@ -116,94 +124,99 @@ class HeadCache(AttendedCache):
         storage: Storage = DENSE,
     ) -> None:
         super().__init__(shape, policy, length, device, storage)
-        self._frames = torch.zeros(*self._lanes, 0, dtype=torch.long)  # held, by slot
-        self._turns: Rotation | None = None  # of every position in the window
-
-    def frames_in_layout(self, layer: int) -> list[int]:
-        """The latent frame in each slot of a layer, -1 where its heads hold several."""
-        frames = self._frames[layer]  # (n, slots)
-        same = (frames == frames[:1]).all(0)
-        return frames[0].masked_fill(~same, -1).tolist()
+        self._layout = HeadLayout(shape)
+        self.rotated_keys = RotatedKeys(self._store, self.slots, self._layout, shape, self.device)
 
     def clear(self) -> None:
-        """Forget the history, and what it was worth."""
+        """Forget the history and its scores."""
         super().clear()
-        self._frames = self._frames[..., :0]
+        self._layout.held = self._layout.held[..., :0]
 
     def retain(self, frames: Sequence[int]) -> None:
-        """Keep only those of the held `frames`, which every head must hold."""
-        wanted = torch.isin(self._frames, torch.tensor([*frames]))
+        """Keep only those held latent frames that are in `frames`; every head must hold them."""
+        layout = self._layout
+        wanted = torch.isin(layout.held, torch.tensor([*frames]))
         count = int(wanted[0, 0].sum())
-        slots = wanted.nonzero()[:, -1].view(*self._lanes, count)
-        self._store.select_of_heads(slots)
-        self._frames, self._worth = (x.gather(-1, slots) for x in (self._frames, self._worth))
-        self._kept = self._frames[0, 0].tolist()
-        self._forget_rotated()
+        slots = wanted.nonzero()[:, -1].view(*self._groups, count)
+        self._store.select_heads(slots)
+        layout.held, self._scores = (x.gather(-1, slots) for x in (layout.held, self._scores))
+        self.slots.kept = layout.held[0, 0].tolist()
+        self.rotated_keys.forget()
 
     def snapshot(self) -> Snapshot:
         """All state that later chunks depend on."""
         stored = super().snapshot()
-        return Snapshot({**stored.tensors, "frames": self._frames.clone()}, stored.facts)
+        return Snapshot({**stored.tensors, "frames": self._layout.held.clone()}, stored.facts)
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Go on, bit for bit, from what `snapshot` gave in a cache of the same settings."""
+        """Continue, bit for bit, from the `snapshot` of a cache with the same settings."""
         super().restore(snapshot)
-        self._frames = snapshot.tensors["frames"].clone()
+        self._layout.held = snapshot.tensors["frames"].clone()
 
-    def _keep(self, frame: int, layers: KeysValues) -> None:
-        count = self._frames.shape[-1]
-        slots = torch.full(self._lanes, count)
+    def _keep(self, frame: int, layers: KeysValues) -> int:
+        """Put one latent frame into a slot of every head; return the slot of the first head."""
+        layout = self._layout
+        count = layout.held.shape[-1]
+        slots = torch.full(self._groups, count)
         if count == self._store.kept:
-            slots = self._victims(self._frames)
+            slots = self._victims(layout.held)
         else:
-            grown = torch.zeros(*self._lanes, 1)
-            self._frames = torch.cat([self._frames, grown.long()], -1)
-            self._worth = torch.cat([self._worth, grown.double()], -1)
+            grown = torch.zeros(*self._groups, 1)
+            layout.held = torch.cat([layout.held, grown.long()], -1)
+            self._scores = torch.cat([self._scores, grown.double()], -1)
         at = slots.unsqueeze(-1)
-        self._frames = self._frames.scatter(-1, at, frame)
-        self._worth = self._worth.scatter(-1, at, NOT_MEASURED)
+        layout.held = layout.held.scatter(-1, at, frame)
+        self._scores = self._scores.scatter(-1, at, UNMEASURED)
         for layer, (k, v) in enumerate(layers):
-            self._store.write_of_heads(layer, slots[layer], k, v)
-        self._kept = self._frames[0, 0].tolist()
+            self._store.write_heads(layer, slots[layer], k, v)
+        self.slots.kept = layout.held[0, 0].tolist()
+        return int(slots[0, 0])
 
-    def _turn(self, layer: int) -> Rotation:
-        """Each head's frames at their ranks among the frames it holds."""
-        count = self._frames.shape[-1]
-        if self._turns is None:
-            self._turns = self.rotation(range(count))
-        ranks = self._frames[layer].argsort(-1).argsort(-1).T  # (slots, n)
+
+class HeadLayout:
+    """Every head's own frames in slot order, each at its rank among the frames of its head.
+
+    `held` (layers, n, slots) are the latent frames.
+    """
+
+    def __init__(self, shape: CacheShape) -> None:
+        self.shape = shape
+        self.held = torch.zeros(shape.layers, shape.heads, 0, dtype=torch.long)
+        self._ranks: Rotation | None = None  # the rotation of every rank
+
+    def frames(self, layer: int) -> list[int]:
+        """The latent frame in each slot of a layer, -1 where its heads hold several."""
+        held = self.held[layer]  # (n, slots)
+        same = (held == held[:1]).all(0)
+        return held[0].masked_fill(~same, -1).tolist()
+
+    def rotation(self, layer: int, device: torch.device) -> Rotation:
+        """The rotation (s, n, d) of a layer's keys."""
+        count = self.held.shape[-1]
+        if self._ranks is None:
+            self._ranks = self.shape.rotation(range(count), device)
+        ranks = self.held[layer].argsort(-1).argsort(-1).T  # (slots, n)
         grouped = count, self.shape.frame_tokens
         chosen = (
             x.unflatten(0, grouped)[ranks.to(x.device)].squeeze(3)  # (slots, n, t, d)
-            for x in (self._turns.cos, self._turns.sin)
+            for x in (self._ranks.cos, self._ranks.sin)
         )
         cos, sin = (x.transpose(1, 2).flatten(0, 1) for x in chosen)
         return Rotation(cos, sin)
 
-    def _forget_rotated(self) -> None:
-        super()._forget_rotated()
-        self._turns = None
+    def forget(self) -> None:
+        """Drop the rotations of ranks."""
+        self._ranks = None
 
 
-class _Watching(CachedAttention):
-    """The attention of a commit; `shares` (n, f) of all layers are what fell on each frame held."""
-
-    def __init__(
-        self, cache: KVCache, visible: Sequence[int], rows: slice, positions: Sequence[int]
-    ) -> None:
-        super().__init__(cache, visible, rows, positions)
-        self.shares: list[Tensor] = []
-
-    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Attend un-rotated q, k, v (b, s, n, d), and measure."""
-        out = super().__call__(layer, q, k, v)
-        keys, _ = self.cache.workspace(layer, self.rows)
-        stop = self._past_tokens + k.shape[1]
-        chosen = torch.arange(0, q.shape[1], max(1, q.shape[1] // QUERIES), device=q.device)
-        queries = rotate(q, self._now)[:, chosen].transpose(1, 2)
-        logits = queries @ keys[:, :stop].permute(0, 2, 3, 1) / q.shape[-1] ** 0.5
-        weights = logits.float().softmax(-1)[..., : self._past_tokens]  # (b, n, queries, keys)
-        grouped = len(self.cache.held), self.cache.shape.frame_tokens
-        of_frames = weights.unflatten(-1, grouped).sum(-1)
-        self.shares.append(of_frames.mean((0, 2)))
-        return out
+def attention_shares(inputs: AttentionInputs) -> Tensor:
+    """The share (n, f) of sampled queries' attention that falls on each frame of the history."""
+    queries = inputs.q.transpose(1, 2)  # (b, s, n, d)
+    step = max(1, queries.shape[1] // SAMPLED_QUERIES)
+    chosen = torch.arange(0, queries.shape[1], step, device=queries.device)
+    sampled = queries[:, chosen].transpose(1, 2)
+    logits = sampled @ inputs.keys.transpose(2, 3) / queries.shape[-1] ** 0.5
+    weights = logits.float().softmax(-1)[..., : inputs.past]  # (b, n, queries, keys)
+    grouped = inputs.past // inputs.frame_tokens, inputs.frame_tokens
+    shares: Tensor = weights.unflatten(-1, grouped).sum(-1).mean((0, 2))
+    return shares

@@ -1,18 +1,19 @@
-"""Which latent frames a memory bank holds: the newest candidate, and those that the prompt's keys
-are most like (MemFlow, arXiv 2512.14699; KlingTeam/MemFlow 7ed5147 `wan/modules/causal_model.py`
-`compress_kv_bank` and what calls it, as `pipeline/interactive_causal_inference.py` does).
+"""Which latent frames a memory bank holds: those closest to the prompt, and the newest candidate.
 
-A frame's worth in a layer is the mean dot product of its keys with the prompt's cross-attention
-keys, over heads and over all tokens of both, padding included. The frame's keys are turned to its
-place in the whole shot, the prompt's are not turned. A mean of products of all pairs is a product
-of means, so the mean of its turned keys is all that must be known of a frame.
+After MemFlow (arXiv 2512.14699; KlingTeam/MemFlow 7ed5147 `wan/modules/causal_model.py`
+`compress_kv_bank` and its callers, as used by `pipeline/interactive_causal_inference.py`).
 
-As in that code, and strange: the choice is made anew before every chunk, also where no candidate
-has come, among what is held then, and the newest candidate, one of these, is put beside those
-chosen. So it may lie in the bank several times, and is attended to as often. Where the history is
-re-cached for another prompt, the code asks with keys of zeros: the frames in front stay, all but
-the last, whatever they show. Its option SMA, which is off in its configurations, is not here; nor
-is its script for a single prompt, which takes a candidate of every chunk.
+A frame's score in a layer is the mean dot product of its keys with the prompt's cross-attention
+keys, over heads and over all tokens of both, padding included. The frame's keys are rotated to its
+place in the whole shot; the prompt's keys are not rotated. The mean over all pairs of products is
+the product of the means, so the bank only stores the mean of each frame's rotated keys.
+
+As in the reference code (and surprisingly): frames are re-selected before every chunk, even if no
+new candidate arrived. The newest candidate is appended although it may also be selected, so a frame
+can occur several times and is then attended to as often. When the history is re-cached for another
+prompt, the reference code scores with keys of zeros: the first frames stay, all but the last,
+whatever they show. Its option SMA, off in its configurations, is not implemented; nor is its script
+for a single prompt, which takes a candidate from every chunk.
 """
 
 from __future__ import annotations
@@ -25,126 +26,131 @@ from torch import Tensor
 
 from .prompt_keys import PromptKeys
 
-NONE = -1  # no latent frame
+EMPTY = -1  # no latent frame
 
 Arrangement = list[int]
-"""Which cell's content each cell of a layer is to have."""
+"""For each cell of a layer, the cell whose content it receives."""
 
 
 class Bank:
-    """The frames of a bank in every layer's cells, which are one more than are seen.
+    """The frames of a bank in every layer's cells, one more than are visible.
 
-    Those seen lie in the last cells, in any order. Once these are full, cell 0 holds what gave way
-    to the newest candidate, so that the choice can be taken back.
+    The visible frames lie in the last cells, in any order. Once those are full, cell 0 holds the
+    frame that the newest candidate displaced, so that the selection can be reverted.
     """
 
     def __init__(self, layers: int, cells: int, heads: int, head_dim: int) -> None:
         self.cells = cells
-        self._turned = torch.zeros(layers, cells, heads, head_dim)  # means of keys, on the CPU
-        self.forget()
+        self._key_means = torch.zeros(layers, cells, heads, head_dim)  # rotated, on the CPU
+        self.clear()
 
     @property
-    def shown(self) -> int:
-        """How many cells are seen."""
+    def visible_cells(self) -> int:
+        """How many cells attention reads."""
         return min(self.candidates, self.cells - 1)
 
-    def seen(self, layer: int) -> list[int]:
-        """The latent frames that are seen, by cell; one may be there several times."""
-        return self._frames[layer][self.cells - self.shown :]
+    def visible_frames(self, layer: int) -> list[int]:
+        """The visible latent frames by cell; a frame may occur several times."""
+        return self._frames[layer][self.cells - self.visible_cells :]
 
-    def newest(self, layer: int) -> int:
+    def newest_cell(self, layer: int) -> int:
         """The cell of the newest candidate."""
         return self._ranked[layer][-1]
 
-    def forget(self) -> None:
-        """Hold nothing."""
-        layers = range(len(self._turned))
-        self.candidates = 0  # that ever came
-        self._frames = [[NONE] * self.cells for _ in layers]  # by cell
-        self._ranked: list[list[int]] = [[] for _ in layers]  # cells seen, as chosen, newest last
-        self._before = self._ranked  # the same of what was held before the last choice
+    def clear(self) -> None:
+        """Empty all cells."""
+        layers = range(len(self._key_means))
+        self.candidates = 0  # ever added
+        self._frames = [[EMPTY] * self.cells for _ in layers]  # by cell
+        self._ranked: list[list[int]] = [
+            [] for _ in layers
+        ]  # visible cells: best first, then newest
+        self._previous = self._ranked  # `_ranked` before the last selection
 
-    def choose(self, prompt: PromptKeys) -> list[Arrangement]:
-        """Choose among what is seen and put the newest candidate beside it, once it is full."""
+    def reselect(self, prompt: PromptKeys) -> list[Arrangement]:
+        """Select among the visible frames and append the newest one, once the bank is full."""
         if self.candidates < self.cells:
             return self._unchanged
-        return self._choose(prompt, again=True)
+        return self._select(prompt, append_newest=True)
 
-    def take(self, frame: int, turned: Tensor, prompt: PromptKeys) -> list[Arrangement]:
-        """Choose, and make room for a candidate with these means (layers, n, d) of turned keys: it
-        belongs in the `newest` cell of every layer, once they are arranged.
+    def add_candidate(self, frame: int, key_means: Tensor, prompt: PromptKeys) -> list[Arrangement]:
+        """Select, and free a cell for a candidate with `key_means` (layers, n, d) of rotated keys.
+
+        Once the cells are arranged, its content belongs in the `newest_cell` of every layer.
         """
         self.candidates += 1
-        arranged = self._unchanged
+        arrangements = self._unchanged
         if self.candidates < self.cells:
             for ranked in self._ranked:
                 ranked.append(self.cells - self.candidates)
         else:
-            arranged = self._choose(prompt, again=False)
-        for layer, cell in enumerate(map(self.newest, range(len(self._ranked)))):
+            arrangements = self._select(prompt, append_newest=False)
+        for layer, cell in enumerate(map(self.newest_cell, range(len(self._ranked)))):
             self._frames[layer][cell] = frame
-            self._turned[layer, cell] = turned[layer]
-        return arranged
+            self._key_means[layer, cell] = key_means[layer]
+        return arrangements
 
-    def let_the_front_stay(self) -> list[Arrangement]:
-        """Take the last choice back: all but the last of what was held then stays."""
+    def revert_selection(self) -> list[Arrangement]:
+        """Undo the last selection and drop the last frame that the bank held before it."""
         if self.candidates < self.cells:
             return self._unchanged
-        made = []
-        for layer, before in enumerate(self._before):
-            arranged, now, last = [*range(self.cells)], self.newest(layer), before[-1]
-            if now != last:
-                arranged[now], arranged[last], arranged[0] = 0, now, last
-            made.append(self._arrange(layer, arranged))
-        self._ranked = self._before
-        return made
+        arrangements = []
+        for layer, previous in enumerate(self._previous):
+            cells, newest, last = [*range(self.cells)], self.newest_cell(layer), previous[-1]
+            if newest != last:
+                cells[newest], cells[last], cells[0] = 0, newest, last
+            arrangements.append(self._arrange(layer, cells))
+        self._ranked = self._previous
+        return arrangements
 
-    def saved(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """All of it as tensors and facts."""
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The whole state as tensors and JSON facts."""
         facts = {
-            "candidates": self.candidates, "frames": [list(one) for one in self._frames],
-            "ranked": [list(one) for one in self._ranked],
-            "before": [list(one) for one in self._before],
+            "candidates": self.candidates, "frames": [list(cells) for cells in self._frames],
+            "ranked": [list(cells) for cells in self._ranked],
+            "previous": [list(cells) for cells in self._previous],
         }  # fmt: skip
-        return {"turned": self._turned.clone()}, facts
+        return {"key_means": self._key_means.clone()}, facts
 
     def restore(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-        """Take back what `saved` gave."""
-        self._turned = tensors["turned"].clone()
+        """Take the state that `state` returned."""
+        self._key_means = tensors["key_means"].clone()
         self.candidates = facts["candidates"]
-        self._frames, self._ranked, self._before = (
-            [list(one) for one in facts[name]] for name in ("frames", "ranked", "before")
+        self._frames, self._ranked, self._previous = (
+            [list(cells) for cells in facts[name]] for name in ("frames", "ranked", "previous")
         )
 
     @property
     def _unchanged(self) -> list[Arrangement]:
         return [[*range(self.cells)] for _ in self._frames]
 
-    def _choose(self, prompt: PromptKeys, *, again: bool) -> list[Arrangement]:
-        """What is least like the prompt moves to cell 0, and its own cell is the newest one's:
-        which is put there `again`, or is about to come.
+    def _select(self, prompt: PromptKeys, *, append_newest: bool) -> list[Arrangement]:
+        """Move the frame with the lowest score to cell 0 and give its cell to the newest candidate.
+
+        With `append_newest` the current newest frame is copied there; otherwise the caller fills
+        the cell.
         """
-        worth, made = self._worth(prompt), []
-        self._before = self._ranked
+        scores, arrangements = self._scores(prompt), []
+        self._previous = self._ranked
         self._ranked = [
-            sorted(ranked, key=worth[layer].__getitem__, reverse=True)  # of equals, the first
-            for layer, ranked in enumerate(self._before)
+            sorted(ranked, key=scores[layer].__getitem__, reverse=True)  # of equals, the first
+            for layer, ranked in enumerate(self._previous)
         ]
-        for layer, before in enumerate(self._before):
-            arranged, gives_way = [*range(self.cells)], self.newest(layer)
-            arranged[0] = gives_way
-            if again:
-                arranged[gives_way] = before[-1]
-            made.append(self._arrange(layer, arranged))
-        return made
+        for layer, previous in enumerate(self._previous):
+            cells, evicted = [*range(self.cells)], self.newest_cell(layer)
+            cells[0] = evicted
+            if append_newest:
+                cells[evicted] = previous[-1]
+            arrangements.append(self._arrange(layer, cells))
+        return arrangements
 
     def _arrange(self, layer: int, cells: Arrangement) -> Arrangement:
         self._frames[layer] = [self._frames[layer][cell] for cell in cells]
-        self._turned[layer] = self._turned[layer, cells]
+        self._key_means[layer] = self._key_means[layer, cells]
         return cells
 
-    def _worth(self, prompt: PromptKeys) -> list[list[float]]:
-        """Of every layer's cells."""
-        asked = torch.stack(prompt.means)
-        asked = torch.zeros(asked.shape) if asked.is_meta else asked.cpu()  # as in a rehearsal
-        return (self._turned * asked.unsqueeze(1)).sum(-1).mean(-1).tolist()
+    def _scores(self, prompt: PromptKeys) -> list[list[float]]:
+        """The score of each cell in each layer."""
+        keys = torch.stack(prompt.means)
+        keys = torch.zeros(keys.shape) if keys.is_meta else keys.cpu()  # as in a rehearsal
+        return (self._key_means * keys.unsqueeze(1)).sum(-1).mean(-1).tolist()

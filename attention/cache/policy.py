@@ -1,7 +1,7 @@
-"""What a KV cache keeps: values that say how many latent frames, and which one gives way.
+"""Policies of a KV cache: how many latent frames it keeps, and which one it evicts.
 
-A cache asks its policy; adding a policy changes no loop. Which slot a frame lies in is the cache's
-business: a policy sees the numbers of the frames that are held.
+A cache asks its policy, so adding a policy changes no loop. A policy sees only the numbers of the
+held frames; the cache decides which slot a frame lies in.
 """
 
 from __future__ import annotations
@@ -9,17 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-UNBOUNDED_START = 64  # slots of a history without bound or planned end, before it first grows
+UNBOUNDED_START = 64
+"""Slots of a history without bound or planned end before it first grows."""
 
 
 class CachePolicy:
-    """What a history keeps. Without more said, everything, committed once and left as it is."""
+    """The frames a history keeps; by default every frame, committed once and never changed."""
 
     __slots__ = ()
 
     @property
     def limit(self) -> int | None:
-        """The most latent frames it holds; None keeps every one."""
+        """The largest number of latent frames held; None keeps every frame."""
         return None
 
     @property
@@ -28,25 +29,25 @@ class CachePolicy:
         return 0
 
     def victim(self, held: Sequence[int]) -> int:
-        """The index in `held`, frames by slot, of the one that gives way when all are full."""
-        raise IndexError(f"a full history of {len(held)} latent frames was asked to evict one")
+        """The index in `held`, frames by slot, of the frame to evict when all slots are full."""
+        raise IndexError(f"a policy without a limit evicts nothing; got {len(held)} latent frames")
 
     def within(self, frames: int) -> CachePolicy:
-        """The same with at most `frames` latent frames; what keeps everything keeps the newest."""
+        """The same policy with at most `frames` latent frames; by default the newest ones."""
         return WindowSink(frames)
 
     def with_first(self) -> CachePolicy:
-        """The same, but for the first latent frame, which never leaves."""
+        """The same policy, except that the first latent frame is never evicted."""
         return self
 
     @property
     def averaged_frames(self) -> int:
-        """How many of the first latent frames average evicted ones into themselves."""
+        """How many of the first latent frames average evicted frames into themselves."""
         return 0
 
     @property
     def sink_decay(self) -> float:
-        """The share of itself that such a frame keeps when another is averaged into it."""
+        """The weight of such a frame when an evicted frame is averaged into it."""
         return 1.0
 
     @property
@@ -56,32 +57,32 @@ class CachePolicy:
 
     @property
     def remembers(self) -> bool:
-        """Whether what it holds depends on more than the frames held: it cannot be rebuilt."""
+        """Whether the history depends on frames no longer held, so that it cannot be rebuilt."""
         return self.averaged_frames > 0
 
     @property
-    def beside_frames(self) -> int:
-        """Latent frames kept beside the window, in every layer its own."""
+    def extra_frames(self) -> int:
+        """Latent frames that every layer keeps for itself besides the window."""
         return 0
 
     @property
     def chunks_until_full(self) -> int:
-        """How many commits of a whole window make it hold all that it ever does."""
+        """Commits of a whole window after which the history has its final size."""
         return 1
 
     @property
     def follows_prompt(self) -> bool:
-        """Whether a commit must bring the prompt's keys, by which frames are kept."""
+        """Whether a commit needs the prompt's keys to select frames."""
         return False
 
     @property
     def heads_differ(self) -> bool:
-        """Whether every head may hold other frames."""
+        """Whether heads may hold different frames."""
         return False
 
     @property
-    def coded_singly(self) -> bool:
-        """Whether keys and values are stored one by one, also where heads differ."""
+    def codes_rows(self) -> bool:
+        """Whether coded storage codes each key and value by itself, so that heads may differ."""
         return False
 
 
@@ -92,7 +93,7 @@ class FullHistory(CachePolicy):
 
 @dataclass(frozen=True, slots=True)
 class WindowSink(CachePolicy):
-    """Keep `window_frames`: the first `sink_frames` for ever, the newest in the rest."""
+    """Keep `window_frames` latent frames: the first `sink_frames`, then the newest ones."""
 
     window_frames: int
     sink_frames: int = 0
@@ -108,30 +109,30 @@ class WindowSink(CachePolicy):
 
     @property
     def limit(self) -> int | None:
-        """The window."""
+        """The window size."""
         return self.window_frames
 
     def victim(self, held: Sequence[int]) -> int:
-        """The oldest frame that is not of the sink."""
+        """The index of the oldest frame outside the sink."""
         return min(
             (slot for slot, frame in enumerate(held) if frame >= self.sink_frames),
             key=held.__getitem__,
         )
 
     def within(self, frames: int) -> WindowSink:
-        """A window of at most `frames`, which must be more than the sink."""
+        """The same policy with at most `frames`, which must exceed the sink."""
         return replace(self, window_frames=min(frames, self.window_frames))
 
     def with_first(self) -> WindowSink:
-        """A sink of one, where there is none and the window has room for it."""
+        """The same policy with a sink of one frame, unless it has a sink or no room for one."""
         return replace(self, sink_frames=1) if self.window_frames > 1 > self.sink_frames else self
 
 
 @dataclass(frozen=True, slots=True)
 class AveragingSink(WindowSink):
-    """A window whose sink averages what is evicted into itself (Reward Forcing's EMA sink).
+    """A window whose sink averages evicted frames into itself (Reward Forcing's EMA sink).
 
-    The evicted frame f goes into sink frame f mod `sink_frames`: chunk by chunk, place by place.
+    Evicted frame f goes into sink frame f mod `sink_frames`, token by token.
     """
 
     sink_decay: float = 0.999  # of the released weights
@@ -139,7 +140,9 @@ class AveragingSink(WindowSink):
     def __post_init__(self) -> None:
         WindowSink.__post_init__(self)
         if self.sink_frames < 1:
-            raise ValueError(f"an averaging sink needs latent frames; got {self.sink_frames}")
+            raise ValueError(
+                f"sink_frames of an averaging sink must be at least 1; got {self.sink_frames}"
+            )
         if not 0 <= self.sink_decay < 1:
             raise ValueError(f"sink_decay must be at least 0 and below 1; got {self.sink_decay}")
 
@@ -151,24 +154,24 @@ class AveragingSink(WindowSink):
 
 @dataclass(frozen=True, slots=True)
 class RebuiltWindow(WindowSink):
-    """A window that is committed anew from clean latents before each chunk (Krea realtime).
+    """A window that is recommitted from clean latents before each chunk (Krea realtime).
 
-    Keys and values of a kept window remember what was evicted, and its errors; these do not. Costs
-    a pass over the window for each chunk.
+    Keys and values of an ordinary window still reflect evicted frames and their errors; these do
+    not. Costs one pass over the window for each chunk.
     """
 
     @property
     def rebuilt(self) -> bool:
-        """Yes."""
+        """True: the whole window is recommitted."""
         return True
 
 
 @dataclass(frozen=True, slots=True)
 class MostAttended(WindowSink):
-    """Of `window_frames`, the sink and those most attended to; the newest stay until measured.
+    """Keep `window_frames`: the sink, and the frames that get the most attention.
 
-    `memory` is the share of a frame's worth that lasts from one commit to the next. With `per_head`
-    every head of every layer keeps frames of its own.
+    New frames stay until they are measured. `memory` is the weight of a frame's earlier score at
+    each commit. With `per_head` every head of every layer keeps its own frames.
     """
 
     per_head: bool = False
@@ -181,22 +184,21 @@ class MostAttended(WindowSink):
 
     @property
     def remembers(self) -> bool:
-        """The worth of frames, measured as each chunk was committed."""
+        """True: scores of frames depend on every commit so far."""
         return True
 
     @property
     def heads_differ(self) -> bool:
-        """As `per_head` says."""
+        """Whether each head keeps its own frames."""
         return self.per_head
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryBank(WindowSink):
-    """A window, and beside it a bank of `bank_frames` earlier ones that answer the prompt (MemFlow,
-    arXiv 2512.14699).
+    """A window and a bank of `bank_frames` earlier frames close to the prompt (MemFlow).
 
-    The first latent frame of every `every`-th chunk comes into the bank, at 0 the first; which ones
-    give way, every layer finds for itself, see `memory_bank`.
+    The first latent frame of every `every`-th chunk, starting with chunk 0, enters the bank. Every
+    layer selects for itself which frames leave; see `memory_bank` (arXiv 2512.14699).
     """
 
     bank_frames: int = 3
@@ -206,33 +208,32 @@ class MemoryBank(WindowSink):
         WindowSink.__post_init__(self)
         if min(self.bank_frames, self.every) < 1:
             raise ValueError(
-                "a memory bank has one latent frame or more, of one chunk or more; got "
-                f"bank_frames {self.bank_frames}, every {self.every}"
+                f"bank_frames and every must be at least 1; got {self.bank_frames} and {self.every}"
             )
 
     @property
     def remembers(self) -> bool:
-        """Frames that have left the window."""
+        """True: the bank holds frames that have left the window."""
         return True
 
     @property
-    def beside_frames(self) -> int:
-        """The bank, and what it held last in place of what came then."""
+    def extra_frames(self) -> int:
+        """The bank, and one cell for the frame that left it last."""
         return self.bank_frames + 1
 
     @property
     def chunks_until_full(self) -> int:
-        """Until one frame more has come than there is room for."""
+        """Chunks until the bank has received one frame more than it holds."""
         return self.bank_frames * self.every + 1
 
     @property
     def follows_prompt(self) -> bool:
-        """Yes."""
+        """True: the prompt selects the frames of the bank."""
         return True
 
 
 def capacity(policy: CachePolicy, length: int | None) -> int:
-    """Latent frames to allocate; `length` is the rollout's, None when it has no end."""
+    """Latent frames to allocate for a rollout of `length` latent frames, None for no end."""
     if policy.limit is None:
         return UNBOUNDED_START if length is None else length
     return policy.limit if length is None else min(policy.limit, length)

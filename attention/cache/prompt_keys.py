@@ -1,4 +1,4 @@
-"""What a cache is told of the prompt that a chunk was made to."""
+"""The keys of the prompt that a chunk was generated with."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class PromptKeys:
-    """Of every layer, the mean (n, d) of a prompt's cross-attention keys, float32; `row` is the row
-    of the cache whose keys they are compared with.
+    """For every layer, the mean (n, d) of a prompt's cross-attention keys, float32.
+
+    `row` is the cache row whose keys they are compared with.
     """
 
     means: tuple[Tensor, ...]

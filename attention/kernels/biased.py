@@ -1,8 +1,8 @@
 """Dense attention with a bias for each key, through PyTorch's fused kernels.
 
-A merged key of mass m gets + log m. The kernels for CUDA take no bias, so there it is an extra
-dimension: q' = [q, 1], k' = [k, sqrt(d) bias] with the scale of d. On other devices a mask that is
-one row for all queries costs nothing and is exact. Here tensors are (b, n, s, d).
+A merged key of mass m gets + log m. The CUDA kernels accept no bias, so there the bias becomes
+extra dimensions: q' = [q, 1], k' = [k, sqrt(d) bias], scaled as for d. On other devices the bias is
+a mask with one row for all queries, which costs nothing and is exact. Tensors are (b, n, s, d).
 """
 
 from __future__ import annotations
@@ -15,40 +15,42 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_STANDS_FOR: ContextVar[str] = ContextVar("kind of device", default="cpu")
-ALIGNMENT = 8  # elements; what the fused kernels want head dimensions to be multiples of
+_META_STANDS_FOR: ContextVar[str] = ContextVar("kind of device", default="cpu")
+ALIGNMENT = 8
+"""Fused kernels need head dimensions that are multiples of this."""
 
 
 @contextmanager
-def standing_for(device: torch.device) -> Iterator[None]:
-    """Within it, what has no numbers is attended to as on `device`: a rehearsal for that."""
-    before = _STANDS_FOR.set(device.type)
+def simulate_device(device: torch.device) -> Iterator[None]:
+    """Treat meta tensors as if they were on `device`, to rehearse its memory use."""
+    before = _META_STANDS_FOR.set(device.type)
     try:
         yield
     finally:
-        _STANDS_FOR.reset(before)
+        _META_STANDS_FOR.reset(before)
 
 
 def attend_biased(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Softmax attention of q (b, n, s, d) over k, v (b, n, t, d), `bias` (b, n, t) on all logits of
-    a key; -inf hides it.
+    """Softmax attention of q (b, n, s, d) over k, v (b, n, t, d).
+
+    `bias` (b, n, t) is added to all logits of a key; -inf hides the key.
     """
     if bias is None:
         return F.scaled_dot_product_attention(q, k, v)
-    kind = _STANDS_FOR.get() if q.is_meta else q.device.type
+    kind = _META_STANDS_FOR.get() if q.is_meta else q.device.type
     if kind == "cuda":
         return attend_augmented(q, k, v, bias)
-    # A CPU takes the bias in float32: of a mass of 500, a half would round away up to 1.6 %.
+    # On a CPU the bias stays float32: half precision would round up to 1.6 % of a mass of 500 away.
     rounded = bias.float() if kind == "cpu" else bias.to(q.dtype)
     mask = rounded.unsqueeze(2).expand(-1, -1, q.shape[2], -1)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
 def attend_augmented(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-    """The same without a mask: the bias is two more dimensions, rounding and remainder.
+    """Compute `attend_biased` without a mask: the bias is two dimensions, rounding and remainder.
 
-    In half precision one alone would be off by up to 0.4 %, which at a mass of 100 is a tenth of
-    its logit.
+    In half precision a single dimension would be off by up to 0.4 %, which at a mass of 100 is a
+    tenth of the logit.
     """
     d = q.shape[-1]
     extra = -(d + 2) % ALIGNMENT + 2

@@ -1,7 +1,7 @@
-"""Which kernel attends to selected keys: by name, or `auto`, with the reason.
+"""Choose the kernel for attention to selected keys, by name or `auto`, and give the reason.
 
-A kernel never run on a kind of device is never `auto` there until `benchmarks/results` holds a
-result from such a device; so far that leaves the portable one everywhere.
+`auto` picks a kernel only if `benchmarks/results` holds a result from that kind of device. So far
+that leaves the portable kernel everywhere.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from torch import Tensor
 
 from ..backends import flex_reason
 from . import selected
-from .key_selection import Read
+from .key_selection import KeySelection
 
 AUTO, GATHERED, FLEX, TRITON = "auto", "gathered", "flex", "triton"
 NAMES = (AUTO, GATHERED, FLEX, TRITON)
 
-AttendSelected = Callable[[Tensor, Tensor, Tensor, Tensor | None, Read, int], Tensor]
+AttendSelected = Callable[[Tensor, Tensor, Tensor, Tensor | None, KeySelection, int], Tensor]
 """The signature of `selected.attend_selected`."""
 
 
-def chosen_kernel(name: str, device: torch.device) -> tuple[str, str]:
-    """The kernel that `name` stands for on `device`, and why."""
+def choose_kernel(name: str, device: torch.device) -> tuple[str, str]:
+    """The kernel that `name` stands for on `device`, and the reason."""
     if name != AUTO:
         return name, "chosen by name"
     return GATHERED, f"no committed result shows another kernel to be faster on {device.type}"
@@ -42,12 +42,11 @@ def kernel_unavailable_reason(name: str, device: torch.device) -> str | None:
 
 
 def selected_kernel(name: str, device: torch.device) -> AttendSelected:
-    """The function of a kernel's name; its package is loaded when it is first asked for.
+    """The kernel called `name`; its package is imported on first use.
 
-    Where there are no numbers no kernel can run: a rehearsal takes stock operations, which take the
-    most memory.
+    On the meta device this is always the portable kernel, which uses the most memory.
     """
-    match GATHERED if device.type == "meta" else chosen_kernel(name, device)[0]:
+    match GATHERED if device.type == "meta" else choose_kernel(name, device)[0]:
         case "flex":
             from . import flex
 

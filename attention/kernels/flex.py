@@ -1,8 +1,8 @@
 """Dense and selected attention with a bias for each key through PyTorch's FlexAttention.
 
-FlexAttention compiles one fused kernel from a function of a logit (arXiv 2412.05496). Only compiled
-does it never hold all logits, so it is used compiled or not at all: `backends.usable_backends` says
-where that can be. Chosen by name. Here tensors are (b, n, s, d).
+FlexAttention compiles one fused kernel from a function of a logit (arXiv 2412.05496). Uncompiled it
+would hold all logits, so it is only used compiled; `backends.usable_backends` says where that is
+possible. It must be chosen by name. Tensors are (b, n, s, d).
 """
 
 from __future__ import annotations
@@ -15,65 +15,66 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
-from .key_selection import Read
+from .key_selection import KeySelection
 
 KEY_BLOCK = 128
-COMPILED_FORMS = 64  # sizes of 1 are compiled for themselves; torch gives up after 8
+COMPILED_FORMS = 64
+"""Compiled variants allowed: sizes of 1 have their own, and torch's default limit is 8."""
 DENSE, SELECTED = "dense", "selected"
 
 Modify = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 def attend_biased(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
-    """The same signature and result as `biased.attend_biased`."""
-    asking, of_keys = _longer_than(1, q), _with_bias(k, bias)
-    out = _compiled(DENSE)(*_computed_in(asking, k, v), score_mod=of_keys)
+    """Fast path of `biased.attend_biased`, with the same signature and result."""
+    queries, add_bias = _padded_queries(q), _with_bias(k, bias)
+    out = _compiled(DENSE)(*_computed_in(queries, k, v), score_mod=add_bias)
     return out[:, :, : q.shape[2]].to(q.dtype)
 
 
 def attend_selected(  # noqa: PLR0913
-    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, read: Read, query_block: int
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, selection: KeySelection, query_block: int
 ) -> Tensor:
-    """The same signature and result as `selected.attend_selected`.
+    """Fast path of `selected.attend_selected`, with the same signature and result.
 
-    Who reads a key is a table of blocks of queries by blocks of keys; what no query of a block
-    reads is never computed, and of heads that `read` has not, nothing is.
+    A table of query blocks by key blocks says who reads what. Key blocks that no query of a block
+    reads are not computed, nor are heads outside `selection`.
     """
-    asking, of_keys = _longer_than(1, q), _with_bias(k, bias)
-    mask = _block_mask(read, k.shape[2], query_block, asking.shape[2])
-    out = _compiled(SELECTED)(*_computed_in(asking, k, v), score_mod=of_keys, block_mask=mask)
-    return out[read.rows, read.heads, : q.shape[2]].to(q.dtype)
+    queries, add_bias = _padded_queries(q), _with_bias(k, bias)
+    mask = _block_mask(selection, k.shape[2], query_block, queries.shape[2])
+    out = _compiled(SELECTED)(*_computed_in(queries, k, v), score_mod=add_bias, block_mask=mask)
+    return out[selection.rows, selection.heads, : q.shape[2]].to(q.dtype)
 
 
-def blocks_read(read: Read) -> Tensor:
-    """Which blocks of keys each block of queries reads, (b, n, query blocks, key blocks + 2) bool:
-    the last but one are the keys that are always read, the last those that are in no block.
+def block_table(selection: KeySelection) -> Tensor:
+    """Which key blocks each query block reads, (b, n, query blocks, key blocks + 2) bool.
+
+    The last column but one stands for the keys that are always read, the last for all other keys.
     """
-    blocks = read.tokens.shape[2]
-    table = torch.zeros(
-        *read.chosen.shape[:3], blocks + 2, dtype=torch.bool, device=read.chosen.device
-    )
-    mine = torch.zeros_like(table[..., :1])
-    mine[read.rows, read.heads] = True
-    table.scatter_(3, read.chosen.long(), value=True)
+    blocks, chosen = selection.tokens.shape[2], selection.chosen
+    table = torch.zeros(*chosen.shape[:3], blocks + 2, dtype=torch.bool, device=chosen.device)
+    selected = torch.zeros_like(table[..., :1])
+    selected[selection.rows, selection.heads] = True
+    table.scatter_(3, chosen.long(), value=True)
     table[..., blocks] = True
-    return table & mine
+    return table & selected
 
 
-def block_of_keys(read: Read, keys: int) -> Tensor:
-    """The column (b, n, keys) of `blocks_read` that each of `keys` is in."""
-    b, n, blocks, width = read.tokens.shape
-    numbers = read.tokens.flatten(2).masked_fill(read.tokens.flatten(2) < 0, keys)
-    of_numbers = torch.arange(blocks, device=numbers.device).repeat_interleave(width)
+def key_columns(selection: KeySelection, keys: int) -> Tensor:
+    """The column (b, n, keys) of `block_table` that each of `keys` belongs to."""
+    b, n, blocks, width = selection.tokens.shape
+    numbers = selection.tokens.flatten(2)
+    numbers = numbers.masked_fill(numbers < 0, keys)
+    blocks_of_numbers = torch.arange(blocks, device=numbers.device).repeat_interleave(width)
     column = numbers.new_full((b, n, keys + 1), blocks + 1)
-    column.scatter_(2, numbers, of_numbers.expand(b, n, -1))
-    column[:, :, read.always] = blocks
+    column.scatter_(2, numbers, blocks_of_numbers.expand(b, n, -1))
+    column[:, :, selection.always] = blocks
     return column[..., :keys].contiguous()
 
 
-def _block_mask(read: Read, keys: int, query_block: int, queries: int) -> BlockMask:
-    """FlexAttention's form of what is read, its own blocks being of neighbouring keys."""
-    table, column = blocks_read(read), block_of_keys(read, keys)
+def _block_mask(selection: KeySelection, keys: int, query_block: int, queries: int) -> BlockMask:
+    """The selection as FlexAttention's mask, whose blocks are of neighbouring keys."""
+    table, column = block_table(selection), key_columns(selection, keys)
     columns, groups = table.shape[3], -(-keys // KEY_BLOCK)
     held = torch.zeros(*column.shape[:2], columns * groups, device=column.device)
     group = torch.arange(keys, device=column.device) // KEY_BLOCK
@@ -90,45 +91,45 @@ def _block_mask(read: Read, keys: int, query_block: int, queries: int) -> BlockM
     )  # fmt: skip
 
 
-def _longer_than(length: int, x: Tensor) -> Tensor:
-    """On a CPU x (b, n, t, d) with so many tokens and one more, or what more it has: the C++ that
-    is made for one query does not compile (torch 2.13).
-    """
-    missing = length + 1 - x.shape[2] if x.device.type == "cpu" else 0
+def _padded_queries(x: Tensor) -> Tensor:
+    """On a CPU x (b, n, s, d) padded to 2 queries: generated C++ for 1 fails (torch 2.13)."""
+    missing = 2 - x.shape[2] if x.device.type == "cpu" else 0
     return F.pad(x, (0, 0, 0, missing)) if missing > 0 else x
 
 
 def _computed_in(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """On a CPU in float32: the C++ made for halves of any size does not compile (torch 2.13)."""
+    """On a CPU in float32: generated C++ for half precision does not compile (torch 2.13)."""
     return tuple(x.float() if x.device.type == "cpu" else x for x in tensors)
 
 
 def _with_bias(k: Tensor, bias: Tensor | None) -> Modify:
-    """Always one and the same function of a logit, so that it is compiled once."""
-    of_keys = k.new_zeros(k.shape[:3], dtype=torch.float32)
+    """Add each key's bias to its logits; one function for all cases, so it compiles once."""
+    biases = k.new_zeros(k.shape[:3], dtype=torch.float32)
     if bias is not None:
-        of_keys = F.pad(bias, (0, k.shape[2] - bias.shape[2]))
+        biases = F.pad(bias, (0, k.shape[2] - bias.shape[2]))
 
     def modify(score: Tensor, b: Tensor, n: Tensor, _query: Tensor, key: Tensor) -> Tensor:
-        return score + of_keys[b, n, key]
+        return score + biases[b, n, key]
 
     return modify
 
 
 def _compiled(kind: str) -> Callable[..., Tensor]:
-    """FlexAttention, compiled for each kind of call by itself; an error where it cannot be."""
+    """FlexAttention, compiled separately for each kind of call; raises if it cannot compile."""
 
     def call(*tensors: Tensor, **more: object) -> Tensor:
         with torch._dynamo.config.patch(recompile_limit=COMPILED_FORMS):
-            made: Tensor = _fused(kind, tensors[0].device.type)(*tensors, **more)
-            return made
+            out: Tensor = _fused(kind, tensors[0].device.type)(*tensors, **more)
+            return out
 
     return call
 
 
 @functools.cache
 def _fused(_kind: str, device: str) -> Callable[..., Tensor]:
-    """On a CPU for each size by itself: the C++ made for some blocks of any size does not compile
-    (torch 2.13: in it, one name of a size is put in place of the front of another's).
+    """Compile FlexAttention; on a CPU for each size separately.
+
+    Generated C++ for dynamic sizes does not compile there: torch 2.13 substitutes the name of one
+    size inside the longer name of another.
     """
     return torch.compile(flex_attention, dynamic=device != "cpu", fullgraph=True)

@@ -1,7 +1,7 @@
-"""Attention of blocks of queries, each over keys of its own choice, in stock operations.
+"""Attention of blocks of queries, each over its own selection of keys, in stock operations.
 
-Keys are gathered block of queries by block of queries, then attended to by the fused kernels: the
-portable path of block-sparse attention. Here tensors are (b, n, s, d).
+The portable path of block-sparse attention: for each block of queries, keys are gathered and then
+attended to by the fused kernels. Tensors are (b, n, s, d).
 """
 
 from __future__ import annotations
@@ -10,50 +10,51 @@ import torch
 from torch import Tensor
 
 from .biased import attend_biased
-from .key_selection import Read
+from .key_selection import KeySelection
 
 
 def attend_selected(  # noqa: PLR0913
-    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, read: Read, query_block: int
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, selection: KeySelection, query_block: int
 ) -> Tensor:
-    """Queries [i query_block, (i + 1) query_block) of q attend to what block i of `read` reads.
+    """Attend queries [i query_block, (i + 1) query_block) of q to the keys of query block i.
 
-    q (b, n, s, d); k, v (b, n, t, d) whose d is contiguous; `bias` (b, n, t). The result is
-    (p, s, d), of the p heads of `read` alone; of a block that reads no key at all it is 0.
+    q (b, n, s, d); k, v (b, n, t, d) whose d is contiguous; `bias` (b, n, t). The result (p, s, d)
+    is of the p heads of `selection` only; it is 0 for a block that reads no key.
     """
     d, flat_k, flat_v = q.shape[-1], _rows(k), _rows(v)
-    made = []
-    for block in range(read.query_blocks):
-        wanted = read.of(torch.arange(block, block + 1, device=q.device)).squeeze(1)  # (p, m)
-        there = wanted.clamp(min=0)
-        rows_k, rows_v = (_row_numbers(x, read, there).flatten() for x in (k, v))
+    outputs = []
+    for block in range(selection.query_blocks):
+        blocks = torch.arange(block, block + 1, device=q.device)
+        wanted = selection.key_numbers(blocks).squeeze(1)  # (p, m)
+        numbers = wanted.clamp(min=0)
+        rows_k, rows_v = (_row_numbers(x, selection, numbers).flatten() for x in (k, v))
         keys = flat_k.index_select(0, rows_k).view(1, *wanted.shape, d)
         values = flat_v.index_select(0, rows_v).view(1, *wanted.shape, d)
-        of_keys = None
+        key_bias = None
         if bias is not None:
-            of_keys = bias[read.rows[:, None], read.heads[:, None], there]
-        some_missing = wanted.is_meta or bool((wanted < 0).any())  # a rehearsal: the most it can be
+            key_bias = bias[selection.rows[:, None], selection.heads[:, None], numbers]
+        some_missing = wanted.is_meta or bool((wanted < 0).any())  # a rehearsal: the worst case
         if some_missing:
-            of_keys = k.new_zeros(wanted.shape) if of_keys is None else of_keys
-            of_keys = of_keys.masked_fill(wanted < 0, -torch.inf)
-        asking = q[read.rows, read.heads, block * query_block : (block + 1) * query_block]
-        part = attend_biased(
-            asking[None], keys, values, None if of_keys is None else of_keys[None]
-        )[0]
-        if some_missing:  # where all keys are hidden, kernels disagree on what is left
+            key_bias = k.new_zeros(wanted.shape) if key_bias is None else key_bias
+            key_bias = key_bias.masked_fill(wanted < 0, -torch.inf)
+        at = slice(block * query_block, (block + 1) * query_block)
+        queries = q[selection.rows, selection.heads, at]
+        biases = None if key_bias is None else key_bias[None]
+        part = attend_biased(queries[None], keys, values, biases)[0]
+        if some_missing:  # kernels disagree on the result if all keys are hidden
             part = part.masked_fill((wanted < 0).all(-1)[:, None, None], 0)
-        made.append(part)
-    return torch.cat(made, 1)
+        outputs.append(part)
+    return torch.cat(outputs, 1)
 
 
 def _rows(x: Tensor) -> Tensor:
-    """The memory behind x (b, n, t, d), whose d is contiguous, as rows of d, without a copy."""
+    """The memory of x (b, n, t, d), whose d is contiguous, as rows of d; copies nothing."""
     d = x.shape[-1]
     last = sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True))
     return x.as_strided(((last + 1) // d, d), (d, 1))
 
 
-def _row_numbers(x: Tensor, read: Read, tokens: Tensor) -> Tensor:
-    """Which of `_rows(x)` hold the `tokens` (p, m) of the heads of `read`."""
+def _row_numbers(x: Tensor, selection: KeySelection, tokens: Tensor) -> Tensor:
+    """The rows of `_rows(x)` that hold the `tokens` (p, m) of the selected heads."""
     b, n, t, _ = (stride // x.shape[-1] for stride in x.stride())
-    return (read.rows * b + read.heads * n).unsqueeze(1) + tokens * t
+    return (selection.rows * b + selection.heads * n).unsqueeze(1) + tokens * t

@@ -1,9 +1,9 @@
 """`attend_selected` as one Triton kernel: keys are gathered inside it and never copied.
 
 The running softmax of FlashAttention (arXiv 2205.14135) over a list of keys for each block of
-queries, with a bias (log of its mass) for each key. An optional package; its interpreter runs it on
-a CPU. Products of float32 are those of IEEE, not of TF32, which is Triton's default on NVIDIA. Not
-yet measured on any GPU, so nothing chooses it by itself.
+queries, with a bias (log mass) for each key. Triton is an optional package; its interpreter runs
+the kernel on a CPU. Float32 products are IEEE, not TF32, Triton's default on NVIDIA. The kernel has
+not been measured on a GPU yet, so `auto` never chooses it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .blockwise import Part
-from .key_selection import Read
+from .key_selection import KeySelection
 
 KEY_BLOCK = 32
 
@@ -25,12 +25,12 @@ def _selected(  # noqa: PLR0913
     out_ptr, lse_ptr, s, d, picked, m, scale,
     q_b, q_n, q_s, k_b, k_n, k_t, v_b, v_n, v_t, bias_b, bias_n, tokens_b, tokens_n,
     chosen_b, chosen_n, chosen_q,
-    has_bias: tl.constexpr, query_block: tl.constexpr, in_block: tl.constexpr,
+    has_bias: tl.constexpr, query_block: tl.constexpr, block_keys: tl.constexpr,
     key_block: tl.constexpr, width: tl.constexpr,
 ):  # fmt: skip
     block, pair = tl.program_id(0), tl.program_id(1)
     b, n = tl.load(rows_ptr + pair), tl.load(heads_ptr + pair)  # int64: no product overflows
-    of_blocks = chosen_ptr + b * chosen_b + n * chosen_n + block * chosen_q
+    block_list = chosen_ptr + b * chosen_b + n * chosen_n + block * chosen_q
     queries = block * query_block + tl.arange(0, query_block)
     columns = tl.arange(0, width)
     inside = (queries[:, None] < s) & (columns[None, :] < d)
@@ -41,22 +41,22 @@ def _selected(  # noqa: PLR0913
     sums = tl.zeros((query_block, width), tl.float32)
     for first in range(0, m, key_block):
         place = first + tl.arange(0, key_block)
-        number = tl.load(of_blocks + place // in_block, mask=place < picked, other=0)
-        listed = tokens_ptr + b * tokens_b + n * tokens_n + number * in_block + place % in_block
+        number = tl.load(block_list + place // block_keys, mask=place < picked, other=0)
+        listed = tokens_ptr + b * tokens_b + n * tokens_n + number * block_keys + place % block_keys
         token = tl.load(listed, mask=place < picked, other=-1)
         always = (place >= picked) & (place < m)
         token = tl.where(always, tl.load(always_ptr + place - picked, mask=always, other=-1), token)
-        there = token >= 0
-        rows = there[:, None] & (columns[None, :] < d)
+        valid = token >= 0
+        rows = valid[:, None] & (columns[None, :] < d)
         k_at = k_ptr + b * k_b + n * k_n + token[:, None] * k_t + columns[None, :]
         v_at = v_ptr + b * v_b + n * v_n + token[:, None] * v_t + columns[None, :]
         k = tl.load(k_at, mask=rows, other=0.0)
         v = tl.load(v_at, mask=rows, other=0.0)
         logits = tl.dot(q, tl.trans(k), input_precision="ieee") * scale
         if has_bias:
-            of_key = bias_ptr + b * bias_b + n * bias_n + token
-            logits += tl.load(of_key, mask=there, other=0.0)[None, :]
-        logits = tl.where(there[None, :], logits, float("-inf"))
+            key_bias = bias_ptr + b * bias_b + n * bias_n + token
+            logits += tl.load(key_bias, mask=valid, other=0.0)[None, :]
+        logits = tl.where(valid[None, :], logits, float("-inf"))
         higher = tl.maximum(high, tl.max(logits, 1))
         shift = tl.where(higher == float("-inf"), 0.0, higher)
         weights = tl.exp(logits - shift[:, None])
@@ -72,29 +72,30 @@ def _selected(  # noqa: PLR0913
 
 
 def attend_selected_part(  # noqa: PLR0913
-    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, read: Read, query_block: int
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, selection: KeySelection, query_block: int
 ) -> Part:
-    """As `attend_selected`, (p, s, d); `lse` (p, s) of a query whose block has no key is -inf.
+    """Compute `attend_selected` (p, s, d) with `lse` (p, s), -inf where a block reads no key.
 
-    d must be contiguous in all; `query_block` a power of 2 of at least 16.
+    d must be contiguous in all tensors, and `query_block` a power of 2 of at least 16.
     """
     s, d = q.shape[2:]
-    out = torch.empty(len(read.rows), s, d, dtype=torch.float32, device=q.device)
-    lse = torch.empty(len(read.rows), s, dtype=torch.float32, device=q.device)
-    tokens, chosen, in_block = read.tokens.contiguous(), read.chosen.contiguous(), read.in_block
+    out = torch.empty(len(selection.rows), s, d, dtype=torch.float32, device=q.device)
+    lse = torch.empty(len(selection.rows), s, dtype=torch.float32, device=q.device)
+    tokens, chosen = selection.tokens.contiguous(), selection.chosen.contiguous()
+    block_keys = selection.block_keys
     biases = q.new_zeros(1, 1, 1).float() if bias is None else bias.float().contiguous()
-    _selected[(read.query_blocks, len(read.rows))](
-        q, k, v, biases, tokens, chosen, read.always, read.rows, read.heads, out, lse,
-        s, d, chosen.shape[3] * in_block, read.keys, d**-0.5,
+    _selected[(selection.query_blocks, len(selection.rows))](
+        q, k, v, biases, tokens, chosen, selection.always, selection.rows, selection.heads,
+        out, lse, s, d, chosen.shape[3] * block_keys, selection.keys, d**-0.5,
         *q.stride()[:3], *k.stride()[:3], *v.stride()[:3], *biases.stride()[:2],
         *tokens.stride()[:2], *chosen.stride()[:3],
-        bias is not None, query_block, in_block, KEY_BLOCK, max(16, triton.next_power_of_2(d)),
+        bias is not None, query_block, block_keys, KEY_BLOCK, max(16, triton.next_power_of_2(d)),
     )  # fmt: skip
     return Part(out, lse)
 
 
 def attend_selected(  # noqa: PLR0913
-    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, read: Read, query_block: int
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, selection: KeySelection, query_block: int
 ) -> Tensor:
-    """The same signature and result as `selected.attend_selected`."""
-    return attend_selected_part(q, k, v, bias, read, query_block).out.to(q.dtype)
+    """Fast path of `selected.attend_selected`, with the same signature and result."""
+    return attend_selected_part(q, k, v, bias, selection, query_block).out.to(q.dtype)

@@ -1,4 +1,4 @@
-"""Bucket codes of a history's keys, each made once, when its latent frame is committed."""
+"""Bucket codes of a history's keys, each computed once, when its latent frame is committed."""
 
 from __future__ import annotations
 
@@ -13,46 +13,48 @@ from .self_attention import Codes
 
 
 def entry_codes(cache: MergedCache) -> Codes | None:
-    """The buckets in which a TempCache looks for like keys; None where it has none."""
+    """The buckets by which a TempCache searches similar keys, None if it uses no buckets."""
     if not (cache.policy.merges and isinstance(cache.index, BucketIndex)):
         return None
-    return lambda layer: cache.codes(layer)[..., 0]
+    return lambda layer: cache.store.codes(layer)[..., 0]
 
 
 class SlotCodes:
-    """Codes beside a cache whose slots hold whole latent frames."""
+    """Codes of the keys of a cache whose slots hold whole latent frames."""
 
     def __init__(self, cache: HistoryCache, buckets: Buckets) -> None:
         self.cache, self.buckets = cache, buckets
-        self.encoded = 0  # keys of a head that were ever coded, all layers together
-        self._forgotten = cache.forgotten  # when they were coded
-        self._codes: dict[int, Tensor] = {}  # of a layer, (b, n, t) in order of slots
-        self._frames: dict[int, list[int]] = {}  # the latent frames that they are of
+        self.encoded = 0  # keys ever coded, counted in one head of each layer
+        self._generation = cache.generation  # of the cache when its keys were coded
+        self._codes: dict[int, Tensor] = {}  # by layer, (b, n, t) in slot order
+        self._frames: dict[int, list[int]] = {}  # by layer, the latent frame of each slot
 
-    def of(self, layer: int) -> Tensor:
-        """The codes (b, n, t) int16 of a layer's history, in order of slots."""
+    def of_layer(self, layer: int) -> Tensor:
+        """The codes (b, n, t) int16 of a layer's history, in slot order."""
         return self._codes[layer]
 
     def update(self) -> None:
-        """Code what was committed; to be called after each commit, since buckets learn from it.
-        They begin anew where the history did.
+        """Code the keys committed last.
+
+        Call this after each commit, since buckets learn from it. Buckets are reset whenever the
+        cache has forgotten its history.
         """
-        if self._forgotten != self.cache.forgotten:
-            self._forgotten = self.cache.forgotten
+        if self._generation != self.cache.generation:
+            self._generation = self.cache.generation
             self._frames.clear()
             self.buckets.restore({})
         for layer in range(self.cache.shape.layers):
             self._update(layer)
 
     def snapshot(self) -> Snapshot:
-        """Codes, of which frames they are, and what the buckets have learnt."""
+        """The codes, their latent frames, and the state of the buckets."""
         codes = {f"codes.{layer}": t.to("cpu", copy=True) for layer, t in self._codes.items()}
-        learnt = {f"buckets.{k}": t.to("cpu", copy=True) for k, t in self.buckets.saved().items()}
+        learnt = {f"buckets.{k}": t.to("cpu", copy=True) for k, t in self.buckets.state().items()}
         frames = {str(layer): list(held) for layer, held in self._frames.items()}
         return Snapshot({**codes, **learnt}, {"frames": frames})
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Go on, bit for bit, from what `snapshot` gave."""
+        """Continue, bit for bit, from what `snapshot` returned."""
         device = self.cache.device
         parts: dict[str, dict[str, Tensor]] = {"codes": {}, "buckets": {}}
         for name, tensor in snapshot.tensors.items():
@@ -61,7 +63,7 @@ class SlotCodes:
         self._codes = {int(layer): codes for layer, codes in parts["codes"].items()}
         self._frames = {int(k): list(held) for k, held in snapshot.facts["frames"].items()}
         self.buckets.restore(parts["buckets"])
-        self._forgotten = self.cache.forgotten
+        self._generation = self.cache.generation
 
     def _update(self, layer: int) -> None:
         held, tokens = self.cache.held, self.cache.shape.frame_tokens
@@ -76,6 +78,6 @@ class SlotCodes:
             at = torch.tensor(new, device=keys.device)[:, None] * tokens
             at = (at + torch.arange(tokens, device=keys.device)).flatten()
             self.buckets.learn(layer, keys[:, :, at])
-            codes[:, :, at] = self.buckets.of(layer, keys[:, :, at])
+            codes[:, :, at] = self.buckets.assign(layer, keys[:, :, at])
             self._codes[layer], self._frames[layer] = codes, list(held)
             self.encoded += len(at)

@@ -1,4 +1,4 @@
-"""How self- and cross-attention are made sparse: values, decided before a rollout."""
+"""Settings of sparse self- and cross-attention, fixed before a rollout."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from ..kernels.choice import AUTO
 from ..kernels.choice import NAMES as KERNELS
 
 ORDERS = ("auto", "time", "lsh", "k-means")
-"""What puts keys of the history that belong together side by side: when and where they were, or the
-bucket that they share. `auto` is `time`: on real activations its blocks hold more of the attention
-than those of hashed or clustered keys (docs/measurements/attention.md).
+"""Orders that put related keys of the history side by side: by time and place, or by bucket.
+
+`auto` is `time`: on real activations its blocks hold more of the attention than blocks of hashed or
+clustered keys (docs/measurements/attention.md).
 """
 
 
@@ -21,8 +22,8 @@ class SparseSelf:
     `density` is the share of the history's blocks that a block of queries reads. The first
     `dense_share` of a latent frame's steps are dense, and so are `dense_layers`. A head whose
     blocks hold less than `recall_floor` of the attention of sampled queries is dense for the chunk.
-    Histories of fewer than `min_keys` keys are dense, since that is faster: None, as measured.
-    `kernel` names what attends to the chosen keys.
+    Histories of fewer than `min_keys` keys are dense, since that is faster; None takes the measured
+    number. `kernel` names the kernel that attends to the chosen keys.
     """
 
     density: float = 0.3
@@ -49,9 +50,11 @@ class SparseSelf:
 
 @dataclass(frozen=True, slots=True)
 class SparseCross:
-    """AnnCA: padding is one token of its mass; of the others, those that share a bucket with some
-    query of the chunk stay, at least `min_tokens`; `prune` False merges the padding only.
-    Prompts of fewer than `from_tokens` tokens, padding included, are dense: None, as measured.
+    """AnnCA: padding becomes one token of its mass, and other tokens may be pruned.
+
+    With `prune`, the tokens that share a bucket with a query of the chunk stay, at least
+    `min_tokens`. Prompts of fewer than `from_tokens` tokens, padding included, are dense; None
+    takes the measured number.
     """
 
     prune: bool = False
@@ -66,7 +69,7 @@ class SparseCross:
 
 @dataclass(frozen=True, slots=True)
 class Sparsity:
-    """What of a rollout's attention is sparse; None leaves it dense."""
+    """The sparse parts of a rollout's attention; None leaves a part dense."""
 
     self_sparsity: SparseSelf | None = None
     prompt_sparsity: SparseCross | None = None

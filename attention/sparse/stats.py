@@ -1,4 +1,4 @@
-"""What sparse attention did: how much it computed, what it kept, and how often it gave up."""
+"""Statistics of sparse attention: pairs computed, recall, and fallbacks to dense heads."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class SparseStats:
-    """Sums over the passes so far whose attention could have been sparse: steps, over a whole
-    history or, on the host's own samplers, over the sequence. Not over commits, nor views of a part
-    of the history, which are always dense. Pairs are of a query and a key of one head.
+    """Totals over all passes eligible for sparse attention so far.
+
+    Eligible are denoising steps over the full history, or over the full sequence on ComfyUI's
+    samplers. Commits and partial views are always dense and not counted. A pair is a query and a
+    key of one head.
     """
 
     pairs: float = 0.0
@@ -20,16 +22,16 @@ class SparseStats:
 
     @property
     def density(self) -> float | None:
-        """The share of those passes' pairs that was computed; None before the first."""
+        """The share of all pairs that was computed, None before the first pass."""
         return self.pairs / self.dense_pairs if self.dense_pairs else None
 
     @property
     def recall(self) -> float | None:
-        """The share of attention that the chosen keys hold, by sampled queries, on average."""
+        """The average share of attention on the chosen keys, from sampled queries."""
         return self.recalls / self.sampled if self.sampled else None
 
     def __add__(self, other: SparseStats) -> SparseStats:
-        """Of both together."""
+        """The totals of both."""
         return SparseStats(
             self.pairs + other.pairs,
             self.dense_pairs + other.dense_pairs,
@@ -39,14 +41,15 @@ class SparseStats:
         )
 
     def add_pairs(self, computed: float, dense: float) -> None:
-        """Note a pass over one layer."""
+        """Count a pass over one layer."""
         self.pairs += computed
         self.dense_pairs += dense
 
-    def add_recall(self, select_heads: list[float], fallbacks: int) -> None:
-        """Note the recall of each head of a layer and batch row, and how many are now dense for a
-        chunk.
+    def add_recall(self, recalls: list[float], fallbacks: int) -> None:
+        """Count the recall of each head of a layer and batch row.
+
+        `fallbacks` heads of them are dense for the rest of the chunk.
         """
-        self.recalls += sum(select_heads)
-        self.sampled += len(select_heads)
+        self.recalls += sum(recalls)
+        self.sampled += len(recalls)
         self.dense_fallbacks += fallbacks

@@ -1,8 +1,7 @@
-"""Where attention over part of a history, or to a prompt whose padding is merged, is faster than
-dense attention, as measured, and why.
+"""Measured sizes from which sparse attention is faster than dense attention, with the reasons.
 
-A way of attending that no committed result shows to be faster on a kind of device is never chosen
-there by itself.
+Block-sparse attention and merged prompt padding have their own thresholds. Without a committed
+result for a kind of device, attention there stays dense.
 """
 
 from __future__ import annotations
@@ -15,23 +14,25 @@ import torch
 from .settings import Sparsity
 
 MEASURED: Mapping[str, int] = {}
-"""Kinds of devices for which `benchmarks/results` shows block-sparse attention to be faster, at the
-interval's bound, from so many keys a head on.
+"""For each kind of device the keys a head from which block-sparse attention is faster.
+
+An entry needs a result in `benchmarks/results` that shows it at the bound of its interval.
 """
 
 MERGED: Mapping[str, int] = {"cpu": 512}
-"""Kinds of devices for which `benchmarks/results` shows attention to a prompt to be faster with its
-padding merged, at the interval's bound, in prompts of so many tokens or more.
+"""For each kind of device the prompt tokens from which attention with merged padding is faster.
+
+An entry needs a result in `benchmarks/results` that shows it at the bound of its interval.
 """
 
 
-def min_keys(asked: int | None, device: torch.device) -> tuple[int | None, str]:
-    """The least history that is attended to sparsely, None for no history, and the reason.
+def min_keys(requested: int | None, device: torch.device) -> tuple[int | None, str]:
+    """The fewest keys of a history that is attended to sparsely, and the reason.
 
-    `asked` is the user's own number, None leaves it to what was measured.
+    None keeps every history dense. `requested` is the user's number; None takes the measured one.
     """
-    if asked is not None:
-        return asked, "as asked for"
+    if requested is not None:
+        return requested, "as requested"
     least = MEASURED.get(device.type)
     if least is None:
         shown = f"no committed result shows it to be faster on {device.type} at these settings"
@@ -39,21 +40,23 @@ def min_keys(asked: int | None, device: torch.device) -> tuple[int | None, str]:
     return least, f"from {least:,} keys a head on, as measured on {device.type}"
 
 
-def min_prompt_tokens(asked: int | None, device: torch.device) -> tuple[int | None, str]:
-    """The shortest prompt, in tokens with its padding, whose padding is merged, None for no prompt,
-    and the reason; `asked` as above.
+def min_prompt_tokens(requested: int | None, device: torch.device) -> tuple[int | None, str]:
+    """The fewest tokens, padding included, of a prompt whose padding is merged, and the reason.
+
+    None merges no prompt. `requested` is the user's number; None takes the measured one.
     """
-    if asked is not None:
-        return asked, "merged, as asked for"
+    if requested is not None:
+        return requested, "merged, as requested"
     least = MERGED.get(device.type)
     if least is None:
         return None, f"dense, since no committed result shows merging to be faster on {device.type}"
     return least, f"merged from {least:,} tokens on, as measured on {device.type}"
 
 
-def measured_on(sparsity: Sparsity, device: torch.device) -> Sparsity:
-    """`sparsity` with what it leaves to measurements decided for `device`: where nothing was shown
-    to be faster, it is dense.
+def apply_measurements(sparsity: Sparsity, device: torch.device) -> Sparsity:
+    """`sparsity` with its open thresholds filled in from measurements on `device`.
+
+    A part that no measurement shows to be faster becomes dense.
     """
     self_sparsity, prompt_sparsity = sparsity.self_sparsity, sparsity.prompt_sparsity
     if self_sparsity is not None:

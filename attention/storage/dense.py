@@ -1,6 +1,7 @@
-"""How a KV cache stores keys and values: values that open a store, and the dense store.
+"""Storage of keys and values: the interfaces, and the dense store.
 
-A store holds latent frames in slots, for all layers, and knows nothing of which frames they are.
+A `Storage` is a setting that opens a `Store`. A store holds the latent frames of all layers in
+slots; it does not know which frames they are.
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ from torch import Tensor
 
 from .shape import CacheShape
 
+KeysValues = Sequence[tuple[Tensor, Tensor]]
+"""k and v (b, s, n, d) of every layer."""
+
 
 class Store(Protocol):
-    """Keys and values of latent frames, un-rotated, in slots: `kept` ones, then `recent` ones.
+    """Un-rotated keys and values of latent frames, in `kept` slots followed by `recent` slots.
 
-    Every frame goes through a recent slot first where there are any; the cache moves it on.
+    If there are recent slots, every frame goes through one first; the cache moves it on.
     """
 
     kept: int
@@ -37,74 +41,75 @@ class Store(Protocol):
         """Bytes of tensors in main memory or files."""
 
     def write(self, layer: int, slot: int, k: Tensor, v: Tensor) -> None:
-        """Put one frame's k and v (b, s, n, d) into a slot; from `kept` on they are recent ones."""
+        """Put one frame's k and v (b, s, n, d) into a slot; slots from `kept` on are recent."""
 
     def frame(self, layer: int, slot: int) -> tuple[Tensor, Tensor]:
-        """One frame's k and v (b, s, n, d) as the model will see them."""
+        """One frame's k and v (b, s, n, d), decoded."""
 
     def read(self, layer: int, kept: int, recent: int) -> tuple[Tensor, Tensor]:
-        """The keys (b, s, n, d) of the first `kept` and the first `recent` slots, and their values,
-        which have room for the active frames behind. Both are valid until the next read.
+        """Keys (b, s, n, d) of the first `kept` and first `recent` slots, and values with room.
+
+        The room for active frames is behind the values. Both are valid until the next read.
         """
 
     def select(self, kept: Sequence[int], recent: Sequence[int]) -> None:
-        """Move those slots, in rising order, to the front; the others are free."""
+        """Move the slots, given in rising order, to the front; the others become free."""
 
     def arrange(self, layer: int, slots: Sequence[int]) -> None:
-        """Put into the first kept slots of a layer what lies in `slots`, as it is stored."""
+        """Give kept slot i of a layer the stored content of `slots[i]`, bit for bit."""
 
     def rotated(self, layer: int) -> Tensor:
-        """Where a layer's rotated keys go (b, s, n, d), with room for the active frames behind."""
+        """Memory for a layer's rotated keys (b, s, n, d), with room for active frames behind."""
 
-    def saved(self, kept: int, recent: int) -> dict[str, Tensor]:
-        """The content of those slots, as it is stored."""
+    def state(self, kept: int, recent: int) -> dict[str, Tensor]:
+        """The stored content of the first `kept` and `recent` slots, on the CPU."""
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take back what `saved` gave."""
+        """Take the content that `state` returned."""
 
     def grow(self, kept: int) -> None:
-        """Have at least `kept` slots; their content stays."""
+        """Have at least `kept` kept slots; their content stays."""
 
     def move(self, device: torch.device) -> None:
         """Take all tensors to `device`, bit for bit."""
 
 
 class Storage(Protocol):
-    """A way of storing."""
+    """A setting that says how keys and values are stored."""
 
     def unsupported_reason(self, device: torch.device) -> str | None:
         """Why it cannot be used on `device`, or None."""
 
     def open(self, shape: CacheShape, frames: int, sink: int, device: torch.device) -> Store:
-        """A store of `frames` latent frames in all, of which the first `sink` are kept for ever."""
+        """A store of `frames` latent frames, of which the first `sink` are never evicted."""
 
     def planned_bytes(self, shape: CacheShape, frames: int, sink: int) -> int:
-        """What `Store.bytes` will be, exactly."""
+        """Exact value of `Store.bytes`."""
 
     def planned_offloaded(self, shape: CacheShape, frames: int, sink: int) -> int:
-        """What `Store.offloaded_bytes` will be, exactly."""
+        """Exact value of `Store.offloaded_bytes`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dense:
-    """As the model computes them."""
+    """Store keys and values as the model computes them."""
 
     def unsupported_reason(self, device: torch.device) -> str | None:
-        """None."""
+        """Dense storage works on every device."""
         return None
 
     def open(self, shape: CacheShape, frames: int, sink: int, device: torch.device) -> DenseStore:
-        """A store of `frames` slots, none of them recent."""
+        """A store of `frames` kept slots."""
         return DenseStore(shape, frames, device)
 
     def planned_bytes(self, shape: CacheShape, frames: int, sink: int) -> int:
-        """Keys, and values and rotated keys with room for the active frames."""
+        """Bytes of keys, and of values and rotated keys with room for active frames."""
         copies = shape.layers if shape.hold_rotated else 1
-        held = shape.layers * frames + (shape.layers + copies) * (frames + shape.chunk_frames)
-        return held * shape.frame_values * shape.dtype.itemsize
+        total = shape.layers * frames + (shape.layers + copies) * (frames + shape.chunk_frames)
+        return total * shape.frame_values * shape.dtype.itemsize
 
     def planned_offloaded(self, shape: CacheShape, frames: int, sink: int) -> int:
-        """All is on the device."""
+        """Zero: all tensors are on the device."""
         return 0
 
 
@@ -125,7 +130,7 @@ class DenseStore:
 
     @property
     def holds_rotated(self) -> bool:
-        """As the shape says."""
+        """Whether every layer has rotated keys of its own, which last until the next commit."""
         return self.shape.hold_rotated
 
     @property
@@ -145,43 +150,43 @@ class DenseStore:
         return self._keys[layer][:, at], self._values[layer][:, at]
 
     def read(self, layer: int, kept: int, recent: int) -> tuple[Tensor, Tensor]:
-        """Views of the first `kept` keys, and of all values with the room behind."""
+        """Views of the keys in the first `kept` slots, and of all values with the room behind."""
         return self._keys[layer][:, : kept * self.shape.frame_tokens], self._values[layer]
 
     def select(self, kept: Sequence[int], recent: Sequence[int]) -> None:
-        """Move those slots, in rising order, to the front."""
+        """Move the slots, given in rising order, to the front."""
         for layer in range(self.shape.layers):
             self.arrange(layer, kept)
 
     def arrange(self, layer: int, slots: Sequence[int]) -> None:
-        """Put into the first slots of a layer what lies in `slots`."""
-        into, chosen = moved(slots)
+        """Give slot i of a layer the content of `slots[i]`."""
+        into, chosen = changed_slots(slots)
         for tensors in (self._keys, self._values):
             frames = self._by_frame(tensors[layer])
             frames[:, into] = frames[:, chosen]
 
-    def write_of_heads(self, layer: int, slots: Tensor, k: Tensor, v: Tensor) -> None:
-        """Put one frame's k and v (b, s, n, d) into a slot for each head; slots (n,)."""
+    def write_heads(self, layer: int, slots: Tensor, k: Tensor, v: Tensor) -> None:
+        """Put one frame's k and v (b, s, n, d) into another slot for each head; slots (n,)."""
         heads = torch.arange(self.shape.heads)
         for tensors, x in ((self._keys, k), (self._values, v)):
             self._by_frame(tensors[layer])[:, slots, :, heads] = x.permute(2, 0, 1, 3)
 
-    def select_of_heads(self, slots: Tensor) -> None:
-        """Move for each layer and head its `slots` (layers, n, f) to the front."""
+    def select_heads(self, slots: Tensor) -> None:
+        """Move the `slots` (layers, n, f) of each layer and head to the front."""
         heads = torch.arange(self.shape.heads)
         for layer, chosen in enumerate(slots):
             for tensors in (self._keys, self._values):
                 frames = self._by_frame(tensors[layer])
-                moved = [frames[:, select_heads, :, heads] for select_heads in chosen.T]
-                for slot, one in enumerate(moved):  # (n, b, t, d)
-                    frames[:, slot] = one.permute(1, 2, 0, 3)
+                moved = [frames[:, head_slots, :, heads] for head_slots in chosen.T]
+                for slot, content in enumerate(moved):  # (n, b, t, d)
+                    frames[:, slot] = content.permute(1, 2, 0, 3)
 
     def rotated(self, layer: int) -> Tensor:
-        """The layer's own, or the one that all share."""
+        """The layer's own buffer, or the one that all layers share."""
         return self._rotated[layer % self._copies]
 
-    def saved(self, kept: int, recent: int) -> dict[str, Tensor]:
-        """Copies on the CPU of keys and values (b, s, n, d) of every layer."""
+    def state(self, kept: int, recent: int) -> dict[str, Tensor]:
+        """Keys and values (b, s, n, d) of every layer, copied to the CPU."""
         stop = kept * self.shape.frame_tokens
         parts = {"keys": self._keys, "values": self._values}
         return {
@@ -191,7 +196,7 @@ class DenseStore:
         }
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take back what `saved` gave."""
+        """Take the content that `state` returned."""
         for layer in range(self.shape.layers):
             for into, name in ((self._keys, "keys"), (self._values, "values")):
                 content = tensors[f"{name}.{layer}"]
@@ -222,14 +227,14 @@ class DenseStore:
         return self.shape.layers if self.shape.hold_rotated else 1
 
 
-def moved(slots: Sequence[int]) -> tuple[list[int], list[int]]:
-    """Places whose content changes as the first ones get what lies in `slots`, and where it is."""
+def changed_slots(slots: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Where i != `slots[i]`: all such i, and their `slots[i]`."""
     into = [place for place, slot in enumerate(slots) if slot != place]
     return into, [slots[place] for place in into]
 
 
 def empty_frames(shape: CacheShape, frames: int, device: torch.device) -> Tensor:
-    """Zeros (b, s, n, d) for that many latent frames of one layer."""
+    """Zeros (b, s, n, d) for `frames` latent frames of one layer."""
     size = shape.batch, frames * shape.frame_tokens, shape.heads, shape.head_dim
     return torch.zeros(size, dtype=shape.dtype, device=device)
 

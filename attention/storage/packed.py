@@ -1,6 +1,6 @@
-"""A store that keeps older latent frames coded and the newest as they were computed.
+"""A store that codes older latent frames and keeps the newest ones as computed.
 
-What attention reads is decoded layer by layer into two buffers that all layers share.
+Attention reads a layer from two buffers that all layers share; each layer is decoded into them.
 """
 
 from __future__ import annotations
@@ -11,18 +11,20 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from .dense import Storage, empty_frames, frame_slice, moved
-from .placement import ON_DEVICE, Placement, Shelf
+from .dense import Storage, changed_slots, empty_frames, frame_slice
+from .placement import ON_DEVICE, Placement, Tier
 from .quantize import AS_COMPUTED, Codec, coded_frame_bytes
 from .shape import CacheShape
 
-DECODED_AT_ONCE = 4  # latent frames; decoding takes float32 copies
+DECODED_AT_ONCE = 4
+"""Latent frames decoded at once, since decoding makes float32 copies."""
 
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """Store through a `codec` all but the newest `recent_frames`, which stay as computed on the
-    device; the coded ones lie where `placement` says.
+    """Store all frames through a `codec` except the newest `recent_frames`.
+
+    Recent frames stay on the device as computed; coded frames are placed as `placement` says.
     """
 
     codec: Codec
@@ -34,38 +36,39 @@ class Packed:
             raise ValueError(f"recent_frames must be at least 0; got {self.recent_frames}")
 
     def unsupported_reason(self, device: torch.device) -> str | None:
-        """The codec's."""
+        """Why the codec cannot be used on `device`, or None."""
         return self.codec.unsupported_reason(device)
 
     def open(self, shape: CacheShape, frames: int, sink: int, device: torch.device) -> PackedStore:
-        """A store of `frames` slots, of them as many recent ones as the sink leaves."""
+        """A store of `frames` slots, with as many recent slots as the sink leaves room for."""
         recent = self._recent(frames, sink)
         return PackedStore(shape, self, frames - recent, recent, device)
 
     def planned_bytes(self, shape: CacheShape, frames: int, sink: int) -> int:
-        """Codes of the older frames, or of the layers fetched; the recent frames; and what is
-        decoded of one layer.
+        """Bytes of coded frames on the device, recent frames, and one decoded layer.
+
+        With offloading, only the layers being fetched are on the device.
         """
         recent = self._recent(frames, sink)
-        here = self.placement.buffers or shape.layers
-        coded = here * (frames - recent) * coded_frame_bytes(self.codec, shape)
+        layers = self.placement.buffers or shape.layers
+        coded = layers * (frames - recent) * coded_frame_bytes(self.codec, shape)
         dense = 2 * shape.layers * recent + 2 * (frames + shape.chunk_frames)
         return coded + dense * shape.frame_values * shape.dtype.itemsize
 
     def planned_offloaded(self, shape: CacheShape, frames: int, sink: int) -> int:
-        """Codes of the older frames, where they do not lie on the device."""
+        """Bytes of coded frames, if they are not on the device."""
         if not self.placement.buffers:
             return 0
         older = frames - self._recent(frames, sink)
         return shape.layers * older * coded_frame_bytes(self.codec, shape)
 
     def _recent(self, frames: int, sink: int) -> int:
-        """At least one slot beside the sink is for frames that the recent ones push out."""
+        """Recent slots, leaving at least one slot outside the sink for frames that move on."""
         return max(0, min(self.recent_frames, frames - sink - 1))
 
 
-def placed(storage: Storage, placement: Placement) -> Storage:
-    """The same bits in another place; what is dense leaves the device as it is computed."""
+def with_placement(storage: Storage, placement: Placement) -> Storage:
+    """The same storage in another place, bit for bit; dense storage is offloaded uncoded."""
     if not placement.buffers:
         return storage
     if isinstance(storage, Packed):
@@ -74,21 +77,21 @@ def placed(storage: Storage, placement: Placement) -> Storage:
 
 
 class PackedStore:
-    """Coded frames in the kept slots, plain ones in the recent slots."""
+    """Coded frames in the kept slots, frames as computed in the recent slots."""
 
     def __init__(
         self, shape: CacheShape, storage: Packed, kept: int, recent: int, device: torch.device
     ) -> None:
         self.shape, self.storage, self.kept, self.recent = shape, storage, kept, recent
-        self._coded = self._shelf(device)
+        self._coded = self._open_tier(device)
         self._recent = [
             tuple(empty_frames(shape, recent, device) for _ in "kv") for _ in range(shape.layers)
         ]
-        self._decoded = self._room(device)
+        self._decoded = self._open_buffers(device)
 
     @property
     def holds_rotated(self) -> bool:
-        """No: the next layer needs the buffer."""
+        """False: the next layer needs the buffer."""
         return False
 
     @property
@@ -99,20 +102,20 @@ class PackedStore:
 
     @property
     def offloaded_bytes(self) -> int:
-        """Bytes of tensors in another place."""
+        """Bytes of tensors in main memory or files."""
         return self._coded.offloaded_bytes
 
     def write(self, layer: int, slot: int, k: Tensor, v: Tensor) -> None:
-        """Put one frame's k and v (b, s, n, d) into a slot, coded where it is a kept one."""
+        """Put one frame's k and v (b, s, n, d) into a slot; kept slots code it."""
         if slot >= self.kept:
             at = frame_slice(self.shape, slot - self.kept)
             for into, x in zip(self._recent[layer], (k, v), strict=True):
                 into[:, at] = x
             return
         codes = self.storage.codec.encode(k, v)
-        for part, made in zip(self._coded.layers[layer], codes, strict=True):
-            part[slot] = made
-        self._coded.changed()
+        for part, content in zip(self._coded.layers[layer], codes, strict=True):
+            part[slot] = content
+        self._coded.invalidate()
 
     def frame(self, layer: int, slot: int) -> tuple[Tensor, Tensor]:
         """One frame's k and v (b, s, n, d), decoded."""
@@ -129,8 +132,8 @@ class PackedStore:
         for first in range(0, kept, DECODED_AT_ONCE):
             stop = min(first + DECODED_AT_ONCE, kept)
             decoded = self._decode([part[first:stop] for part in coded])
-            for into, made in zip(self._decoded, decoded, strict=True):
-                into[:, first * tokens : stop * tokens] = made
+            for into, content in zip(self._decoded, decoded, strict=True):
+                into[:, first * tokens : stop * tokens] = content
         behind = slice(kept * tokens, (kept + recent) * tokens)
         for into, part in zip(self._decoded, self._recent[layer], strict=True):
             into[:, behind] = part[:, : recent * tokens]
@@ -138,7 +141,7 @@ class PackedStore:
         return keys[:, : behind.stop], values
 
     def select(self, kept: Sequence[int], recent: Sequence[int]) -> None:
-        """Move those slots, in rising order, to the front."""
+        """Move the slots, given in rising order, to the front."""
         for layer in range(self.shape.layers):
             self.arrange(layer, kept)
             for slot, chosen in enumerate(recent):
@@ -146,20 +149,20 @@ class PackedStore:
                 self.write(layer, self.kept + slot, k, v)
 
     def arrange(self, layer: int, slots: Sequence[int]) -> None:
-        """Put into the first kept slots of a layer what lies in `slots`, bit for bit."""
-        into, chosen = moved(slots)
+        """Give kept slot i of a layer the content of `slots[i]`, bit for bit."""
+        into, chosen = changed_slots(slots)
         for part in self._coded.layers[layer]:
-            content = [part[slot].clone() for slot in chosen]
-            for place, one in zip(into, content, strict=True):
-                part[place] = one
-        self._coded.changed()
+            contents = [part[slot].clone() for slot in chosen]
+            for slot, content in zip(into, contents, strict=True):
+                part[slot] = content
+        self._coded.invalidate()
 
     def rotated(self, layer: int) -> Tensor:
-        """Where the rotated keys go, with room behind: over those that were read."""
+        """Memory for the rotated keys: they overwrite the keys that were read."""
         return self._decoded[0]
 
-    def saved(self, kept: int, recent: int) -> dict[str, Tensor]:
-        """Copies on the CPU of codes and of recent frames."""
+    def state(self, kept: int, recent: int) -> dict[str, Tensor]:
+        """Codes and recent frames, copied to the CPU."""
         stop, found = recent * self.shape.frame_tokens, {}
         for layer, parts in enumerate(self._coded.layers):
             for i, part in enumerate(parts):
@@ -169,7 +172,7 @@ class PackedStore:
         return found
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take back what `saved` gave."""
+        """Take the content that `state` returned."""
         for layer in range(self.shape.layers):
             for i, part in enumerate(self._coded.layers[layer]):
                 content = tensors[f"coded.{layer}.{i}"]
@@ -177,13 +180,13 @@ class PackedStore:
             for i, part in enumerate(self._recent[layer]):
                 content = tensors[f"recent.{layer}.{i}"]
                 part[:, : content.shape[1]] = content
-        self._coded.changed()
+        self._coded.invalidate()
 
     def grow(self, kept: int) -> None:
         """Have `kept` coded slots; their content stays."""
         device, old, before = self._decoded[0].device, self._coded, self.kept
         self.kept = kept
-        self._coded, self._decoded = self._shelf(device), self._room(device)
+        self._coded, self._decoded = self._open_tier(device), self._open_buffers(device)
         for layer, parts in enumerate(old.layers):
             for part, grown in zip(parts, self._coded.layers[layer], strict=True):
                 grown[:before] = part
@@ -200,10 +203,10 @@ class PackedStore:
         k, v = self.storage.codec.decode([part.transpose(0, 1) for part in parts], self.shape)
         return k.flatten(1, 2), v.flatten(1, 2)
 
-    def _shelf(self, device: torch.device) -> Shelf:
+    def _open_tier(self, device: torch.device) -> Tier:
         parts, leading = self.storage.codec.parts(self.shape), (self.kept, self.shape.batch)
-        return self.storage.placement.shelf(self.shape.layers, parts, leading, device)
+        return self.storage.placement.open(self.shape.layers, parts, leading, device)
 
-    def _room(self, device: torch.device) -> tuple[Tensor, Tensor]:
+    def _open_buffers(self, device: torch.device) -> tuple[Tensor, Tensor]:
         frames = self.kept + self.recent + self.shape.chunk_frames
         return empty_frames(self.shape, frames, device), empty_frames(self.shape, frames, device)

@@ -1,7 +1,7 @@
-"""Where a KV cache's coded frames lie: on the device, in main memory, or in a file.
+"""Where a KV cache's coded frames are stored: on the device, in main memory, or in a file.
 
-From elsewhere a layer is fetched into one of two buffers on the device while the layer before it
-is computed, so that on a GPU the copy hides behind the computation. On a CPU the same code copies.
+An offloaded layer is fetched into one of two buffers on the device while the layer before it is
+computed, so that on a GPU the copy overlaps with the computation. On a CPU the same code copies.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from torch import Tensor
 from .quantize import Part
 
 Parts = tuple[Tensor, ...]
-"""What one layer's frames are stored as, each (f, b, ...)."""
+"""The coded frames of one layer, each part (f, b, ...)."""
 
 
-class Shelf(Protocol):
+class Tier(Protocol):
     """The coded frames of all layers."""
 
     layers: list[Parts]
@@ -38,100 +38,100 @@ class Shelf(Protocol):
         """Bytes in main memory or in files."""
 
     def fetch(self, layer: int, frames: int) -> Parts:
-        """The first `frames` of a layer on the device, until the next but one is fetched."""
+        """The first `frames` of a layer on the device, valid until two more layers are fetched."""
 
-    def changed(self) -> None:
-        """Something was written to `layers`: what was fetched in advance is outdated."""
+    def invalidate(self) -> None:
+        """Drop prefetched copies: `layers` were written to."""
 
     def move(self, device: torch.device) -> None:
-        """Compute on another device from now on."""
+        """Fetch to another device from now on."""
 
 
 class Placement(Protocol):
-    """A place for coded frames."""
+    """A setting that says where coded frames are stored."""
 
     @property
     def buffers(self) -> int:
-        """How many layers' frames are on the device beside it, or instead: 0 if all of them."""
+        """Layers that are buffered on the device; 0 if all layers are stored there."""
 
-    def shelf(
+    def open(
         self, layers: int, size: Sequence[Part], leading: tuple[int, int], device: torch.device
-    ) -> Shelf:
-        """A shelf of zeros; every part has `leading` axes (f, b) in front."""
+    ) -> Tier:
+        """A tier of zeros; every part has `leading` axes (f, b) in front."""
 
 
 @dataclass(frozen=True, slots=True)
 class OnDevice:
-    """Where they are computed with."""
+    """On the device that computes."""
 
     @property
     def buffers(self) -> int:
-        """None."""
+        """Zero: all layers are stored on the device."""
         return 0
 
-    def shelf(
+    def open(
         self, layers: int, size: Sequence[Part], leading: tuple[int, int], device: torch.device
-    ) -> Shelf:
-        """Tensors on the device."""
-        return DeviceShelf([_zeros(size, leading, device) for _ in range(layers)])
+    ) -> Tier:
+        """A tier of tensors on the device."""
+        return DeviceTier([_zeros(size, leading, device) for _ in range(layers)])
 
 
 @dataclass(frozen=True, slots=True)
 class InMainMemory:
-    """In main memory, pinned where there is an accelerator."""
+    """In main memory, pinned for a CUDA device."""
 
     @property
     def buffers(self) -> int:
-        """The layer in use and the next."""
+        """The layer in use and the next one."""
         return 2
 
-    def shelf(
+    def open(
         self, layers: int, size: Sequence[Part], leading: tuple[int, int], device: torch.device
-    ) -> Shelf:
-        """Tensors in main memory."""
+    ) -> Tier:
+        """A tier of tensors in main memory."""
         home = torch.device("meta") if device.type == "meta" else torch.device("cpu")
         parts = [_zeros(size, leading, home) for _ in range(layers)]
         if device.type == "cuda":
-            parts = [tuple(part.pin_memory() for part in of_layer) for of_layer in parts]
+            parts = [tuple(part.pin_memory() for part in layer) for layer in parts]
         return OffloadedTier(parts, device)
 
 
 @dataclass(frozen=True, slots=True)
 class OnDisk:
-    """In files of their own below `folder`, mapped into memory; gone with the cache.
+    """In memory-mapped files below `folder`, deleted with the cache.
 
-    For histories longer than main memory: the system keeps the pages it has room for.
+    For histories longer than main memory: the system caches the pages it has room for.
     """
 
     folder: Path
 
     @property
     def buffers(self) -> int:
-        """The layer in use and the next."""
+        """The layer in use and the next one."""
         return 2
 
-    def shelf(
+    def open(
         self, layers: int, size: Sequence[Part], leading: tuple[int, int], device: torch.device
-    ) -> Shelf:
-        """Tensors in files."""
+    ) -> Tier:
+        """A tier of tensors in files."""
         if device.type == "meta":
-            return InMainMemory().shelf(layers, size, leading, device)
+            return InMainMemory().open(layers, size, leading, device)
         self.folder.mkdir(parents=True, exist_ok=True)
         own = Path(tempfile.mkdtemp(dir=self.folder))
         parts = [
             tuple(_mapped(own / f"{layer}.{i}.kv", part, leading) for i, part in enumerate(size))
             for layer in range(layers)
         ]
-        shelf = OffloadedTier(parts, device)
-        weakref.finalize(shelf, shutil.rmtree, own, ignore_errors=True)
-        return shelf
+        tier = OffloadedTier(parts, device)
+        weakref.finalize(tier, shutil.rmtree, own, ignore_errors=True)
+        return tier
 
 
 ON_DEVICE = OnDevice()
 
 
-class DeviceShelf:
-    """Everything is there already."""
+class DeviceTier:
+    """All layers are on the device."""
 
     offloaded_bytes = 0
 
@@ -144,11 +144,11 @@ class DeviceShelf:
         return sum(part.nbytes for parts in self.layers for part in parts)
 
     def fetch(self, layer: int, frames: int) -> Parts:
-        """Views."""
+        """Views of the first `frames` of a layer."""
         return tuple(part[:frames] for part in self.layers[layer])
 
-    def changed(self) -> None:
-        """Views change with it."""
+    def invalidate(self) -> None:
+        """Do nothing: views show every change."""
 
     def move(self, device: torch.device) -> None:
         """Take all tensors to `device`."""
@@ -156,10 +156,11 @@ class DeviceShelf:
 
 
 class OffloadedTier:
-    """Layers are fetched, each while the one before it is computed, into two buffers by turns."""
+    """Fetches each layer into one of two buffers while the layer before it is computed."""
 
     def __init__(self, layers: list[Parts], device: torch.device) -> None:
         self.layers = layers
+        self._prefetched: tuple[int, int] | None = None  # a layer, and how many of its frames
         self.move(device)
 
     @property
@@ -173,39 +174,37 @@ class OffloadedTier:
         return sum(part.nbytes for parts in self.layers for part in parts)
 
     def fetch(self, layer: int, frames: int) -> Parts:
-        """The first `frames` of a layer, if need be from afar; the next layer is on its way."""
-        if self._coming != (layer, frames):
+        """The first `frames` of a layer on the device; starts to prefetch the next layer."""
+        if self._prefetched != (layer, frames):
             self._start(layer, frames)
         if self._stream is not None:
             torch.cuda.current_stream(self._stream.device).wait_stream(self._stream)
-        parts = self._buffers[self._turn]
+        parts = self._buffers[self._current]
         self._start((layer + 1) % len(self.layers), frames)
         return tuple(part[:frames] for part in parts)
 
-    def changed(self) -> None:
-        """The next layer must be fetched again."""
-        self._coming = None
+    def invalidate(self) -> None:
+        """Drop the prefetched layer."""
+        self._prefetched = None
 
     def move(self, device: torch.device) -> None:
-        """Have the buffers on `device`."""
+        """Allocate the buffers on `device`."""
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._buffers = [
             tuple(torch.zeros_like(part, device=device) for part in self.layers[0]) for _ in "ab"
         ]
-        self._turn, self._coming = 0, None
-
-    _coming: tuple[int, int] | None
-    """The layer, and how many frames of it, that the buffer of the next turn gets."""
+        self._current = 0  # the buffer written last
+        self._prefetched = None
 
     def _start(self, layer: int, frames: int) -> None:
-        """Copy a layer into the other buffer, beside what the device is doing."""
-        self._turn = 1 - self._turn
-        if self._stream is not None:  # what was computed from that buffer is computed first
+        """Start to copy a layer into the other buffer, concurrently with the computation."""
+        self._current = 1 - self._current
+        if self._stream is not None:  # wait until computations that read that buffer are done
             self._stream.wait_stream(torch.cuda.current_stream(self._stream.device))
         with torch.cuda.stream(self._stream):
-            for into, part in zip(self._buffers[self._turn], self.layers[layer], strict=True):
+            for into, part in zip(self._buffers[self._current], self.layers[layer], strict=True):
                 into[:frames].copy_(part[:frames], non_blocking=True)
-        self._coming = layer, frames
+        self._prefetched = layer, frames
 
 
 def _zeros(size: Sequence[Part], leading: tuple[int, int], device: torch.device) -> Parts:
@@ -215,7 +214,7 @@ def _zeros(size: Sequence[Part], leading: tuple[int, int], device: torch.device)
 
 
 def _mapped(path: Path, part: Part, leading: tuple[int, int]) -> Tensor:
-    """Zeros in a file; a sparse one where the file system can."""
+    """Zeros in a file, sparse if the file system supports it."""
     count = math.prod((*leading, *part.size)) * part.dtype.itemsize
     stored = torch.from_file(str(path), shared=True, size=count, dtype=torch.uint8)
     return stored.view(part.dtype).view(*leading, *part.size)

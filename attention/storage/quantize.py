@@ -1,8 +1,8 @@
 """Keys and values in few bits: keys by channel, values by token (KIVI, arXiv 2402.02750).
 
-A codec turns one latent frame's keys and values into parts, the tensors that are stored, and back.
-Channels of keys differ from one another and each is alike from token to token, so a group of tokens
-has a scale for every channel; values have no such channels, so groups are taken within a token.
+A codec converts one latent frame's keys and values into parts, the tensors that are stored, and
+back. Key channels differ from one another but vary little from token to token, so a group of tokens
+has one scale per channel. Values have no such channels, so groups lie within a token.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from torch import Tensor
 from .shape import CacheShape
 
 SCALE = torch.float16
-LEAST_SCALE = 2.0**-14  # float16's smallest normal number
+MIN_SCALE = 2.0**-14  # float16's smallest normal number
 ZERO_LIMIT = 112  # a zero point is an int8, with room for the codes
-FLOAT8_MOST = 448.0  # e4m3
+FLOAT8_MAX = 448.0  # e4m3
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One of the tensors that a latent frame is stored as, in one layer and batch row."""
+    """Size and dtype of one stored tensor of a latent frame, in one layer and batch row."""
 
     size: tuple[int, ...]
     dtype: torch.dtype
@@ -39,44 +39,44 @@ class Part:
 
 
 class Codec(Protocol):
-    """A way to store k and v, and what it makes of them."""
+    """A way to code k and v."""
 
     def unsupported_reason(self, device: torch.device) -> str | None:
-        """Why it cannot be used on `device`, or None."""
+        """Why the codec cannot be used on `device`, or None."""
 
     def parts(self, shape: CacheShape) -> tuple[Part, ...]:
-        """The tensors for one latent frame: half of them for the keys, then for the values."""
+        """The parts of one latent frame: those of the keys, then as many of the values."""
 
     def encode(self, k: Tensor, v: Tensor) -> tuple[Tensor, ...]:
         """One frame's k and v (b, s, n, d) as parts (b, ...)."""
 
     def decode(self, parts: Sequence[Tensor], shape: CacheShape) -> tuple[Tensor, Tensor]:
-        """Frames' k and v (b, f, s, n, d) in the cache's dtype, of parts (b, f, ...)."""
+        """Frames' k and v (b, f, s, n, d) in the cache's dtype, from parts (b, f, ...)."""
 
 
 class RowCodec(Protocol):
-    """A way to store vectors one by one, each with scales of its own."""
+    """A way to code vectors one by one, each with its own scales."""
 
     @property
     def half_step(self) -> float:
-        """How far a decoded value may be off, of its vector's largest one."""
+        """The largest error of a decoded value, relative to its vector's largest element."""
 
     def row_parts(self, width: int) -> tuple[Part, ...]:
-        """The tensors for one vector."""
+        """The parts of one vector."""
 
     def encode_rows(self, x: Tensor) -> tuple[Tensor, ...]:
         """Vectors x (..., width) as parts (..., size)."""
 
     def decode_rows(self, parts: Sequence[Tensor], width: int, dtype: torch.dtype) -> Tensor:
-        """Vectors (..., width) of their parts."""
+        """Vectors (..., width) from their parts."""
 
 
 @dataclass(frozen=True, slots=True)
 class AsComputed:
-    """Not changed at all; for storage in another place."""
+    """Keep the bits; for storage in another place."""
 
     def unsupported_reason(self, device: torch.device) -> str | None:
-        """None."""
+        """This codec works on every device."""
         return None
 
     def parts(self, shape: CacheShape) -> tuple[Part, ...]:
@@ -84,21 +84,21 @@ class AsComputed:
         return (Part((shape.frame_tokens, shape.heads, shape.head_dim), shape.dtype),) * 2
 
     def encode(self, k: Tensor, v: Tensor) -> tuple[Tensor, ...]:
-        """As they are."""
+        """Keys and values, unchanged."""
         return k, v
 
     def decode(self, parts: Sequence[Tensor], shape: CacheShape) -> tuple[Tensor, Tensor]:
-        """As they are."""
+        """Keys and values, unchanged."""
         k, v = parts
         return k, v
 
 
 @dataclass(frozen=True, slots=True)
 class Float8:
-    """e4m3, with a float32 scale for every frame and head that takes the largest value to 448."""
+    """e4m3 with a float32 scale per frame and head, which maps the largest value to 448."""
 
     def unsupported_reason(self, device: torch.device) -> str | None:
-        """Old versions of torch, and some devices."""
+        """Why float8 cannot be used on `device`, or None."""
         return float8_reason(device)
 
     def parts(self, shape: CacheShape) -> tuple[Part, ...]:
@@ -110,7 +110,7 @@ class Float8:
         """Codes (b, s, n, d) and scales (b, 1, n, 1)."""
         parts: list[Tensor] = []
         for x in (k, v):
-            scale = x.float().abs().amax((1, 3), keepdim=True).clamp(min=2.0**-40) / FLOAT8_MOST
+            scale = x.float().abs().amax((1, 3), keepdim=True).clamp(min=2.0**-40) / FLOAT8_MAX
             parts += [(x.float() / scale).to(torch.float8_e4m3fn), scale]
         return tuple(parts)
 
@@ -121,7 +121,7 @@ class Float8:
 
     @property
     def half_step(self) -> float:
-        """Three bits of a mantissa."""
+        """Half a step of a mantissa of three bits."""
         return 2.0**-4
 
     def row_parts(self, width: int) -> tuple[Part, ...]:
@@ -129,8 +129,8 @@ class Float8:
         return Part((width,), torch.float8_e4m3fn), Part((1,), torch.float32)
 
     def encode_rows(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Each vector scaled so that its largest value is 448."""
-        scale = x.float().abs().amax(-1, keepdim=True).clamp(min=2.0**-40) / FLOAT8_MOST
+        """Scale each vector so that its largest value becomes 448."""
+        scale = x.float().abs().amax(-1, keepdim=True).clamp(min=2.0**-40) / FLOAT8_MAX
         return (x.float() / scale).to(torch.float8_e4m3fn), scale
 
     def decode_rows(self, parts: Sequence[Tensor], width: int, dtype: torch.dtype) -> Tensor:
@@ -141,11 +141,11 @@ class Float8:
 
 @dataclass(frozen=True, slots=True)
 class Integers:
-    """Whole numbers of `bits`, 8 or 4, with a float16 scale for each group of values.
+    """Integers of `bits`, 8 or 4, with a float16 scale for each group of values.
 
-    A group of keys is at most `key_tokens` tokens of one channel, one of values at most
-    `value_channels` channels of one token. With `zero_points` the range of a group is laid from its
-    smallest to its largest value, an int8 saying where 0 lies; else evenly about 0.
+    A group of keys is at most `key_tokens` tokens of one channel. A group of values is at most
+    `value_channels` channels of one token. With `zero_points` the codes span a group's smallest to
+    its largest value, and an int8 says which code stands for 0; otherwise they are symmetric.
     """
 
     bits: int
@@ -154,24 +154,24 @@ class Integers:
     zero_points: bool
 
     def unsupported_reason(self, device: torch.device) -> str | None:
-        """None."""
+        """Integers work on every device."""
         return None
 
     def parts(self, shape: CacheShape) -> tuple[Part, ...]:
-        """Codes, scales and perhaps zero points of keys, then of values."""
+        """Codes, scales and any zero points of keys, then of values."""
         tokens, width = shape.frame_tokens, shape.heads * shape.head_dim
-        rows = tuple(replace(one, size=(tokens, *one.size)) for one in self.row_parts(width))
+        rows = tuple(replace(row, size=(tokens, *row.size)) for row in self.row_parts(width))
         by_channel = groups(tokens, self.key_tokens), width
-        return (rows[0], *(replace(one, size=by_channel) for one in rows[1:]), *rows)
+        return (rows[0], *(replace(row, size=by_channel) for row in rows[1:]), *rows)
 
     @property
     def half_step(self) -> float:
-        """A group's codes are laid over its range, at most from its largest value's negative on."""
+        """Half a code step; the codes of a group span at most twice its largest value."""
         steps = (1 << self.bits) - (1 if self.zero_points else 2)
         return 1 / steps
 
     def row_parts(self, width: int) -> tuple[Part, ...]:
-        """Codes, scales and perhaps zero points of its groups."""
+        """Codes, scales and any zero points of its groups."""
         code, grouped = (
             torch.int8 if self.bits == 8 else torch.uint8,
             groups(width, self.value_channels),
@@ -180,19 +180,19 @@ class Integers:
         return (Part((width * self.bits // 8,), code), *scales[: 1 + self.zero_points])
 
     def encode(self, k: Tensor, v: Tensor) -> tuple[Tensor, ...]:
-        """Codes (b, s, c) with c = n d, packed; scales and zero points of their groups."""
-        of_keys = self._encoded(k.flatten(2).float().transpose(1, 2), self.key_tokens)
-        keys = tuple(part.transpose(1, 2) for part in of_keys)
+        """Packed codes (b, s, c) with c = n d, and scales and zero points of their groups."""
+        coded = self._encoded(k.flatten(2).float().transpose(1, 2), self.key_tokens)
+        keys = tuple(part.transpose(1, 2) for part in coded)
         return (self._packed(keys[0]), *keys[1:], *self.encode_rows(v.flatten(2)))
 
     def encode_rows(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Codes (..., c), packed; scales and zero points of their groups."""
+        """Packed codes (..., c), and scales and zero points of their groups."""
         codes, *grouped = self._encoded(x.float().reshape(1, -1, x.shape[-1]), self.value_channels)
         parts = (self._packed(codes), *grouped)
         return tuple(part.view(*x.shape[:-1], -1) for part in parts)
 
     def decode(self, parts: Sequence[Tensor], shape: CacheShape) -> tuple[Tensor, Tensor]:
-        """Codes, less the zero point, times the scale."""
+        """Codes minus the zero point, times the scale."""
         half = len(parts) // 2
         tokens, width = shape.frame_tokens, shape.heads * shape.head_dim
         size = group_size(tokens, self.key_tokens)
@@ -202,27 +202,27 @@ class Integers:
         return k.unflatten(-1, heads), v.unflatten(-1, heads)
 
     def decode_rows(self, parts: Sequence[Tensor], width: int, dtype: torch.dtype) -> Tensor:
-        """Codes, less the zero point, times the scale of their group."""
+        """Codes minus the zero point, times the scale of their group."""
         return self._decoded(parts, -1, group_size(width, self.value_channels), dtype)
 
-    def _encoded(self, x: Tensor, most: int) -> tuple[Tensor, ...]:
+    def _encoded(self, x: Tensor, max_size: int) -> tuple[Tensor, ...]:
         """Codes (..., t) of x (..., t), and the scales and zero points (..., g) along t."""
-        count, size = x.shape[-1], group_size(x.shape[-1], most)
-        padded = F.pad(x, (0, groups(count, most) * size - count), mode="replicate")
+        count, size = x.shape[-1], group_size(x.shape[-1], max_size)
+        padded = F.pad(x, (0, groups(count, max_size) * size - count), mode="replicate")
         grouped = padded.unflatten(-1, (-1, size))  # (..., g, t of a group)
         low, high = grouped.aminmax(dim=-1)
         largest = torch.maximum(low.abs(), high.abs())
         if not self.zero_points:
-            most_code = 2 ** (self.bits - 1) - 1
-            scale = (largest / most_code).clamp(min=LEAST_SCALE).to(SCALE)
-            codes = (grouped / scale.float().unsqueeze(-1)).round().clamp(-most_code, most_code)
+            max_code = 2 ** (self.bits - 1) - 1
+            scale = (largest / max_code).clamp(min=MIN_SCALE).to(SCALE)
+            codes = (grouped / scale.float().unsqueeze(-1)).round().clamp(-max_code, max_code)
             return codes.flatten(-2)[..., :count].to(torch.int8), scale
-        most_code = 2**self.bits - 1
-        scale = torch.maximum((high - low) / most_code, largest / ZERO_LIMIT)
-        scale = scale.clamp(min=LEAST_SCALE).to(SCALE)
+        max_code = 2**self.bits - 1
+        scale = torch.maximum((high - low) / max_code, largest / ZERO_LIMIT)
+        scale = scale.clamp(min=MIN_SCALE).to(SCALE)
         zero = (-low / scale.float()).round().clamp(-128, 127)
         codes = (grouped / scale.float().unsqueeze(-1) + zero.unsqueeze(-1)).round()
-        codes = codes.clamp(0, most_code).flatten(-2)[..., :count]
+        codes = codes.clamp(0, max_code).flatten(-2)[..., :count]
         return codes.to(torch.uint8), scale, zero.to(torch.int8)
 
     def _decoded(self, parts: Sequence[Tensor], dim: int, size: int, dtype: torch.dtype) -> Tensor:
@@ -230,8 +230,8 @@ class Integers:
         codes, *grouped = parts
         codes = self._unpacked(codes).float()
         scale, *zero = (
-            one.float().repeat_interleave(size, dim).narrow(dim, 0, codes.shape[dim])
-            for one in grouped
+            part.float().repeat_interleave(size, dim).narrow(dim, 0, codes.shape[dim])
+            for part in grouped
         )
         return ((codes - zero[0] if zero else codes) * scale).to(dtype)
 
@@ -251,14 +251,14 @@ FLOAT8 = Float8()
 AS_COMPUTED = AsComputed()
 
 
-def groups(count: int, most: int) -> int:
-    """How many groups of at most `most` it takes for `count`."""
-    return -(-count // most)
+def groups(count: int, max_size: int) -> int:
+    """The fewest groups of at most `max_size` that hold `count` values."""
+    return -(-count // max_size)
 
 
-def group_size(count: int, most: int) -> int:
-    """Values in a group where groups are as even as they can be; the last one may be shorter."""
-    return -(-count // groups(count, most))
+def group_size(count: int, max_size: int) -> int:
+    """Values in a group if groups are as even as possible; the last group may be shorter."""
+    return -(-count // groups(count, max_size))
 
 
 def coded_frame_bytes(codec: Codec, shape: CacheShape) -> int:

@@ -1,4 +1,4 @@
-"""The sizes of a KV cache: everything that decides its bytes but policy and storage."""
+"""The sizes of a KV cache, which together with policy and storage determine its bytes."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from dataclasses import dataclass
 
 import torch
 
+from ..rope import Rotation, rotation
+
 
 @dataclass(frozen=True, slots=True)
 class CacheShape:
     """Sizes of keys and values.
 
-    `batch` counts guidance branches; `rows` x `columns` are tokens per latent frame; `chunk_frames`
-    is the most latent frames that are active at once; `hold_rotated` keeps rotated keys of all
-    layers for a chunk (faster, half as much memory again) instead of rotating into one shared
-    buffer at each layer call, where the storage allows it.
+    `batch` counts guidance branches. A latent frame has `rows` x `columns` tokens. At most
+    `chunk_frames` latent frames are active at once. `hold_rotated` keeps rotated keys of all layers
+    for a chunk, where the storage allows it: faster, but half as much memory again. Otherwise each
+    layer call rotates into one shared buffer.
     """
 
     layers: int
@@ -34,9 +36,9 @@ class CacheShape:
         return self.rows * self.columns
 
     def visible(self, frames: int, visible: Sequence[int] = ()) -> Sequence[int]:
-        """How many of the active `frames`, from the front, each may look at: all unless told.
+        """How many active frames, from the front, each active frame sees; by default all.
 
-        Raises ValueError if more are active than there is room for.
+        Raises ValueError for more active `frames` than `chunk_frames`.
         """
         if frames > self.chunk_frames:
             raise ValueError(
@@ -46,5 +48,9 @@ class CacheShape:
 
     @property
     def frame_values(self) -> int:
-        """Elements of one latent frame's keys, or values, in one layer."""
+        """Elements of one latent frame's keys (or values) in one layer."""
         return self.batch * self.frame_tokens * self.heads * self.head_dim
+
+    def rotation(self, positions: Sequence[int], device: torch.device | str) -> Rotation:
+        """The rotation of latent frames at `positions`."""
+        return rotation(positions, self.rows, self.columns, self.head_dim, device)

@@ -1,9 +1,9 @@
-"""Where a merged cache's entries lie: as the model computes them, or in few bits.
+"""How the entries of a merged cache are stored: as the model computes them, or in few bits.
 
-Coded keys are centred and scaled channel by channel, as the first latent frame's keys are spread,
-since channels differ from one another (KIVI, arXiv 2402.02750); then every key, and every value,
-has a scale of its own. So an entry is coded by itself: replacing one changes no other. What is read
-of a layer is decoded into memory that all layers share.
+Coded keys are centred and scaled channel by channel, by the spread of the first latent frame's
+keys, since channels differ from one another (KIVI, arXiv 2402.02750). Each key and each value then
+has its own scale, so replacing one entry changes no other. A layer is decoded into memory that all
+layers share.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..ann.nearest import Index
-from ..scatter import grid
+from ..scatter import batch_head_index
 from ..storage.dense import Storage
 from ..storage.packed import Packed
 from ..storage.quantize import Float8, Integers, RowCodec
@@ -22,16 +22,17 @@ from ..storage.shape import CacheShape
 from .entries import Entries, empty_facts, fact_bytes
 
 BIAS = torch.float32
-MIN_SPREAD = 1 / 32  # of a head's widest channel: no channel's spread is taken to be below it
-LEAST_SPREAD = 2.0**-14
-OF_ALL = ("centre", "spread")
-"""What is kept of a layer's keys together; all else is kept of each slot."""
+MIN_RELATIVE_SPREAD = 1 / 32
+"""The smallest spread of a channel, as a share of the head's widest channel."""
+MIN_SPREAD = 2.0**-14
+PER_LAYER = ("centre", "spread")
+"""Tensors that a layer has once; all others have a row for each slot."""
 
 
 def open_entries(
     shape: CacheShape, slots: int, index: Index, storage: Storage, device: torch.device | str
 ) -> EntryStore:
-    """A store of `slots` entries a head, all of them empty."""
+    """A store of `slots` empty entries a head."""
     codec = row_codec(storage)
     if codec is None:
         return EntryStore(shape, slots, index, device)
@@ -39,21 +40,24 @@ def open_entries(
 
 
 def planned_bytes(shape: CacheShape, slots: int, index: Index, storage: Storage) -> int:
-    """What `EntryStore.bytes` will be, exactly."""
+    """Exact value of `EntryStore.bytes`."""
     codec, size = row_codec(storage), shape.head_dim * shape.dtype.itemsize
     room, facts = slots + shape.chunk_frames * shape.frame_tokens, slots * fact_bytes(index)
     if codec is None:
         copies = shape.layers if shape.hold_rotated else 1
-        of_layer = facts + (slots + room + 1) * size
-        of_copies = copies * room * (size + BIAS.itemsize)
+        layer_bytes = facts + (slots + room + 1) * size
+        copy_bytes = copies * room * (size + BIAS.itemsize)
     else:
-        of_layer = facts + 2 * (slots * row_bytes(codec, shape.head_dim) + size)
-        of_copies = room * (2 * size + BIAS.itemsize)
-    return shape.batch * shape.heads * (shape.layers * of_layer + of_copies)
+        layer_bytes = facts + 2 * (slots * row_bytes(codec, shape.head_dim) + size)
+        copy_bytes = room * (2 * size + BIAS.itemsize)
+    return shape.batch * shape.heads * (shape.layers * layer_bytes + copy_bytes)
 
 
 def row_codec(storage: Storage) -> RowCodec | None:
-    """What codes the entries, None for nothing. ValueError for storage that entries cannot have."""
+    """The codec of the entries, None if they are stored as computed.
+
+    Raises ValueError for a storage that entries cannot have.
+    """
     if not isinstance(storage, Packed):
         return None
     codec = storage.codec
@@ -71,8 +75,10 @@ def row_bytes(codec: RowCodec, width: int) -> int:
 
 
 class EntryStore:
-    """Entries of all layers as computed. What later chunks depend on is `own`, by layer and name,
-    and the values, which lie in front of room for active frames.
+    """Entries of all layers, stored as computed.
+
+    Later chunks depend on `own`, a dict of tensors for each layer, and on the values, which lie in
+    front of room for active frames.
     """
 
     def __init__(
@@ -81,7 +87,7 @@ class EntryStore:
         self.shape, self.slots, self.device = shape, slots, torch.device(device)
         room = slots + shape.chunk_frames * shape.frame_tokens
         self.own = [self._own(index) for _ in range(shape.layers)]
-        self.values = [self._empty(room) for _ in range(self._rooms)]
+        self.values = [self._empty(room) for _ in range(self._value_copies)]
         copies = range(shape.layers if self.holds_rotated else 1)
         self.rotated = [self._empty(room) for _ in copies]
         self.bias = [
@@ -95,7 +101,7 @@ class EntryStore:
 
     @property
     def half_step(self) -> float:
-        """How far a stored value may be off, of its vector's largest one."""
+        """The largest error of a stored value, relative to its vector's largest element."""
         return torch.finfo(self.shape.dtype).eps / 2
 
     @property
@@ -105,34 +111,45 @@ class EntryStore:
         return sum(x.nbytes for x in (*owned, *self.values, *self.rotated, *self.bias))
 
     def begin(self, layer: int, keys: Tensor) -> None:
-        """Take note of the keys (b, s, n, d) of the first latent frame."""
+        """Set the layer's centre from the keys (b, s, n, d) of the first latent frame."""
         self.own[layer]["centre"].copy_(keys.mean(1, keepdim=True).transpose(1, 2))
+
+    def codes(self, layer: int) -> Tensor:
+        """The index's codes (b, n, c, w) of a layer's keys.
+
+        Unlike `read`, this leaves rotated keys in place.
+        """
+        return self.own[layer]["codes"]
 
     def read(self, layer: int, stop: int, rows: slice = slice(None)) -> Entries:
         """A layer's entries, with keys and values of the first `stop` slots of the batch `rows`.
-        They may be changed, until the next layer is read or these are rotated.
+
+        They may be changed until the next layer is read or these keys are rotated.
         """
         own = self.own[layer]
         return Entries(keys=own["keys"], values=self._values(layer), **facts_of(own))
 
-    def took(self, layer: int, slots: Tensor) -> None:
-        """Keys and values of `slots` (b, n, s), of the layer that was read last, were changed."""
+    def note_written(self, layer: int, slots: Tensor) -> None:
+        """Store the keys and values that were written to `slots` (b, n, s) of the entries read.
 
-    def room(self, layer: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Where rotated keys, values and biases of a layer lie, with room for active frames."""
+        `layer` must be the layer that was read last.
+        """
+
+    def workspace(self, layer: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Memory for rotated keys, values and biases of a layer, with room for active frames."""
         copy = layer % len(self.rotated)
         return self.rotated[copy], self.values[layer % len(self.values)], self.bias[copy]
 
-    def saved(self, layer: int, stop: int) -> dict[str, Tensor]:
-        """What of a layer later chunks depend on, where the first `stop` slots are in use."""
-        state = self._state(layer).items()
-        return {name: x if name in OF_ALL else x[:, :, :stop] for name, x in state}
+    def state(self, layer: int, stop: int) -> dict[str, Tensor]:
+        """All state of a layer that later chunks depend on, for the first `stop` slots."""
+        tensors = self._state(layer).items()
+        return {name: x if name in PER_LAYER else x[:, :, :stop] for name, x in tensors}
 
-    def restore(self, layer: int, saved: Mapping[str, Tensor]) -> None:
-        """Hold just what `saved` gave, for which there must be slots."""
+    def restore(self, layer: int, state: Mapping[str, Tensor]) -> None:
+        """Replace all entries of a layer by those that `state` returned."""
         self.own[layer]["mass"].zero_()
         for name, tensor in self._state(layer).items():
-            tensor[:, :, : saved[name].shape[2]].copy_(saved[name])
+            tensor[:, :, : state[name].shape[2]].copy_(state[name])
 
     def move(self, device: torch.device) -> None:
         """Take all tensors to `device`, bit for bit."""
@@ -142,7 +159,7 @@ class EntryStore:
         self.own = [{name: x.to(device) for name, x in own.items()} for own in self.own]
 
     @property
-    def _rooms(self) -> int:
+    def _value_copies(self) -> int:
         return self.shape.layers
 
     def _state(self, layer: int) -> dict[str, Tensor]:
@@ -163,7 +180,7 @@ class EntryStore:
 
 
 class CodedEntries(EntryStore):
-    """Entries in few bits, each by itself; rotated keys take the place of the decoded ones."""
+    """Entries in few bits, each coded by itself; rotated keys overwrite the decoded ones."""
 
     def __init__(
         self,
@@ -178,43 +195,43 @@ class CodedEntries(EntryStore):
 
     @property
     def holds_rotated(self) -> bool:
-        """No: the next layer needs the memory."""
+        """False: the next layer needs the memory."""
         return False
 
     @property
     def half_step(self) -> float:
-        """The codec's, where what is decoded is no coarser."""
+        """The codec's error, or that of the dtype values are decoded to if it is larger."""
         return max(super().half_step, self.codec.half_step)
 
     def begin(self, layer: int, keys: Tensor) -> None:
-        """Also how far each channel of them spreads."""
+        """Set the layer's centre and the spread of each channel from the first latent frame."""
         super().begin(layer, keys)
         own = self.own[layer]
-        off = keys.transpose(1, 2).float() - own["centre"].float()
-        spread = off.abs().amax(2, keepdim=True)
+        centred = keys.transpose(1, 2).float() - own["centre"].float()
+        spread = centred.abs().amax(2, keepdim=True)
         widest = spread.amax(-1, keepdim=True)
-        own["spread"].copy_(spread.maximum(MIN_SPREAD * widest).clamp(min=LEAST_SPREAD))
+        own["spread"].copy_(spread.maximum(MIN_RELATIVE_SPREAD * widest).clamp(min=MIN_SPREAD))
 
     def read(self, layer: int, stop: int, rows: slice = slice(None)) -> Entries:
-        """Decoded; slots behind `stop`, and other rows, hold anything."""
+        """Decode a layer; slots behind `stop` and other rows hold undefined values."""
         own, keys, values = self.own[layer], self.rotated[0][:, :, : self.slots], self._values(0)
         decoded = self._decoded(layer, [x[rows, :, :stop] for x in self._parts(layer)], rows)
-        for into, made in zip((keys, values), decoded, strict=True):
-            into[rows, :, :stop] = made
+        for into, content in zip((keys, values), decoded, strict=True):
+            into[rows, :, :stop] = content
         return Entries(keys=keys, values=values, **facts_of(own))
 
-    def took(self, layer: int, slots: Tensor) -> None:
-        """Code them, and read them as they are coded."""
-        where, own = (*grid(slots), slots), self.own[layer]
+    def note_written(self, layer: int, slots: Tensor) -> None:
+        """Code the keys and values in `slots` (b, n, s), then decode them as a read would."""
+        where, own = batch_head_index(slots), self.own[layer]
         keys, values = self.rotated[0], self.values[0]
         flat = (keys[where].float() - own["centre"].float()) / own["spread"].float()
-        made = (*self.codec.encode_rows(flat), *self.codec.encode_rows(values[where]))
-        for part, codes in zip(self._parts(layer), made, strict=True):
+        coded = (*self.codec.encode_rows(flat), *self.codec.encode_rows(values[where]))
+        for part, codes in zip(self._parts(layer), coded, strict=True):
             part[where] = codes
-        keys[where], values[where] = self._decoded(layer, made)
+        keys[where], values[where] = self._decoded(layer, coded)
 
     @property
-    def _rooms(self) -> int:
+    def _value_copies(self) -> int:
         return 1
 
     def _state(self, layer: int) -> dict[str, Tensor]:
@@ -231,7 +248,7 @@ class CodedEntries(EntryStore):
         return {**empty_facts(size, index, self.device), **coded, **spread}
 
     def _parts(self, layer: int) -> list[Tensor]:
-        """Of keys, then of values, (b, n, c, ...)."""
+        """The coded parts (b, n, c, ...) of keys, then of values."""
         return [x for name, x in self.own[layer].items() if name.startswith(("keys.", "values."))]
 
     def _decoded(
@@ -245,5 +262,5 @@ class CodedEntries(EntryStore):
 
 
 def facts_of(own: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What is known of each entry, of all that is kept of a layer."""
-    return {name: own[name] for name in ("codes", "mass", "worth", "frame", "place")}
+    """The fields of `Entries` but keys and values, out of all tensors of a layer."""
+    return {name: own[name] for name in ("codes", "mass", "retention_score", "frame", "place")}

@@ -100,9 +100,9 @@ CASES: Mapping[str, SpeedCase] = {**MAIN, **ABLATION}
 def bounded_caches(shape: CacheShape) -> dict[str, tuple[CachePolicy, Storage]]:
     """Return policy and storage of every bounded cache; none takes more bytes than the window."""
 
-    def entries(gives_way: str, index: str) -> TempCache:
+    def entries(eviction: str, index: str) -> TempCache:
         return fit_window_bytes(
-            shape, TempCache(SINK + 1, sink_frames=SINK, most_mass=1, gives_way=gives_way,
+            shape, TempCache(SINK + 1, sink_frames=SINK, max_mass=1, eviction=eviction,
                              index=index)
         )  # fmt: skip
 

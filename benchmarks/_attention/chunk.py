@@ -62,7 +62,7 @@ def chunk_cases(history: int) -> dict[str, ChunkCase]:
         return Sparsity(SparseSelf(density, recall_floor=floor, order=order, min_keys=0))
 
     def kept(frames: int) -> TempCache:
-        return TempCache(frames, sink_frames=min(3, frames - 1), gives_way=ALIKE)
+        return TempCache(frames, sink_frames=min(3, frames - 1), eviction=ALIKE)
 
     return {
         DENSE_CASE: ChunkCase(full),
@@ -76,7 +76,7 @@ def chunk_cases(history: int) -> dict[str, ChunkCase]:
         "TempCache, 25 %": ChunkCase(kept(quarter)),
         "TempCache, 50 %": ChunkCase(kept(half)),
         "TempCache, 75 %": ChunkCase(kept(3 * history // 4)),
-        "TempCache, 50 %, merged": ChunkCase(TempCache(half, most_mass=1)),
+        "TempCache, 50 %, merged": ChunkCase(TempCache(half, max_mass=1)),
         "TempCache, 50 %, merged, log-mass": ChunkCase(TempCache(half)),
         "AnnSA 30 %": ChunkCase(full, DENSE, always(0.3)),
         "AnnSA 30 % by LSH": ChunkCase(full, DENSE, always(0.3, "lsh")),
@@ -179,7 +179,7 @@ def denoise(  # noqa: PLR0913
     stats, cross, codes = tools
     chosen = case.sparsity.self_sparsity
     history = chosen and SparseHistory(
-        chosen, stats, sink_frames=0, min_keys=0, codes=None if codes is None else codes.of
+        chosen, stats, sink_frames=0, min_keys=0, codes=None if codes is None else codes.of_layer
     )
     ladder = flow_ladder(DEMO.steps, DEMO.shift)
     size = 1, CHUNK, 16, 2 * cache.shape.rows, 2 * cache.shape.columns

@@ -19,7 +19,7 @@ from ...model.preset import DEMO
 from ...training.evaluation.kit import Kit, Recipe
 from ...training.evaluation.measures import drift
 
-BALANCED = TempCache(48, sink_frames=3, reach_frames=64, gives_way=ALIKE)
+BALANCED = TempCache(48, sink_frames=3, reach_frames=64, eviction=ALIKE)
 """The node's preset of that name, applied to the demo's window."""
 SPARSE = Sparsity(SparseSelf(min_keys=0), SparseCross(from_tokens=0))
 

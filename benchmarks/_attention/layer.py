@@ -36,7 +36,7 @@ class FixedAttention:
         self.rows = slice(None)
         self.keys = AttentionInputs(q, keys, values, None, past, own, range(history), FRAME_TOKENS)
 
-    def laid(
+    def gather(
         self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor
     ) -> AttentionInputs:
         return self.keys

@@ -162,7 +162,7 @@ def merged(entry_frames: float) -> TempCache:
 
     The limit matters after far turns only.
     """
-    return TempCache(entry_frames, gives_way=ALIKE, reach_frames=DEMO.trained_reach)
+    return TempCache(entry_frames, eviction=ALIKE, reach_frames=DEMO.trained_reach)
 
 
 def _frames(shape: CacheShape, tokens: int) -> WindowSink:

@@ -205,7 +205,7 @@ class SpeedBench:
         elif isinstance(cache, MergedCache):
             codes = entry_codes(cache)
         else:
-            codes = self._codes[case.cache, chosen.order].of
+            codes = self._codes[case.cache, chosen.order].of_layer
         return SparseHistory(chosen, stats, sink_frames=SINK, min_keys=least, codes=codes)
 
     def _open_codes(self, case: SpeedCase) -> None:

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from ...attention.ann.choice import open_buckets
 from ...attention.ann.nearest import Exact
-from ...attention.kernels.key_selection import Read, read_by_all
+from ...attention.kernels.key_selection import KeySelection, select_for_all_heads
 from ...attention.kernels.selected import attend_selected
 from ...attention.layout import AttentionInputs, attend_inputs
-from ...attention.sparse.blocks import blocks_of, choose
+from ...attention.sparse.blocks import build_blocks, choose_blocks
 from ...attention.sparse.self_attention import sampled_recall
 from ...attention.storage.shape import CacheShape
 from ...attention.temp_cache.cache import MergedCache
@@ -79,22 +79,22 @@ def measure_layer(latents: Tensor, seed: int) -> dict[str, float]:
             q, k[:, :, newest], v[:, :, newest], None, count * tokens, parts, (), tokens
         )
         found[f"error: window, {share:.0%}"] = _error(attend_inputs(shorter), dense)
-        kept = _kept(shape, keys, values, TempCache(count, gives_way=ALIKE, recent_frames=1))
+        kept = _kept(shape, keys, values, TempCache(count, eviction=ALIKE, recent_frames=1))
         entries = AttentionInputs(q, *kept, None, kept[0].shape[2], parts, (), tokens)
         found[f"error: TempCache, {share:.0%}"] = _error(attend_inputs(entries), dense)
     return found
 
 
-def _read(inputs: AttentionInputs, shape: CacheShape, order: str, density: float) -> Read:
+def _read(inputs: AttentionInputs, shape: CacheShape, order: str, density: float) -> KeySelection:
     codes = None
     if order != "time":
         buckets = open_buckets(order, shape)
         buckets.learn(0, inputs.keys)
-        codes = buckets.of(0, inputs.keys)
-    blocks = blocks_of(inputs.keys, None, torch.arange(inputs.past), codes)
+        codes = buckets.assign(0, inputs.keys)
+    blocks = build_blocks(inputs.keys, None, torch.arange(inputs.past), codes)
     count = max(1, round(density * blocks.means.shape[2]))
     nothing = blocks.tokens.new_zeros(0)
-    return read_by_all(blocks.tokens, choose(inputs.q, blocks, count), nothing)
+    return select_for_all_heads(blocks.tokens, choose_blocks(inputs.q, blocks, count), nothing)
 
 
 def _kept(

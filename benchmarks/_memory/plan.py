@@ -9,7 +9,7 @@ import torch
 from ...attention.cache.kv_cache import planned_bytes, planned_offloaded
 from ...attention.cache.policy import WindowSink
 from ...attention.storage.dense import DENSE, Storage
-from ...attention.storage.packed import Packed, placed
+from ...attention.storage.packed import Packed, with_placement
 from ...attention.storage.placement import InMainMemory
 from ...attention.storage.quantize import FLOAT8, INT4, INT8, coded_frame_bytes
 from ...attention.storage.shape import CacheShape
@@ -25,8 +25,8 @@ STORAGES: dict[str, Storage] = {
     "fp8": Packed(FLOAT8, CHUNK),
     "int8": Packed(INT8, CHUNK),
     "int4": Packed(INT4, CHUNK),
-    "bf16 in main memory": placed(DENSE, InMainMemory()),
-    "int8 in main memory": placed(Packed(INT8, CHUNK), InMainMemory()),
+    "bf16 in main memory": with_placement(DENSE, InMainMemory()),
+    "int8 in main memory": with_placement(Packed(INT8, CHUNK), InMainMemory()),
 }
 WINDOW = WindowSink(21, 3)
 

@@ -15,7 +15,7 @@ Command = Callable[..., None]
 
 
 def comfy_option(command: Command) -> Command:
-    """Add --comfy DIR."""
+    """Add the option --comfy."""
     return click.option(
         "--comfy",
         type=FILE,

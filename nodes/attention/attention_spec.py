@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from ...attention.ann.choice import AUTO, chosen_index
+from ...attention.ann.choice import AUTO, choose_index
 from ...attention.cache.policy import WindowSink
 from ...attention.kernels.choice import AUTO as AUTO_KERNEL
 from ...attention.sparse.settings import Sparsity
-from ...attention.sparse.thresholds import measured_on
+from ...attention.sparse.thresholds import apply_measurements
 from ...attention.storage.packed import Packed
 from ...attention.storage.placement import ON_DEVICE
 from ...attention.temp_cache.policy import ALIKE, ATTENDED, TempCache
@@ -56,12 +56,12 @@ class Merging:
     """How a TempCache merges keys.
 
     Where entries run out, keys merge down to the cosine `floor`. An entry counts as at most
-    `most_mass` keys (None: as all keys merged into it). `select_heads` is the cosine by layer and
+    `max_mass` keys (None: as all keys merged into it). `select_heads` is the cosine by layer and
     head; None uses the preset's for all heads.
     """
 
     floor: float = NEVER
-    most_mass: float | None = 1
+    max_mass: float | None = 1
     select_heads: tuple[tuple[float, ...], ...] | None = None
 
     def above(self, cosine: float) -> tuple[float | tuple[tuple[float, ...], ...], float]:
@@ -86,7 +86,7 @@ class SparseAttentionSpec:
     sparsity: Sparsity
     strength: Strength
     device: torch.device
-    gives_way: str = ALIKE
+    eviction: str = ALIKE
     reach_frames: int = OF_MODEL
     index: str = AUTO
     kernel: str = AUTO_KERNEL
@@ -95,12 +95,12 @@ class SparseAttentionSpec:
     @property
     def merges(self) -> bool:
         """Whether keys are merged, which needs a search for nearest keys."""
-        return self.temp_cache and self.gives_way == ATTENDED
+        return self.temp_cache and self.eviction == ATTENDED
 
     @property
     def attends_with_kernel(self) -> bool:
         """Whether the kernel is used, for block-sparse attention or for searching buckets."""
-        blocks = measured_on(self.sparsity, self.device).self_sparsity is not None
+        blocks = apply_measurements(self.sparsity, self.device).self_sparsity is not None
         return blocks or (self.merges and self.index in BUCKETED)
 
     def over(self, cache: CacheSettings, preset: Preset, tokens: int) -> CacheSettings:
@@ -127,7 +127,7 @@ class SparseAttentionSpec:
             frames, *self.merging.above(chosen.merge_above),
             max(window.sink_frames, min(chosen.sink_frames, frames - 1)),
             max(window.window_frames, self.reach_frames or preset.trained_reach),
-            most_mass=self.merging.most_mass, gives_way=self.gives_way,
+            max_mass=self.merging.max_mass, eviction=self.eviction,
         )  # fmt: skip
         storage = cache.storage
         if isinstance(storage, Packed):
@@ -148,21 +148,21 @@ class SparseAttentionSpec:
         if not isinstance(cache, TempCache) or not self.temp_cache:
             return isinstance(cache, TempCache) == self.temp_cache
         reach = math.inf if cache.reach_frames is None else cache.reach_frames
-        if cache.gives_way != self.gives_way or reach < self.reach_frames:
+        if cache.eviction != self.eviction or reach < self.reach_frames:
             return False
         return not cache.merges or self._merges_as(cache)
 
     def _merges_as(self, cache: TempCache) -> bool:
         """Whether `cache` merges keys in the same way."""
         above = self.merging.above(self.strength.merge_above)
-        merging = (cache.threshold, cache.floor), cache.most_mass
-        return merging == (above, self.merging.most_mass) and self.index in (AUTO, cache.index)
+        merging = (cache.threshold, cache.floor), cache.max_mass
+        return merging == (above, self.merging.max_mass) and self.index in (AUTO, cache.index)
 
     def _indexed(self, cache: TempCache, tokens: int) -> TempCache:
         """Choose the index and the kernel that find nearest keys, where keys are merged."""
         if not cache.merges:
             return cache
-        found, _ = chosen_index(self.index, cache.slots(tokens, None), self.device)
+        found, _ = choose_index(self.index, cache.slots(tokens, None), self.device)
         kernel = self.kernel if found in BUCKETED else AUTO_KERNEL
         return replace(cache, index=found, kernel=kernel)
 

@@ -81,7 +81,7 @@ def describe_self_attention(override: AttentionOverride) -> str:
 
 
 def describe_prompt_attention(override: AttentionOverride) -> str:
-    share, left_out = override.prompt_attention.share, override.prompt_attention.left_out
+    share, left_out = override.prompt_attention.share, override.prompt_attention.pruned_share
     if override.sparsity.prompt_sparsity is None or share is None:
         return "prompt attention unchanged"
     pruned = (

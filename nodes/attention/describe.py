@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 
-from ...attention.ann.choice import AUTO, chosen_index
+from ...attention.ann.choice import AUTO, choose_index
 from ...attention.kernels import choice
 from ...attention.sparse.settings import SparseCross, SparseSelf, Sparsity
 from ...attention.sparse.thresholds import min_keys, min_prompt_tokens
@@ -54,7 +54,7 @@ def describe_block_sparsity(self_sparsity: SparseSelf, device: torch.device, whe
     `when` is the node's choice.
     """
     _, reason = min_keys(self_sparsity.min_keys, device)
-    kernel, why = choice.chosen_kernel(self_sparsity.kernel, device)
+    kernel, why = choice.choose_kernel(self_sparsity.kernel, device)
     return f"Sparse self-attention{f' {when}' if when else ''}: {reason}. Kernel {kernel}: {why}."
 
 
@@ -69,7 +69,7 @@ def frame_tokens(settings: RolloutSettings) -> int:
 
 
 def _describe_index(cache: TempCache, tokens: int, device: torch.device) -> str:
-    automatic, why = chosen_index(AUTO, cache.slots(tokens, None), device)
+    automatic, why = choose_index(AUTO, cache.slots(tokens, None), device)
     if automatic != cache.index:
         why = "chosen by name"
     return f"Nearest keys by {cache.index}: {why}."

@@ -12,16 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...attention.kernels.key_selection import Read
+from ...attention.kernels.key_selection import KeySelection
 from ...attention.layout import AttentionInputs
-from ...attention.sparse.prompt_attention import SparsePrompt, merged_attention, merged_padding
+from ...attention.sparse.prompt_attention import SparsePrompt, attend_prompt, merge_padding
 from ...attention.sparse.self_attention import (
     ROUNDING,
     attend_mixed,
-    layout_of,
-    poor_heads,
-    read_of,
+    layout_history,
+    low_recall_heads,
     sampled_recall,
+    select_keys,
 )
 from ...attention.sparse.settings import SparseCross, SparseSelf, Sparsity
 from ...attention.sparse.stats import SparseStats
@@ -136,9 +136,9 @@ class AttentionOverride:
     ) -> Tensor:
         """Attend from q (b, s, n, d) to a prompt, pruned per latent frame unless `picture`."""
         q, (k, v) = parts[0], parts[1:]
-        prompt = merged_padding(k, v)
+        prompt = merge_padding(k, v)
         if picture:
-            return merged_attention(q, prompt)
+            return attend_prompt(q, prompt)
         frames = _latent_frames(options, q.shape[1]) if chosen.prune else 1
         each = q.unflatten(1, (frames, -1)).flatten(0, 1)  # (b f, s / f, n, d)
         return self.prompt_attention.attend(each, prompt.repeated(frames)).reshape(q.shape)
@@ -160,16 +160,18 @@ class AttentionOverride:
             return None
         q, k, v = (x.transpose(1, 2).contiguous() for x in parts)
         laid = AttentionInputs(q, k, v, None, tokens, ((slice(0, tokens), 0),), [-1], tokens)
-        read = read_of(layout_of(laid, 0, 0, None), laid, slice(0, tokens), 0, chosen.density)
-        dense = self._poor_heads(chosen.recall_floor, laid, read, _rows(options, len(q)))
+        read = select_keys(
+            layout_history(laid, 0, 0, None), laid, slice(0, tokens), 0, chosen.density
+        )
+        dense = self._low_recall_heads(chosen.recall_floor, laid, read, _rows(options, len(q)))
         dense_heads = sum(map(len, dense))
         sparse = q.shape[0] * q.shape[1] - dense_heads
         computed = dense_heads * tokens + sparse * min(read.keys, tokens)
         self.stats.add_pairs(float(tokens * computed), all_pairs)
         return attend_mixed(laid, [read], dense, chosen.kernel).transpose(1, 2) if sparse else None
 
-    def _poor_heads(
-        self, floor: float, laid: AttentionInputs, read: Read, rows: Sequence[Row]
+    def _low_recall_heads(
+        self, floor: float, laid: AttentionInputs, read: KeySelection, rows: Sequence[Row]
     ) -> list[list[int]]:
         """The heads of each row that stay dense for the run, found in its first sparse step."""
         keys = [(self._call, row) for row in rows]
@@ -177,7 +179,7 @@ class AttentionOverride:
             recall = sampled_recall(laid, read).tolist()  # (b, n)
             for key, row_recall in zip(keys, recall, strict=True):
                 if key not in self._dense_heads:
-                    self._dense_heads[key] = poor_heads(row_recall, floor)
+                    self._dense_heads[key] = low_recall_heads(row_recall, floor)
                     self.stats.add_recall(row_recall, len(self._dense_heads[key]))
         return [self._dense_heads[key] for key in keys]
 

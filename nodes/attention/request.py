@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ...attention.ann.choice import AUTO, missing_index
+from ...attention.ann.choice import AUTO, index_unavailable_reason
 from ...attention.kernels import choice
 from ...attention.sparse.settings import SparseCross, SparseSelf, Sparsity
 from ...attention.temp_cache.policy import ALIKE, ATTENDED
@@ -90,7 +90,7 @@ def _check_available(spec: SparseAttentionSpec) -> None:
     for what, name, is_used, reason in (
         ("kernel", spec.kernel, spec.attends_with_kernel,
          choice.kernel_unavailable_reason(spec.kernel, device)),
-        ("index", spec.index, spec.merges, missing_index(spec.index)),
+        ("index", spec.index, spec.merges, index_unavailable_reason(spec.index)),
     ):  # fmt: skip
         if is_used and reason is not None:
             raise BadInput(

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import torch
 
-from ...attention.sparse.thresholds import measured_on
+from ...attention.sparse.thresholds import apply_measurements
 from ...model.config import DiTConfig
 from ...samplers.denoiser import Denoiser
 from ...samplers.history.plan import CachePlan, cache_plans, planned_bytes
@@ -64,7 +64,7 @@ class RolloutFootprint:
     ) -> list[T]:
         """Compute `figure` for every guidance of the shot, on the model's device."""
         config, dtype = self.model.config, self.model.dtype
-        sparsity = measured_on(self.settings.sparsity, self.model.device)
+        sparsity = apply_measurements(self.settings.sparsity, self.model.device)
         settings = replace(self.settings, sparsity=sparsity)
         changes = (settings.at(change.start_frame) for change in settings.guidance_changes)
         return [figure(in_force, config, dtype) for in_force in (settings, *changes)]

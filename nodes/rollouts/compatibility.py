@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import torch
 
-from ...attention.ann.choice import BY_BUCKETS, missing_index
+from ...attention.ann.choice import BY_BUCKETS, index_unavailable_reason
 from ...attention.kernels.choice import TRITON, kernel_unavailable_reason
-from ...attention.sparse.thresholds import measured_on
+from ...attention.sparse.thresholds import apply_measurements
 from ...attention.temp_cache.policy import TempCache
 from ...errors import BadInput
 from ...samplers.denoiser import Denoiser
@@ -58,10 +58,13 @@ def _needed(
     settings: RolloutSettings, device: torch.device
 ) -> Iterator[tuple[str, str, str | None]]:
     """What the shot's attention asks for by name, and why that cannot be used, or None."""
-    cache, self_sparsity = settings.cache, measured_on(settings.sparsity, device).self_sparsity
+    cache, self_sparsity = (
+        settings.cache,
+        apply_measurements(settings.sparsity, device).self_sparsity,
+    )
     if isinstance(cache, TempCache):
-        yield "index", cache.searches_by, missing_index(cache.searches_by)
-        if cache.searches_by in BY_BUCKETS and cache.kernel == TRITON:
+        yield "index", cache.effective_index, index_unavailable_reason(cache.effective_index)
+        if cache.effective_index in BY_BUCKETS and cache.kernel == TRITON:
             yield "kernel", TRITON, kernel_unavailable_reason(TRITON, device)
     if self_sparsity is not None:
         yield (

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...attention.cache.policy import CachePolicy
 from ...attention.history import HistoryCache
-from ...attention.snapshot import Snapshot, joined
+from ...attention.snapshot import Snapshot, join
 from ..conditioning.first_frame import LOOKBACK_FRAMES
 
 
@@ -107,7 +107,7 @@ class HistoryFrames:
         latents = [entry.latents for entry in self.frames if entry.latents is not None]
         kept = {"latents": latents, "departed": self.departed}
         clean = {name: torch.stack(parts).cpu() for name, parts in kept.items() if parts}
-        return joined(facts, {"clean": Snapshot(clean)})
+        return join(facts, {"clean": Snapshot(clean)})
 
     def restore(self, snapshot: Snapshot, device: torch.device) -> None:
         """Continue from `snapshot`, latents on `device`."""

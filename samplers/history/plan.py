@@ -12,7 +12,7 @@ from ...attention.cache import kv_cache
 from ...attention.cache.policy import CachePolicy, WindowSink
 from ...attention.history import HistoryCache
 from ...attention.storage.dense import Storage
-from ...attention.storage.packed import placed
+from ...attention.storage.packed import with_placement
 from ...attention.storage.shape import CacheShape
 from ...model.config import PATCH, DiTConfig
 from ..guidance import ALL, AgeRange, All, Branch, Nothing, Prompt, Seen, Sink, View
@@ -137,7 +137,7 @@ def _plan(  # noqa: PLR0913
         hold_rotated=settings.hold_rotated,
     )
     policy = _policy(fill_mode, seen, settings.cache)
-    storage = placed(settings.storage, settings.placement)
+    storage = with_placement(settings.storage, settings.placement)
     return CachePlan(fill_mode, seen, rows, shape, policy, storage)
 
 

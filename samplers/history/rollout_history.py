@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 
 from ...attention.history import HistoryCache
-from ...attention.snapshot import Snapshot, joined
+from ...attention.snapshot import Snapshot, join
 from ...attention.sparse.stats import SparseStats
 from ..current import CurrentSettings
 from ..evaluator import Evaluator
@@ -104,7 +104,7 @@ class RolloutHistory:
         """All caches, the frames in them, and the codes of their keys."""
         caches = {f"cache{i}": cache.snapshot() for i, cache in enumerate(self.caches)}
         parts = {"frames": self.frames.snapshot(), "sparse": self.sparse.snapshot(), **caches}
-        return joined({"stale": sorted(self._stale)}, parts)
+        return join({"stale": sorted(self._stale)}, parts)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Continue, bit for bit, from a snapshot of the same settings; the length may differ.

@@ -69,7 +69,7 @@ def select(
     row = plan.rows.index(row_of(branch))
     if not isinstance(plan.seen, All):  # a cache of just this part
         return CacheSelection(index, row, None, held - ranks.start)
-    beside = plan.policy.beside_frames and not isinstance(view.seen, All)
+    beside = plan.policy.extra_frames and not isinstance(view.seen, All)
     whole = len(ranks) == held and not beside
     return CacheSelection(index, row, None if whole else ranks, held)
 

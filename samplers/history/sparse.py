@@ -8,12 +8,12 @@ from dataclasses import replace
 from ...attention.ann.choice import open_buckets
 from ...attention.history import HistoryCache
 from ...attention.layout import HistoryAttention
-from ...attention.snapshot import Snapshot, joined
+from ...attention.snapshot import Snapshot, join
 from ...attention.sparse.blocks import TIME_ORDERS
 from ...attention.sparse.key_codes import SlotCodes, entry_codes
 from ...attention.sparse.self_attention import Codes, SparseHistory
 from ...attention.sparse.stats import SparseStats
-from ...attention.sparse.thresholds import measured_on
+from ...attention.sparse.thresholds import apply_measurements
 from ...attention.temp_cache.cache import MergedCache
 from ...model.dit import SelfAttention
 from ..settings import RolloutSettings
@@ -32,7 +32,7 @@ class SparseCaches:
         self._stats = SparseStats()
         self._codes: list[SlotCodes] = []
         self._histories: list[SparseHistory] = []
-        sparsity = measured_on(settings.sparsity, caches[0].device).self_sparsity
+        sparsity = apply_measurements(settings.sparsity, caches[0].device).self_sparsity
         if sparsity is None:
             return
         for plan, cache in zip(plans, caches, strict=True):
@@ -68,7 +68,7 @@ class SparseCaches:
 
     def snapshot(self) -> Snapshot:
         """The keys' codes and what the buckets have learnt."""
-        return joined({}, {str(i): codes.snapshot() for i, codes in enumerate(self._codes)})
+        return join({}, {str(i): codes.snapshot() for i, codes in enumerate(self._codes)})
 
     def restore(self, snapshot: Snapshot) -> None:
         """Continue, bit for bit, from a snapshot of the same settings."""
@@ -87,4 +87,4 @@ class SparseCaches:
         if isinstance(cache, MergedCache):
             return entry_codes(cache)
         self._codes.append(SlotCodes(cache, open_buckets(order, cache.shape)))
-        return self._codes[-1].of
+        return self._codes[-1].of_layer

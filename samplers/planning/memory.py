@@ -14,7 +14,7 @@ from torch import Tensor
 from ...attention.ann.buckets import GATHERED
 from ...attention.cache.policy import capacity
 from ...attention.cache.prompt_keys import PromptKeys
-from ...attention.kernels.biased import standing_for
+from ...attention.kernels.biased import simulate_device
 from ...model.config import DiTConfig
 from ...model.memory import META, peak_bytes, shape_only
 from ..branches import Branches
@@ -63,7 +63,7 @@ def rollout_memory(
     """
     working = max(_scores(settings, config), _beginning(settings))
     for part in (_step, _commit):
-        with standing_for(device):
+        with simulate_device(device):
             one, two = (
                 part(settings, replace(config, num_layers=layers), dtype)
                 for layers in REHEARSED_LAYERS
@@ -82,7 +82,7 @@ def max_bytes(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) 
     shapes = [plan.shape for plan in cache_plans(settings, config, dtype)]
     branches = max(len(settings.guidance.all_branches), *(shape.batch for shape in shapes))
     active = settings.pass_frames * shapes[0].frame_tokens
-    frames = capacity(settings.cache, settings.length) + settings.cache.beside_frames
+    frames = capacity(settings.cache, settings.length) + settings.cache.extra_frames
     history = frames * shapes[0].frame_tokens
     words = settings.prompts_at_once * settings.prompts.negative.shape[0]
     of_layers = 2 * config.num_layers * (active + words)

@@ -10,7 +10,7 @@ from longtake.attention.dense import attend
 from longtake.attention.rope import (
     LatestRotation,
     Rotation,
-    quarter_turned,
+    quarter_turn,
     rotate,
     rotation,
     times_i,
@@ -19,7 +19,7 @@ from longtake.tests.support.tiny_model import randn
 
 
 def official(x: Tensor, first: int, grid: tuple[int, int, int]) -> Tensor:
-    """Wan-Video/Wan2.1 `wan/modules/model.py` rope_params and rope_apply, for x (s, n, d)."""
+    """Rotate x (s, n, d) as rope_apply of Wan-Video/Wan2.1 `wan/modules/model.py` does."""
     d = x.shape[-1]
 
     def table(positions: Tensor, part: int) -> Tensor:
@@ -86,13 +86,13 @@ def test_a_rotation_is_the_formula_bit_for_bit_however_tokens_lie(
     assert torch.equal(rotate(x, each), expected)
     by_heads = Rotation(by.cos.transpose(0, 1), by.sin.transpose(0, 1))
     assert torch.equal(rotate(x.transpose(1, 2), by_heads), expected.transpose(1, 2))
-    assert torch.equal(times_i(x), quarter_turned(x))
+    assert torch.equal(times_i(x), quarter_turn(x))
 
 
 def test_the_latest_rotation_is_made_once_and_anew_for_other_frames_or_another_device() -> None:
     latest = LatestRotation()
-    first = latest.of(range(3), 2, 3, 12)
-    assert latest.of([0, 1, 2], 2, 3, 12) is first
+    first = latest.get(range(3), 2, 3, 12)
+    assert latest.get([0, 1, 2], 2, 3, 12) is first
     for frames in ([1, 2, 3], [0, 1, 2]):
-        assert torch.equal(latest.of(frames, 2, 3, 12).cos, rotation(frames, 2, 3, 12).cos)
-    assert latest.of([0, 1, 2], 2, 3, 12, "meta").cos.device.type == "meta"
+        assert torch.equal(latest.get(frames, 2, 3, 12).cos, rotation(frames, 2, 3, 12).cos)
+    assert latest.get([0, 1, 2], 2, 3, 12, "meta").cos.device.type == "meta"

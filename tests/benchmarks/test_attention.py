@@ -93,7 +93,7 @@ def test_the_benched_temp_cache_is_what_the_nodes_default_preset_makes(bench: Be
         "LongtakeSampler", model=model, prompts=prompts, schedule=schedule, kv_cache=cache,
         width=32, height=32, length=9.0, plan_only=True,
     )  # fmt: skip
-    assert rollout.settings.cache == replace(BALANCED, most_mass=1)  # which merges nothing
+    assert rollout.settings.cache == replace(BALANCED, max_mass=1)  # which merges nothing
 
 
 @pytest.mark.slow

@@ -178,8 +178,8 @@ def test_an_old_python_is_told_so(
     monkeypatch.setattr(bootstrap.sys, "version_info", (3, 9, 1, "final", 0))
     assert bootstrap.main(["demo"]) == 1
     assert capsys.readouterr().err == (
-        "bootstrap: Longtake needs Python 3.10 or newer, and this is 3.9.1; "
-        "run bootstrap.py with a newer one.\n"
+        "bootstrap: Longtake needs Python 3.10 or newer, but this is 3.9.1; "
+        "run bootstrap.py with a newer Python.\n"
     )
 
 

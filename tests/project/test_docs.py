@@ -85,7 +85,7 @@ def test_sentences_are_short(path: Path) -> None:
 @pytest.mark.parametrize("path", [README, *GUIDES], ids=page_id)
 def test_every_example_that_is_named_exists(path: Path) -> None:
     text = path.read_text("utf-8")
-    named = re.findall(r"\*(?:Templates → longtake → )?([a-z\d]+(?:_[a-z\d]+)+)\*", text)
+    named = re.findall(r"\*(?:Templates → longtake →\s+)?([a-z\d]+(?:_[a-z\d]+)+)\*", text)
     files = re.findall(r"example_workflows/[\w/.]+", text)
     for file in [*files, *(f"example_workflows/{name}.json" for name in named)]:
         assert (ROOT / file).is_file(), file

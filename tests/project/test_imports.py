@@ -46,7 +46,6 @@ HOST_PLACES = ("nodes/host/", "headless/hosts/core_child/prompt_runner.py")
 # Circles still to be opened, by their folder. Whoever opens one removes it here.
 KNOWN_CIRCLES = {
     "attention/temp_cache": {"attention.py", "cache.py"},
-    "benchmarks": {"_attention", "attention_recall.py"},
 }
 
 IN_PARTS = [file for file in modules() if "/" in file]

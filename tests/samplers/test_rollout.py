@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from longtake.attention.cache.kv_cache import CachedAttention, KVCache
+from longtake.attention.cache.kv_cache import KVCache
 from longtake.attention.cache.policy import FullHistory, WindowSink
+from longtake.attention.layout import HistoryAttention
 from longtake.errors import BadInput, NotFinite
 from longtake.model.dit import Prediction, TextKV, predict, project_text
 from longtake.samplers import evaluator
@@ -94,7 +95,7 @@ class PerfectModel:
         self.clean = randn(frames, TINY.in_channels, 4, 6, seed=77)
 
     def __call__(
-        self, tree: Any, x: Tensor, t: Tensor, text: TextKV, attention: CachedAttention, **_: Any
+        self, tree: Any, x: Tensor, t: Tensor, text: TextKV, attention: HistoryAttention, **_: Any
     ) -> Prediction:
         first = attention.cache.committed
         level = (t / 1000).float()[..., None, None, None]

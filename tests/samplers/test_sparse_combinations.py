@@ -16,7 +16,7 @@ from longtake.attention.sparse.settings import SparseCross, SparseSelf, Sparsity
 from longtake.attention.storage.dense import DENSE
 from longtake.attention.storage.packed import Packed
 from longtake.attention.storage.quantize import INT4, INT8
-from longtake.attention.temp_cache.policy import GIVES_WAY, TempCache
+from longtake.attention.temp_cache.policy import EVICTIONS, TempCache
 from longtake.errors import BadInput
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import SINK, Guidance, cfg, vanilla
@@ -41,9 +41,9 @@ TEMP_CACHES = st.builds(
     st.just(0.0),
     st.integers(0, 2),
     st.sampled_from([None, 4, 12]),
-    gives_way=st.sampled_from(GIVES_WAY),
+    eviction=st.sampled_from(EVICTIONS),
     index=st.sampled_from(["exact", "int8", "lsh", "k-means"]),
-    most_mass=st.sampled_from([None, 1]),
+    max_mass=st.sampled_from([None, 1]),
 )
 OTHERS = st.sampled_from(
     [FullHistory(), WindowSink(6, 1), MostAttended(6, 1), MostAttended(6, 1, per_head=True)]

@@ -14,7 +14,7 @@ from longtake.attention.cache.policy import FullHistory, MostAttended, WindowSin
 from longtake.attention.sparse.settings import SparseCross, SparseSelf, Sparsity
 from longtake.attention.storage.packed import Packed
 from longtake.attention.storage.quantize import INT4, INT8, Codec
-from longtake.attention.temp_cache.policy import ALIKE, GIVES_WAY, TempCache
+from longtake.attention.temp_cache.policy import ALIKE, EVICTIONS, TempCache
 from longtake.errors import BadInput
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import SINK, Guidance, cfg, extended, last, temporal, vanilla
@@ -31,7 +31,7 @@ DIT = random_dit()
 EVERY_BLOCK = SparseSelf(1.0, 0.0, (), 0.0, min_keys=0)
 FEW_BLOCKS = SparseSelf(0.3, 0.0, (), 0.0, min_keys=0, recent_frames=1)
 
-CACHES = [WindowSink(9, 1), TempCache(5, 0.9, index="k-means"), TempCache(5, gives_way=ALIKE)]
+CACHES = [WindowSink(9, 1), TempCache(5, 0.9, index="k-means"), TempCache(5, eviction=ALIKE)]
 
 
 def made(chosen: RolloutSettings, finished: list[Chunk] | None = None) -> list[Chunk]:
@@ -51,13 +51,13 @@ def chosen(**changes: Any) -> RolloutSettings:
 
 def test_a_merged_cache_that_never_merges_makes_the_same_video_bit_for_bit() -> None:
     dense = made(chosen(cache=FullHistory()))
-    for policy in (TempCache(12, 1.01), TempCache(12, gives_way=ALIKE)):
+    for policy in (TempCache(12, 1.01), TempCache(12, eviction=ALIKE)):
         assert torch.equal(latents(dense), latents(made(chosen(cache=policy))))
 
 
 def test_a_merged_cache_takes_the_planned_bytes_whatever_the_length() -> None:
-    for length, gives_way in product((6, 12), GIVES_WAY):
-        policy = TempCache(4, 0.9, sink_frames=1, gives_way=gives_way)
+    for length, eviction in product((6, 12), EVICTIONS):
+        policy = TempCache(4, 0.9, sink_frames=1, eviction=eviction)
         s = replace(chosen(cache=policy), length=length)
         planned = planned_bytes(s, TINY, torch.float32)
         assert {chunk.kv_bytes for chunk in made(s)} == {planned}
@@ -73,7 +73,7 @@ def test_where_nothing_is_faster_attention_is_the_dense_one_itself() -> None:
 
 
 @pytest.mark.parametrize("codec", [INT8, INT4])
-@pytest.mark.parametrize("policy", [TempCache(5, 0.9, most_mass=1), TempCache(5, gives_way=ALIKE)])
+@pytest.mark.parametrize("policy", [TempCache(5, 0.9, max_mass=1), TempCache(5, eviction=ALIKE)])
 def test_entries_in_few_bits_are_replayed_and_restored_bit_for_bit(
     policy: TempCache, codec: Codec
 ) -> None:
@@ -147,12 +147,12 @@ def test_a_part_cut_out_of_a_merged_history_is_refused_and_one_passed_again_is_n
     settings(cache=TempCache(6), guidance=extended(cfg(2.0), temporal(0.5, last(4, exact=True))))
 
 
-@pytest.mark.parametrize("gives_way", GIVES_WAY)
+@pytest.mark.parametrize("eviction", EVICTIONS)
 @pytest.mark.parametrize("reach", [None, 4])
 def test_guidance_finds_the_sink_in_a_merged_history_when_frames_have_left(
-    gives_way: str, reach: int | None
+    eviction: str, reach: int | None
 ) -> None:
-    policy = TempCache(5, 1.01, sink_frames=2, gives_way=gives_way, reach_frames=reach)
+    policy = TempCache(5, 1.01, sink_frames=2, eviction=eviction, reach_frames=reach)
     s = settings(length=12, cache=policy, guidance=vanilla(1.5, SINK))
     whole = made(s)
     assert torch.equal(latents(made(s, whole[:2])), latents(whole[2:]))
@@ -192,16 +192,18 @@ def test_where_each_head_keeps_its_own_only_what_all_hold_has_a_frame() -> None:
     [cache] = loop.branches.caches
     assert isinstance(cache, HeadCache)
     for layer in range(TINY.num_layers):
-        held = cache._frames[layer].T.tolist()
-        assert cache.frames_in_layout(layer) == [a if len({a, *b}) == 1 else -1 for a, *b in held]
-    assert cache.frames_in_layout(0)[0] == 0 and -1 in cache.frames_in_layout(0)
+        held = cache._layout.held[layer].T.tolist()
+        assert cache.rotated_keys.frames(layer) == [
+            a if len({a, *b}) == 1 else -1 for a, *b in held
+        ]
+    assert cache.rotated_keys.frames(0)[0] == 0 and -1 in cache.rotated_keys.frames(0)
     with pytest.raises(BadInput, match="the order of lsh sorts keys that all heads have"):
         replace(s, sparsity=Sparsity(replace(FEW_BLOCKS, order="lsh")))
 
 
 @pytest.mark.parametrize(
     "cache",
-    [TempCache(5), TempCache(5, gives_way=ALIKE), MostAttended(5, 1, per_head=True)],
+    [TempCache(5), TempCache(5, eviction=ALIKE), MostAttended(5, 1, per_head=True)],
 )
 def test_a_schedule_that_says_how_far_back_chunks_look_needs_whole_latent_frames(
     cache: Any,
@@ -223,5 +225,5 @@ def test_sparse_attention_is_part_of_what_names_a_chunk() -> None:
         )
     }
     assert len(names) == 3
-    policies = (TempCache(6), TempCache(6, 0.9), TempCache(6, most_mass=1))
+    policies = (TempCache(6), TempCache(6, 0.9), TempCache(6, max_mass=1))
     assert len({Chain(chosen(cache=one), "model").key(0) for one in policies}) == 3

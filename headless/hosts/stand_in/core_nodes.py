@@ -129,7 +129,6 @@ def save_image_node(state: HostState) -> type[io.ComfyNode]:
 
         @classmethod
         def execute(cls, images: Tensor, filename_prefix: str) -> io.NodeOutput:
-            """Write the files."""
             root = str(state.folders["output"])
             folder, name, first, subfolder, _ = get_save_image_path(filename_prefix, root)
             names = save_images(images, Path(folder), name, first)

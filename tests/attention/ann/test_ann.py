@@ -1,4 +1,4 @@
-"""Indexes against brute force, kernels in stock operations against the formula."""
+"""Indexes against brute force, and kernels in stock operations against the formula."""
 
 from __future__ import annotations
 
@@ -12,35 +12,37 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from longtake.attention.ann.buckets import BucketIndex, Buckets
-from longtake.attention.ann.faiss_index import Faiss, missing_faiss
+from longtake.attention.ann.faiss_index import Faiss, faiss_unavailable_reason
 from longtake.attention.ann.int8 import Int8, int8_products
 from longtake.attention.ann.kmeans import OnlineKMeans
 from longtake.attention.ann.lsh import RandomProjection
-from longtake.attention.ann.nearest import KEY_BLOCK, Coded, Exact, Index, Nearest
+from longtake.attention.ann.nearest import KEY_BLOCK, CodedKeys, Exact, Index, Nearest
 from longtake.attention.kernels.biased import attend_augmented, attend_biased
-from longtake.attention.kernels.blockwise import attend_part, merged
+from longtake.attention.kernels.blockwise import attend_part, merge
 from longtake.attention.kernels.selected import attend_selected
 from longtake.tests.support.attention.kernel_formula import attend_tokens
 from longtake.tests.support.laws import examples
 from longtake.tests.support.tiny_model import randn
 
-needs_faiss = pytest.mark.skipif(missing_faiss() is not None, reason=str(missing_faiss()))
+needs_faiss = pytest.mark.skipif(
+    faiss_unavailable_reason() is not None, reason=str(faiss_unavailable_reason())
+)
 
 
 def search(index: Index, new: Tensor, keys: Tensor, open_: Tensor) -> Nearest:
-    """What an index finds among keys that it codes first."""
+    """Search an index for keys that it codes first."""
     codes = index.encode(0, keys)
-    return index.nearest(0, new, index.encode(0, new), Coded(keys, codes, open_))
+    return index.nearest(0, new, index.encode(0, new), CodedKeys(keys, codes, open_))
 
 
 def brute_force(new: Tensor, keys: Tensor, open_: Tensor) -> tuple[Tensor, Tensor]:
-    """All pairs."""
+    """Compare all pairs."""
     cosine = F.cosine_similarity(new.unsqueeze(3), keys.unsqueeze(2), dim=-1)
     return cosine.masked_fill(~open_.unsqueeze(2), -torch.inf).max(-1)
 
 
 def some_keys(t: int, d: int = 12, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    """New keys, cached keys and which of those are open."""
+    """New keys, cached keys, and which cached keys a search may find."""
     return randn(2, 3, 7, d, seed=seed), randn(2, 3, t, d, seed=seed + 1), randn(2, 3, t) > -1
 
 
@@ -89,7 +91,7 @@ def test_8_bit_products_are_whole_numbers_on_every_path() -> None:
 
 
 def buckets() -> list[Buckets]:
-    """Both kinds."""
+    """Random projection or k-means."""
     return [RandomProjection(3, 12, bits=4), OnlineKMeans(16)]
 
 
@@ -122,7 +124,7 @@ def test_a_bucketed_search_is_brute_force_within_the_probed_buckets(kind: int, p
     new, keys, open_ = some_keys(60)
     index = BucketIndex(buckets()[kind], probes)
     codes = index.encode(0, keys)
-    found = index.nearest(0, new, codes[:, :, :7], Coded(keys, codes, open_))
+    found = index.nearest(0, new, codes[:, :, :7], CodedKeys(keys, codes, open_))
     probed = index.buckets.probes(0, new, probes)
     shared = (codes[..., 0][:, :, None, :, None] == probed.unsqueeze(3)).any(-1)
     cosine = F.cosine_similarity(new.unsqueeze(3), keys.unsqueeze(2), dim=-1)
@@ -155,9 +157,9 @@ def test_a_code_given_once_stays_while_centres_move() -> None:
     assert first.shape == (1, 2, 20, 1)
     lsh = RandomProjection(2, 12)
     lsh.learn(0, randn(1, 2, 20, 12))
-    same = lsh.of(0, randn(1, 2, 5, 12, seed=4))
+    same = lsh.assign(0, randn(1, 2, 5, 12, seed=4))
     lsh.learn(0, randn(1, 2, 20, 12, seed=3) + 9)
-    assert torch.equal(same, lsh.of(0, randn(1, 2, 5, 12, seed=4)))
+    assert torch.equal(same, lsh.assign(0, randn(1, 2, 5, 12, seed=4)))
 
 
 def test_online_centres_are_the_running_mean_of_what_they_were_given() -> None:
@@ -196,7 +198,7 @@ def test_faiss_lists_equal_brute_force_when_all_are_probed_and_lose_little_other
 
 
 def formula(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-    """Softmax attention with a bias a key, in float64."""
+    """Softmax attention with a bias for each key, in float64."""
     logits = q.double() @ k.double().transpose(2, 3) / q.shape[-1] ** 0.5
     return (logits + bias.double().unsqueeze(2)).softmax(-1) @ v.double()
 
@@ -254,7 +256,7 @@ def test_parts_merged_by_log_sum_exp_are_the_whole(t: int, cut: int, block: int)
         torch.testing.assert_close(whole.out.double(), formula(q, k, v, bias), rtol=0, atol=2e-5)
     a, b = (attend_part(q, k[:, :, at], v[:, :, at], bias[..., at])
             for at in (slice(None, cut), slice(cut, None)))  # fmt: skip
-    both = merged([a, b])
+    both = merge([a, b])
     torch.testing.assert_close(both.out, whole.out)
     torch.testing.assert_close(both.lse, whole.lse)
 

@@ -1,4 +1,4 @@
-"""What indexes take on a device: once, and not with every search."""
+"""Indexes allocate device memory once, not at every search."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from longtake.attention.ann.lsh import RandomProjection
 
 
 class Resources:
-    """In place of FAISS's own on a GPU, which there is none of here."""
+    """A stand-in for FAISS's GPU resources."""
 
     made: list[Resources] = []
 
@@ -27,7 +27,7 @@ class Resources:
 
 
 class FaissOnGpu:
-    """As much of the module as putting an index on a GPU takes."""
+    """The parts of the FAISS module that move an index to a GPU."""
 
     StandardGpuResources = Resources
 
@@ -43,14 +43,14 @@ def test_faiss_has_its_scratch_on_a_gpu_once_however_often_it_searches(
     monkeypatch.setattr(Resources, "made", [])
     index = Faiss()
     gpu = torch.device("cuda", 1)
-    placed = [index.placed(name, gpu) for name in ("one", "two")]
+    placed = [index.move_to(name, gpu) for name in ("one", "two")]
     assert placed == [(*Resources.made, 1, "one"), (*Resources.made, 1, "two")]
     assert [one.scratch for one in Resources.made] == [GPU_SCRATCH_BYTES]
-    assert index.placed("three", torch.device("cpu")) == "three"
+    assert index.move_to("three", torch.device("cpu")) == "three"
 
 
 class FromMainMemory(TorchDispatchMode):
-    """Counts copies of what is in main memory to a device."""
+    """Counts copies from main memory to a device."""
 
     count = 0
 
@@ -64,6 +64,6 @@ def test_the_planes_of_hashing_are_brought_to_a_device_once() -> None:
     buckets, vectors = RandomProjection(2, 12), torch.empty(1, 2, 5, 12, device="meta")
     with FromMainMemory() as seen:
         for _ in range(3):
-            buckets.of(0, vectors)
+            buckets.assign(0, vectors)
             buckets.probes(0, vectors, 4)
     assert seen.count == 1

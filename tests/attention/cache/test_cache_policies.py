@@ -1,4 +1,4 @@
-"""Policies that average, judge or rebuild, against plain lists of frames and whole sequences."""
+"""Averaging, scoring and rebuilding policies against plain lists of frames and whole sequences."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ Frame = list[tuple[Tensor, Tensor]]
 def test_an_averaging_sink_is_the_papers_recurrence_over_a_list_of_frames(
     window: int, sink: int, decay: float, frames: int, dtype: torch.dtype
 ) -> None:
-    """Reward Forcing: S <- a S + (1 - a) evicted, un-rotated; float32 whatever is stored."""
+    """Reward Forcing: S <- a S + (1 - a) evicted, un-rotated, and float32 in every storage."""
     policy = AveragingSink(window, min(sink, window - 1), decay)
     shape = dataclasses.replace(SHAPE, dtype=dtype)
     cache = open_cache(shape, policy, DENSE, None, "cpu")
@@ -83,7 +83,7 @@ def test_an_averaging_sink_is_the_papers_recurrence_over_a_list_of_frames(
 
 
 def test_the_released_decay_moves_a_bfloat16_sink_at_all() -> None:
-    """A step of 0.001 rounds to nothing in bfloat16; 2,000 of them must not."""
+    """A step of 0.001 rounds to nothing in bfloat16; the sum of 2,000 steps must not."""
     shape = dataclasses.replace(SHAPE, dtype=torch.bfloat16)
     cache = open_cache(shape, AveragingSink(2, 1, 0.999), DENSE, None, "cpu")
     one = torch.ones(1, TOKENS, HEADS, WIDTH, dtype=torch.bfloat16)
@@ -95,7 +95,7 @@ def test_the_released_decay_moves_a_bfloat16_sink_at_all() -> None:
 
 
 class NaiveHead:
-    """One head of one layer (or all of them, where `lanes` share): a list of frames and worths."""
+    """One head of one layer, or all heads if they share: a list of frames and their scores."""
 
     def __init__(self, policy: MostAttended) -> None:
         self.policy = policy
@@ -103,14 +103,14 @@ class NaiveHead:
         self.worth: dict[int, float | None] = {}
 
     def measure(self, shares: dict[int, float]) -> None:
-        """The running mean of the share of attention that fell on a frame."""
+        """Update the scores by the share of attention that fell on each frame."""
         for frame, share in shares.items():
             old = self.worth[frame]
             memory = self.policy.memory
             self.worth[frame] = share if old is None else memory * old + (1 - memory) * share
 
     def take(self, frame: int) -> None:
-        """Append; over the window the frame of least worth goes, unmeasured ones last."""
+        """Append a frame; above the window drop the lowest score, unmeasured frames last."""
         self.frames.append(frame)
         self.worth[frame] = None
         if len(self.frames) > self.policy.window_frames:
@@ -128,8 +128,9 @@ def of_head(frames: list[int], layer: int, head: int) -> tuple[Tensor, Tensor]:
 def naive_head(  # noqa: PLR0913
     frames: list[int], layer: int, head: int, q: Tensor, k: Tensor, v: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """One head's attention (b, s, 1, d) over the frames and the active ones by the formula, and
-    the share of it that each frame got.
+    """One head's attention (b, s, 1, d) by the formula, and each frame's share of it.
+
+    Queries of the active frames attend to the listed frames and to the active ones.
     """
     count, active_frames = len(frames), q.shape[1] // TOKENS
     one = slice(head, head + 1)
@@ -162,7 +163,7 @@ def active(frames: int, *, seed: int) -> list[Tensor]:
 def test_the_most_attended_frames_of_every_head_equal_lists_of_frames(
     window: int, sink: int, chunks: list[int], per_head: bool, snapshot_at: int
 ) -> None:
-    """Each head's list, worths and attention, computed on its own by the softmax formula."""
+    """Compare frames, scores and attention of each head with the softmax formula."""
     policy = MostAttended(window, min(sink, window - 1), per_head)
     cache = open_cache(SHAPE, policy, DENSE, 20, "cpu")
     heads = [(layer, head) for layer in range(LAYERS) for head in range(HEADS)]
@@ -203,7 +204,7 @@ def test_the_most_attended_frames_of_every_head_equal_lists_of_frames(
 def test_a_flush_leaves_the_frames_told_and_what_follows_is_as_before(
     policy: CachePolicy, storage: Storage
 ) -> None:
-    """Then the slots fill again, and the sink still stays."""
+    """After the flush the slots fill again, and the sink still stays."""
     cache = open_cache(SHAPE, policy, storage, 12, "cpu")
     for frame in range(7):
         cache.commit(chunk_kv([frame]))
@@ -244,7 +245,7 @@ def stored(cache: HistoryCache, frame: int) -> list[Tensor]:
 
 @pytest.mark.parametrize("window", [3, 4, 7])
 def test_a_rebuilt_window_is_a_pass_of_its_clean_latents_alone(window: int) -> None:
-    """Krea: the chunk sees the window as a video that begins with it, under the prompt in force."""
+    """Krea: a chunk sees the window as a video that begins with it, under the current prompt."""
     expected = reference(
         lambda first: [Term(1.0, range(max(0, first - window), first), recommitted=True)]
     )
@@ -252,7 +253,7 @@ def test_a_rebuilt_window_is_a_pass_of_its_clean_latents_alone(window: int) -> N
 
 
 def test_a_kept_window_is_no_pass_of_its_latents_alone() -> None:
-    """Its deep keys remember evicted frames, which is why rebuilding is another thing."""
+    """Deep keys remember evicted frames; this is why rebuilding differs."""
     kept, rebuilt = (ours(Guidance(), cache=policy) for policy in (WindowSink(4), RebuiltWindow(4)))
     assert not torch.allclose(kept, rebuilt, **CLOSE)
 
@@ -270,7 +271,7 @@ def test_re_caching_is_block_causal_passes_of_the_history_under_the_new_prompt(
 
 
 def test_re_caching_under_the_same_prompt_changes_nothing() -> None:
-    """T8, without eviction: what is committed again is what was there."""
+    """T8, without eviction: recommitting a frame gives the keys and values it had."""
     one = timeline(0).entries[0]
     again = dataclasses.replace(one, start_frame=3)
     prompts = dataclasses.replace(timeline(0), entries=(one, again))
@@ -297,7 +298,7 @@ def test_after_a_flush_a_chunk_sees_the_newest_frame_alone() -> None:
 def test_every_policy_rolls_out_with_every_prompt_switch_and_history_guidance(
     policy: CachePolicy, at_switch: AtSwitch
 ) -> None:
-    """Chunks are finite, as many as told, and a second run gives the same bits."""
+    """Every rollout is finite and complete, and a second run gives the same bits."""
     guidance = temporal(0.5, last(2, exact=True))
     first, second = (ours(guidance, cache=policy, at_switch=at_switch) for _ in range(2))
     assert first.isfinite().all() and len(first) == LENGTH
@@ -328,5 +329,5 @@ def test_an_averaging_sink_has_frames_and_a_share(sink: int, decay: float) -> No
 
 
 def test_chunks_of_the_reference_are_those_of_the_engine() -> None:
-    """The reference's chunk is the schedule's."""
+    """The reference and the schedule use the same chunk size."""
     assert CHUNKS.chunk_frames == CHUNK

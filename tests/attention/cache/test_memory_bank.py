@@ -1,4 +1,4 @@
-"""A window and a memory bank against the authors' lists of frames; its laws in whole rollouts."""
+"""A window with a memory bank against the authors' lists of frames, and its laws in rollouts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from longtake.attention.history import open_cache, planned_bytes
 from longtake.attention.rope import rotate, rotation
 from longtake.attention.sparse.settings import SparseSelf, Sparsity
 from longtake.attention.storage.dense import DENSE, Storage
-from longtake.attention.storage.packed import Packed, placed
+from longtake.attention.storage.packed import Packed, with_placement
 from longtake.attention.storage.placement import InMainMemory
 from longtake.attention.storage.quantize import AS_COMPUTED, FLOAT8, INT4, INT8, Codec
 from longtake.errors import BadInput
@@ -59,7 +59,10 @@ KeysValues = list[tuple[Tensor, Tensor]]
 
 
 class Naive:
-    """The window as a list of frames, the bank as the authors'; (1, s, n, d) and (s, n, d)."""
+    """The window as a list of frames and the bank as in the authors' code.
+
+    Keys are (1, s, n, d) in the window and (s, n, d) in the bank.
+    """
 
     def __init__(self, policy: MemoryBank) -> None:
         self.policy = policy
@@ -71,7 +74,7 @@ class Naive:
         self.chunks = 0
 
     def before_chunk(self, words: Tensor) -> None:
-        """`words` (l, n, d) are the keys that are there when the next chunk begins."""
+        """Update the bank; `words` (l, n, d) are the prompt's keys when the next chunk begins."""
         for bank in self.banks:
             bank.before_block(words, [turned(k, at) for at, k, _ in bank.held])
 
@@ -94,8 +97,9 @@ class Naive:
     def attention(
         self, layer: int, active: Sequence[int], seen: Sequence[int], qkv: Sequence[Tensor]
     ) -> Tensor:
-        """Of `active` frames over themselves, frames `seen` of the window, and the bank; places
-        are those among all of the window, the bank and the active frames.
+        """Attention of `active` frames to the bank, the window frames `seen`, and themselves.
+
+        Places are among all frames of the window, the bank and the active frames.
         """
         q, k, v = qkv
         bank = self.banks[layer].held
@@ -113,7 +117,7 @@ def turns(frames: Sequence[int]) -> Any:
 
 
 def turned(k: Tensor, frame: int) -> Tensor:
-    """Keys (s, n, d) turned to a frame's place in the shot."""
+    """Rotate keys (s, n, d) to a frame's place in the shot."""
     return rotate(k[None], turns([frame]))[0]
 
 
@@ -126,18 +130,18 @@ def prompt_keys(words: Tensor) -> PromptKeys:
 
 
 def compare(cache: BankCache, naive: Naive, seed: int) -> None:
-    """Two active frames after the last one, in every layer."""
+    """Compare the attention of the next two frames in every layer."""
     active, qkv = range(cache.committed, cache.committed + 2), qkv_of(2, seed)
     for layer in range(LAYERS):
         found = cache.attention(2)(layer, *qkv)
         expected = naive.attention(layer, active, sorted(naive.window), qkv)
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
         seen = sorted(frame for frame, _, _ in naive.banks[layer].held)
-        assert sorted(cache.frames_in_layout(layer)) == sorted([*seen, *naive.window])
+        assert sorted(cache.rotated_keys.frames(layer)) == sorted([*seen, *naive.window])
 
 
 def committed_again(cache: BankCache, naive: Naive, chunks: Sequence[range], seed: int) -> None:
-    """The window under another prompt, chunk by chunk; each sees the bank and what is before it."""
+    """Commit the window again under another prompt; each chunk sees the bank and earlier frames."""
     cache.restart()
     naive.before_chunk(NO_WORDS)  # `_recache_after_switch` wipes the prompt's keys, and then asks
     held, seen = sorted(naive.window), list[int]()
@@ -157,7 +161,12 @@ def committed_again(cache: BankCache, naive: Naive, chunks: Sequence[range], see
     naive.before_chunk(NO_WORDS)
 
 
-STORAGES = [DENSE, Packed(AS_COMPUTED), Packed(AS_COMPUTED, 2), placed(DENSE, InMainMemory())]
+STORAGES = [
+    DENSE,
+    Packed(AS_COMPUTED),
+    Packed(AS_COMPUTED, 2),
+    with_placement(DENSE, InMainMemory()),
+]
 
 
 @examples(60)
@@ -175,7 +184,7 @@ def test_the_bank_of_every_layer_is_the_authors_list_of_frames(
     storage: Storage,
     hold: bool,
 ) -> None:
-    """What is held, how often, where it stands, through prompt switches, flushes and snapshots."""
+    """Frames, duplicates and positions agree through prompt switches, flushes and snapshots."""
     window, sink, bank_frames, every = sizes
     policy = MemoryBank(window, min(sink, window - 1), bank_frames, every)
     shape = dataclasses.replace(SHAPE, hold_rotated=hold)
@@ -213,7 +222,7 @@ def opened(shape: Any, policy: MemoryBank, storage: Storage) -> BankCache:
 
 
 def filled(policy: MemoryBank, chunks: int, storage: Storage = DENSE, seed: int = 60) -> BankCache:
-    """A cache of chunks of 3 under one prompt."""
+    """A cache with `chunks` chunks of 3 frames committed under one prompt."""
     cache = opened(SHAPE, policy, storage)
     for first in range(0, 3 * chunks, 3):
         words = randn(4, HEADS, WIDTH, seed=seed)
@@ -222,9 +231,9 @@ def filled(policy: MemoryBank, chunks: int, storage: Storage = DENSE, seed: int 
 
 
 def test_a_frame_may_be_there_several_times_and_the_newest_candidate_always_is() -> None:
-    """As in the authors' code: it is chosen from a bank that it is in, and put beside those."""
+    """As in the authors' code: the newest candidate may be selected, and is appended too."""
     held = [
-        filled(MemoryBank(9, 3), chunks, seed=seed)._bank.seen(layer)
+        filled(MemoryBank(9, 3), chunks, seed=seed)._bank.visible_frames(layer)
         for chunks in range(10, 14)
         for seed in range(60, 70)
         for layer in range(LAYERS)
@@ -234,7 +243,7 @@ def test_a_frame_may_be_there_several_times_and_the_newest_candidate_always_is()
 
 
 def test_of_three_equal_scores_the_first_two_count() -> None:
-    """What the authors' bank makes of a prompt whose keys were wiped."""
+    """The authors' bank scores all frames equally if the prompt's keys were zeroed."""
     assert torch.zeros(3).topk(2).indices.tolist() == [0, 1]
 
 
@@ -251,14 +260,14 @@ def test_a_row_decides_for_all_of_them() -> None:
         both.commit(made, PromptKeys((words,) * LAYERS, row=1))  # type: ignore[arg-type]
     alone = filled(BANK, 17)
     for layer in range(LAYERS):
-        assert both.frames_in_layout(layer) == alone.frames_in_layout(layer)
+        assert both.rotated_keys.frames(layer) == alone.rotated_keys.frames(layer)
 
 
 @pytest.mark.parametrize("codec", [INT8, INT4, FLOAT8])
 def test_in_few_bits_a_frame_is_coded_once_however_often_it_moves(codec: Codec) -> None:
     cache = filled(BANK, 17, Packed(codec, 2))
     for layer in range(LAYERS):
-        seen = cache._bank.seen(layer)
+        seen = cache._bank.visible_frames(layer)
         assert len(seen) == 3
         for cell, frame in enumerate(seen, start=1):
             coded = codec.encode(*chunk_kv([frame])[layer])
@@ -281,12 +290,12 @@ def test_denoising_only_reads_window_and_bank() -> None:
 
 
 def test_it_does_not_commit_without_a_prompt() -> None:
-    with pytest.raises(ValueError, match="asks what frames a prompt is like"):
+    with pytest.raises(ValueError, match="selects frames by the prompt's keys"):
         opened(SHAPE, BANK, DENSE).commit(chunk_kv([0]))
 
 
 def test_what_is_cut_out_by_age_is_cut_out_of_the_window() -> None:
-    """Views of some frames are those of a window alone, also where these are all that it holds."""
+    """Views of some or all window frames equal those of a window without a bank."""
     bank, window = filled(BANK, 9), KVCache(SHAPE, WindowSink(5, 2), 60)
     for first in range(0, 27, 3):
         window.commit(chunk_kv(range(first, first + 3)))
@@ -337,7 +346,7 @@ def test_replay_goes_on_bit_for_bit_and_bytes_are_planned(
 def test_the_prompt_that_is_followed_is_asked_in_its_own_row(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Under guidance that is the base's, which need not be the first row's."""
+    """Under guidance the bank uses the base branch's row, which need not be the first."""
     guidance = dataclasses.replace(cfg(2.0), base="negative")
     s, asked = shot(guidance=guidance, length=18), list[PromptKeys]()
     genuine = BankCache.commit
@@ -368,7 +377,7 @@ def test_the_prompt_that_is_followed_is_asked_in_its_own_row(
 
 
 def test_sparse_attention_to_every_block_is_dense() -> None:
-    """Also where a layer sees a frame twice."""
+    """This also holds in a layer that sees a frame twice."""
     every_block = Sparsity(SparseSelf(1.0, 0.0, (), 0.0, min_keys=0, recent_frames=1))
     for guidance in (Guidance(), cfg(2.0)):
         dense, sparse = (
@@ -400,5 +409,5 @@ def test_a_bank_is_not_made_anew_from_the_window() -> None:
 
 @pytest.mark.parametrize(("bank_frames", "every"), [(0, 3), (3, 0)])
 def test_a_bank_has_frames(bank_frames: int, every: int) -> None:
-    with pytest.raises(ValueError, match="memory bank"):
+    with pytest.raises(ValueError, match="bank_frames and every must be at least 1"):
         MemoryBank(9, 3, bank_frames, every)

@@ -1,4 +1,4 @@
-"""Snapshots of caches and of all branches: going on from one is going on, bit for bit (law 9)."""
+"""Snapshots of caches and of all branches: continuing from a snapshot changes no bit (law 9)."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_snapshot_fits_a_longer_rollout_and_no_shorter_window() -> None:
     ids=["plain", "cfg", "pure noise", "made anew", "fractional", "ramp"],
 )
 def test_all_branches_go_on_from_their_snapshot(changes: dict[str, Guidance]) -> None:
-    """Chunk 2 made after a snapshot of the first two equals chunk 2 made right away."""
+    """Chunk 2 after restoring a snapshot of two chunks equals chunk 2 of the uninterrupted run."""
     chosen = settings(length=9, cache=WindowSink(4, 1), prompts=timeline(0, 3), **changes)
     chunks = list(by_chunk(chosen.noise_rows()))
     straight, resumed = (Branches(CurrentSettings(chosen), MODEL) for _ in range(2))

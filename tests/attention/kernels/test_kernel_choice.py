@@ -1,4 +1,4 @@
-"""Kernels by name: what is chosen, why not, and FlexAttention against stock operations."""
+"""Kernels by name: the choice, the reasons, and FlexAttention against stock operations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from longtake.attention.backends import flex_reason
 from longtake.attention.kernels import choice, flex, selected
 from longtake.attention.kernels.biased import attend_biased
-from longtake.attention.kernels.key_selection import Read
+from longtake.attention.kernels.key_selection import KeySelection
 from longtake.attention.layout import AttentionInputs
 from longtake.attention.sparse.self_attention import SparseHistory
 from longtake.attention.sparse.settings import SparseSelf
@@ -27,7 +27,7 @@ needs_flex = pytest.mark.skipif(flex_reason(CPU) is not None, reason=str(flex_re
 
 
 def parts(s: int, t: int, dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
-    """q, k, v (b, n, ., d), those of k and v laid out as a cache has them."""
+    """q, k, v (b, n, ., d), with k and v in the memory layout of a cache."""
     k, v = (randn(2, t + 3, 2, 48, seed=i).transpose(1, 2)[:, :, 2:-1] for i in (1, 2))
     return [x.to(dtype) for x in (randn(2, 2, s, 48), k, v)]
 
@@ -35,12 +35,12 @@ def parts(s: int, t: int, dtype: torch.dtype = torch.float32) -> list[torch.Tens
 @pytest.mark.parametrize("kind", ["cpu", "cuda", "mps"])
 def test_no_kernel_but_the_portable_one_is_chosen_by_itself(kind: str) -> None:
     device = torch.device(kind)
-    name, reason = choice.chosen_kernel(choice.AUTO, device)
+    name, reason = choice.choose_kernel(choice.AUTO, device)
     assert name == choice.GATHERED and kind in reason
     assert choice.kernel_unavailable_reason(choice.AUTO, device) is None
     assert choice.selected_kernel(choice.AUTO, device) is selected.attend_selected
     for other in choice.NAMES[1:]:
-        assert choice.chosen_kernel(other, device)[0] == other
+        assert choice.choose_kernel(other, device)[0] == other
 
 
 def test_why_a_kernel_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,17 +65,17 @@ def test_sparse_attention_takes_the_kernel_of_its_settings(monkeypatch: pytest.M
     q, k, v = parts(64, 400)
     laid = AttentionInputs(q, k, v, None, 336, ((slice(0, 64), 64),), range(21), 16)
     sparse = SparseHistory(settings, SparseStats(), sink_frames=0, min_keys=0)
-    sparse.over(_LaidOut(laid), [0.9] * 4)(1, q, k, v)
+    sparse.over(_GivenInputs(laid), [0.9] * 4)(1, q, k, v)
     assert asked == [(choice.TRITON, CPU)]
 
 
-class _LaidOut:
+class _GivenInputs:
     rows = slice(None)
 
     def __init__(self, laid: AttentionInputs) -> None:
         self.made = laid
 
-    def laid(self, *_: object) -> AttentionInputs:
+    def gather(self, *_: object) -> AttentionInputs:
         return self.made
 
     def __call__(self, *_: object) -> torch.Tensor:
@@ -83,11 +83,11 @@ class _LaidOut:
 
 
 def test_a_table_of_who_reads_what() -> None:
-    """Key 5 is in no block, key 2 always read, and the second head is not asked for."""
+    """Key 5 is in no block, key 2 is always read, and the second head is not selected."""
     tokens = torch.tensor([[[3, 0], [4, -1], [1, 6]]]).unsqueeze(1).expand(1, 2, -1, -1)
     chosen = torch.tensor([[0], [2]]).expand(1, 2, -1, -1).int()
-    read = Read(tokens, chosen, torch.tensor([2]), torch.tensor([0]), torch.tensor([0]))
-    table, column = flex.blocks_read(read), flex.block_of_keys(read, 7)
+    read = KeySelection(tokens, chosen, torch.tensor([2]), torch.tensor([0]), torch.tensor([0]))
+    table, column = flex.block_table(read), flex.key_columns(read, 7)
     assert table[0, 0].int().tolist() == [[1, 0, 0, 1, 0], [0, 0, 1, 1, 0]]
     assert not table[0, 1].any()
     assert column[0].tolist() == [[0, 2, 3, 0, 1, 4, 2]] * 2
@@ -95,7 +95,7 @@ def test_a_table_of_who_reads_what() -> None:
 
 @pytest.mark.parametrize("path", [*KERNELS.glob("triton_*.py")], ids=lambda path: path.stem)
 def test_products_in_triton_are_not_rounded_to_tf32(path: Path) -> None:
-    """What its interpreter cannot show: on NVIDIA that is the default for float32."""
+    """TF32 is Triton's default for float32 on NVIDIA; the interpreter cannot show it."""
     calls = [one for one in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
              if isinstance(one, ast.Call) and ast.unparse(one.func) == "tl.dot"]  # fmt: skip
     asked = [{word.arg: ast.unparse(word.value) for word in call.keywords} for call in calls]

@@ -1,4 +1,4 @@
-"""Every kernel against the formula in float64: odd shapes, all dtypes, blocks that read nothing."""
+"""Every kernel against the formula in float64: odd shapes, all dtypes, blocks without keys."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from longtake.attention.ann.buckets import bucketed_nearest
 from longtake.attention.ann.lsh import RandomProjection
-from longtake.attention.ann.nearest import Coded
+from longtake.attention.ann.nearest import CodedKeys
 from longtake.attention.backends import flex_reason
 from longtake.attention.kernels import biased, selected
 from longtake.attention.kernels.blockwise import attend_part
@@ -51,7 +51,7 @@ SHAPES = [(1, 1, 8), (37, 90, 12), (130, 301, 48), (65, 1, 20)]
 
 
 def dense(name: str) -> Callable[..., Tensor]:
-    """A kernel for all keys."""
+    """The kernel for all keys by name."""
     if name == "blockwise":
         return lambda *given: attend_part(*given, key_block=64).out
     if name == "flex":
@@ -71,14 +71,14 @@ def test_dense_attention_is_the_formula(name: str, dtype: torch.dtype, *, with_b
 
 
 def without_mask(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
-    """As on CUDA."""
+    """Attend without a mask, as on CUDA."""
     if bias is None:
         return biased.attend_biased(q, k, v)
     return biased.attend_augmented(q, k, v, bias)
 
 
 def over_keys(name: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Tensor]:
-    """A kernel for chosen keys."""
+    """The kernel for selected keys by name."""
     if name == "gathered on CUDA":
         monkeypatch.setattr(selected, "attend_biased", without_mask)
     if name.startswith("gathered"):
@@ -92,7 +92,7 @@ def over_keys(name: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Tenso
 def test_attention_to_chosen_keys_is_the_formula(
     name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch, *, with_bias: bool
 ) -> None:
-    """Some blocks of queries choose one key alone, some nothing, whose result is 0."""
+    """Some query blocks read a single key; others read none, and their result is 0."""
     if name.startswith("triton") and dtype == torch.bfloat16 and not torch.cuda.is_available():
         pytest.skip("Triton's interpreter multiplies bfloat16 as if it were whole numbers")
     attend = over_keys(name, monkeypatch)
@@ -108,7 +108,7 @@ def test_attention_to_chosen_keys_is_the_formula(
 
 
 def nearest_kernel(name: str) -> Callable[..., object]:
-    """What looks through buckets."""
+    """The kernel that searches buckets by name."""
     if name == "gathered":
         return bucketed_nearest
     return import_module("longtake.attention.ann.triton_nearest").bucketed_nearest  # type: ignore[no-any-return]
@@ -120,12 +120,12 @@ def nearest_kernel(name: str) -> Callable[..., object]:
 def test_the_nearest_key_of_the_probed_buckets_is_the_formulas(
     name: str, dtype: torch.dtype, s: int, t: int, bits: int
 ) -> None:
-    """Of 64 buckets for nine keys most have none; some keys are not open."""
+    """64 buckets hold nine keys, so most are empty; some keys are not allowed."""
     buckets = RandomProjection(2, 12, bits)
     new, keys = (randn(2, 2, count, 12, seed=i).to(dtype) for i, count in enumerate((s, t)))
-    codes, probes = buckets.of(0, keys), buckets.probes(0, new, 2)
+    codes, probes = buckets.assign(0, keys), buckets.probes(0, new, 2)
     open_ = randn(2, 2, t, seed=2) > -1
-    found = nearest_kernel(name)(new, probes, Coded(keys, codes.unsqueeze(-1), open_))
+    found = nearest_kernel(name)(new, probes, CodedKeys(keys, codes.unsqueeze(-1), open_))
     cosine = torch.cosine_similarity(
         new.double().unsqueeze(3), keys.double().unsqueeze(2), dim=-1
     )  # (b, n, s, t)

@@ -1,5 +1,6 @@
-"""Triton's kernels made for an NVIDIA GPU, for which none is needed: what the interpreter does not
-check, such as that a loop leaves its variables their types.
+"""Compile Triton's kernels for an NVIDIA GPU; no GPU is needed.
+
+The compiler checks rules that the interpreter ignores, such as fixed types of loop variables.
 """
 
 from __future__ import annotations

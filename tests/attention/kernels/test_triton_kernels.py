@@ -1,4 +1,4 @@
-"""Triton kernels against the same in stock operations: on a GPU, or by Triton's interpreter."""
+"""Triton kernels against stock operations: on a GPU, or by Triton's interpreter."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import torch
 from longtake.attention.ann.buckets import bucketed_nearest
 from longtake.attention.ann.choice import nearest_by_triton
 from longtake.attention.ann.lsh import RandomProjection
-from longtake.attention.ann.nearest import Coded
+from longtake.attention.ann.nearest import CodedKeys
 from longtake.attention.history import open_cache
 from longtake.attention.kernels import selected
-from longtake.attention.kernels.blockwise import Part, attend_part, merged
-from longtake.attention.kernels.key_selection import read_by_all
+from longtake.attention.kernels.blockwise import Part, attend_part, merge
+from longtake.attention.kernels.key_selection import select_for_all_heads
 from longtake.attention.storage.dense import DENSE
 from longtake.attention.storage.shape import CacheShape
 from longtake.attention.temp_cache.policy import TempCache
@@ -28,7 +28,7 @@ pytest.importorskip("triton", reason="triton is not installed")
 
 
 def parts(s: int, t: int, d: int, dtype: torch.dtype) -> list[torch.Tensor]:
-    """q, k, v (b, n, ., d), those of k and v laid out as a cache has them."""
+    """q, k, v (b, n, ., d), with k and v in the memory layout of a cache."""
     q = randn(2, 2, s, d)
     k, v = (randn(2, t + 3, 2, d, seed=i).transpose(1, 2)[:, :, 2:-1] for i in (1, 2))
     return [x.to(DEVICE, dtype) for x in (q, k, v)]
@@ -62,23 +62,23 @@ def test_parts_by_the_kernel_join_with_others_and_an_empty_one_adds_nothing() ->
     whole = attend_part(q, k, v)
 
     def over(tokens: torch.Tensor) -> Part:
-        """Of one block, whose number is 0."""
+        """Attend one block of keys, number 0."""
         blocks = tokens.to(DEVICE).expand(2, 2, 1, -1)
         chosen = torch.zeros(2, 2, 1, 1, dtype=torch.int32, device=DEVICE)
-        read = read_by_all(blocks, chosen, blocks.new_zeros(0))
+        read = select_for_all_heads(blocks, chosen, blocks.new_zeros(0))
         made = attend_selected_part(q, k, v, None, read, 16)
         return Part(made.out.view(q.shape), made.lse.view(q.shape[:3]))
 
     ours, none = over(torch.arange(25)), over(torch.full((32,), -1))
     assert (none.lse == -torch.inf).all()
-    both = merged([ours, attend_part(q, k[:, :, 25:], v[:, :, 25:]), none])
+    both = merge([ours, attend_part(q, k[:, :, 25:], v[:, :, 25:]), none])
     torch.testing.assert_close(both.out, whole.out, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(both.lse, whole.lse, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["lsh", "k-means"])
 def test_the_index_takes_the_kernel_that_is_asked_for(name: str) -> None:
-    """The same entries, whichever looks through the buckets; some of these are empty."""
+    """Both kernels give the same entries; some buckets are empty."""
     shape = CacheShape(1, 1, 2, 12, 2, 3, 3)
     caches = [
         open_cache(shape, policy, DENSE, None, DEVICE)
@@ -104,12 +104,12 @@ def test_bucketed_nearest_where_no_key_is_open_or_buckets_are_empty(dtype: torch
 
     buckets = RandomProjection(2, 12, bits=6)  # 64 buckets for nine keys
     new, keys = randn(1, 2, 5, 12).to(dtype), randn(1, 2, 9, 12, seed=1).to(dtype)
-    codes = buckets.of(0, keys).unsqueeze(-1)
+    codes = buckets.assign(0, keys).unsqueeze(-1)
     for open_ in (torch.zeros(1, 2, 9, dtype=torch.bool), torch.ones(1, 2, 9, dtype=torch.bool)):
-        cached = Coded(*(x.to(DEVICE) for x in (keys, codes, open_)))
+        cached = CodedKeys(*(x.to(DEVICE) for x in (keys, codes, open_)))
         probes = buckets.probes(0, new, 2).to(DEVICE)
         found = triton_nearest.bucketed_nearest(new.to(DEVICE), probes, cached)
-        expected = bucketed_nearest(new, probes.cpu(), Coded(keys, codes, open_))
+        expected = bucketed_nearest(new, probes.cpu(), CodedKeys(keys, codes, open_))
         torch.testing.assert_close(
             found.similarity.cpu(), expected.similarity, rtol=2e-3, atol=1e-3
         )
@@ -123,8 +123,8 @@ def test_bucketed_nearest(s: int, t: int, d: int, probes: int) -> None:
 
     buckets = RandomProjection(2, d, bits=3)
     new, keys = randn(2, 2, s, d), randn(2, 2, t, d, seed=1)
-    cached = Coded(keys, buckets.of(0, keys).unsqueeze(-1), randn(2, 2, t, seed=2) > -1)
-    on_device = Coded(*(x.to(DEVICE) for x in (cached.keys, cached.codes, cached.open)))
+    cached = CodedKeys(keys, buckets.assign(0, keys).unsqueeze(-1), randn(2, 2, t, seed=2) > -1)
+    on_device = CodedKeys(*(x.to(DEVICE) for x in (cached.keys, cached.codes, cached.allowed)))
     probed = buckets.probes(0, new, probes)
     found = triton_nearest.bucketed_nearest(new.to(DEVICE), probed.to(DEVICE), on_device)
     expected = bucketed_nearest(new, probed, cached)

@@ -1,4 +1,4 @@
-"""No table of all queries by all keys: the largest tensor that anything here makes."""
+"""The largest tensor of each operation: no table of all queries by all keys ever exists."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from longtake.attention.kernels.biased import attend_augmented, attend_biased
 from longtake.attention.kernels.blockwise import attend_part
 from longtake.attention.kernels.selected import attend_selected
 from longtake.attention.rope import TOKENS_AT_ONCE
-from longtake.attention.sparse.blocks import ESTIMATED, blocks_of, choose
+from longtake.attention.sparse.blocks import SHARES_AT_ONCE, build_blocks, choose_blocks
 from longtake.attention.sparse.prompt_attention import SparsePrompt
 from longtake.attention.sparse.self_attention import SparseHistory
 from longtake.attention.sparse.settings import SparseCross, SparseSelf, Sparsity
@@ -44,7 +44,7 @@ QUERIES, KEYS = 512, 2 * KEY_BLOCK
 
 
 class Largest(TorchDispatchMode):
-    """Elements of the largest tensor that any operation gave memory of its own, a head."""
+    """Records the elements per head of the largest tensor that any operation allocates."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -67,14 +67,14 @@ def _memory(x: Tensor) -> int:
 
 
 def largest(run: Callable[[], object]) -> int:
-    """What `run` makes at most."""
+    """The largest tensor that `run` allocates, in elements per head."""
     with torch.inference_mode(), Largest() as seen:
         run()
     return seen.elements
 
 
 def qkv(queries: int = QUERIES, keys: int = KEYS) -> tuple[Tensor, Tensor, Tensor]:
-    """Seeded (b, n, ., d)."""
+    """Seeded q, k, v (b, n, ., d)."""
     q, k, v = (randn(1, HEADS, n, DIM, seed=i) for i, n in enumerate((queries, keys, keys)))
     return q, k, v
 
@@ -113,13 +113,13 @@ def test_a_merging_commit_never_compares_all_pairs_at_once(index: Any, storage: 
     kv = [tuple(randn(1, FRAME, HEADS, DIM, seed=i) for i in range(2))]
     for _ in range(29):
         cache.commit(kv)  # type: ignore[arg-type]
-    assert cache.extent[0] > 2 * KEY_BLOCK
+    assert cache.rotated_keys.slots_in_use[0] > 2 * KEY_BLOCK
     assert largest(lambda: cache.commit(kv)) <= 1.01 * FRAME * KEY_BLOCK  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("storage", [DENSE, Packed(INT8)])
 def test_a_commit_that_keeps_what_differs_never_compares_all_pairs_at_once(storage: Any) -> None:
-    cache = MergedCache(SHAPE, TempCache(40, gives_way=ALIKE), Exact(), storage=storage)
+    cache = MergedCache(SHAPE, TempCache(40, eviction=ALIKE), Exact(), storage=storage)
     kv = [tuple(randn(1, FRAME, HEADS, DIM, seed=i) for i in range(2))]
     for _ in range(41):
         cache.commit(kv)  # type: ignore[arg-type]
@@ -155,7 +155,7 @@ def test_sparse_attention_holds_no_table() -> None:
 
 
 def sparse_after(frames: int, active: int, floor: float = 0.5) -> Callable[[], SparseHistory]:
-    """AnnSA of so many active latent frames after `frames`, in which every call is a pass."""
+    """AnnSA of `frames` history frames; every call of the result is one pass."""
     cache = KVCache(replace(SHAPE, chunk_frames=active), FullHistory(), frames + active)
     for frame in range(frames):
         cache.commit([tuple(randn(1, FRAME, HEADS, DIM, seed=2 * frame + i) for i in range(2))])  # type: ignore[list-item]
@@ -172,7 +172,7 @@ def sparse_after(frames: int, active: int, floor: float = 0.5) -> Callable[[], S
 
 
 def override_over(tokens: int) -> Callable[[], object]:
-    """AnnSA in a host's model that sees so many tokens at once."""
+    """AnnSA through the override of a host's model that sees all tokens at once."""
     chosen = Sparsity(SparseSelf(0.3, 0.0, (), 0.5, min_keys=0))
     q, k, v = (randn(1, tokens, HEADS * DIM, seed=i) for i in range(3))
     said = {"sigmas": torch.tensor([0.5]), "sample_sigmas": torch.tensor([1.0, 0.5, 0.0])}
@@ -188,14 +188,14 @@ def override_over(tokens: int) -> Callable[[], object]:
 def test_sparse_attention_takes_no_more_than_the_sequence_grows(
     at: Callable[[int], Callable[[], object]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not what each block of queries reads, key by key."""
-    monkeypatch.setattr("longtake.attention.sparse.blocks.ESTIMATED", 2**12)
+    """Memory does not depend on the number of keys that each query block reads."""
+    monkeypatch.setattr("longtake.attention.sparse.blocks.SHARES_AT_ONCE", 2**12)
     one, two = (largest(at(size)) for size in (1, 2))
     assert two <= 2.1 * one
 
 
 def test_dense_heads_beside_sparse_ones_copy_no_history(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("longtake.attention.sparse.blocks.ESTIMATED", 2**12)
+    monkeypatch.setattr("longtake.attention.sparse.blocks.SHARES_AT_ONCE", 2**12)
     recall = sparse_after(60, 1, 0.0)().stats.recall
     run = sparse_after(60, 1, recall or 0.0)
     assert run().stats.dense_fallbacks == 1
@@ -204,25 +204,25 @@ def test_dense_heads_beside_sparse_ones_copy_no_history(monkeypatch: pytest.Monk
 
 def test_blocks_are_chosen_for_some_queries_at_a_time() -> None:
     q, k, _ = qkv(4096, 4 * KEYS)
-    blocks = blocks_of(k, None, torch.arange(k.shape[2]))
+    blocks = build_blocks(k, None, torch.arange(k.shape[2]))
     found = [torch.empty(0)]
-    assert largest(lambda: found.append(choose(q, blocks, 4))) <= ESTIMATED
-    expected = [choose(q[:, :, at : at + 64], blocks, 4) for at in range(0, 4096, 64)]
+    assert largest(lambda: found.append(choose_blocks(q, blocks, 4))) <= SHARES_AT_ONCE
+    expected = [choose_blocks(q[:, :, at : at + 64], blocks, 4) for at in range(0, 4096, 64)]
     assert torch.equal(found[-1], torch.cat(expected, 2))
 
 
 def test_entries_are_rotated_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    cache = MergedCache(SHAPE, TempCache(40, gives_way=ALIKE), Exact())
+    cache = MergedCache(SHAPE, TempCache(40, eviction=ALIKE), Exact())
     kv = [tuple(randn(1, FRAME, HEADS, DIM, seed=i) for i in range(2))]
     for _ in range(30):
         cache.commit(kv)  # type: ignore[arg-type]
     cache.restore(cache.snapshot())
-    assert cache.extent[0] > TOKENS_AT_ONCE
-    assert largest(lambda: cache.workspace(0)) <= TOKENS_AT_ONCE * DIM
-    whole = cache.workspace(0)[0].clone()
-    monkeypatch.setattr("longtake.attention.temp_cache.cache.TOKENS_AT_ONCE", 1000)
+    assert cache.rotated_keys.slots_in_use[0] > TOKENS_AT_ONCE
+    assert largest(lambda: cache.rotated_keys.workspace(0)) <= TOKENS_AT_ONCE * DIM
+    whole = cache.rotated_keys.workspace(0)[0].clone()
+    monkeypatch.setattr("longtake.attention.temp_cache.rotated_keys.TOKENS_AT_ONCE", 1000)
     cache.restore(cache.snapshot())
-    assert torch.equal(cache.workspace(0)[0], whole)
+    assert torch.equal(cache.rotated_keys.workspace(0)[0], whole)
 
 
 @pytest.mark.parametrize("prune", [False, True])

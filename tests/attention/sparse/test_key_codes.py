@@ -1,4 +1,4 @@
-"""Codes of a history's keys when the history is forgotten, and its frames are numbered anew."""
+"""Key codes after the history is forgotten and its frames are numbered again."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from longtake.tests.support.tiny_model import TINY, random_dit, settings, timeli
 
 
 def buckets(kind: str) -> Buckets:
-    """What has learnt nothing."""
+    """Buckets that have learnt nothing."""
     return RandomProjection(SHAPE.heads, 12, bits=3) if kind == "lsh" else OnlineKMeans(8)
 
 
 @pytest.mark.parametrize("kind", ["lsh", "k-means"])
 @pytest.mark.parametrize("frames", [3, 4, 9])
 def test_what_is_committed_again_is_coded_again(kind: str, frames: int) -> None:
-    """As a prompt switch with `re-cache` does: other keys under the same numbers."""
+    """A prompt switch with `re-cache` commits other keys under the same frame numbers."""
     cache, fresh = (KVCache(SHAPE, WindowSink(4, 1), 20) for _ in range(2))
     codes, expected = SlotCodes(cache, buckets(kind)), SlotCodes(fresh, buckets(kind))
     for frame in range(frames):
@@ -40,7 +40,7 @@ def test_what_is_committed_again_is_coded_again(kind: str, frames: int) -> None:
     for one in (codes, expected):
         one.update()
     for layer in range(SHAPE.layers):
-        assert torch.equal(codes.of(layer), expected.of(layer))
+        assert torch.equal(codes.of_layer(layer), expected.of_layer(layer))
     restored = SlotCodes(cache, buckets(kind))
     restored.restore(codes.snapshot())
     restored.update()

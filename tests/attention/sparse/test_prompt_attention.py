@@ -1,4 +1,4 @@
-"""Attention to merged and pruned prompts against dense attention to the padded ones."""
+"""Attention to merged and pruned prompts against dense attention to the padded prompts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from longtake.attention.ann.lsh import RandomProjection
 from longtake.attention.dense import WholeSequence, attend
 from longtake.attention.rope import rotation
-from longtake.attention.sparse.prompt_attention import SparsePrompt, merged_padding, shared_buckets
+from longtake.attention.sparse.prompt_attention import (
+    SparsePrompt,
+    count_shared_buckets,
+    merge_padding,
+)
 from longtake.attention.sparse.settings import SparseCross
 from longtake.model.dit import predict, project_text
 from longtake.tests.support.tiny_model import TINY, embedding, randn, random_dit
@@ -20,7 +24,7 @@ PRUNED = SparseCross(prune=True, min_tokens=3, bits=2)
 
 
 def prompt(words: int, length: int, rows: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
-    """Keys and values (b, l, n, d), all alike after `words` (and two more for each row)."""
+    """Keys and values (b, l, n, d) that are identical from token `words` on, two later per row."""
     k, v = (randn(rows, length, 2, 12, seed=i) for i in (1, 2))
     for row in range(rows):
         stop = words + 2 * row
@@ -38,14 +42,14 @@ def test_merged_padding_is_dense_attention_exactly(words: int, length: int, rows
     torch.testing.assert_close(sparse(0, q, k, v), attend(q, k, v))
     kept = min(words + 2 * (rows - 1) + 1, length)
     assert sparse.share == kept / length
-    bias = merged_padding(k, v).bias
+    bias = merge_padding(k, v).bias
     assert (bias is None) == (kept == length)  # every token is one
     mass = torch.ones(rows, 2, kept) if bias is None else bias.exp()
     torch.testing.assert_close(mass.sum(-1), torch.full((rows, 2), float(length)))
 
 
 class NoFloat64(TorchDispatchMode):
-    """A device such as Apple's GPUs."""
+    """A device without float64, such as Apple's GPUs."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = func(*args, **(kwargs or {}))
@@ -61,9 +65,9 @@ def test_no_float64_is_needed(settings: SparseCross) -> None:
 
 
 def test_the_mass_of_padding_is_exact_to_the_last_place() -> None:
-    """Its logarithm, of any run that a prompt can have, beside float64's."""
+    """The logarithm of every possible run equals float64's."""
     for run in (2, 3, 87, 507, 1024):
-        bias = merged_padding(*prompt(1, run + 1)).bias
+        bias = merge_padding(*prompt(1, run + 1)).bias
         assert bias is not None
         exact = torch.tensor(run, dtype=torch.float64).log()
         torch.testing.assert_close(bias[0, 0, -1].double(), exact, rtol=1.2e-7, atol=0)
@@ -72,14 +76,14 @@ def test_the_mass_of_padding_is_exact_to_the_last_place() -> None:
 def test_a_prompt_is_merged_once_and_another_one_in_its_place_is_seen() -> None:
     sparse, q = SparsePrompt(SparseCross()), randn(1, 5, 2, 12)
     first = prompt(5, 24)
-    once = sparse._of(0, *first)
-    assert sparse._of(0, *first) is once
-    assert sparse._of(0, *(x[:, :] for x in first)) is once  # another view of the same
+    once = sparse._prompt(0, *first)
+    assert sparse._prompt(0, *first) is once
+    assert sparse._prompt(0, *(x[:, :] for x in first)) is once  # another view of the same
     other = prompt(9, 24)
     torch.testing.assert_close(sparse(0, q, *other), attend(q, *other))
     torch.testing.assert_close(sparse(1, q, *other), attend(q, *other))
     sparse.forget()
-    assert sparse._of(0, *first) is not once
+    assert sparse._prompt(0, *first) is not once
 
 
 @pytest.mark.parametrize("words", [12, 29])
@@ -91,7 +95,7 @@ def test_pruning_keeps_the_tokens_that_share_a_bucket_with_a_query_and_the_paddi
     sparse = SparsePrompt(PRUNED)
     found = sparse(0, q, k, v)
     buckets = RandomProjection(2, 12, 2)
-    ours, theirs = (buckets.of(0, x.transpose(1, 2)) for x in (q, k))
+    ours, theirs = (buckets.assign(0, x.transpose(1, 2)) for x in (q, k))
     shared = (theirs.unsqueeze(3) == ours.unsqueeze(2)).any(-1)  # (b, n, l)
     shared[..., words:] = True
     assert shared[..., :words].sum(-1).amin() >= 3 and not shared.all()
@@ -100,7 +104,7 @@ def test_pruning_keeps_the_tokens_that_share_a_bucket_with_a_query_and_the_paddi
     torch.testing.assert_close(found.transpose(1, 2), weights @ v.transpose(1, 2))
     merged = min(words + 1, 30)
     unread = (~shared[..., :words]).sum(-1).float().mean()
-    assert sparse.left_out == pytest.approx(float(unread) / merged)
+    assert sparse.pruned_share == pytest.approx(float(unread) / merged)
 
 
 @pytest.mark.parametrize("prune", [False, True])
@@ -108,14 +112,14 @@ def test_pruning_keeps_the_tokens_that_share_a_bucket_with_a_query_and_the_paddi
 def test_every_rows_padding_stays_with_all_of_its_mass(
     words: tuple[int, ...], *, prune: bool
 ) -> None:
-    """Rows of unlike length, as a prompt and the negative one have; one needs every token."""
+    """Rows have different lengths, like a prompt and a negative prompt; one needs every token."""
     k, v = (randn(3, 24, 2, 12, seed=i) for i in (1, 2))
     for row, stop in enumerate(words):
         k[row, stop:], v[row, stop:] = k[row, -1], v[row, -1]
     q, sparse = randn(3, 4, 2, 12, seed=5), SparsePrompt(SparseCross(prune, 1, 4))
     found = sparse(0, q, k, v)
     buckets = RandomProjection(2, 12, 4)
-    ours, theirs = (buckets.of(0, x.transpose(1, 2)) for x in (q, k))
+    ours, theirs = (buckets.assign(0, x.transpose(1, 2)) for x in (q, k))
     seen = (theirs.unsqueeze(3) == ours.unsqueeze(2)).any(-1)  # (b, n, l)
     for row, stop in enumerate(words):
         seen[row, :, min(stop, 23) :] = True  # the last token always stays
@@ -128,7 +132,7 @@ def test_every_rows_padding_stays_with_all_of_its_mass(
 
 
 def test_a_token_that_differs_in_one_small_head_is_no_padding() -> None:
-    """Its softmax is its own, however little of the whole key that head is."""
+    """Each head has its own softmax, however small its share of the key is."""
     k, v = prompt(5, 24)
     v[:, :, 1] *= 1e-8
     v[:, 12, 1] *= -1
@@ -150,8 +154,8 @@ def test_the_floor_keeps_tokens_that_no_query_shares_a_bucket_with() -> None:
 def test_queries_are_counted_by_bucket_as_pair_by_pair() -> None:
     buckets = RandomProjection(2, 12, 3)
     q, k = randn(3, 2, 9, 12), randn(3, 2, 7, 12, seed=1)
-    pairs = buckets.of(0, k).unsqueeze(3) == buckets.of(0, q).unsqueeze(2)
-    assert torch.equal(shared_buckets(buckets, q, k), pairs.sum(-1).float())
+    pairs = buckets.assign(0, k).unsqueeze(3) == buckets.assign(0, q).unsqueeze(2)
+    assert torch.equal(count_shared_buckets(buckets, q, k), pairs.sum(-1).float())
 
 
 @pytest.mark.parametrize("frames_prompts", [1, 3])

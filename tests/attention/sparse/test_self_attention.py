@@ -1,4 +1,4 @@
-"""Sparse self-attention against dense attention, and against masks."""
+"""Sparse self-attention against dense attention and against masks."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from longtake.attention.ann.lsh import RandomProjection
 from longtake.attention.ann.nearest import Exact
 from longtake.attention.cache.kv_cache import KVCache
 from longtake.attention.cache.policy import FullHistory, WindowSink
-from longtake.attention.sparse.blocks import KEY_BLOCK, blocks_of, choose
+from longtake.attention.sparse.blocks import KEY_BLOCK, build_blocks, choose_blocks
 from longtake.attention.sparse.key_codes import SlotCodes
-from longtake.attention.sparse.self_attention import SparseHistory, read_of, sampled_recall
+from longtake.attention.sparse.self_attention import SparseHistory, sampled_recall, select_keys
 from longtake.attention.sparse.settings import SparseSelf
 from longtake.attention.sparse.stats import SparseStats
 from longtake.attention.temp_cache.cache import MergedCache
@@ -30,13 +30,13 @@ from longtake.tests.support.tiny_model import randn
 
 
 def settings(**changes: Any) -> SparseSelf:
-    """Sparse from the first step and layer on, and never too poor."""
+    """Sparse from the first step and layer on, without fallback to dense heads."""
     chosen: dict[str, Any] = {"dense_share": 0.0, "dense_layers": (), "recall_floor": 0.0}
     return SparseSelf(**{**chosen, **changes})
 
 
 def filled(frames: int, cache: KVCache | MergedCache | None = None) -> KVCache | MergedCache:
-    """A cache, full unless given, of so many frames."""
+    """A cache, by default of the full history, with `frames` frames committed."""
     cache = KVCache(SHAPE, FullHistory(), frames + 3) if cache is None else cache
     for frame in range(frames):
         cache.commit(kv(frame))
@@ -44,7 +44,7 @@ def filled(frames: int, cache: KVCache | MergedCache | None = None) -> KVCache |
 
 
 def queries(frames: int = 3) -> tuple[Tensor, Tensor, Tensor]:
-    """q, k, v of active frames; queries that care."""
+    """q, k, v of active frames, with queries large enough to prefer some keys."""
     q, k, v = (randn(1, frames * TOKENS, 3, 12, seed=990 + i) for i in range(3))
     return 2 * q, k, v
 
@@ -52,7 +52,7 @@ def queries(frames: int = 3) -> tuple[Tensor, Tensor, Tensor]:
 def sparse(
     cache: KVCache | MergedCache, chosen: SparseSelf, sink: int = 0, codes: Any = None
 ) -> SparseHistory:
-    """Sparse attention over a cache, however short its history."""
+    """Sparse attention over a cache with a history of any length."""
     return SparseHistory(chosen, SparseStats(), sink_frames=sink, min_keys=0, codes=codes)
 
 
@@ -70,7 +70,7 @@ def test_reading_every_block_is_dense_attention(
     cache = filled(frames)
     codes = SlotCodes(cache, open_buckets("lsh" if order == "time" else order, SHAPE))
     codes.update()
-    of_keys = None if order == "time" else codes.of
+    of_keys = None if order == "time" else codes.of_layer
     history = sparse(cache, settings(density=1.0, recent_frames=recent), sink, of_keys)
     for layer in range(SHAPE.layers):
         attention = cache.attention(3, visible)
@@ -92,11 +92,11 @@ def test_reading_every_block_of_merged_entries_is_dense_attention(visible: tuple
 
 
 def test_a_ring_of_slots_changes_nothing() -> None:
-    """Blocks go by slots, the newest frames by time."""
+    """Blocks follow slots; the newest frames follow time."""
     cache = filled(11, KVCache(SHAPE, WindowSink(6, 1), 20))
     history = sparse(cache, settings(density=1.0, recent_frames=2), sink=1)
     attention = cache.attention(3)
-    laid = attention.laid(0, *queries())
+    laid = attention.gather(0, *queries())
     always = history.layout(0, slice(None), laid).always // TOKENS
     frames = {cache.held[int(slot)] for slot in always}
     assert frames == {0, 9, 10}
@@ -114,9 +114,9 @@ def test_a_low_density_reads_few_keys_and_the_recall_is_what_they_hold() -> None
     attention = cache.attention(3)
     found = history.over(attention, [1.0] * 3)(0, *queries())
     assert 0.3 < history.stats.density < 0.55  # 0.2 of 11 frames, one newest, three active, of 15
-    laid = attention.laid(0, *queries())
+    laid = attention.gather(0, *queries())
     layout = history.layout(0, slice(None), laid)
-    chosen = choose(laid.q, layout.blocks, max(1, round(0.2 * layout.blocks.means.shape[2])))
+    chosen = choose_blocks(laid.q, layout.blocks, max(1, round(0.2 * layout.blocks.means.shape[2])))
     read = torch.zeros(1, 3, 63, laid.keys.shape[2], dtype=torch.bool)
     read[..., laid.past - TOKENS :] = True
     for head in range(3):
@@ -135,9 +135,9 @@ def test_a_head_whose_keys_hold_too_little_is_dense_and_counted() -> None:
     attention = cache.attention(3)
     dense = attention(0, *queries())
     probe = sparse(cache, settings(density=0.1))
-    laid = attention.laid(0, *queries())
+    laid = attention.gather(0, *queries())
     layout = probe.layout(0, slice(None), laid)
-    recall = sampled_recall(laid, read_of(layout, laid, slice(0, 63), 63, 0.1))[0]
+    recall = sampled_recall(laid, select_keys(layout, laid, slice(0, 63), 63, 0.1))[0]
     floor = float(recall.sort().values[1:].mean())  # below the best, above the worst
     history = sparse(cache, settings(density=0.1, recall_floor=floor))
     found = history.over(attention, [1.0] * 3)(0, *queries())
@@ -154,7 +154,7 @@ def test_a_head_whose_keys_hold_too_little_is_dense_and_counted() -> None:
 
 
 def test_rows_attend_together_as_they_do_one_after_another() -> None:
-    """Which heads are poor is each row's own, so less memory for the same is the same."""
+    """Each row has its own dense heads, so splitting a batch to save memory changes nothing."""
     cache = KVCache(replace(SHAPE, batch=2), FullHistory(), 15)
     for frame in range(12):
         cache.commit([tuple(map(torch.cat, zip(*of_rows, strict=True)))  # type: ignore[misc]
@@ -204,7 +204,7 @@ def test_first_steps_chosen_layers_and_short_histories_are_dense_bit_for_bit() -
 def test_of_a_pass_with_frames_of_several_steps_the_early_ones_alone_are_dense(
     progress: tuple[float, ...], visible: tuple[int, ...]
 ) -> None:
-    """Rolling windows and pyramids always have a frame that is pure noise."""
+    """Rolling windows and pyramids always have a frame of pure noise."""
     cache = filled(9)
     attention = cache.attention(3, visible)
     late = settings(density=0.1, dense_share=0.4)
@@ -226,10 +226,10 @@ def test_the_block_that_holds_the_attention_is_chosen() -> None:
     q = randn(1, 2, 4, 12, seed=3)
     loud = 3 * KEY_BLOCK + 7
     keys[:, :, loud : loud + 20] += 5 * q.mean(2, keepdim=True)
-    blocks = blocks_of(keys, None, torch.arange(keys.shape[2]))
+    blocks = build_blocks(keys, None, torch.arange(keys.shape[2]))
     logits = (q @ keys.transpose(2, 3) / 12**0.5).softmax(-1)
     held = torch.nn.functional.pad(logits, (0, 9)).unflatten(3, (5, KEY_BLOCK)).sum((2, 4))
-    assert torch.equal(choose(q, blocks, 1)[:, :, 0, 0], held.argmax(-1))
+    assert torch.equal(choose_blocks(q, blocks, 1)[:, :, 0, 0], held.argmax(-1))
 
 
 def test_a_blocks_mass_counts_as_so_many_keys() -> None:
@@ -237,9 +237,9 @@ def test_a_blocks_mass_counts_as_so_many_keys() -> None:
     keys[:, :, KEY_BLOCK:] = keys[:, :, :KEY_BLOCK]
     q, bias = randn(1, 1, 3, 12, seed=2), torch.zeros(1, 1, 2 * KEY_BLOCK)
     bias[..., KEY_BLOCK:] = 3.0
-    blocks = blocks_of(keys, bias, torch.arange(2 * KEY_BLOCK))
+    blocks = build_blocks(keys, bias, torch.arange(2 * KEY_BLOCK))
     torch.testing.assert_close(blocks.means[:, :, 0], blocks.means[:, :, 1])
-    assert choose(q, blocks, 1).item() == 1
+    assert choose_blocks(q, blocks, 1).item() == 1
 
 
 @pytest.mark.parametrize("kind", [0, 1])
@@ -252,7 +252,7 @@ def test_every_key_is_coded_once(kind: int) -> None:
         codes.update()
         codes.update()
         for layer in range(SHAPE.layers):
-            of_layer = codes.of(layer).unflatten(2, (-1, TOKENS))
+            of_layer = codes.of_layer(layer).unflatten(2, (-1, TOKENS))
             for slot, held in enumerate(cache.held):
                 first = at_first.setdefault((layer, held), of_layer[:, :, slot].clone())
                 assert torch.equal(of_layer[:, :, slot], first)

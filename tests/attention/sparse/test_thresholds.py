@@ -1,4 +1,4 @@
-"""Dense attention where nothing else was shown to be faster, and the numbers of who asks for it."""
+"""Attention stays dense where nothing was measured to be faster; explicit numbers apply."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from longtake.attention.ann import choice
-from longtake.attention.ann.choice import AUTO, MAKERS, chosen_index
+from longtake.attention.ann.choice import AUTO, MAKERS, choose_index
 from longtake.attention.dense import attend
 from longtake.attention.sparse.prompt_attention import SparsePrompt
 from longtake.attention.sparse.settings import SparseCross, SparseSelf, Sparsity
 from longtake.attention.sparse.thresholds import (
     MEASURED,
     MERGED,
-    measured_on,
+    apply_measurements,
     min_keys,
     min_prompt_tokens,
 )
@@ -34,7 +34,7 @@ def test_nothing_is_sparse_by_itself_where_it_was_never_measured(kind: str) -> N
 
 
 def test_what_is_sparse_by_itself_is_faster_in_a_committed_result() -> None:
-    """So far nowhere: the node's recommended density with its floor is not, at any length."""
+    """So far nothing is: the node's recommended density with its floor is slower at any length."""
     for kind in ("cpu", *MEASURED):
         path = ROOT / "benchmarks" / "results" / f"attention-layer-{kind}.json"
         figures = json.loads(path.read_text(encoding="utf-8"))["figures"]
@@ -52,9 +52,9 @@ def test_padding_is_not_merged_by_itself_where_it_was_never_measured(kind: str) 
     device, by_itself = torch.device(kind), Sparsity(SparseSelf(), SparseCross())
     least, reason = min_prompt_tokens(None, device)
     assert least is None and kind in reason
-    assert measured_on(by_itself, device) == Sparsity()
+    assert apply_measurements(by_itself, device) == Sparsity()
     named = Sparsity(SparseSelf(min_keys=9), SparseCross(from_tokens=0))
-    assert measured_on(named, device) == named
+    assert apply_measurements(named, device) == named
 
 
 @pytest.mark.parametrize("kind", [*MERGED])
@@ -69,7 +69,7 @@ def test_padding_that_is_merged_by_itself_is_faster_in_a_committed_result(kind: 
 def test_prompts_shorter_than_measured_are_dense_bit_for_bit() -> None:
     k, q = randn(1, 40, 2, 12), randn(1, 5, 2, 12, seed=1)
     k[:, 9:] = k[:, -1:]
-    asked = measured_on(Sparsity(None, SparseCross()), torch.device("cpu")).prompt_sparsity
+    asked = apply_measurements(Sparsity(None, SparseCross()), torch.device("cpu")).prompt_sparsity
     assert asked is not None and asked.from_tokens == MERGED["cpu"]
     sparse = SparsePrompt(asked)
     assert torch.equal(sparse(0, q, k, k), attend(q, k, k)) and sparse.share == 1
@@ -77,13 +77,13 @@ def test_prompts_shorter_than_measured_are_dense_bit_for_bit() -> None:
 
 def test_an_index_is_chosen_by_size_and_device_with_a_reason() -> None:
     here, there = torch.device("cpu"), torch.device("cuda")
-    assert chosen_index(AUTO, 1_000, here)[0] == "exact"
-    name, reason = chosen_index(AUTO, 40_000, here)
+    assert choose_index(AUTO, 1_000, here)[0] == "exact"
+    name, reason = choose_index(AUTO, 40_000, here)
     assert name == "int8" and "40,000 keys" in reason and "cpu" in reason
-    assert chosen_index(AUTO, 40_000, there) == (
+    assert choose_index(AUTO, 40_000, there) == (
         "exact", "no committed result shows another index to be faster on cuda"
     )  # fmt: skip
-    assert [chosen_index(one, 9, there)[0] for one in MAKERS] == [*MAKERS]
+    assert [choose_index(one, 9, there)[0] for one in MAKERS] == [*MAKERS]
 
 
 @pytest.mark.parametrize("kind", [*choice.MEASURED])

@@ -1,4 +1,4 @@
-"""Frames in main memory or in files: the same bits, and the plan says how many bytes lie where."""
+"""Frames in main memory or in files: the same bits, and exactly the planned bytes in each place."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from longtake.attention.cache.kv_cache import KVCache, planned_bytes, planned_offloaded
 from longtake.attention.cache.policy import CachePolicy, FullHistory, WindowSink
 from longtake.attention.storage.dense import DENSE, Storage
-from longtake.attention.storage.packed import Packed, placed
+from longtake.attention.storage.packed import Packed, with_placement
 from longtake.attention.storage.placement import (
     ON_DEVICE,
     InMainMemory,
@@ -54,7 +54,7 @@ def test_frames_in_main_memory_are_the_same_bits_in_whatever_order_layers_are_re
     policy: CachePolicy, storage: Storage, chunks: list[int], order: list[int]
 ) -> None:
     near = KVCache(SHAPE, policy, 18, storage=storage)
-    far = KVCache(SHAPE, policy, 18, storage=placed(storage, InMainMemory()))
+    far = KVCache(SHAPE, policy, 18, storage=with_placement(storage, InMainMemory()))
     first = 0
     q, k, v = active()
     for count in chunks:
@@ -65,7 +65,7 @@ def test_frames_in_main_memory_are_the_same_bits_in_whatever_order_layers_are_re
             ours, expected = (cache.attention(2)(layer, q, k, v) for cache in (far, near))
             assert torch.equal(ours, expected)
     assert_same_histories(far, near)
-    again = KVCache(SHAPE, policy, 18, storage=placed(storage, InMainMemory()))
+    again = KVCache(SHAPE, policy, 18, storage=with_placement(storage, InMainMemory()))
     again.restore(written_and_read(far.snapshot()))
     assert_same_histories(again, near)
 
@@ -80,7 +80,7 @@ def test_files_hold_the_same_bits_grow_and_go_with_the_cache(
     tmp_path: Path, storage: Storage
 ) -> None:
     near = KVCache(SHAPE, FullHistory(), storage=storage)
-    far = KVCache(SHAPE, FullHistory(), storage=placed(storage, OnDisk(tmp_path / "kv")))
+    far = KVCache(SHAPE, FullHistory(), storage=with_placement(storage, OnDisk(tmp_path / "kv")))
     for first in range(0, 69, 3):  # beyond the 64 that a history without end begins with
         for cache in (near, far):
             cache.commit(chunk_kv(range(first, first + 3)))
@@ -98,7 +98,7 @@ def test_bytes_here_and_elsewhere_are_exactly_as_planned(
     tmp_path: Path, storage: Storage, policy: CachePolicy
 ) -> None:
     for where in (InMainMemory(), OnDisk(tmp_path)):
-        chosen = placed(storage, where)
+        chosen = with_placement(storage, where)
         cache = KVCache(SHAPE, policy, 12, storage=chosen)
         for frame in range(12):
             cache.commit(chunk_kv([frame]))
@@ -113,16 +113,16 @@ def test_bytes_here_and_elsewhere_are_exactly_as_planned(
 def test_a_long_history_elsewhere_leaves_two_layers_of_it_on_the_device() -> None:
     shape = dataclasses.replace(SHAPE, layers=30)
     near, far = (
-        planned_bytes(shape, FullHistory(), 300, placed(DENSE, where))
+        planned_bytes(shape, FullHistory(), 300, with_placement(DENSE, where))
         for where in (ON_DEVICE, InMainMemory())
     )
     assert far < near / 14
 
 
 def test_what_was_fetched_in_advance_is_outdated_by_a_commit_into_a_full_window() -> None:
-    """The last layer's read fetches the first one, whose frames are as many after the commit."""
+    """Reading the last layer prefetches the first, which has as many frames after the commit."""
     near, far = (
-        KVCache(SHAPE, WindowSink(3), storage=placed(Packed(INT8), place))
+        KVCache(SHAPE, WindowSink(3), storage=with_placement(Packed(INT8), place))
         for place in (ON_DEVICE, InMainMemory())
     )
     for frame in range(8):
@@ -132,21 +132,21 @@ def test_what_was_fetched_in_advance_is_outdated_by_a_commit_into_a_full_window(
 
 
 def test_a_layer_is_on_its_way_while_the_one_before_it_is_computed() -> None:
-    """What is fetched is what the layer was when the one before it was asked for."""
+    """A prefetched layer has the content of the moment when the layer before it was read."""
     size = [Part((2,), torch.float32)]
-    shelf = InMainMemory().shelf(3, size, (4, 1), torch.device("cpu"))
-    for layer, (part,) in enumerate(shelf.layers):
+    tier = InMainMemory().open(3, size, (4, 1), torch.device("cpu"))
+    for layer, (part,) in enumerate(tier.layers):
         part.fill_(layer)
-    assert shelf.fetch(0, 4)[0].eq(0).all()
-    shelf.layers[1][0].fill_(10)
-    shelf.layers[2][0].fill_(20)
-    assert shelf.fetch(1, 4)[0].eq(1).all()
-    assert shelf.fetch(2, 4)[0].eq(20).all()
-    shelf.changed()
-    assert shelf.fetch(0, 2)[0].eq(0).all()
-    shelf.layers[1][0].fill_(11)
-    shelf.changed()
-    assert shelf.fetch(1, 4)[0].eq(11).all()
+    assert tier.fetch(0, 4)[0].eq(0).all()
+    tier.layers[1][0].fill_(10)
+    tier.layers[2][0].fill_(20)
+    assert tier.fetch(1, 4)[0].eq(1).all()
+    assert tier.fetch(2, 4)[0].eq(20).all()
+    tier.invalidate()
+    assert tier.fetch(0, 2)[0].eq(0).all()
+    tier.layers[1][0].fill_(11)
+    tier.invalidate()
+    assert tier.fetch(1, 4)[0].eq(11).all()
 
 
 @pytest.mark.parametrize("storage", STORAGES)
@@ -171,7 +171,7 @@ def test_a_rollout_is_the_same_wherever_its_cache_lies_and_has_the_same_address(
 @pytest.mark.parametrize("where", [InMainMemory()])
 def test_prefetch_on_a_gpu_gives_the_bits_that_the_device_holds(where: Placement) -> None:
     near, far = (
-        KVCache(SHAPE, WindowSink(6), device="cuda", storage=placed(Packed(INT8, 1), place))
+        KVCache(SHAPE, WindowSink(6), device="cuda", storage=with_placement(Packed(INT8, 1), place))
         for place in (ON_DEVICE, where)
     )
     q, k, v = (x.cuda() for x in active())

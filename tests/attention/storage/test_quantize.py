@@ -45,14 +45,14 @@ CODECS = {"fp8": FLOAT8, "int8": INT8, "int4": INT4, "as computed": AS_COMPUTED}
 
 
 def like_real_keys(tokens: int, heads: int, width: int) -> Tensor:
-    """Keys with channels of their own mean and spread, one of them an outlier (KIVI, figure 2)."""
+    """Keys with a mean and spread per channel, one channel an outlier (KIVI, figure 2)."""
     spread = 0.2 + randn(1, 1, heads, width, seed=3).abs()
     spread[..., 1] *= 20
     return randn(2, tokens, heads, width, seed=1) * spread + 3 * randn(1, 1, heads, width, seed=2)
 
 
 def round_trip(codec: Codec, k: Tensor, v: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """One frame's keys and values stored and read."""
+    """Store one frame's keys and values and read them back."""
     shape = dataclasses.replace(
         DEMO, heads=k.shape[2], head_dim=k.shape[3], rows=1, columns=k.shape[1], dtype=dtype
     )
@@ -64,7 +64,7 @@ def round_trip(codec: Codec, k: Tensor, v: Tensor, dtype: torch.dtype) -> tuple[
 
 
 def worst_step(x: Tensor, bits: int, *, about_zero: bool) -> float:
-    """Half a step of the finest even grid over x's values, and float16's rounding of the step."""
+    """Half a step of the finest even grid over x's values, plus float16's rounding of the step."""
     reach = 2 * float(x.abs().max()) if about_zero else float(x.max() - x.min())
     codes = 2**bits - (2 if about_zero else 1)
     return 0.5 * reach / codes + (float(x.abs().max()) + reach) * 2.0**-10
@@ -75,7 +75,7 @@ def worst_step(x: Tensor, bits: int, *, about_zero: bool) -> float:
 def test_every_key_is_within_half_a_step_of_its_channels_group(
     codec: Integers, bits: int, tokens: int
 ) -> None:
-    """KIVI: a channel's scale is set by that channel alone, however large its neighbour."""
+    """KIVI: a channel alone determines its scale, however large its neighbours are."""
     k = like_real_keys(tokens, 2, 12)
     back, _ = round_trip(codec, k, k, torch.float32)
     size = group_size(tokens, codec.key_tokens)
@@ -144,7 +144,7 @@ def test_no_group_is_empty_or_larger_than_told(count: int, most: int) -> None:
 def test_a_packed_cache_equals_a_list_of_frames_of_which_the_older_are_rounded(
     policy: CachePolicy, chunks: list[int], recent: int, codec: str
 ) -> None:
-    """The newest frames are as computed; each older one was coded once, on its own."""
+    """The newest frames are as computed; each older frame was coded once, by itself."""
     frames = sum(chunks)
     cache = KVCache(SHAPE, policy, max(frames, 1), storage=Packed(CODECS[codec], recent))
     room = planned_bytes(SHAPE, policy, max(frames, 1), Packed(CODECS[codec], recent))
@@ -169,7 +169,7 @@ def test_a_packed_cache_equals_a_list_of_frames_of_which_the_older_are_rounded(
 
 
 def rounded(layers: list[tuple[Tensor, Tensor]], codec: Codec) -> list[tuple[Tensor, Tensor]]:
-    """One frame through the codec."""
+    """Code and decode one frame."""
     return [round_trip(codec, k, v, torch.float32) for k, v in layers]
 
 

@@ -1,4 +1,4 @@
-"""The error of coded keys and values as the demo model makes them of a rendered, encoded shot."""
+"""The error of coded keys and values that the demo model computes from a rendered shot."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def history() -> KVCache:
 def test_errors_on_a_real_history_are_small(
     history: KVCache, codec: Codec, keys: float, values: float
 ) -> None:
-    """Root mean square, as a share of the tensor's, in every layer."""
+    """The root mean square error is measured relative to the tensor's, in every layer."""
     tokens = history.shape.frame_tokens
     for layer in range(history.shape.layers):
         kept = [x.unflatten(1, (FRAMES, tokens)) for x in history.history(layer)]

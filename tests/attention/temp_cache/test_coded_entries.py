@@ -1,4 +1,4 @@
-"""A merged cache in few bits: error bounds, and that an entry is coded by itself."""
+"""A merged cache in few bits: error bounds, and each entry is coded by itself."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from longtake.attention.storage.quantize import (
 )
 from longtake.attention.temp_cache.cache import MergedCache, planned_bytes
 from longtake.attention.temp_cache.policy import ALIKE, TempCache
-from longtake.attention.temp_cache.store import MIN_SPREAD
+from longtake.attention.temp_cache.store import MIN_RELATIVE_SPREAD
 from longtake.tests.support.attention.snapshots import written_and_read
 from longtake.tests.support.attention.temp_caches import (
     DIM,
@@ -38,18 +38,18 @@ from longtake.tests.support.attention.temp_caches import (
 )
 
 CODECS = {"int8": INT8, "int4": INT4, "fp8": FLOAT8}
-KEPT = TempCache(5, sink_frames=1, gives_way=ALIKE)
-MERGED = TempCache(5, 0.8, 0.5, sink_frames=1, most_mass=1)
+KEPT = TempCache(5, sink_frames=1, eviction=ALIKE)
+MERGED = TempCache(5, 0.8, 0.5, sink_frames=1, max_mass=1)
 
 
 def opened(policy: TempCache, codec: str, *, hold: bool = False) -> MergedCache:
-    """An empty cache in a codec's bits."""
+    """An empty cache that stores entries through a codec."""
     shape = dataclasses.replace(SHAPE, hold_rotated=hold)
     return MergedCache(shape, policy, Exact(), storage=Packed(CODECS[codec]))
 
 
 def steps(x: Tensor, codec: str) -> Tensor:
-    """A little more than half a step of the vectors' (..., d) own grids, in x's shape."""
+    """A little more than half a step of each vector's (..., d) grid, in x's shape."""
     low, high = x.amin(-1, keepdim=True), x.amax(-1, keepdim=True)
     largest = torch.maximum(-low, high)
     if codec == "fp8":
@@ -63,7 +63,7 @@ def spread_of(first: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and spread (n, d) by channel of a latent frame's keys (s, n, d)."""
     centre = first.mean(0)
     spread = (first - centre).abs().amax(0)
-    return centre, spread.maximum(MIN_SPREAD * spread.amax(-1, keepdim=True))
+    return centre, spread.maximum(MIN_RELATIVE_SPREAD * spread.amax(-1, keepdim=True))
 
 
 @pytest.mark.parametrize("codec", CODECS)
@@ -118,8 +118,8 @@ def test_how_the_history_was_cut_into_chunks_changes_nothing(policy: TempCache, 
 
 @pytest.mark.parametrize("codec", CODECS)
 def test_values_merged_often_stay_within_two_steps(codec: str) -> None:
-    """With an entry counting as one key, each merge halves what was wrong before."""
-    policy = TempCache(2, 0.9, most_mass=1)
+    """If an entry counts as one key, each merge halves the earlier error."""
+    policy = TempCache(2, 0.9, max_mass=1)
     coded, plain = opened(policy, codec), MergedCache(SHAPE, policy, Exact())
     (k, _), widest = frame_kv(0), torch.zeros(1, HEADS, TOKENS, DIM)
     for turn in range(30):
@@ -128,7 +128,11 @@ def test_values_merged_often_stay_within_two_steps(codec: str) -> None:
             cache.commit([(k, v)] * SHAPE.layers)
         widest = widest.maximum(steps(plain.entries(0).values[:, :, :TOKENS], codec))
     ours, theirs = (c.entries(0).values[:, :, :TOKENS] for c in (coded, plain))
-    assert coded.extent == plain.extent == [TOKENS] * SHAPE.layers
+    assert (
+        coded.rotated_keys.slots_in_use
+        == plain.rotated_keys.slots_in_use
+        == [TOKENS] * SHAPE.layers
+    )
     assert ((ours - theirs).abs() <= 2.2 * widest.amax(-1, keepdim=True)).all()
 
 
@@ -136,9 +140,7 @@ def test_values_merged_often_stay_within_two_steps(codec: str) -> None:
 @pytest.mark.parametrize("rows", [slice(None), slice(1, 2)])
 def test_attention_is_that_over_what_is_kept(codec: str, rows: slice) -> None:
     shape = dataclasses.replace(SHAPE, batch=2)
-    cache = MergedCache(
-        shape, TempCache(9, gives_way=ALIKE), Exact(), storage=Packed(CODECS[codec])
-    )
+    cache = MergedCache(shape, TempCache(9, eviction=ALIKE), Exact(), storage=Packed(CODECS[codec]))
     for frame in range(4):
         kv = [
             (torch.cat([k, k / 2]), torch.cat([v, v])) for k, v in chunk_kv(range(frame, frame + 1))
@@ -195,12 +197,11 @@ def test_storage_that_entries_cannot_have_is_refused(storage: Storage) -> None:
 
 
 class Counting(Integers):
-    """A codec that tells of how many batch rows are decoded."""
+    """A codec that records how many batch rows are decoded."""
 
     rows: ClassVar[list[int]] = []
 
     def decode_rows(self, parts: Sequence[Tensor], width: int, dtype: torch.dtype) -> Tensor:
-        """As it is."""
         self.rows.append(parts[0].shape[0])
         return super().decode_rows(parts, width, dtype)
 

@@ -1,4 +1,4 @@
-"""Where the entries of a merged cache stand, and that their keys are rotated by it."""
+"""The positions of the entries of a merged cache, and the rotation of their keys."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from longtake.attention.cache.kv_cache import KVCache
 from longtake.attention.cache.policy import FullHistory
 from longtake.attention.rope import rotate, rotation
 from longtake.attention.temp_cache.cache import MergedCache
-from longtake.attention.temp_cache.policy import ALIKE, GIVES_WAY, TempCache
+from longtake.attention.temp_cache.policy import ALIKE, EVICTIONS, TempCache
 from longtake.attention.views import PartOfHistory
 from longtake.tests.support.attention.temp_caches import (
     DIM,
@@ -41,7 +41,7 @@ def test_a_merged_entry_stands_where_its_newest_key_stood_within_reach() -> None
     assert kept.place[0, 0, :TOKENS].tolist() == [1, 2, 3, 4, 5, 0]
     for frame in range(2, 8):
         cache.commit(chunk_kv(range(frame, frame + 1)))
-        keys, _, _ = cache.workspace(0)
+        keys, _, _ = cache.rotated_keys.workspace(0)
         at = rotation([max(1, cache.committed - 3)], 2, 3, DIM)
         expected = rotate(shifted, at).roll(-1, 1).transpose(1, 2)
         torch.testing.assert_close(keys[:, :, :TOKENS], expected)
@@ -54,17 +54,17 @@ def test_a_merged_entry_stands_where_its_newest_key_stood_within_reach() -> None
     entries=st.integers(3, 6) | st.sampled_from([3.5, 4.75]),
     sink=st.integers(0, 2),
     reach=st.none() | st.integers(1, 9),
-    gives_way=st.sampled_from([ALIKE, "least attended"]),
+    eviction=st.sampled_from([ALIKE, "least attended"]),
     chunk=st.integers(1, 3),
 )
 def test_every_key_is_rotated_by_where_it_stood_however_many_commits_ago(  # noqa: PLR0913
-    frames: int, entries: float, sink: int, reach: int | None, gives_way: str, chunk: int
+    frames: int, entries: float, sink: int, reach: int | None, eviction: str, chunk: int
 ) -> None:
-    policy = TempCache(entries, 1.01, 2.0, sink, reach, gives_way=gives_way, recent_frames=2)
+    policy = TempCache(entries, 1.01, 2.0, sink, reach, eviction=eviction, recent_frames=2)
     cache = filled(policy, frames, chunk=chunk)
     farthest = frames if reach is None else reach
     for layer in range(SHAPE.layers):
-        kept, (turned, _, _) = cache.entries(layer), cache.workspace(layer)
+        kept, (turned, _, _) = cache.entries(layer), cache.rotated_keys.workspace(layer)
         expected = {
             frame: rotate(
                 frame_kv(frame, layer)[0], rotation([max(frame, frames - farthest)], 2, 3, DIM)
@@ -73,7 +73,7 @@ def test_every_key_is_rotated_by_where_it_stood_however_many_commits_ago(  # noq
         }
         for n in range(HEADS):
             at = zip(kept.frame[0, n].tolist(), kept.place[0, n].tolist(), strict=True)
-            for slot, (frame, place) in enumerate([*at][: cache.extent[layer]]):
+            for slot, (frame, place) in enumerate([*at][: cache.rotated_keys.slots_in_use[layer]]):
                 assert torch.equal(turned[0, n, slot], expected[frame][0, place, n])
 
 
@@ -82,7 +82,7 @@ def test_every_key_is_rotated_by_where_it_stood_however_many_commits_ago(  # noq
 def test_what_is_read_after_a_rewind_and_a_commit_is_what_a_restored_cache_reads(
     left: list[int], dtype: torch.dtype
 ) -> None:
-    shape, policy = dataclasses.replace(SHAPE, dtype=dtype), TempCache(5, gives_way=ALIKE)
+    shape, policy = dataclasses.replace(SHAPE, dtype=dtype), TempCache(5, eviction=ALIKE)
     one, other = (MergedCache(shape, policy, Exact()) for _ in range(2))
     asked = [x.to(dtype) for x in queries()]
     for frame in range(8):
@@ -97,9 +97,9 @@ def test_what_is_read_after_a_rewind_and_a_commit_is_what_a_restored_cache_reads
             assert torch.equal(*(cache.attention(2)(layer, *asked) for cache in (one, other)))
 
 
-@pytest.mark.parametrize("gives_way", GIVES_WAY)
-def test_where_nothing_gave_way_it_is_dense_attention_as_far_as_it_reaches(gives_way: str) -> None:
-    policy = TempCache(9, NEVER, reach_frames=4, gives_way=gives_way)
+@pytest.mark.parametrize("eviction", EVICTIONS)
+def test_where_nothing_gave_way_it_is_dense_attention_as_far_as_it_reaches(eviction: str) -> None:
+    policy = TempCache(9, NEVER, reach_frames=4, eviction=eviction)
     for frames in (3, 4, 5, 8):
         dense, ours = KVCache(SHAPE, FullHistory(), 9), filled(policy, frames)
         for frame in range(frames):
@@ -109,8 +109,8 @@ def test_where_nothing_gave_way_it_is_dense_attention_as_far_as_it_reaches(gives
 
 
 def test_active_frames_stand_right_behind_a_history_that_has_lost_most_of_its_frames() -> None:
-    """Beside one that was never longer, of the same keys at the same distances."""
-    long, short = filled(TempCache(4, gives_way=ALIKE), 20), filled(TempCache(4), 0)
+    """Compare with a history that was never longer, of the same keys at the same distances."""
+    long, short = filled(TempCache(4, eviction=ALIKE), 20), filled(TempCache(4), 0)
     long.retain([18, 19])
     for frame in (18, 19):
         short.commit(chunk_kv(range(frame, frame + 1)))
@@ -119,10 +119,10 @@ def test_active_frames_stand_right_behind_a_history_that_has_lost_most_of_its_fr
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("gives_way", GIVES_WAY)
-def test_the_sink_is_cut_out_of_it_as_out_of_a_full_history(gives_way: str) -> None:
-    """Of which frames between the sink and the newest have left."""
-    policy = TempCache(5, NEVER, sink_frames=2, gives_way=gives_way)
+@pytest.mark.parametrize("eviction", EVICTIONS)
+def test_the_sink_is_cut_out_of_it_as_out_of_a_full_history(eviction: str) -> None:
+    """Frames between the sink and the newest frames have left the history."""
+    policy = TempCache(5, NEVER, sink_frames=2, eviction=eviction)
     full, cut = KVCache(SHAPE, FullHistory(), 9), []
     for frame in range(0, 9, 3):
         full.commit(chunk_kv(range(frame, frame + 3)))

@@ -1,7 +1,7 @@
-"""Values of merged keys are their mean by mass, however heavy an entry is and however it is stored.
+"""Merged values are means by mass, however heavy an entry is and however it is stored.
 
-What is stored in few bits cannot take the thousandth part of a difference: there, the mean is over
-about the newest so many keys.
+Storage in few bits cannot hold a thousandth of a difference; there the mean covers about the newest
+keys only.
 """
 
 from __future__ import annotations
@@ -54,12 +54,12 @@ def merge(cache: MergedCache, values: Tensor) -> None:
 
 
 def two_values() -> tuple[Tensor, Tensor]:
-    """Values (s, n, d) that have nothing in common."""
+    """Two values (s, n, d) that have nothing in common."""
     return randn(TOKENS, HEADS, DIM, seed=71), randn(TOKENS, HEADS, DIM, seed=72)
 
 
 def error(cache: MergedCache, mean: Tensor) -> float:
-    """The worst of the stored values' errors, over the difference of the two."""
+    """The largest error of the stored values, relative to the difference of the two values."""
     one, other = two_values()
     off = cache.entries(0).values[0, :, :TOKENS].double() - mean.double().transpose(0, 1)
     return float((off.norm(dim=-1) / (one - other).double().norm(dim=-1).T).max())
@@ -67,7 +67,7 @@ def error(cache: MergedCache, mean: Tensor) -> float:
 
 @pytest.mark.parametrize("stored", STORED)
 def test_the_value_is_the_mean_of_two_in_any_order(stored: str) -> None:
-    """A quarter of the keys have one value."""
+    """A quarter of the keys have one of the values."""
     cache, (one, other) = opened(stored), two_values()
     first = randn(300, seed=5).argsort() % 4 == 0
     merge(cache, torch.where(first.view(-1, 1, 1, 1), one, other))
@@ -77,7 +77,7 @@ def test_the_value_is_the_mean_of_two_in_any_order(stored: str) -> None:
 
 @pytest.mark.parametrize("stored", STORED)
 def test_at_a_mass_of_a_thousand_it_still_takes_what_comes(stored: str) -> None:
-    """In float32 by mass, exactly; else it is soon the mean of what is newest."""
+    """In float32 the mean is by mass, exactly; otherwise it soon follows the newest values."""
     cache, (one, other) = opened(stored), two_values()
     merge(cache, one.unsqueeze(0))
     cache.entries(0).mass[..., :TOKENS] = HEAVY
@@ -91,7 +91,7 @@ def test_at_a_mass_of_a_thousand_it_still_takes_what_comes(stored: str) -> None:
 
 @pytest.mark.parametrize("stored", STORED)
 def test_many_keys_of_one_frame_in_one_entry_are_averaged_and_no_more(stored: str) -> None:
-    """A frame of as many tokens as all of them merge into one entry never overshoots."""
+    """A frame whose tokens all merge into one entry never overshoots."""
     cache = opened(stored, rows=20, columns=20)
     keys = randn(1, 1, HEADS, DIM, seed=1).expand(1, 400, -1, -1).clone()
     keys[:, ::2] *= -1  # two directions, whose mean is not one of them
@@ -111,14 +111,14 @@ def test_many_keys_of_one_frame_in_one_entry_are_averaged_and_no_more(stored: st
 
 @pytest.fixture
 def _threads() -> Iterator[None]:
-    """As many as there were, afterwards."""
+    """Restore the number of threads afterwards."""
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
 
 
 def merged_by_fours() -> Tensor:
-    """Values after a frame whose keys come four times, 200 of width 128 in each of two heads."""
+    """Values after a frame whose keys occur four times, 200 of width 128 in each of two heads."""
     shape = dataclasses.replace(SHAPE, layers=1, head_dim=128, rows=10, columns=20)
     cache = MergedCache(shape, TempCache(3, 0.9), Exact())
     keys = randn(1, 200, 2, 128, seed=1)

@@ -1,4 +1,4 @@
-"""What stays where nothing is merged: against the rule written with lists, and against dense."""
+"""Retention without merging, against the rule written with lists and against dense attention."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from longtake.attention.ann.nearest import Exact
 from longtake.attention.cache.kv_cache import KVCache
 from longtake.attention.cache.policy import FullHistory
 from longtake.attention.temp_cache.cache import MergedCache, planned_bytes
-from longtake.attention.temp_cache.novelty import EVERY
+from longtake.attention.temp_cache.novelty import TOKEN_STRIDE
 from longtake.attention.temp_cache.policy import ALIKE, TempCache
 from longtake.tests.support.attention.temp_caches import (
     HEADS,
@@ -34,19 +34,19 @@ def policy(
 ) -> TempCache:
     """A TempCache that merges nothing."""
     return TempCache(
-        entries, sink_frames=sink, recent_frames=recent, reach_frames=reach, gives_way=ALIKE
+        entries, sink_frames=sink, recent_frames=recent, reach_frames=reach, eviction=ALIKE
     )
 
 
 def kept_by_lists(frames: int, chosen: TempCache, similar: int) -> set[tuple[int, int]]:
-    """Latent frame and place of every token of layer 0 that stays, by the rule's own words."""
+    """Latent frame and place of every token that layer 0 keeps, by the rule as written."""
     kept: dict[tuple[int, int], tuple[Tensor, Tensor, float]] = {}
     room = int(chosen.entry_frames) - chosen.sink_frames
     recent = max(1, room // 2 if chosen.recent_frames is None else min(chosen.recent_frames, room))
     centre = frame_kv(0, like=0 if similar == 0 else None)[0][0].mean(0).flatten()
     for frame in range(frames):
         k, v = (x[0].flatten(1) for x in chunk_kv(range(frame, frame + 1), similar)[0])
-        asking = slice(frame % EVERY, None, EVERY)
+        asking = slice(frame % TOKEN_STRIDE, None, TOKEN_STRIDE)
         for at, (key, value, known) in kept.items():
             alike = torch.cosine_similarity(key[None], (k - centre)[asking], dim=-1)
             alike += torch.cosine_similarity(value[None], v[asking], dim=-1)
@@ -79,7 +79,7 @@ def test_what_a_newer_key_says_again_gives_way(  # noqa: PLR0913
             found.frame[0, head][used].tolist(), found.place[0, head][used].tolist(), strict=True
         )
         assert set(at) == expected
-    assert (found.mass <= 1).all() and cache.plain(0)
+    assert (found.mass <= 1).all() and cache.rotated_keys.is_unbiased(0)
     assert len(cache.held) == min(frames, int(entries))
 
 
@@ -139,7 +139,7 @@ def test_bytes_are_as_planned_and_no_queries_are_kept(dtype: torch.dtype) -> Non
         kv = [tuple(x.to(dtype) for x in kv) for kv in chunk_kv(range(frame, frame + 1))]
         cache.commit(kv)  # type: ignore[arg-type]
     assert cache.bytes == planned_bytes(shape, chosen, Exact())
-    assert cache.extent == [5 * TOKENS] * SHAPE.layers
+    assert cache.rotated_keys.slots_in_use == [5 * TOKENS] * SHAPE.layers
 
 
 def test_a_restored_snapshot_goes_on_bit_for_bit_and_a_rewind_leaves_room() -> None:
@@ -156,7 +156,7 @@ def test_a_restored_snapshot_goes_on_bit_for_bit_and_a_rewind_leaves_room() -> N
 
 
 class LooksAtAll(MergedCache):
-    """One that looks at the sink, too, when it finds what gives way."""
+    """A search that also considers the sink when it finds entries to evict."""
 
     _fixed = 0
 
@@ -180,14 +180,14 @@ def test_what_a_rewind_leaves_stays_while_there_is_room(left: list[int]) -> None
     fill(cache, 0, 8, 3, 2)
     cache.retain(left)
     before = [where_from(cache, layer) for layer in range(SHAPE.layers)]
-    assert max(cache.extent) == 4 * TOKENS  # with empty slots among them
+    assert max(cache.rotated_keys.slots_in_use) == 4 * TOKENS  # with empty slots among them
     fill(cache, 8, 12 - len(left), 3, 1)
     for layer, there in enumerate(before):
-        assert there <= where_from(cache, layer) and cache.plain(layer)
+        assert there <= where_from(cache, layer) and cache.rotated_keys.is_unbiased(layer)
 
 
 def where_from(cache: MergedCache, layer: int) -> set[tuple[int, int, int]]:
-    """Head, latent frame and place of every key that a layer holds."""
+    """Head, latent frame and place of every key in a layer."""
     kept = cache.entries(layer)
     used = (kept.mass[0] > 0).nonzero().tolist()
     return {(n, int(kept.frame[0, n, at]), int(kept.place[0, n, at])) for n, at in used}
@@ -199,9 +199,9 @@ def test_latent_frames_of_one_token() -> None:
     for frame in range(9):
         kv = chunk_kv(range(frame, frame + 1))
         cache.commit([(k[:, :1], v[:, :1]) for k, v in kv])
-    assert cache.entries(0).frame[0, 0].max() == 8 and cache.extent == [3, 3]
+    assert cache.entries(0).frame[0, 0].max() == 8 and cache.rotated_keys.slots_in_use == [3, 3]
 
 
 def test_a_policy_that_is_not_known_is_refused() -> None:
     with pytest.raises(ValueError, match="least attended, alike"):
-        TempCache(3, gives_way="oldest")
+        TempCache(3, eviction="oldest")

@@ -54,14 +54,14 @@ def test_without_merging_it_is_dense_attention_bit_for_bit(
 
 
 def test_identical_keys_merged_are_dense_attention_exactly() -> None:
-    """At equal positions: all of the history stands one frame before the active ones."""
+    """All of the history stands one frame before the active frames, so positions are equal."""
     policy = TempCache(2, 0.99, reach_frames=1)
     cache = MergedCache(SHAPE, policy, Exact())
     k, v = frame_kv(0)
     values = [randn(1, TOKENS, HEADS, DIM, seed=70 + i) for i in range(5)]
     for one in values:
         cache.commit([(k, one)] * SHAPE.layers)
-    assert cache.extent == [TOKENS] * SHAPE.layers
+    assert cache.rotated_keys.slots_in_use == [TOKENS] * SHAPE.layers
     q, own_k, own_v = queries(1)
     keys = rotate(torch.cat([k] * 5, 1), rotation([4] * 5, 2, 3, DIM))
     own_k_at, q_at = (rotate(x, rotation([5], 2, 3, DIM)) for x in (own_k, q))
@@ -83,7 +83,7 @@ class Entry:
 
 
 def merged_by_lists(frames: int, policy: TempCache, similar: int, head: int) -> list[Entry]:
-    """TempCache of layer 0, one key after another; with room for all."""
+    """TempCache of layer 0 with unlimited room, one key after another."""
     entries: list[Entry] = []
     mean = frame_kv(0, like=0 if similar == 0 else None)[0][0, :, head].mean(0)
     for frame in range(frames):
@@ -161,7 +161,6 @@ def test_within_a_budget_no_mass_is_lost_but_by_eviction_and_the_sink_stays(
 
 
 def k_none() -> Tensor:
-    """No keys."""
     return torch.empty(1, 0, HEADS, DIM)
 
 
@@ -191,7 +190,7 @@ def test_the_least_attended_entries_give_way() -> None:
     cache = filled(TempCache(2, NEVER, floor=2.0), 2)
     asked = torch.arange(2.0 * TOKENS).flip(0).expand(1, HEADS, -1)
     for layer in range(SHAPE.layers):
-        cache.entries(layer).worth.copy_(asked)
+        cache.entries(layer).retention_score.copy_(asked)
         nothing = torch.zeros(1, TOKENS, HEADS, DIM)
         cache.attention_of_commit((1,))(layer, nothing, nothing, nothing)  # asks all alike
     cache.commit(chunk_kv(range(2, 3)))
@@ -204,7 +203,7 @@ def test_an_entry_that_was_just_merged_into_does_not_give_way_to_the_same_frame(
     asked = torch.arange(1.0, 2 * TOKENS + 1).expand(1, HEADS, -1)  # the first least of all
     (old, _), new = frame_kv(0), chunk_kv(range(2, 3))
     new[0][0][:, 4] = old[:, 0]  # one key is the first entry's again, five need room
-    cache.entries(0).worth.copy_(asked)
+    cache.entries(0).retention_score.copy_(asked)
     cache.commit(new)
     kept = cache.entries(0)
     assert (kept.mass[..., 0] == 2).all() and (kept.mass.sum(-1) == 2 * TOKENS + 1).all()
@@ -225,7 +224,7 @@ def test_attention_is_measured_from_the_queries_of_the_pass() -> None:
         rotate(keys, rotation([0, 1], 2, 3, DIM)),
     )
     share = (logits / DIM**0.5).softmax(-1).mean(2)
-    found = cache.entries(0).worth[..., : 2 * TOKENS]
+    found = cache.entries(0).retention_score[..., : 2 * TOKENS]
     # the first frame was measured once before, the second only now
     torch.testing.assert_close(found[..., TOKENS:], share[..., TOKENS:], rtol=1e-4, atol=1e-6)
 
@@ -245,7 +244,7 @@ def test_bytes_are_as_planned(policy: TempCache, *, hold: bool) -> None:
 
 
 def indexes() -> list[Index]:
-    """One of each kind."""
+    """One index of each kind."""
     return [
         Exact(),
         Int8(DIM),
@@ -262,7 +261,7 @@ def test_a_restored_snapshot_goes_on_bit_for_bit(which: int) -> None:
     other.restore(one.snapshot())
     for cache in (one, other):
         fill(cache, 6, 11, 2, 2)
-    assert one.extent == other.extent
+    assert one.rotated_keys.slots_in_use == other.rotated_keys.slots_in_use
     for layer in range(SHAPE.layers):
         out = [cache.attention(2)(layer, *queries()) for cache in (one, other)]
         assert torch.equal(*out)
@@ -274,16 +273,15 @@ def test_a_restored_snapshot_goes_on_bit_for_bit(which: int) -> None:
 
 
 class Counting(RandomProjection):
-    """Hashing that remembers which keys it coded."""
+    """Buckets that record which keys they coded."""
 
     def __init__(self) -> None:
         super().__init__(HEADS, DIM, bits=3)
         self.coded: list[Tensor] = []
 
-    def of(self, layer: int, vectors: Tensor) -> Tensor:
-        """The bucket of each."""
+    def assign(self, layer: int, vectors: Tensor) -> Tensor:
         self.coded.append(vectors)
-        return super().of(layer, vectors)
+        return super().assign(layer, vectors)
 
 
 def test_a_cached_key_is_hashed_once_and_its_code_stays() -> None:
@@ -322,7 +320,7 @@ def test_denoising_only_reads_the_entries() -> None:
 
 def test_the_order_of_entries_changes_nothing() -> None:
     cache = filled(TempCache(6, 0.9, sink_frames=1), 9, similar=3)
-    kept, stop = cache.entries(0), cache.extent[0]
+    kept, stop = cache.entries(0), cache.rotated_keys.slots_in_use[0]
     before = cache.attention(2)(0, *queries())
     order = randn(1, HEADS, stop, seed=7).argsort(-1)
     cache.commit([(k_none(), k_none())] * SHAPE.layers)  # nothing, but rotated keys are made anew
@@ -344,5 +342,5 @@ def test_thresholds_can_be_each_heads_own() -> None:
 
 def test_a_cache_too_small_for_its_sink_is_refused() -> None:
     for entries in (3, 3.9):
-        with pytest.raises(ValueError, match="more than sink_frames"):
+        with pytest.raises(ValueError, match="at least sink_frames \\+ 1"):
             TempCache(entries, sink_frames=3)

@@ -49,7 +49,7 @@ def test_a_workflow_saved_without_them_makes_the_very_same_chunks(bench: Bench) 
     }  # fmt: skip
     saved = {"preset": "balanced", **asked, "reach_frames": 64, "index": "auto"}
     old = planned(bench, prepared.execute(model, **saved).args[0])
-    assert old.settings.cache == TempCache(48, 0.95, 0.95, 3, 64, most_mass=1)
+    assert old.settings.cache == TempCache(48, 0.95, 0.95, 3, 64, max_mass=1)
     assert old.settings.sparsity == Sparsity(
         SparseSelf(min_keys=0), SparseCross(prune=True, from_tokens=0)
     )
@@ -57,7 +57,7 @@ def test_a_workflow_saved_without_them_makes_the_very_same_chunks(bench: Bench) 
 
 
 @pytest.mark.parametrize(
-    ("asked", "threshold", "floor", "most_mass"),
+    ("asked", "threshold", "floor", "max_mass"),
     [
         ({"merge_floor": 0.8}, 0.9, 0.8, 1),
         ({"merge_floor": 0.95}, 0.9, 0.9, 1),
@@ -67,10 +67,10 @@ def test_a_workflow_saved_without_them_makes_the_very_same_chunks(bench: Bench) 
     ],
 )
 def test_how_keys_are_merged(
-    bench: Bench, asked: dict[str, Any], threshold: Any, floor: float, most_mass: float | None
+    bench: Bench, asked: dict[str, Any], threshold: Any, floor: float, max_mass: float | None
 ) -> None:
     found = cache(bench, **asked)
-    assert (found.threshold, found.floor, found.most_mass) == (threshold, floor, most_mass)
+    assert (found.threshold, found.floor, found.max_mass) == (threshold, floor, max_mass)
 
 
 def test_one_line_of_thresholds_is_for_all_layers_and_several_are_each_for_one(
@@ -131,7 +131,7 @@ def test_what_cannot_be_is_refused_in_one_sentence(
         (lambda: SparseSelf(dense_share=1.5), "dense_share must be from 0 to 1; got 1.5"),
         (lambda: SparseSelf(dense_layers=(-1,)), "dense_layers are counted from 0"),
         (lambda: SparseCross(min_tokens=0), "min_tokens must be at least 1; got 0"),
-        (lambda: TempCache(5, most_mass=0.5), "most_mass must be at least 1, or None; got 0.5"),
+        (lambda: TempCache(5, max_mass=0.5), "max_mass must be at least 1, or None; got 0.5"),
     ],
 )
 def test_the_engine_refuses_them_too(make: Any, rule: str) -> None:

@@ -82,12 +82,10 @@ def test_what_is_told_goes_by_settings_and_device_alone(bench: Bench) -> None:
     from longtake.nodes.attention.describe import describe_attention
 
     assert describe_attention(settings(), CPU) == ""
-    sparse = settings(
-        cache=TempCache(5, gives_way=ALIKE), sparsity=Sparsity(SparseSelf(min_keys=0))
-    )
+    sparse = settings(cache=TempCache(5, eviction=ALIKE), sparsity=Sparsity(SparseSelf(min_keys=0)))
     assert describe_attention(sparse, CPU) == (
         "TempCache: entries for 5 latent frames, 0 of them a sink, reach any distance, keeps what "
-        "differs. Sparse self-attention: as asked for. Kernel gathered: no committed result shows "
+        "differs. Sparse self-attention: as requested. Kernel gathered: no committed result shows "
         "another kernel to be faster on cpu."
     )
     prompt = settings(sparsity=Sparsity(None, SparseCross()))

@@ -176,11 +176,11 @@ def test_a_prompt_is_pruned_for_each_latent_frame_alone() -> None:
     expected = [SparsePrompt(PRUNED)(0, q, *each[1:]) for q in each[0].split(20, 1)]
     torch.testing.assert_close(found, torch.cat(expected, 1).flatten(2))
     assert not torch.allclose(found, dense(q, k, v, HEADS), atol=1e-3)
-    assert 0.1 < override.prompt_attention.left_out < 1
+    assert 0.1 < override.prompt_attention.pruned_share < 1
     whole = AttentionOverride(Sparsity(prompt_sparsity=PRUNED))
     whole(dense, q, k, v, HEADS, transformer_options={**said, "grid_sizes": (3, 4, 6)})
     # more queries are near more words
-    assert 0 < whole.prompt_attention.left_out < override.prompt_attention.left_out
+    assert 0 < whole.prompt_attention.pruned_share < override.prompt_attention.pruned_share
 
 
 def test_pruning_never_keeps_fewer_than_the_floor() -> None:
@@ -189,7 +189,7 @@ def test_pruning_never_keeps_fewer_than_the_floor() -> None:
     )
     found = everything(dense, *qkv(60, 30), HEADS, transformer_options=options(0.5))
     torch.testing.assert_close(found, dense(*qkv(60, 30), HEADS))
-    assert everything.prompt_attention.left_out == 0
+    assert everything.prompt_attention.pruned_share == 0
 
 
 def test_a_picture_beside_the_prompt_keeps_all_its_tokens_and_is_no_prompt() -> None:

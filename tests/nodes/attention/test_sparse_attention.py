@@ -100,10 +100,10 @@ def test_temp_cache_takes_the_windows_place_in_a_clone_of_the_model(bench: Bench
     chosen = rollout.settings.cache
     assert isinstance(chosen, TempCache)
     assert (chosen.entry_frames, chosen.sink_frames, chosen.reach_frames) == (64, 3, 64)
-    assert (chosen.threshold, chosen.floor, chosen.most_mass) == (0.97, 0.97, 1)
-    assert chosen.gives_way == ALIKE
+    assert (chosen.threshold, chosen.floor, chosen.max_mass) == (0.97, 0.97, 1)
+    assert chosen.eviction == ALIKE
     rollout, _ = made(bench, preset="quality", temp_cache=True, keep="merged")
-    assert rollout.settings.cache.gives_way == ATTENDED
+    assert rollout.settings.cache.eviction == ATTENDED
     assert rollout.settings.sparsity.self_sparsity == SparseSelf(0.5, recall_floor=0.9)
     model, _, _ = bench.run("LongtakeLoadDemoModel")
     bench.run("LongtakeSparseAttention", model=model)
@@ -151,7 +151,7 @@ def test_an_index_that_is_not_installed_is_refused(
 ) -> None:
     from longtake.attention.ann import choice
 
-    monkeypatch.setattr(choice, "missing_faiss", lambda: "faiss is not installed")
+    monkeypatch.setattr(choice, "faiss_unavailable_reason", lambda: "faiss is not installed")
     model, _, _ = bench.run("LongtakeLoadDemoModel")
     with pytest.raises(BadInput, match="the index faiss ivf .* not installed; choose `auto`"):
         bench.run(
@@ -218,9 +218,9 @@ def test_the_node_says_why_it_is_dense_and_which_kernel_it_would_take(
     assert said == [
         f"Sparse self-attention where faster: dense, since {none} it to be faster on cpu {these}. "
         f"Kernel gathered: {none} another kernel to be faster on cpu. {padding}",
-        f"Sparse self-attention always: as asked for. Kernel gathered: chosen by name. {padding}",
+        f"Sparse self-attention always: as requested. Kernel gathered: chosen by name. {padding}",
         padding,
-        "Prompt padding: merged, as asked for.",
+        "Prompt padding: merged, as requested.",
     ]
 
 

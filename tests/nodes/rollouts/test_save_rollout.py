@@ -53,7 +53,7 @@ def test_the_report_says_of_the_run_what_every_output_says(bench: Bench, tmp_pat
         assert getattr(saved, name) == getattr(shown, name)
     assert saved.attention_density is not None and saved.model_evals
     assert saved.versions == shown.versions
-    assert saved.versions["attention"].startswith("Sparse self-attention: as asked for")
+    assert saved.versions["attention"].startswith("Sparse self-attention: as requested")
 
 
 @pytest.mark.parametrize(("channels", "factor"), [(16, 8), (48, 16)])

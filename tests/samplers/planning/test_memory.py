@@ -132,7 +132,7 @@ def settings(config: DiTConfig, **changes: Any) -> RolloutSettings:
 
 
 TEMP: list[dict[str, Any]] = [
-    {"gives_way": ALIKE}, {"threshold": 0.9}, {"index": "lsh"}, {"index": "int8"},
+    {"eviction": ALIKE}, {"threshold": 0.9}, {"index": "lsh"}, {"index": "int8"},
     {"index": "faiss"}, {"index": "faiss ivf"},
 ]  # fmt: skip
 SPARSE = [
@@ -230,7 +230,7 @@ def test_a_kernel_is_rehearsed_as_stock_operations(kernel: str) -> None:
 def test_on_cuda_the_plan_has_the_copies_of_keys_with_a_bias() -> None:
     """Its kernels take no bias: keys and values get a few dimensions more, all of them."""
     copied = 2 * 2 * 48 * 1560 * LIKE_1_3B.num_heads * (128 + 8) * 2  # bytes
-    chosen = of_entries(TempCache(48, gives_way=ALIKE), at_switch="flush")  # which leaves holes
+    chosen = of_entries(TempCache(48, eviction=ALIKE), at_switch="flush")  # which leaves holes
     cpu, cuda = on_both(chosen)
     assert cuda.kv_bytes == cpu.kv_bytes
     assert copied < cuda.working_bytes
@@ -239,7 +239,7 @@ def test_on_cuda_the_plan_has_the_copies_of_keys_with_a_bias() -> None:
 
 @pytest.mark.slow
 def test_entries_that_are_keys_have_no_bias_and_no_copies_on_cuda() -> None:
-    cpu, cuda = on_both(of_entries(TempCache(48, gives_way=ALIKE)))
+    cpu, cuda = on_both(of_entries(TempCache(48, eviction=ALIKE)))
     assert cpu == cuda
 
 

@@ -1,4 +1,4 @@
-"""KV caches of the tests: their shape, keys and values by latent frame, and the naive reference."""
+"""KV caches for tests: shape, keys and values by latent frame, and a naive reference."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ TOKENS = SHAPE.frame_tokens
 
 
 def frame_kv(frame: int) -> list[tuple[Tensor, Tensor]]:
-    """Keys and values of one latent frame in every layer, each frame's its own."""
+    """Keys and values of one latent frame in every layer, different for each frame."""
     seeds = (4 * frame + 2 * layer for layer in range(SHAPE.layers))
     return [(randn(1, TOKENS, 2, 12, seed=s), randn(1, TOKENS, 2, 12, seed=s + 1)) for s in seeds]
 
 
 def chunk_kv(frames: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
-    """The same for several latent frames in a row."""
+    """Keys and values of several latent frames as one sequence."""
     return end_to_end([frame_kv(frame) for frame in frames])
 
 
@@ -45,7 +45,7 @@ def fill(cache: KVCache, frames: int, chunk: int = 1) -> None:
 
 
 def listed(policy: CachePolicy, frames: int) -> list[int]:
-    """The latent frames held after `frames` commits, kept the naive way."""
+    """The latent frames held after `frames` commits, by a naive list."""
     held: list[int] = []
     for frame in range(frames):
         held.append(frame)
@@ -56,7 +56,7 @@ def listed(policy: CachePolicy, frames: int) -> list[int]:
 
 @st.composite
 def policies(draw: st.DrawFn) -> CachePolicy:
-    """Any policy: full, or a window with or without a sink."""
+    """A full history, or a window with or without a sink."""
     window = draw(st.integers(1, 9))
     sink = draw(st.integers(0, window - 1))
     return FullHistory() if draw(st.booleans()) else WindowSink(window, sink)
@@ -69,9 +69,9 @@ def naive_attention(
     v: Tensor,
     frames: Sequence[list[tuple[Tensor, Tensor]]] | None = None,
 ) -> list[Tensor]:
-    """Two active frames over the held ones, laid end to end in order of time.
+    """Attention of two active frames to the held frames in order of time.
 
-    `frames` are the held frames' keys and values where they are not as they were committed.
+    `frames` replaces the held frames' committed keys and values.
     """
     by = rotation(range(len(held) + 2), SHAPE.rows, SHAPE.columns, SHAPE.head_dim)
     now = rotation(range(len(held), len(held) + 2), SHAPE.rows, SHAPE.columns, SHAPE.head_dim)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from longtake.attention.kernels.choice import AttendSelected
-from longtake.attention.kernels.key_selection import read_by_all
+from longtake.attention.kernels.key_selection import select_for_all_heads
 from longtake.tests.support.tiny_model import randn
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -70,7 +70,7 @@ def attend_tokens(  # noqa: PLR0913
     blocks = torch.arange(keys + 1, device=q.device).view(-1, 1).expand(b, n, -1, -1).clone()
     blocks[:, :, keys] = -1
     chosen = tokens.masked_fill(tokens < 0, keys).int()
-    read = read_by_all(blocks, chosen, blocks.new_zeros(0))
+    read = select_for_all_heads(blocks, chosen, blocks.new_zeros(0))
     return attend(q, k, v, bias, read, query_block).view(q.shape)
 
 

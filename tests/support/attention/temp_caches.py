@@ -1,4 +1,4 @@
-"""TempCaches of the tests: their shape, keys and values by latent frame, queries."""
+"""TempCaches for tests: shape, keys and values by latent frame, and queries."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NEVER = 1.01  # a threshold that no cosine reaches
 
 
 def frame_kv(frame: int, layer: int = 0, *, like: int | None = None) -> tuple[Tensor, Tensor]:
-    """Keys and values (1, s, n, d) of a latent frame; the keys near those of frame `like`."""
+    """Keys and values (1, s, n, d) of a latent frame; with `like`, keys close to that frame's."""
     seed = 10 * frame + layer
     k, v = (randn(1, TOKENS, HEADS, DIM, seed=2 * seed + i) for i in range(2))
     if like is not None:
@@ -27,7 +27,7 @@ def frame_kv(frame: int, layer: int = 0, *, like: int | None = None) -> tuple[Te
 
 
 def chunk_kv(frames: range, similar: int = 10**6) -> list[tuple[Tensor, Tensor]]:
-    """Keys and values of every layer; from frame `similar` on, those of three frames before."""
+    """Keys and values of every layer; frames from `similar` on resemble frame f mod 3."""
     layers = []
     for layer in range(SHAPE.layers):
         made = [frame_kv(f, layer, like=f % 3 if f >= similar else None) for f in frames]
@@ -36,14 +36,14 @@ def chunk_kv(frames: range, similar: int = 10**6) -> list[tuple[Tensor, Tensor]]
 
 
 def filled(policy: TempCache, frames: int, similar: int = 10**6, chunk: int = 1) -> MergedCache:
-    """A cache that has committed so many frames."""
+    """A cache with `frames` frames committed."""
     cache = MergedCache(SHAPE, policy, Exact())
     fill(cache, 0, frames, similar, chunk)
     return cache
 
 
 def fill(cache: MergedCache | KVCache, first: int, frames: int, similar: int, chunk: int) -> None:
-    """A pass over each chunk, then its commit."""
+    """Run a pass over each chunk and commit it."""
     for start in range(first, frames, chunk):
         stop = min(start + chunk, frames)
         kv = chunk_kv(range(start, stop), similar)
@@ -60,7 +60,7 @@ def queries(frames: int = 2) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def softmax_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
-    """By the formula, (b, s, n, d)."""
+    """Attention (b, s, n, d) by the formula."""
     logits = torch.einsum("bsnd,btnd->bnst", q, k) / q.shape[-1] ** 0.5
     logits = logits if bias is None else logits + bias[:, :, None]
     return torch.einsum("bnst,btnd->bsnd", logits.softmax(-1), v)

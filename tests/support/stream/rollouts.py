@@ -59,7 +59,7 @@ FEW = SparseSelf(0.3, 0.0, (), 0.5, min_keys=0, recent_frames=1)
 BUCKETS = replace(FEW, order="k-means")
 LONG_HISTORIES: dict[str, dict[str, Any]] = {
     "TempCache, what differs": {
-        "cache": TempCache(5, gives_way=ALIKE, sink_frames=1),
+        "cache": TempCache(5, eviction=ALIKE, sink_frames=1),
         "guidance": vanilla(2.0, SINK),
     },
     "TempCache, merged, sparse": {

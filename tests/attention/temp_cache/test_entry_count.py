@@ -1,6 +1,6 @@
-"""How much room a merged cache has: what the rollout's length can fill, and the result is the same.
+"""The size of a merged cache follows the rollout's length, without changing the result.
 
-A shot that is made longer has more room than before; what it goes on from has to fit and no more.
+A longer shot has more room; a snapshot of a shorter one must fit, and nothing else.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from longtake.tests.support.attention.temp_caches import SHAPE, TOKENS, chunk_kv
 from longtake.tests.support.tiny_model import TINY, random_dit, settings
 
 POLICIES = {
-    "alike": TempCache(48, sink_frames=3, gives_way=ALIKE),
-    "alike, few": TempCache(8.5, sink_frames=2, gives_way=ALIKE),
+    "alike": TempCache(48, sink_frames=3, eviction=ALIKE),
+    "alike, few": TempCache(8.5, sink_frames=2, eviction=ALIKE),
     "merged": TempCache(48, 0.9, sink_frames=3),
-    "merged, few": TempCache(7, 0.9, 0.5, sink_frames=1, most_mass=1),
+    "merged, few": TempCache(7, 0.9, 0.5, sink_frames=1, max_mass=1),
     "merged by k-means": TempCache(48, 0.9, index="k-means"),
 }
 STORAGES = {"dense": DENSE, "int8": Packed(INT8), "int4": Packed(INT4)}
@@ -37,12 +37,12 @@ MODEL = local_denoiser(random_dit(), TINY)
 
 
 def opened(policy: TempCache, storage: Storage, length: int | None) -> HistoryCache:
-    """An empty cache for a rollout of that length."""
+    """An empty cache for a rollout of `length` latent frames."""
     return open_cache(SHAPE, policy, storage, length, "cpu")
 
 
 def attended(cache: HistoryCache) -> list[Tensor]:
-    """What two active latent frames make of it, in every layer."""
+    """The attention of two active latent frames in every layer."""
     return [cache.attention(2)(layer, *queries()).clone() for layer in range(SHAPE.layers)]
 
 
@@ -132,7 +132,7 @@ def test_what_was_there_before_is_gone_after_a_restore() -> None:
 
 
 def made(chosen: RolloutSettings) -> list[Chunk]:
-    """All chunks."""
+    """Generate all chunks."""
     return list(generate(chosen, MODEL))
 
 

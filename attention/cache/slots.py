@@ -1,0 +1,66 @@
+"""Which latent frame lies in which slot of a KV cache, as plain integers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class FrameSlots:
+    """The latent frames of a history by slot; all layers share them.
+
+    A frame lies in one of the `kept` slots or in one of the `recent` slots, which new frames pass
+    through first where the store has any. `committed` counts the latent frames ever committed.
+    `pending` lists frames that are about to be committed again under the numbers they have.
+    """
+
+    def __init__(self) -> None:
+        self.committed = 0
+        self.kept: list[int] = []
+        self.recent: list[int] = []
+        self.pending: list[int] = []
+
+    @property
+    def held(self) -> list[int]:
+        """The latent frame in each slot: kept slots, then recent ones."""
+        return [*self.kept, *self.recent]
+
+    @property
+    def positions(self) -> list[int]:
+        """The rank of the frame in each slot among all held frames."""
+        rank = {frame: i for i, frame in enumerate(sorted(self.held))}
+        return [rank[frame] for frame in self.held]
+
+    @property
+    def next_frame(self) -> int:
+        """The number of the latent frame that is committed next."""
+        return self.pending[0] if self.pending else self.committed
+
+    def take_number(self) -> int:
+        """Count one commit and return the number of its latent frame."""
+        if self.pending:
+            return self.pending.pop(0)
+        self.committed += 1
+        return self.committed - 1
+
+    def clear(self) -> None:
+        """Empty all slots and count from frame 0 again."""
+        self.committed = 0
+        self.kept.clear()
+        self.recent.clear()
+        self.pending.clear()
+
+    def recommit(self) -> None:
+        """Empty all slots; their frames will be committed again, oldest first."""
+        self.pending = sorted({*self.pending, *self.held})
+        self.kept.clear()
+        self.recent.clear()
+
+    def select(self, frames: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Keep only `frames`; return the kept and the recent slots that they were in."""
+        kept, recent = (
+            [slot for slot, frame in enumerate(slots) if frame in frames]
+            for slots in (self.kept, self.recent)
+        )
+        self.kept = [self.kept[slot] for slot in kept]
+        self.recent = [self.recent[slot] for slot in recent]
+        return kept, recent
