@@ -1,4 +1,4 @@
-"""What a node says while it runs: its progress bar, and lines under it and in the log."""
+"""A node's progress bar, its status text and its log lines."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ logger = logging.getLogger("longtake")
 
 
 class Progress:
-    """The progress bar of one node; every advance is an interrupt check too, and may raise.
+    """The progress bar of one node; every advance checks for an interrupt and may raise.
 
-    A total of 0 is not known: the bar stays short of full.
+    A total of 0 means unknown: the bar never fills.
     """
 
     def __init__(self, node_id: str, total: int) -> None:
@@ -29,7 +29,7 @@ class Progress:
         self._bar.update_absolute(done, self.total or done + 1)
 
     def finish(self) -> None:
-        """Mark the node as done again (work for it may run after the node itself has returned)."""
+        """Mark the node as done again; its work may run after the node itself has returned."""
         get_progress_state().finish_progress(self.node_id)
 
 
@@ -39,7 +39,7 @@ def check_interrupted() -> None:
 
 
 def running_prompt() -> object:
-    """Stands for the prompt that runs, or ran last: another one is another object."""
+    """An object that stands for the running prompt, or for the last one; a new one per prompt."""
     return get_progress_state()
 
 

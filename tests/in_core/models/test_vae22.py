@@ -248,7 +248,7 @@ def test_load_wan_vae_gives_the_hosts_own_in_the_dtype_of_choice(
         whole = tree.decode(given.transpose(0, 1).unsqueeze(0))[0].transpose(0, 1).clamp(0, 1)
         apart = (ours - whole).abs().max()
         assert apart < (0.03 if dtype == "fp16" else 1e-5)
-    assert "it is given raw latents by its name" in said[-1]
+    assert "it takes raw latents (by the file name)" in said[-1]
 
 
 @pytest.mark.parametrize(("missing", "exact"), [(0, True), (2, False)])
