@@ -86,10 +86,10 @@ def snapped_length(
         )
     if length == 0:
         return Length(None, chunk_frames, 0, fps, origin)
-    asked = max(1, round(seconds * fps))
-    beyond = latent_frame_count(asked) - origin
+    requested = max(1, round(seconds * fps))
+    beyond = latent_frame_count(requested) - origin
     snapped = max(0, -(-beyond // chunk_frames)) * chunk_frames - max(0, -beyond)
-    return Length(origin + snapped, chunk_frames, asked, fps, origin)
+    return Length(origin + snapped, chunk_frames, requested, fps, origin)
 
 
 def length_of(settings: RolloutSettings, latent_frames: int | None, fps: float) -> Length:

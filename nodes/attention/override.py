@@ -75,9 +75,9 @@ class AttentionOverride:
 
     def __call__(self, dense: Attend, *given: Any, **options: Any) -> Tensor:
         """Attend sparsely, or pass the call on to `previous` or to `dense`."""
-        made = self._sparse(*given, **options)
-        if made is not None:
-            return made
+        attended = self._sparse(*given, **options)
+        if attended is not None:
+            return attended
         if self.previous is not None:
             return self.previous(dense, *given, **options)
         return dense(*given, **options)
@@ -110,12 +110,12 @@ class AttentionOverride:
         self_sparsity, prompt_sparsity = self.sparsity.self_sparsity, self.sparsity.prompt_sparsity
         # A prompt can have as many tokens as the picture; the order of calls tells them apart.
         is_self = q.shape[1] == k.shape[1] and self._call[1] % 2 == 0
-        made = None
+        attended = None
         if is_self and self_sparsity is not None:
-            made = self._self(self_sparsity, parts, transformer_options)
+            attended = self._self(self_sparsity, parts, transformer_options)
         elif not is_self and prompt_sparsity is not None and _merges(prompt_sparsity, k):
-            made = self._prompt(prompt_sparsity, parts, transformer_options, picture=picture)
-        return None if made is None else made.flatten(2)
+            attended = self._prompt(prompt_sparsity, parts, transformer_options, picture=picture)
+        return None if attended is None else attended.flatten(2)
 
     def _note(self, options: Mapping[str, Any], *, counts: bool) -> None:
         """Note which attention of the model this is, and whether a new step or run has begun.
@@ -159,24 +159,30 @@ class AttentionOverride:
             self.stats.add_pairs(all_pairs, all_pairs)
             return None
         q, k, v = (x.transpose(1, 2).contiguous() for x in parts)
-        laid = AttentionInputs(q, k, v, None, tokens, ((slice(0, tokens), 0),), [-1], tokens)
-        read = select_keys(
-            layout_history(laid, 0, 0, None), laid, slice(0, tokens), 0, chosen.density
+        inputs = AttentionInputs(q, k, v, None, tokens, ((slice(0, tokens), 0),), [-1], tokens)
+        selection = select_keys(
+            layout_history(inputs, 0, 0, None), inputs, slice(0, tokens), 0, chosen.density
         )
-        dense = self._low_recall_heads(chosen.recall_floor, laid, read, _rows(options, len(q)))
+        dense = self._low_recall_heads(
+            chosen.recall_floor, inputs, selection, _rows(options, len(q))
+        )
         dense_heads = sum(map(len, dense))
         sparse = q.shape[0] * q.shape[1] - dense_heads
-        computed = dense_heads * tokens + sparse * min(read.keys, tokens)
+        computed = dense_heads * tokens + sparse * min(selection.keys, tokens)
         self.stats.add_pairs(float(tokens * computed), all_pairs)
-        return attend_mixed(laid, [read], dense, chosen.kernel).transpose(1, 2) if sparse else None
+        return (
+            attend_mixed(inputs, [selection], dense, chosen.kernel).transpose(1, 2)
+            if sparse
+            else None
+        )
 
     def _low_recall_heads(
-        self, floor: float, laid: AttentionInputs, read: KeySelection, rows: Sequence[Row]
+        self, floor: float, inputs: AttentionInputs, selection: KeySelection, rows: Sequence[Row]
     ) -> list[list[int]]:
         """The heads of each row that stay dense for the run, found in its first sparse step."""
         keys = [(self._call, row) for row in rows]
         if any(key not in self._dense_heads for key in keys):
-            recall = sampled_recall(laid, read).tolist()  # (b, n)
+            recall = sampled_recall(inputs, selection).tolist()  # (b, n)
             for key, row_recall in zip(keys, recall, strict=True):
                 if key not in self._dense_heads:
                     self._dense_heads[key] = low_recall_heads(row_recall, floor)

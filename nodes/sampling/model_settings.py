@@ -61,16 +61,10 @@ class SettingsFromModel(io.ComfyNode):
         given = {name: value for name, value in overrides.items() if value != FROM_MODEL[name]}
         preset = overridden(known.preset, **given)
         notes = [f"{known.family.title}: {preset.note}."] if preset.note else []
-        host.show_status(
-            cls.hidden.unique_id,
-            f"{known.assumed}.{_describe_changes(known.preset, preset)}",
-            *notes,
-        )
-        schedule = ScheduleSettings(
-            preset_schedule(preset),
-            preset_solver(preset),
-            ContextNoise(preset.context_noise),
-        )
+        text = f"{known.assumed}.{_describe_changes(known.preset, preset)}"
+        host.show_status(cls.hidden.unique_id, text, *notes)
+        noise = ContextNoise(preset.context_noise)
+        schedule = ScheduleSettings(preset_schedule(preset), preset_solver(preset), noise)
         return io.NodeOutput(
             schedule,
             CacheSettings(preset_cache(preset)),
