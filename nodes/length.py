@@ -40,12 +40,12 @@ class Length:
 
     @property
     def frames(self) -> int | None:
-        """Frames of video."""
+        """Frames of video; None without an end."""
         return None if self.latent_frames is None else frame_count(self.latent_frames)
 
     @property
     def seconds(self) -> float | None:
-        """Seconds of video."""
+        """Seconds of video; None without an end."""
         return None if self.frames is None else self.frames / self.fps
 
     @property

@@ -56,7 +56,7 @@ class HostDecoder:
         return self._decoder.feed(latents.to(self.patcher.load_device))
 
     def drain(self) -> Tensor | None:
-        """End the video."""
+        """End the video and return what is left."""
         return self._decoder.drain()
 
     def reset(self) -> None:

@@ -35,11 +35,10 @@ long still to a few per cent (Wan's, with random weights), and to the bit with t
 
 
 class VAEDecodeStream(io.ComfyNode):
-    """ROLLOUT to FRAMES."""
+    """Turns a ROLLOUT into FRAMES."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The node's definition."""
         return build(
             io.Schema,
             node_id="LongtakeVAEDecode",
@@ -79,7 +78,6 @@ class VAEEncodeStream(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The node's definition."""
         return build(
             io.Schema,
             node_id="LongtakeVAEEncode",

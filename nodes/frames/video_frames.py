@@ -36,7 +36,6 @@ class VideoToFrames(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The node's definition."""
         return build(
             io.Schema,
             node_id="LongtakeVideoToFrames",
@@ -85,7 +84,7 @@ class VideoFrames:
 
     @property
     def plan(self) -> Plan:
-        """What there is."""
+        """The length and size of the video."""
         seconds = self.frame_total / self.fps
         text = (
             f"{self.frame_total} frames of {self.width}x{self.height} ({seconds:.1f} s at "
@@ -133,7 +132,7 @@ class _ReadChunks(Iterator[FrameChunk]):
         return FrameChunk(self._index - 1, (self._index - 1) * PIECE_FRAMES, frames)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; reading is over."""
         self._reader.close()
 
 

@@ -23,7 +23,6 @@ class GuidanceTerm(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The node's definition."""
         return build(
             io.Schema,
             node_id="LongtakeGuidanceTerm",

@@ -127,5 +127,5 @@ def watch_sampling(
 
 
 def core_version() -> str:
-    """The host's version."""
+    """The version of ComfyUI."""
     return str(comfyui_version.__version__)

@@ -1,4 +1,4 @@
-"""The host's UPSCALE_MODEL."""
+"""Memory and tiles of the host's UPSCALE_MODEL."""
 
 from __future__ import annotations
 

@@ -22,7 +22,6 @@ class SpliceRollouts(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The node's definition."""
         return build(
             io.Schema,
             node_id="LongtakeSpliceRollouts",

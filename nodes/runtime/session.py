@@ -34,7 +34,7 @@ class Session:
         self._embeddings = weakref.WeakKeyDictionary()
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Forget everything, as at the start of the process."""
         self.takes.reset()
         self.states.clear(told=False)
         self._state_memory = None

@@ -53,7 +53,7 @@ class StateMemory(host.ModelPatcher):
         return 0
 
     def partially_unload(self, *_: Any, **__: Any) -> int:
-        """Clear all states."""
+        """Free memory by clearing all states."""
         return self._clear()
 
     def unpatch_model(self, device_to: Any = None, unpatch_weights: bool = True) -> None:

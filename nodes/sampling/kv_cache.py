@@ -36,7 +36,6 @@ class KVCacheSettings(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The node's definition."""
         return build(
             io.Schema,
             node_id="LongtakeKVCacheSettings",
@@ -82,7 +81,7 @@ def _storage(name: str, unquantised_frames: int) -> Storage:
 
 
 def _what() -> list[io.Input]:
-    """What is kept."""
+    """Which latent frames are kept."""
     return [
         io.Combo.Input(
             "policy",
