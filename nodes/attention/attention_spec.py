@@ -15,7 +15,7 @@ from ...attention.sparse.settings import Sparsity
 from ...attention.sparse.thresholds import apply_measurements
 from ...attention.storage.packed import Packed
 from ...attention.storage.placement import ON_DEVICE
-from ...attention.temp_cache.policy import ALIKE, ATTENDED, TempCache
+from ...attention.temp_cache.policy import LEAST_ATTENDED, REDUNDANT, TempCache
 from ...errors import BadInput
 from ...model.preset import Preset
 from ...samplers.history.settings import CacheSettings
@@ -86,7 +86,7 @@ class SparseAttentionSpec:
     sparsity: Sparsity
     strength: Strength
     device: torch.device
-    eviction: str = ALIKE
+    eviction: str = REDUNDANT
     reach_frames: int = OF_MODEL
     index: str = AUTO
     kernel: str = AUTO_KERNEL
@@ -95,7 +95,7 @@ class SparseAttentionSpec:
     @property
     def merges(self) -> bool:
         """Whether keys are merged, which needs a search for nearest keys."""
-        return self.temp_cache and self.eviction == ATTENDED
+        return self.temp_cache and self.eviction == LEAST_ATTENDED
 
     @property
     def attends_with_kernel(self) -> bool:

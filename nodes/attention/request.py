@@ -8,14 +8,14 @@ from typing import Any
 from ...attention.ann.choice import AUTO, index_unavailable_reason
 from ...attention.kernels import choice
 from ...attention.sparse.settings import SparseCross, SparseSelf, Sparsity
-from ...attention.temp_cache.policy import ALIKE, ATTENDED
+from ...attention.temp_cache.policy import LEAST_ATTENDED, REDUNDANT
 from ...errors import BadInput
 from . import advanced_inputs as advanced
 from .attention_spec import NEVER, OF_MODEL, PRESETS, SparseAttentionSpec, Strength
 
 CUSTOM, WHERE_FASTER, ALWAYS, OFF = "custom", "where faster", "always", "off"
 MERGE_PADDING, PRUNE = "merge padding", "prune"
-EVICTIONS = {"what differs": ALIKE, "merged": ATTENDED}
+EVICTIONS = {"what differs": REDUNDANT, "merged": LEAST_ATTENDED}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

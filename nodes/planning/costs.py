@@ -11,7 +11,7 @@ from ...attention.storage.placement import ON_DEVICE, InMainMemory, OnDisk
 from ...attention.temp_cache.policy import TempCache
 from ...samplers.history.plan import planned_bytes
 from ...samplers.history.settings import CacheSettings
-from ...samplers.planning.cost import cost, dearest, evaluated, without_guidance
+from ...samplers.planning.cost import cost, describe_branches, peak_evaluations, without_guidance
 from ...samplers.settings import RolloutSettings
 from ...units import byte_size
 from .. import host
@@ -36,7 +36,7 @@ def describe_guidance_cost(footprint: RolloutFootprint) -> str | None:
     """What guidance adds to the prompt alone, one sentence; None where that is nothing."""
     settings, kind = footprint.settings, (footprint.model.config, footprint.model.dtype)
     guided, plain = cost(settings, *kind), cost(without_guidance(settings), *kind)
-    most = dearest(settings, *kind)
+    most = peak_evaluations(settings, *kind)
     if guided == plain and most == plain.evaluations:
         return None
     later = ""
@@ -51,7 +51,7 @@ def describe_guidance_cost(footprint: RolloutFootprint) -> str | None:
 def describe_guidance(footprint: RolloutFootprint) -> str:
     """The branches of the first guidance, and what they add to the shot."""
     settings = footprint.settings
-    branches = evaluated(settings.at(settings.origin).guidance)
+    branches = describe_branches(settings.at(settings.origin).guidance)
     added = describe_guidance_cost(footprint)
     return f"{branches} This shot: {added or 'no extra cost.'}"
 

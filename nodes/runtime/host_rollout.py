@@ -54,7 +54,7 @@ class HostRollout(Rollout):
         super().__init__(spec, host.running_prompt, self._observe)
         self.claim, self.provenance = claim, provenance
         self.footprint, self.estimate = footprint, estimate
-        claim.co_claimed.update(spec.settings.known.sources)
+        claim.co_claimed.update(spec.settings.known_frames.sources)
         if spec.model.device.type != "cpu":  # the host cannot make room in main memory
             claim.working_bytes = lambda: footprint.working_bytes
 

@@ -51,7 +51,7 @@ def _further_versions(rollout: HostRollout) -> dict[str, str | None]:
         "from_model": rollout.provenance.from_model or None,
         "attention": describe_attention(rollout.settings, rollout.model.device) or None,
     }
-    recached = rollout.run.state.settings.recached
+    recached = rollout.run.state.settings.recache_frames
     if recached:
         versions["recached"] = f"at latent frame {', '.join(map(str, recached))}"
     return versions

@@ -116,7 +116,7 @@ def plan_rollout(resolved: ResolvedModel, request: RolloutRequest) -> PlannedRol
         prompt_timeline(request.prompts, config, length), *size, schedule.schedule,
         length=length.latent_frames, seed=request.seed, solver=schedule.solver,
         context_noise=schedule.context_noise, guidance=guidance, cache=policy,
-        known=known.before(length.latent_frames),
+        known_frames=known.before(length.latent_frames),
         guidance_changes=guidance_changes(request.prompts, length, guided),
         reference=reference(config, request.picture, request.prompts),
     )  # fmt: skip

@@ -76,12 +76,12 @@ class Chain:
         s = self.settings
         prompts = [(one.start_frame, embedding_digest(one.embedding)) for one in s.prompts.entries]
         named = {
-            "prompts": prompts, "known": _described(s.known.frames),
+            "prompts": prompts, "known": _described(s.known_frames.frames),
             "guidance": s.guidance, "changes": s.guidance_changes,
-            **({"seeds": s.reseeds} if s.reseeds else {}),
+            **({"seeds": s.seed_changes} if s.seed_changes else {}),
             **({"loras": s.lora_changes} if s.lora_changes else {}),
             **({"makers": self.makers.later} if self.makers.later else {}),
-            **({"recached": s.recached} if s.recached else {}),
+            **({"recached": s.recache_frames} if s.recache_frames else {}),
         }  # fmt: skip
         return next_key(self._keys[0], named)[:16]
 
@@ -97,7 +97,7 @@ class Chain:
             span = self.span(len(self._keys) - 1)
             prompts = self.settings.active_prompts(span.first, span.until).prompts
             digests = [(start, embedding_digest(one.embedding)) for start, one in prompts]
-            known = self.settings.known.seen(span.first, span.until)
+            known = self.settings.known_frames.seen(span.first, span.until)
             in_force = {
                 "frames": span.count,
                 "until": span.until,
@@ -115,8 +115,8 @@ class Chain:
         """
         seed, model = self.settings.seed_at(first), self.makers.at(first)
         turned = {"seed": (seed, self.settings.seed), "model": (model, self.makers.identity),
-                  "lora": (self.settings.at(first).lora, 1.0),
-                  "recached": (first in self.settings.recached, False)}  # fmt: skip
+                  "lora": (self.settings.at(first).lora_factor, 1.0),
+                  "recached": (first in self.settings.recache_frames, False)}  # fmt: skip
         return {name: now for name, (now, root) in turned.items() if now != root}
 
     def chunk_at(self, latent_frame: float) -> int:
@@ -140,14 +140,14 @@ class Chain:
 
 
 def _described(known: Iterable[KnownFrame]) -> list[tuple[object, ...]]:
-    return [(one.frame, one.level, one.digest, *[one.ahead][: one.ahead]) for one in known]
+    return [(one.frame, one.level, one.digest, *[one.lookahead][: one.lookahead]) for one in known]
 
 
 def _root_fields(s: RolloutSettings, identity: str) -> dict[str, object]:
     return {
         "model": identity, "seed": s.seed, "rows": s.rows, "columns": s.columns,
         "schedule": s.schedule, "solver": s.solver, "cache": s.cache, "storage": s.storage,
-        "at_switch": s.at_switch,
+        "on_prompt_change": s.on_prompt_change,
         "context_noise": s.context_noise, "negative": embedding_digest(s.prompts.negative),
         **({"sparsity": s.sparsity} if s.sparsity != Sparsity() else {}),
         **({"reference": s.reference.digest} if s.reference else {}),

@@ -69,7 +69,7 @@ def described(settings: RolloutSettings, *, channels: int, fps: float, lock: str
         "rows": s.rows,
         "columns": s.columns,
         "prompts": [[one.start_frame, one.text] for one in s.prompts.entries],
-        "seeds": [[0, s.seed], *([one.start_frame, one.seed] for one in s.reseeds)],
+        "seeds": [[0, s.seed], *([one.start_frame, one.seed] for one in s.seed_changes)],
         "guidance": [
             [0, _guided(s.guidance)],
             *([one.start_frame, _guided(one.guidance)] for one in s.guidance_changes),

@@ -32,7 +32,9 @@ class Fork:
             settings = replace(settings, prompts=self._prompts(settings, self.prompt))
         before = settings.before(self.frame)
         if self.seed is not None:
-            settings = _reseeded(replace(settings, reseeds=before.reseeds), self.frame, self.seed)
+            settings = _reseeded(
+                replace(settings, seed_changes=before.seed_changes), self.frame, self.seed
+            )
         if self.guidance is not None:
             settings = replace(settings, guidance_changes=before.guidance_changes)
             settings = settings.with_guidance(TimedGuidance(self.frame, self.guidance))
@@ -44,9 +46,14 @@ class Fork:
         for one in entries:
             if one.start_frame < self.frame:
                 before.append(one)
-            elif one.start_frame < self.frame + settings.active_frames and self.frame > one.since:
-                before.append(replace(one, until=min(self.frame, one.until or self.frame)))
-        moved = replace(new, start_frame=self.frame, since=self.frame)
+            elif (
+                one.start_frame < self.frame + settings.active_frames
+                and self.frame > one.active_from
+            ):
+                before.append(
+                    replace(one, active_until=min(self.frame, one.active_until or self.frame))
+                )
+        moved = replace(new, start_frame=self.frame, active_from=self.frame)
         in_order = sorted([*before, moved], key=lambda one: one.start_frame)
         return PromptTimeline(tuple(in_order), settings.prompts.negative)
 
@@ -54,7 +61,7 @@ class Fork:
 def _reseeded(settings: RolloutSettings, frame: int, seed: int) -> RolloutSettings:
     if frame == 0:
         return replace(settings, seed=seed)
-    return replace(settings, reseeds=(*settings.reseeds, TimedSeed(frame, seed)))
+    return replace(settings, seed_changes=(*settings.seed_changes, TimedSeed(frame, seed)))
 
 
 def continued(settings: RolloutSettings, end: int, more: int) -> RolloutSettings:
@@ -63,6 +70,6 @@ def continued(settings: RolloutSettings, end: int, more: int) -> RolloutSettings
     Chunks are counted from the first frame that is made, which may be a later one in the longer
     rollout: known videos go on too.
     """
-    chunk, beyond = settings.schedule.chunk_frames, end + more - settings.known.whole.leading
+    chunk, beyond = settings.schedule.chunk_frames, end + more - settings.known_frames.whole.leading
     missing = -beyond % chunk if beyond > 0 else 0
     return settings.lasting(end + more + missing)

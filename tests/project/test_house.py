@@ -24,8 +24,6 @@ LONG_FILES: set[str] = {
 LARGE_FOLDERS: set[str] = set()
 SHORT_DOCSTRINGS: set[str] = {
     "attention",
-    "model",
-    "samplers",
     "stream",
 }  # parts that still have some
 

@@ -95,14 +95,14 @@ def test_a_fork_without_changes_is_its_source(tmp_path: Path) -> None:
 
 def test_what_a_fork_gives_holds_to_the_end() -> None:
     source = settings(
-        length=12, prompts=timeline(0, 3, 9), reseeds=(TimedSeed(3, 8), TimedSeed(9, 9))
+        length=12, prompts=timeline(0, 3, 9), seed_changes=(TimedSeed(3, 8), TimedSeed(9, 9))
     )
     forked = changed(6).of(source)
     assert [one.start_frame for one in forked.prompts.entries] == [0, 3, 6]
-    assert forked.reseeds == (TimedSeed(3, 8), TimedSeed(6, 11))
+    assert forked.seed_changes == (TimedSeed(3, 8), TimedSeed(6, 11))
     assert forked.at(11).guidance == cfg(3.0)
     assert Fork(6, seed=11).of(source).prompts is source.prompts
-    assert changed(0).of(source).seed == 11 and changed(0).of(source).reseeds == ()
+    assert changed(0).of(source).seed == 11 and changed(0).of(source).seed_changes == ()
 
 
 def test_rewinding_makes_nothing_and_going_on_from_there_is_the_longer_run(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def test_it_goes_on_with_its_own_bits_wherever_it_is_cut_again(tmp_path: Path) -
     again = quick(tmp_path)
     assert again.spec.stored_chunks() == 6 and again.spec.resume_at_s == 4 * 17.25 / 16
     assert_same_bits(list(again.chunks)[:6], first)
-    assert again.run.state.settings.recached == (15, 18)
+    assert again.run.state.settings.recache_frames == (15, 18)
     assert_same_bits(list(quick(tmp_path).chunks), list(again.chunks))
     assert {one.latent_frames for one in records(Journal(tmp_path))} == {15, 18, 24}
 
@@ -93,7 +93,7 @@ def test_a_state_that_is_kept_is_gone_on_from_exactly(tmp_path: Path) -> None:
     cut_after(rollout(tmp_path, snapshot_chunks=2, **LONG), 5)
     made = quick(tmp_path)
     assert_same_bits(list(made.chunks), whole)
-    assert made.run.state.settings.recached == ()
+    assert made.run.state.settings.recache_frames == ()
 
 
 def test_it_commits_the_window_and_no_more(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_where_nothing_is_left_out_it_is_the_exact_run(tmp_path: Path) -> None:
         made = quick(tmp_path / name, cache=cache)
         cut_after(rollout(tmp_path / name, **{**LONG, "cache": cache}), count)
         list(made.chunks)
-        assert made.run.state.settings.recached == ()
+        assert made.run.state.settings.recache_frames == ()
 
 
 def test_a_damaged_chunk_before_it_is_made_again_and_what_follows_stays(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_a_damaged_chunk_before_it_is_made_again_and_what_follows_stays(tmp_path
 
 
 def test_what_a_window_cannot_give_back_is_refused() -> None:
-    with pytest.raises(BadInput, match="choose exact"):
+    with pytest.raises(BadInput, match="frames that have left the window"):
         recache.check("recache", AveragingSink(6, 3))
     recache.check("exact", AveragingSink(6, 3))
     recache.check("recache", WINDOW)

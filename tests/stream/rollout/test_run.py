@@ -79,7 +79,7 @@ def guide(strength: float) -> Ask:
 
 def with_prompt(start: int, text: str, **changes: Any) -> dict[str, Any]:
     """Settings with a prompt more, not foreseen; for causal chunks as a timeline's line gives."""
-    entry = TimedPrompt(start, embedding(int(text)), text, since=start)
+    entry = TimedPrompt(start, embedding(int(text)), text, active_from=start)
     return {"prompts": timeline(0, 3).with_prompt(entry), **changes}
 
 
