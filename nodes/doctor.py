@@ -19,7 +19,6 @@ class Doctor(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The node's definition."""
         return build(
             io.Schema,
             node_id="LongtakeDoctor",
@@ -36,16 +35,16 @@ class Doctor(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls) -> float:
-        """Never the same: what is installed and free changes without the graph changing."""
+        """Always new: installations and free memory change without the graph."""
         return time.monotonic()
 
     @classmethod
     def execute(cls) -> io.NodeOutput:
-        """Look around; takes a moment."""
+        """Show all findings; this takes a moment."""
         findings = examine()
-        lines = [f"{MARKS[one.state]} {one.subject}: {one.text}" for one in findings]
+        lines = [f"{MARKS[found.state]} {found.subject}: {found.text}" for found in findings]
         text = "\n".join([installation.summary(findings), *lines])
-        host.say(cls.hidden.unique_id, text)
+        host.show_status(cls.hidden.unique_id, text)
         return io.NodeOutput(text, ui=ui.PreviewText(text))
 
 

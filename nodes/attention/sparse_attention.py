@@ -1,30 +1,34 @@
-"""ANN-Sparse Attention: a long history in few entries, attention by blocks, short prompts."""
+"""ANN-Sparse Attention: merged histories, block-sparse attention and merged prompt padding."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from comfy_api.latest import io
 
-from ...attention.ann.choice import AUTO, index_unavailable_reason
+from ...attention.ann.choice import AUTO
 from ...attention.ann.choice import NAMES as INDEXES
 from ...attention.kernels import choice
-from ...attention.sparse.settings import SparseCross, SparseSelf, Sparsity
-from ...attention.temp_cache.policy import LEAST_ATTENDED, REDUNDANT
-from ...errors import BadInput
 from .. import categories, host
-from ..from_model import FROM_MODEL, TIP, set_or_none
+from ..from_model import FROM_MODEL, TIP
 from ..schema import build
-from . import advanced_inputs as details
-from .attention_spec import KEY, NEVER, OF_MODEL, PRESETS, SparseAttentionSpec, Strength
-from .comfy_samplers import tell_of_runs
-from .describe import describe_block_sparsity, describe_prompt_padding
+from . import advanced_inputs as advanced
+from .attention_spec import KEY, PRESETS
+from .comfy_samplers import report_runs
+from .describe import describe_sparsity
 from .override import AttentionOverride
+from .request import (
+    ALWAYS,
+    CUSTOM,
+    EVICTIONS,
+    MERGE_PADDING,
+    OFF,
+    PRUNE,
+    WHERE_FASTER,
+    SparseAttentionRequest,
+)
 
-CUSTOM, WHERE_FASTER, ALWAYS, OFF = "custom", "where faster", "always", "off"
-MERGE_PADDING, PRUNE = "merge padding", "prune"
-EVICTIONS = {"what differs": REDUNDANT, "merged": LEAST_ATTENDED}
 PARTS = {
     "TempCache": (
         "temp_cache", "merge_above", "keep", "reach_frames", "index", "merge_floor", "counts_as",
@@ -36,7 +40,7 @@ PARTS = {
     ),
     "AnnCA": ("prompt_attention", "min_tokens"),
 }  # fmt: skip
-"""What of the node each widget is for; the preset is for all."""
+"""The inputs of each part; the preset is for all parts."""
 
 
 class SparseAttentionNode(io.ComfyNode):
@@ -44,7 +48,6 @@ class SparseAttentionNode(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The node's definition."""
         return build(
             io.Schema,
             node_id="LongtakeSparseAttention",
@@ -59,118 +62,48 @@ class SparseAttentionNode(io.ComfyNode):
                 io.Model.Input(
                     "model", tooltip="A Wan model. For causal models on KSampler, see the help."
                 ),
-                *label_parts([*_preset(), *_strengths(), *_choices(), *details.inputs()]),
+                *label_parts([*_preset(), *_strengths(), *_choices(), *advanced.inputs()]),
             ],
             outputs=[io.Model.Output()],
             hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
-    def execute(  # noqa: PLR0913
-        cls,
-        model: Any,
-        preset: str,
-        temp_cache: bool,
-        merge_above: float,
-        self_attention: str,
-        density: float,
-        recall_floor: float,
-        prompt_attention: str,
-        keep: str,
-        kernel: str,
-        reach_frames: int = FROM_MODEL,
-        index: str = AUTO,
-        merge_floor: float = NEVER,
-        counts_as: str = details.ONE,
-        head_thresholds: str = "",
-        dense_share: float = SparseSelf().dense_share,
-        dense_layers: str = details.FIRST_LAYER,
-        order: str = SparseSelf().order,
-        min_tokens: int = SparseCross().min_tokens,
-    ) -> io.NodeOutput:
-        """A clone of the model that carries the settings and overrides the host's attention."""
-        chosen = PRESETS.get(preset) or Strength(merge_above, density, recall_floor)
-        device = model.load_device
-        layers = details.dense_layers(model, dense_layers)
-        self_sparsity = _of_self(
-            self_attention,
-            chosen,
-            SparseSelf(dense_share=dense_share, dense_layers=layers, order=order, kernel=kernel),
-        )
-        sparsity = Sparsity(self_sparsity, _of_prompt(prompt_attention, min_tokens))
-        merging = details.merging(model, merge_floor, counts_as, head_thresholds)
-        asked = SparseAttentionSpec(
-            temp_cache, sparsity, chosen, device, EVICTIONS[keep],
-            set_or_none("reach_frames", reach_frames, 1) or OF_MODEL, index, kernel, merging,
-        )  # fmt: skip
-        _check_usable(asked)
-        twin = model.clone()
-        host.attach(twin, KEY, asked)
-        override = host.override_attention(twin, lambda before: AttentionOverride(sparsity, before))
-        tell_of_runs(twin, KEY, override, cls.hidden.unique_id)
-        said = _said(self_attention, sparsity, device)
-        if said:
-            host.say(cls.hidden.unique_id, said, *_problems(model))
-        return io.NodeOutput(twin)
+    def execute(cls, model: Any, **inputs: Any) -> io.NodeOutput:
+        """Clone the model with the settings attached and the host's attention overridden.
+
+        `inputs` are the fields of `SparseAttentionRequest`.
+        """
+        request, node_id = SparseAttentionRequest(**inputs), cls.hidden.unique_id
+        spec = request.spec(model)
+        clone = model.clone()
+        host.attach(clone, KEY, spec)
+        override = host.override_attention(clone, partial(AttentionOverride, spec.sparsity))
+        report_runs(clone, KEY, override, node_id)
+        text = describe_sparsity(spec.sparsity, spec.device, request.self_attention)
+        if text:
+            host.show_status(node_id, text, *_warnings(model))
+        return io.NodeOutput(clone)
 
 
 def label_parts(inputs: list[io.Input]) -> list[io.Input]:
-    """Show each widget under the name of its part."""
+    """Prefix the display name of each input with the part that it belongs to."""
     for part, names in PARTS.items():
-        for one in inputs:
-            if one.id in names:
-                one.display_name = f"{part}: {one.id}"
+        for widget in inputs:
+            if widget.id in names:
+                widget.display_name = f"{part}: {widget.id}"
     return inputs
 
 
-def _of_self(when: str, chosen: Strength, blocks: SparseSelf) -> SparseSelf | None:
-    if when == OFF:
-        return None
-    least = 0 if when == ALWAYS else None
-    return replace(blocks, density=chosen.density, recall_floor=chosen.recall_floor, min_keys=least)
-
-
-def _said(when: str, sparsity: Sparsity, device: Any) -> str:
-    said, self_sparsity = list[str](), sparsity.self_sparsity
-    if self_sparsity is not None:
-        said.append(describe_block_sparsity(self_sparsity, device, when))
-    if sparsity.prompt_sparsity is not None:
-        said.append(describe_prompt_padding(sparsity.prompt_sparsity, device))
-    return " ".join(said)
-
-
-def _problems(model: Any) -> list[str]:
-    """What speaks against its use with a MODEL on the host's own samplers."""
+def _warnings(model: Any) -> list[str]:
+    """Say that a MODEL outside the Wan family was never tried."""
     if host.is_wan(model):
         return []
     return [
-        f"The model is a {type(model.model.diffusion_model).__name__}, which is not of the Wan "
-        "family: which of its attentions are to itself and which to the prompt is told by Wan's "
-        "order of them, and nothing of it was tried. Leave ANN-Sparse Attention out if pictures "
-        "suffer."
+        f"The model is a {type(model.model.diffusion_model).__name__}, not a Wan model. Attention "
+        "calls are told apart by Wan's order of them, which is untested here; remove ANN-Sparse "
+        "Attention if pictures suffer."
     ]
-
-
-def _check_usable(asked: SparseAttentionSpec) -> None:
-    """Refuse (BadInput) a kernel or an index that cannot be used and will be."""
-    device = asked.device
-    for what, name, used, reason in (
-        ("kernel", asked.kernel, asked.attends_with_kernel,
-         choice.kernel_unavailable_reason(asked.kernel, device)),
-        ("index", asked.index, asked.merges, index_unavailable_reason(asked.index)),
-    ):  # fmt: skip
-        if used and reason is not None:
-            raise BadInput(
-                f"the {what} {name} of ANN-Sparse Attention cannot be used on {device}: {reason}; "
-                "choose `auto`."
-            )
-
-
-def _of_prompt(how: str, min_tokens: int) -> SparseCross | None:
-    if how == OFF:
-        return None
-    least = None if how == WHERE_FASTER else 0
-    return SparseCross(how == PRUNE, min_tokens, from_tokens=least)
 
 
 def _preset() -> list[io.Input]:

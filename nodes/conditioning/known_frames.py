@@ -57,11 +57,10 @@ class KnownClip:
 
 
 class KnownFrames(io.ComfyNode):
-    """LATENT to KNOWN_FRAMES."""
+    """Turns a LATENT into KNOWN_FRAMES."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The node's definition."""
         return build(
             io.Schema,
             node_id="LongtakeKnownFrames",

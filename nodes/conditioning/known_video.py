@@ -28,7 +28,6 @@ class KnownVideo(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The node's definition."""
         return build(
             io.Schema,
             node_id="LongtakeKnownVideo",
@@ -177,7 +176,7 @@ class _Encoding:
         return [(number, latent) for number, latent in numbered if number >= self._exact_from]
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; reading is over."""
         self._reader.close()
 
 

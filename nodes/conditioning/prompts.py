@@ -25,7 +25,6 @@ class PromptTimeline(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The node's definition."""
         return build(
             io.Schema,
             node_id="LongtakePromptTimeline",
@@ -59,7 +58,7 @@ class PromptTimeline(io.ComfyNode):
 
     @classmethod
     def execute(cls, clip: Any, text: str, negative: str) -> io.NodeOutput:
-        """Encode all lines."""
+        """Encode every line of the timeline."""
         node_id = cls.hidden.unique_id
         entries = [
             TimedEmbedding(

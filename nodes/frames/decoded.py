@@ -19,7 +19,6 @@ from ...stream.preview.messages import Plan, TakeStats
 from ...stream.rollout.frame_stream import FrameStream
 from .. import host
 from ..models.streaming_vae import StreamingVAE, check_belongs
-from ..planning.fit import with_decoding
 from ..runtime.claim import Claim
 from ..runtime.host_rollout import HostRollout
 from ..runtime.report import run_report
@@ -36,7 +35,7 @@ class HostDecoder:
         self._planned = vae.decoder_memory(*latents)
         self._claim = claim
         self._claims_seen = claim.count
-        claim.beside.add(self)
+        claim.co_claimed.add(self)
 
     @property
     def overlap_frames(self) -> int:
@@ -59,7 +58,7 @@ class HostDecoder:
         return self._decoder.feed(latents.to(self.patcher.load_device))
 
     def drain(self) -> Tensor | None:
-        """End the video."""
+        """End the video and return what is left."""
         return self._decoder.drain()
 
     def reset(self) -> None:
@@ -84,11 +83,12 @@ class HostFrames(FrameStream):
     @cached_property
     def plan(self) -> Plan:
         """The plan of the rollout, decoding included."""
-        rollout, free = self.rollout, self.rollout.plan.free_bytes
+        rollout, estimate = self.rollout, self.rollout.estimate
         decoder = self.vae.decoder_memory(*rollout.largest_latents)
-        weights = rollout.weights + host.weights(self.vae.patcher)
+        weights = estimate.weights + host.weights(self.vae.patcher)
         other = decoder.state_bytes + decoder.working_bytes + weights.counted_bytes
-        return with_decoding(rollout.plan, rollout.memory_beside(other, free), decoder, weights)
+        memory = rollout.footprint.memory_beside(other, estimate.free_bytes)
+        return estimate.with_decoder(memory, decoder, weights).plan
 
     @property
     def resume_at_s(self) -> float | None:

@@ -24,7 +24,7 @@ class FrameSource(Protocol):
 
     @property
     def fps(self) -> float:
-        """Pictures per second."""
+        """The number of pictures per second."""
 
     @property
     def width(self) -> int:

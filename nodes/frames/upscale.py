@@ -27,7 +27,6 @@ class UpscaleStream(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The node's definition."""
         return build(
             io.Schema,
             node_id="LongtakeUpscale",
@@ -70,7 +69,7 @@ class UpscaleStream(io.ComfyNode):
         """Wrap the frames; chunks are enlarged when an output asks for them."""
         upscaler = Upscaler(upscale_model, scale, tile, cls.hidden.unique_id)
         larger = UpscaledFrames(frames, upscaler)
-        host.say(
+        host.show_status(
             cls.hidden.unique_id,
             f"{frames.width}x{frames.height} becomes {larger.width}x{larger.height}.",
         )

@@ -35,11 +35,10 @@ per cent (Wan's VAE with random weights), or exactly (the demo's).
 
 
 class VAEDecodeStream(io.ComfyNode):
-    """ROLLOUT to FRAMES."""
+    """Turns a ROLLOUT into FRAMES."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The node's definition."""
         return build(
             io.Schema,
             node_id="LongtakeVAEDecode",
@@ -80,7 +79,6 @@ class VAEEncodeStream(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The node's definition."""
         return build(
             io.Schema,
             node_id="LongtakeVAEEncode",
@@ -121,7 +119,9 @@ class VAEEncodeStream(io.ComfyNode):
     ) -> io.NodeOutput:
         """Encode a few pictures at a time."""
         if not isinstance(pixels, Tensor) and pixels.plan_only:
-            host.say(cls.hidden.unique_id, f"Dry run, nothing is encoded: {pixels.plan.text}")
+            host.show_status(
+                cls.hidden.unique_id, f"Dry run, nothing is encoded: {pixels.plan.text}"
+            )
             return io.NodeOutput(host.nothing_to_give())
         vae = streaming_vae(vae)
         with _pieces(pixels, vae.form.spatial_factor) as pieces:

@@ -36,7 +36,6 @@ class VideoToFrames(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The node's definition."""
         return build(
             io.Schema,
             node_id="LongtakeVideoToFrames",
@@ -62,7 +61,7 @@ class VideoToFrames(io.ComfyNode):
         clip = VideoClip.probe(source, wanted)
         frames = VideoFrames(clip)
         sound = FileSound.probe(source, float(clip.start_s), clip.frame_total / wanted.fps)
-        host.say(cls.hidden.unique_id, f"{frames.plan.text}, {_sounds(sound)}.")
+        host.show_status(cls.hidden.unique_id, f"{frames.plan.text}, {_sounds(sound)}.")
         return io.NodeOutput(frames, None if sound is None else StreamedAudio(sound))
 
 
@@ -131,7 +130,7 @@ class _ReadChunks(Iterator[FrameChunk]):
         return FrameChunk(self._index - 1, (self._index - 1) * PIECE_FRAMES, frames)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; reading is over."""
         self._reader.close()
 
 

@@ -17,7 +17,6 @@ class LoadDemoModel(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The node's definition."""
         return build(
             io.Schema,
             node_id="LongtakeLoadDemoModel",
@@ -33,7 +32,7 @@ class LoadDemoModel(io.ComfyNode):
 
     @classmethod
     def execute(cls) -> io.NodeOutput:
-        """Read the three files."""
+        """Load the three files."""
         vae = load_tiny_vae(DEMO_FOLDER / "vae.safetensors")
         encoder = load_text_encoder(DEMO_FOLDER / "text.safetensors")
         model = host.load_diffusion_model(DEMO_FOLDER / "dit.safetensors")

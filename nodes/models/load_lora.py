@@ -11,7 +11,7 @@ from .. import categories, host
 from ..schema import build
 
 FOLDER = "loras"
-STRONGEST = 20.0
+MAX_STRENGTH = 20.0
 
 
 class LoadWanLora(io.ComfyNode):
@@ -19,7 +19,6 @@ class LoadWanLora(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The node's definition."""
         return build(
             io.Schema,
             node_id="LongtakeLoadLora",
@@ -40,8 +39,8 @@ class LoadWanLora(io.ComfyNode):
                 io.Float.Input(
                     "strength",
                     default=1.0,
-                    min=-STRONGEST,
-                    max=STRONGEST,
+                    min=-MAX_STRENGTH,
+                    max=MAX_STRENGTH,
                     step=0.01,
                     tooltip="Strength of the LoRA (no unit, -20 to 20). 1: as trained. 0: off.",
                 ),
@@ -52,16 +51,16 @@ class LoadWanLora(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: Any, lora_name: str, strength: float) -> io.NodeOutput:
-        """Rename, hand over, and say what was found."""
+        """Rename the tensors and let the host add them to the model."""
         lora = open_lora(host.model_file(FOLDER, lora_name), host.layer_shapes(model))
-        _tell(cls.hidden.unique_id, lora)
+        _show_layers(cls.hidden.unique_id, lora)
         return io.NodeOutput(host.with_lora(model, lora.parts, strength) if strength else model)
 
 
-def _tell(node_id: str | None, lora: Lora) -> None:
+def _show_layers(node_id: str | None, lora: Lora) -> None:
     scales = " and ".join(f"{scale:g}" for scale in lora.scales)
     scaled = f" by alpha / rank {scales} (alpha: {lora.alpha_from})" if scales else ""
-    host.say(node_id, f"{lora.layers} layers are changed{scaled}.")
+    host.show_status(node_id, f"{lora.layers} layers are changed{scaled}.")
     if lora.unused:
         host.warn(
             node_id,

@@ -26,7 +26,6 @@ class LoadCausalVideoModel(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The node's definition."""
         return build(
             io.Schema,
             node_id="LongtakeLoadModel",
@@ -46,7 +45,7 @@ class LoadCausalVideoModel(io.ComfyNode):
     def execute(
         cls, model_name: str, family: str, weights: str, weight_dtype: str, fps: str
     ) -> io.NodeOutput:
-        """Recognise, rename, hand over, and say what was assumed."""
+        """Recognise the file, let the host build it, and show what was assumed."""
         path = host.model_file(FOLDER, model_name)
         checkpoint = open_checkpoint(path, family, weights).at_rate(FRAME_RATES[fps])
 
@@ -57,11 +56,11 @@ class LoadCausalVideoModel(io.ComfyNode):
 
         model = host.build_diffusion_model(read, checkpoint.metadata(), DTYPES[weight_dtype])
         remember(model, checkpoint.found)
-        _tell(cls.hidden.unique_id, checkpoint)
+        _show_family(cls.hidden.unique_id, checkpoint)
         return io.NodeOutput(model)
 
 
-def _tell(node_id: str | None, checkpoint: Checkpoint) -> None:
+def _show_family(node_id: str | None, checkpoint: Checkpoint) -> None:
     found, family = checkpoint.found, checkpoint.found.family
     note = f" {family.title}: {family.preset.note}." if family.preset.note else ""
     text = f"{family.title}. {'; '.join(found.reasons)}. Licence: {family.licence}.{note}"
@@ -70,7 +69,7 @@ def _tell(node_id: str | None, checkpoint: Checkpoint) -> None:
         if found.unused
         else ""
     )
-    host.say(node_id, text, *filter(None, [unused]))
+    host.show_status(node_id, text, *filter(None, [unused]))
 
 
 def _inputs() -> list[io.Input]:

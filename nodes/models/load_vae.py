@@ -21,7 +21,6 @@ class LoadWanVAE(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The node's definition."""
         return build(
             io.Schema,
             node_id="LongtakeLoadVAE",
@@ -61,7 +60,7 @@ class LoadWanVAE(io.ComfyNode):
 
     @classmethod
     def execute(cls, vae_name: str, dtype: str, latents: str) -> io.NodeOutput:
-        """Read, build by the host, and say what it is."""
+        """Let the host build the VAE, and show its kind."""
         folder = next((f for f in FOLDERS if vae_name in host.model_files(f)), FOLDERS[0])
         path = host.model_file(folder, vae_name)
         weights = open_weights(path)
@@ -70,15 +69,15 @@ class LoadWanVAE(io.ComfyNode):
         vae = host.build_vae(state, DTYPES[dtype])
         raw = latents == RAW or (latents == AUTO and "lighttae" in path.stem.lower())
         setattr(vae, RAW_LATENTS, raw)
-        host.say(cls.hidden.unique_id, _told(streaming_vae(vae), latents == AUTO))
+        host.show_status(cls.hidden.unique_id, _describe(streaming_vae(vae), latents == AUTO))
         return io.NodeOutput(vae)
 
 
-def _told(vae: StreamingVAE, by_name: bool) -> str:
-    """What was loaded, in one sentence."""
+def _describe(vae: StreamingVAE, by_name: bool) -> str:
     computes = str(vae.dtype).removeprefix("torch.")
     kind = f"{vae.form.title} latents ({vae.form.channels} channels), computing in {computes}"
     if not isinstance(vae, TinyVAE):
         return f"A VAE of {kind}."
     wants = RAW if vae.raw else NORMALISED
-    return f"A tiny VAE of {kind}; it is given {wants} latents{' by its name' * by_name}."
+    reason = " (by the file name)" if by_name else ""
+    return f"A tiny VAE of {kind}; it takes {wants} latents{reason}."

@@ -24,7 +24,6 @@ class StreamingPreview(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The node's definition."""
         return build(
             io.Schema,
             node_id="LongtakePreview",

@@ -34,7 +34,6 @@ class SaveVideo(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The node's definition."""
         return build(
             io.Schema,
             node_id="LongtakeSaveVideo",
@@ -98,7 +97,7 @@ class SaveVideo(io.ComfyNode):
     ) -> io.NodeOutput:
         """Write until the stream ends; always close the file."""
         if frames.plan_only:
-            host.say(cls.hidden.unique_id, f"Dry run, nothing is saved: {frames.plan.text}")
+            host.show_status(cls.hidden.unique_id, f"Dry run, nothing is saved: {frames.plan.text}")
             return io.NodeOutput()
         file, role = host.output_file(filename_prefix, SUFFIX[format]), ROLE.get(format, "video")
         progress = host.Progress(cls.hidden.unique_id, frames.chunk_count or 0)

@@ -27,7 +27,6 @@ class CompareRollouts(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The node's definition."""
         return build(
             io.Schema,
             node_id="LongtakeCompareRollouts",

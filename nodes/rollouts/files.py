@@ -21,19 +21,17 @@ from ...stream.rollout.file import SUFFIX, RolloutExtras, RolloutFile, save_roll
 from ...stream.rollout.spec import Prompter
 from ...units import byte_size
 from .. import categories, host, sockets
-from ..attention.attention_spec import attention_spec_of
 from ..conditioning.prompts import CLIPPrompter
 from ..frames.decoded import open_frames
 from ..frames.vae import VAE_TIP
-from ..length import length_of
-from ..models.identity import identity
 from ..models.streaming_vae import StreamingVAE, streaming_vae
-from ..runtime.host_rollout import HostRollout, denoiser, host_spec, open_rollout
+from ..runtime.host_rollout import HostRollout, Provenance, host_spec, open_rollout
 from ..runtime.report import run_report
+from ..runtime.resolved_model import ResolvedModel
 from ..runtime.session import session
 from ..schema import build
 from .compatibility import check_compatible
-from .derive import say_plan
+from .derive import announce_rollout
 
 CFG, SCALED = "cfg", "scaled"
 NO_STATE = (
@@ -48,7 +46,6 @@ class SaveRollout(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The node's definition."""
         return build(
             io.Schema,
             node_id="LongtakeSaveRollout",
@@ -99,7 +96,9 @@ class SaveRollout(io.ComfyNode):
         if decoding is not None:
             decoding.check_fits(rollout.model.config.out_channels)
         if rollout.plan_only:
-            host.say(cls.hidden.unique_id, f"Dry run, nothing is saved: {rollout.plan.text}")
+            host.show_status(
+                cls.hidden.unique_id, f"Dry run, nothing is saved: {rollout.plan.text}"
+            )
             return io.NodeOutput()
         progress = host.Progress(cls.hidden.unique_id, rollout.chunk_count or 0)
         count, picture, state, controls = 0, None, None, rollout.controls
@@ -116,13 +115,15 @@ class SaveRollout(io.ComfyNode):
                 progress.advance(count)
             if with_state and count:
                 state = rollout.run.state_after(count)
-        rollout.claim.sources(rollout.settings.known_frames.sources)
+        rollout.claim.claim_sources(rollout.settings.known_frames.sources)
         file = host.output_file(filename_prefix, SUFFIX)
         report = _report(rollout, meter, model_evals, str(file.path))
         extras = RolloutExtras(report, picture, _guided(rollout), rollout.fps, state)
         size = save_rollout(file.path, rollout.run.state, count, extras)
         lacks = " " + NO_STATE if with_state and state is None else ""
-        host.say(cls.hidden.unique_id, f"{file.name}: {count} chunks, {byte_size(size)}.{lacks}")
+        host.show_status(
+            cls.hidden.unique_id, f"{file.name}: {count} chunks, {byte_size(size)}.{lacks}"
+        )
         entry = {"role": "rollout", "filename": file.name, "subfolder": file.subfolder,
                  "type": "output"}  # fmt: skip
         return io.NodeOutput(ui={"longtake_files": [entry]})
@@ -133,7 +134,6 @@ class LoadRollout(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The node's definition."""
         return build(
             io.Schema,
             node_id="LongtakeLoadRollout",
@@ -167,16 +167,13 @@ class LoadRollout(io.ComfyNode):
     @classmethod
     def execute(cls, file: str, model: Any, clip: Any = None) -> io.NodeOutput:
         """Read the settings and put the chunks into the journal."""
-        opened = RolloutFile(host.saved_file(file))
+        saved = RolloutFile(host.saved_file(file))
         prompter = None if clip is None else CLIPPrompter(clip, cls.hidden.unique_id)
-        rollout = resume_from_file(opened, model, prompter, cls.hidden.unique_id)
-        new = opened.keep_in(rollout.spec.journal, rollout.spec.chain)
-        length = length_of(rollout.settings, rollout.latent_frames, rollout.fps)
-        say_plan(rollout, length, help_begins=KEEPS_SETTINGS)
-        host.say(
-            rollout.node_id,
-            f"Loaded {len(opened.metas)} chunks, {new} of them new on this machine.",
-        )
+        rollout = resume_from_file(saved, model, prompter, cls.hidden.unique_id)
+        new = saved.keep_in(rollout.spec.journal, rollout.spec.chain)
+        announce_rollout(rollout)
+        text = f"Loaded {len(saved.metas)} chunks, {new} of them new on this machine."
+        host.show_status(cls.hidden.unique_id, text)
         return io.NodeOutput(rollout)
 
     @classmethod
@@ -194,31 +191,33 @@ OTHER_MODEL = (
 KEEPS_SETTINGS = (
     "a loaded shot keeps its settings: continue it where there is more memory, or make a new one: "
 )
+KEEPS_SETTINGS = (
+    "a loaded shot keeps its settings, so resume it where more memory is available, or make a new "
+    "one: "
+)
 OTHER_ATTENTION = (
     "ANN-Sparse Attention on this model has no effect: a loaded shot keeps its own attention."
 )
 
 
 def resume_from_file(
-    opened: RolloutFile, model: Any, prompter: Prompter | None, node_id: str | None
+    file: RolloutFile, model: Any, prompter: Prompter | None, node_id: str | None
 ) -> HostRollout:
     """Return the rollout of a file, at its saved length, to continue with `model`."""
-    engine = denoiser(model)
-    settings = opened.settings(engine.device)
-    check_compatible(settings, opened.channels, engine)
-    guided = cfg if opened.extras.guided == CFG else settings.guidance.scaled
-    count = len(opened.metas)
+    resolved = ResolvedModel.of(model)
+    settings = file.settings(resolved.engine.device)
+    check_compatible(settings, file.channels, resolved.engine)
+    guided = cfg if file.extras.guided == CFG else settings.guidance.scaled
+    count = len(file.metas)
     end = sum(span.count for span in islice(spans(settings), count))
-    name, session_only = identity(model)
-    if opened.models.at(end) != name:
+    if file.models.at(end) != resolved.identity:
         host.warn(node_id, OTHER_MODEL)
-    asked = attention_spec_of(model)
-    if asked is not None and not asked.is_in_force(settings):
+    if resolved.attention is not None and not resolved.attention.is_in_force(settings):
         host.warn(node_id, OTHER_ATTENTION)
-    makers = opened.models.then(end, name)
-    spec = host_spec(engine, settings, makers)
+    spec = host_spec(resolved, settings, file.models.then(end, resolved.identity))
     spec = replace(spec, prompter=prompter, guided=guided, cut=count)
-    return open_rollout(spec, engine.host, node_id=node_id, session_only=session_only)
+    provenance = Provenance(node_id, resolved.session_only)
+    return open_rollout(spec, resolved.engine.host, provenance, remedy_prefix=KEEPS_SETTINGS)
 
 
 def thumbnail(rollout: HostRollout, chunk: Chunk, vae: StreamingVAE) -> bytes:

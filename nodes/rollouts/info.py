@@ -23,7 +23,6 @@ class RolloutInfo(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The node's definition."""
         return build(
             io.Schema,
             node_id="LongtakeRolloutInfo",
@@ -47,7 +46,7 @@ class RolloutInfo(io.ComfyNode):
     async def execute(cls, rollout: HostRollout) -> io.NodeOutput:
         """Read the settings and the journal."""
         text = "\n".join([*describe_rollout(rollout), "", *describe_forks(rollout)])
-        host.say(cls.hidden.unique_id, text)
+        host.show_status(cls.hidden.unique_id, text)
         return io.NodeOutput(ui=ui.PreviewText(text))
 
 

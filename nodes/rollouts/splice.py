@@ -22,7 +22,6 @@ class SpliceRollouts(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The node's definition."""
         return build(
             io.Schema,
             node_id="LongtakeSpliceRollouts",
@@ -71,7 +70,7 @@ class SpliceRollouts(io.ComfyNode):
             None if second.frame_total is None else first.frame_total + second.frame_total - shared
         )
         chunks = JoinedStream([source.chunks for source in sources], splice.join, at_once=False)
-        host.say(cls.hidden.unique_id, _summary(first, shared, method, total))
+        host.show_status(cls.hidden.unique_id, _summary(first, shared, method, total))
         return io.NodeOutput(JoinedFrames(sources, chunks, (first.width, first.height), total))
 
 

@@ -13,11 +13,10 @@ from .schedule_spec import ScheduleSettings, ScheduleSpec
 
 
 class ContextNoiseSettings(io.ComfyNode):
-    """NOISE_SCHEDULE to NOISE_SCHEDULE."""
+    """A context noise that depends on age, or is fresh for every chunk."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The node's definition."""
         return build(
             io.Schema,
             node_id="LongtakeContextNoise",

@@ -38,7 +38,6 @@ class KVCacheSettings(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The node's definition."""
         return build(
             io.Schema,
             node_id="LongtakeKVCacheSettings",

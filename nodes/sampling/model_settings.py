@@ -1,4 +1,4 @@
-"""Settings From Model: the settings a model was trained with, as sockets."""
+"""Settings From Model: the settings that a model was trained with, as separate outputs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,6 @@ class SettingsFromModel(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The node's definition."""
         return build(
             io.Schema,
             node_id="LongtakeModelSettings",
@@ -65,12 +64,10 @@ class SettingsFromModel(io.ComfyNode):
             set_or_none(name, given.get(name, FROM_MODEL[name]), smallest)
         preset = overridden(known.preset, **given)
         notes = [f"{known.family.title}: {preset.note}."] if preset.note else []
-        host.say(cls.hidden.unique_id, f"{known.assumed}.{_told(known.preset, preset)}", *notes)
-        schedule = ScheduleSettings(
-            preset_schedule(preset),
-            preset_solver(preset),
-            ContextNoise(preset.context_noise),
-        )
+        text = f"{known.assumed}.{_describe_changes(known.preset, preset)}"
+        host.show_status(cls.hidden.unique_id, text, *notes)
+        noise = ContextNoise(preset.context_noise)
+        schedule = ScheduleSettings(preset_schedule(preset), preset_solver(preset), noise)
         return io.NodeOutput(
             schedule,
             CacheSettings(preset_cache(preset)),
@@ -80,11 +77,13 @@ class SettingsFromModel(io.ComfyNode):
         )
 
 
-def _told(own: Preset, used: Preset) -> str:
-    """List the overrides as a sentence; empty without any."""
+def _describe_changes(own: Preset, used: Preset) -> str:
+    """Name the settings that differ from the model's; empty if there are none."""
     pairs = [(name, getattr(used, name), getattr(own, name)) for name in FROM_MODEL]
-    changed = [f"{name} {now} instead of {before}" for name, now, before in pairs if now != before]
-    return f" Overridden: {', '.join(changed)}." if changed else ""
+    changed = [
+        f"{name} {now} (from model: {before})" for name, now, before in pairs if now != before
+    ]
+    return f" Changed: {', '.join(changed)}." if changed else ""
 
 
 def _overrides() -> list[io.Input]:

@@ -1,38 +1,18 @@
-"""Diffusion-Forcing Sampler: gives a ROLLOUT at once; chunks are made when outputs ask for them."""
+"""Diffusion-Forcing Sampler: returns a ROLLOUT at once; outputs pull its chunks later."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from comfy_api.latest import io
 
-from ...attention.temp_cache.policy import TempCache
-from ...model.config import PATCH
-from ...model.preset import DEMO, Preset
-from ...samplers.denoiser import Denoiser
-from ...samplers.history.settings import CacheSettings
-from ...samplers.planning.cost import idle_views
-from ...samplers.settings import RolloutSettings
+from ...model.preset import DEMO
 from ...stream.journal.disk_limit import DISK_CAP_BYTES
-from ...stream.rollout.recache import Resume
-from ...stream.rollout.recache import check as check_resume
+from ...stream.rollout.spec import RolloutSpec
 from .. import categories, host, sockets
 from ..advice import advising
-from ..attention.attention_spec import attention_spec_of
-from ..conditioning.known_frames import KnownClip, place_clips
-from ..conditioning.prompt_plan import (
-    check_own_prompts,
-    guidance_changes,
-    prompt_timeline,
-    truncated_prompts,
-    unused_prompts,
-)
-from ..conditioning.reference import reference
-from ..conditioning.timeline import Timeline
 from ..from_model import TIP
-from ..guidance.guidance_spec import CfgSpec, GuidanceSpec
 from ..length import (
     FRAMES,
     MAX_SECONDS,
@@ -40,25 +20,17 @@ from ..length import (
     MAX_SIDE,
     SECONDS,
     SIZE_STEP,
-    check_endless,
-    latent_size,
-    snapped_length,
 )
-from ..models.identity import identity
-from ..models.model_facts import facts, from_model
-from ..models.patches import ignored_patches
-from ..planning import costs
-from ..rollouts.derive import say_plan
-from ..runtime.host_rollout import HostRollout, denoiser, host_spec, open_rollout
+from ..models.model_facts import describe_preset_values
+from ..planning.announce import announce
+from ..planning.costs import describe_guidance
+from ..runtime.host_rollout import HostRollout, Provenance, host_spec, open_rollout
+from ..runtime.resolved_model import ResolvedModel
 from ..runtime.session import session
 from ..schema import build
-from . import cache_spec, schedule_spec
-from .cache_spec import KVCacheSpec
-from .schedule_spec import ScheduleSpec
-from .training_limits import out_of_distribution_warnings
+from .resolve import PlannedRollout, RolloutRequest, plan_rollout
 
 MAX_FRAMES = float(MAX_SECONDS * DEMO.fps)
-NAMES_SHOWN = 6
 MAX_SNAPSHOT_CHUNKS = 10_000
 
 
@@ -67,7 +39,6 @@ class DiffusionForcingSampler(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The node's definition."""
         return build(
             io.Schema,
             node_id="LongtakeSampler",
@@ -86,127 +57,54 @@ class DiffusionForcingSampler(io.ComfyNode):
 
     @classmethod
     @advising()
-    def execute(  # noqa: PLR0913
-        cls,
-        model: Any,
-        prompts: Timeline | list[Any],
-        seed: int,
-        width: int,
-        height: int,
-        length: float,
-        length_unit: str,
-        cfg: float,
-        kv_cache: cache_spec.Resolvable | None = None,
-        guidance: GuidanceSpec | None = None,
-        plan_only: bool = False,
-        known_frames: tuple[KnownClip, ...] | Mapping[str, Any] | None = None,
-        snapshot_chunks: int = 0,
-        picture: list[Any] | None = None,
-        resume: Resume = "exact",
-        schedule: schedule_spec.Resolvable | None = None,
-    ) -> io.NodeOutput:
-        """Plan the rollout and say what will be made; nothing is generated yet."""
-        engine, preset = denoiser(model), facts(model).preset
-        rows, columns = latent_size(width, height, engine.config.out_channels)
-        schedule, kv_cache = schedule or ScheduleSpec(), kv_cache or KVCacheSpec(CacheSettings)
-        levels, cache = schedule.resolve(preset), _kept(kv_cache, model, rows * columns)
-        asked_for = guidance or CfgSpec(None if cfg < 0 else cfg)
-        kept = cache.policy_for(drops_first_frame=preset.drops_first_frame)
-        guided = asked_for.resolve(preset, sink=(sink := kept.sink_frames > 0))
-        check_own_prompts(guided, engine.config)
-        known, unit = (
-            place_clips(known_frames, preset.fps, engine.config),
-            levels.schedule.chunk_frames,
-        )
-        planned = snapped_length(length, length_unit, preset.fps, unit, known.leading)
-        known = known.before(planned.latent_frames)
-        rescaled = asked_for.at_strength(guided)
-        settings = RolloutSettings(
-            prompt_timeline(prompts, engine.config, planned), rows, columns, levels.schedule,
-            length=planned.latent_frames, seed=seed, solver=levels.solver,
-            context_noise=levels.context_noise,
-            guidance=guided, cache=kept, known_frames=known,
-            guidance_changes=guidance_changes(prompts, planned, rescaled),
-            reference=reference(engine.config, picture, prompts),
+    def execute(cls, model: Any, **inputs: Any) -> io.NodeOutput:
+        """Plan the rollout and show the plan; nothing is generated yet.
+
+        `inputs` are the fields of `RolloutRequest`.
+        """
+        resolved, request = ResolvedModel.of(model), RolloutRequest(**inputs)
+        planned = plan_rollout(resolved, request)
+        from_model = describe_preset_values(resolved.facts, planned.values_from_preset)
+        provenance = Provenance(cls.hidden.unique_id, resolved.session_only, from_model)
+        spec = _spec(resolved, request, planned)
+        claim = resolved.engine.host
+        rollout = open_rollout(spec, claim, provenance, planned.length, notes=planned.notes)
+        announce(
+            provenance.node_id, rollout.plan, planned.warnings,
+            from_model=from_model, plan_only=request.plan_only,
         )  # fmt: skip
-        settings = _remembering(settings, model, engine, cache)
-        check_endless(planned, settings.cache)
-        check_resume(resume, settings.cache)
-        prompter = prompts.prompter if isinstance(prompts, Timeline) else None
-        name, session_only = identity(model)
-        spec = replace(
-            host_spec(engine, settings, name), prompter=prompter, guided=rescaled,
-            plan_only=plan_only, snapshot_chunks=snapshot_chunks, resume=resume,
-        )  # fmt: skip
-        taken = schedule.taken(preset) | _taken(kv_cache, settings, preset)
-        taken |= asked_for.values_from_preset(preset, sink=sink)
-        rollout = open_rollout(
-            spec, engine.host, node_id=cls.hidden.unique_id, session_only=session_only,
-            from_model=from_model(facts(model), taken),
-        )  # fmt: skip
-        said = unused_prompts(prompts, planned)
-        said += truncated_prompts(prompts, engine.config, guided.own_prompts)
-        said += out_of_distribution_warnings(
-            facts(model), settings, (width, height), by_cfg=guidance is None
-        )
-        problems = [*_problems(rollout, model), *said]
-        say_plan(rollout, planned, costs.choice_line(cache, settings), problems)
-        if guidance is not None:
-            own = from_model(facts(model), guidance.values_from_preset(preset, sink=sink))
-            host.say(guidance.node_id, f"{costs.guidance_line(settings, engine)} {own}".rstrip())
+        _announce_guidance(resolved, request, planned, rollout)
         return io.NodeOutput(rollout)
 
     @classmethod
     def fingerprint_inputs(cls, **widgets: Any) -> int:
-        """Another number makes the host run this again: after a stop, to go on; after live edits,
-        since the widgets alone give another video.
-        """
+        """A new number after a stop or live edits, so that the host runs the node again."""
         return session.times_altered(cls.hidden.unique_id)
 
 
-def _problems(rollout: HostRollout, model: Any) -> list[str]:
-    """What of the user's graph has no effect, one sentence each."""
-    found = []
-    names = ignored_patches(model)
-    if names:
-        more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
-        shown = ", ".join(names[:NAMES_SHOWN])
-        found.append(f"These patches on the model have no effect here: {shown}{more}.")
-    if rollout.session_only:
-        found.append(
-            f"Finished chunks can be used again only until ComfyUI is restarted: "
-            f"{rollout.session_only}."
-        )
-    return found + idle_views(rollout.settings)
+def _spec(resolved: ResolvedModel, request: RolloutRequest, planned: PlannedRollout) -> RolloutSpec:
+    return replace(
+        host_spec(resolved, planned.settings),
+        prompter=request.prompter,
+        guided=planned.guided,
+        plan_only=request.plan_only,
+        snapshot_chunks=request.snapshot_chunks,
+        resume=request.resume,
+    )
 
 
-def _kept(asked: cache_spec.Resolvable, model: Any, latent_pixels: int) -> CacheSettings:
-    """The history that is asked for, and what ANN-Sparse Attention makes of it, in latent frames of
-    so many rows x columns.
-    """
-    preset, sparse = facts(model).preset, attention_spec_of(model)
-    cache = asked.resolve(preset)
-    return cache if sparse is None else sparse.over(cache, preset, latent_pixels // PATCH**2)
-
-
-def _taken(
-    asked: cache_spec.Resolvable, settings: RolloutSettings, preset: Preset
-) -> dict[str, object]:
-    """What of the history is the model's own: nothing, where entries are in a window's place."""
-    return {} if isinstance(settings.cache, TempCache) else asked.taken(preset)
-
-
-def _remembering(
-    settings: RolloutSettings, model: Any, engine: Denoiser, cache: CacheSettings
-) -> RolloutSettings:
-    """`settings` with that history within its budget, and with the MODEL's sparse attention."""
-    leaves, sparse = facts(model).preset.drops_first_frame, attention_spec_of(model)
-    place = engine.device, engine.dtype
-    if sparse is None:
-        return cache.put_in_force(settings, engine.config, place, drops_first_frame=leaves)
-    settings = replace(settings, sparsity=sparse.sparsity)
-    kept = cache.put_in_force(settings, engine.config, place, drops_first_frame=leaves)
-    return sparse.indexed(kept)
+def _announce_guidance(
+    resolved: ResolvedModel,
+    request: RolloutRequest,
+    planned: PlannedRollout,
+    rollout: HostRollout,
+) -> None:
+    """Show at the connected guidance node what it costs and what it takes from the model."""
+    if request.guidance is None:
+        return
+    from_model = describe_preset_values(resolved.facts, planned.guidance_values)
+    text = f"{describe_guidance(rollout.footprint)} {from_model}".rstrip()
+    host.show_status(request.guidance.node_id, text)
 
 
 def _models() -> list[io.Input]:

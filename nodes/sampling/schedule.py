@@ -1,4 +1,4 @@
-"""Diffusion-Forcing Schedule: which latent frames are made together, and in which steps."""
+"""Diffusion-Forcing Schedule: which latent frames are generated together, by which steps."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from ...samplers.schedule.rows import MAX_CHUNK_FRAMES
 from .. import categories, host, sockets
 from ..from_model import FROM_MODEL as FROM_MODEL_NUMBER
 from ..from_model import TIP, set_or_none
-from ..models.model_facts import facts, from_model
+from ..models.model_facts import describe_preset_values, facts
 from ..schema import build
 from .schedule_picture import draw_schedule, in_words
 from .schedule_spec import ScheduleSpec
 
-USUAL = ScheduleOptions()
-UNSEEN = "The sampler resolves the values from the model; connect `model` here to see them."
+DEFAULTS = ScheduleOptions()
+NO_MODEL = "The sampler resolves the values from the model; connect `model` here to see them."
 
 
 class DiffusionForcingSchedule(io.ComfyNode):
@@ -39,7 +39,6 @@ class DiffusionForcingSchedule(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The node's definition."""
         return build(
             io.Schema,
             node_id="LongtakeSchedule",
@@ -62,8 +61,8 @@ class DiffusionForcingSchedule(io.ComfyNode):
         solver: str,
         context_noise: float,
         schedule: str = CHUNKS,
-        stagger: float = USUAL.stagger,
-        attention: str = USUAL.attention,
+        stagger: float = DEFAULTS.stagger,
+        attention: str = DEFAULTS.attention,
         step_preset: str = OWN_STEPS,
         step_list: str = "",
         first_steps: int = FROM_MODEL_NUMBER,
@@ -72,25 +71,31 @@ class DiffusionForcingSchedule(io.ComfyNode):
         eta: float = 1.0,
         model: Any = None,
     ) -> io.NodeOutput:
-        """Return the settings; draw them if they do not depend on an unknown model."""
+        """Show the schedule's levels where the model is known or not needed."""
         options = ScheduleOptions(
             schedule, set_or_none("chunk_frames", chunk_frames, 1), set_or_none("steps", steps, 1),
             set_or_none("shift", shift, 0.01), stagger, attention, step_preset, step_list,
             set_or_none("first_steps", first_steps, 0),
         )  # fmt: skip
         noise = None if context_noise < 0 else ContextNoise(context_noise)
-        asked = ScheduleSpec(options, solver, noise, predicts, betas, eta)
-        if model is None and asked.taken(DEMO):
-            host.say(cls.hidden.unique_id, UNSEEN)
-            return io.NodeOutput(asked)
-        preset = DEMO if model is None else facts(model).preset
-        made = asked.resolve(preset).schedule
-        told = "" if model is None else from_model(facts(model), asked.taken(preset))
-        host.say(cls.hidden.unique_id, f"{told} {in_words(made)}".lstrip())
-        file = host.output_file("longtake_schedule", "levels.png", temporary=True)
-        draw_schedule(made, file.path)
-        picture = ui.SavedResult(file.name, file.subfolder, io.FolderType.temp)
-        return io.NodeOutput(asked, ui=ui.SavedImages([picture]))
+        spec = ScheduleSpec(options, solver, noise, predicts, betas, eta)
+        if model is None and spec.values_from_preset(DEMO):
+            host.show_status(cls.hidden.unique_id, NO_MODEL)
+            return io.NodeOutput(spec)
+        return io.NodeOutput(spec, ui=_show_levels(spec, model, cls.hidden.unique_id))
+
+
+def _show_levels(spec: ScheduleSpec, model: Any, node_id: str | None) -> ui.SavedImages:
+    """Describe and draw the schedule of `model`, or one that needs no model."""
+    known = None if model is None else facts(model)
+    preset = DEMO if known is None else known.preset
+    rows = spec.resolve(preset).schedule
+    values = {} if known is None else spec.values_from_preset(preset)
+    from_model = "" if known is None else describe_preset_values(known, values)
+    host.show_status(node_id, f"{from_model} {in_words(rows)}".lstrip())
+    file = host.output_file("longtake_schedule", "levels.png", temporary=True)
+    draw_schedule(rows, file.path)
+    return ui.SavedImages([ui.SavedResult(file.name, file.subfolder, io.FolderType.temp)])
 
 
 def _steps() -> list[io.Input]:
@@ -161,7 +166,7 @@ def _kind() -> list[io.Input]:
         io.Float.Input(
             "stagger",
             optional=True,
-            default=USUAL.stagger,
+            default=DEFAULTS.stagger,
             min=0.0,
             max=100.0,
             step=0.5,
@@ -174,7 +179,7 @@ def _kind() -> list[io.Input]:
             "attention",
             optional=True,
             options=list(ATTENTION),
-            default=USUAL.attention,
+            default=DEFAULTS.attention,
             advanced=True,
             tooltip="Which unfinished latent frames can see each other. `bidirectional`: all. "
             "`block-causal`: those of the same and earlier chunks. `as usual`: as published for "

@@ -189,7 +189,7 @@ def test_a_vae_of_other_latents_or_another_kind_is_refused(core: Any) -> None:
     with pytest.raises(BadInput, match="and the model 48; connect Load VAE with a Wan 2.2 VAE"):
         streaming_vae(vae).check_fits(48)
     vae.latent_channels = 32
-    with pytest.raises(BadInput, match="has 32 latent channels, and Wan's have 16 or 48"):
+    with pytest.raises(BadInput, match="has 32 latent channels, but Wan VAEs have 16 or 48"):
         streaming_vae(vae)
     vae.first_stage_model = torch.nn.Linear(1, 1)
     with pytest.raises(BadInput, match="is a Linear, which Longtake cannot stream"):

@@ -216,10 +216,11 @@ def test_another_model_is_said_and_goes_on_under_its_own_name(
 ) -> None:
     source, _ = bench.rollout(length=33.0)
     name = saved(bench, source)
-    from longtake.nodes.rollouts import files
+
+    from longtake.nodes.runtime import resolved_model
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "identity", lambda model: ("other", None))
+        patch.setattr(resolved_model, "identity", lambda model: ("other", None))
         loaded = load(bench, name)
         assert "made with another model" in caplog.text
         assert loaded.spec.stored_chunks() == 3 and loaded.spec.chain.models.at(9) == "other"

@@ -46,7 +46,6 @@ def test_the_report_says_of_the_run_what_every_output_says(bench: Bench, tmp_pat
     rollout, vae = bench.rollout(length=33.0)
     kept = Sparsity(SparseSelf(min_keys=0, dense_layers=()))
     rollout = derive_rollout(rollout, replace(rollout.settings, sparsity=kept), "1")
-    rollout.plan = bench.rollout(length=33.0)[0].plan
     saved = reported(bench, tmp_path, rollout)
     [frames] = bench.run("LongtakeVAEDecode", rollout=rollout, vae=vae)
     shown = frames.report([])
