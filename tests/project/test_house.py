@@ -22,7 +22,6 @@ LONG_FUNCTIONS: set[str] = {
 LARGE_CLASSES: set[str] = set()
 LONG_FILES: set[str] = {
     "nodes/sampling/sampler.py",
-    "tests/attention/cache/test_memory_bank.py",
 }
 LARGE_FOLDERS: set[str] = set()
 SHORT_DOCSTRINGS: set[str] = {
