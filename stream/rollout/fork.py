@@ -61,7 +61,7 @@ def _with_seed(settings: RolloutSettings, frame: int, seed: int) -> RolloutSetti
     return replace(settings, reseeds=(*settings.reseeds, TimedSeed(frame, seed)))
 
 
-def extended(settings: RolloutSettings, end: int, more: int) -> RolloutSettings:
+def extend(settings: RolloutSettings, end: int, more: int) -> RolloutSettings:
     """The settings that continue for `more` latent frames after latent frame `end`.
 
     The length is rounded up to whole chunks. Chunks are counted from the first generated frame,
