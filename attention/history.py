@@ -15,7 +15,7 @@ from torch import Tensor
 from .ann.choice import open_index
 from .cache import kv_cache
 from .cache.bank_cache import BankCache
-from .cache.heavy_hitters import AttendedCache, HeadCache
+from .cache.heavy_hitters import HeavyHitterCache, PerHeadCache
 from .cache.policy import CachePolicy, MemoryBank, MostAttended
 from .cache.prompt_keys import PromptKeys
 from .layout import HistoryAttention
@@ -113,9 +113,9 @@ def open_cache(
     """An empty history for a rollout of `length` latent frames; None has no end."""
     match policy:
         case MostAttended(per_head=True):
-            return HeadCache(shape, policy, length, device, storage)
+            return PerHeadCache(shape, policy, length, device, storage)
         case MostAttended():
-            return AttendedCache(shape, policy, length, device, storage)
+            return HeavyHitterCache(shape, policy, length, device, storage)
         case MemoryBank():
             return BankCache(shape, policy, length, device, storage)
         case TempCache():

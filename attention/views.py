@@ -13,7 +13,7 @@ from .history import HistoryCache
 from .rope import rotate
 
 
-class PartOfHistory:
+class PartialHistory:
     """Self-attention of the active latent frames over chosen history `slots` and themselves.
 
     Positions are those of the whole history: the active frames' positions do not depend on the
@@ -46,8 +46,8 @@ class PartOfHistory:
         return attend_in_parts(rotate(q, self._active), keys, values, self._parts)
 
 
-class ReachingBack:
-    """`PartOfHistory` with a lower bound: active frame i sees no position below `lowest[i]`."""
+class LimitedLookback:
+    """`PartialHistory` with a lower bound: active frame i sees no position below `lowest[i]`."""
 
     def __init__(  # noqa: PLR0913
         self,
@@ -94,7 +94,7 @@ def _token_numbers(frames: Sequence[int], tokens: int, device: torch.device) -> 
 SelfAttention = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 
 
-class SideBySide:
+class SplitRows:
     """Several attentions in one pass: each attends its own rows of the batch, in order."""
 
     def __init__(self, parts: Sequence[tuple[int, SelfAttention]]) -> None:

@@ -68,7 +68,7 @@ def measure(plan: SpeedPlan, model: SpeedModel, results: Results, json_path: Pat
     """Measure all histories of a model, the shortest first; save the results after each."""
     bench = SpeedBench(model, plan.histories, [CASES[name] for name in plan.cases])
     plan = replace(plan, reach=bench.reach, prefix=model.name)
-    held = dict[int, CacheSnapshots]()
+    snapshots = dict[int, CacheSnapshots]()
     note_setup(plan, results, bench)
     for history in plan.histories:
         bench.keep_only([CASES[name] for name in plan.cases_at(history)], history)
@@ -76,14 +76,14 @@ def measure(plan: SpeedPlan, model: SpeedModel, results: Results, json_path: Pat
         compare(plan, results, bench, history)
         filled = bench.snapshot()
         if history in plan.flat[1]:
-            held[history] = select_flat_cases(plan, filled)
+            snapshots[history] = select_flat_cases(plan, filled)
         time_cases(plan, results, bench, history)
         measure_memory(plan, results, bench, history)
-        bench.restore(filled)  # longer histories go on from true frames
+        bench.restore(filled)  # longer histories continue from true frames
         summarise(plan, results, history)
         if json_path is not None:
             results.save(json_path)
-    time_in_turn(plan, results, bench, held)
+    time_in_turn(plan, results, bench, snapshots)
     claim(plan, results)
     claim_flat(plan, results)
     if json_path is not None:
@@ -112,10 +112,10 @@ def compare(plan: SpeedPlan, results: Results, bench: SpeedBench, history: int) 
     baselines = {CASES[name].baseline for name in plan.cases_at(history) if history <= bench.reach}
     dense_chunks = {name: bench.chunk(CASES[name], keep=False)[1] for name in baselines}
     for name in plan.cases_at(history):
-        stats, made = bench.chunk(CASES[name], keep=False)
+        stats, frames = bench.chunk(CASES[name], keep=False)
         dense, found = dense_chunks.get(CASES[name].baseline), dict[str, float]()
         if dense is not None:
-            found = {"PSNR": min(psnr(made, dense), EQUAL_DB), "SSIM": ssim(made, dense)}
+            found = {"PSNR": min(psnr(frames, dense), EQUAL_DB), "SSIM": ssim(frames, dense)}
         if stats.density is not None:
             found["density"] = stats.density
         for what, value in found.items():

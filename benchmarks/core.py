@@ -64,8 +64,8 @@ def measure_history(plan: CorePlan, results: Results) -> None:
     grown = _grown(plan, results, before, last)
     results.figures[f"recompute / cached, window, history {last}"] = faster
     results.figures[f"cached, window, history {last} / {before}"] = grown
-    held = cache_bytes("cached, window", last) / cache_bytes("cached, window", before)
-    results.at_most(f"a windowed cache holds the same bytes after {last} as {before}", held, 1.0)
+    ratio = cache_bytes("cached, window", last) / cache_bytes("cached, window", before)
+    results.at_most(f"a windowed cache holds the same bytes after {last} as {before}", ratio, 1.0)
     results.at_least(f"a windowed cache is 10x faster at {last} latent frames", faster.low, 10)
     results.at_most(f"a windowed chunk costs the same after {last} as {before}", grown.high, 1.1)
 

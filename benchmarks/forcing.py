@@ -119,11 +119,11 @@ def _measure_job(plan: LongPlan, folder: Path, job: Job) -> Measurement:
         twin, steps, noise = cases(twins)[name]
         recipe = _recipe(plan, steps, noise)
         kit = twin_kit(kit, twins[twin])
-        made = measure_by_tenths(kit, seed, recipe)
+        measurement = measure_by_tenths(kit, seed, recipe)
         start = true_start(kit, seed, recipe.columns)
         short = replace(recipe, length=HISTORY + DEMO.chunk_frames)
         kept = errors_kept(partial(next_chunk, kit, short, start), start)
-        return replace(made, figures=made.figures | kept)
+        return replace(measurement, figures=measurement.figures | kept)
 
 
 def _recipe(plan: LongPlan, steps: int, noise: float) -> Recipe:

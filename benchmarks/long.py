@@ -68,14 +68,14 @@ def measure(plan: LongShotPlan) -> Results:
 
 def _judge(results: Results, name: str, trace: ShotTrace, plan: LongShotPlan) -> None:
     warm = int(len(trace.seconds) * WARM_UP)
-    held = np.array(trace.resident[warm:])
+    resident = np.array(trace.resident[warm:])
     results.samples[f"{name}: CPU seconds a chunk"] = [*trace.seconds]
     results.samples[f"{name}: resident bytes"] = [*trace.resident]
     results.figures[f"{name}: CPU seconds a chunk"] = median_interval(trace.seconds[warm:])
-    results.bytes[f"{name}: resident after warm-up"] = int(held[0])
-    results.bytes[f"{name}: resident at most"] = int(held.max())
+    results.bytes[f"{name}: resident after warm-up"] = int(resident[0])
+    results.bytes[f"{name}: resident at most"] = int(resident.max())
     results.at_most(
-        f"{name}: resident memory, most over least, - 1", spread(held), MAX_MEMORY_GROWTH
+        f"{name}: resident memory, most over least, - 1", spread(resident), MAX_MEMORY_GROWTH
     )
     slope = relative_slope(trace.seconds[warm:])
     results.figures[f"{name}: CPU seconds a chunk, change over the shot"] = slope
@@ -92,12 +92,14 @@ def _judge(results: Results, name: str, trace: ShotTrace, plan: LongShotPlan) ->
         results.at_most(f"{name}: the step at {SEAM}, in deviations", step_at(trace.change), 4.0)
 
 
-def spread(held: npt.NDArray[np.float64]) -> float:
+def spread(resident: npt.NDArray[np.float64]) -> float:
     """Return max / min - 1 of the medians of blocks.
 
     Medians ignore memory that comes and goes from chunk to chunk.
     """
-    medians = [float(np.median(part)) for part in np.array_split(held, min(BLOCKS, len(held)))]
+    medians = [
+        float(np.median(part)) for part in np.array_split(resident, min(BLOCKS, len(resident)))
+    ]
     return max(medians) / min(medians) - 1
 
 

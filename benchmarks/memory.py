@@ -91,8 +91,8 @@ def evaluate(traces: Mapping[str, RolloutTrace]) -> Results:
         results.figures[f"{name}: CPU seconds a chunk, change over the shot"] = trend
         apart = max(abs(count - seen.planned_bytes) for count in seen.kv_bytes)
         results.at_most(f"{name}: KV bytes, from the plan", apart, 0)
-        held = max(resident) / min(resident)
-        results.at_most(f"{name}: resident, most over least", held, FLAT)
+        ratio = max(resident) / min(resident)
+        results.at_most(f"{name}: resident, most over least", ratio, FLAT)
     return results
 
 

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from ..model.preset import DEMO, DEMO_FOLDER
 from ..model.vae.latent_format import SPATIAL_FACTOR
-from ..samplers.guidance import Guidance, When, extended, stabilised, vanilla
+from ..samplers.guidance import Guidance, GuidanceTiming, extended, stabilised, vanilla
 from ..training.command import reporting
 from ..training.evaluation.estimate import Estimate, estimate
 from ..training.evaluation.kit import Kit, Recipe
@@ -79,7 +79,7 @@ def ways(*, own: bool) -> dict[str, Guidance]:
     found = {f"vanilla {scale:g}": extended(TEXT, vanilla(scale)) for scale in scales}
     if not own:
         return found
-    late = replace(vanilla(2.0), when=When((0.0, EARLY)))
+    late = replace(vanilla(2.0), timing=GuidanceTiming((0.0, EARLY)))
     more = {
         "no text": Guidance(),
         "vanilla 2, late steps": extended(TEXT, late),
@@ -105,10 +105,10 @@ def publish(found: OvershootResults, json_path: Path | None) -> None:
 
 def measure(clips: int, workers: int, steps: tuple[int, ...] = STEPS) -> OvershootResults:
     """Measure all settings on every clip."""
-    made = spread(partial(measure_clip, steps=steps), range(clips), DEMO_FOLDER, workers)
-    names = {name: list(figures) for name, figures in made[0].items()}
+    per_clip = spread(partial(measure_clip, steps=steps), range(clips), DEMO_FOLDER, workers)
+    names = {name: list(figures) for name, figures in per_clip[0].items()}
     figures = {
-        name: {key: estimate([clip[name][key] for clip in made]) for key in keys}
+        name: {key: estimate([clip[name][key] for clip in per_clip]) for key in keys}
         for name, keys in names.items()
     }
     return OvershootResults("overshoot", clips, figures)
@@ -126,20 +126,20 @@ def measure_clip(kit: Kit, seed: int, steps: tuple[int, ...] = STEPS) -> dict[st
     for count in steps:
         known, none = (chunk(extended(TEXT, vanilla(w)), count, start.past) for w in (1.0, 0.0))
         for name, guidance in ways(own=count == DEMO.steps).items():
-            made = chunk(guidance, count, start.past)
+            guided = chunk(guidance, count, start.past)
             found[f"{name}, {count} steps"] = {
-                **compare(made, known, none, start.truth),
+                **compare(guided, known, none, start.truth),
                 **errors_kept(partial(chunk, guidance, count), start),
             }
     return found
 
 
-def compare(made: Tensor, known: Tensor, none: Tensor, truth: Tensor) -> Figures:
+def compare(guided: Tensor, known: Tensor, none: Tensor, truth: Tensor) -> Figures:
     """Compare a guided chunk with the chunks from the whole history and from none."""
     return {
-        BEYOND: part(made - known, known - none),
-        ERROR: float((made - truth).norm() / (known - truth).norm()),
-        CONTRAST: float(made.std() / known.std()),
+        BEYOND: part(guided - known, known - none),
+        ERROR: float((guided - truth).norm() / (known - truth).norm()),
+        CONTRAST: float(guided.std() / known.std()),
     }
 
 

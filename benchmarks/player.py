@@ -96,36 +96,40 @@ def watch_take(plan: PlayerPlan) -> dict[str, Any]:
 def evaluate(plan: PlayerPlan, seen: dict[str, Any]) -> Results:
     """Return the figures and the claims."""
     results = Results("player")
-    held = seen["samples"]
-    results.samples = {**held, "press_seconds": seen["press_seconds"]}
-    results.figures["frames drawn per second"] = median_interval(held["fps"])
+    samples = seen["samples"]
+    results.samples = {**samples, "press_seconds": seen["press_seconds"]}
+    results.figures["frames drawn per second"] = median_interval(samples["fps"])
     results.figures["share of the frames passed that were drawn"] = median_interval(
-        held["drawn_share"]
+        samples["drawn_share"]
     )
     results.figures["seconds from a press on the bar to its picture"] = median_interval(
         seen["press_seconds"]
     )
     for name in ("script", "buffer", "renderer", "store", "spilled", "waiting", "server"):
-        results.bytes[f"{name}, at most"] = round(max(held[f"{name}_bytes"]))
-    heap = [sum(pair) for pair in zip(held["script_bytes"], held["buffer_bytes"], strict=True)]
+        results.bytes[f"{name}, at most"] = round(max(samples[f"{name}_bytes"]))
+    heap = [
+        sum(pair) for pair in zip(samples["script_bytes"], samples["buffer_bytes"], strict=True)
+    ]
     results.at_most("page: heap with its buffers, bytes", max(heap), PAGE_BYTES + SCRIPT_BYTES)
     results.at_most(
-        "page: scripts' heap, second half, most over least", _spread(held["script_bytes"]), FLAT
+        "page: scripts' heap, second half, most over least", _spread(samples["script_bytes"]), FLAT
     )
-    results.at_most("page: bitmaps at once", max(held["bitmaps"]), BITMAPS)
-    results.at_most("server: frames in memory, bytes", max(held["store_bytes"]), Limits().ram_bytes)
+    results.at_most("page: bitmaps at once", max(samples["bitmaps"]), BITMAPS)
     results.at_most(
-        "server: frames waiting to be encoded, bytes", max(held["waiting_bytes"]), BUDGET_BYTES
+        "server: frames in memory, bytes", max(samples["store_bytes"]), Limits().ram_bytes
     )
     results.at_most(
-        "server: resident, second half, most over least", _spread(held["server_bytes"]), FLAT
+        "server: frames waiting to be encoded, bytes", max(samples["waiting_bytes"]), BUDGET_BYTES
     )
-    results.at_least("server: bytes spilled to files", max(held["spilled_bytes"]), 1)
+    results.at_most(
+        "server: resident, second half, most over least", _spread(samples["server_bytes"]), FLAT
+    )
+    results.at_least("server: bytes spilled to files", max(samples["spilled_bytes"]), 1)
     low = results.figures["frames drawn per second"].low
     results.at_least("page: frames drawn per second (low bound)", low, SMOOTH * plan.fps)
     share = results.figures["share of the frames passed that were drawn"].low
     results.at_least("page: share of the frames passed that were drawn (low bound)", share, SMOOTH)
-    wrong = sum(held["wrong"]) + seen["wrong_presses"]
+    wrong = sum(samples["wrong"]) + seen["wrong_presses"]
     results.at_most("page: pictures that were not the frame they were said to be", wrong, 0)
     return results
 

@@ -97,11 +97,11 @@ def measure(clips: int, workers: int) -> UnseenResults:
     return summarise(spread(distances, range(clips), DEMO_FOLDER, workers))
 
 
-def summarise(made: Sequence[Distances]) -> UnseenResults:
+def summarise(per_clip: Sequence[Distances]) -> UnseenResults:
     """Return means over clips, and of differences from plain CFG within clips."""
-    found = UnseenResults("unseen", len(made))
-    for past, names in made[0].items():
-        samples = {way: [clip[past][way] for clip in made] for way in names}
+    found = UnseenResults("unseen", len(per_clip))
+    for past, names in per_clip[0].items():
+        samples = {way: [clip[past][way] for clip in per_clip] for way in names}
         found.samples[past] = samples
         found.figures[past] = {way: estimate(values) for way, values in samples.items()}
         found.against_plain[past] = {
@@ -120,8 +120,8 @@ def distances(kit: Kit, seed: int) -> Distances:
         found[past] = {}
         for way, guidance in ways().items():
             recipe = Recipe(length=length, columns=columns, guidance=guidance)
-            made = next_chunk(kit, recipe, start, start.past)
-            found[past][way] = float((made - start.truth).square().mean().sqrt())
+            chunk = next_chunk(kit, recipe, start, start.past)
+            found[past][way] = float((chunk - start.truth).square().mean().sqrt())
     return found
 
 

@@ -1,7 +1,7 @@
-"""Load weights strictly: the right tensors, all of them; anything else is one clear sentence.
+"""Loads weights strictly: exactly the right tensors, or one clear refusal.
 
-`open_checkpoint` takes a diffusion model in any container that `files` reads and under any names
-that `families` knows; the demo's VAE and text encoder are safetensors of our own.
+`open_checkpoint` reads a diffusion model in any container that `files` knows and under any names
+that `families` knows. The demo's VAE and text encoder are safetensors files of our own.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A recognised model file whose tensors are read when asked for."""
+    """A recognised model file whose tensors are read on demand."""
 
     found: Recognised
     weights: Weights
@@ -59,15 +59,14 @@ class Checkpoint:
 
     @property
     def names(self) -> list[str]:
-        """Official names of every tensor that the host's Wan model takes, scales of quantised
-        layers included.
-        """
+        """Official names of all tensors for the host's Wan model, with scales of quantised layers."""
         unused = set(self.found.unused)
         return [n for n in self.found.copy.names if n not in unused and not n.startswith(FPS)]
 
     def at_rate(self, fps: float | None) -> Checkpoint:
-        """The same, told to make `fps` frames a second (16 or 24; None is its own), if that is a
-        model that can be told; any other has one rate.
+        """The same checkpoint for `fps` frames a second (16 or 24; None is its own).
+
+        Only models that take a frame rate allow this.
         """
         family = self.found.family
         if fps is None or family.shape != "t2v-fps":
@@ -76,10 +75,10 @@ class Checkpoint:
         return replace(self, found=replace(self.found, family=told))
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """Those tensors, one after another.
+        """Yield the tensors one after another.
 
-        SkyReels' embedding of the frame rate (that of its preset) is a constant that is added to
-        the time projection's output: it goes into its bias.
+        SkyReels' embedding of the frame rate is a constant added to the time projection, so it is
+        folded into that bias.
         """
         for name in self.names:
             tensor = self.read(name)
@@ -89,7 +88,7 @@ class Checkpoint:
             yield name, tensor
 
     def state(self) -> dict[str, Tensor]:
-        """All of `tensors` together."""
+        """All of `tensors` in one mapping."""
         return dict(self.tensors())
 
     def metadata(self) -> dict[str, str]:
@@ -129,7 +128,7 @@ class Checkpoint:
 
 
 def open_checkpoint(path: Path, family: str = AUTO, copy: str = AUTO) -> Checkpoint:
-    """Recognise a model file; nothing of its weights is read yet."""
+    """Recognise a model file without reading its weights."""
     weights = open_weights(path)
     return Checkpoint(recognise(weights.header, family, copy), weights)
 
@@ -152,7 +151,7 @@ def load_dit(path: Path) -> WanDiT:
 
 
 def build_dit(state: Mapping[str, Tensor], config: DiTConfig, path: Path) -> WanDiT:
-    """Our own module tree with the weights `state`, in float32; `path` is for refusals."""
+    """Build our own module tree with the weights `state`, in float32; `path` is named in refusals."""
     plain = dequantised(state, path)
     finite(plain, path)
     dit = WanDiT(config)
@@ -161,7 +160,7 @@ def build_dit(state: Mapping[str, Tensor], config: DiTConfig, path: Path) -> Wan
 
 
 def dequantised(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Scaled fp8 weights multiplied out; other packed formats need the host."""
+    """Unpack scaled fp8 weights; other packed formats need the host."""
     packed = [name for name in state if name.endswith(".comfy_quant")]
     if packed:
         raise BadInput(
@@ -183,7 +182,7 @@ def finite(state: Mapping[str, Tensor], path: Path) -> None:
 
 
 def load_tiny_vae(path: Path) -> TinyVAE:
-    """The demo's VAE in float32; widths are read off the tensors."""
+    """Load the demo's VAE in float32; its widths come from the tensors."""
     state, _ = read(path)
     try:
         e = (state["encoder.0.weight"], state["encoder.2.weight"], state["encoder.6.weight"])

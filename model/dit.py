@@ -1,9 +1,9 @@
 """The causal Wan-family transformer, written for streaming.
 
 `predict` is a function over a module tree with the official Wan 2.1 names: headless the tree is
-`WanDiT`, on the canvas it is the one inside the host's own Wan MODEL. Only the current chunk is
-projected; what it may look at is decided by the `attention` value it is given, which makes the
-cache, a mask or a sparse pattern interchangeable.
+`WanDiT`, on the canvas the one inside the host's own Wan MODEL. Only the current chunk is
+projected. The `attention` value decides what the chunk looks at, so a cache, a mask and a sparse
+pattern are interchangeable.
 
 Equations: Wan-Video/Wan2.1 `wan/modules/model.py`; a timestep per latent frame as in CausVid and
 Self-Forcing.
@@ -46,9 +46,9 @@ Cast = Callable[[Tensor], Tensor]
 class TextKV:
     """Cross-attention keys and values per layer, each (b, p, l, n, d).
 
-    p is 1 when all latent frames share the prompt, the number of latent frames, or of other
-    prompts: then `runs` says which prompt serves how many latent frames in a row. `image` holds
-    those of a reference picture, which image-to-video models attend to beside the prompt.
+    p is 1 if all latent frames share the prompt, or the number of latent frames, or the number of
+    prompts. In the last case `runs` says which prompt serves how many frames in a row. `image`
+    holds keys and values of a reference picture for image-to-video models.
     """
 
     layers: tuple[KeysValues, ...]
@@ -60,7 +60,7 @@ class TextKV:
         return (self.layers[layer], *self.image[layer : layer + 1])
 
     def rows(self, indices: Sequence[int], runs: Runs = ()) -> TextKV:
-        """Row `indices` in this order, with `runs` of prompts; one row for all is not copied."""
+        """Select rows by `indices`, with `runs` of prompts; a single shared row is not copied."""
         if len(set(indices)) == 1:
             one, count = slice(indices[0], indices[0] + 1), len(indices)
             return self._each(lambda x: _repeat(x[one], count), runs)
@@ -98,7 +98,7 @@ class WanAttention(nn.Module):
 
 
 class WanBlock(nn.Module):
-    """One transformer block."""
+    """One transformer block: self-attention, attention to the prompt, feed-forward."""
 
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ class WanBlock(nn.Module):
 
 
 class WanHead(nn.Module):
-    """The output projection."""
+    """Projects tokens to the patches of the prediction."""
 
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
@@ -188,8 +188,8 @@ def predict(  # noqa: PLR0913
 ) -> Prediction:
     """The flow velocity of latents x (b, f, c, h, w) at timesteps t (b, f) in 0..1000.
 
-    `keep` returns the new keys and values of every layer (for a commit); otherwise they are dropped
-    layer by layer. `to_prompt` takes the place of dense attention to the prompt.
+    `keep` returns the new keys and values of every layer, for a commit. `to_prompt` replaces dense
+    attention to the prompt.
     """
     fetch = cast or _as_is
     rows, columns = x.shape[-2] // PATCH, x.shape[-1] // PATCH
@@ -246,9 +246,7 @@ def _block(  # noqa: PLR0913
 def _cross_attention(
     ca: Any, x: Tensor, sources: tuple[KeysValues, ...], runs: Runs, to_prompt: Attend
 ) -> Tensor:
-    """Attend x (b, f, s, c) to its prompt, one for all latent frames, one each or in runs, and to
-    the picture, on its own.
-    """
+    """Attend x (b, f, s, c) to its prompts and, separately, to the picture."""
     (words, meanings), *picture = sources
     q = ca.norm_q(ca.q(x)).unflatten(-1, (words.shape[-2], -1))  # (b, f, s, n, d)
     if runs:

@@ -1,4 +1,4 @@
-"""What a model is, in one short string: names, shapes, dtypes and sampled values of its weights."""
+"""Identifies a model by a hash of names, shapes, dtypes and sampled values of its weights."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ SLICE_VALUES = 16
 
 
 def fingerprint(weights: Mapping[str, Tensor]) -> str:
-    """A hash that two sets of weights share only if names, shapes, dtypes and 64 sampled slices
-    agree.
+    """A hash that is equal only for equal names, shapes, dtypes and 64 sampled slices.
 
-    Reading 64 slices is instant for a file of any size, and any training or merging step moves all
+    Reading 64 slices takes no time for a file of any size. Any training or merging step changes all
     weights.
     """
     digest = hashlib.sha256()

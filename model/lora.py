@@ -54,7 +54,7 @@ class Lora:
 
     @property
     def layers(self) -> int:
-        """How many layers it changes."""
+        """The number of layers that it changes."""
         return len({module for module, _ in self.parts})
 
     @property
@@ -88,7 +88,7 @@ def open_lora(path: Path, layers: Shapes) -> Lora:
 
 
 def _places(weights: Weights, layers: Shapes) -> tuple[dict[Part, str], tuple[str, ...]]:
-    """Which stored tensor is which part; those that are none."""
+    """Which stored tensor is which part, and the tensors that are none."""
     flat = {module.replace(".", "_"): module for module in layers}
     places: dict[Part, str] = {}
     unused = []
@@ -122,7 +122,7 @@ def _part(name: str, layers: Shapes, flat: Mapping[str, str]) -> Part | None:
 
 
 def _role(said: str) -> str:
-    """The host's word for it; words that are the host's already stay."""
+    """The host's word for a part of a LoRA; the host's own words stay."""
     return next((role for pattern, role in ROLES if pattern.fullmatch(said)), said)
 
 

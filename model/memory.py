@@ -1,9 +1,8 @@
-"""How much memory code takes: the code itself, run without numbers.
+"""Measures the memory that code takes by running the code without numbers.
 
 On the `meta` device tensors have shapes and lifetimes but no content, so a pass of a large model
-costs milliseconds; counting what is alive at once gives the peak that the real pass will reach,
-from the very code that reaches it. What a kernel takes for itself while it runs is not seen, unless
-`scratch` tells it.
+costs milliseconds. Counting what is alive at once gives the peak of the real pass, from the same
+code. A kernel's own workspace is counted only if `scratch` gives it.
 """
 
 from __future__ import annotations

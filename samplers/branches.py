@@ -214,7 +214,7 @@ class Branches:
         Views that see nothing ahead have fewer latent frames and so a pass of their own.
         """
         passes = [[view] for view in views]
-        if self.current.settings.guidance.at_once:
+        if self.current.settings.guidance.in_one_pass:
             passes = [[*part] for _, part in groupby(views, lambda v: v.level_ahead is None)]
         return torch.cat([self._pass(x, row, part, ahead) for part in passes])
 

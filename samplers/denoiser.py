@@ -52,7 +52,6 @@ class LocalHost:
         self._tree = tree
 
     def claim(self, kv_bytes: int) -> Any:
-        """Return the tree."""
         return self._tree
 
     def cast(self, parameter: Tensor) -> Tensor:
@@ -60,7 +59,7 @@ class LocalHost:
         return parameter
 
     def check_interrupted(self) -> None:
-        """Never interrupt."""
+        """Let every evaluation run."""
 
     def register_cache(self, cache: HistoryCache) -> None:
         """Leave the cache where it is."""

@@ -1,10 +1,9 @@
-"""The rollout: one sampling loop that turns a noise-level schedule into finished chunks, for ever
-if asked.
+"""The sampling loop: turns a noise-level schedule into finished chunks, without end if asked.
 
-A row of the schedule says which latent frames are active and their levels now and next. The loop
-evaluates the model on them, combines the guidance branches, lets the solver step, and commits the
-frames that became clean: one extra pass that gives the history its keys and values. Denoising only
-reads the cache.
+A row of the schedule holds the active latent frames with their levels now and next. For each row
+the loop evaluates the model, combines the guidance branches and lets the solver step. Frames that
+became clean are committed: one extra pass that stores their keys and values. Denoising only reads
+the cache.
 """
 
 from __future__ import annotations
@@ -28,13 +27,12 @@ from .solvers.single_step import Move, State
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Latent frames that finished together: latents (f, c, h, w) float32 on the CPU, normalised.
+    """Latent frames that finished together: latents (f, c, h, w), float32, CPU, normalised.
 
-    `first_frame` is the first latent frame's index in the rollout; `seconds` is the time it took to
-    make, `kv_bytes` what the KV cache holds after it (0 when it was read back). `in_flight` is the
-    state of the latent frames after it that were active when it finished (f, ...): their latents,
-    then what the solver remembers of them. `sparse` is what sparse attention did in the rollout so
-    far.
+    `first_frame` is the index of the first latent frame in the rollout. `seconds` is the time spent
+    and `kv_bytes` the size of the KV cache afterwards (0 for chunks that were read back).
+    `in_flight` is the state of later latent frames that were active then (f, ...): their latents
+    and the solver's memory. `sparse` holds the totals of sparse attention in the rollout so far.
     """
 
     index: int
@@ -58,12 +56,12 @@ def generate(
     finished: Iterable[Chunk] = (),
     settings_at: SettingsAt | None = None,
 ) -> Iterator[Chunk]:
-    """The chunks of a new `Loop`, continuing after `finished` ones."""
+    """Yield the chunks of a new `Loop`, continuing after `finished` ones."""
     return Loop(settings, model, settings_at).chunks(finished)
 
 
 def by_chunk(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    """The rows up to and with each one that finishes latent frames."""
+    """Group rows so that each group ends with a row that finishes latent frames."""
     gathered: list[Row] = []
     for row in rows:
         gathered.append(row)
@@ -73,10 +71,10 @@ def by_chunk(rows: Iterable[Row]) -> Iterator[list[Row]]:
 
 
 class Loop:
-    """The sampling loop while it is hot: the branches with their caches, and what is in force.
+    """The sampling loop with its caches.
 
-    `settings_at(first)` is asked as each chunk begins, replayed or new, and may change the prompts
-    and the guidance weights in force from latent frame `first` on: live edits.
+    The loop calls `settings_at(first)` as each chunk begins, replayed or new. Live edits return
+    other prompts or guidance weights for latent frame `first` on.
     """
 
     def __init__(
@@ -92,7 +90,6 @@ class Loop:
 
     @property
     def settings(self) -> RolloutSettings:
-        """The settings in force."""
         return self.current.settings
 
     @property
@@ -103,9 +100,9 @@ class Loop:
     def chunks(self, finished: Iterable[Chunk] = (), in_flight: State = ()) -> Iterator[Chunk]:
         """Yield chunks, continuing after `finished` ones by replaying their commits (same bits).
 
-        A chunk is yielded as soon as it is clean and committed only when the next one begins. Where
-        the schedule lets chunks overlap, the last finished one brings the state of those in flight;
-        `in_flight` is that state where all finished ones are in the history already.
+        A chunk is yielded as soon as it is clean, and committed when the next one begins. Where
+        chunks overlap, the last finished chunk brings the state of those in flight. If all finished
+        chunks are in the history already, `in_flight` is that state.
         """
         index, first, active = self._replay(finished, in_flight)
         done: tuple[int, Tensor] | None = None
@@ -114,7 +111,9 @@ class Loop:
             self.settled = False
             self._begin(rows[0].first, done)
             self._index, self._first, self._begun = index, rows[0].first, True
-            made_for_it = 0 < self._prompted == self._first and self.settings.at_switch != "keep"
+            made_for_it = (
+                0 < self._prompted == self._first and self.settings.on_prompt_change != "keep"
+            )
             self.settled = not made_for_it  # a fork may go on with another prompt
             for row in rows:
                 active = self._step(row, active)
@@ -132,7 +131,7 @@ class Loop:
             index += 1
 
     def snapshot(self) -> Snapshot:
-        """The history, all before chunk `index`; to be taken when it is settled."""
+        """The state before chunk `index`; take it only while `settled`."""
         facts = {
             "index": self._index,
             "first": self._first,
@@ -142,9 +141,9 @@ class Loop:
         return join(facts, {"branches": self.branches.snapshot()})
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Begin with what `snapshot` gave: chunk `index` is then the first of the `finished` ones.
+        """Continue from a snapshot: chunk `index` is then the first of the `finished` ones.
 
-        ValueError where it does not fit.
+        ValueError if the snapshot does not fit.
         """
         self._index, self._first = snapshot.facts["index"], snapshot.facts["first"]
         self._prompted = snapshot.facts["prompted"]
@@ -155,8 +154,8 @@ class Loop:
             self.branches.history.forget_prompts()
 
     def _replay(self, finished: Iterable[Chunk], in_flight: State) -> tuple[int, int, State]:
-        """Commit `finished` chunks again; gives the next chunk's index and first latent frame, and
-        what is in flight.
+        """Commit `finished` chunks again; returns the next chunk's index, its first latent frame
+        and the state in flight.
         """
         index, first = self._index, self._first
         for chunk in finished:
@@ -171,9 +170,9 @@ class Loop:
         return index, first, active or (nothing, *self.settings.solver.start(nothing))
 
     def _begin(self, first: int, done: tuple[int, Tensor] | None = None) -> None:
-        """Claim the model for a chunk from frame `first`, commit the one that is `done` before it.
+        """Claim the model for a chunk from frame `first` and commit the finished one before it.
 
-        The commit still belongs to the old prompts; then the new ones are projected.
+        The commit still uses the old prompts; the new ones are projected afterwards.
         """
         self.branches.claim()
         if done is not None:
@@ -184,28 +183,28 @@ class Loop:
             self._prompted = first
 
     def _step(self, row: Row, active: State) -> State:
-        """One row: latents (f, c, h, w) float32 of the frames that were active before, and what the
-        solver remembers of them, to those of all the row's frames at their next level.
+        """Take one row from the previous state to the state of all its frames at the next level.
 
-        Where known frames leave nothing to change, nothing is evaluated.
+        Latents are (f, c, h, w) float32. Where known frames leave nothing to change, nothing is
+        evaluated.
         """
         solver = self.settings.solver
         x, *memory = self._joined(row, active)
-        row = self.settings.known.limited(row)
+        row = self.settings.known_frames.limit(row)
         if row.now == row.after:
             return x, *memory
         now, after = (
             torch.tensor(levels, device=x.device).view(-1, 1, 1, 1)
             for levels in (row.now, row.after)
         )
-        ahead = self.settings.known.ahead(row.frames, x)
+        ahead = self.settings.known_frames.lookahead_frames(row.frames, x)
         v = self.branches.velocity(x, row, ahead)
         noise = self._fresh_noise(row) if solver.stochastic else None
         x, state = solver.step(x, v, Move(now, after, noise), tuple(memory))
         return x, *state
 
     def _joined(self, row: Row, active: State) -> State:
-        """The state of the active frames, those that join them in this row behind."""
+        """The state of the active frames, followed by frames that join in this row."""
         held = len(active[0])
         if held == len(row.frames):
             return active
@@ -216,12 +215,12 @@ class Loop:
             )
         frames, solver = row.frames[held:], self.settings.solver
         noise = self.branches.noise(frames, 0, "start", at=row.first)
-        x = self.settings.known.mixed_into(noise, frames, solver.process)
+        x = self.settings.known_frames.mix_into(noise, frames, solver.process)
         joining = (x, *solver.start(x))
         return tuple(torch.cat(parts) for parts in zip(active, joining, strict=True))
 
     def _commit(self, first: int, clean: Tensor) -> None:
-        given = self.settings.known.kept(range(first, first + len(clean)))
+        given = self.settings.known_frames.are_given(range(first, first + len(clean)))
         self.branches.commit(first, clean, given)
 
     def _fresh_noise(self, row: Row) -> Tensor:

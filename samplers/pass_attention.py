@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..attention.history import HistoryCache
-from ..attention.views import PartOfHistory, ReachingBack, SideBySide
+from ..attention.views import LimitedLookback, PartialHistory, SplitRows
 from ..model.dit import SelfAttention
 from .history.rollout_history import RolloutHistory
 from .history.selection import CacheView
@@ -36,7 +36,7 @@ class PassVisibility:
             else:
                 runs.append([view])
         parts = [(len(run), self._attention_of(run, history)) for run in runs]
-        return parts[0][1] if len(parts) == 1 else SideBySide(parts)
+        return parts[0][1] if len(parts) == 1 else SplitRows(parts)
 
     def _attention_of(self, run: Sequence[CacheView], history: RolloutHistory) -> SelfAttention:
         index, start, slots = run[0].cache, run[0].position, run[0].slots
@@ -46,8 +46,8 @@ class PassVisibility:
         if self.lowest:
             chosen = range(len(cache.held)) if slots is None else slots
             lowest = [start + offset for offset in self.lowest]
-            return ReachingBack(cache, self.visible, rows, chosen, positions, lowest)
+            return LimitedLookback(cache, self.visible, rows, chosen, positions, lowest)
         if slots is None:
             whole = cache.attention(len(positions), self.visible, rows=rows, positions=positions)
             return history.sparse.over(index, whole, self.progress)
-        return PartOfHistory(cache, self.visible, rows, slots, positions)
+        return PartialHistory(cache, self.visible, rows, slots, positions)

@@ -11,9 +11,9 @@ from ..attention.storage.dense import DENSE, Storage
 from ..attention.storage.placement import ON_DEVICE, Placement
 from ..errors import BadInput, Unsupported
 from ..model.config import PATCH
-from .guidance import AgeRange, Guidance, Sink
+from .guidance import AgeRange, Guidance, SinkFrames
 from .schedule.context_noise import ContextNoise
-from .schedule.rows import NoiseSchedule, Staggered
+from .schedule.rows import NoiseSchedule, StaggeredSchedule
 from .solvers.noise_process import Flow
 from .solvers.single_step import Solver
 
@@ -117,9 +117,9 @@ def check_own_heads_storage(
 def check_guidance(guidance: Guidance, cache: CachePolicy, solver: Solver) -> None:
     """Refuse guidance that this cache or solver cannot serve."""
     views = [branch.view for branch in guidance.branches]
-    if cache.sink_frames == 0 and any(isinstance(view.seen, Sink) for view in views):
+    if cache.sink_frames == 0 and any(isinstance(view.frames, SinkFrames) for view in views):
         raise Unsupported("the guidance looks at the sink and the KV cache has none", "no-sink")
-    cut = any(isinstance(view.seen, AgeRange) and not view.rebuilt for view in views)
+    cut = any(isinstance(view.frames, AgeRange) and not view.rebuilt for view in views)
     if cut and cache.heads_differ:
         raise Unsupported(
             "the guidance looks at latent frames by age, and every head keeps other frames",
@@ -141,4 +141,4 @@ def _key_order(sparsity: Sparsity) -> str | None:
 
 def _reaches_back(schedule: NoiseSchedule) -> bool:
     """Whether the schedule bounds how far back chunks look."""
-    return isinstance(schedule, Staggered) and bool(schedule.reach)
+    return isinstance(schedule, StaggeredSchedule) and bool(schedule.reach)

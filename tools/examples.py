@@ -94,7 +94,7 @@ def first_and_last_picture() -> Example:
            **output_nodes("6")}  # fmt: skip
     api["4"]["inputs"] |= {"schedule": "full sequence", "steps": 16}
     api["5"]["inputs"]["known_frames"] = ["22", 0]
-    lower = {str(int(one) + 6): (x, y + 520, w, h) for one, (x, y, w, h) in PICTURE.items()}
+    lower = {str(int(key) + 6): (x, y + 520, w, h) for key, (x, y, w, h) in PICTURE.items()}
     known = {"21": (2240, 1340, 300, 230), "22": (2240, 1860, 300, 230)}
     groups = [group_box("Any Load Image can stand here", *PICTURE["13"]),
               group_box("And here", *lower["19"])]  # fmt: skip

@@ -32,7 +32,7 @@ TIE_BREAK = 1e-9
 """Score per frame number: of frames with equal scores the oldest is evicted, for any length."""
 
 
-class AttendedCache(KVCache):
+class HeavyHitterCache(KVCache):
     """A history that evicts the frame with the lowest attention score, the same in all heads."""
 
     def __init__(
@@ -110,7 +110,7 @@ class AttendedCache(KVCache):
         return slot
 
 
-class HeadCache(AttendedCache):
+class PerHeadCache(HeavyHitterCache):
     """A history in which every head of every layer keeps its own frames; stored as computed."""
 
     _store: DenseStore

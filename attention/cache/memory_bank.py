@@ -70,7 +70,7 @@ class Bank:
     def reselect(self, prompt: PromptKeys) -> list[Arrangement]:
         """Select among the visible frames and append the newest one, once the bank is full."""
         if self.candidates < self.cells:
-            return self._unchanged
+            return self._identity
         return self._select(prompt, append_newest=True)
 
     def add_candidate(self, frame: int, key_means: Tensor, prompt: PromptKeys) -> list[Arrangement]:
@@ -79,7 +79,7 @@ class Bank:
         Once the cells are arranged, its content belongs in the `newest_cell` of every layer.
         """
         self.candidates += 1
-        arrangements = self._unchanged
+        arrangements = self._identity
         if self.candidates < self.cells:
             for ranked in self._ranked:
                 ranked.append(self.cells - self.candidates)
@@ -93,7 +93,7 @@ class Bank:
     def revert_selection(self) -> list[Arrangement]:
         """Undo the last selection and drop the last frame that the bank held before it."""
         if self.candidates < self.cells:
-            return self._unchanged
+            return self._identity
         arrangements = []
         for layer, previous in enumerate(self._previous):
             cells, newest, last = [*range(self.cells)], self.newest_cell(layer), previous[-1]
@@ -121,7 +121,7 @@ class Bank:
         )
 
     @property
-    def _unchanged(self) -> list[Arrangement]:
+    def _identity(self) -> list[Arrangement]:
         return [[*range(self.cells)] for _ in self._frames]
 
     def _select(self, prompt: PromptKeys, *, append_newest: bool) -> list[Arrangement]:

@@ -27,8 +27,8 @@ Modify = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 
 def attend_biased(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
     """Fast path of `biased.attend_biased`, with the same signature and result."""
-    queries, add_bias = _padded_queries(q), _with_bias(k, bias)
-    out = _compiled(DENSE)(*_computed_in(queries, k, v), score_mod=add_bias)
+    queries, add_bias = _pad_queries(q), _bias_function(k, bias)
+    out = _compiled_kernel(DENSE)(*_to_compute_dtype(queries, k, v), score_mod=add_bias)
     return out[:, :, : q.shape[2]].to(q.dtype)
 
 
@@ -40,9 +40,11 @@ def attend_selected(  # noqa: PLR0913
     A table of query blocks by key blocks says who reads what. Key blocks that no query of a block
     reads are not computed, nor are heads outside `selection`.
     """
-    queries, add_bias = _padded_queries(q), _with_bias(k, bias)
+    queries, add_bias = _pad_queries(q), _bias_function(k, bias)
     mask = _block_mask(selection, k.shape[2], query_block, queries.shape[2])
-    out = _compiled(SELECTED)(*_computed_in(queries, k, v), score_mod=add_bias, block_mask=mask)
+    out = _compiled_kernel(SELECTED)(
+        *_to_compute_dtype(queries, k, v), score_mod=add_bias, block_mask=mask
+    )
     return out[selection.rows, selection.heads, : q.shape[2]].to(q.dtype)
 
 
@@ -91,18 +93,18 @@ def _block_mask(selection: KeySelection, keys: int, query_block: int, queries: i
     )  # fmt: skip
 
 
-def _padded_queries(x: Tensor) -> Tensor:
+def _pad_queries(x: Tensor) -> Tensor:
     """On a CPU x (b, n, s, d) padded to 2 queries: generated C++ for 1 fails (torch 2.13)."""
     missing = 2 - x.shape[2] if x.device.type == "cpu" else 0
     return F.pad(x, (0, 0, 0, missing)) if missing > 0 else x
 
 
-def _computed_in(*tensors: Tensor) -> tuple[Tensor, ...]:
+def _to_compute_dtype(*tensors: Tensor) -> tuple[Tensor, ...]:
     """On a CPU in float32: generated C++ for half precision does not compile (torch 2.13)."""
     return tuple(x.float() if x.device.type == "cpu" else x for x in tensors)
 
 
-def _with_bias(k: Tensor, bias: Tensor | None) -> Modify:
+def _bias_function(k: Tensor, bias: Tensor | None) -> Modify:
     """Add each key's bias to its logits; one function for all cases, so it compiles once."""
     biases = k.new_zeros(k.shape[:3], dtype=torch.float32)
     if bias is not None:
@@ -114,19 +116,19 @@ def _with_bias(k: Tensor, bias: Tensor | None) -> Modify:
     return modify
 
 
-def _compiled(kind: str) -> Callable[..., Tensor]:
+def _compiled_kernel(kind: str) -> Callable[..., Tensor]:
     """FlexAttention, compiled separately for each kind of call; raises if it cannot compile."""
 
     def call(*tensors: Tensor, **more: object) -> Tensor:
         with torch._dynamo.config.patch(recompile_limit=COMPILED_FORMS):
-            out: Tensor = _fused(kind, tensors[0].device.type)(*tensors, **more)
+            out: Tensor = _compile(kind, tensors[0].device.type)(*tensors, **more)
             return out
 
     return call
 
 
 @functools.cache
-def _fused(_kind: str, device: str) -> Callable[..., Tensor]:
+def _compile(_kind: str, device: str) -> Callable[..., Tensor]:
     """Compile FlexAttention; on a CPU for each size separately.
 
     Generated C++ for dynamic sizes does not compile there: torch 2.13 substitutes the name of one

@@ -33,7 +33,7 @@ class Prompt:
     last: Tensor
     source: Tensor
 
-    def repeated(self, count: int) -> Prompt:
+    def repeat_rows(self, count: int) -> Prompt:
         """The prompt with each row `count` times."""
         if count == 1:
             return self
@@ -92,7 +92,7 @@ class SparsePrompt:
         queries = q.transpose(1, 2)  # (b, n, s, d)
         keys, values, bias = prompt.keys, prompt.values, prompt.bias
         if self.settings.prune and keys.shape[2] > self.settings.min_tokens:
-            keys, values, bias = self._pruned(queries, prompt)
+            keys, values, bias = self._prune(queries, prompt)
         self._count(keys.shape[2], prompt.source.shape[1])
         if not q.is_meta:
             self._merged_tokens = self._merged_tokens + prompt.tokens
@@ -115,7 +115,7 @@ class SparsePrompt:
         known.append(merge_padding(k, v))
         return known[-1]
 
-    def _pruned(self, queries: Tensor, prompt: Prompt) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _prune(self, queries: Tensor, prompt: Prompt) -> tuple[Tensor, Tensor, Tensor | None]:
         """Keys, values and biases of the tokens that share a bucket with a query of their head.
 
         The padding always stays.

@@ -119,7 +119,7 @@ class OnDisk:
         self.folder.mkdir(parents=True, exist_ok=True)
         own = Path(tempfile.mkdtemp(dir=self.folder))
         parts = [
-            tuple(_mapped(own / f"{layer}.{i}.kv", part, leading) for i, part in enumerate(size))
+            tuple(_map_file(own / f"{layer}.{i}.kv", part, leading) for i, part in enumerate(size))
             for layer in range(layers)
         ]
         tier = OffloadedTier(parts, device)
@@ -213,7 +213,7 @@ def _zeros(size: Sequence[Part], leading: tuple[int, int], device: torch.device)
     )
 
 
-def _mapped(path: Path, part: Part, leading: tuple[int, int]) -> Tensor:
+def _map_file(path: Path, part: Part, leading: tuple[int, int]) -> Tensor:
     """Zeros in a file, sparse if the file system supports it."""
     count = math.prod((*leading, *part.size)) * part.dtype.itemsize
     stored = torch.from_file(str(path), shared=True, size=count, dtype=torch.uint8)

@@ -181,14 +181,16 @@ class Integers:
 
     def encode(self, k: Tensor, v: Tensor) -> tuple[Tensor, ...]:
         """Packed codes (b, s, c) with c = n d, and scales and zero points of their groups."""
-        coded = self._encoded(k.flatten(2).float().transpose(1, 2), self.key_tokens)
+        coded = self._encode_groups(k.flatten(2).float().transpose(1, 2), self.key_tokens)
         keys = tuple(part.transpose(1, 2) for part in coded)
-        return (self._packed(keys[0]), *keys[1:], *self.encode_rows(v.flatten(2)))
+        return (self._pack(keys[0]), *keys[1:], *self.encode_rows(v.flatten(2)))
 
     def encode_rows(self, x: Tensor) -> tuple[Tensor, ...]:
         """Packed codes (..., c), and scales and zero points of their groups."""
-        codes, *grouped = self._encoded(x.float().reshape(1, -1, x.shape[-1]), self.value_channels)
-        parts = (self._packed(codes), *grouped)
+        codes, *grouped = self._encode_groups(
+            x.float().reshape(1, -1, x.shape[-1]), self.value_channels
+        )
+        parts = (self._pack(codes), *grouped)
         return tuple(part.view(*x.shape[:-1], -1) for part in parts)
 
     def decode(self, parts: Sequence[Tensor], shape: CacheShape) -> tuple[Tensor, Tensor]:
@@ -196,16 +198,16 @@ class Integers:
         half = len(parts) // 2
         tokens, width = shape.frame_tokens, shape.heads * shape.head_dim
         size = group_size(tokens, self.key_tokens)
-        k = self._decoded(parts[:half], -2, size, shape.dtype)
+        k = self._decode_groups(parts[:half], -2, size, shape.dtype)
         v = self.decode_rows(parts[half:], width, shape.dtype)
         heads = shape.heads, shape.head_dim
         return k.unflatten(-1, heads), v.unflatten(-1, heads)
 
     def decode_rows(self, parts: Sequence[Tensor], width: int, dtype: torch.dtype) -> Tensor:
         """Codes minus the zero point, times the scale of their group."""
-        return self._decoded(parts, -1, group_size(width, self.value_channels), dtype)
+        return self._decode_groups(parts, -1, group_size(width, self.value_channels), dtype)
 
-    def _encoded(self, x: Tensor, max_size: int) -> tuple[Tensor, ...]:
+    def _encode_groups(self, x: Tensor, max_size: int) -> tuple[Tensor, ...]:
         """Codes (..., t) of x (..., t), and the scales and zero points (..., g) along t."""
         count, size = x.shape[-1], group_size(x.shape[-1], max_size)
         padded = F.pad(x, (0, groups(count, max_size) * size - count), mode="replicate")
@@ -225,23 +227,25 @@ class Integers:
         codes = codes.clamp(0, max_code).flatten(-2)[..., :count]
         return codes.to(torch.uint8), scale, zero.to(torch.int8)
 
-    def _decoded(self, parts: Sequence[Tensor], dim: int, size: int, dtype: torch.dtype) -> Tensor:
+    def _decode_groups(
+        self, parts: Sequence[Tensor], dim: int, size: int, dtype: torch.dtype
+    ) -> Tensor:
         """Values (..., s, c) of codes and the scales of groups of `size` along `dim`."""
         codes, *grouped = parts
-        codes = self._unpacked(codes).float()
+        codes = self._unpack(codes).float()
         scale, *zero = (
             part.float().repeat_interleave(size, dim).narrow(dim, 0, codes.shape[dim])
             for part in grouped
         )
         return ((codes - zero[0] if zero else codes) * scale).to(dtype)
 
-    def _packed(self, codes: Tensor) -> Tensor:
+    def _pack(self, codes: Tensor) -> Tensor:
         if self.bits == 8:
             return codes
         low, high = codes.chunk(2, -1)
         return low | (high << 4)
 
-    def _unpacked(self, codes: Tensor) -> Tensor:
+    def _unpack(self, codes: Tensor) -> Tensor:
         return codes if self.bits == 8 else torch.cat([codes & 15, codes >> 4], -1)
 
 

@@ -16,8 +16,8 @@ from ..kernels.choice import AUTO
 from ..kernels.choice import NAMES as KERNELS
 from .merge import Rules
 
-ATTENDED, ALIKE = "least attended", "alike"
-EVICTIONS = (ATTENDED, ALIKE)
+LEAST_ATTENDED, REDUNDANT = "least attended", "redundant"
+EVICTIONS = (LEAST_ATTENDED, REDUNDANT)
 ROUNDING = 1e-6  # of an entry: a fraction of a frame need not be an exact float
 
 
@@ -51,7 +51,7 @@ class TempCache(CachePolicy):
     reach_frames: int | None = None
     max_mass: float | None = None
     index: str = EXACT
-    eviction: str = ATTENDED
+    eviction: str = LEAST_ATTENDED
     recent_frames: int | None = None
     kernel: str = AUTO
 
@@ -107,7 +107,7 @@ class TempCache(CachePolicy):
     @property
     def merges(self) -> bool:
         """Whether similar keys become one; otherwise each key is kept or evicted as it is."""
-        return self.eviction == ATTENDED
+        return self.eviction == LEAST_ATTENDED
 
     @property
     def effective_index(self) -> str:

@@ -215,7 +215,7 @@ class CodedEntries(EntryStore):
     def read(self, layer: int, stop: int, rows: slice = slice(None)) -> Entries:
         """Decode a layer; slots behind `stop` and other rows hold undefined values."""
         own, keys, values = self.own[layer], self.rotated[0][:, :, : self.slots], self._values(0)
-        decoded = self._decoded(layer, [x[rows, :, :stop] for x in self._parts(layer)], rows)
+        decoded = self._decode(layer, [x[rows, :, :stop] for x in self._parts(layer)], rows)
         for into, content in zip((keys, values), decoded, strict=True):
             into[rows, :, :stop] = content
         return Entries(keys=keys, values=values, **facts_of(own))
@@ -228,7 +228,7 @@ class CodedEntries(EntryStore):
         coded = (*self.codec.encode_rows(flat), *self.codec.encode_rows(values[where]))
         for part, codes in zip(self._parts(layer), coded, strict=True):
             part[where] = codes
-        keys[where], values[where] = self._decoded(layer, coded)
+        keys[where], values[where] = self._decode(layer, coded)
 
     @property
     def _value_copies(self) -> int:
@@ -251,7 +251,7 @@ class CodedEntries(EntryStore):
         """The coded parts (b, n, c, ...) of keys, then of values."""
         return [x for name, x in self.own[layer].items() if name.startswith(("keys.", "values."))]
 
-    def _decoded(
+    def _decode(
         self, layer: int, parts: list[Tensor] | tuple[Tensor, ...], rows: slice = slice(None)
     ) -> tuple[Tensor, ...]:
         """Keys and values (b, n, s, d) of parts (b, n, s, ...) of the batch `rows`."""

@@ -21,7 +21,7 @@ from ...attention.storage.dense import DENSE, Storage
 from ...attention.storage.packed import Packed
 from ...attention.storage.quantize import INT8
 from ...attention.storage.shape import CacheShape
-from ...attention.temp_cache.policy import ALIKE, ATTENDED, TempCache
+from ...attention.temp_cache.policy import LEAST_ATTENDED, REDUNDANT, TempCache
 from ...model.preset import DEMO
 
 SINK = 3  # latent frames
@@ -93,7 +93,7 @@ ABLATION = {
         "kept", Sparsity(SparseSelf(), PADDING), long_prompt=True
     ),
 }  # fmt: skip
-"""The cases that tell no more at a long history than at a short one; left out there by default."""
+"""The ablation, left out by default at long histories, where it shows nothing new."""
 CASES: Mapping[str, SpeedCase] = {**MAIN, **ABLATION}
 
 
@@ -106,13 +106,16 @@ def bounded_caches(shape: CacheShape) -> dict[str, tuple[CachePolicy, Storage]]:
                              index=index)
         )  # fmt: skip
 
-    kept = entries(ALIKE, EXACT)
+    kept = entries(REDUNDANT, EXACT)
     return {
         IN_WINDOW: (WINDOW, DENSE),
         "window int8": (WINDOW, Packed(INT8, shape.chunk_frames)),
         "kept": (kept, DENSE),
         "kept int8": (kept, Packed(INT8)),
-        **{f"merged {name}": (entries(ATTENDED, index), DENSE) for name, index in INDEXES.items()},
+        **{
+            f"merged {name}": (entries(LEAST_ATTENDED, index), DENSE)
+            for name, index in INDEXES.items()
+        },
     }
 
 

@@ -26,7 +26,7 @@ from ...attention.storage.packed import Packed
 from ...attention.storage.quantize import INT4, INT8
 from ...attention.storage.shape import CacheShape
 from ...attention.temp_cache.cache import MergedCache
-from ...attention.temp_cache.policy import ALIKE, TempCache
+from ...attention.temp_cache.policy import REDUNDANT, TempCache
 from ...model.dit import TextKV, predict, project_text
 from ...model.preset import DEMO
 from ...model.vae.streaming import StreamingDecoder
@@ -62,7 +62,7 @@ def chunk_cases(history: int) -> dict[str, ChunkCase]:
         return Sparsity(SparseSelf(density, recall_floor=floor, order=order, min_keys=0))
 
     def kept(frames: int) -> TempCache:
-        return TempCache(frames, sink_frames=min(3, frames - 1), eviction=ALIKE)
+        return TempCache(frames, sink_frames=min(3, frames - 1), eviction=REDUNDANT)
 
     return {
         DENSE_CASE: ChunkCase(full),

@@ -14,12 +14,12 @@ from ...attention.sparse.settings import SparseCross, SparseSelf, Sparsity
 from ...attention.storage.dense import DENSE, Storage
 from ...attention.storage.packed import Packed
 from ...attention.storage.quantize import INT8
-from ...attention.temp_cache.policy import ALIKE, TempCache
+from ...attention.temp_cache.policy import REDUNDANT, TempCache
 from ...model.preset import DEMO
 from ...training.evaluation.kit import Kit, Recipe
 from ...training.evaluation.measures import drift
 
-BALANCED = TempCache(48, sink_frames=3, reach_frames=64, eviction=ALIKE)
+BALANCED = TempCache(48, sink_frames=3, reach_frames=64, eviction=REDUNDANT)
 """The node's preset of that name, applied to the demo's window."""
 SPARSE = Sparsity(SparseSelf(min_keys=0), SparseCross(from_tokens=0))
 

@@ -31,7 +31,7 @@ def select_flat_cases(plan: SpeedPlan, filled: CacheSnapshots) -> CacheSnapshots
 
 
 def time_in_turn(
-    plan: SpeedPlan, results: Results, bench: SpeedBench, held: Mapping[int, CacheSnapshots]
+    plan: SpeedPlan, results: Results, bench: SpeedBench, snapshots: Mapping[int, CacheSnapshots]
 ) -> None:
     """Time a chunk of every flat case after every history, starting with another history each
     round.
@@ -44,7 +44,7 @@ def time_in_turn(
         first = turn % len(lengths)
         for name in names:
             for history in lengths[first:] + lengths[:first]:
-                bench.restore({CASES[name].cache: held[history][CASES[name].cache]})
+                bench.restore({CASES[name].cache: snapshots[history][CASES[name].cache]})
                 started = now()
                 bench.chunk(CASES[name])
                 at = plan.label(f"in turn: {name}", history)
@@ -60,12 +60,12 @@ def claim_flat(plan: SpeedPlan, results: Results) -> None:
         what = f"{plan.prefix}{name}: growth of time by 1,000 frames"
         results.figures[what] = median_interval([slope(lengths, seconds) for seconds in rounds])
         results.at_most(what, results.figures[what].high, MAX_GROWTH)
-        held, work = ([results.bytes[f"{kind}: {plan.label(name, at)}"] or 0 for at in lengths]
+        cache, work = ([results.bytes[f"{kind}: {plan.label(name, at)}"] or 0 for at in lengths]
                       for kind in ("KV cache", "in work"))  # fmt: skip
-        memory = [float(a + b) for a, b in zip(held, work, strict=True)]
+        memory = [float(a + b) for a, b in zip(cache, work, strict=True)]
         grown = f"{plan.prefix}{name}: growth of memory by 1,000 frames"
         results.at_most(grown, slope(lengths, memory), MAX_GROWTH)
-        results.at_most(f"{plan.prefix}{name}: different sizes of its cache", len(set(held)), 1)
+        results.at_most(f"{plan.prefix}{name}: different sizes of its cache", len(set(cache)), 1)
 
 
 def slope(histories: Sequence[int], values: Sequence[float]) -> float:

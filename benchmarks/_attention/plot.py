@@ -70,9 +70,9 @@ def memory(speed: dict[str, Any], prefix: str = "") -> Lines:
     """
     found: Lines = {}
     for name in MAIN:
-        held = dict(_by_history(speed["bytes"], f"KV cache: {prefix}{name}"))
+        cache_bytes = dict(_by_history(speed["bytes"], f"KV cache: {prefix}{name}"))
         works = _by_history(speed["bytes"], f"in work: {prefix}{name}")
-        rows = [(at, (held[at] + work) / 2**20) for at, work in works]
+        rows = [(at, (cache_bytes[at] + work) / 2**20) for at, work in works]
         if rows:
             found[name] = [(at, taken, taken, taken) for at, taken in rows]
     return found

@@ -23,7 +23,7 @@ from ...attention.storage.dense import DENSE, Storage
 from ...attention.storage.packed import Packed
 from ...attention.storage.quantize import INT8
 from ...attention.storage.shape import CacheShape
-from ...attention.temp_cache.policy import ALIKE, TempCache
+from ...attention.temp_cache.policy import REDUNDANT, TempCache
 from ...model.dit import KeysValues, TextKV, predict, project_text
 from ...model.preset import DEMO
 from ...model.vae.latent_format import frame_count
@@ -162,7 +162,7 @@ def merged(entry_frames: float) -> TempCache:
 
     The limit matters after far turns only.
     """
-    return TempCache(entry_frames, eviction=ALIKE, reach_frames=DEMO.trained_reach)
+    return TempCache(entry_frames, eviction=REDUNDANT, reach_frames=DEMO.trained_reach)
 
 
 def _frames(shape: CacheShape, tokens: int) -> WindowSink:

@@ -22,7 +22,7 @@ from ...attention.sparse.blocks import build_blocks, choose_blocks
 from ...attention.sparse.self_attention import sampled_recall
 from ...attention.storage.shape import CacheShape
 from ...attention.temp_cache.cache import MergedCache
-from ...attention.temp_cache.policy import ALIKE, TempCache
+from ...attention.temp_cache.policy import REDUNDANT, TempCache
 from ...errors import BadInput
 
 HEADS, WIDTH, PATCH = 4, 48, 2
@@ -79,7 +79,7 @@ def measure_layer(latents: Tensor, seed: int) -> dict[str, float]:
             q, k[:, :, newest], v[:, :, newest], None, count * tokens, parts, (), tokens
         )
         found[f"error: window, {share:.0%}"] = _error(attend_inputs(shorter), dense)
-        kept = _kept(shape, keys, values, TempCache(count, eviction=ALIKE, recent_frames=1))
+        kept = _kept(shape, keys, values, TempCache(count, eviction=REDUNDANT, recent_frames=1))
         entries = AttentionInputs(q, *kept, None, kept[0].shape[2], parts, (), tokens)
         found[f"error: TempCache, {share:.0%}"] = _error(attend_inputs(entries), dense)
     return found

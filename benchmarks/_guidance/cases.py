@@ -7,8 +7,8 @@ from dataclasses import replace
 from ...model.preset import DEMO
 from ...samplers.guidance import (
     Guidance,
+    GuidanceTiming,
     Limits,
-    When,
     cfg,
     extended,
     fractional,
@@ -39,7 +39,10 @@ def cases() -> dict[str, Recipe]:
         add(f"vanilla {scale:g}", extended(TEXT, vanilla(scale)))
     strong = extended(TEXT, vanilla(2.0))
     add("vanilla 2, rescaled", replace(strong, limits=Limits(rescale=1.0)))
-    add("vanilla 2, early steps", extended(TEXT, replace(vanilla(2.0), when=When((EARLY, 1.0)))))
+    add(
+        "vanilla 2, early steps",
+        extended(TEXT, replace(vanilla(2.0), timing=GuidanceTiming((EARLY, 1.0)))),
+    )
     for level in (0.02, 0.05, 0.1):
         add(f"vanilla 2, stabilised {level:g}", stabilised(strong, level))
     add("temporal", extended(TEXT, temporal(0.5, last(4))))

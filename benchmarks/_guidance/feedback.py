@@ -61,17 +61,17 @@ def next_chunk(kit: Kit, recipe: Recipe, start: TrueStart, past: Tensor) -> Tens
     return chunk.latents
 
 
-def errors_kept(go_on: Callable[[Tensor], Tensor], start: TrueStart) -> Figures:
-    """Return how much of an error in the past the next chunk, made by `go_on`, contains.
+def errors_kept(generate: Callable[[Tensor], Tensor], start: TrueStart) -> Figures:
+    """Return how much of an error in the past the next chunk, chunk by `generate`, contains.
 
     The errors are another colour (an offset of a random direction) and more contrast.
     """
     past, random_ = start.past, torch.Generator().manual_seed(start.seed)
     colour = ERROR_SIZE * torch.randn(past.shape[1], 1, 1, generator=random_)
-    made = go_on(past)
+    chunk = generate(past)
     return {
-        COLOUR_KEPT: part(go_on(past + colour) - made, colour),
-        CONTRAST_KEPT: part(go_on((1 + ERROR_SIZE) * past) - made, ERROR_SIZE * made),
+        COLOUR_KEPT: part(generate(past + colour) - chunk, colour),
+        CONTRAST_KEPT: part(generate((1 + ERROR_SIZE) * past) - chunk, ERROR_SIZE * chunk),
     }
 
 

@@ -58,24 +58,26 @@ def findings(plan: object, records: Records, cases: Sequence[str]) -> Findings:
     by_case = {case: records.of(case) for case in cases}
     known, plain = ([*by_case.get(name, {}).values()] for name in (TRUTH, PLAIN))
     for name, by_seed in by_case.items():
-        made = [*by_seed.values()]
-        if len(made) < 2:
+        rollouts = [*by_seed.values()]
+        if len(rollouts) < 2:
             continue
         found.samples[name] = {seed: rollout.figures for seed, rollout in by_seed.items()}
-        found.figures[name] = means([rollout.figures for rollout in made])
+        found.figures[name] = means([rollout.figures for rollout in rollouts])
         if name not in (PLAIN, TRUTH) and plain:
             found.against_plain[name] = differences(by_seed, by_case[PLAIN])
-        others, truth = against(name, known, made)
+        others, truth = against(name, known, rollouts)
         if truth:
             found.figures[name][DISTANCE] = distance(others, truth)
     return found
 
 
-def against(name: str, truth: Rollouts, made: Rollouts) -> tuple[list[Features], list[Features]]:
+def against(
+    name: str, truth: Rollouts, rollouts: Rollouts
+) -> tuple[list[Features], list[Features]]:
     """Return the two sides of a comparison: rollouts and all of truth, or the two halves of
     truth.
     """
-    features, known = ([rollout.features for rollout in part] for part in (made, truth))
+    features, known = ([rollout.features for rollout in part] for part in (rollouts, truth))
     return (known[::2], known[1::2]) if name == TRUTH else (features, known)
 
 
@@ -85,27 +87,27 @@ def means(rows: Sequence[Mapping[str, float]]) -> dict[str, Estimate]:
 
 
 def differences(
-    made: Mapping[int, Measurement], plain: Mapping[int, Measurement]
+    rollouts: Mapping[int, Measurement], plain: Mapping[int, Measurement]
 ) -> dict[str, Estimate]:
     """Estimate the difference of every measure from plain CFG, seed by seed.
 
     Both mappings have at least one seed.
     """
-    pairs = [(made[seed].figures, plain[seed].figures) for seed in made if seed in plain]
+    pairs = [(rollouts[seed].figures, plain[seed].figures) for seed in rollouts if seed in plain]
     return means([{key: a[key] - b[key] for key in a} for a, b in pairs])
 
 
-def distance(made: Sequence[Features], reference: Sequence[Features]) -> Estimate:
+def distance(rollouts: Sequence[Features], reference: Sequence[Features]) -> Estimate:
     """Return the kernel distance of all rollouts' segments, with an interval over rollouts."""
-    whole = kernel_distance(np.concatenate(made), np.concatenate(reference))
+    whole = kernel_distance(np.concatenate(rollouts), np.concatenate(reference))
     rng = np.random.default_rng(0)
     found = []
     for _ in range(RESAMPLES):
         halves = (
             [side[i] for i in rng.choice(len(side), max(1, len(side) // 2), replace=False)]
-            for side in (made, reference)
+            for side in (rollouts, reference)
         )
         found.append(kernel_distance(*(np.concatenate(half) for half in halves)))
     # Half-samples without replacement vary as much as the whole sample's estimate.
     low, high = np.percentile(np.array(found) - np.mean(found), [2.5, 97.5])
-    return Estimate(whole, whole + float(low), whole + float(high), len(made))
+    return Estimate(whole, whole + float(low), whole + float(high), len(rollouts))

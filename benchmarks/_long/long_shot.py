@@ -87,7 +87,7 @@ def trace_of(measured: Measurement) -> ShotTrace:
     seconds, resident, unfiled, unkept, *change = measured.features.T
     latent_by_latent = np.stack(change, 1).ravel()[1:]  # the first frame has no predecessor
     return ShotTrace(
-        *(one.tolist() for one in (seconds, resident, unfiled, unkept, latent_by_latent))
+        *(column.tolist() for column in (seconds, resident, unfiled, unkept, latent_by_latent))
     )
 
 
@@ -120,17 +120,17 @@ def _rollout(plan: LongShotPlan, storage: Storage, seed: int, folder: Path) -> R
 
 
 def _rows(frames: FrameStream, rollout: Rollout, video: VideoWriter) -> Iterator[Row]:
-    before, made, began = None, 0, time.process_time()
+    before, frame_count, began = None, 0, time.process_time()
     for chunk in frames.chunks:
         video.write(chunk.frames)
         seconds = time.process_time() - began
-        made += len(chunk.frames)
+        frame_count += len(chunk.frames)
         assert chunk.latents is not None
         latents = chunk.latents.latents.numpy()
         joined = np.concatenate([latents[:1] if before is None else before, latents])
         before = latents[-1:].copy()
         change = np.abs(np.diff(joined, axis=0)).mean((1, 2, 3))
-        unfiled = -(-(made - video.frames_written) // len(chunk.frames))
+        unfiled = -(-(frame_count - video.frames_written) // len(chunk.frames))
         if chunk.index % COLLECT_EVERY == 0:
             gc.collect()
         yield np.array([seconds, resident_bytes(), unfiled, _unkept(rollout, chunk.index), *change])

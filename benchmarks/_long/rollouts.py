@@ -63,8 +63,11 @@ class Pair:
 
 @dataclass(slots=True)
 class LongResults:
-    """By case: every measure in every tenth, what the ends say, of all rollouts and of each; then
-    differences within pairs, claims, and claims that nothing can be said of.
+    """The results of a bench of long rollouts, by case.
+
+    `tenths`: every measure of every tenth. `ends`: estimates of the first and last tenth.
+    `samples`: the same for each rollout. `pairs`: differences between cases. `not_judged`: claims
+    with too few rollouts.
     """
 
     suite: str
@@ -136,10 +139,13 @@ def run(
     found, truth = LongResults(suite, plan, made_with), [*records.of(TRUTH).values()]
     for name in cases:
         by_seed = records.of(name)
-        made = [by_seed[seed] for seed in seeds if seed in by_seed]
-        if not (made and truth):
+        measurements = [by_seed[seed] for seed in seeds if seed in by_seed]
+        if not (measurements and truth):
             continue
         found.seeds[name] = [seed for seed in seeds if seed in by_seed]
-        found.tenths[name], found.samples[name] = tenths(made, truth), ends(made, truth)
+        found.tenths[name], found.samples[name] = (
+            tenths(measurements, truth),
+            ends(measurements, truth),
+        )
         found.ends[name] = {key: estimate(row) for key, row in found.samples[name].items()}
     return found

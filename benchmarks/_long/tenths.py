@@ -1,4 +1,4 @@
-"""A long rollout measured by tenths while it is made: compounding errors show between tenths."""
+"""A long rollout measured by tenths during generation: compounding errors show between tenths."""
 
 from __future__ import annotations
 
@@ -72,12 +72,14 @@ def error(vectors: Features, truth: Sequence[Features]) -> Features:
     return far
 
 
-def tenths(made: Sequence[Measurement], truth: Sequence[Measurement]) -> dict[str, list[Estimate]]:
+def tenths(
+    rollouts: Sequence[Measurement], truth: Sequence[Measurement]
+) -> dict[str, list[Estimate]]:
     """Estimate every measure of every tenth, over rollouts."""
     known = [clip.features for clip in truth]
-    errors = np.stack([error(rollout.features, known) for rollout in made])
+    errors = np.stack([error(rollout.features, known) for rollout in rollouts])
     read = {name: np.array([[rollout.figures[f"{name} {i}"] for i in range(PARTS)]
-                            for rollout in made])
+                            for rollout in rollouts])
             for name in MEASURES[:2]}  # fmt: skip
     rows = {**read, MEASURES[2]: errors}
     return {
@@ -85,7 +87,7 @@ def tenths(made: Sequence[Measurement], truth: Sequence[Measurement]) -> dict[st
     }
 
 
-def ends(made: Sequence[Measurement], truth: Sequence[Measurement]) -> dict[str, list[float]]:
+def ends(rollouts: Sequence[Measurement], truth: Sequence[Measurement]) -> dict[str, list[float]]:
     """Return first tenth, last tenth and their difference for each rollout and measure.
 
     Also return the last tenth's motion over the first's, and the measures of the whole rollout.
@@ -95,7 +97,7 @@ def ends(made: Sequence[Measurement], truth: Sequence[Measurement]) -> dict[str,
     for name in MEASURES:
         first, last = (
             [float(error(rollout.features, known)[i]) if name == MEASURES[2]
-             else rollout.figures[f"{name} {i % PARTS}"] for rollout in made]
+             else rollout.figures[f"{name} {i % PARTS}"] for rollout in rollouts]
             for i in (0, -1)
         )  # fmt: skip
         pairs = list(zip(first, last, strict=True))
@@ -103,8 +105,8 @@ def ends(made: Sequence[Measurement], truth: Sequence[Measurement]) -> dict[str,
         found[f"{name}, {CHANGE}"] = [b - a for a, b in pairs]
         if name == MEASURES[1]:
             found["motion, last over first"] = [b / max(a, 1e-6) for a, b in pairs]
-    whole = [name for name in made[0].figures if not name.startswith(MEASURES)]
-    return found | {name: [rollout.figures[name] for rollout in made] for name in whole}
+    whole = [name for name in rollouts[0].figures if not name.startswith(MEASURES)]
+    return found | {name: [rollout.figures[name] for rollout in rollouts] for name in whole}
 
 
 def show(console: Console, name: str, figures: Mapping[str, Estimate]) -> None:

@@ -47,9 +47,9 @@ def coded_rollouts(latent_frames: int, job: Job) -> Measurement:
     )  # fmt: skip
 
 
-def psnr(one: Tensor, other: Tensor) -> float:
+def psnr(frames: Tensor, reference: Tensor) -> float:
     """Return the PSNR in dB of frames in [0, 1]; infinite for equal frames."""
-    error = float((one.double() - other.double()).square().mean())
+    error = float((frames.double() - reference.double()).square().mean())
     return math.inf if error == 0 else -10 * math.log10(error)
 
 

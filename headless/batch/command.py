@@ -30,7 +30,7 @@ LOCK_FILE = "batch.lock"
 
 @click.command()
 @click.argument("workflows", type=FILE, nargs=-1)
-@click.option("--workflow", "one", type=FILE, metavar="FILE", help="One more workflow.")
+@click.option("--workflow", "workflow", type=FILE, metavar="FILE", help="One more workflow.")
 @click.option(
     "--params",
     type=FILE,
@@ -55,7 +55,7 @@ LOCK_FILE = "batch.lock"
 @common_options
 def batch(  # noqa: PLR0913
     workflows: tuple[Path, ...],
-    one: Path | None,
+    workflow: Path | None,
     params: Path | None,
     servers: tuple[str, ...],
     patience: float,
@@ -69,7 +69,7 @@ def batch(  # noqa: PLR0913
     A failing run does not stop the others. OUT/results.html and results.csv show the results. With
     --server, the same command resumes a stopped batch.
     """
-    paths = workflows if one is None else (*workflows, one)
+    paths = workflows if workflow is None else (*workflows, workflow)
     if not paths:
         raise click.UsageError("give at least one WORKFLOW")
     console = Console(soft_wrap=True)

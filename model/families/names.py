@@ -1,9 +1,8 @@
-"""From a stored tensor name to the official Wan 2.1 one, whatever wrapped it.
+"""Maps a stored tensor name to the official Wan 2.1 one.
 
-Trainers leave their wrappers in names at any depth (FSDP, torch.compile, activation checkpoints)
-and put the model behind prefixes (`generator_ema.model.`, `model.diffusion_model.`); diffusers has
-names of its own. Prefixes are not listed here: they are whatever stands before a name that every
-Wan model has.
+Trainers leave wrappers in names at any depth (FSDP, torch.compile, activation checkpoints) and put
+the model behind prefixes (`generator_ema.model.`, `model.diffusion_model.`); diffusers has its own
+names. Prefixes are not listed: a prefix is whatever precedes a name that every Wan model has.
 """
 
 from __future__ import annotations
@@ -89,7 +88,7 @@ def copies(stored: Iterable[str]) -> list[Copy]:
 
 
 def unwrapped(name: str) -> str:
-    """A stored name without the wrappers of trainers, wherever in it they stand."""
+    """A stored name without the wrappers of trainers."""
     return _WRAPPER.sub("", name)
 
 

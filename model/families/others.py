@@ -1,4 +1,4 @@
-"""Files that are recognised and refused: what each is, told by a name it holds, and what to do."""
+"""Files that are recognised and refused, each with a sentence that says what to do."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .names import unwrapped
 
 @dataclass(frozen=True, slots=True)
 class Other:
-    """A kind of file that is no causal Wan model: `named` is searched for in tensor names."""
+    """A kind of file that is no causal Wan model; `named` is a pattern in its tensor names."""
 
     title: str
     named: str
@@ -85,7 +85,7 @@ OTHERS = (
 
 
 def other(stored: Iterable[str]) -> Other | None:
-    """What a file is that holds tensors of these names, if it is one of the kinds above."""
+    """The kind of a file with tensors of these names, if it is listed above."""
     names = [unwrapped(name) for name in stored]
     for one in OTHERS:
         if any(re.search(one.named, name) for name in names):

@@ -1,7 +1,7 @@
-"""What a weights file is, from its header alone: architecture, family, which copy to take, and why.
+"""Tells from a weights file's header what the model is: architecture, family, copy to take.
 
-`recognise` never guesses in silence: `reasons` says what each conclusion rests on, and a file that
-cannot be run is refused with a sentence that says what to do instead.
+Every conclusion comes with its reason in `reasons`. A file that cannot be run is refused with a
+sentence that says what to do instead.
 """
 
 from __future__ import annotations
@@ -45,9 +45,7 @@ class Recognised:
 
 
 def recognise(header: Header, family: str = AUTO, copy: str = AUTO) -> Recognised:
-    """Say what the file is; `family` and `copy` (ema or raw) override what it would be taken
-    for.
-    """
+    """Recognise a file; `family` and `copy` (ema or raw) override the conclusions."""
     found = copies(header.tensors)
     if not found:
         raise BadInput(_not_a_model(header))
@@ -104,7 +102,7 @@ def _config(shapes: Mapping[str, tuple[int, ...]], said: Mapping[str, Any]) -> D
 def _family(
     header: Header, shape: str, config: DiTConfig, said: Mapping[str, Any], wanted: str
 ) -> tuple[Family, str]:
-    """The row, and why this one."""
+    """The family's row, with the reason."""
     if wanted != AUTO:
         if wanted not in BY_KEY or BY_KEY[wanted].shape != shape:
             keys = ", ".join(row.key for row in FAMILIES if row.shape == shape)
@@ -150,7 +148,7 @@ def plain_name(path: Path) -> str:
 
 
 def _pick(found: list[Copy], wanted: str, row: Family) -> tuple[Copy, str]:
-    """The copy to take of several, and why."""
+    """The copy to take of several, with the reason."""
     if len(found) == 1:
         return found[0], f"copy: the only one, at {found[0].prefix!r}" if found[0].prefix else ""
     want = row.copy if wanted == AUTO else wanted
@@ -183,7 +181,7 @@ def _why_shape(shape: str, config: DiTConfig) -> str:
 
 
 def _noted(header: Header) -> dict[str, Any]:
-    """What `longtake convert` wrote down."""
+    """What `longtake convert` wrote into the metadata."""
     try:
         noted = json.loads(header.metadata.get(METADATA_KEY, "{}"))
     except (ValueError, RecursionError):

@@ -1,8 +1,8 @@
-"""Every family that Longtake knows, one row each: what it is told by, how it runs, its licence.
+"""Every family that Longtake knows, one row each: how to recognise it, how it runs, its licence.
 
-Causal and plain Wan files hold the same tensors, so what tensors cannot tell comes from the file's
+Causal and plain Wan files hold the same tensors. What tensors cannot tell comes from the file's
 metadata, from its name (`named`), or from the user. Sources are repositories on GitHub at the
-commits read, file and line where a figure is not in the configuration file itself.
+commits read, with file and line where a figure is not in the configuration file itself.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ WAN_TEXT = 512
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One family. `shape` is the architecture that its tensors show, see `recognise`.
+    """One family of models.
 
-    `named` is searched for in the file's name and its folder's, lower case, with every run of other
-    characters as one `_`. `copy` says which weights to take of a file with both; `causal` whether
-    they were trained to look only back.
+    `shape` is the architecture that its tensors show, see `recognise`. `named` is a pattern in the
+    names of file and folder, lower case, other characters as one `_`. `copy` is the copy to take of
+    a file with several. `causal` says whether the model was trained to look only back.
     """
 
     key: str

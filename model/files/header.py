@@ -1,7 +1,7 @@
-"""What a weights file holds, before any weight is read: names, dtypes, shapes, metadata.
+"""The content of a weights file without its weights: names, dtypes, shapes, metadata.
 
-Four containers are understood: safetensors (one file, or an index of shards), a PyTorch zip
-(`.pt`, `.pth`), and GGUF (its header only: the host's GGUF loader makes the model).
+Four containers are understood: safetensors (one file, or an index of shards), a PyTorch zip (`.pt`,
+`.pth`), and GGUF (its header only: the host's GGUF loader makes the model).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class TensorInfo:
 
     @property
     def count(self) -> int:
-        """How many numbers it holds."""
+        """The number of values."""
         return math.prod(self.shape)
 
 
@@ -60,5 +60,5 @@ def main_dtype(tensors: Mapping[str, TensorInfo]) -> str:
 
 
 def damaged(path: Path, reason: str) -> BadInput:
-    """The refusal of a file whose content contradicts itself."""
+    """Make the refusal of a file whose content contradicts itself."""
     return BadInput(f"{path} cannot be read ({reason}); it may be damaged: download it again.")

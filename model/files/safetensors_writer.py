@@ -1,6 +1,4 @@
-"""Write a safetensors file tensor by tensor, so that a file of any size takes the memory of one
-piece.
-"""
+"""Writes a safetensors file tensor by tensor, in the memory of one tensor."""
 
 from __future__ import annotations
 
@@ -38,10 +36,10 @@ def write(
     *,
     checksum: bool = False,
 ) -> int:
-    """Write `tensors`, in the order and with the dtypes of `infos`, and return the file's bytes.
+    """Write `tensors` in the order and dtypes of `infos`; returns the file's bytes.
 
-    The file appears under its name only when it is whole. With `checksum` its last tensor is the
-    SHA-256 of every byte before it, which `is_sound` looks at.
+    The file appears under its name only when it is complete. With `checksum` its last tensor is the
+    SHA-256 of every byte before it, which `is_sound` checks.
     """
     partial = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
@@ -78,7 +76,7 @@ def is_sound(path: Path) -> bool:
 
 
 def info_of(name: str, tensor: Tensor) -> TensorInfo:
-    """How a tensor is listed when it is written as it is."""
+    """The header entry of a tensor that is written unchanged."""
     stored = tensor.numel() * tensor.element_size()
     return TensorInfo(name, DTYPES[tensor.dtype], tuple(tensor.shape), stored)
 

@@ -1,4 +1,4 @@
-"""Open a weights file of any container: its header at once, each tensor when it is asked for."""
+"""Opens a weights file of any container: the header at once, each tensor on demand."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Weights:
 
 
 def open_weights(path: Path) -> Weights:
-    """The weights in `path`: a file, an index, or the folder of one sharded model."""
+    """Open a file, an index, or the folder of one sharded model."""
     if path.is_dir():
         path = _inside(path)
     if not path.is_file():

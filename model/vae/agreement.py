@@ -22,9 +22,9 @@ PROBE_LATENT_SIDE = 12
 
 
 def agreement(open_encoder: OpenCoder, latent: Tensor, picture: Tensor, factor: int) -> float:
-    """Correlation of a first latent (c, h, w) with that of its picture (3, H, W) in [0, 1].
+    """Correlation of a first latent (c, h, w) with the latent of its picture (3, H, W) in [0, 1].
 
-    `factor` is pixels per latent row; of large pictures the middle is taken.
+    `factor` is pixels per latent row. Only the middle of a large picture is compared.
     """
     rows, columns = (_middle(side) for side in latent.shape[1:])
     part = latent[:, rows, columns]
@@ -33,7 +33,7 @@ def agreement(open_encoder: OpenCoder, latent: Tensor, picture: Tensor, factor: 
 
 
 def sees(open_encoder: OpenCoder, open_decoder: OpenCoder, factor: int, like: Tensor) -> bool:
-    """Whether a VAE gives a plain picture back, about."""
+    """Whether a VAE roughly reproduces a plain picture."""
     shown = probe(factor * PROBE_LATENT_SIDE).to(like.device)
     latent = _first(open_encoder(), shown)
     return correlation(shown[0], open_decoder().feed(latent[None].to(like.device))[0]) > SEES
@@ -49,7 +49,7 @@ def probe(side: int) -> Tensor:
 
 
 def correlation(one: Tensor, other: Tensor) -> float:
-    """Of all values of two (c, h, w), each channel about its own mean; 0 where nothing varies."""
+    """Correlation of two (c, h, w), each channel about its mean; 0 if one is constant."""
     a, b = (x.float().cpu() - x.float().cpu().mean((1, 2), keepdim=True) for x in (one, other))
     size = float(a.norm() * b.norm())
     return float((a * b).sum()) / size if size > 0 else 0.0

@@ -1,4 +1,4 @@
-"""What a streaming decoder takes beside its weights: what it keeps, and a chunk on top of that."""
+"""Memory of a streaming decoder beside its weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COPIED_ON_CPU = 2  # oneDNN's convolution copies its input, those two, into a la
 
 @dataclass(frozen=True, slots=True)
 class DecoderMemory:
-    """Bytes from chunk to chunk, and at most while one is decoded, its frames included."""
+    """Bytes kept between chunks, and peak bytes while one is decoded, with its frames."""
 
     state_bytes: int
     working_bytes: int
@@ -23,10 +23,10 @@ class DecoderMemory:
 def tiny_decoder_memory(
     vae: TinyVAE, frames: int, rows: int, columns: int, device: torch.device
 ) -> DecoderMemory:
-    """Of chunks of `frames` latent frames of that size on `device`; memory blocks take the most.
+    """Memory for chunks of `frames` latent frames of that size on `device`.
 
-    By arithmetic, not by a rehearsal, whose first one would cost a second before the first frame,
-    and which does not see what a convolution takes for itself.
+    This is arithmetic. A rehearsal would cost a second before the first frame, and would miss the
+    workspace of convolutions.
     """
     state, working, scale = 0, 0, 1
     maps = MAPS_AT_ONCE + (COPIED_ON_CPU if device.type == "cpu" else 0)

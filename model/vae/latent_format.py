@@ -18,7 +18,7 @@ FRAMES_PER_LATENT = 4
 
 @dataclass(frozen=True, slots=True)
 class LatentFormat:
-    """Statistics of raw latents, a number per channel, and pixels per latent row and column."""
+    """Mean and deviation of raw latents per channel, and pixels per latent row and column."""
 
     title: str
     spatial_factor: int
@@ -27,7 +27,6 @@ class LatentFormat:
 
     @property
     def channels(self) -> int:
-        """Channels of a latent."""
         return len(self.mean)
 
 

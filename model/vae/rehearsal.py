@@ -1,6 +1,4 @@
-"""What streaming a video through a VAE takes, whoever wrote its layers: the stream itself, run over
-their twins without weights.
-"""
+"""Measures the memory of streaming through a VAE: the stream runs over modules without weights."""
 
 from __future__ import annotations
 
@@ -29,8 +27,10 @@ def rehearsed(
     parts: Sequence[Sequence[int]],
     device: torch.device,
 ) -> DecoderMemory:
-    """Memory of the stream that `opened` starts over a tree, once it was fed float32 tensors of the
-    shapes of `parts`, on `device`; these are counted, the weights, in `dtype`, are not.
+    """Memory of the stream that `opened` starts over a tree.
+
+    The stream is fed float32 tensors with the shapes of `parts`. They are counted; the weights, in
+    `dtype`, are not.
     """
     stream = opened(twin(tree, dtype))
 
@@ -44,7 +44,7 @@ def rehearsed(
 
 
 def twin(tree: nn.Module, dtype: torch.dtype, seen: dict[nn.Module, Any] | None = None) -> Any:
-    """The same modules without weights; the tree is left as it is, wherever its weights are."""
+    """Copy modules without their weights; the tree stays unchanged."""
     seen = {} if seen is None else seen
     if tree in seen:
         return seen[tree]
@@ -68,15 +68,16 @@ def _shape_of(value: Tensor | None, dtype: torch.dtype) -> Tensor | None:
 
 
 def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """As fused kernels do it: copies of what they are given (b, c, h, w), and the output."""
+    """Allocates what fused kernels do: copies of their inputs (b, c, h, w), and the output."""
     copies = [one.clone(memory_format=torch.contiguous_format) for one in (q, k, v)]
     return torch.empty_like(copies[0])
 
 
 def _beside_on_cpu(func: Any, args: Sequence[Any], made: Any) -> int:
-    """What a convolution takes on the processor beside its output: oneDNN's input, weights and
-    output in layouts of blocked channels, and the last until it is copied out; torch's own, the
-    values below the kernel at every place.
+    """Bytes of a convolution on the processor beside its output.
+
+    oneDNN copies input, weights and output into layouts of blocked channels. torch's own kernel
+    unfolds the input.
     """
     if func is not CONVOLUTION:
         return 0
@@ -92,12 +93,12 @@ def _beside_on_cpu(func: Any, args: Sequence[Any], made: Any) -> int:
 
 
 def _alike(meta: Tensor) -> Tensor:
-    """A tensor on the processor of that shape, in no memory."""
+    """A tensor of that shape on the processor, without memory."""
     return torch.empty(1, dtype=meta.dtype).expand(meta.shape)
 
 
 class _Cudnn(TorchFunctionMode):
-    """A convolution that hosts call by its kernel's name, which has no shape function."""
+    """Gives a shape function to a convolution that hosts call by its kernel's name."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None

@@ -1,9 +1,9 @@
-"""The decoder of a TAEHV-like tiny VAE in layers of our own: taew2_1, taew2_2, lighttae.
+"""The decoder of a TAEHV-like tiny VAE in our own layers: taew2_1, taew2_2, lighttae.
 
-For what the host's tree cannot give: a copy that autograd may use, and that a file can hold. The
-host makes frames of a feature after it has doubled rows and columns; that is a 1x1 convolution,
-which commutes with repeating pixels, so here it comes before, on a quarter of the pixels.
-Source: madebyollin/taehv `taehv.py`; ModelTC/LightX2V `vae_tiny.py` for the latents of lighttae.
+Autograd can use this copy and a file can hold it, unlike the host's tree. The host makes frames
+from a feature after it has doubled rows and columns. That step is a 1x1 convolution, which commutes
+with repeating pixels, so here it comes before, on a quarter of the pixels. Source:
+madebyollin/taehv `taehv.py`; ModelTC/LightX2V `vae_tiny.py` for the latents of lighttae.
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ OUR_NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class TAEHVConfig:
-    """Latent channels, widths at 1/8, 1/4, 1/2 and all of the resolution, and of which the pixels
-    are: patches of `patch` x `patch`; whether it wants `raw` latents, as lighttae does.
+    """Sizes of the decoder.
+
+    `channels` are latent channels, `widths` those at 1/8, 1/4, 1/2 and full resolution. Pixels come
+    in patches of `patch` x `patch`. `raw` says that it takes raw latents, as lighttae does.
     """
 
     channels: int = LATENT_CHANNELS
@@ -39,7 +41,7 @@ class TAEHVConfig:
 
 
 class TAEHVDecoder(CausalDecoder):
-    """Normalised latents to frames, whichever latents its weights want."""
+    """Decodes normalised latents to frames, whichever latents its weights take."""
 
     def __init__(self, config: TAEHVConfig) -> None:
         super().__init__()
@@ -61,8 +63,9 @@ class TAEHVDecoder(CausalDecoder):
 
 
 def taehv_decoder(decoder: Any, *, raw: bool) -> TAEHVDecoder:
-    """A float32 copy, made outside inference mode, of the decoder of the host's tree; BadInput
-    where it is laid out otherwise.
+    """Copy the decoder of the host's tree in float32, outside inference mode.
+
+    BadInput if the tree has another layout.
     """
     with torch.inference_mode(False), torch.no_grad():
         state = {name: tensor.float() for name, tensor in decoder.state_dict().items()}
@@ -78,7 +81,7 @@ def taehv_decoder(decoder: Any, *, raw: bool) -> TAEHVDecoder:
 
 
 def _config(state: Mapping[str, Tensor], *, raw: bool) -> TAEHVConfig:
-    """What the plain convolutions' shapes say."""
+    """Sizes read from the shapes of the plain convolutions."""
     names = sorted((k for k in state if k.count(".") == 1 and k.endswith(".weight")), key=_layer)
     first, *middle, last = (state[name] for name in names)
     a, b, c, d = map(len, (first, *middle))
@@ -86,7 +89,7 @@ def _config(state: Mapping[str, Tensor], *, raw: bool) -> TAEHVConfig:
 
 
 def _renamed(state: Mapping[str, Tensor], ours: TAEHVDecoder) -> dict[str, Tensor]:
-    """The host's tensors under our names: layers with weights are as many, in the same order."""
+    """The host's tensors under our names: both have the same layers with weights, in order."""
     theirs = sorted({_layer(name) for name in state})
     mine = [i for i, layer in enumerate(ours.decoder) if [*layer.parameters()]]
     number = dict(zip(theirs, mine, strict=True))

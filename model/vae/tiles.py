@@ -1,8 +1,8 @@
-"""Streaming in spatial tiles: each tile is a stream of its own, and their seams are blended.
+"""Streams in spatial tiles, each with its own stream, and blends their seams.
 
-A wide picture then takes the working memory of one tile. Layers that see the whole picture (the
-Wan VAEs' middle attention) see one tile of it, so tiles give nearly, not exactly, what the whole
-gives; dealt out over time in any way they give exactly the same.
+A wide picture then needs the working memory of one tile. Layers that see the whole picture (the Wan
+VAEs' middle attention) see one tile, so the result is close to the untiled one, not equal. Every
+chunking over time gives exactly the same frames.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ class Tile:
 
 
 class TiledDecoder:
-    """A decoder of `open_decoder`'s for each tile of at most `side` latent rows and columns;
-    neighbours overlap by a quarter of that.
+    """Decodes tiles of at most `side` latent rows and columns, each by its own decoder.
+
+    Neighbouring tiles overlap by a quarter of `side`.
     """
 
     def __init__(self, open_decoder: OpenCoder, side: int) -> None:
@@ -42,7 +43,7 @@ class TiledDecoder:
 
     @property
     def state_bytes(self) -> int:
-        """Bytes that all tiles' decoders remember."""
+        """Bytes kept by the decoders of all tiles."""
         return sum(decoder.state_bytes for decoder in self._decoders.values())
 
     @property

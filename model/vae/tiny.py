@@ -63,7 +63,7 @@ class MemoryBlock(nn.Module):
 
 
 class Pool(nn.Module):
-    """Two frames become one."""
+    """Merges two frames into one."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class Pool(nn.Module):
 
 
 class Grow(nn.Module):
-    """One frame becomes `frames`, each twice as large."""
+    """Turns one frame into `frames`, each twice as large."""
 
     def __init__(self, width: int, *, frames: int = 2, bias: bool = True) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ class Grow(nn.Module):
 class CausalDecoder(nn.Module):
     """Layers `decoder` from latents to frames in patches of `patch` x `patch` pixels.
 
-    Its latents are normalised, its frames are RGB in [0, 1], unclamped.
+    Latents are normalised, frames are RGB around [0, 1], unclamped.
     """
 
     config: Any  # all that its layers need to be made again, a dataclass
@@ -150,7 +150,7 @@ class CausalDecoder(nn.Module):
 
 
 class TinyVAE(CausalDecoder):
-    """Encoder and decoder."""
+    """The demo's VAE: a causal encoder and decoder."""
 
     def __init__(self, config: TinyVAEConfig) -> None:
         super().__init__()

@@ -28,10 +28,10 @@ PAIR = 2  # frames of a call on the encoder, after the first
 
 
 class FeatureCache(list[Any]):
-    """What each causal convolution remembers: the last two frames of its input.
+    """The last two input frames of each causal convolution.
 
-    `whole` keeps it at two when a call brings one frame; the encoder is never called that way, and
-    uses slots of its own for single frames.
+    `whole` keeps two frames even when a call brings one. The encoder is never called that way and
+    uses separate slots for single frames.
     """
 
     def __init__(self, slots: int, *, whole: bool) -> None:
@@ -52,7 +52,7 @@ class FeatureCache(list[Any]):
 
     @property
     def bytes(self) -> int:
-        """Bytes of all that is remembered."""
+        """Bytes of all remembered frames."""
         held = [one for one in self if isinstance(one, Tensor)]
         return sum(tensor.numel() * tensor.element_size() for tensor in held)
 

@@ -15,7 +15,7 @@ from ...attention.sparse.settings import Sparsity
 from ...attention.sparse.thresholds import apply_measurements
 from ...attention.storage.packed import Packed
 from ...attention.storage.placement import ON_DEVICE
-from ...attention.temp_cache.policy import ALIKE, ATTENDED, TempCache
+from ...attention.temp_cache.policy import LEAST_ATTENDED, REDUNDANT, TempCache
 from ...errors import BadInput
 from ...model.preset import Preset
 from ...samplers.history.settings import CacheSettings
@@ -80,7 +80,7 @@ class SparseAttentionSpec:
     sparsity: Sparsity
     strength: Strength
     device: torch.device
-    eviction: str = ALIKE
+    eviction: str = REDUNDANT
     reach_frames: int = OF_MODEL
     index: str = AUTO
     kernel: str = AUTO_KERNEL
@@ -89,7 +89,7 @@ class SparseAttentionSpec:
     @property
     def merges(self) -> bool:
         """Whether keys are merged, for which their nearest are looked for."""
-        return self.temp_cache and self.eviction == ATTENDED
+        return self.temp_cache and self.eviction == LEAST_ATTENDED
 
     @property
     def attends_with_kernel(self) -> bool:

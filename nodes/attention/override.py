@@ -141,7 +141,7 @@ class AttentionOverride:
             return attend_prompt(q, prompt)
         frames = _latent_frames(options, q.shape[1]) if chosen.prune else 1
         each = q.unflatten(1, (frames, -1)).flatten(0, 1)  # (b f, s / f, n, d)
-        return self.to_prompt.attend(each, prompt.repeated(frames)).reshape(q.shape)
+        return self.to_prompt.attend(each, prompt.repeat_rows(frames)).reshape(q.shape)
 
     def _self(
         self, chosen: SparseSelf, parts: list[Tensor], options: Mapping[str, Any]

@@ -11,7 +11,7 @@ from ...attention.ann.choice import AUTO, index_unavailable_reason
 from ...attention.ann.choice import NAMES as INDEXES
 from ...attention.kernels import choice
 from ...attention.sparse.settings import SparseCross, SparseSelf, Sparsity
-from ...attention.temp_cache.policy import ALIKE, ATTENDED
+from ...attention.temp_cache.policy import LEAST_ATTENDED, REDUNDANT
 from ...errors import BadInput
 from .. import categories, host
 from ..schema import build
@@ -23,7 +23,7 @@ from .override import AttentionOverride
 
 CUSTOM, WHERE_FASTER, ALWAYS, OFF = "custom", "where faster", "always", "off"
 MERGE_PADDING, PRUNE = "merge padding", "prune"
-EVICTIONS = {"what differs": ALIKE, "merged": ATTENDED}
+EVICTIONS = {"what differs": REDUNDANT, "merged": LEAST_ATTENDED}
 PARTS = {
     "TempCache": (
         "temp_cache", "merge_above", "keep", "reach_frames", "index", "merge_floor", "counts_as",

@@ -51,8 +51,8 @@ class KnownClip:
             )
         frame = round(self.start * fps if self.unit == SECONDS else self.start)
         start = latent_frame_count(frame + 1) - 1
-        return known_frames.sequence(
-            self.latents, start, spacing=self.spacing, level=self.level, ahead=self.ahead
+        return known_frames.from_latents(
+            self.latents, start, spacing=self.spacing, level=self.level, lookahead=self.ahead
         )
 
 
@@ -104,7 +104,7 @@ def placed(
                 f"The known frames have {clip.channels} latent channels and the model "
                 f"{config.out_channels}; encode the pictures with the model's own VAE."
             )
-    return known_frames.together(clip.placed(fps) for clip in clips)
+    return known_frames.merge(clip.placed(fps) for clip in clips)
 
 
 def _latents(latent: Mapping[str, Any]) -> Tensor:

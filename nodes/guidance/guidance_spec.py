@@ -8,7 +8,7 @@ from typing import Protocol
 
 from ...model.preset import DEMO, Preset
 from ...samplers import guidance as g
-from ...samplers.planning.cost import evaluated
+from ...samplers.planning.cost import describe_branches
 from .history_spec import HistoryGuidanceSpec, PresetValues, choose_text_source, value_or
 
 
@@ -54,10 +54,10 @@ class GuidanceOptionsSpec:
     def apply(self, before: g.Guidance | None, preset: PresetValues) -> g.Guidance:
         """Change the options, never the terms."""
         before = before or g.Guidance()
-        when, limits, (low, high) = before.when, before.limits, before.when.interval
+        when, limits, (low, high) = before.timing, before.limits, before.timing.interval
         return replace(
             before,
-            when=g.When(
+            timing=g.GuidanceTiming(
                 (value_or(self.from_level, low), value_or(self.to_level, high)),
                 self.per_step or when.per_step,
                 value_or(self.first_chunk, when.first_chunk),
@@ -66,7 +66,7 @@ class GuidanceOptionsSpec:
                 value_or(self.rescale, limits.rescale),
                 value_or(self.norm_cap, limits.norm_cap) or None,
             ),
-            at_once=before.at_once and not self.one_at_a_time,
+            in_one_pass=before.in_one_pass and not self.one_at_a_time,
         )
 
     def unset_fields(self, *, is_text_source: bool) -> tuple[str, ...]:
@@ -127,7 +127,7 @@ class GuidanceSpec:
             names = f"{', '.join(others)} and {last}" if others else last
             verb = "comes" if len(self.unset_fields) == 1 else "come"
             return f"{names} {verb} from the model; the sampler shows the value and the cost."
-        return evaluated(self.resolve(DEMO, sink=True))
+        return describe_branches(self.resolve(DEMO, sink=True))
 
     @property
     def _text_source(self) -> HistoryGuidanceSpec | None:

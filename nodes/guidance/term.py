@@ -51,7 +51,12 @@ class GuidanceTerm(io.ComfyNode):
         own_prompt: Timeline | list[Any] | None = None,
     ) -> io.NodeOutput:
         """Append the term to the chain."""
-        ages = {ALL: g.All(), SINK: g.Sink(), NOTHING: g.Nothing(), NOISE: g.All()}
+        ages = {
+            ALL: g.AllFrames(),
+            SINK: g.SinkFrames(),
+            NOTHING: g.NoFrames(),
+            NOISE: g.AllFrames(),
+        }
         part = g.AgeRange(newest, oldest) if view == RANGE else ages[view]
         history = g.View(part, 1.0 if view == NOISE else level, exact)
         text = prompt if own_prompt is None else prompt_plan.own_prompt(own_prompt)

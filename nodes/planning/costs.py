@@ -14,7 +14,7 @@ from ...attention.temp_cache.policy import TempCache
 from ...samplers.denoiser import Denoiser
 from ...samplers.history.plan import planned_bytes, planned_offloaded
 from ...samplers.history.settings import CacheSettings
-from ...samplers.planning.cost import cost, dearest, evaluated, without_guidance
+from ...samplers.planning.cost import cost, describe_branches, peak_evaluations, without_guidance
 from ...samplers.settings import RolloutSettings
 from ...units import byte_size
 from .. import host
@@ -33,7 +33,7 @@ def cost_line(settings: RolloutSettings, model: Denoiser) -> str:
 
 def guidance_line(settings: RolloutSettings, model: Denoiser) -> str:
     """What guidance is evaluated, and what that is more than the prompt alone."""
-    said = evaluated(settings.at(settings.origin).guidance)
+    said = describe_branches(settings.at(settings.origin).guidance)
     added = _added(settings, model)
     if added is None:
         return f"{said} In this shot as much as without guidance."
@@ -79,7 +79,7 @@ def _added(settings: RolloutSettings, model: Denoiser) -> tuple[str, str] | None
     """What guidance takes more than the prompt alone: of the KV cache, and of evaluations."""
     kind = model.config, model.dtype
     made, plain = cost(settings, *kind), cost(without_guidance(settings), *kind)
-    most = dearest(settings, *kind)
+    most = peak_evaluations(settings, *kind)
     if made == plain and most == plain.evaluations:
         return None
     later = f", up to {most} where guidance or prompt change" if most > made.evaluations else ""

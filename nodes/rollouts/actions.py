@@ -115,7 +115,7 @@ def _set_length(
 ) -> RolloutSettings:
     """Apply the requested length; 0 keeps the source's. Refuse a fork with nothing after it."""
     if length:
-        chunk, known = settings.schedule.chunk_frames, settings.known.whole.leading
+        chunk, known = settings.schedule.chunk_frames, settings.known_frames.whole.leading
         snapped = snapped_length(length, SECONDS, source.fps, chunk, known)
         assert snapped.latent_frames is not None
         settings = settings.lasting(snapped.latent_frames)

@@ -32,7 +32,7 @@ def check_compatible(settings: RolloutSettings, channels: int | None, engine: De
             f"The shot has {channels} latent channels and the model {config.out_channels}; connect "
             "a model of the family that made it."
         )
-    picture = 0 if settings.reference is None else settings.reference.beside.shape[1]
+    picture = 0 if settings.reference is None else settings.reference.channels.shape[1]
     takes = config.in_channels - config.out_channels
     if picture != takes:
         made, family = ("from", "image-to-video") if picture else ("without", "text-to-video")

@@ -112,7 +112,7 @@ class SaveRollout(io.ComfyNode):
                 progress.advance(count)
             if with_state and count:
                 state = rollout.run.state_after(count)
-        rollout.claim.sources(rollout.settings.known.sources)
+        rollout.claim.sources(rollout.settings.known_frames.sources)
         file = host.output_file(filename_prefix, SUFFIX)
         report = _report(rollout, meter, model_evals, str(file.path))
         extras = RolloutExtras(report, picture, _guided(rollout), rollout.fps, state)

@@ -148,7 +148,7 @@ def open_rollout(
         replace(spec, settings=settings), claim,
         node_id=node_id, session_only=session_only, from_model=from_model,
     )  # fmt: skip
-    rollout.claim.beside.update(settings.known.sources)
+    rollout.claim.beside.update(settings.known_frames.sources)
     if spec.model.device.type != "cpu":  # main memory is not the host's to make room in
         rollout.claim.working_bytes = lambda: rollout.working_bytes
     return rollout

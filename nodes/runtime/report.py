@@ -50,7 +50,7 @@ def _decided(rollout: HostRollout) -> dict[str, str | None]:
         "from_model": rollout.from_model or None,
         "attention": told(rollout.settings, rollout.model.device) or None,
     }
-    recached = rollout.run.state.settings.recached
+    recached = rollout.run.state.settings.recache_frames
     if recached:
         decided["recached"] = f"at latent frame {', '.join(map(str, recached))}"
     return decided

@@ -15,7 +15,7 @@ from ...attention.storage.quantize import FLOAT8, INT4, INT8
 from ...model.preset import DEMO
 from ...samplers.history.settings import CacheSettings, FirstLatent
 from ...samplers.schedule.options import FROM_MODEL
-from ...samplers.settings import AtSwitch
+from ...samplers.settings import OnPromptChange
 from .. import categories, host, sockets
 from ..runtime.host_codec import host_codec
 from ..schema import build
@@ -59,7 +59,7 @@ class KVCacheSettings(io.ComfyNode):
         unquantised_frames: int = DEMO.chunk_frames,
         placement: str = ON_THE_DEVICE,
         budget_gb: float = 0.0,
-        prompt_switch: AtSwitch = "keep",
+        prompt_switch: OnPromptChange = "keep",
         first_latent: FirstLatent = "automatic",
         vae: Any = None,
     ) -> io.NodeOutput:
@@ -68,7 +68,7 @@ class KVCacheSettings(io.ComfyNode):
             CacheSettings,
             storage=_storage(storage, unquantised_frames),
             placement=PLACES[placement](),
-            at_switch=prompt_switch,
+            on_prompt_change=prompt_switch,
             first_latent=first_latent,
             budget_bytes=int(budget_gb * 2**30) or None,
             codec=None if vae is None or first_latent != "re-encode" else host_codec(vae),

@@ -119,7 +119,7 @@ class DiffusionForcingSampler(io.ComfyNode):
             prompt_timeline(prompts, engine.config, planned), rows, columns, levels.schedule,
             length=planned.latent_frames, seed=seed, solver=levels.solver,
             context_noise=levels.context_noise,
-            guidance=guided, cache=kept, known=known,
+            guidance=guided, cache=kept, known_frames=known,
             guidance_changes=guidance_changes(prompts, planned, rescaled),
             reference=reference(engine.config, picture, prompts),
         )  # fmt: skip

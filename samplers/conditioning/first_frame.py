@@ -1,9 +1,9 @@
-"""A window that begins as a video does, although its first latent frame has left.
+"""Re-encodes the oldest frame of a window as the first frame of a video.
 
-The first latent frame of a Wan video stands for one picture and every later one for four. Where it
-has left the window, the oldest frame that is held takes its place: its last picture, which the next
-latent frame goes on from, is encoded as the only picture of a video (Krea realtime,
-`release_server.py get_clean_context_frames`; CausVid restarts its windows in the same way).
+The first latent frame of a Wan video stands for one picture, every later one for four. Once that
+frame has left the window, the last picture of the oldest remaining frame is encoded as the only
+picture of a video (Krea realtime, `release_server.py get_clean_context_frames`; CausVid restarts
+its windows in the same way).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LOOKBACK_FRAMES = 4  # as far back as a tiny VAE looks; 16 pictures of other VAE
 
 @dataclass(frozen=True, slots=True)
 class ReencodedFirstFrame:
-    """How that is done: by which VAE, known by its `digest`; `room_bytes` is what it takes."""
+    """The VAE that re-encodes, identified by its `digest`; `room_bytes` is the memory it needs."""
 
     codec: StreamingCodec = field(compare=False, repr=False)
     digest: str
@@ -28,7 +28,7 @@ class ReencodedFirstFrame:
 
     @torch.no_grad()
     def latent(self, latents: Tensor) -> Tensor:
-        """The last of `latents` (f, c, h, w), in a row, as a first latent frame (c, h, w)."""
+        """Encode the last of consecutive `latents` (f, c, h, w) as a first frame (c, h, w)."""
         picture = self.codec.open_decoder().feed(latents.to(self.codec.device))[-1:]
         encoder = self.codec.open_encoder()
         parts = encoder.feed(picture), encoder.drain()

@@ -1,4 +1,4 @@
-"""One known latent frame of a rollout, here already or read when it is wanted."""
+"""One known latent frame of a rollout, in memory or read on demand."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .prompts import embedding_digest
 
 
 class LazyLatents(Protocol):
-    """Latents that are read only when they are wanted: those of a video of any length."""
+    """The latents of one frame, read on demand, so that a video may have any length."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -22,11 +22,11 @@ class LazyLatents(Protocol):
 
     @property
     def source(self) -> object:
-        """What a host makes room for before they are read."""
+        """What a host must claim before the latents are read."""
 
     @property
     def digest(self) -> str:
-        """Names the values, without reading them."""
+        """Identifies the values without reading them."""
 
     def read(self) -> Tensor:
         """The latents (c, h, w), normalised."""
@@ -34,20 +34,20 @@ class LazyLatents(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class KnownFrame:
-    """Latents (c, h, w), normalised, of one latent frame of the rollout.
+    """Normalised latents (c, h, w) of one latent frame of the rollout.
 
-    The frame starts at `level` instead of at pure noise: it waits there, mixed with its own noise,
-    while the schedule is above, and goes down with the schedule from there. So 0 is kept as it is,
-    1 is not known at all, and between the two what survives that much noise is kept.
+    The frame waits at `level`, mixed with its own noise, until the schedule falls below that level.
+    Level 0 keeps the latents unchanged, level 1 ignores them, and levels between keep what survives
+    that much noise.
 
-    It is part of the chunk it falls in; so many latent frames `ahead` of that it is seen already.
-    `digest` names the latents: by their values, unless they were to come and have a name already.
+    The frame belongs to the chunk it falls in; chunks up to `lookahead` latent frames earlier see
+    it too. `digest` identifies the latents.
     """
 
     frame: int
     latents: Tensor | LazyLatents = field(repr=False, compare=False)
     level: float = 0.0
-    ahead: int = 0
+    lookahead: int = 0
     digest: str = ""
 
     def __post_init__(self) -> None:
@@ -55,9 +55,9 @@ class KnownFrame:
             raise BadInput(f"a known frame is at latent frame 0 or later; got {self.frame}.")
         if not 0 <= self.level <= 1:
             raise BadInput(f"the level of a known frame is from 0 to 1; got {self.level}.")
-        if self.ahead < 0:
+        if self.lookahead < 0:
             raise BadInput(
-                f"a known frame is seen 0 or more latent frames ahead; got {self.ahead}."
+                f"a known frame is seen 0 or more latent frames ahead; got {self.lookahead}."
             )
         if isinstance(self.latents, Tensor):
             self._check(self.latents)
@@ -67,15 +67,15 @@ class KnownFrame:
             object.__setattr__(self, "digest", self.latents.digest)
 
     def read(self) -> Tensor:
-        """The latents, brought here if they were not yet."""
+        """The latents, read if necessary."""
         if isinstance(self.latents, Tensor):
             return self.latents
         latents = self.latents.read()
         self._check(latents)
         return latents
 
-    def here(self) -> KnownFrame:
-        """The same, with latents that need not be read any more, under the name they have."""
+    def with_latents_read(self) -> KnownFrame:
+        """Read lazy latents now; the digest stays."""
         return replace(self, latents=self.read().cpu())
 
     def _check(self, latents: Tensor) -> None:
@@ -88,8 +88,9 @@ class KnownFrame:
 
 @dataclass(frozen=True, slots=True)
 class LookaheadFrames:
-    """Known latent frames that are seen before they are active: which, their latents (f, c, h, w),
-    clean unless said otherwise, and their noise levels.
+    """Known latent frames that are seen before they are active.
+
+    `frames` are their indices, `latents` (f, c, h, w) and `levels` their noise levels.
     """
 
     frames: Sequence[int]
@@ -97,7 +98,7 @@ class LookaheadFrames:
     levels: Sequence[float]
 
     def noised(self, noise: Tensor, least: float, process: NoiseProcess) -> LookaheadFrames:
-        """The same with `noise` mixed in, at level `least` or their own if that is higher."""
+        """Mix `noise` in, at level `least` or at the frame's own level if that is higher."""
         levels = [max(level, least) for level in self.levels]
         level = self.latents.new_tensor(levels).view(-1, 1, 1, 1)
         return LookaheadFrames(self.frames, mixed(process, self.latents, noise, level), levels)

@@ -1,4 +1,4 @@
-"""Prompts at times: which text embedding is in force for which latent frame."""
+"""Timed prompts: which text embedding is in force for which latent frame."""
 
 from __future__ import annotations
 
@@ -15,53 +15,57 @@ from ...errors import BadInput
 
 @dataclass(frozen=True, slots=True)
 class TimedPrompt:
-    """A prompt that holds from latent frame `start_frame` on.
+    """A prompt from latent frame `start_frame` on.
 
-    `embedding` (l, text_dim), padded with zeros. Chunks in flight have it from the time when latent
-    frame `since` leads them to that when `until` does: where a fork gives another prompt, what was
-    made before must not know.
+    `embedding` is (l, text_dim), padded with zeros. In-flight chunks use the prompt only while the
+    leading latent frame is in [active_from, active_until). A fork sets these, so that chunks before
+    the fork never see the new prompt.
     """
 
     start_frame: int
     embedding: Tensor
     text: str = ""
-    since: int = 0
-    until: int | None = None
+    active_from: int = 0
+    active_until: int | None = None
 
-    def known(self, leading: int) -> bool:
-        """Whether it may be in force while latent frame `leading` leads."""
-        return self.since <= leading and (self.until is None or leading < self.until)
+    def may_apply(self, leading: int) -> bool:
+        """Whether the prompt may be in force while latent frame `leading` leads."""
+        return self.active_from <= leading and (
+            self.active_until is None or leading < self.active_until
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class PromptTimeline:
-    """Prompts in order of time, the first from latent frame 0, and the negative prompt's embedding
-    (l, text_dim).
+    """Prompts in order of time, the first from latent frame 0.
+
+    `negative` is the negative prompt's embedding (l, text_dim).
     """
 
     entries: tuple[TimedPrompt, ...]
     negative: Tensor
 
     def __post_init__(self) -> None:
-        starts = [entry.start_frame for entry in self.entries if entry.until is None]
+        starts = [entry.start_frame for entry in self.entries if entry.active_until is None]
         if not starts or starts[0] != 0:
             raise BadInput("the first prompt must hold from the start; give a line with time 0.")
         if any(b <= a for a, b in zip(starts, starts[1:], strict=False)):
             raise BadInput(f"prompt times must increase; got latent frames {starts}.")
 
     def at(self, latent_frame: int, leading: int | None = None) -> TimedPrompt:
-        """The prompt in force at `latent_frame` while `leading` is the first one that is not
-        finished; the same one unless told.
+        """The prompt in force at `latent_frame`.
+
+        `leading` is the first unfinished latent frame; the default is `latent_frame` itself.
         """
         at = latent_frame if leading is None else leading
         past = (entry for entry in self.entries if entry.start_frame <= latent_frame)
-        return [entry for entry in past if entry.known(at)][-1]
+        return [entry for entry in past if entry.may_apply(at)][-1]
 
     def blended(self, prompt: TimedPrompt, starts: range, made: int) -> PromptTimeline:
-        """The timeline in which `prompt`, one of its own, takes over from the one before it.
+        """Blend `prompt`, an entry of this timeline, with the entry before it.
 
-        From each of `starts` on it is mixed in by one equal part more, and it is whole at their
-        end, unless another prompt comes first. Of these steps the first `made` are in the timeline.
+        Its share grows by equal steps at each of `starts` and is complete at their end, unless the
+        next entry begins earlier. Only the first `made` steps are added.
         """
         number = next(i for i, one in enumerate(self.entries) if one is prompt)
         before, following = self.entries[number - 1], self.entries[number + 1 :]
@@ -74,7 +78,7 @@ class PromptTimeline:
         return PromptTimeline((*self.entries[:number], *steps, *following), self.negative)
 
     def with_prompt(self, prompt: TimedPrompt) -> PromptTimeline:
-        """The same timeline with `prompt` in it, in place of one that starts at the same frame."""
+        """Add `prompt`, replacing an entry that starts at the same frame."""
         others = (one for one in self.entries if one.start_frame != prompt.start_frame)
         entries = sorted([*others, prompt], key=lambda one: one.start_frame)
         return PromptTimeline(tuple(entries), self.negative)
@@ -82,23 +86,24 @@ class PromptTimeline:
 
 @dataclass(frozen=True, slots=True)
 class ActivePrompts:
-    """Prompts that are in force together: each with the first latent frame of the chunk from which
-    on it holds, in order of time.
+    """Prompts in force together, in order of time.
+
+    Each comes with the first latent frame of the chunk from which it holds.
     """
 
     prompts: tuple[tuple[int, TimedPrompt], ...]
 
     @property
     def front(self) -> TimedPrompt:
-        """The earliest frames' prompt."""
+        """The prompt of the earliest frames."""
         return self.prompts[0][1]
 
     def text_of(self, frame: int) -> int:
-        """Which of them a latent frame has; the first one before all."""
+        """The index of a latent frame's prompt; 0 before all of them."""
         return max(0, bisect_right(self.prompts, frame, key=lambda one: one[0]) - 1)
 
     def same(self, other: ActivePrompts) -> bool:
-        """Whether these are the very same prompts at the same frames."""
+        """Whether both hold the same prompt objects at the same frames."""
         pairs = zip(self.prompts, other.prompts, strict=False)
         same = all(a == b and one is two for (a, one), (b, two) in pairs)
         return same and len(self.prompts) == len(other.prompts)
@@ -111,9 +116,9 @@ def fit_length(embedding: Tensor, text_len: int) -> Tensor:
 
 
 def chunk_start(latent_frame: float, chunk_frames: int, origin: int = 0) -> int:
-    """The chunk boundary nearest to a (fractional) latent frame: prompts change between chunks.
+    """The chunk boundary nearest to a fractional latent frame; prompts change between chunks.
 
-    One boundary is `origin`; where no other falls on it, the start is one too.
+    Boundaries are counted from `origin`. The start of the rollout is a boundary too.
     """
     first = origin % chunk_frames
     if latent_frame < first / 2:
@@ -122,6 +127,6 @@ def chunk_start(latent_frame: float, chunk_frames: int, origin: int = 0) -> int:
 
 
 def embedding_digest(embedding: Tensor) -> str:
-    """A short hash of an embedding's values, for the chain of chunk keys."""
+    """A short hash of an embedding's values, for chunk addresses."""
     values = embedding.detach().to("cpu", torch.float32).contiguous().numpy().tobytes()
     return hashlib.sha256(values).hexdigest()[:16]

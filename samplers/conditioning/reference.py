@@ -1,7 +1,7 @@
-"""What an image-to-video model is told of its picture: latents beside the noise, CLIP features.
+"""The picture of an image-to-video model: extra latent channels and CLIP features.
 
-Wan 2.1 I2V takes 20 more channels than it gives: 4 that say which frames are the picture's, and 16
-of a video that begins with the picture and goes on in grey (Wan-Video/Wan2.1 `wan/image2video.py`).
+Wan 2.1 I2V takes 20 more channels than it returns. 4 of them mark the picture's frames; 16 hold a
+video that begins with the picture and continues in grey (Wan-Video/Wan2.1 `wan/image2video.py`).
 """
 
 from __future__ import annotations
@@ -18,16 +18,18 @@ from .prompts import embedding_digest
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """`beside` (f, c, h, w) for the first latent frames, its last one for all that come later;
-    `features` (s, 1280) of CLIP vision, None where the model is given none.
+    """A picture as a model takes it.
+
+    `channels` (f, c, h, w) belong to the first latent frames; later frames repeat the last one.
+    `features` (s, 1280) are those of CLIP vision, None for a model without them.
     """
 
-    beside: Tensor = field(repr=False, compare=False)
+    channels: Tensor = field(repr=False, compare=False)
     features: Tensor | None = field(default=None, repr=False, compare=False)
     digest: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        given = [one for one in (self.beside, self.features) if one is not None]
+        given = [one for one in (self.channels, self.features) if one is not None]
         if not all(one.isfinite().all() for one in given):
             raise BadInput(
                 "the picture's latents or features are not finite; encode it in float32."
@@ -35,17 +37,17 @@ class Reference:
         object.__setattr__(self, "digest", tuple(embedding_digest(one) for one in given))
 
     def at(self, frames: Sequence[int]) -> Tensor:
-        """What goes beside latent `frames`."""
-        last = len(self.beside) - 1
-        return self.beside[torch.tensor([min(frame, last) for frame in frames])]
+        """The extra channels of latent `frames`."""
+        last = len(self.channels) - 1
+        return self.channels[torch.tensor([min(frame, last) for frame in frames])]
 
     def without_features(self) -> Reference:
-        """The same without CLIP vision."""
+        """Drop the CLIP features."""
         return replace(self, features=None)
 
     def check(self, rows: int, columns: int) -> None:
         """Refuse latents of another size than the shot's."""
-        has: Sequence[int] = self.beside.shape[-2:]
+        has: Sequence[int] = self.channels.shape[-2:]
         if tuple(has) != (rows, columns):
             raise BadInput(
                 f"the picture's latents are {has[0]} x {has[1]} (rows x columns) and the shot's "

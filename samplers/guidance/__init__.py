@@ -6,28 +6,41 @@ The evaluations differ in their prompt and in the history that they see.
 from .presets import cfg, extended, fractional, magi, stabilised, temporal, vanilla
 from .prompt import OwnPrompt, Prompt
 from .score import Score, WeightedScore
-from .terms import Branch, Guidance, Limits, When, merged
-from .views import ALL, DROP, NOISE, SINK, AgeRange, All, Nothing, Seen, Sink, View, last, noisy
+from .terms import Branch, Guidance, GuidanceTiming, Limits, merged
+from .views import (
+    ALL,
+    DROP,
+    NOISE,
+    SINK,
+    AgeRange,
+    AllFrames,
+    FrameSelection,
+    NoFrames,
+    SinkFrames,
+    View,
+    last,
+    noisy,
+)
 
 __all__ = [
     "ALL",
     "AgeRange",
-    "All",
+    "AllFrames",
     "Branch",
     "DROP",
     "Guidance",
     "Limits",
     "NOISE",
-    "Nothing",
+    "NoFrames",
     "OwnPrompt",
     "Prompt",
     "WeightedScore",
     "SINK",
     "Score",
-    "Seen",
-    "Sink",
+    "FrameSelection",
+    "SinkFrames",
     "View",
-    "When",
+    "GuidanceTiming",
     "cfg",
     "extended",
     "fractional",

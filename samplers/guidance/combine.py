@@ -1,4 +1,4 @@
-"""From the branches' predictions to one velocity."""
+"""Combines the branches' predictions into one velocity."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from .terms import Limits
 
 
 def combine(predictions: Tensor, weights: Sequence[Sequence[float]]) -> Tensor:
-    """The weighted sum of predictions (b, f, c, h, w); weights (b, f) are each frame's own.
+    """The weighted sum of predictions (b, f, c, h, w); weights (b, f) are per frame.
 
-    A single branch is returned as it is: its weight is the sum, which is 1.
+    A single branch is returned unchanged, because its weight is 1.
     """
     if len(weights) == 1:
         return predictions[0]
@@ -22,7 +22,7 @@ def combine(predictions: Tensor, weights: Sequence[Sequence[float]]) -> Tensor:
 
 
 def limited(v: Tensor, base: Tensor, limits: Limits) -> Tensor:
-    """The guided velocity v (f, c, h, w) bounded by the base branch's; both in float32."""
+    """Bound the guided velocity v (f, c, h, w) by the base branch's; both are float32."""
     if limits.rescale > 0:
         ratio = _deviation(base) / _deviation(v).clamp(min=1e-12)
         v = v * (1 + limits.rescale * (ratio - 1))

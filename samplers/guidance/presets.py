@@ -1,6 +1,6 @@
-"""Guidance by name: the published sums, and how they add up.
+"""Published guidance formulas by name, and how they add up.
 
-Scale convention throughout: w = 1 is the conditional branch alone, bit for bit.
+Scale 1 is always the conditional branch alone, bit for bit.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import math
 from dataclasses import replace
 
 from ...errors import BadInput
-from .terms import Branch, Guidance, When, merged
+from .terms import Branch, Guidance, GuidanceTiming, merged
 from .views import ALL, DROP, NOISE, View, last, noisy
 
 MAGI_INTERVAL = (0.7, 1.0)  # MAGI-1 guides while its t, the clean share, is below 0.3
@@ -27,7 +27,7 @@ def vanilla(scale: float, none: View = NOISE, *, drop_prompt: bool = False) -> G
     """HG-v: scale times the whole history, 1 - scale times none.
 
     `drop_prompt` gives the branch without history the negative prompt, as DFoT drops its other
-    conditions there: history and text guided by one scale at the price of one.
+    conditions there. One scale then guides history and text at the cost of one extra branch.
     """
     without = Branch(1 - scale, "negative" if drop_prompt else "positive", none)
     return _guidance(scale, Branch(scale), without)
@@ -35,10 +35,10 @@ def vanilla(scale: float, none: View = NOISE, *, drop_prompt: bool = False) -> G
 
 def temporal(short_weight: float, short: View | None = None, *, scale: float = 1.0,
              none: View = NOISE) -> Guidance:  # fmt: skip
-    """HG-t: long and short history, `1 - short_weight` and `short_weight` of `scale` together.
+    """HG-t: long and short history share `scale` as `1 - short_weight` and `short_weight`.
 
-    With `scale` 1 there is no branch without history: a mean of two, which cannot overshoot
-    (DFoT's Minecraft setting is half and half, short = 4 latent frames).
+    Scale 1 needs no branch without history: a mean of two cannot overshoot. DFoT's Minecraft
+    setting is half and half with 4 short latent frames.
     """
     return _guidance(
         scale,
@@ -62,41 +62,42 @@ def fractional(scale: float, level: float, none: View = NOISE) -> Guidance:
 def magi(history: float = 1.5, text: float = 7.5, none: View = DROP) -> Guidance:
     """MAGI-1's three branches: (1 - a) none + (a - w) history + w (history and text).
 
-    All read one history, committed without text. Acts while the noise level is above 0.7; below it
-    the base, history without text, is alone.
+    All branches read one history, committed without text. The sum acts while the noise level is
+    above 0.7; below it the base, history without text, is used alone.
     """
-    textless = View(committed_with="negative")
+    textless = View(commit_prompt="negative")
     sums = _guidance(
         history + text,
         Branch(1 - history, "negative", none),
         Branch(history - text, "negative"),
         Branch(text, "positive", textless),
     )
-    return replace(sums, base="negative", when=When(MAGI_INTERVAL))
+    return replace(sums, base="negative", timing=GuidanceTiming(MAGI_INTERVAL))
 
 
 def stabilised(guidance: Guidance, level: float) -> Guidance:
-    """Generated latent frames are seen at a small noise level, with noise to match; given ones stay
-    clean. DFoT uses 0.02 on its own schedule.
+    """Show generated latent frames at a small noise level; given frames stay clean.
+
+    DFoT uses 0.02 on its own schedule.
     """
     return replace(guidance, stabilise=level)
 
 
 def extended(guidance: Guidance, addition: Guidance) -> Guidance:
-    """`guidance` plus what `addition` does beyond its base: weights still sum to 1.
+    """Add to `guidance` what `addition` does beyond its base; weights still sum to 1.
 
-    Settings of `guidance` that `addition` leaves at their defaults stay.
+    Where `addition` has default settings, those of `guidance` stay.
     """
     beyond = (*addition.branches, Branch(-1.0, addition.base, ALL))
     plain = Guidance()
     return replace(
         guidance,
         branches=merged((*guidance.branches, *beyond)),
-        when=guidance.when if addition.when == plain.when else addition.when,
+        timing=guidance.timing if addition.timing == plain.timing else addition.timing,
         limits=guidance.limits if addition.limits == plain.limits else addition.limits,
         stabilise=max(guidance.stabilise, addition.stabilise),
         weighted_scores=(*guidance.weighted_scores, *addition.weighted_scores),
-        at_once=guidance.at_once and addition.at_once,
+        in_one_pass=guidance.in_one_pass and addition.in_one_pass,
     )
 
 

@@ -1,4 +1,4 @@
-"""Which prompt a branch has: the one in force, the negative one, or one of its own."""
+"""The prompt of a guidance branch: the one in force, the negative one, or a fixed one."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from ..conditioning.prompts import embedding_digest
 
 @dataclass(frozen=True, eq=False, repr=False, slots=True)
 class OwnPrompt:
-    """A prompt of a branch's own, throughout the shot: its embedding (l, text_dim), and its text
-    where that is known. Prompts of equal embeddings are equal.
+    """A fixed prompt of one branch: its embedding (l, text_dim) and, if known, its text.
+
+    Prompts with equal embeddings are equal.
     """
 
     embedding: Tensor
@@ -33,7 +34,6 @@ class OwnPrompt:
         return f"OwnPrompt({self.digest})"
 
     def __str__(self) -> str:
-        """For people."""
         return f"prompt {self.text!r}" if self.text else "own prompt"
 
 
@@ -41,12 +41,12 @@ Prompt = Literal["positive", "negative"] | OwnPrompt
 
 
 def order(prompt: Prompt) -> str:
-    """What prompts are sorted by."""
+    """A key to sort prompts by."""
     return prompt if isinstance(prompt, str) else prompt.digest
 
 
 def told(prompt: Prompt) -> str:
-    """For people; nothing for the prompt in force."""
+    """Describe a prompt for people; empty for the prompt in force."""
     if prompt == "positive":
         return ""
     return "negative prompt" if prompt == "negative" else str(prompt)

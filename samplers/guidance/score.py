@@ -1,14 +1,14 @@
-"""Score guidance: a differentiable wish pulls the video its way (Bayes: grad log p(x | y) =
-grad log p(x) + grad log p(y | x)).
+"""Score guidance: steers a video towards a differentiable target.
 
-The gradient is taken with respect to the predicted clean latents only, never through the DiT: the
-clean estimate is detached, scored, and the gradient g taken off the velocity: v - w g.
+Bayes: grad log p(x | y) = grad log p(x) + grad log p(y | x). The gradient is taken with respect to
+the predicted clean latents only, never through the DiT. The clean estimate is detached and scored,
+and the gradient g is subtracted from the velocity: v' = v - w g. At level s:
 
-At level s this moves the estimate of the clean latents, x - s v, by s w g, and that of the noise by
--(1 - s) w g. Where the model's velocity stays what it was, x has moved by (1 - s) w g when it gets
-there, so that the clean estimate has moved by w g in all, the noise not at all, and every solver,
-whether it integrates, extrapolates or adds fresh noise, leaves w g. A model that answers x so that
-its own estimate stays leaves what the last step adds, s w g at the last level s.
+    clean estimate: x - s v' = (x - s v) + s w g
+    noise estimate: x + (1 - s) v' = (x + (1 - s) v) - (1 - s) w g
+
+If the model's velocity is unchanged, the clean estimate moves by exactly w g and the noise not at
+all, with every solver. If the model compensates fully, only the last step's s w g remains.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ SCORE_LOOKBACK_FRAMES = 8  # as far back as any tiny decoder looks: TAEHV's look
 
 
 class Score(Protocol):
-    """How well clean latents fit a wish.
+    """Measures how well clean latents match a target.
 
-    A frozen dataclass with `eq=False`; its fields (numbers, strings, tensors, dataclasses) name it
-    in the chunks' keys. Tensors and modules it holds must be made by `outside_inference`.
+    A score is a frozen dataclass with `eq=False`. Its fields (numbers, strings, tensors,
+    dataclasses) enter the chunks' addresses. Make its tensors and modules with `outside_inference`.
     """
 
     def __call__(self, latents: Tensor, before: Tensor, first: int) -> Tensor:
@@ -46,10 +46,10 @@ class Score(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class WeightedScore:
-    """A score and how strongly it pulls.
+    """A score and its weight.
 
-    `limit` bounds what it adds to the velocity: root mean square per latent frame, in standard
-    deviations of the latents.
+    `limit` bounds the root mean square, per latent frame, of what it adds to the velocity, in
+    standard deviations of the latents.
     """
 
     score: Score
@@ -66,8 +66,9 @@ class WeightedScore:
     def shift(
         self, clean: Tensor, before: Tensor, first: int, *, strength: Tensor | float = 1.0
     ) -> Tensor:
-        """What it adds to the clean latents (f, c, h, w), bounded whatever the `strength`, a factor
-        on the weight that may be each frame's own (f, 1, 1, 1).
+        """The bounded change of clean latents (f, c, h, w).
+
+        `strength` scales the weight; it may differ per frame (f, 1, 1, 1).
         """
         shift = strength * self.weight * gradient(self.score, clean, before, first)
         size = shift.square().mean((1, 2, 3), keepdim=True).sqrt()
@@ -75,7 +76,7 @@ class WeightedScore:
 
 
 def gradient(score: Score, clean: Tensor, before: Tensor, first: int) -> Tensor:
-    """The score's gradient with respect to clean latents (f, c, h, w), like them; it is finite."""
+    """The score's finite gradient with respect to clean latents (f, c, h, w), in their dtype."""
     slope = slope_of(score, clean, before, first)
     if not torch.isfinite(slope).all():
         raise NotFinite(
@@ -86,9 +87,9 @@ def gradient(score: Score, clean: Tensor, before: Tensor, first: int) -> Tensor:
 
 
 def slope_of(score: Score, clean: Tensor, before: Tensor, first: int) -> Tensor:
-    """The same as it comes, float32.
+    """The raw gradient in float32, which may be infinite.
 
-    Leaves the host's inference mode for this one computation.
+    Leaves the host's inference mode for this computation.
     """
     with torch.inference_mode(False), torch.enable_grad():
         latents = outside_inference(clean).float().requires_grad_()
@@ -97,7 +98,7 @@ def slope_of(score: Score, clean: Tensor, before: Tensor, first: int) -> Tensor:
 
 
 def on_device(part: T, device: torch.device) -> T:
-    """A score, or a part of one, with tensors and modules on `device`; the given one stays."""
+    """Copy a score, or a part of one, with its tensors and modules on `device`."""
     if isinstance(part, (Tensor, nn.Module)):
         with torch.inference_mode(False):
             own = part if isinstance(part, Tensor) else deepcopy(part)
@@ -111,6 +112,6 @@ def on_device(part: T, device: torch.device) -> T:
 
 
 def outside_inference(tensor: Tensor) -> Tensor:
-    """A copy that autograd may use, whatever mode the original was made in."""
+    """Copy a tensor so that autograd may use it, whatever mode the original was made in."""
     with torch.inference_mode(False):
         return tensor.detach().clone()

@@ -1,7 +1,7 @@
-"""Three scores: match a colour palette, match a region of a reference picture, keep moving.
+"""Three scores: match a palette, match a region of a picture, keep moving.
 
-Each is -1/2 of a squared error in units of its tolerance, counted once per latent pixel, so that
-weight 1 means the same for every size of picture, chunk and video.
+Each is -1/2 of a squared error in units of its tolerance, counted once per latent pixel. Weight 1
+so means the same for every picture size, chunk and video.
 """
 
 from __future__ import annotations
@@ -29,9 +29,7 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """A differentiable decoder for scores: a float32 copy of a tiny VAE's, made outside inference
-    mode.
-    """
+    """A differentiable decoder for scores: a float32 copy of a tiny VAE's decoder."""
 
     vae: InitVar[CausalDecoder]
     device: InitVar[torch.device]
@@ -46,17 +44,16 @@ class Pictures:
 
     @property
     def decoder(self) -> CausalDecoder:
-        """The copy."""
         own: CausalDecoder = self._vae  # type: ignore[attr-defined]
         return own
 
     def __call__(self, latents: Tensor, before: Tensor) -> Tensor:
-        """Normalised latents (f, c, h, w) to frames (n, 3, H, W), RGB in [0, 1] but not clamped.
+        """Decode normalised latents (f, c, h, w) to frames (n, 3, H, W), RGB around [0, 1].
 
-        `before` are finished latent frames before them: with as many as the decoder looks back, or
-        all that there are, the frames are those of a streamed video. Without any they are its
-        first, and the first one alone gives one frame, not four. For a gradient only one latent
-        frame's pass is held at a time; it is made again on the way back.
+        `before` are the finished latent frames before them. With as many as the decoder looks back,
+        the frames equal those of a streamed video. Without any, the first latent gives one frame,
+        not four. Only one latent frame's activations are kept for the gradient; the others are
+        recomputed.
         """
         own = self.decoder
         if latents.shape[1] != own.latent_channels:
@@ -77,14 +74,14 @@ class Pictures:
 
     @torch.no_grad()
     def _memory(self, before: Tensor) -> Memory:
-        """What the decoder remembers of finished latents."""
+        """The decoder's memory of finished latents."""
         own = self.decoder
         return own.memory_of(before[None]) if len(before) else own.start(own.decoder)
 
 
 @dataclass(frozen=True, eq=False)
 class Palette:
-    """Every pixel near one of some colours, RGB in [0, 1]."""
+    """Asks every pixel to be near one of some colours, RGB in [0, 1]."""
 
     colours: tuple[Colour, ...]
     pictures: Pictures
@@ -102,7 +99,7 @@ class Palette:
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """The part `box` of every frame as in a reference picture (3, H, W), RGB in [0, 1].
+    """Asks the part `box` of every frame to match a reference picture (3, H, W), RGB in [0, 1].
 
     `box` is left, top, width and height in fractions of the picture.
     """
@@ -142,15 +139,16 @@ class Region:
 
 @dataclass(frozen=True, eq=False)
 class Motion:
-    """Latents change from one latent frame to the next by at least `least` on average, in standard
-    deviations; where they do, it does nothing.
+    """Asks latents to change by `min_change` from one latent frame to the next, on average.
+
+    The unit is standard deviations of the latents. Latents that change more get no gradient.
     """
 
-    least: float
+    min_change: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.least < 10:
-            raise BadInput(f"the least motion is above 0 and below 10; got {self.least}.")
+        if not 0 < self.min_change < 10:
+            raise BadInput(f"the least motion is above 0 and below 10; got {self.min_change}.")
 
     def __call__(self, latents: Tensor, before: Tensor, first: int) -> Tensor:
         """Squared shortfall of the mean absolute change, from the last finished frame on."""
@@ -158,7 +156,7 @@ class Motion:
         if len(joined) < 2:
             return 0 * latents.sum()
         change = (joined[1:] - joined[:-1]).abs().mean()
-        return _fit(F.relu(self.least - change).square() / MOTION_TOLERANCE**2, latents)
+        return _fit(F.relu(self.min_change - change).square() / MOTION_TOLERANCE**2, latents)
 
 
 def _fit(error: Tensor, latents: Tensor) -> Tensor:

@@ -1,9 +1,8 @@
 """Guidance as a weighted sum of branches: v = sum_i w_i v_i with sum_i w_i = 1.
 
-Branches differ in their prompt and in the history they see. Because the weights sum to 1, combining
-velocities, clean estimates, noise or scores is the same; predictions are combined before any
-stochastic update. What the whole sum is compared with is its base, the whole history under one
-prompt: at strength 0 guidance is the base alone, at 1 it is as set.
+Branches differ in their prompt and in the history they see. Because the weights sum to 1,
+velocities, clean estimates, noise and scores combine alike. The base, the whole history under one
+prompt, is the reference: strength 0 is the base alone, strength 1 the sum as set.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from .views import ALL, View
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """One model evaluation of the sum."""
+    """One model evaluation in the weighted sum."""
 
     weight: float
     prompt: Prompt = "positive"
@@ -28,11 +27,12 @@ class Branch:
 
 
 @dataclass(frozen=True, slots=True)
-class When:
-    """Where along the way guidance has which strength.
+class GuidanceTiming:
+    """The guidance strength by noise level, step and chunk.
 
-    `interval` is the noise levels (0..1, both included) at which it acts; `per_step` factors for
-    the steps of a chunk, the last one holding on; `first_chunk` a factor while there is no history.
+    Guidance acts at noise levels inside `interval` (0..1, both included). `per_step` holds a factor
+    for each step of a chunk; the last one repeats. `first_chunk` is a factor while there is no
+    history.
     """
 
     interval: tuple[float, float] = (0.0, 1.0)
@@ -50,7 +50,7 @@ class When:
             raise BadInput("guidance strengths per step and of the first chunk must be numbers.")
 
     def factor(self, level: float, step: int, *, started: bool) -> float:
-        """The factor on the strength at a noise level and step; `started`: there is a history."""
+        """The factor at a noise level and step; `started` means that there is a history."""
         low, high = self.interval
         if not low <= level <= high:
             return 0.0
@@ -60,11 +60,10 @@ class When:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds on the sum, off by default. They are not linear: with one on, it matters that
-    velocities are combined and not something else.
+    """Non-linear bounds on the sum, off by default.
 
-    `rescale` (0..1) brings the sum's standard deviation per latent frame towards the base's (Lin et
-    al., arXiv 2305.08891); `norm_cap` bounds each token's velocity to so many times the base's.
+    `rescale` (0..1) moves the standard deviation per latent frame towards the base's (Lin et al.,
+    arXiv 2305.08891). `norm_cap` bounds each token's velocity to that multiple of the base's.
     """
 
     rescale: float = 0.0
@@ -78,7 +77,7 @@ class Limits:
 
     @property
     def need_base(self) -> bool:
-        """Whether the base is compared with, and so must be evaluated."""
+        """Whether a limit compares with the base, which must then be evaluated."""
         return self.rescale > 0 or self.norm_cap is not None
 
 
@@ -87,18 +86,18 @@ class Guidance:
     """The branches to evaluate, all different; their weights sum to 1 and none is 0.
 
     `base` is the prompt of the base branch. `stabilise` is the noise level at which views of level
-    0 see generated latent frames; given frames stay clean. `at_once` evaluates all branches in one
-    pass: more memory than one by one, equal results up to rounding.
+    0 see generated latent frames; given frames stay clean. `in_one_pass` evaluates all branches
+    together: more memory than one by one, equal results up to rounding.
     """
 
     branches: tuple[Branch, ...] = (Branch(1.0),)
     base: Prompt = "positive"
     strength: float = 1.0
-    when: When = When()
+    timing: GuidanceTiming = GuidanceTiming()
     limits: Limits = Limits()
     stabilise: float = 0.0
     weighted_scores: tuple[WeightedScore, ...] = ()
-    at_once: bool = True
+    in_one_pass: bool = True
 
     def __post_init__(self) -> None:
         total = sum(branch.weight for branch in self.branches)
@@ -115,9 +114,11 @@ class Guidance:
 
     @property
     def all_branches(self) -> tuple[Branch, ...]:
-        """The branches, and the base with weight 0 if it is needed and not among them."""
+        """The branches, plus the base with weight 0 if it is needed and missing."""
         known = any(map(self.is_base, self.branches))
-        always = self.strength == 1 and self.when == When() and not self.limits.need_base
+        always = (
+            self.strength == 1 and self.timing == GuidanceTiming() and not self.limits.need_base
+        )
         return self.branches if known or always else (*self.branches, Branch(0.0, self.base))
 
     def is_base(self, branch: Branch) -> bool:
@@ -126,40 +127,40 @@ class Guidance:
 
     @property
     def summed(self) -> tuple[Branch, ...]:
-        """The branches with the weights that they have at this strength, those of 0 left out."""
+        """The branches with their weights at this strength, without those of weight 0."""
         weights = zip(self._weights(self.strength), self.all_branches, strict=True)
         return merged(replace(branch, weight=weight) for weight, branch in weights)
 
     @property
     def text_scale(self) -> float:
-        """How strongly the prompt is followed, as CFG's scale; 1 is no text guidance."""
+        """The equivalent CFG scale of the prompt; 1 is no text guidance."""
         return 1 - sum(branch.weight for branch in self.summed if branch.prompt == "negative")
 
     @property
     def prompts(self) -> tuple[Prompt, ...]:
-        """The prompts it needs, the histories' included."""
+        """All prompts needed, including those that histories are committed with."""
         used = {b.prompt for b in self.all_branches}
-        used |= {b.view.committed_with for b in self.branches if b.view.committed_with}
+        used |= {b.view.commit_prompt for b in self.branches if b.view.commit_prompt}
         return tuple(sorted(used, key=order, reverse=True))
 
     @property
     def own_prompts(self) -> tuple[OwnPrompt, ...]:
-        """Those of the prompts that are branches' own."""
+        """The fixed prompts of single branches."""
         return tuple(prompt for prompt in self.prompts if isinstance(prompt, OwnPrompt))
 
     @property
     def inputs(self) -> tuple[object, ...]:
-        """What is evaluated and seen, weights aside: while that stays, the KV caches serve on."""
+        """What is evaluated and seen, without weights; equal inputs can share KV caches."""
         seen = tuple((branch.prompt, branch.view) for branch in self.all_branches)
         return self.base, self.stabilise, seen
 
     def scaled(self, strength: float) -> Guidance:
-        """The same branches with other weights: 0 is the base alone, 1 as first set."""
+        """The same branches at another strength."""
         return replace(self, strength=strength)
 
     def factor(self, level: float, step: int, *, started: bool) -> float:
-        """The strength at a noise level and step of the chunk; `started`: there is a history."""
-        return self.strength * self.when.factor(level, step, started=started)
+        """The strength at a noise level and step; `started` means that there is a history."""
+        return self.strength * self.timing.factor(level, step, started=started)
 
     def weights(self, level: float, step: int, *, started: bool) -> tuple[float, ...]:
         """The weight of each of `all_branches` at a noise level and step of the chunk."""
@@ -176,7 +177,7 @@ class Guidance:
 
 
 def merged(branches: Iterable[Branch]) -> tuple[Branch, ...]:
-    """Equal branches as one with their weights summed, those of weight 0 left out."""
+    """Sum the weights of equal branches and leave out branches of weight 0."""
     sums: dict[tuple[Prompt, View], float] = {}
     for branch in branches:
         key = branch.prompt, branch.view

@@ -1,8 +1,8 @@
-"""History views: what of the past a branch sees, and how noisy.
+"""History views: which latent frames of the past a branch sees, and how noisy.
 
-A view is (which latent frames, at which noise level): DFoT's H_i and k_i (arXiv 2502.06764, section
-4). Noise is a mask: level 1 is pure noise, the trained way to see nothing. Levels are flow noise
-fractions sigma, not indices of another model's schedule.
+A view is DFoT's pair H_i and k_i (arXiv 2502.06764, section 4). Noise is a mask: level 1 is pure
+noise, the trained way to see nothing. Levels are flow noise fractions sigma, not indices of another
+model's schedule.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from .prompt import Prompt
 
 
 @dataclass(frozen=True, slots=True)
-class All:
+class AllFrames:
     """Every finished latent frame that the KV cache holds."""
 
     def ranks(self, frames: Sequence[int], sink: int) -> range:
-        """All of the `frames` that are held, oldest first."""
+        """The ranks of all history `frames`, oldest first."""
         return range(len(frames))
 
     def __str__(self) -> str:
@@ -31,7 +31,7 @@ class All:
 class AgeRange:
     """The frames from `newest` to `oldest` back, both included; 1 is the newest finished one.
 
-    Evicted ones count: a sink is as far back as it is, however small the window.
+    Evicted frames count too: a sink frame keeps its true age however small the window is.
     """
 
     newest: int
@@ -45,7 +45,7 @@ class AgeRange:
             )
 
     def ranks(self, frames: Sequence[int], sink: int) -> range:
-        """Those of the `frames` that are held, oldest first, whose age is in the range."""
+        """The ranks of the history `frames` whose age is in the range."""
         after = frames[-1] + 1 if frames else 0
         start = bisect_left(frames, after - self.oldest)
         return range(start, bisect_right(frames, after - self.newest))
@@ -55,11 +55,11 @@ class AgeRange:
 
 
 @dataclass(frozen=True, slots=True)
-class Sink:
+class SinkFrames:
     """The first latent frames of the rollout, which the KV cache never evicts."""
 
     def ranks(self, frames: Sequence[int], sink: int) -> range:
-        """The first `sink` of the `frames` that are held."""
+        """The ranks of the first `sink` history `frames`."""
         return range(min(len(frames), sink))
 
     def __str__(self) -> str:
@@ -67,35 +67,36 @@ class Sink:
 
 
 @dataclass(frozen=True, slots=True)
-class Nothing:
-    """No frame: the query attends to the active frames alone, as a first chunk does."""
+class NoFrames:
+    """No history: the query attends to the active frames alone, as in a first chunk."""
 
     def ranks(self, frames: Sequence[int], sink: int) -> range:
-        """None of them."""
         return range(0)
 
     def __str__(self) -> str:
         return "nothing"
 
 
-Seen = All | AgeRange | Sink | Nothing
+FrameSelection = AllFrames | AgeRange | SinkFrames | NoFrames
 
 
 @dataclass(frozen=True, slots=True)
 class View:
     """What a branch sees of the history.
 
-    `level` is the noise on it: 0 is the history as it is committed, 1 pure noise, between the two
-    it has a KV cache of its own. A part of the history that is cut out of a longer cache still
-    remembers the rest, because deep keys do; `exact` passes that part alone through the model
-    before each chunk. `committed_with` is the prompt the history was committed with, when that is
-    not the branch's own: branches then share a cache.
+    `level` is the noise on it: 0 is the history as committed, 1 pure noise; levels between have a
+    KV cache of their own.
+
+    Frames that are cut out of a longer cache still remember the rest, because deep keys do. `exact`
+    passes the selected frames alone through the model before each chunk. `commit_prompt` is the
+    prompt that the history was committed with, if not the branch's own; branches then share a
+    cache.
     """
 
-    seen: Seen = All()
+    frames: FrameSelection = AllFrames()
     level: float = 0.0
     exact: bool = False
-    committed_with: Prompt | None = None
+    commit_prompt: Prompt | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.level <= 1:
@@ -103,29 +104,33 @@ class View:
 
     @property
     def pure_noise(self) -> bool:
-        """Whether it sees a history of which no content is left."""
-        return self.level == 1 and not isinstance(self.seen, Nothing)
+        """Whether the view sees a history of pure noise."""
+        return self.level == 1 and not isinstance(self.frames, NoFrames)
 
     @property
     def rebuilt(self) -> bool:
-        """Whether the view has a cache that is made anew before each chunk."""
-        return self.exact and not self.pure_noise and not isinstance(self.seen, Nothing)
+        """Whether the view has a cache that is rebuilt before each chunk."""
+        return self.exact and not self.pure_noise and not isinstance(self.frames, NoFrames)
 
     @property
     def level_ahead(self) -> float | None:
-        """The noise level at which known frames of the future are seen, None if not at all.
+        """The noise level at which the view sees known future frames; None if it does not.
 
-        They are history too, ahead of its time: a part of the past leaves them, no history and the
-        sink do without.
+        Future known frames count as history. Views by age keep them; views of the sink or of no
+        history do not.
         """
-        return None if isinstance(self.seen, (Nothing, Sink)) else self.level
+        return None if isinstance(self.frames, (NoFrames, SinkFrames)) else self.level
 
     def __str__(self) -> str:
-        """For people: `last 4, exact`."""
+        """Describe the view, for example `last 4, exact`."""
         if self.pure_noise:
-            return "pure noise" if isinstance(self.seen, All) else f"{self.seen} as pure noise"
-        noisy = self.level > 0 and not isinstance(self.seen, Nothing)
-        name = f"{self.seen} at noise {self.level:g}" if noisy else str(self.seen)
+            return (
+                "pure noise"
+                if isinstance(self.frames, AllFrames)
+                else f"{self.frames} as pure noise"
+            )
+        noisy = self.level > 0 and not isinstance(self.frames, NoFrames)
+        name = f"{self.frames} at noise {self.level:g}" if noisy else str(self.frames)
         return f"{name}, exact" if self.rebuilt else name
 
 
@@ -138,12 +143,12 @@ do not depend on the video, so their keys are made once per prompt. For models t
 independent noise levels.
 """
 
-SINK = View(Sink())
+SINK = View(SinkFrames())
 """Only the sink: keeps the scene and spares the model the belief that it makes a first chunk. For
 the Self-Forcing family, which never saw noisy history.
 """
 
-DROP = View(Nothing())
+DROP = View(NoFrames())
 """No history at all: exact and free, but the model believes that it makes the first chunk and gives
 its frames a first chunk's statistics (MAGI-1 was trained for it).
 """

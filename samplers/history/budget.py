@@ -1,4 +1,4 @@
-"""A KV cache by bytes instead of latent frames: the longest window that a budget allows."""
+"""Limits a KV cache by bytes: the longest window that fits a budget."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class CacheFiller:
     def rebuild(self, plan: CachePlan, cache: HistoryCache) -> None:
         """Commit again, group by group, all frames that the cache shows."""
         cache.restart()
-        ranks = plan.seen.ranks(self._frames.numbers, self._settings.cache.sink_frames)
+        ranks = plan.frames.ranks(self._frames.numbers, self._settings.cache.sink_frames)
         chosen = [self._frames.frames[rank] for rank in ranks]
         for group in sorted({entry.group for entry in chosen}):
             frames = [entry for entry in chosen if entry.group == group]

@@ -1,4 +1,4 @@
-"""Which KV caches a rollout needs, known before anything runs: bytes are planned exactly."""
+"""The KV caches that a rollout needs, with exact bytes, before anything runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,17 @@ from ...attention.storage.dense import Storage
 from ...attention.storage.packed import with_placement
 from ...attention.storage.shape import CacheShape
 from ...model.config import PATCH, DiTConfig
-from ..guidance import ALL, AgeRange, All, Branch, Nothing, Prompt, Seen, Sink, View
+from ..guidance import (
+    ALL,
+    AgeRange,
+    AllFrames,
+    Branch,
+    FrameSelection,
+    NoFrames,
+    Prompt,
+    SinkFrames,
+    View,
+)
 from ..guidance.prompt import order
 from ..settings import RolloutSettings
 
@@ -27,7 +37,7 @@ again before each chunk; or it holds pure noise, made once per prompt.
 
 @dataclass(frozen=True, slots=True)
 class CacheRow:
-    """One batch row of a cache: the prompt it is committed with, and the noise level."""
+    """One batch row of a cache: the prompt and the noise level of its commits."""
 
     prompt: Prompt
     level: float
@@ -35,10 +45,10 @@ class CacheRow:
 
 @dataclass(frozen=True, slots=True)
 class CachePlan:
-    """One KV cache: `seen` is what part of the history it holds."""
+    """One KV cache; `frames` selects the part of the history that it holds."""
 
     fill_mode: FillMode
-    seen: Seen
+    frames: FrameSelection
     rows: tuple[CacheRow, ...]
     shape: CacheShape
     policy: CachePolicy
@@ -53,20 +63,20 @@ class CachePlan:
         return kv_cache.planned_offloaded(self.shape, self.policy, length, self.storage)
 
     def open(self, length: int | None, device: torch.device) -> HistoryCache:
-        """The cache, empty."""
+        """Open the cache, without content."""
         return history.open_cache(self.shape, self.policy, self.storage, length, device)
 
 
 def cache_plans(
     settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype
 ) -> tuple[CachePlan, ...]:
-    """The caches of a rollout; the first is that of the whole history, seen as it is.
+    """The caches of a rollout; the first holds the whole history.
 
-    Caches and rows, and so all bits, are the same in whatever order the branches come.
+    The order of the branches changes neither caches nor rows, and so no bits.
     """
-    wanted: dict[tuple[FillMode, Seen], list[CacheRow]] = {}
+    wanted: dict[tuple[FillMode, FrameSelection], list[CacheRow]] = {}
     for branch in settings.guidance.all_branches:
-        if not isinstance(branch.view.seen, Nothing):
+        if not isinstance(branch.view.frames, NoFrames):
             rows = wanted.setdefault(source(branch.view, settings), [])
             row = row_of(branch)
             if row not in rows:
@@ -81,7 +91,7 @@ def cache_plans(
     )
 
 
-def _cache_order(key: tuple[FillMode, Seen]) -> tuple[bool, str]:
+def _cache_order(key: tuple[FillMode, FrameSelection]) -> tuple[bool, str]:
     fill_mode, seen = key
     return fill_mode == "noise", str(seen)
 
@@ -91,35 +101,35 @@ def _order(row: CacheRow) -> tuple[float, bool, str]:
 
 
 def planned_bytes(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> int:
-    """Bytes of all KV caches, exactly; an unbounded full history only starts there."""
+    """Exact bytes of all KV caches; an unbounded full history only starts there."""
     plans = cache_plans(settings, config, dtype)
     return sum(plan.planned_bytes(settings.length) for plan in plans)
 
 
 def planned_offloaded(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> int:
-    """Bytes of all KV caches in main memory or files, exactly."""
+    """Exact bytes of all KV caches in main memory or files."""
     plans = cache_plans(settings, config, dtype)
     return sum(plan.planned_offloaded(settings.length) for plan in plans)
 
 
 def row_of(branch: Branch) -> CacheRow:
     """The cache row that a branch reads."""
-    return CacheRow(branch.view.committed_with or branch.prompt, branch.view.level)
+    return CacheRow(branch.view.commit_prompt or branch.prompt, branch.view.level)
 
 
-def source(view: View, settings: RolloutSettings) -> tuple[FillMode, Seen]:
-    """The cache a view reads: how it is fill_mode, and with what part of the history."""
+def source(view: View, settings: RolloutSettings) -> tuple[FillMode, FrameSelection]:
+    """The cache that a view reads: its fill mode and its part of the history."""
     if view.pure_noise:
-        return "noise", All()
+        return "noise", AllFrames()
     if view.rebuilt:
-        return "rebuilt", view.seen
+        return "rebuilt", view.frames
     anew = settings.context_noise.recommits or settings.cache.rebuilt
-    return "rebuilt" if anew else "committed", All()
+    return "rebuilt" if anew else "committed", AllFrames()
 
 
 def _plan(  # noqa: PLR0913
     fill_mode: FillMode,
-    seen: Seen,
+    seen: FrameSelection,
     rows: tuple[CacheRow, ...],
     settings: RolloutSettings,
     config: DiTConfig,
@@ -141,13 +151,13 @@ def _plan(  # noqa: PLR0913
     return CachePlan(fill_mode, seen, rows, shape, policy, storage)
 
 
-def _policy(fill_mode: FillMode, seen: Seen, whole: CachePolicy) -> CachePolicy:
-    """What a cache of a part of the history keeps: never more than the whole one does."""
+def _policy(fill_mode: FillMode, seen: FrameSelection, whole: CachePolicy) -> CachePolicy:
+    """The policy of a cache for a part of the history; it never keeps more than the whole."""
     match seen:
         case AgeRange():
             count = seen.oldest - seen.newest + 1
             return WindowSink(count if whole.limit is None else min(count, whole.limit))
-        case Sink():
+        case SinkFrames():
             return WindowSink(max(1, whole.sink_frames))
         case _ if fill_mode == "committed" or whole.limit is None:
             return whole

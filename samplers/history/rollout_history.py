@@ -34,7 +34,7 @@ class RolloutHistory:
             model.host.register_cache(cache)
         rebuilt = any(plan.fill_mode == "rebuilt" for plan in self.plans)
         self.frames = HistoryFrames(
-            keep_latents=rebuilt or settings.at_switch == "re-cache",
+            keep_latents=rebuilt or settings.on_prompt_change == "re-cache",
             keep_departed=settings.reencoded_first_frame is not None,
         )
         self.sparse = SparseCaches(settings, self.plans, self.caches)
@@ -66,9 +66,9 @@ class RolloutHistory:
         self.sparse.history_changed()
 
     def prompts_changed(self) -> None:
-        """Treat the history as `at_switch` says, after other prompts were put in force."""
+        """Treat the history as `on_prompt_change` says, after other prompts were put in force."""
         self.forget_prompts()
-        match self._current.settings.at_switch:
+        match self._current.settings.on_prompt_change:
             case "re-cache":
                 for plan, cache in self._committed_caches:
                     self._filler.rebuild(plan, cache)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from ...attention.cache.policy import capacity
-from ..guidance import All, Branch, Prompt
+from ..guidance import AllFrames, Branch, Prompt
 from ..settings import RolloutSettings
 from .plan import CachePlan, row_of, source
 
@@ -61,15 +61,15 @@ def select(
 ) -> CacheSelection:
     """What `branch` reads while the history holds `frames`, oldest first, of `committed` ones."""
     held, view = len(frames), branch.view
-    ranks = view.seen.ranks(frames, settings.cache.sink_frames)
+    ranks = view.frames.ranks(frames, settings.cache.sink_frames)
     if not ranks:
         return CacheSelection(0, 0, ranks, held)
     index = _cache_of(branch, plans, settings, whole=len(ranks) == committed)
     plan = plans[index]
     row = plan.rows.index(row_of(branch))
-    if not isinstance(plan.seen, All):  # a cache of just this part
+    if not isinstance(plan.frames, AllFrames):  # a cache of just this part
         return CacheSelection(index, row, None, held - ranks.start)
-    beside = plan.policy.extra_frames and not isinstance(view.seen, All)
+    beside = plan.policy.extra_frames and not isinstance(view.frames, AllFrames)
     whole = len(ranks) == held and not beside
     return CacheSelection(index, row, None if whole else ranks, held)
 
@@ -81,7 +81,7 @@ def _cache_of(
     if branch.view.rebuilt and whole and row_of(branch) in plans[0].rows:
         return 0
     wanted = source(branch.view, settings)
-    return next(i for i, plan in enumerate(plans) if (plan.fill_mode, plan.seen) == wanted)
+    return next(i for i, plan in enumerate(plans) if (plan.fill_mode, plan.frames) == wanted)
 
 
 FrameAndCommit = tuple[int, int]

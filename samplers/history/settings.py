@@ -15,7 +15,7 @@ from ...model.config import DiTConfig
 from ...model.preset import Preset
 from ...model.vae.protocol import StreamingCodec
 from ..conditioning.first_frame import ReencodedFirstFrame
-from ..settings import AtSwitch, RolloutSettings
+from ..settings import OnPromptChange, RolloutSettings
 from .budget import within_budget
 
 FirstLatent = Literal["automatic", "sink", "leave", "re-encode"]
@@ -27,20 +27,22 @@ with; or it leaves, and the oldest one is encoded as a first one in its place.
 
 @dataclass(frozen=True, slots=True)
 class CacheSettings:
-    """How a history is kept. `budget_bytes` may shorten its window; None is no budget. `codec` is
-    the VAE, and what it is known by, for a first latent that is re-encoded.
+    """How a history is kept.
+
+    `budget_bytes` may shorten its window; None is no budget. `codec` is the VAE, with its digest,
+    that re-encodes a first latent frame.
     """
 
     policy: CachePolicy
     storage: Storage = DENSE
     placement: Placement = ON_DEVICE
-    at_switch: AtSwitch = "keep"
+    on_prompt_change: OnPromptChange = "keep"
     first_latent: FirstLatent = "automatic"
     budget_bytes: int | None = None
     codec: tuple[StreamingCodec, str] | None = None
 
     def resolve(self, preset: Preset) -> CacheSettings:
-        """The same for every model."""
+        """Return these settings: they are the same for every model."""
         return self
 
     def taken(self, preset: Preset) -> dict[str, object]:
@@ -55,9 +57,10 @@ class CacheSettings:
         *,
         drops_first_frame: bool,
     ) -> RolloutSettings:
-        """`settings` with this cache, for a model at `place`.
+        """Apply this cache to `settings`, for a model at `place` (device and dtype).
 
-        `drops_first_frame`: the model was trained on windows without the first latent frame.
+        `drops_first_frame` says that the model was trained on windows without the first latent
+        frame.
         """
         device, dtype = place
         reason = self.storage.unsupported_reason(device)
@@ -68,13 +71,13 @@ class CacheSettings:
             cache=self.policy_for(drops_first_frame=drops_first_frame),
             storage=self.storage,
             placement=self.placement,
-            at_switch=self.at_switch,
+            on_prompt_change=self.on_prompt_change,
             reencoded_first_frame=self._first_again(),
         )
         return self.fitted(chosen, config, dtype)
 
     def policy_for(self, *, drops_first_frame: bool) -> CachePolicy:
-        """What is kept, before a budget shortens it; `drops_first_frame` as in `put_in_force`."""
+        """The policy before a budget shortens it."""
         leaves = self.first_latent in ("leave", "re-encode") or (
             self.first_latent == "automatic" and drops_first_frame
         )
@@ -83,7 +86,7 @@ class CacheSettings:
     def fitted(
         self, settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype
     ) -> RolloutSettings:
-        """`settings` with a history of no more bytes than the budget, if there is one."""
+        """Shorten the history of `settings` to the budget, if there is one."""
         if self.budget_bytes is None:
             return settings
         return within_budget(settings, self.budget_bytes, config, dtype)

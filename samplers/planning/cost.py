@@ -1,4 +1,4 @@
-"""What a rollout costs, before it runs, and which of its histories are exact."""
+"""What a rollout costs before it runs, and which of its histories are exact."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from itertools import islice
 import torch
 
 from ...model.config import DiTConfig
-from ..guidance import AgeRange, Branch, Guidance, Nothing, Sink
+from ..guidance import AgeRange, Branch, Guidance, NoFrames, SinkFrames
 from ..guidance.prompt import told
 from ..history.plan import CachePlan, cache_plans, planned_bytes, source
 from ..history.selection import FrameAndCommit, commit_starts, select, steady_state_frames
@@ -24,7 +24,7 @@ ROUNDING = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Evaluations of the model for one chunk once there is a history, and all caches' bytes."""
+    """Model evaluations per chunk once there is a history, and the bytes of all caches."""
 
     steps: int
     commits: int
@@ -32,28 +32,27 @@ class Cost:
 
     @property
     def evaluations(self) -> int:
-        """Of every branch at every step, and of the commits."""
+        """Evaluations of all branches, steps and commits."""
         return self.steps + self.commits
 
 
 def cost(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> Cost:
-    """The cost of a chunk with a full window behind it, or of the only one there is, by the
-    guidance of the beginning.
-    """
+    """The cost of a chunk with a full window, or of the only chunk, under the first guidance."""
     s = settings.at(settings.origin)
     made = list(islice(by_chunk(s.noise_rows(s.origin)), 2))
     alone = len(made) == 1 and s.origin == 0  # never a history
     plans = cache_plans(s, config, dtype)
     seen = _same_without_history if alone else partial(_read, s, plans, steady_state_frames(s))
     rows = made[-1] if made else ()
-    steps = sum(_evaluated(s.guidance, row, seen, started=not alone) for row in rows)
+    steps = sum(_count_views(s.guidance, row, seen, started=not alone) for row in rows)
     commits = 0 if alone else sum(_commits(s, plan) for plan in plans)
     return Cost(steps, commits, planned_bytes(s, config, dtype))
 
 
-def dearest(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> int:
-    """The evaluations of the dearest chunk: guidance may change, and prompts, for each of which
-    pure noise is passed again.
+def peak_evaluations(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> int:
+    """Model evaluations of the most expensive chunk.
+
+    Counts guidance changes and, per prompt change, one extra pass over the noise history.
     """
     in_force = [settings, *(settings.at(one.start_frame) for one in settings.guidance_changes)]
     most = max(cost(one, config, dtype).evaluations for one in in_force)
@@ -61,20 +60,21 @@ def dearest(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) ->
 
 
 def without_guidance(settings: RolloutSettings) -> RolloutSettings:
-    """The same rollout of the prompt alone, to compare with."""
+    """The same rollout without guidance, for comparison."""
     return replace(settings, guidance=Guidance(), guidance_changes=())
 
 
-def evaluated(guidance: Guidance) -> str:
-    """The branches of a guidance with their weights."""
+def describe_branches(guidance: Guidance) -> str:
+    """Describe the branches of a guidance with their weights."""
     branches = guidance.summed
     many = "1 model evaluation" if len(branches) == 1 else f"{len(branches)} model evaluations"
     return f"{many} a step: {'; '.join(map(_weighted, branches))}."
 
 
 def histories_used(settings: RolloutSettings) -> str:
-    """Every branch with its weight and, where it is not exact, why; then scores; then the same of
-    every change of guidance. For the report.
+    """Describe every branch and score for the report.
+
+    Branches that are not exact come with the reason. Every change of guidance is described too.
     """
     begun = settings.at(settings.origin)
     changes = [one for one in settings.guidance_changes if one.start_frame > settings.origin]
@@ -93,7 +93,7 @@ def _used(settings: RolloutSettings) -> str:
     return "; ".join([*(_branch(settings, one, frames) for one in guidance.summed), *scores])
 
 
-Seen = Callable[[Branch], Hashable]
+ViewKey = Callable[[Branch], Hashable]
 """What a branch sees: of those that see the same, one is evaluated."""
 
 
@@ -112,8 +112,8 @@ def _read(
     return branch.prompt, select(branch, plans, settings, frames, committed)
 
 
-def _evaluated(guidance: Guidance, row: Row, seen: Seen, *, started: bool) -> int:
-    """How many branches a row evaluates."""
+def _count_views(guidance: Guidance, row: Row, seen: ViewKey, *, started: bool) -> int:
+    """The number of branches that a row evaluates."""
     by_step = zip(row.now, row.steps, strict=True)
     weights = [guidance.weights(*at, started=started) for at in by_step]
     sums: dict[Hashable, list[float]] = {}
@@ -127,7 +127,7 @@ def _evaluated(guidance: Guidance, row: Row, seen: Seen, *, started: bool) -> in
 
 
 def _refill(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> int:
-    """Evaluations that pass pure noise for as many latent frames as the history has."""
+    """Evaluations that pass pure noise over the length of the history."""
     rows = sum(
         len(plan.rows) for plan in cache_plans(settings, config, dtype) if plan.fill_mode == "noise"
     )
@@ -135,13 +135,13 @@ def _refill(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) ->
 
 
 def _commits(settings: RolloutSettings, plan: CachePlan) -> int:
-    """Evaluations that fill one cache for a chunk; pure noise is made once, not for each."""
+    """Evaluations that fill one cache for a chunk; pure noise is passed once, not per chunk."""
     if plan.fill_mode == "committed":
         return len(plan.rows)
     if plan.fill_mode == "noise":
         return 0
     held = steady_state_frames(settings)
-    chosen = plan.seen.ranks([frame for frame, _ in held], settings.cache.sink_frames)
+    chosen = plan.frames.ranks([frame for frame, _ in held], settings.cache.sink_frames)
     return len(plan.rows) * len({held[rank][1] for rank in chosen})
 
 
@@ -155,16 +155,14 @@ def _weighted(branch: Branch) -> str:
 
 
 def _inexact(settings: RolloutSettings, branch: Branch, frames: Sequence[int]) -> str | None:
-    """Why what a branch sees, of the `frames` that are held at last, is not what passing it alone
-    through the model would give.
-    """
+    """Why the view differs from passing its frames alone through the model; None if exact."""
     view, cache = branch.view, settings.cache
-    if view.pure_noise or view.rebuilt or isinstance(view.seen, Nothing):
+    if view.pure_noise or view.rebuilt or isinstance(view.frames, NoFrames):
         return None
-    if view.committed_with not in (None, branch.prompt):
+    if view.commit_prompt not in (None, branch.prompt):
         return "its history was committed with the other prompt"
-    if isinstance(view.seen, AgeRange):
-        seen = view.seen.ranks(frames, cache.sink_frames)
+    if isinstance(view.frames, AgeRange):
+        seen = view.frames.ranks(frames, cache.sink_frames)
         if frames and not seen:
             return "nothing, since it is older than the window"
         if seen and len(seen) == cache.limit:
@@ -172,7 +170,7 @@ def _inexact(settings: RolloutSettings, branch: Branch, frames: Sequence[int]) -
         return "cut out of a longer history, which its keys remember"
     evicts = cache.limit is not None and settings.length not in range(cache.limit + 1)
     averaged = evicts and cache.averaged_frames > 0
-    if isinstance(view.seen, Sink):
+    if isinstance(view.frames, SinkFrames):
         whole = cache.sink_frames in commit_starts(settings, cache.sink_frames + 1)
         if not whole:
             return "the sink's keys remember the rest of its chunk"
@@ -184,15 +182,13 @@ def _inexact(settings: RolloutSettings, branch: Branch, frames: Sequence[int]) -
 
 
 def idle_views(settings: RolloutSettings) -> list[str]:
-    """What of the guidance sees all of the window, or nothing at all, once that is full; a sentence
-    each.
-    """
+    """Sentences about views that see nothing, or the whole window, once that is full."""
     cache, frames = settings.cache, [frame for frame, _ in steady_state_frames(settings)]
     if cache.limit is None or len(frames) < cache.limit:
         return []
     found = []
     for view in dict.fromkeys(branch.view for branch in settings.guidance.summed):
-        seen = view.seen
+        seen = view.frames
         if not isinstance(seen, AgeRange):
             continue
         ranks = seen.ranks(frames, cache.sink_frames)

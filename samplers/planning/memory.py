@@ -1,5 +1,6 @@
-"""What a rollout takes in memory while its chunks are made, beside the model's weights: planned by
-a rehearsal, the sampling loop's own code on a model without weights.
+"""Plans a rollout's memory beside the model's weights.
+
+The plan is a rehearsal: the sampling loop's own code on a model without weights.
 """
 
 from __future__ import annotations
@@ -37,14 +38,14 @@ FLOAT32_BYTES = 4
 
 @dataclass(frozen=True, slots=True)
 class RolloutMemory:
-    """Bytes: the KV caches stay, exactly; what steps and commits take comes and goes."""
+    """Exact bytes of the KV caches, which stay, and peak bytes of steps and commits."""
 
     kv_bytes: int
     working_bytes: int
 
     @property
     def total_bytes(self) -> int:
-        """Both at once."""
+        """KV caches and working memory together."""
         return self.kv_bytes + self.working_bytes
 
 
@@ -54,12 +55,11 @@ def rollout_memory(
     dtype: torch.dtype,
     device: torch.device = CPU,
 ) -> RolloutMemory:
-    """The plan of a rollout on `device`; an endless full history is planned as far as it starts
-    out.
+    """Plan a rollout on `device`; an endless full history counts only as it starts.
 
-    `working_bytes` is the largest of a step, a commit, the gradient of a score and what encodes the
-    window's beginning anew, the first two with
-    the projected prompts, the history full and not rotated yet, as after a resume.
+    `working_bytes` = max(step, commit, score gradient, first-frame re-encoding). Step and commit
+    are measured in the worst case: prompts projected, history full, keys not yet rotated (as after
+    a resume).
     """
     working = max(_scores(settings, config), _beginning(settings))
     for part in (_step, _commit):
@@ -73,11 +73,10 @@ def rollout_memory(
 
 
 def max_bytes(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> int:
-    """More than the plan can be, for nothing: where this fits there is no need to rehearse.
+    """An upper bound of the plan without a rehearsal.
 
-    Counts generously the values of float32 size that a pass may hold per token: of the active
-    latent frames, of the history that is rotated or cut, of the prompts, and of the candidates
-    that an index looks through at once.
+    Counts the float32 values that a pass may hold per token: of active latent frames, of the
+    rotated or cut history, of prompts, and of the candidates that an index examines at once.
     """
     shapes = [plan.shape for plan in cache_plans(settings, config, dtype)]
     branches = max(len(settings.guidance.all_branches), *(shape.batch for shape in shapes))
@@ -98,8 +97,9 @@ def max_bytes(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) 
 
 
 def _step(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> int:
-    """A row with as many active latent frames as there ever are, and where attention is sparse
-    later, the last one of its chunk.
+    """Bytes of a step with the maximum of active latent frames.
+
+    With sparse attention the last row of the chunk is measured too.
     """
     first = _frames_before(settings)
     branches = _rehearsal(settings, config, dtype, first)
@@ -108,13 +108,13 @@ def _step(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> i
 
     def run() -> None:
         for row in wanted:  # dense at first; what is sparse later takes memory of its own
-            branches.velocity(*_given(branches, row, settings.known.max_ahead))
+            branches.velocity(*_given(branches, row, settings.known_frames.max_lookahead))
 
     return peak_bytes(_with_prompts(branches, first, run))
 
 
 def _given(branches: Branches, row: Row, ahead: int) -> tuple[Tensor, Row, LookaheadFrames | None]:
-    """A row with its latents, and so many latent frames that are known ahead of it."""
+    """A row with its latents and `ahead` known latent frames ahead of it."""
     x, later = (
         torch.empty(count, *branches.no_latents().shape[1:], device=META)
         for count in (len(row.frames), ahead)
@@ -125,7 +125,7 @@ def _given(branches: Branches, row: Row, ahead: int) -> tuple[Tensor, Row, Looka
 
 
 def _commit(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> int:
-    """The commit of the latent frames that finish together; the last ones are never committed."""
+    """Bytes of committing the latent frames that finish together; the last ones never are."""
     first = _frames_before_commit(settings)
     if first < 0:
         return 0
@@ -136,13 +136,15 @@ def _commit(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) ->
 
 
 def _beginning(settings: RolloutSettings) -> int:
-    """What the VAE takes that encodes the oldest latent frame as a first one, between passes."""
+    """Bytes of the VAE that re-encodes the oldest latent frame, between passes."""
     return settings.reencoded_first_frame.room_bytes if settings.reencoded_first_frame else 0
 
 
 def _scores(settings: RolloutSettings, config: DiTConfig) -> int:
-    """The gradient of the greediest score, beside the predictions that it is added to; in the
-    midst of a video, where its decoder looks back, unless all is made at once.
+    """Bytes of the largest score gradient, beside the predictions that it is added to.
+
+    Measured in the middle of a video, where the decoder looks back, unless all frames are made at
+    once.
     """
     shape = settings.active_frames, config.out_channels, settings.rows, settings.columns
     x, pulls = torch.empty(shape, device=META), settings.guidance.weighted_scores
@@ -165,8 +167,9 @@ def _with_prompts(branches: Branches, first: int, run: Callable[[], object]) -> 
 def _rehearsal(
     settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype, first: int
 ) -> Branches:
-    """Branches whose caches hold what they do when latent frame `first` is next; without scores,
-    which take what they take when the passes are over, and a picture's CLIP features.
+    """Branches with caches filled as before latent frame `first`.
+
+    Scores and the picture's CLIP features are left out: scores are measured separately.
     """
     settings = replace(
         settings,
@@ -192,14 +195,14 @@ def _rehearsal(
             asked = PromptKeys((torch.empty(s.heads, s.head_dim, device=META),) * s.layers)
             for _ in range(min(plan.policy.chunks_until_full, -(-first // chunk))):
                 cache.commit([(kv, kv)] * s.layers, asked)
-            if settings.at_switch == "flush":
+            if settings.on_prompt_change == "flush":
                 cache.retain(sorted(cache.held))  # frames between may have been forgotten
     history.sparse.history_changed()
     return branches
 
 
 def _prompts_together(settings: RolloutSettings, first: int) -> PromptTimeline:
-    """As many prompts in force from latent frame `first` on as there ever are together."""
+    """A timeline with the maximum number of prompts in force from latent frame `first` on."""
     prompt, chunk = settings.prompts.entries[0], settings.schedule.chunk_frames
     later = (replace(prompt, start_frame=first + i * chunk)
              for i in range(1, settings.prompts_at_once))  # fmt: skip
@@ -207,7 +210,7 @@ def _prompts_together(settings: RolloutSettings, first: int) -> PromptTimeline:
 
 
 def _frames_before(settings: RolloutSettings) -> int:
-    """A latent frame that leads a full row behind as much history as there ever is."""
+    """A latent frame that leads a full row and has the longest history behind it."""
     chunk, active = settings.schedule.chunk_frames, settings.active_frames
     origin, length = settings.origin, settings.length
     most = capacity(settings.cache, settings.length)
@@ -220,7 +223,7 @@ def _frames_before(settings: RolloutSettings) -> int:
 
 
 def _frames_before_commit(settings: RolloutSettings) -> int:
-    """The first latent frame of the last chunk that is ever committed, negative where none is."""
+    """The first latent frame of the last committed chunk; negative if none is."""
     if settings.length is None:
         return _frames_before(settings)
     chunk, origin = settings.schedule.chunk_frames, settings.origin

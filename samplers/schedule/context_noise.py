@@ -1,7 +1,7 @@
-"""Context noise: how noisy finished latent frames are when the model looks back at them.
+"""Context noise: the noise on finished latent frames when the model looks back at them.
 
-Slightly noisy history is what keeps a model trained for it from believing its own mistakes. The
-noise is really there and the model is told so: label and data come from the same number.
+A slightly noisy history keeps a model that was trained for it from trusting its own mistakes. The
+noise and the timestep that the model gets come from the same number.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from ...errors import BadInput
 class ContextNoise:
     """The noise level of finished latent frames in the history.
 
-    Constant and frozen, it is there once, when a frame is committed. With `ramp_frames` it grows
-    with age (the newest frame is 1 old) and reaches `level` at that age; `fresh` draws it anew for
-    every chunk. Both mean that the whole window is committed again before each chunk: as many
-    passes as it holds chunks.
+    A constant level is applied once, when a frame is committed. With `ramp_frames` the level grows
+    with age (the newest frame is 1 old) up to `level` at that age. `fresh` draws new noise for
+    every chunk. Both commit the whole window again before each chunk.
     """
 
     level: float = 0.0

@@ -1,4 +1,4 @@
-"""Ladders: the noise levels that a latent frame goes down, from pure noise to clean.
+"""Ladders: the noise levels of a latent frame, from pure noise down to clean.
 
 A level is the noise fraction sigma in [0, 1] of the flow, x = (1 - sigma) clean + sigma noise.
 """
@@ -36,7 +36,7 @@ def flow_ladder(steps: int, shift: float, begins: float = 1.0) -> Ladder:
 
 
 def opening_ladder(steps: int, first_steps: int, shift: float) -> Ladder:
-    """The first chunk's ladder where it takes more steps than the others, else empty."""
+    """The first chunk's ladder if it takes more steps than the others, else empty."""
     return flow_ladder(first_steps, shift) if first_steps > steps else ()
 
 
@@ -58,9 +58,7 @@ def table_ladder(timesteps: tuple[float, ...], shift: float) -> Ladder:
 
 
 def preset_ladders(preset: Preset) -> tuple[Ladder, Ladder]:
-    """The ladder of every chunk that a family was trained for, its own list or even steps, shifted;
-    and that of the first chunk, empty where it is no other.
-    """
+    """The ladders of a family: of every chunk, and of the first chunk (empty if equal)."""
     if preset.timesteps:
         return _preset_list(preset, preset.timesteps), _preset_list(preset, preset.first_timesteps)
     even = flow_ladder(preset.steps, preset.shift, preset.begins / TIMESTEPS)
@@ -68,9 +66,9 @@ def preset_ladders(preset: Preset) -> tuple[Ladder, Ladder]:
 
 
 def parse_steps(written: str, shift: float) -> tuple[Ladder, Ladder]:
-    """A list such as `1000, 750, 500, 250`, or `FIRST | REST` where the first chunk has its own.
+    """Parse `1000, 750, 500, 250`, or `FIRST | REST` with steps for the first chunk.
 
-    Gives the ladder of every chunk and that of the first one, empty where it is no other.
+    Returns the ladder of every chunk and that of the first one, empty if equal.
     """
     parts = [_timesteps(part, written) for part in written.split("|")]
     if len(parts) > 2:
@@ -85,7 +83,7 @@ def parse_steps(written: str, shift: float) -> tuple[Ladder, Ladder]:
 
 
 def check_ladder(ladder: Ladder) -> None:
-    """A ladder falls strictly from 1, or hardly less, to 0."""
+    """Refuse a ladder that does not fall strictly from about 1 to 0."""
     falling = all(b < a for a, b in zip(ladder, ladder[1:], strict=False))
     from_noise = len(ladder) > 1 and NEARLY_NOISE <= ladder[0] <= 1
     if not from_noise or ladder[-1] != 0.0 or not falling:

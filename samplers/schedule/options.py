@@ -1,7 +1,4 @@
-"""From the options that a user sets to a schedule and a solver: the one table of names.
-
-The canvas node and `longtake schedule` both read their choices here.
-"""
+"""Turns a user's options into a schedule and a solver: the one table of names."""
 
 from __future__ import annotations
 
@@ -16,8 +13,8 @@ from ..solvers.single_step import DDIM, Euler, Prediction, ReNoise, Solver
 from .levels import Ladder, flow_ladder, parse_steps, preset_ladders, table_ladder
 from .rows import (
     MAX_CHUNK_FRAMES,
-    Staggered,
-    Within,
+    StaggeredSchedule,
+    Visibility,
     asynchronous,
     causal_chunks,
     full_sequence,
@@ -34,7 +31,7 @@ SEQUENCE = "full sequence"
 ROLLING = "rolling window (Rolling Forcing)"
 ONE_BY_ONE = (CHUNKS, FRAMES)
 OF_CHUNKS = (CHUNKS, "asynchronous (SkyReels-V2)", ROLLING, "pipeline (MAGI-1)")
-KINDS: dict[str, Callable[[Ladder, int, float], Staggered]] = {
+KINDS: dict[str, Callable[[Ladder, int, float], StaggeredSchedule]] = {
     CHUNKS: lambda ladder, frames, stagger: causal_chunks(ladder, frames),
     FRAMES: lambda ladder, frames, stagger: causal_chunks(ladder, 1),
     "pyramid": lambda ladder, frames, stagger: pyramid(ladder, stagger),
@@ -50,7 +47,7 @@ KINDS: dict[str, Callable[[Ladder, int, float], Staggered]] = {
 }
 
 AS_USUAL = "as usual"
-ATTENTION: dict[str, Within | None] = {
+ATTENTION: dict[str, Visibility | None] = {
     AS_USUAL: None,
     "bidirectional": "bidirectional",
     "block-causal": "block-causal",
@@ -84,11 +81,11 @@ BETAS: tuple[Betas, ...] = ("linear", "scaled linear", "cosine", "sigmoid")
 
 @dataclass(frozen=True, slots=True)
 class ScheduleOptions:
-    """What a user sets; None, and the kind `from model`, leave it to the model's preset.
+    """A user's options; None, and the kind `from model`, use the model's preset.
 
-    `first_steps` are the fewest of the first chunk, where chunks are made one after another by
-    `steps`. `stagger` counts steps per latent frame for pyramid and trapezoid, steps per chunk for
-    asynchronous, and chunks in flight for pipeline; others do not use it.
+    `first_steps` is the minimum for the first chunk of causal chunks. `stagger` counts steps per
+    latent frame for pyramid and trapezoid, steps per chunk for asynchronous, and chunks in flight
+    for pipeline.
     """
 
     kind: str = FROM_MODEL
@@ -106,18 +103,18 @@ class ScheduleOptions:
         _check("attention", self.attention, ATTENTION)
         _check("step_preset", self.step_preset, (OWN_STEPS, *STEP_PRESETS))
 
-    def schedule(self, preset: Preset = DEMO) -> Staggered:
-        """The schedule that was asked for, of a model with that preset."""
+    def schedule(self, preset: Preset = DEMO) -> StaggeredSchedule:
+        """The schedule for a model with that preset."""
         used = self.in_place_of(preset)
         kind = self.kind_for(used)
         ladder, opening = self._ladders(used, kind)
         made = KINDS[kind](ladder, used.chunk_frames, self.stagger)
         made = replace(made, first_ladder=opening)
         within = ATTENTION[self.attention]
-        return made if within is None else replace(made, within=within)
+        return made if within is None else replace(made, visibility=within)
 
     def in_place_of(self, preset: Preset) -> Preset:
-        """The preset with everything that is set here. A list has the number of its own steps."""
+        """The preset, overridden by all options that are set."""
         used = overridden(
             preset, chunk_frames=self.chunk_frames, steps=self.steps, shift=self.shift,
             first_steps=self.first_steps,
@@ -126,7 +123,7 @@ class ScheduleOptions:
 
     @property
     def unset_fields(self) -> list[str]:
-        """The names of what is the preset's, the kind aside."""
+        """The names of the options that the preset decides, except the kind."""
         of_steps = [] if self._chosen else ["steps", "first_steps"]
         names = ["chunk_frames", "shift", *of_steps]
         return [name for name in names if getattr(self, name) is None]
@@ -168,8 +165,9 @@ class ScheduleOptions:
 
 
 def solver_for(name: str, predicts: str = FLOW, betas: str = BETAS[0], eta: float = 1.0) -> Solver:
-    """The solver a user chose, for what the model predicts under which noise schedule. `eta` is the
-    share of fresh noise of `ancestral`, 0 to 1.
+    """The chosen solver, for the model's prediction type and noise schedule.
+
+    `eta` is the share of fresh noise of `ancestral`, 0 to 1.
     """
     _check("solver", name, SOLVERS)
     _check("predicts", predicts, PREDICTIONS)
@@ -199,7 +197,7 @@ def _whole(stagger: float, meaning: str) -> int:
     return int(stagger)
 
 
-def preset_schedule(preset: Preset) -> Staggered:
+def preset_schedule(preset: Preset) -> StaggeredSchedule:
     """The noise levels that a family was trained for."""
     return ScheduleOptions().schedule(preset)
 
@@ -210,7 +208,7 @@ def preset_solver(preset: Preset) -> Solver:
 
 
 def as_trained(solver: Solver, preset: Preset) -> Solver:
-    """The solver, which tells the model of a family with a final list that list's own timesteps."""
+    """The solver with a family's own timesteps, if the family lists them."""
     if preset.shift_timesteps or not isinstance(solver, ReNoise):
         return solver
     levels = table_ladder(preset.timesteps, preset.shift)

@@ -1,11 +1,10 @@
-"""Noise-level schedules as data: rows of (which latent frames are active, their level now, their
-level next).
+"""Noise-level schedules as data: rows of active latent frames with levels now and next.
 
-Latent frames come in chunks; each chunk goes down a ladder of levels, one step a row, and starts
-`lag` rows after the chunk before it. That one number makes causal chunks, pyramid, trapezoid and
+Latent frames come in chunks. Each chunk goes down a ladder of levels, one step a row, and starts
+`lag` rows after the chunk before it. That number alone makes causal chunks, pyramid, trapezoid and
 full sequence (Diffusion Forcing, arXiv 2407.01392), the asynchronous matrix (SkyReels-V2, arXiv
 2504.13074), the joint window (Rolling Forcing, arXiv 2509.25161) and the chunk pipeline (MAGI-1,
-arXiv 2505.13211). One sampling loop serves them all.
+arXiv 2505.13211).
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ from typing import Literal, Protocol
 from ...errors import BadInput
 from .levels import Ladder, check_ladder
 
-Within = Literal["bidirectional", "block-causal"]
-"""What active latent frames see of one another: all, or their own and earlier chunks."""
+Visibility = Literal["bidirectional", "block-causal"]
+"""Which active latent frames a frame sees: all, or those of its own and earlier chunks."""
 
 MAX_CHUNK_FRAMES = 8
 MIN_LAG = 0.01
@@ -28,11 +27,11 @@ ROUNDING = 1e-9  # 3 x (5 / 3) is 5
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One step: the active latent frames from `first` on, their levels now and after it, their step
-    numbers, and of how many steps.
+    """One step of the active latent frames from `first` on.
 
-    A frame whose level does not change takes part in attention and is returned untouched. `lowest`
-    is the first latent frame that each may look at; empty, all that there are.
+    `now` and `after` are their levels, `steps` their step numbers and `of_steps` their totals. A
+    frame whose level does not change takes part in attention and is returned unchanged. `lowest` is
+    the first latent frame that each may look at; empty sets no bound.
     """
 
     first: int
@@ -49,45 +48,48 @@ class Row:
 
     @property
     def progress(self) -> list[float]:
-        """The share of its steps that each frame has behind it."""
+        """The share of its steps that each frame has done."""
         return [step / steps for step, steps in zip(self.steps, self.of_steps, strict=True)]
 
     @property
     def finished(self) -> int:
-        """How many frames at the front are clean after this row, and so leave the active set."""
+        """The number of frames at the front that are clean after this row."""
         return next((i for i, level in enumerate(self.after) if level > 0), len(self.after))
 
 
 class NoiseSchedule(Protocol):
     """What the sampling loop needs of a schedule.
 
-    Latent frames before `origin` are given, not made: chunks are counted from it.
+    Latent frames before `origin` are given; chunks are counted from it.
     """
 
     @property
     def chunk_frames(self) -> int:
-        """Latent frames that start, and finish, together."""
+        """The number of latent frames that start and finish together."""
 
     def active_frames(self, length: int | None, origin: int = 0) -> int:
-        """The most latent frames that are active at once."""
+        """The maximum number of latent frames that are active at once."""
 
     def rows(self, first: int, length: int | None, origin: int = 0) -> Iterator[Row]:
-        """The rows in which `first` or a later frame is the first that is not clean, to `length`
-        (None: for ever).
+        """The rows whose first unfinished latent frame is `first` or later.
+
+        `length` None has no end.
         """
 
     def visible(self, frames: range, origin: int = 0) -> tuple[int, ...]:
-        """How many of these active frames, from the front, each of them may look at."""
+        """For each of the active `frames`, how many of them, from the front, it sees."""
 
 
 @dataclass(frozen=True, slots=True)
-class Staggered:
-    """Every chunk starts `lag` rows after the one before it, at the latest when that is clean.
+class StaggeredSchedule:
+    """Every chunk starts `lag` rows after the one before it, or when that is clean.
 
-    `lag` 0 makes everything together; `mirrored` starts at both ends and works inwards. With
-    `first_ladder` the very first chunk, which has no history, takes its own steps. `reach` says how
-    many chunks back a chunk looks, its own included, in each of so many equal parts of its steps
-    from noise to clean (MAGI-1's kv_range: 5, 4, 3, 2); empty, at everything.
+    `lag` 0 makes all chunks together; `mirrored` starts at both ends and works inwards.
+    `first_ladder` gives the first chunk, which has no history, its own steps.
+
+    `reach` divides a chunk's steps, from noise to clean, into equal parts. Its entries say how many
+    chunks back, its own included, the chunk looks in each part (MAGI-1's kv_range: 5, 4, 3, 2).
+    Empty sets no bound.
     """
 
     ladder: Ladder
@@ -95,7 +97,7 @@ class Staggered:
     lag: float = math.inf
     first_ladder: Ladder = ()
     mirrored: bool = False
-    within: Within = "bidirectional"
+    visibility: Visibility = "bidirectional"
     reach: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
@@ -116,7 +118,7 @@ class Staggered:
         object.__setattr__(self, "lag", min(self.lag, len(self.ladder) - 1.0))
 
     def active_frames(self, length: int | None, origin: int = 0) -> int:
-        """Those of all chunks that start before the first one is clean."""
+        """The frames of all chunks that start before the first one is clean."""
         if length is not None and (self.mirrored or self.lag == 0):
             return length - origin
         self._check_length(length)
@@ -137,8 +139,8 @@ class Staggered:
                 front += 1
 
     def visible(self, frames: range, origin: int = 0) -> tuple[int, ...]:
-        """All of them, or those of their own and earlier chunks."""
-        if self.within == "bidirectional":
+        """All active frames, or those of the frame's own and earlier chunks."""
+        if self.visibility == "bidirectional":
             return (len(frames),) * len(frames)
         chunk = self.chunk_frames
         ends = ((f - origin) // chunk * chunk + chunk + origin for f in frames)
@@ -157,9 +159,9 @@ class Staggered:
 
 
 class _Timing:
-    """When each chunk of one rollout starts and ends, in rows."""
+    """The rows in which each chunk of one rollout starts and ends."""
 
-    def __init__(self, schedule: Staggered, origin: int, length: int | None) -> None:
+    def __init__(self, schedule: StaggeredSchedule, origin: int, length: int | None) -> None:
         self.schedule, self.origin, self.length = schedule, origin, length
         self.opening = schedule.first_ladder if schedule.first_ladder and not origin else ()
         frames = None if length is None else length - origin
@@ -184,7 +186,7 @@ class _Timing:
         return self.start(chunk) + len(self.ladder(chunk)) - 1
 
     def row(self, front: int, row: int) -> Row:
-        """Row number `row`, in which chunk `front` is the first that is not clean."""
+        """Row number `row`; chunk `front` is the first that is not clean."""
         last = front
         while self.exists(last + 1) and (self.schedule.mirrored or self.start(last + 1) <= row):
             last += 1
@@ -213,44 +215,48 @@ class _Timing:
         return self.origin + (chunk - back) * self.schedule.chunk_frames
 
 
-def causal_chunks(ladder: Ladder, chunk_frames: int = 3, first_ladder: Ladder = ()) -> Staggered:
+def causal_chunks(
+    ladder: Ladder, chunk_frames: int = 3, first_ladder: Ladder = ()
+) -> StaggeredSchedule:
     """Chunks one after another; `chunk_frames` = 1 is frame by frame."""
-    return Staggered(ladder, chunk_frames, first_ladder=first_ladder)
+    return StaggeredSchedule(ladder, chunk_frames, first_ladder=first_ladder)
 
 
-def full_sequence(ladder: Ladder) -> Staggered:
+def full_sequence(ladder: Ladder) -> StaggeredSchedule:
     """All latent frames together: K[m, t] = S - m."""
-    return Staggered(ladder, 1, lag=0)
+    return StaggeredSchedule(ladder, 1, lag=0)
 
 
-def pyramid(ladder: Ladder, uncertainty: float = 1.0) -> Staggered:
+def pyramid(ladder: Ladder, uncertainty: float = 1.0) -> StaggeredSchedule:
     """Later frames lag behind: K[m, t] = clip(S + int(t u) - m, 0, S); u = S is frame by frame."""
-    return Staggered(ladder, 1, uncertainty)
+    return StaggeredSchedule(ladder, 1, uncertainty)
 
 
-def trapezoid(ladder: Ladder, uncertainty: float = 1.0) -> Staggered:
+def trapezoid(ladder: Ladder, uncertainty: float = 1.0) -> StaggeredSchedule:
     """Both ends first: K[m, t] = K[m, -1 - t] = clip(S + int(t u) - m, 0, S).
 
     The published code mirrors to column -t, which fills column 0 twice, and ends a row early.
     """
-    return Staggered(ladder, 1, uncertainty, mirrored=True)
+    return StaggeredSchedule(ladder, 1, uncertainty, mirrored=True)
 
 
-def asynchronous(ladder: Ladder, chunk_frames: int, ar_step: int) -> Staggered:
+def asynchronous(ladder: Ladder, chunk_frames: int, ar_step: int) -> StaggeredSchedule:
     """SkyReels-V2's matrix: every causal block lags `ar_step` steps behind its left neighbour."""
-    return Staggered(ladder, chunk_frames, ar_step, within="block-causal")
+    return StaggeredSchedule(ladder, chunk_frames, ar_step, visibility="block-causal")
 
 
-def rolling(ladder: Ladder, chunk_frames: int = 3) -> Staggered:
+def rolling(ladder: Ladder, chunk_frames: int = 3) -> StaggeredSchedule:
     """Rolling Forcing's joint window: as many chunks as steps, each one step apart."""
-    return Staggered(ladder, chunk_frames, 1)
+    return StaggeredSchedule(ladder, chunk_frames, 1)
 
 
-def pipeline(ladder: Ladder, chunk_frames: int, in_flight: int) -> Staggered:
+def pipeline(ladder: Ladder, chunk_frames: int, in_flight: int) -> StaggeredSchedule:
     """MAGI-1's pipeline: `in_flight` chunks at once, spread evenly over the steps."""
     if not 1 <= in_flight <= len(ladder) - 1:
         raise BadInput(
             f"From 1 to {len(ladder) - 1} chunks can be in flight, as many as there are steps; "
             f"got {in_flight}."
         )
-    return Staggered(ladder, chunk_frames, (len(ladder) - 1) / in_flight, within="block-causal")
+    return StaggeredSchedule(
+        ladder, chunk_frames, (len(ladder) - 1) / in_flight, visibility="block-causal"
+    )

@@ -37,7 +37,6 @@ class DPMSolverPP2M:
     stochastic: bool = False
 
     def start(self, x: Tensor) -> State:
-        """No estimate yet."""
         return wide(x) * 0, per_frame(x), per_frame(x)
 
     def step(self, x: Tensor, v: Tensor, move: Move, state: State) -> tuple[Tensor, State]:
@@ -68,7 +67,6 @@ class UniPC2:
     stochastic: bool = False
 
     def start(self, x: Tensor) -> State:
-        """No estimates yet."""
         nothing, number = wide(x) * 0, per_frame(x)
         return nothing, nothing, nothing, number, number, number
 

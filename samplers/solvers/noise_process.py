@@ -1,7 +1,7 @@
-"""Noise processes: how much of the clean latents and of the noise there is at a level.
+"""Noise processes: the shares of clean latents and of noise at a level.
 
-x = alpha(level) clean + sigma(level) noise. What the model is told of a level, and what it is
-given, both come from here, so that label and data agree.
+x = alpha(level) clean + sigma(level) noise. The mixture and the model's timestep both come from
+here, so that they agree.
 """
 
 from __future__ import annotations
@@ -19,31 +19,30 @@ Betas = Literal["linear", "scaled linear", "cosine", "sigmoid"]
 
 
 class NoiseProcess(Protocol):
-    """Levels run from 0, clean, to 1, pure noise."""
+    """How noise levels from 0, clean, to 1, pure noise, mix latents with noise."""
 
     def coefficients(self, level: Tensor) -> tuple[Tensor, Tensor]:
         """alpha and sigma, like `level`."""
 
     def timestep(self, level: float) -> float:
-        """What the model is told."""
+        """The timestep that the model gets for a noise level."""
 
 
 @dataclass(frozen=True, slots=True)
 class Flow:
     """Rectified flow: x = (1 - level) clean + level noise, timesteps 0..1000.
 
-    `told` are levels of which the model is told another timestep than 1000 times the level.
+    `timesteps` are pairs of a level and its timestep, where that is not 1000 times the level.
     """
 
-    told: tuple[tuple[float, float], ...] = ()
+    timesteps: tuple[tuple[float, float], ...] = ()
 
     def coefficients(self, level: Tensor) -> tuple[Tensor, Tensor]:
-        """1 - level and level."""
         return 1 - level, level
 
     def timestep(self, level: float) -> float:
-        """1000 times the level, unless it is told another."""
-        return dict(self.told).get(level, TIMESTEPS * level)
+        """1000 times the level, or the value in `timesteps`."""
+        return dict(self.timesteps).get(level, TIMESTEPS * level)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +51,7 @@ class VariancePreserving:
 
     `betas`: `linear` and `scaled linear` (DDPM, arXiv 2006.11239, and latent diffusion), `cosine`
     (arXiv 2102.09672), `sigmoid` (arXiv 2212.11972; Diffusion Forcing's video models). Level 0 is
-    clean, as Diffusion Forcing's timestep -1; the model is told 0.
+    clean, as Diffusion Forcing's timestep -1; the model gets timestep 0.
     """
 
     betas: Betas = "linear"
@@ -64,12 +63,12 @@ class VariancePreserving:
         return signal.sqrt(), (1 - signal).sqrt()
 
     def timestep(self, level: float) -> float:
-        """The timestep's number, 0..999."""
+        """The number of the timestep, 0..999."""
         return max(0, round(TIMESTEPS * level) - 1)
 
 
 def mixed(process: NoiseProcess, clean: Tensor, noise: Tensor, level: Tensor) -> Tensor:
-    """Clean latents at `level`, with noise to match."""
+    """Mix clean latents with noise at `level`."""
     alpha, sigma = process.coefficients(level)
     return alpha * clean + sigma * noise
 

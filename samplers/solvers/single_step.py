@@ -1,8 +1,8 @@
 """Solvers: from a model's prediction to the latents at the next level.
 
-Every latent frame is at a level of its own and owns the state that a solver keeps from step to
-step: state is a tuple of tensors (f, ...), one row per active latent frame, handed in and given
-back. Flow matching: x_s = (1 - s) x0 + s eps, v = eps - x0, so x0 = x - s v.
+Every latent frame has its own level and its own solver state. The state is a tuple of tensors (f,
+...), one row per active latent frame. Flow matching: x_s = (1 - s) x0 + s eps, v = eps - x0, so x0
+= x - s v.
 """
 
 from __future__ import annotations
@@ -24,9 +24,7 @@ State = tuple[Tensor, ...]
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """Where each latent frame goes: levels now and after it (f, 1, 1, 1), and noise like x for a
-    stochastic solver.
-    """
+    """Levels now and after a step (f, 1, 1, 1), and noise like x for a stochastic solver."""
 
     now: Tensor
     after: Tensor
@@ -34,28 +32,28 @@ class Move:
 
 
 class Solver(Protocol):
-    """One step for several latent frames, each with its own levels."""
+    """Takes one step for several latent frames, each with its own levels."""
 
     @property
     def process(self) -> NoiseProcess:
-        """How noise is mixed in, and what the model is told of it."""
+        """How noise is mixed in, and which timestep the model gets."""
 
     @property
     def stochastic(self) -> bool:
         """Whether `step` uses noise."""
 
     def start(self, x: Tensor) -> State:
-        """The state of latent frames x (f, c, h, w) that have taken no step."""
+        """The state of latent frames x (f, c, h, w) before their first step."""
 
     def step(self, x: Tensor, v: Tensor, move: Move, state: State) -> tuple[Tensor, State]:
-        """x and the prediction v (f, c, h, w) to the next level, and the state there.
+        """Move x (f, c, h, w) to the next level with the prediction v; returns x and the state.
 
-        A frame whose level does not change stays as it is, and so does its state.
+        A frame whose level does not change keeps its latents and its state.
         """
 
 
 def wide(x: Tensor) -> Tensor:
-    """x in float64, where there is such a thing."""
+    """x in float64 if the device has it."""
     return x.to(torch.float32 if x.device.type == "mps" else torch.float64)  # MPS has no float64
 
 
@@ -67,11 +65,9 @@ class Euler:
     stochastic: bool = False
 
     def start(self, x: Tensor) -> State:
-        """Nothing is remembered."""
         return ()
 
     def step(self, x: Tensor, v: Tensor, move: Move, state: State) -> tuple[Tensor, State]:
-        """Move along the velocity."""
         return x + (move.after - move.now) * v, state
 
 
@@ -88,11 +84,9 @@ class ReNoise:
     stochastic: bool = True
 
     def start(self, x: Tensor) -> State:
-        """Nothing is remembered."""
         return ()
 
     def step(self, x: Tensor, v: Tensor, move: Move, state: State) -> tuple[Tensor, State]:
-        """Estimate and re-noise."""
         assert move.noise is not None
         clean = (wide(x) - wide(move.now) * wide(v)).to(x.dtype)
         noised = (1 - move.after) * clean + move.after * move.noise
@@ -117,15 +111,13 @@ class DDIM:
 
     @property
     def stochastic(self) -> bool:
-        """Unless eta is 0."""
         return self.eta > 0
 
     def start(self, x: Tensor) -> State:
-        """Nothing is remembered."""
         return ()
 
     def step(self, x: Tensor, v: Tensor, move: Move, state: State) -> tuple[Tensor, State]:
-        """Estimate clean latents and noise, and mix them anew for the next level."""
+        """Estimate clean latents and noise, and mix them for the next level."""
         (a, s), (a2, s2) = (self.process.coefficients(wide(t)) for t in (move.now, move.after))
         clean, noise = self._split(wide(x), wide(v), a, s)
         fresh = self.eta * s2 / s * (s**2 - (a / a2) ** 2 * s2**2).clamp(min=0).sqrt()

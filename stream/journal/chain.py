@@ -77,12 +77,12 @@ class Chain:
         s = self.settings
         prompts = [(p.start_frame, embedding_digest(p.embedding)) for p in s.prompts.entries]
         facts = {
-            "prompts": prompts, "known": _describe_known(s.known.frames),
+            "prompts": prompts, "known": _describe_known(s.known_frames.frames),
             "guidance": s.guidance, "changes": s.guidance_changes,
-            **({"seeds": s.reseeds} if s.reseeds else {}),
+            **({"seeds": s.seed_changes} if s.seed_changes else {}),
             **({"loras": s.lora_changes} if s.lora_changes else {}),
             **({"models": self.models.later} if self.models.later else {}),
-            **({"recached": s.recached} if s.recached else {}),
+            **({"recached": s.recache_frames} if s.recache_frames else {}),
         }  # fmt: skip
         return next_key(self._keys[0], facts)[:16]
 
@@ -98,7 +98,7 @@ class Chain:
             span = self.span(len(self._keys) - 1)
             prompts = self.settings.active_prompts(span.first, span.until).prompts
             digests = [(start, embedding_digest(entry.embedding)) for start, entry in prompts]
-            known = self.settings.known.seen(span.first, span.until)
+            known = self.settings.known_frames.seen(span.first, span.until)
             in_force = {
                 "frames": span.count,
                 "until": span.until,
@@ -114,8 +114,8 @@ class Chain:
         """What differs from the root for one chunk: seed, model, LoRA strength, a recache."""
         seed, model = self.settings.seed_at(first), self.models.at(first)
         current = {"seed": (seed, self.settings.seed), "model": (model, self.models.identity),
-                  "lora": (self.settings.at(first).lora, 1.0),
-                  "recached": (first in self.settings.recached, False)}  # fmt: skip
+                  "lora": (self.settings.at(first).lora_factor, 1.0),
+                  "recached": (first in self.settings.recache_frames, False)}  # fmt: skip
         return {name: now for name, (now, root) in current.items() if now != root}
 
     def chunk_at(self, latent_frame: float) -> int:
@@ -142,14 +142,14 @@ class Chain:
 
 
 def _describe_known(known: Iterable[KnownFrame]) -> list[tuple[object, ...]]:
-    return [(k.frame, k.level, k.digest, *([k.ahead] if k.ahead else [])) for k in known]
+    return [(k.frame, k.level, k.digest, *([k.lookahead] if k.lookahead else [])) for k in known]
 
 
 def _root_fields(s: RolloutSettings, identity: str) -> dict[str, object]:
     return {
         "model": identity, "seed": s.seed, "rows": s.rows, "columns": s.columns,
         "schedule": s.schedule, "solver": s.solver, "cache": s.cache, "storage": s.storage,
-        "at_switch": s.at_switch,
+        "on_prompt_change": s.on_prompt_change,
         "context_noise": s.context_noise, "negative": embedding_digest(s.prompts.negative),
         **({"sparsity": s.sparsity} if s.sparsity != Sparsity() else {}),
         **({"reference": s.reference.digest} if s.reference else {}),

@@ -69,7 +69,7 @@ def rollout_facts(
         "rows": s.rows,
         "columns": s.columns,
         "prompts": [[entry.start_frame, entry.text] for entry in s.prompts.entries],
-        "seeds": [[0, s.seed], *([change.start_frame, change.seed] for change in s.reseeds)],
+        "seeds": [[0, s.seed], *([change.start_frame, change.seed] for change in s.seed_changes)],
         "guidance": [
             [0, _describe_guidance(s.guidance)],
             *([c.start_frame, _describe_guidance(c.guidance)] for c in s.guidance_changes),

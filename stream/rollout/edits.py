@@ -28,7 +28,7 @@ def edited_settings(
     if edit.text is not None:
         embedding = _encode(edit.text, spec.prompter, on_encode)
         fitted = fit_length(embedding, len(settings.prompts.negative))
-        prompt = TimedPrompt(first, fitted, edit.text, since=first)
+        prompt = TimedPrompt(first, fitted, edit.text, active_from=first)
         settings = replace(settings, prompts=settings.prompts.with_prompt(prompt))
     if edit.guidance is not None:
         settings = settings.with_guidance(TimedGuidance(first, spec.guided(edit.guidance)))

@@ -31,7 +31,9 @@ class Fork:
             settings = replace(settings, prompts=self._prompts(settings, self.prompt))
         before = settings.before(self.frame)
         if self.seed is not None:
-            settings = _with_seed(replace(settings, reseeds=before.reseeds), self.frame, self.seed)
+            settings = _with_seed(
+                replace(settings, seed_changes=before.seed_changes), self.frame, self.seed
+            )
         if self.guidance is not None:
             settings = replace(settings, guidance_changes=before.guidance_changes)
             settings = settings.with_guidance(TimedGuidance(self.frame, self.guidance))
@@ -41,16 +43,18 @@ class Fork:
         """Replace all later prompts by the new one.
 
         Frames in flight at the fork already used some of the later prompts. They keep these, as
-        `until` says, so that the shared chunks have the same bits.
+        `active_until` says, so that the shared chunks have the same bits.
         """
         entries, before = settings.prompts.entries, list[TimedPrompt]()
         in_flight = self.frame + settings.active_frames
         for entry in entries:
             if entry.start_frame < self.frame:
                 before.append(entry)
-            elif entry.start_frame < in_flight and self.frame > entry.since:
-                before.append(replace(entry, until=min(self.frame, entry.until or self.frame)))
-        moved = replace(new, start_frame=self.frame, since=self.frame)
+            elif entry.start_frame < in_flight and self.frame > entry.active_from:
+                before.append(
+                    replace(entry, active_until=min(self.frame, entry.active_until or self.frame))
+                )
+        moved = replace(new, start_frame=self.frame, active_from=self.frame)
         ordered = sorted([*before, moved], key=lambda entry: entry.start_frame)
         return PromptTimeline(tuple(ordered), settings.prompts.negative)
 
@@ -58,7 +62,7 @@ class Fork:
 def _with_seed(settings: RolloutSettings, frame: int, seed: int) -> RolloutSettings:
     if frame == 0:
         return replace(settings, seed=seed)
-    return replace(settings, reseeds=(*settings.reseeds, TimedSeed(frame, seed)))
+    return replace(settings, seed_changes=(*settings.seed_changes, TimedSeed(frame, seed)))
 
 
 def extend(settings: RolloutSettings, end: int, more: int) -> RolloutSettings:
@@ -67,6 +71,6 @@ def extend(settings: RolloutSettings, end: int, more: int) -> RolloutSettings:
     The length is rounded up to whole chunks. Chunks are counted from the first generated frame,
     which may be a later one in the longer rollout, since known videos continue too.
     """
-    chunk, beyond = settings.schedule.chunk_frames, end + more - settings.known.whole.leading
+    chunk, beyond = settings.schedule.chunk_frames, end + more - settings.known_frames.whole.leading
     missing = -beyond % chunk if beyond > 0 else 0
     return settings.lasting(end + more + missing)

@@ -41,7 +41,7 @@ class ChunkProducer:
             return self._shrink_if_needed(state.settings.at(max(latent_frame, frame)))
 
         if spec.model.host.scale_loras is not None:
-            spec.model.host.scale_loras(self._start.lora)
+            spec.model.host.scale_loras(self._start.lora_factor)
         self.loop = Loop(self._shrink_if_needed(self._start), spec.model, settings_at)
         replayed = self._restore(first)
         last = state.read(first - 1) if first and not replayed else None
@@ -57,11 +57,11 @@ class ChunkProducer:
         """
         state, frame = self._state, self._state.chain.span(first).first
         in_force = state.settings.at(frame)
-        if first != self._first and frame in state.settings.recached:
+        if first != self._first and frame in state.settings.recache_frames:
             return True
         if in_force.guidance.inputs != self._start.guidance.inputs:
             return True
-        if in_force.lora != self._start.lora:
+        if in_force.lora_factor != self._start.lora_factor:
             return True
         return any(cache.dropped for cache in self.loop.branches.caches)
 
@@ -140,12 +140,12 @@ class ChunkProducer:
     def _shrink_if_needed(self, settings: RolloutSettings) -> RolloutSettings:
         if not self._smaller:
             return settings
-        guidance = replace(settings.guidance, at_once=False)
+        guidance = replace(settings.guidance, in_one_pass=False)
         return replace(settings, hold_rotated=False, guidance=guidance)
 
     def _made_for(self) -> str:
         """A digest of everything that must match for a snapshot to be usable here."""
         start, chain = self._start, self._state.chain
         maker = chain.models.at(chain.span(self._first).first)
-        text = f"{start.guidance.inputs!r} {start.lora!r} {self._spec.model.dtype} {maker}"
+        text = f"{start.guidance.inputs!r} {start.lora_factor!r} {self._spec.model.dtype} {maker}"
         return hashlib.sha256(text.encode()).hexdigest()

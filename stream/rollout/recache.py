@@ -38,14 +38,14 @@ def recached_chain(chain: Chain, index: int) -> Chain | None:
     settings, first = chain.settings, chain.span(index).first
     if settings.cache.limit is None or first <= settings.cache.limit:
         return None
-    marked = replace(settings, recached=(*settings.recached, first))
+    marked = replace(settings, recache_frames=(*settings.recache_frames, first))
     return chain.branch(index, marked)
 
 
 def last_rebuild(chain: Chain, index: int) -> int:
     """The chunk at which the history of chunk `index` was last rebuilt; 0 if never."""
     first = chain.span(index).first
-    marks = [mark for mark in chain.settings.recached if mark <= first]
+    marks = [mark for mark in chain.settings.recache_frames if mark <= first]
     return chain.chunk_at(marks[-1]) if marks else 0
 
 

@@ -34,7 +34,7 @@ from ...model.vae.taehv import TAEHVConfig, TAEHVDecoder
 from ...model.vae.tiny import TinyVAE, TinyVAEConfig
 from ...samplers.conditioning.known_frame import KnownFrame
 from ...samplers.guidance.scores import Motion, Palette, Pictures, Region
-from ...samplers.schedule.rows import Staggered
+from ...samplers.schedule.rows import StaggeredSchedule
 from ...samplers.settings import RolloutSettings
 from ...samplers.solvers.multistep import DPMSolverPP2M, UniPC2
 from ...samplers.solvers.noise_process import Flow, VariancePreserving
@@ -42,8 +42,9 @@ from ...samplers.solvers.single_step import DDIM, Euler, ReNoise
 
 BEHIND_PROTOCOLS = (
     FullHistory, WindowSink, AveragingSink, RebuiltWindow, MostAttended,
-    MemoryBank, TempCache, Dense, Packed, OnDevice, AsComputed, Float8, Integers, Staggered, Flow,
-    VariancePreserving, Euler, ReNoise, DDIM, DPMSolverPP2M, UniPC2, Motion, Palette, Region,
+    MemoryBank, TempCache, Dense, Packed, OnDevice, AsComputed, Float8, Integers,
+    StaggeredSchedule, Flow, VariancePreserving, Euler, ReNoise, DDIM, DPMSolverPP2M, UniPC2,
+    Motion, Palette, Region,
 )  # fmt: skip
 """Dataclasses that stand behind a protocol, which the types of the fields do not name."""
 
@@ -79,7 +80,7 @@ def _to_json(value: object, tensors: dict[str, Tensor]) -> Any:
         weights = {k: _to_json(v, tensors) for k, v in value.decoder.state_dict().items()}
         return {KIND: "Pictures", "config": _to_json(value.decoder.config, tensors), "vae": weights}
     if isinstance(value, KnownFrame) and not isinstance(value.latents, Tensor):
-        value = value.here()
+        value = value.with_latents_read()
     if dataclasses.is_dataclass(value) and type(value).__qualname__ in known_types():
         fields = ((f.name, getattr(value, f.name)) for f in dataclasses.fields(value) if f.init)
         values = {name: _to_json(field, tensors) for name, field in fields}

@@ -69,7 +69,7 @@ class RunState:
         """
         allowed, self.may_recache = self.may_recache, False
         branch = recached_chain(self.chain, index) if allowed and index else None
-        if branch is None or branch.span(index).first in self.settings.recached:
+        if branch is None or branch.span(index).first in self.settings.recache_frames:
             return None
         self._follow(branch)
         return (

@@ -1,4 +1,4 @@
-"""The attention benches' arithmetic, and their smallest parts run."""
+"""The arithmetic of the attention benches, and small runs of their parts."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_every_case_of_the_quality_bench_fits_short_and_long_histories() -> None
 
 
 @pytest.mark.slow
-def test_the_quality_bench_goes_on_with_what_is_judged() -> None:
+def test_the_quality_bench_continues_with_the_judged_cases() -> None:
     results, written = Results("attention_quality"), list[int]()
     plan = attention_quality.QualityPlan((6,), clips=1, judged=2, rollouts=0)
     attention_quality.measure(plan, results, lambda: written.append(len(results.samples)))
@@ -154,7 +154,7 @@ def test_one_share_alone_is_compared_and_claimed() -> None:
     assert len(found.claims) == 3 and all("10%" in claim.text for claim in found.claims)
 
 
-def test_clips_of_far_courses_are_few_and_come_last() -> None:
+def test_clips_of_far_turns_are_few_and_come_last() -> None:
     plan = attention_recall.RecallPlan(away=(16, 512), near=(), clips=3, few=1)
     near, far = (str(half_way(away)) for away in (16, 512))
     assert plan.jobs() == [(near, 0), (near, 1), (near, 2), (far, 0)]

@@ -1,4 +1,4 @@
-"""What the speed bench of attention compares, and what it says of its samples."""
+"""The cases of the attention speed bench, and the claims on its samples."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_claims_need_both_cases_that_they_compare() -> None:
     assert results.claims == []
 
 
-def test_what_is_flat_is_judged_in_turn_and_where_caches_are_full() -> None:
+def test_flat_cases_are_timed_in_turn_and_with_full_caches() -> None:
     plan, results = SpeedPlan((3, 1000, 3000), cases=("window + sink", "all", "dense")), Results("")
     for history in (1000, 3000):
         for name, work in (("window + sink", 10_000), ("all", 10_000 + history)):
@@ -100,7 +100,7 @@ def test_what_is_flat_is_judged_in_turn_and_where_caches_are_full() -> None:
     assert results.figures["all: growth of time by 1,000 frames"].median == pytest.approx(1 / 12)
 
 
-def test_what_is_flat_needs_two_histories_that_fill_the_cache() -> None:
+def test_flatness_needs_two_histories_that_fill_the_cache() -> None:
     names = ("window + sink", "dense")
     assert SpeedPlan((3, 30), cases=names).flat == ([], [])
     assert SpeedPlan((3, 30, 60), cases=names).flat == (["window + sink"], [30, 60])

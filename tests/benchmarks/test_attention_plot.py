@@ -1,4 +1,4 @@
-"""The plots of the attention benches: from committed results, and from what is measured now."""
+"""The plots of the attention benches, from committed and from fresh results."""
 
 from __future__ import annotations
 
@@ -27,12 +27,13 @@ RECALL = RESULTS / "attention-recall-cpu.json"
 
 
 def one(value: float) -> dict[str, float]:
-    """A figure."""
     return {"median": value, "mean": value, "low": value - 1, "high": value + 1}
 
 
 def speed(of: str = "") -> dict[str, Any]:
-    """All cases at two histories, the longer one first, as the bench labels them."""
+    """Return results of all cases at two histories, the longer one first, with the bench's
+    labels.
+    """
     labels = {f"{of}{name}, history {history}": history for name in MAIN for history in (256, 64)}
     figures = {label: one(history / 64) for label, history in labels.items()}
     taken = {f"{what}: {label}": 2**19 * (1 + (what != "KV cache")) for label in labels

@@ -1,4 +1,4 @@
-"""The speed bench of attention in small, on the embedded model and on one of Wan's shape."""
+"""A small attention speed bench, on the embedded model and on a model of Wan's shape."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def tiny() -> SpeedModel:
 
 
 def small(dtype: torch.dtype) -> SpeedModel:
-    """Two layers of Wan's shape at 32x48: 6 tokens a latent frame."""
+    """Return two layers of Wan's shape at 32x48: 6 tokens per latent frame."""
     narrow = TAEHVConfig(widths=(8, 8, 8, 8))
     return wan_shaped(TINY, (32, 48), device=CPU, dtype=dtype, decoder=narrow)
 
@@ -72,8 +72,9 @@ def test_memory_is_that_of_the_cache_and_of_a_chunk_in_work(tiny: SpeedModel) ->
 
 
 def test_blocks_are_sorted_by_the_codes_of_the_cache_that_they_are_over(tiny: SpeedModel) -> None:
-    """Random projection sorts the same history's keys in another order than time, whoever coded
-    them; both read as much.
+    """Random projection sorts a history's keys in another order than time, whoever coded the keys.
+
+    Both orders read the same number of keys.
     """
     cases = [CASES[f"ablation: {name}"] for name in
              ("AnnSA by time", "AnnSA by LSH", "all by int8", "all by LSH")]  # fmt: skip

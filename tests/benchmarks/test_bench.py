@@ -1,4 +1,4 @@
-"""The benches' statistics, and the core suite in small: it compares the same computation."""
+"""The statistics of the benches, and a small core suite that compares equal computations."""
 
 from __future__ import annotations
 

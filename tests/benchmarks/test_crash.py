@@ -1,5 +1,6 @@
-"""Killed at random points, inside writes too, and run again: nothing lost, nothing twice, the same
-bits, a whole file. The long version is `longtake bench crash`.
+"""Runs killed at random points, also inside writes, and resumed lose and repeat nothing.
+
+Their bits are equal and the file is complete. The long version is `longtake bench crash`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def test_a_run_killed_anywhere_and_run_again_is_the_uninterrupted_one(kind: str,
 
 
 def test_points_are_in_the_middle_of_writes_too(tmp_path: Path) -> None:
-    """A run dies with half a chunk in its temporary file, and the next one removes that."""
+    """A run dies with half a chunk in its temporary file, and the next run deletes this file."""
     folder = tmp_path / "journal"
     torn = 0
     for point in range(1, 40):
@@ -41,7 +42,7 @@ def test_points_are_in_the_middle_of_writes_too(tmp_path: Path) -> None:
 
 
 def test_the_suite_notices_what_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A journal that forgets, or a loop that goes on wrongly, does not pass."""
+    """A journal that forgets, or a loop that resumes wrongly, does not pass."""
     tally = Tally()
     whole = kill.Outcome(False, 4, 0, 100, "a", "b")
     monkeypatch.setattr(crash, "_is_whole", lambda folder: False)

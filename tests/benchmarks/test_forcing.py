@@ -1,4 +1,4 @@
-"""Diffusion Forcing and its twins: trained where they are missing, compared pair by pair."""
+"""Diffusion Forcing and its twins: missing twins are trained, and pairs are compared."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TASK = replace(TASKS["narrow"], pool=POOL, batch=1, context=6, noisy=6, windows=
 
 @pytest.fixture
 def same_twins(tmp_path: Path) -> None:
-    """Three twins of the same tiny weights."""
+    """Provide three twins with the same tiny weights."""
     networks = build(DIT)
     for name in TWINS:
         (tmp_path / name).mkdir()
@@ -41,12 +41,12 @@ def same_twins(tmp_path: Path) -> None:
 
 
 def budget(steps: int) -> DiTTraining:
-    """Clips of eight latent frames of 64 x 16 pixels."""
+    """Return a budget with clips of eight latent frames of 64 x 16 pixels."""
     return DiTTraining(steps, config=DIT, tasks={"narrow": TASK}, probe=TASK, only="narrow")
 
 
 def steps_of(twin: Path) -> int:
-    """The steps that its training has behind it."""
+    """Return the number of finished training steps."""
     done: int = torch.load(twin / "dit.pt", weights_only=True)["step"]
     return done
 
@@ -59,7 +59,7 @@ def test_twins_that_are_not_there_are_asked_for(tmp_path: Path) -> None:
 def test_one_command_trains_what_is_missing_and_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A twin that was stopped goes on, whatever weights it has left; what is there stays."""
+    """A stopped twin resumes, whatever weights it left; a finished twin stays."""
     monkeypatch.setattr(ablation_models, "BUDGET", budget(1))
     ablation_models.train_twins(tmp_path)
     stopped, gone, kept = (tmp_path / name for name in TWINS)
@@ -87,7 +87,9 @@ def test_one_command_trains_what_is_missing_and_runs(
 def test_pairs_are_compared_rollout_by_rollout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Prompts differ by far more than twins do: what is within a pair has a narrow interval."""
+    """Prompts differ far more than twins do, so a difference within a pair has a narrow
+    interval.
+    """
     known = forcing.cases(forcing.twins_in(tmp_path))
 
     def one(plan: LongPlan, folder: Path, job: Job) -> Measurement:

@@ -1,4 +1,4 @@
-"""The guidance bench's measures on videos whose figures are known."""
+"""The measures of the guidance bench, on videos with known figures."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_findings_are_paired_with_plain_cfg_saved_and_drawn(tmp_path: Path) -> N
 
 
 def test_every_measure_of_a_rollout_has_a_panel() -> None:
-    """What a rollout is measured by, and its distance to truth: none may be missing unseen."""
+    """No measure of a rollout, nor its distance to truth, may be missing unnoticed."""
     video = randn(45, 3, 16, 24).sigmoid()
     made = {**pictures(video), **motion(video, CHUNKS)}
     rest = {"adherence", "adherence, last tenth", "evaluations"}
@@ -117,7 +117,7 @@ def test_every_measure_of_a_rollout_has_a_panel() -> None:
     assert all(panel.get_ylim() == figure.axes[0].get_ylim() for panel in figure.axes)
 
 
-def test_a_case_that_is_not_known_well_enough_goes_on_alone() -> None:
+def test_a_case_with_a_wide_interval_gets_more_rollouts() -> None:
     records = recorded(None, truth=0.0, cfg=0.0, temporal=0.25)
     for seed in range(4, 40):
         figures = dict.fromkeys(MEASURED, float(seed % 4))
@@ -131,7 +131,7 @@ def test_a_case_that_is_not_known_well_enough_goes_on_alone() -> None:
     assert found.against_plain["temporal"]["motion"].clips == 4
 
 
-def test_a_record_goes_on_where_it_stopped_even_in_the_middle_of_a_line(tmp_path: Path) -> None:
+def test_a_record_resumes_where_it_stopped_even_in_the_middle_of_a_line(tmp_path: Path) -> None:
     path = tmp_path / "record.jsonl"
     made = recorded(path, cfg=0.0, temporal=0.25)
     with path.open("a") as file:
@@ -147,7 +147,7 @@ def test_a_record_goes_on_where_it_stopped_even_in_the_middle_of_a_line(tmp_path
 
 
 def numbered(job: Job) -> Measurement:
-    """A measurement that says of which job it is."""
+    """Return a measurement that identifies its job."""
     return Measurement({"name": float(len(job[0])), "seed": float(job[1])}, np.zeros((1, 1)))
 
 
@@ -163,14 +163,14 @@ def test_every_measurement_is_kept_under_its_own_job(tmp_path: Path, workers: in
     assert not late.complete(numbered, jobs, workers, 0.0) and not late.found
 
 
-def test_a_record_of_other_weights_is_refused(tmp_path: Path) -> None:
+def test_a_record_of_other_weights_is_rejected(tmp_path: Path) -> None:
     recorded(tmp_path / "record.jsonl", cfg=0.0)
     with pytest.raises(BadInput, match="choose another --record file"):
         Records(tmp_path / "record.jsonl", {"weights": "others"})
 
 
-def test_all_ways_of_guiding_are_compared() -> None:
-    """All that was to be compared, each the recipe that its name says."""
+def test_all_guidance_settings_are_compared() -> None:
+    """The suite has all required cases, and each recipe matches its name."""
     found = cases()
     assert set(found) >= WAYS
     for name, recipe in found.items():
@@ -191,7 +191,7 @@ def test_a_plan_has_whole_chunks_and_truth_beside_its_cases() -> None:
 
 
 def recorded(path: Path | None, **more: float) -> Records:
-    """Four rollouts of each case; a case's figures are the seed and so much `more`."""
+    """Record four rollouts of each case; a case's figures are the seed plus `more`."""
     records, rng = Records(path, MADE_WITH), np.random.default_rng(0)
     for name, offset in more.items():
         for seed in range(4):

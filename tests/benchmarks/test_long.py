@@ -1,4 +1,4 @@
-"""The long bench's measures notice what they look for, and the suite runs in small."""
+"""The long bench detects periods, seams and growth, and a small version of the suite runs."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_seam_is_seen() -> None:
     assert step_at(change.tolist()) > 4
 
 
-def test_the_suite_in_small_claims_what_the_long_one_claims_and_goes_on(tmp_path: Path) -> None:
+def test_a_small_suite_makes_the_claims_of_the_long_one_and_resumes(tmp_path: Path) -> None:
     plan = LongShotPlan(latent_frames=30, window_frames=9, steps=1, record=tmp_path / "long.jsonl")
     results = measure(plan)
     assert len(results.claims) == 5 * len(STORAGES)
@@ -60,13 +60,13 @@ def test_the_suite_in_small_claims_what_the_long_one_claims_and_goes_on(tmp_path
         assert again.samples[name] == pytest.approx(values, rel=1e-5)
 
 
-def test_growth_is_seen_beneath_what_comes_and_goes() -> None:
+def test_growth_is_seen_beneath_fluctuation() -> None:
     held = 300 + 12 * (NOISE > 0.7)  # 4 % more in every third chunk
     assert spread(held) < 0.01
     assert 0.02 < spread(held + np.linspace(0, 9, 3000)) < 0.04
 
 
-def test_what_waits_and_what_grows_fail_their_claims() -> None:
+def test_waiting_chunks_and_growth_fail_their_claims() -> None:
     trace = ShotTrace(
         [1.0] * 100, [1.0] * 50 + [1.03] * 50, [5.0] * 100, [1.0] * 100, NOISE.tolist()
     )

@@ -1,4 +1,4 @@
-"""The memory bench's judgement, on traces whose truth is known, and its sums."""
+"""The memory bench's claims, on known traces, and its arithmetic."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ MIB = 2**20
 
 
 def noise(count: int, seed: int) -> np.ndarray:
-    """Neighbours alike, as on a shared machine."""
+    """Return noise with similar neighbours, as on a shared machine."""
     white = np.random.Generator(np.random.Philox(seed)).normal(size=count)
     return np.convolve(white, np.ones(8) / 8, "same")
 
 
 def make_trace(*, growth_mib: float = 0.0, slower: float = 0.0, over_plan: int = 0) -> RolloutTrace:
-    """600 chunks that gain so much memory, and share of time, from start to end."""
+    """Return 600 chunks that gain this much memory, and share of time, from start to end."""
     along = np.linspace(0, 1, 600)
     seconds = 1 + slower * along + 0.02 * noise(600, 1)
     resident = 300 * MIB + growth_mib * MIB * along
@@ -36,7 +36,7 @@ def make_trace(*, growth_mib: float = 0.0, slower: float = 0.0, over_plan: int =
 
 
 def failing(trace: RolloutTrace) -> list[str]:
-    """The claims that do not hold."""
+    """Return the claims that fail."""
     return [claim.text for claim in evaluate({"a": trace}).claims if not claim.holds]
 
 
@@ -99,7 +99,7 @@ def test_the_sum_that_is_shown_is_the_plan() -> None:
 
 
 def added_up(text: str) -> int:
-    """A sum in words."""
+    """Return the value of a written sum."""
     sum_only = re.sub(r"[a-z]\w+", "", text.replace(" x ", " * "))
     assert re.fullmatch(r"[\d\s()+*]*", sum_only), sum_only
     return int(eval(sum_only))  # noqa: S307  # digits, brackets, + and * alone

@@ -1,4 +1,4 @@
-"""What the bench of overshoot counts, where it is known beforehand."""
+"""The figures of the overshoot bench, where the true values are known."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The player bench's judgement, on what was seen of a good page, and of one with each fault."""
+"""The player bench's claims, for a good page and for a page with each fault."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MIB = 2**20
 
 
 def seen(**faults: list[float]) -> dict[str, Any]:
-    """Forty samples of a page and a server that keep their bounds."""
+    """Return forty samples of a page and a server within their bounds."""
     good = {
         "fps": 16.0, "drawn_share": 1.0, "load": 1.0, "script_bytes": 4.0 * MIB,
         "buffer_bytes": 250.0 * MIB, "renderer_bytes": 500.0 * MIB, "store_bytes": 255.0 * MIB,
@@ -24,7 +24,7 @@ def seen(**faults: list[float]) -> dict[str, Any]:
 
 
 def failing(of: dict[str, Any]) -> list[str]:
-    """The claims that do not hold."""
+    """Return the claims that fail."""
     return [claim.text for claim in evaluate(PlayerPlan(), of).claims if not claim.holds]
 
 

@@ -1,4 +1,4 @@
-"""Long rollouts measured by tenths: figures that are known, and a whole run on tiny twins."""
+"""Long rollouts measured by tenths: known figures, and a whole run on tiny twins."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ def test_a_video_that_freezes_or_forgets_does_not_pass(
 
 
 @pytest.mark.parametrize("rollouts", [1, 3])
-def test_a_few_rollouts_are_told_and_not_judged(
+def test_a_few_rollouts_are_reported_and_not_judged(
     rollouts: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of one rollout low, high and mean are the same: a bound of it holds or fails by chance."""
+    """For one rollout low, high and mean are equal, so a claim on a bound would hold by chance."""
     monkeypatch.setattr(Records, "complete", here)
     known = lambda plan, job: TRUTH[job[1]] if job[0] == "truth" else made()  # noqa: E731
     monkeypatch.setattr(endurance, "_measure_job", known)

@@ -1,4 +1,4 @@
-"""Histories that the demo never saw: that they are what they are called, and how ways compare."""
+"""The histories that the demo never saw match their names, and settings are compared on them."""
 
 from __future__ import annotations
 
@@ -21,19 +21,18 @@ from longtake.training.evaluation.kit import Kit, load_kit
 
 @pytest.fixture(scope="module")
 def kit() -> Kit:
-    """The demo's networks."""
     return load_kit(DEMO_FOLDER)
 
 
 @pytest.fixture(scope="module")
 def starts(kit: Kit) -> dict[str, TrueStart]:
-    """All histories of one clip."""
+    """Return all histories of one clip."""
     with torch.inference_mode():
         return pasts(kit, 1)
 
 
-def test_two_scenes_are_another_one_and_then_this_one(starts: dict[str, TrueStart]) -> None:
-    """The truth is that of the newer half, and the cut lies between two chunks."""
+def test_two_scenes_are_another_scene_and_then_the_own_one(starts: dict[str, TrueStart]) -> None:
+    """The truth continues the newer half, and the cut lies between two chunks."""
     seen, spliced = starts[SEEN], starts["two scenes"]
     assert HALF % 3 == 0
     assert torch.equal(spliced.past[HALF:], seen.past[HALF:])
@@ -51,8 +50,8 @@ def test_the_wider_clip_is_wider_than_any_in_training(starts: dict[str, TrueStar
     assert (len(wider.past), wider.prompt) == (HISTORY, starts[SEEN].prompt)
 
 
-def test_ways_are_compared_clip_by_clip_saved_told_and_drawn(tmp_path: Path) -> None:
-    """Clips differ by far more than ways do: the difference has a narrow interval."""
+def test_settings_are_compared_clip_by_clip_saved_shown_and_plotted(tmp_path: Path) -> None:
+    """Clips differ far more than settings do, so the difference has a narrow interval."""
     made = [
         {past: {"cfg": clip, "temporal": clip - 0.1, "vanilla 2": clip + more}}
         | {"wider": {"cfg": clip, "temporal": clip, "vanilla 2": clip}}
@@ -80,7 +79,7 @@ def test_ways_are_compared_clip_by_clip_saved_told_and_drawn(tmp_path: Path) -> 
 def test_every_way_makes_a_chunk_of_its_own_near_the_truth(
     kit: Kit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A narrow clip, so that it takes a moment."""
+    """A narrow clip keeps the test short."""
     monkeypatch.setattr(unseen, "pasts", lambda kit, seed: {SEEN: true_start(kit, seed, 4)})
     assert {"cfg", "none", "vanilla 1.5", "vanilla 2", "temporal", "temporal and none 2",
             "fractional 2 at 0.75"} <= set(unseen.ways())  # fmt: skip

@@ -1,7 +1,7 @@
 // @ts-check
 /**
  * Drives ComfyUI's own front end: `node canvas.mjs URL < JOB.json > RESULT.json`.
- * A job is a list of steps, each {do: NAME, ...}; the result is the list of what they gave.
+ * A job is a list of steps, each {do: NAME, ...}; the result is the list of their return values.
  */
 import { text } from "node:stream/consumers";
 import { chromium } from "playwright-core";
@@ -40,7 +40,7 @@ try {
   await browser.close();
 }
 
-/** The front end, ready, with an empty graph. @returns {Promise<Page>} */
+/** Open the front end with an empty graph. @returns {Promise<Page>} */
 async function open() {
   const page = await browser.newPage({ viewport: { width: 1600, height: 1000 } });
   page.setDefaultTimeout(LIMIT_MS);
@@ -62,7 +62,7 @@ async function ready(page) {
 }
 
 /**
- * An API-form workflow as the front end saves it, both ways.
+ * Return an API-form workflow as the front end saves it, in canvas and in API form.
  * @param {Page} page
  * @param {{api: object, places: Places, groups: {title: string, bounding: number[]}[], note: Note}} given
  */
@@ -75,12 +75,12 @@ async function example(page, given) {
 }
 
 /**
- * Load an API-form workflow and put its nodes where they belong.
+ * Load an API-form workflow and place its nodes.
  * @param {Page} page
  * @param {{api: object, places: Places, groups?: {title: string, bounding: number[]}[], note?: Note|null}} given
  */
 async function load(page, { api, places, groups = [], note = null }) {
-  // A widget without a value in the file keeps that of the same node of the graph before.
+  // A widget without a value in the file would keep the value from the previous graph.
   await page.reload();
   await ready(page);
   await page.evaluate(async ({ api, places, groups, note }) => {
@@ -106,7 +106,7 @@ async function load(page, { api, places, groups = [], note = null }) {
   }, { api, places, groups, note });
 }
 
-/** The API form of a canvas workflow. @param {Page} page @param {{canvas: object}} given */
+/** Return the API form of a canvas workflow. @param {Page} page @param {{canvas: object}} given */
 async function prompt(page, { canvas }) {
   return await page.evaluate(async (canvas) => {
     await app.loadGraphData(canvas);
@@ -115,7 +115,7 @@ async function prompt(page, { canvas }) {
 }
 
 /**
- * Some nodes of a workflow folded into a subgraph: the whole in API form, and the subgraph alone.
+ * Fold some nodes of a workflow into a subgraph; return the whole in API form, and the subgraph alone.
  * @param {Page} page
  * @param {{api: object, places: Places, inside: string[], promoted: [string, string][],
  *   title: string}} given
@@ -142,7 +142,7 @@ async function blueprint(page, given) {
 }
 
 /**
- * A PNG of one node alone, in base64.
+ * Return a PNG of one node alone, in base64.
  * @param {Page} page
  * @param {{type: string, width: number, vue?: boolean}} given
  */
@@ -150,7 +150,7 @@ async function picture(page, { type, width, vue = false }) {
   await page.evaluate(async ({ type, width, vue }) => {
     await app.extensionManager.setting.set("Comfy.VueNodes.Enabled", vue);
     app.graph.clear();
-    app.graph.last_node_id = Math.floor(performance.now()); // a number used again brings old values
+    app.graph.last_node_id = Math.floor(performance.now()); // a reused id brings old values
     const node = LiteGraph.createNode(type);
     app.graph.add(node);
     node.pos = [0, 0];
@@ -175,7 +175,7 @@ async function picture(page, { type, width, vue = false }) {
 }
 
 /**
- * What a node says in a language: its title and its widgets' labels.
+ * Return a node's texts in a language: its title and its widgets' labels.
  * @param {Page} page
  * @param {{locale: string, type: string}} given
  */
@@ -194,7 +194,7 @@ async function saysIn(page, { locale, type }) {
 }
 
 /**
- * Run a workflow and read the text that then stands in one of its nodes.
+ * Run a workflow and return the text in one of its nodes.
  * @param {Page} page
  * @param {{api: object, node: string, has: string}} given `has` is a part of that text
  */

@@ -15,8 +15,8 @@ const SETTINGS = {
   "Comfy.Workflow.WarnBlueprintOverwrite": false,
 };
 const START_MS = 120_000;
-/** What the front end itself says: files of optional packages, pages it may not reach, requests
- * that a reload cuts short, a getter of its own that it asks too early. */
+/** Console messages of the front end itself: missing optional packages, blocked pages, requests cut
+ * off by a reload, and an early access to one of its own getters. */
 const NOT_OURS = /status of 404|templates|Content Security Policy|Fetch API cannot load|Failed to fetch|before initialization/;
 
 /** @typedef {{name: string, vue: boolean, subgraph: boolean}} Where which node renderer, and inside
@@ -31,7 +31,7 @@ export const PLACES = [
 ];
 
 /**
- * Cases that must hold with both renderers, at the root and in a subgraph.
+ * Register cases that must hold with both renderers, at the root and in a subgraph.
  * @param {Record<string, (canvas: CanvasPage) => Promise<void>>} cases by what they show
  */
 export function inEachPlace(cases) {
@@ -40,12 +40,12 @@ export function inEachPlace(cases) {
   }
 }
 
-/** The page of the cases so far, by renderer: opening one takes longer than most cases.
+/** The page shared by cases of one renderer, because opening a page takes longer than most cases.
  * @type {{vue: boolean, page: import("playwright-core").Page, said: string[]}|null} */
 let opened = null;
 
 /**
- * A test in ComfyUI's page, which must say nothing on the console that it does not always say.
+ * Return a test in ComfyUI's page; any console error except the usual ones fails it.
  * @param {Where} where @param {(canvas: CanvasPage) => Promise<void>} act
  */
 export function onCanvas(where, act) {
@@ -60,13 +60,13 @@ export function onCanvas(where, act) {
       await act(canvas);
       assert.deepEqual(said.filter((text) => !NOT_OURS.test(text)), []);
     } catch (error) {
-      await close(); // the next case gets a page, and a queue, that nothing happened to
+      await close(); // the next case gets a fresh page and an empty queue
       throw error;
     }
   };
 }
 
-/** ComfyUI's page, ready. @param {boolean} vue */
+/** Open ComfyUI's page. @param {boolean} vue */
 async function open(vue) {
   const context = await browser.newContext({ viewport: { width: 1200, height: 800 } });
   context.setDefaultTimeout(START_MS);
@@ -83,7 +83,7 @@ async function open(vue) {
   return { vue, page, said };
 }
 
-/** Close the page, if one is open, and end what it had queued. */
+/** Close the page, if one is open, and cancel its queue. */
 async function close() {
   const context = opened?.page.context();
   opened = null;
@@ -99,7 +99,7 @@ async function ready(page) {
   await page.waitForFunction(() => !document.querySelector(".p-blockui-mask"));
 }
 
-/** ComfyUI's page with the first example in it, its pictures numbered. */
+/** ComfyUI's page with the first example, whose pictures are numbered. */
 export class CanvasPage extends PlayerPage {
   /** @param {import("playwright-core").Page} page @param {Where} where
    * @param {import("playwright-core").Locator} [root] where there are several players */
@@ -109,7 +109,7 @@ export class CanvasPage extends PlayerPage {
     this.limitMs = 90_000;
   }
 
-  /** A workflow of this case's own, the only one that is open. */
+  /** Open a new workflow and close all others. */
   async load() {
     const workflow = { ...JSON.parse(readFileSync(EXAMPLE, "utf8")), id: randomUUID() };
     await this.page.evaluate(loadAlone, workflow);
@@ -124,7 +124,7 @@ export class CanvasPage extends PlayerPage {
     await this.look();
   }
 
-  /** Bring the preview node into view, opening the subgraph that it is in. */
+  /** Bring the preview node into view, opening its subgraph. */
   async look() {
     await this.page.waitForFunction(() => {
       const root = app.rootGraph ?? app.graph;
@@ -140,7 +140,7 @@ export class CanvasPage extends PlayerPage {
     await this.root.waitFor();
   }
 
-  /** Press Run for a shot of so many seconds; `pace`: seconds that each chunk takes at least.
+  /** Press Run for a shot of some seconds; `pace`: minimum seconds per chunk.
    * @param {number} seconds @param {{seed?: number, pace?: number}} [how] */
   async run(seconds, { seed = anySeed(), pace = 0 } = {}) {
     await this.set("LongtakeSampler", { seed, cfg: 1, width: 96, height: 64, length: seconds, length_unit: "seconds" });
@@ -173,7 +173,7 @@ export class CanvasPage extends PlayerPage {
     }, { type, name });
   }
 
-  /** The workflow in API form. @returns {Promise<Record<string, any>>} */
+  /** Return the workflow in API form. @returns {Promise<Record<string, any>>} */
   prompt() {
     return this.page.evaluate(async () => (await app.graphToPrompt()).output);
   }
@@ -189,7 +189,7 @@ export class CanvasPage extends PlayerPage {
   }
 }
 
-/** One that no journal knows. */
+/** A seed that no journal contains. */
 export function anySeed() {
   return Math.floor(Math.random() * 1e9);
 }
@@ -203,7 +203,7 @@ async function loadAlone(workflow) {
   }
 }
 
-/** Put the test's numbers between decoder and preview, and leave room for the player. */
+/** Insert the test's numbering node between decoder and preview, and leave space for the player. */
 function number() {
   const find = (/** @type {string} */ type) => app.graph.nodes.find((/** @type {any} */ node) => node.comfyClass === type);
   const [decoder, preview] = [find("LongtakeVAEDecode"), find("LongtakePreview")];
@@ -218,7 +218,7 @@ function number() {
   save.pos = [preview.pos[0] + 1200, preview.pos[1]];
 }
 
-/** Turn preview and numbers into a subgraph. */
+/** Turn the preview and the numbering node into a subgraph. */
 function enclose() {
   const inside = app.graph.nodes.filter((/** @type {any} */ node) =>
     ["NumberFrames", "LongtakePreview"].includes(node.comfyClass));

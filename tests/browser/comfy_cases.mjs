@@ -212,7 +212,7 @@ async function forked(canvas) {
   await canvas.seesEach(32, 33, 68);
 }
 
-/** Types of the nodes that lie over the Fork node, in the page. */
+/** Return the types of the nodes that cover the Fork node, in the page. */
 function covered() {
   const root = app.rootGraph ?? app.graph;
   const box = (/** @type {any} */ { pos: [x, y], size: [w, h] }) => [x, y - 30, x + w, y + h];

@@ -1,5 +1,5 @@
 // @ts-check
-/** The ways through a graph, in Node alone. */
+/** Graph traversal, in Node.js alone. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { nodeAt, upstream, widgetOf } from "../../web/player/comfy/graph.mjs";

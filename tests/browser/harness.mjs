@@ -1,5 +1,5 @@
 // @ts-check
-/** Opens the player's page in Chromium and reads what stands on it. */
+/** Opens the player's page in Chromium and reads its state. */
 import assert from "node:assert/strict";
 import { after, before } from "node:test";
 import { chromium } from "playwright-core";
@@ -12,7 +12,7 @@ const LIMIT_MS = 30_000;
 /** @type {import("playwright-core").Browser} */
 export let browser;
 
-/** To be called once by each file of tests. */
+/** Launch the browser; call this once in each test file. */
 export function useBrowser() {
   before(async () => {
     browser = await chromium.launch({
@@ -24,7 +24,7 @@ export function useBrowser() {
 }
 
 /**
- * A test of one page, which must leave no error on the console.
+ * Return a test of one page; any console error fails it.
  * @param {(player: PlayerPage) => Promise<void>} act
  * @param {import("playwright-core").BrowserContextOptions & {errors?: RegExp,
  *   prepare?: (page: import("playwright-core").Page) => Promise<void>}} [how] `errors` are expected
@@ -34,15 +34,15 @@ export function onPage(act, { errors, prepare, ...options } = {}) {
     const context = await browser.newContext({ viewport: { width: 640, height: 720 }, ...options });
     const page = await context.newPage();
     /** @type {string[]} */
-    const said = [];
-    page.on("console", (message) => message.type() === "error" && said.push(message.text()));
-    page.on("pageerror", (error) => said.push(String(error.stack)));
+    const messages = [];
+    page.on("console", (message) => message.type() === "error" && messages.push(message.text()));
+    page.on("pageerror", (error) => messages.push(String(error.stack)));
     try {
       await prepare?.(page);
       const player = new PlayerPage(page);
       await player.open();
       await act(player);
-      assert.deepEqual(said.filter((text) => !errors?.test(text)), []);
+      assert.deepEqual(messages.filter((text) => !errors?.test(text)), []);
     } finally {
       await context.close();
     }
@@ -50,7 +50,7 @@ export function onPage(act, { errors, prepare, ...options } = {}) {
 }
 
 /**
- * Wait until the page says `wanted`: what follows a press is drawn with the next animation frame.
+ * Wait until `read` returns `wanted`; the page shows the result of a click one animation frame later.
  * @param {() => Promise<unknown>} read @param {unknown} wanted
  */
 export async function eventually(read, wanted) {
@@ -78,7 +78,7 @@ export class PlayerPage {
     await this.root.waitFor();
   }
 
-  /** Begin a fake rollout for this page. @param {object} [fields] of tests/support/player_server.py: FakeRun */
+  /** Start a fake rollout for this page. @param {object} [fields] of tests/support/player_server.py: FakeRun */
   async start(fields = {}) {
     const token = await this.page.evaluate(async (run) => {
       const client_id = sessionStorage.getItem("clientId");
@@ -89,19 +89,19 @@ export class PlayerPage {
     return /** @type {string} */ (token);
   }
 
-  /** Begin one and wait until all of it is here. @param {object} [fields] */
+  /** Start a fake rollout and wait until all of it has arrived. @param {object} [fields] */
   async finished(fields = {}) {
     await this.start({ first_s: 0, chunk_s: 0, ...fields });
     await this.until((data) => data.state === "done");
   }
 
-  /** @returns {Promise<Record<string, string>>} what the player says about itself */
+  /** @returns {Promise<Record<string, string>>} the player's data attributes */
   async data() {
-    const said = await this.root.evaluate((root) => ({ .../** @type {HTMLElement} */ (root).dataset }));
-    return /** @type {Record<string, string>} */ (said);
+    const dataset = await this.root.evaluate((root) => ({ .../** @type {HTMLElement} */ (root).dataset }));
+    return /** @type {Record<string, string>} */ (dataset);
   }
 
-  /** Wait for something the player says. @param {(data: Record<string, string>) => boolean} holds */
+  /** Wait until the player's data attributes match. @param {(data: Record<string, string>) => boolean} holds */
   async until(holds) {
     const end = Date.now() + this.limitMs;
     for (;;) {
@@ -112,7 +112,7 @@ export class PlayerPage {
     }
   }
 
-  /** The number that the canvas' pixels say, and the one that the player says, at one moment. */
+  /** Return the frame number in the canvas pixels and the player's own number, at one moment. */
   picture() {
     return this.root.evaluate((root, bits) => {
       const canvas = /** @type {HTMLCanvasElement} */ (root.querySelector(".lt-canvas"));
@@ -127,7 +127,7 @@ export class PlayerPage {
     }, BITS);
   }
 
-  /** Wait until exactly this frame is on the canvas, by its pixels. @param {number} frame */
+  /** Wait until the canvas pixels show exactly this frame. @param {number} frame */
   async sees(frame) {
     await this.until((data) => data.shown === String(frame));
     assert.equal((await this.picture()).number, frame);
@@ -138,7 +138,7 @@ export class PlayerPage {
     return this.root.getByRole("button", { name });
   }
 
-  /** Press the bar where a frame of `length` is. @param {number} frame @param {number} length */
+  /** Click the bar at a frame of `length` frames. @param {number} frame @param {number} length */
   async scrubTo(frame, length) {
     const box = await this.slider.boundingBox();
     assert.ok(box);
@@ -146,13 +146,13 @@ export class PlayerPage {
   }
 }
 
-/** Where on a bar of this width a frame is. @param {number} width @param {number} frame
+/** Return the x position of a frame on a bar of this width. @param {number} width @param {number} frame
  * @param {number} length */
 export function placeOf(width, frame, length) {
   return EDGE + ((frame + 0.5) / length) * (width - 2 * EDGE);
 }
 
-/** Make the page draw some five times a second, and decode pictures late: a busy machine's browser.
+/** Imitate the browser of a busy machine: draw about five times a second and decode pictures late.
  * @param {import("playwright-core").Page} page */
 export async function slowDown(page) {
   await page.addInitScript(() => {

@@ -1,5 +1,5 @@
 // @ts-check
-/** What the player outlives, and what it must not keep. */
+/** The player survives reloads and lost connections, and keeps no memory that it should free. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { PlayerPage, onPage, useBrowser } from "./harness.mjs";
@@ -19,7 +19,7 @@ test("a reload in mid-run finds the take again and goes on live", onPage(async (
   await player.sees(0);
 }));
 
-/** Puts our hands on the page's websocket. @param {import("playwright-core").Page} page */
+/** Intercept the page's websocket. @param {import("playwright-core").Page} page */
 async function tap(page) {
   /** @type {{socket: any, drop: (text: string) => boolean}} */
   const hands = { socket: null, drop: () => false };
@@ -68,7 +68,7 @@ test("a take that the server no longer has can still be watched, and is said to 
   await player.sees(0);
 }, { ...tapped, errors: /404/ }));
 
-/** Counts the bitmaps that are alive. @param {import("playwright-core").Page} page */
+/** Count the open bitmaps. @param {import("playwright-core").Page} page */
 async function countBitmaps(page) {
   await page.addInitScript(() => {
     const counts = { alive: 0, most: 0 };

@@ -2,7 +2,7 @@
 /**
  * Watches one long take as a viewer does, for `longtake bench player`:
  * `node long_take.mjs < PLAN.json > SEEN.json`, with LONGTAKE_URL and LONGTAKE_CHROMIUM.
- * First it goes along with the run to its end, then it presses the bar at many places.
+ * The viewer first follows the run to its end, then clicks the bar at many places.
  */
 import { readFileSync } from "node:fs";
 import { loadavg } from "node:os";
@@ -27,7 +27,7 @@ try {
   await browser.close();
 }
 
-/** Notes when each picture is drawn, and how long after a press. */
+/** Record when each picture is drawn, and the time since a click. */
 function countDraws() {
   const drawn = { count: 0, pressed: 0, waits: /** @type {number[]} */ ([]) };
   Object.assign(window, { drawn });
@@ -42,7 +42,7 @@ function countDraws() {
   addEventListener("pointerdown", () => { drawn.pressed = performance.now(); }, { capture: true });
 }
 
-/** Go along with the run to its end, and sample. @param {PlayerPage} player */
+/** Follow the run to its end and take samples. @param {PlayerPage} player */
 async function watch(player) {
   const { page } = player;
   const protocol = await page.context().newCDPSession(page);
@@ -69,7 +69,7 @@ async function watch(player) {
   }
 }
 
-/** Press the bar at places spread over the whole take. @param {PlayerPage} player */
+/** Click the bar at places spread over the whole take. @param {PlayerPage} player */
 async function press(player) {
   await player.slider.press("ArrowLeft");
   const bar = await player.slider.boundingBox();
@@ -92,14 +92,14 @@ function draws(page) {
   return page.evaluate(() => /** @type {any} */ (window).drawn.count);
 }
 
-/** Of scripts and, apart, of the bytes that they hold. @param {any} protocol */
+/** Return the heap of scripts, and separately of their buffers. @param {any} protocol */
 async function heap(protocol) {
   await protocol.send("HeapProfiler.collectGarbage");
   const { usedSize, backingStorageSize = 0 } = await protocol.send("Runtime.getHeapUsage");
   return { script_bytes: usedSize, buffer_bytes: backingStorageSize };
 }
 
-/** What the processes that draw pages hold. @param {any} system */
+/** Return the largest memory of a renderer process. @param {any} system */
 async function renderer(system) {
   const { processInfo } = await system.send("SystemInfo.getProcessInfo");
   const pids = processInfo.filter((/** @type {any} */ each) => each.type === "renderer").map((/** @type {any} */ { id }) => id);

@@ -1,6 +1,6 @@
-"""Watches a long take in Chromium for `longtake bench player`: plan on stdin, result on stdout.
+"""Watch a long take in Chromium for `longtake bench player`: plan on stdin, result on stdout.
 
-The server and the page are those of the tests; `long_take.mjs` is the viewer.
+Server and page are those of the tests; `long_take.mjs` is the viewer.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from longtake.tests.browser.node import HERE, browser, lacking, player_server
 
 
 def main() -> None:
-    """Watch, or say on stderr what is lacking."""
+    """Watch the take, or exit with a message about missing requirements."""
     if (words := lacking()) is not None:
         sys.exit(words)
     with TemporaryDirectory() as folder, player_server(Path(folder) / "log") as url:

@@ -9,7 +9,7 @@ useBrowser();
 const NARROW = { viewport: { width: 225, height: 640 } };
 const RUN = { frames: 480, chunk_s: 1, prompts: [[0, "a red ball"], [24, "a blue ball"]] };
 
-/** Names of controls that stick out of the player, or lie over one another. @param {Element} root */
+/** Return the names of controls that stick out of the player or overlap. @param {Element} root */
 function misplaced(root) {
   const outer = root.getBoundingClientRect();
   const controls = [...root.querySelectorAll("button, select, [role=slider], textarea, input")];
@@ -44,16 +44,16 @@ test("at 225 pixels it has room for its words in every language", async () => {
   }
 });
 
-/** Texts of the player with letters outside of «», which mark what it translated. @param {Element} root */
+/** Return the player's texts with letters outside of «», which mark translated text. @param {Element} root */
 function untranslated(root) {
   const own = ["aria-label", "aria-valuetext", "title", "placeholder"];
   const elements = [root, ...root.querySelectorAll("*")];
-  const said = elements.flatMap((each) => own.map((name) => each.getAttribute(name) ?? ""));
+  const texts = elements.flatMap((each) => own.map((name) => each.getAttribute(name) ?? ""));
   for (const walker = document.createTreeWalker(root, NodeFilter.SHOW_TEXT); walker.nextNode();) {
-    said.push(walker.currentNode.textContent ?? "");
+    texts.push(walker.currentNode.textContent ?? "");
   }
   const notWords = /«[^»]*»|a (red|blue) ball|LoRA|fps|[GM]B/g;
-  return said.filter((text) => /[a-z]{2}/i.test(text.replace(notWords, "")));
+  return texts.filter((text) => /[a-z]{2}/i.test(text.replace(notWords, "")));
 }
 
 test("in another language nothing of its own is left in English", onPage(async (player) => {
@@ -123,7 +123,7 @@ test("before anything has run it says what to do", onPage(async (player) => {
   assert.equal(await player.button("Pause run").isVisible(), false);
 }));
 
-/** The lowest contrast of text against what is behind it. @param {Element} root */
+/** Return the lowest contrast of text against its background. @param {Element} root */
 function lowestContrast(root) {
   const context = /** @type {CanvasRenderingContext2D} */ (document.createElement("canvas").getContext("2d"));
   const rgba = (/** @type {string} */ color) => {

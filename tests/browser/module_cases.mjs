@@ -1,5 +1,5 @@
 // @ts-check
-/** The player's arithmetic, in Node alone. */
+/** The player's logic, in Node.js alone. */
 import assert from "node:assert/strict";
 import { readFileSync, readdirSync } from "node:fs";
 import { posix } from "node:path";
@@ -29,7 +29,7 @@ function packed(sizes) {
 
 const WEB = new URL("../../web/", import.meta.url);
 
-/** Files that a module needs, itself included. @param {string} name @returns {Set<string>} */
+/** Return the files that a module imports, including itself. @param {string} name @returns {Set<string>} */
 function needed(name, found = new Set([name])) {
   const text = readFileSync(new URL(`player/${name}.mjs`, WEB), "utf8");
   for (const [, path] of text.matchAll(/^import .* from "(\.[^"]+)\.mjs";$/gm)) {
@@ -138,7 +138,7 @@ function fetcher(cap) {
   return { made, take, fetched, most: () => most };
 }
 
-/** Everything above waits for nothing but other promises, so a turn of the loop is enough. */
+/** Everything above waits for promises only, so one turn of the event loop is enough. */
 const settled = () => new Promise((resolve) => setTimeout(resolve));
 
 test("chunks near the playhead come first, then the others, newest first, one at a time", async () => {
@@ -172,7 +172,7 @@ test("a chunk that the server has no more is a gap and is not asked for again", 
   assert.equal(fetched.filter((seq) => seq === 4).length, 1);
 });
 
-/** What each node shows, the newest last. @param {Library} library @param {string} workflow */
+/** Return each node's take, newest last. @param {Library} library @param {string} workflow */
 function shown(library, workflow) {
   return [...library.newest(workflow)].map(([node, { take }]) => [node, take.token]);
 }

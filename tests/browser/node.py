@@ -1,4 +1,4 @@
-"""Runs files of `node:test` cases and says how each case went; starts the server they look at."""
+"""Run files of `node:test` cases and return their results; start the server they need."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROOT = HERE.parents[1]
 CASE = re.compile(r"^test\(\"(.+?)\"", re.MULTILINE)
 TABLED = re.compile(r"^  \"(.+?)\": \w+,$", re.MULTILINE)  # in a table for `inEachPlace`
 PLACES = ("classic", "classic, in a subgraph", "Nodes 2.0", "Nodes 2.0, in a subgraph")
-# tests/conftest.py binds the checkout, whatever its folder is called, to the package's name
+# tests/conftest.py binds the checkout, whatever its folder name, to the package name
 SERVE = """
 import runpy
 runpy.run_path("tests/conftest.py")
@@ -32,30 +32,30 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 
 
 def browser() -> str | None:
-    """The path of a Chromium."""
+    """Return the path of a Chromium, or None."""
     return next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
 def lacking() -> str | None:
-    """What a browser test needs and this machine lacks, as a sentence; None when all is there."""
+    """Return a sentence about a missing requirement of the browser tests, or None."""
     if shutil.which("node") is None:
-        return "the player was not tried in a browser: there is no Node.js here"
+        return "the player was not tested in a browser: Node.js is not installed"
     if browser() is None:
-        return "the player was not tried in a browser: there is no Chromium here"
+        return "the player was not tested in a browser: Chromium is not installed"
     if not (HERE / "node_modules" / "playwright-core").is_dir():
-        return "the player was not tried in a browser: run `npm ci` in tests/browser first"
+        return "the player was not tested in a browser: run `npm ci` in tests/browser first"
     return None
 
 
 def cases(file: str) -> list[str]:
-    """The names of a file's cases; those of a table are tried in each place."""
+    """Return the names of a file's cases; cases of a table run in each place."""
     text = (HERE / file).read_text()
     tabled = [f"{place}: {case}" for place in PLACES for case in TABLED.findall(text)]
     return CASE.findall(text) + tabled
 
 
 def run_cases(file: str, **variables: str) -> dict[str, str | None]:
-    """Run a file of cases: for each its failure, or None where it passed."""
+    """Run a file of cases, and return each case's failure, or None if it passed."""
     reporter = f"--test-reporter={HERE / 'reporter.mjs'}"
     done = subprocess.run(
         ["node", "--test", reporter, str(HERE / file)],
@@ -64,15 +64,15 @@ def run_cases(file: str, **variables: str) -> dict[str, str | None]:
         text=True,
         timeout=FILE_LIMIT_S,
     )
-    said = [json.loads(line) for line in done.stdout.splitlines()]
-    if not said:
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    if not results:
         raise RuntimeError(f"{file} did not run: {done.stderr}")
-    return {each["case"]: each["failure"] for each in said}
+    return {result["case"]: result["failure"] for result in results}
 
 
 @contextmanager
 def player_server(log: Path) -> Iterator[str]:
-    """The plain page over numbered frames, in a process of its own; gives its address."""
+    """Serve the plain page over numbered frames from its own process; yields the address."""
     port = free_port()
     command = [sys.executable, "-c", SERVE, "--port", str(port)]
     with serving(command, port, log, START_LIMIT_S, cwd=ROOT) as address:

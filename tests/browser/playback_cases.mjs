@@ -1,5 +1,5 @@
 // @ts-check
-/** Frames reach the canvas, in time, and the viewer moves among them. */
+/** Frames reach the canvas in time, and the viewer can move between them. */
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { test } from "node:test";
@@ -33,7 +33,7 @@ test("at the newest frame it waits, and goes on when the next chunk comes", onPa
   assert.equal((await player.data()).following, "true");
 }));
 
-/** Frames shown after one second, on a clock of our own. @param {string} speed
+/** Test the frames shown after one second of a simulated clock. @param {string} speed
  * @param {number} expected */
 function oneSecond(speed, expected) {
   return onPage(async (player) => {
@@ -74,7 +74,7 @@ test("the bar is scrubbed by dragging", onPage(async (player) => {
   await player.page.mouse.up();
 }));
 
-/** Step through a finished take; each step is awaited on the canvas, however late that comes.
+/** Step through a finished take; wait for each step on the canvas.
  * @param {import("./harness.mjs").PlayerPage} player */
 async function stepping(player) {
   await player.finished({ frames: 48 });

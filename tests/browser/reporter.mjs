@@ -1,5 +1,5 @@
 // @ts-check
-/** Says of every case how it went, as one line of JSON: its name, and its failure or null. */
+/** Reports every case as one line of JSON: its name, and its failure or null. */
 
 /** @param {AsyncIterable<{type: string, data: any}>} events */
 export default async function* reporter(events) {

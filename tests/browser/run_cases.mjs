@@ -1,5 +1,5 @@
 // @ts-check
-/** The controls of the run itself. */
+/** The controls of the run. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { eventually, onPage, useBrowser } from "./harness.mjs";
@@ -7,7 +7,7 @@ import { eventually, onPage, useBrowser } from "./harness.mjs";
 useBrowser();
 const SLOW = { frames: 1800, chunk_s: 0.4, prompts: [[0, "a red ball"]] };
 
-/** The number of frames once none has come for three chunks' time.
+/** Return the number of frames once none has arrived for the time of three chunks.
  * @param {import("./harness.mjs").PlayerPage} player */
 async function settled(player) {
   let since = { frames: "", at: 0 };

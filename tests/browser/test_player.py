@@ -1,6 +1,6 @@
-"""The player's modules alone, and the player in Chromium against our own routes, without ComfyUI.
+"""The player's modules alone, and the player in Chromium with our own routes, without ComfyUI.
 
-The cases are in the `*_cases.mjs` files beside this one; each of them is a test here.
+The cases are in the `*_cases.mjs` files of this folder; each case is a test here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ run_once = cache(run_cases)
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a page with the player."""
+    """Yield the address of a page with the player."""
     with player_server(tmp_path_factory.mktemp("player") / "server.log") as address:
         yield address
 

@@ -1,4 +1,4 @@
-"""`longtake run --watch` as a user has it: the command, its address in Chromium, Ctrl-C.
+"""`longtake run --watch` as a user runs it: the command, its address in Chromium, Ctrl-C.
 
 The cases are in watch_cases.mjs.
 """
@@ -42,9 +42,9 @@ def test_a_run_is_watched_in_a_browser_and_ctrl_c_ends_it(tmp_path: Path) -> Non
         [*command, *changes], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
     ) as process:
         try:
-            url = _said(process, r"Watch it at (http://127\.0\.0\.1:\d+/#\S+)")
+            url = _next_match(process, r"Watch it at (http://127\.0\.0\.1:\d+/#\S+)")
             failures = {case: why for case, why in run_cases(FILE, LONGTAKE_URL=url).items() if why}
-            _said(process, r"(The player stays at)")
+            _next_match(process, r"(The player stays at)")
             process.send_signal(signal.SIGINT)
             process.communicate(timeout=60)
         finally:
@@ -53,8 +53,8 @@ def test_a_run_is_watched_in_a_browser_and_ctrl_c_ends_it(tmp_path: Path) -> Non
     assert process.returncode == 0
 
 
-def _said(process: subprocess.Popen[str], pattern: str) -> str:
-    """The first group of the pattern in the next line that has it."""
+def _next_match(process: subprocess.Popen[str], pattern: str) -> str:
+    """Return the first group of the pattern in the next matching line."""
     assert process.stdout is not None
     for line in process.stdout:
         if found := re.search(pattern, line):

@@ -1,5 +1,5 @@
 // @ts-check
-/** The page of `longtake run --watch`, over a run of the demo model. */
+/** The page of `longtake run --watch`, with a run of the demo model. */
 import { test } from "node:test";
 import { PlayerPage, URL, onPage, useBrowser } from "./harness.mjs";
 

@@ -1,6 +1,4 @@
-"""`longtake convert`: the same weights under official names, in constant memory, whole or not at
-all.
-"""
+"""`longtake convert`: the same weights under official names, in constant memory, all or nothing."""
 
 from __future__ import annotations
 
@@ -89,7 +87,7 @@ def test_the_fps_embedding_is_folded_in_and_family_and_rate_stay(
     assert found.family.preset.fps == rate
 
 
-def test_what_is_there_is_never_overwritten_and_a_failure_leaves_nothing(tmp_path: Path) -> None:
+def test_an_existing_file_is_never_overwritten_and_a_failure_leaves_nothing(tmp_path: Path) -> None:
     source, out = tmp_path / "self_forcing.safetensors", tmp_path / "out.safetensors"
     weights = state()
     weights["blocks.1.ffn.2.bias"][0] = float("nan")
@@ -117,7 +115,7 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def anonymous_kb() -> int:
-    """Memory of this process that no file backs."""
+    """Return this process's memory that no file backs."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line.split()[1] for line in lines if line.startswith("RssAnon")))
 

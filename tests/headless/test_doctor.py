@@ -1,4 +1,4 @@
-"""Both doctors: what they find is true, and they fail only on what would fail a run."""
+"""Both doctors: their findings are true, and they fail only on problems that would fail a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What we use of ComfyUI is listed in one docstring, and the stand-in provides it."""
+"""One docstring lists everything used of ComfyUI, and the stand-in provides it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MODULE = re.compile(r"^ {4}(comfy\S*|folder_paths|server) +(\S.*(?:\n {30}\S.*)*
 
 
 def listed() -> set[tuple[str, str]]:
-    """The (module, name) pairs of the docstring's list."""
+    """Return the (module, name) pairs of the docstring's list."""
     text = ast.get_docstring(ast.parse((HOST / "__init__.py").read_text()), clean=False) or ""
     found = set()
     for module, names in MODULE.findall(text):
@@ -24,7 +24,7 @@ def listed() -> set[tuple[str, str]]:
 
 
 def used() -> set[tuple[str, str]]:
-    """The (module, name) pairs in the code of `nodes/host/`."""
+    """Return the (module, name) pairs in the code of `nodes/host/`."""
     modules = {module for module, _ in listed()}
     found = set()
     for file in HOST.glob("*.py"):

@@ -1,4 +1,4 @@
-"""Our own nodes under the stand-in: they load, and the example workflows fit them."""
+"""Our own nodes under the stand-in: they load, and the example workflows are valid."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EXAMPLES = sorted((ROOT / "example_workflows" / "api").glob("*.json"))
 
 @pytest.fixture
 def specs(tmp_path: Path) -> Iterator[dict[str, NodeSpec]]:
-    """The node types of this pack, and the core's that the stand-in has."""
+    """Return the node types of this pack, and the stand-in's core nodes."""
     with host_modules(tmp_path, lambda event: None) as state:
         yield StandInHost(state, our_extension()).specs([])
 

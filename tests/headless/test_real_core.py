@@ -37,7 +37,7 @@ needs_core = [
 ]
 
 
-def test_what_is_no_checkout_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_a_checkout_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="is not a ComfyUI checkout"):
         check_checkout(tmp_path)
 
@@ -50,7 +50,7 @@ def fake_checkout(folder: Path, version: str) -> Path:
 
 
 @pytest.mark.parametrize(("version", "fits"), [("0.20.9", False), ("0.21.0", True), ("1.0", True)])
-def test_old_cores_are_refused(tmp_path: Path, version: str, fits: bool) -> None:
+def test_old_cores_are_rejected(tmp_path: Path, version: str, fits: bool) -> None:
     checkout = fake_checkout(tmp_path, version)
     if fits:
         assert check_checkout(checkout) == version
@@ -103,7 +103,7 @@ def counting(folder: Path, **inputs: object) -> Path:
 
 
 class Recorder:
-    """Keeps every event; presses Ctrl-C at a chunk when asked to."""
+    """Keep every event; interrupt at a chunk if requested."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -121,7 +121,7 @@ class TestCoreInAChild:
     def test_events_files_failures_and_interrupts(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """One start of the core for all of it, with the counting pack in place of ours."""
+        """One start of the core serves all checks, with the counting pack in place of ours."""
         monkeypatch.setattr(real_core, "PACK", Path(__file__).parents[1] / "counting_pack")
         heard = Recorder()
         with open_core(COMFY, tmp_path, heard) as host:
@@ -157,7 +157,7 @@ class TestCoreInAChild:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a running ComfyUI whose only custom node pack is this checkout."""
+    """Yield the address of a running ComfyUI whose only custom node pack is this checkout."""
     base = tmp_path_factory.mktemp("base")
     (base / "custom_nodes").mkdir()
     (base / "custom_nodes" / "longtake").symlink_to(ROOT, target_is_directory=True)

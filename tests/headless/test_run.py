@@ -28,7 +28,7 @@ PACK = Path(__file__).parents[1] / "counting_pack"
 
 
 def counting_extension() -> Any:
-    """The counting pack, imported anew so that it binds to the host modules of this moment."""
+    """Import the counting pack again, so that it uses the current host modules."""
     for name in ("counting_pack", "counting_pack.nodes"):
         sys.modules.pop(name, None)
     spec = importlib.util.spec_from_file_location("counting_pack", PACK / "__init__.py")
@@ -72,8 +72,8 @@ def run_here(path: Path, out: Path) -> tuple[RunFiles, list[Event]]:
     return made, events
 
 
-def test_a_node_that_gives_nothing_keeps_what_follows_from_running(tmp_path: Path) -> None:
-    """As in the core: no file, no error, whatever lies behind it."""
+def test_a_node_without_output_blocks_the_nodes_after_it(tmp_path: Path) -> None:
+    """As in the core, there is no file and no error, whichever nodes follow."""
     made, events = run_here(workflow(tmp_path, watch=True, name="nothing"), tmp_path / "out")
     assert made.files == [] and not any(isinstance(event, BarMoved) for event in events)
 
@@ -113,7 +113,7 @@ def test_an_exception_in_a_node_names_the_node(tmp_path: Path) -> None:
         run_here(workflow(tmp_path, name="broken"), tmp_path)
 
 
-def test_file_numbers_go_on_and_a_prefix_cannot_leave_the_folder(tmp_path: Path) -> None:
+def test_file_numbers_continue_and_a_prefix_cannot_leave_the_folder(tmp_path: Path) -> None:
     (tmp_path / "clip_00007_.mp4").write_bytes(b"")
     (tmp_path / "clip_notes.txt").write_bytes(b"")
     folder, name, number, subfolder, _ = get_save_image_path("clip", str(tmp_path))
@@ -160,7 +160,7 @@ def test_wrong_usage_is_exit_code_2() -> None:
     assert invoke("run", "w.json", "--frames", "3").exit_code == 2
 
 
-def test_foreign_nodes_are_refused_by_name(tmp_path: Path) -> None:
+def test_foreign_nodes_are_rejected_by_name(tmp_path: Path) -> None:
     path = tmp_path / "w.json"
     path.write_text(json.dumps({"1": {"class_type": "KSampler", "inputs": {}}}))
     result = invoke("run", path, "--out", tmp_path)
@@ -171,7 +171,7 @@ def test_foreign_nodes_are_refused_by_name(tmp_path: Path) -> None:
     )
 
 
-def test_batch_runs_the_grid_and_goes_on_after_a_failure(tmp_path: Path) -> None:
+def test_batch_runs_the_grid_and_continues_after_a_failure(tmp_path: Path) -> None:
     values = (
         "--set",
         "1.name=a",
@@ -236,7 +236,7 @@ def read_until(process: subprocess.Popen[str], marker: str) -> str:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
-def test_ctrl_c_stops_after_the_step_and_says_how_to_go_on(tmp_path: Path) -> None:
+def test_ctrl_c_stops_after_the_step_and_says_how_to_resume(tmp_path: Path) -> None:
     path = workflow(tmp_path, steps=1000, pause_s=0.01)
     with start("run", path, "--out", tmp_path / "o") as process:
         try:

@@ -39,7 +39,7 @@ class Clock:
 
 
 def shown(*steps: tuple[float, Event]) -> tuple[list[str], str]:
-    """Lines and printed text for events at given times."""
+    """Return lines and printed text for events at the given times."""
     lines: list[str] = []
     text, now = io.StringIO(), Clock()
     progress = Progress(Console(file=text, soft_wrap=True), lines.append, now)
@@ -49,7 +49,7 @@ def shown(*steps: tuple[float, Event]) -> tuple[list[str], str]:
     return lines, text.getvalue()
 
 
-def test_the_line_shows_what_is_known() -> None:
+def test_the_line_shows_all_known_values() -> None:
     full = ChunkDone(2, 14, 33, 165, first_frame_s=0.412, frames_per_s=61.96, eta_s=72.4)
     assert (
         describe(full)
@@ -58,7 +58,7 @@ def test_the_line_shows_what_is_known() -> None:
     assert describe(ChunkDone(2)) == "chunk 3"
 
 
-def test_the_summary_names_chunks_that_were_there_already() -> None:
+def test_the_summary_names_chunks_of_an_earlier_run() -> None:
     last = ChunkDone(13, 14, 165, 165, frames_per_s=60.0, resumed_from_chunk=5)
     assert summary(last) == "14 chunks, 5 of them from an earlier run, 165 frames, 60.0 frames/s"
 
@@ -126,7 +126,7 @@ def test_inspect_plans_memory_by_the_published_figures(tmp_path: Path) -> None:
 
 
 def test_inspect_plans_a_memory_bank(tmp_path: Path) -> None:
-    """Window, bank and one beside it; values and rotated keys have room for a chunk."""
+    """Window, bank and one more frame; values and rotated keys also hold a chunk."""
     path = header_only(tmp_path / "memflow_base.safetensors", official_shapes("1.3B"))
     plan = inspect(path)["memory"]["480p"]
     assert plan["kv_bytes"] == plan["kv_frame_bytes"] // 2 * (13 + 16 + 16)

@@ -33,7 +33,7 @@ SMALL = parse_changes(
 
 
 class Page:
-    """What the page at an address can get with a key."""
+    """What a page at an address gets with a key."""
 
     def __init__(self, url: str, key: str | None = None) -> None:
         parts = urlsplit(url)
@@ -63,7 +63,7 @@ class Page:
 def watched_run(
     tmp_path: Path, tiny_demo_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[tuple[str, Path]]:
-    """The address of a page over a run that has ended, and the folder of its files."""
+    """Yield the address of a page over a finished run, and the folder of its files."""
     events: list[Event] = []
     with open_host(None, tmp_path / "o", events.append) as host:
         from longtake.nodes.models import load_demo
@@ -123,8 +123,6 @@ def test_the_player_stays_until_ctrl_c_unless_the_run_failed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Host:
-        """Has a page at an address."""
-
         def serve_player(self) -> Any:
             from contextlib import nullcontext
 

@@ -126,7 +126,7 @@ def test_an_unknown_node_type_gets_the_hosts_remedy_and_a_near_name() -> None:
     )
 
 
-def test_a_workflow_without_output_is_refused() -> None:
+def test_a_workflow_without_output_is_rejected() -> None:
     content = {"1": {"class_type": "Load", "inputs": {}}}
     with pytest.raises(BadInput, match="w.json has no output node"):
         check(parse(content, "w.json"), SPECS, "")

@@ -217,7 +217,7 @@ def lora(name: str) -> dict[str, tuple[int, ...]]:
 
 
 REFUSED = [  # what a file holds beside (or instead of) a model, and what the sentence says
-    (lora("diffusion_model.blocks.0.self_attn.q.lora_{}.weight"), "is a LoRA: .*Load Wan LoRA"),
+    (lora("diffusion_model.blocks.0.self_attn.q.lora_{}.weight"), "is a LoRA: .*LoRA loader"),
     (lora("base_model.model.blocks.0.self_attn.q.lora_{}.default.weight"), "is a LoRA"),
     ({"videodit_blocks.layers.0.self_attention.linear_qkv.q.weight": (2, 2)}, "is MAGI-1: "),
     ({"encoder.conv1.weight": (2, 2), "decoder.middle.0.residual.0.gamma": (2, 1, 1, 1)},

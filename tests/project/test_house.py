@@ -29,7 +29,6 @@ LONG_FILES: set[str] = {
     "attention/cache/kv_cache.py",
     "attention/temp_cache/cache.py",
     "nodes/sampling/sampler.py",
-    "samplers/settings.py",
     "stream/lazy/stream.py",
     "stream/video/writer.py",
     "tests/attention/cache/test_memory_bank.py",
@@ -37,9 +36,7 @@ LONG_FILES: set[str] = {
 LARGE_FOLDERS: set[str] = set()
 SHORT_DOCSTRINGS: set[str] = {
     "attention",
-    "model",
     "nodes",
-    "samplers",
     "stream",
 }  # parts that still have some
 

@@ -73,7 +73,7 @@ def rollouts(draw: Any) -> RolloutSettings:
             storage=draw(st.sampled_from([DENSE, Packed(INT8), Packed(INT4)])),
             sparsity=Sparsity(draw(st.none() | BLOCKS), draw(PROMPTS)),
             guidance=draw(st.sampled_from([Guidance(), cfg(2.0), vanilla(1.5, SINK)])),
-            at_switch=draw(st.sampled_from(["keep", "re-cache", "flush"])),
+            on_prompt_change=draw(st.sampled_from(["keep", "re-cache", "flush"])),
         )
     except BadInput:
         reject()

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from longtake.attention.cache.heavy_hitters import HeadCache
+from longtake.attention.cache.heavy_hitters import PerHeadCache
 from longtake.attention.cache.policy import FullHistory, MostAttended, WindowSink
 from longtake.attention.sparse.settings import SparseCross, SparseSelf, Sparsity
 from longtake.attention.storage.packed import Packed
 from longtake.attention.storage.quantize import INT4, INT8, Codec
-from longtake.attention.temp_cache.policy import ALIKE, EVICTIONS, TempCache
+from longtake.attention.temp_cache.policy import EVICTIONS, REDUNDANT, TempCache
 from longtake.errors import BadInput
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import SINK, Guidance, cfg, extended, last, temporal, vanilla
@@ -22,7 +22,7 @@ from longtake.samplers.history.plan import cache_plans, planned_bytes
 from longtake.samplers.history.sparse import SparseCaches
 from longtake.samplers.loop import Chunk, Loop, generate
 from longtake.samplers.schedule.levels import flow_ladder
-from longtake.samplers.schedule.rows import Staggered, causal_chunks, pyramid, rolling
+from longtake.samplers.schedule.rows import StaggeredSchedule, causal_chunks, pyramid, rolling
 from longtake.samplers.settings import RolloutSettings
 from longtake.stream.journal.chain import Chain
 from longtake.tests.support.tiny_model import TINY, random_dit, settings
@@ -31,7 +31,7 @@ DIT = random_dit()
 EVERY_BLOCK = SparseSelf(1.0, 0.0, (), 0.0, min_keys=0)
 FEW_BLOCKS = SparseSelf(0.3, 0.0, (), 0.0, min_keys=0, recent_frames=1)
 
-CACHES = [WindowSink(9, 1), TempCache(5, 0.9, index="k-means"), TempCache(5, eviction=ALIKE)]
+CACHES = [WindowSink(9, 1), TempCache(5, 0.9, index="k-means"), TempCache(5, eviction=REDUNDANT)]
 
 
 def made(chosen: RolloutSettings, finished: list[Chunk] | None = None) -> list[Chunk]:
@@ -51,7 +51,7 @@ def chosen(**changes: Any) -> RolloutSettings:
 
 def test_a_merged_cache_that_never_merges_makes_the_same_video_bit_for_bit() -> None:
     dense = made(chosen(cache=FullHistory()))
-    for policy in (TempCache(12, 1.01), TempCache(12, eviction=ALIKE)):
+    for policy in (TempCache(12, 1.01), TempCache(12, eviction=REDUNDANT)):
         assert torch.equal(latents(dense), latents(made(chosen(cache=policy))))
 
 
@@ -73,7 +73,9 @@ def test_where_nothing_is_faster_attention_is_the_dense_one_itself() -> None:
 
 
 @pytest.mark.parametrize("codec", [INT8, INT4])
-@pytest.mark.parametrize("policy", [TempCache(5, 0.9, max_mass=1), TempCache(5, eviction=ALIKE)])
+@pytest.mark.parametrize(
+    "policy", [TempCache(5, 0.9, max_mass=1), TempCache(5, eviction=REDUNDANT)]
+)
 def test_entries_in_few_bits_are_replayed_and_restored_bit_for_bit(
     policy: TempCache, codec: Codec
 ) -> None:
@@ -190,7 +192,7 @@ def test_where_each_head_keeps_its_own_only_what_all_hold_has_a_frame() -> None:
     loop = Loop(s, local_denoiser(DIT, TINY))
     [*loop.chunks()]
     [cache] = loop.branches.caches
-    assert isinstance(cache, HeadCache)
+    assert isinstance(cache, PerHeadCache)
     for layer in range(TINY.num_layers):
         held = cache._layout.held[layer].T.tolist()
         assert cache.rotated_keys.frames(layer) == [
@@ -203,13 +205,13 @@ def test_where_each_head_keeps_its_own_only_what_all_hold_has_a_frame() -> None:
 
 @pytest.mark.parametrize(
     "cache",
-    [TempCache(5), TempCache(5, eviction=ALIKE), MostAttended(5, 1, per_head=True)],
+    [TempCache(5), TempCache(5, eviction=REDUNDANT), MostAttended(5, 1, per_head=True)],
 )
 def test_a_schedule_that_says_how_far_back_chunks_look_needs_whole_latent_frames(
     cache: Any,
 ) -> None:
     """Slots are then not frames: it read past them, or put keys where they never stood."""
-    schedule = Staggered(flow_ladder(3, 3.0), 1, 1, reach=(2, 1))
+    schedule = StaggeredSchedule(flow_ladder(3, 3.0), 1, 1, reach=(2, 1))
     assert made(settings(schedule, 6, cache=MostAttended(5, 1)))
     with pytest.raises(BadInput, match="how far back chunks look, and every head keeps"):
         settings(schedule, 6, cache=cache)

@@ -21,7 +21,7 @@ from longtake.training.world.attributes import (
 
 
 def drawn(count: int, *, held_out: bool | None = False) -> list[str]:
-    """Captions of random values."""
+    """Return captions of random values."""
     rng = random.Random(0)
     return [caption(random_values(rng), rng, held_out=held_out) for _ in range(count)]
 

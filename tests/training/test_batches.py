@@ -41,7 +41,7 @@ TASK = Task(SPEC, batch=2, context=6, noisy=6, windows=(3, 6))
 
 
 def random_pool(spec: PoolSpec = SPEC) -> Pool:
-    """Noise for latents; the caption of a frame is its half of the clip."""
+    """Return a pool with noise as latents; each half of a clip has its own caption."""
     generator = torch.Generator().manual_seed(0)
     shape = (spec.clips, spec.latent_frames, 16, 4, 2)
     which = (torch.arange(spec.latent_frames) >= spec.latent_frames // 2).long()
@@ -52,7 +52,6 @@ def random_pool(spec: PoolSpec = SPEC) -> Pool:
 
 
 def tiny_vae() -> TinyVAE:
-    """An out_of_distribution_warnings VAE."""
     torch.manual_seed(0)
     return TinyVAE(TinyVAEConfig((4, 4, 8), (4, 4, 8))).eval()
 

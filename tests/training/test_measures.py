@@ -1,4 +1,4 @@
-"""What the model card says: intervals cover, agreement is agreement, nothing is lost."""
+"""The model card: intervals cover the mean, agreement is agreement, no figure is lost."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_unrelated_bands_hardly_agree(seed: int) -> None:
     assert abs(agreement) < 0.1
 
 
-def test_what_is_equal_along_a_row_does_not_count() -> None:
+def test_values_constant_along_a_row_do_not_count() -> None:
     rows = randn(3, 64, 1).expand(-1, -1, 96)
     picture, other = randn(3, 64, 96, seed=1), randn(3, 64, 96, seed=2)
     assert band_agreement(picture + 10 * rows, other + 10 * rows) < 0.1
@@ -74,7 +74,7 @@ def test_clips_are_numbered_from_the_seed(tmp_path: Path) -> None:
     assert list(EvaluationJob(tmp_path, QUICK, 1, Recipe(), seed=5).clips(3)) == [5, 6, 7]
 
 
-def test_what_enters_is_the_last_columns_of_the_band() -> None:
+def test_entering_scenery_is_in_the_last_columns_of_the_band() -> None:
     picture, other = randn(3, 64, 96), randn(3, 64, 96, seed=1)
     other[:, 16:46, -12:] = picture[:, 16:46, -12:]
     assert entering_agreement(other, picture) == pytest.approx(1.0, abs=1e-4)

@@ -1,4 +1,4 @@
-"""What is trained: the VAE, its wider decoder, the DiT and the oracle; tiny runs of each."""
+"""Tiny training runs of the VAE, its wider decoder, the DiT and the oracle."""
 
 from __future__ import annotations
 
@@ -31,7 +31,6 @@ COMMANDS = ("train_vae", "refine_vae", "train_dit", "train_oracle", "evaluate")
 
 @pytest.fixture
 def vae_file(tmp_path: Path) -> Path:
-    """A random tiny VAE."""
     vae = TinyVAE(WIDTHS)
     randomise(vae, 0)
     save_file(vae.state_dict(), tmp_path / "tiny.safetensors")
@@ -81,7 +80,7 @@ def test_a_picture_pool_replaces_two_clips_every_second_draw() -> None:
     assert torch.equal(held_out_clips(PICTURES), held_out_clips(PICTURES))
 
 
-def test_a_stopped_vae_run_goes_on(tmp_path: Path) -> None:
+def test_a_stopped_vae_run_resumes(tmp_path: Path) -> None:
     settings = train_vae.VAETraining(4, batch=1, pictures=PICTURES, widths=WIDTHS, save_every=2)
     train_vae.train(tmp_path, replace(settings, steps=2))
     stopped = torch.load(tmp_path / "vae.pt")
@@ -107,7 +106,7 @@ def test_refining_trains_the_decoder_only(tmp_path: Path, vae_file: Path) -> Non
 
 
 def tiny_dit_settings(steps: int) -> train_dit.DiTTraining:
-    """Clips of eight latent frames of 64 x 16 pixels."""
+    """Return a run on clips of eight latent frames of 64 x 16 pixels."""
     tasks = {
         name: replace(
             task,
@@ -122,7 +121,7 @@ def tiny_dit_settings(steps: int) -> train_dit.DiTTraining:
     return train_dit.DiTTraining(steps, config=DIT, tasks=tasks, probe=tasks["narrow"])
 
 
-def test_a_stopped_dit_run_goes_on_and_its_files_load(tmp_path: Path, vae_file: Path) -> None:
+def test_a_stopped_dit_run_resumes_and_its_files_load(tmp_path: Path, vae_file: Path) -> None:
     train_dit.train(vae_file, tmp_path, tiny_dit_settings(1))
     train_dit.train(vae_file, tmp_path, tiny_dit_settings(2))
     state = torch.load(tmp_path / "dit.pt")

@@ -1,4 +1,4 @@
-"""A training run: its learning-rate curve, Muon, and that stopping and resuming loses nothing."""
+"""A training run: its learning-rate curve, Muon, and lossless stopping and resuming."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from longtake.training.run import Curve, Descent, TrainingRun, matrix_descent
 
 
 def make_run(file: Path, seed: int = 0, widths: tuple[int, int] = (5, 3)) -> TrainingRun:
-    """A run of a linear layer, 100 steps of which the last 40 decay."""
+    """Return a run of a linear layer with 100 steps, of which the last 40 decay."""
     torch.manual_seed(seed)
     model = nn.Linear(*widths)
     descent = matrix_descent(list(model.parameters()), Curve(100), muon=0.02, adamw=0.01)
@@ -24,7 +24,7 @@ def make_run(file: Path, seed: int = 0, widths: tuple[int, int] = (5, 3)) -> Tra
 
 
 def descend(run: TrainingRun, steps: int) -> None:
-    """Steps towards zero outputs."""
+    """Take steps towards zero outputs."""
     x = torch.randn(8, 5, generator=torch.Generator().manual_seed(1))
     for _ in range(steps):
         run.descend(run.model(x).square().mean())
@@ -126,7 +126,7 @@ def test_without_a_file_a_run_starts_and_nothing_is_reseeded(tmp_path: Path) -> 
     assert torch.equal(state, torch.get_rng_state())
 
 
-def test_a_state_of_another_shape_is_refused_in_one_sentence(tmp_path: Path) -> None:
+def test_a_state_of_another_shape_is_rejected_in_one_sentence(tmp_path: Path) -> None:
     make_run(tmp_path / "run.pt").save()
     with pytest.raises(BadInput, match=r"run\.pt belongs to a model of another shape"):
         make_run(tmp_path / "run.pt", widths=(5, 4)).resume(random.Random(0), 0)
@@ -145,6 +145,6 @@ def test_reports_are_due_regularly_and_at_the_end(tmp_path: Path, done: int, due
 
 
 def assert_same(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
-    """Same keys, same bits."""
+    """Check that keys and bits are equal."""
     assert a.keys() == b.keys()
     assert all(torch.equal(a[key], b[key]) for key in a)

@@ -24,7 +24,7 @@ PLAIN = {"ball": "red", "time": "day", "terrain": "snow", "weather": "cloudy", "
 
 
 def there_and_back(camera: list[float], weather: str = "cloudy", seed: int = 7) -> Scene:
-    """One clip with the camera at the given positions."""
+    """Return one clip with the camera at the given positions."""
     attributes = one_hot({**PLAIN, "weather": weather}).expand(1, len(camera), -1)
     ball = torch.tensor([[0.0, 40.0, 0.0, 160.0]])
     return Scene(attributes, torch.tensor([camera]), torch.tensor([seed]), ball)

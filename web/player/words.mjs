@@ -9,8 +9,8 @@ export const LANGUAGES = ["de", "es", "fr", "ja", "ko", "zh"];
 /** Translations by English text; empty for English. @type {Record<string, string>} */
 let translations = {};
 
-/** Load a language before the first player is made; English where there is none such.
- * @param {string} language as ComfyUI's setting or the browser names it */
+/** Load a language before the first player is created. An unknown language means English.
+ * @param {string} language in the form of ComfyUI's setting or the browser's */
 export async function loadWords(language) {
   translations = {};
   const name = language.toLowerCase().split("-")[0];

@@ -132,7 +132,7 @@ def save_image_node(state: HostState) -> type[io.ComfyNode]:
             root = str(state.folders["output"])
             folder, name, first, subfolder, _ = get_save_image_path(filename_prefix, root)
             names = save_images(images, Path(folder), name, first)
-            results = [SavedResult(one, subfolder, io.FolderType.output) for one in names]
+            results = [SavedResult(file, subfolder, io.FolderType.output) for file in names]
             return io.NodeOutput(ui=SavedImages(results))
 
     return SaveImage

@@ -22,7 +22,7 @@ def tiled_scale(  # noqa: PLR0913  (the core's own arguments)
 ) -> Tensor:
     """Enlarge pictures (n, 3, H, W) by `upscale_amount`, one at a time, in overlapping tiles."""
     tile = (tile_y, tile_x)
-    pictures = (_enlarge(one, function, tile, overlap, upscale_amount) for one in samples.split(1))
+    pictures = (_enlarge(p, function, tile, overlap, upscale_amount) for p in samples.split(1))
     return torch.cat([picture.to(output_device) for picture in pictures])
 
 

@@ -28,7 +28,7 @@ from longtake.attention.storage.quantize import AS_COMPUTED, INT4, INT8
 from longtake.errors import BadInput
 from longtake.samplers.guidance import Guidance, cfg, last, temporal
 from longtake.samplers.schedule.context_noise import ContextNoise
-from longtake.samplers.settings import AtSwitch
+from longtake.samplers.settings import OnPromptChange
 from longtake.tests.support.attention.caches import (
     SHAPE,
     TOKENS,
@@ -267,7 +267,7 @@ def test_re_caching_is_block_causal_passes_of_the_history_under_the_new_prompt(
     if guidance != Guidance():
         terms = [whole(2.0, recommitted=True), whole(-1.0, **negative)]
     expected = reference(lambda first: [term for part in terms for term in part(first)])
-    torch.testing.assert_close(ours(guidance, at_switch="re-cache"), expected, **CLOSE)
+    torch.testing.assert_close(ours(guidance, on_prompt_change="re-cache"), expected, **CLOSE)
 
 
 def test_re_caching_under_the_same_prompt_changes_nothing() -> None:
@@ -276,7 +276,7 @@ def test_re_caching_under_the_same_prompt_changes_nothing() -> None:
     again = dataclasses.replace(one, start_frame=3)
     prompts = dataclasses.replace(timeline(0), entries=(one, again))
     kept, recached = (
-        ours(Guidance(), prompts=prompts, at_switch=at) for at in ("keep", "re-cache")
+        ours(Guidance(), prompts=prompts, on_prompt_change=at) for at in ("keep", "re-cache")
     )
     assert torch.equal(kept, recached)
 
@@ -285,22 +285,24 @@ def test_after_a_flush_a_chunk_sees_the_newest_frame_alone() -> None:
     prompts = timeline(0, 3)
     guided = Guided(lambda first: [Term(1.0, [2], kept=[0, 1]) if first else Term(1.0, ())])
     expected = rollout(DIT, prompts, Way(CHUNKS.ladder), guided, 6)
-    made = ours(Guidance(), prompts=prompts, length=6, at_switch="flush")
+    made = ours(Guidance(), prompts=prompts, length=6, on_prompt_change="flush")
     torch.testing.assert_close(made, expected, **CLOSE)
 
 
-@pytest.mark.parametrize("at_switch", ["keep", "re-cache", "flush"])
+@pytest.mark.parametrize("on_prompt_change", ["keep", "re-cache", "flush"])
 @pytest.mark.parametrize(
     "policy",
     [WindowSink(4, 1), AveragingSink(4, 1), MostAttended(4, 1), RebuiltWindow(4, 1),
      MemoryBank(4, 1, 2, 1)],
 )  # fmt: skip
 def test_every_policy_rolls_out_with_every_prompt_switch_and_history_guidance(
-    policy: CachePolicy, at_switch: AtSwitch
+    policy: CachePolicy, on_prompt_change: OnPromptChange
 ) -> None:
     """Every rollout is finite and complete, and a second run gives the same bits."""
     guidance = temporal(0.5, last(2, exact=True))
-    first, second = (ours(guidance, cache=policy, at_switch=at_switch) for _ in range(2))
+    first, second = (
+        ours(guidance, cache=policy, on_prompt_change=on_prompt_change) for _ in range(2)
+    )
     assert first.isfinite().all() and len(first) == LENGTH
     assert torch.equal(first, second)
 
@@ -311,7 +313,7 @@ def test_every_policy_rolls_out_with_every_prompt_switch_and_history_guidance(
         ({"cache": AveragingSink(4, 1), "context_noise": ContextNoise(0.3, 4)}, "cannot average"),
         ({"cache": MostAttended(4), "context_noise": ContextNoise(0.3, fresh=True)}, "judged"),
         ({"cache": MostAttended(4, per_head=True), "storage": Packed(INT8)}, "stored as computed"),
-        ({"cache": MostAttended(4, per_head=True), "at_switch": "re-cache"}, "re-cached"),
+        ({"cache": MostAttended(4, per_head=True), "on_prompt_change": "re-cache"}, "re-cached"),
         ({"cache": MostAttended(4, per_head=True), "guidance": temporal(0.5, last(2))}, "by age"),
     ],
 )

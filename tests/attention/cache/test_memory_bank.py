@@ -34,8 +34,8 @@ from longtake.samplers.history.plan import cache_plans
 from longtake.samplers.loop import Chunk, generate
 from longtake.samplers.schedule.context_noise import ContextNoise
 from longtake.samplers.schedule.levels import flow_ladder
-from longtake.samplers.schedule.rows import Staggered, rolling
-from longtake.samplers.settings import AtSwitch, RolloutSettings
+from longtake.samplers.schedule.rows import StaggeredSchedule, rolling
+from longtake.samplers.settings import OnPromptChange, RolloutSettings
 from longtake.stream.rollout.recache import check
 from longtake.tests.support.attention.bank_loop import LayerBank, places
 from longtake.tests.support.attention.caches import SHAPE, TOKENS, chunk_kv, listed
@@ -321,7 +321,7 @@ def joined(chunks: list[Chunk]) -> Tensor:
     return torch.cat([chunk.latents for chunk in chunks])
 
 
-@pytest.mark.parametrize("at_switch", ["keep", "re-cache", "flush"])
+@pytest.mark.parametrize("on_prompt_change", ["keep", "re-cache", "flush"])
 @pytest.mark.parametrize(
     "changes",
     [{}, {"guidance": cfg(2.0)}, {"storage": Packed(INT8, 2)},
@@ -329,9 +329,9 @@ def joined(chunks: list[Chunk]) -> Tensor:
     ids=["plain", "cfg", "int8", "rolling"],
 )  # fmt: skip
 def test_replay_goes_on_bit_for_bit_and_bytes_are_planned(
-    changes: dict[str, Any], at_switch: AtSwitch
+    changes: dict[str, Any], on_prompt_change: OnPromptChange
 ) -> None:
-    s = shot(**changes, at_switch=at_switch)
+    s = shot(**changes, on_prompt_change=on_prompt_change)
     made = list(generate(s, MODEL))
     [plan] = cache_plans(s, TINY, torch.float32)
     assert {chunk.kv_bytes for chunk in made} == {plan.planned_bytes(LONG)}
@@ -339,7 +339,7 @@ def test_replay_goes_on_bit_for_bit_and_bytes_are_planned(
         assert torch.equal(
             joined(list(generate(s, MODEL, made[:finished]))), joined(made[finished:])
         )
-    without = shot(**changes, at_switch=at_switch, cache=WindowSink(5, 2))
+    without = shot(**changes, on_prompt_change=on_prompt_change, cache=WindowSink(5, 2))
     assert not torch.allclose(joined(made), joined(list(generate(without, MODEL))))
 
 
@@ -391,8 +391,8 @@ def test_sparse_attention_to_every_block_is_dense() -> None:
     ("changes", "message"),
     [
         ({"context_noise": ContextNoise(0.3, 4)}, "remembered in a bank"),
-        ({"sparsity": Sparsity(SparseSelf(order="lsh"))}, "a memory bank is each layer's own"),
-        ({"schedule": Staggered(flow_ladder(3, 3.0), 1, 1, reach=(2, 1))}, "how far back"),
+        ({"sparsity": Sparsity(SparseSelf(order="lsh"))}, "each layer has its own memory bank"),
+        ({"schedule": StaggeredSchedule(flow_ladder(3, 3.0), 1, 1, reach=(2, 1))}, "how far back"),
     ],
 )
 def test_what_cannot_be_together_with_a_bank_is_refused(

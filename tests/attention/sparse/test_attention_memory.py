@@ -33,7 +33,7 @@ from longtake.attention.storage.quantize import INT8
 from longtake.attention.storage.shape import CacheShape
 from longtake.attention.temp_cache.cache import MergedCache
 from longtake.attention.temp_cache.novelty import redundancy
-from longtake.attention.temp_cache.policy import ALIKE, TempCache
+from longtake.attention.temp_cache.policy import REDUNDANT, TempCache
 from longtake.nodes.attention.override import AttentionOverride
 from longtake.tests.support.attention.kernel_formula import attend_tokens
 from longtake.tests.support.tiny_model import randn
@@ -119,7 +119,7 @@ def test_a_merging_commit_never_compares_all_pairs_at_once(index: Any, storage: 
 
 @pytest.mark.parametrize("storage", [DENSE, Packed(INT8)])
 def test_a_commit_that_keeps_what_differs_never_compares_all_pairs_at_once(storage: Any) -> None:
-    cache = MergedCache(SHAPE, TempCache(40, eviction=ALIKE), Exact(), storage=storage)
+    cache = MergedCache(SHAPE, TempCache(40, eviction=REDUNDANT), Exact(), storage=storage)
     kv = [tuple(randn(1, FRAME, HEADS, DIM, seed=i) for i in range(2))]
     for _ in range(41):
         cache.commit(kv)  # type: ignore[arg-type]
@@ -212,7 +212,7 @@ def test_blocks_are_chosen_for_some_queries_at_a_time() -> None:
 
 
 def test_entries_are_rotated_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    cache = MergedCache(SHAPE, TempCache(40, eviction=ALIKE), Exact())
+    cache = MergedCache(SHAPE, TempCache(40, eviction=REDUNDANT), Exact())
     kv = [tuple(randn(1, FRAME, HEADS, DIM, seed=i) for i in range(2))]
     for _ in range(30):
         cache.commit(kv)  # type: ignore[arg-type]

@@ -51,7 +51,7 @@ def test_what_is_committed_again_is_coded_again(kind: str, frames: int) -> None:
 def test_a_rollout_re_cached_at_a_switch_is_replayed_and_restored_bit_for_bit(order: str) -> None:
     sparsity = Sparsity(SparseSelf(0.3, 0.0, (), 0.0, min_keys=0, recent_frames=1, order=order))
     chosen = settings(
-        length=15, cache=WindowSink(9, 1), at_switch="re-cache", prompts=timeline(0, 6),
+        length=15, cache=WindowSink(9, 1), on_prompt_change="re-cache", prompts=timeline(0, 6),
         sparsity=sparsity,
     )  # fmt: skip
     model = local_denoiser(random_dit(), TINY)

@@ -22,7 +22,7 @@ from longtake.attention.storage.quantize import (
     Integers,
 )
 from longtake.attention.temp_cache.cache import MergedCache, planned_bytes
-from longtake.attention.temp_cache.policy import ALIKE, TempCache
+from longtake.attention.temp_cache.policy import REDUNDANT, TempCache
 from longtake.attention.temp_cache.store import MIN_RELATIVE_SPREAD
 from longtake.tests.support.attention.snapshots import written_and_read
 from longtake.tests.support.attention.temp_caches import (
@@ -38,7 +38,7 @@ from longtake.tests.support.attention.temp_caches import (
 )
 
 CODECS = {"int8": INT8, "int4": INT4, "fp8": FLOAT8}
-KEPT = TempCache(5, sink_frames=1, eviction=ALIKE)
+KEPT = TempCache(5, sink_frames=1, eviction=REDUNDANT)
 MERGED = TempCache(5, 0.8, 0.5, sink_frames=1, max_mass=1)
 
 
@@ -140,7 +140,9 @@ def test_values_merged_often_stay_within_two_steps(codec: str) -> None:
 @pytest.mark.parametrize("rows", [slice(None), slice(1, 2)])
 def test_attention_is_that_over_what_is_kept(codec: str, rows: slice) -> None:
     shape = dataclasses.replace(SHAPE, batch=2)
-    cache = MergedCache(shape, TempCache(9, eviction=ALIKE), Exact(), storage=Packed(CODECS[codec]))
+    cache = MergedCache(
+        shape, TempCache(9, eviction=REDUNDANT), Exact(), storage=Packed(CODECS[codec])
+    )
     for frame in range(4):
         kv = [
             (torch.cat([k, k / 2]), torch.cat([v, v])) for k, v in chunk_kv(range(frame, frame + 1))

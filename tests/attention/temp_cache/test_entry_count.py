@@ -16,7 +16,7 @@ from longtake.attention.history import HistoryCache, open_cache, planned_bytes
 from longtake.attention.storage.dense import DENSE, Storage
 from longtake.attention.storage.packed import Packed
 from longtake.attention.storage.quantize import INT4, INT8
-from longtake.attention.temp_cache.policy import ALIKE, TempCache
+from longtake.attention.temp_cache.policy import REDUNDANT, TempCache
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.history.plan import planned_bytes as planned_of_rollout
 from longtake.samplers.loop import Chunk, Loop, generate
@@ -26,8 +26,8 @@ from longtake.tests.support.attention.temp_caches import SHAPE, TOKENS, chunk_kv
 from longtake.tests.support.tiny_model import TINY, random_dit, settings
 
 POLICIES = {
-    "alike": TempCache(48, sink_frames=3, eviction=ALIKE),
-    "alike, few": TempCache(8.5, sink_frames=2, eviction=ALIKE),
+    "redundant": TempCache(48, sink_frames=3, eviction=REDUNDANT),
+    "alike, few": TempCache(8.5, sink_frames=2, eviction=REDUNDANT),
     "merged": TempCache(48, 0.9, sink_frames=3),
     "merged, few": TempCache(7, 0.9, 0.5, sink_frames=1, max_mass=1),
     "merged by k-means": TempCache(48, 0.9, index="k-means"),
@@ -74,7 +74,7 @@ def test_a_short_rollout_takes_no_more_than_a_tenth_over_its_window() -> None:
         dtype=torch.bfloat16, hold_rotated=False,
     )  # fmt: skip
     sizes = (planned_bytes(shape, policy, DENSE, 21)
-             for policy in (POLICIES["alike"], WindowSink(21, 3)))  # fmt: skip
+             for policy in (POLICIES["redundant"], WindowSink(21, 3)))  # fmt: skip
     entries, window = sizes
     assert window < entries < 1.1 * window
 
@@ -111,7 +111,7 @@ def test_a_longer_or_shorter_rollout_goes_on_from_a_snapshot_bit_for_bit(
 
 
 def test_a_state_of_more_entries_than_there_is_room_for_is_refused() -> None:
-    long, short = (opened(POLICIES["alike"], DENSE, length) for length in (9, 6))
+    long, short = (opened(POLICIES["redundant"], DENSE, length) for length in (9, 6))
     fill(long, 0, 9, 3, 3)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="54 entries a head does not fit a cache of 36"):
         short.restore(long.snapshot())

@@ -14,8 +14,8 @@ from longtake.attention.cache.kv_cache import KVCache
 from longtake.attention.cache.policy import FullHistory
 from longtake.attention.rope import rotate, rotation
 from longtake.attention.temp_cache.cache import MergedCache
-from longtake.attention.temp_cache.policy import ALIKE, EVICTIONS, TempCache
-from longtake.attention.views import PartOfHistory
+from longtake.attention.temp_cache.policy import EVICTIONS, REDUNDANT, TempCache
+from longtake.attention.views import PartialHistory
 from longtake.tests.support.attention.temp_caches import (
     DIM,
     HEADS,
@@ -54,7 +54,7 @@ def test_a_merged_entry_stands_where_its_newest_key_stood_within_reach() -> None
     entries=st.integers(3, 6) | st.sampled_from([3.5, 4.75]),
     sink=st.integers(0, 2),
     reach=st.none() | st.integers(1, 9),
-    eviction=st.sampled_from([ALIKE, "least attended"]),
+    eviction=st.sampled_from([REDUNDANT, "least attended"]),
     chunk=st.integers(1, 3),
 )
 def test_every_key_is_rotated_by_where_it_stood_however_many_commits_ago(  # noqa: PLR0913
@@ -82,7 +82,7 @@ def test_every_key_is_rotated_by_where_it_stood_however_many_commits_ago(  # noq
 def test_what_is_read_after_a_rewind_and_a_commit_is_what_a_restored_cache_reads(
     left: list[int], dtype: torch.dtype
 ) -> None:
-    shape, policy = dataclasses.replace(SHAPE, dtype=dtype), TempCache(5, eviction=ALIKE)
+    shape, policy = dataclasses.replace(SHAPE, dtype=dtype), TempCache(5, eviction=REDUNDANT)
     one, other = (MergedCache(shape, policy, Exact()) for _ in range(2))
     asked = [x.to(dtype) for x in queries()]
     for frame in range(8):
@@ -110,7 +110,7 @@ def test_where_nothing_gave_way_it_is_dense_attention_as_far_as_it_reaches(evict
 
 def test_active_frames_stand_right_behind_a_history_that_has_lost_most_of_its_frames() -> None:
     """Compare with a history that was never longer, of the same keys at the same distances."""
-    long, short = filled(TempCache(4, eviction=ALIKE), 20), filled(TempCache(4), 0)
+    long, short = filled(TempCache(4, eviction=REDUNDANT), 20), filled(TempCache(4), 0)
     long.retain([18, 19])
     for frame in (18, 19):
         short.commit(chunk_kv(range(frame, frame + 1)))
@@ -128,6 +128,6 @@ def test_the_sink_is_cut_out_of_it_as_out_of_a_full_history(eviction: str) -> No
         full.commit(chunk_kv(range(frame, frame + 3)))
     for cache in (filled(policy, 9, chunk=3), full):
         active = [len(cache.held), len(cache.held) + 1]
-        view = PartOfHistory(cache, (2, 2), slice(None), (0, 1), active)
+        view = PartialHistory(cache, (2, 2), slice(None), (0, 1), active)
         cut.append(view(1, *queries()))
     torch.testing.assert_close(*cut, rtol=1e-5, atol=1e-6)

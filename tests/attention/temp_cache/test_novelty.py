@@ -15,7 +15,7 @@ from longtake.attention.cache.kv_cache import KVCache
 from longtake.attention.cache.policy import FullHistory
 from longtake.attention.temp_cache.cache import MergedCache, planned_bytes
 from longtake.attention.temp_cache.novelty import TOKEN_STRIDE
-from longtake.attention.temp_cache.policy import ALIKE, TempCache
+from longtake.attention.temp_cache.policy import REDUNDANT, TempCache
 from longtake.tests.support.attention.temp_caches import (
     HEADS,
     SHAPE,
@@ -34,7 +34,7 @@ def policy(
 ) -> TempCache:
     """A TempCache that merges nothing."""
     return TempCache(
-        entries, sink_frames=sink, recent_frames=recent, reach_frames=reach, eviction=ALIKE
+        entries, sink_frames=sink, recent_frames=recent, reach_frames=reach, eviction=REDUNDANT
     )
 
 
@@ -203,5 +203,5 @@ def test_latent_frames_of_one_token() -> None:
 
 
 def test_a_policy_that_is_not_known_is_refused() -> None:
-    with pytest.raises(ValueError, match="least attended, alike"):
+    with pytest.raises(ValueError, match="least attended, redundant"):
         TempCache(3, eviction="oldest")

@@ -1,4 +1,4 @@
-"""The parts of a batch that need no server, or only a websocket: table files, page, bars, state."""
+"""The parts of a batch without a server, or with a websocket only: tables, page, bars, state."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_every_kind_of_table_gives_the_same_rows(tmp_path: Path, name: str, text
         ("t.csv", "\xff", "it is not UTF-8 text"),
     ],
 )
-def test_another_file_is_refused_in_one_sentence(
+def test_another_file_is_rejected_in_one_sentence(
     tmp_path: Path, name: str, text: str, sentence: str
 ) -> None:
     (tmp_path / name).write_bytes(text.encode("latin-1"))
@@ -69,7 +69,7 @@ def test_another_file_is_refused_in_one_sentence(
 
 
 class Tags(HTMLParser):
-    """Every tag of a page with its attributes, and its text."""
+    """Collect every tag of a page with its attributes, and the page's text."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -165,8 +165,8 @@ def test_the_time_left_comes_from_the_rate_of_the_chunks() -> None:
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
-def test_what_tells_rows_apart_is_read_in_a_narrow_terminal(width: int) -> None:
-    """The texts, which begin alike, come last and are cut; each row is one line."""
+def test_values_that_differ_between_rows_fit_a_narrow_terminal(width: int) -> None:
+    """Texts with a common beginning come last and are cut; each row is one line."""
     console = Console(width=width, force_terminal=True, color_system=None)
     rows = [record(number, state=QUEUED, server="http://gpu-1.org:8188") for number in range(3)]
     for one in rows:
@@ -190,7 +190,7 @@ def test_addresses_are_taken_as_users_write_them(text: str) -> None:
 
 
 async def served(routes: list[web.RouteDef]) -> tuple[web.AppRunner, str]:
-    """A server of one test, and its address."""
+    """Yield a server of one test, and its address."""
     application = web.Application()
     application.add_routes(routes)
     runner = web.AppRunner(application)
@@ -208,7 +208,7 @@ def progress(prompt_id: str, **nodes: tuple[int, int]) -> str:
 
 
 async def watched(prompt: dict[str, Any], messages: list[str | bytes]) -> list[tuple[int, int]]:
-    """The bars told for prompt `p` of a server that sends these messages, then its end."""
+    """Return the bars of prompt `p` from a server that sends these messages and then its end."""
 
     async def socket(request: web.Request) -> web.WebSocketResponse:
         assert request.query["clientId"] == "me"
@@ -251,7 +251,7 @@ def test_the_samplers_chunks_are_the_bar_whatever_else_moves() -> None:
 
 
 def test_no_file_of_a_server_lands_outside_the_rows_folder(tmp_path: Path) -> None:
-    """Names are the server's word only: they may climb, repeat, or list a folder of frames."""
+    """A server's file names may climb folders, repeat, or list a folder of frames."""
 
     async def view(request: web.Request) -> web.Response:
         return web.Response(text=request.query["filename"])

@@ -1,4 +1,4 @@
-"""`longtake batch --server` against servers that work, die, come back and refuse."""
+"""`longtake batch --server` with servers that work, die, return and reject rows."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def run(folder: Path, *fakes: FakeComfyUI, **options: Any) -> Result:
 
 
 def run_while(act: Callable[[], None], folder: Path, *fakes: FakeComfyUI, **options: Any) -> Result:
-    """Run a batch while something happens to its servers, which hold nothing when that is over."""
+    """Run a batch while something happens to its servers; afterwards they hold no prompts."""
 
     def act_and_release() -> None:
         try:
@@ -111,7 +111,9 @@ def seed_of(body: dict[str, Any]) -> int:
 
 
 def check_losses(folder: Path, lost: set[int]) -> None:
-    """Each row was queued once more than it was lost; those of these seeds were lost once."""
+    """Check that each row was queued once more than it was lost, and that these seeds were lost
+    once.
+    """
     for row in rows(folder):
         assert row["attempt"] == row["losses"] + 1 <= 2
         assert row["losses"] == 1 or int(row["values"]["1.seed"]) not in lost
@@ -189,10 +191,10 @@ def test_the_rows_of_a_server_that_dies_go_to_another(
 
 
 @pytest.mark.parametrize("forget", [False, True])
-def test_a_server_that_comes_back_goes_on(
+def test_a_server_that_comes_back_continues(
     tmp_path: Path, server: FakeComfyUI, forget: bool
 ) -> None:
-    """With its queue (the network was away) nothing is queued twice; without, the rows are."""
+    """With its queue (the network was down) nothing is queued twice; without it, the rows are."""
     server.hold.clear()
 
     def stumble() -> None:
@@ -211,7 +213,7 @@ def test_a_server_that_comes_back_goes_on(
 def test_a_row_that_kills_its_server_every_time_fails_at_last(
     tmp_path: Path, servers: Callable[[], FakeComfyUI], count: int
 ) -> None:
-    """Losses count together, on whichever server: the second takes over what the first lost."""
+    """Losses on all servers count together: the second server takes over the first one's row."""
     fakes = [servers() for _ in range(count)]
     stop = threading.Event()
 
@@ -249,7 +251,7 @@ def test_a_server_that_stays_away_leaves_the_rest_to_the_next_run(
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_a_stopped_batch_goes_on_without_queueing_anything_twice(
+def test_a_stopped_batch_resumes_without_queueing_anything_twice(
     tmp_path: Path, server: FakeComfyUI, how: signal.Signals
 ) -> None:
     server.hold.clear()
@@ -294,7 +296,7 @@ def test_new_rows_are_run_and_known_ones_keep_their_results(
     assert len({row["folder"] for row in rows(tmp_path)}) == 3
 
 
-def test_what_others_took_over_is_dropped_when_a_server_returns(
+def test_prompts_taken_over_by_others_are_dropped_when_a_server_returns(
     tmp_path: Path, servers: Callable[[], FakeComfyUI]
 ) -> None:
     slow, other = servers(), servers()
@@ -353,7 +355,7 @@ def test_a_bad_table_is_one_sentence_and_queues_nothing(
     assert not server.received and result.output.count("\n") == 1
 
 
-def test_what_is_no_comfyui_or_not_there_is_one_sentence(
+def test_another_server_or_none_is_one_sentence(
     tmp_path: Path, server: FakeComfyUI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from longtake.tests.support import fake_comfyui

@@ -13,7 +13,7 @@ from torch import Tensor
 from longtake.attention.cache.policy import FullHistory
 from longtake.model.checkpoint import open_checkpoint
 from longtake.samplers import noise as latent_noise
-from longtake.samplers.conditioning.known_frames import sequence as known_frames
+from longtake.samplers.conditioning.known_frames import from_latents as known_frames
 from longtake.samplers.conditioning.prompts import PromptTimeline, TimedPrompt
 from longtake.samplers.guidance import cfg
 from longtake.samplers.loop import generate
@@ -85,7 +85,7 @@ def test_the_cores_ar_sampler_gives_the_same_on_the_same_noise(
     settings = RolloutSettings(
         PromptTimeline((TimedPrompt(0, context[0], "a"),), torch.zeros_like(context[0])),
         ROWS, COLUMNS, causal_chunks(LADDER, chunk), length=length, seed=SEED, solver=ReNoise(),
-        cache=FullHistory(), guidance=cfg(1.0), known=known_frames(picture[:given]),
+        cache=FullHistory(), guidance=cfg(1.0), known_frames=known_frames(picture[:given]),
     )  # fmt: skip
     ours = torch.cat([c.latents for c in generate(settings, denoiser(model))])
     assert theirs.std() > 0.3

@@ -10,7 +10,7 @@ import torch
 from longtake.attention.ann import choice
 from longtake.attention.cache.policy import WindowSink
 from longtake.attention.sparse.settings import SparseCross, SparseSelf, Sparsity
-from longtake.attention.temp_cache.policy import ALIKE, TempCache
+from longtake.attention.temp_cache.policy import REDUNDANT, TempCache
 from longtake.errors import BadInput
 from longtake.model.families.table import BY_KEY
 from longtake.samplers.history.settings import CacheSettings
@@ -79,7 +79,9 @@ def test_what_is_told_goes_by_settings_and_device_alone(bench: Bench) -> None:
     from longtake.nodes.attention.describe import told
 
     assert told(settings(), CPU) == ""
-    sparse = settings(cache=TempCache(5, eviction=ALIKE), sparsity=Sparsity(SparseSelf(min_keys=0)))
+    sparse = settings(
+        cache=TempCache(5, eviction=REDUNDANT), sparsity=Sparsity(SparseSelf(min_keys=0))
+    )
     assert told(sparse, CPU) == (
         "TempCache: entries for 5 latent frames, 0 of them a sink, reach any distance, keeps what "
         "differs. Sparse self-attention: as requested. Kernel gathered: no committed result shows "
@@ -102,7 +104,7 @@ def test_the_reach_is_what_the_model_was_trained_to_look_back() -> None:
     from longtake.nodes.attention.attention_spec import PRESETS, SparseAttentionSpec
 
     def reach(key: str, window: int, *asked: int) -> Any:
-        node = SparseAttentionSpec(True, Sparsity(), PRESETS["fast"], CPU, ALIKE, *asked)
+        node = SparseAttentionSpec(True, Sparsity(), PRESETS["fast"], CPU, REDUNDANT, *asked)
         return node.over(CacheSettings(WindowSink(window)), BY_KEY[key].preset, 4).policy
 
     for key, window, asked, expected in (

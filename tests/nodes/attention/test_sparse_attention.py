@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from longtake.attention.sparse.settings import SparseSelf
 from longtake.attention.storage.packed import Packed
 from longtake.attention.storage.quantize import INT4
-from longtake.attention.temp_cache.policy import ALIKE, ATTENDED, TempCache
+from longtake.attention.temp_cache.policy import LEAST_ATTENDED, REDUNDANT, TempCache
 from longtake.errors import BadInput
 from longtake.headless.events import FileSaved
 from longtake.tests.support.node_bench import CONFIG, Bench
@@ -101,9 +101,9 @@ def test_temp_cache_takes_the_windows_place_in_a_clone_of_the_model(bench: Bench
     assert isinstance(chosen, TempCache)
     assert (chosen.entry_frames, chosen.sink_frames, chosen.reach_frames) == (64, 3, 64)
     assert (chosen.threshold, chosen.floor, chosen.max_mass) == (0.97, 0.97, 1)
-    assert chosen.eviction == ALIKE
+    assert chosen.eviction == REDUNDANT
     rollout, _ = made(bench, preset="quality", temp_cache=True, keep="merged")
-    assert rollout.settings.cache.eviction == ATTENDED
+    assert rollout.settings.cache.eviction == LEAST_ATTENDED
     assert rollout.settings.sparsity.self_sparsity == SparseSelf(0.5, recall_floor=0.9)
     model, _, _ = bench.run("LongtakeLoadDemoModel")
     bench.run("LongtakeSparseAttention", model=model)

@@ -174,7 +174,7 @@ def test_a_saved_shot_with_a_video_goes_on_without_the_video(bench: Bench, tmp_p
     for path in rollout.spec.journal.folder.iterdir():
         path.unlink()
     [loaded] = bench.run("LongtakeLoadRollout", file=name, model=model, clip=clip)
-    assert loaded.spec.key(2) == rollout.spec.key(2) and loaded.settings.known.sources == []
+    assert loaded.spec.key(2) == rollout.spec.key(2) and loaded.settings.known_frames.sources == []
     for path in rollout.spec.journal.folder.glob("*.safetensors"):
         path.unlink()  # so that all is made again, of what the file knows
     again = [one.latents for one in loaded.chunks]

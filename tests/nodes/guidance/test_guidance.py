@@ -10,6 +10,7 @@ import torch
 
 from longtake.errors import BadInput
 from longtake.model.preset import DEMO
+from longtake.nodes.advice import advising
 from longtake.samplers import guidance as g
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.history.plan import planned_bytes
@@ -157,9 +158,9 @@ def test_options_change_when_and_how_far_not_the_terms(bench: Bench) -> None:
     inputs = {"from_level": 0.7, "per_step": "1, 0.5", "norm_cap": 2.0, "one_at_a_time": True}
     assert of_demo(bench, HISTORY, **text, **inputs) == replace(
         g.cfg(1.5),
-        when=g.When((0.7, 1.0), (1.0, 0.5)),
+        timing=g.GuidanceTiming((0.7, 1.0), (1.0, 0.5)),
         limits=g.Limits(0.0, 2.0),
-        at_once=False,
+        in_one_pass=False,
     )
     with pytest.raises(BadInput, match="per_step is 'one'"):
         bench.run(HISTORY, **text, per_step="one")
@@ -235,7 +236,7 @@ def test_options_leave_what_the_guidance_has_and_of_a_chain_the_last_that_is_set
     assert bounded.resolve(DEMO, sink=False) == replace(g.magi(), limits=g.Limits(norm_cap=2.0))
     early = with_options(bounded, from_level=0.9, rescale=0.5)
     made = early.resolve(DEMO, sink=False)
-    assert made.when == g.When((0.9, 1.0)) and made.limits == g.Limits(0.5, 2.0)
+    assert made.timing == g.GuidanceTiming((0.9, 1.0)) and made.limits == g.Limits(0.5, 2.0)
     saved = {
         "from_level": 0.0,
         "to_level": 1.0,
@@ -244,7 +245,7 @@ def test_options_leave_what_the_guidance_has_and_of_a_chain_the_last_that_is_set
         "norm_cap": 0.0,
     }
     last = with_options(early, **saved).resolve(DEMO, sink=False)
-    assert last == replace(g.magi(), when=g.When())
+    assert last == replace(g.magi(), timing=g.GuidanceTiming())
     with pytest.raises(BadInput, match="from a lower to a higher noise level.*0.7 to 0.5"):
         bench.run(HISTORY, preset="three branches", to_level=0.5)
 
@@ -252,13 +253,13 @@ def test_options_leave_what_the_guidance_has_and_of_a_chain_the_last_that_is_set
 @pytest.mark.parametrize(
     ("widget", "expected"),
     [
-        ({"from_level": 0.8}, {"when": g.When((0.8, 1.0), (0.5,), 0.5)}),
-        ({"to_level": 0.9}, {"when": g.When((0.7, 0.9), (0.5,), 0.5)}),
-        ({"per_step": "1 0.2"}, {"when": g.When((0.7, 1.0), (1.0, 0.2), 0.5)}),
-        ({"first_chunk": 0.0}, {"when": g.When((0.7, 1.0), (0.5,), 0.0)}),
+        ({"from_level": 0.8}, {"timing": g.GuidanceTiming((0.8, 1.0), (0.5,), 0.5)}),
+        ({"to_level": 0.9}, {"timing": g.GuidanceTiming((0.7, 0.9), (0.5,), 0.5)}),
+        ({"per_step": "1 0.2"}, {"timing": g.GuidanceTiming((0.7, 1.0), (1.0, 0.2), 0.5)}),
+        ({"first_chunk": 0.0}, {"timing": g.GuidanceTiming((0.7, 1.0), (0.5,), 0.0)}),
         ({"rescale": 0.0}, {"limits": g.Limits(0.0, 3.0)}),
         ({"norm_cap": 0.0}, {"limits": g.Limits(0.4, None)}),
-        ({"one_at_a_time": True}, {"at_once": False}),
+        ({"one_at_a_time": True}, {"in_one_pass": False}),
     ],
 )
 def test_one_option_changes_that_alone(
@@ -307,5 +308,5 @@ def test_a_window_too_short_for_the_guidance_is_said_before_the_run(
 
 
 def test_a_sink_that_is_not_there_is_refused() -> None:
-    with pytest.raises(BadInput, match="the KV cache has none; set sink_frames"):
+    with pytest.raises(BadInput, match="the KV cache has none; set sink_frames"), advising():
         settings(guidance=g.vanilla(1.5, g.SINK))

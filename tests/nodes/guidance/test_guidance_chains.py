@@ -113,7 +113,7 @@ def test_of_several_histories_the_first_ones_text_scale_counts(chained: Chained)
 
 def test_a_term_leaves_the_three_branches_what_they_are(chained: Chained) -> None:
     both = sums(chained("term", "three branches"))["demo"]
-    assert both.base == "negative" and both.when == g.When((0.7, 1.0))
+    assert both.base == "negative" and both.timing == g.GuidanceTiming((0.7, 1.0))
     added = g.Guidance((g.Branch(0.5), g.Branch(0.5, view=g.last(4))))
     assert weights(both) == weights(g.extended(g.magi(), added))
 
@@ -121,7 +121,7 @@ def test_a_term_leaves_the_three_branches_what_they_are(chained: Chained) -> Non
 def test_options_hold_wherever_they_stand(chained: Chained) -> None:
     for names in (("term", "options", "three branches"), ("term", "options", "temporal")):
         made = sums(chained(*names))["skyreels-df"]
-        assert made.when == g.When((0.9, 1.0)) and made.limits == g.Limits(norm_cap=2.0)
+        assert made.timing == g.GuidanceTiming((0.9, 1.0)) and made.limits == g.Limits(norm_cap=2.0)
 
 
 def test_three_branches_and_another_history_are_refused_in_either_order(chained: Chained) -> None:

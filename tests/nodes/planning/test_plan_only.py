@@ -85,9 +85,11 @@ def test_a_plan_is_forked_where_the_run_would_be(
     with pytest.raises(BadInput, match="The fork is at 2.0625 s, which is also its end"):
         edited(bench, "fork", whole, at=-1.0)
     forked = edited(bench, "fork", whole, at=-1.0, length=3.0, new_seed=7)
-    assert forked.plan.frames == 57 and [one.start_frame for one in forked.settings.reseeds] == [9]
+    assert forked.plan.frames == 57 and [
+        one.start_frame for one in forked.settings.seed_changes
+    ] == [9]
     forked = edited(bench, "fork", edited(bench, "rewind", whole, at=1.3), new_seed=7)
-    assert [one.start_frame for one in forked.settings.reseeds] == [6]
+    assert [one.start_frame for one in forked.settings.seed_changes] == [6]
     assert "Forked at 0:02.1" in caplog.text and "Forked at 0:01.3" in caplog.text
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from longtake.attention.sparse.settings import SparseSelf, Sparsity
-from longtake.attention.temp_cache.policy import ALIKE, TempCache
+from longtake.attention.temp_cache.policy import REDUNDANT, TempCache
 from longtake.errors import BadInput
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.history.plan import planned_bytes
@@ -58,8 +58,8 @@ def test_what_is_missing_is_named_in_one_sentence(changes: dict[str, Any], says:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"cache": TempCache(5, index="faiss", eviction=ALIKE)},
-        {"cache": TempCache(5, index="lsh", eviction=ALIKE, kernel="triton")},
+        {"cache": TempCache(5, index="faiss", eviction=REDUNDANT)},
+        {"cache": TempCache(5, index="lsh", eviction=REDUNDANT, kernel="triton")},
         {"cache": TempCache(5, kernel="triton")},
         {"cache": TempCache(5, index="k-means", kernel="flex")},
         {"sparsity": sparse("triton", min_keys=None)},
@@ -73,7 +73,7 @@ def test_what_is_not_used_is_not_missing(changes: dict[str, Any]) -> None:
 
 
 def test_an_index_that_is_not_asked_takes_no_memory() -> None:
-    plain, coded = (settings(length=6, cache=TempCache(5, index=index, eviction=ALIKE))
+    plain, coded = (settings(length=6, cache=TempCache(5, index=index, eviction=REDUNDANT))
                     for index in ("exact", "int8"))  # fmt: skip
     sizes = [planned_bytes(one, TINY, torch.float32) for one in (plain, coded)]
     assert sizes[0] == sizes[1]

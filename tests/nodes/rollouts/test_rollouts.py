@@ -364,14 +364,14 @@ def test_recache_is_asked_for_at_the_sampler_and_named_in_what_is_said(
     [frames] = bench.run("LongtakeVAEDecode", rollout=quick, vae=vae)
     bench.collect(frames)
     assert "from the window alone, as requested" in caplog.text
-    assert quick.run.state.settings.recached == (9,)
+    assert quick.run.state.settings.recache_frames == (9,)
     assert frames.report([]).versions["recached"] == "at latent frame 9"
     forked = edited(bench, "fork", quick, at=1.0, new_prompt="a blue ball")
     assert forked.spec.resume == "recache"
     session.reset()
     exact, _ = bench.rollout(**longer)
     bench.collect(exact, "latent")
-    assert exact.resumed_from == 3 and exact.run.state.settings.recached == ()
+    assert exact.resumed_from == 3 and exact.run.state.settings.recache_frames == ()
 
 
 def test_recache_is_refused_where_a_window_does_not_hold_what_is_remembered(bench: Bench) -> None:

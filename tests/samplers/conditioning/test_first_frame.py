@@ -56,9 +56,9 @@ def test_it_goes_on_with_the_same_bits(tmp_path: Path, count: int, every: int) -
     assert again.resumed_from == count
 
 
-@pytest.mark.parametrize("at_switch", ["keep", "re-cache", "flush"])
-def test_it_goes_with_prompt_switches_and_coded_storage(at_switch: str) -> None:
-    made = ours(Guidance(), **GIVEN, at_switch=at_switch, storage=Packed(INT8, 3))
+@pytest.mark.parametrize("on_prompt_change", ["keep", "re-cache", "flush"])
+def test_it_goes_with_prompt_switches_and_coded_storage(on_prompt_change: str) -> None:
+    made = ours(Guidance(), **GIVEN, on_prompt_change=on_prompt_change, storage=Packed(INT8, 3))
     assert made.isfinite().all()
 
 

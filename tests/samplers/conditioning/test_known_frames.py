@@ -14,7 +14,7 @@ from torch import Tensor
 from longtake.attention.cache.policy import FullHistory, WindowSink
 from longtake.errors import BadInput
 from longtake.samplers.conditioning.known_frame import KnownFrame
-from longtake.samplers.conditioning.known_frames import KnownFrames, sequence, together
+from longtake.samplers.conditioning.known_frames import KnownFrames, from_latents, merge
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import Guidance, cfg, fractional, stabilised
 from longtake.samplers.history.rollout_history import RolloutHistory
@@ -24,7 +24,7 @@ from longtake.samplers.planning.memory import rollout_memory
 from longtake.samplers.schedule.context_noise import ContextNoise
 from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import (
-    Staggered,
+    StaggeredSchedule,
     causal_chunks,
     full_sequence,
     pyramid,
@@ -56,7 +56,7 @@ def shot(
     levels: dict[int, float], schedule: object = CHUNKS, ahead: int = 0, **changes: object
 ) -> RolloutSettings:
     chosen = {"length": LENGTH, "prompts": timeline(0), "cache": FullHistory(), **changes}
-    return settings(schedule, known=known(levels, ahead), **chosen)
+    return settings(schedule, known_frames=known(levels, ahead), **chosen)
 
 
 def made(of: RolloutSettings) -> Tensor:
@@ -78,7 +78,7 @@ def made(of: RolloutSettings) -> Tensor:
 def test_known_frames_are_seen_at_their_levels_as_in_one_whole_sequence(  # noqa: PLR0913
     levels: dict[int, float], ahead: int, chunk: int, lag: float, mirrored: bool, within: str
 ) -> None:
-    schedule = Staggered(LADDER, chunk, lag, mirrored=mirrored, within=within)
+    schedule = StaggeredSchedule(LADDER, chunk, lag, mirrored=mirrored, visibility=within)
     of = shot(levels, schedule, ahead)
     chunks = -(-(LENGTH - of.origin) // chunk)
     starts = [int(min(i, chunks - 1 - i) * lag if mirrored else i * lag) for i in range(chunks)]
@@ -99,7 +99,7 @@ def test_known_frames_are_seen_at_their_levels_as_in_one_whole_sequence(  # noqa
 def test_every_chunk_in_flight_has_its_own_prompt_and_so_has_what_is_ahead(
     prompts: tuple[int, ...], chunk: int, lag: float, within: str
 ) -> None:
-    schedule = Staggered(LADDER, chunk, lag, within=within)
+    schedule = StaggeredSchedule(LADDER, chunk, lag, visibility=within)
     of = shot({0: 0.0, 6: 0.2}, schedule, 4, prompts=timeline(*prompts))
     starts = [int(i * lag) for i in range(-(-(LENGTH - 1) // chunk))]
     given = {0: (CLIP[0], 0.0), 6: (CLIP[6], 0.2)}
@@ -122,7 +122,7 @@ def test_a_chunk_looks_back_as_far_as_its_part_of_the_steps_may(
     reach: tuple[int, ...], chunk: int, lag: float
 ) -> None:
     """MAGI-1's kv_range; also beside guidance branches that are passed together."""
-    schedule = Staggered(LADDER, chunk, lag, within="block-causal", reach=reach)
+    schedule = StaggeredSchedule(LADDER, chunk, lag, visibility="block-causal", reach=reach)
     of = shot({0: 0.0, 6: 0.2}, schedule, 4)
     starts = [int(i * lag) for i in range(-(-(LENGTH - 1) // chunk))]
     given = {0: (CLIP[0], 0.0), 6: (CLIP[6], 0.2)}
@@ -144,7 +144,7 @@ def test_a_chunk_looks_back_as_far_as_its_part_of_the_steps_may(
     kept=st.sets(st.integers(0, LENGTH - 1), min_size=1),
 )
 def test_frames_given_clean_never_change(
-    schedule: Staggered | MatrixSchedule, solver: Solver, kept: set[int]
+    schedule: StaggeredSchedule | MatrixSchedule, solver: Solver, kept: set[int]
 ) -> None:
     length = len(schedule.indices[0]) if isinstance(schedule, MatrixSchedule) else LENGTH
     levels = dict.fromkeys((f for f in kept if f < length), 0.0)
@@ -156,7 +156,7 @@ def test_frames_given_clean_never_change(
 
 
 @pytest.mark.parametrize("schedule", [CHUNKS, rolling(LADDERS, 2), full_sequence(LADDERS)])
-def test_where_everything_is_known_only_commits_are_evaluated(schedule: Staggered) -> None:
+def test_where_everything_is_known_only_commits_are_evaluated(schedule: StaggeredSchedule) -> None:
     chunks = list(generate(shot(dict.fromkeys(range(LENGTH), 0.0), schedule), MODEL))
     assert (
         sum(chunk.model_evals for chunk in chunks) == len(chunks) - 1
@@ -165,7 +165,7 @@ def test_where_everything_is_known_only_commits_are_evaluated(schedule: Staggere
 
 
 @pytest.mark.parametrize("schedule", [CHUNKS, rolling(LADDERS, 2), full_sequence(LADDERS)])
-def test_a_frame_known_at_pure_noise_is_not_known(schedule: Staggered) -> None:
+def test_a_frame_known_at_pure_noise_is_not_known(schedule: StaggeredSchedule) -> None:
     unknown = shot(dict.fromkeys(range(LENGTH), 1.0), schedule, ahead=4)
     assert torch.equal(made(unknown), made(shot({}, schedule)))
 
@@ -203,8 +203,8 @@ def test_given_chunks_end_where_the_first_made_one_begins() -> None:
 def test_a_continued_video_goes_on_as_if_it_had_been_made_here() -> None:
     """Chunks given as known frames and the same chunks replayed are the same history."""
     whole = made(shot({}, length=9))
-    known_now = sequence(whole[:6])
-    again = made(dataclasses.replace(shot({}, length=9), known=known_now))
+    known_now = from_latents(whole[:6])
+    again = made(dataclasses.replace(shot({}, length=9), known_frames=known_now))
     assert torch.equal(again, whole)
 
 
@@ -215,7 +215,9 @@ def resumed(of: RolloutSettings, chunks: Sequence[Chunk], after: int) -> list[Ch
 
 @pytest.mark.parametrize("solver", [ReNoise(), UniPC2()], ids=lambda one: type(one).__name__)
 @pytest.mark.parametrize("schedule", [CHUNKS, rolling(LADDERS, 2)], ids=["causal", "rolling"])
-def test_interrupted_and_resumed_is_uninterrupted(schedule: Staggered, solver: Solver) -> None:
+def test_interrupted_and_resumed_is_uninterrupted(
+    schedule: StaggeredSchedule, solver: Solver
+) -> None:
     of = shot(
         {0: 0.0, 3: 0.0, 5: 0.5}, schedule, solver=solver, cache=WindowSink(4, 1),
         guidance=fractional(1.5, 0.5), context_noise=ContextNoise(0.1),
@@ -255,8 +257,8 @@ def test_given_frames_change_no_estimate_but_for_what_is_not_made(given_frames: 
 def test_known_frames_ahead_are_in_the_plan(guidance: Guidance) -> None:
     """The most of them at once: 4, 5 and 6 are all seen from frame 4 on, one more than 2 ahead."""
     of = shot({2: 0.0, 4: 0.0, 5: 0.0, 6: 0.4}, ahead=2, length=12, guidance=guidance)
-    assert of.known.max_ahead == 2 and of.pass_frames == 3 + 2
-    assert shot({9: 1.0, 10: 0.0}, ahead=20, length=12).known.max_ahead == 1
+    assert of.known_frames.max_lookahead == 2 and of.pass_frames == 3 + 2
+    assert shot({9: 1.0, 10: 0.0}, ahead=20, length=12).known_frames.max_lookahead == 1
     chunks = list(generate(of, MODEL))
     assert {c.kv_bytes for c in chunks} == {rollout_memory(of, TINY, torch.float32).kv_bytes}
     plain = shot({2: 0.0, 4: 0.0, 5: 0.0, 6: 0.4}, length=12, guidance=guidance)
@@ -265,7 +267,7 @@ def test_known_frames_ahead_are_in_the_plan(guidance: Guidance) -> None:
 
 
 @pytest.mark.parametrize("schedule", [CHUNKS, rolling(LADDERS, 2)], ids=["causal", "rolling"])
-def test_what_is_ahead_names_the_chunks_that_see_it(schedule: Staggered) -> None:
+def test_what_is_ahead_names_the_chunks_that_see_it(schedule: StaggeredSchedule) -> None:
     """Keys differ from the first chunk on whose latents do."""
     seen, noisier, unseen = (
         keyed(shot({10: level}, schedule, ahead, length=12))
@@ -281,7 +283,7 @@ def test_what_is_ahead_names_the_chunks_that_see_it(schedule: Staggered) -> None
     ("schedule", "change"), [(CHUNKS, 9), (rolling(LADDERS, 2), 8)], ids=["causal", "rolling"]
 )
 def test_a_later_prompt_names_the_chunks_beside_which_its_own_is_made(
-    schedule: Staggered, change: int
+    schedule: StaggeredSchedule, change: int
 ) -> None:
     one, two = (
         keyed(shot({}, schedule, length=12, prompts=timeline(*starts)))
@@ -307,20 +309,23 @@ def test_a_shot_that_is_all_known_is_estimated_too() -> None:
 @pytest.mark.parametrize(
     ("build", "says"),
     [
-        (lambda: sequence(CLIP[:, :, :2]), "known frames are 4 x 2 x 6"),
-        (lambda: sequence(CLIP, 1), "latent frame 7 and the shot has 7"),
-        (lambda: sequence(CLIP, -1), "at latent frame 0 or later; got -1"),
-        (lambda: sequence(CLIP[:2], 6, spacing=2), "latent frame 8"),
-        (lambda: sequence(CLIP, spacing=0), "1 or more latent frames apart; got 0"),
-        (lambda: sequence(CLIP, level=1.5), "from 0 to 1; got 1.5"),
-        (lambda: sequence(CLIP, level=float("nan")), "from 0 to 1; got nan"),
-        (lambda: sequence(CLIP / 0), "not finite"),
-        (lambda: sequence(CLIP, ahead=-1), "0 or more latent frames ahead; got -1"),
-        (lambda: together([sequence(CLIP[:3]), sequence(CLIP[:1], 2)]), "fall on latent frame 2"),
-        (lambda: together([sequence(CLIP[:1]), sequence(CLIP[:1, :, :, :2], 2)]), "different"),
+        (lambda: from_latents(CLIP[:, :, :2]), "known frames are 4 x 2 x 6"),
+        (lambda: from_latents(CLIP, 1), "latent frame 7 and the shot has 7"),
+        (lambda: from_latents(CLIP, -1), "at latent frame 0 or later; got -1"),
+        (lambda: from_latents(CLIP[:2], 6, spacing=2), "latent frame 8"),
+        (lambda: from_latents(CLIP, spacing=0), "1 or more latent frames apart; got 0"),
+        (lambda: from_latents(CLIP, level=1.5), "from 0 to 1; got 1.5"),
+        (lambda: from_latents(CLIP, level=float("nan")), "from 0 to 1; got nan"),
+        (lambda: from_latents(CLIP / 0), "not finite"),
+        (lambda: from_latents(CLIP, lookahead=-1), "0 or more latent frames ahead; got -1"),
+        (
+            lambda: merge([from_latents(CLIP[:3]), from_latents(CLIP[:1], 2)]),
+            "fall on latent frame 2",
+        ),
+        (lambda: merge([from_latents(CLIP[:1]), from_latents(CLIP[:1, :, :, :2], 2)]), "different"),
     ],
 )
 def test_known_frames_that_do_not_fit_are_refused_in_one_sentence(build: object, says: str) -> None:
     with pytest.raises(BadInput, match=says) as refusal:
-        settings(CHUNKS, LENGTH, known=build())  # type: ignore[operator]
+        settings(CHUNKS, LENGTH, known_frames=build())  # type: ignore[operator]
     assert str(refusal.value).count(". ") == 0

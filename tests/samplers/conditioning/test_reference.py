@@ -144,9 +144,9 @@ def test_the_hosts_conditioning_becomes_mask_and_latents(bench: Bench) -> None:
     config = DiTConfig(24, 32, 2, 1, 8, 36, 16)
     made = reference(config, None, [[torch.zeros(1, 3, 8), options]])
     assert made is not None and made.features is not None
-    assert torch.equal(made.beside[:, :4].amax((1, 2, 3)), torch.tensor([1.0, 0, 0, 0]))
+    assert torch.equal(made.channels[:, :4].amax((1, 2, 3)), torch.tensor([1.0, 0, 0, 0]))
     expected = normalise(image[0].transpose(0, 1))
-    torch.testing.assert_close(made.beside[:, 4:], expected)
+    torch.testing.assert_close(made.channels[:, 4:], expected)
     assert torch.equal(made.features, seen.penultimate_hidden_states[0])
     with pytest.raises(BadInput, match="image-to-video model and it has no picture"):
         reference(config, None, [[torch.zeros(1, 3, 8), {}]])

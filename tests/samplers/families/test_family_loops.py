@@ -76,7 +76,7 @@ def test_a_sink_that_averages_much_is_the_authors_too() -> None:
 @pytest.mark.parametrize("at", [6, 33, 39])
 def test_re_cached_at_a_switch_of_the_prompt_a_bank_stays(key: str, at: int) -> None:
     """MemFlow's bank is not filled yet, is chosen from, and has just got a candidate."""
-    compare(PUBLISHED[key], BY_KEY[key].preset, switch=at, at_switch="re-cache")
+    compare(PUBLISHED[key], BY_KEY[key].preset, switch=at, on_prompt_change="re-cache")
 
 
 @torch.inference_mode()

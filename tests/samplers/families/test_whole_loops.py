@@ -19,7 +19,7 @@ from longtake.model.dit import WanDiT
 from longtake.model.families.table import BY_KEY
 from longtake.model.preset import Preset
 from longtake.model.preset_cache import preset_cache
-from longtake.samplers.conditioning.known_frames import sequence
+from longtake.samplers.conditioning.known_frames import from_latents
 from longtake.samplers.conditioning.prompts import PromptTimeline, TimedPrompt
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import cfg
@@ -143,7 +143,12 @@ def test_skyreels_goes_on_behind_known_frames(tmp_path: Path) -> None:
         noise(range(5), purpose="context"),
     )  # fmt: skip
     ours = rollout(
-        dit, config, replace(preset, steps=6), 10, known=sequence(prefix), cache=FullHistory()
+        dit,
+        config,
+        replace(preset, steps=6),
+        10,
+        known_frames=from_latents(prefix),
+        cache=FullHistory(),
     )
     torch.testing.assert_close(ours[5:], expected[5:], **CLOSE)
 

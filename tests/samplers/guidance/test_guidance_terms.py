@@ -22,9 +22,9 @@ from longtake.samplers.guidance import (
     AgeRange,
     Branch,
     Guidance,
+    GuidanceTiming,
     Limits,
     View,
-    When,
     cfg,
     extended,
     fractional,
@@ -61,7 +61,7 @@ def guidances(draw: st.DrawFn) -> Guidance:
 def test_weights_sum_to_one_at_any_strength_level_and_step(
     guidance: Guidance, strength: float, level: float, step: int
 ) -> None:
-    varied = dataclasses.replace(guidance, when=When((0.2, 0.9), (1.0, 0.5), 0.3))
+    varied = dataclasses.replace(guidance, timing=GuidanceTiming((0.2, 0.9), (1.0, 0.5), 0.3))
     for one in (guidance, varied):
         weights = one.scaled(strength).weights(level, step, started=step > 3)
         assert math.isclose(sum(weights), 1, abs_tol=1e-6 * (1 + max(map(abs, weights))))
@@ -94,7 +94,7 @@ def test_adding_no_guidance_changes_nothing() -> None:
 
 def test_magi_guides_by_three_branches_while_it_is_noisy_and_by_history_alone_after() -> None:
     guidance = magi(1.5, 7.5)
-    names = [(b.prompt, b.view.seen == DROP.seen) for b in guidance.all_branches]
+    names = [(b.prompt, b.view.frames == DROP.frames) for b in guidance.all_branches]
     noisy, clean = (guidance.weights(level, 0, started=True) for level in (0.8, 0.6))
     assert dict(zip(names, noisy, strict=True)) == {
         ("negative", True): -0.5, ("negative", False): -6.0, ("positive", False): 7.5,
@@ -131,7 +131,7 @@ def test_noise_for_each_branch_would_scale_its_variance() -> None:
 
 
 def test_outside_its_interval_guidance_is_the_base_alone_and_costs_no_more() -> None:
-    never = dataclasses.replace(vanilla(2.0), when=When(interval=(0.0, 0.0)))
+    never = dataclasses.replace(vanilla(2.0), timing=GuidanceTiming(interval=(0.0, 0.0)))
     ours, plain = (list(generate(settings(guidance=g), MODEL)) for g in (never, CONDITIONAL))
     assert all(torch.equal(a.latents, b.latents) for a, b in zip(ours, plain, strict=True))
     assert [c.model_evals for c in ours] == [c.model_evals for c in plain]
@@ -158,8 +158,8 @@ def test_noise_in_place_of_the_history_is_made_once() -> None:
 
 
 def test_per_step_weights_hold_on_and_the_first_chunk_has_its_own() -> None:
-    when = When(per_step=(1.0, 0.5), first_chunk=0.0)
-    guidance = dataclasses.replace(cfg(3.0), when=when)
+    when = GuidanceTiming(per_step=(1.0, 0.5), first_chunk=0.0)
+    guidance = dataclasses.replace(cfg(3.0), timing=when)
     assert guidance.weights(1.0, 0, started=True) == (3.0, -2.0)
     assert guidance.weights(0.5, 1, started=True) == guidance.weights(0.2, 7, started=True)
     assert guidance.weights(0.5, 1, started=True) == (2.0, -1.0)
@@ -200,8 +200,9 @@ def test_limits_are_compared_with_the_base_even_where_it_has_no_weight() -> None
     "wrong",
     [
         lambda: AgeRange(0, 3), lambda: AgeRange(4, 3), lambda: View(level=1.5),
-        lambda: When((0.9, 0.1)),
-        lambda: When(per_step=(math.nan,)), lambda: Limits(rescale=2), lambda: Limits(norm_cap=0),
+        lambda: GuidanceTiming((0.9, 0.1)),
+        lambda: GuidanceTiming(per_step=(math.nan,)),
+        lambda: Limits(rescale=2), lambda: Limits(norm_cap=0),
         lambda: dataclasses.replace(Guidance(), stabilise=1.0), lambda: Guidance().scaled(math.inf),
         lambda: vanilla(math.nan),
     ],

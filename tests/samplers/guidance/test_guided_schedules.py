@@ -20,10 +20,10 @@ from longtake.samplers.guidance import (
     NOISE,
     Branch,
     Guidance,
+    GuidanceTiming,
     Limits,
-    Sink,
+    SinkFrames,
     View,
-    When,
     cfg,
     extended,
     fractional,
@@ -35,7 +35,7 @@ from longtake.samplers.loop import generate
 from longtake.samplers.schedule.context_noise import ContextNoise
 from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import (
-    Staggered,
+    StaggeredSchedule,
     asynchronous,
     causal_chunks,
     pyramid,
@@ -56,11 +56,11 @@ from longtake.tests.support.tiny_model import settings, timeline
 
 LENGTH, LADDER = 9, flow_ladder(3, 3.0)
 PROMPTS = timeline(0, 3, 7)
-WAYS: dict[str, tuple[Staggered, Way]] = {
+WAYS: dict[str, tuple[StaggeredSchedule, Way]] = {
     "causal chunks": (causal_chunks(LADDER, 3), Way(LADDER, 3)),
     "pyramid": (pyramid(LADDER), Way(LADDER, 1, 1)),
     "half pyramid, block-causal": (
-        dataclasses.replace(pyramid(LADDER, 0.5), within="block-causal"),
+        dataclasses.replace(pyramid(LADDER, 0.5), visibility="block-causal"),
         Way(LADDER, 1, 0.5, causal=True),
     ),
     "rolling": (rolling(LADDER, 2), Way(LADDER, 2, 1)),
@@ -69,7 +69,7 @@ WAYS: dict[str, tuple[Staggered, Way]] = {
 IN_FLIGHT = [name for name in WAYS if name != "causal chunks"]
 
 
-def ours(schedule: Staggered, guidance: Guidance, **changes: Any) -> Tensor:
+def ours(schedule: StaggeredSchedule, guidance: Guidance, **changes: Any) -> Tensor:
     """The engine's rollout."""
     chosen = {"prompts": PROMPTS, "cache": FullHistory(), **changes}
     made = generate(settings(schedule, LENGTH, guidance=guidance, **chosen), MODEL)
@@ -132,7 +132,7 @@ def test_the_sink_at_any_level_is_cut_out_or_passed_alone(
         kept = () if exact else range(first)
         return [Term(1.5, range(first)), Term(-0.5, visible, kept, level, recommitted=again)]
 
-    guidance = vanilla(1.5, View(Sink(), level, exact))
+    guidance = vanilla(1.5, View(SinkFrames(), level, exact))
     made = ours(schedule, guidance, cache=WindowSink(LENGTH, sink))
     assert_same(made, reference(as_written, Guided(terms)))
 
@@ -168,7 +168,7 @@ def test_sink_and_window_are_passed_alone_once_frames_between_them_are_gone(
         alone = len(of_sink) < first or level > 0
         return [all_of_it, Term(-0.5, of_sink, level=level, recommitted=alone, held=held)]
 
-    every, first_ones = View(level=level, exact=True), View(Sink(), level, exact=True)
+    every, first_ones = View(level=level, exact=True), View(SinkFrames(), level, exact=True)
     guidance = Guidance((Branch(1.5, view=every), Branch(-0.5, view=first_ones)))
     made = ours(schedule, guidance, cache=WindowSink(sink + 2, sink))
     assert_same(made, reference(as_written, Guided(terms)))
@@ -242,8 +242,8 @@ def test_every_frame_of_a_pass_is_guided_as_strongly_as_its_own_level_and_step_s
     """The base + strength (sum - base), frame by frame; the engine weighs branches instead."""
     guidance, terms, base = UNEVEN[name]
     schedule, as_written = WAYS[way]
-    when = When(INTERVAL, FACTORS, OPENING)
-    made = ours(schedule, dataclasses.replace(guidance, when=when))
+    when = GuidanceTiming(INTERVAL, FACTORS, OPENING)
+    made = ours(schedule, dataclasses.replace(guidance, timing=when))
     assert_same(made, reference(as_written, Guided(terms, base, strength)))
 
 
@@ -289,7 +289,7 @@ def test_bounds_that_bind_compare_with_the_whole_history_under_the_base_prompt(
     guidance, terms, base = UNEVEN[name]
     schedule, as_written = WAYS[way]
     limits, formula = BOUNDS[bound]
-    always = dataclasses.replace(guidance, when=When(), limits=limits)
+    always = dataclasses.replace(guidance, timing=GuidanceTiming(), limits=limits)
     expected = reference(as_written, Guided(terms, base, bound=formula))
     assert_same(ours(schedule, always), expected)
     free = ours(schedule, dataclasses.replace(always, limits=Limits()))
@@ -302,7 +302,9 @@ def test_bounds_come_after_the_strength_of_each_frame(bound: str, way: str) -> N
     guidance, terms, base = UNEVEN["text and history"]
     schedule, as_written = WAYS[way]
     limits, formula = BOUNDS[bound]
-    uneven = dataclasses.replace(guidance, when=When(INTERVAL, FACTORS, OPENING), limits=limits)
+    uneven = dataclasses.replace(
+        guidance, timing=GuidanceTiming(INTERVAL, FACTORS, OPENING), limits=limits
+    )
     expected = reference(as_written, Guided(terms, base, strength, formula))
     assert_same(ours(schedule, uneven), expected)
 
@@ -366,6 +368,6 @@ def test_branches_one_after_another_are_the_same_up_to_rounding(name: str, way: 
     """A matrix product of more rows may be summed in another order: found, 1e-6 of the largest."""
     guidance, (schedule, _) = CASES[name][0], WAYS[way]
     together = ours(schedule, guidance)
-    alone = ours(schedule, dataclasses.replace(guidance, at_once=False))
+    alone = ours(schedule, dataclasses.replace(guidance, in_one_pass=False))
     most = 5e-6 * float(together.abs().max())
     torch.testing.assert_close(alone, together, rtol=0, atol=most)

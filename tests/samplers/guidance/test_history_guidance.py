@@ -75,10 +75,10 @@ def test_what_is_known_ahead_is_seen_as_each_view_sees_the_history(name: str) ->
     """At its level; pure noise hides it, no history and the sink do without."""
     guidance, terms = CASES[name]
     given = {frame: randn(4, 4, 6, seed=frame) for frame in (2, 7, 10, 11)}
-    known = KnownFrames(tuple(KnownFrame(f, x, ahead=LENGTH) for f, x in given.items()))
+    known = KnownFrames(tuple(KnownFrame(f, x, lookahead=LENGTH) for f, x in given.items()))
     expected = reference(terms, given)
-    torch.testing.assert_close(ours(guidance, known=known), expected, **CLOSE)
-    alone = ours(dataclasses.replace(guidance, at_once=False), known=known)
+    torch.testing.assert_close(ours(guidance, known_frames=known), expected, **CLOSE)
+    alone = ours(dataclasses.replace(guidance, in_one_pass=False), known_frames=known)
     torch.testing.assert_close(alone, expected, **CLOSE)
 
 
@@ -136,7 +136,7 @@ def test_an_exact_part_does_not_remember_what_the_window_evicted() -> None:
 def test_branches_at_once_or_one_after_another_are_the_same_up_to_rounding(name: str) -> None:
     """Not to the bit: a matrix product of more rows may be summed in another order."""
     guidance, _ = CASES[name]
-    together, alone = ours(guidance), ours(dataclasses.replace(guidance, at_once=False))
+    together, alone = ours(guidance), ours(dataclasses.replace(guidance, in_one_pass=False))
     most = 5e-6 * float(together.abs().max())  # found: at most 1e-6 of it
     torch.testing.assert_close(alone, together, rtol=0, atol=most)
 

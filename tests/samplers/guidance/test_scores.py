@@ -14,7 +14,7 @@ from longtake.errors import BadInput, NotFinite
 from longtake.model.config import DiTConfig
 from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig
 from longtake.samplers.denoiser import local_denoiser
-from longtake.samplers.guidance import Guidance, Score, WeightedScore, When
+from longtake.samplers.guidance import Guidance, GuidanceTiming, Score, WeightedScore
 from longtake.samplers.guidance.score import gradient
 from longtake.samplers.guidance.scores import Motion, Palette, Pictures, Region
 from longtake.samplers.loop import generate
@@ -156,7 +156,7 @@ def test_scores_see_clean_estimates_that_no_gradient_of_the_model_reaches() -> N
 
 def test_scores_act_when_guidance_does() -> None:
     pulls = (WeightedScore(scores()["palette"]),)
-    never = Guidance(weighted_scores=pulls, when=When(interval=(0.0, 0.0)))
+    never = Guidance(weighted_scores=pulls, timing=GuidanceTiming(interval=(0.0, 0.0)))
     assert torch.equal(rollout(never), rollout(Guidance()))
     assert torch.equal(rollout(Guidance(weighted_scores=pulls).scaled(0.0)), rollout(Guidance()))
     assert not torch.equal(rollout(Guidance(weighted_scores=pulls)), rollout(Guidance()))

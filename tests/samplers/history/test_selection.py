@@ -21,7 +21,7 @@ from longtake.attention.cache.policy import (
 from longtake.samplers import guidance as g
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.loop import generate
-from longtake.samplers.planning.cost import cost, dearest, histories_used, idle_views
+from longtake.samplers.planning.cost import cost, histories_used, idle_views, peak_evaluations
 from longtake.samplers.schedule.context_noise import ContextNoise
 from longtake.samplers.settings import TimedGuidance
 from longtake.tests.support.samplers.brute_force import Guided, Term, Way, rollout
@@ -127,8 +127,8 @@ def test_a_short_history_that_is_all_of_the_window_is_said_to_be_and_costs_nothi
             g.View(g.AgeRange(10, 14)),
             "10 to 14 back (approximate: nothing, since it is older than the",
         ),
-        (g.View(g.Nothing(), 1.0), "nothing"),
-        (g.View(g.Nothing(), 0.5, exact=True), "nothing"),
+        (g.View(g.NoFrames(), 1.0), "nothing"),
+        (g.View(g.NoFrames(), 0.5, exact=True), "nothing"),
     ],
 )
 def test_what_is_nothing_is_evaluated_priced_and_told_as_nothing(view: g.View, told: str) -> None:
@@ -139,7 +139,9 @@ def test_what_is_nothing_is_evaluated_priced_and_told_as_nothing(view: g.View, t
     ours, theirs = (cost(one, TINY, torch.float32) for one in (s, nothing))
     assert last.model_evals == ours.evaluations == theirs.evaluations
     assert ours.kv_bytes == theirs.kv_bytes
-    assert torch.equal(latents(s)[-3:], latents(nothing)[-3:]) or isinstance(view.seen, g.AgeRange)
+    assert torch.equal(latents(s)[-3:], latents(nothing)[-3:]) or isinstance(
+        view.frames, g.AgeRange
+    )
 
 
 @pytest.mark.parametrize(
@@ -165,7 +167,10 @@ def test_what_a_window_is_too_short_for_is_said(
 
 
 def test_parts_as_pure_noise_are_named() -> None:
-    names = [str(g.View(seen, 1.0)) for seen in (g.All(), g.Sink(), g.AgeRange(1, 4), g.Nothing())]
+    names = [
+        str(g.View(seen, 1.0))
+        for seen in (g.AllFrames(), g.SinkFrames(), g.AgeRange(1, 4), g.NoFrames())
+    ]
     assert names == ["pure noise", "sink as pure noise", "last 4 as pure noise", "nothing"]
 
 
@@ -178,7 +183,7 @@ def test_strengths_of_the_timeline_are_what_cost_and_report_speak_of() -> None:
     later = replace(off, guidance_changes=(*off.guidance_changes, TimedGuidance(6, guided)))
     *_, last = generate(later, MODEL)
     assert cost(later, TINY, torch.float32).evaluations == 3
-    assert last.model_evals == dearest(later, TINY, torch.float32) == 5
+    assert last.model_evals == peak_evaluations(later, TINY, torch.float32) == 5
     assert "; from latent frame 6: 0.5 x all" in histories_used(later)
     assert g.cfg(3.0).scaled(0.5).text_scale == pytest.approx(2.0)
 
@@ -199,5 +204,5 @@ def test_pure_noise_is_passed_again_where_the_prompt_changes() -> None:
     """Dearest where the window is full."""
     s = of(g.vanilla(1.5), WindowSink(6), prompts=timeline(0, 12))
     evals = [chunk.model_evals for chunk in generate(s, MODEL)]
-    assert max(evals[1:]) == dearest(s, TINY, torch.float32)
-    assert dearest(s, TINY, torch.float32) > cost(s, TINY, torch.float32).evaluations
+    assert max(evals[1:]) == peak_evaluations(s, TINY, torch.float32)
+    assert peak_evaluations(s, TINY, torch.float32) > cost(s, TINY, torch.float32).evaluations

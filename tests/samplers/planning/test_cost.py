@@ -39,7 +39,7 @@ MODEL = local_denoiser(random_dit(), TINY)
 def test_without_a_history_branches_of_one_prompt_are_one_and_nothing_is_committed(
     name: str,
 ) -> None:
-    guidance = replace(CASES[name][0], when=g.When((0.0, 1.0), (1.0, 0.5), 0.5))
+    guidance = replace(CASES[name][0], timing=g.GuidanceTiming((0.0, 1.0), (1.0, 0.5), 0.5))
     chosen = {"schedule": full_sequence(flow_ladder(3, 2.0)), "prompts": timeline(0)}
     s = settings(length=7, guidance=guidance, **chosen)
     [only] = generate(s, MODEL)
@@ -67,13 +67,13 @@ FRESH = ContextNoise(0.1, fresh=True)
     ("guidance", "more"),
     [
         (g.temporal(0.5, g.View(g.AgeRange(2, 4), exact=True)), {}),  # over a chunk's boundary
-        (g.temporal(0.5, g.View(g.AgeRange(1, 5), exact=True)), {"known": PICTURE}),
+        (g.temporal(0.5, g.View(g.AgeRange(1, 5), exact=True)), {"known_frames": PICTURE}),
         (g.cfg(2.0), {"cache": WindowSink(8, 2), "context_noise": FRESH}),
-        (g.cfg(2.0), {"cache": RebuiltWindow(17, 1), "known": PICTURE}),
+        (g.cfg(2.0), {"cache": RebuiltWindow(17, 1), "known_frames": PICTURE}),
         (g.cfg(2.0), {"cache": FullHistory(), "context_noise": FRESH, "length": 14}),
         (g.vanilla(1.5, replace(g.SINK, exact=True)),
-         {"cache": WindowSink(9, 3), "known": PICTURE}),
-        (replace(g.cfg(2.0), when=g.When((0.0, 0.7))), {}),
+         {"cache": WindowSink(9, 3), "known_frames": PICTURE}),
+        (replace(g.cfg(2.0), timing=g.GuidanceTiming((0.0, 0.7))), {}),
         (g.cfg(2.0), {"schedule": pyramid(flow_ladder(4, 2.0), 2.0)}),
         (g.vanilla(2.0), {"cache": WindowSink(6, 1), "context_noise": FRESH,
                           "schedule": pyramid(flow_ladder(4, 2.0), 2.0)}),
@@ -127,9 +127,14 @@ def test_the_report_says_what_is_exact(guidance: g.Guidance, cache: Any, expecte
 @pytest.mark.parametrize(("sink", "exact"), [(1, True), (3, False), (4, True)])
 def test_a_sink_behind_a_picture_is_whole_where_a_commit_ends(sink: int, exact: bool) -> None:
     only = g.Guidance((g.Branch(1.0, view=g.SINK),))
-    chosen = settings(length=13, guidance=only, cache=WindowSink(7, sink), known=PICTURE)
+    chosen = settings(length=13, guidance=only, cache=WindowSink(7, sink), known_frames=PICTURE)
     assert ("approximate" not in histories_used(chosen)) == exact
-    one = {"length": 13, "cache": WindowSink(7, sink), "known": PICTURE, "prompts": timeline(0)}
+    one = {
+        "length": 13,
+        "cache": WindowSink(7, sink),
+        "known_frames": PICTURE,
+        "prompts": timeline(0),
+    }
     alone = g.Guidance((g.Branch(1.0, view=replace(g.SINK, exact=True)),))
     cut, passed = ([chunk.latents for chunk in generate(settings(guidance=one_of, **one), MODEL)]
                    for one_of in (only, alone))  # fmt: skip

@@ -27,7 +27,7 @@ from longtake.attention.kernels.choice import NAMES as KERNELS
 from longtake.attention.sparse.settings import SparseCross, SparseSelf, Sparsity
 from longtake.attention.storage.packed import Packed
 from longtake.attention.storage.quantize import INT4, INT8
-from longtake.attention.temp_cache.policy import ALIKE, TempCache
+from longtake.attention.temp_cache.policy import REDUNDANT, TempCache
 from longtake.benchmarks._shared.allocator import allocator_peak
 from longtake.benchmarks._shared.demo import demo_vae
 from longtake.model.config import DiTConfig
@@ -132,7 +132,7 @@ def settings(config: DiTConfig, **changes: Any) -> RolloutSettings:
 
 
 TEMP: list[dict[str, Any]] = [
-    {"eviction": ALIKE}, {"threshold": 0.9}, {"index": "lsh"}, {"index": "int8"},
+    {"eviction": REDUNDANT}, {"threshold": 0.9}, {"index": "lsh"}, {"index": "int8"},
     {"index": "faiss"}, {"index": "faiss ivf"},
 ]  # fmt: skip
 SPARSE = [
@@ -162,7 +162,7 @@ SPARSE = [
         (SMALL, F32, {"schedule": full_sequence(flow_ladder(2, 3.0))}),
         (SMALL, F32, {"schedule": rolling(flow_ladder(3, 3.0), 1)}),
         (SMALL, BF16, {"guidance": cfg(2.5)}),
-        (SMALL, F32, {"guidance": replace(cfg(2.5), at_once=False)}),
+        (SMALL, F32, {"guidance": replace(cfg(2.5), in_one_pass=False)}),
         (SMALL, F32, {"guidance": vanilla(1.5)}),
         (SMALL, F32, {"guidance": temporal(0.5, scale=2.0)}),
         (SMALL, F32, {"guidance": fractional(1.5, 0.4)}),
@@ -230,7 +230,9 @@ def test_a_kernel_is_rehearsed_as_stock_operations(kernel: str) -> None:
 def test_on_cuda_the_plan_has_the_copies_of_keys_with_a_bias() -> None:
     """Its kernels take no bias: keys and values get a few dimensions more, all of them."""
     copied = 2 * 2 * 48 * 1560 * LIKE_1_3B.num_heads * (128 + 8) * 2  # bytes
-    chosen = of_entries(TempCache(48, eviction=ALIKE), at_switch="flush")  # which leaves holes
+    chosen = of_entries(
+        TempCache(48, eviction=REDUNDANT), on_prompt_change="flush"
+    )  # which leaves holes
     cpu, cuda = on_both(chosen)
     assert cuda.kv_bytes == cpu.kv_bytes
     assert copied < cuda.working_bytes
@@ -239,7 +241,7 @@ def test_on_cuda_the_plan_has_the_copies_of_keys_with_a_bias() -> None:
 
 @pytest.mark.slow
 def test_entries_that_are_keys_have_no_bias_and_no_copies_on_cuda() -> None:
-    cpu, cuda = on_both(of_entries(TempCache(48, eviction=ALIKE)))
+    cpu, cuda = on_both(of_entries(TempCache(48, eviction=REDUNDANT)))
     assert cpu == cuda
 
 

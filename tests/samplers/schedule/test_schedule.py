@@ -14,7 +14,7 @@ from longtake.errors import BadInput
 from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import (
     NoiseSchedule,
-    Staggered,
+    StaggeredSchedule,
     asynchronous,
     causal_chunks,
     full_sequence,
@@ -155,10 +155,10 @@ def test_the_pipeline_is_magi_one_chunk_per_stage() -> None:
 
 
 @st.composite
-def staggered(draw: st.DrawFn) -> Staggered:
+def staggered(draw: st.DrawFn) -> StaggeredSchedule:
     """Any schedule of the one kind that there is."""
     ladders = st.builds(flow_ladder, st.integers(1, 5), st.just(2.0))
-    return Staggered(
+    return StaggeredSchedule(
         draw(ladders),
         draw(st.integers(1, 4)),
         draw(st.floats(0.1, 7) | st.sampled_from([0.0, 0.25, 1.0, 4 / 3, 5 / 3, 2.0])),
@@ -175,7 +175,7 @@ def staggered(draw: st.DrawFn) -> Staggered:
     origin=st.integers(0, 5),
 )
 def test_rows_hand_every_frame_down_its_whole_ladder(
-    schedule: Staggered | MatrixSchedule, length: int, origin: int
+    schedule: StaggeredSchedule | MatrixSchedule, length: int, origin: int
 ) -> None:
     """Each frame takes exactly its number of steps and ends clean; no frame is dropped half-way;
     no more are active than planned; no row is without a move.
@@ -200,14 +200,16 @@ def test_rows_hand_every_frame_down_its_whole_ladder(
         active = {t for t in row.frames if t >= done}
     assert done == length
     for t, levels in level.items():
-        opening = isinstance(schedule, Staggered) and not origin and t < schedule.chunk_frames
+        opening = (
+            isinstance(schedule, StaggeredSchedule) and not origin and t < schedule.chunk_frames
+        )
         own = schedule.first_ladder if opening else ()  # type: ignore[union-attr]
         assert tuple(levels) == (own or schedule.ladder)
 
 
 @examples(40)
 @given(schedule=staggered(), chunks=st.integers(1, 3))
-def test_an_endless_schedule_begins_as_a_long_one(schedule: Staggered, chunks: int) -> None:
+def test_an_endless_schedule_begins_as_a_long_one(schedule: StaggeredSchedule, chunks: int) -> None:
     if schedule.mirrored or schedule.lag == 0:
         with pytest.raises(BadInput, match="cannot run without an end"):
             next(schedule.rows(0, None))
@@ -225,7 +227,7 @@ def test_an_endless_schedule_begins_as_a_long_one(schedule: Staggered, chunks: i
 @examples(100)
 @given(schedule=staggered() | matrices(), length=st.integers(1, 9), first=st.integers(0, 9))
 def test_rows_from_any_chunk_on_end_all_rows(
-    schedule: Staggered | MatrixSchedule, length: int, first: int
+    schedule: StaggeredSchedule | MatrixSchedule, length: int, first: int
 ) -> None:
     """What a resumed rollout goes on with."""
     length = len(schedule.indices[0]) if isinstance(schedule, MatrixSchedule) else length
@@ -277,7 +279,7 @@ def test_settings_that_cannot_be_run_are_refused() -> None:
             causal_chunks(LADDER, frames)
     for lag in (-1.0, 0.001, float("nan")):
         with pytest.raises(BadInput, match="or 0.01 or more steps after"):
-            Staggered(LADDER, 3, lag)
+            StaggeredSchedule(LADDER, 3, lag)
     for in_flight in (0, 5):
         with pytest.raises(BadInput, match="From 1 to 4 chunks can be in flight"):
             pipeline(LADDER, 3, in_flight)

@@ -42,7 +42,7 @@ from longtake.samplers.schedule.options import (
 )
 from longtake.samplers.schedule.rows import (
     Row,
-    Staggered,
+    StaggeredSchedule,
     asynchronous,
     causal_chunks,
     full_sequence,
@@ -70,10 +70,10 @@ LADDER = flow_ladder(4, 2.0)
         ("pipeline (MAGI-1)", pipeline(LADDER, 3, 2)),
     ],
 )
-def test_every_kind_is_the_schedule_of_its_name(kind: str, made: Staggered) -> None:
+def test_every_kind_is_the_schedule_of_its_name(kind: str, made: StaggeredSchedule) -> None:
     assert ScheduleOptions(kind).schedule() == made
     causal = ScheduleOptions(kind, attention="block-causal").schedule()
-    assert (causal.within, causal.lag) == ("block-causal", made.lag)
+    assert (causal.visibility, causal.lag) == ("block-causal", made.lag)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -8,7 +8,7 @@ import torch
 from longtake.attention.cache.policy import FullHistory
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.loop import generate
-from longtake.samplers.schedule.rows import Staggered
+from longtake.samplers.schedule.rows import StaggeredSchedule
 from longtake.tests.support.samplers.whole_sequence import DIT, LADDER, LENGTH, brute_force
 from longtake.tests.support.tiny_model import TINY, settings, timeline
 
@@ -22,7 +22,7 @@ from longtake.tests.support.tiny_model import TINY, settings, timeline
 def test_a_cached_rollout_is_the_whole_sequence_at_every_row(
     chunk: int, lag: float, mirrored: bool, within: str
 ) -> None:
-    schedule = Staggered(LADDER, chunk, lag, mirrored=mirrored, within=within)
+    schedule = StaggeredSchedule(LADDER, chunk, lag, mirrored=mirrored, visibility=within)
     chunks = -(-LENGTH // chunk)
     starts = [int(min(i, chunks - 1 - i) * lag if mirrored else i * lag) for i in range(chunks)]
     s = settings(schedule, LENGTH, prompts=timeline(0), cache=FullHistory())

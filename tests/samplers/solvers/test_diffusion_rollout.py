@@ -23,7 +23,7 @@ from longtake.samplers.loop import generate
 from longtake.samplers.noise import addressed_noise
 from longtake.samplers.schedule.context_noise import ContextNoise
 from longtake.samplers.schedule.levels import flow_ladder
-from longtake.samplers.schedule.rows import Staggered, causal_chunks, rolling
+from longtake.samplers.schedule.rows import StaggeredSchedule, causal_chunks, rolling
 from longtake.samplers.solvers.noise_process import Betas, VariancePreserving
 from longtake.samplers.solvers.single_step import DDIM, Prediction
 from longtake.tests.support.node_bench import CONFIG, Bench
@@ -84,7 +84,7 @@ def way(betas: Betas, step: Step, **other: Any) -> Way:
     return Way(LADDER, step=step, mix=mix, told=told, **other)
 
 
-def ours(schedule: Staggered, solver: DDIM, **changes: Any) -> Tensor:
+def ours(schedule: StaggeredSchedule, solver: DDIM, **changes: Any) -> Tensor:
     """The engine's rollout."""
     chosen = {"prompts": PROMPTS, "cache": FullHistory(), **changes}
     made = generate(settings(schedule, LENGTH, solver=solver, **chosen), MODEL)
@@ -108,7 +108,7 @@ KINDS: list[tuple[Betas, Prediction, float]] = [
 )  # fmt: skip
 @pytest.mark.parametrize(("betas", "prediction", "eta"), KINDS)
 def test_a_guided_rollout_of_a_diffusion_model_is_the_whole_sequence_each_time(
-    betas: Betas, prediction: Prediction, eta: float, schedule: Staggered, lag: float
+    betas: Betas, prediction: Prediction, eta: float, schedule: StaggeredSchedule, lag: float
 ) -> None:
     """Steps, the history's noise and what the model is told are all of the same process."""
     solver = DDIM(VariancePreserving(betas), prediction, eta)
@@ -125,7 +125,7 @@ def test_known_frames_start_with_the_processes_own_noise(eta: float, level: floa
     given = {frame: randn(4, 4, 6, seed=frame) for frame in (2, 4, 6)}
     known = KnownFrames(tuple(KnownFrame(f, x, level) for f, x in given.items()))
     made = ours(
-        causal_chunks(LADDER, 3), DDIM(VariancePreserving("sigmoid"), "v", eta), known=known
+        causal_chunks(LADDER, 3), DDIM(VariancePreserving("sigmoid"), "v", eta), known_frames=known
     )
     as_written = way("sigmoid", ddim("sigmoid", "v", eta), given_level=level)
     expected = rollout(DIT, PROMPTS, as_written, Guided(whole(1.0, blind=True)), LENGTH, given)

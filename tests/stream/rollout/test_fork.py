@@ -93,14 +93,14 @@ def test_a_fork_without_changes_is_its_source(tmp_path: Path) -> None:
 
 def test_the_changes_of_a_fork_hold_to_the_end() -> None:
     source = settings(
-        length=12, prompts=timeline(0, 3, 9), reseeds=(TimedSeed(3, 8), TimedSeed(9, 9))
+        length=12, prompts=timeline(0, 3, 9), seed_changes=(TimedSeed(3, 8), TimedSeed(9, 9))
     )
     forked = changed(6).apply(source)
     assert [entry.start_frame for entry in forked.prompts.entries] == [0, 3, 6]
-    assert forked.reseeds == (TimedSeed(3, 8), TimedSeed(6, 11))
+    assert forked.seed_changes == (TimedSeed(3, 8), TimedSeed(6, 11))
     assert forked.at(11).guidance == cfg(3.0)
     assert Fork(6, seed=11).apply(source).prompts is source.prompts
-    assert changed(0).apply(source).seed == 11 and changed(0).apply(source).reseeds == ()
+    assert changed(0).apply(source).seed == 11 and changed(0).apply(source).seed_changes == ()
 
 
 def test_rewinding_makes_no_chunks_and_extending_gives_the_longer_run(tmp_path: Path) -> None:

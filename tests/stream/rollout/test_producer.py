@@ -49,7 +49,7 @@ def test_a_recache_is_announced_and_moves_the_chain(tmp_path: Path) -> None:
     producer = ChunkProducer(spec, state, 5)
     [chunk] = islice(producer.chunks, 1)
     assert producer.notice is not None and "from the window alone" in producer.notice
-    assert state.settings.recached == (15,) and state.chain.key(5) != spec.key(5)
+    assert state.settings.recache_frames == (15,) and state.chain.key(5) != spec.key(5)
     assert state.chain.key(4) == spec.key(4)
     assert not torch.equal(chunk.latents, whole[5].latents)
 

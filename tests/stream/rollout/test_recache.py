@@ -87,7 +87,7 @@ def test_a_recached_shot_resumes_with_its_own_bits_at_any_cut(tmp_path: Path) ->
     again = quick(tmp_path)
     assert again.spec.stored_chunks() == 6 and again.spec.resume_at_s == 4 * 17.25 / 16
     assert_same_bits(list(again.chunks)[:6], first)
-    assert again.run.state.settings.recached == (15, 18)
+    assert again.run.state.settings.recache_frames == (15, 18)
     assert_same_bits(list(quick(tmp_path).chunks), list(again.chunks))
     assert {record.latent_frames for record in records(Journal(tmp_path))} == {15, 18, 24}
 
@@ -97,7 +97,7 @@ def test_a_stored_state_is_resumed_exactly(tmp_path: Path) -> None:
     cut_after(rollout(tmp_path, snapshot_chunks=2, **LONG), 5)
     made = quick(tmp_path)
     assert_same_bits(list(made.chunks), whole)
-    assert made.run.state.settings.recached == ()
+    assert made.run.state.settings.recache_frames == ()
 
 
 def test_a_recache_commits_only_the_window(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_a_recache_that_omits_nothing_is_exact(tmp_path: Path) -> None:
         made = quick(tmp_path / name, cache=cache)
         cut_after(rollout(tmp_path / name, **{**LONG, "cache": cache}), count)
         list(made.chunks)
-        assert made.run.state.settings.recached == ()
+        assert made.run.state.settings.recache_frames == ()
 
 
 def test_a_damaged_chunk_before_a_recache_is_replaced_and_later_chunks_stay(tmp_path: Path) -> None:

@@ -55,14 +55,16 @@ CASES: dict[str, dict[str, Any]] = {
         "cache": FullHistory(),
         "context_noise": ContextNoise(0.1, 3, fresh=True),
         "guidance_changes": (TimedGuidance(3, cfg(3.0)),),
-        "reseeds": (TimedSeed(3, 2**64 - 1),),
+        "seed_changes": (TimedSeed(3, 2**64 - 1),),
         "lora_changes": (TimedLora(3, 0.5),),
         "reference": Reference(randn(2, 8, 4, 6), randn(3, 1280)),
         "prompts": timeline(0, 3, 6),
         "length": None,
     },
     "known": {
-        "known": KnownFrames((KnownFrame(0, randn(4, 4, 6)), KnownFrame(5, randn(4, 4, 6), 0.5))),
+        "known_frames": KnownFrames(
+            (KnownFrame(0, randn(4, 4, 6)), KnownFrame(5, randn(4, 4, 6), 0.5))
+        ),
         "solver": UniPC2(),
         "schedule": pyramid(LADDER, 1.5),
         "cache": WindowSink(9, 2),
@@ -70,9 +72,9 @@ CASES: dict[str, dict[str, Any]] = {
     "coded": {
         "cache": AveragingSink(9, 3, 0.99),
         "storage": Packed(INT4, 3),
-        "at_switch": "re-cache",
+        "on_prompt_change": "re-cache",
     },
-    "judged": {"cache": MostAttended(9, 1, per_head=True), "at_switch": "flush"},
+    "judged": {"cache": MostAttended(9, 1, per_head=True), "on_prompt_change": "flush"},
     "in main memory": {"cache": RebuiltWindow(6), "placement": InMainMemory()},
     "diffusion": {"solver": DDIM(VariancePreserving("cosine"), "v", 0.3)},
 }
@@ -136,8 +138,8 @@ def test_a_recipe_with_unknown_parts_is_refused_by_their_names() -> None:
 
 def test_a_missing_field_takes_its_default() -> None:
     record, tensors = to_record(settings())
-    del record["reseeds"], record["context_noise"]
-    assert from_record(record, tensors).reseeds == ()
+    del record["seed_changes"], record["context_noise"]
+    assert from_record(record, tensors).seed_changes == ()
 
 
 def test_all_parts_of_settings_are_known() -> None:
@@ -147,7 +149,7 @@ def test_all_parts_of_settings_are_known() -> None:
         "TimedPrompt",
         "View",
         "AgeRange",
-        "When",
+        "GuidanceTiming",
         "Limits",
         "WeightedScore",
     } <= names

@@ -18,7 +18,7 @@ from longtake.samplers.conditioning.known_frames import KnownFrames
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import cfg
 from longtake.samplers.schedule.levels import flow_ladder
-from longtake.samplers.schedule.rows import Staggered, rolling
+from longtake.samplers.schedule.rows import StaggeredSchedule, rolling
 from longtake.samplers.solvers.multistep import UniPC2
 from longtake.samplers.solvers.single_step import ReNoise
 from longtake.stream.journal.journal import Journal
@@ -92,8 +92,8 @@ def test_a_changed_later_prompt_shares_the_chunks_before_it(tmp_path: Path) -> N
 
 
 def test_a_known_frame_changes_only_chunks_that_it_can_influence(tmp_path: Path) -> None:
-    def of(*frames: KnownFrame, schedule: Staggered = CHUNKS) -> list[str]:
-        first = rollout(tmp_path, length=12, schedule=schedule, known=KnownFrames(frames))
+    def of(*frames: KnownFrame, schedule: StaggeredSchedule = CHUNKS) -> list[str]:
+        first = rollout(tmp_path, length=12, schedule=schedule, known_frames=KnownFrames(frames))
         return [first.spec.key(i) for i in range(4)]
 
     picture = randn(TINY.out_channels, 4, 6)

@@ -79,7 +79,7 @@ def guide(strength: float) -> Ask:
 
 def with_prompt(start: int, text: str, **changes: Any) -> dict[str, Any]:
     """Settings with an unforeseen prompt; for causal chunks the same as a timeline's line."""
-    entry = TimedPrompt(start, embedding(int(text)), text, since=start)
+    entry = TimedPrompt(start, embedding(int(text)), text, active_from=start)
     return {"prompts": timeline(0, 3).with_prompt(entry), **changes}
 
 

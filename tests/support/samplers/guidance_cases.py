@@ -132,7 +132,7 @@ CASES: dict[str, tuple[Guidance, Terms]] = {
         ),
     ),
     "three branches, text-free history": (
-        dataclasses.replace(magi(1.5, 3.0), when=cfg(1.0).when),
+        dataclasses.replace(magi(1.5, 3.0), timing=cfg(1.0).timing),
         both(
             lambda _: [Term(-0.5, (), negative=True, blind=True)],
             whole(-1.5, **NEGATIVE),

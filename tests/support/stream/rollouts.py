@@ -15,7 +15,7 @@ from longtake.attention.cache.policy import MemoryBank, MostAttended, WindowSink
 from longtake.attention.sparse.settings import SparseCross, SparseSelf, Sparsity
 from longtake.attention.storage.packed import Packed
 from longtake.attention.storage.quantize import INT8
-from longtake.attention.temp_cache.policy import ALIKE, TempCache
+from longtake.attention.temp_cache.policy import REDUNDANT, TempCache
 from longtake.errors import BadInput
 from longtake.samplers.conditioning.prompts import TimedPrompt
 from longtake.samplers.denoiser import Denoiser, local_denoiser
@@ -59,7 +59,7 @@ FEW = SparseSelf(0.3, 0.0, (), 0.5, min_keys=0, recent_frames=1)
 BUCKETS = replace(FEW, order="k-means")
 LONG_HISTORIES: dict[str, dict[str, Any]] = {
     "TempCache, what differs": {
-        "cache": TempCache(5, eviction=ALIKE, sink_frames=1),
+        "cache": TempCache(5, eviction=REDUNDANT, sink_frames=1),
         "guidance": vanilla(2.0, SINK),
     },
     "TempCache, merged, sparse": {
@@ -115,9 +115,9 @@ KINDS: dict[str, dict[str, Any]] = {
     },
     "pyramid, multistep": {"schedule": pyramid(LADDER), "solver": UniPC2(), "cache": WINDOW},
     "rolling, multistep": {"schedule": rolling(LADDER, 2), "solver": DPMSolverPP2M()},
-    "causal, re-cached at a switch": {"cache": WINDOW, "at_switch": "re-cache"},
+    "causal, re-cached at a switch": {"cache": WINDOW, "on_prompt_change": "re-cache"},
     **LONG_HISTORIES,
-    "causal, flushed at a switch": {"cache": WINDOW, "at_switch": "flush"},
+    "causal, flushed at a switch": {"cache": WINDOW, "on_prompt_change": "flush"},
     "causal, a score": {
         "cache": WINDOW,
         "guidance": Guidance(weighted_scores=(WeightedScore(Recalling()),)),
@@ -126,7 +126,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "schedule": rolling(LADDER, 2),
         "guidance": Guidance(weighted_scores=(WeightedScore(Recalling()),)),
     },
-    "causal, a bank re-cached": {"cache": MemoryBank(5, 1, 1, 1), "at_switch": "re-cache"},
+    "causal, a bank re-cached": {"cache": MemoryBank(5, 1, 1, 1), "on_prompt_change": "re-cache"},
 }
 
 

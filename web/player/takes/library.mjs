@@ -143,9 +143,9 @@ export class Library {
  * @param {Session} session @param {string|null} workflow null: any
  */
 export function nodesOf({ take, shownIn }, workflow) {
-  const { workflow_id: made, node_id: node, display_node_id: shown } = take.info;
+  const { workflow_id: origin, node_id: node, display_node_id: shown } = take.info;
   const got = workflow === null ? undefined : shownIn.get(workflow);
   if (got) return [...got];
-  const elsewhere = workflow !== null && made !== null && made !== workflow;
+  const elsewhere = workflow !== null && origin !== null && origin !== workflow;
   return elsewhere ? [] : [shown ?? node ?? ""];
 }

@@ -99,7 +99,7 @@ export class ScrubBar {
       context.fillRect(x(from), TRACK_TOP, x(to) - x(from), TRACK_HEIGHT);
     };
     bar(0, this.reel.length, "track");
-    bar(0, this.reel.frames, "made");
+    bar(0, this.reel.frames, "generated");
     if (!take || !take.frames) return;
     bar(0, this.reel.frame + 1, "played");
     drawChunks(context, take, x, color);

@@ -1,0 +1,85 @@
+"""The names that saved rollouts contain, pinned."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from longtake.stream.rollout.recipe import known_types
+
+RECORDED = """
+AgeRange: newest oldest
+AllFrames:
+AsComputed:
+AveragingSink: window_frames sink_frames sink_decay
+Branch: weight prompt view
+ContextNoise: level ramp_frames fresh
+DDIM: process prediction eta
+DPMSolverPP2M: process stochastic
+Dense:
+Euler: process stochastic
+Float8:
+Flow: timesteps
+FullHistory:
+Guidance: branches base strength timing limits stabilise weighted_scores in_one_pass
+GuidanceTiming: interval per_step first_chunk
+Integers: bits key_tokens value_channels zero_points
+KnownFrame: frame latents level lookahead digest
+KnownFrames: frames
+Limits: rescale norm_cap
+MemoryBank: window_frames sink_frames bank_frames every
+MostAttended: window_frames sink_frames per_head memory
+Motion: min_change
+NoFrames:
+OnDevice:
+OwnPrompt: embedding text
+Packed: codec recent_frames placement
+Palette: colours pictures
+PromptTimeline: entries negative
+ReNoise: process stochastic
+RebuiltWindow: window_frames sink_frames
+ReencodedFirstFrame: codec digest room_bytes
+Reference: channels features
+Region: picture box pictures
+RolloutSettings: prompts rows columns schedule length seed solver guidance cache context_noise
+    storage placement on_prompt_change hold_rotated guidance_changes known_frames seed_changes
+    sparsity reference lora_factor lora_changes recache_frames reencoded_first_frame
+SinkFrames:
+SparseCross: prune min_tokens bits from_tokens
+SparseSelf: density dense_share dense_layers recall_floor recent_frames order min_keys kernel
+Sparsity: self_sparsity prompt_sparsity
+StaggeredSchedule: ladder chunk_frames lag first_ladder mirrored visibility reach
+TAEHVConfig: channels widths patch raw
+TempCache: entry_frames threshold floor sink_frames reach_frames max_mass index eviction
+    recent_frames kernel
+TimedGuidance: start_frame guidance
+TimedLora: start_frame factor
+TimedPrompt: start_frame embedding text active_from active_until
+TimedSeed: start_frame seed
+TinyVAEConfig: encoder_widths decoder_widths
+UniPC2: process stochastic
+VariancePreserving: betas
+View: frames level exact commit_prompt
+WeightedScore: score weight limit
+WindowSink: window_frames sink_frames
+"""
+"""Every class of a recipe with the fields that it writes."""
+
+ADVICE = (
+    "Saved rollouts and chunk addresses contain these names. If the change is meant, raise VERSION "
+    "in stream/rollout/file.py, so that older files are refused in one sentence, and pin the new "
+    "names here."
+)
+
+
+def recorded() -> dict[str, set[str]]:
+    entries = RECORDED.replace("\n    ", " ").strip().splitlines()
+    parts = (entry.split(":") for entry in entries)
+    return {name: set(fields.split()) for name, fields in parts}
+
+
+def test_what_a_recipe_writes_keeps_its_names() -> None:
+    written = {
+        name: {field.name for field in dataclasses.fields(kind) if field.init}
+        for name, kind in known_types().items()
+    }
+    assert written == recorded(), ADVICE
