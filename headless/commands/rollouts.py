@@ -53,7 +53,7 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
 
 @click.group()
 def rollouts() -> None:
-    """List, show or delete stored rollouts, from which shots can resume."""
+    """List, show or delete stored rollouts."""
 
 
 @rollouts.command(name="list")

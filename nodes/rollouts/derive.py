@@ -46,13 +46,13 @@ def say_plan(
     as warnings. `help_begins` starts the advice that follows when the plan does not fit.
     """
     free, weights = host.usable_memory_bytes(rollout.model.device), rollout.weights
-    said = costs.cost_line(rollout.settings, rollout.model) + choice
+    cost = costs.cost_line(rollout.settings, rollout.model) + choice
     if isinstance(rollout.settings.cache, TempCache):
-        said += f" {describe_temp_cache(rollout.settings.cache)}"
+        cost += f" {describe_temp_cache(rollout.settings.cache)}"
     short = costs.shortage_elsewhere(rollout.settings, rollout.model)
     memory = rollout.memory_beside(weights.counted_bytes, free)
     less = help_begins + less_memory(rollout.settings.cache)
-    rollout.plan = fit.plan(length, said, memory, weights, free, less, short)
+    rollout.plan = fit.plan(length, cost, memory, weights, free, less, short)
     if not rollout.plan.fits and not rollout.plan_only:
         raise BadInput(rollout.plan.text)
     text = f"Plan: {rollout.plan.text}" if rollout.plan_only else rollout.plan.text

@@ -37,7 +37,7 @@ def _reach(known: ModelFacts, settings: RolloutSettings) -> Iterator[str]:
         yield (
             f"TempCache reaches {cache.reach_frames} latent frames back and {known.family.title} "
             f"was trained to look back {trained}; pictures may suffer: set reach_frames of "
-            "ANN-Sparse Attention to 0, over a window_frames of no more than that."
+            "ANN-Sparse Attention to -1, over a window_frames of no more than that."
         )
 
 

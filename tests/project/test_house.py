@@ -19,18 +19,9 @@ MAX_FOLDER = 20  # modules
 LONG_FUNCTIONS: set[str] = {
     "nodes/sampling/sampler.py:execute",
 }
-LARGE_CLASSES: set[str] = {
-    "attention/cache/kv_cache.py:KVCache",
-    "attention/temp_cache/cache.py:MergedCache",
-    "stream/preview/take.py:Take",
-    "stream/rollout/controls.py:Controls",
-}
+LARGE_CLASSES: set[str] = set()
 LONG_FILES: set[str] = {
-    "attention/cache/kv_cache.py",
-    "attention/temp_cache/cache.py",
     "nodes/sampling/sampler.py",
-    "stream/lazy/stream.py",
-    "stream/video/writer.py",
     "tests/attention/cache/test_memory_bank.py",
 }
 LARGE_FOLDERS: set[str] = set()

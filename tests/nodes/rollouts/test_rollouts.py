@@ -173,7 +173,7 @@ def test_a_file_with_its_state_is_gone_on_with_at_once(
     caplog.set_level(logging.INFO, "longtake")
     source, _ = bench.rollout(length=33.0)
     name = saved(bench, source, with_state=True)
-    assert "3 chunks" in caplog.text and "is not in it" not in caplog.text
+    assert "3 chunks" in caplog.text and "is not in the file" not in caplog.text
     session.reset()
     for file in (tmp_path / "longtake" / "rollouts").iterdir():
         file.unlink()  # as on another machine
@@ -189,7 +189,7 @@ def test_a_file_with_its_state_is_gone_on_with_at_once(
     again, _ = bench.rollout(length=33.0)
     session.reset()
     saved(bench, again, with_state=True)  # all from the journal
-    assert "The KV cache is not in it" in caplog.text
+    assert "The KV cache is not in the file" in caplog.text
 
 
 def test_a_file_has_report_and_picture(bench: Bench, tmp_path: Path) -> None:
@@ -247,14 +247,14 @@ def test_info_shows_what_there_is_and_the_tree(bench: Bench) -> None:
     source, _ = bench.rollout(length=33.0)
     told = bench.shown("LongtakeRolloutInfo", rollout=source)
     [text] = told["text"] if isinstance(told, dict) else told.as_dict()["text"]
-    assert f"Rollout {source.id}" in text and "0 of 3 chunks are made" in text
+    assert f"Rollout {source.id}" in text and "0 of 3 chunks exist" in text
     latents(bench, source)
     forked = fork(bench, source, at=1.3, new_seed=7)
     latents(bench, forked)
     told = bench.shown("LongtakeRolloutInfo", rollout=forked)
     [text] = told["text"] if isinstance(told, dict) else told.as_dict()["text"]
     lines = text.splitlines()
-    assert "3 of 3 chunks are made" in text and "Seeds from 0:01.3: 7" in text
+    assert "3 of 3 chunks exist" in text and "Seeds from 0:01.3: 7" in text
     assert lines[-2].startswith(f"- {source.id[:8]}")
     assert lines[-1] == f"  * {forked.id[:8]}  0:02.1  from 0:01.3: prompt a blue ball, seed 7"
 
