@@ -32,6 +32,11 @@ def less_memory(cache: CachePolicy) -> str:
             "and fewer window_frames, or set budget_gb, int8 or int4 storage in KV Cache "
             "Settings, or switch temp_cache off"
         )
+    if cache.limit is None:
+        return (
+            "lower length, width or height, or choose the policy `window + sink`, int8 or int4 "
+            "storage, or another placement"
+        )
     return (
         "lower width, height or window_frames, or choose `window + sink`, int8 or int4 storage, "
         "or another placement"

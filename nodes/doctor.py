@@ -19,15 +19,13 @@ class Doctor(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The node's definition."""
         return build(
             io.Schema,
             node_id="LongtakeDoctor",
             display_name="Longtake Doctor",
             category=categories.ROOT,
-            description="Says what is installed, which device is used, how much memory is free, "
-            "which attention backends work and why not the others. Changes nothing. Put its text "
-            "into a report when something fails.",
+            description="Shows what is installed, the device, the free memory, and which attention "
+            "backends work or why not. Changes nothing. Include its text in a bug report.",
             search_aliases=["diagnose", "versions", "environment", "troubleshoot", "check install"],
             is_output_node=True,
             inputs=[],
@@ -37,16 +35,16 @@ class Doctor(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls) -> float:
-        """Never the same: what is installed and free changes without the graph changing."""
+        """Always new: installations and free memory change without the graph."""
         return time.monotonic()
 
     @classmethod
     def execute(cls) -> io.NodeOutput:
-        """Look around; takes a moment."""
+        """Show all findings; this takes a moment."""
         findings = examine()
-        lines = [f"{MARKS[one.state]} {one.subject}: {one.text}" for one in findings]
+        lines = [f"{MARKS[found.state]} {found.subject}: {found.text}" for found in findings]
         text = "\n".join([installation.summary(findings), *lines])
-        host.say(cls.hidden.unique_id, text)
+        host.show_status(cls.hidden.unique_id, text)
         return io.NodeOutput(text, ui=ui.PreviewText(text))
 
 

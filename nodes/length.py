@@ -26,83 +26,85 @@ SECONDS, FRAMES = "seconds", "frames"
 
 @dataclass(frozen=True, slots=True)
 class Length:
-    """A length in latent frames, snapped up to whole chunks, and what was asked for in frames.
+    """A length in whole chunks, and the requested one in frames of video.
 
-    Without an end `latent_frames` is None. The first `origin` latent frames are given; chunks are
-    counted from there.
+    `latent_frames` is None for a shot without an end. The first `origin` latent frames are given;
+    chunks are counted from there.
     """
 
     latent_frames: int | None
     chunk_frames: int
-    asked_frames: int
+    requested_frames: int
     fps: float
     origin: int = 0
 
     @property
     def frames(self) -> int | None:
-        """Frames of video."""
+        """Frames of video; None without an end."""
         return None if self.latent_frames is None else frame_count(self.latent_frames)
 
     @property
     def seconds(self) -> float | None:
-        """Seconds of video."""
+        """Seconds of video; None without an end."""
         return None if self.frames is None else self.frames / self.fps
 
     @property
     def chunks(self) -> int | None:
-        """How many chunks that is."""
+        """Chunks of the whole shot; None without an end."""
         if self.latent_frames is None:
             return None
         given = min(self.origin, self.latent_frames)
         return sum(-(-part // self.chunk_frames) for part in (given, self.latent_frames - given))
 
+    @property
+    def notes(self) -> list[str]:
+        """How the length differs from the requested one, a sentence if it does."""
+        if self.frames in (None, self.requested_frames):
+            return []
+        requested = f"{self.requested_frames / self.fps:.1f} s, {self.requested_frames} frames"
+        return [f"Requested length: {requested}, rounded up to whole chunks."]
+
     def __str__(self) -> str:
         if self.frames is None:
             chunk_s = self.chunk_frames * FRAMES_PER_LATENT / self.fps
-            return f"Frames until Stop, in chunks of {chunk_s:.2f} s"
-        made = f"{self.frames} frames ({self.seconds:.1f} s) in {self.chunks} chunks"
-        if self.frames == self.asked_frames:
-            return made
-        asked = f"{self.asked_frames} asked for ({self.asked_frames / self.fps:.1f} s)"
-        return f"{made}: the {asked}, up to a whole chunk"
+            return f"Runs until Stop, {chunk_s:.2f} s per chunk"
+        return f"{self.seconds:.1f} s, {self.frames} frames, {self.chunks} chunks"
 
 
 def snapped_length(
     length: float, unit: str, fps: float, chunk_frames: int, origin: int = 0
 ) -> Length:
-    """`length` seconds or frames as whole chunks, never shorter than asked; 0 has no end.
+    """Round `length` seconds or frames up to whole chunks; 0 means no end.
 
     The first `origin` latent frames are given.
     """
     seconds = length if unit == SECONDS else length / fps
     if not math.isfinite(length) or not 0 <= seconds <= MAX_SECONDS:
         raise BadInput(
-            f"length is {length:g} {unit}; give at most {MAX_SECONDS} seconds "
-            f"({round(MAX_SECONDS * fps)} frames), or 0 to go on until Stop."
+            f"length is {length:g} {unit}; set at most {MAX_SECONDS} seconds "
+            f"({round(MAX_SECONDS * fps)} frames), or 0 to run until Stop."
         )
     if length == 0:
         return Length(None, chunk_frames, 0, fps, origin)
-    asked = max(1, round(seconds * fps))
-    beyond = latent_frame_count(asked) - origin
+    requested = max(1, round(seconds * fps))
+    beyond = latent_frame_count(requested) - origin
     snapped = max(0, -(-beyond // chunk_frames)) * chunk_frames - max(0, -beyond)
-    return Length(origin + snapped, chunk_frames, asked, fps, origin)
+    return Length(origin + snapped, chunk_frames, requested, fps, origin)
 
 
 def length_of(settings: RolloutSettings, latent_frames: int | None, fps: float) -> Length:
-    """The length of a rollout of these settings that has so many latent frames."""
+    """The length of a rollout with these settings and `latent_frames`, None without an end."""
     frames = 0 if latent_frames is None else frame_count(latent_frames)
     return Length(latent_frames, settings.schedule.chunk_frames, frames, fps, settings.origin)
 
 
 def latent_size(width: int, height: int, channels: int) -> tuple[int, int]:
-    """Rows and columns of latents of so many channels for `width` x `height` pixels."""
+    """Rows and columns of latents with `channels` channels for `width` x `height` pixels."""
     factor = FORMATS[channels].spatial_factor
     step = PATCH * factor
     for name, side in (("width", width), ("height", height)):
         if not step <= side <= MAX_SIDE:
-            raise BadInput(
-                f"{name} is {side}; give a multiple of {step} from {step} to {MAX_SIDE}."
-            )
+            raise BadInput(f"{name} is {side}; set a multiple of {step} from {step} to {MAX_SIDE}.")
         if side % step:
             below = side - side % step
             raise BadInput(
@@ -112,14 +114,14 @@ def latent_size(width: int, height: int, channels: int) -> tuple[int, int]:
 
 
 def check_endless(length: Length, cache: CachePolicy) -> None:
-    """Refuse a history that grows for ever."""
+    """Refuse (BadInput) a history without a bound in a shot without an end."""
     if length.latent_frames is None and cache.limit is None:
         raise BadInput(
-            "length is 0 (until Stop) and the KV cache keeps the full history, which would fill "
-            "the memory; choose `window + sink`, or give a length."
+            "length is 0 (until Stop), and a KV cache with the full history would fill the memory. "
+            "Choose the policy `window + sink`, or set a length."
         )
 
 
 def latent_frame_at(seconds: float, fps: float) -> float:
-    """The latent frame, and fraction of one, that ends at a time; latent frame k ends at 4 k."""
+    """The fractional latent frame that ends at a time; latent frame k ends at frame 4 k."""
     return (seconds * fps + FRAMES_PER_LATENT - 1) / FRAMES_PER_LATENT if seconds else 0.0

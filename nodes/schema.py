@@ -1,7 +1,7 @@
-"""Definitions that older cores can read: what only newer ones know how to show is left out.
+"""Node definitions that older cores can read: arguments for display only are dropped there.
 
-`io.Schema` and the inputs grow from one core to the next, and a core refuses an argument that it
-does not know, which would take the whole pack down. What changes how a node works is never dropped.
+Newer cores add arguments to `io.Schema` and the inputs. An older core refuses an unknown argument,
+and the whole pack would fail to load. Arguments that change how a node works are never dropped.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ FOR_SHOW = frozenset(
 
 
 def build(kind: Callable[..., T], *given: Any, **settings: Any) -> T:
-    """`kind(*given, **settings)` without those of `FOR_SHOW` that this core's `kind` lacks."""
+    """Call `kind` without the `FOR_SHOW` settings that this core does not know."""
     known = inspect.signature(kind).parameters
-    left_out = settings.keys() & FOR_SHOW - known.keys()
-    if left_out:
-        logger.debug("this ComfyUI has no %s in %s", ", ".join(sorted(left_out)), kind.__name__)
-    return kind(*given, **{name: settings[name] for name in settings if name not in left_out})
+    unknown = settings.keys() & FOR_SHOW - known.keys()
+    if unknown:
+        logger.debug("this ComfyUI has no %s in %s", ", ".join(sorted(unknown)), kind.__name__)
+    return kind(*given, **{name: settings[name] for name in settings if name not in unknown})

@@ -1,4 +1,4 @@
-"""The socket types that are our own. Their values: see the module named after each."""
+"""Our own socket types; the comment names the module of each type's value."""
 
 from __future__ import annotations
 

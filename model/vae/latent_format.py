@@ -64,6 +64,12 @@ LATENT_CHANNELS, SPATIAL_FACTOR = WAN21.channels, WAN21.spatial_factor  # of mos
 FORMATS = {one.channels: one for one in (WAN21, WAN22)}
 
 
+def picture_size(channels: int, rows: int, columns: int) -> str:
+    """The picture that latents decode to, such as `832x480 pixels`."""
+    factor = FORMATS.get(channels, WAN21).spatial_factor
+    return f"{columns * factor}x{rows * factor} pixels"
+
+
 def frame_count(latent_frames: int) -> int:
     """Pixel frames that `latent_frames` latent frames decode to: 1 + 4 (n - 1), and 0 for none."""
     return max(0, FRAMES_PER_LATENT * latent_frames - 3)

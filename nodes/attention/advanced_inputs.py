@@ -1,6 +1,4 @@
-"""What ANN-Sparse Attention leaves at its best until asked: widgets for experiments, and their text
-as values.
-"""
+"""Inputs of ANN-Sparse Attention for experiments, and the values that they stand for."""
 
 from __future__ import annotations
 
@@ -22,7 +20,7 @@ Thresholds = tuple[tuple[float, ...], ...]
 
 
 def merging(model: Any, floor: float, counts_as: str, head_thresholds: str) -> Merging:
-    """How TempCache merges, as the widgets say; `model` says how many heads there are."""
+    """How TempCache merges in `model`."""
     select_heads: Thresholds | None = None
     if head_thresholds.strip():
         tree = host.module_tree(model)
@@ -31,52 +29,52 @@ def merging(model: Any, floor: float, counts_as: str, head_thresholds: str) -> M
 
 
 def thresholds(text: str, layers: int, heads: int) -> Thresholds:
-    """A cosine for each head from lines such as `0.9 0.95`, one for all layers or one for each."""
+    """Read a cosine for each head from lines such as `0.9 0.95`, one for all layers or each."""
     lines = [line.replace(",", " ").split() for line in text.splitlines() if line.strip()]
     try:
         rows = tuple(tuple(float(word) for word in line) for line in lines)
     except ValueError as error:
         raise BadInput(
-            f"head_thresholds of ANN-Sparse Attention has a word that is no number ({error}); "
-            "write cosines with a space between them: 0.9 0.95."
+            f"head_thresholds of ANN-Sparse Attention has a word that is not a number ({error}); "
+            "write cosines separated by spaces, such as 0.9 0.95."
         ) from error
     if len(rows) not in (1, layers) or any(len(row) != heads for row in rows):
         raise BadInput(
-            f"head_thresholds of ANN-Sparse Attention needs {heads} cosines in a line, and one "
-            f"line or {layers}, one for each layer; got lines of "
+            f"head_thresholds of ANN-Sparse Attention needs {heads} cosines per line, and one line "
+            f"or {layers}, one for each layer; got lines of "
             f"{', '.join(str(len(row)) for row in rows)}."
         )
-    if any(not 0 <= one <= NEVER for row in rows for one in row):
+    if any(not 0 <= cosine <= NEVER for row in rows for cosine in row):
         raise BadInput(
-            f"head_thresholds of ANN-Sparse Attention are cosines of 0 to {NEVER}; got {text!r}."
+            f"head_thresholds of ANN-Sparse Attention are cosines from 0 to {NEVER}; got {text!r}."
         )
     return rows if len(rows) == layers else rows * layers
 
 
 def dense_layers(model: Any, text: str) -> tuple[int, ...]:
-    """Layers from a text such as `0, 5-7`; `model` says how many there are."""
+    """Read layers of `model` from a text such as `0, 5-7`."""
     found = set[int]()
     for word in text.replace(",", " ").split():
         part = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", word)
         layers = range(int(part[1]), int(part[2] or part[1]) + 1) if part else ()
         if not layers:
             raise BadInput(
-                f"dense_layers of ANN-Sparse Attention has {word!r}, which is no layer; write "
-                "numbers from 0 on, such as 0, 5-7."
+                f"dense_layers of ANN-Sparse Attention has {word!r}, which is not a layer; "
+                "write numbers from 0, such as 0, 5-7."
             )
         found |= set(layers)
     if max(found, default=0) > 0:  # every model has a first layer
         count = len(host.module_tree(model).blocks)
         if max(found) >= count:
             raise BadInput(
-                f"dense_layers of ANN-Sparse Attention names layer {max(found)}, and the model has "
-                f"{count}, 0 to {count - 1}."
+                f"dense_layers of ANN-Sparse Attention names layer {max(found)}, but the model "
+                f"has layers 0 to {count - 1}."
             )
     return tuple(sorted(found))
 
 
 def inputs() -> list[io.Input]:
-    """The widgets, part by part."""
+    """The inputs, part by part."""
     return [*_merged(), *_blocks(), _fewest_tokens()]
 
 
@@ -90,9 +88,8 @@ def _merged() -> list[io.Input]:
             step=0.01,
             optional=True,
             advanced=True,
-            tooltip="TempCache with `merged`: where there is no room, keys more alike than this "
-            "are merged too, before any give way (cosine, no unit, 0 to 1.01). Above the likeness "
-            "that merges anyway it does nothing.",
+            tooltip="With `merged`: when the cache is full, keys more similar than this are merged "
+            "before any is dropped (cosine, no unit, 0 to 1.01). No effect above merge_above.",
         ),
         io.Combo.Input(
             "counts_as",
@@ -100,9 +97,9 @@ def _merged() -> list[io.Input]:
             default=ONE,
             optional=True,
             advanced=True,
-            tooltip="TempCache with `merged`: what an entry counts as. `one key`: its newest, "
-            "which is far better on the demo. `all its keys`: as many as became one, + log m in "
-            "the logit, as in the paper.",
+            tooltip="With `merged`: the weight of an entry. `one key`: its newest key; far better "
+            "on the demo. `all its keys`: as many as were merged, + log m in the logit, as in the "
+            "paper.",
         ),
         io.String.Input(
             "head_thresholds",
@@ -110,9 +107,9 @@ def _merged() -> list[io.Input]:
             multiline=True,
             optional=True,
             advanced=True,
-            tooltip="TempCache with `merged`: a likeness to merge above for each head (cosines, "
-            "0 to 1.01, with spaces between them), in one line for all layers or one line a layer. "
-            "Empty: the preset's, or merge_above, for all heads.",
+            tooltip="With `merged`: a merge threshold for each head (cosines, 0 to 1.01, separated "
+            "by spaces), in one line for all layers or one line per layer. Empty: merge_above, or "
+            "the preset's.",
         ),
     ]
 
@@ -127,16 +124,14 @@ def _blocks() -> list[io.Input]:
             step=0.05,
             optional=True,
             advanced=True,
-            tooltip="AnnSA: the first share of a latent frame's steps, on ComfyUI's own samplers "
-            "of that sampler's steps, that stays dense; no unit, 0 to 1.",
+            tooltip="First share of the steps that stays dense (no unit, 0 to 1).",
         ),
         io.String.Input(
             "dense_layers",
             default=FIRST_LAYER,
             optional=True,
             advanced=True,
-            tooltip="AnnSA: the layers that are always dense, counted from 0, such as `0, 5-7`; "
-            "empty for none.",
+            tooltip="Layers that are always dense, counted from 0, such as `0, 5-7`. Empty: none.",
         ),
         io.Combo.Input(
             "order",
@@ -144,9 +139,9 @@ def _blocks() -> list[io.Input]:
             default=ORDERS[0],
             optional=True,
             advanced=True,
-            tooltip="AnnSA: which keys lie in a block. `auto` is `time`: neighbours in time and "
-            "picture. `lsh` and `k-means`: those of a bucket; with TempCache only where it is "
-            "`merged` with such an index. Diffusion-Forcing Sampler only.",
+            tooltip="Which keys share a block. `auto` is `time`: neighbours in time and picture. "
+            "`lsh`, `k-means`: keys of one bucket; with TempCache only if it is `merged` with that "
+            "index. Diffusion-Forcing Sampler only.",
         ),
     ]
 
@@ -159,6 +154,6 @@ def _fewest_tokens() -> io.Input:
         max=MAX_TOKENS,
         optional=True,
         advanced=True,
-        tooltip="AnnCA with `prune`: the least number of a prompt's tokens that stay, its padding "
-        f"as one of them, 1 to {MAX_TOKENS}.",
+        tooltip="With `prune`: least number of prompt tokens that stay, the padding counted as "
+        f"one, 1 to {MAX_TOKENS}.",
     )

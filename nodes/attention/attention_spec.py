@@ -1,4 +1,4 @@
-"""What ANN-Sparse Attention asks for: its presets, and how they are put in force in a rollout."""
+"""The specification of ANN-Sparse Attention on a MODEL, and how it changes a rollout."""
 
 from __future__ import annotations
 
@@ -28,8 +28,10 @@ KEY = "longtake.attention"
 
 @dataclass(frozen=True, slots=True)
 class Strength:
-    """A preset: the cosine to merge above, the density, the recall to fall back under, and the
-    fewest latent frames that TempCache has entries for, and that are its sink.
+    """A preset of the node.
+
+    Keys merge above the cosine `merge_above`. Heads with a recall below `recall_floor` stay dense.
+    TempCache has entries for at least `entry_frames` latent frames, `sink_frames` of them a sink.
     """
 
     merge_above: float
@@ -44,16 +46,18 @@ PRESETS = {  # entries: docs/measurements/attention.md, from `bench attention_qu
     "balanced": Strength(0.95, 0.3, 0.85, 48, 3),
     "fast": Strength(0.9, 0.15, 0.7, 24, 3),
 }
-OF_MODEL = 0  # a reach as far as the model was trained to look back
-BUCKETED = ("lsh", "k-means")  # indexes whose buckets a kernel looks through
-NEVER = 1.01  # a cosine that no two keys are above
+OF_MODEL = 0  # the reach that the model was trained with
+BUCKETED = ("lsh", "k-means")  # indexes whose buckets a kernel searches
+NEVER = 1.01  # no two keys have a cosine above it
 
 
 @dataclass(frozen=True, slots=True)
 class Merging:
-    """How a TempCache that merges does it: for want of room down to the cosine `floor`, an entry
-    counts as `max_mass` keys (None: as all that it is made of), and above which cosine by layer
-    and head, None for the preset's in all of them.
+    """How a TempCache merges keys.
+
+    Where entries run out, keys merge down to the cosine `floor`. An entry counts as at most
+    `max_mass` keys (None: as all keys merged into it). `select_heads` is the cosine by layer and
+    head; None uses the preset's for all heads.
     """
 
     floor: float = NEVER
@@ -61,8 +65,9 @@ class Merging:
     select_heads: tuple[tuple[float, ...], ...] | None = None
 
     def above(self, cosine: float) -> tuple[float | tuple[tuple[float, ...], ...], float]:
-        """Threshold and floor, where the preset merges above `cosine`. A floor above all thresholds
-        is the highest of them, which does as little.
+        """Threshold and floor where the preset merges above `cosine`.
+
+        A floor above all thresholds has no effect and is lowered to the highest of them.
         """
         if self.select_heads is None:
             return cosine, min(self.floor, cosine)
@@ -71,9 +76,10 @@ class Merging:
 
 @dataclass(frozen=True, slots=True)
 class SparseAttentionSpec:
-    """What a MODEL on `device` carries: what is sparse, and, if there is one, its TempCache, with
-    at least `strength`'s entries and sink, in which an entry stands at most `reach_frames` back.
-    `index` and `kernel` find the nearest keys of one that merges, in the way of `merging`.
+    """What an ANN-Sparse Attention node attaches to a MODEL on `device`.
+
+    A TempCache has at least the entries and the sink of `strength`, and entries reach back at most
+    `reach_frames`. `index` and `kernel` find the nearest keys where keys are merged.
     """
 
     temp_cache: bool
@@ -88,33 +94,33 @@ class SparseAttentionSpec:
 
     @property
     def merges(self) -> bool:
-        """Whether keys are merged, for which their nearest are looked for."""
+        """Whether keys are merged, which needs a search for nearest keys."""
         return self.temp_cache and self.eviction == LEAST_ATTENDED
 
     @property
     def attends_with_kernel(self) -> bool:
-        """Whether the kernel is of use: to attend to blocks, or to look through buckets."""
+        """Whether the kernel is used, for block-sparse attention or for searching buckets."""
         blocks = apply_measurements(self.sparsity, self.device).self_sparsity is not None
         return blocks or (self.merges and self.index in BUCKETED)
 
     def over(self, cache: CacheSettings, preset: Preset, tokens: int) -> CacheSettings:
-        """The history as it is kept where `cache` was asked for, by a model with that preset, in
-        latent frames of so many tokens: a window's frames become as many entries, or more.
+        """Turn the requested history `cache` into a TempCache, if the node asks for one.
+
+        Every latent frame of the window becomes `tokens` entries, or more.
         """
         if not self.temp_cache:
             return cache
         window, chosen = cache.policy, self.strength
         if type(window) is not WindowSink or cache.placement != ON_DEVICE:
             raise BadInput(
-                "TempCache of ANN-Sparse Attention takes the place of a plain window on the "
-                "device; choose `window + sink` and placement `device` in KV Cache Settings, or "
-                "switch temp_cache off."
+                "TempCache of ANN-Sparse Attention replaces a plain window on the device; choose "
+                "`window + sink` and placement `device` in KV Cache Settings, or switch "
+                "temp_cache off."
             )
         if cache.first_latent == "re-encode" and not window.sink_frames:
             raise BadInput(
                 "first_latent is re-encode in KV Cache Settings, which TempCache of ANN-Sparse "
-                "Attention cannot do: its keys are not those of a window; choose another "
-                "first_latent, or switch temp_cache off."
+                "Attention does not support; choose another first_latent, or switch temp_cache off."
             )
         frames = max(window.window_frames, chosen.entry_frames)
         merged = TempCache(
@@ -129,13 +135,13 @@ class SparseAttentionSpec:
         return replace(cache, policy=self._indexed(merged, tokens), storage=storage)
 
     def indexed(self, settings: RolloutSettings) -> RolloutSettings:
-        """`settings` with the index for the entries that a budget has left."""
+        """`settings` with the index that suits the number of entries within the budget."""
         if not isinstance(settings.cache, TempCache):
             return settings
         return replace(settings, cache=self._indexed(settings.cache, frame_tokens(settings)))
 
     def is_in_force(self, settings: RolloutSettings) -> bool:
-        """Whether `settings` could be what it makes of some: as sparse, and what is kept alike."""
+        """Whether `settings` are as sparse, and keep the history in the same way."""
         cache = settings.cache
         if settings.sparsity != self.sparsity:
             return False
@@ -147,13 +153,13 @@ class SparseAttentionSpec:
         return not cache.merges or self._merges_as(cache)
 
     def _merges_as(self, cache: TempCache) -> bool:
-        """Whether a cache that merges could be what this makes of some."""
+        """Whether `cache` merges keys in the same way."""
         above = self.merging.above(self.strength.merge_above)
         merging = (cache.threshold, cache.floor), cache.max_mass
         return merging == (above, self.merging.max_mass) and self.index in (AUTO, cache.index)
 
     def _indexed(self, cache: TempCache, tokens: int) -> TempCache:
-        """With what finds the nearest keys among its entries, where keys are merged."""
+        """Choose the index and the kernel that find nearest keys, where keys are merged."""
         if not cache.merges:
             return cache
         found, _ = choose_index(self.index, cache.slots(tokens, None), self.device)
@@ -162,5 +168,5 @@ class SparseAttentionSpec:
 
 
 def attention_spec_of(model: Any) -> SparseAttentionSpec | None:
-    """What an ANN-Sparse Attention node put on a MODEL."""
+    """The specification attached to a MODEL; None if there is none."""
     return host.attached(model, KEY)

@@ -1,29 +1,34 @@
-"""ANN-Sparse Attention: long histories in so many entries, attention by blocks, short prompts."""
+"""ANN-Sparse Attention: merged histories, block-sparse attention and merged prompt padding."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from comfy_api.latest import io
 
-from ...attention.ann.choice import AUTO, index_unavailable_reason
+from ...attention.ann.choice import AUTO
 from ...attention.ann.choice import NAMES as INDEXES
 from ...attention.kernels import choice
-from ...attention.sparse.settings import SparseCross, SparseSelf, Sparsity
-from ...attention.temp_cache.policy import LEAST_ATTENDED, REDUNDANT
-from ...errors import BadInput
 from .. import categories, host
+from ..from_model import FROM_MODEL, TIP
 from ..schema import build
-from . import advanced_inputs as details
-from .attention_spec import KEY, NEVER, OF_MODEL, PRESETS, SparseAttentionSpec, Strength
-from .comfy_samplers import tell_of_runs
-from .describe import describe_block_sparsity, describe_prompt_padding
+from . import advanced_inputs as advanced
+from .attention_spec import KEY, PRESETS
+from .comfy_samplers import report_runs
+from .describe import describe_sparsity
 from .override import AttentionOverride
+from .request import (
+    ALWAYS,
+    CUSTOM,
+    EVICTIONS,
+    MERGE_PADDING,
+    OFF,
+    PRUNE,
+    WHERE_FASTER,
+    SparseAttentionRequest,
+)
 
-CUSTOM, WHERE_FASTER, ALWAYS, OFF = "custom", "where faster", "always", "off"
-MERGE_PADDING, PRUNE = "merge padding", "prune"
-EVICTIONS = {"what differs": REDUNDANT, "merged": LEAST_ATTENDED}
 PARTS = {
     "TempCache": (
         "temp_cache", "merge_above", "keep", "reach_frames", "index", "merge_floor", "counts_as",
@@ -35,7 +40,7 @@ PARTS = {
     ),
     "AnnCA": ("prompt_attention", "min_tokens"),
 }  # fmt: skip
-"""What of the node each widget is for; the preset is for all."""
+"""The inputs of each part; the preset is for all parts."""
 
 
 class SparseAttentionNode(io.ComfyNode):
@@ -43,156 +48,80 @@ class SparseAttentionNode(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The node's definition."""
         return build(
             io.Schema,
             node_id="LongtakeSparseAttention",
             display_name="ANN-Sparse Attention",
             category=categories.SAMPLE,
-            description="Attention to long histories without looking at all of it: of tokens "
-            "that are alike the newest stays (TempCache), queries read the blocks that matter "
-            "(AnnSA), prompt padding counts once (AnnCA). What AnnSA did stands in "
-            "the preview and in the report; on ComfyUI's own samplers, what AnnSA and AnnCA did "
-            "stands under the node.",
+            description="Reads a long history without looking at all of it. TempCache keeps the "
+            "newest of similar tokens, AnnSA reads only the blocks that matter, AnnCA counts "
+            "prompt padding once. The preview and the report show what AnnSA did; with ComfyUI's "
+            "own samplers, the node shows it.",
             search_aliases=["fast-ar", "sparse attention", "tempcache", "block sparse", "speed"],
             inputs=[
                 io.Model.Input(
-                    "model",
-                    tooltip="A Wan model. What becomes of causal ones on KSampler is in the help.",
+                    "model", tooltip="A Wan model. For causal models on KSampler, see the help."
                 ),
-                *in_parts([*_merging(), *_sparse(), *_chosen(), *details.inputs()]),
+                *label_parts([*_preset(), *_strengths(), *_choices(), *advanced.inputs()]),
             ],
             outputs=[io.Model.Output()],
             hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
-    def execute(  # noqa: PLR0913
-        cls,
-        model: Any,
-        preset: str,
-        temp_cache: bool,
-        merge_above: float,
-        self_attention: str,
-        density: float,
-        recall_floor: float,
-        prompt_attention: str,
-        keep: str,
-        kernel: str,
-        reach_frames: int = OF_MODEL,
-        index: str = AUTO,
-        merge_floor: float = NEVER,
-        counts_as: str = details.ONE,
-        head_thresholds: str = "",
-        dense_share: float = SparseSelf().dense_share,
-        dense_layers: str = details.FIRST_LAYER,
-        order: str = SparseSelf().order,
-        min_tokens: int = SparseCross().min_tokens,
-    ) -> io.NodeOutput:
-        """A clone of the model that carries the settings and overrides the host's attention."""
-        chosen = PRESETS.get(preset) or Strength(merge_above, density, recall_floor)
-        device = model.load_device
-        layers = details.dense_layers(model, dense_layers)
-        self_sparsity = _of_self(
-            self_attention,
-            chosen,
-            SparseSelf(dense_share=dense_share, dense_layers=layers, order=order, kernel=kernel),
-        )
-        sparsity = Sparsity(self_sparsity, _of_prompt(prompt_attention, min_tokens))
-        merging = details.merging(model, merge_floor, counts_as, head_thresholds)
-        asked = SparseAttentionSpec(
-            temp_cache, sparsity, chosen, device, EVICTIONS[keep], reach_frames, index, kernel,
-            merging,
-        )  # fmt: skip
-        _check_usable(asked)
-        twin = model.clone()
-        host.attach(twin, KEY, asked)
-        override = host.override_attention(twin, lambda before: AttentionOverride(sparsity, before))
-        tell_of_runs(twin, KEY, override, cls.hidden.unique_id)
-        said = _said(self_attention, sparsity, device)
-        if said:
-            host.say(cls.hidden.unique_id, said, *_problems(model))
-        return io.NodeOutput(twin)
+    def execute(cls, model: Any, **inputs: Any) -> io.NodeOutput:
+        """Clone the model with the settings attached and the host's attention overridden.
+
+        `inputs` are the fields of `SparseAttentionRequest`.
+        """
+        request, node_id = SparseAttentionRequest(**inputs), cls.hidden.unique_id
+        spec = request.spec(model)
+        clone = model.clone()
+        host.attach(clone, KEY, spec)
+        override = host.override_attention(clone, partial(AttentionOverride, spec.sparsity))
+        report_runs(clone, KEY, override, node_id)
+        text = describe_sparsity(spec.sparsity, spec.device, request.self_attention)
+        if text:
+            host.show_status(node_id, text, *_warnings(model))
+        return io.NodeOutput(clone)
 
 
-def in_parts(inputs: list[io.Input]) -> list[io.Input]:
-    """The same, shown under the name of the part that each belongs to: saved workflows know widgets
-    by their place, so later ones stand behind, whatever part they are of.
-    """
+def label_parts(inputs: list[io.Input]) -> list[io.Input]:
+    """Prefix the display name of each input with the part that it belongs to."""
     for part, names in PARTS.items():
-        for one in inputs:
-            if one.id in names:
-                one.display_name = f"{part}: {one.id}"
+        for widget in inputs:
+            if widget.id in names:
+                widget.display_name = f"{part}: {widget.id}"
     return inputs
 
 
-def _of_self(when: str, chosen: Strength, blocks: SparseSelf) -> SparseSelf | None:
-    if when == OFF:
-        return None
-    least = 0 if when == ALWAYS else None
-    return replace(blocks, density=chosen.density, recall_floor=chosen.recall_floor, min_keys=least)
-
-
-def _said(when: str, sparsity: Sparsity, device: Any) -> str:
-    said, self_sparsity = list[str](), sparsity.self_sparsity
-    if self_sparsity is not None:
-        said.append(describe_block_sparsity(self_sparsity, device, when))
-    if sparsity.prompt_sparsity is not None:
-        said.append(describe_prompt_padding(sparsity.prompt_sparsity, device))
-    return " ".join(said)
-
-
-def _problems(model: Any) -> list[str]:
-    """What speaks against its use with a MODEL on the host's own samplers."""
+def _warnings(model: Any) -> list[str]:
+    """Say that a MODEL outside the Wan family was never tried."""
     if host.is_wan(model):
         return []
     return [
-        f"The model is a {type(model.model.diffusion_model).__name__}, which is not of the Wan "
-        "family: which of its attentions are to itself and which to the prompt is told by Wan's "
-        "order of them, and nothing of it was tried. Leave ANN-Sparse Attention out if pictures "
-        "suffer."
+        f"The model is a {type(model.model.diffusion_model).__name__}, not a Wan model. Attention "
+        "calls are told apart by Wan's order of them, which is untested here; remove ANN-Sparse "
+        "Attention if pictures suffer."
     ]
 
 
-def _check_usable(asked: SparseAttentionSpec) -> None:
-    """Refuse (BadInput) a kernel or an index that cannot be used and will be."""
-    device = asked.device
-    for what, name, used, reason in (
-        ("kernel", asked.kernel, asked.attends_with_kernel,
-         choice.kernel_unavailable_reason(asked.kernel, device)),
-        ("index", asked.index, asked.merges, index_unavailable_reason(asked.index)),
-    ):  # fmt: skip
-        if used and reason is not None:
-            raise BadInput(
-                f"the {what} {name} of ANN-Sparse Attention cannot be used on {device}: {reason}; "
-                "choose `auto`."
-            )
-
-
-def _of_prompt(how: str, min_tokens: int) -> SparseCross | None:
-    if how == OFF:
-        return None
-    least = None if how == WHERE_FASTER else 0
-    return SparseCross(how == PRUNE, min_tokens, from_tokens=least)
-
-
-def _merging() -> list[io.Input]:
+def _preset() -> list[io.Input]:
     return [
         io.Combo.Input(
             "preset",
             options=[*PRESETS, CUSTOM],
             default="balanced",
-            tooltip="`quality` leaves out little, `balanced` more, `fast` much. TempCache then has "
-            "entries for at least 64, 48 or 24 latent frames, 3 of them a sink. `custom` uses "
-            "merge_above, density and recall_floor below, which are not used otherwise, and the "
-            "window of KV Cache Settings as it is.",
+            tooltip="`quality` leaves out little, `balanced` more, `fast` most. TempCache then "
+            "stores at least 64, 48 or 24 latent frames' worth of entries, 3 of them a sink. "
+            "`custom` uses merge_above, density and recall_floor, and the window of KV Cache "
+            "Settings.",
         ),
         io.Boolean.Input(
             "temp_cache",
             default=False,
-            tooltip="TempCache: the window of KV Cache Settings becomes as many entries for each "
-            "head, or as many as the preset asks for, which reach back over all of the shot. True "
-            "or false. Diffusion-Forcing Sampler only.",
+            tooltip="On: the window of KV Cache Settings becomes as many entries per head, taken "
+            "from the whole shot. Diffusion-Forcing Sampler only.",
         ),
         io.Float.Input(
             "merge_above",
@@ -200,20 +129,21 @@ def _merging() -> list[io.Input]:
             min=0.5,
             max=1.01,
             step=0.01,
-            tooltip="TempCache, with `custom` and `merged`: the likeness (cosine, no unit, 0.5 to "
-            "1.01) above which keys are merged; 1.01 never merges.",
+            advanced=True,
+            tooltip="With `custom` and `merged`: keys more similar than this are merged (cosine, "
+            "no unit, 0.5 to 1.01; 1.01 never merges).",
         ),
     ]
 
 
-def _sparse() -> list[io.Input]:
+def _strengths() -> list[io.Input]:
     return [
         io.Combo.Input(
             "self_attention",
             options=[WHERE_FASTER, ALWAYS, OFF],
             default=WHERE_FASTER,
-            tooltip="AnnSA: `where faster` as measured on this kind of device, else dense; "
-            "`always` for trying it out; `off`: dense.",
+            tooltip="`where faster`: sparse where it was measured to be faster on this kind of "
+            "device, else dense. `always`: for experiments. `off`: dense.",
         ),
         io.Float.Input(
             "density",
@@ -221,8 +151,8 @@ def _sparse() -> list[io.Input]:
             min=0.05,
             max=1.0,
             step=0.05,
-            tooltip="AnnSA, with `custom`: the share of the history that a query reads, no unit, "
-            "0.05 to 1.",
+            advanced=True,
+            tooltip="With `custom`: share of the history that a query reads (no unit, 0.05 to 1).",
         ),
         io.Float.Input(
             "recall_floor",
@@ -230,58 +160,58 @@ def _sparse() -> list[io.Input]:
             min=0.0,
             max=1.0,
             step=0.05,
-            tooltip="AnnSA, with `custom`: a head whose blocks hold a smaller share of its "
-            "attention than this, no unit, 0 to 1, stays dense for the chunk; counted in the "
-            "preview.",
+            advanced=True,
+            tooltip="With `custom`: a head whose chosen blocks hold less than this share of its "
+            "attention stays dense for the chunk (no unit, 0 to 1). The preview counts them.",
         ),
         io.Combo.Input(
             "prompt_attention",
             options=[WHERE_FASTER, MERGE_PADDING, PRUNE, OFF],
             default=WHERE_FASTER,
-            tooltip="AnnCA: `merge padding` is exact; `where faster` does so as measured on this "
-            "kind of device, else dense; `prune` also leaves out words that no query of the chunk "
-            "is near, on ComfyUI's own samplers of the latent frame where the model tells its "
-            "frames; `off`: dense.",
+            tooltip="`merge padding`: exact. `where faster`: the same where it was measured to be "
+            "faster, else dense. `prune`: also leaves out words that no query of the chunk is "
+            "near. `off`: dense.",
         ),
     ]
 
 
-def _chosen() -> list[io.Input]:
+def _choices() -> list[io.Input]:
     return [
         io.Combo.Input(
             "keep",
             options=[*EVICTIONS],
             default="what differs",
-            tooltip="TempCache: `what differs` merges nothing, and where there is no room, keys "
-            "that newer ones say again give way; `merged` makes like keys one, then those that "
-            "are attended to least give way.",
+            advanced=True,
+            tooltip="`what differs`: merges nothing; when the cache is full, keys that newer ones "
+            "repeat are dropped. `merged`: merges similar keys, then drops the least attended.",
         ),
         io.Combo.Input(
             "kernel",
             options=[*choice.NAMES],
             default=choice.AUTO,
-            tooltip="AnnSA: what attends to the chosen keys. `auto` is `gathered`, plain PyTorch, "
-            "until another is shown to be faster; `flex` compiles FlexAttention; `triton` needs "
-            "an NVIDIA GPU, and finds nearest keys of `lsh` and `k-means`, too.",
+            advanced=True,
+            tooltip="What attends to the chosen keys. `auto`: `gathered` (plain PyTorch) until "
+            "another is measured to be faster. `flex`: compiled FlexAttention. `triton`: needs an "
+            "NVIDIA GPU; also finds nearest keys for `lsh` and `k-means`.",
         ),
         io.Int.Input(
             "reach_frames",
-            default=OF_MODEL,
-            min=0,
+            default=FROM_MODEL,
+            min=FROM_MODEL,
             max=4096,
             optional=True,
-            tooltip="TempCache: how far before the present an old entry may stand, in latent "
-            "frames, 1 to 4096, never less than the window. 0 is from the model: as far as it was "
-            "trained to look back, 64 for the demo, its own window for others.",
+            advanced=True,
+            tooltip="How far back an entry may lie, in latent frames, 1 to 4096; never less than "
+            f"the window. {TIP} The demo has 64, others their own window.",
         ),
         io.Combo.Input(
             "index",
             options=[*INDEXES],
             default=AUTO,
             optional=True,
-            tooltip="TempCache with `merged`: what finds the nearest key. `auto` goes by size and "
-            "device, as measured, and the report says why. `exact` compares all keys, `int8` their "
-            "8-bit codes; `lsh` and `k-means` look in buckets; `faiss` and `faiss ivf` must be "
-            "installed.",
+            advanced=True,
+            tooltip="With `merged`: how the nearest key is found. `auto`: by size and device, as "
+            "measured; the report says why. `exact`: compares all keys. `int8`: compares 8-bit "
+            "codes. `lsh`, `k-means`: search buckets. `faiss`, `faiss ivf`: must be installed.",
         ),
     ]

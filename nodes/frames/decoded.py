@@ -1,4 +1,4 @@
-"""The pictures of a rollout, inside the host: its VAE claimed, every chunk told and measured."""
+"""The pictures of a rollout in the host: the VAE is claimed, every chunk is announced and timed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from ...stream.preview.messages import Plan, TakeStats
 from ...stream.rollout.frame_stream import FrameStream
 from .. import host
 from ..models.streaming_vae import StreamingVAE, check_belongs
-from ..planning.fit import with_decoding
 from ..runtime.claim import Claim
 from ..runtime.host_rollout import HostRollout
 from ..runtime.report import run_report
@@ -28,7 +27,7 @@ CHUNK_EVENT = "longtake.chunk"
 
 
 class HostDecoder:
-    """A streaming decoder whose VAE is claimed together with the model that makes the chunks."""
+    """A streaming decoder whose VAE is claimed together with the model."""
 
     def __init__(self, vae: StreamingVAE, claim: Claim, latents: tuple[int, int, int]) -> None:
         self.patcher = vae.patcher
@@ -36,28 +35,30 @@ class HostDecoder:
         self._planned = vae.decoder_memory(*latents)
         self._claim = claim
         self._claims_seen = claim.count
-        claim.beside.add(self)
+        claim.co_claimed.add(self)
 
     @property
     def overlap_frames(self) -> int:
-        """Latent frames to decode again before a frame in mid-stream is exact."""
+        """Latent frames to decode first, so that a frame in mid-stream is exact."""
         return self._decoder.overlap_frames
 
     @property
     def room_bytes(self) -> int:
-        """Bytes that the next chunk will allocate: features not yet kept, and work in between."""
+        """Bytes that the next chunk will allocate: missing state and working memory."""
         missing = max(0, self._planned.state_bytes - self._decoder.state_bytes)
         return missing + self._planned.working_bytes
 
     def feed(self, latents: Tensor) -> Tensor:
         """Decode the next latents."""
-        if self._claims_seen == self._claim.count:  # from the journal: nobody has claimed for them
+        if (
+            self._claims_seen == self._claim.count
+        ):  # from the journal: nothing has claimed the VAE yet
             host.claim([self.patcher], self.room_bytes)
         self._claims_seen = self._claim.count
         return self._decoder.feed(latents.to(self.patcher.load_device))
 
     def drain(self) -> Tensor | None:
-        """End the video."""
+        """End the video and return what is left."""
         return self._decoder.drain()
 
     def reset(self) -> None:
@@ -71,7 +72,7 @@ class HostDecoder:
 
 
 class HostFrames(FrameStream):
-    """The pictures of a rollout; tells whoever watches about every chunk, and measures."""
+    """The pictures of a rollout; announces and times every chunk."""
 
     rollout: HostRollout
     vae: StreamingVAE
@@ -81,24 +82,25 @@ class HostFrames(FrameStream):
 
     @cached_property
     def plan(self) -> Plan:
-        """What was to be expected before the run, decoding included."""
-        rollout, free = self.rollout, self.rollout.plan.free_bytes
+        """The plan of the rollout, decoding included."""
+        rollout, estimate = self.rollout, self.rollout.estimate
         decoder = self.vae.decoder_memory(*rollout.largest_latents)
-        weights = rollout.weights + host.weights(self.vae.patcher)
+        weights = estimate.weights + host.weights(self.vae.patcher)
         other = decoder.state_bytes + decoder.working_bytes + weights.counted_bytes
-        return with_decoding(rollout.plan, rollout.memory_beside(other, free), decoder, weights)
+        memory = rollout.footprint.memory_beside(other, estimate.free_bytes)
+        return estimate.with_decoder(memory, decoder, weights).plan
 
     @property
     def resume_at_s(self) -> float | None:
-        """Where in the video the next run goes on, in seconds."""
+        """The time in the video at which the next run resumes, in seconds."""
         return self.rollout.spec.resume_at_s
 
     def get_models(self) -> list[Any]:
-        """The host asks this of a socket's value: models to keep while the prompt runs."""
+        """Return the models that the host keeps loaded while the prompt runs."""
         return [self.rollout.claim.model, self.vae.patcher]
 
     def stats(self) -> TakeStats:
-        """How it goes, for the strip below the player."""
+        """Measurements for the status strip of the player."""
         rollout, meter, resumed = self.rollout, self.meter or Meter(), self.rollout.resumed_from
         sparse = rollout.run.sparse or SparseStats()
         return TakeStats(
@@ -118,11 +120,11 @@ class HostFrames(FrameStream):
         )
 
     def counts(self, written_bytes: Callable[[], int]) -> None:
-        """To the share of the disk that a shot without an end may fill."""
+        """Count a file toward the disk limit of an endless shot."""
         self.rollout.run.disk.files.append(written_bytes)
 
     def report(self, output_files: list[str]) -> Report:
-        """The facts about the run so far."""
+        """Report the run so far."""
         known = run_report(
             self.rollout, self.meter or Meter(), fps=self.fps, size=(self.width, self.height),
             model_evals=self.model_evals,
@@ -156,7 +158,7 @@ class HostFrames(FrameStream):
 
 
 def open_frames(rollout: HostRollout, vae: StreamingVAE, fps: float) -> HostFrames:
-    """The frames of `rollout` as `vae` decodes them."""
+    """Open the frames of `rollout`, decoded by `vae`."""
     decoder = partial(HostDecoder, vae, rollout.claim, rollout.largest_latents)
     frames = HostFrames(rollout, decoder, fps)
     frames.vae, frames.album = vae, Album()

@@ -24,7 +24,7 @@ class FrameSource(Protocol):
 
     @property
     def fps(self) -> float:
-        """Pictures per second."""
+        """The number of pictures per second."""
 
     @property
     def width(self) -> int:
@@ -81,7 +81,7 @@ class FrameSource(Protocol):
 
 def announce_file(frames: FrameSource, file: host.OutputFile, role: str) -> None:
     """Tell the previews that show `frames` of a finished file."""
-    frames.album.saved(TakeFile(file.name, file.subfolder, "output", role), host.prompt_id())
+    frames.album.add_file(TakeFile(file.name, file.subfolder, "output", role), host.prompt_id())
 
 
 class DerivedFrames:

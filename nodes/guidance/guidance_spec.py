@@ -29,7 +29,7 @@ class GuidanceTermSpec:
     branches: tuple[g.Branch, ...]
 
     def apply(self, before: g.Guidance | None, preset: PresetValues) -> g.Guidance:
-        """Add the branches."""
+        """Add the branches to the guidance."""
         return g.extended(before or g.Guidance(), g.Guidance(self.branches))
 
     def unset_fields(self, *, is_text_source: bool) -> tuple[str, ...]:
@@ -92,7 +92,7 @@ class GuidanceSpec:
         return chain
 
     def with_score(self, score: g.WeightedScore, node_id: str | None = None) -> GuidanceSpec:
-        """Append a score."""
+        """Append a score to the chain."""
         return replace(self, scores=(*self.scores, score), node_id=node_id)
 
     def resolve(self, preset: Preset, *, sink: bool) -> g.Guidance:

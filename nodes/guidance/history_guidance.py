@@ -33,7 +33,6 @@ class HistoryGuidance(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The node's definition."""
         return build(
             io.Schema,
             node_id="LongtakeHistoryGuidance",
@@ -79,7 +78,7 @@ class HistoryGuidance(io.ComfyNode):
         chain = (guidance or GuidanceSpec()).then(step, node_id)
         if changes != GuidanceOptionsSpec():
             chain = chain.then(changes, node_id)
-        host.say(node_id, chain.summary)
+        host.show_status(node_id, chain.summary)
         return io.NodeOutput(chain)
 
 

@@ -23,7 +23,6 @@ class GuidanceTerm(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The node's definition."""
         return build(
             io.Schema,
             node_id="LongtakeGuidanceTerm",
@@ -62,7 +61,7 @@ class GuidanceTerm(io.ComfyNode):
         text = prompt if own_prompt is None else prompt_plan.own_prompt(own_prompt)
         branches = g.merged([g.Branch(1 - weight), g.Branch(weight, text, history)])
         chain = (guidance or GuidanceSpec()).then(GuidanceTermSpec(branches), cls.hidden.unique_id)
-        host.say(cls.hidden.unique_id, chain.summary)
+        host.show_status(cls.hidden.unique_id, chain.summary)
         return io.NodeOutput(chain)
 
 

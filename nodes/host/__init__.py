@@ -1,9 +1,9 @@
 """ComfyUI behind small functions: nothing else imports `comfy*`, `folder_paths`, `server`.
 
-By subject: `memory`, `models`, `loras`, `upscaling`, `paths`, `progress`, `server`; nodes say
-`host.claim(...)` and need not know which.
+By subject: `memory`, `models`, `loras`, `upscaling`, `paths`, `progress`, `server`. Nodes call
+`host.claim(...)` without naming the module.
 
-Everything used of the host, and all that the stand-in (`headless/hosts/stand_in`) must provide:
+Everything that is used of the host, which the stand-in (`headless/hosts/stand_in`) provides too:
     comfy.model_management    cast_to, get_free_memory(device), get_total_memory(device),
                               get_torch_device, intermediate_device, vae_device,
                               vae_offload_device,
@@ -107,8 +107,8 @@ from .progress import (
     check_interrupted,
     nothing_to_give,
     running_prompt,
-    say,
-    show,
+    show_status,
+    show_text,
     warn,
 )
 from .server import (
@@ -166,10 +166,10 @@ __all__ = [
     "runtime_device",
     "saved_file",
     "saved_files",
-    "say",
+    "show_status",
     "serve",
     "session_token",
-    "show",
+    "show_text",
     "temp_folder",
     "upscale_tiled",
     "upscaler_patcher",

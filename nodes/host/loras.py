@@ -13,11 +13,10 @@ from .models import module_tree
 
 
 def weights_and_patches(model: Any) -> dict[str, list[Any]]:
-    """For each tensor of the diffusion model: its unpatched value, then the patches (LoRA) on
-    it.
+    """For each tensor of the diffusion model: its unpatched value, then its patches (LoRA).
 
-    As the host's `get_key_patches`, but from the parameters themselves: the quantised layers of
-    ComfyUI-GGUF add entries to `state_dict` that no module has.
+    This is the host's `get_key_patches`, but over parameters: the quantised layers of ComfyUI-GGUF
+    add entries to `state_dict` that belong to no module.
     """
     found: dict[str, list[Any]] = {}
     for name, weight in model.model.named_parameters():
@@ -29,24 +28,24 @@ def weights_and_patches(model: Any) -> dict[str, list[Any]]:
 
 
 def layer_shapes(model: Any) -> dict[str, tuple[int, ...]]:
-    """The layers of a Wan MODEL that have a weight, by official names, with its shape."""
+    """The shapes of all layers of a Wan MODEL that have a weight, by official names."""
     weights, end = module_tree(model).named_parameters(), ".weight"
     return {n.removesuffix(end): tuple(w.shape) for n, w in weights if n.endswith(end)}
 
 
 def with_lora(model: Any, parts: Mapping[tuple[str, str], Tensor], strength: float) -> Any:
-    """A clone of a MODEL with a LoRA: tensors by layer (official name) and the host's own word."""
+    """A clone of a MODEL with a LoRA, given by layer (official name) and the host's role name."""
     lora = {f"diffusion_model.{layer}.{role}": tensor for (layer, role), tensor in parts.items()}
     return comfy.sd.load_lora_for_models(model, None, lora, strength, 0.0)[0]
 
 
 def has_lora(model: Any) -> bool:
-    """Whether a MODEL has patches that are added to its weights."""
+    """Whether a MODEL has patches that add to its weights."""
     return any(_is_added(patch) for stack in model.patches.values() for patch in stack)
 
 
 def with_lora_factor(model: Any, factor: float) -> Any:
-    """A clone of a MODEL whose added patches are `factor` times as strong."""
+    """A clone of a MODEL whose additive patches are `factor` times as strong."""
     clone = model.clone()
     clone.patches = {
         name: [(p[0] * factor, *p[1:]) if _is_added(p) else p for p in stack]
@@ -57,5 +56,5 @@ def with_lora_factor(model: Any, factor: float) -> Any:
 
 
 def _is_added(patch: tuple[Any, ...]) -> bool:
-    """A host's patch is (its strength, itself, the strength of what it is added to, ...)."""
+    """Whether a patch adds to a weight; it is (strength, patch, strength of the weight, ...)."""
     return len(patch) < 3 or patch[2] == 1.0

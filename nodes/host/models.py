@@ -1,4 +1,4 @@
-"""The host's MODEL and VAE: built by its own loaders, and what of them we read and set."""
+"""The host's MODEL and VAE: built by its own loaders, read and patched by us."""
 
 from __future__ import annotations
 
@@ -26,14 +26,15 @@ def load_diffusion_model(path: Path) -> Any:
     except (OSError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
         raise BadInput(
-            f"{path} cannot be loaded as a diffusion model ({reason}); it may be cut short."
+            f"{path} cannot be loaded as a diffusion model ({reason}); the file may be incomplete, "
+            "so download it again."
         ) from error
 
 
 def build_diffusion_model(
     read: Callable[[], dict[str, Tensor]], metadata: Mapping[str, str], dtype: torch.dtype | None
 ) -> Any:
-    """A MODEL from weights by official names; the host may ask for them again later."""
+    """A MODEL from weights with official names; the host may call `read` again later."""
 
     def build(**options: Any) -> Any:
         chosen = {} if dtype is None else {"dtype": dtype}
@@ -51,14 +52,14 @@ def build_diffusion_model(
 
 
 def build_vae(state: Mapping[str, Tensor], dtype: torch.dtype | None) -> Any:
-    """A VAE from the weights of a file, by the host's own detection."""
+    """A VAE from the weights of a file, as the host detects it."""
     try:
         vae = comfy.sd.VAE(sd=dict(state), dtype=dtype)
         vae.throw_exception_if_invalid()
     except (KeyError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise BadInput(
-            f"The file is no VAE that this ComfyUI knows ({reason}); choose a Wan VAE."
+            f"The file is not a VAE that this ComfyUI knows ({reason}); choose a Wan VAE."
         ) from error
     return vae
 
@@ -71,37 +72,40 @@ def is_wan(model: Any) -> bool:
 
 
 def module_tree(model: Any) -> nn.Module:
-    """The diffusion model inside a MODEL, as modules with the official Wan names, or a refusal."""
+    """The diffusion model inside a MODEL, with the official Wan names; BadInput for others."""
     tree = model.model.diffusion_model
     if not is_wan(model):
         raise BadInput(
-            f"The model is a {type(tree).__name__}, which is not of the Wan family; connect Load "
-            "Demo Model or a Wan 2.1 text-to-video model to `model`."
+            f"The model is a {type(tree).__name__}, not a Wan model; connect Load Demo Model or a "
+            "Wan 2.1 text-to-video model to `model`."
         )
     return tree
 
 
 def session_token(model: Any) -> str:
-    """Names a MODEL's patches for as long as the host keeps it."""
+    """Identifies a MODEL's patches for as long as the host keeps them."""
     return str(model.patches_uuid)
 
 
 def attach(model: Any, key: str, value: object) -> None:
-    """Let a MODEL carry a value; its clones carry it too."""
+    """Attach a value to a MODEL and its later clones."""
     model.set_attachments(key, value)
 
 
 def attached(model: Any, key: str) -> Any:
-    """What `attach` put there, or None."""
+    """The value that `attach` put there, or None."""
     return model.attachments.get(key)
 
 
 def override_attention(model: Any, wrap: Callable[[Any], T]) -> T:
-    """Put `wrap(before)` in place of a MODEL's attention override, None if it had none."""
-    made = wrap(attention_override(model))
+    """Replace a MODEL's attention override by `wrap(previous)`; returns the new one.
+
+    `previous` is None if there was no override.
+    """
+    override = wrap(attention_override(model))
     options = model.model_options.setdefault("transformer_options", {})
-    options["optimized_attention_override"] = made
-    return made
+    options["optimized_attention_override"] = override
+    return override
 
 
 def attention_override(model: Any) -> Any:
@@ -110,17 +114,18 @@ def attention_override(model: Any) -> Any:
 
 
 def watch_sampling(
-    model: Any, key: str, began: Callable[[Any], None], ended: Callable[[Any], None]
+    model: Any, key: str, on_begin: Callable[[Any], None], on_end: Callable[[Any], None]
 ) -> None:
-    """Call `began` and `ended` around each run of the host's own samplers with a MODEL or a clone
-    of it, which they are given, also around one that fails, while its exception is in flight; in
-    place of what was watching by that `key`.
+    """Call `on_begin` and `on_end` with the model around each run of the host's own samplers.
+
+    This also holds for clones of the model, and for runs that fail: `on_end` is then called while
+    the exception is in flight. Earlier callbacks with this `key` are removed.
     """
-    for when, tell in ((CallbacksMP.ON_PRE_RUN, began), (CallbacksMP.ON_CLEANUP, ended)):
+    for when, callback in ((CallbacksMP.ON_PRE_RUN, on_begin), (CallbacksMP.ON_CLEANUP, on_end)):
         model.remove_callbacks_with_key(when, key)
-        model.add_callback_with_key(when, key, tell)
+        model.add_callback_with_key(when, key, callback)
 
 
 def core_version() -> str:
-    """The host's version."""
+    """The version of ComfyUI."""
     return str(comfyui_version.__version__)

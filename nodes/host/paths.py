@@ -1,4 +1,4 @@
-"""The host's folders: what is written to them, what lies in them, and its model files."""
+"""The host's folders: output files, saved files and model files."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def output_file(prefix: str, suffix: str, *, temporary: bool = False) -> OutputF
 
 
 def temp_folder() -> Path:
-    """What lies here the host may delete when it starts and ends."""
+    """The temp folder, which the host may empty when it starts and ends."""
     return Path(folder_paths.get_temp_directory())
 
 
 def folders() -> dict[str, Path]:
-    """The host's folders that are written to, by their names."""
+    """The folders that nodes write to, by name."""
     found = {
         "output": folder_paths.get_output_directory(),
         "temp": folder_paths.get_temp_directory(),
@@ -61,14 +61,15 @@ def folders() -> dict[str, Path]:
 
 
 def rollout_folder() -> Path:
-    """Where finished chunks are kept, so that an interrupted run can go on."""
+    """The folder of finished chunks, from which an interrupted run resumes."""
     return Path(folder_paths.get_output_directory()) / "longtake" / "rollouts"
 
 
 def saved_files(suffix: str) -> list[str]:
-    """Files that end so, as `NAME [output]`, newest first: those right in the output and input
-    folders, and in all of their folder `longtake`. What cannot be looked at, such as a link to a
-    file that is gone, is left out.
+    """The files ending with `suffix`, as `NAME [output]`, newest first.
+
+    The search covers the top level of the output and input folders, and everything below their
+    folder `longtake`. Broken links and unreadable files are skipped.
     """
     found: list[tuple[float, str]] = []
     for kind, folder in _shared_folders().items():
@@ -81,19 +82,19 @@ def saved_files(suffix: str) -> list[str]:
 
 
 def saved_file(name: str) -> Path:
-    """Where a file that `saved_files` names is; nothing outside those folders."""
+    """The path of a file named by `saved_files`; BadInput for anything outside its folders."""
     plain, _, kind = name.rpartition(" [")
     folder = _shared_folders().get(kind.removesuffix("]"))
     path = None if folder is None else (folder / plain).resolve()
     if folder is None or path is None or not path.is_relative_to(folder.resolve()):
         raise BadInput(f"{name!r} is not in the output or input folder; choose another file.")
     if not path.is_file():
-        raise BadInput(f"{path} is not there any more; choose another file.")
+        raise BadInput(f"{path} no longer exists; choose another file.")
     return path
 
 
 def _folders_below(folder: Path) -> list[Path]:
-    """A folder and those in it, but not the many files of the journal."""
+    """A folder and all folders below it, without the many of the journal."""
     found: list[Path] = []
     for place, inner, _ in os.walk(folder):
         inner[:] = [name for name in inner if Path(place, name) != rollout_folder()]
@@ -109,15 +110,15 @@ def _shared_folders() -> dict[str, Path]:
 
 
 def model_files(folder: str) -> list[str]:
-    """Names of the files in one of the host's model folders."""
+    """The names of the files in one of the host's model folders."""
     return list(folder_paths.get_filename_list(folder))
 
 
 def model_file(folder: str, name: str) -> Path:
-    """Where a file that `model_files` names is."""
+    """The path of a file named by `model_files`."""
     try:
         return Path(folder_paths.get_full_path_or_raise(folder, name))
     except FileNotFoundError as error:
         raise BadInput(
-            f"{name!r} is not in the {folder} folder any more; choose another file."
+            f"{name!r} is no longer in the {folder} folder; choose another file."
         ) from error

@@ -1,4 +1,4 @@
-"""What a node says while it runs: its progress bar, and lines under it and in the log."""
+"""A node's progress bar, its status text and its log lines."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ logger = logging.getLogger("longtake")
 
 
 class Progress:
-    """The progress bar of one node; every advance is an interrupt check too, and may raise.
+    """The progress bar of one node; every advance checks for an interrupt and may raise.
 
-    A total of 0 is not known: the bar stays short of full.
+    A total of 0 means unknown: the bar never fills.
     """
 
     def __init__(self, node_id: str, total: int) -> None:
@@ -29,7 +29,7 @@ class Progress:
         self._bar.update_absolute(done, self.total or done + 1)
 
     def finish(self) -> None:
-        """Mark the node as done again (work for it may run after the node itself has returned)."""
+        """Mark the node as done again; its work may run after the node itself has returned."""
         get_progress_state().finish_progress(self.node_id)
 
 
@@ -39,7 +39,7 @@ def check_interrupted() -> None:
 
 
 def running_prompt() -> object:
-    """Stands for the prompt that runs, or ran last: another one is another object."""
+    """An object that stands for the running prompt, or for the last one; a new one per prompt."""
     return get_progress_state()
 
 
@@ -48,24 +48,25 @@ def nothing_to_give(message: str | None = None) -> object:
     return ExecutionBlocker(message)
 
 
-def say(node_id: str | None, text: str, *warnings: str) -> None:
-    """Write a line to the log and under the node, where what is said next takes its place; with
-    `warnings` before it.
+def show_status(node_id: str | None, text: str, *warnings: str) -> None:
+    """Write `text`, and `warnings` above it, to the log and under the node.
+
+    The next status of the node takes its place.
     """
     logger.info("%s", text)
     for warning in warnings:
         logger.warning("%s", warning)
-    show(node_id, "\n".join([*(f"Warning: {one}" for one in warnings), text]))
+    show_text(node_id, "\n".join([*(f"Warning: {warning}" for warning in warnings), text]))
 
 
 def warn(node_id: str | None, text: str) -> None:
-    """Like `say`, as a warning."""
+    """Write a warning to the log and under the node."""
     logger.warning("%s", text)
-    show(node_id, f"Warning: {text}")
+    show_text(node_id, f"Warning: {text}")
 
 
-def show(node_id: str | None, text: str) -> None:
-    """Write a line under the node alone, as often as it changes."""
+def show_text(node_id: str | None, text: str) -> None:
+    """Write `text` under the node, but not to the log."""
     web = PromptServer.instance
     if node_id is not None and web.client_id is not None:
         web.send_progress_text(text, node_id, sid=web.client_id)

@@ -12,15 +12,16 @@ from ...stream.preview.messages import Emit, JsonObject, Origin
 
 
 def emit(event: str, payload: Mapping[str, object]) -> None:
-    """Send a JSON event to whoever queued the running prompt; nobody listening is fine."""
+    """Send a JSON event to the page that queued the running prompt, if there is one."""
     web = PromptServer.instance
     web.send_sync(event, dict(payload), web.client_id)
 
 
 def messenger() -> Emit:
-    """Sends JSON events to the page that queued the running prompt, also when it is over.
+    """A function that sends JSON events to the page that queued the running prompt.
 
-    On any thread. Nobody hears them if no page did: what is told may open a take.
+    It works on any thread and after the prompt has ended. Without such a page it does nothing,
+    because an event may give access to a take.
     """
     web, page = PromptServer.instance, PromptServer.instance.client_id
 
@@ -32,16 +33,16 @@ def messenger() -> Emit:
 
 
 def prompt_id() -> str:
-    """Which prompt is running."""
+    """The id of the running prompt."""
     return str(get_progress_state().prompt_id)
 
 
 def origin(node_id: str | None, canvas: Mapping[str, Any] | None) -> Origin:
-    """Where a node of the running prompt is; `canvas` is what it was told of the workflow."""
-    named = node_id or ""
+    """Where a node of the running prompt is; `canvas` is its hidden input with the workflow."""
+    node = node_id or ""
     return Origin(
-        named,
-        get_progress_state().dynprompt.get_display_node_id(named),
+        node,
+        get_progress_state().dynprompt.get_display_node_id(node),
         prompt_id(),
         ((canvas or {}).get("workflow") or {}).get("id"),
         PromptServer.instance.client_id,
@@ -54,7 +55,7 @@ def has_web_server() -> bool:
 
 
 def serve(routes: Iterable[Any]) -> None:
-    """Add aiohttp routes to the host's web server; in time only while packs are loaded."""
+    """Add aiohttp routes to the host's web server; possible only while packs are loaded."""
     for route in routes:
         add = PromptServer.instance.routes.route(route.method, route.path, **route.kwargs)
         add(route.handler)

@@ -1,4 +1,4 @@
-"""The host's UPSCALE_MODEL."""
+"""Memory and tiles of the host's UPSCALE_MODEL."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ TILE_OVERLAP = 32  # pixels, as in the host's own upscaling node
 
 
 def upscaler_patcher(model: Any) -> Any:
-    """The patcher of an UPSCALE_MODEL; older cores give none."""
+    """The patcher of an UPSCALE_MODEL; older cores have none, so one is made."""
     return getattr(model, "patcher", None) or manage(model.model)
 
 
 def upscaling_bytes(model: Any, tile: int) -> int:
-    """What the host reckons that an upscale model takes for one tile."""
+    """The host's estimate of the memory for upscaling one tile."""
     return int(tile * tile * 3 * torch.float32.itemsize * max(model.scale, 1) * UPSCALE_FACTOR)
 
 

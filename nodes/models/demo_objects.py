@@ -44,7 +44,7 @@ class DemoCLIP:
         return self.cond_stage_model.encode(text)
 
     def tokenize(self, text: str, return_word_ids: bool = False, **_: Any) -> dict[str, str]:
-        """What the host passes back to `encode_from_tokens`; a prompt needs no other form here."""
+        """Wrap the prompt for `encode_from_tokens`; the demo's encoder reads plain text."""
         return {"longtake": text}
 
     def encode_from_tokens_scheduled(
@@ -54,14 +54,14 @@ class DemoCLIP:
         add_dict: Mapping[str, Any] | None = None,
         **_: Any,
     ) -> Conditioning:
-        """CONDITIONING of a prompt; unknown words are named in the log and left out."""
+        """Encode a prompt as CONDITIONING; unknown words are ignored and named in the log."""
         found = self.encode_from_tokens(tokens, return_dict=True)
         return [[found.pop("cond"), {**found, **(add_dict or {})}]]
 
     def encode_from_tokens(
         self, tokens: Mapping[str, str], return_pooled: bool = False, return_dict: bool = False
     ) -> Any:
-        """The embedding (1, l, c), in the host's three ways of asking."""
+        """The embedding (1, l, c), in any of the host's three forms."""
         encoded = self.encode_prompt(tokens["longtake"])
         for problem in problems(encoded):
             logger.warning("%s", problem)
@@ -75,27 +75,28 @@ class DemoCLIP:
         return self.encode_from_tokens(self.tokenize(text))
 
     def clone(self) -> DemoCLIP:
-        """Another handle on the same encoder; it has no state of its own."""
+        """Share the encoder; a CLIP has no state of its own."""
         return DemoCLIP(self.cond_stage_model)
 
     def add_patches(
         self, patches: Mapping[str, Any], strength_patch: float = 1.0, strength_model: float = 1.0
     ) -> list[str]:
-        """No LoRA fits this encoder: none of the patches is taken."""
+        """Refuse all patches: no LoRA fits this encoder."""
         return []
 
 
 def problems(encoded: Encoded) -> list[str]:
-    """What the text encoder could not use of a prompt, one sentence each."""
+    """Name what the text encoder ignored of a prompt, one sentence each."""
     found = []
     if encoded.unknown:
         found.append(
-            f"The demo model does not know {', '.join(map(repr, encoded.unknown))}; left out of "
-            "the prompt."
+            f"The demo model does not know {', '.join(map(repr, encoded.unknown))}; the prompt is "
+            "used without it."
         )
     if encoded.dropped:
         found.append(
-            f"The prompt is too long for the demo model; it ends before {encoded.dropped[0]!r}."
+            f"The prompt is too long for the demo model, which ignores {encoded.dropped[0]!r} and "
+            "what follows."
         )
     return found
 
@@ -118,8 +119,8 @@ class DemoVAE:
         if samples.ndim != 5 or samples.shape[1] != LATENT_CHANNELS:
             raise BadInput(
                 f"The demo VAE decodes video latents (batch, {LATENT_CHANNELS}, frames, height, "
-                f"width), not {tuple(samples.shape)}; use a Wan 2.1 latent such as Empty AR Video "
-                "Latent."
+                f"width), not {tuple(samples.shape)}; connect a Wan 2.1 latent such as Empty AR "
+                "Video Latent."
             )
         host.claim([self.patcher], 0)
         raw = samples.transpose(1, 2).to(self.device, self.vae_dtype)  # (b, f, 16, h, w)
@@ -139,11 +140,11 @@ class DemoVAE:
         return denormalise(torch.stack(rows)).transpose(1, 2).to(self.output_device)
 
     def decode_tiled(self, samples: Tensor, **_: Any) -> Tensor:
-        """The demo VAE is too small to need tiles."""
+        """Decode at once; the demo VAE is too small to need tiles."""
         return self.decode(samples)
 
     def encode_tiled(self, pixels: Tensor, **_: Any) -> Tensor:
-        """The demo VAE is too small to need tiles."""
+        """Encode at once; the demo VAE is too small to need tiles."""
         return self.encode(pixels)
 
     def spacial_compression_decode(self) -> int:
@@ -168,8 +169,8 @@ def _crop(clips: Tensor) -> Tensor:
     rows, columns = (size // SPATIAL_FACTOR * SPATIAL_FACTOR for size in clips.shape[2:4])
     if not rows or not columns:
         raise BadInput(
-            f"Pictures of {clips.shape[3]}x{clips.shape[2]} are too small; the demo VAE needs 8x8 "
-            "or more."
+            f"Pictures of {clips.shape[3]}x{clips.shape[2]} are too small for the demo VAE; use "
+            "8x8 pixels or more."
         )
     top, left = (clips.shape[2] - rows) // 2, (clips.shape[3] - columns) // 2
     return clips[:, :, top : top + rows, left : left + columns]

@@ -1,4 +1,4 @@
-"""What a MODEL is, as one string: its weights and every weight patch (LoRA) on them."""
+"""Identifies a MODEL by its weights and every weight patch (LoRA) on them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ SAMPLED_VALUES = 64  # of each tensor of a patch
 
 
 def identity(model: Any) -> tuple[str, str | None]:
-    """What names this model in chunk keys, and, if it holds for this session only, why.
+    """The model's name in chunk addresses, and why that name ends with the session, if it does.
 
-    The host's ids of patches are random: samples of their tensors and their strengths are not.
+    Patches are identified by samples of their tensors and their strengths; the host's ids of them
+    are random.
     """
     stacks = host.weights_and_patches(model)
     base = fingerprint({name: stack[0] for name, stack in stacks.items()})
@@ -42,7 +43,7 @@ def identity(model: Any) -> tuple[str, str | None]:
 
 
 def _atoms(value: Any) -> Iterator[Any]:
-    """Everything a patch is made of; the host's LoRA objects keep their tensors in `weights`."""
+    """The parts of a patch; the host's LoRA objects keep their tensors in `weights`."""
     if isinstance(value, (list, tuple)):
         for part in value:
             yield from _atoms(part)

@@ -17,23 +17,22 @@ class LoadDemoModel(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The node's definition."""
         return build(
             io.Schema,
             node_id="LongtakeLoadDemoModel",
             display_name="Load Demo Model",
             category=categories.LOAD,
-            description="A miniature video model that runs on any computer. It knows one small "
-            "world: a ball bouncing through a landscape, in a few colours, times of day, terrains, "
-            "skies and camera moves.",
-            search_aliases=["checkpoint", "load model", "tiny"],
+            description="Loads a miniature video model that runs on any computer. It knows one "
+            "small world: a bouncing ball in a landscape, with a few colours, times of day, "
+            "terrains, skies and camera moves.",
+            search_aliases=["checkpoint", "load model", "tiny", "example model"],
             inputs=[],
             outputs=[io.Model.Output(), io.Clip.Output(), io.Vae.Output()],
         )
 
     @classmethod
     def execute(cls) -> io.NodeOutput:
-        """Read the three files."""
+        """Load the three files."""
         vae = load_tiny_vae(DEMO_FOLDER / "vae.safetensors")
         encoder = load_text_encoder(DEMO_FOLDER / "text.safetensors")
         model = host.load_diffusion_model(DEMO_FOLDER / "dit.safetensors")

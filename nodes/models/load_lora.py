@@ -11,7 +11,7 @@ from .. import categories, host
 from ..schema import build
 
 FOLDER = "loras"
-STRONGEST = 20.0
+MAX_STRENGTH = 20.0
 
 
 class LoadWanLora(io.ComfyNode):
@@ -19,15 +19,14 @@ class LoadWanLora(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The node's definition."""
         return build(
             io.Schema,
             node_id="LongtakeLoadLora",
             display_name="Load Wan LoRA",
             category=categories.LOAD,
-            description="Puts a LoRA on a Wan model, whatever names it was saved with: ComfyUI's, "
-            "diffusers', PEFT's, LongLive's own. Its alpha is looked up where each of them keeps "
-            "it. The weights stay ComfyUI's business: several LoRAs, fp8 and offload work as ever.",
+            description="Applies a LoRA to a Wan model. Reads the key names and the alpha of "
+            "ComfyUI, diffusers, PEFT and LongLive files. Several LoRAs, fp8 and offload work as "
+            "usual.",
             search_aliases=["lora", "peft", "adapter", "longlive lora", "diffusers lora"],
             inputs=[
                 io.Model.Input("model", tooltip="A Wan model, with or without other LoRAs."),
@@ -35,16 +34,15 @@ class LoadWanLora(io.ComfyNode):
                     "lora_name",
                     options=host.model_files(FOLDER),
                     tooltip="A file in models/loras: .safetensors, .pt or .pth. PEFT's "
-                    "adapter_model.safetensors needs its adapter_config.json beside it.",
+                    "adapter_model.safetensors needs adapter_config.json in the same folder.",
                 ),
                 io.Float.Input(
                     "strength",
                     default=1.0,
-                    min=-STRONGEST,
-                    max=STRONGEST,
+                    min=-MAX_STRENGTH,
+                    max=MAX_STRENGTH,
                     step=0.01,
-                    tooltip="How much of it is added to the weights (no unit, -20 to 20). 1 as it "
-                    "was trained, 0 leaves the model as it is.",
+                    tooltip="Strength of the LoRA (no unit, -20 to 20). 1: as trained. 0: off.",
                 ),
             ],
             outputs=[io.Model.Output()],
@@ -53,16 +51,16 @@ class LoadWanLora(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: Any, lora_name: str, strength: float) -> io.NodeOutput:
-        """Rename, hand over, and say what was found."""
+        """Rename the tensors and let the host add them to the model."""
         lora = open_lora(host.model_file(FOLDER, lora_name), host.layer_shapes(model))
-        _tell(cls.hidden.unique_id, lora)
+        _show_layers(cls.hidden.unique_id, lora)
         return io.NodeOutput(host.with_lora(model, lora.parts, strength) if strength else model)
 
 
-def _tell(node_id: str | None, lora: Lora) -> None:
+def _show_layers(node_id: str | None, lora: Lora) -> None:
     scales = " and ".join(f"{scale:g}" for scale in lora.scales)
     scaled = f" by alpha / rank {scales} (alpha: {lora.alpha_from})" if scales else ""
-    host.say(node_id, f"{lora.layers} layers are changed{scaled}.")
+    host.show_status(node_id, f"{lora.layers} layers are changed{scaled}.")
     if lora.unused:
         host.warn(
             node_id,

@@ -21,15 +21,14 @@ class LoadWanVAE(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The node's definition."""
         return build(
             io.Schema,
             node_id="LongtakeLoadVAE",
             display_name="Load Wan VAE",
             category=categories.LOAD,
             description="Loads the Wan 2.1 VAE, LightVAE, the Wan 2.2 VAE, taew2_1, taew2_2 or "
-            "lighttae, all of which stream. The VAE is ComfyUI's own; its Load VAE does as well "
-            "where neither dtype nor a tiny VAE's latents need to be said.",
+            "lighttae. The VAE is ComfyUI's own; Load VAE works too, unless you need to set the "
+            "dtype or the latents of a tiny VAE.",
             search_aliases=["vae", "taehv", "taew2_1", "lighttae", "lightvae", "wan 2.2 vae"],
             inputs=[
                 io.Combo.Input(
@@ -41,16 +40,18 @@ class LoadWanVAE(io.ComfyNode):
                     "dtype",
                     options=list(DTYPES),
                     default="auto",
-                    tooltip="What it computes in. `auto` is ComfyUI's choice; fp16 halves memory "
-                    "and is finer than bf16, fp32 is exact.",
+                    advanced=True,
+                    tooltip="Format for computing. `auto`: ComfyUI's choice. fp16: half the "
+                    "memory, finer than bf16. fp32: exact.",
                 ),
                 io.Combo.Input(
                     "latents",
                     options=[AUTO, NORMALISED, RAW],
                     default=AUTO,
-                    tooltip="For tiny VAEs only: taew wants `normalised` latents, lighttae `raw` "
-                    "ones, and their files look the same. `auto` goes by the file's name. Washed "
-                    "out or burnt pictures: try the other one.",
+                    advanced=True,
+                    tooltip="For tiny VAEs: taew needs `normalised` latents, lighttae `raw` ones. "
+                    "`auto` decides by the file name. If pictures look washed out or burnt, try "
+                    "the other.",
                 ),
             ],
             outputs=[io.Vae.Output()],
@@ -59,7 +60,7 @@ class LoadWanVAE(io.ComfyNode):
 
     @classmethod
     def execute(cls, vae_name: str, dtype: str, latents: str) -> io.NodeOutput:
-        """Read, build by the host, and say what it is."""
+        """Let the host build the VAE, and show its kind."""
         folder = next((f for f in FOLDERS if vae_name in host.model_files(f)), FOLDERS[0])
         path = host.model_file(folder, vae_name)
         weights = open_weights(path)
@@ -68,15 +69,15 @@ class LoadWanVAE(io.ComfyNode):
         vae = host.build_vae(state, DTYPES[dtype])
         raw = latents == RAW or (latents == AUTO and "lighttae" in path.stem.lower())
         setattr(vae, RAW_LATENTS, raw)
-        host.say(cls.hidden.unique_id, _told(streaming_vae(vae), latents == AUTO))
+        host.show_status(cls.hidden.unique_id, _describe(streaming_vae(vae), latents == AUTO))
         return io.NodeOutput(vae)
 
 
-def _told(vae: StreamingVAE, by_name: bool) -> str:
-    """What was loaded, in one sentence."""
+def _describe(vae: StreamingVAE, by_name: bool) -> str:
     computes = str(vae.dtype).removeprefix("torch.")
     kind = f"{vae.form.title} latents ({vae.form.channels} channels), computing in {computes}"
     if not isinstance(vae, TinyVAE):
         return f"A VAE of {kind}."
     wants = RAW if vae.raw else NORMALISED
-    return f"A tiny VAE of {kind}; it is given {wants} latents{' by its name' * by_name}."
+    reason = " (by the file name)" if by_name else ""
+    return f"A tiny VAE of {kind}; it takes {wants} latents{reason}."

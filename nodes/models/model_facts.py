@@ -1,4 +1,4 @@
-"""What a MODEL carries about itself: its family and the preset that `from model` stands for."""
+"""The family of a MODEL, and the preset behind every `from model`."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ KEY = "longtake.facts"
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """The family of a MODEL and what that rests on, one sentence."""
+    """The family of a MODEL and why it was chosen, one sentence."""
 
     family: Family
     why: str
 
     @property
     def assumed(self) -> str:
-        """What it was taken for and why, as the node and the report say it."""
+        """The family and why it was chosen, as nodes and report show it."""
         return f"{self.family.title}: {self.why}"
 
     @property
     def preset(self) -> Preset:
-        """What the family was trained to run with."""
+        """The settings that the family was trained with."""
         return self.family.preset
 
 
 def remember(model: Any, found: Recognised) -> None:
-    """Let a MODEL and all its clones carry what its file was found to be."""
+    """Attach the family that a file was recognised as to a MODEL and all its clones."""
     why = next(reason for reason in found.reasons if reason.startswith("family: "))
     host.attach(model, KEY, ModelFacts(found.family, why.removeprefix("family: ")))
 
 
 def remember_family(model: Any, key: str, why: str) -> None:
-    """Let a MODEL and all its clones carry the family of that key."""
+    """Attach the family `key` to a MODEL and all its clones."""
     host.attach(model, KEY, ModelFacts(BY_KEY[key], why))
 
 
 def facts(model: Any) -> ModelFacts:
-    """What a MODEL is; one that another loader made is taken for what its tensors show."""
+    """The facts attached to a MODEL, or those that its tensors show if another node loaded it."""
     carried = host.attached(model, KEY)
     if carried is not None:
         return carried
@@ -52,16 +52,16 @@ def facts(model: Any) -> ModelFacts:
     key = "causal-ar" if hasattr(tree, "forward_block") else "wan21-t2v"
     if tree.text_embedding[0].in_features == 64:
         key = "demo"
-    return ModelFacts(BY_KEY[key], "assumed, since another loader made the model")
+    return ModelFacts(BY_KEY[key], "assumed, because another node loaded the model")
 
 
-def from_model(known: ModelFacts, taken: Mapping[str, object]) -> str:
-    """What settings a shot has from its model, one sentence; empty where there are none."""
-    if not taken:
+def describe_preset_values(known: ModelFacts, values: Mapping[str, object]) -> str:
+    """Name the settings that come from the model, one sentence; empty if there are none."""
+    if not values:
         return ""
-    named = ", ".join(f"{name} {_written(value)}" for name, value in taken.items())
-    return f"From the model ({known.family.title}): {named}."
+    listed = ", ".join(f"{name} {_format(value)}" for name, value in values.items())
+    return f"Settings: {listed} (from model: {known.family.title})."
 
 
-def _written(value: object) -> str:
+def _format(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)

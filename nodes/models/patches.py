@@ -1,8 +1,7 @@
-"""What other nodes have put on a MODEL: which of it works here, and which has no effect.
+"""The patches of other nodes on a MODEL: which work here, and which have no effect.
 
-Weight patches (LoRA) work, and so do replaced leaf modules and injections, since our forward uses
-weights only by calling the host's modules. Whatever hooks into the host's own forward or its
-sampling loop is never reached; it is listed by name, so that the user can be told.
+Our forward calls the host's modules, so weight patches (LoRA), replaced leaf modules and injections
+work. Hooks into the host's own forward or sampling loop are never called; users get their names.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ FORWARD_HOOKS = ("optimized_attention_override", "rope_options", "ar_config")
 
 
 def ignored_patches(model: Any) -> list[str]:
-    """Names of the patches on a MODEL that our forward and sampling loop do not run."""
+    """The names of the patches that have no effect here."""
     options = model.model_options
     inner = options.get("transformer_options", {})
     names = [f"{key or 'unnamed'} ({kind} wrapper)" for kind, key in _wrappers(model, inner)]
@@ -39,7 +38,7 @@ def ignored_patches(model: Any) -> list[str]:
 
 
 def live_code(model: Any) -> list[str]:
-    """Names of the patches that do work here but are code, which a restart makes unknown."""
+    """The names of the patches that work here but are code, which cannot be identified later."""
     replaced = [name for name in model.object_patches if _is_leaf(model, name)]
     return [
         *(f"replaced {name}" for name in replaced),
@@ -48,7 +47,7 @@ def live_code(model: Any) -> list[str]:
 
 
 def _foreign(hook: object) -> bool:
-    """Whether there is a hook, and more than our own, which our forward knows."""
+    """Whether `hook` is another node's; our own attention override is known."""
     return hook is not None and not (isinstance(hook, AttentionOverride) and hook.previous is None)
 
 
@@ -58,7 +57,7 @@ def _wrappers(model: Any, transformer_options: dict[str, Any]) -> list[tuple[str
 
 
 def _is_leaf(model: Any, name: str) -> bool:
-    """True when `name`, a module or the forward of one, is a leaf of the diffusion model."""
+    """Whether `name`, a module or its forward, is a leaf of the diffusion model."""
     path = name.removesuffix(".forward")
     if not path.startswith("diffusion_model."):
         return False

@@ -1,4 +1,4 @@
-"""VAEs that can stream: the demo's, and the host's Wan 2.1, LightVAE, Wan 2.2 and tiny ones."""
+"""VAEs that can stream: the demo's, and the host's Wan 2.1, LightVAE, Wan 2.2 and tiny VAEs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .demo_objects import DemoVAE
 
 RAW_LATENTS = "longtake_raw_latents"  # set on a host's VAE by Load Wan VAE
 
-FEW = 2  # chunks after which a stream keeps all that it ever does
+CHUNKS_UNTIL_FULL = 2  # after these, a stream's state no longer grows
 
 
 class StreamingVAE:
@@ -43,26 +43,28 @@ class StreamingVAE:
         return StreamingEncoder(self.tree)
 
     def decoder_memory(self, frames: int, rows: int, columns: int) -> DecoderMemory:
-        """What decoding chunks of so many latent frames of this size takes."""
+        """The memory for decoding chunks of `frames` latent frames."""
         return tiny_decoder_memory(self.tree, frames, rows, columns, self.patcher.load_device)
 
     def encoder_bytes(self, pictures: int, height: int, width: int) -> int:
-        """What encoding takes that is fed so many pictures at a time, next to nothing here."""
+        """The memory for encoding `pictures` at a time; next to nothing for the demo's VAE."""
         return 0
 
     def check_fits(self, channels: int) -> None:
-        """Refuse to decode for a model whose latents have other channels."""
+        """Refuse (BadInput) a model whose latents have another number of `channels`."""
         if channels != self.form.channels:
             wanted = FORMATS[channels].title
             raise BadInput(
-                f"The VAE has {self.form.channels} latent channels ({self.form.title}) and the "
-                f"model {channels}; connect Load VAE with a {wanted} VAE."
+                f"The VAE has {self.form.channels} latent channels ({self.form.title}), but the "
+                f"model has {channels}; connect Load VAE with a {wanted} VAE."
             )
 
 
 def check_belongs(vae: StreamingVAE, latent: Tensor, picture: Tensor) -> None:
-    """Refuse a VAE that decodes a shot's first latent (c, h, w) to a picture (3, H, W) of which it
-    makes quite another latent itself.
+    """Refuse (BadInput) a VAE that belongs to another model.
+
+    Such a VAE decodes the first latent (c, h, w) to a picture (3, H, W), but encodes that picture
+    to a very different latent.
     """
     if not hasattr(vae.tree, "encoder"):
         return
@@ -70,14 +72,14 @@ def check_belongs(vae: StreamingVAE, latent: Tensor, picture: Tensor) -> None:
     found = agreement(vae.open_encoder, latent, place, factor)
     if found < LEAST and sees(vae.open_encoder, vae.open_decoder, factor, place):
         raise BadInput(
-            f"The VAE does not know these latents: what it makes of the first one agrees with it "
-            f"by {max(0.0, found):.2f} (right ones: 0.9 or more), so it belongs to another model; "
-            "connect the VAE of this model, here and wherever known frames were encoded."
+            "The VAE belongs to another model: decoded and encoded again, the first latent agrees "
+            f"with itself by only {max(0.0, found):.2f} (0.9 or more is right). Connect the VAE of "
+            "this model, here and where known frames are encoded."
         )
 
 
 class HostVAE(StreamingVAE):
-    """A VAE of the host's own: its layers are rehearsed without weights."""
+    """One of the host's own VAEs; its memory is measured by a rehearsal without weights."""
 
     def __init__(self, vae: Any, form: LatentFormat) -> None:
         super().__init__(vae, form)
@@ -85,70 +87,72 @@ class HostVAE(StreamingVAE):
 
     def open_decoder(self) -> StreamingCoder:
         """A decoder at the start of a video."""
-        return self._decoder_of(self.tree)
+        return self._new_decoder(self.tree)
 
     def open_encoder(self) -> StreamingCoder:
         """An encoder at the start of a video."""
-        return self._encoder_of(self.tree)
+        return self._new_encoder(self.tree)
 
     def decoder_memory(self, frames: int, rows: int, columns: int) -> DecoderMemory:
-        """By a rehearsal of chunks, as many as it takes until all is kept that will be."""
+        """Rehearse chunks until the decoder's state is complete."""
         chunk = frames, self.form.channels, rows, columns
-        return self._memory(self._decoder_of, chunk, FEW if frames > 1 else FEW + 1)
+        return self._memory(
+            self._new_decoder, chunk, CHUNKS_UNTIL_FULL if frames > 1 else CHUNKS_UNTIL_FULL + 1
+        )
 
     def encoder_bytes(self, pictures: int, height: int, width: int) -> int:
-        """By a rehearsal, what is kept included."""
-        at_once = max(pictures, FRAMES_PER_LATENT)  # fewer wait for others
-        made = self._memory(self._encoder_of, (at_once, 3, height, width), FEW + 1)
-        return made.state_bytes + made.working_bytes
+        """Rehearse chunks; the encoder's state is included."""
+        at_once = max(pictures, FRAMES_PER_LATENT)  # the encoder collects this many
+        memory = self._memory(self._new_encoder, (at_once, 3, height, width), CHUNKS_UNTIL_FULL + 1)
+        return memory.state_bytes + memory.working_bytes
 
     def _memory(
-        self, opened: Callable[[Any], Any], shape: tuple[int, ...], times: int
+        self, open_coder: Callable[[Any], Any], shape: tuple[int, ...], times: int
     ) -> DecoderMemory:
         if shape not in self._rehearsed:  # pictures and latents have different channels
             device = self.patcher.load_device
             self._rehearsed[shape] = rehearsed(
-                self.tree, self.dtype, opened, [shape] * times, device
+                self.tree, self.dtype, open_coder, [shape] * times, device
             )
         return self._rehearsed[shape]
 
-    def _decoder_of(self, tree: Any) -> StreamingCoder:
+    def _new_decoder(self, tree: Any) -> StreamingCoder:
         raise NotImplementedError
 
-    def _encoder_of(self, tree: Any) -> StreamingCoder:
+    def _new_encoder(self, tree: Any) -> StreamingCoder:
         raise NotImplementedError
 
 
 class WanVAE(HostVAE):
-    """A Wan VAE of either generation; LightVAE is a narrower one."""
+    """A Wan 2.1 or 2.2 VAE, or LightVAE, which is a narrower one."""
 
-    def _decoder_of(self, tree: Any) -> WanStreamingDecoder:
+    def _new_decoder(self, tree: Any) -> WanStreamingDecoder:
         kind = WanStreamingDecoder if self.form is WAN21 else Wan22StreamingDecoder
         return kind(tree, self.dtype)
 
-    def _encoder_of(self, tree: Any) -> WanStreamingEncoder:
+    def _new_encoder(self, tree: Any) -> WanStreamingEncoder:
         kind = WanStreamingEncoder if self.form is WAN21 else Wan22StreamingEncoder
         return kind(tree, self.dtype)
 
 
 class TinyVAE(HostVAE):
-    """A TAEHV or lighttae; which one, Load Wan VAE has noted, or the host has guessed."""
+    """A TAEHV or lighttae, as noted by Load Wan VAE or else as detected by the host."""
 
     @property
     def raw(self) -> bool:
-        """Whether it wants latents that are not normalised, as lighttae does."""
+        """Whether the VAE takes raw latents, as lighttae does, and not normalised ones."""
         noted = getattr(self.vae, RAW_LATENTS, None)
         return self.tree.latent_format is None if noted is None else noted
 
-    def _decoder_of(self, tree: Any) -> TAEHVStreamingDecoder:
+    def _new_decoder(self, tree: Any) -> TAEHVStreamingDecoder:
         return TAEHVStreamingDecoder(tree, self.dtype, raw=self.raw)
 
-    def _encoder_of(self, tree: Any) -> TAEHVStreamingEncoder:
+    def _new_encoder(self, tree: Any) -> TAEHVStreamingEncoder:
         return TAEHVStreamingEncoder(tree, self.dtype, raw=self.raw)
 
 
 class TiledVAE(StreamingVAE):
-    """Another VAE, decoding in tiles of at most `pixels` to a side."""
+    """A VAE that decodes in tiles of at most `pixels` per side."""
 
     def __init__(self, whole: StreamingVAE, pixels: int) -> None:
         super().__init__(whole.vae, whole.form)
@@ -159,11 +163,11 @@ class TiledVAE(StreamingVAE):
         return TiledDecoder(self._whole.open_decoder, self._side)
 
     def open_encoder(self) -> StreamingCoder:
-        """An encoder at the start of a video, of whole pictures."""
+        """An encoder of whole pictures at the start of a video."""
         return self._whole.open_encoder()
 
     def decoder_memory(self, frames: int, rows: int, columns: int) -> DecoderMemory:
-        """Every tile keeps its own, as its size is; they are decoded one after another."""
+        """The state of all tiles, and the work of the largest; tiles are decoded in turn."""
         sizes = [(t.bottom - t.top, t.right - t.left) for t in tiles(rows, columns, self._side)]
         largest = max(sizes, key=math.prod)
         memory, areas = self._whole.decoder_memory(frames, *largest), map(math.prod, sizes)
@@ -172,29 +176,29 @@ class TiledVAE(StreamingVAE):
 
 
 def streaming_vae(vae: Any, tile_pixels: int = 0) -> StreamingVAE:
-    """The VAE, if it can stream, in tiles if `tile_pixels` says so."""
-    whole = StreamingVAE(vae) if isinstance(vae, DemoVAE) else _of_host(vae)
+    """Wrap a VAE for streaming; BadInput if it cannot. 0 `tile_pixels` decodes whole pictures."""
+    whole = StreamingVAE(vae) if isinstance(vae, DemoVAE) else _wrap_host_vae(vae)
     return TiledVAE(whole, tile_pixels) if tile_pixels else whole
 
 
 def is_tiny(vae: Any) -> bool:
-    """Whether it is the host's TAEHV or lighttae."""
+    """Whether `vae` is the host's TAEHV or lighttae."""
     tree = getattr(vae, "first_stage_model", vae)
     return isinstance(getattr(tree, "decoder", None), nn.Sequential) and hasattr(tree, "patch_size")
 
 
-def _of_host(vae: Any) -> StreamingVAE:
+def _wrap_host_vae(vae: Any) -> StreamingVAE:
     tree, tiny = getattr(vae, "first_stage_model", vae), is_tiny(vae)
     decoder = getattr(tree, "decoder", None)
     if not tiny and not (hasattr(decoder, "upsamples") and hasattr(tree, "conv2")):
         raise BadInput(
             f"The VAE is a {type(tree).__name__}, which Longtake cannot stream; connect Load VAE "
-            "with a Wan VAE or a tiny one for Wan, or the VAE of Load Demo Model."
+            "with a Wan VAE or a tiny VAE for Wan, or the VAE of Load Demo Model."
         )
     form = FORMATS.get(getattr(vae, "latent_channels", 0))
     if form is None:
         raise BadInput(
-            f"The VAE has {vae.latent_channels} latent channels, and Wan's have "
+            f"The VAE has {vae.latent_channels} latent channels, but Wan VAEs have "
             f"{' or '.join(map(str, FORMATS))}; connect Load VAE with a Wan VAE."
         )
     return TinyVAE(vae, form) if tiny else WanVAE(vae, form)

@@ -29,7 +29,6 @@ class Collect(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The node's definition."""
         return build(
             io.Schema,
             node_id="LongtakeCollect",
@@ -55,7 +54,7 @@ class Collect(io.ComfyNode):
         """Fill the chosen output; the two others name the choice that would fill them."""
         node_id = cls.hidden.unique_id
         if stream.plan_only:
-            host.say(node_id, f"Dry run, nothing is collected: {stream.plan.text}")
+            host.show_status(node_id, f"Dry run, nothing is collected: {stream.plan.text}")
             return io.NodeOutput(*(host.nothing_to_give() for _ in CHOICES))
         value: object
         if isinstance(stream, HostRollout):
@@ -68,7 +67,9 @@ class Collect(io.ComfyNode):
             value = await (
                 collect_images(stream, node_id) if images else collect_video(stream, crf, node_id)
             )
-        return io.NodeOutput(*(value if one == collect else _blocked(one) for one in CHOICES))
+        return io.NodeOutput(
+            *(value if choice == collect else _blocked(choice) for choice in CHOICES)
+        )
 
 
 async def collect_images(frames: FrameSource, node_id: str | None) -> Tensor:
@@ -139,7 +140,7 @@ def _allocate(frames: FrameSource, node_id: str | None) -> Tensor:
         raise BadInput(
             f"{size} and {byte_size(free)} are free; use Save Video (Stream), or a shorter length."
         )
-    host.say(node_id, f"{size}.")
+    host.show_status(node_id, f"{size}.")
     return torch.empty(shape, device=host.runtime_device())
 
 

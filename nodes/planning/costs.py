@@ -1,6 +1,4 @@
-"""What a rollout costs, in words: memory here and elsewhere, what storage and budget made of it,
-and what guidance adds.
-"""
+"""Sentences about what a rollout costs: the KV cache, guidance and a memory budget."""
 
 from __future__ import annotations
 
@@ -11,101 +9,94 @@ from pathlib import Path
 from ...attention.storage.dense import DENSE
 from ...attention.storage.placement import ON_DEVICE, InMainMemory, OnDisk
 from ...attention.temp_cache.policy import TempCache
-from ...samplers.denoiser import Denoiser
-from ...samplers.history.plan import planned_bytes, planned_offloaded
+from ...samplers.history.plan import planned_bytes
 from ...samplers.history.settings import CacheSettings
 from ...samplers.planning.cost import cost, describe_branches, peak_evaluations, without_guidance
 from ...samplers.settings import RolloutSettings
 from ...units import byte_size
 from .. import host
+from ..advice import less_memory
+from .footprint import RolloutFootprint
 
 
-def cost_line(settings: RolloutSettings, model: Denoiser) -> str:
-    """Memory, and what guidance adds to a chunk that has a history."""
-    kv_bytes = planned_bytes(settings, model.config, model.dtype)
-    memory = f"KV cache {byte_size(kv_bytes)}{_elsewhere(settings, model)}"
-    saved, added = _saving(settings, model), _added(settings, model)
-    if added is None:
-        return f"{memory}{saved}."
-    more, times = added
-    return f"{memory}, {more} of it for guidance{saved}; {times}."
+def describe_cache(footprint: RolloutFootprint) -> str:
+    """The size of the KV cache on the device and elsewhere, and what its storage saves."""
+    settings = footprint.settings
+    on_device = sum(plan.planned_bytes(settings.length) for plan in footprint.cache_plans)
+    parts = [f"KV cache {byte_size(on_device)}"]
+    if footprint.offloaded_bytes:
+        where = "on disk" if isinstance(settings.placement, OnDisk) else "in main memory"
+        parts.append(f"and {byte_size(footprint.offloaded_bytes)} {where}")
+    if settings.storage != DENSE:
+        parts.append(_describe_saving(footprint))
+    return " ".join(parts)
 
 
-def guidance_line(settings: RolloutSettings, model: Denoiser) -> str:
-    """What guidance is evaluated, and what that is more than the prompt alone."""
-    said = describe_branches(settings.at(settings.origin).guidance)
-    added = _added(settings, model)
-    if added is None:
-        return f"{said} In this shot as much as without guidance."
-    more, times = added
-    return f"{said} In this shot {times}, with those that fill the KV cache, and {more} more of it."
-
-
-def choice_line(asked: CacheSettings, settings: RolloutSettings) -> str:
-    """What a byte budget made of the history asked for; nothing where there is no budget."""
-    if asked.budget_bytes is None:
-        return ""
-    budget, window = byte_size(asked.budget_bytes), settings.cache.limit
-    if window is None:
-        return f" The full history fits in {budget}."
-    fits = window == asked.policy.limit
-    if isinstance(settings.cache, TempCache):
-        entries = f"entries for {window} latent frames"
-        return f" The {entries} fit in {budget}." if fits else f" {budget} allow {entries}."
-    if fits:
-        return f" The window of {window} latent frames fits in {budget}."
-    return f" {budget} allow a window of {window} latent frames."
-
-
-def shortage_elsewhere(settings: RolloutSettings, model: Denoiser) -> str | None:
-    """Why what lies in main memory or on disk cannot fit, or None."""
-    needed = planned_offloaded(settings, model.config, model.dtype)
-    match settings.placement:
-        case InMainMemory():
-            free, where = host.free_memory_bytes(), "in main memory"
-        case OnDisk(folder):
-            free, where = shutil.disk_usage(_existing(folder)).free, f"in {folder}"
-        case _:
-            return None
-    if needed <= free:
+def describe_guidance_cost(footprint: RolloutFootprint) -> str | None:
+    """What guidance adds to the prompt alone, one sentence; None where that is nothing."""
+    settings, kind = footprint.settings, (footprint.model.config, footprint.model.dtype)
+    guided, plain = cost(settings, *kind), cost(without_guidance(settings), *kind)
+    most = peak_evaluations(settings, *kind)
+    if guided == plain and most == plain.evaluations:
         return None
+    later = ""
+    if most > guided.evaluations:
+        later = f", up to {most} after changes of guidance or prompt"
     return (
-        f"The KV cache takes {byte_size(needed)} {where} and {byte_size(free)} are free; lower "
-        "window_frames, width or height, choose int8 or int4 storage, or another placement."
+        f"{guided.evaluations} model evaluations per chunk ({plain.evaluations} without guidance)"
+        f"{later}, including cache fills; +{byte_size(guided.kv_bytes - plain.kv_bytes)} KV cache."
     )
 
 
-def _added(settings: RolloutSettings, model: Denoiser) -> tuple[str, str] | None:
-    """What guidance takes more than the prompt alone: of the KV cache, and of evaluations."""
-    kind = model.config, model.dtype
-    made, plain = cost(settings, *kind), cost(without_guidance(settings), *kind)
-    most = peak_evaluations(settings, *kind)
-    if made == plain and most == plain.evaluations:
+def describe_guidance(footprint: RolloutFootprint) -> str:
+    """The branches of the first guidance, and what they add to the shot."""
+    settings = footprint.settings
+    branches = describe_branches(settings.at(settings.origin).guidance)
+    added = describe_guidance_cost(footprint)
+    return f"{branches} This shot: {added or 'no extra cost.'}"
+
+
+def describe_budget(requested: CacheSettings, settings: RolloutSettings) -> str | None:
+    """What the memory budget made of the history that was requested; None without a budget."""
+    if requested.budget_bytes is None:
         return None
-    later = f", up to {most} where guidance or prompt change" if most > made.evaluations else ""
-    times = f"{made.evaluations} model evaluations a chunk instead of {plain.evaluations}{later}"
-    return byte_size(made.kv_bytes - plain.kv_bytes), times
+    budget, window = f"KV cache budget of {byte_size(requested.budget_bytes)}", settings.cache.limit
+    if window is None:
+        return f"The full history fits the {budget}."
+    fits = window == requested.policy.limit
+    if isinstance(settings.cache, TempCache):
+        history = f"entries for {window} latent frames"
+        return f"The {history} fit the {budget}." if fits else f"The {budget} allows {history}."
+    history = f"window of {window} latent frames"
+    return f"The {history} fits the {budget}." if fits else f"The {budget} allows a {history}."
 
 
-def _elsewhere(settings: RolloutSettings, model: Denoiser) -> str:
-    far = planned_offloaded(settings, model.config, model.dtype)
-    if not far:
-        return ""
-    where = "on disk" if isinstance(settings.placement, OnDisk) else "in main memory"
-    return f" and {byte_size(far)} {where}"
+def offload_shortage(footprint: RolloutFootprint) -> str | None:
+    """Say why the offloaded part of the KV cache does not fit; None if it does."""
+    match footprint.settings.placement:
+        case InMainMemory():
+            free, where = host.free_memory_bytes(), "in main memory"
+        case OnDisk(folder):
+            free, where = shutil.disk_usage(_nearest_existing(folder)).free, f"in {folder}"
+        case _:
+            return None
+    needed = footprint.offloaded_bytes
+    if needed <= free:
+        return None
+    return (
+        f"The KV cache needs {byte_size(needed)} {where}, but only {byte_size(free)} is available; "
+        f"{less_memory(footprint.settings.cache)}."
+    )
 
 
-def _saving(settings: RolloutSettings, model: Denoiser) -> str:
-    """All that coded storage saves, the frames that stay as computed included."""
-    if settings.storage == DENSE:
-        return ""
-    config, dtype = model.config, model.dtype
-    coded = replace(settings, placement=ON_DEVICE)
+def _describe_saving(footprint: RolloutFootprint) -> str:
+    """The share of the unquantized size, counting the frames that stay unquantized."""
+    config, dtype = footprint.model.config, footprint.model.dtype
+    coded = replace(footprint.settings, placement=ON_DEVICE)
     dense = planned_bytes(replace(coded, storage=DENSE), config, dtype)
     share = planned_bytes(coded, config, dtype) / dense
-    return f", {share:.0%} of the {byte_size(dense)} that it takes as computed"
+    return f"({share:.0%} of {byte_size(dense)} unquantized)"
 
 
-def _existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that is there."""
+def _nearest_existing(folder: Path) -> Path:
     return next(path for path in (folder, *folder.parents) if path.exists())

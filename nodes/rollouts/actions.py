@@ -9,12 +9,12 @@ from ...errors import BadInput
 from ...model.vae.latent_format import FRAMES_PER_LATENT
 from ...samplers.conditioning.prompts import TimedPrompt, fit_length
 from ...samplers.settings import RolloutSettings
-from ...stream.rollout.fork import Fork, continued
+from ...stream.rollout.fork import Fork, extended
 from ...stream.timecode import time_label
 from .. import host
-from ..length import SECONDS, length_of, snapped_length
+from ..length import SECONDS, snapped_length
 from ..runtime.host_rollout import HostRollout
-from .derive import chunk_near, derive_rollout, first_frame, say_plan, time_of
+from .derive import chunk_near, derive_rollout, first_frame, time_of
 
 FORK, REWIND, CONTINUE = "fork", "rewind", "continue"
 KEEP = -1
@@ -57,10 +57,9 @@ def fork(source: HostRollout, edit: RolloutEdit, node_id: str | None) -> HostRol
         edit.new_seed if edit.new_seed > KEEP else None,
         source.spec.guided(edit.new_guidance) if edit.new_guidance > KEEP else None,
     )
-    settings = _set_length(change.of(source.settings), source, frame, edit.length)
+    settings = _set_length(change.apply(source.settings), source, frame, edit.length)
     forked = derive_rollout(source, settings, node_id)
-    say_plan(forked, length_of(settings, forked.latent_frames, forked.fps))
-    host.say(node_id, _fork_summary(forked, change))
+    host.show_status(node_id, _fork_summary(forked, change))
     return forked
 
 
@@ -68,9 +67,9 @@ def rewind(source: HostRollout, edit: RolloutEdit, node_id: str | None) -> HostR
     """Make the same shot, ending at the chunk end nearest to `at`; at least one chunk stays."""
     cut = max(1, chunk_near(source, edit.at))
     rewound = derive_rollout(source, source.settings, node_id, cut=cut)
-    say_plan(rewound, length_of(rewound.settings, rewound.latent_frames, rewound.fps))
     end = time_label(time_of(source, first_frame(source, cut)))
-    host.say(node_id, f"Rewound to {end}, after {cut} chunks.", *edit.warnings(REWIND))
+    text = f"Rewound to {end}, after {cut} chunks."
+    host.show_status(node_id, text, *edit.warnings(REWIND))
     return rewound
 
 
@@ -83,11 +82,8 @@ def continue_shot(source: HostRollout, edit: RolloutEdit, node_id: str | None) -
             "continue from an earlier time."
         )
     added = max(1, round(edit.more * source.fps / FRAMES_PER_LATENT))
-    settings = continued(source.settings, end, added)
-    longer = derive_rollout(source, settings, node_id)
-    length = length_of(settings, longer.latent_frames, longer.fps)
-    say_plan(longer, length, problems=edit.warnings(CONTINUE))
-    return longer
+    settings = extended(source.settings, end, added)
+    return derive_rollout(source, settings, node_id, warnings=edit.warnings(CONTINUE))
 
 
 ACTIONS: dict[str, Callable[[HostRollout, RolloutEdit, str | None], HostRollout]] = {

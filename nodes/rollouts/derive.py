@@ -1,62 +1,46 @@
-"""Make one rollout from another, and announce the plan of a rollout before it runs."""
+"""Rollouts that nodes make from other rollouts, and places in them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ...attention.temp_cache.policy import TempCache
 from ...errors import BadInput
 from ...model.vae.latent_format import frame_count
 from ...samplers.settings import RolloutSettings
-from .. import host
-from ..advice import less_memory
-from ..attention.describe import describe_temp_cache
-from ..length import Length, latent_frame_at
-from ..planning import costs, fit
-from ..runtime.host_rollout import HostRollout, denoiser, open_rollout
+from ..length import latent_frame_at
+from ..planning.announce import announce
+from ..runtime.host_rollout import HostRollout, open_rollout
+from ..runtime.resolved_model import denoiser
 
 
 def derive_rollout(
-    source: HostRollout, settings: RolloutSettings, node_id: str | None, *, cut: int | None = None
+    source: HostRollout,
+    settings: RolloutSettings,
+    node_id: str | None,
+    *,
+    cut: int | None = None,
+    warnings: Sequence[str] = (),
 ) -> HostRollout:
-    """Return a rollout of the source's model with its own memory and controls.
+    """Open a rollout of the source's model with other settings, and show its plan.
 
-    `cut` is the number of chunks that it keeps.
+    The new rollout has memory and live controls of its own. `cut` is the number of chunks that it
+    keeps. `warnings` are shown with the plan.
     """
-    engine = denoiser(source.claim.wired)
+    engine = denoiser(source.claim.connected_model)
     spec = replace(source.spec, settings=settings, model=engine, cut=cut)
-    return open_rollout(
-        spec, engine.host,
-        node_id=node_id, session_only=source.session_only, from_model=source.from_model,
+    rollout = open_rollout(spec, engine.host, replace(source.provenance, node_id=node_id))
+    announce_rollout(rollout, warnings)
+    return rollout
+
+
+def announce_rollout(rollout: HostRollout, warnings: Sequence[str] = ()) -> None:
+    """Show the plan at the rollout's node; BadInput where the rollout does not fit."""
+    provenance = rollout.provenance
+    announce(
+        provenance.node_id, rollout.plan, warnings,
+        from_model=provenance.from_model, plan_only=rollout.plan_only,
     )  # fmt: skip
-
-
-def say_plan(
-    rollout: HostRollout,
-    length: Length,
-    choice: str = "",
-    problems: Sequence[str] = (),
-    help_begins: str = "",
-) -> None:
-    """Store the plan in the rollout and show it; refuse a plan that does not fit, except in a dry
-    run.
-
-    `choice` is one more sentence for the plan: a setting that depends on it. `problems` are shown
-    as warnings. `help_begins` starts the advice that follows when the plan does not fit.
-    """
-    free, weights = host.usable_memory_bytes(rollout.model.device), rollout.weights
-    said = costs.cost_line(rollout.settings, rollout.model) + choice
-    if isinstance(rollout.settings.cache, TempCache):
-        said += f" {describe_temp_cache(rollout.settings.cache)}"
-    short = costs.shortage_elsewhere(rollout.settings, rollout.model)
-    memory = rollout.memory_beside(weights.counted_bytes, free)
-    less = help_begins + less_memory(rollout.settings.cache)
-    rollout.plan = fit.plan(length, said, memory, weights, free, less, short)
-    if not rollout.plan.fits and not rollout.plan_only:
-        raise BadInput(rollout.plan.text)
-    text = f"Plan: {rollout.plan.text}" if rollout.plan_only else rollout.plan.text
-    host.say(rollout.node_id, f"{text} {rollout.from_model}".rstrip(), *problems)
 
 
 def chunk_near(rollout: HostRollout, seconds: float) -> int:

@@ -1,4 +1,4 @@
-"""Save Rollout and Load Rollout: a shot as one file, to go on with later or elsewhere."""
+"""Save Rollout and Load Rollout: a shot as one file, to continue later or elsewhere."""
 
 from __future__ import annotations
 
@@ -17,28 +17,26 @@ from ...samplers.loop import Chunk
 from ...stream.journal.chain import spans
 from ...stream.lazy.frame_chunk import to_pictures
 from ...stream.metrics import Meter, Report
-from ...stream.rollout.file import SUFFIX, Beside, RolloutFile, save_rollout
+from ...stream.rollout.file import SUFFIX, RolloutExtras, RolloutFile, save_rollout
 from ...stream.rollout.spec import Prompter
 from ...units import byte_size
 from .. import categories, host, sockets
-from ..attention.attention_spec import attention_spec_of
 from ..conditioning.prompts import CLIPPrompter
 from ..frames.decoded import open_frames
 from ..frames.vae import VAE_TIP
-from ..length import length_of
-from ..models.identity import identity
 from ..models.streaming_vae import StreamingVAE, streaming_vae
-from ..runtime.host_rollout import HostRollout, denoiser, host_spec, open_rollout
+from ..runtime.host_rollout import HostRollout, Provenance, host_spec, open_rollout
 from ..runtime.report import run_report
+from ..runtime.resolved_model import ResolvedModel
 from ..runtime.session import session
 from ..schema import build
 from .compatibility import check_compatible
-from .derive import say_plan
+from .derive import announce_rollout
 
 CFG, SCALED = "cfg", "scaled"
 NO_STATE = (
-    "The KV cache is not in it, since nothing was made and none rests in memory; going on will "
-    "look through the shot again."
+    "The KV cache is not in the file, because nothing was made and none is in memory; continuing "
+    "re-reads the shot."
 )
 THUMBNAIL_WIDTH = 256
 
@@ -48,34 +46,37 @@ class SaveRollout(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The node's definition."""
         return build(
             io.Schema,
             node_id="LongtakeSaveRollout",
             display_name="Save Rollout",
             category=categories.ROLLOUT,
-            description="The whole shot as one file: settings, prompts, live edits, latents, "
-            "report and a small picture. Load Rollout goes on with it, here or on another machine, "
-            "with the same bits. Weights are not in it.",
+            description="Saves the whole shot as one file: settings, prompts, live edits, latents, "
+            "report and a small picture, without model weights. Load Rollout continues it with the "
+            "same bits, also on another machine.",
             search_aliases=["save state", "export latents", "share shot", "checkpoint"],
             is_output_node=True,
             inputs=[
-                sockets.Rollout.Input("rollout", tooltip="The shot to save, made to its end."),
+                sockets.Rollout.Input(
+                    "rollout", tooltip="The shot to save; it is made to its end first."
+                ),
                 io.String.Input(
                     "filename_prefix",
                     default="longtake/rollout",
-                    tooltip="Name in the output folder, subfolders allowed; a number is added. "
-                    "Load Rollout lists the files in longtake/ and right in the output folder.",
+                    tooltip="File name in the output folder, with subfolders; a number is added. "
+                    "Load Rollout lists files in longtake/ and in the output folder itself.",
                 ),
-                io.Vae.Input("vae", optional=True, tooltip=f"For the small picture. {VAE_TIP}"),
+                io.Vae.Input(
+                    "vae", optional=True, tooltip=f"For the small picture in the file. {VAE_TIP}"
+                ),
                 io.Boolean.Input(
                     "with_state",
                     default=False,
                     optional=True,
                     advanced=True,
-                    tooltip="Put the KV cache into the file too: true or false. Going on then "
-                    "begins at once, with the same bits; the file is larger by what the sampler's "
-                    "plan says for the cache, at most.",
+                    display_name="with KV cache",
+                    tooltip="On: also saves the KV cache. Continuing then starts at once, with the "
+                    "same bits; the file grows by at most the cache size in the sampler's plan.",
                 ),
             ],
             outputs=[],
@@ -90,12 +91,14 @@ class SaveRollout(io.ComfyNode):
         vae: Any = None,
         with_state: bool = False,
     ) -> io.NodeOutput:
-        """Take the stream to its end, then write what it left in the journal."""
+        """Take the stream to its end, then write its chunks from the journal."""
         decoding = None if vae is None else streaming_vae(vae)
         if decoding is not None:
             decoding.check_fits(rollout.model.config.out_channels)
         if rollout.plan_only:
-            host.say(cls.hidden.unique_id, f"Nothing is saved: {rollout.plan.text}")
+            host.show_status(
+                cls.hidden.unique_id, f"Dry run, nothing is saved: {rollout.plan.text}"
+            )
             return io.NodeOutput()
         progress = host.Progress(cls.hidden.unique_id, rollout.chunk_count or 0)
         count, picture, state, controls = 0, None, None, rollout.controls
@@ -112,13 +115,15 @@ class SaveRollout(io.ComfyNode):
                 progress.advance(count)
             if with_state and count:
                 state = rollout.run.state_after(count)
-        rollout.claim.sources(rollout.settings.known_frames.sources)
+        rollout.claim.claim_sources(rollout.settings.known_frames.sources)
         file = host.output_file(filename_prefix, SUFFIX)
         report = _report(rollout, meter, model_evals, str(file.path))
-        beside = Beside(report, picture, _guided(rollout), rollout.fps, state)
-        size = save_rollout(file.path, rollout.run.state, count, beside)
+        extras = RolloutExtras(report, picture, _guided(rollout), rollout.fps, state)
+        size = save_rollout(file.path, rollout.run.state, count, extras)
         lacks = " " + NO_STATE if with_state and state is None else ""
-        host.say(cls.hidden.unique_id, f"{file.name}: {count} chunks, {byte_size(size)}.{lacks}")
+        host.show_status(
+            cls.hidden.unique_id, f"{file.name}: {count} chunks, {byte_size(size)}.{lacks}"
+        )
         entry = {"role": "rollout", "filename": file.name, "subfolder": file.subfolder,
                  "type": "output"}  # fmt: skip
         return io.NodeOutput(ui={"longtake_files": [entry]})
@@ -129,32 +134,30 @@ class LoadRollout(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        """The node's definition."""
         return build(
             io.Schema,
             node_id="LongtakeLoadRollout",
             display_name="Load Rollout",
             category=categories.ROLLOUT,
-            description="A shot that Save Rollout wrote, to watch, fork, rewind or go on with. "
-            "Nothing of it is made again.",
+            description="Loads a shot from Save Rollout, to watch, fork, rewind or continue it. "
+            "Nothing is made again.",
             search_aliases=["load state", "import latents", "resume", "open shot"],
             inputs=[
                 io.Combo.Input(
                     "file",
                     options=host.saved_files(SUFFIX),
-                    tooltip=f"A file *{SUFFIX} in ComfyUI's output or input folder, or in "
-                    "longtake/ within one of them. Press R to see new ones.",
+                    tooltip=f"A file *{SUFFIX} in ComfyUI's output or input folder, or in their "
+                    "longtake/ folders. Press R to list new files.",
                 ),
                 io.Model.Input(
                     "model",
-                    tooltip="What the shot goes on with: the model that made it, with the same "
-                    "LoRA. Another one is said and can be used too.",
+                    tooltip="The model to continue with: the one that made the shot, with the same "
+                    "LoRA. Another model also works and gives a warning.",
                 ),
                 io.Clip.Input(
                     "clip",
                     optional=True,
-                    tooltip="The text encoder, if the shot is to get new prompts: Fork Rollout, or "
-                    "edits in the preview.",
+                    tooltip="The text encoder, for new prompts in a fork or in the preview.",
                 ),
             ],
             outputs=[sockets.Rollout.Output(display_name="rollout")],
@@ -163,58 +166,62 @@ class LoadRollout(io.ComfyNode):
 
     @classmethod
     def execute(cls, file: str, model: Any, clip: Any = None) -> io.NodeOutput:
-        """Read the settings, put the chunks into the journal."""
-        opened = RolloutFile(host.saved_file(file))
+        """Read the settings and put the chunks into the journal."""
+        saved = RolloutFile(host.saved_file(file))
         prompter = None if clip is None else CLIPPrompter(clip, cls.hidden.unique_id)
-        rollout = goes_on(opened, model, prompter, cls.hidden.unique_id)
-        new = opened.keep_in(rollout.spec.journal, rollout.spec.chain)
-        length = length_of(rollout.settings, rollout.latent_frames, rollout.fps)
-        say_plan(rollout, length, help_begins=MADE_ANEW)
-        host.say(rollout.node_id, f"Loaded {len(opened.metas)} chunks, {new} of them new here.")
+        rollout = resume_from_file(saved, model, prompter, cls.hidden.unique_id)
+        new = saved.keep_in(rollout.spec.journal, rollout.spec.chain)
+        announce_rollout(rollout)
+        text = f"Loaded {len(saved.metas)} chunks, {new} of them new on this machine."
+        host.show_status(cls.hidden.unique_id, text)
         return io.NodeOutput(rollout)
 
     @classmethod
     def fingerprint_inputs(cls, file: str, **others: Any) -> Any:
-        """Another file of that name, a stop and live edits make it run again."""
+        """Change with the file, after a stop and after a live edit."""
         path = host.saved_file(file)
         facts = path.stat()
         return facts.st_mtime_ns, facts.st_size, session.times_altered(cls.hidden.unique_id)
 
 
 OTHER_MODEL = (
-    "The file was made with another model, or with another LoRA; what is loaded stays as it is, "
-    "and what follows is made with this one."
+    "The file was made with another model or LoRA; the loaded chunks stay as they are, and new "
+    "ones are made with this model."
 )
-MADE_ANEW = "a loaded shot keeps its settings: go on where there is more memory, or make it anew: "
+KEEPS_SETTINGS = (
+    "a loaded shot keeps its settings: continue it where there is more memory, or make a new one: "
+)
+KEEPS_SETTINGS = (
+    "a loaded shot keeps its settings, so resume it where more memory is available, or make a new "
+    "one: "
+)
 OTHER_ATTENTION = (
-    "ANN-Sparse Attention on this model is not used: a loaded shot keeps its own attention."
+    "ANN-Sparse Attention on this model has no effect: a loaded shot keeps its own attention."
 )
 
 
-def goes_on(
-    opened: RolloutFile, model: Any, prompter: Prompter | None, node_id: str | None
+def resume_from_file(
+    file: RolloutFile, model: Any, prompter: Prompter | None, node_id: str | None
 ) -> HostRollout:
-    """A file's rollout, as long as it was saved, which goes on with `model`."""
-    engine = denoiser(model)
-    settings = opened.settings(engine.device)
-    check_compatible(settings, opened.channels, engine)
-    guided = cfg if opened.beside.guided == CFG else settings.guidance.scaled
-    count = len(opened.metas)
+    """Return the rollout of a file, at its saved length, to continue with `model`."""
+    resolved = ResolvedModel.of(model)
+    settings = file.settings(resolved.engine.device)
+    check_compatible(settings, file.channels, resolved.engine)
+    guided = cfg if file.extras.guided == CFG else settings.guidance.scaled
+    count = len(file.metas)
     end = sum(span.count for span in islice(spans(settings), count))
-    name, session_only = identity(model)
-    if opened.makers.at(end) != name:
+    if file.models.at(end) != resolved.identity:
         host.warn(node_id, OTHER_MODEL)
-    asked = attention_spec_of(model)
-    if asked is not None and not asked.is_in_force(settings):
+    if resolved.attention is not None and not resolved.attention.is_in_force(settings):
         host.warn(node_id, OTHER_ATTENTION)
-    makers = opened.makers.then(end, name)
-    spec = host_spec(engine, settings, makers)
+    spec = host_spec(resolved, settings, file.models.then(end, resolved.identity))
     spec = replace(spec, prompter=prompter, guided=guided, cut=count)
-    return open_rollout(spec, engine.host, node_id=node_id, session_only=session_only)
+    provenance = Provenance(node_id, resolved.session_only)
+    return open_rollout(spec, resolved.engine.host, provenance, remedy_prefix=KEEPS_SETTINGS)
 
 
 def thumbnail(rollout: HostRollout, chunk: Chunk, vae: StreamingVAE) -> bytes:
-    """The last frame of the first chunk as a small PNG."""
+    """Return the last frame of the first chunk as a small PNG."""
     decoder = open_frames(rollout, vae, rollout.fps).open_decoder()
     [picture] = to_pictures(decoder.feed(chunk.latents)[-1:])
     image = Image.fromarray(picture)
@@ -225,13 +232,13 @@ def thumbnail(rollout: HostRollout, chunk: Chunk, vae: StreamingVAE) -> bytes:
 
 
 def _lengths(chunk: Chunk) -> tuple[int, int]:
-    """How many pixel frames and how many latent frames a chunk is."""
+    """Return the frames and the latent frames of a chunk."""
     first, count = chunk.first_frame, len(chunk.latents)
     return frame_count(first + count) - frame_count(first), count
 
 
 def _report(rollout: HostRollout, meter: Meter, model_evals: int, path: str) -> Report:
-    """Of the run's chunks, edits among them, as the file at `path` has them."""
+    """Report the chunks of the run, live edits included, for the file at `path`."""
     factor = FORMATS[rollout.model.config.out_channels].spatial_factor
     size = rollout.settings.columns * factor, rollout.settings.rows * factor
     report = run_report(rollout, meter, fps=rollout.fps, size=size, model_evals=model_evals)
@@ -239,5 +246,5 @@ def _report(rollout: HostRollout, meter: Meter, model_evals: int, path: str) -> 
 
 
 def _guided(rollout: HostRollout) -> str:
-    """How a strength becomes this rollout's guidance, as a word."""
+    """Name how a strength becomes the guidance of this rollout."""
     return CFG if rollout.spec.guided is cfg else SCALED

@@ -1,4 +1,4 @@
-"""The host's memory for a rollout: its model, its VAEs and its KV caches, in one request."""
+"""Asks the host for a rollout's model, VAEs and KV caches in one request per chunk."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from .kv_memory import KVMemory
 from .session import session
 
 
-class Beside(Protocol):
-    """A decoder or encoder that is claimed with the model."""
+class CoClaimed(Protocol):
+    """A decoder or encoder that is claimed together with the model."""
 
     patcher: Any
 
@@ -27,39 +27,45 @@ class Beside(Protocol):
 
 
 class Claim:
-    """Asks the host, before each chunk, for its model and everything beside it, in one call.
+    """The engine's `ModelHost` for one of ComfyUI's models.
 
-    `wired` is the MODEL as it came over the wire, which others are made of; `model` the one that
-    the run in progress has made of it.
+    `connected_model` is the MODEL as connected on the canvas. `model` is the clone that the current
+    run uses; the strength of its LoRAs may differ. `reservations` keeps co-claimed objects alive
+    that nobody else holds.
     """
 
     def __init__(self, model: Any, device: torch.device) -> None:
-        self.model = self.wired = model
+        self.model = self.connected_model = model
         self._device = device
         self.memory = KVMemory(device)
-        self.beside: weakref.WeakSet[Beside] = weakref.WeakSet()
-        self.lasting: list[Beside] = []  # of these, those that are held by nobody else
+        self.co_claimed: weakref.WeakSet[CoClaimed] = weakref.WeakSet()
+        self.reservations: list[CoClaimed] = []
         self.count = 0
-        self.load_s: float | None = None  # what the first claim of a run took
-        self.working_bytes: Callable[[], int] = lambda: 0  # what a pass of the model takes
+        self.load_s: float | None = None  # duration of the first claim of a run
+        self.working_bytes: Callable[[], int] = lambda: 0  # of a pass of the model
+
+    @property
+    def weights(self) -> host.Weights:
+        """The sizes of the model's weights."""
+        return host.weights(self.model)
 
     def claim(self, kv_bytes: int) -> nn.Module:
-        """The module tree, ready, with room for `kv_bytes`, a pass and the VAEs."""
-        began = time.perf_counter()
+        """Load the model and return its tree, with room for `kv_bytes`, a pass and the VAEs."""
+        start = time.perf_counter()
         self.count += 1
-        planned = kv_bytes + self.working_bytes() + sum(one.room_bytes for one in self.beside)
+        rooms = sum(partner.room_bytes for partner in self.co_claimed)
         caches: list[Any] = [self.memory] if self.memory.in_use else []
         caches.append(session.state_memory(self.memory.load_device))  # so that /free reaches it
-        patchers = [self.model, *(one.patcher for one in self.beside), *caches]
-        host.claim(patchers, planned)
+        patchers = [self.model, *(partner.patcher for partner in self.co_claimed), *caches]
+        host.claim(patchers, kv_bytes + self.working_bytes() + rooms)
         if self.load_s is None:
-            self.load_s = time.perf_counter() - began
+            self.load_s = time.perf_counter() - start
         return host.module_tree(self.model)
 
-    def sources(self, sources: Iterable[Beside]) -> None:
-        """Ask for the VAEs alone that known latents are still to be read by."""
-        for one in sources:
-            host.claim([one.patcher], one.room_bytes)
+    def claim_sources(self, sources: Iterable[CoClaimed]) -> None:
+        """Load the VAEs of known frames that are still to be encoded, without the model."""
+        for source in sources:
+            host.claim([source.patcher], source.room_bytes)
 
     def cast(self, parameter: Tensor) -> Tensor:
         """Return a bare parameter in float32 on the model's device."""
@@ -70,7 +76,7 @@ class Claim:
         host.check_interrupted()
 
     def register_cache(self, cache: HistoryCache) -> None:
-        """Look after a KV cache that was made for this model."""
+        """Put a KV cache of this model under the host's memory management."""
         self.memory.caches.add(cache)
 
     def offload_caches(self) -> None:
@@ -80,7 +86,8 @@ class Claim:
     @property
     def scale_loras(self) -> Callable[[float], None] | None:
         """Multiply the strength of all LoRAs from the next claim on; None without LoRAs."""
-        return self._scale_loras if host.has_lora(self.wired) else None
+        return self._scale_loras if host.has_lora(self.connected_model) else None
 
     def _scale_loras(self, factor: float) -> None:
-        self.model = self.wired if factor == 1 else host.with_lora_factor(self.wired, factor)
+        connected = self.connected_model
+        self.model = connected if factor == 1 else host.with_lora_factor(connected, factor)

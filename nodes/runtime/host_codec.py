@@ -1,4 +1,4 @@
-"""A VAE of the host's for the sampling loop itself: to encode a window's beginning anew."""
+"""A VAE of the host as the sampling loop uses it, to re-encode the first frame of a window."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from .claim import Claim
 
 
 @dataclass(frozen=True, eq=False)
-class Room:
-    """What the host is asked for besides, before each chunk: a VAE, and what it allocates."""
+class Reservation:
+    """A VAE that is claimed with the model before each chunk, and the bytes that it allocates."""
 
     patcher: Any
     room_bytes: int
 
 
 class HostCodec:
-    """A streaming VAE as the sampling loop uses it."""
+    """A streaming VAE behind the loop's codec interface."""
 
     def __init__(self, vae: StreamingVAE) -> None:
         self.vae = vae
 
     @property
     def device(self) -> torch.device:
-        """Where the host lets it compute."""
+        """Where the VAE computes."""
         return self.vae.patcher.load_device
 
     def open_decoder(self) -> StreamingCoder:
@@ -44,25 +44,26 @@ class HostCodec:
 
 
 def host_codec(vae: Any) -> tuple[HostCodec, str]:
-    """The VAE, and what it is known by."""
+    """The VAE and its fingerprint."""
     streaming = streaming_vae(vae)
     return HostCodec(streaming), fingerprint(dict(streaming.tree.named_parameters()))
 
 
-def with_room(settings: RolloutSettings, claim: Claim, channels: int) -> RolloutSettings:
-    """The same, where a VAE takes part: it is claimed with the model, and what it takes is known.
+def reserve_codec(settings: RolloutSettings, claim: Claim, channels: int) -> RolloutSettings:
+    """`settings` with the memory of the re-encoding VAE filled in, if they have one.
 
-    A VAE of other latents than the model's is refused.
+    The VAE is claimed together with the model. BadInput where its latents have other `channels`.
     """
-    again = settings.reencoded_first_frame
-    if again is None or not isinstance(again.codec, HostCodec):
+    first_frame = settings.reencoded_first_frame
+    if first_frame is None or not isinstance(first_frame.codec, HostCodec):
         return settings
-    vae = again.codec.vae
+    vae = first_frame.codec.vae
     vae.check_fits(channels)
     memory = vae.decoder_memory(LOOKBACK_FRAMES + 1, settings.rows, settings.columns)
     sides = (vae.form.spatial_factor * side for side in (settings.rows, settings.columns))
     decoding, encoding = memory.state_bytes + memory.working_bytes, vae.encoder_bytes(1, *sides)
-    room = Room(vae.patcher, max(decoding, encoding))
-    claim.lasting.append(room)
-    claim.beside.add(room)
-    return replace(settings, reencoded_first_frame=replace(again, room_bytes=room.room_bytes))
+    reservation = Reservation(vae.patcher, max(decoding, encoding))
+    claim.reservations.append(reservation)
+    claim.co_claimed.add(reservation)
+    first_frame = replace(first_frame, room_bytes=reservation.room_bytes)
+    return replace(settings, reencoded_first_frame=first_frame)

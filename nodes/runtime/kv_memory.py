@@ -1,4 +1,4 @@
-"""KV caches under the host's memory management: counted, moved away and brought back as models."""
+"""KV caches under the host's memory management, which counts and offloads them like models."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from .. import host
 
 
 class LongtakeKVCache(nn.Module):
-    """Stands for the caches where the host wants a module; its name is in the host's log."""
+    """Stands for the caches where the host needs a module; the host logs its name."""
 
 
 class KVMemory(host.ModelPatcher):
-    """The KV caches of one rollout, as one of the host's loaded models.
+    """The KV caches of one rollout as one of the host's loaded models.
 
-    Asked for memory, it moves them to main memory, bit for bit; where they are there already (no
-    accelerator), it gives them up, and the rollout commits its finished chunks again. Being claimed
-    brings them back.
+    When the host needs memory, the caches move to main memory, bit for bit, and the next claim
+    brings them back. Without an accelerator they are dropped instead, and the rollout commits its
+    finished chunks again.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -30,48 +30,46 @@ class KVMemory(host.ModelPatcher):
 
     @property
     def in_use(self) -> bool:
-        """Whether there is anything to manage."""
+        """Whether any cache is allocated."""
         return any(not cache.dropped for cache in self.caches)
 
     @property
     def on_host(self) -> bool:
-        """Whether caches of an accelerator wait in main memory."""
+        """Whether caches of an accelerator are in main memory."""
         return any(cache.device != self.load_device for cache in self.caches)
 
     def to_host(self) -> int:
-        """Move the caches to main memory; gives how many bytes that freed."""
+        """Move the caches to main memory and return the bytes that this freed."""
         return self._move(self.offload_device)
 
-    # What the host calls
+    # The host's interface
 
     def model_size(self) -> int:
         """Bytes of all caches."""
         return sum(cache.bytes for cache in self.caches)
 
     def loaded_size(self) -> int:
-        """Bytes of those that are where they are used."""
+        """Bytes of the caches that are on their device."""
         return sum(cache.bytes for cache in self.caches if cache.device == self.load_device)
 
     def current_loaded_device(self) -> torch.device:
-        """Where they are."""
         return self.offload_device if self.on_host else self.load_device
 
     def is_dynamic(self) -> bool:
-        """They are not loaded piece by piece."""
         return False
 
     def partially_load(self, device_to: torch.device, *_: Any, **__: Any) -> int:
-        """Bring all of them back."""
+        """Move all caches to the device."""
         return self._move(device_to)
 
     def partially_unload(self, *_: Any, **__: Any) -> int:
-        """Free memory: all of it."""
-        return self._give_up()
+        """Free the memory of all caches."""
+        return self._free()
 
     def unpatch_model(self, device_to: Any = None, unpatch_weights: bool = True) -> None:
-        """The host unloads models this way."""
+        """Free the memory of all caches; the host unloads models this way."""
         if unpatch_weights:
-            self._give_up()
+            self._free()
 
     def _move(self, device: torch.device) -> int:
         moved = [cache for cache in self.caches if cache.device != device]
@@ -79,7 +77,7 @@ class KVMemory(host.ModelPatcher):
             cache.move(device)
         return sum(cache.bytes for cache in moved)
 
-    def _give_up(self) -> int:
+    def _free(self) -> int:
         if self.load_device != self.offload_device:
             return self.to_host()
         freed = self.model_size()

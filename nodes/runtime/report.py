@@ -1,4 +1,4 @@
-"""The report of a rollout's run, the same whichever output writes it."""
+"""The report of a rollout's run, the same for every output."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 from ...attention.sparse.stats import SparseStats
 from ...samplers.planning.cost import histories_used
 from ...stream.metrics import Meter, Report
-from ..attention.describe import told
+from ..attention.describe import describe_attention
 from ..models.model_facts import facts
 from .host_rollout import HostRollout
 
@@ -15,8 +15,9 @@ from .host_rollout import HostRollout
 def run_report(
     rollout: HostRollout, meter: Meter, *, fps: float, size: tuple[int, int], model_evals: int
 ) -> Report:
-    """The facts about the run so far, of pictures of that width and height; where it is written to
-    is for the output to add.
+    """The facts about the run so far; `size` is a picture's width and height in pixels.
+
+    The output adds the names of its files.
     """
     run = rollout.run
     sparse = run.sparse or SparseStats()
@@ -39,18 +40,18 @@ def run_report(
             edits=[edit.summary for edit in run.controls.edits if edit.applied],
         )
     )
-    return replace(report, versions={**(report.versions or {}), **_decided(rollout)})
+    return replace(report, versions={**(report.versions or {}), **_further_versions(rollout)})
 
 
-def _decided(rollout: HostRollout) -> dict[str, str | None]:
-    """What else decides about a result, by name."""
-    decided = {
+def _further_versions(rollout: HostRollout) -> dict[str, str | None]:
+    """What else decides about the result, by name."""
+    versions = {
         "guidance": histories_used(rollout.settings),
         "model": facts(rollout.claim.model).assumed,
-        "from_model": rollout.from_model or None,
-        "attention": told(rollout.settings, rollout.model.device) or None,
+        "from_model": rollout.provenance.from_model or None,
+        "attention": describe_attention(rollout.settings, rollout.model.device) or None,
     }
     recached = rollout.run.state.settings.recache_frames
     if recached:
-        decided["recached"] = f"at latent frame {', '.join(map(str, recached))}"
-    return decided
+        versions["recached"] = f"at latent frame {', '.join(map(str, recached))}"
+    return versions

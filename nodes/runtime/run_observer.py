@@ -24,13 +24,13 @@ class HostRunObserver:
 
     def on_encode(self, text: str) -> None:
         """Show why the chunks wait."""
-        host.say(self._node_id, f"Encoding the new prompt {text!r}.")
+        host.show_status(self._node_id, f"Encoding the new prompt {text!r}.")
 
     def on_open(self, first: int, start_s: float) -> None:
         """Show where production begins."""
         if first:
             time = time_label(start_s)
-            host.say(self._node_id, f"Continuing at {time}, after {first} finished chunks.")
+            host.show_status(self._node_id, f"Continuing at {time}, after {first} finished chunks.")
         self._progress = host.Progress(self._node_id, self._spec.chunk_count or 0)
 
     def on_chunk(self, chunk: Chunk) -> None:

@@ -1,4 +1,4 @@
-"""What outlives a prompt: the only module-level state of the nodes, lost with the process."""
+"""State that outlives a prompt: the only module-level state of the nodes, lost with the process."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from ...stream.rollout.hot_states import HotStates
 from .. import host
 from .state_memory import StateMemory, resting_budget
 
-EMBEDDINGS_KEPT = 16  # of live edits; 8 MB each for the largest text encoder
+MAX_EMBEDDINGS = 16  # of live edits; 8 MB each for the largest text encoder
 
 
 class Session:
-    """`takes` are what pages watch, `states` those of rollouts that do not run.
+    """`takes` are shown in previews; `states` are the resting states of rollouts.
 
-    It counts how often live controls changed what a sampler node's widgets give, and remembers
-    prompts that were encoded in mid-shot, perhaps on another device than the Prompt Timeline would
-    use: the edit that is kept there must be the same bits.
+    The session counts how often live controls altered a sampler's result. It also remembers the
+    embeddings of live prompt edits: a kept edit must give the same bits, even where the Prompt
+    Timeline encodes on another device.
     """
 
     def __init__(self) -> None:
@@ -34,40 +34,40 @@ class Session:
         self._embeddings = weakref.WeakKeyDictionary()
 
     def reset(self) -> None:
-        """Forget everything, as at the end of the process."""
+        """Forget everything, as at the start of the process."""
         self.takes.reset()
-        self.states.clear(told=False)
+        self.states.clear(log=False)
         self._state_memory = None
         self._altered.clear()
         self._embeddings.clear()
 
     def note_altered(self, node_id: str | None) -> None:
-        """A live control made something else of a sampler's run than its widgets say."""
+        """Note that a live control altered the result of a sampler node."""
         self._altered[node_id] += 1
 
     def times_altered(self, node_id: str | None) -> int:
-        """How often that was; a node that does not know its id takes every sampler's."""
+        """How often `note_altered` was called for a node, or for all nodes if the id is None."""
         return self._altered[node_id] if node_id is not None else self._altered.total()
 
     def state_memory(self, device: torch.device) -> StateMemory:
-        """The resting states as one of the host's models, which it unloads as such."""
+        """The resting states as one of the host's models."""
         self._state_memory = self._state_memory or StateMemory(self.states, device)
         return self._state_memory
 
     def remember(self, clip: Any, text: str, embedding: Tensor) -> None:
-        """Keep the embedding (l, c) of `text`; the oldest one goes when there are too many."""
-        known = self._embeddings.setdefault(clip.cond_stage_model, {})
-        known[_as_used(clip), text] = embedding
-        while len(known) > EMBEDDINGS_KEPT:
-            del known[next(iter(known))]
+        """Keep the embedding (l, c) of `text`, and drop the oldest where there are too many."""
+        embeddings = self._embeddings.setdefault(clip.cond_stage_model, {})
+        embeddings[_usage(clip), text] = embedding
+        while len(embeddings) > MAX_EMBEDDINGS:
+            del embeddings[next(iter(embeddings))]
 
     def embedding(self, clip: Any, text: str) -> Tensor | None:
-        """What was remembered for `text` of this very text encoder."""
-        return self._embeddings.get(clip.cond_stage_model, {}).get((_as_used(clip), text))
+        """The embedding of `text` by the same text encoder, or None."""
+        return self._embeddings.get(clip.cond_stage_model, {}).get((_usage(clip), text))
 
 
-def _as_used(clip: Any) -> str:
-    """How a CLIP uses its module: its patches (LoRA), and the layer it stops at."""
+def _usage(clip: Any) -> str:
+    """Identify how a CLIP uses its module: its patches (LoRA) and its last layer."""
     patcher = getattr(clip, "patcher", None)
     return f"{getattr(patcher, 'patches_uuid', None)} {getattr(clip, 'layer_idx', None)}"
 

@@ -1,4 +1,4 @@
-"""The values of a KV_CACHE socket: what a user asks for, and what a model makes of it."""
+"""The values of a KV_CACHE socket: requested settings, which a model's preset completes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ...samplers.schedule.options import FROM_MODEL
 WINDOW, FULL, EMA = "window + sink", "full", "window + EMA sink"
 REBUILT, ATTENDED, BY_HEAD = "rebuilt window", "most attended", "most attended, per head"
 BANK = "window + memory bank"
-EMA_SINK = 3  # latent frames of Reward Forcing's sink, where none is asked for
+EMA_SINK = 3  # latent frames of Reward Forcing's sink, the default
 POLICIES: dict[str, Callable[[int, int], CachePolicy]] = {
     WINDOW: WindowSink,
     FULL: lambda window, sink: FullHistory(),
@@ -42,8 +42,10 @@ _NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class KVCacheSpec:
-    """What KV Cache Settings asks for. The policy `from model`, and a window or a sink of None, in
-    latent frames, are the model's; `settings` are those of any policy.
+    """What KV Cache Settings requests.
+
+    The model's preset fills in the policy `from model`, and a window or a sink of None (in latent
+    frames). `settings` completes a policy with the other widgets.
     """
 
     settings: Callable[[CachePolicy], CacheSettings]
@@ -56,18 +58,18 @@ class KVCacheSpec:
             _check(self.policy, self.window_frames or 0, self.sink_frames or 0)
 
     def resolve(self, preset: Preset) -> CacheSettings:
-        """The cache settings of a shot by a model with that preset."""
+        """The cache settings for a model with `preset`."""
         return self.settings(self._policy(preset))
 
-    def taken(self, preset: Preset) -> dict[str, object]:
-        """By name, what is that preset's."""
+    def values_from_preset(self, preset: Preset) -> dict[str, object]:
+        """The settings that come from `preset`, by name."""
         policy = self._policy(preset)
         found: dict[str, object] = {}
         if self.policy == FROM_MODEL:
             found["policy"] = _NAMES[type(policy)]
         if isinstance(policy, WindowSink):
-            asked = {"window_frames": self.window_frames, "sink_frames": self.sink_frames}
-            found |= {name: getattr(policy, name) for name in asked if asked[name] is None}
+            requested = {"window_frames": self.window_frames, "sink_frames": self.sink_frames}
+            found |= {name: getattr(policy, name) for name in requested if requested[name] is None}
         return found
 
     def _policy(self, preset: Preset) -> CachePolicy:
@@ -78,7 +80,7 @@ class KVCacheSpec:
             return preset_cache(used)
         if not used.window_frames:
             raise BadInput(
-                "window_frames is from the model, which looks at all of its past; set a number for "
+                "window_frames is from the model, which sees the full history; set a number for "
                 f"the policy {self.policy!r} in KV Cache Settings, or choose `full`."
             )
         _check(self.policy, used.window_frames, used.sink_frames)
@@ -91,8 +93,8 @@ def _check(policy: str, window_frames: int, sink_frames: int) -> None:
     sink_frames = sink_frames or (EMA_SINK if policy == EMA else 0)
     if sink_frames >= window_frames:
         raise BadInput(
-            f"sink_frames is {sink_frames} and window_frames {window_frames}; the sink is part "
-            "of the window and must be smaller."
+            f"sink_frames is {sink_frames} and window_frames {window_frames}; the sink is part of "
+            "the window, so set sink_frames to a smaller number."
         )
 
 
@@ -100,7 +102,7 @@ class Resolvable(Protocol):
     """The value of a KV_CACHE socket."""
 
     def resolve(self, preset: Preset) -> CacheSettings:
-        """The cache settings of a shot by a model with that preset."""
+        """The cache settings for a model with `preset`."""
 
-    def taken(self, preset: Preset) -> dict[str, object]:
-        """By name, what of them is that preset's."""
+    def values_from_preset(self, preset: Preset) -> dict[str, object]:
+        """The settings that come from `preset`, by name."""

@@ -1,4 +1,4 @@
-"""The values of a NOISE_SCHEDULE socket: what a user asks for, and what a model makes of it."""
+"""The values of a NOISE_SCHEDULE socket: requested settings, which a model's preset completes."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from ...samplers.solvers.single_step import Solver
 
 @dataclass(frozen=True, slots=True)
 class ScheduleSettings:
-    """All of it is decided."""
+    """A complete schedule, which needs nothing from the model."""
 
     schedule: NoiseSchedule
     solver: Solver
     context_noise: ContextNoise
 
     def resolve(self, preset: Preset) -> ScheduleSettings:
-        """The same for every model."""
         return self
 
-    def taken(self, preset: Preset) -> dict[str, object]:
-        """Nothing."""
+    def values_from_preset(self, preset: Preset) -> dict[str, object]:
         return {}
 
 
 @dataclass(frozen=True, slots=True)
 class ScheduleSpec:
-    """What Diffusion-Forcing Schedule asks for. The solver `from model`, no context noise and
-    what `options` leave open are the model's.
+    """What Diffusion-Forcing Schedule requests.
+
+    The model's preset fills in the solver `from model`, a context noise of None and the unset
+    fields of `options`.
     """
 
     options: ScheduleOptions = ScheduleOptions()
@@ -50,12 +50,12 @@ class ScheduleSpec:
     eta: float = 1.0
 
     def resolve(self, preset: Preset) -> ScheduleSettings:
-        """The schedule, its solver and the context noise of a model with that preset."""
+        """The schedule, solver and context noise for a model with `preset`."""
         noise = self.context_noise or ContextNoise(preset.context_noise)
         return ScheduleSettings(self.options.schedule(preset), self._solver(preset), noise)
 
-    def taken(self, preset: Preset) -> dict[str, object]:
-        """By name, what is that preset's."""
+    def values_from_preset(self, preset: Preset) -> dict[str, object]:
+        """The settings that come from `preset`, by name."""
         used = self.options.in_place_of(preset)
         found = {name: getattr(used, name) for name in self.options.unset_fields}
         if self.options.kind == FROM_MODEL:
@@ -67,8 +67,8 @@ class ScheduleSpec:
         return found
 
     def _solver(self, preset: Preset) -> Solver:
-        own = None if self.solver == FROM_MODEL else self.solver
-        used = overridden(self.options.in_place_of(preset), solver=own)
+        solver = None if self.solver == FROM_MODEL else self.solver
+        used = overridden(self.options.in_place_of(preset), solver=solver)
         return as_trained(solver_for(used.solver, self.predicts, self.betas, self.eta), used)
 
 
@@ -76,7 +76,7 @@ class Resolvable(Protocol):
     """The value of a NOISE_SCHEDULE socket."""
 
     def resolve(self, preset: Preset) -> ScheduleSettings:
-        """The settings of a shot by a model with that preset."""
+        """The settings for a model with `preset`."""
 
-    def taken(self, preset: Preset) -> dict[str, object]:
-        """By name, what of them is that preset's."""
+    def values_from_preset(self, preset: Preset) -> dict[str, object]:
+        """The settings that come from `preset`, by name."""

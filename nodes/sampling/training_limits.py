@@ -1,4 +1,4 @@
-"""What of a shot's settings its model was not trained for, said before it runs."""
+"""Warnings about settings that a model was not trained for, shown before the run."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from ...samplers.guidance import Guidance
 from ...samplers.settings import RolloutSettings
 from ..models.model_facts import ModelFacts
 
-SIZE_FACTOR = 2.0  # how many times more or fewer pixels are worth a word
-# Models that were trained on clean pasts alone show more than that as artefacts, by our analysis of
+SIZE_FACTOR = 2.0  # warn from this many times more or fewer pixels
+# Models trained on clean histories only show more noise than this as artefacts. This follows from
 # their recipes: Self-Forcing commits its history at t = 0, in effect at noise 0.005
 SLIGHT_NOISE = 0.05
 
@@ -18,8 +18,10 @@ SLIGHT_NOISE = 0.05
 def out_of_distribution_warnings(
     known: ModelFacts, settings: RolloutSettings, size: tuple[int, int], *, by_cfg: bool
 ) -> list[str]:
-    """A sentence for each thing; `by_cfg` says that the strength of the prompt is the sampler's own
-    cfg. The demo's own defaults are the widgets', but for how far back it looks.
+    """One sentence for each setting outside the training range.
+
+    `by_cfg`: the sampler's cfg sets the text guidance. The demo's preset is the widgets' default,
+    so only its reach is checked.
     """
     reach = [*_reach(known, settings)]
     if known.family.key == "demo":
@@ -29,40 +31,41 @@ def out_of_distribution_warnings(
 
 
 def _reach(known: ModelFacts, settings: RolloutSettings) -> Iterator[str]:
-    """Entries of a TempCache farther back than any that the model was trained with."""
+    """Check how far back TempCache reaches."""
     cache, trained = settings.cache, known.preset.trained_reach
     if not isinstance(cache, TempCache) or cache.reach_frames is None:
         return
     if cache.reach_frames > trained:
         yield (
-            f"TempCache reaches {cache.reach_frames} latent frames back and {known.family.title} "
-            f"was trained to look back {trained}; pictures may suffer: set reach_frames of "
-            "ANN-Sparse Attention to 0, over a window_frames of no more than that."
+            f"TempCache reaches {cache.reach_frames} latent frames back, but {known.family.title} "
+            f"was trained to look back {trained}, so pictures may suffer; set reach_frames of "
+            f"ANN-Sparse Attention to -1 and window_frames to {trained} or less."
         )
 
 
 def _text(known: ModelFacts, settings: RolloutSettings, *, by_cfg: bool) -> Iterator[str]:
-    """Text guidance of a distilled model: the furthest from none of the whole shot's."""
+    """Check the strongest text guidance of a distilled model's shot."""
     if known.preset.guidance_scale != 1:
         return
-    scale = max((one.text_scale for one in _guidances(settings)), key=lambda s: abs(s - 1))
+    scales = [guidance.text_scale for guidance in _guidances(settings)]
+    scale = max(scales, key=lambda scale: abs(scale - 1))
     if abs(scale - 1) <= 1e-6:
         return
     more = f"cfg {scale:g} takes twice the"
     remedy = "connect the cfg of Settings From Model"
     if not by_cfg:
         more = f"text guidance of {scale:g} takes more"
-        remedy = "set text_scale of History Guidance to 1 and leave out the negative prompt"
+        remedy = "set text_scale of History Guidance to 1 and remove the negative prompt"
     elif scale != settings.guidance.text_scale:
-        remedy = f"leave (guidance {scale:g}) out of the Prompt Timeline"
+        remedy = f"remove (guidance {scale:g}) from the Prompt Timeline"
     yield (
-        f"{known.family.title} is distilled and was trained for cfg 1; {more} time and overdoes "
-        f"contrast: {remedy}."
+        f"{known.family.title} is distilled and was trained for cfg 1; {more} time and exaggerates "
+        f"contrast; {remedy}."
     )
 
 
 def _noise(known: ModelFacts, settings: RolloutSettings) -> Iterator[str]:
-    """A past noisier than any that the model was trained with."""
+    """Check for a history noisier than any in training."""
     if known.preset.noisy_history:
         return
     slight = max(SLIGHT_NOISE, known.preset.context_noise)
@@ -79,29 +82,29 @@ def _noise(known: ModelFacts, settings: RolloutSettings) -> Iterator[str]:
     noisy = [(what, instead) for level, what, instead in seen if level > slight]
     if noisy:
         yield (
-            f"{known.family.title} was not trained with noisy history, and "
-            f"{_listed([what for what, _ in noisy])} may show as artefacts: take "
-            f"{_listed([*dict.fromkeys(instead for _, instead in noisy)])}."
+            f"{known.family.title} was not trained with noisy history, so "
+            f"{_join([what for what, _ in noisy])} may cause artefacts; use "
+            f"{_join([*dict.fromkeys(instead for _, instead in noisy)])}."
         )
 
 
 def _size(known: ModelFacts, size: tuple[int, int]) -> Iterator[str]:
-    """A picture of another size."""
+    """Check the picture size."""
     width, height = known.preset.width, known.preset.height
     area, trained = size[0] * size[1], width * height
     if not trained / SIZE_FACTOR < area < trained * SIZE_FACTOR:
         yield (
             f"{known.family.title} was trained at {width}x{height}; {size[0]}x{size[1]} is far "
-            "from that and pictures suffer."
+            "from that, so pictures suffer."
         )
 
 
 def _guidances(settings: RolloutSettings) -> list[Guidance]:
-    """All that are in force at some time, the timeline's among them."""
+    """Every guidance of the shot, with those of the timeline."""
     return [settings.guidance, *(change.guidance for change in settings.guidance_changes)]
 
 
-def _listed(names: Sequence[str]) -> str:
+def _join(names: Sequence[str]) -> str:
     """`a, b and c`."""
     *others, last = names
     return f"{', '.join(others)} and {last}" if others else last

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ...errors import BadInput
+from ...model.vae.latent_format import picture_size
 from ..schedule.rows import Row
 from ..solvers.noise_process import NoiseProcess, mixed
 from .known_frame import KnownFrame, LazyLatents, LookaheadFrames
@@ -42,9 +43,10 @@ class KnownFrames:
                     "one out."
                 )
             if frame.latents.shape != following.latents.shape:
+                sizes = (picture_size(*known.latents.shape) for known in (frame, following))
                 raise BadInput(
-                    f"the known frames are of different sizes, {_size(frame.latents.shape)} and "
-                    f"{_size(following.latents.shape)}; bring all pictures to one size first."
+                    f"the known frames are of different sizes, {' and '.join(sizes)}; bring all "
+                    "pictures to one size first."
                 )
         object.__setattr__(self, "frames", ordered)
         object.__setattr__(self, "_reach", max((known.lookahead for known in ordered), default=0))
@@ -160,9 +162,9 @@ class KnownFrames:
         shape = self.frames[0].latents.shape
         if shape[1:] != (rows, columns):
             raise BadInput(
-                f"the known frames are {_size(shape)} and the shot is "
-                f"{_size((shape[0], rows, columns))}; bring the pictures to the shot's width and "
-                "height before they are encoded."
+                f"the known frames are {picture_size(*shape)} and the shot is "
+                f"{picture_size(shape[0], rows, columns)}; bring the pictures to the shot's width "
+                "and height before they are encoded."
             )
         if length is not None and self.stop > length:
             raise BadInput(
@@ -191,7 +193,3 @@ def from_latents(
 def merge(parts: Iterable[KnownFrames]) -> KnownFrames:
     """Join known frames of several sources."""
     return KnownFrames(tuple(known for part in parts for known in part.frames))
-
-
-def _size(shape: Sequence[int]) -> str:
-    return " x ".join(str(side) for side in shape) + " (channels x rows x columns)"

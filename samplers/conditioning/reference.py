@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ...errors import BadInput
+from ...model.vae.latent_format import LATENT_CHANNELS, picture_size
 from .prompts import embedding_digest
 
 
@@ -47,10 +48,10 @@ class Reference:
 
     def check(self, rows: int, columns: int) -> None:
         """Refuse latents of another size than the shot's."""
-        has: Sequence[int] = self.channels.shape[-2:]
-        if tuple(has) != (rows, columns):
+        size: tuple[int, int] = (self.channels.shape[-2], self.channels.shape[-1])
+        if size != (rows, columns):
             raise BadInput(
-                f"the picture's latents are {has[0]} x {has[1]} (rows x columns) and the shot's "
-                f"{rows} x {columns}; give the shot's width and height where the picture is "
-                "encoded."
+                f"the picture is {picture_size(LATENT_CHANNELS, *size)} and the shot is "
+                f"{picture_size(LATENT_CHANNELS, rows, columns)}; set the shot's width and height "
+                "where the picture is encoded."
             )

@@ -45,7 +45,7 @@ class CacheSettings:
         """Return these settings: they are the same for every model."""
         return self
 
-    def taken(self, preset: Preset) -> dict[str, object]:
+    def values_from_preset(self, preset: Preset) -> dict[str, object]:
         """What of them is that preset's: nothing."""
         return {}
 

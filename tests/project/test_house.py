@@ -16,18 +16,13 @@ MAX_FUNCTION, MAX_CLASS, MAX_FILE, MAX_TEST_FILE = 60, 20, 300, 400  # lines, me
 MAX_FOLDER = 20  # modules
 
 # Still to be mended. Each entry must be true, so that whoever mends one removes it here.
-LONG_FUNCTIONS: set[str] = {
-    "nodes/sampling/sampler.py:execute",
-}
+LONG_FUNCTIONS: set[str] = set()
 LARGE_CLASSES: set[str] = set()
 LONG_FILES: set[str] = {
-    "nodes/sampling/sampler.py",
-    "tests/attention/cache/test_memory_bank.py",
 }
 LARGE_FOLDERS: set[str] = set()
 SHORT_DOCSTRINGS: set[str] = {
     "attention",
-    "nodes",
     "stream",
 }  # parts that still have some
 

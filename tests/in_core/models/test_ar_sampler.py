@@ -41,7 +41,7 @@ def test_the_cores_ar_sampler_gives_the_same_on_the_same_noise(
     import comfy.samplers
 
     from longtake.nodes import host
-    from longtake.nodes.runtime.host_rollout import denoiser
+    from longtake.nodes.runtime.resolved_model import denoiser
 
     save_file(state(), tmp_path / "self_forcing.safetensors")
     checkpoint = open_checkpoint(tmp_path / "self_forcing.safetensors")

@@ -92,7 +92,7 @@ def test_a_gguf_model_streams_as_its_weights_say(
     from longtake.nodes import host
     from longtake.nodes.models.identity import identity
     from longtake.nodes.models.model_facts import facts
-    from longtake.nodes.runtime.host_rollout import denoiser
+    from longtake.nodes.runtime.resolved_model import denoiser
 
     path = tmp_path / f"wan-{kind}.gguf"
     weights = written(path, kind)

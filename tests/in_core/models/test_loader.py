@@ -230,7 +230,7 @@ def test_a_family_brings_its_settings_and_says_what_was_assumed(  # noqa: PLR091
     model = built(host, checkpoint)
     remember(model, checkpoint.found)
     said: list[str] = []
-    monkeypatch.setattr(host, "say", lambda node_id, text, *_: said.append(text))
+    monkeypatch.setattr(host, "show_status", lambda node_id, text, *_: said.append(text))
     monkeypatch.setattr(host, "warn", lambda node_id, text: None)  # there is no server
     node = type("Prepared", (SettingsFromModel,), {"hidden": SimpleNamespace(unique_id="1")})
     schedule, cache, strength, *_ = node.execute(model=model.clone()).args
@@ -245,7 +245,7 @@ def test_a_family_brings_its_settings_and_says_what_was_assumed(  # noqa: PLR091
         model=model, chunk_frames=2, window_frames=9, guidance_scale=2.0
     ).args
     assert (other.schedule.chunk_frames, cache.policy.window_frames, strength) == (2, 9, 2.0)
-    assert f"Set otherwise: chunk_frames 2 for {chunk}" in said[-1]
+    assert f"Changed: chunk_frames 2 (from model: {chunk})" in said[-1]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("-inf")])

@@ -130,7 +130,7 @@ def test_other_kinds_of_model_are_refused_in_one_sentence(host: Any, model: Any)
         model = torch.nn.Module()
 
     NotWan.model.diffusion_model = torch.nn.Linear(1, 1)
-    with pytest.raises(BadInput, match="not of the Wan family"):
+    with pytest.raises(BadInput, match="not a Wan model"):
         host.module_tree(NotWan)
 
 

@@ -25,7 +25,7 @@ def test_our_rollout_is_the_cores_own_euler_steps(core: Any, tmp_path: Path) -> 
     """All frames at once, 3 steps: velocities by the core's apply_model, with its own concat."""
     from longtake.nodes import host
     from longtake.nodes.conditioning.reference import reference
-    from longtake.nodes.runtime.host_rollout import denoiser
+    from longtake.nodes.runtime.resolved_model import denoiser
     from longtake.samplers.conditioning.prompts import PromptTimeline, TimedPrompt
     from longtake.samplers.noise import addressed_noise
 

@@ -20,9 +20,9 @@ from longtake.tests.support.tiny_model import randn
 
 NODE = "7"
 SAID = {
-    "off": r"prompt attention as it was\.",
-    "merge padding": r"of the prompt 100% of the tokens\.",
-    "prune": r"of the prompt \d+% of the tokens, [1-9]\d?% of its words left out\.",
+    "off": r"prompt attention unchanged\.",
+    "merge padding": r"100% of the prompt's tokens\.",
+    "prune": r"\d+% of the prompt's tokens, [1-9]\d?% of the words left out\.",
 }
 ALWAYS = {"self_attention": "always", "density": 0.2, "recall_floor": 0.0}
 
@@ -178,4 +178,4 @@ def test_the_cores_ar_sampler_asks_for_no_override_and_the_node_says_so(
         model, noise(), 1.0, sampler, torch.tensor([1.0, 0.5, 0.0]), prompt, prompt,
         torch.zeros_like(noise()), seed=1, disable_pbar=True,
     )  # fmt: skip
-    assert shown[-1].startswith("ANN-Sparse Attention did nothing: this sampler leaves attention")
+    assert shown[-1].startswith("ANN-Sparse Attention did nothing: this sampler ignores attention")

@@ -88,17 +88,20 @@ def test_the_node_gives_a_clone_whose_override_the_hosts_sampler_calls(
     from longtake.nodes.attention.sparse_attention import SparseAttentionNode
     from longtake.tests.in_core.support.places import DEMO
 
-    monkeypatch.setattr(host, "say", lambda *_: None)
+    monkeypatch.setattr(host, "show_status", lambda *_: None)
     model = host.load_diffusion_model(DEMO / "dit.safetensors")
     prepared = type(
         "Prepared", (SparseAttentionNode,), {"hidden": type("H", (), {"unique_id": None})}
     )
-    settings = (False, 0.95, "off", 0.3, 0.85)
-    newer = ("what differs", "auto")
-    twin = prepared.execute(model, "balanced", *settings, "merge padding", *newer).args[0]
+    settings = {
+        "temp_cache": False, "merge_above": 0.95, "self_attention": "off", "density": 0.3,
+        "recall_floor": 0.85, "keep": "what differs", "kernel": "auto",
+    }  # fmt: skip
+    padding = {"preset": "balanced", "prompt_attention": "merge padding"}
+    twin = prepared.execute(model, **settings, **padding).args[0]
     assert twin is not model
     assert "optimized_attention_override" not in model.model_options["transformer_options"]
-    again = prepared.execute(twin, "fast", *settings, "off", *newer).args[0]
+    again = prepared.execute(twin, **settings, preset="fast", prompt_attention="off").args[0]
     hooks = [
         m.model_options["transformer_options"]["optimized_attention_override"]
         for m in (twin, again)

@@ -189,7 +189,7 @@ def test_a_vae_of_other_latents_or_another_kind_is_refused(core: Any) -> None:
     with pytest.raises(BadInput, match="and the model 48; connect Load VAE with a Wan 2.2 VAE"):
         streaming_vae(vae).check_fits(48)
     vae.latent_channels = 32
-    with pytest.raises(BadInput, match="has 32 latent channels, and Wan's have 16 or 48"):
+    with pytest.raises(BadInput, match="has 32 latent channels, but Wan VAEs have 16 or 48"):
         streaming_vae(vae)
     vae.first_stage_model = torch.nn.Linear(1, 1)
     with pytest.raises(BadInput, match="is a Linear, which Longtake cannot stream"):
@@ -202,12 +202,12 @@ def test_a_genuine_clip_streams_as_the_host_does_it_whole(tree: Any, count: int)
     """Encoded and decoded again in pieces; 33 frames at an eighth of their size."""
     from fractions import Fraction
 
-    from longtake.stream.video.source import VideoClip, Wanted
+    from longtake.stream.video.source import FrameRequest, VideoClip
     from longtake.tests.support.clips import pieces
     from longtake.tests.support.real_data import real
 
-    wanted = Wanted(Fraction(16), 104, 64, length=33 / 16)
-    clip = VideoClip.of(str(real("cat_832x480_16fps.mp4")), wanted)
+    wanted = FrameRequest(Fraction(16), 104, 64, length=33 / 16)
+    clip = VideoClip.probe(str(real("cat_832x480_16fps.mp4")), wanted)
     frames = torch.cat([*pieces(clip)])
     encoder = WanStreamingEncoder(tree, torch.float32)
     parts = [encoder.feed(piece) for piece in pieces(clip, count=count)]
@@ -225,11 +225,13 @@ def test_a_genuine_clip_at_full_size_streams_as_the_host_does_it_whole(tree: Any
     """832x480, by a Wan VAE a twelfth as wide: 9 frames, three latents."""
     from fractions import Fraction
 
-    from longtake.stream.video.source import VideoClip, Wanted
+    from longtake.stream.video.source import FrameRequest, VideoClip
     from longtake.tests.support.clips import pieces
     from longtake.tests.support.real_data import real
 
-    clip = VideoClip.of(str(real("cat_832x480_16fps.mp4")), Wanted(Fraction(16), length=9 / 16))
+    clip = VideoClip.probe(
+        str(real("cat_832x480_16fps.mp4")), FrameRequest(Fraction(16), length=9 / 16)
+    )
     frames = torch.cat([*pieces(clip)])
     assert frames.shape == (9, 3, 480, 832)
     encoder, decoder = (

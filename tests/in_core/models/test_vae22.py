@@ -232,7 +232,7 @@ def test_load_wan_vae_gives_the_hosts_own_in_the_dtype_of_choice(
 
     monkeypatch.setattr(host, "model_files", lambda folder: ["taew2_1.safetensors"])
     monkeypatch.setattr(host, "model_file", lambda folder, name: tmp_path / name)
-    monkeypatch.setattr(host, "say", lambda node_id, text: said.append(text))
+    monkeypatch.setattr(host, "show_status", lambda node_id, text: said.append(text))
     said: list[str] = []
     load = type("Load", (load_vae.LoadWanVAE,), {"hidden": type("H", (), {"unique_id": "1"})})
     for name, tree, raw in (("taew2_1", tiny, False), ("lighttaew2_1", tiny, True)):
@@ -248,7 +248,7 @@ def test_load_wan_vae_gives_the_hosts_own_in_the_dtype_of_choice(
         whole = tree.decode(given.transpose(0, 1).unsqueeze(0))[0].transpose(0, 1).clamp(0, 1)
         apart = (ours - whole).abs().max()
         assert apart < (0.03 if dtype == "fp16" else 1e-5)
-    assert "it is given raw latents by its name" in said[-1]
+    assert "it takes raw latents (by the file name)" in said[-1]
 
 
 @pytest.mark.parametrize(("missing", "exact"), [(0, True), (2, False)])

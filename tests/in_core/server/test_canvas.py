@@ -141,13 +141,14 @@ def test_what_guidance_costs_stands_in_its_node_once_the_sampler_knows(client: C
         "LongtakeHistoryGuidance", "History Guidance", preset="fractional"
     )
     workflow["5"]["inputs"]["guidance"] = ["9", 0]
-    step = {"do": "textOf", "api": workflow, "node": "9", "has": "In this shot"}
+    step = {"do": "textOf", "api": workflow, "node": "9", "has": "This shot: "}
     [text] = drive(client.url, [step])
     assert text.startswith("4 model evaluations a step: ")
-    assert (
-        "In this shot 19 model evaluations a chunk instead of 5," in text
-    )  # pure noise is committed once
-    assert text.endswith("text_scale 2.5, none_as pure noise.")
+    # pure noise is committed once
+    assert "This shot: 19 model evaluations per chunk (5 without guidance)" in text
+    assert text.endswith(
+        "Settings: text_scale 2.5, none_as pure noise (from model: Longtake demo)."
+    )
 
 
 @remakes

@@ -43,14 +43,16 @@ def test_a_workflow_saved_without_them_makes_the_very_same_chunks(bench: Bench) 
 
     prepared = type("Prepared", (SparseAttentionNode,), {"hidden": type("H", (), {"unique_id": 1})})
     model = bench.run("LongtakeLoadDemoModel")[0]
-    saved = (True, 0.95, "always", 0.3, 0.85, "prune", "merged", "auto", 64, "auto")
-    old = planned(bench, prepared.execute(model, "balanced", *saved).args[0])
+    asked = {
+        "temp_cache": True, "merge_above": 0.95, "self_attention": "always", "density": 0.3,
+        "recall_floor": 0.85, "prompt_attention": "prune", "keep": "merged", "kernel": "auto",
+    }  # fmt: skip
+    saved = {"preset": "balanced", **asked, "reach_frames": 64, "index": "auto"}
+    old = planned(bench, prepared.execute(model, **saved).args[0])
     assert old.settings.cache == TempCache(48, 0.95, 0.95, 3, 64, max_mass=1)
     assert old.settings.sparsity == Sparsity(
         SparseSelf(min_keys=0), SparseCross(prune=True, from_tokens=0)
     )
-    asked = dict(zip(("temp_cache", "merge_above", "self_attention", "density", "recall_floor",
-                      "prompt_attention", "keep", "kernel"), saved, strict=False))  # fmt: skip
     assert planned(bench, behind_the_node(bench, **asked)).spec.key(0) == old.spec.key(0)
 
 
@@ -100,20 +102,20 @@ def test_layers_are_numbers_and_ranges(bench: Bench) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(advanced_inputs.host, "module_tree", lambda model: tree)
         assert advanced_inputs.dense_layers(None, "5-7, 0 8") == (0, 5, 6, 7, 8)
-        with pytest.raises(BadInput, match=r"names layer 9, and the model has 9, 0 to 8\."):
+        with pytest.raises(BadInput, match=r"names layer 9, but the model has layers 0 to 8\."):
             advanced_inputs.dense_layers(None, "0 7-9")
 
 
 @pytest.mark.parametrize(
     ("asked", "refused"),
     [
-        ({"head_thresholds": "0.9"}, "needs 2 cosines in a line, and one line or 1, .* lines of 1"),
-        ({"head_thresholds": "0.9 high"}, "a word that is no number .* write cosines"),
-        ({"head_thresholds": "0.9 1.5"}, "are cosines of 0 to 1.01; got '0.9 1.5'"),
-        ({"head_thresholds": "0.9 nan"}, "are cosines of 0 to 1.01"),
-        ({"dense_layers": "first"}, "has 'first', which is no layer; write numbers from 0 on"),
-        ({"dense_layers": "3-1"}, "has '3-1', which is no layer"),
-        ({"dense_layers": "1"}, "names layer 1, and the model has 1, 0 to 0"),
+        ({"head_thresholds": "0.9"}, "needs 2 cosines per line, and one line or 1, .* lines of 1"),
+        ({"head_thresholds": "0.9 high"}, "a word that is not a number .* write cosines"),
+        ({"head_thresholds": "0.9 1.5"}, "are cosines from 0 to 1.01; got '0.9 1.5'"),
+        ({"head_thresholds": "0.9 nan"}, "are cosines from 0 to 1.01"),
+        ({"dense_layers": "first"}, "has 'first', which is not a layer; write numbers from 0"),
+        ({"dense_layers": "3-1"}, "has '3-1', which is not a layer"),
+        ({"dense_layers": "1"}, "names layer 1, but the model has layers 0 to 0"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_sentence(

@@ -88,7 +88,7 @@ def test_a_second_run_is_told_of_alone(bench: Bench, shown: Shown) -> None:
 def test_a_sampler_that_never_asks_is_named(bench: Bench, shown: Shown) -> None:
     sample(behind_the_node(bench, shown))
     [(text, _, _)] = shown
-    assert text.startswith("ANN-Sparse Attention did nothing: this sampler leaves attention")
+    assert text.startswith("ANN-Sparse Attention did nothing: this sampler ignores attention")
 
 
 def test_a_node_behind_that_takes_its_place_is_named(bench: Bench, shown: Shown) -> None:
@@ -97,7 +97,7 @@ def test_a_node_behind_that_takes_its_place_is_named(bench: Bench, shown: Shown)
     options["optimized_attention_override"] = lambda attend, *given, **more: attend(*given, **more)
     sample(model, 1.0)
     [(text, _, _)] = shown
-    assert "another node behind ANN-Sparse Attention replaced it; put ANN-Sparse" in text
+    assert "a later node replaced its attention override; move ANN-Sparse" in text
 
 
 @pytest.mark.parametrize("levels", [(), (1.0,)])
@@ -113,13 +113,13 @@ def test_of_a_run_that_fails_before_any_attention_nothing_is_said(
             sample(model, *levels, fails=True)
         assert len(shown) == len(levels)
         sample(model)
-    assert "leaves attention overrides out" in shown[-1][0]
+    assert "ignores attention overrides" in shown[-1][0]
 
 
 def test_what_became_of_the_prompt_is_told(bench: Bench, shown: Shown) -> None:
     for how, expected in (
-        ("prune", r"; of the prompt \d+% of the tokens, [1-9]\d?% of its words left out\."),
-        ("off", r"; prompt attention as it was\."),
+        ("prune", r"; \d+% of the prompt's tokens, [1-9]\d?% of the words left out\."),
+        ("off", r"; prompt attention unchanged\."),
     ):
         sample(behind_the_node(bench, shown, prompt_attention=how), 0.5)
         assert re.search(expected, shown[-1][0]), shown
@@ -130,5 +130,5 @@ def test_of_two_nodes_in_a_row_the_second_tells(bench: Bench, shown: Shown) -> N
     chosen = {"self_attention": "off", "prompt_attention": "merge padding"}
     sample(behind_the_node(bench, shown, first, **chosen), 0.5)
     assert [text for text, _, _ in shown] == [
-        "On ComfyUI's sampler: self-attention as it was; of the prompt 100% of the tokens."
+        "On ComfyUI's sampler: self-attention unchanged; 100% of the prompt's tokens."
     ]

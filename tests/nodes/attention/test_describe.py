@@ -44,7 +44,10 @@ def planned(
 
 def test_the_cache_in_force_is_named_and_the_models_own_window_is_not(bench: Bench) -> None:
     rollout = planned(bench)
-    assert "window" not in rollout.from_model and "sink" not in rollout.from_model
+    assert (
+        "window" not in rollout.provenance.from_model
+        and "sink" not in rollout.provenance.from_model
+    )
     assert rollout.plan.text.endswith(
         "TempCache: entries for 48 latent frames, 3 of them a sink, reach 64, keeps what differs."
     )
@@ -52,17 +55,17 @@ def test_the_cache_in_force_is_named_and_the_models_own_window_is_not(bench: Ben
 
 def test_a_budget_is_said_of_entries_as_they_were_asked_for(bench: Bench) -> None:
     roomy = planned(bench, {"budget_gb": 5.0})
-    assert "The entries for 48 latent frames fit in 5.0 GB." in roomy.plan.text
+    assert "The entries for 48 latent frames fit the KV cache budget of 5.0 GB." in roomy.plan.text
     half = planned(bench, {"budget_gb": roomy.kv_bytes_planned / 2**31})
     kept = half.settings.cache.limit
     assert 3 < kept < 48 and half.kv_bytes_planned <= roomy.kv_bytes_planned / 2
-    assert f"MB allow entries for {kept} latent frames." in half.plan.text
+    assert f"MB allows entries for {kept} latent frames." in half.plan.text
 
 
 def test_the_index_is_that_of_the_entries_which_a_budget_leaves(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from longtake.nodes.attention.describe import told
+    from longtake.nodes.attention.describe import describe_attention
 
     monkeypatch.setattr(choice, "MEASURED", {"cpu": ((0, "exact"), (100, "int8"))})
     roomy = planned(bench, {}, keep="merged")  # 192 keys a head
@@ -70,25 +73,27 @@ def test_the_index_is_that_of_the_entries_which_a_budget_leaves(
     budget = {"budget_gb": roomy.kv_bytes_planned / 2**30 / 4}
     small = planned(bench, budget, keep="merged").settings
     assert small.cache.index == "exact"
-    assert "Nearest keys by exact: at 36 keys a head" in told(small, CPU)
+    assert "Nearest keys by exact: at 36 keys a head" in describe_attention(small, CPU)
     named = planned(bench, budget, keep="merged", index="lsh").settings
-    assert "Nearest keys by lsh: chosen by name." in told(named, CPU)
+    assert "Nearest keys by lsh: chosen by name." in describe_attention(named, CPU)
 
 
 def test_what_is_told_goes_by_settings_and_device_alone(bench: Bench) -> None:
-    from longtake.nodes.attention.describe import told
+    from longtake.nodes.attention.describe import describe_attention
 
-    assert told(settings(), CPU) == ""
+    assert describe_attention(settings(), CPU) == ""
     sparse = settings(
         cache=TempCache(5, eviction=REDUNDANT), sparsity=Sparsity(SparseSelf(min_keys=0))
     )
-    assert told(sparse, CPU) == (
+    assert describe_attention(sparse, CPU) == (
         "TempCache: entries for 5 latent frames, 0 of them a sink, reach any distance, keeps what "
         "differs. Sparse self-attention: as requested. Kernel gathered: no committed result shows "
         "another kernel to be faster on cpu."
     )
     prompt = settings(sparsity=Sparsity(None, SparseCross()))
-    assert told(prompt, torch.device("mps")).startswith("Prompt padding: dense, since no")
+    assert describe_attention(prompt, torch.device("mps")).startswith(
+        "Prompt padding: dense, since no"
+    )
 
 
 def test_guidance_may_look_at_the_sink_that_temp_cache_has(bench: Bench) -> None:

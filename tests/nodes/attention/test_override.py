@@ -128,9 +128,9 @@ def test_a_step_is_told_of_when_it_is_over_and_a_run_begins_with_nothing() -> No
         override(dense, *qkv(200, 200), HEADS, transformer_options=options(level, layer=3))
         override(dense, *qkv(200, 200), HEADS, transformer_options=options(level, layer=4))
     assert over[0] == 1 > over[1] and len(over) == 2
-    assert override.asked and override.stats.recall is not None
+    assert override.called and override.stats.recall is not None
     override.begin()
-    assert not override.asked and override.stats.density is override.stats.recall is None
+    assert not override.called and override.stats.density is override.stats.recall is None
 
 
 @pytest.mark.parametrize("given", [{"scale": 0.5}, {"enable_gqa": True}])
@@ -152,7 +152,7 @@ def test_a_scale_of_its_own_and_shared_heads_are_left_to_the_host(
     ("chosen", "level", "layer", "because"),
     [
         (SparseSelf(), 0.5, 3, "no committed result shows it to be faster on cpu at these"),
-        (SparseSelf(min_keys=300), 0.5, 3, "200 tokens are fewer than 300"),
+        (SparseSelf(min_keys=300), 0.5, 3, "200 tokens are fewer than the 300"),
         (SparseSelf(min_keys=0), 1.0, 3, "the first 30% of the steps are dense"),
         (SparseSelf(min_keys=0), 0.5, 0, "layer 0 is dense"),
     ],
@@ -162,7 +162,7 @@ def test_it_knows_why_self_attention_was_dense(
 ) -> None:
     override = AttentionOverride(Sparsity(chosen))
     override(dense, *qkv(200, 200), HEADS, transformer_options=options(level, layer))
-    assert override.dense_because.startswith(because)
+    assert override.dense_reason.startswith(because)
 
 
 PRUNED = SparseCross(prune=True, min_tokens=2, from_tokens=0)
@@ -176,12 +176,11 @@ def test_a_prompt_is_pruned_for_each_latent_frame_alone() -> None:
     expected = [SparsePrompt(PRUNED)(0, q, *each[1:]) for q in each[0].split(20, 1)]
     torch.testing.assert_close(found, torch.cat(expected, 1).flatten(2))
     assert not torch.allclose(found, dense(q, k, v, HEADS), atol=1e-3)
-    assert 0.1 < override.to_prompt.pruned_share < 1
+    assert 0.1 < override.prompt_attention.pruned_share < 1
     whole = AttentionOverride(Sparsity(prompt_sparsity=PRUNED))
     whole(dense, q, k, v, HEADS, transformer_options={**said, "grid_sizes": (3, 4, 6)})
-    assert (
-        0 < whole.to_prompt.pruned_share < override.to_prompt.pruned_share
-    )  # more queries are near more
+    # more queries are near more words
+    assert 0 < whole.prompt_attention.pruned_share < override.prompt_attention.pruned_share
 
 
 def test_pruning_never_keeps_fewer_than_the_floor() -> None:
@@ -190,7 +189,7 @@ def test_pruning_never_keeps_fewer_than_the_floor() -> None:
     )
     found = everything(dense, *qkv(60, 30), HEADS, transformer_options=options(0.5))
     torch.testing.assert_close(found, dense(*qkv(60, 30), HEADS))
-    assert everything.to_prompt.pruned_share == 0
+    assert everything.prompt_attention.pruned_share == 0
 
 
 def test_a_picture_beside_the_prompt_keeps_all_its_tokens_and_is_no_prompt() -> None:
@@ -206,6 +205,6 @@ def test_a_picture_beside_the_prompt_keeps_all_its_tokens_and_is_no_prompt() -> 
     override(dense, q, k, v, HEADS, transformer_options=options(0.5))
     picture = override(dense, *qkv(60, 257), HEADS, transformer_options=options(0.5))
     torch.testing.assert_close(picture, dense(*qkv(60, 257), HEADS))
-    assert override.to_prompt.share is None
+    assert override.prompt_attention.share is None
     words = override(dense, q, k, v, HEADS, transformer_options=options(0.5))  # as many as tokens
     assert calls == [60] and not torch.allclose(words, dense(q, k, v, HEADS), atol=1e-3)

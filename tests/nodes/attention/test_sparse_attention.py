@@ -192,7 +192,7 @@ def test_temp_cache_over_anything_but_a_plain_window_is_refused(
     [prompts] = bench.run("LongtakePromptTimeline", clip=clip, text="a red ball")
     [schedule] = bench.run("LongtakeSchedule", steps=1)
     [cache] = bench.run("LongtakeKVCacheSettings", sink_frames=0, vae=vae, **asked)
-    with pytest.raises(BadInput, match="TempCache .* takes the place of a plain window"):
+    with pytest.raises(BadInput, match="TempCache .* replaces a plain window"):
         bench.run(
             "LongtakeSampler", model=model, prompts=prompts, schedule=schedule, kv_cache=cache,
             width=32, height=32, length=9.0,
@@ -205,7 +205,7 @@ def test_the_node_says_why_it_is_dense_and_which_kernel_it_would_take(
     from longtake.nodes.attention import sparse_attention
 
     said: list[str] = []
-    monkeypatch.setattr(sparse_attention.host, "say", lambda _, text: said.append(text))
+    monkeypatch.setattr(sparse_attention.host, "show_status", lambda _, text: said.append(text))
     model, _, _ = bench.run("LongtakeLoadDemoModel")
     bench.run("LongtakeSparseAttention", model=model)
     bench.run("LongtakeSparseAttention", model=model, self_attention="always", kernel="gathered")
@@ -247,4 +247,4 @@ def test_a_model_of_another_family_is_warned_of_and_not_refused(
         caplog.clear()
         model = Patcher(BaseModel(tree), load_device=CPU, offload_device=CPU)
         bench.run("LongtakeSparseAttention", model=model)
-        assert ("is a Linear, which is not of the Wan family" in caplog.text) == warned
+        assert ("is a Linear, not a Wan model" in caplog.text) == warned

@@ -112,7 +112,9 @@ def test_a_vae_of_other_latents_is_refused_before_anything_is_made(
     with pytest.raises(BadInput, match=r"16 latent channels \(Wan 2.1\) and the model 48"):
         bench.run("LongtakeVAEDecode", rollout=rolled(bench, five_b), vae=small)
     [known] = bench.run("LongtakeVAEEncode", pixels=torch.rand(1, 32, 64, 3), vae=small)
-    with pytest.raises(BadInput, match="known frames have 16 latent channels and the model 48"):
+    with pytest.raises(
+        BadInput, match="known frames have 16 latent channels, but the model has 48"
+    ):
         rolled(bench, five_b, known_frames=known)
 
 
@@ -121,7 +123,7 @@ def test_what_cannot_stream_is_refused(bench: Bench) -> None:
 
     with pytest.raises(BadInput, match="is a Linear, which Longtake cannot stream"):
         streaming_vae(host_vae(nn.Linear(1, 1), 16))
-    with pytest.raises(BadInput, match="has 32 latent channels, and Wan's have 16 or 48"):
+    with pytest.raises(BadInput, match="has 32 latent channels, but Wan VAEs have 16 or 48"):
         tree = SimpleNamespace(decoder=nn.Sequential(nn.ReLU()), patch_size=2)
         streaming_vae(host_vae(tree, 32))
 

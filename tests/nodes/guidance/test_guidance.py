@@ -130,7 +130,7 @@ def test_a_term_may_have_a_prompt_of_its_own_that_the_report_names(
         "0.5 x all, prompt 'a blue ball'" in caplog.text and "0.5 x all, own prompt" in caplog.text
     )
     frames = bench.frames(guidance=made[0])
-    assert "of it for guidance; 6 model evaluations a chunk instead of 2." in caplog.text
+    assert "6 model evaluations per chunk (2 without guidance), including" in caplog.text
     assert [chunk.latents.model_evals for chunk in frames.chunks][-1] == 6
     used = frames.report([]).versions["guidance"]
     assert used.startswith("1.5 x all; -1 x all, negative prompt; 0.5 x all, prompt 'a blue ball'")
@@ -142,7 +142,7 @@ def test_own_prompts_that_cannot_be_used_are_refused(bench: Bench) -> None:
     with pytest.raises(BadInput, match="own_prompt holds throughout the shot"):
         bench.run("LongtakeGuidanceTerm", own_prompt=lines)
     [wide] = bench.run("LongtakeGuidanceTerm", own_prompt=[[torch.ones(1, 6, 9), {}]])
-    with pytest.raises(BadInput, match="9 wide and the model takes 8"):
+    with pytest.raises(BadInput, match="9 wide, but the model takes 8"):
         bench.rollout(guidance=wide)
 
 
@@ -196,35 +196,35 @@ def test_the_sampler_says_the_cost_under_the_last_guidance_node(
     from longtake.nodes import host
 
     said: list[tuple[str | None, str]] = []
-    monkeypatch.setattr(host, "say", lambda node, text, *_: said.append((node, text)))
+    monkeypatch.setattr(host, "show_status", lambda node, text, *_: said.append((node, text)))
     set_ = {"scale": 1.5, "text_scale": 1.5, "none_as": "nothing"}
     [temporal] = bench.run(HISTORY, preset="temporal and none", **set_)
     made, _ = bench.rollout(guidance=temporal)
     told = dict(said)[HISTORY]
-    assert (
-        told.startswith("4 model evaluations a step: ")
-        and "In this shot 6 model evaluations a chunk instead of 2," in told
-    )
-    assert "From the model" not in told
+    assert told.startswith("4 model evaluations a step: ")
+    assert "This shot: 6 model evaluations per chunk (2 without guidance), including" in told
+    assert "from model" not in told
     config, dtype = made.model.config, made.model.dtype
     alone = planned_bytes(without_guidance(made.settings), config, dtype)
     more = planned_bytes(made.settings, config, dtype) - alone
-    assert more > 0 and told.endswith(f" and {more / 2**20:.1f} MB more of it.")
+    assert more > 0 and told.endswith(f"; +{more / 2**20:.1f} MB KV cache.")
     [early] = bench.run("LongtakeGuidanceTerm", guidance=temporal)
     [steered] = bench.run(
         "LongtakeScoreGuidance", guidance=early, score="motion", weight=1.0, least_motion=0.1
     )
     [nothing] = bench.run(HISTORY, preset="text only", text_scale=1.0)
     bench.rollout(guidance=nothing)
-    assert dict(said)[HISTORY].endswith(": 1 x all. In this shot as much as without guidance.")
+    assert dict(said)[HISTORY].endswith(": 1 x all. This shot: no extra cost.")
     for last, guidance in (("LongtakeGuidanceTerm", early), ("LongtakeScoreGuidance", steered)):
         said.clear()
         bench.rollout(guidance=guidance)
-        assert "In this shot" in dict(said)[last] and HISTORY not in dict(said)
+        assert "This shot: " in dict(said)[last] and HISTORY not in dict(said)
     [open_] = bench.run(HISTORY, preset="fractional")
     said.clear()
     bench.rollout(guidance=open_)
-    assert dict(said)[HISTORY].endswith("text_scale 2.5, none_as pure noise.")
+    assert dict(said)[HISTORY].endswith(
+        "Settings: text_scale 2.5, none_as pure noise (from model: Longtake demo)."
+    )
 
 
 def test_options_leave_what_the_guidance_has_and_of_a_chain_the_last_that_is_set_wins(
@@ -280,7 +280,10 @@ def test_the_sampler_uses_it_says_what_it_costs_and_the_report_what_ran(
     assert "2 model evaluations a step: 0.5 x all; 0.5 x last 4." in caplog.text
     frames = bench.frames(guidance=guidance, cfg=9.0)
     assert frames.rollout.settings.guidance == g.temporal(0.5)
-    assert "0.0 MB of it for guidance; 3 model evaluations a chunk instead of 2." in caplog.text
+    assert (
+        "3 model evaluations per chunk (2 without guidance), including cache fills; +0.0 MB"
+        in caplog.text
+    )
     evals = [chunk.latents.model_evals for chunk in frames.chunks]
     assert evals[-1] == 3
     used = frames.report([]).versions["guidance"]

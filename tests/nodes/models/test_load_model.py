@@ -76,7 +76,7 @@ def test_a_model_of_another_loader_is_taken_for_what_it_shows(folder: Path) -> N
     plain = facts(host.load_diffusion_model(folder / "a.safetensors"))
     assert (plain.family.key, plain.why) == (
         "wan21-t2v",
-        "assumed, since another loader made the model",
+        "assumed, because another node loaded the model",
     )
 
 

@@ -32,7 +32,9 @@ def test_a_plan_makes_nothing_and_every_output_says_so(
         bench.run("LongtakeVAEEncode", pixels=frames, vae=frames.vae)[0],
     ]
     assert {type(one).__name__ for one in given} == {"ExecutionBlocker"}
-    assert f"Nothing is saved: {plan.text}" in caplog.text and "is collected" in caplog.text
+    assert (
+        f"Dry run, nothing is saved: {plan.text}" in caplog.text and "is collected" in caplog.text
+    )
     made = [path.name for path in tmp_path.rglob("*") if path.is_file()]
     assert not made
     assert not [event for event in bench.events if isinstance(event, (ChunkDone, FileSaved))]
@@ -45,7 +47,7 @@ def test_a_plan_that_does_not_fit_is_shown_and_not_refused(
 
     monkeypatch.setattr(host, "usable_memory_bytes", lambda device: 1000)
     plan = bench.frames(plan_only=True).plan
-    assert not plan.fits and plan.free_bytes == 1000 and "are free" in plan.text
+    assert not plan.fits and plan.free_bytes == 1000 and "is available" in plan.text
 
 
 def edited(bench: Bench, action: str, source: Any, **inputs: Any) -> Any:
@@ -69,11 +71,13 @@ def test_a_plan_rewound_and_continued_is_what_the_run_will_be(
 def test_a_rewound_shot_is_planned_in_words_too(bench: Bench, plan_only: bool) -> None:
     whole, vae = bench.rollout(length=57.0, plan_only=plan_only)
     rewound = edited(bench, "rewind", whole, at=1.3)
-    assert whole.plan.text.startswith("57 frames (3.6 s) in 5 chunks")
-    assert rewound.plan.text.startswith("21 frames (1.3 s) in 2 chunks")
+    assert whole.plan.text.startswith("3.6 s, 57 frames, 5 chunks. Memory ")
+    assert rewound.plan.text.startswith("1.3 s, 21 frames, 2 chunks. Memory ")
     assert rewound.plan.seconds == 21 / 16 and rewound.plan.kv_bytes == whole.plan.kv_bytes
     [frames] = bench.run("LongtakeVAEDecode", rollout=rewound, vae=vae)
-    assert frames.plan.text.startswith("21 frames (1.3 s) in 2 chunks")  # as the player shows it
+    assert frames.plan.text.startswith(
+        "1.3 s, 21 frames, 2 chunks. Memory "
+    )  # as the player shows it
 
 
 @pytest.mark.parametrize("plan_only", [False, True])
@@ -101,7 +105,7 @@ def test_a_plan_says_what_of_it_is_made_already(
     planned, _ = bench.rollout(length=57.0, plan_only=True)
     told = bench.shown("LongtakeRolloutInfo", rollout=planned)
     [text] = told["text"] if isinstance(told, dict) else told.as_dict()["text"]
-    assert "Length 0:03.6, 3 of 5 chunks are made" in text
+    assert "Length 0:03.6, 3 of 5 chunks exist" in text
     edited(bench, "fork", planned, at=1.3, new_seed=7)
     assert "2 chunks exist already" in caplog.text
 
@@ -115,10 +119,10 @@ def test_the_plan_of_frames_counts_their_decoding(
     frames = bench.frames(plan_only=True)
     rollout, decode = frames.rollout, frames.plan.decode_bytes
     assert rollout.plan.decode_bytes is None and decode > 3 * 32 * 32 * 4 * 9  # its pictures
-    assert "; decoding " in frames.plan.text
+    assert ", decoding " in frames.plan.text
     memory = frames.vae.decoder_memory(*rollout.largest_latents)
     assert decode == memory.state_bytes + memory.working_bytes and memory.state_bytes > 0
-    working = max(rollout.working_bytes, memory.working_bytes)
+    working = max(rollout.footprint.working_bytes, memory.working_bytes)
     needed = rollout.kv_bytes_planned + memory.state_bytes + working
     for free, fits in ((needed, True), (needed - 1, False)):
         monkeypatch.setattr(host, "usable_memory_bytes", lambda device, free=free: free)
@@ -140,7 +144,7 @@ def test_a_length_of_0_goes_on_until_stop(bench: Bench) -> None:
 
 def test_a_shot_without_an_end_needs_a_window(bench: Bench) -> None:
     [full] = bench.run("LongtakeKVCacheSettings", policy="full")
-    with pytest.raises(BadInput, match="keeps the full history"):
+    with pytest.raises(BadInput, match="with the full history"):
         bench.frames(length=0.0, kv_cache=full)
 
 

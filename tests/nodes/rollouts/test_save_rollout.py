@@ -1,4 +1,4 @@
-"""What Save Rollout puts beside a shot, and the folders that its files are found in."""
+"""What Save Rollout puts extras a shot, and the folders that its files are found in."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def reported(bench: Bench, folder: Path, rollout: Any) -> Report:
     """The report in the file that Save Rollout writes of a rollout."""
     shown = bench.shown("LongtakeSaveRollout", rollout=rollout)
     [entry] = shown["longtake_files"]
-    report: Report = RolloutFile(folder / entry["subfolder"] / entry["filename"]).beside.report
+    report: Report = RolloutFile(folder / entry["subfolder"] / entry["filename"]).extras.report
     return report
 
 
@@ -46,7 +46,6 @@ def test_the_report_says_of_the_run_what_every_output_says(bench: Bench, tmp_pat
     rollout, vae = bench.rollout(length=33.0)
     kept = Sparsity(SparseSelf(min_keys=0, dense_layers=()))
     rollout = derive_rollout(rollout, replace(rollout.settings, sparsity=kept), "1")
-    rollout.plan = bench.rollout(length=33.0)[0].plan
     saved = reported(bench, tmp_path, rollout)
     [frames] = bench.run("LongtakeVAEDecode", rollout=rollout, vae=vae)
     shown = frames.report([])

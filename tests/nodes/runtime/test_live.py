@@ -202,11 +202,11 @@ def test_an_edit_is_encoded_on_the_cpu_where_it_would_push_models_off_the_card(
 
 
 def test_the_session_remembers_few_embeddings_of_living_encoders(bench: Bench) -> None:
-    from longtake.nodes.runtime.session import EMBEDDINGS_KEPT, Session
+    from longtake.nodes.runtime.session import MAX_EMBEDDINGS, Session
 
     session = Session()
     clip: Any = FakeCLIP(FakePatcher("cpu", 1))
-    for number in range(EMBEDDINGS_KEPT + 1):
+    for number in range(MAX_EMBEDDINGS + 1):
         session.remember(clip, str(number), torch.tensor(number))
     assert session.embedding(clip, "0") is None and session.embedding(clip, "1") == 1
     clip.layer_idx = -2

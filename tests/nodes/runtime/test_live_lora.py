@@ -114,8 +114,8 @@ def test_a_shot_made_of_an_edited_one_begins_with_the_loras_as_they_are_wired(
     asked_at(bench, 0, lambda: frames.controls.set_lora(0.0))
     collected(bench, frames)
     [forked] = bench.run("LongtakeEditRollout", action="fork", rollout=source, at=0.6, new_seed=5)
-    assert source.claim.model is not source.claim.wired
-    assert forked.claim.wired is forked.claim.model is source.claim.wired
+    assert source.claim.model is not source.claim.connected_model
+    assert forked.claim.connected_model is forked.claim.model is source.claim.connected_model
     made = torch.cat([chunk.latents for chunk in forked.chunks])
     bench.state.start_prompt()
     for path in forked.spec.journal.folder.iterdir():

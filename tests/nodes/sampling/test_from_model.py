@@ -166,7 +166,7 @@ def test_chunks_of_a_model_that_makes_everything_at_once_want_a_number() -> None
 @pytest.mark.parametrize(
     ("key", "asked", "complaint"),
     [
-        ("wan21-t2v", {"policy": "window + sink"}, "looks at all of its past; set a number"),
+        ("wan21-t2v", {"policy": "window + sink"}, "sees the full history; set a number"),
         ("longlive", {"window_frames": 3}, "sink_frames is 3 and window_frames 3; "),
         ("longlive", {"window_frames": 2}, "window_frames is 2 and its sink 3"),
         ("longlive", {"sink_frames": 9}, "sink_frames is 9 and window_frames 9"),
@@ -186,16 +186,16 @@ def test_what_the_model_decided_is_said_by_the_sampler_and_in_the_report(
     from longtake.nodes import host
 
     said: list[str] = []
-    monkeypatch.setattr(host, "say", lambda node, text, *_: said.append(text))
+    monkeypatch.setattr(host, "show_status", lambda node, text, *_: said.append(text))
     [schedule] = bench.run("LongtakeSchedule", steps=2)
     said.clear()
     rollout = shot(bench, model_of(bench, "longlive"), schedule=schedule, seed=3)
     sentence = (
-        "From the model (LongLive 1.0): schedule causal chunks, chunk_frames 3, shift 5, "
+        "Settings: schedule causal chunks, chunk_frames 3, shift 5, "
         "first_steps 0, solver re-noise, context_noise 0, policy window + sink, window_frames 9, "
-        "sink_frames 3, cfg 1."
+        "sink_frames 3, cfg 1 (from model: LongLive 1.0)."
     )
-    assert said[-1].endswith(f" {sentence}") and said[-1].count("From the model") == 1
+    assert said[-1].endswith(f" {sentence}") and said[-1].count("from model") == 1
     [frames] = bench.run("LongtakeVAEDecode", rollout=rollout,
                          vae=bench.run("LongtakeLoadDemoModel")[2])  # fmt: skip
     bench.run("LongtakeSaveVideo", frames=frames)
@@ -211,10 +211,12 @@ def test_nothing_is_said_of_the_model_where_everything_is_set(bench: Bench) -> N
     [cache] = bench.run("LongtakeKVCacheSettings", policy="window + sink", window_frames=6,
                         sink_frames=0)  # fmt: skip
     model = model_of(bench, "longlive")
-    assert shot(bench, model, schedule=schedule, kv_cache=cache, cfg=1.0).from_model == ""
-    assert "cfg 1." in shot(bench, model, schedule=schedule, kv_cache=cache).from_model
+    assert (
+        shot(bench, model, schedule=schedule, kv_cache=cache, cfg=1.0).provenance.from_model == ""
+    )
+    assert "cfg 1 (" in shot(bench, model, schedule=schedule, kv_cache=cache).provenance.from_model
     [guided] = bench.run("LongtakeHistoryGuidance")
-    assert "cfg" not in shot(bench, model, guidance=guided).from_model
+    assert "cfg" not in shot(bench, model, guidance=guided).provenance.from_model
 
 
 @pytest.mark.parametrize(
@@ -235,8 +237,8 @@ def test_history_guidance_left_alone_is_what_suits_the_model(
     scale = 1.2 if key == "demo" else 1.5  # what the bench found, and what is published
     wanted = g.extended(g.cfg(text_scale), g.vanilla(scale, view))
     assert rollout.settings.guidance == replace(wanted, limits=g.Limits(norm_cap=2.0))
-    own = f", scale {scale:g}, text_scale {text_scale:g}, none_as {none}."
-    assert rollout.from_model.endswith(own)
+    own = f", scale {scale:g}, text_scale {text_scale:g}, none_as {none} (from model: "
+    assert own in rollout.provenance.from_model
     assert rollout.spec.guided(0.5) == rollout.settings.guidance.scaled(0.5)
 
 
@@ -262,7 +264,10 @@ def test_what_is_set_or_published_is_the_same_for_every_model(bench: Bench) -> N
         for key in ("demo", "longlive", "wan21-t2v"):
             made = shot(bench, model_of(bench, key), guidance=guidance)
             assert made.settings.guidance == wanted
-            assert "scale" not in made.from_model and "none_as" not in made.from_model
+            assert (
+                "scale" not in made.provenance.from_model
+                and "none_as" not in made.provenance.from_model
+            )
 
 
 @pytest.mark.parametrize(
@@ -291,13 +296,14 @@ def test_the_schedule_is_drawn_as_soon_as_it_is_known(
     from longtake.nodes import host
 
     said: list[str] = []
-    monkeypatch.setattr(host, "say", lambda node, text, *_: said.append(text))
+    monkeypatch.setattr(host, "show_status", lambda node, text, *_: said.append(text))
     assert bench.shown("LongtakeSchedule") is None
-    assert said[-1].endswith("connect `model` here too to see it.")
+    assert said[-1].endswith("connect `model` here too to see them.")
     with_model = bench.shown("LongtakeSchedule", model=model_of(bench, "causal-forcing-1step"))
     assert len(with_model.as_dict()["images"]) == 1
-    assert said[-1].startswith("From the model (Causal Forcing++ framewise, 1 step): schedule caus")
-    assert ". 15 evaluations for 12 latent frames, at most 1 active at once; the first" in said[-1]
+    assert said[-1].startswith("Settings: schedule causal chunks, ")
+    assert " (from model: Causal Forcing++ framewise, 1 step). 15 evaluations for 12 la" in said[-1]
+    assert " latent frames, at most 1 active at once; the first" in said[-1]
     explicit = {"chunk_frames": 3, "steps": 4, "shift": 2.0, "solver": "euler", "first_steps": 0,
                 "context_noise": 0.0, "schedule": "causal chunks"}  # fmt: skip
     assert len(bench.shown("LongtakeSchedule", **explicit).as_dict()["images"]) == 1
@@ -320,11 +326,11 @@ def test_a_warning_leaves_what_the_model_decided_under_the_node(
     from longtake.nodes.host import progress
 
     shown: list[str] = []
-    monkeypatch.setattr(progress, "show", lambda node, text: shown.append(text))
+    monkeypatch.setattr(progress, "show_text", lambda node, text: shown.append(text))
     shot(bench, model_of(bench, "longlive"))  # at 32x32, which it was not trained at
     first, *rest = shown[-1].splitlines()
     assert first.startswith("Warning: LongLive 1.0 was trained at 832x480")
-    assert "From the model (LongLive 1.0): " in "".join(rest)
+    assert "(from model: LongLive 1.0)." in "".join(rest)
     assert [one.message for one in caplog.records if one.levelname == "WARNING"] == [
         first.removeprefix("Warning: ")
     ]

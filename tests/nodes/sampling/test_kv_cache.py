@@ -74,9 +74,7 @@ def test_every_storage_in_every_place_makes_the_video_and_says_its_bytes(
     )
     frames = bench.frames(kv_cache=cache)
     text = frames.plan.text
-    assert ("% of the" in text and "that it takes as computed" in text) == (
-        storage != "as computed"
-    )
+    assert ("% of " in text and " unquantized)" in text) == (storage != "as computed")
     assert (" in main memory" in text, " on disk" in text) == (
         placement == "main memory",
         placement == "disk",
@@ -99,16 +97,16 @@ def test_a_budget_says_how_long_the_window_is(bench: Bench) -> None:
     frames = bench.frames(kv_cache=cache)
     window = frames.rollout.settings.cache.limit
     assert 1 <= window < 9 and frames.rollout.kv_bytes_planned <= half
-    assert f"allow a window of {window} latent frames" in frames.plan.text
+    assert f"allows a window of {window} latent frames" in frames.plan.text
     roomy = bench.frames(kv_cache=chosen(bench, window_frames=9, budget_gb=1.0), plan_only=True)
-    assert "The window of 9 latent frames fits in 1.0 GB" in roomy.plan.text
+    assert "The window of 9 latent frames fits the KV cache budget of 1.0 GB" in roomy.plan.text
 
 
 def test_a_budget_makes_a_window_of_a_history_without_end(bench: Bench) -> None:
     """Which would otherwise be refused."""
     cache = chosen(bench, policy="full", budget_gb=0.001)
     frames = bench.frames(length=0.0, kv_cache=cache, plan_only=True)
-    assert frames.rollout.settings.cache.limit and "allow a window of" in frames.plan.text
+    assert frames.rollout.settings.cache.limit and "allows a window of" in frames.plan.text
 
 
 def test_what_cannot_lie_in_main_memory_is_refused_with_the_bytes(
@@ -118,15 +116,18 @@ def test_what_cannot_lie_in_main_memory_is_refused_with_the_bytes(
 
     monkeypatch.setattr(host, "free_memory_bytes", lambda: 1000)
     cache = chosen(bench, placement="main memory")
-    with pytest.raises(BadInput, match="in main memory and 0.0 MB are free; lower"):
+    with pytest.raises(BadInput, match="in main memory, but only 0.0 MB is available; lower"):
         bench.frames(kv_cache=cache)
 
 
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        ({"sink_frames": 21}, "must be smaller"),
-        ({"policy": "window + EMA sink", "window_frames": 3}, "must be smaller"),
+        ({"sink_frames": 21}, "set sink_frames to a smaller"),
+        (
+            {"policy": "window + EMA sink", "window_frames": 3},
+            "set sink_frames to a smaller",
+        ),
     ],
 )
 def test_a_sink_that_cannot_be_is_refused(

@@ -83,11 +83,11 @@ def test_what_was_assumed_is_said_in_the_node_and_in_the_report(
     from longtake.nodes import host
 
     said: list[str] = []
-    monkeypatch.setattr(host, "say", lambda node, text, *_: said.append(text))
+    monkeypatch.setattr(host, "show_status", lambda node, text, *_: said.append(text))
     model = model_of(bench, key)
     schedule, cache, cfg, _, _ = bench.run(NODE, model=model, shift=2.5)
     title = BY_KEY[key].title
-    assert said == [f"{title}: by its name. Set otherwise: shift 2.5 for 5.0."]
+    assert said == [f"{title}: by its name. Changed: shift 2.5 (from model: 5.0)."]
     _, clip, vae = bench.run("LongtakeLoadDemoModel")
     [prompts] = bench.run("LongtakePromptTimeline", clip=clip, text="0: a red ball")
     [rollout] = bench.run("LongtakeSampler", model=model, prompts=prompts, schedule=schedule,
@@ -111,7 +111,7 @@ def test_a_file_names_its_family_and_why(
     save_file(state(), Path("models/diffusion_models/rewardforcing.safetensors"))
     [model] = bench.run("LongtakeLoadModel", model_name="rewardforcing.safetensors")
     said: list[str] = []
-    monkeypatch.setattr(host, "say", lambda node, text, *_: said.append(text))
+    monkeypatch.setattr(host, "show_status", lambda node, text, *_: said.append(text))
     cache = bench.run(NODE, model=model)[1]
     assert cache.policy == AveragingSink(6, 3, 0.999)
     assert said[0].startswith("Reward Forcing: ") and "name" in said[0]

@@ -60,8 +60,8 @@ def test_text_guidance_of_a_timelines_line_is_warned_of(bench: Bench, warned: An
     line = "0: a red ball\n1 (guidance 4): a blue ball"
     [said] = warned("self-forcing", "is distilled", line)
     assert said.endswith(
-        "trained for cfg 1; cfg 4 takes twice the time and overdoes contrast: leave (guidance 4) "
-        "out of the Prompt Timeline."
+        "trained for cfg 1; cfg 4 takes twice the time and exaggerates contrast; remove "
+        "(guidance 4) from the Prompt Timeline."
     )
     [said] = warned("self-forcing", "is distilled", line, cfg=6.0)
     assert "; cfg 6 takes twice" in said and said.endswith("cfg of Settings From Model.")
@@ -82,8 +82,8 @@ def test_a_noisy_past_is_warned_of_where_the_model_never_saw_one(bench: Bench, w
     [guidance] = bench.run(HISTORY, preset="fractional", none_as="pure noise", stabilise=0.3)
     [schedule] = bench.run(SCHEDULE, context_noise=0.1)
     assert warned("self-forcing", "noisy", guidance=guidance, schedule=schedule) == [
-        "Self-Forcing was not trained with noisy history, and history at noise 0.75, pure noise, "
-        "stabilise 0.3 and context noise 0.1 may show as artefacts: take the preset `temporal`, "
+        "Self-Forcing was not trained with noisy history, so history at noise 0.75, pure noise, "
+        "stabilise 0.3 and context noise 0.1 may cause artefacts; use the preset `temporal`, "
         "the sink as no history, stabilise of at most 0.05 and context noise of at most 0.05."
     ]
 
@@ -101,7 +101,7 @@ def test_each_noisy_past_is_named_with_what_to_do(bench: Bench, warned: Any) -> 
         ({"guidance": pure, "kv_cache": sinkless}, "pure noise", "nothing as no history"),
     ):
         [said] = warned("self-forcing", "noisy", **inputs)
-        assert said.endswith(f"history, and {seen} may show as artefacts: take {instead}.")
+        assert said.endswith(f"history, so {seen} may cause artefacts; use {instead}.")
 
 
 def test_a_past_as_noisy_as_it_was_trained_with_is_not_warned_of(bench: Bench, warned: Any) -> None:
@@ -125,4 +125,4 @@ def test_a_reach_beyond_what_the_model_was_trained_with_is_said(
     for reach, warned in ((trained, False), (trained + 1, True)):
         cache = TempCache(48, reach_frames=reach)
         said = out_of_distribution_warnings(known, settings(cache=cache), (832, 480), by_cfg=True)
-        assert [f"trained to look back {trained};" in one for one in said] == [True] * warned
+        assert [f"trained to look back {trained}," in one for one in said] == [True] * warned

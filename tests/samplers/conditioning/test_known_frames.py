@@ -309,7 +309,7 @@ def test_a_shot_that_is_all_known_is_estimated_too() -> None:
 @pytest.mark.parametrize(
     ("build", "says"),
     [
-        (lambda: from_latents(CLIP[:, :, :2]), "known frames are 4 x 2 x 6"),
+        (lambda: from_latents(CLIP[:, :, :2]), "known frames are 48x16 pixels and the shot is"),
         (lambda: from_latents(CLIP, 1), "latent frame 7 and the shot has 7"),
         (lambda: from_latents(CLIP, -1), "at latent frame 0 or later; got -1"),
         (lambda: from_latents(CLIP[:2], 6, spacing=2), "latent frame 8"),

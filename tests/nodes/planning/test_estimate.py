@@ -50,50 +50,51 @@ def test_weights_count_once_and_only_where_they_are_not_yet(
     assert both == host.Weights(2 * (LARGEST + OTHER), counted, least)
 
 
-def planned(free_gb: int, counted_gb: int, least_gb: int) -> Any:
+def estimate(free_gb: int, counted_gb: int, least_gb: int) -> Any:
     """Of a rollout with caches of 4 GB, passes of 2 GB and weights of 5 GB."""
     from longtake.nodes import host
     from longtake.nodes.length import FRAMES, snapped_length
-    from longtake.nodes.planning import fit
+    from longtake.nodes.planning.estimate import Estimate
 
     length = snapped_length(33.0, FRAMES, 16.0, 3)
     weights = host.Weights(5 * GB, counted_gb * GB, least_gb * GB)
     memory = RolloutMemory(4 * GB, 2 * GB)
-    return fit.plan(length, "KV cache 4.0 GB.", memory, weights, free_gb * GB, "lower width")
+    return Estimate(length, memory, weights, free_gb * GB, "KV cache 4.0 GB", "lower width")
 
 
 @pytest.mark.parametrize(
-    ("counted", "least", "free", "fits", "said"),
+    ("counted", "least", "free", "fits", "text"),
     [
-        (0, 0, 6, True, "weights 5.0 GB (in memory already, not counted again), KV cache 4.0 GB."),
-        (0, 0, 5, False, "takes 6.0 GB (4.0 GB for the KV cache, 2.0 GB for a pass of the model)"),
-        (5, 5, 11, True, "weights 5.0 GB (counted), KV cache 4.0 GB."),
-        (5, 5, 10, False, "takes 11.0 GB"),
-        (5, 1, 10, True, "weights 5.0 GB (counted; 1.0 GB of them wait in main memory), KV"),
-        (5, 1, 7, True, "weights 5.0 GB (counted; 4.0 GB of them wait in main memory), KV"),
-        (5, 1, 6, False, "2.0 GB for a pass of the model, 1.0 GB for weights) and 6.0 GB are free"),
+        (0, 0, 6, True, "KV cache 4.0 GB, model weights 5.0 GB (already in memory)."),
+        (0, 0, 5, False, "needs 6.0 GB of memory (4.0 GB for the KV cache, 2.0 GB for a pass of"),
+        (5, 5, 11, True, "Memory 11.0 GB.\nKV cache 4.0 GB, model weights 5.0 GB."),
+        (5, 5, 10, False, "needs 11.0 GB of memory"),
+        (5, 1, 10, True, "model weights 5.0 GB (1.0 GB of it offloaded)."),
+        (5, 1, 7, True, "model weights 5.0 GB (4.0 GB of it offloaded)."),
+        (5, 1, 6, False, "1.0 GB for weights), but only 6.0 GB is available; lower width."),
     ],
 )
 def test_a_plan_says_what_it_counts_and_whether_that_fits(
-    bench: Bench, counted: int, least: int, free: int, fits: bool, said: str
+    bench: Bench, counted: int, least: int, free: int, fits: bool, text: str
 ) -> None:
-    made = planned(free, counted, least)
+    made = estimate(free, counted, least).plan
     assert (made.frames, made.seconds, made.chunks) == (33, 33 / 16, 3)
-    assert made.fits is fits and said in made.text
+    assert made.fits is fits and text in made.text
 
 
 def test_decoding_adds_to_what_must_fit(bench: Bench) -> None:
     """Passes and decoding come by turns; the VAE's weights and its state stay."""
     from longtake.model.vae.decoder_memory import DecoderMemory
     from longtake.nodes import host
-    from longtake.nodes.planning.fit import with_decoding
 
     memory, decoder = RolloutMemory(4 * GB, 2 * GB), DecoderMemory(GB, 3 * GB)
     weights = host.Weights(6 * GB, 6 * GB, 6 * GB)
     for free, fits in ((14, True), (13, False)):
-        made = with_decoding(planned(free, 5, 5), memory, decoder, weights)
+        made = estimate(free, 5, 5).with_decoder(memory, decoder, weights).plan
         assert made.fits is fits and made.decode_bytes == 4 * GB
-        assert ("That is 14.0 GB at once and 13.0 GB are free" in made.text) is not fits
+        refusal = "needs 14.0 GB of memory (4.0 GB for the KV cache, 4.0 GB for passes and decoding"
+        assert (refusal in made.text) is not fits
+        assert made.text.endswith("is available; lower width, height or chunk_frames.") is not fits
 
 
 def test_a_rollout_is_refused_for_weights_that_are_not_there_yet(
@@ -101,9 +102,9 @@ def test_a_rollout_is_refused_for_weights_that_are_not_there_yet(
 ) -> None:
     from longtake.nodes import host
 
-    needed = bench.frames(plan_only=True).rollout.max_bytes
+    needed = bench.frames(plan_only=True).rollout.footprint.max_bytes
     monkeypatch.setattr(host, "usable_memory_bytes", lambda device: needed)
     assert bench.frames(plan_only=True).rollout.plan.fits
     monkeypatch.setattr(host, "weights", lambda patcher: host.Weights(needed, needed, needed))
-    with pytest.raises(BadInput, match="for weights. and .* are free"):
+    with pytest.raises(BadInput, match="for weights., but only .* is available"):
         bench.frames()

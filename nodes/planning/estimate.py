@@ -1,0 +1,138 @@
+"""Whether a rollout fits: KV caches, passes, decoding and weights against the host's memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ...attention.temp_cache.policy import TempCache
+from ...model.vae.decoder_memory import DecoderMemory
+from ...samplers.planning.memory import RolloutMemory
+from ...stream.preview.messages import Plan
+from ...units import byte_size
+from .. import host
+from ..advice import less_memory
+from ..attention.describe import describe_temp_cache
+from ..length import Length
+from .costs import describe_cache, describe_guidance_cost, offload_shortage
+from .footprint import RolloutFootprint
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a rollout takes, known before it runs.
+
+    `weights` are those of the model, and of the VAE once `decoder` is known. `cache` describes the
+    KV cache; `notes` are further sentences. `remedy` says how to take less memory and
+    `offload_shortage` why the offloaded part of the KV cache does not fit, if it does not.
+    """
+
+    length: Length
+    memory: RolloutMemory
+    weights: host.Weights
+    free_bytes: int
+    cache: str
+    remedy: str
+    notes: tuple[str, ...] = ()
+    offload_shortage: str | None = None
+    decoder: DecoderMemory | None = None
+
+    @property
+    def plan(self) -> Plan:
+        """The figures and the text for users."""
+        return Plan(
+            self.length.frames, self.length.seconds, self.length.chunks,
+            self.memory.kv_bytes, self.free_bytes, self.fits, self._text, self.decoding_bytes,
+        )  # fmt: skip
+
+    @property
+    def fits(self) -> bool:
+        """Whether all of it fits at once."""
+        return self.offload_shortage is None and self._needed <= self.free_bytes
+
+    @property
+    def decoding_bytes(self) -> int | None:
+        """What decoding takes; None while no decoder is known."""
+        return self.decoder and self.decoder.state_bytes + self.decoder.working_bytes
+
+    def with_decoder(
+        self, memory: RolloutMemory, decoder: DecoderMemory, weights: host.Weights
+    ) -> Estimate:
+        """Add the decoder; `weights` are the model's and the VAE's."""
+        remedy = "lower width, height or chunk_frames" if self.fits else self.remedy
+        return replace(self, memory=memory, decoder=decoder, weights=weights, remedy=remedy)
+
+    @property
+    def _peak(self) -> int:
+        """Bytes beside the weights. Passes and decoding take turns; what they keep adds up."""
+        decoder = self.decoder or DecoderMemory(0, 0)
+        working = max(self.memory.working_bytes, decoder.working_bytes)
+        return self.memory.kv_bytes + decoder.state_bytes + working
+
+    @property
+    def _needed(self) -> int:
+        return self._peak + self.weights.min_bytes
+
+    @property
+    def _text(self) -> str:
+        if self.offload_shortage is not None:
+            return self.offload_shortage
+        if not self.fits:
+            return self._refusal
+        parts = [self.cache, describe_weights(self.weights, self._peak, self.free_bytes)]
+        if self.decoding_bytes is not None:
+            parts.append(f"decoding {byte_size(self.decoding_bytes)}")
+        total = byte_size(self._peak + self.weights.total_bytes)
+        sentences = [f"{', '.join(parts)}.", *self.length.notes, *self.notes]
+        return f"{self.length}. Memory {total}.\n{' '.join(sentences)}"
+
+    @property
+    def _refusal(self) -> str:
+        passes = "a pass of the model" if self.decoder is None else "passes and decoding"
+        parts = {
+            "for the KV cache": self.memory.kv_bytes,
+            f"for {passes}": self._peak - self.memory.kv_bytes,
+            "for weights": self.weights.min_bytes,
+        }
+        listed = ", ".join(f"{byte_size(count)} {what}" for what, count in parts.items() if count)
+        return (
+            f"The rollout needs {byte_size(self._needed)} of memory ({listed}), but only "
+            f"{byte_size(self.free_bytes)} is available; {self.remedy}."
+        )
+
+
+def estimate_rollout(
+    footprint: RolloutFootprint,
+    length: Length,
+    weights: host.Weights,
+    notes: Sequence[str] = (),
+    remedy_prefix: str = "",
+) -> Estimate:
+    """Estimate a rollout on its model's device; `weights` are the model's."""
+    cache = footprint.settings.cache
+    free = host.usable_memory_bytes(footprint.model.device)
+    guidance = describe_guidance_cost(footprint)
+    return Estimate(
+        length,
+        footprint.memory_beside(weights.counted_bytes, free),
+        weights,
+        free,
+        describe_cache(footprint),
+        remedy_prefix + less_memory(cache),
+        (
+            *([] if guidance is None else [guidance]),
+            *notes,
+            *([describe_temp_cache(cache)] if isinstance(cache, TempCache) else []),
+        ),
+        offload_shortage(footprint),
+    )
+
+
+def describe_weights(weights: host.Weights, other_bytes: int, free_bytes: int) -> str:
+    """The size of the weights, and where they are if that matters for the memory in use."""
+    size = f"model weights {byte_size(weights.total_bytes)}"
+    if not weights.counted_bytes:
+        return f"{size} (already in memory)"
+    offloadable = weights.counted_bytes - weights.min_bytes
+    waiting = min(offloadable, weights.counted_bytes + other_bytes - free_bytes)
+    return f"{size} ({byte_size(waiting)} of it offloaded)" if waiting > 0 else size

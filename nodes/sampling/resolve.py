@@ -1,0 +1,199 @@
+"""From the sampler's inputs and a resolved model to the settings of a rollout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ...attention.temp_cache.policy import TempCache
+from ...model.config import PATCH
+from ...samplers.guidance import Guidance
+from ...samplers.history.settings import CacheSettings
+from ...samplers.planning.cost import idle_views
+from ...samplers.settings import RolloutSettings
+from ...stream.rollout.recache import Resume
+from ...stream.rollout.recache import check as check_resume
+from ...stream.rollout.spec import Prompter
+from ..conditioning.known_frames import KnownClip, place_clips
+from ..conditioning.prompt_plan import (
+    check_own_prompts,
+    guidance_changes,
+    prompt_timeline,
+    truncated_prompts,
+    unused_prompts,
+)
+from ..conditioning.reference import reference
+from ..conditioning.timeline import Timeline
+from ..guidance.guidance_spec import CfgSpec, GuidanceSpec
+from ..length import Length, check_endless, latent_size, snapped_length
+from ..planning.costs import describe_budget
+from ..runtime.resolved_model import ResolvedModel
+from . import cache_spec, schedule_spec
+from .cache_spec import KVCacheSpec
+from .schedule_spec import ScheduleSpec
+from .training_limits import out_of_distribution_warnings
+
+MAX_NAMES = 6  # patches that a warning names
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutRequest:
+    """The sampler's inputs, without the model; sockets that are not connected are None."""
+
+    prompts: Timeline | list[Any]
+    seed: int
+    width: int
+    height: int
+    length: float
+    length_unit: str
+    cfg: float
+    kv_cache: cache_spec.Resolvable | None = None
+    guidance: GuidanceSpec | None = None
+    plan_only: bool = False
+    known_frames: tuple[KnownClip, ...] | Mapping[str, Any] | None = None
+    snapshot_chunks: int = 0
+    picture: list[Any] | None = None
+    resume: Resume = "exact"
+    schedule: schedule_spec.Resolvable | None = None
+
+    @property
+    def guidance_spec(self) -> GuidanceSpec | CfgSpec:
+        """The guidance that counts: the connected one, or else the sampler's cfg."""
+        return self.guidance or CfgSpec(None if self.cfg < 0 else self.cfg)
+
+    @property
+    def cache_spec(self) -> cache_spec.Resolvable:
+        """The connected KV cache, or else the model's."""
+        return self.kv_cache or KVCacheSpec(CacheSettings)
+
+    @property
+    def schedule_spec(self) -> schedule_spec.Resolvable:
+        """The connected schedule, or else the model's."""
+        return self.schedule or ScheduleSpec()
+
+    @property
+    def prompter(self) -> Prompter | None:
+        """Encodes the prompts of live edits; only a Prompt Timeline has one."""
+        return self.prompts.prompter if isinstance(self.prompts, Timeline) else None
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRollout:
+    """What will be generated.
+
+    `guided` turns a live guidance strength into guidance. `notes` belong to the plan; `warnings`
+    name what has no effect or does not suit the model. `values_from_preset` are the settings that
+    come from the model, `guidance_values` those of them that belong to the connected guidance.
+    """
+
+    settings: RolloutSettings
+    length: Length
+    guided: Callable[[float], Guidance]
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+    values_from_preset: dict[str, object]
+    guidance_values: dict[str, object]
+
+
+def plan_rollout(resolved: ResolvedModel, request: RolloutRequest) -> PlannedRollout:
+    """Resolve every setting of a shot; BadInput where the model cannot do what is requested."""
+    preset, config = resolved.preset, resolved.engine.config
+    size = latent_size(request.width, request.height, config.out_channels)
+    schedule = request.schedule_spec.resolve(preset)
+    cache = _cache_settings(resolved, request, size)
+    policy = cache.policy_for(drops_first_frame=preset.drops_first_frame)
+    has_sink = policy.sink_frames > 0
+    guidance = request.guidance_spec.resolve(preset, sink=has_sink)
+    check_own_prompts(guidance, config)
+    known = place_clips(request.known_frames, preset.fps, config)
+    length = snapped_length(
+        request.length, request.length_unit, preset.fps, schedule.schedule.chunk_frames,
+        known.leading,
+    )  # fmt: skip
+    guided = request.guidance_spec.at_strength(guidance)
+    settings = RolloutSettings(
+        prompt_timeline(request.prompts, config, length), *size, schedule.schedule,
+        length=length.latent_frames, seed=request.seed, solver=schedule.solver,
+        context_noise=schedule.context_noise, guidance=guidance, cache=policy,
+        known_frames=known.before(length.latent_frames),
+        guidance_changes=guidance_changes(request.prompts, length, guided),
+        reference=reference(config, request.picture, request.prompts),
+    )  # fmt: skip
+    settings = _with_cache(settings, resolved, cache)
+    check_endless(length, settings.cache)
+    check_resume(request.resume, settings.cache)
+    budget = describe_budget(cache, settings)
+    guidance_values = request.guidance_spec.values_from_preset(preset, sink=has_sink)
+    return PlannedRollout(
+        settings, length, guided,
+        notes=() if budget is None else (budget,),
+        warnings=tuple(_warnings(resolved, request, settings, length)),
+        values_from_preset=_values_from_preset(resolved, request, settings) | guidance_values,
+        guidance_values=guidance_values,
+    )  # fmt: skip
+
+
+def _cache_settings(
+    resolved: ResolvedModel, request: RolloutRequest, size: tuple[int, int]
+) -> CacheSettings:
+    """The requested history, as ANN-Sparse Attention keeps it; `size` counts latent pixels."""
+    cache = request.cache_spec.resolve(resolved.preset)
+    if resolved.attention is None:
+        return cache
+    tokens = size[0] * size[1] // PATCH**2
+    return resolved.attention.over(cache, resolved.preset, tokens)
+
+
+def _with_cache(
+    settings: RolloutSettings, resolved: ResolvedModel, cache: CacheSettings
+) -> RolloutSettings:
+    """Apply the history, within its budget, and the model's sparse attention."""
+    engine, attention = resolved.engine, resolved.attention
+    if attention is not None:
+        settings = replace(settings, sparsity=attention.sparsity)
+    settings = cache.put_in_force(
+        settings, engine.config, (engine.device, engine.dtype),
+        drops_first_frame=resolved.preset.drops_first_frame,
+    )  # fmt: skip
+    return settings if attention is None else attention.indexed(settings)
+
+
+def _values_from_preset(
+    resolved: ResolvedModel, request: RolloutRequest, settings: RolloutSettings
+) -> dict[str, object]:
+    """Schedule and history settings that come from the model; TempCache has none of a window's."""
+    values = request.schedule_spec.values_from_preset(resolved.preset)
+    if isinstance(settings.cache, TempCache):
+        return values
+    return values | request.cache_spec.values_from_preset(resolved.preset)
+
+
+def _warnings(
+    resolved: ResolvedModel, request: RolloutRequest, settings: RolloutSettings, length: Length
+) -> list[str]:
+    """What has no effect, does not fit the text encoder or was never trained."""
+    config, size = resolved.engine.config, (request.width, request.height)
+    return [
+        *_model_warnings(resolved),
+        *idle_views(settings),
+        *unused_prompts(request.prompts, length),
+        *truncated_prompts(request.prompts, config, settings.guidance.own_prompts),
+        *out_of_distribution_warnings(
+            resolved.facts, settings, size, by_cfg=request.guidance is None
+        ),
+    ]
+
+
+def _model_warnings(resolved: ResolvedModel) -> list[str]:
+    """Patches without effect, and chunks that a restart makes useless."""
+    warnings, names = [], resolved.ignored_patches
+    if names:
+        more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+        shown = ", ".join(names[:MAX_NAMES])
+        warnings.append(f"These patches on the model have no effect here: {shown}{more}.")
+    if resolved.session_only:
+        warnings.append(
+            f"Finished chunks can be reused only until ComfyUI restarts: {resolved.session_only}."
+        )
+    return warnings

@@ -1,0 +1,62 @@
+"""A MODEL is resolved once for a shot; the plan names what comes from it."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from longtake.attention.cache.policy import FullHistory
+from longtake.stream.journal.chain import Chain
+from longtake.tests.support.node_bench import Bench
+
+
+def test_a_model_is_resolved_once_for_a_shot(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    from longtake.nodes.runtime import resolved_model
+
+    calls = Counter[str]()
+
+    def counted(name: str) -> None:
+        function = getattr(resolved_model, name)
+
+        def wrapper(model: object) -> object:
+            calls[name] += 1
+            return function(model)
+
+        monkeypatch.setattr(resolved_model, name, wrapper)
+
+    names = ("denoiser", "facts", "identity", "attention_spec_of", "ignored_patches")
+    for name in names:
+        counted(name)
+    bench.rollout(plan_only=True)
+    assert calls == dict.fromkeys(names, 1)
+
+
+def test_planning_gives_the_settings_that_the_sampler_uses(bench: Bench) -> None:
+    from longtake.nodes.runtime.resolved_model import ResolvedModel
+    from longtake.nodes.sampling.resolve import RolloutRequest, plan_rollout
+
+    model, clip, _ = bench.run("LongtakeLoadDemoModel")
+    [prompts] = bench.run("LongtakePromptTimeline", clip=clip, text="a red ball")
+    inputs = {"prompts": prompts, "seed": 3, "width": 32, "height": 32, "length": 2.0,
+              "length_unit": "seconds", "cfg": -1.0}  # fmt: skip
+    resolved = ResolvedModel.of(model)
+    planned = plan_rollout(resolved, RolloutRequest(**inputs))
+    [rollout] = bench.run("LongtakeSampler", model=model, **inputs)
+    assert Chain(planned.settings, resolved.identity).key(0) == rollout.spec.key(0)
+    assert planned.values_from_preset["window_frames"] == 21
+    assert planned.values_from_preset["cfg"] == 2.5 and planned.warnings == ()
+    assert "window_frames 21" in rollout.provenance.from_model
+
+
+def test_a_full_history_that_does_not_fit_is_not_told_to_lower_its_window(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`full` does not use window_frames."""
+    from longtake.nodes import host
+    from longtake.nodes.advice import less_memory
+
+    monkeypatch.setattr(host, "usable_memory_bytes", lambda device: 1000)
+    [full] = bench.run("LongtakeKVCacheSettings", policy="full")
+    text = bench.rollout(kv_cache=full, plan_only=True)[0].plan.text
+    assert less_memory(FullHistory()) in text and "window_frames" not in text
