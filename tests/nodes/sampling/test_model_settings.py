@@ -87,7 +87,7 @@ def test_what_was_assumed_is_said_in_the_node_and_in_the_report(
     model = model_of(bench, key)
     schedule, cache, cfg, _, _ = bench.run(NODE, model=model, shift=2.5)
     title = BY_KEY[key].title
-    assert said == [f"{title}: by its name. Set otherwise: shift 2.5 for 5.0."]
+    assert said == [f"{title}: by its name. Overridden: shift 2.5 instead of 5.0."]
     _, clip, vae = bench.run("LongtakeLoadDemoModel")
     [prompts] = bench.run("LongtakePromptTimeline", clip=clip, text="0: a red ball")
     [rollout] = bench.run("LongtakeSampler", model=model, prompts=prompts, schedule=schedule,
