@@ -294,7 +294,7 @@ def test_the_schedule_node_shows_its_noise_levels(bench: Bench) -> None:
     from longtake.nodes.sampling.schedule import DiffusionForcingSchedule
 
     shown = DiffusionForcingSchedule.execute(
-        3, 4, 2.0, "unipc 2", 0.0, "rolling window (Rolling Forcing)"
+        3, 4, 2.0, "unipc 2", 0.0, "rolling window (Rolling Forcing)", first_steps=0
     )
     [picture] = shown.ui.as_dict()["images"]
     assert picture["type"] == "temp"
