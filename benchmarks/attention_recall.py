@@ -191,7 +191,9 @@ def pairs() -> list[tuple[str, str]]:
 @click.command(help=__doc__)
 @click.option("--away", multiple=True, type=click.IntRange(6), help="Latent frames to the turn.")
 @click.option("--clips", type=click.IntRange(1), default=CLIPS, show_default=True)
-@click.option("--few", type=click.IntRange(1), default=FEW, show_default=True, help="Per far turn.")
+@click.option(
+    "--few", type=click.IntRange(1), default=FEW, show_default=True, help="Clips per far turn."
+)
 @click.option("--share", "shares", multiple=True, type=click.Choice([f"{s:g}" for s in SHARES]))
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--minutes", default=float("inf"), help="Start no clip after this many minutes.")

@@ -21,7 +21,7 @@ from typing import Any
 import click
 
 from ..errors import BadInput
-from ..stream.preview.frame_encoder import ROOM_BYTES
+from ..stream.preview.frame_encoder import BUDGET_BYTES
 from ..stream.preview.takes import Limits
 from ._shared.paired import median_interval
 from ._shared.report import Results
@@ -119,7 +119,7 @@ def evaluate(plan: PlayerPlan, seen: dict[str, Any]) -> Results:
         "server: frames in memory, bytes", max(samples["store_bytes"]), Limits().ram_bytes
     )
     results.at_most(
-        "server: frames waiting to be encoded, bytes", max(samples["waiting_bytes"]), ROOM_BYTES
+        "server: frames waiting to be encoded, bytes", max(samples["waiting_bytes"]), BUDGET_BYTES
     )
     results.at_most(
         "server: resident, second half, most over least", _spread(samples["server_bytes"]), FLAT

@@ -131,7 +131,7 @@ def inspect(file: Path, as_json: bool, debug: bool) -> None:
 def convert(  # noqa: PLR0913
     file: Path, out: Path, dtype: str, family: str, weights: str, fps: str | None, debug: bool
 ) -> None:
-    """Write a clean OUT.safetensors from any weights file that Longtake reads.
+    """Write any weights file as one clean OUT.safetensors.
 
     OUT has one copy of the weights, official names, and a header that ComfyUI and Longtake
     understand.

@@ -59,7 +59,7 @@ class Checkpoint:
 
     @property
     def names(self) -> list[str]:
-        """Official names of all tensors for the host's Wan model, with scales of quantised layers."""
+        """Official names of all tensors for the host's Wan model, quantisation scales included."""
         unused = set(self.found.unused)
         return [n for n in self.found.copy.names if n not in unused and not n.startswith(FPS)]
 
@@ -151,7 +151,7 @@ def load_dit(path: Path) -> WanDiT:
 
 
 def build_dit(state: Mapping[str, Tensor], config: DiTConfig, path: Path) -> WanDiT:
-    """Build our own module tree with the weights `state`, in float32; `path` is named in refusals."""
+    """Build our own module tree with the weights `state`, in float32; errors name `path`."""
     plain = dequantised(state, path)
     finite(plain, path)
     dit = WanDiT(config)

@@ -26,7 +26,7 @@ class Preset:
     is); `bank_frames` more in every layer are a memory bank (0: none); `drops_first_frame`: the
     model was trained on windows without the first latent frame.
     `rolling_chunks` are denoised together at rising noise (0: one after another). `rebuilt`: the
-    window is committed anew, as if nothing had been before it, before each chunk. `noisy_history`:
+    window is rebuilt, as if nothing had been before it, before each chunk. `noisy_history`:
     trained with pasts at any noise level (Diffusion Forcing), so that pure noise is no past to it.
     `reach_frames` is how far back it was trained to look, 0 as far as its window.
     `history_scale` is where guidance away from no history begins; 1.5 is published (Song et al.,

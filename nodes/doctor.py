@@ -24,9 +24,8 @@ class Doctor(io.ComfyNode):
             node_id="LongtakeDoctor",
             display_name="Longtake Doctor",
             category=categories.ROOT,
-            description="Says what is installed, which device is used, how much memory is free, "
-            "which attention backends work and why not the others. Changes nothing. Put its text "
-            "into a report when something fails.",
+            description="Shows what is installed, the device, the free memory, and which attention "
+            "backends work or why not. Changes nothing. Include its text in a bug report.",
             search_aliases=["diagnose", "versions", "environment", "troubleshoot", "check install"],
             is_output_node=True,
             inputs=[],

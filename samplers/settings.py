@@ -136,7 +136,7 @@ class RolloutSettings:
         found = dict[int, TimedPrompt]()
         for frame in (
             *range(first, stop),
-            *(one.frame for one in self.known_frames.seen(stop, stop)),
+            *(known.frame for known in self.known_frames.seen(stop, stop)),
         ):
             chunk = max(0, frame - (frame - self.origin) % self.schedule.chunk_frames)
             prompt = self.prompts.at(chunk, first)
@@ -177,7 +177,7 @@ class RolloutSettings:
     def with_guidance(self, change: TimedGuidance) -> RolloutSettings:
         """Add `change`, replacing one that starts at the same frame."""
         others = (c for c in self.guidance_changes if c.start_frame != change.start_frame)
-        changes = sorted([*others, change], key=lambda one: one.start_frame)
+        changes = sorted([*others, change], key=lambda change: change.start_frame)
         return replace(self, guidance_changes=tuple(changes))
 
     def with_lora(self, change: TimedLora) -> RolloutSettings:

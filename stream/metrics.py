@@ -1,4 +1,4 @@
-"""What a run measured: `Meter` takes the times, `Report` is the record that users get as JSON."""
+"""Measures a run: `Meter` takes the times, `Report` is the JSON record for users."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REPORTED_PACKAGES = ("longtake", "torch", "numpy", "safetensors", "av")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """The facts about one run; None means unknown, and a field is never left out of the JSON."""
+    """The facts about one run. None means unknown; the JSON always has every field."""
 
     rollout_id: str | None = None
     frames: int | None = None
@@ -50,18 +50,18 @@ class Report:
     versions: dict[str, str | None] | None = None
 
     def to_json(self) -> str:
-        """One JSON object with every field, in the order above; not-finite numbers become null."""
+        """One JSON object with every field, in the order above; infinities and NaN become null."""
         known = {name: _finite(value) for name, value in asdict(self).items()}
         return json.dumps(known, indent=2, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Report:
-        """Read back what `to_json` wrote; fields of other versions of Longtake are passed over."""
+        """Read the JSON of `to_json`; unknown fields are ignored."""
         known = {field.name for field in fields(cls)}
         return cls(**{name: value for name, value in json.loads(text).items() if name in known})
 
     def save(self, path: Path) -> None:
-        """Write the JSON to `path`."""
+        """Write the JSON to a file; StorageError if that fails."""
         try:
             path.write_text(self.to_json(), encoding="utf-8")
         except OSError as error:
@@ -71,9 +71,9 @@ class Report:
 
 
 class Meter:
-    """Times a run chunk by chunk, from the moment the meter is made: once the model is loaded.
+    """Times a run chunk by chunk, from the creation of the meter: after the model is loaded.
 
-    All rates are None until they are known; `clock` gives seconds and never goes back.
+    Rates are None until they are known. `clock` returns seconds and must be monotonic.
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.perf_counter) -> None:
@@ -85,7 +85,7 @@ class Meter:
         self._intervals_s = array("d")
 
     def chunk_done(self, *, frames: int, latent_frames: int) -> None:
-        """Note that a chunk of so many frames is finished now."""
+        """Record that a chunk with `frames` pixel frames is finished now."""
         now = self._clock()
         if self.first_frame_s is None:
             self.first_frame_s = now - self._started_at
@@ -97,31 +97,31 @@ class Meter:
 
     @property
     def elapsed_s(self) -> float:
-        """From the start to the last finished chunk."""
+        """Seconds from the start to the last finished chunk."""
         return self._last_at - self._started_at
 
     @property
     def frames_per_s(self) -> float | None:
-        """All frames over all the time they took, the first chunk included."""
+        """Frames per second over the whole run, including the first chunk."""
         return self.frames / self.elapsed_s if self.elapsed_s > 0 else None
 
     @property
     def chunk_interval_p50_s(self) -> float | None:
-        """The median time from one finished chunk to the next."""
+        """The median time between finished chunks."""
         return percentile(self._intervals_s, 50)
 
     @property
     def chunk_interval_p95_s(self) -> float | None:
-        """The time from one finished chunk to the next that 95 % of them keep."""
+        """The 95th percentile of the time between finished chunks."""
         return percentile(self._intervals_s, 95)
 
     def eta_s(self, total_frames: int) -> float | None:
-        """Seconds left until `total_frames` are finished, at the rate so far."""
+        """Seconds until `total_frames` are finished at the rate so far."""
         rate = self.frames_per_s
         return max(total_frames - self.frames, 0) / rate if rate else None
 
     def report(self, known: Report) -> Report:
-        """The facts `known` from elsewhere, completed by what meter and process measured."""
+        """`known`, completed by the measurements of the meter and the process."""
         return replace(
             known,
             frames=self.frames,
@@ -137,7 +137,7 @@ class Meter:
 
 
 def percentile(values: array[float], percent: float) -> float | None:
-    """The value below which `percent` of them lie, linear between neighbours (numpy's default)."""
+    """The value below which `percent` of the values lie, interpolated linearly as in numpy."""
     if not values:
         return None
     ordered = sorted(values)
@@ -148,7 +148,7 @@ def percentile(values: array[float], percent: float) -> float | None:
 
 
 def peak_rss_bytes() -> int | None:
-    """The most memory this process ever had resident."""
+    """The peak resident memory of this process."""
     if sys.platform == "win32":
         return _peak_working_set_bytes()
     import resource
@@ -158,12 +158,12 @@ def peak_rss_bytes() -> int | None:
 
 
 def peak_vram_bytes() -> int | None:
-    """The most memory torch ever held on the CUDA device; None where CUDA was not used."""
+    """The peak memory that torch allocated on the CUDA device; None without CUDA."""
     return torch.cuda.max_memory_allocated() or None if torch.cuda.is_available() else None
 
 
 def versions() -> dict[str, str | None]:
-    """Versions of Python, the system and the packages that decide about a result."""
+    """Versions of Python, the system and the packages that influence results."""
     packages: dict[str, str | None] = {name: _package_version(name) for name in REPORTED_PACKAGES}
     return {"python": platform.python_version(), "system": platform.platform(), **packages}
 

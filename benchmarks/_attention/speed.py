@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ...attention.ann.choice import open_buckets
+from ...attention.cache.kv_cache import KVCache
 from ...attention.cache.policy import FullHistory
 from ...attention.history import HistoryCache, open_cache, planned_bytes
 from ...attention.snapshot import Snapshot
@@ -163,7 +164,8 @@ class SpeedBench:
             x = x + (after - now) * self._predict(case, x, now, attention).velocity.float()
         kept = self.commit_pass(case, x)
         if case.cache == FULL:
-            cache._forget_rotated()  # type: ignore[attr-defined]
+            assert isinstance(cache, KVCache)
+            cache.rotated_keys.forget()
         elif keep:
             cache.commit(kept)
         return stats, x[0]

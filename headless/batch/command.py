@@ -64,9 +64,10 @@ def batch(  # noqa: PLR0913
     comfy: Path | None,
     debug: bool,
 ) -> None:
-    """Run several workflows, a table of rows (--params), or a grid: repeat --set on one input.
+    """Run many workflows, table rows or a grid.
 
-    A failing run does not stop the others. OUT/results.html and results.csv show the results. With
+    Give several WORKFLOWS, a table of rows (--params), or repeat --set on one input for a grid. A
+    failing run does not stop the others. OUT/results.html and results.csv show the results. With
     --server, the same command resumes a stopped batch.
     """
     paths = workflows if workflow is None else (*workflows, workflow)

@@ -17,9 +17,9 @@ from rich.table import Table
 from ...errors import BadInput
 from ...model.vae.latent_format import FORMATS, WAN21, frame_count
 from ...stream.journal.cleanup import Usage, collect, usage
-from ...stream.journal.fork_tree import drawn, fork_tree
+from ...stream.journal.fork_tree import fork_tree, render_tree
 from ...stream.journal.journal import Journal
-from ...stream.journal.records import Record, named
+from ...stream.journal.records import Record, find_record
 from ...stream.timecode import time_label
 from ...units import byte_size
 from ..console.options import FILE
@@ -53,7 +53,7 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
 
 @click.group()
 def rollouts() -> None:
-    """List, show or delete stored rollouts, from which shots can resume."""
+    """List, show or delete stored rollouts."""
 
 
 @rollouts.command(name="list")
@@ -90,7 +90,7 @@ def show(name: str, out: Path, as_json: bool, debug: bool) -> None:
     console = Console(soft_wrap=True)
     with report_failures(console, RunFiles(), debug=debug):
         journal = _journal(out)
-        record, now = named(journal, name), usage(journal)
+        record, now = find_record(journal, name), usage(journal)
         facts = _facts(record, now)
         if as_json:
             click.echo(json.dumps(facts, indent=1))
@@ -101,7 +101,7 @@ def show(name: str, out: Path, as_json: bool, debug: bool) -> None:
             for start, value in facts[label]:
                 at = time_label(frame_count(start) / facts["fps"] if start else 0.0)
                 console.print(f"{label:10} {at}  {escape(str(value))}", highlight=False)
-        for line in drawn(fork_tree(now.found, record), record.id):
+        for line in render_tree(fork_tree(now.found, record), record.id):
             console.print(escape(line), highlight=False)
 
 

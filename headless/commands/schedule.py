@@ -79,7 +79,10 @@ def beginning_of(choices: Collection[str]) -> Callable[..., str]:
 def schedule(
     family: str, frames: int | None, png: Path | None, debug: bool, **chosen: object
 ) -> None:
-    """Show a noise schedule; the options are those of the Diffusion-Forcing Schedule node."""
+    """Describe or draw a noise schedule.
+
+    The options are those of the Diffusion-Forcing Schedule node.
+    """
     console = Console(soft_wrap=True)
     with report_failures(console, RunFiles(), debug=debug):
         options = ScheduleOptions(**chosen)  # type: ignore[arg-type]  # click has checked them

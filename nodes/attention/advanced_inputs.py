@@ -88,9 +88,8 @@ def _merged() -> list[io.Input]:
             step=0.01,
             optional=True,
             advanced=True,
-            tooltip="TempCache with `merged`: where there is no room, keys more alike than this "
-            "are merged too, before any give way (cosine, no unit, 0 to 1.01). Above the likeness "
-            "that merges anyway it does nothing.",
+            tooltip="With `merged`: when the cache is full, keys more similar than this are merged "
+            "before any is dropped (cosine, no unit, 0 to 1.01). No effect above merge_above.",
         ),
         io.Combo.Input(
             "counts_as",
@@ -98,9 +97,9 @@ def _merged() -> list[io.Input]:
             default=ONE,
             optional=True,
             advanced=True,
-            tooltip="TempCache with `merged`: what an entry counts as. `one key`: its newest, "
-            "which is far better on the demo. `all its keys`: as many as became one, + log m in "
-            "the logit, as in the paper.",
+            tooltip="With `merged`: the weight of an entry. `one key`: its newest key; far better "
+            "on the demo. `all its keys`: as many as were merged, + log m in the logit, as in the "
+            "paper.",
         ),
         io.String.Input(
             "head_thresholds",
@@ -108,9 +107,9 @@ def _merged() -> list[io.Input]:
             multiline=True,
             optional=True,
             advanced=True,
-            tooltip="TempCache with `merged`: a likeness to merge above for each head (cosines, "
-            "0 to 1.01, with spaces between them), in one line for all layers or one line a layer. "
-            "Empty: the preset's, or merge_above, for all heads.",
+            tooltip="With `merged`: a merge threshold for each head (cosines, 0 to 1.01, separated "
+            "by spaces), in one line for all layers or one line per layer. Empty: merge_above, or "
+            "the preset's.",
         ),
     ]
 
@@ -125,16 +124,14 @@ def _blocks() -> list[io.Input]:
             step=0.05,
             optional=True,
             advanced=True,
-            tooltip="AnnSA: the first share of a latent frame's steps, on ComfyUI's own samplers "
-            "of that sampler's steps, that stays dense; no unit, 0 to 1.",
+            tooltip="First share of the steps that stays dense (no unit, 0 to 1).",
         ),
         io.String.Input(
             "dense_layers",
             default=FIRST_LAYER,
             optional=True,
             advanced=True,
-            tooltip="AnnSA: the layers that are always dense, counted from 0, such as `0, 5-7`; "
-            "empty for none.",
+            tooltip="Layers that are always dense, counted from 0, such as `0, 5-7`. Empty: none.",
         ),
         io.Combo.Input(
             "order",
@@ -142,9 +139,9 @@ def _blocks() -> list[io.Input]:
             default=ORDERS[0],
             optional=True,
             advanced=True,
-            tooltip="AnnSA: which keys lie in a block. `auto` is `time`: neighbours in time and "
-            "picture. `lsh` and `k-means`: those of a bucket; with TempCache only where it is "
-            "`merged` with such an index. Diffusion-Forcing Sampler only.",
+            tooltip="Which keys share a block. `auto` is `time`: neighbours in time and picture. "
+            "`lsh`, `k-means`: keys of one bucket; with TempCache only if it is `merged` with that "
+            "index. Diffusion-Forcing Sampler only.",
         ),
     ]
 
@@ -157,6 +154,6 @@ def _fewest_tokens() -> io.Input:
         max=MAX_TOKENS,
         optional=True,
         advanced=True,
-        tooltip="AnnCA with `prune`: the least number of a prompt's tokens that stay, its padding "
-        f"as one of them, 1 to {MAX_TOKENS}.",
+        tooltip="With `prune`: least number of prompt tokens that stay, the padding counted as "
+        f"one, 1 to {MAX_TOKENS}.",
     )

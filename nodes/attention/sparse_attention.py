@@ -11,9 +11,10 @@ from ...attention.ann.choice import AUTO
 from ...attention.ann.choice import NAMES as INDEXES
 from ...attention.kernels import choice
 from .. import categories, host
+from ..from_model import FROM_MODEL, TIP
 from ..schema import build
 from . import advanced_inputs as advanced
-from .attention_spec import KEY, OF_MODEL, PRESETS
+from .attention_spec import KEY, PRESETS
 from .comfy_samplers import report_runs
 from .describe import describe_sparsity
 from .override import AttentionOverride
@@ -52,18 +53,16 @@ class SparseAttentionNode(io.ComfyNode):
             node_id="LongtakeSparseAttention",
             display_name="ANN-Sparse Attention",
             category=categories.SAMPLE,
-            description="Attention to long histories without looking at all of it: of tokens "
-            "that are alike the newest stays (TempCache), queries read the blocks that matter "
-            "(AnnSA), prompt padding counts once (AnnCA). What AnnSA did stands in "
-            "the preview and in the report; on ComfyUI's own samplers, what AnnSA and AnnCA did "
-            "stands under the node.",
+            description="Reads a long history without looking at all of it. TempCache keeps the "
+            "newest of similar tokens, AnnSA reads only the blocks that matter, AnnCA counts "
+            "prompt padding once. The preview and the report show what AnnSA did; with ComfyUI's "
+            "own samplers, the node shows it.",
             search_aliases=["fast-ar", "sparse attention", "tempcache", "block sparse", "speed"],
             inputs=[
                 io.Model.Input(
-                    "model",
-                    tooltip="A Wan model. What becomes of causal ones on KSampler is in the help.",
+                    "model", tooltip="A Wan model. For causal models on KSampler, see the help."
                 ),
-                *name_parts([*_merging(), *_sparse(), *_chosen(), *advanced.inputs()]),
+                *name_parts([*_preset(), *_strengths(), *_choices(), *advanced.inputs()]),
             ],
             outputs=[io.Model.Output()],
             hidden=[io.Hidden.unique_id],
@@ -107,23 +106,22 @@ def _warnings(model: Any) -> list[str]:
     ]
 
 
-def _merging() -> list[io.Input]:
+def _preset() -> list[io.Input]:
     return [
         io.Combo.Input(
             "preset",
             options=[*PRESETS, CUSTOM],
             default="balanced",
-            tooltip="`quality` leaves out little, `balanced` more, `fast` much. TempCache then has "
-            "entries for at least 64, 48 or 24 latent frames, 3 of them a sink. `custom` uses "
-            "merge_above, density and recall_floor below, which are not used otherwise, and the "
-            "window of KV Cache Settings as it is.",
+            tooltip="`quality` leaves out little, `balanced` more, `fast` most. TempCache then "
+            "stores at least 64, 48 or 24 latent frames' worth of entries, 3 of them a sink. "
+            "`custom` uses merge_above, density and recall_floor, and the window of KV Cache "
+            "Settings.",
         ),
         io.Boolean.Input(
             "temp_cache",
             default=False,
-            tooltip="TempCache: the window of KV Cache Settings becomes as many entries for each "
-            "head, or as many as the preset asks for, which reach back over all of the shot. True "
-            "or false. Diffusion-Forcing Sampler only.",
+            tooltip="On: the window of KV Cache Settings becomes as many entries per head, taken "
+            "from the whole shot. Diffusion-Forcing Sampler only.",
         ),
         io.Float.Input(
             "merge_above",
@@ -131,20 +129,21 @@ def _merging() -> list[io.Input]:
             min=0.5,
             max=1.01,
             step=0.01,
-            tooltip="TempCache, with `custom` and `merged`: the likeness (cosine, no unit, 0.5 to "
-            "1.01) above which keys are merged; 1.01 never merges.",
+            advanced=True,
+            tooltip="With `custom` and `merged`: keys more similar than this are merged (cosine, "
+            "no unit, 0.5 to 1.01; 1.01 never merges).",
         ),
     ]
 
 
-def _sparse() -> list[io.Input]:
+def _strengths() -> list[io.Input]:
     return [
         io.Combo.Input(
             "self_attention",
             options=[WHERE_FASTER, ALWAYS, OFF],
             default=WHERE_FASTER,
-            tooltip="AnnSA: `where faster` as measured on this kind of device, else dense; "
-            "`always` for trying it out; `off`: dense.",
+            tooltip="`where faster`: sparse where it was measured to be faster on this kind of "
+            "device, else dense. `always`: for experiments. `off`: dense.",
         ),
         io.Float.Input(
             "density",
@@ -152,8 +151,8 @@ def _sparse() -> list[io.Input]:
             min=0.05,
             max=1.0,
             step=0.05,
-            tooltip="AnnSA, with `custom`: the share of the history that a query reads, no unit, "
-            "0.05 to 1.",
+            advanced=True,
+            tooltip="With `custom`: share of the history that a query reads (no unit, 0.05 to 1).",
         ),
         io.Float.Input(
             "recall_floor",
@@ -161,58 +160,58 @@ def _sparse() -> list[io.Input]:
             min=0.0,
             max=1.0,
             step=0.05,
-            tooltip="AnnSA, with `custom`: a head whose blocks hold a smaller share of its "
-            "attention than this, no unit, 0 to 1, stays dense for the chunk; counted in the "
-            "preview.",
+            advanced=True,
+            tooltip="With `custom`: a head whose chosen blocks hold less than this share of its "
+            "attention stays dense for the chunk (no unit, 0 to 1). The preview counts them.",
         ),
         io.Combo.Input(
             "prompt_attention",
             options=[WHERE_FASTER, MERGE_PADDING, PRUNE, OFF],
             default=WHERE_FASTER,
-            tooltip="AnnCA: `merge padding` is exact; `where faster` does so as measured on this "
-            "kind of device, else dense; `prune` also leaves out words that no query of the chunk "
-            "is near, on ComfyUI's own samplers of the latent frame where the model tells its "
-            "frames; `off`: dense.",
+            tooltip="`merge padding`: exact. `where faster`: the same where it was measured to be "
+            "faster, else dense. `prune`: also leaves out words that no query of the chunk is "
+            "near. `off`: dense.",
         ),
     ]
 
 
-def _chosen() -> list[io.Input]:
+def _choices() -> list[io.Input]:
     return [
         io.Combo.Input(
             "keep",
             options=[*EVICTIONS],
             default="what differs",
-            tooltip="TempCache: `what differs` merges nothing, and where there is no room, keys "
-            "that newer ones say again give way; `merged` makes like keys one, then those that "
-            "are attended to least give way.",
+            advanced=True,
+            tooltip="`what differs`: merges nothing; when the cache is full, keys that newer ones "
+            "repeat are dropped. `merged`: merges similar keys, then drops the least attended.",
         ),
         io.Combo.Input(
             "kernel",
             options=[*choice.NAMES],
             default=choice.AUTO,
-            tooltip="AnnSA: what attends to the chosen keys. `auto` is `gathered`, plain PyTorch, "
-            "until another is shown to be faster; `flex` compiles FlexAttention; `triton` needs "
-            "an NVIDIA GPU, and finds nearest keys of `lsh` and `k-means`, too.",
+            advanced=True,
+            tooltip="What attends to the chosen keys. `auto`: `gathered` (plain PyTorch) until "
+            "another is measured to be faster. `flex`: compiled FlexAttention. `triton`: needs an "
+            "NVIDIA GPU; also finds nearest keys for `lsh` and `k-means`.",
         ),
         io.Int.Input(
             "reach_frames",
-            default=OF_MODEL,
-            min=0,
+            default=FROM_MODEL,
+            min=FROM_MODEL,
             max=4096,
             optional=True,
-            tooltip="TempCache: how far before the present an old entry may stand, in latent "
-            "frames, 1 to 4096, never less than the window. 0 is from the model: as far as it was "
-            "trained to look back, 64 for the demo, its own window for others.",
+            advanced=True,
+            tooltip="How far back an entry may lie, in latent frames, 1 to 4096; never less than "
+            f"the window. {TIP} The demo has 64, others their own window.",
         ),
         io.Combo.Input(
             "index",
             options=[*INDEXES],
             default=AUTO,
             optional=True,
-            tooltip="TempCache with `merged`: what finds the nearest key. `auto` goes by size and "
-            "device, as measured, and the report says why. `exact` compares all keys, `int8` their "
-            "8-bit codes; `lsh` and `k-means` look in buckets; `faiss` and `faiss ivf` must be "
-            "installed.",
+            advanced=True,
+            tooltip="With `merged`: how the nearest key is found. `auto`: by size and device, as "
+            "measured; the report says why. `exact`: compares all keys. `int8`: compares 8-bit "
+            "codes. `lsh`, `k-means`: search buckets. `faiss`, `faiss ivf`: must be installed.",
         ),
     ]

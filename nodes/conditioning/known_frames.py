@@ -1,4 +1,4 @@
-"""Known Frames: pictures and clips that are part of a shot, each at a time and a noise level."""
+"""Known Frames: pictures and clips inside a shot, each with a time and a noise level."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ MAX_AHEAD = 1024
 
 @dataclass(frozen=True, slots=True)
 class KnownClip:
-    """Normalised latents (f, c, h, w), here or to come, that begin at `start` seconds or frames.
+    """Normalised latents (f, c, h, w), in memory or lazy, from `start` seconds or frames on.
 
-    `fps` is the rate of the video that they are made of, if that is known.
+    `fps` is the frame rate of the source video, None if unknown.
     """
 
     latents: Tensor | Sequence[LazyLatents]
@@ -39,15 +39,15 @@ class KnownClip:
 
     @property
     def channels(self) -> int:
-        """Of a latent frame."""
+        """Channels of a latent frame."""
         return self.latents[0].shape[0]
 
-    def placed(self, fps: float) -> known_frames.KnownFrames:
-        """On the latent frames of a shot; a start belongs to the one that shows it."""
+    def place(self, fps: float) -> known_frames.KnownFrames:
+        """Put the clip on the latent frames that show its times."""
         if self.fps not in (None, fps):
             raise BadInput(
-                f"The video is read at {self.fps:g} frames a second and the model makes {fps:g}; "
-                f"set fps of Video to Frames to {fps:g}."
+                f"The video is read at {self.fps:g} frames per second and the model makes {fps:g}; "
+                f"set fps of Video to Frames (Stream) to {fps:g}."
             )
         frame = round(self.start * fps if self.unit == SECONDS else self.start)
         start = latent_frame_count(frame + 1) - 1
@@ -66,10 +66,10 @@ class KnownFrames(io.ComfyNode):
             node_id="LongtakeKnownFrames",
             display_name="Known Frames",
             category=categories.PROMPT,
-            description="Puts pictures or a clip into the shot: a first picture, a video to go on "
-            "from or to redraw, pictures in between. Chain as many as you like.",
-            search_aliases=["image to video", "i2v", "video to video", "v2v", "first last frame",
-                            "keyframes", "inpaint", "continue video"],
+            description="Puts pictures or a clip into the shot: a first picture, a last picture, "
+            "keyframes, or a clip to redraw. Chain any number.",
+            search_aliases=["image to video", "i2v", "first last frame", "keyframes", "inpaint",
+                            "start image"],
             inputs=_inputs(),
             outputs=[sockets.KnownFrames.Output(display_name="known_frames")],
         )  # fmt: skip
@@ -85,44 +85,44 @@ class KnownFrames(io.ComfyNode):
         known_frames: tuple[KnownClip, ...] = (),
         ahead: int = 0,
     ) -> io.NodeOutput:
-        """The earlier ones and this one."""
+        """Append the clip to the chain."""
         clip = KnownClip(_latents(latent), start, start_unit, spacing, level, ahead)
         return io.NodeOutput((*known_frames, clip))
 
 
 def place_clips(
-    given: tuple[KnownClip, ...] | Mapping[str, Any] | None, fps: float, config: DiTConfig
+    known: tuple[KnownClip, ...] | Mapping[str, Any] | None, fps: float, config: DiTConfig
 ) -> known_frames.KnownFrames:
-    """What is connected to a sampler, at its places; a plain LATENT is clean, from the start on."""
-    if given is None:
+    """Place the sampler's known frames on the shot; a plain LATENT is clean and begins at 0."""
+    if known is None:
         return known_frames.KnownFrames()
-    clips = given if isinstance(given, tuple) else (KnownClip(_latents(given)),)
+    clips = known if isinstance(known, tuple) else (KnownClip(_latents(known)),)
     for clip in clips:
         if clip.channels != config.out_channels:
             raise BadInput(
-                f"The known frames have {clip.channels} latent channels and the model "
-                f"{config.out_channels}; encode the pictures with the model's own VAE."
+                f"The known frames have {clip.channels} latent channels, but the model has "
+                f"{config.out_channels}; encode the pictures with the VAE of the model."
             )
-    return known_frames.merge(clip.placed(fps) for clip in clips)
+    return known_frames.merge(clip.place(fps) for clip in clips)
 
 
 def _latents(latent: Mapping[str, Any]) -> Tensor:
-    """The host's raw LATENT (1, c, f, h, w) as normalised latents (f, c, h, w) on the CPU."""
+    """Convert the host's raw LATENT (1, c, f, h, w) to normalised (f, c, h, w) on the CPU."""
     samples = latent["samples"]
     if samples.ndim != 5 or samples.shape[1] not in FORMATS:
         raise BadInput(
-            "The latent of the known frames is one of another model; encode the pictures with VAE "
-            "Encode (Stream) and the video model's VAE."
+            "The latent of the known frames is from another kind of model; encode the pictures "
+            "with VAE Encode (Stream) and the video model's VAE."
         )
     if samples.shape[0] != 1:
         raise BadInput(
-            f"The latent of the known frames is a batch of {samples.shape[0]} videos; a shot takes "
-            "one: connect one Known Frames node for each."
+            f"The latent of the known frames is a batch of {samples.shape[0]} videos; use a Known "
+            "Frames node for each video."
         )
     if latent.get("noise_mask") is not None:
         raise BadInput(
-            "The latent of the known frames has a mask, and only whole frames can be known; leave "
-            "the mask out."
+            "The latent of the known frames has a mask, but only whole frames can be known; remove "
+            "the mask."
         )
     return normalise(samples[0].transpose(0, 1).float()).cpu()
 
@@ -131,8 +131,7 @@ def _inputs() -> list[io.Input]:
     return [
         io.Latent.Input(
             "latent",
-            tooltip="From VAE Encode (Stream): one picture, or a clip. As wide and high as the "
-            "shot.",
+            tooltip="From VAE Encode (Stream): a picture or clip of the shot's width and height.",
         ),
         *start_inputs(),
         io.Int.Input(
@@ -140,19 +139,20 @@ def _inputs() -> list[io.Input]:
             default=1,
             min=1,
             max=MAX_SPACING,
+            advanced=True,
             tooltip="Latent frames from one latent of the clip to the next, 1 to "
-            f"{MAX_SPACING:,}. 1 is the clip as it is; more leaves gaps that are made.",
+            f"{MAX_SPACING:,}. 1: the clip as it is. More leaves gaps for the model to fill.",
         ),
         level_input(),
         sockets.KnownFrames.Input(
-            "known_frames", optional=True, tooltip="Known frames to add these to."
+            "known_frames", optional=True, tooltip="Other known frames to add to."
         ),
         ahead_input(),
     ]
 
 
 def start_inputs() -> list[io.Input]:
-    """When in the shot a clip begins."""
+    """Build the widgets for the start of a clip."""
     return [
         io.Float.Input(
             "start",
@@ -160,42 +160,43 @@ def start_inputs() -> list[io.Input]:
             min=0.0,
             max=float(MAX_SECONDS * 100),
             step=0.01,
-            tooltip="When in the shot it begins, in the unit below, 0 to "
-            f"{MAX_SECONDS * 100:,}; it goes to the latent frame (4 frames of video) "
-            "that shows that time.",
+            tooltip="Start time in the shot, in seconds (or frames: `start_unit`), 0 to "
+            f"{MAX_SECONDS * 100:,}; rounded to a latent frame (4 frames of video).",
         ),
         io.Combo.Input(
             "start_unit",
             options=[SECONDS, FRAMES],
             default=SECONDS,
-            tooltip="Seconds, or frames of video.",
+            advanced=True,
+            tooltip="Unit of `start`: seconds, or frames of video.",
         ),
     ]
 
 
 def level_input() -> io.Input:
-    """How much of a clip is redrawn."""
+    """Build the widget for how much of a clip is redrawn."""
     return io.Float.Input(
         "level",
         default=0.0,
         min=0.0,
         max=1.0,
         step=0.01,
-        tooltip="How much is redrawn: the noise level the frames start from, 0 to 1. 0 keeps "
-        "them as they are (a first picture, a video to go on from); 0.5 to 0.9 keeps layout "
-        "and motion and lets the prompt change the rest (video to video); 1 keeps nothing.",
+        tooltip="How much the prompt redraws: the noise level that the frames start from, 0 to 1. "
+        "0 keeps them unchanged (a first picture, a clip to continue). 0.5 to 0.9 keeps layout and "
+        "motion (video to video). 1 keeps nothing.",
     )
 
 
 def ahead_input() -> io.Input:
-    """From how far away a clip is seen."""
+    """Build the widget for how early a clip is visible."""
     return io.Int.Input(
         "ahead",
         optional=True,
         default=0,
         min=0,
         max=MAX_AHEAD,
-        tooltip="From how many latent frames before them the frames are seen coming, 0 to "
-        f"{MAX_AHEAD:,}. 0: only by the chunk they are in. Models that were trained to look "
-        "ahead find a smooth way to them; others, the demo too, hardly use it.",
+        advanced=True,
+        tooltip="How many latent frames ahead the model sees these frames coming, 0 to "
+        f"{MAX_AHEAD:,}. 0: only within their own chunk. Models trained to look ahead then move "
+        "smoothly toward them; others, like the demo, hardly use it.",
     )

@@ -1,4 +1,4 @@
-"""Known Video: a video file that is part of a shot, encoded as the shot comes to it."""
+"""Known Video: a video file inside a shot, encoded when the shot reaches it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KEPT_LATENTS = 64  # more than any schedule has active at once
 
 
 class KnownVideo(io.ComfyNode):
-    """FRAMES of a file to KNOWN_FRAMES."""
+    """FRAMES of a video file to KNOWN_FRAMES."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -33,17 +33,16 @@ class KnownVideo(io.ComfyNode):
             node_id="LongtakeKnownVideo",
             display_name="Known Video (Stream)",
             category=categories.PROMPT,
-            description="Puts a video of any length into the shot: to be redrawn by the prompt, or "
-            "to go on from. It is read and encoded chunk by chunk while the shot is made, with "
-            "constant memory.",
-            search_aliases=["video to video", "v2v", "restyle", "continue video", "redraw"],
+            description="Puts a video of any length into the shot, to redraw it under the prompt "
+            "or to continue it. It is read and encoded chunk by chunk, with constant memory.",
+            search_aliases=["video to video", "v2v", "continue video", "restyle", "redraw"],
             inputs=[
                 sockets.Frames.Input("frames", tooltip="From Video to Frames (Stream)."),
                 io.Vae.Input("vae", tooltip="The VAE that belongs to the model."),
                 *start_inputs(),
                 level_input(),
                 sockets.KnownFrames.Input(
-                    "known_frames", optional=True, tooltip="Known frames to add these to."
+                    "known_frames", optional=True, tooltip="Other known frames to add to."
                 ),
                 ahead_input(),
             ],
@@ -61,10 +60,10 @@ class KnownVideo(io.ComfyNode):
         known_frames: tuple[KnownClip, ...] = (),
         ahead: int = 0,
     ) -> io.NodeOutput:
-        """Nothing is encoded yet."""
+        """Open the video; latents are encoded when the shot needs them."""
         if not isinstance(frames, VideoFrames):
             raise BadInput(
-                "Known Video takes the frames of a file, and these are generated; give those of "
+                "Known Video needs the frames of a video file, but these are generated; connect "
                 "Video to Frames (Stream), or encode them with VAE Encode (Stream) for Known "
                 "Frames."
             )
@@ -74,17 +73,17 @@ class KnownVideo(io.ComfyNode):
 
 
 class VideoLatents(Sequence["VideoLatent"]):
-    """The latent frames of a video, in order; those read last are kept.
+    """The latent frames of a video, in order; the most recently read ones stay in memory.
 
-    Its VAE is claimed with the model that makes the shot: see `Claim`.
+    The VAE is claimed together with the model that makes the shot: see `Claim`.
     """
 
     def __init__(self, frames: VideoFrames, vae: StreamingVAE) -> None:
         factor = vae.form.spatial_factor
         if frames.width % factor or frames.height % factor:
             raise BadInput(
-                f"The frames are {frames.width}x{frames.height}; give Video to Frames multiples of "
-                f"{2 * factor} for width and height."
+                f"The frames are {frames.width}x{frames.height}; set width and height of Video to "
+                f"Frames (Stream) to multiples of {2 * factor}."
             )
         self._frames, self._vae = frames, vae
         self.patcher = vae.patcher
@@ -110,10 +109,10 @@ class VideoLatents(Sequence["VideoLatent"]):
         return self._vae.encoder_bytes(FRAMES_PER_LATENT, frames.height, frames.width)
 
     def read(self, index: int) -> Tensor:
-        """Normalised latents (c, h, w) on the CPU.
+        """Return normalised latents (c, h, w) on the CPU.
 
-        Going back, or on by more than the encoder looks back, begins as far before as it does. A
-        video of which the encoder makes fewer than it says is refused (BadInput).
+        A jump backward, or forward beyond the encoder's overlap, starts a new reading that many
+        latent frames earlier. Raise BadInput if the encoder makes fewer latents than announced.
         """
         if index not in self._kept:
             self._read_up_to(index)
@@ -123,11 +122,11 @@ class VideoLatents(Sequence["VideoLatent"]):
     def _read_up_to(self, index: int) -> None:
         reading = self._reading_before(index)
         while index not in self._kept:
-            if reading.drained:  # to begin anew would give no more
+            if reading.drained:  # a new reading would give no more
                 raise BadInput(
-                    f"The VAE made fewer latent frames of the video's {self._frames.frame_total} "
-                    f"frames than the {len(self)} there should be; encode them with VAE Encode "
-                    "(Stream) for Known Frames, or connect another VAE to Known Video."
+                    f"The VAE made fewer than {len(self)} latent frames of the video's "
+                    f"{self._frames.frame_total} frames; encode them with VAE Encode (Stream) for "
+                    "Known Frames, or connect another VAE to Known Video."
                 )
             for number, latent in reading.next():
                 self._kept[number] = latent
@@ -135,7 +134,7 @@ class VideoLatents(Sequence["VideoLatent"]):
                     self._kept.popitem(last=False)
 
     def _reading_before(self, index: int) -> _Encoding:
-        """The reading in progress if that latent comes soon, else a new one."""
+        """Return the current reading if it reaches that latent soon, else a new one."""
         if self._reading is None or not self._reading.leads_to(index):
             if self._reading is not None:
                 self._reading.close()
@@ -144,36 +143,37 @@ class VideoLatents(Sequence["VideoLatent"]):
 
 
 class _Encoding:
-    """The latents of a clip one after another, so that `index` is exactly as from the start on: an
-    encoder that begins so far before it that nothing of an earlier past is left in it.
+    """Encode a clip in order, so that `index` equals the result of encoding from the start.
+
+    The encoder starts early enough that no older frame can influence `index`.
     """
 
     def __init__(self, clip: VideoClip, vae: StreamingVAE, index: int) -> None:
         self._encoder, self._device = vae.open_encoder(), vae.device
         self._looks_back = self._encoder.overlap_frames
         before = max(0, index - self._looks_back)
-        self._number = before - before % 2  # some encoders make latents two by two
+        self._number = before - before % 2  # some encoders make latents in pairs
         self._exact_from = index if self._number else 0
         self._reader = VideoReader(clip, self._number * FRAMES_PER_LATENT)
         self.drained = False
 
     def leads_to(self, index: int) -> bool:
-        """Whether that latent comes soon."""
-        most = self._number + self._looks_back + 1  # beginning anew would read as many
+        """Whether this reading reaches that latent no later than a new one would."""
+        most = self._number + self._looks_back + 1
         return not self.drained and max(self._exact_from, self._number) <= index <= most
 
     def next(self) -> list[tuple[int, Tensor]]:
-        """What the next pictures give: numbers and latents (c, h, w)."""
+        """Encode the next pictures; return numbers and latents (c, h, w)."""
         host.check_interrupted()
         pictures = self._reader.read(FRAMES_PER_LATENT)
         if pictures is None:
-            self.drained, made = True, self._encoder.drain()
+            self.drained, encoded = True, self._encoder.drain()
         else:
-            made = self._encoder.feed(pictures.to(self._device))
-        latents = [] if made is None else [*made.cpu()]
+            encoded = self._encoder.feed(pictures.to(self._device))
+        latents = [] if encoded is None else [*encoded.cpu()]
         first, self._number = self._number, self._number + len(latents)
-        found = enumerate(latents, first)
-        return [(number, one) for number, one in found if number >= self._exact_from]
+        numbered = enumerate(latents, first)
+        return [(number, latent) for number, latent in numbered if number >= self._exact_from]
 
     def close(self) -> None:
         """Close the file; reading is over."""
@@ -181,7 +181,7 @@ class _Encoding:
 
 
 class VideoLatent:
-    """One of them, read when it is wanted."""
+    """One latent frame of a video, read on demand."""
 
     __slots__ = ("_index", "_video")
 
@@ -195,14 +195,14 @@ class VideoLatent:
 
     @property
     def source(self) -> VideoLatents:
-        """What is claimed for reading it."""
+        """The video whose VAE is claimed for reading."""
         return self._video
 
     @property
     def digest(self) -> str:
-        """Names its values by what they are made of: file, part, size, rate and VAE."""
+        """Hash of the file, its range, size and rate, the VAE, and the frame number."""
         return hashlib.sha256(f"{self._video.name} {self._index}".encode()).hexdigest()
 
     def read(self) -> Tensor:
-        """Its latents (c, h, w)."""
+        """Return normalised latents (c, h, w)."""
         return self._video.read(self._index)

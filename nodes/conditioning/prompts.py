@@ -1,4 +1,4 @@
-"""Prompt Timeline: what the shot shows, and from when."""
+"""Prompt Timeline: prompts with start times, encoded for the sampler."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ..models.demo_objects import DemoCLIP, problems
 from ..runtime.session import session
 from ..schema import build
 from .prompt_plan import TEXT_LEN
-from .timeline import TimedEmbedding, TimedText, Timeline, parse, written
+from .timeline import TimedEmbedding, TimedText, Timeline, format_line, parse
 
 EXAMPLE = """0: a red ball bouncing over green hills by day, clear sky, the camera pans left
 5: a blue ball bouncing over green hills at night, clear sky, the camera pans left"""
 
 
 class PromptTimeline(io.ComfyNode):
-    """Lines of text with times, encoded."""
+    """CLIP and text to PROMPT_TIMELINE."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -30,9 +30,9 @@ class PromptTimeline(io.ComfyNode):
             node_id="LongtakePromptTimeline",
             display_name="Prompt Timeline",
             category=categories.PROMPT,
-            description="Changes the prompt while the shot goes on: one line per prompt, each with "
-            "the second it starts at.",
-            search_aliases=["prompt schedule", "prompt travel", "multi prompt"],
+            description="Changes the prompt during the shot: one line per prompt, each with its "
+            "start time in seconds.",
+            search_aliases=["prompt schedule", "prompt travel", "multi prompt", "text prompt"],
             inputs=[
                 io.Clip.Input("clip", tooltip="The text encoder that belongs to the model."),
                 io.String.Input(
@@ -40,17 +40,16 @@ class PromptTimeline(io.ComfyNode):
                     multiline=True,
                     default=EXAMPLE,
                     tooltip="Lines `SECONDS: prompt` or `MINUTES:SECONDS: prompt`, the first at 0. "
-                    "A prompt takes over with the chunk that starts nearest to its time; of two "
-                    "on one chunk the lower line counts. `12.5 (guidance 3): prompt` changes the "
-                    "sampler's cfg too, 0 to 30, until another line does. A line without a time "
-                    "goes on with the prompt above it. `12.5 (over 2): prompt` takes over little "
-                    "by little, in 2 seconds.",
+                    "A prompt starts with the nearest chunk; of two for one chunk, the lower line "
+                    "counts. A line without a time continues the prompt above. `12.5 (guidance 3): "
+                    "prompt` also sets the cfg, 0 to 30, until another line does. `12.5 (over 2): "
+                    "prompt` blends in over 2 seconds.",
                 ),
                 io.String.Input(
                     "negative",
                     default="",
-                    tooltip="What the pictures should not show; used when cfg is not 1. Leave it "
-                    "empty for the demo model.",
+                    tooltip="What the video should not show; used if cfg is not 1. Leave it empty "
+                    "for the demo model.",
                 ),
             ],
             outputs=[sockets.Timeline.Output(display_name="prompts")],
@@ -73,13 +72,13 @@ class PromptTimeline(io.ComfyNode):
 
 @dataclass(frozen=True, slots=True)
 class CLIPPrompter:
-    """What live edits need of a Prompt Timeline: its text encoder, and how its lines look."""
+    """Encode prompts for live edits, and write them as lines of the timeline."""
 
     clip: Any
     node_id: str | None
 
     def encode(self, text: str) -> Tensor:
-        """The embedding (l, c) of a prompt, made without pushing models off the card."""
+        """Encode a prompt to (l, c) without unloading other models from the device."""
         beside = host.encoder_beside_models(self.clip)
         embedding = embed(beside, text, self.node_id)
         if beside is not self.clip:
@@ -87,37 +86,36 @@ class CLIPPrompter:
         return embedding
 
     def line(self, start_s: float, text: str, guidance: float | None) -> str:
-        """The timeline's line for this prompt."""
-        return written(TimedText(start_s, text, guidance))
+        """Write the timeline line for this prompt."""
+        return format_line(TimedText(start_s, text, guidance))
 
 
-def shortened(tokens: Any) -> tuple[Any, int]:
-    """The host's tokens, cut to what Wan's text encoder was trained with, and how many went.
+def truncate_tokens(tokens: Any) -> tuple[Any, int]:
+    """Cut the host's tokens to Wan's text length; also return how many were dropped.
 
-    As Wan's own tokenizer cuts: the end-of-text token stays the last one. Source: Wan-Video/Wan2.1
-    `wan/modules/tokenizers.py` (`truncation=True`, 512). Tokens of another form stay as they are.
+    The end-of-text token stays last, as in Wan's own tokenizer. Tokens of another format stay
+    unchanged. Source: Wan-Video/Wan2.1 `wan/modules/tokenizers.py` (`truncation=True`, 512).
     """
     if not isinstance(tokens, Mapping):
         return tokens, 0
     dropped, kept = 0, dict(tokens)
     for name, batches in tokens.items():
         if isinstance(batches, list):
-            dropped = max([dropped, *(len(one) - TEXT_LEN for one in batches)])
+            dropped = max([dropped, *(len(batch) - TEXT_LEN for batch in batches)])
             kept[name] = [
-                [*one[: TEXT_LEN - 1], one[-1]] if len(one) > TEXT_LEN else one for one in batches
+                [*batch[: TEXT_LEN - 1], batch[-1]] if len(batch) > TEXT_LEN else batch
+                for batch in batches
             ]
     return kept, dropped
 
 
 def embed(clip: Any, text: str, node_id: str | None) -> Tensor:
-    """The embedding (l, c) of a prompt by any of the host's text encoders; words not understood are
-    named.
-    """
+    """Encode a prompt to (l, c) with any text encoder of the host; warn of unknown words."""
     remembered = session.embedding(clip, text)
     if remembered is not None:
         return remembered
     if not isinstance(clip, DemoCLIP):
-        tokens, dropped = shortened(clip.tokenize(text))
+        tokens, dropped = truncate_tokens(clip.tokenize(text))
         if dropped:
             host.warn(
                 node_id,

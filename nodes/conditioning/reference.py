@@ -1,6 +1,6 @@
-"""The picture of an image-to-video model, as the host's WanImageToVideo hangs it on a conditioning.
+"""The picture of an image-to-video model, taken from a conditioning of the host's WanImageToVideo.
 
-The same as the host's own `WAN21.concat_cond`: a mask, then the latents, beside the noise.
+Layout as in the host's `WAN21.concat_cond`: a mask, then the latents, beside the noise.
 """
 
 from __future__ import annotations
@@ -20,10 +20,7 @@ PICTURE_CONDITIONS = ("concat_latent_image", "clip_vision_output")
 
 
 def reference(config: DiTConfig, *conditionings: Any) -> Reference | None:
-    """The picture that the first of the conditionings with one carries, for a model that takes one.
-
-    Others are None, or prompts without a picture.
-    """
+    """Return the first picture among the conditionings; None if the model takes no picture."""
     if config.in_channels == config.out_channels:
         return None
     for conditioning in conditionings:
@@ -31,13 +28,13 @@ def reference(config: DiTConfig, *conditionings: Any) -> Reference | None:
         if options.get(PICTURE_CONDITIONS[0]) is not None:
             return Reference(_beside(options, config.out_channels), _features(options))
     raise BadInput(
-        "This is an image-to-video model and it has no picture; connect the positive conditioning "
-        "of WanImageToVideo, with a start_image, to `picture`."
+        "This image-to-video model needs a picture; connect the positive conditioning of "
+        "WanImageToVideo, with a start_image, to `picture`."
     )
 
 
 def _beside(options: dict[str, Any], latent_channels: int) -> Tensor:
-    """Mask and latents (f, 4 + c, h, w); 1 in the mask says that a frame is the picture's."""
+    """Return mask and latents (f, 4 + c, h, w); the mask is 1 on frames of the picture."""
     image = options[PICTURE_CONDITIONS[0]]
     if image.ndim != 5 or image.shape[0] != 1 or image.shape[1] != latent_channels:
         raise BadInput(
@@ -54,6 +51,6 @@ def _beside(options: dict[str, Any], latent_channels: int) -> Tensor:
 
 
 def _features(options: dict[str, Any]) -> Tensor | None:
-    """CLIP vision's features (s, 1280), of the layer before the last."""
-    seen = options.get(PICTURE_CONDITIONS[1])
-    return None if seen is None else seen.penultimate_hidden_states[0].float().cpu()
+    """Return the CLIP vision features (s, 1280) of the last layer but one."""
+    output = options.get(PICTURE_CONDITIONS[1])
+    return None if output is None else output.penultimate_hidden_states[0].float().cpu()

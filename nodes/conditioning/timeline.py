@@ -1,6 +1,4 @@
-"""The prompt timeline: lines of text with times, as users type them and as the sampler takes
-them.
-"""
+"""The prompt timeline: the lines that users type, and the value that the sampler takes."""
 
 from __future__ import annotations
 
@@ -27,9 +25,7 @@ MAX_SECONDS = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class TimedText:
-    """A prompt in words, the second it starts at, and the guidance strength from there on, if it
-    changes. It takes over little by little, in `over_s` seconds.
-    """
+    """A prompt as text with its start time, a new guidance strength if any, and its blend time."""
 
     start_s: float
     text: str
@@ -39,7 +35,7 @@ class TimedText:
 
 @dataclass(frozen=True, slots=True)
 class TimedEmbedding:
-    """A `TimedText` with its encoded prompt (l, c)."""
+    """A `TimedText` with the embedding (l, c) of its prompt."""
 
     start_s: float
     embedding: Tensor
@@ -50,10 +46,10 @@ class TimedEmbedding:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """Prompts in the order they were written, and the embedding (l, c) of what should not be shown.
+    """Prompts in written order, and the embedding (l, c) of the negative prompt.
 
-    One starts at 0; where several fall on one chunk, the last one written counts. `prompter`
-    encodes prompts that are changed while the shot is made.
+    One prompt starts at 0. Of several prompts for one chunk, the last one counts. `prompter`
+    encodes live edits.
     """
 
     entries: tuple[TimedEmbedding, ...]
@@ -62,12 +58,11 @@ class Timeline:
 
 
 def parse(text: str) -> list[TimedText]:
-    """Read `SECONDS: prompt` or `MINUTES:SECONDS: prompt` lines; others go on with the one above.
+    """Read `SECONDS: prompt` or `MINUTES:SECONDS: prompt` lines, in any order.
 
-    Before its colon a time may be followed by `(guidance STRENGTH)`, which holds until another line
-    changes it, `(over SECONDS)` for a prompt that takes over little by little, or both with a comma
-    between. Text that starts without a time is the prompt from second 0. Lines may come in any
-    order; they are given as they come.
+    A line without a time continues the prompt above, or starts at second 0. After the time,
+    `(guidance STRENGTH)` holds until another line changes it, and `(over SECONDS)` blends the
+    prompt in; both may stand together with a comma between.
     """
     entries: list[TimedText] = []
     for number, line in enumerate(text.splitlines(), 1):
@@ -83,17 +78,14 @@ def parse(text: str) -> list[TimedText]:
             entries.append(TimedText(0.0, line.strip()))
     first = min((entry.start_s for entry in entries), default=0.0)
     if first != 0:
-        raise BadInput(
-            f"The first prompt starts at {first:g} s, so nothing says what to show before; add a "
-            "line that starts at 0."
-        )
+        raise BadInput(f"The first prompt starts at {first:g} s; add a line that starts at 0.")
     return entries or [TimedText(0.0, "")]
 
 
-def written(entry: TimedText) -> str:
-    """The line that `parse` reads as `entry`; its text must have no line breaks.
+def format_line(entry: TimedText) -> str:
+    """Write the line that `parse` reads as `entry`; its text must have no line breaks.
 
-    The time gets its unit where the text would otherwise be read as part of it, such as `:`.
+    The time gets a unit where the text, such as `:`, would otherwise be read as part of it.
     """
     options = [] if entry.guidance is None else [f"guidance {_short(entry.guidance)}"]
     options += [f"over {_short(entry.over_s)}"] if entry.over_s else []
@@ -104,33 +96,33 @@ def written(entry: TimedText) -> str:
 
 
 def _short(value: float) -> str:
-    """To a thousandth of a frame, which is more than a chunk needs, and all of a strength."""
+    """Round to the digits of a guidance strength, which is finer than a frame's time."""
     return f"{value:.{STRENGTH_DIGITS}f}".rstrip("0").rstrip(".")
 
 
-def _options(written: str | None, line: int) -> tuple[float | None, float]:
-    """The guidance strength and the seconds to take over in, of a line's brackets."""
+def _options(text: str | None, line: int) -> tuple[float | None, float]:
+    """Read the guidance strength and the blend time from the brackets of a line."""
     found: dict[str, float] = {}
-    for part in written.split(",") if written is not None else ():
+    for part in text.split(",") if text is not None else ():
         match = _OPTION.fullmatch(part)
         name, value = (match["name"].lower(), float(match["value"])) if match else ("", -1.0)
-        most = {"guidance": MAX_GUIDANCE, "over": MAX_SECONDS}.get(name, -1.0)
-        if not 0 <= value <= most or name in found:
+        largest = {"guidance": MAX_GUIDANCE, "over": MAX_SECONDS}.get(name, -1.0)
+        if not 0 <= value <= largest or name in found:
             raise BadInput(
-                f"Line {line} has ({written}) before its colon; write (guidance 3), with a "
-                f"strength from 0 to {MAX_GUIDANCE:g}, (over 2), with seconds to take over "
-                "in, (guidance 3, over 2), or nothing."
+                f"Line {line} has ({text}) before its colon; write (guidance 3) with a "
+                f"strength from 0 to {MAX_GUIDANCE:g}, (over 2) with seconds to blend over, "
+                "(guidance 3, over 2), or nothing."
             )
         found[name] = value
     return found.get("guidance"), found.get("over", 0.0)
 
 
-def _seconds(written: str, line: int) -> float:
-    match = _TIME.fullmatch(written)
+def _seconds(text: str, line: int) -> float:
+    match = _TIME.fullmatch(text)
     seconds = 60 * int(match[1] or 0) + float(match[2]) if match else -1.0
     if not 0 <= seconds <= MAX_SECONDS:
         raise BadInput(
-            f"Line {line} starts with {written!r}, which is not a time from 0 to {MAX_SECONDS} s; "
+            f"Line {line} starts with {text!r}, which is not a time from 0 to {MAX_SECONDS} s; "
             "write lines such as `5.5: a red ball` or `1:30: a blue ball`."
         )
     return seconds

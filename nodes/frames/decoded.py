@@ -1,4 +1,4 @@
-"""The pictures of a rollout, inside the host: its VAE claimed, every chunk told and measured."""
+"""The pictures of a rollout in the host: the VAE is claimed, every chunk is announced and timed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CHUNK_EVENT = "longtake.chunk"
 
 
 class HostDecoder:
-    """A streaming decoder whose VAE is claimed together with the model that makes the chunks."""
+    """A streaming decoder whose VAE is claimed together with the model."""
 
     def __init__(self, vae: StreamingVAE, claim: Claim, latents: tuple[int, int, int]) -> None:
         self.patcher = vae.patcher
@@ -39,18 +39,20 @@ class HostDecoder:
 
     @property
     def overlap_frames(self) -> int:
-        """Latent frames to decode again before a frame in mid-stream is exact."""
+        """Latent frames to decode first, so that a frame in mid-stream is exact."""
         return self._decoder.overlap_frames
 
     @property
     def room_bytes(self) -> int:
-        """Bytes that the next chunk will allocate: features not yet kept, and work in between."""
+        """Bytes that the next chunk will allocate: missing state and working memory."""
         missing = max(0, self._planned.state_bytes - self._decoder.state_bytes)
         return missing + self._planned.working_bytes
 
     def feed(self, latents: Tensor) -> Tensor:
         """Decode the next latents."""
-        if self._claims_seen == self._claim.count:  # from the journal: nobody has claimed for them
+        if (
+            self._claims_seen == self._claim.count
+        ):  # from the journal: nothing has claimed the VAE yet
             host.claim([self.patcher], self.room_bytes)
         self._claims_seen = self._claim.count
         return self._decoder.feed(latents.to(self.patcher.load_device))
@@ -70,7 +72,7 @@ class HostDecoder:
 
 
 class HostFrames(FrameStream):
-    """The pictures of a rollout; tells whoever watches about every chunk, and measures."""
+    """The pictures of a rollout; announces and times every chunk."""
 
     rollout: HostRollout
     vae: StreamingVAE
@@ -90,15 +92,15 @@ class HostFrames(FrameStream):
 
     @property
     def resume_at_s(self) -> float | None:
-        """Where in the video the next run goes on, in seconds."""
+        """The time in the video at which the next run resumes, in seconds."""
         return self.rollout.spec.resume_at_s
 
     def get_models(self) -> list[Any]:
-        """The host asks this of a socket's value: models to keep while the prompt runs."""
+        """Return the models that the host keeps loaded while the prompt runs."""
         return [self.rollout.claim.model, self.vae.patcher]
 
     def stats(self) -> TakeStats:
-        """How it goes, for the strip below the player."""
+        """Measurements for the status strip of the player."""
         rollout, meter, resumed = self.rollout, self.meter or Meter(), self.rollout.resumed_from
         sparse = rollout.run.sparse or SparseStats()
         return TakeStats(
@@ -118,11 +120,11 @@ class HostFrames(FrameStream):
         )
 
     def counts(self, written_bytes: Callable[[], int]) -> None:
-        """To the share of the disk that a shot without an end may fill."""
+        """Count a file toward the disk limit of an endless shot."""
         self.rollout.run.disk.files.append(written_bytes)
 
     def report(self, output_files: list[str]) -> Report:
-        """The facts about the run so far."""
+        """Report the run so far."""
         known = run_report(
             self.rollout, self.meter or Meter(), fps=self.fps, size=(self.width, self.height),
             model_evals=self.model_evals,
@@ -156,7 +158,7 @@ class HostFrames(FrameStream):
 
 
 def open_frames(rollout: HostRollout, vae: StreamingVAE, fps: float) -> HostFrames:
-    """The frames of `rollout` as `vae` decodes them."""
+    """Open the frames of `rollout`, decoded by `vae`."""
     decoder = partial(HostDecoder, vae, rollout.claim, rollout.largest_latents)
     frames = HostFrames(rollout, decoder, fps)
     frames.vae, frames.album = vae, Album()

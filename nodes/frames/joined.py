@@ -1,4 +1,4 @@
-"""FRAMES made of several FRAMES: what outputs ask of them."""
+"""FRAMES that combine several FRAMES."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from .source import DerivedFrames, FrameSource
 
 
 class JoinedFrames(DerivedFrames):
-    """Frames of several sources as one; plan, controls and measurements are those of the first one
-    that is generated.
+    """Frames of several sources as one stream.
+
+    Plan, controls and measurements are those of the first generated source.
     """
 
     def __init__(
@@ -24,45 +25,45 @@ class JoinedFrames(DerivedFrames):
         size: tuple[int, int],
         total: int | None,
     ) -> None:
-        made = (source for source in sources if not _is_given(source))
-        super().__init__(next(made, sources[0]), chunks)
+        generated = (source for source in sources if not _is_from_file(source))
+        super().__init__(next(generated, sources[0]), chunks)
         self.sources = sources
         self.width, self.height = size
         self._total = total
 
     @property
     def chunk_count(self) -> int | None:
-        """Known only where the recipe says so."""
+        """The number of chunks, None if unknown."""
         return self.chunks.length
 
     @property
     def frame_total(self) -> int | None:
-        """How many pictures there will be."""
+        """The number of pictures, None without an end."""
         return self._total
 
     @property
     def plan_only(self) -> bool:
-        """Whether nothing is made of any source."""
+        """Whether any source is a dry run."""
         return any(source.plan_only for source in self.sources)
 
     def get_models(self) -> list[Any]:
-        """The host asks this of a socket's value: models to keep while the prompt runs."""
+        """Return the models that the host keeps loaded while the prompt runs."""
         models = [model for source in self.sources for model in source.get_models()]
         return [model for i, model in enumerate(models) if model not in models[:i]]
 
 
 def check_rate(sources: Sequence[FrameSource]) -> None:
-    """Refuse videos of different frame rates."""
+    """Raise BadInput for videos of different frame rates."""
     rates = sorted({source.fps for source in sources})
     if len(rates) > 1:
         raise BadInput(
-            f"The videos have {rates[0]:g} and {rates[-1]:g} frames a second; give ones of the "
-            "same rate."
+            f"The videos have {rates[0]:g} and {rates[-1]:g} frames per second; connect videos of "
+            "the same rate."
         )
 
 
-def _is_given(source: FrameSource) -> bool:
-    """Whether the frames come from a file, and not from a rollout."""
+def _is_from_file(source: FrameSource) -> bool:
+    """Whether the frames come from a file, not from a rollout."""
     while isinstance(source, DerivedFrames):
         source = source.source
     return not isinstance(source, HostFrames)

@@ -81,7 +81,7 @@ class FrameSource(Protocol):
 
 def announce_file(frames: FrameSource, file: host.OutputFile, role: str) -> None:
     """Tell the previews that show `frames` of a finished file."""
-    frames.album.saved(TakeFile(file.name, file.subfolder, "output", role), host.prompt_id())
+    frames.album.add_file(TakeFile(file.name, file.subfolder, "output", role), host.prompt_id())
 
 
 class DerivedFrames:

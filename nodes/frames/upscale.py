@@ -1,4 +1,4 @@
-"""Upscale (Stream): an upscale model of the host's, applied to frames as they come."""
+"""Upscale (Stream): an upscale model of the host, applied chunk by chunk."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class UpscaleStream(io.ComfyNode):
             node_id="LongtakeUpscale",
             display_name="Upscale (Stream)",
             category=categories.FRAMES,
-            description="Enlarges frames with an upscale model, chunk by chunk while the shot is "
-            "made, on constant memory. Takes any model of Load Upscale Model.",
+            description="Enlarges frames with any model of Load Upscale Model, chunk by chunk, "
+            "with constant memory.",
             search_aliases=["super resolution", "esrgan", "enlarge video", "hires", "restore"],
             inputs=[
                 sockets.Frames.Input("frames", tooltip="From VAE Decode (Stream)."),
@@ -44,8 +44,8 @@ class UpscaleStream(io.ComfyNode):
                     min=0.0,
                     max=8.0,
                     step=0.25,
-                    tooltip="How many times as wide and high the frames become (no unit, 0 to 8); "
-                    "the model's result is scaled to that. 0 keeps the model's own factor.",
+                    tooltip="Factor for width and height (no unit, 0 to 8). The model's result is "
+                    "resized to it. 0: the model's own factor.",
                 ),
                 io.Int.Input(
                     "tile",
@@ -53,8 +53,9 @@ class UpscaleStream(io.ComfyNode):
                     min=MIN_TILE,
                     max=MAX_TILE,
                     step=32,
-                    tooltip=f"Frames are enlarged in squares of so many pixels, {MIN_TILE} to "
-                    f"{MAX_TILE}. Lower it if memory runs out; higher is a little faster.",
+                    advanced=True,
+                    tooltip=f"Side of the tiles to enlarge in, in pixels, {MIN_TILE} to "
+                    f"{MAX_TILE}. Lower it if memory runs out; higher is slightly faster.",
                 ),
             ],
             outputs=[sockets.Frames.Output(display_name="frames")],
@@ -65,7 +66,7 @@ class UpscaleStream(io.ComfyNode):
     def execute(
         cls, frames: FrameSource, upscale_model: Any, scale: float, tile: int
     ) -> io.NodeOutput:
-        """Nothing is enlarged yet."""
+        """Wrap the frames; chunks are enlarged when an output asks for them."""
         upscaler = Upscaler(upscale_model, scale, tile, cls.hidden.unique_id)
         larger = UpscaledFrames(frames, upscaler)
         host.show_status(
@@ -76,13 +77,13 @@ class UpscaleStream(io.ComfyNode):
 
 
 class Upscaler:
-    """An upscale model with the size its pictures get; `scale` 0 is the model's own factor."""
+    """An upscale model and its target scale; `scale` 0 is the model's own factor."""
 
     def __init__(self, model: Any, scale: float, tile: int, node_id: str | None) -> None:
         channels = getattr(model, "input_channels", RGB)
         if channels != RGB:
             raise BadInput(
-                f"The upscale model takes {channels} channels; connect one for RGB pictures."
+                f"The upscale model takes {channels} channels; connect a model for RGB pictures."
             )
         self.patcher = host.upscaler_patcher(model)
         self.node_id = node_id
@@ -91,7 +92,7 @@ class Upscaler:
         self._tile = tile
 
     def size(self, width: int, height: int) -> tuple[int, int]:
-        """Width and height of an enlarged picture, in pixels; even, as video codecs want them."""
+        """Return the enlarged width and height in pixels, even for video codecs."""
         sides = tuple(2 * max(1, round(side * self._scale / 2)) for side in (width, height))
         if max(sides) > MAX_SIDE:
             raise BadInput(
@@ -101,18 +102,18 @@ class Upscaler:
         return sides[0], sides[1]
 
     def enlarge(self, pictures: Tensor) -> Tensor:
-        """Pictures (n, 3, H, W) in [0, 1] at their new size, float32 on the CPU, one at a time."""
+        """Enlarge pictures (n, 3, H, W) in [0, 1]; return float32 on the CPU."""
         width, height = self.size(pictures.shape[3], pictures.shape[2])
         host.claim_whole(self.patcher, host.upscaling_bytes(self._model, self._tile))
         larger = torch.empty(len(pictures), RGB, height, width)
         for number, picture in enumerate(pictures.split(1)):
             host.check_interrupted()
-            made = self._tiled(picture.to(self.patcher.load_device))
-            larger[number] = _resized(made, width, height).clamp(0, 1)
+            enlarged = self._tiled(picture.to(self.patcher.load_device))
+            larger[number] = _resize(enlarged, width, height).clamp(0, 1)
         return larger
 
     def _tiled(self, picture: Tensor) -> Tensor:
-        """One picture (1, 3, H, W), with tiles half as large for every time that memory ran out."""
+        """Enlarge one picture (1, 3, H, W); halve the tiles whenever memory runs out."""
         while True:
             try:
                 return host.upscale_tiled(self._model, picture, self._tile)
@@ -120,11 +121,13 @@ class Upscaler:
                 if self._tile // 2 < MIN_TILE:
                     raise
                 self._tile //= 2
-                host.warn(self.node_id, f"Memory ran out; going on with tiles of {self._tile}.")
+                host.warn(
+                    self.node_id, f"Memory ran out; continuing with tiles of {self._tile} pixels."
+                )
 
 
 class UpscaledFrames(DerivedFrames):
-    """The frames of `source`, enlarged as they are read; decoded once for both."""
+    """The frames of `source`, enlarged when they are read; decoding is shared."""
 
     def __init__(self, source: FrameSource, upscaler: Upscaler) -> None:
         super().__init__(source, MappedStream(source.chunks, self._enlarged))
@@ -146,8 +149,8 @@ class UpscaledFrames(DerivedFrames):
         return larger
 
 
-def _resized(picture: Tensor, width: int, height: int) -> Tensor:
-    """A picture (1, 3, H, W) at another size, without aliasing."""
+def _resize(picture: Tensor, width: int, height: int) -> Tensor:
+    """Resize a picture (1, 3, H, W) without aliasing."""
     if picture.shape[2:] == (height, width):
         return picture
     return functional.interpolate(picture, (height, width), mode="bicubic", antialias=True)

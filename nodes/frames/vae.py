@@ -1,4 +1,4 @@
-"""VAE Decode (Stream) and VAE Encode (Stream): between latents and pictures, a chunk at a time."""
+"""VAE Decode (Stream) and VAE Encode (Stream): chunks of latents to pictures and back."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from .source import FrameSource
 
 PIECE_FRAMES = 16
 VAE_TIP = (
-    "The VAE that belongs to the model: of Load Demo Model; Load VAE with the Wan 2.1 VAE, or the "
-    "Wan 2.2 VAE for Wan 2.2 5B; Load Wan VAE for tiny ones, which are faster and coarser."
+    "The VAE of the model: from Load Demo Model, or Load VAE with the Wan 2.1 VAE (Wan 2.2 VAE for "
+    "Wan 2.2 5B). Load Wan VAE loads tiny ones, which are faster and coarser."
 )
 MAX_TILE = 4096
 VIDEO, KEYFRAMES, LATER = "a video", "keyframes", "later keyframes"
-STANDING_PICTURES = 17
-"""Five latent frames of a picture that stands: what a VAE's encoder makes of the fifth is that of a
-long still to a few per cent (Wan's, with random weights), and to the bit with the demo's.
+STILL_PICTURES = 17
+"""Five latent frames of a still picture. The fifth one equals that of a long still within a few
+per cent (Wan's VAE with random weights), or exactly (the demo's).
 """
 
 
@@ -44,8 +44,8 @@ class VAEDecodeStream(io.ComfyNode):
             node_id="LongtakeVAEDecode",
             display_name="VAE Decode (Stream)",
             category=categories.FRAMES,
-            description="Turns each chunk into pictures as soon as it is made. Several outputs can "
-            "take the same frames; each chunk is made and decoded once.",
+            description="Turns each chunk into pictures as soon as it is finished. Several outputs "
+            "can share the frames; each chunk is made and decoded once.",
             search_aliases=["latent to frames", "decode video", "streaming vae"],
             inputs=[
                 sockets.Rollout.Input("rollout", tooltip="From the Diffusion-Forcing Sampler."),
@@ -57,9 +57,10 @@ class VAEDecodeStream(io.ComfyNode):
                     max=MAX_TILE,
                     step=64,
                     optional=True,
-                    tooltip="Decode in tiles of at most so many pixels to a side (0 to "
-                    f"{MAX_TILE}), blended: less memory at a time, more time, and not quite "
-                    "the same pictures. 0 decodes whole pictures.",
+                    advanced=True,
+                    tooltip="Side of the tiles to decode in, in pixels, 0 to "
+                    f"{MAX_TILE}. Tiles need less memory and more time, and change the "
+                    "pictures slightly. 0: whole pictures.",
                 ),
             ],
             outputs=[sockets.Frames.Output(display_name="frames")],
@@ -67,7 +68,7 @@ class VAEDecodeStream(io.ComfyNode):
 
     @classmethod
     def execute(cls, rollout: HostRollout, vae: Any, tile_size: int = 0) -> io.NodeOutput:
-        """Nothing is decoded yet."""
+        """Open the frames; chunks are decoded when an output asks for them."""
         decoding = streaming_vae(vae, tile_size)
         decoding.check_fits(rollout.model.config.out_channels)
         return io.NodeOutput(open_frames(rollout, decoding, facts(rollout.claim.model).preset.fps))
@@ -83,17 +84,17 @@ class VAEEncodeStream(io.ComfyNode):
             node_id="LongtakeVAEEncode",
             display_name="VAE Encode (Stream)",
             category=categories.FRAMES,
-            description="Encodes pictures of any number into one video latent with constant "
+            description="Encodes any number of pictures into one video latent, with constant "
             "memory. Takes the whole stream before what follows runs.",
             search_aliases=["encode video", "image to latent", "video to latent"],
             inputs=[
                 io.MultiType.Input(
                     "pixels",
                     [io.Image, sockets.Frames],
-                    tooltip="Pictures in order, or frames; width and height multiples of "
-                    f"{WAN21.spatial_factor} ({WAN22.spatial_factor} for Wan 2.2). The "
-                    "last 1 to 3 are completed by repeating the last picture: a latent frame is 4 "
-                    "pictures, the first one.",
+                    tooltip="Pictures in order, or frames. Width and height: multiples of "
+                    f"{WAN21.spatial_factor} ({WAN22.spatial_factor} for Wan 2.2). The first "
+                    "latent frame is 1 picture, each other is 4; the last picture is repeated to "
+                    "complete them.",
                 ),
                 io.Vae.Input("vae", tooltip=VAE_TIP),
                 io.Combo.Input(
@@ -101,10 +102,11 @@ class VAEEncodeStream(io.ComfyNode):
                     optional=True,
                     options=[VIDEO, KEYFRAMES, LATER],
                     default=VIDEO,
-                    tooltip="What the pictures are. `a video`: one after the other. `keyframes`: "
-                    "each a latent frame of its own, for Known Frames with a spacing; the first "
-                    "one begins the shot. `later keyframes`: none of them begins it; for a last "
-                    "picture. A later one takes the encoding of 17.",
+                    advanced=True,
+                    tooltip="`a video`: pictures that follow one another. `keyframes`: each is its "
+                    "own latent frame, for Known Frames with a spacing; the first one "
+                    "begins the shot. `later keyframes`: none begins it, for a last picture; each "
+                    "costs the encoding of 17 pictures.",
                 ),
             ],
             outputs=[io.Latent.Output(display_name="latent")],
@@ -115,9 +117,11 @@ class VAEEncodeStream(io.ComfyNode):
     async def execute(
         cls, pixels: Tensor | FrameSource, vae: Any, pictures: str = VIDEO
     ) -> io.NodeOutput:
-        """Encode piece by piece."""
+        """Encode a few pictures at a time."""
         if not isinstance(pixels, Tensor) and pixels.plan_only:
-            host.show_status(cls.hidden.unique_id, f"Nothing is encoded: {pixels.plan.text}")
+            host.show_status(
+                cls.hidden.unique_id, f"Dry run, nothing is encoded: {pixels.plan.text}"
+            )
             return io.NodeOutput(host.nothing_to_give())
         vae = streaming_vae(vae)
         with _pieces(pixels, vae.form.spatial_factor) as pieces:
@@ -129,48 +133,49 @@ class VAEEncodeStream(io.ComfyNode):
 
 
 def to_latent(latents: Tensor) -> Tensor:
-    """Normalised latents (f, c, h, w) as the host's raw LATENT samples (1, c, f, h, w)."""
+    """Convert normalised latents (f, c, h, w) to the host's raw samples (1, c, f, h, w)."""
     return denormalise(latents).transpose(0, 1).unsqueeze(0).to(host.runtime_device())
 
 
 async def _video(vae: StreamingVAE, pieces: AsyncIterator[Tensor]) -> Tensor:
-    """Normalised latents (f, c, h, w) of pictures that follow one another."""
+    """Encode consecutive pictures to normalised latents (f, c, h, w)."""
     encoder = vae.open_encoder()
-    latents = [_fed(vae, encoder, piece) async for piece in pieces]
-    return torch.cat([*latents, *_drained(encoder)])
+    latents = [_feed(vae, encoder, piece) async for piece in pieces]
+    return torch.cat([*latents, *_drain(encoder)])
 
 
 async def _keyframes(vae: StreamingVAE, pieces: AsyncIterator[Tensor], *, opening: bool) -> Tensor:
-    """A latent frame of each picture alone, as if it stood still; of the first, if it is the
-    shot's `opening`, the one that a shot begins with.
+    """Encode each picture alone, as a still, to one latent frame (f, c, h, w).
+
+    With `opening` the first picture becomes the first latent frame of a shot.
     """
     latents = list[Tensor]()
     async for piece in pieces:
         for picture in piece:
-            often = 1 if opening and not latents else STANDING_PICTURES
+            repeats = 1 if opening and not latents else STILL_PICTURES
             encoder = vae.open_encoder()
-            made = _fed(vae, encoder, picture.repeat(often, 1, 1, 1))
-            latents.append(torch.cat([made, *_drained(encoder)])[-1:])
+            encoded = _feed(vae, encoder, picture.repeat(repeats, 1, 1, 1))
+            latents.append(torch.cat([encoded, *_drain(encoder)])[-1:])
     return torch.cat(latents)
 
 
-def _fed(vae: StreamingVAE, encoder: StreamingCoder, pictures: Tensor) -> Tensor:
-    """The latents (f, c, h, w) that are finished with these pictures (n, 3, H, W)."""
+def _feed(vae: StreamingVAE, encoder: StreamingCoder, pictures: Tensor) -> Tensor:
+    """Feed pictures (n, 3, H, W); return the latents (f, c, h, w) that they complete."""
     host.check_interrupted()
     room = vae.encoder_bytes(len(pictures), *pictures.shape[-2:]) - encoder.state_bytes
     host.claim([vae.patcher], max(0, room))
     return encoder.feed(pictures.to(vae.device)).cpu()
 
 
-def _drained(encoder: StreamingCoder) -> list[Tensor]:
-    """What is left, in a list or not at all."""
+def _drain(encoder: StreamingCoder) -> list[Tensor]:
+    """Return the remaining latents in a list, which may be empty."""
     rest = encoder.drain()
     return [] if rest is None else [rest.cpu()]
 
 
 @contextmanager
 def _pieces(pixels: Tensor | FrameSource, multiple: int) -> Iterator[AsyncIterator[Tensor]]:
-    """Pictures (n, 3, H, W), a few at a time; sides are whole multiples."""
+    """Iterate over pictures (n, 3, H, W), a few at a time; refuse sides of no `multiple`."""
     if isinstance(pixels, Tensor):
         height, width = pixels.shape[1:3]
     else:
@@ -187,6 +192,6 @@ def _pieces(pixels: Tensor | FrameSource, multiple: int) -> Iterator[AsyncIterat
 
 
 async def _split(pictures: Tensor) -> AsyncIterator[Tensor]:
-    """An IMAGE (n, H, W, c) in pieces (n, 3, H, W)."""
+    """Split an IMAGE (n, H, W, c) into pieces (n, 3, H, W)."""
     for piece in pictures[..., :3].split(PIECE_FRAMES):
         yield piece.movedim(-1, 1)

@@ -1,4 +1,4 @@
-"""Video to Frames (Stream): a video file as FRAMES and AUDIO, read as it is wanted."""
+"""Video to Frames (Stream): a video file as FRAMES and AUDIO, read on demand."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from ...stream.preview.album import Album
 from ...stream.preview.messages import Plan, TakeStats
 from ...stream.rollout.controls import Controls
 from ...stream.video.reader import VideoReader
-from ...stream.video.sound import Sound, SoundInMemory, SoundOfFile
-from ...stream.video.source import VideoClip, Wanted, nothing_left, size_of
+from ...stream.video.sound import FileSound, Sound, SoundInMemory
+from ...stream.video.source import FrameRequest, VideoClip, no_frames_left, probe_size
 from ...stream.video.spec import MAX_SIDE
 from .. import categories, host, sockets
 from ..length import MAX_SECONDS
@@ -41,11 +41,9 @@ class VideoToFrames(io.ComfyNode):
             node_id="LongtakeVideoToFrames",
             display_name="Video to Frames (Stream)",
             category=categories.FRAMES,
-            description="Reads a video of any length a piece at a time, with constant memory: its "
-            "pictures at the model's rate and size, and its sound. Nothing is read before it is "
-            "wanted.",
-            search_aliases=["load video", "video to video", "continue video", "v2v", "read file",
-                            "extract audio"],
+            description="Reads a video of any length piece by piece, with constant memory: its "
+            "pictures at the model's rate and size, and its sound.",
+            search_aliases=["load video", "read file", "extract audio", "video to images"],
             inputs=_inputs(),
             outputs=[
                 sockets.Frames.Output(display_name="frames"),
@@ -58,11 +56,11 @@ class VideoToFrames(io.ComfyNode):
     def execute(  # noqa: PLR0913
         cls, video: Any, fps: float, width: int, height: int, start: float, length: float
     ) -> io.NodeOutput:
-        """Look through the file's times; nothing is decoded yet."""
+        """Read the times of the file; pictures are decoded on demand."""
         source, wanted = _wanted(video, fps, width, height, start, length)
-        clip = VideoClip.of(source, wanted)
+        clip = VideoClip.probe(source, wanted)
         frames = VideoFrames(clip)
-        sound = SoundOfFile.of(source, float(clip.start_s), clip.frame_total / wanted.fps)
+        sound = FileSound.probe(source, float(clip.start_s), clip.frame_total / wanted.fps)
         host.show_status(cls.hidden.unique_id, f"{frames.plan.text}, {_sounds(sound)}.")
         return io.NodeOutput(frames, None if sound is None else StreamedAudio(sound))
 
@@ -75,7 +73,7 @@ class VideoFrames:
     meter: Meter | None = None
 
     def __init__(self, clip: VideoClip) -> None:
-        self.clip, self.fps = clip, float(clip.wanted.fps)
+        self.clip, self.fps = clip, float(clip.request.fps)
         self.width, self.height = clip.width, clip.height
         self.frame_total = clip.frame_total
         self.chunk_count = -(-clip.frame_total // PIECE_FRAMES)
@@ -88,28 +86,28 @@ class VideoFrames:
         seconds = self.frame_total / self.fps
         text = (
             f"{self.frame_total} frames of {self.width}x{self.height} ({seconds:.1f} s at "
-            f"{self.fps:g} a second)"
+            f"{self.fps:g} per second)"
         )
         return Plan(self.frame_total, seconds, self.chunk_count, 0, 0, True, text)
 
     def stats(self) -> TakeStats:
-        """How fast it is read."""
+        """Measurements of the reading."""
         meter = self.meter or Meter()
         return TakeStats(first_frame_s=meter.first_frame_s, frames_per_s=meter.frames_per_s)
 
     def report(self, output_files: list[str]) -> Report:
-        """The facts about the reading so far."""
+        """Report the reading so far."""
         known = Report(
             width=self.width, height=self.height, fps_target=self.fps, output_files=output_files
         )
         return (self.meter or Meter()).report(known)
 
     def get_models(self) -> list[Any]:
-        """No model makes them."""
+        """Return none: no model makes these frames."""
         return []
 
     def counts(self, written_bytes: Callable[[], int]) -> None:
-        """A file has an end, so nothing needs to be counted."""
+        """Ignore the file: a video has an end, so no disk limit applies."""
 
     def _read(self, first: int) -> Iterator[FrameChunk]:
         self.meter = Meter()
@@ -117,7 +115,7 @@ class VideoFrames:
 
 
 class _ReadChunks(Iterator[FrameChunk]):
-    """The chunks of a file from number `index` on; closed, it closes the file."""
+    """The chunks of a file from number `index` on; `close` closes the file."""
 
     def __init__(self, reader: VideoReader, index: int, meter: Meter) -> None:
         self._reader, self._index, self._meter = reader, index, meter
@@ -137,9 +135,9 @@ class _ReadChunks(Iterator[FrameChunk]):
 
 
 class StreamedAudio(Mapping[str, Any]):
-    """The host's AUDIO, which other nodes find whole when they ask for its waveform."""
+    """The host's AUDIO; its waveform is decoded when another node asks for it."""
 
-    def __init__(self, sound: SoundOfFile) -> None:
+    def __init__(self, sound: FileSound) -> None:
         self.sound = sound
 
     def __getitem__(self, key: str) -> Any:
@@ -159,7 +157,7 @@ class StreamedAudio(Mapping[str, Any]):
 
 
 def sound_of(audio: Mapping[str, Any] | None) -> Sound | None:
-    """What is heard of an AUDIO: from its file where it is one of ours, else from memory."""
+    """Return the sound of an AUDIO: from the file for a `StreamedAudio`, else from memory."""
     if audio is None or isinstance(audio, StreamedAudio):
         return None if audio is None else audio.sound
     return SoundInMemory(audio["waveform"], int(audio["sample_rate"]))
@@ -167,8 +165,8 @@ def sound_of(audio: Mapping[str, Any] | None) -> Sound | None:
 
 def _wanted(  # noqa: PLR0913
     video: Any, fps: float, width: int, height: int, start: float, length: float
-) -> tuple[Any, Wanted]:
-    """The file behind a VIDEO, and as what to read it; what the VIDEO itself leaves out counts."""
+) -> tuple[Any, FrameRequest]:
+    """Return the file of a VIDEO and how to read it, within the VIDEO's own trim."""
     source = video.get_stream_source()
     trimmed = getattr(video, "get_active_trim_window", lambda: (0.0, 0.0))()
     begin, lasts = trimmed
@@ -177,17 +175,17 @@ def _wanted(  # noqa: PLR0913
             start = max(0.0, (lasts or video.get_duration()) + start)
         if lasts:
             if start >= lasts:
-                raise nothing_left(lasts, start)
+                raise no_frames_left(lasts, start)
             length = min(length or lasts, lasts - start)
         start += begin
-    own_fps, own_width, own_height = size_of(source)
+    own_fps, own_width, own_height = probe_size(source)
     even = {"width": width or own_width, "height": height or own_height}
     sides = {name: max(SIDE_STEP, side - side % SIDE_STEP) for name, side in even.items()}
     rate = Fraction(fps).limit_denominator(1001) if fps else own_fps
-    return source, Wanted(rate, **sides, start=start, length=length)
+    return source, FrameRequest(rate, **sides, start=start, length=length)
 
 
-def _sounds(sound: SoundOfFile | None) -> str:
+def _sounds(sound: FileSound | None) -> str:
     if sound is None:
         return "without sound"
     return f"with sound ({sound.rate} Hz, {'stereo' if sound.channels > 1 else 'mono'})"
@@ -201,22 +199,22 @@ def _inputs() -> list[io.Input]:
             min=0,
             max=MAX_SIDE - MAX_SIDE % SIDE_STEP,
             step=SIDE_STEP,
-            tooltip=f"Pixels, a multiple of {SIDE_STEP}, 0 to {MAX_SIDE:,}: as the shot's. The "
-            "pictures are scaled to cover it, and cut evenly. 0 is the video's own, cut to a "
-            "multiple.",
+            tooltip=f"Pixels, a multiple of {SIDE_STEP}, 0 to {MAX_SIDE:,}; use the shot's size. "
+            "Pictures are scaled to cover it and cropped at the centre. 0: the video's own size, "
+            "cropped to a multiple.",
         )
         for name in ("width", "height")
     ]
     return [
-        io.Video.Input("video", tooltip="From Load Video, or any other node that gives one."),
+        io.Video.Input("video", tooltip="From Load Video or any other node with a VIDEO."),
         io.Float.Input(
             "fps",
             default=16.0,
             min=0.0,
             max=240.0,
             step=0.01,
-            tooltip="Frames a second, 0 to 240: as the model's, 16 for Wan 2.1 and 24 for Wan 2.2 "
-            "5B. The video keeps its speed; frames are left out or repeated. 0 is the video's own.",
+            tooltip="Frames per second, 0 to 240. Use the model's: 16 for Wan 2.1, 24 for Wan 2.2 "
+            "5B. The speed stays; frames are dropped or repeated. 0: the video's own rate.",
         ),
         *sides,
         io.Float.Input(
@@ -225,8 +223,8 @@ def _inputs() -> list[io.Input]:
             min=-LONGEST,
             max=LONGEST,
             step=0.01,
-            tooltip="Where to begin, in seconds; below 0 it counts from the end (-2: the last two "
-            "seconds). -86,400 to 86,400.",
+            tooltip="Start time in seconds, -86,400 to 86,400. Negative counts from the end: -2 is "
+            "the last two seconds.",
         ),
         io.Float.Input(
             "length",
@@ -234,6 +232,6 @@ def _inputs() -> list[io.Input]:
             min=0.0,
             max=LONGEST,
             step=0.01,
-            tooltip="How much to read, in seconds, 0 to 86,400. 0 is all there is.",
+            tooltip="How much to read, in seconds, 0 to 86,400. 0: to the end.",
         ),
     ]

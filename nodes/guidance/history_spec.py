@@ -68,12 +68,12 @@ class HistoryGuidanceSpec:
     def apply(self, before: g.Guidance | None, preset: PresetValues) -> g.Guidance:
         """Add this node to `before`, which already holds the sum of `first_sum`."""
         if before is None:
-            made = self._sum(preset)
+            combined = self._sum(preset)
         elif self.preset in (TEXT, THREE):
-            made = before
+            combined = before
         else:
-            made = g.extended(before, self._sum(preset))
-        return g.stabilised(made, max(made.stabilise, self.stabilise))
+            combined = g.extended(before, self._sum(preset))
+        return g.stabilised(combined, max(combined.stabilise, self.stabilise))
 
     def unset_fields(self, *, is_text_source: bool) -> tuple[str, ...]:
         """Name the fields of `PresetValues` that this node leaves to the model's preset."""

@@ -22,10 +22,10 @@ class LoadDemoModel(io.ComfyNode):
             node_id="LongtakeLoadDemoModel",
             display_name="Load Demo Model",
             category=categories.LOAD,
-            description="A miniature video model that runs on any computer. It knows one small "
-            "world: a ball bouncing through a landscape, in a few colours, times of day, terrains, "
-            "skies and camera moves.",
-            search_aliases=["checkpoint", "load model", "tiny"],
+            description="Loads a miniature video model that runs on any computer. It knows one "
+            "small world: a bouncing ball in a landscape, with a few colours, times of day, "
+            "terrains, skies and camera moves.",
+            search_aliases=["checkpoint", "load model", "tiny", "example model"],
             inputs=[],
             outputs=[io.Model.Output(), io.Clip.Output(), io.Vae.Output()],
         )

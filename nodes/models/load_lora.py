@@ -24,9 +24,9 @@ class LoadWanLora(io.ComfyNode):
             node_id="LongtakeLoadLora",
             display_name="Load Wan LoRA",
             category=categories.LOAD,
-            description="Puts a LoRA on a Wan model, whatever names it was saved with: ComfyUI's, "
-            "diffusers', PEFT's, LongLive's own. Its alpha is looked up where each of them keeps "
-            "it. The weights stay ComfyUI's business: several LoRAs, fp8 and offload work as ever.",
+            description="Applies a LoRA to a Wan model. Reads the key names and the alpha of "
+            "ComfyUI, diffusers, PEFT and LongLive files. Several LoRAs, fp8 and offload work as "
+            "usual.",
             search_aliases=["lora", "peft", "adapter", "longlive lora", "diffusers lora"],
             inputs=[
                 io.Model.Input("model", tooltip="A Wan model, with or without other LoRAs."),
@@ -34,7 +34,7 @@ class LoadWanLora(io.ComfyNode):
                     "lora_name",
                     options=host.model_files(FOLDER),
                     tooltip="A file in models/loras: .safetensors, .pt or .pth. PEFT's "
-                    "adapter_model.safetensors needs its adapter_config.json beside it.",
+                    "adapter_model.safetensors needs adapter_config.json in the same folder.",
                 ),
                 io.Float.Input(
                     "strength",
@@ -42,8 +42,7 @@ class LoadWanLora(io.ComfyNode):
                     min=-MAX_STRENGTH,
                     max=MAX_STRENGTH,
                     step=0.01,
-                    tooltip="How much of it is added to the weights (no unit, -20 to 20). 1 as it "
-                    "was trained, 0 leaves the model as it is.",
+                    tooltip="Strength of the LoRA (no unit, -20 to 20). 1: as trained. 0: off.",
                 ),
             ],
             outputs=[io.Model.Output()],

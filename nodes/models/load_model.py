@@ -32,10 +32,10 @@ class LoadCausalVideoModel(io.ComfyNode):
             display_name="Load Causal Video Model",
             category=categories.LOAD,
             description="Loads Self-Forcing, CausVid, LongLive, Rolling Forcing, Causal Forcing, "
-            "Krea, Reward Forcing, SkyReels-V2 DF, plain Wan 2.1 and their kin, from .safetensors "
-            "(one file or shards), .pt or .pth. The MODEL is ComfyUI's own: LoRA, fp8 and offload "
-            "work as ever. Longtake knows each family's settings: see `from model`.",
-            search_aliases=["checkpoint", "unet", "diffusion model", "self forcing", "wan"],
+            "Krea, Reward Forcing, SkyReels-V2 DF, plain Wan 2.1 and relatives. The MODEL is "
+            "ComfyUI's own, so LoRA, fp8 and offload work as usual. Inputs set to `from model` "
+            "take the family's published settings.",
+            search_aliases=["self forcing", "checkpoint", "unet", "diffusion model", "wan"],
             inputs=_inputs(),
             outputs=[io.Model.Output()],
             hidden=[io.Hidden.unique_id],
@@ -77,36 +77,40 @@ def _inputs() -> list[io.Input]:
         io.Combo.Input(
             "model_name",
             options=host.model_files(FOLDER),
-            tooltip="A file in models/diffusion_models; of several shards, any one. GGUF: use the "
-            "Unet Loader (GGUF) and connect its MODEL where this one would go.",
+            tooltip="A file in models/diffusion_models: .safetensors, .pt or .pth; of several "
+            "shards, any one. For GGUF, use Unet Loader (GGUF) instead of this node.",
         ),
         io.Combo.Input(
             "family",
             options=[AUTO, *(row.key for row in ROWS)],
             default=AUTO,
-            tooltip="How the model was made, which its weights do not tell. `auto` goes by the "
-            "file's own notes and its name, and says what it assumed. The others: "
+            tooltip="The model family. It cannot be read from the weights. `auto` uses the file's "
+            "metadata and name, and shows what it assumed. Others: "
             + ", ".join(f"{row.key} ({row.title})" for row in ROWS),
         ),
         io.Combo.Input(
             "weights",
             options=[AUTO, EMA, RAW],
             default=AUTO,
-            tooltip="Of a training file with two copies: `ema` the averaged one, `raw` the last "
-            "one; `auto` what its authors use.",
+            advanced=True,
+            tooltip="For training files with two copies of the weights. `ema`: the averaged copy. "
+            "`raw`: the last one. `auto`: the one that the authors use.",
         ),
         io.Combo.Input(
             "weight_dtype",
             options=list(DTYPES),
             default="auto",
-            tooltip="How weights are kept in memory. `auto` is best where they fit; fp8_e4m3fn and "
-            "fp8_e5m2 halve memory and cost some quality; bf16, fp16 and fp32 force that format.",
+            advanced=True,
+            tooltip="Format of the weights in memory. `auto`: best if they fit. fp8_e4m3fn, "
+            "fp8_e5m2: half the memory, slightly lower quality. bf16, fp16, fp32: force that "
+            "format.",
         ),
         io.Combo.Input(
             "fps",
             options=list(FRAME_RATES),
             default=FROM_MODEL,
-            tooltip="Frames a second that SkyReels-V2 DF 1.3B is told to make, 16 or 24; `from "
-            "model` is its own 24. Other models have one rate and take no notice.",
+            advanced=True,
+            tooltip="For SkyReels-V2 DF 1.3B only: frames per second, 16 or 24. `from model`: 24. "
+            "Other models have one rate and ignore this.",
         ),
     ]

@@ -27,8 +27,8 @@ class LoadWanVAE(io.ComfyNode):
             display_name="Load Wan VAE",
             category=categories.LOAD,
             description="Loads the Wan 2.1 VAE, LightVAE, the Wan 2.2 VAE, taew2_1, taew2_2 or "
-            "lighttae, all of which stream. The VAE is ComfyUI's own; its Load VAE does as well "
-            "where neither dtype nor a tiny VAE's latents need to be said.",
+            "lighttae. The VAE is ComfyUI's own; Load VAE works too, unless you need to set the "
+            "dtype or the latents of a tiny VAE.",
             search_aliases=["vae", "taehv", "taew2_1", "lighttae", "lightvae", "wan 2.2 vae"],
             inputs=[
                 io.Combo.Input(
@@ -40,16 +40,18 @@ class LoadWanVAE(io.ComfyNode):
                     "dtype",
                     options=list(DTYPES),
                     default="auto",
-                    tooltip="What it computes in. `auto` is ComfyUI's choice; fp16 halves memory "
-                    "and is finer than bf16, fp32 is exact.",
+                    advanced=True,
+                    tooltip="Format for computing. `auto`: ComfyUI's choice. fp16: half the "
+                    "memory, finer than bf16. fp32: exact.",
                 ),
                 io.Combo.Input(
                     "latents",
                     options=[AUTO, NORMALISED, RAW],
                     default=AUTO,
-                    tooltip="For tiny VAEs only: taew wants `normalised` latents, lighttae `raw` "
-                    "ones, and their files look the same. `auto` goes by the file's name. Washed "
-                    "out or burnt pictures: try the other one.",
+                    advanced=True,
+                    tooltip="For tiny VAEs: taew needs `normalised` latents, lighttae `raw` ones. "
+                    "`auto` decides by the file name. If pictures look washed out or burnt, try "
+                    "the other.",
                 ),
             ],
             outputs=[io.Vae.Output()],

@@ -67,7 +67,9 @@ class Collect(io.ComfyNode):
             value = await (
                 collect_images(stream, node_id) if images else collect_video(stream, crf, node_id)
             )
-        return io.NodeOutput(*(value if one == collect else _blocked(one) for one in CHOICES))
+        return io.NodeOutput(
+            *(value if choice == collect else _blocked(choice) for choice in CHOICES)
+        )
 
 
 async def collect_images(frames: FrameSource, node_id: str | None) -> Tensor:

@@ -1,4 +1,4 @@
-"""Streaming Preview: the shot in the node, growing while it is made. The player is in web/."""
+"""Streaming Preview: play the shot in the node while it is made. The player is in web/."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ logger = logging.getLogger("longtake")
 
 
 class StreamingPreview(io.ComfyNode):
-    """Watch the frames in the node."""
+    """FRAMES to the player."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -29,8 +29,8 @@ class StreamingPreview(io.ComfyNode):
             node_id="LongtakePreview",
             display_name="Streaming Preview",
             category=categories.SAVE,
-            description="Plays the shot while it is made; pause it, change its prompt, stop it. "
-            "Run again after a cancel to go on.",
+            description="Plays the shot while it is made. Pause it, change its prompt, fork it or "
+            "stop it. After a cancel, Run continues.",
             search_aliases=["preview video", "watch", "live", "player"],
             is_output_node=True,
             inputs=[sockets.Frames.Input("frames", tooltip="From VAE Decode (Stream).")],
@@ -40,7 +40,7 @@ class StreamingPreview(io.ComfyNode):
 
     @classmethod
     async def execute(cls, frames: FrameSource) -> io.NodeOutput:
-        """Hand every chunk to the player's store."""
+        """Pass every chunk to the player's store."""
         node_id = cls.hidden.unique_id
         progress = host.Progress(node_id, frames.chunk_count or 0)
         canvas = cls.hidden.extra_pnginfo
@@ -48,12 +48,12 @@ class StreamingPreview(io.ComfyNode):
             async for chunk in reader:
                 showing.add(chunk)
                 progress.advance(chunk.index + 1)
-        logger.info("%s", _summary(frames))  # in the node, the player's strip says it
+        logger.info("%s", _summary(frames))  # the node has the player's status strip
         return io.NodeOutput(ui={"longtake": [{"take": showing.token}]})
 
 
 class _Showing:
-    """A take of a stream; however the stream ends, the take says so and can still be watched."""
+    """A take of a stream. It records how the stream ends and stays watchable."""
 
     def __init__(
         self, frames: FrameSource, node_id: str | None, canvas: dict[str, Any] | None
@@ -63,11 +63,11 @@ class _Showing:
         self._take = session.takes.create(
             shot, host.origin(node_id, canvas), host.messenger(), frames.controls
         )
-        frames.album.show_in(self._take)
+        frames.album.add_take(self._take)
 
     @property
     def token(self) -> str:
-        """By which the page asks for the take."""
+        """The token by which the page requests the take."""
         return self._take.token
 
     def add(self, chunk: FrameChunk) -> None:
@@ -87,10 +87,10 @@ class _Showing:
 
 
 def _ending(frames: FrameSource, error: BaseException | None) -> Ending:
-    """How a stream ended: by itself, by Stop, by a failure, or by the host (Cancel)."""
+    """Tell how a stream ended: complete, Stop, failure, or Cancel by the host."""
     if error is None:
         return Ending("stopped" if frames.controls.state == "stopped" else "done")
-    if not isinstance(error, Exception):  # the host's interrupt is none, nor a cancelled task's
+    if not isinstance(error, Exception):  # the interrupt of the host and a cancelled task are not
         return Ending("interrupted", None, frames.resume_at_s)
     known = isinstance(error, LongtakeError)
     reason = str(error) if known else f"{type(error).__name__}: {error}"
@@ -98,8 +98,8 @@ def _ending(frames: FrameSource, error: BaseException | None) -> Ending:
 
 
 def _summary(frames: FrameSource) -> str:
-    """How fast it went, in one line."""
+    """Write the speed of the run in one line."""
     facts = frames.report([])
-    rate = "" if facts.frames_per_s is None else f" at {facts.frames_per_s:.1f} a second"
+    rate = "" if facts.frames_per_s is None else f" at {facts.frames_per_s:.1f} per second"
     first = "" if facts.first_frame_s is None else f", the first after {facts.first_frame_s:.1f} s"
     return f"{facts.frames} frames{rate}{first}."

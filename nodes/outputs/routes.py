@@ -9,7 +9,7 @@ from ..runtime.session import session
 
 
 def open_to_browsers() -> None:
-    """Add the routes, where there is a web server; once, while the pack is loaded."""
+    """Add the routes if there is a web server; called once, when the pack loads."""
     if host.has_web_server():
         from ...stream.preview.routes import take_routes  # aiohttp comes with a web server only
 

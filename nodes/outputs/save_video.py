@@ -1,4 +1,4 @@
-"""Save Video (Stream): a terminal output beside others, chunk by chunk."""
+"""Save Video (Stream): write frames to a file while they are made."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SUFFIX = {MP4: ".mp4", MKV: ".mkv", PNG: "frames"}
 
 
 class SaveVideo(io.ComfyNode):
-    """Frames into a file that grows while they are made."""
+    """FRAMES to a growing video file."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -39,8 +39,8 @@ class SaveVideo(io.ComfyNode):
             node_id="LongtakeSaveVideo",
             display_name="Save Video (Stream)",
             category=categories.SAVE,
-            description="Writes frames to a video file as they are made. The file can be watched "
-            "while it grows, and whatever stops the run, it is whole up to there.",
+            description="Writes frames to a video file while they are made. You can watch the file "
+            "as it grows, and it is complete up to the point where a run stops.",
             search_aliases=["export video", "video combine", "mp4"],
             is_output_node=True,
             inputs=[
@@ -48,35 +48,37 @@ class SaveVideo(io.ComfyNode):
                 io.String.Input(
                     "filename_prefix",
                     default="longtake/clip",
-                    tooltip="Name in the output folder, subfolders allowed; a number is added. "
-                    "Change it to sort your shots.",
+                    tooltip="File name in the output folder, with subfolders; a number is added.",
                 ),
                 io.Combo.Input(
                     "format",
                     options=[MP4, MKV, PNG],
                     default=MP4,
-                    tooltip="`mp4` plays everywhere; `mkv` keeps every pixel (FFV1, about ten "
-                    "times the size); `png frames` is a folder of pictures.",
+                    tooltip="`mp4`: plays everywhere. `mkv`: lossless (FFV1), about ten times the "
+                    "size. `png frames`: a folder of pictures.",
                 ),
                 io.Int.Input(
                     "crf",
                     default=18,
                     min=0,
                     max=51,
-                    tooltip="Quality of mp4, 0 (best, largest) to 51. 18 looks like the source; "
-                    "raise it for smaller files.",
+                    advanced=True,
+                    tooltip="For mp4: quality, 0 (best, largest) to 51 (worst). 18 looks like the "
+                    "source.",
                 ),
                 io.Boolean.Input(
                     "sheet_and_report",
+                    display_name="contact sheet + report",
                     default=True,
-                    tooltip="Also write a contact sheet (PNG) and the measurements of the run "
-                    "(JSON) beside the video.",
+                    advanced=True,
+                    tooltip="Also saves a contact sheet (PNG) and the measurements of the run "
+                    "(JSON) next to the video.",
                 ),
                 io.Audio.Input(
                     "audio",
                     optional=True,
-                    tooltip="Sound for the video, from its beginning and no longer than it: of "
-                    "Video to Frames (Stream), Load Audio, or any other. Not for png frames.",
+                    tooltip="Sound for the video, from its start: from Video to Frames (Stream), "
+                    "Load Audio or another node. Cut to the video's length. Not for png frames.",
                 ),
             ],
             outputs=[],
@@ -93,15 +95,15 @@ class SaveVideo(io.ComfyNode):
         sheet_and_report: bool,
         audio: Mapping[str, Any] | None = None,
     ) -> io.NodeOutput:
-        """Write until the stream ends; the file is closed in every case."""
+        """Write until the stream ends; always close the file."""
         if frames.plan_only:
-            host.show_status(cls.hidden.unique_id, f"Nothing is saved: {frames.plan.text}")
+            host.show_status(cls.hidden.unique_id, f"Dry run, nothing is saved: {frames.plan.text}")
             return io.NodeOutput()
         file, role = host.output_file(filename_prefix, SUFFIX[format]), ROLE.get(format, "video")
         progress = host.Progress(cls.hidden.unique_id, frames.chunk_count or 0)
         sheet = ContactSheet(fps=frames.fps)
         if audio is not None and format == PNG:
-            host.warn(cls.hidden.unique_id, "A folder of pictures has no sound; choose mp4 or mkv.")
+            host.warn(cls.hidden.unique_id, "PNG frames have no sound; choose mp4 or mkv.")
         container, sound = _container(format, crf), sound_of(audio)
         spec = VideoSpec(frames.width, frames.height, frames.fps, container, sound)
         with frames.chunks.subscribe() as reader, open_video(file.path, spec) as video:
@@ -112,7 +114,7 @@ class SaveVideo(io.ComfyNode):
                 sheet.add(chunk.frames)
                 progress.advance(chunk.index + 1)
         beside = _save_sheet(file, format, sheet) if sheet_and_report else {}
-        report = frames.report([str(one.path) for one in (file, *beside.values())])
+        report = frames.report([str(saved.path) for saved in (file, *beside.values())])
         if sheet_and_report:
             report.save(beside["report"].path)
             _tell("report", beside["report"])
@@ -129,7 +131,7 @@ def _container(format: str, crf: int) -> Container:
 def _save_sheet(
     video: host.OutputFile, format: str, sheet: ContactSheet
 ) -> dict[str, host.OutputFile]:
-    """Write the contact sheet; what lies beside the video and is named after it, by role."""
+    """Write the contact sheet; return the files next to the video, by role."""
     beside = {
         "contact_sheet": _beside(video, format, "sheet.png"),
         "report": _beside(video, format, "report.json"),
@@ -140,33 +142,33 @@ def _save_sheet(
 
 
 def _playable(video: host.OutputFile) -> dict[str, object]:
-    """The video as the host's own nodes list one, so that the browser plays it in the node."""
+    """List the video like the host's own nodes do, so that the browser plays it in the node."""
     return {"images": [_entry("video", video)], "animated": (True,)}
 
 
 def _folder(frames: host.OutputFile, count: int) -> dict[str, object]:
-    """A folder of frames as one entry: an hour of video is 57,600 files."""
+    """List a folder of frames as one entry: an hour of video is 57,600 files."""
     folder = f"{frames.subfolder}/{frames.name}".removeprefix("/")
     names = {"subfolder": folder, "pattern": FRAME_NAME, "count": count}
     return {"longtake_frames": [{"role": "frames", "type": "output", **names}]}
 
 
 def _further(beside: dict[str, host.OutputFile], report: Report) -> dict[str, object]:
-    """What lies beside the video, and the report itself (as text: the host counts every record in
-    a list as one more output file).
+    """List the files next to the video, and the report as text: the host counts every record in a
+    list as another output file.
     """
     files = [_entry(role, file) for role, file in beside.items()]
     return {"longtake_files": files, "longtake_report": [report.to_json()]}
 
 
 def _beside(video: host.OutputFile, format: str, ending: str) -> host.OutputFile:
-    """A file named as the video is, up to the format's ending; a dot before it is the name's."""
+    """Name a file after the video, with another ending; dots inside the name stay."""
     stem = video.name.removesuffix(SUFFIX[format])
     return host.OutputFile(video.path.with_name(f"{stem}{ending}"), video.subfolder)
 
 
 def _entry(role: str, file: host.OutputFile) -> dict[str, str]:
-    """A file in the output folder, as the host's /view takes it."""
+    """Describe a file in the output folder for the host's /view."""
     return {
         "role": role,
         "filename": file.name,

@@ -9,7 +9,7 @@ from ...errors import BadInput
 from ...model.vae.latent_format import FRAMES_PER_LATENT
 from ...samplers.conditioning.prompts import TimedPrompt, fit_length
 from ...samplers.settings import RolloutSettings
-from ...stream.rollout.fork import Fork, continued
+from ...stream.rollout.fork import Fork, extended
 from ...stream.timecode import time_label
 from .. import host
 from ..length import SECONDS, snapped_length
@@ -57,7 +57,7 @@ def fork(source: HostRollout, edit: RolloutEdit, node_id: str | None) -> HostRol
         edit.new_seed if edit.new_seed > KEEP else None,
         source.spec.guided(edit.new_guidance) if edit.new_guidance > KEEP else None,
     )
-    settings = _set_length(change.of(source.settings), source, frame, edit.length)
+    settings = _set_length(change.apply(source.settings), source, frame, edit.length)
     forked = derive_rollout(source, settings, node_id)
     host.show_status(node_id, _fork_summary(forked, change))
     return forked
@@ -82,7 +82,7 @@ def continue_shot(source: HostRollout, edit: RolloutEdit, node_id: str | None) -
             "continue from an earlier time."
         )
     added = max(1, round(edit.more * source.fps / FRAMES_PER_LATENT))
-    settings = continued(source.settings, end, added)
+    settings = extended(source.settings, end, added)
     return derive_rollout(source, settings, node_id, warnings=edit.warnings(CONTINUE))
 
 

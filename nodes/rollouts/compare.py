@@ -1,4 +1,4 @@
-"""Compare Rollouts: two to four shots side by side, each with its name."""
+"""Compare Rollouts: two to four shots side by side, each with a label."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from ..frames.joined import JoinedFrames, check_rate
 from ..frames.source import FrameSource
 from ..schema import build
 
-MOST = 4
-COLUMNS = {"row": MOST, "column": 1, "grid": 2}
+MAX_SHOTS = 4
+COLUMNS = {"row": MAX_SHOTS, "column": 1, "grid": 2}
 
 
 class CompareRollouts(io.ComfyNode):
-    """Several FRAMES to one."""
+    """Several FRAMES to one FRAMES."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -32,8 +32,9 @@ class CompareRollouts(io.ComfyNode):
             node_id="LongtakeCompareRollouts",
             display_name="Compare Rollouts",
             category=categories.ROLLOUT,
-            description="Two to four shots side by side as one video, each with a label: forks, "
-            "seeds, settings. They are made chunk by chunk together; one that ends stands still.",
+            description="Shows two to four shots side by side in one video, each with a "
+            "label: forks, seeds, settings. They are made together, chunk by chunk. A shot that "
+            "ends early shows its last frame.",
             search_aliases=["side by side", "grid", "ab test", "difference", "versus"],
             inputs=[
                 _shot("a"),
@@ -42,15 +43,15 @@ class CompareRollouts(io.ComfyNode):
                     "layout",
                     options=list(COLUMNS),
                     default="row",
-                    tooltip="`row` puts them side by side, `column` one below the other, `grid` "
-                    "two in each row.",
+                    tooltip="`row`: side by side. `column`: one below the other. `grid`: two per "
+                    "row.",
                 ),
                 io.String.Input(
                     "labels",
                     multiline=True,
                     default="",
-                    tooltip="A line for each shot, drawn into its upper left corner. A shot "
-                    "without a line is called by its letter; a line of one blank leaves it out.",
+                    tooltip="One line per shot, drawn in its upper left corner. Without a line, "
+                    "the label is the shot's letter; a line with one space draws none.",
                 ),
                 _shot("c", optional=True),
                 _shot("d", optional=True),
@@ -68,19 +69,19 @@ class CompareRollouts(io.ComfyNode):
         frames_c: FrameSource | None = None,
         frames_d: FrameSource | None = None,
     ) -> io.NodeOutput:
-        """Nothing is made yet."""
-        given = {"A": frames_a, "B": frames_b, "C": frames_c, "D": frames_d}
-        named = {letter: one for letter, one in given.items() if one is not None}
-        sources = list(named.values())
+        """Join the streams; chunks are made when an output asks for them."""
+        shots = {"A": frames_a, "B": frames_b, "C": frames_c, "D": frames_d}
+        connected = {letter: shot for letter, shot in shots.items() if shot is not None}
+        sources = list(connected.values())
         check_rate(sources)
         columns = min(COLUMNS[layout], len(sources))
-        texts = _labels(labels, list(named))
+        texts = _labels(labels, list(connected))
         grid = Grid(texts, sources[0].width, sources[0].height, columns)
         _check_size(grid.size)
-        totals = [one.frame_total for one in sources]
+        totals = [source.frame_total for source in sources]
         total = None if None in totals else max(count for count in totals if count is not None)
         chunks = JoinedStream(
-            [one.chunks for one in sources], grid.made, length=_pieces(sources)
+            [source.chunks for source in sources], grid.join, length=_pieces(sources)
         )  # fmt: skip
         return io.NodeOutput(JoinedFrames(sources, chunks, grid.size, total))
 
@@ -89,12 +90,12 @@ def _shot(letter: str, *, optional: bool = False) -> io.Input:
     return sockets.Frames.Input(
         f"frames_{letter}",
         optional=optional,
-        tooltip=f"Shot {letter.upper()}, from VAE Decode (Stream). All are shown at the size of A.",
+        tooltip=f"Shot {letter.upper()}, from VAE Decode (Stream). All shots get the size of A.",
     )
 
 
-def _labels(written: str, letters: Sequence[str]) -> tuple[str, ...]:
-    lines = written.splitlines()[: len(letters)]
+def _labels(text: str, letters: Sequence[str]) -> tuple[str, ...]:
+    lines = text.splitlines()[: len(letters)]
     lines += [""] * (len(letters) - len(lines))
     return tuple(line.strip() if line else letters[i] for i, line in enumerate(lines))
 
@@ -102,13 +103,13 @@ def _labels(written: str, letters: Sequence[str]) -> tuple[str, ...]:
 def _check_size(size: tuple[int, int]) -> None:
     if max(size) > MAX_SIDE:
         raise BadInput(
-            f"Together the shots are {size[0]}x{size[1]}, more than the {MAX_SIDE} pixels a "
-            "video can have; choose another layout, or compare fewer."
+            f"Together the shots are {size[0]}x{size[1]}, but a video can have at most {MAX_SIDE} "
+            "pixels per side; choose another layout, or compare fewer shots."
         )
 
 
 def _pieces(sources: Sequence[FrameSource]) -> int | None:
-    """How many chunks come out: one ends wherever a chunk of some source does."""
+    """Count the output chunks: one ends wherever a chunk of any source ends."""
     ends: set[int] = set()
     for source in sources:
         count: Any = source.chunk_count

@@ -1,4 +1,4 @@
-"""Whether a MODEL can go on with a shot that another one may have made."""
+"""Check that a MODEL can continue a shot that another model may have made."""
 
 from __future__ import annotations
 
@@ -16,52 +16,50 @@ from ...samplers.settings import RolloutSettings
 
 
 def check_compatible(settings: RolloutSettings, channels: int | None, engine: Denoiser) -> None:
-    """Refuse (BadInput) a model of another shape than the shot with these `settings` was made by,
-    and a device that cannot store its KV cache or lacks what its attention needs.
+    """Raise BadInput if the model has another shape than the shot's model, or the device cannot
+    store the shot's KV cache or run its attention.
 
-    `channels` are those of the shot's latents, None where it has none yet.
+    `channels` counts the latent channels of the shot, None if it has no chunks yet.
     """
     config, prompts = engine.config, settings.prompts.negative.shape[-1]
     if prompts != config.text_dim:
         raise BadInput(
-            f"The shot's prompts are {prompts} wide and the model takes {config.text_dim}; connect "
-            "a model of the family that made it."
+            f"The shot's prompts are {prompts} wide, but the model takes {config.text_dim}; "
+            "connect a model of the family that made the shot."
         )
     if channels not in (None, config.out_channels):
         raise BadInput(
-            f"The shot has {channels} latent channels and the model {config.out_channels}; connect "
-            "a model of the family that made it."
+            f"The shot has {channels} latent channels, but the model has {config.out_channels}; "
+            "connect a model of the family that made the shot."
         )
     picture = 0 if settings.reference is None else settings.reference.channels.shape[1]
     takes = config.in_channels - config.out_channels
     if picture != takes:
-        made, family = ("from", "image-to-video") if picture else ("without", "text-to-video")
+        how, family = ("from", "image-to-video") if picture else ("without", "text-to-video")
         raise BadInput(
-            f"The shot was made {made} a picture ({picture} channels beside the noise) and the "
-            f"model takes {takes}; connect the {family} model that made it, or one of its family."
+            f"The shot was made {how} a picture ({picture} extra channels), but the model takes "
+            f"{takes}; connect the {family} model that made it, or a model of its family."
         )
     reason = settings.storage.unsupported_reason(engine.device)
     if reason is not None:
         raise BadInput(
-            f"The shot's KV cache cannot be stored here as it was: {reason}; go on where it was "
-            "made, or make it anew with another storage in KV Cache Settings."
+            f"The shot's KV cache cannot be stored on this device: {reason}; continue it where it "
+            "was made, or make a new shot with another storage in KV Cache Settings."
         )
-    for what, name, reason in _needed(settings, engine.device):
+    for what, name, reason in _requirements(settings, engine.device):
         if reason is not None:
             raise BadInput(
-                f"The shot's {what} {name} cannot be used here: {reason}; install it, go on where "
-                "the shot was made, or make it anew with `auto` in ANN-Sparse Attention."
+                f"The shot's {what} {name} cannot be used here: {reason}; install it, continue the "
+                "shot where it was made, or make a new one with `auto` in ANN-Sparse Attention."
             )
 
 
-def _needed(
+def _requirements(
     settings: RolloutSettings, device: torch.device
 ) -> Iterator[tuple[str, str, str | None]]:
-    """What the shot's attention asks for by name, and why that cannot be used, or None."""
-    cache, self_sparsity = (
-        settings.cache,
-        apply_measurements(settings.sparsity, device).self_sparsity,
-    )
+    """List what the shot's attention needs by name, each with the reason why it is unusable."""
+    cache = settings.cache
+    self_sparsity = apply_measurements(settings.sparsity, device).self_sparsity
     if isinstance(cache, TempCache):
         yield "index", cache.effective_index, index_unavailable_reason(cache.effective_index)
         if cache.effective_index in BY_BUCKETS and cache.kernel == TRITON:

@@ -1,4 +1,4 @@
-"""Save Rollout and Load Rollout: a shot as one file, to go on with later or elsewhere."""
+"""Save Rollout and Load Rollout: a shot as one file, to continue later or elsewhere."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ...samplers.loop import Chunk
 from ...stream.journal.chain import spans
 from ...stream.lazy.frame_chunk import to_pictures
 from ...stream.metrics import Meter, Report
-from ...stream.rollout.file import SUFFIX, Beside, RolloutFile, save_rollout
+from ...stream.rollout.file import SUFFIX, RolloutExtras, RolloutFile, save_rollout
 from ...stream.rollout.spec import Prompter
 from ...units import byte_size
 from .. import categories, host, sockets
@@ -35,8 +35,8 @@ from .derive import announce_rollout
 
 CFG, SCALED = "cfg", "scaled"
 NO_STATE = (
-    "The KV cache is not in it, since nothing was made and none rests in memory; going on will "
-    "look through the shot again."
+    "The KV cache is not in the file, because nothing was made and none is in memory; continuing "
+    "re-reads the shot."
 )
 THUMBNAIL_WIDTH = 256
 
@@ -51,28 +51,32 @@ class SaveRollout(io.ComfyNode):
             node_id="LongtakeSaveRollout",
             display_name="Save Rollout",
             category=categories.ROLLOUT,
-            description="The whole shot as one file: settings, prompts, live edits, latents, "
-            "report and a small picture. Load Rollout goes on with it, here or on another machine, "
-            "with the same bits. Weights are not in it.",
+            description="Saves the whole shot as one file: settings, prompts, live edits, latents, "
+            "report and a small picture, without model weights. Load Rollout continues it with the "
+            "same bits, also on another machine.",
             search_aliases=["save state", "export latents", "share shot", "checkpoint"],
             is_output_node=True,
             inputs=[
-                sockets.Rollout.Input("rollout", tooltip="The shot to save, made to its end."),
+                sockets.Rollout.Input(
+                    "rollout", tooltip="The shot to save; it is made to its end first."
+                ),
                 io.String.Input(
                     "filename_prefix",
                     default="longtake/rollout",
-                    tooltip="Name in the output folder, subfolders allowed; a number is added. "
-                    "Load Rollout lists the files in longtake/ and right in the output folder.",
+                    tooltip="File name in the output folder, with subfolders; a number is added. "
+                    "Load Rollout lists files in longtake/ and in the output folder itself.",
                 ),
-                io.Vae.Input("vae", optional=True, tooltip=f"For the small picture. {VAE_TIP}"),
+                io.Vae.Input(
+                    "vae", optional=True, tooltip=f"For the small picture in the file. {VAE_TIP}"
+                ),
                 io.Boolean.Input(
                     "with_state",
                     default=False,
                     optional=True,
                     advanced=True,
-                    tooltip="Put the KV cache into the file too: true or false. Going on then "
-                    "begins at once, with the same bits; the file is larger by what the sampler's "
-                    "plan says for the cache, at most.",
+                    display_name="with KV cache",
+                    tooltip="On: also saves the KV cache. Continuing then starts at once, with the "
+                    "same bits; the file grows by at most the cache size in the sampler's plan.",
                 ),
             ],
             outputs=[],
@@ -87,12 +91,14 @@ class SaveRollout(io.ComfyNode):
         vae: Any = None,
         with_state: bool = False,
     ) -> io.NodeOutput:
-        """Take the stream to its end, then write what it left in the journal."""
+        """Take the stream to its end, then write its chunks from the journal."""
         decoding = None if vae is None else streaming_vae(vae)
         if decoding is not None:
             decoding.check_fits(rollout.model.config.out_channels)
         if rollout.plan_only:
-            host.show_status(cls.hidden.unique_id, f"Nothing is saved: {rollout.plan.text}")
+            host.show_status(
+                cls.hidden.unique_id, f"Dry run, nothing is saved: {rollout.plan.text}"
+            )
             return io.NodeOutput()
         progress = host.Progress(cls.hidden.unique_id, rollout.chunk_count or 0)
         count, picture, state, controls = 0, None, None, rollout.controls
@@ -112,8 +118,8 @@ class SaveRollout(io.ComfyNode):
         rollout.claim.claim_sources(rollout.settings.known_frames.sources)
         file = host.output_file(filename_prefix, SUFFIX)
         report = _report(rollout, meter, model_evals, str(file.path))
-        beside = Beside(report, picture, _guided(rollout), rollout.fps, state)
-        size = save_rollout(file.path, rollout.run.state, count, beside)
+        extras = RolloutExtras(report, picture, _guided(rollout), rollout.fps, state)
+        size = save_rollout(file.path, rollout.run.state, count, extras)
         lacks = " " + NO_STATE if with_state and state is None else ""
         host.show_status(
             cls.hidden.unique_id, f"{file.name}: {count} chunks, {byte_size(size)}.{lacks}"
@@ -133,26 +139,25 @@ class LoadRollout(io.ComfyNode):
             node_id="LongtakeLoadRollout",
             display_name="Load Rollout",
             category=categories.ROLLOUT,
-            description="A shot that Save Rollout wrote, to watch, fork, rewind or go on with. "
-            "Nothing of it is made again.",
+            description="Loads a shot from Save Rollout, to watch, fork, rewind or continue it. "
+            "Nothing is made again.",
             search_aliases=["load state", "import latents", "resume", "open shot"],
             inputs=[
                 io.Combo.Input(
                     "file",
                     options=host.saved_files(SUFFIX),
-                    tooltip=f"A file *{SUFFIX} in ComfyUI's output or input folder, or in "
-                    "longtake/ within one of them. Press R to see new ones.",
+                    tooltip=f"A file *{SUFFIX} in ComfyUI's output or input folder, or in their "
+                    "longtake/ folders. Press R to list new files.",
                 ),
                 io.Model.Input(
                     "model",
-                    tooltip="What the shot goes on with: the model that made it, with the same "
-                    "LoRA. A different model works, with a warning.",
+                    tooltip="The model to continue with: the one that made the shot, with the same "
+                    "LoRA. Another model also works and gives a warning.",
                 ),
                 io.Clip.Input(
                     "clip",
                     optional=True,
-                    tooltip="The text encoder, if the shot is to get new prompts: Fork Rollout, or "
-                    "edits in the preview.",
+                    tooltip="The text encoder, for new prompts in a fork or in the preview.",
                 ),
             ],
             outputs=[sockets.Rollout.Output(display_name="rollout")],
@@ -161,34 +166,34 @@ class LoadRollout(io.ComfyNode):
 
     @classmethod
     def execute(cls, file: str, model: Any, clip: Any = None) -> io.NodeOutput:
-        """Read the settings, put the chunks into the journal."""
+        """Read the settings and put the chunks into the journal."""
         saved = RolloutFile(host.saved_file(file))
         prompter = None if clip is None else CLIPPrompter(clip, cls.hidden.unique_id)
         rollout = resume_from_file(saved, model, prompter, cls.hidden.unique_id)
         new = saved.keep_in(rollout.spec.journal, rollout.spec.chain)
         announce_rollout(rollout)
-        text = f"Loaded {len(saved.metas)} chunks, {new} of them new here."
+        text = f"Loaded {len(saved.metas)} chunks, {new} of them new on this machine."
         host.show_status(cls.hidden.unique_id, text)
         return io.NodeOutput(rollout)
 
     @classmethod
     def fingerprint_inputs(cls, file: str, **others: Any) -> Any:
-        """Another file of that name, a stop and live edits make it run again."""
+        """Change with the file, after a stop and after a live edit."""
         path = host.saved_file(file)
         facts = path.stat()
         return facts.st_mtime_ns, facts.st_size, session.times_altered(cls.hidden.unique_id)
 
 
 OTHER_MODEL = (
-    "The file was made with another model, or with another LoRA; what is loaded stays as it is, "
-    "and what follows is made with this one."
+    "The file was made with another model or LoRA; the loaded chunks stay as they are, and new "
+    "ones are made with this model."
 )
 KEEPS_SETTINGS = (
     "a loaded shot keeps its settings, so resume it where more memory is available, or make it "
     "again: "
 )
 OTHER_ATTENTION = (
-    "ANN-Sparse Attention on this model is not used: a loaded shot keeps its own attention."
+    "ANN-Sparse Attention on this model has no effect: a loaded shot keeps its own attention."
 )
 
 
@@ -199,21 +204,21 @@ def resume_from_file(
     resolved = ResolvedModel.of(model)
     settings = file.settings(resolved.engine.device)
     check_compatible(settings, file.channels, resolved.engine)
-    guided = cfg if file.beside.guided == CFG else settings.guidance.scaled
+    guided = cfg if file.extras.guided == CFG else settings.guidance.scaled
     count = len(file.metas)
     end = sum(span.count for span in islice(spans(settings), count))
-    if file.makers.at(end) != resolved.identity:
+    if file.models.at(end) != resolved.identity:
         host.warn(node_id, OTHER_MODEL)
     if resolved.attention is not None and not resolved.attention.is_in_force(settings):
         host.warn(node_id, OTHER_ATTENTION)
-    spec = host_spec(resolved, settings, file.makers.then(end, resolved.identity))
+    spec = host_spec(resolved, settings, file.models.then(end, resolved.identity))
     spec = replace(spec, prompter=prompter, guided=guided, cut=count)
     provenance = Provenance(node_id, resolved.session_only)
     return open_rollout(spec, resolved.engine.host, provenance, remedy_prefix=KEEPS_SETTINGS)
 
 
 def thumbnail(rollout: HostRollout, chunk: Chunk, vae: StreamingVAE) -> bytes:
-    """The last frame of the first chunk as a small PNG."""
+    """Return the last frame of the first chunk as a small PNG."""
     decoder = open_frames(rollout, vae, rollout.fps).open_decoder()
     [picture] = to_pictures(decoder.feed(chunk.latents)[-1:])
     image = Image.fromarray(picture)
@@ -224,13 +229,13 @@ def thumbnail(rollout: HostRollout, chunk: Chunk, vae: StreamingVAE) -> bytes:
 
 
 def _lengths(chunk: Chunk) -> tuple[int, int]:
-    """How many pixel frames and how many latent frames a chunk is."""
+    """Return the frames and the latent frames of a chunk."""
     first, count = chunk.first_frame, len(chunk.latents)
     return frame_count(first + count) - frame_count(first), count
 
 
 def _report(rollout: HostRollout, meter: Meter, model_evals: int, path: str) -> Report:
-    """Of the run's chunks, edits among them, as the file at `path` has them."""
+    """Report the chunks of the run, live edits included, for the file at `path`."""
     factor = FORMATS[rollout.model.config.out_channels].spatial_factor
     size = rollout.settings.columns * factor, rollout.settings.rows * factor
     report = run_report(rollout, meter, fps=rollout.fps, size=size, model_evals=model_evals)
@@ -238,5 +243,5 @@ def _report(rollout: HostRollout, meter: Meter, model_evals: int, path: str) -> 
 
 
 def _guided(rollout: HostRollout) -> str:
-    """How a strength becomes this rollout's guidance, as a word."""
+    """Name how a strength becomes the guidance of this rollout."""
     return CFG if rollout.spec.guided is cfg else SCALED

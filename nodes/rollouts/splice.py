@@ -1,4 +1,4 @@
-"""Splice Rollouts: one shot after another, joined over an overlap."""
+"""Splice Rollouts: join two shots over an overlap."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FADE, CUT = "cross-fade", "best cut"
 
 
 class SpliceRollouts(io.ComfyNode):
-    """Two FRAMES to one, the second after the first."""
+    """Two FRAMES to one FRAMES, the second after the first."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -27,28 +27,27 @@ class SpliceRollouts(io.ComfyNode):
             node_id="LongtakeSpliceRollouts",
             display_name="Splice Rollouts",
             category=categories.ROLLOUT,
-            description="Joins two shots into one video: the end of the first and the beginning "
-            "of the second overlap, which hides the seam. Says how and where.",
+            description="Joins two shots into one video. The end of the first overlaps the start "
+            "of the second, which hides the seam.",
             search_aliases=["join", "concatenate", "crossfade", "append video", "transition"],
             inputs=[
-                sockets.Frames.Input("first", tooltip="The shot that comes first, with an end."),
-                sockets.Frames.Input("second", tooltip="The shot that follows, of the same size."),
+                sockets.Frames.Input("first", tooltip="The first shot; it must have an end."),
+                sockets.Frames.Input("second", tooltip="The second shot, of the same size."),
                 io.Int.Input(
                     "overlap",
                     default=8,
                     min=0,
                     max=MAX_OVERLAP,
-                    tooltip="How many frames of both meet, 0 to 256: the last ones of the first "
-                    "and the first ones of the second. 0 is a plain cut. Half a second suits most "
-                    "cross-fades.",
+                    tooltip="Number of overlapping frames, 0 to 256. 0: a plain cut. Half a second "
+                    "suits most cross-fades.",
                 ),
                 io.Combo.Input(
                     "method",
                     options=[FADE, CUT],
                     default=FADE,
-                    tooltip="`cross-fade` mixes the overlap in linear light; `best cut` goes over "
-                    "from the one frame to the other where they are most alike, and mixes nothing: "
-                    "best for forks, whose overlap looks much the same.",
+                    tooltip="`cross-fade`: mixes the overlap in linear light. `best cut`: switches "
+                    "at the two most similar frames and mixes nothing; best for forks, whose "
+                    "overlaps look alike.",
                 ),
             ],
             outputs=[sockets.Frames.Output(display_name="frames")],
@@ -59,40 +58,42 @@ class SpliceRollouts(io.ComfyNode):
     def execute(
         cls, first: FrameSource, second: FrameSource, overlap: int, method: str
     ) -> io.NodeOutput:
-        """Nothing is made yet."""
+        """Join the streams; chunks are made when an output asks for them."""
         sources = [first, second]
         check_rate(sources)
         _check(first, second)
         assert first.frame_total is not None
-        shorter = min(one.frame_total or first.frame_total for one in sources)
-        met = min(overlap, shorter)
-        splice = Splice(met, CUT if method == CUT else FADE)
-        total = None if second.frame_total is None else first.frame_total + second.frame_total - met
-        chunks = JoinedStream([one.chunks for one in sources], splice.made, at_once=False)
-        host.show_status(cls.hidden.unique_id, _said(first, met, method, total))
+        shorter = min(source.frame_total or first.frame_total for source in sources)
+        shared = min(overlap, shorter)
+        splice = Splice(shared, CUT if method == CUT else FADE)
+        total = (
+            None if second.frame_total is None else first.frame_total + second.frame_total - shared
+        )
+        chunks = JoinedStream([source.chunks for source in sources], splice.join, at_once=False)
+        host.show_status(cls.hidden.unique_id, _summary(first, shared, method, total))
         return io.NodeOutput(JoinedFrames(sources, chunks, (first.width, first.height), total))
 
 
 def _check(first: FrameSource, second: FrameSource) -> None:
     if first.frame_total is None:
         raise BadInput(
-            "The first shot has no end (its length is 0), so nothing can follow it; rewind it or "
-            "give it a length."
+            "The first shot has no end (its length is 0), so nothing can follow it; rewind it, or "
+            "set a length."
         )
-    sizes = [(one.width, one.height) for one in (first, second)]
+    sizes = [(shot.width, shot.height) for shot in (first, second)]
     if sizes[0] != sizes[1]:
         raise BadInput(
-            f"The shots are {sizes[0][0]}x{sizes[0][1]} and {sizes[1][0]}x{sizes[1][1]}; bring "
-            "them to one size with Upscale (Stream)."
+            f"The shots are {sizes[0][0]}x{sizes[0][1]} and {sizes[1][0]}x{sizes[1][1]}; give "
+            "them one size with Upscale (Stream)."
         )
 
 
-def _said(first: FrameSource, met: int, method: str, total: int | None) -> str:
+def _summary(first: FrameSource, shared: int, method: str, total: int | None) -> str:
     assert first.frame_total is not None
-    starts = time_label((first.frame_total - met) / first.fps)
+    starts = time_label((first.frame_total - shared) / first.fps)
     how = {
-        FADE: f"a cross-fade in linear light over {met} frames from {starts}",
-        CUT: f"a cut where the frames are most alike, within {met} frames from {starts}",
+        FADE: f"a cross-fade in linear light over {shared} frames from {starts}",
+        CUT: f"a cut where the frames are most alike, within {shared} frames from {starts}",
     }[method]
     whole = "until Stop" if total is None else f"{total} frames"
-    return f"Joined by {how if met else f'a plain cut at {starts}'}; {whole} in all."
+    return f"Joined by {how if shared else f'a plain cut at {starts}'}; {whole} in all."

@@ -36,7 +36,7 @@ class Session:
     def reset(self) -> None:
         """Forget everything, as at the start of the process."""
         self.takes.reset()
-        self.states.clear(told=False)
+        self.states.clear(log=False)
         self._state_memory = None
         self._altered.clear()
         self._embeddings.clear()

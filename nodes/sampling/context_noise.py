@@ -1,4 +1,4 @@
-"""Context Noise: finished frames grow noisier with age, or get fresh noise for every chunk."""
+"""Context Noise: noise on finished frames that grows with age or is fresh for each chunk."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class ContextNoiseSettings(io.ComfyNode):
             node_id="LongtakeContextNoise",
             display_name="Context Noise",
             category=categories.SAMPLE,
-            description="How noisy the model sees finished frames, by age or anew for each chunk. "
-            "With a ramp or fresh noise the whole window is committed again before each chunk.",
+            description="Sets how noisy finished frames look to the model. With a ramp or fresh "
+            "noise, the whole window is recomputed before each chunk.",
             search_aliases=["noise augmentation", "stabilization", "history noise"],
             inputs=[
                 sockets.Schedule.Input("schedule", tooltip="From Diffusion-Forcing Schedule."),
@@ -54,19 +54,19 @@ def _noise() -> list[io.Input]:
             min=0.0,
             max=0.9,
             step=0.01,
-            tooltip="Noise level of finished frames, 0 to 0.9; the model is told of it.",
+            tooltip="Noise level of finished frames, 0 to 0.9. The model is told the level.",
         ),
         io.Int.Input(
             "ramp_frames",
             default=0,
             min=0,
             max=4096,
-            tooltip="The age in latent frames, 0 to 4096, at which `level` is reached; younger "
-            "frames are cleaner in proportion. 0: all ages alike.",
+            tooltip="Age in latent frames, 0 to 4096, at which `level` is reached; younger frames "
+            "are proportionally cleaner. 0: the same for all ages.",
         ),
         io.Boolean.Input(
             "fresh",
             default=False,
-            tooltip="On: new noise for every chunk; off: each frame keeps its own.",
+            tooltip="On: new noise for each chunk. Off: every frame keeps its noise.",
         ),
     ]

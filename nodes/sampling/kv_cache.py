@@ -1,4 +1,4 @@
-"""KV Cache Settings: how much past the model sees, and how it is kept."""
+"""KV Cache Settings: how much of the past the model sees, and how it is stored."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from ...samplers.history.settings import CacheSettings, FirstLatent
 from ...samplers.schedule.options import FROM_MODEL
 from ...samplers.settings import OnPromptChange
 from .. import categories, host, sockets
+from ..from_model import FROM_MODEL as FROM_MODEL_NUMBER
+from ..from_model import TIP, set_or_none
 from ..runtime.host_codec import host_codec
 from ..schema import build
 from .cache_spec import POLICIES, KVCacheSpec
@@ -32,7 +34,7 @@ PLACES: dict[str, Callable[[], Placement]] = {
 
 
 class KVCacheSettings(io.ComfyNode):
-    """How many finished latent frames the model may look back at, and how they are kept."""
+    """Widgets to a KV_CACHE value."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -41,8 +43,8 @@ class KVCacheSettings(io.ComfyNode):
             node_id="LongtakeKVCacheSettings",
             display_name="KV Cache Settings",
             category=categories.SAMPLE,
-            description="How much of the past the model sees, and how it is kept. A longer window "
-            "remembers more and costs memory and time; the sampler says how much.",
+            description="Sets how much of the past the model sees, and how it is stored. A longer "
+            "window remembers more and costs memory and time; the sampler shows how much.",
             search_aliases=["window", "sink", "context length", "memory", "int8", "offload"],
             inputs=[*_what(), *_how(), *_when()],
             outputs=[sockets.KVCache.Output(display_name="kv_cache")],
@@ -62,7 +64,7 @@ class KVCacheSettings(io.ComfyNode):
         first_latent: FirstLatent = "automatic",
         vae: Any = None,
     ) -> io.NodeOutput:
-        """Return the chosen settings; a model fills in the rest."""
+        """Return the settings; the sampler fills in the values from its model."""
         settings = partial(
             CacheSettings,
             storage=_storage(storage, unquantised_frames),
@@ -72,8 +74,9 @@ class KVCacheSettings(io.ComfyNode):
             budget_bytes=int(budget_gb * 2**30) or None,
             codec=None if vae is None or first_latent != "re-encode" else host_codec(vae),
         )
-        sink = None if sink_frames < 0 else sink_frames
-        return io.NodeOutput(KVCacheSpec(settings, policy, window_frames or None, sink))
+        sink = set_or_none("sink_frames", sink_frames, 0)
+        window = set_or_none("window_frames", window_frames, 1)
+        return io.NodeOutput(KVCacheSpec(settings, policy, window, sink))
 
 
 def _storage(name: str, unquantised_frames: int) -> Storage:
@@ -81,45 +84,40 @@ def _storage(name: str, unquantised_frames: int) -> Storage:
 
 
 def _what() -> list[io.Input]:
-    """Which latent frames are kept."""
     return [
         io.Combo.Input(
             "policy",
             options=[FROM_MODEL, *POLICIES],
             default=FROM_MODEL,
-            tooltip="`from model`: as it was trained. `window + sink` keeps memory constant "
-            "however long the shot; `full` keeps every latent frame and grows with the length: "
-            "only for short shots. `window + EMA sink` averages what leaves the window into the "
-            "sink (Reward Forcing; 3 latent frames if sink_frames is 0). "
-            "`rebuilt window` makes the window anew from clean latents before each chunk (Krea): "
-            "no error is carried on, at the cost of a pass. `most attended` keeps the latent "
-            "frames that were looked at most, the same for all heads or each head its own. "
-            "`window + memory bank` adds in every layer three from all of the past, the ones most "
-            "like the prompt (MemFlow).",
+            tooltip="`from model`: as trained. `window + sink`: constant memory. `full`: keeps "
+            "everything; memory grows, for short shots only. `window + EMA sink`: averages what "
+            "leaves the window into the sink (Reward Forcing). `rebuilt window`: recomputes the "
+            "window before each chunk, so errors do not build up, at the cost of a pass (Krea). "
+            "`most attended`: keeps the most used latent frames, for all heads or per head. "
+            "`window + memory bank`: adds the three latent frames most like the prompt (MemFlow).",
         ),
         io.Int.Input(
             "window_frames",
-            default=0,
-            min=0,
+            default=FROM_MODEL_NUMBER,
+            min=FROM_MODEL_NUMBER,
             max=4096,
-            tooltip="Latent frames kept, 1 to 4096, sink included (one is 4 frames of video); 0 is "
-            "from the model. Raise it for models that remember far back; lower it for speed and "
-            "memory. The demo model has 21 and gains nothing above. Not used by `full`.",
+            tooltip="Latent frames kept, sink included, 1 to 4096 (one is 4 frames of video). "
+            "Lower it for speed and memory. The demo has 21 and gains nothing above. Not used by "
+            f"`full`. {TIP}",
         ),
         io.Int.Input(
             "sink_frames",
-            default=-1,
-            min=-1,
+            default=FROM_MODEL_NUMBER,
+            min=FROM_MODEL_NUMBER,
             max=4095,
-            tooltip="How many of the very first latent frames are never dropped, 0 to 4095; -1 is "
-            "from the model. 1 to 3 can steady long shots of distilled models; 0 for the demo. Not "
-            "used by `full`.",
+            tooltip="Number of first latent frames that are never dropped, 0 to 4095. 1 to 3 can "
+            "steady long shots of distilled models; 0 for the demo. Not used by `full`. "
+            f"{TIP}",
         ),
     ]
 
 
 def _how() -> list[io.Input]:
-    """How and where it is kept."""
     return [
         io.Combo.Input(
             "storage",
@@ -127,9 +125,9 @@ def _how() -> list[io.Input]:
             default=AS_COMPUTED,
             optional=True,
             advanced=True,
-            tooltip="How older latent frames are kept: as computed, or rounded to about a half "
-            "(fp8, int8) or 0.3 (int4) of bf16's bytes, a little slower. int8 can hardly be told "
-            "from the original. Not with `most attended, per head`.",
+            tooltip="Format of older latent frames. `as computed`: unchanged. `fp8` and `int8` "
+            "take about half of bf16's bytes, `int4` 0.3; all are a little slower. int8 can hardly "
+            "be told from the original. Not with `most attended, per head`.",
         ),
         io.Int.Input(
             "unquantised_frames",
@@ -138,8 +136,8 @@ def _how() -> list[io.Input]:
             max=64,
             optional=True,
             advanced=True,
-            tooltip="The newest latent frames stay as computed, 0 to 64: they matter most. One "
-            "chunk is good. Used by fp8, int8 and int4 only; the sampler says the total saving.",
+            tooltip="For fp8, int8 and int4: newest latent frames that stay as computed, 0 to 64. "
+            "They matter most; one chunk is a good value.",
         ),
         io.Combo.Input(
             "placement",
@@ -147,10 +145,9 @@ def _how() -> list[io.Input]:
             default=ON_THE_DEVICE,
             optional=True,
             advanced=True,
-            tooltip="Where older latent frames lie. `device`: with the model, fastest. `main "
-            "memory` frees the graphics card: each layer is fetched while the one before it runs. "
-            "`disk` is for very long `full` histories: files in the temp folder, gone afterwards. "
-            "The video is the same.",
+            tooltip="Where older latent frames are stored; the video is the same. `device`: with "
+            "the model, fastest. `main memory`: frees the graphics card and fetches one layer "
+            "ahead. `disk`: temporary files, for very long `full` histories.",
         ),
         io.Float.Input(
             "budget_gb",
@@ -160,15 +157,14 @@ def _how() -> list[io.Input]:
             step=0.1,
             optional=True,
             advanced=True,
-            tooltip="The most that the KV cache may take on the device, in GB (0 to 1024; 0 is no "
-            "limit): the window is then as long as fits, at most window_frames, and the sampler "
-            "says how long. `full` becomes a window where it does not fit.",
+            tooltip="Limit for the KV cache on the device, in GB, 0 to 1024 (0: no limit). The "
+            "window shrinks to fit, and the sampler shows its length. `full` becomes a window if "
+            "it does not fit.",
         ),
     ]
 
 
 def _when() -> list[io.Input]:
-    """What happens to it in mid-shot."""
     return [
         io.Combo.Input(
             "prompt_switch",
@@ -176,9 +172,9 @@ def _when() -> list[io.Input]:
             default="keep",
             optional=True,
             advanced=True,
-            tooltip="What becomes of the history when the prompt changes. `keep`: it stays. "
-            "`re-cache`: it is passed again with the new prompt, which takes effect sooner. "
-            "`flush`: all but the sink and the newest latent frame is forgotten: a harder change.",
+            tooltip="What happens to the history when the prompt changes. `keep`: it stays. "
+            "`re-cache`: it is recomputed under the new prompt, which acts sooner. `flush`: only "
+            "the sink and the newest latent frame stay: a hard change.",
         ),
         io.Combo.Input(
             "first_latent",
@@ -186,15 +182,15 @@ def _when() -> list[io.Input]:
             default="automatic",
             optional=True,
             advanced=True,
-            tooltip="The first latent frame stands for one picture, all others for four; a model "
-            "that never saw a history without it can flicker once it is gone. `sink` keeps it for "
-            "ever, `leave` drops it in its turn, `automatic` does what the model was trained for. "
-            "`re-encode`, with `rebuilt window` and a VAE: the oldest picture in the window is "
-            "encoded as a first one (Krea). Not used by `full`, or where sink_frames is 1 or more.",
+            tooltip="The first latent frame holds one picture, all others four. Some models "
+            "flicker without it. `automatic`: as trained. `sink`: kept for ever. `leave`: dropped "
+            "like others. `re-encode`: the oldest picture of a `rebuilt window` is encoded as a "
+            "first one (Krea); needs a VAE. Not used by `full` or with sink_frames of 1 or more.",
         ),
         io.Vae.Input(
             "vae",
             optional=True,
-            tooltip="The VAE of the model's family, for `first_latent` re-encode only.",
+            advanced=True,
+            tooltip="For `first_latent` re-encode: the VAE of the model's family.",
         ),
     ]

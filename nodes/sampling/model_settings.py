@@ -1,4 +1,4 @@
-"""Settings From Model: the settings that a model was trained with, as separate outputs."""
+"""Settings From Model: the settings a model was trained with, as sockets."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from ...samplers.schedule.context_noise import ContextNoise
 from ...samplers.schedule.options import SOLVERS, preset_schedule, preset_solver
 from ...samplers.schedule.rows import MAX_CHUNK_FRAMES
 from .. import categories, host, sockets
+from ..from_model import TIP, set_or_none
 from ..models.model_facts import facts
 from ..schema import build
 from .schedule_spec import ScheduleSettings
 
 MAX_WINDOW = 1024
 FROM_MODEL: dict[str, Any] = {
-    "chunk_frames": 0, "steps": 0, "shift": 0.0, "context_noise": -1.0, "window_frames": -1,
-    "sink_frames": -1, "guidance_scale": 0.0, "solver": "from model",
+    "chunk_frames": -1, "steps": -1, "shift": -1.0, "context_noise": -1.0, "window_frames": -1,
+    "sink_frames": -1, "guidance_scale": -1.0, "solver": "from model",
 }  # fmt: skip
-"""The widget values that stand for the model's own."""
+"""The widget values that keep the model's own."""
+SMALLEST = {"chunk_frames": 1, "steps": 1, "shift": 0.01}
 
 
 class SettingsFromModel(io.ComfyNode):
@@ -35,10 +37,10 @@ class SettingsFromModel(io.ComfyNode):
             node_id="LongtakeModelSettings",
             display_name="Settings From Model",
             category=categories.SAMPLE,
-            description="The schedule, KV cache, guidance and picture size that the model's family "
-            "was trained with, as its authors publish them. Every one can be set otherwise below; "
-            "what was assumed stands under the node and in the report.",
-            search_aliases=["preset", "defaults", "self forcing settings"],
+            description="Outputs the schedule, KV cache, cfg and picture size that the model was "
+            "trained with, as published. The advanced inputs override single values. The node and "
+            "the report show what was assumed.",
+            search_aliases=["preset", "defaults", "recommended settings"],
             inputs=[
                 io.Model.Input("model", tooltip="From Load Causal Video Model, or any Wan loader."),
                 *_overrides(),
@@ -55,9 +57,11 @@ class SettingsFromModel(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: Any, **overrides: Any) -> io.NodeOutput:
-        """Take the preset of the model's family, with the widgets that are set."""
+        """Look up the model's family and apply the overrides."""
         known = facts(model)
         given = {name: value for name, value in overrides.items() if value != FROM_MODEL[name]}
+        for name, smallest in SMALLEST.items():
+            set_or_none(name, given.get(name, FROM_MODEL[name]), smallest)
         preset = overridden(known.preset, **given)
         notes = [f"{known.family.title}: {preset.note}."] if preset.note else []
         text = f"{known.assumed}.{_describe_changes(known.preset, preset)}"
@@ -83,36 +87,42 @@ def _describe_changes(own: Preset, used: Preset) -> str:
 
 
 def _overrides() -> list[io.Input]:
-    """A widget for each value; each at `from model`."""
+    """Build an advanced widget for each value, set to `from model`."""
     numbers: list[tuple[str, type[Any], dict[str, Any], str]] = [
-        ("chunk_frames", io.Int, {"min": 0, "max": MAX_CHUNK_FRAMES},
-         f"Latent frames made together, 0 to {MAX_CHUNK_FRAMES}. 0 is from the model."),
-        ("steps", io.Int, {"min": 0, "max": 100},
-         "Model evaluations per chunk, 0 to 100; others than the model's own are even steps. 0 is "
-         "from the model."),
-        ("shift", io.Float, {"min": 0.0, "max": 100.0, "step": 0.1},
-         "How much of the steps goes to high noise (no unit, 0 to 100). 0 is from the model."),
+        ("chunk_frames", io.Int, {"min": -1, "max": MAX_CHUNK_FRAMES},
+         f"Latent frames made together, 1 to {MAX_CHUNK_FRAMES}."),
+        ("steps", io.Int, {"min": -1, "max": 100},
+         "Model evaluations per chunk, 1 to 100; any number but the model's own gives evenly "
+         "spaced steps."),
+        ("shift", io.Float, {"min": -1.0, "max": 100.0, "step": 0.1},
+         "Share of steps spent at high noise (no unit, above 0 to 100; 1 is even)."),
         ("context_noise", io.Float, {"min": -1.0, "max": 0.9, "step": 0.01},
-         "Noise level at which finished frames enter the history, 0 to 0.9. -1 is from the model."),
+         "Noise level of finished frames in the history, 0 to 0.9."),
         ("window_frames", io.Int, {"min": -1, "max": MAX_WINDOW},
-         f"Latent frames of the past that the model sees, 0 (all) to {MAX_WINDOW:,}. -1 is from "
-         "the model."),
+         f"Latent frames of the past that the model sees, 1 to {MAX_WINDOW:,}; 0 is all."),
         ("sink_frames", io.Int, {"min": -1, "max": MAX_WINDOW},
-         f"Latent frames of the window that are the shot's first, 0 to {MAX_WINDOW:,}. -1 is from "
-         "the model."),
-        ("guidance_scale", io.Float, {"min": 0.0, "max": 30.0, "step": 0.1},
-         "The cfg that is given out (no unit, 0 to 30). 0 is from the model."),
+         f"Number of first latent frames that are never dropped, 0 to {MAX_WINDOW:,}."),
+        ("guidance_scale", io.Float, {"min": -1.0, "max": 30.0, "step": 0.1},
+         "The value of the output cfg (no unit, 0 to 30)."),
     ]  # fmt: skip
     solver = io.Combo.Input(
         "solver",
         options=[FROM_MODEL["solver"], *SOLVERS],
         default=FROM_MODEL["solver"],
         optional=True,
-        tooltip="`from model`, or another: `euler`, `re-noise`, `unipc 2`, `dpm++ 2m`, "
-        "`ancestral`, `ddim`, as in Diffusion-Forcing Schedule.",
+        advanced=True,
+        tooltip="`from model`: as trained. `euler`, `re-noise`, `unipc 2`, `dpm++ 2m`, "
+        "`ancestral`, `ddim`: see Diffusion-Forcing Schedule.",
     )
     widgets = [
-        kind.Input(name, default=FROM_MODEL[name], optional=True, tooltip=tip, **bounds)
-        for name, kind, bounds, tip in numbers
+        kind.Input(
+            name,
+            default=FROM_MODEL[name],
+            optional=True,
+            advanced=True,
+            tooltip=f"{meaning} {TIP}",
+            **bounds,
+        )
+        for name, kind, bounds, meaning in numbers
     ]
     return [*widgets, solver]

@@ -18,10 +18,10 @@ from ...stream.rollout.spec import Prompter
 from ..conditioning.known_frames import KnownClip, place_clips
 from ..conditioning.prompt_plan import (
     check_own_prompts,
-    cut_prompts,
     guidance_changes,
-    never_shown,
     prompt_timeline,
+    truncated_prompts,
+    unused_prompts,
 )
 from ..conditioning.reference import reference
 from ..conditioning.timeline import Timeline
@@ -177,8 +177,8 @@ def _warnings(
     return [
         *_model_warnings(resolved),
         *idle_views(settings),
-        *never_shown(request.prompts, length),
-        *cut_prompts(request.prompts, config, settings.guidance.own_prompts),
+        *unused_prompts(request.prompts, length),
+        *truncated_prompts(request.prompts, config, settings.guidance.own_prompts),
         *out_of_distribution_warnings(
             resolved.facts, settings, size, by_cfg=request.guidance is None
         ),

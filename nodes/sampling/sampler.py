@@ -12,6 +12,7 @@ from ...stream.journal.disk_limit import DISK_CAP_BYTES
 from ...stream.rollout.spec import RolloutSpec
 from .. import categories, host, sockets
 from ..advice import advising
+from ..from_model import TIP
 from ..length import (
     FRAMES,
     MAX_SECONDS,
@@ -43,14 +44,16 @@ class DiffusionForcingSampler(io.ComfyNode):
             node_id="LongtakeSampler",
             display_name="Diffusion-Forcing Sampler",
             category=categories.SAMPLE,
-            description="Generates a shot of any length chunk by chunk. Finished chunks are kept "
-            "on disk: run again after a cancel or a crash and it goes on from there; with other "
-            "settings it starts anew.",
-            search_aliases=["ksampler", "self forcing", "causal", "autoregressive", "streaming"],
+            description="Generates a video of any length, chunk by chunk. Finished chunks stay on "
+            "disk: after a cancel or a crash, Run continues from there. Other settings start a new "
+            "shot.",
+            search_aliases=["text to video", "t2v", "video", "generate video", "endless",
+                            "infinite length", "ksampler", "causal", "autoregressive",
+                            "streaming"],
             inputs=[*_models(), *_shot(), *_more()],
             outputs=[sockets.Rollout.Output(display_name="rollout")],
             hidden=[io.Hidden.unique_id],
-        )
+        )  # fmt: skip
 
     @classmethod
     @advising()
@@ -106,18 +109,19 @@ def _announce_guidance(
 
 def _models() -> list[io.Input]:
     return [
-        io.Model.Input("model", tooltip="The demo model, or a causal Wan 2.1 text-to-video model."),
+        io.Model.Input(
+            "model", tooltip="From Load Demo Model, Load Causal Video Model, or any Wan loader."
+        ),
         io.MultiType.Input(
             "prompts",
             [sockets.Timeline, io.Conditioning],
-            tooltip="What the shot shows: a Prompt Timeline, or the conditioning of CLIP Text "
-            "Encode for one prompt throughout.",
+            tooltip="What the shot shows: a Prompt Timeline, or CLIP Text Encode for one prompt.",
         ),
         sockets.Schedule.Input(
             "schedule",
             optional=True,
-            tooltip="Chunk size, steps and noise levels: Diffusion-Forcing Schedule. Without it: "
-            "what the model was trained with.",
+            tooltip="From Diffusion-Forcing Schedule: chunk size, steps, noise levels. Without it: "
+            "as the model was trained.",
         ),
     ]
 
@@ -130,7 +134,7 @@ def _shot() -> list[io.Input]:
             min=0,
             max=MAX_SEED,
             control_after_generate=io.ControlAfterGenerate.fixed,
-            tooltip="The same seed gives the same shot. Keep it fixed to go on after a cancel; "
+            tooltip="The same seed gives the same shot. Keep it fixed to continue after a cancel; "
             "change it for another shot. A whole number, 0 to 2^64 - 1.",
         ),
         _side("width", DEMO.width),
@@ -141,16 +145,18 @@ def _shot() -> list[io.Input]:
             min=0.0,
             max=MAX_FRAMES,
             step=0.01,
-            tooltip="How long the shot is, in the unit below; it becomes whole chunks, never "
-            "shorter. Making it longer later keeps what is there. From 0.01 to a day "
-            f"({MAX_FRAMES:,.0f} frames). 0 goes on until Stop in the Streaming Preview, or "
-            f"until the shot fills {DISK_CAP_BYTES / 2**30:.0f} GB of disk.",
+            tooltip="Length of the shot in seconds (or frames: `length_unit`), rounded up to whole "
+            "chunks, up to a day "
+            f"({MAX_FRAMES:,.0f} frames). A greater length keeps what exists. 0 is endless: until "
+            "Stop in the Streaming Preview, or until the shot fills "
+            f"{DISK_CAP_BYTES / 2**30:.0f} GB of disk.",
         ),
         io.Combo.Input(
             "length_unit",
             options=[SECONDS, FRAMES],
             default=SECONDS,
-            tooltip=f"Seconds, or frames of video ({DEMO.fps:g} a second).",
+            advanced=True,
+            tooltip=f"Unit of `length`: seconds, or frames of video ({DEMO.fps:g} per second).",
         ),
         io.Float.Input(
             "cfg",
@@ -158,10 +164,9 @@ def _shot() -> list[io.Input]:
             min=-1.0,
             max=30.0,
             step=0.1,
-            tooltip="How strongly to follow the prompt (no unit, 0 to 30); -1 is from the model. 1 "
-            "evaluates the model "
-            "half as often: use it with distilled models. 2.5 for the demo, 4 to 6 for other "
-            "undistilled models. Not used when a guidance is connected.",
+            tooltip="How strongly to follow the prompt (no unit, 0 to 30). 1 for distilled models: "
+            "it halves the work. 2.5 for the demo, 4 to 6 for other undistilled models. Not used "
+            f"if `guidance` is connected. {TIP}",
         ),
     ]
 
@@ -171,45 +176,47 @@ def _more() -> list[io.Input]:
         sockets.KVCache.Input(
             "kv_cache",
             optional=True,
-            tooltip="How much of the past the model sees: KV Cache Settings. Without it: as much "
-            "as it was trained with.",
+            tooltip="From KV Cache Settings: how much of the past the model sees. Without it: as "
+            "the model was trained.",
         ),
         sockets.Guidance.Input(
-            "guidance",
-            optional=True,
-            tooltip="History Guidance, with text guidance of its own: the cfg above is not used "
-            "then.",
+            "guidance", optional=True, tooltip="From History Guidance. It replaces `cfg`."
         ),
         io.Boolean.Input(
             "plan_only",
+            display_name="dry run",
             default=False,
             optional=True,
-            tooltip="Say what would be made (frames, chunks, memory) and make nothing: true or "
-            "false. Outputs end at once, without files.",
+            advanced=True,
+            tooltip="On: shows frames, chunks and memory of the shot, and generates nothing. "
+            "Outputs end at once, without files.",
         ),
         io.MultiType.Input(
             "known_frames",
             [sockets.KnownFrames, io.Latent],
             optional=True,
-            tooltip="Pictures or clips that are part of the shot: Known Frames, or a latent of VAE "
-            "Encode (Stream) that it begins with (image to video, going on from a video).",
+            tooltip="Pictures or clips inside the shot: from Known Frames, or a latent of VAE "
+            "Encode (Stream) to begin with (image to video, continue a video).",
         ),
         io.Int.Input(
             "snapshot_chunks",
+            display_name="save cache every N chunks",
             default=0,
             min=0,
             max=MAX_SNAPSHOT_CHUNKS,
             optional=True,
-            tooltip="After how many chunks the KV cache goes to disk too, 0 to "
-            f"{MAX_SNAPSHOT_CHUNKS:,}; only the newest copy is kept. A shot of an hour then goes "
-            "on within a chunk instead of looking through all of it again. 0 is never.",
+            advanced=True,
+            tooltip="Saves the KV cache to disk after every N chunks, 0 to "
+            f"{MAX_SNAPSHOT_CHUNKS:,} (0: never); only the newest copy stays. An hour-long shot "
+            "then resumes within a chunk instead of re-reading all of it.",
         ),
         io.Conditioning.Input(
             "picture",
             optional=True,
-            tooltip="Only for image-to-video models (Wan 2.1 I2V): a conditioning of ComfyUI's "
-            "WanImageToVideo, of which the picture is taken and not the prompt. Not needed where "
-            "`prompts` is such a conditioning.",
+            advanced=True,
+            tooltip="Only for image-to-video models (Wan 2.1 I2V): the positive conditioning of "
+            "ComfyUI's WanImageToVideo. Only its picture is used. Not needed if `prompts` is "
+            "connected to it.",
         ),
         io.Combo.Input(
             "resume",
@@ -217,10 +224,10 @@ def _more() -> list[io.Input]:
             default="exact",
             optional=True,
             advanced=True,
-            tooltip="How a shot goes on after a restart. `exact`: all finished chunks are looked "
-            "through again, and what follows is what an uninterrupted run gives. `recache`: only "
-            "those in the window are; a shot of an hour goes on at once, as another video from "
-            "there on. Not used where a snapshot is kept.",
+            tooltip="How a shot continues after a restart. `exact`: re-reads all finished chunks; "
+            "the result equals an uninterrupted run. `recache`: re-reads only the window; fast "
+            "for an hour-long shot, but the video differs from there on. Not used with a saved "
+            "cache.",
         ),
     ]
 
@@ -232,6 +239,6 @@ def _side(name: str, default: int) -> io.Input:
         min=SIZE_STEP,
         max=MAX_SIDE,
         step=SIZE_STEP,
-        tooltip=f"Pixels, a multiple of {SIZE_STEP} from {SIZE_STEP} to "
-        f"{MAX_SIDE}. The size the model was trained at is best.",
+        tooltip=f"Pixels, a multiple of {SIZE_STEP} from {SIZE_STEP} to {MAX_SIDE}. Best: the "
+        "size the model was trained at.",
     )

@@ -1,4 +1,4 @@
-"""Diffusion-Forcing Schedule: which latent frames are generated together, by which steps."""
+"""Diffusion-Forcing Schedule: which latent frames are made together, and in which steps."""
 
 from __future__ import annotations
 
@@ -23,13 +23,15 @@ from ...samplers.schedule.options import (
 )
 from ...samplers.schedule.rows import MAX_CHUNK_FRAMES
 from .. import categories, host, sockets
+from ..from_model import FROM_MODEL as FROM_MODEL_NUMBER
+from ..from_model import TIP, set_or_none
 from ..models.model_facts import describe_preset_values, facts
 from ..schema import build
 from .schedule_picture import draw_schedule, in_words
 from .schedule_spec import ScheduleSpec
 
 DEFAULTS = ScheduleOptions()
-NO_MODEL = "The sampler resolves the settings `from model`; connect `model` here too to see them."
+NO_MODEL = "The sampler resolves the values from the model; connect `model` here to see them."
 
 
 class DiffusionForcingSchedule(io.ComfyNode):
@@ -42,10 +44,10 @@ class DiffusionForcingSchedule(io.ComfyNode):
             node_id="LongtakeSchedule",
             display_name="Diffusion-Forcing Schedule",
             category=categories.SAMPLE,
-            description="Which latent frames are made together, and by which steps their noise "
-            "falls. The node shows it: time to the right, steps downwards, dark is noise.",
+            description="Sets which latent frames are made together, and in which denoising steps. "
+            "The node draws it: time to the right, steps downward, dark is noise.",
             search_aliases=["sigmas", "scheduler", "shift", "steps", "pyramid", "rolling forcing"],
-            inputs=[*_steps(), *_kind(), *_lists(), *_process(), _model()],
+            inputs=[_model(), *_steps(), *_kind(), *_lists(), *_process()],
             outputs=[sockets.Schedule.Output(display_name="schedule")],
             hidden=[io.Hidden.unique_id],
         )
@@ -63,16 +65,17 @@ class DiffusionForcingSchedule(io.ComfyNode):
         attention: str = DEFAULTS.attention,
         step_preset: str = OWN_STEPS,
         step_list: str = "",
-        first_steps: int = 0,
+        first_steps: int = FROM_MODEL_NUMBER,
         predicts: str = FLOW,
         betas: str = BETAS[0],
         eta: float = 1.0,
         model: Any = None,
     ) -> io.NodeOutput:
-        """Show the schedule's levels where the model is known or not needed."""
+        """Return the settings; draw them if they do not depend on an unknown model."""
         options = ScheduleOptions(
-            schedule, chunk_frames or None, steps or None, shift or None, stagger, attention,
-            step_preset, step_list, None if first_steps < 0 else first_steps,
+            schedule, set_or_none("chunk_frames", chunk_frames, 1), set_or_none("steps", steps, 1),
+            set_or_none("shift", shift, 0.01), stagger, attention, step_preset, step_list,
+            set_or_none("first_steps", first_steps, 0),
         )  # fmt: skip
         noise = None if context_noise < 0 else ContextNoise(context_noise)
         spec = ScheduleSpec(options, solver, noise, predicts, betas, eta)
@@ -99,50 +102,51 @@ def _steps() -> list[io.Input]:
     return [
         io.Int.Input(
             "chunk_frames",
-            default=0,
-            min=0,
+            default=FROM_MODEL_NUMBER,
+            min=FROM_MODEL_NUMBER,
             max=MAX_CHUNK_FRAMES,
-            tooltip="Latent frames made together, 1 to 8 (one is 4 frames of video); 0 is from "
-            "the model. Must suit the model: the demo knows 1 and 3. Fewer show up sooner and "
-            "react to a prompt sooner.",
+            tooltip="Latent frames made together, 1 to 8 (one is 4 frames of video). Fewer appear "
+            f"sooner and follow a new prompt sooner. The demo supports 1 and 3. {TIP}",
         ),
         io.Int.Input(
             "steps",
-            default=0,
-            min=0,
+            default=FROM_MODEL_NUMBER,
+            min=FROM_MODEL_NUMBER,
             max=100,
-            tooltip="Model evaluations per chunk, 1 to 100; 0 is from the model, which may have "
-            "a list of its own; others than the model's number are even steps. 4 is enough for "
-            "the demo and for distilled models; undistilled ones want 20 to 50.",
+            tooltip="Model evaluations per chunk, 1 to 100. 4 for the demo and distilled models, "
+            "20 to 50 for others. The model may have its own list of steps; any other number "
+            f"gives evenly spaced steps. {TIP}",
         ),
         io.Float.Input(
             "shift",
-            default=0.0,
-            min=0.0,
+            default=float(FROM_MODEL_NUMBER),
+            min=float(FROM_MODEL_NUMBER),
             max=100.0,
             step=0.1,
-            tooltip="How much of the steps goes to high noise (no unit, 0 to 100; 1 is even; 0 is "
-            "from the model). Demo 2; Wan-sized pictures 5 to 8.",
+            advanced=True,
+            tooltip="Share of steps spent at high noise (no unit, above 0 to 100; 1 is even, more "
+            f"is more). 2 for the demo, 5 to 8 for Wan-sized pictures. {TIP}",
         ),
         io.Combo.Input(
             "solver",
             options=[FROM_MODEL, *SOLVERS],
             default=FROM_MODEL,
-            tooltip="`from model`, or another: `euler` for the demo and undistilled models; "
-            "`re-noise` for few-step distilled models (Self-Forcing, Causal-Forcing, LongLive); "
-            "`unipc 2` and `dpm++ 2m` reach the same with fewer steps, from about 8 on "
-            "(SkyReels-V2 uses unipc); `ancestral` adds fresh noise at every step, as much as eta "
-            "says; `ddim` is euler for models that are no flows.",
+            advanced=True,
+            tooltip="`from model`: as trained. `euler`: the demo and undistilled models. "
+            "`re-noise`: few-step distilled models (Self-Forcing, Causal-Forcing, LongLive). "
+            "`unipc 2`, `dpm++ 2m`: the same quality with fewer steps, from about 8 on. "
+            "`ancestral`: adds fresh noise at each step (see eta). `ddim`: euler for models that "
+            "are not flows.",
         ),
         io.Float.Input(
             "context_noise",
-            default=-1.0,
-            min=-1.0,
+            default=float(FROM_MODEL_NUMBER),
+            min=float(FROM_MODEL_NUMBER),
             max=0.9,
             step=0.01,
-            tooltip="Noise level, 0 to 0.9, at which finished frames enter the history; -1 is "
-            "from the model. A little (0.05) can keep a model that was trained for it from "
-            "drifting.",
+            advanced=True,
+            tooltip="Noise level of finished frames in the history, 0 to 0.9. A little (0.05) can "
+            f"stop drift in models that were trained for it. {TIP}",
         ),
     ]
 
@@ -154,12 +158,10 @@ def _kind() -> list[io.Input]:
             optional=True,
             options=[FROM_MODEL, *KINDS],
             default=FROM_MODEL,
-            tooltip="How chunks follow one another. `from model`: as it was trained; `causal "
-            "chunks` finishes one before the next; "
-            "`frame by frame` is the same with chunks of 1; `pyramid` and `trapezoid` let latent "
-            "frames lag behind one another, the trapezoid from both ends; `full sequence` makes "
-            "everything together; `asynchronous`, `rolling window` and `pipeline` keep several "
-            "chunks in flight.",
+            tooltip="The order of chunks. `from model`: as trained. `causal chunks`: one after "
+            "another. `frame by frame`: the same with chunks of 1. `full sequence`: all at once. "
+            "`pyramid`, `trapezoid`: each latent frame lags behind its neighbour. `asynchronous`, "
+            "`rolling window`, `pipeline`: several chunks in progress.",
         ),
         io.Float.Input(
             "stagger",
@@ -168,19 +170,20 @@ def _kind() -> list[io.Input]:
             min=0.0,
             max=100.0,
             step=0.5,
-            tooltip="0 to 100. `pyramid` and `trapezoid`: steps that a latent frame lags behind "
-            "its neighbour. `asynchronous`: steps that a chunk lags behind the one before it, a "
-            "whole number (SkyReels-V2: 5). `pipeline`: chunks in flight, a whole number up to the "
-            "steps (MAGI-1: 4). Others do not use it.",
+            advanced=True,
+            tooltip="0 to 100. `pyramid`, `trapezoid`: steps between neighbouring latent frames. "
+            "`asynchronous`: steps between chunks, a whole number (SkyReels-V2: 5). `pipeline`: "
+            "chunks in progress, a whole number (MAGI-1: 4). Not used by others.",
         ),
         io.Combo.Input(
             "attention",
             optional=True,
             options=list(ATTENTION),
             default=DEFAULTS.attention,
-            tooltip="What latent frames in the making see of one another. `bidirectional`: all; "
-            "`block-causal`: those of their own and earlier chunks; `as usual`: what the schedule "
-            "was published with (block-causal for asynchronous and pipeline).",
+            advanced=True,
+            tooltip="Which unfinished latent frames can see each other. `bidirectional`: all. "
+            "`block-causal`: those of the same and earlier chunks. `as usual`: as published for "
+            "the schedule.",
         ),
     ]
 
@@ -192,29 +195,31 @@ def _lists() -> list[io.Input]:
             optional=True,
             options=[OWN_STEPS, *STEP_PRESETS],
             default=OWN_STEPS,
-            tooltip="Steps by kind of model. `steps and shift`: as set above; `diffusion`: not "
-            "made for few steps; `flow`: Wan and the demo; `distilled`: the lists that few-step "
-            "models were trained with, at shift 5. `4, then 2`: the first chunk, without a past, "
-            "takes more. All but the first replace `steps`.",
+            advanced=True,
+            tooltip="`steps and shift`: the inputs above. The others replace `steps`. `diffusion`: "
+            "models not made for few steps. `flow`: Wan and the demo. `distilled`: the lists that "
+            "few-step models were trained with, at shift 5; `4, then 2` gives the first chunk "
+            "more steps.",
         ),
         io.String.Input(
             "step_list",
             optional=True,
             default="",
-            tooltip="Timesteps of your own, 1000 to 1, falling: `1000, 750, 500, 250`. With `|` "
-            "the first chunk has its own: `1000, 750, 500, 250 | 1000, 500`. Overrides steps and "
-            "preset when not empty; shift applies (1 to take them as they are).",
+            advanced=True,
+            tooltip="Your own timesteps, falling from 1000 to 1: `1000, 750, 500, 250`. A second "
+            "list after `|` is for all chunks but the first: `1000, 750, 500, 250 | 1000, 500`. "
+            "Replaces steps and preset; shift still applies (1 leaves them as written).",
         ),
         io.Int.Input(
             "first_steps",
             optional=True,
-            default=-1,
-            min=-1,
+            default=FROM_MODEL_NUMBER,
+            min=FROM_MODEL_NUMBER,
             max=100,
-            tooltip="The fewest steps of the first chunk, 0 to 100 (0: as many as the others; -1: "
-            "from the model). It has no past to go by, so a few more make it better and cost the "
-            "first picture a moment. Only for `causal chunks` and `frame by frame` with `steps and "
-            "shift`.",
+            advanced=True,
+            tooltip="Least number of steps for the first chunk, 0 to 100 (0: as many as the "
+            "others). More improve the first picture, which has no past. Only for `causal chunks` "
+            f"and `frame by frame` with `steps and shift`. {TIP}",
         ),
     ]
 
@@ -226,18 +231,19 @@ def _process() -> list[io.Input]:
             optional=True,
             options=list(PREDICTIONS),
             default=FLOW,
-            tooltip="What the model was trained to predict. `flow`: Wan and all that descends from "
-            "it; `epsilon` (the noise) and `v`: diffusion models, with the solvers `ddim` and "
-            "`ancestral` (DDPM) only.",
+            advanced=True,
+            tooltip="What the model predicts. `flow`: Wan and everything derived from it. "
+            "`epsilon` (the noise) and `v`: diffusion models, with `ddim` or `ancestral` only.",
         ),
         io.Combo.Input(
             "betas",
             optional=True,
             options=list(BETAS),
             default=BETAS[0],
-            tooltip="The noise schedule of an `epsilon` or `v` model, 1000 timesteps: `linear` "
-            "(DDPM), `scaled linear` (latent diffusion), `cosine`, `sigmoid` (Diffusion Forcing's "
-            "video models). A flow has none.",
+            advanced=True,
+            tooltip="Noise schedule of an `epsilon` or `v` model with 1000 timesteps: `linear` "
+            "(DDPM), `scaled linear` (latent diffusion), `cosine`, `sigmoid` (Diffusion Forcing). "
+            "Not used by flows.",
         ),
         io.Float.Input(
             "eta",
@@ -246,8 +252,9 @@ def _process() -> list[io.Input]:
             min=0.0,
             max=1.0,
             step=0.05,
-            tooltip="For `ancestral`: the share of fresh noise at each step, 0 to 1; 1 is DDPM's, "
-            "0 none (ddim). Others do not use it.",
+            advanced=True,
+            tooltip="For `ancestral`: share of fresh noise at each step (no unit, 0 to 1). 1 is "
+            "DDPM, 0 is ddim.",
         ),
     ]
 
@@ -256,6 +263,6 @@ def _model() -> io.Input:
     return io.Model.Input(
         "model",
         optional=True,
-        tooltip="The sampler's model, to see here what is `from model`. What counts is the model "
-        "of the sampler: without this one there is no picture, and the same video.",
+        tooltip="The sampler's model, to show the values of `from model` here. The video is the "
+        "same without it.",
     )

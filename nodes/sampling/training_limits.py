@@ -39,7 +39,7 @@ def _reach(known: ModelFacts, settings: RolloutSettings) -> Iterator[str]:
         yield (
             f"TempCache reaches {cache.reach_frames} latent frames back, but {known.family.title} "
             f"was trained to look back {trained}, so pictures may suffer; set reach_frames of "
-            f"ANN-Sparse Attention to 0 and window_frames to {trained} or less."
+            f"ANN-Sparse Attention to -1 and window_frames to {trained} or less."
         )
 
 

@@ -67,7 +67,7 @@ class PromptTimeline:
         Its share grows by equal steps at each of `starts` and is complete at their end, unless the
         next entry begins earlier. Only the first `made` steps are added.
         """
-        number = next(i for i, one in enumerate(self.entries) if one is prompt)
+        number = next(i for i, entry in enumerate(self.entries) if entry is prompt)
         before, following = self.entries[number - 1], self.entries[number + 1 :]
         steps = []
         for i, at in enumerate(starts[:made], 1):
@@ -79,8 +79,8 @@ class PromptTimeline:
 
     def with_prompt(self, prompt: TimedPrompt) -> PromptTimeline:
         """Add `prompt`, replacing an entry that starts at the same frame."""
-        others = (one for one in self.entries if one.start_frame != prompt.start_frame)
-        entries = sorted([*others, prompt], key=lambda one: one.start_frame)
+        others = (entry for entry in self.entries if entry.start_frame != prompt.start_frame)
+        entries = sorted([*others, prompt], key=lambda entry: entry.start_frame)
         return PromptTimeline(tuple(entries), self.negative)
 
 
@@ -100,12 +100,12 @@ class ActivePrompts:
 
     def text_of(self, frame: int) -> int:
         """The index of a latent frame's prompt; 0 before all of them."""
-        return max(0, bisect_right(self.prompts, frame, key=lambda one: one[0]) - 1)
+        return max(0, bisect_right(self.prompts, frame, key=lambda entry: entry[0]) - 1)
 
     def same(self, other: ActivePrompts) -> bool:
         """Whether both hold the same prompt objects at the same frames."""
         pairs = zip(self.prompts, other.prompts, strict=False)
-        same = all(a == b and one is two for (a, one), (b, two) in pairs)
+        same = all(a == b and entry is two for (a, entry), (b, two) in pairs)
         return same and len(self.prompts) == len(other.prompts)
 
 

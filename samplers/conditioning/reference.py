@@ -30,12 +30,12 @@ class Reference:
     digest: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        given = [one for one in (self.channels, self.features) if one is not None]
-        if not all(one.isfinite().all() for one in given):
+        given = [tensor for tensor in (self.channels, self.features) if tensor is not None]
+        if not all(tensor.isfinite().all() for tensor in given):
             raise BadInput(
                 "the picture's latents or features are not finite; encode it in float32."
             )
-        object.__setattr__(self, "digest", tuple(embedding_digest(one) for one in given))
+        object.__setattr__(self, "digest", tuple(embedding_digest(tensor) for tensor in given))
 
     def at(self, frames: Sequence[int]) -> Tensor:
         """The extra channels of latent `frames`."""

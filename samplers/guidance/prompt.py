@@ -45,7 +45,7 @@ def order(prompt: Prompt) -> str:
     return prompt if isinstance(prompt, str) else prompt.digest
 
 
-def told(prompt: Prompt) -> str:
+def describe_prompt(prompt: Prompt) -> str:
     """Describe a prompt for people; empty for the prompt in force."""
     if prompt == "positive":
         return ""

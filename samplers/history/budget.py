@@ -53,4 +53,4 @@ def _bytes(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> 
     """Bytes of all caches under the guidance that takes the most."""
     starts = (change.start_frame for change in settings.guidance_changes)
     in_force = [settings, *(settings.at(start) for start in starts)]
-    return max(planned_bytes(one, config, dtype) for one in in_force)
+    return max(planned_bytes(stage, config, dtype) for stage in in_force)

@@ -123,8 +123,8 @@ def source(view: View, settings: RolloutSettings) -> tuple[FillMode, FrameSelect
         return "noise", AllFrames()
     if view.rebuilt:
         return "rebuilt", view.frames
-    anew = settings.context_noise.recommits or settings.cache.rebuilt
-    return "rebuilt" if anew else "committed", AllFrames()
+    rebuilt = settings.context_noise.recommits or settings.cache.rebuilt
+    return "rebuilt" if rebuilt else "committed", AllFrames()
 
 
 def _plan(  # noqa: PLR0913
@@ -161,5 +161,5 @@ def _policy(fill_mode: FillMode, seen: FrameSelection, whole: CachePolicy) -> Ca
             return WindowSink(max(1, whole.sink_frames))
         case _ if fill_mode == "committed" or whole.limit is None:
             return whole
-        case _:  # what is made anew has nothing to remember
+        case _:  # a rebuilt cache has nothing to remember
             return WindowSink(whole.limit, whole.sink_frames)

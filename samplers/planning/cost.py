@@ -12,7 +12,7 @@ import torch
 
 from ...model.config import DiTConfig
 from ..guidance import AgeRange, Branch, Guidance, NoFrames, SinkFrames
-from ..guidance.prompt import told
+from ..guidance.prompt import describe_prompt
 from ..history.plan import CachePlan, cache_plans, planned_bytes, source
 from ..history.selection import FrameAndCommit, commit_starts, select, steady_state_frames
 from ..loop import by_chunk
@@ -54,8 +54,11 @@ def peak_evaluations(settings: RolloutSettings, config: DiTConfig, dtype: torch.
 
     Counts guidance changes and, per prompt change, one extra pass over the noise history.
     """
-    in_force = [settings, *(settings.at(one.start_frame) for one in settings.guidance_changes)]
-    most = max(cost(one, config, dtype).evaluations for one in in_force)
+    in_force = [
+        settings,
+        *(settings.at(change.start_frame) for change in settings.guidance_changes),
+    ]
+    most = max(cost(stage, config, dtype).evaluations for stage in in_force)
     return most + (_refill(settings, config, dtype) if len(settings.prompts.entries) > 1 else 0)
 
 
@@ -77,10 +80,10 @@ def histories_used(settings: RolloutSettings) -> str:
     Branches that are not exact come with the reason. Every change of guidance is described too.
     """
     begun = settings.at(settings.origin)
-    changes = [one for one in settings.guidance_changes if one.start_frame > settings.origin]
+    changes = [c for c in settings.guidance_changes if c.start_frame > settings.origin]
     later = [
-        f"from latent frame {one.start_frame}: {_used(settings.at(one.start_frame))}"
-        for one in changes
+        f"from latent frame {change.start_frame}: {_used(settings.at(change.start_frame))}"
+        for change in changes
     ]
     return "; ".join([_used(begun), *later])
 
@@ -90,7 +93,7 @@ def _used(settings: RolloutSettings) -> str:
     scores = [
         f"{p.weight:g} x {type(p.score).__name__.lower()} score" for p in guidance.weighted_scores
     ]
-    return "; ".join([*(_branch(settings, one, frames) for one in guidance.summed), *scores])
+    return "; ".join([*(_branch(settings, branch, frames) for branch in guidance.summed), *scores])
 
 
 ViewKey = Callable[[Branch], Hashable]
@@ -120,7 +123,7 @@ def _count_views(guidance: Guidance, row: Row, seen: ViewKey, *, started: bool) 
     for branch, of_branch in zip(guidance.all_branches, zip(*weights, strict=True), strict=True):
         before = sums.setdefault(seen(branch), [0.0] * len(of_branch))
         sums[seen(branch)] = [a + b for a, b in zip(before, of_branch, strict=True)]
-    needed = {one for one, of_frames in sums.items() if any(abs(w) > ROUNDING for w in of_frames)}
+    needed = {key for key, total in sums.items() if any(abs(w) > ROUNDING for w in total)}
     if guidance.limits.need_base:
         needed.add(seen(Branch(0.0, guidance.base)))
     return len(needed)
@@ -151,7 +154,9 @@ def _branch(settings: RolloutSettings, branch: Branch, frames: Sequence[int]) ->
 
 
 def _weighted(branch: Branch) -> str:
-    return ", ".join(filter(None, (f"{branch.weight:g} x {branch.view}", told(branch.prompt))))
+    return ", ".join(
+        filter(None, (f"{branch.weight:g} x {branch.view}", describe_prompt(branch.prompt)))
+    )
 
 
 def _inexact(settings: RolloutSettings, branch: Branch, frames: Sequence[int]) -> str | None:

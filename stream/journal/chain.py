@@ -1,4 +1,4 @@
-"""The chain of a rollout's chunks: the latent frames of each, and its content address."""
+"""The chain of a rollout's chunks: the latent frames and the content address of each."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from .journal import next_key, root_key
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The latent frames [first, first + count) of one chunk; none from `until` on was active before
-    it finished.
+    """One chunk covers the latent frames [first, first + count).
+
+    Frames from `until` on had not been started when the chunk finished.
     """
 
     first: int
@@ -34,56 +35,56 @@ def spans(settings: RolloutSettings) -> Iterator[Span]:
 
 @dataclass(frozen=True, slots=True)
 class ModelHistory:
-    """The model that chunks are made with: `identity`, and `later` others from latent frames on,
-    where a rollout went on with another model than it began with.
+    """The models that made a rollout, by their fingerprints.
+
+    `identity` made the first chunk; each (latent frame, fingerprint) in `later` took over there.
     """
 
     identity: str
     later: tuple[tuple[int, str], ...] = ()
 
     def at(self, latent_frame: int) -> str:
-        """The model of the chunk that begins at `latent_frame`."""
+        """The model that makes the chunk beginning at `latent_frame`."""
         past = [identity for start, identity in self.later if start <= latent_frame]
         return past[-1] if past else self.identity
 
     def then(self, latent_frame: int, identity: str) -> ModelHistory:
-        """These, and the model of that `identity` from `latent_frame` on."""
+        """This history, continued by the model `identity` from `latent_frame` on."""
         if self.at(latent_frame) == identity:
             return self
-        before = tuple(one for one in self.later if one[0] < latent_frame)
+        before = tuple(change for change in self.later if change[0] < latent_frame)
         return ModelHistory(self.identity, (*before, (latent_frame, identity)))
 
 
 class Chain:
-    """Keys of the chunks made by `settings` with the model of that identity.
+    """The keys of the chunks that `settings` and the models give.
 
     key(-1) hashes what holds throughout; key(i) hashes key(i - 1) and everything in force for chunk
-    i. So a changed prompt, known frame, seed or guidance and a live edit share what came before
-    them.
+    i. Rollouts that differ only from some frame on therefore share the chunks before it.
     """
 
-    def __init__(self, settings: RolloutSettings, made_by: str | ModelHistory) -> None:
+    def __init__(self, settings: RolloutSettings, models: str | ModelHistory) -> None:
         self.settings = settings
-        self.makers = ModelHistory(made_by) if isinstance(made_by, str) else made_by
-        identity = self.makers.identity
+        self.models = ModelHistory(models) if isinstance(models, str) else models
+        identity = self.models.identity
         self._keys = [root_key(_root_fields(settings, identity))]
         self._spans: list[Span] = []
         self._more_spans = spans(settings)
 
     @property
     def id(self) -> str:
-        """Names the rollout for locks and reports: everything but its length."""
+        """Identifies the rollout in locks and reports; independent of its length."""
         s = self.settings
-        prompts = [(one.start_frame, embedding_digest(one.embedding)) for one in s.prompts.entries]
-        named = {
-            "prompts": prompts, "known": _described(s.known_frames.frames),
+        prompts = [(p.start_frame, embedding_digest(p.embedding)) for p in s.prompts.entries]
+        facts = {
+            "prompts": prompts, "known": _describe_known(s.known_frames.frames),
             "guidance": s.guidance, "changes": s.guidance_changes,
             **({"seeds": s.seed_changes} if s.seed_changes else {}),
             **({"loras": s.lora_changes} if s.lora_changes else {}),
-            **({"makers": self.makers.later} if self.makers.later else {}),
+            **({"models": self.models.later} if self.models.later else {}),
             **({"recached": s.recache_frames} if s.recache_frames else {}),
         }  # fmt: skip
-        return next_key(self._keys[0], named)[:16]
+        return next_key(self._keys[0], facts)[:16]
 
     def span(self, index: int) -> Span:
         """The latent frames of chunk `index`."""
@@ -96,31 +97,32 @@ class Chain:
         while len(self._keys) <= index + 1:
             span = self.span(len(self._keys) - 1)
             prompts = self.settings.active_prompts(span.first, span.until).prompts
-            digests = [(start, embedding_digest(one.embedding)) for start, one in prompts]
+            digests = [(start, embedding_digest(entry.embedding)) for start, entry in prompts]
             known = self.settings.known_frames.seen(span.first, span.until)
             in_force = {
                 "frames": span.count,
                 "until": span.until,
-                "known": _described(known),
+                "known": _describe_known(known),
                 "prompt": digests if len(digests) > 1 else digests[0][1],
                 "guidance": self.settings.at(span.first).guidance,
-                **self._turned(span.first),
+                **self._changes_from_root(span.first),
             }
             self._keys.append(next_key(self._keys[-1], in_force))
         return self._keys[index + 1]
 
-    def _turned(self, first: int) -> dict[str, object]:
-        """Seed, model and strength of LoRAs of a chunk, where they are no longer the root's; and
-        whether its history was made anew.
-        """
-        seed, model = self.settings.seed_at(first), self.makers.at(first)
-        turned = {"seed": (seed, self.settings.seed), "model": (model, self.makers.identity),
+    def _changes_from_root(self, first: int) -> dict[str, object]:
+        """What differs from the root for one chunk: seed, model, LoRA strength, a recache."""
+        seed, model = self.settings.seed_at(first), self.models.at(first)
+        current = {"seed": (seed, self.settings.seed), "model": (model, self.models.identity),
                   "lora": (self.settings.at(first).lora_factor, 1.0),
                   "recached": (first in self.settings.recache_frames, False)}  # fmt: skip
-        return {name: now for name, (now, root) in turned.items() if now != root}
+        return {name: now for name, (now, root) in current.items() if now != root}
 
     def chunk_at(self, latent_frame: float) -> int:
-        """The chunk that begins nearest to a latent frame; the last one's end counts too."""
+        """The chunk that begins nearest to a latent frame.
+
+        The end of the last chunk counts too, as the beginning of a chunk after it.
+        """
         starts, index = [0], 0
         while starts[-1] < latent_frame:
             try:
@@ -131,16 +133,16 @@ class Chain:
             index += 1
         return min(range(len(starts)), key=lambda i: abs(starts[i] - latent_frame))
 
-    def branched(self, index: int, settings: RolloutSettings) -> Chain:
-        """The chain that goes on with other `settings` from chunk `index` on."""
+    def branch(self, index: int, settings: RolloutSettings) -> Chain:
+        """The chain that continues with other `settings` from chunk `index` on."""
         self.key(index - 1)
-        chain = Chain(settings, self.makers)
+        chain = Chain(settings, self.models)
         chain._keys = self._keys[: index + 1]
         return chain
 
 
-def _described(known: Iterable[KnownFrame]) -> list[tuple[object, ...]]:
-    return [(one.frame, one.level, one.digest, *[one.lookahead][: one.lookahead]) for one in known]
+def _describe_known(known: Iterable[KnownFrame]) -> list[tuple[object, ...]]:
+    return [(k.frame, k.level, k.digest, *([k.lookahead] if k.lookahead else [])) for k in known]
 
 
 def _root_fields(s: RolloutSettings, identity: str) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Room for rollouts: what each takes of the disk, and which go when that is too much."""
+"""Disk usage of rollouts, and the removal of those that were not used for longest."""
 
 from __future__ import annotations
 
@@ -10,41 +10,42 @@ from pathlib import Path
 
 from ...errors import BadInput, StorageError
 from .journal import Journal
-from .records import SUFFIX, Record, is_newer, records
+from .records import SUFFIX, Record, is_foreign, records
 
 CHUNK = ".safetensors"
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Bytes of a journal: of every chunk by its address, and of the files that belong to none."""
+    """The bytes of every chunk in a journal by its address, and the records found there."""
 
     chunks: Mapping[str, int]
-    found: tuple[Record, ...]  # the last used first
-    has_newer: bool = False  # records of a newer version, which cannot be read
+    found: tuple[Record, ...]  # the most recently used first
+    has_foreign: bool = False  # records of another format version, which cannot be read
 
     @property
     def total_bytes(self) -> int:
-        """All chunks, each counted once."""
+        """Bytes of all chunks, each counted once."""
         return sum(self.chunks.values())
 
     def bytes_of(self, record: Record) -> int:
-        """What a rollout's chunks take, shared ones included."""
+        """Bytes of a rollout's chunks, including chunks that others share."""
         return sum(self.chunks.get(key, 0) for key in record.owned)
 
     def own_bytes(self, record: Record) -> int:
-        """What would be free without it."""
-        shared = Counter(key for one in self.found for key in one.owned)
+        """Bytes that removing a rollout would free."""
+        shared = Counter(key for other in self.found for key in other.owned)
         return sum(self.chunks.get(key, 0) for key in record.owned if shared[key] == 1)
 
     @property
     def unknown(self) -> frozenset[str]:
-        """Chunks that no record names: of older versions, or of records that were lost. None where
-        a newer version's record may name them.
+        """Chunks that no record names, because their record was lost.
+
+        Empty if there is a record of another format version, which may name them.
         """
-        if self.has_newer:
+        if self.has_foreign:
             return frozenset()
-        return frozenset(self.chunks) - {key for one in self.found for key in one.owned}
+        return frozenset(self.chunks) - {key for record in self.found for key in record.owned}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,24 +56,25 @@ class CleanupResult:
     chunks: int
     bytes: int
     left_bytes: int
-    in_use: tuple[Record, ...]  # that are being made, and so stay
+    in_use: tuple[Record, ...]  # in production, and therefore kept
 
 
 def usage(journal: Journal) -> Usage:
-    """What lies in a journal."""
+    """Measure a journal."""
     sizes: dict[str, int] = {}
     for path in journal.folder.glob(f"*{CHUNK}"):
-        key = path.name.split(".")[0]  # a chunk, or what else is kept under its address
+        key = path.name.split(".")[0]  # a chunk, or its snapshot
         with contextlib.suppress(FileNotFoundError):  # removed meanwhile
             sizes[key] = sizes.get(key, 0) + path.stat().st_size
-    newer = any(is_newer(path) for path in journal.folder.glob(f"*{SUFFIX}"))
-    return Usage(sizes, tuple(records(journal)), newer)
+    foreign = any(is_foreign(path) for path in journal.folder.glob(f"*{SUFFIX}"))
+    return Usage(sizes, tuple(records(journal)), foreign)
 
 
 def collect(journal: Journal, budget_bytes: int, *, dry_run: bool = False) -> CleanupResult:
-    """Remove chunks that no record names, then the rollouts used longest ago, until all fits.
+    """Remove chunks until the rest fits into the budget.
 
-    A chunk that another rollout shares stays. Rollouts that are being made are not touched.
+    Chunks without a record go first, then whole rollouts, the least recently used first. A chunk
+    that another rollout shares stays, and so does a rollout in production.
     """
     now = usage(journal)
     left = now.total_bytes
@@ -85,21 +87,22 @@ def collect(journal: Journal, budget_bytes: int, *, dry_run: bool = False) -> Cl
     for record in reversed(now.found):
         if left <= budget_bytes:
             break
-        if _is_made(journal, record):
+        if _in_production(journal, record):
             in_use.append(record)
             continue
         kept.remove(record)
         removed.append(record)
-        going = (record.owned & now.chunks.keys()) - {key for one in kept for key in one.owned}
-        gone |= going
-        left -= sum(now.chunks[key] for key in going)
+        freed_keys = record.owned & now.chunks.keys()
+        freed_keys -= {key for other in kept for key in other.owned}
+        gone |= freed_keys
+        left -= sum(now.chunks[key] for key in freed_keys)
     freed = sum(now.chunks[key] for key in gone)
     if not dry_run:
         _remove(journal, removed, gone)
     return CleanupResult(tuple(removed), len(gone), freed, left, tuple(in_use))
 
 
-def _is_made(journal: Journal, record: Record) -> bool:
+def _in_production(journal: Journal, record: Record) -> bool:
     try:
         journal.lock(record.lock).release()
     except BadInput:
@@ -108,8 +111,8 @@ def _is_made(journal: Journal, record: Record) -> bool:
 
 
 def _remove(journal: Journal, removed: Iterable[Record], keys: Iterable[str]) -> None:
-    """Records first: a chunk without a record is found again by whoever needs it."""
-    paths: list[Path] = [journal.folder / f"{one.id}{SUFFIX}" for one in removed]
+    """Remove records first: a chunk without a record can still be found by its address."""
+    paths: list[Path] = [journal.folder / f"{record.id}{SUFFIX}" for record in removed]
     for key in keys:
         paths += journal.folder.glob(f"{key}.*")
     for path in paths:

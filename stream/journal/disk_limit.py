@@ -1,4 +1,4 @@
-"""The share of the disk that a shot without an end may fill with its journal and its files."""
+"""Limits how much disk a shot without a fixed length may fill with its journal and files."""
 
 from __future__ import annotations
 
@@ -9,25 +9,27 @@ WARN_FROM = 0.9  # of the cap
 
 
 class DiskCap:
-    """Counts what one run has put on disk; `say` tells whoever watches."""
+    """Counts the bytes that one run has put on disk; `notify` shows users a sentence."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self, notify: Callable[[str], None]) -> None:
         self.journal_bytes = 0
         self.files: list[Callable[[], int]] = []  # the size so far of each file being written
-        self._say = say
+        self._notify = notify
         self._warned = False
 
     def is_full(self) -> bool:
-        """Whether the cap is reached; says so, and once when it is near."""
+        """Whether the cap is reached. Notifies users then, and once when it is near."""
         used = self.journal_bytes + sum(size() for size in self.files)
         cap = f"{DISK_CAP_BYTES / 2**30:.0f} GB"
         if used >= DISK_CAP_BYTES:
-            self._say(
-                f"Stopped: the shot has filled {cap} of disk, the most that one without an end may "
-                "take; give it a length to go on."
+            self._notify(
+                f"Stopped: the shot has filled {cap} of disk, the limit for a shot without a "
+                "length; give it a length to continue."
             )
             return True
         if used >= WARN_FROM * DISK_CAP_BYTES and not self._warned:
             self._warned = True
-            self._say(f"The shot has filled {used / 2**30:.0f} GB of disk and will stop at {cap}.")
+            self._notify(
+                f"The shot has filled {used / 2**30:.0f} GB of disk and will stop at {cap}."
+            )
         return False

@@ -1,7 +1,7 @@
-"""Finished files are forced to the disk behind whoever writes them.
+"""Syncs finished files to the disk on another thread, while the writer continues.
 
-What a process has written is kept when the process dies: the system has it. Only a power cut takes
-what is not on the disk yet, and a disk can need longer for that than a GPU for a chunk.
+Written data survives the death of the process, since the operating system holds it. Only a power
+cut loses data that is not on the disk yet. A sync can take longer than a GPU needs for a chunk.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ Force = Callable[[Path], None]
 
 
 def force(path: Path) -> None:
-    """Wait until a file and its name are on the disk; OSError says why they cannot be.
+    """Wait until a file and its name are on the disk.
 
-    Then the file is removed: what the system still shows of it may not be there tomorrow.
+    If that fails, the file is removed before the OSError is raised: the system may still show
+    content that never reaches the disk.
     """
     try:
-        _sync(path, os.O_RDWR)  # Windows forces only what it may write
-        if sys.platform != "win32":  # which has no such call for folders
+        _sync(path, os.O_RDWR)  # Windows only syncs writable files
+        if sys.platform != "win32":  # Windows cannot sync folders
             _sync(path.parent, os.O_RDONLY)
     except FileNotFoundError:
-        return  # taken away since
+        return  # removed meanwhile
     except OSError:
         with contextlib.suppress(OSError):
             path.unlink()
@@ -34,9 +35,9 @@ def force(path: Path) -> None:
 
 
 class DiskSync:
-    """Forces one file after the other to the disk on a thread of its own, one waiting at the most.
+    """Syncs one file after the other on a thread of its own; at most one file waits.
 
-    What keeps a file from the disk is raised where the next one is given, or at the end.
+    An error is raised when the next file is handed over, or at the end.
     """
 
     def __init__(self) -> None:
@@ -44,26 +45,26 @@ class DiskSync:
         self._waiting: Future[None] | None = None
 
     def force(self, path: Path) -> None:
-        """Begin to force a file to the disk, once the one before is there."""
+        """Start syncing a file after the previous one is on the disk."""
         self.settle()
         self._waiting = self._thread.submit(force, path)
 
     def settle(self) -> None:
-        """Wait until everything given is on the disk."""
+        """Wait until all files are on the disk."""
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
             waiting.result()
 
     def close(self) -> None:
-        """Settle, and end the thread."""
+        """Wait for all files and end the thread."""
         try:
             self.settle()
         finally:
             self._thread.shutdown()
 
 
-def _sync(path: Path, how: int) -> None:
-    descriptor = os.open(path, how)
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
     try:
         os.fsync(descriptor)
     finally:

@@ -1,4 +1,4 @@
-"""The tree that rollouts form which begin alike: each leaves another one at some chunk."""
+"""The tree of rollouts that share their first chunk: each one leaves another one at some chunk."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CHANGES = {"prompts": "prompt", "seeds": "seed", "guidance": "guidance"}
 
 @dataclass(slots=True)
 class Branch:
-    """A rollout, and the chunk from which on it shares nothing more with the one it leaves."""
+    """A rollout; `first` is the first chunk that it does not share with its parent."""
 
     record: Record
     first: int = 0
@@ -22,46 +22,46 @@ class Branch:
 
 
 def fork_tree(found: Iterable[Record], root: Record) -> Branch:
-    """All rollouts that begin as `root` does, each under the one that it shares most with.
+    """Arrange all rollouts that begin like `root`, each under the one it shares most chunks with.
 
-    The trunk is the one with the fewest changes on its way, since a fork adds one.
+    The trunk is the rollout with the fewest changes, since every fork adds one.
     """
-    kin = [one for one in found if one.keys and one.keys[:1] == root.keys[:1]] or [root]
-    trunk, *others = sorted(kin, key=lambda one: (_changes(one), -len(one.keys), one.id))
-    placed = [Branch(trunk)]
+    related = [r for r in found if r.keys and r.keys[:1] == root.keys[:1]] or [root]
+    trunk, *others = sorted(related, key=lambda r: (_changes(r), -len(r.keys), r.id))
+    branches = [Branch(trunk)]
     for record in others:
-        parent = max(placed, key=lambda branch: shared(branch.record, record))
-        child = Branch(record, shared(parent.record, record))
+        parent = max(branches, key=lambda branch: shared_chunks(branch.record, record))
+        child = Branch(record, shared_chunks(parent.record, record))
         parent.children.append(child)
-        placed.append(child)
-    for branch in placed:
+        branches.append(child)
+    for branch in branches:
         branch.children.sort(key=lambda child: (child.first, child.record.id))
-    return placed[0]
+    return branches[0]
 
 
 def _changes(record: Record) -> int:
     return sum(len(record.facts[name]) for name in CHANGES)
 
 
-def shared(one: Record, other: Record) -> int:
-    """How many chunks two rollouts have in common."""
-    same = (a == b for a, b in zip(one.keys, other.keys, strict=False))
-    shorter = min(len(one.keys), len(other.keys))
+def shared_chunks(first: Record, second: Record) -> int:
+    """The number of leading chunks that two rollouts have in common."""
+    same = (a == b for a, b in zip(first.keys, second.keys, strict=False))
+    shorter = min(len(first.keys), len(second.keys))
     return next((i for i, is_same in enumerate(same) if not is_same), shorter)
 
 
-def drawn(branch: Branch, here: str | None = None, depth: int = 0) -> Iterator[str]:
-    """A line per rollout, indented below the one it leaves; that of id `here` is marked."""
+def render_tree(branch: Branch, here: str | None = None, depth: int = 0) -> Iterator[str]:
+    """One line per rollout, indented below its parent; the rollout `here` gets a star."""
     record, fps = branch.record, float(branch.record.facts["fps"])
     mark = "*" if record.id == here else "-"
     length = time_label(frame_count(record.latent_frames) / fps)
-    yield f"{'  ' * depth}{mark} {record.id[:8]}  {length}{_what(branch, fps)}"
+    yield f"{'  ' * depth}{mark} {record.id[:8]}  {length}{_describe(branch, fps)}"
     for child in branch.children:
-        yield from drawn(child, here, depth + 1)
+        yield from render_tree(child, here, depth + 1)
 
 
-def _what(branch: Branch, fps: float) -> str:
-    """Where a branch leaves its parent and with what; of a trunk, its prompt."""
+def _describe(branch: Branch, fps: float) -> str:
+    """Where a branch leaves its parent and what changes there; for the trunk, its prompt."""
     record = branch.record
     if not branch.first:
         return f"  {record.facts['prompts'][0][1]}"

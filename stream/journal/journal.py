@@ -1,8 +1,8 @@
-"""The journal: every finished chunk on disk at once, whole or not at all, addressed by content.
+"""The journal: every finished chunk goes to disk at once, complete or not at all.
 
-The key of a chunk is a hash over the chain of everything that made it, so that a fork, a resumed
-run and a changed timeline share their common beginning. An entry is a safetensors file with a
-checksum over its contents in the header.
+The key of a chunk is a hash over the chain of everything that made it. A fork, a resumed run and a
+changed timeline therefore share the chunks of their common beginning. An entry is a safetensors
+file whose header holds a format version and a checksum.
 """
 
 from __future__ import annotations
@@ -30,15 +30,17 @@ from .lock import ProcessLock
 
 logger = logging.getLogger("longtake")
 
-CHECKSUM = "sha256"
+CHECKSUM, FORMAT = "sha256", "longtake_chunk"
+VERSION = 1
 HEADER_LENGTH_BYTES = 8  # safetensors: a little-endian u64, then that many bytes of JSON
-LEFTOVER = re.compile(r"[\w.]+\.(?P<process>\d+)\.\d+\.tmp")  # the writer of snapshots' too
+LEFTOVER = re.compile(r"[\w.]+\.(?P<process>\d+)\.\d+\.tmp")  # snapshots too
 
 
 def root_key(fields: Mapping[str, object]) -> str:
-    """The key before chunk 0: a hash of the model's fingerprint, seed, size, schedule and settings.
+    """The key before chunk 0: a hash of what holds throughout a rollout.
 
-    How long the rollout is to be must not be among them: a longer run continues a shorter one.
+    `fields` are the model's fingerprint, seed, size, schedule and settings. The length must not be
+    among them, so that a longer run continues a shorter one.
     """
     if "length" in fields:
         raise ValueError(f"a rollout's key must not depend on its length; got {fields['length']!r}")
@@ -46,30 +48,31 @@ def root_key(fields: Mapping[str, object]) -> str:
 
 
 def next_key(previous: str, in_force: Mapping[str, object]) -> str:
-    """The key of the chunk after `previous`, made with everything `in_force` for it."""
+    """The key of the chunk after `previous`, a hash of everything `in_force` for it."""
     return _hash({"previous": previous, "in_force": in_force})
 
 
 class Journal:
-    """A folder of finished chunks. Reading is safe from any thread, also while another writes."""
+    """A folder of finished chunks. Any thread may read while another one writes."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def __contains__(self, key: str) -> bool:
-        """Whether an entry is there; only `read` knows whether it is sound."""
+        """Whether an entry exists; only `read` checks whether it is usable."""
         return self._path(key).is_file()
 
     def read(self, key: str) -> dict[str, Tensor] | None:
-        """The tensors under `key` on the CPU, or None where there is no sound entry.
+        """The tensors under `key` on the CPU, or None if there is no usable entry.
 
-        A damaged file is renamed aside with a warning, so that its chunk is made again.
+        A damaged file is renamed with a warning, so that its chunk is made again. A file of another
+        format version stays in place, with a warning.
         """
         entry = self._read_entry(key)
         return None if entry is None else entry[0]
 
     def read_meta(self, key: str) -> dict[str, str] | None:
-        """What `write` was told about the entry under `key`, or None as in `read`."""
+        """The `meta` that `write` received with the entry, or None if there is no usable entry."""
         entry = self._read_entry(key)
         return None if entry is None else entry[1]
 
@@ -80,59 +83,61 @@ class Journal:
         meta: Mapping[str, str],
         to_disk: Force = force,
     ) -> None:
-        """Keep `tensors` under `key`: they are there whole once this returns, or not at all.
+        """Store `tensors` under `key`, completely or not at all.
 
-        `to_disk` may force the file there later; a power cut before that damages the entry, which
-        is seen when it is read.
+        `to_disk` may sync the file later. A power cut before that damages the entry, which `read`
+        then detects.
         """
-        owned = {name: _owned(tensor) for name, tensor in tensors.items()}
-        header = {**meta, CHECKSUM: _checksum(owned, meta)}
+        owned = {name: _copy(tensor) for name, tensor in tensors.items()}
+        header = {**meta, FORMAT: str(VERSION)}
+        header[CHECKSUM] = _checksum(owned, header)
         temporary = self.folder / f"{key}.{os.getpid()}.{threading.get_ident()}.tmp"
-        with self._keeping():
+        with self._translate_errors():
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 temporary.write_bytes(save(owned, metadata=header))
                 os.replace(temporary, self._path(key))
             finally:
-                with contextlib.suppress(OSError):  # nothing is left of it after a success
+                with contextlib.suppress(OSError):  # it no longer exists after a success
                     temporary.unlink()
             to_disk(self._path(key))
 
     @contextlib.contextmanager
-    def forced_behind(self) -> Iterator[Force]:
-        """What forces entries to the disk behind the writer; all of them are there at the end."""
+    def sync_behind(self) -> Iterator[Force]:
+        """Sync entries on another thread while the writer continues; all are on disk at the end."""
         sync = DiskSync()
         try:
             yield sync.force
         finally:
-            with self._keeping():
+            with self._translate_errors():
                 sync.close()
 
     @contextlib.contextmanager
-    def _keeping(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
             raise StorageError(
-                f"The journal could not keep a chunk in {self.folder} ({error.strerror or error}); "
-                f"free some space or choose another folder, then run again to go on from here."
+                f"The journal could not store a chunk in {self.folder} "
+                f"({error.strerror or error}); free some space or choose another folder, then run "
+                "again to continue from here."
             ) from error
 
     def lock(self, rollout_id: str) -> ProcessLock:
-        """Keep a second run off the rollout; BadInput names the process that has it.
+        """Lock the rollout against a second run; BadInput names the process that holds the lock.
 
-        Also removes what a process that was killed while writing left behind.
+        Also removes temporary files of processes that were killed while writing.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StorageError(
-                f"The journal folder {self.folder} cannot be made ({error.strerror}); "
-                f"choose a writable one."
+                f"The journal folder {self.folder} cannot be created ({error.strerror}); "
+                "choose a writable one."
             ) from error
-        held = ProcessLock(self.folder / f"{rollout_id}.lock", f"Rollout {rollout_id}")
+        lock = ProcessLock(self.folder / f"{rollout_id}.lock", f"Rollout {rollout_id}")
         self._remove_leftovers()
-        return held
+        return lock
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}.safetensors"
@@ -146,13 +151,21 @@ class Journal:
         except OSError as error:
             raise StorageError(
                 f"The journal entry {path} cannot be read ({error.strerror}); "
-                f"check the disk and its permissions."
+                "check the disk and its permissions."
             ) from error
         try:
-            return _parse(content)
+            tensors, meta = _parse(content)
         except ValueError as error:
             _set_aside(path, error)
             return None
+        version = meta.pop(FORMAT, "unknown")
+        if version != str(VERSION):
+            logger.warning(
+                "The chunk %s has format %s and this Longtake reads format %s; use the Longtake "
+                "that wrote it, or let this one make the chunk again.", path, version, VERSION,
+            )  # fmt: skip
+            return None
+        return tensors, meta
 
     def _remove_leftovers(self) -> None:
         for path in self.folder.glob("*.tmp"):
@@ -162,22 +175,24 @@ class Journal:
 
 
 def _hash(value: object) -> str:
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=_plain)
+    text = json.dumps(
+        value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=_to_plain
+    )
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _owned(tensor: Tensor) -> Tensor:
+def _copy(tensor: Tensor) -> Tensor:
     """A contiguous copy on the CPU that shares its memory with nothing."""
     return tensor.detach().to("cpu", copy=True).contiguous()
 
 
-def _plain(value: object) -> object:
-    """What JSON lacks: settings as their type and fields, tensors by their bits."""
+def _to_plain(value: object) -> object:
+    """Make JSON of settings (their type and fields) and tensors (a checksum of their bits)."""
     if isinstance(value, Tensor):
-        return {"tensor": _checksum({"": _owned(value)}, {})}
+        return {"tensor": _checksum({"": _copy(value)}, {})}
     if is_dataclass(value) and not isinstance(value, type):
-        of_fields = {field.name: getattr(value, field.name) for field in fields(value)}
-        return {"is": type(value).__qualname__, **of_fields}
+        values = {field.name: getattr(value, field.name) for field in fields(value)}
+        return {"is": type(value).__qualname__, **values}
     raise TypeError(f"a rollout's key cannot be made from a {type(value).__qualname__}")
 
 
@@ -192,7 +207,7 @@ def _checksum(tensors: Mapping[str, Tensor], meta: Mapping[str, str]) -> str:
 
 
 def _parse(content: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of an entry; ValueError where it is not what was written."""
+    """Tensors and metadata of an entry; ValueError if the file is damaged."""
     try:
         tensors = load(content)
         header_end = HEADER_LENGTH_BYTES + int.from_bytes(content[:HEADER_LENGTH_BYTES], "little")
@@ -221,11 +236,11 @@ def _set_aside(path: Path, reason: ValueError) -> None:
 
 def _is_running(process: int) -> bool:
     if sys.platform == "win32":
-        return True  # asking there needs the process to be opened; leftovers are harmless
+        return True  # a check would have to open the process; leftovers are harmless
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # somebody else's
+    except PermissionError:  # it belongs to another user
         return True
     return True

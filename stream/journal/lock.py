@@ -1,7 +1,7 @@
-"""A lock between processes that dies with its owner.
+"""A lock between processes that ends with its owner.
 
-The operating system holds the lock on an open file, so a killed process leaves nothing stale;
-the process id written in the file only serves the message to whoever comes second.
+The operating system holds the lock on an open file, so a killed process leaves no stale lock. The
+process id in the file only serves the error message of a second process.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ...errors import BadInput, StorageError
 if sys.platform == "win32":
     import msvcrt
 
-    # A locked byte cannot be read by others: lock one far behind the process id.
+    # Others cannot read a locked byte: lock one far behind the process id.
     LOCKED_BYTE = 1 << 30
 
     def _lock(descriptor: int) -> None:
@@ -38,8 +38,8 @@ HELD_ELSEWHERE = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
 class ProcessLock:
     """Held from construction to `release`, by at most one owner on this machine.
 
-    BadInput names the process that holds it. The small file stays, so that no two owners can ever
-    lock different files of one name.
+    BadInput names the process that holds it. The small file is never deleted, so that two owners
+    cannot lock different files of the same name.
     """
 
     def __init__(self, path: Path, subject: str) -> None:
@@ -61,7 +61,7 @@ class ProcessLock:
         _write_owner(self._descriptor)
 
     def release(self) -> None:
-        """Let the next owner in; releasing twice is harmless."""
+        """Release the lock; releasing twice is harmless."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)

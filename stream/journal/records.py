@@ -1,8 +1,8 @@
-"""Records: what each rollout in the journal is, and which of its chunks belong to it.
+"""Records: what each rollout in the journal is, and which chunks belong to it.
 
-A record is a text file beside the chunks: a first line that says what the rollout is, then a line
-per chunk with its place and address. Lines are only ever added, so a torn last one costs nothing:
-the chunk itself is found by its address anyway.
+A record is a text file beside the chunks. Its first line describes the rollout. Each further line
+holds the number, address and length of a chunk. Lines are only appended, so a torn last line does
+no harm: the chunk itself is found by its address.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .journal import Journal
 
 logger = logging.getLogger("longtake")
 
-SUFFIX = ".rollout"
+SUFFIX, FORMAT = ".rollout", "longtake"
 VERSION = 1
 
 
@@ -31,8 +31,8 @@ VERSION = 1
 class Record:
     """One rollout in the journal.
 
-    `facts` are those of `described`; `keys` the addresses of its chunks in order, `frames` the
-    latent frames of each; `owned` every address it ever had.
+    `facts` come from `rollout_facts`. `keys` are the addresses of its chunks in order, `frames` the
+    latent frames of each. `owned` holds every address that the rollout ever had.
     """
 
     id: str
@@ -40,16 +40,16 @@ class Record:
     keys: tuple[str, ...]
     frames: tuple[int, ...]
     owned: frozenset[str]
-    used_s: float  # when it was last used, by the clock of then
+    used_s: float  # the time of its last use, since the epoch
 
     @property
     def latent_frames(self) -> int:
-        """How many were made."""
+        """The number of finished latent frames."""
         return sum(self.frames)
 
     @property
     def lock(self) -> str:
-        """The rollout whose lock is held while this one is made: a live edit's is its source's."""
+        """The rollout whose lock is held during production: for a live edit, its source."""
         return str(self.facts.get("lock", self.id))
 
     def start(self, chunk: int) -> int:
@@ -57,10 +57,10 @@ class Record:
         return sum(self.frames[:chunk])
 
 
-def described(settings: RolloutSettings, *, channels: int, fps: float, lock: str) -> dict[str, Any]:
-    """What a record says of a rollout, for people: places are latent frames, `channels` those of
-    the latents.
-    """
+def rollout_facts(
+    settings: RolloutSettings, *, channels: int, fps: float, lock: str
+) -> dict[str, Any]:
+    """Describe a rollout for people. Positions are latent frames, `channels` those of latents."""
     s = settings
     return {
         "lock": lock,
@@ -68,24 +68,25 @@ def described(settings: RolloutSettings, *, channels: int, fps: float, lock: str
         "channels": channels,
         "rows": s.rows,
         "columns": s.columns,
-        "prompts": [[one.start_frame, one.text] for one in s.prompts.entries],
-        "seeds": [[0, s.seed], *([one.start_frame, one.seed] for one in s.seed_changes)],
+        "prompts": [[entry.start_frame, entry.text] for entry in s.prompts.entries],
+        "seeds": [[0, s.seed], *([change.start_frame, change.seed] for change in s.seed_changes)],
         "guidance": [
-            [0, _guided(s.guidance)],
-            *([one.start_frame, _guided(one.guidance)] for one in s.guidance_changes),
+            [0, _describe_guidance(s.guidance)],
+            *([c.start_frame, _describe_guidance(c.guidance)] for c in s.guidance_changes),
         ],
     }
 
 
-def _guided(guidance: Guidance) -> str:
-    branches = (f"{one.weight:g} {one.prompt} {one.view}" for one in guidance.branches)
+def _describe_guidance(guidance: Guidance) -> str:
+    branches = (f"{b.weight:g} {b.prompt} {b.view}" for b in guidance.branches)
     strength = "" if guidance.strength == 1 else f", strength {guidance.strength:g}"
     return f"{' + '.join(branches)}{strength}"
 
 
 class RecordWriter:
-    """Keeps the record of one chain; whoever makes its chunks holds their lock. One of a newer
-    version is left as it is.
+    """Writes the record of one chain, whose lock the caller holds.
+
+    A record of another format version is left as it is.
     """
 
     def __init__(
@@ -93,19 +94,19 @@ class RecordWriter:
     ) -> None:
         self.chain = chain
         self._path = _path(journal, chain.id)
-        self._foreign = is_newer(self._path)
+        self._foreign = is_foreign(self._path)
         before = read(self._path)
-        self._known = 0  # chunks that are noted
+        self._known = 0  # chunks in the record
         if before is None:
-            facts = described(chain.settings, channels=channels, fps=fps, lock=lock)
-            self._write([{"longtake": VERSION, "id": chain.id, **facts}], new=True)
+            facts = rollout_facts(chain.settings, channels=channels, fps=fps, lock=lock)
+            self._write([{FORMAT: VERSION, "id": chain.id, **facts}], new=True)
         else:
             same = (chain.key(i) == key for i, key in enumerate(before.keys))
             self._known = next((i for i, is_same in enumerate(same) if not is_same),
                                len(before.keys))  # fmt: skip
 
     def note(self, index: int) -> None:
-        """Chunk `index` is about to be in the journal, and all before it are."""
+        """Add all chunks up to `index`, before the journal gets that chunk."""
         new = range(self._known, index + 1)
         self._write([[i, self.chain.key(i), self.chain.span(i).count] for i in new])
         self._known = max(self._known, index + 1)
@@ -122,66 +123,77 @@ class RecordWriter:
         except OSError as error:
             raise StorageError(
                 f"The record {self._path} cannot be written ({error.strerror or error}); free "
-                "some space or choose another folder, then run again to go on from here."
+                "some space or choose another folder, then run again to continue from here."
             ) from error
 
 
-def used(journal: Journal, name: str) -> None:
-    """Note that a rollout is used now, if there is a record of it."""
+def touch(journal: Journal, name: str) -> None:
+    """Mark a rollout as used now, if it has a record."""
     path = _path(journal, name)
     try:
         if path.exists():
             os.utime(path)
-    except OSError as error:  # a folder that is only read keeps no order of use
+    except OSError as error:  # a read-only folder keeps no order of use
         logger.debug("%s cannot be touched (%s).", path, error.strerror)
 
 
 def read(path: Path) -> Record | None:
-    """A record, as far as it is whole; None where there is none, or of a newer version."""
+    """Read a record up to its first torn line; None if there is no usable one.
+
+    A record of another format version is refused with a warning.
+    """
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         used_s = path.stat().st_mtime
     except OSError:
         return None
-    first, *rest = [_parsed(line) for line in lines] or [None]
-    if not isinstance(first, dict) or first.get("longtake", VERSION + 1) > VERSION:
+    first, *rest = [_parse_line(line) for line in lines] or [None]
+    if not isinstance(first, dict) or FORMAT not in first:
+        return None
+    if first[FORMAT] != VERSION:
+        logger.warning(
+            "The record %s has format %s and this Longtake reads format %s; use the Longtake that "
+            "wrote it, or delete the file.", path, first[FORMAT], VERSION,
+        )  # fmt: skip
         return None
     chunks: list[tuple[str, int]] = []
     owned = set[str]()
     for line in rest:
         if isinstance(line, list) and len(line) == 3 and line[0] <= len(chunks):
-            del chunks[line[0] :]  # made again from there: the end of overlapping chunks
+            del chunks[line[0] :]  # production restarted there
             chunks.append((line[1], line[2]))
             owned.add(line[1])
     keys, frames = tuple(key for key, _ in chunks), tuple(count for _, count in chunks)
-    facts = {name: value for name, value in first.items() if name not in ("longtake", "id")}
+    facts = {name: value for name, value in first.items() if name not in (FORMAT, "id")}
     return Record(first.get("id", path.stem), facts, keys, frames, frozenset(owned), used_s)
 
 
-def is_newer(path: Path) -> bool:
-    """Whether a record was written by a newer Longtake, which alone knows what it names."""
+def is_foreign(path: Path) -> bool:
+    """Whether a record has another format version, so that its chunks are unknown here."""
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
-            first = _parsed(file.readline())
+            first = _parse_line(file.readline())
     except OSError:
         return False
-    return isinstance(first, dict) and first.get("longtake", 0) > VERSION
+    return isinstance(first, dict) and first.get(FORMAT, VERSION) != VERSION
 
 
 def records(journal: Journal) -> list[Record]:
-    """All of a journal, the last used first."""
+    """All usable records of a journal, the most recently used first."""
     found = (read(path) for path in journal.folder.glob(f"*{SUFFIX}"))
-    return sorted((one for one in found if one), key=lambda one: (-one.used_s, one.id))
+    return sorted((r for r in found if r), key=lambda record: (-record.used_s, record.id))
 
 
-def named(journal: Journal, name: str) -> Record:
-    """The record whose id begins with `name`; BadInput says what there is instead."""
-    found = [one for one in records(journal) if one.id.startswith(name)]
+def find_record(journal: Journal, name: str) -> Record:
+    """The record whose id begins with `name`; BadInput if there is none or more than one."""
+    found = [record for record in records(journal) if record.id.startswith(name)]
     if len(found) == 1:
         return found[0]
     if found:
-        raise BadInput(f"{name!r} is the beginning of {len(found)} rollouts; give more of its id.")
-    raise BadInput(f"there is no rollout {name!r} in {journal.folder}; `list` shows what there is.")
+        raise BadInput(
+            f"{len(found)} rollouts have an id beginning with {name!r}; give more of it."
+        )
+    raise BadInput(f"There is no rollout {name!r} in {journal.folder}; `list` shows all of them.")
 
 
 def _path(journal: Journal, name: str) -> Path:
@@ -194,7 +206,7 @@ def _ends_whole(path: Path) -> bool:
         return file.read() in (b"", b"\n")
 
 
-def _parsed(line: str) -> Any:
+def _parse_line(line: str) -> Any:
     try:
         return json.loads(line)
     except ValueError:  # torn

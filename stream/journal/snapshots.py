@@ -1,6 +1,6 @@
-"""Snapshots of the loop's state beside the chunks: KV caches as they were when a chunk was made.
+"""Snapshots of the loop's state beside the chunks: the KV caches after a chunk was made.
 
-A snapshot only saves time: whatever is missing, damaged or made otherwise is replayed instead.
+A snapshot only saves time. If it is missing, damaged or of another format, a replay replaces it.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from .journal import Journal
 
 logger = logging.getLogger("longtake")
 
-ENDING = ".state.safetensors"
-VERSION = 3
+ENDING, FORMAT = ".state.safetensors", "longtake_state"
+VERSION = 4
 
 
 class Snapshots:
-    """Those in a journal, each under the address of the chunk it was taken at.
+    """The snapshots of a journal, each under the address of the chunk it was taken at.
 
-    `made_for` says what else it depends on: the branches that are evaluated, and the dtype.
+    `made_for` identifies what else a snapshot depends on: the evaluated branches and the dtype.
     """
 
     def __init__(self, journal: Journal, made_for: str) -> None:
         self.journal, self.made_for = journal, made_for
 
     def keep(self, key: str, snapshot: Snapshot) -> None:
-        """Write it; it is there whole when this returns, or not at all."""
+        """Write a snapshot, completely or not at all."""
         metadata = {
-            "longtake_state": str(VERSION),
+            FORMAT: str(VERSION),
             "made_for": self.made_for,
             "facts": json.dumps(snapshot.facts),
         }
@@ -48,12 +48,12 @@ class Snapshots:
             write(self._path(key), infos, largest_first, metadata, checksum=True)
         except StorageError as error:
             raise StorageError(
-                f"The loop's state cannot be kept ({error}) Set snapshot_chunks to 0 to go on "
-                "without."
+                f"The loop's state cannot be stored ({error}) Set snapshot_chunks to 0 to continue "
+                "without snapshots."
             ) from error
 
     def read(self, key: str) -> Snapshot | None:
-        """The snapshot under `key`, or None where there is none that can be used."""
+        """The snapshot under `key`, or None if there is no usable one."""
         path = self._path(key)
         if not path.is_file():
             return None
@@ -62,9 +62,15 @@ class Snapshots:
                 raise ValueError("its checksum does not match")
             with safe_open(str(path), "pt") as file:
                 metadata: dict[str, str] = file.metadata() or {}
-                if metadata.get("made_for") != self.made_for:
+                version = metadata.get(FORMAT, "unknown")
+                if version != str(VERSION):
+                    logger.warning(
+                        "The loop's state %s has format %s and this Longtake reads format %s; use "
+                        "the Longtake that wrote it, or let this one replay the shot.",
+                        path.name, version, VERSION,
+                    )  # fmt: skip
                     return None
-                if int(metadata["longtake_state"]) != VERSION:
+                if metadata.get("made_for") != self.made_for:
                     return None
                 names = [name for name in file.keys() if name != "sha256"]  # noqa: SIM118
                 tensors = {name: file.get_tensor(name) for name in names}
@@ -76,17 +82,17 @@ class Snapshots:
     def newest(
         self, key_of: Callable[[int], str], stop: int, start: int = 0
     ) -> tuple[int, Snapshot] | None:
-        """The last usable one taken at a chunk from `start` to before `stop`, and its number."""
-        there = {path.name.removesuffix(ENDING) for path in self.journal.folder.glob(f"*{ENDING}")}
-        for index in range(stop - 1, start - 1, -1) if there else ():
-            if key_of(index) in there:
+        """The last usable snapshot of chunks [start, stop), and the number of its chunk."""
+        stored = {path.name.removesuffix(ENDING) for path in self.journal.folder.glob(f"*{ENDING}")}
+        for index in range(stop - 1, start - 1, -1) if stored else ():
+            if key_of(index) in stored:
                 snapshot = self.read(key_of(index))
                 if snapshot is not None:
                     return index, snapshot
         return None
 
     def drop(self, key: str) -> None:
-        """Let one go, if it is there."""
+        """Delete the snapshot under `key`, if there is one."""
         try:
             os.unlink(self._path(key))
         except FileNotFoundError:

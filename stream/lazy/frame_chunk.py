@@ -1,4 +1,4 @@
-"""A chunk of pixels on its way from the decoder to the outputs."""
+"""A chunk of frames on its way from the decoder to the outputs."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ class FrameChunk:
     index: int
     first_frame: int  # counted in frames from the start of the rollout
     frames: Tensor
-    latents: Chunk | None = None  # none of a video file's
+    latents: Chunk | None = None  # None for a video file
 
     @property
     def prompt(self) -> str:
-        """What the pictures were made by, where they were made by a prompt."""
+        """The prompt of the pictures; empty for a video file."""
         return "" if self.latents is None else self.latents.prompt
 
 
 def to_pictures(frames: Tensor) -> Pictures:
-    """(n, 3, H, W) in [0, 1] to 8 bits, (n, H, W, 3); on any thread.
+    """Convert (n, 3, H, W) in [0, 1] to 8 bits, (n, H, W, 3); on any thread.
 
-    One frame after the other: a chunk's copies in floats would be many times its pictures.
+    Works frame by frame, since float copies of a whole chunk would be many times larger.
     """
     count, _, height, width = frames.shape
     pictures: Pictures = np.empty((count, height, width, 3), np.uint8)
-    with torch.inference_mode():  # a thread of its own is not in the host's
+    with torch.inference_mode():  # a worker thread does not inherit the host's
         for frame, picture in zip(frames, pictures, strict=True):
             scaled = frame.float().clamp(0, 1).mul_(255).round_()
             torch.from_numpy(picture).copy_(scaled.permute(1, 2, 0))  # (H, W, 3)

@@ -1,4 +1,4 @@
-"""Several videos as one: all of them in a grid, each with its name on it."""
+"""Arranges several videos in a grid, each with its label."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from torch import Tensor
 from torch.nn import functional
 
 from .frame_chunk import FrameChunk
-from .joined import ChunkProducer, Want
+from .joined import JoinSteps, NextChunk
 
-LABEL_SHARE = 14  # a label's letters are this part of a picture's height
+PICTURE_HEIGHTS_PER_LABEL = 14  # letters are 1/14 of a picture's height
 MIN_LABEL = 9  # pixels
 MARGIN = 2
 
 
 @dataclass(slots=True)
 class _Source:
-    """What is there of one video: pictures (n, 3, H, W) not shown yet, and the last one shown."""
+    """One video: its pictures (n, 3, H, W) not shown yet, and the last one shown."""
 
     pictures: Tensor
     last: Tensor | None = None
     ended: bool = False
 
     def take(self, count: int) -> Tensor:
-        """The next pictures; of a video that has ended, its last one."""
+        """The next `count` pictures; after its end, a video repeats its last one."""
         taken, self.pictures = self.pictures[:count], self.pictures[count:]
         if len(taken):
             self.last = taken[-1:]
@@ -41,9 +41,7 @@ class _Source:
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """`columns` videos side by side, in rows, each scaled to `width` x `height` pixels; `labels`
-    name them.
-    """
+    """Rows of `columns` videos, each scaled to `width` x `height` pixels and labelled."""
 
     labels: tuple[str, ...]
     width: int
@@ -52,13 +50,14 @@ class Grid:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height of the whole."""
+        """Width and height of the grid in pixels."""
         rows = math.ceil(len(self.labels) / self.columns)
         return self.width * self.columns, self.height * rows
 
-    def made(self) -> ChunkProducer[FrameChunk, FrameChunk]:
-        """The recipe: as many pictures at a time as every source has; one that has ended stands
-        still.
+    def join(self) -> JoinSteps[FrameChunk, FrameChunk]:
+        """The steps of a `JoinedStream`. Each chunk has as many pictures as every source has.
+
+        A source that has ended stands still.
         """
         sources = [_Source(torch.empty(0, 3, self.height, self.width)) for _ in self.labels]
         names = [_label(text, self.width, self.height) for text in self.labels]
@@ -66,30 +65,30 @@ class Grid:
         while True:
             for number, source in enumerate(sources):
                 if not source.ended and not len(source.pictures):
-                    chunk = yield Want(number)
+                    chunk = yield NextChunk(number)
                     source.ended = chunk is None
                     if chunk is not None:
-                        source.pictures = self._scaled(chunk.frames)
+                        source.pictures = self._scale(chunk.frames)
                         newest = chunk if number == 0 or newest is None else newest
             ready = [len(source.pictures) for source in sources if len(source.pictures)]
             if not ready or newest is None:
                 return
             count = min(ready)
             parts = [
-                _named(source.take(count), *name)
+                _add_label(source.take(count), *name)
                 for source, name in zip(sources, names, strict=True)
             ]
-            yield FrameChunk(index, first_frame, self._laid_out(parts), newest.latents)
+            yield FrameChunk(index, first_frame, self._arrange(parts), newest.latents)
             index, first_frame = index + 1, first_frame + count
 
-    def _scaled(self, pictures: Tensor) -> Tensor:
+    def _scale(self, pictures: Tensor) -> Tensor:
         if pictures.shape[2:] == (self.height, self.width):
             return pictures
         size = (self.height, self.width)
         return functional.interpolate(pictures, size, mode="bilinear", antialias=True)
 
-    def _laid_out(self, parts: Sequence[Tensor]) -> Tensor:
-        """Pictures of all videos as one (n, 3, H, W); what is empty is black."""
+    def _arrange(self, parts: Sequence[Tensor]) -> Tensor:
+        """The pictures of all videos as one (n, 3, H, W); empty places are black."""
         width, height = self.size
         whole = torch.zeros(len(parts[0]), 3, height, width)
         for number, part in enumerate(parts):
@@ -100,8 +99,8 @@ class Grid:
 
 
 def _label(text: str, width: int, height: int) -> tuple[Tensor, Tensor]:
-    """A name, white on a dark ground: its picture (3, h, w) and how much it covers (1, h, w)."""
-    font = ImageFont.load_default(max(MIN_LABEL, height // LABEL_SHARE))
+    """A label, white on dark: its picture (3, h, w) and its opacity (1, h, w)."""
+    font = ImageFont.load_default(max(MIN_LABEL, height // PICTURE_HEIGHTS_PER_LABEL))
     _, _, right, bottom = font.getbbox(text or " ")
     size = (min(width, int(right) + 2 * MARGIN), min(height, int(bottom) + 2 * MARGIN))
     ground = Image.new("RGB", size)
@@ -111,10 +110,10 @@ def _label(text: str, width: int, height: int) -> tuple[Tensor, Tensor]:
     return picture, cover
 
 
-def _named(pictures: Tensor, label: Tensor, cover: Tensor) -> Tensor:
-    """Pictures with a name in their upper left corner."""
-    named = pictures.clone()
+def _add_label(pictures: Tensor, label: Tensor, cover: Tensor) -> Tensor:
+    """The pictures with a label in the upper left corner."""
+    labelled = pictures.clone()
     rows, columns = label.shape[1:]
-    corner = named[:, :, :rows, :columns]
+    corner = labelled[:, :, :rows, :columns]
     corner.copy_(corner * (1 - cover) + label * cover)
-    return named
+    return labelled

@@ -1,4 +1,4 @@
-"""One stream made of several: a recipe asks for the chunks it needs and gives those it makes."""
+"""A stream joined from several: a generator requests source chunks and yields joined ones."""
 
 from __future__ import annotations
 
@@ -13,71 +13,72 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Want:
-    """A recipe's wish for the next chunk of a source; it is sent None where that has ended."""
+class NextChunk:
+    """A request for the next chunk of a source. The answer is None if the source has ended."""
 
     source: int
 
 
-ChunkProducer = Generator[Want | T, S | None, None]
-"""A recipe at work: yields wishes and made chunks."""
+JoinSteps = Generator[NextChunk | T, S | None, None]
+"""Yields requests and joined chunks; is sent the answer to each request."""
 
 
 class JoinedStream(Generic[S, T]):
-    """The chunks that `recipe` makes of those of `sources`.
+    """The chunks that `join` makes from the chunks of `sources`.
 
-    Readers read the sources themselves, so that all who do advance in step. Unless `at_once`, a
-    source is joined only when it is first wanted, and its other readers do not wait until then.
+    Readers read the sources themselves, so that all readers of the sources advance in step. Unless
+    `at_once`, a source is subscribed to at its first request; until then, its other readers do not
+    wait for this one.
     """
 
     def __init__(
         self,
         sources: Sequence[Readable[S]],
-        recipe: Callable[[], ChunkProducer[T, S]],
+        join: Callable[[], JoinSteps[T, S]],
         *,
         length: int | None = None,
         at_once: bool = True,
     ) -> None:
         self.length = length
         self._sources = sources
-        self._recipe = recipe
+        self._join = join
         self._at_once = at_once
 
     def __iter__(self) -> Iterator[T]:
         return self.read_from(0)
 
     def read_from(self, index: int) -> Iterator[T]:
-        """Read alone, from chunk `index` on; those before are made too."""
+        """Read alone, from chunk `index` on; earlier chunks are made too."""
         readers: dict[int, Iterator[S]] = {}
-        making, answer, number = self._recipe(), None, 0
+        steps, answer, number = self._join(), None, 0
         while True:
             try:
-                made = making.send(answer)
+                step = steps.send(answer)
             except StopIteration:
                 return
             answer = None
-            if isinstance(made, Want):
-                if made.source not in readers:
-                    readers[made.source] = self._sources[made.source].read_from(0)
-                answer = next(readers[made.source], None)
+            if isinstance(step, NextChunk):
+                if step.source not in readers:
+                    readers[step.source] = self._sources[step.source].read_from(0)
+                answer = next(readers[step.source], None)
                 continue
             if number >= index:
-                yield made
+                yield step
             number += 1
 
     def subscribe(self) -> JoinedSubscription[S, T]:
-        """Join the readers of the sources in step; needs a running event loop."""
-        return JoinedSubscription(self._sources, self._recipe(), at_once=self._at_once)
+        """Read in step with the readers of the sources; requires a running event loop."""
+        return JoinedSubscription(self._sources, self._join(), at_once=self._at_once)
 
 
 class JoinedSubscription(AsyncIterator[T], Generic[S, T]):
     """A reader in step with every other reader of the sources."""
 
     def __init__(
-        self, sources: Sequence[Readable[S]], making: ChunkProducer[T, S], *, at_once: bool
+        self, sources: Sequence[Readable[S]], steps: JoinSteps[T, S], *, at_once: bool
     ) -> None:
         self._sources = sources
-        self._making: ChunkProducer[T, S] | None = making
+        self._steps: JoinSteps[T, S] | None = steps
         self._readers: dict[int, ClosableReader[S]] = {}
         if at_once:
             self._readers = {i: source.subscribe() for i, source in enumerate(sources)}
@@ -89,19 +90,19 @@ class JoinedSubscription(AsyncIterator[T], Generic[S, T]):
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        """Close, as the sources do: an interrupt ends every reader."""
-        self._making = None
+        """Close the sources' readers too; an interrupt ends all other readers."""
+        self._steps = None
         for reader in self._readers.values():
             reader.__exit__(kind, error, traceback)
 
     async def __anext__(self) -> T:
         answer: S | None = None
         try:
-            while self._making is not None:
-                made = self._making.send(answer)
-                if not isinstance(made, Want):
-                    return made
-                answer = await self._next_of(made.source)
+            while self._steps is not None:
+                step = self._steps.send(answer)
+                if not isinstance(step, NextChunk):
+                    return step
+                answer = await self._next_of(step.source)
         except StopIteration:
             self.close()
         except BaseException:  # failed, interrupted or cancelled: release the others
@@ -118,7 +119,7 @@ class JoinedSubscription(AsyncIterator[T], Generic[S, T]):
             return None
 
     def close(self) -> None:
-        """Stop reading and release the others; closing twice is harmless."""
-        self._making = None
+        """Stop reading and release the other readers; closing twice is harmless."""
+        self._steps = None
         for reader in self._readers.values():
             reader.close()

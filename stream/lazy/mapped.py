@@ -1,7 +1,7 @@
-"""A stream made of another one, chunk by chunk: what an output after another output's source reads.
+"""A stream whose chunks are computed from another stream's, one by one.
 
-Readers of the mapped stream read the source itself, so that all of them advance in step, and a
-chunk is held only while someone reads.
+Readers of the mapped stream read the source itself. All of them therefore advance in step, and a
+chunk is held only while there are readers.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Readable(Protocol[T_co]):
-    """What is needed of a stream to read it."""
+    """A stream that can be read."""
 
     @property
     def length(self) -> int | None:
-        """The number of chunks, where it is known."""
+        """The number of chunks, if known."""
 
     def read_from(self, index: int) -> Iterator[T_co]:
         """Read alone, from chunk `index` on."""
 
     def subscribe(self) -> ClosableReader[T_co]:
-        """Join the readers in step, from chunk 0."""
+        """Read in step with others, from chunk 0."""
 
 
 class ClosableReader(Protocol[T_co]):
@@ -36,27 +36,27 @@ class ClosableReader(Protocol[T_co]):
         """The next chunk."""
 
     def close(self) -> None:
-        """Stop reading and release the others."""
+        """Stop reading and release the other readers."""
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        """Close; an interrupt ends the others too."""
+        """Close; an interrupt ends the other readers too."""
 
 
 class MappedStream(Generic[S, T]):
-    """`make` applied to every chunk of `source`, once for all who read in step.
+    """`convert` applied to every chunk of `source`, once for all readers in step.
 
-    `make` runs where the chunk is read, and may raise: that reader ends, the others go on.
+    `convert` runs in the reader that is first. If it raises, that reader ends and the others go on.
     """
 
-    def __init__(self, source: Readable[S], make: Callable[[S], T]) -> None:
+    def __init__(self, source: Readable[S], convert: Callable[[S], T]) -> None:
         self._source = source
-        self._make = make
-        # Readers own the newest chunk, so that its memory goes when the last reader goes.
+        self._convert = convert
+        # Readers own the newest chunk, so that its memory is freed with the last reader.
         self._newest: weakref.ref[_Newest[S, T]] | None = None
 
     @property
     def length(self) -> int | None:
-        """The number of chunks, where it is known."""
+        """The number of chunks, if known."""
         return self._source.length
 
     def __iter__(self) -> Iterator[T]:
@@ -65,16 +65,16 @@ class MappedStream(Generic[S, T]):
     def read_from(self, index: int) -> Iterator[T]:
         """Read alone, from chunk `index` on."""
         newest = self._shared_newest()
-        return (newest.made_of(chunk) for chunk in self._source.read_from(index))
+        return (newest.convert(chunk) for chunk in self._source.read_from(index))
 
     def subscribe(self) -> MappedSubscription[S, T]:
-        """Join the readers in step, those of the source too; needs a running event loop."""
+        """Read in step with others, also of the source; requires a running event loop."""
         return MappedSubscription(self._source.subscribe(), self._shared_newest())
 
     def _shared_newest(self) -> _Newest[S, T]:
         newest = self._newest() if self._newest else None
         if newest is None:
-            newest = _Newest(self._make)
+            newest = _Newest(self._convert)
             self._newest = weakref.ref(newest)
         return newest
 
@@ -93,7 +93,7 @@ class MappedSubscription(AsyncIterator[T], Generic[S, T]):
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        """Close, as the source does: an interrupt ends every reader."""
+        """Close the source's reader too; an interrupt ends all other readers."""
         self._newest = None
         self._source.__exit__(kind, error, traceback)
 
@@ -102,27 +102,27 @@ class MappedSubscription(AsyncIterator[T], Generic[S, T]):
             chunk = await self._source.__anext__()
             if self._newest is None:  # closed
                 raise StopAsyncIteration
-            return self._newest.made_of(chunk)
+            return self._newest.convert(chunk)
         except BaseException:  # ended, failed, interrupted or cancelled: release the others
             self.close()
             raise
 
     def close(self) -> None:
-        """Stop reading and release the others; closing twice is harmless."""
+        """Stop reading and release the other readers; closing twice is harmless."""
         self._newest = None
         self._source.close()
 
 
 class _Newest(Generic[S, T]):
-    """The chunk made last, and what it was made of."""
+    """The last source chunk and its conversion."""
 
-    def __init__(self, make: Callable[[S], T]) -> None:
-        self._make = make
+    def __init__(self, convert: Callable[[S], T]) -> None:
+        self._convert = convert
         self._pair: tuple[S, T] | None = None
 
-    def made_of(self, chunk: S) -> T:
-        """What `chunk` becomes; made anew unless it was the last one asked for."""
+    def convert(self, chunk: S) -> T:
+        """Convert `chunk`, unless it is the last one, whose conversion is held."""
         if self._pair is None or self._pair[0] is not chunk:
-            self._pair = None  # do not hold two chunks while making one
-            self._pair = (chunk, self._make(chunk))
+            self._pair = None  # never hold two chunks
+            self._pair = (chunk, self._convert(chunk))
         return self._pair[1]

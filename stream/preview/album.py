@@ -1,4 +1,4 @@
-"""Which files hold a stream's frames, for the takes that show the same frames."""
+"""Connects the saved files of a stream with the takes that show the same frames."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from .take import Take
 
 
 class Album:
-    """Files and takes of one FRAMES value. Those of another prompt are not mixed in: a live edit
-    may have made its frames differ.
+    """The files and takes of one FRAMES value within one prompt.
+
+    Another prompt starts a new album, since live edits may have changed the frames.
     """
 
     def __init__(self) -> None:
@@ -18,21 +19,21 @@ class Album:
         self._files: list[TakeFile] = []
         self._takes: weakref.WeakSet[Take] = weakref.WeakSet()
 
-    def show_in(self, take: Take) -> None:
-        """Tell a take of the files that there are and will be."""
-        self._turn_to(take.origin.prompt_id)
+    def add_take(self, take: Take) -> None:
+        """Add a take, which learns of all files, present and future."""
+        self._start_prompt(take.origin.prompt_id)
         self._takes.add(take)
         for file in self._files:
             take.add_file(file)
 
-    def saved(self, file: TakeFile, prompt_id: str) -> None:
-        """Tell every take of a file that is whole now."""
-        self._turn_to(prompt_id)
+    def add_file(self, file: TakeFile, prompt_id: str) -> None:
+        """Add a complete file and announce it in every take."""
+        self._start_prompt(prompt_id)
         self._files.append(file)
         for take in list(self._takes):
             take.add_file(file)
 
-    def _turn_to(self, prompt_id: str) -> None:
+    def _start_prompt(self, prompt_id: str) -> None:
         if prompt_id != self._prompt_id:
             self._prompt_id = prompt_id
             self._files.clear()

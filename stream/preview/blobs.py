@@ -1,7 +1,7 @@
-"""Immutable pieces of bytes: the newest in memory, older ones in files, the oldest of all dropped.
+"""Immutable blobs: the newest in memory, older ones in files, the oldest ones dropped.
 
-Whoever adds to a `BlobStore` does the moving. Readers take no lock and so never wait for a disk
-that is busy with somebody else's blob.
+The thread that adds a blob also moves older ones to files. Readers take no lock, so they never wait
+for a disk that is busy with another blob.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ logger = logging.getLogger("longtake")
 
 
 class Blob:
-    """One piece: in memory, in a file, or gone. Only its store changes it."""
+    """Bytes in memory, in a file, or dropped. Only the store changes a blob."""
 
     __slots__ = ("_content", "_gone", "_path", "size")
 
     def __init__(self, content: bytes, path: Path) -> None:
         self.size = len(content)
-        self._path = path  # where it goes when memory is short
+        self._path = path  # where it moves when memory is short
         self._content: bytes | None = content
         self._gone = False
 
     @property
     def gone(self) -> bool:
-        """Whether it was dropped."""
+        """Whether the bytes were dropped."""
         return self._gone
 
     @property
     def content(self) -> bytes | None:
-        """The bytes if they are in memory; otherwise `read` gets them."""
+        """The bytes if they are in memory; otherwise use `read`."""
         return self._content
 
     def read(self) -> bytes | None:
-        """The bytes, from a file if need be (this blocks), or None if they are gone."""
+        """The bytes, if necessary from a file (which blocks); None if they were dropped."""
         content = self._content
         if content is not None or self._gone:
             return content
@@ -46,33 +46,33 @@ class Blob:
         return None
 
     def to_file(self) -> None:
-        """Write the bytes to a file and forget them; OSError if that cannot be done."""
+        """Move the bytes to a file; OSError if that fails."""
         if self._content is not None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._path.write_bytes(self._content)
             self._content = None
 
     def drop(self) -> None:
-        """Forget the bytes, wherever they are."""
+        """Delete the bytes from memory and disk."""
         self._gone, self._content = True, None
-        with contextlib.suppress(OSError):  # a file that cannot be removed goes with its folder
+        with contextlib.suppress(OSError):  # the file is deleted with its folder
             self._path.unlink(missing_ok=True)
 
 
 class BlobStore:
-    """Bytes within a budget in memory and another one in files; the oldest blobs give way first."""
+    """Blobs within one budget for memory and one for files; the oldest ones move or go first."""
 
     def __init__(self, ram_budget: int, disk_budget: int) -> None:
         self.ram_bytes = 0
         self.disk_bytes = 0
-        self.disk_error: str | None = None  # why a blob could not be written, the last time
+        self.disk_error: str | None = None  # why the last failed write failed
         self._budgets = ram_budget, disk_budget
-        self._in_ram: dict[Blob, None] = {}  # oldest first, as in files
+        self._in_ram: dict[Blob, None] = {}  # oldest first
         self._in_files: dict[Blob, None] = {}
         self._lock = threading.Lock()
 
     def add(self, content: bytes, path: Path) -> Blob:
-        """Keep the bytes; `path` must be theirs alone, and is used only if memory is short."""
+        """Store bytes. `path` must belong to this blob; it is used only if memory is short."""
         blob = Blob(content, path)
         with self._lock:
             self._in_ram[blob] = None
@@ -84,7 +84,7 @@ class BlobStore:
         return blob
 
     def drop(self, blobs: Iterable[Blob]) -> None:
-        """Let blobs go before their time."""
+        """Drop blobs before the budget requires it."""
         with self._lock:
             for blob in blobs:
                 self._forget(blob)
@@ -93,7 +93,10 @@ class BlobStore:
         try:
             blob.to_file()
         except OSError as error:
-            logger.warning("The preview cannot use its temp folder (%s); frames are lost.", error)
+            logger.warning(
+                "The preview cannot use its temp folder (%s) and drops frames; free disk space.",
+                error,
+            )
             self.disk_error = error.strerror or str(error)
             self._forget(blob)
             return

@@ -1,8 +1,8 @@
-"""Encodes chunks of frames on a thread of its own, in order, for a caller that never waits.
+"""Encodes chunks of frames in order on a worker thread; the caller never waits.
 
-When it falls behind, pictures get smaller; none is left out. What waits has a room: when half of it
-is full, the sides of the next chunk are halved, in the next quarter twice, in the next eighth three
-times. So the room is never exceeded by more than one chunk, down to pictures too small to count.
+When the encoder falls behind, pictures shrink, but none is dropped. Waiting frames have a budget.
+When half of it is used, the sides of the next chunk are halved; in the next quarter they are halved
+twice, in the next eighth three times. The budget is never exceeded by more than one chunk.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from torch.nn import functional
 from ..lazy.frame_chunk import Pictures, to_pictures
 from .jpeg import pack_frames
 
-ROOM_BYTES = 256 * 2**20  # of frames in float32: four chunks of 12 at 832x480
-ROOM_CHUNKS = 4  # but at least for so many
+BUDGET_BYTES = 256 * 2**20  # float32 frames: four chunks of 12 at 832x480
+BUDGET_CHUNKS = 4  # at least
 MIN_SIDE = 16
 
 Job = Callable[[], None]
 
 
 class FrameEncoder:
-    """Frames in, packed JPEG out. Errors surface at the next `put`, and in `on_error` at once."""
+    """Frames in, packed JPEG out. The next `put` raises an error; `on_error` gets it at once."""
 
     def __init__(
         self,
         on_error: Callable[[BaseException], None],
         *,
         encode: Callable[[Pictures], bytes] = pack_frames,
-        room_bytes: int = ROOM_BYTES,
+        budget_bytes: int = BUDGET_BYTES,
     ) -> None:
         self._encode = encode
         self._on_error = on_error
-        self._room_bytes = room_bytes
+        self._budget_bytes = budget_bytes
         self._error: BaseException | None = None
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._waiting_bytes = 0
@@ -46,32 +46,32 @@ class FrameEncoder:
 
     @property
     def waiting_bytes(self) -> int:
-        """Bytes of frames handed over and not delivered yet."""
+        """Bytes of frames that are not delivered yet."""
         return self._waiting_bytes
 
     def put(self, frames: Tensor, deliver: Callable[[bytes], None]) -> None:
-        """Encode frames (n, 3, H, W) in [0, 1], not to be changed afterwards, then call `deliver`.
+        """Queue frames (n, 3, H, W) in [0, 1], which must not change afterwards. Returns at once.
 
-        Returns at once; `deliver` is called on the worker's thread, in the order of `put`.
+        The worker thread calls `deliver` with the packed frames, in the order of `put`.
         """
         if self._error is not None:
             raise self._error
-        room = max(self._room_bytes, ROOM_CHUNKS * frames.nbytes)
-        frames = halved(frames, halvings(self._waiting_bytes, room))
+        budget = max(self._budget_bytes, BUDGET_CHUNKS * frames.nbytes)
+        frames = halve(frames, halvings(self._waiting_bytes, budget))
         with self._lock:
             self._waiting_bytes += frames.nbytes
-        self._jobs.put(lambda: self._encode_one(frames, deliver))
+        self._jobs.put(lambda: self._encode_chunk(frames, deliver))
 
     def close(self, last: Job) -> None:
-        """Do `last` after everything handed over, then end the thread; does not wait for it."""
+        """Run `last` after all queued frames, then end the thread. Returns at once."""
         self._jobs.put(last)
         self._jobs.put(None)
 
     def join(self) -> None:
-        """Wait for the end of the thread, after `close`."""
+        """Wait until the thread ends, after `close`."""
         self._worker.join()
 
-    def _encode_one(self, frames: Tensor, deliver: Callable[[bytes], None]) -> None:
+    def _encode_chunk(self, frames: Tensor, deliver: Callable[[bytes], None]) -> None:
         try:
             if self._error is None:
                 deliver(self._encode(to_pictures(frames)))
@@ -80,7 +80,7 @@ class FrameEncoder:
                 self._waiting_bytes -= frames.nbytes
 
     def _work(self) -> None:
-        """After a failure only empty the queue."""
+        """Run jobs until the end; after a failure only empty the queue."""
         while (job := self._jobs.get()) is not None:
             try:
                 job()
@@ -90,16 +90,16 @@ class FrameEncoder:
             del job  # before waiting for the next
 
 
-def halvings(waiting: int, room: int) -> int:
-    """How often to halve the next chunk: k while less than 1 - 2^-(k+1) of the room is taken."""
-    left, times = room - waiting, 0
-    while left << (times + 1) < room and times < room.bit_length():
+def halvings(waiting: int, budget: int) -> int:
+    """How often to halve the next chunk: k while less than 1 - 2^-(k+1) of the budget is used."""
+    left, times = budget - waiting, 0
+    while left << (times + 1) < budget and times < budget.bit_length():
         times += 1
     return times
 
 
-def halved(frames: Tensor, times: int) -> Tensor:
-    """Frames (n, 3, H, W) with both sides halved so many times, no side below `MIN_SIDE`."""
+def halve(frames: Tensor, times: int) -> Tensor:
+    """Halve both sides of frames (n, 3, H, W) `times` times, but no side below `MIN_SIDE`."""
     height, width = frames.shape[2:]
     while times and min(height, width) >= 2 * MIN_SIDE:
         height, width, times = height // 2, width // 2, times - 1

@@ -1,4 +1,4 @@
-"""The frames of one chunk as JPEG files, packed into one piece of bytes for the player.
+"""Packs the frames of a chunk, as JPEG files, into one blob for the player.
 
 b"LTF1", u16 width, u16 height, u32 n, n times u32 size, then the n files; all big-endian
 """
@@ -13,11 +13,11 @@ from PIL import Image
 from ..lazy.frame_chunk import Pictures
 
 MAGIC = b"LTF1"
-QUALITY = 85  # about 75 KB a frame at 832x480, no seams to be seen in motion
+QUALITY = 85  # about 75 KB per frame at 832x480, without visible blocks in motion
 
 
 def pack_frames(pictures: Pictures) -> bytes:
-    """Encode and pack pictures (n, H, W, 3)."""
+    """Encode pictures (n, H, W, 3) and pack the files."""
     files = [_jpeg(Image.fromarray(picture)) for picture in pictures]
     count, height, width = pictures.shape[:3]
     sizes = struct.pack(f">{count}I", *(len(file) for file in files))

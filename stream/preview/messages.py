@@ -1,4 +1,4 @@
-"""What a take says of itself: the records that its manifest and its events are made of."""
+"""The JSON that describes a take: its manifest and its events."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from ..rollout.edit_queue import Edit
 
-VERSION = 1
+VERSION = 1  # as FORMAT in web/player/takes/transport.mjs, which refuses others
 TAKE_EVENT = "longtake.take"
 CHUNK_EVENT = "longtake.take.chunk"
 
@@ -20,7 +20,7 @@ Emit = Callable[[str, JsonObject], None]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What will be made, known before anything is; None where it runs until stopped."""
+    """What a run will make and how much memory it takes; None if it runs until stopped."""
 
     frames: int | None
     seconds: float | None
@@ -29,12 +29,12 @@ class Plan:
     free_bytes: int
     fits: bool
     text: str
-    decode_bytes: int | None = None  # about; None where no decoder is known yet
+    decode_bytes: int | None = None  # approximate; None before a decoder is known
 
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """Pictures to come: frames per second, size in pixels, how many (None: until stopped)."""
+    """The pictures of a take: frames per second, size in pixels, number (None: until stopped)."""
 
     fps: float
     width: int
@@ -45,18 +45,18 @@ class Shot:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The node that made a take, in which prompt, and for which browser page (websocket id)."""
+    """The node that made a take, its prompt, and the browser page (websocket id) that queued it."""
 
     node_id: str
     display_node_id: str
     prompt_id: str
-    workflow_id: str | None = None  # of the canvas; node ids are unique within one only
+    workflow_id: str | None = None  # node ids are unique only within a workflow
     client_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class TakeStats:
-    """How the rollout goes, in seconds and bytes; None means unknown."""
+    """Measurements of a run in seconds and bytes; None means unknown."""
 
     first_frame_s: float | None = None
     frames_per_s: float | None = None
@@ -73,7 +73,7 @@ class TakeStats:
     kv_on_host: bool = False
 
     def to_json(self) -> JsonObject:
-        """Every field; JSON cannot hold numbers that are not finite, so they become null."""
+        """Every field; numbers that are not finite become null."""
         return {
             name: None if isinstance(value, float) and not math.isfinite(value) else value
             for name, value in asdict(self).items()
@@ -82,7 +82,7 @@ class TakeStats:
 
 @dataclass(frozen=True, slots=True)
 class TakeFile:
-    """A saved file of the same frames, as the host names it to the browser."""
+    """A saved file of the same frames, as the host identifies it for the browser."""
 
     filename: str
     subfolder: str
@@ -92,7 +92,7 @@ class TakeFile:
 
 @dataclass(frozen=True, slots=True)
 class PromptChange:
-    """From this frame on, this prompt."""
+    """A prompt and the frame from which it holds."""
 
     frame: int
     text: str
@@ -100,7 +100,7 @@ class PromptChange:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How it ended; after a cancel, the second that the next run goes on at."""
+    """How a take ended; after a cancel, `resume_at_s` is where the next run continues."""
 
     state: End
     message: str | None = None
@@ -109,7 +109,7 @@ class Ending:
 
 @dataclass(slots=True)
 class TakeRecord:
-    """All of a take but its frames."""
+    """Everything about a take except its frames."""
 
     token: str
     shot: Shot
@@ -121,7 +121,7 @@ class TakeRecord:
 
     @property
     def head(self) -> JsonObject:
-        """Which take this is; begins every message about it."""
+        """Identifies the take at the beginning of every message."""
         return {
             "v": VERSION,
             "take": self.token,
@@ -132,7 +132,7 @@ class TakeRecord:
         }
 
     def to_json(self, state: str, edits: Sequence[Edit], control_rev: int) -> JsonObject:
-        """The manifest without what depends on the chunks."""
+        """The manifest without the fields that depend on the chunks."""
         ending = self.ending or Ending("done")
         return {
             **self.head,

@@ -1,4 +1,4 @@
-"""What a browser may ask of takes, checked: the bodies of the preview's POST requests."""
+"""Reads and checks the bodies of the preview's POST requests."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from typing import Any, cast
 
 from ..rollout.controls import MAX_GUIDANCE, MAX_LORA_STRENGTH, Controls
 
-MAX_PROMPT_TOKENS = 8192  # characters
+MAX_PROMPT_CHARACTERS = 8192
 MAX_CLIENT_ID = 256
-MAX_REV = 2**53 - 1  # the largest whole number that every JSON reader keeps
+MAX_REV = 2**53 - 1  # the largest integer that every JSON reader keeps exact
 
 Command = Callable[[Controls], None]
 
 
 class BadRequest(ValueError):
-    """The body is not what the route takes; the message is one sentence."""
+    """The body is invalid; the message is one sentence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """A command to the running rollout, and its number in the order of the asking page."""
+    """A command for the run, and its number, which grows with every request of a page."""
 
     rev: int
     command: Command
 
 
 def read_control(body: bytes) -> Control:
-    """{"op": ..., "rev": ...} with "text" for op prompt, "guidance" or "lora" for theirs."""
+    """Read {"op": ..., "rev": ...} with the "text", "guidance" or "lora" of the op."""
     fields = _fields(body, {"op", "rev", "text", "guidance", "lora"})
     rev = fields.get("rev")
     if type(rev) is not int or not 1 <= rev <= MAX_REV:
@@ -38,7 +38,7 @@ def read_control(body: bytes) -> Control:
 
 
 def read_client_id(body: bytes) -> str:
-    """{"client_id": ...}"""
+    """Read {"client_id": ...}."""
     return _text(_fields(body, {"client_id"}), "client_id", MAX_CLIENT_ID)
 
 
@@ -50,7 +50,7 @@ def _command(fields: dict[str, Any]) -> Command:
     }
     op = fields.get("op")
     if op == "prompt":
-        text = _text(fields, "text", MAX_PROMPT_TOKENS)
+        text = _text(fields, "text", MAX_PROMPT_CHARACTERS)
         return lambda controls: controls.set_prompt(text)
     if op == "guidance":
         strength = _strength(fields, "guidance", 0, MAX_GUIDANCE)
@@ -73,18 +73,18 @@ def _fields(body: bytes, known: set[str]) -> dict[str, Any]:
     return fields
 
 
-def _text(fields: dict[str, Any], name: str, longest: int) -> str:
+def _text(fields: dict[str, Any], name: str, max_characters: int) -> str:
     text = fields.get(name)
-    if not isinstance(text, str) or not text.strip() or len(text) > longest:
-        raise BadRequest(f"{name} must be a text of 1 to {longest} characters.")
+    if not isinstance(text, str) or not text.strip() or len(text) > max_characters:
+        raise BadRequest(f"{name} must be a text of 1 to {max_characters} characters.")
     if any("\ud800" <= character <= "\udfff" for character in text):
-        raise BadRequest(f"{name} has half a character (a lone surrogate).")
+        raise BadRequest(f"{name} has half a character (a lone surrogate); send valid Unicode.")
     return text
 
 
-def _strength(fields: dict[str, Any], name: str, least: float, most: float) -> float:
+def _strength(fields: dict[str, Any], name: str, minimum: float, maximum: float) -> float:
     value = fields.get(name)
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if number and least <= cast("float", value) <= most:  # NaN is not
+    if number and minimum <= cast("float", value) <= maximum:  # false for NaN
         return float(cast("float", value))
-    raise BadRequest(f"{name} must be a number from {least:g} to {most:g}.")
+    raise BadRequest(f"{name} must be a number from {minimum:g} to {maximum:g}.")

@@ -1,7 +1,7 @@
 """The preview's HTTP routes, for any aiohttp server: ComfyUI's, or headless/player/app.py.
 
-docs/reference/security.md says what the routes can and cannot do. No handler touches torch or
-waits for a disk. No route takes a path. GET changes nothing.
+docs/reference/security.md says what the routes can and cannot do. No handler uses torch or waits
+for a disk. No route takes a path. GET changes nothing.
 """
 
 from __future__ import annotations
@@ -31,44 +31,44 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def take_routes(takes: Takes) -> web.RouteTableDef:
-    """The routes over `takes`."""
+    """The routes for the takes in a store."""
     routes = web.RouteTableDef()
 
     @routes.get(TAKE)
-    @_answering
+    @_with_errors
     async def manifest(request: web.Request) -> web.Response:
         return _json(_take(takes, request).manifest())
 
     @routes.get(TAKE + r"/chunks/{seq:[0-9]{1,6}}")
-    @_answering
+    @_with_errors
     async def chunk(request: web.Request) -> web.Response:
         return await _chunk(_take(takes, request), int(request.match_info["seq"]))
 
     @routes.post(TAKE + "/control")
-    @_answering
+    @_with_errors
     async def control(request: web.Request) -> web.Response:
-        body = await _posted(request)
+        body = await _read_post(request)
         return _control(_take(takes, request), body)
 
     @routes.post("/longtake/attach")
-    @_answering
+    @_with_errors
     async def attach(request: web.Request) -> web.Response:
-        client_id = read_client_id(await _posted(request))
-        return _json({"takes": [_found(take) for take in takes.of_client(client_id)]})
+        client_id = read_client_id(await _read_post(request))
+        return _json({"takes": [_take_json(take) for take in takes.of_client(client_id)]})
 
     return routes
 
 
 class _Refused(Exception):
-    """The answer is this status and this sentence."""
+    """Answers a request with an HTTP status and one sentence."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
         self.status = status
 
 
-def _answering(handler: Handler) -> Handler:
-    """Turn refusals into JSON."""
+def _with_errors(handler: Handler) -> Handler:
+    """Turn refusals into JSON answers."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
         try:
@@ -95,7 +95,7 @@ def _take(takes: Takes, request: web.Request) -> Take:
 async def _chunk(take: Take, seq: int) -> web.Response:
     blob = take.blob(seq)
     if blob is None:
-        raise _Refused(404, f"Chunk {seq} is not made yet.")
+        raise _Refused(404, f"Chunk {seq} does not exist yet.")
     content = blob.content
     if content is None:
         content = await asyncio.get_running_loop().run_in_executor(None, blob.read)
@@ -105,16 +105,16 @@ async def _chunk(take: Take, seq: int) -> web.Response:
 
 
 def _control(take: Take, body: bytes) -> web.Response:
-    asked = read_control(body)
-    obeyed = take.controls.obey(asked.rev, asked.command)
+    request = read_control(body)
+    obeyed = take.controls.obey(request.rev, request.command)
     state = {"state": take.state, "control_rev": take.controls.rev}
     if obeyed:
         return _json(state)
-    error = "It is over, or a newer request came first; look at state and control_rev."
+    error = "The take has ended or a newer request came first; see state and control_rev."
     return _json({**state, "error": error}, 409)
 
 
-def _found(take: Take) -> dict[str, str]:
+def _take_json(take: Take) -> dict[str, str]:
     origin = take.origin
     return {
         "take": take.token,
@@ -124,9 +124,9 @@ def _found(take: Take) -> dict[str, str]:
     }
 
 
-async def _posted(request: web.Request) -> bytes:
-    """The body of a request that a page of another site could not have made, within the limits."""
-    if not _from_own_page(request.headers):
+async def _read_post(request: web.Request) -> bytes:
+    """The body of a request from our own page, within the limits of size and time."""
+    if not _is_own_page(request.headers):
         raise _Refused(403, "Requests from other sites are refused.")
     if request.content_type != "application/json" or "Content-Encoding" in request.headers:
         raise _Refused(415, "The body must be plain application/json.")
@@ -147,9 +147,10 @@ async def _body(request: web.Request) -> bytes:
     return bytes(body)
 
 
-def _from_own_page(headers: Mapping[str, str]) -> bool:
-    """Whether the browser vouches that our own page asks. What is no browser sends neither header,
-    and needs none: it is not tricked by a web page.
+def _is_own_page(headers: Mapping[str, str]) -> bool:
+    """Whether the browser confirms that our own page sent the request.
+
+    A client that is no browser sends neither header. A web page cannot trick it, so it is allowed.
     """
     if headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
         return False
@@ -158,7 +159,7 @@ def _from_own_page(headers: Mapping[str, str]) -> bool:
 
 
 def _host(origin: str) -> str | None:
-    """Host and port of an origin as the Host header would have them, or None for `null`."""
+    """Host and port of an origin as in a Host header; None for the origin `null`."""
     try:
         return urlsplit(origin).netloc.lower() or None
     except ValueError:

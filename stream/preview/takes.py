@@ -1,6 +1,6 @@
-"""Takes by their tokens: one budget of bytes for all, the oldest finished ones go first.
+"""The store of takes by token. All takes share one budget; the oldest finished ones go first.
 
-A token is the only way to a take; it cannot be guessed, and no client names a file.
+A token is the only way to find a take. Tokens cannot be guessed, and clients never name files.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from .take import Take, TakeStorage
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What all takes together may use. 10 minutes of 832x480 at 16 fps are about 700 MB."""
+    """Limits for all takes together. 10 minutes of 832x480 at 16 fps take about 700 MB."""
 
     ram_bytes: int = 256 * 2**20
     disk_bytes: int = 8 * 2**30
-    takes: int = 32  # beside those that still run
-    finished_s: float = 24 * 3600.0  # how long a finished take can be watched
+    takes: int = 32  # not counting those that still run
+    finished_s: float = 24 * 3600.0  # how long a finished take is kept
 
 
 class Takes:
-    """The store of takes. Finding one has no effect on anything; `folder` is asked when needed."""
+    """The store of takes. Looking up a take changes nothing; `folder` is called when needed."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Takes:
 
     @property
     def waiting_bytes(self) -> int:
-        """Bytes of frames that are not encoded yet; each take has a room of its own for them."""
+        """Bytes of frames that are not encoded yet; each take has a budget of its own for them."""
         with self._lock:
             takes = list(self._takes.values())
         return sum(take.waiting_bytes for take in takes)
@@ -69,8 +69,8 @@ class Takes:
     def create(
         self, shot: Shot, origin: Origin, emit: Emit, controls: Controls | None = None
     ) -> Take:
-        """Begin a take, letting old ones go that are over; `emit` is called on several threads."""
-        folder = self._folder() / "longtake" / secrets.token_hex(8)  # not the token: names are seen
+        """Start a take and drop finished ones over the limits. Any thread may call `emit`."""
+        folder = self._folder() / "longtake" / secrets.token_hex(8)  # names are visible
         take = Take(
             TakeStorage(self._store, folder, self._encode, self._clock),
             shot,
@@ -79,30 +79,30 @@ class Takes:
             controls,
         )
         with self._lock:
-            gone = self._no_longer_kept()
-            for old in gone:
+            expired = self._over_limits()
+            for old in expired:
                 del self._takes[old.token]
             self._takes[take.token] = take
-        for old in gone:
+        for old in expired:
             old.drop()
-        take.announce()  # now that it can be found
+        take.announce()  # only now can it be found
         return take
 
     def get(self, token: str) -> Take | None:
-        """The take, unless it was never there or is gone."""
+        """The take with this token; None if it never existed or was dropped."""
         with self._lock:
             take = self._takes.get(token)
         return None if take is None or self._expired(take) else take
 
     def of_client(self, client_id: str) -> list[Take]:
-        """The newest take of each node that was queued by that page."""
+        """The newest take of each node that was queued by the page `client_id`."""
         with self._lock:
             takes = list(self._takes.values())
         mine = [t for t in takes if t.origin.client_id == client_id and not self._expired(t)]
         return list({take.origin.node_id: take for take in mine}.values())
 
     def reset(self) -> None:
-        """Let everything go and end all threads."""
+        """Drop all takes and end all threads."""
         with self._lock:
             takes, self._takes = list(self._takes.values()), {}
         for take in takes:
@@ -114,7 +114,7 @@ class Takes:
         ended_at = take.ended_at
         return ended_at is not None and self._clock() - ended_at > self.limits.finished_s
 
-    def _no_longer_kept(self) -> list[Take]:
-        over = [take for take in self._takes.values() if take.ended_at is not None]
+    def _over_limits(self) -> list[Take]:
+        ended = [take for take in self._takes.values() if take.ended_at is not None]
         too_many = max(0, len(self._takes) + 1 - self.limits.takes)
-        return [take for i, take in enumerate(over) if i < too_many or self._expired(take)]
+        return [take for i, take in enumerate(ended) if i < too_many or self._expired(take)]

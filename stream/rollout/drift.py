@@ -1,9 +1,12 @@
-"""Drift while a shot is made: how far a chunk's latents have moved from the shot's first ones.
+"""Drift during a shot: how far a chunk's latents have moved from the shot's first chunks.
 
-For every channel, the mean of a chunk is compared with mean and spread of the chunks of reference,
-and its spread with theirs: d = sqrt(mean over channels of (m - m0)^2 / s0^2 + log(s / s0)^2). 0 is
-the same statistics, 1 is a whole spread away. A new prompt means new contents and so a new
-reference: what is measured is the picture going wrong by itself (washed out, burnt, frozen noise).
+Each channel's mean m and standard deviation s are compared with m0 and s0 of the reference chunks:
+
+    d = sqrt(mean over channels of (m - m0)^2 / s0^2 + log(s / s0)^2)
+
+0 means the same statistics, 1 a distance of one standard deviation. A new prompt changes the
+content and therefore starts a new reference. Drift measures only pictures that degrade by
+themselves: washed out, burnt, frozen noise.
 """
 
 from __future__ import annotations
@@ -13,11 +16,11 @@ from torch import Tensor
 
 REFERENCE_CHUNKS = 3
 WARN_ABOVE = 0.5  # three shots of the demo, two minutes each, stay at 0.15 or below
-MIN_SPREAD = 1e-3  # of a channel that is constant
+MIN_DEVIATION = 1e-3  # for a constant channel
 
 
 class DriftMeter:
-    """Takes every chunk in order; `value` is the newest chunk's drift, None while there is none."""
+    """Receives every chunk in order; `value` is the newest drift, None without a reference."""
 
     def __init__(self) -> None:
         self.value: float | None = None
@@ -28,11 +31,11 @@ class DriftMeter:
 
     @property
     def warning(self) -> float | None:
-        """The newest chunk's drift where it is worth a warning."""
+        """The newest drift if it is above the limit, else None."""
         return self.value if self.value is not None and self.value > WARN_ABOVE else None
 
     def chunk_done(self, latents: Tensor, prompt: str) -> None:
-        """Note the next chunk: latents (f, c, h, w), and the prompt it was made with."""
+        """Add the next chunk: its latents (f, c, h, w) and its prompt."""
         if prompt != self._prompt:
             self._prompt, self._reference, self._moments = prompt, [], None
         if self._moments is None:
@@ -46,9 +49,9 @@ class DriftMeter:
 
 
 def _moments(latents: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and spread of each channel of (f, c, h, w)."""
+    """Mean and standard deviation of each channel of (f, c, h, w)."""
     values = latents.double().transpose(0, 1).flatten(1)  # (c, f h w)
-    return values.mean(1), values.std(1, correction=0).clamp(min=MIN_SPREAD)
+    return values.mean(1), values.std(1, correction=0).clamp(min=MIN_DEVIATION)
 
 
 def _distance(now: tuple[Tensor, Tensor], reference: tuple[Tensor, Tensor]) -> float:

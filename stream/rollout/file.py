@@ -1,8 +1,9 @@
-"""A rollout as one safetensors file: recipe, finished chunks, report, thumbnail. Whoever loads it
-goes on where it ends, on any machine, without making anything again.
+"""A rollout as one safetensors file: recipe, finished chunks, report and thumbnail.
 
-    metadata  longtake_rollout (version), recipe, makers, chunks, guided, report, state: JSON
-    tensors   recipe.N, chunk.N.latents, chunk.N.in_flight.K, state.NAME (KV caches, if asked for),
+A loaded rollout continues where it ends, on any machine, without making any chunk again.
+
+    metadata  longtake_rollout (format version), recipe, models, chunks, guided, report, state: JSON
+    tensors   recipe.N, chunk.N.latents, chunk.N.in_flight.K, state.NAME (KV caches, if requested),
               thumbnail (PNG), sha256 (of the rest)
 """
 
@@ -31,18 +32,18 @@ from .hot_states import HotState
 from .recipe import from_record, to_record
 from .run_state import RunState
 
-VERSION = 1
+VERSION = 2
 FORMAT = "longtake_rollout"
 SUFFIX = ".rollout.safetensors"
 THUMBNAIL, STATE = "thumbnail", "state."
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
-    """What a file holds beside the rollout itself.
+class RolloutExtras:
+    """What a file holds in addition to the rollout itself.
 
-    `thumbnail` is a PNG; `guided` says how a strength becomes guidance (`cfg`: it is the scale;
-    `scaled`: it scales the guidance that there is). `state` is the loop's after the last chunk.
+    `thumbnail` is a PNG. `guided` says how a strength becomes guidance: `cfg` uses it as the scale,
+    `scaled` multiplies the existing guidance by it. `state` is the loop's after the last chunk.
     """
 
     report: Report
@@ -52,58 +53,58 @@ class Beside:
     state: HotState | None = None
 
 
-def save_rollout(path: Path, state: RunState, count: int, beside: Beside) -> int:
-    """Write the first `count` chunks of a run, live edits included; gives the file's bytes.
+def save_rollout(path: Path, state: RunState, count: int, extras: RolloutExtras) -> int:
+    """Write the first `count` chunks of a run, with its live edits, completely or not at all.
 
-    The file is there whole when this returns, or not at all.
+    Returns the bytes of the file.
     """
     recipe, tensors = to_record(state.settings)
     metas = [state.spec.journal.read_meta(state.chain.key(index)) for index in range(count)]
     metadata = {
         FORMAT: str(VERSION),
         "recipe": json.dumps(recipe),
-        "makers": json.dumps(asdict(state.chain.makers)),
+        "models": json.dumps(asdict(state.chain.models)),
         "chunks": json.dumps(metas),
-        "report": beside.report.to_json(),
-        "guided": beside.guided,
-        "fps": str(beside.fps),
+        "report": extras.report.to_json(),
+        "guided": extras.guided,
+        "fps": str(extras.fps),
     }
-    if beside.state is not None:
-        kept = beside.state.snapshot
-        metadata["state"] = json.dumps({"made_for": beside.state.made_for, "facts": kept.facts})
+    if extras.state is not None:
+        kept = extras.state.snapshot
+        metadata["state"] = json.dumps({"made_for": extras.state.made_for, "facts": kept.facts})
         tensors |= {f"{STATE}{name}": tensor for name, tensor in kept.tensors.items()}
-    if beside.thumbnail is not None:
-        tensors[THUMBNAIL] = torch.frombuffer(bytearray(beside.thumbnail), dtype=torch.uint8)
+    if extras.thumbnail is not None:
+        tensors[THUMBNAIL] = torch.frombuffer(bytearray(extras.thumbnail), dtype=torch.uint8)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(
-            f"The folder {path.parent} cannot be made ({error.strerror}); choose another one."
+            f"The folder {path.parent} cannot be created ({error.strerror}); choose another one."
         ) from error
     infos = [info_of(name, tensor) for name, tensor in _content(state, count, tensors)]
     return write(path, infos, _content(state, count, tensors), metadata, checksum=True)
 
 
 def _content(
-    state: RunState, count: int, beside: Mapping[str, Tensor]
+    state: RunState, count: int, small: Mapping[str, Tensor]
 ) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor of the file by name; chunks are read one at a time, small items come last."""
-    last = sorted((name for name in beside if name == THUMBNAIL or name.startswith(STATE)),
-                  key=lambda name: -beside[name].element_size())  # fmt: skip
-    yield from ((name, beside[name]) for name in beside if name not in last)
+    """Every tensor of the file by name. Chunks are read one at a time; small items come last."""
+    last = sorted((name for name in small if name == THUMBNAIL or name.startswith(STATE)),
+                  key=lambda name: -small[name].element_size())  # fmt: skip
+    yield from ((name, small[name]) for name in small if name not in last)
     for chunk in state.replayed(range(count)):
         yield f"chunk.{chunk.index}.latents", chunk.latents
         for number, part in enumerate(chunk.in_flight):
             yield f"chunk.{chunk.index}.in_flight.{number}", part
-    yield from ((name, beside[name]) for name in last)
+    yield from ((name, small[name]) for name in last)
 
 
 class RolloutFile:
-    """An opened file: everything but the chunks is read; BadInput says why it cannot be used."""
+    """A saved rollout. Reads everything except the chunks; BadInput says why that is impossible."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with self._opened() as file:
+        with self._open() as file:
             metadata: dict[str, str] = file.metadata() or {}
             self._check(metadata)
             names = set(file.keys())
@@ -111,12 +112,12 @@ class RolloutFile:
             self._tensors = {
                 name: file.get_tensor(name) for name in names if name.startswith("recipe.")
             }
-            makers = json.loads(metadata["makers"])
-            self.makers = ModelHistory(makers["identity"], tuple(map(tuple, makers["later"])))
+            models = json.loads(metadata["models"])
+            self.models = ModelHistory(models["identity"], tuple(map(tuple, models["later"])))
             self.metas: list[dict[str, str]] = json.loads(metadata["chunks"])
-            self.channels = _channels(file) if self.metas else None  # of its latents
+            self.channels = _channels(file) if self.metas else None  # of the latents
             self._state: Any = json.loads(metadata.get("state", "null"))
-            self.beside = Beside(
+            self.extras = RolloutExtras(
                 Report.from_json(metadata["report"]),
                 file.get_tensor(THUMBNAIL).numpy().tobytes() if THUMBNAIL in names else None,
                 metadata["guided"],
@@ -124,13 +125,13 @@ class RolloutFile:
             )
 
     def settings(self, device: torch.device | str = "cpu") -> RolloutSettings:
-        """What the rollout was made with."""
+        """The settings of the rollout; decoders of scores are created on `device`."""
         return from_record(self._recipe, self._tensors, device)
 
     def keep_in(self, journal: Journal, chain: Chain) -> int:
-        """Put its chunks where a run of `chain` finds them; gives how many were not there yet."""
+        """Copy the chunks to where a run of `chain` finds them; returns the number of new ones."""
         new = 0
-        with self._opened() as file:
+        with self._open() as file:
             names = set(file.keys())
             for index, meta in enumerate(self.metas):
                 key = chain.key(index)
@@ -146,7 +147,7 @@ class RolloutFile:
         return new
 
     def _keep_state(self, file: Any, journal: Journal, chain: Chain) -> None:
-        """As a snapshot, which whoever cannot use it passes over."""
+        """Store the state as a snapshot, which a run ignores if it does not fit."""
         names = [name for name in file.keys() if name.startswith(STATE)]  # noqa: SIM118
         tensors = {name.removeprefix(STATE): file.get_tensor(name) for name in names}
         snapshot = Snapshot(tensors, self._state["facts"])
@@ -154,24 +155,24 @@ class RolloutFile:
         Snapshots(journal, self._state["made_for"]).keep(key, snapshot)
 
     @contextmanager
-    def _opened(self) -> Iterator[Any]:
+    def _open(self) -> Iterator[Any]:
         try:
             with safe_open(str(self.path), "pt") as file:
                 yield file
         except (SafetensorError, KeyError, OSError, ValueError, TypeError) as error:
             raise BadInput(
-                f"{self.path} cannot be read as a rollout ({error}); it may be cut short or no "
+                f"{self.path} cannot be read as a rollout ({error}); it may be incomplete or not a "
                 "safetensors file: copy it again."
             ) from error
 
     def _check(self, metadata: Mapping[str, str]) -> None:
         version = metadata.get(FORMAT)
         if version is None:
-            raise BadInput(f"{self.path} is no saved rollout; choose a file that ends in {SUFFIX}.")
-        if not version.isdigit() or int(version) > VERSION:
+            raise BadInput(f"{self.path} is not a saved rollout; choose a file *{SUFFIX}.")
+        if version != str(VERSION):
             raise BadInput(
-                f"{self.path} was saved by a newer Longtake (format {version}, this one reads up "
-                f"to {VERSION}); update Longtake."
+                f"{self.path} has format {version} and this Longtake reads format {VERSION}; load "
+                "it with the Longtake that saved it, or make the shot again."
             )
         if not is_sound(self.path):
             raise BadInput(
@@ -181,6 +182,6 @@ class RolloutFile:
 
 
 def _channels(file: Any) -> int:
-    """Of the latents (f, c, h, w) of a file's first chunk."""
+    """The channels of the latents (f, c, h, w) in a file."""
     shape: list[int] = file.get_slice("chunk.0.latents").get_shape()
     return shape[1]

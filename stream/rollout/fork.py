@@ -1,7 +1,7 @@
-"""Rollouts made of rollouts: forked, rewound, continued. The source is never changed.
+"""Settings of rollouts derived from another one: forked or continued.
 
-Each is only other settings of the same generation. What it shares with its source has the same
-addresses in the journal, so nothing of it is made again.
+The source never changes. Chunks shared with the source have the same addresses in the journal, so
+they are not made again.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from ...samplers.settings import RolloutSettings, TimedGuidance, TimedSeed
 
 @dataclass(frozen=True, slots=True)
 class Fork:
-    """What is different from latent frame `frame`, the first one of a chunk, on; None stays.
+    """What changes from latent frame `frame`, the first of a chunk, on; None means no change.
 
-    What the source changes after that gives way to what is given here: a new prompt holds to the
-    end, and so do a new seed and a new guidance.
+    A new prompt, seed or guidance holds to the end and replaces later changes of the source.
     """
 
     frame: int
@@ -26,13 +25,13 @@ class Fork:
     seed: int | None = None
     guidance: Guidance | None = None
 
-    def of(self, settings: RolloutSettings) -> RolloutSettings:
-        """The settings of the forked rollout."""
+    def apply(self, settings: RolloutSettings) -> RolloutSettings:
+        """The settings of the rollout forked from `settings`."""
         if self.prompt is not None:
             settings = replace(settings, prompts=self._prompts(settings, self.prompt))
         before = settings.before(self.frame)
         if self.seed is not None:
-            settings = _reseeded(
+            settings = _with_seed(
                 replace(settings, seed_changes=before.seed_changes), self.frame, self.seed
             )
         if self.guidance is not None:
@@ -41,34 +40,36 @@ class Fork:
         return settings
 
     def _prompts(self, settings: RolloutSettings, new: TimedPrompt) -> PromptTimeline:
-        """The new prompt in place of all later ones, which were known to what was in flight."""
+        """Replace all later prompts by the new one.
+
+        Frames in flight at the fork already used some of the later prompts. They keep these, as
+        `until` says, so that the shared chunks have the same bits.
+        """
         entries, before = settings.prompts.entries, list[TimedPrompt]()
-        for one in entries:
-            if one.start_frame < self.frame:
-                before.append(one)
-            elif (
-                one.start_frame < self.frame + settings.active_frames
-                and self.frame > one.active_from
-            ):
+        in_flight = self.frame + settings.active_frames
+        for entry in entries:
+            if entry.start_frame < self.frame:
+                before.append(entry)
+            elif entry.start_frame < in_flight and self.frame > entry.active_from:
                 before.append(
-                    replace(one, active_until=min(self.frame, one.active_until or self.frame))
+                    replace(entry, active_until=min(self.frame, entry.active_until or self.frame))
                 )
         moved = replace(new, start_frame=self.frame, active_from=self.frame)
-        in_order = sorted([*before, moved], key=lambda one: one.start_frame)
-        return PromptTimeline(tuple(in_order), settings.prompts.negative)
+        ordered = sorted([*before, moved], key=lambda entry: entry.start_frame)
+        return PromptTimeline(tuple(ordered), settings.prompts.negative)
 
 
-def _reseeded(settings: RolloutSettings, frame: int, seed: int) -> RolloutSettings:
+def _with_seed(settings: RolloutSettings, frame: int, seed: int) -> RolloutSettings:
     if frame == 0:
         return replace(settings, seed=seed)
     return replace(settings, seed_changes=(*settings.seed_changes, TimedSeed(frame, seed)))
 
 
-def continued(settings: RolloutSettings, end: int, more: int) -> RolloutSettings:
-    """The settings that go on for `more` latent frames, in whole chunks, after latent frame `end`.
+def extended(settings: RolloutSettings, end: int, more: int) -> RolloutSettings:
+    """The settings that continue for `more` latent frames after latent frame `end`.
 
-    Chunks are counted from the first frame that is made, which may be a later one in the longer
-    rollout: known videos go on too.
+    The length is rounded up to whole chunks. Chunks are counted from the first generated frame,
+    which may be a later one in the longer rollout, since known videos continue too.
     """
     chunk, beyond = settings.schedule.chunk_frames, end + more - settings.known_frames.whole.leading
     missing = -beyond % chunk if beyond > 0 else 0

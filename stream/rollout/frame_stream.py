@@ -1,6 +1,6 @@
-"""FRAMES: what the decoder's socket carries, a rollout's chunks as pictures.
+"""FRAMES: the value on the decoder's socket, a rollout's chunks as pictures.
 
-A reader that starts in the middle decodes a short proven overlap first.
+A reader that starts in the middle first decodes a short overlap, which tests prove to suffice.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from .rollout import Rollout
 
 @dataclass(slots=True)
 class FrameStream:
-    """The pictures of a rollout as they are decoded. `open_decoder` gives a fresh decoder, once a
-    chunk is wanted.
+    """The decoded pictures of a rollout.
+
+    `open_decoder` creates a decoder; it is called when a reader takes its first chunk.
     """
 
     rollout: Rollout
@@ -37,17 +38,17 @@ class FrameStream:
 
     @property
     def chunk_count(self) -> int | None:
-        """How many chunks there will be; None where that is not known."""
+        """The number of chunks; None if the rollout runs until stopped."""
         return self.rollout.chunk_count
 
     @property
     def frame_total(self) -> int | None:
-        """How many pictures there will be; None without an end."""
+        """The number of pictures; None if the rollout runs until stopped."""
         return self.rollout.frames
 
     @property
     def plan_only(self) -> bool:
-        """Whether nothing is made."""
+        """Whether no chunks are made."""
         return self.rollout.plan_only
 
     @property
@@ -75,7 +76,7 @@ class FrameStream:
                 )
 
     def _overlap_start(self, first: int, overlap: int) -> int:
-        """The chunk to start decoding at so that chunk `first` is exact."""
+        """The chunk at which decoding must start so that chunk `first` is exact."""
         start = first
         while (
             start > 0 and self.rollout.span(first).first - self.rollout.span(start).first < overlap

@@ -1,7 +1,7 @@
-"""States of loops that are not running, kept in main memory so that the next run goes on at once.
+"""Loop states of finished runs, kept in main memory so that the next run continues at once.
 
-Several rollouts share one budget. The state that was used longest ago gives way: to disk where its
-rollout asked for snapshots, and else it is let go, which the log says; the next run then replays.
+Several rollouts share one budget. The least recently used state is evicted: to disk if its rollout
+uses snapshots, otherwise it is dropped with a log line, and the next run replays.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ logger = logging.getLogger("longtake")
 
 @dataclass(frozen=True, slots=True)
 class HotState:
-    """The state after some chunk; where it goes when there is no more room, if anywhere."""
+    """The loop's state after a chunk; `disk` is where an eviction moves it, if anywhere."""
 
     snapshot: Snapshot
     made_for: str
@@ -27,42 +27,42 @@ class HotState:
 
     @property
     def bytes(self) -> int:
-        """Bytes of its tensors."""
+        """Bytes of the tensors."""
         return sum(tensor.nbytes for tensor in self.snapshot.tensors.values())
 
 
 class HotStates:
-    """By the address of the chunk that each was taken at, within `budget_bytes()`.
+    """States by the address of their chunk, within `budget_bytes()`.
 
-    Used by the thread that makes chunks alone, but for `clear`.
+    Only the thread that makes chunks may use this, except for `clear`.
     """
 
     def __init__(self, budget_bytes: Callable[[], int]) -> None:
         self.budget_bytes = budget_bytes
-        self._states: dict[str, HotState] = {}  # the one used longest ago first
+        self._states: dict[str, HotState] = {}  # the least recently used first
 
     @property
     def bytes(self) -> int:
-        """Bytes of all."""
+        """Bytes of all states."""
         return sum(state.bytes for state in list(self._states.values()))
 
     def __len__(self) -> int:
         return len(self._states)
 
     def has_room_for(self, count: int) -> bool:
-        """Whether so many bytes could be kept, others giving way."""
+        """Whether `count` bytes fit after evicting all other states."""
         return count <= self.budget_bytes()
 
     def keep(self, key: str, state: HotState) -> None:
-        """Keep the state at chunk `key`; others give way to it."""
+        """Store the state at chunk `key`, evicting others if necessary."""
         self._states.pop(key, None)
         self._states[key] = state
         budget = self.budget_bytes()
         while self.bytes > budget:
-            self._let_go(next(iter(self._states)))
+            self._evict(next(iter(self._states)))
 
     def find(self, key: str, made_for: str) -> Snapshot | None:
-        """The state at chunk `key`, if it was made for the same; it stays, as the newest used."""
+        """The state at chunk `key`, if `made_for` matches; it becomes the most recent one."""
         state = self._states.pop(key, None)
         if state is None:
             return None
@@ -70,23 +70,21 @@ class HotStates:
         return state.snapshot if state.made_for == made_for else None
 
     def at(self, key: str) -> HotState | None:
-        """The state at chunk `key`, as it is."""
+        """The state at chunk `key`, whatever it was made for."""
         return self._states.get(key)
 
-    def clear(self, *, told: bool = True) -> None:
-        """Give all memory back, as where there is no more room; on any thread. Nobody is `told` of
-        what is lost where the process ends.
-        """
+    def clear(self, *, log: bool = True) -> None:
+        """Evict all states; on any thread. `log` is off at the end of the process."""
         for key in list(self._states):
-            self._let_go(key, told=told)
+            self._evict(key, log=log)
 
-    def _let_go(self, key: str, *, told: bool = True) -> None:
+    def _evict(self, key: str, *, log: bool = True) -> None:
         state = self._states.pop(key, None)
-        if state is None:  # another thread was there first
+        if state is None:  # another thread was faster
             return
         size = f"{state.bytes / 2**20:.0f} MB"
         if state.disk is None:
-            if told:
+            if log:
                 logger.info(
                     "A rollout's state of %s is dropped; the next run will replay it.", size
                 )

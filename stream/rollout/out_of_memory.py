@@ -1,14 +1,14 @@
-"""Whether an error means that memory ran out, on whichever device."""
+"""Recognises errors that mean that memory ran out, on any device."""
 
 from __future__ import annotations
 
 import torch
 
-CPU_ALLOCATOR = "DefaultCPUAllocator"  # torch's, whose failure has no type of its own
+CPU_ALLOCATOR = "DefaultCPUAllocator"  # its failure has no exception type of its own
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Torch's own error of accelerators, Python's, or torch's allocator of main memory."""
+    """Whether `error` comes from an accelerator, from Python or from torch's CPU allocator."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and CPU_ALLOCATOR in str(error)

@@ -146,6 +146,6 @@ class ChunkProducer:
     def _made_for(self) -> str:
         """A digest of everything that must match for a snapshot to be usable here."""
         start, chain = self._start, self._state.chain
-        maker = chain.makers.at(chain.span(self._first).first)
+        maker = chain.models.at(chain.span(self._first).first)
         text = f"{start.guidance.inputs!r} {start.lora_factor!r} {self._spec.model.dtype} {maker}"
         return hashlib.sha256(text.encode()).hexdigest()

@@ -39,7 +39,7 @@ def recached_chain(chain: Chain, index: int) -> Chain | None:
     if settings.cache.limit is None or first <= settings.cache.limit:
         return None
     marked = replace(settings, recache_frames=(*settings.recache_frames, first))
-    return chain.branched(index, marked)
+    return chain.branch(index, marked)
 
 
 def last_rebuild(chain: Chain, index: int) -> int:

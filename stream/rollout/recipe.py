@@ -1,7 +1,7 @@
-"""A rollout's settings as JSON and tensors, and back: what a saved rollout file carries.
+"""Converts a rollout's settings to JSON and tensors and back, for a saved rollout file.
 
-Dataclasses are written as their name and fields. What may be read back is exactly what the settings
-are made of, found by walking their types; a field that a file lacks takes its default.
+A dataclass becomes its name and its fields. Only the dataclasses that settings consist of can be
+read, found by walking the types of their fields. A missing field takes its default.
 """
 
 from __future__ import annotations
@@ -46,72 +46,74 @@ BEHIND_PROTOCOLS = (
     StaggeredSchedule, Flow, VariancePreserving, Euler, ReNoise, DDIM, DPMSolverPP2M, UniPC2,
     Motion, Palette, Region,
 )  # fmt: skip
-"""Those that the types of the settings' fields do not name."""
+"""Dataclasses that stand behind a protocol, which the types of the fields do not name."""
 
 KIND, TENSOR = "is", "tensor"
 
 
 def to_record(settings: RolloutSettings) -> tuple[Any, dict[str, Tensor]]:
-    """The settings as JSON, and the tensors (on the CPU) that it names. Known latents that were to
-    come, those of a video, are read for it.
+    """The settings as JSON, and the tensors (on the CPU) that the JSON names.
 
-    Where the KV cache lies is no part of them: the machine that reads it may be another.
+    Known latents that are still lazy, such as a video's, are read now. The placement of the KV
+    cache is left out, since the file may be loaded on another machine.
     """
     tensors: dict[str, Tensor] = {}
-    return _written(dataclasses.replace(settings, placement=ON_DEVICE), tensors), tensors
+    return _to_json(dataclasses.replace(settings, placement=ON_DEVICE), tensors), tensors
 
 
 def from_record(
     record: Any, tensors: Mapping[str, Tensor], device: torch.device | str = "cpu"
 ) -> RolloutSettings:
-    """The settings that `to_record` wrote; decoders of scores are made on `device`."""
-    made = _read(record, tensors, torch.device(device))
+    """The settings that `to_record` wrote; decoders of scores are created on `device`."""
+    made = _from_json(record, tensors, torch.device(device))
     if not isinstance(made, RolloutSettings):
         raise BadInput("The recipe is not a rollout's settings; save the rollout again.")
     return made
 
 
-def _written(value: object, tensors: dict[str, Tensor]) -> Any:
+def _to_json(value: object, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, Tensor):
         name = f"recipe.{len(tensors)}"
         tensors[name] = value.detach().cpu().contiguous()
         return {TENSOR: name}
     if isinstance(value, Pictures):
-        weights = {k: _written(v, tensors) for k, v in value.decoder.state_dict().items()}
-        return {KIND: "Pictures", "config": _written(value.decoder.config, tensors), "vae": weights}
+        weights = {k: _to_json(v, tensors) for k, v in value.decoder.state_dict().items()}
+        return {KIND: "Pictures", "config": _to_json(value.decoder.config, tensors), "vae": weights}
     if isinstance(value, KnownFrame) and not isinstance(value.latents, Tensor):
         value = value.with_latents_read()
     if dataclasses.is_dataclass(value) and type(value).__qualname__ in known_types():
         fields = ((f.name, getattr(value, f.name)) for f in dataclasses.fields(value) if f.init)
-        written = {name: _written(one, tensors) for name, one in fields}
-        return {KIND: type(value).__qualname__, **written}
+        values = {name: _to_json(field, tensors) for name, field in fields}
+        return {KIND: type(value).__qualname__, **values}
     if isinstance(value, tuple):
-        return [_written(one, tensors) for one in value]
+        return [_to_json(item, tensors) for item in value]
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise BadInput(
-        f"The rollout uses a {type(value).__name__}, which a file cannot hold; leave it out to "
-        "save the rollout."
+        f"The rollout uses a {type(value).__name__}, which a file cannot hold; remove it to save "
+        "the rollout."
     )
 
 
-def _read(record: Any, tensors: Mapping[str, Tensor], device: torch.device) -> Any:
+def _from_json(record: Any, tensors: Mapping[str, Tensor], device: torch.device) -> Any:
     if isinstance(record, list):
-        return tuple(_read(one, tensors, device) for one in record)
+        return tuple(_from_json(item, tensors, device) for item in record)
     if not isinstance(record, dict):
         return record
     if TENSOR in record:
         return tensors[record[TENSOR]]
     name = record[KIND]
-    values = {k: _read(v, tensors, device) for k, v in record.items() if k not in (KIND, "vae")}
+    values = {
+        k: _from_json(v, tensors, device) for k, v in record.items() if k not in (KIND, "vae")
+    }
     if name == "Pictures":
         return _pictures(values["config"], record["vae"], tensors, device)
     kind = known_types().get(name)
-    fields = {f.name for f in dataclasses.fields(kind)} if kind is not None else set[str]()
-    if kind is None or not values.keys() <= fields:
-        lacking = name if kind is None else ", ".join(sorted(values.keys() - fields))
+    known = {f.name for f in dataclasses.fields(kind)} if kind is not None else set[str]()
+    if kind is None or not values.keys() <= known:
+        unknown = name if kind is None else ", ".join(sorted(values.keys() - known))
         raise BadInput(
-            f"The rollout was made with {lacking}, which this Longtake does not know; update it."
+            f"The rollout uses {unknown}, which this Longtake does not know; update Longtake."
         )
     return kind(**values)
 
@@ -123,13 +125,13 @@ def _pictures(
     device: torch.device,
 ) -> Pictures:
     vae = TinyVAE(config) if isinstance(config, TinyVAEConfig) else TAEHVDecoder(config)
-    vae.load_state_dict({name: tensors[one[TENSOR]] for name, one in weights.items()})
+    vae.load_state_dict({name: tensors[value[TENSOR]] for name, value in weights.items()})
     return Pictures(vae, device)
 
 
 @cache
 def known_types() -> Mapping[str, type[Any]]:
-    """The dataclasses that settings are made of, by name."""
+    """The dataclasses that settings consist of, by name."""
     found: dict[str, type[Any]] = {}
     waiting: list[Any] = [RolloutSettings, TinyVAEConfig, TAEHVConfig, *BEHIND_PROTOCOLS]
     while waiting:
@@ -141,7 +143,7 @@ def known_types() -> Mapping[str, type[Any]]:
 
 
 def _dataclasses(hint: Any) -> Iterator[type[Any]]:
-    """Those in a type, its unions and tuples."""
+    """The dataclasses within a type, its unions and its tuples."""
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         yield hint
     for inner in typing.get_args(hint):

@@ -20,7 +20,7 @@ from ...samplers.loop import Chunk
 from ..journal.disk_limit import DiskCap
 from ..journal.disk_sync import Force
 from ..journal.lock import ProcessLock
-from ..journal.records import RecordWriter, used
+from ..journal.records import RecordWriter, touch
 from ..lazy.stream import Stream
 from .controls import Controls
 from .drift import DriftMeter
@@ -99,7 +99,7 @@ class Run:
             if first:
                 self._note(first - 1)  # the shared chunks are in use from now on
             self.observer.on_open(first, self.state.start_s(first))
-            with self.spec.journal.forced_behind() as to_disk:
+            with self.spec.journal.sync_behind() as to_disk:
                 while self._producer is None or self._admit(first):
                     chunk = self._next(first)
                     if chunk is None:
@@ -205,7 +205,7 @@ class Run:
         if chunk.index < self._delivered:
             return
         if chunk.index == 0:
-            used(self.spec.journal, self.state.chain.id)
+            touch(self.spec.journal, self.state.chain.id)
         self._delivered = chunk.index + 1
         kept = (chunk.latents, *chunk.in_flight)
         self.disk.journal_bytes += sum(part.numel() * part.element_size() for part in kept)

@@ -27,7 +27,7 @@ class RunState:
 
     def branch(self, index: int, settings: RolloutSettings) -> None:
         """Use other settings from chunk `index` on."""
-        self._follow(self.chain.branched(index, settings))
+        self._follow(self.chain.branch(index, settings))
 
     def start_s(self, index: int) -> float:
         """The time at which chunk `index` begins, in seconds of video."""

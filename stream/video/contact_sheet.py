@@ -1,4 +1,4 @@
-"""One picture of a whole video: evenly picked frames in a grid, gathered while it streams by."""
+"""A contact sheet: evenly picked frames of a video in a grid, collected while it streams."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ LABEL = (255, 255, 255)
 
 
 class ContactSheet:
-    """Keeps fewer than twice as many small pictures as the sheet shows, however long the video is.
+    """Collects thumbnails, always fewer than twice as many as the sheet shows.
 
-    Every `stride`-th frame is kept; whenever that becomes too many, every other one goes and the
+    Every `stride`-th frame is kept. When there are too many, every other one is dropped and the
     stride doubles.
     """
 
@@ -43,11 +43,11 @@ class ContactSheet:
 
     @property
     def frames(self) -> int:
-        """How many it has seen."""
+        """The number of frames added so far."""
         return self._frames
 
     def add(self, frames: Tensor) -> None:
-        """Look at the next frames `(n, 3, H, W)`, RGB in [0, 1]; nothing of them is kept alive."""
+        """Add the next frames `(n, 3, H, W)`, RGB in [0, 1]; keeps no reference to them."""
         for frame in frames:
             if self._frames % self._stride == 0:
                 self._kept.append((self._frames, self._tile(frame)))
@@ -76,7 +76,7 @@ class ContactSheet:
             self._stride *= 2
 
     def _tile(self, frame: Tensor) -> Image.Image:
-        """(3, H, W) as a picture `tile_width` wide."""
+        """A frame (3, H, W) as a picture `tile_width` wide."""
         _, height, width = frame.shape
         tile_height = max(1, round(height * self._tile_width / width))
         with torch.inference_mode():
@@ -90,7 +90,7 @@ class ContactSheet:
         return Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())  # (H, W, 3)
 
     def _pick(self) -> list[tuple[int, Image.Image]]:
-        """As many as there are tiles, evenly from the first to the last kept."""
+        """Pick one frame per tile, evenly from the first to the last."""
         if len(self._kept) <= self._tiles:
             return self._kept
         steps = max(1, self._tiles - 1)
@@ -110,7 +110,7 @@ class ContactSheet:
 
 
 def _write_below(pen: ImageDraw.ImageDraw, label: str, left: int, bottom: int) -> None:
-    """A label in a picture's lower left corner; comparisons use the upper one."""
+    """Write a label into the lower left corner; a grid's labels use the upper left one."""
     box = pen.textbbox((left + 2, 0), label)
     place = (left + 2, bottom - 2 - box[3])
     pen.rectangle(pen.textbbox(place, label), fill=BACKGROUND)

@@ -1,8 +1,8 @@
-"""Chunks of frames as self-contained pieces of a video file, to be appended one after the other.
+"""Encodes chunks of frames as self-contained pieces that are appended to a video file.
 
-A file made this way is whole after every piece: it can be played while it grows, and whatever
-stops the writer costs at most the piece being written. Each piece is muxed in memory as a file of
-its own, then cut at the container's seams. Every piece begins with a key frame.
+Such a file is playable after every piece. An interruption costs at most the piece being written.
+Each piece is muxed in memory as a file of its own, and its header is cut off. Every piece begins
+with a key frame.
 
     MP4       ftyp moov | moof mdat | moof mdat | ...      h264, yuv420p, BT.709
     Matroska  EBML Segment Info Tracks | Cluster | ...     FFV1, bgr0, bit exact
@@ -32,18 +32,18 @@ from .sound_track import SoundTrack
 if TYPE_CHECKING:
     from .sound_track import SoundPacket
 
-NO_MORE_KEY_FRAMES = 1 << 30  # x264's word for it
-BT709 = 1  # ITU-T H.273, for primaries, transfer and matrix alike
+NO_MORE_KEY_FRAMES = 1 << 30  # effectively infinite for x264
+BT709 = 1  # ITU-T H.273: for primaries, transfer and matrix
 MATROSKA_CLUSTER = b"\x1f\x43\xb6\x75"
 VIDEO, SOUND = 1, 2  # track numbers in MP4
 FRAGMENT = "frag_keyframe+empty_moov+default_base_moof+skip_trailer"
 
 
 class MP4Fragments:
-    """h264 at a constant quality `crf`. Odd sizes grow by one row or column, repeating the last.
+    """h264 at a constant quality `crf`. Odd sizes repeat the last row or column.
 
-    Every fragment has the sound of its time too; an edit list in the header takes the delay of the
-    sound's encoder off its beginning.
+    Every fragment holds the sound of its time too. An edit list in the header compensates for the
+    delay of the sound encoder.
     """
 
     def __init__(self, fps: Fraction, crf: int, track: SoundTrack | None = None) -> None:
@@ -55,55 +55,60 @@ class MP4Fragments:
         self._fragments = 0
 
     def encode(self, pictures: Pictures) -> bytes:
-        """The bytes that continue the file by `pictures`."""
+        """The bytes that add `pictures` to the file."""
         header = b"" if self._fragments else self._header(pictures)
         start, self._frames = self._frames, self._frames + len(pictures)
         sound = self._track.packets_until(self._frames / self._fps) if self._track else []
         return header + self._fragment(pictures, start, sound)
 
     def finish(self) -> bytes:
-        """The bytes of the sound that still waits."""
+        """The bytes of the remaining sound."""
         packets = self._track.drain() if self._track and self._fragments else []
-        return self._fragment(self._like, self._frames, packets, seen=False) if packets else b""
+        return (
+            self._fragment(self._sample, self._frames, packets, visible=False) if packets else b""
+        )
 
     def _header(self, pictures: Pictures) -> bytes:
-        """The boxes before all fragments: they know of the sound before there is any."""
-        self._like = pictures[:1]
+        """The boxes before all fragments, which describe the sound track from the beginning."""
+        self._sample = pictures[:1]
         sound = self._track.silence() if self._track else []
         flags = f"{FRAGMENT}+delay_moov" if sound else FRAGMENT
-        file, _ = self._muxed(self._like, sound, flags)
+        file, _ = self._muxed(self._sample, sound, flags)
         return b"".join(box for kind, box in _boxes(file) if kind in (b"ftyp", b"moov"))
 
     def _fragment(
-        self, pictures: Pictures, start: int, sound: Sequence[SoundPacket], *, seen: bool = True
+        self, pictures: Pictures, start: int, sound: Sequence[SoundPacket], *, visible: bool = True
     ) -> bytes:
-        """Pictures from number `start` on (not `seen`: none, but one of their size) and sound."""
+        """Encode pictures from number `start` on, and sound.
+
+        If not `visible`, `pictures` only give the size of a fragment with sound alone.
+        """
         ticks = {}
         if self._track and sound:
             first = sound[0].pts or 0
             ticks[SOUND] = first + self._track.delay
             for packet in sound:
                 packet.pts = packet.dts = (packet.pts or 0) - first
-        file, timescale = self._muxed(pictures, sound, FRAGMENT, seen=seen)
+        file, timescale = self._muxed(pictures, sound, FRAGMENT, visible=visible)
         ticks[VIDEO] = int(start / self._fps / timescale)
         self._fragments += 1
         return b"".join(
-            _moved_to(box, ticks) if kind == b"moof" else box
+            _set_decode_times(box, ticks) if kind == b"moof" else box
             for kind, box in _boxes(file)
             if kind in (b"moof", b"mdat")
         )
 
     def _muxed(
-        self, pictures: Pictures, sound: Sequence[SoundPacket], flags: str, *, seen: bool = True
+        self, pictures: Pictures, sound: Sequence[SoundPacket], flags: str, *, visible: bool = True
     ) -> tuple[memoryview, Fraction]:
-        """A file of its own, and the length of a tick of its pictures' clock in seconds."""
+        """A complete file, and the length of a tick of its video clock in seconds."""
         file, number = io.BytesIO(), str(self._fragments + 1)
         options = {"movflags": flags, "fragment_index": number}
         with av.open(file, "w", format="mp4", options=options) as container:
             stream = self._add_stream(container, pictures)
-            beside = self._track.add_to(container) if self._track else None
+            audio = self._track.add_to(container) if self._track else None
             container.start_encoding()
-            for place, picture in enumerate(_padded_to_even(pictures) if seen else ()):
+            for place, picture in enumerate(_pad_to_even(pictures) if visible else ()):
                 frame = self._to_yuv.reformat(
                     av.VideoFrame.from_ndarray(picture, format="rgb24"),
                     format="yuv420p",
@@ -112,16 +117,16 @@ class MP4Fragments:
                 )
                 frame.pts = place
                 container.mux(stream.encode(frame))
-            if seen:
+            if visible:
                 container.mux(stream.encode())
-            _mux(container, beside, sound)
-            timescale = _known(stream.time_base)
+            _mux(container, audio, sound)
+            timescale = _time_base(stream.time_base)
         return file.getbuffer(), timescale
 
     def _add_stream(self, container: OutputContainer, pictures: Pictures) -> VideoStream:
-        # No B frames: they would give a piece negative times. One key frame, at its beginning; the
-        # same number for all pieces, since the header of the first one stands for them.
-        # No look-ahead: with it the same pictures do not always give the same bytes.
+        # No B frames: they would give a piece negative times. One key frame, at the beginning. The
+        # same options for all pieces, since they share the header of the first one.
+        # No look-ahead: with it, the same pictures do not always give the same bytes.
         options = {"crf": str(self._crf), "preset": "veryfast", "bf": "0", "sc_threshold": "0"}
         options |= {"x264-params": "mbtree=0:rc-lookahead=0"}
         stream = container.add_stream("libx264", rate=self._fps, options=options)
@@ -145,36 +150,36 @@ class MatroskaClusters:
         self._frames = 0
 
     def encode(self, pictures: Pictures) -> bytes:
-        """The bytes that continue the file by `pictures`."""
+        """The bytes that add `pictures` to the file."""
         first, self._frames = self._frames, self._frames + len(pictures)
-        self._like = pictures[:1]
+        self._sample = pictures[:1]
         sound = self._track.packets_until(self._frames / self._fps) if self._track else []
         piece = self._muxed(pictures, first, sound)
         return piece[piece.index(MATROSKA_CLUSTER) :] if first else piece
 
     def finish(self) -> bytes:
-        """The bytes of the sound that still waits."""
+        """The bytes of the remaining sound."""
         packets = self._track.drain() if self._track and self._frames else []
         if not packets:
             return b""
-        piece = self._muxed(self._like, self._frames, packets, seen=False)
+        piece = self._muxed(self._sample, self._frames, packets, visible=False)
         return piece[piece.index(MATROSKA_CLUSTER) :]
 
     def _muxed(
-        self, pictures: Pictures, first: int, sound: Sequence[SoundPacket], *, seen: bool = True
+        self, pictures: Pictures, first: int, sound: Sequence[SoundPacket], *, visible: bool = True
     ) -> bytes:
-        """A file of its own with pictures from number `first` on (not `seen`: none) and sound."""
+        """A complete file with sound and, if `visible`, pictures from number `first` on."""
         file = io.BytesIO()
-        # `live` writes a segment of unknown extent, the one kind that may grow.
+        # `live` writes a segment of unknown size, the only kind that may grow.
         with av.open(file, "w", format="matroska", options={"live": "1"}) as container:
             checked = {"level": "3", "slicecrc": "1"}
             stream = container.add_stream("ffv1", rate=self._fps, options=checked)
             _, stream.height, stream.width, _ = pictures.shape
             stream.pix_fmt = "bgr0"
-            beside = self._track.add_to(container) if self._track else None
+            audio = self._track.add_to(container) if self._track else None
             container.start_encoding()
-            _mux(container, beside, sound)
-            for place, picture in enumerate(pictures if seen else (), first):
+            _mux(container, audio, sound)
+            for place, picture in enumerate(pictures if visible else (), first):
                 frame = self._to_bgr.reformat(
                     av.VideoFrame.from_ndarray(picture, format="rgb24"), format="bgr0"
                 )
@@ -185,16 +190,16 @@ class MatroskaClusters:
 
 
 def _mux(
-    container: OutputContainer, beside: AudioStream | None, sound: Sequence[SoundPacket]
+    container: OutputContainer, audio: AudioStream | None, sound: Sequence[SoundPacket]
 ) -> None:
     for packet in sound:
-        assert beside is not None, "there is a track where there are packets"
-        packet.stream = beside
+        assert audio is not None, "packets need a track"
+        packet.stream = audio
         container.mux(packet)
 
 
 def require_encoder(name: str) -> None:
-    """BadInput where this build of FFmpeg lacks the encoder `name`."""
+    """Raise BadInput if this build of FFmpeg lacks the encoder `name`."""
     if name not in av.codecs_available:
         raise BadInput(
             f"The installed PyAV {av.__version__} has no {name} encoder; "
@@ -202,26 +207,28 @@ def require_encoder(name: str) -> None:
         )
 
 
-def _padded_to_even(pictures: Pictures) -> Pictures:
-    """4:2:0 colour covers two by two pixels."""
+def _pad_to_even(pictures: Pictures) -> Pictures:
+    """Repeat the last row or column of odd sizes, since 4:2:0 colour covers 2 x 2 pixels."""
     _, height, width, _ = pictures.shape
     return np.pad(pictures, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
 
 
 def _boxes(file: memoryview) -> Iterator[tuple[bytes, bytes]]:
-    """Top-level boxes of an MP4 file (ISO/IEC 14496-12, 4.2): 32-bit size, four letters, body."""
+    """The top-level boxes of an MP4 file (ISO/IEC 14496-12, 4.2): 32-bit size, type, body."""
     start = 0
     while start < len(file):
-        extent, kind = struct.unpack_from(">I4s", file, start)
-        if extent == 1:  # a 64-bit size follows
-            (extent,) = struct.unpack_from(">Q", file, start + 8)
-        yield kind, bytes(file[start : start + extent])
-        start += extent
+        box_bytes, kind = struct.unpack_from(">I4s", file, start)
+        if box_bytes == 1:  # a 64-bit size follows
+            (box_bytes,) = struct.unpack_from(">Q", file, start + 8)
+        yield kind, bytes(file[start : start + box_bytes])
+        start += box_bytes
 
 
-def _moved_to(moof: bytes, ticks: Mapping[int, int]) -> bytes:
-    """Set the decode time of each track's fragment (box `traf`): the 64 bits behind letters and
-    flags of box `tfdt` (8.8.12) of version 1; the track's number is in `tfhd` (8.8.7), likewise.
+def _set_decode_times(moof: bytes, ticks: Mapping[int, int]) -> bytes:
+    """Set the decode time of each track's fragment (box `traf`) to its `ticks`.
+
+    The time is the 64 bits after type and flags of box `tfdt` (8.8.12, version 1). The track's
+    number follows type and flags of box `tfhd` (8.8.7).
     """
     moved, place = bytearray(moof), 0
     while (place := moved.find(b"traf", place + 1)) > 0:
@@ -230,6 +237,6 @@ def _moved_to(moof: bytes, ticks: Mapping[int, int]) -> bytes:
     return bytes(moved)
 
 
-def _known(time_base: Fraction | None) -> Fraction:
-    assert time_base is not None, "a stream that was muxed has a clock"
+def _time_base(time_base: Fraction | None) -> Fraction:
+    assert time_base is not None, "a muxed stream has a time base"
     return time_base

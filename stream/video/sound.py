@@ -1,4 +1,4 @@
-"""Sound to go beside a video: read in time order, a piece at a time, never whole.
+"""The sound of a video: read in time order, one piece at a time.
 
 with closing(SoundReader(sound)) as reader:
     first_second = reader.read(sound.rate)    # (channels, n) float32 in [-1, 1]
@@ -17,15 +17,15 @@ from av.audio.resampler import AudioResampler
 from torch import Tensor
 
 from ...errors import BadInput
-from .source import VideoSource, clock_of, open_file, opened, refusing, seconds
+from .source import VideoSource, open_container, open_file, start_s, tick_s, translate_errors
 
 Samples = npt.NDArray[np.float32]  # (channels, n), in [-1, 1]
 LAYOUTS = {1: "mono", 2: "stereo"}
-GAP_S = 0.05  # timestamps may be so far from what was counted; more is a gap or an overlap
+GAP_S = 0.05  # tolerated distance of a timestamp from the count; more is a gap or an overlap
 
 
 class Sound(Protocol):
-    """Something to hear: samples a second, 1 or 2 channels; the first sample is at 0 s."""
+    """A sound with 1 or 2 channels, whose first sample is at 0 s."""
 
     @property
     def rate(self) -> int:
@@ -33,21 +33,21 @@ class Sound(Protocol):
 
     @property
     def channels(self) -> int:
-        """1 or 2."""
+        """The number of channels, 1 or 2."""
 
     def blocks(self) -> Blocks:
-        """All of it from the start, in pieces of any length."""
+        """The whole sound from its start, in pieces of any length."""
 
 
 class Blocks(Iterator[Samples], Protocol):
-    """Pieces of a sound, one after another; whoever reads them closes them."""
+    """Pieces of a sound in order; the reader must close them."""
 
     def close(self) -> None:
-        """Let go of what is open; closing twice is harmless."""
+        """Close all files; closing twice is harmless."""
 
 
 class SoundReader:
-    """A place in a sound."""
+    """Reads a sound piece by piece."""
 
     def __init__(self, sound: Sound) -> None:
         self._blocks = sound.blocks()
@@ -64,12 +64,12 @@ class SoundReader:
         return joined[:, :count]
 
     def close(self) -> None:
-        """Close what the sound is read from."""
+        """Close the source of the sound."""
         self._blocks.close()
 
 
 @dataclass(frozen=True, slots=True)
-class SoundOfFile:
+class FileSound:
     """The first sound track of a video file, from second `start` of its pictures on."""
 
     source: VideoSource
@@ -79,24 +79,24 @@ class SoundOfFile:
     channels: int = 0
 
     @classmethod
-    def of(
+    def probe(
         cls, source: VideoSource, start: float = 0.0, length: float | None = None
-    ) -> SoundOfFile | None:
-        """None for a file without a sound track."""
-        with opened(source) as container:
+    ) -> FileSound | None:
+        """The sound of a file; None if it has no sound track."""
+        with open_container(source) as container:
             if not container.streams.audio:
                 return None
             track = container.streams.audio[0]
             return cls(source, start, length, track.rate, min(2, track.channels))
 
     def blocks(self) -> Blocks:
-        """Silence stands where the track has gaps or begins later than the pictures."""
-        return _BlocksOfFile(self)
+        """The track's blocks; silence fills its gaps and a start later than the pictures."""
+        return _FileBlocks(self)
 
 
 @dataclass(frozen=True, slots=True)
 class SoundInMemory:
-    """The host's AUDIO: a waveform (1, channels, n) in [-1, 1]."""
+    """A waveform (1, channels, n) in [-1, 1]."""
 
     waveform: Tensor
     rate: int
@@ -104,56 +104,58 @@ class SoundInMemory:
     def __post_init__(self) -> None:
         if self.waveform.ndim != 3 or self.waveform.shape[0] != 1:
             raise BadInput(
-                f"The audio has the shape {tuple(self.waveform.shape)}; give one track, as Load "
-                "Audio does."
+                f"The audio has the shape {tuple(self.waveform.shape)}; give one track of shape "
+                "(1, channels, samples)."
             )
 
     @property
     def channels(self) -> int:
-        """1 or 2; of more, the first two are heard."""
+        """The number of channels, 1 or 2: of more, only the first two are used."""
         return min(2, self.waveform.shape[1])
 
     def blocks(self) -> Generator[Samples]:
-        """A second at a time."""
+        """The waveform in pieces of one second."""
         for block in self.waveform[0, : self.channels].split(self.rate, dim=1):
             yield block.float().cpu().numpy()
 
 
 def _first_picture_s(container: av.container.InputContainer) -> float:
-    return float(seconds(container.streams.video[0])) if container.streams.video else 0.0
+    return float(start_s(container.streams.video[0])) if container.streams.video else 0.0
 
 
-class _BlocksOfFile:
-    """The blocks of a file's sound; it is open from the first one on until the last, or `close`."""
+class _FileBlocks:
+    """The blocks of a file's sound; the file is open from the first block to the last."""
 
-    def __init__(self, sound: SoundOfFile) -> None:
+    def __init__(self, sound: FileSound) -> None:
         self._sound, self._done = sound, 0
-        self._most = None if sound.length is None else round(sound.length * sound.rate)
+        self._max_samples = None if sound.length is None else round(sound.length * sound.rate)
         self._track: _DecodedTrack | None = None
         self._ended = False
 
-    def __iter__(self) -> _BlocksOfFile:
+    def __iter__(self) -> _FileBlocks:
         return self
 
     def __next__(self) -> Samples:
         while not self._ended:
             if self._track is None:
                 self._track = _DecodedTrack(self._sound)
-            found = self._track.next()
-            if found is None:
+            timed = self._track.next()
+            if timed is None:
                 break
-            at, block = found
-            block = _placed(block, round(at * self._sound.rate), self._done, self._sound.rate)
-            block = block if self._most is None else block[:, : self._most - self._done]
+            at, block = timed
+            block = _align(block, round(at * self._sound.rate), self._done, self._sound.rate)
+            block = (
+                block if self._max_samples is None else block[:, : self._max_samples - self._done]
+            )
             self._done += block.shape[1]
-            self._ended = self._done == self._most
+            self._ended = self._done == self._max_samples
             if block.shape[1]:
                 return block
         self.close()
         raise StopIteration
 
     def close(self) -> None:
-        """Close the file; there is nothing more."""
+        """Close the file and end the blocks."""
         track, self._track, self._ended = self._track, None, True
         if track is not None:
             track.close()
@@ -163,46 +165,48 @@ class _BlocksOfFile:
 
 
 class _DecodedTrack:
-    """An open file and the decoder of its sound, from a second before the sound's start on."""
+    """An open file and the decoder of its sound, from one second before the sound's start on."""
 
-    def __init__(self, sound: SoundOfFile) -> None:
+    def __init__(self, sound: FileSound) -> None:
         self._source = sound.source
         self._container = open_file(sound.source)
-        with refusing(sound.source):
+        with translate_errors(sound.source):
             self._zero = _first_picture_s(self._container) + sound.start
             track = self._container.streams.audio[0]
-            self._clock = float(clock_of(track))
+            self._clock = float(tick_s(track))
             if sound.start > 0:
                 self._container.seek(int((self._zero - 1) / self._clock), stream=track)
             self._frames = self._container.decode(track)
-        self._even = AudioResampler(format="fltp", layout=LAYOUTS[sound.channels], rate=sound.rate)
+        self._resampler = AudioResampler(
+            format="fltp", layout=LAYOUTS[sound.channels], rate=sound.rate
+        )
         self._rate = sound.rate
         self._waiting: list[tuple[float, Samples]] = []
 
     def next(self) -> tuple[float, Samples] | None:
-        """(seconds from the sound's start, samples) as the file has them; None at the end."""
+        """The next (seconds from the sound's start, samples) of the file; None at the end."""
         while not self._waiting:
-            with refusing(self._source):
+            with translate_errors(self._source):
                 frame = next(self._frames, None)
                 if frame is None:
                     return None
-                made = [one.to_ndarray() for one in self._even.resample(frame)]
+                blocks = [part.to_ndarray() for part in self._resampler.resample(frame)]
             if frame.pts is None:
                 continue
             at = frame.pts * self._clock - self._zero
-            for samples in made:
+            for samples in blocks:
                 self._waiting.append((at, samples.astype(np.float32, copy=False)))
                 at += samples.shape[1] / self._rate
         return self._waiting.pop(0)
 
     def close(self) -> None:
-        """Close it."""
         self._container.close()
 
 
-def _placed(block: Samples, start: int, done: int, rate: int) -> Samples:
-    """What follows `done` samples of a block that says it starts at `start`: silence fills a gap,
-    what overlaps is cut off.
+def _align(block: Samples, start: int, done: int, rate: int) -> Samples:
+    """The part of a block at sample `start` that follows `done` samples.
+
+    Silence fills a gap; an overlap is cut off.
     """
     shift = start - done
     if done and abs(shift) <= GAP_S * rate:

@@ -1,7 +1,7 @@
-"""The sound of a growing video: one encoder for the whole track, asked for what follows a time.
+"""The sound of a growing video: one encoder for the whole track.
 
-Pieces of video are files of their own; a sound encoder that began anew with each would leave a gap
-at every seam. So the packets come from here, and a piece only wraps them.
+Pieces of video are complete files. A sound encoder that restarted with each of them would leave a
+gap at every seam. The packets therefore come from here, and a piece only wraps them.
 """
 
 from __future__ import annotations
@@ -23,72 +23,72 @@ if TYPE_CHECKING:
     SoundPacket = Packet[AudioStream]
 
 AAC, FLAC = "aac", "flac"
-AAC_BITS_PER_CHANNEL = 96_000  # a second; AAC-LC is transparent to most ears there
+AAC_BITS_PER_CHANNEL = 96_000  # per second; AAC-LC is transparent to most listeners at this rate
 FORMATS = {AAC: "fltp", FLAC: "s32"}
 MP4_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 
 
 class SoundTrack:
-    """What `sound` is to a container whose sound is in `codec`."""
+    """Encodes `sound` with `codec` for a container."""
 
     def __init__(self, sound: Sound, codec: str) -> None:
         self.rate = _encoded_rate(sound.rate, codec)
         self.channels, self._codec = sound.channels, codec
         self._reader = SoundReader(sound)
-        self._even = av.AudioResampler(
+        self._resampler = av.AudioResampler(
             format=FORMATS[codec], layout=LAYOUTS[sound.channels], rate=self.rate
         )
         self._source_rate, self._read = sound.rate, 0
-        self._encoder = self._opened()
+        self._encoder = self._open_encoder()
         self._queue = av.AudioFifo()
 
     def packets_until(self, time: Fraction) -> list[SoundPacket]:
-        """Those that the sound before second `time` completes, after the ones given before."""
-        wanted = round(time * self._source_rate) - self._read
-        samples = self._reader.read(max(0, wanted))
+        """The packets that the sound before second `time` completes, after earlier packets."""
+        missing = round(time * self._source_rate) - self._read
+        samples = self._reader.read(max(0, missing))
         if samples.shape[1]:
             frame = av.AudioFrame.from_ndarray(samples, "fltp", LAYOUTS[self.channels])
             frame.sample_rate, frame.pts = self._source_rate, self._read
             frame.time_base = Fraction(1, self._source_rate)
             self._read += samples.shape[1]
             self._fill(frame)
-        return [*self._encoded(whole=False)]
+        return [*self._encode(whole=False)]
 
     def drain(self) -> list[SoundPacket]:
-        """The last ones: what waited to fill a packet."""
+        """The last packets, from the samples that did not fill one."""
         self._fill(None)
-        return [*self._encoded(whole=True), *self._encoder.encode(None)]
+        return [*self._encode(whole=True), *self._encoder.encode(None)]
 
     def close(self) -> None:
-        """Close what the sound is read from."""
+        """Close the source of the sound."""
         self._reader.close()
 
     def add_to(self, container: OutputContainer) -> AudioStream:
-        """A stream for the packets, described as this encoder is."""
+        """Add a stream with the parameters of this encoder to a container."""
         stream = container.add_stream(self._codec, rate=self.rate)
         assert isinstance(stream, AudioStream)
         _describe(stream.codec_context, self._codec, self.rate, self.channels)
         return stream
 
     def silence(self) -> list[SoundPacket]:
-        """First packets of such a track, for a header that is written before there is sound."""
-        encoder = self._opened()
-        found: list[SoundPacket] = []
-        while len(found) < 2:
-            found += encoder.encode(self._quiet(len(found), encoder.frame_size or 1024))
-        return found
+        """The first packets of a silent track, for a header that is written before any sound."""
+        encoder = self._open_encoder()
+        packets: list[SoundPacket] = []
+        while len(packets) < 2:
+            packets += encoder.encode(self._silent_frame(len(packets), encoder.frame_size or 1024))
+        return packets
 
     @property
     def delay(self) -> int:
-        """Samples that the encoder puts before the first one (AAC: 1024)."""
+        """Samples that the encoder adds at the beginning (AAC: 1024)."""
         return int(1024 if self._codec == AAC else 0)
 
     def _fill(self, frame: av.AudioFrame | None) -> None:
-        for made in self._even.resample(frame):
-            made.pts = None  # counted by the queue
-            self._queue.write(made)
+        for resampled in self._resampler.resample(frame):
+            resampled.pts = None  # counted by the queue
+            self._queue.write(resampled)
 
-    def _encoded(self, *, whole: bool) -> Iterator[SoundPacket]:
+    def _encode(self, *, whole: bool) -> Iterator[SoundPacket]:
         count = self._encoder.frame_size or 4096
         while self._queue.samples >= count or (whole and self._queue.samples):
             at = self._queue.samples_read
@@ -97,7 +97,7 @@ class SoundTrack:
             frame.pts, frame.time_base = at, Fraction(1, self.rate)
             yield from self._encoder.encode(frame)
 
-    def _quiet(self, number: int, count: int) -> av.AudioFrame:
+    def _silent_frame(self, number: int, count: int) -> av.AudioFrame:
         frame = av.AudioFrame(FORMATS[self._codec], LAYOUTS[self.channels], count)
         for plane in frame.planes:
             plane.update(bytes(plane.buffer_size))
@@ -105,7 +105,7 @@ class SoundTrack:
         frame.time_base = Fraction(1, self.rate)
         return frame
 
-    def _opened(self) -> AudioCodecContext:
+    def _open_encoder(self) -> AudioCodecContext:
         encoder = av.CodecContext.create(self._codec, "w")
         assert isinstance(encoder, AudioCodecContext)
         _describe(encoder, self._codec, self.rate, self.channels)
@@ -122,7 +122,7 @@ def _describe(codec: AudioCodecContext, name: str, rate: int, channels: int) -> 
 
 
 def _encoded_rate(rate: int, codec: str) -> int:
-    """The rate itself, or for AAC, which knows only some, the next higher one."""
+    """`rate`, or the next higher one that AAC supports."""
     if codec != AAC or rate in MP4_RATES:
         return rate
     return next((known for known in MP4_RATES if known > rate), MP4_RATES[-1])

@@ -11,6 +11,7 @@ import { SavedVideos } from "../../web/player/comfy/saved_videos.mjs";
 import { Library } from "../../web/player/takes/library.mjs";
 import { DRIFT_WARNING, warningsOf } from "../../web/player/view/status_strip.mjs";
 import { Take } from "../../web/player/takes/take.mjs";
+import { Transport } from "../../web/player/takes/transport.mjs";
 import { withLine } from "../../web/player/comfy/prompt_lines.mjs";
 import { unpack } from "../../web/player/takes/packed_chunk.mjs";
 
@@ -214,7 +215,7 @@ test("a manifest never overwrites what a message said while it was under way", a
   say("longtake.take.chunk", { seq: 0, first_frame: 0, count: 3, bytes: 9 });
   say("longtake.take.chunk", { seq: 1, first_frame: 3, count: 3, bytes: 9 });
   say("longtake.take", { state: "done" });
-  answer(Response.json({ state: "running", fps: 24, chunks: [{ seq: 0, first_frame: 0, count: 3, bytes: 0 }] }));
+  answer(Response.json({ v: 1, state: "running", fps: 24, chunks: [{ seq: 0, first_frame: 0, count: 3, bytes: 0 }] }));
   const { take } = library.open("t");
   await new Promise((resolve) => take.listen(() => resolve(null)));
   assert.deepEqual([take.info.state, take.frames, take.chunks[0].bytes], ["done", 6, 0]);
@@ -268,4 +269,16 @@ test("only as much drift as the engine warns of is a warning", () => {
   const take = new Take("t");
   const said = (/** @type {number|null} */ drift) => warningsOf({ ...take.info, stats: { drift } }, true).length;
   assert.deepEqual([null, 0.07, DRIFT_WARNING, 0.51].map(said), [0, 0, 0, 1]);
+});
+
+test("a take of another format is refused in one sentence", async () => {
+  for (const [v, state] of /** @type {[number|undefined, string][]} */ ([[1, "done"], [2, "error"], [undefined, "error"]])) {
+    const take = new Take("t");
+    const manifest = JSON.stringify({ v, take: "t", state: "done", message: null, chunks: [] });
+    const server = { request: async () => new Response(manifest), fileUrl: () => null };
+    await new Transport(server, take).refresh();
+    assert.equal(take.info.state, state);
+    assert.equal(take.info.message, state === "error"
+      ? "This page and the server run different versions of Longtake; reload the page." : null);
+  }
 });

@@ -28,7 +28,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @needs_node
-@pytest.mark.xdist_group("modules")
 @pytest.mark.parametrize(
     ("file", "case"), [(file, case) for file in MODULES for case in cases(file)]
 )
@@ -38,7 +37,6 @@ def test_module(file: str, case: str) -> None:
 
 
 @pytest.mark.browser
-@pytest.mark.xdist_group("browser")
 @pytest.mark.skipif(lacking() is not None, reason=lacking() or "")
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize(("file", "case"), [(file, case) for file in PAGES for case in cases(file)])
@@ -47,6 +45,7 @@ def test_page(server: str, file: str, case: str) -> None:
     assert failure is None, failure
 
 
+@needs_node
 @pytest.mark.browser
 @pytest.mark.skipif(not (HERE / "node_modules" / "typescript").is_dir(), reason="run `npm ci`")
 def test_the_modules_agree_with_their_types() -> None:

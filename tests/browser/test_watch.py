@@ -30,7 +30,6 @@ SHORT = ("LongtakeSampler.length=1", "LongtakeSchedule.steps=1", "LongtakeSample
 
 
 @pytest.mark.browser
-@pytest.mark.xdist_group("browser")  # one Chromium at a time
 @pytest.mark.skipif(lacking() is not None, reason=lacking() or "")
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 @pytest.mark.timeout(600)

@@ -85,7 +85,7 @@ def test_the_node_names_the_core_the_folders_and_every_backend(host: HostState) 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     missing = installation.folder("output", tmp_path / "nowhere")
-    assert missing.state == "bad" and "cannot be written" in missing.text
+    assert missing.state == "bad" and "is not writable" in missing.text
     assert installation.folder("output", tmp_path).state != "bad"
     assert os.listdir(tmp_path) == []  # nothing is left behind
     assert installation.summary([missing]) == "Longtake cannot work here yet: see output."

@@ -47,9 +47,9 @@ PERMANENT_IDS = {
     "LongtakeDoctor",
 }
 NOTE = "MarkdownNote"  # on the canvas only: the front end leaves it out of the API form
-MAX_PLAIN = {"LongtakeSampler": 10, "LongtakeSchedule": 4, "LongtakeSparseAttention": 5}
+MAX_PLAIN = {"LongtakeSampler": 11, "LongtakeSchedule": 4, "LongtakeSparseAttention": 5}
 PAGES = ROOT / "web" / "docs"
-UNITS = r"(?i)pixel|frame|second|step|chunk|evaluation|level|number|quality|\bMB\b|no unit"
+UNITS = r"(?i)pixel|frame|second|step|chunk|evaluation|level|number|quality|\b[GM]B\b|no unit"
 
 
 @pytest.fixture
@@ -113,6 +113,24 @@ def test_nodes_are_found_by_name_category_and_other_words(nodes: list[Any]) -> N
         assert schema.display_name and schema.category in categories.ALL, schema.node_id
         assert schema.search_aliases, schema.node_id
         assert schema.display_name.lower() not in schema.search_aliases, schema.node_id
+
+
+@pytest.mark.parametrize(
+    ("words", "node_id"),
+    [
+        ("text to video", "LongtakeSampler"),
+        ("video", "LongtakeSampler"),
+        ("endless", "LongtakeSampler"),
+        ("infinite length", "LongtakeSampler"),
+        ("image to video", "LongtakeKnownFrames"),
+        ("continue video", "LongtakeKnownVideo"),
+        ("self forcing", "LongtakeLoadModel"),
+    ],
+)
+def test_a_task_leads_to_one_node(nodes: list[Any], words: str, node_id: str) -> None:
+    schemas = [node.define_schema() for node in nodes]
+    found = [schema.node_id for schema in schemas if words in schema.search_aliases]
+    assert found == [node_id]
 
 
 def test_every_definition_can_be_read_by_older_cores() -> None:

@@ -27,7 +27,7 @@ DESIGN_FIELDS = [
 
 
 def metered(durations: list[float], frames: int = 12) -> Meter:
-    """A meter after chunks that took so long each."""
+    """A meter after chunks that took `durations` in seconds."""
     ticks = accumulate(durations, initial=100.0)
     meter = Meter(clock=lambda: next(ticks))
     for _ in durations:
@@ -50,7 +50,7 @@ def test_a_report_survives_json(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
-def test_not_finite_is_unknown(value: float) -> None:
+def test_non_finite_values_become_null(value: float) -> None:
     assert json.loads(Report(drift=value).to_json())["drift"] is None
 
 
@@ -63,7 +63,7 @@ def test_an_unwritable_report_is_one_sentence(tmp_path: Path) -> None:
     st.lists(st.floats(0, 1e6), min_size=1, max_size=50),
     st.sampled_from([0.0, 5.0, 50.0, 95.0, 100.0]),
 )
-def test_percentile_is_numpys(values: list[float], percent: float) -> None:
+def test_percentile_equals_numpys(values: list[float], percent: float) -> None:
     expected = float(np.percentile(values, percent))
     assert percentile(array("d", values), percent) == pytest.approx(expected, rel=1e-12, abs=1e-12)
 
@@ -81,14 +81,14 @@ def test_rates_by_definition() -> None:
 
 
 @pytest.mark.parametrize("chunks", [0, 1])
-def test_what_is_not_known_yet_is_none(chunks: int) -> None:
+def test_unknown_rates_are_none(chunks: int) -> None:
     meter = metered([0.5] * chunks)
     assert meter.chunk_interval_p50_s is meter.chunk_interval_p95_s is None
     assert (meter.first_frame_s is None) == (meter.frames_per_s is None) == (chunks == 0)
     assert (meter.eta_s(100) is None) == (chunks == 0)
 
 
-def test_the_meter_completes_what_others_know() -> None:
+def test_the_meter_completes_known_facts() -> None:
     report = metered([0.5, 0.5]).report(Report(rollout_id="r", width=96, kv_bytes=7))
     assert (report.rollout_id, report.width, report.kv_bytes) == ("r", 96, 7)
     assert (report.frames, report.frames_per_s, report.chunk_interval_p50_s) == (24, 24.0, 0.5)

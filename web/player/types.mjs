@@ -17,7 +17,7 @@
  * @typedef {{frames: number|null, seconds: number|null, chunks: number|null, kv_bytes: number,
  *   free_bytes: number, fits: boolean, text: string, decode_bytes?: number|null}} Plan
  * @typedef {{filename: string, subfolder: string, type: string, role: string}} SavedFile
- * @typedef {{take: string, node_id: string|null, display_node_id: string|null,
+ * @typedef {{v?: number, take: string, node_id: string|null, display_node_id: string|null,
  *   prompt_id: string|null, workflow_id: string|null, control_rev: number, state: State,
  *   fps: number, width: number, height: number, total_frames: number|null,
  *   prompt_changes: PromptChange[], edits: Edit[], stats: Stats, resume_at_s: number|null,

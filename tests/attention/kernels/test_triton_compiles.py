@@ -28,8 +28,8 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 module, name = sys.argv[1:]
-kernel = getattr(import_module("longtake.attention.kernels." + module), name)
-sizes = {{"probes": 4, "key_block": 32, "query_block": 64, "in_block": 32, "width": 128}}
+kernel = getattr(import_module("longtake.attention." + module), name)
+sizes = {{"probes": 4, "key_block": 32, "query_block": 64, "block_keys": 32, "width": 128}}
 int64 = {{"order_ptr", "first_ptr", "past_ptr", "number_ptr", "tokens_ptr",
          "always_ptr", "rows_ptr", "heads_ptr"}}
 inputs = {{"q_ptr", "k_ptr", "v_ptr", "keys_ptr"}}
@@ -52,7 +52,9 @@ for keys, has_bias in product(("fp32", "fp16", "bf16"), (True, False)):
 """
 
 
-@pytest.mark.parametrize("kernel", ["triton_nearest _nearest", "triton_selected _selected"])
+@pytest.mark.parametrize(
+    "kernel", ["ann.triton_nearest _nearest", "kernels.triton_selected _selected"]
+)
 def test_a_kernel_compiles_for_an_nvidia_gpu(kernel: str, tmp_path: Path) -> None:
     options = {one: value for one, value in os.environ.items() if one != "TRITON_INTERPRET"}
     made = subprocess.run(

@@ -202,12 +202,12 @@ def test_a_genuine_clip_streams_as_the_host_does_it_whole(tree: Any, count: int)
     """Encoded and decoded again in pieces; 33 frames at an eighth of their size."""
     from fractions import Fraction
 
-    from longtake.stream.video.source import VideoClip, Wanted
+    from longtake.stream.video.source import FrameRequest, VideoClip
     from longtake.tests.support.clips import pieces
     from longtake.tests.support.real_data import real
 
-    wanted = Wanted(Fraction(16), 104, 64, length=33 / 16)
-    clip = VideoClip.of(str(real("cat_832x480_16fps.mp4")), wanted)
+    wanted = FrameRequest(Fraction(16), 104, 64, length=33 / 16)
+    clip = VideoClip.probe(str(real("cat_832x480_16fps.mp4")), wanted)
     frames = torch.cat([*pieces(clip)])
     encoder = WanStreamingEncoder(tree, torch.float32)
     parts = [encoder.feed(piece) for piece in pieces(clip, count=count)]
@@ -225,11 +225,13 @@ def test_a_genuine_clip_at_full_size_streams_as_the_host_does_it_whole(tree: Any
     """832x480, by a Wan VAE a twelfth as wide: 9 frames, three latents."""
     from fractions import Fraction
 
-    from longtake.stream.video.source import VideoClip, Wanted
+    from longtake.stream.video.source import FrameRequest, VideoClip
     from longtake.tests.support.clips import pieces
     from longtake.tests.support.real_data import real
 
-    clip = VideoClip.of(str(real("cat_832x480_16fps.mp4")), Wanted(Fraction(16), length=9 / 16))
+    clip = VideoClip.probe(
+        str(real("cat_832x480_16fps.mp4")), FrameRequest(Fraction(16), length=9 / 16)
+    )
     frames = torch.cat([*pieces(clip)])
     assert frames.shape == (9, 3, 480, 832)
     encoder, decoder = (

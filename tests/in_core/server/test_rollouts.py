@@ -111,7 +111,7 @@ def test_info_shows_the_tree(client: Client) -> None:
     workflow = forked(44, "fork")
     workflow["25"] = node("LongtakeRolloutInfo", rollout=[FORK, 0])
     [text] = client.run(workflow).outputs["25"]["text"]
-    assert "6 of 6 chunks are made" in text and f"from 0:01.3: prompt {PROMPT}" in text
+    assert "6 of 6 chunks exist" in text and f"from 0:01.3: prompt {PROMPT}" in text
 
 
 def test_free_while_paused_changes_no_bit(client: Client) -> None:

@@ -14,7 +14,7 @@ from longtake.benchmarks._shared.demo import demo_vae
 from longtake.model.memory import peak_bytes
 from longtake.model.vae.streaming import StreamingDecoder, StreamingEncoder
 from longtake.model.vae.tiny import TinyVAE, decode_all, encode_all
-from longtake.stream.video.source import VideoClip, Wanted
+from longtake.stream.video.source import FrameRequest, VideoClip
 from longtake.tests.support.clips import pieces
 from longtake.tests.support.real_data import real
 
@@ -28,7 +28,7 @@ def vae() -> TinyVAE:
 
 def clip(frames: int = 81) -> VideoClip:
     source = str(real("cat_832x480_16fps.mp4"))
-    return VideoClip.of(source, Wanted(Fraction(16), WIDTH, HEIGHT, length=frames / 16))
+    return VideoClip.probe(source, FrameRequest(Fraction(16), WIDTH, HEIGHT, length=frames / 16))
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def whole(vae: TinyVAE) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def test_the_clip_is_read_whole(whole: tuple[Tensor, Tensor, Tensor]) -> None:
-    own = VideoClip.of(str(real("cat_832x480_16fps.mp4")), Wanted(Fraction(16)))
+    own = VideoClip.probe(str(real("cat_832x480_16fps.mp4")), FrameRequest(Fraction(16)))
     assert (own.width, own.height, own.frame_total) == (832, 480, 81)
     assert whole[0].shape == (81, 3, HEIGHT, WIDTH) and 0.05 < whole[0].std() < 0.5
 

@@ -19,7 +19,7 @@ from longtake.model.vae.agreement import LEAST, agreement, correlation, sees
 from longtake.model.vae.latent_format import denormalise, normalise
 from longtake.model.vae.streaming import StreamingDecoder, StreamingEncoder
 from longtake.model.vae.tiny import TinyVAE, TinyVAEConfig
-from longtake.stream.video.source import VideoClip, Wanted
+from longtake.stream.video.source import FrameRequest, VideoClip
 from longtake.tests.support.clips import pieces
 from longtake.tests.support.node_bench import Bench
 from longtake.tests.support.real_data import real
@@ -97,7 +97,7 @@ def test_a_vae_told_the_wrong_kind_of_latents_cannot_be_told_apart(
     lighttae is a matter of names. The demo's VAE stands in, on the genuine clip.
     """
     source = str(real("cat_832x480_16fps.mp4"))
-    frame = next(pieces(VideoClip.of(source, Wanted(Fraction(16), 208, 128)), 40, 1))
+    frame = next(pieces(VideoClip.probe(source, FrameRequest(Fraction(16), 208, 128)), 40, 1))
     latent = StreamingEncoder(demo).feed(frame)
     picture = StreamingDecoder(demo).feed(told(latent))
     again = back(StreamingEncoder(demo).feed(picture))

@@ -93,8 +93,8 @@ def of_two_on_one_chunk(first_s: float, second_s: float) -> Any:
     """What becomes of two lines that fall on the chunk at 5.06 s, in the order they are written."""
     from longtake.nodes.conditioning.prompt_plan import (
         guidance_changes,
-        never_shown,
         prompt_timeline,
+        unused_prompts,
     )
     from longtake.nodes.conditioning.timeline import TimedEmbedding, Timeline
     from longtake.nodes.length import SECONDS, snapped_length
@@ -106,7 +106,7 @@ def of_two_on_one_chunk(first_s: float, second_s: float) -> Any:
     length = snapped_length(10.0, SECONDS, 16.0, 3)
     made = prompt_timeline(timeline, CONFIG, length)
     changes = guidance_changes(timeline, length, cfg)
-    said = never_shown(timeline, length)
+    said = unused_prompts(timeline, length)
     return made.entries, [(c.start_frame, c.guidance) for c in changes], said
 
 
@@ -156,7 +156,7 @@ def test_a_kept_edit_is_read_back_as_it_was_applied(
     start_s: float, typed: str, strength: float | None, before: str
 ) -> None:
     """For whatever is typed into the live edit: `written`, appended to a timeline, then `parse`."""
-    from longtake.nodes.conditioning.timeline import TimedText, parse, written
+    from longtake.nodes.conditioning.timeline import TimedText, format_line, parse
     from longtake.stream.rollout.controls import Controls
 
     controls = Controls()
@@ -164,14 +164,14 @@ def test_a_kept_edit_is_read_back_as_it_was_applied(
     if strength is not None:
         controls.set_guidance(strength)
     [edit] = controls.edits
-    line = written(TimedText(start_s, edit.text or "", edit.guidance))
+    line = format_line(TimedText(start_s, edit.text or "", edit.guidance))
     *_, read = parse(f"{before}\n{line}")
     assert (read.text, read.guidance) == (edit.text, edit.guidance)
     assert abs(read.start_s - start_s) <= 5e-5 and "\n" not in line
 
 
 def test_prompts_of_another_text_encoder_are_refused() -> None:
-    with pytest.raises(BadInput, match="4096 wide and the model takes 8"):
+    with pytest.raises(BadInput, match="4096 wide, but the model takes 8"):
         in_latent_frames(0, width=4096)
 
 
@@ -254,11 +254,11 @@ def test_a_length_of_0_has_no_end() -> None:
 def test_a_line_says_how_long_its_prompt_takes_over(
     line: str, guidance: float | None, over_s: float
 ) -> None:
-    from longtake.nodes.conditioning.timeline import parse, written
+    from longtake.nodes.conditioning.timeline import format_line, parse
 
     entry = parse(f"0: a\n{line}")[1]
     assert (entry.guidance, entry.over_s) == (guidance, over_s)
-    assert parse(f"0: a\n{written(entry)}")[1] == entry
+    assert parse(f"0: a\n{format_line(entry)}")[1] == entry
 
 
 @pytest.mark.parametrize("option", ["over", "over -1", "over 2, over 3", "fade 2", "over 2;", ","])
@@ -340,18 +340,18 @@ def test_a_prompt_that_takes_over_at_the_end_goes_on_in_a_continued_shot() -> No
 @pytest.mark.parametrize("seconds", [0.0, 3000.0])
 def test_prompts_that_take_over_in_too_many_steps_are_refused(seconds: float) -> None:
     assert len(taking_over(1000.0, seconds).entries) == 1335  # small ones may
-    with pytest.raises(BadInput, match="take over in 1333 steps, .* 10.4 GB .*; give .over. less"):
+    with pytest.raises(BadInput, match="blend in 1333 steps, .* 10.4 GB .*; reduce .over."):
         taking_over(1000.0, seconds, width=4096)
 
 
 @pytest.mark.parametrize("count", [1, 511, 512, 513, 700])
 def test_long_prompts_are_cut_before_they_are_encoded_and_keep_their_end_token(count: int) -> None:
     """What Hugging Face's `truncation=True, max_length=512` keeps."""
-    from longtake.nodes.conditioning.prompts import shortened
+    from longtake.nodes.conditioning.prompts import truncate_tokens
 
     end = (1, 1.0)
     tokens = [*((i + 10, 1.0) for i in range(count - 1)), end]
-    kept, dropped = shortened({"umt5xxl": [tokens], "note": "x"})
+    kept, dropped = truncate_tokens({"umt5xxl": [tokens], "note": "x"})
     assert kept["note"] == "x" and dropped == max(0, count - 512)
     [row] = kept["umt5xxl"]
     assert row == (tokens if count <= 512 else [*tokens[:511], end])
@@ -359,7 +359,7 @@ def test_long_prompts_are_cut_before_they_are_encoded_and_keep_their_end_token(c
 
 def test_prompts_of_a_wan_model_are_padded_with_zeros_to_512_and_cut_there() -> None:
     from longtake.model.config import DiTConfig
-    from longtake.nodes.conditioning.prompt_plan import cut_prompts, prompt_timeline
+    from longtake.nodes.conditioning.prompt_plan import prompt_timeline, truncated_prompts
     from longtake.nodes.conditioning.timeline import TimedEmbedding, Timeline
     from longtake.nodes.length import SECONDS, snapped_length
 
@@ -370,4 +370,4 @@ def test_prompts_of_a_wan_model_are_padded_with_zeros_to_512_and_cut_there() -> 
         timeline = Timeline((TimedEmbedding(0.0, embedding, "a"),), embedding)
         made = prompt_timeline(timeline, config, length).entries[0].embedding
         assert made.shape == (512, 4096) and made[:, 0].count_nonzero() == min(words, 512)
-        assert len(cut_prompts(timeline, config)) == said
+        assert len(truncated_prompts(timeline, config)) == said

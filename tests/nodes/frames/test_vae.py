@@ -112,7 +112,9 @@ def test_a_vae_of_other_latents_is_refused_before_anything_is_made(
     with pytest.raises(BadInput, match=r"16 latent channels \(Wan 2.1\) and the model 48"):
         bench.run("LongtakeVAEDecode", rollout=rolled(bench, five_b), vae=small)
     [known] = bench.run("LongtakeVAEEncode", pixels=torch.rand(1, 32, 64, 3), vae=small)
-    with pytest.raises(BadInput, match="known frames have 16 latent channels and the model 48"):
+    with pytest.raises(
+        BadInput, match="known frames have 16 latent channels, but the model has 48"
+    ):
         rolled(bench, five_b, known_frames=known)
 
 

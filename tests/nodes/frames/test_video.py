@@ -108,7 +108,7 @@ def test_a_folder_of_pictures_says_that_it_has_no_sound(
     monkeypatch.setattr(host, "warn", lambda node, text: said.append(text))
     frames, audio = read(bench, video(tmp_path, 1))
     bench.run("LongtakeSaveVideo", frames=frames, audio=audio, format="png frames")
-    assert said == ["A folder of pictures has no sound; choose mp4 or mkv."]
+    assert said == ["PNG frames have no sound; choose mp4 or mkv."]
 
 
 @pytest.mark.parametrize(("level", "start"), [(0.5, 0.0), (0.0, 0.0), (0.3, 0.75)])
@@ -154,7 +154,7 @@ def test_another_rate_and_generated_frames_are_refused(bench: Bench, tmp_path: P
     frames, _ = read(bench, video(tmp_path, 1), fps=12.0)
     _, _, vae = bench.run("LongtakeLoadDemoModel")
     [known] = bench.run("LongtakeKnownVideo", frames=frames, vae=vae, level=0.5)
-    with pytest.raises(BadInput, match="at 12 frames a second and the model makes 16"):
+    with pytest.raises(BadInput, match="at 12 frames per second and the model makes 16"):
         shot(bench, 1.0, known)
     with pytest.raises(BadInput, match="these are generated"):
         bench.run("LongtakeKnownVideo", frames=bench.frames(), vae=vae, level=0.5)

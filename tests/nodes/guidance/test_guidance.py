@@ -142,7 +142,7 @@ def test_own_prompts_that_cannot_be_used_are_refused(bench: Bench) -> None:
     with pytest.raises(BadInput, match="own_prompt holds throughout the shot"):
         bench.run("LongtakeGuidanceTerm", own_prompt=lines)
     [wide] = bench.run("LongtakeGuidanceTerm", own_prompt=[[torch.ones(1, 6, 9), {}]])
-    with pytest.raises(BadInput, match="9 wide and the model takes 8"):
+    with pytest.raises(BadInput, match="9 wide, but the model takes 8"):
         bench.rollout(guidance=wide)
 
 

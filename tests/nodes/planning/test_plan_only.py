@@ -32,7 +32,9 @@ def test_a_plan_makes_nothing_and_every_output_says_so(
         bench.run("LongtakeVAEEncode", pixels=frames, vae=frames.vae)[0],
     ]
     assert {type(one).__name__ for one in given} == {"ExecutionBlocker"}
-    assert f"Nothing is saved: {plan.text}" in caplog.text and "is collected" in caplog.text
+    assert (
+        f"Dry run, nothing is saved: {plan.text}" in caplog.text and "is collected" in caplog.text
+    )
     made = [path.name for path in tmp_path.rglob("*") if path.is_file()]
     assert not made
     assert not [event for event in bench.events if isinstance(event, (ChunkDone, FileSaved))]
@@ -103,7 +105,7 @@ def test_a_plan_says_what_of_it_is_made_already(
     planned, _ = bench.rollout(length=57.0, plan_only=True)
     told = bench.shown("LongtakeRolloutInfo", rollout=planned)
     [text] = told["text"] if isinstance(told, dict) else told.as_dict()["text"]
-    assert "Length 0:03.6, 3 of 5 chunks are made" in text
+    assert "Length 0:03.6, 3 of 5 chunks exist" in text
     edited(bench, "fork", planned, at=1.3, new_seed=7)
     assert "2 chunks exist already" in caplog.text
 

@@ -62,8 +62,8 @@ def test_a_shot_goes_on_with_any_model_of_its_kind(bench: Bench, config: DiTConf
 @pytest.mark.parametrize(
     ("made", "given", "says"),
     [
-        (CONFIG, FIVE_B, "shot has 16 latent channels and the model 48"),
-        (FIVE_B, CONFIG, "shot has 48 latent channels and the model 16"),
+        (CONFIG, FIVE_B, "shot has 16 latent channels, but the model has 48"),
+        (FIVE_B, CONFIG, "shot has 48 latent channels, but the model has 16"),
         (I2V, CONFIG, "made from a picture .* image-to-video model"),
         (CONFIG, I2V, "made without a picture .* text-to-video model"),
     ],
@@ -94,7 +94,7 @@ def test_sparse_attention_on_the_model_is_said_to_be_unused_where_the_shot_has_o
     for given, warned in ((model, False), (sparse, True)):
         caplog.clear()
         load(bench, name, given)
-        assert ("ANN-Sparse Attention on this model is not used" in caplog.text) == warned
+        assert ("ANN-Sparse Attention on this model has no effect" in caplog.text) == warned
 
 
 def test_a_loaded_shot_tells_and_keeps_its_own_attention(
@@ -107,7 +107,7 @@ def test_a_loaded_shot_tells_and_keeps_its_own_attention(
         caplog.clear()
         loaded = load(bench, name, behind(bench, **inputs))
         assert "TempCache: entries for 24 latent frames" in loaded.plan.text
-        assert ("ANN-Sparse Attention on this model is not used" in caplog.text) == warned
+        assert ("ANN-Sparse Attention on this model has no effect" in caplog.text) == warned
 
 
 def test_another_way_of_merging_or_a_longer_reach_is_said_to_be_unused(
@@ -117,13 +117,13 @@ def test_another_way_of_merging_or_a_longer_reach_is_said_to_be_unused(
     [cache] = bench.run("LongtakeKVCacheSettings", policy="window + sink", window_frames=5)
     name = saved(bench, CONFIG, behind(bench, **chosen), kv_cache=cache)
     for change, warned in (
-        ({}, False), ({"index": "auto", "reach_frames": 0}, False), ({"reach_frames": 90}, True),
+        ({}, False), ({"index": "auto", "reach_frames": -1}, False), ({"reach_frames": 90}, True),
         ({"counts_as": "all its keys"}, True), ({"merge_floor": 0.5}, True),
         ({"index": "exact"}, True),
     ):  # fmt: skip
         caplog.clear()
         load(bench, name, behind(bench, **{**chosen, **change}))
-        assert ("ANN-Sparse Attention on this model is not used" in caplog.text) == warned, change
+        assert ("ANN-Sparse Attention on this model has no effect" in caplog.text) == warned, change
 
 
 def test_a_shot_that_does_not_fit_keeps_its_settings_and_says_so(

@@ -173,7 +173,7 @@ def test_a_file_with_its_state_is_gone_on_with_at_once(
     caplog.set_level(logging.INFO, "longtake")
     source, _ = bench.rollout(length=33.0)
     name = saved(bench, source, with_state=True)
-    assert "3 chunks" in caplog.text and "is not in it" not in caplog.text
+    assert "3 chunks" in caplog.text and "is not in the file" not in caplog.text
     session.reset()
     for file in (tmp_path / "longtake" / "rollouts").iterdir():
         file.unlink()  # as on another machine
@@ -189,17 +189,17 @@ def test_a_file_with_its_state_is_gone_on_with_at_once(
     again, _ = bench.rollout(length=33.0)
     session.reset()
     saved(bench, again, with_state=True)  # all from the journal
-    assert "The KV cache is not in it" in caplog.text
+    assert "The KV cache is not in the file" in caplog.text
 
 
 def test_a_file_has_report_and_picture(bench: Bench, tmp_path: Path) -> None:
     source, vae = bench.rollout(length=33.0)
     name = saved(bench, source, vae=vae).removesuffix(" [output]")
-    beside = RolloutFile(tmp_path / name).beside
-    assert beside.report.rollout_id == source.id and beside.thumbnail is not None
-    assert Image.open(io.BytesIO(beside.thumbnail)).size == (32, 32)
+    extras = RolloutFile(tmp_path / name).extras
+    assert extras.report.rollout_id == source.id and extras.thumbnail is not None
+    assert Image.open(io.BytesIO(extras.thumbnail)).size == (32, 32)
     plain = saved(bench, source).removesuffix(" [output]")
-    assert RolloutFile(tmp_path / plain).beside.thumbnail is None
+    assert RolloutFile(tmp_path / plain).extras.thumbnail is None
 
 
 def test_a_stopped_shot_is_saved_as_far_as_it_is_and_goes_on(bench: Bench, tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ def test_another_model_is_said_and_goes_on_under_its_own_name(
         patch.setattr(resolved_model, "identity", lambda model: ("other", None))
         loaded = load(bench, name)
         assert "made with another model" in caplog.text
-        assert loaded.spec.stored_chunks() == 3 and loaded.spec.chain.makers.at(9) == "other"
+        assert loaded.spec.stored_chunks() == 3 and loaded.spec.chain.models.at(9) == "other"
         longer = edited(bench, "continue", loaded, more=0.5)
     plain, _ = bench.rollout(length=45.0)
     assert longer.spec.key(2) == plain.spec.key(2) and longer.spec.key(3) != plain.spec.key(3)
@@ -248,14 +248,14 @@ def test_info_shows_what_there_is_and_the_tree(bench: Bench) -> None:
     source, _ = bench.rollout(length=33.0)
     told = bench.shown("LongtakeRolloutInfo", rollout=source)
     [text] = told["text"] if isinstance(told, dict) else told.as_dict()["text"]
-    assert f"Rollout {source.id}" in text and "0 of 3 chunks are made" in text
+    assert f"Rollout {source.id}" in text and "0 of 3 chunks exist" in text
     latents(bench, source)
     forked = fork(bench, source, at=1.3, new_seed=7)
     latents(bench, forked)
     told = bench.shown("LongtakeRolloutInfo", rollout=forked)
     [text] = told["text"] if isinstance(told, dict) else told.as_dict()["text"]
     lines = text.splitlines()
-    assert "3 of 3 chunks are made" in text and "Seeds from 0:01.3: 7" in text
+    assert "3 of 3 chunks exist" in text and "Seeds from 0:01.3: 7" in text
     assert lines[-2].startswith(f"- {source.id[:8]}")
     assert lines[-1] == f"  * {forked.id[:8]}  0:02.1  from 0:01.3: prompt a blue ball, seed 7"
 

@@ -1,4 +1,4 @@
-"""What Save Rollout puts beside a shot, and the folders that its files are found in."""
+"""What Save Rollout puts extras a shot, and the folders that its files are found in."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def reported(bench: Bench, folder: Path, rollout: Any) -> Report:
     """The report in the file that Save Rollout writes of a rollout."""
     shown = bench.shown("LongtakeSaveRollout", rollout=rollout)
     [entry] = shown["longtake_files"]
-    report: Report = RolloutFile(folder / entry["subfolder"] / entry["filename"]).beside.report
+    report: Report = RolloutFile(folder / entry["subfolder"] / entry["filename"]).extras.report
     return report
 
 

@@ -13,7 +13,7 @@ from longtake.samplers.loop import generate
 from longtake.samplers.planning.cost import histories_used
 from longtake.samplers.settings import RolloutSettings
 from longtake.stream.journal.chain import Chain
-from longtake.stream.journal.records import described
+from longtake.stream.journal.records import rollout_facts
 from longtake.stream.rollout.recipe import from_record, to_record
 from longtake.tests.support.tiny_model import (
     TINY,
@@ -69,5 +69,6 @@ def test_reports_name_its_text_or_say_that_it_is_its_own() -> None:
         used = histories_used(replace(made, length=6))
         assert used == f"1.5 x all; -1 x all, negative prompt; 0.5 x all, {said}"
         assert (
-            f"0.5 {said} all" in described(made, channels=16, fps=16.0, lock="")["guidance"][0][1]
+            f"0.5 {said} all"
+            in rollout_facts(made, channels=16, fps=16.0, lock="")["guidance"][0][1]
         )

@@ -1,5 +1,5 @@
-"""Laws of bad disks: a run whose disk is full, or can only be read, ends in one sentence, keeps
-what there was, and goes on with the same bits once that is mended.
+"""Laws of failing disks: a run on a full or read-only disk ends with one sentence, keeps its
+finished chunks, and continues with the same bits once the disk is usable again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SMALL = "320k"  # of disk; the shots below take more
 
 
 def until_it_fails(folder: Path, **given: Any) -> list[Chunk]:
-    """The chunks that a run hands out before its disk fails."""
+    """Collect the chunks that a run hands out before its disk fails."""
     made, chunks = rollout(folder, **given), list[Chunk]()
     with pytest.raises(StorageError, match="space|cannot be"):
         for chunk in made.chunks:
@@ -38,10 +38,10 @@ def until_it_fails(folder: Path, **given: Any) -> list[Chunk]:
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS], ids=["full", "read-only"])
 @pytest.mark.parametrize("every", [0, 1], ids=["", "snapshots"])
-def test_a_disk_that_fails_at_any_write_costs_no_finished_chunk(
+def test_a_disk_failing_at_any_write_loses_no_finished_chunk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, every: int
 ) -> None:
-    """The first write fails, then the second, and so on, of chunks, records and snapshots alike."""
+    """Fails the first write, then the second, and so on: chunks, records and snapshots."""
     whole = list(rollout(tmp_path / "whole").chunks)
     plain, failed = builtins.open, 0
     for fatal in range(1, 30):
@@ -83,7 +83,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         yield folder
 
 
-def test_a_run_on_a_really_full_disk_goes_on_when_there_is_room(disk: Path, tmp_path: Path) -> None:
+def test_a_run_on_a_full_disk_continues_when_space_is_freed(disk: Path, tmp_path: Path) -> None:
     given = {"length": 240, "rows": 8, "columns": 12}
     chunks = until_it_fails(disk, **given)
     assert 5 < len(chunks) < 80
@@ -94,30 +94,35 @@ def test_a_run_on_a_really_full_disk_goes_on_when_there_is_room(disk: Path, tmp_
     assert again.resumed_from == len(chunks)
 
 
-def test_what_is_finished_can_be_read_from_a_read_only_disk(disk: Path) -> None:
+def test_finished_chunks_can_be_read_from_a_read_only_disk(disk: Path) -> None:
     made = rollout(disk, snapshot_chunks=2)
     chunks = list(made.chunks)
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     assert_same_bits(list(rollout(disk).chunks), chunks)
-    assert [one.id for one in records(made.spec.journal)] == [made.id]
+    assert [record.id for record in records(made.spec.journal)] == [made.id]
     assert len(until_it_fails(disk, length=24)) == 4
     subprocess.run(["mount", "-o", "remount,rw,size=64m", str(disk)], check=True)
     assert len(list(rollout(disk, length=24).chunks)) == 8
 
 
-def test_a_snapshot_and_a_record_of_a_newer_version_are_left_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("version", [99, 0], ids=["newer", "older"])
+def test_a_snapshot_and_a_record_of_another_format_are_left_alone(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    version: int,
 ) -> None:
-    """A newer Longtake's state is replayed instead, and its record not written into."""
+    """The run replays instead, and does not write into the record."""
     with monkeypatch.context() as patch:
-        patch.setattr(snapshots, "VERSION", 2)
-        patch.setattr("longtake.stream.journal.records.VERSION", 2)
+        patch.setattr(snapshots, "VERSION", version)
+        patch.setattr("longtake.stream.journal.records.VERSION", version)
         made = rollout(tmp_path, snapshot_chunks=2)
         chunks = list(made.chunks)
     [state], [record] = tmp_path.glob(f"*{ENDING}"), tmp_path.glob("*.rollout")
-    newer = state.read_bytes(), record.read_bytes()
-    (tmp_path / f"{made.spec.key(3)}.safetensors").unlink()
-    assert_same_bits(list(rollout(tmp_path).chunks), chunks)
-    assert (state.read_bytes(), record.read_bytes()) == newer
+    other = state.read_bytes(), record.read_bytes()
+    assert_same_bits(list(rollout(tmp_path, length=15).chunks)[:4], chunks)
+    assert (state.read_bytes(), record.read_bytes()) == other
     assert records(made.spec.journal) == []
-    assert collect(made.spec.journal, 0).chunks == 0  # whose they are, only the newer one knows
+    for name, own in ((state.name, snapshots.VERSION), (record.name, 1)):
+        assert f"{name} has format {version} and this Longtake reads format {own}" in caplog.text
+    assert collect(made.spec.journal, 0).chunks == 0  # only the other Longtake knows whose they are

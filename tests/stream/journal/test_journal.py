@@ -1,4 +1,4 @@
-"""Laws of the journal: whole or absent at any kill point, one run at a time, keys by content."""
+"""Laws of the journal: entries are complete or absent, one run at a time, keys by content."""
 
 import errno
 import hashlib
@@ -46,13 +46,13 @@ def assert_same(read: dict[str, Tensor] | None, written: dict[str, Tensor]) -> N
 
 
 def python(script: str, *arguments: object) -> "subprocess.Popen[str]":
-    """A process with this checkout bound to `longtake`."""
+    """Start a process with this checkout bound to `longtake`."""
     bind = f"import runpy; runpy.run_path({str(ROOT / 'tests' / 'conftest.py')!r})\n"
     command = [sys.executable, "-c", bind + script, *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
-def test_what_is_written_is_read_back_bit_for_bit(tmp_path: Path) -> None:
+def test_entries_are_read_back_bit_for_bit(tmp_path: Path) -> None:
     journal, tensors = Journal(tmp_path / "new" / "folder"), example_tensors()
     assert journal.read("a") is None and "a" not in journal
     journal.write("a", tensors, META)
@@ -61,13 +61,13 @@ def test_what_is_written_is_read_back_bit_for_bit(tmp_path: Path) -> None:
     assert [path.name for path in journal.folder.iterdir()] == ["a.safetensors"]
 
 
-def test_inference_tensors_can_be_kept(tmp_path: Path) -> None:
+def test_inference_tensors_can_be_stored(tmp_path: Path) -> None:
     with torch.inference_mode():
         Journal(tmp_path).write("a", {"x": torch.ones(2)}, {})
     assert_same(Journal(tmp_path).read("a"), {"x": torch.ones(2)})
 
 
-def test_writing_again_replaces(tmp_path: Path) -> None:
+def test_a_second_write_replaces_the_entry(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     journal.write("a", {"x": torch.zeros(2)}, {})
     journal.write("a", {"x": torch.ones(2)}, {})
@@ -77,7 +77,7 @@ def test_writing_again_replaces(tmp_path: Path) -> None:
 def test_every_truncation_and_every_flipped_bit_is_detected(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What cannot be told from the original may be read only if it equals it."""
+    """A changed file may be read only if its content equals the original."""
     journal, tensors = Journal(tmp_path), {"x": torch.arange(6.0).reshape(2, 3)}
     journal.write("a", tensors, META)
     path = tmp_path / "a.safetensors"
@@ -100,8 +100,25 @@ def test_every_truncation_and_every_flipped_bit_is_detected(
 
 
 @posix
-def test_a_killed_writer_leaves_only_whole_entries(tmp_path: Path) -> None:
-    """Killed at many points, the middle of a write included."""
+@pytest.mark.parametrize("version", [2, 0])
+def test_a_chunk_of_another_format_is_refused_and_can_be_replaced(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    version: int,
+) -> None:
+    journal = Journal(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("longtake.stream.journal.journal.VERSION", version)
+        journal.write("a", example_tensors(), META)
+    assert journal.read("a") is None and "a" in journal  # it stays for the Longtake that wrote it
+    assert f"has format {version} and this Longtake reads format 1; use the" in caplog.text
+    journal.write("a", example_tensors(), META)
+    assert journal.read("a") is not None
+
+
+def test_a_killed_writer_leaves_only_complete_entries(tmp_path: Path) -> None:
+    """Kills the writer at many points, including the middle of a write."""
     writer = python(
         "import sys, torch; from pathlib import Path\n"
         "from longtake.stream.journal.journal import Journal\n"
@@ -128,7 +145,7 @@ def test_a_killed_writer_leaves_only_whole_entries(tmp_path: Path) -> None:
 
 
 @posix
-def test_leftovers_of_living_processes_stay(tmp_path: Path) -> None:
+def test_temporary_files_of_running_processes_stay(tmp_path: Path) -> None:
     living, dead = tmp_path / f"a.{os.getpid()}.1.tmp", tmp_path / f"b.{_dead_process()}.1.tmp"
     foreign = tmp_path / "foreign.tmp"
     for path in (living, dead, foreign):
@@ -144,7 +161,7 @@ def _dead_process() -> int:
 
 
 @pytest.mark.parametrize("call", ["write", "fsync", "replace"])
-def test_disk_full_is_one_sentence_and_leaves_nothing_half_written(
+def test_a_full_disk_is_one_sentence_and_leaves_no_partial_entry(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     journal = Journal(tmp_path)
@@ -170,7 +187,7 @@ def test_disk_full_is_one_sentence_and_leaves_nothing_half_written(
     assert journal.read("old") is not None and journal.read("new") is None
 
 
-def test_entries_forced_to_the_disk_behind_are_readable_at_once_and_there_at_the_end(
+def test_entries_synced_behind_are_readable_at_once_and_on_disk_at_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal, plain, go_on, forced = Journal(tmp_path), os.fsync, threading.Event(), []
@@ -181,7 +198,7 @@ def test_entries_forced_to_the_disk_behind_are_readable_at_once_and_there_at_the
         forced.append(descriptor)
 
     monkeypatch.setattr(os, "fsync", slow)
-    with journal.forced_behind() as to_disk:
+    with journal.sync_behind() as to_disk:
         journal.write("a", {"x": torch.ones(2)}, {}, to_disk)
         assert journal.read("a") is not None and not forced
         go_on.set()
@@ -191,7 +208,7 @@ def test_entries_forced_to_the_disk_behind_are_readable_at_once_and_there_at_the
 
 
 @pytest.mark.parametrize("more", [True, False])
-def test_what_keeps_an_entry_from_the_disk_is_said_with_the_next_one_or_at_the_end(
+def test_a_failed_sync_is_raised_at_the_next_entry_or_at_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: bool
 ) -> None:
     journal = Journal(tmp_path)
@@ -202,7 +219,7 @@ def test_what_keeps_an_entry_from_the_disk_is_said_with_the_next_one_or_at_the_e
     monkeypatch.setattr(os, "fsync", fail)
     with (
         pytest.raises(StorageError, match="Input/output error.*run again"),
-        journal.forced_behind() as to_disk,
+        journal.sync_behind() as to_disk,
     ):
         journal.write("a", {"x": torch.ones(2)}, {}, to_disk)
         if more:
@@ -217,7 +234,7 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
         yield folder
 
 
-def test_a_really_full_disk(tiny_disk: Path) -> None:
+def test_a_file_system_that_is_full(tiny_disk: Path) -> None:
     journal = Journal(tiny_disk)
     with pytest.raises(StorageError, match="free some space"):
         for index in range(10):
@@ -266,7 +283,7 @@ def test_a_second_run_of_the_same_rollout_is_refused_by_name(tmp_path: Path) -> 
 
 
 @posix
-def test_the_lock_holds_between_processes_and_dies_with_its_owner(tmp_path: Path) -> None:
+def test_the_lock_works_between_processes_and_ends_with_its_owner(tmp_path: Path) -> None:
     owner = python(
         "import sys, time; from pathlib import Path\n"
         "from longtake.stream.journal.journal import Journal\n"
@@ -344,7 +361,7 @@ def test_settings_of_different_types_with_the_same_fields_give_different_keys() 
     assert root_key({"a": 1}) != next_key("", {"a": 1})
 
 
-def test_keys_are_a_chain_that_shares_its_beginning_whatever_the_length() -> None:
+def test_key_chains_share_their_beginning_at_any_length() -> None:
     def chain(prompts: str) -> list[str]:
         keys = [root_key(FIELDS)]
         for prompt in prompts:
@@ -362,7 +379,7 @@ def test_length_is_refused_in_a_root_key() -> None:
 
 
 @pytest.mark.parametrize("value", [object(), float("nan"), {1, 2}])
-def test_what_cannot_be_hashed_is_refused(value: object) -> None:
+def test_values_that_cannot_be_hashed_are_refused(value: object) -> None:
     with pytest.raises((TypeError, ValueError)):
         root_key({"value": value})
 

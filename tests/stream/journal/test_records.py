@@ -1,5 +1,5 @@
-"""Laws of what is kept: records say what chunks belong to, forks form a tree, and making room never
-takes a chunk that a kept rollout needs.
+"""Laws of records: they say which chunks belong to a rollout, forks form a tree, and cleanup never
+removes a chunk that a kept rollout needs.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from longtake.samplers.guidance import cfg
 from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import pyramid
 from longtake.stream.journal.cleanup import collect, usage
-from longtake.stream.journal.fork_tree import drawn, fork_tree
+from longtake.stream.journal.fork_tree import fork_tree, render_tree
 from longtake.stream.journal.journal import Journal
-from longtake.stream.journal.records import SUFFIX, named, read, records
-from longtake.stream.rollout.fork import Fork, continued
+from longtake.stream.journal.records import SUFFIX, find_record, read, records
+from longtake.stream.rollout.fork import Fork, extended
 from longtake.stream.rollout.rollout import Rollout
 from longtake.stream.rollout.spec import RolloutSpec
 from longtake.tests.support.stream.rollouts import MODEL, Words, changed
@@ -32,14 +32,14 @@ SOURCE = settings(length=12, guidance=cfg(2.0))
 
 
 def made(folder: Path, given: Any = SOURCE) -> Rollout:
-    """A rollout whose chunks are all in the journal."""
+    """Make a rollout with all its chunks in the journal."""
     rollout = Rollout(RolloutSpec(given, MODEL, "model", Journal(folder), prompter=Words()))
     assert len(list(rollout.chunks)) == rollout.chunk_count
     return rollout
 
 
 def aged(folder: Path, *rollouts: Rollout) -> None:
-    """Let them be last used in this order."""
+    """Set the times of last use in this order."""
     for number, rollout in enumerate(rollouts):
         os.utime(folder / f"{rollout.id}{SUFFIX}", (1000 + number, 1000 + number))
 
@@ -54,8 +54,8 @@ def test_a_record_names_every_chunk_in_order(tmp_path: Path) -> None:
 
 
 def test_a_fork_has_a_record_with_what_it_shares(tmp_path: Path) -> None:
-    source, fork = made(tmp_path), made(tmp_path, changed(6).of(SOURCE))
-    found = {one.id: one for one in records(source.spec.journal)}
+    source, fork = made(tmp_path), made(tmp_path, changed(6).apply(SOURCE))
+    found = {record.id: record for record in records(source.spec.journal)}
     assert found[fork.id].keys[:2] == found[source.id].keys[:2]
     assert found[fork.id].facts["seeds"] == [[0, 5], [6, 11]]
 
@@ -66,13 +66,13 @@ def test_a_live_edit_has_a_record_of_its_own(tmp_path: Path) -> None:
     next(chunks)
     rollout.controls.set_prompt("77")
     assert len(list(chunks)) == 3
-    found = {one.id: one for one in records(rollout.spec.journal)}
+    found = {record.id: record for record in records(rollout.spec.journal)}
     assert len(found[rollout.id].keys) == 1
     [edited] = found.keys() - {rollout.id}
     assert len(found[edited].keys) == 4 and found[edited].lock == rollout.id
 
 
-def test_a_torn_record_is_read_up_to_there_and_written_on(tmp_path: Path) -> None:
+def test_a_torn_record_is_read_up_to_the_tear_and_extended(tmp_path: Path) -> None:
     rollout = made(tmp_path)
     path = tmp_path / f"{rollout.id}{SUFFIX}"
     whole, expected = path.read_bytes(), read(path)
@@ -88,10 +88,10 @@ def test_a_torn_record_is_read_up_to_there_and_written_on(tmp_path: Path) -> Non
         assert again is not None and again.keys == expected.keys
 
 
-def test_a_tail_that_is_made_again_takes_the_old_ones_place(tmp_path: Path) -> None:
-    """A longer pyramid makes its old end again: what was active there was fewer."""
+def test_a_regenerated_tail_replaces_the_old_one(tmp_path: Path) -> None:
+    """A longer pyramid makes its old end again, where fewer frames were active before."""
     short = settings(schedule=pyramid(flow_ladder(3, 3.0)), length=5)
-    before, after = made(tmp_path, short), made(tmp_path, continued(short, 5, 3))
+    before, after = made(tmp_path, short), made(tmp_path, extended(short, 5, 3))
     assert before.id == after.id
     [record] = records(after.spec.journal)
     assert record.keys == tuple(after.spec.key(i) for i in range(8))
@@ -101,14 +101,14 @@ def test_a_tail_that_is_made_again_takes_the_old_ones_place(tmp_path: Path) -> N
 
 def test_forks_form_a_tree(tmp_path: Path) -> None:
     source = made(tmp_path)
-    early = made(tmp_path, Fork(3, seed=9).of(SOURCE))
-    late_settings = Fork(6, guidance=cfg(3.0)).of(SOURCE)
+    early = made(tmp_path, Fork(3, seed=9).apply(SOURCE))
+    late_settings = Fork(6, guidance=cfg(3.0)).apply(SOURCE)
     late = made(tmp_path, late_settings)
-    twig = made(tmp_path, Fork(9, seed=8).of(late_settings))
+    twig = made(tmp_path, Fork(9, seed=8).apply(late_settings))
     made(tmp_path, settings(length=3, seed=99))  # begins otherwise
     found = records(source.spec.journal)
-    [root] = [one for one in found if one.id == twig.id]  # whichever one asks about
-    assert [line.rstrip() for line in drawn(fork_tree(found, root), late.id)] == [
+    [root] = [record for record in found if record.id == twig.id]  # whichever record is the root
+    assert [line.rstrip() for line in render_tree(fork_tree(found, root), late.id)] == [
         f"- {source.id[:8]}  0:02.8  prompt 0",
         f"  - {early.id[:8]}  0:02.8  from 0:00.6: prompt prompt 3, seed 9",
         f"  * {late.id[:8]}  0:02.8  from 0:01.3: guidance 3 positive all + -2 negative all",
@@ -116,20 +116,20 @@ def test_forks_form_a_tree(tmp_path: Path) -> None:
     ]
 
 
-def test_making_room_takes_the_longest_unused_and_keeps_what_is_shared(tmp_path: Path) -> None:
-    source, fork = made(tmp_path), made(tmp_path, changed(6).of(SOURCE))
+def test_cleanup_removes_the_least_recently_used_and_keeps_shared_chunks(tmp_path: Path) -> None:
+    source, fork = made(tmp_path), made(tmp_path, changed(6).apply(SOURCE))
     other = made(tmp_path, settings(length=6, seed=99))
     aged(tmp_path, source, other, fork)  # the source is the oldest
     before = usage(source.spec.journal)
     chunk = before.total_bytes // 8
     planned = collect(source.spec.journal, before.total_bytes - 1, dry_run=True)
     freed = collect(source.spec.journal, before.total_bytes - 1)
-    assert planned == freed and [one.id for one in freed.removed] == [source.id]
+    assert planned == freed and [record.id for record in freed.removed] == [source.id]
     assert freed.chunks == 2 and usage(source.spec.journal).total_bytes == freed.left_bytes
-    again = Rollout(RolloutSpec(changed(6).of(SOURCE), MODEL, "model", Journal(tmp_path)))
+    again = Rollout(RolloutSpec(changed(6).apply(SOURCE), MODEL, "model", Journal(tmp_path)))
     assert again.spec.stored_chunks() == 4
     freed = collect(source.spec.journal, int(4.5 * chunk))
-    assert [one.id for one in freed.removed] == [other.id]
+    assert [record.id for record in freed.removed] == [other.id]
     freed = collect(source.spec.journal, 0)
     assert freed.left_bytes == 0 and usage(source.spec.journal).chunks == {}
 
@@ -141,18 +141,18 @@ def test_chunks_without_a_record_go_first(tmp_path: Path) -> None:
     assert (freed.removed, freed.chunks) == ((), 2) and source.spec.stored_chunks() == 4
 
 
-def test_a_rollout_that_is_being_made_stays(tmp_path: Path) -> None:
+def test_a_rollout_in_production_is_kept(tmp_path: Path) -> None:
     source, other = made(tmp_path), made(tmp_path, settings(length=6, seed=99))
     with source.spec.journal.lock(source.id):
         freed = collect(source.spec.journal, 0)
-    assert [one.id for one in freed.in_use] == [source.id]
-    assert [one.id for one in freed.removed] == [other.id]
+    assert [record.id for record in freed.in_use] == [source.id]
+    assert [record.id for record in freed.removed] == [other.id]
     assert source.spec.stored_chunks() == 4 and other.spec.stored_chunks() == 0
 
 
-def test_the_command_lists_shows_and_makes_room(tmp_path: Path) -> None:
+def test_the_command_lists_shows_and_cleans_up(tmp_path: Path) -> None:
     folder = tmp_path / "longtake" / "rollouts"
-    source, fork = made(folder), made(folder, changed(6).of(SOURCE))
+    source, fork = made(folder), made(folder, changed(6).apply(SOURCE))
     aged(folder, source, fork)
     out = ["--out", str(tmp_path)]
 
@@ -163,7 +163,7 @@ def test_the_command_lists_shows_and_makes_room(tmp_path: Path) -> None:
 
     assert source.id in said("list") and fork.id in said("list")
     listed = json.loads(said("list", "--json"))
-    assert [one["id"] for one in listed] == [fork.id, source.id]
+    assert [record["id"] for record in listed] == [fork.id, source.id]
     assert 0 < listed[0]["own_bytes"] < listed[0]["bytes"]
     assert "seed 11" in said("show", fork.id[:6]) + said("show", source.id[:6])
     assert json.loads(said("show", source.id, "--json"))["chunks"] == 4
@@ -173,10 +173,10 @@ def test_the_command_lists_shows_and_makes_room(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("said", "factor"), [({}, 8), ({"channels": 48}, 16), (None, 8)])
-def test_sizes_are_of_the_models_latents(
+def test_sizes_follow_the_latents_of_the_model(
     tmp_path: Path, said: dict[str, int] | None, factor: int
 ) -> None:
-    """Also of records from before they said the channels."""
+    """Also for records without the number of channels."""
     rollout = made(tmp_path / "longtake" / "rollouts")
     path = tmp_path / "longtake" / "rollouts" / f"{rollout.id}{SUFFIX}"
     head, *chunks = path.read_text("utf-8").splitlines()
@@ -192,7 +192,7 @@ def test_sizes_are_of_the_models_latents(
 
 def test_the_command_refuses_in_one_sentence(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["rollouts", "show", "x", "--out", str(tmp_path)])
-    assert done.exit_code == 1 and "there is no rollout 'x'" in done.output
+    assert done.exit_code == 1 and "There is no rollout 'x'" in done.output
     done = CliRunner().invoke(main, ["rollouts", "gc", "--keep", "much", "--out", str(tmp_path)])
     assert done.exit_code == 1 and "'much' is no size" in done.output
 
@@ -201,11 +201,11 @@ def test_the_command_refuses_in_one_sentence(tmp_path: Path) -> None:
     ("written", "size"),
     [("20GB", 20 * 10**9), ("1.5m", 1_500_000), ("7", 7), ("2 TiB", 2 * 10**12)],
 )
-def test_sizes_are_read_as_people_write_them(written: str, size: int) -> None:
+def test_sizes_are_parsed_as_people_write_them(written: str, size: int) -> None:
     assert size_bytes(written) == size
 
 
 def test_names_must_be_unambiguous(tmp_path: Path) -> None:
     made(tmp_path), made(tmp_path, settings(length=6, seed=99))
-    with pytest.raises(BadInput, match="is the beginning of 2 rollouts"):
-        named(Journal(tmp_path), "")
+    with pytest.raises(BadInput, match="2 rollouts have an id beginning with"):
+        find_record(Journal(tmp_path), "")

@@ -16,6 +16,6 @@ def test_pictures_are_the_nearest_of_256_levels() -> None:
     assert to_pictures(frames.bfloat16()).dtype == np.uint8
 
 
-def test_a_chunk_is_converted_in_the_room_of_one_frame() -> None:
+def test_a_chunk_is_converted_with_the_memory_of_one_frame() -> None:
     frames = torch.rand(12, 3, 48, 64)
     assert allocator_peak(lambda: to_pictures(frames)) <= 3 * frames[0].nbytes

@@ -1,5 +1,5 @@
-"""Laws of streams made of several: in step, each chunk made once, nobody waits for ever; and of
-what is made: pictures in their places, seams that are none.
+"""Laws of joined streams: readers stay in step, each chunk is made once, nobody waits for ever,
+pictures lie in their places and seams are invisible.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from torch import Tensor
 from longtake.samplers.loop import Chunk
 from longtake.stream.lazy.frame_chunk import FrameChunk
 from longtake.stream.lazy.grid import Grid
-from longtake.stream.lazy.joined import ChunkProducer, JoinedStream, Want
+from longtake.stream.lazy.joined import JoinedStream, JoinSteps, NextChunk
 from longtake.stream.lazy.splice import DISPLAY_GAMMA, Method, Splice
 from longtake.stream.lazy.stream import Stream
 from longtake.tests.support.tiny_model import randn
 
 
 class Shot:
-    """A video of these pictures in chunks of these counts; notes what was made."""
+    """A video of `pictures` in chunks of `counts`; records the chunks it made."""
 
     def __init__(self, pictures: Tensor, counts: list[int]) -> None:
         self.pictures, self.counts, self.made = pictures, counts, list[int]()
@@ -41,7 +41,7 @@ def shot(*counts: int, seed: int = 0) -> Shot:
 
 
 def whole(chunks: list[FrameChunk]) -> Tensor:
-    """All pictures; the chunks must follow one another."""
+    """Join all pictures and check that the chunks follow one another."""
     at = 0
     for index, chunk in enumerate(chunks):
         assert (chunk.index, chunk.first_frame) == (index, at)
@@ -51,15 +51,15 @@ def whole(chunks: list[FrameChunk]) -> Tensor:
 
 def grid(*shots: Shot, columns: int = 2, labels: tuple[str, ...] | None = None) -> JoinedStream:  # type: ignore[type-arg]
     labels = labels or ("",) * len(shots)
-    return JoinedStream([one.stream for one in shots], Grid(labels, 48, 32, columns).made)
+    return JoinedStream([shot.stream for shot in shots], Grid(labels, 48, 32, columns).join)
 
 
 def splice(a: Shot, b: Shot, overlap: int, method: Method = "cross-fade") -> JoinedStream:  # type: ignore[type-arg]
     recipe = Splice(overlap, method)
-    return JoinedStream([a.stream, b.stream], recipe.made, at_once=False)
+    return JoinedStream([a.stream, b.stream], recipe.join, at_once=False)
 
 
-def test_shots_stand_side_by_side_whatever_their_chunks() -> None:
+def test_shots_are_shown_side_by_side_whatever_their_chunks() -> None:
     a, b = shot(9, 12), shot(5, 9, 7, seed=1)
     chunks = list(grid(a, b))
     assert [len(chunk.frames) for chunk in chunks] == [5, 4, 5, 7]
@@ -67,7 +67,7 @@ def test_shots_stand_side_by_side_whatever_their_chunks() -> None:
     assert torch.equal(made[..., :48], a.pictures) and torch.equal(made[..., 48:], b.pictures)
 
 
-def test_a_shot_that_ends_stands_still() -> None:
+def test_an_ended_shot_stands_still() -> None:
     a, b, c = shot(3), shot(9, seed=1), shot(6, seed=2)
     made = whole(list(grid(a, b, c)))
     assert made.shape == (9, 3, 64, 96)
@@ -89,7 +89,7 @@ def test_a_label_is_drawn_in_its_own_picture_only() -> None:
 
 
 async def taken(stream: JoinedStream, others: list[Stream]) -> list[list[int]]:  # type: ignore[type-arg]
-    """Read a joined stream twice and every other one, side by side; who got which frame when."""
+    """Read `stream` twice and the others once, in step; return who got which frame when."""
     order: list[list[int]] = []
 
     async def read(number: int, source: object) -> None:
@@ -108,7 +108,7 @@ def test_readers_of_a_comparison_and_of_its_shots_advance_together() -> None:
     assert sorted(order[:4]) == [[number, 0] for number in range(4)]
 
 
-def test_a_splice_holds_back_nobody_who_reads_the_second_shot() -> None:
+def test_a_splice_does_not_delay_readers_of_the_second_shot() -> None:
     a, b = shot(3, 3), shot(3, 3, seed=1)
     order = asyncio.run(taken(splice(a, b, 2), [b.stream]))
     assert [index for number, index in order if number == 2] == [0, 1]
@@ -117,7 +117,7 @@ def test_a_splice_holds_back_nobody_who_reads_the_second_shot() -> None:
 
 def test_an_interrupt_ends_the_readers_of_every_source() -> None:
     class Interrupt(BaseException):
-        """As a host's own."""
+        """A host's interrupt."""
 
     a, b = shot(3, 3, 3), shot(3, 3, 3, seed=1)
 
@@ -172,7 +172,7 @@ def test_a_fade_between_equal_pictures_changes_nothing() -> None:
     assert made.allclose(torch.tensor(0.5), atol=1e-6)
 
 
-def test_the_best_cut_goes_over_where_pictures_are_most_alike() -> None:
+def test_the_best_cut_is_where_pictures_are_most_alike() -> None:
     a, b = shot(8), shot(8, seed=1)
     b.pictures[4] = a.pictures[5]  # tail [2..7] and head [0..5]: tail[3] then head[4] are equal
     made = whole(list(splice(a, b, 6, "best cut")))
@@ -189,8 +189,8 @@ def test_a_second_shot_shorter_than_the_overlap_ends_the_first() -> None:
 def test_a_recipe_that_fails_releases_the_other_readers() -> None:
     a, b = shot(3, 3), shot(3, 3, seed=1)
 
-    def broken() -> ChunkProducer[FrameChunk, FrameChunk]:
-        yield Want(0)
+    def broken() -> JoinSteps[FrameChunk, FrameChunk]:
+        yield NextChunk(0)
         raise RuntimeError("out of ideas")
 
     async def main() -> list[int]:

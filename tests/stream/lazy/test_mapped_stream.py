@@ -1,4 +1,4 @@
-"""A mapped stream makes each chunk once for all in step, keeps nothing, and releases the others."""
+"""Laws of mapped streams: each chunk is converted once, none is kept, failures release others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from longtake.stream.lazy.stream import Stream
 
 
 class Chunk:
-    """A number that can be referred to weakly."""
+    """A number that supports weak references."""
 
     def __init__(self, value: int) -> None:
         self.value = value
@@ -30,7 +30,7 @@ def numbers(count: int) -> Stream[Chunk]:
 
 
 class Doubling:
-    """Doubles chunks, and remembers which it was asked for and what of it is still alive."""
+    """Doubles chunks and records which ones it converted and which are still alive."""
 
     def __init__(self) -> None:
         self.asked: list[int] = []
@@ -86,7 +86,7 @@ def test_streams_can_be_mapped_twice() -> None:
     assert asyncio.run(read(twice)) == [0, 4, 8]
 
 
-def test_a_failure_while_making_ends_its_reader_and_releases_the_others() -> None:
+def test_a_failed_conversion_ends_its_reader_and_releases_the_others() -> None:
     source = numbers(4)
 
     def fail_at_two(chunk: Chunk) -> Chunk:
@@ -117,7 +117,7 @@ def test_a_closed_reader_gives_no_more() -> None:
 
 def test_an_interrupt_in_one_reader_ends_those_of_the_source() -> None:
     class Interrupt(BaseException):
-        """As the host's: no `Exception`."""
+        """A host's interrupt, which is no `Exception`."""
 
     async def interrupted() -> None:
         source = numbers(4)

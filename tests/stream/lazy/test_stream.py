@@ -1,4 +1,4 @@
-"""Laws of streams: in step, constant memory, every reader from where it asks."""
+"""Laws of streams: readers in step, constant memory, every reader from its own chunk."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from longtake.tests.support.stream.stream_studio import (
 
 
 @pytest.mark.parametrize("readers", [1, 2, 3])
-def test_readers_side_by_side_advance_together_and_each_chunk_is_made_once(readers: int) -> None:
+def test_readers_in_step_advance_together_and_each_chunk_is_made_once(readers: int) -> None:
     studio = Studio(kept=False)
     events: list[tuple[int, int]] = []
 
@@ -137,7 +137,7 @@ def test_two_cursors_share_production() -> None:
     assert studio.made == [*range(LENGTH)]
 
 
-def test_an_interrupted_cursor_may_go_on_itself_and_is_then_at_the_right_chunk() -> None:
+def test_an_interrupted_cursor_can_continue_at_the_right_chunk() -> None:
     studio = Studio(kept=False, fails_at={2: Interrupt(), 4: Interrupt()})
     cursor, taken = iter(studio.stream()), list[int]()
     while len(taken) < LENGTH:
@@ -151,7 +151,7 @@ def test_an_interrupted_cursor_may_go_on_itself_and_is_then_at_the_right_chunk()
 
 
 @pytest.mark.parametrize(("first", "expected"), [(0, 6), (4, 2), (6, 0), (9, 0)])
-def test_reading_from_a_later_chunk_makes_nothing_before_it(first: int, expected: int) -> None:
+def test_reading_from_a_later_chunk_makes_no_earlier_one(first: int, expected: int) -> None:
     studio = Studio(kept=False)
     taken = list(studio.stream(length=LENGTH).read_from(first))
     assert taken == studio.made == [*range(LENGTH)][LENGTH - expected :]
@@ -169,7 +169,7 @@ def test_one_task_reading_two_subscriptions_one_after_the_other_does_not_hang() 
     assert studio.made == [*range(LENGTH)]
 
 
-def test_a_stream_over_a_stream_shares_what_is_below() -> None:
+def test_streams_over_a_stream_share_its_chunks() -> None:
     """Two decoders and a latents output wired to one rollout make each chunk once."""
     studio = Studio()
     latents = studio.stream()

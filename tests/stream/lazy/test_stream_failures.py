@@ -1,4 +1,4 @@
-"""Laws of streams whose readers leave or whose production fails: nobody is left hanging."""
+"""Laws of streams whose readers leave or whose production fails: no reader hangs."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_reader_that_leaves_releases_the_others(leave: str) -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError("non-finite"), Interrupt()])
-def test_a_production_error_reaches_every_reader_and_the_next_run_goes_on(
+def test_a_production_error_reaches_every_reader_and_the_next_run_continues(
     error: BaseException,
 ) -> None:
     studio = Studio(fails_at={3: error})
@@ -81,7 +81,7 @@ def test_a_production_error_reaches_every_reader_and_the_next_run_goes_on(
 @pytest.mark.parametrize(
     ("error", "rest"), [(Interrupt(), Interrupt), (OSError("disk full"), type(None))]
 )
-def test_an_interrupt_that_one_reader_meets_ends_all_at_once_and_a_failure_only_its_own(
+def test_an_interrupt_in_a_reader_ends_all_and_a_failure_only_that_reader(
     error: BaseException, rest: type
 ) -> None:
     studio = Studio()

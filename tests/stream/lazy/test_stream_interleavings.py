@@ -22,7 +22,7 @@ from longtake.tests.support.stream.stream_studio import LENGTH, Interrupt, Studi
 def test_nothing_is_lost_or_doubled_under_random_interleavings(
     seed: int, readers: int, kept: bool, interrupts: set[int]
 ) -> None:
-    """Readers that come late, dawdle and leave early, over production that is interrupted."""
+    """Readers join late, are slow and leave early, while production is interrupted."""
     choose = random.Random(seed)
     studio = Studio(kept=kept, fails_at={index: Interrupt() for index in interrupts})
     stream = studio.stream(length=choose.choice([None, LENGTH]))
@@ -36,7 +36,7 @@ def test_nothing_is_lost_or_doubled_under_random_interleavings(
 
 
 async def insistent_reader(stream: Stream[int], choose: random.Random) -> None:
-    """Read, again after every interrupt, and check what was taken."""
+    """Read, start again after every interrupt, and check the chunks."""
     while True:
         try:
             taken, to_the_end = await capricious_reader(stream, choose)
@@ -47,7 +47,7 @@ async def insistent_reader(stream: Stream[int], choose: random.Random) -> None:
 
 
 async def capricious_reader(stream: Stream[int], choose: random.Random) -> tuple[list[int], bool]:
-    """What was taken, and whether that was to the end."""
+    """Return the chunks taken and whether the end was reached."""
     await idle(choose.randrange(12))
     taken, leaves_after = list[int](), choose.randrange(1, 2 * LENGTH)
     async for chunk in stream.subscribe():

@@ -1,4 +1,4 @@
-"""The preview's routes over HTTP: what they give, to whom, and to how many at once."""
+"""The preview's routes over HTTP: what they serve, to whom, and to how many at once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from longtake.tests.support.player_server import player_server
 from longtake.tests.support.stream.take_site import Site, numbered_chunk, served
 
 
-def test_manifest_and_chunks_are_given_bare_and_below_api(tmp_path: Path) -> None:
+def test_manifest_and_chunks_are_served_with_and_without_the_api_prefix(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         for prefix in ("", "/api"):
             async with site.page.get(prefix + site.path) as answer:
@@ -38,11 +38,11 @@ def test_manifest_and_chunks_are_given_bare_and_below_api(tmp_path: Path) -> Non
     served(tmp_path, test)
 
 
-def test_chunks_on_disk_are_given_and_gone_ones_say_so(tmp_path: Path) -> None:
+def test_chunks_on_disk_are_served_and_dropped_ones_are_410(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         answers = [await site.status(f"{site.path}/chunks/{seq}") for seq in range(4)]
         assert answers == [410, 200, 200, 404]
-        gone = [one["bytes"] == 0 for one in site.take.manifest()["chunks"]]
+        gone = [chunk["bytes"] == 0 for chunk in site.take.manifest()["chunks"]]
         assert gone == [True, False, False] and site.takes.ram_bytes == 0
 
     packed = len(numbered_chunk())
@@ -57,7 +57,7 @@ def test_chunks_on_disk_are_given_and_gone_ones_say_so(tmp_path: Path) -> None:
         "%f0%9f%8e%ac", "file:%2f%2f%2fetc", "{take}", "", ".", "null", "0", "-1",
     ],
 )  # fmt: skip
-def test_no_name_leads_to_a_file(tmp_path: Path, name: str) -> None:
+def test_no_token_leads_to_a_file(tmp_path: Path, name: str) -> None:
     async def test(site: Site) -> None:
         raw = quote(name, safe="/%.~{}\\:")
         for path in (
@@ -73,7 +73,7 @@ def test_no_name_leads_to_a_file(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("seq", ["999999", "1000000", "-1", "1.5", "1e3", "٣", "0x1", "00000000"])
-def test_a_chunk_number_that_is_not_there_is_404(tmp_path: Path, seq: str) -> None:
+def test_an_unknown_chunk_number_is_404(tmp_path: Path, seq: str) -> None:
     async def test(site: Site) -> None:
         assert await site.status(f"{site.path}/chunks/{quote(seq)}") == 404
 
@@ -98,7 +98,7 @@ def test_head_and_range_and_odd_methods(tmp_path: Path) -> None:
     served(tmp_path, test)
 
 
-def test_a_page_finds_its_takes_again_and_nobody_elses(tmp_path: Path) -> None:
+def test_a_page_finds_its_own_takes_only(tmp_path: Path) -> None:
     async def attach(site: Site, body: object) -> tuple[int, Any]:
         async with site.page.post("/longtake/attach", json=body) as answer:
             return answer.status, await answer.json()
@@ -115,7 +115,7 @@ def test_a_page_finds_its_takes_again_and_nobody_elses(tmp_path: Path) -> None:
     served(tmp_path, test)
 
 
-def test_an_evicted_take_says_plainly_that_it_is_gone(tmp_path: Path) -> None:
+def test_an_evicted_take_is_reported_in_one_sentence(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         site.takes.reset()
         for path in (site.path, f"{site.path}/chunks/0"):
@@ -159,7 +159,7 @@ def test_routes_match_the_paths_of_the_contract(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def test_the_page_is_told_of_every_chunk_over_its_websocket(tmp_path: Path) -> None:
+def test_the_page_hears_of_every_chunk_over_its_websocket(tmp_path: Path) -> None:
     async def run() -> list[tuple[str, Any]]:
         async with TestClient(TestServer(player_server(tmp_path))) as page:
             async with page.ws_connect("/ws?clientId=mine") as socket:

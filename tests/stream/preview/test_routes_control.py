@@ -1,4 +1,4 @@
-"""The preview's control route: what it obeys, and everything that it refuses without an effect."""
+"""The preview's control route: what it obeys and what it refuses without an effect."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_bad_body_is_400_with_one_sentence_and_no_effect(tmp_path: Path, body:
     served(tmp_path, test)
 
 
-def test_a_body_too_large_is_413_however_its_size_is_told(tmp_path: Path) -> None:
+def test_a_body_too_large_is_413_however_its_size_is_declared(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         assert (await site.control(b" " * 65_537))[0] == 413
 
@@ -108,7 +108,7 @@ def test_a_body_too_large_is_413_however_its_size_is_told(tmp_path: Path) -> Non
         ({"Origin": "http://evil.example", "Sec-Fetch-Site": "same-origin"}, 403),
     ],
 )
-def test_only_json_from_our_own_pages_is_taken(
+def test_only_json_from_our_own_pages_is_accepted(
     tmp_path: Path, headers: dict[str, str], expected: int
 ) -> None:
     async def test(site: Site) -> None:

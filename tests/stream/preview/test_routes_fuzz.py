@@ -1,4 +1,4 @@
-"""The preview's routes under requests of any kind: none is answered by a 500."""
+"""The preview's routes under arbitrary requests: no answer is a 500."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ paths = st.lists(parts | plain, max_size=6).map(lambda names: "/" + "/".join(nam
 
 @pytest.fixture(scope="module")
 def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A server that lives on a loop of its own for all examples."""
+    """A server on its own event loop, shared by all examples."""
     loop = asyncio.new_event_loop()
     opened = site(tmp_path_factory.mktemp("temp"))
     running = loop.run_until_complete(opened.__aenter__())

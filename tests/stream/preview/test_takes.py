@@ -1,4 +1,4 @@
-"""Laws of takes: every frame comes out as it went in, the maker never waits, budgets hold."""
+"""Laws of takes: frames survive unchanged, the producer never waits, budgets hold."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from PIL import Image
 
 from longtake.stream.lazy.frame_chunk import to_pictures
 from longtake.stream.preview.album import Album
-from longtake.stream.preview.frame_encoder import FrameEncoder, halved, halvings
+from longtake.stream.preview.frame_encoder import FrameEncoder, halve, halvings
 from longtake.stream.preview.jpeg import pack_frames
 from longtake.stream.preview.messages import (
     CHUNK_EVENT,
@@ -39,7 +39,7 @@ SHOT = Shot(16.0, 64, 48, 24)
 
 
 def unpack(packed: bytes) -> list[Image.Image]:
-    """The pictures of a chunk, read the way the player does."""
+    """Read the pictures of a chunk as the player does."""
     magic, width, height, count = struct.unpack(">4sHHI", packed[:12])
     sizes = struct.unpack(f">{count}I", packed[12 : 12 + 4 * count])
     assert magic == b"LTF1" and 12 + 4 * count + sum(sizes) == len(packed)
@@ -52,7 +52,7 @@ def unpack(packed: bytes) -> list[Image.Image]:
 
 
 class Bench:
-    """A store of takes over a folder, and what it told."""
+    """A store of takes over a folder, and the events it sent."""
 
     def __init__(self, folder: Path, **settings: Any) -> None:
         self.folder = folder
@@ -84,7 +84,7 @@ def opened(tmp_path: Path) -> Iterator[Callable[..., Bench]]:
 
 
 def fill(take: Take, chunks: int, *, end: str | None = "done", prompt: str = "a red ball") -> None:
-    """Put so many chunks of 12 numbered frames into a take."""
+    """Put `count` chunks of 12 numbered frames into a take."""
     for first in range(0, 12 * chunks, 12):
         take.show(numbered_frames(first, 12, 64, 48), first, prompt, TakeStats())
     if end:
@@ -93,16 +93,18 @@ def fill(take: Take, chunks: int, *, end: str | None = "done", prompt: str = "a 
 
 
 def wait_until(true: Callable[[], bool]) -> None:
-    """Until the encoder's thread has come so far; pytest's own limit ends it."""
+    """Wait for the encoder's thread; pytest's time limit ends the wait."""
     while not true():
         time.sleep(0.001)
 
 
 def numbers(take: Take) -> list[int]:
-    """The numbers drawn into all frames of a take that can be had."""
-    blobs = [take.blob(one["seq"]) for one in take.manifest()["chunks"] if one["bytes"]]
+    """Read the numbers drawn into all available frames of a take."""
+    blobs = [take.blob(chunk["seq"]) for chunk in take.manifest()["chunks"] if chunk["bytes"]]
     contents = [blob.read() for blob in blobs if blob]
-    return [number_of(np.asarray(one)) for content in contents for one in unpack(content or b"")]
+    return [
+        number_of(np.asarray(picture)) for content in contents for picture in unpack(content or b"")
+    ]
 
 
 def test_every_frame_comes_out_as_it_went_in(opened: Callable[..., Bench]) -> None:
@@ -115,7 +117,7 @@ def test_every_frame_comes_out_as_it_went_in(opened: Callable[..., Bench]) -> No
     assert abs(first - sent).mean() < 3  # JPEG at quality 85
 
 
-def test_the_manifest_lists_what_was_made(opened: Callable[..., Bench]) -> None:
+def test_the_manifest_lists_all_chunks(opened: Callable[..., Bench]) -> None:
     plan = Plan(24, 1.5, 2, 10, 20, True, "24 frames")
     take = opened().open("12:3.0.1", shot=Shot(16.0, 64, 48, 24, plan))
     take.show(numbered_frames(0, 9, 64, 48), 0, "a red ball", TakeStats(first_frame_s=0.5))
@@ -144,7 +146,7 @@ def test_the_manifest_lists_what_was_made(opened: Callable[..., Bench]) -> None:
     }  # fmt: skip
 
 
-def test_events_tell_each_chunk_and_the_end_comes_last(opened: Callable[..., Bench]) -> None:
+def test_events_announce_each_chunk_and_finally_the_end(opened: Callable[..., Bench]) -> None:
     bench = opened()
     fill(bench.open(), 2)
     told = [(name, data.get("seq", data.get("state"))) for name, data in bench.events]
@@ -166,7 +168,7 @@ def test_a_take_can_be_found_when_its_first_event_arrives(tmp_path: Path) -> Non
 
 
 class SlowEncoder:
-    """Encodes when told to."""
+    """Encodes only when released."""
 
     def __init__(self) -> None:
         self.gate = threading.Semaphore(0)
@@ -181,7 +183,7 @@ class SlowEncoder:
 
 
 def handed_over(encoder: FrameEncoder, chunks: int) -> list[int]:
-    """Put chunks of (2, 3, 96, 128), each as bright as its number; gives what waited each time."""
+    """Put chunks of (2, 3, 96, 128), as bright as their number; return the waiting bytes."""
     waited = []
     for number in range(chunks):
         encoder.put(torch.full((2, 3, 96, 128), number / 255), lambda packed: None)
@@ -189,10 +191,10 @@ def handed_over(encoder: FrameEncoder, chunks: int) -> list[int]:
     return waited
 
 
-def test_behind_it_makes_pictures_smaller_and_drops_none() -> None:
-    """`put` returning at all while nothing is encoded is the law that sampling never waits."""
+def test_an_encoder_that_falls_behind_shrinks_pictures_and_drops_none() -> None:
+    """That `put` returns while nothing is encoded proves that sampling never waits."""
     slow = SlowEncoder()
-    encoder = FrameEncoder(lambda error: None, encode=slow, room_bytes=1)
+    encoder = FrameEncoder(lambda error: None, encode=slow, budget_bytes=1)
     chunk = 4 * 2 * 3 * 96 * 128
     waited = handed_over(encoder, 40)
     smallest = chunk // 4**2  # 24x32 cannot be halved again
@@ -205,9 +207,9 @@ def test_behind_it_makes_pictures_smaller_and_drops_none() -> None:
     assert slow.sizes == sorted(slow.sizes, reverse=True) and slow.sizes[-1] == (24, 32)
 
 
-def test_once_caught_up_pictures_are_whole_again() -> None:
+def test_pictures_have_full_size_again_after_catching_up() -> None:
     slow = SlowEncoder()
-    encoder = FrameEncoder(lambda error: None, encode=slow, room_bytes=1)
+    encoder = FrameEncoder(lambda error: None, encode=slow, budget_bytes=1)
     handed_over(encoder, 5)
     slow.gate.release(100)
     wait_until(lambda: not encoder.waiting_bytes)
@@ -217,8 +219,8 @@ def test_once_caught_up_pictures_are_whole_again() -> None:
     assert slow.sizes[4] < (96, 128) and slow.sizes[5] == (96, 128)
 
 
-def test_small_pictures_may_wait_in_numbers() -> None:
-    """The demo's 96x64 read from the journal comes faster than a thread is woken."""
+def test_many_small_pictures_may_wait() -> None:
+    """The demo's 96x64 frames arrive from the journal faster than a thread wakes up."""
     encoder = FrameEncoder(lambda error: None)
     handed_over(encoder, 100)
     encoder.close(lambda: None)
@@ -235,8 +237,8 @@ def test_halvings_by_definition(taken: int, times: int) -> None:
 def test_halving_averages(opened: Callable[..., Bench]) -> None:
     frames = torch.rand(2, 3, 64, 96)
     expected = frames.unfold(2, 4, 4).unfold(3, 4, 4).mean((-1, -2))
-    torch.testing.assert_close(halved(frames, 2), expected)
-    assert halved(frames, 9).shape == (2, 3, 16, 24) and halved(frames, 0) is frames
+    torch.testing.assert_close(halve(frames, 2), expected)
+    assert halve(frames, 9).shape == (2, 3, 16, 24) and halve(frames, 0) is frames
 
 
 def test_memory_and_disk_budgets_hold_at_all_times(opened: Callable[..., Bench]) -> None:
@@ -251,14 +253,14 @@ def test_memory_and_disk_budgets_hold_at_all_times(opened: Callable[..., Bench])
     assert max(ram for ram, _ in seen) <= 3 * size and max(disk for _, disk in seen) <= 5 * size
     assert sum(path.stat().st_size for path in bench.files()) == bench.takes.disk_bytes > 3 * size
     known = take.manifest()
-    gone = [one["seq"] for one in known["chunks"] if one["bytes"] == 0]
+    gone = [chunk["seq"] for chunk in known["chunks"] if chunk["bytes"] == 0]
     assert gone == list(range(len(gone))) and 10 <= len(gone) <= 16  # the oldest
     assert known["frames"] == 240 and len(known["chunks"]) == 20
     assert numbers(take) == list(range(12 * len(gone), 240))
     assert f"the oldest {12 * len(gone)} frames can be seen in saved files only" in known["message"]
 
 
-def test_a_full_disk_costs_old_frames_only_and_is_said(
+def test_a_full_disk_costs_only_old_frames_and_is_reported(
     opened: Callable[..., Bench], tmp_path: Path
 ) -> None:
     bench = opened(limits=Limits(ram_bytes=20_000))
@@ -281,7 +283,7 @@ def test_takes_leave_nothing_behind(opened: Callable[..., Bench]) -> None:
     assert threading.active_count() == threads and bench.takes.get(take.token) is None
 
 
-def test_the_oldest_finished_takes_give_way(opened: Callable[..., Bench]) -> None:
+def test_the_oldest_finished_takes_are_dropped(opened: Callable[..., Bench]) -> None:
     bench = opened(limits=Limits(takes=3))
     running = bench.open("0")
     over = [bench.open(str(node)) for node in (1, 2, 3)]
@@ -292,7 +294,7 @@ def test_the_oldest_finished_takes_give_way(opened: Callable[..., Bench]) -> Non
     assert kept == [True, False, False, True]
 
 
-def test_a_finished_take_is_gone_after_its_time(opened: Callable[..., Bench]) -> None:
+def test_a_finished_take_expires(opened: Callable[..., Bench]) -> None:
     bench = opened(limits=Limits(finished_s=60))
     running, over = bench.open("1"), bench.open("2")
     fill(over, 1)
@@ -325,7 +327,7 @@ def test_controls_obey_each_request_once_and_in_order(opened: Callable[..., Benc
     assert take.state == "stopped" and not take.controls.obey(8, lambda c: c.resume())
 
 
-def test_edits_are_told_and_mark_the_prompt_change_they_brought(
+def test_edits_are_announced_and_mark_their_prompt_change(
     opened: Callable[..., Bench],
 ) -> None:
     controls = FakeControls()
@@ -345,7 +347,7 @@ def test_edits_are_told_and_mark_the_prompt_change_they_brought(
     assert known["message"] == "The picture drifts."
 
 
-def test_a_take_that_is_over_no_longer_listens_to_the_controls(
+def test_a_finished_take_no_longer_listens_to_the_controls(
     opened: Callable[..., Bench],
 ) -> None:
     controls = FakeControls()
@@ -356,21 +358,21 @@ def test_a_take_that_is_over_no_longer_listens_to_the_controls(
     assert len(bench.events) == told
 
 
-def test_files_are_told_to_takes_of_the_same_prompt_early_and_late(
+def test_files_reach_earlier_and_later_takes_of_the_same_prompt(
     opened: Callable[..., Bench],
 ) -> None:
     bench, album = opened(), Album()
     early, late = bench.open("1"), bench.open("2")
-    album.show_in(early)
-    album.saved(TakeFile("clip.mp4", "longtake", "output", "video"), "prompt")
-    album.show_in(late)
+    album.add_take(early)
+    album.add_file(TakeFile("clip.mp4", "longtake", "output", "video"), "prompt")
+    album.add_take(late)
     names = [[file["filename"] for file in take.summary()["files"]] for take in (early, late)]
     assert names == [["clip.mp4"], ["clip.mp4"]]
-    album.saved(TakeFile("edited.mp4", "longtake", "output", "video"), "another prompt")
+    album.add_file(TakeFile("edited.mp4", "longtake", "output", "video"), "another prompt")
     assert len(early.summary()["files"]) == len(late.summary()["files"]) == 1
 
 
-def test_an_encoder_that_fails_is_told_to_page_and_maker(opened: Callable[..., Bench]) -> None:
+def test_a_failed_encoder_is_reported_to_page_and_producer(opened: Callable[..., Bench]) -> None:
     def broken(pictures: Any) -> bytes:
         raise ValueError("no room for a picture")
 

@@ -1,4 +1,4 @@
-"""Laws of the live controls: noted on any thread, obeyed by one, nothing lost and nothing twice."""
+"""Laws of the live controls: requested on any thread, obeyed by one, never lost or doubled."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def nothing() -> None:
 
 
 def applied(controls: Controls, first_frame: int = 9) -> Edit | None:
-    """What a producing thread does between two chunks."""
+    """Take and apply the queued edit, as the producing thread does."""
     edit = controls.edit_queue.take()
     if edit is not None:
         controls.edit_queue.apply(edit, first_frame, first_frame / 16, "a line")
@@ -59,20 +59,25 @@ def test_edits_before_one_chunk_are_one_edit_and_the_later_one_counts() -> None:
     assert [edit.status for edit in controls.edits] == ["applied", "queued"]
 
 
-def test_an_edit_that_comes_while_another_is_encoded_is_the_next_one() -> None:
+def test_an_edit_during_the_encoding_of_another_is_the_next_one() -> None:
     controls = Controls()
     controls.set_prompt("one")
     taken = controls.edit_queue.take()
     assert taken is not None and controls.edits[0].status == "encoding"
     controls.set_prompt("two")
     controls.edit_queue.fail(taken, "No CLIP.")
-    one, two = controls.edits
-    assert (one.status, one.error, two.status, two.text) == ("failed", "No CLIP.", "queued", "two")
+    first, second = controls.edits
+    assert (first.status, first.error, second.status, second.text) == (
+        "failed",
+        "No CLIP.",
+        "queued",
+        "two",
+    )
     with pytest.raises(ValueError, match="not in progress"):
         controls.edit_queue.fail(taken, "again")
 
 
-def test_an_applied_edit_says_from_where_and_which_line_does_the_same() -> None:
+def test_an_applied_edit_has_its_start_and_its_line() -> None:
     controls = Controls()
     controls.set_prompt("a ball")
     applied(controls, 33)
@@ -80,7 +85,7 @@ def test_an_applied_edit_says_from_where_and_which_line_does_the_same() -> None:
     assert (edit.first_frame, edit.start_s, edit.line) == (33, 33 / 16, "a line")
 
 
-def test_no_edit_is_left_waiting_when_the_shot_ends() -> None:
+def test_no_edit_waits_after_the_shot_ends() -> None:
     controls = Controls()
     controls.set_prompt("too late")
     controls.end(stopped=False)
@@ -119,7 +124,7 @@ def test_a_stop_and_a_cancel_end_a_pause() -> None:
     assert controls.state == "stopping"
 
     class Cancelled(BaseException):
-        """As the host's own."""
+        """A host's interrupt."""
 
     def cancel() -> None:
         raise Cancelled
@@ -130,7 +135,7 @@ def test_a_stop_and_a_cancel_end_a_pause() -> None:
         other.wait_while_paused(cancel, nothing)
 
 
-def test_a_long_pause_is_told_once() -> None:
+def test_a_long_pause_is_reported_once() -> None:
     controls = Controls(long_pause_s=0.0)
     controls.pause()
     told: list[None] = []
@@ -157,7 +162,7 @@ REQUESTS: list[Callable[[Controls], None]] = [
 
 @examples(100)
 @given(st.lists(st.sampled_from(REQUESTS), max_size=12))
-def test_whatever_changes_grows_the_revision_and_is_told(
+def test_every_change_increases_the_revision_and_reaches_listeners(
     requests: list[Callable[[Controls], None]],
 ) -> None:
     controls = Controls()
@@ -179,9 +184,10 @@ def test_whatever_changes_grows_the_revision_and_is_told(
     assert len(seen) == told
 
 
-def test_many_threads_ask_while_one_obeys_and_nothing_is_lost() -> None:
-    """Every text asked for is in force in the end, or was replaced by a later one of the same
-    chunk; edits settle in the order they were asked for.
+def test_no_request_of_many_threads_is_lost() -> None:
+    """Every text is applied or replaced by a later one before the same chunk.
+
+    Edits settle in the order of their requests.
     """
     controls = Controls()
     asked = threading.Barrier(5)

@@ -1,5 +1,5 @@
-"""Laws of forking, rewinding and going on: what is shared is shared on disk, what follows is what a
-fresh run of the same settings gives, and the source stays as it was.
+"""Laws of forking, rewinding and extending: common chunks are shared on disk, later ones equal a
+fresh run of the same settings, and the source never changes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from longtake.samplers.solvers.multistep import UniPC2
 from longtake.samplers.solvers.single_step import ReNoise
 from longtake.stream.journal.chain import ModelHistory
 from longtake.stream.journal.journal import Journal
-from longtake.stream.rollout.fork import Fork, continued
+from longtake.stream.rollout.fork import Fork, extended
 from longtake.stream.rollout.rollout import Rollout
 from longtake.stream.rollout.spec import RolloutSpec
 from longtake.tests.support.stream.rollouts import LONG_HISTORIES, MODEL, assert_same_bits, changed
@@ -56,7 +56,7 @@ def test_a_fork_at_every_chunk_is_a_fresh_run_of_its_settings(tmp_path: Path, ki
     source = settings(**{"length": 12, **KINDS[kind]})
     plain = list(rollout(tmp_path / "all", source).chunks)
     for chunk in plain:
-        forked = changed(chunk.first_frame).of(source)
+        forked = changed(chunk.first_frame).apply(source)
         shared = rollout(tmp_path / "all", forked)
         assert shared.spec.stored_chunks() == chunk.index
         ours = list(shared.chunks)
@@ -75,12 +75,10 @@ def test_a_fork_at_every_chunk_is_a_fresh_run_of_its_settings(tmp_path: Path, ki
     ],
     ids=["seed", "prompt", "guidance"],
 )
-def test_each_change_alone_changes_what_follows_and_nothing_before(
-    tmp_path: Path, fork: Fork
-) -> None:
+def test_each_change_alone_changes_only_later_chunks(tmp_path: Path, fork: Fork) -> None:
     source = settings(length=12, guidance=cfg(2.0))
     plain = list(rollout(tmp_path, source).chunks)
-    ours = list(rollout(tmp_path, fork.of(source)).chunks)
+    ours = list(rollout(tmp_path, fork.apply(source)).chunks)
     same = [torch.equal(a.latents, b.latents) for a, b in zip(ours, plain, strict=True)]
     assert same == [True, True, False, False]
 
@@ -89,54 +87,54 @@ def test_a_fork_without_changes_is_its_source(tmp_path: Path) -> None:
     source = settings(length=12)
     list(rollout(tmp_path, source).chunks)
     for fork in (Fork(6), Fork(6, seed=source.seed)):
-        again = rollout(tmp_path, fork.of(source))
+        again = rollout(tmp_path, fork.apply(source))
         assert again.spec.stored_chunks() == again.chunk_count == 4
 
 
-def test_what_a_fork_gives_holds_to_the_end() -> None:
+def test_the_changes_of_a_fork_hold_to_the_end() -> None:
     source = settings(
         length=12, prompts=timeline(0, 3, 9), seed_changes=(TimedSeed(3, 8), TimedSeed(9, 9))
     )
-    forked = changed(6).of(source)
-    assert [one.start_frame for one in forked.prompts.entries] == [0, 3, 6]
+    forked = changed(6).apply(source)
+    assert [entry.start_frame for entry in forked.prompts.entries] == [0, 3, 6]
     assert forked.seed_changes == (TimedSeed(3, 8), TimedSeed(6, 11))
     assert forked.at(11).guidance == cfg(3.0)
-    assert Fork(6, seed=11).of(source).prompts is source.prompts
-    assert changed(0).of(source).seed == 11 and changed(0).of(source).seed_changes == ()
+    assert Fork(6, seed=11).apply(source).prompts is source.prompts
+    assert changed(0).apply(source).seed == 11 and changed(0).apply(source).seed_changes == ()
 
 
-def test_rewinding_makes_nothing_and_going_on_from_there_is_the_longer_run(tmp_path: Path) -> None:
-    """With overlapping chunks too: what is cut off is hidden, the settings stay."""
+def test_rewinding_makes_no_chunks_and_extending_gives_the_longer_run(tmp_path: Path) -> None:
+    """Also with overlapping chunks: a rewind hides chunks but keeps the settings."""
     source = settings(schedule=pyramid(LADDER), solver=UniPC2(), length=8)
     whole = list(rollout(tmp_path, source).chunks)
     rewound = rollout(tmp_path, source, cut=3)
     assert (rewound.chunk_count, rewound.latent_frames, rewound.frames) == (3, 3, 9)
     assert_same_bits(list(rewound.chunks), whole[:3])
     assert rewound.resumed_from is None and rewound.spec.resume_at_s is None
-    longer = continued(source, end=3, more=6)
+    longer = extended(source, end=3, more=6)
     assert longer.length == 9
     ours = list(rollout(tmp_path, longer).chunks)
     assert_same_bits(ours, list(rollout(tmp_path / "new", longer).chunks))
 
 
-def test_a_cut_ends_what_has_no_end(tmp_path: Path) -> None:
+def test_a_cut_ends_an_endless_rollout(tmp_path: Path) -> None:
     rewound = rollout(tmp_path, settings(length=None), cut=2)
     assert (rewound.chunk_count, rewound.frames) == (2, 21)
     assert len(list(rewound.chunks)) == 2
     assert rollout(tmp_path, settings(length=7), cut=9).chunk_count == 3
 
 
-def test_going_on_is_in_whole_chunks_and_keeps_what_there_is(tmp_path: Path) -> None:
+def test_an_extension_is_whole_chunks_and_keeps_existing_ones(tmp_path: Path) -> None:
     source = settings(length=6)
     list(rollout(tmp_path, source).chunks)
-    longer = continued(source, end=6, more=4)
+    longer = extended(source, end=6, more=4)
     assert longer.length == 12
     made = rollout(tmp_path, longer)
     assert made.spec.stored_chunks() == 2
     assert_same_bits(list(made.chunks), list(rollout(tmp_path / "new", longer).chunks))
 
 
-def test_going_on_with_another_model_shares_what_the_first_made(tmp_path: Path) -> None:
+def test_continuing_with_another_model_shares_the_first_models_chunks(tmp_path: Path) -> None:
     source = settings(length=12)
     list(rollout(tmp_path, replace(source, length=6)).chunks)
     other = Rollout(
@@ -149,5 +147,5 @@ def test_going_on_with_another_model_shares_what_the_first_made(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(("frame", "chunk"), [(0, 0), (1, 0), (2, 1), (7, 2), (8, 3), (99, 4)])
-def test_a_place_belongs_to_the_nearest_chunk(tmp_path: Path, frame: int, chunk: int) -> None:
+def test_a_frame_belongs_to_the_nearest_chunk(tmp_path: Path, frame: int, chunk: int) -> None:
     assert rollout(tmp_path, settings(length=12)).spec.chain.chunk_at(frame) == chunk

@@ -1,5 +1,5 @@
-"""Laws of states that rest in memory: the next run goes on from them with the same bits wherever
-the last one ended, they share a budget, and nothing is lost without a word.
+"""Laws of hot states: the next run resumes from them with the same bits wherever the last one
+ended, they share a budget, and a loss is always logged.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from longtake.tests.support.tiny_model import settings
 
 
 class Cancelled(BaseException):
-    """As the host's own interrupt."""
+    """A host's interrupt."""
 
 
 def rollout(folder: Path, hot: HotStates | None, model: Any = MODEL, **changes: Any) -> Rollout:
@@ -49,7 +49,7 @@ def plenty() -> HotStates:
 
 
 def made_until(rollout: Rollout) -> list[Chunk]:
-    """What comes before the run is cancelled."""
+    """Collect the chunks before the run is cancelled."""
     chunks = []
     with pytest.raises(Cancelled):
         for chunk in rollout.chunks:
@@ -58,15 +58,15 @@ def made_until(rollout: Rollout) -> list[Chunk]:
 
 
 def counted(folder: Path, hot: HotStates | None, **given: Any) -> tuple[list[Chunk], int]:
-    """All chunks of a run, and how many passes of the model it took."""
+    """Collect all chunks of a run and count the model's passes."""
     passes: list[int] = []
     model = watched_model(MODEL, on_check=lambda: passes.append(1))
     return list(rollout(folder, hot, model, **given).chunks), len(passes)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_run_cancelled_anywhere_goes_on_from_its_state(tmp_path: Path, kind: str) -> None:
-    """Before any pass of the model: in mid-chunk, in mid-commit, between the caches of a commit."""
+def test_a_run_cancelled_anywhere_resumes_from_its_state(tmp_path: Path, kind: str) -> None:
+    """Cancels before every pass: within a chunk, within a commit, between a commit's caches."""
     whole, passes = counted(tmp_path / "whole", None, **KINDS[kind])
     for at in range(2, passes, max(1, passes // 9)):
         folder, hot = tmp_path / str(at), plenty()
@@ -84,7 +84,7 @@ MADE_ANEW = ("causal, re-cached at a switch", "causal, flushed at a switch")
 def test_a_replay_cancelled_anywhere_leaves_no_half_committed_state(
     tmp_path: Path, kind: str
 ) -> None:
-    """With several caches, a commit can be cut off between them."""
+    """With several caches, a cancel can fall between their commits."""
     whole = list(rollout(tmp_path, None, **KINDS[kind]).chunks)
     last = tmp_path / f"{rollout(tmp_path, None, **KINDS[kind]).spec.key(3)}.safetensors"
     last.unlink()
@@ -97,7 +97,7 @@ def test_a_replay_cancelled_anywhere_leaves_no_half_committed_state(
         assert_same_bits(list(rollout(tmp_path, hot, **KINDS[kind]).chunks), whole)
 
 
-def test_going_on_from_a_resting_state_replays_nothing(tmp_path: Path) -> None:
+def test_resuming_from_a_hot_state_replays_nothing(tmp_path: Path) -> None:
     hot = plenty()
     chunks = iter(rollout(tmp_path, hot).chunks)
     kept = [next(chunks) for _ in range(3)]
@@ -107,13 +107,13 @@ def test_going_on_from_a_resting_state_replays_nothing(tmp_path: Path) -> None:
     assert passes == 1 + 2 and torch.equal(again[2].latents, kept[2].latents)
 
 
-def test_a_longer_run_and_a_fork_go_on_from_it_too(tmp_path: Path) -> None:
+def test_a_longer_run_and_a_fork_resume_from_a_hot_state_too(tmp_path: Path) -> None:
     hot, source = plenty(), settings(length=9)
     list(rollout(tmp_path, hot, length=9).chunks)
     _, passes = counted(tmp_path, hot, length=12)
     assert passes == 1 + 2
     for fork in (changed(9), dataclasses.replace(changed(9), guidance=None)):
-        longer = dataclasses.replace(fork.of(source), length=12)
+        longer = dataclasses.replace(fork.apply(source), length=12)
         ours = Rollout(RolloutSpec(longer, MODEL, "model", Journal(tmp_path), hot=hot))
         fresh = Rollout(RolloutSpec(longer, MODEL, "model", Journal(tmp_path / "new")))
         assert_same_bits(list(ours.chunks), list(fresh.chunks))
@@ -123,18 +123,18 @@ def test_a_longer_run_and_a_fork_go_on_from_it_too(tmp_path: Path) -> None:
 def test_a_fork_where_the_source_was_cancelled_forgets_its_prompt(
     tmp_path: Path, kind: str
 ) -> None:
-    """In the middle of a chunk that began under a prompt which the fork does not have."""
+    """The cancelled chunk began under a prompt that the fork does not have."""
     hot, given = plenty(), {**KINDS[kind], "length": 12}
     _, passes = counted(tmp_path / "count", None, **given)
     model = watched_model(MODEL, on_check=Raises(Cancelled, passes - 1))
     kept = made_until(rollout(tmp_path, hot, model, **given))
-    fork = dataclasses.replace(changed(3 * len(kept)), guidance=None).of(settings(**given))
+    fork = dataclasses.replace(changed(3 * len(kept)), guidance=None).apply(settings(**given))
     ours = Rollout(RolloutSpec(fork, MODEL, "model", Journal(tmp_path), hot=hot))
     fresh = Rollout(RolloutSpec(fork, MODEL, "model", Journal(tmp_path / "new")))
     assert_same_bits(list(ours.chunks), list(fresh.chunks))
 
 
-def test_a_run_that_failed_leaves_no_state(tmp_path: Path) -> None:
+def test_a_failed_run_leaves_no_state(tmp_path: Path) -> None:
     hot = plenty()
     model = watched_model(MODEL, on_check=Raises(lambda: ValueError("broken"), 7))
     with pytest.raises(ValueError, match="broken"):
@@ -142,7 +142,7 @@ def test_a_run_that_failed_leaves_no_state(tmp_path: Path) -> None:
     assert len(hot) == 0
 
 
-def test_what_is_too_large_is_not_copied_and_that_is_said(
+def test_a_state_over_the_budget_is_not_copied_and_is_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     hot = HotStates(lambda: 1000)
@@ -155,7 +155,7 @@ def state(size: int, disk: Snapshots | None = None) -> HotState:
     return HotState(Snapshot({"x": torch.zeros(size)}, {}), "m", disk)
 
 
-def test_states_share_a_budget_and_the_longest_unused_gives_way(
+def test_states_share_a_budget_and_the_least_recently_used_is_evicted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     hot, disk = HotStates(lambda: 4 * 25), Snapshots(Journal(tmp_path), "m")
@@ -173,7 +173,7 @@ def test_states_share_a_budget_and_the_longest_unused_gives_way(
     assert len(hot) == hot.bytes == 0
 
 
-def test_what_the_host_takes_back_goes_to_disk_or_is_said_to_be_gone(
+def test_a_cleared_state_goes_to_disk_or_is_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     hot, disk = plenty(), Snapshots(Journal(tmp_path), "m")
@@ -185,19 +185,19 @@ def test_what_the_host_takes_back_goes_to_disk_or_is_said_to_be_gone(
     assert caplog.text.count("dropped; the next run will replay") == 1 and hot.bytes == 0
 
 
-def test_at_the_end_of_the_process_nobody_is_told(
+def test_nothing_is_logged_at_the_end_of_the_process(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     hot, disk = plenty(), Snapshots(Journal(tmp_path), "m")
     hot.keep("a", state(10, disk))
     hot.keep("b", state(10))
     with caplog.at_level(logging.INFO, logger="longtake"):
-        hot.clear(told=False)
+        hot.clear(log=False)
     assert disk.read("a") is not None and not caplog.text and hot.bytes == 0
 
 
-def test_several_rollouts_share_the_budget_and_each_goes_on_with_its_bits(tmp_path: Path) -> None:
-    """A state that gave way is read from its snapshot, or replayed; nothing else is made again."""
+def test_several_rollouts_share_the_budget_and_each_resumes_with_its_bits(tmp_path: Path) -> None:
+    """An evicted state is read from its snapshot or replayed; no other chunk is made again."""
     window: dict[str, Any] = {"cache": WindowSink(5, 1)}  # states of one size
     size = plenty()
     list(rollout(tmp_path / "one", size, **window).chunks)

@@ -1,4 +1,4 @@
-"""Laws of the chunk producer on its own: it needs a spec and what is in force, but no run."""
+"""Laws of the chunk producer alone: it needs a spec and a state, but no run."""
 
 from __future__ import annotations
 

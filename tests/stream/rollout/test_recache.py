@@ -1,5 +1,5 @@
-"""Laws of going on by recache: only when asked for, from the window alone, under an address of its
-own, and from there on with the same bits as itself.
+"""Laws of recache: only on request, from the window alone, at addresses of its own, and from there
+on with reproducible bits.
 """
 
 from __future__ import annotations
@@ -43,20 +43,24 @@ def quick(folder: Path, model: Denoiser = MODEL, **changes: Any) -> Rollout:
 
 
 def from_the_window(**changes: Any) -> list[Chunk]:
-    """What follows latent frame 15 where only the sink and the four before it are committed."""
+    """Generate from latent frame 15 on with only the sink and the four frames before committed."""
     chosen = settings(**{**LONG, **changes})
     whole = list(generate(chosen, MODEL))
-    before = [one for one in whole if one.first_frame < 15]
+    before = [chunk for chunk in whole if chunk.first_frame < 15]
     newest = whole[len(before)].first_frame - 4
-    seen = (one for one in before if one.index == 0 or one.first_frame + len(one.latents) > newest)
+    seen = (
+        chunk
+        for chunk in before
+        if chunk.index == 0 or chunk.first_frame + len(chunk.latents) > newest
+    )
     return [*before, *generate(chosen, MODEL, seen)]
 
 
 @pytest.mark.parametrize("kind", ["causal, multistep", "pyramid, multistep", "rolling, multistep"])
-def test_what_follows_is_made_from_sink_and_window_alone(tmp_path: Path, kind: str) -> None:
+def test_a_recached_shot_continues_from_sink_and_window_alone(tmp_path: Path, kind: str) -> None:
     changes = {**LONG, **KINDS[kind], "cache": WINDOW}
     whole = list(rollout(tmp_path / "whole", **changes).chunks)
-    done = sum(one.first_frame < 15 for one in whole)
+    done = sum(chunk.first_frame < 15 for chunk in whole)
     cut_after(rollout(tmp_path, **changes), done)
     made = quick(tmp_path, **changes)
     chunks = list(made.chunks)
@@ -65,7 +69,7 @@ def test_what_follows_is_made_from_sink_and_window_alone(tmp_path: Path, kind: s
     assert not torch.equal(chunks[done].latents, whole[done].latents)
 
 
-def test_it_is_never_the_default_and_nothing_else_finds_its_chunks(tmp_path: Path) -> None:
+def test_recache_is_not_the_default_and_has_addresses_of_its_own(tmp_path: Path) -> None:
     whole = list(rollout(tmp_path / "whole", **LONG).chunks)
     cut_after(rollout(tmp_path, **LONG), 5)
     assert len(list(quick(tmp_path).chunks)) == 8
@@ -74,8 +78,8 @@ def test_it_is_never_the_default_and_nothing_else_finds_its_chunks(tmp_path: Pat
     assert_same_bits(list(exact.chunks), whole)
 
 
-def test_it_goes_on_with_its_own_bits_wherever_it_is_cut_again(tmp_path: Path) -> None:
-    """Each place where it went on so belongs to the address of what follows."""
+def test_a_recached_shot_resumes_with_its_own_bits_at_any_cut(tmp_path: Path) -> None:
+    """Every recache belongs to the addresses of the chunks after it."""
     cut_after(rollout(tmp_path, **LONG), 5)
     chunks = iter(quick(tmp_path).chunks)
     first = [next(chunks) for _ in range(6)]
@@ -85,10 +89,10 @@ def test_it_goes_on_with_its_own_bits_wherever_it_is_cut_again(tmp_path: Path) -
     assert_same_bits(list(again.chunks)[:6], first)
     assert again.run.state.settings.recache_frames == (15, 18)
     assert_same_bits(list(quick(tmp_path).chunks), list(again.chunks))
-    assert {one.latent_frames for one in records(Journal(tmp_path))} == {15, 18, 24}
+    assert {record.latent_frames for record in records(Journal(tmp_path))} == {15, 18, 24}
 
 
-def test_a_state_that_is_kept_is_gone_on_from_exactly(tmp_path: Path) -> None:
+def test_a_stored_state_is_resumed_exactly(tmp_path: Path) -> None:
     whole = list(rollout(tmp_path / "whole", **LONG).chunks)
     cut_after(rollout(tmp_path, snapshot_chunks=2, **LONG), 5)
     made = quick(tmp_path)
@@ -96,7 +100,7 @@ def test_a_state_that_is_kept_is_gone_on_from_exactly(tmp_path: Path) -> None:
     assert made.run.state.settings.recache_frames == ()
 
 
-def test_it_commits_the_window_and_no_more(tmp_path: Path) -> None:
+def test_a_recache_commits_only_the_window(tmp_path: Path) -> None:
     counted: list[int] = []
     cut_after(rollout(tmp_path, **{**LONG, "length": 45}), 14)
     model = watched_model(MODEL, on_check=lambda: counted.append(1))
@@ -104,14 +108,14 @@ def test_it_commits_the_window_and_no_more(tmp_path: Path) -> None:
     assert len(counted) == 3 + 2  # commits of the sink's chunk and the window's two, then the steps
 
 
-def test_what_a_window_alone_gives_anyway_is_the_same_video(tmp_path: Path) -> None:
+def test_a_rebuilt_window_gives_the_same_video(tmp_path: Path) -> None:
     changes: dict[str, Any] = {**LONG, "cache": RebuiltWindow(5, 1)}
     whole = list(rollout(tmp_path / "whole", **changes).chunks)
     cut_after(rollout(tmp_path, **changes), 5)
     assert_same_bits(list(quick(tmp_path, **changes).chunks), whole)
 
 
-def test_where_nothing_is_left_out_it_is_the_exact_run(tmp_path: Path) -> None:
+def test_a_recache_that_omits_nothing_is_exact(tmp_path: Path) -> None:
     for name, cache, count in (("full", FullHistory(), 5), ("early", WINDOW, 1)):
         made = quick(tmp_path / name, cache=cache)
         cut_after(rollout(tmp_path / name, **{**LONG, "cache": cache}), count)
@@ -119,8 +123,8 @@ def test_where_nothing_is_left_out_it_is_the_exact_run(tmp_path: Path) -> None:
         assert made.run.state.settings.recache_frames == ()
 
 
-def test_a_damaged_chunk_before_it_is_made_again_and_what_follows_stays(tmp_path: Path) -> None:
-    """The history is made anew at the same place when production passes it."""
+def test_a_damaged_chunk_before_a_recache_is_replaced_and_later_chunks_stay(tmp_path: Path) -> None:
+    """Production rebuilds the history at the same chunk again."""
     cut_after(rollout(tmp_path, **LONG), 5)
     made = quick(tmp_path)
     chunks, chain = list(made.chunks), made.run.state.chain
@@ -130,7 +134,7 @@ def test_a_damaged_chunk_before_it_is_made_again_and_what_follows_stays(tmp_path
         assert_same_bits(list(again.chunks), chunks)
 
 
-def test_what_a_window_cannot_give_back_is_refused() -> None:
+def test_a_cache_with_longer_memory_cannot_be_recached() -> None:
     with pytest.raises(BadInput, match="frames that have left the window"):
         recache.check("recache", AveragingSink(6, 3))
     recache.check("exact", AveragingSink(6, 3))

@@ -1,4 +1,4 @@
-"""Laws of the recipe: what is read back is what was written, and nothing else can be."""
+"""Laws of the recipe: it survives a round trip, and nothing else can be read."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def there_and_back(made: RolloutSettings) -> RolloutSettings:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_settings_come_back_with_the_same_keys(case: str) -> None:
+def test_settings_survive_with_the_same_keys(case: str) -> None:
     made = settings(**{"length": 9, **CASES[case]})
     back = there_and_back(made)
     assert [Chain(back, "m").key(i) for i in range(3)] == [
@@ -94,11 +94,11 @@ def test_settings_come_back_with_the_same_keys(case: str) -> None:
     ]
     assert Chain(back, "m").id == Chain(made, "m").id
     assert (back.length, back.hold_rotated) == (made.length, made.hold_rotated)
-    texts = [one.text for one in back.prompts.entries]
-    assert texts == [one.text for one in made.prompts.entries]
+    texts = [entry.text for entry in back.prompts.entries]
+    assert texts == [entry.text for entry in made.prompts.entries]
 
 
-def test_scores_come_back_with_their_decoder() -> None:
+def test_scores_survive_with_their_decoder() -> None:
     vae = TinyVAE(TinyVAEConfig((4, 4, 4), (4, 4, 4)))
     pictures = Pictures(vae, torch.device("cpu"))
     pulls = (
@@ -114,7 +114,7 @@ def test_scores_come_back_with_their_decoder() -> None:
     assert torch.equal(ours(latents, latents[:0], 0), theirs(latents, latents[:0], 0))
 
 
-def test_a_score_of_ones_own_cannot_be_saved() -> None:
+def test_a_custom_score_cannot_be_saved() -> None:
     @dataclasses.dataclass(frozen=True)
     class Mine:
         weight: float = 1.0
@@ -128,21 +128,21 @@ def test_a_score_of_ones_own_cannot_be_saved() -> None:
         to_record(made)
 
 
-def test_a_recipe_of_a_newer_version_is_refused_by_what_it_lacks() -> None:
+def test_a_recipe_with_unknown_parts_is_refused_by_their_names() -> None:
     record, tensors = to_record(settings())
-    with pytest.raises(BadInput, match="was made with tempo, which this Longtake does not know"):
+    with pytest.raises(BadInput, match="uses tempo, which this Longtake does not know"):
         from_record({**record, "tempo": 3}, tensors)
-    with pytest.raises(BadInput, match="was made with Spiral, which"):
+    with pytest.raises(BadInput, match="uses Spiral, which"):
         from_record({**record, "schedule": {"is": "Spiral"}}, tensors)
 
 
-def test_a_field_that_came_later_takes_its_default() -> None:
+def test_a_missing_field_takes_its_default() -> None:
     record, tensors = to_record(settings())
     del record["seed_changes"], record["context_noise"]
     assert from_record(record, tensors).seed_changes == ()
 
 
-def test_everything_that_settings_are_made_of_is_known() -> None:
+def test_all_parts_of_settings_are_known() -> None:
     names = set(known_types())
     assert {
         "KnownFrame",

@@ -1,5 +1,5 @@
-"""Laws of going on: by snapshot and by replay the same bits, memory that runs out once or twice,
-and nothing lost in either case.
+"""Laws of resuming: snapshot and replay give the same bits, and running out of memory once or twice
+loses no chunk.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def states(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_by_snapshot_and_by_replay_it_is_the_uninterrupted_run(
+def test_resume_by_snapshot_and_by_replay_equals_the_uninterrupted_run(
     tmp_path: Path, kind: str, count: int
 ) -> None:
     whole = list(rollout(tmp_path / "whole", **KINDS[kind]).chunks)
@@ -58,7 +58,7 @@ def test_by_snapshot_and_by_replay_it_is_the_uninterrupted_run(
         assert again.resumed_from == count
 
 
-def test_every_chunk_is_forced_to_the_disk_also_when_the_reader_goes_away(
+def test_every_chunk_is_synced_even_if_the_reader_leaves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     forced, plain = list[str](), disk_sync.force
@@ -75,9 +75,9 @@ def test_every_chunk_is_forced_to_the_disk_also_when_the_reader_goes_away(
     assert forced == [made.spec.key(index) for index in range(4)]
 
 
-def test_a_snapshot_spares_the_replay(tmp_path: Path) -> None:
+def test_a_snapshot_replaces_the_replay(tmp_path: Path) -> None:
     def evaluations(**given: Any) -> int:
-        """Rows that the model evaluates to make the last chunk alone."""
+        """Count the rows that the model evaluates for the last chunk alone."""
         counted: list[int] = []
         folder = tmp_path / str(given)
         cut_after(rollout(folder, length=30, **given), 9)
@@ -95,14 +95,16 @@ def test_only_the_newest_snapshot_is_kept(tmp_path: Path) -> None:
     assert states(tmp_path) == [f"{made.spec.key(3)}{ENDING}"]
 
 
-def test_a_fork_goes_on_from_its_sources_snapshot_only_where_it_holds(tmp_path: Path) -> None:
+def test_a_fork_uses_its_sources_snapshot_only_if_it_fits(tmp_path: Path) -> None:
     """Other branches need caches of their own; another prompt or seed does not."""
     source = rollout(tmp_path, snapshot_chunks=1, guidance=cfg(2.0))
     cut_after(source, 3)
     for fork in (changed(9), dataclasses.replace(changed(9), guidance=cfg(1.0))):
-        forked = Rollout(RolloutSpec(fork.of(source.settings), MODEL, "model", Journal(tmp_path)))
+        forked = Rollout(
+            RolloutSpec(fork.apply(source.settings), MODEL, "model", Journal(tmp_path))
+        )
         fresh = Rollout(
-            RolloutSpec(fork.of(source.settings), MODEL, "model", Journal(tmp_path / "new"))
+            RolloutSpec(fork.apply(source.settings), MODEL, "model", Journal(tmp_path / "new"))
         )
         assert_same_bits(list(forked.chunks), list(fresh.chunks))
 
@@ -117,7 +119,7 @@ def test_a_damaged_snapshot_is_replayed(tmp_path: Path, caplog: pytest.LogCaptur
         content[:middle],
         b"",
         content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :],
-        content.replace(b'"longtake_state": "3"', b'"longtake_state": "x"'),
+        content.replace(b'"longtake_state": "4"', b'"longtake_state": "x"'),
     ):
         path.write_bytes(damaged)
         again = rollout(tmp_path)
@@ -127,7 +129,7 @@ def test_a_damaged_snapshot_is_replayed(tmp_path: Path, caplog: pytest.LogCaptur
         (tmp_path / f"{again.spec.key(3)}.safetensors").unlink()
 
 
-def test_a_snapshot_for_which_there_is_no_room_says_how_to_go_on(
+def test_a_snapshot_that_does_not_fit_on_the_disk_says_how_to_continue(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any, **__: Any) -> int:
@@ -135,7 +137,7 @@ def test_a_snapshot_for_which_there_is_no_room_says_how_to_go_on(
 
     monkeypatch.setattr(snapshots_module, "write", full)
     made = rollout(tmp_path, snapshot_chunks=2)
-    with pytest.raises(StorageError, match="Set snapshot_chunks to 0 to go on without"):
+    with pytest.raises(StorageError, match="Set snapshot_chunks to 0 to continue without"):
         list(made.chunks)
     assert made.spec.stored_chunks() == 2
     assert len(list(rollout(tmp_path).chunks)) == 4
@@ -149,7 +151,7 @@ OUT = {
 
 
 @pytest.mark.parametrize("kind", OUT)
-def test_memory_that_runs_out_once_costs_only_time(tmp_path: Path, kind: str) -> None:
+def test_running_out_of_memory_once_costs_only_time(tmp_path: Path, kind: str) -> None:
     given = {"guidance": cfg(2.0), "cache": WINDOW}
     whole = list(rollout(tmp_path / "whole", **given).chunks)
     model = watched_model(MODEL, on_check=Raises(OUT[kind], 5))
@@ -169,7 +171,7 @@ def test_the_smaller_plan_is_smaller(tmp_path: Path) -> None:
     assert len(held) == 2 and held[1] < held[0]
 
 
-def test_memory_that_runs_out_twice_ends_the_run_which_goes_on_later(tmp_path: Path) -> None:
+def test_running_out_of_memory_twice_ends_the_run_resumably(tmp_path: Path) -> None:
     model = watched_model(MODEL, on_check=Raises(OUT["python"], 5, 8))
     made = rollout(tmp_path, model)
     with pytest.raises(OutOfMemory, match="again at .* everything before is kept: free memory"):
@@ -182,14 +184,14 @@ def test_memory_that_runs_out_twice_ends_the_run_which_goes_on_later(tmp_path: P
     assert again.resumed_from == kept
 
 
-def test_other_errors_are_not_taken_for_a_lack_of_memory(tmp_path: Path) -> None:
+def test_other_errors_are_not_mistaken_for_lack_of_memory(tmp_path: Path) -> None:
     model = watched_model(MODEL, on_check=Raises(lambda: RuntimeError("shapes"), 3))
     with pytest.raises(RuntimeError, match="shapes"):
         list(rollout(tmp_path, model).chunks)
 
 
-def test_values_that_are_not_finite_stop_before_they_are_kept(tmp_path: Path) -> None:
-    """Layer and dtype are named, and what came before stays."""
+def test_non_finite_values_stop_the_run_before_they_are_stored(tmp_path: Path) -> None:
+    """The error names layer and dtype; earlier chunks stay."""
     made = rollout(tmp_path)
     tree = MODEL.host.claim(0)
     chunks = iter(made.chunks)
@@ -207,7 +209,7 @@ def test_values_that_are_not_finite_stop_before_they_are_kept(tmp_path: Path) ->
     assert torch.equal(again[0].latents, first.latents) and len(again) == 4
 
 
-def test_a_chunk_that_leaves_the_journal_meanwhile_is_one_sentence(tmp_path: Path) -> None:
+def test_a_chunk_that_disappears_from_the_journal_is_one_sentence(tmp_path: Path) -> None:
     made = rollout(tmp_path)
     cut_after(made, 3)
     run = rollout(tmp_path).run
@@ -216,7 +218,7 @@ def test_a_chunk_that_leaves_the_journal_meanwhile_is_one_sentence(tmp_path: Pat
         list(run.state.replayed(range(3)))
 
 
-def test_a_damaged_chunk_is_made_again_with_the_same_bits(
+def test_a_damaged_chunk_is_replaced_with_the_same_bits(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     whole = rollout(tmp_path)
@@ -230,8 +232,8 @@ def test_a_damaged_chunk_is_made_again_with_the_same_bits(
                 assert_same_bits(list(rollout(tmp_path).chunks), chunks)
 
 
-def test_clocks_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clock that jumps back in mid-run, or files from the future, change no bit."""
+def test_clocks_do_not_influence_the_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that jumps back during a run, or files from the future, change no bit."""
     import os
     import time
 

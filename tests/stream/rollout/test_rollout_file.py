@@ -1,4 +1,4 @@
-"""Laws of a saved rollout: one whole file, from which any machine goes on with the same bits."""
+"""Laws of a saved rollout: a complete file from which any machine continues with the same bits."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from longtake.samplers.solvers.multistep import UniPC2
 from longtake.stream.journal.chain import ModelHistory
 from longtake.stream.journal.journal import Journal
 from longtake.stream.metrics import Report
-from longtake.stream.rollout.file import SUFFIX, Beside, RolloutFile, save_rollout
-from longtake.stream.rollout.fork import Fork, continued
+from longtake.stream.rollout.file import SUFFIX, RolloutExtras, RolloutFile, save_rollout
+from longtake.stream.rollout.fork import Fork, extended
 from longtake.stream.rollout.hot_states import HotStates
 from longtake.stream.rollout.rollout import Rollout
 from longtake.stream.rollout.spec import RolloutSpec
@@ -35,7 +35,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "causal": {"length": 9},
     "pyramid": {"schedule": pyramid(flow_ladder(3, 3.0)), "solver": UniPC2(), "length": 8},
 }
-BESIDE = Beside(Report(rollout_id="r", frames=33), b"\x89PNG odd", "scaled", 24.0)
+EXTRAS = RolloutExtras(Report(rollout_id="r", frames=33), b"\x89PNG odd", "scaled", 24.0)
 
 
 def rollout(folder: Path, **changes: Any) -> Rollout:
@@ -45,24 +45,26 @@ def rollout(folder: Path, **changes: Any) -> Rollout:
 
 
 def saved(folder: Path, count: int | None = None, **changes: Any) -> tuple[Path, Rollout]:
-    """A file of the first chunks of a rollout."""
+    """Save the first chunks of a rollout."""
     made, path = rollout(folder / "here", **changes), folder / f"a{SUFFIX}"
     chunks = list(made.chunks)
-    save_rollout(path, made.run.state, len(chunks) if count is None else count, BESIDE)
+    save_rollout(path, made.run.state, len(chunks) if count is None else count, EXTRAS)
     return path, made
 
 
 def loaded(path: Path, folder: Path, **changes: Any) -> Rollout:
-    """The rollout of a file, in a journal of its own."""
+    """Load the rollout of a file into a journal of its own."""
     file = RolloutFile(path)
-    made = Rollout(RolloutSpec(file.settings(), MODEL, file.makers, Journal(folder), **changes))
+    made = Rollout(RolloutSpec(file.settings(), MODEL, file.models, Journal(folder), **changes))
     assert file.keep_in(made.spec.journal, made.spec.chain) == len(file.metas)
     return made
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_load_of_save_goes_on_with_the_same_bits(tmp_path: Path, kind: str, count: int) -> None:
+def test_a_loaded_rollout_continues_with_the_same_bits(
+    tmp_path: Path, kind: str, count: int
+) -> None:
     path, source = saved(tmp_path, count, **KINDS[kind])
     there = loaded(path, tmp_path / "there")
     assert there.spec.stored_chunks() == count and there.id == source.id
@@ -71,7 +73,7 @@ def test_load_of_save_goes_on_with_the_same_bits(tmp_path: Path, kind: str, coun
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_file_with_its_state_goes_on_without_replay_and_with_the_same_bits(
+def test_a_file_with_state_continues_without_replay_and_with_the_same_bits(
     tmp_path: Path, kind: str
 ) -> None:
     source = rollout(tmp_path / "here", **{**KINDS[kind], "length": 18})
@@ -81,8 +83,8 @@ def test_a_file_with_its_state_goes_on_without_replay_and_with_the_same_bits(
     assert state is not None and source.run.state_after(2) is None
     for with_state in (True, False):
         path = tmp_path / f"{with_state}{SUFFIX}"
-        beside = replace(BESIDE, state=state if with_state else None)
-        save_rollout(path, source.run.state, 5, beside)
+        extras = replace(EXTRAS, state=state if with_state else None)
+        save_rollout(path, source.run.state, 5, extras)
         there, counted = loaded(path, tmp_path / str(with_state)), list[int]()
         counting = watched_model(MODEL, on_check=partial(counted.append, 1))
         there = Rollout(replace(there.spec, model=counting))
@@ -92,8 +94,8 @@ def test_a_file_with_its_state_goes_on_without_replay_and_with_the_same_bits(
     assert_same_bits(list(there.chunks), [*whole, *chunks])
 
 
-def test_a_state_is_of_no_use_to_another_model(tmp_path: Path) -> None:
-    """Its keys are the first model's; what goes on with another one is committed by that."""
+def test_a_state_is_not_used_for_another_model(tmp_path: Path) -> None:
+    """The state holds the first model's keys, so the second model must commit again."""
     hot = HotStates(lambda: 10**9)
     first = Rollout(replace(rollout(tmp_path, length=6).spec, hot=hot, snapshot_chunks=1))
     list(first.chunks)
@@ -106,22 +108,22 @@ def test_a_state_is_of_no_use_to_another_model(tmp_path: Path) -> None:
     assert_same_bits(list(ours.chunks), list(theirs.chunks))
 
 
-def test_a_loaded_rollout_makes_nothing_again(tmp_path: Path) -> None:
+def test_a_loaded_rollout_makes_no_chunk_again(tmp_path: Path) -> None:
     path, source = saved(tmp_path, **KINDS["causal"])
     idle = local_denoiser(None, MODEL.config)  # evaluating it would fail
     file = RolloutFile(path)
-    there = Rollout(RolloutSpec(file.settings(), idle, file.makers, Journal(tmp_path / "there")))
+    there = Rollout(RolloutSpec(file.settings(), idle, file.models, Journal(tmp_path / "there")))
     file.keep_in(there.spec.journal, there.spec.chain)
     assert_same_bits(list(there.chunks), list(source.chunks))
     assert file.keep_in(there.spec.journal, there.spec.chain) == 0  # a second time
 
 
-def test_a_loaded_rollout_forks_and_goes_on_as_its_source(tmp_path: Path) -> None:
+def test_a_loaded_rollout_forks_and_continues_like_its_source(tmp_path: Path) -> None:
     path, source = saved(tmp_path, **KINDS["causal"])
     there = loaded(path, tmp_path / "there")
-    for change in (Fork(6, seed=11).of, lambda s: continued(s, 9, 3)):
+    for change in (Fork(6, seed=11).apply, lambda s: extended(s, 9, 3)):
         ours = Rollout(
-            RolloutSpec(change(there.settings), MODEL, there.spec.chain.makers, there.spec.journal)
+            RolloutSpec(change(there.settings), MODEL, there.spec.chain.models, there.spec.journal)
         )
         theirs = Rollout(
             RolloutSpec(change(source.settings), MODEL, "model", Journal(tmp_path / "new"))
@@ -129,9 +131,9 @@ def test_a_loaded_rollout_forks_and_goes_on_as_its_source(tmp_path: Path) -> Non
         assert_same_bits(list(ours.chunks), list(theirs.chunks))
 
 
-def test_what_lies_beside_comes_back(tmp_path: Path) -> None:
+def test_report_and_thumbnail_survive(tmp_path: Path) -> None:
     path, _ = saved(tmp_path, **KINDS["causal"])
-    assert RolloutFile(path).beside == BESIDE
+    assert RolloutFile(path).extras == EXTRAS
 
 
 def test_live_edits_are_saved(tmp_path: Path) -> None:
@@ -140,18 +142,18 @@ def test_live_edits_are_saved(tmp_path: Path) -> None:
     first = next(chunks)
     made.controls.set_prompt("77")
     edited = [first, *chunks]
-    save_rollout(tmp_path / f"a{SUFFIX}", made.run.state, 3, BESIDE)
+    save_rollout(tmp_path / f"a{SUFFIX}", made.run.state, 3, EXTRAS)
     there = loaded(tmp_path / f"a{SUFFIX}", tmp_path / "there")
-    assert [one.text for one in there.settings.prompts.entries] == ["prompt 0", "77"]
+    assert [entry.text for entry in there.settings.prompts.entries] == ["prompt 0", "77"]
     assert_same_bits(list(there.chunks), edited)
 
 
-def test_a_rollout_that_changed_its_model_remembers_both(tmp_path: Path) -> None:
+def test_a_file_records_all_models(tmp_path: Path) -> None:
     makers = ModelHistory("model", ((3, "other"), (6, "model")))
     made = Rollout(RolloutSpec(settings(length=9), MODEL, makers, Journal(tmp_path / "here")))
     list(made.chunks)
-    save_rollout(tmp_path / f"a{SUFFIX}", made.run.state, 3, BESIDE)
-    assert RolloutFile(tmp_path / f"a{SUFFIX}").makers == makers
+    save_rollout(tmp_path / f"a{SUFFIX}", made.run.state, 3, EXTRAS)
+    assert RolloutFile(tmp_path / f"a{SUFFIX}").models == makers
 
 
 def test_other_tools_can_read_the_file(tmp_path: Path) -> None:
@@ -163,15 +165,16 @@ def test_other_tools_can_read_the_file(tmp_path: Path) -> None:
         assert json.loads(file.metadata()["recipe"])["is"] == "RolloutSettings"
 
 
-def test_a_newer_version_is_refused_in_one_sentence(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", ["1", "3", "x"], ids=["older", "newer", "unknown"])
+def test_another_format_is_refused_in_one_sentence(tmp_path: Path, version: str) -> None:
     path, _ = saved(tmp_path, **KINDS["causal"])
-    newer = path.read_bytes().replace(b'"longtake_rollout": "1"', b'"longtake_rollout": "2"')
-    path.write_bytes(newer)
-    with pytest.raises(BadInput, match=r"newer Longtake \(format 2, this one reads up to 1\)"):
+    other = f'"longtake_rollout": "{version}"'.encode()
+    path.write_bytes(path.read_bytes().replace(b'"longtake_rollout": "2"', other))
+    with pytest.raises(BadInput, match=f"has format {version} and this Longtake reads format 2"):
         RolloutFile(path)
 
 
-def test_a_file_cut_short_or_changed_anywhere_is_refused(tmp_path: Path) -> None:
+def test_a_truncated_or_changed_file_is_refused(tmp_path: Path) -> None:
     path, _ = saved(tmp_path, **KINDS["causal"])
     whole, dice = path.read_bytes(), random.Random(0)
     places = [0, 4, 8, 100, *(dice.randrange(len(whole)) for _ in range(40)), len(whole) - 1]
@@ -182,10 +185,10 @@ def test_a_file_cut_short_or_changed_anywhere_is_refused(tmp_path: Path) -> None
                 RolloutFile(path)
 
 
-def test_other_files_are_no_rollouts(tmp_path: Path) -> None:
+def test_other_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     save_file({"a": torch.zeros(2)}, path)
-    with pytest.raises(BadInput, match="is no saved rollout; choose a file that ends in"):
+    with pytest.raises(BadInput, match="is not a saved rollout; choose a file"):
         RolloutFile(path)
     with pytest.raises(BadInput, match="cannot be read as a rollout"):
         RolloutFile(tmp_path / "none.safetensors")
@@ -201,5 +204,5 @@ def test_a_failed_save_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(StorageError, match="No space left"):
-        save_rollout(path, made.run.state, 3, BESIDE)
-    assert [one.name for one in tmp_path.iterdir()] == ["here"]
+        save_rollout(path, made.run.state, 3, EXTRAS)
+    assert [path.name for path in tmp_path.iterdir()] == ["here"]

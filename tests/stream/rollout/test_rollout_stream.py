@@ -1,4 +1,4 @@
-"""Laws of ROLLOUT and FRAMES: content addresses, going on from the journal, decoding mid-stream."""
+"""Laws of ROLLOUT and FRAMES: content addresses, resuming from the journal, decoding mid-stream."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def rollout(folder: Path, identity: str = "model", **changes: Any) -> Rollout:
 
 
 @pytest.mark.parametrize(("length", "chunks"), [(1, 1), (3, 1), (7, 3), (9, 3), (None, None)])
-def test_a_rollout_knows_its_chunks(tmp_path: Path, length: int | None, chunks: int | None) -> None:
+def test_a_spec_knows_its_chunks(tmp_path: Path, length: int | None, chunks: int | None) -> None:
     assert rollout(tmp_path, length=length).chunk_count == chunks
 
 
-def test_a_longer_rollout_has_the_same_name_and_goes_on(tmp_path: Path) -> None:
+def test_a_longer_rollout_has_the_same_id_and_continues(tmp_path: Path) -> None:
     short = rollout(tmp_path, length=6)
     made = list(short.chunks)
     longer = rollout(tmp_path, length=9)
@@ -58,8 +58,8 @@ def test_a_longer_rollout_has_the_same_name_and_goes_on(tmp_path: Path) -> None:
     assert all(torch.equal(a.latents, b.latents) for a, b in zip(chunks, whole, strict=True))
 
 
-def test_chunks_in_flight_go_on_from_the_journal(tmp_path: Path) -> None:
-    """Rolling Forcing's window: bit for bit, and without making anything again."""
+def test_chunks_in_flight_continue_from_the_journal(tmp_path: Path) -> None:
+    """Rolling Forcing's window resumes bit for bit, without making any chunk again."""
     shot = {"schedule": rolling(flow_ladder(3, 2.0), 2), "solver": UniPC2(), "length": 10}
     first = rollout(tmp_path, **shot)
     whole = list(first.chunks)
@@ -72,8 +72,8 @@ def test_chunks_in_flight_go_on_from_the_journal(tmp_path: Path) -> None:
     assert chunks[3].model_evals == whole[3].model_evals
 
 
-def test_a_longer_rollout_shares_only_what_the_end_did_not_touch(tmp_path: Path) -> None:
-    """In a joint window the last chunks are made without the ones that would follow."""
+def test_a_longer_rollout_shares_only_chunks_that_the_end_did_not_touch(tmp_path: Path) -> None:
+    """In a joint window, the last chunks lack the frames that would follow in a longer rollout."""
     schedule = rolling(flow_ladder(3, 2.0), 2)
     short, longer = (rollout(tmp_path, schedule=schedule, length=n) for n in (8, 12))
     same = [short.spec.key(i) == longer.spec.key(i) for i in range(4)]
@@ -82,19 +82,19 @@ def test_a_longer_rollout_shares_only_what_the_end_did_not_touch(tmp_path: Path)
     assert same == [torch.equal(a[i].latents, b[i].latents) for i in range(4)]
 
 
-def test_a_changed_later_prompt_shares_what_came_before(tmp_path: Path) -> None:
-    one, other = rollout(tmp_path), rollout(tmp_path, prompts=timeline(0, 6))
+def test_a_changed_later_prompt_shares_the_chunks_before_it(tmp_path: Path) -> None:
+    first, second = rollout(tmp_path), rollout(tmp_path, prompts=timeline(0, 6))
     assert (
-        one.spec.key(0) == other.spec.key(0)
-        and one.spec.key(1) != other.spec.key(1)
-        and one.id != other.id
+        first.spec.key(0) == second.spec.key(0)
+        and first.spec.key(1) != second.spec.key(1)
+        and first.id != second.id
     )
 
 
-def test_a_known_frame_makes_anew_only_what_it_can_influence(tmp_path: Path) -> None:
+def test_a_known_frame_changes_only_chunks_that_it_can_influence(tmp_path: Path) -> None:
     def of(*frames: KnownFrame, schedule: StaggeredSchedule = CHUNKS) -> list[str]:
-        one = rollout(tmp_path, length=12, schedule=schedule, known_frames=KnownFrames(frames))
-        return [one.spec.key(i) for i in range(4)]
+        first = rollout(tmp_path, length=12, schedule=schedule, known=KnownFrames(frames))
+        return [first.spec.key(i) for i in range(4)]
 
     picture = randn(TINY.out_channels, 4, 6)
     plain, given = of(), of(KnownFrame(6, picture))
@@ -114,18 +114,18 @@ def test_a_known_frame_makes_anew_only_what_it_can_influence(tmp_path: Path) -> 
     ],
     ids=str,
 )  # fmt: skip
-def test_everything_that_makes_a_chunk_is_in_its_key(tmp_path: Path, change: Any) -> None:
+def test_everything_that_influences_a_chunk_is_in_its_key(tmp_path: Path, change: Any) -> None:
     assert rollout(tmp_path, **change).spec.key(0) != rollout(tmp_path).spec.key(0)
 
 
-def test_every_chunk_says_what_it_was_made_with(tmp_path: Path) -> None:
-    one = rollout(tmp_path)
-    next(iter(one.chunks))
-    meta = one.spec.journal.read_meta(one.spec.key(0)) or {}
+def test_every_chunk_records_what_it_was_made_with(tmp_path: Path) -> None:
+    first = rollout(tmp_path)
+    next(iter(first.chunks))
+    meta = first.spec.journal.read_meta(first.spec.key(0)) or {}
     assert meta["device"] == "cpu" and meta["torch"] == torch.__version__
 
 
-def test_the_same_rollout_is_not_made_twice_at_a_time(tmp_path: Path) -> None:
+def test_a_rollout_cannot_be_produced_twice_at_a_time(tmp_path: Path) -> None:
     first = iter(rollout(tmp_path).chunks)
     next(first)
     with pytest.raises(BadInput, match="already running"):

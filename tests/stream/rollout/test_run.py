@@ -1,5 +1,5 @@
-"""Laws of a run under live controls: an edit is the timeline line that says the same, bit for bit;
-the rollout is never changed; stopped, paused and rebuilt runs give the same chunks.
+"""Laws of a run under live controls: an edit equals its timeline line bit for bit, the rollout
+never changes, and stopped, paused and rebuilt runs give the same chunks.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ Ask = Callable[[Run], None]
 
 
 def watched(run: Run, asks: dict[int, Ask]) -> list[Chunk]:
-    """All chunks of a run; `asks[i]` is called when chunk i has come."""
+    """Collect all chunks of a run; calls `asks[i]` after chunk i."""
     chunks = []
     for chunk in run.chunks:
         chunks.append(chunk)
@@ -78,7 +78,7 @@ def guide(strength: float) -> Ask:
 
 
 def with_prompt(start: int, text: str, **changes: Any) -> dict[str, Any]:
-    """Settings with a prompt more, not foreseen; for causal chunks as a timeline's line gives."""
+    """Settings with an unforeseen prompt; for causal chunks the same as a timeline's line."""
     entry = TimedPrompt(start, embedding(int(text)), text, active_from=start)
     return {"prompts": timeline(0, 3).with_prompt(entry), **changes}
 
@@ -97,7 +97,7 @@ def with_guidance(start: int, then: Guidance, **changes: Any) -> dict[str, Any]:
     ],
     ids=["prompt", "strength", "off", "on"],
 )
-def test_an_edit_is_what_the_settings_with_it_give(
+def test_an_edit_gives_the_bits_of_settings_that_contain_it(
     tmp_path: Path, first: dict[str, Any], asked: Ask, same_as: dict[str, Any]
 ) -> None:
     run = rollout(tmp_path / "live", **first).run
@@ -113,14 +113,14 @@ def test_an_edit_is_what_the_settings_with_it_give(
     ]  # fmt: skip
 
 
-def test_the_line_of_an_edit_tells_time_guidance_and_the_prompt_in_force(tmp_path: Path) -> None:
+def test_the_line_of_an_edit_has_time_guidance_and_the_prompt_in_force(tmp_path: Path) -> None:
     run = rollout(tmp_path).run
     watched(run, {0: prompt("77"), 2: guide(3.0)})
     assert [edit.line for edit in run.controls.edits] == ["0.5625 None: 77", "2.0625 3.0: 77"]
 
 
-def test_a_timeline_goes_on_after_an_edit(tmp_path: Path) -> None:
-    """The prompt at latent frame 9 takes over as it does in the timeline with the edit's line."""
+def test_a_timeline_continues_after_an_edit(tmp_path: Path) -> None:
+    """The prompt at latent frame 9 takes over as in the timeline with the edit's line."""
     given = {"prompts": timeline(0, 9)}
     edited = watched(rollout(tmp_path, **given).run, {0: prompt("77")})
     assert [chunk.prompt for chunk in edited] == ["prompt 0", "77", "77", "prompt 9", "prompt 9"]
@@ -139,7 +139,7 @@ def test_the_next_run_is_unedited_and_the_rollout_unchanged(tmp_path: Path) -> N
     assert made.settings is before and made.resumed_from == 1  # what they share was kept
 
 
-def test_a_run_cut_short_after_an_edit_goes_on_from_the_kept_edit(tmp_path: Path) -> None:
+def test_an_interrupted_edited_run_continues_from_the_kept_edit(tmp_path: Path) -> None:
     """ "Keep edit", then run again: the edited chunks are found in the journal."""
     source = rollout(tmp_path)
     chunks = iter(source.chunks)
@@ -156,7 +156,7 @@ def test_a_run_cut_short_after_an_edit_goes_on_from_the_kept_edit(tmp_path: Path
     assert source.spec.stored_chunks() == 1  # the unedited one has only what came before
 
 
-def test_an_edit_while_kept_chunks_are_read_branches_off_there(tmp_path: Path) -> None:
+def test_an_edit_while_stored_chunks_are_read_branches_there(tmp_path: Path) -> None:
     list(rollout(tmp_path).chunks)
     made = rollout(tmp_path)
     assert made.spec.stored_chunks() == 5  # their addresses are known already
@@ -167,7 +167,7 @@ def test_an_edit_while_kept_chunks_are_read_branches_off_there(tmp_path: Path) -
 
 
 def test_switching_guidance_on_and_off_equals_a_resumed_run(tmp_path: Path) -> None:
-    """The KV cache is made for the branches in force, whichever way one got there."""
+    """The KV cache fits the branches in force, whatever came before."""
     on_and_off = {
         "guidance": cfg(1.0),
         "guidance_changes": (TimedGuidance(3, cfg(2.0)), TimedGuidance(9, cfg(1.0))),
@@ -182,7 +182,7 @@ def test_switching_guidance_on_and_off_equals_a_resumed_run(tmp_path: Path) -> N
 
 
 def test_edits_while_chunks_overlap_equal_a_resumed_run(tmp_path: Path) -> None:
-    """What is in flight when an edit comes goes on under it, in one run as in two."""
+    """Chunks in flight at an edit continue under it, in one run as in two."""
     overlapping = {"schedule": pyramid(flow_ladder(4, 3.0)), "length": 7}
     run = rollout(tmp_path / "live", **overlapping).run
     edited = watched(run, {1: guide(1.0), 3: prompt("77"), 4: guide(3.0)})
@@ -198,7 +198,7 @@ def test_edits_while_chunks_overlap_equal_a_resumed_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("prompter", [Words(), None], ids=["unknown word", "no encoder"])
-def test_an_edit_that_fails_says_why_and_the_shot_goes_on(tmp_path: Path, prompter: Any) -> None:
+def test_a_failed_edit_says_why_and_the_shot_continues(tmp_path: Path, prompter: Any) -> None:
     made = Rollout(dataclasses.replace(rollout(tmp_path).spec, prompter=prompter))
     chunks = watched(made.run, {0: prompt("what")})
     [edit] = made.controls.edits
@@ -207,14 +207,14 @@ def test_an_edit_that_fails_says_why_and_the_shot_goes_on(tmp_path: Path, prompt
     assert_same_bits(chunks, list(rollout(tmp_path / "plain").chunks))
 
 
-def test_a_text_encoder_that_breaks_does_not_end_the_shot(tmp_path: Path) -> None:
+def test_a_broken_text_encoder_does_not_end_the_shot(tmp_path: Path) -> None:
     broken = dataclasses.make_dataclass("Broken", [])()  # has no `encode`
     made = Rollout(dataclasses.replace(rollout(tmp_path).spec, prompter=broken))
     assert len(watched(made.run, {0: prompt("77")})) == 5
     assert "AttributeError" in (made.controls.edits[0].error or "")
 
 
-def test_edits_that_come_too_late_are_told_so(tmp_path: Path) -> None:
+def test_edits_that_come_too_late_fail_with_a_reason(tmp_path: Path) -> None:
     run = rollout(tmp_path).run
     watched(run, {3: lambda run: None, 4: prompt("77")})
     assert run.controls.state == "done"
@@ -224,7 +224,7 @@ def test_edits_that_come_too_late_are_told_so(tmp_path: Path) -> None:
     assert other.controls.edits == (Edit("failed", "77", error=TOO_LATE),)
 
 
-def test_a_stop_keeps_what_exists_and_the_next_run_goes_on(tmp_path: Path) -> None:
+def test_a_stop_keeps_finished_chunks_and_the_next_run_continues(tmp_path: Path) -> None:
     scopes = [object()]
     made = Rollout(rollout(tmp_path).spec, scope=lambda: scopes[-1])
     stopped = watched(made.run, {2: lambda run: run.controls.stop()})
@@ -243,7 +243,7 @@ def test_a_stop_before_the_first_chunk_still_gives_one(tmp_path: Path) -> None:
     assert [chunk.index for chunk in run.chunks] == [0]
 
 
-def test_a_pause_asks_the_host_and_gives_memory_back_when_it_is_long(tmp_path: Path) -> None:
+def test_a_pause_checks_the_host_and_a_long_one_frees_memory(tmp_path: Path) -> None:
     asked: list[str] = []
 
     def look() -> None:
@@ -260,9 +260,9 @@ def test_a_pause_asks_the_host_and_gives_memory_back_when_it_is_long(tmp_path: P
     assert_same_bits(chunks, list(rollout(tmp_path / "plain").chunks))
 
 
-def test_a_cancel_while_paused_ends_the_run_and_the_next_one_goes_on(tmp_path: Path) -> None:
+def test_a_cancel_during_a_pause_ends_the_run_and_the_next_one_continues(tmp_path: Path) -> None:
     class Cancelled(BaseException):
-        """As the host's own."""
+        """A host's interrupt."""
 
     def cancel() -> None:
         if made.controls.state == "paused":
@@ -274,7 +274,7 @@ def test_a_cancel_while_paused_ends_the_run_and_the_next_one_goes_on(tmp_path: P
     assert made.controls.state == "stopped" and made.spec.stored_chunks() == 2
 
 
-def test_a_kv_cache_given_back_is_made_again_with_the_same_bits(tmp_path: Path) -> None:
+def test_a_dropped_kv_cache_is_rebuilt_with_the_same_bits(tmp_path: Path) -> None:
     caches: list[KVCache] = []
     model = watched_model(MODEL, on_register=caches.append)
     run = rollout(tmp_path, model).run
@@ -298,7 +298,7 @@ def test_a_shot_without_an_end_stops_at_the_disk_cap(
     assert len(list(rollout(tmp_path, length=36).chunks)) == 12  # a length lifts the cap
 
 
-def test_a_plan_makes_nothing(tmp_path: Path) -> None:
+def test_a_plan_makes_no_chunks(tmp_path: Path) -> None:
     made = Rollout(RolloutSpec(settings(), MODEL, "model", Journal(tmp_path), plan_only=True))
     assert list(made.chunks) == [] and not any(tmp_path.iterdir())
     assert made.controls.state == "done" and made.frames == 25
@@ -316,10 +316,10 @@ def test_settings_at_a_frame_have_its_guidance() -> None:
     assert [made.at(frame).guidance for frame in (0, 2, 3, 6)] == [cfg(2.0)] * 2 + [cfg(3.0)] * 2
 
 
-def test_what_sparse_attention_did_is_of_the_whole_run_whatever_is_made_anew(
+def test_sparse_statistics_cover_the_whole_run_across_producers(
     tmp_path: Path,
 ) -> None:
-    """An edit that starts another loop: the sums go on, by what the rest alone has in a run."""
+    """The edit starts another producer; the sums equal those of both parts."""
     sparsity = Sparsity(SparseSelf(0.3, min_keys=0, dense_layers=()))
     begun = {"guidance": cfg(1.0), "sparsity": sparsity}
     made, seen = rollout(tmp_path / "live", **begun).run, []

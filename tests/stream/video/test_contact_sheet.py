@@ -1,4 +1,4 @@
-"""Laws of the contact sheet: the whole video in order, and no frame of it kept."""
+"""Laws of the contact sheet: it shows the whole video in order and keeps no frame."""
 
 import weakref
 from pathlib import Path
@@ -46,7 +46,7 @@ def test_a_contact_sheet_shows_the_whole_video_in_order(tmp_path: Path) -> None:
     assert steps.min() > 0 and steps.max() <= 2 * steps.min()
 
 
-def test_times_leave_the_upper_half_to_labels_of_the_video(tmp_path: Path) -> None:
+def test_times_leave_the_upper_half_to_the_videos_own_labels(tmp_path: Path) -> None:
     sheet = ContactSheet(fps=16, columns=2, rows=1, tile_width=96)
     sheet.add(torch.full((2, 3, 64, 96), 0.5))
     sheet.save(tmp_path / "sheet.png")

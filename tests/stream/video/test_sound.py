@@ -1,4 +1,4 @@
-"""Laws of sound beside a growing video: as long as it, in step with it, whole after every piece."""
+"""Laws of a growing video's sound: as long as the pictures, in step, complete after every piece."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ def grey(count: int) -> torch.Tensor:
 def test_sound_is_in_step_with_the_pictures_after_every_piece(
     tmp_path: Path, codec: object, name: str, rate: int, counts: tuple[int, ...]
 ) -> None:
-    """What is heard is bit for bit what one AAC encoder gives in one go, PyAV's own way, and what
-    was given where nothing is lost.
+    """The sound equals bit for bit what one AAC encoder gives for the whole track.
+
+    A lossless container returns the original samples.
     """
     given, path, frames = beeps(SECONDS, rate), tmp_path / name, 0
     plain = given
@@ -55,7 +56,7 @@ def test_sound_is_in_step_with_the_pictures_after_every_piece(
 
 
 @pytest.mark.parametrize(("codec", "name"), KINDS)
-def test_sound_ends_with_the_pictures_or_before(tmp_path: Path, codec: object, name: str) -> None:
+def test_sound_never_outlasts_the_pictures(tmp_path: Path, codec: object, name: str) -> None:
     given = torch.from_numpy(beeps(2, 48000))[None]
     for frames, seconds in ((16, 1), (48, 2)):
         spec = VideoSpec(48, 32, FPS, codec, SoundInMemory(given, 48000))

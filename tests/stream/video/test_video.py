@@ -1,4 +1,4 @@
-"""Laws of video files: playable after every chunk, exact where promised, whole whatever happens."""
+"""Laws of video files: playable after every chunk, exact where promised, never damaged."""
 
 import errno
 import os
@@ -30,7 +30,7 @@ FILES = [(FragmentedMP4(), "video.mp4"), (LosslessMKV(), "video.mkv")]
 
 
 def moving_frames(first: int, count: int, height: int = 32, width: int = 48) -> Tensor:
-    """Eight-bit pictures that tell their number: a grey level, and smooth colours."""
+    """Eight-bit pictures that show their number as a grey level, and smooth colours."""
     ramp = torch.linspace(0, 90, width).round().expand(height, width)
     frames = [
         torch.stack([torch.full((height, width), float(number * 7 % 256)), ramp, ramp.flip(-1)])
@@ -40,7 +40,7 @@ def moving_frames(first: int, count: int, height: int = 32, width: int = 48) -> 
 
 
 def played(path: Path) -> tuple[NDArray[np.uint8], list[Fraction], Fraction | None]:
-    """Pictures `(n, H, W, 3)`, times in seconds, and frame rate of a file."""
+    """The pictures `(n, H, W, 3)`, times in seconds and frame rate of a file."""
     with av.open(path) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
@@ -52,7 +52,7 @@ def played(path: Path) -> tuple[NDArray[np.uint8], list[Fraction], Fraction | No
 
 
 def rgb(frame: av.VideoFrame) -> NDArray[np.uint8]:
-    """The picture in a frame; for yuv by ITU-R BT.709, since PyAV's own way differs by version."""
+    """The picture in a frame; yuv by ITU-R BT.709, since PyAV's conversion differs by version."""
     if frame.format.name != "yuv420p":
         return frame.to_ndarray(format="rgb24")
     y, u, v = frame.to_ndarray(format="yuv444p").astype(float)
@@ -130,7 +130,7 @@ def test_mp4_grows_odd_sizes_to_even(tmp_path: Path, height: int, width: int) ->
     assert close_to(pictures[:, :height, :width], frames)
 
 
-def test_mp4_says_its_colours_and_keeps_them(tmp_path: Path) -> None:
+def test_mp4_tags_and_keeps_its_colours(tmp_path: Path) -> None:
     colours = torch.tensor(
         [[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1], [0, 0, 0], [0.9, 0.5, 0.2]]
     )
@@ -145,7 +145,7 @@ def test_mp4_says_its_colours_and_keeps_them(tmp_path: Path) -> None:
 
 
 def test_the_same_pictures_always_give_the_same_mp4(tmp_path: Path) -> None:
-    """With x264's look-ahead one run in ten differed on busy cores, and none on idle ones."""
+    """With x264's look-ahead, one run in ten differed on busy cores and none on idle ones."""
     contents = set()
     for number in range(40):
         path = tmp_path / f"{number}.mp4"
@@ -165,7 +165,7 @@ def test_values_outside_the_range_are_clipped(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("codec", "name"), [*FILES, (PNGFrames(), "frames")])
-def test_an_unwritable_place_is_one_sentence_and_leaves_nothing(
+def test_an_unwritable_folder_is_one_sentence_and_leaves_nothing(
     tmp_path: Path, codec: Container, name: str
 ) -> None:
     (tmp_path / "file").touch()
@@ -175,9 +175,7 @@ def test_an_unwritable_place_is_one_sentence_and_leaves_nothing(
 
 
 @pytest.mark.parametrize(("codec", "name"), [*FILES, (PNGFrames(), "frames")])
-def test_a_video_without_frames_leaves_nothing_that_looks_whole(
-    tmp_path: Path, codec: Container, name: str
-) -> None:
+def test_a_video_without_frames_leaves_no_file(tmp_path: Path, codec: Container, name: str) -> None:
     video = open_video(tmp_path / name, VideoSpec(48, 32, 16, codec))
     video.write(torch.empty(0, 3, 32, 48))
     video.close()
@@ -238,7 +236,7 @@ def test_an_encoder_error_surfaces_and_the_file_plays_up_to_there(
 
 
 class FullDisk:
-    """A file that takes so many bytes and then no more, in short writes."""
+    """A file that accepts a limited number of bytes, in short writes."""
 
     def __init__(self, file: object, room: int) -> None:
         self._file = file
@@ -256,7 +254,7 @@ class FullDisk:
         return getattr(self._file, name)
 
 
-def test_an_error_that_nobody_saw_is_raised_by_close(
+def test_an_unraised_error_is_raised_by_close(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     video = open_video(tmp_path / "x.mp4", VideoSpec(48, 32, 16))
@@ -300,7 +298,7 @@ def _piece_sizes(path: Path, codec: Container) -> list[int]:
 def test_at_most_two_chunks_wait_and_none_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the encoder held up: one chunk in work, two waiting, the maker stuck on a fourth."""
+    """With a blocked encoder, one chunk is in work, two wait, and the caller blocks."""
     gate, alive = threading.Event(), weakref.WeakSet[Tensor]()
     encode = MP4Fragments.encode
 
@@ -362,7 +360,7 @@ def test_a_killed_writer_leaves_playable_files(tmp_path: Path) -> None:
 def test_a_torn_last_piece_costs_only_that_piece(
     tmp_path: Path, codec: Container, name: str
 ) -> None:
-    """As after a power cut in the middle of an append."""
+    """Simulates a power cut in the middle of an append."""
     path, pieces = tmp_path / name, _piece_sizes(tmp_path / name, codec)
     whole = path.read_bytes()
     for cut in (1, pieces[2] // 2, pieces[2] - 1):

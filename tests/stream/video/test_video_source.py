@@ -1,4 +1,4 @@
-"""Laws of reading a video: the right picture at every time, from any place, without holding it."""
+"""Laws of reading a video: the right picture at any time, from any start, in constant memory."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import torch
 
 from longtake.errors import BadInput
 from longtake.stream.video.reader import VideoReader
-from longtake.stream.video.sound import SoundOfFile, SoundReader
-from longtake.stream.video.source import VideoClip, Wanted
+from longtake.stream.video.sound import FileSound, SoundReader
+from longtake.stream.video.source import FrameRequest, VideoClip
 from longtake.stream.video.spec import FragmentedMP4, LosslessMKV, VideoSpec
 from longtake.stream.video.writer import open_video
 from longtake.tests.support.clips import (
@@ -40,7 +40,9 @@ def test_each_moment_shows_the_newest_picture_of_the_file(
     count = 61
     codec = "libx264" if name == "x.mp4" else "ffv1"
     write_clip(tmp_path / name, count, own, codec=codec)
-    clip = VideoClip.of(str(tmp_path / name), Wanted(Fraction(fps), start=start, length=length))
+    clip = VideoClip.probe(
+        str(tmp_path / name), FrameRequest(Fraction(fps), start=start, length=length)
+    )
     shown = numbers(torch.cat([*pieces(clip)]))
     first = start if start >= 0 else count / own + start
     times = [first + n / fps for n in range(len(shown))]
@@ -51,17 +53,17 @@ def test_each_moment_shows_the_newest_picture_of_the_file(
 
 def test_reading_may_begin_at_any_frame(tmp_path: Path) -> None:
     write_clip(tmp_path / "x.mp4", 50, 24)
-    clip = VideoClip.of(str(tmp_path / "x.mp4"), Wanted(Fraction(16), start=0.2))
+    clip = VideoClip.probe(str(tmp_path / "x.mp4"), FrameRequest(Fraction(16), start=0.2))
     whole = torch.cat([*pieces(clip, count=5)])
     for first in (0, 1, 7, clip.frame_total - 1):
         assert torch.equal(torch.cat([*pieces(clip, first, 4)]), whole[first:])
 
 
-def test_pictures_are_scaled_to_cover_and_cut_evenly(tmp_path: Path) -> None:
+def test_pictures_are_scaled_to_cover_and_cropped_evenly(tmp_path: Path) -> None:
     write_clip(tmp_path / "x.mkv", 3, size=(160, 96), codec="ffv1")
-    own = torch.cat([*pieces(VideoClip.of(str(tmp_path / "x.mkv"), Wanted(Fraction(16))))])
+    own = torch.cat([*pieces(VideoClip.probe(str(tmp_path / "x.mkv"), FrameRequest(Fraction(16))))])
     for width, height in ((80, 48), (48, 48), (160, 32)):
-        clip = VideoClip.of(str(tmp_path / "x.mkv"), Wanted(Fraction(16), width, height))
+        clip = VideoClip.probe(str(tmp_path / "x.mkv"), FrameRequest(Fraction(16), width, height))
         made = torch.cat([*pieces(clip)])
         assert made.shape == (3, 3, height, width)
         scale = max(width / 160, height / 96)
@@ -75,25 +77,32 @@ def test_pictures_are_scaled_to_cover_and_cut_evenly(tmp_path: Path) -> None:
 def test_a_file_in_memory_is_read_like_one_on_disk(tmp_path: Path) -> None:
     write_clip(tmp_path / "x.mp4", 20, sound=beeps(1, 48000))
     kept = io.BytesIO((tmp_path / "x.mp4").read_bytes())
-    one, other = (VideoClip.of(s, Wanted(Fraction(16))) for s in (str(tmp_path / "x.mp4"), kept))
-    assert one.digest == other.digest
-    for a, b in zip(pieces(one), pieces(other), strict=True):  # two readers at once
+    on_disk, in_memory = (
+        VideoClip.probe(s, FrameRequest(Fraction(16))) for s in (str(tmp_path / "x.mp4"), kept)
+    )
+    assert on_disk.digest == in_memory.digest
+    for a, b in zip(pieces(on_disk), pieces(in_memory), strict=True):  # two readers at once
         assert torch.equal(a, b)
-    assert SoundOfFile.of(kept) is not None
+    assert FileSound.probe(kept) is not None
 
 
 def test_another_file_part_rate_or_size_has_another_digest(tmp_path: Path) -> None:
     write_clip(tmp_path / "a.mp4", 20)
     write_clip(tmp_path / "b.mp4", 21)
-    wanted = [Wanted(Fraction(16)), Wanted(Fraction(8)), Wanted(Fraction(16), 48, 32),
-              Wanted(Fraction(16), start=0.5), Wanted(Fraction(16), length=0.5)]  # fmt: skip
-    names = [VideoClip.of(str(tmp_path / "a.mp4"), one).digest for one in wanted]
-    names.append(VideoClip.of(str(tmp_path / "b.mp4"), wanted[0]).digest)
+    requests = [
+        FrameRequest(Fraction(16)),
+        FrameRequest(Fraction(8)),
+        FrameRequest(Fraction(16), 48, 32),
+        FrameRequest(Fraction(16), start=0.5),
+        FrameRequest(Fraction(16), length=0.5),
+    ]
+    names = [VideoClip.probe(str(tmp_path / "a.mp4"), request).digest for request in requests]
+    names.append(VideoClip.probe(str(tmp_path / "b.mp4"), requests[0]).digest)
     assert len({*names}) == 6
 
 
 @pytest.mark.parametrize("content", [b"", b"not a video" * 50, "half", "sound only", "no file"])
-def test_what_is_no_video_is_refused_in_one_sentence(tmp_path: Path, content: object) -> None:
+def test_other_files_are_refused_in_one_sentence(tmp_path: Path, content: object) -> None:
     path = tmp_path / "x.mp4"
     if isinstance(content, bytes):
         path.write_bytes(content)
@@ -108,24 +117,24 @@ def test_what_is_no_video_is_refused_in_one_sentence(tmp_path: Path, content: ob
             container.mux(track.encode(silence))
             container.mux(track.encode())
     with pytest.raises(BadInput) as refused:
-        VideoClip.of(str(path), Wanted(Fraction(16)))
+        VideoClip.probe(str(path), FrameRequest(Fraction(16)))
     assert str(refused.value).count(". ") == 0
 
 
-def test_a_start_behind_the_end_is_refused(tmp_path: Path) -> None:
+def test_a_start_after_the_end_is_refused(tmp_path: Path) -> None:
     write_clip(tmp_path / "x.mp4", 16)
     with pytest.raises(BadInput, match="1.00 s long"):
-        VideoClip.of(str(tmp_path / "x.mp4"), Wanted(Fraction(16), start=2.0))
+        VideoClip.probe(str(tmp_path / "x.mp4"), FrameRequest(Fraction(16), start=2.0))
 
 
 @pytest.mark.parametrize("start", [0.0, 0.5, 1.30001])
 @pytest.mark.parametrize("channels", [1, 2])
-def test_the_sound_of_a_part_is_that_of_its_pictures(
+def test_the_sound_of_a_part_matches_its_pictures(
     tmp_path: Path, start: float, channels: int
 ) -> None:
     write_clip(tmp_path / "x.mkv", 48, sound=beeps(3, 48000, channels), codec="ffv1")
     whole, first = heard(tmp_path / "x.mkv"), round(start * 48000)
-    sound = SoundOfFile.of(str(tmp_path / "x.mkv"), start, 1.0)
+    sound = FileSound.probe(str(tmp_path / "x.mkv"), start, 1.0)
     assert sound is not None and (sound.rate, sound.channels) == (48000, channels)
     reader, parts = SoundReader(sound), []
     for count in (1, 999, 30000, 48000):
@@ -139,13 +148,16 @@ def test_the_sound_of_a_part_is_that_of_its_pictures(
 
 
 def test_reading_a_long_video_holds_no_more_than_a_short_one(tmp_path: Path) -> None:
-    """Python's own allocations, arrays included, of 2 s and of 40 s of pictures and sound."""
+    """Compares Python's allocations, including arrays, for 2 s and 40 s of pictures and sound."""
     peaks = []
     for seconds in (2, 40):
         path = tmp_path / f"{seconds}.mp4"
         write_clip(path, 16 * seconds, sound=beeps(seconds, 8000, 1), rate=8000)
         tracemalloc.start()
-        clip, sound = VideoClip.of(str(path), Wanted(Fraction(16))), SoundOfFile.of(str(path))
+        clip, sound = (
+            VideoClip.probe(str(path), FrameRequest(Fraction(16))),
+            FileSound.probe(str(path)),
+        )
         assert sound is not None
         reader = SoundReader(sound)
         for piece in pieces(clip):
@@ -155,11 +167,11 @@ def test_reading_a_long_video_holds_no_more_than_a_short_one(tmp_path: Path) -> 
     assert peaks[1] < 1.2 * peaks[0]
 
 
-def test_a_reader_that_is_closed_or_dropped_leaves_no_file_open(tmp_path: Path) -> None:
-    """Pictures and sound, left in the middle; a closed reader goes on where it was."""
+def test_a_closed_or_dropped_reader_leaves_no_file_open(tmp_path: Path) -> None:
+    """Leaves pictures and sound in the middle; a closed reader continues where it was."""
     path = tmp_path / "x.mkv"
     write_clip(path, 48, sound=beeps(3, 48000), codec="ffv1")
-    clip, sound = VideoClip.of(str(path), Wanted(Fraction(16))), SoundOfFile.of(str(path))
+    clip, sound = VideoClip.probe(str(path), FrameRequest(Fraction(16))), FileSound.probe(str(path))
     assert sound is not None
     reader, listener = VideoReader(clip), SoundReader(sound)
     assert open_files(path) == 0  # nothing is read before it is wanted
@@ -183,7 +195,7 @@ def test_a_saved_video_leaves_the_file_of_its_sound_closed(tmp_path: Path, name:
     path = tmp_path / "x.mkv"
     write_clip(path, 48, sound=beeps(3, 48000), codec="ffv1")
     codec = FragmentedMP4() if name == "y.mp4" else LosslessMKV()
-    with open_video(tmp_path / name, VideoSpec(96, 64, 16, codec, SoundOfFile.of(str(path)))) as y:
+    with open_video(tmp_path / name, VideoSpec(96, 64, 16, codec, FileSound.probe(str(path)))) as y:
         y.write(torch.rand(8, 3, 64, 96))
         y.flush()
         assert open_files(path) == 1

@@ -4,6 +4,9 @@
 import { unpack } from "./packed_chunk.mjs";
 import { translate } from "../words.mjs";
 
+const FORMAT = 1; // as VERSION in stream/preview/messages.py
+const OTHER_FORMAT = "This page and the server run different versions of Longtake; reload the page.";
+
 /** The routes of one take. */
 export class Transport {
   #revision = 0;
@@ -24,6 +27,7 @@ export class Transport {
     if (answer.status === 404) return this.take.markLost();
     if (!answer.ok) throw new Error(`The server answered ${answer.status} for this take.`);
     const { chunks, ...state } = /** @type {TakeInfo & {chunks: ChunkInfo[]}} */ (await answer.json());
+    if (state.v !== FORMAT) return this.take.update({ state: "error", message: OTHER_FORMAT });
     this.take.update(this.take.messageCount === messageCount ? { ...state, chunks } : { chunks });
   }
 

@@ -1,0 +1,23 @@
+"""The convention of number widgets that a model's preset can decide: -1 is the model's value."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from ..errors import BadInput
+
+Number = TypeVar("Number", int, float)
+
+FROM_MODEL = -1
+TIP = "-1: from model."
+
+
+def set_or_none(name: str, value: Number, smallest: Number) -> Number | None:
+    """Return a widget's number, None for the model's; raise BadInput below `smallest`."""
+    if value < 0:
+        return None
+    if value < smallest:
+        raise BadInput(
+            f"{name} is {value:g}; set at least {smallest:g}, or {FROM_MODEL} for the model's own."
+        )
+    return value
