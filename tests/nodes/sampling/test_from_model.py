@@ -298,7 +298,7 @@ def test_the_schedule_is_drawn_as_soon_as_it_is_known(
     said: list[str] = []
     monkeypatch.setattr(host, "show_status", lambda node, text, *_: said.append(text))
     assert bench.shown("LongtakeSchedule") is None
-    assert said[-1].endswith("connect `model` here too to see them.")
+    assert said[-1].endswith("connect `model` here to see them.")
     with_model = bench.shown("LongtakeSchedule", model=model_of(bench, "causal-forcing-1step"))
     assert len(with_model.as_dict()["images"]) == 1
     assert said[-1].startswith("Settings: schedule causal chunks, ")
