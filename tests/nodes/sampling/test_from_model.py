@@ -286,7 +286,7 @@ def test_text_guidance_of_a_distilled_model_is_warned_of_wherever_it_comes_from(
     for text in warned:
         assert f"trained for cfg 1; text guidance of {scale} takes more time" in text
         assert text.endswith(
-            "set text_scale of History Guidance to 1 and leave out the negative prompt."
+            "set text_scale of History Guidance to 1 and remove the negative prompt."
         )
 
 
