@@ -10,4 +10,4 @@ GUIDE = "Longtake/Guide"
 ROLLOUT = "Longtake/Rollout"
 FRAMES = "Longtake/Frames"
 SAVE = "Longtake/Save"
-ALL = (ROOT, LOAD, PROMPT, SAMPLE, GUIDE, ROLLOUT, FRAMES, SAVE)
+ALL = (LOAD, PROMPT, SAMPLE, GUIDE, ROLLOUT, FRAMES, SAVE, ROOT)

@@ -39,33 +39,34 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     LoadCausalVideoModel,
     LoadWanLora,
     LoadWanVAE,
+    PromptTimeline,
+    KnownFrames,
+    KnownVideo,
     SettingsFromModel,
     SparseAttentionNode,
-    PromptTimeline,
     KVCacheSettings,
     DiffusionForcingSchedule,
     ContextNoiseSettings,
+    DiffusionForcingSampler,
     HistoryGuidance,
     GuidanceTerm,
     ScoreGuidance,
-    VideoToFrames,
-    KnownFrames,
-    KnownVideo,
-    DiffusionForcingSampler,
     EditRollout,
     SaveRollout,
     LoadRollout,
     RolloutInfo,
+    CompareRollouts,
+    SpliceRollouts,
+    VideoToFrames,
     VAEDecodeStream,
     VAEEncodeStream,
     UpscaleStream,
-    CompareRollouts,
-    SpliceRollouts,
     StreamingPreview,
     SaveVideo,
     Collect,
     Doctor,
 )
+"""Folder by folder: the node menu shows the folders in the order of their first nodes here."""
 
 
 class LongtakeExtension(ComfyExtension):
@@ -76,5 +77,5 @@ class LongtakeExtension(ComfyExtension):
         open_to_browsers()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        """Every node of this pack, in the order of a workflow."""
+        """Every node of this pack, in the order of the node menu."""
         return list(NODES)

@@ -115,6 +115,11 @@ def test_nodes_are_found_by_name_category_and_other_words(nodes: list[Any]) -> N
         assert schema.display_name.lower() not in schema.search_aliases, schema.node_id
 
 
+def test_the_menus_folders_stand_in_the_order_of_a_workflow(nodes: list[Any]) -> None:
+    folders = dict.fromkeys(node.define_schema().category for node in nodes)
+    assert tuple(folders) == categories.ALL
+
+
 @pytest.mark.parametrize(
     ("words", "node_id"),
     [
