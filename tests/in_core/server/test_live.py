@@ -15,6 +15,7 @@ from longtake.tests.in_core.support.graphs import (
     DECODE,
     SAMPLER,
     SAVE,
+    collected,
     controlled,
     example,
     named,
@@ -115,7 +116,7 @@ def test_cancel_while_paused_keeps_a_playable_file_and_the_next_run_goes_on(
 def test_a_plan_makes_no_file_and_no_error(client: Client) -> None:
     workflow = example(seed=36)
     workflow[SAMPLER]["inputs"]["plan_only"] = True
-    workflow["20"] = node("LongtakeCollect", stream=[DECODE, 0])
+    workflow["20"] = collected(DECODE)
     workflow["21"] = node("SaveImage", images=["20", 0], filename_prefix="core/plan")
     before = {path for path in client.base.glob("output/**/*") if path.is_file()}
     run = client.run(workflow)

@@ -18,10 +18,16 @@ from longtake.tests.in_core.support.graphs import (
     SAMPLER,
     SAVE,
     TIMELINE,
+    collected,
     example,
     node,
 )
 from longtake.tests.in_core.support.outputs import frame_count, pictures, saved
+
+
+UNLIMITED = {"from_level": -1.0, "to_level": -1.0, "per_step": "", "first_chunk": -1.0,
+             "rescale": -1.0, "norm_cap": -1.0, "one_at_a_time": False}  # fmt: skip
+"""The advanced inputs of History Guidance where none is set."""
 
 
 def with_inputs(made: dict[str, Any], **inputs: Any) -> dict[str, Any]:
@@ -37,7 +43,7 @@ def test_the_browser_gets_nodes_help_pages_and_examples(client: Client) -> None:
     examples = json.loads(client.get("/workflow_templates"))
     assert "1_text_to_stream" in examples["longtake"]
     canvas = json.loads(client.get("/api/workflow_templates/longtake/1_text_to_stream.json"))
-    assert {node["type"] for node in canvas["nodes"]} <= set(ours)
+    assert {node["type"] for node in canvas["nodes"]} <= {*ours, "MarkdownNote"}
 
 
 def test_a_link_of_the_wrong_type_is_refused_before_anything_runs(client: Client) -> None:
@@ -74,7 +80,7 @@ def test_clip_text_encode_drives_our_sampler_and_save_image_takes_our_frames(
     del workflow[SAVE], workflow[TIMELINE]
     workflow["20"] = node("CLIPTextEncode", clip=[LOAD, 1], text="a red ball over green hills")
     workflow[SAMPLER]["inputs"]["prompts"] = ["20", 0]
-    workflow["21"] = node("LongtakeCollect", stream=[DECODE, 0])
+    workflow["21"] = collected(DECODE)
     workflow["22"] = node("SaveImage", images=["21", 0], filename_prefix="core/collected")
     run = client.run(workflow)
     assert run.end[0] == "execution_success", run.end
@@ -88,10 +94,10 @@ def test_collected_latents_decode_in_the_hosts_vae_decode_to_the_same_frames(
 ) -> None:
     workflow = example(seed=22)
     del workflow[SAVE], workflow[PREVIEW]
-    workflow["20"] = node("LongtakeCollect", collect="latent", stream=[SAMPLER, 0])
-    workflow["21"] = node("VAEDecode", samples=["20", 0], vae=[LOAD, 2])
+    workflow["20"] = collected(SAMPLER, "latent")
+    workflow["21"] = node("VAEDecode", samples=["20", 2], vae=[LOAD, 2])
     workflow["22"] = node("SaveImage", images=["21", 0], filename_prefix="core/theirs")
-    workflow["23"] = node("LongtakeCollect", stream=[DECODE, 0])
+    workflow["23"] = collected(DECODE)
     workflow["24"] = node("SaveImage", images=["23", 0], filename_prefix="core/ours")
     run = client.run(workflow)
     assert run.end[0] == "execution_success", run.end
@@ -102,9 +108,9 @@ def test_collected_latents_decode_in_the_hosts_vae_decode_to_the_same_frames(
 
 def test_frames_to_video_is_the_hosts_video(client: Client) -> None:
     workflow = example(seed=23)
-    workflow["20"] = node("LongtakeCollect", collect="video", stream=[DECODE, 0], crf=12)
+    workflow["20"] = collected(DECODE, "video")
     workflow["21"] = node(
-        "SaveVideo", video=["20", 0], filename_prefix="core/video", format="mp4", codec="h264"
+        "SaveVideo", video=["20", 1], filename_prefix="core/video", format="mp4", codec="h264"
     )
     run = client.run(workflow)
     assert run.end[0] == "execution_success", run.end
@@ -169,13 +175,14 @@ def pulled(client: Client, **inputs: Any) -> list[np.ndarray]:
     del workflow[SAVE]
     workflow["30"] = node("LongtakeHistoryGuidance", preset="text only", scale=1.5,
                           text_scale=2.0, level=0.75, short_frames=4, short_share=0.5,
-                          none_as="pure noise", exact=False, stabilise=0.0)  # fmt: skip
+                          none_as="pure noise", exact=False, stabilise=0.0,
+                          **UNLIMITED)  # fmt: skip
     workflow["29"] = node("LoadImage", image="red.png")
     chosen = {"limit": 1.0, "colours": "#e61919 #ffe533", "region": "0 0 0.5 1",
               "least_motion": 0.6, "vae": [LOAD, 2], "image": ["29", 0], **inputs}  # fmt: skip
     workflow["31"] = node("LongtakeScoreGuidance", guidance=["30", 0], **chosen)
     workflow[SAMPLER]["inputs"]["guidance"] = ["31", 0]
-    workflow["21"] = node("LongtakeCollect", stream=[DECODE, 0])
+    workflow["21"] = collected(DECODE)
     workflow["22"] = node("SaveImage", images=["21", 0], filename_prefix="core/score")
     run = client.run(workflow)
     assert run.end[0] == "execution_success", run.end

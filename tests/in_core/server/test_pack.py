@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from longtake.tests.in_core.support.client import Client
-from longtake.tests.in_core.support.graphs import DECODE, SAVE, example, node
+from longtake.tests.in_core.support.graphs import DECODE, SAVE, collected, example, node
 from longtake.tests.in_core.support.outputs import frame_count, pictures, saved
 
 
@@ -46,9 +46,9 @@ def test_the_hosts_upscale_model_gives_the_same_as_its_own_node(
     workflow["21"] = node(
         "LongtakeUpscale", frames=[DECODE, 0], upscale_model=["20", 0], scale=0.0, tile=512
     )
-    workflow["22"] = node("LongtakeCollect", stream=["21", 0])
+    workflow["22"] = collected("21")
     workflow["23"] = node("SaveImage", images=["22", 0], filename_prefix="core/ours_large")
-    workflow["24"] = node("LongtakeCollect", stream=[DECODE, 0])
+    workflow["24"] = collected(DECODE)
     workflow["25"] = node("ImageUpscaleWithModel", upscale_model=["20", 0], image=["24", 0])
     workflow["26"] = node("SaveImage", images=["25", 0], filename_prefix="core/theirs_large")
     run = client.run(workflow)

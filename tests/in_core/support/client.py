@@ -106,7 +106,7 @@ class Client:
                 f"{self.url}/prompt", json={"prompt": workflow, "client_id": "test"}
             ) as answer:
                 body = await answer.json()
-            assert answer.status == 200, body
+            assert answer.status == 200 and not body["node_errors"], body
             while not run.messages or run.end[0] not in ENDS:
                 name, data = _read(await socket.receive())
                 run.messages.append((name, data))

@@ -28,6 +28,11 @@ def node(class_type: str, **inputs: Any) -> dict[str, Any]:
     return {"class_type": class_type, "inputs": inputs}
 
 
+def collected(source: str, collect: str = "images") -> dict[str, Any]:
+    """A Collect (Stream) node for the first output of another node."""
+    return node("LongtakeCollect", stream=[source, 0], collect=collect, crf=12)
+
+
 def controlled(seed: int, once: str, control: str, *, chunk: int = 2, text: str = "") -> Workflow:
     """The example without its preview, and with a node that uses a live control in mid-run."""
     workflow = example(seed=seed)
