@@ -62,7 +62,7 @@ class SparseAttentionNode(io.ComfyNode):
                 io.Model.Input(
                     "model", tooltip="A Wan model. For causal models on KSampler, see the help."
                 ),
-                *name_parts([*_preset(), *_strengths(), *_choices(), *advanced.inputs()]),
+                *label_parts([*_preset(), *_strengths(), *_choices(), *advanced.inputs()]),
             ],
             outputs=[io.Model.Output()],
             hidden=[io.Hidden.unique_id],
@@ -86,7 +86,7 @@ class SparseAttentionNode(io.ComfyNode):
         return io.NodeOutput(clone)
 
 
-def name_parts(inputs: list[io.Input]) -> list[io.Input]:
+def label_parts(inputs: list[io.Input]) -> list[io.Input]:
     """Prefix the display name of each input with the part that it belongs to."""
     for part, names in PARTS.items():
         for widget in inputs:

@@ -82,7 +82,7 @@ class HostFrames(FrameStream):
 
     @cached_property
     def plan(self) -> Plan:
-        """Length and memory, known before the run; with decoding."""
+        """The plan of the rollout, decoding included."""
         rollout, estimate = self.rollout, self.rollout.estimate
         decoder = self.vae.decoder_memory(*rollout.largest_latents)
         weights = estimate.weights + host.weights(self.vae.patcher)

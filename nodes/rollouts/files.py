@@ -189,8 +189,7 @@ OTHER_MODEL = (
     "ones are made with this model."
 )
 KEEPS_SETTINGS = (
-    "a loaded shot keeps its settings, so resume it where more memory is available, or make it "
-    "again: "
+    "a loaded shot keeps its settings: continue it where there is more memory, or make a new one: "
 )
 OTHER_ATTENTION = (
     "ANN-Sparse Attention on this model has no effect: a loaded shot keeps its own attention."
@@ -200,7 +199,7 @@ OTHER_ATTENTION = (
 def resume_from_file(
     file: RolloutFile, model: Any, prompter: Prompter | None, node_id: str | None
 ) -> HostRollout:
-    """A file's rollout, as long as it was saved, that `model` continues."""
+    """Return the rollout of a file, at its saved length, to continue with `model`."""
     resolved = ResolvedModel.of(model)
     settings = file.settings(resolved.engine.device)
     check_compatible(settings, file.channels, resolved.engine)

@@ -1,4 +1,4 @@
-"""Settings From Model: the settings a model was trained with, as sockets."""
+"""Settings From Model: the settings that a model was trained with, as separate outputs."""
 
 from __future__ import annotations
 

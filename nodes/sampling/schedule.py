@@ -1,4 +1,4 @@
-"""Diffusion-Forcing Schedule: which latent frames are made together, and in which steps."""
+"""Diffusion-Forcing Schedule: which latent frames are generated together, by which steps."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class DiffusionForcingSchedule(io.ComfyNode):
         eta: float = 1.0,
         model: Any = None,
     ) -> io.NodeOutput:
-        """Return the settings; draw them if they do not depend on an unknown model."""
+        """Show the schedule's levels where the model is known or not needed."""
         options = ScheduleOptions(
             schedule, set_or_none("chunk_frames", chunk_frames, 1), set_or_none("steps", steps, 1),
             set_or_none("shift", shift, 0.01), stagger, attention, step_preset, step_list,

@@ -78,5 +78,5 @@ def test_the_vaes_memory_is_in_the_plan() -> None:
 @pytest.mark.parametrize("kept", [WindowSink(WINDOW), TempCache(WINDOW)], ids=["window", "temp"])
 def test_a_kept_window_cannot_begin_anew(kept: CachePolicy) -> None:
     """Nor can merged entries, which are of no frame alone: the two are never in force at once."""
-    with pytest.raises(BadInput, match="choose the policy `rebuilt window`"):
+    with pytest.raises(BadInput, match="never rebuilds its history"):
         settings(cache=kept, reencoded_first_frame=AGAIN)

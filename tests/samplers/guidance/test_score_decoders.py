@@ -199,13 +199,13 @@ def test_the_node_takes_every_tiny_vae_with_the_latents_it_wants(
         shown = streaming_vae(vae).open_decoder().feed(latents)
     for score in ("palette", "region"):
         [guidance] = bench.run("LongtakeScoreGuidance", score=score, **inputs)
-        ours = guidance.weighted_scores[0].score.pictures(latents, latents[:0]).clamp(0, 1)
+        ours = guidance.scores[0].score.pictures(latents, latents[:0]).clamp(0, 1)
         torch.testing.assert_close(ours, shown, rtol=0, atol=1e-5)
 
 
 def test_a_full_vae_is_refused_by_what_to_load_instead(bench: Bench) -> None:
     full = type("WanVAE", (nn.Module,), {"decoder": None})()
-    expected = r"need a tiny VAE, and this one is a WanVAE, .* load taew2_1 or lighttaew2_1"
+    expected = r"need a tiny VAE, but this is a WanVAE, .* load taew2_1 or lighttaew2_1"
     with pytest.raises(BadInput, match=expected):
         bench.run("LongtakeScoreGuidance", guidance=Guidance(), vae=host_vae(full, 16))
 

@@ -210,9 +210,9 @@ def test_the_node_adds_each_score_and_the_report_names_it(bench: Bench) -> None:
     guidance = bench.run("LongtakeHistoryGuidance", preset="text only")[0]
     for score in ("palette", "region", "motion"):
         [guidance] = bench.run("LongtakeScoreGuidance", guidance=guidance, score=score, **inputs)
-    kinds = [type(pull.score) for pull in guidance.weighted_scores]
+    kinds = [type(pull.score) for pull in guidance.scores]
     assert kinds == [Palette, Region, Motion]
-    assert guidance.weighted_scores[0].score.colours[1] == pytest.approx(
+    assert guidance.scores[0].score.colours[1] == pytest.approx(
         (0xE6 / 255, 0x39 / 255, 0x46 / 255)
     )
     frames = bench.frames(guidance=guidance)
@@ -227,7 +227,7 @@ def test_the_node_adds_each_score_and_the_report_names_it(bench: Bench) -> None:
         ({"colours": "#12345g"}, "'#12345g' is not a colour"), ({"colours": ""}, "one colour"),
         ({"score": "region", "region": "0 0 1"}, "region is '0 0 1'"),
         ({"score": "region", "image": None}, "needs an image"), ({"vae": None}, "needs a VAE"),
-        ({"vae": "a file"}, "need a tiny VAE, and this one is a str"),
+        ({"vae": "a file"}, "need a tiny VAE, but this is a str"),
     ],
 )  # fmt: skip
 def test_wishes_that_cannot_be_read_are_refused(
