@@ -10,6 +10,7 @@ from ...attention.kernels import choice
 from ...attention.sparse.settings import SparseCross, SparseSelf, Sparsity
 from ...attention.temp_cache.policy import LEAST_ATTENDED, REDUNDANT
 from ...errors import BadInput
+from ..from_model import FROM_MODEL, set_or_none
 from . import advanced_inputs as advanced
 from .attention_spec import NEVER, OF_MODEL, PRESETS, SparseAttentionSpec, Strength
 
@@ -31,7 +32,7 @@ class SparseAttentionRequest:
     prompt_attention: str
     keep: str
     kernel: str
-    reach_frames: int = OF_MODEL
+    reach_frames: int = FROM_MODEL
     index: str = AUTO
     merge_floor: float = NEVER
     counts_as: str = advanced.ONE
@@ -49,7 +50,7 @@ class SparseAttentionRequest:
             self._strength,
             model.load_device,
             EVICTIONS[self.keep],
-            self.reach_frames,
+            set_or_none("reach_frames", self.reach_frames, 1) or OF_MODEL,
             self.index,
             self.kernel,
             advanced.merging(model, self.merge_floor, self.counts_as, self.head_thresholds),

@@ -9,7 +9,7 @@ from ...errors import BadInput
 from ...model.vae.latent_format import FRAMES_PER_LATENT
 from ...samplers.conditioning.prompts import TimedPrompt, fit_length
 from ...samplers.settings import RolloutSettings
-from ...stream.rollout.fork import Fork, extended
+from ...stream.rollout.fork import Fork, extend
 from ...stream.timecode import time_label
 from .. import host
 from ..length import SECONDS, snapped_length
@@ -82,7 +82,7 @@ def continue_shot(source: HostRollout, edit: RolloutEdit, node_id: str | None) -
             "continue from an earlier time."
         )
     added = max(1, round(edit.more * source.fps / FRAMES_PER_LATENT))
-    settings = extended(source.settings, end, added)
+    settings = extend(source.settings, end, added)
     return derive_rollout(source, settings, node_id, warnings=edit.warnings(CONTINUE))
 
 

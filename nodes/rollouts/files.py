@@ -191,10 +191,6 @@ OTHER_MODEL = (
 KEEPS_SETTINGS = (
     "a loaded shot keeps its settings: continue it where there is more memory, or make a new one: "
 )
-KEEPS_SETTINGS = (
-    "a loaded shot keeps its settings, so resume it where more memory is available, or make a new "
-    "one: "
-)
 OTHER_ATTENTION = (
     "ANN-Sparse Attention on this model has no effect: a loaded shot keeps its own attention."
 )

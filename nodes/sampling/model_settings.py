@@ -59,7 +59,7 @@ class SettingsFromModel(io.ComfyNode):
     def execute(cls, model: Any, **overrides: Any) -> io.NodeOutput:
         """Look up the model's family and apply the overrides."""
         known = facts(model)
-        given = {name: now for name, now in overrides.items() if now != FROM_MODEL[name]}
+        given = {name: value for name, value in overrides.items() if value != FROM_MODEL[name]}
         for name, smallest in SMALLEST.items():
             set_or_none(name, given.get(name, FROM_MODEL[name]), smallest)
         preset = overridden(known.preset, **given)

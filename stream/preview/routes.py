@@ -59,7 +59,7 @@ def take_routes(takes: Takes) -> web.RouteTableDef:
     return routes
 
 
-class _Refused(Exception):
+class _Refusal(Exception):
     """Answers a request with an HTTP status and one sentence."""
 
     def __init__(self, status: int, text: str) -> None:
@@ -75,7 +75,7 @@ def _with_errors(handler: Handler) -> Handler:
             return await handler(request)
         except BadRequest as error:
             return _json({"error": str(error)}, 400)
-        except _Refused as refused:
+        except _Refusal as refused:
             return _json({"error": str(refused)}, refused.status)
 
     return answer
@@ -88,19 +88,19 @@ def _json(content: Mapping[str, object], status: int = 200) -> web.Response:
 def _take(takes: Takes, request: web.Request) -> Take:
     take = takes.get(request.match_info["take"])
     if take is None:
-        raise _Refused(404, UNKNOWN)
+        raise _Refusal(404, UNKNOWN)
     return take
 
 
 async def _chunk(take: Take, seq: int) -> web.Response:
     blob = take.blob(seq)
     if blob is None:
-        raise _Refused(404, f"Chunk {seq} does not exist yet.")
+        raise _Refusal(404, f"Chunk {seq} does not exist yet.")
     content = blob.content
     if content is None:
         content = await asyncio.get_running_loop().run_in_executor(None, blob.read)
     if content is None:
-        raise _Refused(410, f"Chunk {seq} is no longer in the preview store.")
+        raise _Refusal(410, f"Chunk {seq} is no longer in the preview store.")
     return web.Response(body=content, content_type="application/octet-stream", headers=IMMUTABLE)
 
 
@@ -127,15 +127,15 @@ def _take_json(take: Take) -> dict[str, str]:
 async def _read_post(request: web.Request) -> bytes:
     """The body of a request from our own page, within the limits of size and time."""
     if not _is_own_page(request.headers):
-        raise _Refused(403, "Requests from other sites are refused.")
+        raise _Refusal(403, "Requests from other sites are refused.")
     if request.content_type != "application/json" or "Content-Encoding" in request.headers:
-        raise _Refused(415, "The body must be plain application/json.")
+        raise _Refusal(415, "The body must be plain application/json.")
     if (request.content_length or 0) > MAX_BODY_BYTES:
-        raise _Refused(413, f"The body must be at most {MAX_BODY_BYTES} bytes.")
+        raise _Refusal(413, f"The body must be at most {MAX_BODY_BYTES} bytes.")
     try:
         return await asyncio.wait_for(_body(request), BODY_LIMIT_S)
     except asyncio.TimeoutError:
-        raise _Refused(408, f"The body took more than {BODY_LIMIT_S:g} s.") from None
+        raise _Refusal(408, f"The body took more than {BODY_LIMIT_S:g} s.") from None
 
 
 async def _body(request: web.Request) -> bytes:
@@ -143,7 +143,7 @@ async def _body(request: web.Request) -> bytes:
     async for piece in request.content.iter_chunked(8192):
         body += piece
         if len(body) > MAX_BODY_BYTES:
-            raise _Refused(413, f"The body must be at most {MAX_BODY_BYTES} bytes.")
+            raise _Refusal(413, f"The body must be at most {MAX_BODY_BYTES} bytes.")
     return bytes(body)
 
 

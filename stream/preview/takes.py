@@ -92,13 +92,13 @@ class Takes:
         """The take with this token; None if it never existed or was dropped."""
         with self._lock:
             take = self._takes.get(token)
-        return None if take is None or self._expired(take) else take
+        return None if take is None or self._is_expired(take) else take
 
     def of_client(self, client_id: str) -> list[Take]:
         """The newest take of each node that was queued by the page `client_id`."""
         with self._lock:
             takes = list(self._takes.values())
-        mine = [t for t in takes if t.origin.client_id == client_id and not self._expired(t)]
+        mine = [t for t in takes if t.origin.client_id == client_id and not self._is_expired(t)]
         return list({take.origin.node_id: take for take in mine}.values())
 
     def reset(self) -> None:
@@ -110,11 +110,11 @@ class Takes:
             take.finish(Ending("interrupted"))
             take.join()
 
-    def _expired(self, take: Take) -> bool:
+    def _is_expired(self, take: Take) -> bool:
         ended_at = take.ended_at
         return ended_at is not None and self._clock() - ended_at > self.limits.finished_s
 
     def _over_limits(self) -> list[Take]:
         ended = [take for take in self._takes.values() if take.ended_at is not None]
         too_many = max(0, len(self._takes) + 1 - self.limits.takes)
-        return [take for i, take in enumerate(ended) if i < too_many or self._expired(take)]
+        return [take for i, take in enumerate(ended) if i < too_many or self._is_expired(take)]

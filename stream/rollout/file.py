@@ -92,7 +92,7 @@ def _content(
     last = sorted((name for name in small if name == THUMBNAIL or name.startswith(STATE)),
                   key=lambda name: -small[name].element_size())  # fmt: skip
     yield from ((name, small[name]) for name in small if name not in last)
-    for chunk in state.replayed(range(count)):
+    for chunk in state.replay(range(count)):
         yield f"chunk.{chunk.index}.latents", chunk.latents
         for number, part in enumerate(chunk.in_flight):
             yield f"chunk.{chunk.index}.in_flight.{number}", part

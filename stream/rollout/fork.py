@@ -43,7 +43,7 @@ class Fork:
         """Replace all later prompts by the new one.
 
         Frames in flight at the fork already used some of the later prompts. They keep these, as
-        `until` says, so that the shared chunks have the same bits.
+        `active_until` says, so that the shared chunks have the same bits.
         """
         entries, before = settings.prompts.entries, list[TimedPrompt]()
         in_flight = self.frame + settings.active_frames
@@ -65,7 +65,7 @@ def _with_seed(settings: RolloutSettings, frame: int, seed: int) -> RolloutSetti
     return replace(settings, seed_changes=(*settings.seed_changes, TimedSeed(frame, seed)))
 
 
-def extended(settings: RolloutSettings, end: int, more: int) -> RolloutSettings:
+def extend(settings: RolloutSettings, end: int, more: int) -> RolloutSettings:
     """The settings that continue for `more` latent frames after latent frame `end`.
 
     The length is rounded up to whole chunks. Chunks are counted from the first generated frame,

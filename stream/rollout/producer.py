@@ -38,15 +38,15 @@ class ChunkProducer:
 
         def settings_at(latent_frame: int) -> RolloutSettings:
             # Replayed chunks are committed for the branches of this one, whatever made them.
-            return self._sized(state.settings.at(max(latent_frame, frame)))
+            return self._shrink_if_needed(state.settings.at(max(latent_frame, frame)))
 
         if spec.model.host.scale_loras is not None:
             spec.model.host.scale_loras(self._start.lora_factor)
-        self.loop = Loop(self._sized(self._start), spec.model, settings_at)
+        self.loop = Loop(self._shrink_if_needed(self._start), spec.model, settings_at)
         replayed = self._restore(first)
         last = state.read(first - 1) if first and not replayed else None
         in_flight = last.in_flight if last else ()
-        self.chunks: Iterator[Chunk] = self.loop.chunks(state.replayed(replayed), in_flight)
+        self.chunks: Iterator[Chunk] = self.loop.chunks(state.replay(replayed), in_flight)
         state.may_recache = False
 
     def is_outdated(self, first: int) -> bool:
@@ -137,7 +137,7 @@ class ChunkProducer:
         """Replace a loop that was only half restored by an empty one."""
         self.loop = Loop(self.loop.settings, self.loop.branches.model, self.loop.settings_at)
 
-    def _sized(self, settings: RolloutSettings) -> RolloutSettings:
+    def _shrink_if_needed(self, settings: RolloutSettings) -> RolloutSettings:
         if not self._smaller:
             return settings
         guidance = replace(settings.guidance, in_one_pass=False)

@@ -48,7 +48,7 @@ class Run:
         self.spec, self.observer = spec, observer
         self.state = RunState(spec)
         self.controls = Controls()
-        self.chunks = Stream(self._produce, stored=self._stored, length=spec.chunk_count)
+        self.chunks = Stream(self._produce, stored=self._read_stored, length=spec.chunk_count)
         self.drift = DriftMeter()
         self.disk = DiskCap(self.notify)
         self.stopped_at: int | None = None
@@ -77,7 +77,7 @@ class Run:
 
     # Chunks
 
-    def _stored(self, index: int) -> Chunk | None:
+    def _read_stored(self, index: int) -> Chunk | None:
         if not self._admit(index):
             return None
         chunk = self.state.read(index) or self.state.read_recached(index)
@@ -92,7 +92,7 @@ class Run:
         """
         if not self._admit(first):
             return
-        lock = self._locked()
+        lock = self._acquire_lock()
         self.resumed_from = first or None
         self._thread = threading.get_ident()
         try:
@@ -120,7 +120,7 @@ class Run:
             self.observer.on_close()
             lock.release()
 
-    def _locked(self) -> ProcessLock:
+    def _acquire_lock(self) -> ProcessLock:
         try:
             return self.spec.journal.lock(self.spec.id)
         except LongtakeError:

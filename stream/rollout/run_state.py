@@ -43,7 +43,7 @@ class RunState:
         in_flight = (tensors[f"in_flight.{i}"] for i in range(len(tensors) - 1))
         return Chunk(index, first, tensors["latents"], prompt, in_flight=tuple(in_flight))
 
-    def replayed(self, indices: Iterable[int]) -> Iterator[Chunk]:
+    def replay(self, indices: Iterable[int]) -> Iterator[Chunk]:
         """Read chunks that the journal must hold; StorageError if one is missing."""
         for index in indices:
             chunk = self.read(index)

@@ -73,7 +73,7 @@ class MP4Fragments:
         self._sample = pictures[:1]
         sound = self._track.silence() if self._track else []
         flags = f"{FRAGMENT}+delay_moov" if sound else FRAGMENT
-        file, _ = self._muxed(self._sample, sound, flags)
+        file, _ = self._mux_file(self._sample, sound, flags)
         return b"".join(box for kind, box in _boxes(file) if kind in (b"ftyp", b"moov"))
 
     def _fragment(
@@ -89,7 +89,7 @@ class MP4Fragments:
             ticks[SOUND] = first + self._track.delay
             for packet in sound:
                 packet.pts = packet.dts = (packet.pts or 0) - first
-        file, timescale = self._muxed(pictures, sound, FRAGMENT, visible=visible)
+        file, timescale = self._mux_file(pictures, sound, FRAGMENT, visible=visible)
         ticks[VIDEO] = int(start / self._fps / timescale)
         self._fragments += 1
         return b"".join(
@@ -98,7 +98,7 @@ class MP4Fragments:
             if kind in (b"moof", b"mdat")
         )
 
-    def _muxed(
+    def _mux_file(
         self, pictures: Pictures, sound: Sequence[SoundPacket], flags: str, *, visible: bool = True
     ) -> tuple[memoryview, Fraction]:
         """A complete file, and the length of a tick of its video clock in seconds."""
@@ -154,7 +154,7 @@ class MatroskaClusters:
         first, self._frames = self._frames, self._frames + len(pictures)
         self._sample = pictures[:1]
         sound = self._track.packets_until(self._frames / self._fps) if self._track else []
-        piece = self._muxed(pictures, first, sound)
+        piece = self._mux_file(pictures, first, sound)
         return piece[piece.index(MATROSKA_CLUSTER) :] if first else piece
 
     def finish(self) -> bytes:
@@ -162,10 +162,10 @@ class MatroskaClusters:
         packets = self._track.drain() if self._track and self._frames else []
         if not packets:
             return b""
-        piece = self._muxed(self._sample, self._frames, packets, visible=False)
+        piece = self._mux_file(self._sample, self._frames, packets, visible=False)
         return piece[piece.index(MATROSKA_CLUSTER) :]
 
-    def _muxed(
+    def _mux_file(
         self, pictures: Pictures, first: int, sound: Sequence[SoundPacket], *, visible: bool = True
     ) -> bytes:
         """A complete file with sound and, if `visible`, pictures from number `first` on."""

@@ -133,5 +133,5 @@ def test_a_shot_that_does_not_fit_keeps_its_settings_and_says_so(
 
     name = saved(bench, CONFIG)
     monkeypatch.setattr(host, "usable_memory_bytes", lambda device: 1000)
-    with pytest.raises(BadInput, match="keeps its settings, so .* or make a new one: lower"):
+    with pytest.raises(BadInput, match="keeps its settings: .* or make a new one: lower"):
         load(bench, name, model_of(CONFIG))

@@ -72,7 +72,7 @@ def test_a_vae_of_other_latents_is_refused_before_anything_is_made(
     bench: Bench, tmp_path: Path
 ) -> None:
     rollout, _ = bench.rollout()
-    with pytest.raises(BadInput, match=r"48 latent channels \(Wan 2.2\) and the model 16"):
+    with pytest.raises(BadInput, match=r"48 latent channels \(Wan 2.2\), but the model has 16"):
         bench.shown("LongtakeSaveRollout", rollout=rollout, vae=wan22()[1])
     assert rollout.spec.stored_chunks() == 0 and not list(tmp_path.rglob(f"*{SUFFIX}"))
 

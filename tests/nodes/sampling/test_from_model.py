@@ -286,7 +286,7 @@ def test_text_guidance_of_a_distilled_model_is_warned_of_wherever_it_comes_from(
     for text in warned:
         assert f"trained for cfg 1; text guidance of {scale} takes more time" in text
         assert text.endswith(
-            "set text_scale of History Guidance to 1 and leave out the negative prompt."
+            "set text_scale of History Guidance to 1 and remove the negative prompt."
         )
 
 
@@ -298,7 +298,7 @@ def test_the_schedule_is_drawn_as_soon_as_it_is_known(
     said: list[str] = []
     monkeypatch.setattr(host, "show_status", lambda node, text, *_: said.append(text))
     assert bench.shown("LongtakeSchedule") is None
-    assert said[-1].endswith("connect `model` here too to see them.")
+    assert said[-1].endswith("connect `model` here to see them.")
     with_model = bench.shown("LongtakeSchedule", model=model_of(bench, "causal-forcing-1step"))
     assert len(with_model.as_dict()["images"]) == 1
     assert said[-1].startswith("Settings: schedule causal chunks, ")

@@ -200,5 +200,5 @@ def test_re_encoding_without_what_it_needs_is_refused(bench: Bench) -> None:
         re_encoding(bench, vae, policy="window + sink")
     kept = re_encoding(bench, vae, sink_frames=1)
     assert kept.settings.reencoded_first_frame is None  # a sink never leaves
-    with pytest.raises(BadInput, match="HostCodec, which a file cannot hold; leave it out"):
+    with pytest.raises(BadInput, match="HostCodec, which a file cannot hold; remove it"):
         bench.shown("LongtakeSaveRollout", rollout=re_encoding(bench, vae))

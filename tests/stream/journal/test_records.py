@@ -22,7 +22,7 @@ from longtake.stream.journal.cleanup import collect, usage
 from longtake.stream.journal.fork_tree import fork_tree, render_tree
 from longtake.stream.journal.journal import Journal
 from longtake.stream.journal.records import SUFFIX, find_record, read, records
-from longtake.stream.rollout.fork import Fork, extended
+from longtake.stream.rollout.fork import Fork, extend
 from longtake.stream.rollout.rollout import Rollout
 from longtake.stream.rollout.spec import RolloutSpec
 from longtake.tests.support.stream.rollouts import MODEL, Words, changed
@@ -91,7 +91,7 @@ def test_a_torn_record_is_read_up_to_the_tear_and_extended(tmp_path: Path) -> No
 def test_a_regenerated_tail_replaces_the_old_one(tmp_path: Path) -> None:
     """A longer pyramid makes its old end again, where fewer frames were active before."""
     short = settings(schedule=pyramid(flow_ladder(3, 3.0)), length=5)
-    before, after = made(tmp_path, short), made(tmp_path, extended(short, 5, 3))
+    before, after = made(tmp_path, short), made(tmp_path, extend(short, 5, 3))
     assert before.id == after.id
     [record] = records(after.spec.journal)
     assert record.keys == tuple(after.spec.key(i) for i in range(8))
@@ -194,7 +194,7 @@ def test_the_command_refuses_in_one_sentence(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["rollouts", "show", "x", "--out", str(tmp_path)])
     assert done.exit_code == 1 and "There is no rollout 'x'" in done.output
     done = CliRunner().invoke(main, ["rollouts", "gc", "--keep", "much", "--out", str(tmp_path)])
-    assert done.exit_code == 1 and "'much' is no size" in done.output
+    assert done.exit_code == 1 and "'much' is not a size" in done.output
 
 
 @pytest.mark.parametrize(

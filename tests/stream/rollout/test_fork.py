@@ -22,7 +22,7 @@ from longtake.samplers.solvers.multistep import UniPC2
 from longtake.samplers.solvers.single_step import ReNoise
 from longtake.stream.journal.chain import ModelHistory
 from longtake.stream.journal.journal import Journal
-from longtake.stream.rollout.fork import Fork, extended
+from longtake.stream.rollout.fork import Fork, extend
 from longtake.stream.rollout.rollout import Rollout
 from longtake.stream.rollout.spec import RolloutSpec
 from longtake.tests.support.stream.rollouts import LONG_HISTORIES, MODEL, assert_same_bits, changed
@@ -111,7 +111,7 @@ def test_rewinding_makes_no_chunks_and_extending_gives_the_longer_run(tmp_path: 
     assert (rewound.chunk_count, rewound.latent_frames, rewound.frames) == (3, 3, 9)
     assert_same_bits(list(rewound.chunks), whole[:3])
     assert rewound.resumed_from is None and rewound.spec.resume_at_s is None
-    longer = extended(source, end=3, more=6)
+    longer = extend(source, end=3, more=6)
     assert longer.length == 9
     ours = list(rollout(tmp_path, longer).chunks)
     assert_same_bits(ours, list(rollout(tmp_path / "new", longer).chunks))
@@ -127,7 +127,7 @@ def test_a_cut_ends_an_endless_rollout(tmp_path: Path) -> None:
 def test_an_extension_is_whole_chunks_and_keeps_existing_ones(tmp_path: Path) -> None:
     source = settings(length=6)
     list(rollout(tmp_path, source).chunks)
-    longer = extended(source, end=6, more=4)
+    longer = extend(source, end=6, more=4)
     assert longer.length == 12
     made = rollout(tmp_path, longer)
     assert made.spec.stored_chunks() == 2

@@ -16,7 +16,7 @@ from longtake.attention.cache.policy import (
     RebuiltWindow,
     WindowSink,
 )
-from longtake.errors import BadInput
+from longtake.errors import Unsupported
 from longtake.samplers.denoiser import Denoiser
 from longtake.samplers.loop import Chunk, generate
 from longtake.stream.journal.journal import Journal
@@ -135,7 +135,7 @@ def test_a_damaged_chunk_before_a_recache_is_replaced_and_later_chunks_stay(tmp_
 
 
 def test_a_cache_with_longer_memory_cannot_be_recached() -> None:
-    with pytest.raises(BadInput, match="frames that have left the window"):
+    with pytest.raises(Unsupported, match="remembers frames that have left the window"):
         recache.check("recache", AveragingSink(6, 3))
     recache.check("exact", AveragingSink(6, 3))
     recache.check("recache", WINDOW)

@@ -215,7 +215,7 @@ def test_a_chunk_that_disappears_from_the_journal_is_one_sentence(tmp_path: Path
     run = rollout(tmp_path).run
     (tmp_path / f"{made.spec.key(1)}.safetensors").unlink()
     with pytest.raises(StorageError, match="has just left the journal.*run again"):
-        list(run.state.replayed(range(3)))
+        list(run.state.replay(range(3)))
 
 
 def test_a_damaged_chunk_is_replaced_with_the_same_bits(

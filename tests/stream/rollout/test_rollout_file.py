@@ -23,7 +23,7 @@ from longtake.stream.journal.chain import ModelHistory
 from longtake.stream.journal.journal import Journal
 from longtake.stream.metrics import Report
 from longtake.stream.rollout.file import SUFFIX, RolloutExtras, RolloutFile, save_rollout
-from longtake.stream.rollout.fork import Fork, extended
+from longtake.stream.rollout.fork import Fork, extend
 from longtake.stream.rollout.hot_states import HotStates
 from longtake.stream.rollout.rollout import Rollout
 from longtake.stream.rollout.spec import RolloutSpec
@@ -121,7 +121,7 @@ def test_a_loaded_rollout_makes_no_chunk_again(tmp_path: Path) -> None:
 def test_a_loaded_rollout_forks_and_continues_like_its_source(tmp_path: Path) -> None:
     path, source = saved(tmp_path, **KINDS["causal"])
     there = loaded(path, tmp_path / "there")
-    for change in (Fork(6, seed=11).apply, lambda s: extended(s, 9, 3)):
+    for change in (Fork(6, seed=11).apply, lambda s: extend(s, 9, 3)):
         ours = Rollout(
             RolloutSpec(change(there.settings), MODEL, there.spec.chain.models, there.spec.journal)
         )

@@ -93,7 +93,7 @@ def test_a_changed_later_prompt_shares_the_chunks_before_it(tmp_path: Path) -> N
 
 def test_a_known_frame_changes_only_chunks_that_it_can_influence(tmp_path: Path) -> None:
     def of(*frames: KnownFrame, schedule: StaggeredSchedule = CHUNKS) -> list[str]:
-        first = rollout(tmp_path, length=12, schedule=schedule, known=KnownFrames(frames))
+        first = rollout(tmp_path, length=12, schedule=schedule, known_frames=KnownFrames(frames))
         return [first.spec.key(i) for i in range(4)]
 
     picture = randn(TINY.out_channels, 4, 6)
