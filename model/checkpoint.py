@@ -71,8 +71,8 @@ class Checkpoint:
         family = self.found.family
         if fps is None or family.shape != "t2v-fps":
             return self
-        told = replace(family, preset=replace(family.preset, fps=fps))
-        return replace(self, found=replace(self.found, family=told))
+        with_fps = replace(family, preset=replace(family.preset, fps=fps))
+        return replace(self, found=replace(self.found, family=with_fps))
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Yield the tensors one after another.
@@ -93,8 +93,8 @@ class Checkpoint:
 
     def metadata(self) -> dict[str, str]:
         """The header that the host's loader reads: causal or not, odd sizes, quantised layers."""
-        said = json.loads(self.found.header.metadata.get("config", "{}")).get("transformer", {})
-        transformer = dict(said)
+        stored = json.loads(self.found.header.metadata.get("config", "{}"))
+        transformer = dict(stored.get("transformer", {}))
         transformer.pop("causal_ar", None)
         config = self.found.config
         if config.text_dim != WAN_TEXT_DIM:

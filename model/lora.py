@@ -121,9 +121,9 @@ def _part(name: str, layers: Shapes, flat: Mapping[str, str]) -> Part | None:
     return None
 
 
-def _role(said: str) -> str:
+def _role(name: str) -> str:
     """The host's word for a part of a LoRA; the host's own words stay."""
-    return next((role for pattern, role in ROLES if pattern.fullmatch(said)), said)
+    return next((role for pattern, role in ROLES if pattern.fullmatch(name)), name)
 
 
 def _check(parts: Mapping[Part, Tensor], layers: Shapes, path: Path) -> None:
@@ -148,12 +148,14 @@ def _config(path: Path, metadata: Mapping[str, str]) -> tuple[dict[str, Any], st
     beside = path.with_name(PEFT_CONFIG)
     try:
         if path.stem.startswith(PEFT_FILE) and beside.is_file():
-            said, source = json.loads(beside.read_text(encoding="utf-8")), PEFT_CONFIG
+            content, source = json.loads(beside.read_text(encoding="utf-8")), PEFT_CONFIG
         elif DIFFUSERS_CONFIG in metadata:
-            said, source = json.loads(metadata[DIFFUSERS_CONFIG]), DIFFUSERS_CONFIG
+            content, source = json.loads(metadata[DIFFUSERS_CONFIG]), DIFFUSERS_CONFIG
         else:
             return {}, "nowhere, so it is the rank"
-        return {str(key).removeprefix("transformer."): value for key, value in said.items()}, source
+        return {
+            str(key).removeprefix("transformer."): value for key, value in content.items()
+        }, source
     except (ValueError, AttributeError, OSError, RecursionError) as error:
         raise _unreadable(path, error) from error
 
@@ -170,9 +172,7 @@ def _scale(config: Mapping[str, Any], module: str, rank: int, path: Path) -> flo
 
 
 def _unreadable(path: Path, error: Exception) -> BadInput:
-    return BadInput(
-        f"{path}: what is said of its alpha cannot be read ({error}); get the LoRA again."
-    )
+    return BadInput(f"{path}: its alpha cannot be read ({error}); get the LoRA again.")
 
 
 def _stored_module(stored: str) -> str:

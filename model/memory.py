@@ -98,4 +98,4 @@ class _FusedAttention(TorchFunctionMode):
 
 
 def _storages(values: object) -> Iterator[torch.UntypedStorage]:
-    return (one.untyped_storage() for one in tree_leaves(values) if isinstance(one, Tensor))
+    return (leaf.untyped_storage() for leaf in tree_leaves(values) if isinstance(leaf, Tensor))

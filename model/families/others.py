@@ -87,7 +87,7 @@ OTHERS = (
 def other(stored: Iterable[str]) -> Other | None:
     """The kind of a file with tensors of these names, if it is listed above."""
     names = [unwrapped(name) for name in stored]
-    for one in OTHERS:
-        if any(re.search(one.named, name) for name in names):
-            return one
+    for kind in OTHERS:
+        if any(re.search(kind.named, name) for name in names):
+            return kind
     return None

@@ -85,13 +85,13 @@ def architecture(shapes: Mapping[str, tuple[int, ...]]) -> str:
     return "t2v-fps" if name == "t2v" and "fps_embedding.weight" in shapes else name
 
 
-def _config(shapes: Mapping[str, tuple[int, ...]], said: Mapping[str, Any]) -> DiTConfig:
+def _config(shapes: Mapping[str, tuple[int, ...]], transformer: Mapping[str, Any]) -> DiTConfig:
     dim = shapes["head.modulation"][-1]
     layers = {int(name.split(".")[1]) for name in shapes if name.startswith("blocks.")}
     return DiTConfig(
         dim=dim,
         ffn_dim=shapes["blocks.0.ffn.0.bias"][0],
-        num_heads=int(said.get("num_heads", dim // HEAD_DIM)),
+        num_heads=int(transformer.get("num_heads", dim // HEAD_DIM)),
         num_layers=1 + max(layers),
         text_dim=shapes["text_embedding.0.weight"][1],
         in_channels=shapes["patch_embedding.weight"][1],
@@ -100,7 +100,7 @@ def _config(shapes: Mapping[str, tuple[int, ...]], said: Mapping[str, Any]) -> D
 
 
 def _family(
-    header: Header, shape: str, config: DiTConfig, said: Mapping[str, Any], wanted: str
+    header: Header, shape: str, config: DiTConfig, transformer: Mapping[str, Any], wanted: str
 ) -> tuple[Family, str]:
     """The family's row, with the reason."""
     if wanted != AUTO:
@@ -115,13 +115,13 @@ def _family(
     row = BY_KEY.get(str(noted.get("family")))
     if row is not None and row.shape == shape:
         return _at_noted_rate(row, noted), "family: its metadata says so"
-    if said.get("causal_ar") and config.text_dim == 64:
+    if transformer.get("causal_ar") and config.text_dim == 64:
         return BY_KEY["demo"], "family: its header is the demo's"
     named = _by_name(plain_name(header.path), shape)
     if named is not None:
         return named
     if shape == "t2v":
-        if said.get("causal_ar"):
+        if transformer.get("causal_ar"):
             return BY_KEY["causal-ar"], "family: its header says causal, not which kind"
         return BY_KEY["wan21-t2v"], "family: assumed, since nothing in file or name says causal"
     row = [row for row in FAMILIES if row.shape == shape][-1]
@@ -152,8 +152,8 @@ def _pick(found: list[Copy], wanted: str, row: Family) -> tuple[Copy, str]:
     if len(found) == 1:
         return found[0], f"copy: the only one, at {found[0].prefix!r}" if found[0].prefix else ""
     want = row.copy if wanted == AUTO else wanted
-    chosen = next((one for one in found if one.is_ema == (want == EMA)), found[0])
-    others = ", ".join(one.prefix for one in found if one is not chosen)
+    chosen = next((copy for copy in found if copy.is_ema == (want == EMA)), found[0])
+    others = ", ".join(copy.prefix for copy in found if copy is not chosen)
     return chosen, f"copy: {want}, at {chosen.prefix!r} (also there: {others})"
 
 
@@ -198,12 +198,12 @@ def _at_noted_rate(row: Family, noted: Mapping[str, Any]) -> Family:
 def _transformer_config(header: Header) -> Mapping[str, Any]:
     """What the header says of the transformer, the way the host reads it."""
     try:
-        said = json.loads(header.metadata.get("config", "{}")).get("transformer", {})
+        transformer = json.loads(header.metadata.get("config", "{}")).get("transformer", {})
     except (ValueError, AttributeError, RecursionError) as error:
         raise BadInput(
             f"{header.path}: its `config` metadata is not the JSON object it should be; repair it."
         ) from error
-    return said if isinstance(said, dict) else {}
+    return transformer if isinstance(transformer, dict) else {}
 
 
 def _not_a_model(header: Header) -> str:

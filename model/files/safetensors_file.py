@@ -27,8 +27,8 @@ def read_header(path: Path) -> Header:
     content, start = _header_json(path)
     metadata = content.pop("__metadata__", {})
     try:
-        tensors = {name: _info(path, name, one) for name, one in content.items()}
-        end = start + max((one["data_offsets"][1] for one in content.values()), default=0)
+        tensors = {name: _info(path, name, entry) for name, entry in content.items()}
+        end = start + max((entry["data_offsets"][1] for entry in content.values()), default=0)
         texts = {str(key): str(value) for key, value in metadata.items()}
     except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
         raise damaged(path, "its header does not describe tensors") from error
@@ -104,9 +104,9 @@ def _header_json(path: Path) -> tuple[dict[str, Any], int]:
     return content, 8 + size
 
 
-def _info(path: Path, name: str, one: Mapping[str, Any]) -> TensorInfo:
-    shape, (begin, end) = tuple(int(n) for n in one["shape"]), one["data_offsets"]
-    info = TensorInfo(name, str(one["dtype"]), shape, int(end) - int(begin))
+def _info(path: Path, name: str, entry: Mapping[str, Any]) -> TensorInfo:
+    shape, (begin, end) = tuple(int(n) for n in entry["shape"]), entry["data_offsets"]
+    info = TensorInfo(name, str(entry["dtype"]), shape, int(end) - int(begin))
     item = ITEM_BYTES.get(info.dtype)
     if begin < 0 or any(n < 0 for n in shape) or info.stored_bytes < 0:
         raise damaged(path, f"{name} has a negative size")

@@ -28,7 +28,7 @@ def agreement(open_encoder: OpenCoder, latent: Tensor, picture: Tensor, factor: 
     """
     rows, columns = (_middle(side) for side in latent.shape[1:])
     part = latent[:, rows, columns]
-    tall, wide = (slice(factor * one.start, factor * one.stop) for one in (rows, columns))
+    tall, wide = (slice(factor * span.start, factor * span.stop) for span in (rows, columns))
     return correlation(part, _first(open_encoder(), picture[None, :, tall, wide]))
 
 

@@ -61,7 +61,7 @@ WAN22 = LatentFormat(
     ),
 )  # fmt: skip
 LATENT_CHANNELS, SPATIAL_FACTOR = WAN21.channels, WAN21.spatial_factor  # of most models
-FORMATS = {one.channels: one for one in (WAN21, WAN22)}
+FORMATS = {form.channels: form for form in (WAN21, WAN22)}
 
 
 def picture_size(channels: int, rows: int, columns: int) -> str:

@@ -69,7 +69,7 @@ def _shape_of(value: Tensor | None, dtype: torch.dtype) -> Tensor | None:
 
 def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Allocates what fused kernels do: copies of their inputs (b, c, h, w), and the output."""
-    copies = [one.clone(memory_format=torch.contiguous_format) for one in (q, k, v)]
+    copies = [tensor.clone(memory_format=torch.contiguous_format) for tensor in (q, k, v)]
     return torch.empty_like(copies[0])
 
 
@@ -86,7 +86,7 @@ def _beside_on_cpu(func: Any, args: Sequence[Any], made: Any) -> int:
     if backend not in ONE_DNN:
         places = made.nbytes // len(weight)
         return int(places * weight[0].numel()) if weight[0, 0].numel() > 1 else 0
-    into, out = (BLOCK * -(-one.shape[1] // BLOCK) / one.shape[1] for one in (x, made))
+    into, out = (BLOCK * -(-tensor.shape[1] // BLOCK) / tensor.shape[1] for tensor in (x, made))
     of_input = into * x.nbytes if x.shape[1] >= BLOCK else 0  # a few channels are read as they lie
     copies = of_input + into * out * weight.nbytes
     return int(out * made.nbytes + max(0, copies - made.nbytes))

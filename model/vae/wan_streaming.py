@@ -53,8 +53,8 @@ class FeatureCache(list[Any]):
     @property
     def bytes(self) -> int:
         """Bytes of all remembered frames."""
-        held = [one for one in self if isinstance(one, Tensor)]
-        return sum(tensor.numel() * tensor.element_size() for tensor in held)
+        tensors = [slot for slot in self if isinstance(slot, Tensor)]
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 class WanStreamingDecoder:
@@ -204,9 +204,9 @@ def _flat(layers: Any) -> list[Any]:
     one.
     """
     return [
-        one
+        part
         for layer in layers
-        for one in getattr(layer, "upsamples", getattr(layer, "downsamples", [layer]))
+        for part in getattr(layer, "upsamples", getattr(layer, "downsamples", [layer]))
     ]
 
 

@@ -171,8 +171,8 @@ class Guidance:
             return tuple(branch.weight for branch in self.all_branches)
         base = [float(self.is_base(branch)) for branch in self.all_branches]
         return tuple(
-            one + strength * (branch.weight - one)
-            for one, branch in zip(base, self.all_branches, strict=True)
+            weight + strength * (branch.weight - weight)
+            for weight, branch in zip(base, self.all_branches, strict=True)
         )
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from longtake.attention.cache.kv_cache import KVCache
 from longtake.attention.cache.policy import FullHistory, WindowSink
 from longtake.attention.layout import HistoryAttention
+from longtake.attention.views import PartialHistory
 from longtake.errors import BadInput, NotFinite
 from longtake.model.dit import Prediction, TextKV, predict, project_text
 from longtake.samplers import evaluator
@@ -88,6 +89,13 @@ def assert_same_bits(ours: list[Chunk], expected: list[Chunk]) -> None:
         assert torch.equal(a.latents, b.latents)
 
 
+def committed_frames(attention: HistoryAttention | PartialHistory) -> int:
+    """How many latent frames are finished, by the history that the attention reads."""
+    if isinstance(attention, PartialHistory):
+        return attention.cache.committed
+    return 1 + max(attention.history.frames(0), default=-1)
+
+
 class PerfectModel:
     """Takes `predict`'s place and knows the clean latents of every frame."""
 
@@ -97,7 +105,7 @@ class PerfectModel:
     def __call__(
         self, tree: Any, x: Tensor, t: Tensor, text: TextKV, attention: HistoryAttention, **_: Any
     ) -> Prediction:
-        first = attention.cache.committed
+        first = committed_frames(attention)
         level = (t / 1000).float()[..., None, None, None]
         target = self.clean[first : first + x.shape[1]]
         v = torch.where(level > 0, (x - target) / level.clamp(min=1e-9), 0)
@@ -315,7 +323,7 @@ def poisoned(first: int) -> Callable[..., Prediction]:
 
     def failing(*arguments: Any, **options: Any) -> Prediction:
         prediction = predict(*arguments, **options)
-        if arguments[4].cache.committed >= first:
+        if committed_frames(arguments[4]) >= first:
             prediction.velocity[..., 0, 0] = float("nan")
         return prediction
 

@@ -186,7 +186,7 @@ def test_a_vae_of_other_latents_or_another_kind_is_refused(core: Any) -> None:
     from longtake.nodes.models.streaming_vae import streaming_vae
 
     vae = core.sd.VAE(sd=dict(random_tree(core).state_dict()))
-    with pytest.raises(BadInput, match="and the model 48; connect Load VAE with a Wan 2.2 VAE"):
+    with pytest.raises(BadInput, match="but the model has 48; connect Load VAE with a Wan 2.2 VAE"):
         streaming_vae(vae).check_fits(48)
     vae.latent_channels = 32
     with pytest.raises(BadInput, match="has 32 latent channels, but Wan VAEs have 16 or 48"):

@@ -124,7 +124,7 @@ def test_a_longer_shot_shares_what_a_shorter_one_made_of_a_picture(bench: Bench)
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        (latent(rows=6), "16 x 6 x 4 .* and the shot is 16 x 4 x 4"),
+        (latent(rows=6), "32x48 pixels and the shot is 32x32"),
         (latent(20), "latent frame 19 and the shot has 9"),
         ({"samples": torch.zeros(1, 4, 8, 8)}, "from another kind of model"),
         ({"samples": torch.zeros(1, 48, 1, 8, 8)}, "have 48 latent channels, but the model has 16"),

@@ -109,7 +109,7 @@ def test_a_vae_of_other_latents_is_refused_before_anything_is_made(
     rollout, small = bench.rollout()
     with pytest.raises(BadInput, match=r"48 latent channels \(Wan 2.2\), but the model has 16"):
         bench.run("LongtakeVAEDecode", rollout=rollout, vae=wan22()[1])
-    with pytest.raises(BadInput, match=r"16 latent channels \(Wan 2.1\) and the model 48"):
+    with pytest.raises(BadInput, match=r"16 latent channels \(Wan 2.1\), but the model has 48"):
         bench.run("LongtakeVAEDecode", rollout=rolled(bench, five_b), vae=small)
     [known] = bench.run("LongtakeVAEEncode", pixels=torch.rand(1, 32, 64, 3), vae=small)
     with pytest.raises(

@@ -55,7 +55,9 @@ def test_what_the_hosts_video_leaves_out_is_left_out(bench: Bench, tmp_path: Pat
 def test_nothing_is_read_beyond_what_the_hosts_video_leaves_in(
     bench: Bench, tmp_path: Path, start: float, length: float
 ) -> None:
-    with pytest.raises(BadInput, match=f"1.00 s long, .* from {start:g} s on; choose an earlier"):
+    with pytest.raises(
+        BadInput, match=f"1.00 s long and .* from {start:g} s on; choose an earlier"
+    ):
         read(bench, trimmed(video(tmp_path)), start=start, length=length)
 
 

@@ -111,7 +111,7 @@ def test_what_the_model_has_no_use_for_is_said(
 
 
 def test_a_file_that_went_away_is_one_sentence(folder: Path) -> None:
-    with pytest.raises(BadInput, match="'gone.pt' is not in the diffusion_models folder any more"):
+    with pytest.raises(BadInput, match="'gone.pt' is no longer in the diffusion_models folder"):
         load("gone.pt")
 
 

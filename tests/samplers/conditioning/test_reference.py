@@ -148,7 +148,7 @@ def test_the_hosts_conditioning_becomes_mask_and_latents(bench: Bench) -> None:
     expected = normalise(image[0].transpose(0, 1))
     torch.testing.assert_close(made.channels[:, 4:], expected)
     assert torch.equal(made.features, seen.penultimate_hidden_states[0])
-    with pytest.raises(BadInput, match="image-to-video model and it has no picture"):
+    with pytest.raises(BadInput, match="image-to-video model needs a picture"):
         reference(config, None, [[torch.zeros(1, 3, 8), {}]])
     with pytest.raises(BadInput, match="encoded for another model"):
         reference(config, [[None, {"concat_latent_image": torch.zeros(1, 48, 1, 2, 2)}]])
@@ -179,7 +179,7 @@ def test_an_image_to_video_model_streams_from_the_hosts_conditioning(bench: Benc
         latent = bench.collect(rollout, "latent")
         made.append(latent["samples"])
     assert made[0].shape == (1, 16, 9, 4, 4) and torch.equal(*made)
-    with pytest.raises(BadInput, match="it has no picture; connect the positive conditioning"):
+    with pytest.raises(BadInput, match="needs a picture; connect the positive conditioning"):
         bench.run("LongtakeSampler", **shot, prompts=prompts)
     demo, _, _ = bench.run("LongtakeLoadDemoModel")
     with pytest.raises(BadInput, match="carries concat_latent_image"):
