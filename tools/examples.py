@@ -186,7 +186,7 @@ def long_memory() -> Example:
         recall_floor=0.85, prompt_attention="merge padding", keep="what differs", kernel="auto",
     )  # fmt: skip
     api["5"]["inputs"]["model"] = ["9", 0]
-    places = {**PLACES, "9": (-60, 520, 340, 500)}
+    places = {**PLACES, "9": (0, 520, 300, 500)}
     return Example(api, places, [group_box("What differs stays", *places["9"])])
 
 
