@@ -137,7 +137,7 @@ def test_a_backend_that_is_chosen_behind_the_node_is_named(
     shown.clear()
     ksampler(model)
     [text] = shown
-    assert text.endswith("replaced it; put ANN-Sparse Attention after it.")
+    assert text.endswith("move ANN-Sparse Attention after that node.")
 
 
 def test_ksampler_prunes_the_prompt_for_each_latent_frame(shown: list[str], tmp_path: Path) -> None:
