@@ -16,6 +16,7 @@ from typing import Any
 from ...errors import BadInput
 from ..config import PATCH, DiTConfig
 from ..files.header import Header, TensorInfo
+from .folder import declared_classes, plain_name
 from .names import Copy, copies
 from .others import other
 from .table import BY_KEY, FAMILIES, Family
@@ -121,6 +122,9 @@ def _family(
     if named is not None:
         return named
     if shape == "t2v":
+        declared = _by_class(header.path)
+        if declared is not None:
+            return declared
         if transformer.get("causal_ar"):
             return BY_KEY["causal-ar"], "family: its header says causal, not which kind"
         return BY_KEY["wan21-t2v"], "family: assumed, since nothing in file or name says causal"
@@ -142,9 +146,16 @@ def _by_name(plain: str, shape: str) -> tuple[Family, str] | None:
     return found[0], f"family: its name has {found[1][0]!r} (weights do not tell)"
 
 
-def plain_name(path: Path) -> str:
-    """The names of a file and its folder, lower case, words joined by single underscores."""
-    return re.sub(r"[^a-z0-9]+", "_", f"{path.parent.name}/{path.name}".lower())
+def _by_class(path: Path) -> tuple[Family, str] | None:
+    """The row of a text-to-video model that diffusers' files beside it declare."""
+    model, pipeline = declared_classes(path)
+    if "DiffusionForcing" in pipeline:
+        return BY_KEY["skyreels-df"], f"family: model_index.json says {pipeline}"
+    if model.startswith("SkyReelsV2") and not pipeline:
+        return BY_KEY["skyreels-df"], f"family: config.json says {model}, assumed to be the DF one"
+    if model.startswith("CausalWan"):
+        return BY_KEY["causal-ar"], f"family: config.json says {model}, not which kind"
+    return None
 
 
 def _pick(found: list[Copy], wanted: str, row: Family) -> tuple[Copy, str]:
