@@ -24,6 +24,7 @@ from .tensors import QUANTISED, expected, wrong
 
 AUTO, EMA, RAW = "auto", "ema", "raw"
 HEAD_DIM = 128  # of every Wan model; a smaller one says its number of heads in its header
+MAX_LAYERS = 200  # the largest model has 40
 METADATA_KEY, NOTED_FPS = "longtake", "fps"
 FPS = ("16", "24")  # that SkyReels' embedding of the frame rate knows
 
@@ -58,7 +59,7 @@ def recognise(header: Header, family: str = AUTO, copy: str = AUTO) -> Recognise
     try:
         config = _config(first, config_json)
         shape = architecture(first)
-    except (BadInput, KeyError, ValueError, IndexError, TypeError) as error:
+    except (BadInput, KeyError, ValueError, IndexError, TypeError, OverflowError) as error:
         reason = str(error).removesuffix(".")
         raise BadInput(
             f"{header.path} does not describe a Wan-family model ({reason}); use the unmodified "
@@ -89,6 +90,8 @@ def architecture(shapes: Mapping[str, tuple[int, ...]]) -> str:
 def _config(shapes: Mapping[str, tuple[int, ...]], transformer: Mapping[str, Any]) -> DiTConfig:
     dim = shapes["head.modulation"][-1]
     layers = {int(name.split(".")[1]) for name in shapes if name.startswith("blocks.")}
+    if max(layers) >= MAX_LAYERS:
+        raise ValueError(f"it names block {max(layers)}")
     return DiTConfig(
         dim=dim,
         ffn_dim=shapes["blocks.0.ffn.0.bias"][0],
