@@ -19,6 +19,7 @@ from ..files.header import Header, TensorInfo
 from .folder import declared_classes, plain_name
 from .names import Copy, copies
 from .others import other
+from .stated import quantisation, transformer_config, unscaled
 from .table import BY_KEY, FAMILIES, Family
 from .tensors import QUANTISED, expected, wrong
 
@@ -51,7 +52,7 @@ def recognise(header: Header, family: str = AUTO, copy: str = AUTO) -> Recognise
     found = copies(header.tensors)
     if not found:
         raise BadInput(_not_a_model(header))
-    config_json = _transformer_config(header)
+    config_json = transformer_config(header)
     first = {name: header.tensors[stored].shape for name, stored in found[0].names.items()}
     kind = other(found[0].names)
     if kind is not None:
@@ -70,6 +71,7 @@ def recognise(header: Header, family: str = AUTO, copy: str = AUTO) -> Recognise
         raise BadInput(f"{header.path} is {row.title}: {row.refusal}.")
     taken, which = _pick(found, copy, row)
     unused = _check(header, taken, config, shape)
+    quantisation(header)
     reasons = (_why_shape(shape, config), why, which)
     return Recognised(row, config, taken, header, tuple(r for r in reasons if r), unused)
 
@@ -181,6 +183,12 @@ def _check(header: Header, taken: Copy, config: DiTConfig, shape: str) -> tuple[
             f"{header.path} is no whole {config.num_layers}-layer Wan model: {problem}; use the "
             "unmodified file."
         )
+    bare = unscaled({n: header.tensors[stored].dtype for n, stored in taken.names.items()}, needed)
+    if bare:
+        raise BadInput(
+            f"{header.path} holds {bare} as whole numbers without their scale; use a file with "
+            "scales, or an fp16 or bf16 one."
+        )
     known = {*needed, "img_emb.emb_pos"}
     return tuple(n for n in shapes if n not in known and n.rpartition(".")[2] not in QUANTISED)
 
@@ -207,17 +215,6 @@ def _at_noted_rate(row: Family, noted: Mapping[str, Any]) -> Family:
     """The row at the frame rate that was folded into the weights, if one was."""
     fps = str(noted.get(NOTED_FPS))
     return replace(row, preset=replace(row.preset, fps=float(fps))) if fps in FPS else row
-
-
-def _transformer_config(header: Header) -> Mapping[str, Any]:
-    """What the header says of the transformer, the way the host reads it."""
-    try:
-        transformer = json.loads(header.metadata.get("config", "{}")).get("transformer", {})
-    except (ValueError, AttributeError, RecursionError) as error:
-        raise BadInput(
-            f"{header.path}: its `config` metadata is not the JSON object it should be; repair it."
-        ) from error
-    return transformer if isinstance(transformer, dict) else {}
 
 
 def _not_a_model(header: Header) -> str:

@@ -270,6 +270,26 @@ def gguf(
     return path
 
 
+BROKEN_JSON = ["[1]", "{", "3", '"x"', "[" * 100_000, '{"layers": [1]}', '{"layers": null}']
+
+
+@pytest.mark.parametrize("content", BROKEN_JSON, ids=lambda text: text[:9])
+def test_a_broken_list_of_quantised_layers_is_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "x.safetensors"
+    header_only(path, SMALL_SHAPES, _quantization_metadata=content)
+    assert "its `_quantization_metadata` metadata is not the JSON object" in sentence(path)
+
+
+def test_a_config_without_an_object_for_the_transformer_is_passed_over(tmp_path: Path) -> None:
+    path = header_only(tmp_path / "x.safetensors", SMALL_SHAPES, config='{"transformer": [1]}')
+    assert open_checkpoint(path).metadata().keys() == {"config"}
+
+
+def test_whole_numbers_without_their_scales_are_refused(tmp_path: Path) -> None:
+    path = header_only(tmp_path / "x.safetensors", SMALL_SHAPES, "U8")
+    assert "as whole numbers without their scale" in sentence(path)
+
+
 @pytest.mark.parametrize("shape", [(-1, -64), (1, 2, 3), (), (2,) * 9])
 def test_a_wrong_original_shape_in_a_gguf_is_refused(tmp_path: Path, shape: tuple[int]) -> None:
     path = gguf(tmp_path / "x.gguf", {"a": (8, 8)}, original={"a": shape})
