@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+MAX_COPIES = 16  # in one file; a trainer writes two or three
 _WRAPPER = re.compile(
     r"(?:(?<=\.)|^)(?:_fsdp_wrapped_module|_orig_mod|_checkpoint_wrapped_module|module)\."
 )
@@ -73,7 +74,10 @@ class Copy:
 
 
 def copies(stored: Iterable[str]) -> list[Copy]:
-    """Every copy of a Wan-like transformer among the stored names; critics are left out."""
+    """Every copy of a Wan-like transformer among the stored names (at most MAX_COPIES).
+
+    Critics are left out.
+    """
     plain = {unwrapped(name): name for name in stored}
     anchors = [match for name in plain if (match := _ANCHOR.fullmatch(name))]
     return [
@@ -82,7 +86,7 @@ def copies(stored: Iterable[str]) -> list[Copy]:
             "diffusers" if anchor[2] == "attn1.to_q" else "official",
             _below(anchor[1], plain, diffusers=anchor[2] == "attn1.to_q"),
         )
-        for anchor in sorted(anchors, key=lambda match: match[1])
+        for anchor in sorted(anchors, key=lambda match: match[1])[:MAX_COPIES]
         if not _CRITIC.search(anchor[1])
     ]
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ...errors import BadInput
-from .header import Header, TensorInfo, damaged
+from .header import Header, TensorInfo, check_names, damaged
 
 MAX_PICKLE_BYTES = 50_000_000  # names and shapes only; a 14B model's is 0.3 MB
 MAX_DICTIONARIES = 1000  # within one another; a training state has a few dozen
@@ -38,6 +38,9 @@ def open_pickled(path: Path) -> tuple[Header, dict[str, Tensor]]:
     tensors = dict(_flat(content, "", set()))
     if not tensors:
         raise BadInput(f"{path} holds no tensors; give a file of model weights.")
+    check_names(path, tensors)
+    for name, tensor in tensors.items():
+        _check_stored(path, name, tensor)
     infos = {name: _info(name, tensor) for name, tensor in tensors.items()}
     return Header(path, "pickle", infos), tensors
 
@@ -87,6 +90,13 @@ def _flat(content: object, prefix: str, seen: set[int]) -> Iterator[tuple[str, T
         for key, value in content.items():
             if isinstance(key, str):
                 yield from _flat(value, f"{prefix}{key}.", seen)
+
+
+def _check_stored(path: Path, name: str, tensor: Tensor) -> None:
+    """Refuse a tensor that says it is larger than what the file stores of it."""
+    stored = tensor.layout == torch.strided and tensor.device.type == "cpu"
+    if not stored or tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
+        raise damaged(path, f"{name} has the shape {list(tensor.shape)} and fewer numbers")
 
 
 def _info(name: str, tensor: Tensor) -> TensorInfo:
