@@ -58,6 +58,9 @@ def test_every_kind_of_table_gives_the_same_rows(tmp_path: Path, name: str, text
         ("t.json", '[{"1.a": [1]}]', "row 1, 1.a: must be text, a number, true or false; got a"),
         ("t.jsonl", "{", "is not valid JSON"),
         ("t.csv", "\xff", "it is not UTF-8 text"),
+        ("t.json", "[" * 200_000, "is not valid JSON .it is nested too deep"),
+        ("t.jsonl", '{"1.a": "\\ud800"}', "is not valid JSON .it has half a character"),
+        ("t.jsonl", '{"1.\\uDFFF": 1}', "is not valid JSON .it has half a character"),
     ],
 )
 def test_another_file_is_rejected_in_one_sentence(
