@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import csv
+import io
 import json
 from html.parser import HTMLParser
 from pathlib import Path
@@ -125,6 +127,18 @@ def test_a_spreadsheet_runs_no_cell_as_a_formula() -> None:
     row.values = {"1.a": "=HYPERLINK(1)", "1.b": "-2.5", "1.c": "@x", "1.d": "-x"}
     cells = to_csv([row]).splitlines()[1].split(",")[2:6]
     assert cells == ["'=HYPERLINK(1)", "-2.5", "'@x", "'-x"]
+
+
+@pytest.mark.parametrize(
+    "evil", ["=x", "\t=x", "\r=x", "\n=x", " +x", "\0@x", "\ufeff=x", "\uff1dx"]
+)
+def test_no_value_of_a_server_or_file_is_a_formula(evil: str) -> None:
+    row = record(state=FAILED, server=evil, error=evil)
+    row.workflow, row.values = evil, {evil: evil}
+    row.report = dict.fromkeys(("frames", "first_frame_s", "kv_bytes"), evil)
+    row.files = [SavedFile("video", evil)]
+    cells = [cell for line in csv.reader(io.StringIO(to_csv([row]), newline="")) for cell in line]
+    assert cells.count(f"'{evil}") == 9 and evil not in cells
 
 
 def test_the_state_file_is_never_half_written(
