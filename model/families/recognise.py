@@ -57,15 +57,7 @@ def recognise(header: Header, family: str = AUTO, copy: str = AUTO) -> Recognise
     kind = other(found[0].names)
     if kind is not None:
         raise BadInput(f"{header.path} is {kind.title}: {kind.remedy}.")
-    try:
-        config = _config(first, config_json)
-        shape = architecture(first)
-    except (BadInput, KeyError, ValueError, IndexError, TypeError, OverflowError) as error:
-        reason = str(error).removesuffix(".")
-        raise BadInput(
-            f"{header.path} does not describe a Wan-family model ({reason}); use the unmodified "
-            "file."
-        ) from error
+    config, shape = _described(header.path, first, config_json)
     row, why = _family(header, shape, config, config_json, family)
     if row.refusal:
         raise BadInput(f"{header.path} is {row.title}: {row.refusal}.")
@@ -74,6 +66,28 @@ def recognise(header: Header, family: str = AUTO, copy: str = AUTO) -> Recognise
     quantisation(header)
     reasons = (_why_shape(shape, config), why, which)
     return Recognised(row, config, taken, header, tuple(r for r in reasons if r), unused)
+
+
+class OtherInputs(ValueError):
+    """A Wan model whose channels are those of no row of the table."""
+
+
+def _described(
+    path: Path, shapes: Mapping[str, tuple[int, ...]], transformer: Mapping[str, Any]
+) -> tuple[DiTConfig, str]:
+    """The sizes and the architecture that the tensors show, or a refusal."""
+    try:
+        return _config(shapes, transformer), architecture(shapes)
+    except OtherInputs as error:
+        raise BadInput(
+            f"{path} is a Wan model of another kind, such as Fun-Control ({error}); its extra "
+            "inputs are not supported: use a text-to-video or image-to-video model."
+        ) from error
+    except (BadInput, KeyError, ValueError, IndexError, TypeError, OverflowError) as error:
+        reason = str(error).removesuffix(".")
+        raise BadInput(
+            f"{path} does not describe a Wan-family model ({reason}); use the unmodified file."
+        ) from error
 
 
 def architecture(shapes: Mapping[str, tuple[int, ...]]) -> str:
@@ -85,7 +99,7 @@ def architecture(shapes: Mapping[str, tuple[int, ...]]) -> str:
              (48, 48, False): "ti2v-5b"}  # fmt: skip
     name = known.get((inputs, outputs, clip))
     if name is None:
-        raise ValueError(f"no known model takes {inputs} channels and gives {outputs}")
+        raise OtherInputs(f"no known model takes {inputs} channels and gives {outputs}")
     return "t2v-fps" if name == "t2v" and "fps_embedding.weight" in shapes else name
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ...errors import BadInput
+from .content import mistaken
 from .header import (
     MAX_AXES,
     MAX_TENSORS,
@@ -56,7 +57,7 @@ def read_header(path: Path) -> Header:
     try:
         with path.open("rb") as file:
             if file.read(4) != MAGIC:
-                raise BadInput(f"{path} is not a GGUF file; give the unmodified .gguf file.")
+                raise mistaken(path, "a GGUF file", "give the unmodified .gguf file")
             version, tensors, entries = _numbers(file, "<IQQ")
             if version not in (2, 3) or max(tensors, entries) > MAX_ENTRIES:
                 raise damaged(path, f"its GGUF version {version} is unknown or its header endless")

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ...errors import BadInput
+from .content import mistaken
 from .header import (
     ITEM_BYTES,
     MAX_AXES,
@@ -99,9 +100,7 @@ def _header_json(path: Path) -> tuple[dict[str, Any], int]:
             field = file.read(8)
             size = struct.unpack("<Q", field)[0] if len(field) == 8 else 0
             if not 2 <= size <= MAX_HEADER_BYTES:
-                raise BadInput(
-                    f"{path} is not a safetensors file; give the unmodified .safetensors file."
-                )
+                raise mistaken(path, "a safetensors file", "give the unmodified .safetensors file")
             text = file.read(size)
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}; check the path.") from error

@@ -20,6 +20,7 @@ SAMPLER_HOOKS = (
     "sampler_calc_cond_batch_function",
     "denoise_mask_function",
 )
+REMEDIES = {"model_sampling": " (use `shift` of Diffusion-Forcing Schedule instead)"}
 FORWARD_HOOKS = ("optimized_attention_override", "rope_options", "ar_config")
 
 
@@ -33,7 +34,11 @@ def ignored_patches(model: Any) -> list[str]:
     names += [f"{key} patch" for key in inner.get("patches", {})]
     for kind, replaced in inner.get("patches_replace", {}).items():
         names += [f"{kind} {' '.join(map(str, where))} replacement" for where in replaced]
-    names += [f"replaced {name}" for name in model.object_patches if not _is_leaf(model, name)]
+    names += [
+        f"replaced {name}{REMEDIES.get(name, '')}"
+        for name in model.object_patches
+        if not _is_leaf(model, name)
+    ]
     return list(dict.fromkeys(names))
 
 

@@ -273,7 +273,7 @@ REFUSED = [  # what a file holds beside (or instead of) a model, and what the se
 ]  # fmt: skip
 BESIDE = [
     ({"vace_patch_embedding.weight": (256, 96, 1, 2, 2)}, "is Wan VACE: "),
-    ({"blocks.0.action_model.keyboard_embed.0.weight": (2, 2)}, "is Matrix-Game-2: "),
+    ({"blocks.0.action_model.keyboard_embed.0.weight": (2, 2)}, "is Matrix-Game: "),
     ({"patch_short.weight": (2, 2)}, "is Helios: "),
     ({"control_adapter.conv.weight": (2, 2)}, "is a Wan control, audio or character model"),
 ]
@@ -296,6 +296,12 @@ def test_relatives_of_wan_that_need_more_are_refused(
     shapes = {name: tuple(tensor.shape) for name, tensor in state().items()}
     with pytest.raises(BadInput, match=sentence):
         found_in(header_only(tmp_path / "file.safetensors", shapes | extra))
+
+
+def test_models_with_control_channels_are_named(tmp_path: Path) -> None:
+    shapes = dict(official_shapes("1.3B")) | {"patch_embedding.weight": (1536, 48, 1, 2, 2)}
+    with pytest.raises(BadInput, match="such as Fun-Control .*takes 48 channels and gives 16"):
+        found_in(header_only(tmp_path / "fun.safetensors", shapes))
 
 
 def test_experts_of_wan_2_2_are_refused(tmp_path: Path) -> None:

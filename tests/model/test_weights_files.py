@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -167,6 +168,42 @@ def test_pickles_that_are_no_pytorch_zip_are_refused(tmp_path: Path) -> None:
     assert "no other pickles" in sentence(path)
     torch.save(state(), path, _use_new_zipfile_serialization=False)
     assert "no other pickles" in sentence(path)
+
+
+MISTAKEN = [  # what a file begins with, and what it is
+    (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n", "Git LFS"),
+    (b"<!DOCTYPE html>\n<html><body>Access denied</body></html>", "is a web page"),
+    (b"\n<html lang=en><body>404</body></html>", "is a web page"),
+    (b"PK\x03\x04" + b"\0" * 200, "is a zip file, as PyTorch's are"),
+    (b"GGUF" + b"\3\0\0\0" + b"\0" * 60, "is a GGUF file; rename it to .gguf"),
+    (struct.pack("<Q", 2) + b"{}", "is a safetensors file; rename it"),
+]
+
+
+@pytest.mark.parametrize(("content", "what"), MISTAKEN, ids=lambda x: str(x)[:20])
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".gguf"])
+def test_a_file_that_is_something_else_is_named(
+    tmp_path: Path, content: bytes, what: str, suffix: str
+) -> None:
+    own = {".pt": b"PK", ".gguf": b"GGUF", ".safetensors": b"\2\0"}[suffix]
+    path = tmp_path / f"file{suffix}"
+    path.write_bytes(content)
+    if not content.startswith(own):
+        assert what in sentence(path)
+
+
+def test_numbers_of_numpy_beside_the_weights_are_no_code(tmp_path: Path) -> None:
+    """By the names of numpy 2, and of numpy 1, which most published files were made with."""
+    numbers = {kind: np.dtype(kind).type(1) for kind in ("f8", "f4", "i8", "u1", "b1", "f2")}
+    path = tmp_path / "self_forcing.pt"
+    torch.save({"model": state(), "numbers": numbers}, path)
+    assert open_checkpoint(path).found.family.key == "self-forcing"
+    old = tmp_path / "old.pt"
+    with zipfile.ZipFile(path) as new, zipfile.ZipFile(old, "w", zipfile.ZIP_STORED) as archive:
+        for entry in new.namelist():
+            data = new.read(entry)
+            archive.writestr(entry, data.replace(b"numpy._core.", b"numpy.core."))
+    assert open_checkpoint(old).found.family.key == "wan21-t2v"
 
 
 def test_a_zip_bomb_is_refused_before_it_unpacks(tmp_path: Path) -> None:

@@ -120,6 +120,16 @@ def test_live_code_on_a_model_gives_a_name_for_this_session_only(model: Any, kin
     assert identity(carrying(model, kind, second))[0] not in (name, plain[0])
 
 
+def test_a_replaced_shift_says_where_the_shift_is_set(model: Any) -> None:
+    from longtake.nodes.models.patches import ignored_patches
+
+    twin = model.clone()
+    twin.object_patches["model_sampling"] = object()
+    assert ignored_patches(twin) == [
+        "replaced model_sampling (use `shift` of Diffusion-Forcing Schedule instead)"
+    ]
+
+
 def test_code_at_the_address_of_code_that_is_gone_has_another_name(model: Any) -> None:
     from longtake.nodes.models.identity import identity
 
