@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from ..errors import BadInput
 from .config import DiTConfig
 from .dit import WanDiT
 from .families.recognise import AUTO, HEAD_DIM, Recognised, recognise
+from .families.stated import QUANTISATION, SCALES, quantisation, transformer_config
 from .families.tensors import QUANTISED
 from .files.weights import Weights, open_weights
 from .text import TextEncoder
@@ -26,9 +28,7 @@ from .vae.tiny import TinyVAE, TinyVAEConfig
 
 TEXT_TO_VIDEO = ("t2v", "t2v-fps")
 WAN_TEXT_DIM = 4096
-QUANTISATION = "_quantization_metadata"  # the host's name
 FPS = ("fps_embedding.", "fps_projection.")
-SCALES = (".scale_weight", ".weight_scale")
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -93,8 +93,7 @@ class Checkpoint:
 
     def metadata(self) -> dict[str, str]:
         """The header that the host's loader reads: causal or not, odd sizes, quantised layers."""
-        stored = json.loads(self.found.header.metadata.get("config", "{}"))
-        transformer = dict(stored.get("transformer", {}))
+        transformer = dict(transformer_config(self.found.header))
         transformer.pop("causal_ar", None)
         config = self.found.config
         if config.text_dim != WAN_TEXT_DIM:
@@ -104,17 +103,17 @@ class Checkpoint:
         if self.found.family.causal and self.found.family.shape in TEXT_TO_VIDEO:
             transformer["causal_ar"] = True
         made = {"config": json.dumps({"transformer": transformer})} if transformer else {}
-        quantised = self.found.header.metadata.get(QUANTISATION)
+        quantised = quantisation(self.found.header)
         return made | ({QUANTISATION: self._renamed_layers(quantised)} if quantised else {})
 
-    def _renamed_layers(self, quantised: str) -> str:
+    def _renamed_layers(self, quantised: dict[str, Any]) -> str:
         """The host's list of quantised layers, by official names."""
         official = {stored: name for name, stored in self.found.copy.names.items()}
         layers = {
             official.get(f"{layer}.weight", f"{layer}.weight").removesuffix(".weight"): form
-            for layer, form in json.loads(quantised)["layers"].items()
+            for layer, form in quantised["layers"].items()
         }
-        return json.dumps({**json.loads(quantised), "layers": layers})
+        return json.dumps({**quantised, "layers": layers})
 
     def _fps_shift(self, fps: float) -> Tensor:
         """SkyReels-V2 `modules/transformer.py`: index 0 is 16 fps, 1 is 24; two linear layers."""

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ..errors import BadInput
 from .checkpoint import finite
-from .families.names import from_diffusers, unwrapped
+from .families.names import copies, from_diffusers, to_diffusers, unwrapped
 from .files.weights import Weights, open_weights
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -30,13 +30,19 @@ Part = tuple[str, str]
 """An official module name, and what a tensor is to it, in the host's word."""
 
 UP, DOWN, ALPHA, BIAS = "lora_up.weight", "lora_down.weight", "alpha", "diff_b"
+MAGNITUDE = "lora_magnitude_vector"
+KNOWN_ROLES = re.compile(
+    r"lora_(up|mid|down)\.weight|alpha|diff|diff_b|lora_magnitude_vector.*|set_weight|dora_scale|w_norm|b_norm"
+    r"|reshape_weight|oft_blocks|rescale|(lokr|hada)_(w[12](_[ab])?|t[12])|[ab][12]\.weight"
+)
+"""The host's words for a pair, for differences, and for LyCORIS (LoKr, LoHa, GLoRA, OFT)."""
 ROLES = (
     (re.compile(r"lora_B(\.(?!bias$)\w+)?(\.weight)?|lora(_linear_layer)?\.up\.weight"), UP),
     (re.compile(r"lora_A(\.\w+)?(\.weight)?|lora(_linear_layer)?\.down\.weight"), DOWN),
     (re.compile(r"lora_B(\.\w+)?\.bias"), BIAS),
 )
-MAGNITUDE = "lora_magnitude_vector"
-UNDERSCORED = re.compile(r"^lora_(unet|transformer)__?")
+UNDERSCORED = re.compile(r"^(lora|lycoris|oft)(_(unet|transformer))?__?")
+DIFFUSERS_HEADS = {"condition_embedder", "proj_out"}
 NOT_THE_MODELS = re.compile(r"critic|fake_score|real_score|text_encoder|lora_te\d?_")
 PEFT_FILE, PEFT_CONFIG = "adapter_model", "adapter_config.json"
 DIFFUSERS_CONFIG = "lora_adapter_metadata"
@@ -54,8 +60,8 @@ class Lora:
 
     @property
     def layers(self) -> int:
-        """The number of layers that it changes."""
-        return len({module for module, _ in self.parts})
+        """The number of layers that it changes; an alpha alone changes none."""
+        return len({module for module, role in self.parts if role != ALPHA})
 
     @property
     def scales(self) -> tuple[float, ...]:
@@ -69,7 +75,7 @@ def open_lora(path: Path, layers: Shapes) -> Lora:
     """The LoRA in `path` for a model whose layers have weights of these shapes, or a refusal."""
     weights = open_weights(path)
     places, unused = _places(weights, layers)
-    if not places:
+    if all(role == ALPHA for _, role in places):
         raise BadInput(_no_lora(path, list(weights.header.tensors)))
     parts = {part: weights.read(stored) for part, stored in places.items()}
     finite({places[part]: tensor for part, tensor in parts.items()}, path)
@@ -89,12 +95,16 @@ def open_lora(path: Path, layers: Shapes) -> Lora:
 
 def _places(weights: Weights, layers: Shapes) -> tuple[dict[Part, str], tuple[str, ...]]:
     """Which stored tensor is which part, and the tensors that are none."""
-    flat = {module.replace(".", "_"): module for module in layers}
+    flat = {
+        name.replace(".", "_"): module
+        for module in layers
+        for name in (module, to_diffusers(module))
+    }
     places: dict[Part, str] = {}
     unused = []
     for stored in weights.header.tensors:
         part = None if NOT_THE_MODELS.search(stored) else _part(unwrapped(stored), layers, flat)
-        if part is None or part in places:
+        if part is None or part in places or not KNOWN_ROLES.fullmatch(part[1]):
             unused.append(stored)
             continue
         if part[1].startswith(MAGNITUDE):
@@ -112,7 +122,8 @@ def _part(name: str, layers: Shapes, flat: Mapping[str, str]) -> Part | None:
     if plain != head and plain in flat:
         return flat[plain], _role(rest)
     words = name.split(".")
-    for start in range(len(words)):
+    heads = {module.partition(".")[0] for module in layers} | DIFFUSERS_HEADS
+    for start in (start for start, word in enumerate(words) if word in heads):
         official = from_diffusers(".".join(words[start:])).split(".")
         for stop in range(len(official) - 1, 0, -1):
             module = ".".join(official[:stop])
@@ -128,6 +139,14 @@ def _role(name: str) -> str:
 
 def _check(parts: Mapping[Part, Tensor], layers: Shapes, path: Path) -> None:
     """Refuse half a pair, and a LoRA for another size of model."""
+    for (module, role), tensor in parts.items():
+        if not tensor.numel():
+            raise BadInput(f"{path} is no whole LoRA: {module} has rank 0; get it again.")
+        if role == ALPHA and tensor.numel() != 1:
+            raise BadInput(
+                f"{path} has {tensor.numel()} numbers as the alpha of {module} instead of one; get "
+                "the LoRA again."
+            )
     for module in {module for module, role in parts if role in (UP, DOWN)}:
         up, down = parts.get((module, UP)), parts.get((module, DOWN))
         whole = up is not None and down is not None and min(up.ndim, down.ndim) > 1
@@ -186,4 +205,6 @@ def _no_lora(path: Path, names: list[str]) -> str:
             f"{path} is a LoRA for no Wan model (it changes {_stored_module(pairs[0])}); use one "
             "that was made for this model."
         )
+    if copies(names):
+        return f"{path} is a whole model and no LoRA; choose it in Load Causal Video Model."
     return f"{path} is no LoRA (it holds {', '.join(names[:2])}); choose a LoRA file."

@@ -117,7 +117,7 @@ def _run_one(
     if problem is None:
         print_files(console, run_files, seconds)
     record_end(record, run_files, records.out, seconds=seconds, error=problem)
-    records.save()
+    records.save(record)
 
 
 def _run_there(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -47,10 +48,14 @@ class Display:
     lanes: dict[int, Lane] = field(default_factory=dict)
     away: set[str] = field(default_factory=set)
     began: float = field(default=0.0, init=False)
-    _done_before: int = field(default=0, init=False)
+    _ends: Counter[str] = field(default_factory=Counter, init=False)
+    _ended_before: int = field(default=0, init=False)
+    _varying: frozenset[str] = field(default=frozenset(), init=False)
 
     def __post_init__(self) -> None:
-        self.began, self._done_before = self.now(), self._ended
+        self._ends = Counter(row.state for row in self.records if row.state in (DONE, FAILED))
+        self._varying = _varying_names(self.records)
+        self.began, self._ended_before = self.now(), self._ended
         if self._ended:
             self._print(f"{self._ended} of {len(self.records)} rows are finished already.")
 
@@ -73,6 +78,7 @@ class Display:
     def finish(self, record: Record) -> None:
         """Print the line of a row that is done or has failed."""
         self.lanes.pop(record.number, None)
+        self._ends[record.state] += 1
         count = f"[{self._ended}/{len(self.records)}]"
         if record.state == FAILED:
             self._print(f"{count} {record.label} failed: {record.error}", "red")
@@ -106,31 +112,38 @@ class Display:
 
     def summary(self) -> str:
         """Return the totals, and the time left for all rows."""
-        states = [record.state for record in self.records]
-        failed = f", {states.count(FAILED)} failed" if FAILED in states else ""
-        line = f"{states.count(DONE)} of {len(states)} done{failed}"
-        finished = self._ended - self._done_before
-        if not finished or self._ended == len(states):
+        rows = len(self.records)
+        failed = f", {self._ends[FAILED]} failed" if self._ends[FAILED] else ""
+        line = f"{self._ends[DONE]} of {rows} done{failed}"
+        finished = self._ended - self._ended_before
+        if not finished or self._ended == rows:
             return line
-        left_s = (self.now() - self.began) / finished * (len(states) - self._ended)
+        left_s = (self.now() - self.began) / finished * (rows - self._ended)
         return f"{line}, about {clock(left_s)} left"
 
     def _brief(self, record: Record) -> str:
         """Return the values that differ between rows, the shortest first, without node titles."""
-        values = {
-            name: str(value)
-            for name, value in record.values.items()
-            if any(str(other.values.get(name)) != str(value) for other in self.records)
-        }
-        parts = [f"{name.rpartition('.')[2]}={value}" for name, value in values.items()]
+        values = [item for item in record.values.items() if item[0] in self._varying]
+        parts = [f"{name.rpartition('.')[2]}={value}" for name, value in values]
         return " ".join(sorted(parts, key=len)) or record.workflow
 
     @property
     def _ended(self) -> int:
-        return sum(record.state in (DONE, FAILED) for record in self.records)
+        return self._ends.total()
 
     def _print(self, text: str, style: str = "") -> None:
         self.console.print(escape(text), style=style, highlight=False)
+
+
+def _varying_names(records: Sequence[Record]) -> frozenset[str]:
+    """Return the inputs whose values differ between rows."""
+    first = records[0].values if records else {}
+    names = {name for record in records for name in record.values}
+    return frozenset(
+        name
+        for name in names
+        if any(str(record.values.get(name)) != str(first.get(name)) for record in records)
+    )
 
 
 def _short(server: str | None) -> str:

@@ -30,19 +30,20 @@ overflow-wrap:anywhere}.failed{color:#c33}thead th{position:sticky;top:0;backgro
 """
 
 
-def to_page(records: Sequence[Record], out: Path) -> str:
-    """Return the whole page; the records' files are relative to `out`."""
+def page_parts(records: Sequence[Record], out: Path) -> Iterator[str]:
+    """Yield the page, a row at a time; the records' files are relative to `out`."""
     names = columns(records)
     head = ["row", "", *names, "state", "time", "frames", "frames/s", "server", "files"]
     cells = "".join(f"<th>{escape(name)}</th>" for name in head)
-    rows = "\n".join(_row(record, names, out) for record in records)
-    return (
+    yield (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
         f"<title>{escape(out.name)}: {_counts(records)}</title><style>{STYLE}</style></head>\n"
         f"<body><h1>{escape(out.name)}</h1><p>{_counts(records)}</p>\n"
-        f"<table><thead><tr>{cells}</tr></thead><tbody>\n{rows}\n</tbody></table>"
-        "</body></html>\n"
+        f"<table><thead><tr>{cells}</tr></thead><tbody>\n"
     )
+    for record in records:
+        yield f"{_row(record, names, out)}\n"
+    yield "</tbody></table></body></html>\n"
 
 
 def _counts(records: Sequence[Record]) -> str:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import BadInput
+from ..json_text import parse_json
 from ..workflow.graph import Workflow
 from ..workflow.node_spec import NodeSpec
 from ..workflow.overrides import Override, find_input, find_node, split_target
@@ -115,7 +115,7 @@ def _json_lines(path: Path, text: str) -> list[Cells]:
 
 def _decode(path: Path, text: str) -> object:
     try:
-        content: object = json.loads(text)
+        content: object = parse_json(text)
     except ValueError as error:
         raise BadInput(f"{path} is not valid JSON ({error}).") from error
     return content

@@ -7,6 +7,7 @@ row. Once the server is considered lost, any free server takes the row.
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict, deque
 from collections.abc import Sequence
 
 from .record import DONE, FAILED, QUEUED, Record, Records
@@ -20,8 +21,12 @@ class Pool:
 
     def __init__(self, rows: Sequence[Row], records: Records, servers: Sequence[str]) -> None:
         self._records = records
-        self._waiting = [row for row in rows if row.record.state not in (DONE, FAILED)]
-        self._unfinished = len(self._waiting)
+        # By the server that may hold them, so that finding a row takes no search.
+        self._waiting: defaultdict[str | None, deque[Row]] = defaultdict(deque)
+        unfinished = [row for row in rows if row.record.state not in (DONE, FAILED)]
+        for row in unfinished:
+            self._waiting[row.record.server].append(row)
+        self._unfinished = len(unfinished)
         self._present = set(servers)
         self._left_behind: dict[str, set[str]] = {name: set() for name in servers}
         self._changed = asyncio.Condition()
@@ -41,7 +46,6 @@ class Pool:
             while self._unfinished:
                 row = self._pick(server, ahead=ahead)
                 if row is not None:
-                    self._waiting.remove(row)
                     self._moved_from(row.record, server)
                     return row
                 await self._changed.wait()
@@ -50,14 +54,14 @@ class Pool:
     async def give_back(self, row: Row) -> None:
         """Return a row whose server is lost; the row keeps its record of that server."""
         async with self._changed:
-            self._waiting.insert(0, row)
+            self._waiting[row.record.server].appendleft(row)
             self._changed.notify_all()
 
     async def end(self, row: Row) -> None:
         """Count the row as done or failed."""
+        await asyncio.to_thread(self._records.save, row.record)
         async with self._changed:
             self._unfinished -= 1
-            self._records.save()
             self._changed.notify_all()
 
     async def mark_lost(self, server: str) -> None:
@@ -74,12 +78,12 @@ class Pool:
             return left
 
     def _pick(self, server: str, *, ahead: bool) -> Row | None:
-        own = [row for row in self._waiting if row.record.server == server]
+        own = self._waiting[server]
         if own:
-            return own[0]
-        free = [row for row in self._waiting if row.record.server not in self._present]
-        enough = len(free) >= len(self._present) if ahead else bool(free)
-        return free[0] if enough else None
+            return own.popleft()
+        free = [rows for name, rows in self._waiting.items() if rows and name not in self._present]
+        enough = sum(map(len, free)) >= len(self._present) if ahead else bool(free)
+        return free[0].popleft() if enough else None
 
     def _moved_from(self, record: Record, server: str) -> None:
         """Note the prompt that another server may still run for a row that now goes to `server`."""

@@ -1,6 +1,7 @@
-"""The state of each row, kept in OUT/batch.json.
+"""The state of each row, kept in OUT/batch.jsonl.
 
-The file is written completely after every change, so a batch killed at any moment can resume.
+The file has a line for the batch, one for each row, and one for each later change, so a change
+costs the same in a batch of any length. A batch killed at any moment can resume.
 """
 
 from __future__ import annotations
@@ -8,13 +9,17 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from typing import IO, Any
 
 from ...errors import BadInput, StorageError
+from ..json_text import parse_json
 
-FILE = "batch.json"
+FILE = "batch.jsonl"
+PLAN_FIELDS = ("number", "workflow", "values", "folder")  # known before the batch starts
 WAITING, QUEUED, DONE, FAILED = "waiting", "queued", "done", "failed"
 
 
@@ -66,7 +71,7 @@ class Records:
     def start(self, rows: Iterable[Record]) -> None:
         """Start with `rows`, discarding an earlier run."""
         self.rows = list(rows)
-        self.save()
+        self._write_all()
 
     def resume(self) -> None:
         """Read the records of an earlier run, if any."""
@@ -83,17 +88,28 @@ class Records:
         """Return the id of a row's prompt, which is always the same."""
         return str(uuid.uuid5(uuid.UUID(self.batch_id), f"{row.key}/{row.attempt}"))
 
-    def save(self) -> None:
+    def save(self, row: Record) -> None:
+        """Append the state of a row, and return once the disk has it."""
+        state = {name: value for name, value in asdict(row).items() if name not in PLAN_FIELDS}
+        with self._written("ab", self.out / FILE) as file:
+            file.write(_line(state))
+
+    def _write_all(self) -> None:
         """Write all records atomically: a kill leaves either the old file or the new one."""
-        path, records = self.out / FILE, [asdict(row) for row in self.rows]
-        content = json.dumps({"batch_id": self.batch_id, "rows": records}, indent=1) + "\n"
+        path = self.out / FILE
         temporary = path.with_name(f"{FILE}.tmp")
+        with self._written("wb", temporary) as file:
+            file.write(_line({"batch_id": self.batch_id}))
+            file.writelines(_line(asdict(row)) for row in self.rows)
+        os.replace(temporary, path)
+
+    @contextmanager
+    def _written(self, mode: str, path: Path) -> Iterator[IO[bytes]]:
         try:
-            with temporary.open("w", encoding="utf-8") as file:
-                file.write(content)
+            with path.open(mode) as file:
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, path)
         except OSError as error:
             raise StorageError(
                 f"{path} cannot be written ({error.strerror}); free some space and run again."
@@ -115,17 +131,34 @@ class Records:
 
 def _load(path: Path) -> tuple[str, list[Record]]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        records = [_record(row) for row in content["rows"]]
-        return str(uuid.UUID(content["batch_id"])), records
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            batch_id = str(uuid.UUID(parse_json(next(file))["batch_id"]))
+            rows: dict[str, Record] = {}
+            for content in _contents(file):
+                _apply(content, rows)
+        return batch_id, list(rows.values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
         raise BadInput(
             f"{path} was not written by `longtake batch`; move it away or choose another --out."
         ) from error
 
 
-def _record(content: dict[str, object]) -> Record:
-    names = {entry.name for entry in fields(Record)}
-    record = Record(**{name: value for name, value in content.items() if name in names})  # type: ignore[arg-type]  # checked by `_load`'s try
-    record.files = [SavedFile(**file) for file in record.files]  # type: ignore[arg-type]
-    return record
+def _contents(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """Yield the records of the lines, except a line that a kill or a full disk cut off."""
+    for line in lines:
+        with suppress(ValueError):
+            yield parse_json(line)
+
+
+def _apply(content: dict[str, Any], rows: dict[str, Record]) -> None:
+    """Add the row of a line to `rows`, or change its state there."""
+    names = {entry.name for entry in fields(Record)} & content.keys()
+    known = {name: content[name] for name in names}
+    if "files" in known:
+        known["files"] = [SavedFile(**file) for file in known["files"]]
+    key = known["key"]
+    rows[key] = replace(rows[key], **known) if key in rows else Record(**known)
+
+
+def _line(content: dict[str, Any]) -> bytes:
+    return json.dumps(content).encode() + b"\n"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...errors import StorageError
-from .page import to_page
+from .page import page_parts
 from .record import Record
 from .tables import to_csv
 
@@ -18,7 +18,8 @@ def write_results(records: Sequence[Record], out: Path) -> Path:
     page = out / HTML_FILE
     try:
         (out / CSV_FILE).write_text(to_csv(records), encoding="utf-8", newline="")
-        page.write_text(to_page(records, out), encoding="utf-8")
+        with page.open("w", encoding="utf-8") as file:
+            file.writelines(page_parts(records, out))
     except OSError as error:
         raise StorageError(
             f"the results cannot be written into {out} ({error.strerror}); free some space, or "

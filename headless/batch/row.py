@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from ..workflow.graph import Workflow
 from ..workflow.node_spec import NodeSpec
@@ -36,10 +38,13 @@ class BatchSpec:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One run: its record, and the workflow in the form of POST /prompt."""
+    """One run: its record, and a function that makes its workflow for POST /prompt.
+
+    The workflow is made when the row's turn comes: ten thousand of them fill the memory.
+    """
 
     record: Record
-    prompt: Mapping[str, object]
+    prompt: Callable[[], Mapping[str, Any]]
 
 
 def build_rows(
@@ -55,14 +60,19 @@ def build_rows(
             spec.table.check(workflow, specs)
         for values in spec.combinations():
             number += 1
-            checked = check(apply(workflow, values, specs), specs, REMEDY)
-            prompt = checked.to_prompt()
-            content = _content(prompt)
+            prompt = partial(_prompt, workflow, values, specs)
+            content = _content(prompt())
             key = _key(content, seen[content])
             seen[content] += 1
             inputs = {override.target: override.value for override in values}
             folder = f"{number:03}-{Path(workflow.name).stem}-{key[:8]}"
             yield Row(Record(number, key, workflow.name, inputs, folder), prompt)
+
+
+def _prompt(
+    workflow: Workflow, values: Sequence[Override], specs: Mapping[str, NodeSpec]
+) -> Mapping[str, object]:
+    return check(apply(workflow, values, specs), specs, REMEDY).to_prompt()
 
 
 def _content(prompt: Mapping[str, object]) -> str:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from .record import Record
 
 FACTS = ("frames", "first_frame_s", "frames_per_s", "kv_bytes", "resumed_from_chunk")
+NUMBER = re.compile(r"[-+]?[0-9.]+(e[-+]?[0-9]+)?")
+# Spreadsheets skip blanks and control characters, and take the wide forms of = + - @ too.
+FORMULA = re.compile(r"[\s\x00-\x1f\x7f\ufeff\u200b]*[=+\-@\uff1d\uff0b\uff0d\uff20]")
 AFTER = ("state", "server", "seconds", *FACTS, "error", "files")
 
 
@@ -20,26 +23,30 @@ def columns(records: Sequence[Record]) -> list[str]:
 
 def to_csv(records: Sequence[Record]) -> str:
     """Return the whole table."""
-    names = columns(records)
     text = io.StringIO(newline="")
     table = csv.writer(text)
-    table.writerow(["row", "workflow", *names, *AFTER])
-    for record in records:
-        values = [_guarded(record.values.get(name, "")) for name in names]
-        table.writerow([record.number, record.workflow, *values, *_after(record)])
+    for line in _lines(records):
+        table.writerow([_guarded(cell) for cell in line])
     return text.getvalue()
+
+
+def _lines(records: Sequence[Record]) -> Iterator[list[object]]:
+    names = columns(records)
+    yield ["row", "workflow", *names, *AFTER]
+    for record in records:
+        values = [record.values.get(name, "") for name in names]
+        yield [record.number, record.workflow, *values, *_after(record)]
 
 
 def _after(record: Record) -> list[object]:
     seconds = "" if record.seconds is None else round(record.seconds, 3)
     facts = ["" if record.report.get(name) is None else record.report[name] for name in FACTS]
     files = " ".join(file.path for file in record.files)
-    error = _guarded(record.error or "")
-    return [record.state, record.server or "", seconds, *facts, error, files]
+    return [record.state, record.server or "", seconds, *facts, record.error or "", files]
 
 
 def _guarded(value: object) -> object:
     """Quote text that a spreadsheet would execute as a formula."""
-    if not isinstance(value, str) or value[:1] not in ("=", "+", "-", "@"):
+    if not isinstance(value, str) or NUMBER.fullmatch(value):
         return value
-    return value if re.fullmatch(r"[-+]?[0-9.]+(e[-+]?[0-9]+)?", value) else f"'{value}"
+    return f"'{value}" if FORMULA.match(value) else value

@@ -95,7 +95,7 @@ class Worker:
         async with self._order:  # rows are queued in the order in which lanes took them
             prompt_id = await self._queue_once(row)
         watch.follow(
-            prompt_id, row.prompt, lambda done, total: self.display.set_progress(row, done, total)
+            prompt_id, row.prompt(), lambda done, total: self.display.set_progress(row, done, total)
         )
         try:
             entry = await self._end_of(prompt_id, row, watch)
@@ -120,9 +120,10 @@ class Worker:
             raise Refusal(f"lost with its server {record.losses} times")
         record.attempt += 1
         record.server, record.state = self.client.name, QUEUED
-        self.records.save()  # before queueing, so that a kill in between never repeats a run
+        # On disk before queueing, so that a kill in between never repeats a run.
+        await asyncio.to_thread(self.records.save, record)
         prompt_id = self.records.prompt_id(record)
-        await self.client.queue(row.prompt, prompt_id)
+        await self.client.queue(row.prompt(), prompt_id)
         return prompt_id
 
     async def _end_of(self, prompt_id: str, row: Row, watch: ProgressWatch) -> dict[str, Any]:

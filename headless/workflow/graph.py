@@ -6,13 +6,13 @@ checks it against the node types of a host.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
 from ...errors import BadInput
+from ..json_text import parse_json
 
 EXPORT_HINT = "in ComfyUI choose Workflow > Export (API) and use that file"
 
@@ -82,7 +82,7 @@ def load(path: Path) -> Workflow:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise BadInput(f"cannot read workflow {path}: {reason}; check the path.") from error
     try:
-        content = json.loads(text)
+        content = parse_json(text)
     except ValueError as error:
         raise BadInput(f"{path} is not valid JSON ({error}); {EXPORT_HINT}.") from error
     return parse(content, str(path))

@@ -36,6 +36,8 @@ def parse_override(text: str) -> Override:
     """Split NODE.INPUT=VALUE; the value may contain dots and equal signs."""
     target, equals, value = text.partition("=")
     split = split_target(target)
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise BadInput(f"--set {text!r} is not Unicode text; write it in UTF-8.")
     if not (equals and split):
         raise BadInput(f"--set {text!r} is not NODE.INPUT=VALUE, for example --set 4.seed=7.")
     return Override(*split, value)

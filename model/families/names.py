@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+MAX_COPIES = 16  # in one file; a trainer writes two or three
 _WRAPPER = re.compile(
     r"(?:(?<=\.)|^)(?:_fsdp_wrapped_module|_orig_mod|_checkpoint_wrapped_module|module)\."
 )
@@ -52,6 +53,27 @@ _FROM_DIFFUSERS = tuple(
         (r"^proj_out\.", "head.head."),
     )
 )
+_TO_DIFFUSERS = (
+    ("time_embedding.0", "condition_embedder.time_embedder.linear_1"),
+    ("time_embedding.2", "condition_embedder.time_embedder.linear_2"),
+    ("text_embedding.0", "condition_embedder.text_embedder.linear_1"),
+    ("text_embedding.2", "condition_embedder.text_embedder.linear_2"),
+    ("time_projection.1", "condition_embedder.time_proj"),
+    ("img_emb.proj.1", "condition_embedder.image_embedder.ff.net.0.proj"),
+    ("img_emb.proj.3", "condition_embedder.image_embedder.ff.net.2"),
+    ("head.head", "proj_out"),
+    (".cross_attn.k_img", ".attn2.add_k_proj"),
+    (".cross_attn.v_img", ".attn2.add_v_proj"),
+    (".self_attn.norm_", ".attn1.norm_"),
+    (".cross_attn.norm_", ".attn2.norm_"),
+    (".self_attn.o", ".attn1.to_out.0"),
+    (".cross_attn.o", ".attn2.to_out.0"),
+    (".self_attn.", ".attn1.to_"),
+    (".cross_attn.", ".attn2.to_"),
+    (".ffn.0", ".ffn.net.0.proj"),
+    (".ffn.2", ".ffn.net.2"),
+    (".norm3", ".norm2"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +95,10 @@ class Copy:
 
 
 def copies(stored: Iterable[str]) -> list[Copy]:
-    """Every copy of a Wan-like transformer among the stored names; critics are left out."""
+    """Every copy of a Wan-like transformer among the stored names (at most MAX_COPIES).
+
+    Critics are left out.
+    """
     plain = {unwrapped(name): name for name in stored}
     anchors = [match for name in plain if (match := _ANCHOR.fullmatch(name))]
     return [
@@ -82,7 +107,7 @@ def copies(stored: Iterable[str]) -> list[Copy]:
             "diffusers" if anchor[2] == "attn1.to_q" else "official",
             _below(anchor[1], plain, diffusers=anchor[2] == "attn1.to_q"),
         )
-        for anchor in sorted(anchors, key=lambda match: match[1])
+        for anchor in sorted(anchors, key=lambda match: match[1])[:MAX_COPIES]
         if not _CRITIC.search(anchor[1])
     ]
 
@@ -99,6 +124,14 @@ def from_diffusers(name: str) -> str:
         if found:
             break
     return name
+
+
+def to_diffusers(layer: str) -> str:
+    """What diffusers calls the layer with this official name."""
+    for official, theirs in _TO_DIFFUSERS:
+        if official in layer:
+            return layer.replace(official, theirs)
+    return layer
 
 
 def _below(prefix: str, plain: Mapping[str, str], *, diffusers: bool) -> dict[str, str]:

@@ -34,7 +34,7 @@ OTHERS = (
         "causal Wan model such as Krea Realtime",
     ),
     Other(
-        "Matrix-Game-2", r"\.action_model\.",
+        "Matrix-Game", r"\.action_model\.",
         "it is steered by keys and mouse, which Longtake does not feed yet; use a text-to-video "
         "model",
     ),

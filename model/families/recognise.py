@@ -16,13 +16,16 @@ from typing import Any
 from ...errors import BadInput
 from ..config import PATCH, DiTConfig
 from ..files.header import Header, TensorInfo
+from .folder import declared_classes, plain_name
 from .names import Copy, copies
 from .others import other
+from .stated import quantisation, transformer_config, unscaled
 from .table import BY_KEY, FAMILIES, Family
 from .tensors import QUANTISED, expected, wrong
 
 AUTO, EMA, RAW = "auto", "ema", "raw"
 HEAD_DIM = 128  # of every Wan model; a smaller one says its number of heads in its header
+MAX_LAYERS = 200  # the largest model has 40
 METADATA_KEY, NOTED_FPS = "longtake", "fps"
 FPS = ("16", "24")  # that SkyReels' embedding of the frame rate knows
 
@@ -49,27 +52,42 @@ def recognise(header: Header, family: str = AUTO, copy: str = AUTO) -> Recognise
     found = copies(header.tensors)
     if not found:
         raise BadInput(_not_a_model(header))
-    config_json = _transformer_config(header)
+    config_json = transformer_config(header)
     first = {name: header.tensors[stored].shape for name, stored in found[0].names.items()}
     kind = other(found[0].names)
     if kind is not None:
         raise BadInput(f"{header.path} is {kind.title}: {kind.remedy}.")
-    try:
-        config = _config(first, config_json)
-        shape = architecture(first)
-    except (BadInput, KeyError, ValueError, IndexError, TypeError) as error:
-        reason = str(error).removesuffix(".")
-        raise BadInput(
-            f"{header.path} does not describe a Wan-family model ({reason}); use the unmodified "
-            "file."
-        ) from error
+    config, shape = _described(header.path, first, config_json)
     row, why = _family(header, shape, config, config_json, family)
     if row.refusal:
         raise BadInput(f"{header.path} is {row.title}: {row.refusal}.")
     taken, which = _pick(found, copy, row)
     unused = _check(header, taken, config, shape)
+    quantisation(header)
     reasons = (_why_shape(shape, config), why, which)
     return Recognised(row, config, taken, header, tuple(r for r in reasons if r), unused)
+
+
+class OtherInputs(ValueError):
+    """A Wan model whose channels are those of no row of the table."""
+
+
+def _described(
+    path: Path, shapes: Mapping[str, tuple[int, ...]], transformer: Mapping[str, Any]
+) -> tuple[DiTConfig, str]:
+    """The sizes and the architecture that the tensors show, or a refusal."""
+    try:
+        return _config(shapes, transformer), architecture(shapes)
+    except OtherInputs as error:
+        raise BadInput(
+            f"{path} is a Wan model of another kind, such as Fun-Control ({error}); its extra "
+            "inputs are not supported: use a text-to-video or image-to-video model."
+        ) from error
+    except (BadInput, KeyError, ValueError, IndexError, TypeError, OverflowError) as error:
+        reason = str(error).removesuffix(".")
+        raise BadInput(
+            f"{path} does not describe a Wan-family model ({reason}); use the unmodified file."
+        ) from error
 
 
 def architecture(shapes: Mapping[str, tuple[int, ...]]) -> str:
@@ -81,13 +99,15 @@ def architecture(shapes: Mapping[str, tuple[int, ...]]) -> str:
              (48, 48, False): "ti2v-5b"}  # fmt: skip
     name = known.get((inputs, outputs, clip))
     if name is None:
-        raise ValueError(f"no known model takes {inputs} channels and gives {outputs}")
+        raise OtherInputs(f"no known model takes {inputs} channels and gives {outputs}")
     return "t2v-fps" if name == "t2v" and "fps_embedding.weight" in shapes else name
 
 
 def _config(shapes: Mapping[str, tuple[int, ...]], transformer: Mapping[str, Any]) -> DiTConfig:
     dim = shapes["head.modulation"][-1]
     layers = {int(name.split(".")[1]) for name in shapes if name.startswith("blocks.")}
+    if max(layers) >= MAX_LAYERS:
+        raise ValueError(f"it names block {max(layers)}")
     return DiTConfig(
         dim=dim,
         ffn_dim=shapes["blocks.0.ffn.0.bias"][0],
@@ -121,6 +141,9 @@ def _family(
     if named is not None:
         return named
     if shape == "t2v":
+        declared = _by_class(header.path)
+        if declared is not None:
+            return declared
         if transformer.get("causal_ar"):
             return BY_KEY["causal-ar"], "family: its header says causal, not which kind"
         return BY_KEY["wan21-t2v"], "family: assumed, since nothing in file or name says causal"
@@ -142,9 +165,16 @@ def _by_name(plain: str, shape: str) -> tuple[Family, str] | None:
     return found[0], f"family: its name has {found[1][0]!r} (weights do not tell)"
 
 
-def plain_name(path: Path) -> str:
-    """The names of a file and its folder, lower case, words joined by single underscores."""
-    return re.sub(r"[^a-z0-9]+", "_", f"{path.parent.name}/{path.name}".lower())
+def _by_class(path: Path) -> tuple[Family, str] | None:
+    """The row of a text-to-video model that diffusers' files beside it declare."""
+    model, pipeline = declared_classes(path)
+    if "DiffusionForcing" in pipeline:
+        return BY_KEY["skyreels-df"], f"family: model_index.json says {pipeline}"
+    if model.startswith("SkyReelsV2") and not pipeline:
+        return BY_KEY["skyreels-df"], f"family: config.json says {model}, assumed to be the DF one"
+    if model.startswith("CausalWan"):
+        return BY_KEY["causal-ar"], f"family: config.json says {model}, not which kind"
+    return None
 
 
 def _pick(found: list[Copy], wanted: str, row: Family) -> tuple[Copy, str]:
@@ -166,6 +196,12 @@ def _check(header: Header, taken: Copy, config: DiTConfig, shape: str) -> tuple[
         raise BadInput(
             f"{header.path} is no whole {config.num_layers}-layer Wan model: {problem}; use the "
             "unmodified file."
+        )
+    bare = unscaled({n: header.tensors[stored].dtype for n, stored in taken.names.items()}, needed)
+    if bare:
+        raise BadInput(
+            f"{header.path} holds {bare} as whole numbers without their scale; use a file with "
+            "scales, or an fp16 or bf16 one."
         )
     known = {*needed, "img_emb.emb_pos"}
     return tuple(n for n in shapes if n not in known and n.rpartition(".")[2] not in QUANTISED)
@@ -193,17 +229,6 @@ def _at_noted_rate(row: Family, noted: Mapping[str, Any]) -> Family:
     """The row at the frame rate that was folded into the weights, if one was."""
     fps = str(noted.get(NOTED_FPS))
     return replace(row, preset=replace(row.preset, fps=float(fps))) if fps in FPS else row
-
-
-def _transformer_config(header: Header) -> Mapping[str, Any]:
-    """What the header says of the transformer, the way the host reads it."""
-    try:
-        transformer = json.loads(header.metadata.get("config", "{}")).get("transformer", {})
-    except (ValueError, AttributeError, RecursionError) as error:
-        raise BadInput(
-            f"{header.path}: its `config` metadata is not the JSON object it should be; repair it."
-        ) from error
-    return transformer if isinstance(transformer, dict) else {}
 
 
 def _not_a_model(header: Header) -> str:

@@ -174,7 +174,7 @@ FAMILIES: tuple[Family, ...] = (
     ),
     Family(
         "wan22-expert", "Wan 2.2 A14B", "t2v", APACHE, "Wan-Video/Wan2.2 42bf4cf", PLAIN,
-        r"wan_?2_?2.*(high|low)|(high|low)_noise", causal=False,
+        r"wan_?2_?2.*(high|low|a14b)|(high|low)_noise", causal=False,
         refusal="it is one of Wan 2.2's two experts, which take turns within one video, and "
         "Longtake runs one model; use a Wan 2.1 model",
     ),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +19,12 @@ ITEM_BYTES = {
     "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
 }  # fmt: skip
 """Bytes of one number, by the dtype names of safetensors; GGUF's block formats are not here."""
+OTHER_BITS = {
+    "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8, "C64": 64,
+}  # fmt: skip
+"""Bits of the numbers that safetensors can hold and no model here uses."""
+MAX_TENSORS = 30_000  # a training state of a quantised 14B model has 10,000
+MAX_NAME, MAX_DOTS, MAX_AXES = 500, 32, 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +68,29 @@ def main_dtype(tensors: Mapping[str, TensorInfo]) -> str:
 def damaged(path: Path, reason: str) -> BadInput:
     """Make the refusal of a file whose content contradicts itself."""
     return BadInput(f"{path} cannot be read ({reason}); it may be damaged: download it again.")
+
+
+def check_names(path: Path, names: Collection[str]) -> None:
+    """Refuse more tensors, or longer names, than any model has."""
+    if len(names) > MAX_TENSORS:
+        raise damaged(path, f"it lists {len(names):,} tensors, more than any model has")
+    for name in names:
+        if len(name) > MAX_NAME or name.count(".") > MAX_DOTS:
+            raise damaged(path, f"a tensor's name is {len(name):,} letters long")
+
+
+def check_layout(path: Path, spans: Collection[tuple[int, int]], size: int, align: int = 1) -> None:
+    """Refuse tensors that overlap, leave a gap, or do not end where `size` bytes of data end.
+
+    A span is where a tensor begins and ends, each begin rounded up to `align`.
+    """
+    at = 0
+    for begin, end in sorted(spans):
+        if begin != -(-at // align) * align:
+            problem = "overlap" if begin < at else "leave a gap"
+            raise damaged(path, f"its tensors {problem} at byte {min(at, begin):,} of the data")
+        at = end
+    if at > size:
+        raise BadInput(f"{path} is cut short by {at - size:,} bytes; download it again.")
+    if size >= -(-at // align) * align + align:
+        raise damaged(path, f"{size - at:,} bytes at its end belong to no tensor")

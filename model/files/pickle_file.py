@@ -7,18 +7,23 @@ unpack to any size; PyTorch writes none.
 
 from __future__ import annotations
 
+import codecs
 import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ...errors import BadInput
-from .header import Header, TensorInfo, damaged
+from .content import mistaken
+from .header import Header, TensorInfo, check_names, damaged
 
 MAX_PICKLE_BYTES = 50_000_000  # names and shapes only; a 14B model's is 0.3 MB
+NUMBERS = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
 MAX_DICTIONARIES = 1000  # within one another; a training state has a few dozen
 
 DTYPES = {
@@ -32,23 +37,41 @@ def open_pickled(path: Path) -> tuple[Header, dict[str, Tensor]]:
     """Header and tensors of a file; nested dictionaries become dotted names."""
     _check_zip(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        with torch.serialization.safe_globals(_numpy_scalars()):
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # an unpickler meets anything at all in a file made to harm
         raise BadInput(_refusal(path, str(error))) from error
     tensors = dict(_flat(content, "", set()))
     if not tensors:
         raise BadInput(f"{path} holds no tensors; give a file of model weights.")
+    check_names(path, tensors)
+    for name, tensor in tensors.items():
+        _check_stored(path, name, tensor)
     infos = {name: _info(name, tensor) for name, tensor in tensors.items()}
     return Header(path, "pickle", infos), tensors
+
+
+def _numpy_scalars() -> list[Any]:
+    """What a number of numpy is made of in a pickle, by the names of numpy 1 and 2: no code.
+
+    Trainers leave such numbers (a loss, a step) beside the weights.
+    """
+    kinds = [type(np.dtype(kind)) for kind in NUMBERS]
+    scalar = np.float64(0).__reduce__()[0]
+    if torch.__version__.startswith("2.5."):  # which knows no second names
+        return [np.dtype, codecs.encode, scalar, *kinds]
+    names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
+    return [np.dtype, codecs.encode, *kinds, *((scalar, name) for name in names)]
 
 
 def _check_zip(path: Path) -> None:
     try:
         with path.open("rb") as file:
             if file.read(4) != b"PK\x03\x04":
-                raise BadInput(
-                    f"{path} is not in PyTorch's zip format; Longtake opens no other pickles: "
-                    "re-save it as safetensors."
+                raise mistaken(
+                    path,
+                    "in PyTorch's zip format",
+                    "Longtake opens no other pickles: re-save it as safetensors",
                 )
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
@@ -87,6 +110,13 @@ def _flat(content: object, prefix: str, seen: set[int]) -> Iterator[tuple[str, T
         for key, value in content.items():
             if isinstance(key, str):
                 yield from _flat(value, f"{prefix}{key}.", seen)
+
+
+def _check_stored(path: Path, name: str, tensor: Tensor) -> None:
+    """Refuse a tensor that says it is larger than what the file stores of it."""
+    stored = tensor.layout == torch.strided and tensor.device.type == "cpu"
+    if not stored or tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
+        raise damaged(path, f"{name} has the shape {list(tensor.shape)} and fewer numbers")
 
 
 def _info(name: str, tensor: Tensor) -> TensorInfo:

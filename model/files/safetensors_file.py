@@ -13,7 +13,17 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ...errors import BadInput
-from .header import ITEM_BYTES, Header, TensorInfo, damaged
+from .content import mistaken
+from .header import (
+    ITEM_BYTES,
+    MAX_AXES,
+    OTHER_BITS,
+    Header,
+    TensorInfo,
+    check_layout,
+    check_names,
+    damaged,
+)
 
 MAX_HEADER_BYTES = 25_000_000  # a 14B model's is 0.2 MB
 INDEX_SUFFIX = ".safetensors.index.json"
@@ -26,21 +36,22 @@ def read_header(path: Path) -> Header:
     """
     content, start = _header_json(path)
     metadata = content.pop("__metadata__", {})
+    check_names(path, content)
     try:
         tensors = {name: _info(path, name, entry) for name, entry in content.items()}
-        end = start + max((entry["data_offsets"][1] for entry in content.values()), default=0)
+        spans = [(entry["data_offsets"][0], entry["data_offsets"][1]) for entry in content.values()]
         texts = {str(key): str(value) for key, value in metadata.items()}
     except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
         raise damaged(path, "its header does not describe tensors") from error
-    missing = end - path.stat().st_size
-    if missing > 0:
-        raise BadInput(f"{path} is cut short by {missing:,} bytes; download it again.")
+    check_layout(path, spans, path.stat().st_size - start)
     return Header(path, "safetensors", tensors, texts)
 
 
 def read_index(path: Path) -> tuple[Header, dict[str, Path]]:
     """The header of all shards of an index together, and the file that each tensor is in."""
     try:
+        if path.stat().st_size > MAX_HEADER_BYTES:
+            raise ValueError(path)
         names = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
         shards = sorted({str(shard) for shard in names.values()})
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -89,14 +100,12 @@ def _header_json(path: Path) -> tuple[dict[str, Any], int]:
             field = file.read(8)
             size = struct.unpack("<Q", field)[0] if len(field) == 8 else 0
             if not 2 <= size <= MAX_HEADER_BYTES:
-                raise BadInput(
-                    f"{path} is not a safetensors file; give the unmodified .safetensors file."
-                )
+                raise mistaken(path, "a safetensors file", "give the unmodified .safetensors file")
             text = file.read(size)
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}; check the path.") from error
     try:
-        content = json.loads(text)
+        content = json.loads(text, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise damaged(path, "it has no readable safetensors header") from error
     if not isinstance(content, dict):
@@ -104,13 +113,25 @@ def _header_json(path: Path) -> tuple[dict[str, Any], int]:
     return content, 8 + size
 
 
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object whose names are all different."""
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        raise ValueError("a name occurs twice")
+    return content
+
+
 def _info(path: Path, name: str, entry: Mapping[str, Any]) -> TensorInfo:
-    shape, (begin, end) = tuple(int(n) for n in entry["shape"]), entry["data_offsets"]
-    info = TensorInfo(name, str(entry["dtype"]), shape, int(end) - int(begin))
-    item = ITEM_BYTES.get(info.dtype)
+    shape, (begin, end), dtype = tuple(entry["shape"]), entry["data_offsets"], entry["dtype"]
+    if not all(type(number) is int for number in (*shape, begin, end)) or len(shape) > MAX_AXES:
+        raise damaged(path, f"{name} has a shape or a place that is no list of whole numbers")
+    info = TensorInfo(name, str(dtype), shape, end - begin)
     if begin < 0 or any(n < 0 for n in shape) or info.stored_bytes < 0:
         raise damaged(path, f"{name} has a negative size")
-    if item is not None and info.count * item != info.stored_bytes:
+    bits = 8 * ITEM_BYTES.get(info.dtype, 0) or OTHER_BITS.get(info.dtype)
+    if bits is None:
+        raise damaged(path, f"{name} has the unknown number format {info.dtype[:20]!r}")
+    if info.count * bits != 8 * info.stored_bytes:
         raise damaged(path, f"{name} holds {info.stored_bytes} bytes, its shape {shape} does not")
     return info
 

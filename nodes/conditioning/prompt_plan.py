@@ -24,6 +24,7 @@ from ..length import Length, latent_frame_at
 from .reference import PICTURE_CONDITIONS
 from .timeline import TimedEmbedding, Timeline
 
+UMT5 = " (umt5 by Load CLIP of type `wan`; for `longtake run`, that needs --comfy DIR)"
 TEXT_LEN, WAN_TEXT_DIM = 512, 4096  # of the Wan family, whose attention includes the padding
 STEPS_BEYOND = 16  # chunks after a shot's end in which prompts still blend, for a later continue
 MAX_STEPS_BYTES = 4 * 2**30  # all embeddings of blends; one of Wan's is 8 MB
@@ -118,7 +119,7 @@ def _check_width(embedding: Tensor, config: DiTConfig) -> None:
     if width != config.text_dim:
         raise BadInput(
             f"The prompts are {width} wide, but the model takes {config.text_dim}; encode them "
-            "with the text encoder of the model."
+            f"with the text encoder of the model{UMT5 if config.text_dim == WAN_TEXT_DIM else ''}."
         )
 
 

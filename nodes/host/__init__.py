@@ -36,6 +36,7 @@ Everything that is used of the host, which the stand-in (`headless/hosts/stand_i
                               model_size(), loaded_size(), is_dynamic()
     of a MODEL                model.diffusion_model, model.get_dtype_inference(), load_device,
                               model_options, wrappers, object_patches, injections, patches_uuid,
+                              weight_wrapper_patches -> {name: [function]}, forced_hooks,
                               patches -> {name: [(strength, patch, strength_model, ...)]}, clone(),
                               backup -> {name: a tuple with the unpatched weight},
                               attachments, set_attachments(key, value), cached_patcher_init,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import uuid
+import weakref
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +18,7 @@ from ...errors import BadInput
 
 T = TypeVar("T")
 
+TOKENS = "longtake_tokens"  # of live code, beside the weights
 WAN_MODULES = ("patch_embedding", "text_embedding", "time_embedding", "time_projection", "blocks")
 
 
@@ -82,9 +85,27 @@ def module_tree(model: Any) -> nn.Module:
     return tree
 
 
-def session_token(model: Any) -> str:
-    """Identifies a MODEL's patches for as long as the host keeps them."""
-    return str(model.patches_uuid)
+def session_token(model: Any, live: Sequence[object]) -> str:
+    """Identifies a MODEL's patches and the objects `live` on it for as long as the host keeps them.
+
+    Each object has a random token, kept beside the weights until the object is gone: Python gives
+    its address to another one.
+    """
+    tokens = model.model.__dict__.setdefault(TOKENS, {})
+    for address in [address for address, (alive, _) in tokens.items() if alive() is None]:
+        del tokens[address]
+    for part in live:
+        if id(part) not in tokens:
+            tokens[id(part)] = _reference(part), uuid.uuid4().hex
+    return " ".join([str(model.patches_uuid), *(tokens[id(part)][1] for part in live)])
+
+
+def _reference(part: object) -> Callable[[], object]:
+    """A weak reference to `part` where Python has one, else a strong one."""
+    try:
+        return weakref.ref(part)
+    except TypeError:
+        return lambda: part
 
 
 def attach(model: Any, key: str, value: object) -> None:

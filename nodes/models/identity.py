@@ -14,6 +14,7 @@ from .. import host
 from .patches import live_code
 
 SAMPLED_VALUES = 64  # of each tensor of a patch
+MAX_NAMES = 5
 
 
 def identity(model: Any) -> tuple[str, str | None]:
@@ -25,7 +26,7 @@ def identity(model: Any) -> tuple[str, str | None]:
     stacks = host.weights_and_patches(model)
     base = fingerprint({name: stack[0] for name, stack in stacks.items()})
     digest = hashlib.sha256(base.encode())
-    unknown: set[str] = set(live_code(model))
+    unknown = live_code(model)
     for name, (_, *patches) in sorted(stacks.items()):
         for atom in _atoms(patches):
             if isinstance(atom, Tensor):
@@ -33,11 +34,13 @@ def identity(model: Any) -> tuple[str, str | None]:
             elif atom is None or isinstance(atom, (bool, int, float, str)):
                 digest.update(f"{name} {atom!r};".encode())
             else:
-                unknown.add(type(atom).__name__)
+                unknown.append((type(atom).__name__, atom))
     if not unknown:
         return digest.hexdigest()[:32], None
-    digest.update(host.session_token(model).encode())
-    carried = ", ".join(sorted(unknown))
+    digest.update(host.session_token(model, [part for _, part in unknown]).encode())
+    names = sorted({name for name, _ in unknown})
+    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    carried = ", ".join(names[:MAX_NAMES]) + more
     reason = f"the model carries {carried}, which cannot be recognised after a restart"
     return digest.hexdigest()[:32], reason
 

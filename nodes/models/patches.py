@@ -20,6 +20,7 @@ SAMPLER_HOOKS = (
     "sampler_calc_cond_batch_function",
     "denoise_mask_function",
 )
+REMEDIES = {"model_sampling": " (use `shift` of Diffusion-Forcing Schedule instead)"}
 FORWARD_HOOKS = ("optimized_attention_override", "rope_options", "ar_config")
 
 
@@ -33,17 +34,46 @@ def ignored_patches(model: Any) -> list[str]:
     names += [f"{key} patch" for key in inner.get("patches", {})]
     for kind, replaced in inner.get("patches_replace", {}).items():
         names += [f"{kind} {' '.join(map(str, where))} replacement" for where in replaced]
-    names += [f"replaced {name}" for name in model.object_patches if not _is_leaf(model, name)]
+    names += [
+        f"replaced {name}{REMEDIES.get(name, '')}"
+        for name in model.object_patches
+        if not _is_leaf(model, name)
+    ]
     return list(dict.fromkeys(names))
 
 
-def live_code(model: Any) -> list[str]:
-    """The names of the patches that work here but are code, which cannot be identified later."""
-    replaced = [name for name in model.object_patches if _is_leaf(model, name)]
-    return [
-        *(f"replaced {name}" for name in replaced),
-        *(f"injection {key}" for key in model.injections),
-    ]
+def live_code(model: Any) -> list[tuple[str, object]]:
+    """What works here but is code, which cannot be identified later: names and objects."""
+    leaves = [(f"replaced {name}", part) for name, part in model.object_patches.items()
+              if _is_leaf(model, name)]  # fmt: skip
+    injections = [(f"injection {key}", part) for key, parts in model.injections.items()
+                  for part in parts]  # fmt: skip
+    wrappers = [(f"weight wrapper of {name}", part)
+                for name, parts in model.weight_wrapper_patches.items()
+                for part in parts]  # fmt: skip
+    return [*leaves, *injections, *wrappers, *_weight_hooks(model), *_module_code(model)]
+
+
+def _weight_hooks(model: Any) -> list[tuple[str, object]]:
+    """The hooks that the host applies to the weights whenever it loads the model."""
+    group = model.forced_hooks
+    return [("weight hook", hook) for hook in group.hooks] if group else []
+
+
+def _module_code(model: Any) -> list[tuple[str, object]]:
+    """PyTorch hooks and forwards that other code set on the leaves themselves."""
+    found: list[tuple[str, object]] = []
+    replaced_by_host = getattr(model, "object_patches_backup", {})
+    for name, part in model.model.named_modules():
+        if not name.startswith("diffusion_model.") or next(part.children(), None) is not None:
+            continue
+        hooks = (*part._forward_pre_hooks.values(), *part._forward_hooks.values())
+        found += [(f"PyTorch hook on {name}", hook) for hook in hooks]
+        forward = part.__dict__.get("forward")
+        own = forward is None or getattr(forward, "__func__", None) is type(part).forward
+        if not own and f"{name}.forward" not in replaced_by_host:
+            found.append((f"replaced {name}.forward", forward))
+    return found
 
 
 def _foreign(hook: object) -> bool:

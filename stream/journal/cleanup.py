@@ -10,7 +10,8 @@ from pathlib import Path
 
 from ...errors import BadInput, StorageError
 from .journal import Journal
-from .records import SUFFIX, Record, is_foreign, records
+from .record_lines import ADDRESSES
+from .records import SUFFIX, Record, read_records
 
 CHUNK = ".safetensors"
 
@@ -21,7 +22,7 @@ class Usage:
 
     chunks: Mapping[str, int]
     found: tuple[Record, ...]  # the most recently used first
-    has_foreign: bool = False  # records of another format version, which cannot be read
+    unusable: int = 0  # records that cannot be read: damaged, or of another format version
 
     @property
     def total_bytes(self) -> int:
@@ -41,9 +42,9 @@ class Usage:
     def unknown(self) -> frozenset[str]:
         """Chunks that no record names, because their record was lost.
 
-        Empty if there is a record of another format version, which may name them.
+        Empty if there is a record that cannot be read, which may name them.
         """
-        if self.has_foreign:
+        if self.unusable:
             return frozenset()
         return frozenset(self.chunks) - {key for record in self.found for key in record.owned}
 
@@ -64,10 +65,12 @@ def usage(journal: Journal) -> Usage:
     sizes: dict[str, int] = {}
     for path in journal.folder.glob(f"*{CHUNK}"):
         key = path.name.split(".")[0]  # a chunk, or its snapshot
+        if not ADDRESSES.fullmatch(key):
+            continue
         with contextlib.suppress(FileNotFoundError):  # removed meanwhile
             sizes[key] = sizes.get(key, 0) + path.stat().st_size
-    foreign = any(is_foreign(path) for path in journal.folder.glob(f"*{SUFFIX}"))
-    return Usage(sizes, tuple(records(journal)), foreign)
+    found, unusable = read_records(journal)
+    return Usage(sizes, tuple(found), unusable)
 
 
 def collect(journal: Journal, budget_bytes: int, *, dry_run: bool = False) -> CleanupResult:

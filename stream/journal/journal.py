@@ -2,7 +2,8 @@
 
 The key of a chunk is a hash over the chain of everything that made it. A fork, a resumed run and a
 changed timeline therefore share the chunks of their common beginning. An entry is a safetensors
-file whose header holds a format version and a checksum.
+file whose header holds a format version, the key and a checksum over all of it, so that a chunk
+under another chunk's name is noticed.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ from .lock import ProcessLock
 
 logger = logging.getLogger("longtake")
 
-CHECKSUM, FORMAT = "sha256", "longtake_chunk"
-VERSION = 1
+CHECKSUM, FORMAT, ADDRESS = "sha256", "longtake_chunk", "address"
+VERSION = 2
 HEADER_LENGTH_BYTES = 8  # safetensors: a little-endian u64, then that many bytes of JSON
 LEFTOVER = re.compile(r"[\w.]+\.(?P<process>\d+)\.\d+\.tmp")  # snapshots too
 
@@ -89,7 +90,7 @@ class Journal:
         then detects.
         """
         owned = {name: _copy(tensor) for name, tensor in tensors.items()}
-        header = {**meta, FORMAT: str(VERSION)}
+        header = {**meta, FORMAT: str(VERSION), ADDRESS: key}
         header[CHECKSUM] = _checksum(owned, header)
         temporary = self.folder / f"{key}.{os.getpid()}.{threading.get_ident()}.tmp"
         with self._translate_errors():
@@ -155,10 +156,13 @@ class Journal:
             ) from error
         try:
             tensors, meta = _parse(content)
+            version = meta.pop(FORMAT, "unknown")
+            address = meta.pop(ADDRESS, key)
+            if address != key:
+                raise ValueError(f"it is the chunk {address} under another name")
         except ValueError as error:
-            _set_aside(path, error)
+            set_aside(path, error)
             return None
-        version = meta.pop(FORMAT, "unknown")
         if version != str(VERSION):
             logger.warning(
                 "The chunk %s has format %s and this Longtake reads format %s; use the Longtake "
@@ -220,7 +224,8 @@ def _parse(content: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
     return tensors, meta
 
 
-def _set_aside(path: Path, reason: ValueError) -> None:
+def set_aside(path: Path, reason: ValueError) -> None:
+    """Rename a damaged file with a warning, so that it is made again."""
     aside = path.with_suffix(".damaged")
     try:
         os.replace(path, aside)

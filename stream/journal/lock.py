@@ -32,6 +32,7 @@ else:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)  # Windows has none
 HELD_ELSEWHERE = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
 
 
@@ -80,7 +81,7 @@ class ProcessLock:
 
 def _open(path: Path) -> int:
     try:
-        return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        return os.open(path, os.O_RDWR | os.O_CREAT | NO_FOLLOW, 0o644)
     except OSError as error:
         raise StorageError(
             f"The lock file {path} cannot be opened ({error.strerror}); "

@@ -1,13 +1,12 @@
 """Records: what each rollout in the journal is, and which chunks belong to it.
 
 A record is a text file beside the chunks. Its first line describes the rollout. Each further line
-holds the number, address and length of a chunk. Lines are only appended, so a torn last line does
-no harm: the chunk itself is found by its address.
+holds the number, address and length of a chunk. Lines are only appended and each has a seal: a torn
+last line does no harm, and a damaged record is noticed and rebuilt when its shot runs again.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Sequence
@@ -19,12 +18,21 @@ from ...errors import BadInput, StorageError
 from ...samplers.guidance import Guidance
 from ...samplers.settings import RolloutSettings
 from .chain import Chain
-from .journal import Journal
+from .journal import Journal, set_aside
+from .record_lines import (
+    FORMAT,
+    Damaged,
+    OtherFormat,
+    Torn,
+    append_lines,
+    parse_record,
+    read_bytes,
+)
 
 logger = logging.getLogger("longtake")
 
-SUFFIX, FORMAT = ".rollout", "longtake"
-VERSION = 1
+SUFFIX = ".rollout"
+VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +94,8 @@ def _describe_guidance(guidance: Guidance) -> str:
 class RecordWriter:
     """Writes the record of one chain, whose lock the caller holds.
 
-    A record of another format version is left as it is.
+    A damaged record is set aside and begun again. One of another format version, or one that cannot
+    be read, is left as it is.
     """
 
     def __init__(
@@ -94,12 +103,12 @@ class RecordWriter:
     ) -> None:
         self.chain = chain
         self._path = _path(journal, chain.id)
-        self._foreign = is_foreign(self._path)
-        before = read(self._path)
+        self._foreign = False
         self._known = 0  # chunks in the record
+        before = self._read_before()
         if before is None:
             facts = rollout_facts(chain.settings, channels=channels, fps=fps, lock=lock)
-            self._write([{FORMAT: VERSION, "id": chain.id, **facts}], new=True)
+            self._write([{FORMAT: VERSION, "id": chain.id, **facts}])
         else:
             same = (chain.key(i) == key for i, key in enumerate(before.keys))
             self._known = next((i for i, is_same in enumerate(same) if not is_same),
@@ -111,20 +120,39 @@ class RecordWriter:
         self._write([[i, self.chain.key(i), self.chain.span(i).count] for i in new])
         self._known = max(self._known, index + 1)
 
-    def _write(self, lines: Sequence[object], *, new: bool = False) -> None:
-        if self._foreign:
-            return
-        text = "".join(json.dumps(line) + "\n" for line in lines)
+    def _read_before(self) -> Record | None:
         try:
-            if not new and not _ends_whole(self._path):
-                text = "\n" + text
-            with self._path.open("w" if new else "a", encoding="utf-8") as file:
-                file.write(text)
+            return _load(self._path)
+        except (FileNotFoundError, Torn):
+            return None
+        except Damaged as error:
+            set_aside(self._path, error)
+            self._foreign = self._path.exists()  # it could not be renamed
+        except (OtherFormat, OSError):
+            self._foreign = True
+        return None
+
+    def _write(self, lines: Sequence[object]) -> None:
+        if self._foreign or not lines:
+            return
+        try:
+            append_lines(self._path, lines)
         except OSError as error:
             raise StorageError(
                 f"The record {self._path} cannot be written ({error.strerror or error}); free "
                 "some space or choose another folder, then run again to continue from here."
             ) from error
+
+
+def is_lost(journal: Journal, name: str) -> bool:
+    """Whether a rollout has no record, or a damaged one, which may be written again."""
+    try:
+        _load(_path(journal, name))
+    except (FileNotFoundError, Torn, Damaged):
+        return True
+    except (OtherFormat, OSError):
+        return False
+    return False
 
 
 def touch(journal: Journal, name: str) -> None:
@@ -138,50 +166,69 @@ def touch(journal: Journal, name: str) -> None:
 
 
 def read(path: Path) -> Record | None:
-    """Read a record up to its first torn line; None if there is no usable one.
-
-    A record of another format version is refused with a warning.
-    """
+    """Read a record up to its last whole line; None, with a warning, if it cannot be used."""
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-        used_s = path.stat().st_mtime
-    except OSError:
+        return _load(path)
+    except (FileNotFoundError, Torn):
         return None
-    first, *rest = [_parse_line(line) for line in lines] or [None]
-    if not isinstance(first, dict) or FORMAT not in first:
+    except (OtherFormat, Damaged, OSError) as error:
+        _warn(path, error)
         return None
-    if first[FORMAT] != VERSION:
+
+
+def _warn(path: Path, error: OtherFormat | Damaged | OSError) -> None:
+    if isinstance(error, OtherFormat):
         logger.warning(
             "The record %s has format %s and this Longtake reads format %s; use the Longtake that "
-            "wrote it, or delete the file.", path, first[FORMAT], VERSION,
+            "wrote it, or delete the file.", path, error.version, VERSION,
         )  # fmt: skip
-        return None
+    elif isinstance(error, Damaged):
+        logger.warning(
+            "The record %s is damaged (%s); run its shot again to rebuild it, or delete the file.",
+            path, error,
+        )  # fmt: skip
+    else:
+        logger.warning(
+            "The record %s cannot be opened (%s); check the disk and its permissions.",
+            path, error.strerror,
+        )  # fmt: skip
+
+
+def _load(path: Path) -> Record:
+    """A record; Damaged, OtherFormat or OSError if it cannot be used."""
+    content = read_bytes(path)
+    facts, lines = parse_record(content, path.name.removesuffix(SUFFIX), VERSION)
     chunks: list[tuple[str, int]] = []
     owned = set[str]()
-    for line in rest:
-        if isinstance(line, list) and len(line) == 3 and line[0] <= len(chunks):
-            del chunks[line[0] :]  # production restarted there
-            chunks.append((line[1], line[2]))
-            owned.add(line[1])
+    for index, key, count in lines:
+        del chunks[index:]  # production restarted there
+        chunks.append((key, count))
+        owned.add(key)
     keys, frames = tuple(key for key, _ in chunks), tuple(count for _, count in chunks)
-    facts = {name: value for name, value in first.items() if name not in (FORMAT, "id")}
-    return Record(first.get("id", path.stem), facts, keys, frames, frozenset(owned), used_s)
-
-
-def is_foreign(path: Path) -> bool:
-    """Whether a record has another format version, so that its chunks are unknown here."""
-    try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            first = _parse_line(file.readline())
-    except OSError:
-        return False
-    return isinstance(first, dict) and first.get(FORMAT, VERSION) != VERSION
+    name = path.name.removesuffix(SUFFIX)
+    return Record(name, facts, keys, frames, frozenset(owned), path.stat().st_mtime)
 
 
 def records(journal: Journal) -> list[Record]:
     """All usable records of a journal, the most recently used first."""
-    found = (read(path) for path in journal.folder.glob(f"*{SUFFIX}"))
-    return sorted((r for r in found if r), key=lambda record: (-record.used_s, record.id))
+    return read_records(journal)[0]
+
+
+def read_records(journal: Journal) -> tuple[list[Record], int]:
+    """All usable records, the most recently used first, and the number of those that are not.
+
+    Whose chunks those name is unknown.
+    """
+    found, unusable = list[Record](), 0
+    for path in journal.folder.glob(f"*{SUFFIX}"):
+        try:
+            found.append(_load(path))
+        except (FileNotFoundError, Torn):
+            continue
+        except (OtherFormat, Damaged, OSError) as error:
+            _warn(path, error)
+            unusable += 1
+    return sorted(found, key=lambda record: (-record.used_s, record.id)), unusable
 
 
 def find_record(journal: Journal, name: str) -> Record:
@@ -198,16 +245,3 @@ def find_record(journal: Journal, name: str) -> Record:
 
 def _path(journal: Journal, name: str) -> Path:
     return journal.folder / f"{name}{SUFFIX}"
-
-
-def _ends_whole(path: Path) -> bool:
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - 1))
-        return file.read() in (b"", b"\n")
-
-
-def _parse_line(line: str) -> Any:
-    try:
-        return json.loads(line)
-    except ValueError:  # torn
-        return None

@@ -21,7 +21,7 @@ from .journal import Journal
 logger = logging.getLogger("longtake")
 
 ENDING, FORMAT = ".state.safetensors", "longtake_state"
-VERSION = 4
+VERSION = 5
 
 
 class Snapshots:
@@ -37,6 +37,7 @@ class Snapshots:
         """Write a snapshot, completely or not at all."""
         metadata = {
             FORMAT: str(VERSION),
+            "address": key,
             "made_for": self.made_for,
             "facts": json.dumps(snapshot.facts),
         }
@@ -70,6 +71,8 @@ class Snapshots:
                         path.name, version, VERSION,
                     )  # fmt: skip
                     return None
+                if metadata.get("address") != key:
+                    raise ValueError("it is another chunk's state")
                 if metadata.get("made_for") != self.made_for:
                     return None
                 names = [name for name in file.keys() if name != "sha256"]  # noqa: SIM118

@@ -20,7 +20,7 @@ from ...samplers.loop import Chunk
 from ..journal.disk_limit import DiskCap
 from ..journal.disk_sync import Force
 from ..journal.lock import ProcessLock
-from ..journal.records import RecordWriter, touch
+from ..journal.records import RecordWriter, is_lost, touch
 from ..lazy.stream import Stream
 from .controls import Controls
 from .drift import DriftMeter
@@ -214,7 +214,19 @@ class Run:
         if notice is not None:
             self.notify(notice)
         if self._delivered == self.spec.chunk_count:
+            self._restore_record(chunk.index)
             self.controls.end(stopped=False)
+
+    def _restore_record(self, last: int) -> None:
+        """Write a lost or damaged record again after a run that made no chunk."""
+        journal, name = self.spec.journal, self.state.chain.id
+        if self._record is not None or not is_lost(journal, name):
+            return
+        try:
+            with journal.lock(self.spec.id):
+                self._note(last)
+        except LongtakeError as error:  # a read-only disk, or another process makes the shot
+            logger.warning("The record of rollout %s is not written again. %s", name, error)
 
     # Controls
 

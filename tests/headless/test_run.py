@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 
 from longtake.errors import BadInput, LongtakeError
 from longtake.headless import cli
+from longtake.headless.batch.record import Records
 from longtake.headless.events import BarMoved, ChunkDone, Event, FileSaved, RunFiles
 from longtake.headless.hosts import stand_in
 from longtake.headless.hosts.stand_in.folders import get_save_image_path
@@ -184,9 +185,10 @@ def test_batch_runs_the_grid_and_continues_after_a_failure(tmp_path: Path) -> No
     )
     result = invoke("batch", workflow(tmp_path), *values, "--out", tmp_path / "o")
     assert result.exit_code == 1 and "2 done, 2 failed" in result.output
-    rows = json.loads((tmp_path / "o" / "batch.json").read_text())["rows"]
-    assert [row["values"]["1.name"] for row in rows] == ["a", "a", "broken", "broken"]
-    assert [row["state"] for row in rows] == ["done", "done", "failed", "failed"]
+    records = Records(tmp_path / "o")
+    records.resume()
+    assert [row.values["1.name"] for row in records.rows] == ["a", "a", "broken", "broken"]
+    assert [row.state for row in records.rows] == ["done", "done", "failed", "failed"]
     assert (tmp_path / "o" / "results.html").read_text().count("count_00001_.txt</a>") == 2
     assert (tmp_path / "o" / "002-counting" / "sub" / "count_00001_.txt").read_text().split() == [
         "1",

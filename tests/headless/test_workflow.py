@@ -180,6 +180,7 @@ def test_foreign_nodes_may_have_inputs_that_their_table_does_not_list() -> None:
     ("text", "sentence"),
     [
         ("{", "is not valid JSON"),
+        ("[" * 200_000, "it is nested too deep"),
         ("[]", "has no nodes"),
         ("{}", "has no nodes"),
         (json.dumps({"nodes": [], "links": []}), "is in the canvas format"),
@@ -229,6 +230,7 @@ def test_set_keeps_dots_and_equal_signs_in_the_value() -> None:
     [
         ("steps=3", "is not NODE.INPUT=VALUE"),
         ("2.steps", "is not NODE.INPUT=VALUE"),
+        ("2.text=\udcff", "is not Unicode text"),
         ("7.steps=3", "no node is called '7'; use one of the ids 1 (Load), 2 (Sample), 3 (Save)."),
         ("2.stesp=3", "node 2 (Sample) has no input 'stesp', only model, steps,"),
         ("2.steps=many", "--set 2.steps=many: must be a number; got 'many'."),

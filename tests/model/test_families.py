@@ -122,6 +122,47 @@ def test_a_published_safetensors_file_is_recognised_at_its_real_size(
     assert found.config.head_dim == 128
 
 
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+FOLDERS = [  # where a file lies, `_class_name` of config.json and of model_index.json, family
+    ("SkyReels-V2-DF-14B-540P-Diffusers/transformer", "SkyReelsV2Transformer3DModel", "",
+     "skyreels-df"),
+    ("mine/transformer", "SkyReelsV2Transformer3DModel", "SkyReelsV2DiffusionForcingPipeline",
+     "skyreels-df"),
+    ("mine/transformer", "SkyReelsV2Transformer3DModel", "", "skyreels-df"),
+    ("mine/transformer", "SkyReelsV2Transformer3DModel", "SkyReelsV2Pipeline", "wan21-t2v"),
+    ("mine", "CausalWanModel", "", "causal-ar"),
+    (f"models--Skywork--SkyReels-V2-DF-14B-540P/snapshots/{COMMIT}", "", "", "skyreels-df"),
+    (f"models--tianweiy--CausVid/snapshots/{COMMIT}/a/b/c/d", "", "", "causvid"),
+    (f"models--gdhe17--Self-Forcing/snapshots/{COMMIT}/checkpoints", "WanModel", "",
+     "self-forcing"),
+    (f"longlive/models--Wan-AI--Wan2.1-T2V-1.3B/snapshots/{COMMIT}", "", "", "wan21-t2v"),
+    ("Self-Forcing/wan_models/Wan2.1-T2V-1.3B", "WanModel", "", "wan21-t2v"),
+    ("longlive/models/diffusion_models/mine", "", "", "wan21-t2v"),
+    ("LongLive-1.3B/first/models", "", "", "longlive"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("folder", "model", "pipeline", "key"), FOLDERS)
+def test_the_folders_and_the_configs_around_a_file_name_its_family(
+    tmp_path: Path, folder: str, model: str, pipeline: str, key: str
+) -> None:
+    path = tmp_path / folder / "diffusion_pytorch_model.safetensors"
+    header_only(path, official_shapes("1.3B", 2))
+    if model:
+        path.with_name("config.json").write_text(json.dumps({"_class_name": model}))
+    if pipeline:
+        index = path.parent.parent / "model_index.json"
+        index.write_text(json.dumps({"_class_name": pipeline}))
+    assert found_in(path).family.key == key
+
+
+@pytest.mark.parametrize("content", [b"", b"[1]", b"\xff", b"[" * 100_000, b'{"_class_name": [1]}'])
+def test_an_unreadable_config_beside_a_file_says_nothing(tmp_path: Path, content: bytes) -> None:
+    path = header_only(tmp_path / "x" / "m.safetensors", official_shapes("1.3B", 2))
+    path.with_name("config.json").write_bytes(content)
+    assert found_in(path).family.key == "wan21-t2v"
+
+
 def test_the_small_skyreels_is_known_by_its_fps_embedding(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     save_file(state() | fps_state(SMALL.dim), path)
@@ -232,7 +273,7 @@ REFUSED = [  # what a file holds beside (or instead of) a model, and what the se
 ]  # fmt: skip
 BESIDE = [
     ({"vace_patch_embedding.weight": (256, 96, 1, 2, 2)}, "is Wan VACE: "),
-    ({"blocks.0.action_model.keyboard_embed.0.weight": (2, 2)}, "is Matrix-Game-2: "),
+    ({"blocks.0.action_model.keyboard_embed.0.weight": (2, 2)}, "is Matrix-Game: "),
     ({"patch_short.weight": (2, 2)}, "is Helios: "),
     ({"control_adapter.conv.weight": (2, 2)}, "is a Wan control, audio or character model"),
 ]
@@ -257,11 +298,20 @@ def test_relatives_of_wan_that_need_more_are_refused(
         found_in(header_only(tmp_path / "file.safetensors", shapes | extra))
 
 
+def test_models_with_control_channels_are_named(tmp_path: Path) -> None:
+    shapes = dict(official_shapes("1.3B")) | {"patch_embedding.weight": (1536, 48, 1, 2, 2)}
+    with pytest.raises(BadInput, match="such as Fun-Control .*takes 48 channels and gives 16"):
+        found_in(header_only(tmp_path / "fun.safetensors", shapes))
+
+
 def test_experts_of_wan_2_2_are_refused(tmp_path: Path) -> None:
     shapes = official_shapes("14B")
     path = tmp_path / "wan2.2_t2v_high_noise_14B_fp16.safetensors"
     with pytest.raises(BadInput, match="one of Wan 2.2's two experts"):
         found_in(header_only(path, shapes))
+    folder = tmp_path / "Wan2.2-T2V-A14B-Diffusers" / "transformer_2"
+    with pytest.raises(BadInput, match="one of Wan 2.2's two experts"):
+        found_in(header_only(folder / "diffusion_pytorch_model.safetensors", shapes))
     no_clip = dict(official_shapes("I2V-14B"))
     for name in image_shapes(5120, 40):
         del no_clip[name]

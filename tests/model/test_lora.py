@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from longtake.errors import BadInput
+from longtake.model.families.names import from_diffusers, to_diffusers
 from longtake.model.lora import DOWN, UP, Lora, open_lora
-from longtake.tests.support.model.family_files import State, block_fsdp, state
+from longtake.tests.support.model.family_files import State, block_fsdp, official_shapes, state
 from longtake.tests.support.model.lora_files import (
     LAYERS,
     RANK,
@@ -31,6 +32,10 @@ KOHYA = (".lora_up.weight", ".lora_down.weight")
 
 def underscored(name: str) -> str:
     return name.replace(".", "_")
+
+
+def their_underscored(name: str) -> str:
+    return underscored(LAYERS[name])
 
 
 def fsdp(name: str) -> str:
@@ -77,6 +82,18 @@ FILES: dict[str, tuple[Callable[[Path], Path], float]] = {
     "diffusers, lora.up": (
         lambda f: safetensors(f / "l.safetensors", named(
             "transformer.", ".lora.up.weight", ".lora.down.weight", LAYERS.__getitem__)), 1.0),
+    "OneTrainer": (
+        lambda f: safetensors(f / "l.safetensors", with_alpha(named(
+            "lora_transformer_", *KOHYA, their_underscored), KOHYA[0], 8.0)), 2.0),
+    "OneTrainer, dotted": (
+        lambda f: safetensors(f / "l.safetensors", with_alpha(named(
+            "transformer.", *KOHYA, LAYERS.__getitem__), KOHYA[0], 8.0)), 2.0),
+    "LyCORIS": (
+        lambda f: safetensors(f / "l.safetensors", with_alpha(
+            named("lycoris_", *KOHYA, underscored), KOHYA[0], 8.0)), 2.0),
+    "LyCORIS, diffusers' layers": (
+        lambda f: safetensors(f / "l.safetensors", with_alpha(
+            named("lycoris_", *KOHYA, their_underscored), KOHYA[0], 8.0)), 2.0),
     "bare PEFT": (lambda f: safetensors(f / "l.safetensors", named(BARE, *PEFT)), 1.0),
     "PEFT with its config": (
         lambda f: peft_folder(f, named(BARE, *PEFT), r=RANK, lora_alpha=12), 3.0),
@@ -150,6 +167,30 @@ def test_layers_that_the_model_lacks_are_named(tmp_path: Path) -> None:
     assert open_lora(path, shapes()).unused == tuple(extra)
 
 
+@pytest.mark.parametrize("layer", ["lycoris_blocks_0_ffn_0", "lora_transformer_blocks_1_attn2_to_v",
+                                   "transformer.blocks.0.attn1.to_out.0"])  # fmt: skip
+@pytest.mark.parametrize("roles", [
+    ("lokr_w1", "lokr_w2_a", "lokr_w2_b", "lokr_t2"),
+    ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"),
+    ("oft_blocks", "rescale"),
+])  # fmt: skip
+def test_what_lycoris_holds_reaches_the_host_under_its_own_words(
+    tmp_path: Path, layer: str, roles: tuple[str, ...]
+) -> None:
+    tensors = {f"{layer}.{role}": torch.ones(2, 2) for role in roles}
+    lora = open_lora(safetensors(tmp_path / "l.safetensors", tensors), shapes())
+    assert {role for _, role in lora.parts} == set(roles) and lora.layers == 1 and not lora.unused
+
+
+def test_every_layer_has_its_name_in_diffusers_and_back() -> None:
+    layers = [n.removesuffix(".weight") for n in official_shapes("I2V-14B", 2) if ".weight" in n]
+    back = {layer: from_diffusers(f"{to_diffusers(layer)}.weight") for layer in layers}
+    odd = {layer for layer, name in back.items() if name != f"{layer}.weight"}
+    assert odd <= {"patch_embedding", "blocks.0.norm3", "blocks.1.norm3"} | {
+        name for name in layers if name.startswith("img_emb.proj.")
+    }
+
+
 def half(tensors: State) -> State:
     return dict(list(tensors.items())[1:])
 
@@ -168,6 +209,16 @@ REFUSED: dict[str, tuple[Callable[[State], State], str]] = {
     "another model": (
         lambda t: {n.replace("blocks.", "double_layers."): x for n, x in t.items() if "block" in n},
         "is a LoRA for no Wan model"),
+    "a whole model": (lambda t: state(), "is a whole model and no LoRA"),
+    "a whole model behind a prefix": (
+        lambda t: {f"model.diffusion_model.{n}": x for n, x in state().items()}, "a whole model"),
+    "rank 0": (
+        lambda t: {n: x[:, :0] if ".lora_up" in n else x[:0] for n, x in t.items()}, "has rank 0"),
+    "an alpha for every row": (
+        lambda t: t | {"diffusion_model.blocks.0.self_attn.q.alpha": torch.ones(4)},
+        "has 4 numbers as the alpha of blocks.0.self_attn.q instead of one"),
+    "alphas alone": (
+        lambda t: {"diffusion_model.blocks.0.self_attn.q.alpha": torch.ones(())}, "is no LoRA"),
     "no LoRA": (lambda t: {"a": torch.zeros(1)}, "is no LoRA"),
     "a DoRA of PEFT": (
         lambda t: t | {"diffusion_model.blocks.0.self_attn.q.lora_magnitude_vector": torch.ones(2)},

@@ -6,10 +6,12 @@ import json
 import pickle
 import random
 import struct
+import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -26,6 +28,7 @@ from longtake.tests.support.model.family_files import (
 )
 
 resource = pytest.importorskip("resource")  # not on Windows
+SMALL_SHAPES = {name: tuple(tensor.shape) for name, tensor in state().items()}
 HEADER_OF_A_MODEL = {"a.weight": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}
 
 
@@ -59,14 +62,51 @@ BROKEN_HEADERS: list[bytes] = [
     safetensors_bytes({"a": {"dtype": "F32", "shape": "xx", "data_offsets": [0, 8]}}),
     safetensors_bytes({**HEADER_OF_A_MODEL, "__metadata__": 3}),
     safetensors_bytes(HEADER_OF_A_MODEL, b"\0"),
-]
+    safetensors_bytes(HEADER_OF_A_MODEL, b"\0" * 9),
+    safetensors_bytes({"a": {"dtype": "F32", "shape": [2.0], "data_offsets": [0, 8]}}),
+    safetensors_bytes({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0.0, 8.0]}}),
+    safetensors_bytes({"a": {"dtype": "F33", "shape": [2], "data_offsets": [0, 8]}}),
+    safetensors_bytes({n: HEADER_OF_A_MODEL["a.weight"] for n in "ab"}),
+    safetensors_bytes({"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}),
+    safetensors_bytes({"a" * 501: HEADER_OF_A_MODEL["a.weight"]}),
+    safetensors_bytes(b'{"a":{"dtype":"U8","shape":[8],"data_offsets":[0,8]},' * 1
+                      + b'"a":{"dtype":"U8","shape":[8],"data_offsets":[0,8]}}'),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("content", BROKEN_HEADERS, ids=range(len(BROKEN_HEADERS)))
 def test_a_broken_header_is_one_sentence(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "file.safetensors"
     path.write_bytes(content)
+    assert "no Wan-family model" not in sentence(path)
+
+
+MANY = 400_000
+CLAIMS: dict[str, Callable[[], Mapping[str, tuple[int, ...]]]] = {
+    "a block far away": lambda: {**SMALL_SHAPES, "blocks.3000000000.modulation": (1,)},
+    "very many names": lambda: {f"n{i}": (0,) for i in range(MANY)},
+    "very many copies": lambda: {f"n{i}.blocks.0.self_attn.q.weight": (0,) for i in range(29_000)},
+    "very many axes": lambda: {"blocks.0.self_attn.q.weight": (1,) * 100_000},
+    "a very large table": lambda: {**SMALL_SHAPES, "head.modulation": (0, 2, 10**15)},
+}
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_whatever_a_header_claims_is_answered_at_once(tmp_path: Path, claim: str) -> None:
+    path = header_only(tmp_path / "file.safetensors", CLAIMS[claim]())
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = time.process_time()
     sentence(path)
+    assert time.process_time() - start < 3
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # KB
+
+
+def test_a_tensor_larger_than_what_a_pickle_stores_of_it_is_refused(tmp_path: Path) -> None:
+    """Strides of 0 make one number a tensor of any size."""
+    for number, tensor in enumerate((torch.zeros(1).expand(10**12), torch.zeros(2, device="meta"))):
+        path = tmp_path / f"{number}.pt"
+        torch.save({"a": tensor}, path)
+        assert "and fewer numbers" in sentence(path)
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".gguf"])
@@ -130,6 +170,42 @@ def test_pickles_that_are_no_pytorch_zip_are_refused(tmp_path: Path) -> None:
     assert "no other pickles" in sentence(path)
 
 
+MISTAKEN = [  # what a file begins with, and what it is
+    (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n", "Git LFS"),
+    (b"<!DOCTYPE html>\n<html><body>Access denied</body></html>", "is a web page"),
+    (b"\n<html lang=en><body>404</body></html>", "is a web page"),
+    (b"PK\x03\x04" + b"\0" * 200, "is a zip file, as PyTorch's are"),
+    (b"GGUF" + b"\3\0\0\0" + b"\0" * 60, "is a GGUF file; rename it to .gguf"),
+    (struct.pack("<Q", 2) + b"{}", "is a safetensors file; rename it"),
+]
+
+
+@pytest.mark.parametrize(("content", "what"), MISTAKEN, ids=lambda x: str(x)[:20])
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".gguf"])
+def test_a_file_that_is_something_else_is_named(
+    tmp_path: Path, content: bytes, what: str, suffix: str
+) -> None:
+    own = {".pt": b"PK", ".gguf": b"GGUF", ".safetensors": b"\2\0"}[suffix]
+    path = tmp_path / f"file{suffix}"
+    path.write_bytes(content)
+    if not content.startswith(own):
+        assert what in sentence(path)
+
+
+def test_numbers_of_numpy_beside_the_weights_are_no_code(tmp_path: Path) -> None:
+    """By the names of numpy 2, and of numpy 1, which most published files were made with."""
+    numbers = {kind: np.dtype(kind).type(1) for kind in ("f8", "f4", "i8", "u1", "b1", "f2")}
+    path = tmp_path / "self_forcing.pt"
+    torch.save({"model": state(), "numbers": numbers}, path)
+    assert open_checkpoint(path).found.family.key == "self-forcing"
+    old = tmp_path / "old.pt"
+    with zipfile.ZipFile(path) as new, zipfile.ZipFile(old, "w", zipfile.ZIP_STORED) as archive:
+        for entry in new.namelist():
+            data = new.read(entry)
+            archive.writestr(entry, data.replace(b"numpy._core.", b"numpy.core."))
+    assert open_checkpoint(old).found.family.key == "wan21-t2v"
+
+
 def test_a_zip_bomb_is_refused_before_it_unpacks(tmp_path: Path) -> None:
     path = tmp_path / "bomb.pt"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -191,8 +267,14 @@ def test_an_index_may_not_lead_out_of_its_folder(tmp_path: Path) -> None:
     assert "no index of safetensors shards" in sentence(index)
 
 
-def gguf(path: Path, shapes: Mapping[str, tuple[int, ...]], kind: int = 12) -> Path:
-    """A GGUF file, version 3, written by hand: Q4_K matrices, the rest F32, no data."""
+def gguf(
+    path: Path,
+    shapes: Mapping[str, tuple[int, ...]],
+    kind: int = 12,
+    original: Mapping[str, tuple[int, ...]] | None = None,
+    missing: int = 0,
+) -> Path:
+    """A GGUF file, version 3, written by hand: Q4_K matrices, the rest F32; the data is a hole."""
 
     def text(value: str) -> bytes:
         return struct.pack("<Q", len(value)) + value.encode()
@@ -203,24 +285,72 @@ def gguf(path: Path, shapes: Mapping[str, tuple[int, ...]], kind: int = 12) -> P
         *(
             text(f"comfy.gguf.orig_shape.{name}")
             + struct.pack(f"<IIQ{len(shape)}i", 9, 5, len(shape), *shape)
-            for name, shape in shapes.items()
-            if len(shape) > 4
+            for name, shape in (shapes if original is None else original).items()
+            if len(shape) > 4 or original is not None
         ),
     ]
-    infos = []
+    infos, at = [], 0
     for name, shape in shapes.items():
-        stored = (shape[0], -1) if len(shape) > 4 else shape
-        stored = tuple(torch.Size(shape).numel() // shape[0] if n < 0 else n for n in stored)
+        numbers = torch.Size(shape).numel()
+        stored = (shape[0], numbers // shape[0]) if len(shape) > 4 else shape
         quantised = kind if len(shape) == 2 and shape[1] % 256 == 0 else 0
         infos.append(
             text(name)
             + struct.pack(f"<I{len(stored)}Q", len(stored), *reversed(stored))
-            + struct.pack("<IQ", quantised, 0)
+            + struct.pack("<IQ", quantised, at)
         )
-    path.write_bytes(
-        b"GGUF" + struct.pack("<IQQ", 3, len(infos), len(entries)) + b"".join([*entries, *infos])
-    )
+        at += -(-(numbers // 256 * 144 if quantised else 4 * numbers) // 32) * 32
+    header = b"GGUF" + struct.pack("<IQQ", 3, len(infos), len(entries))
+    path.write_bytes(header + b"".join([*entries, *infos]))
+    with path.open("r+b") as file:
+        file.truncate(-(-path.stat().st_size // 32) * 32 + at - missing)
     return path
+
+
+BROKEN_JSON = ["[1]", "{", "3", '"x"', "[" * 100_000, '{"layers": [1]}', '{"layers": null}']
+
+
+@pytest.mark.parametrize("content", BROKEN_JSON, ids=lambda text: text[:9])
+def test_a_broken_list_of_quantised_layers_is_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "x.safetensors"
+    header_only(path, SMALL_SHAPES, _quantization_metadata=content)
+    assert "its `_quantization_metadata` metadata is not the JSON object" in sentence(path)
+
+
+def test_a_config_without_an_object_for_the_transformer_is_passed_over(tmp_path: Path) -> None:
+    path = header_only(tmp_path / "x.safetensors", SMALL_SHAPES, config='{"transformer": [1]}')
+    assert open_checkpoint(path).metadata().keys() == {"config"}
+
+
+def test_whole_numbers_without_their_scales_are_refused(tmp_path: Path) -> None:
+    path = header_only(tmp_path / "x.safetensors", SMALL_SHAPES, "U8")
+    assert "as whole numbers without their scale" in sentence(path)
+
+
+@pytest.mark.parametrize("shape", [(-1, -64), (1, 2, 3), (), (2,) * 9])
+def test_a_wrong_original_shape_in_a_gguf_is_refused(tmp_path: Path, shape: tuple[int]) -> None:
+    path = gguf(tmp_path / "x.gguf", {"a": (8, 8)}, original={"a": shape})
+    assert "the original shape of a is" in sentence(path)
+
+
+def test_a_gguf_without_its_data_or_of_an_unknown_type_is_refused(tmp_path: Path) -> None:
+    shapes = {"a": (256, 256)}
+    assert "cut short by" in sentence(gguf(tmp_path / "x.gguf", shapes, missing=100))
+    assert "as ggml type 77" in sentence(gguf(tmp_path / "x.gguf", shapes, kind=77))
+
+
+def test_an_endless_gguf_header_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    """30,000 entries of a million letters: a hole in the file, 30 GB in memory."""
+    path = tmp_path / "x.gguf"
+    entry = struct.pack("<Q", 0) + struct.pack("<IQ", 8, 1_000_000)
+    with path.open("wb") as file:
+        file.write(b"GGUF" + struct.pack("<IQQ", 3, 0, 20_000))
+        for _ in range(20_000):
+            file.write(entry)
+            file.seek(1_000_000, 1)
+    start = time.process_time()
+    sentence(path)
+    assert time.process_time() - start < 3
 
 
 def test_a_gguf_file_is_recognised_and_sent_to_its_own_loader(tmp_path: Path) -> None:

@@ -87,7 +87,9 @@ class Patcher:
         self.model_options: dict[str, Any] = {"transformer_options": {}}
         self.wrappers: dict[str, Any] = {}
         self.object_patches: dict[str, Any] = {}
-        self.injections: dict[str, Any] = {}
+        self.injections: dict[str, list[Any]] = {}
+        self.weight_wrapper_patches: dict[str, list[Any]] = {}
+        self.forced_hooks: Any = None
         self.attachments: dict[str, Any] = {}
         self.callbacks: dict[str, dict[str, list[Callable[[Patcher], None]]]] = {}
         self.cached_patcher_init: Any = None

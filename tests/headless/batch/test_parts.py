@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import csv
+import io
 import json
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,7 @@ from longtake.errors import BadInput
 from longtake.headless.batch.client import Client, server_url
 from longtake.headless.batch.display import Display
 from longtake.headless.batch.outputs import fetch
-from longtake.headless.batch.page import to_page
+from longtake.headless.batch.page import page_parts
 from longtake.headless.batch.params import read_table
 from longtake.headless.batch.record import DONE, FAILED, QUEUED, Record, Records, SavedFile
 from longtake.headless.batch.row import Row
@@ -58,6 +61,9 @@ def test_every_kind_of_table_gives_the_same_rows(tmp_path: Path, name: str, text
         ("t.json", '[{"1.a": [1]}]', "row 1, 1.a: must be text, a number, true or false; got a"),
         ("t.jsonl", "{", "is not valid JSON"),
         ("t.csv", "\xff", "it is not UTF-8 text"),
+        ("t.json", "[" * 200_000, "is not valid JSON .it is nested too deep"),
+        ("t.jsonl", '{"1.a": "\\ud800"}', "is not valid JSON .it has half a character"),
+        ("t.jsonl", '{"1.\\uDFFF": 1}', "is not valid JSON .it has half a character"),
     ],
 )
 def test_another_file_is_rejected_in_one_sentence(
@@ -90,7 +96,7 @@ def test_no_text_of_a_row_becomes_a_tag_of_the_page(tmp_path: Path) -> None:
     bad.values = {evil: evil}
     bad.files = [SavedFile("frames", f"001-w/{evil}")]
     bad.report = {"frames": evil}
-    page = Tags(to_page([bad], tmp_path))
+    page = Tags("".join(page_parts([bad], tmp_path)))
     assert {tag for tag, _ in page.tags} <= {
         "html", "head", "meta", "title", "style", "body", "h1", "p", "table", "thead", "tbody",
         "tr", "th", "td", "div", "a",
@@ -108,13 +114,14 @@ def test_the_page_shows_the_contact_sheet_and_links_every_file(tmp_path: Path) -
         SavedFile("video", "001-w/clip.mp4"),
         SavedFile("contact_sheet", "001-w/a sheet.png"),
     ]
-    page = Tags(to_page([done], tmp_path))
+    page = Tags("".join(page_parts([done], tmp_path)))
     [picture] = [attributes["src"] for tag, attributes in page.tags if tag == "img"]
     assert picture is not None and picture.startswith("data:image/jpeg;base64,")
     links = [attributes["href"] for tag, attributes in page.tags if tag == "a"]
     assert links == ["001-w/clip.mp4", "001-w/a%20sheet.png"]
     (tmp_path / "001-w" / "a sheet.png").unlink()
-    assert "<img" not in to_page([done], tmp_path)  # a file that is no picture is only linked
+    page_of_links = "".join(page_parts([done], tmp_path))
+    assert "<img" not in page_of_links  # a file that is no picture is only linked
 
 
 def test_a_spreadsheet_runs_no_cell_as_a_formula() -> None:
@@ -124,29 +131,69 @@ def test_a_spreadsheet_runs_no_cell_as_a_formula() -> None:
     assert cells == ["'=HYPERLINK(1)", "-2.5", "'@x", "'-x"]
 
 
+@pytest.mark.parametrize(
+    "evil", ["=x", "\t=x", "\r=x", "\n=x", " +x", "\0@x", "\ufeff=x", "\uff1dx"]
+)
+def test_no_value_of_a_server_or_file_is_a_formula(evil: str) -> None:
+    row = record(state=FAILED, server=evil, error=evil)
+    row.workflow, row.values = evil, {evil: evil}
+    row.report = dict.fromkeys(("frames", "first_frame_s", "kv_bytes"), evil)
+    row.files = [SavedFile("video", evil)]
+    cells = [cell for line in csv.reader(io.StringIO(to_csv([row]), newline="")) for cell in line]
+    assert cells.count(f"'{evil}") == 9 and evil not in cells
+
+
 def test_the_state_file_is_never_half_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     records = Records(tmp_path)
     records.start([record()])
-    before = (tmp_path / "batch.json").read_bytes()
-    records.rows[0].state = QUEUED
+    before = (tmp_path / "batch.jsonl").read_bytes()
 
     def fail(_: int) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("longtake.headless.batch.record.os.fsync", fail)
     with pytest.raises(KeyboardInterrupt):
-        records.save()
-    assert (tmp_path / "batch.json").read_bytes() == before
+        records.start([record(state=QUEUED)])
+    assert (tmp_path / "batch.jsonl").read_bytes() == before
     again = Records(tmp_path)
     again.resume()
     assert again.batch_id == records.batch_id and again.rows == [record()]
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"rows": []}', '{"rows": [{}], "batch_id": "x"}'])
+def test_a_change_is_one_line_and_a_torn_one_costs_only_itself(tmp_path: Path) -> None:
+    records = Records(tmp_path)
+    records.start([record(1), record(2)])
+    before = (tmp_path / "batch.jsonl").stat().st_size
+    records.rows[1].files = [SavedFile("video", "002-w/a.mp4")]
+    records.rows[1].state = DONE
+    records.save(records.rows[1])
+    with (tmp_path / "batch.jsonl").open("ab") as file:
+        assert file.tell() - before < 300
+        file.write(b'{"key": "key2", "state": "wai')
+    again = Records(tmp_path)
+    again.resume()
+    assert again.rows == records.rows and again.batch_id == records.batch_id
+
+
+def test_a_change_costs_the_same_in_a_long_batch(tmp_path: Path) -> None:
+    records = Records(tmp_path)
+    records.start(record(number) for number in range(10_000))
+    before = (tmp_path / "batch.jsonl").stat().st_size
+    began = time.monotonic()
+    for row in records.rows[:100]:
+        records.save(row)
+    assert time.monotonic() - began < 5  # whole files took 10 s here, and 1 s each on a slow disk
+    assert (tmp_path / "batch.jsonl").stat().st_size - before < 100 * 300
+
+
+HEAD = '{"batch_id": "0b3d5ab0-3c0e-4c12-a4b7-3d1d47a0a1de"}\n'
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"rows": []}', '{"batch_id": "x"}', f"{HEAD}[3]"])
 def test_a_foreign_state_file_is_one_sentence(tmp_path: Path, text: str) -> None:
-    (tmp_path / "batch.json").write_text(text)
+    (tmp_path / "batch.jsonl").write_text(text)
     with pytest.raises(BadInput, match="was not written by `longtake batch`; move it away"):
         Records(tmp_path).resume()
 
@@ -154,7 +201,7 @@ def test_a_foreign_state_file_is_one_sentence(tmp_path: Path, text: str) -> None
 def test_the_time_left_comes_from_the_rate_of_the_chunks() -> None:
     now = [100.0]
     display = Display(Console(file=None, quiet=True), [record(1), record(2)], lambda: now[0])
-    row = Row(display.records[0], {})
+    row = Row(display.records[0], dict)
     display.set_progress(row, 1, 6)
     now[0] = 104.0
     display.set_progress(row, 3, 6)
@@ -174,7 +221,7 @@ def test_values_that_differ_between_rows_fit_a_narrow_terminal(width: int) -> No
         one.values = {"Timeline.text": text, "VAE.name": "x", "Sampler.seed": 70 + one.number}
     display = Display(console, rows)
     for one in rows:
-        display.set_progress(Row(one, {}), 3, 40)
+        display.set_progress(Row(one, dict), 3, 40)
     with console.capture() as shown:
         console.print(display.render())
     lines = shown.get().splitlines()

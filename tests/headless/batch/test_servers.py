@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from PIL import Image
 
 from longtake.headless import cli
 from longtake.headless.batch import remote, watch, worker
+from longtake.headless.batch.record import Records
 from longtake.tests.support.fake_comfyui import WORKFLOW, FakeComfyUI
 
 MAIN = f"""
@@ -96,8 +98,9 @@ def run_while(act: Callable[[], None], folder: Path, *fakes: FakeComfyUI, **opti
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads((folder / "o" / "batch.json").read_text())["rows"]
-    return found
+    records = Records(folder / "o")
+    records.resume()
+    return [asdict(row) for row in records.rows]
 
 
 def table(folder: Path) -> list[dict[str, str]]:

@@ -61,7 +61,7 @@ def test_two_rows_killed_and_resumed_give_the_headless_frames(
     )
     command = ("batch", "--server", client.url, "--workflow", "w.json", "--params", "rows.csv")
     first = start(tmp_path, *command, "--out", "there")
-    state = tmp_path / "there" / "batch.json"
+    state = tmp_path / "there" / "batch.jsonl"
     while not (state.exists() and '"queued"' in state.read_text()):
         assert first.poll() is None, first.communicate()[0]
         time.sleep(0.05)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -173,6 +174,16 @@ def test_a_kept_edit_is_read_back_as_it_was_applied(
 def test_prompts_of_another_text_encoder_are_refused() -> None:
     with pytest.raises(BadInput, match="4096 wide, but the model takes 8"):
         in_latent_frames(0, width=4096)
+
+
+def test_prompts_for_a_full_size_model_are_told_which_encoder_and_where_it_loads() -> None:
+    """Outside ComfyUI it cannot be loaded at all, so that the sentence names --comfy."""
+    from longtake.nodes.conditioning.prompt_plan import check_own_prompts
+
+    guidance: Any = SimpleNamespace(own_prompts=[SimpleNamespace(embedding=torch.zeros(1, 64))])
+    config: Any = SimpleNamespace(text_dim=4096)
+    with pytest.raises(BadInput, match="64 wide, but the model takes 4096.*umt5.*--comfy DIR"):
+        check_own_prompts(guidance, config)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -79,6 +80,61 @@ def test_a_models_identity_follows_its_loras_and_not_what_is_loaded(model: Any) 
     assert one == again and len({plain, one, other}) == 3 and one[1] is None
     in_use(patched)
     assert (identity(model), identity(patched)) == (plain, one)
+
+
+CODE = ("replaced", "injection", "weight wrapper", "weight hook", "PyTorch hook", "forward")
+
+
+def carrying(model: Any, kind: str, part: Any) -> Any:
+    """A clone of a MODEL with live code of another pack on it."""
+    layer = "diffusion_model.blocks.0.self_attn.q"
+    twin = model.clone()
+    if kind == "replaced":
+        twin.object_patches[f"{layer}.forward"] = part
+    elif kind == "injection":
+        twin.injections["pack"] = [part]
+    elif kind == "weight wrapper":
+        twin.weight_wrapper_patches[f"{layer}.weight"] = [part]
+    elif kind == "weight hook":
+        twin.forced_hooks = SimpleNamespace(hooks=[part])
+    elif kind == "PyTorch hook":
+        twin.model.get_submodule(layer).register_forward_hook(part)
+    else:
+        twin.model.get_submodule(layer).forward = part
+    return twin
+
+
+@pytest.mark.parametrize("kind", CODE)
+def test_live_code_on_a_model_gives_a_name_for_this_session_only(model: Any, kind: str) -> None:
+    """Code cannot be hashed: without it, with it and with other code are three models."""
+    from longtake.nodes.models.identity import identity
+
+    def first(*args: Any) -> None: ...
+    def second(*args: Any) -> None: ...
+
+    plain = identity(model)
+    one = carrying(model, kind, first)
+    name, reason = identity(one)
+    assert name != plain[0] and identity(one)[0] == name
+    assert reason and kind in reason
+    assert identity(carrying(model, kind, second))[0] not in (name, plain[0])
+
+
+def test_a_replaced_shift_says_where_the_shift_is_set(model: Any) -> None:
+    from longtake.nodes.models.patches import ignored_patches
+
+    twin = model.clone()
+    twin.object_patches["model_sampling"] = object()
+    assert ignored_patches(twin) == [
+        "replaced model_sampling (use `shift` of Diffusion-Forcing Schedule instead)"
+    ]
+
+
+def test_code_at_the_address_of_code_that_is_gone_has_another_name(model: Any) -> None:
+    from longtake.nodes.models.identity import identity
+
+    names = [identity(carrying(model, "weight wrapper", lambda *_: None))[0] for _ in range(20)]
+    assert len(set(names)) == 20
 
 
 def test_strength_0_is_the_model_itself(model: Any) -> None:

@@ -123,6 +123,6 @@ def test_a_snapshot_and_a_record_of_another_format_are_left_alone(
     assert_same_bits(list(rollout(tmp_path, length=15).chunks)[:4], chunks)
     assert (state.read_bytes(), record.read_bytes()) == other
     assert records(made.spec.journal) == []
-    for name, own in ((state.name, snapshots.VERSION), (record.name, 1)):
+    for name, own in ((state.name, snapshots.VERSION), (record.name, 2)):
         assert f"{name} has format {version} and this Longtake reads format {own}" in caplog.text
     assert collect(made.spec.journal, 0).chunks == 0  # only the other Longtake knows whose they are

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -99,8 +100,19 @@ def test_every_truncation_and_every_flipped_bit_is_detected(
     assert not path.exists() and (tmp_path / "a.damaged").read_bytes() == whole[:-1]
 
 
+def test_a_chunk_under_another_chunk_s_name_is_set_aside(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    journal = Journal(tmp_path)
+    journal.write("a", {"x": torch.ones(2)}, META)
+    shutil.copy(tmp_path / "a.safetensors", tmp_path / "b.safetensors")
+    assert journal.read("b") is None and journal.read_meta("a") == META
+    assert "b.safetensors is damaged (it is the chunk a under another name)" in caplog.text
+    assert (tmp_path / "b.damaged").exists() and not (tmp_path / "b.safetensors").exists()
+
+
 @posix
-@pytest.mark.parametrize("version", [2, 0])
+@pytest.mark.parametrize("version", [3, 1])
 def test_a_chunk_of_another_format_is_refused_and_can_be_replaced(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -112,7 +124,7 @@ def test_a_chunk_of_another_format_is_refused_and_can_be_replaced(
         patch.setattr("longtake.stream.journal.journal.VERSION", version)
         journal.write("a", example_tensors(), META)
     assert journal.read("a") is None and "a" in journal  # it stays for the Longtake that wrote it
-    assert f"has format {version} and this Longtake reads format 1; use the" in caplog.text
+    assert f"has format {version} and this Longtake reads format 2; use the" in caplog.text
     journal.write("a", example_tensors(), META)
     assert journal.read("a") is not None
 

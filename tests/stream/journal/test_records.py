@@ -4,6 +4,8 @@ removes a chunk that a kept rollout needs.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from longtake.errors import BadInput
+from longtake.errors import BadInput, StorageError
 from longtake.headless.cli import main
 from longtake.headless.commands.rollouts import size_bytes
 from longtake.samplers.guidance import cfg
@@ -21,6 +23,7 @@ from longtake.samplers.schedule.rows import pyramid
 from longtake.stream.journal.cleanup import collect, usage
 from longtake.stream.journal.fork_tree import fork_tree, render_tree
 from longtake.stream.journal.journal import Journal
+from longtake.stream.journal.record_lines import sealed_line
 from longtake.stream.journal.records import SUFFIX, find_record, read, records
 from longtake.stream.rollout.fork import Fork, extend
 from longtake.stream.rollout.rollout import Rollout
@@ -86,6 +89,107 @@ def test_a_torn_record_is_read_up_to_the_tear_and_extended(tmp_path: Path) -> No
         made(tmp_path)  # makes the last chunk again, and notes all
         again = read(path)
         assert again is not None and again.keys == expected.keys
+
+
+def test_every_flipped_bit_of_a_record_is_noticed_and_harms_no_other_shot(tmp_path: Path) -> None:
+    """Cleanup keeps what the record may name, and its shot's next run rebuilds it."""
+    rollout, other = made(tmp_path), made(tmp_path, settings(length=6, seed=99))
+    path, journal = tmp_path / f"{rollout.id}{SUFFIX}", rollout.spec.journal
+    whole = path.read_bytes()
+    for at in range(0, len(whole), 7):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ (1 << at % 8)]) + whole[at + 1 :])
+        assert read(path) is None, at
+        assert [record.id for record in records(journal)] == [other.id]
+    assert collect(journal, 0, dry_run=True).chunks == 2
+    (tmp_path / f"{rollout.spec.key(3)}.safetensors").unlink()
+    made(tmp_path)
+    rebuilt = read(path)
+    assert rebuilt is not None and len(rebuilt.keys) == 4
+    assert path.with_suffix(".damaged").exists()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"id": "../../../poetry"}, {"lock": "../../../poetry"}, {"lock": 7}, {"longtake": "2"},
+        {"fps": 0}, {"fps": 10**400}, {"fps": float("nan")}, {"fps": "16"}, {"rows": 0},
+        {"columns": None}, {"prompts": [[0]]}, {"seeds": []}, {"guidance": {}}, {"channels": "x"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_foreign_first_line_is_not_taken(tmp_path: Path, changes: dict[str, Any]) -> None:
+    """Not even with a right seal: nothing in a record becomes a path."""
+    rollout = made(tmp_path / "longtake" / "rollouts")
+    path = rollout.spec.journal.folder / f"{rollout.id}{SUFFIX}"
+    head, rest = path.read_text("utf-8").split("\n", 1)
+    path.write_text(sealed_line(json.loads(head.rpartition(" ")[0]) | changes) + rest, "utf-8")
+    assert records(rollout.spec.journal) == []
+    assert collect(rollout.spec.journal, 0).chunks == 0
+    for words in (["list"], ["gc", "--keep", "0"]):
+        done = CliRunner().invoke(main, ["rollouts", *words, "--out", str(tmp_path)])
+        assert done.exit_code == 0, done.output
+
+
+@pytest.mark.parametrize("damage", ["flip", "empty", "gone"])
+def test_a_run_that_makes_nothing_rebuilds_the_record(tmp_path: Path, damage: str) -> None:
+    rollout = made(tmp_path)
+    path = tmp_path / f"{rollout.id}{SUFFIX}"
+    whole = path.read_bytes()
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(b"" if damage == "empty" else whole[:60] + b"?" + whole[61:])
+    made(tmp_path)
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("line", [["a", "b", 3], [0, "b", 3], [9, "0" * 64, 3], [-1, "0" * 64, 3]])
+def test_a_foreign_chunk_line_is_not_taken(tmp_path: Path, line: list[Any]) -> None:
+    rollout = made(tmp_path)
+    with (tmp_path / f"{rollout.id}{SUFFIX}").open("a") as file:
+        file.write(sealed_line(line))
+    assert records(rollout.spec.journal) == []
+
+
+def test_a_record_that_cannot_be_opened_keeps_its_chunks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    rollout, plain = made(tmp_path), os.open
+
+    def fail(path: Any, *given: Any) -> int:
+        if str(path).endswith(SUFFIX):
+            raise OSError(errno.EIO, "Input/output error")
+        return plain(path, *given)
+
+    monkeypatch.setattr(os, "open", fail)
+    assert collect(rollout.spec.journal, 0).chunks == 0
+    assert "cannot be opened (Input/output error); check the disk" in caplog.text
+    assert rollout.spec.stored_chunks() == 4
+
+
+@pytest.mark.skipif(os.name != "posix", reason="symbolic links")
+def test_records_and_locks_are_never_followed_through_a_link(tmp_path: Path) -> None:
+    journal, outside = tmp_path / "journal", tmp_path / "poetry"
+    rollout = made(journal)
+    outside.write_text("a poem")
+    for name in (f"{rollout.id}{SUFFIX}", f"{rollout.id}.lock"):
+        (journal / name).unlink()
+        (journal / name).symlink_to(outside)
+        (journal / f"{rollout.spec.key(3)}.safetensors").unlink()
+        with contextlib.suppress(StorageError):
+            made(journal)
+        assert records(rollout.spec.journal) == [] or name.endswith("lock")
+        assert outside.read_text() == "a poem"
+        (journal / name).unlink()
+        made(journal)
+
+
+def test_a_file_with_a_pattern_as_its_name_removes_nothing_else(tmp_path: Path) -> None:
+    rollout = made(tmp_path)
+    (tmp_path / "*.safetensors").write_bytes(b"x" * 1_000)
+    before = usage(rollout.spec.journal).total_bytes
+    assert collect(rollout.spec.journal, before).chunks == 0
+    assert rollout.spec.stored_chunks() == 4
 
 
 def test_a_regenerated_tail_replaces_the_old_one(tmp_path: Path) -> None:
@@ -180,11 +284,11 @@ def test_sizes_follow_the_latents_of_the_model(
     rollout = made(tmp_path / "longtake" / "rollouts")
     path = tmp_path / "longtake" / "rollouts" / f"{rollout.id}{SUFFIX}"
     head, *chunks = path.read_text("utf-8").splitlines()
-    facts = json.loads(head)
+    facts = json.loads(head.rpartition(" ")[0])
     assert facts.pop("channels") == MODEL.config.out_channels
     if said is not None:
         facts |= {"channels": MODEL.config.out_channels} | said
-    path.write_text("\n".join([json.dumps(facts), *chunks]) + "\n", "utf-8")
+    path.write_text(sealed_line(facts) + "\n".join([*chunks, ""]), "utf-8")
     words = ["rollouts", "list", "--json", "--out", str(tmp_path)]
     [listed] = json.loads(CliRunner().invoke(main, words).output)
     assert listed["width"] == SOURCE.columns * factor and listed["height"] == SOURCE.rows * factor

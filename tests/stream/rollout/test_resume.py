@@ -6,19 +6,21 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from longtake.attention.snapshot import Snapshot
 from longtake.errors import NotFinite, OutOfMemory, StorageError
 from longtake.samplers.guidance import cfg
 from longtake.samplers.loop import Chunk
 from longtake.stream.journal import disk_sync
 from longtake.stream.journal import snapshots as snapshots_module
 from longtake.stream.journal.journal import Journal
-from longtake.stream.journal.snapshots import ENDING
+from longtake.stream.journal.snapshots import ENDING, Snapshots
 from longtake.stream.rollout.rollout import Rollout
 from longtake.stream.rollout.spec import RolloutSpec
 from longtake.tests.support.model_hosts import watched_model
@@ -119,7 +121,7 @@ def test_a_damaged_snapshot_is_replayed(tmp_path: Path, caplog: pytest.LogCaptur
         content[:middle],
         b"",
         content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :],
-        content.replace(b'"longtake_state": "4"', b'"longtake_state": "x"'),
+        content.replace(b'"longtake_state": "5"', b'"longtake_state": "x"'),
     ):
         path.write_bytes(damaged)
         again = rollout(tmp_path)
@@ -127,6 +129,17 @@ def test_a_damaged_snapshot_is_replayed(tmp_path: Path, caplog: pytest.LogCaptur
         assert "replaying" in caplog.text
         caplog.clear()
         (tmp_path / f"{again.spec.key(3)}.safetensors").unlink()
+
+
+def test_another_chunk_s_snapshot_is_not_taken(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = Snapshot({"x": torch.ones(2)}, {"index": 1})
+    kept = Snapshots(Journal(tmp_path), "m")
+    kept.keep("a", state)
+    shutil.copy(tmp_path / f"a{ENDING}", tmp_path / f"b{ENDING}")
+    assert kept.read("a") is not None and kept.read("b") is None
+    assert "it is another chunk's state" in caplog.text
 
 
 def test_a_snapshot_that_does_not_fit_on_the_disk_says_how_to_continue(
