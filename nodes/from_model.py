@@ -13,8 +13,8 @@ TIP = "-1: from model."
 
 
 def set_or_none(name: str, value: Number, smallest: Number) -> Number | None:
-    """Return a widget's number, None for the model's; raise BadInput below `smallest`."""
-    if value < 0:
+    """Return a widget's number, None for -1; raise BadInput for another below `smallest`."""
+    if value == FROM_MODEL:
         return None
     if value < smallest:
         raise BadInput(

@@ -1,17 +1,16 @@
 """The few requests to a ComfyUI server that a batch needs.
 
-`ServerLost` means that the server's state is unknown: ask again once it answers. Every other error
-is final and one sentence.
+`ServerLost` means that the server's state is unknown: ask again once it answers. `BadAnswer` means
+that nothing it says can be trusted. Every other error is final and one sentence.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from urllib.parse import quote
 
 import aiohttp
@@ -19,17 +18,25 @@ from yarl import URL
 
 from ...errors import BadInput, LongtakeError, StorageError
 from ..workflow.node_spec import NodeSpec, node_from_object_info
+from .answers import BadAnswer, as_object, decoded, is_listed, node_errors, short
 
 TIMEOUT = aiohttp.ClientTimeout(total=None, connect=10, sock_read=60)
 GATEWAY_ERRORS = (502, 503, 504)  # from a proxy whose server is down
+ANSWER_TIMEOUT = aiohttp.ClientTimeout(total=300, connect=10, sock_read=60)
 MAX_MESSAGE_BYTES = 1 << 26
+MAX_FILE_BYTES = 1 << 36
 PIECE_BYTES = 1 << 18
+TOO_LARGE = 413
 OUR_NODES = "Longtake"  # prefix of this pack's node ids
 TEXT = aiohttp.WSMsgType.TEXT
 
 
 class ServerLost(Exception):
     """The server does not answer."""
+
+
+class FileMissing(Exception):
+    """The server does not have a file that its history lists."""
 
 
 class Refusal(LongtakeError):
@@ -64,10 +71,11 @@ class Client:
             raise BadInput(
                 f"{self.name} needs a password ({status}); write it as http://USER:PASSWORD@HOST."
             )
-        if status != 200 or not isinstance(_decoded(text), dict) or "system" not in _decoded(text):
+        answer = decoded(text)
+        if status != 200 or not isinstance(answer, dict) or "system" not in answer:
             raise BadInput(
                 f"{self.name} is not a ComfyUI server (its /system_stats answers {status} "
-                f"{_short(text)!r}); check --server."
+                f"{short(text)!r}); check --server."
             )
 
     async def specs(self, class_types: Iterable[str]) -> dict[str, NodeSpec]:
@@ -76,36 +84,35 @@ class Client:
         for name in dict.fromkeys(class_types):
             answer = await self._json("GET", "object_info", quote(name, safe=""))
             if name in answer:
-                foreign = not name.startswith(OUR_NODES)
-                found[name] = node_from_object_info(name, answer[name], foreign=foreign)
+                found[name] = _spec(name, answer[name])
         return found
 
     async def queue(self, prompt: Mapping[str, object], prompt_id: str) -> None:
-        """Queue a workflow under our id; `Refusal` carries the server's reason."""
+        """Queue a workflow under our id; `Refusal` is about this workflow."""
         body = {"prompt": prompt, "prompt_id": prompt_id, "client_id": self._client_id}
         status, text = await self._ask("POST", "prompt", body=body)
-        answer = _decoded(text)
+        answer = decoded(text)
         if status == 400 and isinstance(answer, dict):
-            raise Refusal(f"{self.name} rejected the workflow: {_node_errors(answer, prompt)}.")
+            raise Refusal(f"{self.name} rejected the workflow: {node_errors(answer, prompt)}.")
+        if status == TOO_LARGE:
+            raise Refusal(f"{self.name} takes no workflow of this size; make it smaller.")
         if status != 200 or not isinstance(answer, dict):
-            raise Refusal(f"{self.name} answers {status} to POST /prompt: {_short(text)}.")
+            raise BadAnswer(f"it answers {status} to POST /prompt: {short(text)}")
         if answer.get("prompt_id") != prompt_id:
-            raise Refusal(
-                f"{self.name} ignores our prompt ids; update its ComfyUI to 0.21 or newer."
-            )
+            raise BadAnswer("it ignores our prompt ids (ComfyUI 0.21 or newer keeps them)")
 
     async def place(self, prompt_id: str) -> str | None:
         """Return `running`, `pending`, or None if the prompt is not in the queue."""
         answer = await self._json("GET", "queue")
-        for place in ("running", "pending"):
-            if any(item[1] == prompt_id for item in answer[f"queue_{place}"]):
-                return place
-        return None
+        places = ("running", "pending")
+        listed = {place: is_listed(answer, f"queue_{place}", prompt_id) for place in places}
+        return next((place for place in places if listed[place]), None)
 
     async def finished(self, prompt_id: str) -> dict[str, Any] | None:
         """Return the prompt's entry in the history, or None if it has not ended."""
         answer = await self._json("GET", "history", prompt_id)
-        return cast("dict[str, Any] | None", answer.get(prompt_id))
+        entry = answer.get(prompt_id)
+        return None if entry is None else as_object(entry, "the history of a prompt")
 
     async def drop(self, prompt_ids: Iterable[str]) -> None:
         """Remove prompts from the queue and interrupt running ones."""
@@ -118,15 +125,17 @@ class Client:
         part = target.with_name(f"{target.name}.part")
         async with self._open("GET", self._url / "view", params=dict(place)) as answer:
             if answer.status != 200:
-                raise Refusal(
-                    f"{self.name} no longer has the file {place['filename']} "
-                    f"(/view answers {answer.status})."
+                raise FileMissing(
+                    f"it lists the file {short(place['filename'])} and does not have it (/view "
+                    f"answers {answer.status})"
                 )
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with part.open("wb") as file:
                     async for piece in answer.content.iter_chunked(PIECE_BYTES):
                         file.write(piece)
+                        if file.tell() > MAX_FILE_BYTES:
+                            raise BadAnswer(f"its file {short(place['filename'])} has no end")
                 part.replace(target)
             except (aiohttp.ClientError, asyncio.TimeoutError):
                 raise
@@ -143,7 +152,7 @@ class Client:
                 url, heartbeat=30, max_msg_size=MAX_MESSAGE_BYTES
             ) as socket:
                 async for message in socket:
-                    content = _decoded(message.data) if message.type == TEXT else None
+                    content = decoded(message.data) if message.type == TEXT else None
                     if isinstance(content, dict):
                         receive(content)
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
@@ -151,15 +160,20 @@ class Client:
 
     async def _json(self, method: str, *path: str) -> dict[str, Any]:
         status, text = await self._ask(method, *path)
-        answer = _decoded(text)
+        answer = decoded(text)
         if status != 200 or not isinstance(answer, dict):
-            raise Refusal(f"{self.name} answers {status} to /{path[0]}: {_short(text)}.")
+            raise BadAnswer(f"it answers {status} to /{path[0]}: {short(text)}")
         return answer
 
     async def _ask(self, method: str, *path: str, body: object = None) -> tuple[int, str]:
         url = self._url.joinpath(*path, encoded=True)
-        async with self._open(method, url, json=body) as answer:
-            return answer.status, await answer.text(errors="replace")
+        async with self._open(method, url, json=body, timeout=ANSWER_TIMEOUT) as answer:
+            text = bytearray()
+            async for piece in answer.content.iter_chunked(PIECE_BYTES):
+                text += piece
+                if len(text) > MAX_MESSAGE_BYTES:
+                    raise BadAnswer(f"its answer to /{path[0]} has no end")
+            return answer.status, text.decode(errors="replace")
 
     @asynccontextmanager
     async def _open(
@@ -174,29 +188,8 @@ class Client:
             raise ServerLost(str(error) or type(error).__name__) from error
 
 
-def _decoded(text: str) -> Any:
+def _spec(name: str, record: Any) -> NodeSpec:
     try:
-        return json.loads(text)
-    except ValueError:
-        return None
-
-
-def _short(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= 120 else f"{line[:117]}..."
-
-
-def _node_errors(answer: Mapping[str, Any], prompt: Mapping[str, Any]) -> str:
-    """Describe the first fault of each node in the answer to a rejected prompt."""
-    found = []
-    for node_id, record in (answer.get("node_errors") or {}).items():
-        kind = record.get("class_type") or prompt.get(node_id, {}).get("class_type", "unknown")
-        for fault in record.get("errors", [])[:1]:
-            details = f": {fault['details']}" if fault.get("details") else ""
-            found.append(f"node {node_id} ({kind}): {fault.get('message', 'invalid')}{details}")
-    if found:
-        return "; ".join(found)
-    error = answer.get("error")
-    if isinstance(error, dict):
-        return f"{error.get('message', 'no reason given')} {error.get('details') or ''}".strip()
-    return str(error or "no reason given")
+        return node_from_object_info(name, record, foreign=not name.startswith(OUR_NODES))
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise BadAnswer(f"its /object_info describes {name} in a form of its own") from error

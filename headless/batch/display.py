@@ -93,6 +93,10 @@ class Display:
             self.away.add(server)
             self._print(f"{server} does not answer ({reason}); still trying.", "yellow")
 
+    def set_aside(self, server: str, reason: str) -> None:
+        """Print that a server gets no more rows."""
+        self._print(f"{server} is set aside: {reason}; its rows go to other servers.", "yellow")
+
     def render(self) -> Group:
         """Return the part that redraws itself."""
         grid = Table.grid(padding=(0, 2))

@@ -10,7 +10,7 @@ import asyncio
 from collections import defaultdict, deque
 from collections.abc import Sequence
 
-from .record import DONE, FAILED, QUEUED, Record, Records
+from .record import DONE, FAILED, QUEUED, WAITING, Record, Records
 from .row import Row
 
 MAX_LOSSES = 3
@@ -68,6 +68,19 @@ class Pool:
         """Free the rows of a server that has not answered for long."""
         async with self._changed:
             self._present.discard(server)
+            self._changed.notify_all()
+
+    async def set_aside(self, server: str) -> None:
+        """Free the rows of a server that cannot be trusted, to be taken after all others.
+
+        A row that makes every server answer badly so spoils none before the others are done.
+        """
+        async with self._changed:
+            self._present.discard(server)
+            for row in self._waiting.pop(server, ()):
+                row.record.server, row.record.state, row.record.losses = None, WAITING, 0
+                self._records.save(row.record)
+                self._waiting[None].append(row)
             self._changed.notify_all()
 
     async def mark_found(self, server: str) -> set[str]:

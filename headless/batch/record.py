@@ -117,9 +117,12 @@ class Records:
 
     def _merged(self, row: Record, old: Record | None) -> Record:
         """Combine a row with its earlier state: done rows stay done, failed rows are retried."""
-        if old is None or old.state == WAITING:
+        if old is None:
             return row
-        row.folder, row.attempt = old.folder, old.attempt
+        row.attempt = old.attempt
+        if old.state == WAITING:
+            return row
+        row.folder = old.folder
         if old.state == FAILED:
             return row
         row.server, row.losses = old.server, old.losses

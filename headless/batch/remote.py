@@ -8,11 +8,13 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 from rich.console import Console
+from rich.markup import escape
 from yarl import URL
 
-from ...errors import LongtakeError
+from ...errors import BadInput, LongtakeError
 from ..workflow.graph import Workflow, load
 from ..workflow.node_spec import NodeSpec
+from .answers import BadAnswer
 from .client import TIMEOUT, Client, ServerLost
 from .display import open_display
 from .pool import Pool
@@ -32,7 +34,7 @@ async def run_on_servers(
     """
     workflows = [load(path) for path in spec.workflows]
     async with _clients(urls, records.batch_id) as clients:
-        specs = await _specs(clients, workflows)
+        specs = await _specs(clients, workflows, console)
         rows = list(build_rows(workflows, spec, specs))
         records.merge_rows(row.record for row in rows)
         pool = Pool(rows, records, [client.name for client in clients])
@@ -49,24 +51,43 @@ async def _clients(urls: Sequence[URL], batch_id: str) -> AsyncIterator[list[Cli
 
 
 async def _specs(
-    clients: Sequence[Client], workflows: Sequence[Workflow]
+    clients: list[Client], workflows: Sequence[Workflow], console: Console
 ) -> Mapping[str, NodeSpec]:
-    """Return the workflows' node types from the first server that answers.
-
-    Every server that answers must be ComfyUI.
+    """Return the workflows' node types from the first server that answers; remove each server
+    that cannot be trusted from `clients`.
     """
+    types = [node.class_type for flow in workflows for node in flow.nodes.values()]
     lost: dict[str, str] = {}
     for _ in range(GREETINGS):
-        for client in clients:
+        for client in await _greeted(clients, lost, console):
             try:
-                await client.greet()
-                lost.pop(client.name, None)
+                return await client.specs(types)
             except ServerLost as error:
                 lost[client.name] = str(error)
-        answering = [client for client in clients if client.name not in lost]
-        if answering:
-            types = [node.class_type for flow in workflows for node in flow.nodes.values()]
-            return await answering[0].specs(types)
+            except BadAnswer as error:
+                _remove(client, clients, f"{client.name} is set aside: {error}.", console)
         await asyncio.sleep(GREETING_PAUSE_S)
     names = ", ".join(f"{name} ({reason})" for name, reason in lost.items())
     raise LongtakeError(f"no server answers: {names}; start ComfyUI there or check --server.")
+
+
+async def _greeted(clients: list[Client], lost: dict[str, str], console: Console) -> list[Client]:
+    """Return the servers that answer now, and note why others do not in `lost`."""
+    found = []
+    for client in list(clients):
+        try:
+            await client.greet()
+            found.append(client)
+            lost.pop(client.name, None)
+        except ServerLost as error:
+            lost[client.name] = str(error)
+        except (BadInput, BadAnswer) as error:
+            _remove(client, clients, str(error), console)
+    return found
+
+
+def _remove(client: Client, clients: list[Client], reason: str, console: Console) -> None:
+    if len(clients) == 1:
+        raise LongtakeError(reason)
+    clients.remove(client)
+    console.print(escape(f"{reason} The other servers go on."), style="yellow", highlight=False)

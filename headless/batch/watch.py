@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
+from .answers import bar
 from .client import Client, ServerLost
 
 POLL_S, POLL_WITH_SOCKET_S = 1.0, 10.0
@@ -54,24 +55,28 @@ class ProgressWatch:
     def _receive(self, message: Mapping[str, Any]) -> None:
         self._connected = True
         name, content = message.get("type"), message.get("data")
-        prompt_id = content.get("prompt_id") if isinstance(content, dict) else None
-        if prompt_id not in self._rows or not isinstance(content, dict):
+        if not isinstance(content, dict):
+            return
+        prompt_id = content.get("prompt_id")
+        if not isinstance(prompt_id, str) or prompt_id not in self._rows:
             return
         if name in ENDS:
             self._ended[prompt_id].set()
         elif name == "progress_state":
             prompt, report = self._rows[prompt_id]
-            bar = _bar(content.get("nodes", {}), prompt)
-            if bar is not None:
-                report(*bar)
+            nodes = content.get("nodes")
+            found = _bar(nodes, prompt) if isinstance(nodes, dict) else None
+            if found is not None:
+                report(*found)
 
 
 def _bar(nodes: Mapping[str, Any], prompt: Mapping[str, Any]) -> Bar | None:
     """Return the bar that counts chunks, else the bar of a running node, else None."""
     samplers = [n for n, node in prompt.items() if node.get("class_type") == SAMPLER]
-    working = [n for n, node in nodes.items() if node.get("state") == "running"]
-    for name in (*samplers, *working):
-        node = nodes.get(name)
-        if node is not None and node.get("max", 0) > 1:
-            return int(node["value"]), int(node["max"])
-    return None
+    working = [
+        name
+        for name, node in nodes.items()
+        if isinstance(node, dict) and node.get("state") == "running"
+    ]
+    bars = (bar(nodes.get(name)) for name in (*samplers, *working))
+    return next((found for found in bars if found is not None), None)

@@ -11,25 +11,33 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...errors import BadInput
-from .client import Client, Refusal, ServerLost
+from .answers import BadAnswer
+from .client import Client, FileMissing, Refusal, ServerLost
 from .display import Display
 from .outputs import fetch, outcome
 from .pool import MAX_LOSSES, Pool
-from .record import DONE, FAILED, QUEUED, Record, Records
+from .record import DONE, FAILED, QUEUED, WAITING, Record, Records
 from .row import Row
 from .watch import ProgressWatch
 
 FIRST_PAUSE_S, MAX_PAUSE_S = 0.25, 15.0
 LOST_AFTER_S = 10.0
+MAX_STRIKES, LOST_ROW_STRIKES = 12, 4  # a lost connection is one strike
+
+
+class NotQueued(ServerLost):
+    """The connection was lost while a row was queued."""
 
 
 class PromptLost(Exception):
     """The server answers but does not know the prompt."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Worker:
-    """Works on one server until all rows have ended, or the server is away for `patience_s`."""
+    """Works on one server until all rows have ended, the server is away for `patience_s`, or it
+    is set aside.
+    """
 
     client: Client
     pool: Pool
@@ -37,12 +45,17 @@ class Worker:
     display: Display
     patience_s: float
     _order: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _strikes: int = 0  # losses since a row was last done here, though the server greets us
 
     async def run(self) -> None:
         """Serve rows; after a loss, wait for the server to come back."""
-        while self.pool.unfinished and await self._is_back():
-            with suppress(ServerLost):
-                await self._serve()
+        try:
+            while self.pool.unfinished and await self._is_back():
+                with suppress(ServerLost):
+                    await self._serve()
+        except BadAnswer as reason:
+            await self.pool.set_aside(self.client.name)
+            self.display.set_aside(self.client.name, str(reason))
 
     async def _is_back(self) -> bool:
         """Wait for the server with growing pauses; return False when patience runs out."""
@@ -79,16 +92,32 @@ class Worker:
         while (row := await self.pool.take(self.client.name, ahead=ahead)) is not None:
             try:
                 await self._run(row, watch)
-            except PromptLost:
-                await self.pool.give_back(row)
+            except (PromptLost, FileMissing) as loss:
+                await self._repeat(row, loss)
                 continue
-            except (ServerLost, asyncio.CancelledError):
+            except (ServerLost, BadAnswer, asyncio.CancelledError) as error:
                 await self.pool.give_back(row)
+                if isinstance(error, ServerLost):
+                    strikes = LOST_ROW_STRIKES if isinstance(error, NotQueued) else 1
+                    self._strike(f"it greets but does not answer ({error})", strikes)
                 raise
             except Refusal as error:
                 self._fail(row.record, str(error))
             await self.pool.end(row)
             self.display.finish(row.record)
+
+    async def _repeat(self, row: Row, loss: PromptLost | FileMissing) -> None:
+        """Return a row to be queued again here or elsewhere."""
+        if isinstance(loss, FileMissing):
+            row.record.losses += 1
+            row.record.server, row.record.state = None, WAITING
+        await self.pool.give_back(row)
+        self._strike(str(loss), LOST_ROW_STRIKES)
+
+    def _strike(self, reason: str, strikes: int) -> None:
+        self._strikes += strikes
+        if self._strikes >= MAX_STRIKES:
+            raise BadAnswer(reason)
 
     async def _run(self, row: Row, watch: ProgressWatch) -> None:
         record = row.record
@@ -106,7 +135,7 @@ class Worker:
             self._fail(record, problem)
             return
         record.files = await fetch(self.client, entry, self.records.out, record.folder)
-        record.state, record.error = DONE, None
+        record.state, record.error, self._strikes = DONE, None, 0
 
     async def _queue_once(self, row: Row) -> str:
         """Return the id of the row's prompt, queueing a new prompt if there is none."""
@@ -123,7 +152,10 @@ class Worker:
         # On disk before queueing, so that a kill in between never repeats a run.
         await asyncio.to_thread(self.records.save, record)
         prompt_id = self.records.prompt_id(record)
-        await self.client.queue(row.prompt(), prompt_id)
+        try:
+            await self.client.queue(row.prompt(), prompt_id)
+        except ServerLost as error:
+            raise NotQueued(str(error)) from error
         return prompt_id
 
     async def _end_of(self, prompt_id: str, row: Row, watch: ProgressWatch) -> dict[str, Any]:
@@ -132,7 +164,7 @@ class Worker:
             if place is None:  # or it ended between the two requests
                 entry = await self.client.finished(prompt_id)
                 if entry is None:
-                    raise PromptLost
+                    raise PromptLost("it accepts prompts and forgets them")
                 break
             self.display.set_place(row, place)
             await watch.wait(prompt_id)

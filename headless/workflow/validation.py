@@ -149,10 +149,15 @@ def _number(where: str, value: object) -> float:
 
 def _in_range(where: str, spec: InputSpec, number: float) -> float:
     if spec.minimum is not None and number < spec.minimum:
-        raise BadInput(f"{where}: must be at least {spec.minimum:g}; got {number:g}.")
+        raise BadInput(f"{where}: must be at least {_plain(spec.minimum)}; got {_plain(number)}.")
     if spec.maximum is not None and number > spec.maximum:
-        raise BadInput(f"{where}: must be at most {spec.maximum:g}; got {number:g}.")
+        raise BadInput(f"{where}: must be at most {_plain(spec.maximum)}; got {_plain(number)}.")
     return number
+
+
+def _plain(number: float) -> str:
+    """Return a whole number with all its digits: a seed and its limit may differ in the last."""
+    return str(number) if isinstance(number, int) else f"{number:g}"
 
 
 def _boolean(where: str, value: object) -> bool:

@@ -8,6 +8,7 @@ from comfy_api.latest import io
 
 from ...samplers.schedule.options import FROM_MODEL
 from .. import categories, host, sockets
+from ..from_model import set_or_none
 from ..schema import build
 from .guidance_spec import GuidanceOptionsSpec, GuidanceSpec
 from .history_spec import (
@@ -65,8 +66,8 @@ class HistoryGuidance(io.ComfyNode):
         """Append the preset, then its options, to the chain."""
         step = HistoryGuidanceSpec(
             preset,
-            None if scale < 0 else scale,
-            None if text_scale < 0 else text_scale,
+            set_or_none("scale", scale, 0.0),
+            set_or_none("text_scale", text_scale, 0.0),
             level,
             short_frames,
             short_share,

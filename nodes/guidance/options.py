@@ -8,6 +8,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ...errors import BadInput
+from ..from_model import set_or_none
 from .guidance_spec import GuidanceOptionsSpec
 
 UNCHANGED = -1.0
@@ -20,7 +21,7 @@ def read_options(widgets: Mapping[str, Any]) -> GuidanceOptionsSpec:
     return GuidanceOptionsSpec(
         per_step=parse_factors(widgets.get("per_step", "")),
         one_at_a_time=bool(widgets.get("one_at_a_time", False)),
-        **{name: None if value < 0 else value for name, value in numbers.items()},
+        **{name: set_or_none(name, value, 0.0) for name, value in numbers.items()},
     )
 
 

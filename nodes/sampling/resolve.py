@@ -25,6 +25,7 @@ from ..conditioning.prompt_plan import (
 )
 from ..conditioning.reference import reference
 from ..conditioning.timeline import Timeline
+from ..from_model import set_or_none
 from ..guidance.guidance_spec import CfgSpec, GuidanceSpec
 from ..length import Length, check_endless, latent_size, snapped_length
 from ..planning.costs import describe_budget
@@ -60,7 +61,7 @@ class RolloutRequest:
     @property
     def guidance_spec(self) -> GuidanceSpec | CfgSpec:
         """The guidance that counts: the connected one, or else the sampler's cfg."""
-        return self.guidance or CfgSpec(None if self.cfg < 0 else self.cfg)
+        return self.guidance or CfgSpec(set_or_none("cfg", self.cfg, 0.0))
 
     @property
     def cache_spec(self) -> cache_spec.Resolvable:

@@ -77,7 +77,8 @@ class DiffusionForcingSchedule(io.ComfyNode):
             set_or_none("shift", shift, 0.01), stagger, attention, step_preset, step_list,
             set_or_none("first_steps", first_steps, 0),
         )  # fmt: skip
-        noise = None if context_noise < 0 else ContextNoise(context_noise)
+        noise_level = set_or_none("context_noise", context_noise, 0.0)
+        noise = None if noise_level is None else ContextNoise(noise_level)
         spec = ScheduleSpec(options, solver, noise, predicts, betas, eta)
         if model is None and spec.values_from_preset(DEMO):
             host.show_status(cls.hidden.unique_id, NO_MODEL)

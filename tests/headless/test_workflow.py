@@ -11,7 +11,7 @@ from longtake.errors import BadInput
 from longtake.headless.workflow.graph import Link, load, parse
 from longtake.headless.workflow.node_spec import InputSpec, NodeSpec
 from longtake.headless.workflow.overrides import Override, apply, grid, parse_override
-from longtake.headless.workflow.validation import check
+from longtake.headless.workflow.validation import check, convert
 
 SPECS = {
     spec.class_type: spec
@@ -59,7 +59,7 @@ def test_nodes_that_feed_no_output_are_neither_checked_nor_run() -> None:
     ("inputs", "sentence"),
     [
         ({"steps": 0}, ", input steps: must be at least 1; got 0."),
-        ({"steps": 10**9}, ", input steps: must be at most 100; got 1e+09."),
+        ({"steps": 10**9}, ", input steps: must be at most 100; got 1000000000."),
         ({"steps": 2.5}, ", input steps: must be a whole number; got 2.5."),
         ({"steps": True}, ", input steps: must be a number; got True."),
         ({"scale": float("nan")}, ", input scale: must be a finite number; got nan."),
@@ -247,3 +247,10 @@ def test_values_for_one_input_are_alternatives_of_a_grid() -> None:
     values = [parse_override(text) for text in ("2.steps=1", "2.steps=2", "2.text=a")]
     texts = [[str(one) for one in combination] for combination in grid(values)]
     assert texts == [["2.steps=1", "2.text=a"], ["2.steps=2", "2.text=a"]]
+
+
+def test_a_seed_beyond_the_last_is_told_from_it() -> None:
+    seed = InputSpec("seed", "INT", minimum=0, maximum=2**64 - 1)
+    assert convert("seed", seed, 2**64 - 1) == 2**64 - 1
+    with pytest.raises(BadInput, match="at most 18446744073709551615; got 18446744073709551616"):
+        convert("seed", seed, 2**64)

@@ -286,6 +286,11 @@ def test_the_samplers_chunks_are_the_bar_whatever_else_moves() -> None:
     messages = [
         b"\0\0\0\1 a picture",
         "no json",
+        '{"type": "progress_state", "data": {"prompt_id": [1]}}',
+        '{"type": "progress_state", "data": {"prompt_id": "p", "nodes": [1]}}',
+        '{"type": "progress_state", "data": {"prompt_id": "p", "nodes": {"5": 3, "8": {}}}}',
+        '{"type": "progress_state", "data": [1]}',
+        progress("p", **{"5": (-1, 10**400)}),
         '{"type": "status", "data": {}}',
         progress("other", **{"5": (9, 9)}),
         progress("p", **{"8": (4, 6), "5": (1, 6)}),

@@ -334,3 +334,21 @@ def test_a_warning_leaves_what_the_model_decided_under_the_node(
     assert [one.message for one in caplog.records if one.levelname == "WARNING"] == [
         first.removeprefix("Warning: ")
     ]
+
+
+@pytest.mark.parametrize(
+    ("node_id", "name"),
+    [
+        ("LongtakeSampler", "cfg"),
+        ("LongtakeHistoryGuidance", "scale"),
+        ("LongtakeHistoryGuidance", "text_scale"),
+        ("LongtakeHistoryGuidance", "rescale"),
+        ("LongtakeSchedule", "context_noise"),
+    ],
+)
+def test_only_minus_one_is_from_the_model(bench: Bench, node_id: str, name: str) -> None:
+    with pytest.raises(BadInput, match=f"{name} is -0.5; set at least 0, or -1 for the model's"):
+        if node_id == "LongtakeSampler":
+            shot(bench, model_of(bench, RUNNABLE[0]), cfg=-0.5)
+        else:
+            bench.run(node_id, **{name: -0.5})
