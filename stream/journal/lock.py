@@ -21,9 +21,12 @@ if sys.platform == "win32":
     LOCKED_BYTE = 1 << 30
 
     def _lock(descriptor: int, *, shared: bool = False) -> None:
-        # There are no shared locks: a second reader relies on the first one's.
         os.lseek(descriptor, LOCKED_BYTE, os.SEEK_SET)
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            if not shared:  # there are no shared locks: a second reader relies on the first one's
+                raise
         os.lseek(descriptor, 0, os.SEEK_SET)
 
 else:
