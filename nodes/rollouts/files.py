@@ -100,6 +100,18 @@ class SaveRollout(io.ComfyNode):
                 cls.hidden.unique_id, f"Dry run, nothing is saved: {rollout.plan.text}"
             )
             return io.NodeOutput()
+        with rollout.spec.journal.reading(rollout.spec.id):
+            return await cls._save(rollout, filename_prefix, decoding, with_state=with_state)
+
+    @classmethod
+    async def _save(
+        cls,
+        rollout: HostRollout,
+        filename_prefix: str,
+        decoding: StreamingVAE | None,
+        *,
+        with_state: bool,
+    ) -> io.NodeOutput:
         progress = host.Progress(cls.hidden.unique_id, rollout.chunk_count or 0)
         count, picture, state, controls = 0, None, None, rollout.controls
         model_evals = 0

@@ -77,22 +77,31 @@ def collect(journal: Journal, budget_bytes: int, *, dry_run: bool = False) -> Cl
     """Remove chunks until the rest fits into the budget.
 
     Chunks without a record go first, then whole rollouts, the least recently used first. A chunk
-    that another rollout shares stays, and so does a rollout in production.
+    that another rollout shares stays, and so does a rollout that is being made or read.
     """
+    with contextlib.ExitStack() as locks:
+        return _collect(journal, budget_bytes, locks, dry_run=dry_run)
+
+
+def _collect(
+    journal: Journal, budget_bytes: int, locks: contextlib.ExitStack, *, dry_run: bool
+) -> CleanupResult:
     now = usage(journal)
     left = now.total_bytes
     kept = list(now.found)
     gone: set[str] = set()
     removed, in_use = list[Record](), list[Record]()
+    held = set[str]()
     if left > budget_bytes:
         gone |= now.unknown
         left -= sum(now.chunks[key] for key in now.unknown)
     for record in reversed(now.found):
         if left <= budget_bytes:
             break
-        if _in_production(journal, record):
+        if record.lock not in held and not _lock(journal, record.lock, locks):
             in_use.append(record)
             continue
+        held.add(record.lock)
         kept.remove(record)
         removed.append(record)
         freed_keys = record.owned & now.chunks.keys()
@@ -105,12 +114,16 @@ def collect(journal: Journal, budget_bytes: int, *, dry_run: bool = False) -> Cl
     return CleanupResult(tuple(removed), len(gone), freed, left, tuple(in_use))
 
 
-def _in_production(journal: Journal, record: Record) -> bool:
-    try:
-        journal.lock(record.lock).release()
-    except BadInput:
-        return True
-    return False
+def _lock(journal: Journal, name: str, locks: contextlib.ExitStack) -> bool:
+    """Whether a rollout is neither made nor read; then both locks are held until the removal."""
+    with contextlib.ExitStack() as taken:
+        try:
+            taken.callback(journal.lock(name).delete)
+            taken.callback(journal.reading(name, alone=True).delete)
+        except BadInput:
+            return False
+        locks.enter_context(taken.pop_all())
+    return True
 
 
 def _remove(journal: Journal, removed: Iterable[Record], keys: Iterable[str]) -> None:

@@ -20,46 +20,81 @@ if sys.platform == "win32":
     # Others cannot read a locked byte: lock one far behind the process id.
     LOCKED_BYTE = 1 << 30
 
-    def _lock(descriptor: int) -> None:
+    def _lock(descriptor: int, *, shared: bool = False) -> None:
         os.lseek(descriptor, LOCKED_BYTE, os.SEEK_SET)
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            if not shared:  # there are no shared locks: a second reader relies on the first one's
+                raise
         os.lseek(descriptor, 0, os.SEEK_SET)
 
 else:
     import fcntl
 
-    def _lock(descriptor: int) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    def _lock(descriptor: int, *, shared: bool = False) -> None:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
 
 
 NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)  # Windows has none
 HELD_ELSEWHERE = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
 
 
-class ProcessLock:
-    """Held from construction to `release`, by at most one owner on this machine.
+class Held(BadInput):
+    """Another owner has the lock; `owner` is its process id."""
 
-    BadInput names the process that holds it. The small file is never deleted, so that two owners
-    cannot lock different files of the same name.
+    def __init__(self, subject: str, owner: str) -> None:
+        super().__init__(
+            f"{subject} is already running in process {owner}; "
+            f"wait for it, stop it, or change the seed or output folder."
+        )
+        self.owner = owner
+
+
+class ProcessLock:
+    """Held from construction to `release`, by one owner on this machine or many `shared` ones.
+
+    Held names the process that holds it. Only its owner may delete the file: who has locked a
+    deleted file tries again.
     """
 
-    def __init__(self, path: Path, subject: str) -> None:
+    def __init__(self, path: Path, subject: str, *, shared: bool = False) -> None:
+        self._path = path
         self._descriptor: int | None = _open(path)
         try:
-            _lock(self._descriptor)
+            self._acquire(subject, shared=shared)
+            while not _is_same(self._descriptor, path):
+                self.release()
+                self._descriptor = _open(path)
+                self._acquire(subject, shared=shared)
+            _write_owner(self._descriptor)
         except OSError as error:
-            owner = _read_owner(self._descriptor)
             self.release()
-            if error.errno in HELD_ELSEWHERE:
-                raise BadInput(
-                    f"{subject} is already running in process {owner}; "
-                    f"wait for it, stop it, or change the seed or output folder."
-                ) from error
             raise StorageError(
-                f"The folder {path.parent} does not support file locks ({error.strerror}); "
+                f"The lock file {path} cannot be written ({error.strerror}); free some space or "
+                "choose another folder."
+            ) from error
+        except BaseException:
+            self.release()
+            raise
+
+    def _acquire(self, subject: str, *, shared: bool) -> None:
+        assert self._descriptor is not None
+        try:
+            _lock(self._descriptor, shared=shared)
+        except OSError as error:
+            if error.errno in HELD_ELSEWHERE:
+                raise Held(subject, _read_owner(self._descriptor)) from error
+            raise StorageError(
+                f"The folder {self._path.parent} does not support file locks ({error.strerror}); "
                 f"choose a folder on a local disk."
             ) from error
-        _write_owner(self._descriptor)
+
+    def delete(self) -> None:
+        """Release the lock and delete its file; harmless once it is released."""
+        if self._descriptor is not None and sys.platform != "win32":  # which keeps open files
+            self._path.unlink(missing_ok=True)
+        self.release()
 
     def release(self) -> None:
         """Release the lock; releasing twice is harmless."""
@@ -87,6 +122,15 @@ def _open(path: Path) -> int:
             f"The lock file {path} cannot be opened ({error.strerror}); "
             f"make its folder writable or choose another one."
         ) from error
+
+
+def _is_same(descriptor: int, path: Path) -> bool:
+    """Whether `path` still is the open file, which an earlier owner may have deleted."""
+    try:
+        named = os.stat(path, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(os.fstat(descriptor), named)
 
 
 def _read_owner(descriptor: int) -> str:

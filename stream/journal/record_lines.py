@@ -116,7 +116,8 @@ def _unsealed(line: bytes) -> Any:
 
 
 def _check_facts(facts: Mapping[str, Any]) -> None:
-    fps, lock = facts.get("fps"), facts.get("lock")
+    fps: Any = facts.get("fps")
+    lock: Any = facts.get("lock")
     if type(fps) not in (int, float) or not 0 < fps <= MAX_FPS:
         raise Damaged(f"its fps is {fps!r}")
     if not isinstance(lock, str) or not IDS.fullmatch(lock):

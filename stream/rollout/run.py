@@ -1,8 +1,7 @@
 """One run of a rollout: it obeys the live controls and hands out chunks, stored or new.
 
 Edits belong to the run. They branch the chain of chunks for all readers of this run. The rollout's
-spec never changes, so the next run gives the unedited video again. The producing thread looks at
-the controls between two chunks.
+spec never changes, so the next run gives the unedited video again. Controls act between chunks.
 """
 
 from __future__ import annotations
@@ -100,14 +99,13 @@ class Run:
                 self._note(first - 1)  # the shared chunks are in use from now on
             self.observer.on_open(first, self.state.start_s(first))
             with self.spec.journal.sync_behind() as to_disk:
-                while self._producer is None or self._admit(first):
-                    chunk = self._next(first)
-                    if chunk is None:
-                        break
-                    self._keep(chunk, to_disk)
-                    self._snapshot(chunk.index)
+                chunk = self._make(first, to_disk)
+                while chunk is not None:
                     yield chunk
                     first += 1
+                    if not self._admit(first):
+                        break
+                    chunk = self._find_kept(first) or self._make(first, to_disk)
         except GeneratorExit:
             raise
         except BaseException as error:
@@ -119,6 +117,23 @@ class Run:
             self._rest()
             self.observer.on_close()
             lock.release()
+
+    def _make(self, index: int, to_disk: Force) -> Chunk | None:
+        """Make chunk `index` and put it into the journal; None at the end of the schedule."""
+        chunk = self._next(index)
+        if chunk is not None:
+            self._keep(chunk, to_disk)
+            self._snapshot(chunk.index)
+        return chunk
+
+    def _find_kept(self, index: int) -> Chunk | None:
+        """Chunk `index` from the journal, if it follows a hole; the producer then rests."""
+        chunk = self.state.read(index)
+        if chunk is not None:
+            self._rest()
+            self._note(index)
+            self._deliver(chunk)
+        return chunk
 
     def _acquire_lock(self) -> ProcessLock:
         try:
@@ -220,13 +235,12 @@ class Run:
     def _restore_record(self, last: int) -> None:
         """Write a lost or damaged record again after a run that made no chunk."""
         journal, name = self.spec.journal, self.state.chain.id
-        if self._record is not None or not is_lost(journal, name):
-            return
-        try:
-            with journal.lock(self.spec.id):
-                self._note(last)
-        except LongtakeError as error:  # a read-only disk, or another process makes the shot
-            logger.warning("The record of rollout %s is not written again. %s", name, error)
+        if self._record is None and is_lost(journal, name):
+            try:
+                with journal.lock(self.spec.id):
+                    self._note(last)
+            except LongtakeError as error:  # a read-only disk, or another process makes the shot
+                logger.warning("The record of rollout %s is not written again. %s", name, error)
 
     # Controls
 

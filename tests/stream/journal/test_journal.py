@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from longtake.errors import BadInput, StorageError
-from longtake.stream.journal import lock as lock_module
 from longtake.stream.journal.journal import Journal, next_key, root_key
 from longtake.tests.support.stream.small_disk import small_disk
 
@@ -310,17 +309,6 @@ def test_the_lock_works_between_processes_and_ends_with_its_owner(tmp_path: Path
     owner.communicate()
     with Journal(tmp_path).lock("r"):
         assert (tmp_path / "r.lock").read_text() == f"{os.getpid()}\n"
-
-
-def test_a_folder_without_locks_is_one_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(_: int) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr(lock_module, "_lock", refuse)
-    with pytest.raises(StorageError, match="does not support file locks"):
-        Journal(tmp_path).lock("r")
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from longtake.headless.commands.rollouts import size_bytes
 from longtake.samplers.guidance import cfg
 from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import pyramid
+from longtake.stream.journal import cleanup
 from longtake.stream.journal.cleanup import collect, usage
 from longtake.stream.journal.fork_tree import fork_tree, render_tree
 from longtake.stream.journal.journal import Journal
@@ -252,6 +253,32 @@ def test_a_rollout_in_production_is_kept(tmp_path: Path) -> None:
     assert [record.id for record in freed.in_use] == [source.id]
     assert [record.id for record in freed.removed] == [other.id]
     assert source.spec.stored_chunks() == 4 and other.spec.stored_chunks() == 0
+
+
+def test_a_rollout_that_is_read_is_kept(tmp_path: Path) -> None:
+    """By several readers at once; its small lock files go with it."""
+    source, other = made(tmp_path), made(tmp_path, settings(length=6, seed=99))
+    journal = source.spec.journal
+    with journal.reading(source.id), journal.reading(source.id):
+        freed = collect(journal, 0)
+        assert [record.id for record in freed.in_use] == [source.id]
+        assert source.spec.stored_chunks() == 4 and other.spec.stored_chunks() == 0
+    assert len(collect(journal, 0).removed) == 1
+    assert os.name != "posix" or list(tmp_path.iterdir()) == []
+
+
+def test_a_rollout_cannot_be_read_while_it_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, plain = made(tmp_path), cleanup._remove
+
+    def remove(journal: Journal, *given: Any) -> None:
+        with pytest.raises(BadInput, match="already running"):
+            journal.reading(source.id)
+        plain(journal, *given)
+
+    monkeypatch.setattr(cleanup, "_remove", remove)
+    assert len(collect(source.spec.journal, 0).removed) == 1
 
 
 def test_the_command_lists_shows_and_cleans_up(tmp_path: Path) -> None:

@@ -245,6 +245,22 @@ def test_a_damaged_chunk_is_replaced_with_the_same_bits(
                 assert_same_bits(list(rollout(tmp_path).chunks), chunks)
 
 
+@pytest.mark.parametrize("holes", [(1,), (0, 2), (3,)], ids=str)
+def test_only_holes_are_made_again(tmp_path: Path, holes: tuple[int, ...]) -> None:
+    """What follows a hole is verified and kept."""
+    whole = rollout(tmp_path, length=15)
+    chunks = list(whole.chunks)
+    paths = [tmp_path / f"{whole.spec.key(i)}.safetensors" for i in range(5)]
+    before = [path.stat().st_mtime_ns for path in paths]
+    for hole in holes:
+        paths[hole].unlink()
+    again = list(rollout(tmp_path, length=15).chunks)
+    assert_same_bits(again, chunks)
+    assert tuple(chunk.index for chunk in again if chunk.model_evals) == holes
+    after = [path.stat().st_mtime_ns for path in paths]
+    assert tuple(i for i in range(5) if before[i] != after[i]) == holes
+
+
 def test_clocks_do_not_influence_the_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A clock that jumps back during a run, or files from the future, change no bit."""
     import os
