@@ -233,8 +233,11 @@ EXAMPLES: dict[str, Callable[[], Example]] = {
     "8_long_memory": long_memory,
     "9_history_guidance": history_guidance,
 }
-"""By file name, from easy to advanced. The template browser shows a pack's files in the order of the
-folder on disk, and in this order if the user sorts them by name."""
+"""By file name, from easy to advanced.
+
+The template browser shows a pack's files in the order of the folder on disk, and in this order if
+the user sorts them by name.
+"""
 BLUEPRINT = "Long shot"
 INSIDE = ("2", "4", "5", "6")
 PROMOTED = (

@@ -24,7 +24,6 @@ from longtake.tests.in_core.support.graphs import (
 )
 from longtake.tests.in_core.support.outputs import frame_count, pictures, saved
 
-
 UNLIMITED = {"from_level": -1.0, "to_level": -1.0, "per_step": "", "first_chunk": -1.0,
              "rescale": -1.0, "norm_cap": -1.0, "one_at_a_time": False}  # fmt: skip
 """The advanced inputs of History Guidance where none is set."""
