@@ -44,7 +44,7 @@ class HistoryCache(Protocol):
         """Latent frames ever committed."""
 
     @property
-    def held(self) -> list[int]:
+    def kept_frames(self) -> list[int]:
         """The latent frame in each slot."""
 
     @property

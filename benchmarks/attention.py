@@ -41,7 +41,7 @@ from ._attention.claims import claim, summarise
 from ._attention.flat import CacheSnapshots, claim_flat, select_flat_cases, time_in_turn
 from ._attention.plan import ON_CPU, ON_GPU, SpeedPlan
 from ._attention.speed import SpeedBench
-from ._attention.speed_model import SpeedModel, embedded
+from ._attention.speed_model import SpeedModel, embed
 from ._attention.wan_shaped import on_gpu
 from ._shared.device import clock, device_title
 from ._shared.paired import MIN_ROUNDS, median_interval
@@ -50,7 +50,7 @@ from ._shared.similarity import ssim
 
 EQUAL_DB = 99.0  # PSNR recorded for identical pictures
 DEVICES: Mapping[str, tuple[SpeedPlan, Callable[[], SpeedModel]]] = {
-    "cpu": (ON_CPU, embedded), "cuda": (ON_GPU, on_gpu),
+    "cpu": (ON_CPU, embed), "cuda": (ON_GPU, on_gpu),
 }  # fmt: skip
 """The plan and the model for each device."""
 

@@ -66,7 +66,7 @@ def measure(plan: IndexPlan) -> Results:
         true = searches[EXACT]().number
         found = {name: share_found(find().number, true) for name, find in searches.items()}
         seconds = paired_seconds(
-            {name: prepared(find) for name, find in searches.items()},
+            {name: prepare(find) for name, find in searches.items()},
             rounds=plan.rounds, budget_s=plan.budget_s, clock=time.process_time,
         )  # fmt: skip
         for name, samples in seconds.items():
@@ -108,7 +108,7 @@ def search(index: Index, new: Tensor, keys: Tensor) -> Callable[[], Nearest]:
     return lambda: index.nearest(0, new, index.encode(0, new), cached)
 
 
-def prepared(find: Callable[[], Nearest]) -> Callable[[], Callable[[], object]]:
+def prepare(find: Callable[[], Nearest]) -> Callable[[], Callable[[], object]]:
     return lambda: find
 
 

@@ -70,7 +70,7 @@ class GuidancePlan:
         """Names of the cases, truth first."""
         return [name for name in cases() if not self.cases or name in (*self.cases, TRUTH)]
 
-    def sized(self, recipe: Recipe) -> Recipe:
+    def resize(self, recipe: Recipe) -> Recipe:
         """Return `recipe` with the plan's length and width."""
         return replace(recipe, length=self.latent_frames, columns=self.width // SPATIAL_FACTOR)
 
@@ -105,7 +105,7 @@ def measure(plan: GuidancePlan, console: Console) -> Findings:
 
 def _measure_job(plan: GuidancePlan, job: Job) -> Measurement:
     name, seed = job
-    recipe = plan.sized(cases()[name])
+    recipe = plan.resize(cases()[name])
     with torch.inference_mode():
         kit = load_kit(plan.folder)
         return (
@@ -118,7 +118,7 @@ def pictures(plan: GuidancePlan, seed: int = 0) -> dict[str, list[Tensor]]:
     """Draw one shot with every guidance setting, a picture of each tenth."""
     kit, recipes = load_kit(plan.folder), cases()
     return {
-        name: last_of_parts(kit, seed, plan.sized(recipes[name]), OFFSET)
+        name: last_of_parts(kit, seed, plan.resize(recipes[name]), OFFSET)
         for name in plan.names
         if name != TRUTH
     }

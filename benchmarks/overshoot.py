@@ -26,7 +26,7 @@ from torch import Tensor
 
 from ..model.preset import DEMO, DEMO_FOLDER
 from ..model.vae.latent_format import SPATIAL_FACTOR
-from ..samplers.guidance import Guidance, GuidanceTiming, extended, stabilised, vanilla
+from ..samplers.guidance import Guidance, GuidanceTiming, extend, stabilise, vanilla
 from ..training.command import reporting
 from ..training.evaluation.estimate import Estimate, estimate
 from ..training.evaluation.kit import Kit, Recipe
@@ -76,15 +76,15 @@ class OvershootResults:
 def ways(*, own: bool) -> dict[str, Guidance]:
     """Return the settings compared in any number of steps, and more of them in the demo's `own`."""
     scales = SCALES if own else FEW_SCALES
-    found = {f"vanilla {scale:g}": extended(TEXT, vanilla(scale)) for scale in scales}
+    found = {f"vanilla {scale:g}": extend(TEXT, vanilla(scale)) for scale in scales}
     if not own:
         return found
     late = replace(vanilla(2.0), timing=GuidanceTiming((0.0, EARLY)))
     more = {
         "no text": Guidance(),
-        "vanilla 2, late steps": extended(TEXT, late),
-        "cfg, stabilised 0.05": stabilised(TEXT, 0.05),
-        "cfg, stabilised 0.1": stabilised(TEXT, 0.1),
+        "vanilla 2, late steps": extend(TEXT, late),
+        "cfg, stabilised 0.05": stabilise(TEXT, 0.05),
+        "cfg, stabilised 0.1": stabilise(TEXT, 0.1),
     }
     shots = {name: recipe.guidance or TEXT for name, recipe in cases().items()}
     known = {**shots, **more, **found}
@@ -124,7 +124,7 @@ def measure_clip(kit: Kit, seed: int, steps: tuple[int, ...] = STEPS) -> dict[st
 
     found: dict[str, Figures] = {}
     for count in steps:
-        known, none = (chunk(extended(TEXT, vanilla(w)), count, start.past) for w in (1.0, 0.0))
+        known, none = (chunk(extend(TEXT, vanilla(w)), count, start.past) for w in (1.0, 0.0))
         for name, guidance in ways(own=count == DEMO.steps).items():
             guided = chunk(guidance, count, start.past)
             found[f"{name}, {count} steps"] = {

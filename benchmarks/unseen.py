@@ -22,7 +22,7 @@ import click
 from rich.console import Console
 
 from ..model.preset import DEMO, DEMO_FOLDER
-from ..samplers.guidance import Guidance, extended, last, temporal
+from ..samplers.guidance import Guidance, extend, last, temporal
 from ..training.command import reporting
 from ..training.evaluation.estimate import Estimate, estimate
 from ..training.evaluation.kit import Kit, Recipe
@@ -76,7 +76,7 @@ def ways() -> dict[str, Guidance]:
     `exact` sees nothing but its own frames, as in the paper.
     """
     shots = {name: recipe.guidance or TEXT for name, recipe in cases().items()}
-    exact = extended(TEXT, temporal(0.5, last(4, exact=True)))
+    exact = extend(TEXT, temporal(0.5, last(4, exact=True)))
     return {**{name: shots[name] for name in WAYS}, "temporal, exact": exact}
 
 

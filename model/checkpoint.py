@@ -151,14 +151,14 @@ def load_dit(path: Path) -> WanDiT:
 
 def build_dit(state: Mapping[str, Tensor], config: DiTConfig, path: Path) -> WanDiT:
     """Build our own module tree with the weights `state`, in float32; errors name `path`."""
-    plain = dequantised(state, path)
+    plain = dequantise(state, path)
     finite(plain, path)
     dit = WanDiT(config)
     _load(dit, plain, path)
     return dit
 
 
-def dequantised(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+def dequantise(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     """Unpack scaled fp8 weights; other packed formats need the host."""
     packed = [name for name in state if name.endswith(".comfy_quant")]
     if packed:

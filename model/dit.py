@@ -237,10 +237,10 @@ def _block(  # noqa: PLR0913
     k = sa.norm_k(sa.k(y)).unflatten(-1, (heads, -1))
     v = sa.v(y).unflatten(-1, (heads, -1))
     y = sa.o(attention(q, k, v).flatten(-2)).view_as(x)
-    x = _gated(x, y, m[2])
+    x = _gate(x, y, m[2])
     x = x + _cross_attention(block.cross_attn, block.norm3(x), text, runs, to_prompt)
     y = block.ffn(_modulate(block.norm2(x), m[3], m[4]))
-    return _gated(x, y, m[5]), (k, v)
+    return _gate(x, y, m[5]), (k, v)
 
 
 def _cross_attention(
@@ -274,7 +274,7 @@ def _modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     return (x.float() * (1 + scale) + shift).to(x.dtype)
 
 
-def _gated(x: Tensor, y: Tensor, gate: Tensor) -> Tensor:
+def _gate(x: Tensor, y: Tensor, gate: Tensor) -> Tensor:
     return (x.float() + y.float() * gate).to(x.dtype)
 
 

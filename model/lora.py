@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ..errors import BadInput
 from .checkpoint import finite
-from .families.names import copies, from_diffusers, to_diffusers, unwrapped
+from .families.names import copies, from_diffusers, to_diffusers, unwrap
 from .files.weights import Weights, open_weights
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -103,7 +103,7 @@ def _places(weights: Weights, layers: Shapes) -> tuple[dict[Part, str], tuple[st
     places: dict[Part, str] = {}
     unused = []
     for stored in weights.header.tensors:
-        part = None if NOT_THE_MODELS.search(stored) else _part(unwrapped(stored), layers, flat)
+        part = None if NOT_THE_MODELS.search(stored) else _part(unwrap(stored), layers, flat)
         if part is None or part in places or not KNOWN_ROLES.fullmatch(part[1]):
             unused.append(stored)
             continue
@@ -195,7 +195,7 @@ def _unreadable(path: Path, error: Exception) -> BadInput:
 
 
 def _stored_module(stored: str) -> str:
-    return re.split(r"\.lora[_.]", unwrapped(stored))[0]
+    return re.split(r"\.lora[_.]", unwrap(stored))[0]
 
 
 def _no_lora(path: Path, names: list[str]) -> str:

@@ -75,9 +75,9 @@ class _LiveBytes(TorchDispatchMode):
         key = storage._cdata
         if key not in self._known:
             self._now += count
-            self._known[key] = weakref.finalize(storage, self._freed, key, count)
+            self._known[key] = weakref.finalize(storage, self._free_bytes, key, count)
 
-    def _freed(self, key: int, count: int) -> None:
+    def _free_bytes(self, key: int, count: int) -> None:
         del self._known[key]
         self._now -= count
 

@@ -21,7 +21,7 @@ from .current import CurrentSettings
 from .denoiser import Denoiser
 from .evaluator import Evaluator
 from .guidance import Branch, OwnPrompt, Prompt, View
-from .guidance.combine import combine, limited
+from .guidance.combine import combine, limit
 from .guidance.prompt import order
 from .guidance.score import SCORE_LOOKBACK_FRAMES
 from .history.plan import planned_bytes
@@ -120,7 +120,7 @@ class Branches:
         v = combine(predictions, [sums[view] for view in views])
         if guidance.limits.need_base:
             base = self._base_view(ahead=ahead is not None)
-            v = limited(v, predictions[views.index(base)], guidance.limits)
+            v = limit(v, predictions[views.index(base)], guidance.limits)
         levels = torch.tensor(row.now, device=v.device).view(-1, 1, 1, 1)
         factors = [guidance.factor(level, step, started=started) for level, step in steps]
         if any(factors):
@@ -250,7 +250,7 @@ class Branches:
         if ahead is None or least is None:
             return LookaheadFrames((), self.no_latents(), ())
         parts = [self.noise(range(f, f + 1), 0, "start", at=first) for f in ahead.frames]
-        return ahead.noised(torch.cat(parts), least, self._evaluator.process)
+        return ahead.add_noise(torch.cat(parts), least, self._evaluator.process)
 
 
 def _pass_order(view: CacheView) -> tuple[object, ...]:

@@ -189,7 +189,7 @@ class Loop:
         evaluated.
         """
         solver = self.settings.solver
-        x, *memory = self._joined(row, active)
+        x, *memory = self._join(row, active)
         row = self.settings.known_frames.limit(row)
         if row.now == row.after:
             return x, *memory
@@ -203,7 +203,7 @@ class Loop:
         x, state = solver.step(x, v, Move(now, after, noise), tuple(memory))
         return x, *state
 
-    def _joined(self, row: Row, active: State) -> State:
+    def _join(self, row: Row, active: State) -> State:
         """The state of the active frames, followed by frames that join in this row."""
         held = len(active[0])
         if held == len(row.frames):

@@ -44,7 +44,7 @@ class PassVisibility:
         rows = slice(run[0].row, run[0].row + len(run))
         positions = [start + offset for offset in self.offsets]
         if self.lowest:
-            chosen = range(len(cache.held)) if slots is None else slots
+            chosen = range(len(cache.kept_frames)) if slots is None else slots
             lowest = [start + offset for offset in self.lowest]
             return LimitedLookback(cache, self.visible, rows, chosen, positions, lowest)
         if slots is None:

@@ -68,10 +68,10 @@ def player_words(known: Catalogue) -> dict[str, str]:
     return {text: known[text] for text in player_sentences() if text in known}
 
 
-def translated(definitions: Definitions, translate: Callable[[str], str]) -> Definitions:
+def translate_all(definitions: Definitions, translate: Callable[[str], str]) -> Definitions:
     """Return the definitions with every text translated by `translate`."""
     return {
-        key: translated(value, translate) if isinstance(value, dict) else translate(value)
+        key: translate_all(value, translate) if isinstance(value, dict) else translate(value)
         for key, value in definitions.items()
     }
 
@@ -114,7 +114,11 @@ def main() -> int:
         used = {text: known[text] for text in texts if text in known}
         _write({TRANSLATIONS / f"{language}.json": _json(used)})
         translate = translator(used)
-        _write(files(language, translated(definitions, translate), translated(folders, translate)))
+        _write(
+            files(
+                language, translate_all(definitions, translate), translate_all(folders, translate)
+            )
+        )
         _write(words_file(language, used))
     return int(missing > 0)
 

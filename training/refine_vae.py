@@ -50,7 +50,7 @@ class VAERefinement:
     save_every: int = 100
 
 
-def widened(vae: TinyVAE, widths: tuple[int, int, int]) -> TinyVAE:
+def widen_decoder(vae: TinyVAE, widths: tuple[int, int, int]) -> TinyVAE:
     """Return a VAE with a wider decoder that computes the same function."""
     weights = vae.state_dict()
     e2, e4, e8 = (len(weights[f"encoder.{layer}.weight"]) for layer in (0, 2, 6))
@@ -92,7 +92,7 @@ def refine(vae_file: Path, out: Path, settings: VAERefinement) -> None:
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(settings.seed)
     rng = random.Random(settings.seed)
-    model = TrainedVAE(widened(load_tiny_vae(vae_file), settings.widths))
+    model = TrainedVAE(widen_decoder(load_tiny_vae(vae_file), settings.widths))
     model.requires_grad_(True)
     model.vae.encoder.requires_grad_(settings.train_encoder)
     if not settings.train_encoder:

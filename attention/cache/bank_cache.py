@@ -33,13 +33,13 @@ class BankLayout:
 
     def frames(self, layer: int) -> list[int]:
         """The latent frames of `layer`; a frame of the bank may occur several times."""
-        return [*self.bank.visible_frames(layer), *self.slots.held]
+        return [*self.bank.visible_frames(layer), *self.slots.kept_frames]
 
     def rotation(self, layer: int, device: torch.device) -> Rotation:
         """The rotation of a layer's bank at its own positions, and of the window."""
         slots, frames = self.slots, self.frames(layer)
         in_time = sorted({*frames, *slots.pending, slots.next_frame})
-        shift = len(slots.held) - in_time.index(slots.next_frame)
+        shift = len(slots.kept_frames) - in_time.index(slots.next_frame)
         return self._look_up([in_time.index(frame) + shift for frame in frames], device)
 
     def forget(self) -> None:
@@ -48,7 +48,7 @@ class BankLayout:
     def _look_up(self, positions: Sequence[int], device: torch.device) -> Rotation:
         """The rotation at `positions`, from a table of all positions that any layer can have."""
         visible, ahead = self.bank.visible_cells, len(self.slots.pending)
-        span = range(-visible, len(self.slots.held) + (visible + ahead if ahead else 0))
+        span = range(-visible, len(self.slots.kept_frames) + (visible + ahead if ahead else 0))
         if self._table is None or self._table[0] != (span, device):
             self._table = (span, device), self.shape.rotation(span, device)
         table, tokens = self._table[1], self.shape.frame_tokens

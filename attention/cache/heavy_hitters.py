@@ -130,46 +130,50 @@ class PerHeadCache(HeavyHitterCache):
     def clear(self) -> None:
         """Forget the history and its scores."""
         super().clear()
-        self._layout.held = self._layout.held[..., :0]
+        self._layout.kept_frames = self._layout.kept_frames[..., :0]
 
     def retain(self, frames: Sequence[int]) -> None:
         """Keep only those held latent frames that are in `frames`; every head must hold them."""
         layout = self._layout
-        wanted = torch.isin(layout.held, torch.tensor([*frames]))
+        wanted = torch.isin(layout.kept_frames, torch.tensor([*frames]))
         count = int(wanted[0, 0].sum())
         slots = wanted.nonzero()[:, -1].view(*self._groups, count)
         self._store.select_heads(slots)
-        layout.held, self._scores = (x.gather(-1, slots) for x in (layout.held, self._scores))
-        self.slots.kept = layout.held[0, 0].tolist()
+        layout.kept_frames, self._scores = (
+            x.gather(-1, slots) for x in (layout.kept_frames, self._scores)
+        )
+        self.slots.kept = layout.kept_frames[0, 0].tolist()
         self.rotated_keys.forget()
 
     def snapshot(self) -> Snapshot:
         """All state that later chunks depend on."""
         stored = super().snapshot()
-        return Snapshot({**stored.tensors, "frames": self._layout.held.clone()}, stored.facts)
+        return Snapshot(
+            {**stored.tensors, "frames": self._layout.kept_frames.clone()}, stored.facts
+        )
 
     def restore(self, snapshot: Snapshot) -> None:
         """Continue, bit for bit, from the `snapshot` of a cache with the same settings."""
         super().restore(snapshot)
-        self._layout.held = snapshot.tensors["frames"].clone()
+        self._layout.kept_frames = snapshot.tensors["frames"].clone()
 
     def _keep(self, frame: int, layers: KeysValues) -> int:
         """Put one latent frame into a slot of every head; return the slot of the first head."""
         layout = self._layout
-        count = layout.held.shape[-1]
+        count = layout.kept_frames.shape[-1]
         slots = torch.full(self._groups, count)
         if count == self._store.kept:
-            slots = self._victims(layout.held)
+            slots = self._victims(layout.kept_frames)
         else:
             grown = torch.zeros(*self._groups, 1)
-            layout.held = torch.cat([layout.held, grown.long()], -1)
+            layout.kept_frames = torch.cat([layout.kept_frames, grown.long()], -1)
             self._scores = torch.cat([self._scores, grown.double()], -1)
         at = slots.unsqueeze(-1)
-        layout.held = layout.held.scatter(-1, at, frame)
+        layout.kept_frames = layout.kept_frames.scatter(-1, at, frame)
         self._scores = self._scores.scatter(-1, at, UNMEASURED)
         for layer, (k, v) in enumerate(layers):
             self._store.write_heads(layer, slots[layer], k, v)
-        self.slots.kept = layout.held[0, 0].tolist()
+        self.slots.kept = layout.kept_frames[0, 0].tolist()
         return int(slots[0, 0])
 
 
@@ -181,21 +185,21 @@ class HeadLayout:
 
     def __init__(self, shape: CacheShape) -> None:
         self.shape = shape
-        self.held = torch.zeros(shape.layers, shape.heads, 0, dtype=torch.long)
+        self.kept_frames = torch.zeros(shape.layers, shape.heads, 0, dtype=torch.long)
         self._ranks: Rotation | None = None  # the rotation of every rank
 
     def frames(self, layer: int) -> list[int]:
         """The latent frame in each slot of a layer, -1 where its heads hold several."""
-        held = self.held[layer]  # (n, slots)
+        held = self.kept_frames[layer]  # (n, slots)
         same = (held == held[:1]).all(0)
         return held[0].masked_fill(~same, -1).tolist()
 
     def rotation(self, layer: int, device: torch.device) -> Rotation:
         """The rotation (s, n, d) of a layer's keys."""
-        count = self.held.shape[-1]
+        count = self.kept_frames.shape[-1]
         if self._ranks is None:
             self._ranks = self.shape.rotation(range(count), device)
-        ranks = self.held[layer].argsort(-1).argsort(-1).T  # (slots, n)
+        ranks = self.kept_frames[layer].argsort(-1).argsort(-1).T  # (slots, n)
         grouped = count, self.shape.frame_tokens
         chosen = (
             x.unflatten(0, grouped)[ranks.to(x.device)].squeeze(3)  # (slots, n, t, d)

@@ -74,9 +74,9 @@ class KVCache:
         return self.slots.committed
 
     @property
-    def held(self) -> list[int]:
+    def kept_frames(self) -> list[int]:
         """The latent frame in each slot, in the order of `history`."""
-        return self.slots.held
+        return self.slots.kept_frames
 
     @property
     def bytes(self) -> int:
@@ -108,7 +108,7 @@ class KVCache:
         that follow the history.
         """
         seen = parts(self.shape.visible(frames, visible), 0, self.shape.frame_tokens)
-        after = range(len(self.held), len(self.held) + frames)
+        after = range(len(self.kept_frames), len(self.kept_frames) + frames)
         rotation = self.rotated_keys.active_rotation(positions or after)
         return HistoryAttention(self.rotated_keys, seen, rows, rotation)
 

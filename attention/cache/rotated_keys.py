@@ -43,7 +43,7 @@ class SlotLayout:
 
     def frames(self, layer: int) -> list[int]:
         """The latent frame in each slot."""
-        return self.slots.held
+        return self.slots.kept_frames
 
     def rotation(self, layer: int, device: torch.device) -> Rotation:
         """The rotation of the history's keys, the same in all layers."""

@@ -20,15 +20,15 @@ class FrameSlots:
         self.pending: list[int] = []
 
     @property
-    def held(self) -> list[int]:
+    def kept_frames(self) -> list[int]:
         """The latent frame in each slot: kept slots, then recent ones."""
         return [*self.kept, *self.recent]
 
     @property
     def positions(self) -> list[int]:
         """The rank of the frame in each slot among all held frames."""
-        rank = {frame: i for i, frame in enumerate(sorted(self.held))}
-        return [rank[frame] for frame in self.held]
+        rank = {frame: i for i, frame in enumerate(sorted(self.kept_frames))}
+        return [rank[frame] for frame in self.kept_frames]
 
     @property
     def next_frame(self) -> int:
@@ -51,7 +51,7 @@ class FrameSlots:
 
     def recommit(self) -> None:
         """Empty all slots; their frames will be committed again, oldest first."""
-        self.pending = sorted({*self.pending, *self.held})
+        self.pending = sorted({*self.pending, *self.kept_frames})
         self.kept.clear()
         self.recent.clear()
 

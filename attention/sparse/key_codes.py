@@ -66,7 +66,7 @@ class SlotCodes:
         self._generation = self.cache.generation
 
     def _update(self, layer: int) -> None:
-        held, tokens = self.cache.held, self.cache.shape.frame_tokens
+        held, tokens = self.cache.kept_frames, self.cache.shape.frame_tokens
         known = self._frames.get(layer, [])
         new = [slot for slot, frame in enumerate(held) if known[slot : slot + 1] != [frame]]
         if new:

@@ -76,9 +76,9 @@ class MergedCache:
         return self._record.committed
 
     @property
-    def held(self) -> list[int]:
+    def kept_frames(self) -> list[int]:
         """The latent frames that count as held, oldest first."""
-        return self._record.held
+        return self._record.kept_frames
 
     @property
     def bytes(self) -> int:
@@ -110,7 +110,7 @@ class MergedCache:
         Active frame i sees the first `visible[i]` active frames, by default all of them.
         """
         seen = parts(self.shape.visible(frames, visible), 0, self.shape.frame_tokens)
-        after = range(len(self.held), len(self.held) + frames)
+        after = range(len(self.kept_frames), len(self.kept_frames) + frames)
         rotation = self.rotated_keys.active_rotation(positions or after)
         return HistoryAttention(self.rotated_keys, seen, rows, rotation)
 
@@ -157,8 +157,8 @@ class MergedCache:
 
     def retain(self, frames: Sequence[int]) -> None:
         """Keep only entries whose newest key is of one of the held `frames`."""
-        self._record.held = sorted(frames)
-        kept = torch.tensor(self.held, dtype=torch.int32, device=self.device)
+        self._record.kept_frames = sorted(frames)
+        kept = torch.tensor(self.kept_frames, dtype=torch.int32, device=self.device)
         self.rotated_keys.empty_slots(kept)
         self.rotated_keys.refresh_extents()
         self.rotated_keys.forget()
@@ -171,7 +171,7 @@ class MergedCache:
             for name, tensor in self.store.state(layer, stop).items()
         }
         learnt = {f"index.{name}": t.to("cpu", copy=True) for name, t in self.index.state().items()}
-        facts = {"committed": self.committed, "held": list(self.held)}
+        facts = {"committed": self.committed, "held": list(self.kept_frames)}
         return Snapshot({**tensors, **learnt}, facts)
 
     def restore(self, snapshot: Snapshot) -> None:
@@ -192,7 +192,7 @@ class MergedCache:
         learnt = {k[len(prefix) :]: t for k, t in snapshot.tensors.items() if k.startswith(prefix)}
         self.index.restore({name: tensor.to(self.device) for name, tensor in learnt.items()})
         self._record.committed = snapshot.facts["committed"]
-        self._record.held = list(snapshot.facts["held"])
+        self._record.kept_frames = list(snapshot.facts["held"])
         self.rotated_keys.refresh_extents()
         self.rotated_keys.forget()
 

@@ -16,7 +16,7 @@ class FrameRecord:
     def __init__(self, policy: TempCache) -> None:
         self.policy = policy
         self.committed = 0
-        self.held: list[int] = []
+        self.kept_frames: list[int] = []
 
     @property
     def positions(self) -> list[int]:
@@ -24,8 +24,8 @@ class FrameRecord:
 
         Not ranks: positions are below 0 once frames between held ones have left.
         """
-        count = len(self.held)
-        return [count - min(self.committed - frame, self.farthest) for frame in self.held]
+        count = len(self.kept_frames)
+        return [count - min(self.committed - frame, self.farthest) for frame in self.kept_frames]
 
     @property
     def farthest(self) -> int:
@@ -36,23 +36,23 @@ class FrameRecord:
     @property
     def complete_sink_frames(self) -> int:
         """Sink frames that are held for good; they came first, so their slots are in front."""
-        sink = self.held[: self.policy.sink_frames]
+        sink = self.kept_frames[: self.policy.sink_frames]
         return sum(rank == frame for rank, frame in enumerate(sink))
 
     def numbers(self, positions: Sequence[int]) -> list[int]:
         """The frame numbers at window-relative `positions`."""
-        gone = self.committed - len(self.held)
+        gone = self.committed - len(self.kept_frames)
         return [gone + position for position in positions]
 
     def append(self, count: int) -> None:
         """Count `count` more frames as committed and held, within the limit of the policy."""
         for _ in range(count):
-            self.held.append(self.committed)
+            self.kept_frames.append(self.committed)
             self.committed += 1
-        while len(self.held) > self.policy.limit:
-            del self.held[self.policy.victim(self.held)]
+        while len(self.kept_frames) > self.policy.limit:
+            del self.kept_frames[self.policy.victim(self.kept_frames)]
 
     def clear(self) -> None:
         """Count from frame 0 again."""
         self.committed = 0
-        self.held.clear()
+        self.kept_frames.clear()

@@ -92,7 +92,7 @@ class RotatedKeys:
         reach = policy.reach_frames
         moves = reach is not None and self.record.committed + count > reach
         if layer in self._rotated and not (policy.merges or moves) and self.is_unbiased(layer):
-            held = len(self.record.held)
+            held = len(self.record.kept_frames)
             rotation = self.active_rotation(range(held, held + count))
             return rotate(k.to(self.shape.dtype), rotation)
         self._rotated.discard(layer)

@@ -61,7 +61,7 @@ def chunk_cases(history: int) -> dict[str, ChunkCase]:
     def always(density: float, order: str = "time", floor: float = 0.0) -> Sparsity:
         return Sparsity(SparseSelf(density, recall_floor=floor, order=order, min_keys=0))
 
-    def kept(frames: int) -> TempCache:
+    def temp_cache(frames: int) -> TempCache:
         return TempCache(frames, sink_frames=min(3, frames - 1), eviction=REDUNDANT)
 
     return {
@@ -73,9 +73,9 @@ def chunk_cases(history: int) -> dict[str, ChunkCase]:
         TEMP: ChunkCase(BALANCED),
         "TempCache, int8": ChunkCase(BALANCED, Packed(INT8)),
         "TempCache, int4": ChunkCase(BALANCED, Packed(INT4)),
-        "TempCache, 25 %": ChunkCase(kept(quarter)),
-        "TempCache, 50 %": ChunkCase(kept(half)),
-        "TempCache, 75 %": ChunkCase(kept(3 * history // 4)),
+        "TempCache, 25 %": ChunkCase(temp_cache(quarter)),
+        "TempCache, 50 %": ChunkCase(temp_cache(half)),
+        "TempCache, 75 %": ChunkCase(temp_cache(3 * history // 4)),
         "TempCache, 50 %, merged": ChunkCase(TempCache(half, max_mass=1)),
         "TempCache, 50 %, merged, log-mass": ChunkCase(TempCache(half)),
         "AnnSA 30 %": ChunkCase(full, DENSE, always(0.3)),
@@ -159,13 +159,13 @@ def fill(
     for first in range(0, len(past), CHUNK):
         x, t = past[None, first : first + CHUNK], torch.zeros(1, CHUNK)
         seen = (CHUNK,) * CHUNK
-        kept = predict(
+        temp_cache = predict(
             kit.dit, x, t, text, caches[DENSE_CASE].attention_of_commit(seen), keep=True
         ).keys_values
         for name, cache in caches.items():
             if isinstance(cache, MergedCache) and cache.policy.merges:
                 predict(kit.dit, x, t, text, cache.attention_of_commit(seen))  # records attention
-            cache.commit(kept)
+            cache.commit(temp_cache)
             codes = coded[name]
             if codes is not None:
                 codes.update()

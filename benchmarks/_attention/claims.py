@@ -36,17 +36,17 @@ def claim(plan: SpeedPlan, results: Results) -> None:
 def claim_faster(plan: SpeedPlan, results: Results, history: int) -> None:
     """Judge at one history which cases are faster, or hardly slower, than others."""
 
-    def timed(*cases: str) -> bool:
+    def time_cases(*cases: str) -> bool:
         return set(cases) <= set(plan.cases_at(history))
 
     for name in (TEMP, BOTH):
-        if history == LONG and timed(name, DENSE_CASE):
+        if history == LONG and time_cases(name, DENSE_CASE):
             low = ratio(plan, results, (DENSE_CASE, name), history).low
             results.at_least(f"{plan.prefix}{name} is 5x faster than dense at {history}", low, 5)
-        if timed(name, WINDOW_CASE):
+        if time_cases(name, WINDOW_CASE):
             high = ratio(plan, results, (name, WINDOW_CASE), history).high
             text = f"{plan.prefix}{name} is no slower than {WINDOW_CASE} at {history}"
             results.at_most(text, high, 1.05)
-    if timed(AUTO, DENSE_CASE):
+    if time_cases(AUTO, DENSE_CASE):
         high = ratio(plan, results, (AUTO, DENSE_CASE), history).high
         results.at_most(f"{plan.prefix}auto is no slower than dense at {history}", high, 1.03)

@@ -47,7 +47,7 @@ class Panel:
     log: bool = False
 
 
-def joined(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def join_results(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Merge the figures and bytes of several results; later results win."""
     return {part: {key: value for result in results for key, value in result[part].items()}
             for part in ("figures", "bytes")}  # fmt: skip
@@ -147,7 +147,7 @@ def _by_history(values: dict[str, Any], name: str) -> list[tuple[int, Any]]:
 def command(speeds: tuple[Path, ...], recall: Path, out: Path) -> None:
     with reporting():
         *speed, recall_results = (json.loads(file.read_text("utf-8")) for file in (*speeds, recall))
-        draw(panels(joined(speed), recall_results), out)
+        draw(panels(join_results(speed), recall_results), out)
 
 
 if __name__ == "__main__":

@@ -157,7 +157,7 @@ def memories(
     return found
 
 
-def merged(entry_frames: float) -> TempCache:
+def merge(entry_frames: float) -> TempCache:
     """Return the node's TempCache for this model: positions never exceed the trained reach.
 
     The limit matters after far turns only.
@@ -170,7 +170,7 @@ def _frames(shape: CacheShape, tokens: int) -> WindowSink:
 
 
 def _entries(shape: CacheShape, tokens: int) -> TempCache:
-    return merged(tokens / shape.frame_tokens)
+    return merge(tokens / shape.frame_tokens)
 
 
 def fill_caches(

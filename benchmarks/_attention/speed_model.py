@@ -56,7 +56,7 @@ class SpeedModel:
         )  # fmt: skip
 
 
-def embedded() -> SpeedModel:
+def embed() -> SpeedModel:
     """Return the demo's model at 128x128 on the CPU, a prompt, and true latents of its world."""
     kit = load_kit(DEMO_FOLDER)
     prompt = kit.text.encode("a red ball over hills at noon").embedding

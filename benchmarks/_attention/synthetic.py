@@ -79,7 +79,7 @@ def measure_layer(latents: Tensor, seed: int) -> dict[str, float]:
             q, k[:, :, newest], v[:, :, newest], None, count * tokens, parts, (), tokens
         )
         found[f"error: window, {share:.0%}"] = _error(attend_inputs(shorter), dense)
-        kept = _kept(shape, keys, values, TempCache(count, eviction=REDUNDANT, recent_frames=1))
+        kept = _keep(shape, keys, values, TempCache(count, eviction=REDUNDANT, recent_frames=1))
         entries = AttentionInputs(q, *kept, None, kept[0].shape[2], parts, (), tokens)
         found[f"error: TempCache, {share:.0%}"] = _error(attend_inputs(entries), dense)
     return found
@@ -97,7 +97,7 @@ def _read(inputs: AttentionInputs, shape: CacheShape, order: str, density: float
     return select_for_all_heads(blocks.tokens, choose_blocks(inputs.q, blocks, count), nothing)
 
 
-def _kept(
+def _keep(
     shape: CacheShape, keys: Tensor, values: Tensor, policy: TempCache
 ) -> tuple[Tensor, Tensor]:
     """Return the un-rotated keys and values (1, n, t, d) that a TempCache keeps."""

@@ -48,11 +48,11 @@ def wan_shaped(
 
     Comes with a decoder, a padded prompt of WORDS random tokens, and latents of noise.
     """
-    tree = randomised(shape_only(config, dtype), device)
+    tree = randomise(shape_only(config, dtype), device)
     with META:
         decoder_tree = TAEHVDecoder(decoder).to(dtype)
     prompt = torch.zeros(1, 1, PADDED, config.text_dim, device=device, dtype=dtype)
-    prompt[..., :WORDS, :].normal_(generator=_seeded(device, 1))
+    prompt[..., :WORDS, :].normal_(generator=_seed(device, 1))
     rows, columns = (side // SPATIAL_FACTOR for side in pixels)
     frames = CLIP_CHUNKS * FEW_STEP.chunk_frames
     clip = torch.empty(frames, config.in_channels, rows, columns, device=device)
@@ -65,19 +65,19 @@ def wan_shaped(
         "weights, such as PSNR, SSIM and density, says nothing of a trained model"
     )
     return SpeedModel(
-        NAME, note, tree, randomised(decoder_tree, device), (text, text),
-        clip.normal_(generator=_seeded(device, 2)), FEW_STEP, dtype,
+        NAME, note, tree, randomise(decoder_tree, device), (text, text),
+        clip.normal_(generator=_seed(device, 2)), FEW_STEP, dtype,
     )  # fmt: skip
 
 
 @torch.no_grad()
-def randomised(module: Module, device: torch.device) -> Module:
+def randomise(module: Module, device: torch.device) -> Module:
     """Fill a module without weights in place on the device, so that the weights exist only once.
 
     Matrices preserve the variance of their input; norms and biases do nothing.
     """
     module = module.to_empty(device=device).eval().requires_grad_(False)
-    generator = _seeded(device, 0)
+    generator = _seed(device, 0)
     for name, parameter in module.named_parameters():
         if name.endswith("modulation"):
             parameter.normal_(0, 0.5, generator=generator)
@@ -88,5 +88,5 @@ def randomised(module: Module, device: torch.device) -> Module:
     return module
 
 
-def _seeded(device: torch.device, seed: int) -> torch.Generator:
+def _seed(device: torch.device, seed: int) -> torch.Generator:
     return torch.Generator(device).manual_seed(seed)

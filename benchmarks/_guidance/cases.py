@@ -10,10 +10,10 @@ from ...samplers.guidance import (
     GuidanceTiming,
     Limits,
     cfg,
-    extended,
+    extend,
     fractional,
     last,
-    stabilised,
+    stabilise,
     temporal,
     vanilla,
 )
@@ -36,19 +36,19 @@ def cases() -> dict[str, Recipe]:
         found[name] = Recipe(guidance=guidance)
 
     for scale in (1.2, 1.5, 2.0, 3.0):
-        add(f"vanilla {scale:g}", extended(TEXT, vanilla(scale)))
-    strong = extended(TEXT, vanilla(2.0))
+        add(f"vanilla {scale:g}", extend(TEXT, vanilla(scale)))
+    strong = extend(TEXT, vanilla(2.0))
     add("vanilla 2, rescaled", replace(strong, limits=Limits(rescale=1.0)))
     add(
         "vanilla 2, early steps",
-        extended(TEXT, replace(vanilla(2.0), timing=GuidanceTiming((EARLY, 1.0)))),
+        extend(TEXT, replace(vanilla(2.0), timing=GuidanceTiming((EARLY, 1.0)))),
     )
     for level in (0.02, 0.05, 0.1):
-        add(f"vanilla 2, stabilised {level:g}", stabilised(strong, level))
-    add("temporal", extended(TEXT, temporal(0.5, last(4))))
-    add("temporal and none 2", extended(TEXT, temporal(0.5, last(4), scale=2.0)))
+        add(f"vanilla 2, stabilised {level:g}", stabilise(strong, level))
+    add("temporal", extend(TEXT, temporal(0.5, last(4))))
+    add("temporal and none 2", extend(TEXT, temporal(0.5, last(4), scale=2.0)))
     for scale, level in ((2.0, 0.6), (2.0, 0.75), (2.0, 0.85), (3.0, 0.75)):
-        add(f"fractional {scale:g} at {level:g}", extended(TEXT, fractional(scale, level)))
+        add(f"fractional {scale:g} at {level:g}", extend(TEXT, fractional(scale, level)))
     for level in (0.02, 0.05, 0.1, 0.2, 0.3):
         found[f"context noise {level:g}"] = Recipe(guidance=TEXT, noise=ContextNoise(level))
     more = 2 * DEMO.steps

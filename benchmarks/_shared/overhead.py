@@ -41,7 +41,7 @@ class Clock:
     def __init__(self) -> None:
         self.spent_s = 0.0
 
-    def timed(self, function: Callable[P, R]) -> Callable[P, R]:
+    def time_run(self, function: Callable[P, R]) -> Callable[P, R]:
         """Return `function`, timed on this clock."""
 
         def run(*arguments: P.args, **options: P.kwargs) -> R:
@@ -67,7 +67,7 @@ def chunk_times(chunks: int) -> dict[str, list[float]]:
         frames = _frames(Path(folder), chunks, clocks["VAE"])
         spec = VideoSpec(frames.width, frames.height, frames.fps)
         with open_video(Path(folder) / "bench.mp4", spec) as video:
-            write = clocks["encode"].timed(video.write)
+            write = clocks["encode"].time_run(video.write)
             began = time.perf_counter()
             for chunk in frames.chunks:
                 write(chunk.frames)
@@ -95,7 +95,7 @@ def _frames(folder: Path, chunks: int, vae_clock: Clock) -> FrameStream:
 
     def open_decoder() -> StreamingDecoder:
         decoder = StreamingDecoder(vae)
-        decoder.feed = vae_clock.timed(decoder.feed)  # type: ignore[method-assign]
+        decoder.feed = vae_clock.time_run(decoder.feed)  # type: ignore[method-assign]
         return decoder
 
     rolling = Rollout(
@@ -108,7 +108,7 @@ def _frames(folder: Path, chunks: int, vae_clock: Clock) -> FrameStream:
 def _timed_model(clock: Clock) -> Iterator[None]:
     """Count every evaluation of the model and projection of the prompt as model time."""
     with (
-        mock.patch.object(evaluator, "predict", clock.timed(predict)),
-        mock.patch.object(evaluator, "project_text", clock.timed(project_text)),
+        mock.patch.object(evaluator, "predict", clock.time_run(predict)),
+        mock.patch.object(evaluator, "project_text", clock.time_run(project_text)),
     ):
         yield

@@ -20,7 +20,7 @@ class BadAnswer(Exception):
     """The server says what no ComfyUI says; the text continues a sentence about the server."""
 
 
-def decoded(text: str) -> Any:
+def decode(text: str) -> Any:
     """Return the value of a JSON text, None for anything else."""
     try:
         return parse_json(text)

@@ -18,7 +18,7 @@ from yarl import URL
 
 from ...errors import BadInput, LongtakeError, StorageError
 from ..workflow.node_spec import NodeSpec, node_from_object_info
-from .answers import BadAnswer, as_object, decoded, is_listed, node_errors, short
+from .answers import BadAnswer, as_object, decode, is_listed, node_errors, short
 
 TIMEOUT = aiohttp.ClientTimeout(total=None, connect=10, sock_read=60)
 GATEWAY_ERRORS = (502, 503, 504)  # from a proxy whose server is down
@@ -71,7 +71,7 @@ class Client:
             raise BadInput(
                 f"{self.name} needs a password ({status}); write it as http://USER:PASSWORD@HOST."
             )
-        answer = decoded(text)
+        answer = decode(text)
         if status != 200 or not isinstance(answer, dict) or "system" not in answer:
             raise BadInput(
                 f"{self.name} is not a ComfyUI server (its /system_stats answers {status} "
@@ -91,7 +91,7 @@ class Client:
         """Queue a workflow under our id; `Refusal` is about this workflow."""
         body = {"prompt": prompt, "prompt_id": prompt_id, "client_id": self._client_id}
         status, text = await self._ask("POST", "prompt", body=body)
-        answer = decoded(text)
+        answer = decode(text)
         if status == 400 and isinstance(answer, dict):
             raise Refusal(f"{self.name} rejected the workflow: {node_errors(answer, prompt)}.")
         if status == TOO_LARGE:
@@ -152,7 +152,7 @@ class Client:
                 url, heartbeat=30, max_msg_size=MAX_MESSAGE_BYTES
             ) as socket:
                 async for message in socket:
-                    content = decoded(message.data) if message.type == TEXT else None
+                    content = decode(message.data) if message.type == TEXT else None
                     if isinstance(content, dict):
                         receive(content)
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
@@ -160,7 +160,7 @@ class Client:
 
     async def _json(self, method: str, *path: str) -> dict[str, Any]:
         status, text = await self._ask(method, *path)
-        answer = decoded(text)
+        answer = decode(text)
         if status != 200 or not isinstance(answer, dict):
             raise BadAnswer(f"it answers {status} to /{path[0]}: {short(text)}")
         return answer

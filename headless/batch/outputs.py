@@ -13,7 +13,7 @@ from .answers import (
     MAX_TEXT,
     BadAnswer,
     as_object,
-    decoded,
+    decode,
     last_events,
     numbers,
     run_seconds,
@@ -39,7 +39,7 @@ def outcome(entry: Entry) -> tuple[float | None, dict[str, object], str | None]:
     status = as_object(entry.get("status") or {}, "the status of a prompt")
     events = last_events(status)
     problem = _problem(status, events)
-    if problem is None and not _shown(entry):
+    if problem is None and not _describe(entry):
         raise BadAnswer(
             "it reports success without any output (does the workflow save something there?)"
         )
@@ -59,7 +59,7 @@ async def fetch(client: Client, entry: Entry, out: Path, folder: str) -> list[Sa
     return saved
 
 
-def _shown(entry: Entry) -> list[dict[str, Any]]:
+def _describe(entry: Entry) -> list[dict[str, Any]]:
     """Return what each node showed."""
     outputs = as_object(entry.get("outputs") or {}, "the outputs of a prompt")
     return [as_object(shown, "the output of a node") for shown in outputs.values()]
@@ -67,7 +67,7 @@ def _shown(entry: Entry) -> list[dict[str, Any]]:
 
 def _places(entry: Entry) -> Iterator[tuple[str, Place, str]]:
     """Yield role, place and local subfolder of each file, except files in the temp folder."""
-    for shown in _shown(entry):
+    for shown in _describe(entry):
         for listed in shown.values():
             for file in listed if isinstance(listed, list) else ():
                 if not isinstance(file, dict) or file.get("type") != "output":
@@ -140,10 +140,10 @@ def _last_part(path: str) -> str:
 
 
 def _report(entry: Entry) -> dict[str, object]:
-    for shown in _shown(entry):
+    for shown in _describe(entry):
         texts = shown.get("longtake_report")
         for text in texts if isinstance(texts, list) else ():
-            return numbers(decoded(text) if isinstance(text, str) else None, FACTS)
+            return numbers(decode(text) if isinstance(text, str) else None, FACTS)
     return {}
 
 

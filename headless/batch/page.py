@@ -90,7 +90,7 @@ def _picture(record: Record, out: Path) -> str:
                 continue
             image = _open(out / file.path)
             if image is not None:
-                return f'<img alt="row {record.number}" src="{_embedded(image)}">'
+                return f'<img alt="row {record.number}" src="{_embed(image)}">'
     return ""
 
 
@@ -107,7 +107,7 @@ def _open(path: Path) -> Image.Image | None:
         return None
 
 
-def _embedded(image: Image.Image) -> str:
+def _embed(image: Image.Image) -> str:
     image.thumbnail((PICTURE_PIXELS, PICTURE_PIXELS))
     content = io.BytesIO()
     image.save(content, format="JPEG", quality=80)

@@ -82,7 +82,7 @@ class Records:
     def merge_rows(self, rows: Iterable[Record]) -> None:
         """Use `rows` for this run, each with the state that `resume` found."""
         known = {row.key: row for row in self.rows}
-        self.start(self._merged(row, known.get(row.key)) for row in rows)
+        self.start(self._merge_lines(row, known.get(row.key)) for row in rows)
 
     def prompt_id(self, row: Record) -> str:
         """Return the id of a row's prompt, which is always the same."""
@@ -91,20 +91,20 @@ class Records:
     def save(self, row: Record) -> None:
         """Append the state of a row, and return once the disk has it."""
         state = {name: value for name, value in asdict(row).items() if name not in PLAN_FIELDS}
-        with self._written("ab", self.out / FILE) as file:
+        with self._write("ab", self.out / FILE) as file:
             file.write(_line(state))
 
     def _write_all(self) -> None:
         """Write all records atomically: a kill leaves either the old file or the new one."""
         path = self.out / FILE
         temporary = path.with_name(f"{FILE}.tmp")
-        with self._written("wb", temporary) as file:
+        with self._write("wb", temporary) as file:
             file.write(_line({"batch_id": self.batch_id}))
             file.writelines(_line(asdict(row)) for row in self.rows)
         os.replace(temporary, path)
 
     @contextmanager
-    def _written(self, mode: str, path: Path) -> Iterator[IO[bytes]]:
+    def _write(self, mode: str, path: Path) -> Iterator[IO[bytes]]:
         try:
             with path.open(mode) as file:
                 yield file
@@ -115,7 +115,7 @@ class Records:
                 f"{path} cannot be written ({error.strerror}); free some space and run again."
             ) from error
 
-    def _merged(self, row: Record, old: Record | None) -> Record:
+    def _merge_lines(self, row: Record, old: Record | None) -> Record:
         """Combine a row with its earlier state: done rows stay done, failed rows are retried."""
         if old is None:
             return row

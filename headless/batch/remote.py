@@ -59,7 +59,7 @@ async def _specs(
     types = [node.class_type for flow in workflows for node in flow.nodes.values()]
     lost: dict[str, str] = {}
     for _ in range(GREETINGS):
-        for client in await _greeted(clients, lost, console):
+        for client in await _greet(clients, lost, console):
             try:
                 return await client.specs(types)
             except ServerLost as error:
@@ -71,7 +71,7 @@ async def _specs(
     raise LongtakeError(f"no server answers: {names}; start ComfyUI there or check --server.")
 
 
-async def _greeted(clients: list[Client], lost: dict[str, str], console: Console) -> list[Client]:
+async def _greet(clients: list[Client], lost: dict[str, str], console: Console) -> list[Client]:
     """Return the servers that answer now, and note why others do not in `lost`."""
     found = []
     for client in list(clients):

@@ -26,7 +26,7 @@ def to_csv(records: Sequence[Record]) -> str:
     text = io.StringIO(newline="")
     table = csv.writer(text)
     for line in _lines(records):
-        table.writerow([_guarded(cell) for cell in line])
+        table.writerow([_guard(cell) for cell in line])
     return text.getvalue()
 
 
@@ -45,7 +45,7 @@ def _after(record: Record) -> list[object]:
     return [record.state, record.server or "", seconds, *facts, record.error or "", files]
 
 
-def _guarded(value: object) -> object:
+def _guard(value: object) -> object:
     """Quote text that a spreadsheet would execute as a formula."""
     if not isinstance(value, str) or NUMBER.fullmatch(value):
         return value

@@ -28,7 +28,7 @@ def report_failures(
     try:
         yield
     except KeyboardInterrupt as stop:
-        console.print(escape((resume_hint or _interrupted)(run_files)), highlight=False)
+        console.print(escape((resume_hint or _report_interrupt)(run_files)), highlight=False)
         raise SystemExit(INTERRUPTED) from stop
     except Exception as error:
         print_failure(console, error, debug=debug)
@@ -49,7 +49,7 @@ def print_failure(console: Console, error: Exception, *, debug: bool) -> str:
     return line
 
 
-def _interrupted(run_files: RunFiles) -> str:
+def _report_interrupt(run_files: RunFiles) -> str:
     where = f" after chunk {run_files.last.chunk + 1}" if run_files.last else ""
     videos = ", ".join(str(path) for path in run_files.paths("video"))
     playable = f" {videos} is playable up to there." if videos else ""

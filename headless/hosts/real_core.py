@@ -60,7 +60,7 @@ class CoreHost:
                     raise KeyboardInterrupt
                 case _:
                     self._pass_on(message, {"output": out_dir})
-        raise self._died()
+        raise self._explain_death()
 
     def interrupt(self) -> None:
         """Ask the running workflow to stop at its next check; safe in a signal handler."""
@@ -77,7 +77,7 @@ class CoreHost:
         for message in self._messages():
             if message["event"] == event:
                 return message["data"]
-        raise self._died()
+        raise self._explain_death()
 
     def _send(self, request: Mapping[str, object]) -> None:
         stdin = cast("IO[str]", self._process.stdin)
@@ -85,7 +85,7 @@ class CoreHost:
             stdin.write(json.dumps(request) + "\n")
             stdin.flush()
         except OSError as error:
-            raise self._died() from error
+            raise self._explain_death() from error
 
     def _messages(self) -> Iterator[dict[str, Any]]:
         for line in cast("IO[str]", self._process.stdout):
@@ -114,7 +114,7 @@ class CoreHost:
                 if event is not None:
                     self._listener(event)
 
-    def _died(self) -> LongtakeError:
+    def _explain_death(self) -> LongtakeError:
         code = self._process.wait()
         lines = self._log.read_text(errors="replace").strip().splitlines()
         last = lines[-1] if lines else "no output"

@@ -99,7 +99,7 @@ def copies(stored: Iterable[str]) -> list[Copy]:
 
     Critics are left out.
     """
-    plain = {unwrapped(name): name for name in stored}
+    plain = {unwrap(name): name for name in stored}
     anchors = [match for name in plain if (match := _ANCHOR.fullmatch(name))]
     return [
         Copy(
@@ -112,7 +112,7 @@ def copies(stored: Iterable[str]) -> list[Copy]:
     ]
 
 
-def unwrapped(name: str) -> str:
+def unwrap(name: str) -> str:
     """A stored name without the wrappers of trainers."""
     return _WRAPPER.sub("", name)
 

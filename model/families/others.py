@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .names import unwrapped
+from .names import unwrap
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ OTHERS = (
 
 def other(stored: Iterable[str]) -> Other | None:
     """The kind of a file with tensors of these names, if it is listed above."""
-    names = [unwrapped(name) for name in stored]
+    names = [unwrap(name) for name in stored]
     for kind in OTHERS:
         if any(re.search(kind.named, name) for name in names):
             return kind

@@ -19,9 +19,9 @@ from ..files.header import Header, TensorInfo
 from .folder import declared_classes, plain_name
 from .names import Copy, copies
 from .others import other
-from .stated import quantisation, transformer_config, unscaled
+from .stated import quantisation, transformer_config, unscale
 from .table import BY_KEY, FAMILIES, Family
-from .tensors import QUANTISED, expected, wrong
+from .tensors import QUANTISED, expected_shapes, wrong
 
 AUTO, EMA, RAW = "auto", "ema", "raw"
 HEAD_DIM = 128  # of every Wan model; a smaller one says its number of heads in its header
@@ -57,7 +57,7 @@ def recognise(header: Header, family: str = AUTO, copy: str = AUTO) -> Recognise
     kind = other(found[0].names)
     if kind is not None:
         raise BadInput(f"{header.path} is {kind.title}: {kind.remedy}.")
-    config, shape = _described(header.path, first, config_json)
+    config, shape = _describe(header.path, first, config_json)
     row, why = _family(header, shape, config, config_json, family)
     if row.refusal:
         raise BadInput(f"{header.path} is {row.title}: {row.refusal}.")
@@ -72,7 +72,7 @@ class OtherInputs(ValueError):
     """A Wan model whose channels are those of no row of the table."""
 
 
-def _described(
+def _describe(
     path: Path, shapes: Mapping[str, tuple[int, ...]], transformer: Mapping[str, Any]
 ) -> tuple[DiTConfig, str]:
     """The sizes and the architecture that the tensors show, or a refusal."""
@@ -131,7 +131,7 @@ def _family(
                 f"auto or one of {keys}."
             )
         return BY_KEY[wanted], "family: as chosen"
-    noted = _noted(header)
+    noted = _note(header)
     row = BY_KEY.get(str(noted.get("family")))
     if row is not None and row.shape == shape:
         return _at_noted_rate(row, noted), "family: its metadata says so"
@@ -190,14 +190,14 @@ def _pick(found: list[Copy], wanted: str, row: Family) -> tuple[Copy, str]:
 def _check(header: Header, taken: Copy, config: DiTConfig, shape: str) -> tuple[str, ...]:
     """Refuse a copy that is not whole; the names that the model has no use for."""
     shapes = {name: header.tensors[stored].shape for name, stored in taken.names.items()}
-    needed = expected(config, image=shape == "i2v", fps=shape == "t2v-fps")
+    needed = expected_shapes(config, image=shape == "i2v", fps=shape == "t2v-fps")
     problem = wrong(shapes, needed)
     if problem:
         raise BadInput(
             f"{header.path} is no whole {config.num_layers}-layer Wan model: {problem}; use the "
             "unmodified file."
         )
-    bare = unscaled({n: header.tensors[stored].dtype for n, stored in taken.names.items()}, needed)
+    bare = unscale({n: header.tensors[stored].dtype for n, stored in taken.names.items()}, needed)
     if bare:
         raise BadInput(
             f"{header.path} holds {bare} as whole numbers without their scale; use a file with "
@@ -216,7 +216,7 @@ def _why_shape(shape: str, config: DiTConfig) -> str:
     )
 
 
-def _noted(header: Header) -> dict[str, Any]:
+def _note(header: Header) -> dict[str, Any]:
     """What `longtake convert` wrote into the metadata."""
     try:
         noted = json.loads(header.metadata.get(METADATA_KEY, "{}"))

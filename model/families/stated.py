@@ -28,7 +28,7 @@ def quantisation(header: Header) -> dict[str, Any]:
     return stated
 
 
-def unscaled(dtypes: Mapping[str, str], weights: Collection[str]) -> str | None:
+def unscale(dtypes: Mapping[str, str], weights: Collection[str]) -> str | None:
     """The first of the `weights` that is stored as whole numbers of a layer without a scale."""
     scaled = {n.rpartition(".")[0] for n in dtypes if n.endswith(SCALES)}
     for name in weights:

@@ -18,7 +18,7 @@ QUANTISED = (
 )  # fmt: skip
 
 
-def expected(config: DiTConfig, *, image: bool = False, fps: bool = False) -> Shapes:
+def expected_shapes(config: DiTConfig, *, image: bool = False, fps: bool = False) -> Shapes:
     """Official name to shape; `image` for the CLIP branch, `fps` for SkyReels' embedding."""
     dim = config.dim
     shapes: Shapes = {

@@ -17,7 +17,7 @@ from .header import (
     TensorInfo,
     check_layout,
     check_names,
-    damaged,
+    damage_error,
 )
 
 MAGIC = b"GGUF"
@@ -60,13 +60,15 @@ def read_header(path: Path) -> Header:
                 raise mistaken(path, "a GGUF file", "give the unmodified .gguf file")
             version, tensors, entries = _numbers(file, "<IQQ")
             if version not in (2, 3) or max(tensors, entries) > MAX_ENTRIES:
-                raise damaged(path, f"its GGUF version {version} is unknown or its header endless")
+                raise damage_error(
+                    path, f"its GGUF version {version} is unknown or its header endless"
+                )
             found = [_entry(file) for _ in range(entries)]
             places = [_tensor(path, file) for _ in range(tensors)]
             metadata = {key: value for key, value in found if value is not None}
             _check_data(path, metadata, places, file.tell())
     except (OSError, struct.error, ValueError, OverflowError, RecursionError) as error:
-        raise damaged(path, "its GGUF header is cut short or wrong") from error
+        raise damage_error(path, "its GGUF header is cut short or wrong") from error
     infos = {info.name: _original(path, info, metadata) for info, _ in places}
     check_names(path, [info.name for info, _ in places])
     return Header(path, "GGUF", infos, metadata)
@@ -96,7 +98,7 @@ def _original(path: Path, info: TensorInfo, metadata: Mapping[str, str]) -> Tens
         original = replace(info, shape=tuple(int(number) for number in numbers))
         if original.count == info.count:
             return original
-    raise damaged(path, f"the original shape of {info.name} is {text[:40]!r}")
+    raise damage_error(path, f"the original shape of {info.name} is {text[:40]!r}")
 
 
 def _numbers(file: BinaryIO, form: str) -> tuple[int, ...]:

@@ -65,7 +65,7 @@ def main_dtype(tensors: Mapping[str, TensorInfo]) -> str:
     return weight.most_common(1)[0][0] if weight else "none"
 
 
-def damaged(path: Path, reason: str) -> BadInput:
+def damage_error(path: Path, reason: str) -> BadInput:
     """Make the refusal of a file whose content contradicts itself."""
     return BadInput(f"{path} cannot be read ({reason}); it may be damaged: download it again.")
 
@@ -73,10 +73,10 @@ def damaged(path: Path, reason: str) -> BadInput:
 def check_names(path: Path, names: Collection[str]) -> None:
     """Refuse more tensors, or longer names, than any model has."""
     if len(names) > MAX_TENSORS:
-        raise damaged(path, f"it lists {len(names):,} tensors, more than any model has")
+        raise damage_error(path, f"it lists {len(names):,} tensors, more than any model has")
     for name in names:
         if len(name) > MAX_NAME or name.count(".") > MAX_DOTS:
-            raise damaged(path, f"a tensor's name is {len(name):,} letters long")
+            raise damage_error(path, f"a tensor's name is {len(name):,} letters long")
 
 
 def check_layout(path: Path, spans: Collection[tuple[int, int]], size: int, align: int = 1) -> None:
@@ -88,9 +88,11 @@ def check_layout(path: Path, spans: Collection[tuple[int, int]], size: int, alig
     for begin, end in sorted(spans):
         if begin != -(-at // align) * align:
             problem = "overlap" if begin < at else "leave a gap"
-            raise damaged(path, f"its tensors {problem} at byte {min(at, begin):,} of the data")
+            raise damage_error(
+                path, f"its tensors {problem} at byte {min(at, begin):,} of the data"
+            )
         at = end
     if at > size:
         raise BadInput(f"{path} is cut short by {at - size:,} bytes; download it again.")
     if size >= -(-at // align) * align + align:
-        raise damaged(path, f"{size - at:,} bytes at its end belong to no tensor")
+        raise damage_error(path, f"{size - at:,} bytes at its end belong to no tensor")

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ...errors import BadInput
 from .content import mistaken
-from .header import Header, TensorInfo, check_names, damaged
+from .header import Header, TensorInfo, check_names, damage_error
 
 MAX_PICKLE_BYTES = 50_000_000  # names and shapes only; a 14B model's is 0.3 MB
 NUMBERS = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
@@ -87,7 +87,7 @@ def _check_zip(path: Path) -> None:
                 "its author."
             )
         if entry.filename.endswith(".pkl") and entry.file_size > MAX_PICKLE_BYTES:
-            raise damaged(path, "its list of tensors is far too long for a model")
+            raise damage_error(path, "its list of tensors is far too long for a model")
 
 
 def _refusal(path: Path, reason: str) -> str:
@@ -116,7 +116,7 @@ def _check_stored(path: Path, name: str, tensor: Tensor) -> None:
     """Refuse a tensor that says it is larger than what the file stores of it."""
     stored = tensor.layout == torch.strided and tensor.device.type == "cpu"
     if not stored or tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
-        raise damaged(path, f"{name} has the shape {list(tensor.shape)} and fewer numbers")
+        raise damage_error(path, f"{name} has the shape {list(tensor.shape)} and fewer numbers")
 
 
 def _info(name: str, tensor: Tensor) -> TensorInfo:

@@ -22,7 +22,7 @@ from .header import (
     TensorInfo,
     check_layout,
     check_names,
-    damaged,
+    damage_error,
 )
 
 MAX_HEADER_BYTES = 25_000_000  # a 14B model's is 0.2 MB
@@ -42,7 +42,7 @@ def read_header(path: Path) -> Header:
         spans = [(entry["data_offsets"][0], entry["data_offsets"][1]) for entry in content.values()]
         texts = {str(key): str(value) for key, value in metadata.items()}
     except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
-        raise damaged(path, "its header does not describe tensors") from error
+        raise damage_error(path, "its header does not describe tensors") from error
     check_layout(path, spans, path.stat().st_size - start)
     return Header(path, "safetensors", tensors, texts)
 
@@ -55,11 +55,11 @@ def read_index(path: Path) -> tuple[Header, dict[str, Path]]:
         names = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
         shards = sorted({str(shard) for shard in names.values()})
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise damaged(path, "it is no index of safetensors shards") from error
-    header, places = _joined(path, [_beside(path, shard) for shard in shards])
+        raise damage_error(path, "it is no index of safetensors shards") from error
+    header, places = _join(path, [_beside(path, shard) for shard in shards])
     absent = [name for name in names if name not in places]
     if absent:
-        raise damaged(path, f"no shard holds {absent[0]}")
+        raise damage_error(path, f"no shard holds {absent[0]}")
     return header, places
 
 
@@ -71,7 +71,7 @@ def read_shards(path: Path) -> tuple[Header, dict[str, Path]]:
         return header, dict.fromkeys(header.tensors, path)
     count = int(shard[3])
     names = [f"{shard[1]}{i:05}-of-{shard[3]}{shard[4]}" for i in range(1, count + 1)]
-    return _joined(path, [_beside(path, name) for name in names])
+    return _join(path, [_beside(path, name) for name in names])
 
 
 class SafetensorsReader:
@@ -89,7 +89,7 @@ class SafetensorsReader:
                 self._open[path] = safe_open(path, "pt")
             tensor: Tensor = self._open[path].get_tensor(name)
         except (SafetensorError, OSError, AttributeError) as error:
-            raise damaged(path, str(error)) from error
+            raise damage_error(path, str(error)) from error
         return tensor
 
 
@@ -107,9 +107,9 @@ def _header_json(path: Path) -> tuple[dict[str, Any], int]:
     try:
         content = json.loads(text, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
-        raise damaged(path, "it has no readable safetensors header") from error
+        raise damage_error(path, "it has no readable safetensors header") from error
     if not isinstance(content, dict):
-        raise damaged(path, "it has no readable safetensors header")
+        raise damage_error(path, "it has no readable safetensors header")
     return content, 8 + size
 
 
@@ -124,19 +124,21 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _info(path: Path, name: str, entry: Mapping[str, Any]) -> TensorInfo:
     shape, (begin, end), dtype = tuple(entry["shape"]), entry["data_offsets"], entry["dtype"]
     if not all(type(number) is int for number in (*shape, begin, end)) or len(shape) > MAX_AXES:
-        raise damaged(path, f"{name} has a shape or a place that is no list of whole numbers")
+        raise damage_error(path, f"{name} has a shape or a place that is no list of whole numbers")
     info = TensorInfo(name, str(dtype), shape, end - begin)
     if begin < 0 or any(n < 0 for n in shape) or info.stored_bytes < 0:
-        raise damaged(path, f"{name} has a negative size")
+        raise damage_error(path, f"{name} has a negative size")
     bits = 8 * ITEM_BYTES.get(info.dtype, 0) or OTHER_BITS.get(info.dtype)
     if bits is None:
-        raise damaged(path, f"{name} has the unknown number format {info.dtype[:20]!r}")
+        raise damage_error(path, f"{name} has the unknown number format {info.dtype[:20]!r}")
     if info.count * bits != 8 * info.stored_bytes:
-        raise damaged(path, f"{name} holds {info.stored_bytes} bytes, its shape {shape} does not")
+        raise damage_error(
+            path, f"{name} holds {info.stored_bytes} bytes, its shape {shape} does not"
+        )
     return info
 
 
-def _joined(path: Path, shards: list[Path]) -> tuple[Header, dict[str, Path]]:
+def _join(path: Path, shards: list[Path]) -> tuple[Header, dict[str, Path]]:
     tensors: dict[str, TensorInfo] = {}
     places: dict[str, Path] = {}
     metadata: dict[str, str] = {}

@@ -20,7 +20,7 @@ BLOCK = 16  # channels that oneDNN lays side by side
 ONE_DNN = (torch._C._ConvBackend.Mkldnn, torch._C._ConvBackend.MkldnnEmpty)  # type: ignore[attr-defined]
 
 
-def rehearsed(
+def rehearse(
     tree: nn.Module,
     dtype: torch.dtype,
     opened: Callable[[Any], StreamingCoder],

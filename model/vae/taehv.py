@@ -57,9 +57,9 @@ class TAEHVDecoder(CausalDecoder):
             Conv(w[2], w[3], bias=False), nn.ReLU(), Conv(w[3], 3 * config.patch**2),
         ])  # fmt: skip
 
-    def squashed(self, latents: Tensor) -> Tensor:
+    def squash(self, latents: Tensor) -> Tensor:
         """As the layers want them."""
-        return super().squashed(denormalise(latents) if self.raw else latents)
+        return super().squash(denormalise(latents) if self.raw else latents)
 
 
 def taehv_decoder(decoder: Any, *, raw: bool) -> TAEHVDecoder:
@@ -71,7 +71,7 @@ def taehv_decoder(decoder: Any, *, raw: bool) -> TAEHVDecoder:
         state = {name: tensor.float() for name, tensor in decoder.state_dict().items()}
         try:
             made = TAEHVDecoder(_config(state, raw=raw))
-            made.load_state_dict(_renamed(state, made))
+            made.load_state_dict(_rename(state, made))
         except (IndexError, KeyError, RuntimeError, ValueError) as error:
             raise BadInput(
                 "The tiny VAE's decoder is not laid out as that of taew2_1, taew2_2 or lighttae; "
@@ -88,7 +88,7 @@ def _config(state: Mapping[str, Tensor], *, raw: bool) -> TAEHVConfig:
     return TAEHVConfig(first.shape[1], (a, b, c, d), math.isqrt(len(last) // 3), raw)
 
 
-def _renamed(state: Mapping[str, Tensor], ours: TAEHVDecoder) -> dict[str, Tensor]:
+def _rename(state: Mapping[str, Tensor], ours: TAEHVDecoder) -> dict[str, Tensor]:
     """The host's tensors under our names: both have the same layers with weights, in order."""
     theirs = sorted({_layer(name) for name in state})
     mine = [i for i, layer in enumerate(ours.decoder) if [*layer.parameters()]]

@@ -104,21 +104,21 @@ class CausalDecoder(nn.Module):
 
     def decode_groups(self, latents: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
         """Latents (b, n, c, h, w) to frames (b, 4n, 3, H, W), and the memory after them."""
-        features, memory = _run(self.decoder, self.squashed(latents), memory)
+        features, memory = _run(self.decoder, self.squash(latents), memory)
         return F.pixel_shuffle(features, self.patch), memory
 
     def memory_of(self, latents: Tensor) -> Memory:
         """The memory that `decode_groups` leaves of latents (b, n, c, h, w), n > 0, which begin a
         video or are as many as `decoder_reach`; no layer makes more than that takes.
         """
-        x = self.squashed(latents)
+        x = self.squash(latents)
         memory: Memory = []
         for layer, frames in zip(self.decoder, self._looked_at, strict=False):
             x, after = _run([layer], x[:, -frames:], [None])
             memory += after
         return memory
 
-    def squashed(self, latents: Tensor) -> Tensor:
+    def squash(self, latents: Tensor) -> Tensor:
         """As the layers want them: an outlier latent must not blow up a whole picture."""
         return torch.tanh(latents / 3) * 3
 

@@ -75,10 +75,10 @@ def dense_layers(model: Any, text: str) -> tuple[int, ...]:
 
 def inputs() -> list[io.Input]:
     """The inputs, part by part."""
-    return [*_merged(), *_blocks(), _fewest_tokens()]
+    return [*_merge_options(), *_blocks(), _fewest_tokens()]
 
 
-def _merged() -> list[io.Input]:
+def _merge_options() -> list[io.Input]:
     return [
         io.Float.Input(
             "merge_floor",

@@ -132,13 +132,13 @@ class SparseAttentionSpec:
         storage = cache.storage
         if isinstance(storage, Packed):
             storage = replace(storage, recent_frames=0)
-        return replace(cache, policy=self._indexed(merged, tokens), storage=storage)
+        return replace(cache, policy=self._choose_index(merged, tokens), storage=storage)
 
-    def indexed(self, settings: RolloutSettings) -> RolloutSettings:
+    def choose_index(self, settings: RolloutSettings) -> RolloutSettings:
         """`settings` with the index that suits the number of entries within the budget."""
         if not isinstance(settings.cache, TempCache):
             return settings
-        return replace(settings, cache=self._indexed(settings.cache, frame_tokens(settings)))
+        return replace(settings, cache=self._choose_index(settings.cache, frame_tokens(settings)))
 
     def is_in_force(self, settings: RolloutSettings) -> bool:
         """Whether `settings` are as sparse, and keep the history in the same way."""
@@ -158,7 +158,7 @@ class SparseAttentionSpec:
         merging = (cache.threshold, cache.floor), cache.max_mass
         return merging == (above, self.merging.max_mass) and self.index in (AUTO, cache.index)
 
-    def _indexed(self, cache: TempCache, tokens: int) -> TempCache:
+    def _choose_index(self, cache: TempCache, tokens: int) -> TempCache:
         """Choose the index and the kernel that find nearest keys, where keys are merged."""
         if not cache.merges:
             return cache
@@ -169,4 +169,4 @@ class SparseAttentionSpec:
 
 def attention_spec_of(model: Any) -> SparseAttentionSpec | None:
     """The specification attached to a MODEL; None if there is none."""
-    return host.attached(model, KEY)
+    return host.get_attachment(model, KEY)

@@ -58,7 +58,7 @@ def prompt_timeline(
     steps = [_steps(starts, entries, length) for _, starts in blends]
     _check_steps(sum(steps), text_len * config.text_dim * timeline.negative.element_size())
     for (prompt, starts), count in zip(blends, steps, strict=True):
-        placed = placed.blended(prompt, starts, count)
+        placed = placed.blend(prompt, starts, count)
     return placed
 
 

@@ -108,11 +108,11 @@ class Upscaler:
         larger = torch.empty(len(pictures), RGB, height, width)
         for number, picture in enumerate(pictures.split(1)):
             host.check_interrupted()
-            enlarged = self._tiled(picture.to(self.patcher.load_device))
+            enlarged = self._enlarge_in_tiles(picture.to(self.patcher.load_device))
             larger[number] = _resize(enlarged, width, height).clamp(0, 1)
         return larger
 
-    def _tiled(self, picture: Tensor) -> Tensor:
+    def _enlarge_in_tiles(self, picture: Tensor) -> Tensor:
         """Enlarge one picture (1, 3, H, W); halve the tiles whenever memory runs out."""
         while True:
             try:
@@ -130,7 +130,7 @@ class UpscaledFrames(DerivedFrames):
     """The frames of `source`, enlarged when they are read; decoding is shared."""
 
     def __init__(self, source: FrameSource, upscaler: Upscaler) -> None:
-        super().__init__(source, MappedStream(source.chunks, self._enlarged))
+        super().__init__(source, MappedStream(source.chunks, self._enlarge))
         self.upscaler = upscaler
         self.width, self.height = upscaler.size(source.width, source.height)
         self._progress: host.Progress | None = None
@@ -139,7 +139,7 @@ class UpscaledFrames(DerivedFrames):
         """The host asks this of a socket's value: models to keep while the prompt runs."""
         return [*self.source.get_models(), self.upscaler.patcher]
 
-    def _enlarged(self, chunk: FrameChunk) -> FrameChunk:
+    def _enlarge(self, chunk: FrameChunk) -> FrameChunk:
         larger = replace(chunk, frames=self.upscaler.enlarge(chunk.frames))
         total = self.chunk_count
         self._progress = self._progress or host.Progress(self.upscaler.node_id, total or 0)

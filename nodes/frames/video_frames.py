@@ -57,7 +57,7 @@ class VideoToFrames(io.ComfyNode):
         cls, video: Any, fps: float, width: int, height: int, start: float, length: float
     ) -> io.NodeOutput:
         """Read the times of the file; pictures are decoded on demand."""
-        source, wanted = _wanted(video, fps, width, height, start, length)
+        source, wanted = _request(video, fps, width, height, start, length)
         clip = VideoClip.probe(source, wanted)
         frames = VideoFrames(clip)
         sound = FileSound.probe(source, float(clip.start_s), clip.frame_total / wanted.fps)
@@ -163,7 +163,7 @@ def sound_of(audio: Mapping[str, Any] | None) -> Sound | None:
     return SoundInMemory(audio["waveform"], int(audio["sample_rate"]))
 
 
-def _wanted(  # noqa: PLR0913
+def _request(  # noqa: PLR0913
     video: Any, fps: float, width: int, height: int, start: float, length: float
 ) -> tuple[Any, FrameRequest]:
     """Return the file of a VIDEO and how to read it, within the VIDEO's own trim."""

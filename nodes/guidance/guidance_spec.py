@@ -30,7 +30,7 @@ class GuidanceTermSpec:
 
     def apply(self, before: g.Guidance | None, preset: PresetValues) -> g.Guidance:
         """Add the branches to the guidance."""
-        return g.extended(before or g.Guidance(), g.Guidance(self.branches))
+        return g.extend(before or g.Guidance(), g.Guidance(self.branches))
 
     def unset_fields(self, *, is_text_source: bool) -> tuple[str, ...]:
         """Return nothing: a term has no preset values."""
@@ -110,7 +110,7 @@ class GuidanceSpec:
 
     def at_strength(self, guidance: g.Guidance) -> Callable[[float], g.Guidance]:
         """Return the function that scales this resolved guidance by a strength."""
-        return guidance.scaled
+        return guidance.scale_by
 
     @property
     def unset_fields(self) -> tuple[str, ...]:

@@ -72,8 +72,8 @@ class HistoryGuidanceSpec:
         elif self.preset in (TEXT, THREE):
             combined = before
         else:
-            combined = g.extended(before, self._sum(preset))
-        return g.stabilised(combined, max(combined.stabilise, self.stabilise))
+            combined = g.extend(before, self._sum(preset))
+        return g.stabilise(combined, max(combined.stabilise, self.stabilise))
 
     def unset_fields(self, *, is_text_source: bool) -> tuple[str, ...]:
         """Name the fields of `PresetValues` that this node leaves to the model's preset."""

@@ -59,7 +59,7 @@ class GuidanceTerm(io.ComfyNode):
         part = g.AgeRange(newest, oldest) if view == RANGE else ages[view]
         history = g.View(part, 1.0 if view == NOISE else level, exact)
         text = prompt if own_prompt is None else prompt_plan.own_prompt(own_prompt)
-        branches = g.merged([g.Branch(1 - weight), g.Branch(weight, text, history)])
+        branches = g.merge_branches([g.Branch(1 - weight), g.Branch(weight, text, history)])
         chain = (guidance or GuidanceSpec()).then(GuidanceTermSpec(branches), cls.hidden.unique_id)
         host.show_status(cls.hidden.unique_id, chain.summary)
         return io.NodeOutput(chain)

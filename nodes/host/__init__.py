@@ -80,11 +80,11 @@ from .memory import (
 )
 from .models import (
     attach,
-    attached,
     attention_override,
     build_diffusion_model,
     build_vae,
     core_version,
+    get_attachment,
     is_wan,
     load_diffusion_model,
     module_tree,
@@ -132,7 +132,7 @@ __all__ = [
     "Progress",
     "Weights",
     "attach",
-    "attached",
+    "get_attachment",
     "build_diffusion_model",
     "build_vae",
     "cast",

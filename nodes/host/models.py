@@ -113,7 +113,7 @@ def attach(model: Any, key: str, value: object) -> None:
     model.set_attachments(key, value)
 
 
-def attached(model: Any, key: str) -> Any:
+def get_attachment(model: Any, key: str) -> Any:
     """The value that `attach` put there, or None."""
     return model.attachments.get(key)
 

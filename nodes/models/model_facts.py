@@ -45,7 +45,7 @@ def remember_family(model: Any, key: str, why: str) -> None:
 
 def facts(model: Any) -> ModelFacts:
     """The facts attached to a MODEL, or those that its tensors show if another node loaded it."""
-    carried = host.attached(model, KEY)
+    carried = host.get_attachment(model, KEY)
     if carried is not None:
         return carried
     tree = host.module_tree(model)

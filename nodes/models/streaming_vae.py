@@ -13,7 +13,7 @@ from ...model.vae.agreement import LEAST, agreement, sees
 from ...model.vae.decoder_memory import DecoderMemory, tiny_decoder_memory
 from ...model.vae.latent_format import FORMATS, FRAMES_PER_LATENT, WAN21, LatentFormat
 from ...model.vae.protocol import StreamingCoder
-from ...model.vae.rehearsal import rehearsed
+from ...model.vae.rehearsal import rehearse
 from ...model.vae.streaming import StreamingDecoder, StreamingEncoder
 from ...model.vae.taehv_streaming import TAEHVStreamingDecoder, TAEHVStreamingEncoder
 from ...model.vae.tiles import TiledDecoder, tiles
@@ -111,7 +111,7 @@ class HostVAE(StreamingVAE):
     ) -> DecoderMemory:
         if shape not in self._rehearsed:  # pictures and latents have different channels
             device = self.patcher.load_device
-            self._rehearsed[shape] = rehearsed(
+            self._rehearsed[shape] = rehearse(
                 self.tree, self.dtype, open_coder, [shape] * times, device
             )
         return self._rehearsed[shape]

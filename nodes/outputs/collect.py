@@ -68,7 +68,7 @@ class Collect(io.ComfyNode):
                 collect_images(stream, node_id) if images else collect_video(stream, crf, node_id)
             )
         return io.NodeOutput(
-            *(value if choice == collect else _blocked(choice) for choice in CHOICES)
+            *(value if choice == collect else _block_others(choice) for choice in CHOICES)
         )
 
 
@@ -119,7 +119,7 @@ def _check_choice(connected: str, collect: str, possible: list[str], advice: str
         )
 
 
-def _blocked(choice: str) -> object:
+def _block_others(choice: str) -> object:
     return host.nothing_to_give(
         f"This output of Collect (Stream) is empty; set `collect` to `{choice}`."
     )

@@ -130,7 +130,7 @@ class SaveRollout(io.ComfyNode):
         rollout.claim.claim_sources(rollout.settings.known_frames.sources)
         file = host.output_file(filename_prefix, SUFFIX)
         report = _report(rollout, meter, model_evals, str(file.path))
-        extras = RolloutExtras(report, picture, _guided(rollout), rollout.fps, state)
+        extras = RolloutExtras(report, picture, _guidance_of(rollout), rollout.fps, state)
         size = save_rollout(file.path, rollout.run.state, count, extras)
         lacks = " " + NO_STATE if with_state and state is None else ""
         host.show_status(
@@ -215,7 +215,7 @@ def resume_from_file(
     resolved = ResolvedModel.of(model)
     settings = file.settings(resolved.engine.device)
     check_compatible(settings, file.channels, resolved.engine)
-    guided = cfg if file.extras.guided == CFG else settings.guidance.scaled
+    guided = cfg if file.extras.guided == CFG else settings.guidance.scale_by
     count = len(file.metas)
     end = sum(span.count for span in islice(spans(settings), count))
     if file.models.at(end) != resolved.identity:
@@ -253,6 +253,6 @@ def _report(rollout: HostRollout, meter: Meter, model_evals: int, path: str) -> 
     return replace(report, rollout_id=rollout.run.state.chain.id, output_files=[path])
 
 
-def _guided(rollout: HostRollout) -> str:
+def _guidance_of(rollout: HostRollout) -> str:
     """Name how a strength becomes the guidance of this rollout."""
     return CFG if rollout.spec.guided is cfg else SCALED

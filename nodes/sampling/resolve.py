@@ -157,7 +157,7 @@ def _with_cache(
         settings, engine.config, (engine.device, engine.dtype),
         drops_first_frame=resolved.preset.drops_first_frame,
     )  # fmt: skip
-    return settings if attention is None else attention.indexed(settings)
+    return settings if attention is None else attention.choose_index(settings)
 
 
 def _values_from_preset(

@@ -9,7 +9,7 @@ from typing import Protocol
 from torch import Tensor
 
 from ...errors import BadInput
-from ..solvers.noise_process import NoiseProcess, mixed
+from ..solvers.noise_process import NoiseProcess, mix
 from .prompts import embedding_digest
 
 
@@ -97,8 +97,8 @@ class LookaheadFrames:
     latents: Tensor
     levels: Sequence[float]
 
-    def noised(self, noise: Tensor, least: float, process: NoiseProcess) -> LookaheadFrames:
+    def add_noise(self, noise: Tensor, least: float, process: NoiseProcess) -> LookaheadFrames:
         """Mix `noise` in, at level `least` or at the frame's own level if that is higher."""
         levels = [max(level, least) for level in self.levels]
         level = self.latents.new_tensor(levels).view(-1, 1, 1, 1)
-        return LookaheadFrames(self.frames, mixed(process, self.latents, noise, level), levels)
+        return LookaheadFrames(self.frames, mix(process, self.latents, noise, level), levels)

@@ -18,7 +18,7 @@ from torch import Tensor
 from ...errors import BadInput
 from ...model.vae.latent_format import picture_size
 from ..schedule.rows import Row
-from ..solvers.noise_process import NoiseProcess, mixed
+from ..solvers.noise_process import NoiseProcess, mix
 from .known_frame import KnownFrame, LazyLatents, LookaheadFrames
 
 
@@ -126,7 +126,7 @@ class KnownFrames:
         x = noise.clone()
         for known in self.among(frames):
             i = known.frame - frames.start
-            x[i] = mixed(process, known.read().to(x), noise[i], x.new_tensor(known.level))
+            x[i] = mix(process, known.read().to(x), noise[i], x.new_tensor(known.level))
         return x
 
     @property

@@ -61,7 +61,7 @@ class PromptTimeline:
         past = (entry for entry in self.entries if entry.start_frame <= latent_frame)
         return [entry for entry in past if entry.may_apply(at)][-1]
 
-    def blended(self, prompt: TimedPrompt, starts: range, made: int) -> PromptTimeline:
+    def blend(self, prompt: TimedPrompt, starts: range, made: int) -> PromptTimeline:
         """Blend `prompt`, an entry of this timeline, with the entry before it.
 
         Its share grows by equal steps at each of `starts` and is complete at their end, unless the

@@ -3,10 +3,10 @@
 The evaluations differ in their prompt and in the history that they see.
 """
 
-from .presets import cfg, extended, fractional, magi, stabilised, temporal, vanilla
+from .presets import cfg, extend, fractional, magi, stabilise, temporal, vanilla
 from .prompt import OwnPrompt, Prompt
 from .score import Score, WeightedScore
-from .terms import Branch, Guidance, GuidanceTiming, Limits, merged
+from .terms import Branch, Guidance, GuidanceTiming, Limits, merge_branches
 from .views import (
     ALL,
     DROP,
@@ -42,13 +42,13 @@ __all__ = [
     "View",
     "GuidanceTiming",
     "cfg",
-    "extended",
+    "extend",
     "fractional",
     "last",
     "magi",
-    "merged",
+    "merge_branches",
     "noisy",
-    "stabilised",
+    "stabilise",
     "temporal",
     "vanilla",
 ]

@@ -21,7 +21,7 @@ def combine(predictions: Tensor, weights: Sequence[Sequence[float]]) -> Tensor:
     return (predictions * predictions.new_tensor(weights)[..., None, None, None]).sum(0)
 
 
-def limited(v: Tensor, base: Tensor, limits: Limits) -> Tensor:
+def limit(v: Tensor, base: Tensor, limits: Limits) -> Tensor:
     """Bound the guided velocity v (f, c, h, w) by the base branch's; both are float32."""
     if limits.rescale > 0:
         ratio = _deviation(base) / _deviation(v).clamp(min=1e-12)

@@ -9,7 +9,7 @@ import math
 from dataclasses import replace
 
 from ...errors import BadInput
-from .terms import Branch, Guidance, GuidanceTiming, merged
+from .terms import Branch, Guidance, GuidanceTiming, merge_branches
 from .views import ALL, DROP, NOISE, View, last, noisy
 
 MAGI_INTERVAL = (0.7, 1.0)  # MAGI-1 guides while its t, the clean share, is below 0.3
@@ -75,7 +75,7 @@ def magi(history: float = 1.5, text: float = 7.5, none: View = DROP) -> Guidance
     return replace(sums, base="negative", timing=GuidanceTiming(MAGI_INTERVAL))
 
 
-def stabilised(guidance: Guidance, level: float) -> Guidance:
+def stabilise(guidance: Guidance, level: float) -> Guidance:
     """Show generated latent frames at a small noise level; given frames stay clean.
 
     DFoT uses 0.02 on its own schedule.
@@ -83,7 +83,7 @@ def stabilised(guidance: Guidance, level: float) -> Guidance:
     return replace(guidance, stabilise=level)
 
 
-def extended(guidance: Guidance, addition: Guidance) -> Guidance:
+def extend(guidance: Guidance, addition: Guidance) -> Guidance:
     """Add to `guidance` what `addition` does beyond its base; weights still sum to 1.
 
     Where `addition` has default settings, those of `guidance` stay.
@@ -92,7 +92,7 @@ def extended(guidance: Guidance, addition: Guidance) -> Guidance:
     plain = Guidance()
     return replace(
         guidance,
-        branches=merged((*guidance.branches, *beyond)),
+        branches=merge_branches((*guidance.branches, *beyond)),
         timing=guidance.timing if addition.timing == plain.timing else addition.timing,
         limits=guidance.limits if addition.limits == plain.limits else addition.limits,
         stabilise=max(guidance.stabilise, addition.stabilise),
@@ -104,4 +104,4 @@ def extended(guidance: Guidance, addition: Guidance) -> Guidance:
 def _guidance(scale: float, *branches: Branch) -> Guidance:
     if not math.isfinite(scale) or not all(math.isfinite(b.weight) for b in branches):
         raise BadInput(f"the guidance scale must be a number; got {scale}.")
-    return Guidance(merged(branches))
+    return Guidance(merge_branches(branches))

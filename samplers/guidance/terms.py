@@ -129,7 +129,7 @@ class Guidance:
     def summed(self) -> tuple[Branch, ...]:
         """The branches with their weights at this strength, without those of weight 0."""
         weights = zip(self._weights(self.strength), self.all_branches, strict=True)
-        return merged(replace(branch, weight=weight) for weight, branch in weights)
+        return merge_branches(replace(branch, weight=weight) for weight, branch in weights)
 
     @property
     def text_scale(self) -> float:
@@ -154,7 +154,7 @@ class Guidance:
         seen = tuple((branch.prompt, branch.view) for branch in self.all_branches)
         return self.base, self.stabilise, seen
 
-    def scaled(self, strength: float) -> Guidance:
+    def scale_by(self, strength: float) -> Guidance:
         """The same branches at another strength."""
         return replace(self, strength=strength)
 
@@ -176,7 +176,7 @@ class Guidance:
         )
 
 
-def merged(branches: Iterable[Branch]) -> tuple[Branch, ...]:
+def merge_branches(branches: Iterable[Branch]) -> tuple[Branch, ...]:
     """Sum the weights of equal branches and leave out branches of weight 0."""
     sums: dict[tuple[Prompt, View], float] = {}
     for branch in branches:

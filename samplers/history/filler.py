@@ -15,7 +15,7 @@ from ..current import CurrentSettings
 from ..evaluator import Evaluator
 from ..noise import LatentNoise
 from ..settings import RolloutSettings
-from ..solvers.noise_process import mixed
+from ..solvers.noise_process import mix
 from .frames import HistoryFrame, HistoryFrames
 from .plan import CachePlan, CacheRow
 
@@ -39,7 +39,7 @@ class CacheFiller:
         """Commit clean latents (f, c, h, w), each cache row at its own noise levels."""
         levels = [[self._level(row, frame) for frame in frames] for row in plan.rows]
         x = torch.stack(
-            [self._noised(row, frames, clean, levels[i]) for i, row in enumerate(plan.rows)]
+            [self._add_noise(row, frames, clean, levels[i]) for i, row in enumerate(plan.rows)]
         )  # (b, f, c, h, w)
         timed = plan.fill_mode == "committed"  # a rebuilt cache is under the prompt in force alone
         texts = [self._current.prompts.text_of(entry.frame) for entry in frames] if timed else ()
@@ -59,8 +59,8 @@ class CacheFiller:
         s = self._settings
         endless = s.cache.limit is None and s.length is None
         most = math.inf if endless else capacity(s.cache, s.length)
-        while len(cache.held) < len(self._frames):
-            first = len(cache.held)
+        while len(cache.kept_frames) < len(self._frames):
+            first = len(cache.kept_frames)
             frames = range(first, int(min(first + s.schedule.chunk_frames, most)))
             noise = self._noise.draw(s.seed, frames, 0, "masked history")
             x = noise.expand(len(plan.rows), -1, -1, -1, -1)
@@ -113,7 +113,7 @@ class CacheFiller:
         stabilising = 0.0 if entry.given else self._settings.guidance.stabilise
         return max(row.level, self._settings.context_noise.at(age), stabilising)
 
-    def _noised(
+    def _add_noise(
         self, row: CacheRow, frames: Sequence[HistoryFrame], clean: Tensor, levels: Sequence[float]
     ) -> Tensor:
         """Clean latents (f, c, h, w) with noise to match their levels."""
@@ -127,4 +127,4 @@ class CacheFiller:
             for entry in frames
         ])  # fmt: skip
         level = clean.new_tensor(levels).view(-1, 1, 1, 1)
-        return mixed(self._evaluator.process, clean, noise, level)
+        return mix(self._evaluator.process, clean, noise, level)

@@ -89,10 +89,10 @@ class HistoryFrames:
 
         A cache renumbers its frames when it is rebuilt, but their order never changes.
         """
-        numbers = [*sorted(cache.held), *range(cache.committed, cache.committed + count)]
+        numbers = [*sorted(cache.kept_frames), *range(cache.committed, cache.committed + count)]
 
         def remaining() -> list[HistoryFrame]:
-            kept = set(cache.held)
+            kept = set(cache.kept_frames)
             pairs = zip(numbers, self.frames, strict=True)
             return [frame for number, frame in pairs if number in kept]
 

@@ -146,7 +146,7 @@ class RolloutHistory:
         newest = max(0, len(self.frames) - 1)
         sink = min(newest, self._current.settings.cache.sink_frames)
         for _, cache in self._committed_caches:
-            numbers = sorted(cache.held)
+            numbers = sorted(cache.kept_frames)
             cache.retain([*numbers[:sink], *numbers[newest:]])
         frames = self.frames.frames
         self.frames.keep([*frames[:sink], *frames[newest:]])

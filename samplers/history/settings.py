@@ -74,7 +74,7 @@ class CacheSettings:
             on_prompt_change=self.on_prompt_change,
             reencoded_first_frame=self._first_again(),
         )
-        return self.fitted(chosen, config, dtype)
+        return self.fit_to(chosen, config, dtype)
 
     def policy_for(self, *, drops_first_frame: bool) -> CachePolicy:
         """The policy before a budget shortens it."""
@@ -83,7 +83,7 @@ class CacheSettings:
         )
         return self.policy if leaves else self.policy.with_first()
 
-    def fitted(
+    def fit_to(
         self, settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype
     ) -> RolloutSettings:
         """Shorten the history of `settings` to the budget, if there is one."""

@@ -71,7 +71,7 @@ def describe_branches(guidance: Guidance) -> str:
     """Describe the branches of a guidance with their weights."""
     branches = guidance.summed
     many = "1 model evaluation" if len(branches) == 1 else f"{len(branches)} model evaluations"
-    return f"{many} a step: {'; '.join(map(_weighted, branches))}."
+    return f"{many} a step: {'; '.join(map(_describe_weight, branches))}."
 
 
 def histories_used(settings: RolloutSettings) -> str:
@@ -82,13 +82,13 @@ def histories_used(settings: RolloutSettings) -> str:
     begun = settings.at(settings.origin)
     changes = [c for c in settings.guidance_changes if c.start_frame > settings.origin]
     later = [
-        f"from latent frame {change.start_frame}: {_used(settings.at(change.start_frame))}"
+        f"from latent frame {change.start_frame}: {_describe_use(settings.at(change.start_frame))}"
         for change in changes
     ]
-    return "; ".join([_used(begun), *later])
+    return "; ".join([_describe_use(begun), *later])
 
 
-def _used(settings: RolloutSettings) -> str:
+def _describe_use(settings: RolloutSettings) -> str:
     guidance, frames = settings.guidance, [frame for frame, _ in steady_state_frames(settings)]
     scores = [
         f"{p.weight:g} x {type(p.score).__name__.lower()} score" for p in guidance.weighted_scores
@@ -150,10 +150,14 @@ def _commits(settings: RolloutSettings, plan: CachePlan) -> int:
 
 def _branch(settings: RolloutSettings, branch: Branch, frames: Sequence[int]) -> str:
     reason = _inexact(settings, branch, frames)
-    return f"{_weighted(branch)} (approximate: {reason})" if reason else _weighted(branch)
+    return (
+        f"{_describe_weight(branch)} (approximate: {reason})"
+        if reason
+        else _describe_weight(branch)
+    )
 
 
-def _weighted(branch: Branch) -> str:
+def _describe_weight(branch: Branch) -> str:
     return ", ".join(
         filter(None, (f"{branch.weight:g} x {branch.view}", describe_prompt(branch.prompt)))
     )

@@ -108,12 +108,14 @@ def _step(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> i
 
     def run() -> None:
         for row in wanted:  # dense at first; what is sparse later takes memory of its own
-            branches.velocity(*_given(branches, row, settings.known_frames.max_lookahead))
+            branches.velocity(*_example_inputs(branches, row, settings.known_frames.max_lookahead))
 
     return peak_bytes(_with_prompts(branches, first, run))
 
 
-def _given(branches: Branches, row: Row, ahead: int) -> tuple[Tensor, Row, LookaheadFrames | None]:
+def _example_inputs(
+    branches: Branches, row: Row, ahead: int
+) -> tuple[Tensor, Row, LookaheadFrames | None]:
     """A row with its latents and `ahead` known latent frames ahead of it."""
     x, later = (
         torch.empty(count, *branches.no_latents().shape[1:], device=META)
@@ -196,7 +198,7 @@ def _rehearsal(
             for _ in range(min(plan.policy.chunks_until_full, -(-first // chunk))):
                 cache.commit([(kv, kv)] * s.layers, asked)
             if settings.on_prompt_change == "flush":
-                cache.retain(sorted(cache.held))  # frames between may have been forgotten
+                cache.retain(sorted(cache.kept_frames))  # frames between may have been forgotten
     history.sparse.history_changed()
     return branches
 

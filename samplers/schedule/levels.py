@@ -22,7 +22,7 @@ NEARLY_NOISE = 0.99  # the first level may be so low
 _SEPARATOR = re.compile(r"[,\s]+")
 
 
-def shifted(sigma: float, shift: float) -> float:
+def shift_level(sigma: float, shift: float) -> float:
     """The flow time shift: s sigma / (1 + (s - 1) sigma)."""
     return shift * sigma / (shift * sigma + (1 - sigma))  # written so that 1 stays exactly 1
 
@@ -32,7 +32,7 @@ def flow_ladder(steps: int, shift: float, begins: float = 1.0) -> Ladder:
     if steps < 1:
         raise BadInput(f"steps must be at least 1; got {steps}.")
     _check_shift(shift)
-    return tuple(shifted(begins * (1 - i / steps), shift) for i in range(steps + 1))
+    return tuple(shift_level(begins * (1 - i / steps), shift) for i in range(steps + 1))
 
 
 def opening_ladder(steps: int, first_steps: int, shift: float) -> Ladder:
@@ -45,7 +45,7 @@ def few_step_ladder(timesteps: tuple[float, ...], shift: float) -> Ladder:
     the final 0.
     """
     _check_shift(shift)
-    return (*(shifted(t / TIMESTEPS, shift) for t in timesteps), 0.0)
+    return (*(shift_level(t / TIMESTEPS, shift) for t in timesteps), 0.0)
 
 
 def table_ladder(timesteps: tuple[float, ...], shift: float) -> Ladder:
@@ -53,7 +53,7 @@ def table_ladder(timesteps: tuple[float, ...], shift: float) -> Ladder:
     the final 0 (Self-Forcing `utils/scheduler.py`; 0 itself is not in the table).
     """
     _check_shift(shift)
-    table = [shifted(k / TIMESTEPS, shift) for k in range(1, TIMESTEPS + 1)]
+    table = [shift_level(k / TIMESTEPS, shift) for k in range(1, TIMESTEPS + 1)]
     return (*(min(table, key=lambda s: abs(TIMESTEPS * s - t)) for t in timesteps), 0.0)
 
 

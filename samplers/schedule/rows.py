@@ -146,7 +146,7 @@ class StaggeredSchedule:
         ends = ((f - origin) // chunk * chunk + chunk + origin for f in frames)
         return tuple(min(end, frames.stop) - frames.start for end in ends)
 
-    def lagged(self, chunks: int) -> int:
+    def lag_by(self, chunks: int) -> int:
         """Rows between the starts of the first chunk and of the one `chunks` after it."""
         return int(chunks * self.lag + ROUNDING)
 
@@ -177,9 +177,9 @@ class _Timing:
         if self.schedule.mirrored and self.chunks is not None:
             chunk = min(chunk, self.chunks - 1 - chunk)
         if not self.opening or chunk == 0:
-            return self.schedule.lagged(chunk)
+            return self.schedule.lag_by(chunk)
         longer = len(self.opening) - len(self.schedule.ladder)
-        return self.schedule.lagged(chunk) + max(longer, -self.schedule.lagged(1))
+        return self.schedule.lag_by(chunk) + max(longer, -self.schedule.lag_by(1))
 
     def end(self, chunk: int) -> int:
         """The row after which the chunk is clean, plus one."""

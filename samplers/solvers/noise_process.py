@@ -67,7 +67,7 @@ class VariancePreserving:
         return max(0, round(TIMESTEPS * level) - 1)
 
 
-def mixed(process: NoiseProcess, clean: Tensor, noise: Tensor, level: Tensor) -> Tensor:
+def mix(process: NoiseProcess, clean: Tensor, noise: Tensor, level: Tensor) -> Tensor:
     """Mix clean latents with noise at `level`."""
     alpha, sigma = process.coefficients(level)
     return alpha * clean + sigma * noise
@@ -99,7 +99,7 @@ def _cosine(t: float) -> float:
 def _sigmoid(t: float) -> float:
     """The sigmoid schedule from -3 to 3 with temperature 1, falling from 1 to 0."""
 
-    def squashed(x: float) -> float:
+    def squash(x: float) -> float:
         return 1 / (1 + math.exp(-x))
 
-    return (squashed(3) - squashed(6 * t - 3)) / (squashed(3) - squashed(-3))
+    return (squash(3) - squash(6 * t - 3)) / (squash(3) - squash(-3))

@@ -129,16 +129,16 @@ class Journal:
 
         Also removes temporary files of processes that were killed while writing.
         """
-        lock = self._locked(f"{rollout_id}.lock", f"Rollout {rollout_id}", shared=False)
+        lock = self._lock(f"{rollout_id}.lock", f"Rollout {rollout_id}", shared=False)
         self._remove_leftovers()
         return lock
 
     def reading(self, rollout_id: str, *, alone: bool = False) -> ProcessLock:
         """Keep the rollout's chunks from being removed, which needs this lock `alone`."""
         subject = f"The reading of rollout {rollout_id}"
-        return self._locked(f"{rollout_id}.reading.lock", subject, shared=not alone)
+        return self._lock(f"{rollout_id}.reading.lock", subject, shared=not alone)
 
-    def _locked(self, name: str, subject: str, *, shared: bool) -> ProcessLock:
+    def _lock(self, name: str, subject: str, *, shared: bool) -> ProcessLock:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

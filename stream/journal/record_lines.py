@@ -74,7 +74,7 @@ def parse_record(content: bytes, name: str, version: int) -> tuple[dict[str, Any
     if not lines:
         raise Torn("it has no whole line")
     _check_version(lines[0], version)
-    facts, *chunks = [_unsealed(line) for line in lines]
+    facts, *chunks = [_unseal(line) for line in lines]
     if not isinstance(facts, dict) or facts.get("id") != name or not IDS.fullmatch(name):
         raise Damaged("its id is not its file's name")
     if facts.get(FORMAT) != version:
@@ -106,7 +106,7 @@ def _is_sealed(line: bytes) -> bool:
     return hashlib.sha256(text).hexdigest()[:SEAL_LENGTH].encode() == seal
 
 
-def _unsealed(line: bytes) -> Any:
+def _unseal(line: bytes) -> Any:
     if not _is_sealed(line):
         raise Damaged("a line is not as it was written")
     try:

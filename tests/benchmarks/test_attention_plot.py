@@ -14,7 +14,7 @@ from longtake.benchmarks._attention.cases import MAIN
 from longtake.benchmarks._attention.plot import (
     agreements,
     command,
-    joined,
+    join_results,
     memory,
     panels,
     times,
@@ -59,7 +59,7 @@ def test_agreement_is_that_of_the_longest_course() -> None:
 
 def test_each_model_has_panels_of_its_own_where_it_was_measured() -> None:
     recall = json.loads(RECALL.read_text("utf-8"))
-    both = panels(joined([speed(), speed("1.3B: ")]), recall)
+    both = panels(join_results([speed(), speed("1.3B: ")]), recall)
     assert [panel.title[:4] for panel in both] == ["embe", "embe", "1.3B", "1.3B", "reca"]
 
 
@@ -68,7 +68,7 @@ def test_results_without_a_case_or_memory_leave_their_lines_out() -> None:
                        "auto, history 64": one(1)},
            "bytes": {"KV cache: dense, history 64": 2**20}}  # fmt: skip
     recall = json.loads(RECALL.read_text("utf-8"))
-    assert [panel.y for panel in panels(joined([old]), recall)] == [
+    assert [panel.y for panel in panels(join_results([old]), recall)] == [
         "s a chunk", "agreement of what comes in",
     ]  # fmt: skip
     assert {name: [at for at, *_ in rows] for name, rows in times(old).items()} == {

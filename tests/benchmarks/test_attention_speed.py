@@ -15,8 +15,8 @@ from longtake.benchmarks._attention import speed
 from longtake.benchmarks._attention.cases import CASES
 from longtake.benchmarks._attention.plan import SpeedPlan
 from longtake.benchmarks._attention.speed import SHARE, SpeedBench
-from longtake.benchmarks._attention.speed_model import SpeedModel, embedded
-from longtake.benchmarks._attention.wan_shaped import randomised, wan_shaped
+from longtake.benchmarks._attention.speed_model import SpeedModel, embed
+from longtake.benchmarks._attention.wan_shaped import randomise, wan_shaped
 from longtake.benchmarks._shared.device import peak_in_work
 from longtake.benchmarks._shared.report import Results
 from longtake.model.config import DiTConfig
@@ -41,7 +41,7 @@ def small(dtype: torch.dtype) -> SpeedModel:
 
 def test_a_rollouts_prompt_is_merged_once_and_padding_is_what_is_saved() -> None:
     cases = [CASES[name] for name in ("ablation: AnnCA, padding", "all")]
-    bench = SpeedBench(embedded(), (3,), cases)
+    bench = SpeedBench(embed(), (3,), cases)
     bench.fill(3)
     for case in cases:
         for _ in range(2):
@@ -138,7 +138,7 @@ def test_every_case_runs_on_wans_shape_in_half_precision() -> None:
 def test_weights_are_never_there_twice() -> None:
     wide = replace(TINY, dim=256, ffn_dim=1024, num_layers=4)
     made: list[WanDiT] = []
-    taken = peak_in_work(lambda: made.append(randomised(shape_only(wide, torch.float32), CPU)), CPU)
+    taken = peak_in_work(lambda: made.append(randomise(shape_only(wide, torch.float32), CPU)), CPU)
     held = sum(parameter.nbytes for parameter in made[0].parameters())
     assert held <= taken < 1.1 * held
     assert all(parameter.isfinite().all() for parameter in made[0].parameters())

@@ -17,7 +17,7 @@ from longtake.model.checkpoint import Checkpoint, open_checkpoint
 from longtake.model.families.names import copies, from_diffusers
 from longtake.model.families.recognise import Recognised, recognise
 from longtake.model.families.table import FAMILIES
-from longtake.model.families.tensors import expected
+from longtake.model.families.tensors import expected_shapes
 from longtake.model.files.weights import open_weights
 from longtake.tests.support.model.family_files import (
     SIZES,
@@ -207,7 +207,7 @@ def test_diffusers_names_lead_to_every_official_one_and_back(tmp_path: Path) -> 
         path = header_only(tmp_path / size / "diffusion_pytorch_model.safetensors", shapes)
         found = found_in(path)
         assert (found.copy.layout, found.unused) == ("diffusers", ())
-        assert expected(found.config, image=size != "1.3B") == ours
+        assert expected_shapes(found.config, image=size != "1.3B") == ours
 
 
 def test_scaled_fp8_is_whole_and_its_scales_travel_with_it(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from longtake.attention.storage.placement import InMainMemory
 from longtake.attention.temp_cache.policy import TempCache
 from longtake.errors import BadInput, OutOfMemory
 from longtake.nodes.advice import ADVICE, advising, less_memory
-from longtake.samplers.guidance import cfg, extended, last, temporal
+from longtake.samplers.guidance import cfg, extend, last, temporal
 from longtake.samplers.history.budget import within_budget
 from longtake.samplers.schedule.context_noise import ContextNoise
 from longtake.stream.journal.journal import Journal
@@ -34,7 +34,7 @@ GROWING = ContextNoise(0.1, fresh=True)
 
 
 def by_age(cache: Any) -> Any:
-    return settings(cache=cache, guidance=extended(cfg(2.0), temporal(0.5, last(4))))
+    return settings(cache=cache, guidance=extend(cfg(2.0), temporal(0.5, last(4))))
 
 
 @pytest.mark.parametrize(

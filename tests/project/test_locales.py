@@ -59,7 +59,9 @@ def test_numbers_choices_and_proper_names_are_kept(language: str) -> None:
 def test_the_files_are_what_the_translations_make(language: str) -> None:
     known = {} if language == "en" else locales.catalogue(language)
     say = locales.translator(known)
-    made = locales.files(language, locales.translated(here, say), locales.translated(folders, say))
+    made = locales.files(
+        language, locales.translate_all(here, say), locales.translate_all(folders, say)
+    )
     for path, text in made.items():
         assert path.read_text(encoding="utf-8") == text, "run python -m longtake.tools.locales"
 

@@ -17,7 +17,7 @@ from longtake.attention.storage.quantize import INT4, INT8, Codec
 from longtake.attention.temp_cache.policy import EVICTIONS, REDUNDANT, TempCache
 from longtake.errors import BadInput
 from longtake.samplers.denoiser import local_denoiser
-from longtake.samplers.guidance import SINK, Guidance, cfg, extended, last, temporal, vanilla
+from longtake.samplers.guidance import SINK, Guidance, cfg, extend, last, temporal, vanilla
 from longtake.samplers.history.plan import cache_plans, planned_bytes
 from longtake.samplers.history.sparse import SparseCaches
 from longtake.samplers.loop import Chunk, Loop, generate
@@ -145,8 +145,8 @@ def test_restored_from_a_snapshot_is_uninterrupted_bit_for_bit(cache: Any, order
 
 def test_a_part_cut_out_of_a_merged_history_is_refused_and_one_passed_again_is_not() -> None:
     with pytest.raises(BadInput, match="every head keeps other frames"):
-        settings(cache=TempCache(6), guidance=extended(cfg(2.0), temporal(0.5, last(4))))
-    settings(cache=TempCache(6), guidance=extended(cfg(2.0), temporal(0.5, last(4, exact=True))))
+        settings(cache=TempCache(6), guidance=extend(cfg(2.0), temporal(0.5, last(4))))
+    settings(cache=TempCache(6), guidance=extend(cfg(2.0), temporal(0.5, last(4, exact=True))))
 
 
 @pytest.mark.parametrize("eviction", EVICTIONS)
@@ -194,7 +194,7 @@ def test_where_each_head_keeps_its_own_only_what_all_hold_has_a_frame() -> None:
     [cache] = loop.branches.caches
     assert isinstance(cache, PerHeadCache)
     for layer in range(TINY.num_layers):
-        held = cache._layout.held[layer].T.tolist()
+        held = cache._layout.kept_frames[layer].T.tolist()
         assert cache.rotated_keys.frames(layer) == [
             a if len({a, *b}) == 1 else -1 for a, *b in held
         ]

@@ -56,7 +56,7 @@ def test_folding_the_norm_keeps_the_function() -> None:
 def test_a_widened_decoder_computes_the_same_function(widths: tuple[int, int, int]) -> None:
     vae = TinyVAE(WIDTHS)
     randomise(vae, 1)
-    wide = refine_vae.widened(vae, widths)
+    wide = refine_vae.widen_decoder(vae, widths)
     frames, latents = randn(1, 5, 3, 16, 8).sigmoid(), randn(1, 2, 16, 2, 1)
     with torch.no_grad():
         assert torch.equal(encode_all(vae, frames), encode_all(wide, frames))

@@ -82,7 +82,7 @@ def scene(shots: Sequence[Shot], frames: int) -> Scene:
     rows, cameras, balls = [], [], []
     for shot in shots:
         rng = random.Random(shot.seed)
-        weights = _ramped(shot, frames)
+        weights = _ramp(shot, frames)
         pan = weights[:, SLICES["pan"]]
         velocity = pan[:, 1] - pan[:, 0]  # right minus left, in pixels a frame
         cameras.append(rng.uniform(-4000, 4000) + velocity.cumsum(0) - velocity[0])
@@ -92,7 +92,7 @@ def scene(shots: Sequence[Shot], frames: int) -> Scene:
     return Scene(torch.stack(rows), torch.stack(cameras), seeds, torch.tensor(balls))
 
 
-def _ramped(shot: Shot, frames: int) -> Tensor:
+def _ramp(shot: Shot, frames: int) -> Tensor:
     """Return the mixing weights (t, ATTRIBUTE_SIZE) of every frame."""
     weights = one_hot(shot.values[0][1]).expand(frames, -1).clone()
     for start, values in shot.values[1:]:

@@ -73,8 +73,8 @@ def test_an_averaging_sink_is_the_papers_recurrence_over_a_list_of_frames(
             into = held[number % policy.sink_frames][1]
             for layer, ((k, v), (old_k, old_v)) in enumerate(zip(into, evicted, strict=True)):
                 into[layer] = decay * k + (1 - decay) * old_k, decay * v + (1 - decay) * old_v
-    assert sorted(cache.held) == [number for number, _ in held]
-    for slot, number in enumerate(cache.held):
+    assert sorted(cache.kept_frames) == [number for number, _ in held]
+    for slot, number in enumerate(cache.kept_frames):
         at = slice(slot * TOKENS, (slot + 1) * TOKENS)
         for layer, expected in enumerate(dict(held)[number]):
             for kept, wanted in zip(cache.history(layer), expected, strict=True):
@@ -193,7 +193,7 @@ def test_the_most_attended_frames_of_every_head_equal_lists_of_frames(
             for lane in heads:
                 naive[lane].take(frame)
         first += count
-    assert sorted(cache.held) == naive[0, 0].frames
+    assert sorted(cache.kept_frames) == naive[0, 0].frames
     assert cache.bytes == planned_bytes(SHAPE, policy, DENSE, 20)
 
 
@@ -208,17 +208,17 @@ def test_a_flush_leaves_the_frames_told_and_what_follows_is_as_before(
     cache = open_cache(SHAPE, policy, storage, 12, "cpu")
     for frame in range(7):
         cache.commit(chunk_kv([frame]))
-    before = {frame: stored(cache, frame) for frame in cache.held}
+    before = {frame: stored(cache, frame) for frame in cache.kept_frames}
     sink = [0, 1][: policy.sink_frames]
     cache.retain([*sink, 6])
-    assert sorted(cache.held) == [*sink, 6]
-    for frame in cache.held:
+    assert sorted(cache.kept_frames) == [*sink, 6]
+    for frame in cache.kept_frames:
         for kept, was in zip(stored(cache, frame), before[frame], strict=True):
             assert torch.equal(kept, was)
     for frame in range(7, 10):
         cache.commit(chunk_kv([frame]))
-    assert sorted(cache.held)[-3:] == [7, 8, 9]
-    assert set(sink) <= set(cache.held)
+    assert sorted(cache.kept_frames)[-3:] == [7, 8, 9]
+    assert set(sink) <= set(cache.kept_frames)
 
 
 def test_a_flush_of_heads_that_differ_leaves_each_of_them_the_frames_told() -> None:
@@ -238,7 +238,7 @@ def test_a_flush_of_heads_that_differ_leaves_each_of_them_the_frames_told() -> N
 
 def stored(cache: HistoryCache, frame: int) -> list[Tensor]:
     """Copies of a held frame's keys and values in every layer."""
-    slot = cache.held.index(frame)
+    slot = cache.kept_frames.index(frame)
     at = slice(slot * TOKENS, (slot + 1) * TOKENS)
     return [x[:, at].clone() for layer in range(LAYERS) for x in cache.history(layer)]
 

@@ -51,8 +51,8 @@ def test_ring_slots_equal_a_list_of_frames(
             out = cache.attention(2)(layer, q, k, v)
             torch.testing.assert_close(out, expected[layer], rtol=1e-5, atol=1e-6)
     held = listed(policy, frames)
-    assert sorted(cache.held) == held
-    assert [held[position] for position in cache.positions] == cache.held
+    assert sorted(cache.kept_frames) == held
+    assert [held[position] for position in cache.positions] == cache.kept_frames
 
 
 @pytest.mark.parametrize("hold", [True, False])
@@ -60,7 +60,7 @@ def test_denoising_only_reads_the_history(*, hold: bool) -> None:
     cache = KVCache(dataclasses.replace(SHAPE, hold_rotated=hold), WindowSink(4, 1), 20)
     fill(cache, 6)
     before = [(k.clone(), v.clone()) for k, v in map(cache.history, range(SHAPE.layers))]
-    held, committed = list(cache.held), cache.committed
+    held, committed = list(cache.kept_frames), cache.committed
     for noisy_pass in range(5):
         attention = cache.attention(3)
         for layer in range(SHAPE.layers):
@@ -69,7 +69,7 @@ def test_denoising_only_reads_the_history(*, hold: bool) -> None:
     for layer, (k, v) in enumerate(before):
         assert torch.equal(cache.history(layer)[0], k)
         assert torch.equal(cache.history(layer)[1], v)
-    assert (cache.held, cache.committed) == (held, committed)
+    assert (cache.kept_frames, cache.committed) == (held, committed)
 
 
 @examples(40)
@@ -108,7 +108,7 @@ def test_keys_are_stored_as_they_were_given() -> None:
 def test_sink_frames_are_never_evicted() -> None:
     cache = KVCache(SHAPE, WindowSink(5, 2))
     fill(cache, 40, chunk=3)
-    assert sorted(cache.held) == [0, 1, 37, 38, 39]
+    assert sorted(cache.kept_frames) == [0, 1, 37, 38, 39]
     sink_k, sink_v = chunk_kv([0, 1])[1]
     assert torch.equal(cache.history(1)[0][:, : 2 * TOKENS], sink_k)
     assert torch.equal(cache.history(1)[1][:, : 2 * TOKENS], sink_v)
@@ -147,7 +147,7 @@ def test_a_full_history_without_an_end_grows_and_keeps_everything() -> None:
     cache = KVCache(SHAPE, FullHistory())
     start = cache.bytes
     fill(cache, 70, chunk=3)
-    assert cache.held == list(range(70))
+    assert cache.kept_frames == list(range(70))
     assert torch.equal(cache.history(0)[0], chunk_kv(range(70))[0][0])
     assert cache.bytes > start
 

@@ -94,7 +94,7 @@ def test_the_bank_of_every_layer_is_the_authors_list_of_frames(
                 committed_again(cache, naive, done, 40 * index)
             case "flush":
                 kept = [*range(policy.sink_frames), cache.committed - 1]
-                cache.retain([frame for frame in cache.held if frame in kept])
+                cache.retain([frame for frame in cache.kept_frames if frame in kept])
                 naive.window = {f: kv for f, kv in naive.window.items() if f in kept}
                 naive.forget_bank()
             case "snapshot":
@@ -197,8 +197,8 @@ def test_what_is_cut_out_by_age_is_cut_out_of_the_window() -> None:
     bank, window = filled(BANK, 9), KVCache(SHAPE, WindowSink(5, 2), 60)
     for first in range(0, 27, 3):
         window.commit(chunk_kv(range(first, first + 3)))
-    assert (bank.held, bank.positions) == (window.held, window.positions)
-    assert sorted(window.held) == listed(WindowSink(5, 2), 27)
+    assert (bank.kept_frames, bank.positions) == (window.kept_frames, window.positions)
+    assert sorted(window.kept_frames) == listed(WindowSink(5, 2), 27)
     for layer in range(LAYERS):
         for ours, theirs in zip(bank.history(layer), window.history(layer), strict=True):
             assert torch.equal(ours, theirs)

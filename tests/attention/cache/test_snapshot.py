@@ -62,7 +62,7 @@ def test_a_snapshot_fits_a_longer_rollout_and_no_shorter_window() -> None:
     kept = short.snapshot()
     for cache in (longer, unplanned):
         cache.restore(kept)
-        assert cache.held == [0, 1, 2, 3, 4]
+        assert cache.kept_frames == [0, 1, 2, 3, 4]
     with pytest.raises(ValueError, match="does not fit"):
         KVCache(SHAPE, WindowSink(3)).restore(kept)
 

@@ -32,7 +32,7 @@ def test_what_is_committed_again_is_coded_again(kind: str, frames: int) -> None:
     for frame in range(frames):
         cache.commit(kv(frame))
         codes.update()
-    again = len(cache.held)
+    again = len(cache.kept_frames)
     cache.restart()
     for frame in range(50, 50 + again):
         for one in (cache, fresh):

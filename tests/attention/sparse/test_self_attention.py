@@ -98,7 +98,7 @@ def test_a_ring_of_slots_changes_nothing() -> None:
     attention = cache.attention(3)
     laid = attention.gather(0, *queries())
     always = history.layout(0, slice(None), laid).always // TOKENS
-    frames = {cache.held[int(slot)] for slot in always}
+    frames = {cache.kept_frames[int(slot)] for slot in always}
     assert frames == {0, 9, 10}
     torch.testing.assert_close(
         history.over(attention, [1.0] * 3)(0, *queries()),
@@ -253,7 +253,7 @@ def test_every_key_is_coded_once(kind: int) -> None:
         codes.update()
         for layer in range(SHAPE.layers):
             of_layer = codes.of_layer(layer).unflatten(2, (-1, TOKENS))
-            for slot, held in enumerate(cache.held):
+            for slot, held in enumerate(cache.kept_frames):
                 first = at_first.setdefault((layer, held), of_layer[:, :, slot].clone())
                 assert torch.equal(of_layer[:, :, slot], first)
     assert codes.encoded == 9 * TOKENS * SHAPE.layers

@@ -165,7 +165,7 @@ def test_a_packed_cache_equals_a_list_of_frames_of_which_the_older_are_rounded(
             out = cache.attention(2)(layer, q, k, v)
             torch.testing.assert_close(out, expected[layer], rtol=1e-5, atol=1e-6)
     assert cache.bytes == room
-    assert sorted(cache.held) == listed(policy, frames)
+    assert sorted(cache.kept_frames) == listed(policy, frames)
 
 
 def rounded(layers: list[tuple[Tensor, Tensor]], codec: Codec) -> list[tuple[Tensor, Tensor]]:

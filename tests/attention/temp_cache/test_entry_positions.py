@@ -127,7 +127,7 @@ def test_the_sink_is_cut_out_of_it_as_out_of_a_full_history(eviction: str) -> No
     for frame in range(0, 9, 3):
         full.commit(chunk_kv(range(frame, frame + 3)))
     for cache in (filled(policy, 9, chunk=3), full):
-        active = [len(cache.held), len(cache.held) + 1]
+        active = [len(cache.kept_frames), len(cache.kept_frames) + 1]
         view = PartialHistory(cache, (2, 2), slice(None), (0, 1), active)
         cut.append(view(1, *queries()))
     torch.testing.assert_close(*cut, rtol=1e-5, atol=1e-6)

@@ -80,7 +80,7 @@ def test_what_a_newer_key_says_again_gives_way(  # noqa: PLR0913
         )
         assert set(at) == expected
     assert (found.mass <= 1).all() and cache.rotated_keys.is_unbiased(0)
-    assert len(cache.held) == min(frames, int(entries))
+    assert len(cache.kept_frames) == min(frames, int(entries))
 
 
 def test_every_entry_is_a_key_and_its_own_value() -> None:

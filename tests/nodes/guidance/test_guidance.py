@@ -32,7 +32,7 @@ def of_demo(bench: Bench, node: str, **inputs: Any) -> g.Guidance:
     [
         ({"preset": "text only"}, g.cfg(2.5)),
         ({"preset": "text only", "text_scale": 0.0}, g.cfg(0.0)),
-        ({"preset": "vanilla"}, g.extended(g.cfg(2.5), g.vanilla(1.2))),
+        ({"preset": "vanilla"}, g.extend(g.cfg(2.5), g.vanilla(1.2))),
         ({"preset": "vanilla", "text_scale": 1.0, "none_as": "nothing"}, g.vanilla(1.2, g.DROP)),
         ({"preset": "vanilla", "text_scale": 1.0, "scale": 1.5}, g.vanilla(1.5)),
         ({"preset": "vanilla with text"}, g.vanilla(1.5, drop_prompt=True)),
@@ -56,7 +56,7 @@ def of_demo(bench: Bench, node: str, **inputs: Any) -> g.Guidance:
             {"preset": "temporal", "short_share": 0.2, "short_frames": 2, "text_scale": 1.0},
             g.temporal(0.2, g.last(2)),
         ),
-        ({"preset": "text only", "stabilise": 0.02}, g.stabilised(g.cfg(2.5), 0.02)),
+        ({"preset": "text only", "stabilise": 0.02}, g.stabilise(g.cfg(2.5), 0.02)),
     ],
 )
 def test_each_preset_is_its_sum(

@@ -94,7 +94,7 @@ def test_vanilla_with_text_is_in_the_place_of_other_text_guidance(chained: Chain
 
 
 def test_text_only_sets_the_text_guidance_of_the_whole_chain(chained: Chained) -> None:
-    wanted = weights(g.extended(g.cfg(4.0), g.vanilla(1.5, g.SINK)))
+    wanted = weights(g.extend(g.cfg(4.0), g.vanilla(1.5, g.SINK)))
     for names in (("text 4", "vanilla, text 3"), ("vanilla, text 3", "text 4"),
                   ("vanilla, text 3", "text only", "text 4")):  # fmt: skip
         chain = chained(*names)
@@ -115,7 +115,7 @@ def test_a_term_leaves_the_three_branches_what_they_are(chained: Chained) -> Non
     both = sums(chained("term", "three branches"))["demo"]
     assert both.base == "negative" and both.timing == g.GuidanceTiming((0.7, 1.0))
     added = g.Guidance((g.Branch(0.5), g.Branch(0.5, view=g.last(4))))
-    assert weights(both) == weights(g.extended(g.magi(), added))
+    assert weights(both) == weights(g.extend(g.magi(), added))
 
 
 def test_options_hold_wherever_they_stand(chained: Chained) -> None:

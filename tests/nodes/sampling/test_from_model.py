@@ -235,11 +235,11 @@ def test_history_guidance_left_alone_is_what_suits_the_model(
     rollout = shot(bench, model, guidance=chained)
     view = {"pure noise": g.NOISE, "sink": g.SINK, "nothing": g.DROP}[none]
     scale = 1.2 if key == "demo" else 1.5  # what the bench found, and what is published
-    wanted = g.extended(g.cfg(text_scale), g.vanilla(scale, view))
+    wanted = g.extend(g.cfg(text_scale), g.vanilla(scale, view))
     assert rollout.settings.guidance == replace(wanted, limits=g.Limits(norm_cap=2.0))
     own = f", scale {scale:g}, text_scale {text_scale:g}, none_as {none} (from model: "
     assert own in rollout.provenance.from_model
-    assert rollout.spec.guided(0.5) == rollout.settings.guidance.scaled(0.5)
+    assert rollout.spec.guided(0.5) == rollout.settings.guidance.scale_by(0.5)
 
 
 def test_no_history_is_the_sink_where_the_user_set_one(bench: Bench) -> None:
@@ -258,7 +258,7 @@ def test_what_is_set_or_published_is_the_same_for_every_model(bench: Bench) -> N
     """Workflows saved when 1.5, 2.5 and pure noise were the defaults, and MAGI's sum."""
     saved = {"preset": "vanilla", "scale": 1.5, "text_scale": 2.5, "none_as": "pure noise"}
     for inputs, wanted in (
-        (saved, g.extended(g.cfg(2.5), g.vanilla(1.5))), ({"preset": "three branches"}, g.magi())
+        (saved, g.extend(g.cfg(2.5), g.vanilla(1.5))), ({"preset": "three branches"}, g.magi())
     ):  # fmt: skip
         [guidance] = bench.run("LongtakeHistoryGuidance", **inputs)
         for key in ("demo", "longlive", "wan21-t2v"):

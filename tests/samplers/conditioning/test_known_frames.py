@@ -16,7 +16,7 @@ from longtake.errors import BadInput
 from longtake.samplers.conditioning.known_frame import KnownFrame
 from longtake.samplers.conditioning.known_frames import KnownFrames, from_latents, merge
 from longtake.samplers.denoiser import local_denoiser
-from longtake.samplers.guidance import Guidance, cfg, fractional, stabilised
+from longtake.samplers.guidance import Guidance, cfg, fractional, stabilise
 from longtake.samplers.history.rollout_history import RolloutHistory
 from longtake.samplers.loop import Chunk, generate
 from longtake.samplers.planning.cost import cost
@@ -238,7 +238,7 @@ def test_only_generated_frames_are_stabilised(monkeypatch: pytest.MonkeyPatch) -
         before(self, first, clean, given)  # type: ignore[arg-type]
 
     monkeypatch.setattr(RolloutHistory, "commit", commit)
-    made(shot({0: 0.0, 2: 0.0, 3: 0.5}, guidance=stabilised(cfg(2.0), 0.05)))
+    made(shot({0: 0.0, 2: 0.0, 3: 0.5}, guidance=stabilise(cfg(2.0), 0.05)))
     assert [frame for frame, is_given in committed if is_given] == [0, 2]
 
 

@@ -26,14 +26,14 @@ from longtake.samplers.guidance import (
     Limits,
     View,
     cfg,
-    extended,
+    extend,
     fractional,
     last,
     magi,
     temporal,
     vanilla,
 )
-from longtake.samplers.guidance.combine import combine, limited
+from longtake.samplers.guidance.combine import combine, limit
 from longtake.samplers.loop import generate
 from longtake.samplers.solvers.single_step import Euler, Move, ReNoise
 from longtake.tests.support.laws import examples
@@ -53,7 +53,7 @@ def guidances(draw: st.DrawFn) -> Guidance:
         lambda s: vanilla(s, draw(views)), lambda s: magi(s, 2.0),
     ]  # fmt: skip
     made = draw(st.sampled_from(kinds))(draw(scales))
-    return extended(draw(guidances()), made) if draw(st.booleans()) else made
+    return extend(draw(guidances()), made) if draw(st.booleans()) else made
 
 
 @examples(60)
@@ -63,7 +63,7 @@ def test_weights_sum_to_one_at_any_strength_level_and_step(
 ) -> None:
     varied = dataclasses.replace(guidance, timing=GuidanceTiming((0.2, 0.9), (1.0, 0.5), 0.3))
     for one in (guidance, varied):
-        weights = one.scaled(strength).weights(level, step, started=step > 3)
+        weights = one.scale_by(strength).weights(level, step, started=step > 3)
         assert math.isclose(sum(weights), 1, abs_tol=1e-6 * (1 + max(map(abs, weights))))
 
 
@@ -81,7 +81,7 @@ def test_fractional_at_level_zero_is_vanilla() -> None:
 
 
 def test_text_and_history_add_up() -> None:
-    both = extended(cfg(2.0), vanilla(1.5))
+    both = extend(cfg(2.0), vanilla(1.5))
     assert {(b.prompt, b.view): b.weight for b in both.branches} == {
         ("positive", ALL): 2.5, ("negative", ALL): -1.0, ("positive", NOISE): -0.5,
     }  # fmt: skip
@@ -89,7 +89,7 @@ def test_text_and_history_add_up() -> None:
 
 def test_adding_no_guidance_changes_nothing() -> None:
     for guidance in (cfg(2.0), magi(), vanilla(2.0, DROP)):
-        assert extended(guidance, Guidance()) == guidance
+        assert extend(guidance, Guidance()) == guidance
 
 
 def test_magi_guides_by_three_branches_while_it_is_noisy_and_by_history_alone_after() -> None:
@@ -111,7 +111,7 @@ def test_composing_velocity_noise_clean_estimate_or_next_latents_is_the_same(
     shape = (2, 4, 2, 2)
     x, v, noise = randn(*shape), randn(3, *shape, seed=1), randn(*shape, seed=2)
     now, after = torch.tensor([0.9, 0.5]).view(-1, 1, 1, 1), torch.tensor(0.3)
-    guidance = extended(cfg(3.0), vanilla(2.0))
+    guidance = extend(cfg(3.0), vanilla(2.0))
     weights = [[w, w] for w in guidance.weights(0.9, 0, started=True)]
     move = Move(now, after, noise)
     ours = solver.step(x, combine(v, weights), move, ())[0]
@@ -139,7 +139,7 @@ def test_outside_its_interval_guidance_is_the_base_alone_and_costs_no_more() -> 
 
 def test_strength_zero_is_the_base_alone_bit_for_bit() -> None:
     ours, plain = (
-        list(generate(settings(guidance=g), MODEL)) for g in (vanilla(2.0).scaled(0), CONDITIONAL)
+        list(generate(settings(guidance=g), MODEL)) for g in (vanilla(2.0).scale_by(0), CONDITIONAL)
     )
     assert all(torch.equal(a.latents, b.latents) for a, b in zip(ours, plain, strict=True))
 
@@ -169,14 +169,14 @@ def test_per_step_weights_hold_on_and_the_first_chunk_has_its_own() -> None:
 def test_full_rescale_gives_the_base_deviation_and_half_goes_half_way() -> None:
     base, v = randn(3, 4, 4, 6), 3 * randn(3, 4, 4, 6, seed=1)
     for share in (0.5, 1.0):
-        ours = limited(v, base, Limits(rescale=share)).std((1, 2, 3))
+        ours = limit(v, base, Limits(rescale=share)).std((1, 2, 3))
         expected = (1 - share) * v.std((1, 2, 3)) + share * base.std((1, 2, 3))
         torch.testing.assert_close(ours, expected)
 
 
 def test_the_norm_cap_bounds_each_token_and_leaves_smaller_ones() -> None:
     base, v = randn(2, 4, 4, 6), 2 * randn(2, 4, 4, 6, seed=1)
-    ours = limited(v, base, Limits(norm_cap=1.5))
+    ours = limit(v, base, Limits(norm_cap=1.5))
 
     def norms(x: Tensor) -> Tensor:
         return x.unfold(2, 2, 2).unfold(3, 2, 2).square().sum((1, 4, 5)).sqrt()
@@ -203,7 +203,8 @@ def test_limits_are_compared_with_the_base_even_where_it_has_no_weight() -> None
         lambda: GuidanceTiming((0.9, 0.1)),
         lambda: GuidanceTiming(per_step=(math.nan,)),
         lambda: Limits(rescale=2), lambda: Limits(norm_cap=0),
-        lambda: dataclasses.replace(Guidance(), stabilise=1.0), lambda: Guidance().scaled(math.inf),
+        lambda: dataclasses.replace(Guidance(), stabilise=1.0),
+        lambda: Guidance().scale_by(math.inf),
         lambda: vanilla(math.nan),
     ],
 )  # fmt: skip

@@ -25,7 +25,7 @@ from longtake.samplers.guidance import (
     SinkFrames,
     View,
     cfg,
-    extended,
+    extend,
     fractional,
     last,
     magi,
@@ -193,7 +193,7 @@ def test_a_history_made_noisy_anew_is_so_for_every_view(fresh: bool, window: int
         ]
 
     noise = ContextNoise(0.4, ramp_frames=5, fresh=fresh)
-    guidance, cache = extended(cfg(2.0), fractional(1.5, 0.6)), WindowSink(window)
+    guidance, cache = extend(cfg(2.0), fractional(1.5, 0.6)), WindowSink(window)
     made = ours(schedule, guidance, context_noise=noise, cache=cache)
     assert_same(made, reference(as_written, Guided(terms)))
 
@@ -208,7 +208,7 @@ def strength(level: float, step: int, started: bool) -> float:
     return inside * FACTORS[min(step, 2)] * (1.0 if started else OPENING)
 
 
-TEXT_AND_HISTORY = extended(cfg(2.0), vanilla(1.5))
+TEXT_AND_HISTORY = extend(cfg(2.0), vanilla(1.5))
 ITS_TERMS = both(whole(2.5), whole(-1.0, **NEGATIVE), masked(-0.5))
 UNEVEN: dict[str, tuple[Guidance, Terms, Terms]] = {
     "text and history": (TEXT_AND_HISTORY, ITS_TERMS, whole(1.0)),
@@ -251,7 +251,7 @@ def test_a_scaled_guidance_is_so_much_farther_from_its_base() -> None:
     guidance, terms, base = UNEVEN["text and history"]
     schedule, way = WAYS["rolling"]
     expected = reference(way, Guided(terms, base, lambda *_: 0.4))
-    assert_same(ours(schedule, guidance.scaled(0.4)), expected)
+    assert_same(ours(schedule, guidance.scale_by(0.4)), expected)
 
 
 RESCALE, CAP = 0.7, 1.05

@@ -28,8 +28,8 @@ from longtake.samplers.guidance import (
     cfg,
     fractional,
     last,
-    merged,
-    stabilised,
+    merge_branches,
+    stabilise,
     temporal,
     vanilla,
 )
@@ -94,7 +94,7 @@ def test_an_own_prompt_that_is_the_prompt_in_force_changes_no_bit(
     own = OwnPrompt(prompts.entries[0].embedding.clone())
     one, other = (
         ours(
-            Guidance(merged([Branch(1 - weight), Branch(weight, prompt, view)])),
+            Guidance(merge_branches([Branch(1 - weight), Branch(weight, prompt, view)])),
             prompts=prompts,
             cache=SINK_WINDOW,
         )
@@ -198,13 +198,13 @@ def test_context_noise_on_a_cache_equals_the_whole_sequence(
 
 def test_stabilising_is_context_noise_on_what_was_generated() -> None:
     noise = ours(Guidance(), context_noise=ContextNoise(0.05))
-    assert torch.equal(ours(stabilised(Guidance(), 0.05)), noise)
+    assert torch.equal(ours(stabilise(Guidance(), 0.05)), noise)
 
 
 def test_stabilising_leaves_given_frames_clean() -> None:
     seen: list[Tensor] = []
     model = watched_model(MODEL, on_check=lambda: None)
-    branches = Branches(CurrentSettings(of(stabilised(Guidance(), 0.3))), model)
+    branches = Branches(CurrentSettings(of(stabilise(Guidance(), 0.3))), model)
     branches.claim()
     branches.use(branches.current.settings, 0)
     clean = randn(2, TINY.out_channels, 4, 6)
@@ -255,7 +255,7 @@ def test_noisy_passes_leave_the_histories_as_they_are() -> None:
 
 
 def test_weights_may_change_while_it_runs_and_branches_may_not() -> None:
-    weak, strong = of(vanilla(1.5)), of(vanilla(1.5).scaled(3.0))
+    weak, strong = of(vanilla(1.5)), of(vanilla(1.5).scale_by(3.0))
     made = joined(list(generate(weak, MODEL, settings_at=lambda f: strong if f >= 6 else weak)))
     assert torch.equal(made[:6], ours(vanilla(1.5))[:6])
     later = list(generate(of(vanilla(2.5)), MODEL, list(generate(weak, MODEL))[:2]))

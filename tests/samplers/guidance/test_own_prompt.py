@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 
 from longtake.samplers.denoiser import local_denoiser
-from longtake.samplers.guidance import Branch, Guidance, OwnPrompt, cfg, extended, merged
+from longtake.samplers.guidance import Branch, Guidance, OwnPrompt, cfg, extend, merge_branches
 from longtake.samplers.loop import generate
 from longtake.samplers.planning.cost import histories_used
 from longtake.samplers.settings import RolloutSettings
@@ -29,13 +29,13 @@ MODEL = local_denoiser(random_dit(), TINY)
 def shot(own: OwnPrompt) -> RolloutSettings:
     """A rollout with half of that prompt on top."""
     on_top = Guidance((Branch(0.5), Branch(0.5, own)))
-    return settings(length=6, prompts=timeline(0), guidance=extended(cfg(2.0), on_top))
+    return settings(length=6, prompts=timeline(0), guidance=extend(cfg(2.0), on_top))
 
 
 def test_equal_prompts_are_one_branch() -> None:
     one, same, other = (OwnPrompt(embedding(seed)) for seed in (7, 7, 8))
-    assert merged([Branch(0.5, one), Branch(0.5, same)]) == (Branch(1.0, one),)
-    assert len(merged([Branch(0.5, one), Branch(0.5, other)])) == 2
+    assert merge_branches([Branch(0.5, one), Branch(0.5, same)]) == (Branch(1.0, one),)
+    assert len(merge_branches([Branch(0.5, one), Branch(0.5, other)])) == 2
     assert repr(one) == repr(same) != repr(other)
 
 

@@ -60,9 +60,9 @@ def displacement(
     model = local_denoiser(random_dit(), TINY)
     made = []
     for weight in (0.0, WEIGHT):
-        guidance = Guidance(weighted_scores=(WeightedScore(Linear(SLOPE), weight, limit),)).scaled(
-            strength
-        )
+        guidance = Guidance(
+            weighted_scores=(WeightedScore(Linear(SLOPE), weight, limit),)
+        ).scale_by(strength)
         chunks = generate(settings(guidance=guidance, length=3, **changes), model)
         made.append(torch.cat([chunk.latents for chunk in chunks]))
     return made[1] - made[0]

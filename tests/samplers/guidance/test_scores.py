@@ -158,7 +158,7 @@ def test_scores_act_when_guidance_does() -> None:
     pulls = (WeightedScore(scores()["palette"]),)
     never = Guidance(weighted_scores=pulls, timing=GuidanceTiming(interval=(0.0, 0.0)))
     assert torch.equal(rollout(never), rollout(Guidance()))
-    assert torch.equal(rollout(Guidance(weighted_scores=pulls).scaled(0.0)), rollout(Guidance()))
+    assert torch.equal(rollout(Guidance(weighted_scores=pulls).scale_by(0.0)), rollout(Guidance()))
     assert not torch.equal(rollout(Guidance(weighted_scores=pulls)), rollout(Guidance()))
 
 

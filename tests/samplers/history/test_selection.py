@@ -176,7 +176,9 @@ def test_parts_as_pure_noise_are_named() -> None:
 
 def test_strengths_of_the_timeline_are_what_cost_and_report_speak_of() -> None:
     guided = g.temporal(0.5, g.last(2))
-    off = replace(of(guided, WindowSink(6)), guidance_changes=(TimedGuidance(0, guided.scaled(0)),))
+    off = replace(
+        of(guided, WindowSink(6)), guidance_changes=(TimedGuidance(0, guided.scale_by(0)),)
+    )
     *_, last = generate(off, MODEL)
     assert last.model_evals == cost(off, TINY, torch.float32).evaluations == 3
     assert histories_used(off).startswith("1 x all") and "last 2" not in histories_used(off)
@@ -185,7 +187,7 @@ def test_strengths_of_the_timeline_are_what_cost_and_report_speak_of() -> None:
     assert cost(later, TINY, torch.float32).evaluations == 3
     assert last.model_evals == peak_evaluations(later, TINY, torch.float32) == 5
     assert "; from latent frame 6: 0.5 x all" in histories_used(later)
-    assert g.cfg(3.0).scaled(0.5).text_scale == pytest.approx(2.0)
+    assert g.cfg(3.0).scale_by(0.5).text_scale == pytest.approx(2.0)
 
 
 @pytest.mark.parametrize("more", [{"context_noise": ContextNoise(0.3)}, {}])
@@ -193,7 +195,7 @@ def test_a_noisy_view_is_never_cleaner_than_the_history_it_is_compared_with(
     more: dict[str, Any],
 ) -> None:
     cleaner, same = (
-        g.fractional(2.0, level) if more else g.stabilised(g.fractional(2.0, level), 0.3)
+        g.fractional(2.0, level) if more else g.stabilise(g.fractional(2.0, level), 0.3)
         for level in (0.2, 0.3)
     )
     made, expected = (latents(of(one, WindowSink(6), **more)) for one in (cleaner, same))

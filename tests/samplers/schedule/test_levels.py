@@ -12,7 +12,7 @@ from longtake.samplers.schedule.levels import (
     few_step_ladder,
     flow_ladder,
     parse_steps,
-    shifted,
+    shift_level,
 )
 from longtake.samplers.schedule.rows import causal_chunks
 from longtake.tests.support.laws import examples
@@ -51,8 +51,8 @@ def test_any_shift_gives_a_ladder_that_schedules_accept(steps: int, shift: float
 @examples(100)
 @given(sigma=st.floats(0, 1), shift=st.floats(0.01, 100))
 def test_shift_is_the_published_formula_and_can_be_undone(sigma: float, shift: float) -> None:
-    assert shifted(sigma, shift) == pytest.approx(shift * sigma / (1 + (shift - 1) * sigma))
-    assert shifted(shifted(sigma, shift), 1 / shift) == pytest.approx(sigma)
+    assert shift_level(sigma, shift) == pytest.approx(shift * sigma / (1 + (shift - 1) * sigma))
+    assert shift_level(shift_level(sigma, shift), 1 / shift) == pytest.approx(sigma)
 
 
 @pytest.mark.parametrize("shift", [0.0, -1.0, float("nan"), float("inf")])

@@ -18,7 +18,7 @@ from longtake.attention.rope import rotation
 from longtake.model.dit import predict, project_text
 from longtake.samplers.conditioning.known_frame import KnownFrame
 from longtake.samplers.conditioning.known_frames import KnownFrames
-from longtake.samplers.guidance import cfg, extended, fractional
+from longtake.samplers.guidance import cfg, extend, fractional
 from longtake.samplers.loop import generate
 from longtake.samplers.noise import addressed_noise
 from longtake.samplers.schedule.context_noise import ContextNoise
@@ -112,7 +112,7 @@ def test_a_guided_rollout_of_a_diffusion_model_is_the_whole_sequence_each_time(
 ) -> None:
     """Steps, the history's noise and what the model is told are all of the same process."""
     solver = DDIM(VariancePreserving(betas), prediction, eta)
-    guidance = extended(cfg(2.0), fractional(1.5, 0.6))
+    guidance = extend(cfg(2.0), fractional(1.5, 0.6))
     made = ours(schedule, solver, guidance=guidance, context_noise=ContextNoise(0.1))
     terms = both(whole(2.0), whole(-1.0, **NEGATIVE), whole(0.5, level=0.6), masked(-0.5))
     as_written = way(betas, ddim(betas, prediction, eta), lag=lag)

@@ -28,9 +28,9 @@ from longtake.samplers.guidance import (
     NOISE,
     WeightedScore,
     cfg,
-    extended,
+    extend,
     magi,
-    stabilised,
+    stabilise,
     temporal,
 )
 from longtake.samplers.guidance.scores import Motion, Palette, Pictures, Region
@@ -51,7 +51,7 @@ CASES: dict[str, dict[str, Any]] = {
     "much": {
         "schedule": asynchronous(LADDER, 3, 2),
         "solver": ReNoise(),
-        "guidance": stabilised(extended(magi(), temporal(0.5, scale=2.0, none=NOISE)), 0.02),
+        "guidance": stabilise(extend(magi(), temporal(0.5, scale=2.0, none=NOISE)), 0.02),
         "cache": FullHistory(),
         "context_noise": ContextNoise(0.1, 3, fresh=True),
         "guidance_changes": (TimedGuidance(3, cfg(3.0)),),

@@ -20,7 +20,7 @@ def written_and_read(snapshot: Snapshot) -> Snapshot:
 
 def assert_same_histories(ours: HistoryCache, theirs: HistoryCache) -> None:
     """The same frames in the same slots, the same bits, and the same attention over them."""
-    assert (ours.held, ours.committed) == (theirs.held, theirs.committed)
+    assert (ours.kept_frames, ours.committed) == (theirs.kept_frames, theirs.committed)
     q, k, v = (randn(1, 2 * TOKENS, 2, 12, seed=900 + i) for i in range(3))
     for layer in range(SHAPE.layers):
         for a, b in zip(ours.history(layer), theirs.history(layer), strict=True):

@@ -14,11 +14,11 @@ from longtake.samplers.guidance import (
     OwnPrompt,
     View,
     cfg,
-    extended,
+    extend,
     fractional,
     last,
     magi,
-    stabilised,
+    stabilise,
     temporal,
     vanilla,
 )
@@ -104,7 +104,7 @@ CASES: dict[str, tuple[Guidance, Terms]] = {
         both(whole(1.0), whole(0.5, level=0.6), masked(-0.5)),
     ),
     "two levels": (
-        extended(fractional(1.5, 0.6, DROP), fractional(1.5, 0.3, DROP)),
+        extend(fractional(1.5, 0.6, DROP), fractional(1.5, 0.3, DROP)),
         both(
             whole(1.0),
             whole(0.5, level=0.6),
@@ -113,11 +113,11 @@ CASES: dict[str, tuple[Guidance, Terms]] = {
         ),
     ),
     "cfg and vanilla": (
-        extended(cfg(2.0), vanilla(1.5)),
+        extend(cfg(2.0), vanilla(1.5)),
         both(whole(2.5), whole(-1.0, **NEGATIVE), masked(-0.5)),
     ),
     "a prompt on top": (
-        extended(cfg(2.0), Guidance((Branch(0.5), Branch(0.5, RAIN)))),
+        extend(cfg(2.0), Guidance((Branch(0.5), Branch(0.5, RAIN)))),
         both(whole(1.5), whole(-1.0, **NEGATIVE), whole(0.5, own=RAIN.embedding)),
     ),
     "own prompts of several views": (
@@ -152,15 +152,15 @@ CASES: dict[str, tuple[Guidance, Terms]] = {
         both(whole(1.5), whole(-0.5, level=1.0, recommitted=True, **NEGATIVE)),
     ),
     "stabilised fractional and text": (
-        stabilised(extended(cfg(2.0), fractional(1.5, 0.6)), 0.1),
+        stabilise(extend(cfg(2.0), fractional(1.5, 0.6)), 0.1),
         stable(both(whole(2.0), whole(-1.0, **NEGATIVE), whole(0.5, level=0.6), masked(-0.5)), 0.1),
     ),
     "stabilised, exact": (
-        stabilised(temporal(0.5, last(4, exact=True)), 0.1),
+        stabilise(temporal(0.5, last(4, exact=True)), 0.1),
         stable(both(whole(0.5), cut(0.5, 1, 4, exact=True)), 0.1),
     ),
     "stabilised, cut": (
-        stabilised(temporal(0.5, last(4)), 0.1),
+        stabilise(temporal(0.5, last(4)), 0.1),
         stable(both(whole(0.5), cut(0.5, 1, 4, exact=False)), 0.1),
     ),
 }
