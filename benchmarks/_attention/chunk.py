@@ -159,13 +159,13 @@ def fill(
     for first in range(0, len(past), CHUNK):
         x, t = past[None, first : first + CHUNK], torch.zeros(1, CHUNK)
         seen = (CHUNK,) * CHUNK
-        temp_cache = predict(
+        kept = predict(
             kit.dit, x, t, text, caches[DENSE_CASE].attention_of_commit(seen), keep=True
         ).keys_values
         for name, cache in caches.items():
             if isinstance(cache, MergedCache) and cache.policy.merges:
                 predict(kit.dit, x, t, text, cache.attention_of_commit(seen))  # records attention
-            cache.commit(temp_cache)
+            cache.commit(kept)
             codes = coded[name]
             if codes is not None:
                 codes.update()
