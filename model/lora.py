@@ -206,5 +206,5 @@ def _no_lora(path: Path, names: list[str]) -> str:
             "that was made for this model."
         )
     if copies(names):
-        return f"{path} is a whole model and no LoRA; choose it in Load Causal Video Model."
+        return f"{path} is a whole model and no LoRA; load it as a model."
     return f"{path} is no LoRA (it holds {', '.join(names[:2])}); choose a LoRA file."

@@ -13,6 +13,7 @@ import io
 import json
 import os
 import signal
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -82,7 +83,7 @@ class CrashPoints:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-class _PiecewiseFile(io.BufferedWriter):
+class _PiecewiseFile(io.BufferedRandom):
     """A file that writes in pieces, with a point before each piece and after the last."""
 
     def __init__(self, raw: io.RawIOBase, point: CrashPoints) -> None:
@@ -110,7 +111,8 @@ def _counted_files(point: CrashPoints, folder: Path) -> Iterator[None]:
         if not inside or not set(mode) & set("wxa"):
             return plain_open(file, mode, *given, **named)
         point()
-        pieces = _PiecewiseFile(io.FileIO(file, mode.replace("b", "").replace("t", "")), point)
+        raw = io.FileIO(file, f"{set(mode).intersection('wxa').pop()}+", opener=named.get("opener"))
+        pieces = _PiecewiseFile(raw, point)
         return pieces if "b" in mode else io.TextIOWrapper(pieces, named.get("encoding", "utf-8"))
 
     def with_points(call: Callable[..., Any]) -> Callable[..., Any]:
@@ -176,6 +178,8 @@ def run_once(folder: Path, kind: str, way: str, fatal: int | None) -> Outcome:
         try:
             _run(folder, kind, way, CrashPoints(fatal), writing)
             status = 0
+        except Exception:
+            traceback.print_exc()
         finally:
             os._exit(status)  # must not run the parent's clean-up
     os.close(writing)

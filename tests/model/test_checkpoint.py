@@ -69,7 +69,8 @@ def test_files_that_are_no_safetensors_are_refused(load: Loader, tmp_path: Path)
     assert "is not there" in sentence(load, path)
     for content in (b"", b"PK\x03\x04 a zip file", b"\xff" * 100):
         path.write_bytes(content)
-        assert " safetensors" in sentence(load, path)
+        reason = sentence(load, path).removeprefix(str(path))
+        assert " safetensors" in reason or "is a zip file" in reason
 
 
 @pytest.mark.parametrize("kept", [0.01, 0.5, 0.999])
