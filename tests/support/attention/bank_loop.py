@@ -41,11 +41,11 @@ class LayerBank:
         if self.new is None:
             return
         if self.came <= self.size:
-            self.kept_frames[self.came - 1 :] = [self.new]
+            self.held[self.came - 1 :] = [self.new]
             return
         scores = torch.stack([torch.einsum("lnd,snd->nls", asked, k).mean() for k in turned])
         best = scores.sort(descending=True, stable=True).indices[: self.size - 1].tolist()
-        self.kept_frames = [*(self.kept_frames[i] for i in best), self.new]
+        self.held = [*(self.held[i] for i in best), self.new]
 
 
 class Banks:
@@ -68,7 +68,7 @@ class Banks:
     def before_block(self) -> None:
         """Choose."""
         for bank, asked in zip(self.layers, self.asked, strict=True):
-            bank.before_block(asked, [self.turn(k, number) for number, k, _ in bank.kept_frames])
+            bank.before_block(asked, [self.turn(k, number) for number, k, _ in bank.held])
 
     def switched(self, asked: list[Tensor]) -> None:
         """`_recache_after_switch` wipes the prompt's keys and chooses by them; so does the block
@@ -87,7 +87,7 @@ class Banks:
         """
 
         def seen(layer: int) -> tuple[Layers, list[int], int]:
-            bank = self.layers[layer].kept_frames
+            bank = self.layers[layer].held
             numbers = [*(one for one, _, _ in bank), *(one for one, _ in past)]
             place = places([*window, *frames], [one for one, _, _ in bank])
             own = [(k, v) for _, k, v in bank] + [layers[layer] for _, layers in past]

@@ -43,7 +43,7 @@ class Naive:
     def before_chunk(self, words: Tensor) -> None:
         """Update the bank; `words` (l, n, d) are the prompt's keys when the next chunk begins."""
         for bank in self.banks:
-            bank.before_block(words, [turned(k, at) for at, k, _ in bank.kept_frames])
+            bank.before_block(words, [turned(k, at) for at, k, _ in bank.held])
 
     def commit(self, frames: Sequence[int], made: KeysValues) -> None:
         first = [(k[0, :TOKENS], v[0, :TOKENS]) for k, v in made]
@@ -69,7 +69,7 @@ class Naive:
         Places are among all frames of the window, the bank and the active frames.
         """
         q, k, v = qkv
-        bank = self.banks[layer].kept_frames
+        bank = self.banks[layer].held
         of_window = [self.window[frame][layer] for frame in seen]
         keys = [*(one[1][None] for one in bank), *(one for one, _ in of_window), k]
         values = [*(one[2][None] for one in bank), *(one for _, one in of_window), v]
@@ -103,7 +103,7 @@ def compare(cache: BankCache, naive: Naive, seed: int) -> None:
         found = cache.attention(2)(layer, *qkv)
         expected = naive.attention(layer, active, sorted(naive.window), qkv)
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
-        seen = sorted(frame for frame, _, _ in naive.banks[layer].kept_frames)
+        seen = sorted(frame for frame, _, _ in naive.banks[layer].held)
         assert sorted(cache.rotated_keys.frames(layer)) == sorted([*seen, *naive.window])
 
 

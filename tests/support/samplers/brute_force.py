@@ -171,7 +171,7 @@ def branch(scene: Scene, term: Term, now: Moment) -> Tensor:
     t = torch.tensor([[way.told(level) for level in levels]], dtype=torch.float64)
     sees = torch.tensor([[_sees(way, term, now, i, j) for j in frames] for i in frames])
     mask = sees.repeat_interleave(TOKENS, 0).repeat_interleave(TOKENS, 1)
-    held = range(first) if term.kept_frames is None else term.kept_frames
+    held = range(first) if term.held is None else term.held
     places = [held.index(f) if f < first else f - first + len(held) for f in frames]
     at = rotation(places, ROWS // 2, COLUMNS // 2, TINY.head_dim)
     text = per_frame_text(scene, term, frames, first)
