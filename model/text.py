@@ -15,13 +15,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+MIN_PADDING = 1
+"""Rows of zeros behind every prompt. The demo was trained on captions that leave some of the text
+length free; without any it paints blobs, as prompt and as negative prompt.
+"""
+
 _WORD = re.compile(r"[a-z]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A prompt's embedding (text_len, text_dim), the words that were not known, and those past the
-    text length.
+    """A prompt's embedding (text_len, text_dim), the words that were not known, and those that found
+    no room.
     """
 
     embedding: Tensor
@@ -59,7 +64,8 @@ class TextEncoder(nn.Module):
     def encode(self, prompt: str) -> Encoded:
         """Encode one prompt; never fails, whatever the text."""
         ids, unknown = self.ids(prompt)
-        kept, rest = ids[: self.text_len], ids[self.text_len :]
+        most = self.text_len - MIN_PADDING
+        kept, rest = ids[:most], ids[most:]
         padded = torch.tensor(
             kept + [0] * (self.text_len - len(kept)), device=self.words.weight.device
         )

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ...errors import BadInput
-from ...model.text import Encoded, TextEncoder
+from ...model.text import MIN_PADDING, Encoded, TextEncoder
 from ...model.vae.latent_format import (
     FRAMES_PER_LATENT,
     LATENT_CHANNELS,
@@ -96,7 +96,7 @@ def problems(encoded: Encoded) -> list[str]:
     if encoded.dropped:
         found.append(
             f"The prompt is too long for the demo model, which ignores {encoded.dropped[0]!r} and "
-            "what follows."
+            f"what follows; use at most {len(encoded.embedding) - MIN_PADDING} words that it knows."
         )
     return found
 

@@ -179,6 +179,25 @@ def test_unknown_words_are_named_and_left_out(
     assert known.spec.key(0) == more.spec.key(0)
 
 
+@pytest.mark.parametrize("place", ["text", "negative", "live edit"])
+def test_a_prompt_that_would_fill_all_of_the_demos_text_is_cut_and_said(
+    place: str, bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, clip, _ = bench.run("LongtakeLoadDemoModel")
+    full, short = " ".join(["red"] * 24), " ".join(["red"] * 23)
+    lines = {"text": f"0: a red ball\n1: {full}"} if place == "text" else {"text": "0: a red ball"}
+    negative = {"negative": full} if place == "negative" else {}
+    [timeline] = bench.run("LongtakePromptTimeline", clip=clip, **lines, **negative)
+    embedding = {
+        "text": timeline.entries[-1].embedding,
+        "negative": timeline.negative,
+        "live edit": timeline.prompter.encode(full),
+    }[place]
+    assert "too long for the demo model, which ignores 'red' and what follows" in caplog.text
+    assert torch.equal(embedding, clip.encode(short)[0])
+    assert not embedding[-1].any()
+
+
 def test_the_snap_and_the_memory_are_said(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "longtake")
     bench.rollout(length=1.0, length_unit="seconds")
