@@ -111,8 +111,8 @@ def _misplaced(word: str, thing: str) -> str:
     remedy = f"use {' or '.join(map(repr, choices))}" if choices else "leave it out"
     known_for = " or ".join(repr(noun) for noun, words in DESCRIPTIONS.items() if word in words)
     return (
-        f"The demo model knows {word!r} of {known_for}, not of {thing!r}, and cannot show it there; "
-        f"{remedy}."
+        f"The demo model knows {word!r} of {known_for}, not of {thing!r}, and cannot show it "
+        f"there; {remedy}."
     )
 
 
