@@ -124,7 +124,20 @@ def _latents(latent: Mapping[str, Any]) -> Tensor:
             "The latent of the known frames has a mask, but only whole frames can be known; remove "
             "the mask."
         )
+    _check_shown(samples[0].transpose(0, 1))
     return normalise(samples[0].transpose(0, 1).float()).cpu()
+
+
+def _check_shown(samples: Tensor) -> None:
+    """Refuse raw latents (f, c, h, w) with an empty frame, which no VAE makes of a picture."""
+    empty = (~samples.flatten(1).any(1)).nonzero().flatten().tolist()
+    if not empty:
+        return
+    part = "The latent" if len(empty) == len(samples) else f"Latent frame {empty[0]}"
+    raise BadInput(
+        f"{part} of the known frames is empty: all its values are zero, as in an Empty Latent; "
+        "connect VAE Encode (Stream) with pictures."
+    )
 
 
 def _inputs() -> list[io.Input]:
