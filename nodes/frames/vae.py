@@ -15,7 +15,7 @@ from ...model.vae.latent_format import WAN21, WAN22, denormalise
 from ...model.vae.protocol import StreamingCoder
 from .. import categories, host, sockets
 from ..models.model_facts import facts
-from ..models.streaming_vae import StreamingVAE, streaming_vae
+from ..models.streaming_vae import StreamingVAE, check_belongs, streaming_vae
 from ..runtime.host_rollout import HostRollout
 from ..schema import build
 from .decoded import open_frames
@@ -64,14 +64,16 @@ class VAEDecodeStream(io.ComfyNode):
                 ),
             ],
             outputs=[sockets.Frames.Output(display_name="frames")],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
     def execute(cls, rollout: HostRollout, vae: Any, tile_size: int = 0) -> io.NodeOutput:
         """Open the frames; chunks are decoded when an output asks for them."""
-        decoding = streaming_vae(vae, tile_size)
-        decoding.check_fits(rollout.model.config.out_channels)
-        return io.NodeOutput(open_frames(rollout, decoding, facts(rollout.claim.model).preset.fps))
+        decoding, model = streaming_vae(vae, tile_size), rollout.claim.model
+        check_belongs(decoding, model, rollout.model.config.out_channels)
+        node_id = cls.hidden.unique_id
+        return io.NodeOutput(open_frames(rollout, decoding, facts(model).preset.fps, node_id))
 
 
 class VAEEncodeStream(io.ComfyNode):
