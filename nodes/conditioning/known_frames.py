@@ -47,7 +47,7 @@ class KnownClip:
         if self.fps not in (None, fps):
             raise BadInput(
                 f"The video is read at {self.fps:g} frames per second and the model makes {fps:g}; "
-                f"set fps of Video to Frames (Stream) to {fps:g}."
+                f"set fps of the node before Known Video (Stream) to {fps:g}."
             )
         frame = round(self.start * fps if self.unit == SECONDS else self.start)
         start = latent_frame_count(frame + 1) - 1
