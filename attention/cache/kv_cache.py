@@ -157,10 +157,12 @@ class KVCache:
         """All state that later chunks depend on, in the form in which it is stored."""
         slots = self.slots
         facts = {
-            "committed": slots.committed, "kept": list(slots.kept), "recent": list(slots.recent),
+            "committed": slots.committed,
+            "kept": list(slots.kept_slots),
+            "recent": list(slots.recent),
             "recent_slots": self._store.recent,
-        }  # fmt: skip
-        stored = self._store.state(len(slots.kept), len(slots.recent))
+        }
+        stored = self._store.state(len(slots.kept_slots), len(slots.recent))
         return Snapshot({**stored, **self._means.state()}, facts)
 
     def restore(self, snapshot: Snapshot) -> None:
@@ -171,14 +173,14 @@ class KVCache:
         """
         facts = snapshot.facts
         _reserve(self._store, self.policy, facts["committed"])
-        available = self._store.kept, self._store.recent
+        available = self._store.kept_slots, self._store.recent
         if len(facts["kept"]) > available[0] or facts["recent_slots"] != available[1]:
             raise ValueError(
                 f"a snapshot of {len(facts['kept'])} + {facts['recent_slots']} latent frames does "
                 f"not fit a cache of {available[0]} + {available[1]}"
             )
         self.slots.committed = facts["committed"]
-        self.slots.kept, self.slots.recent = list(facts["kept"]), list(facts["recent"])
+        self.slots.kept_slots, self.slots.recent = list(facts["kept"]), list(facts["recent"])
         self._store.restore(snapshot.tensors)
         self._means.restore(snapshot.tensors)
         self.rotated_keys.forget()
@@ -206,38 +208,38 @@ class KVCache:
         cell = len(recent)
         if cell == store.recent:
             cell = recent.index(min(recent))
-            oldest = _read(store, store.kept + cell, self.shape.layers)
+            oldest = _read(store, store.kept_slots + cell, self.shape.layers)
             self._keep(recent[cell], list(oldest))
-        _write(store, store.kept + cell, layers)
+        _write(store, store.kept_slots + cell, layers)
         recent[cell : cell + 1] = [frame]
 
     def _keep(self, frame: int, layers: KeysValues) -> int:
         """Put one latent frame into a kept slot, evicting if all are full; return the slot."""
-        kept, means = self.slots.kept, self._means
-        slot = len(kept)
-        if slot == self._store.kept:
+        frames, means = self.slots.kept_slots, self._means
+        slot = len(frames)
+        if slot == self._store.kept_slots:
             slot = self._victim()
             if means.frames:
                 sink, evicted = (
-                    kept[slot] % means.frames,
+                    frames[slot] % means.frames,
                     _read(self._store, slot, self.shape.layers),
                 )
                 blended = means.blend(sink, evicted, self.policy.sink_decay)
-                _write(self._store, kept.index(sink), blended)
+                _write(self._store, frames.index(sink), blended)
         _write(self._store, slot, layers)
         if frame < means.frames:
             means.start(frame, layers)
-        kept[slot : slot + 1] = [frame]
+        frames[slot : slot + 1] = [frame]
         return slot
 
     def _victim(self) -> int:
         """The kept slot whose frame is evicted next."""
-        return self.policy.victim(self.slots.kept)
+        return self.policy.victim(self.slots.kept_slots)
 
 
 def _reserve(store: Store, policy: CachePolicy, frames: int) -> None:
     """Grow an unbounded history that had no planned end; a window never grows."""
-    slots = store.kept + store.recent
+    slots = store.kept_slots + store.recent
     if policy.limit is None and frames > slots:
         store.grow(max(frames, 2 * slots) - store.recent)
 

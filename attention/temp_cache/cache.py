@@ -158,8 +158,8 @@ class MergedCache:
     def retain(self, frames: Sequence[int]) -> None:
         """Keep only entries whose newest key is of one of the held `frames`."""
         self._record.kept_frames = sorted(frames)
-        kept = torch.tensor(self.kept_frames, dtype=torch.int32, device=self.device)
-        self.rotated_keys.empty_slots(kept)
+        remaining = torch.tensor(self.kept_frames, dtype=torch.int32, device=self.device)
+        self.rotated_keys.empty_slots(remaining)
         self.rotated_keys.refresh_extents()
         self.rotated_keys.forget()
 
