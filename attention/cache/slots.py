@@ -9,8 +9,9 @@ class FrameSlots:
     """The latent frames of a history by slot; all layers share them.
 
     Both `kept_slots` and `recent` list the frame in each of their slots. New frames pass through
-    the recent slots first, where the store has any. `committed` counts the latent frames ever committed.
-    `pending` lists frames that are about to be committed again under the numbers they have.
+    the recent slots first, where the store has any. `committed` counts the latent frames ever
+    committed. `pending` lists frames that are about to be committed again under the numbers they
+    have.
     """
 
     def __init__(self) -> None:
