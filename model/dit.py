@@ -197,7 +197,7 @@ def predict(  # noqa: PLR0913
     tokens = rearrange(tokens, "b c f h w -> b f (h w) c")
     e = tree.time_embedding(_sinusoid(t).to(x))  # (b, f, c)
     e0 = tree.time_projection(e).float().unflatten(-1, (6, -1))  # (b, f, 6, c)
-    kept: list[KeysValues] = []
+    by_layer: list[KeysValues] = []
     for index, block in enumerate(tree.blocks):
         m = (fetch(block.modulation).float().unsqueeze(1) + e0).unsqueeze(3)  # (b, f, 6, 1, c)
         tokens, keys_values = _block(
@@ -210,7 +210,7 @@ def predict(  # noqa: PLR0913
             partial(to_prompt, index) if to_prompt else attend,
         )
         if keep:
-            kept.append(keys_values)
+            by_layer.append(keys_values)
         del keys_values  # or the next layer would run beside them
     m = (fetch(tree.head.modulation).float().unsqueeze(1) + e.float().unsqueeze(2)).unsqueeze(3)
     shift, scale = m.unbind(2)  # (b, f, 1, c)
@@ -218,7 +218,7 @@ def predict(  # noqa: PLR0913
     velocity = rearrange(
         out, "b f (h w) (p q c) -> b f c (h p) (w q)", h=rows, w=columns, p=PATCH, q=PATCH
     )
-    return Prediction(velocity, tuple(kept))
+    return Prediction(velocity, tuple(by_layer))
 
 
 def _block(  # noqa: PLR0913
@@ -251,11 +251,11 @@ def _cross_attention(
     q = ca.norm_q(ca.q(x)).unflatten(-1, (words.shape[-2], -1))  # (b, f, s, n, d)
     if runs:
         parts = zip(q.split([count for _, count in runs], 1), runs, strict=True)
-        made = [
+        outputs = [
             _attend_each(part, words[:, i, None], meanings[:, i, None], to_prompt)
             for part, (i, _) in parts
         ]
-        out = torch.cat(made, 1).reshape(x.shape)
+        out = torch.cat(outputs, 1).reshape(x.shape)
     else:
         out = _attend_each(q, words, meanings, to_prompt).reshape(x.shape)
     for k, v in picture:
