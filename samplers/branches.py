@@ -130,12 +130,12 @@ class Branches:
                 v = v - score.shift(clean, self._finished, row.first, strength=strength)
         return v
 
-    def commit(self, first: int, clean: Tensor, given: Sequence[bool] = ()) -> None:
+    def commit(self, first: int, clean: Tensor, known: Sequence[bool] = ()) -> None:
         """Pass finished latents (f, c, h, w) once more and store what every branch will see.
 
-        `given` marks known frames, which were not generated; the default is none.
+        `known` marks known frames, which were not generated; the default is none.
         """
-        self.history.commit(first, clean, given or [False] * len(clean))
+        self.history.commit(first, clean, known or [False] * len(clean))
         earlier = self._finished if first == self._stop else self._finished[:0]
         self._finished = torch.cat([earlier, clean.float()])[-SCORE_LOOKBACK_FRAMES:]
         self._stop = first + len(clean)
@@ -224,7 +224,7 @@ class Branches:
         """Velocities (b, f, c, h, w) of the active frames for views with equal frames ahead."""
         known = [self._known_ahead(ahead, view.level_ahead, row.first) for view in views]
         frames, count = (*known[0].frames, *row.frames), len(known[0].frames)
-        made = self._evaluator.evaluate(
+        prediction = self._evaluator.evaluate(
             torch.stack([torch.cat([part.latents, x]) for part in known]),
             [(*part.levels, *row.now) for part in known],
             [view.prompt for view in views],
@@ -232,7 +232,7 @@ class Branches:
             frames=frames,
             texts=[self.current.prompts.text_of(frame) for frame in frames],
         )
-        return made.velocity[:, count:]
+        return prediction.velocity[:, count:]
 
     def _visibility(self, row: Row, frames: Sequence[int], count: int) -> PassVisibility:
         """What a pass of `frames` sees, the first `count` of which are known ones ahead."""
