@@ -222,8 +222,8 @@ class Run:
         if chunk.index == 0:
             touch(self.spec.journal, self.state.chain.id)
         self._delivered = chunk.index + 1
-        kept = (chunk.latents, *chunk.in_flight)
-        self.disk.journal_bytes += sum(part.numel() * part.element_size() for part in kept)
+        tensors = (chunk.latents, *chunk.in_flight)
+        self.disk.journal_bytes += sum(part.numel() * part.element_size() for part in tensors)
         self.drift.chunk_done(chunk.latents, chunk.prompt)
         notice = self.observer.on_delivered(chunk, self.drift.warning)
         if notice is not None:
