@@ -121,12 +121,12 @@ def measure(plan: RecallPlan) -> RecallResults:
     if plan.shares != SHARES:
         made_with["shares"] = list(plan.shares)
     records = Records(plan.record, made_with)
-    jobs = [job for job in plan.jobs() if job not in records.found]
+    jobs = [job for job in plan.jobs() if job not in records.measurements]
     until = time.monotonic() + 60 * plan.minutes
     records.complete(partial(measure_clip, plan), jobs, plan.workers, until)
     found, claimed = RecallResults(), []
     for name, turn in plan.turns.items():
-        clips = {job: clip for job, clip in records.found.items() if job[0] == name}
+        clips = {job: clip for job, clip in records.measurements.items() if job[0] == name}
         rows = {seed: clip.figures for (_, seed), clip in clips.items()}
         if rows:
             summarise(found, f"{name}, history {turn.history}", [*rows.values()])
