@@ -99,8 +99,8 @@ class HistoryBench:
         """Pass clean latents (1, f, c, h, w) through the model and commit their keys and values."""
         frames = clean.shape[1]
         t = torch.zeros(1, frames, dtype=torch.float64)
-        kept = predict(self.tree, clean, t, self.text, cache.attention(frames), keep=True)
-        cache.commit(kept.keys_values)
+        prediction = predict(self.tree, clean, t, self.text, cache.attention(frames), keep=True)
+        cache.commit(prediction.keys_values)
 
     @torch.no_grad()
     def _denoise(self, x: Tensor, attention: Callable[[], SelfAttention]) -> Tensor:

@@ -53,8 +53,8 @@ class Records:
 
     def of(self, case: str) -> dict[int, Measurement]:
         """Return the measurements of a case by seed."""
-        found = sorted(self.measurements.items())
-        return {seed: rollout for (name, seed), rollout in found if name == case}
+        pairs = sorted(self.measurements.items())
+        return {seed: rollout for (name, seed), rollout in pairs if name == case}
 
     def complete(
         self, measure: Callable[[Job], Measurement], jobs: Sequence[Job], workers: int, until: float
