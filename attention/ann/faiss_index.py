@@ -43,7 +43,7 @@ class Faiss(StatelessIndex):
         self._resources: Any = None  # scratch memory, from the first GPU search on
 
     def encode(self, layer: int, keys: Tensor) -> Tensor:
-        """Empty codes."""
+        """Codes (b, n, s, 0): faiss searches the keys themselves."""
         return keys.new_empty(*keys.shape[:-1], 0, dtype=self.code_dtype)
 
     def nearest(self, layer: int, new: Tensor, codes: Tensor, cached: CodedKeys) -> Nearest:

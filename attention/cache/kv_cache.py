@@ -195,7 +195,7 @@ class KVCache:
         self.rotated_keys.move(self.device)
 
     def drop(self) -> None:
-        """Free all memory."""
+        """Free all tensors; the cache cannot be used any more."""
         self.dropped = True
         del self._store, self._means, self.rotated_keys
 

@@ -111,7 +111,6 @@ class WindowSink(CachePolicy):
 
     @property
     def limit(self) -> int | None:
-        """The window size."""
         return self.window_frames
 
     def victim(self, frames: Sequence[int]) -> int:
@@ -150,7 +149,7 @@ class AveragingSink(WindowSink):
 
     @property
     def averaged_frames(self) -> int:
-        """The whole sink."""
+        """How many frames average evicted ones: every frame of the sink."""
         return self.sink_frames
 
 

@@ -52,7 +52,7 @@ class SlotLayout:
         return self._rotation
 
     def forget(self) -> None:
-        """Drop the rotation."""
+        """Compute the rotation again at its next use: frames or positions have changed."""
         self._rotation = None
 
 

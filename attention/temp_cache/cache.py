@@ -206,7 +206,7 @@ class MergedCache:
         self.index.restore({name: tensor.to(self.device) for name, tensor in learnt.items()})
 
     def drop(self) -> None:
-        """Free all memory."""
+        """Free all tensors; the cache cannot be used any more."""
         self.dropped = True
         del self.store, self.rotated_keys, self._usage
 

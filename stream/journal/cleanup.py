@@ -61,7 +61,7 @@ class CleanupResult:
 
 
 def usage(journal: Journal) -> Usage:
-    """Measure a journal."""
+    """The bytes and the records of a journal, as they lie on disk now."""
     sizes: dict[str, int] = {}
     for path in journal.folder.glob(f"*{CHUNK}"):
         key = path.name.split(".")[0]  # a chunk, or its snapshot

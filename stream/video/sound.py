@@ -29,7 +29,7 @@ class Sound(Protocol):
 
     @property
     def rate(self) -> int:
-        """Samples per second."""
+        """How many samples each channel has per second."""
 
     @property
     def channels(self) -> int:
