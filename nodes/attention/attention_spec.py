@@ -140,7 +140,7 @@ class SparseAttentionSpec:
             return settings
         return replace(settings, cache=self._choose_index(settings.cache, frame_tokens(settings)))
 
-    def is_in_force(self, settings: RolloutSettings) -> bool:
+    def matches(self, settings: RolloutSettings) -> bool:
         """Whether `settings` are as sparse, and keep the history in the same way."""
         cache = settings.cache
         if settings.sparsity != self.sparsity:
