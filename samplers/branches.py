@@ -19,7 +19,7 @@ from .conditioning.known_frame import LookaheadFrames
 from .conditioning.prompts import ActivePrompts, fit_length
 from .current import CurrentSettings
 from .denoiser import Denoiser
-from .evaluator import Evaluator
+from .evaluator import Evaluator, PassInputs
 from .guidance import Branch, OwnPrompt, Prompt, View
 from .guidance.combine import combine, limit
 from .guidance.prompt import order
@@ -145,14 +145,14 @@ class Branches:
         if torch.isfinite(latents).all():
             return
         frames = range(first, first + len(latents))
-        layers = self._evaluator.evaluate(
+        inputs = PassInputs(
             self.noise(frames, 0, "start", at=first).unsqueeze(0),
+            frames,
             [[1.0] * len(latents)],
             [self.history.plans[0].rows[0].prompt],
-            self.history.caches[0].attention(len(latents), rows=slice(0, 1)),
-            frames=frames,
-            keep=True,
-        ).keys_values
+        )
+        attention = self.history.caches[0].attention(len(latents), rows=slice(0, 1))
+        layers = self._evaluator.evaluate(inputs, attention, keep=True).keys_values
         bad = (
             f"layer {i}" for i, kv in enumerate(layers) if not all(x.isfinite().all() for x in kv)
         )
@@ -224,15 +224,15 @@ class Branches:
         """Velocities (b, f, c, h, w) of the active frames for views with equal frames ahead."""
         known = [self._known_ahead(ahead, view.level_ahead, row.first) for view in views]
         frames, count = (*known[0].frames, *row.frames), len(known[0].frames)
-        prediction = self._evaluator.evaluate(
+        inputs = PassInputs(
             torch.stack([torch.cat([part.latents, x]) for part in known]),
+            frames,
             [(*part.levels, *row.now) for part in known],
             [view.prompt for view in views],
-            self._visibility(row, frames, count).attention_for(views, self.history),
-            frames=frames,
-            texts=[self.current.prompts.text_of(frame) for frame in frames],
+            [self.current.prompts.text_of(frame) for frame in frames],
         )
-        return prediction.velocity[:, count:]
+        attention = self._visibility(row, frames, count).attention_for(views, self.history)
+        return self._evaluator.evaluate(inputs, attention).velocity[:, count:]
 
     def _visibility(self, row: Row, frames: Sequence[int], count: int) -> PassVisibility:
         """What a pass of `frames` sees, the first `count` of which are known ones ahead."""

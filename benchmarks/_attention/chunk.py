@@ -27,7 +27,7 @@ from ...attention.storage.quantize import INT4, INT8
 from ...attention.storage.shape import CacheShape
 from ...attention.temp_cache.cache import MergedCache
 from ...attention.temp_cache.policy import REDUNDANT, TempCache
-from ...model.dit import TextKV, predict, project_text
+from ...model.dit import PassOptions, TextKV, predict, project_text
 from ...model.preset import DEMO
 from ...model.vae.streaming import StreamingDecoder
 from ...samplers.schedule.levels import flow_ladder
@@ -160,7 +160,12 @@ def fill(
         x, t = past[None, first : first + CHUNK], torch.zeros(1, CHUNK)
         seen = (CHUNK,) * CHUNK
         keys_values = predict(
-            kit.dit, x, t, text, caches[DENSE_CASE].attention_of_commit(seen), keep=True
+            kit.dit,
+            x,
+            t,
+            text,
+            caches[DENSE_CASE].attention_of_commit(seen),
+            PassOptions(keep=True),
         ).keys_values
         for name, cache in caches.items():
             if isinstance(cache, MergedCache) and cache.policy.merges:
@@ -188,7 +193,11 @@ def denoise(  # noqa: PLR0913
         attention = cache.attention(CHUNK)
         over = history.over(attention, [step / DEMO.steps] * CHUNK) if history else attention
         t = torch.full((1, CHUNK), 1000 * now)
-        x = x + (after - now) * predict(kit.dit, x, t, text, over, to_prompt=cross).velocity
+        x = (
+            x
+            + (after - now)
+            * predict(kit.dit, x, t, text, over, PassOptions(to_prompt=cross)).velocity
+        )
     return x[0]
 
 

@@ -24,7 +24,7 @@ from ...attention.storage.packed import Packed
 from ...attention.storage.quantize import INT8
 from ...attention.storage.shape import CacheShape
 from ...attention.temp_cache.policy import REDUNDANT, TempCache
-from ...model.dit import KeysValues, TextKV, predict, project_text
+from ...model.dit import KeysValues, PassOptions, TextKV, predict, project_text
 from ...model.preset import DEMO
 from ...model.vae.latent_format import frame_count
 from ...samplers.schedule.levels import flow_ladder
@@ -205,7 +205,7 @@ def denoise(kit: Kit, text: TextKV, cache: HistoryCache, seed: int) -> Tensor:
 def _pass(kit: Kit, latents: Tensor, text: TextKV, cache: HistoryCache) -> tuple[KeysValues, ...]:
     attention, t = cache.attention_of_commit((CHUNK,) * CHUNK), torch.zeros(2, CHUNK)
     x = latents.expand(2, *latents.shape)
-    return predict(kit.dit, x, t, text, attention, keep=True).keys_values
+    return predict(kit.dit, x, t, text, attention, PassOptions(keep=True)).keys_values
 
 
 def _prompt(kit: Kit, text: str) -> TextKV:

@@ -26,7 +26,7 @@ from ...attention.sparse.stats import SparseStats
 from ...attention.sparse.thresholds import min_keys
 from ...attention.storage.dense import DENSE
 from ...attention.temp_cache.cache import MergedCache
-from ...model.dit import KeysValues, Prediction, SelfAttention, predict
+from ...model.dit import KeysValues, PassOptions, Prediction, SelfAttention, predict
 from ...model.vae.streaming import StreamingDecoder
 from ...samplers.schedule.levels import preset_ladders
 from .._shared.device import free_bytes, peak_in_work
@@ -132,7 +132,7 @@ class SpeedBench:
         t = torch.full(x.shape[:2], 1000 * sigma)
         return predict(
             self.model.tree, x.to(self.model.dtype), t, self.model.texts[case.long_prompt],
-            attention, to_prompt=self._to_prompt(case), keep=keep,
+            attention, PassOptions(self._to_prompt(case), keep),
         )  # fmt: skip
 
     def _to_prompt(self, case: SpeedCase) -> SparsePrompt | None:

@@ -12,7 +12,7 @@ from ...attention.cache.policy import capacity
 from ...attention.cache.prompt_keys import PromptKeys
 from ...attention.history import HistoryCache
 from ..current import CurrentSettings
-from ..evaluator import Evaluator
+from ..evaluator import Evaluator, PassInputs
 from ..noise import LatentNoise
 from ..settings import RolloutSettings
 from ..solvers.noise_process import mix
@@ -90,9 +90,8 @@ class CacheFiller:
         prompts = [row.prompt for row in plan.rows]
         frames = range(first, first + x.shape[1])
         attention = cache.attention_of_commit(self._settings.visible(frames))
-        prediction = self._evaluator.evaluate(
-            x, levels, prompts, attention, frames=frames, texts=texts, keep=True
-        )
+        inputs = PassInputs(x, frames, levels, prompts, texts)
+        prediction = self._evaluator.evaluate(inputs, attention, keep=True)
         cache.commit(prediction.keys_values, self._prompt_keys(plan))
 
     def _prompt_keys(self, plan: CachePlan) -> PromptKeys | None:
