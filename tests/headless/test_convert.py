@@ -21,8 +21,8 @@ from longtake.tests.support.model.family_files import (
     SMALL,
     block_fsdp,
     fps_state,
-    prefixed,
-    renamed,
+    prefix,
+    rename,
     state,
 )
 
@@ -34,9 +34,9 @@ def converted(source: Path, out: Path, how: Conversion | None = None) -> dict[st
 
 def test_a_trainers_file_becomes_one_clean_copy(tmp_path: Path) -> None:
     source, out = tmp_path / "rolling_forcing_dmd.pt", tmp_path / "out.safetensors"
-    ema = renamed(state(seed=1), block_fsdp)
+    ema = rename(state(seed=1), block_fsdp)
     ema["model._fsdp_wrapped_module.freqs"] = torch.zeros(3)
-    torch.save({"generator": renamed(state(), prefixed("model.")), "generator_ema": ema}, source)
+    torch.save({"generator": rename(state(), prefix("model.")), "generator_ema": ema}, source)
     result = CliRunner().invoke(cli.main, ["convert", str(source), str(out)])
     assert result.exit_code == 0 and "Rolling Forcing" in result.output
     made = load_file(out)

@@ -24,7 +24,7 @@ from longtake.model.preset import DEMO
 from longtake.model.preset_cache import preset_cache
 from longtake.samplers.history.settings import CacheSettings
 from longtake.tests.support.node_bench import Bench
-from longtake.tests.support.nodes.steps import collected
+from longtake.tests.support.nodes.steps import pictures
 from longtake.tests.support.tiny_model import TINY, settings
 
 
@@ -60,7 +60,7 @@ def test_every_policy_makes_a_video(bench: Bench, name: str, policy: object) -> 
     cache = chosen(bench, policy=name, window_frames=9, sink_frames=3)
     assert cache.policy == policy
     frames = bench.frames(kv_cache=cache)
-    assert len(collected(bench, frames)) == 33
+    assert len(pictures(bench, frames)) == 33
     assert frames.report([]).kv_bytes == frames.rollout.kv_bytes_planned
 
 
@@ -79,9 +79,9 @@ def test_every_storage_in_every_place_makes_the_video_and_says_its_bytes(
         placement == "main memory",
         placement == "disk",
     )
-    near = collected(bench, bench.frames(kv_cache=chosen(bench, storage=storage, window_frames=6,
+    near = pictures(bench, bench.frames(kv_cache=chosen(bench, storage=storage, window_frames=6,
                                                          unquantised_frames=1)))  # fmt: skip
-    assert torch.equal(collected(bench, frames), near)
+    assert torch.equal(pictures(bench, frames), near)
     if placement == "disk":
         assert isinstance(cache.placement, OnDisk) and not [*tmp_path.rglob("*.kv")]
 
