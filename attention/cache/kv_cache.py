@@ -14,12 +14,11 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from ..dense import parts
-from ..layout import HistoryAttention
 from ..snapshot import Snapshot
 from ..storage.dense import DENSE, KeysValues, Storage, Store, frame_slice
 from ..storage.shape import CacheShape
 from . import sink_average
+from .frame_cache import FrameCache
 from .policy import CachePolicy, capacity
 from .prompt_keys import PromptKeys
 from .rotated_keys import RotatedKeys, SlotLayout
@@ -48,8 +47,10 @@ def _slot_counts(policy: CachePolicy, length: int | None) -> tuple[int, int]:
     return capacity(policy, length) + beside, policy.sink_frames + beside
 
 
-class KVCache:
+class KVCache(FrameCache):
     """The history of one rollout, for all layers and guidance branches."""
+
+    rotated_keys: RotatedKeys
 
     def __init__(
         self,
@@ -59,24 +60,12 @@ class KVCache:
         device: torch.device | str = "cpu",
         storage: Storage = DENSE,
     ) -> None:
-        self.shape, self.policy, self.device = shape, policy, torch.device(device)
-        self.generation = 0
-        self.dropped = False
-        self.slots = FrameSlots()
+        self.policy, self.slots = policy, FrameSlots()
+        super().__init__(shape, self.slots, device)
         self._store = storage.open(shape, *_slot_counts(policy, length), self.device)
         self._means = SinkMeans(shape, policy.averaged_frames, self.device)
         layout = SlotLayout(self.slots, shape)
         self.rotated_keys = RotatedKeys(self._store, self.slots, layout, shape, self.device)
-
-    @property
-    def committed(self) -> int:
-        """Latent frames ever committed."""
-        return self.slots.committed
-
-    @property
-    def kept_frames(self) -> list[int]:
-        """The latent frame in each slot, in the order of `history`."""
-        return self.slots.kept_frames
 
     @property
     def bytes(self) -> int:
@@ -87,34 +76,6 @@ class KVCache:
     def offloaded_bytes(self) -> int:
         """Bytes in main memory or files."""
         return 0 if self.dropped else self._store.offloaded_bytes
-
-    @property
-    def positions(self) -> list[int]:
-        """Window-relative position of the frame in each slot: its rank among the frames held."""
-        return self.slots.positions
-
-    def attention(
-        self,
-        frames: int,
-        visible: Sequence[int] = (),
-        *,
-        rows: slice = slice(None),
-        positions: Sequence[int] = (),
-    ) -> HistoryAttention:
-        """Attention of `frames` active latent frames to the history and themselves.
-
-        Active frame i sees the first `visible[i]` active frames, by default all of them. `rows` are
-        the batch rows that attend. `positions` are those of the active frames, by default the ones
-        that follow the history.
-        """
-        seen = parts(self.shape.visible(frames, visible), 0, self.shape.frame_tokens)
-        after = range(len(self.kept_frames), len(self.kept_frames) + frames)
-        rotation = self.rotated_keys.active_rotation(positions or after)
-        return HistoryAttention(self.rotated_keys, seen, rows, rotation)
-
-    def attention_of_commit(self, visible: Sequence[int]) -> HistoryAttention:
-        """Attention of finished frames in the pass whose keys are committed next."""
-        return self.attention(len(visible), visible)
 
     def history(self, layer: int) -> tuple[Tensor, Tensor]:
         """Un-rotated keys and values (b, s, n, d) held for `layer`, in slot order.
