@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from longtake.errors import BadInput
 from longtake.model.checkpoint import Checkpoint, open_checkpoint
 from longtake.model.families.names import copies, from_diffusers
-from longtake.model.families.recognise import Recognised, recognise
+from longtake.model.families.recognise import Recognition, recognise
 from longtake.model.families.table import FAMILIES
 from longtake.model.families.tensors import expected_shapes
 from longtake.model.files.weights import open_weights
@@ -36,7 +36,7 @@ from longtake.tests.support.model.family_files import (
 CAUSAL = json.dumps({"transformer": {"causal_ar": True}})
 
 
-def found_in(path: Path, **choices: str) -> Recognised:
+def found_in(path: Path, **choices: str) -> Recognition:
     return recognise(open_weights(path).header, **choices)
 
 
@@ -89,8 +89,8 @@ def test_a_published_pickle_is_recognised_and_the_right_copy_taken(
     tmp_path: Path, place: str, content: State, key: str, seed: int
 ) -> None:
     opened = open_checkpoint(pt(tmp_path / place, content))
-    assert opened.found.family.key == key
-    assert opened.found.config == SMALL
+    assert opened.recognition.family.key == key
+    assert opened.recognition.config == SMALL
     mine = opened.state()
     assert mine.keys() == state().keys()
     for name, value in state(seed=seed).items():
@@ -180,7 +180,7 @@ def test_shards_are_one_model_by_index_by_folder_and_by_any_of_them(tmp_path: Pa
     index.write_text(json.dumps({"weight_map": place}))
     for path in (index, folder, folder / names[1]):
         opened = open_checkpoint(path)
-        assert opened.found.family.key == "skyreels-df"
+        assert opened.recognition.family.key == "skyreels-df"
         assert all(torch.equal(opened.read(name), value) for name, value in weights.items())
     (folder / names[2]).unlink()
     for path in (index, folder / names[0]):
@@ -230,7 +230,8 @@ def test_critics_of_a_raw_training_file_are_left_out(tmp_path: Path) -> None:
     content = {"critic": rename(state(seed=9), MODEL), "generator": weights, "step": 100}
     opened = open_checkpoint(pt(tmp_path / "self_forcing_raw.pt", content))
     assert (
-        opened.found.copy.prefix == "generator.model." and opened.state().keys() == state().keys()
+        opened.recognition.copy.prefix == "generator.model."
+        and opened.state().keys() == state().keys()
     )
 
 

@@ -53,7 +53,7 @@ def test_skyreels_with_its_fps_embedding(
         fps=[0 if fps == 16 else 1],
     )[0]  # fmt: skip
     opened = open_checkpoint(tmp_path)
-    assert opened.found.family.key == "skyreels-df-fps" and not opened.found.unused
+    assert opened.recognition.family.key == "skyreels-df-fps" and not opened.recognition.unused
     whole = type(opened).state
     monkeypatch.setattr(type(opened), "state", lambda self: whole(self.at_rate(fps)))
     torch.testing.assert_close(velocity(tmp_path, x, t, context), expected, rtol=0, atol=1e-4)

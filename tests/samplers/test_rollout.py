@@ -103,7 +103,7 @@ class PerfectModel:
         self.clean = randn(frames, TINY.in_channels, 4, 6, seed=77)
 
     def __call__(
-        self, tree: Any, x: Tensor, t: Tensor, text: TextKV, attention: HistoryAttention, **_: Any
+        self, tree: Any, x: Tensor, t: Tensor, text: TextKV, attention: HistoryAttention, *_: Any
     ) -> Prediction:
         first = committed_frames(attention)
         level = (t / 1000).float()[..., None, None, None]
@@ -304,10 +304,10 @@ def test_context_noise_is_told_to_the_model_and_really_there(
 ) -> None:
     commits: list[tuple[Tensor, Tensor]] = []
 
-    def spy(*arguments: Any, keep: bool, **options: Any) -> Prediction:
-        if keep:
+    def spy(*arguments: Any) -> Prediction:
+        if arguments[5].keep:
             commits.append(arguments[1:3])
-        return perfect(*arguments, **options)
+        return perfect(*arguments)
 
     monkeypatch.setattr(evaluator, "predict", spy)
     made(settings(context_noise=ContextNoise(0.25)))
@@ -321,8 +321,8 @@ def test_context_noise_is_told_to_the_model_and_really_there(
 def poisoned(first: int) -> Callable[..., Prediction]:
     """`predict`, giving NaN for chunks that begin at or after latent frame `first`."""
 
-    def failing(*arguments: Any, **options: Any) -> Prediction:
-        prediction = predict(*arguments, **options)
+    def failing(*arguments: Any) -> Prediction:
+        prediction = predict(*arguments)
         if committed_frames(arguments[4]) >= first:
             prediction.velocity[..., 0, 0] = float("nan")
         return prediction

@@ -85,7 +85,7 @@ def test_every_layout_gives_the_hosts_model_and_the_same_forward(
     torch.save(content, path) if path.suffix != ".safetensors" else save_file(content, path)
     checkpoint = open_checkpoint(path)
     model = built(host, checkpoint)
-    causal = checkpoint.found.family.causal
+    causal = checkpoint.recognition.family.causal
     assert type(model.model).__name__ == ("WAN21_CausalAR" if causal else "WAN21")
     x, t, context, _ = inputs()
     tree = host.module_tree(model)
@@ -101,7 +101,7 @@ def test_an_image_to_video_model_and_its_clip_branch(host: Any, tmp_path: Path) 
     path = tmp_path / "Wan2_1-I2V.safetensors"
     save_file(image_state(), path)
     checkpoint = open_checkpoint(path)
-    assert checkpoint.found.family.key == "wan21-i2v"
+    assert checkpoint.recognition.family.key == "wan21-i2v"
     model = built(host, checkpoint)
     x, t, context, picture = inputs(36)
     tree = host.module_tree(model)
@@ -228,7 +228,7 @@ def test_a_family_brings_its_settings_and_says_what_was_assumed(  # noqa: PLR091
     torch.save({"generator_ema": rename(state(), prefix("model."))}, tmp_path / name)
     checkpoint = open_checkpoint(tmp_path / name)
     model = built(host, checkpoint)
-    remember(model, checkpoint.found)
+    remember(model, checkpoint.recognition)
     said: list[str] = []
     monkeypatch.setattr(host, "show_status", lambda node_id, text, *_: said.append(text))
     monkeypatch.setattr(host, "warn", lambda node_id, text: None)  # there is no server

@@ -137,23 +137,23 @@ def test_a_sink_that_cannot_be_is_refused(
         chosen(bench, **inputs)
 
 
-def put_in_force(cache: CacheSettings, *, drops_first_frame: bool) -> object:
+def policy_of(cache: CacheSettings, *, drops_first_frame: bool) -> object:
     """The policy that a model gets."""
     place = torch.device("cpu"), torch.float32
-    made = cache.put_in_force(settings(), TINY, place, drops_first_frame=drops_first_frame)
+    made = cache.apply_to(settings(), TINY, place, drops_first_frame=drops_first_frame)
     return made.cache
 
 
 def test_the_first_latent_stays_unless_the_model_learnt_to_do_without() -> None:
     window, sink = CacheSettings(WindowSink(6)), CacheSettings(WindowSink(6, 3))
-    assert put_in_force(window, drops_first_frame=False) == WindowSink(6, 1)
-    assert put_in_force(window, drops_first_frame=True) == WindowSink(6)
-    assert put_in_force(sink, drops_first_frame=False) == WindowSink(6, 3)
+    assert policy_of(window, drops_first_frame=False) == WindowSink(6, 1)
+    assert policy_of(window, drops_first_frame=True) == WindowSink(6)
+    assert policy_of(sink, drops_first_frame=False) == WindowSink(6, 3)
     for choice, expected in (("sink", WindowSink(6, 1)), ("leave", WindowSink(6))):
         asked = dataclasses.replace(window, first_latent=choice)
-        assert {put_in_force(asked, drops_first_frame=one) for one in (True, False)} == {expected}
-    assert put_in_force(CacheSettings(FullHistory()), drops_first_frame=False) == FullHistory()
-    assert put_in_force(CacheSettings(WindowSink(1)), drops_first_frame=False) == WindowSink(1)
+        assert {policy_of(asked, drops_first_frame=one) for one in (True, False)} == {expected}
+    assert policy_of(CacheSettings(FullHistory()), drops_first_frame=False) == FullHistory()
+    assert policy_of(CacheSettings(WindowSink(1)), drops_first_frame=False) == WindowSink(1)
 
 
 def test_the_demo_was_trained_on_windows_without_the_first_latent_and_wan_was_not() -> None:

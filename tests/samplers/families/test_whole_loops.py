@@ -78,7 +78,7 @@ def skyreels(folder: Path, block: int) -> tuple[WanDiT, Any, Guided]:
             video, t[None], text[None], enable_diffusion_forcing=True, fps=[1], return_dict=False
         )[0][0].transpose(0, 1)  # fmt: skip
 
-    found = open_checkpoint(folder).found
+    found = open_checkpoint(folder).recognition
     assert found.family.key == "skyreels-df-fps"
     scale = found.family.preset.guidance_scale
     return load_dit(folder), found.config, Guided(velocity, TEXT, NEGATIVE, scale)
@@ -164,7 +164,7 @@ def wan(folder: Path, key: str) -> tuple[WanDiT, Any, Callable[[Tensor, Tensor, 
             0
         ].transpose(0, 1)
 
-    return load_dit(folder), open_checkpoint(folder).found.config, velocity
+    return load_dit(folder), open_checkpoint(folder).recognition.config, velocity
 
 
 @torch.inference_mode()

@@ -216,7 +216,7 @@ def test_stabilising_leaves_given_frames_clean() -> None:
             return genuine(tree, x, t, *rest, **options)  # type: ignore[arg-type]
 
         patch.setattr(evaluator, "predict", spy)
-        branches.commit(0, clean, given=[True, False])
+        branches.commit(0, clean, known=[True, False])
     x, t = seen
     assert t.tolist() == [[0.0, 300.0]]
     assert torch.equal(x[0, 0], clean[0])
