@@ -110,7 +110,7 @@ def open_file(source: VideoSource) -> InputContainer:
     """Open a file for a caller that closes it; BadInput if it cannot be read."""
     with translate_errors(source):
         file = source if isinstance(source, str) else io.BytesIO(source.getvalue())
-        return av.open(file, "r")
+        return av.open(file, "r", metadata_errors="replace")  # texts in any encoding
 
 
 @contextmanager
