@@ -25,9 +25,10 @@
  *
  * @typedef {{request: (path: string, init?: RequestInit) => Promise<Response>,
  *   fileUrl: (file: SavedFile) => string|null}} Server  access to the server's routes
- * @typedef {{emptyHint: () => string, keepLine: ((session: import("./takes/library.mjs").Session, line: string)
+ * @typedef {{emptyHint: () => string, lostHint: () => string, keepLine: ((session: import("./takes/library.mjs").Session, line: string)
  *   => string|null)|null, keep?: (session: import("./takes/library.mjs").Session, file: SavedFile) => void, fork: ((session: import("./takes/library.mjs").Session, seconds: number) =>
- *   string|null)|null}} Place  callbacks of the page around a player. `keepLine` and `fork`
+ *   string|null)|null}} Place  callbacks of the page around a player. `lostHint` says
+ *   what to do when a run's server does not answer. `keepLine` and `fork`
  *   return an error message, or null; `keep` remembers the saved file of a run
  */
 export {};

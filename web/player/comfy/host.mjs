@@ -58,6 +58,7 @@ export class Host {
     }
     this.api.addEventListener("executed", (/** @type {CustomEvent} */ event) => this.#executed(event.detail));
     for (const type of UNUSED_EVENTS) this.api.addEventListener(type, () => {});
+    this.api.addEventListener("reconnecting", () => this.library.setConnected(false));
     this.api.addEventListener("reconnected", () => this.library.catchUp());
     this.#attachOnce();
   }
@@ -81,6 +82,7 @@ export class Host {
     if (node.comfyClass !== NODE) return;
     const player = new Player(this.server, {
       emptyHint: () => hint(node),
+      lostHint: () => translate("No connection to ComfyUI. When it runs again, press Run to resume."),
       keepLine: (session, line) => this.#keepLine(session, line),
       keep: (session, file) => this.#keep(session, file),
       fork: (session, seconds) => this.#fork(session, seconds),

@@ -39,6 +39,7 @@ export class Overlay {
   /** @param {Take} take */
   #banner(take) {
     const { state, resume_at_s: at, message } = take.info;
+    if (!take.connected) return take.growing ? this.reel.place.lostHint() : translate("No connection to the server.");
     if (this.reel.inGap) return translate("This part is no longer on the server.");
     if (state === "error") return message ?? translate("The run failed. See the console for the reason.");
     if (state === "interrupted") return resumeText(at);
@@ -56,7 +57,7 @@ function resumeText(at) {
 function stateText(take, { head }) {
   if (take.info.state === "paused") return translate("Run paused");
   if (take.info.state === "stopping") return translate("Stopping");
-  if (!take.growing) return "";
+  if (!take.live) return "";
   return head.following ? "" : translate("Still generating");
 }
 
@@ -67,6 +68,7 @@ function cardText({ take, place, screen }) {
   if (!take && screen.video) return null;
   if (!take) return { title: translate("No video yet"), text: place.emptyHint() };
   if (take.frames > 0) return null;
+  if (!take.connected && take.growing) return { title: translate("No connection"), text: place.lostHint(), bad: true };
   const { state, message, resume_at_s: at, plan } = take.info;
   if (state === "error") return { title: translate("The run failed"), text: message ?? "", bad: true };
   if (plan && !take.growing) return planText(plan);

@@ -132,6 +132,7 @@ export class Player {
     const { state = "empty", node_id: node = "" } = take?.info ?? {};
     const data = {
       frames, length, chunks: take?.chunks.length ?? 0, shown: screen.shown, state, node, take: take?.token ?? "", gap: inGap,
+      connected: take?.connected ?? true,
       following: head.following, playing: head.playing,
       bitmaps: bitmaps.count + this.scrub.hover.bitmaps.count,
     };
