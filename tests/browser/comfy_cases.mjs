@@ -95,7 +95,7 @@ async function cancelled(canvas) {
   await canvas.until(({ frames }) => Number(frames) >= 21);
   await canvas.page.evaluate(() => window.comfyAPI.api.api.interrupt(null));
   const { frames: kept } = await canvas.until(({ state }) => state === "interrupted");
-  const says = canvas.root.getByText(/Cancelled. Press Run to resume at 00:0\d\./);
+  const says = canvas.root.getByText(/Cancelled. Press Run to resume at 0:0\d\./);
   await says.waitFor();
   await canvas.seesEach(Number(kept) - 1, 0);
   await canvas.run(6, how);

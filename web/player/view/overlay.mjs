@@ -50,7 +50,12 @@ export class Overlay {
 /** @param {number|null} at */
 function resumeText(at) {
   if (at == null) return translate("Cancelled. All finished frames are kept.");
-  return translate("Cancelled. Press Run to resume at {at}.", { at: time(at).padStart(5, "0") });
+  return translate("Cancelled. Press Run to resume at {at}.", { at: time(at) });
+}
+
+/** @param {number} at */
+function resumingText(at) {
+  return translate("Resuming at {at}", { at: time(at) });
 }
 
 /** @param {Take} take @param {Reel} reel */
@@ -58,6 +63,7 @@ function stateText(take, { head }) {
   if (take.info.state === "paused") return translate("Run paused");
   if (take.info.state === "stopping") return translate("Stopping");
   if (!take.live) return "";
+  if (take.resuming !== null) return resumingText(take.resuming);
   return head.following ? "" : translate("Still generating");
 }
 
@@ -74,8 +80,11 @@ function cardText({ take, place, screen }) {
   if (plan && !take.growing) return planText(plan);
   if (state === "interrupted") return { title: translate("Cancelled"), text: resumeText(at) };
   if (!take.growing) return { title: translate("No frames"), text: message ?? translate("The run generated no frames.") };
-  if (plan) return { ...planText(plan), title: translate("Waiting for the first chunk") };
-  return { title: translate("Waiting for the first chunk"), text: message ?? translate("The video appears while it is generated.") };
+  const { resuming } = take;
+  const title = resuming === null ? translate("Waiting for the first chunk") : resumingText(resuming);
+  if (plan) return { ...planText(plan), title };
+  const hint = resuming === null ? translate("The video appears while it is generated.") : translate("Earlier frames come from disk.");
+  return { title, text: message ?? hint };
 }
 
 /** @param {import("../types.mjs").Plan} plan @returns {CardText} */

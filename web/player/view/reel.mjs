@@ -78,6 +78,7 @@ export class Reel {
    * @param {number} now */
   #advance(now) {
     const [take, fetcher] = [this.take, this.session?.fetcher];
+    if (take?.resuming != null && this.head.following) this.head.position = this.frames; // skip what an earlier run showed
     const index = take?.indexAt(this.frame) ?? -1;
     const chunk = take?.chunks[index];
     if (!take || !chunk) return;

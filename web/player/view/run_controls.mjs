@@ -3,6 +3,7 @@
 /** @import { Edit } from "../types.mjs" */
 import { element, textButton } from "./dom.mjs";
 import { EditList } from "./edit_list.mjs";
+import { RestartButtons } from "./restart_buttons.mjs";
 import { translate } from "../words.mjs";
 
 const LONG_PAUSE_S = 60; // then the server moves the KV cache to main memory
@@ -42,10 +43,11 @@ export class RunControls {
     this.applyButton.title = translate("From the next chunk on (Ctrl+Enter)");
     this.form = this.#form();
     this.edits = new EditList(reel);
+    this.restart = new RestartButtons(reel, (text) => this.#showError(text));
     /** @type {HTMLElement} */
     this.element = element(
       "div", { class: "lt-run-panel", role: "group", "aria-label": translate("The run") },
-      row, this.wait, this.error, this.form, this.edits.element,
+      row, this.restart.element, this.wait, this.error, this.form, this.edits.element,
     );
   }
 
@@ -104,13 +106,18 @@ export class RunControls {
   /** @param {"pause"|"resume"|"stop"|"prompt"|"guidance"|"lora"} op
    * @param {{text?: string, guidance?: number, lora?: number}} [fields] */
   async #send(op, fields) {
-    this.error.hidden = true;
+    this.#showError("");
     try {
       await this.reel.session?.transport.control(op, fields);
     } catch (error) {
-      this.error.textContent = error instanceof Error ? error.message : String(error);
-      this.error.hidden = false;
+      this.#showError(error instanceof Error ? error.message : String(error));
     }
+  }
+
+  /** @param {string} text */
+  #showError(text) {
+    this.error.textContent = text;
+    this.error.hidden = text === "";
   }
 
   update() {
@@ -118,7 +125,8 @@ export class RunControls {
     const state = take?.info.state ?? "waiting";
     const active = !!take?.growing;
     const obeys = !!take?.live && state !== "waiting" && state !== "stopping";
-    this.element.hidden = !active && !take?.info.edits.length;
+    this.restart.update();
+    this.element.hidden = !active && !take?.info.edits.length && this.restart.element.hidden;
     this.pause.hidden = this.stop.hidden = this.edit.hidden = !active;
     if (!active) this.form.hidden = true;
     this.pause.textContent = state === "paused" ? translate("Resume run") : translate("Pause run");
