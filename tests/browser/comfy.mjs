@@ -124,6 +124,14 @@ export class CanvasPage extends PlayerPage {
     await this.look();
   }
 
+  /** Open another workflow, and come back. */
+  async leaveAndReturn() {
+    await this.page.evaluate(() => app.extensionManager.command.execute("Comfy.NewBlankWorkflow"));
+    await this.root.waitFor({ state: "detached" });
+    await this.page.locator(".workflow-label").nth(-2).click(); // ours; the blank one is the last
+    await this.look();
+  }
+
   /** Bring the preview node into view, opening its subgraph. */
   async look() {
     await this.page.waitForFunction(() => {

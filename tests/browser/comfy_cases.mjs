@@ -72,10 +72,7 @@ async function outlives(canvas) {
     Object.values(store).some((kept) => kept.includes("NumberFrames")))); // the page keeps it a moment later
   await canvas.reload();
   data = await goesOn(data);
-  await canvas.page.evaluate(() => app.extensionManager.command.execute("Comfy.NewBlankWorkflow"));
-  await canvas.root.waitFor({ state: "detached" });
-  await canvas.page.locator(".workflow-label").nth(-2).click(); // ours; the blank one is the last
-  await canvas.look();
+  await canvas.leaveAndReturn();
   data = await goesOn(data);
   await canvas.page.evaluate(() => window.comfyAPI.api.api.socket.close());
   await goesOn(data);
@@ -134,6 +131,10 @@ async function edited(canvas) {
   await canvas.button("Stop").click();
   const { frames } = await canvas.until(({ state }) => state === "stopped");
   assert.ok(Number(frames) < 480);
+  await canvas.leaveAndReturn();
+  await edits.getByText("Kept in Prompt Timeline").waitFor();
+  assert.equal(await canvas.button("Keep edit").count(), 0);
+  await canvas.slider.press("ArrowLeft");
   await canvas.slider.press("End");
   await canvas.sees(Number(frames) - 1);
 }

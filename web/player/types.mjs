@@ -26,9 +26,9 @@
  * @typedef {{request: (path: string, init?: RequestInit) => Promise<Response>,
  *   fileUrl: (file: SavedFile) => string|null}} Server  access to the server's routes
  * @typedef {{emptyHint: () => string, lostHint: () => string, keepLine: ((session: import("./takes/library.mjs").Session, line: string)
- *   => string|null)|null, keep?: (session: import("./takes/library.mjs").Session, file: SavedFile) => void, fork: ((session: import("./takes/library.mjs").Session, seconds: number) =>
+ *   => string|null)|null, isKept?: (session: import("./takes/library.mjs").Session, line: string) => boolean, keep?: (session: import("./takes/library.mjs").Session, file: SavedFile) => void, fork: ((session: import("./takes/library.mjs").Session, seconds: number) =>
  *   string|null)|null, restart: ((session: import("./takes/library.mjs").Session, afresh: boolean) => string|null)|null}} Place  callbacks of the page around a player. `lostHint` says
- *   what to do when a run's server does not answer. `restart` runs the workflow
+ *   what to do when a run's server does not answer. `isKept` tells whether the workflow contains a line. `restart` runs the workflow
  *   again, with a new seed if `afresh`. `keepLine`, `fork` and `restart`
  *   return an error message, or null; `keep` remembers the saved file of a run
  */

@@ -10,7 +10,7 @@ import { passEventsThrough } from "./event_passthrough.mjs";
 import { Player } from "../view/player.mjs";
 import { loadStyle } from "../view/style.mjs";
 import { shareWithTabs } from "../takes/tab_sharing.mjs";
-import { withLine } from "./prompt_lines.mjs";
+import { hasLine, withLine } from "./prompt_lines.mjs";
 import { loadWords, translate } from "../words.mjs";
 
 const NODE = "LongtakePreview";
@@ -85,6 +85,7 @@ export class Host {
       emptyHint: () => hint(node),
       lostHint: () => translate("No connection to ComfyUI. When it runs again, press Run to resume."),
       keepLine: (session, line) => this.#keepLine(session, line),
+      isKept: (session, line) => this.#isKept(session, line),
       keep: (session, file) => this.#keep(session, file),
       fork: (session, seconds) => this.#fork(session, seconds),
       restart: (session, afresh) => this.#restart(session, afresh),
@@ -243,7 +244,7 @@ export class Host {
     const id = nodesOf(session, this.#workflow).at(-1) ?? "";
     const found = upstream(this.#root, id, (node) => node.comfyClass === TIMELINE);
     const widget = found && widgetOf(this.#root, found.path, found.node, "text");
-    return String(widget?.value ?? "").split("\n").includes(line);
+    return hasLine(String(widget?.value ?? ""), line);
   }
 }
 
