@@ -1,5 +1,6 @@
 // @ts-check
 /** The player inside ComfyUI. The only module that uses the host's `app` and `api`. */
+import { Failures } from "./failures.mjs";
 import { nodeAt, upstream, widgetOf } from "./graph.mjs";
 import { insertBefore } from "./insert_node.mjs";
 import { renewSeed } from "./new_seed.mjs";
@@ -30,6 +31,7 @@ export class Host {
   #bindQueued = false;
   #attached = false; // whether the server has sent its list of takes
   #savedVideos = new SavedVideos(localStorage);
+  #failures = new Failures();
 
   /** @param {any} app @param {any} api */
   constructor(app, api) {
@@ -58,6 +60,8 @@ export class Host {
       this.api.addEventListener(type, (/** @type {CustomEvent} */ event) => receive(type, event.detail));
     }
     this.api.addEventListener("executed", (/** @type {CustomEvent} */ event) => this.#executed(event.detail));
+    this.api.addEventListener("execution_start", () => this.#clearFailures());
+    this.api.addEventListener("execution_error", (/** @type {CustomEvent} */ event) => this.#fail(event.detail));
     for (const type of UNUSED_EVENTS) this.api.addEventListener(type, () => {});
     this.api.addEventListener("reconnecting", () => this.library.setConnected(false));
     this.api.addEventListener("reconnected", () => this.library.catchUp());
@@ -138,6 +142,20 @@ export class Host {
     for (const { take } of output?.longtake ?? []) this.library.show(take, workflow, shown, prompt);
   }
 
+  /** @param {import("./failures.mjs").Failure} failure */
+  #fail(failure) {
+    const workflow = this.#workflow;
+    if (workflow === null) return;
+    const hasTake = (/** @type {string} */ id) => this.library.hasTake(id, failure.prompt_id);
+    this.#failures.add(this.#root, workflow, failure, (node) => node.comfyClass === NODE, hasTake);
+    this.bind();
+  }
+
+  #clearFailures() {
+    if (this.#workflow !== null) this.#failures.clear(this.#workflow);
+    this.bind();
+  }
+
   get #root() {
     if (this.app.isGraphReady === false) return null; // the host logs an error for earlier access
     return this.app.rootGraph ?? this.app.graph;
@@ -168,7 +186,9 @@ export class Host {
     }
     const saved = new Map(this.#attached
       ? [...this.#savedVideos.of(this.#workflow)].map(([id, file]) => [nodeAt(this.#root, id), file]) : []);
+    const failures = this.#failures.of(this.#root, this.#workflow);
     for (const [node, player] of this.#players) {
+      player.showFailure(failures.get(node) ?? null);
       player.offer(found.get(node) ?? [], saved.get(node) ?? null);
     }
   }

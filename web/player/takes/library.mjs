@@ -127,6 +127,11 @@ export class Library {
     return () => void this.#listeners.delete(listener);
   }
 
+  /** Return whether a node has a take from a prompt. @param {string} node execution id @param {string} prompt */
+  hasTake(node, prompt) {
+    return this.#madeBy(node, prompt).length > 0;
+  }
+
   /** @param {string} node @param {string} prompt */
   #madeBy(node, prompt) {
     return [...this.#sessions.values()].filter(({ take }) =>

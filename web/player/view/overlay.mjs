@@ -22,7 +22,7 @@ export class Overlay {
   update() {
     const { take } = this.reel;
     const text = cardText(this.reel);
-    const banner = take && take.frames > 0 ? this.#banner(take) : null;
+    const banner = text ? null : this.#banner(take);
     const earlier = !take && this.reel.screen.video ? translate("From an earlier run") : "";
     const state = take && take.frames > 0 ? stateText(take, this.reel) : earlier;
     const content = JSON.stringify([text, banner, state]);
@@ -36,8 +36,11 @@ export class Overlay {
     this.state.textContent = state;
   }
 
-  /** @param {Take} take */
+  /** @param {Take|null} take */
   #banner(take) {
+    const { failure } = this.reel;
+    if (failure) return translate("The run failed: {reason}", { reason: failure });
+    if (!take) return null;
     const { state, resume_at_s: at, message } = take.info;
     if (!take.connected) return take.growing ? this.reel.place.lostHint() : translate("No connection to the server.");
     if (this.reel.inGap) return translate("This part is no longer on the server.");
@@ -70,7 +73,8 @@ function stateText(take, { head }) {
 /** @typedef {{title: string, text: string, facts?: [string, string][], bad?: boolean}} CardText */
 
 /** Return the card's text while there is no picture. @param {Reel} reel @returns {CardText|null} */
-function cardText({ take, place, screen }) {
+function cardText({ take, place, screen, failure }) {
+  if (!take?.frames && !screen.video && failure) return { title: translate("The run failed"), text: failure, bad: true };
   if (!take && screen.video) return null;
   if (!take) return { title: translate("No video yet"), text: place.emptyHint() };
   if (take.frames > 0) return null;

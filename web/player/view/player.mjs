@@ -76,6 +76,12 @@ export class Player {
     this.reel.load(session);
   }
 
+  /** Say why the last run gave this node nothing to show. @param {string|null} reason null: it did not fail */
+  showFailure(reason) {
+    this.reel.failure = reason;
+    this.refresh();
+  }
+
   /** @param {SavedFile} file */
   #showSaved(file) {
     const { screen, server } = this.reel;

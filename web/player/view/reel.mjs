@@ -17,6 +17,8 @@ export class Reel {
   screen = new Screen();
   /** Whether the position is in frames that the server has dropped. */
   inGap = false;
+  /** Why the last run failed before its take began. @type {string|null} */
+  failure = null;
   #last = 0; // milliseconds; the last tick while playing, else 0
   #unlisten = () => {};
 
