@@ -68,9 +68,9 @@ class TextEncoder(nn.Module):
         """Encode one prompt; never fails, whatever the text."""
         ids, unknown = self.ids(prompt)
         most = self.text_len - MIN_PADDING
-        kept, rest = ids[:most], ids[most:]
+        head, rest = ids[:most], ids[most:]
         padded = torch.tensor(
-            kept + [0] * (self.text_len - len(kept)), device=self.words.weight.device
+            head + [0] * (self.text_len - len(head)), device=self.words.weight.device
         )
         dropped = tuple(self.vocabulary[i - 1] for i in rest)
         return Encoded(self(padded), unknown, dropped, misplaced_words(self._clauses(prompt)))

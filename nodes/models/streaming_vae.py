@@ -54,10 +54,10 @@ class StreamingVAE:
     def check_fits(self, channels: int) -> None:
         """Refuse (BadInput) a model whose latents have another number of `channels`."""
         if channels != self.form.channels:
-            wanted = FORMATS[channels].title
+            title = FORMATS[channels].title
             raise BadInput(
                 f"The VAE has {self.form.channels} latent channels ({self.form.title}), but the "
-                f"model has {channels}; connect Load VAE with a {wanted} VAE."
+                f"model has {channels}; connect Load VAE with a {title} VAE."
             )
 
 
@@ -85,14 +85,14 @@ def doubt(vae: StreamingVAE, latent: Tensor, picture: Tensor) -> str | None:
     if not hasattr(vae.tree, "encoder"):
         return None
     factor, place = vae.form.spatial_factor, picture.to(vae.device)
-    found = agreement(vae.open_encoder, latent, place, factor)
-    if found is None or found >= LEAST:
+    score = agreement(vae.open_encoder, latent, place, factor)
+    if score is None or score >= LEAST:
         return None
     if not sees(vae.open_encoder, vae.open_decoder, factor, place):
         return None
     return (
         "The VAE may belong to another model: decoded and encoded again, the first latent agrees "
-        f"with itself by only {max(0.0, found):.2f} (0.9 or more is usual). If the pictures look "
+        f"with itself by only {max(0.0, score):.2f} (0.9 or more is usual). If the pictures look "
         "wrong, connect the VAE of this model, here and where known frames are encoded."
     )
 
