@@ -96,10 +96,12 @@ class PictureFrames(StoredFrames):
     @property
     def digest(self) -> str:
         """A hash of the pictures, in order."""
-        found = hashlib.sha256(str((self.width, self.height)).encode())
+        content = hashlib.sha256(str((self.width, self.height)).encode())
         for start in range(0, self.frame_total, PIECE_FRAMES):
-            found.update(self.pictures(start, start + PIECE_FRAMES).contiguous().numpy().tobytes())
-        return found.hexdigest()
+            content.update(
+                self.pictures(start, start + PIECE_FRAMES).contiguous().numpy().tobytes()
+            )
+        return content.hexdigest()
 
     def pictures(self, start: int, stop: int) -> Tensor:
         """Pictures (n, 3, H, W) from number `start` up to `stop`, float32 on the CPU."""

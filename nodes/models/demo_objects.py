@@ -97,7 +97,7 @@ def problems(encoded: Encoded) -> list[str]:
             f"The demo model does not know {', '.join(map(repr, encoded.unknown))}; the prompt is "
             "used without it."
         )
-    found += [_misplaced(word, thing) for word, thing in encoded.misplaced]
+    sentences += [_misplaced(word, thing) for word, thing in encoded.misplaced]
     if encoded.dropped:
         sentences.append(
             f"The prompt is too long for the demo model, which ignores {encoded.dropped[0]!r} and "
