@@ -18,7 +18,7 @@ from ...stream.preview.album import Album
 from ...stream.preview.messages import Plan, TakeStats
 from ...stream.rollout.frame_stream import FrameStream
 from .. import host
-from ..models.streaming_vae import StreamingVAE, check_belongs
+from ..models.streaming_vae import StreamingVAE, doubt
 from ..runtime.claim import Claim
 from ..runtime.host_rollout import HostRollout
 from ..runtime.report import run_report
@@ -77,8 +77,10 @@ class HostFrames(FrameStream):
     rollout: HostRollout
     vae: StreamingVAE
     album: Album
+    node_id: str | None = None
     meter: Meter | None = None
     model_evals: int = 0
+    _vae_judged: bool = False
 
     @cached_property
     def plan(self) -> Plan:
@@ -138,7 +140,7 @@ class HostFrames(FrameStream):
         chunks, frames = self.chunk_count, self.frame_total
         for chunk in super()._decode(first):
             if chunk.index == 0:
-                check_belongs(self.vae, chunk.latents.latents[0], chunk.frames[0])
+                self._warn_of_vae(chunk)
             self.meter.chunk_done(
                 frames=len(chunk.frames), latent_frames=len(chunk.latents.latents)
             )
@@ -156,10 +158,21 @@ class HostFrames(FrameStream):
             host.emit(CHUNK_EVENT, news)
             yield chunk
 
+    def _warn_of_vae(self, first: FrameChunk) -> None:
+        """Warn at the decoder, once, of a VAE that seems to be another model's."""
+        if self._vae_judged or first.latents is None:
+            return
+        self._vae_judged = True
+        reason = doubt(self.vae, first.latents.latents[0], first.frames[0])
+        if reason is not None:
+            host.warn(self.node_id, reason)
 
-def open_frames(rollout: HostRollout, vae: StreamingVAE, fps: float) -> HostFrames:
-    """Open the frames of `rollout`, decoded by `vae`."""
+
+def open_frames(
+    rollout: HostRollout, vae: StreamingVAE, fps: float, node_id: str | None = None
+) -> HostFrames:
+    """Open the frames of `rollout`, decoded by `vae` for the node `node_id`."""
     decoder = partial(HostDecoder, vae, rollout.claim, rollout.largest_latents)
     frames = HostFrames(rollout, decoder, fps)
-    frames.vae, frames.album = vae, Album()
+    frames.vae, frames.album, frames.node_id = vae, Album(), node_id
     return frames
