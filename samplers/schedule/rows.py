@@ -129,14 +129,14 @@ class StaggeredSchedule:
         """One step a row for every chunk that has started and is not clean."""
         self._check_length(length)
         timing = _Timing(self, origin, length)
-        front, row = 0, 0
+        front = max(0, -(-(first - origin) // self.chunk_frames))
+        row = timing.end_of_all(front)
+        front = timing.first_unfinished(front, row)
         while timing.exists(front):
             row = max(row, timing.start(front))
-            if origin + front * self.chunk_frames >= first:
-                yield timing.row(front, row)
+            yield timing.row(front, row)
             row += 1
-            while timing.exists(front) and timing.end(front) <= row:
-                front += 1
+            front = timing.first_unfinished(front, row)
 
     def visible(self, frames: range, origin: int = 0) -> tuple[int, ...]:
         """All active frames, or those of the frame's own and earlier chunks."""
@@ -149,6 +149,18 @@ class StaggeredSchedule:
     def lag_by(self, chunks: int) -> int:
         """Rows between the starts of the first chunk and of the one `chunks` after it."""
         return int(chunks * self.lag + ROUNDING)
+
+    def first_later_than(self, chunk: int) -> int:
+        """The first chunk that starts in a later row than `chunk`; the lag is not 0."""
+        later = math.ceil((self.lag_by(chunk) + 1) / self.lag)
+        return later - 1 if self.lag_by(later - 1) > self.lag_by(chunk) else later
+
+    def first_with_lag_of(self, chunk: int) -> int:
+        """The first chunk that starts in the row of `chunk`."""
+        if self.lag == 0:
+            return 0
+        first = math.ceil(self.lag_by(chunk) / self.lag)
+        return first - 1 if first and self.lag_by(first - 1) == self.lag_by(chunk) else first
 
     def _check_length(self, length: int | None) -> None:
         if length is None and (self.mirrored or self.lag == 0):
@@ -185,28 +197,82 @@ class _Timing:
         """The row after which the chunk is clean, plus one."""
         return self.start(chunk) + len(self.ladder(chunk)) - 1
 
+    def end_of_all(self, chunks: int) -> int:
+        """The row after which the first `chunks` are clean, plus one."""
+        if not chunks:
+            return 0
+        last = chunks - 1
+        if self.schedule.mirrored and self.chunks is not None:
+            last = min(last, (self.chunks - 1) // 2)  # the middle is clean last
+        return self.end(last)
+
+    def first_unfinished(self, chunk: int, row: int) -> int:
+        """The first chunk, from `chunk` on, that is not clean before `row`."""
+        while self.exists(chunk) and self.end(chunk) <= row:
+            chunk += 1
+        return chunk
+
     def row(self, front: int, row: int) -> Row:
         """Row number `row`; chunk `front` is the first that is not clean."""
-        last = front
-        while self.exists(last + 1) and (self.schedule.mirrored or self.start(last + 1) <= row):
-            last += 1
         now, after, lowest = list[float](), list[float](), list[int]()
         steps, of_steps = list[int](), list[int]()
         size = self.schedule.chunk_frames
-        for chunk in range(front, last + 1):
-            ladder, taken = self.ladder(chunk), row - self.start(chunk)
+        for chunks in self.runs(front, row):
+            ladder, taken = self.ladder(chunks.start), row - self.start(chunks.start)
             step = min(max(taken, 0), len(ladder) - 1)
             below = min(max(taken + 1, 0), len(ladder) - 1)
-            left = size if self.length is None else self.length - self.origin - chunk * size
-            frames = min(size, left)
+            frames = self.frames(chunks)
             now += [ladder[step]] * frames
             after += [ladder[below]] * frames
             steps += [step] * frames
             of_steps += [len(ladder) - 1] * frames
-            lowest += [self.lowest(chunk, step, len(ladder) - 1)] * frames
-        seen = tuple(lowest) if self.schedule.reach else ()
+            if self.schedule.reach:
+                for chunk in chunks:
+                    place = self.lowest(chunk, step, len(ladder) - 1)
+                    lowest += [place] * self.frames(range(chunk, chunk + 1))
         numbers = tuple(steps), tuple(of_steps)
-        return Row(self.origin + front * size, tuple(now), tuple(after), *numbers, seen)
+        first = self.origin + front * size
+        return Row(first, tuple(now), tuple(after), *numbers, tuple(lowest))
+
+    def runs(self, front: int, row: int) -> Iterator[range]:
+        """The chunks active in `row`, in runs that start together and take the same ladder."""
+        chunk = front
+        while self.exists(chunk):
+            waits = self.start(chunk) > row
+            if waits and chunk > front and not self.schedule.mirrored:
+                return
+            stop = self.chunks_waiting(chunk) if waits else self.chunks_alike(chunk)
+            yield range(chunk, stop)
+            chunk = stop
+
+    def chunks_alike(self, chunk: int) -> int:
+        """The chunk after the last one of a run, from `chunk` on, that starts with it."""
+        if self.opening and chunk == 0:
+            return 1
+        if self.schedule.mirrored and self.chunks is not None and chunk >= self.chunks / 2:
+            mirrored = self.chunks - 1 - chunk
+            first = self.schedule.first_with_lag_of(mirrored)
+            return self.chunks - (1 if self.opening and first == 0 < mirrored else first)
+        if self.chunks is not None and self.schedule.lag == 0:
+            return self.chunks
+        stop = self.schedule.first_later_than(chunk)
+        if self.chunks is None:
+            return stop
+        return min(stop, -(-self.chunks // 2) if self.schedule.mirrored else self.chunks)
+
+    def chunks_waiting(self, chunk: int) -> int:
+        """The chunk after the ones that wait as `chunk` does, in the middle of a mirrored shot."""
+        if not self.schedule.mirrored or self.chunks is None:
+            return chunk + 1
+        return max(chunk + 1, self.chunks - chunk)
+
+    def frames(self, chunks: range) -> int:
+        """The latent frames of `chunks`."""
+        size = self.schedule.chunk_frames
+        count = len(chunks) * size
+        if self.length is None:
+            return count
+        return min(count, self.length - self.origin - chunks.start * size)
 
     def lowest(self, chunk: int, step: int, steps: int) -> int:
         """The first latent frame that a chunk may look at before one of its steps."""
