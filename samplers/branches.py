@@ -29,7 +29,7 @@ from .history.rollout_history import RolloutHistory
 from .history.selection import CacheView
 from .noise import LatentNoise
 from .pass_attention import PassVisibility
-from .schedule.rows import Row
+from .schedule.row import Row
 from .settings import RolloutSettings
 
 

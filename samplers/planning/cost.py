@@ -16,7 +16,7 @@ from ..guidance.prompt import describe_prompt
 from ..history.plan import CachePlan, cache_plans, planned_bytes, source
 from ..history.selection import FrameAndCommit, commit_starts, select, steady_state_frames
 from ..loop import by_chunk
-from ..schedule.rows import Row
+from ..schedule.row import Row
 from ..settings import RolloutSettings
 
 ROUNDING = 1e-9

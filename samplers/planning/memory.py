@@ -27,7 +27,7 @@ from ..guidance.score import SCORE_LOOKBACK_FRAMES, on_device, slope_of
 from ..history.frames import HistoryFrame
 from ..history.plan import cache_plans, planned_bytes
 from ..loop import by_chunk
-from ..schedule.rows import Row
+from ..schedule.row import Row
 from ..settings import RolloutSettings
 
 REHEARSED_LAYERS = 1, 2  # layers are alike, so each further one adds what the second adds

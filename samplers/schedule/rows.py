@@ -16,45 +16,14 @@ from typing import Literal, Protocol
 
 from ...errors import BadInput
 from .levels import Ladder, check_ladder
+from .row import Row
+from .timing import ROUNDING, Timing
 
 Visibility = Literal["bidirectional", "block-causal"]
 """Which active latent frames a frame sees: all, or those of its own and earlier chunks."""
 
 MAX_CHUNK_FRAMES = 8
 MIN_LAG = 0.01
-ROUNDING = 1e-9  # 3 x (5 / 3) is 5
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One step of the active latent frames from `first` on.
-
-    `now` and `after` are their levels, `steps` their step numbers and `of_steps` their totals. A
-    frame whose level does not change takes part in attention and is returned unchanged. `lowest` is
-    the first latent frame that each may look at; empty sets no bound.
-    """
-
-    first: int
-    now: tuple[float, ...]
-    after: tuple[float, ...]
-    steps: tuple[int, ...]
-    of_steps: tuple[int, ...]
-    lowest: tuple[int, ...] = ()
-
-    @property
-    def frames(self) -> range:
-        """The active latent frames."""
-        return range(self.first, self.first + len(self.now))
-
-    @property
-    def progress(self) -> list[float]:
-        """The share of its steps that each frame has done."""
-        return [step / steps for step, steps in zip(self.steps, self.of_steps, strict=True)]
-
-    @property
-    def finished(self) -> int:
-        """The number of frames at the front that are clean after this row."""
-        return next((i for i, level in enumerate(self.after) if level > 0), len(self.after))
 
 
 class NoiseSchedule(Protocol):
@@ -128,7 +97,7 @@ class StaggeredSchedule:
     def rows(self, first: int, length: int | None, origin: int = 0) -> Iterator[Row]:
         """One step a row for every chunk that has started and is not clean."""
         self._check_length(length)
-        timing = _Timing(self, origin, length)
+        timing = Timing(self, origin, length)
         front = max(0, -(-(first - origin) // self.chunk_frames))
         row = timing.end_of_all(front)
         front = timing.first_unfinished(front, row)
@@ -146,139 +115,12 @@ class StaggeredSchedule:
         ends = ((f - origin) // chunk * chunk + chunk + origin for f in frames)
         return tuple(min(end, frames.stop) - frames.start for end in ends)
 
-    def lag_by(self, chunks: int) -> int:
-        """Rows between the starts of the first chunk and of the one `chunks` after it."""
-        return int(chunks * self.lag + ROUNDING)
-
-    def first_later_than(self, chunk: int) -> int:
-        """The first chunk that starts in a later row than `chunk`; the lag is not 0."""
-        later = math.ceil((self.lag_by(chunk) + 1) / self.lag)
-        return later - 1 if self.lag_by(later - 1) > self.lag_by(chunk) else later
-
-    def first_with_lag_of(self, chunk: int) -> int:
-        """The first chunk that starts in the row of `chunk`."""
-        if self.lag == 0:
-            return 0
-        first = math.ceil(self.lag_by(chunk) / self.lag)
-        return first - 1 if first and self.lag_by(first - 1) == self.lag_by(chunk) else first
-
     def _check_length(self, length: int | None) -> None:
         if length is None and (self.mirrored or self.lag == 0):
             raise BadInput(
                 "This schedule makes all latent frames together, so it cannot run without an end; "
                 "give the shot a length, or choose another schedule."
             )
-
-
-class _Timing:
-    """The rows in which each chunk of one rollout starts and ends."""
-
-    def __init__(self, schedule: StaggeredSchedule, origin: int, length: int | None) -> None:
-        self.schedule, self.origin, self.length = schedule, origin, length
-        self.opening = schedule.first_ladder if schedule.first_ladder and not origin else ()
-        frames = None if length is None else length - origin
-        self.chunks = None if frames is None else -(-frames // schedule.chunk_frames)
-
-    def exists(self, chunk: int) -> bool:
-        return self.chunks is None or chunk < self.chunks
-
-    def ladder(self, chunk: int) -> Ladder:
-        return self.opening if self.opening and chunk == 0 else self.schedule.ladder
-
-    def start(self, chunk: int) -> int:
-        if self.schedule.mirrored and self.chunks is not None:
-            chunk = min(chunk, self.chunks - 1 - chunk)
-        if not self.opening or chunk == 0:
-            return self.schedule.lag_by(chunk)
-        longer = len(self.opening) - len(self.schedule.ladder)
-        return self.schedule.lag_by(chunk) + max(longer, -self.schedule.lag_by(1))
-
-    def end(self, chunk: int) -> int:
-        """The row after which the chunk is clean, plus one."""
-        return self.start(chunk) + len(self.ladder(chunk)) - 1
-
-    def end_of_all(self, chunks: int) -> int:
-        """The row after which the first `chunks` are clean, plus one."""
-        if not chunks:
-            return 0
-        last = chunks - 1
-        if self.schedule.mirrored and self.chunks is not None:
-            last = min(last, (self.chunks - 1) // 2)  # the middle is clean last
-        return self.end(last)
-
-    def first_unfinished(self, chunk: int, row: int) -> int:
-        """The first chunk, from `chunk` on, that is not clean before `row`."""
-        while self.exists(chunk) and self.end(chunk) <= row:
-            chunk += 1
-        return chunk
-
-    def row(self, front: int, row: int) -> Row:
-        """Row number `row`; chunk `front` is the first that is not clean."""
-        now, after, lowest = list[float](), list[float](), list[int]()
-        steps, of_steps = list[int](), list[int]()
-        size = self.schedule.chunk_frames
-        for chunks in self.runs(front, row):
-            ladder, taken = self.ladder(chunks.start), row - self.start(chunks.start)
-            step = min(max(taken, 0), len(ladder) - 1)
-            below = min(max(taken + 1, 0), len(ladder) - 1)
-            frames = self.frames(chunks)
-            now += [ladder[step]] * frames
-            after += [ladder[below]] * frames
-            steps += [step] * frames
-            of_steps += [len(ladder) - 1] * frames
-            if self.schedule.reach:
-                for chunk in chunks:
-                    place = self.lowest(chunk, step, len(ladder) - 1)
-                    lowest += [place] * self.frames(range(chunk, chunk + 1))
-        numbers = tuple(steps), tuple(of_steps)
-        first = self.origin + front * size
-        return Row(first, tuple(now), tuple(after), *numbers, tuple(lowest))
-
-    def runs(self, front: int, row: int) -> Iterator[range]:
-        """The chunks active in `row`, in runs that start together and take the same ladder."""
-        chunk = front
-        while self.exists(chunk):
-            waits = self.start(chunk) > row
-            if waits and chunk > front and not self.schedule.mirrored:
-                return
-            stop = self.chunks_waiting(chunk) if waits else self.chunks_alike(chunk)
-            yield range(chunk, stop)
-            chunk = stop
-
-    def chunks_alike(self, chunk: int) -> int:
-        """The chunk after the last one of a run, from `chunk` on, that starts with it."""
-        if self.opening and chunk == 0:
-            return 1
-        if self.schedule.mirrored and self.chunks is not None and chunk >= self.chunks / 2:
-            mirrored = self.chunks - 1 - chunk
-            first = self.schedule.first_with_lag_of(mirrored)
-            return self.chunks - (1 if self.opening and first == 0 < mirrored else first)
-        if self.chunks is not None and self.schedule.lag == 0:
-            return self.chunks
-        stop = self.schedule.first_later_than(chunk)
-        if self.chunks is None:
-            return stop
-        return min(stop, -(-self.chunks // 2) if self.schedule.mirrored else self.chunks)
-
-    def chunks_waiting(self, chunk: int) -> int:
-        """The chunk after the ones that wait as `chunk` does, in the middle of a mirrored shot."""
-        if not self.schedule.mirrored or self.chunks is None:
-            return chunk + 1
-        return max(chunk + 1, self.chunks - chunk)
-
-    def frames(self, chunks: range) -> int:
-        """The latent frames of `chunks`."""
-        size = self.schedule.chunk_frames
-        count = len(chunks) * size
-        if self.length is None:
-            return count
-        return min(count, self.length - self.origin - chunks.start * size)
-
-    def lowest(self, chunk: int, step: int, steps: int) -> int:
-        """The first latent frame that a chunk may look at before one of its steps."""
-        reach = self.schedule.reach or (chunk + 1,)
-        back = reach[min(step * len(reach) // steps, len(reach) - 1)] - 1
-        return self.origin + (chunk - back) * self.schedule.chunk_frames
 
 
 def causal_chunks(

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longtake.samplers.schedule import rows as schedule_rows
 from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import (
     StaggeredSchedule,
@@ -19,6 +18,7 @@ from longtake.samplers.schedule.rows import (
     rolling,
     trapezoid,
 )
+from longtake.samplers.schedule.timing import Timing
 from longtake.tests.support.laws import examples
 from longtake.tests.support.samplers.schedule_walk import walk_rows
 
@@ -81,14 +81,14 @@ def test_the_work_of_a_row_does_not_grow_with_the_shot(
 ) -> None:
     """Counted in chunks looked at; a row of a day's trapezoid has 345,600 frames in few runs."""
     asked = 0
-    start = schedule_rows._Timing.start
+    start = Timing.start
 
-    def counted(timing: schedule_rows._Timing, chunk: int) -> int:
+    def counted(timing: Timing, chunk: int) -> int:
         nonlocal asked
         asked += 1
         return start(timing, chunk)
 
-    monkeypatch.setattr(schedule_rows._Timing, "start", counted)
+    monkeypatch.setattr(Timing, "start", counted)
     late = 0 if schedule.mirrored or schedule.lag == 0 else A_DAY - 31
     for row in islice(schedule.rows(late, A_DAY), 3):
         assert row.first >= late

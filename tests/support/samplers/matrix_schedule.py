@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from hypothesis import strategies as st
 
 from longtake.samplers.schedule.levels import Ladder, flow_ladder
-from longtake.samplers.schedule.rows import NoiseSchedule, Row
+from longtake.samplers.schedule.row import Row
+from longtake.samplers.schedule.rows import NoiseSchedule
 
 Indices = tuple[tuple[int, ...], ...]
 

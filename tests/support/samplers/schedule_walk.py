@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from longtake.samplers.schedule.rows import Row, StaggeredSchedule
+from longtake.samplers.schedule.row import Row
+from longtake.samplers.schedule.rows import StaggeredSchedule
 
 
 def walk_rows(
