@@ -45,6 +45,12 @@ class NoiseSchedule(Protocol):
         `length` None has no end.
         """
 
+    def frames_beside_two_chunks(self, frames: int) -> int:
+        """Of a shot of `frames`, as many as are at different levels while two chunks are made.
+
+        A shot of that many makes its first two chunks in rows of the same levels and steps.
+        """
+
     def visible(self, frames: range, origin: int = 0) -> tuple[int, ...]:
         """For each of the active `frames`, how many of them, from the front, it sees."""
 
@@ -93,6 +99,14 @@ class StaggeredSchedule:
         self._check_length(length)
         frames = math.ceil((len(self.ladder) - 1 - ROUNDING) / self.lag) * self.chunk_frames
         return frames if length is None else min(frames, length - origin)
+
+    def frames_beside_two_chunks(self, frames: int) -> int:
+        """All where chunks start one after another; else the ones that start, and a few."""
+        if not self.mirrored and self.lag:
+            return frames
+        longest = max(len(self.ladder), len(self.first_ladder))
+        chunks = 2 * (math.ceil(2 * longest / self.lag) + 2) + 1 if self.lag else 3
+        return min(frames, chunks * self.chunk_frames + frames % self.chunk_frames)
 
     def rows(self, first: int, length: int | None, origin: int = 0) -> Iterator[Row]:
         """One step a row for every chunk that has started and is not clean."""

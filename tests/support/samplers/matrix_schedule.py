@@ -27,6 +27,9 @@ class MatrixSchedule:
     def active_frames(self, length: int | None, origin: int = 0) -> int:
         return len(self.indices[0])
 
+    def frames_beside_two_chunks(self, frames: int) -> int:
+        return frames
+
     def visible(self, frames: range, origin: int = 0) -> tuple[int, ...]:
         return (len(frames),) * len(frames)
 
