@@ -57,8 +57,9 @@ class FrameSlots:
 
     def select(self, frames: Sequence[int]) -> tuple[list[int], list[int]]:
         """Keep only `frames`; return the kept and the recent slots that they were in."""
+        chosen = frozenset(frames)
         kept, recent = (
-            [slot for slot, frame in enumerate(slots) if frame in frames]
+            [slot for slot, frame in enumerate(slots) if frame in chosen]
             for slots in (self.kept, self.recent)
         )
         self.kept = [self.kept[slot] for slot in kept]

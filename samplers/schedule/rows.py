@@ -39,6 +39,12 @@ class NoiseSchedule(Protocol):
     def active_frames(self, length: int | None, origin: int = 0) -> int:
         """The maximum number of latent frames that are active at once."""
 
+    def before_two_finishes(self, length: int, origin: int = 0) -> int:
+        """A latent frame near the end, from which on rows finish latent frames twice or more.
+
+        It is `origin` if no later one does.
+        """
+
     def rows(self, first: int, length: int | None, origin: int = 0) -> Iterator[Row]:
         """The rows whose first unfinished latent frame is `first` or later.
 
@@ -107,6 +113,16 @@ class StaggeredSchedule:
         longest = max(len(self.ladder), len(self.first_ladder))
         chunks = 2 * (math.ceil(2 * longest / self.lag) + 2) + 1 if self.lag else 3
         return min(frames, chunks * self.chunk_frames + frames % self.chunk_frames)
+
+    def before_two_finishes(self, length: int, origin: int = 0) -> int:
+        """Before the chunks that start together last, and those before them."""
+        if not self.lag:
+            return origin
+        last = (length - origin - 1) // self.chunk_frames
+        if self.mirrored:
+            last //= 2  # the middle is clean last
+        together = math.ceil(1 / self.lag)
+        return origin + max(0, last - 2 * together - 1) * self.chunk_frames
 
     def rows(self, first: int, length: int | None, origin: int = 0) -> Iterator[Row]:
         """One step a row for every chunk that has started and is not clean."""

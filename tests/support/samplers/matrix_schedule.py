@@ -30,6 +30,9 @@ class MatrixSchedule:
     def frames_beside_two_chunks(self, frames: int) -> int:
         return frames
 
+    def before_two_finishes(self, length: int, origin: int = 0) -> int:
+        return origin
+
     def visible(self, frames: range, origin: int = 0) -> tuple[int, ...]:
         return (len(frames),) * len(frames)
 
