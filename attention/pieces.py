@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-import torch
 from torch import Tensor
 
 
@@ -21,14 +20,19 @@ def piece_starts(total: int, size: int, x: Tensor) -> Iterable[int]:
 
 
 def collect_pieces(
-    make: Callable[[int], Tensor], total: int, size: int, x: Tensor
+    make: Callable[[int], Tensor], total: int, size: int, x: Tensor, *, dim: int
 ) -> Sequence[Tensor]:
     """What `make` returns for the start of each piece of `size` of x's `total` elements.
 
-    The pieces of a meta tensor that need not be made are empty, as large as the one before them.
+    For a meta tensor, one empty piece, longer in `dim`, stands for those that are not made.
     """
-    made = list[Tensor]()
+    made, count = list[Tensor](), 0
     for first in piece_starts(total, size, x):
-        made += [torch.empty_like(made[-1]) for _ in range(first // size - len(made))]
+        left_out = first // size - count
+        if left_out:
+            shape = [*made[0].shape]
+            shape[dim] *= left_out
+            made.append(made[0].new_empty(shape))
         made.append(make(first))
+        count = first // size + 1
     return made

@@ -46,7 +46,7 @@ def attend_selected(  # noqa: PLR0913
             part = part.masked_fill((wanted < 0).all(-1)[:, None, None], 0)
         return part
 
-    return torch.cat(collect_pieces(attend_block, q.shape[2], query_block, q), 1)
+    return torch.cat(collect_pieces(attend_block, q.shape[2], query_block, q, dim=1), 1)
 
 
 def _rows(x: Tensor) -> Tensor:

@@ -67,7 +67,7 @@ def choose_blocks(q: Tensor, blocks: Blocks, count: int, query_block: int = QUER
     rows = max(1, SHARES_AT_ONCE // max(1, blocks.means.shape[2]) // query_block) * query_block
     chosen = collect_pieces(
         lambda first: _choose(q[:, :, first : first + rows], blocks, count, query_block),
-        q.shape[2], rows, q,
+        q.shape[2], rows, q, dim=2,
     )  # fmt: skip
     return chosen[0] if len(chosen) == 1 else torch.cat(chosen, 2)
 
