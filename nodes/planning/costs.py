@@ -32,6 +32,15 @@ def describe_cache(footprint: RolloutFootprint) -> str:
     return " ".join(parts)
 
 
+def describe_lean_keys(footprint: RolloutFootprint) -> str:
+    """What a cache saves that keeps no rotated copy of its keys, a sentence."""
+    full = RolloutFootprint(replace(footprint.settings, hold_rotated=True), footprint.model)
+    return (
+        "To fit, keys are rotated in every pass and not kept rotated: "
+        f"{byte_size(full.copied_bytes)} less KV cache, a little slower, the same video."
+    )
+
+
 def describe_guidance_cost(footprint: RolloutFootprint) -> str | None:
     """What guidance adds to the prompt alone, one sentence; None where that is nothing."""
     settings, kind = footprint.settings, (footprint.model.config, footprint.model.dtype)
