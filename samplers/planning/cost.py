@@ -13,7 +13,7 @@ import torch
 from ...model.config import DiTConfig
 from ..guidance import AgeRange, Branch, Guidance, NoFrames, SinkFrames
 from ..guidance.prompt import describe_prompt
-from ..history.plan import CachePlan, cache_plans, planned_bytes, source
+from ..history.plan import CachePlan, bytes_of, cache_plans, source
 from ..history.selection import select
 from ..history.steady_state import commit_start, count_commits, steady_state_frames
 from ..loop import by_chunk
@@ -47,7 +47,7 @@ def cost(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> Co
     rows = made[-1] if made else ()
     steps = sum(_count_views(s.guidance, row, seen, started=not alone) for row in rows)
     commits = 0 if alone else sum(_commits(s, plan) for plan in plans)
-    return Cost(steps, commits, planned_bytes(s, config, dtype))
+    return Cost(steps, commits, bytes_of(plans, s.length))
 
 
 def _rows_of_two_chunks(settings: RolloutSettings) -> Iterator[Row]:
@@ -68,7 +68,9 @@ def peak_evaluations(settings: RolloutSettings, config: DiTConfig, dtype: torch.
         *(settings.at(change.start_frame) for change in settings.guidance_changes),
     ]
     most = max(cost(stage, config, dtype).evaluations for stage in in_force)
-    return most + (_refill(settings, config, dtype) if len(settings.prompts.entries) > 1 else 0)
+    if len(settings.prompts.entries) == 1:
+        return most
+    return most + _refill(settings, cache_plans(settings, config, dtype))
 
 
 def without_guidance(settings: RolloutSettings) -> RolloutSettings:
@@ -137,11 +139,9 @@ def _count_views(guidance: Guidance, row: Row, seen: ViewKey, *, started: bool) 
     return len(needed)
 
 
-def _refill(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> int:
+def _refill(settings: RolloutSettings, plans: Sequence[CachePlan]) -> int:
     """Evaluations that pass pure noise over the length of the history."""
-    rows = sum(
-        len(plan.rows) for plan in cache_plans(settings, config, dtype) if plan.fill_mode == "noise"
-    )
+    rows = sum(len(plan.rows) for plan in plans if plan.fill_mode == "noise")
     return rows * math.ceil(len(steady_state_frames(settings)) / settings.schedule.chunk_frames)
 
 

@@ -18,7 +18,7 @@ from ...attention.kernels.biased import simulate_device
 from ...model.config import DiTConfig
 from ...model.memory import META, peak_bytes
 from ..guidance.score import SCORE_LOOKBACK_FRAMES, on_device, slope_of
-from ..history.plan import cache_plans, planned_bytes
+from ..history.plan import bytes_of, cache_plans, planned_bytes
 from ..settings import RolloutSettings
 from .length_samples import extrapolate, shorter_shots
 from .rehearsal import CheckInterrupted, Rehearsal
@@ -80,7 +80,8 @@ def max_bytes(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) 
     Counts the float32 values that a pass may hold per token: of active latent frames, of the
     rotated or cut history, of prompts, and of the candidates that an index examines at once.
     """
-    shapes = [plan.shape for plan in cache_plans(settings, config, dtype)]
+    plans = cache_plans(settings, config, dtype)
+    shapes = [plan.shape for plan in plans]
     branches = max(len(settings.guidance.all_branches), *(shape.batch for shape in shapes))
     active = settings.pass_frames * shapes[0].frame_tokens
     frames = capacity(settings.cache, settings.length) + settings.cache.extra_frames
@@ -93,7 +94,7 @@ def max_bytes(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) 
     return (
         _at_any_length(settings, partial(_score_bytes, config=config))
         + _beginning(settings)
-        + planned_bytes(settings, config, dtype)
+        + bytes_of(plans, settings.length)
         + FLOAT32_BYTES * values
     )
 
