@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 from torch import Tensor
 
@@ -21,18 +21,18 @@ def piece_starts(total: int, size: int, x: Tensor) -> Iterable[int]:
 
 def collect_pieces(
     make: Callable[[int], Tensor], total: int, size: int, x: Tensor, *, dim: int
-) -> Sequence[Tensor]:
+) -> list[Tensor]:
     """What `make` returns for the start of each piece of `size` of x's `total` elements.
 
     For a meta tensor, one empty piece, longer in `dim`, stands for those that are not made.
     """
-    made, count = list[Tensor](), 0
+    parts, count = list[Tensor](), 0
     for first in piece_starts(total, size, x):
         left_out = first // size - count
         if left_out:
-            shape = [*made[0].shape]
+            shape = [*parts[0].shape]
             shape[dim] *= left_out
-            made.append(made[0].new_empty(shape))
-        made.append(make(first))
+            parts.append(parts[0].new_empty(shape))
+        parts.append(make(first))
         count = first // size + 1
-    return made
+    return parts

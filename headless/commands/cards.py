@@ -13,7 +13,7 @@ from ...attention.storage.packed import Packed
 from ...attention.storage.quantize import INT4, INT8
 from ...model.config import PATCH
 from ...model.families.memory import COMPUTE, FULL_LENGTH, MemoryPlan, largest_weight_bytes
-from ...model.families.recognise import Recognised
+from ...model.families.recognise import Recognition
 from ...model.preset_cache import preset_cache
 from ...samplers.conditioning.prompts import PromptTimeline, TimedPrompt
 from ...samplers.guidance import Guidance, cfg
@@ -47,23 +47,23 @@ class CacheForm:
         return whole, [gb for gb in least if gb not in whole]
 
 
-def cache_forms(model: Recognised, plan: MemoryPlan) -> list[CacheForm]:
+def cache_forms(model: Recognition, plan: MemoryPlan) -> list[CacheForm]:
     """Every form at the size of `plan`, with the family's schedule, window and guidance."""
     settings, config = _settings(model, plan), model.config
     config = replace(config, in_channels=config.out_channels)  # a reference picture is little
     newest = settings.schedule.chunk_frames
-    forms: tuple[tuple[str, Storage, bool], ...] = (
+    choices: tuple[tuple[str, Storage, bool], ...] = (
         ("as computed", DENSE, True),
         ("keys rotated in every pass", DENSE, False),
         ("int8", Packed(INT8, newest), False),
         ("int4", Packed(INT4, newest), False),
     )
-    found = []
-    for name, storage, hold in forms:
+    forms = []
+    for name, storage, hold in choices:
         shot = replace(settings, storage=storage, hold_rotated=hold)
         memory = rollout_memory(shot, config, COMPUTE, CUDA)
-        found.append(_form(name, memory, model, plan))
-    return found
+        forms.append(_form(name, memory, model, plan))
+    return forms
 
 
 def describe_form(name: str, form: CacheForm) -> str:
@@ -81,7 +81,7 @@ def _cards(sizes: Sequence[int]) -> str:
     return f"{', '.join(map(str, sizes))} GB"
 
 
-def _form(name: str, memory: RolloutMemory, model: Recognised, plan: MemoryPlan) -> CacheForm:
+def _form(name: str, memory: RolloutMemory, model: Recognition, plan: MemoryPlan) -> CacheForm:
     beside = memory.total_bytes + plan.vae_bytes
     return CacheForm(
         name,
@@ -91,7 +91,7 @@ def _form(name: str, memory: RolloutMemory, model: Recognised, plan: MemoryPlan)
     )
 
 
-def _settings(model: Recognised, plan: MemoryPlan) -> RolloutSettings:
+def _settings(model: Recognition, plan: MemoryPlan) -> RolloutSettings:
     preset = model.family.preset
     text = torch.zeros(preset.text_len, model.config.text_dim)
     token_side = math.isqrt(plan.width * plan.height // plan.frame_tokens)  # pixels

@@ -58,18 +58,18 @@ def select(
     committed: int,
 ) -> CacheSelection:
     """What `branch` reads while the history holds `frames`, oldest first, of `committed` ones."""
-    held, view = len(frames), branch.view
+    count, view = len(frames), branch.view
     ranks = view.frames.ranks(frames, settings.cache.sink_frames)
     if not ranks:
-        return CacheSelection(0, 0, ranks, held)
+        return CacheSelection(0, 0, ranks, count)
     index = _cache_of(branch, plans, settings, whole=len(ranks) == committed)
     plan = plans[index]
     row = plan.rows.index(row_of(branch))
     if not isinstance(plan.frames, AllFrames):  # a cache of just this part
-        return CacheSelection(index, row, None, held - ranks.start)
+        return CacheSelection(index, row, None, count - ranks.start)
     beside = plan.policy.extra_frames and not isinstance(view.frames, AllFrames)
-    whole = len(ranks) == held and not beside
-    return CacheSelection(index, row, None if whole else ranks, held)
+    whole = len(ranks) == count and not beside
+    return CacheSelection(index, row, None if whole else ranks, count)
 
 
 def _cache_of(
@@ -78,5 +78,5 @@ def _cache_of(
     """The cache a branch reads. A cut that leaves nothing out is exact in the first cache."""
     if branch.view.rebuilt and whole and row_of(branch) in plans[0].rows:
         return 0
-    wanted = source(branch.view, settings)
-    return next(i for i, plan in enumerate(plans) if (plan.fill_mode, plan.frames) == wanted)
+    key = source(branch.view, settings)
+    return next(i for i, plan in enumerate(plans) if (plan.fill_mode, plan.frames) == key)

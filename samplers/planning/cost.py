@@ -40,11 +40,11 @@ class Cost:
 def cost(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> Cost:
     """The cost of a chunk with a full window, or of the only chunk, under the first guidance."""
     s = settings.at(settings.origin)
-    made = list(islice(by_chunk(_rows_of_two_chunks(s)), 2))
-    alone = len(made) == 1 and s.origin == 0  # never a history
+    chunks = list(islice(by_chunk(_rows_of_two_chunks(s)), 2))
+    alone = len(chunks) == 1 and s.origin == 0  # never a history
     plans = cache_plans(s, config, dtype)
     seen = _same_without_history if alone else partial(_read, s, plans, steady_state_frames(s))
-    rows = made[-1] if made else ()
+    rows = chunks[-1] if chunks else ()
     steps = sum(_count_views(s.guidance, row, seen, started=not alone) for row in rows)
     commits = 0 if alone else sum(_commits(s, plan) for plan in plans)
     return Cost(steps, commits, bytes_of(plans, s.length))
@@ -151,9 +151,9 @@ def _commits(settings: RolloutSettings, plan: CachePlan) -> int:
         return len(plan.rows)
     if plan.fill_mode == "noise":
         return 0
-    held = steady_state_frames(settings)
-    chosen = plan.frames.ranks(held, settings.cache.sink_frames)
-    return len(plan.rows) * count_commits(settings, held[chosen.start : chosen.stop])
+    frames = steady_state_frames(settings)
+    chosen = plan.frames.ranks(frames, settings.cache.sink_frames)
+    return len(plan.rows) * count_commits(settings, frames[chosen.start : chosen.stop])
 
 
 def _branch(settings: RolloutSettings, branch: Branch, frames: Sequence[int]) -> str:
@@ -203,20 +203,20 @@ def idle_views(settings: RolloutSettings) -> list[str]:
     cache, frames = settings.cache, steady_state_frames(settings)
     if cache.limit is None or len(frames) < cache.limit:
         return []
-    found = []
+    sentences = []
     for view in dict.fromkeys(branch.view for branch in settings.guidance.summed):
         seen = view.frames
         if not isinstance(seen, AgeRange):
             continue
         ranks = seen.ranks(frames, cache.sink_frames)
         if not ranks:
-            found.append(
+            sentences.append(
                 f"Guidance by {seen} sees nothing: that is older than the window of {cache.limit} "
                 "latent frames; choose a nearer range or a longer window."
             )
         elif len(ranks) == len(frames) and view.level == 0 and not view.exact:
-            found.append(
+            sentences.append(
                 f"Guidance by {seen} changes nothing: that is all of the window of {cache.limit} "
                 "latent frames; choose fewer (short_frames, oldest) or a longer window."
             )
-    return found
+    return sentences

@@ -73,8 +73,8 @@ def _frames_that_count(settings: RolloutSettings) -> int:
     prompts = settings.prompts_at_once * chunk
     lookahead = settings.known_frames.max_lookahead
     loops = 2 * -(-TOKENS_AT_ONCE // tokens)
-    counted = max([MIN_FRAMES, loops, window, prompts, *ages])
-    return counted + active + lookahead + settings.cache.sink_frames + 2 * chunk
+    longest = max([MIN_FRAMES, loops, window, prompts, *ages])
+    return longest + active + lookahead + settings.cache.sink_frames + 2 * chunk
 
 
 def _shortened(settings: RolloutSettings, length: int) -> RolloutSettings:

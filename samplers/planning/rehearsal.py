@@ -84,11 +84,11 @@ class Rehearsal:
         settings, first = self.settings, _frames_before(self.settings)
         branches = self._branches(first)
         rows = next(by_chunk(settings.noise_rows(first)))
-        wanted = rows[:1] if settings.sparsity.self_sparsity is None else [rows[0], rows[-1]]
+        rehearsed = rows[:1] if settings.sparsity.self_sparsity is None else [rows[0], rows[-1]]
         ahead = settings.known_frames.max_lookahead
 
         def run() -> None:
-            for row in wanted:  # dense at first; what is sparse later takes memory of its own
+            for row in rehearsed:  # dense at first; what is sparse later takes memory of its own
                 branches.velocity(*_example_inputs(branches, row, ahead))
 
         return peak_bytes(_with_prompts(branches, first, run))
@@ -126,14 +126,14 @@ class Rehearsal:
 def _fill(branches: Branches, settings: RolloutSettings, first: int) -> None:
     """Fill the history as before latent frame `first`."""
     history, latents = branches.history, branches.no_latents()
-    held = min(first, capacity(settings.cache, settings.length))
+    frame_count = min(first, capacity(settings.cache, settings.length))
     empty = latents.new_empty(latents.shape[1:])
-    numbers = range(first - held, first)
+    numbers = range(first - frame_count, first)
     frames = [HistoryFrame(at, commit_start(settings, at), False, empty) for at in numbers]
     history.frames.assume(frames, committed=first)
     chunks = -(-first // settings.schedule.chunk_frames)
     for plan, cache in zip(history.plans, history.caches, strict=True):
-        count = min(held, capacity(plan.policy, settings.length))
+        count = min(frame_count, capacity(plan.policy, settings.length))
         if count and plan.fill_mode != "rebuilt":
             _fill_cache(plan, cache, count, min(plan.policy.chunks_until_full, chunks))
             if settings.on_prompt_change == "flush":

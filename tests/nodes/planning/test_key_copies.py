@@ -75,7 +75,7 @@ def test_a_shot_without_copies_of_keys_is_the_same(
     _, lean = needed(bench.rollout(plan_only=True, seed=7)[0])
     given_memory(monkeypatch, lean)
     tight, _ = bench.rollout(seed=7)
-    made = bench.collect(tight, "latent")["samples"]
+    latents = bench.collect(tight, "latent")["samples"]
     assert tight.kv_bytes == tight.kv_bytes_planned
     from longtake.nodes import host
 
@@ -83,7 +83,7 @@ def test_a_shot_without_copies_of_keys_is_the_same(
         chunk.unlink()
     given_memory(monkeypatch, 2**40)
     roomy, _ = bench.rollout(seed=7)
-    assert torch.equal(made, bench.collect(roomy, "latent")["samples"])
+    assert torch.equal(latents, bench.collect(roomy, "latent")["samples"])
     assert (roomy.kv_bytes or 0) > (tight.kv_bytes or 0)
 
 

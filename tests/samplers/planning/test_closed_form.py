@@ -117,10 +117,10 @@ def test_the_cost_of_a_day_takes_no_longer_than_that_of_a_minute(
     monkeypatch.setattr(
         steady_state.HeldFrames, "__iter__", lambda s: pytest.fail("walks the history")
     )
-    made = StaggeredSchedule.rows
+    all_rows = StaggeredSchedule.rows
 
     def rows(*args: Any) -> Any:
-        for row in made(*args):
+        for row in all_rows(*args):
             count(len(row.frames))
             yield row
 
