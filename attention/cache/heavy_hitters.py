@@ -137,8 +137,8 @@ class PerHeadCache(HeavyHitterCache):
     def assume(self, frames: int) -> None:
         """Hold the next latent `frames` in every head, their content undefined."""
         super().assume(frames)
-        kept = torch.tensor(self.slots.kept_slots, dtype=torch.long)
-        self._layout.kept_frames = kept.expand(*self._groups, -1).contiguous()
+        numbers = torch.tensor(self.slots.kept_slots, dtype=torch.long)
+        self._layout.kept_frames = numbers.expand(*self._groups, -1).contiguous()
 
     def clear(self) -> None:
         """Forget the history and its scores."""

@@ -88,9 +88,9 @@ class Timing:
         steps, of_steps = list[int](), list[int]()
         size = self.schedule.chunk_frames
         for chunks in self.runs(front, row):
-            ladder, taken = self.ladder(chunks.start), row - self.start(chunks.start)
-            step = min(max(taken, 0), len(ladder) - 1)
-            below = min(max(taken + 1, 0), len(ladder) - 1)
+            ladder, steps_done = self.ladder(chunks.start), row - self.start(chunks.start)
+            step = min(max(steps_done, 0), len(ladder) - 1)
+            below = min(max(steps_done + 1, 0), len(ladder) - 1)
             frames = self.frames(chunks)
             now += [ladder[step]] * frames
             after += [ladder[below]] * frames
