@@ -109,6 +109,12 @@ class MergedCache(FrameCache):
             keys.refresh_extents()
         keys.advance()
 
+    def assume(self, frames: int) -> None:
+        """Count the next latent `frames` as committed, entries undefined; for rehearsals."""
+        self._record.append(frames)
+        self.rotated_keys.refresh_extents()
+        self.rotated_keys.forget()
+
     def clear(self) -> None:
         """Forget the history; the next commit is of frame 0 again."""
         self._record.clear()

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..ann.nearest import KEY_BLOCK
+from ..pieces import piece_starts
 from ..scatter import batch_head_index
 from .entries import Entries
 from .merge import NewFrame, Rules
@@ -61,12 +62,14 @@ def redundancy(cached: KeysValues, new: KeysValues, centre: Tensor) -> Tensor:
     """
     centre = centre.float()
     directions = [_unit(new[0].float() - centre), _unit(new[1].float())]
-    redundancies = list[Tensor]()
-    for first in range(0, cached[0].shape[2], KEY_BLOCK):
-        keys, values = (part[:, :, first : first + KEY_BLOCK].float() for part in cached)
+    count = cached[0].shape[2]
+    largest = centre.new_empty(count)
+    for first in piece_starts(count, KEY_BLOCK, largest):
+        at = slice(first, first + KEY_BLOCK)
+        keys, values = (part[:, :, at].float() for part in cached)
         similarity = _cosines(keys - centre, directions[0]) + _cosines(values, directions[1])
-        redundancies.append(similarity.amax(1).mean(0))  # of (b, s, t)
-    return torch.cat(redundancies)
+        largest[at] = similarity.amax(1).mean(0)  # of (b, s, t)
+    return largest
 
 
 def _cosines(tokens: Tensor, directions: Tensor) -> Tensor:

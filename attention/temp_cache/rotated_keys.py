@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..pieces import piece_starts
 from ..rope import (
     TOKENS_AT_ONCE,
     LatestRotation,
@@ -148,7 +149,7 @@ class RotatedKeys:
         target_rows = slice(None) if store.holds_rotated else rows
         entries = store.read(layer, stop, target_rows)
         tables, farthest = self._position_tables(), self.record.farthest
-        for first in range(0, stop, TOKENS_AT_ONCE):
+        for first in piece_starts(stop, TOKENS_AT_ONCE, keys):
             at = target_rows, slice(None), slice(first, min(first + TOKENS_AT_ONCE, stop))
             # The age of an empty slot may be anything.
             age = (self.record.committed - entries.frame[at]).clamp(1, farthest)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -19,6 +19,7 @@ from ...stream.preview.messages import Plan, TakeStats
 from ...stream.rollout.frame_stream import FrameStream
 from .. import host
 from ..models.streaming_vae import StreamingVAE, doubt
+from ..planning.estimate import Estimate
 from ..runtime.claim import Claim
 from ..runtime.host_rollout import HostRollout
 from ..runtime.report import run_report
@@ -77,20 +78,16 @@ class HostFrames(FrameStream):
     rollout: HostRollout
     vae: StreamingVAE
     album: Album
+    estimate: Estimate
     node_id: str | None = None
     meter: Meter | None = None
     model_evals: int = 0
     _vae_judged: bool = False
 
-    @cached_property
+    @property
     def plan(self) -> Plan:
         """The plan of the rollout, decoding included."""
-        rollout, estimate = self.rollout, self.rollout.estimate
-        decoder = self.vae.decoder_memory(*rollout.largest_latents)
-        weights = estimate.weights + host.weights(self.vae.patcher)
-        other = decoder.state_bytes + decoder.working_bytes + weights.counted_bytes
-        memory = rollout.footprint.memory_beside(other, estimate.free_bytes)
-        return estimate.with_decoder(memory, decoder, weights).plan
+        return self.estimate.plan
 
     @property
     def resume_at_s(self) -> float | None:
@@ -173,6 +170,19 @@ def open_frames(
 ) -> HostFrames:
     """Open the frames of `rollout`, decoded by `vae` for the node `node_id`."""
     decoder = partial(HostDecoder, vae, rollout.claim, rollout.largest_latents)
+    estimate = _estimate(rollout, vae)  # before the stream, which begins the run
+    if estimate.is_tight and rollout.drop_key_copies():
+        estimate = _estimate(rollout, vae)
     frames = HostFrames(rollout, decoder, fps)
-    frames.vae, frames.album, frames.node_id = vae, Album(), node_id
+    frames.vae, frames.album = vae, Album()
+    frames.estimate, frames.node_id = estimate, node_id
     return frames
+
+
+def _estimate(rollout: HostRollout, vae: StreamingVAE) -> Estimate:
+    """What the rollout takes with its decoding."""
+    decoder = vae.decoder_memory(*rollout.largest_latents)
+    weights = rollout.estimate.weights + host.weights(vae.patcher)
+    other = decoder.state_bytes + decoder.working_bytes + weights.counted_bytes
+    memory = rollout.footprint.memory_beside(other, rollout.estimate.free_bytes)
+    return rollout.estimate.with_decoder(memory, decoder, weights)

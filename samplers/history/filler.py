@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -46,11 +47,20 @@ class CacheFiller:
     def rebuild(self, plan: CachePlan, cache: HistoryCache) -> None:
         """Commit again, group by group, all frames that the cache shows."""
         cache.restart()
+        for frames in self.groups(plan):
+            self.recommit(plan, cache, frames)
+
+    def groups(self, plan: CachePlan) -> list[list[HistoryFrame]]:
+        """The frames that a cache shows, oldest first, those that were committed together."""
         ranks = plan.frames.ranks(self._frames.numbers, self._settings.cache.sink_frames)
-        chosen = [self._frames.frames[rank] for rank in ranks]
-        for group in sorted({entry.group for entry in chosen}):
-            frames = [entry for entry in chosen if entry.group == group]
-            self.commit(plan, cache, frames, torch.stack([self._clean(entry) for entry in frames]))
+        chosen = (self._frames.frames[rank] for rank in ranks)
+        return [[*group] for _, group in groupby(chosen, lambda entry: entry.group)]
+
+    def recommit(
+        self, plan: CachePlan, cache: HistoryCache, frames: Sequence[HistoryFrame]
+    ) -> None:
+        """Commit frames that were committed together once again."""
+        self.commit(plan, cache, frames, torch.stack([self._clean(entry) for entry in frames]))
 
     def fill_with_noise(self, plan: CachePlan, cache: HistoryCache) -> None:
         """Commit pure noise until the cache is exactly as long as the history.
