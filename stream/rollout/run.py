@@ -21,6 +21,7 @@ from ..journal.disk_sync import Force
 from ..journal.lock import ProcessLock
 from ..journal.records import RecordWriter, is_lost, touch
 from ..lazy.stream import Stream
+from ..timecode import time_label
 from .controls import Controls
 from .drift import DriftMeter
 from .edit_queue import Edit
@@ -163,16 +164,16 @@ class Run:
     def _handle_out_of_memory(self, first: int, error: Exception) -> None:
         if not is_out_of_memory(error):
             raise error
-        at_s = self.state.start_s(first)
+        at = time_label(self.state.start_s(first))
         if self._smaller:
             raise OutOfMemory(
-                f"Memory ran out again at {at_s:.1f} s, with the smaller plan too; everything "
+                f"Memory ran out again at {at}, with the smaller plan too; everything "
                 "before is kept: free memory, or "
                 f"{self.spec.memory_advice}; then run again."
             ) from error
         self._smaller = True
         self.notify(
-            f"Memory ran out at {at_s:.1f} s. Continuing with a smaller plan, which is a little "
+            f"Memory ran out at {at}. Continuing with a smaller plan, which is a little "
             "slower and may round differently."
         )
 
@@ -275,9 +276,8 @@ class Run:
     def _edit(self, edit: Edit, index: int) -> None:
         """Apply `edit` from chunk `index` on. If that fails, say why; the shot continues."""
         state, first = self.state, self.state.chain.span(index).first
-        on_encode = self.observer.on_encode
         try:
-            settings = edited_settings(edit, first, state.settings, self.spec, on_encode)
+            settings = edited_settings(edit, first, state.settings, self.spec, self.observer)
         except LongtakeError as error:
             self.controls.edit_queue.fail(edit, str(error))
             return
