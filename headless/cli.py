@@ -91,13 +91,13 @@ def inspect(file: Path, as_json: bool, debug: bool) -> None:
     """
     console = Console(soft_wrap=True)
     with report_failures(console, RunFiles(), debug=debug):
-        found = inspection.inspect(file)
+        findings = inspection.inspect(file)
         if as_json:
-            click.echo(json.dumps(found, indent=1))
+            click.echo(json.dumps(findings, indent=1))
         else:
-            for line in inspection.lines(found):
+            for line in inspection.lines(findings):
                 console.print(escape(line), highlight=False)
-    if "refusal" in found:
+    if "refusal" in findings:
         raise SystemExit(1)
 
 
@@ -141,7 +141,7 @@ def convert(  # noqa: PLR0913
         size = converting.convert(
             checkpoint, out, how, lambda done, all_: bar.update(task, completed=done, total=all_)
         )
-        title = escape(checkpoint.found.family.title)
+        title = escape(checkpoint.recognition.family.title)
         console.print(f"{title}: {escape(str(out))} ({size / 1e6:,.1f} MB)", highlight=False)
 
 
@@ -193,9 +193,9 @@ def _suites() -> list[str]:
             "the package that ComfyUI installs has no benchmarks; use Longtake's git repository."
         ) from error
     return sorted(
-        found.name
-        for found in pkgutil.iter_modules(package.__path__)
-        if not found.name.startswith("_")
+        module.name
+        for module in pkgutil.iter_modules(package.__path__)
+        if not module.name.startswith("_")
     )
 
 

@@ -9,9 +9,9 @@ from ...errors import is_own_type
 
 def refusal(error: dict[str, Any], node_errors: dict[str, Any]) -> str:
     """Describe why the core rejected a prompt, by the first faulty node if there is one."""
-    for node_id, found in node_errors.items():
-        first = found["errors"][0]
-        return f"node {node_id} ({found['class_type']}): {first['message']}: {first['details']}"
+    for node_id, fault in node_errors.items():
+        first = fault["errors"][0]
+        return f"node {node_id} ({fault['class_type']}): {first['message']}: {first['details']}"
     return f"{error['message']} {error['details']}".strip()
 
 

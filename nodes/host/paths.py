@@ -58,13 +58,13 @@ def temp_folder() -> Path:
 
 def folders() -> dict[str, Path]:
     """The folders that nodes write to, by name."""
-    found = {
+    by_name = {
         "output": folder_paths.get_output_directory(),
         "temp": folder_paths.get_temp_directory(),
     }
-    for path in found.values():
+    for path in by_name.values():
         Path(path).mkdir(parents=True, exist_ok=True)  # the host makes them when it needs them
-    return {name: Path(path) for name, path in found.items()}
+    return {name: Path(path) for name, path in by_name.items()}
 
 
 def rollout_folder() -> Path:
@@ -78,14 +78,14 @@ def saved_files(suffix: str) -> list[str]:
     The search covers the top level of the output and input folders, and everything below their
     folder `longtake`. Broken links and unreadable files are skipped.
     """
-    found: list[tuple[float, str]] = []
+    files: list[tuple[float, str]] = []
     for kind, folder in _shared_folders().items():
         below = [folder, *_folders_below(folder / "longtake")]
         for path in (path for place in below for path in place.glob(f"*{suffix}")):
             name = path.relative_to(folder).as_posix()
             with suppress(OSError):
-                found.append((path.stat().st_mtime, f"{name} [{kind}]"))
-    return [name for _, name in sorted(found, reverse=True)]
+                files.append((path.stat().st_mtime, f"{name} [{kind}]"))
+    return [name for _, name in sorted(files, reverse=True)]
 
 
 def saved_file(name: str) -> Path:
@@ -102,11 +102,11 @@ def saved_file(name: str) -> Path:
 
 def _folders_below(folder: Path) -> list[Path]:
     """A folder and all folders below it, without the many of the journal."""
-    found: list[Path] = []
+    paths: list[Path] = []
     for place, inner, _ in os.walk(folder):
         inner[:] = [name for name in inner if Path(place, name) != rollout_folder()]
-        found.append(Path(place))
-    return found
+        paths.append(Path(place))
+    return paths
 
 
 def _shared_folders() -> dict[str, Path]:

@@ -220,7 +220,7 @@ def resume_from_file(
     end = sum(span.count for span in islice(spans(settings), count))
     if file.models.at(end) != resolved.identity:
         host.warn(node_id, OTHER_MODEL)
-    if resolved.attention is not None and not resolved.attention.is_in_force(settings):
+    if resolved.attention is not None and not resolved.attention.matches(settings):
         host.warn(node_id, OTHER_ATTENTION)
     spec = host_spec(resolved, settings, file.models.then(end, resolved.identity))
     spec = replace(spec, prompter=prompter, guided=guided, cut=count)

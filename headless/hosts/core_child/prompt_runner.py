@@ -136,8 +136,8 @@ class Core:
         for load in ("init_builtin_extra_nodes", "init_external_custom_nodes"):
             if any(name not in known for name in class_types):
                 asyncio.run(getattr(self.nodes, load)())
-        wanted = {*class_types, *self.ours}
-        return [self._spec(name, known[name]) for name in sorted(wanted) if name in known]
+        names = {*class_types, *self.ours}
+        return [self._spec(name, known[name]) for name in sorted(names) if name in known]
 
     def watch(self, access: dict[str, Any]) -> None:
         """Open the player page, using this pack's modules as the core has loaded them."""
