@@ -90,6 +90,10 @@ class VideoFrames:
         )
         return Plan(self.frame_total, seconds, self.chunk_count, 0, 0, True, text)
 
+    def content_key(self, index: int) -> str | None:
+        """Return None: a file is read again at no cost."""
+        return None
+
     def stats(self) -> TakeStats:
         """Measurements of the reading."""
         meter = self.meter or Meter()

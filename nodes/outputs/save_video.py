@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from comfy_api.latest import io
 
 from ...stream.metrics import Report
+from ...stream.timecode import time_label
 from ...stream.video.contact_sheet import ContactSheet
+from ...stream.video.piece_reader import PieceReader
+from ...stream.video.pieces import PieceLog, begin_log, find_log
 from ...stream.video.spec import (
     FRAME_NAME,
     Container,
@@ -99,20 +103,24 @@ class SaveVideo(io.ComfyNode):
         if frames.plan_only:
             host.show_status(cls.hidden.unique_id, f"Dry run, nothing is saved: {frames.plan.text}")
             return io.NodeOutput()
-        size, role = (frames.width, frames.height), ROLE.get(format, "video")
-        file = host.output_file(filename_prefix, SUFFIX[format], size)
+        node_id, role = cls.hidden.unique_id, ROLE.get(format, "video")
         metadata = host.workflow_metadata(cls.hidden.prompt, cls.hidden.extra_pnginfo)
-        progress = host.Progress(cls.hidden.unique_id, frames.chunk_count or 0)
+        progress = host.Progress(node_id, frames.chunk_count or 0)
         sheet = ContactSheet(fps=frames.fps)
         if audio is not None and format == PNG:
-            host.warn(cls.hidden.unique_id, "PNG frames have no sound; choose mp4 or mkv.")
+            host.warn(node_id, "PNG frames have no sound; choose mp4 or mkv.")
         container, sound = _container(format, crf), sound_of(audio)
-        spec = VideoSpec(*size, frames.fps, container, sound, metadata)
-        with frames.chunks.subscribe() as reader, open_video(file.path, spec) as video:
+        spec = VideoSpec(frames.width, frames.height, frames.fps, container, sound, metadata)
+        file, log = _choose_file(filename_prefix, format, spec, frames)
+        first = len(log.pieces) if log else 0
+        with frames.chunks.subscribe(first) as reader, open_video(file.path, spec, log) as video:
             frames.counts(lambda: video.bytes_written)
             _tell(role, file)
+            if log and first:
+                _show_resume(node_id, file, log.frames, frames.fps)
+                sheet.add_earlier(log.frames, PieceReader(log, spec).picture)
             async for chunk in reader:
-                video.write(chunk.frames)
+                video.write(chunk.frames, frames.content_key(chunk.index))
                 sheet.add(chunk.frames)
                 progress.advance(chunk.index + 1)
         beside = _save_sheet(file, format, sheet, metadata) if sheet_and_report else {}
@@ -128,6 +136,25 @@ class SaveVideo(io.ComfyNode):
 def _container(format: str, crf: int) -> Container:
     lossless: dict[str, Container] = {MKV: LosslessMKV(), PNG: PNGFrames()}
     return lossless.get(format, FragmentedMP4(crf))
+
+
+def _choose_file(
+    prefix: str, format: str, spec: VideoSpec, frames: FrameSource
+) -> tuple[host.OutputFile, PieceLog | None]:
+    """Return the file that an earlier run did not finish, or else a new one, and its pieces."""
+    file = host.output_file(prefix, SUFFIX[format], (spec.width, spec.height))
+    if frames.content_key(0) is None:
+        return file, None
+    earlier = find_log(file.path, spec, frames.content_key, frames.chunk_count)
+    if earlier is not None:
+        return replace(file, path=earlier.video), earlier
+    return file, begin_log(file.path, spec)
+
+
+def _show_resume(node_id: str | None, file: host.OutputFile, count: int, fps: float) -> None:
+    host.show_status(
+        node_id, f"Resuming at {time_label(count / fps)}: {file.name} has {count} frames already."
+    )
 
 
 def _save_sheet(

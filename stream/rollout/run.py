@@ -57,7 +57,7 @@ class Run:
         self.kv_bytes: int | None = None
         self.sparse: SparseStats | None = None
         self._earlier_sparse: SparseStats | None = None  # from this run's earlier producers
-        self._admitted = self._delivered = 0  # chunks, counted from the start of the shot
+        self._admitted = self.delivered = 0  # chunks, counted from the start of the shot
         self._record = RunRecord(spec)
         self._producer: ChunkProducer | None = None
         self._thread = 0  # the one that produces chunks
@@ -211,18 +211,18 @@ class Run:
 
     def _deliver(self, chunk: Chunk) -> None:
         """Account for a chunk that is handed out; a chunk that is read again does not count."""
-        if chunk.index < self._delivered:
+        if chunk.index < self.delivered:
             return
         if chunk.index == 0:
             touch(self.spec.journal, self.state.chain.id)
-        self._delivered = chunk.index + 1
+        self.delivered = chunk.index + 1
         tensors = (chunk.latents, *chunk.in_flight)
         self.disk.journal_bytes += sum(part.numel() * part.element_size() for part in tensors)
         self.drift.chunk_done(chunk.latents, chunk.prompt)
         notice = self.observer.on_delivered(chunk, self.drift.warning)
         if notice is not None:
             self.notify(notice)
-        if self._delivered == self.spec.chunk_count:
+        if self.delivered == self.spec.chunk_count:
             self._record.restore(self.state.chain, chunk.index)
             self.controls.end(stopped=False)
 

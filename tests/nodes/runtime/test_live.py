@@ -146,8 +146,8 @@ def test_the_text_about_encoding_goes_when_encoding_is_over(
     encode = prompts.embed
     frames = bench.frames()
     monkeypatch.setattr(prompts, "embed", embed)
-    asked_at(bench, 0, lambda: frames.controls.set_prompt("ball"))
-    collected(bench, frames)
+    ask_at(bench, 0, lambda: frames.controls.set_prompt("ball"))
+    pictures(bench, frames)
     encoding = shown.index("Encoding the new prompt 'ball'.")
     assert shown[encoding + 1].startswith(frames.rollout.plan.text)
     assert [edit.status for edit in frames.controls.edits] == ["failed" if error else "applied"]
