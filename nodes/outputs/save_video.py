@@ -44,7 +44,7 @@ class SaveVideo(io.ComfyNode):
             display_name="Save Video (Stream)",
             category=categories.SAVE,
             description="Writes frames to a video file while they are made. You can watch the file "
-            "as it grows, and it is complete up to the point where a run stops.",
+            "as it grows. After a cancel, Run adds to the same file. It also holds the workflow.",
             search_aliases=["export video", "video combine", "mp4"],
             is_output_node=True,
             inputs=[
@@ -52,14 +52,18 @@ class SaveVideo(io.ComfyNode):
                 io.String.Input(
                     "filename_prefix",
                     default="longtake/clip",
-                    tooltip="File name in the output folder, with subfolders; a number is added.",
+                    tooltip="File name in the output folder, with subfolders; a number is added. "
+                    "Tokens are replaced as in Save Video: `%date:yyyy-MM-dd%`, `%Node.widget%`, "
+                    "`%width%`.",
                 ),
                 io.Combo.Input(
                     "format",
                     options=[MP4, MKV, PNG],
                     default=MP4,
                     tooltip="`mp4`: plays everywhere. `mkv`: lossless (FFV1), about ten times the "
-                    "size. `png frames`: a folder of pictures.",
+                    "size. `png frames`: a folder of pictures. Drop an mp4 or the first picture on "
+                    "the canvas to load its workflow. ComfyUI cannot read it from an mkv: drop the "
+                    "contact sheet.",
                 ),
                 io.Int.Input(
                     "crf",
@@ -75,8 +79,8 @@ class SaveVideo(io.ComfyNode):
                     display_name="contact sheet + report",
                     default=True,
                     advanced=True,
-                    tooltip="Also saves a contact sheet (PNG) and the measurements of the run "
-                    "(JSON) next to the video.",
+                    tooltip="Also saves a contact sheet (PNG), from which the canvas loads the "
+                    "workflow, and the measurements of the run (JSON) next to the video.",
                 ),
                 io.Audio.Input(
                     "audio",
