@@ -19,6 +19,7 @@ import av
 
 from ...errors import LongtakeError, StorageError
 from ..journal.lock import ProcessLock
+from .faststart import temporary_path
 from .spec import FRAME_NAME, FragmentedMP4, VideoSpec
 
 FORMAT = 1
@@ -106,6 +107,7 @@ def find_log(video: Path, spec: VideoSpec, key_of: KeyOf, limit: int | None) -> 
             lock = _lock(path)
         except LongtakeError:  # another run writes it
             continue
+        temporary_path(path).unlink(missing_ok=True)  # of a run that was killed at its end
         pieces = _read_pieces(path, digest)
         if pieces and all(piece.key == key_of(index) for index, piece in enumerate(pieces)):
             sound = _sound_pieces(path, pieces)
