@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from ...attention.sparse.stats import SparseStats
+from ...model.fingerprint import fingerprint
 from ...model.vae.latent_format import frame_count
 from ...stream.lazy.frame_chunk import FrameChunk
 from ...stream.metrics import Meter, Report
@@ -94,6 +95,16 @@ class HostFrames(FrameStream):
         """The time in the video at which the next run resumes, in seconds."""
         return self.rollout.spec.resume_at_s
 
+    def content_key(self, index: int) -> str | None:
+        """The address of the latents of chunk `index`, and the VAE that decodes them."""
+        if self.chunk_count is not None and index >= self.chunk_count:
+            return None
+        return f"{self.rollout.run.state.chain.key(index)} {self._vae_fingerprint}"
+
+    @cached_property
+    def _vae_fingerprint(self) -> str:
+        return fingerprint(self.vae.tree.state_dict())
+
     def get_models(self) -> list[Any]:
         """Return the models that the host keeps loaded while the prompt runs."""
         return [self.rollout.claim.model, self.vae.patcher]
@@ -133,6 +144,9 @@ class HostFrames(FrameStream):
     def _decode(self, first: int) -> Iterator[FrameChunk]:
         controls = self.controls
         self.meter = Meter(clock=lambda: time.perf_counter() - controls.paused_s)
+        if first:
+            start = self.rollout.span(first).first
+            self.meter.begin_after(frames=frame_count(start), latent_frames=start)
         self.model_evals = 0
         chunks, frames = self.chunk_count, self.frame_total
         for chunk in super()._decode(first):

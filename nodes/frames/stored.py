@@ -56,6 +56,10 @@ class StoredFrames:
         """Return the models that the host keeps loaded while the prompt runs; here none."""
         return []
 
+    def content_key(self, index: int) -> str | None:
+        """Return None: these frames are read again at no cost."""
+        return None
+
     def counts(self, written_bytes: Callable[[], int]) -> None:
         """Ignore the file: these frames have an end, so no disk limit applies."""
 

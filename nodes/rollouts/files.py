@@ -64,6 +64,7 @@ class SaveRollout(io.ComfyNode):
                     "filename_prefix",
                     default="longtake/rollout",
                     tooltip="File name in the output folder, with subfolders; a number is added. "
+                    "Tokens are replaced as in Save Video: `%date:yyyy-MM-dd%`, `%width%`. "
                     "Load Rollout lists files in longtake/ and in the output folder itself.",
                 ),
                 io.Vae.Input(

@@ -61,7 +61,8 @@ class HostRollout(Rollout):
 
     def _observe(self) -> HostRunObserver:
         self.claim.load_s = None
-        return HostRunObserver(self.spec, self.provenance.node_id)
+        status = f"{self.plan.text} {self.provenance.from_model}".rstrip()
+        return HostRunObserver(self.spec, self.provenance.node_id, status)
 
     def get_models(self) -> list[Any]:
         """The models that the host keeps loaded while the prompt runs; the host calls this."""

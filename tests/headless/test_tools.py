@@ -17,7 +17,7 @@ from longtake.headless import cli
 from longtake.headless.commands import doctor
 from longtake.headless.commands.cards import CacheForm
 from longtake.headless.commands.inspect import inspect, lines
-from longtake.headless.console.progress import Progress, clock, describe, summary
+from longtake.headless.console.progress import Progress, describe, summary
 from longtake.headless.events import (
     BarMoved,
     ChunkDone,
@@ -28,6 +28,7 @@ from longtake.headless.events import (
     from_ui,
 )
 from longtake.headless.machine import free_memory_bytes, total_memory_bytes
+from longtake.stream.timecode import time_label
 from longtake.tests.support.model.family_files import header_only, official_shapes
 
 
@@ -65,7 +66,12 @@ def test_the_summary_names_chunks_of_an_earlier_run() -> None:
 
 
 def test_hours_appear_only_when_there_are_some() -> None:
-    assert [clock(one) for one in (0, 59.6, 3599, 3661)] == ["0:00", "1:00", "59:59", "1:01:01"]
+    assert [time_label(s, tenths=False) for s in (0, 59.6, 3599, 3661)] == [
+        "0:00",
+        "1:00",
+        "59:59",
+        "1:01:01",
+    ]
 
 
 def test_without_chunk_events_time_left_comes_from_the_bar() -> None:
