@@ -51,13 +51,9 @@ async function open() {
     window.nodeDefs = () => /** @type {any} */ (document.querySelector("#vue-app"))
       .__vue_app__.config.globalProperties.$pinia._s.get("nodeDef"); // the store that the node search reads
   });
+  await page.context().request.post(`${url}/api/settings`, { data: SETTINGS }); // a first page opens a dialog
   await page.goto(url);
   await ready(page);
-  await page.evaluate(async (settings) => {
-    for (const [id, value] of Object.entries(settings)) {
-      await app.extensionManager.setting.set(id, value);
-    }
-  }, SETTINGS);
   return page;
 }
 
@@ -185,7 +181,9 @@ async function picture(page, { type, width, vue = false, values = {} }) {
     const tall = type === "LongtakePreview" ? 300 : 80; // the player, or a few lines of text
     node.setSize([width, node.computeSize()[1] + tall * elements]);
     for (const [name, value] of Object.entries(values)) {
-      node.widgets.find((/** @type {any} */ each) => each.name === name).value = value;
+      const widget = node.widgets.find((/** @type {any} */ each) => each.name === name);
+      widget.options.values = [value]; // the host marks a value that no file has
+      widget.value = value;
     }
     app.canvas.ds.scale = 1;
     app.canvas.ds.offset = [200, 160];
@@ -193,6 +191,7 @@ async function picture(page, { type, width, vue = false, values = {} }) {
     app.canvas.setDirty(true, true);
   }, { type, width, vue, values });
   await page.waitForTimeout(400);
+  if (await page.getByRole("dialog").count()) throw new Error(`A dialog covers the picture of ${type}.`);
   const box = await page.evaluate(() => {
     const [node] = app.graph.nodes;
     const rect = app.canvas.canvas.getBoundingClientRect();
