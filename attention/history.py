@@ -81,6 +81,9 @@ class HistoryCache(Protocol):
         `prompt` is the prompt of the frames; only policies with `follows_prompt` need it.
         """
 
+    def assume(self, frames: int) -> None:
+        """Hold the next latent `frames`, whose content is undefined; for rehearsals."""
+
     def clear(self) -> None:
         """Forget the history; the next commit is of frame 0 again."""
 
@@ -100,7 +103,7 @@ class HistoryCache(Protocol):
         """Take all tensors to `device`, bit for bit."""
 
     def drop(self) -> None:
-        """Free all memory."""
+        """Free all tensors; the cache cannot be used any more."""
 
 
 def open_cache(

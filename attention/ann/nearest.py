@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..pieces import piece_starts
+
 KEY_BLOCK = 4096
 """Cached keys compared at once, so that the similarities of all pairs never exist together."""
 
@@ -61,11 +63,10 @@ class StatelessIndex:
     """Base of indexes that learn nothing."""
 
     def state(self) -> dict[str, Tensor]:
-        """Return no state."""
         return {}
 
     def restore(self, learnt: Mapping[str, Tensor]) -> None:
-        """Ignore `learnt`."""
+        """Nothing to replace: `state` is always empty."""
 
 
 class Exact(StatelessIndex):
@@ -75,7 +76,7 @@ class Exact(StatelessIndex):
     code_dtype = torch.int8
 
     def encode(self, layer: int, keys: Tensor) -> Tensor:
-        """Empty codes."""
+        """Codes (b, n, s, 0): the search compares the keys themselves."""
         return keys.new_empty(*keys.shape[:-1], 0, dtype=self.code_dtype)
 
     def nearest(self, layer: int, new: Tensor, codes: Tensor, cached: CodedKeys) -> Nearest:
@@ -90,7 +91,7 @@ def nearest_by(new: Tensor, keys: Tensor, allowed: Tensor) -> Nearest:
     """
     unit = F.normalize(new.float(), dim=-1)
     best = no_match(new)
-    for first in range(0, keys.shape[2], KEY_BLOCK):
+    for first in piece_starts(keys.shape[2], KEY_BLOCK, keys):
         at = slice(first, first + KEY_BLOCK)
         part = keys[:, :, at].float()
         scale = part.norm(dim=-1).clamp(min=1e-12).reciprocal()

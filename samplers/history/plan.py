@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,7 +32,7 @@ from ..settings import RolloutSettings
 
 FillMode = Literal["committed", "rebuilt", "noise"]
 """How a cache comes by its content: each chunk is committed once; or what it shows is committed
-again before each chunk; or it holds pure noise, made once per prompt.
+again before each chunk; or it holds pure noise, as long as the history and made once per prompt.
 """
 
 
@@ -74,19 +75,19 @@ def cache_plans(
 
     The order of the branches changes neither caches nor rows, and so no bits.
     """
-    wanted: dict[tuple[FillMode, FrameSelection], list[CacheRow]] = {}
+    rows_by_source: dict[tuple[FillMode, FrameSelection], list[CacheRow]] = {}
     for branch in settings.guidance.all_branches:
         if not isinstance(branch.view.frames, NoFrames):
-            rows = wanted.setdefault(source(branch.view, settings), [])
+            rows = rows_by_source.setdefault(source(branch.view, settings), [])
             row = row_of(branch)
             if row not in rows:
                 rows.append(row)
     base, prompts = source(ALL, settings), settings.guidance.prompts
     read_by_none = settings.guidance.base if settings.guidance.base in prompts else prompts[0]
-    wanted.setdefault(base, [CacheRow(read_by_none, 0.0)])
-    others = sorted((key for key in wanted if key != base), key=_cache_order)
+    rows_by_source.setdefault(base, [CacheRow(read_by_none, 0.0)])
+    others = sorted((key for key in rows_by_source if key != base), key=_cache_order)
     return tuple(
-        _plan(*key, tuple(sorted(wanted[key], key=_order)), settings, config, dtype)
+        _plan(*key, tuple(sorted(rows_by_source[key], key=_order)), settings, config, dtype)
         for key in (base, *others)
     )
 
@@ -102,14 +103,12 @@ def _order(row: CacheRow) -> tuple[float, bool, str]:
 
 def planned_bytes(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> int:
     """Exact bytes of all KV caches; an unbounded full history only starts there."""
-    plans = cache_plans(settings, config, dtype)
-    return sum(plan.planned_bytes(settings.length) for plan in plans)
+    return bytes_of(cache_plans(settings, config, dtype), settings.length)
 
 
-def planned_offloaded(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> int:
-    """Exact bytes of all KV caches in main memory or files."""
-    plans = cache_plans(settings, config, dtype)
-    return sum(plan.planned_offloaded(settings.length) for plan in plans)
+def bytes_of(plans: Iterable[CachePlan], length: int | None) -> int:
+    """Exact bytes of the planned caches in a rollout of `length` latent frames."""
+    return sum(plan.planned_bytes(length) for plan in plans)
 
 
 def row_of(branch: Branch) -> CacheRow:

@@ -30,12 +30,12 @@ from longtake.attention.storage.quantize import (
     Part,
     coded_frame_bytes,
 )
+from longtake.samplers.history.plan import cache_plans
 from longtake.samplers.history.plan import planned_bytes as planned
-from longtake.samplers.history.plan import planned_offloaded as planned_far
 from longtake.samplers.loop import generate
 from longtake.stream.journal.chain import Chain
 from longtake.tests.support.attention.caches import SHAPE, TOKENS, chunk_kv, policies
-from longtake.tests.support.attention.snapshots import assert_same_histories, written_and_read
+from longtake.tests.support.attention.snapshots import assert_same_histories, through_json
 from longtake.tests.support.laws import examples
 from longtake.tests.support.stream.rollouts import MODEL, assert_same_bits
 from longtake.tests.support.tiny_model import TINY, randn, settings
@@ -66,7 +66,7 @@ def test_frames_in_main_memory_are_the_same_bits_in_whatever_order_layers_are_re
             assert torch.equal(ours, expected)
     assert_same_histories(far, near)
     again = KVCache(SHAPE, policy, 18, storage=with_placement(storage, InMainMemory()))
-    again.restore(written_and_read(far.snapshot()))
+    again.restore(through_json(far.snapshot()))
     assert_same_histories(again, near)
 
 
@@ -158,7 +158,8 @@ def test_a_rollout_is_the_same_wherever_its_cache_lies_and_has_the_same_address(
         chosen = settings(length=9, cache=WindowSink(5, 1), storage=storage, placement=where)
         chunks = [*generate(chosen, MODEL)]
         assert chunks[-1].kv_bytes == planned(chosen, TINY, torch.float32)
-        assert (planned_far(chosen, TINY, torch.float32) > 0) == (where != ON_DEVICE)
+        plans = cache_plans(chosen, TINY, torch.float32)
+        assert any(plan.planned_offloaded(chosen.length) for plan in plans) == (where != ON_DEVICE)
         made.append(chunks)
         keys.append(Chain(chosen, "model").key(1))
     for other in made[1:]:
