@@ -18,7 +18,7 @@ from ...stream.preview.album import Album
 from ...stream.preview.messages import Plan, TakeStats
 from ...stream.rollout.frame_stream import FrameStream
 from .. import host
-from ..models.streaming_vae import StreamingVAE, check_belongs
+from ..models.streaming_vae import StreamingVAE, doubt
 from ..planning.estimate import Estimate
 from ..runtime.claim import Claim
 from ..runtime.host_rollout import HostRollout
@@ -79,8 +79,10 @@ class HostFrames(FrameStream):
     vae: StreamingVAE
     album: Album
     estimate: Estimate
+    node_id: str | None = None
     meter: Meter | None = None
     model_evals: int = 0
+    _vae_judged: bool = False
 
     @property
     def plan(self) -> Plan:
@@ -135,7 +137,7 @@ class HostFrames(FrameStream):
         chunks, frames = self.chunk_count, self.frame_total
         for chunk in super()._decode(first):
             if chunk.index == 0:
-                check_belongs(self.vae, chunk.latents.latents[0], chunk.frames[0])
+                self._warn_of_vae(chunk)
             self.meter.chunk_done(
                 frames=len(chunk.frames), latent_frames=len(chunk.latents.latents)
             )
@@ -153,15 +155,27 @@ class HostFrames(FrameStream):
             host.emit(CHUNK_EVENT, news)
             yield chunk
 
+    def _warn_of_vae(self, first: FrameChunk) -> None:
+        """Warn at the decoder, once, of a VAE that seems to be another model's."""
+        if self._vae_judged or first.latents is None:
+            return
+        self._vae_judged = True
+        reason = doubt(self.vae, first.latents.latents[0], first.frames[0])
+        if reason is not None:
+            host.warn(self.node_id, reason)
 
-def open_frames(rollout: HostRollout, vae: StreamingVAE, fps: float) -> HostFrames:
-    """Open the frames of `rollout`, decoded by `vae`."""
+
+def open_frames(
+    rollout: HostRollout, vae: StreamingVAE, fps: float, node_id: str | None = None
+) -> HostFrames:
+    """Open the frames of `rollout`, decoded by `vae` for the node `node_id`."""
     decoder = partial(HostDecoder, vae, rollout.claim, rollout.largest_latents)
     estimate = _estimate(rollout, vae)  # before the stream, which begins the run
     if estimate.is_tight and rollout.drop_key_copies():
         estimate = _estimate(rollout, vae)
     frames = HostFrames(rollout, decoder, fps)
-    frames.vae, frames.album, frames.estimate = vae, Album(), estimate
+    frames.vae, frames.album, frames.node_id = vae, Album(), node_id
+    frames.estimate = estimate
     return frames
 
 

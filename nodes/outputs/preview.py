@@ -7,11 +7,13 @@ from types import TracebackType
 from typing import Any
 
 from comfy_api.latest import io
+from torch import Tensor
 
 from ...errors import LongtakeError
 from ...stream.lazy.frame_chunk import FrameChunk
 from ...stream.preview.messages import Ending, Shot
-from .. import categories, host, sockets
+from .. import categories, host
+from ..frames.pictures import frames_input, to_frames
 from ..frames.source import FrameSource
 from ..runtime.session import session
 from ..schema import build
@@ -33,14 +35,15 @@ class StreamingPreview(io.ComfyNode):
             "stop it. After a cancel, Run continues.",
             search_aliases=["preview video", "watch", "live", "player"],
             is_output_node=True,
-            inputs=[sockets.Frames.Input("frames", tooltip="From VAE Decode (Stream).")],
+            inputs=[frames_input("frames", "From VAE Decode (Stream).")],
             outputs=[],
             hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
         )
 
     @classmethod
-    async def execute(cls, frames: FrameSource) -> io.NodeOutput:
+    async def execute(cls, frames: Tensor | FrameSource) -> io.NodeOutput:
         """Pass every chunk to the player's store."""
+        frames = to_frames(frames)
         node_id = cls.hidden.unique_id
         progress = host.Progress(node_id, frames.chunk_count or 0)
         canvas = cls.hidden.extra_pnginfo

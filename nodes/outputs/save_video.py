@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from comfy_api.latest import io
+from torch import Tensor
 
 from ...stream.metrics import Report
 from ...stream.video.contact_sheet import ContactSheet
@@ -18,7 +19,8 @@ from ...stream.video.spec import (
     VideoSpec,
 )
 from ...stream.video.writer import open_video
-from .. import categories, host, sockets
+from .. import categories, host
+from ..frames.pictures import frames_input, to_frames
 from ..frames.source import FrameSource, announce_file
 from ..frames.video_frames import sound_of
 from ..schema import build
@@ -44,7 +46,7 @@ class SaveVideo(io.ComfyNode):
             search_aliases=["export video", "video combine", "mp4"],
             is_output_node=True,
             inputs=[
-                sockets.Frames.Input("frames", tooltip="From VAE Decode (Stream)."),
+                frames_input("frames", "From VAE Decode (Stream)."),
                 io.String.Input(
                     "filename_prefix",
                     default="longtake/clip",
@@ -88,7 +90,7 @@ class SaveVideo(io.ComfyNode):
     @classmethod
     async def execute(  # noqa: PLR0913
         cls,
-        frames: FrameSource,
+        frames: Tensor | FrameSource,
         filename_prefix: str,
         format: str,
         crf: int,
@@ -96,6 +98,7 @@ class SaveVideo(io.ComfyNode):
         audio: Mapping[str, Any] | None = None,
     ) -> io.NodeOutput:
         """Write until the stream ends; always close the file."""
+        frames = to_frames(frames)
         if frames.plan_only:
             host.show_status(cls.hidden.unique_id, f"Dry run, nothing is saved: {frames.plan.text}")
             return io.NodeOutput()

@@ -32,7 +32,7 @@ from ..settings import RolloutSettings
 
 FillMode = Literal["committed", "rebuilt", "noise"]
 """How a cache comes by its content: each chunk is committed once; or what it shows is committed
-again before each chunk; or it holds pure noise, made once per prompt.
+again before each chunk; or it holds pure noise, as long as the history and made once per prompt.
 """
 
 
