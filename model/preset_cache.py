@@ -5,9 +5,11 @@ from __future__ import annotations
 from ..attention.cache.policy import (
     AveragingSink,
     CachePolicy,
+    DistantSink,
     FullHistory,
     MemoryBank,
     RebuiltWindow,
+    SharedWindow,
     WindowSink,
 )
 from .preset import Preset
@@ -23,4 +25,8 @@ def preset_cache(preset: Preset) -> CachePolicy:
         return MemoryBank(preset.window_frames, preset.sink_frames, preset.bank_frames)
     if preset.rebuilt:
         return RebuiltWindow(preset.window_frames, preset.sink_frames)
+    if preset.shared_window:
+        return SharedWindow(preset.window_frames, preset.sink_frames)
+    if preset.distant_sink and preset.sink_frames:
+        return DistantSink(preset.window_frames, preset.sink_frames)
     return WindowSink(preset.window_frames, preset.sink_frames)

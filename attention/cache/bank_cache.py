@@ -104,7 +104,7 @@ class BankCache(KVCache):
         super().clear()
         self._clear_bank()
 
-    def restart(self) -> None:
+    def restart(self, frames: Sequence[int] = ()) -> None:
         """Forget the window; its frames will be committed again under the numbers they have.
 
         Meanwhile they see the bank as it was before the last selection.

@@ -62,7 +62,7 @@ class KVCache:
         self.shape, self.policy, self.device = shape, policy, torch.device(device)
         self.generation = 0
         self.dropped = False
-        self.slots = FrameSlots()
+        self.slots = FrameSlots(keep_distances=policy.keeps_distances)
         self._store = storage.open(shape, *_slot_counts(policy, length), self.device)
         self._means = SinkMeans(shape, policy.averaged_frames, self.device)
         layout = SlotLayout(self.slots, shape)
@@ -90,7 +90,7 @@ class KVCache:
 
     @property
     def positions(self) -> list[int]:
-        """Window-relative position of the frame in each slot: its rank among the frames held."""
+        """Position of the frame in each slot; that of the next frame is the number held."""
         return self.slots.positions
 
     def attention(
@@ -144,9 +144,11 @@ class KVCache:
         self.slots.clear()
         self.rotated_keys.forget()
 
-    def restart(self) -> None:
-        """Forget the frames held; they will be committed again, oldest first."""
+    def restart(self, frames: Sequence[int] = ()) -> None:
+        """Forget the frames held; `frames` of the rollout will be committed again, oldest first."""
         self.clear()
+        if self.policy.keeps_distances:
+            self.slots.commit_again(frames)
 
     def retain(self, frames: Sequence[int]) -> None:
         """Keep only those held latent frames that are in `frames`."""

@@ -56,6 +56,20 @@ class CachePolicy:
         return False
 
     @property
+    def keeps_distances(self) -> bool:
+        """Whether frames keep their distance in time when frames between them are evicted."""
+        return False
+
+    @property
+    def moves_keys(self) -> bool:
+        """Whether a frame's place differs from pass to pass, so that no rotated key is kept."""
+        return False
+
+    def when_rebuilt(self) -> CachePolicy:
+        """The policy of a history that is committed again as a whole: it remembers nothing."""
+        return self if self.limit is None else WindowSink(self.limit, self.sink_frames)
+
+    @property
     def remembers(self) -> bool:
         """Whether the history depends on frames no longer held, so that it cannot be rebuilt."""
         return self.averaged_frames > 0
@@ -126,6 +140,51 @@ class WindowSink(CachePolicy):
     def with_first(self) -> WindowSink:
         """The same policy with a sink of one frame, unless it has a sink or no room for one."""
         return replace(self, sink_frames=1) if self.window_frames > 1 > self.sink_frames else self
+
+
+@dataclass(frozen=True, slots=True)
+class DistantSink(WindowSink):
+    """A window whose sink stays where it was in time, ever further away (LongLive 1.0).
+
+    The sink of an ordinary window is always next to the frames that follow it.
+    """
+
+    @property
+    def keeps_distances(self) -> bool:
+        """True: a gap opens behind the sink."""
+        return True
+
+    def when_rebuilt(self) -> DistantSink:
+        """The same policy: distances need no memory."""
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class SharedWindow(WindowSink):
+    """A window that the frames of a pass share with the history (Rolling Forcing).
+
+    A pass sees at most `window_frames`, its own included. While denoising it sees the sink, moved
+    next to the newest frames that fit; a commit sees the newest frames, and no sink as such.
+    """
+
+    @property
+    def moves_keys(self) -> bool:
+        """True: how far the sink is moved depends on the number of active frames."""
+        return True
+
+    def when_rebuilt(self) -> SharedWindow:
+        """The same policy: sharing needs no memory."""
+        return self
+
+    def ranks_seen(self, kept: int, active: int) -> list[int]:
+        """The ranks, oldest first, that `active` frames see of `kept` ones while denoising."""
+        sink = min(self.sink_frames, kept)
+        room = max(0, self.window_frames - self.sink_frames - active)
+        return [*range(sink), *range(max(sink, kept - room), kept)]
+
+    def oldest_seen(self, first: int, active: int) -> int:
+        """The oldest frame that `active` ones from `first` on see when they are committed."""
+        return first + active - self.window_frames
 
 
 @dataclass(frozen=True, slots=True)

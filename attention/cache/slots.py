@@ -10,10 +10,12 @@ class FrameSlots:
 
     A frame lies in one of the `kept` slots or in one of the `recent` slots, which new frames pass
     through first where the store has any. `committed` counts the latent frames ever committed.
-    `pending` lists frames that are about to be committed again under the numbers they have.
+    `pending` lists frames that are about to be committed again under the numbers they have. With
+    `keep_distances` evicted frames leave gaps between the positions of others.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, keep_distances: bool = False) -> None:
+        self.keep_distances = keep_distances
         self.committed = 0
         self.kept: list[int] = []
         self.recent: list[int] = []
@@ -26,7 +28,13 @@ class FrameSlots:
 
     @property
     def positions(self) -> list[int]:
-        """The rank of the frame in each slot among all held frames."""
+        """The position of the frame in each slot; the next frame's is the number of held frames.
+
+        It is the frame's rank among all held frames, unless distances are kept.
+        """
+        if self.keep_distances:
+            first = self.next_frame - len(self.kept_frames)
+            return [frame - first for frame in self.kept_frames]
         rank = {frame: i for i, frame in enumerate(sorted(self.kept_frames))}
         return [rank[frame] for frame in self.kept_frames]
 
@@ -48,6 +56,11 @@ class FrameSlots:
         self.kept.clear()
         self.recent.clear()
         self.pending.clear()
+
+    def commit_again(self, frames: Sequence[int]) -> None:
+        """Empty all slots; `frames` will be committed again under these numbers."""
+        self.clear()
+        self.pending, self.committed = [*frames], frames[-1] + 1 if frames else 0
 
     def recommit(self) -> None:
         """Empty all slots; their frames will be committed again, oldest first."""

@@ -76,7 +76,8 @@ FAMILIES: tuple[Family, ...] = (
         "rolling-forcing", "Rolling Forcing", "t2v",
         "Tencent: academic use only, no commercial or production use",
         "TencentARC/RollingForcing a1477d0 configs/rolling_forcing_dmd.yaml",
-        replace(FEW_STEP, steps=5, window_frames=6, sink_frames=3, rolling_chunks=5,
+        replace(FEW_STEP, steps=5, window_frames=21, sink_frames=3, shared_window=True,
+                rolling_chunks=5,
                 timesteps=(1000.0, 800.0, 600.0, 400.0, 200.0)),
         r"rolling_?forcing",
     ),
@@ -118,7 +119,7 @@ FAMILIES: tuple[Family, ...] = (
     Family(
         "longlive", "LongLive 1.0", "t2v", APACHE,
         "NVlabs/LongLive branch v1.0 configs/longlive_inference.yaml",
-        replace(FEW_STEP, window_frames=9, sink_frames=3,
+        replace(FEW_STEP, window_frames=9, sink_frames=3, distant_sink=True,
                 note="made to run with its own LoRA at strength 1 (models/lora.pt)"),
         r"long_?live",
     ),

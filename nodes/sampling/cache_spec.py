@@ -9,10 +9,12 @@ from typing import Protocol
 from ...attention.cache.policy import (
     AveragingSink,
     CachePolicy,
+    DistantSink,
     FullHistory,
     MemoryBank,
     MostAttended,
     RebuiltWindow,
+    SharedWindow,
     WindowSink,
 )
 from ...errors import BadInput
@@ -36,7 +38,8 @@ POLICIES: dict[str, Callable[[int, int], CachePolicy]] = {
 }
 _NAMES = {
     WindowSink: WINDOW, FullHistory: FULL, AveragingSink: EMA, RebuiltWindow: REBUILT,
-    MemoryBank: BANK,
+    MemoryBank: BANK, SharedWindow: f"{WINDOW}, shared with the latent frames in work",
+    DistantSink: f"{WINDOW} at its true distance",
 }  # fmt: skip
 
 

@@ -47,9 +47,9 @@ class CacheFiller:
 
     def rebuild(self, plan: CachePlan, cache: HistoryCache) -> None:
         """Commit again, group by group, all frames that the cache shows."""
-        cache.restart()
         ranks = plan.frames.ranks(self._frames.numbers, self._settings.cache.sink_frames)
         chosen = [self._frames.frames[rank] for rank in ranks]
+        cache.restart([entry.frame for entry in chosen])
         for group in sorted({entry.group for entry in chosen}):
             frames = [entry for entry in chosen if entry.group == group]
             self.commit(plan, cache, frames, torch.stack([self._clean(entry) for entry in frames]))

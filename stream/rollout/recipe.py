@@ -18,10 +18,12 @@ from torch import Tensor
 
 from ...attention.cache.policy import (
     AveragingSink,
+    DistantSink,
     FullHistory,
     MemoryBank,
     MostAttended,
     RebuiltWindow,
+    SharedWindow,
     WindowSink,
 )
 from ...attention.storage.dense import Dense
@@ -41,8 +43,8 @@ from ...samplers.solvers.noise_process import Flow, VariancePreserving
 from ...samplers.solvers.single_step import DDIM, Euler, ReNoise
 
 BEHIND_PROTOCOLS = (
-    FullHistory, WindowSink, AveragingSink, RebuiltWindow, MostAttended,
-    MemoryBank, TempCache, Dense, Packed, OnDevice, AsComputed, Float8, Integers,
+    FullHistory, WindowSink, AveragingSink, RebuiltWindow, MostAttended, SharedWindow,
+    DistantSink, MemoryBank, TempCache, Dense, Packed, OnDevice, AsComputed, Float8, Integers,
     StaggeredSchedule, Flow, VariancePreserving, Euler, ReNoise, DDIM, DPMSolverPP2M, UniPC2,
     Motion, Palette, Region,
 )  # fmt: skip

@@ -2,14 +2,14 @@
 no schedule, no solver of ours, and a forward of its own.
 
 Sources: guandeh17/Self-Forcing `pipeline/causal_inference.py` and `utils/scheduler.py`;
-TencentARC/RollingForcing `pipeline/rolling_forcing_inference.py`; krea-ai/realtime-video
+krea-ai/realtime-video
 `release_server.py`; Wan-Video/Wan2.1 `wan/modules/model.py` for the forward.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -50,7 +50,6 @@ class Published:
     decay: float = 0.0  # of a sink that averages what is evicted (Reward Forcing)
     rebuilt: bool = False  # the past is passed anew, alone, before each block (Krea)
     again: Again | None = None  # and begins with a latent frame encoded again
-    joint: int = 0  # blocks denoised together at rising noise (Rolling Forcing)
     bank: int = 0  # latent frames beside the window, in every layer its own (MemFlow)
 
 
@@ -92,8 +91,6 @@ def published_loop(  # noqa: PLR0913
     """Latents (f, c, h, w): block after block, re-noised after each step, then once more at 0. At a
     `switch` to another prompt, what is in the window is re-cached.
     """
-    if family.joint:
-        return _rolling_loop(w, heads, family, text, length, noise)
     sigmas = _table(family)
     rows, columns = noise(0, 0).shape[1:]
     past, made = _Past(), []
@@ -158,36 +155,6 @@ def _re_cached(  # noqa: PLR0913
             _, kept = forward(w, heads, clean[own], [0.0] * len(own), text, seen)
             again = [*again, *by_frame(kept, own[0], len(own))]
     return _Past(again)
-
-
-def _rolling_loop(
-    w: Weights, heads: int, family: Published, text: Tensor, length: int, noise: Noise
-) -> Tensor:  # fmt: skip
-    """Windows of blocks, the first one a step from clean, the last one pure noise; after each
-    window its first block is passed at 0 (and counts once it is finished).
-    """
-    sigmas, steps, n = _table(family), len(family.steps), family.block
-    told = [float(_warped(sigmas, t)) for t in family.steps]
-    x = torch.stack([noise(frame, 0) for frame in range(length)])
-    past, beside = _Past(), family.block * (family.joint - 1)
-    room = replace(family, attends=family.attends - beside)
-    for window in range(length // n + steps - 1):
-        first, last = max(0, window - steps + 1), min(length // n - 1, window)
-        taken = [window - j for j in range(first, last + 1) for _ in range(n)]
-        part = x[first * n : (last + 1) * n]
-        v, _ = forward(w, heads, part, [told[i] for i in taken], text, past.seen(room))
-        levels = torch.tensor([_sigma(sigmas, told[i]) for i in taken]).double().view(-1, 1, 1, 1)
-        clean = (part.double() - levels * v.double()).float()
-        for i, frame in enumerate(range(first * n, (last + 1) * n)):
-            if taken[i] + 1 < steps:
-                after = _sigma(sigmas, told[taken[i] + 1])
-                x[frame] = (1 - after) * clean[i] + after * noise(frame, taken[i] + 1)
-            else:
-                x[frame] = clean[i]
-        if taken[0] + 1 == steps:
-            _, kept = forward(w, heads, clean[:n], [0.0] * n, text, past.seen(room))
-            past.frames += by_frame(kept, first * n, n)
-    return x
 
 
 def _passed_anew(w: Weights, heads: int, family: Published, clean: Tensor, text: Tensor) -> _Past:

@@ -1,0 +1,75 @@
+"""Rollouts by a family's preset, and what its authors' own code made of the same inputs.
+
+The files lie in `tests/data/authors`; its README says how they were made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from longtake.model.dit import WanDiT
+from longtake.model.preset import Preset
+from longtake.model.preset_cache import preset_cache
+from longtake.samplers.conditioning.prompts import PromptTimeline, TimedPrompt
+from longtake.samplers.denoiser import local_denoiser
+from longtake.samplers.guidance import cfg
+from longtake.samplers.loop import generate
+from longtake.samplers.noise import addressed_noise
+from longtake.samplers.schedule.options import preset_schedule, preset_solver
+from longtake.samplers.settings import RolloutSettings
+from longtake.tests.support.tiny_model import TINY
+
+FOLDER = Path(__file__).resolve().parents[2] / "data" / "authors"
+SEED = 7
+RUNS = {
+    "rolling-forcing": "rolling_forcing",
+    "longlive": "longlive",
+    "longlive-infinity": "longlive_infinity",
+}
+"""The file of each family's run."""
+
+
+@dataclass(frozen=True)
+class AuthorsRun:
+    """One run of published code: its inputs, and the latents (f, c, h, w) that it made.
+
+    `noise` (step, f, c, h, w) is the start noise, then what was added after each step.
+    """
+
+    noise: Tensor
+    text: Tensor
+    latents: Tensor
+
+    @classmethod
+    def read(cls, name: str) -> AuthorsRun:
+        """The run in the file `name`."""
+        tensors = load_file(FOLDER / f"{name}.safetensors")
+        return cls(tensors["noise"], tensors["text"], tensors["latents"])
+
+    def rollout(self, preset: Preset, **changes: Any) -> Tensor:
+        """Ours on the same inputs, by `preset`."""
+        self._check_noise()
+        dit = WanDiT(TINY)
+        dit.load_state_dict(load_file(FOLDER / "weights.safetensors"))
+        prompts = PromptTimeline((TimedPrompt(0, self.text, "a"),), torch.zeros_like(self.text))
+        rows, columns = self.latents.shape[2:]
+        settings = RolloutSettings(
+            prompts, rows, columns, preset_schedule(preset), length=len(self.latents), seed=SEED,
+            solver=preset_solver(preset), cache=preset_cache(preset), guidance=cfg(1.0), **changes,
+        )  # fmt: skip
+        chunks = generate(settings, local_denoiser(dit.eval().requires_grad_(False), TINY))
+        return torch.cat([chunk.latents for chunk in chunks])
+
+    def _check_noise(self) -> None:
+        """Our rollout draws its noise by address; it must be the noise that the authors got."""
+        for step, by_frame in enumerate(self.noise):
+            for frame, noise in enumerate(by_frame):
+                purpose = "renoise" if step else "start"
+                ours = addressed_noise(SEED, frame, step, purpose, tuple(noise.shape))
+                assert torch.equal(ours, noise), f"step {step}, latent frame {frame}"
