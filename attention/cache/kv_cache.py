@@ -108,8 +108,7 @@ class KVCache:
         that follow the history.
         """
         seen = parts(self.shape.visible(frames, visible), 0, self.shape.frame_tokens)
-        after = range(len(self.kept_frames), len(self.kept_frames) + frames)
-        rotation = self.rotated_keys.active_rotation(positions or after)
+        rotation = self.rotated_keys.active_rotation(positions or self.slots.next_positions(frames))
         return HistoryAttention(self.rotated_keys, seen, rows, rotation)
 
     def attention_of_commit(self, visible: Sequence[int]) -> HistoryAttention:

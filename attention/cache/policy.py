@@ -290,6 +290,11 @@ class MemoryBank(WindowSink):
         """True: the prompt selects the frames of the bank."""
         return True
 
+    @property
+    def keeps_distances(self) -> bool:
+        """True: sink and bank stay where they were in time."""
+        return True
+
 
 def capacity(policy: CachePolicy, length: int | None) -> int:
     """Latent frames to allocate for a rollout of `length` latent frames, None for no end."""

@@ -38,6 +38,14 @@ class FrameSlots:
         rank = {frame: i for i, frame in enumerate(sorted(self.kept_frames))}
         return [rank[frame] for frame in self.kept_frames]
 
+    def next_positions(self, count: int) -> list[int]:
+        """The positions of the next `count` latent frames."""
+        first = len(self.kept_frames)
+        if not self.keep_distances:
+            return [*range(first, first + count)]
+        ahead = [*self.pending, *range(self.committed, self.committed + count)][:count]
+        return [frame - self.next_frame + first for frame in ahead]
+
     @property
     def next_frame(self) -> int:
         """The number of the latent frame that is committed next."""

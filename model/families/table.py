@@ -124,8 +124,9 @@ FAMILIES: tuple[Family, ...] = (
         r"long_?live",
     ),
     Family(
-        "memflow", "MemFlow", "t2v", "see KlingTeam/MemFlow (none stated)",
-        "KlingTeam/MemFlow b3a4736 configs/interactive_inference.yaml",
+        "memflow", "MemFlow", "t2v",
+        "see KlingTeam/MemFlow: its LICENSE is Apache-2.0, some files say CC-BY-NC-SA-4.0",
+        "KlingTeam/MemFlow 7ed5147 configs/interactive_inference.yaml",
         replace(FEW_STEP, window_frames=9, sink_frames=3, bank_frames=3,
                 note="made to run with its own LoRA at strength 1 (lora.pt), and re-cached where "
                 "the prompt changes (prompt_switch)"),

@@ -122,6 +122,14 @@ def test_frames_committed_again_keep_their_places(frames: list[int]) -> None:
     check(cache.attention(ACTIVE), expected(frames, frames, [now, now + 1]))
 
 
+def test_frames_with_a_gap_are_committed_again_with_their_gap() -> None:
+    """A sink of one frame and a window that begins within the same chunk."""
+    cache = open_cache(SHAPE, DistantSink(3, 1), DENSE, None, "cpu")
+    cache.restart([0, 2, 3])
+    attention = cache.attention_of_commit((ACTIVE,) * ACTIVE)
+    check(attention, expected([], [], [0, 2]))
+
+
 ROLLING = rolling(flow_ladder(3, 3.0), 2)
 MODEL = local_denoiser(random_dit(), TINY)
 

@@ -31,6 +31,7 @@ RUNS = {
     "rolling-forcing": "rolling_forcing",
     "longlive": "longlive",
     "longlive-infinity": "longlive_infinity",
+    "memflow": "memflow",
 }
 """The file of each family's run."""
 

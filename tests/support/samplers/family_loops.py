@@ -105,7 +105,7 @@ def published_loop(  # noqa: PLR0913
         else:
             banks.before_block()
         window = past.window(family)
-        seen = banks.beside(window, frames, [number for number, _ in window])
+        seen = _seen_beside(banks, window, frames)
         given = family.first if start == 0 and family.first else family.steps
         told = [float(_warped(sigmas, t)) if family.warp else t for t in given]
         x = torch.stack([noise(frame, 0) for frame in frames])
@@ -134,6 +134,15 @@ def _banks(w: Weights, heads: int, family: Published, text: Tensor, grid: tuple[
     return Banks(family.bank, _asked(w, heads, text), turn)
 
 
+def _seen_beside(
+    banks: Banks, past: list[tuple[int, Layers]], frames: Sequence[int]
+) -> Seen:  # fmt: skip
+    """MemFlow's frames are at their own places, others in a row."""
+    if banks.size:
+        return banks.beside(past, frames)
+    return [layers for _, layers in past]
+
+
 def _asked(w: Weights, heads: int, text: Tensor) -> list[Tensor]:
     """A prompt's keys (l, n, d) in every layer."""
     context, layers = embedded(w, text), sum(key.endswith("cross_attn.k.weight") for key in w)
@@ -151,7 +160,7 @@ def _re_cached(  # noqa: PLR0913
     numbers = [number for number, _ in past]
     for own in ([n for n in numbers if n // block == i] for i in range(len(clean) // block)):
         if own:
-            seen = banks.beside(again, own, numbers)
+            seen = _seen_beside(banks, again, own)
             _, kept = forward(w, heads, clean[own], [0.0] * len(own), text, seen)
             again = [*again, *by_frame(kept, own[0], len(own))]
     return _Past(again)
