@@ -134,9 +134,9 @@ FAMILIES: tuple[Family, ...] = (
     ),
     Family(
         "krea-realtime", "Krea Realtime", "t2v", NON_COMMERCIAL,
-        "krea-ai/realtime-video acf4b7b release_server.py, configs/self_forcing_server_14b.yaml",
+        "krea-ai/realtime-video acf4b7b release_server.py; v2v.py get_denoising_schedule",
         replace(FEW_STEP, window_frames=3, sink_frames=0, rebuilt=True, shift_timesteps=False,
-                timesteps=(1000.0, 937.0, 833.0, 625.0, 0.0), steps=5,
+                timesteps=(1000.0, 937.5, 2500 / 3, 625.0, 0.0), steps=5,
                 note="to begin its windows as its authors do, choose first_latent re-encode in KV "
                 "Cache Settings (it needs the VAE)"),
         r"krea",

@@ -30,7 +30,6 @@ from longtake.tests.support.samplers.family_loops import (
     forward,
     published_loop,
 )
-from longtake.tests.support.samplers.first_frame import AGAIN, as_a_first_one
 from longtake.tests.support.tiny_model import TINY, random_dit, timeline
 
 FOUR = (1000.0, 750.0, 500.0, 250.0)
@@ -46,9 +45,6 @@ PUBLISHED = {  # the repositories' configuration files, named in model/families/
         (1000.0, 700.0, 500.0), block=1, shift=8.0, attends=6, sink=3, warp=False
     ),
     "causal-ar": Published(FOUR, block=1),
-    "krea-realtime": Published(
-        (1000.0, 937.0, 833.0, 625.0, 0.0), attends=6, rebuilt=True, warp=False
-    ),
     "reward-forcing": Published(FOUR, attends=9, sink=3, decay=0.999),
 }
 ROWS, COLUMNS, SEED = 2, 4, 7
@@ -58,12 +54,6 @@ ROWS, COLUMNS, SEED = 2, 4, 7
 def test_a_preset_is_the_authors_loop(key: str) -> None:
     """Levels, re-noising, commit at 0, window, sink, places counted from the window's start."""
     compare(PUBLISHED[key], BY_KEY[key].preset)
-
-
-def test_krea_begins_its_windows_with_a_picture_encoded_again() -> None:
-    """`get_clean_context_frames`: a picture that left the window's front stands for its latent."""
-    family = replace(PUBLISHED["krea-realtime"], channels=4, again=as_a_first_one)
-    compare(family, BY_KEY["krea-realtime"].preset, reencoded_first_frame=AGAIN)
 
 
 def test_a_sink_that_averages_much_is_the_authors_too() -> None:

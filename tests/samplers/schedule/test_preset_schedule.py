@@ -15,7 +15,7 @@ from longtake.samplers.schedule.options import preset_schedule, preset_solver
 PUBLISHED = [  # levels of a chunk, chunk, window, sink: models.md of each repository
     ("self-forcing", (1, 0.9375, 0.83333, 0.625, 0), 3, 18, 0),
     ("causvid", (1, 0.75676, 0.52174, 0), 3, 18, 0),
-    ("krea-realtime", (1, 0.93687, 0.83278, 0.625, 0.00498, 0), 3, 3, 0),
+    ("krea-realtime", (1, 0.9375, 0.83333, 0.625, 0.00498, 0), 3, 3, 0),
     ("longlive", (1, 0.9375, 0.83333, 0.625, 0), 3, 9, 3),
     ("longlive2", (1, 0.9375, 0.83333, 0.625, 0), 8, 24, 8),
     ("reward-forcing", (1, 0.9375, 0.83333, 0.625, 0), 3, 6, 3),

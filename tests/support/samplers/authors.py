@@ -32,8 +32,50 @@ RUNS = {
     "longlive": "longlive",
     "longlive-infinity": "longlive_infinity",
     "memflow": "memflow",
+    "krea-realtime": "krea",
 }
 """The file of each family's run."""
+
+
+class ToyDecoder:
+    """Four pictures of a latent frame, each with something of the latent frame before it."""
+
+    def __init__(self) -> None:
+        self.before: Tensor | None = None
+
+    def feed(self, latents: Tensor) -> Tensor:
+        """Pictures (4 f, c, h, w) of latents (f, c, h, w)."""
+        pictures = []
+        for now in latents:
+            before = torch.zeros_like(now) if self.before is None else self.before
+            pictures += [now * (i + 1) / 4 + before / 4 for i in range(4)]
+            self.before = now
+        return torch.stack(pictures)
+
+
+class ToyEncoder:
+    """A latent frame of every picture."""
+
+    def feed(self, frames: Tensor) -> Tensor:
+        """Latents (f, c, h, w) of pictures."""
+        return frames * 0.75 + 0.125
+
+    def drain(self) -> None:
+        """Nothing is left."""
+
+
+class ToyCodec:
+    """What stood for the VAE in Krea's run."""
+
+    device = torch.device("cpu")
+
+    def open_decoder(self) -> ToyDecoder:
+        """A new decoder."""
+        return ToyDecoder()
+
+    def open_encoder(self) -> ToyEncoder:
+        """A new encoder."""
+        return ToyEncoder()
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,7 @@
 no schedule, no solver of ours, and a forward of its own.
 
 Sources: guandeh17/Self-Forcing `pipeline/causal_inference.py` and `utils/scheduler.py`;
-krea-ai/realtime-video
-`release_server.py`; Wan-Video/Wan2.1 `wan/modules/model.py` for the forward.
+Wan-Video/Wan2.1 `wan/modules/model.py` for the forward.
 """
 
 from __future__ import annotations
@@ -31,9 +30,6 @@ Seen = list[Layers] | Callable[[int], OfLayer]
 Noise = Callable[[int, int], Tensor]
 """(latent frame, 0 at the start or the number of the step that follows) -> (c, h, w)."""
 
-Again = Callable[[Tensor], Tensor]
-"""Latents (f, c, h, w) -> the last one (c, h, w), its last picture encoded as a video's first."""
-
 
 @dataclass(frozen=True)
 class Published:
@@ -48,8 +44,6 @@ class Published:
     first: tuple[float, ...] = ()
     channels: int = 16
     decay: float = 0.0  # of a sink that averages what is evicted (Reward Forcing)
-    rebuilt: bool = False  # the past is passed anew, alone, before each block (Krea)
-    again: Again | None = None  # and begins with a latent frame encoded again
     bank: int = 0  # latent frames beside the window, in every layer its own (MemFlow)
 
 
@@ -123,8 +117,6 @@ def published_loop(  # noqa: PLR0913
             banks.record(start // family.block, by_frame(kept, start, len(x))[0])
         if family.decay:
             past.average(family)
-        if family.rebuilt:
-            past = _passed_anew(w, heads, family, torch.cat(made), text)
     return torch.cat(made)
 
 
@@ -164,21 +156,6 @@ def _re_cached(  # noqa: PLR0913
             _, kept = forward(w, heads, clean[own], [0.0] * len(own), text, seen)
             again = [*again, *by_frame(kept, own[0], len(own))]
     return _Past(again)
-
-
-def _passed_anew(w: Weights, heads: int, family: Published, clean: Tensor, text: Tensor) -> _Past:
-    """The newest latents, at timestep 0, as if nothing had been before them (Krea's
-    `recompute_kv_cache`); as many as one block, so that all of them see one another. The first
-    window is the video's own beginning; later ones may begin with a latent encoded again.
-    """
-    room = family.attends - family.block
-    assert room == family.block
-    first = len(clean) - room
-    seen = clean[-room:].clone()
-    if family.again is not None and first > 0:
-        seen[0] = family.again(clean[: first + 1])
-    _, kept = forward(w, heads, seen, [0.0] * room, text, [])
-    return _Past(by_frame(kept, first, room))
 
 
 def by_frame(kept: Layers, first: int, count: int) -> list[tuple[int, Layers]]:
