@@ -20,7 +20,8 @@ class Preset:
     chunk, which has no past to go by. `timesteps` is, in their place, a
     distilled model's list (1000 to 0, before the shift), `first_timesteps` another one for the
     first chunk alone; `shift_timesteps` is False where the list is final already: the model is told
-    it as it is, at the noise of the nearest of 1000 shifted timesteps.
+    it as it is, at the noise of the nearest of 1000 shifted timesteps. `whole_timesteps`: the model
+    is told whole numbers, rounded down.
     `window_frames` counts the sink and not the chunk in work, 0 stands for all of the past;
     `shared_window`: the latent frames in work have their place in it; `distant_sink`: the sink
     stays where it was in time;
@@ -50,6 +51,7 @@ class Preset:
     timesteps: tuple[float, ...] = ()
     first_timesteps: tuple[float, ...] = ()
     shift_timesteps: bool = True
+    whole_timesteps: bool = False
     solver: str = EULER
     sink_decay: float = 0.0
     bank_frames: int = 0

@@ -44,7 +44,7 @@ FEW_STEP = Preset(
 PLAIN = Preset(
     chunk_frames=21, steps=50, shift=5.0, guidance_scale=5.0, window_frames=0, sink_frames=0,
     context_noise=0.0, text_len=WAN_TEXT, fps=16.0, width=832, height=480, begins=999.0,
-    solver=UNIPC,
+    solver=UNIPC, whole_timesteps=True,
     note="not causal: it wants the full-sequence schedule, and long shots in windows",
 )  # fmt: skip
 FRAMEWISE = replace(FEW_STEP, chunk_frames=1, window_frames=20)
@@ -106,9 +106,9 @@ FAMILIES: tuple[Family, ...] = (
     ),
     Family(
         "longlive2", "LongLive 2.0", "ti2v-5b", APACHE,
-        "NVlabs/LongLive 7860ad9 (2.0) configs",
-        replace(FEW_STEP, chunk_frames=8, window_frames=24, sink_frames=8, fps=24.0, width=1280,
-                height=704),
+        "NVlabs/LongLive 7860ad9 configs/inference.yaml; pipeline/causal_diffusion_inference.py",
+        replace(PLAIN, chunk_frames=8, steps=4, guidance_scale=1.0, window_frames=24, sink_frames=8,
+                distant_sink=True, fps=24.0, width=1280, height=704, note=""),
         r"long_?live",
     ),
     Family(

@@ -40,7 +40,6 @@ PUBLISHED = {  # the repositories' configuration files, named in model/families/
     "causal-forcing-framewise": Published(FOUR, block=1),
     "causal-forcing-1step": Published((1000.0,), block=1, first=FOUR),
     "causal-forcing-2step": Published((1000.0, 500.0), block=1, first=FOUR),
-    "longlive2": Published(FOUR, block=8, attends=32, sink=8, channels=48),
     "streamdiffusionv2": Published(
         (1000.0, 700.0, 500.0), block=1, shift=8.0, attends=6, sink=3, warp=False
     ),

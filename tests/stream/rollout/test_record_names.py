@@ -19,7 +19,7 @@ Dense:
 DistantSink: window_frames sink_frames
 Euler: process stochastic
 Float8:
-Flow: timesteps
+Flow: timesteps whole
 FullHistory:
 Guidance: branches base strength timing limits stabilise weighted_scores in_one_pass
 GuidanceTiming: interval per_step first_chunk

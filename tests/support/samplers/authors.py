@@ -33,6 +33,7 @@ RUNS = {
     "longlive-infinity": "longlive_infinity",
     "memflow": "memflow",
     "krea-realtime": "krea",
+    "longlive2": "longlive2",
 }
 """The file of each family's run."""
 
