@@ -28,6 +28,13 @@ from longtake.tests.support.tiny_model import TINY
 FOLDER = Path(__file__).resolve().parents[2] / "data" / "authors"
 SEED = 7
 RUNS = {
+    "self-forcing": "self_forcing",
+    "causvid": "causvid",
+    "causal-forcing": "self_forcing",  # their code made the same latents to the bit
+    "causal-forcing-framewise": "causal_forcing_framewise",
+    "causal-forcing-1step": "causal_forcing_1step",
+    "causal-forcing-2step": "causal_forcing_2step",
+    "reward-forcing": "reward_forcing",
     "rolling-forcing": "rolling_forcing",
     "longlive": "longlive",
     "longlive-infinity": "longlive_infinity",

@@ -41,9 +41,7 @@ class Published:
     attends: int = 21
     sink: int = 0
     warp: bool = True
-    first: tuple[float, ...] = ()
     channels: int = 16
-    decay: float = 0.0  # of a sink that averages what is evicted (Reward Forcing)
     bank: int = 0  # latent frames beside the window, in every layer its own (MemFlow)
 
 
@@ -52,19 +50,6 @@ class _Past:
     """Finished latent frames, oldest first: (its number, keys and values of every layer)."""
 
     frames: list[tuple[int, Layers]] = field(default_factory=list)
-
-    def average(self, family: Published) -> None:
-        """What no longer fits goes into the sink, a frame of each place into that place's."""
-        room = family.attends - family.block - family.sink
-        while len(self.frames) > family.sink + room:
-            number, layers = self.frames.pop(family.sink)
-            place, kept = self.frames[number % family.sink]
-            share = family.decay
-            mixed = [
-                (share * k + (1 - share) * gone_k, share * v + (1 - share) * gone_v)
-                for (k, v), (gone_k, gone_v) in zip(kept, layers, strict=True)
-            ]
-            self.frames[number % family.sink] = (place, mixed)
 
     def window(self, family: Published) -> list[tuple[int, Layers]]:
         """The sink and the newest ones that fit beside a block."""
@@ -100,8 +85,7 @@ def published_loop(  # noqa: PLR0913
             banks.before_block()
         window = past.window(family)
         seen = _seen_beside(banks, window, frames)
-        given = family.first if start == 0 and family.first else family.steps
-        told = [float(_warped(sigmas, t)) if family.warp else t for t in given]
+        told = [float(_warped(sigmas, t)) if family.warp else t for t in family.steps]
         x = torch.stack([noise(frame, 0) for frame in frames])
         for i, t in enumerate(told):
             v, _ = forward(w, heads, x, [t] * len(x), text, seen)
@@ -115,8 +99,6 @@ def published_loop(  # noqa: PLR0913
         made.append(clean)
         if family.bank:
             banks.record(start // family.block, by_frame(kept, start, len(x))[0])
-        if family.decay:
-            past.average(family)
     return torch.cat(made)
 
 
