@@ -100,7 +100,7 @@ def test_every_family_that_can_be_run_has_a_loop() -> None:
     """SkyReels-V2's and plain Wan's are in test_whole_loops; Wan 2.1 I2V's is plain Wan's, with
     its steps compared with the host's own in tests/in_core.
     """
-    others = {"demo", "skyreels-df", "skyreels-df-fps", "wan21-t2v", "wan22-ti2v-5b", "wan21-i2v"}
+    others = {"demo", "skyreels-df-fps", "wan21-t2v", "wan22-ti2v-5b", "wan21-i2v"}
     assert {*PUBLISHED, *RUNS, *others} == {row.key for row in FAMILIES if not row.refusal}
     assert BY_KEY["skyreels-df"].preset == BY_KEY["skyreels-df-fps"].preset
 

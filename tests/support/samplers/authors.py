@@ -21,6 +21,7 @@ from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import cfg
 from longtake.samplers.loop import generate
 from longtake.samplers.noise import addressed_noise
+from longtake.samplers.schedule.context_noise import ContextNoise
 from longtake.samplers.schedule.options import preset_schedule, preset_solver
 from longtake.samplers.settings import RolloutSettings
 from longtake.tests.support.tiny_model import TINY
@@ -41,6 +42,7 @@ RUNS = {
     "memflow": "memflow",
     "krea-realtime": "krea",
     "longlive2": "longlive2",
+    "skyreels-df": "skyreels",
 }
 """The file of each family's run."""
 
@@ -90,18 +92,20 @@ class ToyCodec:
 class AuthorsRun:
     """One run of published code: its inputs, and the latents (f, c, h, w) that it made.
 
-    `noise` (step, f, c, h, w) is the start noise, then what was added after each step.
+    `noise` (step, f, c, h, w) is the start noise, then what was added after each step. `context`
+    (f, c, h, w) is the noise of frames that are shown as history, where the code adds any.
     """
 
     noise: Tensor
     text: Tensor
     latents: Tensor
+    context: Tensor | None = None
 
     @classmethod
     def read(cls, name: str) -> AuthorsRun:
         """The run in the file `name`."""
         tensors = load_file(FOLDER / f"{name}.safetensors")
-        return cls(tensors["noise"], tensors["text"], tensors["latents"])
+        return cls(**tensors)
 
     def rollout(self, preset: Preset, **changes: Any) -> Tensor:
         """Ours on the same inputs, by `preset`."""
@@ -112,15 +116,19 @@ class AuthorsRun:
         rows, columns = self.latents.shape[2:]
         settings = RolloutSettings(
             prompts, rows, columns, preset_schedule(preset), length=len(self.latents), seed=SEED,
-            solver=preset_solver(preset), cache=preset_cache(preset), guidance=cfg(1.0), **changes,
+            solver=preset_solver(preset), cache=preset_cache(preset), 
+            guidance=cfg(preset.guidance_scale), context_noise=ContextNoise(preset.context_noise),
+            **changes,
         )  # fmt: skip
         chunks = generate(settings, local_denoiser(dit.eval().requires_grad_(False), TINY))
         return torch.cat([chunk.latents for chunk in chunks])
 
     def _check_noise(self) -> None:
         """Our rollout draws its noise by address; it must be the noise that the authors got."""
-        for step, by_frame in enumerate(self.noise):
+        drawn = [(step, "renoise" if step else "start", of) for step, of in enumerate(self.noise)]
+        if self.context is not None:
+            drawn.append((0, "context", self.context))
+        for step, purpose, by_frame in drawn:
             for frame, noise in enumerate(by_frame):
-                purpose = "renoise" if step else "start"
                 ours = addressed_noise(SEED, frame, step, purpose, tuple(noise.shape))
-                assert torch.equal(ours, noise), f"step {step}, latent frame {frame}"
+                assert torch.equal(ours, noise), f"{purpose}, step {step}, latent frame {frame}"
