@@ -153,7 +153,7 @@ FAMILIES: tuple[Family, ...] = (
         replace(FEW_STEP, chunk_frames=1, steps=3, shift=8.0, window_frames=5, sink_frames=3,
                 timesteps=(1000.0, 700.0, 500.0), shift_timesteps=False,
                 note="made for video to video, from 700 on; from nothing it takes a first step at "
-                "1000"),
+                "1000; its authors' own loop makes no commits, so expect other pictures here"),
         r"stream_?diffusion_?v2|wan_causal_dmd_v2v",
     ),
     Family(
