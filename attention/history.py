@@ -16,7 +16,8 @@ from .ann.choice import open_index
 from .cache import kv_cache
 from .cache.bank_cache import BankCache
 from .cache.heavy_hitters import HeavyHitterCache, PerHeadCache
-from .cache.policy import CachePolicy, MemoryBank, MostAttended, SharedWindow
+from .cache.placed_windows import SharedWindow
+from .cache.policy import CachePolicy, MemoryBank, MostAttended
 from .cache.prompt_keys import PromptKeys
 from .cache.shared_window import SharedWindowCache
 from .layout import HistoryAttention
@@ -101,7 +102,7 @@ class HistoryCache(Protocol):
         """Take all tensors to `device`, bit for bit."""
 
     def drop(self) -> None:
-        """Free all memory."""
+        """Free all tensors; the cache cannot be used any more."""
 
 
 def open_cache(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from ..attention.cache.placed_windows import DistantSink, SharedWindow
 from ..attention.cache.policy import (
     AveragingSink,
     CachePolicy,
-    DistantSink,
     FullHistory,
     MemoryBank,
     RebuiltWindow,
-    SharedWindow,
     WindowSink,
 )
 from .preset import Preset

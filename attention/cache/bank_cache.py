@@ -43,8 +43,8 @@ class BankLayout:
         )
         places = torch.arange(self.shape.frame_tokens, device=device)
         grid = len(frames), len(places)
-        found = tables.look_up(rows[:, None].expand(grid), places.expand(grid))
-        return Rotation(found.cos.flatten(0, 1)[:, None], found.sin.flatten(0, 1)[:, None])
+        rotation = tables.look_up(rows[:, None].expand(grid), places.expand(grid))
+        return Rotation(*(x.flatten(0, 1)[:, None] for x in (rotation.cos, rotation.sin)))
 
     def forget(self) -> None:
         """Drop the tables: the history or the device has changed."""

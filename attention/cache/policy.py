@@ -28,9 +28,11 @@ class CachePolicy:
         """How many of the first latent frames are never evicted."""
         return 0
 
-    def victim(self, held: Sequence[int]) -> int:
-        """The index in `held`, frames by slot, of the frame to evict when all slots are full."""
-        raise IndexError(f"a policy without a limit evicts nothing; got {len(held)} latent frames")
+    def victim(self, frames: Sequence[int]) -> int:
+        """The index in `frames`, frames by slot, of the frame to evict when all slots are full."""
+        raise IndexError(
+            f"a policy without a limit evicts nothing; got {len(frames)} latent frames"
+        )
 
     def within(self, frames: int) -> CachePolicy:
         """The same policy with at most `frames` latent frames; by default the newest ones."""
@@ -123,14 +125,13 @@ class WindowSink(CachePolicy):
 
     @property
     def limit(self) -> int | None:
-        """The window size."""
         return self.window_frames
 
-    def victim(self, held: Sequence[int]) -> int:
+    def victim(self, frames: Sequence[int]) -> int:
         """The index of the oldest frame outside the sink."""
         return min(
-            (slot for slot, frame in enumerate(held) if frame >= self.sink_frames),
-            key=held.__getitem__,
+            (slot for slot, frame in enumerate(frames) if frame >= self.sink_frames),
+            key=frames.__getitem__,
         )
 
     def within(self, frames: int) -> WindowSink:
@@ -140,51 +141,6 @@ class WindowSink(CachePolicy):
     def with_first(self) -> WindowSink:
         """The same policy with a sink of one frame, unless it has a sink or no room for one."""
         return replace(self, sink_frames=1) if self.window_frames > 1 > self.sink_frames else self
-
-
-@dataclass(frozen=True, slots=True)
-class DistantSink(WindowSink):
-    """A window whose sink stays where it was in time, ever further away (LongLive 1.0).
-
-    The sink of an ordinary window is always next to the frames that follow it.
-    """
-
-    @property
-    def keeps_distances(self) -> bool:
-        """True: a gap opens behind the sink."""
-        return True
-
-    def when_rebuilt(self) -> DistantSink:
-        """The same policy: distances need no memory."""
-        return self
-
-
-@dataclass(frozen=True, slots=True)
-class SharedWindow(WindowSink):
-    """A window that the frames of a pass share with the history (Rolling Forcing).
-
-    A pass sees at most `window_frames`, its own included. While denoising it sees the sink, moved
-    next to the newest frames that fit; a commit sees the newest frames, and no sink as such.
-    """
-
-    @property
-    def moves_keys(self) -> bool:
-        """True: how far the sink is moved depends on the number of active frames."""
-        return True
-
-    def when_rebuilt(self) -> SharedWindow:
-        """The same policy: sharing needs no memory."""
-        return self
-
-    def ranks_seen(self, kept: int, active: int) -> list[int]:
-        """The ranks, oldest first, that `active` frames see of `kept` ones while denoising."""
-        sink = min(self.sink_frames, kept)
-        room = max(0, self.window_frames - self.sink_frames - active)
-        return [*range(sink), *range(max(sink, kept - room), kept)]
-
-    def oldest_seen(self, first: int, active: int) -> int:
-        """The oldest frame that `active` ones from `first` on see when they are committed."""
-        return first + active - self.window_frames
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +163,7 @@ class AveragingSink(WindowSink):
 
     @property
     def averaged_frames(self) -> int:
-        """The whole sink."""
+        """How many frames average evicted ones: every frame of the sink."""
         return self.sink_frames
 
 

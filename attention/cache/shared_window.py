@@ -15,7 +15,7 @@ from ..dense import parts
 from ..layout import HistoryAttention
 from ..rope import rotate_into
 from .kv_cache import KVCache
-from .policy import SharedWindow
+from .placed_windows import SharedWindow
 
 
 class ChosenKeys:
@@ -50,7 +50,7 @@ class ChosenKeys:
 
         The history comes first, then room for active frames. The tensors last for one layer call.
         """
-        keys, values = (kept[rows][:, self._tokens] for kept in self.cache.history(layer))
+        keys, values = (past[rows][:, self._tokens] for past in self.cache.history(layer))
         rotated = self.cache.rotated_keys.store.rotated(layer)[rows]
         rotate_into(rotated, keys, self._rotation)
         room = values.new_empty(
@@ -92,8 +92,8 @@ class SharedWindowCache(KVCache):
         self, seen: Sequence[int], visible: Sequence[int], rows: slice, positions: Sequence[int]
     ) -> HistoryAttention:
         """Attention to the held frames `seen`, which are next to the active frames."""
-        held, frames = len(self.kept_frames), len(visible)
+        count, frames = len(self.kept_frames), len(visible)
         slots = [self.kept_frames.index(frame) for frame in seen]
-        keys = ChosenKeys(self, slots, range(held - len(seen), held), frames)
-        active = self.rotated_keys.active_rotation(positions or range(held, held + frames))
+        keys = ChosenKeys(self, slots, range(count - len(seen), count), frames)
+        active = self.rotated_keys.active_rotation(positions or range(count, count + frames))
         return HistoryAttention(keys, parts(visible, 0, keys.frame_tokens), rows, active)

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from longtake.attention.cache.policy import DistantSink, SharedWindow, WindowSink
+from longtake.attention.cache.placed_windows import DistantSink, SharedWindow
+from longtake.attention.cache.policy import WindowSink
 from longtake.attention.dense import attend
 from longtake.attention.history import open_cache
 from longtake.attention.layout import HistoryAttention
@@ -28,8 +29,8 @@ from longtake.samplers.loop import Chunk, Loop, generate
 from longtake.samplers.schedule.context_noise import ContextNoise
 from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import NoiseSchedule, rolling
-from longtake.tests.support.attention.caches import SHAPE, chunk_kv, listed
-from longtake.tests.support.attention.snapshots import written_and_read
+from longtake.tests.support.attention.caches import SHAPE, chunk_kv, frame_list
+from longtake.tests.support.attention.snapshots import through_json
 from longtake.tests.support.laws import examples
 from longtake.tests.support.tiny_model import (
     CHUNKS,
@@ -49,7 +50,7 @@ def active_qkv() -> list[Tensor]:
     return [randn(1, ACTIVE * SHAPE.frame_tokens, 2, 12, seed=900 + i) for i in range(3)]
 
 
-def expected(frames: list[int], places: list[int], now: list[int]) -> list[Tensor]:
+def reference(frames: list[int], places: list[int], now: list[int]) -> list[Tensor]:
     """Attention in every layer of active frames at places `now` to `frames` at `places`."""
     q, k, v = active_qkv()
     by, ahead = (rotation(at, SHAPE.rows, SHAPE.columns, SHAPE.head_dim) for at in (places, now))
@@ -60,9 +61,9 @@ def expected(frames: list[int], places: list[int], now: list[int]) -> list[Tenso
     return outputs
 
 
-def check(attention: HistoryAttention, wanted: list[Tensor]) -> None:
-    """Every layer attends as `wanted`."""
-    for layer, output in enumerate(wanted):
+def assert_attention(attention: HistoryAttention, outputs: list[Tensor]) -> None:
+    """Every layer attends as `outputs`."""
+    for layer, output in enumerate(outputs):
         torch.testing.assert_close(attention(layer, *active_qkv()), output, **CLOSE)
 
 
@@ -74,8 +75,8 @@ def test_a_distant_sink_stays_at_its_own_place(window: int, sink: int, frames: i
     cache = open_cache(SHAPE, policy, DENSE, None, "cpu")
     for frame in range(frames):
         cache.commit(chunk_kv([frame]))
-    held = listed(policy, frames)
-    check(cache.attention(ACTIVE), expected(held, held, [frames, frames + 1]))
+    held = frame_list(policy, frames)
+    assert_attention(cache.attention(ACTIVE), reference(held, held, [frames, frames + 1]))
 
 
 @examples(40)
@@ -88,25 +89,27 @@ def test_a_shared_window_has_room_for_active_frames_too(
     cache = open_cache(SHAPE, policy, DENSE, None, "cpu")
     for frame in range(frames):
         cache.commit(chunk_kv([frame]))
-    held, sink = listed(policy, frames), policy.sink_frames
+    held, sink = frame_list(policy, frames), policy.sink_frames
     rest, room = held[sink:], max(0, window - sink - ACTIVE)
     seen = held[:sink] + rest[max(0, len(rest) - room) :]
     places = [*range(len(seen) + ACTIVE)]
-    check(cache.attention(ACTIVE), expected(seen, places[:-ACTIVE], places[-ACTIVE:]))
+    assert_attention(cache.attention(ACTIVE), reference(seen, places[:-ACTIVE], places[-ACTIVE:]))
     newest = [frame for frame in held if frame >= frames + ACTIVE - window]
     at = [*newest, frames, frames + 1]  # a run without a gap
-    check(cache.attention_of_commit((ACTIVE,) * ACTIVE), expected(newest, newest, at[-ACTIVE:]))
+    assert_attention(
+        cache.attention_of_commit((ACTIVE,) * ACTIVE), reference(newest, newest, at[-ACTIVE:])
+    )
 
 
 def test_a_window_that_holds_all_is_the_same_wherever_its_sink_would_be() -> None:
     """Until something is evicted, all three are one."""
-    made = []
+    outputs = []
     for policy in (WindowSink(9, 2), DistantSink(9, 2), SharedWindow(9, 2)):
         cache = open_cache(SHAPE, policy, DENSE, None, "cpu")
         cache.commit(chunk_kv(range(7)))
-        made.append(cache.attention(ACTIVE)(0, *active_qkv()))
-    torch.testing.assert_close(made[1], made[0], **CLOSE)
-    torch.testing.assert_close(made[2], made[0], **CLOSE)
+        outputs.append(cache.attention(ACTIVE)(0, *active_qkv()))
+    torch.testing.assert_close(outputs[1], outputs[0], **CLOSE)
+    torch.testing.assert_close(outputs[2], outputs[0], **CLOSE)
 
 
 @pytest.mark.parametrize("frames", [[0, 1, 8, 9], [0, 1, 2, 3]])
@@ -119,7 +122,7 @@ def test_frames_committed_again_keep_their_places(frames: list[int]) -> None:
         cache.commit(chunk_kv(frames[first : first + 2]))
     now = frames[-1] + 1
     assert sorted(cache.kept_frames) == frames and cache.committed == now
-    check(cache.attention(ACTIVE), expected(frames, frames, [now, now + 1]))
+    assert_attention(cache.attention(ACTIVE), reference(frames, frames, [now, now + 1]))
 
 
 def test_frames_with_a_gap_are_committed_again_with_their_gap() -> None:
@@ -127,7 +130,7 @@ def test_frames_with_a_gap_are_committed_again_with_their_gap() -> None:
     cache = open_cache(SHAPE, DistantSink(3, 1), DENSE, None, "cpu")
     cache.restart([0, 2, 3])
     attention = cache.attention_of_commit((ACTIVE,) * ACTIVE)
-    check(attention, expected([], [], [0, 2]))
+    assert_attention(attention, reference([], [], [0, 2]))
 
 
 ROLLING = rolling(flow_ladder(3, 3.0), 2)
@@ -146,23 +149,23 @@ def test_a_rollout_goes_on_bit_for_bit_in_planned_bytes(
 ) -> None:
     """By replay and by a snapshot; and its places make another video than a plain window's."""
     s = settings(length=18, cache=policy, prompts=timeline(0, 9), **{"schedule": CHUNKS, **changes})
-    loop, kept, made = Loop(s, MODEL), [], []
+    loop, snapshots, chunks = Loop(s, MODEL), [], []
     for chunk in loop.chunks():
-        made.append(chunk)
+        chunks.append(chunk)
         if chunk.index in (2, 4) and loop.settled:
-            kept.append((loop.index, loop.snapshot()))
+            snapshots.append((loop.index, loop.snapshot()))
     [plan] = cache_plans(s, TINY, torch.float32)
-    assert {chunk.kv_bytes for chunk in made} == {plan.planned_bytes(18)}
+    assert {chunk.kv_bytes for chunk in chunks} == {plan.planned_bytes(18)}
     for finished in (1, 4):
-        replayed = list(generate(s, MODEL, made[:finished]))
-        assert torch.equal(joined(replayed), joined(made[finished:]))
-    assert kept
-    for index, snapshot in kept:
+        replayed = list(generate(s, MODEL, chunks[:finished]))
+        assert torch.equal(join(replayed), join(chunks[finished:]))
+    assert snapshots
+    for index, snapshot in snapshots:
         again = Loop(s, MODEL)
-        again.restore(written_and_read(snapshot))
-        assert torch.equal(joined(again.chunks(made[index : index + 1])), joined(made[index + 1 :]))
+        again.restore(through_json(snapshot))
+        assert torch.equal(join(again.chunks(chunks[index : index + 1])), join(chunks[index + 1 :]))
     plain = replace(s, cache=WindowSink(policy.window_frames, policy.sink_frames))
-    assert not torch.allclose(joined(made), joined(generate(plain, MODEL)))
+    assert not torch.allclose(join(chunks), join(generate(plain, MODEL)))
 
 
 @pytest.mark.parametrize("order", ["time", "lsh"])
@@ -173,10 +176,12 @@ def test_sparse_attention_to_every_block_of_a_shared_window_is_dense(
     """Codes of keys follow the frames that a pass sees."""
     sparse = Sparsity(SparseSelf(1.0, 0.0, (), 0.0, min_keys=0, recent_frames=1, order=order))
     s = settings(length=18, cache=SharedWindow(8, 2), schedule=schedule)
-    made = [joined(generate(replace(s, sparsity=of), MODEL)) for of in (Sparsity(), sparse)]
-    torch.testing.assert_close(made[1], made[0], rtol=1e-3, atol=1e-3)
+    dense, every_block = (
+        join(generate(replace(s, sparsity=one), MODEL)) for one in (Sparsity(), sparse)
+    )
+    torch.testing.assert_close(every_block, dense, rtol=1e-3, atol=1e-3)
 
 
-def joined(chunks: Iterable[Chunk]) -> Tensor:
+def join(chunks: Iterable[Chunk]) -> Tensor:
     """Their latents in a row."""
     return torch.cat([chunk.latents for chunk in chunks])
