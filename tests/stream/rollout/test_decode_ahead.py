@@ -1,4 +1,4 @@
-"""Decoding beside the making of the next chunk: the bits, files and controls of decoding in turn."""
+"""Decoding while the next chunk is made: the bits, files and controls of decoding in turn."""
 
 from __future__ import annotations
 
