@@ -1,4 +1,4 @@
-"""Decoding on a thread of its own at the nodes: when, on which thread what, interrupts, previews."""
+"""Decoding on a thread of its own at the nodes: when, what on which thread, and interrupts."""
 
 from __future__ import annotations
 
