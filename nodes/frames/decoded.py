@@ -46,7 +46,7 @@ class HostDecoder:
         Call this on the host's thread; `feed` may then run on another.
         """
         if self._is_apart or self._claims_seen == self._claim.count:  # or read from the journal
-            host.claim([self.patcher], self.room_bytes)
+            host.claim([self.patcher], self.required_bytes)
         self._claims_seen, self._is_loaded = self._claim.count, True
 
     def leave_claim(self) -> None:
@@ -63,7 +63,7 @@ class HostDecoder:
         return self._decoder.overlap_frames
 
     @property
-    def room_bytes(self) -> int:
+    def required_bytes(self) -> int:
         """Bytes that the next chunk will allocate: missing state and working memory."""
         missing = max(0, self._planned.state_bytes - self._decoder.state_bytes)
         return missing + self._planned.working_bytes

@@ -54,9 +54,9 @@ class RolloutHistory:
         """What sparse attention did so far; None where attention is dense."""
         return self.sparse.stats
 
-    def commit(self, first: int, clean: Tensor, given: Sequence[bool]) -> None:
+    def commit(self, first: int, clean: Tensor, known: Sequence[bool]) -> None:
         """Take finished latents (f, c, h, w) from frame `first` into every history."""
-        added = self.frames.append(first, clean, given)
+        added = self.frames.append(first, clean, known)
         survivors = self._survivors(len(added))
         for plan, cache in self._committed_caches:
             self._filler.commit(plan, cache, added, clean)

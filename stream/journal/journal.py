@@ -48,9 +48,9 @@ def root_key(fields: Mapping[str, object]) -> str:
     return _hash({"root": fields})
 
 
-def next_key(previous: str, in_force: Mapping[str, object]) -> str:
-    """The key of the chunk after `previous`, a hash of everything `in_force` for it."""
-    return _hash({"previous": previous, "in_force": in_force})
+def next_key(previous: str, inputs: Mapping[str, object]) -> str:
+    """The key of the chunk after `previous`, a hash of all `inputs` of that chunk."""
+    return _hash({"previous": previous, "in_force": inputs})
 
 
 class Journal:

@@ -65,10 +65,10 @@ def from_record(
     record: Any, tensors: Mapping[str, Tensor], device: torch.device | str = "cpu"
 ) -> RolloutSettings:
     """The settings that `to_record` wrote; decoders of scores are created on `device`."""
-    made = _from_json(record, tensors, torch.device(device))
-    if not isinstance(made, RolloutSettings):
+    settings = _from_json(record, tensors, torch.device(device))
+    if not isinstance(settings, RolloutSettings):
         raise BadInput("The recipe is not a rollout's settings; save the rollout again.")
-    return made
+    return settings
 
 
 def _to_json(value: object, tensors: dict[str, Tensor]) -> Any:
@@ -132,14 +132,14 @@ def _pictures(
 @cache
 def known_types() -> Mapping[str, type[Any]]:
     """The dataclasses that settings consist of, by name."""
-    found: dict[str, type[Any]] = {}
+    by_name: dict[str, type[Any]] = {}
     waiting: list[Any] = [RolloutSettings, TinyVAEConfig, TAEHVConfig, *BEHIND_PROTOCOLS]
     while waiting:
         for kind in _dataclasses(waiting.pop()):
-            if kind.__qualname__ not in found and kind is not Pictures:
-                found[kind.__qualname__] = kind
+            if kind.__qualname__ not in by_name and kind is not Pictures:
+                by_name[kind.__qualname__] = kind
                 waiting += typing.get_type_hints(kind).values()
-    return types.MappingProxyType(found)
+    return types.MappingProxyType(by_name)
 
 
 def _dataclasses(hint: Any) -> Iterator[type[Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from PIL import Image, ImageDraw
@@ -11,6 +12,8 @@ from torch import Tensor
 from ...errors import StorageError
 from ..lazy.frame_chunk import to_pictures
 from ..timecode import time_label
+from .picture_texts import png_texts
+from .spec import NO_METADATA
 
 MARGIN = 4
 BACKGROUND = (16, 16, 16)
@@ -53,15 +56,15 @@ class ContactSheet:
                 self._thin_out()
             self._frames += 1
 
-    def save(self, path: Path) -> None:
-        """Write the sheet as PNG; ValueError if no frame was added."""
+    def save(self, path: Path, metadata: Mapping[str, str] = NO_METADATA) -> None:
+        """Write the sheet as PNG with these texts; ValueError if no frame was added."""
         if not self._kept:
             raise ValueError("a contact sheet needs at least one frame")
         sheet = self._draw(self._pick())
         temporary = path.with_name(path.name + ".tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            sheet.save(temporary, format="PNG")
+            sheet.save(temporary, format="PNG", pnginfo=png_texts(metadata))
             os.replace(temporary, path)
         except OSError as error:
             raise StorageError(

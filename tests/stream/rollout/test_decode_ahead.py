@@ -24,7 +24,7 @@ from longtake.stream.rollout.frame_stream import FrameStream
 from longtake.stream.rollout.rollout import Rollout
 from longtake.stream.rollout.spec import RolloutSpec
 from longtake.stream.rollout.thread_shares import LARGE_PASS_FLOPS, pass_flops, share_threads
-from longtake.tests.support.model_hosts import watched_model
+from longtake.tests.support.model_hosts import model_with_hooks
 from longtake.tests.support.stream.rollouts import Words
 from longtake.tests.support.tiny_model import TINY, random_dit, randomise, settings
 
@@ -122,7 +122,9 @@ def test_an_edit_takes_effect_at_the_same_chunk_and_is_seen_at_once(tmp_path: Pa
                 streams[name].controls.set_prompt("77")
 
         claims: list[int] = []
-        stream = frames(tmp_path / name, kind, watched_model(MODEL, on_claim=on_claim), length=15)
+        stream = frames(
+            tmp_path / name, kind, model_with_hooks(MODEL, on_claim=on_claim), length=15
+        )
         streams[name] = stream
         return stream
 
@@ -150,7 +152,7 @@ def test_a_pause_shows_every_chunk_that_is_made_first(tmp_path: Path) -> None:
             paused.set()
 
     claims: list[int] = []
-    stream = frames(tmp_path, model=watched_model(MODEL, on_claim=on_claim))
+    stream = frames(tmp_path, model=model_with_hooks(MODEL, on_claim=on_claim))
     seen = []
     for chunk in stream.chunks:
         seen.append(chunk.index)
@@ -174,7 +176,7 @@ def test_an_interrupt_loses_nothing_and_the_next_run_continues(tmp_path: Path) -
         if len(evaluations) == 10:  # chunk 3: three evaluations each, and its predecessor's commit
             raise Interrupt
 
-    stream = frames(tmp_path / "ahead", model=watched_model(MODEL, on_check=check))
+    stream = frames(tmp_path / "ahead", model=model_with_hooks(MODEL, on_check=check))
     chunks = []
     with pytest.raises(Interrupt):
         for chunk in stream.chunks:
