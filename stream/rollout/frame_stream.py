@@ -1,6 +1,7 @@
 """FRAMES: the value on the decoder's socket, a rollout's chunks as pictures.
 
-A reader that starts in the middle first decodes a short overlap, which tests prove to suffice.
+A reader that starts in the middle first decodes a short overlap, which tests prove to suffice. The
+run hands out all earlier chunks too, since it measures and counts them, but they are not decoded.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ class FrameStream:
     def _decode(self, first: int) -> Iterator[FrameChunk]:
         decoder = self.open_decoder()
         start = self._overlap_start(first, decoder.overlap_frames)
-        chunks = self.rollout.chunks.read_from(start)
+        chunks = self._chunks_from(start)
         side = self._open_side(decoder)
         decoded = (
             self._decode_in_turn(chunks, decoder)
@@ -82,6 +83,12 @@ class FrameStream:
         for frames in decoded:
             if frames.index >= first:
                 yield frames
+
+    def _chunks_from(self, start: int) -> Iterator[Chunk]:
+        run = self.rollout.run
+        for chunk in run.chunks.read_from(min(start, run.delivered)):
+            if chunk.index >= start:
+                yield chunk
 
     def _open_side(self, decoder: StreamingCoder) -> SideThread | None:
         """Open the thread that decodes while the next chunk is made; None to decode in turn."""
