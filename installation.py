@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from .attention.backends import usable_backends, version_of
-from .stream.rollout.thread_shares import share_threads
+from .stream.lazy.thread_shares import share_threads
 from .units import byte_size
 
 REQUIRED = ("numpy", "safetensors", "einops", "av", "pillow")

@@ -7,7 +7,7 @@ import os
 import torch
 
 from ...stream.lazy.side_thread import ThreadShares
-from ...stream.rollout.thread_shares import pass_flops, share_threads
+from ...stream.lazy.thread_shares import pass_flops, share_threads
 from .host_rollout import HostRollout
 
 SWITCH = "LONGTAKE_DECODE_THREAD"  # 0: decode in turn

@@ -64,7 +64,7 @@ def test_on_a_cpu_every_chunk_is_decoded_beside_and_the_pictures_are_the_same(
 def test_decoding_in_turn(
     bench: Bench, decoded_on: list[str], monkeypatch: pytest.MonkeyPatch, case: str
 ) -> None:
-    from longtake.stream.rollout import thread_shares
+    from longtake.stream.lazy import thread_shares
 
     frames = bench.frames()
     if case == "switched off":

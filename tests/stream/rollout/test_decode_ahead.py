@@ -20,10 +20,10 @@ from longtake.samplers.denoiser import local_denoiser
 from longtake.stream.journal.journal import Journal
 from longtake.stream.lazy.frame_chunk import FrameChunk
 from longtake.stream.lazy.side_thread import SideThread, ThreadShares
+from longtake.stream.lazy.thread_shares import LARGE_PASS_FLOPS, pass_flops, share_threads
 from longtake.stream.rollout.frame_stream import FrameStream
 from longtake.stream.rollout.rollout import Rollout
 from longtake.stream.rollout.spec import RolloutSpec
-from longtake.stream.rollout.thread_shares import LARGE_PASS_FLOPS, pass_flops, share_threads
 from longtake.tests.support.model_hosts import model_with_hooks
 from longtake.tests.support.stream.rollouts import Words
 from longtake.tests.support.tiny_model import TINY, random_dit, randomise, settings

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ...model.config import PATCH, DiTConfig
 from ...samplers.settings import RolloutSettings
-from ..lazy.side_thread import ThreadShares
+from .side_thread import ThreadShares
 
 LARGE_PASS_FLOPS = 4e9
 MIN_THREADS_WITH_ENCODERS = 3
