@@ -44,6 +44,10 @@ class HistoryCache(Protocol):
         """Latent frames ever committed."""
 
     @property
+    def next_frame(self) -> int:
+        """The number of the latent frame that is committed next."""
+
+    @property
     def kept_frames(self) -> list[int]:
         """The latent frame in each slot."""
 

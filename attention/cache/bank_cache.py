@@ -42,6 +42,9 @@ class BankLayout:
         shift = len(slots.kept_frames) - in_time.index(slots.next_frame)
         return self._look_up([in_time.index(frame) + shift for frame in frames], device)
 
+    def key_frames(self, layer: int) -> Tensor | None:
+        """None: all heads of a layer hold the same frames."""
+
     def forget(self) -> None:
         """Keep the table: it depends only on the number of frames and the device."""
 

@@ -21,6 +21,10 @@ class FrameNumbers(Protocol):
         """Latent frames ever committed."""
 
     @property
+    def next_frame(self) -> int:
+        """The number of the latent frame that is committed next."""
+
+    @property
     def kept_frames(self) -> list[int]:
         """The latent frames in the history, in its own order."""
 
@@ -53,6 +57,11 @@ class FrameCache:
     def committed(self) -> int:
         """Latent frames ever committed."""
         return self._numbers.committed
+
+    @property
+    def next_frame(self) -> int:
+        """The number of the latent frame that is committed next."""
+        return self._numbers.next_frame
 
     @property
     def kept_frames(self) -> list[int]:

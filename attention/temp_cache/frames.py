@@ -19,6 +19,11 @@ class FrameRecord:
         self.kept_frames: list[int] = []
 
     @property
+    def next_frame(self) -> int:
+        """The number of the latent frame that is committed next."""
+        return self.committed
+
+    @property
     def positions(self) -> list[int]:
         """Window-relative positions of held frames, for keys that are the newest of their entry.
 

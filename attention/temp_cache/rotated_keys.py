@@ -61,6 +61,10 @@ class RotatedKeys:
         sink = min(self.record.policy.sink_frames, self.record.committed)
         return [*range(sink), *[-1] * (-(-self.slots_in_use[layer] // self.frame_tokens) - sink)]
 
+    def key_frames(self, layer: int, rows: slice = slice(None)) -> Tensor:
+        """The latent frame (b, n, t) of the newest key of each entry."""
+        return self.store.own[layer]["frame"][rows, :, : self.slots_in_use[layer]]
+
     def is_unbiased(self, layer: int) -> bool:
         """Whether every slot in use is one key, so that no key needs a bias."""
         return self._unbiased[layer]

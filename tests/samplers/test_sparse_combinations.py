@@ -21,6 +21,8 @@ from longtake.errors import BadInput
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import SINK, Guidance, cfg, vanilla
 from longtake.samplers.loop import Chunk, Loop, generate
+from longtake.samplers.rules.memory import MemoryRules
+from longtake.samplers.rules.reading import NewestFrames
 from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import causal_chunks, rolling
 from longtake.samplers.settings import RolloutSettings
@@ -60,6 +62,10 @@ BLOCKS = st.builds(
 )
 PROMPTS = st.sampled_from([None, SparseCross(from_tokens=0), SparseCross(True, 2, from_tokens=0)])
 
+RULES = st.just(MemoryRules()) | st.builds(
+    MemoryRules, commit=st.none() | st.builds(NewestFrames, st.integers(0, 5))
+)
+
 
 @st.composite
 def rollouts(draw: Any) -> RolloutSettings:
@@ -74,6 +80,7 @@ def rollouts(draw: Any) -> RolloutSettings:
             sparsity=Sparsity(draw(st.none() | BLOCKS), draw(PROMPTS)),
             guidance=draw(st.sampled_from([Guidance(), cfg(2.0), vanilla(1.5, SINK)])),
             on_prompt_change=draw(st.sampled_from(["keep", "re-cache", "flush"])),
+            memory=draw(RULES),
         )
     except BadInput:
         reject()

@@ -34,6 +34,8 @@ from longtake.samplers.guidance import (
     temporal,
 )
 from longtake.samplers.guidance.scores import Motion, Palette, Pictures, Region
+from longtake.samplers.rules.memory import MemoryRules
+from longtake.samplers.rules.reading import NewestFrames
 from longtake.samplers.schedule.context_noise import ContextNoise
 from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import asynchronous, pyramid
@@ -76,6 +78,7 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "judged": {"cache": MostAttended(9, 1, per_head=True), "on_prompt_change": "flush"},
     "in main memory": {"cache": RebuiltWindow(6), "placement": InMainMemory()},
+    "ruled": {"memory": MemoryRules(commit=NewestFrames(3))},
     "diffusion": {"solver": DDIM(VariancePreserving("cosine"), "v", 0.3)},
 }
 

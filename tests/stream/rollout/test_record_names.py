@@ -28,7 +28,9 @@ KnownFrames: frames
 Limits: rescale norm_cap
 MemoryBank: window_frames sink_frames bank_frames every
 MostAttended: window_frames sink_frames per_head memory
+MemoryRules: commit
 Motion: min_change
+NewestFrames: frames
 NoFrames:
 OnDevice:
 OwnPrompt: embedding text
@@ -43,6 +45,7 @@ Region: picture box pictures
 RolloutSettings: prompts rows columns schedule length seed solver guidance cache context_noise
     storage placement on_prompt_change hold_rotated guidance_changes known_frames seed_changes
     sparsity reference lora_factor lora_changes recache_frames reencoded_first_frame
+    memory
 SinkFrames:
 SparseCross: prune min_tokens bits from_tokens
 SparseSelf: density dense_share dense_layers recall_floor recent_frames order min_keys kernel

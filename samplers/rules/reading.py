@@ -1,0 +1,100 @@
+"""Rules on which frames of the history a pass reads, and how strongly.
+
+A rule gives each latent frame of the history a log weight, -inf where the frame is not read. The
+weights of several rules add up. A rule only sees distances, layers and steps, so that a replay, a
+fork and a snapshot read the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ...errors import BadInput
+
+NOT_READ = -math.inf
+ROUNDING = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingMoment:
+    """What reads the history: some active frames of one chunk, in one step.
+
+    The chunk has done `step` of its `steps`. `own_frames` counts the latent frames between the
+    beginning of its prompt and the chunk; None before the first change of prompt.
+    """
+
+    chunk_frames: int
+    step: int
+    steps: int
+    own_frames: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FramePlace:
+    """A frame of the history: its `age` is 1 just before the chunk that reads; `layer` of `layers`.
+
+    Frames of the sink are marked.
+    """
+
+    age: int
+    in_sink: bool
+    layer: int
+    layers: int
+
+
+class ReadingRule(Protocol):
+    """How strongly frames of the history are read."""
+
+    @property
+    def horizon(self) -> int:
+        """Frames at least this old, except the sink's, all have the same weight."""
+
+    def log_weight(self, place: FramePlace, moment: ReadingMoment) -> float:
+        """The log weight of one frame; 0 reads it as it is, -inf leaves it out."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewestFrames:
+    """Only the newest `frames` of the history, without the sink (Commit Forcing's commit pass)."""
+
+    frames: int
+
+    def __post_init__(self) -> None:
+        if self.frames < 0:
+            raise BadInput(f"a commit sees 0 latent frames or more; got {self.frames}.")
+
+    @property
+    def horizon(self) -> int:
+        return self.frames + 1
+
+    def log_weight(self, place: FramePlace, moment: ReadingMoment) -> float:
+        """0 for the newest frames, -inf for all others and for the sink."""
+        return 0.0 if place.age <= self.frames and not place.in_sink else NOT_READ
+
+
+@dataclass(frozen=True, slots=True)
+class RuledFrames:
+    """The log weights of a history's frames for one moment, by all `rules` together.
+
+    The history ends before frame `next_frame`, where the reading chunk begins.
+    """
+
+    rules: Sequence[ReadingRule]
+    moment: ReadingMoment
+    next_frame: int
+    sink_frames: int
+    layers: int
+
+    @property
+    def horizon(self) -> int:
+        """Frames at least this far before `next_frame`, except the sink's, weigh the same."""
+        return max(rule.horizon for rule in self.rules)
+
+    def log_weight(self, layer: int, frame: int) -> float:
+        """The sum of all rules' log weights of latent frame `frame` in `layer`."""
+        age = max(1, self.next_frame - frame)
+        place = FramePlace(age, frame < self.sink_frames, layer, self.layers)
+        return sum(rule.log_weight(place, self.moment) for rule in self.rules)

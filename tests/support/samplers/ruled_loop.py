@@ -1,0 +1,124 @@
+"""Rollouts under memory rules with plain lists: every pass attends to a list of frames with a full
+table of log weights, written from the papers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from longtake.attention.rope import rotate, rotation
+from longtake.model.dit import PassOptions, TextKV, WanDiT, predict, project_text
+from longtake.samplers.conditioning.prompts import PromptTimeline
+from longtake.samplers.noise import addressed_noise
+from longtake.tests.support.tiny_model import TINY
+
+ROWS, COLUMNS, SEED, CHUNK = 4, 6, 5, 3
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The memory rules of one shot, and its window."""
+
+    window: int
+    sink: int = 0
+    commit_sees: int | None = None
+
+    def commit_weight(self, frame: int, start: int) -> float:
+        """The log weight of a frame for the commit of the chunk from `start`."""
+        newest = self.commit_sees is None or start - frame <= self.commit_sees
+        seen = newest and (self.commit_sees is None or frame >= self.sink)
+        return 0.0 if seen else -math.inf
+
+
+FrameKeys = list[tuple[Tensor, Tensor]]
+"""Un-rotated keys and values (s, n, d) of one frame in every layer."""
+
+
+@dataclass
+class Past:
+    """The frames held, by number."""
+
+    rules: Rules
+    frames: dict[int, FrameKeys] = field(default_factory=dict)
+
+    def positions(self, frames: int) -> tuple[list[int], list[int]]:
+        """The positions of the held frames and of so many that follow."""
+        count = len(self.frames)
+        return [*range(count)], [*range(count, count + frames)]
+
+    def add(self, frame: int, keys: FrameKeys) -> None:
+        """Append a frame; the oldest one outside the sink leaves a full window."""
+        self.frames[frame] = keys
+        if len(self.frames) > self.rules.window:
+            del self.frames[min(f for f in self.frames if f >= self.rules.sink)]
+
+
+@dataclass
+class WeightedPass:
+    """Attention of one pass; `weights` holds the log weight of each (layer, frame) held."""
+
+    past: Past
+    weights: Mapping[tuple[int, int], float]
+
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        tokens = ROWS * COLUMNS // 4
+        held, active = self.past.positions(q.shape[1] // tokens)
+        keys = [kv[layer][0] for kv in self.past.frames.values()]
+        values = [kv[layer][1] for kv in self.past.frames.values()]
+        key = rotate(torch.cat([*keys, k[0]])[None], turn([*held, *active]))[0]
+        value = torch.cat([*values, v[0]])
+        query = rotate(q, turn(active))[0]
+        table = torch.zeros(len(query), len(key))
+        for i, frame in enumerate(self.past.frames):
+            table[:, i * tokens : (i + 1) * tokens] = self.weights[layer, frame]
+        logits = torch.einsum("snd,tnd->nst", query, key) / query.shape[-1] ** 0.5 + table
+        return torch.einsum("nst,tnd->snd", logits.softmax(-1), value)[None]
+
+
+def turn(positions: list[int]):  # noqa: ANN201
+    """The rotation of frames at `positions`."""
+    return rotation(positions, ROWS // 2, COLUMNS // 2, TINY.head_dim)
+
+
+def ruled_loop(
+    dit: WanDiT, prompts: PromptTimeline, ladder: list[float], rules: Rules, length: int
+) -> Tensor:
+    """All latent frames (f, c, h, w), chunk after chunk by Euler steps, each then committed."""
+    past, chunks = Past(rules), list[Tensor]()
+    for start in range(0, length, CHUNK):
+        frames = range(start, min(start + CHUNK, length))
+        text = project_text(dit, prompts.at(start).embedding[None, None])
+        x = torch.stack([start_noise(frame) for frame in frames])
+        for now, after in zip(ladder, ladder[1:], strict=False):
+            weights = {(layer, f): 0.0 for layer in range(TINY.num_layers) for f in past.frames}
+            x = x + (after - now) * one_pass(dit, x, now, text, WeightedPass(past, weights))[0]
+        weights = {
+            (layer, f): rules.commit_weight(f, start)
+            for layer in range(TINY.num_layers)
+            for f in past.frames
+        }
+        _, layers = one_pass(dit, x, 0.0, text, WeightedPass(past, weights))
+        for i, frame in enumerate(frames):
+            past.add(frame, [tuple(t[0].chunk(len(frames))[i] for t in kv) for kv in layers])
+        chunks.append(x)
+    return torch.cat(chunks)
+
+
+def start_noise(frame: int) -> Tensor:
+    """The noise from which a latent frame starts."""
+    shape = (TINY.out_channels, ROWS, COLUMNS)
+    return addressed_noise(SEED, frame, 0, "start", shape)
+
+
+def one_pass(
+    dit: WanDiT, x: Tensor, level: float, text: TextKV, attention: WeightedPass
+) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+    """The velocity (f, c, h, w), and keys and values of every layer."""
+    t = torch.full((1, len(x)), 1000 * level, dtype=torch.float64)
+    prediction = predict(dit, x[None], t, text, attention, PassOptions(keep=True))
+    return prediction.velocity[0], [*prediction.keys_values]
