@@ -141,10 +141,14 @@ class RolloutSettings:
             *range(first, stop),
             *(known.frame for known in self.known_frames.seen(stop, stop)),
         ):
-            chunk = max(0, frame - (frame - self.origin) % self.schedule.chunk_frames)
+            chunk = self.chunk_start(frame)
             prompt = self.prompts.at(chunk, first)
             by_chunk[self._next_chunk(prompt.start_frame)] = prompt
         return ActivePrompts(tuple(by_chunk.items()))
+
+    def chunk_start(self, frame: int) -> int:
+        """The first latent frame of the chunk that holds `frame`."""
+        return max(0, frame - (frame - self.origin) % self.schedule.chunk_frames)
 
     def _next_chunk(self, frame: int) -> int:
         """The first latent frame, from `frame` on, that begins a chunk."""

@@ -106,9 +106,9 @@ class CacheFiller:
         rules = settings.memory.of_commits
         if not rules:
             return attention
-        reader = ReadingMoment(len(frames), 1, 1)
+        moment = ReadingMoment(settings.schedule.chunk_frames, 1, 1)
         ends = extent(plan, cache, settings.cache.sink_frames)
-        return ends.weigh(attention, rules, reader, range(len(frames)))
+        return ends.weigh(attention, rules, moment, range(len(frames)))
 
     def _prompt_keys(self, plan: CachePlan) -> PromptKeys | None:
         """The keys of the base prompt, for a cache whose policy follows the prompt."""

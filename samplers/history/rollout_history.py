@@ -50,6 +50,11 @@ class RolloutHistory:
         return sum(cache.bytes for cache in self.caches)
 
     @property
+    def sink_frames(self) -> int:
+        """How many of the first latent frames are never evicted."""
+        return self._current.settings.cache.sink_frames
+
+    @property
     def sparse_stats(self) -> SparseStats | None:
         """What sparse attention did so far; None where attention is dense."""
         return self.sparse.stats

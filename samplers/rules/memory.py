@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .reading import NewestFrames, ReadingRule
+from .reading import NewestFrames, ReadingRule, RecencyBias
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,11 +12,18 @@ class MemoryRules:
     """Rules on what passes read of the history.
 
     `commit` is what a commit sees (Commit Forcing); None sees all that denoising may see.
+    `recency` reads older frames less while denoising.
     """
 
     commit: NewestFrames | None = None
+    recency: RecencyBias | None = None
 
     @property
     def of_commits(self) -> tuple[ReadingRule, ...]:
         """The rules of commits."""
         return () if self.commit is None else (self.commit,)
+
+    @property
+    def of_denoising(self) -> tuple[ReadingRule, ...]:
+        """The rules of denoising passes."""
+        return tuple(rule for rule in (self.recency,) if rule is not None)

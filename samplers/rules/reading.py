@@ -15,15 +15,17 @@ from typing import Protocol
 from ...errors import BadInput
 
 NOT_READ = -math.inf
-ROUNDING = 1e-9
+MAX_CHUNK_FRAMES = 8
+BIAS_CHUNK_FRAMES = 3  # the chunk of the models that the recency bias was measured on
 
 
 @dataclass(frozen=True, slots=True)
 class ReadingMoment:
-    """What reads the history: some active frames of one chunk, in one step.
+    """What reads the history: the active frames of one chunk, in one step.
 
-    The chunk has done `step` of its `steps`. `own_frames` counts the latent frames between the
-    beginning of its prompt and the chunk; None before the first change of prompt.
+    A chunk has `chunk_frames`, but the last may have fewer. This one has done `step` of its
+    `steps`. `own_frames` counts the latent frames from the beginning of its prompt to the chunk;
+    None before the first change of prompt.
     """
 
     chunk_frames: int
@@ -73,6 +75,35 @@ class NewestFrames:
     def log_weight(self, place: FramePlace, moment: ReadingMoment) -> float:
         """0 for the newest frames, -inf for all others and for the sink."""
         return 0.0 if place.age <= self.frames and not place.in_sink else NOT_READ
+
+
+@dataclass(frozen=True, slots=True)
+class RecencyBias:
+    """Read older frames less while denoising, most of all in early steps (arXiv 2609.19729, TRB).
+
+    The log weight is -depth dt^gamma: dt = clip((d - 1) / 4, 0, 1) for a frame that is d chunks
+    away, gamma = 0.1 2^t in step t of 4. Of other numbers of steps, t counts quarters done, from 1.
+    Beyond the newest chunk, which is one away, a chunk is three latent frames.
+    """
+
+    depth: float = 4.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.depth < math.inf:
+            raise BadInput(f"the depth of a recency bias must be above 0; got {self.depth}.")
+
+    @property
+    def horizon(self) -> int:
+        return MAX_CHUNK_FRAMES + 4 * BIAS_CHUNK_FRAMES
+
+    def log_weight(self, place: FramePlace, moment: ReadingMoment) -> float:
+        """0 for the sink and the newest chunk, falling to -depth at the fifth chunk."""
+        if place.in_sink:
+            return 0.0
+        beyond = max(0, place.age - moment.chunk_frames)  # frames before the newest chunk
+        dt = min(1.0, math.ceil(beyond / BIAS_CHUNK_FRAMES) / 4)
+        gamma = 0.1 * 2 ** (1 + 4 * moment.step / moment.steps)
+        return -self.depth * dt**gamma
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import SINK, Guidance, cfg, vanilla
 from longtake.samplers.loop import Chunk, Loop, generate
 from longtake.samplers.rules.memory import MemoryRules
-from longtake.samplers.rules.reading import NewestFrames
+from longtake.samplers.rules.reading import NewestFrames, RecencyBias
 from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import causal_chunks, rolling
 from longtake.samplers.settings import RolloutSettings
@@ -63,7 +63,9 @@ BLOCKS = st.builds(
 PROMPTS = st.sampled_from([None, SparseCross(from_tokens=0), SparseCross(True, 2, from_tokens=0)])
 
 RULES = st.just(MemoryRules()) | st.builds(
-    MemoryRules, commit=st.none() | st.builds(NewestFrames, st.integers(0, 5))
+    MemoryRules,
+    commit=st.none() | st.builds(NewestFrames, st.integers(0, 5)),
+    recency=st.none() | st.just(RecencyBias()),
 )
 
 

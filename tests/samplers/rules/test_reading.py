@@ -15,9 +15,9 @@ from longtake.errors import BadInput
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.loop import generate
 from longtake.samplers.rules.memory import MemoryRules
-from longtake.samplers.rules.reading import NewestFrames
+from longtake.samplers.rules.reading import FramePlace, NewestFrames, ReadingMoment, RecencyBias
 from longtake.samplers.schedule.levels import flow_ladder
-from longtake.samplers.schedule.rows import causal_chunks
+from longtake.samplers.schedule.rows import causal_chunks, rolling
 from longtake.samplers.settings import RolloutSettings
 from longtake.tests.support.samplers.ruled_loop import Rules, ruled_loop
 from longtake.tests.support.tiny_model import TINY, random_dit, settings, timeline
@@ -31,6 +31,15 @@ DENSE_BLOCKS = Sparsity(SparseSelf(1.0, 0.0, (), 0.0, min_keys=0))
 def shot(memory: MemoryRules = MemoryRules(), **changes: Any) -> RolloutSettings:  # noqa: B008
     chosen = {"prompts": timeline(0, 6), "cache": WINDOW, "memory": memory, **changes}
     return settings(causal_chunks(LADDER, 3), LENGTH, **chosen)
+
+
+def shot_of(
+    steps: int,
+    memory: MemoryRules = MemoryRules(),  # noqa: B008
+    **changes: Any,
+) -> RolloutSettings:
+    chosen = shot(memory, **changes)
+    return dataclasses.replace(chosen, schedule=causal_chunks(flow_ladder(steps, 3.0), 3))
 
 
 def latents(chosen: RolloutSettings) -> Tensor:
@@ -64,6 +73,65 @@ def test_a_rebuilt_window_commits_under_the_rule_too() -> None:
     chosen = shot(rules, prompts=timeline(0), cache=WindowSink(9, 3))
     rebuilt = dataclasses.replace(chosen, cache=RebuiltWindow(9, 3))
     torch.testing.assert_close(latents(rebuilt), latents(chosen), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4])
+@pytest.mark.parametrize("sparsity", [Sparsity(), DENSE_BLOCKS], ids=["dense", "blocks"])
+def test_a_recency_bias_weighs_older_chunks_less(steps: int, sparsity: Sparsity) -> None:
+    ladder, long = flow_ladder(steps, 3.0), WindowSink(16, 2)
+    video = latents(
+        shot_of(steps, MemoryRules(recency=RecencyBias()), cache=long, sparsity=sparsity)
+    )
+    expected, plain = (
+        ruled_loop(DIT, timeline(0, 6), [*ladder], Rules(16, 2, recency=depth), LENGTH)
+        for depth in (4.0, 0.0)
+    )
+    torch.testing.assert_close(video, expected, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(video, plain, atol=1e-2)
+
+
+def test_the_published_biases() -> None:
+    """-4 dt^gamma: 0 for the sink and the newest chunk, -4 from the fifth chunk on."""
+
+    def bias(chunk: int, step: int, *, in_sink: bool = False) -> float:
+        place = FramePlace(3 * chunk, in_sink, layer=0, layers=1)
+        return RecencyBias().log_weight(place, ReadingMoment(3, step, 4))
+
+    assert [bias(1, step) for step in range(4)] == [0] * 4
+    assert [bias(5, step) for step in range(4)] == [bias(9, 0)] * 4 == [-4] * 4
+    assert [bias(9, step, in_sink=True) for step in range(4)] == [0] * 4
+    expected = [-4 * 0.5 ** (0.1 * 2**t) for t in (1, 2, 3, 4)]
+    assert [bias(3, step) for step in range(4)] == pytest.approx(expected)
+
+
+def test_a_single_frame_ahead_of_the_newest_chunk_counts_as_the_second() -> None:
+    """Chunks of one frame: the newest frame is not biased, the three before it are one chunk."""
+    moment = ReadingMoment(1, 0, 4)
+    ages = [RecencyBias().log_weight(FramePlace(age, False, 0, 1), moment) for age in range(1, 7)]
+    assert ages[0] == 0 > ages[1] == ages[2] == ages[3] > ages[4] == ages[5]
+
+
+def test_a_joint_window_counts_distances_from_each_chunk() -> None:
+    """What the newest chunk of the history is to the first active one is two away for the next."""
+    ladder = flow_ladder(3, 3.0)
+    seen = dict[tuple[int, int], float]()
+
+    @dataclasses.dataclass(frozen=True)
+    class Note(RecencyBias):
+        def log_weight(self, place: FramePlace, moment: ReadingMoment) -> float:
+            seen[place.age, moment.step] = super().log_weight(place, moment)
+            return seen[place.age, moment.step]
+
+    chosen = shot(MemoryRules(recency=Note()), cache=WindowSink(3))
+    latents(dataclasses.replace(chosen, schedule=rolling(ladder)))
+    ages_by_step = [sorted({age for age, step in seen if step == i}) for i in range(3)]
+    assert ages_by_step[2] == [1, 2, 3]
+    assert set(ages_by_step[1]) >= {4, 5, 6} and set(ages_by_step[0]) >= {7, 8, 9}
+
+
+def test_a_recency_bias_has_a_depth() -> None:
+    with pytest.raises(BadInput, match="above 0"):
+        RecencyBias(0.0)
 
 
 def test_a_commit_cannot_see_fewer_than_no_frames() -> None:

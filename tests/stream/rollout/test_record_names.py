@@ -28,7 +28,7 @@ KnownFrames: frames
 Limits: rescale norm_cap
 MemoryBank: window_frames sink_frames bank_frames every
 MostAttended: window_frames sink_frames per_head memory
-MemoryRules: commit
+MemoryRules: commit recency
 Motion: min_change
 NewestFrames: frames
 NoFrames:
@@ -37,6 +37,7 @@ OwnPrompt: embedding text
 Packed: codec recent_frames placement
 Palette: colours pictures
 PromptTimeline: entries negative
+RecencyBias: depth
 ReNoise: process stochastic
 RebuiltWindow: window_frames sink_frames
 ReencodedFirstFrame: codec digest room_bytes

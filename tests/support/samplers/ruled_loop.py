@@ -27,6 +27,16 @@ class Rules:
     window: int
     sink: int = 0
     commit_sees: int | None = None
+    recency: float = 0.0
+
+    def weight(self, frame: int, start: int, layer: int, step: int, steps: int) -> float:
+        """The log weight of a frame in one step of the chunk from `start`."""
+        if frame < self.sink:
+            return 0.0
+        distance = math.ceil((start - frame) / CHUNK)  # in chunks
+        gamma = {1: [0.2], 2: [0.2, 0.8], 3: [0.2, 0.2 * 2 ** (4 / 3), 0.2 * 2 ** (8 / 3)],
+                 4: [0.2, 0.4, 0.8, 1.6]}[steps][step]  # fmt: skip
+        return -self.recency * min(1, max(0, distance - 1) / 4) ** gamma
 
     def commit_weight(self, frame: int, start: int) -> float:
         """The log weight of a frame for the commit of the chunk from `start`."""
@@ -94,8 +104,13 @@ def ruled_loop(
         frames = range(start, min(start + CHUNK, length))
         text = project_text(dit, prompts.at(start).embedding[None, None])
         x = torch.stack([start_noise(frame) for frame in frames])
-        for now, after in zip(ladder, ladder[1:], strict=False):
-            weights = {(layer, f): 0.0 for layer in range(TINY.num_layers) for f in past.frames}
+        steps = len(ladder) - 1
+        for step, (now, after) in enumerate(zip(ladder, ladder[1:], strict=False)):
+            weights = {
+                (layer, f): rules.weight(f, start, layer, step, steps)
+                for layer in range(TINY.num_layers)
+                for f in past.frames
+            }
             x = x + (after - now) * one_pass(dit, x, now, text, WeightedPass(past, weights))[0]
         weights = {
             (layer, f): rules.commit_weight(f, start)
