@@ -79,7 +79,8 @@ class ViewPasses:
             first, *rest = numbers
             stop = ahead + first + len(rest) + 1
             size = settings.schedule.chunk_frames
-            moment = ReadingMoment(size, row.steps[first], row.of_steps[first])
+            since = self.current.prompts.frames_since_change(row.frames[first])
+            moment = ReadingMoment(size, row.steps[first], row.of_steps[first], since)
             readings.append(ChunkReading(range(start, stop), first, moment, rules))
             start = stop
         return readings

@@ -190,7 +190,8 @@ def layout_history(
     """
     newest = max(inputs.frames, default=-1)
     recent = range(max(0, newest + 1 - recent_frames), newest + 1)
-    pinned = torch.tensor([0 <= f < sink_frames or f in recent for f in inputs.frames])
+    is_pinned = [0 <= frame < sink_frames or frame in recent for frame in inputs.frames]
+    pinned = torch.tensor(is_pinned, dtype=torch.bool)
     tokens = pinned.repeat_interleave(inputs.frame_tokens)[: inputs.past]
     always, rest = (part.nonzero().flatten().to(inputs.keys.device) for part in (tokens, ~tokens))
     rest_codes = None if codes is None else codes[:, :, rest]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .reading import NewestFrames, ReadingRule, RecencyBias
+from .reading import NewestFrames, PastWeight, ReadingRule, RecencyBias
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,11 +12,12 @@ class MemoryRules:
     """Rules on what passes read of the history.
 
     `commit` is what a commit sees (Commit Forcing); None sees all that denoising may see.
-    `recency` reads older frames less while denoising.
+    `recency` reads older frames less while denoising, `past` what came before a change of prompt.
     """
 
     commit: NewestFrames | None = None
     recency: RecencyBias | None = None
+    past: PastWeight | None = None
 
     @property
     def of_commits(self) -> tuple[ReadingRule, ...]:
@@ -26,4 +27,4 @@ class MemoryRules:
     @property
     def of_denoising(self) -> tuple[ReadingRule, ...]:
         """The rules of denoising passes."""
-        return tuple(rule for rule in (self.recency,) if rule is not None)
+        return tuple(rule for rule in (self.recency, self.past) if rule is not None)

@@ -15,7 +15,7 @@ from typing import Protocol
 from ...errors import BadInput
 
 NOT_READ = -math.inf
-MAX_CHUNK_FRAMES = 8
+MAX_CHUNK_FRAMES, MAX_WEIGHED_CHUNKS = 8, 64
 BIAS_CHUNK_FRAMES = 3  # the chunk of the models that the recency bias was measured on
 
 
@@ -104,6 +104,38 @@ class RecencyBias:
         dt = min(1.0, math.ceil(beyond / BIAS_CHUNK_FRAMES) / 4)
         gamma = 0.1 * 2 ** (1 + 4 * moment.step / moment.steps)
         return -self.depth * dt**gamma
+
+
+@dataclass(frozen=True, slots=True)
+class PastWeight:
+    """Weigh the attention to what came before a change of prompt, so that a new subject can appear.
+
+    Holds for the first `chunks` chunks under the new prompt; everything before it, the sink too,
+    counts `weight` times: 1 as it is, 0 not at all.
+    """
+
+    weight: float
+    chunks: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.weight < math.inf:
+            raise BadInput(f"the weight of the past must be 0 or more; got {self.weight}.")
+        if not 1 <= self.chunks <= MAX_WEIGHED_CHUNKS:
+            raise BadInput(
+                f"the past can be weighed for 1 to {MAX_WEIGHED_CHUNKS} chunks after a change of "
+                f"prompt; got {self.chunks}."
+            )
+
+    @property
+    def horizon(self) -> int:
+        return MAX_CHUNK_FRAMES * self.chunks
+
+    def log_weight(self, place: FramePlace, moment: ReadingMoment) -> float:
+        """Log of the weight for frames before the prompt, 0 for others and in later chunks."""
+        own = moment.own_frames
+        if own is None or own >= self.chunks * moment.chunk_frames or place.age <= own:
+            return 0.0
+        return math.log(self.weight) if self.weight else NOT_READ
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,13 @@ from longtake.errors import BadInput
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.loop import generate
 from longtake.samplers.rules.memory import MemoryRules
-from longtake.samplers.rules.reading import FramePlace, NewestFrames, ReadingMoment, RecencyBias
+from longtake.samplers.rules.reading import (
+    FramePlace,
+    NewestFrames,
+    PastWeight,
+    ReadingMoment,
+    RecencyBias,
+)
 from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import causal_chunks, rolling
 from longtake.samplers.settings import RolloutSettings
@@ -127,6 +133,41 @@ def test_a_joint_window_counts_distances_from_each_chunk() -> None:
     ages_by_step = [sorted({age for age, step in seen if step == i}) for i in range(3)]
     assert ages_by_step[2] == [1, 2, 3]
     assert set(ages_by_step[1]) >= {4, 5, 6} and set(ages_by_step[0]) >= {7, 8, 9}
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.3, 1.0, 2.0])
+@pytest.mark.parametrize("chunks", [1, 2])
+def test_the_past_weighs_otherwise_after_a_change_of_prompt(weight: float, chunks: int) -> None:
+    video = latents(shot(MemoryRules(past=PastWeight(weight, chunks))))
+    expected = naive(past=(weight, chunks), change=6)
+    torch.testing.assert_close(video, expected, rtol=1e-4, atol=1e-4)
+    plain = latents(shot())
+    assert torch.equal(video[:6], plain[:6])
+    assert torch.equal(video, plain) == (weight == 1)
+    assert not torch.allclose(video[6:9], plain[6:9], atol=1e-3) or weight == 1
+
+
+def test_the_past_is_weighed_once_after_each_change() -> None:
+    """Under a timeline of three prompts, in the first chunk of the second and of the third."""
+    rules = MemoryRules(past=PastWeight(0.5))
+    moments = dict[int, float]()
+    for since in (None, 0, 3, 6):
+        place = FramePlace(7, False, 0, 1)
+        moments[-1 if since is None else since] = sum(
+            rule.log_weight(place, ReadingMoment(3, 0, 3, since)) for rule in rules.of_denoising
+        )
+    assert moments == {-1: 0, 0: pytest.approx(-0.6931472), 3: 0, 6: 0}
+    three = timeline(0, 6, 12)
+    assert three.entries and [
+        settings(prompts=three, length=18).active_prompts(f, f + 1).frames_since_change(f)
+        for f in range(0, 18, 3)
+    ] == [None, None, 0, 3, 0, 3]
+
+
+@pytest.mark.parametrize(("weight", "chunks"), [(-0.1, 1), (1.0, 0), (1.0, 65)])
+def test_a_past_that_cannot_be_weighed_is_refused(weight: float, chunks: int) -> None:
+    with pytest.raises(BadInput, match="the past"):
+        PastWeight(weight, chunks)
 
 
 def test_a_recency_bias_has_a_depth() -> None:

@@ -28,7 +28,7 @@ KnownFrames: frames
 Limits: rescale norm_cap
 MemoryBank: window_frames sink_frames bank_frames every
 MostAttended: window_frames sink_frames per_head memory
-MemoryRules: commit recency
+MemoryRules: commit recency past
 Motion: min_change
 NewestFrames: frames
 NoFrames:
@@ -36,6 +36,7 @@ OnDevice:
 OwnPrompt: embedding text
 Packed: codec recent_frames placement
 Palette: colours pictures
+PastWeight: weight chunks
 PromptTimeline: entries negative
 RecencyBias: depth
 ReNoise: process stochastic

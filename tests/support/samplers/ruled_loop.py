@@ -28,15 +28,21 @@ class Rules:
     sink: int = 0
     commit_sees: int | None = None
     recency: float = 0.0
+    past: tuple[float, int] = (1.0, 0)
+    change: int = 0
 
     def weight(self, frame: int, start: int, layer: int, step: int, steps: int) -> float:
         """The log weight of a frame in one step of the chunk from `start`."""
+        weight, chunks = self.past
+        log_past = 0.0
+        if self.change <= start < self.change + chunks * CHUNK and frame < self.change:
+            log_past = math.log(weight) if weight else -math.inf
         if frame < self.sink:
-            return 0.0
+            return log_past
         distance = math.ceil((start - frame) / CHUNK)  # in chunks
         gamma = {1: [0.2], 2: [0.2, 0.8], 3: [0.2, 0.2 * 2 ** (4 / 3), 0.2 * 2 ** (8 / 3)],
                  4: [0.2, 0.4, 0.8, 1.6]}[steps][step]  # fmt: skip
-        return -self.recency * min(1, max(0, distance - 1) / 4) ** gamma
+        return log_past - self.recency * min(1, max(0, distance - 1) / 4) ** gamma
 
     def commit_weight(self, frame: int, start: int) -> float:
         """The log weight of a frame for the commit of the chunk from `start`."""
