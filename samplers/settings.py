@@ -212,6 +212,7 @@ class RolloutSettings:
             checks.check_reencoding(self.cache)
         checks.check_context_noise(self.cache, self.context_noise)
         checks.check_memory_bank(self.cache, self.schedule, self.sparsity)
+        checks.check_memory_rules(self.memory, self.schedule)
         checks.check_own_heads(self.cache, self.schedule, self.sparsity)
         checks.check_own_heads_storage(
             self.cache, self.storage, self.placement, recaches=self.on_prompt_change == "re-cache"

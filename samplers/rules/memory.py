@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .reading import NewestFrames, PastWeight, ReadingRule, RecencyBias
+from .reading import FarReading, NewestFrames, PastWeight, ReadingRule, RecencyBias
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,11 +13,13 @@ class MemoryRules:
 
     `commit` is what a commit sees (Commit Forcing); None sees all that denoising may see.
     `recency` reads older frames less while denoising, `past` what came before a change of prompt.
+    `far` says in which steps and layers denoising reads the far past; None in all.
     """
 
     commit: NewestFrames | None = None
     recency: RecencyBias | None = None
     past: PastWeight | None = None
+    far: FarReading | None = None
 
     @property
     def of_commits(self) -> tuple[ReadingRule, ...]:
@@ -27,4 +29,4 @@ class MemoryRules:
     @property
     def of_denoising(self) -> tuple[ReadingRule, ...]:
         """The rules of denoising passes."""
-        return tuple(rule for rule in (self.recency, self.past) if rule is not None)
+        return tuple(rule for rule in (self.recency, self.past, self.far) if rule is not None)

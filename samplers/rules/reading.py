@@ -16,6 +16,7 @@ from ...errors import BadInput
 
 NOT_READ = -math.inf
 MAX_CHUNK_FRAMES, MAX_WEIGHED_CHUNKS = 8, 64
+ROUNDING = 1e-9
 BIAS_CHUNK_FRAMES = 3  # the chunk of the models that the recency bias was measured on
 
 
@@ -104,6 +105,47 @@ class RecencyBias:
         dt = min(1.0, math.ceil(beyond / BIAS_CHUNK_FRAMES) / 4)
         gamma = 0.1 * 2 ** (1 + 4 * moment.step / moment.steps)
         return -self.depth * dt**gamma
+
+
+@dataclass(frozen=True, slots=True)
+class FarReading:
+    """Read frames beyond the newest `near_frames` only in the last steps and the last layers.
+
+    There most of the far past's use is (arXiv 2609.19729: the last of 4 steps, the last third of
+    the layers). The sink is always read. `last_steps` 0 never reads the far past while denoising;
+    `last_layers` is a share of all layers.
+    """
+
+    near_frames: int
+    last_steps: int = 1
+    last_layers: float = 1 / 3
+
+    def __post_init__(self) -> None:
+        if self.near_frames < 1 or self.last_steps < 0:
+            raise BadInput(
+                "the near past needs 1 latent frame or more and the far past 0 steps or more; got "
+                f"{self.near_frames} and {self.last_steps}."
+            )
+        if not 0 < self.last_layers <= 1:
+            raise BadInput(
+                "the share of layers that read the far past must be above 0 and at most 1; got "
+                f"{self.last_layers}."
+            )
+
+    @property
+    def horizon(self) -> int:
+        return self.near_frames + 1
+
+    def log_weight(self, place: FramePlace, moment: ReadingMoment) -> float:
+        """0 where the frame is read, else -inf."""
+        if place.in_sink or place.age <= self.near_frames:
+            return 0.0
+        late = moment.step >= moment.steps - self.last_steps
+        return 0.0 if late and place.layer >= self.first_layer(place.layers) else NOT_READ
+
+    def first_layer(self, layers: int) -> int:
+        """The first of all `layers` that reads the far past."""
+        return layers - math.ceil(self.last_layers * layers - ROUNDING)
 
 
 @dataclass(frozen=True, slots=True)

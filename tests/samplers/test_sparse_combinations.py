@@ -22,7 +22,7 @@ from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import SINK, Guidance, cfg, vanilla
 from longtake.samplers.loop import Chunk, Loop, generate
 from longtake.samplers.rules.memory import MemoryRules
-from longtake.samplers.rules.reading import NewestFrames, PastWeight, RecencyBias
+from longtake.samplers.rules.reading import FarReading, NewestFrames, PastWeight, RecencyBias
 from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import causal_chunks, rolling
 from longtake.samplers.settings import RolloutSettings
@@ -66,6 +66,7 @@ RULES = st.just(MemoryRules()) | st.builds(
     MemoryRules,
     commit=st.none() | st.builds(NewestFrames, st.integers(0, 5)),
     recency=st.none() | st.just(RecencyBias()),
+    far=st.none() | st.builds(FarReading, st.integers(1, 4), st.integers(0, 2), st.just(0.5)),
     past=st.none() | st.builds(PastWeight, st.sampled_from([0.0, 0.3, 2.0]), st.integers(1, 2)),
 )
 

@@ -9,13 +9,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from longtake.attention.cache.policy import RebuiltWindow, WindowSink
+from longtake.attention import weights
+from longtake.attention.cache.policy import CachePolicy, MostAttended, RebuiltWindow, WindowSink
+from longtake.attention.layout import AttentionInputs, attend_inputs
 from longtake.attention.sparse.settings import SparseSelf, Sparsity
+from longtake.attention.temp_cache.policy import TempCache
 from longtake.errors import BadInput
 from longtake.samplers.denoiser import local_denoiser
+from longtake.samplers.guidance import SINK, Guidance, cfg, vanilla
 from longtake.samplers.loop import generate
 from longtake.samplers.rules.memory import MemoryRules
 from longtake.samplers.rules.reading import (
+    FarReading,
     FramePlace,
     NewestFrames,
     PastWeight,
@@ -23,7 +28,7 @@ from longtake.samplers.rules.reading import (
     RecencyBias,
 )
 from longtake.samplers.schedule.levels import flow_ladder
-from longtake.samplers.schedule.rows import causal_chunks, rolling
+from longtake.samplers.schedule.rows import causal_chunks, pipeline, rolling
 from longtake.samplers.settings import RolloutSettings
 from longtake.tests.support.samplers.ruled_loop import Rules, ruled_loop
 from longtake.tests.support.tiny_model import TINY, random_dit, settings, timeline
@@ -135,6 +140,86 @@ def test_a_joint_window_counts_distances_from_each_chunk() -> None:
     assert set(ages_by_step[1]) >= {4, 5, 6} and set(ages_by_step[0]) >= {7, 8, 9}
 
 
+@pytest.mark.parametrize("last_steps", [0, 1, 3])
+@pytest.mark.parametrize(("share", "layers"), [(1 / 3, (1,)), (0.5, (1,)), (1.0, (0, 1))])
+def test_the_far_past_is_read_in_the_last_steps_and_layers(
+    last_steps: int, share: float, layers: tuple[int, ...]
+) -> None:
+    far = FarReading(3, last_steps, share)
+    video = latents(shot(MemoryRules(far=far)))
+    expected = naive(near=3, far_steps=last_steps, far_layers=layers)
+    torch.testing.assert_close(video, expected, rtol=1e-4, atol=1e-4)
+    everywhere = last_steps == 3 and share == 1.0
+    assert torch.equal(video, latents(shot())) == everywhere
+
+
+def test_a_near_past_as_long_as_the_window_reads_everything() -> None:
+    assert torch.equal(latents(shot(MemoryRules(far=FarReading(8, 0)))), latents(shot()))
+
+
+def test_passes_over_the_near_past_compute_on_it_alone() -> None:
+    """Keys that are not read are left out, not hidden: only the last pass has them all."""
+    keys = list[int]()
+
+    def count(inputs: AttentionInputs) -> Tensor:
+        keys.append(inputs.keys.shape[2])
+        return attend_inputs(inputs)
+
+    chosen = shot(MemoryRules(far=FarReading(3, 1, 0.5)), cache=WindowSink(12, 2))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(weights, "attend_inputs", count)
+        latents(chosen)
+    frames = [number // 6 for number in keys[-6:]]  # 6 tokens a frame; the last chunk has 2 frames
+    assert frames == [2 + 3 + 2] * 5 + [12 + 2]
+
+
+def test_the_published_places_where_the_far_past_is_read() -> None:
+    """The last of 4 steps and layers 20 to 29 of 30; everywhere for the sink and the near past."""
+    far = FarReading(6)
+    read = [
+        (step, layer)
+        for step in range(4)
+        for layer in range(30)
+        if far.log_weight(FramePlace(7, False, layer, 30), ReadingMoment(3, step, 4)) == 0
+    ]
+    assert read == [(3, layer) for layer in range(20, 30)]
+    for place in (FramePlace(6, False, 0, 30), FramePlace(99, True, 0, 30)):
+        assert far.log_weight(place, ReadingMoment(3, 0, 4)) == 0
+
+
+@pytest.mark.parametrize("values", [(0, 1, 0.5), (1, -1, 0.5), (1, 1, 0.0), (1, 1, 1.5)])
+def test_a_far_past_that_cannot_be_read_so_is_refused(values: tuple[int, int, float]) -> None:
+    with pytest.raises(BadInput, match="past"):
+        FarReading(*values)
+
+
+ALL_RULES = MemoryRules(NewestFrames(4), RecencyBias(2.0), PastWeight(0.3), FarReading(5, 1, 0.5))
+WHOLE_HISTORIES = [
+    WindowSink(LENGTH, 2),
+    TempCache(LENGTH, 1.01, 0.0, 2),
+    MostAttended(LENGTH, 2),
+    MostAttended(LENGTH, 2, per_head=True),
+]
+
+
+@pytest.mark.parametrize("cache", WHOLE_HISTORIES, ids=str)
+@pytest.mark.parametrize("sparsity", [Sparsity(), DENSE_BLOCKS], ids=["dense", "blocks"])
+def test_all_rules_hold_of_every_way_to_keep_a_history(
+    cache: CachePolicy, sparsity: Sparsity
+) -> None:
+    rules = Rules(LENGTH, 2, 4, 2.0, (0.3, 1), 6, 5, 1, (1,))
+    expected = ruled_loop(DIT, timeline(0, 6), [*LADDER], rules, LENGTH)
+    video = latents(shot(ALL_RULES, cache=cache, sparsity=sparsity))
+    torch.testing.assert_close(video, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("guidance", [vanilla(1.5, SINK), cfg(2.0)], ids=["views", "prompts"])
+def test_branches_in_one_pass_read_as_they_do_alone(guidance: Guidance) -> None:
+    together = latents(shot(ALL_RULES, guidance=guidance))
+    alone = dataclasses.replace(guidance, in_one_pass=False)
+    torch.testing.assert_close(latents(shot(ALL_RULES, guidance=alone)), together)
+
+
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0, 2.0])
 @pytest.mark.parametrize("chunks", [1, 2])
 def test_the_past_weighs_otherwise_after_a_change_of_prompt(weight: float, chunks: int) -> None:
@@ -173,6 +258,13 @@ def test_a_past_that_cannot_be_weighed_is_refused(weight: float, chunks: int) ->
 def test_a_recency_bias_has_a_depth() -> None:
     with pytest.raises(BadInput, match="above 0"):
         RecencyBias(0.0)
+
+
+def test_a_schedule_that_bounds_the_reach_has_no_rules_on_reading() -> None:
+    bounded = dataclasses.replace(pipeline(LADDER, 3, 2), reach=(2, 1))
+    with pytest.raises(BadInput, match="the schedule bounds how far back"):
+        dataclasses.replace(shot(MemoryRules(recency=RecencyBias())), schedule=bounded)
+    dataclasses.replace(shot(MemoryRules(commit=NewestFrames(0))), schedule=bounded)
 
 
 def test_a_commit_cannot_see_fewer_than_no_frames() -> None:

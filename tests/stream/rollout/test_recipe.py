@@ -35,7 +35,7 @@ from longtake.samplers.guidance import (
 )
 from longtake.samplers.guidance.scores import Motion, Palette, Pictures, Region
 from longtake.samplers.rules.memory import MemoryRules
-from longtake.samplers.rules.reading import NewestFrames, PastWeight, RecencyBias
+from longtake.samplers.rules.reading import FarReading, NewestFrames, PastWeight, RecencyBias
 from longtake.samplers.schedule.context_noise import ContextNoise
 from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import asynchronous, pyramid
@@ -78,7 +78,9 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "judged": {"cache": MostAttended(9, 1, per_head=True), "on_prompt_change": "flush"},
     "in main memory": {"cache": RebuiltWindow(6), "placement": InMainMemory()},
-    "ruled": {"memory": MemoryRules(NewestFrames(3), RecencyBias(2.0), PastWeight(0.5))},
+    "ruled": {
+        "memory": MemoryRules(NewestFrames(3), RecencyBias(2.0), PastWeight(0.5), FarReading(3))
+    },
     "diffusion": {"solver": DDIM(VariancePreserving("cosine"), "v", 0.3)},
 }
 

@@ -17,6 +17,7 @@ DDIM: process prediction eta
 DPMSolverPP2M: process stochastic
 Dense:
 Euler: process stochastic
+FarReading: near_frames last_steps last_layers
 Float8:
 Flow: timesteps
 FullHistory:
@@ -28,7 +29,7 @@ KnownFrames: frames
 Limits: rescale norm_cap
 MemoryBank: window_frames sink_frames bank_frames every
 MostAttended: window_frames sink_frames per_head memory
-MemoryRules: commit recency past
+MemoryRules: commit recency past far
 Motion: min_change
 NewestFrames: frames
 NoFrames:

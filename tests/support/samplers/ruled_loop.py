@@ -30,6 +30,9 @@ class Rules:
     recency: float = 0.0
     past: tuple[float, int] = (1.0, 0)
     change: int = 0
+    near: int | None = None
+    far_steps: int = 1
+    far_layers: tuple[int, ...] = ()
 
     def weight(self, frame: int, start: int, layer: int, step: int, steps: int) -> float:
         """The log weight of a frame in one step of the chunk from `start`."""
@@ -39,6 +42,9 @@ class Rules:
             log_past = math.log(weight) if weight else -math.inf
         if frame < self.sink:
             return log_past
+        late = step in range(steps - self.far_steps, steps) and layer in self.far_layers
+        if self.near is not None and start - frame > self.near and not late:
+            return -math.inf
         distance = math.ceil((start - frame) / CHUNK)  # in chunks
         gamma = {1: [0.2], 2: [0.2, 0.8], 3: [0.2, 0.2 * 2 ** (4 / 3), 0.2 * 2 ** (8 / 3)],
                  4: [0.2, 0.4, 0.8, 1.6]}[steps][step]  # fmt: skip
