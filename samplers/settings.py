@@ -17,6 +17,7 @@ from .conditioning.known_frames import KnownFrames
 from .conditioning.prompts import ActivePrompts, PromptTimeline, TimedPrompt
 from .conditioning.reference import Reference
 from .guidance import Guidance
+from .rules.anchor import Anchor
 from .rules.memory import MemoryRules
 from .schedule.context_noise import ContextNoise
 from .schedule.rows import NoiseSchedule, Row
@@ -66,7 +67,7 @@ class RolloutSettings:
     `placement` and `hold_rotated` do not change the video. `sparsity` skips attention that matters
     little. At each of `recache_frames`, which begin chunks, the history was rebuilt from its window
     alone. `reencoded_first_frame` makes a rebuilt window begin as a video does. `memory` holds the
-    rules on what passes read of the history.
+    rules on what passes read of the history; `anchor` holds the colours of finished chunks.
     """
 
     prompts: PromptTimeline
@@ -93,6 +94,7 @@ class RolloutSettings:
     recache_frames: tuple[int, ...] = ()
     reencoded_first_frame: ReencodedFirstFrame | None = None
     memory: MemoryRules = MemoryRules()
+    anchor: Anchor | None = None
 
     def __post_init__(self) -> None:
         checks.check_size(self.rows, self.columns, self.length)

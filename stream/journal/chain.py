@@ -154,6 +154,7 @@ def _root_fields(s: RolloutSettings, identity: str) -> dict[str, object]:
         "context_noise": s.context_noise, "negative": embedding_digest(s.prompts.negative),
         **({"sparsity": s.sparsity} if s.sparsity != Sparsity() else {}),
         **({"memory": s.memory} if s.memory != MemoryRules() else {}),
+        **({"anchor": s.anchor} if s.anchor else {}),
         **({"reference": s.reference.digest} if s.reference else {}),
         **(
             {"reencoded_first_frame": s.reencoded_first_frame.digest}

@@ -21,6 +21,7 @@ from longtake.errors import BadInput
 from longtake.samplers.denoiser import local_denoiser
 from longtake.samplers.guidance import SINK, Guidance, cfg, vanilla
 from longtake.samplers.loop import Chunk, Loop, generate
+from longtake.samplers.rules.anchor import Anchor
 from longtake.samplers.rules.memory import MemoryRules
 from longtake.samplers.rules.reading import FarReading, NewestFrames, PastWeight, RecencyBias
 from longtake.samplers.schedule.levels import flow_ladder
@@ -85,6 +86,7 @@ def rollouts(draw: Any) -> RolloutSettings:
             guidance=draw(st.sampled_from([Guidance(), cfg(2.0), vanilla(1.5, SINK)])),
             on_prompt_change=draw(st.sampled_from(["keep", "re-cache", "flush"])),
             memory=draw(RULES),
+            anchor=draw(st.sampled_from([None, Anchor(0.5)])),
         )
     except BadInput:
         reject()

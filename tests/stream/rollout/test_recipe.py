@@ -34,6 +34,7 @@ from longtake.samplers.guidance import (
     temporal,
 )
 from longtake.samplers.guidance.scores import Motion, Palette, Pictures, Region
+from longtake.samplers.rules.anchor import Anchor, ChannelStatistics
 from longtake.samplers.rules.memory import MemoryRules
 from longtake.samplers.rules.reading import FarReading, NewestFrames, PastWeight, RecencyBias
 from longtake.samplers.schedule.context_noise import ContextNoise
@@ -81,6 +82,8 @@ CASES: dict[str, dict[str, Any]] = {
     "ruled": {
         "memory": MemoryRules(NewestFrames(3), RecencyBias(2.0), PastWeight(0.5), FarReading(3))
     },
+    "anchored": {"anchor": Anchor(0.35)},
+    "anchored to a picture": {"anchor": Anchor(1.0, ChannelStatistics.of(randn(1, 4, 4, 6)))},
     "diffusion": {"solver": DDIM(VariancePreserving("cosine"), "v", 0.3)},
 }
 

@@ -9,9 +9,11 @@ from longtake.stream.rollout.recipe import known_types
 RECORDED = """
 AgeRange: newest oldest
 AllFrames:
+Anchor: strength target
 AsComputed:
 AveragingSink: window_frames sink_frames sink_decay
 Branch: weight prompt view
+ChannelStatistics: mean deviation
 ContextNoise: level ramp_frames fresh
 DDIM: process prediction eta
 DPMSolverPP2M: process stochastic
@@ -48,7 +50,7 @@ Region: picture box pictures
 RolloutSettings: prompts rows columns schedule length seed solver guidance cache context_noise
     storage placement on_prompt_change hold_rotated guidance_changes known_frames seed_changes
     sparsity reference lora_factor lora_changes recache_frames reencoded_first_frame
-    memory
+    memory anchor
 SinkFrames:
 SparseCross: prune min_tokens bits from_tokens
 SparseSelf: density dense_share dense_layers recall_floor recent_frames order min_keys kernel

@@ -33,6 +33,8 @@ class Rules:
     near: int | None = None
     far_steps: int = 1
     far_layers: tuple[int, ...] = ()
+    anchor: float = 0.0
+    picture: Tensor | None = None
 
     def weight(self, frame: int, start: int, layer: int, step: int, steps: int) -> float:
         """The log weight of a frame in one step of the chunk from `start`."""
@@ -124,6 +126,9 @@ def ruled_loop(
                 for f in past.frames
             }
             x = x + (after - now) * one_pass(dit, x, now, text, WeightedPass(past, weights))[0]
+        if rules.anchor:
+            first = rules.picture if rules.picture is not None else anchor_of(start, chunks, rules)
+            x = anchored(x, first, rules.anchor) if first is not None else x
         weights = {
             (layer, f): rules.commit_weight(f, start)
             for layer in range(TINY.num_layers)
@@ -134,6 +139,24 @@ def ruled_loop(
             past.add(frame, [tuple(t[0].chunk(len(frames))[i] for t in kv) for kv in layers])
         chunks.append(x)
     return torch.cat(chunks)
+
+
+def anchor_of(start: int, chunks: list[Tensor], rules: Rules) -> Tensor | None:
+    """The first chunk under the prompt of the chunk from `start`; None for that chunk itself."""
+    first = rules.change if rules.change <= start else 0
+    return chunks[first // CHUNK] if first < start else None
+
+
+def anchored(x: Tensor, anchor: Tensor, strength: float) -> Tensor:
+    """Channel by channel: mean and deviation moved toward those of the anchor (f, c, h, w)."""
+    out = x.clone()
+    for c in range(x.shape[1]):
+        own, target = x[:, c].flatten(), anchor[:, c].flatten()
+        spread = ((own - own.mean()) ** 2).mean().sqrt()
+        anchor_spread = ((target - target.mean()) ** 2).mean().sqrt()
+        moved = (x[:, c] - own.mean()) / spread * anchor_spread + target.mean()
+        out[:, c] = (1 - strength) * x[:, c] + strength * moved
+    return out
 
 
 def start_noise(frame: int) -> Tensor:
