@@ -56,6 +56,10 @@ class HistoryCache(Protocol):
         """Window-relative position of the frame in each slot."""
 
     @property
+    def next_position(self) -> int:
+        """The position of the frame that follows the history."""
+
+    @property
     def bytes(self) -> int:
         """Bytes of all tensors on the device, exactly as planned."""
 
@@ -84,6 +88,9 @@ class HistoryCache(Protocol):
 
         `prompt` is the prompt of the frames; only policies with `follows_prompt` need it.
         """
+
+    def leave_gap(self, frames: int) -> None:
+        """Leave so many positions between the sink and the window, which change no key stored."""
 
     def clear(self) -> None:
         """Forget the history; the next commit is of frame 0 again."""

@@ -84,7 +84,7 @@ class PassVisibility:
                 history.sparse.over(view.cache, attention, self.progress) if sparse else attention
             )
         cache, plan = history.caches[view.cache], history.plans[view.cache]
-        missing = view.position - len(cache.kept_frames)
+        missing = view.position - cache.next_position
         ends = extent(plan, cache, history.sink_frames, missing)
         parts: list[SelfAttention] = []
         for reading in self.readings:

@@ -156,6 +156,13 @@ class RolloutSettings:
         """The first latent frame, from `frame` on, that begins a chunk."""
         return frame + (self.origin - frame) % self.schedule.chunk_frames
 
+    def position_gap(self, next_frame: int, held: int) -> int:
+        """The positions between sink and window while `held` frames come before `next_frame`."""
+        positions = self.memory.positions
+        if positions is None or self.cache.sink_frames == 0:
+            return 0
+        return positions.gap(next_frame, held, self.active_frames)
+
     def noise_rows(self, first: int = 0) -> Iterator[Row]:
         """The rows of the schedule from the one in which latent frame `first` leads.
 
@@ -215,6 +222,7 @@ class RolloutSettings:
         checks.check_context_noise(self.cache, self.context_noise)
         checks.check_memory_bank(self.cache, self.schedule, self.sparsity)
         checks.check_memory_rules(self.memory, self.schedule)
+        checks.check_positions(self.memory, self.cache, self.guidance)
         checks.check_own_heads(self.cache, self.schedule, self.sparsity)
         checks.check_own_heads_storage(
             self.cache, self.storage, self.placement, recaches=self.on_prompt_change == "re-cache"

@@ -85,6 +85,25 @@ def check_memory_rules(memory: MemoryRules, schedule: NoiseSchedule) -> None:
         )
 
 
+def check_positions(memory: MemoryRules, cache: CachePolicy, guidance: Guidance) -> None:
+    """Refuse a gap between sink and window where there is no such place."""
+    if memory.positions is None:
+        return
+    if not cache.window_follows_sink:
+        raise Unsupported(
+            "top-aligned positions leave a gap between the sink and the window, and this KV cache "
+            "is not a sink and a window",
+            "positions-cache",
+        )
+    views = [branch.view for branch in guidance.branches]
+    if any(view.rebuilt and isinstance(view.frames, AgeRange) for view in views):
+        raise Unsupported(
+            "top-aligned positions belong to the whole history, and the guidance rebuilds a part "
+            "of it",
+            "positions-parts",
+        )
+
+
 def check_own_heads(cache: CachePolicy, schedule: NoiseSchedule, sparsity: Sparsity) -> None:
     """Refuse attention that needs all heads to see the same latent frames."""
     if not cache.heads_differ:

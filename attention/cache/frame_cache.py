@@ -32,6 +32,10 @@ class FrameNumbers(Protocol):
     def positions(self) -> list[int]:
         """Window-relative position of each of them."""
 
+    @property
+    def next_position(self) -> int:
+        """The position of the frame that follows the history."""
+
 
 class AttendedKeys(RotatedHistory, Protocol):
     """Rotated keys of a history, and the rotation of the frames that attend to them."""
@@ -73,6 +77,11 @@ class FrameCache:
         """Window-relative position of each kept frame."""
         return self._numbers.positions
 
+    @property
+    def next_position(self) -> int:
+        """The position of the frame that follows the history."""
+        return self._numbers.next_position
+
     def attention(
         self,
         frames: int,
@@ -88,7 +97,8 @@ class FrameCache:
         that follow the history.
         """
         seen = parts(self.shape.visible(frames, visible), 0, self.shape.frame_tokens)
-        after = range(len(self.kept_frames), len(self.kept_frames) + frames)
+        start = self.next_position
+        after = range(start, start + frames)
         rotation = self.rotated_keys.active_rotation(positions or after)
         return HistoryAttention(self.rotated_keys, seen, rows, rotation)
 

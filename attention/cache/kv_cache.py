@@ -60,7 +60,7 @@ class KVCache(FrameCache):
         device: torch.device | str = "cpu",
         storage: Storage = DENSE,
     ) -> None:
-        self.policy, self.slots = policy, FrameSlots()
+        self.policy, self.slots = policy, FrameSlots(policy.sink_frames)
         super().__init__(shape, self.slots, device)
         self._store = storage.open(shape, *_slot_counts(policy, length), self.device)
         self._means = SinkMeans(shape, policy.averaged_frames, self.device)
@@ -98,6 +98,12 @@ class KVCache(FrameCache):
             layers = [(k[:, at], v[:, at]) for k, v in keys_values]
             self._append(self.slots.take_number(), layers)
         self.rotated_keys.forget()
+
+    def leave_gap(self, frames: int) -> None:
+        """Leave so many positions between the sink and the window."""
+        if frames != self.slots.gap:
+            self.slots.gap = frames
+            self.rotated_keys.forget()
 
     def clear(self) -> None:
         """Forget the history; the next commit is of frame 0 again."""

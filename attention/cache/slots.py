@@ -9,13 +9,15 @@ class FrameSlots:
     """The latent frames of a history by slot; all layers share them.
 
     Both `kept_slots` and `recent` list the frame in each of their slots. New frames pass through
-    the recent slots first, where the store has any. `committed` counts the latent frames ever
+    the recent slots first, where the store has any. `gap` positions lie between the first
+    `sink_frames` and all others. `committed` counts the latent frames ever
     committed. `pending` lists frames that are about to be committed again under the numbers they
     have.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, sink_frames: int = 0) -> None:
         self.committed = 0
+        self.sink_frames, self.gap = sink_frames, 0
         self.kept_slots: list[int] = []
         self.recent: list[int] = []
         self.pending: list[int] = []
@@ -27,9 +29,15 @@ class FrameSlots:
 
     @property
     def positions(self) -> list[int]:
-        """The rank of the frame in each slot among all held frames."""
-        rank = {frame: i for i, frame in enumerate(sorted(self.kept_frames))}
-        return [rank[frame] for frame in self.kept_frames]
+        """The rank of the frame in each slot among all held frames; the gap lies in between."""
+        in_time = enumerate(sorted(self.kept_frames))
+        at = {f: i if f < self.sink_frames else i + self.gap for i, f in in_time}
+        return [at[frame] for frame in self.kept_frames]
+
+    @property
+    def next_position(self) -> int:
+        """The position of the frame that follows the history."""
+        return len(self.kept_frames) + self.gap
 
     @property
     def next_frame(self) -> int:

@@ -33,6 +33,11 @@ class FrameRecord:
         return [count - min(self.committed - frame, self.farthest) for frame in self.kept_frames]
 
     @property
+    def next_position(self) -> int:
+        """The position of the frame that follows the history."""
+        return len(self.kept_frames)
+
+    @property
     def farthest(self) -> int:
         """The largest distance in latent frames from an entry to the active frames."""
         reach = self.policy.reach_frames

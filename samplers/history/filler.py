@@ -102,6 +102,7 @@ class CacheFiller:
     ) -> SelfAttention:
         """What finished `frames` see when they are committed, under the rules of commits."""
         settings = self._settings
+        cache.leave_gap(settings.position_gap(frames.start, len(cache.kept_frames)))
         attention = cache.attention_of_commit(settings.visible(frames))
         rules = settings.memory.of_commits
         if not rules:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .positions import TopAligned
 from .reading import FarReading, NewestFrames, PastWeight, ReadingRule, RecencyBias
 
 
@@ -14,12 +15,14 @@ class MemoryRules:
     `commit` is what a commit sees (Commit Forcing); None sees all that denoising may see.
     `recency` reads older frames less while denoising, `past` what came before a change of prompt.
     `far` says in which steps and layers denoising reads the far past; None in all.
+    `positions` may leave a gap between sink and window.
     """
 
     commit: NewestFrames | None = None
     recency: RecencyBias | None = None
     past: PastWeight | None = None
     far: FarReading | None = None
+    positions: TopAligned | None = None
 
     @property
     def of_commits(self) -> tuple[ReadingRule, ...]:

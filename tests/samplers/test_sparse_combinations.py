@@ -23,6 +23,7 @@ from longtake.samplers.guidance import SINK, Guidance, cfg, vanilla
 from longtake.samplers.loop import Chunk, Loop, generate
 from longtake.samplers.rules.anchor import Anchor
 from longtake.samplers.rules.memory import MemoryRules
+from longtake.samplers.rules.positions import TopAligned
 from longtake.samplers.rules.reading import FarReading, NewestFrames, PastWeight, RecencyBias
 from longtake.samplers.schedule.levels import flow_ladder
 from longtake.samplers.schedule.rows import causal_chunks, rolling
@@ -66,6 +67,7 @@ PROMPTS = st.sampled_from([None, SparseCross(from_tokens=0), SparseCross(True, 2
 RULES = st.just(MemoryRules()) | st.builds(
     MemoryRules,
     commit=st.none() | st.builds(NewestFrames, st.integers(0, 5)),
+    positions=st.none() | st.just(TopAligned(12)),
     recency=st.none() | st.just(RecencyBias()),
     far=st.none() | st.builds(FarReading, st.integers(1, 4), st.integers(0, 2), st.just(0.5)),
     past=st.none() | st.builds(PastWeight, st.sampled_from([0.0, 0.3, 2.0]), st.integers(1, 2)),

@@ -31,7 +31,7 @@ KnownFrames: frames
 Limits: rescale norm_cap
 MemoryBank: window_frames sink_frames bank_frames every
 MostAttended: window_frames sink_frames per_head memory
-MemoryRules: commit recency past far
+MemoryRules: commit recency past far positions
 Motion: min_change
 NewestFrames: frames
 NoFrames:
@@ -64,6 +64,7 @@ TimedLora: start_frame factor
 TimedPrompt: start_frame embedding text active_from active_until
 TimedSeed: start_frame seed
 TinyVAEConfig: encoder_widths decoder_widths
+TopAligned: trained_frames
 UniPC2: process stochastic
 VariancePreserving: betas
 View: frames level exact commit_prompt

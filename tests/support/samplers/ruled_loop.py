@@ -33,6 +33,7 @@ class Rules:
     near: int | None = None
     far_steps: int = 1
     far_layers: tuple[int, ...] = ()
+    trained: int | None = None
     anchor: float = 0.0
     picture: Tensor | None = None
 
@@ -71,9 +72,17 @@ class Past:
     frames: dict[int, FrameKeys] = field(default_factory=dict)
 
     def positions(self, frames: int) -> tuple[list[int], list[int]]:
-        """The positions of the held frames and of so many that follow."""
-        count = len(self.frames)
-        return [*range(count)], [*range(count, count + frames)]
+        """The positions of the held frames and of so many that follow.
+
+        In a trained range, those that follow end at its top, and only the sink stays at the bottom.
+        """
+        count, numbers = len(self.frames), [*self.frames]
+        following = max(numbers, default=-1) + 1
+        start = count
+        if self.rules.trained is not None:
+            start = max(count, min(following, self.rules.trained - CHUNK))
+        held = [n if n < self.rules.sink else start - (following - n) for n in numbers]
+        return held, [*range(start, start + frames)]
 
     def add(self, frame: int, keys: FrameKeys) -> None:
         """Append a frame; the oldest one outside the sink leaves a full window."""

@@ -32,6 +32,7 @@ from longtake.samplers.guidance import (
 from longtake.samplers.loop import Chunk
 from longtake.samplers.rules.anchor import Anchor
 from longtake.samplers.rules.memory import MemoryRules
+from longtake.samplers.rules.positions import TopAligned
 from longtake.samplers.rules.reading import (
     FarReading,
     NewestFrames,
@@ -82,7 +83,7 @@ LONG_HISTORIES: dict[str, dict[str, Any]] = {
     },
     "memory rules, anchored": {
         "cache": WindowSink(7, 1),
-        "memory": RULES,
+        "memory": replace(RULES, positions=TopAligned(12)),
         "anchor": Anchor(0.5),
     },
     "memory rules, sparse, TempCache": {
