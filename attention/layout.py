@@ -102,6 +102,10 @@ class InputGatherer(Protocol):
     def gather(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> AttentionInputs:
         """The inputs for un-rotated q, k, v (b, s, n, d), valid until the next layer."""
 
+
+class HistoryReader(InputGatherer, Protocol):
+    """An attention to a history, whose inputs another one can change or compute with."""
+
     def key_frames(self, layer: int) -> Tensor | None:
         """The latent frame (b, n, t) of each key of the history; None where the inputs tell."""
 

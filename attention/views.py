@@ -34,8 +34,8 @@ class PartialHistory:
         shape, device, slot_positions = cache.shape, cache.device, cache.positions
         self._active = shape.rotation(positions, device)
         self._parts = parts(visible, 0, shape.frame_tokens)
-        kept = cache.kept_frames
-        self._frames = [kept[slot] for slot in slots]
+        numbers = cache.kept_frames
+        self._frames = [numbers[slot] for slot in slots]
         self._past = (
             shape.rotation([slot_positions[slot] for slot in slots], device) if slots else None
         )

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .layout import AttentionInputs, InputGatherer, attend_inputs, select_frames
+from .layout import AttentionInputs, HistoryReader, attend_inputs, select_frames
 
 NOT_READ = -math.inf
 
@@ -45,7 +45,7 @@ class FrameWeights(Protocol):
 class WeightedHistory:
     """The `attention` of the active frames [first, stop) to a history of weighted frames."""
 
-    attention: InputGatherer
+    attention: HistoryReader
     weights: FrameWeights
     first: int
     stop: int

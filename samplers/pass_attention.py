@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..attention.history import HistoryCache
-from ..attention.layout import InputGatherer
+from ..attention.layout import HistoryReader
 from ..attention.views import LimitedLookback, PartialHistory, SplitFrames, SplitRows
 from ..model.dit import SelfAttention
 from .history.extent import HistoryExtent, extent
@@ -27,7 +27,7 @@ class ChunkReading:
     moment: ReadingMoment
     rules: Sequence[ReadingRule]
 
-    def over(self, attention: InputGatherer, ends: HistoryExtent) -> InputGatherer:
+    def over(self, attention: HistoryReader, ends: HistoryExtent) -> HistoryReader:
         """The attention of these frames to a history with those `ends`, under the rules."""
         return ends.weigh(attention, self.rules, self.moment, self.frames, self.offset)
 
@@ -76,7 +76,7 @@ class PassVisibility:
         return self._ruled(run[0], part, history, sparse=False)
 
     def _ruled(
-        self, view: CacheView, attention: InputGatherer, history: RolloutHistory, *, sparse: bool
+        self, view: CacheView, attention: HistoryReader, history: RolloutHistory, *, sparse: bool
     ) -> SelfAttention:
         """The attention of each chunk under its rules, `sparse` as the history is."""
         if not self.readings:

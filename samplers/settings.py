@@ -156,12 +156,12 @@ class RolloutSettings:
         """The first latent frame, from `frame` on, that begins a chunk."""
         return frame + (self.origin - frame) % self.schedule.chunk_frames
 
-    def position_gap(self, next_frame: int, held: int) -> int:
-        """The positions between sink and window while `held` frames come before `next_frame`."""
+    def position_gap(self, next_frame: int, past_frames: int) -> int:
+        """The positions between sink and window while `past_frames` come before `next_frame`."""
         positions = self.memory.positions
         if positions is None or self.cache.sink_frames == 0:
             return 0
-        return positions.gap(next_frame, held, self.active_frames)
+        return positions.gap(next_frame, past_frames, self.active_frames)
 
     def noise_rows(self, first: int = 0) -> Iterator[Row]:
         """The rows of the schedule from the one in which latent frame `first` leads.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...attention.history import HistoryCache
-from ...attention.layout import InputGatherer
+from ...attention.layout import HistoryReader
 from ...attention.weights import WeightedHistory
 from ..guidance import AgeRange
 from ..rules.reading import ReadingMoment, ReadingRule, RuledFrames
@@ -23,7 +23,7 @@ class HistoryExtent:
 
     def weigh(
         self,
-        attention: InputGatherer,
+        attention: HistoryReader,
         rules: Sequence[ReadingRule],
         moment: ReadingMoment,
         frames: range,

@@ -24,10 +24,10 @@ class TopAligned:
                 f"a trained range has 1 latent frame or more; got {self.trained_frames}."
             )
 
-    def gap(self, next_frame: int, held: int, active_frames: int) -> int:
-        """The positions between sink and window while `held` frames come before `next_frame`.
+    def gap(self, next_frame: int, past_frames: int, active_frames: int) -> int:
+        """The positions between sink and window while `past_frames` come before `next_frame`.
 
         None are left until frames leave the window, nor where the window fills the range.
         """
         first_active = min(next_frame, self.trained_frames - active_frames)
-        return max(0, first_active - held)
+        return max(0, first_active - past_frames)

@@ -61,21 +61,25 @@ class ReadingRule(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class NewestFrames:
-    """Only the newest `frames` of the history, without the sink (Commit Forcing's commit pass)."""
+    """Only the newest `frames` of the history, and not the sink (Commit Forcing's commit pass).
 
-    frames: int
+    None is all of them but the sink.
+    """
+
+    frames: int | None = None
 
     def __post_init__(self) -> None:
-        if self.frames < 0:
+        if self.frames is not None and self.frames < 0:
             raise BadInput(f"a commit sees 0 latent frames or more; got {self.frames}.")
 
     @property
     def horizon(self) -> int:
-        return self.frames + 1
+        return 1 + (self.frames or 0)
 
     def log_weight(self, place: FramePlace, moment: ReadingMoment) -> float:
         """0 for the newest frames, -inf for all others and for the sink."""
-        return 0.0 if place.age <= self.frames and not place.in_sink else NOT_READ
+        is_new = self.frames is None or place.age <= self.frames
+        return 0.0 if is_new and not place.in_sink else NOT_READ
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +107,8 @@ class RecencyBias:
             return 0.0
         beyond = max(0, place.age - moment.chunk_frames)  # frames before the newest chunk
         dt = min(1.0, math.ceil(beyond / BIAS_CHUNK_FRAMES) / 4)
-        gamma = 0.1 * 2 ** (1 + 4 * moment.step / moment.steps)
-        return -self.depth * dt**gamma
+        gamma = 0.1 * math.pow(2, 1 + 4 * moment.step / moment.steps)
+        return -self.depth * math.pow(dt, gamma)
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,6 +78,12 @@ def test_a_commit_without_a_sink_that_sees_the_window_sees_everything() -> None:
     assert torch.equal(ruled, everything)
 
 
+def test_a_commit_may_see_all_but_the_sink() -> None:
+    video = latents(shot(MemoryRules(commit=NewestFrames())))
+    assert torch.equal(video, latents(shot(MemoryRules(commit=NewestFrames(LENGTH)))))
+    assert not torch.allclose(video, latents(shot()), atol=1e-3)
+
+
 def test_a_rebuilt_window_commits_under_the_rule_too() -> None:
     """Each chunk alone: the keys remember nothing, so a rebuild gives the same ones."""
     rules = MemoryRules(commit=NewestFrames(0))
