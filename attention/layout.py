@@ -22,8 +22,8 @@ class AttentionInputs:
     stands for all 0. `parts` are runs of queries and how many active keys each run sees. `frames`
     is the latent frame of each `frame_tokens` keys of the history, -1 where they are of several.
 
-    `bias` includes the `weights`, one for each of `frames`; empty stands for all 0. `runs` are the
-    keys read of a longer history, in its own numbers; None stands for all.
+    `bias` includes the `weights`, one for each of `frames` or of the ages that their keys may have;
+    empty stands for all 0.
     """
 
     q: Tensor
@@ -35,7 +35,6 @@ class AttentionInputs:
     frames: Sequence[int]
     frame_tokens: int
     weights: tuple[float, ...] = ()
-    runs: tuple[slice, ...] | None = None
 
 
 def attend_inputs(inputs: AttentionInputs) -> Tensor:

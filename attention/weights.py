@@ -105,7 +105,7 @@ def weigh_keys(
     return _add_bias(inputs, by_key, values)
 
 
-def read_runs(x: Tensor, runs: Sequence[slice]) -> Tensor:
+def _behind_one_another(x: Tensor, runs: Sequence[slice]) -> Tensor:
     """The `runs` of x (b, n, t, ...) behind one another; nothing for no runs."""
     if not runs:
         return x[:, :, :0]
@@ -122,12 +122,11 @@ def _leave_out(inputs: AttentionInputs, seen: Sequence[bool]) -> AttentionInputs
         joined[-2:] = [slice(runs[-1].start, inputs.keys.shape[2])]
     return replace(
         inputs,
-        keys=read_runs(inputs.keys, joined),
-        values=read_runs(inputs.values, joined),
-        bias=None if inputs.bias is None else read_runs(inputs.bias, joined),
+        keys=_behind_one_another(inputs.keys, joined),
+        values=_behind_one_another(inputs.values, joined),
+        bias=None if inputs.bias is None else _behind_one_another(inputs.bias, joined),
         past=sum(run.stop - run.start for run in runs),
         frames=[*compress(inputs.frames, seen)],
-        runs=tuple(runs),
     )
 
 

@@ -29,9 +29,10 @@ from .commands import inspect as inspection
 from .commands.rollouts import rollouts
 from .commands.schedule import schedule
 from .commands.watch import check_watchable, watch_run
-from .console.options import FILE, comfy_option, common_options, parse_changes
+from .console.options import FILE, comfy_option, common_options, parse_changes, watch_options
 from .console.reporting import print_files, report_failures
 from .events import RunFiles
+from .player.access import Access
 from .runner import Job, prepare_folder
 from .session import session
 
@@ -44,19 +45,16 @@ def main() -> None:
 @main.command()
 @click.argument("workflow", type=FILE)
 @click.option("--report", type=FILE, metavar="FILE", help="Write the report (JSON) to FILE too.")
-@click.option(
-    "--watch",
-    is_flag=True,
-    help="Serve a live player page on this machine until Ctrl-C.",
-)
+@watch_options
 @common_options
 def run(  # noqa: PLR0913
     workflow: Path,
     changes: tuple[str, ...],
     out: Path,
     report: Path | None,
-    watch: bool,
+    watch: Access | None,
     comfy: Path | None,
+    disable_metadata: bool,
     debug: bool,
 ) -> None:
     """Run a workflow in ComfyUI's API format."""
@@ -66,11 +64,11 @@ def run(  # noqa: PLR0913
         if report is not None:
             prepare_folder(report.resolve().parent)
         job = Job(workflow, parse_changes(changes), out)
-        if watch:
+        if watch is not None:
             check_watchable(workflow)
         with (
-            session(console, comfy, out) as live,
-            watch_run(live.host, console) if watch else nullcontext(),
+            session(console, comfy, out, disable_metadata=disable_metadata) as live,
+            watch_run(live.host, watch, console) if watch else nullcontext(),
         ):
             seconds = live.run(job, run_files)
             print_files(console, run_files, seconds)

@@ -13,6 +13,7 @@ from ..errors import StorageError
 from .console.interrupt import two_stage_interrupt
 from .events import Listener
 from .hosts.real_core import open_core
+from .player.access import Access
 from .workflow.graph import Workflow, load
 from .workflow.node_spec import NodeSpec
 from .workflow.overrides import Override, apply
@@ -47,22 +48,28 @@ class Host(Protocol):
     def interrupt(self) -> None:
         """Ask the running workflow to stop soon."""
 
-    def serve_player(self) -> AbstractContextManager[str]:
+    def serve_player(self, access: Access) -> AbstractContextManager[str]:
         """Serve the player for takes that begin within the block; yields its address."""
 
 
 @contextmanager
-def open_host(comfy: Path | None, out_dir: Path, listener: Listener) -> Iterator[Host]:
-    """Open the real core if a checkout is given, else the stand-in; files go to `out_dir`."""
+def open_host(
+    comfy: Path | None, out_dir: Path, listener: Listener, *, disable_metadata: bool = False
+) -> Iterator[Host]:
+    """Open the real core if a checkout is given, else the stand-in; files go to `out_dir`.
+
+    With `disable_metadata`, files do not hold their workflow.
+    """
     prepare_folder(out_dir)
     if comfy is not None:
-        with open_core(comfy, out_dir, listener) as core:
+        with open_core(comfy, out_dir, listener, disable_metadata=disable_metadata) as core:
             yield core
         return
     # Imported here because it loads torch, which the real core's host does not need.
     from .hosts.stand_in import StandInHost, host_modules, our_extension
 
     with host_modules(out_dir.resolve(), listener) as state:
+        state.arguments.disable_metadata = disable_metadata
         yield StandInHost(state, our_extension())
 
 

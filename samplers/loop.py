@@ -21,7 +21,7 @@ from .branches import Branches
 from .current import CurrentSettings
 from .denoiser import Denoiser
 from .rules.anchor import AnchorChunks
-from .schedule.rows import Row
+from .schedule.row import Row
 from .settings import RolloutSettings
 from .solvers.single_step import Move, State
 

@@ -20,7 +20,8 @@ from .guidance import Guidance
 from .rules.anchor import Anchor
 from .rules.memory import MemoryRules
 from .schedule.context_noise import ContextNoise
-from .schedule.rows import NoiseSchedule, Row
+from .schedule.row import Row
+from .schedule.rows import NoiseSchedule
 from .solvers.single_step import Euler, Solver
 
 OnPromptChange = Literal["keep", "re-cache", "flush"]

@@ -17,7 +17,7 @@ from .history.selection import CacheView
 from .noise import LatentNoise
 from .pass_attention import ChunkReading, PassVisibility
 from .rules.reading import ReadingMoment
-from .schedule.rows import Row
+from .schedule.row import Row
 
 
 @dataclass(frozen=True, slots=True)

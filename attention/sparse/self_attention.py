@@ -24,7 +24,6 @@ from ..layout import (
     select_frames,
     select_heads,
 )
-from ..weights import read_runs
 from .blocks import QUERY_BLOCK, Blocks, build_blocks, choose_blocks
 from .settings import SparseSelf
 from .stats import SparseStats
@@ -32,8 +31,8 @@ from .stats import SparseStats
 SAMPLED_QUERIES = 16
 ROUNDING = 1e-9
 
-Codes = Callable[[int], Tensor]
-"""The bucket (b, n, t) of every key of a layer's history."""
+Codes = Callable[[int, Sequence[int]], Tensor]
+"""The bucket (b, n, t) of every key of a layer's history, which holds these latent frames."""
 
 Reading = tuple[tuple[int, ...], tuple[float, ...]]
 """The latent frames that a pass reads of a layer's history, and their weights."""
@@ -86,9 +85,7 @@ class SparseHistory:
         """The blocks of a layer's history for the batch `rows` of its cache."""
         key = layer, rows.start, rows.stop, _reading(inputs)
         if key not in self._layouts:
-            codes = None if self.codes is None else self.codes(layer)[rows]
-            if codes is not None and inputs.runs is not None:
-                codes = read_runs(codes, inputs.runs)
+            codes = None if self.codes is None else self.codes(layer, inputs.frames)[rows]
             recent = self.settings.recent_frames
             self._layouts[key] = layout_history(inputs, self.sink_frames, recent, codes)
         return self._layouts[key]
@@ -193,9 +190,16 @@ def layout_history(
     is_pinned = [0 <= frame < sink_frames or frame in recent for frame in inputs.frames]
     pinned = torch.tensor(is_pinned, dtype=torch.bool)
     tokens = pinned.repeat_interleave(inputs.frame_tokens)[: inputs.past]
-    always, rest = (part.nonzero().flatten().to(inputs.keys.device) for part in (tokens, ~tokens))
+    always, rest = (_numbers(part, inputs.keys) for part in (tokens, ~tokens))
     rest_codes = None if codes is None else codes[:, :, rest]
     return BlockLayout(always, build_blocks(inputs.keys, inputs.bias, rest, rest_codes))
+
+
+def _numbers(chosen: Tensor, keys: Tensor) -> Tensor:
+    """The numbers of the `chosen` ones (t,) among `keys`, on their device."""
+    if keys.is_meta:  # a rehearsal: their count is enough
+        return keys.new_empty(int(chosen.sum()), dtype=torch.long)
+    return chosen.nonzero().flatten().to(keys.device)
 
 
 def select_keys(

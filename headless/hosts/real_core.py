@@ -14,11 +14,13 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any, cast
 
 from ...errors import BadInput, LongtakeError
 from ..events import BarMoved, Listener, Notice, from_message, from_ui
+from ..player.access import THIS_MACHINE, Access
 from ..workflow.graph import Workflow
 from ..workflow.node_spec import NodeSpec, node_from_object_info
 from .core_failures import failure, refusal
@@ -67,9 +69,9 @@ class CoreHost:
         os.write(cast("IO[str]", self._process.stdin).fileno(), b'{"interrupt": true}\n')
 
     @contextmanager
-    def serve_player(self) -> Iterator[str]:
+    def serve_player(self, access: Access = THIS_MACHINE) -> Iterator[str]:
         """Serve the player page from a thread of the child, until the child ends."""
-        self._send({"watch": True})
+        self._send({"watch": asdict(access)})
         yield self._answer("watching")
 
     def _answer(self, event: str) -> Any:
@@ -132,16 +134,19 @@ class _CoreTraceback(Exception):
 
 
 @contextmanager
-def open_core(comfy: Path, out_dir: Path, listener: Listener) -> Iterator[CoreHost]:
+def open_core(
+    comfy: Path, out_dir: Path, listener: Listener, *, disable_metadata: bool = False
+) -> Iterator[CoreHost]:
     """Start the core of the checkout `comfy`, with its log in `out_dir`; stop it after the
     block.
     """
+    flags = ["--disable-metadata"] if disable_metadata else []
     check_checkout(comfy)
     log = out_dir / ".longtake" / "comfyui.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as log_file:
         process = subprocess.Popen(
-            [str(core_python(comfy)), str(CHILD), str(comfy.resolve()), str(PACK)],
+            [str(core_python(comfy)), str(CHILD), str(comfy.resolve()), str(PACK), *flags],
             cwd=comfy,
             env={**os.environ, "PYTHONPATH": str(comfy.resolve())},
             stdin=subprocess.PIPE,

@@ -9,7 +9,7 @@ import torch
 from ...attention.cache.kv_cache import planned_bytes
 from ...attention.storage.shape import CacheShape
 from ..config import PATCH
-from ..files.header import ITEM_BYTES
+from ..files.header import ITEM_BYTES, TensorInfo
 from ..preset import DEMO
 from ..preset_cache import preset_cache
 from ..vae.wan_state import decoder_state_values
@@ -40,9 +40,12 @@ def memory_plan(model: Recognition, width: int, height: int) -> MemoryPlan:
     width, height = width // step * step, height // step * step
     rows, columns = height // step, width // step
     config, preset = model.config, model.family.preset
+    policy = preset_cache(preset)
     shape = CacheShape(
         layers=config.num_layers, batch=1, heads=config.num_heads, head_dim=config.head_dim,
-        rows=rows, columns=columns, chunk_frames=preset.chunk_frames, dtype=COMPUTE,
+        rows=rows, columns=columns, dtype=COMPUTE,
+        chunk_frames=preset.chunk_frames * max(1, preset.rolling_chunks),
+        hold_rotated=not policy.moves_keys,
     )  # fmt: skip
     return MemoryPlan(
         width,
@@ -50,19 +53,25 @@ def memory_plan(model: Recognition, width: int, height: int) -> MemoryPlan:
         rows * columns,
         weight_bytes(model),
         2 * config.num_layers * rows * columns * config.dim * COMPUTE.itemsize,
-        planned_bytes(shape, preset_cache(preset), None if preset.window_frames else FULL_LENGTH),
+        planned_bytes(shape, policy, None if preset.window_frames else FULL_LENGTH),
         _vae_bytes(model, (height // latent_pixels) * (width // latent_pixels)),
     )
 
 
 def weight_bytes(model: Recognition) -> int:
     """Bytes of the weights once loaded: wide floats are kept in the compute dtype."""
-    return sum(
-        tensor.count * COMPUTE.itemsize
-        if ITEM_BYTES.get(tensor.dtype, 0) > COMPUTE.itemsize
-        else tensor.stored_bytes
-        for tensor in model.tensors.values()
-    )
+    return sum(_loaded_bytes(tensor) for tensor in model.tensors.values())
+
+
+def _loaded_bytes(tensor: TensorInfo) -> int:
+    if ITEM_BYTES.get(tensor.dtype, 0) > COMPUTE.itemsize:
+        return tensor.count * COMPUTE.itemsize
+    return tensor.stored_bytes
+
+
+def largest_weight_bytes(model: Recognition) -> int:
+    """Bytes of the largest weight, which must be on the card however many others wait elsewhere."""
+    return max(_loaded_bytes(tensor) for tensor in model.tensors.values())
 
 
 def _vae_bytes(model: Recognition, latent_area: int) -> int:

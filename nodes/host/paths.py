@@ -25,8 +25,13 @@ class OutputFile:
         return self.path.name
 
 
-def output_file(prefix: str, suffix: str, *, temporary: bool = False) -> OutputFile:
-    """The next free `prefix_00001_suffix` in the output (or temp) folder, and nowhere else."""
+def output_file(
+    prefix: str, suffix: str, size: tuple[int, int] = (0, 0), *, temporary: bool = False
+) -> OutputFile:
+    """The next free `prefix_00001_suffix` in the output (or temp) folder, and nowhere else.
+
+    `size` is the width and height in pixels that `%width%` and `%height%` stand for.
+    """
     folder = folder_paths.get_temp_directory() if temporary else folder_paths.get_output_directory()
     root = Path(folder).resolve()
     named = Path(prefix).name and "\0" not in prefix
@@ -36,7 +41,9 @@ def output_file(prefix: str, suffix: str, *, temporary: bool = False) -> OutputF
             "name such as longtake/clip."
         )
     try:
-        parent, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, str(root))
+        parent, name, counter, subfolder, _ = folder_paths.get_save_image_path(
+            prefix, str(root), *size
+        )
     except OSError as error:
         raise StorageError(
             f"The output folder {root} cannot be used ({error}); choose one that can be written."

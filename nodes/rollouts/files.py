@@ -24,7 +24,7 @@ from .. import categories, host, sockets
 from ..conditioning.prompts import CLIPPrompter
 from ..frames.decoded import open_frames
 from ..frames.vae import VAE_TIP
-from ..models.streaming_vae import StreamingVAE, streaming_vae
+from ..models.streaming_vae import StreamingVAE, check_belongs, streaming_vae
 from ..runtime.host_rollout import HostRollout, Provenance, host_spec, open_rollout
 from ..runtime.report import run_report
 from ..runtime.resolved_model import ResolvedModel
@@ -64,6 +64,7 @@ class SaveRollout(io.ComfyNode):
                     "filename_prefix",
                     default="longtake/rollout",
                     tooltip="File name in the output folder, with subfolders; a number is added. "
+                    "Tokens are replaced as in Save Video: `%date:yyyy-MM-dd%`, `%width%`. "
                     "Load Rollout lists files in longtake/ and in the output folder itself.",
                 ),
                 io.Vae.Input(
@@ -94,7 +95,7 @@ class SaveRollout(io.ComfyNode):
         """Take the stream to its end, then write its chunks from the journal."""
         decoding = None if vae is None else streaming_vae(vae)
         if decoding is not None:
-            decoding.check_fits(rollout.model.config.out_channels)
+            check_belongs(decoding, rollout.claim.model, rollout.model.config.out_channels)
         if rollout.plan_only:
             host.show_status(
                 cls.hidden.unique_id, f"Dry run, nothing is saved: {rollout.plan.text}"
@@ -128,13 +129,13 @@ class SaveRollout(io.ComfyNode):
             if with_state and count:
                 state = rollout.run.state_after(count)
         rollout.claim.claim_sources(rollout.settings.known_frames.sources)
-        file = host.output_file(filename_prefix, SUFFIX)
+        file = host.output_file(filename_prefix, SUFFIX, _picture_size(rollout))
         report = _report(rollout, meter, model_evals, str(file.path))
         extras = RolloutExtras(report, picture, _guidance_of(rollout), rollout.fps, state)
-        size = save_rollout(file.path, rollout.run.state, count, extras)
+        written = save_rollout(file.path, rollout.run.state, count, extras)
         lacks = " " + NO_STATE if with_state and state is None else ""
         host.show_status(
-            cls.hidden.unique_id, f"{file.name}: {count} chunks, {byte_size(size)}.{lacks}"
+            cls.hidden.unique_id, f"{file.name}: {count} chunks, {byte_size(written)}.{lacks}"
         )
         entry = {"role": "rollout", "filename": file.name, "subfolder": file.subfolder,
                  "type": "output"}  # fmt: skip
@@ -245,10 +246,15 @@ def _lengths(chunk: Chunk) -> tuple[int, int]:
     return frame_count(first + count) - frame_count(first), count
 
 
+def _picture_size(rollout: HostRollout) -> tuple[int, int]:
+    """Return width and height in pixels."""
+    factor = FORMATS[rollout.model.config.out_channels].spatial_factor
+    return rollout.settings.columns * factor, rollout.settings.rows * factor
+
+
 def _report(rollout: HostRollout, meter: Meter, model_evals: int, path: str) -> Report:
     """Report the chunks of the run, live edits included, for the file at `path`."""
-    factor = FORMATS[rollout.model.config.out_channels].spatial_factor
-    size = rollout.settings.columns * factor, rollout.settings.rows * factor
+    size = _picture_size(rollout)
     report = run_report(rollout, meter, fps=rollout.fps, size=size, model_evals=model_evals)
     return replace(report, rollout_id=rollout.run.state.chain.id, output_files=[path])
 

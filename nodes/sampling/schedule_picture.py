@@ -14,7 +14,8 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from ...errors import StorageError
-from ...samplers.schedule.rows import NoiseSchedule, Row
+from ...samplers.schedule.row import Row
+from ...samplers.schedule.rows import NoiseSchedule
 
 Colour = tuple[int, int, int]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,7 +32,7 @@ from ..settings import RolloutSettings
 
 FillMode = Literal["committed", "rebuilt", "noise"]
 """How a cache comes by its content: each chunk is committed once; or what it shows is committed
-again before each chunk; or it holds pure noise, made once per prompt.
+again before each chunk; or it holds pure noise, as long as the history and made once per prompt.
 """
 
 
@@ -102,14 +103,12 @@ def _order(row: CacheRow) -> tuple[float, bool, str]:
 
 def planned_bytes(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> int:
     """Exact bytes of all KV caches; an unbounded full history only starts there."""
-    plans = cache_plans(settings, config, dtype)
-    return sum(plan.planned_bytes(settings.length) for plan in plans)
+    return bytes_of(cache_plans(settings, config, dtype), settings.length)
 
 
-def planned_offloaded(settings: RolloutSettings, config: DiTConfig, dtype: torch.dtype) -> int:
-    """Exact bytes of all KV caches in main memory or files."""
-    plans = cache_plans(settings, config, dtype)
-    return sum(plan.planned_offloaded(settings.length) for plan in plans)
+def bytes_of(plans: Iterable[CachePlan], length: int | None) -> int:
+    """Exact bytes of the planned caches in a rollout of `length` latent frames."""
+    return sum(plan.planned_bytes(length) for plan in plans)
 
 
 def row_of(branch: Branch) -> CacheRow:
@@ -135,6 +134,7 @@ def _plan(  # noqa: PLR0913
     config: DiTConfig,
     dtype: torch.dtype,
 ) -> CachePlan:
+    policy = _policy(fill_mode, seen, settings.cache)
     shape = CacheShape(
         layers=config.num_layers,
         batch=len(rows),
@@ -144,9 +144,8 @@ def _plan(  # noqa: PLR0913
         columns=settings.columns // PATCH,
         chunk_frames=settings.pass_frames,
         dtype=dtype,
-        hold_rotated=settings.hold_rotated,
+        hold_rotated=settings.hold_rotated and not policy.moves_keys,
     )
-    policy = _policy(fill_mode, seen, settings.cache)
     storage = with_placement(settings.storage, settings.placement)
     return CachePlan(fill_mode, seen, rows, shape, policy, storage)
 
@@ -159,7 +158,7 @@ def _policy(fill_mode: FillMode, seen: FrameSelection, whole: CachePolicy) -> Ca
             return WindowSink(count if whole.limit is None else min(count, whole.limit))
         case SinkFrames():
             return WindowSink(max(1, whole.sink_frames))
-        case _ if fill_mode == "committed" or whole.limit is None:
+        case _ if fill_mode == "committed":
             return whole
-        case _:  # a rebuilt cache has nothing to remember
-            return WindowSink(whole.limit, whole.sink_frames)
+        case _:
+            return whole.when_rebuilt()

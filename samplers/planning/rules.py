@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...attention.cache.policy import CachePolicy
-from ..history.selection import steady_state_frames
+from ..history.steady_state import steady_state_frames
 from ..rules.reading import FarReading, NewestFrames
 from ..settings import RolloutSettings
 
@@ -34,7 +34,7 @@ def describe_rules(settings: RolloutSettings, layers: int) -> str | None:
 
 def read_share(settings: RolloutSettings, layers: int) -> float:
     """The share of a full history's keys that denoising reads, over all steps and layers."""
-    far, held = settings.memory.far, [frame for frame, _ in steady_state_frames(settings)]
+    far, held = settings.memory.far, steady_state_frames(settings)
     if far is None or not held:
         return 1.0
     newest, sink = held[-1], settings.cache.sink_frames

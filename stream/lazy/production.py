@@ -74,8 +74,7 @@ class Production(Generic[T]):
         """Whether task `reader` can take chunk `index` without leaving a subscriber behind."""
         if index < self.position or self._ended:
             return True
-        newest = self.position - 1
-        return not any(subscriber.holds_back(newest, reader) for subscriber in self.subscribers)
+        return not any(subscriber.holds_back(index - 1, reader) for subscriber in self.subscribers)
 
     def fail(self, error: BaseException) -> None:
         """Raise `error` in every subscriber; later readers start a new production."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -12,6 +13,8 @@ from torch.nn import functional
 
 from ...errors import StorageError
 from ..timecode import time_label
+from .picture_texts import png_texts
+from .spec import NO_METADATA
 
 MARGIN = 4
 BACKGROUND = (16, 16, 16)
@@ -54,15 +57,23 @@ class ContactSheet:
                 self._thin_out()
             self._frames += 1
 
-    def save(self, path: Path) -> None:
-        """Write the sheet as PNG; ValueError if no frame was added."""
+    def add_earlier(self, count: int, picture: Callable[[int], Tensor]) -> None:
+        """Begin as if `count` frames had been added; `picture` gives those that are needed."""
+        while -(-count // self._stride) >= 2 * self._tiles:
+            self._stride *= 2
+        numbers = range(0, count, self._stride)
+        self._kept = [(number, self._tile(picture(number))) for number in numbers]
+        self._frames = count
+
+    def save(self, path: Path, metadata: Mapping[str, str] = NO_METADATA) -> None:
+        """Write the sheet as PNG with these texts; ValueError if no frame was added."""
         if not self._kept:
             raise ValueError("a contact sheet needs at least one frame")
         sheet = self._draw(self._pick())
         temporary = path.with_name(path.name + ".tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            sheet.save(temporary, format="PNG")
+            sheet.save(temporary, format="PNG", pnginfo=png_texts(metadata))
             os.replace(temporary, path)
         except OSError as error:
             raise StorageError(

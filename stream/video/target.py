@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -13,19 +15,24 @@ from PIL import Image
 
 from ...errors import LongtakeError, StorageError
 from ..lazy.frame_chunk import Pictures
+from .faststart import move_index_to_front
 from .fragments import MatroskaClusters, MP4Fragments, require_encoder
+from .picture_texts import png_texts
+from .pieces import Piece
 from .sound_track import AAC, FLAC, SoundTrack
 from .spec import FRAME_NAME, FragmentedMP4, LosslessMKV, PNGFrames, VideoSpec
 
+logger = logging.getLogger("longtake")
+
 
 class VideoTarget(Protocol):
-    """Receives the pictures of a video; both methods return the bytes written."""
+    """Receives the pictures of a video; both methods return by how many bytes it grew."""
 
     def append(self, pictures: Pictures) -> int:
         """Write the pictures at the end."""
 
-    def close(self) -> int:
-        """Complete the video, or remove it if it is empty."""
+    def close(self, *, complete: bool) -> int:
+        """Close the video, or remove it if it is empty; nothing follows a `complete` one."""
 
 
 class PieceEncoder(Protocol):
@@ -34,34 +41,72 @@ class PieceEncoder(Protocol):
     def encode(self, pictures: Pictures) -> bytes:
         """The bytes that add the pictures to the file."""
 
+    def skip(self, ends: Sequence[int]) -> None:
+        """Go on after pieces that the file has; `ends` are their frames, counted from the start."""
+
     def finish(self) -> bytes:
         """The bytes that complete the file."""
 
 
-class GrowingFile:
-    """A file that is playable after every piece: a partly written piece is cut off again."""
+Finish = Callable[[Path], None]
 
-    def __init__(self, path: Path, encoder: PieceEncoder, track: SoundTrack | None) -> None:
+
+class GrowingFile:
+    """A file that is playable after every piece: a partly written piece is cut off again.
+
+    `finish` gives a complete file its final form. If that fails, the file stays as it grew.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        encoder: PieceEncoder,
+        track: SoundTrack | None,
+        finish: Finish | None = None,
+        *,
+        earlier: Sequence[Piece] = (),
+    ) -> None:
         self._path, self._encoder, self._track = path, encoder, track
-        self._whole_bytes = 0
+        self._finish = finish
+        self._whole_bytes = earlier[-1].size if earlier else 0
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("wb", buffering=0)
+            self._file = path.open("r+b" if earlier else "wb", buffering=0)
+            self._file.truncate(self._whole_bytes)
+            self._file.seek(self._whole_bytes)
         except OSError as error:
             raise _cannot_write(path, error) from error
+        if earlier:
+            encoder.skip([piece.frames for piece in earlier])
 
     def append(self, pictures: Pictures) -> int:
         return self._write(lambda: self._encoder.encode(pictures))
 
-    def close(self) -> int:
+    def close(self, *, complete: bool) -> int:
+        before = self._whole_bytes
         try:
-            return self._write(self._encoder.finish)
+            self._write(self._encoder.finish)
         finally:
             self._file.close()
             if self._track is not None:
                 self._track.close()
             if not self._whole_bytes:
                 self._path.unlink(missing_ok=True)
+        if complete and self._whole_bytes and self._finish is not None:
+            self._apply(self._finish)
+        return self._whole_bytes - before
+
+    def _apply(self, finish: Finish) -> None:
+        try:
+            finish(self._path)
+            self._whole_bytes = self._path.stat().st_size
+        except (av.FFmpegError, OSError) as error:
+            reason = error.strerror or error
+            logger.warning(
+                "The video %s is complete and plays, but its index could not be moved to the "
+                "front (%s); free some space, and save it again for programs that need that.",
+                self._path, reason,
+            )  # fmt: skip
 
     def _write(self, encode: Callable[[], bytes]) -> int:
         piece = memoryview(self._run_encoder(encode))
@@ -88,9 +133,11 @@ class GrowingFile:
 class PNGFolder:
     """frame_000000.png and so on; no file is ever visible half-written."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._frames = 0
+    def __init__(
+        self, folder: Path, metadata: Mapping[str, str], earlier: Sequence[Piece] = ()
+    ) -> None:
+        self._folder, self._metadata = folder, metadata
+        self._frames = earlier[-1].frames if earlier else 0
         try:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "frame.tmp").touch()
@@ -100,14 +147,15 @@ class PNGFolder:
     def append(self, pictures: Pictures) -> int:
         return sum(self._save(Image.fromarray(picture)) for picture in pictures)
 
-    def close(self) -> int:
+    def close(self, *, complete: bool) -> int:
         (self._folder / "frame.tmp").unlink(missing_ok=True)
         return 0
 
     def _save(self, image: Image.Image) -> int:
         temporary = self._folder / "frame.tmp"
         try:
-            image.save(temporary, format="PNG", compress_level=1)
+            texts = None if self._frames else png_texts(self._metadata)
+            image.save(temporary, format="PNG", compress_level=1, pnginfo=texts)
             os.replace(temporary, self._folder / (FRAME_NAME % self._frames))
         except OSError as error:
             raise _cannot_write(self._folder, error) from error
@@ -115,20 +163,26 @@ class PNGFolder:
         return (self._folder / (FRAME_NAME % (self._frames - 1))).stat().st_size
 
 
-def open_target(path: Path, spec: VideoSpec) -> VideoTarget:
-    """Begin a video in place of an older one; StorageError or BadInput if that is impossible."""
+def open_target(path: Path, spec: VideoSpec, earlier: Sequence[Piece] = ()) -> VideoTarget:
+    """Begin a video in place of an older one, or go on after the `earlier` pieces of this one.
+
+    StorageError or BadInput if that is impossible.
+    """
     match spec.codec:
         case FragmentedMP4(crf):
             require_encoder("libx264")
             require_encoder(AAC)
             track = _sound_track(spec, AAC)
-            return GrowingFile(path, MP4Fragments(spec.rate, crf, track), track)
+            encoder = MP4Fragments(spec.rate, crf, track, spec.metadata)
+            finish = partial(move_index_to_front, metadata=spec.metadata)
+            return GrowingFile(path, encoder, track, finish, earlier=earlier)
         case LosslessMKV():
             require_encoder("ffv1")
             track = _sound_track(spec, FLAC)
-            return GrowingFile(path, MatroskaClusters(spec.rate, track), track)
+            clusters = MatroskaClusters(spec.rate, track, spec.metadata)
+            return GrowingFile(path, clusters, track, earlier=earlier)
         case PNGFrames():
-            return PNGFolder(path)
+            return PNGFolder(path, spec.metadata, earlier)
 
 
 def _sound_track(spec: VideoSpec, codec: str) -> SoundTrack | None:

@@ -30,6 +30,7 @@ PERMANENT_IDS = {
     "LongtakeScoreGuidance",
     "LongtakeContextNoise",
     "LongtakeVideoToFrames",
+    "LongtakeImagesToFrames",
     "LongtakeKnownFrames",
     "LongtakeKnownVideo",
     "LongtakeSampler",

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, reject
 from hypothesis import strategies as st
 
+from longtake.attention.cache.placed_windows import DistantSink, SharedWindow
 from longtake.attention.cache.policy import FullHistory, MostAttended, WindowSink
 from longtake.attention.sparse.settings import SparseCross, SparseSelf, Sparsity
 from longtake.attention.storage.dense import DENSE
@@ -50,7 +51,14 @@ TEMP_CACHES = st.builds(
     max_mass=st.sampled_from([None, 1]),
 )
 OTHERS = st.sampled_from(
-    [FullHistory(), WindowSink(6, 1), MostAttended(6, 1), MostAttended(6, 1, per_head=True)]
+    [
+        FullHistory(),
+        WindowSink(6, 1),
+        MostAttended(6, 1),
+        MostAttended(6, 1, per_head=True),
+        DistantSink(6, 1),
+        SharedWindow(9, 1),
+    ]
 )
 BLOCKS = st.builds(
     SparseSelf,

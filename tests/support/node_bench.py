@@ -25,7 +25,7 @@ CONFIG = DiTConfig(dim=24, ffn_dim=32, num_heads=2, num_layers=1, text_dim=8)
 WORDS = ("a", "ball", "blue", "red")
 
 
-def tiny_demo(folder: Path) -> Path:
+def tiny_demo(folder: Path, config: DiTConfig = CONFIG) -> Path:
     """The demo's three files, tiny and random."""
     header = {"transformer": {"causal_ar": True, "num_heads": 2, "text_dim": 8}}
     vae = TinyVAE(TinyVAEConfig((4, 4, 4), (4, 4, 4)))
@@ -34,7 +34,7 @@ def tiny_demo(folder: Path) -> Path:
     randomise(encoder, 2)
     words = {"vocabulary": json.dumps(WORDS), "text_len": "6"}
     for name, module, meta in (
-        ("dit", random_dit(CONFIG), {"config": json.dumps(header)}),
+        ("dit", random_dit(config), {"config": json.dumps(header)}),
         ("vae", vae, {"format": "pt"}),
         ("text", encoder, words),
     ):
@@ -48,6 +48,8 @@ class Bench:
     def __init__(self, state: HostState, events: list[Event]) -> None:
         self.state = state
         self.events = events
+        self.prompt: dict[str, Any] | None = None  # the hidden inputs of every node
+        self.canvas: dict[str, Any] | None = None
 
     def run(self, node: str, **inputs: Any) -> Any:
         """Execute one node by its id and give its outputs."""
@@ -69,7 +71,8 @@ class Bench:
         from longtake.nodes.extension import NODES
 
         [base] = [n for n in NODES if n.define_schema().node_id == node]
-        prepared = type(base.__name__, (base,), {"hidden": HiddenHolder(unique_id=node)})
+        hidden = HiddenHolder(unique_id=node, prompt=self.prompt, extra_pnginfo=self.canvas)
+        prepared = type(base.__name__, (base,), {"hidden": hidden})
         defaults = {i.id: i.default for i in base.define_schema().inputs if hasattr(i, "default")}
         made = prepared.execute(**{**defaults, **inputs})
         return await made if asyncio.iscoroutine(made) else made

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from longtake.attention.cache.placed_windows import DistantSink, SharedWindow
 from longtake.attention.cache.policy import (
     CachePolicy,
     FullHistory,
@@ -100,7 +101,14 @@ def test_a_view_of_the_sink_keeps_its_distance() -> None:
 
 @pytest.mark.parametrize(
     "cache",
-    [FullHistory(), MostAttended(6, 1), MemoryBank(6, 1), TempCache(6, sink_frames=1)],
+    [
+        FullHistory(),
+        MostAttended(6, 1),
+        MemoryBank(6, 1),
+        TempCache(6, sink_frames=1),
+        DistantSink(6, 1),
+        SharedWindow(9, 1),
+    ],
     ids=str,
 )
 def test_a_history_that_is_no_sink_and_window_is_refused(cache: CachePolicy) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from longtake.attention import weights
+from longtake.attention.cache.placed_windows import DistantSink, SharedWindow
 from longtake.attention.cache.policy import CachePolicy, MostAttended, RebuiltWindow, WindowSink
 from longtake.attention.layout import AttentionInputs, attend_inputs
 from longtake.attention.sparse.settings import SparseSelf, Sparsity
@@ -205,6 +206,8 @@ WHOLE_HISTORIES = [
     TempCache(LENGTH, 1.01, 0.0, 2),
     MostAttended(LENGTH, 2),
     MostAttended(LENGTH, 2, per_head=True),
+    DistantSink(LENGTH, 2),
+    SharedWindow(LENGTH + 3, 2),
 ]
 
 
