@@ -58,6 +58,33 @@ class ChunkEntry:
     key: str | None = None
 
 
+KeyOf = Callable[[int], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class TakeStorage:
+    """Where one take keeps its bytes, in a folder of its own, and how it encodes and dates them."""
+
+    store: BlobStore
+    folder: Path
+    encode: Callable[[Pictures], bytes]
+    clock: Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkEntry:
+    """One encoded chunk; `prompt` is an index into the take's prompt changes.
+
+    `key` identifies the pictures; None where that is unknown.
+    """
+
+    first_frame: int
+    count: int
+    prompt: int
+    blob: Blob
+    key: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Beginning:
     """The first chunks of a take, and their prompt changes."""
@@ -175,20 +202,14 @@ class Take:
             for index, chunk in enumerate(self._chunks)
         )
 
-    def hand_over(self, count: int) -> Beginning:
-        """Give up all chunks; the first `count` of them begin another take."""
-        with self._lock:
-            chunks, self._chunks = self._chunks, []
-            prompts = self._record.prompts[
-                : max((c.prompt for c in chunks[:count]), default=-1) + 1
-            ]
+    def take_over(self, earlier: Take, count: int) -> None:
+        """Begin with `count` chunks of an ended take, which loses all; call this before `show`."""
+        with earlier._lock:
+            chunks, earlier._chunks = earlier._chunks, []
+        self._chunks = chunks[:count]
+        prompts = 1 + max((chunk.prompt for chunk in self._chunks), default=-1)
+        self._record.prompts = earlier._record.prompts[:prompts]
         self._storage.store.drop(chunk.blob for chunk in chunks[count:])
-        return Beginning(tuple(chunks[:count]), tuple(prompts))
-
-    def begin_with(self, beginning: Beginning) -> None:
-        """Show the chunks of an earlier take first; call this before any other."""
-        self._chunks = list(beginning.chunks)
-        self._record.prompts = list(beginning.prompts)
 
     # Out: to browsers
 

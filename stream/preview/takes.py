@@ -139,7 +139,7 @@ class Takes:
         shared = count if earlier.limit is None else min(count, earlier.limit)
         if shared:
             del self._takes[mine[-1].token]
-            take.begin_with(mine[-1].hand_over(shared))
+            take.take_over(mine[-1], shared)
 
     def _is_expired(self, take: Take) -> bool:
         ended_at = take.ended_at

@@ -62,12 +62,18 @@ class EditQueue:
         with self._lock:
             return tuple(self._edits)
 
+    @property
+    def waiting(self) -> bool:
+        """Whether an edit waits for the next chunk."""
+        with self._lock:
+            return bool(self._edits) and self._edits[-1].status == "queued"
+
     def add(self, edit: Edit) -> None:
         """Queue an edit; it fails at once if the run has ended."""
         with self._lock:
             if self._closed:
                 self._edits.append(replace(edit, status="failed", error=ENDED))
-            elif self._edits and self._edits[-1].status == "queued":
+            elif self.waiting:
                 self._edits[-1] = _merge(self._edits[-1], edit)
             else:
                 self._edits.append(edit)
@@ -76,7 +82,7 @@ class EditQueue:
     def take(self) -> Edit | None:
         """The queued edit, if any. The caller must then `apply` or `fail` it."""
         with self._lock:
-            if not self._edits or self._edits[-1].status != "queued":
+            if not self.waiting:
                 return None
             edit = self._edits[-1] = replace(self._edits[-1], status="encoding")
         self._on_change()
