@@ -58,41 +58,6 @@ class ChunkEntry:
     key: str | None = None
 
 
-KeyOf = Callable[[int], str | None]
-
-
-@dataclass(frozen=True, slots=True)
-class TakeStorage:
-    """Where one take keeps its bytes, in a folder of its own, and how it encodes and dates them."""
-
-    store: BlobStore
-    folder: Path
-    encode: Callable[[Pictures], bytes]
-    clock: Callable[[], float]
-
-
-@dataclass(frozen=True, slots=True)
-class ChunkEntry:
-    """One encoded chunk; `prompt` is an index into the take's prompt changes.
-
-    `key` identifies the pictures; None where that is unknown.
-    """
-
-    first_frame: int
-    count: int
-    prompt: int
-    blob: Blob
-    key: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Beginning:
-    """The first chunks of a take, and their prompt changes."""
-
-    chunks: tuple[ChunkEntry, ...]
-    prompts: tuple[PromptChange, ...]
-
-
 class Take:
     """The frames of one rollout.
 
