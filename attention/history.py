@@ -16,8 +16,10 @@ from .ann.choice import open_index
 from .cache import kv_cache
 from .cache.bank_cache import BankCache
 from .cache.heavy_hitters import HeavyHitterCache, PerHeadCache
+from .cache.placed_windows import SharedWindow
 from .cache.policy import CachePolicy, MemoryBank, MostAttended
 from .cache.prompt_keys import PromptKeys
+from .cache.shared_window import SharedWindowCache
 from .layout import HistoryAttention
 from .snapshot import Snapshot
 from .storage.dense import KeysValues, Storage
@@ -44,12 +46,20 @@ class HistoryCache(Protocol):
         """Latent frames ever committed."""
 
     @property
+    def next_frame(self) -> int:
+        """The number of the latent frame that is committed next."""
+
+    @property
     def kept_frames(self) -> list[int]:
         """The latent frame in each slot."""
 
     @property
     def positions(self) -> list[int]:
-        """Window-relative position of the frame in each slot."""
+        """Position of the frame in each slot; that of the next frame is the number held."""
+
+    @property
+    def next_position(self) -> int:
+        """The position of the frame that follows the history."""
 
     @property
     def bytes(self) -> int:
@@ -81,14 +91,17 @@ class HistoryCache(Protocol):
         `prompt` is the prompt of the frames; only policies with `follows_prompt` need it.
         """
 
+    def leave_gap(self, frames: int) -> None:
+        """Leave so many positions between the sink and the window, which change no key stored."""
+
     def assume(self, frames: int) -> None:
         """Hold the next latent `frames`, whose content is undefined; for rehearsals."""
 
     def clear(self) -> None:
         """Forget the history; the next commit is of frame 0 again."""
 
-    def restart(self) -> None:
-        """Forget the frames held; they will be committed again, oldest first."""
+    def restart(self, frames: Sequence[int] = ()) -> None:
+        """Forget the frames held; `frames` of the rollout will be committed again, oldest first."""
 
     def retain(self, frames: Sequence[int]) -> None:
         """Keep only those held latent frames that are in `frames`."""
@@ -119,6 +132,8 @@ def open_cache(
             return PerHeadCache(shape, policy, length, device, storage)
         case MostAttended():
             return HeavyHitterCache(shape, policy, length, device, storage)
+        case SharedWindow():
+            return SharedWindowCache(shape, policy, length, device, storage)
         case MemoryBank():
             return BankCache(shape, policy, length, device, storage)
         case TempCache():

@@ -58,6 +58,20 @@ class CachePolicy:
         return False
 
     @property
+    def keeps_distances(self) -> bool:
+        """Whether frames keep their distance in time when frames between them are evicted."""
+        return False
+
+    @property
+    def moves_keys(self) -> bool:
+        """Whether a frame's place differs from pass to pass, so that no rotated key is kept."""
+        return False
+
+    def when_rebuilt(self) -> CachePolicy:
+        """The policy of a history that is committed again as a whole: it remembers nothing."""
+        return self if self.limit is None else WindowSink(self.limit, self.sink_frames)
+
+    @property
     def remembers(self) -> bool:
         """Whether the history depends on frames no longer held, so that it cannot be rebuilt."""
         return self.averaged_frames > 0
@@ -80,6 +94,11 @@ class CachePolicy:
     @property
     def heads_differ(self) -> bool:
         """Whether heads may hold different frames."""
+        return False
+
+    @property
+    def window_follows_sink(self) -> bool:
+        """Whether the history is a sink and then a window of neighbouring frames."""
         return False
 
     @property
@@ -112,6 +131,10 @@ class WindowSink(CachePolicy):
     @property
     def limit(self) -> int | None:
         return self.window_frames
+
+    @property
+    def window_follows_sink(self) -> bool:
+        return True
 
     def victim(self, frames: Sequence[int]) -> int:
         """The index of the oldest frame outside the sink."""
@@ -184,6 +207,11 @@ class MostAttended(WindowSink):
             raise ValueError(f"memory must be at least 0 and below 1; got {self.memory}")
 
     @property
+    def window_follows_sink(self) -> bool:
+        """False: the frames between may be any."""
+        return False
+
+    @property
     def remembers(self) -> bool:
         """True: scores of frames depend on every commit so far."""
         return True
@@ -213,6 +241,11 @@ class MemoryBank(WindowSink):
             )
 
     @property
+    def window_follows_sink(self) -> bool:
+        """False: the bank lies between."""
+        return False
+
+    @property
     def remembers(self) -> bool:
         """True: the bank holds frames that have left the window."""
         return True
@@ -230,6 +263,11 @@ class MemoryBank(WindowSink):
     @property
     def follows_prompt(self) -> bool:
         """True: the prompt selects the frames of the bank."""
+        return True
+
+    @property
+    def keeps_distances(self) -> bool:
+        """True: sink and bank stay where they were in time."""
         return True
 
 

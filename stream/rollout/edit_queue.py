@@ -63,12 +63,18 @@ class EditQueue:
         with self._lock:
             return tuple(self._edits)
 
+    @property
+    def waiting(self) -> bool:
+        """Whether an edit waits for the next chunk."""
+        with self._lock:
+            return bool(self._edits) and self._edits[-1].status == "queued"
+
     def add(self, edit: Edit) -> None:
         """Queue an edit; it fails at once if the run has ended."""
         with self._lock:
             if self._closed:
                 self._edits.append(replace(edit, status="failed", error=ENDED))
-            elif self._edits and self._edits[-1].status == "queued":
+            elif self.waiting:
                 self._edits[-1] = _merge(self._edits[-1], edit)
             else:
                 self._edits.append(edit)
@@ -82,7 +88,7 @@ class EditQueue:
         """The queued edit, if any, to act from `chunk` on; the caller must `apply` or `fail` it."""
         with self._lock:
             too_early = chunk is not None and chunk < self._first_chunk
-            if too_early or not self._edits or self._edits[-1].status != "queued":
+            if too_early or not self.waiting:
                 return None
             edit = self._edits[-1] = replace(self._edits[-1], status="encoding")
         self._on_change()
