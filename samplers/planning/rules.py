@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 from ...attention.cache.policy import CachePolicy
 from ..history.steady_state import steady_state_frames
+from ..loop import by_chunk
 from ..rules.reading import FarReading, NewestFrames
 from ..settings import RolloutSettings
 
@@ -46,9 +49,9 @@ def read_share(settings: RolloutSettings, layers: int) -> float:
 
 
 def _steps(settings: RolloutSettings) -> int:
-    """The steps of a chunk in the middle of a shot."""
-    rows = settings.noise_rows(settings.origin)
-    return max(steps for row, _ in zip(rows, range(64), strict=False) for steps in row.of_steps)
+    """The steps of the second chunk, or of the only one; a first chunk may have more."""
+    *_, rows = islice(by_chunk(settings.noise_rows(settings.origin)), 2)
+    return rows[-1].of_steps[0]
 
 
 def _describe_commit(rule: NewestFrames, cache: CachePolicy) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -15,6 +17,8 @@ from longtake.samplers.rules.anchor import Anchor, ChannelStatistics
 from longtake.samplers.rules.memory import MemoryRules
 from longtake.samplers.rules.positions import TopAligned
 from longtake.samplers.rules.reading import FarReading, NewestFrames, PastWeight, RecencyBias
+from longtake.samplers.schedule.levels import flow_ladder
+from longtake.samplers.schedule.rows import causal_chunks
 from longtake.samplers.settings import RolloutSettings
 from longtake.tests.support.tiny_model import TINY, randn, random_dit, settings, timeline
 
@@ -39,6 +43,12 @@ def test_the_share_that_is_read_is_counted_in_a_run(
     [*_] = generate(chosen, local_denoiser(random_dit(), TINY))
     last = read[-4:]  # two steps in two layers, over twelve frames of six tokens
     assert sum(last) / (4 * 12 * 6) == pytest.approx(read_share(chosen, TINY.num_layers))
+
+
+def test_the_longer_first_chunk_does_not_count() -> None:
+    schedule = causal_chunks(flow_ladder(2, 3.0), 3, flow_ladder(5, 3.0))
+    longer = dataclasses.replace(shot(MemoryRules(far=FarReading(3))), schedule=schedule)
+    assert "in the last 1 of 2 steps" in (describe_rules(longer, 2) or "")
 
 
 def test_without_rules_nothing_is_said() -> None:
